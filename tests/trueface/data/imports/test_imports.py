@@ -643,6 +643,50 @@ def test_unknown_group_does_not_join_images(files: Files, caplog: pytest.LogCapt
     )
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_table_may_have_other_separators(files: Files, separator: str) -> None:
+    top = files(["a.png", "b, c.png"])
+    rows = [("path", "label", "source"), ("a.png", "True", "x"), ('"b, c.png"', "FALSE", "y")]
+    (top / "t.csv").write_text("\n".join(separator.join(row) for row in rows))
+    assert CsvTable().fits(top)
+    found = import_table(top / "t.csv")
+    assert [(image.label, image.source) for image in found] == [(1, "x"), (0, "y")]
+
+
+def test_missing_values_of_optional_columns_count_as_empty(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    top = files(["a.png", "b.png"])
+    (top / "t.csv").write_text(
+        "path,label,source,split,modifier,video\na.png,1,nan,nan,NA,<NA>\nb.png,0,x,,,\n"
+    )
+    first, second = import_table(top / "t.csv")
+    assert (first.source, first.lists, first.modifier, first.is_frame) == ("t", (), "pre", False)
+    assert second.source == "x"
+    assert "In 1 rows the source is nan, NA, None or null. Their source is t." in caplog.text
+
+
+def test_contradicting_columns_of_one_name_are_refused_by_line(files: Files) -> None:
+    top = files(["a.png", "b.png"])
+    table = top / "t.csv"
+    table.write_text("path,label,size,size,Label\na.png,1,2,3,1\nb.png,0,2,3,1\n")
+    with pytest.raises(
+        DataError, match=r"t\.csv:3: the row has '0' and '1' in two columns 'label'"
+    ):
+        import_table(table)
+    table.write_text("path,label,label\na.png,1,1\nb.png,0,0\n")
+    assert [image.label for image in import_table(table)] == [1, 0]
+
+
+def test_table_in_another_encoding_is_refused_with_the_command_that_converts(files: Files) -> None:
+    top = files(["a.png"])
+    (top / "t.csv").write_bytes("path,label,source\na.png,1,café\n".encode("cp1252"))
+    with pytest.raises(
+        DataError, match=r"t\.csv is not UTF-8: .* iconv -f cp1252 -t utf-8 .*t\.csv"
+    ):
+        import_table(top / "t.csv")
+
+
 def test_hidden_files_next_to_table_are_ignored(files: Files) -> None:
     top = files(["a.png", "._t.csv"])
     (top / "t.csv").write_text("path,label\na.png,1\n")
