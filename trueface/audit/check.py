@@ -60,7 +60,8 @@ def collect(modules: Iterable[ModuleType]) -> tuple[Check, ...]:
 
 
 def _place(check: Check) -> str:
-    return f"{check.function.__module__}.{check.function.__qualname__}"
+    function = getattr(check.function, "func", check.function)  # some are partial
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 @cache

@@ -1,6 +1,7 @@
 """Findings on the images: in two lists at once, separable by file properties, groups of people."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome
@@ -16,10 +17,17 @@ from trueface.audit.run_facts import (
 )
 from trueface.data.attribute_table import FEW, UNKNOWN, AttributeCounts
 from trueface.data.image_headers import (
+    CODING,
+    COLOUR_MODE,
     DECIDING,
     FORMAT,
     LEAST,
+    METADATA,
+    ORIENTATION,
+    RESOLUTION,
     SIZE,
+    SOFTWARE,
+    SUBSAMPLING,
     TABLES,
     Property,
     by_class,
@@ -191,6 +199,9 @@ def differ(model: Model, what: Property) -> Iterator[Outcome]:
         yield Gap(model.survey_trouble)
         return
     real, fake = by_class(survey.file_headers, what)
+    if what.of_format and not (real and fake):
+        yield NotApplicable("the classes have no files of a common format that have it")
+        return
     if min(len(real), len(fake)) < LEAST:
         counts = f"only {len(real)} real and {len(fake)} fake headers"
         yield Gap(f"{counts}, but {LEAST} of each are needed")
@@ -199,9 +210,11 @@ def differ(model: Model, what: Property) -> Iterator[Outcome]:
     if tells is None:
         return
     yield Finding(
-        FAULT if tells.accuracy >= DECIDING else WARNING,
+        FAULT if tells.accuracy >= DECIDING and what.shapes_pixels else WARNING,
         tells.sentence,
-        "convert both classes to the same format before training, otherwise the model learns the format",
+        "convert both classes to the same format before training, otherwise the model learns the format"
+        if what.shapes_pixels
+        else "check where the files of both classes come from, because their pixels may show it as well",
         {
             "balanced accuracy": round(tells.accuracy, 3),
             "real": tells.real,
@@ -210,27 +223,36 @@ def differ(model: Model, what: Property) -> Iterator[Outcome]:
     )
 
 
-@check("class-differs-in-format", "a class with another file format")
-def in_format(model: Model) -> Iterator[Outcome]:
-    """Find a class in another file format."""
-    yield from differ(model, FORMAT)
-
-
-@check("class-differs-in-size", "a class with another image size")
-def in_size(model: Model) -> Iterator[Outcome]:
-    """Find a class of another image size."""
-    yield from differ(model, SIZE)
-
-
-@check("class-differs-in-jpeg-tables", "a class with other JPEG tables")
-def in_tables(model: Model) -> Iterator[Outcome]:
-    """Find a class compressed with other JPEG tables."""
-    survey = model.survey
-    if survey is not None and len({look.label for look in survey.file_headers if look.tables}) < 2:
-        # they differ in format, if at all
-        yield NotApplicable("at least one class has no JPEG files")
-        return
-    yield from differ(model, TABLES)
+in_format = check("class-differs-in-format", "a class with another file format")(
+    partial(differ, what=FORMAT)
+)
+in_size = check("class-differs-in-size", "a class with another image size")(
+    partial(differ, what=SIZE)
+)
+in_tables = check("class-differs-in-jpeg-tables", "a class with other JPEG tables")(
+    partial(differ, what=TABLES)
+)
+in_orientation = check("class-differs-in-orientation", "a class with another EXIF orientation")(
+    partial(differ, what=ORIENTATION)
+)
+in_colour_mode = check("class-differs-in-colour-mode", "a class with another colour mode")(
+    partial(differ, what=COLOUR_MODE)
+)
+in_subsampling = check("class-differs-in-chroma-subsampling", "a class with another subsampling")(
+    partial(differ, what=SUBSAMPLING)
+)
+in_coding = check("class-differs-in-coding", "a class of progressive or interlaced files")(
+    partial(differ, what=CODING)
+)
+in_metadata = check("class-differs-in-metadata", "a class with other kinds of metadata")(
+    partial(differ, what=METADATA)
+)
+in_resolution = check("class-differs-in-resolution", "a class with another recorded resolution")(
+    partial(differ, what=RESOLUTION)
+)
+in_software = check("class-differs-in-software", "a class from another camera or software")(
+    partial(differ, what=SOFTWARE)
+)
 
 
 @check("group-tells-label", "labels that depend on the group in training")

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from trueface.audit.check import check
-from trueface.audit.finding import WARNING, Finding, Gap, Outcome
-from trueface.audit.run_facts import Model, number
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Outcome
+from trueface.audit.run_facts import Model, mapping, number
 from trueface.data.augmentations.registry import SPECS
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
@@ -37,6 +37,29 @@ def idle_settings(model: Model) -> Iterator[Outcome]:
             "remove it, or change the settings that it needs",
             {flag: str(settings.get(flag))},
         )
+
+
+@check("one-class-list", "a training or validation list of one class")
+def one_class_list(model: Model) -> Iterator[Outcome]:
+    """Find lists whose images are all real or all fake."""
+    makes_fakes = _is_setting_above(model.settings, "sbi", 0)
+    for name, key in (("training", "train_sources"), ("validation", "val_sources")):
+        sources = mapping(model.provenance, key)
+        if not sources:
+            yield Gap(f"provenance.json does not name the sources of the {name} images")
+            continue
+        lacking = [of for of in ("real", "fake") if not any(s.startswith(of) for s in sources)]
+        is_training = name == "training"
+        if lacking and not (is_training and makes_fakes and lacking == ["fake"]):
+            yield Finding(
+                FAULT if is_training else WARNING,
+                f"no {lacking[0]} image was used for the {name}",
+                "make a split with both classes, and train again"
+                if is_training
+                else "make a split with both classes, and train again: one class alone chose the epoch, and "
+                "temperature and threshold are not fitted",
+                {source: str(count) for source, count in sources.items()},
+            )
 
 
 @check("loss-not-falling", "a loss that does not fall")

@@ -36,7 +36,7 @@ from trueface.data.imports.writing import (
     write_root,
 )
 from trueface.data.splits import NAMES, keys_digest, read_lists, split_files
-from trueface.data.splitting import SHARES, Lists
+from trueface.data.splitting import SHARES, Lists, describe_lacking_classes
 from trueface.runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ MOST_FRAMES = 100_000
 VIDEO = "video"  # the format of video files in messages
 MOST_REASONS = 3  # in the warning about broken videos
 MANY_SOURCES = 100
+SHOWN = 10  # sources in a message
 MIN_SIZE, MAX_SIZE = 32, 1024  # pixels; FFHQ has 1,024
 MAX_MARGIN = 3.0
 MOST_UNEVEN = 0.1  # difference of the classes in the fraction of crops with a black part
@@ -404,9 +405,27 @@ def _list_images(
         images = [image for image in images if image.file.rpartition("/")[0] not in damaged]
     if not images:
         _refuse_nothing(request, unread, broken)
+    if not (unread or broken):  # a class may have no other images
+        _refuse_unused_real(request.real, images, layout)
     used = {image.file.rpartition("/")[0] for image in images}
     totals = {video: chosen.total for video, chosen in found.chosen.items() if video in used}
     return _Listed(images, unread, totals, broken, doubles, made)
+
+
+def _refuse_unused_real(
+    named: Sequence[str], images: Sequence["registry.ImportedImage"], layout: str
+) -> None:
+    """Refuse a class or source that is named as real and gives no real images."""
+    real = {image.source for image in images if image.label == REAL}
+    if unused := [name for name in named if name not in real]:
+        sources = sorted({image.source for image in images})
+        shown = ", ".join(sources[:SHOWN]) + (", …" if len(sources) > SHOWN else "")
+        reason = (
+            f"the folders of the layout {layout} say which images are real"
+            if unused[0] in sources
+            else f"it is none of the {len(sources)} sources: {shown}"
+        )
+        raise UsageError(f"--real {unused[0]} has no effect: {reason}")
 
 
 def _refuse_nothing(
@@ -430,7 +449,7 @@ def _earlier(request: ImportRequest, before: ImportRecord) -> dict[str, list[str
         return {}
     lists = read_lists(request.splits)
     own = {
-        path.split("/Real/", 1)[-1].split("/Fake/", 1)[-1].rpartition(".")[0]
+        path.split("/Real/", 1)[-1].split("/Fake/", 1)[-1].rpartition(".")[0].replace("\\", "/")
         for path in before.files
     }
     if own.isdisjoint(key for keys in lists.values() for key in keys):
@@ -530,6 +549,7 @@ def _remarks(
     for name in NAMES:
         if not lists[name]:
             yield f"the list {name} is empty"
+    yield from describe_lacking_classes(lists, arrangement.images)
 
 
 def _doubts(record: ImportRecord, root: Path) -> Iterator[str]:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +25,14 @@ from trueface.data.splitting import (
     SHARES,
     Grouping,
     Lists,
+    describe_lacking_classes,
+    describe_lacking_sources,
     make_splits,
     merge_groups,
     read_groups,
     subsample,
 )
+from trueface.data.stray_keys import stray_keys
 from trueface.data.vocabulary import BUILT_IN, LAYOUTS, DataIdResolver
 from trueface.jobs.flags import read_word_flags
 from trueface.runtime import logs
@@ -72,13 +77,10 @@ def survey_images(request: SplitRequest) -> ImageSurvey:
     Raises:
         UsageError: no data root is given.
     """
-    if request.data_root is None:
-        raise UsageError("DATA_ROOT is required: the folder with the images")
-    words = read_word_flags(request.subsets, request.modifiers, request.data_root)
-    vocabulary = BUILT_IN.with_words(words).with_layout(request.layout)
-    data = request.data or _unshared(request.data_root, vocabulary)
+    data_root, vocabulary = _root_and_vocabulary(request)
+    data = request.data or _unshared(data_root, vocabulary)
     wanted = vocabulary.test_data_id(parse_data(data))
-    on_disk = survey(request.data_root, wanted, vocabulary)
+    on_disk = survey(data_root, wanted, vocabulary)
     click.echo(f"found {len(on_disk.images)} images of {data}", err=True)
     for remark in on_disk.remarks:
         click.echo(f"warning: {remark}", err=True)
@@ -91,6 +93,13 @@ def survey_images(request: SplitRequest) -> ImageSurvey:
         err=True,
     )
     return on_disk.without_files(frozenset(dangling))
+
+
+def _root_and_vocabulary(request: SplitRequest) -> tuple[Path, DataIdResolver]:
+    if request.data_root is None:
+        raise UsageError("DATA_ROOT is required: the folder with the images")
+    words = read_word_flags(request.subsets, request.modifiers, request.data_root)
+    return request.data_root, BUILT_IN.with_words(words).with_layout(request.layout)
 
 
 def divide_images(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, ImageSurvey]:
@@ -150,6 +159,13 @@ def _warn_of_empty_classes(images: Sequence[Image]) -> None:
                 f"warning: no {word} images. A detector needs both classes for its training.",
                 err=True,
             )
+
+
+def _warn_of_lacking(lists: Mapping[str, Collection[str]], images: Sequence[Image]) -> None:
+    for sentence in chain(
+        describe_lacking_classes(lists, images), describe_lacking_sources(lists, images)
+    ):
+        click.echo(f"warning: {sentence}", err=True)
 
 
 def groups_by_rules(given: Sequence[str], keys: Collection[str]) -> dict[str, str] | None:
@@ -390,6 +406,8 @@ def _make(request: SplitRequest) -> None:
     cells = _cells(grouping, lists, on_disk)
     for name in (name for name, keys in lists.items() if not keys):
         click.echo(f"warning: the list {name} is empty", err=True)
+    if on_disk is not None:
+        _warn_of_lacking(lists, on_disk.images)
     if _holds(request.out, lists, force=request.force):
         click.echo(f"{request.out} already contains this split", err=True)
     else:
@@ -406,11 +424,13 @@ def _make(request: SplitRequest) -> None:
 def _check(request: SplitRequest, split_path: Path) -> None:
     if request.out is not None or request.source is not None or request.subsample is not None:
         raise UsageError("--check writes nothing. Leave out --out, --from and --subsample.")
+    data_root, vocabulary = _root_and_vocabulary(request)
     on_disk, lists = survey_images(request), read_lists(split_path)
     if not lists:
         raise DataError(
             f"no lists found in {split_path}. Expected {', '.join(f'{name}.json' for name in NAMES)}"
         )
+    _warn_of_lacking(lists, on_disk.images)
     # torch takes seconds to import; a split is made without it
     from trueface.data.split_checks import examine
 
@@ -426,6 +446,7 @@ def _check(request: SplitRequest, split_path: Path) -> None:
             content=content,
             similar=similar,
             progress=progress,
+            find_stray=partial(stray_keys, data_root=data_root, vocabulary=vocabulary),
         )
     if request.as_json:
         click.echo(json.dumps({**sound.as_json(), **_as_json(cells)}, ensure_ascii=False))

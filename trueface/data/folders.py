@@ -42,7 +42,7 @@ MOST_LISTED = 3  # names in one message
 WORTH = 1_000  # images; to list fewer takes no longer than to read the list
 OLD_S = 180 * 86400.0  # of unused lists; remaking one takes seconds
 
-_HEAD = b"trueface index 4 "  # the number is the schema; another one where SUFFIXES change
+_HEAD = b"trueface index 5 "  # the number is the schema; another one where `scan` changes
 ALL_LINKS = "/"  # replaces the names if all are links, as after an import; no file has this name
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -73,7 +73,8 @@ Names = tuple[tuple[str, ...], tuple[str, ...], Mapping[str, int], frozenset[str
 
 def is_image(name: str) -> bool:
     """Return whether a file of this name is an image: not hidden, and with a known suffix."""
-    return name.rpartition(".")[2].lower() in SUFFIXES and not name.startswith(".")
+    stem, _, ending = name.rpartition(".")
+    return ending.lower() in SUFFIXES and stem != "" and not stem.startswith(".")
 
 
 def phone_twins(names: Sequence[str]) -> frozenset[str]:
@@ -126,7 +127,8 @@ def scan(path: str) -> Names:
     folders, images, links, others = [], [], set[str](), Counter[str]()
     with os.scandir(path) as entries:
         for entry in entries:
-            if is_image(entry.name):
+            # a real folder has any name; where a link leads is not asked, as an import makes 200,000
+            if is_image(entry.name) and not entry.is_dir(follow_symlinks=False):
                 images.append(entry.name)
                 if entry.is_symlink():  # the listing says so; the file is not asked
                     links.add(entry.name)

@@ -3,7 +3,7 @@
 import glob
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 
 CLASSES = {"fake": 1, "real": 0}
+# unions that mean every folder of these labels
+WHOLE_CLASSES = {"all": frozenset({0, 1}), "real": frozenset({0})}
 
 
 class KeyedFolder(NamedTuple):
@@ -35,10 +37,30 @@ class KeyedFolder(NamedTuple):
 
 
 def list_image_folders(
-    data_root: Path, part: Part, vocabulary: DataIdResolver, listing: FolderListing
+    data_root: Path,
+    part: Part,
+    vocabulary: DataIdResolver,
+    listing: FolderListing,
+    unnamed: set[str] | None = None,
 ) -> Iterator[KeyedFolder]:
-    """Yield the folders of one part in the defined order."""
+    """Yield the folders of one part in the defined order.
+
+    Args:
+        data_root: the data root.
+        part: of a data ID.
+        vocabulary: the known words.
+        listing: the content of the folders.
+        unnamed: gets the folders with images that no subset names, if the part means all of a class.
+    """
     methods, root = vocabulary.methods(part.subset), str(data_root / "_")[:-1]  # also where it is /
+    known, labels = vocabulary.methods("all"), WHOLE_CLASSES.get(part.subset, frozenset())
+
+    def add_unnamed(label: int, path: str, method: str) -> None:
+        if unnamed is not None and label in labels and not known.holds(method):
+            found = _walk(listing, f"{path}/", method)
+            if any(held and held.images for _, held in found):
+                unnamed.add(f"{path}/{method}")
+
     for modifier in vocabulary.modifier_keys(part.modifier):
         folders = modifier_folders(data_root, modifier, vocabulary)
         if not folders:
@@ -46,7 +68,9 @@ def list_image_folders(
         for folder in folders:
             below = folder.relative_to(data_root).as_posix()
             above, named = "" if below == "." else f"{below}/", vocabulary.modifier_name(modifier)
-            for path, key, label, method, held in _class_folders(listing, above, methods):
+            for path, key, label, method, held in _class_folders(
+                listing, above, methods, add_unnamed
+            ):
                 twins = phone_twins(held.images) if held else frozenset[str]()
                 names = held.images if held else ()
                 yield KeyedFolder(
@@ -65,12 +89,16 @@ def list_image_folders(
 
 
 def _class_folders(
-    listing: FolderListing, above: str, methods: Methods
+    listing: FolderListing,
+    above: str,
+    methods: Methods,
+    pass_over: Callable[[int, str, str], None],
 ) -> Iterator[tuple[str, str, int, str, ListedFolder | None]]:
     """Yield the folders with images in the class folders of one folder.
 
     Each item contains the path below the root, the prefix of the keys of its images, label, method,
-    and the content. The content is None for a dangling link.
+    and the content. The content is None for a dangling link. Other folders that are not hidden are
+    passed over, with label, path of the class folder, and name.
     """
     modifier_folder = listing.folder(above.rstrip("/"))
     for class_name in modifier_folder.folders if modifier_folder else ():
@@ -80,7 +108,11 @@ def _class_folders(
         class_folder = listing.folder(path)
         if class_folder is None or label in methods.flat:
             yield path, "", label, "", class_folder
-        for method in filter(methods.holds, class_folder.folders if class_folder else ()):
+        for method in class_folder.folders if class_folder else ():
+            if not methods.holds(method):
+                if not method.startswith("."):
+                    pass_over(label, path, method)
+                continue
             for below, held in _walk(listing, f"{path}/", method):
                 yield f"{path}/{below}", f"{below}/", label, method, held
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import PIL.Image
 
+from trueface.data import header_traits
 from trueface.runtime.files import Json
 from trueface.runtime.image_files import open_image, unreadable_reason
 
@@ -113,6 +114,13 @@ class Header:
     format: str  # "PNG"
     size: str  # "256×256"
     tables: str  # a digest of its JPEG quantisation tables; "" of other formats
+    orientation: str  # this and the following are of `header_traits`
+    colour_mode: str
+    subsampling: str
+    coding: str
+    metadata: str
+    resolution: str
+    software: str
 
 
 class Property(NamedTuple):
@@ -120,12 +128,30 @@ class Property(NamedTuple):
 
     name: str  # in words
     value: Callable[[Header], str]  # "" of a header that has none
+    # each format can record other traits, so only formats are compared that both classes have
+    of_format: bool = True
+    shapes_pixels: bool = True  # whether the pixels that a detector reads depend on it
 
 
-FORMAT = Property("the file format", lambda header: header.format)
-SIZE = Property("the image size", lambda header: header.size)
+FORMAT = Property("the file format", lambda header: header.format, of_format=False)
+SIZE = Property("the image size", lambda header: header.size, of_format=False)
 TABLES = Property("the JPEG quantisation", lambda header: header.tables)
-PROPERTIES = (FORMAT, SIZE, TABLES)
+ORIENTATION = Property("the EXIF orientation", lambda header: header.orientation)
+COLOUR_MODE = Property("the colour mode", lambda header: header.colour_mode)
+SUBSAMPLING = Property("the JPEG chroma subsampling", lambda header: header.subsampling)
+CODING = Property(
+    "the coding (progressive, interlaced)", lambda header: header.coding, shapes_pixels=False
+)
+METADATA = Property("the metadata", lambda header: header.metadata, shapes_pixels=False)
+RESOLUTION = Property(
+    "the recorded resolution", lambda header: header.resolution, shapes_pixels=False
+)
+SOFTWARE = Property(
+    "the recorded camera or software", lambda header: header.software, shapes_pixels=False
+)
+PROPERTIES = (
+    FORMAT, SIZE, TABLES, ORIENTATION, COLOUR_MODE, SUBSAMPLING, CODING, METADATA, RESOLUTION, SOFTWARE,
+)  # fmt: skip
 
 
 class Shortcut(NamedTuple):
@@ -173,6 +199,13 @@ def read_header(file: str, label: int) -> Header | None:
                 format=name,
                 size=f"{image.width}×{image.height}",
                 tables=_mark(tables) if tables else "",
+                orientation=header_traits.orientation(image),
+                colour_mode=header_traits.colour_mode(image),
+                subsampling=header_traits.chroma_subsampling(image),
+                coding=header_traits.coding(image),
+                metadata=header_traits.metadata(image),
+                resolution=header_traits.resolution(image),
+                software=header_traits.software(image),
             )
     except BROKEN:
         return None
@@ -189,6 +222,11 @@ def header_fault(file: str) -> str:
 
 def by_class(headers: Sequence[Header], what: Property) -> tuple[list[str], list[str]]:
     """Return the values of a property, of real and of fake images; headers without one left out."""
+    if what.of_format:
+        common = frozenset.intersection(
+            *(frozenset(h.format for h in headers if h.label == label) for label in (0, 1))
+        )
+        headers = [header for header in headers if header.format in common]
     values = [(header.label, what.value(header)) for header in headers]
     real, fake = ([text for label, text in values if label == wanted and text] for wanted in (0, 1))
     return real, fake

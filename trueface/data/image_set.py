@@ -151,6 +151,10 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         """This set. `FeatureSet` has the same property."""
         return self
 
+    def readable_images(self) -> list[Image]:
+        """Return the images without those that were found to be bad."""
+        return [image for at, image in enumerate(self.images) if at not in self.bad]
+
     def file(self, position: int) -> str:
         """Return the path of an image."""
         return self.images[position].file

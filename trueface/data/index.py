@@ -76,6 +76,8 @@ class ImageSurvey:
     twins: tuple[str, ...]  # HEIC and AVIF files that are left out, because another format is there
     broken: tuple[str, ...]  # links below the data root that lead nowhere, in place of folders
     links: frozenset[str]  # files of images that are links, wherever these lead
+    # folders with images below the data root that no subset names, though all of a class are meant
+    unnamed: tuple[str, ...] = ()
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -106,6 +108,13 @@ class ImageSurvey:
             yield (
                 f"{count} HEIC or AVIF files ignored, because their folder has the same image in another "
                 f"format, such as {shown}"
+            )
+        if self.unnamed:
+            count, shown = len(self.unnamed), ", ".join(self.unnamed[:SHOWN])
+            yield (
+                f"{count} folders with images belong to no subset and are left out: {shown}"
+                f"{', …' * (count > SHOWN)}. Give each a word, such as subsets: "
+                f"{{myset: [{self.unnamed[0].rpartition('/')[2]}]}}"
             )
         if twice := self._twice:
             count, shown = len(twice), ", ".join(twice[:SHOWN])
@@ -154,10 +163,11 @@ def survey(
     broken: dict[str, None] = {}
     links: set[str] = set()
     twins: list[str] = []
+    unnamed: set[str] = set()
     seen: set[str] = set()  # folders: whichever part names one has all its images
     places: dict[tuple[int, int], str] = {}
     for part in dict.fromkeys(data):
-        there = list(list_image_folders(data_root, part, vocabulary, listing))
+        there = list(list_image_folders(data_root, part, vocabulary, listing, unnamed))
         broken |= {folder.path: None for folder in there if _leads_nowhere(folder)}
         image_folders = [folder for folder in there if not folder.broken]
         if not any(folder.names for folder in image_folders):
@@ -187,6 +197,7 @@ def survey(
         twins=tuple(twins),
         broken=tuple(broken),
         links=frozenset(links),
+        unnamed=tuple(sorted(unnamed)),
     )
 
 
@@ -301,7 +312,8 @@ def _holds(folder: Path, methods: Methods) -> bool:
         has_flat = CLASSES[name.casefold()] in methods.flat
         with os.scandir(folder / name) as entries:
             for entry in entries:
-                if (has_flat and is_image(entry.name)) or (
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if (has_flat and is_image(entry.name) and not is_folder) or (
                     methods.holds(entry.name) and entry.is_dir()
                 ):
                     return True
@@ -318,6 +330,8 @@ def _images(folder: KeyedFolder) -> Iterator[Image]:
     above, below = f"{folder.path}/", folder.below
     files = [above + name for name in folder.names]
     keys = [below + name.rpartition(".")[0] for name in folder.names]
+    if any("\\" in key for key in keys):  # splits have slashes only
+        keys = [key.replace("\\", "/") for key in keys]
     # without a call of Python for each: there may be 200,000
     facts = zip(
         files,

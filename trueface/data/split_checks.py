@@ -28,6 +28,8 @@ from trueface.data.splitting import groups_in_several_lists
 
 SCHEMA = 1
 SHOWN = 3  # examples in a table
+# keys without an image, keys of images in no list → keys that no folder has
+FindStray = Callable[[Collection[str], Iterable[str]], Iterable[str]]
 MEMBERS = 4  # equal pictures of an example: one of each list, and one more
 
 
@@ -40,7 +42,8 @@ class ListFacts:
     real: int  # images on disk
     fake: int
     renamed: int  # of these, found by the first characters of their name only
-    missing: tuple[str, ...]  # keys without a file, though the folder of their method is there
+    # keys without a file, though the folder of their method is there; keys of an unknown folder
+    missing: tuple[str, ...]
     elsewhere: int  # keys of methods that were not looked for, or have no folder
     methods: Mapping[str, int]  # images of each
 
@@ -114,6 +117,7 @@ def examine(
     content: bool = True,
     similar: bool = False,
     progress: Callable[[int], object] | None = None,
+    find_stray: FindStray = lambda *_: [],
 ) -> SplitReport:
     """Examine a split.
 
@@ -124,12 +128,24 @@ def examine(
         content: decode every image, to find identical ones.
         similar: also find near-duplicates.
         progress: called with the number of images that were decoded since the last call.
+        find_stray: see `stray_keys`. Such keys count as missing.
     """
     found = match_lists(on_disk.images, lists)
+    listed = frozenset().union(*lists.values())
     chosen = {name: each.images for name, each in found.items()}
     pictures = _examine_pictures(chosen, similar=similar, progress=progress) if content else None
     return SplitReport(
-        lists={name: _facts(lists[name], each, on_disk) for name, each in found.items()},
+        lists={
+            name: _facts(
+                lists[name],
+                each,
+                on_disk,
+                lambda lacking: find_stray(
+                    lacking, (i.key for i in on_disk.images if i.key not in listed)
+                ),
+            )
+            for name, each in found.items()
+        },
         shared=_shared(lists),
         torn=None if groups is None else groups_in_several_lists(groups, lists),
         # of all lists the same
@@ -138,12 +154,17 @@ def examine(
     )
 
 
-def _facts(members: Sequence[str], found: MatchedImages, on_disk: ImageSurvey) -> ListFacts:
+def _facts(
+    members: Sequence[str],
+    found: MatchedImages,
+    on_disk: ImageSurvey,
+    find_stray: Callable[[Collection[str]], Iterable[str]],
+) -> ListFacts:
     keys, images = set(members), found.images
     lacking = keys - {image.key for image in images}
     lacking -= {short_key(image.key) for image in images if image.key not in keys}
     methods = frozenset().union(*on_disk.methods.values())
-    missing = {key for key in lacking if method_of(key) in methods}
+    missing = {key for key in lacking if method_of(key) in methods}.union(find_stray(lacking))
     fakes = sum(image.label for image in images)
     return ListFacts(
         keys=len(keys),

@@ -2,8 +2,9 @@
 
 A split is a folder with train.json, val.json and test.json, or one JSON file with an object of the
 three lists. Each list contains keys, `<Method>/<Subset>/<name>` without suffix. Keys name no
-modifier, so that one split serves an image and its shared copies. A key names the image on disk of
-exactly that name, or one that a social network renamed (see `image_keys`).
+modifier, so that one split serves an image and its shared copies. A backslash in a key is read as a
+slash. A key names the image on disk of exactly that name, or one that a social network renamed (see
+`image_keys`).
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import json
 import logging
 import secrets
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,6 +29,7 @@ from trueface.data.index import (
     part_files,
     survey,
 )
+from trueface.data.stray_keys import describe_stray, stray_keys
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
@@ -45,6 +47,7 @@ LISTS: Mapping[str, str] = {
     "testing": "test",
 }
 SHOWN = 3  # examples in a message
+MOST_SOURCES = 20  # lines of a log; a set of faces may have a folder per person
 
 OnMissingImage = Literal["stop", "skip", "keep"]
 log = logging.getLogger(__name__)
@@ -59,6 +62,10 @@ class SplitList:
     others: frozenset[str]  # keys of the other lists that are not in this one
     sha256: str  # of the sorted keys
     path: Path | None = field(default=None, compare=False)  # where it was read
+
+    def lacks(self, key: str) -> bool:
+        """Return whether neither this list nor another one of the split has a key."""
+        return key not in self.keys and key not in self.others
 
     def __str__(self) -> str:
         return f"list {self.name!r}" + (f" of split {self.path}" if self.path else "")
@@ -148,6 +155,13 @@ def split_images(
         log.info("data_root=%s %s", data_root, remark)
     chosen = select(on_disk.images, split)
     _refuse_idle(data_root, on_disk, chosen, split, vocabulary)
+    _log_sources(on_disk, chosen, split)
+    strangers = (image.key for image in on_disk.images if split.lacks(image.key))
+    lacking = _lacking(chosen, split)
+    if stray := stray_keys(lacking, strangers, data_root, vocabulary):
+        message = f"{len(stray)} of {len(split.keys)} keys of {split} belong to no subset and to no folder"
+        message = f"{message} of {data_root}, such as {', '.join(stray[:SHOWN])}"
+        _lack(message, missing, describe_stray(stray, data_root, vocabulary))
     for modifier, keys in _missing(on_disk, chosen, split):
         if modifier not in UNSHARED:
             log.info("missing=%d modifier=%s split=%s", len(keys), modifier, split.name)
@@ -178,7 +192,7 @@ def _without_dangling(
     return there
 
 
-def _lack(message: str, missing: OnMissingImage) -> None:
+def _lack(message: str, missing: OnMissingImage, remedy: str = "Restore them") -> None:
     """Stop for images that are missing, or log a warning.
 
     Raises:
@@ -188,7 +202,7 @@ def _lack(message: str, missing: OnMissingImage) -> None:
         log.warning("%s. They are left out.", message)
         return
     raise DataError(
-        f"{message}. Restore them, make a split of the images on disk with trueface splits, or "
+        f"{message}. {remedy}, make a split of the images on disk with trueface splits, or "
         "set missing_images: skip."
     )
 
@@ -277,7 +291,8 @@ def _json(path: Path) -> object:
 def _keys(path: Path, content: object) -> list[str]:
     if not isinstance(content, list) or not all(isinstance(key, str) for key in content):
         raise DataError(f"{path} is not a list of keys such as StyleGAN2/conf-f-psi-1/00012")
-    return content
+    # programs on Windows write backslashes
+    return [key.replace("\\", "/") for key in content]
 
 
 def _refuse_idle(
@@ -292,23 +307,42 @@ def _refuse_idle(
     for part, images in on_disk.parts.items():
         if not files or any(image.file in files for image in images):
             continue
-        if files.isdisjoint(part_files(data_root, part, vocabulary)):
+        if files.isdisjoint(of_part := set(part_files(data_root, part, vocabulary))):
             raise DataError(
-                f"none of the {len(images)} images of {part} in {data_root} is in {split}. Leave "
+                f"none of the {len(of_part)} images of {part} in {data_root} is in {split}. Leave "
                 f"{part} out of the data ID, or make a split with it: trueface splits"
             )
+
+
+def _lacking(images: Iterable[Image], split: SplitList) -> frozenset[str]:
+    """Return the keys of a list that none of its images has, in full or by its first characters."""
+    there = {image.key for image in images}
+    return split.keys - there - {short_key(key) for key in there - split.keys}
+
+
+def _log_sources(on_disk: ImageSurvey, chosen: Sequence[Image], split: SplitList) -> None:
+    """Log how many images of each source a list uses, of how many on disk."""
+    counts = Counter((image.method, image.modifier) for image in on_disk.images)
+    used = Counter((image.method, image.modifier) for image in chosen)
+    listed = Counter(map(method_of, split.keys))
+    for source, count in sorted(counts.items())[:MOST_SOURCES]:
+        log.info(
+            "split=%s source=%s modifier=%s used=%d listed=%d on_disk=%d",
+            split.name, source[0] or ".", source[1], used[source], listed[source[0]], count,
+        )  # fmt: skip
+    if len(counts) > MOST_SOURCES:
+        log.info("split=%s further sources=%d", split.name, len(counts) - MOST_SOURCES)
 
 
 def _missing(
     on_disk: ImageSurvey, chosen: Sequence[Image], split: SplitList
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield (modifier, keys without a file) where there are any, of methods whose folder is there."""
-    there: dict[str, set[str]] = defaultdict(set)
+    there: dict[str, list[Image]] = defaultdict(list)
     for image in chosen:
-        there[image.modifier].add(image.key)
+        there[image.modifier].append(image)
     for modifier, methods in on_disk.methods.items():
-        lacking = split.keys - there[modifier]
-        lacking -= {short_key(key) for key in there[modifier] - split.keys}
+        lacking = _lacking(there[modifier], split)
         keys = sorted(key for key in lacking if method_of(key) in methods)
         if keys:
             yield modifier, keys

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from trueface.data.attribute_table import CLASSES, UNKNOWN, AttributeCounts
 from trueface.data.attributes import Attributes, OnMissing, paths_below
 from trueface.data.group_names import equal_numbers, is_missing
-from trueface.data.image_keys import match_lists
+from trueface.data.image_keys import match_lists, method_of
 from trueface.data.index import Image
 from trueface.data.splits import NAMES
 from trueface.runtime.errors import DataError
@@ -140,9 +140,23 @@ def _from_table(path: Path, keys: Collection[str]) -> dict[str, str]:
         rows = _json_rows(text) if path.suffix == ".json" else _csv_rows(text)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read groups from {path}: {error}") from error
+    rows = {key.replace("\\", "/"): group for key, group in rows.items()}
+    _refuse_other_case(path, rows, keys)
     names = equal_numbers(rows.values())
     groups = {key: rows[key] for key in keys if key in rows and not is_missing(rows[key])}
     return {key: names.get(group, group) for key, group in groups.items()}
+
+
+def _refuse_other_case(path: Path, rows: Collection[str], keys: Collection[str]) -> None:
+    """Refuse rows whose keys differ from those of images in upper and lower case only."""
+    lacking = {key.casefold(): key for key in keys if key not in rows}
+    strangers = set(rows).difference(keys) if lacking else set()
+    other = {row: lacking[row.casefold()] for row in strangers if row.casefold() in lacking}
+    if other:
+        row, key = min(other.items())
+        raise DataError(
+            f"{path} has {len(other)} keys in another case, such as {row}. Write {key}."
+        )
 
 
 def _json_rows(text: str) -> dict[str, str]:
@@ -191,7 +205,8 @@ def make_splits(
         stratify: take the same fractions of each folder. Otherwise shuffle all together, as the
             original did: `random.Random(seed).shuffle(sorted keys)`.
         groups: key → group, for keys that must stay together. Every other key is a separate group.
-            Shares are then met to within a group. A folder that is one group as a whole, such as
+            Shares are then met to within a group, and each list has a group of each class if there
+            are enough. A folder that is one group as a whole, such as
             that of a video, cannot be divided: it counts for the folder above it.
         cells: key → cell, such as a group of people and a class. Each cell is divided by these
             fractions, and within it each folder as far as possible.
@@ -205,6 +220,7 @@ def make_splits(
             f"shares {shares[0]} and {shares[1]}: expected two fractions from 0 to 1 whose sum is "
             "at most 1"
         )
+    images = tuple(images)
     strata = _strata({image.key for image in images}, stratify=stratify)
     if cells is not None:
         strata = _by_cell(strata, cells, seed)
@@ -212,7 +228,10 @@ def make_splits(
         strata = _divisible(strata, groups)
     bounds = (train, train + val)
     if groups:
-        lists = _divide_groups(strata, groups, bounds, seed)
+        labels = defaultdict[str, set[int]](set)
+        for image in images:
+            labels[image.key].add(image.label)
+        lists = _divide_groups(strata, groups, bounds, seed, labels)
     else:
         lists = {name: [] for name in NAMES}
         for folder, keys in strata.items():
@@ -315,6 +334,7 @@ def _divide_groups(
     groups: Mapping[str, str],
     bounds: tuple[Fraction, Fraction],
     seed: int,
+    labels: Mapping[str, Collection[int]],
 ) -> dict[str, list[str]]:
     """Give whole groups, in an order drawn by the seed, to the list that lacks most of their folders."""
     members: dict[tuple[bool, str], list[tuple[str, str]]] = defaultdict(list)
@@ -339,16 +359,79 @@ def _divide_groups(
         )
         given[name].append(group)
         lacking[name].subtract(folders)
-    _fill_empty(given, wanted)
+    classes = {
+        group: frozenset().union(*(labels[key] for _, key in members[group])) for group in order
+    }
+    _fill_classes(given, [name for name in NAMES if name in wanted], classes)
     return {name: [key for group in given[name] for _, key in members[group]] for name in NAMES}
 
 
-def _fill_empty(given: Mapping[str, list[tuple[bool, str]]], wanted: Collection[str]) -> None:
-    """Give a group to each list that should have images and has none: groups may be large and few."""
-    for name in (name for name in NAMES if name in wanted and not given[name]):
-        richest = max(NAMES, key=lambda other: len(given[other]))
-        if len(given[richest]) > 1:
-            given[name].append(given[richest].pop())
+def describe_lacking_classes(
+    lists: Mapping[str, Collection[str]], images: Iterable[Image]
+) -> Iterator[str]:
+    """Yield a sentence for each list without a class that the images have. Empty lists are left out."""
+    by_label: dict[int, set[str]] = defaultdict(set)
+    for image in images:
+        by_label[image.label].add(image.key)
+    for name, keys in lists.items():
+        lacking = [label for label, of_label in by_label.items() if of_label.isdisjoint(keys)]
+        if len(lacking) == 1 and keys:
+            yield (
+                f"the list {name} has no {CLASSES[lacking[0]]} images. Add images or groups of this class, or "
+                "use other shares."
+            )
+
+
+def describe_lacking_sources(
+    lists: Mapping[str, Collection[str]], images: Iterable[Image]
+) -> Iterator[str]:
+    """Yield a sentence for each list without some of the image sources. Empty lists are left out."""
+    sources = {image.method for image in images}
+    for name, keys in lists.items():
+        lacking = sorted(sources.difference(map(method_of, keys)))
+        if keys and lacking:
+            yield (
+                f"the list {name} has no images of {len(lacking)} of {len(sources)} sources, such as "
+                f"{lacking[0] or 'images without a folder'}"
+            )
+
+
+Group = tuple[bool, str]  # whether it has a name; the name, or its only key
+
+
+def _fill_classes(
+    given: Mapping[str, list[Group]], wanted: Sequence[str], classes: Mapping[Group, frozenset[int]]
+) -> None:
+    """Move groups so that each list that should have images has a group of each class, if possible.
+
+    Groups may be large and few. The training list has the first group of a class, validation the second.
+    """
+    for name in wanted:
+        for label in sorted(frozenset().union(*classes.values())):
+            if any(label in classes[group] for group in given[name]):
+                continue
+            spare = {other: _spare(given[other], label, classes) for other in NAMES}
+            donor = max(filter(spare.get, NAMES), key=lambda other: len(given[other]), default="")
+            group = spare[donor][-1] if donor else None
+            for other in NAMES[: NAMES.index(name) : -1]:
+                if group is None:
+                    donor = other
+                    group = next((each for each in given[other] if label in classes[each]), None)
+            if group is not None:
+                given[donor].remove(group)
+                given[name].append(group)
+
+
+def _spare(
+    groups: Sequence[Group], label: int, classes: Mapping[Group, frozenset[int]]
+) -> list[Group]:
+    """Return the groups of a class without which a list still has one of each of their classes."""
+    counts = Counter(each for group in groups for each in classes[group])
+    return [
+        group
+        for group in groups
+        if label in classes[group] and all(counts[each] > 1 for each in classes[group])
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ from trueface.runtime.launch_mode import read_launch_mode
 FOLDER = "scores"  # below a model's folder, as in `paths.scores`
 BETWEEN = "_vs_"  # model and data in the name of a score file
 OF_TRAINING = "None_vs_"  # the original's trainings wrote those of training images under this name
+LEAST_LOGITS = 10  # different ones; fewer can be in 0 … 1 by chance
 SCHEMA = 1  # of `document`
 
 
@@ -182,6 +183,12 @@ def _notes(tables: Sequence[Predictions], merged: Predictions) -> list[str]:
     if not merged.names_images and any(table.names_images for table in tables):
         notes.append(
             "some files do not name their images, so an image that is also in another file counts twice"
+        )
+    values = np.unique(merged.margin)
+    if len(values) >= LEAST_LOGITS and values[0] >= 0 and values[-1] <= 1:
+        notes.append(
+            "all logits are in 0 … 1, as probabilities are. If they are probabilities p, replace them by "
+            "log(p / (1 - p))"
         )
     share = float(np.mean(merged.margin > 0))
     if share in {0.0, 1.0}:

@@ -127,6 +127,9 @@ class TrainingRun:
             eval_loader(lists.val, settings),
         )
         learned, checked = reduce(lambda images, part: part.images(*images), parts, images)
+        if not _extends_fit(start, settings):
+            image_lists.refuse_one_class(lists.train, makes_fakes=settings.sbi > 0)
+        image_lists.warn_of_one_class(lists.val)
         state = None if settings.is_ridge else load_optimizer_state(start, settings)
         model = init_model(start, settings, job.device)
         source = {
@@ -182,6 +185,15 @@ class TrainingRun:
             for name, feed in (("train", self.learned), ("val", self.checked)):
                 path = paths.bad_images(self.training.folder, name)
                 setup.write_bad_images(path, feed.dataset.bad.values())
+        settings = self.training.settings
+        if self.learned.dataset.bad and not _extends_fit(self.training.start, settings):
+            readable = self.learned.dataset.readable_images()
+            image_lists.refuse_one_class(readable, makes_fakes=settings.sbi > 0)
+
+
+def _extends_fit(start: TrainingStart, settings: TrainSettings) -> bool:
+    """Return whether a training adds images to those of its base, whose classes it then needs not."""
+    return settings.is_ridge and start.model is not None and not start.is_warm_start
 
 
 def _start(job: Job, settings: TrainSettings) -> TrainingStart:
@@ -229,6 +241,8 @@ def fit_steps(run: TrainingRun) -> TrainingResult:
 def finish(run: TrainingRun, trained: TrainingResult) -> Mapping[str, Json]:
     """Write the summary of a training, remove its resume file, and return its result."""
     folder = run.training.folder
+    if run.checked.dataset.bad:
+        image_lists.warn_of_one_class(run.checked.dataset.readable_images())
     for part in run.parts:
         part.finish(run.lists, run.model, trained)
     result: dict[str, Json] = {

@@ -41,6 +41,7 @@ from trueface.models.registry import (
 )
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import JobError, WeightsError
+from trueface.runtime.moving_average import COUNT, PREFIX
 from trueface.runtime.tensor_files import cached_sha256, refuse_other_digest
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which files keep weights
@@ -48,6 +49,7 @@ PREFIXES = ("_orig_mod.", "module.")  # of names in a compiled network, and in D
 DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in names of torch's hub: begins the SHA-256
 CLASSES = 1000  # of ImageNet; a last layer for them is replaced without a word# last layers of torchvision's networks, which ours may lack: see `pooled`
 FOREIGN_HEADS = ("fc.", "classifier.")
+VARIANCE = "running_var"  # of a batch norm
 COUNTER = ".num_batches_tracked"  # of batch norms; older and converted files have none
 REMEDY = (
     "Use a state dict of this network (--weights PATH, or TRUEFACE_WEIGHTS=PATH in the "
@@ -94,11 +96,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _without_prefixes(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return a state without the prefixes of torch's wrappers, which nest in any order."""
     while True:
+        state = without_average_count(state)
         prefixes = (each for each in PREFIXES if all(name.startswith(each) for name in state))
         prefix = next(prefixes, "")
         if not prefix:
             return state
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def without_average_count(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return a state without the counter of `torch.optim.swa_utils.AveragedModel`, if it is one."""
+    others = {name: tensor for name, tensor in state.items() if name != COUNT}
+    is_average = len(others) < len(state) and all(name.startswith(PREFIX) for name in others)
+    return others if others and is_average else state
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
@@ -250,6 +260,11 @@ def to_float32(tensor: Tensor, name: str, path: Path) -> Tensor:
         raise WeightsError(
             f"weights {path}: {broken} of {wide.numel()} numbers of {name} are not finite (nan or "
             f"inf), because their training diverged. {REMEDY}"
+        )
+    if name.endswith(VARIANCE) and bool((wide < 0).any()):
+        raise WeightsError(
+            f"weights {path}: {name} has negative numbers, but a variance has none. The file is "
+            f"damaged, or its tensors are those of other layers. {REMEDY}"
         )
     return wide
 

@@ -25,6 +25,7 @@ from trueface.models.assembly import (
     fitting_networks,
     load_state,
     to_float32,
+    without_average_count,
 )
 from trueface.models.detectors import normalization_numbers
 from trueface.models.head import head_of
@@ -248,7 +249,7 @@ def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
 
 def _with_plain_names(state: Mapping[str, Tensor]) -> State:
     """Return a state dict with names that can be shown. Names of networks do not change."""
-    return {_plain(name): tensor for name, tensor in state.items()}
+    return {_plain(name): tensor for name, tensor in without_average_count(state).items()}
 
 
 def _plain(name: str) -> str:

@@ -64,7 +64,7 @@ def load(path: Path) -> Any:
             which advises to execute it.
     """
     try:
-        if path.suffix == SAFETENSORS:
+        if path.suffix == SAFETENSORS or _is_safetensors(path):
             return _load_safetensors(path)
         _check(path)
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -122,6 +122,14 @@ def cached_sha256(path: Path) -> str:
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
     del size, mtime_ns  # they are part of the cache's key
     return file_sha256(path)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file begins as one of safetensors: with the length of a JSON object, and that."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    is_json = head[8:] == b"{" and not head.startswith((b"PK", b"\x80"))
+    return is_json and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

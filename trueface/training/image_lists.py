@@ -5,7 +5,9 @@ chain of bases gives all training images of a model. Reading is fast: no weights
 torch is not needed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +20,13 @@ from trueface.data.settings import PlaceSettings
 from trueface.data.splits import SplitList, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, DataIdResolver
 from trueface.runtime import paths
-from trueface.runtime.errors import JobError, UsageError
+from trueface.runtime.errors import DataError, JobError, UsageError
 from trueface.runtime.files import read_json, write_json
 from trueface.runtime.ids import DataId, Words, parse_data, parse_model
 from trueface.training.settings import LearningSettings, solver_of
 
 SCHEMA = 1
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +212,45 @@ def load_list(place: DataLocation, data: DataId, name: str) -> tuple[tuple[Image
     split = load_split(place.split_path, name)
     images = split_images(place.data_root, data, split, place.vocabulary, missing=place.missing)
     return images, split
+
+
+def refuse_one_class(images: Iterable[Image], *, makes_fakes: bool = False) -> None:
+    """Refuse training images of one class.
+
+    Args:
+        images: those that can be read.
+        makes_fakes: whether the training makes fakes of the real ones.
+
+    Raises:
+        DataError: nothing can be learned from them.
+    """
+    real, fake = count_classes(images)
+    if real and (fake or makes_fakes):
+        return
+    raise DataError(
+        f"the training images are {real} real and {fake} fake ones, but a detector learns from both "
+        "classes. Add images of the other class, or make another split: trueface splits"
+    )
+
+
+def warn_of_one_class(images: Iterable[Image]) -> None:
+    """Warn if validation images have too few of a class to choose and calibrate a model."""
+    from trueface.evaluation.operating_threshold import FEWEST  # numpy, which a plan does without
+
+    real, fake = count_classes(images)
+    if min(real, fake) >= FEWEST:
+        return
+    log.warning(
+        "split=val real=%d fake=%d reason=%stemperature and threshold are not fitted, because they "
+        "need %d images of each class. Make another split: trueface splits",
+        real, fake, "" if real and fake else "one class alone chooses the epoch, and ", FEWEST,
+    )  # fmt: skip
+
+
+def count_classes(images: Iterable[Image]) -> tuple[int, int]:
+    """Return the numbers of real and of fake images."""
+    counts = Counter(image.label for image in images)
+    return counts[0], counts[1]
 
 
 def training_set_record(

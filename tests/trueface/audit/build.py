@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -54,7 +55,7 @@ class Lab:
         *,
         suffix: str = "png",
         size: int = 16,
-        quality: int = 75,
+        **more: Any,
     ) -> Path:
         """Write one image below PreSocial/, PNG of 16 pixels by default."""
         side = "Fake" if key.startswith("StyleGAN2") else "Real"
@@ -62,7 +63,7 @@ class Lab:
         path.parent.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(seed + (side == "Real") * 10_000)
         pixels = noise.integers(0, 256, (size, size, 3), np.uint8)
-        PIL.Image.fromarray(pixels).save(path, quality=quality)
+        PIL.Image.fromarray(pixels).save(path, **more)
         return path
 
     def model(self, name: str, *, rate: float = 0.0, run: Path | None = None) -> Path:
@@ -161,6 +162,8 @@ class Lab:
             "train_images": len(images),
             "val_images": len(self.lists["val"]),
             "train_images_sha256": fingerprint(images),
+            "train_sources": {f"fake {FAKE} pre": 30, f"real {REAL} pre": 30},
+            "val_sources": {f"fake {FAKE} pre": 5, f"real {REAL} pre": 5},
             "flipped_train": flipped,
             "flipped_val": 0,
         }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -207,7 +207,7 @@ def copy_training_image_into_test(lab: Lab) -> None:
 
 
 def rewrite_training_images(
-    side: str = "StyleGAN2", *, suffix: str = "png", size: int = 16, quality: int = 75
+    side: str = "StyleGAN2", *, suffix: str = "png", size: int = 16, **more: Any
 ) -> Break:
     """Rewrite the training images of a class in another format."""
 
@@ -216,7 +216,7 @@ def rewrite_training_images(
             if key.startswith(side):
                 folder = "Fake" if key.startswith("StyleGAN2") else "Real"
                 (lab.data / f"PreSocial/{folder}/{key}.png").unlink()
-                lab.image(key, number, suffix=suffix, size=size, quality=quality)
+                lab.image(key, number, suffix=suffix, size=size, **more)
 
     return write
 
@@ -353,6 +353,17 @@ CASES = {
         change_history(0.5, 0.4, 0.3, merits=(0.9, 0.8, 0.7)),
         {"first-epoch-best": {"of the last": 0.7}},
     ),
+    "a training on one class": Case(
+        change_provenance(train_sources={"real FFHQ pre": 60}),
+        {"one-class-list": {"severity": "fault", "sentence": "no fake image was used for the training"}},
+    ),
+    "a training on fakes that are blended of reals": Case(
+        combine(change_provenance(train_sources={"real FFHQ pre": 60}), change_settings(sbi=0.5)),
+    ),
+    "a validation on one class": Case(
+        change_provenance(val_sources={"fake StyleGAN2 pre": 5}),
+        {"one-class-list": {"severity": "warning", "sentence": "no real image was used for the validation"}},
+    ),
     "few bad images": Case(change_summary(images=1000, bad_images=10)),
     "many bad images": Case(
         change_summary(images=1000, bad_images=11),
@@ -407,6 +418,14 @@ CASES = {
     "a class with other JPEG tables": Case(
         combine(rewrite_training_images(suffix="jpg"), rewrite_training_images("FFHQ", suffix="jpg", quality=90)),
         {"class-differs-in-jpeg-tables": {}},
+    ),
+    "a class with another chroma subsampling": Case(
+        combine(rewrite_training_images(suffix="jpg"), rewrite_training_images("FFHQ", suffix="jpg", subsampling=0)),
+        {"class-differs-in-chroma-subsampling": {"severity": "fault", "real": "30 × 4:4:4"}},
+    ),
+    "a class with the comments of a program": Case(
+        combine(rewrite_training_images(suffix="jpg"), rewrite_training_images("FFHQ", suffix="jpg", comment="by hand")),
+        {"class-differs-in-metadata": {"severity": "warning", "real": "30 × JFIF, comment"}},
     ),
     "classes with the same JPEG tables": Case(rewrite_training_images("", suffix="jpg", quality=90)),
     "a broken header": Case(break_image_header),

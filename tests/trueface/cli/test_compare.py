@@ -300,6 +300,20 @@ def test_image_in_two_files_counts_once_and_conflict_is_reported(tmp_path: Path)
     )
 
 
+@pytest.mark.parametrize("probabilities", [True, False])
+def test_probabilities_in_place_of_logits_are_reported(
+    tmp_path: Path, *, probabilities: bool
+) -> None:
+    folder = tmp_path / "run" / "m"
+    values = 1 / (1 + np.exp(-np.linspace(-3, 3, 50)))
+    logits = list(values if probabilities else 2 * values)
+    write_csv(
+        paths.scores(folder, "m", "a:pre"), scored([f"a/{n}" for n in range(50)], [1] * 50, logits)
+    )
+    notes = input_of_files(folder).notes
+    assert any("all logits are in 0 … 1" in note for note in notes) is probabilities
+
+
 def test_run_with_several_models_requires_a_choice(runs: Path) -> None:
     write_run(runs / "clean", 1.0, model="other")
     with pytest.raises(DataError, match=r"2 models .* Name one of them: .*gan2.*other"):

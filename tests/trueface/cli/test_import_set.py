@@ -4,6 +4,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from PIL import ExifTags
 
 from launcher.api import TaskFileError, load, plan
 from tests.trueface.commands import Command
@@ -149,6 +150,30 @@ def test_impossible_imports_are_rejected_before_any_output(
     assert not (tmp_path / "root").exists()
 
 
+@pytest.mark.parametrize(
+    ("real", "said"),
+    [
+        ("camera", "--real camera has no effect: it is none of the 2 sources: a, b"),
+        ("b", ""),
+    ],
+)
+def test_class_that_gives_no_real_images_is_refused_as_real(
+    tree: Tree, tmp_path: Path, command: Command, real: str, said: str
+) -> None:
+    top = tree(["real/a/1.png", "fake/a/2.png", "fake/b/3.png"])
+    words = ("import", "folders", top, "--out", tmp_path / "root", "--real", real)
+    assert said in command(*words, code=2 if said else 0).err
+    assert (tmp_path / "root").exists() is not bool(said)
+
+
+def test_layout_whose_folders_decide_refuses_real(
+    faceforensics: Path, tmp_path: Path, command: Command
+) -> None:
+    words = ("import", "faceforensics", faceforensics / "FaceForensics++", "--out", tmp_path / "ff")
+    err = command(*words, "--real", "FF-DF", code=2).err
+    assert "--real FF-DF has no effect: the folders of the layout faceforensics say" in err
+
+
 def test_images_outside_all_layouts_are_reported(
     tree: Tree, tmp_path: Path, command: Command
 ) -> None:
@@ -252,6 +277,7 @@ def test_file_with_conflicting_labels_of_two_imports_is_reported(
         (".png", 12, ""),
         (".bmp", 12, "the file format alone separates fake from real images in 100% of cases"),
         (".png", 13, "the image size alone separates fake from real images in 100% of cases"),
+        (".PNG", 12, "the EXIF orientation alone separates fake from real images in 100% of cases"),
     ],
 )
 def test_file_format_that_reveals_the_class_is_reported(
@@ -262,7 +288,9 @@ def test_file_format_that_reveals_the_class_is_reported(
         with PIL.Image.open(path) as image:
             changed = image.resize((side, side))
         path.unlink()
-        changed.save(path.with_suffix(ending))
+        exif = PIL.Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        changed.save(path.with_suffix(ending), exif=exif if ending == ".PNG" else b"")
     found = command("import", "folders", top, "--out", tmp_path / "root").err
     assert ("alone separates" in found) is bool(said)
     assert said in found

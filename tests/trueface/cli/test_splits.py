@@ -260,6 +260,20 @@ def test_split_with_one_class_causes_a_note(lab: Path, command: Command) -> None
     assert "40 .mov ignored" in err
 
 
+def test_list_without_a_class_or_source_is_reported(
+    tree: Tree, tmp_path: Path, command: Command
+) -> None:
+    names = [*(f"Fake/StyleGAN2/{n}" for n in range(20)), "Fake/StyleGAN3/1", "Real/FFHQ/1"]
+    root = tree(f"PreSocial/{name}.png" for name in names)
+    made = command("splits", root, "--out", tmp_path / "splits").err
+    checked = command("splits", root, "--check", tmp_path / "splits", "--no-content").err
+    for err in (made, checked):
+        assert "the list test has no" not in err.replace("the list test has no images of", "")
+        assert "warning: the list train has no real images." in err
+        assert "warning: the list val has no real images." in err
+        assert "warning: the list train has no images of 2 of 3 sources, such as FFHQ\n" in err
+
+
 def test_layout_can_be_given(lab: Path, tree: Tree, command: Command) -> None:
     tree(f"TrueFace_PreSocial/Fake/StyleGAN2/{n:05d}.png" for n in range(10))
     assert "--layout" in command("splits", "data", "--out", "splits", code=2).err

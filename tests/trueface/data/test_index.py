@@ -498,6 +498,37 @@ def test_images_without_method_folder_have_separate_subsets(tree: Tree) -> None:
     assert names(find_images(root, "gan:none")) == ["none:StyleGAN2/1"]
 
 
+def test_folder_named_like_an_image_or_its_suffix_is_a_folder(tree: Tree) -> None:
+    root = tree(["Fake/jpg/1.png", "Fake/a.png/2.png", "real/WEBP/3.png"])
+    words = Words(subsets={"foo": ("jpg", "a.png"), "realFoo": ("WEBP",)})
+    found = find_images(root, "all:none", BUILT_IN.with_words(words))
+    assert names(found) == ["none:a.png/2", "none:jpg/1", "none:WEBP/3"]
+    flat = parse_data("fakeFlat:none&realFlat:none")
+    assert len(list(parts_without_folder(root, flat))) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "unnamed"),
+    [
+        ("all:pre", ("PreSocial/Fake/mine", "PreSocial/Real/COCO")),
+        ("gan2:pre&real:pre", ("PreSocial/Real/COCO",)),
+        ("gan2:pre&realFFHQ:pre", ()),
+        ("gan:pre", ()),
+    ],
+)
+def test_folder_of_no_subset_is_named_if_all_of_its_class_are_meant(
+    tree: Tree, data: str, unnamed: tuple[str, ...]
+) -> None:
+    names = ("Fake/StyleGAN2/1", "Fake/mine/a/1", "Real/FFHQ/1", "Real/COCO/1")
+    root = tree(f"PreSocial/{name}.png" for name in names)
+    (root / "PreSocial/Fake/empty").mkdir()
+    found = survey(root, parse_data(data))
+    assert found.unnamed == unnamed
+    assert any("belong to no subset" in remark for remark in found.remarks) is bool(unnamed)
+    words = Words(subsets={"mine": ("mine",), "realMine": ("C*",)})
+    assert survey(root, parse_data(data), BUILT_IN.with_words(words)).unnamed == ()
+
+
 def test_flat_subset_is_missing_if_class_folder_has_no_image(tree: Tree) -> None:
     root = tree([*below_presocial(NAMES), "Fake/7.png"])
     data = parse_data("fakeFlat:pre&realFlat:pre&fakeFlat:none&realFlat:none&real:none&real:pre")

@@ -12,20 +12,32 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
 import torch
+from PIL import ExifTags
+from PIL.PngImagePlugin import PngInfo
 from torch.utils.data import Dataset
 
 from tests.source_tree import ROOT
 from trueface.data import stalls
 from trueface.data.image_headers import (
+    CODING,
+    COLOUR_MODE,
     FORMAT,
+    METADATA,
+    ORIENTATION,
+    PROPERTIES,
+    RESOLUTION,
     SIZE,
+    SOFTWARE,
+    SUBSAMPLING,
     TABLES,
     ImageSize,
     LearnedSizes,
+    Property,
     best_guess_accuracy,
     read_header,
     read_size,
@@ -470,6 +482,81 @@ def test_different_jpeg_tables_are_a_shortcut_and_equal_ones_are_not(tmp_path: P
     (tmp_path / "same").mkdir()
     headers, _ = sample_headers(files(tmp_path / "same", real="jpg", fake="jpg"))
     assert shortcut(headers, TABLES) is None
+
+
+def phone(path: Path, image: PIL.Image.Image, **more: Any) -> None:
+    """Save an image as a phone does: lying, with a flag and the name of the maker."""
+    exif = PIL.Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = 6, "Phones\n"
+    image.save(path, exif=exif, **more)
+
+
+def parameters(path: Path, image: PIL.Image.Image) -> None:
+    """Save an image as a generator does: with its prompt."""
+    text = PngInfo()
+    text.add_text("parameters", "a cat")
+    image.save(path, pnginfo=text)
+
+
+def save(**more: Any) -> Callable[[Path, PIL.Image.Image], None]:
+    return lambda path, image: image.save(path, **more)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change", "found", "fake"),
+    [
+        ("jpg", save(quality=75), set(), ""),
+        ("png", save(), set(), ""),
+        ("png", lambda path, image: image.convert("L").save(path), {COLOUR_MODE}, "L"),
+        ("png", lambda path, image: image.convert("RGBA").save(path), {COLOUR_MODE}, "RGBA"),
+        ("jpg", save(subsampling=0), {SUBSAMPLING}, "4:4:4"),
+        ("jpg", save(progressive=True), {CODING}, "progressive"),
+        ("jpg", save(dpi=(144, 144)), {RESOLUTION}, "144 dpi"),
+        ("png", save(icc_profile=b"x" * 128), {METADATA}, "ICC profile"),
+        ("png", parameters, {METADATA}, "parameters"),
+        ("jpg", save(comment=b"by hand"), {METADATA}, "JFIF, comment"),
+        ("webp", save(exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"), {METADATA}, "EXIF"),
+        ("jpg", phone, {ORIENTATION, METADATA, SOFTWARE}, "EXIF, JFIF"),
+        ("png", phone, {ORIENTATION, METADATA, SOFTWARE}, "EXIF"),
+        ("webp", phone, {ORIENTATION, METADATA, SOFTWARE}, "EXIF"),
+    ],
+)  # fmt: skip
+def test_trait_of_one_class_is_a_shortcut(
+    tmp_path: Path,
+    suffix: str,
+    change: Callable[[Path, PIL.Image.Image], None],
+    found: set[Property],
+    fake: str,
+) -> None:
+    labels = files(tmp_path, real=suffix, fake=suffix)
+    for path in (Path(file) for file, label in labels.items() if label):
+        change(path, PIL.Image.new("RGB", (8, 8)))
+    headers, _ = sample_headers(labels)
+    shortcuts = {what: tells for what in PROPERTIES if (tells := shortcut(headers, what))}
+    assert shortcuts.keys() == found
+    if found:
+        by_name = shortcuts.get(METADATA) or next(iter(shortcuts.values()))
+        assert by_name.accuracy == pytest.approx(1)
+        assert by_name.fake == f"{COUNT} × {fake}"
+
+
+def test_16_bits_and_transparent_palettes_are_colour_modes(tmp_path: Path) -> None:
+    PIL.Image.new("I;16", (8, 8)).save(tmp_path / "deep.png")
+    PIL.Image.new("P", (8, 8)).save(tmp_path / "clear.png", transparency=0)
+    modes = [read_header(str(tmp_path / name), 0) for name in ("deep.png", "clear.png")]
+    assert [header and header.colour_mode for header in modes] == ["I;16", "P with transparency"]
+
+
+def test_damaged_exif_block_does_not_make_a_file_unreadable(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    header = read_header(str(tmp_path / "a.jpg"), 0)
+    assert header is not None
+    assert (header.orientation, header.software) == ("upright", "none")
+
+
+def test_traits_of_different_formats_are_not_compared(tmp_path: Path) -> None:
+    headers, _ = sample_headers(files(tmp_path, real="jpg", fake="bmp"))
+    assert [what for what in PROPERTIES if shortcut(headers, what)] == [FORMAT]
 
 
 def test_non_image_file_has_no_header(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,15 @@ from trueface.data.splits import (
 )
 from trueface.data.splitting import (
     Grouping,
+    describe_lacking_classes,
     groups_in_several_lists,
     make_splits,
     merge_groups,
     read_groups,
     subsample,
 )
+from trueface.data.stray_keys import stray_keys
+from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError
 
 
@@ -138,6 +142,44 @@ def test_few_large_groups_leave_no_split_empty() -> None:
         lists = make_splits(images, seed=seed, groups=groups)
         assert all(lists.values())
         assert not groups_in_several_lists(groups, lists)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "lacking"),
+    [
+        ([8] * 4, [8] * 4, []),
+        ([8] * 3, [8] * 3, []),
+        ([2] * 3, [1] * 60, []),
+        ([60], [1] * 60, ["val real", "test real"]),
+        ([8] * 2, [8] * 5, ["test real"]),
+        ([3], [3], []),  # training has both, and the others are empty
+    ],
+)
+def test_each_list_has_a_group_of_each_class_if_possible(
+    real: list[int], fake: list[int], lacking: list[str]
+) -> None:
+    images, groups = [], {}
+    for label, sizes in enumerate((real, fake)):
+        for video, size in enumerate(sizes):
+            for n in range(size):
+                image = an_image(f"{'AB'[label]}/{video:03d}/{n}", label=label)
+                images.append(image)
+                groups[image.key] = image.key.rpartition("/")[0]
+    for seed in range(8):
+        lists = make_splits(images, seed=seed, groups=groups)
+        assert sorted(key for keys in lists.values() for key in keys) == sorted(groups)
+        assert not groups_in_several_lists(groups, lists)
+        counts = {
+            f"{name} {word}": sum(key[0] == folder for key in keys)
+            for name, keys in lists.items()
+            for word, folder in (("real", "A"), ("fake", "B"))
+            if keys
+        }
+        assert [name for name, count in counts.items() if not count] == lacking
+        sentences = list(describe_lacking_classes(lists, images))
+        assert len(sentences) == len(lacking)
+        for name, sentence in zip(lacking, sentences, strict=True):
+            assert "the list {} has no {} images".format(*name.split()) in sentence
 
 
 def test_smaller_split_moves_no_key_to_another_split() -> None:
@@ -439,6 +481,81 @@ def test_keys_of_absent_method_folders_are_ignored(root: Path, other: str) -> No
             split_images(root, parse_data("gan:pre"), split)
 
 
+def rewritten(change: Callable[[str], str], tmp_path: Path) -> SplitList:
+    """Return the list of all images, with half of the keys of each folder written another way."""
+    keys = [change(key) if at % 2 else key for at, key in enumerate((*FAKES, *REALS))]
+    write_splits(tmp_path / "splits", {"train": keys, "val": [], "test": []})
+    return load_split(tmp_path / "splits", "train")
+
+
+def test_keys_with_backslashes_are_found(root: Path, tmp_path: Path) -> None:
+    split = rewritten(lambda key: key.replace("/", "\\"), tmp_path)
+    assert len(split_images(root, parse_data("gan2:pre&real:pre"), split)) == 8
+    assert split.keys == {*FAKES, *REALS}
+    odd = root / "PreSocial/Fake/StyleGAN2/a\\7.png"  # a file of this name has the same key
+    odd.write_bytes((root / f"PreSocial/Fake/{FAKES[0]}.png").read_bytes())
+    found = split_images(root, parse_data("gan2:pre"), a_split(["StyleGAN2/a/7"]))
+    assert [image.path for image in found] == [odd]
+
+
+@pytest.mark.parametrize(
+    ("change", "folder"),
+    [
+        (str.lower, "FFHQ"),
+        (lambda key: f"Real/{key}", "FFHQ"),
+        (lambda key: f"./{key}", "FFHQ"),
+        (lambda key: f"data/PreSocial/Fake/{key}.png", "FFHQ"),
+        (lambda key: key.replace("FFHQ", "ffhq-256"), "FFHQ"),
+    ],
+)
+@pytest.mark.parametrize("data", ["gan2:pre&real:pre", "real:pre", "gan2:fb"])
+def test_key_of_an_unknown_folder_is_an_error_unless_skipped(
+    root: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[str], str],
+    folder: str,
+    data: str,
+) -> None:
+    split = rewritten(change, tmp_path)
+    with pytest.raises(DataError, match=rf"\d of 8 keys of .* such as {folder}/, make a split"):
+        split_images(root, parse_data(data), split)
+    assert split_images(root, parse_data(data), split, missing="skip")
+    assert "belong to no subset and to no folder" in caplog.text
+
+
+def test_key_that_lost_its_folder_is_an_error(root: Path, tree: Tree) -> None:
+    lost = FAKES[3].rpartition("/")[2]
+    with pytest.raises(DataError, match=r"1 of 4 keys .* such as 00003\."):
+        split_images(root, parse_data("gan2:pre"), a_split([*FAKES[:3], lost]))
+    tree(["PreSocial/Fake/00003.png"])  # now it may be the key of this image
+    assert len(split_images(root, parse_data("gan2:pre"), a_split([*FAKES[:3], lost]))) == 3
+
+
+@pytest.mark.parametrize(
+    "folder", ["Twitter/Fake/MyGAN", "TrueFace_PostSocial/Facebook/Fake/MyGAN", "c23/Real/MyGAN"]
+)
+def test_key_of_a_folder_elsewhere_in_the_data_root_is_allowed(root: Path, folder: str) -> None:
+    split = a_split([*FAKES, "MyGAN/1"])
+    with pytest.raises(DataError, match=r"such as MyGAN/1"):
+        split_images(root, parse_data("gan2:pre"), split)
+    (root / folder).mkdir(parents=True)
+    assert len(split_images(root, parse_data("gan2:pre"), split)) == 4
+
+
+def test_used_images_of_each_source_are_logged(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    split_images(root, parse_data("gan2:pre&real:pre&gan2:fb"), a_split(FAKES[:2] + REALS))
+    lines = [line for line in caplog.messages if "source=" in line]
+    assert lines == [
+        "split=train source=FFHQ modifier=pre used=4 listed=4 on_disk=4",
+        "split=train source=StyleGAN2 modifier=fb used=2 listed=2 on_disk=3",
+        "split=train source=StyleGAN2 modifier=pre used=2 listed=2 on_disk=4",
+    ]
+
+
 @pytest.mark.parametrize("lacking", [0, 1])
 def test_missing_shared_copies_are_counted_and_renamed_ones_are_not(
     root: Path, caplog: pytest.LogCaptureFixture, lacking: int
@@ -573,6 +690,15 @@ def test_invalid_rule_or_table_is_refused(
         rule = str(tmp_path / rule)
     with pytest.raises(DataError, match=said):
         read_groups([rule], KEYS)
+
+
+def test_table_with_backslashes_is_read_and_another_case_refused(tmp_path: Path) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_text("M\\a,anna\nM/b,anna\nm/c,berta\n")
+    assert read_groups([str(table)], ["M/a", "M/b"]) == {"M/a": "anna", "M/b": "anna"}
+    with pytest.raises(DataError, match=r"1 keys in another case, such as m/c\. Write M/c\."):
+        read_groups([str(table)], ["M/a", "M/b", "M/c"])
+    assert len(read_groups([str(table)], ["M/a", "m/c", "M/C"])) == 2
 
 
 def test_combined_rules_join_groups_of_each_rule() -> None:
@@ -712,6 +838,14 @@ def test_missing_unlisted_and_unreadable_files_are_reported(check_root: Path) ->
         str(file(check_root, CHECK_REALS[0]))
     ]
     assert report_cells(found)["keys without a file"] == ["1", f"train:{CHECK_FAKES[0]}"]
+
+
+def test_keys_of_an_unknown_folder_are_missing_in_the_report(check_root: Path) -> None:
+    lists = LISTS | {"train": (*CHECK_FAKES[:4], *(key.lower() for key in CHECK_REALS[:4]))}
+    find = partial(stray_keys, data_root=check_root, vocabulary=BUILT_IN)
+    found = examine_split(check_root, lists, find_stray=find, content=False)
+    assert (found.lists["train"].elsewhere, len(found.lists["train"].missing)) == (0, 4)
+    assert found.lists["val"].missing == ()
 
 
 def test_report_can_be_written_as_json(check_root: Path) -> None:

@@ -212,6 +212,7 @@ def test_gaps_of_tests_with_attributes_follow_a_changed_table(tmp_path: Path) ->
     [
         ("JPEG", 9, "confounded by file format"),
         ("PNG", 9, ""),
+        ("lying PNG", 9, "confounded by EXIF orientation"),
         ("JPEG", 0, "chance"),  # what is known before is said first
     ],
 )
@@ -219,18 +220,23 @@ def test_row_is_marked_if_file_properties_predict_the_class(
     tmp_path: Path, fakes: str, power: float, verdict: str
 ) -> None:
     folder = tmp_path / "runs" / "forms"
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
     write_tests(folder, "clean", [logits(y, power=power, skew=0) for y in (0, 1)], attributes="")
     for place, form in (("Real/FFHQ", "PNG"), ("Fake/StyleGAN2", fakes)):
         images = tmp_path / "data" / "PreSocial" / place
         images.mkdir(parents=True)
         for number in range(30):
-            PIL.Image.new("RGB", (8, 8)).save(images / f"{number}.png", form)
+            PIL.Image.new("RGB", (8, 8)).save(
+                images / f"{number}.png", form.split()[-1], exif=exif if " " in form else b""
+            )
         for number in range(30, COUNT):
             (images / f"{number}.png").symlink_to(f"{number % 30}.png")
     (row,) = table(folder, pairs_of("clean"))
     assert row["verdict"] == verdict
-    sentence = "the file format alone separates fake from real images in 100% of cases"
-    assert row.get("confounded") == (sentence if fakes == "JPEG" else None)
+    name = "file format" if fakes == "JPEG" else "EXIF orientation"
+    sentence = f"the {name} alone separates fake from real images in 100% of cases"
+    assert row.get("confounded") == (None if fakes == "PNG" else sentence)
     assert verdict in draw([row])
 
 

@@ -1,6 +1,7 @@
 """The jobs on a tiny image tree, one after the other, as a launcher would run them."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from trueface.poisoning.poison_record import read_record
 from trueface.predictions.csv_tables import read_csv
 from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
-from trueface.runtime.errors import CheckpointError, RecordError
+from trueface.runtime.errors import CheckpointError, DataError, RecordError
 from trueface.training import image_lists, optimizer_state, trainer
 
 torch.set_num_threads(1)
@@ -299,6 +300,69 @@ def test_test_of_earlier_model_on_its_training_images_is_rejected(
     (said,) = TEST.refusals(leaking, ())
     assert said.startswith(f"{TRAIN} of the {TRAIN} test images of real:pre")
     assert TEST.refusals(sound, ()) == ()
+
+
+def one_class(lab: Path, name: str, word: str, rest: int = 0) -> str:
+    """Write a split of which one list has the images of one class and `rest` others; return its name."""
+    split = lab / f"{name}-{word}-{rest}"
+    shutil.copytree(lab / "splits", split)
+    keys = load_split(split, name).keys
+    others = sorted(key for key in keys if not key.startswith(word))
+    write_lists(split, **{name: [*(key for key in keys if key.startswith(word)), *others[:rest]]})
+    return split.name
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("FFHQ", "the training images are 12 real and 0 fake ones"),
+        ("Style", "none of the 20 images of real:pre"),  # a training reads real images in any case
+    ],
+)
+def test_training_on_one_class_is_rejected(lab: Path, word: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        trained(lab, "all:pre@seed=20", data="all:pre", split_path=one_class(lab, "train", word))
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_training_whose_images_of_a_class_are_unreadable_is_rejected(
+    lab: Path, tmp_path: Path, *, freeze: bool
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(lab / "data", data)
+    for image in (data / "PreSocial/Fake").rglob("*.png"):
+        image.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"the training images are 12 real and 0 fake ones"):
+        trained(lab, f"{DATA}@seed=21", data_root=str(data), num_epochs=2, freeze=freeze)
+    assert not paths.checkpoint(folder(lab, f"{DATA}@seed=21")).exists()
+
+
+def test_self_blended_images_need_no_fakes(lab: Path) -> None:
+    split = one_class(lab, "train", "FFHQ", rest=1)
+    write_lists(
+        lab / split, train=[key for key in load_split(lab / split, "train").keys if key[0] == "F"]
+    )
+    told: dict[str, Any] = {"data": "all:pre", "num_epochs": 1, "split_path": split}
+    assert trained(lab, "all:pre@seed=22", sbi=0.5, **told)["images"] == TRAIN
+
+
+@pytest.mark.parametrize(
+    ("word", "rest", "warning"),
+    [
+        ("FFHQ", 0, "split=val real=4 fake=0 reason=one class alone chooses the epoch, and temp"),
+        ("Style", 1, "split=val real=1 fake=4 reason=temperature and threshold are not fitted"),
+        ("Style", 2, ""),
+    ],
+)
+def test_validation_on_one_class_is_reported(
+    lab: Path, caplog: pytest.LogCaptureFixture, word: str, rest: int, warning: str
+) -> None:
+    split = one_class(lab, "val", word, rest)
+    done = trained(lab, "all:pre@seed=23", data="all:pre", num_epochs=1, split_path=split)
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == bool(warning)
+    assert warning in "".join(warnings)
+    assert ((done["temperature"], done["threshold"]) == (1, 0)) is bool(warning)
 
 
 def learned(lab: Path, model: str) -> list[str]:

@@ -94,6 +94,39 @@ class TestAdoption:
         read = read_state(Path(saved(tmp_path / "wrapped.pt", {"state_dict": wrapped})))
         assert read.keys() == slim().keys()
 
+    @pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel])
+    def test_average_of_torch_is_read(
+        self, wrap: Callable[[nn.Module], nn.Module], tmp_path: Path
+    ) -> None:
+        network = wrap(build_detector("slim18", weights="none", seed=3).network)
+        averaged = torch.optim.swa_utils.AveragedModel(network)
+        path = saved(tmp_path / "ema.pt", {"model": averaged.state_dict()})
+        read = read_state(Path(path))
+        assert read.keys() == slim().keys()
+        model = build_detector("slim18", weights=path, seed=1)
+        assert torch.equal(state(model)["conv1.weight"], read["conv1.weight"])
+
+    def test_layer_called_n_averaged_is_kept(self, tmp_path: Path) -> None:
+        state = {"n_averaged": torch.ones(1), "fc.weight": torch.ones(1, 2)}
+        assert read_state(Path(saved(tmp_path / "own.pt", state))).keys() == state.keys()
+
+    def test_negative_variance_is_refused_by_name(self, tmp_path: Path) -> None:
+        broken = {**slim(), "bn1.running_var": -torch.ones_like(slim()["bn1.running_var"])}
+        path = saved(tmp_path / "broken.pt", broken)
+        with pytest.raises(WeightsError, match=r"bn1\.running_var has negative numbers"):
+            build_detector("slim18", weights=path, seed=1)
+
+    def test_safetensors_are_read_whatever_the_file_is_called(self, tmp_path: Path) -> None:
+        safetensors = pytest.importorskip("safetensors.torch")
+        for name in ("a.pth", "b.safetensors"):
+            plain = {key: tensor.contiguous() for key, tensor in slim().items()}
+            safetensors.save_file(plain, tmp_path / name)
+            assert read_state(tmp_path / name).keys() == slim().keys()
+        cut = (tmp_path / "a.pth").read_bytes()[:-40]
+        (tmp_path / "a.pth").write_bytes(cut)
+        with pytest.raises(WeightsError, match="cut off, or not a safetensors file"):
+            read_state(tmp_path / "a.pth")
+
     def test_nodown_keeps_imagenet_first_layer_on_doubled_grid(self, tmp_path: Path) -> None:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(3)

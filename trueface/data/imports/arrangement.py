@@ -247,7 +247,7 @@ def _placed(image: ImportedImage, folder: str) -> Image:
     below = "/".join(part if part[0] != "." else f"_{part[1:]}" for part in image.below.split("/"))
     top = MODIFIERS[image.modifier][0] if image.modifier in MODIFIERS else image.modifier
     path = f"{top}/{CLASS_FOLDERS[image.label]}/{folder}/{below}"
-    key = f"{folder}/{below.rpartition('.')[0]}"
+    key = f"{folder}/{below.rpartition('.')[0]}".replace("\\", "/")
     return Image(path, key, image.label, folder, image.modifier)
 
 

@@ -4,9 +4,9 @@ import csv
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from trueface.data.attribute_table import CLASSES as LABELS
 from trueface.data.folders import READ, is_image
@@ -38,7 +38,14 @@ NEEDED = ("path", "label")
 # columns of groups: "group", and "group2" or "group_2" for a second group of the same kind
 GROUPS = ("group", "prompt", "identity")
 _GROUP = re.compile(rf"({'|'.join(GROUPS)})[ _-]?\d*")
-_LABELS = {**CLASSES, **dict.fromkeys(("0", "0.0"), REAL), **dict.fromkeys(("1", "1.0"), FAKE)}
+_LABELS = {
+    **CLASSES,
+    **dict.fromkeys(("0", "0.0", "false"), REAL),
+    **dict.fromkeys(("1", "1.0", "true"), FAKE),
+}
+SEPARATORS = ",;\t"
+# columns in which a word for a missing value, such as nan, counts as an empty cell
+OPTIONAL = frozenset({"source", "split", "modifier", "video"})
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +53,8 @@ log = logging.getLogger(__name__)
 @register_layout(
     "csv",
     summary="a CSV table: path,label[,source][,group][,group2][,split][,modifier][,video]",
-    expects="a .csv file whose first line names the columns path and label "
-    "(also source, group, group2, split, modifier, video), or a folder with one such file",
+    expects="a .csv file whose first line names the columns path and label, separated by commas, "
+    "semicolons or tabs, or a folder with one such file",
     tables=("*.csv",),
 )
 class CsvTable:
@@ -59,8 +66,7 @@ class CsvTable:
         if path is None:
             return False
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            header = next(csv.reader([file.readline(1 << 16)]), [])
-        return not _lacking(_columns(header))
+            return any(not _lacking(_columns(header)) for header in _headers(file).values())
 
     def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:
         """Yield the image of each row.
@@ -74,7 +80,9 @@ class CsvTable:
         images, faults = list[ImportedImage](), list[tuple[int, str]]()
         groups = list[tuple[tuple[str, str], ...]]()
         labels = dict[tuple[int, int], tuple[int, int]]()  # file → label and the line that says it
+        sourceless = 0
         for row in _rows(path):
+            sourceless += row.lacks_source
             try:
                 image = _image(path, row, options)
                 _refuse_second_label(image, row.line, labels)
@@ -83,6 +91,11 @@ class CsvTable:
             except ValueError as error:
                 faults.append((row.line, str(error)))
         refuse_rows(path, faults)
+        if sourceless:
+            log.warning(
+                "%s: In %d rows the source is nan, NA, None or null. Their source is %s.",
+                path, sourceless, path.stem,
+            )  # fmt: skip
         for image, ties in zip(images, _ties(path, groups), strict=True):
             yield image._replace(ties=(*ties, *image.ties))
 
@@ -92,6 +105,19 @@ def _table(folder: Path) -> Path | None:
         return folder if folder.suffix.lower() == ".csv" else None
     tables = sorted(folder.glob("[!.]*.csv"))
     return tables[0] if len(tables) == 1 else None
+
+
+def _headers(file: TextIO) -> dict[str, list[str]]:
+    """Return the header of a table by each separator that it may have."""
+    line = file.readline(1 << 16)
+    file.seek(0)
+    return {each: next(csv.reader([line], delimiter=each), []) for each in SEPARATORS}
+
+
+def _separator(file: TextIO) -> str:
+    """Return the separator with which a table has the needed columns, or a comma."""
+    fitting = (each for each, header in _headers(file).items() if not _lacking(_columns(header)))
+    return next(fitting, SEPARATORS[0])
 
 
 def _small(header: list[str]) -> list[str]:
@@ -105,6 +131,17 @@ def _columns(header: list[str]) -> dict[str, int]:
         for column, names in COLUMNS.items()
         if any(name in small for name in names)
     }
+
+
+def _doubles(header: list[str], used: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the place of each used column with that of a further column of its name."""
+    small = _small(header)
+    return [
+        (at, other)
+        for at in used
+        for other in range(at + 1, len(small))
+        if small[other] == small[at]
+    ]
 
 
 def _group_columns(header: list[str]) -> dict[int, str]:
@@ -127,6 +164,8 @@ class _Row(NamedTuple):
     line: int
     cells: Mapping[str, str]  # by column; without empty ones
     groups: tuple[tuple[str, str], ...]  # each a kind and a name: "group", "17"
+    contradictions: Sequence[str]  # between two columns of one name
+    lacks_source: bool  # whether a word such as nan stands for its source
 
 
 def _rows(path: Path) -> Iterator[_Row]:
@@ -135,28 +174,50 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise DataError(f"{path} is larger than {MOST_BYTES >> 20} MiB. Import it in parts.")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, delimiter=_separator(file))
             header = next(reader, [])
             columns, of_groups = _columns(header), _group_columns(_small(header))
+            doubles = _doubles(header, columns.values())
             if lacking := _lacking(columns):
                 raise DataError(f"{path}:1: column {' and '.join(lacking)} is missing")
             for row in filter(None, reader):
                 texts = dict(enumerate(map(str.strip, row)))
-                cells = {name: text for name, at in columns.items() if (text := texts.get(at))}
+                cells = {
+                    name: text
+                    for name, at in columns.items()
+                    if (text := texts.get(at)) and not (name in OPTIONAL and is_missing(text))
+                }
+                second = [
+                    f"{texts[at]!r} and {texts[other]!r} in two columns {header[at].strip()!r}"
+                    for at, other in doubles
+                    if texts.get(at) != texts.get(other)
+                ]
                 groups = ((kind, texts.get(at, "")) for at, kind in of_groups.items())
-                yield _Row(reader.line_num, cells, tuple(group for group in groups if group[1]))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+                named = tuple(group for group in groups if group[1])
+                source = texts.get(columns.get("source", -1), "")
+                lacks_source = bool(source) and is_missing(source)
+                yield _Row(reader.line_num, cells, named, second, lacks_source)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8: {error}. Save it as UTF-8, for example with: iconv -f cp1252 -t utf-8 "
+            f"{path} > new.csv"
+        ) from error
+    except (OSError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
 
 
 def _image(table: Path, row: _Row, options: LayoutOptions) -> ImportedImage:
     cells = row.cells
+    if row.contradictions:
+        raise ValueError(f"the row has {row.contradictions[0]}: remove one of the columns")
     for name in NEEDED:
         if name not in cells:
             raise ValueError(f"the row has no {name}")
     label = _LABELS.get(cells["label"].casefold())
     if label is None:
-        raise ValueError(f"label {cells['label']!r}: expected real or fake, or 0 or 1")
+        raise ValueError(
+            f"label {cells['label']!r}: expected real or fake, 0 or 1, or false or true"
+        )
     written = PurePosixPath(cells["path"].replace("\\", "/"))
     file = table.parent / written
     if is_video(file.name):

@@ -7,13 +7,14 @@ the name of its folder, which two sets may share; here by the path of that folde
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from trueface.data.folders import is_image
 from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import (
+    CLASSES,
     FAKE,
     REAL,
     ImportedImage,
@@ -46,12 +47,12 @@ class DeepfakeBench:
         """Return whether any file next to the frames describes videos."""
         return any(_is_description(path) for path in _json_files(folder))
 
-    def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:  # noqa: ARG002  # its files say all
+    def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:
         """Yield the frames of all files; one that several files name is yielded for each."""
         top = folder.parent if folder.is_file() else folder
         for path in _json_files(folder):
             if _is_description(path):
-                yield from _frames(path, _read(path), top)
+                yield from _frames(path, _read(path), top, options.real)
 
 
 def _json_files(folder: Path) -> list[Path]:
@@ -83,7 +84,9 @@ def _read(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _frames(path: Path, content: Mapping[str, Any], top: Path) -> Iterator[ImportedImage]:
+def _frames(
+    path: Path, content: Mapping[str, Any], top: Path, real: Collection[str]
+) -> Iterator[ImportedImage]:
     places = _Places(path, top)
     for dataset, label, name, compression, video, entry in _videos(path, content):
         frames = entry.get("frames") if isinstance(entry, dict) else None
@@ -97,7 +100,7 @@ def _frames(path: Path, content: Mapping[str, Any], top: Path) -> Iterator[Impor
             below, people = _video_of(posix, dataset)
             yield ImportedImage(
                 file,
-                REAL if label.casefold().endswith("real") else FAKE,
+                REAL if label in real or _says_real(label) else FAKE,
                 label,
                 f"{below}/{posix.rpartition('/')[2]}",
                 compression or "pre",
@@ -106,6 +109,11 @@ def _frames(path: Path, content: Mapping[str, Any], top: Path) -> Iterator[Impor
                 lists=(name,),
             )
     places.complain()
+
+
+def _says_real(label: str) -> bool:
+    """Return whether the last word of a label means real: "FF-real", "DFDC_Real", "pristine"."""
+    return CLASSES.get(re.split(r"[^a-z]+", label.casefold())[-1]) == REAL
 
 
 def _videos(

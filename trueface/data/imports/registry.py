@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, cast
 
-from trueface.data.folders import is_folder, is_image
+from trueface.data.folders import is_folder, is_image, suffix
 from trueface.runtime.declarations import Declared, Registry
 from trueface.runtime.errors import DataError, UnknownName
 
@@ -92,11 +92,11 @@ def image_folders(
         folders, names, videos = [], [], []
         with os.scandir(path) as entries:
             for entry in entries:
-                if is_image(entry.name):
-                    names.append(entry.name)
-                elif is_folder(entry):
+                if is_folder(entry):  # first: a folder may be named photos.jpg
                     if not entry.name.startswith("."):
                         folders.append(entry.name)
+                elif is_image(entry.name):
+                    names.append(entry.name)
                 elif f"{path}/{entry.name}" in frames:
                     videos.append(entry.name)
                 elif others is not None:
@@ -111,7 +111,7 @@ def image_folders(
 
 def is_video(name: str) -> bool:
     """Return whether a file of this name can be a video: not hidden, and with a known suffix."""
-    return name.rpartition(".")[2].lower() in VIDEO_SUFFIXES and not name.startswith(".")
+    return suffix(name)[1:] in VIDEO_SUFFIXES and not name.startswith(".")
 
 
 def video_files(folder: Path) -> list[str]:

@@ -194,6 +194,17 @@ def test_video_folder_name_gives_its_people(
         assert [image.ties for image in images if image.label] == [people]
 
 
+@pytest.mark.parametrize("layout", ["folders", "imagefolder"])
+@pytest.mark.parametrize("name", ["png", "JPG", "webp", "heic", "photos.jpg"])
+def test_folder_named_like_an_image_is_a_folder(files: Files, layout: str, name: str) -> None:
+    folder = files([f"real/{name}/1.png", f"fake/{name}/2.png", "fake/a/3.png", "fake/4.png"])
+    (folder / "fake/a/webp").touch()  # a file without a suffix is not an image
+    files(["../other/5.png"])
+    (folder / "fake/linked.jpg").symlink_to(folder.parent / "other")
+    found = import_layout(layout, folder)
+    assert sorted(Path(each.file).name for each in found) == [f"{n}.png" for n in range(1, 6)]
+
+
 def test_circular_links_terminate(files: Files) -> None:
     top = files(["real/a.png", "fake/b.png"])
     (top / "real" / "again").symlink_to(top, target_is_directory=True)
@@ -219,6 +230,26 @@ def test_frame_has_label_compression_video_and_people(
         1, "FF-DF", "007_008/001.png", "c40", ("FF 007", "FF 008"), True, ("test",),
     )  # fmt: skip
     assert {i.label for i in images if i.source == "FF-real"} == {0}
+
+
+@pytest.mark.parametrize(
+    ("real", "labels"),
+    [
+        ((), {"FF-real": 0, "Photoreal": 1, "pristine": 0, "camera": 1, "DFDC_Real": 0}),
+        (("camera",), {"FF-real": 0, "Photoreal": 1, "pristine": 0, "camera": 0, "DFDC_Real": 0}),
+    ],
+)
+def test_label_of_a_description_is_real_by_its_last_word_or_by_option(
+    files: Files, real: tuple[str, ...], labels: dict[str, int]
+) -> None:
+    top = files(f"frames/{name}/1.png" for name in labels)
+    lists = {
+        name: {"train": {"v": {"label": name, "frames": [f"frames/{name}/1.png"]}}}
+        for name in labels
+    }
+    (top / "set.json").write_text(json.dumps({"set": lists}))
+    found = DeepfakeBench().images(top, LayoutOptions(real=frozenset(real)))
+    assert {image.source: image.label for image in found} == labels
 
 
 def test_paths_of_other_machine_are_found_by_their_last_components(files: Files) -> None:
@@ -610,6 +641,50 @@ def test_unknown_group_does_not_join_images(files: Files, caplog: pytest.LogCapt
         "In 2 rows the group is nan, NA, None or null. These rows belong to no group."
         in caplog.text
     )
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_table_may_have_other_separators(files: Files, separator: str) -> None:
+    top = files(["a.png", "b, c.png"])
+    rows = [("path", "label", "source"), ("a.png", "True", "x"), ('"b, c.png"', "FALSE", "y")]
+    (top / "t.csv").write_text("\n".join(separator.join(row) for row in rows))
+    assert CsvTable().fits(top)
+    found = import_table(top / "t.csv")
+    assert [(image.label, image.source) for image in found] == [(1, "x"), (0, "y")]
+
+
+def test_missing_values_of_optional_columns_count_as_empty(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    top = files(["a.png", "b.png"])
+    (top / "t.csv").write_text(
+        "path,label,source,split,modifier,video\na.png,1,nan,nan,NA,<NA>\nb.png,0,x,,,\n"
+    )
+    first, second = import_table(top / "t.csv")
+    assert (first.source, first.lists, first.modifier, first.is_frame) == ("t", (), "pre", False)
+    assert second.source == "x"
+    assert "In 1 rows the source is nan, NA, None or null. Their source is t." in caplog.text
+
+
+def test_contradicting_columns_of_one_name_are_refused_by_line(files: Files) -> None:
+    top = files(["a.png", "b.png"])
+    table = top / "t.csv"
+    table.write_text("path,label,size,size,Label\na.png,1,2,3,1\nb.png,0,2,3,1\n")
+    with pytest.raises(
+        DataError, match=r"t\.csv:3: the row has '0' and '1' in two columns 'label'"
+    ):
+        import_table(table)
+    table.write_text("path,label,label\na.png,1,1\nb.png,0,0\n")
+    assert [image.label for image in import_table(table)] == [1, 0]
+
+
+def test_table_in_another_encoding_is_refused_with_the_command_that_converts(files: Files) -> None:
+    top = files(["a.png"])
+    (top / "t.csv").write_bytes("path,label,source\na.png,1,café\n".encode("cp1252"))
+    with pytest.raises(
+        DataError, match=r"t\.csv is not UTF-8: .* iconv -f cp1252 -t utf-8 .*t\.csv"
+    ):
+        import_table(top / "t.csv")
 
 
 def test_hidden_files_next_to_table_are_ignored(files: Files) -> None:

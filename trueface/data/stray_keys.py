@@ -1,0 +1,79 @@
+"""Keys of a split that are written another way than the images on disk.
+
+A key whose folder is not there may be one of another subset, and is left out. A key whose folder no
+subset and no folder of the data root has is a mistake: another case, or a prefix too many or too few.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from trueface.data.folders import is_folder, is_image
+from trueface.data.image_folders import CLASSES, matching
+from trueface.data.image_keys import method_of
+from trueface.data.vocabulary import DataIdResolver
+
+DEPTH = 2  # folders above those of the classes: TrueFace_PostSocial/Facebook
+
+
+def stray_keys(
+    lacking: Collection[str],
+    unlisted: Iterable[str],
+    data_root: Path,
+    vocabulary: DataIdResolver,
+) -> list[str]:
+    """Return the keys, sorted, that belong to no subset and to no folder of the data root.
+
+    Args:
+        lacking: keys without an image among those that were looked for.
+        unlisted: keys of images that no list names. A key without a folder is a mistake only if one
+            of them has its name, because lists may contain subsets that are not in this data root.
+        data_root: the data root.
+        vocabulary: the known subsets.
+    """
+    known = vocabulary.methods("all")
+    unknown = {method for method in map(method_of, set(lacking)) if not known.holds(method)}
+    if unknown:
+        unknown -= set(_method_folders(data_root, vocabulary))
+    if not unknown:
+        return []
+    names = {key.rpartition("/")[2] for key in unlisted} if "" in unknown else set()
+    return sorted(
+        key for key in lacking if method_of(key) in unknown and ("/" in key or key in names)
+    )
+
+
+def describe_stray(keys: Collection[str], data_root: Path, vocabulary: DataIdResolver) -> str:
+    """Return the remedy for stray keys: how the folder of the first one is called."""
+    parts = min(keys).casefold().split("/")
+    there = sorted(filter(None, set(_method_folders(data_root, vocabulary))))
+    same = [name for name in there if name.casefold() in parts]
+    return f"Begin them with a folder such as {(same or there or ['FFHQ'])[0]}/"
+
+
+def _method_folders(data_root: Path, vocabulary: DataIdResolver) -> Iterator[str]:
+    """Yield the folders right below Real/ or Fake/, of all modifiers; "" for images in these."""
+    waiting = [(data_root, DEPTH)]
+    waiting += [
+        (folder, 0)
+        for _, names in vocabulary.modifiers
+        for name in names
+        for folder in matching(data_root, name)
+    ]
+    while waiting:
+        folder, depth = waiting.pop()
+        for name in _folders(folder):
+            if name.casefold() in CLASSES:
+                yield from _folders(folder / name)
+                if any(is_image(each) for each in os.listdir(folder / name)):  # noqa: PTH208  # names are enough
+                    yield ""
+            elif depth:
+                waiting.append((folder / name, depth - 1))
+
+
+def _folders(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [e.name for e in entries if is_folder(e) and not e.name.startswith(".")]
+    except OSError:
+        return []
