@@ -19,6 +19,7 @@ from trueface.unlearning.hyperparameters import COMMON, Options, TrainingOptions
 from trueface.unlearning.registry import METHODS, Goal, plugin_modules
 
 Base = TypeVar("Base", bound=BaseModel)
+LABEL_NOISE = "trueface.unlearning.label_noise"
 
 
 def flat_name(method: str, name: str) -> str:
@@ -109,6 +110,16 @@ def _method(name: str) -> str:
     return name
 
 
+def _hidden_flips(known: Any) -> tuple[str, ...]:
+    """Return the modules that choose the known flips: imported where some are hidden."""
+    return (LABEL_NOISE,) if known < 1 else ()
+
+
+def _search_of_flips(find: Any) -> tuple[str, ...]:
+    """Return the modules that search for hidden flips: imported where they are searched."""
+    return (LABEL_NOISE,) if find else ()
+
+
 class UnlearningSettings(LearningSettings):
     """An unlearning: its method, what the method is given, and what a training needs.
 
@@ -119,12 +130,16 @@ class UnlearningSettings(LearningSettings):
         cost=True, modules=plugin_modules, description=f"Unlearning method: {', '.join(METHODS)}"
     )
     force: bool = Field(False, description="Apply a method that is known not to work here")
-    known: Probability = Field(
+    known: Probability = setting(
         1.0,
-        description="Fraction of the flipped labels that the method is given; the others stay hidden",
+        modules=_hidden_flips,
+        description="Fraction of the images with flipped labels that the method is given, with all copies of "
+        "each; the others stay hidden",
     )
-    find: bool = Field(
-        False, description="Search for hidden flipped labels first and also give them to the method"
+    find: bool = setting(
+        False,
+        modules=_search_of_flips,
+        description="Search for hidden flipped labels first and also give them to the method",
     )
     keep_retain: bool = Field(True, description="Let the method read the images that it must keep")
     afterwards: bool = Field(
