@@ -220,6 +220,12 @@ class ScoringSettings(DataSettings):
     )
     precision: Precision = "fp32"
 
+    @classmethod
+    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of the hash. Half-precision tests of versions without a float32 head differ."""
+        decisive = super().decisive(values)
+        return decisive if values["precision"] == "fp32" else {**decisive, "head": "fp32"}
+
 
 class TestSettings(ScoringSettings):
     """A test: which crop of each image is scored, and what happened to it before."""

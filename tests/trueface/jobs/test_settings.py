@@ -30,6 +30,12 @@ def test_launch_of_the_steps_is_part_of_a_hash_unless_it_is_off(kind: str) -> No
     assert "accelerate" in settings.costs - settings.neutral
 
 
+def test_tests_in_half_precision_have_another_hash_than_before_their_head_was_in_float32() -> None:
+    plain = TestSettings(**WHERE).model_dump(mode="json")
+    assert "head" not in TestSettings.decisive(plain)
+    assert TestSettings.decisive({**plain, "precision": "bf16"})["head"] == "fp32"
+
+
 def test_only_known_launches_of_steps_are_accepted() -> None:
     with pytest.raises(ValidationError, match="'off' or 'graph'"):
         TrainSettings(**WHERE, accelerate="jit")
