@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Probability, setting
 from trueface.training.class_settings import ClassifySettings
+from trueface.training.ineffective_settings import OF_STEPS
 from trueface.training.settings import LearningSettings
 from trueface.unlearning.hyperparameters import COMMON, Options, TrainingOptions
 from trueface.unlearning.registry import METHODS, Goal, plugin_modules
@@ -80,9 +81,16 @@ def _without_effect(
     """Return the settings of a method that change nothing beside the others, each with the reason."""
     method = values["method"]
     idle = options_among(method, values).without_effect(goal, classes)
-    steps = {}
-    if not issubclass(METHODS[method].hyperparameters, TrainingOptions):
-        steps["accelerate"] = f"method {method} does not train as a training does"
+    if issubclass(METHODS[method].hyperparameters, TrainingOptions):
+        replaced = {"num_epochs": "unlearn_epochs", "lr": "unlearn_lr"}
+        steps = {
+            name: f"{option} is set"
+            for name, option in replaced.items()
+            if values.get(option) is not None
+        }
+    else:
+        reason = f"method {method} does not train as a training does"
+        steps = dict.fromkeys(sorted(OF_STEPS.intersection(values)), reason)
     return {**steps, **{flat_name(method, name): reason for name, reason in idle.items()}}
 
 
