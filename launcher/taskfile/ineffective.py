@@ -15,6 +15,7 @@ from launcher.taskfile.entries import (
     PlainEntry,
     ScoringEntry,
     TrainEntry,
+    Variant,
 )
 from launcher.taskfile.nodes import GivenSetting
 from launcher.taskfile.settings import ResolvedSettings
@@ -67,6 +68,7 @@ def _settings_of(
     entry: Entry,
 ) -> Iterator[tuple[ResolvedSettings, frozenset[str], frozenset[str]]]:
     """Yield the settings of each variant, their swept names, and those of these that the file's matrix sweeps."""
+    variants: tuple[Variant, ...] = ()
     match entry:
         case TrainEntry():
             variants = entry.variants
@@ -76,10 +78,8 @@ def _settings_of(
             variants = tuple(each.variant for each in entry.variants)
         case ScoringEntry():
             yield from ((settings, frozenset(), frozenset()) for settings in entry.settings)
-            return
         case PlainEntry():
             yield from ((each.settings, frozenset(), frozenset()) for each in entry.variants)
-            return
     if isinstance(entry, TrainEntry):  # a poison reads values that its training may not use
         labels = (each.labels_settings for each in variants)
         yield from ((each, frozenset(), frozenset()) for each in labels if each is not None)

@@ -34,6 +34,7 @@ from trueface.runtime.field_types import (
     Quality,
     Settings,
     setting,
+    with_revisions,
 )
 from trueface.runtime.ids import parse_model
 
@@ -222,9 +223,9 @@ class ScoringSettings(DataSettings):
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of the hash. Half-precision tests of versions without a float32 head differ."""
-        decisive = super().decisive(values)
-        return decisive if values["precision"] == "fp32" else {**decisive, "head": "fp32"}
+        """Return the settings of the hash."""
+        changed = [] if values["precision"] == "fp32" else ["last layer in float32"]
+        return with_revisions(super().decisive(values), *changed)
 
 
 class TestSettings(ScoringSettings):

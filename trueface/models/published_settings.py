@@ -9,8 +9,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from trueface.models.registry import model_name, modules_of_model, spec_of, three_numbers
-from trueface.runtime.field_types import Count, Settings, setting
+from trueface.models.registry import (
+    model_name,
+    modules_of_model,
+    revisions_of_model,
+    spec_of,
+    three_numbers,
+)
+from trueface.runtime.field_types import Count, Settings, setting, with_revisions
 
 FAKE = "fake"
 NO_FILE = frozenset({"default", "none", ""})  # values of `weights` in trainings that name no file
@@ -161,6 +167,12 @@ class PublishedSettings(Settings):
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return settings without effect for the other values, each with the reason."""
         return {} if values.get("resize") else {"interpolation": "resize is 0"}
+
+    @classmethod
+    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of the hash."""
+        revisions = revisions_of_model(values["architecture"])
+        return with_revisions(super().decisive(values), *revisions)
 
     @property
     def ignored_parts(self) -> tuple[str, ...]:

@@ -11,9 +11,23 @@ from pydantic import AfterValidator, Field, model_validator
 
 from trueface.data.attribute_table import GROUPS_BY
 from trueface.data.settings import AugmentationSettings, Precision
-from trueface.models.registry import describe_models, model_name, modules_of_model, spec_of
+from trueface.models.registry import (
+    describe_models,
+    model_name,
+    modules_of_model,
+    revisions_of_model,
+    spec_of,
+)
 from trueface.runtime.errors import UsageError
-from trueface.runtime.field_types import Accelerate, Accumulate, Count, Finite, Settings, setting
+from trueface.runtime.field_types import (
+    Accelerate,
+    Accumulate,
+    Count,
+    Finite,
+    Settings,
+    setting,
+    with_revisions,
+)
 from trueface.training import config
 from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig, is_momentum_held
 from trueface.training.ineffective_settings import (
@@ -219,11 +233,12 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of the hash. A momentum of 0.9 is the default, except with schedule onecycle."""
         decisive = super().decisive(values)
+        revisions = revisions_of_model(values["model"])
         if is_momentum_held(values):
-            return {**decisive, "cycle_momentum": False}
-        if decisive.get("momentum") == MOMENTUM:
+            revisions.append("onecycle: momentum held")
+        elif decisive.get("momentum") == MOMENTUM:
             del decisive["momentum"]
-        return decisive
+        return with_revisions(decisive, *revisions)
 
     @property
     def is_ridge(self) -> bool:

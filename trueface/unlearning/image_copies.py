@@ -1,5 +1,6 @@
 """The images of samples: all copies of an image are drawn or held out together."""
 
+import random
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
@@ -38,6 +39,21 @@ def group_copies(ids: Sequence[str], features: NDArray[Any] | None = None) -> Gr
     links = coo_array((np.ones(len(rows), np.int8), (names, count + rows)), shape=(size, size))
     _, image = connected_components(links, directed=False)
     return _number(image[names].tolist())
+
+
+def draw_images(rows: Sequence[int], ids: Sequence[str], fraction: float, seed: int) -> list[int]:
+    """Return the rows of a random fraction of the images, with all their copies among these rows.
+
+    Args:
+        rows: rows to draw from.
+        ids: ID of each row, also of the others.
+        fraction: fraction of the images.
+        seed: of the draw.
+    """
+    groups = group_copies([ids[row] for row in rows])
+    images = range(len(first_rows(groups)))
+    chosen = random.Random(seed).sample(images, round(len(images) * fraction))
+    return sorted(np.array(rows, np.int64)[np.isin(groups, chosen)].tolist())
 
 
 def first_rows(groups: Groups) -> NDArray[np.int64]:

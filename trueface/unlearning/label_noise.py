@@ -37,7 +37,6 @@ flagged if it differs from the likely class.
 p(true class | x) p(label | true class). The second factor comes from the counts of the previous round.
 """
 
-import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -159,22 +158,6 @@ def find_flipped_labels(
         noise=noise,
         read=len(rows),
     )
-
-
-def draw_known(flipped: Sequence[int], ids: Sequence[str], fraction: float, seed: int) -> list[int]:
-    """Return the rows of flipped labels that a method is given, with all copies of an image.
-
-    Args:
-        flipped: rows of all flipped labels.
-        ids: ID of each row.
-        fraction: of the images with flipped labels.
-        seed: of the draw.
-    """
-    rows = np.array(flipped, np.int64)
-    groups = group_copies([ids[row] for row in flipped])
-    images = range(len(first_rows(groups)))
-    chosen = random.Random(stream_seed("known", seed)).sample(images, round(len(images) * fraction))
-    return sorted(rows[np.isin(groups, chosen)].tolist())
 
 
 def score_findings(rows: Collection[int], hidden: Collection[int]) -> NoiseSearchResult:

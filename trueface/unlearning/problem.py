@@ -8,10 +8,9 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,18 +40,14 @@ from trueface.unlearning.evaluation.planes import Axes, Features, Plane
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.phases import Phases
-from trueface.unlearning.record import NoiseSearchResult, Record, Relearn
+from trueface.unlearning.record import Record, Relearn
 from trueface.unlearning.registry import admit
-from trueface.unlearning.settings import LABEL_NOISE
 from trueface.unlearning.task import (
     IdentifiedExamples,
     MethodSets,
     UnlearningTask,
     other_rows,
 )
-
-if TYPE_CHECKING:  # an unlearning without a search does not depend on its code
-    from trueface.unlearning.label_noise import Findings
 
 RELEARN_STEPS = 200  # after which relearning is given up
 RELEARN_BATCH = 64  # samples per step of relearning
@@ -145,13 +140,13 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
 
     Their true labels are the suggested ones. Values from the caches count as if they had been computed now.
     """
-    # by name, so that unlearnings without a search do not depend on its code
-    label_noise = import_module(LABEL_NOISE)
+    from trueface.unlearning.label_noise import find_flipped_labels, score_findings
+
     meter, model, given = problem.meter, problem.model, problem.given
     forget, retain = given.forget, given.retain
     began, made = now(), meter.making_seconds
     counted = (samples.count_reads(meter.add) for samples in (retain, forget))
-    findings: Findings = label_noise.find_flipped_labels(
+    findings = find_flipped_labels(
         model.module,
         *counted,
         cache=Cache(model.original.cache, meter),
@@ -161,7 +156,7 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
     )
     seconds = now() - began - (meter.making_seconds - made)
     flagged, hidden = findings.rows, set(problem.parts["forget"].examples.positions)
-    found: NoiseSearchResult = label_noise.score_findings(
+    found = score_findings(
         flagged, [row for row, at in enumerate(retain.positions) if at in hidden]
     )
     log.info("find=%d right=%d hidden=%d", found.flagged, found.right, found.hidden)
@@ -273,11 +268,9 @@ def _measured_afterwards(
     probed = None
     if problem.probe is not None:
         watch.begin_phase("probe")
-        sides = (
-            replace(problem.parts[name], examples=examples)
-            for name, examples in (("forget", forget), ("retain", retain))
-        )
-        probed = problem.probe(base, model, *sides, watch, seed=seed)
+        lost = replace(problem.parts["forget"], examples=forget)
+        kept = replace(problem.parts["retain"], examples=retain)
+        probed = problem.probe(base, model, lost, kept, watch, seed=seed)
     watch.begin_phase("embedding")
     return replace(
         done,

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 from pydantic.fields import FieldInfo
 
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.field_types import Probability, setting
+from trueface.runtime.field_types import Probability, setting, with_revisions
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.ineffective_settings import OF_STEPS
 from trueface.training.settings import LearningSettings
@@ -20,7 +20,9 @@ from trueface.unlearning.hyperparameters import COMMON, Options, TrainingOptions
 from trueface.unlearning.registry import METHODS, Goal, plugin_modules
 
 Base = TypeVar("Base", bound=BaseModel)
-LABEL_NOISE = "trueface.unlearning.label_noise"
+
+
+COPIES = "copies of an image together"  # see `with_revisions`
 
 
 def flat_name(method: str, name: str) -> str:
@@ -94,6 +96,13 @@ def _without_effect(
     return {**steps, **{flat_name(method, name): reason for name, reason in idle.items()}}
 
 
+def _revisions(values: Mapping[str, Any], goal: Goal) -> list[str]:
+    """Return the changes of a method that change the results of an unlearning."""
+    if values["method"] == "fisher" and goal != "class":
+        return ["fisher: last layer as other layers"]
+    return ["iwu: epochs of the authors"] if values["method"] == "iwu" else []
+
+
 def conflicts(values: Mapping[str, Any], goal: Goal, classes: int | None) -> list[str]:
     """Return why hyperparameters of a method make no sense for what shall be forgotten, with remedies."""
     method = values["method"]
@@ -118,16 +127,6 @@ def _method(name: str) -> str:
     return name
 
 
-def _hidden_flips(known: Any) -> tuple[str, ...]:
-    """Return the modules that choose the known flips: imported where some are hidden."""
-    return (LABEL_NOISE,) if known < 1 else ()
-
-
-def _search_of_flips(find: Any) -> tuple[str, ...]:
-    """Return the modules that search for hidden flips: imported where they are searched."""
-    return (LABEL_NOISE,) if find else ()
-
-
 class UnlearningSettings(LearningSettings):
     """An unlearning: its method, what the method is given, and what a training needs.
 
@@ -138,16 +137,13 @@ class UnlearningSettings(LearningSettings):
         cost=True, modules=plugin_modules, description=f"Unlearning method: {', '.join(METHODS)}"
     )
     force: bool = Field(False, description="Apply a method that is known not to work here")
-    known: Probability = setting(
+    known: Probability = Field(
         1.0,
-        modules=_hidden_flips,
         description="Fraction of the images with flipped labels that the method is given, with all copies of "
         "each; the others stay hidden",
     )
-    find: bool = setting(
-        False,
-        modules=_search_of_flips,
-        description="Search for hidden flipped labels first and also give them to the method",
+    find: bool = Field(
+        False, description="Search for hidden flipped labels first and also give them to the method"
     )
     keep_retain: bool = Field(True, description="Let the method read the images that it must keep")
     afterwards: bool = Field(
@@ -159,6 +155,13 @@ class UnlearningSettings(LearningSettings):
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return the hyperparameters that change nothing for a detector's flipped labels."""
         return {**super().without_effect(values), **_without_effect(values, "flips", classes=2)}
+
+    @classmethod
+    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of the hash."""
+        hides = values["known"] < 1 or values["find"]
+        revisions = [COPIES] if hides else []
+        return with_revisions(super().decisive(values), *revisions, *_revisions(values, "flips"))
 
     @property
     def options(self) -> Options:
@@ -208,6 +211,13 @@ class ForgettingSettings(ClassifySettings):
             "tensorboard": "unlearning does not write event files",
             **_without_effect(values, "instances" if values.get("forget_fraction") else "class"),
         }
+
+    @classmethod
+    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of the hash."""
+        goal: Goal = "instances" if values["forget_fraction"] else "class"
+        revisions = [COPIES] if values["afterwards"] else []
+        return with_revisions(super().decisive(values), *revisions, *_revisions(values, goal))
 
     @property
     def goal(self) -> Goal:

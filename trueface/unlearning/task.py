@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
@@ -12,9 +11,11 @@ from trueface.data.examples import CostCounter, Examples
 from trueface.models.detectors import Classifier
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext
+from trueface.runtime.rng import stream_seed
+from trueface.unlearning.image_copies import draw_images
 from trueface.unlearning.record import NoiseSearchResult, Probe, TrainingCost
 from trueface.unlearning.registry import Goal, TaskProperties
-from trueface.unlearning.settings import LABEL_NOISE, ForgettingSettings, UnlearningSettings
+from trueface.unlearning.settings import ForgettingSettings, UnlearningSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,9 +148,8 @@ class UnlearningTask:
         """
         known = list(flipped)
         if settings.known < 1:
-            # by name, so that unlearnings without hidden flips do not depend on its code
-            draw_known = import_module(LABEL_NOISE).draw_known
-            known = draw_known(flipped, train.ids, settings.known, settings.seed)
+            seed = stream_seed("known", settings.seed)
+            known = draw_images(flipped, train.ids, settings.known, seed)
         retain = train.subset(other_rows(train.examples, known)).examples
         return cls(
             model=model,

@@ -138,7 +138,7 @@ def test_hash_has_the_momentum_only_if_it_changes_the_training() -> None:
     assert settings(momentum=0.9).neutral_to_results == settings().neutral_to_results
     cycled = {"optimizer": "sgd", "schedule": "onecycle"}
     assert text(**cycled) == {**text(), **cycled}
-    held = {"momentum": 0.9, "cycle_momentum": False}
+    held = {"momentum": 0.9, "revisions": ["onecycle: momentum held"]}
     assert text(**cycled, momentum=0.9) == {**text(), **cycled, **held}
     assert "momentum" not in settings(**cycled, momentum=0.9).neutral_to_results
 

@@ -132,7 +132,12 @@ def test_weight_average_is_kept_on_request() -> None:
 
 
 def test_set_momentum_replaces_the_one_of_the_long_cycle() -> None:
-    of_sgd = {"optimizer": "sgd", "schedule": "onecycle", "lr": 0.01, "select": "last"}
+    of_sgd: dict[str, Any] = {
+        "optimizer": "sgd",
+        "schedule": "onecycle",
+        "lr": 0.01,
+        "select": "last",
+    }
     models = [trained(**of_sgd, momentum=value)[0] for value in (None, 0.0, 0.1, 0.9)]
     for number, model in enumerate(models):
         assert not any(same(model, other) for other in models[:number])

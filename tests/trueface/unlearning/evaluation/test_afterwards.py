@@ -109,11 +109,11 @@ def test_stop_ends_relearning(points: Problem) -> None:
 
 def probe(before: nn.Module, after: nn.Module, forget: Examples, retain: Examples) -> Probe | None:
     """Return a linear probe of samples, each of which is an image of its own."""
-    sides = (
+    lost, kept = (
         IdentifiedExamples(examples=each, ids=tuple(f"{name}/{row}" for row in range(len(each))))
         for name, each in (("forget", forget), ("retain", retain))
     )
-    return linear_probe(before, after, *sides, WATCH)
+    return linear_probe(before, after, lost, kept, WATCH)
 
 
 @points_and_pictures
