@@ -5,7 +5,7 @@ of its launcher.py. Descriptions of other settings say that they are additions. 
 does not import torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -34,7 +34,6 @@ from trueface.runtime.field_types import (
     Quality,
     Settings,
     setting,
-    with_revisions,
 )
 from trueface.runtime.ids import parse_model
 
@@ -222,10 +221,10 @@ class ScoringSettings(DataSettings):
     precision: Precision = "fp32"
 
     @classmethod
-    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of the hash."""
-        changed = [] if values["precision"] == "fp32" else ["last layer in float32"]
-        return with_revisions(super().decisive(values), *changed)
+    def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Return the changes that changed results with these settings."""
+        own = () if values["precision"] == "fp32" else ("last layer in float32",)
+        return (*super().revisions(values), *own)
 
 
 class TestSettings(ScoringSettings):

@@ -4,7 +4,7 @@ This module does not import torch.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -16,7 +16,7 @@ from trueface.models.registry import (
     spec_of,
     three_numbers,
 )
-from trueface.runtime.field_types import Count, Settings, setting, with_revisions
+from trueface.runtime.field_types import Count, Settings, setting
 
 FAKE = "fake"
 NO_FILE = frozenset({"default", "none", ""})  # values of `weights` in trainings that name no file
@@ -169,10 +169,9 @@ class PublishedSettings(Settings):
         return {} if values.get("resize") else {"interpolation": "resize is 0"}
 
     @classmethod
-    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of the hash."""
-        revisions = revisions_of_model(values["architecture"])
-        return with_revisions(super().decisive(values), *revisions)
+    def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Return the changes that changed results with these settings."""
+        return (*super().revisions(values), *revisions_of_model(values["architecture"]))
 
     @property
     def ignored_parts(self) -> tuple[str, ...]:

@@ -1,21 +1,11 @@
 """The base class of settings, and the types of their numbers: counts, fractions, ranges of one number or two."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from launcher.api import Settings as Settings
 from launcher.api import setting as setting
-
-
-def with_revisions(decisive: Mapping[str, Any], *revisions: str) -> dict[str, Any]:
-    """Return the settings of a job's hash with changes of its code that change its results.
-
-    A mark in `code_promise.json` would also rerun jobs that use the changed definition without a difference.
-    """
-    known = decisive.get("revisions", [])
-    return {**decisive, "revisions": sorted([*known, *revisions])} if revisions else {**decisive}
 
 
 def _pair(value: Any) -> Any:  # values come from YAML or argv and may have any type

@@ -3,7 +3,7 @@
 This module does not import torch. See `quality_settings` for several qualities.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
@@ -26,7 +26,6 @@ from trueface.runtime.field_types import (
     Finite,
     Settings,
     setting,
-    with_revisions,
 )
 from trueface.training import config
 from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig, is_momentum_held
@@ -233,12 +232,15 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of the hash. A momentum of 0.9 is the default, except with schedule onecycle."""
         decisive = super().decisive(values)
-        revisions = revisions_of_model(values["model"])
-        if is_momentum_held(values):
-            revisions.append("onecycle: momentum held")
-        elif decisive.get("momentum") == MOMENTUM:
+        if decisive.get("momentum") == MOMENTUM and not is_momentum_held(values):
             del decisive["momentum"]
-        return with_revisions(decisive, *revisions)
+        return decisive
+
+    @classmethod
+    def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Return the changes that changed results with these settings."""
+        held = ("onecycle: momentum held",) if is_momentum_held(values) else ()
+        return (*super().revisions(values), *revisions_of_model(values["model"]), *held)
 
     @property
     def is_ridge(self) -> bool:

@@ -4,7 +4,7 @@ Settings of all methods are called `unlearn_<name>`, those of one method `<metho
 A setting that is left out is the method's own default. Light: no torch here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 from pydantic.fields import FieldInfo
 
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.field_types import Probability, setting, with_revisions
+from trueface.runtime.field_types import Probability, setting
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.ineffective_settings import OF_STEPS
 from trueface.training.settings import LearningSettings
@@ -22,7 +22,7 @@ from trueface.unlearning.registry import METHODS, Goal, plugin_modules
 Base = TypeVar("Base", bound=BaseModel)
 
 
-COPIES = "copies of an image together"  # see `with_revisions`
+COPIES = "copies of an image together"  # a revision
 
 
 def flat_name(method: str, name: str) -> str:
@@ -157,11 +157,10 @@ class UnlearningSettings(LearningSettings):
         return {**super().without_effect(values), **_without_effect(values, "flips", classes=2)}
 
     @classmethod
-    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of the hash."""
-        hides = values["known"] < 1 or values["find"]
-        revisions = [COPIES] if hides else []
-        return with_revisions(super().decisive(values), *revisions, *_revisions(values, "flips"))
+    def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Return the changes that changed results with these settings."""
+        copies = [COPIES] if values["known"] < 1 or values["find"] else []
+        return (*super().revisions(values), *copies, *_revisions(values, "flips"))
 
     @property
     def options(self) -> Options:
@@ -213,11 +212,11 @@ class ForgettingSettings(ClassifySettings):
         }
 
     @classmethod
-    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of the hash."""
+    def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Return the changes that changed results with these settings."""
         goal: Goal = "instances" if values["forget_fraction"] else "class"
-        revisions = [COPIES] if values["afterwards"] else []
-        return with_revisions(super().decisive(values), *revisions, *_revisions(values, goal))
+        copies = [COPIES] if values["afterwards"] else []
+        return (*super().revisions(values), *copies, *_revisions(values, goal))
 
     @property
     def goal(self) -> Goal:
