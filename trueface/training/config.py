@@ -151,8 +151,8 @@ def long_average_reason(ema: float, *, warmup: bool, steps: int) -> str:
     if ema == 0 or warmup or window <= steps:
         return ""
     return (
-        f"it averages over {window:,.0f} steps, but the training has {steps:,}, so the result is close to "
-        "the weights after the first step. Set a lower ema, or ema_warmup: true"
+        f"it averages over {window:,.0f} steps, but the training has {steps:,}, so the weights of the first "
+        "steps count most. Set a lower ema, or ema_warmup: true"
     )
 
 

@@ -146,8 +146,8 @@ class Loop:
                 begins_after_step=True,
                 buffers=True,
             )
-            if reason := config.long_average_reason(len(training)):
-                log.warning("ema=%g state=too long reason=%s", config.ema, reason)
+            if too_long := config.long_average_reason(len(training)):
+                log.warning("ema=%g state=too long reason=%s", config.ema, too_long)
         kind = watch.device.partition(":")[0]
         self._scaler = torch.amp.GradScaler(kind, enabled=config.precision == "fp16")
         self._gradient_step = GradientStep(

@@ -190,7 +190,7 @@ def with_revisions(*names: str) -> Mapping[str, Any]:
         def revisions(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
             return names if values["lr"] == 0.25 else ()
 
-    return {**KINDS, "train": replace(train, settings=Revised)}
+    return {**KINDS, "train": replace(train, settings=Revised)}  # type: ignore[type-var]
 
 
 def test_revision_reruns_only_jobs_with_its_settings_and_can_be_accepted(store: Store) -> None:
