@@ -92,6 +92,9 @@ def setting(
     return field
 
 
+REVISIONS = "revisions"  # key of `Settings.decisive`; no setting has this name
+
+
 class Settings(BaseModel):
     """Base class of the settings of a job type. Unknown names and infinite numbers are refused.
 
@@ -132,13 +135,23 @@ class Settings(BaseModel):
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of a job's settings that are part of its hash."""
+        """Return those of a job's settings that are part of its hash, and its revisions."""
         defaults = {name: cls.model_fields[name].default for name in cls.added}
-        return {
+        decisive = {
             name: value
             for name, value in values.items()
             if name not in cls.neutral and (name not in defaults or value != defaults[name])
         }
+        revisions = cls.revisions(values)
+        return {**decisive, REVISIONS: sorted(revisions)} if revisions else decisive
+
+    @classmethod
+    def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG003  # for others
+        """Return the changes of promised code that changed results with these settings, each in a few words.
+
+        They are part of the hash. A mark in `code_promise.json` would also rerun jobs with other settings.
+        """
+        return ()
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG003  # for others

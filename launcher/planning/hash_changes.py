@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from launcher.context import INPUTS, OUTPUTS
 from launcher.ids import read_words
+from launcher.kind_interface import REVISIONS
 from launcher.planning.plan import PlannedJob
 from launcher.store.rows import JobRow
 from launcher.system.code_digests import WHOLE_CODE, CodeIndex
@@ -52,7 +53,9 @@ def hash_changes(
         changes.append(f"folders of {', '.join(sorted(names))} changed")
     if again:
         changes.append(f"{again[0]} runs again")
-    return tuple(changes) or (() if settings else ("inputs changed",))
+    if not changes and not settings:
+        return tuple(decisive.get(REVISIONS, ())) or ("inputs changed",)
+    return tuple(changes)
 
 
 def _code_changes(job: PlannedJob, row: JobRow, definitions: Sequence[str]) -> list[str]:

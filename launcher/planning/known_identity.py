@@ -163,8 +163,8 @@ def _with_defaults(kind: Kind, values: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _is_default(kind: Kind, name: str, values: Mapping[str, Json]) -> bool:
-    field = kind.settings.model_fields[name]
-    return not field.is_required() and _default(field) == values[name]
+    field = kind.settings.model_fields.get(name)  # None for the revisions of a job
+    return field is not None and not field.is_required() and _default(field) == values[name]
 
 
 def _default(field: FieldInfo) -> Json:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from launcher.context import INPUTS, OUTPUTS, RUN_FOLDER, resolve_path
 from launcher.errors import UsageError
 from launcher.job_options.registry import changed_options
-from launcher.kind_interface import Kind, Role
+from launcher.kind_interface import REVISIONS, Kind, Role
 from launcher.planning.comparison import ACCEPT_CODE, Action, ComparedJob, Comparison
 from launcher.planning.dependencies import FOLDER_SETTING
 from launcher.planning.hash_changes import (
@@ -90,13 +90,16 @@ class _EarlierHashes:
         key = (identity.job, identity.hash)
         if key not in self._hashes:
             code, settings = identity.code, identity.settings
-            if (row := self._rows.get(identity.job)) is not None:
+            row = self._rows.get(identity.job)
+            if row is not None:
                 code = self._code(row)
                 values = json.loads(settings)
                 later = later_settings(self._kinds[identity.kind], values, row)
                 settings = without_settings(settings, later)
             needs = [self.hash_with_queued_code(need) for need in identity.dependencies]
-            self._hashes[key] = identity.digest(code, settings, needs)
+            texts = (settings, without_settings(settings, frozenset({REVISIONS})))
+            hashes = [identity.digest(code, text, needs) for text in texts]
+            self._hashes[key] = hashes[row is not None and row.hash == hashes[1]]
         return self._hashes[key]
 
     def _code(self, row: JobRow) -> JobCode:

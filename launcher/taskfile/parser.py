@@ -42,6 +42,7 @@ from launcher.taskfile.entries import (
 )
 from launcher.taskfile.header import read_header, read_scope
 from launcher.taskfile.includes import IncludeReader, fill_variables, without_follow_up_problems
+from launcher.taskfile.ineffective import report_ineffective
 from launcher.taskfile.language import RESOURCE_HINTS, TOP
 from launcher.taskfile.legacy_names import LegacyAction, merge_notes, translate
 from launcher.taskfile.matrix import Sweep, layers_of, sweeps_of_file
@@ -193,6 +194,7 @@ def _sections(root: MappingNode, scope: Scope) -> tuple[tuple[Entry, ...], bool]
         problems.add_warning(auto[0], "no-models", message)
     if whole:
         _report_unused_sweeps(sweeps, entries, scope)
+        report_ineffective(entries, problems)
     if not entries and not problems:
         names = sorted(_names(scope.kinds))
         hint = f"add a section: {', '.join(names)}"

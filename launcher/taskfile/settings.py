@@ -69,6 +69,7 @@ class ResolvedSettings(NamedTuple):
     values: Mapping[str, Json]
     given: GivenSettings
     text: str  # the values that can change a result, as JSON
+    idle: Mapping[str, str]  # settings without effect, each with the reason
 
 
 class KnownSettings(NamedTuple):
@@ -337,11 +338,6 @@ def resolve_settings(
         problems.add_error(where, "setting", str(error))
         return None
     dumped = made.model_dump(mode="json")
-    for name, reason in kind.settings.without_effect(dumped).items():
-        # defaults also apply to other entries: no note about them
-        if name in given and given[name].key.place.line >= where.line:
-            message = f"{name} has no effect here: {reason}"
-            problems.add_warning(given[name].key, "no-effect", message, "remove it")
     return complete_settings(kind, dumped, given)
 
 
@@ -349,8 +345,8 @@ def complete_settings(
     kind: Kind, values: Mapping[str, Json], given: GivenSettings
 ) -> ResolvedSettings:
     """Return complete and checked settings."""
-    decisive = kind.settings.decisive(values)
-    return ResolvedSettings(values, given, json.dumps(decisive, sort_keys=True))
+    decisive, idle = kind.settings.decisive(values), kind.settings.without_effect(values)
+    return ResolvedSettings(values, given, json.dumps(decisive, sort_keys=True), idle)
 
 
 def unknown_key(

@@ -5,21 +5,15 @@ from collections.abc import Iterator, Mapping
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Outcome
 from trueface.audit.run_facts import Model, mapping, number
-from trueface.data.augmentations.registry import SPECS
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
+from trueface.training.ineffective_settings import ineffective_settings
+from trueface.training.settings import TrainSettings
 
 LEAST_FALL = 0.001  # of the loss, as a share; less is the noise of the last digits
 LEAST_EPOCHS = 3  # of fewer, the first is the best by mere chance
 HOPELESS = "about half of the labels are wrong, so little can be learned"
 
-# a range of an augmentation, the bound that does nothing, and the setting that says how often it is used
-RANGES = (
-    ("blur_sigma", 0.5, "blur_prob"),
-    ("jpeg_qual", 75, "jpeg_prob"),
-    ("resize_scale", 1, "resize_prob"),
-    ("resize_ratio", 1, "resize_prob"),
-)
 
 Settings = Mapping[str, Json]
 
@@ -142,22 +136,11 @@ def bad_images(model: Model) -> Iterator[Outcome]:
 
 def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tuple[str, str]]:
     """Yield settings without effect, each with why."""
-    if _is_setting_above(settings, "lr_decay_epochs", 0) and settings.get("schedule") == "onecycle":
-        yield "lr_decay_epochs", "schedule onecycle sets the learning rate"
-    for flag in ("lr_decay_epochs", "early_stop"):
-        if _is_setting_above(settings, flag, 0) and _reaches(settings, flag):
-            yield flag, "the training does not have more epochs"
-    if settings.get("freeze_bn") is False and not settings.get("freeze"):
-        yield "freeze_bn", "freeze is off"
-    if all(settings.get(key) is True for key in ("compile", "freeze", "freeze_bn")):
-        yield "compile", "a frozen training runs only the last layer"
-    if _is_setting_above(settings, "augment_cycle", 0) and _is_augmentation_deterministic(settings):
-        yield "augment_cycle", "nothing in the augmentation is random"
-    for flag, usual, chance in RANGES:
-        value = settings.get(flag)
-        is_set = isinstance(value, list) and any(item != usual for item in value)
-        if is_set and _is_setting_zero(settings, chance):
-            yield flag, f"{chance} is 0"
+    usual = {name: each.default for name, each in TrainSettings.model_fields.items()}
+    for flag, why in ineffective_settings(settings).items():
+        value = settings.get(flag, usual[flag])
+        if (tuple(value) if isinstance(value, list) else value) != usual[flag]:
+            yield flag, why
     if modifiers is not None and not modifiers & UNSHARED:
         for flag in ("jpeg_prob", "blur_prob"):
             if _is_setting_above(settings, flag, 0):
@@ -176,28 +159,6 @@ def _no_history(model: Model) -> str:
     return "history.csv is missing. Restore it, or train again."
 
 
-def _is_augmentation_deterministic(settings: Settings) -> bool:
-    """Return whether nothing in the augmentation is random."""
-    chances = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob")
-    further = [field for spec in SPECS.values() for field in spec.settings.model_fields.items()]
-    return (
-        all(_is_setting_zero(settings, key) for key in chances)
-        and not _is_setting_above(settings, "patch_size", 0)
-        and not _is_setting_above(settings, "sbi", 0)
-        and all(settings.get(key, field.default) == field.default for key, field in further)
-    )
-
-
 def _is_setting_above(settings: Settings, key: str, least: float) -> bool:
     value = number(settings, key)
     return value is not None and value > least
-
-
-def _is_setting_zero(settings: Settings, key: str) -> bool:
-    return number(settings, key) == 0
-
-
-def _reaches(settings: Settings, key: str) -> bool:
-    """Return whether a number of epochs is never exceeded in the training."""
-    value, epochs = number(settings, key), number(settings, "num_epochs")
-    return value is not None and epochs is not None and value >= epochs

@@ -5,7 +5,7 @@ of its launcher.py. Descriptions of other settings say that they are additions. 
 does not import torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -220,6 +220,12 @@ class ScoringSettings(DataSettings):
     )
     precision: Precision = "fp32"
 
+    @classmethod
+    def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Return the changes that changed results with these settings."""
+        own = () if values["precision"] == "fp32" else ("last layer in float32",)
+        return (*super().revisions(values), *own)
+
 
 class TestSettings(ScoringSettings):
     """A test: which crop of each image is scored, and what happened to it before."""
@@ -301,6 +307,23 @@ class TestSettings(ScoringSettings):
         taken = set() if attack is None else {None, attack.spec.access}
         idle = {name for name, access in ATTACK_OPTIONS.items() if access not in taken}
         return {name: value for name, value in values.items() if name not in idle}
+
+    @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return settings without effect for the other values, each with the reason."""
+        attack = parse_attack(values["attack"])
+        taken = set() if attack is None else {None, attack.spec.access}
+        idle = {
+            name: f"attack: {values['attack']} does not use it"
+            for name, access in ATTACK_OPTIONS.items()
+            if access not in taken
+        }
+        if not values["test_crops"]:
+            idle["patch_size"] = "test_crops is 0"
+        elif not 0 < values["patch_size"] < values["resize_size"]:
+            reason = f"patch_size is {values['patch_size']}, so each patch is the whole crop"
+            idle["test_crops"] = reason
+        return idle
 
     @model_validator(mode="after")
     def _attackable(self) -> Self:

@@ -3,6 +3,7 @@
 No torch here.
 """
 
+import math
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,11 +34,12 @@ from trueface.data.index import link_fraction, parts_without_folder, sample_dang
 from trueface.data.splits import read_lists, split_files
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver, picture_data
 from trueface.jobs.flags import words
+from trueface.jobs.lineage import count_images
 from trueface.jobs.rule import Check, published_root
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import link_target
-from trueface.training.config import eager_reason
+from trueface.training.config import eager_reason, is_momentum_held, long_average_reason
 from trueface.training.objectives.registry import EAGER_OBJECTIVE, objectives, used_objective
 
 PROGRAM = ("python", "-m", "trueface")
@@ -58,6 +60,10 @@ PRELOAD = (
     *(f"trueface.jobs.{part}" for part in ("testing", "training", "unlearning", "poisoning")),
 )
 EPOCHS = "trueface.training.history:epochs"
+HELD_MOMENTUM = (
+    "schedule: onecycle does not change the momentum here, because momentum is set. Leave momentum out to let it "
+    "fall from 0.95 to 0.85 and rise again."
+)
 
 
 # settings that name a model, and the kinds that make one
@@ -149,7 +155,14 @@ class JobKind:
         eager = (GRAPH_ON_CPU if on_cpu else _eager_warning(draft),) if graph else ()
         idle = (NO_FREE_CORES,) if draft.settings.get("num_threads") == 0 else ()
         return tuple(
-            filter(None, (*slow, *idle, *eager, _idle_crops(draft), _unnamed_reference(draft)))
+            filter(
+                None,
+                (
+                    *(*slow, *idle, *eager, _idle_crops(draft), _unnamed_reference(draft)),
+                    *(_large_patch(draft), _long_average(draft, self.vocabulary)),
+                    HELD_MOMENTUM if is_momentum_held(draft.settings) else "",
+                ),
+            )
         )
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
@@ -209,6 +222,35 @@ def _idle_crops(draft: Draft) -> str:
         f"test_crops and patch_size have no effect on {draft.model}, because a published model has its own "
         "preprocessing. Leave them out."
     )
+
+
+def _large_patch(draft: Draft) -> str:
+    """Return a warning if patches are larger than the images that they are cut from, or ''."""
+    patch, side = draft.settings.get("patch_size", -1), draft.settings.get("resize_size", 0)
+    uses_patches = "resize_prob" in draft.settings or draft.settings.get("test_crops")
+    if not uses_patches or patch <= side:
+        return ""
+    return (
+        f"patch_size: {patch} is larger than resize_size: {side}, so every image gets a black border. Set "
+        f"patch_size to {side} or less."
+    )
+
+
+def _long_average(draft: Draft, vocabulary: DataIdResolver) -> str:
+    """Return a warning if a training is shorter than its moving average, or ''. Images of later jobs are not counted."""
+    settings, data = draft.settings, draft.images or draft.data
+    if draft.kind != "train" or not settings.get("ema") or data is None:
+        return ""
+    try:
+        images = count_images(draft, "train", data, vocabulary.with_layout(settings["layout"]))
+    except (DataError, OSError):
+        return ""
+    if not images:
+        return ""
+    batch = settings["batch_size"] * settings["accumulate"]
+    steps = math.ceil(images / batch) * settings["num_epochs"]
+    reason = long_average_reason(settings["ema"], warmup=settings["ema_warmup"], steps=steps)
+    return f"ema: {settings['ema']:g} is too long: {reason}." if reason else ""
 
 
 def _unnamed_reference(draft: Draft) -> str:

@@ -25,6 +25,7 @@ from trueface.training.settings import LearningSettings
 OWN_WEIGHTS = ("default", "none")  # others are files
 Model = TypeVar("Model", bound=Settings)
 Result = Mapping[str, Json]
+log = logging.getLogger(__name__)
 
 
 def entry(
@@ -43,6 +44,14 @@ def entry(
         return run_entry
 
     return entry_of
+
+
+def log_without_effect(settings: Settings) -> None:
+    """Log the settings that differ from their defaults and have no effect with the others."""
+    fields = type(settings).model_fields
+    for name, reason in settings.without_effect(settings.model_dump()).items():
+        if getattr(settings, name) != fields[name].default:
+            log.warning("setting=%s state=without effect reason=%s", name, reason)
 
 
 def apply_resource_limits(job: Job) -> Job:

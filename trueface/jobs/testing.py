@@ -42,6 +42,7 @@ from trueface.jobs.job_data import checkpoint_of, model_name
 from trueface.jobs.setup import entry, run_context, write_bad_images, write_record
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
+from trueface.models.head import compute_in_full_precision
 from trueface.models.inference import FrozenBackbone, fuse_conv_bn
 from trueface.predictions.cross_entropy import mean_cross_entropy
 from trueface.predictions.csv_tables import write_csv
@@ -88,8 +89,11 @@ class ScoringModel:
         kept = checkpoint.load(path)
         checkpoint.refuse_other_decoding(kept, settings)
         constant = checkpoint.has_constant_body(kept)
+        model = checkpoint.from_checkpoint(kept, path).to(job.device)
+        if settings.precision != "fp32":
+            compute_in_full_precision(model.head)
         return cls(
-            model=checkpoint.from_checkpoint(kept, path).to(job.device),
+            model=model,
             watch=run_context(job, settings.precision),
             constant=constant,
             store=open_store(settings.cache) if constant and stored else None,

@@ -84,6 +84,8 @@ def train(job: Job) -> Mapping[str, Json]:
 def train_rank(job: Job, group: ProcessGroup) -> Mapping[str, Json]:
     """Do what one of the processes does that share a training; the first one returns its numbers."""
     settings = TrainSettings.model_validate(job.settings)
+    if group.is_first and not settings.is_ridge:
+        setup.log_without_effect(settings)
     run = TrainingRun.from_job(apply_resource_limits(job), settings, group)
     trained = (fit_ridge if settings.is_ridge else fit_steps)(run)
     return finish(run, trained) if group.is_first else {}

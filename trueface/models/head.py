@@ -268,6 +268,20 @@ class Head(nn.Linear):
         return super().forward(self.dropout(input))
 
 
+def compute_in_full_precision(layer: nn.Linear) -> None:
+    """Compute the outputs of a last layer in float32, also if the network is in half precision.
+
+    A bf16 logit has 8 significant bits, so images with different scores would get equal ones. The layer
+    is computed a second time, because the library's network calls it inside of autocast.
+    """
+
+    def compute(layer: nn.Linear, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            return type(layer).forward(layer, inputs[0].float())
+
+    layer.register_forward_hook(compute)
+
+
 def head_of(network: nn.Module, name: str) -> nn.Linear:
     """Return the layer of that dotted name.
 

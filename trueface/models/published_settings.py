@@ -4,12 +4,18 @@ This module does not import torch.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from trueface.models.registry import model_name, modules_of_model, spec_of, three_numbers
+from trueface.models.registry import (
+    model_name,
+    modules_of_model,
+    revisions_of_model,
+    spec_of,
+    three_numbers,
+)
 from trueface.runtime.field_types import Count, Settings, setting
 
 FAKE = "fake"
@@ -161,6 +167,11 @@ class PublishedSettings(Settings):
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return settings without effect for the other values, each with the reason."""
         return {} if values.get("resize") else {"interpolation": "resize is 0"}
+
+    @classmethod
+    def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Return the changes that changed results with these settings."""
+        return (*super().revisions(values), *revisions_of_model(values["architecture"]))
 
     @property
     def ignored_parts(self) -> tuple[str, ...]:

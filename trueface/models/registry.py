@@ -273,6 +273,12 @@ def modules_of_model(name: str) -> tuple[str, ...]:
     return (_declaration(name).module, *(modules_of_model(inner) if inner else ()))
 
 
+def revisions_of_model(name: str) -> list[str]:
+    """Return the changes of a detector's code that change its results, for the hash of its training."""
+    networks = (module.rpartition(".")[2] for module in modules_of_model(name))
+    return ["f3net: published bands"] if "f3net" in networks else []
+
+
 def spec_of_classifier(name: str) -> ModelSpec:
     """Return the spec of a network with a recipe before it is built, without its last layer."""
     return ModelSpec(name, summary=RECIPES[name].summary, head="", mean=PHOTO_MEAN, std=PHOTO_STD)

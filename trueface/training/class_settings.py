@@ -1,7 +1,8 @@
 """The settings of a training of a classifier with K classes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -134,6 +135,14 @@ class ClassifySettings(Settings):
     tensorboard: bool = setting(
         False, neutral=True, description="Also write TensorBoard event files next to the weights"
     )
+
+    @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return settings without effect for the other values, each with the reason."""
+        optimizer = values["optimizer"]
+        if optimizer == "usual":
+            optimizer = RECIPES[values["model"]].optimizer
+        return {} if optimizer == "sgd" else {"momentum": f"only sgd uses it, not {optimizer}"}
 
     @property
     def recipe(self) -> ClassifierSpec:

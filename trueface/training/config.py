@@ -3,6 +3,7 @@
 Options of objectives are unchanged settings of fair trainings. This module does not import torch.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
@@ -138,6 +139,23 @@ def eager_reason(
     return ""
 
 
+def is_momentum_held(settings: Mapping[str, Any]) -> bool:
+    """Return whether schedule onecycle leaves the momentum of SGD as it is, because a value is set."""
+    moves = settings.get("schedule") == "onecycle" and settings.get("optimizer") == "sgd"
+    return moves and settings.get("momentum") is not None
+
+
+def long_average_reason(ema: float, *, warmup: bool, steps: int) -> str:
+    """Return why a moving average over so many steps would still contain its first weights, or ''."""
+    window = 1 / (1 - ema)
+    if ema == 0 or warmup or window <= steps:
+        return ""
+    return (
+        f"it averages over {window:,.0f} steps, but the training has {steps:,}, so the weights of the first "
+        "steps count most. Set a lower ema, or ema_warmup: true"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerConfig:
     """Objective, optimizer, schedule and selection of a training; names are those of the settings."""
@@ -152,12 +170,14 @@ class TrainerConfig:
     schedule: ScheduleName
     precision: str = "fp32"  # bf16 and fp16 keep the weights in fp32
     momentum: float = 0.0  # of sgd
+    cycle_momentum: bool = True  # of onecycle: it also moves momentum, or the first beta of Adam
     fused: bool = False  # one kernel for all parameters; rounds otherwise than a loop over them
     lr_decay_epochs: int = -1  # of plateau and step; <= 0: never
     lr_gamma: float = 0.1  # of plateau and step: factor of the rate
     early_stop: int = 0  # epochs without progress; 0: never
     select: Selection = "best"  # which epoch's weights are kept
     ema: float = 0.0  # decay of a running mean of the weights; 0: none
+    ema_warmup: bool = False  # whether the decay rises with each step
     finite_gradients: bool = True  # end when their norm is not; False: the loss alone decides
     freeze: bool = False  # only the last layer learns
     freeze_bn: bool = True  # with freeze: batch statistics stay, too
@@ -179,6 +199,14 @@ class TrainerConfig:
     def rows_per_step(self) -> int:
         """How many rows a whole step of the optimizer has."""
         return self.rows_per_batch * self.accumulate
+
+    def long_average_reason(self, images: int) -> str:
+        """Return why the moving average is too long for a training with so many images per epoch, or ''."""
+        return long_average_reason(
+            self.ema,
+            warmup=self.ema_warmup,
+            steps=math.ceil(images / self.rows_per_step) * self.num_epochs,
+        )
 
     @classmethod
     def from_settings(cls, settings: object, **changed: Any) -> "TrainerConfig":

@@ -140,8 +140,14 @@ class Loop:
         self._average: ExponentialMovingAverage[nn.Module] | None = None
         if config.ema > 0:
             self._average = ExponentialMovingAverage(
-                model, config.ema, begins_after_step=True, buffers=True
+                model,
+                config.ema,
+                rises=config.ema_warmup,
+                begins_after_step=True,
+                buffers=True,
             )
+            if too_long := config.long_average_reason(len(training)):
+                log.warning("ema=%g state=too long reason=%s", config.ema, too_long)
         kind = watch.device.partition(":")[0]
         self._scaler = torch.amp.GradScaler(kind, enabled=config.precision == "fp16")
         self._gradient_step = GradientStep(

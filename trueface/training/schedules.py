@@ -4,7 +4,8 @@
         than the best one. As in the original, counting continues after a decay. The counter of torch's
         ReduceLROnPlateau would restart.
     step: A factor of `lr_gamma` (0.1) after every `lr_decay_epochs` epochs, as torch's StepLR.
-    onecycle: The OneCycleLR of torch, step by step (L. Smith and N. Topin, arXiv 1708.07120).
+    onecycle: The OneCycleLR of torch, step by step (L. Smith and N. Topin, arXiv 1708.07120). It also
+        moves the momentum of SGD from 0.95 to 0.85 and back, unless a momentum is set.
     warmup_cosine: For classes. A linear rise over 5 % of the steps, then a cosine to zero.
     warmup_onecycle: For classes. A cosine from 4 % to the highest rate over 30 % of the steps, then a
         cosine to zero. The OneCycleLR of torch rises for one step less and ends at 4e-6.
@@ -89,7 +90,9 @@ class OneCycle(LearningRateSchedule):
     """Moves the rate with every step, as torch does."""
 
     def __init__(self, optimizer: Optimizer, config: TrainerConfig, steps: int) -> None:
-        self._torch = OneCycleLR(optimizer, config.lr, total_steps=steps + 1)
+        self._torch = OneCycleLR(
+            optimizer, config.lr, total_steps=steps + 1, cycle_momentum=config.cycle_momentum
+        )
 
     def end_step(self) -> None:
         """Set the rate of the next step."""

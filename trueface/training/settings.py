@@ -3,7 +3,7 @@
 This module does not import torch. See `quality_settings` for several qualities.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
@@ -11,15 +11,35 @@ from pydantic import AfterValidator, Field, model_validator
 
 from trueface.data.attribute_table import GROUPS_BY
 from trueface.data.settings import AugmentationSettings, Precision
-from trueface.models.registry import describe_models, model_name, modules_of_model, spec_of
+from trueface.models.registry import (
+    describe_models,
+    model_name,
+    modules_of_model,
+    revisions_of_model,
+    spec_of,
+)
 from trueface.runtime.errors import UsageError
-from trueface.runtime.field_types import Accelerate, Accumulate, Count, Finite, Settings, setting
+from trueface.runtime.field_types import (
+    Accelerate,
+    Accumulate,
+    Count,
+    Finite,
+    Settings,
+    setting,
+)
 from trueface.training import config
-from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
+from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig, is_momentum_held
+from trueface.training.ineffective_settings import (
+    ONLY_CLOSED_FORM,
+    ineffective_qualities,
+    ineffective_settings,
+)
 from trueface.training.objectives import registry
 from trueface.training.parts.registry import with_parts
 from trueface.training.quality_settings import QualitySettings
 
+MOMENTUM = 0.9  # of SGD, if none is set
+HOLDING = ("momentum", "optimizer", "schedule")  # decide whether onecycle moves the momentum
 BOTH = "sam and awp cannot be combined: set one of them to 0"
 # without effect on a training in closed form, which takes no steps and reads each copy once
 WITHOUT_STEPS = frozenset(
@@ -28,7 +48,7 @@ WITHOUT_STEPS = frozenset(
         "flip_prob", "freeze", "freeze_bn", "groups_by", "jpeg_prob", "lr", "lr_decay_epochs",
         "num_epochs", "objective", "optimizer", "optimizer_state", "resize_prob", "resume",
         "save_optimizer", "sbi", "schedule", "select", "tensorboard", "weight_decay", "sam", "awp", "awp_from", "momentum",
-        "lr_gamma",
+        "lr_gamma", "ema_warmup", "blur_sigma", "jpeg_qual", "resize_scale", "resize_ratio",
     }
 )  # fmt: skip
 
@@ -36,8 +56,10 @@ WITHOUT_STEPS = frozenset(
 class PerturbationSettings(Settings):
     """SAM, AWP, the momentum of SGD, and the factor of the learning rate."""
 
-    momentum: Annotated[Finite, Field(ge=0, lt=1)] = setting(
-        0.9, added=True, description="Momentum of SGD"
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] | None = setting(
+        None,
+        added=True,
+        description="Momentum of SGD. By default 0.9, and with schedule onecycle from 0.95 down to 0.85 and back",
     )
     lr_gamma: Annotated[Finite, Field(gt=0, le=1)] = setting(
         0.1,
@@ -69,18 +91,6 @@ class PerturbationSettings(Settings):
         if self.sam and self.awp:
             raise UsageError(BOTH)
         return self
-
-
-def ineffective_settings(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return those of these settings without effect for other values, each with the reason."""
-    idle = {}
-    if values["optimizer"] != "sgd":
-        idle["momentum"] = "only optimizer: sgd uses it"
-    if not values["awp"]:
-        idle["awp_from"] = "awp is 0"
-    if values["schedule"] not in {"plateau", "step"}:
-        idle["lr_gamma"] = "only the schedules plateau and step use it"
-    return idle
 
 
 def solver_of(settings: Mapping[str, Any]) -> str:
@@ -181,6 +191,11 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         lt=1,
         description="Decay of the exponential moving average of the weights. 0 turns it off",
     )
+    ema_warmup: bool = setting(
+        False,
+        added=True,
+        description="Let the decay of ema rise from 3/12 with each step n, as (1 + n) / (10 + n), for short trainings",
+    )
     save_weights: bool = Field(True, description="Save the weights of the selected epoch")
     precision: Precision = setting("fp32", cost=True)
     channels_last: bool = Field(
@@ -213,6 +228,20 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
             return ineffective_settings(values)
         return dict.fromkeys(WITHOUT_STEPS, "the last layer is fitted in closed form")
 
+    @classmethod
+    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of the hash. A momentum of 0.9 is the default, except with schedule onecycle."""
+        decisive = super().decisive(values)
+        if decisive.get("momentum") == MOMENTUM and not is_momentum_held(values):
+            del decisive["momentum"]
+        return decisive
+
+    @classmethod
+    def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Return the changes that changed results with these settings."""
+        held = ("onecycle: momentum held",) if is_momentum_held(values) else ()
+        return (*super().revisions(values), *revisions_of_model(values["model"]), *held)
+
     @property
     def is_ridge(self) -> bool:
         """Whether the last layer is fitted in closed form."""
@@ -221,13 +250,22 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     @property
     def trainer(self) -> TrainerConfig:
         """The configuration of the trainer."""
-        return TrainerConfig.from_settings(self, fused=True)
+        return TrainerConfig.from_settings(
+            self,
+            fused=True,
+            momentum=MOMENTUM if self.momentum is None else self.momentum,
+            cycle_momentum=not is_momentum_held(self.model_dump(include=set(HOLDING))),
+        )
 
     @property
     def neutral_to_results(self) -> frozenset[str]:
         """The settings that cannot change a result, as they are set."""
         fields = type(self).model_fields
         usual = {name for name in self.added if getattr(self, name) == fields[name].default}
+        if self.momentum == MOMENTUM and not is_momentum_held(
+            self.model_dump(include=set(HOLDING))
+        ):
+            usual.add("momentum")
         return self.neutral | usual
 
 
@@ -314,7 +352,16 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return settings that a closed-form training ignores or that the objective does not read."""
-        return {**config.without_effect(values), **super().without_effect(values)}
+        if solver_of(values) == "ridge":
+            closed_form = {} if values.get("shots") else {"shot_weight": "shots is 0"}
+        else:
+            closed_form = dict.fromkeys(("copies", "penalty", "shot_weight"), ONLY_CLOSED_FORM)
+        return {
+            **config.without_effect(values),
+            **ineffective_qualities(values),
+            **super().without_effect(values),
+            **closed_form,
+        }
 
     @property
     def trainer(self) -> TrainerConfig:

@@ -2,7 +2,7 @@
 
 Importances are diagonal: one number per weight, from gradients of whole batches. Small batches have
 noisier gradients, so both sets are read with the same batch size. The model is in evaluation mode,
-because its batch statistics must not come from the forget set.
+because its batch statistics must not come from the forget set, unless a method asks for those of each batch.
 """
 
 import math
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trueface.data.examples import Examples, count, shuffle_examples, union_by_position
 from trueface.evaluation.forward import predict_examples
+from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import JobError
@@ -86,7 +87,12 @@ class GradientSums:
 
 
 def importances(
-    request: Request, parts: Sequence[Examples], sort: ImportanceKind, *, batch_size: int
+    request: Request,
+    parts: Sequence[Examples],
+    sort: ImportanceKind,
+    *,
+    batch_size: int,
+    batch_statistics: bool = False,
 ) -> dict[str, Tensor]:
     """Return how much each weight matters to samples, on the device.
 
@@ -96,11 +102,14 @@ def importances(
         sort: "loss" takes the mean squared gradient of the cross entropy with the trained labels. "norm"
             takes the mean absolute gradient of the mean L2 norm of the logits, without labels.
         batch_size: samples per gradient.
+        batch_statistics: whether the model is in training mode, which updates its running statistics.
 
     Raises:
         JobError: stopped, nothing could be read, or a gradient is not finite.
     """
     request.model.eval()
+    if batch_statistics:
+        set_train_mode(request.model, fixed_statistics=False)
     sums = GradientSums(
         trainable_parameters(request.model), torch.square if sort == "loss" else torch.abs
     )

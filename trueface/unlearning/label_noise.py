@@ -1,7 +1,7 @@
 """Search for flipped labels in the retain set, by confident learning, round by round.
 
 The statistics are those of confident learning, applied to out-of-fold probabilities of a logistic
-regression on the model's standardized features. A threshold at the mean misses a quarter of the flipped
+regression on the model's standardized features. All copies of an image are in one fold. A threshold at the mean misses a quarter of the flipped
 labels even if classes are far apart. Therefore flagged labels are corrected and the regression is fitted
 again, `ROUNDS` times. Its out-of-fold probabilities are calibrated. A label is flagged if another class
 explains it better.
@@ -37,7 +37,7 @@ flagged if it differs from the likely class.
 p(true class | x) p(label | true class). The second factor comes from the counts of the previous round.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,12 +62,13 @@ from trueface.unlearning.confident_learning import (
     fit_logistic_regression,
     true_label_posterior,
 )
+from trueface.unlearning.image_copies import Groups, first_rows, group_copies
 from trueface.unlearning.record import NoiseSearchResult
 from trueface.unlearning.registry import TOO_NOISY
 
 FOLDS = 5  # as the authors
 ROUNDS = 8  # then one-way flips are found as well as two-way ones, which need four
-FEWEST = 10  # samples a class: two a fold
+FEWEST = 10  # images a class: two a fold
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # inverse penalties, the best is taken
 SEARCHED = 4000  # samples that the best penalty is searched on
 
@@ -95,6 +96,7 @@ class _Samples:
 
     features: NDArray[np.float32]  # (N, F) standardised, of those that are judged
     labels: Classes  # (N,) as trained
+    groups: Groups  # (N,) image of each
     sure_features: NDArray[np.float32]  # (M, F) of those whose class is known
     sure_labels: Classes  # (M,)
     classes: int
@@ -109,6 +111,7 @@ def find_flipped_labels(
     cache: Cache,
     watch: RunContext,
     seed: int,
+    ids: Sequence[str] = (),
 ) -> Findings:
     """Look for flipped labels in `retain`, whose true ones are not used.
 
@@ -120,16 +123,18 @@ def find_flipped_labels(
         cache: keeps the features.
         watch: device, precision, stop.
         seed: of the folds.
+        ids: ID of each sample of `retain`, which shows the copies of an image. Without IDs, there are none.
 
     Raises:
         JobError: a class is missing or has too few samples, more labels seem to be flipped than can
             be found, or it was stopped.
     """
     classes = max(2, BackboneHeadSplit(model).head.out_features)
-    _refuse_few(np.array(retain.trained, np.int64), classes, "were searched")
+    groups = group_copies(ids or [str(row) for row in range(len(retain))])
+    _refuse_few(np.array(retain.trained, np.int64), groups, classes, "were searched")
     features, rows = _features(model, retain, cache, watch)
     labels = np.array(retain.trained, np.int64)[rows]
-    _refuse_few(labels, classes, "could be read")
+    _refuse_few(labels, groups[rows], classes, "could be read")
     sure = flipped if flipped.true is not None else flipped.subset([])
     sure_features, sure_rows = _features(model, sure, cache, watch)
     mean, scale = features.mean(0), features.std(0)
@@ -137,6 +142,7 @@ def find_flipped_labels(
     samples = _Samples(
         features=(features - mean) / scale,
         labels=labels,
+        groups=groups[rows],
         sure_features=((sure_features.reshape(-1, features.shape[1]) - mean) / scale),
         sure_labels=np.array(sure.true or (), np.int64)[sure_rows],
         classes=classes,
@@ -195,12 +201,19 @@ def _strength(samples: _Samples, watch: RunContext) -> float:
     """Return the inverse penalty whose probabilities fit the given labels best, out of fold."""
     chance = np.random.default_rng(samples.seed)
     share = min(1.0, SEARCHED / len(samples.labels))
-    rows = [np.flatnonzero(samples.labels == label) for label in range(samples.classes)]
+    labels = samples.labels[first_rows(samples.groups)]
+    images = [np.flatnonzero(labels == label) for label in range(samples.classes)]
     taken = [
-        chance.permutation(members)[: max(FEWEST, round(share * len(members)))] for members in rows
+        chance.permutation(members)[: max(FEWEST, round(share * len(members)))]
+        for members in images
     ]
-    chosen = np.sort(np.concatenate(taken))
-    subset = replace(samples, features=samples.features[chosen], labels=samples.labels[chosen])
+    chosen = np.flatnonzero(np.isin(samples.groups, np.concatenate(taken)))
+    subset = replace(
+        samples,
+        features=samples.features[chosen],
+        labels=samples.labels[chosen],
+        groups=samples.groups[chosen],
+    )
     losses = []
     for strength in STRENGTHS:
         predicted = _out_of_fold(subset, subset.labels, strength, watch)
@@ -212,8 +225,12 @@ def _out_of_fold(samples: _Samples, target: Classes, strength: float, watch: Run
     """Return the probabilities (N, K) that regressions give to samples they did not learn from."""
     predicted = np.zeros((len(target), samples.classes))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=samples.seed)
-    for learned, judged in folds.split(samples.features, samples.labels):
+    firsts = first_rows(samples.groups)
+    images = samples.groups[firsts]
+    for _, held_out in folds.split(images, samples.labels[firsts]):
         watch.raise_if_stopped()
+        is_judged = np.isin(samples.groups, images[held_out])
+        learned, judged = np.flatnonzero(~is_judged), np.flatnonzero(is_judged)
         features = np.concatenate([samples.features[learned], samples.sure_features])
         labels = np.concatenate([target[learned], samples.sure_labels])
         fitted = fit_logistic_regression(features, labels, strength)
@@ -234,12 +251,12 @@ def _features(
     return features.numpy(), rows
 
 
-def _refuse_few(labels: Classes, classes: int, what: str) -> None:
-    counts = np.bincount(labels, minlength=classes)
+def _refuse_few(labels: Classes, groups: Groups, classes: int, what: str) -> None:
+    counts = np.bincount(labels[first_rows(groups)], minlength=classes)
     scarce = int(counts.argmin())
     if counts[scarce] < FEWEST:
         raise JobError(
-            f"cannot search for flipped labels: {counts[scarce]} samples of class {scarce} {what}, but "
+            f"cannot search for flipped labels: {counts[scarce]} images of class {scarce} {what}, but "
             f"each of {classes} classes needs {FEWEST}. Add data, or set find: false."
         )
 

@@ -15,10 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from trueface.data.examples import Examples, Label, examples
@@ -44,7 +40,7 @@ from trueface.unlearning.evaluation.planes import Axes, Features, Plane
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.phases import Phases
-from trueface.unlearning.record import Probe, Record, Relearn
+from trueface.unlearning.record import Record, Relearn
 from trueface.unlearning.registry import admit
 from trueface.unlearning.task import (
     IdentifiedExamples,
@@ -56,8 +52,7 @@ from trueface.unlearning.task import (
 RELEARN_STEPS = 200  # after which relearning is given up
 RELEARN_BATCH = 64  # samples per step of relearning
 LOOKED_AT = 256  # of the forget set, whose loss is measured after every step
-PROBED = 1000  # samples of either side
-LEAST_PROBED = 8  # of either side: half of them are held out
+PROBED = 1000  # samples of either side of a linear probe
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +152,7 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
         cache=Cache(model.original.cache, meter),
         watch=watch,
         seed=problem.settings.seed,
+        ids=_ids_of(problem, retain),
     )
     seconds = now() - began - (meter.making_seconds - made)
     flagged, hidden = findings.rows, set(problem.parts["forget"].examples.positions)
@@ -178,6 +174,17 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
     )
 
 
+def _ids_of(problem: UnlearningTask, samples: Examples) -> list[str]:
+    """Return the IDs of samples of the training set."""
+    parts = (problem.parts[name] for name in ("forget", "retain"))
+    ids = {
+        at: each
+        for part in parts
+        for at, each in zip(part.examples.positions, part.ids, strict=True)
+    }
+    return [ids[at] for at in samples.positions]
+
+
 def _phase_sizes(problem: UnlearningTask) -> dict[str, int]:
     """Return phase → samples that it reads at most, of each phase after a method's last step."""
     sizes = {name: len(part.examples) for name, part in problem.parts.items()}
@@ -191,7 +198,7 @@ def _phase_sizes(problem: UnlearningTask) -> dict[str, int]:
     if problem.settings.afterwards:
         step = min(forget, RELEARN_BATCH) + min(forget, LOOKED_AT)
         phases["relearning"] = RELEARN_STEPS * step
-        if problem.probes:
+        if problem.probe is not None:
             phases["probe"] = 4 * min(forget, retain, PROBED)  # two models, two sides
         lost = min(forget, MOST_FORGOTTEN)
         phases["embedding"] = 2 * (lost + min(retain, MOST - lost))
@@ -259,9 +266,11 @@ def _measured_afterwards(
     relearned = relearn(model, forget, watch, target=target, seed=seed)
     forget, retain = forget.count_reads(phases.add), retain.count_reads(phases.add)
     probed = None
-    if problem.probes:
+    if problem.probe is not None:
         watch.begin_phase("probe")
-        probed = linear_probe(base, model, forget, retain, watch, seed=seed)
+        lost = replace(problem.parts["forget"], examples=forget)
+        kept = replace(problem.parts["retain"], examples=retain)
+        probed = problem.probe(base, model, lost, kept, watch, seed=seed)
     watch.begin_phase("embedding")
     return replace(
         done,
@@ -371,66 +380,6 @@ def relearn(
             return Relearn(steps=step, most=most, loss=target)
         watch.progress(step=step, total=most)
     return Relearn(steps=None, most=most, loss=target)
-
-
-def linear_probe(
-    before: nn.Module,
-    after: nn.Module,
-    forget: Examples,
-    retain: Examples,
-    watch: RunContext,
-    *,
-    seed: int = 0,
-) -> Probe | None:
-    """Return how well a linear classifier of features separates forget and retain set.
-
-    Both sides have the same number of samples, at most 1,000. The classifier is trained on half of them and
-    tested on the other half, so that chance is one half. A retrained model shows how much is in the images
-    themselves. None if there are too few samples.
-
-    Args:
-        before: the model before unlearning.
-        after: the one that has unlearned.
-        forget: what was forgotten: a class, or some samples.
-        retain: the rest of the training set.
-        watch: device, stop.
-        seed: seed of the draw and of the held-out half.
-
-    Raises:
-        JobError: stopped, or a model has no last linear layer.
-    """
-    most = min(len(forget), len(retain), PROBED)
-    if most < LEAST_PROBED:
-        return None
-    sides = (
-        _subset(forget, most, "probe/forget", seed),
-        _subset(retain, most, "probe/retain", seed),
-    )
-    accuracies = []
-    for model in (before, after):
-        first, second = (penultimate(model, side, watch)[0] for side in sides)
-        accuracies.append(probe_accuracy(first, second, seed=seed))
-    return Probe(before=accuracies[0], after=accuracies[1], chance=0.5)
-
-
-def probe_accuracy(first: Features, second: Features, *, seed: int = 0) -> float:
-    """Return the balanced accuracy, on a held-out half, of a logistic regression on features.
-
-    Args:
-        first: (N, F) of one side.
-        second: (M, F) of the other.
-        seed: which half is held out.
-    """
-    values = np.concatenate([first, second]).astype(np.float64)
-    side = np.repeat(np.array([1, 0]), [len(first), len(second)])
-    learned, asked, learned_side, asked_side = train_test_split(
-        values, side, test_size=0.5, stratify=side, random_state=seed
-    )
-    model = make_pipeline(
-        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5000)
-    )
-    right = model.fit(learned, learned_side).predict(asked) == asked_side
-    return float((right[asked_side == 1].mean() + right[asked_side == 0].mean()) / 2)
 
 
 def penultimate(

@@ -4,7 +4,7 @@ Settings of all methods are called `unlearn_<name>`, those of one method `<metho
 A setting that is left out is the method's own default. Light: no torch here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -14,11 +14,15 @@ from pydantic.fields import FieldInfo
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Probability, setting
 from trueface.training.class_settings import ClassifySettings
+from trueface.training.ineffective_settings import OF_STEPS
 from trueface.training.settings import LearningSettings
 from trueface.unlearning.hyperparameters import COMMON, Options, TrainingOptions
 from trueface.unlearning.registry import METHODS, Goal, plugin_modules
 
 Base = TypeVar("Base", bound=BaseModel)
+
+
+COPIES = "copies of an image together"  # a revision
 
 
 def flat_name(method: str, name: str) -> str:
@@ -79,10 +83,24 @@ def _without_effect(
     """Return the settings of a method that change nothing beside the others, each with the reason."""
     method = values["method"]
     idle = options_among(method, values).without_effect(goal, classes)
-    steps = {}
-    if not issubclass(METHODS[method].hyperparameters, TrainingOptions):
-        steps["accelerate"] = f"method {method} does not train as a training does"
+    if issubclass(METHODS[method].hyperparameters, TrainingOptions):
+        replaced = {"num_epochs": "unlearn_epochs", "lr": "unlearn_lr"}
+        steps = {
+            name: f"{option} is set"
+            for name, option in replaced.items()
+            if values.get(option) is not None
+        }
+    else:
+        reason = f"method {method} does not train as a training does"
+        steps = dict.fromkeys(sorted(OF_STEPS.intersection(values)), reason)
     return {**steps, **{flat_name(method, name): reason for name, reason in idle.items()}}
+
+
+def _revisions(values: Mapping[str, Any], goal: Goal) -> list[str]:
+    """Return the changes of a method that change the results of an unlearning."""
+    if values["method"] == "fisher" and goal != "class":
+        return ["fisher: last layer as other layers"]
+    return ["iwu: epochs of the authors"] if values["method"] == "iwu" else []
 
 
 def conflicts(values: Mapping[str, Any], goal: Goal, classes: int | None) -> list[str]:
@@ -121,7 +139,8 @@ class UnlearningSettings(LearningSettings):
     force: bool = Field(False, description="Apply a method that is known not to work here")
     known: Probability = Field(
         1.0,
-        description="Fraction of the flipped labels that the method is given; the others stay hidden",
+        description="Fraction of the images with flipped labels that the method is given, with all copies of "
+        "each; the others stay hidden",
     )
     find: bool = Field(
         False, description="Search for hidden flipped labels first and also give them to the method"
@@ -136,6 +155,12 @@ class UnlearningSettings(LearningSettings):
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return the hyperparameters that change nothing for a detector's flipped labels."""
         return {**super().without_effect(values), **_without_effect(values, "flips", classes=2)}
+
+    @classmethod
+    def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Return the changes that changed results with these settings."""
+        copies = [COPIES] if values["known"] < 1 or values["find"] else []
+        return (*super().revisions(values), *copies, *_revisions(values, "flips"))
 
     @property
     def options(self) -> Options:
@@ -185,6 +210,13 @@ class ForgettingSettings(ClassifySettings):
             "tensorboard": "unlearning does not write event files",
             **_without_effect(values, "instances" if values.get("forget_fraction") else "class"),
         }
+
+    @classmethod
+    def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Return the changes that changed results with these settings."""
+        goal: Goal = "instances" if values["forget_fraction"] else "class"
+        copies = [COPIES] if values["afterwards"] else []
+        return (*super().revisions(values), *copies, *_revisions(values, goal))
 
     @property
     def goal(self) -> Goal:

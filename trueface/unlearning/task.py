@@ -1,17 +1,19 @@
 """An unlearning task: a model, its forget set, and the samples on which it is measured."""
 
-import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from torch import nn
 
 from trueface.data.examples import CostCounter, Examples
 from trueface.models.detectors import Classifier
 from trueface.runtime.errors import JobError
+from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
-from trueface.unlearning.record import NoiseSearchResult, TrainingCost
+from trueface.unlearning.image_copies import draw_images
+from trueface.unlearning.record import NoiseSearchResult, Probe, TrainingCost
 from trueface.unlearning.registry import Goal, TaskProperties
 from trueface.unlearning.settings import ForgettingSettings, UnlearningSettings
 
@@ -78,6 +80,22 @@ class TaskModel:
     class_names: tuple[str, ...]
 
 
+class LinearProbe(Protocol):
+    """Measures how well a linear classifier separates the forget set from the retain set."""
+
+    def __call__(
+        self,
+        before: nn.Module,
+        after: nn.Module,
+        forget: IdentifiedExamples,
+        retain: IdentifiedExamples,
+        watch: RunContext,
+        *,
+        seed: int = 0,
+    ) -> Probe | None:
+        """Return the accuracies before and after the unlearning, None if there are too few samples."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UnlearningTask:
     """The forget set of a classifier, and the samples to unlearn and to measure on.
@@ -95,7 +113,7 @@ class UnlearningTask:
     # whether the flips depend on nothing in the image, neither on its class nor on a patch
     random_flips: bool = True
     attacked: Examples | None = None  # of class 1, to be predicted as class 0. None: no attack
-    probes: bool = True  # whether a linear probe can detect the forget set
+    probe: LinearProbe | None = None  # None if no probe can detect the forget set
     meter: CostCounter = field(default_factory=CostCounter)
 
     @classmethod
@@ -114,8 +132,8 @@ class UnlearningTask:
     ) -> "UnlearningTask":
         """Return the task to forget flipped labels.
 
-        A method is given a fraction (`known`) of them. The hidden ones are searched with `find`, and
-        otherwise pass for true labels.
+        A method is given those of a fraction (`known`) of the images, with all copies of each. The hidden
+        ones are searched with `find`, and otherwise pass for true labels.
 
         Args:
             model: trained on the flipped labels.
@@ -128,8 +146,10 @@ class UnlearningTask:
             attacked: see `UnlearningTask`.
             meter: counts what the sources of the samples read for their caches.
         """
-        draw = random.Random(stream_seed("known", settings.seed))
-        known = sorted(draw.sample(flipped, round(len(flipped) * settings.known)))
+        known = list(flipped)
+        if settings.known < 1:
+            seed = stream_seed("known", settings.seed)
+            known = draw_images(flipped, train.ids, settings.known, seed)
         retain = train.subset(other_rows(train.examples, known)).examples
         return cls(
             model=model,
@@ -147,7 +167,6 @@ class UnlearningTask:
             keep_retain=settings.keep_retain,
             random_flips=random_flips,
             attacked=attacked,
-            probes=False,
             meter=meter or CostCounter(),
         )
 
@@ -161,6 +180,7 @@ class UnlearningTask:
         held_out: Mapping[str, IdentifiedExamples],
         *,
         earlier: Collection[int] = (),
+        probe: LinearProbe | None = None,
     ) -> "UnlearningTask":
         """Return the task to forget a class; classes that were forgotten earlier are not learned again.
 
@@ -186,6 +206,7 @@ class UnlearningTask:
             facts=facts,
             parts=parts,
             given=_method_sets(parts, facts.forgotten),
+            probe=probe,
         )
 
     @classmethod
@@ -196,6 +217,8 @@ class UnlearningTask:
         train: IdentifiedExamples,
         rows: Sequence[int],
         held_out: Mapping[str, IdentifiedExamples],
+        *,
+        probe: LinearProbe | None = None,
     ) -> "UnlearningTask":
         """Return the task to forget the samples at some rows of the training set."""
         facts = ProblemFacts(
@@ -210,6 +233,7 @@ class UnlearningTask:
             facts=facts,
             parts=parts,
             given=_method_sets(parts),
+            probe=probe,
         )
 
     @property

@@ -181,6 +181,38 @@ def test_later_setting_with_its_default_is_not_a_change(done: Store) -> None:
         assert len(changes) == 1
 
 
+def with_revisions(*names: str) -> Mapping[str, Any]:
+    """Return the kinds with revisions of trainings with a learning rate of 0.25."""
+    train = KINDS["train"]
+
+    class Revised(train.settings):  # type: ignore[name-defined,misc]  # a variable
+        @classmethod
+        def revisions(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+            return names if values["lr"] == 0.25 else ()
+
+    return {**KINDS, "train": replace(train, settings=Revised)}  # type: ignore[type-var]
+
+
+def test_revision_reruns_only_jobs_with_its_settings_and_can_be_accepted(store: Store) -> None:
+    text = FILE.replace("poison: [0, 50]}", "poison: [0, 50], lr: 0.25}")
+    queue(store, a_plan(text))
+    finish(store)
+    kinds = with_revisions("another sum")
+    compared = judged(store, a_plan(text, kinds=kinds))
+    again = {name for name, one in compared.items() if one.action is Action.RUN}
+    assert {name for name in again if name.startswith("train")} == {
+        "train/dot:pre",
+        "train/dot:pre%50",
+    }
+    assert compared["train/dot:pre"].changes == ("another sum",)
+    assert all(compared[name].is_other_code for name in again)
+    assert queue(store, a_plan(text, kinds=kinds), accept_code=True).queued == 0
+    now = judged(store, a_plan(text, kinds=kinds)).values()
+    assert {one.action for one in now} == {Action.CACHED}
+    newest = a_plan(text, code="new", kinds=kinds)
+    assert all(one.is_other_code for one in judged(store, newest).values())
+
+
 # --- settings and plug-ins that came later, and that a job does not use
 
 

@@ -309,7 +309,7 @@ def test_misspelled_folder_lists_the_made_folders() -> None:
 
 def step(name: str, kind: str, reads: Sequence[str], writes: Sequence[str]) -> PreparedStep:
     place = SourceLocation(file="x.yaml", line=1, column=1, text="")
-    settings = ResolvedSettings(values={}, given={}, text="{}")
+    settings = ResolvedSettings(values={}, given={}, text="{}", idle={})
     made = PlannedStep(
         kind=KINDS[kind], name=name, place=place, settings=settings, request=JobRequest()
     )

@@ -30,6 +30,42 @@ def test_launch_of_the_steps_is_part_of_a_hash_unless_it_is_off(kind: str) -> No
     assert "accelerate" in settings.costs - settings.neutral
 
 
+def test_tests_in_half_precision_have_another_hash_than_before_their_head_was_in_float32() -> None:
+    plain = TestSettings(**WHERE).model_dump(mode="json")
+    assert "revisions" not in TestSettings.decisive(plain)
+    half = TestSettings.decisive({**plain, "precision": "bf16"})
+    assert half["revisions"] == ["last layer in float32"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "revisions"),
+    [
+        ("train", {}, None),
+        ("train", {"model": "f3net"}, ["f3net: published bands"]),
+        ("train", {"optimizer": "sgd", "schedule": "onecycle"}, None),
+        (
+            "train",
+            {"optimizer": "sgd", "schedule": "onecycle", "momentum": 0.9},
+            ["onecycle: momentum held"],
+        ),
+        ("unlearn", {"method": "relabel"}, None),
+        ("unlearn", {"method": "relabel", "known": 0.5}, ["copies of an image together"]),
+        ("unlearn", {"method": "relabel", "find": True}, ["copies of an image together"]),
+        ("unlearn", {"method": "iwu"}, ["iwu: epochs of the authors"]),
+        ("unlearn", {"method": "fisher"}, ["fisher: last layer as other layers"]),
+        ("forget", {"method": "fisher", "afterwards": False}, None),
+        ("forget", {"method": "retrain"}, ["copies of an image together"]),
+        ("checkpoint", {"architecture": "tv/resnet18"}, None),
+    ],
+)
+def test_hash_names_changes_of_results_only_where_they_apply(
+    kind: str, given: dict[str, Any], revisions: list[str] | None
+) -> None:
+    settings = installed_kinds([kind])[kind].settings
+    plain = {name: field.default for name, field in settings.model_fields.items()}
+    assert settings.decisive({**plain, **given}).get("revisions") == revisions
+
+
 def test_only_known_launches_of_steps_are_accepted() -> None:
     with pytest.raises(ValidationError, match="'off' or 'graph'"):
         TrainSettings(**WHERE, accelerate="jit")

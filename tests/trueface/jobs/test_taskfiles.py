@@ -187,6 +187,109 @@ def test_test_with_surrogate_depends_on_both_models() -> None:
     assert made.jobs[1].needs == ("train/gan2:pre",)
 
 
+HEAD = "name: s\ndefaults: {data_root: data, split_path: splits%s}\n"
+
+
+def notes(text: str) -> list[str]:
+    """Return the messages about settings without effect in a plan."""
+    return [each.message for each in plan_text(text).warnings if each.code == "no-effect"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD % ", schedule: onecycle"
+        + "train: [{data: gan2:pre, matrix: {lr_decay_epochs: [2, 3]}}]",
+        HEAD % "" + "matrix: {lr_gamma: [0.1, 0.5]}\ntrain: [{data: gan2:pre}]",
+        HEAD % "" + "matrix: {train: {momentum: [0.1, 0.5]}}\ntrain: [{data: gan2:pre}]",
+        HEAD % ""
+        + "train: [{data: gan2:pre, matrix: [{seed: 1, awp_from: 2}, {seed: 2, awp_from: 4}]}]",
+        HEAD % ", poison: 20"
+        + "train: [{data: gan2:pre}]\nunlearn: [{model: 'gan2:pre%20', method: ng, matrix: {lr: [0.1, 0.2]}}]",
+    ],
+)
+def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
+    ((message, hint),) = errors(text)
+    assert "has no effect, so a sweep compares nothing: " in message
+    assert hint.startswith("remove ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD % ", optimizer: sgd, schedule: onecycle"
+        + "train: [{data: gan2:pre, matrix: {momentum: [0, 0.1, 0.9]}}]",
+        HEAD % ", momentum: 0.5" + "train: [{data: gan2:pre, matrix: {optimizer: [adam, sgd]}}]",
+        HEAD % ""
+        + "train: [{data: gan2:pre, matrix: [{optimizer: sgd, momentum: 0.5}, {optimizer: adam, momentum: 0.9}]}]",  # prose: ok, a task file
+        HEAD % ", optimizer: sgd"
+        + "matrix: {momentum: [0.1, 0.5]}\ntrain: [{data: gan2:pre}, {data: gan1:pre, optimizer: adam}]",
+        HEAD % ", poison: 20, num_epochs: 3"
+        + "train: [{data: gan2:pre}]\nunlearn: [{model: 'gan2:pre%20', method: ng}]",
+        HEAD % "" + "train: [{data: gan2:pre}]\n"
+        "test: [{model: gan2:pre, data: gan3:pre, attack: [none, fgsm1], attack_images: 9}]",
+    ],
+)
+def test_setting_with_an_effect_on_one_job_is_not_noted(text: str) -> None:
+    assert notes(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (HEAD % ", schedule: onecycle, lr_gamma: 0.5" + "train: [{data: gan2:pre}]", ["lr_gamma"]),
+        (HEAD % "" + "train: [{data: gan2:pre, momentum: 0.5}, {data: gan1:pre}]", ["momentum"]),
+        (
+            HEAD % "" + "train: [{data: gan2:pre}]\n"
+            "test: [{model: gan2:pre, data: gan3:pre, attack_images: 9, patch_size: 64}]",
+            ["attack_images", "patch_size"],
+        ),
+        (
+            HEAD % ", poison: 20" + "train: [{data: gan2:pre}]\n"
+            "unlearn: [{model: 'gan2:pre%20', method: relabel, num_epochs: 3, unlearn_epochs: 2}]",
+            ["num_epochs"],
+        ),
+    ],
+)
+def test_setting_without_effect_on_any_job_is_noted_once(text: str, names: list[str]) -> None:
+    assert [note.partition(" has no effect here: ")[0] for note in notes(text)] == names
+
+
+def kind_warnings(text: str) -> list[str]:
+    """Return the messages of the warnings of the job types in a plan."""
+    return [each.message for each in plan_text(text).warnings if each.code == "kind-warning"]
+
+
+def test_patches_larger_than_the_image_are_warned_of() -> None:
+    def warned(side: int) -> list[str]:
+        text = HEAD % f", resize_size: 32, patch_size: {side}" + "train: [{data: gan2:pre}]"
+        return kind_warnings(text)
+
+    assert warned(32) == []
+    (message,) = warned(64)
+    assert message.startswith("patch_size: 64 is larger than resize_size: 32")
+
+
+def test_momentum_that_the_cycle_does_not_move_is_noted() -> None:
+    text = HEAD % ", optimizer: sgd, schedule: onecycle%s" + "train: [{data: gan2:pre}]"
+    assert kind_warnings(text % "") == []
+    (note,) = kind_warnings(text % ", momentum: 0.9")
+    assert note.startswith("schedule: onecycle does not change the momentum here")
+
+
+def test_average_longer_than_the_training_is_warned_of_in_the_plan(tmp_path: Path) -> None:
+    build.write_lists(tmp_path / "splits", train=build.write_images(tmp_path, 8), val=[], test=[])
+
+    def warned(ema: str) -> list[str]:
+        text = HEAD % f", num_epochs: 4, batch_size: 4, ema: {ema}" + "train: [{data: gan2:pre}]"
+        made = plan_text(text, tmp_path)
+        return [each.message for each in made.warnings if "ema" in each.message]
+
+    assert warned("0.5") == warned("0.999, ema_warmup: true") == []
+    (message,) = warned("0.999")
+    assert message.startswith("ema: 0.999 is too long: it averages over 1,000 steps, but the")
+
+
 def test_model_cannot_be_its_own_surrogate() -> None:
     text = (
         TRAINED

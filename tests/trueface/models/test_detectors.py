@@ -19,7 +19,7 @@ from trueface.models.checkpoint import (
     versions,
 )
 from trueface.models.detectors import Detector, freeze_backbone, set_train_mode
-from trueface.models.head import capture_inputs
+from trueface.models.head import capture_inputs, compute_in_full_precision
 from trueface.models.inference import fuse_conv_bn
 from trueface.runtime.errors import CheckpointError
 
@@ -35,6 +35,29 @@ def pixels(count: int = 4, side: int = 32) -> torch.Tensor:
 
 def state(model: Detector) -> dict[str, torch.Tensor]:
     return dict(model.network.state_dict())
+
+
+@pytest.mark.parametrize("name", [*SMALL, "linear/slim18", "fft", "spsl", "npr"])
+def test_last_layer_in_float32_separates_logits_of_a_half_precision_network(name: str) -> None:
+    model, images = untrained(name), pixels(64)
+
+    def scores() -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            features = model.forward_features(images)
+            return features, model(images), model.forward_head(features)
+
+    with torch.inference_mode():
+        coarse = scores()[1]
+        compute_in_full_precision(model.head)
+        features, logits, of_features = scores()
+        expected = model.head.forward(features)
+    assert logits.dtype == of_features.dtype == torch.float32
+    torch.testing.assert_close(of_features, expected, rtol=0, atol=0)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+    counts = [len(set(each.flatten().tolist())) for each in (coarse, logits)]
+    assert counts == sorted(counts)
+    if name == "slim18":
+        assert counts[0] < counts[1] == len(images)
 
 
 def test_nodown_is_baseline_with_same_weights_and_first_stride_of_one() -> None:

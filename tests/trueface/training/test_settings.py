@@ -17,6 +17,7 @@ from trueface.runtime.errors import DeclarationError, UnknownName
 from trueface.runtime.field_types import Settings
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.config import TrainerConfig, needs_groups
+from trueface.training.ineffective_settings import ineffective_qualities, ineffective_settings
 from trueface.training.objectives.bce import BinaryCrossEntropy
 from trueface.training.objectives.registry import (
     make_objective,
@@ -113,6 +114,86 @@ def test_schedule_covers_all_steps_of_training(rows: int, steps: int) -> None:
         schedule.begin_step()
         assert current_lr(optimizer) == 0.5 * RULES["warmup_cosine"](step, steps)
         schedule.end_step()
+
+
+@pytest.mark.parametrize("momentum", [None, 0.0, 0.3, 0.9])
+def test_only_a_momentum_that_is_not_set_moves_with_the_cycle(momentum: float | None) -> None:
+    config = settings(optimizer="sgd", schedule="onecycle", momentum=momentum).trainer
+    optimizer = SGD([Parameter(torch.zeros(1))], momentum=config.momentum)
+    schedule = make_schedule(optimizer, config, images=640)
+    seen = set()
+    for _ in range(8):
+        seen.add(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        schedule.end_step()
+    assert (len(seen) > 1) if momentum is None else (seen == {momentum})
+
+
+def test_hash_has_the_momentum_only_if_it_changes_the_training() -> None:
+    def text(**given: Any) -> dict[str, Any]:
+        return TrainSettings.decisive(settings(**given).model_dump(mode="json"))
+
+    assert text(momentum=0.9) == text()
+    assert text(optimizer="sgd", momentum=0.9) == text(optimizer="sgd")
+    assert settings(momentum=0.9).neutral_to_results == settings().neutral_to_results
+    cycled = {"optimizer": "sgd", "schedule": "onecycle"}
+    assert text(**cycled) == {**text(), **cycled}
+    held = {"momentum": 0.9, "revisions": ["onecycle: momentum held"]}
+    assert text(**cycled, momentum=0.9) == {**text(), **cycled, **held}
+    assert "momentum" not in settings(**cycled, momentum=0.9).neutral_to_results
+
+
+@pytest.mark.parametrize(
+    ("given", "idle"),
+    [
+        ({"optimizer": "adam"}, "momentum"),
+        ({"schedule": "onecycle"}, "lr_decay_epochs"),
+        ({"schedule": "onecycle"}, "lr_gamma"),
+        ({"lr_decay_epochs": 0}, "lr_gamma"),
+        ({"lr_decay_epochs": 9, "num_epochs": 9}, "lr_decay_epochs"),
+        ({"early_stop": 9, "num_epochs": 9}, "early_stop"),
+        ({"awp": 0.0}, "awp_from"),
+        ({"ema": 0.0}, "ema_warmup"),
+        ({"freeze": False}, "freeze_bn"),
+        ({"freeze": True}, "compile"),
+        ({"flip_prob": 0.0}, "augment_cycle"),
+        ({"blur_prob": 0.0}, "blur_sigma"),
+        ({"jpeg_prob": 0.0}, "jpeg_qual"),
+        ({"resize_prob": 0.0}, "resize_scale"),
+        ({"resize_prob": 0.0}, "resize_ratio"),
+        ({"test_crops": 4, "patch_size": -1}, "test_crops"),
+        ({"qualities": ""}, "quality_batch"),
+        ({"collab": 0.0}, "collab_width"),
+        ({"solver": "gradient"}, "penalty"),
+        ({"solver": "ridge"}, "shot_weight"),
+        ({"solver": "ridge"}, "jpeg_qual"),
+    ],
+)
+def test_settings_that_others_override_or_switch_off_are_named(
+    given: dict[str, Any], idle: str
+) -> None:
+    assert idle in TrainSettings.without_effect(settings(**given).model_dump())
+
+
+def test_settings_that_others_switch_on_have_an_effect() -> None:
+    used = settings(
+        optimizer="sgd",
+        lr_decay_epochs=5,
+        early_stop=5,
+        awp=0.1,
+        ema=0.5,
+        freeze=True,
+        freeze_bn=False,
+        blur_prob=0.5,
+        jpeg_prob=0.5,
+        resize_prob=0.5,
+        test_crops=4,
+        patch_size=64,
+        qualities="raw,jpeg30",
+        collab=0.1,
+    )
+    assert not ineffective_settings(used.model_dump())
+    assert not ineffective_qualities(used.model_dump())
 
 
 PLACES = {"data_root": "data", "split_path": "splits"}

@@ -1,4 +1,5 @@
 import csv
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -128,6 +129,40 @@ def test_weight_average_is_kept_on_request() -> None:
     averaged, _ = trained(ema=0.9, select="last")
     plain, _ = trained(select="last")
     assert not same(averaged, plain)
+
+
+def test_set_momentum_replaces_the_one_of_the_long_cycle() -> None:
+    of_sgd: dict[str, Any] = {
+        "optimizer": "sgd",
+        "schedule": "onecycle",
+        "lr": 0.01,
+        "select": "last",
+    }
+    models = [trained(**of_sgd, momentum=value)[0] for value in (None, 0.0, 0.1, 0.9)]
+    for number, model in enumerate(models):
+        assert not any(same(model, other) for other in models[:number])
+
+
+def test_average_longer_than_the_training_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        trained(ema=0.5, num_epochs=2)
+        trained(ema=0.999, ema_warmup=True, num_epochs=2)
+        assert "state=too long" not in caplog.text
+        trained(ema=0.999, num_epochs=2)
+    assert "ema=0.999 state=too long reason=it averages over 1,000 steps" in caplog.text
+
+
+def test_warmup_of_the_average_follows_a_short_training() -> None:
+    plain = trained(select="last")[0]
+    slow, rising = (
+        trained(ema=0.9999, ema_warmup=warmup, select="last")[0] for warmup in (False, True)
+    )
+
+    def distance(model: Detector) -> float:
+        pairs = zip(model.network.parameters(), plain.network.parameters(), strict=True)
+        return sum(float((one - other).detach().square().sum()) for one, other in pairs)
+
+    assert distance(rising) < 0.5 * distance(slow)
 
 
 def without_progress(**changed: Any) -> list[float]:

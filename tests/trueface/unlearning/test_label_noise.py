@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,12 +31,23 @@ class Hidden:
     wrong: tuple[int, ...] = ()  # places in `retain`
 
     def find(
-        self, *, watch: RunContext | None = None, seed: int = 0, cache: Cache | None = None
+        self,
+        *,
+        watch: RunContext | None = None,
+        seed: int = 0,
+        cache: Cache | None = None,
+        ids: Sequence[str] = (),
     ) -> Findings:
         """Search for the flipped labels."""
         kept = cache or Cache(None, CostCounter())
         return find_flipped_labels(
-            self.model, self.retain, self.known, cache=kept, watch=watch or RunContext(), seed=seed
+            self.model,
+            self.retain,
+            self.known,
+            cache=kept,
+            watch=watch or RunContext(),
+            seed=seed,
+            ids=ids,
         )
 
 
@@ -101,6 +112,36 @@ def test_most_flagged_labels_are_wrong_if_classes_overlap() -> None:
     precision, recall = precision_and_recall(hidden, hidden.find())
     assert precision >= 0.6
     assert 0.4 <= recall <= 0.9
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_copies_of_images_hide_no_flips(noise: float) -> None:
+    once = gaussians(0.995, count=600, known=0)
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.cat([batch.inputs for batch in once.retain.read(RunContext())])
+    copies = [inputs + noise * torch.randn(inputs.shape, generator=random) for _ in range(3)]
+    many = replace(
+        once,
+        retain=examples(torch.cat(copies), once.retain.trained * 3),
+        wrong=tuple(row + 600 * copy for copy in range(3) for row in once.wrong),
+    )
+    ids = [f"net{copy}:faces/{row}" for copy in range(3) for row in range(600)]
+    precision, recall = precision_and_recall(many, many.find(ids=ids))
+    assert precision >= 0.85
+    assert recall >= 0.9
+    assert precision_and_recall(many, many.find())[1] < recall
+
+
+def test_copies_of_an_image_count_once_against_the_fewest() -> None:
+    hidden = gaussians(0.98, rate=0.0, count=40, known=0)
+    ids = [f"net{row // 8}:faces/{row % 8}" for row in range(40)]
+    with pytest.raises(JobError, match="4 images of class 0 were searched, but each of 2"):
+        hidden.find(ids=ids)
+
+
+def test_search_without_copies_is_the_same_with_names() -> None:
+    hidden = gaussians(0.98)
+    assert hidden.find(ids=[f"net:faces/{row}" for row in range(1000)]) == hidden.find()
 
 
 def test_almost_no_right_label_is_flagged() -> None:
@@ -223,10 +264,10 @@ def model_with_nan_outputs() -> Hidden:
             (partial(gaussians, separable, rate=rate), r"estimated (4|5|6)\d% of 1000 labels are wrong")
             for separable, rate in ((0.995, 0.5), (0.5, 0.1), (0.98, 0.45))
         ),
-        (labels_without_a_class, "0 samples of class 0 "),
+        (labels_without_a_class, "0 images of class 0 "),
         (
             partial(gaussians, 0.98, rate=0.0, count=19, known=0),
-            "9 samples of class 1 were searched, but each of 2",
+            "9 images of class 1 were searched, but each of 2",
         ),
         (model_with_nan_outputs, "so it cannot be split into backbone and head"),
     ],

@@ -1,5 +1,6 @@
 """An unlearning task from label flips, a class or instances: its sets and measured parts."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from launcher.api import JobError
 from trueface.data.examples import examples
+from trueface.runtime.rng import stream_seed
 from trueface.unlearning.record import TrainingCost
 from trueface.unlearning.registry import TaskProperties
 from trueface.unlearning.settings import (
@@ -71,6 +73,27 @@ def test_flips_are_measured_completely_and_given_in_part() -> None:
     assert (task.facts.goal, task.facts.rate, task.facts.known) == ("flips", 0.5, 0.5)
     assert task.shared_parts == {"validation"}
     assert task.parts["forget"].ids == ("image0", "image1")
+
+
+def test_known_flips_are_drawn_by_image_with_all_its_copies() -> None:
+    count = 40
+    ids = tuple(f"net{copy}:faces/{number}" for copy in range(3) for number in range(count))
+    train = IdentifiedExamples(examples=named([1] * 3 * count).examples, ids=ids)
+    task = UnlearningTask.from_flips(
+        TASK_MODEL, flips(known=0.25), train, range(3 * count), HELD_OUT, rate=0.5
+    )
+    known = task.given.forget.positions
+    assert len(known) == 3 * 10
+    assert all({row, row + count, row + 2 * count} <= set(known) for row in known if row < count)
+
+
+def test_known_flips_of_images_without_copies_are_drawn_as_rows() -> None:
+    flipped = list(range(0, 60, 2))
+    task = UnlearningTask.from_flips(
+        TASK_MODEL, flips(known=0.4, seed=7), named([0, 1] * 30), flipped, HELD_OUT, rate=0.5
+    )
+    rows_drawn = random.Random(stream_seed("known", 7)).sample(flipped, 12)
+    assert task.given.forget.positions == tuple(sorted(rows_drawn))
 
 
 def test_tasks_have_the_properties_that_planning_derives_from_their_settings() -> None:

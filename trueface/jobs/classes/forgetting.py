@@ -21,6 +21,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.rng import stream_seed
 from trueface.unlearning import problem, record
+from trueface.unlearning.linear_probe import linear_probe
 from trueface.unlearning.problem import UnlearningOutcome
 from trueface.unlearning.settings import SINGLE, ForgetSettings, ForgettingSettings, differences
 from trueface.unlearning.task import IdentifiedExamples, OriginalModel, TaskModel, UnlearningTask
@@ -141,9 +142,11 @@ def problem_of(
     if forgotten is None:
         every = range(len(lists.train.labels))
         rows = draw_fraction(every, settings.forget_fraction, settings.seed)
-        return UnlearningTask.from_instances(task_model, settings, train, rows, held_out)
+        return UnlearningTask.from_instances(
+            task_model, settings, train, rows, held_out, probe=linear_probe
+        )
     return UnlearningTask.from_class(
-        task_model, settings, train, forgotten, held_out, earlier=earlier
+        task_model, settings, train, forgotten, held_out, earlier=earlier, probe=linear_probe
     )
 
 

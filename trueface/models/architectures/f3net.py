@@ -10,8 +10,14 @@ branches (MixBlock, section 3.3) is left out, and their features are concatenate
 images of 299 pixels and learns one number per coefficient. Here the numbers are on a grid of 32 by
 32 that is stretched over the spectrum, so that images may have any size. Statistics are those of
 the grey image.
+
+The limits of the bands are those of the published code (github.com/yyk-wew/F3Net). A coefficient in row i
+and column j is on anti-diagonal i + j. Both limits belong to a band, so adjacent bands share one
+anti-diagonal. Those of the image are whole numbers: 0, side // 2.82, side // 2, and 2 side. In an image
+that is not square, anti-diagonals are counted along the longer side.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -23,13 +29,15 @@ from trueface.models.architectures.spsl import ShallowXception
 from trueface.models.pixel_statistics import cosine_matrix
 from trueface.models.registry import register_model
 
-Band = tuple[float, float]  # from one place of the spectrum, in 0 … 2, to before another
+Band = tuple[float, float]  # first and last place in the spectrum, as a fraction of the side: 0 … 2
 COLOURS = 3
 HALF = (0.5, 0.5, 0.5)
 FEATURES = 512  # of both branches, 256 each
 # The positions below t <= 1 contain t² / 2 of the spectrum. The bands are the first 1/16, up to 1/8,
-# the rest, and the whole spectrum. They give the 12 channels of the published network.
-IMAGE_BANDS: tuple[Band, ...] = ((0, 8**-0.5), (8**-0.5, 0.5), (0.5, 2), (0, 2))
+# the rest, and the whole spectrum. They give the 12 channels of the published network, which rounds the
+# root of 8 to 2.82.
+LOW = 1 / 2.82
+IMAGE_BANDS: tuple[Band, ...] = ((0, LOW), (LOW, 0.5), (0.5, 2), (0, 2))
 CELLS = 32  # of the learned part, on each side
 WINDOW, STRIDE, PADDING = 10, 2, 4  # pixels: half as many windows as pixels along each side
 COUNT = 6  # bands of a window, of equal width
@@ -39,11 +47,17 @@ EPSILON = 1e-4  # of amplitudes; pixels are in -1 … 1
 
 
 class BandFilters(nn.Module):
-    """Filters of a spectrum: a band each, and a learned part of `cells` by `cells` numbers."""
+    """Filters of a spectrum: a band each, and a learned part of `cells` by `cells` numbers.
 
-    def __init__(self, bands: Sequence[Band], cells: int) -> None:
+    Args:
+        bands: places of the limits, which belong to the bands.
+        cells: side of the learned part.
+        whole: whether limits are rounded down to whole anti-diagonals.
+    """
+
+    def __init__(self, bands: Sequence[Band], cells: int, *, whole: bool) -> None:
         super().__init__()
-        self.bands = tuple(bands)
+        self.bands, self.whole = tuple(bands), whole
         self.learned = nn.Parameter(LEARNED_SPREAD * torch.randn(len(self.bands), cells, cells))
 
     def extra_repr(self) -> str:
@@ -52,14 +66,19 @@ class BandFilters(nn.Module):
 
     def forward(self, height: int, width: int) -> Tensor:
         """Return the filters (N, height, width) of spectra of that size."""
-        vertical, horizontal = (
-            torch.arange(side, device=self.learned.device) / side for side in (height, width)
-        )
-        place = vertical[:, None] + horizontal  # from frequency 0 along the diagonal, 0 … 2
-        base = torch.stack([(low <= place) & (place < high) for low, high in self.bands])
+        rows, columns = (torch.arange(side, device=self.learned.device) for side in (height, width))
+        # in anti-diagonals of the longer side, exact in a square
+        place = (rows[:, None] * width + columns * height) / min(height, width)
+        limits = [[self._limit(each, max(height, width)) for each in band] for band in self.bands]
+        base = torch.stack([(low <= place) & (place <= high) for low, high in limits])
         learned = functional.interpolate(self.learned[None], (height, width), mode="bilinear")[0]
         filters: Tensor = base + torch.tanh(learned / 2)  # which is sigma
         return filters
+
+    def _limit(self, place: float, side: int) -> float:
+        """Return a limit in anti-diagonals."""
+        limit = round(place * side, 9)  # 141 / 2.82 is 50, not slightly less
+        return float(math.floor(limit)) if self.whole else limit
 
 
 class Decomposition(nn.Module):
@@ -67,7 +86,7 @@ class Decomposition(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.filters = BandFilters(IMAGE_BANDS, CELLS)
+        self.filters = BandFilters(IMAGE_BANDS, CELLS, whole=True)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the parts (B, 12, H, W) of images (B, 3, H, W), the colours of a part in a row."""
@@ -86,7 +105,7 @@ class LocalStatistics(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.filters = BandFilters(WINDOW_BANDS, WINDOW)
+        self.filters = BandFilters(WINDOW_BANDS, WINDOW, whole=False)
         row = cosine_matrix(WINDOW)
         basis = torch.einsum("ui,vj->uvij", row, row).flatten(0, 1)[:, None]  # (100, 1, 10, 10)
         self.register_buffer("basis", basis, persistent=False)

@@ -26,6 +26,7 @@ from trueface.evaluation.operating_threshold import most_accurate_threshold
 from trueface.evaluation.weighted_scores import FAKE, WeightedScores
 from trueface.predictions.predictions import UNKNOWN, Predictions
 from trueface.runtime.errors import DataError
+from trueface.unlearning.image_copies import image_name
 from trueface.unlearning.registry import Goal
 
 Classes = NDArray[np.int8 | np.int64]
@@ -39,17 +40,9 @@ def sourced_scores(part: Predictions, labels: Classes) -> SourcedScores:
 
 
 def picture_ids(part: Predictions) -> tuple[str, ...]:
-    """Return the name of the image of each row, the same for its copies in several networks.
-
-    Rows are called "<modifier>:<source>/<name>" where they are of a detector's images, and no
-    modifier has a slash; other names are those of the images.
-    """
+    """Return the name of the image of each row, the same for its copies in several networks."""
     names = part.ids or tuple(map(str, range(len(part))))
-    return tuple(
-        picture if colon and "/" not in modifier else name
-        for name in names
-        for modifier, colon, picture in (name.partition(":"),)
-    )
+    return tuple(map(image_name, names))
 
 
 # "forget", "retain", "validation", "test": the last may be absent

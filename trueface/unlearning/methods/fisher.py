@@ -41,7 +41,7 @@ from trueface.unlearning.optimization import Step
 from trueface.unlearning.registry import register_method
 
 EPSILON = 1e-8  # under the importances, which may be 0
-MORE = 10.0  # variance of the last layer, of biases and of norms, times
+MORE = 10.0  # factor of the variance of biases and norms, and of the last layer if a class is forgotten
 ROW_VARIANCE = 1e-4  # of the row of the last layer for a forgotten class
 GRADIENT_BYTES = 1 << 29  # of the gradients of single images that are held at once
 MOST_IMAGES = 64  # of which gradients are made at once
@@ -87,19 +87,22 @@ def fisher(request: Request) -> Result:
     return Result(model=request.model, log=(Step(step=1, metrics=metrics),), notes=tuple(notes))
 
 
-def variance(importance: Tensor, options: FisherOptions, *, last: bool) -> Tensor:
+def variance(
+    importance: Tensor, options: FisherOptions, *, last: bool, forgets_class: bool
+) -> Tensor:
     """Return the variance of a parameter's noise, in its shape.
 
     Args:
         importance: of each of its weights, the diagonal of the Fisher information.
         options: scale and caps.
         last: it belongs to the last layer.
+        forgets_class: a class is forgotten, instead of instances or flips.
     """
     most = options.most_last if last else options.most
     spread = options.alpha * (1 / (importance + EPSILON)).clamp(max=most)
     if spread.ndim > 1:
         spread = spread.mean(1, keepdim=True).expand_as(importance)
-    return spread * MORE if last or spread.ndim == 1 else spread
+    return spread * MORE if (last and forgets_class) or spread.ndim == 1 else spread
 
 
 def _select_retain_images(request: Request) -> Examples:
@@ -224,7 +227,9 @@ def _disturb(
     with torch.no_grad():
         for name, weight in trainable_parameters(request.model).items():
             last = id(weight) in own
-            spread = variance(importances[name], options, last=last).sqrt()
+            spread = variance(
+                importances[name], options, last=last, forgets_class=request.goal == "class"
+            ).sqrt()
             if last and gone:
                 spread = spread.clone()
                 spread[gone] = ROW_VARIANCE**0.5

@@ -8,13 +8,26 @@ Source: S. Cha et al., "Learning to unlearn: instance-wise unlearning for pre-tr
 AAAI 2024, arXiv 2301.11578. Importances follow R. Aljundi et al., "Memory aware synapses", ECCV 2018,
 arXiv 1711.09601, with the norm of the logits and gradients of batches, see
 `trueface.unlearning.importance`. Differences:
+- Batch norm uses its running statistics, also for the importances. With `bn: train`, both use the statistics
+  of each batch, as the authors' code does, which forgets less and keeps more. Measured with four convolutions
+  and batch norm on 16 of 1,200 handwritten digits (30 passes, radius 0.8, means of six seeds):
+
+      lr       bn       test accuracy    instances with their label
+      0.003    eval     0.919            0.812
+      0.003    train    0.951            0.865
+      0.01     eval     0.774            0.385
+      0.01     train    0.829            0.500
+
 - A gradient is clipped to `clip`, because the loss has no lower bound.
+- The instances have a new order in each pass. The authors repeat one order.
 - From a larger forget set `most` instances are drawn. The method was made for some hundreds, and its
   attack alone is adversarial x attack_steps passes over each of them.
 The instances and their adversarial examples are held in memory, the latter on the CPU.
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
 from itertools import count
 
 import torch
@@ -48,7 +61,7 @@ WeightAnchors = list[tuple[nn.Parameter, Tensor, Tensor]]
 class IwuOptions(DescentOptions):
     """Instance-wise unlearning. Defaults: the authors' for CIFAR-10."""
 
-    epochs: Count = Field(100, description="Maximum number of passes")
+    epochs: Count = Field(100, description="Maximum number of passes over the adversarial examples")
     weight_decay: NotNegative = Field(1e-4, description="Weight decay")
     batch_size: Count = Field(32, description="Images of the forget set per step")
     adversarial: Count = Field(20, description="Adversarial examples per image")
@@ -79,8 +92,9 @@ def instance_wise(request: Request) -> Result:
     request.model.eval()
     instances = _read(request, subset)
     held = _weight_anchors(request, subset)
-    nearby = _cycled(request, *make_adversarial_examples(request, instances))
-    random = torch.Generator().manual_seed(stream_seed("iwu/order", request.seed))
+    nearby = make_adversarial_examples(request, instances)
+    batches = _cycled(request, instances)
+    turns = count()
     descent, left = (
         Descent(request.model.parameters(), options),
         _fraction_remembered(request, instances),
@@ -88,10 +102,9 @@ def instance_wise(request: Request) -> Result:
 
     def losses() -> Iterator[Tensor]:
         nonlocal left
-        for rows in torch.split(_shuffled(instances[1], random), options.batch_size):
+        for around in _shuffled(request, *nearby, turn=next(turns)):
             set_train_mode(request.model, fixed_statistics=options.bn == "eval")
-            batch = (instances[0][rows], instances[1][rows])
-            yield _loss(request, batch, next(nearby), held)
+            yield _loss(request, next(batches), around, held)
             left = _fraction_remembered(request, instances)
             if left == 0:
                 break
@@ -114,7 +127,16 @@ def _weight_anchors(request: Request, forget: Examples) -> WeightAnchors:
     if options.importance == 0:
         return []
     weights = trainable_parameters(request.model)
-    importance = importances(request, [forget], "norm", batch_size=options.batch_size)
+    from_batches = options.bn == "train"
+    # in training mode, the copy's running statistics change
+    measured = replace(request, model=deepcopy(request.model)) if from_batches else request
+    importance = importances(
+        measured,
+        [forget],
+        "norm",
+        batch_size=options.batch_size,
+        batch_statistics=from_batches,
+    )
     return [
         (weight, weight.detach().clone(), firmness(importance[name]))
         for name, weight in weights.items()
@@ -156,31 +178,40 @@ def make_adversarial_examples(request: Request, instances: Pair) -> Pair:
     return moved, targets
 
 
-def _cycled(request: Request, inputs: Tensor, targets: Tensor) -> Iterator[Pair]:
-    """Yield batches of the adversarial examples, in a new order after each pass, for ever."""
+def _cycled(request: Request, instances: Pair) -> Iterator[Pair]:
+    """Yield batches of the instances, in a new order after each pass, without end."""
+    random = torch.Generator().manual_seed(stream_seed("iwu/order", request.seed))
+    (inputs, labels), size = instances, request.own(IwuOptions).batch_size
+    while True:
+        order = torch.randperm(len(labels), generator=random)
+        for rows in torch.split(order.to(labels.device, non_blocking=True), size):
+            yield inputs[rows], labels[rows]
+
+
+def _shuffled(request: Request, inputs: Tensor, targets: Tensor, *, turn: int) -> Iterator[Pair]:
+    """Yield batches of the adversarial examples in the order of a pass."""
     device, size = request.watch.device, request.own(IwuOptions).adversarial_batch
-    for turn in count():
-        random = torch.Generator().manual_seed(stream_seed(f"iwu/around/{turn}", request.seed))
-        for rows in torch.split(torch.randperm(len(targets), generator=random), size):
-            yield (
-                inputs[rows].to(device, non_blocking=True),
-                targets[rows].to(device, non_blocking=True),
-            )
-
-
-def _shuffled(labels: Tensor, random: torch.Generator) -> Tensor:
-    return torch.randperm(len(labels), generator=random).to(labels.device, non_blocking=True)
+    random = torch.Generator().manual_seed(stream_seed(f"iwu/around/{turn}", request.seed))
+    for rows in torch.split(torch.randperm(len(targets), generator=random), size):
+        yield (
+            inputs[rows].to(device, non_blocking=True),
+            targets[rows].to(device, non_blocking=True),
+        )
 
 
 def _loss(request: Request, forget: Pair, around: Pair, held: WeightAnchors) -> Tensor:
     """Return the loss of three terms: leave trained labels, keep neighbours, regularize weights."""
-    cut = len(forget[1])
-    logits = request.logits(torch.cat([forget[0], around[0]]))
-    share = cut / len(logits)
-    loss = (1 - share) * cross_entropy(logits[cut:], around[1])
-    loss = loss - share * cross_entropy(logits[:cut], forget[1])
+    options, cut = request.own(IwuOptions), len(forget[1])
+    if options.bn == "train":  # each of the two batches has its own statistics
+        nearby, leaving = request.logits(around[0]), request.logits(forget[0])
+    else:
+        logits = request.logits(torch.cat([forget[0], around[0]]))
+        leaving, nearby = logits[:cut], logits[cut:]
+    share = cut / (cut + len(around[1]))
+    loss = (1 - share) * cross_entropy(nearby, around[1])
+    loss = loss - share * cross_entropy(leaving, forget[1])
     for weight, was, firm in held:
-        loss = loss + request.own(IwuOptions).importance / 2 * (firm * (weight - was) ** 2).sum()
+        loss = loss + options.importance / 2 * (firm * (weight - was) ** 2).sum()
     return loss
 
 

@@ -18,21 +18,23 @@ from tests.trueface.unlearning.build import (
 )
 from tests.trueface.unlearning.build import points as blobs
 from tests.trueface.unlearning.checks import both_precisions, points_and_pictures
-from trueface.data.examples import examples
+from trueface.data.examples import Examples, examples
 from trueface.models.logits import last_layer
 from trueface.runtime.errors import DataError
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.evaluation.planes import Axes, Plane, read, write
+from trueface.unlearning.image_copies import group_copies
+from trueface.unlearning.linear_probe import linear_probe, probe_accuracy
 from trueface.unlearning.problem import (
     MOST,
     draw_row_numbers,
     forget_loss,
-    linear_probe,
     penultimate,
     plane,
-    probe_accuracy,
     relearn,
 )
+from trueface.unlearning.record import Probe
+from trueface.unlearning.task import IdentifiedExamples
 
 WATCH = RunContext()
 
@@ -105,11 +107,20 @@ def test_stop_ends_relearning(points: Problem) -> None:
         penultimate(points.model, points.forget, watch)
 
 
+def probe(before: nn.Module, after: nn.Module, forget: Examples, retain: Examples) -> Probe | None:
+    """Return a linear probe of samples, each of which is an image of its own."""
+    lost, kept = (
+        IdentifiedExamples(examples=each, ids=tuple(f"{name}/{row}" for row in range(len(each))))
+        for name, each in (("forget", forget), ("retain", retain))
+    )
+    return linear_probe(before, after, lost, kept, WATCH)
+
+
 @points_and_pictures
 def test_probe_finds_what_only_the_last_layer_forgot(pictures: bool) -> None:
     problem = make_class_problem(pictures=pictures)
     after = with_dead_class(problem.model, 2)
-    found = linear_probe(problem.model, after, problem.forget, problem.retain, WATCH)
+    found = probe(problem.model, after, problem.forget, problem.retain)
     assert found is not None
     assert found.before == found.after
     assert found.after > 0.9
@@ -121,20 +132,44 @@ def test_probe_of_dead_features_is_at_chance(points: Problem) -> None:
     with torch.no_grad():
         for parameter in after.parameters():
             parameter.zero_()
-    found = linear_probe(points.model, after, points.forget, points.retain, WATCH)
+    found = probe(points.model, after, points.forget, points.retain)
     assert found is not None
     assert found.after == 0.5
 
 
 def test_probe_of_few_samples_has_no_result(points: Problem) -> None:
     few = points.forget.subset([0, 1, 2])
-    assert linear_probe(points.model, points.model, few, points.retain, WATCH) is None
+    assert probe(points.model, points.model, few, points.retain) is None
 
 
 def test_features_without_signal_are_at_chance() -> None:
     random = np.random.default_rng(0)
     first, second = (random.normal(size=(400, 4)).astype(np.float32) for _ in range(2))
     assert probe_accuracy(first, second) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_copies_of_an_image_do_not_leak_into_the_held_out_half_of_a_probe(noise: float) -> None:
+    random = np.random.default_rng(0)
+    images = random.normal(size=(2, 100, 64))
+    copies = [
+        np.concatenate([side + noise * random.normal(size=side.shape) for _ in range(3)])
+        for side in images
+    ]
+    first, second = (each.astype(np.float32) for each in copies)
+    ids = [f"net{copy}:{side}/{n}" for side in range(2) for copy in range(3) for n in range(100)]
+    groups = group_copies(ids)
+    found = [probe_accuracy(first, second, groups, seed=seed) or 0.0 for seed in range(10)]
+    assert np.mean(found) == pytest.approx(0.5, abs=0.06)
+    if noise == 0:
+        unnamed = group_copies([str(row) for row in range(600)], np.concatenate([first, second]))
+        assert unnamed.tolist() == group_copies(ids).tolist()
+
+
+def test_probe_of_few_images_in_many_copies_has_no_result() -> None:
+    first, second = (np.repeat(np.eye(4, dtype=np.float32), 50, 0) + side for side in range(2))
+    groups = group_copies([str(row) for row in range(400)], np.concatenate([first, second]))
+    assert probe_accuracy(first, second, groups) is None
 
 
 def test_features_are_the_input_of_the_last_layer(points: Problem) -> None:

@@ -31,6 +31,7 @@ from trueface.unlearning.methods.fisher import (
     _importances,
     variance,
 )
+from trueface.unlearning.registry import Goal
 
 
 def exact_fisher_diagonal(problem: Problem) -> dict[str, Tensor]:
@@ -120,26 +121,52 @@ def test_memory_format_does_not_prevent_vectorization() -> None:
         torch.testing.assert_close(found[f"inner.{name}"], one, rtol=1e-3, atol=1e-7)
 
 
+def spread_of(importance: torch.Tensor, options: FisherOptions, *, last: bool) -> torch.Tensor:
+    """Return the variance of the noise if a class is forgotten."""
+    return variance(importance, options, last=last, forgets_class=True)
+
+
 def test_unused_weights_get_the_cap() -> None:
     options = FisherOptions(alpha=1e-4, most=50.0, most_last=7.0)
     nothing = torch.zeros(3, 4, 2, 2)
     torch.testing.assert_close(
-        variance(nothing, options, last=False), torch.full_like(nothing, 50e-4)
+        spread_of(nothing, options, last=False), torch.full_like(nothing, 50e-4)
     )
     vector = torch.zeros(3)
     torch.testing.assert_close(
-        variance(vector, options, last=False), torch.full_like(vector, 50e-4 * MORE)
+        spread_of(vector, options, last=False), torch.full_like(vector, 50e-4 * MORE)
     )
     matrix = torch.zeros(3, 4)
     torch.testing.assert_close(
-        variance(matrix, options, last=True), torch.full_like(matrix, 7e-4 * MORE)
+        spread_of(matrix, options, last=True), torch.full_like(matrix, 7e-4 * MORE)
     )
+
+
+def test_last_layer_gets_more_noise_only_if_a_class_is_forgotten() -> None:
+    options = FisherOptions()
+    weight, bias = torch.ones(3, 4), torch.ones(3)
+    for forgets_class, factor in ((True, MORE), (False, 1.0)):
+        found = variance(weight, options, last=True, forgets_class=forgets_class)
+        torch.testing.assert_close(found, torch.full_like(weight, options.alpha * factor))
+        found = variance(bias, options, last=True, forgets_class=forgets_class)
+        torch.testing.assert_close(found, torch.full_like(bias, options.alpha * MORE))
+
+
+def test_noise_of_the_last_layer_depends_on_the_goal() -> None:
+    def moved(goal: Goal) -> float:
+        problem = make_class_problem(pictures=True)
+        before = problem.model[-1].weight.detach()[:2].clone()  # type: ignore[index]  # a Sequential
+        problem.run("fisher", goal=goal, options={"alpha": 1e-8, "most_last": 1e-2})
+        after = problem.model[-1].weight.detach()[:2]  # type: ignore[index]
+        return float((after - before).std())
+
+    assert moved("class") == pytest.approx(moved("instances") * MORE**0.5, rel=1e-3)
 
 
 def test_important_weights_move_less_and_a_matrix_moves_by_rows() -> None:
     options = FisherOptions()
     needed = torch.tensor([[1.0, 1.0], [100.0, 300.0]])
-    found = variance(needed, options, last=False)
+    found = spread_of(needed, options, last=False)
     torch.testing.assert_close(
         found, options.alpha * torch.tensor([[1.0, 1.0], [1 / 150, 1 / 150]])
     )

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,9 @@ from tests.trueface.unlearning.checks import (
 )
 from trueface.evaluation.forward import predict_examples
 from trueface.runtime.progress import RunContext
-from trueface.unlearning.api import UnlearningReport
+from trueface.unlearning.api import Request, UnlearningReport
+from trueface.unlearning.importance import importances
+from trueface.unlearning.methods import instance_wise
 from trueface.unlearning.methods.instance_wise import (
     IwuOptions,
     firmness,
@@ -66,6 +69,38 @@ def test_forgotten_instances_stay_as_they_are() -> None:
 def test_note_reports_a_missed_forget_target() -> None:
     done = make_class_problem().run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9})
     assert "100.0% of these still get their trained label" in done.notes[-1]
+
+
+@pytest.mark.parametrize(("per_step", "steps"), [(32, 4), (64, 2), (128, 1)])
+def test_epoch_is_a_pass_over_the_adversarial_examples(per_step: int, steps: int) -> None:
+    problem = make_class_problem()
+    options = {"epochs": 1, "lr": 1e-9, "adversarial": 4, "adversarial_batch": per_step}
+    passes: list[int] = []
+    problem.model.register_forward_pre_hook(
+        lambda model, given: passes.append(len(given[0])) if torch.is_grad_enabled() else None
+    )
+    problem.run("iwu", options={**options, "attack_steps": 1, "importance": 0.0, "batch_size": 16})
+    assert [size for size in passes if size == 16 + per_step] == [16 + per_step] * steps
+
+
+@pytest.mark.parametrize("bn", ["eval", "train"])
+def test_importances_and_steps_use_the_chosen_statistics(
+    bn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = make_class_problem(pictures=True)
+    before = problem.model[1].running_mean.clone()  # type: ignore[index]  # a Sequential
+    modes: list[bool] = []
+
+    def note(request: Request, *args: Any, **options: Any) -> dict[str, torch.Tensor]:
+        modes.append(options["batch_statistics"])
+        found = importances(request, *args, **options)
+        assert torch.equal(problem.model[1].running_mean, before)  # type: ignore[index]
+        return found
+
+    monkeypatch.setattr(instance_wise, "importances", note)
+    done = problem.run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9, "bn": bn})
+    assert modes == [bn == "train"]
+    assert torch.equal(done.model[1].running_mean, before) is (bn == "eval")  # type: ignore[index]
 
 
 @pytest.mark.parametrize(("most", "used"), [(1, 1), (8, 8), (500, 32)])

@@ -1,0 +1,104 @@
+"""Settings of trainings that other settings override or switch off. This module does not import torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from trueface.data.augmentations.registry import SPECS
+
+CHANCES = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob")
+# a range of an augmentation, and the setting that says how often it is used
+RANGES = (
+    ("blur_sigma", "blur_prob"),
+    ("jpeg_qual", "jpeg_prob"),
+    ("resize_scale", "resize_prob"),
+    ("resize_ratio", "resize_prob"),
+)
+# read only by a training of detectors or classes, and by unlearnings that train in the same way
+OF_STEPS = frozenset(
+    {
+        "accelerate", "accumulate", "awp", "awp_from", "compile", "early_stop", "ema", "ema_warmup", "lr",
+        "lr_decay_epochs", "lr_gamma", "momentum", "num_epochs", "optimizer", "sam", "schedule", "select",
+        "weight_decay",
+    }
+)  # fmt: skip
+ONLY_CLOSED_FORM = "only a training in closed form uses it"
+
+
+def ineffective_settings(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return those of these settings without effect for other values, complete or not, each with the reason."""
+    return {
+        **_idle_in_steps(values),
+        **_idle_in_schedule(values),
+        **_idle_if_frozen(values),
+        **ineffective_augmentation(values),
+    }
+
+
+def ineffective_augmentation(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings of the augmentation without effect, each with the reason."""
+    idle = {name: f"{chance} is 0" for name, chance in RANGES if not values.get(chance, 0.0)}
+    if not _is_random(values):
+        idle["augment_cycle"] = "nothing in the augmentation is random"
+    if values.get("test_crops") and (reason := _without_patches(values)):
+        idle["test_crops"] = reason
+    return idle
+
+
+def ineffective_qualities(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings of qualities without effect, each with the reason."""
+    idle = {} if values.get("qualities") else {"quality_batch": "qualities is empty"}
+    if not values.get("collab"):
+        idle |= dict.fromkeys(("collab_form", "collab_width", "collab_layers"), "collab is 0")
+    return idle
+
+
+def _idle_in_steps(values: Mapping[str, Any]) -> dict[str, str]:
+    idle = {}
+    if values.get("optimizer", "sgd") != "sgd":
+        idle["momentum"] = "only optimizer: sgd uses it"
+    if not values.get("awp"):
+        idle["awp_from"] = "awp is 0"
+    if not values.get("ema"):
+        idle["ema_warmup"] = "ema is 0"
+    return idle
+
+
+def _idle_in_schedule(values: Mapping[str, Any]) -> dict[str, str]:
+    schedule, epochs = values.get("schedule", "plateau"), values.get("num_epochs")
+    falls_after = values.get("lr_decay_epochs", -1)
+    idle = {}
+    if schedule not in {"plateau", "step"}:
+        idle["lr_gamma"] = "only the schedules plateau and step use it"
+        idle["lr_decay_epochs"] = f"schedule {schedule} sets the learning rate"
+    elif falls_after <= 0:
+        idle["lr_gamma"] = f"lr never falls with lr_decay_epochs: {falls_after}"
+    elif epochs is not None and falls_after >= epochs:
+        idle["lr_decay_epochs"] = "the training does not have more epochs"
+    early_stop = values.get("early_stop") or 0
+    if epochs is not None and early_stop >= epochs:
+        idle["early_stop"] = "the training does not have more epochs"
+    return idle
+
+
+def _idle_if_frozen(values: Mapping[str, Any]) -> dict[str, str]:
+    freeze, freeze_bn = values.get("freeze", False), values.get("freeze_bn", True)
+    if not freeze:
+        return {"freeze_bn": "freeze is false"}
+    return {"compile": "a frozen training runs only the last layer"} if freeze_bn else {}
+
+
+def _is_random(values: Mapping[str, Any]) -> bool:
+    """Return whether anything in the augmentation is random."""
+    further = [field for spec in SPECS.values() for field in spec.settings.model_fields.items()]
+    return (
+        any(values.get(key) for key in CHANCES)
+        or (values.get("patch_size") or 0) > 0
+        or bool(values.get("sbi"))
+        or any(values.get(key, field.default) != field.default for key, field in further)
+    )
+
+
+def _without_patches(values: Mapping[str, Any]) -> str:
+    """Return why the patches of a test or validation are whole crops, or ''."""
+    patch, crop = values.get("patch_size", -1), values.get("resize_size", 256)
+    return f"patch_size is {patch}, so each patch is the whole crop" if not 0 < patch < crop else ""
