@@ -25,7 +25,7 @@ from trueface.evaluation.weighted_scores import WeightedScores
 
 Floats = NDArray[np.float64]
 
-STORED = Path(__file__).parent / "results" / "coverage.json"
+STORED = Path(__file__).parent / "coverage.json"
 PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 BEGIN, END = "<!-- table -->", "<!-- end of the table -->"
 ENDLESS = 1_000_000  # images of either class that stand for the population
