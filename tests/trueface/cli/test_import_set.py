@@ -153,7 +153,7 @@ def test_impossible_imports_are_rejected_before_any_output(
 @pytest.mark.parametrize(
     ("real", "said"),
     [
-        ("camera", "--real camera has no effect: it is none of the 2 sources: a, b"),
+        ("camera", "it is none of the 2 sources: a, b"),
         ("b", ""),
     ],
 )
