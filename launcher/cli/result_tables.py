@@ -70,8 +70,8 @@ def table_of_tests(
         Column("sources", cell_of=lambda row: row.get("few_sources") or ""),
     )
     table = TextTable(columns, rows)
-    shown = [column.key for column in columns if column.key]
-    metrics = (read_metric(row.get(key)) for row in rows for key in shown)
+    with_interval = ["balanced_accuracy", "auc", *([] if few else ["accuracy", "ece"])]
+    metrics = (read_metric(row.get(key)) for row in rows for key in with_interval)
     notes = footnotes(metrics) if brackets else []
     return table._replace(notes=[line(note) for note in notes])
 
@@ -180,7 +180,7 @@ def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
 
 def _over_images(rows: Sequence[Row]) -> list[str]:
     """Return a table of intervals over images, of rows with a class of two sources; empty if there is none."""
-    title = "the same with 95 % intervals over images: they say nothing about other sources"
+    title = "the same with 95 % intervals over images (of frames: over videos), which say nothing about other sources"
     listed = [
         (
             *_model_and_data(row),

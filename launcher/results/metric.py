@@ -35,6 +35,7 @@ class Metric(NamedTuple):
     note: str | None = None
     why: str | None = None  # why there is no interval
     images: "Metric | None" = None  # the same number with its interval over images
+    unit: str = "images"  # of an interval that is not over sources
 
     def __str__(self) -> str:
         return self.text()
@@ -85,9 +86,9 @@ class Metric(NamedTuple):
         if (images := self.images) is not None:
             interval += " over sources, "
             if images.low is None or images.high is None:
-                interval += f"none over images: {images.why}"
+                interval += f"none over {images.unit}: {images.why}"
             else:
-                interval += f"{format_ends(images.low, images.high)} over images"
+                interval += f"{format_ends(images.low, images.high)} over {images.unit}"
         return (
             f"{format_number(self.value)}{spread} {interval if brackets else f'({interval})'}{note}"
         )
@@ -99,6 +100,8 @@ class Metric(NamedTuple):
         bounds: dict[str, Json] = {"value": self.value, "low": self.low, "high": self.high}
         if self.why is not None:
             bounds["why"] = self.why
+        if self.images is not None:
+            bounds["images"] = {"low": self.images.low, "high": self.images.high}
         if self.n is None:
             return bounds
         missing = {} if self.note is None else {"expected": self.expected, "note": self.note}
@@ -174,14 +177,18 @@ def read_metric(record: object) -> Metric | None:
     note, why = (
         text if isinstance(text := record.get(key), str) else None for key in ("note", "why")
     )
-    images = record.get("images")
+    images, over = record.get("images"), record.get("over")
+    if images is not None and not isinstance(images, Mapping):
+        return None
+    videos = isinstance(over, Mapping) and "videos" in over.values()
     return metric._replace(
         sd=_number(record.get("sd")),
         n=None if n is None else int(n),
         expected=None if expected is None else int(expected),
         note=note,
         why=why,
-        images=read_metric({"value": value, **images}) if images else None,
+        images=read_metric({"value": value, "why": None, **images}) if images else None,
+        unit="videos" if videos else "images",
     )
 
 

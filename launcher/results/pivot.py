@@ -44,10 +44,16 @@ class Pivot(NamedTuple):
                 "high": metric.high,
                 **({} if metric.n is None else _counts(metric)),
                 **({} if metric.why is None else {"why": metric.why}),
+                **({} if metric.images is None else _images(metric.images)),
             }
             for (name, data), metric in self.cells.items()
         ]
         return {"metric": self.metric, "values": values}
+
+
+def _images(metric: Metric) -> dict[str, Json]:
+    """Return the interval over images of a result whose other interval is over two sources."""
+    return {"images": {"low": metric.low, "high": metric.high}}
 
 
 def _counts(metric: Metric) -> dict[str, Json]:

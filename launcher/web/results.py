@@ -182,7 +182,9 @@ def _number(cell: object, best: bool) -> Cell:
     elif metric.why is not None:
         interval = f"no interval: {metric.why}"
     if metric.images is not None and metric.images.low is not None:
-        interval += f"; over images {metric.images.low:.3g} to {metric.images.high:.3g}"
+        interval += (
+            f"; over {metric.images.unit} {metric.images.low:.3g} to {metric.images.high:.3g}"
+        )
     return Cell(text=format_value(metric.value), interval=interval, numeric=True, best=best)
 
 

@@ -35,6 +35,7 @@ from trueface.evaluation.estimates import (
     Sampled,
     difference_of,
     draws_over_seeds,
+    mean_of,
     middle_of_draws,
 )
 from trueface.evaluation.over_seeds import NO_MODELS, MissingModels, MissingSeeds
@@ -188,8 +189,7 @@ class _ModelCells:
         seeds = [one.measured.area for one in self.cells[place] if one.measured.area is not None]
         if len(seeds) == 1:
             return seeds[0]
-        draws = draws_over_seeds([each.draws for each in seeds], stream=self._stream)
-        return Sampled(float(np.mean([each.value for each in seeds])), draws)
+        return mean_of(seeds, draws_over_seeds([each.draws for each in seeds], stream=self._stream))
 
     @property
     def _stream(self) -> str:
@@ -204,8 +204,7 @@ class _ModelCells:
         areas = [self.area(place) for place in places]
         if len(areas) == 1:
             return areas[0]
-        draws = np.stack([each.draws for each in areas]).mean(0)
-        return Sampled(float(np.mean([each.value for each in areas])), draws)
+        return mean_of(areas, np.stack([each.draws for each in areas]).mean(0))
 
 
 def leaderboard(run: RunResults, missing: MissingModels = NO_MODELS) -> Leaderboard:

@@ -383,7 +383,13 @@ def auc_change(cell: CellMeasures, clean: CellMeasures) -> MeasureValue:
     if here is None or there is None or cell.counts != clean.counts:
         return MeasureValue(DELTA, reason="the images differ")
     change = difference_of(cell.area, clean.area)
-    return MeasureValue(DELTA, change.value, change.low, change.high, reason=change.why)
+    return MeasureValue(
+        DELTA,
+        change.value,
+        change.low,
+        change.high,
+        reason=f"no interval: {change.why}" if change.why else "",
+    )
 
 
 def evaluate_attacked(scores: CellScores) -> CellMeasures:

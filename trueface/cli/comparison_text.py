@@ -179,7 +179,14 @@ def _intervals(whole: Contrast) -> list[str]:
     if below := " ".join(dict.fromkeys(map(_scope, reports))).strip():
         lines.append(below)
     if any(report.has_two_sources for report in reports):
-        lines += ["", "### 95% Intervals over Images of These Sources ###", *_over_images(whole)]
+        units = {
+            unit.capitalize()
+            for report in reports
+            for measure in report.by_images.values()
+            for unit in measure.over.values()
+        }
+        title = f"### 95% Intervals over {' and '.join(sorted(units))} of These Sources ###"
+        lines += ["", title, *_over_images(whole)]
     return lines
 
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.arrays import Counts, Floats
-from trueface.evaluation.estimate import Difference, Estimate, Interval, Over
+from trueface.evaluation.estimate import Difference, Estimate, Interval, Over, class_name
 from trueface.evaluation.intervals import over_images, over_sources, resampling
 from trueface.evaluation.intervals.fractions import (
+    Z,
     clopper_pearson,
     fraction_interval,
     hanley_mcneil,
@@ -203,13 +204,19 @@ def estimates_over_images(metrics: Sequence[Metric], table: SourcedScores) -> di
         metrics: all of them defined for the table.
         table: the scores.
     """
-    over = dict.fromkeys(table.sources, table.unit)
+    over = {
+        each.label: Over.VIDEOS if each.videos > 1 else table.unit for each in table.design.strata
+    }
+    alone = [class_name(each.label) for each in table.design.strata if each.videos == 1]
     made = table.known_over_images
     for metric in metrics:
         if metric.name in made:
             continue
         value = metric.value(table.whole)
-        if table.has_many_sources:
+        if alone and not table.has_many_sources:
+            why = f"all {' and '.join(alone)} images are of one video"
+            made[metric.name] = Estimate(value=value, over=over, why=why)
+        elif table.has_many_sources:
             spread = table.resampled(metrics)[metric.name]
             low, high = _percentiles(metric, value, spread, table)
             made[metric.name] = Estimate(value=value, low=low, high=high, over=over)
@@ -217,7 +224,11 @@ def estimates_over_images(metrics: Sequence[Metric], table: SourcedScores) -> di
             made[metric.name] = Estimate(value=value, over=over, why=why)
         else:
             low, high = over_images.interval_over_images(metric, table.image_sample, value)
-            made[metric.name] = Estimate(value=value, low=low, high=high, over=over)
+            made[metric.name] = (
+                Estimate(value=value, low=low, high=high, over=over)
+                if low < high
+                else Estimate(value=value, over=over, why="no image differs from another")
+            )
     return {metric.name: made[metric.name] for metric in metrics}
 
 
@@ -235,7 +246,7 @@ def differences(
 ) -> dict[str, Difference]:
     """Return by how much the second model exceeds the first in each metric, by name.
 
-    A difference has no interval if one of both values has none.
+    A difference has no interval if one of both values has none, unless the models are identical on the same images.
 
     Args:
         metrics: all of them defined for both tables.
@@ -371,13 +382,45 @@ def mean_over_seeds(seeds: Sequence[Sampled]) -> Sampled:
     """Return the mean of a metric over seeds of one model, three or more of which are drawn as well."""
     if len(seeds) == 1:
         return seeds[0]
-    value = float(np.mean([each.value for each in seeds]))
-    return Sampled(value, draws_over_seeds([each.draws for each in seeds]))
+    return mean_of(seeds, draws_over_seeds([each.draws for each in seeds]))
+
+
+def mean_of(parts: Sequence[Sampled], draws: Floats) -> Sampled:
+    """Return the mean of values of the same images, with its draws (R,).
+
+    The percentiles of the draws are too close for values near their limit. If the parts have intervals of their own,
+    that of the mean reaches the mean of their ends, as values of the same images rise and fall together.
+    """
+    value = float(np.mean([each.value for each in parts]))
+    intervals = [each.interval for each in parts if each.interval is not None]
+    if len(intervals) < len(parts):
+        return Sampled(value, draws)
+    low, high = resampling.percentile_interval(value, draws)
+    ends = np.mean(intervals, axis=0)
+    wider = Interval(min(low, float(ends[0])), max(high, float(ends[1])))
+    return Sampled(value, draws, wider, parts[0].metric, min(each.fewer for each in parts))
 
 
 def draws_over_seeds(spreads: Sequence[Floats], *, stream: str = "seeds") -> Floats:
     """Return the draws (R,) of the mean over seeds, of the draws of each seed; see `resampled_over_seeds`."""
     return resampling.resampled_over_seeds(spreads, stream=stream)
+
+
+def from_error(value: float, error: float) -> Estimate:
+    """Return a value with its interval of 1.96 standard errors."""
+    return Estimate(value=value, low=value - Z * error, high=value + Z * error)
+
+
+def clustered_mean(values: Floats, keys: Sequence[str]) -> Estimate:
+    """Return the mean of values (N,) with its interval; rows of one key count as one draw.
+
+    Source: A. Cameron and D. Miller, "A practitioner's guide to cluster-robust inference", 2015,
+        equation 7 for a mean; the normal quantile, as there are hundreds of images.
+    """
+    value = float(values.mean())
+    which = np.unique(np.array(keys), return_inverse=True)[1]
+    sums = np.bincount(which, weights=values - value)
+    return from_error(value, float(np.sqrt((sums**2).sum())) / len(values))
 
 
 def from_draws(value: float, draws: Floats) -> Estimate:

@@ -111,9 +111,16 @@ def evaluate_table(table: SourcedScores, *, names: Collection[str] | None = None
     """Return the report of `evaluate_scores` of a table."""
     labels, logits = table.labels, table.logits
     _check(labels, logits)
-    reasons = undefined_metrics(table, names)
+    reasons = dict(undefined_metrics(table, names))
     wanted = [metric for name, metric in METRICS.items() if names is None or name in names]
-    measures = estimates([each for each in wanted if each.name not in reasons], table)
+    defined = [each for each in wanted if each.name not in reasons]
+    with np.errstate(over="ignore", invalid="ignore"):
+        reasons |= {
+            each.name: "the logits are too large"
+            for each in defined
+            if not np.isfinite(each.value(table.whole))
+        }
+    measures = estimates([each for each in defined if each.name not in reasons], table)
     auc = measures.get("auc")
     return Report(
         n=len(labels),
@@ -232,7 +239,9 @@ def measure_json(report: Report, name: str, *, brief: bool = False) -> Json:
         del record["over"]
     if report.has_two_sources and measure.images is not None:
         ends = measure.images.json_record
-        record["images"] = {key: value for key, value in ends.items() if key in ENDS}
+        over = measure.images.over.values()
+        kept = ENDS | {"over"} if Over.VIDEOS in over else ENDS
+        record["images"] = {key: value for key, value in ends.items() if key in kept}
     return record
 
 

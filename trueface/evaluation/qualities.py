@@ -16,6 +16,7 @@ from trueface.evaluation.estimates import (
     Sampled,
     SourcedScores,
     difference_of,
+    mean_of,
     mean_over_seeds,
     rate,
     sampled,
@@ -281,8 +282,9 @@ def resampled_aucs(table: QualityTable) -> Areas:
         )
         for name, logits in zip(table.qualities, table.logits, strict=True)
     }
-    values = np.array([each.value for each in by_quality.values()])
-    spread = np.stack([each.draws for each in by_quality.values()])  # (Q, R)
+    areas = list(by_quality.values())
+    spread = np.stack([each.draws for each in areas])  # (Q, R)
+    worst = min(areas, key=lambda each: each.value)
     every = SourcedScores(
         labels=np.tile(table.labels, count),
         logits=table.logits.ravel(),
@@ -291,8 +293,8 @@ def resampled_aucs(table: QualityTable) -> Areas:
     )
     return {
         **by_quality,
-        "mean": Sampled(float(values.mean()), spread.mean(0)),
-        "worst": Sampled(float(values.min()), spread.min(0)),
+        "mean": mean_of(areas, spread.mean(0)),
+        "worst": mean_of([worst], spread.min(0)),
         "pooled": sampled(AUC, every),
     }
 

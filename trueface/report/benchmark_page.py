@@ -40,7 +40,7 @@ from trueface.report.method_plane import TimedMethod, quality_by_time
 from trueface.report.outcome import some
 from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed, side_by_side
-from trueface.report.tables import heat_cell, heat_scale, published, table
+from trueface.report.tables import SIGN, heat_cell, heat_scale, published, table
 
 TITLES = {
     AREA: "AUC",
@@ -373,7 +373,7 @@ def difference_table(board: Leaderboard) -> str:
         head,
         rows,
         words=("models",),
-        above="Difference of the mean AUC on the same images, with the 95 % interval of the paired bootstrap. The "
+        above="Difference of the mean AUC on the same images, with its 95 % interval. The "
         "interval is not corrected. p is from the bootstrap over all cells, and p (DeLong) from clean images. Both have Holm's "
         "correction for the pairs of a tier.",
         kind="",
@@ -442,7 +442,8 @@ def _value_cell(value: MeasureValue | None) -> str:
     if value is None or value.value is None:
         return NO_VALUE
     if value.low is None or value.high is None:
-        return f"{value.value:.2f}"
+        sign = f'<abbr title="{escape(value.reason)}">{SIGN}</abbr>' if value.reason else ""
+        return f"{value.value:.2f}{sign}"
     return f"{value.value:.3f}<small>{Interval(value.low, value.high).text('.3f')}</small>"
 
 

@@ -94,7 +94,7 @@ def measures(rows: Sequence[ReportRow | PartReport]) -> Markup:
         map(_line, rows),
         words=("verdict",),
         caption="Value and 95 % interval over image sources (folders). If a class has one source, the interval is over "
-        f"its videos or images. If it has two, there is also an interval over their images. Positive is fake. "
+        f"its videos or images. If it has two, there is also an interval over their videos or images. Positive is fake. "
         f"{NO_VALUE}: undefined.{footnote}",
     )
 
@@ -190,7 +190,8 @@ def _measure(report: Report, name: str) -> str:
         return f'{measure.value:.3f}<abbr title="no interval: {escape(measure.why)}">{SIGN}</abbr>'
     images, title, below = measure.images, "", ""
     if images is not None:
-        ends = f"over images of these sources: {images.ends_text('.3f')}"
+        units = " and ".join(sorted(set(images.over.values())))
+        ends = f"over {units} of these sources: {images.ends_text('.3f')}"
         if report.has_two_sources:
             below = f"<small>{escape(ends)}</small>"
         else:

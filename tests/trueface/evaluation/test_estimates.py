@@ -18,6 +18,7 @@ from trueface.evaluation.estimates import (
     difference_of,
     differences,
     estimates,
+    mean_over_seeds,
     sampled,
     share_of,
     tpr_at_fixed_fpr,
@@ -206,6 +207,46 @@ def test_calibrated_detector_has_an_error_whose_interval_reaches_0() -> None:
         measure = estimates([ECE], table)["ece"]
         assert measure.low is not None
         assert measure.low <= 0.004 < measure.value
+
+
+@pytest.mark.parametrize("right", [0.9, 0.99])
+def test_error_of_a_sure_detector_has_an_interval_with_the_true_value(right: float) -> None:
+    held = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        labels = np.repeat([0, 1], 100)
+        signs = np.where(random.random(200) < right, 1, -1) * (2 * labels - 1)
+        table = SourcedScores(
+            labels=labels,
+            logits=signs * random.uniform(8, 16, 200),
+            keys=[f"{n // 100}/{n}" for n in range(200)],
+        )
+        held += estimates([ECE], table)["ece"].contains(1 - right)
+    assert held >= 52  # 93 % of 60, less two standard deviations
+
+
+def test_mean_of_perfect_models_has_an_interval_with_a_width() -> None:
+    models = [sampled(AUC, make_table(30, shift=9.0, seed=seed)) for seed in (1, 2, 3)]
+    (alone, *_), mean = models, mean_over_seeds(models).estimate
+    assert mean.value == 1
+    assert mean.low == pytest.approx(alone.estimate.low)
+
+
+def test_frames_of_one_video_have_no_interval() -> None:
+    scores = frames(1, 300)
+    report = evaluate_scores(scores.labels, scores.margin, keys=scores.keys, videos=scores.videos)
+    assert {each.why for each in report.metrics.values()} == {
+        "all real and fake images are of one video"
+    }
+
+
+def test_metric_that_is_not_finite_has_a_reason() -> None:
+    labels = np.repeat(np.array([0, 1], np.int8), 4)
+    logits = np.where(labels == 1, -1.7e308, 1.7e308)
+    keys = [f"{n // 2}/{n}" for n in range(8)]
+    report = evaluate_scores(labels, logits, keys=keys)
+    assert report.reasons["loss"] == "the logits are too large"
+    assert report.metrics["accuracy"].value == 0
 
 
 @pytest.mark.parametrize("agree", [True, False])

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from trueface.evaluation.estimate import Interval
-from trueface.evaluation.intervals.fractions import Z
+from trueface.evaluation.intervals.fractions import Z, clopper_pearson
 from trueface.evaluation.weighted_scores import ScoreTable
 from trueface.runtime.rng import numpy_rng
 
@@ -25,9 +25,11 @@ def calibration_interval(value: float, table: ScoreTable, effect: float) -> Inte
     Low: the larger one of two bounds. The first is the error minus the 98.5 % point of the errors of a calibrated
     model with these confidences. Right and wrong are drawn from them (consistency resampling, J. Bröcker and
     L. Smith, Weather and Forecasting 22(3), 2007). The second is |accuracy - mean confidence|, which is at most
-    the error, minus 2.3 standard errors. It is tight for a detector that is unsure of itself throughout.
+    the error, minus 2.3 standard errors. It is tight for a detector that is unsure of itself throughout. The first
+    one is at most the error minus 1.96 standard errors, because a sure model shows next to no errors of its own.
     High: the error plus 1.96 standard errors, from the variances of the bins' accuracies, with 1.5 pseudo images at
-    the bin's own confidence, and of the bins' shares.
+    the bin's own confidence, and of the bins' shares. It reaches the distances of the mean confidence from both
+    ends of the accuracy's Clopper-Pearson interval, which counts for a sure model without an error.
 
     Args:
         value: the error.
@@ -50,7 +52,14 @@ def calibration_interval(value: float, table: ScoreTable, effect: float) -> Inte
     overall = float(gaps.sum()) / images
     spread = max(squares - overall**2, 0.0) / images
     wider = math.sqrt(effect)
-    by_draws = value - wider * float(np.quantile(calibrated, CALIBRATED))
-    by_mean = abs(overall) - STEEP * wider * math.sqrt(within + spread)
+    known = (right + 1) / (count + 2)  # of an accuracy that is not that of the confidences
+    noise = float(np.sum(count * known * (1 - known))) / images**2
+    half = Z * wider * math.sqrt(noise + between)
+    by_draws = value - max(wider * float(np.quantile(calibrated, CALIBRATED)), half)
+    by_mean = abs(overall) - STEEP * wider * math.sqrt(max(within, noise) + spread)
     high = value + Z * wider * math.sqrt(within + between)
+    hits = float(right.sum())
+    least, most = clopper_pearson(hits / effect, images / effect)
+    sure = float(expected.sum()) / images
+    high = max(high, sure - least, most - sure)
     return Interval(min(max(by_draws, by_mean, 0.0), value), min(high, 1.0))

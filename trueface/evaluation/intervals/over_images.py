@@ -38,16 +38,10 @@ PSEUDO = 2.0  # images on which two models differ, of no correlation
 REACHED = 100 // curves.FPR_PERCENT  # reals, below which one false alarm is more than the rate
 # independent images of a class, below which a method has no interval. With fewer reals than 368, the threshold of a
 # rate at 1 % FPR may be above all fakes: 0.99 ** 367 > 0.025
-LEAST: Mapping[IntervalMethod, Mapping[int, int]] = {
-    IntervalMethod.FIXED_FPR: {REAL: 368},
-    IntervalMethod.PRECISION: {
-        REAL: 50,
-        FAKE: 50,
-    },  # below, more than 2.5 times as wide as a bootstrap
-    IntervalMethod.MEAN: {
-        REAL: 100,
-        FAKE: 100,
-    },  # below, 89 % for a detector that is too sure of itself
+LEAST: Mapping[IntervalMethod, int] = {
+    IntervalMethod.FIXED_FPR: 368,
+    IntervalMethod.PRECISION: 50,  # below, more than 2.5 times as wide as a bootstrap
+    IntervalMethod.MEAN: 100,  # below, 89 % for a detector that is too sure of itself
 }
 
 
@@ -110,12 +104,12 @@ def shortage(metric: Metric, counts: Mapping[int, tuple[int, str]]) -> str:
         metric: the metric.
         counts: number of independent images of each class, with their unit, "" or "videos".
     """
-    for label, least in LEAST.get(metric.interval, {}).items():
-        count, unit = counts.get(label, (least, ""))
-        name = f"{class_name(label)} {unit}" if unit else f"{class_name(label)}s"
-        if count < least:
-            alone = metric.interval is IntervalMethod.FIXED_FPR and count < REACHED
-            unreached = f"; no false alarm in {count} {name}" if alone else ""
+    least, fixed = LEAST.get(metric.interval, 0), metric.interval is IntervalMethod.FIXED_FPR
+    for label, (count, unit) in counts.items():
+        if count < least and (label == REAL or not fixed):
+            name = f"{class_name(label)} {unit}" if unit else f"{class_name(label)}s"
+            few = name if count != 1 else name.removesuffix("s")
+            unreached = f"; no false alarm in {count} {few}" if fixed and count < REACHED else ""
             return f"{count} of {least} {name}{unreached}"
     return ""
 

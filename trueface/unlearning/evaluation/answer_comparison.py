@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from trueface.evaluation.estimates import clustered_mean
 from trueface.predictions.predictions import Predictions
 from trueface.unlearning.evaluation.measures import (
     PredictionsBySplit,
@@ -16,7 +17,6 @@ from trueface.unlearning.evaluation.measures import (
 )
 
 LEAST = 20  # samples; of fewer no interval is worth its name
-NORMAL = 1.96  # standard errors on either side of a 95 % interval
 Hits = NDArray[np.float64]
 
 
@@ -37,7 +37,7 @@ def best_permutation_gain(
     naming = linear_sum_assignment(counts + 1e-6 * np.eye(classes), maximize=True)[1]
     called, labels = test.predicted_classes, test.right_classes
     gain = (called == naming[labels]).astype(float) - (called == labels)
-    return paired(gain, picture_ids(test)), naming
+    return _with_ends(gain, picture_ids(test)), naming
 
 
 def loss_beside(
@@ -54,7 +54,7 @@ def loss_beside(
                 (part.predicted_classes == labels).astype(float)
                 for part in (align_samples(ours, other), ours)
             ]
-            losses.append((*paired(hits[0] - hits[1], picture_ids(ours)), name))
+            losses.append((*_with_ends(hits[0] - hits[1], picture_ids(ours)), name))
     return min(losses) if losses and len(ours) >= LEAST else None
 
 
@@ -75,16 +75,8 @@ def pairs(
     return both or None
 
 
-def paired(differences: Hits, names: Sequence[str]) -> tuple[float, float, float]:
-    """Return the mean of differences (N,) with the ends of its 95 % interval.
-
-    Rows of one image, in several networks, count as one draw.
-
-    Source: A. Cameron and D. Miller, "A practitioner's guide to cluster-robust inference", 2015,
-        equation 7 for a mean; the normal quantile, as there are hundreds of images.
-    """
-    value = float(differences.mean())
-    which = np.unique(np.array(names), return_inverse=True)[1]
-    sums = np.bincount(which, weights=differences - value)
-    error = NORMAL * float(np.sqrt((sums**2).sum())) / len(differences)
-    return value, value - error, value + error
+def _with_ends(differences: Hits, names: Sequence[str]) -> tuple[float, float, float]:
+    """Return the mean of differences (N,) with the ends of its 95 % interval; copies of an image are one draw."""
+    measure = clustered_mean(differences, names)
+    low, high = measure.interval or (measure.value, measure.value)
+    return measure.value, low, high

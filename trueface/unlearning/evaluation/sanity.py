@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from trueface.evaluation.estimates import from_error
 from trueface.evaluation.measurement import evaluate_scores
 from trueface.evaluation.metrics.confusion import BALANCED_ACCURACY
 from trueface.evaluation.weighted_scores import WeightedScores
@@ -29,7 +30,6 @@ from trueface.unlearning.evaluation.alarms import (
 )
 from trueface.unlearning.evaluation.answer_comparison import (
     LEAST,
-    NORMAL,
     best_permutation_gain,
     change,
     loss_beside,
@@ -169,7 +169,8 @@ def chance(test: Predictions) -> Alarm | None:
     recalls, sizes = scores.recalls[0], scores.support[0, list(classes)]
     value = BALANCED_ACCURACY.value(scores)
     error = float(np.sqrt((recalls * (1 - recalls) / sizes).sum()) / len(classes))
-    low, high, guess = value - NORMAL * error, value + NORMAL * error, 1 / len(classes)
+    measure, guess = from_error(value, error), 1 / len(classes)
+    low, high = measure.interval or (value, value)
     if low > guess:
         return None
     return Alarm(

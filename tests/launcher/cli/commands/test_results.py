@@ -111,6 +111,11 @@ def test_class_of_two_sources_has_intervals_over_both_and_over_their_images() ->
     assert str(read_metric(area)) == ("0.9 (0.89 to 0.91 over sources, 0.896 to 0.904 over images)")
 
 
+@pytest.mark.parametrize("record", [{"value": 0.9, "images": 500}, {"value": "high"}, {"low": 1}])
+def test_record_that_is_no_number_is_not_read(record: dict[str, Any]) -> None:
+    assert read_metric(record) is None
+
+
 def test_table_at_100_columns_keeps_the_verdict_without_wrapping() -> None:
     text = draw(ROWS, width=100)
     assert all(len(line) <= 100 for line in text.splitlines())
