@@ -19,18 +19,22 @@ from launcher.workers.progress.growing_files import IncrementalFileReader
 from launcher.workers.progress.printed_lines import (
     last_line,
     parse_newest_step,
-    parse_numbers,
     parse_plain_numbers,
-    parse_step_metrics,
     parse_steps,
 )
 from launcher.workers.progress.progress_bars import parse_bars, parse_newest_bar
+from launcher.workers.progress.reported_numbers import (
+    ReportedNumbers,
+    parse_reported_numbers,
+    read_reported_numbers,
+)
 from launcher.workers.progress.steps import ProgressReport, read_newest_report, read_reports
 
 MOST_BYTES = 1 << 20  # of reports: about ten thousand steps
 END_BYTES = 64 << 10  # of a log, for its newest step
 BAR_BYTES = 4 << 10  # of these, for the newest bar
 BEGIN_BYTES = 16 << 10  # of a log, for its first step
+WHOLE_BYTES = 1 << 19  # no log limit leaves out a part of a shorter log
 MOST_NUMBERS = 200  # of those that a program did not report to us
 READ_FROM = "read_from"  # key of the source of such numbers among them
 LOG, EVENT_FILES = "log", "event files"  # stored words: the sources
@@ -73,11 +77,12 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     to us: event files, bars, and lines with pairs.
     """
     log, at = read_file_end(attempt.log, MOST_BYTES)
-    errors, errors_at = read_file_end(attempt.stderr, END_BYTES)
-    end = b"\n".join(filter(None, (errors, log)))
+    errors, errors_at = read_file_end(attempt.stderr, MOST_BYTES)
+    in_errors, in_log = _reported(attempt.stderr, errors), _reported(attempt.log, log)
+    errors = errors[-END_BYTES:]
     steps = read_reports(attempt.progress, MOST_BYTES)
-    printed = {} if steps else parse_step_metrics(end)
-    reported = {**_last_values(steps), **printed, **parse_numbers(end)}
+    printed = {} if steps else {**in_log.steps, **in_errors.steps, **in_log.steps}
+    reported = {**_last_values(steps), **printed, **in_errors.others, **in_log.others}
     if steps or printed:
         return reported
     if (event := _newest_event(attempt, END_BYTES)) is not None:
@@ -87,6 +92,13 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     found = bars if reported else {**plain, **bars}
     source = {READ_FROM: LOG} if found else {}
     return {**dict(islice(found.items(), MOST_NUMBERS)), **reported, **source}
+
+
+def _reported(log: Path, end: bytes) -> ReportedNumbers:
+    """Return the numbers that were reported in a file, of which the end is read already."""
+    if len(end) < WHOLE_BYTES:
+        return parse_reported_numbers(end)
+    return read_reported_numbers(log)
 
 
 def _last_values(steps: Sequence[ProgressReport]) -> dict[str, Json]:

@@ -28,19 +28,21 @@ LONGEST_BYTES = 4096  # of a line
 MOST_LINES = 64  # limit of lines that are searched for the newest step
 LONGEST_WORD = 64  # characters of a value that is not a number
 
-_END = re.compile(rb"[\r\n]")
+LINE_END = re.compile(rb"[\r\n]")
+# the beginning of a report: a step, or the name of the first number
+REPORT = re.compile(
+    rb"launcher: (?:step=[0-9]{1,15}(?:/[0-9]{1,15})?[,;]*(?![^ \r\n])"
+    rb"|(?!step=)[A-Za-z_\x80-\xff][\w./\x80-\xff-]{0,255}=)"
+)
 _COUNT = re.compile(r"([0-9]{1,15})(?:/([0-9]{1,15}))?", re.ASCII)
 # letters of any language, accents behind letters, and the replacement of bytes that are not UTF-8
 _PAIR = re.compile(r"((?!\d)[\w\ufffd][\w\u0300-\u036f\ufffd./-]{0,63})=(\S+)")
-_NAMES = re.compile(rb"([^\s=]+)=")
 _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?|nan|inf(?:inity)?)",
     re.ASCII | re.IGNORECASE,
 )
-# a text, not compiled, as those below
-_WITHOUT_STEP = rb"(?<![A-Za-z0-9./_-])launcher: (?!step=)([A-Za-z_\x80-\xff][\w./\x80-\xff-]{0,255}=[^\r\n]{0,4000})[\r\n]"
 MOST_CHARACTERS = 200  # of the line; a screen shows fewer
-# a text, not compiled, as above: a bar of tqdm: its counts and rate are not pairs
+# a text, not compiled, because few programs need it: a bar of tqdm: its counts and rate are not pairs
 _BAR = rb"\d/\d[^\r\n]*\[\d+:\d\d|\[\d\d:\d\d,"
 _AFTER_NUMBER = ",;.:%)]}'\""  # what may follow a number in a sentence, or end a mapping
 
@@ -78,26 +80,6 @@ def parse_newest_step(text: bytes, at: float) -> ProgressReport | None:
     return newest
 
 
-def parse_step_metrics(text: bytes) -> dict[str, Json]:
-    """Return the last value of each number in the steps of a piece of a log, those of the last step first.
-
-    Among thousands of lines with the same names, only the last one is read.
-    """
-    values: dict[str, Json] = {}
-    seen: set[bytes] = set()
-    place = text.rfind(STEP_MARKER)
-    while place >= 0:
-        if (end := _end(text, place)) is not None:
-            names = _NAMES.findall(text, place, end)
-            if not seen.issuperset(names) and (step := _step(text, place, end, 0.0)) is not None:
-                seen.update(names)
-                values = values | {
-                    name: value for name, value in step.metrics.items() if name not in values
-                }
-        place = text.rfind(STEP_MARKER, 0, place)
-    return values
-
-
 def parse_pairs(text: str) -> dict[str, Json]:
     """Return name → value of the pairs in a text: numbers as such, other words up to a length."""
     values: dict[str, Json] = {}
@@ -121,16 +103,23 @@ def _steps_backwards(text: bytes, at: float) -> Iterator[ProgressReport]:
 
 def _end(text: bytes, place: int) -> int | None:
     """Return where the line ends that contains a place; None if it is unfinished or too long."""
-    end = _END.search(text, place, place + LONGEST_BYTES)
+    end = LINE_END.search(text, place, place + LONGEST_BYTES)
     return None if end is None else end.start()
 
 
-def _step(text: bytes, place: int, end: int, at: float) -> ProgressReport | None:
-    """Return the step of the line whose mark is at `place`; None if the line is not a report."""
+def is_report(text: bytes, place: int) -> bool:
+    """Return whether the marker at a place is not the end of a longer word."""
     before = text[place - 1 : place] if place else b""
-    if before.isalnum() or before in {b".", b"/", b"-", b"_"}:
-        return None
-    count, _, rest = text[place + len(STEP_MARKER) : end].decode(errors="replace").partition(" ")
+    return not (before.isalnum() or before in {b".", b"/", b"-", b"_"})
+
+
+def _step(text: bytes, place: int, end: int, at: float) -> ProgressReport | None:
+    return parse_step(text[place:end], at) if is_report(text, place) else None
+
+
+def parse_step(report: bytes, at: float) -> ProgressReport | None:
+    """Return the step of a line from its marker on; None if the line is not a report."""
+    count, _, rest = report[len(STEP_MARKER) :].decode(errors="replace").partition(" ")
     numbers = _COUNT.fullmatch(count.rstrip(",;"))
     if numbers is None:
         return None
@@ -147,16 +136,6 @@ def _step(text: bytes, place: int, end: int, at: float) -> ProgressReport | None
     )
 
 
-def parse_numbers(text: bytes) -> dict[str, Json]:
-    """Return the numbers in the lines without a step in a piece of a log: the last value of each name."""
-    lines = re.findall(_WITHOUT_STEP, text) if STEP_MARKER[:-5] in text else ()
-    return {
-        name: value
-        for line in lines
-        for name, value in parse_pairs(line.decode(errors="replace")).items()
-    }
-
-
 def parse_plain_numbers(text: bytes) -> dict[str, float]:
     """Return the numbers in any lines of a piece of a log, such as `epoch 3 loss=0.2`: the last value of each name.
 
@@ -166,7 +145,7 @@ def parse_plain_numbers(text: bytes) -> dict[str, float]:
     values: dict[str, float] = {}
     times: dict[str, int] = {}
     newest: dict[str, float] = {}
-    for line in _END.split(text) if b"=" in text else ():
+    for line in LINE_END.split(text) if b"=" in text else ():
         if b"=" not in line or len(line) > LONGEST_BYTES or re.search(_BAR, line):
             continue
         plain = PlainTextFilter().feed(line) if b"\x1b" in line else line
