@@ -8,6 +8,8 @@ A line has three parts:
 
 A line counts when it has ended, by a newline or by a carriage return.
 
+`launcher: epoch=` counts in the same way, if a program prints no steps.
+
 Numbers without a step, such as those of an evaluation: `launcher: acc=0.91`. They are results, not progress.
 
 Lines of any program with pairs, such as `epoch 3 loss=0.2`. Their numbers are read when the program has ended, if it
@@ -24,6 +26,8 @@ from launcher.system.terminal_codes import PlainTextFilter
 from launcher.workers.progress.steps import ProgressReport
 
 STEP_MARKER = b"launcher: step="
+EPOCH_MARKER = b"launcher: epoch="
+_BEGIN = "launcher: "
 LONGEST_BYTES = 4096  # of a line
 MOST_LINES = 64  # limit of lines that are searched for the newest step
 LONGEST_WORD = 64  # characters of a value that is not a number
@@ -47,29 +51,32 @@ _BAR = rb"\d/\d[^\r\n]*\[\d+:\d\d|\[\d\d:\d\d,"
 _AFTER_NUMBER = ",;.:%)]}'\""  # what may follow a number in a sentence, or end a mapping
 
 
-def parse_steps(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
+def parse_steps(
+    text: bytes, at: float, marker: bytes = STEP_MARKER
+) -> tuple[list[ProgressReport], int]:
     """Return the steps in a piece of a log, the oldest first, and where an unfinished line may begin.
 
     Args:
         text: from anywhere in a log.
         at: when the end of it was written, in seconds since 1970.
+        marker: of the lines that count.
     """
     steps: list[ProgressReport] = []
-    place = text.find(STEP_MARKER)
+    place = text.find(marker)
     while place >= 0:
         end = _end(text, place)
         if end is None and len(text) - place < LONGEST_BYTES:
             return steps, max(0, place - 1)  # with the character before it
         step = None if end is None else _step(text, place, end, at)
         steps += [] if step is None else [step]
-        place = text.find(STEP_MARKER, place + len(STEP_MARKER))
-    return steps, max(0, len(text) - len(STEP_MARKER))  # the mark may be there in part
+        place = text.find(marker, place + len(marker))
+    return steps, max(0, len(text) - len(marker))  # the mark may be there in part
 
 
-def parse_newest_step(text: bytes, at: float) -> ProgressReport | None:
+def parse_newest_step(text: bytes, at: float, marker: bytes = STEP_MARKER) -> ProgressReport | None:
     """Return the newest step in a piece of a log, with the metrics of all lines about it."""
     newest: ProgressReport | None = None
-    for step in _steps_backwards(text, at):
+    for step in _steps_backwards(text, at, marker):
         if newest is None:
             newest = step
         elif step.step == newest.step:
@@ -90,15 +97,15 @@ def parse_pairs(text: str) -> dict[str, Json]:
     return values
 
 
-def _steps_backwards(text: bytes, at: float) -> Iterator[ProgressReport]:
-    place = text.rfind(STEP_MARKER)
+def _steps_backwards(text: bytes, at: float, marker: bytes) -> Iterator[ProgressReport]:
+    place = text.rfind(marker)
     for _ in range(MOST_LINES):
         if place < 0:
             return
         end = _end(text, place)
         if end is not None and (step := _step(text, place, end, at)) is not None:
             yield step
-        place = text.rfind(STEP_MARKER, 0, place)
+        place = text.rfind(marker, 0, place)
 
 
 def _end(text: bytes, place: int) -> int | None:
@@ -119,7 +126,8 @@ def _step(text: bytes, place: int, end: int, at: float) -> ProgressReport | None
 
 def parse_step(report: bytes, at: float) -> ProgressReport | None:
     """Return the step of a line from its marker on; None if the line is not a report."""
-    count, _, rest = report[len(STEP_MARKER) :].decode(errors="replace").partition(" ")
+    word, _, text = report.decode(errors="replace").removeprefix(_BEGIN).partition("=")
+    count, _, rest = text.partition(" ")
     numbers = _COUNT.fullmatch(count.rstrip(",;"))
     if numbers is None:
         return None
@@ -133,6 +141,7 @@ def parse_step(report: bytes, at: float) -> ProgressReport | None:
         step=int(numbers[1]),
         total=int(total) if whole and isinstance(total, float) else None,
         metrics=values,
+        unit=word,
     )
 
 

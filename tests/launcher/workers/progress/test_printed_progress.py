@@ -723,6 +723,24 @@ def test_sources_are_read_in_order_of_precedence(home: Home, tmp_path: Path) -> 
     assert [step.step for step in read_reported_steps(attempt)] == [1]
 
 
+def test_epochs_count_if_no_step_is_reported(home: Home, tmp_path: Path) -> None:
+    attempt = attempt_of(home, tmp_path, tensorboard="runs")
+    epochs = b"launcher: epoch=1/5 acc=0.5\nxlauncher: epoch=4\nlauncher: epoch=2/5 acc=0.75 lr=1\n"
+    attempt.log.write_bytes(BAR + epochs)
+    step = read_newest_step(attempt)
+    assert step is not None
+    assert (step.step, step.total, step.unit) == (2, 5, "epoch")
+    assert str(step) == "2/5 acc=0.75 lr=1"
+    assert curves(read_reported_steps(attempt))["acc"] == [(1, 0.5), (2, 0.75)]
+    assert read_last_metrics(attempt) == {"epoch": "2/5", "acc": 0.75, "lr": 1}
+    attempt.log.write_bytes(LINE + epochs)
+    step = read_newest_step(attempt)
+    assert (str(step), step and step.unit) == ("2/10 loss=0.2", "step")
+    attempt.log.write_bytes(epochs)
+    events_of(tmp_path / "runs")
+    assert str(read_newest_step(attempt)) == "4 loss=0.5"
+
+
 def test_last_value_of_each_number_counts_regardless_of_later_steps(
     home: Home, tmp_path: Path
 ) -> None:
