@@ -107,7 +107,7 @@ class _Read(NamedTuple):
     stamp: object = None  # of the files; None: nothing was read
     curves: Mapping[str, _Curve] = {}  # by metric
     is_cut: bool = False  # whether a file is longer than the part that is read
-    unit: str = STEP  # name of what the job counts
+    unit: str = STEP  # of its steps: "step" or "epoch"
 
 
 class _Job(NamedTuple):

@@ -106,9 +106,9 @@ def _flush_files(warn: Callable[[str], None]) -> None:
     ]
     byte_files = (io.BufferedWriter, io.BufferedRandom)
     data = [file.flush for file in files if issubclass(type(file), byte_files)]
-    errors = {str(error): None for write in (*text, *others, *data) if (error := _attempt(write))}
-    for error in errors:
-        warn(f"launcher: an open file could not be written to its end: {error}")
+    errors = [error for write in (*text, *others, *data) if (error := _attempt(write))]
+    for reason in dict.fromkeys(map(str, errors)):  # text and its bytes fail for the same reason
+        warn(f"launcher: an open file could not be written to its end: {reason}")
     if library := sys.modules.get("ctypes"):  # the buffers of C are used by extension modules only
         library.CDLL(None).fflush(None)
 

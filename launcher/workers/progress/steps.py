@@ -31,7 +31,7 @@ class ProgressReport(NamedTuple):
     total: int | None
     metrics: Mapping[str, Json]
     rate: float | None = None  # steps a second, of late
-    unit: str = STEP  # name of what is counted
+    unit: str = STEP  # "step" or "epoch"
 
     def estimated_end(self, now: float) -> float | None:
         """Return when all steps will be done at that rate; None if unknown, or if the time is past."""

@@ -83,7 +83,8 @@ def test_superseded_failures_are_neither_counted_nor_listed_as_failed(
     launcher: Launcher, home: Home, queued_twice: Store
 ) -> None:
     real = add(queued_twice, a_seed(9), FAILED)
-    assert launcher.json("status")["counts"] == {**dict.fromkeys(State, 0), "done": 3, "failed": 1}
+    counts = launcher.json("status")["counts"]
+    assert {state: number for state, number in counts.items() if number} == {"done": 3, "failed": 1}
     assert numbers(launcher.well("status", "--failed").out) == [real]
     assert numbers(launcher.well("status", "--failed", "run:fix").out) == [real]
     assert numbers(launcher.well("status", "--failed", "2").out) == [2]
