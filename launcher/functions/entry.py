@@ -1,11 +1,9 @@
 """The worker's entry of the job type `function`: load the call, execute it, and store its result."""
 
 import contextlib
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from launcher.functions.call_results import write_exception, write_value
 from launcher.functions.calls import call_of, find_file, plain_result, read_call, read_script
@@ -14,7 +12,8 @@ from launcher.functions.pickling import CannotLoad, name_of
 from launcher.system.files import Json, write_when_possible
 from launcher.system.paths import Attempt
 from launcher.workers.job import Job
-from launcher.workers.job_forks import ProcessLocalHandler, exit_in_forks
+from launcher.workers.job_forks import exit_in_forks
+from launcher.workers.process_end import ends_here, interrupted_by_signals
 from launcher.workers.worker import print_traceback, write_failure, write_log_line
 
 
@@ -27,8 +26,9 @@ def call(job: Job) -> Mapping[str, Json]:
     attempt = Attempt(job.attempt_folder)
     try:
         made = find_file(call_of(job.settings), attempt)
-        with installed_script(read_script(made), Path(made.file)):
-            with exit_in_forks(), _interrupted_by(signal.SIGTERM, signal.SIGHUP, job=job):
+        with installed_script(read_script(made), Path(made.file), stays=ends_here()):
+            with exit_in_forks(), interrupted_by_signals(job.stop):
+                _refuse_late_start(job)
                 function, arguments, keywords = read_call(made)
                 value = function(*arguments, **keywords)
             write_when_possible(  # it may have taken days to compute
@@ -49,20 +49,6 @@ def call(job: Job) -> Mapping[str, Json]:
     return plain_result(value)
 
 
-@contextlib.contextmanager
-def _interrupted_by(*signals: signal.Signals, job: Job) -> Iterator[None]:
-    """Raise KeyboardInterrupt in the function when its job is ordered to end, as it does not check an event."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        job.stop.set()
-        raise KeyboardInterrupt(f"the job was asked to end ({signal.Signals(number).name})")
-
-    handler = ProcessLocalHandler(interrupt)
-    before = {number: signal.signal(number, handler) for number in signals}
-    try:
-        if job.stop.is_set():  # the signal arrived before
-            raise KeyboardInterrupt("the job was asked to end")
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+def _refuse_late_start(job: Job) -> None:
+    if job.stop.is_set():  # the signal arrived before
+        raise KeyboardInterrupt("the job was asked to end")

@@ -71,8 +71,14 @@ def load_script(file: BinaryIO) -> Script:
 
 
 @contextmanager
-def installed_script(script: Script, calls_file: Path) -> Iterator[None]:
-    """Let this process stand for a script: its `__main__`, `sys.argv` and sources of cells."""
+def installed_script(script: Script, calls_file: Path, *, stays: bool = False) -> Iterator[None]:
+    """Let this process stand for a script: its `__main__`, `sys.argv` and sources of cells.
+
+    Args:
+        script: that submitted the call.
+        calls_file: of the job.
+        stays: also after the block, for threads and handlers that outlive the call.
+    """
     if script.argv is None:
         yield
         return
@@ -85,8 +91,9 @@ def installed_script(script: Script, calls_file: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.modules[MAIN], sys.argv = before, argv
-        os.environ.pop(CALLS_FILE, None)  # a function may have cleared the environment
+        if not stays:
+            sys.modules[MAIN], sys.argv = before, argv
+            os.environ.pop(CALLS_FILE, None)  # a function may have cleared the environment
 
 
 def _module_of(script: Script) -> types.ModuleType:

@@ -63,7 +63,8 @@ def average_over(
 ) -> RunResults:
     """Merge the rows that differ only in some columns into one row with mean, deviation and interval.
 
-    If jobs are missing from a mean, the row contains the expected number and the reasons.
+    If jobs are missing from a mean, the row contains the expected number and the reasons. A group without any result has a
+    row with the count 0.
 
     Args:
         results: Results of a run.
@@ -91,6 +92,8 @@ def average_over(
         each._replace(row={**each.row, **_remove_settings(each.row, names, settings)})
         for each in results.absent
     ]
+    absent = absent if groups else []
+    of_tests = any(POOLED in group[0] for group in groups.values())
     by_model = _group_by_key(absent, lambda row: row.get(MODEL))
     by_key = _group_by_key(absent, lambda row: _key(row, results.columns, names))
     noun = "seeds" if [*names] == [_SEED] else "values"
@@ -102,6 +105,13 @@ def average_over(
             fitting = by_key.get(key, ())
         missing = MissingValues(noun, _reasons(group, fitting, names))
         rows.append(_merge_rows(group, columns, {*names, JOB}, missing))
+    if of_tests:
+        models = {group[0].get(MODEL) for group in groups.values()}
+        empty = [each for each in absent if each.row.get(MODEL) not in models]
+        without = _group_by_key(empty, lambda row: (row.get(MODEL), DATA in names or row.get(DATA)))
+    else:
+        without = {key: group for key, group in by_key.items() if key not in groups}
+    rows += [_row_without_values(group, columns, names, noun) for group in without.values()]
     if not any(row[NOTE] for row in rows):
         rows = [{name: row[name] for name in row if name not in {EXPECTED, NOTE}} for row in rows]
         return RunResults(rows=rows, columns=(*columns, COUNT))
@@ -251,6 +261,29 @@ def _merge_rows(
         else:
             joined[name] = same
     return joined
+
+
+def _row_without_values(
+    absent: Sequence[AbsentRow], columns: Sequence[str], names: Sequence[str], noun: str
+) -> Row:
+    """Return the row of a group in which no job has a result."""
+    missing = MissingValues(noun, _reasons((), absent, names))
+    return {
+        **{name: _common([each.row for each in absent], name) for name in columns},
+        COUNT: 0,
+        EXPECTED: sum(missing.why.values()),
+        NOTE: missing.note(0),
+    }
+
+
+def notes_of_groups(results: RunResults) -> list[str]:
+    """Return a note for each mean from which values are missing, with the values that identify the mean."""
+    varying = [name for name in results.varying if name not in COUNTS]
+    return [
+        f"{', '.join(f'{name}={row[name]}' for name in varying if row.get(name) is not None)} has {note}"
+        for row in results.rows
+        if varying and (note := row.get(NOTE))
+    ]
 
 
 def _mean(numbers: Sequence[float], count: int, missing: MissingValues) -> Metric:

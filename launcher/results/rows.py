@@ -219,6 +219,7 @@ def rows_of(
     jobs: Sequence[JobRow],
     kinds: Mapping[str, Kind],
     among: Sequence[Spec] = (),
+    newest_jobs: Sequence[JobRow] | None = None,
 ) -> RunResults:
     """Return the rows of the plugin packages for a run, otherwise the returned values of its jobs.
 
@@ -228,11 +229,14 @@ def rows_of(
         jobs: Jobs of the run.
         kinds: of the jobs, by name, those that are installed.
         among: jobs of other runs; settings in which the run differs from them are columns, too.
+        newest_jobs: as of `results_of`; those without a result become absent rows.
 
     Raises:
         MachineError: packages that a laboratory reads its results with are not installed.
     """
-    results = results_of(jobs, ModelIndex([job.spec_without_sources for job in jobs], kinds, among))
+    models = ModelIndex([job.spec_without_sources for job in jobs], kinds, among)
+    results = results_of(jobs, models, newest_jobs)
     if results.rows:
         return results
-    return returned_rows(read_returned_values(home, store, jobs, kinds), kinds, among)
+    returned = read_returned_values(home, store, jobs, kinds)
+    return returned_rows(returned, kinds, among, newest_jobs or ())

@@ -239,6 +239,7 @@ def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
         "at": iso_time(step.at),
         "step": step.step,
         "total": step.total,
+        "unit": step.unit,
         "rate": step.rate,
         "metrics": {
             sanitize_terminal(name): value

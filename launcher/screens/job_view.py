@@ -3,12 +3,18 @@
 import shlex
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from launcher.job import PROGRAM
-from launcher.params import format_params, params_in_job_name, varying_names
+from launcher.params import (
+    format_params,
+    params_in_job_name,
+    swept_values,
+    varying_names,
+)
 from launcher.screens.format import first_line, iso_time, iso_time_or_none, reason_to_show
 from launcher.screens.termination import TerminationStatus, termination_of
 from launcher.screens.text_table import ELLIPSIS
@@ -16,6 +22,7 @@ from launcher.states import OPEN_STATES, Reason, ReasonCode, State, strip_state_
 from launcher.store.job_queries import CompletionEvent, UnmetDependency
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.executables import script_of
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
 from launcher.system.text import sanitize_terminal
@@ -125,7 +132,7 @@ class JobView(NamedTuple):
         }
 
 
-DifferingParams = Mapping[int, Collection[str]]  # run → parameters
+DifferingParams = Mapping[int, frozenset[str]]  # run → parameters
 NO_DIFFERENCES: DifferingParams = {}
 
 
@@ -155,7 +162,8 @@ def job_view(
     ):
         reason = reason_to_show(job, need)
     data = {} if reason is None else reason.data
-    program = "" if differing is None else _program(job)  # half the cost of a line
+    # half the cost of a line
+    params_text, program = ("", "") if differing is None else _label(job, differing)
     return JobView(
         id=job.id,
         run=sanitize_terminal(job.run),
@@ -171,10 +179,7 @@ def job_view(
         ),
         program=program,
         params=job.params,
-        # a complete command line already contains the parameters
-        params_text=""
-        if program and not program.endswith(ELLIPSIS)
-        else _differing_params_text(job, differing or {}),
+        params_text=params_text,
         code=None if reason is None else reason.code,
         need=sanitize_terminal(str(data.get("need", ""))),
         situation=sanitize_terminal(str(data.get("situation", ""))),
@@ -214,13 +219,23 @@ def format_numbers(result: Mapping[str, object]) -> str:
     return sanitize_terminal(" ".join(numbers[:METRICS]))
 
 
-def _program(job: JobRow) -> str:
-    """Return the beginning of a command line whose job is named only by a number; '' for other jobs."""
+def _label(job: JobRow, differing: DifferingParams) -> tuple[str, str]:
+    """Return the parameters and the command line that follow the name of a job. No value is in both.
+
+    A command line follows only a number. A job of a sweep has the parameters in which the run's jobs differ instead.
+    """
     number = job.name.removeprefix(_NUMBERED).rstrip("'")
     if not (job.name.startswith(_NUMBERED) and number.isdecimal()):
-        return ""
-    words = sanitize_terminal(shlex.join(job.spec.argv))
-    return words if len(words) <= LONGEST_PROGRAM else words[: LONGEST_PROGRAM - 1] + ELLIPSIS
+        return _differing_params_text(job, differing), ""
+    names, argv = differing.get(job.run_id, frozenset()), job.spec.argv
+    if swept := swept_values(job.spec.settings):
+        return format_params(job.params, swept if names.isdisjoint(swept) else names), ""
+    words = sanitize_terminal(shlex.join(argv))
+    if len(words) <= LONGEST_PROGRAM:
+        return "", words
+    if params := _differing_params_text(job, differing):
+        return params, sanitize_terminal(Path(script_of(argv) or argv[0]).name)
+    return "", words[: LONGEST_PROGRAM - 1] + ELLIPSIS
 
 
 def differing_params(store: Store, jobs: Iterable[JobRow]) -> DifferingParams:

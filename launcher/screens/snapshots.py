@@ -226,7 +226,7 @@ class QueueSnapshotReader:
         now = self._clock()
         store.scheduler_actions.invalidate_caches()  # new history changes the estimates of the remaining jobs
         with store.reading():
-            counts = store.read.counts()
+            counts = store.read.current_counts()
             claims = store.scheduler_actions.open_claims()
             running = store.read.jobs_by_id(claim.job for claim in claims)
             order = screen_order(store, now, read_policy(self.home))

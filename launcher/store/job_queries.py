@@ -22,7 +22,7 @@ from launcher.store.connection import (
     read_sources,
     reason_of,
 )
-from launcher.store.job_names import newest_by_superseded
+from launcher.store.job_names import IS_REPLACED_SQL, newest_by_superseded
 from launcher.store.job_selection import SHARED_RUN, find_search_selection, find_selection
 from launcher.store.rows import (
     ATTEMPT_COLUMNS,
@@ -44,6 +44,8 @@ _JOB_SELECT = (
 JOBS_PER_BATCH = 2000  # jobs that are read at once where all are wanted
 _SCANNED_NAMES = 5000  # names among which a similar one is searched
 
+REPLACEABLE_STATES = (State.FAILED, State.SKIPPED)
+_MOST_REPLACEABLE = 5_000  # jobs, which are read in 20 ms
 _SCANNED_EVENTS = 400  # events among which those for a screen are searched
 _NO_FAULT = frozenset({"stopped", "void"})  # ends of an attempt that are not failures
 _RAN = frozenset({State.DONE, State.FAILED})  # after an attempt; others may end while they wait
@@ -109,9 +111,10 @@ class JobQueries:
         """Return all jobs that have not ended."""
         return self._select_jobs("jobs.state IN ('queued', 'held', 'running')")
 
-    def in_state(self, state: State) -> list[JobRow]:
-        """Return all jobs in a state."""
-        return self._select_jobs("jobs.state = ?", state)
+    def in_state(self, state: State, *, current: bool = False) -> list[JobRow]:
+        """Return all jobs in a state; `current` leaves out failures and skips that a newer job replaced."""
+        condition = f" AND NOT {IS_REPLACED_SQL}" if current else ""
+        return self._select_jobs(f"jobs.state = ?{condition}", state)
 
     def jobs_of_runs_named(self, name: str) -> list[JobRow]:
         """Return the jobs of all runs with a name, wherever their results lie."""
@@ -227,10 +230,17 @@ class JobQueries:
         rows_by_id = {job.id: job for job in self.jobs_by_id(numbers)}
         return [rows_by_id[number] for number in numbers if number in rows_by_id]
 
-    def recently_ended(self, limit: int) -> list[JobRow]:
-        """Return the jobs that ended last, the newest at the end."""
+    def recently_ended(self, limit: int, *, current: bool = False) -> list[JobRow]:
+        """Return the jobs that ended last, the newest at the end.
+
+        Args:
+            limit: Number of jobs.
+            current: Leave out failures and skips that a newer job replaced.
+        """
+        condition = f" AND NOT {IS_REPLACED_SQL}" if current else ""
         rows = self._db.execute(
-            "SELECT id FROM jobs WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT ?", (limit,)
+            f"SELECT id FROM jobs WHERE ended IS NOT NULL{condition} ORDER BY ended DESC LIMIT ?",
+            (limit,),
         )
         jobs = self.jobs_by_id(row["id"] for row in rows)
         return sorted(jobs, key=lambda job: (job.ended or 0.0, job.id))
@@ -451,8 +461,25 @@ class JobQueries:
             counts[state] = counts.get(state, 0) + row["n"]
         return counts
 
+    def current_counts(self) -> dict[State, int]:
+        """Return how many jobs are in each state, without failures and skips that a newer job replaced.
+
+        If very many jobs failed, the replaced ones are counted too, because each row must be read.
+        """
+        counts = self.counts()
+        if sum(counts.get(state, 0) for state in REPLACEABLE_STATES) > _MOST_REPLACEABLE:
+            return counts
+        replaced = self._db.execute(
+            f"SELECT state, count(*) AS n FROM jobs WHERE {IS_REPLACED_SQL} GROUP BY state"
+        )
+        less = {known_state(row["state"]): row["n"] for row in replaced}
+        return {state: number - less.get(state, 0) for state, number in counts.items()}
+
     def recent_completions(self, limit: int) -> list[CompletionEvent]:
-        """Return the newest ends of jobs and of attempts, the newest first."""
+        """Return the newest ends of jobs and of attempts, the newest first.
+
+        Failures and skips are left out if a newer job replaced them, or if a skipped job was queued again.
+        """
         endings = self._recent_events(limit)
         if len(endings) < limit:  # thousands of jobs may have been queued since
             listed = {(ending.job, ending.state) for ending in endings}
@@ -468,6 +495,8 @@ class JobQueries:
             "SELECT id, at, job, state, reason_code, reason, reason_data, (SELECT before.state FROM events AS before"
             " WHERE before.job = one.job AND before.id < one.id ORDER BY before.id DESC LIMIT 1"
             ") AS source FROM events AS one WHERE id > (SELECT max(id) FROM events) - ?"
+            " AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = one.job"
+            f" AND (one.state = 'skipped' AND jobs.state <> 'skipped' OR {IS_REPLACED_SQL}))"
             " ORDER BY id DESC",
             (_SCANNED_EVENTS,),
         )
@@ -492,7 +521,8 @@ class JobQueries:
     def _recently_ended(self, limit: int) -> list[CompletionEvent]:
         rows = self._db.execute(
             "SELECT ended, id, state, reason_code, reason, reason_data FROM jobs"
-            " WHERE ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT ?",
+            f" WHERE ended IS NOT NULL AND NOT {IS_REPLACED_SQL}"
+            " ORDER BY ended DESC, id DESC LIMIT ?",
             (limit,),
         ).fetchall()
         ran = self.newest_attempts(row["id"] for row in rows if row["state"] in _RAN)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from launcher.states import OPEN_STATES, State
 from launcher.store.connection import known_record, known_state
-from launcher.store.job_names import newest_by_superseded
+from launcher.store.job_names import IS_REPLACED_SQL, newest_by_superseded
 from launcher.store.job_selection import EVERY_JOB, find_search_selection
 
 _FEW_JOBS = 2000  # jobs, whose order is quickly made
@@ -96,6 +96,7 @@ class ListingQueries:
             # of few jobs by the index, and then sorted; else through the newest until there are enough
             column = "state" if self._count_in_states(chosen.states) <= _FEW_JOBS else "+state"
             conditions.append(f"{column} IN (SELECT value FROM json_each(:states))")
+            conditions.append(f"NOT {IS_REPLACED_SQL}")  # as the number of jobs in a state
         values = {**called._asdict(), "states": json.dumps(sorted(chosen.states))}
         return self._read_page("jobs", conditions, values, limit, (before, after))
 

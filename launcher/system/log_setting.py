@@ -8,7 +8,7 @@ from launcher.units import format_bytes, parse_bytes
 
 KEY = "log_limit"
 DEFAULT_LIMIT = 1 << 30  # bytes; logs of trainings have megabytes
-LEAST_LIMIT = 1 << 20  # bytes; the numbers of a program are read from the last MiB
+LEAST_LIMIT = 1 << 20  # bytes; curves are read from the last MiB
 NO_LIMIT = 0  # stored word
 _NONE = "none"
 

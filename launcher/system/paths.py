@@ -55,6 +55,7 @@ class Attempt(_Folder):
     outcome.json (supervisor): how it ended, of a launcher before 0.3
     log (program): standard output and error
     stderr (program): standard error, if the job wants a file for it
+    log.numbers, stderr.numbers (supervisor): the numbers that the program reported in a long log
     queued (commands): present when its program has queued jobs in this queue
     runs (worker): link to the staging folder of its outputs, see `launcher.staging`
     runs.moved (scheduler): the same, when all of it is in the run's folder

@@ -7,7 +7,7 @@ from launcher.kind_interface import Kind
 from launcher.results.result_jobs import ResultJob, count_results
 from launcher.results.returned_rows import JOB
 from launcher.results.rows import RowJobIndex, kinds_of, rows_of
-from launcher.results.table import MODEL, ROW_KEY_COLUMNS, Row, RunResults
+from launcher.results.table import MODEL, ROW_KEY_COLUMNS, AbsentRow, Row, RunResults
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
@@ -38,21 +38,24 @@ def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) 
     kinds = kinds_of(each.job for chosen in runs for each in chosen)
     specs = [each.job.spec_without_sources for chosen in runs for each in chosen]
     rows: list[Row] = []
+    absent: list[AbsentRow] = []
     notes: list[str] = []
     columns: dict[str, None] = {RUN: None}
     for chosen in runs:
         jobs = [each.job for each in chosen]
-        results = rows_of(home, store, jobs, kinds, specs)
+        now = [each.newest for each in chosen]
+        results = rows_of(home, store, jobs, kinds, specs, now)
         of = RowJobIndex(jobs, kinds)
         for row in results.rows:
             cells = {_unused_name(name): value for name, value in row.items()}
             rows.append({RUN: jobs[0].run, **cells, NUMBER: _job_of(of, row)})
+        absent += [each._replace(row={RUN: jobs[0].run, **each.row}) for each in results.absent]
         columns |= dict.fromkeys(map(_unused_name, results.columns))
         if results.rows:
             notes += _notes(chosen, results, named=len(runs) > 1)
     # columns that identify a row follow the columns in which models differ
     order = sorted(columns, key=lambda name: name in ROW_KEY_COLUMNS and name != MODEL)
-    results = RunResults(rows=rows, columns=(*order, NUMBER))
+    results = RunResults(rows=rows, columns=(*order, NUMBER), absent=absent)
     return RunComparison(results=results, kinds=kinds, notes=tuple(notes))
 
 

@@ -11,10 +11,10 @@ from launcher.store.rows import JobRow
 from launcher.system.text import sanitize_terminal
 from launcher.web.chart_library import missing_library
 from launcher.web.page import Address, PageContent
-from launcher.web.plots import Line, Plot, in_order, one_line, title_of
+from launcher.web.plots import Line, Plot, common_unit, in_order, one_line, title_of
 from launcher.web.view import QueueView
 from launcher.workers.progress.attempt_progress import read_reported_steps
-from launcher.workers.progress.steps import curves
+from launcher.workers.progress.steps import ProgressReport, curves, unit_of
 
 MOST_JOBS = 8  # whose curves are drawn in one chart
 MOST_SMOOTHING = 0.99
@@ -51,17 +51,19 @@ def curves_values(view: QueueView, address: Address, jobs: Sequence[JobRow]) -> 
     There is one chart per metric. Training and validation share a chart.
     """
     by_stem: dict[str, list[Line]] = {}
+    steps = {job.id: _steps_of(view, job) for job in jobs}
+    unit = common_unit([unit_of(own) for own in steps.values() if own])
     names = varying_names([job.params for job in jobs]) if jobs else []
     log = is_log(address)
     draw = partial(one_line, log=log, smoothing=smoothing_of(address))
     for colour, job in enumerate(jobs):
         called = " ".join(filter(None, (str(job.id), format_params(job.params, names))))
         own_colour = colour if len(jobs) > 1 else None
-        for stem, line in _lines_of(view, job, called, own_colour, draw):
+        for stem, line in _lines_of(steps[job.id], called, own_colour, draw):
             by_stem.setdefault(stem, []).append(line)
     return {
         "plots_list": [
-            Plot(title=title_of(stem), lines=lines, log=log)
+            Plot(title=title_of(stem), lines=lines, log=log, unit=unit)
             for stem, lines in in_order(by_stem).items()
         ],
         **scale_values(address),
@@ -103,14 +105,16 @@ def stem_of(metric: str) -> tuple[str, str]:
     return match["rest"] or match["first"], (match["before"] or match["after"]).lower()
 
 
+def _steps_of(view: QueueView, job: JobRow) -> Sequence[ProgressReport]:
+    return read_reported_steps(job.attempt_in(view.home)) if job.attempts else ()
+
+
 def _lines_of(
-    view: QueueView, job: JobRow, called: str, colour: int | None, draw: Callable[..., Line]
+    steps: Sequence[ProgressReport], called: str, colour: int | None, draw: Callable[..., Line]
 ) -> Iterator[tuple[str, Line]]:
     """Yield the lines of a job by metric; without `colour` each line gets its own colour."""
-    if not job.attempts:
-        return
     seen: Counter[str] = Counter()
-    for metric, points in curves(read_reported_steps(job.attempt_in(view.home))).items():
+    for metric, points in curves(steps).items():
         stem, part = stem_of(metric)
         if colour is None:
             yield stem, draw(sanitize_terminal(metric), points, colour=seen[stem])

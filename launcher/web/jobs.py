@@ -34,7 +34,7 @@ def jobs_context(view: QueueView, address: Address) -> PageContent:
         )
         rows = {row.id: row for row in view.store.read.jobs_by_id(page.numbers)}
         lines = job_views(view.home, view.store, [rows[job] for job in page.numbers if job in rows])
-        counts = view.store.read.counts()
+        counts = view.store.read.current_counts()
         tags = view.store.job_control.tags_of(rows)
     word = address.text("state")
     return PageContent(

@@ -119,7 +119,7 @@ def render(
         notice: message above the page; '' for none.
     """
     store, scheduler = view.queue.current(), read_scheduler_status(view.home)
-    counts = {} if store is None else store.read.counts()
+    counts = {} if store is None else store.read.current_counts()
     fragments: dict[str, Fragment] = {}
     values = {
         "root": view.root,

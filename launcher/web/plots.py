@@ -2,12 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from launcher.screens.chart import finite, number
 from launcher.system.text import sanitize_terminal
-from launcher.workers.progress.steps import RATE, Point
+from launcher.workers.progress.steps import RATE, STEP, Point
 
 T = TypeVar("T")
 COLOURS = 8
@@ -97,12 +97,19 @@ class Plot(NamedTuple):
     note: str = ""  # which jobs it shows
     band: str = ""  # what bands are, if there are any
     pooled_steps: int = 1  # that each point stands for
+    unit: str = STEP  # name of the horizontal axis
 
     @property
     def data(self) -> str:
         """The chart as the script reads it, as JSON."""
         lines = [line.record() for line in self.lines if line.points]
-        record = {"log": self.log, "pooled": self.pooled_steps, "lines": lines}
+        record = {
+            "x": self.unit,
+            "y": self.title,
+            "log": self.log,
+            "pooled": self.pooled_steps,
+            "lines": lines,
+        }
         return json.dumps(record, allow_nan=False, separators=(",", ":"))
 
     @property
@@ -129,6 +136,11 @@ def in_order(by_metric: Mapping[str, T]) -> dict[str, T]:
 
 def _is_of_the_course(metric: str) -> bool:
     return metric.lower() in _COURSE or metric.endswith(_SPEEDS)
+
+
+def common_unit(units: Collection[str]) -> str:
+    """Return the name of a horizontal axis on which several jobs count."""
+    return " or ".join(sorted(set(units))) or STEP
 
 
 def title_of(metric: str) -> str:

@@ -5,12 +5,17 @@ from typing import NamedTuple
 
 from launcher.results.metric import format_value, read_metric
 from launcher.results.metric_direction import lower_is_better
+from launcher.results.model_columns import SEED, shown_settings
+from launcher.results.over import average_over
 from launcher.results.returned_rows import JOB
 from launcher.results.table import (
+    COUNT,
+    COUNTS,
     DATA,
     DESCENDING,
     MODEL,
     MODIFIER,
+    NOTE,
     POOLED,
     ROW_KEY_COLUMNS,
     Row,
@@ -65,6 +70,8 @@ class ResultTable(NamedTuple):
     data: str  # of all rows, where they have the same
     data_differs: bool
     notes: tuple[str, ...] = ()
+    repeated: bool = False  # whether jobs differ in their seed
+    means: bool = False  # whether a row is a mean over seeds
 
     @property
     def intervals(self) -> bool:
@@ -73,7 +80,12 @@ class ResultTable(NamedTuple):
 
 
 def result_table(
-    compared: RunComparison, *, sort: str = "", everything: bool = False, single: bool = False
+    compared: RunComparison,
+    *,
+    sort: str = "",
+    everything: bool = False,
+    single: bool = False,
+    means: bool = False,
 ) -> ResultTable:
     """Return results as a table.
 
@@ -82,15 +94,19 @@ def result_table(
         sort: a column; a dash before it sorts in descending order. An unknown column does not sort.
         everything: all metrics, not only the first few.
         single: the rows of single datasets, even if there are rows that pool datasets.
+        means: means over seeds instead of a row per job.
     """
-    every = compared.results.rows
+    repeated = SEED in compared.results.columns and SEED in compared.results.varying
+    means = means and repeated
+    averaged = _mean_results(compared) if means else compared.results
+    every = averaged.rows
     pooled = [row for row in every if row.get(POOLED)]
     shows_pooled = bool(pooled) and not single
     rows = pooled if shows_pooled else [row for row in every if not row.get(POOLED)]
-    results = compared.results._replace(rows=rows)
+    results = averaged._replace(rows=rows)
     metrics = results.metrics
     shown = metrics if everything else _first_metrics(results, metrics)
-    named = _describing(results)
+    named = [*_describing(results), *([COUNT] if means else [])]
     lows = {name: lower_is_better(name, compared.kinds.values()) for name in shown}
     marked = _best(rows, lows)
     if sort.removeprefix(DESCENDING) in results.names:
@@ -109,6 +125,27 @@ def result_table(
         data_differs=DATA in named,
         data=_text(rows[0], DATA) if rows and DATA not in named else "",
         notes=compared.notes,
+        repeated=repeated,
+        means=means,
+    )
+
+
+def _mean_results(compared: RunComparison) -> RunResults:
+    """Return means over seeds; the count of a mean from which values are missing says so."""
+    results = compared.results
+    of_rows = results._replace(
+        rows=[{name: row[name] for name in row if name != NUMBER} for row in results.rows],
+        columns=tuple(name for name in results.columns if name != NUMBER),
+    )
+    joined = average_over(of_rows, [SEED], shown_settings(compared.kinds.values()))
+    return joined._replace(
+        rows=[
+            {
+                **{name: row[name] for name in row if name not in COUNTS},
+                COUNT: row.get(NOTE) or row[COUNT],
+            }
+            for row in joined.rows
+        ]
     )
 
 
@@ -122,7 +159,9 @@ def _cells(
 
 def _describing(results: RunResults) -> list[str]:
     """Return the columns that identify a row: names, and columns that are not equal in all rows."""
-    varying = [name for name in results.varying if name not in {NUMBER, *ROW_KEY_COLUMNS[2:]}]
+    varying = [
+        name for name in results.varying if name not in {NUMBER, COUNT, *ROW_KEY_COLUMNS[2:]}
+    ]
     there = [name for name in results.names if name in results.columns]
     names = [name for name in there if name in varying or name in {JOB, MODEL}]
     data = [DATA] if DATA in results.varying else []
@@ -185,7 +224,10 @@ def _number(cell: object, best: bool) -> Cell:
         interval += (
             f"; over {metric.images.unit} {metric.images.low:.3g} to {metric.images.high:.3g}"
         )
-    return Cell(text=format_value(metric.value), interval=interval, numeric=True, best=best)
+    text = format_value(metric.value)
+    if metric.sd is not None:
+        text += f" ± {format_value(metric.sd)}"
+    return Cell(text=text, interval=interval, numeric=True, best=best)
 
 
 def _text(row: Row, name: str) -> str:

@@ -27,7 +27,16 @@ from launcher.system.files import file_stamp
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes
-from launcher.web.plots import COLOURS, Line, Plot, Statistic, in_order, smooth, title_of
+from launcher.web.plots import (
+    COLOURS,
+    Line,
+    Plot,
+    Statistic,
+    common_unit,
+    in_order,
+    smooth,
+    title_of,
+)
 from launcher.web.run_data import MOST_JOBS
 from launcher.web.run_filter import (
     LONGEST,
@@ -38,7 +47,7 @@ from launcher.web.run_filter import (
     unknown_settings,
 )
 from launcher.workers.progress.attempt_progress import MOST_BYTES, read_reported_steps
-from launcher.workers.progress.steps import Point, curves
+from launcher.workers.progress.steps import STEP, Point, curves, unit_of
 
 MOST_LINES = 12  # of a chart: more cannot be distinguished
 MOST_PLOTS = 4  # that are shown if there are more metrics
@@ -98,6 +107,7 @@ class _Read(NamedTuple):
     stamp: object = None  # of the files; None: nothing was read
     curves: Mapping[str, _Curve] = {}  # by metric
     is_cut: bool = False  # whether a file is longer than the part that is read
+    unit: str = STEP  # of its steps: "step" or "epoch"
 
 
 class _Job(NamedTuple):
@@ -107,6 +117,7 @@ class _Job(NamedTuple):
     settings: Mapping[str, Any]
     curves: Mapping[str, _Curve]
     is_cut: bool = False
+    unit: str = STEP
 
 
 class RunCurvesReader:
@@ -144,7 +155,7 @@ class RunCurvesReader:
         while len(self._runs) > _MOST_RUNS:
             self._runs.popitem(last=False)
         jobs = [
-            _Job(row, settings_of(row.spec_without_sources), own.curves, own.is_cut)
+            _Job(row, settings_of(row.spec_without_sources), own.curves, own.is_cut, own.unit)
             for row, own in zip(rows, read.values(), strict=True)
         ]
         return run_curves(jobs, choice)
@@ -167,7 +178,8 @@ def _read_curves(home: Home, row: JobRow, known: _Read | None, most: int) -> _Re
     grows = row.state is State.RUNNING and "tensorboard" in row.spec_text
     if known is not None and known.stamp == stamp and not grows:
         return known
-    reported = curves(read_reported_steps(attempt))
+    reports = read_reported_steps(attempt)
+    reported = curves(reports)
     of_each = most // max(_FULL_METRICS, len(reported))
     of_each = min(_MOST_OF_A_JOB, max(_LEAST_POINTS, of_each))
     found = {
@@ -175,7 +187,8 @@ def _read_curves(home: Home, row: JobRow, known: _Read | None, most: int) -> _Re
         for name, points in reported.items()
     }
     progress, *logs = (size for size, _ in (each or (0, 0) for each in stamps))
-    return _Read(stamp, found, is_cut=max([progress] if progress else logs) > MOST_BYTES)
+    is_cut = max([progress] if progress else logs) > MOST_BYTES
+    return _Read(stamp, found, is_cut=is_cut, unit=unit_of(reports))
 
 
 _NOTHING = _Curve(1, array("d"), array("d"))  # only NaN or infinity
@@ -391,6 +404,7 @@ def _plot(
         ),
         band=BANDS[choice.band] if any(line.has_band for line in lines) else "",
         pooled_steps=pooled,
+        unit=common_unit([job.unit for job in jobs if metric in job.curves]),
     )
 
 
@@ -487,6 +501,11 @@ def _summary(jobs: Sequence[_Job], shown: Sequence[_Job], choice: CurveChoice) -
         text = f"{len(shown):,} of {pluralize(len(jobs), 'job')} match the filter. "
         if not shown:
             return text.rstrip(". ")
+    if not any(job.curves for job in shown):
+        is_open = any(job.row.state in OPEN_STATES for job in shown)
+        return text + (
+            "No job has reported steps yet" if is_open else "No job reported steps: no curves"
+        )
     having = sum(any(curve.steps for curve in job.curves.values()) for job in shown)
     return text + _having_text(shown, having, [job for job in shown if not job.curves], "")
 

@@ -192,6 +192,7 @@ def _results(cached: CacheResult[RunData], address: Address) -> dict[str, object
             sort=address.text("sort"),
             everything=address.text("columns") == "all",
             single=address.text("rows") == "sets",
+            means=address.text("means") == "seed",
         )
     return {
         "reading": cached.value is None,

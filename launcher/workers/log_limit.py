@@ -18,6 +18,7 @@ from launcher.system.log_setting import NO_LIMIT
 from launcher.system.paths import SPEC, Attempt
 from launcher.units import format_bytes
 from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
+from launcher.workers.progress.reported_numbers import NumbersReader
 
 BLOCK_BYTES = 1 << 16  # holes begin and end at multiples of it, as blocks of file systems do
 NOTE_BYTES = 128  # the line is filled up with blanks because its number grows
@@ -46,19 +47,22 @@ class LogLimit:
         self._head = self._tail_at = head_bytes(limit)
         self._left_out = self._size = 0  # bytes
         self._pause_s, self._has_holes = FIRST_S, True
-        self.check_at = None if limit == NO_LIMIT else now + FIRST_S  # monotonic
+        self._numbers = NumbersReader(log)
+        self.check_at = now + FIRST_S  # monotonic
 
     def check(self, now: float) -> None:
-        """Shorten the log if a check is due; the program may have deleted it."""
-        if self.check_at is None or now < self.check_at:
+        """Shorten the log and read its numbers if a check is due; the program may have deleted it."""
+        if now < self.check_at:
             return
         before, room = self._size, FASTEST * LONGEST_S
         with suppress(OSError), open_descriptor(self._log, os.O_RDWR) as log:
             self._size = os.fstat(log).st_size
+            self._numbers.read_much(log, self._size)
             self._shorten(log, self._size)
             disk = os.fstatvfs(log)
             room = float(disk.f_bavail * disk.f_frsize)
-        is_busy = self._size > self._limit or self._size - before > self._limit // 16
+        limit = self._limit or self._size
+        is_busy = self._size > limit or self._size - before > limit // 16
         self._pause_s = BUSY_S if is_busy else min(2 * self._pause_s, LONGEST_S)
         self.check_at = now + max(LEAST_S, min(self._pause_s, room / FASTEST))
 
@@ -80,8 +84,10 @@ class LogLimit:
         kept = self._limit - self._head
         tail_at = (size - kept) // BLOCK_BYTES * BLOCK_BYTES
         slack = 0 if self._has_holes else self._limit // SLACK
-        if size <= self._limit + slack or tail_at <= self._tail_at:
+        if self._limit == NO_LIMIT or size <= self._limit + slack or tail_at <= self._tail_at:
             return
+        self._numbers.read(log, size, end=tail_at)
+        self._numbers.keep()
         self._left_out += tail_at - self._tail_at + (0 if self._left_out else NOTE_BYTES)
         self._tail_at = tail_at
         os.pwrite(log, _note(self._left_out, self._limit), self._head - NOTE_BYTES)
@@ -108,6 +114,7 @@ class LogLimit:
                 written = os.pwrite(log, view, write_at)
                 view, write_at = view[written:], write_at + written
         os.ftruncate(log, write_at)
+        self._numbers.move(self._tail_at - self._head)
         self._tail_at = self._head
 
 
@@ -121,9 +128,9 @@ class LogLimits:
         self._limits = [LogLimit(file, order.log_limit, now) for file in files]
 
     @property
-    def check_at(self) -> float | None:
-        """When the next check is due, in monotonic seconds. None means never."""
-        return min((each.check_at for each in self._limits if each.check_at), default=None)
+    def check_at(self) -> float:
+        """When the next check is due, in monotonic seconds."""
+        return min(each.check_at for each in self._limits)
 
     def check(self, now: float) -> None:
         """Shorten the files whose check is due and that are too long."""

@@ -45,6 +45,7 @@ from launcher.workers.preloads import (
     forget_changed_plugins,
     reset_after_fork,
 )
+from launcher.workers.process_end import begin_process, end_process
 from launcher.workers.progress.steps import ProgressWriter
 from launcher.workers.shortage import find_oom_in_exception
 
@@ -114,6 +115,7 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
         signal.signal(number, signal.SIG_IGN)  # as in any Python: they become an OSError
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # `logs -f` shows a line when it is printed
+    begin_process()
     try:
         reset_after_fork(os.environ)
         forget_changed_plugins()
@@ -121,6 +123,7 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
         _write_model_id(job)
         with exit_in_forks():
             result: Mapping[str, Json] = _entry_function(spec)(job)
+        end_process(stop, write_log_line)
         made = _hand_over_output(job, spec, attempt)
         record: dict[str, Json] = {"schema": 1, "ok": True, "made": made, "result": dict(result)}
         _write_result(attempt, record, stop)
@@ -307,6 +310,8 @@ def _failed(
     if shortage is not None and not isinstance(error, Error):
         text = shortage.message
     write_log_line(f"error: {text}")
+    with contextlib.suppress(KeyboardInterrupt):  # the event is set
+        end_process(stop, write_log_line)
     record: dict[str, Json] = {"schema": 1, "ok": False, "error": text}
     if stop.is_set():  # its supervisor checks whether the signal was meant for all
         record["signalled"] = True

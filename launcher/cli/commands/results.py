@@ -28,7 +28,7 @@ from launcher.results.database_questions import run_query
 from launcher.results.metric import Metric
 from launcher.results.metric_direction import lower_is_better
 from launcher.results.model_columns import ModelIndex, shown_settings
-from launcher.results.over import average_over, covarying_columns
+from launcher.results.over import average_over, covarying_columns, notes_of_groups
 from launcher.results.pivot import Pivot, metrics_of_rows, pivot
 from launcher.results.result_jobs import ResultCounts, ResultJob, count_results, result_jobs
 from launcher.results.returned_rows import ReturnedValues, read_returned_values, returned_rows
@@ -52,6 +52,7 @@ from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal, shell_line
 
+MOST_NOTES = 5  # of means from which values are missing; each row has its own
 LIMIT_S = 60.0
 TO_PRINT = (
     ". A program reports results when it prints `launcher: acc=0.91`, or "
@@ -322,6 +323,7 @@ def _apply_selection(
     if selection.over:
         joined = average_over(results, selection.over, shown_settings(kinds))
         _note_if_nothing_averaged(results, joined, selection.over)
+        _print_notes_of_groups(joined)
         results = joined
     if selection.best:
         low = selection.best.endswith(_LOW)
@@ -346,11 +348,19 @@ def _note_if_nothing_averaged(before: RunResults, after: RunResults, names: Sequ
         return
     also = covarying_columns(before, names)
     hint = f". Average over all: --over {','.join([*names, *also])}" if also else ""
-    rows = pluralize(len(after.rows), "row")
+    rows = pluralize(sum(row[COUNT] for row in after.rows), "row")
     text = (
         f"note: nothing was averaged, as no two of {rows} differ only in {', '.join(names)}{hint}"
     )
     print_stderr(sanitize_terminal(text))
+
+
+def _print_notes_of_groups(joined: RunResults) -> None:
+    notes = notes_of_groups(joined)
+    for note in notes[:MOST_NOTES]:
+        _note(note)
+    if left := len(notes[MOST_NOTES:]):
+        _note(f"values are missing from {pluralize(left, 'more row')}, see count_note")
 
 
 # --- answers

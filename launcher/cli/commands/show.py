@@ -130,7 +130,7 @@ def _progress(home: Home, row: JobRow, progress: Mapping[str, Any]) -> list[str]
     left = len(rows) - CURVES
     more = f"  and {pluralize(left, 'more number')}. See their curves: launcher top"
     return [
-        f"progress of attempt {row.attempts}: step {done}{rate}",
+        f"progress of attempt {row.attempts}: {progress['unit']} {done}{rate}",
         *columns(rows[:CURVES] or [("",)]),
         *([more] if left > 0 else []),
     ]

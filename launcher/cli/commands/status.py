@@ -24,7 +24,7 @@ from launcher.screens.terminal import print_lines, print_stderr, width
 from launcher.screens.text_table import tab_separated
 from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.client import open_queue, restart_scheduler_if_dead
-from launcher.store.job_queries import JOBS_PER_BATCH
+from launcher.store.job_queries import JOBS_PER_BATCH, REPLACEABLE_STATES
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
@@ -51,7 +51,11 @@ TITLES = ("id", "run", "name", "state", "since", "why", "params")
     help=f"Print again every SEC seconds until Ctrl-C.  [default: {EVERY_S:g}]",
 )
 @click.option("--all", "everything", is_flag=True, help="List every job.")
-@click.option("--failed", is_flag=True, help="List failed jobs only.")
+@click.option(
+    "--failed",
+    is_flag=True,
+    help="List failed jobs only, without those that a newer job replaced.",
+)
 @click.option(
     "--state",
     "states",
@@ -79,7 +83,7 @@ def command(
 
     By default: all running jobs, the first 40 waiting jobs and the last 10 that ended. The others are
     counted, in JSON as "truncated" and "left_out". --all lists every job; PATTERN, --failed and --state
-    list all that match.
+    list all that match. A failed or skipped job that a newer job replaced counts only with --all.
 
     In a pipe, one tab-separated line per job: id, run, name, state, time of the last change, reason, and
     parameters if a listed job has some. Running jobs come first, then failed jobs, for `launcher status |
@@ -110,7 +114,8 @@ def command(
     with open_queue() as (_, store):
         restart_scheduler_if_dead(home, store)
         asked = bool(patterns or states)
-        wanted: JobSelector = partial(_select_jobs, store, patterns, states) if asked else None
+        chosen = partial(_select_jobs, store, patterns, states, everything=everything)
+        wanted: JobSelector = chosen if asked else None
         if every_s is not None:
             # needs what one picture does not
             live = importlib.import_module("launcher.screens.watch")
@@ -129,13 +134,25 @@ def command(
 
 
 def _select_jobs(
-    store: Store, patterns: Sequence[str], states: frozenset[State] | None
+    store: Store,
+    patterns: Sequence[str],
+    states: frozenset[State] | None,
+    *,
+    everything: bool,
 ) -> list[JobRow]:
-    """Return the jobs that match a pattern, or all, of these those in some states; in the order of their numbers."""
+    """Return the jobs that match a pattern, or all, of these those in some states; in the order of their numbers.
+
+    Failures and skips that a newer job replaced are in no state, unless everything is listed or a pattern names them.
+    """
     if not patterns:
-        jobs = [job for state in states or () for job in store.read.in_state(state)]
-        return sorted(jobs, key=attrgetter("id"))
-    return [job for job in select(store, patterns) if not states or job.state in states]
+        read = partial(store.read.in_state, current=not everything)
+        return sorted((job for state in states or () for job in read(state)), key=attrgetter("id"))
+    jobs = select(store, patterns)
+    if not states:
+        return jobs
+    jobs = [job for job in jobs if job.state in states]
+    replaced = store.read.superseded(job for job in jobs if job.state in REPLACEABLE_STATES)
+    return [job for job in jobs if job.id not in replaced or _is_named(patterns, job)]
 
 
 def _parse_watch_option(
@@ -183,7 +200,7 @@ def _print_queue(
                 lines_by_state[state].append(tab_separated([view.columns()]))
                 failed += [view.id] if view.state is State.FAILED else []
                 told_params |= bool(view.params)
-        all_failed = store.read.counts().get(State.FAILED, 0) if ended else 0
+        all_failed = store.read.current_counts().get(State.FAILED, 0) if ended else 0
     lines = [tab_separated([TITLES])] * header
     lines += (line for part in lines_by_state.values() for line in part)
     if as_json:
@@ -215,8 +232,8 @@ def _jobs_to_list(
     """Return the jobs that are listed, and how many that wait and that have ended are not."""
     if select_rows:
         return select_rows(), 0, 0
-    counts = store.read.counts()
-    ended = store.read.recently_ended(RECENT)
+    counts = store.read.current_counts()
+    ended = store.read.recently_ended(RECENT, current=True)
     order = screen_order(store, time.time(), read_policy(home))
     waiting = store.read.waiting_jobs(WAITING, order)
     jobs = [*ended, *store.read.in_state(State.RUNNING), *waiting]
@@ -247,7 +264,7 @@ def _record(
     from launcher.screens.pilots import pilots_record
     from launcher.screens.snapshots import read_scheduler_status
 
-    counts = {} if store is None else store.read.counts()
+    counts = {} if store is None else store.read.current_counts()
     running = [] if store is None else store.read.in_state(State.RUNNING)
     claims = [] if store is None else store.scheduler_actions.open_claims()
     here = [claim for claim in claims if not claim.pilot]
@@ -288,7 +305,8 @@ def _any_current(store: Store, jobs: Sequence[int], patterns: Sequence[str]) -> 
     """Whether one of some jobs is not superseded, or is named by a pattern itself."""
     rows = store.read.jobs_by_id(jobs)
     superseded = store.read.superseded(rows)
-    return any(
-        job.id not in superseded or any(names_job(pattern, job) for pattern in patterns)
-        for job in rows
-    )
+    return any(job.id not in superseded or _is_named(patterns, job) for job in rows)
+
+
+def _is_named(patterns: Sequence[str], job: JobRow) -> bool:
+    return any(names_job(pattern, job) for pattern in patterns)

@@ -8,7 +8,7 @@ from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line
 from launcher.system.paths import Attempt
 from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.attempt_progress import read_reported_steps
-from launcher.workers.progress.steps import RATE, Point, curves
+from launcher.workers.progress.steps import RATE, STEP, Point, curves, unit_of
 
 LEAST_ROWS = 8  # of a curve; with more room there are several
 
@@ -24,6 +24,7 @@ class Metrics:
         self._next = 0.0
         self._read: Attempt | None = None
         self._curves: dict[str, list[Point]] = {}
+        self._unit = STEP
         self._first = 0
 
     def press(self, key: str) -> bool:
@@ -50,7 +51,7 @@ class Metrics:
             title = (
                 TextSpan(sanitize_terminal(name), TextStyle.STRONG),
                 TextSpan(f"  {number(points[-1][1])}{unit}"),
-                TextSpan(f"  metric {place}, by step", TextStyle.DIM),
+                TextSpan(f"  metric {place}, by {self._unit}", TextStyle.DIM),
             )
             lines += [TextLine(title).truncate(width), *chart(points, width, rows - 1, floor=floor)]
         return lines
@@ -60,7 +61,8 @@ class Metrics:
         if attempt == self._read and now < self._next:
             return
         self._read = attempt
-        self._curves = {} if attempt is None else curves(read_reported_steps(attempt))
+        steps = [] if attempt is None else read_reported_steps(attempt)
+        self._curves, self._unit = curves(steps), unit_of(steps)
         self._next = now + (time.monotonic() - now) / SHARE
 
 

@@ -30,14 +30,15 @@
   function layout(plot) {
     const rule = colour("--rule"), dim = colour("--dim");
     const axis = { zeroline: false, gridcolor: rule, linecolor: dim, automargin: true };
+    const title = (text) => ({ text: text.replaceAll("&", "&amp;").replaceAll("<", "&lt;"), standoff: 6, font: { size: 11 } });
     return {
       autosize: true, showlegend: false, hovermode: "x", hoverdistance: -1, spikedistance: -1, dragmode: "zoom",
       uirevision: "kept", // the zoom, when the data change
-      margin: { l: 46, r: 10, t: 8, b: 30 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      margin: { l: 56, r: 10, t: 8, b: 42 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 11, color: dim },
-      xaxis: { ...axis, showgrid: false, showline: true, separatethousands: true, showspikes: true, spikemode: "across",
+      xaxis: { ...axis, title: title(plot.x), showgrid: false, showline: true, separatethousands: true, showspikes: true, spikemode: "across",
         spikethickness: 1, spikedash: "dot", spikecolor: dim, spikesnap: "hovered data" },
-      yaxis: { ...axis, type: plot.log ? "log" : "linear", exponentformat: "e", nticks: 6 },
+      yaxis: { ...axis, title: title(plot.y), type: plot.log ? "log" : "linear", exponentformat: "e", nticks: 6 },
     };
   }
 
@@ -50,7 +51,7 @@
     const here = own.reduce((best, point) => (Math.abs(point.x - at) < Math.abs(best.x - at) ? point : best)).x;
     const named = (x) => {
       const first = Math.floor(x / plot.pooled) * plot.pooled;
-      return plot.pooled > 1 ? `steps ${first} to ${first + plot.pooled - 1}` : `step ${x}`;
+      return plot.pooled > 1 ? `${plot.x}s ${first} to ${first + plot.pooled - 1}` : `${plot.x} ${x}`;
     };
     const spans = ({ x }) => x[0] <= here && here <= x[x.length - 1];
     const lines = own.filter((point) => spans(plot.lines[point.data.meta])).map((point) => {

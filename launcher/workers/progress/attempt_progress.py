@@ -4,7 +4,7 @@ The first of several sources that has something counts: reports of the job's own
 for us, TensorBoard's event files, a progress bar. Nothing is read before a screen needs it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,25 +17,32 @@ from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 from launcher.workers.progress.event_files import NEWEST_BYTES, read_event_steps, read_newest_event
 from launcher.workers.progress.growing_files import IncrementalFileReader
 from launcher.workers.progress.printed_lines import (
+    EPOCH_MARKER,
+    STEP_MARKER,
     last_line,
     parse_newest_step,
-    parse_numbers,
     parse_plain_numbers,
-    parse_step_metrics,
     parse_steps,
 )
 from launcher.workers.progress.progress_bars import parse_bars, parse_newest_bar
+from launcher.workers.progress.reported_numbers import (
+    ReportedNumbers,
+    parse_reported_numbers,
+    read_reported_numbers,
+)
 from launcher.workers.progress.steps import ProgressReport, read_newest_report, read_reports
 
 MOST_BYTES = 1 << 20  # of reports: about ten thousand steps
 END_BYTES = 64 << 10  # of a log, for its newest step
 BAR_BYTES = 4 << 10  # of these, for the newest bar
 BEGIN_BYTES = 16 << 10  # of a log, for its first step
+WHOLE_BYTES = 1 << 19  # no log limit leaves out a part of a shorter log
 MOST_NUMBERS = 200  # of those that a program did not report to us
 READ_FROM = "read_from"  # key of the source of such numbers among them
 LOG, EVENT_FILES = "log", "event files"  # stored words: the sources
 
 _PRINTED, _BARS = IncrementalFileReader(parse_steps), IncrementalFileReader(parse_bars)
+_EPOCHS = IncrementalFileReader(partial(parse_steps, marker=EPOCH_MARKER))
 
 
 class AttemptProgress(NamedTuple):
@@ -53,17 +60,28 @@ def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
     if (own := read_newest_report(attempt.progress)) is not None:
         return AttemptProgress(step=own)
     ends = [(log, *read_file_end(log, END_BYTES)) for log in (attempt.log, attempt.stderr)]
-    for log, end, at in ends:
-        if (printed := parse_newest_step(end, at)) is not None:
-            return AttemptProgress(step=_with_rate(printed, attempt, log))
+    if (printed := _newest_printed(attempt, ends, STEP_MARKER)) is not None:
+        return AttemptProgress(step=printed)
     if (event := _newest_event(attempt, *NEWEST_BYTES)) is not None:
         return AttemptProgress(step=event)
+    if (printed := _newest_printed(attempt, ends, EPOCH_MARKER)) is not None:
+        return AttemptProgress(step=printed)
     for log, end, at in ends:
         more = partial(_read_end, log)
         if (bar := parse_newest_bar(end[-BAR_BYTES:], at, more)) is not None:
             return AttemptProgress(step=bar)
     newest = max(ends, key=lambda each: (bool(each[1].strip()), each[2]))
     return AttemptProgress(line=last_line(newest[1]))
+
+
+def _newest_printed(
+    attempt: Attempt, ends: Iterable[tuple[Path, bytes, float]], marker: bytes
+) -> ProgressReport | None:
+    """Return the newest step in the ends of logs, each with the time of its last change."""
+    for log, end, at in ends:
+        if (printed := parse_newest_step(end, at, marker)) is not None:
+            return _with_rate(printed, attempt, log, marker)
+    return None
 
 
 def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
@@ -73,11 +91,12 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     to us: event files, bars, and lines with pairs.
     """
     log, at = read_file_end(attempt.log, MOST_BYTES)
-    errors, errors_at = read_file_end(attempt.stderr, END_BYTES)
-    end = b"\n".join(filter(None, (errors, log)))
+    errors, errors_at = read_file_end(attempt.stderr, MOST_BYTES)
+    in_errors, in_log = _reported(attempt.stderr, errors), _reported(attempt.log, log)
+    errors = errors[-END_BYTES:]
     steps = read_reports(attempt.progress, MOST_BYTES)
-    printed = {} if steps else parse_step_metrics(end)
-    reported = {**_last_values(steps), **printed, **parse_numbers(end)}
+    printed = {} if steps else {**in_log.steps, **in_errors.steps, **in_log.steps}
+    reported = {**_last_values(steps), **printed, **in_errors.others, **in_log.others}
     if steps or printed:
         return reported
     if (event := _newest_event(attempt, END_BYTES)) is not None:
@@ -87,6 +106,13 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     found = bars if reported else {**plain, **bars}
     source = {READ_FROM: LOG} if found else {}
     return {**dict(islice(found.items(), MOST_NUMBERS)), **reported, **source}
+
+
+def _reported(log: Path, end: bytes) -> ReportedNumbers:
+    """Return the numbers that were reported in a file, of which the end is read already."""
+    if len(end) < WHOLE_BYTES:
+        return parse_reported_numbers(end)
+    return read_reported_numbers(log)
 
 
 def _last_values(steps: Sequence[ProgressReport]) -> dict[str, Json]:
@@ -134,13 +160,15 @@ def _steps_by_source(attempt: Attempt, most_bytes: int) -> Iterator[list[Progres
     yield _PRINTED.items(attempt.stderr, most_bytes)
     folder = _event_folder(attempt)
     yield [] if folder is None else read_event_steps(folder, start_time(attempt), most_bytes)
+    yield _EPOCHS.items(attempt.log, most_bytes)
+    yield _EPOCHS.items(attempt.stderr, most_bytes)
     yield _BARS.items(attempt.log, most_bytes)
     yield _BARS.items(attempt.stderr, most_bytes)
 
 
-def _with_rate(step: ProgressReport, attempt: Attempt, log: Path) -> ProgressReport:
+def _with_rate(step: ProgressReport, attempt: Attempt, log: Path, marker: bytes) -> ProgressReport:
     """Return a step that was printed with the mean rate since the attempt began: the lines have no times."""
-    first = next(iter(parse_steps(_read_beginning(log), 0.0)[0]), step)
+    first = next(iter(parse_steps(_read_beginning(log), 0.0, marker)[0]), step)
     passed_s = step.at - start_time(attempt)
     if passed_s <= 0 or step.step <= first.step:
         return step

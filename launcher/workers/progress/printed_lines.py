@@ -8,6 +8,8 @@ A line has three parts:
 
 A line counts when it has ended, by a newline or by a carriage return.
 
+`launcher: epoch=` counts in the same way, if a program prints no steps.
+
 Numbers without a step, such as those of an evaluation: `launcher: acc=0.91`. They are results, not progress.
 
 Lines of any program with pairs, such as `epoch 3 loss=0.2`. Their numbers are read when the program has ended, if it
@@ -24,50 +26,57 @@ from launcher.system.terminal_codes import PlainTextFilter
 from launcher.workers.progress.steps import ProgressReport
 
 STEP_MARKER = b"launcher: step="
+EPOCH_MARKER = b"launcher: epoch="
+_BEGIN = "launcher: "
 LONGEST_BYTES = 4096  # of a line
 MOST_LINES = 64  # limit of lines that are searched for the newest step
 LONGEST_WORD = 64  # characters of a value that is not a number
 
-_END = re.compile(rb"[\r\n]")
+LINE_END = re.compile(rb"[\r\n]")
+# the beginning of a report: a step, or the name of the first number
+REPORT = re.compile(
+    rb"launcher: (?:step=[0-9]{1,15}(?:/[0-9]{1,15})?[,;]*(?![^ \r\n])"
+    rb"|(?!step=)[A-Za-z_\x80-\xff][\w./\x80-\xff-]{0,255}=)"
+)
 _COUNT = re.compile(r"([0-9]{1,15})(?:/([0-9]{1,15}))?", re.ASCII)
 # letters of any language, accents behind letters, and the replacement of bytes that are not UTF-8
 _PAIR = re.compile(r"((?!\d)[\w\ufffd][\w\u0300-\u036f\ufffd./-]{0,63})=(\S+)")
-_NAMES = re.compile(rb"([^\s=]+)=")
 _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?|nan|inf(?:inity)?)",
     re.ASCII | re.IGNORECASE,
 )
-# a text, not compiled, as those below
-_WITHOUT_STEP = rb"(?<![A-Za-z0-9./_-])launcher: (?!step=)([A-Za-z_\x80-\xff][\w./\x80-\xff-]{0,255}=[^\r\n]{0,4000})[\r\n]"
 MOST_CHARACTERS = 200  # of the line; a screen shows fewer
-# a text, not compiled, as above: a bar of tqdm: its counts and rate are not pairs
+# a text, not compiled, because few programs need it: a bar of tqdm: its counts and rate are not pairs
 _BAR = rb"\d/\d[^\r\n]*\[\d+:\d\d|\[\d\d:\d\d,"
 _AFTER_NUMBER = ",;.:%)]}'\""  # what may follow a number in a sentence, or end a mapping
 
 
-def parse_steps(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
+def parse_steps(
+    text: bytes, at: float, marker: bytes = STEP_MARKER
+) -> tuple[list[ProgressReport], int]:
     """Return the steps in a piece of a log, the oldest first, and where an unfinished line may begin.
 
     Args:
         text: from anywhere in a log.
         at: when the end of it was written, in seconds since 1970.
+        marker: of the lines that count.
     """
     steps: list[ProgressReport] = []
-    place = text.find(STEP_MARKER)
+    place = text.find(marker)
     while place >= 0:
         end = _end(text, place)
         if end is None and len(text) - place < LONGEST_BYTES:
             return steps, max(0, place - 1)  # with the character before it
         step = None if end is None else _step(text, place, end, at)
         steps += [] if step is None else [step]
-        place = text.find(STEP_MARKER, place + len(STEP_MARKER))
-    return steps, max(0, len(text) - len(STEP_MARKER))  # the mark may be there in part
+        place = text.find(marker, place + len(marker))
+    return steps, max(0, len(text) - len(marker))  # the mark may be there in part
 
 
-def parse_newest_step(text: bytes, at: float) -> ProgressReport | None:
+def parse_newest_step(text: bytes, at: float, marker: bytes = STEP_MARKER) -> ProgressReport | None:
     """Return the newest step in a piece of a log, with the metrics of all lines about it."""
     newest: ProgressReport | None = None
-    for step in _steps_backwards(text, at):
+    for step in _steps_backwards(text, at, marker):
         if newest is None:
             newest = step
         elif step.step == newest.step:
@@ -76,26 +85,6 @@ def parse_newest_step(text: bytes, at: float) -> ProgressReport | None:
         else:
             break
     return newest
-
-
-def parse_step_metrics(text: bytes) -> dict[str, Json]:
-    """Return the last value of each number in the steps of a piece of a log, those of the last step first.
-
-    Among thousands of lines with the same names, only the last one is read.
-    """
-    values: dict[str, Json] = {}
-    seen: set[bytes] = set()
-    place = text.rfind(STEP_MARKER)
-    while place >= 0:
-        if (end := _end(text, place)) is not None:
-            names = _NAMES.findall(text, place, end)
-            if not seen.issuperset(names) and (step := _step(text, place, end, 0.0)) is not None:
-                seen.update(names)
-                values = values | {
-                    name: value for name, value in step.metrics.items() if name not in values
-                }
-        place = text.rfind(STEP_MARKER, 0, place)
-    return values
 
 
 def parse_pairs(text: str) -> dict[str, Json]:
@@ -108,29 +97,37 @@ def parse_pairs(text: str) -> dict[str, Json]:
     return values
 
 
-def _steps_backwards(text: bytes, at: float) -> Iterator[ProgressReport]:
-    place = text.rfind(STEP_MARKER)
+def _steps_backwards(text: bytes, at: float, marker: bytes) -> Iterator[ProgressReport]:
+    place = text.rfind(marker)
     for _ in range(MOST_LINES):
         if place < 0:
             return
         end = _end(text, place)
         if end is not None and (step := _step(text, place, end, at)) is not None:
             yield step
-        place = text.rfind(STEP_MARKER, 0, place)
+        place = text.rfind(marker, 0, place)
 
 
 def _end(text: bytes, place: int) -> int | None:
     """Return where the line ends that contains a place; None if it is unfinished or too long."""
-    end = _END.search(text, place, place + LONGEST_BYTES)
+    end = LINE_END.search(text, place, place + LONGEST_BYTES)
     return None if end is None else end.start()
 
 
-def _step(text: bytes, place: int, end: int, at: float) -> ProgressReport | None:
-    """Return the step of the line whose mark is at `place`; None if the line is not a report."""
+def is_report(text: bytes, place: int) -> bool:
+    """Return whether the marker at a place is not the end of a longer word."""
     before = text[place - 1 : place] if place else b""
-    if before.isalnum() or before in {b".", b"/", b"-", b"_"}:
-        return None
-    count, _, rest = text[place + len(STEP_MARKER) : end].decode(errors="replace").partition(" ")
+    return not (before.isalnum() or before in {b".", b"/", b"-", b"_"})
+
+
+def _step(text: bytes, place: int, end: int, at: float) -> ProgressReport | None:
+    return parse_step(text[place:end], at) if is_report(text, place) else None
+
+
+def parse_step(report: bytes, at: float) -> ProgressReport | None:
+    """Return the step of a line from its marker on; None if the line is not a report."""
+    word, _, text = report.decode(errors="replace").removeprefix(_BEGIN).partition("=")
+    count, _, rest = text.partition(" ")
     numbers = _COUNT.fullmatch(count.rstrip(",;"))
     if numbers is None:
         return None
@@ -144,17 +141,8 @@ def _step(text: bytes, place: int, end: int, at: float) -> ProgressReport | None
         step=int(numbers[1]),
         total=int(total) if whole and isinstance(total, float) else None,
         metrics=values,
+        unit=word,
     )
-
-
-def parse_numbers(text: bytes) -> dict[str, Json]:
-    """Return the numbers in the lines without a step in a piece of a log: the last value of each name."""
-    lines = re.findall(_WITHOUT_STEP, text) if STEP_MARKER[:-5] in text else ()
-    return {
-        name: value
-        for line in lines
-        for name, value in parse_pairs(line.decode(errors="replace")).items()
-    }
 
 
 def parse_plain_numbers(text: bytes) -> dict[str, float]:
@@ -166,7 +154,7 @@ def parse_plain_numbers(text: bytes) -> dict[str, float]:
     values: dict[str, float] = {}
     times: dict[str, int] = {}
     newest: dict[str, float] = {}
-    for line in _END.split(text) if b"=" in text else ():
+    for line in LINE_END.split(text) if b"=" in text else ():
         if b"=" not in line or len(line) > LONGEST_BYTES or re.search(_BAR, line):
             continue
         plain = PlainTextFilter().feed(line) if b"\x1b" in line else line

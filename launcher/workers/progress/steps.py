@@ -20,6 +20,9 @@ PHASE_METRIC = "doing"  # the text among a job's metrics that names a phase of i
 MOST_STEPS = 1 << 53  # no job counts further, and no clock measures that
 
 
+STEP = "step"
+
+
 class ProgressReport(NamedTuple):
     """The newest report of a job."""
 
@@ -28,6 +31,7 @@ class ProgressReport(NamedTuple):
     total: int | None
     metrics: Mapping[str, Json]
     rate: float | None = None  # steps a second, of late
+    unit: str = STEP  # "step" or "epoch"
 
     def estimated_end(self, now: float) -> float | None:
         """Return when all steps will be done at that rate; None if unknown, or if the time is past."""
@@ -151,6 +155,11 @@ def curves(steps: Sequence[ProgressReport]) -> dict[str, list[Point]]:
                 curves.setdefault(name, []).append((float(step.step), _finite_float(value)))
     rates = _rates(own)
     return curves | ({RATE: rates} if rates else {})
+
+
+def unit_of(steps: Sequence[ProgressReport]) -> str:
+    """Return the name of what steps count: that of the last one."""
+    return steps[-1].unit if steps else STEP
 
 
 def _rates(steps: Sequence[ProgressReport]) -> list[Point]:

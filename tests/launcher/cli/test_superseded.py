@@ -1,15 +1,24 @@
 """A job name counts once: commands look at the newest job of a name."""
 
+from contextlib import closing
+
 import pytest
 
-from launcher.states import Done
+from launcher.screens.snapshots import QueueSnapshotReader
+from launcher.states import Done, State
+from launcher.store import job_queries
 from launcher.store.job_names import queued_name
 from launcher.store.queue import Store
+from launcher.system.paths import Home
 from tests.build import a_spec, job_row
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued_again import FAILED, RUN, a_seed, add
 
 PROGRAM = a_spec("t.py", name="command/s")
+
+
+def numbers(lines: str) -> list[int]:
+    return [int(line.partition("\t")[0]) for line in lines.splitlines()]
 
 
 @pytest.fixture
@@ -68,6 +77,56 @@ def test_superseded_job_is_selected_by_its_own_name(
     assert launcher("wait", pattern).code == 1
     assert launcher("status", pattern, "--exit-status").code == 1
     assert launcher.well("retry", pattern, "--failed", "--dry-run").out.startswith("2\t")
+
+
+def test_superseded_failures_are_neither_counted_nor_listed_as_failed(
+    launcher: Launcher, home: Home, queued_twice: Store
+) -> None:
+    real = add(queued_twice, a_seed(9), FAILED)
+    counts = launcher.json("status")["counts"]
+    assert {state: number for state, number in counts.items() if number} == {"done": 3, "failed": 1}
+    assert numbers(launcher.well("status", "--failed").out) == [real]
+    assert numbers(launcher.well("status", "--failed", "run:fix").out) == [real]
+    assert numbers(launcher.well("status", "--failed", "2").out) == [2]
+    assert numbers(launcher.well("status", "--state", "failed,skipped").out) == [real]
+    every = launcher.well("status", "--state", "failed,skipped", "--all").out
+    assert sorted(numbers(every)) == [2, real]
+    assert sorted(numbers(launcher.well("status").out)) == [1, 3, 4, real]
+    with closing(QueueSnapshotReader(home)) as reader:
+        screen = reader.read_snapshot()
+    assert (screen.counts[State.DONE], screen.counts[State.FAILED]) == (3, 1)
+    assert sorted(job.id for job in screen.recent) == [1, 3, 4, real]
+
+
+def test_all_failures_are_counted_if_they_are_too_many_to_be_read(
+    queued_twice: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_queries, "_MOST_REPLACEABLE", 0)
+    assert queued_twice.read.current_counts()[State.FAILED] == 1
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_listed_failures_are_those_without_a_newer_job(store: Store, *, deleted: bool) -> None:
+    specs = [PROGRAM, a_seed(1), a_spec(name="command/s@19"), a_spec(name="command/x@2'")]
+    jobs = [add(store, spec, FAILED) for spec in specs * 3]
+    if deleted:
+        store.job_control.delete_jobs(jobs[-4:-2])
+    rows = store.read.jobs_of_runs_named(RUN)
+    current = [row.id for row in rows if row.id not in store.read.superseded(rows)]
+    assert [row.id for row in store.read.in_state(State.FAILED, current=True)] == current
+    assert store.read.current_counts()[State.FAILED] == len(current)
+
+
+def test_skips_that_were_queued_again_do_not_count(launcher: Launcher, store: Store) -> None:
+    for _ in range(2):
+        launcher.well("add", "--hold", "--name", "a", "--", "true")
+        launcher.well("add", "--name", "b", "--after", "command/a", "--", "true")
+        launcher.well("cancel", "command/a")
+    assert store.read.counts()[State.SKIPPED] == 2
+    assert store.read.current_counts()[State.SKIPPED] == 1
+    assert [event.job for event in store.read.recent_completions(5)] == [4, 3, 1]
+    launcher.well("retry", "command/a", "command/b")
+    assert [event.job for event in store.read.recent_completions(5)] == [3, 1]
 
 
 def test_newest_job_of_a_name_counts_if_it_failed(launcher: Launcher, store: Store) -> None:

@@ -1,5 +1,7 @@
 """Functions that run: forks, waiting, results, interrupts, pilots."""
 
+import atexit
+import gzip
 import importlib.util
 import json
 import multiprocessing
@@ -7,9 +9,13 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
+import weakref
 from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
@@ -41,6 +47,7 @@ from tests.launcher.functions.conftest import followers
 from tests.launcher.queued_again import FAILED, RUN, a_seed, add, done
 
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
+kept: list[Any] = []  # until the end of a job
 
 
 def test_fork_that_outlives_the_function_dies_and_the_value_of_its_parent_stays() -> None:
@@ -77,6 +84,63 @@ def test_reason_for_a_missing_value_is_reported(home: Home) -> None:
     for answer, cause in zip(answers, causes, strict=True):
         with pytest.raises(MachineError, match=f"{cause}. Submit it again"):
             answer.result(DEADLINE_S)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_function_ends_as_a_program_of_python_ends(tmp_path: Path, *, raises: bool) -> None:
+    def write_later(name: str) -> None:
+        time.sleep(0.3)
+        (tmp_path / name).write_text("whole")
+
+    def leaves_everything() -> str:
+        global kept
+        kept = [(tmp_path / "open").open("w"), gzip.open(tmp_path / "packed", "wt")]  # noqa: SIM115
+        for file in kept:
+            file.write("whole")
+        threading.Thread(target=write_later, args=["thread"]).start()
+        kept += [pool := ThreadPoolExecutor(1), folder := TemporaryDirectory(dir=tmp_path)]
+        pool.submit(write_later, "pool")
+        multiprocessing.get_context("fork").Process(target=write_later, args=["process"]).start()
+        atexit.register(write_later, "handler")
+        weakref.finalize(pool, write_later, "finalizer")
+        if raises:
+            raise KeyError("parent")
+        return folder.name
+
+    answer = submit(leaves_everything)
+    if raises:
+        with pytest.raises(KeyError, match="parent"):
+            answer.result(DEADLINE_S)
+    else:
+        assert not Path(answer.result(DEADLINE_S)).exists()
+    names = ["thread", "pool", "process", "handler", "finalizer", "open"]
+    found = {path.name: path for path in tmp_path.iterdir()}
+    with gzip.open(found.pop("packed"), "rt") as packed:
+        assert packed.read() == "whole"
+    assert {name: path.read_text() for name, path in found.items()} == dict.fromkeys(names, "whole")
+
+
+@pytest.mark.parametrize("time_limit", [3600.0, 1.0])
+def test_function_with_an_endless_thread_ends_by_its_time_limit_or_a_cancellation(
+    tmp_path: Path, time_limit: float
+) -> None:
+    def leaves_a_thread() -> int:
+        atexit.register((tmp_path / "handler").write_text, "called")
+        threading.Thread(target=time.sleep, args=[300]).start()
+        (tmp_path / "returned").touch()
+        return 1
+
+    answer = submit(leaves_a_thread, time_limit=time_limit)
+    until((tmp_path / "returned").exists, "the function has returned")
+    assert answer.state == "running"
+    if time_limit > DEADLINE_S:
+        answer.cancel()
+        with pytest.raises(CancelledError):
+            answer.result(DEADLINE_S)
+    else:
+        with pytest.raises(JobError, match="reached its time limit"):
+            answer.result(DEADLINE_S)
+    until((tmp_path / "handler").exists, "the handlers are called")
 
 
 def test_fork_that_returns_ends_there_and_its_parent_returns_the_value(home: Home) -> None:

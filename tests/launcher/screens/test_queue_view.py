@@ -252,6 +252,37 @@ def test_parameters_in_a_short_command_line_are_not_repeated(home: Home, store: 
     queued(store, {"command/1": "--seed 1", "command/2": f"--seed 2 {'x' * 40}"})
     short, long = job_views(home, store, store.read.jobs())
     assert (short.params_text, long.params_text) == ("", "seed=2")
+    assert (short.program, long.program) == ("train.py --seed 1", "train.py")
+
+
+@pytest.mark.parametrize("width", [60, 110])
+def test_unnamed_job_of_a_sweep_shows_its_values_once(home: Home, store: Store, width: int) -> None:
+    rows = [
+        {"lr": lr, "seed": seed, "model": model, "epochs": 3}
+        for lr in (0.1, 1)
+        for seed in (1, 2)
+        for model in ("lin", "vit")
+    ]
+    specs = [
+        a_spec(
+            "python",
+            "/a/long/folder/of/a/project/fit.py",
+            *(f"--{name}={value}" for name, value in row.items()),
+            name=f"command/{at}",
+            settings={PARAMS: row},
+        )
+        for at, row in enumerate(rows, 156)
+    ]
+    enqueue(store, *specs[1:])
+    lines = texts_of(
+        waiting_table(QueueSnapshotReader(home, store).read_snapshot()).to_lines(width)
+    )
+    for row, line in zip(rows[1:], lines[1:], strict=True):
+        assert f"lr={row['lr']} seed={row['seed']} model={row['model']}  " in line
+        assert "fit.py" not in line
+    (alone,) = enqueue(store, specs[0]._replace(run="one"), run="one")
+    (view,) = job_views(home, store, [job_row(store, alone)])
+    assert (view.params_text, view.program) == ("lr=0.1 seed=1 model=lin epochs=3", "")
 
 
 def test_parameters_follow_the_name_in_lists(home: Home, store: Store) -> None:

@@ -48,6 +48,8 @@ MAY_READ_MANY = {
     "WHERE lane = ? AND state = 'queued'": "a lane that cannot be read, once",
     "WHERE jobs.state IN ('queued', 'held', 'running') ORDER BY": "all open jobs are asked for",
     "WHERE jobs.state = ? ORDER BY jobs.id": "all jobs of a state are asked for",
+    "WHERE jobs.state = ? AND NOT (jobs.state IN": "as the one before",
+    "SELECT state, count(*) AS n FROM jobs": "counts failed jobs that were replaced; `_MOST_REPLACEABLE` bounds them",
     "WHERE jobs.ended < ? AND jobs.state IN": "`clean` asks for all that have ended",
     "SELECT DISTINCT CASE WHEN json_valid(spec)": "`clean` asks which files any job uses",
     "WHERE runs.name <> ? AND CASE WHEN": "the results of all runs are asked for",
@@ -306,6 +308,7 @@ def read_jobs(store: Store, chain: list[int]) -> None:
     ):
         of_jobs(chain)
     read.in_state(State.FAILED)
+    read.in_state(State.FAILED, current=True)
     read.jobs_of_runs_named("test")
     read.find_run(str(ROOT), "test")
     read.find_job(row.run_id, row.name)
@@ -316,12 +319,14 @@ def read_jobs(store: Store, chain: list[int]) -> None:
     read.first_and_last_jobs([row.run_id])
     read.waiting_jobs(5)
     read.recently_done(5)
+    read.recently_ended(5, current=True)
     read.account(ROOT, "test")
     read.count_waiting_in("night")
     read.ended_before(1e12, ENDED_STATES)
     read.jobs_of(ROOT, "test")
     read.counts(row.run_id)
     read.counts()
+    read.current_counts()
     read.recent_completions(500)
     read.recent_durations(5, 0.0)
     read.queued_by_kind()

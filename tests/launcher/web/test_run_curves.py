@@ -204,6 +204,25 @@ def test_jobs_without_numbers_are_counted(home: Home, store: Store) -> None:
     )
 
 
+def test_run_without_steps_says_that_none_were_reported(home: Home, store: Store) -> None:
+    finished(store, queue_job(store, lr=0.1, seed=1))
+    assert read(home).summary == "No job reported steps: no curves"
+    queue_job(store, lr=0.1, seed=2)
+    assert read(home).summary == "No job has reported steps yet"
+
+
+def test_axes_are_named_by_what_is_counted(home: Home, store: Store) -> None:
+    job = a_job(home, store, [1.0], lr=0.1, seed=1)
+    data = json.loads(one_plot(read(home)).data)
+    assert (data["x"], data["y"]) == ("step", "loss")
+    attempt = home.attempt(job, 1)
+    attempt.progress.unlink()
+    attempt.log.write_text("launcher: epoch=1/5 loss=0.5\n")
+    assert json.loads(one_plot(read(home)).data)["x"] == "epoch"
+    a_job(home, store, [1.0], lr=0.1, seed=2)
+    assert one_plot(read(home)).unit == "epoch or step"
+
+
 def test_values_that_are_no_numbers_leave_the_others(home: Home, store: Store) -> None:
     a_job(home, store, [1.0, math.inf, 3.0], lr=0.1, seed=1)
     a_job(home, store, [2.0, 2.0, math.nan], lr=0.1, seed=2)

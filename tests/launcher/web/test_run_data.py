@@ -217,6 +217,25 @@ def test_a_run_without_results_has_no_rows(home: Home, store: Store, tmp_path: P
     assert compare_runs(home, store, [night]).results.rows == []
 
 
+def test_table_shows_means_over_seeds_on_request(home: Home, store: Store) -> None:
+    for seed, accuracy in ((1, 0.5), (2, 0.7)):
+        done(store, home, a_seed(seed, name="a", lr=0.1), accuracy)
+        add(store, a_seed(seed, name="b", lr=0.2), FAILED)
+    add(store, a_seed(3, name="a", lr=0.1), FAILED)
+    jobs = store.read.jobs_of_runs_named("fix")
+    comparison = read_runs(home, [jobs[0].run_id]).comparison
+    each, means = (result_table(comparison, means=means) for means in (False, True))
+    assert (each.repeated, each.means, len(each.rows)) == (True, False, 2)
+    assert (means.means, means.metrics_left) == (True, 0)
+    assert [heading.name for heading in means.headings] == ["lr", "count", "acc"]
+    assert column(means, "lr") == ["0.1", "0.2"]
+    assert column(means, "count") == ["2 of 3 seeds, 1 failed", "0 of 2 seeds, 2 failed"]
+    assert column(means, "acc") == ["0.6 ± 0.1414", "–"]
+    assert means.rows[0].cells[-1].interval == "-0.671 to 1.87"
+    assert means.rows[0].job is None
+    assert not result_table(read_runs(home, []).comparison, means=True).means
+
+
 def test_job_name_counts_once_per_run(home: Home, store: Store) -> None:
     first, again = (done(store, home, a_seed(6), value) for value in (0.1, 0.6))
     add(store, a_seed(7), FAILED)

@@ -16,6 +16,7 @@ from launcher.system.paths import Home
 from launcher.system.process_trees import send_signal
 from launcher.workers import log_limit
 from launcher.workers.log_limit import LogLimit, head_bytes, offset_after_move
+from launcher.workers.progress.attempt_progress import read_last_metrics, start_time
 from tests.build import (
     a_spec,
     an_attempt,
@@ -119,16 +120,20 @@ def test_log_of_a_killed_supervisor_is_readable(
     limited: Home, store: Store, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
-    script = f"seq 100000 700000\nuntil [ -e {flag} ]\ndo sleep 0.05\ndone\necho loss=0.5"
+    script = (
+        "seq 100000 500000\necho launcher: acc=0.9\nseq 500001 700000\n"
+        f"until [ -e {flag} ]\ndo sleep 0.05\ndone\necho loss=0.5"
+    )
     (job,) = enqueue(store, a_spec(*shell(script)))
     serve(limited)
     attempt = limited.attempt(job, 1)
-    until(lambda: attempt.log.exists() and attempt.log.stat().st_size == 7 * 600_001, "all")
+    size = 7 * 600_001 + len("launcher: acc=0.9\n")
+    until(lambda: attempt.log.exists() and attempt.log.stat().st_size == size, "all")
     until(lambda: used_bytes(attempt.log) <= LIMIT + log_limit.BLOCK_BYTES, "the hole")
     send_signal(supervisor_of(attempt), signal.SIGKILL)
     flag.touch()
     until(lambda: in_state(store, job, State.DONE), "the job is done")
-    assert store.read.result_of(job) == {"loss": 0.5, "read_from": "log"}
+    assert store.read.result_of(job) == {"acc": 0.9}
     printed = subprocess.check_output([*COMMAND, "logs", str(job), "--raw"])
     assert b"\0" not in printed
     assert printed.endswith(b"\n700000\nloss=0.5\n")
@@ -155,9 +160,15 @@ def test_no_byte_is_lost_that_is_not_counted(
 
         monkeypatch.setattr(log_limit, "punch_hole", refuse)
     attempt = an_attempt(home, a_spec())
-    whole = lines(0, 400_000)
+    reports = (b"launcher: early=1 middle=2\n", b"launcher: middle=3\n", b"launcher: late=2\n")
+    whole = b"".join(
+        lines(begin, begin + 100_000) + report
+        for begin, report in zip(range(0, 300_000, 100_000), reports, strict=True)
+    )
+    whole += lines(300_000, 400_000)
     size = -(-len(whole) // pieces)
     attempt.log.touch()
+    before = start_time(attempt)
     grown(
         attempt.log,
         LogLimit(attempt.log, LIMIT, 0.0),
@@ -171,6 +182,8 @@ def test_no_byte_is_lost_that_is_not_counted(
     left_out = int(note[1].replace(b",", b""))
     assert len(text) - len(note[0]) + left_out == len(whole)
     assert len(text) <= LIMIT * 5 // 4 + log_limit.BLOCK_BYTES
+    assert read_last_metrics(attempt) == {"early": 1.0, "late": 2.0, "middle": 3.0}
+    assert start_time(attempt) == before
 
 
 def test_short_log_and_log_without_a_limit_are_left_alone(home: Home) -> None:

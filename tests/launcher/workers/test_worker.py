@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ from tests.build import (
 GIB = 1 << 30
 WATCHED_S = 0.5  # how long a worker is watched that must not end
 KIND = """
-import os, time
+import atexit, os, threading, time
 from launcher.api import Job, JobError
 
 def report(job):
@@ -66,6 +67,11 @@ def leaves(job):
     print("ready", flush=True)
     job.stop.wait(60)
     raise JobError("stopped in epoch 2")
+
+def later(job):
+    atexit.register(print, "words of its end")
+    threading.Timer(0.2, print, ["words of a thread"]).start()
+    return {}
 
 def dies(job):
     os.kill(os.getpid(), 9)
@@ -319,6 +325,45 @@ def test_worker_writes_its_errors_into_a_file_of_its_own_if_the_job_wants_that(r
     assert (said_by(attempt), attempt.stderr.read_text()) == ("", "error: image 12 is none\n")
     attempt, _ = run(a_job("report"), job=2, stderr="separate")
     assert (said_by(attempt), attempt.stderr.read_text()) == ("words of toy/report\n", "")
+
+
+def test_worker_ends_when_its_threads_and_handlers_have_ended(run: Run) -> None:
+    attempt, outcome = run(a_job("later"))
+    assert isinstance(outcome, Done)
+    assert attempt.log.read_text() == "words of a thread\nwords of its end\n"
+
+
+@pytest.mark.parametrize("ready", ["", "import logging, multiprocessing.util, ctypes"])
+def test_handlers_of_the_fork_server_are_not_called_in_its_workers(ready: str) -> None:
+    script = f"""{ready}
+import atexit, io, os, sys, threading, weakref
+class Left: pass
+parent, own = Left(), Left()
+class Tee(io.StringIO):
+    def close(self): print("closed")
+tee = Tee()
+atexit.register(print, "parent")
+weakref.finalize(parent, print, "parent")
+from launcher.workers.process_end import begin_process, end_process
+begin_process()
+atexit.register(print, "handler")
+atexit.register(sys.exit, 3)
+weakref.finalize(own, print, "finalizer")
+full = open("/dev/full", "w")
+full.write("x")
+end_process(threading.Event(), lambda text: print(text.rpartition(":")[2].strip()))
+end_process(threading.Event(), print)
+sys.stdout.flush()
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split("\n") == [
+        "finalizer",
+        "handler",
+        "closed",
+        "[Errno 28] No space left on device",
+        "",
+    ]
 
 
 def test_worker_on_a_full_gpu_reports_the_numbers(run: Run) -> None:

@@ -155,11 +155,42 @@ def test_each_reason_of_a_missing_value_is_counted(
     finished(store, add(store, a_seed(6, lr=0.1)), Done(at=2.0))
     add(store, a_seed(1, name="other", lr=0.2), FAILED)
     add(store, a_seed(1, name="again", lr=0.1), FAILED)  # whose value is known
-    (row,) = launcher.json(*OVER)["rows"]
+    row, other = launcher.json(*OVER)["rows"]
     assert row["count_note"] == (
         "2 of 6 seeds, 1 failed, 1 waiting, 1 cancelled, 1 without a result"
     )
     assert row["lr"] == 0.1
+    assert other == {
+        "lr": 0.2,
+        "count": 0,
+        "count_expected": 1,
+        "count_note": "0 of 1 seeds, 1 failed",
+    }
+
+
+def test_group_whose_seeds_all_failed_has_a_row_and_notes_name_their_groups(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    for seed in (0, 1):
+        done(store, home, a_seed(seed, lr=0.1), 0.1)
+    for lr in (0.1, 0.2):
+        for seed in (2, 3):
+            add(store, a_seed(seed, name=f"s{lr}", lr=lr), FAILED)
+    answer = launcher(*OVER, "--format", "table")
+    assert [line.split() for line in answer.out.splitlines()[1:]] == [
+        ["0.1", "2", "of", "4", "seeds,", "2", "failed", "0.1", "±", "0.0", "(0.1", "to", "0.1)"],
+        ["0.2", "0", "of", "2", "seeds,", "2", "failed", "–"],
+    ]
+    assert answer.err.splitlines() == [
+        "note: lr=0.1 has 2 of 4 seeds, 2 failed",
+        "note: lr=0.2 has 0 of 2 seeds, 2 failed",
+        "note: 4 of 6 jobs have no result: 4 failed",
+    ]
+    assert [row["lr"] for row in launcher.json(*OVER, "--sort", "acc")["rows"]] == [0.1, 0.2]
+    assert [row["lr"] for row in launcher.json(*OVER, "--best", "acc")["rows"]] == [0.1]
+    for lr in range(10):
+        add(store, a_seed(1, name=f"s{lr}", lr=lr), FAILED)
+    assert "note: values are missing from 7 more rows, see count_note\n" in launcher(*OVER).err
 
 
 @pytest.mark.parametrize(
@@ -243,6 +274,13 @@ def test_means_of_tests_count_failed_tests(launcher: Launcher, store: Store) -> 
         ("line:pre@lr=0.2", False): None,
         ("line:pre@lr=0.2", True): None,
     }
+    tests = [number for name, number in jobs.items() if "@lr=0.1," in name and "test/" in name]
+    store.job_control.retry(tests, 5.0)
+    for number in tests:
+        finished(store, number, Failed(at=6.0, error="no"))
+    rows = launcher.json("results", "test", "--over", "seed")["rows"]
+    without = [row for row in rows if row["model"] == "line:pre@lr=0.1"]
+    assert {(row["count"], row["count_note"]) for row in without} == {(0, "0 of 3 seeds, 3 failed")}
 
 
 @pytest.mark.usefixtures("scored")

@@ -40,6 +40,7 @@ from launcher.workers.progress.printed_lines import (
     parse_steps,
 )
 from launcher.workers.progress.progress_bars import parse_bars, parse_newest_bar
+from launcher.workers.progress.reported_numbers import ReportedNumbers, parse_reported_numbers
 from launcher.workers.progress.steps import (
     RATE,
     ProgressReport,
@@ -722,6 +723,24 @@ def test_sources_are_read_in_order_of_precedence(home: Home, tmp_path: Path) -> 
     assert [step.step for step in read_reported_steps(attempt)] == [1]
 
 
+def test_epochs_count_if_no_step_is_reported(home: Home, tmp_path: Path) -> None:
+    attempt = attempt_of(home, tmp_path, tensorboard="runs")
+    epochs = b"launcher: epoch=1/5 acc=0.5\nxlauncher: epoch=4\nlauncher: epoch=2/5 acc=0.75 lr=1\n"
+    attempt.log.write_bytes(BAR + epochs)
+    step = read_newest_step(attempt)
+    assert step is not None
+    assert (step.step, step.total, step.unit) == (2, 5, "epoch")
+    assert str(step) == "2/5 acc=0.75 lr=1"
+    assert curves(read_reported_steps(attempt))["acc"] == [(1, 0.5), (2, 0.75)]
+    assert read_last_metrics(attempt) == {"epoch": "2/5", "acc": 0.75, "lr": 1}
+    attempt.log.write_bytes(LINE + epochs)
+    step = read_newest_step(attempt)
+    assert (str(step), step and step.unit) == ("2/10 loss=0.2", "step")
+    attempt.log.write_bytes(epochs)
+    events_of(tmp_path / "runs")
+    assert str(read_newest_step(attempt)) == "4 loss=0.5"
+
+
 def test_last_value_of_each_number_counts_regardless_of_later_steps(
     home: Home, tmp_path: Path
 ) -> None:
@@ -736,6 +755,53 @@ def test_last_value_of_each_number_counts_regardless_of_later_steps(
         "".join(f"{json.dumps(each)}\n" for each in [first, *[report] * 200])
     )
     assert read_last_metrics(attempt) == {"loss": 0.1, "val": 0.25}
+
+
+MARKED = b"launcher: acc=0.92 f1=0.8\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MARKED + b"sample 7 acc=0.0 loss=7\n" * 200_000,
+        MARKED + b"x" * 5_000_000,
+        MARKED + b" 30%|###   | 3/10 [00:01<00:02,  3.00it/s, acc=0.3]\r" * 60_000,
+        b"\r 30%|###   |\rlauncher: acc=0.92 f1=0.8\r" + b"x\r" * 2_000_000,
+        b"x" * 5_000_000 + b" launcher: acc=0.92 f1=0.8\n",
+        b"launcher: acc=0.92 f1=0.8 answers=[" + b"0.1, " * 1_000_000 + b"]\n",
+        b"launcher: acc=0.92 answers=[" + b"0.1," * 1_250_000 + b"] f1=0.8\n",
+        b"launcher: acc=0.5 f1=0.8 list=1" + b" 0.1" * 1_250_000 + b" acc=0.92\nacc=7 loss=7",
+        b"launcher: step=4 f1=0.8\n" + b"acc=0 loss=7\n" * 90_000 + b"launcher: acc=0.92 ",
+        b"launcher: step=4 acc=0.92" + b" 0.1" * 1_250_000 + b" f1=0.8\n" + b"loss=7\n" * 9,
+        b"launcher: step=4 acc=0.92 f1=0.8\nlauncher: step=x acc=7\nxlauncher: acc=7\n",
+    ],
+)
+def test_reported_number_is_never_lost_or_replaced(home: Home, text: bytes) -> None:
+    attempt = an_attempt(home, a_spec(), stderr="separate")
+    for log in (attempt.log, attempt.stderr):
+        log.write_bytes(text)
+        read = read_last_metrics(attempt)
+        assert (read["acc"], read["f1"]) == (0.92, 0.8)
+        assert "loss" not in read
+        log.unlink()
+
+
+def test_numbers_of_a_log_read_in_pieces_are_those_of_the_whole() -> None:
+    names = ["loss", "val/acc", "name", "f1"]
+    lines = [
+        f"{'epoch ' * (number % 5)}launcher: {f'step={number}/9 ' * (number % 3 != 1)}"
+        f"{names[number % 4]}={number} {names[number * 7 % 3]}={number}.5{ends}"
+        for number, ends in enumerate(["\n", "\r\n", "\r", "\nlauncher: step=\n"] * 30)
+    ]
+    text = "".join(lines).encode()
+    whole = parse_reported_numbers(text)
+    assert list(whole.steps)[:2] == ["f1", "name"]
+    for size in (1, 7, 100):
+        numbers = ReportedNumbers()
+        for at in range(0, len(text), size):
+            numbers.feed(text[at : at + size])
+        numbers.finish()
+        assert (numbers.steps, numbers.others) == (whole.steps, whole.others)
 
 
 def test_event_files_are_read_only_in_the_folder_named_by_the_job(
