@@ -47,7 +47,13 @@ from launcher.errors import (
 from launcher.ids import ModelId, canonical, parse_model
 from launcher.kind_interface import Role
 from launcher.planning.expansion import MODEL_MAKING_ROLES, PlannedStep
-from launcher.planning.model_graph import has_values, without_variants
+from launcher.planning.model_graph import (
+    Comparable,
+    comparable_text,
+    comparable_value,
+    has_values,
+    without_variants,
+)
 from launcher.system.file_patterns import existing_files
 from launcher.system.folder_contents import FOLDER_END
 from launcher.taskfile.entries import NO_DEPENDENCIES, NamedDependencies
@@ -62,6 +68,8 @@ FOLDER_SETTING = "cwd"  # of a program
 MOST_LISTED_NAMES = "launcher run FILE --dry-run --all"
 MOST_PAIRS = 1_000_000  # of a job and one that it names: a plan stays within memory
 _GLOB = re.compile(r"[*?\[]")
+# how values are compared, and common keys → values → names
+_TiedNames = dict[tuple[Comparable, tuple[str, ...]], dict[tuple[str, ...], list[str]]]
 
 
 class Predecessors(NamedTuple):
@@ -147,7 +155,7 @@ class StepNames:
         # (text, swept keys of the following step, is it a program) → common keys → values → names
         self._tied_by_values: dict[
             tuple[str, frozenset[str], bool],
-            dict[tuple[str, ...], dict[tuple[str, ...], list[str]]],
+            _TiedNames,
         ] = {}
         self._resolved: dict[str, tuple[str, ...]] = {}  # by glob, or name and values
         self._names_by_word: dict[str, dict[str, None]] = {
@@ -183,7 +191,9 @@ class StepNames:
         of_name = self._names_by_word.get(text.partition("@")[0], ()) if wanted else ()
         steps = (self._step_by_name[each] for each in of_name)
         return tuple(
-            step.name for step in steps if step.model is None and has_values(step.swept, wanted)
+            step.name
+            for step in steps
+            if step.model is None and has_values(step.swept, wanted, _comparable(_is_program(step)))
         )
 
     def matching_names(self, text: str, step: PlannedStep) -> Iterable[str]:
@@ -194,24 +204,25 @@ class StepNames:
         meant = self.resolve_names(text)
         if not step.swept or text in self._step_by_name or _GLOB.search(text):
             return meant
-        is_program = not step.kind.entry
+        is_program = _is_program(step)
         chosen = {key for key, _ in _pairs(text)}  # values chosen in the text override the step's
-        own = {key: _comparable_value(value) for key, value in step.swept if key not in chosen}
+        own = {key: value for key, value in step.swept if key not in chosen}
         asked = (text, frozenset(own), is_program)
         if asked not in self._tied_by_values:
-            by_values: dict[tuple[str, ...], dict[tuple[str, ...], list[str]]] = {}
+            by_values: _TiedNames = {}
             for other in (self._step_by_name[name] for name in meant):
-                ties = is_program or not other.kind.entry
+                ties = is_program or _is_program(other)
+                comparable = _comparable(is_program and _is_program(other))
                 pairs = [(key, value) for key, value in other.swept if ties and key in own]
-                of_keys = by_values.setdefault(tuple(key for key, _ in pairs), {})
-                of_keys.setdefault(
-                    tuple(_comparable_value(value) for _, value in pairs), []
-                ).append(other.name)
+                of_keys = by_values.setdefault((comparable, tuple(key for key, _ in pairs)), {})
+                of_keys.setdefault(tuple(comparable(value) for _, value in pairs), []).append(
+                    other.name
+                )
             self._tied_by_values[asked] = by_values
         return [
             name
-            for keys, names in self._tied_by_values[asked].items()
-            for name in names.get(tuple(own[key] for key in keys), ())
+            for (comparable, keys), names in self._tied_by_values[asked].items()
+            for name in names.get(tuple(comparable(own[key]) for key in keys), ())
         ]
 
     def unknown_name_texts(self, word: str, text: str, *, helped: bool) -> tuple[str, ...]:
@@ -226,6 +237,15 @@ class StepNames:
             list_known_names(text, [step.name for step in self._steps], MOST_LISTED_NAMES),
             "to follow a job of another run: launcher add --after JOB -- PROGRAM",
         )
+
+
+def _comparable(are_texts: bool) -> Comparable:
+    """Return the function that compares swept values: those of programs are texts, others are settings."""
+    return comparable_text if are_texts else comparable_value
+
+
+def _is_program(step: PlannedStep) -> bool:
+    return not step.kind.entry
 
 
 def _words(step: PlannedStep) -> Iterator[str]:
@@ -246,14 +266,6 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     """Return the values of a name after `@`."""
     pairs = (pair.partition("=") for pair in text.partition("@")[2].split(","))
     return [(key, value) for key, equals, value in pairs if equals]
-
-
-def _comparable_value(value: str) -> str:
-    """Return a text that is equal for equal values of a sweep, as `same_value` has it."""
-    try:
-        return str(float(value))
-    except ValueError:
-        return value
 
 
 def _model_key(model: ModelId) -> str:

@@ -252,11 +252,15 @@ def test_swept_values_come_first_and_override_parsed_ones() -> None:
 @pytest.mark.parametrize(
     ("value", "cell"),
     [
-        ("3", 3), ("-1e-4", -1e-4), (".5", 0.5), ("1_000", "1_000"), ("nan", "nan"), ("x", "x"),
-        ("1.2.3", "1.2.3"), (True, True), (None, None), ([1, 2], "[1, 2]"), ("", ""),
+        ("3", 3), ("-1e-4", -1e-4), ("0.5", 0.5), ("1000", 1000), ("1.0", 1.0), ("2.5e-05", 2.5e-5),
+        *((text, text) for text in (
+            ".5", "007", "-0", "+5", "1e3", "1E+3", "0.10", "1.10", "1e-400", "12e4567", "5e999",
+            "1_000", "0x10", "nan", "x", "1.2.3", "",
+        )),
+        (True, True), (None, None), ([1, 2], "[1, 2]"),
     ],
 )  # fmt: skip
-def test_numeric_texts_become_numbers(value: object, cell: object) -> None:
+def test_only_the_usual_spelling_of_a_number_becomes_a_number(value: object, cell: object) -> None:
     assert to_param_value(value) == cell
     assert type(to_param_value(value)) is type(cell)
 
