@@ -145,7 +145,7 @@ class _HashingFile:
         return self._file.write(data)
 
     def hexdigest(self) -> str:
-        """Return the digest of all bytes written so far."""
+        """Return the digest of all bytes that were written."""
         return self._digest.hexdigest()[:_DIGEST]
 
 

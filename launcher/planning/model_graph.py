@@ -88,12 +88,16 @@ def made_models_note(names: Iterable[str]) -> tuple[str, ...]:
 def comparable_value(value: str) -> str:
     """Return a text that is equal for equal values of a setting; 0 and 0.0 are equal."""
     number = read_number(value)
-    return value if number is None else str(float(number))
+    try:
+        return value if number is None else str(float(number))
+    except OverflowError:  # an integer of hundreds of digits
+        return value
 
 
 def comparable_text(value: str) -> str:
     """Return a text that is equal for equal values of a program: 1e-4 and 0.0001, but not 007 and 7."""
-    return str(parse_number(value))
+    number = parse_number(value)
+    return number if isinstance(number, str) else comparable_value(value)
 
 
 Comparable = Callable[[str], str]

@@ -87,6 +87,50 @@ def finish(store: Store, project: Path, **files: str) -> None:
             store.scheduler_actions.finish_attempt(claim, done, outputs=outputs, now=1.0)
 
 
+@pytest.mark.parametrize(
+    ("read", "after"),
+    [
+        ("link/x.csv", True),
+        ("sub/x.csv", True),
+        ("link/*.csv", True),
+        ("link/", True),
+        ("x.csv", True),
+        ("link/in.txt", False),
+    ],
+)
+def test_program_follows_the_writer_of_a_file_in_a_linked_folder(
+    project: Path, read: str, after: bool
+) -> None:
+    (project / "link").symlink_to("sub")
+    (project / "x.csv").symlink_to("link/x.csv")
+    (project / "sub/x.csv").write_text("old")
+    writer = f"{{name: prep, argv: [touch], outputs: ['{project}/sub/x.csv']}}"
+    reader = f"{{name: fit, argv: [cat], inputs: ['{read}']}}"
+    for entries in ((writer, reader), (reader, writer)):
+        needs = {job.name: job.needs for job in a_plan(project, *entries).jobs}
+        assert needs["command/fit"] == (("command/prep",) if after else ())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("sub/x.csv", "link/x.csv", "would write the same files"),
+        ("sub/made/", "link/made/x.csv", "would write sub/made/x.csv, and command/a would write"),
+    ],
+)
+def test_two_programs_cannot_write_one_file_through_a_linked_folder(
+    project: Path, first: str, second: str, message: str
+) -> None:
+    (project / "link").symlink_to("sub")
+    entries = (
+        f"{{name: {n}, argv: [go], outputs: ['{o}']}}"
+        for n, o in zip("ab", (first, second), strict=True)
+    )
+    with pytest.raises(TaskFileError) as caught:
+        a_plan(project, *entries)
+    assert any(message in problem.message for problem in caught.value.problems)
+
+
 CHANGES = [  # entry, written files, reason, whether --accept-code keeps the job
     (TRAIN, {}, "", False),
     (TRAIN, {"in.txt": "other"}, "", False),  # nothing names it

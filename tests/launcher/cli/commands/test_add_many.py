@@ -57,6 +57,47 @@ def test_program_starts_after_the_producers_of_its_inputs(
     assert (here / "last.txt").read_text() == "one"
 
 
+@pytest.fixture
+def linked(here: Path) -> Path:
+    """A folder that is also reached by the link `data`."""
+    (here / "scratch").mkdir()
+    (here / "data").symlink_to("scratch")
+    return here / "scratch"
+
+
+@pytest.mark.parametrize("name", ["data/y.csv", "scratch/y.csv", "data/*.csv", "data/", "y.csv"])
+def test_input_in_a_linked_folder_waits_for_its_producer(
+    launcher: Launcher, store: Store, linked: Path, name: str
+) -> None:
+    (linked / "y.csv").write_text("old")
+    Path("y.csv").symlink_to("data/y.csv")  # a link to the file itself
+    output = str(linked / "y.csv")
+    launcher.well("add", "--hold", "--name", "mk", "--output", output, "--", "touch", output)
+    launcher.well("add", "--hold", "--input", name, "--", "ls", name)
+    assert store.read.dependency_names(2) == ["command/mk"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"),
+    [
+        ("scratch/a.csv", "data/a.csv", True),
+        ("data/out/", "scratch/out/a.csv", True),
+        ("scratch/out/a.csv", "data/out/", True),
+        ("scratch/a.csv", "data/b.csv", False),
+        ("scratch/a.csv", "sub/a.csv", False),
+    ],
+)
+def test_two_programs_cannot_make_one_file_through_a_linked_folder(
+    launcher: Launcher, linked: Path, first: str, second: str, refused: bool
+) -> None:
+    launcher.well("add", "--hold", "--name", "A", "--output", first, "--", "true")
+    words = ("add", "--hold", "--output", second, "--", "true")
+    if refused:
+        assert "is made by job 1 command/A (held)" in launcher.refused(*words)
+    else:
+        launcher.well(*words)
+
+
 @pytest.mark.parametrize(
     ("change", "words", "is_queued", "why"),
     [
