@@ -18,7 +18,7 @@ from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import SubmittedRun, submit
 from launcher.states import Done
 from launcher.store.queue import Store
-from launcher.system.file_digests import MOST_READ, FileDigests
+from launcher.system.file_digests import ABSENT_DIGEST, MOST_READ, FileDigests
 from launcher.system.files import file_stamp
 from tests.build import a_context, claimed, finished
 from tests.launcher import language
@@ -129,6 +129,22 @@ def test_two_programs_cannot_write_one_file_through_a_linked_folder(
     with pytest.raises(TaskFileError) as caught:
         a_plan(project, *entries)
     assert any(message in problem.message for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("missing", ["in.txt", "conf.yaml"])
+def test_file_that_was_missing_runs_its_program_again_once_it_exists(
+    store: Store, project: Path, missing: str
+) -> None:
+    entry = "{name: t, argv: [python3, train.py, conf.yaml], inputs: [in.txt]}"
+    queue(store, a_plan(project, entry))
+    content = (project / missing).read_text()
+    (project / missing).unlink()
+    finish(store, project, **{missing: ABSENT_DIGEST})
+    (same,) = compared(store, a_plan(project, entry))
+    assert same.action is Action.CACHED
+    (project / missing).write_text(content)
+    (changed,) = compared(store, a_plan(project, entry))
+    assert (changed.action, changed.reason) == (Action.RUN, f"{missing} was missing before")
 
 
 CHANGES = [  # entry, written files, reason, whether --accept-code keeps the job

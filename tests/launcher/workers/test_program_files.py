@@ -14,7 +14,7 @@ from launcher.states import Done, Failed, NeverStarted, State, Stopped
 from launcher.store.queue import Store
 from launcher.store.transitions import REQUEUE_LIMIT
 from launcher.system.daemon_control import wake
-from launcher.system.file_digests import CHANGED_DIGEST, MOST_READ, FileDigests
+from launcher.system.file_digests import ABSENT_DIGEST, CHANGED_DIGEST, MOST_READ, FileDigests
 from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
 from launcher.system.processes import state_of
@@ -98,6 +98,8 @@ def project(tmp_path: Path) -> Path:
         ("train.py log.txt", {}, "echo more >>log.txt", {"train.py": SEEN}),
         ("train.py new.txt", {}, "echo more >>new.txt", {"train.py": SEEN}),
         ("train.py log.txt", {}, "rm train.py", {"log.txt": SEEN}),
+        ("train.py extra.cfg", {}, ":", {"train.py": SEEN, "extra.cfg": ABSENT_DIGEST}),
+        ("train.py extra.cfg ../no.cfg runs/no.cfg", {}, "echo >extra.cfg", {"train.py": SEEN}),
     ],
 )
 def test_files_read_by_a_program_are_identified_by_content(
@@ -602,6 +604,34 @@ def test_program_that_does_not_create_its_output_fails_with_a_message(
     _, outcome = run_attempt(fork_server, home, spec, context=a_context(project))
     assert isinstance(outcome, Failed)
     assert outcome.error.startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_missing"),
+    [
+        ("in.txt", False),
+        ("sub/", False),
+        ("sub", False),
+        ("gone.txt", True),
+        ("gone/", True),
+        ("link", True),
+        ("../outside.txt", True),
+    ],
+)
+def test_program_whose_input_is_missing_does_not_start(
+    fork_server: ForkServer, home: Home, project: Path, name: str, is_missing: bool
+) -> None:
+    (project / "link").symlink_to("gone.txt")
+    (project / "out.txt").write_text("earlier")
+    script = f"cd {project}; echo new >out.txt"
+    spec = a_spec(*shell(script), settings={"inputs": ["in.txt", name], "outputs": ["out.txt"]})
+    _, outcome = run_attempt(fork_server, home, spec, context=a_context(project))
+    assert (project / "out.txt").read_text() == ("earlier" if is_missing else "new\n")
+    if is_missing:
+        assert isinstance(outcome, Failed)
+        assert outcome.error == f"cannot start '/bin/sh': its input {name} is missing"
+    else:
+        assert isinstance(outcome, Done)
 
 
 # --- attempts that cannot be started: for a lack of the machine's, or a passing trouble of the program's
