@@ -277,6 +277,7 @@ json_values = st.recursive(
 
 amounts = st.none() | st.integers(0, (1 << 50) - 1)
 cpu_times = st.none() | times
+clock_shifts = st.none() | st.floats(1, 1e6) | st.floats(-1e6, -1)
 
 
 versions = st.builds(FileVersion, st.integers(), st.integers(), st.text())
@@ -290,6 +291,7 @@ outcomes = st.one_of(
         files=st.just(()) | st.tuples(st.text(min_size=1), st.text()),
         outputs=st.lists(st.none() | versions, max_size=2).map(tuple),
         cpu_s=cpu_times,
+        clock_shift_s=clock_shifts,
     ),
     st.builds(
         Failed,
@@ -298,6 +300,7 @@ outcomes = st.one_of(
         exit_code=st.none() | st.integers(0, 255),
         signal=st.none() | st.integers(1, 64),
         cpu_s=cpu_times,
+        clock_shift_s=clock_shifts,
     ),
     st.builds(
         OutOfMemory,
@@ -312,8 +315,9 @@ outcomes = st.one_of(
         exit_code=st.none() | st.integers(0, 255),
         signal=st.none() | st.integers(1, 64),
         cpu_s=cpu_times,
+        clock_shift_s=clock_shifts,
     ),
-    st.builds(Stopped, at=times, cpu_s=cpu_times),
+    st.builds(Stopped, at=times, cpu_s=cpu_times, clock_shift_s=clock_shifts),
     st.builds(Lost, at=times, why=st.text()),
     st.builds(NeverStarted, at=times, why=st.just(""), blamed_on=st.just("")),
     st.builds(NeverStarted, at=times, why=st.text(min_size=1), blamed_on=st.text()),

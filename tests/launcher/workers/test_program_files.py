@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -689,6 +690,30 @@ def test_nothing_accumulates_while_no_process_can_be_created(home: Home, tmp_pat
     assert grown.rows <= 3
     assert grown.folders <= 1
     assert grown.log_bytes < 4000
+
+
+@NEEDS_CC
+@pytest.mark.parametrize("shift_s", [7200, -7200])
+def test_clock_that_is_set_during_a_run_does_not_change_its_duration(
+    home: Home, tmp_path: Path, shift_s: int
+) -> None:
+    flag, gate = tmp_path / "set", tmp_path / "gate"
+    script = f"touch {gate}.open; until [ -e {gate} ]; do sleep 0.05; done"
+    store = Store(home, durable=False)
+    with shimmed(tmp_path, home, CLOCK_IS_SET=str(flag), CLOCK_SHIFT_S=str(shift_s)):
+        (job,) = enqueue(store, a_spec(*shell(script)))
+        wake(home)
+        until(Path(f"{gate}.open").exists, "the program runs")
+        flag.touch()
+        gate.touch()
+        until_done(store, job)
+    (attempt,) = store.read.attempts([job])
+    assert attempt.ended is not None
+    assert abs(attempt.ended - time.time() - shift_s) < 600, "the end is that of the new clock"
+    assert 0 <= attempt.ended - attempt.claimed < 600, "not two hours more or less"
+    (run,) = store.database.execute("SELECT used FROM runs").fetchone()
+    assert 0 < run < 600
+    store.close()
 
 
 @NEEDS_CC
