@@ -134,7 +134,7 @@ def _function_identity(function: Callable[..., object], script: Script) -> str:
 
 
 class _HashingFile:
-    """A file that computes a digest of what is written to it."""
+    """A file that computes a digest of its new bytes."""
 
     def __init__(self, file: BinaryIO, start: str) -> None:
         self._file, self._digest = file, hashlib.sha256(start.encode())
