@@ -110,6 +110,10 @@ class Terms(NamedTuple):
     max_failures: int | None = None
 
 
+SWEEP_BATCH, FILE_BATCH, CALLS_BATCH = "sweep", "file", "calls"  # --sweep, --from, submit_many
+BATCHES = (SWEEP_BATCH, FILE_BATCH, CALLS_BATCH)
+
+
 class Spec(NamedTuple):
     """The complete specification of a job: a worker needs nothing else."""
 
@@ -139,6 +143,9 @@ class Spec(NamedTuple):
     hash: str = ""
     signature: str = (
         ""  # jobs with the same signature are expected to need the same memory and time
+    )
+    batch: str = (
+        ""  # one of BATCHES if it was queued with others: equal jobs of a later batch replace it
     )
 
     @property

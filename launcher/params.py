@@ -22,6 +22,7 @@ LONGEST_VALUE = 24  # characters of a value in a line
 ParamValue = str | int | float | bool | None
 
 _OPTION = re.compile(r"(--?)([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
+_SMALL = re.compile(r"-?[1-9](?:\.\d*[1-9])?[eE]-0?[1-9]\d*")  # a usual spelling of 0.0001
 _PAIR = re.compile(r"\+{0,2}([^\W\d][\w.]*)=(.*)", re.DOTALL)  # with the prefix of Hydra
 
 
@@ -57,9 +58,8 @@ def parse_options(argv: tuple[str, ...]) -> Mapping[str, ParamValue]:
     waiting, flag = "", False  # an option whose value may follow; a flag has none
     for word in argv[1:]:
         if waiting and _is_value(word):
-            value = parse_number(word)
-            if flag or not isinstance(value, str):
-                read[waiting] = value
+            if flag or read_number(word) is not None:
+                read[waiting] = parse_number(word)
             waiting = ""
         elif match := _OPTION.fullmatch(word):
             dashes, name, text = match.groups()
@@ -80,7 +80,7 @@ def words_before_options(argv: Sequence[str]) -> list[str]:
     """
     for at, word in enumerate(argv[1:], 1):
         match = _OPTION.fullmatch(word)
-        has_number = not isinstance(parse_number("".join(argv[at + 1 : at + 2])), str)
+        has_number = read_number("".join(argv[at + 1 : at + 2])) is not None
         if _PAIR.fullmatch(word) or (match and (match[1] == "--" or has_number)):
             return [*argv[:at]]
     return [*argv]
@@ -105,7 +105,7 @@ def with_option(argv: Sequence[str], name: str, value: str) -> list[str]:
 
 def _is_value(word: str) -> bool:
     """Return whether the word after an option is its value: not an option, or a negative number."""
-    return not word.startswith("-") or not isinstance(parse_number(word), str)
+    return not word.startswith("-") or read_number(word) is not None
 
 
 def _is_path(value: ParamValue) -> bool:
@@ -116,9 +116,19 @@ def varying_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of settings whose values differ between some jobs; at least one job must be given."""
     first = settings[0]
     # most jobs of a run agree in all settings
-    others = [each for each in settings if each != first]
+    others = [each for each in settings if not _same_settings(each, first)]
     names = dict.fromkeys(name for each in (first, *others) for name in each)
-    return [name for name in names if any(each.get(name) != first.get(name) for each in others)]
+    return [
+        name
+        for name in names
+        if any(not same_param(each.get(name), first.get(name)) for each in others)
+    ]
+
+
+def _same_settings(settings: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    return settings == others and all(
+        value.__class__ is others[name].__class__ for name, value in settings.items()
+    )
 
 
 def format_params(params: Mapping[str, Any], names: Collection[str]) -> str:
@@ -144,7 +154,7 @@ def params_in_job_name(name: str) -> dict[str, ParamValue]:
 def to_param_value(value: Any) -> ParamValue:
     """Return the value of a setting as a table cell: numbers unchanged, lists as JSON.
 
-    A numeric text becomes a number, because a program's options are texts.
+    A text that is the usual spelling of a number becomes this number, because a program's options are texts.
     """
     if value is None or isinstance(value, int | float):
         return value
@@ -154,13 +164,28 @@ def to_param_value(value: Any) -> ParamValue:
 
 
 def parse_number(text: str) -> str | int | float:
-    """Return the number of a numeric text; otherwise the text."""
-    if not text or not (text[0].isdigit() or text[0] in "+-."):
-        return text
+    """Return the number of a text if the text is its usual spelling, such as 7, 0.1 or 1e-4; otherwise the text.
+
+    Other spellings stay apart: 007 and 7 may be two patients, and 12e4567 may be a commit.
+    """
+    value = read_number(text)
+    is_usual = value is not None and (str(value) == text or (value and _SMALL.fullmatch(text)))
+    return value if value is not None and is_usual else text
+
+
+def read_number(text: str) -> int | float | None:
+    """Return the number of a text in any spelling, for comparisons; None if it is not a finite number."""
+    if not text or "_" in text or not (text[0].isdigit() or text[0] in "+-."):
+        return None
     for read in (int, float):
         try:
-            value = text if "_" in text else read(text)
+            value = read(text)
         except ValueError:
             continue
-        return text if value in {math.inf, -math.inf} else value  # JSON has no such number
-    return text
+        return value if math.isfinite(value) else None
+    return None
+
+
+def same_param(value: Any, other: Any) -> bool:
+    """Return whether two values have the same text: unlike in Python, 1 differs from 1.0 and from True."""
+    return value == other and value.__class__ is other.__class__

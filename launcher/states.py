@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from math import isfinite
 from typing import Literal, NamedTuple, assert_never
 
 from launcher.system.files import FileVersion, Json, read_version
@@ -216,6 +217,7 @@ class Done(NamedTuple):
     # versions of its outputs, in their order; None: missing
     outputs: Sequence[FileVersion | None] = ()
     cpu_s: float | None = None  # CPU time of all its processes, in seconds; None: unknown
+    clock_shift_s: float | None = None  # seconds by which the clock was set forward while it ran
 
 
 class Failed(NamedTuple):
@@ -228,6 +230,7 @@ class Failed(NamedTuple):
     exception: str = ""  # the exception of the program within the error, starting with its class
     over_limit: bool = False  # it was ended at its time limit
     cpu_s: float | None = None  # as in `Done`
+    clock_shift_s: float | None = None  # as in `Done`
 
 
 class OutOfMemory(NamedTuple):
@@ -240,6 +243,7 @@ class OutOfMemory(NamedTuple):
     signal: int | None = None
     exception: str = ""  # as in `Failed`
     cpu_s: float | None = None  # as in `Done`
+    clock_shift_s: float | None = None  # as in `Done`
 
 
 class Stopped(NamedTuple):
@@ -250,6 +254,7 @@ class Stopped(NamedTuple):
         ""  # the signal that its supervisor received, or the end of its pilot; empty: its scheduler
     )
     cpu_s: float | None = None  # as in `Done`
+    clock_shift_s: float | None = None  # as in `Done`
 
 
 class Lost(NamedTuple):
@@ -312,11 +317,25 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
             assert_never(outcome)
     if not isinstance(outcome, Lost | NeverStarted) and outcome.cpu_s is not None:
         record["cpu_s"] = outcome.cpu_s
+    if shift_s := clock_shift_s(outcome):
+        record["clock_shift_s"] = shift_s
     return record
+
+
+def clock_shift_s(outcome: Outcome) -> float:
+    """Return the seconds by which the clock was set forward while an attempt ran, as far as that is known."""
+    return 0.0 if isinstance(outcome, Lost | NeverStarted) else outcome.clock_shift_s or 0.0
 
 
 def read_outcome(record: Mapping[str, Json]) -> Outcome:
     """Return the outcome that `outcome_record` wrote; an invalid record becomes `Lost`."""
+    outcome, shift_s = _read_outcome(record), record.get("clock_shift_s")
+    if isinstance(outcome, Lost | NeverStarted) or not isinstance(shift_s, int | float):
+        return outcome
+    return outcome._replace(clock_shift_s=float(shift_s) if isfinite(shift_s) else None)
+
+
+def _read_outcome(record: Mapping[str, Json]) -> Outcome:
     at = record.get("at")
     when = float(at) if isinstance(at, int | float) else 0.0
     cpu_s = read_cpu_time(record)

@@ -37,6 +37,7 @@ from launcher.system.file_patterns import (
 )
 from launcher.system.files import file_stamp
 from launcher.system.folder_contents import FOLDER_END
+from launcher.system.real_paths import RealPaths
 
 # path → programs that declare it as output, the newest last
 ProgramsByOutput = Mapping[str, Sequence[JobRow]]
@@ -107,6 +108,7 @@ def expand_inputs(specs: Sequence[Spec], folder: str, makers: ProgramsByOutput) 
     """
     made: list[str] | None = None
     found: dict[tuple[str, str], list[str]] = {}
+    real = RealPaths()
     expanded = []
     for spec in specs:
         inputs = _named_paths(INPUTS, spec, folder)
@@ -122,9 +124,10 @@ def expand_inputs(specs: Sequence[Spec], folder: str, makers: ProgramsByOutput) 
         names: dict[str, None] = {}
         for name, path in inputs:
             if (name, path) not in found:
-                found[name, path] = _files_of(name, path, made)
-            own = {path for _, path in _named_paths(OUTPUTS, spec, folder)}
-            if both := own.intersection(paths_of := found[name, path]):
+                found[name, path] = _files_of(name, path, real.respell(made, path))
+            own = {real.locate(path) for _, path in _named_paths(OUTPUTS, spec, folder)}
+            paths_of = found[name, path]
+            if both := [each for each in paths_of if real.locate(each) in own]:
                 raise UsageError(
                     f"--input {name} matches {min(both)}, which this program makes. Write another pattern."
                 )
@@ -137,7 +140,7 @@ def expand_inputs(specs: Sequence[Spec], folder: str, makers: ProgramsByOutput) 
     return expanded
 
 
-def _files_of(name: str, path: str, made: Sequence[str]) -> list[str]:
+def _files_of(name: str, path: str, made: Collection[str]) -> list[str]:
     """Return the paths for which an input stands: its own, or those that match its pattern."""
     if not is_pattern(name) or path in made or os.path.exists(path):  # noqa: PTH110  # a text
         return [path]
@@ -174,12 +177,12 @@ def check_files(
         UsageError: a path cannot be a file of a program, or no job makes a missing input.
     """
     needs: list[list[int]] = []
-    made, written = OutputIndex[str](), OutputIndex[JobRow]()
+    made, written, real = OutputIndex[str](), OutputIndex[JobRow](), RealPaths()
     for path in makers:
         for row in _open(makers, path):
             if row.id not in replaced:
                 is_folder = path in output_folders(row.spec_without_sources)
-                written.add(path, row, is_folder=is_folder)
+                written.add(real.locate(path), row, is_folder=is_folder)
     for spec in specs:
         outputs = _named_paths(OUTPUTS, spec, folder)
         named = (*(spec.settings.get(INPUTS) or ()), *(spec.settings.get(OUTPUTS) or ()))
@@ -187,27 +190,32 @@ def check_files(
         for name, path in outputs:
             is_folder = name.endswith(FOLDER_END)
             _refuse("--output", name, path, folder)
-            if made.find(path, is_folder=is_folder):
+            location = real.locate(path)
+            if made.find(location, is_folder=is_folder):
                 raise UsageError(
                     f"--output {name}: two of these programs would make it. Put a value into its name, "
                     "such as {sweep}."
                 )
-            if other := next(iter(written.find(path, is_folder=is_folder)), None):
+            if other := next(iter(written.find(location, is_folder=is_folder)), None):
                 raise UsageError(
                     f"--output {name} is made by job {other.id} {other.name} ({other.state}). Write another "
                     f"file, or end that job first: launcher cancel {other.id}"
                 )
             if has_folders:
-                _refuse_overlap(name, path, spec, folder)
+                _refuse_overlap(name, location, spec, folder, real)
         for name, path in outputs:
-            made.add(path, name, is_folder=name.endswith(FOLDER_END))
+            made.add(real.locate(path), name, is_folder=name.endswith(FOLDER_END))
         before: list[int] = []
         for name, path in _named_paths(INPUTS, spec, folder):
             is_folder = name.endswith(FOLDER_END)
             _refuse("--input", name, path, folder)
-            makers_of_it = written.find(path, is_folder=is_folder)
-            _refuse_other_type(name, path, makers_of_it)
-            before += (rows := [row.id for row in makers_of_it])
+            makers_of_it = [
+                row
+                for each in real.targets(path)
+                for row in written.find(each, is_folder=is_folder)
+            ]
+            _refuse_other_type(name, real.targets(path), makers_of_it, real)
+            before += (rows := [*dict.fromkeys(row.id for row in makers_of_it)])
             if not rows and not os.path.exists(path):  # noqa: PTH110  # called for thousands of programs
                 hint = f"First queue the program that makes it, with --output {name}"
                 if name.startswith(OUTPUTS_OF):
@@ -246,14 +254,15 @@ def refuse_replaced_folders(specs: Sequence[Spec], folder: str, store: Store) ->
         raise UsageError(f"--output {output.name} {fault}. {hint}.")
 
 
-def _refuse_overlap(name: str, path: str, spec: Spec, folder: str) -> None:
+def _refuse_overlap(name: str, path: str, spec: Spec, folder: str, real: RealPaths) -> None:
     """Refuse an output in a folder that its program also reads or makes, and a folder around its inputs.
 
     Raises:
         UsageError: names both.
     """
     for setting, option in ((INPUTS, "--input"), (OUTPUTS, "--output")):
-        for other, place in _named_paths(setting, spec, folder):
+        for other, spelled in _named_paths(setting, spec, folder):
+            place = real.locate(spelled)
             inside = other.endswith(FOLDER_END) and place in folders_above(path)
             same_or_above = path == place or path in folders_above(place)
             around = name.endswith(FOLDER_END) and setting == INPUTS and same_or_above
@@ -264,16 +273,19 @@ def _refuse_overlap(name: str, path: str, spec: Spec, folder: str) -> None:
                 )
 
 
-def _refuse_other_type(name: str, path: str, makers: Sequence[JobRow]) -> None:
+def _refuse_other_type(
+    name: str, locations: Sequence[str], makers: Sequence[JobRow], real: RealPaths
+) -> None:
     """Refuse a folder that is named like a file, and a file that is named like a folder.
 
     Raises:
         UsageError: a job makes it as the other one.
     """
     for row in makers:
-        if path not in row.spec_without_sources.outputs:
+        spec = row.spec_without_sources
+        if {*locations}.isdisjoint(map(real.locate, spec.outputs)):
             continue
-        is_folder = path in output_folders(row.spec_without_sources)
+        is_folder = not {*locations}.isdisjoint(map(real.locate, output_folders(spec)))
         if is_folder and not name.endswith(FOLDER_END):
             raise UsageError(
                 f"--input {name} is a folder that job {row.id} makes. Add / to its name if the program reads "

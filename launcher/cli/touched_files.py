@@ -23,7 +23,7 @@ from launcher.store.steering import AcceptedFiles
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import FileVersion
 from launcher.system.folder_contents import FOLDER_END
-from launcher.workers.program_files import read_files, stamp_of_output
+from launcher.workers.program_files import read_files, stamp_of_output, with_absent_inputs
 
 MOST_NAMED = 5  # missing outputs in one message
 
@@ -81,7 +81,9 @@ def read_accepted_files(store: Store, job: JobRow, digests: FileDigests) -> Acce
     own_folder = job_folder(spec, job.id)
     context = Context(start_folder(spec, project), 0, "", {}, ())
     filled, context = substitute_folders(spec, context, lambda: own_folder)
-    contents = read_files(filled, context.folder, project, digests)
+    contents = with_absent_inputs(
+        filled, context.folder, read_files(filled, context.folder, project, digests)
+    )
     outputs = {}
     for path in _output_paths(job):
         version = digests.read_file_version(path)

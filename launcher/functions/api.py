@@ -27,7 +27,7 @@ from launcher.functions.main_module import refuse_spawned_import
 from launcher.functions.options import JobOptions, absent_gpu_warning, check_request, read_request
 from launcher.functions.pickling import name_of
 from launcher.functions.task_files import Run, numbers_of, submit_plan
-from launcher.job import Spec, Terms
+from launcher.job import CALLS_BATCH, Spec, Terms
 from launcher.job_options.registry import JobRequest
 from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_signature
@@ -39,6 +39,7 @@ from launcher.store.client import (
     open_queue,
 )
 from launcher.store.queue import NEW, NewJob, Store
+from launcher.store.replacement import replace_equal_jobs
 from launcher.store.steering import HELD_REASON
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home, find_home, make_home
@@ -115,7 +116,7 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
         MachineError: the queue cannot be used.
     """
     if callable(function):
-        return _submit_calls(function, [arguments], **options)[0]
+        return _submit_calls(function, [arguments], "", **options)[0]
     from launcher.planning.plan import Plan
 
     if not isinstance(function, str | Path | Plan):
@@ -151,12 +152,13 @@ def submit_many(
         raise UsageError(
             "submit_many calls the function once per element of an iterable. Pass an iterable."
         )
-    return _submit_calls(function, zip(*iterables, strict=False), **options)
+    return _submit_calls(function, zip(*iterables, strict=False), CALLS_BATCH, **options)
 
 
 def _submit_calls(
     function: Callable[..., Value],
     calls: Iterable[Sequence[object]],
+    batch: str,
     *,
     kwargs: Mapping[str, object] | None = None,
     name: str = "",
@@ -195,7 +197,7 @@ def _submit_calls(
             check_request(home, store, request, backends)
             root = home.folder if runs_only_here(request.terms) else Path(context.folder)
             state, reason = (State.HELD, HELD_REASON) if hold else (State.QUEUED, NEW)
-            spec = _spec(name or name_of(function), root, request)
+            spec = _spec(name or name_of(function), root, request)._replace(batch=batch)
             job = NewJob(spec, needs, ends, state, reason)
             calls_in_home = [relative_to_home(call, home) for call in written]
             numbers = _queue_calls(store, job, calls_in_home, context)
@@ -252,7 +254,7 @@ def _queue_calls(store: Store, job: NewJob, calls: Sequence[Call], context: Cont
         known = {row.id for row in store.read.jobs_by_id(needed)}
         if missing := next((number for number in needed if number not in known), None):
             raise UsageError(f"after: job {missing} does not exist")
-        specs = (
+        specs = [
             spec._replace(
                 name=f"{KIND}/{spec.name}#{number}",
                 argv=(
@@ -262,10 +264,13 @@ def _queue_calls(store: Store, job: NewJob, calls: Sequence[Call], context: Cont
                 signature=program_signature((call.call,)),
             )
             for number, call in enumerate(calls, store.next_job_number())
-        )
+        ]
         run = store.ensure_run(Path(spec.root), RUN)
         jobs = [job._replace(spec=spec) for spec in specs]
-        return store.insert_new(run, context, jobs, time.time())
+        numbers = store.insert_new(run, context, jobs, time.time())
+        if spec.batch:
+            replace_equal_jobs(store, run, context, dict(zip(numbers, specs, strict=True)))
+        return numbers
 
 
 def _folder(home: Home, terms: Terms, backends: Backends) -> Path:

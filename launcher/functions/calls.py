@@ -4,6 +4,7 @@ The file contains pickles one after another: the submitting script, the function
 call. A job's settings contain the position of its own arguments.
 """
 
+import hashlib
 import inspect
 import math
 import os
@@ -12,10 +13,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from launcher.errors import MachineError
 from launcher.functions.main_module import (
+    MAIN,
     CallPickler,
     Script,
     add_values,
@@ -45,6 +48,7 @@ YOUNG_S = 3600.0  # a submission that writes arguments of many GB may take a whi
 MOST = 50  # of a dict that are shown
 LONGEST_TEXT = 200
 _LONGEST = 200  # characters of a call
+_DIGEST = 32  # characters of a digest
 _SHORT_BITS, _SHORT_TEXT = 64, 40  # of arguments that are written out
 _BITS = 63  # of a whole number that databases and spreadsheets hold, without its sign
 REMEDY = "Create it inside the function, or pass the values that it is made from"
@@ -57,6 +61,7 @@ class Call(NamedTuple):
     file: str  # relative if it is in the queue folder; older versions stored absolute paths
     offset: int  # of its arguments, in bytes
     arguments: Mapping[str, Json]  # those with a readable value, by their names
+    identity: str = ""  # that of equal calls; '' if calls of this function are never equal
 
     def settings(self) -> dict[str, Json]:
         """Return it as the settings of a job."""
@@ -94,9 +99,10 @@ def write_calls(
     """
     make_private_folder(folder)
     name, path = name_of(function), folder / f"{os.urandom(12).hex()}{SUFFIX}"
-    calls = []
+    calls, script = [], describe_script()
+    identity = _function_identity(function, script)
     with write_private(path) as file:
-        dump_script(describe_script(), file)
+        dump_script(script, file)
         dump(function, file, f"the function {name}", REMEDY, pickler=CallPickler)
         for given in arguments:
             at = file.tell()
@@ -105,13 +111,42 @@ def write_calls(
                 *keywords.items(),
             ]
             what = f"a call of {name}"
-            dump((tuple(given), dict(keywords)), file, what, REMEDY, named, pickler=CallPickler)
+            hashing = _HashingFile(file, f"{identity}\0")
+            dump((tuple(given), dict(keywords)), hashing, what, REMEDY, named, pickler=CallPickler)
             text = call_text(name, tuple(given), keywords)
             plain = named_arguments(function, given, keywords)
-            calls.append(Call(text, str(path), at, plain))
+            digest = hashing.hexdigest() if identity else ""
+            calls.append(Call(text, str(path), at, plain, digest))
     if not calls:
         path.unlink()
     return calls
+
+
+def _function_identity(function: Callable[..., object], script: Script) -> str:
+    """Return the module and the name of a function; '' if another function may have both and differ in values."""
+    of_object = not isinstance(getattr(function, "__self__", None), ModuleType | None)
+    if not inspect.isroutine(function) or of_object or getattr(function, "__closure__", None):
+        return ""
+    module, name = function.__module__, function.__qualname__
+    if name.endswith("<lambda>"):
+        return ""
+    return f"{script.file if module == MAIN else module} {name}"
+
+
+class _HashingFile:
+    """A file that computes a digest of its new bytes."""
+
+    def __init__(self, file: BinaryIO, start: str) -> None:
+        self._file, self._digest = file, hashlib.sha256(start.encode())
+
+    def write(self, data: bytes) -> int:
+        """Write bytes and add them to the digest."""
+        self._digest.update(data)
+        return self._file.write(data)
+
+    def hexdigest(self) -> str:
+        """Return the digest of all bytes that were written."""
+        return self._digest.hexdigest()[:_DIGEST]
 
 
 def relative_to_home(call: Call, home: Home) -> Call:

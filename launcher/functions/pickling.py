@@ -10,7 +10,7 @@ import io
 import pickle
 import types
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import cloudpickle
 
@@ -21,6 +21,13 @@ _LONGEST = 200  # characters of an error's own words
 
 
 Parts = Iterable[tuple[str, object]]
+
+
+class Writable(Protocol):
+    """An object to which bytes can be written, such as a binary file."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write bytes."""
 
 
 class CannotPickle(UsageError):
@@ -52,7 +59,7 @@ def load(file: BinaryIO, what: str) -> Any:
 
 def dump(
     value: object,
-    file: BinaryIO,
+    file: Writable,
     what: str,
     remedy: str,
     parts: Parts = (),

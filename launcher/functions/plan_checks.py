@@ -46,6 +46,7 @@ from launcher.system.files import file_stamp
 from launcher.system.folder_contents import FOLDER_END
 from launcher.system.parallel_calls import run_questions_with_timeout
 from launcher.system.paths import Home, find_home
+from launcher.system.real_paths import RealPaths
 from launcher.system.remembered_variables import find_unset_variables
 from launcher.system.text import sanitize_terminal
 
@@ -167,20 +168,20 @@ def _check_outputs(store: Store, comparisons: Sequence[Comparison]) -> None:
     ]
     if not programs:
         return
-    made = OutputIndex[tuple[str, str]]()
+    real, made = RealPaths(), OutputIndex[tuple[str, str]]()
     for path, rows in store.read.programs_by_output().items():
         for row in rows:
             if row.state in OPEN_STATES:
                 spec = row.spec_without_sources
                 owner = str(spec.run_folder), row.name
-                made.add(path, owner, is_folder=path in output_folders(spec))
+                made.add(real.locate(path), owner, is_folder=path in output_folders(spec))
     for run_folder, job in programs:
         names = job.settings.get(OUTPUTS)
         for name, path in zip(
             names if isinstance(names, list) else (), map(str, job.outputs), strict=True
         ):
             is_folder = str(name).endswith(FOLDER_END)
-            for other in made.find(path, is_folder=is_folder):
+            for other in made.find(real.locate(path), is_folder=is_folder):
                 if other == (run_folder, job.name):
                     continue
                 raise UsageError(

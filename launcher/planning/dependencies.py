@@ -47,9 +47,16 @@ from launcher.errors import (
 from launcher.ids import ModelId, canonical, parse_model
 from launcher.kind_interface import Role
 from launcher.planning.expansion import MODEL_MAKING_ROLES, PlannedStep
-from launcher.planning.model_graph import has_values, without_variants
+from launcher.planning.model_graph import (
+    Comparable,
+    comparable_text,
+    comparable_value,
+    has_values,
+    without_variants,
+)
 from launcher.system.file_patterns import existing_files
 from launcher.system.folder_contents import FOLDER_END
+from launcher.system.real_paths import RealPaths
 from launcher.taskfile.entries import NO_DEPENDENCIES, NamedDependencies
 from launcher.taskfile.nodes import ScalarNode, as_list
 
@@ -62,6 +69,8 @@ FOLDER_SETTING = "cwd"  # of a program
 MOST_LISTED_NAMES = "launcher run FILE --dry-run --all"
 MOST_PAIRS = 1_000_000  # of a job and one that it names: a plan stays within memory
 _GLOB = re.compile(r"[*?\[]")
+# how values are compared, and common keys → values → names
+_TiedNames = dict[tuple[Comparable, tuple[str, ...]], dict[tuple[str, ...], list[str]]]
 
 
 class Predecessors(NamedTuple):
@@ -147,7 +156,7 @@ class StepNames:
         # (text, swept keys of the following step, is it a program) → common keys → values → names
         self._tied_by_values: dict[
             tuple[str, frozenset[str], bool],
-            dict[tuple[str, ...], dict[tuple[str, ...], list[str]]],
+            _TiedNames,
         ] = {}
         self._resolved: dict[str, tuple[str, ...]] = {}  # by glob, or name and values
         self._names_by_word: dict[str, dict[str, None]] = {
@@ -183,7 +192,9 @@ class StepNames:
         of_name = self._names_by_word.get(text.partition("@")[0], ()) if wanted else ()
         steps = (self._step_by_name[each] for each in of_name)
         return tuple(
-            step.name for step in steps if step.model is None and has_values(step.swept, wanted)
+            step.name
+            for step in steps
+            if step.model is None and has_values(step.swept, wanted, _comparable(_is_program(step)))
         )
 
     def matching_names(self, text: str, step: PlannedStep) -> Iterable[str]:
@@ -194,24 +205,25 @@ class StepNames:
         meant = self.resolve_names(text)
         if not step.swept or text in self._step_by_name or _GLOB.search(text):
             return meant
-        is_program = not step.kind.entry
+        is_program = _is_program(step)
         chosen = {key for key, _ in _pairs(text)}  # values chosen in the text override the step's
-        own = {key: _comparable_value(value) for key, value in step.swept if key not in chosen}
+        own = {key: value for key, value in step.swept if key not in chosen}
         asked = (text, frozenset(own), is_program)
         if asked not in self._tied_by_values:
-            by_values: dict[tuple[str, ...], dict[tuple[str, ...], list[str]]] = {}
+            by_values: _TiedNames = {}
             for other in (self._step_by_name[name] for name in meant):
-                ties = is_program or not other.kind.entry
+                ties = is_program or _is_program(other)
+                comparable = _comparable(is_program and _is_program(other))
                 pairs = [(key, value) for key, value in other.swept if ties and key in own]
-                of_keys = by_values.setdefault(tuple(key for key, _ in pairs), {})
-                of_keys.setdefault(
-                    tuple(_comparable_value(value) for _, value in pairs), []
-                ).append(other.name)
+                of_keys = by_values.setdefault((comparable, tuple(key for key, _ in pairs)), {})
+                of_keys.setdefault(tuple(comparable(value) for _, value in pairs), []).append(
+                    other.name
+                )
             self._tied_by_values[asked] = by_values
         return [
             name
-            for keys, names in self._tied_by_values[asked].items()
-            for name in names.get(tuple(own[key] for key in keys), ())
+            for (comparable, keys), names in self._tied_by_values[asked].items()
+            for name in names.get(tuple(comparable(own[key]) for key in keys), ())
         ]
 
     def unknown_name_texts(self, word: str, text: str, *, helped: bool) -> tuple[str, ...]:
@@ -226,6 +238,15 @@ class StepNames:
             list_known_names(text, [step.name for step in self._steps], MOST_LISTED_NAMES),
             "to follow a job of another run: launcher add --after JOB -- PROGRAM",
         )
+
+
+def _comparable(are_texts: bool) -> Comparable:
+    """Return the function that compares swept values: those of programs are texts, others are settings."""
+    return comparable_text if are_texts else comparable_value
+
+
+def _is_program(step: PlannedStep) -> bool:
+    return not step.kind.entry
 
 
 def _words(step: PlannedStep) -> Iterator[str]:
@@ -248,14 +269,6 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(key, value) for key, equals, value in pairs if equals]
 
 
-def _comparable_value(value: str) -> str:
-    """Return a text that is equal for equal values of a sweep, as `same_value` has it."""
-    try:
-        return str(float(value))
-    except ValueError:
-        return value
-
-
 def _model_key(model: ModelId) -> str:
     """Return a text that is equal for all ways to write a model's ID."""
     return str(ModelId(tuple(replace(stage, data=canonical(stage.data)) for stage in model.stages)))
@@ -270,6 +283,7 @@ class PlanDisk(NamedTuple):
     content_digest: Callable[[Path], str]  # a digest of a file
     is_link: Callable[[Path], bool] = Path.is_symlink
     matching_files: Callable[[str], Sequence[str]] = existing_files  # of a pattern
+    real: RealPaths = RealPaths()
 
     def path_exists(self, path: str) -> bool:
         """Return whether a path of the settings exists."""
@@ -308,17 +322,18 @@ class PreparedStep(NamedTuple):
     argv: tuple[str, ...]
 
 
-def named_folders(prepared: PreparedStep, setting: str) -> frozenset[str]:
-    """Return the paths of a program's inputs or outputs whose names end with a slash: folders with all their files."""
+def named_folders(prepared: PreparedStep, setting: str, real: RealPaths) -> frozenset[str]:
+    """Return the locations of a program's inputs or outputs whose names end with a slash: folders with all files."""
     names = None if prepared.step.kind.entry else prepared.step.settings.values.get(setting)
     if not isinstance(names, list):
         return frozenset()
     paths = prepared.outputs if setting == OUTPUTS else [file.path for file in prepared.inputs]
-    return frozenset(
-        _normalize(path)
-        for name, path in zip(names, paths, strict=False)
-        if str(name).endswith(FOLDER_END)
+    named = (
+        path for name, path in zip(names, paths, strict=False) if str(name).endswith(FOLDER_END)
     )
+    if setting == OUTPUTS:
+        return frozenset(real.locate(_normalize(path)) for path in named)
+    return frozenset(target for path in named for target in real.targets(_normalize(path)))
 
 
 class JobLinks(NamedTuple):
@@ -364,7 +379,7 @@ class DependencyGraph:
         self._output_folders: dict[str, str] = {}
         # folder that a program reads with all its files → jobs that make a path in it
         self._inner_makers: dict[str, list[str]] = {
-            folder: [] for prepared in steps for folder in named_folders(prepared, INPUTS)
+            folder: [] for prepared in steps for folder in self._named_folders(prepared, INPUTS)
         }
         self._missing: dict[str, _MissingInput] = {}
         self._expected: dict[str, _MissingInput] = {}  # of jobs behind a program that may make them
@@ -392,7 +407,7 @@ class DependencyGraph:
 
     def _add_outputs(self, prepared: PreparedStep) -> None:
         """Record the outputs of a job; report an output that another job writes."""
-        step, paths = prepared.step, [_normalize(path) for path in prepared.outputs]
+        step, paths = prepared.step, [*map(self._locate, prepared.outputs)]
         if step.kind.role is Role.FOLDER and paths:
             within, _, name = paths[0].rpartition("/")
             self._folders.setdefault(within, {})[name] = None
@@ -416,7 +431,7 @@ class DependencyGraph:
             for above in folders_above(path) if self._inner_makers else ():
                 if above in self._inner_makers:
                     self._inner_makers[above].append(step.name)
-        for folder in named_folders(prepared, OUTPUTS):
+        for folder in self._named_folders(prepared, OUTPUTS):
             self._output_folders.setdefault(folder, step.name)
         for other in sorted({self._makers.setdefault(path, step.name) for path in paths}):
             if other != step.name:
@@ -429,7 +444,7 @@ class DependencyGraph:
     def _check_nested_outputs(self, prepared: PreparedStep) -> None:
         """Report outputs in a folder that a program makes."""
         step = prepared.step
-        for path in map(_normalize, prepared.outputs):
+        for path in map(self._locate, prepared.outputs):
             folder = next(filter(self._output_folders.__contains__, folders_above(path)), None)
             if folder is None:
                 continue
@@ -445,8 +460,10 @@ class DependencyGraph:
 
     def _check_input_types(self, prepared: PreparedStep) -> None:
         """Report inputs of a program that are named as files and made as folders, and the reverse."""
-        step, folders = prepared.step, named_folders(prepared, INPUTS)
-        for path in [] if step.kind.entry else [_normalize(file.path) for file in prepared.inputs]:
+        step, folders = prepared.step, self._named_folders(prepared, INPUTS)
+        for path in (
+            [] if step.kind.entry else [self._locate(file.path) for file in prepared.inputs]
+        ):
             maker, is_folder = self._makers.get(path), path in self._output_folders
             if maker not in self.programs or maker == step.name or is_folder == (path in folders):
                 continue
@@ -455,11 +472,11 @@ class DependencyGraph:
                 fault = "a folder"
                 hint = "add / to its name if the program reads all of it, or name files in it"
             message = f"inputs: {self._short(path)!r} is {fault} that {maker} makes"
-            self.problems.add_error(self._place(step, path), INPUTS, message, hint)
+            self.problems.add_error(self._place(step, path, path), INPUTS, message, hint)
 
     def _check_files(self, prepared: PreparedStep) -> None:
         """Report paths that no program can read or write as a file, and record their places in the entry."""
-        step, inputs = prepared.step, {_normalize(file.path) for file in prepared.inputs}
+        step, inputs = prepared.step, {self._locate(file.path) for file in prepared.inputs}
         places = self._places.setdefault(step.name, {})
         files = ((INPUTS, [file.path for file in prepared.inputs]), (OUTPUTS, prepared.outputs))
         for setting, paths in files:
@@ -469,7 +486,7 @@ class DependencyGraph:
             for place, path in enumerate(paths):
                 node = nodes[place] if place < len(nodes) else None
                 at = step.place if node is None else node.place
-                places.setdefault(_normalize(path), at)
+                places.setdefault(self._locate(path), at)
                 fault, hint = file_obstacle(
                     path,
                     str(self._disk.root),
@@ -479,13 +496,13 @@ class DependencyGraph:
                     is_folder=self._disk.is_folder,
                     exists=self._disk.exists,
                 )
-                if setting == OUTPUTS and _normalize(path) in inputs:
+                if setting == OUTPUTS and self._locate(path) in inputs:
                     fault, hint = (
                         "is an input and an output of one program",
                         "let it write another file",
                     )
                 elif setting == OUTPUTS and not fault:
-                    fault, hint = self._overlap(prepared, _normalize(path))
+                    fault, hint = self._overlap(prepared, self._locate(path))
                 if fault:
                     message = f"{setting}: {self._short(str(path))!r} {fault}"
                     self.problems.add_error(at, setting, message, hint)
@@ -493,10 +510,10 @@ class DependencyGraph:
     def _overlap(self, prepared: PreparedStep, path: str) -> tuple[str, str]:
         """Return why an output of a program overlaps with its inputs, with a remedy; '' if it does not."""
         hint = "let it write to another folder"
-        for folder in named_folders(prepared, INPUTS).intersection(folders_above(path)):
+        for folder in self._named_folders(prepared, INPUTS).intersection(folders_above(path)):
             return f"is in the input {self._short(folder)}/ of the same program", hint
-        if path in named_folders(prepared, OUTPUTS):
-            for read in (_normalize(file.path) for file in prepared.inputs):
+        if path in self._named_folders(prepared, OUTPUTS):
+            for read in (self._locate(file.path) for file in prepared.inputs):
                 if path in folders_above(read):
                     return f"contains the input {self._short(read)} of the same program", hint
         return "", ""
@@ -540,7 +557,7 @@ class DependencyGraph:
         for at, (step, *_, inputs, _, _) in enumerate(steps):
             named = before.get(step.name, NO_PREDECESSORS)
             makers = {places[name] for name in (*named.done, *named.ended) if name in places}
-            for path in (_normalize(file.path) for file in inputs):
+            for path in (path for file in inputs for path in self._targets(file.path)):
                 makers |= {places[maker] for maker in self._makers_around(path)}
                 # of those that fill one folder together, each waits for those before it
                 fillers = (places[name] for name in self._fillers.get(path, ()))
@@ -630,14 +647,26 @@ class DependencyGraph:
         at = step if given is None else given.node
         self.problems.add_error(at, FOLDER_SETTING, f"{FOLDER_SETTING}: {fault}", hint)
 
+    def _locate(self, path: Path) -> str:
+        return self._disk.real.locate(_normalize(path))
+
+    def _targets(self, path: Path) -> tuple[str, ...]:
+        """Return the locations by which the makers of an input are found."""
+        location = self._locate(path)
+        return self._disk.real.targets(location) if self._disk.is_link(path) else (location,)
+
+    def _named_folders(self, prepared: PreparedStep, setting: str) -> frozenset[str]:
+        return named_folders(prepared, setting, self._disk.real)
+
     def _sort_by_plan(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(names, key=self._order.__getitem__))
 
     def _makers_of(self, file: Input) -> list[str]:
         """Return the earlier jobs that make a path, or a folder that contains it."""
-        path = _normalize(file.path)
-        inside = (*self._fillers.get(path, ()), *self._inner_makers.get(path, ()))
-        makers = dict.fromkeys((*inside, *self._makers_around(path)))
+        makers: dict[str, None] = {}
+        for path in self._targets(file.path):
+            inside = (*self._fillers.get(path, ()), *self._inner_makers.get(path, ()))
+            makers |= dict.fromkeys((*inside, *self._makers_around(path)))
         return [name for name in makers if name in self._order]
 
     def _makers_around(self, path: str) -> list[str]:
@@ -675,7 +704,7 @@ class DependencyGraph:
         lacks = self._expected if program else self._missing
         if path not in lacks:
             remedy = "" if program else file.remedy
-            place = self._place(step, path)
+            place = self._place(step, path, self._locate(file.path))
             lacks[path] = _MissingInput(path, file.what, place, remedy=remedy, program=program)
         lacks[path].jobs.append(step.name)
 
@@ -726,10 +755,10 @@ class DependencyGraph:
         )
         warnings.add_warning(first.place, MISSING_CODE, message, "", *notes, *remedies)
 
-    def _place(self, step: PlannedStep, path: str) -> SourceLocation:
-        """Return the place of the setting that contains a path."""
-        if path in (named := self._places.get(step.name, {})):
-            return named[path]
+    def _place(self, step: PlannedStep, path: str, location: str) -> SourceLocation:
+        """Return the place of the setting that contains a path, which has a real location."""
+        if location in (named := self._places.get(step.name, {})):
+            return named[location]
         best, length = step.place, 0
         for node in (said.node for said in step.settings.given.values()):
             if not isinstance(node, ScalarNode) or not node.text:
@@ -742,7 +771,7 @@ class DependencyGraph:
 
     def _sibling_folders_note(self, path: str) -> str:
         """Return a hint with the folders that the plan makes next to a missing one; '' if there is none."""
-        for above in _with_parents(path):
+        for above in _with_parents(self._disk.real.locate(path)):
             within, _, name = above.rpartition("/")
             if made := self._folders.get(within):
                 alike = [other for other in made if other.partition("@")[0] == name] or [*made]
@@ -751,7 +780,8 @@ class DependencyGraph:
         return ""
 
     def _short(self, path: str) -> str:
-        return path.removeprefix(f"{self._disk.root}/")
+        root = self._disk.real.locate(f"{self._disk.root}/.")[:-1]
+        return path.removeprefix(f"{self._disk.root}/").removeprefix(root)
 
 
 def _union_of_sets(*sets: frozenset[str]) -> frozenset[str]:

@@ -33,6 +33,7 @@ from launcher.system.file_patterns import (
 )
 from launcher.system.files import Json
 from launcher.system.folder_contents import FOLDER_END
+from launcher.system.real_paths import RealPaths
 from launcher.taskfile.nodes import Node, SequenceNode, as_list
 from launcher.taskfile.settings import ResolvedSettings, replace_values
 
@@ -72,11 +73,11 @@ def _names(prepared: PreparedStep) -> Sequence[str]:
     return [*map(str, names)] if isinstance(names, list) else []
 
 
-def _output_paths(prepared: PreparedStep) -> list[str]:
+def _output_paths(prepared: PreparedStep, real: RealPaths) -> list[str]:
     """Return the outputs of a job; folders that a program makes end with a slash."""
-    folders = named_folders(prepared, OUTPUTS)
+    folders = named_folders(prepared, OUTPUTS, real)
     paths = [os.path.normpath(path) for path in prepared.outputs]
-    return [path + FOLDER_END if path in folders else path for path in paths]
+    return [path + FOLDER_END if real.locate(path) in folders else path for path in paths]
 
 
 class _InputResolver:
@@ -85,7 +86,9 @@ class _InputResolver:
     def __init__(self, steps: Sequence[PreparedStep], disk: PlanDisk, problems: Problems) -> None:
         self._disk, self._problems = disk, problems
         self._names = StepNames([prepared.step for prepared in steps])
-        self._outputs = {prepared.step.name: _output_paths(prepared) for prepared in steps}
+        self._outputs = {
+            prepared.step.name: _output_paths(prepared, disk.real) for prepared in steps
+        }
         self._made = {path for paths in self._outputs.values() for path in paths}
 
     def resolve(self, prepared: PreparedStep) -> ResolvedSettings:
@@ -108,19 +111,20 @@ class _InputResolver:
     def _files(self, prepared: PreparedStep, text: str, path: str, node: Node) -> Iterator[str]:
         """Yield the names of the files for which an input stands; report one that stands for none."""
         step = prepared.step
-        own = self._outputs[step.name]
+        own = {*map(self._disk.real.locate, self._outputs[step.name])}
+        made = self._disk.real.respell(self._made, path) if is_pattern(text) else self._made
         if text.endswith(FOLDER_END):
             path += FOLDER_END
         if text.startswith(OUTPUTS_OF):
             found = self._outputs_of(prepared, text.removeprefix(OUTPUTS_OF), node)
-        elif not is_pattern(text) or path in self._made or self._disk.path_exists(path):
+        elif not is_pattern(text) or path in made or self._disk.path_exists(path):
             yield text  # a file may have such a name
             return
         elif RECURSIVE in text:
             message = f"inputs: {text!r} contains {RECURSIVE}"
             self._problems.add_error(node, _CODE, message, "write * once for each folder")
             return
-        elif around := folder_around(path, self._made):
+        elif around := folder_around(path, made):
             message = (
                 f"inputs: {text!r} matches files in {self._short(around)!r}, which a job makes"
             )
@@ -128,12 +132,12 @@ class _InputResolver:
             self._problems.add_error(node, _CODE, message, hint)
             return
         else:
-            found = matching_paths(path, self._made, self._disk.matching_files(path))
+            found = matching_paths(path, made, self._disk.matching_files(path))
             if not found:
                 message = f"inputs: no file and no output of a job matches {text!r}"
                 hint = "list the files as outputs of the program that makes them"
                 self._problems.add_error(node, _CODE, message, hint)
-        if both := [each for each in found if each in own]:
+        if both := [each for each in found if self._disk.real.locate(each) in own]:
             message = (
                 f"inputs: {text!r} matches {self._short(both[0])!r}, which {step.name} makes itself"
             )

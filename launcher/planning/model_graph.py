@@ -23,6 +23,7 @@ from launcher.errors import (
 )
 from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
 from launcher.kind_interface import Kind, Role
+from launcher.params import parse_number, read_number
 from launcher.taskfile.entries import (
     FolderEntry,
     Located,
@@ -84,20 +85,39 @@ def made_models_note(names: Iterable[str]) -> tuple[str, ...]:
     return (f"this file makes: {', '.join(once[:MOST_LISTED])}{more}",) if once else ()
 
 
-def has_values(variant: Iterable[tuple[str, str]], wanted: Iterable[tuple[str, str]]) -> bool:
-    """Return whether a variant contains some values; 0 and 0.0 are equal."""
+def comparable_value(value: str) -> str:
+    """Return a text that is equal for equal values of a setting; 0 and 0.0 are equal."""
+    number = read_number(value)
+    try:
+        return value if number is None else str(float(number))
+    except OverflowError:  # an integer of hundreds of digits
+        return value
+
+
+def comparable_text(value: str) -> str:
+    """Return a text that is equal for equal values of a program: 1e-4 and 0.0001, but not 007 and 7."""
+    number = parse_number(value)
+    return number if isinstance(number, str) else comparable_value(value)
+
+
+Comparable = Callable[[str], str]
+
+
+def has_values(
+    variant: Iterable[tuple[str, str]],
+    wanted: Iterable[tuple[str, str]],
+    comparable: Comparable = comparable_value,
+) -> bool:
+    """Return whether a variant contains some values."""
     values = dict(variant)
-    return all(key in values and same_value(values[key], value) for key, value in wanted)
+    return all(
+        key in values and comparable(values[key]) == comparable(value) for key, value in wanted
+    )
 
 
 def same_value(first: str, second: str) -> bool:
     """Return whether two values of a swept setting are equal as words or as numbers."""
-    if first == second:
-        return True
-    try:
-        return float(first) == float(second)
-    except ValueError:  # one of them is not a number
-        return False
+    return first == second or comparable_value(first) == comparable_value(second)
 
 
 class _FilePoison(NamedTuple):

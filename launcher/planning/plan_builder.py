@@ -49,6 +49,7 @@ from launcher.planning.input_patterns import resolve_inputs
 from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob, SharedJobPlan, as_errors
 from launcher.planning.shared_work import shared_job_request, shares
 from launcher.signatures import program_cost
+from launcher.system.real_paths import RealPaths
 from launcher.taskfile.entries import TaskFile, order_problems
 from launcher.taskfile.scope import RESOURCES
 from launcher.taskfile.settings import ResolvedSettings, complete_settings
@@ -83,7 +84,12 @@ def build_plan(
     """
     is_link = memoize_path_check(Path.is_symlink)
     disk = PlanDisk(
-        root, memoize_path_check(exists), memoize_path_check(is_folder), cache(content), is_link
+        root,
+        memoize_path_check(exists),
+        memoize_path_check(is_folder),
+        cache(content),
+        is_link,
+        real=RealPaths(),
     )
     run_folder = root / "runs" / task.name
     made = Problems()

@@ -16,6 +16,9 @@ from launcher.results.table import (
 SCHEMA = 1  # version of the file, stored as PRAGMA user_version
 ID = "id"
 INTEGER, REAL, TEXT, ANY = "INTEGER", "REAL", "TEXT", "ANY"
+EXACT = (
+    "BLOB"  # SQLite converts no value of such a column; ANY has this meaning in a strict table only
+)
 # columns for the parts of a model in every file; the plugin package fills some of them
 PARTS: Mapping[str, str] = {
     "architecture": ANY, "training_data": TEXT, "poison": REAL, "poison_kind": TEXT, "method": TEXT,
@@ -89,7 +92,7 @@ TABLES: Mapping[str, TableSchema] = {
     "scores": TableSchema(
         columns={
             ID: INTEGER, "run": INTEGER, "row": TEXT, "test": INTEGER, "maker": INTEGER, "model": TEXT,
-            **PARTS, "data": TEXT, "modifier": TEXT, "condition": TEXT,
+            **PARTS, "architecture": EXACT, "seed": EXACT, "data": TEXT, "modifier": TEXT, "condition": TEXT,
             "pooled": INTEGER, "superseded": INTEGER,
         },
         key=("run", "row"),

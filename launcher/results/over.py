@@ -236,7 +236,8 @@ def _key(row: Row, columns: Sequence[str], names: Sequence[str]) -> tuple[Any, .
     """
     parsed = isinstance(row.get(MODEL), str) and POOLED in row
     place = ROW_KEY_COLUMNS if parsed else [name for name in columns if name != JOB]
-    return tuple(row.get(name) for name in place if name not in names)
+    values = [row.get(name) for name in place if name not in names]
+    return (*values, *(value.__class__ for value in values))  # 1 and 1.0 are different texts
 
 
 def _merge_rows(

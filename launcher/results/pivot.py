@@ -83,11 +83,12 @@ def metrics_of_rows(
 
 
 def _name(row: Mapping[str, Any], columns: Collection[str]) -> str:
-    """Return the model of a test's row; for other rows, the first text or the identifying values."""
+    """Return the model of a test's row; for other rows, the job, the first other text or the identifying values."""
     if "pooled" in row:
         return str(row["model"])
+    settings = {*columns} - {"job", *ROW_KEY_COLUMNS}
     for name, value in row.items():
-        if isinstance(value, str) and value and name != NOTE:
+        if isinstance(value, str) and value and name != NOTE and name not in settings:
             return value
     shown = (name for name in columns if name not in {EXPECTED, NOTE})
     return " ".join(f"{name}={row[name]}" for name in shown if row.get(name) is not None)

@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError, list_known_names, meant
+from launcher.params import read_number
 from launcher.results.metric import read_metric
 from launcher.system.text import sanitize_terminal
 
@@ -183,7 +184,8 @@ def _is_defined(cell: Any) -> bool:
 
 def _rank(value: Any) -> tuple[Any, ...]:
     """Return the sort key of a value: numbers first, numeric texts by their value."""
-    if isinstance(value, int | float):
-        return (0, float(value))
+    number = read_number(value) if isinstance(value, str) else value
+    if isinstance(number, int | float):
+        return (0, number)
     parts = _NUMBER.split(str(value).casefold())
     return (1, [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts])

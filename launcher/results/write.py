@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from launcher.errors import Error, MachineError
+from launcher.job import FUNCTION, PROGRAM
 from launcher.kind_interface import Kind
 from launcher.results.database import ResultsUnavailable, connect, open_for_writing
 from launcher.results.database_rows import (
@@ -25,7 +26,14 @@ from launcher.results.database_rows import (
     score_rows,
     setting_rows,
 )
-from launcher.results.database_tables import SCHEMA, TABLES, create_tables, quote_name, upsert
+from launcher.results.database_tables import (
+    EXACT,
+    SCHEMA,
+    TABLES,
+    create_tables,
+    quote_name,
+    upsert,
+)
 from launcher.results.database_views import create_views
 from launcher.results.model_columns import ModelIndex
 from launcher.results.result_jobs import result_jobs
@@ -46,6 +54,7 @@ NAME = "results.sqlite"  # in the queue folder: the database of all its runs
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
+    from sqlite_utils.db import Table
 
 
 def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> int:
@@ -241,6 +250,7 @@ def _replace_rows(
     given = [{"run": run, **record} for record in records]
     named = _columns_of(dict.fromkeys(key for row in given for key in row), table.columns_dict)
     rows = [{named[key]: cell for key, cell in row.items()} for row in given]
+    _add_setting_columns(database, table, named)
     table.add_missing_columns(rows)
     columns = [*named.values()]
     connection, key = database.conn, TABLES[name].key
@@ -254,6 +264,17 @@ def _replace_rows(
     connection.executemany(f"DELETE FROM {quote_name(name)} WHERE {condition}", gone)
     cells = ([row.get(column) for column in columns] for row in rows)
     return len(gone) + upsert(connection, name, cells, columns)
+
+
+def _add_setting_columns(database: "Database", table: "Table", named: Mapping[str, str]) -> None:
+    """Add missing columns of settings without a type: a column of numbers would convert the text 007."""
+    programs = f"SELECT id FROM jobs WHERE kind IN ('{PROGRAM}', '{FUNCTION}')"
+    query = f"SELECT DISTINCT name FROM settings WHERE swept = 1 OR job IN ({programs})"
+    settings = {name for (name,) in database.execute(query)}
+    settings -= {name for (name,) in database.execute("SELECT DISTINCT name FROM metrics")}
+    for name, column in named.items():
+        if name in settings and column not in table.columns_dict:
+            table.add_column(column, EXACT)
 
 
 def _columns_of(names: Iterable[str], there: Iterable[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -28,6 +28,7 @@ from launcher.states import (
     Reason,
     ReasonCode,
     State,
+    clock_shift_s,
 )
 from launcher.store.rows import Claim
 from launcher.store.scheduler_actions import SchedulerActions
@@ -146,12 +147,15 @@ class FinishedAttempts:
         """Record that an attempt has ended."""
         gauge: UsageProbe | None = self._pilot_probe(claim) if claim.pilot else self._gpus
         measured = NOT_MEASURED if gauge is None else gauge.measured_usage(claim)
+        others_usage = {} if gauge is None else gauge.others_usage(claim)
+        if shift_s := clock_shift_s(outcome):  # its start by the clock of its end
+            claim = replace(claim, claimed=claim.claimed + shift_s)
         self._pending.append(
             FinishedAttempt(
                 claim=claim,
                 outcome=outcome,
                 measured=self._with_slowdown(claim, outcome, measured),
-                others_usage={} if gauge is None else gauge.others_usage(claim),
+                others_usage=others_usage,
                 since=time.monotonic(),
             )
         )

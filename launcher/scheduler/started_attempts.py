@@ -204,4 +204,6 @@ def to_local_outcome(outcome: Outcome, claim: Claim, now: float) -> Outcome:
     at = outcome.at if claim.claimed <= outcome.at <= now else now
     if isinstance(outcome, NeverStarted) and outcome.blamed_on == "machine":
         return NeverStarted(at=at)
-    return outcome._replace(at=at)
+    if isinstance(outcome, Lost | NeverStarted):
+        return outcome._replace(at=at)
+    return outcome._replace(at=at, clock_shift_s=None)

@@ -28,7 +28,7 @@ from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
 # settings by kind that another line shows in readable form: the words of a program, the call of a function
-_SHOWN = {PROGRAM: {"argv", "cwd", "env", TEMPLATE}, FUNCTION: {"arguments", "offset"}}
+_SHOWN = {PROGRAM: {"argv", "cwd", "env", TEMPLATE}, FUNCTION: {"arguments", "offset", "identity"}}
 
 
 def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from launcher.job import Spec
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.connection import Connection, known_record, reason_columns
 from launcher.system.folder_contents import FOLDER_END
+from launcher.system.real_paths import RealPaths
 
 WHILE_RUNNING = 2  # in `needs.any_end`: the job waits only for the end of the attempt that runs
 _CACHED_SPECS = 4096  # the running jobs of all pilots; their specs do not change meanwhile
@@ -36,17 +37,19 @@ def find_writer(db: Connection, specs: Mapping[int, Spec]) -> OutputWriter | Non
         db: The queue.
         specs: Number of a job → its spec.
     """
-    shared: set[str] = set()
+    real, shared = RealPaths(), set[str]()
     for spec in specs.values():
         own = f"{spec.run_folder}/"
         shared.update(
-            os.path.normpath(path)
+            real.locate(os.path.normpath(path))
             for path in spec.outputs
             if not (spec.entry and path.startswith(own))
         )
     if not shared:
         return None
-    folders = frozenset[str]().union(*map(output_folders, specs.values()))
+    folders = frozenset(
+        real.locate(folder) for spec in specs.values() for folder in output_folders(spec)
+    )
     running = db.execute("SELECT id, name, spec FROM jobs WHERE state = 'running' ORDER BY id")
     for number, name, text in running:
         if number in specs:
@@ -117,8 +120,9 @@ def _outputs_of(spec_text: str) -> _Outputs:
     names = (
         settings.get(OUTPUTS) if isinstance(settings, dict) and not record.get("entry") else None
     )
-    named = zip(names, listed, strict=False) if isinstance(names, list) else ()
+    real = RealPaths()
+    paths = [real.locate(os.path.normpath(path)) for path in listed]
+    named = zip(names, paths, strict=False) if isinstance(names, list) else ()
     return _Outputs(
-        frozenset(map(os.path.normpath, listed)),
-        frozenset(os.path.normpath(path) for name, path in named if str(name).endswith(FOLDER_END)),
+        frozenset(paths), frozenset(path for name, path in named if str(name).endswith(FOLDER_END))
     )

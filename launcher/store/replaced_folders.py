@@ -11,6 +11,7 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.folder_contents import FOLDER_END
+from launcher.system.real_paths import RealPaths
 
 _SCRIPT = re.compile(r"(?i).*\.(py|pyw|ipynb|sh|bash|r|jl|m|lua|pl|rb|js)")
 _ANOTHER = "Name another folder"
@@ -64,6 +65,7 @@ def find_replaced_folder(
         store: Queue, None if there is none.
     """
     programs: Mapping[str, Sequence[JobRow]] | None = None
+    real = RealPaths()
     results = f"{root}/runs/"
     for folder in folders:
         own = os.path.normpath(folder.run_folder)
@@ -72,8 +74,9 @@ def find_replaced_folder(
         if not _has_content(folder.path):
             continue
         if programs is None:
-            programs = store.read.programs_by_output([*State]) if store is not None else {}
-        is_result = any(_has_begun(row) for row in programs.get(folder.path, ()))
+            programs = _programs_by_location(store, real)
+        location = real.locate(folder.path)
+        is_result = any(_has_begun(row) for row in programs.get(location, ()))
         if word := _file_inside(folder, scripts_only=is_result):
             return folder, f"contains {word}, which its command names", _ANOTHER
         if not is_result:
@@ -81,9 +84,17 @@ def find_replaced_folder(
             return folder, why, "Move it away, or name another folder"
         for path, rows in programs.items():
             done = next((row for row in rows if row.state is State.DONE), None)
-            if done and folder.path in folders_above(path) and os.path.lexists(path):
+            if done and location in folders_above(path) and os.path.lexists(path):
                 return folder, f"contains {path}, which job {done.id} made", _ANOTHER
     return None
+
+
+def _programs_by_location(store: Store | None, real: RealPaths) -> Mapping[str, Sequence[JobRow]]:
+    programs: dict[str, list[JobRow]] = {}
+    made = store.read.programs_by_output([*State]) if store is not None else {}
+    for path, rows in made.items():
+        programs.setdefault(real.locate(path), []).extend(rows)
+    return programs
 
 
 def _has_begun(row: JobRow) -> bool:

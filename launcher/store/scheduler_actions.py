@@ -166,7 +166,7 @@ class SchedulerActions:
         """Take in how an attempt ended, and what follows for the job and those that need it.
 
         Args:
-            claim: the attempt.
+            claim: the attempt. It may have been claimed at another time if the clock was set since.
             outcome: its end.
             outputs: records of the files that it has written (`FileVersion.record`), by path.
             now: seconds since 1970.
@@ -181,10 +181,10 @@ class SchedulerActions:
         record = json.dumps(outcome_record(outcome))
         with self._db.writing():
             taken = self._db.execute(
-                "UPDATE attempts SET outcome = ?1, ended = ?2, peak = ?3, paused = paused + coalesce("
+                "UPDATE attempts SET outcome = ?1, claimed = ?6, ended = ?2, peak = ?3, paused = paused + coalesce("
                 "(SELECT max(0, ?2 - jobs.paused) FROM jobs WHERE id = ?4), 0)"
                 " WHERE job = ?4 AND number = ?5 AND outcome IS NULL RETURNING paused",
-                (record, outcome.at, measured.peak, claim.job, claim.number),
+                (record, outcome.at, measured.peak, claim.job, claim.number, claim.claimed),
             ).fetchone()
             if taken is None:
                 return None

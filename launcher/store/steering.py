@@ -127,6 +127,17 @@ class JobControl:
             (name, job),
         )
 
+    def rename(self, job: int, name: str) -> None:
+        """Give a job another name in any state; a quote is appended as often as the name is used. Inside `writing`."""
+        (run,) = self._db.execute("SELECT run FROM jobs WHERE id = ?", (job,)).fetchone()
+        taken = "SELECT 1 FROM jobs WHERE run = ? AND name = ?"
+        while self._db.execute(taken, (run, name)).fetchone():
+            name += "'"
+        self._db.execute(
+            "UPDATE jobs SET name = ?1, spec = json_set(spec, '$.name', ?1) WHERE id = ?2",
+            (name, job),
+        )
+
     def set_priority(self, jobs: Iterable[int], priority: int) -> list[int]:
         """Set the priority of jobs that wait; return those."""
         update = (

@@ -37,6 +37,9 @@ from launcher.units import format_bytes
 
 MISSING_DIGEST = ""  # the digest of a file that is not there, or cannot be read
 CHANGED_DIGEST = "changed"  # instead of the digest of a file that changed while a program ran
+ABSENT_DIGEST = (
+    "absent"  # recorded for a file that was missing, so that another content differs from it
+)
 MOST_READ = 64 << 20  # bytes of a file that is not an input
 UNSTABLE_S = 2.0  # file systems record times in steps of up to two seconds
 LARGE_BYTES = 1 << 20
@@ -280,7 +283,7 @@ def current_digests(
         name: find_digest(
             path_of(name),
             inf
-            if name in inputs or not (is_stamp(digest) or digest == CHANGED_DIGEST)
+            if name in inputs or not (is_stamp(digest) or digest in {CHANGED_DIGEST, ABSENT_DIGEST})
             else MOST_READ,
         )
         for name, digest in known.items()
@@ -290,12 +293,18 @@ def current_digests(
 def file_changes(known: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
     """Return in a few words each which files are other than they were known, by their names."""
     return {
-        name: f"{name} changed while it ran"
-        if digest == CHANGED_DIGEST
-        else f"{name} {'is gone' if now[name] == MISSING_DIGEST else 'changed'}"
+        name: f"{name} {_change(digest, now[name])}"
         for name, digest in known.items()
-        if now[name] != digest
+        if now[name] != (MISSING_DIGEST if digest == ABSENT_DIGEST else digest)
     }
+
+
+def _change(digest: str, now: str) -> str:
+    if digest == CHANGED_DIGEST:
+        return "changed while it ran"
+    if digest == ABSENT_DIGEST:
+        return "was missing before"
+    return "is gone" if now == MISSING_DIGEST else "changed"
 
 
 def _read_digest_entry(value: Any) -> tuple[list[int], str]:

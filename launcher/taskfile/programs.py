@@ -30,7 +30,7 @@ from launcher.errors import Problems, TaskFileError, did_you_mean, list_known_na
 from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
-from launcher.params import PARAMS, TEMPLATE, parse_number
+from launcher.params import PARAMS, TEMPLATE, parse_number, read_number
 from launcher.system.environment import SWEEP_VARIABLE
 from launcher.system.file_patterns import stands_for_files
 from launcher.system.files import Json
@@ -191,7 +191,7 @@ def _with_forced(sweep: Sweep, forced: GivenSettings, problems: Problems) -> Swe
     """Return a sweep with its values replaced by those of the command line, with distinct combinations."""
     for swept in sweep[0]:
         name = swept.key.text
-        values = read_sweep(forced[name], problems) if name in forced else None
+        values = read_sweep(_as_words(forced[name]), problems) if name in forced else None
         if values is None or not _are_words(values, problems):
             continue
         problems.add_warning(swept.key, "matrix", f"--set replaces this sweep of {name}")
@@ -210,10 +210,30 @@ def _read_free_matrix(node: Node, problems: Problems) -> list[Sweep]:
         named = [
             GivenSetting(key, values) for key, values in fields.pairs if _is_name(key, problems)
         ]
-        read = [read_sweep(said, problems) for said in named]
+        read = [read_sweep(_as_words(said), problems) for said in named]
         return [sweep for sweep in read if sweep and _are_words(sweep, problems)]
 
     return read_matrix(node, product, problems)
+
+
+def _as_words(said: GivenSetting) -> GivenSetting:
+    """Return the values of a name; a number with an unusual spelling, such as 1e3 or 0.10, becomes a text."""
+    return said._replace(node=_as_word(said.node))
+
+
+def _as_word(node: Node) -> Node:
+    match node:
+        case ScalarNode():
+            return replace(node, plain=False) if _is_text(node) else node
+        case SequenceNode():
+            return replace(node, nodes=tuple(map(_as_word, node.nodes)))
+        case MappingNode():
+            return replace(node, pairs=tuple((key, _as_word(value)) for key, value in node.pairs))
+
+
+def _is_text(node: ScalarNode) -> bool:
+    is_number = isinstance(node.value, int | float) and not isinstance(node.value, bool)
+    return is_number and isinstance(parse_number(node.text), str)
 
 
 def _is_name(key: ScalarNode, problems: Problems) -> bool:
@@ -342,8 +362,8 @@ def _read_sampler(key: ScalarNode, node: Node, problems: Problems) -> _ValueSamp
 
 def _bound(word: str) -> int | float | None:
     """Return the bound of a word, None if it is invalid."""
-    value = parse_number(word)
-    return None if isinstance(value, str) or abs(value) > _LARGEST else value
+    value = read_number(word)
+    return None if value is None or abs(value) > _LARGEST else value
 
 
 def _draw_choice(words: Sequence[str], part: float) -> str:
@@ -548,7 +568,7 @@ def change_swept_values(
         for name, text in template["texts"].items()
     }
     before = len(problems)
-    for name, said in given.items():
+    for name, said in ((name, _as_words(said)) for name, said in given.items()):
         if not _are_words(((said,),), problems):
             continue
         if not _text(said):

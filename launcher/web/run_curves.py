@@ -13,7 +13,7 @@ from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 from launcher.errors import pluralize
-from launcher.params import LONGEST_VALUE, format_params, to_param_value, varying_names
+from launcher.params import LONGEST_VALUE, format_params, read_number, to_param_value, varying_names
 from launcher.results.model_columns import settings_of, swept_settings
 from launcher.results.over import mean_with_interval
 from launcher.results.result_jobs import ResultJob, result_jobs
@@ -342,13 +342,10 @@ def _key(settings: Mapping[str, Any], name: str) -> tuple[int, float, str]:
     if name not in settings:
         return 2, 0.0, ""
     value = to_param_value(settings[name])
-    if isinstance(value, str):
-        return 1, 0.0, value
-    text = canonical(value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = value if isinstance(value, str) else canonical(value)
     # an integer may have hundreds of digits, and NaN has no place in an order
-    number = float(text) if is_number and len(text) <= LONGEST_VALUE and text != "nan" else 0.0
-    return (0 if is_number else 1), number, text
+    number = None if isinstance(value, bool) or len(text) > LONGEST_VALUE else read_number(text)
+    return (1, 0.0, text) if number is None else (0, float(number), text)
 
 
 def _group_name(name: str, settings: Mapping[str, Any]) -> str:

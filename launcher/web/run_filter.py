@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from launcher.errors import list_known_names, meant
 from launcher.job import Spec
-from launcher.params import parse_number, to_param_value
+from launcher.params import to_param_value
 from launcher.results.model_columns import settings_of
 from launcher.store.listings import ListingQueries
 from launcher.store.queue import Store
@@ -47,20 +47,16 @@ def read_filter(text: str) -> RunFilter:
 
 
 def canonical(value: object) -> str:
-    """Return a value of a setting as a text that equal values share: 0.1, 1e-1 and "0.10" give the same."""
+    """Return a value of a setting as a text that equal values share: 0.1, "0.1" and 1e-1 give the same."""
     plain = to_param_value(value)
     if isinstance(plain, bool):
         return str(plain).lower()
     if plain is None:
         return "none"
     if isinstance(plain, str):
-        plain = parse_number(plain)
-    if isinstance(plain, str):
         return plain.casefold()
-    try:
-        return f"{float(plain):.12g}"
-    except OverflowError:  # an integer of hundreds of digits
-        return str(plain)
+    # two long integers differ in their last digits
+    return str(plain) if isinstance(plain, int) else f"{plain:.12g}"
 
 
 def matches(chosen: RunFilter, name: str, settings: Settings) -> bool:

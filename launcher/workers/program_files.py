@@ -25,6 +25,7 @@ from launcher.context import (
 from launcher.job import Spec
 from launcher.states import Done, Failed
 from launcher.system.file_digests import (
+    ABSENT_DIGEST,
     CHANGED_DIGEST,
     MISSING_DIGEST,
     MOST_READ,
@@ -38,6 +39,9 @@ from launcher.workers.attempt_spec import AttemptSpec
 
 # which a program reads; another file of its command line that changes meanwhile may be what it writes
 _CODE_FILE = re.compile(r"(?i).*\.(py|pyw|ipynb|sh|bash|r|jl|m|lua|pl|rb|js|ya?ml|toml|cfg|ini)")
+
+# a word of a command line that names such a file, also if there is none; the script of a shell is another text
+_CODE_NAME = re.compile(rf"(?![^\n]*[\s;|&$<>()'\"*?=:]){_CODE_FILE.pattern[4:]}", re.IGNORECASE)
 
 _LONGEST_NAME = 255  # bytes of a file's name on most file systems
 _RESERVED_BYTES = len(".") + len(".trash.99")  # around and after a name
@@ -55,14 +59,48 @@ def read_files(spec: Spec, folder: str, project: str, digests: FileDigests) -> t
         digests: of files.
     """
     names, inputs = named_files(spec), len(spec.settings.get(INPUTS) or ())
-    above, results = f"{project}/", f"{project}/runs/"
     contents = [digests.digest_or_missing(resolve_path(folder, name)) for name in names[:inputs]]
     for name in names[inputs:]:
-        path = os.path.normpath(resolve_path(folder, name)) if name else ""
-        counts = path.startswith(above) and not path.startswith(results)
-        contents.append(digests.digest_or_missing(path, MOST_READ) if counts else MISSING_DIGEST)
+        path = _project_file(folder, name, project)
+        contents.append(digests.digest_or_missing(path, MOST_READ) if path else MISSING_DIGEST)
     digests.save()
     return tuple(contents)
+
+
+def _project_file(folder: str, name: str, project: str) -> str:
+    """Return the path of a word of the command line; '' if it is not in the project, or in its runs."""
+    path = os.path.normpath(resolve_path(folder, name)) if name else ""
+    counts = path.startswith(f"{project}/") and not path.startswith(f"{project}/runs/")
+    return path if counts else ""
+
+
+def missing_input(spec: Spec, folder: str, files: Sequence[str]) -> str:
+    """Return the name of an input that does not exist, '' if there is none.
+
+    Args:
+        spec: Specification of the program, with the folders that it names instead of their placeholders.
+        folder: Folder in which the program starts.
+        files: Digests of its files.
+    """
+    named = zip(spec.settings.get(INPUTS) or (), files, strict=False)
+    absent = (name for name, digest in named if digest == MISSING_DIGEST)
+    return next((name for name in absent if not os.path.exists(resolve_path(folder, name))), "")  # noqa: PTH110  # as below
+
+
+def with_absent_inputs(spec: Spec, folder: str, files: Sequence[str]) -> tuple[str, ...]:
+    """Return the digests of a program's files, with a value of their own for inputs that cannot be read.
+
+    A folder that is named without a slash at the end has no digest.
+    """
+    inputs = len(spec.settings.get(INPUTS) or ())
+    named = zip(named_files(spec)[:inputs], files[:inputs], strict=True)
+    known = (
+        ABSENT_DIGEST
+        if digest == MISSING_DIGEST and not os.path.isdir(resolve_path(folder, name))  # noqa: PTH112  # as below
+        else digest
+        for name, digest in named
+    )
+    return (*known, *files[inputs:])
 
 
 def _read_files_of(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
@@ -319,19 +357,26 @@ def _digests_at_end(
     order: AttemptSpec, digests: FileDigests, before: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Return the digests of a program's files at its end, given those at its start."""
-    if not any(before):
-        return before  # there were none
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
+    absent = {
+        place
+        for place, name in enumerate(names)
+        if _CODE_NAME.fullmatch(name) and _project_file(order.context.folder, name, order.project)
+    }
+    if not any(before) and not inputs and not absent:
+        return before  # there were none
     known = []
     for place, (was, now) in enumerate(zip(before, _read_files_of(order, digests), strict=True)):
-        if was in {MISSING_DIGEST, now}:
+        if was == now == MISSING_DIGEST and place in absent:
+            known.append(ABSENT_DIGEST)
+        elif was == now or (was == MISSING_DIGEST and place >= inputs):  # it may have made the file
             known.append(was)
         else:
             counts = place < inputs or (
                 now != MISSING_DIGEST and _is_code(_absolute_path(order, names[place]))
             )
             known.append(CHANGED_DIGEST if counts else MISSING_DIGEST)
-    return tuple(known)
+    return with_absent_inputs(order.spec, order.context.folder, known)
 
 
 def _with_large_file_digests(

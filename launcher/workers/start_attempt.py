@@ -39,7 +39,7 @@ from launcher.workers.attempt_process import (
     spawn,
 )
 from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
-from launcher.workers.program_files import move_outputs_aside, read_files
+from launcher.workers.program_files import missing_input, move_outputs_aside, read_files
 from launcher.workers.started_file import acquire_start
 from launcher.workers.worker import make_attempt_environment as environment_of
 
@@ -197,7 +197,10 @@ class AttemptStarter:
         Raises:
             CannotStart: that cannot be done.
         """
-        files = read_files(order.spec, order.context.folder, order.project, self._digests)
+        folder = order.context.folder
+        files = read_files(order.spec, folder, order.project, self._digests)
+        if name := missing_input(order.spec, folder, files):
+            raise CannotStart(CANNOT_EXECUTE, f"its input {name} is missing")
         try:
             move_outputs_aside(order)
         except OSError as error:

@@ -59,6 +59,11 @@ ENDED = b"ended "  # followed by its outcome
 LEASE_POLL_MARGIN_S = 0.001  # a poll may return that much too early
 
 
+LEAST_SHIFT_S = (
+    0.5  # a clock that is slowed down or sped up differs by less than that in most attempts
+)
+
+
 class AttemptPhase(IntEnum):
     """The phase of a supervisor's current attempt."""
 
@@ -204,7 +209,7 @@ class _Supervisor:
             return b""
         self._processes.attempt = str(attempt.folder)
         self._report_hashing = HashingReport(attempt)
-        cpu_before_s = children_cpu_s()
+        cpu_before_s, clock_before = children_cpu_s(), _clock_offset()
         begun = self._start(attempt)
         self._report_hashing.end()
         if begun is None:
@@ -232,7 +237,11 @@ class _Supervisor:
         if isinstance(outcome, Done):
             outcome = self._with_file_digests(outcome, begun, attempt)
         if not isinstance(outcome, Lost | NeverStarted):
-            outcome = outcome._replace(cpu_s=round(children_cpu_s() - cpu_before_s, 3))
+            shift_s = round(_clock_offset() - clock_before, 3)
+            outcome = outcome._replace(
+                cpu_s=round(children_cpu_s() - cpu_before_s, 3),
+                clock_shift_s=shift_s if abs(shift_s) >= LEAST_SHIFT_S else None,
+            )
         return record_outcome_when_possible(outcome, attempt, self._lease, begun.spec_text)
 
     def _start(self, attempt: Attempt) -> StartedAttempt | Failed | NeverStarted | Stopped | None:
@@ -446,6 +455,11 @@ class _Signals:
         """Clear the signal's flag; its name is kept."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.descriptor, 64)
+
+
+def _clock_offset() -> float:
+    """Return the difference between the clock and one that is never set, in seconds."""
+    return time.time() - time.monotonic()
 
 
 def _attempt_at(folder: bytes) -> Attempt:

@@ -31,10 +31,16 @@ NO_PROCESS = r"""
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 static int fails(const char *name) {
     const char *flag = getenv(name);
     return flag && access(flag, F_OK) == 0;
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = ((int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime"))(clock, now);
+    if (!failed && clock == CLOCK_REALTIME && fails("CLOCK_IS_SET")) now->tv_sec += atoi(getenv("CLOCK_SHIFT_S"));
+    return failed;
 }
 static pid_t real_fork(void) {
     return ((pid_t (*)(void))dlsym(RTLD_NEXT, "fork"))();

@@ -252,11 +252,15 @@ def test_swept_values_come_first_and_override_parsed_ones() -> None:
 @pytest.mark.parametrize(
     ("value", "cell"),
     [
-        ("3", 3), ("-1e-4", -1e-4), (".5", 0.5), ("1_000", "1_000"), ("nan", "nan"), ("x", "x"),
-        ("1.2.3", "1.2.3"), (True, True), (None, None), ([1, 2], "[1, 2]"), ("", ""),
+        ("3", 3), ("-1e-4", -1e-4), ("0.5", 0.5), ("1000", 1000), ("1.0", 1.0), ("2.5e-05", 2.5e-5),
+        *((text, text) for text in (
+            ".5", "007", "-0", "+5", "1e3", "1E+3", "0.10", "1.10", "1e-400", "12e4567", "5e999",
+            "1_000", "0x10", "nan", "x", "1.2.3", "",
+        )),
+        (True, True), (None, None), ([1, 2], "[1, 2]"),
     ],
 )  # fmt: skip
-def test_numeric_texts_become_numbers(value: object, cell: object) -> None:
+def test_only_the_usual_spelling_of_a_number_becomes_a_number(value: object, cell: object) -> None:
     assert to_param_value(value) == cell
     assert type(to_param_value(value)) is type(cell)
 
@@ -273,6 +277,7 @@ json_values = st.recursive(
 
 amounts = st.none() | st.integers(0, (1 << 50) - 1)
 cpu_times = st.none() | times
+clock_shifts = st.none() | st.floats(1, 1e6) | st.floats(-1e6, -1)
 
 
 versions = st.builds(FileVersion, st.integers(), st.integers(), st.text())
@@ -286,6 +291,7 @@ outcomes = st.one_of(
         files=st.just(()) | st.tuples(st.text(min_size=1), st.text()),
         outputs=st.lists(st.none() | versions, max_size=2).map(tuple),
         cpu_s=cpu_times,
+        clock_shift_s=clock_shifts,
     ),
     st.builds(
         Failed,
@@ -294,6 +300,7 @@ outcomes = st.one_of(
         exit_code=st.none() | st.integers(0, 255),
         signal=st.none() | st.integers(1, 64),
         cpu_s=cpu_times,
+        clock_shift_s=clock_shifts,
     ),
     st.builds(
         OutOfMemory,
@@ -308,8 +315,9 @@ outcomes = st.one_of(
         exit_code=st.none() | st.integers(0, 255),
         signal=st.none() | st.integers(1, 64),
         cpu_s=cpu_times,
+        clock_shift_s=clock_shifts,
     ),
-    st.builds(Stopped, at=times, cpu_s=cpu_times),
+    st.builds(Stopped, at=times, cpu_s=cpu_times, clock_shift_s=clock_shifts),
     st.builds(Lost, at=times, why=st.text()),
     st.builds(NeverStarted, at=times, why=st.just(""), blamed_on=st.just("")),
     st.builds(NeverStarted, at=times, why=st.text(min_size=1), blamed_on=st.text()),

@@ -45,7 +45,7 @@ from launcher.context import (
 )
 from launcher.errors import UsageError, pluralize
 from launcher.functions.options import absent_gpu_warning, check_request, make_request
-from launcher.job import FUNCTION, PROGRAM, Spec, run_name_fault
+from launcher.job import FILE_BATCH, FUNCTION, PROGRAM, SWEEP_BATCH, Spec, run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
 from launcher.screens.live_display import watch_hashing
@@ -63,7 +63,12 @@ from launcher.store.client import (
 from launcher.store.job_names import queued_name, superseded_name
 from launcher.store.job_selection import describe_pattern
 from launcher.store.queue import NEW, NewJob, Store
-from launcher.store.replacement import WAITING_STATES, replace_waiting
+from launcher.store.replacement import (
+    WAITING_STATES,
+    EqualJobs,
+    replace_equal_jobs,
+    replace_waiting,
+)
 from launcher.store.rows import JobRow
 from launcher.store.runs import find_run_origin
 from launcher.store.steering import HELD_REASON
@@ -323,6 +328,7 @@ def add(
             resources=request.resources,
             terms=request.terms,
             priority=request.priority,
+            batch=FILE_BATCH if source else SWEEP_BATCH if swept else "",
         )
         asked = SubmitRequest(
             spec, context, after, after_any, tags, hold=hold, replaces=replace, share=share
@@ -737,6 +743,9 @@ def _commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) ->
         numbers = store.insert_new(run, request.context, jobs, time.time())
         if request.tags:
             store.job_control.change_tags(numbers, request.tags, ())
+        if specs[0].batch:
+            new = dict(zip(numbers, specs, strict=True))
+            _print_equal(replace_equal_jobs(store, run, request.context, new), request.spec.run)
     return {number: spec.name for number, spec in zip(numbers, specs, strict=True)}
 
 
@@ -771,6 +780,21 @@ def _print_renamed(older: Sequence[tuple[JobRow, str]]) -> None:
     elif older:
         names = f"{sanitize_terminal(older[0][1])} to {sanitize_terminal(older[-1][1])}"
         print_stderr(f"note: renamed {len(older):,} ended jobs: {names}")
+
+
+def _print_equal(equal: EqualJobs, run: str) -> None:
+    if equal.replaced:
+        print_stderr(
+            f"note: the new jobs replace {pluralize(len(equal.replaced), 'older job')} with equal commands. "
+            f"To print the results of all: {shell_line(['launcher', 'results', run])} --all-jobs"
+        )
+    if equal.waiting:
+        first, last = equal.waiting[0], equal.waiting[-1]
+        which = f"job {first} waits" if first == last else f"jobs between {first} and {last} wait"
+        print_stderr(
+            f"warning: {which} with equal commands, and the results will contain both. "
+            f"To see them: {shell_line(['launcher', 'status', f'run:{run}'])}"
+        )
 
 
 def _print_added(jobs: Mapping[int, str], done: str | None, *, err: bool) -> None:

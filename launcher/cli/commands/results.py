@@ -88,7 +88,7 @@ class RowSelection(NamedTuple):
 @click.option(
     "--all-jobs",
     is_flag=True,
-    help="Also print jobs that a newer job of the same name replaced.",
+    help="Also print jobs that a newer job replaced.",
 )
 @click.option(
     "--metric",
@@ -179,6 +179,7 @@ def command(
             written = write_run(database, home, store, every)
             print_stderr(f"{database}: {pluralize(written, 'new or changed row')}")
             return
+        superseded = store.read.superseded(every)
         of_run = result_jobs(home, store, every, all_jobs=all_jobs)
         matching = _matching(home, store, every, of_run, patterns, all_jobs=all_jobs)
         jobs, kinds = [each.job for each in matching], kinds_of(every)
@@ -203,6 +204,8 @@ def command(
         _note(
             f"numbers of {inferred:,} of {pluralize(len(returned), 'job')} were read from the log"
         )
+    if replaced := 0 if all_jobs or patterns else len(superseded):
+        _note(f"newer jobs replaced {pluralize(replaced, 'older job')}. To print all: --all-jobs")
     if results.rows or returned:
         for note in counts.notes():
             _note(note)

@@ -303,6 +303,27 @@ def test_names_are_those_of_the_functions_with_the_number_of_the_job() -> None:
     assert second.name == f"function/night#{second.job}"
 
 
+def cube(x: float, data: object = None) -> float:
+    return x**3
+
+
+def test_calls_that_are_queued_again_replace_equal_ones(store: Store) -> None:
+    def queue(*calls: tuple[object, ...], function: Any = cube, **options: Any) -> None:
+        concurrent.futures.wait(submit_many(function, *zip(*calls, strict=True), **options))
+
+    single = submit(cube, 1)  # a row of its own
+    single.result(DEADLINE_S)
+    first = single.job
+    queue((1, [7]), (2, [8]))
+    queue((1, [7]), (2, [9]))
+    queue((1, [7]), name="other")
+    queue((1, [7]), kwargs={})
+    for factor in (1, 2):  # two functions of one name with different values
+        queue((1, 1), function=lambda x, _, factor=factor: x * factor)
+        queue((1, 1), function=functools.partial(pow, mod=factor))
+    assert store.read.superseded(store.read.jobs()) == {first + 1: first + 6, first + 3: first + 6}
+
+
 def test_retried_job_reads_the_same_call(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
 

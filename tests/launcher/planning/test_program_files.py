@@ -18,7 +18,7 @@ from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import SubmittedRun, submit
 from launcher.states import Done
 from launcher.store.queue import Store
-from launcher.system.file_digests import MOST_READ, FileDigests
+from launcher.system.file_digests import ABSENT_DIGEST, MOST_READ, FileDigests
 from launcher.system.files import file_stamp
 from tests.build import a_context, claimed, finished
 from tests.launcher import language
@@ -85,6 +85,66 @@ def finish(store: Store, project: Path, **files: str) -> None:
             }
             done = Done(at=1.0, files=known)
             store.scheduler_actions.finish_attempt(claim, done, outputs=outputs, now=1.0)
+
+
+@pytest.mark.parametrize(
+    ("read", "after"),
+    [
+        ("link/x.csv", True),
+        ("sub/x.csv", True),
+        ("link/*.csv", True),
+        ("link/", True),
+        ("x.csv", True),
+        ("link/in.txt", False),
+    ],
+)
+def test_program_follows_the_writer_of_a_file_in_a_linked_folder(
+    project: Path, read: str, after: bool
+) -> None:
+    (project / "link").symlink_to("sub")
+    (project / "x.csv").symlink_to("link/x.csv")
+    (project / "sub/x.csv").write_text("old")
+    writer = f"{{name: prep, argv: [touch], outputs: ['{project}/sub/x.csv']}}"
+    reader = f"{{name: fit, argv: [cat], inputs: ['{read}']}}"
+    for entries in ((writer, reader), (reader, writer)):
+        needs = {job.name: job.needs for job in a_plan(project, *entries).jobs}
+        assert needs["command/fit"] == (("command/prep",) if after else ())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("sub/x.csv", "link/x.csv", "would write the same files"),
+        ("sub/made/", "link/made/x.csv", "would write sub/made/x.csv, and command/a would write"),
+    ],
+)
+def test_two_programs_cannot_write_one_file_through_a_linked_folder(
+    project: Path, first: str, second: str, message: str
+) -> None:
+    (project / "link").symlink_to("sub")
+    entries = (
+        f"{{name: {n}, argv: [go], outputs: ['{o}']}}"
+        for n, o in zip("ab", (first, second), strict=True)
+    )
+    with pytest.raises(TaskFileError) as caught:
+        a_plan(project, *entries)
+    assert any(message in problem.message for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("missing", ["in.txt", "conf.yaml"])
+def test_file_that_was_missing_runs_its_program_again_once_it_exists(
+    store: Store, project: Path, missing: str
+) -> None:
+    entry = "{name: t, argv: [python3, train.py, conf.yaml], inputs: [in.txt]}"
+    queue(store, a_plan(project, entry))
+    content = (project / missing).read_text()
+    (project / missing).unlink()
+    finish(store, project, **{missing: ABSENT_DIGEST})
+    (same,) = compared(store, a_plan(project, entry))
+    assert same.action is Action.CACHED
+    (project / missing).write_text(content)
+    (changed,) = compared(store, a_plan(project, entry))
+    assert (changed.action, changed.reason) == (Action.RUN, f"{missing} was missing before")
 
 
 CHANGES = [  # entry, written files, reason, whether --accept-code keeps the job

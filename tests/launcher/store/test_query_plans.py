@@ -19,7 +19,7 @@ from launcher.store.job_repair import fail_unreadable_lanes
 from launcher.store.listings import ListingFilter, ListingQueries
 from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.queue import NewJob, Store
-from launcher.store.replacement import replace_waiting
+from launcher.store.replacement import replace_equal_jobs, replace_waiting
 from launcher.store.run_news import RunEventReader
 from launcher.store.runs import count_jobs_before, find_run_origin, open_runs
 from launcher.store.runs import running_placements as running_places
@@ -222,6 +222,13 @@ def replace_jobs(store: Store) -> None:
     with store.writing():
         store.job_control.rename_ended(former, superseded_name(row.name, former))
     newest_by_superseded(store.database.execute, [job_row(store, former)])
+    run, equal = row.run_id, a_spec(batch="sweep")
+    for number in (1000, 1001):
+        with store.writing():
+            spec = equal._replace(name=f"command/{number}")
+            (job,) = store.insert_new(run, a_context(), [NewJob(spec=spec)], 1.0)
+            replace_equal_jobs(store, run, a_context(), {job: spec})
+        store.job_control.cancel([job], 2.0)
 
 
 def schedule_jobs(store: Store) -> None:

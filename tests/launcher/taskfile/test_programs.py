@@ -24,8 +24,8 @@ def told(entry: str, *settings: str) -> dict[str, Any]:
         (
             'name: t, argv: [go, --lr, "{lr}", "s={seed}"], matrix: {lr: [0.10, 1e-3], seed: [1, 2]}',
             {
-                "t@lr=0.1,seed=1": ["go", "--lr", "0.10", "s=1"],
-                "t@lr=0.1,seed=2": ["go", "--lr", "0.10", "s=2"],
+                "t@lr=0.10,seed=1": ["go", "--lr", "0.10", "s=1"],
+                "t@lr=0.10,seed=2": ["go", "--lr", "0.10", "s=2"],
                 "t@lr=0.001,seed=1": ["go", "--lr", "1e-3", "s=1"],
                 "t@lr=0.001,seed=2": ["go", "--lr", "1e-3", "s=2"],
             },
@@ -40,6 +40,13 @@ def told(entry: str, *settings: str) -> dict[str, Any]:
         (  # named values
             'name: t, argv: [go, "{data}"], matrix: {data: {one: "a/b c.csv", two: ""}}',
             {"t@data=one": ["go", "a/b c.csv"], "t@data=two": ["go", ""]},
+        ),
+        (  # texts stay texts
+            'name: t, argv: [go, "{x}"], matrix: {x: [12e4567, 5e999, 1e3, 1000, "007", "7", 0.10, 0.1]}',
+            {
+                f"t@x={text}": ["go", text]
+                for text in ("12e4567", "5e999", "1e3", "1000", "007", "7", "0.10", "0.1")
+            },
         ),
         (  # a sign is a part of the value
             'name: t, argv: [go, "{x}"], matrix: {x: [-1, 1, -1e-3, -a, a, a-]}',
@@ -71,6 +78,26 @@ def told(entry: str, *settings: str) -> dict[str, Any]:
 )
 def test_entry_runs_once_per_combination(entry: str, jobs: dict[str, Any]) -> None:
     assert told(entry) == jobs
+
+
+def test_values_of_programs_are_followed_by_their_texts() -> None:
+    made = a_plan(
+        "command:\n"
+        '  - {name: t, argv: [go, "{x}"], matrix: {x: ["007", "7", 1e-3]}}\n'
+        '  - {name: u, argv: [end, "{x}"], matrix: {x: ["007", "7", 1e-3]}, after: t}\n'
+        "  - {name: v, argv: [one], after: t@x=7}\n"
+        "  - {name: w, argv: [small], after: t@x=0.001}\n"
+    )
+    after = {
+        each.name.partition("/")[2]: [name.partition("/")[2] for name in each.needs]
+        for each in made.jobs
+    }
+    assert after == {
+        **{f"t@x={x}": [] for x in ("007", "7", "0.001")},
+        **{f"u@x={x}": [f"t@x={x}"] for x in ("007", "7", "0.001")},
+        "v": ["t@x=7"],
+        "w": ["t@x=0.001"],
+    }
 
 
 def test_values_are_filled_into_folder_and_variables_and_stored_with_settings() -> None:

@@ -259,7 +259,7 @@ SETTINGS = {"lr": {"0.1"}, "method": {"pgu", "npo"}, "seed": {"1", "2"}, "amp": 
         ("", True),
         ("lr=0.1", True),
         ("lr=1e-1 seed=2", True),
-        ("lr=.10 method=PGU amp=True", True),
+        ("lr=1e-1 method=PGU amp=True", True),
         ("lr=0.2", False),
         ("lr=0.1 seed=3", False),
         ("method=p*", True),
@@ -285,7 +285,10 @@ def test_filter_value_can_contain_an_equals_sign() -> None:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ((0.1, "0.1", "1e-1", ".10"), "0.1"),
+        ((0.1, "0.1", "1e-1"), "0.1"),
+        (("0.10",), "0.10"),
+        (("007",), "007"),
+        ((1234567890123, "1234567890123"), "1234567890123"),
         ((3, 3.0, "3"), "3"),
         ((True, "True", "true"), "true"),
         ((None,), "none"),

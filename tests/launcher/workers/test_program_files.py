@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from launcher.states import Done, Failed, NeverStarted, State, Stopped
 from launcher.store.queue import Store
 from launcher.store.transitions import REQUEUE_LIMIT
 from launcher.system.daemon_control import wake
-from launcher.system.file_digests import CHANGED_DIGEST, MOST_READ, FileDigests
+from launcher.system.file_digests import ABSENT_DIGEST, CHANGED_DIGEST, MOST_READ, FileDigests
 from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
 from launcher.system.processes import state_of
@@ -98,6 +99,8 @@ def project(tmp_path: Path) -> Path:
         ("train.py log.txt", {}, "echo more >>log.txt", {"train.py": SEEN}),
         ("train.py new.txt", {}, "echo more >>new.txt", {"train.py": SEEN}),
         ("train.py log.txt", {}, "rm train.py", {"log.txt": SEEN}),
+        ("train.py extra.cfg", {}, ":", {"train.py": SEEN, "extra.cfg": ABSENT_DIGEST}),
+        ("train.py extra.cfg ../no.cfg runs/no.cfg", {}, "echo >extra.cfg", {"train.py": SEEN}),
     ],
 )
 def test_files_read_by_a_program_are_identified_by_content(
@@ -604,6 +607,34 @@ def test_program_that_does_not_create_its_output_fails_with_a_message(
     assert outcome.error.startswith(error)
 
 
+@pytest.mark.parametrize(
+    ("name", "is_missing"),
+    [
+        ("in.txt", False),
+        ("sub/", False),
+        ("sub", False),
+        ("gone.txt", True),
+        ("gone/", True),
+        ("link", True),
+        ("../outside.txt", True),
+    ],
+)
+def test_program_whose_input_is_missing_does_not_start(
+    fork_server: ForkServer, home: Home, project: Path, name: str, is_missing: bool
+) -> None:
+    (project / "link").symlink_to("gone.txt")
+    (project / "out.txt").write_text("earlier")
+    script = f"cd {project}; echo new >out.txt"
+    spec = a_spec(*shell(script), settings={"inputs": ["in.txt", name], "outputs": ["out.txt"]})
+    _, outcome = run_attempt(fork_server, home, spec, context=a_context(project))
+    assert (project / "out.txt").read_text() == ("earlier" if is_missing else "new\n")
+    if is_missing:
+        assert isinstance(outcome, Failed)
+        assert outcome.error == f"cannot start '/bin/sh': its input {name} is missing"
+    else:
+        assert isinstance(outcome, Done)
+
+
 # --- attempts that cannot be started: for a lack of the machine's, or a passing trouble of the program's
 
 
@@ -659,6 +690,30 @@ def test_nothing_accumulates_while_no_process_can_be_created(home: Home, tmp_pat
     assert grown.rows <= 3
     assert grown.folders <= 1
     assert grown.log_bytes < 4000
+
+
+@NEEDS_CC
+@pytest.mark.parametrize("shift_s", [7200, -7200])
+def test_clock_that_is_set_during_a_run_does_not_change_its_duration(
+    home: Home, tmp_path: Path, shift_s: int
+) -> None:
+    flag, gate = tmp_path / "set", tmp_path / "gate"
+    script = f"touch {gate}.open; until [ -e {gate} ]; do sleep 0.05; done"
+    store = Store(home, durable=False)
+    with shimmed(tmp_path, home, CLOCK_IS_SET=str(flag), CLOCK_SHIFT_S=str(shift_s)):
+        (job,) = enqueue(store, a_spec(*shell(script)))
+        wake(home)
+        until(Path(f"{gate}.open").exists, "the program runs")
+        flag.touch()
+        gate.touch()
+        until_done(store, job)
+    (attempt,) = store.read.attempts([job])
+    assert attempt.ended is not None
+    assert abs(attempt.ended - time.time() - shift_s) < 600, "the end is that of the new clock"
+    assert 0 <= attempt.ended - attempt.claimed < 600, "not two hours more or less"
+    (run,) = store.database.execute("SELECT used FROM runs").fetchone()
+    assert 0 < run < 600
+    store.close()
 
 
 @NEEDS_CC

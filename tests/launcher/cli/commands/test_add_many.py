@@ -57,6 +57,47 @@ def test_program_starts_after_the_producers_of_its_inputs(
     assert (here / "last.txt").read_text() == "one"
 
 
+@pytest.fixture
+def linked(here: Path) -> Path:
+    """A folder that is also reached by the link `data`."""
+    (here / "scratch").mkdir()
+    (here / "data").symlink_to("scratch")
+    return here / "scratch"
+
+
+@pytest.mark.parametrize("name", ["data/y.csv", "scratch/y.csv", "data/*.csv", "data/", "y.csv"])
+def test_input_in_a_linked_folder_waits_for_its_producer(
+    launcher: Launcher, store: Store, linked: Path, name: str
+) -> None:
+    (linked / "y.csv").write_text("old")
+    Path("y.csv").symlink_to("data/y.csv")  # a link to the file itself
+    output = str(linked / "y.csv")
+    launcher.well("add", "--hold", "--name", "mk", "--output", output, "--", "touch", output)
+    launcher.well("add", "--hold", "--input", name, "--", "ls", name)
+    assert store.read.dependency_names(2) == ["command/mk"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"),
+    [
+        ("scratch/a.csv", "data/a.csv", True),
+        ("data/out/", "scratch/out/a.csv", True),
+        ("scratch/out/a.csv", "data/out/", True),
+        ("scratch/a.csv", "data/b.csv", False),
+        ("scratch/a.csv", "sub/a.csv", False),
+    ],
+)
+def test_two_programs_cannot_make_one_file_through_a_linked_folder(
+    launcher: Launcher, linked: Path, first: str, second: str, refused: bool
+) -> None:
+    launcher.well("add", "--hold", "--name", "A", "--output", first, "--", "true")
+    words = ("add", "--hold", "--output", second, "--", "true")
+    if refused:
+        assert "is made by job 1 command/A (held)" in launcher.refused(*words)
+    else:
+        launcher.well(*words)
+
+
 @pytest.mark.parametrize(
     ("change", "words", "is_queued", "why"),
     [
@@ -291,6 +332,97 @@ def test_jobs_with_one_name_are_numbered_and_replace_ended_ones(
     )
     assert len(store.read.jobs()) == 5
     assert job_row(store, 4).name == "command/prep-2", "nothing of the transaction is kept"
+
+
+REPORT = (
+    "--",
+    "sh",
+    "-c",
+    'test -e "$0" || exit 3; echo "launcher: acc=$2"',
+    "ok",
+    "--seed",
+    "{seed}",
+)
+
+
+def test_sweep_without_a_name_that_is_queued_again_replaces_its_rows(
+    launcher: Launcher, here: Path
+) -> None:
+    sweep = ("add", "--run", "twice", "--sweep", "seed=1..3", *REPORT)
+    launcher.well(*sweep)
+    assert launcher("wait", "run:twice").code == 1
+    (here / "ok").touch()
+    for older in (3, 6):
+        assert f"replace {older} older jobs with equal commands" in launcher.well(*sweep).err
+        launcher.well("wait", "run:twice")
+        answer = launcher.well("results", "twice", "--over", "seed", "--json")
+        assert (
+            f"note: newer jobs replaced {older} older jobs. To print all: --all-jobs" in answer.err
+        )
+        (mean,) = launcher.json("results", "twice", "--over", "seed")["rows"]
+        assert (mean["count"], mean["acc"]["value"]) == (3, 2.0)
+    assert len(launcher.json("results", "twice", "--all-jobs")["rows"]) == 6, "three failed"
+    (here / "ok").unlink()
+    launcher.well(*sweep)
+    assert launcher("wait", "run:twice").code == 1
+    (mean,) = launcher.json("results", "twice", "--over", "seed")["rows"]
+    assert mean["count"] == 3, "a newer job without a result does not hide an older one"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "replaced"),
+    [
+        (("--sweep", "seed=1,2"), ("--sweep", "seed=1,2"), 2),
+        (("--sweep", "seed=1,2"), ("--sweep", "seed=2,3"), 1),
+        (("--sweep", "seed=1,2", "--env", "A=1"), ("--sweep", "seed=1,2", "--env", "A=2"), 0),
+        (("--sweep", "seed=1,2", "--input", "in.txt"), ("--sweep", "seed=1,2"), 0),
+        (("--sweep", "seed=1,2", "--cwd", "sub"), ("--sweep", "seed=1,2"), 0),
+        (("--sweep", "seed=1,2"), ("--sweep", "seed=1,2", "--run", "other"), 0),
+        (("--sweep", "seed=1,2", "--name", "own"), ("--sweep", "seed=1,2"), 0),
+        (("--sweep", "seed=1,2"), ("--sweep", "seed=1,2", "--name", "own"), 2),
+        (("--sweep", "seed=1"), (), 0),  # a single job is a row of its own
+        ((), ("--sweep", "seed=1"), 0),
+        ((), (), 0),
+    ],
+)
+def test_only_equal_jobs_of_sweeps_replace_each_other(
+    launcher: Launcher, store: Store, first: Sequence[str], second: Sequence[str], replaced: int
+) -> None:
+    for options in (first, second):
+        word = "{seed}" if "--sweep" in options else "1"
+        launcher.well("add", *options, "--", "true", "--seed", word)
+        launcher.well("wait")
+    assert len(store.read.superseded(store.read.jobs())) == replaced
+
+
+def test_equal_lines_of_a_file_are_rows_of_their_own_until_the_file_is_queued_again(
+    launcher: Launcher, store: Store, here: Path
+) -> None:
+    (here / "jobs.txt").write_text("true x\ntrue y\ntrue x\n")
+    for number in range(3):
+        launcher.well("add", "--from", "jobs.txt")
+        launcher.well("wait")
+        superseded = store.read.superseded(store.read.jobs())
+        newest = 3 * number
+        assert superseded == {at: newest + (at - 1) % 3 + 1 for at in range(1, newest + 1)}
+
+
+def test_equal_jobs_that_wait_keep_their_names(launcher: Launcher, store: Store) -> None:
+    words = ("add", "--hold", "--sweep", "seed=1,2", "--", "true", "{seed}")
+    launcher.well(*words)
+    assert "warning: jobs between 1 and 2 wait with equal commands" in launcher.well(*words).err
+    assert [row.name for row in store.read.jobs()] == [f"command/{n}" for n in range(1, 5)]
+
+
+def test_a_changed_value_of_a_sweep_is_not_replaced(launcher: Launcher, store: Store) -> None:
+    words = ("add", "--sweep", "seed=1,2", "--", "false", "{seed}")
+    launcher.well(*words)
+    launcher("wait")
+    launcher.well("retry", "1", "--set", "seed=5")
+    launcher("wait")
+    launcher.well(*words)
+    launcher("wait")
+    assert store.read.superseded(store.read.jobs()) == {2: 4}
 
 
 def test_files_added_concurrently_get_distinct_numbers(

@@ -391,6 +391,25 @@ def test_a_metric_is_shown_over_seeds(launcher: Launcher, store: Store) -> None:
     assert lines[0].startswith("| lr=0.1 count=3 | 0.8200 ± 0.0200 ")
 
 
+def test_texts_that_equal_as_numbers_are_different_settings(
+    launcher: Launcher, store: Store
+) -> None:
+    ids = ("7", "007", "1e3", "1000", "1", "1.0", "12e4567", "5e999", "1e-4")
+    for at, (text, seed) in enumerate((text, seed) for text in ids for seed in range(2)):
+        argv = ("train.py", f"--id={text}", f"--seed={seed}")
+        a_result(store, *argv, name=f"command/{at}", result={"loss": 1.0 + at // 2})
+    rows = launcher.json("results", "test", "--over", "seed", "--sort", "id")["rows"]
+    means = [(row["id"], row["count"], row["loss"]["value"]) for row in rows]
+    assert [(str(value), count, loss) for value, count, loss in means] == [
+        ("0.0001", 2, 9), ("1", 2, 5), ("1.0", 2, 6), ("7", 2, 1), ("007", 2, 2),
+        ("1e3", 2, 3), ("1000", 2, 4), ("5e999", 2, 8), ("12e4567", 2, 7),
+    ]  # fmt: skip
+    assert [type(value) for value, _, _ in means[:5]] == [float, int, float, int, str]
+    names = launcher("results", "test", "--over", "seed", "--metric", "loss").out
+    assert "id=7 count=2\t1.0" in names
+    assert "id=007 count=2\t2.0" in names
+
+
 def test_rows_without_repetitions_are_explained(launcher: Launcher, store: Store) -> None:
     for seed in range(2):
         argv = ("train.py", f"--seed={seed}", f"--augment_seed={seed + 7}")

@@ -386,6 +386,16 @@ def test_programs_are_rows_of_the_results_table(
     assert write(path, home, store) == 0
 
 
+def test_text_stays_a_text_in_a_column_of_numbers(path: Path, home: Home, store: Store) -> None:
+    for name, fold, seed in (("a", "7", "1"), ("b", "8", "2")):
+        with_done_attempt(store, name, {"auc": 0.5}, argv=("x", f"--fold={fold}", f"--seed={seed}"))
+    write(path, home, store)
+    with_done_attempt(store, "c", {"auc": 0.5}, argv=("x", "--fold=007", "--seed=1e3"))
+    write(path, home, store)
+    rows = select(path, "SELECT fold, seed FROM scores ORDER BY row")
+    assert rows == [(7, 1), (8, 2), ("007", "1e3")]
+
+
 def test_views_contain_programs_and_models(
     path: Path, home: Home, store: Store, scored: Path
 ) -> None:

@@ -55,6 +55,16 @@ def test_job_is_not_claimed_while_a_running_job_writes_the_same_output(
         assert shown.data["need"] == 1
 
 
+def test_file_that_is_named_through_a_linked_folder_is_the_same_file(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "data").symlink_to("scratch")
+    claimed(store, put(store, "one", f"{tmp_path}/scratch/a.csv"))
+    assert is_refused(store, put(store, "two", f"{tmp_path}/data/a.csv"))
+    assert not is_refused(store, put(store, "three", f"{tmp_path}/data/b.csv"))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "conflict"),
     [
