@@ -120,7 +120,7 @@ def evaluate_table(table: SourcedScores, *, names: Collection[str] | None = None
             for each in defined
             if not np.isfinite(each.value(table.whole))
         }
-    measures = estimates([each for each in defined if each.name not in reasons], table)
+        measures = estimates([each for each in defined if each.name not in reasons], table)
     auc = measures.get("auc")
     return Report(
         n=len(labels),

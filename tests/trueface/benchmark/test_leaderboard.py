@@ -21,7 +21,7 @@ from trueface.predictions.predictions import Predictions
 
 TEST, COUNT, SEEDS = "gan1:pre&realFFHQ:pre", 30, (1, 2, 3)
 LABELS = np.array([0] * COUNT + [1] * COUNT, np.int8)
-KEYS = tuple(f"s/{at}" for at in range(2 * COUNT))
+KEYS = tuple(f"s{at % 3}/{at}" for at in range(2 * COUNT))
 FACTS = ModelFacts(
     checkpoint_sha256="0", threshold=0.0, temperature=1.0, in_logits=False, source="validation",
     parameters=1, ms_image=1.0, device="cpu", threads=1,

@@ -118,7 +118,7 @@ def values_under(
     """Return each metric under every weighting (R,), by its name; arguments as of `weighted`."""
     values: dict[str, list[Floats]] = {metric.name: [] for metric in metrics}
     for scores in weighted(table, weights, scale):
-        with np.errstate(invalid="ignore", divide="ignore"):  # a resample without a class: NaN
+        with np.errstate(all="ignore"):  # a resample without a class: NaN; losses of large logits
             for metric in metrics:
                 values[metric.name].append(metric.compute(scores))
     return {name: np.concatenate(parts) for name, parts in values.items()}
