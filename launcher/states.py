@@ -110,6 +110,7 @@ class ReasonCode(StrEnum):
     # running, end requested. since, kill_at: seconds since 1970; cause: see `EndCause`; why: as text;
     # now: it is killed immediately
     ENDING = "ending"
+    FROZEN = "frozen"  # running, but its supervisor is stopped by a signal, a debugger or a cgroup
     SETTLING = "settling"  # its program has ended, and its files are not moved yet
     CANCELLED = "cancelled"
     # the outcome of an attempt; `requeued`: queued again without counting as a failure; `short`: the exception only

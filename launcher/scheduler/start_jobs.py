@@ -162,7 +162,12 @@ class LaunchBatch:
             self._claim_unstartable(ready, start, error, before.number)
             return None
         if supervisor is None:
-            return WORKER_STARTING
+            why = self._fork_servers.why_frozen(environment)
+            return (
+                WORKER_STARTING._replace(text=f"{WORKER_STARTING.text}: {why}")
+                if why
+                else WORKER_STARTING
+            )
         try:
             claim = self._claim(
                 ready, claim_placement(start, supervisor.who), start.reason, before.number

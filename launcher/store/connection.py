@@ -42,7 +42,13 @@ NEW_EVENT = (  # time, job, state, and the columns of the reason
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
 # codes of events in state 'running' that do not begin an attempt
-NOT_STARTS = "('paused', 'resumed', 'ending', 'settling')"
+NOT_STARTS = "('paused', 'resumed', 'ending', 'settling', 'frozen')"
+# why the newest attempt started where it did
+_LAST_START_REASON = (
+    "SELECT reason_code, reason, reason_data FROM events WHERE job = ? AND state = 'running'"
+    f" AND reason_code NOT IN {NOT_STARTS} ORDER BY id DESC LIMIT 1"
+)
+RESUMED_REASON = Reason(code=ReasonCode.RESUMED, text="resumed")
 NORMAL = 1  # `PRAGMA synchronous`: a commit is synced with a later one
 _SOURCE_STATES = {
     state: tuple(source for source in State if state in LEGAL_TRANSITIONS[source])
@@ -146,6 +152,13 @@ class Connection:
     def add_event(self, job: int, state: State, reason: Reason, now: float) -> None:
         """Put down what happened to a job."""
         self.execute(NEW_EVENT, (now, job, state, *reason_columns(reason)))
+
+    def restore_start_reason(self, job: int) -> None:
+        """Let the reason of a running job be that of its start again."""
+        started = self.execute(_LAST_START_REASON, (job,)).fetchone()
+        if started:
+            set_reason = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
+            self.execute(set_reason, (*started, job))
 
     def ensure_sources(self, sources: Mapping[str, str]) -> int | None:
         """Return the number of the digests of modules, stored if they are new. None if there are none."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from launcher.states import NeverStarted, Outcome, Reason, ReasonCode, State, outcome_record
 from launcher.store.claims import Claims
-from launcher.store.connection import Connection, reason_columns
+from launcher.store.connection import RESUMED_REASON, Connection, reason_columns
 from launcher.store.output_conflicts import release_stale_waits
 from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import PILOT_TOKEN_SQL, Claim
@@ -151,6 +151,24 @@ class SchedulerActions:
             )
             if noted.rowcount == 1:
                 self._db.add_event(job, State.RUNNING, reason, now)
+
+    def frozen_jobs(self) -> frozenset[int]:
+        """Return the running jobs whose reasons say that their supervisors stand still."""
+        query = "SELECT id FROM jobs WHERE state = 'running' AND reason_code = ?"
+        return frozenset(self._db.query_numbers(query, ReasonCode.FROZEN))
+
+    def record_continued(self, job: int, now: float) -> None:
+        """Record that the supervisor of a running job does not stand still any more."""
+        with self._db.writing():
+            if job in self.frozen_jobs():
+                self._db.restore_start_reason(job)
+                self._db.add_event(job, State.RUNNING, RESUMED_REASON, now)
+
+    def paused_s(self, claim: Claim) -> float:
+        """Return how long the program of an attempt was paused, in seconds."""
+        query = "SELECT paused FROM attempts WHERE job = ? AND number = ?"
+        row = self._db.execute(query, claim.key).fetchone()
+        return float(row[0]) if row else 0.0
 
     def finish_attempt(
         self,

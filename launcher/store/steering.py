@@ -21,7 +21,7 @@ from launcher.states import (
     State,
     termination_reason,
 )
-from launcher.store.connection import NOT_STARTS, Connection, reason_columns
+from launcher.store.connection import RESUMED_REASON, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.output_conflicts import find_writer
@@ -38,12 +38,6 @@ RETRIED_REASON = Reason(code=ReasonCode.RETRIED, text="retried by its owner")
 TOUCHED_REASON = Reason(code=ReasonCode.TOUCHED, text="done; its files were accepted as they are")
 UNRUN_REASON = Reason(
     code=ReasonCode.TOUCHED, text="not run; its owner accepted its files as they are"
-)
-RESUMED_REASON = Reason(code=ReasonCode.RESUMED, text="resumed")
-# why the newest attempt started where it did
-_LAST_START_REASON = (
-    "SELECT reason_code, reason, reason_data FROM events WHERE job = ? AND state = 'running'"
-    f" AND reason_code NOT IN {NOT_STARTS} ORDER BY id DESC LIMIT 1"
 )
 _IN_JSON_LIST = "IN (SELECT value FROM json_each(?))"
 _SET_REASON = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
@@ -333,8 +327,8 @@ class JobControl:
             )
             self._db.execute("UPDATE jobs SET paused = NULL WHERE id = ?", (job,))
             # of a job that is being ended, that stays the reason
-            if not row[2] and (started := self._db.execute(_LAST_START_REASON, (job,)).fetchone()):
-                self._db.execute(_SET_REASON, (*started, job))
+            if not row[2]:
+                self._db.restore_start_reason(job)
             self._db.add_event(job, State.RUNNING, RESUMED_REASON, now)
             return True
 

@@ -75,9 +75,7 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
     if context.stopped:
         return Stopped(at=now, by=context.signalled)
     if context.over_limit_s is not None:
-        limit = f"reached its time limit of {format_seconds(context.over_limit_s)}"
-        how_ended = " and was killed after its grace period" if context.was_killed else ""
-        return Failed(at=now, error=limit + how_ended, over_limit=True, **_status(code))
+        return over_time_limit(context.over_limit_s, now, was_killed=context.was_killed, code=code)
     # the sender of the signal ends everything; this is not a failure of the program
     if context.signalled:
         return Stopped(at=now, by=context.signalled)
@@ -105,6 +103,20 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
     end = _describe_end(code, attempt, context)
     exception = _exception_line(end.last_words)
     return Failed(at=now, error=end.sentence, exception=exception, **_status(code))
+
+
+def over_time_limit(limit_s: float, now: float, *, was_killed: bool, code: int) -> Failed:
+    """Return the outcome of an attempt that was ended at its time limit.
+
+    Args:
+        limit_s: the limit.
+        now: seconds since 1970.
+        was_killed: it did not end within its grace period.
+        code: exit code of the program, or the negative number of its signal.
+    """
+    limit = f"reached its time limit of {format_seconds(limit_s)}"
+    how_ended = " and was killed after its grace period" if was_killed else ""
+    return Failed(at=now, error=limit + how_ended, over_limit=True, **_status(code))
 
 
 def signal_wait_s(status: int, attempt: Attempt, context: ExitContext, ran_s: float) -> float:

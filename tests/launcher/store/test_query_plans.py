@@ -7,7 +7,7 @@ import pytest
 
 from launcher.job import Resources, Terms
 from launcher.job_options.notifications import RunNotify
-from launcher.states import ENDED_STATES, OPEN_STATES, Done, NeverStarted, State
+from launcher.states import ENDED_STATES, OPEN_STATES, Done, NeverStarted, ReasonCode, State
 from launcher.store.adoption import AdoptedJob, adopt_done_jobs
 from launcher.store.completion_queries import open_completion_queries
 from launcher.store.connection import Connection
@@ -143,6 +143,9 @@ def run_jobs(store: Store, chain: list[int]) -> None:
     scheduling.open_claims()
     store.job_control.pause({chain[0]: a_reason("pause")}, 2.0)
     scheduling.paused_jobs()
+    scheduling.paused_s(claim)
+    scheduling.record_running_reason(chain[0], a_reason("stands still", ReasonCode.FROZEN), 2.0)
+    scheduling.record_continued(chain[0], 2.0)
     store.job_control.resume([chain[0]], 3.0)
     store.job_control.cancel([chain[0]], 3.0)
     scheduling.pending_actions()
