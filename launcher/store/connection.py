@@ -4,9 +4,10 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from launcher.states import (
     LEGAL_TRANSITIONS,
@@ -49,11 +50,17 @@ _LAST_START_REASON = (
     f" AND reason_code NOT IN {NOT_STARTS} ORDER BY id DESC LIMIT 1"
 )
 RESUMED_REASON = Reason(code=ReasonCode.RESUMED, text="resumed")
+PORTION = 5000  # jobs that are changed in one transaction, which takes less than a second
+PORTION_PAUSE_S = 0.12  # between two portions; another process that waits tries again every 0.1 s
+LOCK_TRIES = 6  # for a transaction; each waits as long as the database was opened for
 NORMAL = 1  # `PRAGMA synchronous`: a commit is synced with a later one
 _SOURCE_STATES = {
     state: tuple(source for source in State if state in LEGAL_TRANSITIONS[source])
     for state in State
 }  # states from which a job may change to `state`
+
+
+Item = TypeVar("Item")
 
 
 class Connection:
@@ -98,7 +105,7 @@ class Connection:
             if self._current_sync != self._next_sync:
                 self._db.execute(f"PRAGMA synchronous = {self._next_sync}")
                 self._current_sync = self._next_sync
-            self._db.execute("BEGIN IMMEDIATE")
+            self._begin()
             yield
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
@@ -107,6 +114,39 @@ class Connection:
         except BaseException:
             self._rollback()
             raise
+
+    def _begin(self) -> None:
+        """Begin to write. Between two tries, this process handles signals such as that of Ctrl-C."""
+        for left in reversed(range(LOCK_TRIES)):
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not left or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+            else:
+                return
+
+    def write_in_portions(
+        self,
+        items: Sequence[Item],
+        change: Callable[[Sequence[Item]], object],
+        size: int | None = None,
+    ) -> None:
+        """Change a few thousand jobs at a time, each time in a transaction; others write in between.
+
+        Inside another transaction, all is a part of that.
+
+        Args:
+            items: the jobs, or what stands for them.
+            change: is called with each portion. After an interruption, it must be possible to repeat the whole.
+            size: the largest number of items in a portion; None for `PORTION`.
+        """
+        size = size or PORTION
+        for start in range(0, len(items), size):
+            if start and not self._db.in_transaction:
+                time.sleep(PORTION_PAUSE_S)
+            with self.writing():
+                change(items[start : start + size])
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:

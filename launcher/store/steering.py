@@ -1,7 +1,7 @@
 """What owners do to jobs that are in the queue: cancel, hold, pause, change, tag, queue again, forget.
 
-Each is one transaction over all jobs named: all of it happens or nothing. A change of settings or terms is written
-only if nothing happened to the job meanwhile.
+Thousands of jobs are changed in portions, each in a transaction of its own. After an interruption, the command can be
+repeated. A change of settings or terms is one transaction, and is written only if nothing happened to the jobs meanwhile.
 """
 
 import json
@@ -82,17 +82,20 @@ class JobControl:
         """
         # the newest first: what needs another of them is cancelled itself, not skipped
         newest_first = sorted(jobs, reverse=True)
-        ended: list[int] = []
-        with self._db.writing():
-            touched = self._apply_to_jobs(
-                newest_first,
-                lambda job: (
-                    self._request_end(job, now, at_once=at_once)
-                    or self._cancel_waiting(job, now, ended)
-                ),
+        touched: list[int] = []
+
+        def cancel(portion: Sequence[int]) -> None:
+            ended: list[int] = []
+            touched.extend(
+                job
+                for job in portion
+                if self._request_end(job, now, at_once=at_once)
+                or self._cancel_waiting(job, now, ended)
             )
             # once for all of them: one job may wait for the ends of thousands
             self._db.recount_waits_on(ended)
+
+        self._db.write_in_portions(newest_first, cancel)
         return touched[::-1]
 
     def hold(self, jobs: Iterable[int], now: float) -> list[int]:
@@ -178,22 +181,52 @@ class JobControl:
         Raises:
             ConcurrentChange: One of them has changed since its change was computed. Nothing is changed.
         """
-        with self._db.writing():
-            self.change_jobs(changes, now)
-            reasons = {changed.row.id: changed.reason for changed in changes}
-            chosen = self.jobs_to_retry(jobs)
-            held = self.previously_held(chosen)
-            for job in chosen:
+        if changes:
+            with self._db.writing():
+                self.change_jobs(changes, now)
+                return self._retry(jobs, now, {each.row.id: each.reason for each in changes})
+        return self._retry(jobs, now, {})
+
+    def _retry(self, jobs: Collection[int], now: float, reasons: Mapping[int, Reason]) -> list[int]:
+        chosen = self.jobs_to_retry(jobs)
+        left, moved = {*chosen}, list[int]()
+
+        def retry(portion: Sequence[int]) -> None:
+            held = self.previously_held(portion)
+            first = len(moved)
+            for job in portion:
                 state, reason = (
                     (State.HELD, HELD_AGAIN_REASON)
                     if job in held
                     else (State.QUEUED, RETRIED_REASON)
                 )
-                self._db.move_to_state(
-                    job, state, reasons.get(job, reason), now, only_from=ENDED_STATES
-                )
-            self._reset_counters(chosen, now)
-        return chosen
+                reason = reasons.get(job, reason)
+                if self._db.move_to_state(job, state, reason, now, only_from=ENDED_STATES):
+                    moved.append(job)
+            self._reset_counters(moved[first:], now)
+            left.difference_update(portion)
+            if len(portion) < len(chosen):
+                self._skip_after_failures(moved[first:], left, now)
+
+        self._db.write_in_portions(chosen, retry)
+        return moved
+
+    def _skip_after_failures(
+        self, jobs: Sequence[int], retried_later: Collection[int], now: float
+    ) -> None:
+        """Skip retried jobs again whose dependencies were retried in an earlier portion and have failed since."""
+        needs = self._db.execute(
+            "SELECT job, need, state FROM needs CROSS JOIN jobs ON jobs.id = need"
+            f" WHERE job {_IN_JSON_LIST} AND any_end = 0"
+            " AND state IN ('failed', 'cancelled', 'skipped') ORDER BY job",
+            (json.dumps(jobs),),
+        )
+        for job, need, state in needs.fetchall():
+            reason = self._db.failed_dependency_reason(need, State(state))
+            if need not in retried_later and self._db.move_to_state(
+                job, State.SKIPPED, reason, now
+            ):
+                self._db.propagate_end(job, State.SKIPPED, now)
 
     def _reset_counters(self, jobs: Sequence[int], now: float) -> None:
         """Set the counters of retried jobs to zero; of their timers, restore those that their owners set."""
@@ -352,9 +385,12 @@ class JobControl:
         return self._apply_to_jobs(jobs, lambda job: self._db.execute(update, (text, job)).rowcount)
 
     def _apply_to_jobs(self, jobs: Iterable[int], change: Callable[[int], object]) -> list[int]:
-        """Change jobs in one transaction; return those on which that had an effect."""
-        with self._db.writing():
-            return [job for job in jobs if change(job)]
+        """Change jobs in portions; return those on which that had an effect."""
+        touched: list[int] = []
+        self._db.write_in_portions(
+            [*jobs], lambda portion: touched.extend(job for job in portion if change(job))
+        )
+        return touched
 
     def tags_of(self, jobs: Iterable[int]) -> dict[int, list[str]]:
         """Return job → its tags in the order of their names, of those that have some."""

@@ -734,9 +734,13 @@ def _commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) ->
             store.job_control.change_tags([number], request.tags, ())
             return {number: specs[0].name}
         _print_renamed([rename_ended_job(store, run, holder) for holder in holders])
-        numbers = store.insert_new(run, request.context, jobs, time.time())
-        if request.tags:
+        numbers: list[int] = []
+        if not store.reserve_numbers(jobs):
+            numbers = store.insert_new(run, request.context, jobs, time.time())
             store.job_control.change_tags(numbers, request.tags, ())
+    if not numbers:
+        numbers = store.insert_in_portions(run, request.context, jobs, time.time(), first)
+        store.job_control.change_tags(numbers, request.tags, ())
     return {number: spec.name for number, spec in zip(numbers, specs, strict=True)}
 
 

@@ -131,6 +131,21 @@ def steer_jobs(store: Store, chain: list[int]) -> None:
     steering.delete_unused_contexts()
 
 
+def change_in_portions(store: Store, chain: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry jobs in portions, and queue new ones until that is interrupted."""
+    with monkeypatch.context() as patched:
+        patched.setattr("launcher.store.connection.PORTION", 1)
+        patched.setattr("launcher.store.queue.PORTION", 1)
+        store.job_control.cancel(chain, 7.0)
+        store.job_control.retry(chain, 8.0)
+        new = [NewJob(a_spec(name=f"command/many{number}")) for number in range(2)]
+        with store.writing():
+            run, first = store.ensure_run(ROOT, "test"), store.next_job_number()
+            store.reserve_numbers(new)
+        with pytest.raises(AttributeError):
+            store.insert_in_portions(run, None, new, 9.0, first)  # type: ignore[arg-type]
+
+
 def run_jobs(store: Store, chain: list[int]) -> None:
     """Let attempts start, pause and end in all ways."""
     scheduling = store.scheduler_actions
@@ -388,6 +403,7 @@ def run_all(home: Home, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     store = Store(home, durable=False)
     chain = queue_jobs(store)
     steer_jobs(store, chain)
+    change_in_portions(store, chain, monkeypatch)
     run_jobs(store, chain)
     share_outputs(store)
     replace_jobs(store)
