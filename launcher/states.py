@@ -229,6 +229,7 @@ class Failed(NamedTuple):
     exception: str = ""  # the exception of the program within the error, starting with its class
     over_limit: bool = False  # it was ended at its time limit
     cpu_s: float | None = None  # as in `Done`
+    disk_full: bool = False  # the disk of its log was full, so that its own output may have failed
 
 
 class OutOfMemory(NamedTuple):
@@ -298,9 +299,9 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
                 {"outputs": [each and [*each.record()] for each in outputs]} if outputs else {}
             )
         case Failed():
-            record |= _failure_record(outcome) | (
-                {"over_limit": True} if outcome.over_limit else {}
-            )
+            record |= _failure_record(outcome)
+            record |= {"over_limit": True} if outcome.over_limit else {}
+            record |= {"disk_full": True} if outcome.disk_full else {}
         case OutOfMemory():
             record |= _failure_record(outcome) | outcome.report.record()
         case Lost(why=why):
@@ -341,6 +342,7 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
                 exception=exception,
                 over_limit=over_limit,
                 cpu_s=cpu_s,
+                disk_full=record.get("disk_full") is True,
                 **_read_exit_status(record),
             )
         case {"schema": 1, "ending": "out-of-memory", "error": str(error)}:

@@ -17,7 +17,7 @@ from launcher.states import (
     Stopped,
     read_oom_report,
 )
-from launcher.system.files import Json, read_json
+from launcher.system.files import Json, is_disk_full, read_json
 from launcher.system.paths import RESULT, Attempt
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.progress.attempt_progress import read_last_metrics
@@ -102,7 +102,13 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
         return _out_of_memory(now, end, shortage, context, **_status(code))
     end = _describe_end(code, attempt, context)
     exception = _exception_line(end.last_words)
-    return Failed(at=now, error=end.sentence, exception=exception, **_status(code))
+    return Failed(
+        at=now,
+        error=end.sentence,
+        exception=exception,
+        disk_full=end.on_full_disk,
+        **_status(code),
+    )
 
 
 def over_time_limit(limit_s: float, now: float, *, was_killed: bool, code: int) -> Failed:
@@ -211,6 +217,7 @@ class _EndText(NamedTuple):
 
     sentence: str
     last_words: str = ""  # of the program itself, with which the sentence closes
+    on_full_disk: bool = False  # no signal ended it, and its log could not be written
 
 
 def _describe_end(code: int, attempt: Attempt, context: ExitContext) -> _EndText:
@@ -223,16 +230,10 @@ def _describe_end(code: int, attempt: Attempt, context: ExitContext) -> _EndText
         sentence = f"ended by {_signal_name(-code)}"
     else:
         sentence = f"ended with exit code {code}"
-    if not words and _is_disk_full(attempt):
-        sentence += "; the disk of its log is full"
-    return _EndText(f"{sentence}{before}{words}" if words else sentence, words)
-
-
-def _is_disk_full(attempt: Attempt) -> bool:
-    try:
-        return os.statvfs(attempt.folder).f_bavail == 0
-    except OSError:
-        return False
+    on_full_disk = code > 0 and is_disk_full(attempt.log)
+    if on_full_disk:
+        sentence, before = f"{sentence}; the disk of its log is full", "; last line of its log: "
+    return _EndText(f"{sentence}{before}{words}" if words else sentence, words, on_full_disk)
 
 
 def _exception_line(words: str) -> str:

@@ -77,6 +77,9 @@ def f(word):
 on = {"on": sys.argv[2]} if sys.argv[2:] else {}
 print(submit(f, sys.argv[1], cpus=1, **on).job)
 """
+PRINTING_FUNCTION = FUNCTION.replace(
+    '    Path("passed")', "    print('x' * 100_000)\n    Path(\"passed\")"
+)
 PILOTS = """
 [backends.box]
 kind = "local"
@@ -554,9 +557,9 @@ def test_query_over_all_runs_fails_on_a_full_disk_and_works_after_space_is_freed
     assert small.call(*ask).stdout.count('"done"') == 3
 
 
-def submitted(queue: Project, word: str, *on: str) -> int:
+def submitted(queue: Project, word: str, *on: str, source: str = FUNCTION) -> int:
     """Submit a function that leaves `up`, waits for `gate` and leaves `passed`; return its job when it runs."""
-    script = queue.write("script.py", FUNCTION)
+    script = queue.write("script.py", source)
     said = subprocess.run(
         [sys.executable, script, word, *on],
         cwd=queue.folder,
@@ -665,3 +668,67 @@ def test_failure_without_output_on_a_full_disk_names_the_disk(
         outcome = judge_exit(3 << 8, attempt, ExitContext(), 5.0)
     assert isinstance(outcome, Failed)
     assert outcome.error == "ended with exit code 3; the disk of its log is full"
+    assert outcome.disk_full
+
+
+PRINTS = """
+import sys, time
+from pathlib import Path
+print("begun", flush=True)
+if not Path("again").exists():
+    Path("up").touch()
+    while not Path("gate").exists():
+        time.sleep(0.01)
+    Path("again").touch()
+    for number in range(1000):
+        print("x" * 100, flush=True)
+"""
+
+
+def test_program_whose_print_fails_on_a_full_disk_runs_again_without_a_retry(
+    small: Project,
+) -> None:
+    (small.folder / "prints.py").write_text(PRINTS)
+    job = add(small, sys.executable, "prints.py")
+    until((small.folder / "up").exists, "the program runs")
+    fill(small.home)
+    open_gate(small)
+    until((small.folder / "again").exists, "the program has gone on")
+    check_never(lambda: state(small, job) == "failed", "the full disk is held against it")
+    make_room(small.home)
+    until(lambda: state(small, job) == "done", "the job is done")
+    assert [each for each in endings(small, job) if each != "void"] == ["failed", "done"]
+    events = [event["reason"] for event in job_details(small, job)["events"]]
+    assert any(
+        "stopped: ended with exit code 1; the disk of its log is full" in each for each in events
+    ), events
+
+
+def test_program_that_fails_on_a_full_disk_and_must_not_run_twice_has_failed(
+    small: Project,
+) -> None:
+    (small.folder / "prints.py").write_text(PRINTS)
+    job = add(small, sys.executable, "prints.py", rerun="never")
+    until((small.folder / "up").exists, "the program runs")
+    fill(small.home)
+    open_gate(small)
+    until((small.folder / "again").exists, "the program has gone on")
+    make_room_after_end(small, job)
+    until(lambda: state(small, job) == "failed", "the job has failed")
+
+
+def make_room_after_end(queue: Project, job: int) -> None:
+    """Free the disk when the program has ended."""
+    program = first_program(queue)
+    until(lambda: gone(program), "the program has ended")
+    check_never(lambda: state(queue, job) == "queued", "it runs again")
+    make_room(queue.home)
+
+
+def test_print_of_a_function_on_a_full_disk_is_dropped(small: Project) -> None:
+    job = submitted(small, "x", source=PRINTING_FUNCTION)
+    fill(small.home)
+    open_gate(small)
+    until((small.folder / "passed").exists, "the function has gone on")
+    make_room(small.home)
+    check_function_end(small, job, "x")
