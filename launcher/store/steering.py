@@ -40,6 +40,14 @@ UNRUN_REASON = Reason(
     code=ReasonCode.TOUCHED, text="not run; its owner accepted its files as they are"
 )
 _IN_JSON_LIST = "IN (SELECT value FROM json_each(?))"
+_UNUSED_ROWS = {  # of a table: the condition
+    "contexts": "id NOT IN (SELECT context FROM jobs)",
+    "sources": "id NOT IN (SELECT sources FROM jobs WHERE sources IS NOT NULL)",
+    "lanes": "NOT EXISTS (SELECT 1 FROM jobs WHERE lane = lanes.id)",
+    # a run that has had no job yet is about to get its first one
+    "runs": "NOT EXISTS (SELECT 1 FROM jobs WHERE run = runs.id)"
+    " AND EXISTS (SELECT 1 FROM counters WHERE run = runs.id)",
+}
 _SET_REASON = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
 
 
@@ -462,9 +470,21 @@ class JobControl:
             self._db.execute(f"DELETE FROM jobs WHERE id {_IN_JSON_LIST}", numbers)
         return gone
 
-    def delete_unused_contexts(self) -> None:
-        """Delete the environments of which no job is left; their numbers are never used again."""
+    def delete_unused_rows(self) -> None:
+        """Delete the environments, lanes, runs and digests of which no job is left.
+
+        The row with the highest number stays, so that numbers are never used again: a scheduler remembers rows
+        by their numbers. The environment in such a row is deleted all the same.
+        """
+        for table, unused in _UNUSED_ROWS.items():
+            last = f"(SELECT max(id) FROM {table})"
+            with self._db.writing():
+                self._db.execute(f"DELETE FROM {table} WHERE id < {last} AND {unused}")
         with self._db.writing():
+            self._db.execute(
+                "DELETE FROM counters WHERE n = 0 AND (NOT EXISTS (SELECT 1 FROM runs WHERE id = run)"
+                " OR EXISTS (SELECT 1 FROM jobs WHERE jobs.run = counters.run))"
+            )
             self._db.execute(
                 "UPDATE contexts SET body = '', digest = 'forgotten ' || id"
                 " WHERE body <> '' AND id NOT IN (SELECT context FROM jobs)"

@@ -146,6 +146,17 @@ def append_whole(path: Path | str, data: bytes) -> None:
         os.close(descriptor)
 
 
+def describe_full_disk(folder: Path) -> str:
+    """Return that the disk of a folder has no room for a file, as a clause; empty if it has some."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return ""
+    if status.f_files and not status.f_favail:
+        return f"no more files fit on the disk of {folder} (0 inodes free)"
+    return "" if status.f_bavail else f"no space is left on the disk of {folder}"
+
+
 def is_disk_full(file: Path) -> bool:
     """Return whether a file cannot grow, because its disk or quota is full; its content is not changed."""
     try:

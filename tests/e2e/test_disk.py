@@ -1,6 +1,7 @@
 """A disk that is full, limited or does not take what it was given: the queue waits and goes on."""
 
 import contextlib
+import itertools
 import os
 import resource
 import shutil
@@ -16,12 +17,13 @@ import pytest
 from launcher.backends.local import make
 from launcher.backends.settings import BackendSettings
 from launcher.functions.call_results import read_exception, read_value
+from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.states import Failed
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
 from launcher.workers.exit_outcome import ExitContext, judge_exit
-from tests.build import gone, program_of, shell, until
-from tests.e2e.conftest import Project
+from tests.build import gone, job_row, program_of, shell, until
+from tests.e2e.conftest import Project, reading
 from tests.e2e.test_reliability import (
     a_queue,
     add,
@@ -172,7 +174,15 @@ def a_small_disk(place: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "tmpfs", str(place)]
+    words = [
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        f"size={SIZE},mode=0700,nr_inodes=2000",
+        "tmpfs",
+        str(place),
+    ]
     if subprocess.run(words, check=False, capture_output=True).returncode != 0:
         pytest.skip("no disk can be mounted here")
     try:
@@ -279,6 +289,41 @@ def test_new_attempt_waits_for_disk_space(small: Project) -> None:
 
     check_all_done_without_commands(small)
     assert (small.folder / "others").read_text() == "x\n"
+
+
+@pytest.mark.parametrize(
+    ("use_up", "reason"), [("files", "no more files fit"), ("bytes", "no space is left")]
+)
+def test_job_that_cannot_start_for_lack_of_inodes_or_space_names_that(
+    small: Project, use_up: str, reason: str
+) -> None:
+    first = add_waiting(small)
+    second = add(small, "true", after=str(first))
+    until(lambda: stamps(small), "the first runs")
+    {"files": use_up_files, "bytes": fill}[use_up](small.home)
+    try:
+        open_gate(small)
+        if use_up == "files":  # without space, the end of the first cannot be recorded
+            until(lambda: reason in waiting_reason(small, second), "the reason names it")
+        with contextlib.closing(QueueSnapshotReader(small.home)) as screen:
+            assert reason in str(screen.read_snapshot().warnings)
+    finally:
+        for file in small.home.folder.glob("file-*" if use_up == "files" else "filler"):
+            file.unlink()
+    until(lambda: state(small, second) == "done", "the job is done")
+
+
+def use_up_files(home: Home) -> None:
+    """Leave no inode on the home's disk."""
+    with contextlib.suppress(OSError):
+        for number in itertools.count():
+            (home.folder / f"file-{number}").touch()
+
+
+def waiting_reason(queue: Project, job: int) -> str:
+    """Return what `launcher status` says of a waiting job."""
+    with reading(queue.home) as store:
+        return job_row(store, job).lane_reason_text
 
 
 @pytest.mark.parametrize("whose", [b"launcher.scheduler", b"launcher.workers.fork_server"])

@@ -249,6 +249,8 @@ def clean(
                 "option."
             )
         if not jobs and not copies.old:
+            if not dry_run:
+                store.job_control.delete_unused_rows()
             print_stderr("nothing to clean")
             _print_retained_copies(copies)
             _check_all_deleted(left)
@@ -270,7 +272,7 @@ def _clean_up(
         MachineError: a folder could not be deleted.
     """
     cleaned = _clean(home, store, jobs, rules)
-    store.job_control.delete_unused_contexts()
+    store.job_control.delete_unused_rows()
     calls = _unused_calls(home, store, cleaned.deleted)  # which no job needs any more
     freed = cleaned.freed + copies.size + _sizes(calls)
     for path in calls:

@@ -64,6 +64,7 @@ MAY_READ_MANY = {
     "AND attempts.ended >= :since": "as the one before",
     "WHERE attempts.ended > ?1 AND attempts.ended <= ?2": "a scheduler asks once, when it starts",
     "id NOT IN (SELECT context FROM jobs)": "`clean` asks once which environments no job has",
+    "id NOT IN (SELECT sources FROM jobs": "as the one before",
     "SELECT DISTINCT need FROM needs JOIN jobs": "a scheduler asks once, when it starts",
     "FROM lanes JOIN jobs ON jobs.lane = lanes.id": "`doctor` asks for waits without a cause",
 }
@@ -128,7 +129,7 @@ def steer_jobs(store: Store, chain: list[int]) -> None:
     with store.writing():
         steering.rename_ended(ended, "command/former")
     steering.delete_jobs([ended])
-    steering.delete_unused_contexts()
+    steering.delete_unused_rows()
 
 
 def change_in_portions(store: Store, chain: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
