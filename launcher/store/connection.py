@@ -38,6 +38,11 @@ _COUNT_WAITS = (
     f" ON needed.id = needs.need WHERE needs.job = jobs.id AND {UNMET_DEPENDENCY})"
     " + (SELECT count(*) FROM timers WHERE timers.job = jobs.id) WHERE id = ?"
 )
+# of an end that is not done: one job may wait for the ends of thousands, which are not counted again each time
+_COUNT_DOWN = (
+    "UPDATE jobs SET waits = waits - 1 WHERE waits > 0"
+    " AND id IN (SELECT job FROM needs WHERE need = ? AND any_end = 1)"
+)
 NEW_EVENT = (  # time, job, state, and the columns of the reason
     "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
     " VALUES (?, ?, ?, ?, ?, ?)"
@@ -237,7 +242,8 @@ class Connection:
         Its direct and indirect dependents are skipped. A job that only waits for its end, or for
         that of a skipped job, waits for one job less.
         """
-        self.recount_waits_on([job, *self.skip_dependents(job, state, now)])
+        ended = [job, *self.skip_dependents(job, state, now)]
+        self.executemany(_COUNT_DOWN, [(each,) for each in ended])
 
     def skip_dependents(self, job: int, state: State, now: float) -> list[int]:
         """Skip what needs a job that ended as `state`, directly or not; return the skipped jobs."""

@@ -84,7 +84,11 @@ class SchedulerActions:
 
     def record_lane_reasons(self, reasons: Mapping[int, Reason | None]) -> None:
         """Record why the first job of each lane cannot start; None where it can."""
-        rows = self._db.execute("SELECT id, reason_code, reason, reason_data FROM lanes")
+        rows = self._db.execute(
+            "SELECT id, reason_code, reason, reason_data FROM lanes"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps([*reasons]),),
+        )
         before = {int(lane): columns for lane, *columns in rows}
         after = {
             lane: ["", "", None] if reason is None else [*reason_columns(reason)]

@@ -591,7 +591,8 @@ def _build_specs(store: Store, request: SubmitRequest, programs: Sequence[Progra
     ]
     if not any(is_pattern(name) for spec in specs for name in spec.settings.get(INPUTS, ())):
         return specs
-    return expand_inputs(specs, request.context.folder, store.read.programs_by_output())
+    makers = store.read.programs_by_output(OPEN_STATES)
+    return expand_inputs(specs, request.context.folder, makers)
 
 
 def _queue_programs(
@@ -654,8 +655,12 @@ def _drop_finished_programs(
     """Return the programs without finished outputs; print finished ones with their jobs, and outdated ones."""
     if not any(spec.settings.get(OUTPUTS) for spec in specs):
         return specs
-    makers, digests = store.read.programs_by_output(), FileDigests(home.digests, watch_hashing())
-    folder = request.context.folder
+    digests, folder = FileDigests(home.digests, watch_hashing()), request.context.folder
+    paths = [path for spec in specs for path in (spec.settings.get(OUTPUTS) or ())[:1]]
+    names = {Path(os.path.normpath(Path(folder, path))).name for path in paths}
+    makers = store.read.programs_by_output(
+        names=() if any("{" in name for name in names) else names
+    )
     earlier = [find_finished_program(spec, folder, makers, store, digests) for spec in specs]
     if not dry_run:
         digests.save()
@@ -756,7 +761,8 @@ def _find_producers(
     if not any(each.get(name) for each in settings for name in (INPUTS, OUTPUTS)):
         return [()] * len(specs)
     own = () if replaced is None else (replaced.id,)
-    before = check_files(specs, request.context.folder, store.read.programs_by_output(), own)
+    makers = store.read.programs_by_output(OPEN_STATES)
+    before = check_files(specs, request.context.folder, makers, own)
     refuse_replaced_folders(specs, request.context.folder, store)
     return before
 
