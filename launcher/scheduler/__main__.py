@@ -117,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
 
     def housekeeping() -> None:
         with troubles.suppress_and_log(
-            OSError
+            OSError, MachineError
         ):  # without a lock on a new file the scheduler continues with its record
             if not right.revalidate():
                 logger.warning("trouble='another scheduler serves this queue folder'")

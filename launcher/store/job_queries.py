@@ -368,7 +368,9 @@ class JobQueries:
         """
         makers: dict[str, list[JobRow]] = {}
         texts = {
-            json.dumps(f"/{name}", ensure_ascii=code)[1:-1] for name in names for code in (False, True)
+            json.dumps(f"/{name}", ensure_ascii=code)[1:-1]
+            for name in names
+            for code in (False, True)
         }
         if len(texts) > MOST_NAMES:
             texts = set()
