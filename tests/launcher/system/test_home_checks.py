@@ -287,7 +287,7 @@ def test_read_only_home_is_named(public: Path) -> None:
         (0o1777, 0, "root", ""),  # nobody replaces what another user made
         (0o777, 0, "root", "every user may write {place}"),
         (0o775, 0, "daemon", "group 'daemon' may write {place}"),
-        (0o755, NOBODY, "root", "{place} belongs to user"),
+        (0o755, NOBODY, "root", "{place} belongs to user 'nobody'"),
     ],
 )
 @pytest.mark.parametrize("below", ["", "ada/launcher/config.toml"])
