@@ -65,6 +65,11 @@ class SchedulerActions:
         self.claim, self.next_claim = self._claims.claim, self._claims.next_claim
         self.open_claims = self._claims.open_claims
 
+    @property
+    def reads_partially(self) -> bool:
+        """Whether there are more classes of jobs than `read_ready` has read."""
+        return self._ready_jobs.is_partial
+
     def release_stale_waits(self) -> None:
         """Let the jobs start that wait for the end of an attempt that has ended."""
         release_stale_waits(self._db)

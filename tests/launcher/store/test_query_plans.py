@@ -36,7 +36,7 @@ MAY_READ_MANY = {
     "state = 'running'": "as many jobs run as the machine has room for",
     "INSERT INTO contexts": "SQLite plans a check of foreign keys; the number never changes",
     "INSERT INTO sources": "as the one before",
-    "WITH RECURSIVE level(priority)": "max and min of an index read one entry",
+    "SELECT max(priority)": "max and min of an index read one entry",
     "WITH RECURSIVE waiting(run)": "as the one before",
     "LIMIT ?) WHERE": "reads as many rows as the limit says",
     "SELECT name FROM jobs ORDER BY id DESC LIMIT ?": "as the one before",
