@@ -23,7 +23,7 @@ from launcher.store.usage import LONGEST_S, MeasuredUsage
 MOST_RUNS = 256  # runs of a priority that are read, those with the lowest virtual time
 MOST_OTHERS = 64  # further runs that are read in rotation: the first ones may wait for a resource that no other run needs
 LEAST_CLASSES = 32  # classes that are read first: the highest priorities
-CLASSES_EACH = 2  # at least so many of them for each job that can run at once
+CLASSES_EACH = 2  # of these for each job that can run at once
 OTHER_CLASSES = 16  # further classes that are read in rotation
 MOST_JOBS = 4096  # jobs that are read in total, unless LEAST_EACH of every class are more
 LEAST_EACH = 4

@@ -275,12 +275,12 @@ def test_of_many_classes_the_first_and_in_rotation_the_others_are_read(
 ) -> None:
     jobs = []
     for n in range(10):
-        how: dict[str, Any] = {
+        ways: dict[str, dict[str, Any]] = {
             "priorities": {"priority": -n},
             "lanes": {"time_limit_s": 100.0 + n},
             "runs": {"run": f"run{n}"},
-        }[kind]
-        jobs.append(one(store, str(n), **how))
+        }
+        jobs.append(one(store, str(n), **ways[kind]))
     looks = [ready(store, 1) for _ in range(8)]
     assert all({*jobs[:3]} < {*look} and len(look) <= 5 for look in looks)
     assert {*looks[0]} != {*looks[1]}
