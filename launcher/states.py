@@ -111,6 +111,7 @@ class ReasonCode(StrEnum):
     # running, end requested. since, kill_at: seconds since 1970; cause: see `EndCause`; why: as text;
     # now: it is killed immediately
     ENDING = "ending"
+    FROZEN = "frozen"  # running, but its supervisor is stopped by a signal, a debugger or a cgroup
     SETTLING = "settling"  # its program has ended, and its files are not moved yet
     CANCELLED = "cancelled"
     # the outcome of an attempt; `requeued`: queued again without counting as a failure; `short`: the exception only
@@ -231,6 +232,7 @@ class Failed(NamedTuple):
     over_limit: bool = False  # it was ended at its time limit
     cpu_s: float | None = None  # as in `Done`
     clock_shift_s: float | None = None  # as in `Done`
+    disk_full: bool = False  # the disk of its log was full, so that its own output may have failed
 
 
 class OutOfMemory(NamedTuple):
@@ -302,9 +304,9 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
                 {"outputs": [each and [*each.record()] for each in outputs]} if outputs else {}
             )
         case Failed():
-            record |= _failure_record(outcome) | (
-                {"over_limit": True} if outcome.over_limit else {}
-            )
+            record |= _failure_record(outcome)
+            record |= {"over_limit": True} if outcome.over_limit else {}
+            record |= {"disk_full": True} if outcome.disk_full else {}
         case OutOfMemory():
             record |= _failure_record(outcome) | outcome.report.record()
         case Lost(why=why):
@@ -359,6 +361,7 @@ def _read_outcome(record: Mapping[str, Json]) -> Outcome:
                 exception=exception,
                 over_limit=over_limit,
                 cpu_s=cpu_s,
+                disk_full=record.get("disk_full") is True,
                 **_read_exit_status(record),
             )
         case {"schema": 1, "ending": "out-of-memory", "error": str(error)}:

@@ -165,7 +165,7 @@ def _outcomes() -> Iterator[str]:
         Done(
             at=1.0, result={"acc": 1}, has_results=True, files=("a",), outputs=(version,), cpu_s=1.0
         ),
-        Failed(at=1.0, over_limit=True, **failed),
+        Failed(at=1.0, over_limit=True, disk_full=True, **failed),
         OutOfMemory(1.0, report=OomReport("gpu", 1, 1, 1, 1, 1, "no"), **failed),
         Stopped(at=1.0, by="SIGTERM", cpu_s=1.0),
         Lost(at=1.0, why="?"),

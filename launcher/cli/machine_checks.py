@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from launcher.cli.findings import Finding, Findings, ok, trouble, warning
 from launcher.screens.format import short_local_time
+from launcher.system.inherited_attributes import Attributes, describe_losses, read_attributes
 from launcher.system.process_limits import Limit, limit_of, min_limit, niceness_of
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.preloads import THREADS
@@ -87,6 +88,7 @@ class ProcessLimits(NamedTuple):
 
     limits: Mapping[str, Limit]  # known limits by name, such as NOFILE
     niceness: int
+    attributes: Attributes = Attributes()
 
 
 def read_limits(pid: int) -> ProcessLimits | None:
@@ -95,7 +97,7 @@ def read_limits(pid: int) -> ProcessLimits | None:
     if niceness is None:
         return None
     known = {name: limit for name in _TITLES if (limit := limit_of(name, pid)) is not None}
-    return ProcessLimits(known, niceness)
+    return ProcessLimits(known, niceness, read_attributes(pid))
 
 
 def read_scheduler_limits(pid: int | None) -> ProcessLimits | None:
@@ -157,6 +159,8 @@ def _judge_scheduler_limits(
         return warning(
             f"{summary}; jobs run at this niceness, higher than that of this shell", _RESTART
         )
+    if losses := describe_losses(scheduler.attributes, shell.attributes):
+        return warning(f"{summary}; jobs inherit from it: {', '.join(losses)}", _RESTART)
     return ok(summary)
 
 

@@ -28,6 +28,7 @@ from launcher.system.environment import owners_environment
 from launcher.system.error_log import ErrorThrottle, rotate_long_log
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.gpu_sharing import SharingRules, configured_rules
+from launcher.system.inherited_attributes import reset_inherited_attributes
 from launcher.system.locks import lock_holder, mark_in_use
 from launcher.system.paths import Home, check_home, check_home_namespace
 from launcher.system.process_start import spawn_daemon
@@ -98,6 +99,7 @@ def main(argv: Sequence[str]) -> int:
     os.chdir("/")
     os.umask(0o077)
     _clear_attempt_variables()
+    reset_inherited_attributes(os.environ)
     cgroups.leave_attempt_group()  # whatever attempt has started us does not end us
     logging.raiseExceptions = False  # a full disk must not end the scheduler
     logging.basicConfig(
@@ -117,7 +119,7 @@ def main(argv: Sequence[str]) -> int:
 
     def housekeeping() -> None:
         with troubles.suppress_and_log(
-            OSError
+            OSError, MachineError
         ):  # without a lock on a new file the scheduler continues with its record
             if not right.revalidate():
                 logger.warning("trouble='another scheduler serves this queue folder'")

@@ -68,6 +68,9 @@ class Pauses:
 
 
 EXPLAIN_S = 0.5  # the reasons why jobs wait are stored at most so often
+ROTATION_S = (
+    0.25  # between two turns of the classes that are read in rotation, if nothing else happens
+)
 
 logger = logging.getLogger(__name__)
 
@@ -186,6 +189,8 @@ class Admission:
         now, self.only_job_class = self._clock(), None
         self.pauses.end_due(now, result)
         ready = self._ready(control, now)
+        if ready and self._queue.reads_partially:
+            result.wake_within(ROTATION_S)
         if not self._dispatch.has_pilot_jobs(job.lane for job in ready):
             return self._decide_local(ready, control, result, now)
         machine = Machine(cpus=self._cpus, ram=self._ram)

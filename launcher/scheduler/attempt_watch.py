@@ -14,6 +14,7 @@ from launcher.workers.attempt_watch import (
     POLL_S,
     AdoptedAttempt,
     AttemptHandle,
+    SupervisedAttempt,
 )
 
 
@@ -57,6 +58,16 @@ class RunningAttempts:
     def claims(self) -> list[Claim]:
         """Return the claims of all attempts."""
         return [claim for claim, _ in self._watches.values()]
+
+    def local(self) -> Iterator[tuple[Claim, SupervisedAttempt | AdoptedAttempt]]:
+        """Yield the attempts whose processes are on this machine."""
+        for claim, watch in self._watches.values():
+            if isinstance(watch, SupervisedAttempt | AdoptedAttempt):
+                yield claim, watch
+
+    def kill_at(self, job: int) -> float | None:
+        """Return when an attempt that was asked to stop is to be killed, monotonic; None if it was not asked."""
+        return self._kill_at.get(job)
 
     def newest_assignment(self) -> Assignment | None:
         """Return the place of the attempt that was started last, None if none has one."""

@@ -30,6 +30,7 @@ from launcher.scheduler.cycle import POLL_S, RETRY_S, ControlState, CycleResult,
 from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.ending_notes import TerminationRecorder
 from launcher.scheduler.endings import FinishedAttempt, FinishedAttempts
+from launcher.scheduler.frozen_supervisors import FrozenSupervisors
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.use_meter import UsageAccumulator
 from launcher.scheduler.start_jobs import LaunchBatch
@@ -130,6 +131,7 @@ class Scheduler:
             home, store, self._pilot_pool, backends, clock, self._attempts, self._launches
         )
         self._terminations = TerminationRecorder(home, queue, self._attempts, clock)
+        self._frozen_supervisors = FrozenSupervisors(queue, self._attempts, clock)
         self._finished_attempts = FinishedAttempts(
             home, self._queue, self._gpus, self._dispatch.pilot_nodes.node_of
         )
@@ -245,6 +247,7 @@ class Scheduler:
             result.wake_within(0)
         self._terminations.stop_jobs(self._control, self._gpus.evictions, result)
         self._attempts.pause(self._control.paused_jobs, result)
+        self._frozen_supervisors.check(self._control, result)
         if claims := self._admission.claims():
             result.wake_within(REFRESH_S)  # their reservations are published again
         if any(claim.gpus for claim in claims):

@@ -40,6 +40,7 @@ NO_OTHERS: Mapping[str, int] = MappingProxyType({})
 # a job of unknown memory fails when memory was short so often: it was queued again four times before
 MOST_SHORTAGES = 5
 SHORTAGES_BESIDE_OTHERS = 3  # attempts of it; the next one has its GPU for itself
+FULL_DISK_PAUSE_S = 5.0  # as the next one; an attempt cannot start while the disk is full
 CROWDED_PAUSE_S = 5.0  # before the next attempt where others had the memory; doubles each time
 
 
@@ -78,6 +79,10 @@ def decide_requeue(
         return _requeue_evicted(claim, outcome, eviction)
     if fault := _find_gpu_fault(claim, outcome, machine.gpus):
         return RequeueDecision(reason=fault)
+    if isinstance(outcome, Failed) and outcome.disk_full and claim.spec.terms.rerun != "never":
+        text = f"stopped: {outcome.error}"
+        reason = Reason(code=ReasonCode.STOPPED, text=text, data={"by": "full disk"})
+        return RequeueDecision(reason=reason, backoff_s=FULL_DISK_PAUSE_S)
     if not isinstance(outcome, OutOfMemory):
         return None
     if outcome.report.where == "gpu" and not claim.gpus:

@@ -36,7 +36,8 @@ from launcher.store.scheduler_actions import SchedulerActions
 from launcher.system.answering import FilesystemTimeout, run_with_timeout
 from launcher.system.config import WatchedConfig
 from launcher.system.environment import queue_variables
-from launcher.system.files import sync, write_whole
+from launcher.system.error_log import ErrorThrottle
+from launcher.system.files import DISK_FULL_ERRORS, describe_full_disk, sync, write_whole
 from launcher.system.log_setting import DEFAULT_LIMIT, configured_log_limit
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
@@ -73,7 +74,7 @@ class LaunchBatch:
         gpus: SchedulerGpus,
     ) -> None:
         """Begin with nothing."""
-        self._start_backoff, self._gpus = start_backoff, gpus
+        self._start_backoff, self._gpus, self._errors = start_backoff, gpus, ErrorThrottle()
         self._home, self._queue, self._fork_servers, self._clock = home, queue, fork_servers, clock
         # in a transaction that is still open; with the reason, where it cannot be started
         self._open: list[LaunchedAttempt | PilotAttempt] = []
@@ -162,17 +163,21 @@ class LaunchBatch:
             self._claim_unstartable(ready, start, error, before.number)
             return None
         if supervisor is None:
-            return WORKER_STARTING
+            why = self._fork_servers.why_frozen(environment)
+            return (
+                WORKER_STARTING._replace(text=f"{WORKER_STARTING.text}: {why}")
+                if why
+                else WORKER_STARTING
+            )
         try:
             claim = self._claim(
                 ready, claim_placement(start, supervisor.who), start.reason, before.number
             )
-        except FilesystemTimeout as error:  # what goes on elsewhere must not wait for it
+        except OSError as error:  # nothing is claimed; what goes on elsewhere must not wait for it
             self._fork_servers.give_back(environment, supervisor)
             self.retry_s = POLL_S
-            return Reason(
-                code=ReasonCode.CANNOT_START, text=f"waiting for its files: {error.strerror}"
-            )
+            self._errors.log_error(error)
+            return _cannot_prepare(error, self._home)
         except BaseException:
             self._fork_servers.give_back(environment, supervisor)
             raise
@@ -368,6 +373,17 @@ class LaunchBatch:
             return Reason(code=ReasonCode.ATTEMPT_UNCLEAR, text=text)
         text = STILL_RUNS.format(before.living[0].folder)
         return Reason(code=ReasonCode.ATTEMPT_RUNS, text=text)
+
+
+def _cannot_prepare(error: OSError, home: Home) -> Reason:
+    """Return why the folder of an attempt cannot be made now."""
+    if isinstance(error, FilesystemTimeout):
+        text = f"waiting for its files: {error.strerror}"
+    elif error.errno in DISK_FULL_ERRORS:
+        text = f"waiting for room: {describe_full_disk(home.folder) or error}"
+    else:
+        text = f"waiting for the folder of its attempt: {error}"
+    return Reason(code=ReasonCode.CANNOT_START, text=text)
 
 
 def claim_placement(start: Start, who: Identity) -> ClaimPlacement:

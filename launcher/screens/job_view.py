@@ -43,7 +43,7 @@ METRICS = 3  # results of a job that are shown in its line
 _NUMBERED = f"{PROGRAM}/"
 _ABSENT = object()
 # of a running job; shown instead of its progress
-_OVER_PROGRESS = {ReasonCode.ENDING, ReasonCode.SETTLING}
+_OVER_PROGRESS = {ReasonCode.ENDING, ReasonCode.SETTLING, ReasonCode.FROZEN}
 
 
 class GpuMemoryUsage(NamedTuple):

@@ -47,7 +47,7 @@ from launcher.store.rows import Claim, JobRow
 from launcher.store.usage import NO_USAGE
 from launcher.store.usage_records import program_by
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.files import read_json
+from launcher.system.files import describe_full_disk, read_json
 from launcher.system.home_checks import network_warning, read_mountinfo
 from launcher.system.paths import Home, check_home
 from launcher.system.text import sanitize_terminal
@@ -372,7 +372,9 @@ class QueueSnapshotReader:
         is_fresh = look is not None and abs(now - look.at) <= FRESH_S  # the clock may be set back
         fault = look.error if look is not None and is_fresh else ""
         network = network_warning(self.home.folder, read_mountinfo())
-        warnings = (network, describe_long_log(self.home), policy_note(self.home), fault)
+        full = describe_full_disk(self.home.folder)
+        full = full and f"{full}. Jobs start and end when there is room"
+        warnings = (network, full, describe_long_log(self.home), policy_note(self.home), fault)
         gpus: Sequence[GpuSnapshot] = ()
         if look is not None and is_fresh and look.gpus:
             gpus = look.gpus

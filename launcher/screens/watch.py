@@ -166,7 +166,8 @@ def _print_changes(home: Home, store: Store, jobs: Sequence[JobRow] | None) -> N
 
 
 _RUNNING_WORDS: Mapping[str, str] = {
-    code: str(code) for code in (ReasonCode.PAUSED, ReasonCode.ENDING, ReasonCode.SETTLING)
+    code: str(code)
+    for code in (ReasonCode.PAUSED, ReasonCode.ENDING, ReasonCode.SETTLING, ReasonCode.FROZEN)
 }
 
 

@@ -4,9 +4,10 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from launcher.states import (
     LEGAL_TRANSITIONS,
@@ -37,17 +38,34 @@ _COUNT_WAITS = (
     f" ON needed.id = needs.need WHERE needs.job = jobs.id AND {UNMET_DEPENDENCY})"
     " + (SELECT count(*) FROM timers WHERE timers.job = jobs.id) WHERE id = ?"
 )
+# of an end that is not done: one job may wait for the ends of thousands, which are not counted again each time
+_COUNT_DOWN = (
+    "UPDATE jobs SET waits = waits - 1 WHERE waits > 0"
+    " AND id IN (SELECT job FROM needs WHERE need = ? AND any_end = 1)"
+)
 NEW_EVENT = (  # time, job, state, and the columns of the reason
     "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
 # codes of events in state 'running' that do not begin an attempt
-NOT_STARTS = "('paused', 'resumed', 'ending', 'settling')"
+NOT_STARTS = "('paused', 'resumed', 'ending', 'settling', 'frozen')"
+# why the newest attempt started where it did
+_LAST_START_REASON = (
+    "SELECT reason_code, reason, reason_data FROM events WHERE job = ? AND state = 'running'"
+    f" AND reason_code NOT IN {NOT_STARTS} ORDER BY id DESC LIMIT 1"
+)
+RESUMED_REASON = Reason(code=ReasonCode.RESUMED, text="resumed")
+PORTION = 5000  # jobs that are changed in one transaction, which takes less than a second
+PORTION_PAUSE_S = 0.12  # between two portions; another process that waits tries again every 0.1 s
+LOCK_TRIES = 6  # for a transaction; each waits as long as the database was opened for
 NORMAL = 1  # `PRAGMA synchronous`: a commit is synced with a later one
 _SOURCE_STATES = {
     state: tuple(source for source in State if state in LEGAL_TRANSITIONS[source])
     for state in State
 }  # states from which a job may change to `state`
+
+
+Item = TypeVar("Item")
 
 
 class Connection:
@@ -92,7 +110,7 @@ class Connection:
             if self._current_sync != self._next_sync:
                 self._db.execute(f"PRAGMA synchronous = {self._next_sync}")
                 self._current_sync = self._next_sync
-            self._db.execute("BEGIN IMMEDIATE")
+            self._begin()
             yield
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
@@ -101,6 +119,39 @@ class Connection:
         except BaseException:
             self._rollback()
             raise
+
+    def _begin(self) -> None:
+        """Begin to write. Between two tries, this process handles signals such as that of Ctrl-C."""
+        for left in reversed(range(LOCK_TRIES)):
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not left or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+            else:
+                return
+
+    def write_in_portions(
+        self,
+        items: Sequence[Item],
+        change: Callable[[Sequence[Item]], object],
+        size: int | None = None,
+    ) -> None:
+        """Change a few thousand jobs at a time, each time in a transaction; others write in between.
+
+        Inside another transaction, all is a part of that.
+
+        Args:
+            items: the jobs, or what stands for them.
+            change: is called with each portion. After an interruption, it must be possible to repeat the whole.
+            size: the largest number of items in a portion; None for `PORTION`.
+        """
+        size = size or PORTION
+        for start in range(0, len(items), size):
+            if start and not self._db.in_transaction:
+                time.sleep(PORTION_PAUSE_S)
+            with self.writing():
+                change(items[start : start + size])
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -147,6 +198,13 @@ class Connection:
         """Put down what happened to a job."""
         self.execute(NEW_EVENT, (now, job, state, *reason_columns(reason)))
 
+    def restore_start_reason(self, job: int) -> None:
+        """Let the reason of a running job be that of its start again."""
+        started = self.execute(_LAST_START_REASON, (job,)).fetchone()
+        if started:
+            set_reason = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
+            self.execute(set_reason, (*started, job))
+
     def ensure_sources(self, sources: Mapping[str, str]) -> int | None:
         """Return the number of the digests of modules, stored if they are new. None if there are none."""
         if not sources:
@@ -184,7 +242,8 @@ class Connection:
         Its direct and indirect dependents are skipped. A job that only waits for its end, or for
         that of a skipped job, waits for one job less.
         """
-        self.recount_waits_on([job, *self.skip_dependents(job, state, now)])
+        ended = [job, *self.skip_dependents(job, state, now)]
+        self.executemany(_COUNT_DOWN, [(each,) for each in ended])
 
     def skip_dependents(self, job: int, state: State, now: float) -> list[int]:
         """Skip what needs a job that ended as `state`, directly or not; return the skipped jobs."""

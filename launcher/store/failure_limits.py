@@ -27,6 +27,7 @@ _FIRST_ENDED = (
 _COUNT_FAILED = (
     f"SELECT count(*) FROM jobs WHERE ended >= :since AND {_SIBLINGS} AND state = 'failed'"
 )
+_FAILED_IN_RUN = f"SELECT n FROM counters WHERE run = ? AND state = '{State.FAILED}'"
 _LAST_RELEASE = (
     "SELECT max(events.at) FROM jobs CROSS JOIN events ON events.job = jobs.id"
     f" WHERE {_SIBLINGS} AND events.reason_code = '{ReasonCode.RELEASED}'"
@@ -82,6 +83,9 @@ def _count_same_first(db: Connection, siblings: dict[str, Any]) -> int:
 def _count_too_many(db: Connection, siblings: dict[str, Any], limit: int) -> int:
     """Return the number of failed siblings since they were last released if it reaches the limit; otherwise 0."""
     since = siblings["submitted"]
+    counted_row = db.execute(_FAILED_IN_RUN, (siblings["run"],)).fetchone()
+    if counted_row is None or counted_row[0] < limit:
+        return 0  # found without reading the jobs that have ended
     (failed,) = db.execute(_COUNT_FAILED, {**siblings, "since": since}).fetchone()
     if failed >= limit:  # the release is searched only now: it reads the events of all siblings
         (released,) = db.execute(_LAST_RELEASE, siblings).fetchone()

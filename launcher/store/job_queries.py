@@ -41,6 +41,9 @@ _JOB_SELECT = (
     " timers.at AS starts_at FROM jobs JOIN runs ON runs.id = jobs.run"
     " LEFT JOIN lanes ON lanes.id = jobs.lane LEFT JOIN timers ON timers.job = jobs.id"
 )
+MOST_NAMES = (
+    16  # that are searched for in the text of each job; with more, it is quicker to read all jobs
+)
 JOBS_PER_BATCH = 2000  # jobs that are read at once where all are wanted
 _SCANNED_NAMES = 5000  # names among which a similar one is searched
 
@@ -363,20 +366,33 @@ class JobQueries:
         return [str(row["root"]) for row in rows]
 
     def programs_by_output(
-        self, states: Collection[State] = (*OPEN_STATES, State.DONE)
+        self,
+        states: Collection[State] = (*OPEN_STATES, State.DONE),
+        names: Collection[str] = (),
     ) -> dict[str, list[JobRow]]:
         """Return programs by each of their outputs, the newest last.
 
         Args:
             states: States of the programs.
+            names: Leave out programs of whose outputs none has such a last part; empty for all.
         """
         makers: dict[str, list[JobRow]] = {}
+        texts = {
+            json.dumps(f"/{name}", ensure_ascii=code)[1:-1]
+            for name in names
+            for code in (False, True)
+        }
+        if len(texts) > MOST_NAMES:
+            texts = set()
+        some = " OR ".join(["instr(jobs.spec, ?) > 0"] * len(texts)) or "1"
         for row in self._select_jobs(
             "jobs.kind = ? AND jobs.state IN (SELECT value FROM json_each(?))"
             # SQLite writes JSON without spaces: the spec of a job that was renamed
-            """ AND instr(jobs.spec, '"outputs": [') + instr(jobs.spec, '"outputs":[') > 0""",
+            """ AND instr(jobs.spec, '"outputs": [') + instr(jobs.spec, '"outputs":[') > 0"""
+            f" AND ({some})",
             PROGRAM,
             json.dumps([*states]),
+            *texts,
         ):
             for path in row.spec_without_sources.outputs:
                 makers.setdefault(path, []).append(row)

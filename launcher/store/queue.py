@@ -14,7 +14,7 @@ from launcher.errors import StoreError
 from launcher.job import PROGRAM, Spec
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
 from launcher.states import ENDED_STATES, Reason, ReasonCode, State
-from launcher.store.connection import Connection, reason_columns
+from launcher.store.connection import PORTION, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import lane_of, rank_of
 from launcher.store.opening import open_database, open_database_readonly
@@ -32,9 +32,10 @@ JOB_COLUMNS = (
     " submitted, lane, rank, sources"
 )
 JOB_PLACEHOLDERS = ", ".join("?" * 15)
-_FIRST_EVENTS = (  # of the jobs from a number on
+_FIRST_EVENTS = (  # of the jobs between two numbers
     "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
-    " SELECT ?, id, state, reason_code, reason, reason_data FROM jobs WHERE id >= ? ORDER BY id"
+    " SELECT ?, id, state, reason_code, reason, reason_data FROM jobs WHERE id BETWEEN ? AND ?"
+    " ORDER BY id"
 )
 _REPLACED_COLUMNS = ", ".join(f"{name} = excluded.{name}" for name in JOB_COLUMNS.split(", ")[2:])
 
@@ -43,8 +44,8 @@ def dependency_rows(
     job: int, needs: Sequence[int], after_any: Sequence[int]
 ) -> list[tuple[int, int, int]]:
     """Return what a job waits for as rows; the end of a job that must be done is not one besides."""
-    rows = [(job, need, 0) for need in needs]
-    return rows + [(job, need, 1) for need in after_any if need not in needs]
+    rows, needed = [(job, need, 0) for need in needs], {*needs}
+    return rows + [(job, need, 1) for need in after_any if need not in needed]
 
 
 class JobRowWriter:
@@ -107,6 +108,8 @@ class JobRowWriter:
 
 
 NEW = Reason(code=ReasonCode.NEW, text="new")
+INCOMPLETE = Reason(code=ReasonCode.HELD, text="held until all jobs of its command are queued")
+NEEDS_PER_JOB = 20  # dependencies take as long to write as one job
 
 
 class NewJob(NamedTuple):
@@ -117,6 +120,12 @@ class NewJob(NamedTuple):
     after_any: Sequence[int] = ()  # that must have ended, done or not
     state: State = State.QUEUED  # or held
     reason: Reason = NEW
+
+
+def _portion_size(jobs: Sequence[NewJob]) -> int:
+    """Return how many of these jobs are inserted in one transaction."""
+    most = max((len(new.dependencies) + len(new.after_any) for new in jobs), default=0)
+    return max(1, PORTION // (1 + most // NEEDS_PER_JOB))
 
 
 class Store:
@@ -150,6 +159,7 @@ class Store:
         self._file = before or device_and_inode(home.database)
         self._db = Connection(database, home.database)
         self.writing, self.unsynced = self._db.writing, self._db.unsynced
+        self.write_in_portions = self._db.write_in_portions
         self.reading, self.add_event = self._db.reading, self._db.add_event
         self.read = JobQueries(database)
         self.database = database  # for questions of this package that few commands ask
@@ -304,13 +314,26 @@ class Store:
         self._skip_if_dependency_failed(job, needs, now)
 
     def insert_new(
-        self, run: int, context: Context, jobs: Iterable[NewJob], now: float
+        self,
+        run: int,
+        context: Context,
+        jobs: Iterable[NewJob],
+        now: float,
+        *,
+        first: int | None = None,
     ) -> list[int]:
         """Insert jobs whose names are new in the run, and return their ids. Inside `writing`.
 
         As `insert_or_replace`, but quick for very many; a need may be the id that an earlier one of them gets.
+
+        Args:
+            run: its number.
+            context: in which they run.
+            jobs: in the order of their numbers.
+            now: seconds since 1970.
+            first: the first of the numbers that `reserve_numbers` reserved for them, None for the next ones.
         """
-        first, fresh = self.next_job_number(), list(jobs)
+        first, fresh = self.next_job_number() if first is None else first, list(jobs)
         self._insert_rows(run, context, first, fresh, now)
         self._count_new_jobs(run, fresh)
         self._db.executemany(
@@ -332,6 +355,51 @@ class Store:
                 skipped.add(job)
         return list(range(first, first + len(fresh)))
 
+    def reserve_numbers(self, jobs: Sequence[NewJob]) -> bool:
+        """Reserve the next numbers if these jobs are too many for one transaction. Inside `writing`.
+
+        Return whether they are. `insert_in_portions` inserts them then.
+        """
+        if _portion_size(jobs) >= len(jobs):
+            return False
+        last = self.next_job_number() + len(jobs) - 1
+        self._db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'jobs'", (last,))
+        return True
+
+    def insert_in_portions(
+        self, run: int, context: Context, jobs: Sequence[NewJob], now: float, first: int
+    ) -> list[int]:
+        """Insert jobs as `insert_new` does, in several transactions. Outside `writing`.
+
+        They are held until all of them are in the queue. If that is interrupted, they are deleted again.
+        """
+        numbers = range(first, first + len(jobs))
+        held = [new._replace(state=State.HELD, reason=INCOMPLETE) for new in jobs]
+
+        def insert(portion: Sequence[int]) -> None:
+            some = held[portion[0] - first : portion[-1] + 1 - first]
+            self.insert_new(run, context, some, now, first=portion[0])
+
+        def start(portion: Sequence[int]) -> None:
+            for job in portion:
+                new = jobs[job - first]
+                self._db.move_to_state(job, new.state, new.reason, now, only_from=(State.HELD,))
+
+        try:
+            self._db.write_in_portions(numbers, insert, _portion_size(jobs))
+        except BaseException:
+            self._db.write_in_portions(numbers, self._delete_unstarted)
+            raise
+        self._db.write_in_portions(numbers, start)
+        return [*numbers]
+
+    def _delete_unstarted(self, jobs: Sequence[int]) -> None:
+        """Delete held jobs that have never started, and what waits for them."""
+        chosen = "SELECT id FROM jobs WHERE id BETWEEN ? AND ? AND +state = 'held' AND attempts = 0"
+        between = jobs[0], jobs[-1]
+        self._db.execute(f"DELETE FROM needs WHERE need IN ({chosen})", between)
+        self._db.execute(f"DELETE FROM jobs WHERE id IN ({chosen})", between)
+
     def _insert_rows(
         self, run: int, context: Context, first: int, new_jobs: Sequence[NewJob], now: float
     ) -> None:
@@ -350,8 +418,8 @@ class Store:
                 return new.spec.terms.not_before is not None
             timed = new.spec.terms.not_before is not None
             undone = len(new.dependencies) - sum(need in done for need in new.dependencies)
-            awaited = sum(need not in ended | set(new.dependencies) for need in new.after_any)
-            return timed + undone + awaited
+            met = ended.union(new.dependencies) if new.dependencies else ended
+            return timed + undone + sum(need not in met for need in new.after_any)
 
         written = {
             key: reason_columns(each)
@@ -365,7 +433,7 @@ class Store:
         self._db.executemany(
             f"INSERT INTO jobs (id, waits, {JOB_COLUMNS}) VALUES (?, ?, {JOB_PLACEHOLDERS})", rows
         )
-        self._db.execute(_FIRST_EVENTS, (now, first))
+        self._db.execute(_FIRST_EVENTS, (now, first, first + len(new_jobs) - 1))
 
     def _count_new_jobs(self, run: int, jobs: Iterable[NewJob]) -> None:
         """Count the new jobs of a run."""

@@ -44,12 +44,12 @@ class ReadyJobs:
     def read_ready(self, per_class: int) -> list[ReadyJob]:
         """Return the first `per_class` jobs of every run, lane and priority that are ready, by rank.
 
-        Nothing is written. Jobs that `repair_unready` must repair first are left out.
+        Of very many, it returns some in rotation: see `is_partial`. Nothing is written. Jobs that `repair_unready` must repair first are left out.
         """
         ready: list[tuple[float, int, JobClass]] = []
         self._unreadable_lanes.clear()
         with self._db.reading():  # one lock for all
-            for flow in self._queue_heads.read_classes(per_class):
+            for flow in self._queue_heads.read_some_classes(per_class):
                 try:
                     self._read_lane_number(flow.lane)
                 except Unreadable as error:
@@ -58,6 +58,11 @@ class ReadyJobs:
                 ready += [(rank, job, flow) for rank, job in flow.jobs]
         ready.sort(key=itemgetter(0, 1))
         return [self._build_ready_job(job, rank, flow) for rank, job, flow in ready]
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether `read_ready` reads further classes in rotation the next time."""
+        return self._queue_heads.is_partial
 
     def waiting_by_lane(self) -> dict[int, int]:
         """Return how many jobs of each lane could start: it reads an index of all that waits."""

@@ -233,12 +233,6 @@ def _folder_bytes(folder: int) -> int:
     return total
 
 
-def in_batches(jobs: Sequence[JobRow], size: int) -> Iterator[Sequence[JobRow]]:
-    """Give the jobs a few at a time."""
-    for start in range(0, len(jobs), size):
-        yield jobs[start : start + size]
-
-
 class OldCopies(NamedTuple):
     """Copies that are old enough to go, and what stays all the same."""
 

@@ -2,11 +2,11 @@
 
 Jobs of one priority, one run and one lane form a class. The first of them starts first. Only a few
 jobs of each class are therefore read, for any length of it, and neither a lane nor a run hides
-another.
+another. Of very many classes, the first ones and some of the others in rotation are read.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
@@ -22,14 +22,17 @@ from launcher.store.usage import LONGEST_S, MeasuredUsage
 
 MOST_RUNS = 256  # runs of a priority that are read, those with the lowest virtual time
 MOST_OTHERS = 64  # further runs that are read in rotation: the first ones may wait for a resource that no other run needs
+LEAST_CLASSES = 32  # classes that are read first: the highest priorities
+CLASSES_EACH = 2  # of these for each job that can run at once
+OTHER_CLASSES = 16  # further classes that are read in rotation
 MOST_JOBS = 4096  # jobs that are read in total, unless LEAST_EACH of every class are more
 LEAST_EACH = 4
 
 _READY = "FROM jobs WHERE state = 'queued' AND waits = 0"
-_PRIORITIES = (
-    f"WITH RECURSIVE level(priority) AS (SELECT max(priority) {_READY} UNION ALL"
-    f" SELECT (SELECT max(priority) {_READY} AND priority < level.priority) FROM level"
-    " WHERE priority IS NOT NULL) SELECT priority FROM level WHERE priority IS NOT NULL"
+_NEXT_PRIORITY = f"SELECT max(priority) {_READY} AND priority <= ?"
+_HIGHEST_PRIORITY = (1 << 63) - 1
+_STARTED = (
+    "SELECT 1 FROM jobs WHERE id IN (SELECT value FROM json_each(?)) AND state <> 'queued' LIMIT 1"
 )
 _RUNS = (
     f"WITH RECURSIVE waiting(run) AS (SELECT min(run) {_READY} AND priority = ?1 UNION ALL"
@@ -51,37 +54,95 @@ class JobClass(NamedTuple):
     lane: int
     jobs: tuple[tuple[float, int], ...]  # rank and number
 
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Priority, run and lane."""
+        return self.priority, int(self.account.run), self.lane
+
 
 _Row = tuple[int, str, float, float, float, float]  # of a run, as `read_account` takes it
 
 
+_Key = tuple[int, int, int]  # priority, run and lane of a class
+
+
 class QueueHeads:
-    """Reads the first jobs of all classes. With very many runs it reads some in rotation."""
+    """Reads the first jobs of all classes. With very many runs or classes it reads some in rotation."""
 
     def __init__(self, execute: Callable[..., Cursor]) -> None:
         """Read the jobs of a database."""
         self._execute = execute
         self._class_count = 0  # at the last read
         self._next_run = 0  # the run with which the turns of the others go on
+        # of the classes that are read in rotation: where the last turn began and ended, and its jobs
+        self._turn: tuple[_Key, _Key] | None = None
+        self._turn_jobs: list[int] = []
+        self.is_partial = False  # at the last read: there were too many classes for one
 
     def read_classes(self, per_class: int) -> Iterator[JobClass]:
         """Yield the first `per_class` jobs of every class, fewer if there are very many classes."""
-        if self._class_count:
-            per_class = min(per_class, max(LEAST_EACH, MOST_JOBS // self._class_count))
-        flows = 0
-        for (priority,) in self._execute(_PRIORITIES).fetchall():
-            rows = self._execute(_RUNS, (priority,)).fetchall()
-            for run in [read_account(*row) for row in self._select_runs(rows)]:
-                lane, place = -1, (priority, run.run)
-                while jobs := self._execute(_NEXT_LANE, (*place, lane, per_class)).fetchall():
-                    lane = jobs[0][0]
-                    flows += 1
-                    # the jobs of another lane belong to those behind it
-                    own = tuple((rank, job) for there, rank, job in jobs if there == lane)
-                    yield JobClass(priority=priority, account=run, lane=lane, jobs=own)
-                    if len(own) == len(jobs) < per_class:
-                        break  # there is no other lane
-        self._class_count = flows
+        return self._count(self._classes(None, self._size(per_class)))
+
+    def read_some_classes(self, per_class: int) -> Iterator[JobClass]:
+        """Yield the same of the first classes and of some others in rotation, so that the cost is bounded.
+
+        The rotation stays where jobs start.
+        """
+        most, size = max(LEAST_CLASSES, CLASSES_EACH * per_class), self._size(per_class)
+        first = [*islice(self._classes(None, size), most)]
+        self.is_partial = len(first) == most
+        others = self._read_others(first[-1].key, size) if self.is_partial else []
+        return self._count([*first, *others])
+
+    def _size(self, per_class: int) -> int:
+        """Return how many jobs of a class are read."""
+        if not self._class_count:
+            return per_class
+        return min(per_class, max(LEAST_EACH, MOST_JOBS // self._class_count))
+
+    def _count(self, classes: Iterable[JobClass]) -> Iterator[JobClass]:
+        count = 0
+        for flow in classes:
+            count += 1
+            yield flow
+        self._class_count = count
+
+    def _read_others(self, first: _Key, per_class: int) -> list[JobClass]:
+        """Return some of the classes behind the first ones."""
+        after = first
+        if self._turn is not None:
+            started = self._execute(_STARTED, (json.dumps(self._turn_jobs),)).fetchone()
+            after = max(first, self._turn[0 if started else 1], key=_place_of)
+        flows = [*islice(self._classes(after, per_class), OTHER_CLASSES)]
+        # behind the last class, the next turn begins behind the first ones
+        end = flows[-1].key if len(flows) == OTHER_CLASSES else first
+        self._turn, self._turn_jobs = (after, end), [job for flow in flows for _, job in flow.jobs]
+        return flows
+
+    def _classes(self, after: _Key | None, per_class: int) -> Iterator[JobClass]:
+        """Yield the classes behind one, or all; the highest priority first."""
+        first, run, lane = after or (_HIGHEST_PRIORITY, -1, -1)
+        priority = first
+        while (found := self._execute(_NEXT_PRIORITY, (priority,)).fetchone()[0]) is not None:
+            rows = self._select_runs(self._execute(_RUNS, (found,)).fetchall())
+            numbers = [row[0] for row in rows]
+            behind = found == first and run in numbers
+            for row in rows[numbers.index(run) :] if behind else rows:
+                begin = lane if behind and row[0] == run else -1
+                yield from self._classes_of_run(found, read_account(*row), begin, per_class)
+            priority = found - 1
+
+    def _classes_of_run(
+        self, priority: int, run: FairShareAccount, lane: int, per_class: int
+    ) -> Iterator[JobClass]:
+        place = priority, run.run
+        while jobs := self._execute(_NEXT_LANE, (*place, lane, per_class)).fetchall():
+            lane = jobs[0][0]
+            # the jobs of another lane belong to those behind it
+            own = tuple((rank, job) for there, rank, job in jobs if there == lane)
+            yield JobClass(priority=priority, account=run, lane=lane, jobs=own)
+            if len(own) == len(jobs) < per_class:
+                return  # there is no other lane
 
     def _select_runs(self, rows: list[_Row]) -> list[_Row]:
         """Return the runs to read: those with the lowest virtual time, and some of the others in rotation."""
@@ -94,6 +155,11 @@ class QueueHeads:
         chosen = [*islice(chain(after, others), min(MOST_OTHERS, len(others)))]
         self._next_run = chosen[-1][0] + 1 if chosen else 0
         return [*first, *chosen]
+
+
+def _place_of(key: _Key) -> _Key:
+    """Return the place of a class in the order in which classes are read."""
+    return -key[0], key[1], key[2]
 
 
 _ACCOUNT = "SELECT id, name, share, vtime, used, used_at FROM runs"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from launcher.states import NeverStarted, Outcome, Reason, ReasonCode, State, outcome_record
 from launcher.store.claims import Claims
-from launcher.store.connection import Connection, reason_columns
+from launcher.store.connection import RESUMED_REASON, Connection, reason_columns
 from launcher.store.output_conflicts import release_stale_waits
 from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import PILOT_TOKEN_SQL, Claim
@@ -65,6 +65,11 @@ class SchedulerActions:
         self.claim, self.next_claim = self._claims.claim, self._claims.next_claim
         self.open_claims = self._claims.open_claims
 
+    @property
+    def reads_partially(self) -> bool:
+        """Whether there are more classes of jobs than `read_ready` has read."""
+        return self._ready_jobs.is_partial
+
     def release_stale_waits(self) -> None:
         """Let the jobs start that wait for the end of an attempt that has ended."""
         release_stale_waits(self._db)
@@ -84,7 +89,11 @@ class SchedulerActions:
 
     def record_lane_reasons(self, reasons: Mapping[int, Reason | None]) -> None:
         """Record why the first job of each lane cannot start; None where it can."""
-        rows = self._db.execute("SELECT id, reason_code, reason, reason_data FROM lanes")
+        rows = self._db.execute(
+            "SELECT id, reason_code, reason, reason_data FROM lanes"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps([*reasons]),),
+        )
         before = {int(lane): columns for lane, *columns in rows}
         after = {
             lane: ["", "", None] if reason is None else [*reason_columns(reason)]
@@ -151,6 +160,24 @@ class SchedulerActions:
             )
             if noted.rowcount == 1:
                 self._db.add_event(job, State.RUNNING, reason, now)
+
+    def frozen_jobs(self) -> frozenset[int]:
+        """Return the running jobs whose reasons say that their supervisors stand still."""
+        query = "SELECT id FROM jobs WHERE state = 'running' AND reason_code = ?"
+        return frozenset(self._db.query_numbers(query, ReasonCode.FROZEN))
+
+    def record_continued(self, job: int, now: float) -> None:
+        """Record that the supervisor of a running job does not stand still any more."""
+        with self._db.writing():
+            if job in self.frozen_jobs():
+                self._db.restore_start_reason(job)
+                self._db.add_event(job, State.RUNNING, RESUMED_REASON, now)
+
+    def paused_s(self, claim: Claim) -> float:
+        """Return how long the program of an attempt was paused, in seconds."""
+        query = "SELECT paused FROM attempts WHERE job = ? AND number = ?"
+        row = self._db.execute(query, claim.key).fetchone()
+        return float(row[0]) if row else 0.0
 
     def finish_attempt(
         self,

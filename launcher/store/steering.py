@@ -1,7 +1,7 @@
 """What owners do to jobs that are in the queue: cancel, hold, pause, change, tag, queue again, forget.
 
-Each is one transaction over all jobs named: all of it happens or nothing. A change of settings or terms is written
-only if nothing happened to the job meanwhile.
+Thousands of jobs are changed in portions, each in a transaction of its own. After an interruption, the command can be
+repeated. A change of settings or terms is one transaction, and is written only if nothing happened to the jobs meanwhile.
 """
 
 import json
@@ -21,7 +21,7 @@ from launcher.states import (
     State,
     termination_reason,
 )
-from launcher.store.connection import NOT_STARTS, Connection, reason_columns
+from launcher.store.connection import RESUMED_REASON, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.output_conflicts import find_writer
@@ -39,13 +39,15 @@ TOUCHED_REASON = Reason(code=ReasonCode.TOUCHED, text="done; its files were acce
 UNRUN_REASON = Reason(
     code=ReasonCode.TOUCHED, text="not run; its owner accepted its files as they are"
 )
-RESUMED_REASON = Reason(code=ReasonCode.RESUMED, text="resumed")
-# why the newest attempt started where it did
-_LAST_START_REASON = (
-    "SELECT reason_code, reason, reason_data FROM events WHERE job = ? AND state = 'running'"
-    f" AND reason_code NOT IN {NOT_STARTS} ORDER BY id DESC LIMIT 1"
-)
 _IN_JSON_LIST = "IN (SELECT value FROM json_each(?))"
+_UNUSED_ROWS = {  # of a table: the condition
+    "contexts": "id NOT IN (SELECT context FROM jobs)",
+    "sources": "id NOT IN (SELECT sources FROM jobs WHERE sources IS NOT NULL)",
+    "lanes": "NOT EXISTS (SELECT 1 FROM jobs WHERE lane = lanes.id)",
+    # a run that has had no job yet is about to get its first one
+    "runs": "NOT EXISTS (SELECT 1 FROM jobs WHERE run = runs.id)"
+    " AND EXISTS (SELECT 1 FROM counters WHERE run = runs.id)",
+}
 _SET_REASON = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
 
 
@@ -88,17 +90,20 @@ class JobControl:
         """
         # the newest first: what needs another of them is cancelled itself, not skipped
         newest_first = sorted(jobs, reverse=True)
-        ended: list[int] = []
-        with self._db.writing():
-            touched = self._apply_to_jobs(
-                newest_first,
-                lambda job: (
-                    self._request_end(job, now, at_once=at_once)
-                    or self._cancel_waiting(job, now, ended)
-                ),
+        touched: list[int] = []
+
+        def cancel(portion: Sequence[int]) -> None:
+            ended: list[int] = []
+            touched.extend(
+                job
+                for job in portion
+                if self._request_end(job, now, at_once=at_once)
+                or self._cancel_waiting(job, now, ended)
             )
             # once for all of them: one job may wait for the ends of thousands
             self._db.recount_waits_on(ended)
+
+        self._db.write_in_portions(newest_first, cancel)
         return touched[::-1]
 
     def hold(self, jobs: Iterable[int], now: float) -> list[int]:
@@ -195,22 +200,52 @@ class JobControl:
         Raises:
             ConcurrentChange: One of them has changed since its change was computed. Nothing is changed.
         """
-        with self._db.writing():
-            self.change_jobs(changes, now)
-            reasons = {changed.row.id: changed.reason for changed in changes}
-            chosen = self.jobs_to_retry(jobs)
-            held = self.previously_held(chosen)
-            for job in chosen:
+        if changes:
+            with self._db.writing():
+                self.change_jobs(changes, now)
+                return self._retry(jobs, now, {each.row.id: each.reason for each in changes})
+        return self._retry(jobs, now, {})
+
+    def _retry(self, jobs: Collection[int], now: float, reasons: Mapping[int, Reason]) -> list[int]:
+        chosen = self.jobs_to_retry(jobs)
+        left, moved = {*chosen}, list[int]()
+
+        def retry(portion: Sequence[int]) -> None:
+            held = self.previously_held(portion)
+            first = len(moved)
+            for job in portion:
                 state, reason = (
                     (State.HELD, HELD_AGAIN_REASON)
                     if job in held
                     else (State.QUEUED, RETRIED_REASON)
                 )
-                self._db.move_to_state(
-                    job, state, reasons.get(job, reason), now, only_from=ENDED_STATES
-                )
-            self._reset_counters(chosen, now)
-        return chosen
+                reason = reasons.get(job, reason)
+                if self._db.move_to_state(job, state, reason, now, only_from=ENDED_STATES):
+                    moved.append(job)
+            self._reset_counters(moved[first:], now)
+            left.difference_update(portion)
+            if len(portion) < len(chosen):
+                self._skip_after_failures(moved[first:], left, now)
+
+        self._db.write_in_portions(chosen, retry)
+        return moved
+
+    def _skip_after_failures(
+        self, jobs: Sequence[int], retried_later: Collection[int], now: float
+    ) -> None:
+        """Skip retried jobs again whose dependencies were retried in an earlier portion and have failed since."""
+        needs = self._db.execute(
+            "SELECT job, need, state FROM needs CROSS JOIN jobs ON jobs.id = need"
+            f" WHERE job {_IN_JSON_LIST} AND any_end = 0"
+            " AND state IN ('failed', 'cancelled', 'skipped') ORDER BY job",
+            (json.dumps(jobs),),
+        )
+        for job, need, state in needs.fetchall():
+            reason = self._db.failed_dependency_reason(need, State(state))
+            if need not in retried_later and self._db.move_to_state(
+                job, State.SKIPPED, reason, now
+            ):
+                self._db.propagate_end(job, State.SKIPPED, now)
 
     def _reset_counters(self, jobs: Sequence[int], now: float) -> None:
         """Set the counters of retried jobs to zero; of their timers, restore those that their owners set."""
@@ -344,8 +379,8 @@ class JobControl:
             )
             self._db.execute("UPDATE jobs SET paused = NULL WHERE id = ?", (job,))
             # of a job that is being ended, that stays the reason
-            if not row[2] and (started := self._db.execute(_LAST_START_REASON, (job,)).fetchone()):
-                self._db.execute(_SET_REASON, (*started, job))
+            if not row[2]:
+                self._db.restore_start_reason(job)
             self._db.add_event(job, State.RUNNING, RESUMED_REASON, now)
             return True
 
@@ -369,9 +404,12 @@ class JobControl:
         return self._apply_to_jobs(jobs, lambda job: self._db.execute(update, (text, job)).rowcount)
 
     def _apply_to_jobs(self, jobs: Iterable[int], change: Callable[[int], object]) -> list[int]:
-        """Change jobs in one transaction; return those on which that had an effect."""
-        with self._db.writing():
-            return [job for job in jobs if change(job)]
+        """Change jobs in portions; return those on which that had an effect."""
+        touched: list[int] = []
+        self._db.write_in_portions(
+            [*jobs], lambda portion: touched.extend(job for job in portion if change(job))
+        )
+        return touched
 
     def tags_of(self, jobs: Iterable[int]) -> dict[int, list[str]]:
         """Return job → its tags in the order of their names, of those that have some."""
@@ -443,9 +481,21 @@ class JobControl:
             self._db.execute(f"DELETE FROM jobs WHERE id {_IN_JSON_LIST}", numbers)
         return gone
 
-    def delete_unused_contexts(self) -> None:
-        """Delete the environments of which no job is left; their numbers are never used again."""
+    def delete_unused_rows(self) -> None:
+        """Delete the environments, lanes, runs and digests of which no job is left.
+
+        The row with the highest number stays, so that numbers are never used again: a scheduler remembers rows
+        by their numbers. The environment in such a row is deleted all the same.
+        """
+        for table, unused in _UNUSED_ROWS.items():
+            last = f"(SELECT max(id) FROM {table})"
+            with self._db.writing():
+                self._db.execute(f"DELETE FROM {table} WHERE id < {last} AND {unused}")
         with self._db.writing():
+            self._db.execute(
+                "DELETE FROM counters WHERE n = 0 AND (NOT EXISTS (SELECT 1 FROM runs WHERE id = run)"
+                " OR EXISTS (SELECT 1 FROM jobs WHERE jobs.run = counters.run))"
+            )
             self._db.execute(
                 "UPDATE contexts SET body = '', digest = 'forgotten ' || id"
                 " WHERE body <> '' AND id NOT IN (SELECT context FROM jobs)"

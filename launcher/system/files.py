@@ -19,6 +19,7 @@ TIMEOUT_ERRORS = frozenset(
         *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
     }
 )
+PROBE_BYTES = 4096  # a file that cannot grow by one block is on a full disk
 DISK_FULL_PAUSE_S = 1.0  # before a failed write is tried again
 # until a file system that is not mounted counts as gone, and a pilot without folder exits
 AWAY_TIMEOUT_S = 60.0
@@ -143,6 +144,33 @@ def append_whole(path: Path | str, data: bytes) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def describe_full_disk(folder: Path) -> str:
+    """Return that the disk of a folder has no room for a file, as a clause; empty if it has some."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return ""
+    if status.f_files and not status.f_favail:
+        return f"no more files fit on the disk of {folder} (0 inodes free)"
+    return "" if status.f_bavail else f"no space is left on the disk of {folder}"
+
+
+def is_disk_full(file: Path) -> bool:
+    """Return whether a file cannot grow, because its disk or quota is full; its content is not changed."""
+    try:
+        with open_descriptor(file, os.O_WRONLY) as descriptor:
+            size = os.fstat(descriptor).st_size
+            try:
+                os.posix_fallocate(descriptor, size, PROBE_BYTES)
+            except OSError as error:
+                return error.errno in DISK_FULL_ERRORS
+            finally:
+                os.ftruncate(descriptor, size)
+    except OSError:
+        return False
+    return False
 
 
 def write_when_possible(

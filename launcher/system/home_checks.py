@@ -310,6 +310,23 @@ def machine_identity(id_file: Path = Path("/etc/machine-id")) -> str:
     return hashlib.sha256(f"launcher {machine_id}".encode()).hexdigest()[:32]
 
 
+def refuse_other_users_parent(folder: Path) -> None:
+    """Refuse to make a home of root in the folder of another user, who could not use it afterwards.
+
+    Raises:
+        MachineError: the nearest existing folder above it belongs to another user.
+    """
+    if folder.exists():  # `check_owner` decides
+        return
+    there = next(above for above in folder.parents if above.exists())
+    owner = there.stat().st_uid
+    if owner != os.geteuid():
+        raise MachineError(
+            f"you are root, and {there} belongs to {_user_name(owner)}. Run this command as that user, with your "
+            "own home directory (sudo -H), or set LAUNCHER_HOME."
+        )
+
+
 def unreachable_home_error(verb: str, folder: Path, error: OSError) -> MachineError:
     """Return the error for a home that cannot be made or used."""
     return MachineError(

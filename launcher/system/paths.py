@@ -13,6 +13,7 @@ from launcher.system.home_checks import (
     check_owner,
     default_folder,
     read_mountinfo,
+    refuse_other_users_parent,
     resolve_links,
     unreachable_home_error,
     unusable_home_error,
@@ -188,12 +189,19 @@ def make_home(home: Home) -> None:
     Raises:
         MachineError: it cannot be made, or belongs to another user or to another machine.
     """
+    if os.geteuid() == 0 and not _is_home_named(os.environ):
+        refuse_other_users_parent(home.folder)
     try:
         home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_home(home)
         home.attempts.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise unreachable_home_error("make", home.folder, error) from error
+
+
+def _is_home_named(environ: Mapping[str, str]) -> bool:
+    """Return whether the user has named the home, so that it does not follow from HOME."""
+    return bool(environ.get("LAUNCHER_HOME")) or read_configuration(environ).home is not None
 
 
 def check_home(home: Home) -> None:

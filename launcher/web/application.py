@@ -153,10 +153,9 @@ class Application:
 
     async def _raw_log(self, request: Request) -> Response:
         address = self._address(request)
-        content, size = await self._reader.run(lambda view: whole_log(view, address))
-        return StreamingResponse(
-            content, headers={"content-length": str(size)}, media_type="text/plain; charset=utf-8"
-        )
+        content = await self._reader.run(lambda view: whole_log(view, address))
+        # without a length: the log may be cut while it is sent
+        return StreamingResponse(content, media_type="text/plain; charset=utf-8")
 
     async def _chart_library(self, request: Request) -> Response:
         """Send the chart library, compressed if the browser allows it."""

@@ -34,8 +34,8 @@ def log_context(view: QueueView, address: Address) -> PageContent:
     )
 
 
-def whole_log(view: QueueView, address: Address) -> tuple[Iterator[bytes], int]:
-    """Return the chunks of a log, and its current length in bytes.
+def whole_log(view: QueueView, address: Address) -> Iterator[bytes]:
+    """Return the chunks of a log up to its current length. It may become shorter while they are sent.
 
     Raises:
         NotFound: there is none.
@@ -45,7 +45,7 @@ def whole_log(view: QueueView, address: Address) -> tuple[Iterator[bytes], int]:
         size = log.stat().st_size
     except OSError as error:
         raise NotFound(f"job {row.id} has no log yet") from error
-    return _pieces(log, size), size
+    return _pieces(log, size)
 
 
 def _requested_log(view: QueueView, address: Address) -> tuple[JobRow, int, Path]:

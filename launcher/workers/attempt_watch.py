@@ -120,10 +120,20 @@ class SupervisedAttempt(AttemptHandle):
     def stop(self) -> None:
         """Ask the supervisor; it insists by itself."""
         self.supervisor.stop(self.attempt)
+        if is_alive(self.supervisor.who):  # it may be stopped
+            send_signal(self.supervisor.who.pid, signal.SIGCONT)
 
     def kill(self) -> bool:
         """Have the supervisor kill its program."""
         return request_kill(self.attempt, self.supervisor.who)
+
+    def supervisor_now(self) -> Identity:
+        """Return its supervisor."""
+        return self.supervisor.who
+
+    def disconnect(self) -> None:
+        """Have the attempt judged by its record; it is voided if it has not begun."""
+        self.supervisor.disconnect()
 
     def pause(self, *, paused: bool) -> bool:
         """Leave word in the attempt's folder, and have the supervisor look there."""
@@ -164,6 +174,7 @@ class AdoptedAttempt(AttemptHandle):
         if not self.program:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.descriptor, signal.SIGTERM)
+                signal.pidfd_send_signal(self.descriptor, signal.SIGCONT)  # it may be stopped
         elif not _is_readable(self.descriptor):
             with contextlib.suppress(OSError):
                 self.attempt.end_request.touch(0o600)
@@ -200,6 +211,17 @@ class AdoptedAttempt(AttemptHandle):
             return stop_processes(self._pids, PAUSE_TIMEOUT_S)
         continue_processes(self._pids())
         return True
+
+    def supervisor_now(self) -> Identity | None:
+        """Return its supervisor; None if it is dead.
+
+        Raises:
+            OSError: the record of the attempt cannot be read now.
+        """
+        return None if self.program else _current_supervisor(self.claimed, self.attempt)
+
+    def disconnect(self) -> None:
+        """Do nothing: it had begun when it was adopted."""
 
     def _pids(self) -> list[int]:
         """Return the processes of a program without a supervisor."""
@@ -250,7 +272,10 @@ def request_kill(attempt: Attempt, supervisor: Identity) -> bool:
     """
     with contextlib.suppress(OSError):
         attempt.kill_request.touch(0o600)
-    return _wake_supervisor(supervisor)
+    is_woken = _wake_supervisor(supervisor)
+    if is_woken:
+        send_signal(supervisor.pid, signal.SIGCONT)  # it may be stopped
+    return is_woken
 
 
 def _wake_supervisor(supervisor: Identity) -> bool:

@@ -17,7 +17,7 @@ from launcher.states import (
     Stopped,
     read_oom_report,
 )
-from launcher.system.files import Json, read_json
+from launcher.system.files import Json, is_disk_full, read_json
 from launcher.system.paths import RESULT, Attempt
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.progress.attempt_progress import read_last_metrics
@@ -75,9 +75,7 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
     if context.stopped:
         return Stopped(at=now, by=context.signalled)
     if context.over_limit_s is not None:
-        limit = f"reached its time limit of {format_seconds(context.over_limit_s)}"
-        how_ended = " and was killed after its grace period" if context.was_killed else ""
-        return Failed(at=now, error=limit + how_ended, over_limit=True, **_status(code))
+        return over_time_limit(context.over_limit_s, now, was_killed=context.was_killed, code=code)
     # the sender of the signal ends everything; this is not a failure of the program
     if context.signalled:
         return Stopped(at=now, by=context.signalled)
@@ -104,7 +102,27 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
         return _out_of_memory(now, end, shortage, context, **_status(code))
     end = _describe_end(code, attempt, context)
     exception = _exception_line(end.last_words)
-    return Failed(at=now, error=end.sentence, exception=exception, **_status(code))
+    return Failed(
+        at=now,
+        error=end.sentence,
+        exception=exception,
+        disk_full=end.on_full_disk,
+        **_status(code),
+    )
+
+
+def over_time_limit(limit_s: float, now: float, *, was_killed: bool, code: int) -> Failed:
+    """Return the outcome of an attempt that was ended at its time limit.
+
+    Args:
+        limit_s: the limit.
+        now: seconds since 1970.
+        was_killed: it did not end within its grace period.
+        code: exit code of the program, or the negative number of its signal.
+    """
+    limit = f"reached its time limit of {format_seconds(limit_s)}"
+    how_ended = " and was killed after its grace period" if was_killed else ""
+    return Failed(at=now, error=limit + how_ended, over_limit=True, **_status(code))
 
 
 def signal_wait_s(status: int, attempt: Attempt, context: ExitContext, ran_s: float) -> float:
@@ -199,6 +217,7 @@ class _EndText(NamedTuple):
 
     sentence: str
     last_words: str = ""  # of the program itself, with which the sentence closes
+    on_full_disk: bool = False  # no signal ended it, and its log could not be written
 
 
 def _describe_end(code: int, attempt: Attempt, context: ExitContext) -> _EndText:
@@ -211,16 +230,10 @@ def _describe_end(code: int, attempt: Attempt, context: ExitContext) -> _EndText
         sentence = f"ended by {_signal_name(-code)}"
     else:
         sentence = f"ended with exit code {code}"
-    if not words and _is_disk_full(attempt):
-        sentence += "; the disk of its log is full"
-    return _EndText(f"{sentence}{before}{words}" if words else sentence, words)
-
-
-def _is_disk_full(attempt: Attempt) -> bool:
-    try:
-        return os.statvfs(attempt.folder).f_bavail == 0
-    except OSError:
-        return False
+    on_full_disk = code > 0 and is_disk_full(attempt.log)
+    if on_full_disk:
+        sentence, before = f"{sentence}; the disk of its log is full", "; last line of its log: "
+    return _EndText(f"{sentence}{before}{words}" if words else sentence, words, on_full_disk)
 
 
 def _exception_line(words: str) -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from launcher.context import WorkerEnvironment
 from launcher.states import Outcome
 from launcher.system.answering import run_with_timeout
+from launcher.system.frozen_processes import why_frozen
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_start import spawn_daemon
 from launcher.system.process_trees import FORK_SERVER_VARIABLE, send_signal
@@ -69,15 +70,21 @@ class Supervisor(NamedTuple):
 
     def run(self, attempt: Attempt) -> None:
         """Give it an attempt; that it is dead is seen on the channel."""
-        self._send(RUN, attempt)
+        self._send_or_disconnect(RUN, attempt)
 
     def read_ahead(self, attempt: Attempt) -> None:
         """Let it read the order of an attempt that it will probably get."""
-        self._send(NEXT, attempt)
+        with contextlib.suppress(OSError):  # it is dead, or has stood still for hundreds of orders
+            self._send(NEXT, attempt)
 
     def stop(self, attempt: Attempt) -> None:
         """Ask it to end its attempt: SIGTERM, and SIGKILL after the job's grace period."""
-        self._send(STOP, attempt)
+        self._send_or_disconnect(STOP, attempt)
+
+    def disconnect(self) -> None:
+        """Close the channel: the supervisor finishes its attempt without us, and begins no other."""
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)
 
     def receive_report(self) -> SupervisorReport | SupervisorDied | None:
         """Receive its message that the attempt has ended, or notice its death; None if neither happened."""
@@ -94,11 +101,18 @@ class Supervisor(NamedTuple):
         )
 
     def _send(self, command: bytes, attempt: Attempt) -> None:
+        """Send a command without waiting, because a supervisor that is stopped reads nothing.
+
+        Raises:
+            OSError: it is dead, or its buffer is full.
+        """
+        self.channel.send(command + os.fsencode(attempt.folder), socket.MSG_DONTWAIT)
+
+    def _send_or_disconnect(self, command: bytes, attempt: Attempt) -> None:
         try:
-            self.channel.send(command + os.fsencode(attempt.folder))
-        except OSError:  # it is dead, or the kernel has no room: then it must be, too
-            with contextlib.suppress(OSError):
-                self.channel.shutdown(socket.SHUT_RDWR)
+            self._send(command, attempt)
+        except OSError:  # signals and files reach a supervisor that lives, see `AdoptedAttempt`
+            self.disconnect()
 
 
 class ForkServer:
@@ -176,6 +190,11 @@ class ForkServer:
             if not text.startswith(IMPORTING):
                 return True
             self._record_import(self.socket.recv(MESSAGE_BYTES))
+
+    def why_frozen(self) -> str:
+        """Return what has stopped the process, as a sentence; empty if nothing has."""
+        why = why_frozen(self._pid)
+        return why and f"its fork server (pid {self._pid}) is {why}"
 
     def close(self) -> bool:
         """End the process without restarting the scheduler; its supervisors continue.

@@ -20,6 +20,7 @@ from launcher.workers.start_pauses import BackoffSet
 SPARE_SUPERVISORS = 1  # supervisors that wait for work while others are busy
 MOST_DEATHS = 3  # in an environment of which no supervisor ever came back: its interpreter, or a module, is broken
 DEATHS_BACKOFF_S = 1.0  # after this number of deaths
+ANSWER_S = 1.0  # a fork server that has imported its modules answers sooner
 RETIRE_AFTER_S = 600.0  # an unused fork server is closed after this time, to free its memory
 _PERMANENT_ERRORS = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR}
 
@@ -54,6 +55,7 @@ class _EnvironmentState:
     server: ForkServer | None = None
     idle: list[Supervisor] = field(default_factory=list)
     requested: int = 0  # supervisors that have not come
+    requested_at: float = 0.0  # when the newest of them was requested, monotonic
     proven: bool = False  # a supervisor came back from an attempt
     deaths: int = 0  # since then
     # how fork servers died in their imports
@@ -200,6 +202,15 @@ class ForkServerPool:
         station = self._environments.get(environment)
         return "" if station is not None and station.idle else open_files_shortage()
 
+    def why_frozen(self, environment: WorkerEnvironment) -> str:
+        """Return what has stopped the fork server of an environment that has not answered; empty if nothing has."""
+        station = self._environments.get(environment)
+        if station is None or station.server is None or not station.requested:
+            return ""
+        if time.monotonic() < station.requested_at + ANSWER_S:
+            return ""
+        return station.server.why_frozen()
+
     def excluded_s(self, environment: WorkerEnvironment) -> float:
         """Return how long an environment is excluded because the machine had no room; 0 if it is not."""
         return self._start_backoffs.wait_s(environment, time.monotonic())
@@ -259,6 +270,7 @@ class ForkServerPool:
                 raise _delay_after_error(station, why) from error
         station.server.request_supervisor()
         station.requested += 1
+        station.requested_at = time.monotonic()
         return True
 
     def _delay_environment(self, environment: WorkerEnvironment, why: str) -> None:

@@ -3,11 +3,9 @@
 import contextlib
 import errno
 import importlib
-import io
 import json
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -38,6 +36,7 @@ from launcher.system.stop_event import StopEvent
 from launcher.workers.attempt_spec import AttemptSpec
 from launcher.workers.job import Job, refuse_abandoned
 from launcher.workers.job_forks import ProcessLocalHandler, exit_in_forks
+from launcher.workers.log_stream import drop_output_on_full_disk
 from launcher.workers.memory_share import Share
 from launcher.workers.preloads import (
     THREADS,
@@ -113,8 +112,7 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
         signal.signal(number, ProcessLocalHandler(lambda *_: stop.set()))
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)  # as in any Python: they become an OSError
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # `logs -f` shows a line when it is printed
+    drop_output_on_full_disk()
     begin_process()
     try:
         reset_after_fork(os.environ)

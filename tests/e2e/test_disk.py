@@ -1,6 +1,7 @@
 """A disk that is full, limited or does not take what it was given: the queue waits and goes on."""
 
 import contextlib
+import itertools
 import os
 import resource
 import shutil
@@ -16,12 +17,13 @@ import pytest
 from launcher.backends.local import make
 from launcher.backends.settings import BackendSettings
 from launcher.functions.call_results import read_exception, read_value
+from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.states import Failed
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
 from launcher.workers.exit_outcome import ExitContext, judge_exit
-from tests.build import gone, program_of, shell, until
-from tests.e2e.conftest import Project
+from tests.build import gone, job_row, program_of, shell, until
+from tests.e2e.conftest import Project, reading
 from tests.e2e.test_reliability import (
     a_queue,
     add,
@@ -77,6 +79,9 @@ def f(word):
 on = {"on": sys.argv[2]} if sys.argv[2:] else {}
 print(submit(f, sys.argv[1], cpus=1, **on).job)
 """
+PRINTING_FUNCTION = FUNCTION.replace(
+    '    Path("passed")', "    print('x' * 100_000)\n    Path(\"passed\")"
+)
 PILOTS = """
 [backends.box]
 kind = "local"
@@ -169,7 +174,15 @@ def a_small_disk(place: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "tmpfs", str(place)]
+    words = [
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        f"size={SIZE},mode=0700,nr_inodes=2000",
+        "tmpfs",
+        str(place),
+    ]
     if subprocess.run(words, check=False, capture_output=True).returncode != 0:
         pytest.skip("no disk can be mounted here")
     try:
@@ -276,6 +289,41 @@ def test_new_attempt_waits_for_disk_space(small: Project) -> None:
 
     check_all_done_without_commands(small)
     assert (small.folder / "others").read_text() == "x\n"
+
+
+@pytest.mark.parametrize(
+    ("use_up", "reason"), [("files", "no more files fit"), ("bytes", "no space is left")]
+)
+def test_job_that_cannot_start_for_lack_of_inodes_or_space_names_that(
+    small: Project, use_up: str, reason: str
+) -> None:
+    first = add_waiting(small)
+    second = add(small, "true", after=str(first))
+    until(lambda: stamps(small), "the first runs")
+    {"files": use_up_files, "bytes": fill}[use_up](small.home)
+    try:
+        open_gate(small)
+        if use_up == "files":  # without space, the end of the first cannot be recorded
+            until(lambda: reason in waiting_reason(small, second), "the reason names it")
+        with contextlib.closing(QueueSnapshotReader(small.home)) as screen:
+            assert reason in str(screen.read_snapshot().warnings)
+    finally:
+        for file in small.home.folder.glob("file-*" if use_up == "files" else "filler"):
+            file.unlink()
+    until(lambda: state(small, second) == "done", "the job is done")
+
+
+def use_up_files(home: Home) -> None:
+    """Leave no inode on the home's disk."""
+    with contextlib.suppress(OSError):
+        for number in itertools.count():
+            (home.folder / f"file-{number}").touch()
+
+
+def waiting_reason(queue: Project, job: int) -> str:
+    """Return what `launcher status` says of a waiting job."""
+    with reading(queue.home) as store:
+        return job_row(store, job).lane_reason_text
 
 
 @pytest.mark.parametrize("whose", [b"launcher.scheduler", b"launcher.workers.fork_server"])
@@ -554,9 +602,9 @@ def test_query_over_all_runs_fails_on_a_full_disk_and_works_after_space_is_freed
     assert small.call(*ask).stdout.count('"done"') == 3
 
 
-def submitted(queue: Project, word: str, *on: str) -> int:
+def submitted(queue: Project, word: str, *on: str, source: str = FUNCTION) -> int:
     """Submit a function that leaves `up`, waits for `gate` and leaves `passed`; return its job when it runs."""
-    script = queue.write("script.py", FUNCTION)
+    script = queue.write("script.py", source)
     said = subprocess.run(
         [sys.executable, script, word, *on],
         cwd=queue.folder,
@@ -665,3 +713,67 @@ def test_failure_without_output_on_a_full_disk_names_the_disk(
         outcome = judge_exit(3 << 8, attempt, ExitContext(), 5.0)
     assert isinstance(outcome, Failed)
     assert outcome.error == "ended with exit code 3; the disk of its log is full"
+    assert outcome.disk_full
+
+
+PRINTS = """
+import sys, time
+from pathlib import Path
+print("begun", flush=True)
+if not Path("again").exists():
+    Path("up").touch()
+    while not Path("gate").exists():
+        time.sleep(0.01)
+    Path("again").touch()
+    for number in range(1000):
+        print("x" * 100, flush=True)
+"""
+
+
+def test_program_whose_print_fails_on_a_full_disk_runs_again_without_a_retry(
+    small: Project,
+) -> None:
+    (small.folder / "prints.py").write_text(PRINTS)
+    job = add(small, sys.executable, "prints.py")
+    until((small.folder / "up").exists, "the program runs")
+    fill(small.home)
+    open_gate(small)
+    until((small.folder / "again").exists, "the program has gone on")
+    check_never(lambda: state(small, job) == "failed", "the full disk is held against it")
+    make_room(small.home)
+    until(lambda: state(small, job) == "done", "the job is done")
+    assert [each for each in endings(small, job) if each != "void"] == ["failed", "done"]
+    events = [event["reason"] for event in job_details(small, job)["events"]]
+    assert any(
+        "stopped: ended with exit code 1; the disk of its log is full" in each for each in events
+    ), events
+
+
+def test_program_that_fails_on_a_full_disk_and_must_not_run_twice_has_failed(
+    small: Project,
+) -> None:
+    (small.folder / "prints.py").write_text(PRINTS)
+    job = add(small, sys.executable, "prints.py", rerun="never")
+    until((small.folder / "up").exists, "the program runs")
+    fill(small.home)
+    open_gate(small)
+    until((small.folder / "again").exists, "the program has gone on")
+    make_room_after_end(small, job)
+    until(lambda: state(small, job) == "failed", "the job has failed")
+
+
+def make_room_after_end(queue: Project, job: int) -> None:
+    """Free the disk when the program has ended."""
+    program = first_program(queue)
+    until(lambda: gone(program), "the program has ended")
+    check_never(lambda: state(queue, job) == "queued", "it runs again")
+    make_room(queue.home)
+
+
+def test_print_of_a_function_on_a_full_disk_is_dropped(small: Project) -> None:
+    job = submitted(small, "x", source=PRINTING_FUNCTION)
+    fill(small.home)
+    open_gate(small)
+    until((small.folder / "passed").exists, "the function has gone on")
+    make_room(small.home)
+    check_function_end(small, job, "x")

@@ -597,7 +597,8 @@ def _build_specs(store: Store, request: SubmitRequest, programs: Sequence[Progra
     ]
     if not any(is_pattern(name) for spec in specs for name in spec.settings.get(INPUTS, ())):
         return specs
-    return expand_inputs(specs, request.context.folder, store.read.programs_by_output())
+    makers = store.read.programs_by_output(OPEN_STATES)
+    return expand_inputs(specs, request.context.folder, makers)
 
 
 def _queue_programs(
@@ -660,8 +661,12 @@ def _drop_finished_programs(
     """Return the programs without finished outputs; print finished ones with their jobs, and outdated ones."""
     if not any(spec.settings.get(OUTPUTS) for spec in specs):
         return specs
-    makers, digests = store.read.programs_by_output(), FileDigests(home.digests, watch_hashing())
-    folder = request.context.folder
+    digests, folder = FileDigests(home.digests, watch_hashing()), request.context.folder
+    paths = [path for spec in specs for path in (spec.settings.get(OUTPUTS) or ())[:1]]
+    names = {Path(os.path.normpath(Path(folder, path))).name for path in paths}
+    makers = store.read.programs_by_output(
+        names=() if any("{" in name for name in names) else names
+    )
     earlier = [find_finished_program(spec, folder, makers, store, digests) for spec in specs]
     if not dry_run:
         digests.save()
@@ -740,13 +745,24 @@ def _commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) ->
             store.job_control.change_tags([number], request.tags, ())
             return {number: specs[0].name}
         _print_renamed([rename_ended_job(store, run, holder) for holder in holders])
-        numbers = store.insert_new(run, request.context, jobs, time.time())
-        if request.tags:
+        numbers: list[int] = []
+        if not store.reserve_numbers(jobs):
+            numbers = store.insert_new(run, request.context, jobs, time.time())
             store.job_control.change_tags(numbers, request.tags, ())
+        if numbers and specs[0].batch:
+            _replace_equal(store, request, run, dict(zip(numbers, specs, strict=True)))
+    if not numbers:
+        numbers = store.insert_in_portions(run, request.context, jobs, time.time(), first)
+        store.job_control.change_tags(numbers, request.tags, ())
         if specs[0].batch:
-            new = dict(zip(numbers, specs, strict=True))
-            _print_equal(replace_equal_jobs(store, run, request.context, new), request.spec.run)
+            with store.writing():
+                _replace_equal(store, request, run, dict(zip(numbers, specs, strict=True)))
     return {number: spec.name for number, spec in zip(numbers, specs, strict=True)}
+
+
+def _replace_equal(store: Store, request: SubmitRequest, run: int, new: Mapping[int, Spec]) -> None:
+    """Let the jobs of a batch replace equal older ones. Inside `writing`."""
+    _print_equal(replace_equal_jobs(store, run, request.context, new), request.spec.run)
 
 
 def _find_producers(
@@ -761,7 +777,8 @@ def _find_producers(
     if not any(each.get(name) for each in settings for name in (INPUTS, OUTPUTS)):
         return [()] * len(specs)
     own = () if replaced is None else (replaced.id,)
-    before = check_files(specs, request.context.folder, store.read.programs_by_output(), own)
+    makers = store.read.programs_by_output(OPEN_STATES)
+    before = check_files(specs, request.context.folder, makers, own)
     refuse_replaced_folders(specs, request.context.folder, store)
     return before
 

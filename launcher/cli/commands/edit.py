@@ -326,11 +326,14 @@ def _requeue(
     copies = [change for change in changes.values() if change.is_new_job]
     again = {*numbers} - {change.row.id for change in copies}
     now = time.time()
-    with store.writing():
-        if changes:
+    copied: dict[int, Revision] = {}
+    if changes:
+        with store.writing():
             _check_names(store, changes.values())
-        queued = store.job_control.retry(again, now, stored)
-        copied = {_insert_copy(store, change, now): change for change in copies}
+            queued = store.job_control.retry(again, now, stored)
+            copied = {_insert_copy(store, change, now): change for change in copies}
+    else:
+        queued = store.job_control.retry(again, now)
     clear_stop(home)
     wake_or_start_scheduler(home)
     rows = store.read.jobs_by_id([*queued, *copied])

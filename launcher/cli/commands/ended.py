@@ -53,7 +53,6 @@ from launcher.store.retention import (
     delete_copies,
     deletion_refusal,
     find_old_copies,
-    in_batches,
     select_deletable,
 )
 from launcher.store.rows import JobRow
@@ -65,8 +64,6 @@ if TYPE_CHECKING:
     from launcher.kind_interface import Kept
 
 NO_HISTORY = "no job has run or ended yet"
-# jobs that are forgotten in one transaction, which takes some seconds; others wait ten for it
-BATCH = 50_000
 NAMED = 20  # folders that were left
 
 
@@ -252,6 +249,8 @@ def clean(
                 "option."
             )
         if not jobs and not copies.old:
+            if not dry_run:
+                store.job_control.delete_unused_rows()
             print_stderr("nothing to clean")
             _print_retained_copies(copies)
             _check_all_deleted(left)
@@ -273,7 +272,7 @@ def _clean_up(
         MachineError: a folder could not be deleted.
     """
     cleaned = _clean(home, store, jobs, rules)
-    store.job_control.delete_unused_contexts()
+    store.job_control.delete_unused_rows()
     calls = _unused_calls(home, store, cleaned.deleted)  # which no job needs any more
     freed = cleaned.freed + copies.size + _sizes(calls)
     for path in calls:
@@ -311,8 +310,13 @@ def _filter_by_rules(
     store: Store, jobs: Iterable[JobRow], rules: RetentionRules, now: float
 ) -> list[JobRow]:
     """Return which of the jobs the rules let go."""
-    ended = store.read.ended_before(float("inf"), ENDED_STATES) if rules.keep_newest else []
+    ended = _newest_candidates(store, rules)
     return select_deletable(jobs, rules, ended_jobs=ended, now=now)
+
+
+def _newest_candidates(store: Store, rules: RetentionRules) -> list[JobRow]:
+    """Return all ended jobs, if the rules keep the newest of each run."""
+    return store.read.ended_before(float("inf"), ENDED_STATES) if rules.keep_newest else []
 
 
 class _CleanResult(NamedTuple):
@@ -334,8 +338,10 @@ def _clean(home: Home, store: Store, jobs: Sequence[JobRow], rules: RetentionRul
     going = [job for job in jobs if job.id not in left]
     gone: list[JobRow] = []
     # the newest first: what needs another of them goes before it
-    for batch in in_batches(going[::-1], BATCH):
-        gone += _delete_jobs(home, store, batch, rules)
+    ended = _newest_candidates(store, rules)
+    store.write_in_portions(
+        going[::-1], lambda batch: gone.extend(_delete_jobs(home, store, batch, rules, ended))
+    )
     freed, stuck = _delete_folders(home, store)
     numbers = {job.id for job in gone}
     return _CleanResult(
@@ -347,25 +353,27 @@ def _clean(home: Home, store: Store, jobs: Sequence[JobRow], rules: RetentionRul
 
 
 def _delete_jobs(
-    home: Home, store: Store, jobs: Sequence[JobRow], rules: RetentionRules
+    home: Home,
+    store: Store,
+    jobs: Sequence[JobRow],
+    rules: RetentionRules,
+    ended: Sequence[JobRow],
 ) -> list[JobRow]:
-    """Forget those of the chosen jobs that may still go, in one transaction; return them."""
+    """Forget those of the chosen jobs that may still go; return them."""
     chosen = {job.id: (job.state, job.attempts, job.ended) for job in jobs}
-    with store.writing():
-        unchanged = [
-            job
-            for job in store.read.jobs_by_id(chosen)
-            if chosen[job.id] == (job.state, job.attempts, job.ended)
-        ]
-        allowed = _filter_by_rules(store, unchanged, rules, time.time())
-        forgotten = set(store.job_control.delete_jobs(job.id for job in allowed))
-        gone = [job for job in allowed if job.id in forgotten]
-        with_folders = [job for job in gone if job.attempts]
-        if with_folders:
-            add_forgotten(
-                home,
-                [ForgottenJob(job.id, job.attempts, job.spec.run_folder) for job in with_folders],
-            )
+    unchanged = [
+        job
+        for job in store.read.jobs_by_id(chosen)
+        if chosen[job.id] == (job.state, job.attempts, job.ended)
+    ]
+    allowed = select_deletable(unchanged, rules, ended_jobs=ended, now=time.time())
+    forgotten = set(store.job_control.delete_jobs(job.id for job in allowed))
+    gone = [job for job in allowed if job.id in forgotten]
+    with_folders = [job for job in gone if job.attempts]
+    if with_folders:
+        add_forgotten(
+            home, [ForgottenJob(job.id, job.attempts, job.spec.run_folder) for job in with_folders]
+        )
     return gone
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from launcher.job import Resources, Terms
 from launcher.job_options.notifications import RunNotify
-from launcher.states import ENDED_STATES, OPEN_STATES, Done, NeverStarted, State
+from launcher.states import ENDED_STATES, OPEN_STATES, Done, NeverStarted, ReasonCode, State
 from launcher.store.adoption import AdoptedJob, adopt_done_jobs
 from launcher.store.completion_queries import open_completion_queries
 from launcher.store.connection import Connection
@@ -36,7 +36,7 @@ MAY_READ_MANY = {
     "state = 'running'": "as many jobs run as the machine has room for",
     "INSERT INTO contexts": "SQLite plans a check of foreign keys; the number never changes",
     "INSERT INTO sources": "as the one before",
-    "WITH RECURSIVE level(priority)": "max and min of an index read one entry",
+    "SELECT max(priority)": "max and min of an index read one entry",
     "WITH RECURSIVE waiting(run)": "as the one before",
     "LIMIT ?) WHERE": "reads as many rows as the limit says",
     "SELECT name FROM jobs ORDER BY id DESC LIMIT ?": "as the one before",
@@ -66,6 +66,7 @@ MAY_READ_MANY = {
     "AND attempts.ended >= :since": "as the one before",
     "WHERE attempts.ended > ?1 AND attempts.ended <= ?2": "a scheduler asks once, when it starts",
     "id NOT IN (SELECT context FROM jobs)": "`clean` asks once which environments no job has",
+    "id NOT IN (SELECT sources FROM jobs": "as the one before",
     "SELECT DISTINCT need FROM needs JOIN jobs": "a scheduler asks once, when it starts",
     "FROM lanes JOIN jobs ON jobs.lane = lanes.id": "`doctor` asks for waits without a cause",
 }
@@ -130,7 +131,22 @@ def steer_jobs(store: Store, chain: list[int]) -> None:
     with store.writing():
         steering.rename_ended(ended, "command/former")
     steering.delete_jobs([ended])
-    steering.delete_unused_contexts()
+    steering.delete_unused_rows()
+
+
+def change_in_portions(store: Store, chain: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry jobs in portions, and queue new ones until that is interrupted."""
+    with monkeypatch.context() as patched:
+        patched.setattr("launcher.store.connection.PORTION", 1)
+        patched.setattr("launcher.store.queue.PORTION", 1)
+        store.job_control.cancel(chain, 7.0)
+        store.job_control.retry(chain, 8.0)
+        new = [NewJob(a_spec(name=f"command/many{number}")) for number in range(2)]
+        with store.writing():
+            run, first = store.ensure_run(ROOT, "test"), store.next_job_number()
+            store.reserve_numbers(new)
+        with pytest.raises(AttributeError):
+            store.insert_in_portions(run, None, new, 9.0, first)  # type: ignore[arg-type]
 
 
 def run_jobs(store: Store, chain: list[int]) -> None:
@@ -145,6 +161,9 @@ def run_jobs(store: Store, chain: list[int]) -> None:
     scheduling.open_claims()
     store.job_control.pause({chain[0]: a_reason("pause")}, 2.0)
     scheduling.paused_jobs()
+    scheduling.paused_s(claim)
+    scheduling.record_running_reason(chain[0], a_reason("stands still", ReasonCode.FROZEN), 2.0)
+    scheduling.record_continued(chain[0], 2.0)
     store.job_control.resume([chain[0]], 3.0)
     store.job_control.cancel([chain[0]], 3.0)
     scheduling.pending_actions()
@@ -397,6 +416,7 @@ def run_all(home: Home, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     store = Store(home, durable=False)
     chain = queue_jobs(store)
     steer_jobs(store, chain)
+    change_in_portions(store, chain, monkeypatch)
     run_jobs(store, chain)
     share_outputs(store)
     replace_jobs(store)

@@ -555,7 +555,7 @@ def test_a_folder_that_could_not_be_deleted_is_deleted_by_the_next_clean(
 def test_a_chain_of_jobs_is_cleaned_at_once_in_transactions_of_any_size(
     launcher: Launcher, home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.cli.commands.ended.BATCH", 2)
+    monkeypatch.setattr("launcher.store.connection.PORTION", 2)
     specs = [f"train/{number}" for number in range(5)]
     jobs = enqueue(store, *specs, needs={new: [old] for old, new in pairwise(specs)})
     end(store, jobs[0], Failed(at=2.0, error="no"))

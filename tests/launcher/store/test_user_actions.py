@@ -414,11 +414,46 @@ def test_contexts_are_deleted_with_their_last_job(store: Store) -> None:
     kept = one(store, "b")
     store.job_control.cancel([gone], 2.0)
     store.job_control.delete_jobs([gone])
-    store.job_control.delete_unused_contexts()
+    store.job_control.delete_unused_rows()
     assert "s3cret" not in str([*map(tuple, store._db.execute("SELECT body FROM contexts"))])
     assert claimed(store, kept).context_text
     (again,) = enqueue(store, a_spec(name="command/c"), context=secret)
     assert "s3cret" in claimed(store, again).context_text
+
+
+def test_rows_that_no_job_uses_are_deleted_and_their_numbers_are_not_reused(store: Store) -> None:
+    def rows() -> dict[str, list[int]]:
+        tables = ("lanes", "runs", "contexts", "sources")
+        return {
+            name: store._db.query_numbers(f"SELECT id FROM {name} ORDER BY id") for name in tables
+        }
+
+    def queue(name: str) -> int:
+        spec = a_spec(name=f"command/{name}", sources={"x": name})
+        spec = spec._replace(terms=Terms(group=name))
+        context = a_context(environment={"X": name})
+        (job,) = enqueue(store, spec, context=context, run=name)
+        return job
+
+    gone, kept, last = map(queue, "abc")
+    before = rows()
+    store.job_control.cancel([gone, last], 2.0)
+    store.job_control.delete_jobs([gone, last])
+    for _ in range(2):
+        store.job_control.delete_unused_rows()
+        assert rows() == {name: numbers[1:] for name, numbers in before.items()}
+    counters = store._db.execute("SELECT DISTINCT run FROM counters ORDER BY run").fetchall()
+    assert [run for (run,) in counters] == before["runs"][1:]
+    assert claimed(store, kept).context_text
+    new = queue("d")
+    assert {name: numbers[-1] for name, numbers in rows().items()} == {
+        name: numbers[-1] + 1 for name, numbers in before.items()
+    }
+    store.job_control.delete_unused_rows()
+    assert rows() == {name: [numbers[1], numbers[2] + 1] for name, numbers in before.items()}, (
+        "the former last ones are deleted, too"
+    )
+    assert claimed(store, new).context_text
 
 
 def test_event_id_is_never_reused(store: Store) -> None:

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import re
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import MachineError, UsageError
+from launcher.store.queue import Store
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.home_checks import (
     FALLBACK_FOLDERS,
@@ -23,7 +26,7 @@ from launcher.system.home_checks import (
     other_writers,
     read_mountinfo,
 )
-from launcher.system.locks import is_in_use, mark_in_use
+from launcher.system.locks import is_in_use, lock_file, mark_in_use
 from launcher.system.paths import Home, check_home, find_home, make_home
 from launcher.system.processes import boot_id
 from tests.launcher.users import NOBODY, as_user, said_by
@@ -334,3 +337,39 @@ def test_unused_home_of_another_namespace_is_taken_over(home: Home) -> None:
     os.close(lives)
     check_home(home)
     assert read_json(home.record) == ours
+
+
+@root_only
+def test_root_makes_no_home_in_the_home_directory_of_another_user(
+    public: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAUNCHER_HOME", raising=False)
+    os.chown(public, NOBODY, NOBODY)
+    home = Home(public / ".local" / "state" / "launcher")
+    with pytest.raises(MachineError, match=rf"you are root, and {public} belongs to user"):
+        make_home(home)
+    assert not [*public.iterdir()]
+    monkeypatch.setenv("LAUNCHER_HOME", str(home.folder))
+    make_home(home)  # root asked for this folder
+    assert home.attempts.is_dir()
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_only_a_held_lock_counts_as_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_held: bool
+) -> None:
+    number = errno.EAGAIN if is_held else errno.ENOLCK
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    if is_held:
+        assert lock_file(tmp_path / "lock") is None
+        return
+    with pytest.raises(MachineError, match="does not support file locks"):
+        lock_file(tmp_path / "lock")
+    home = Home(tmp_path / "home")
+    make_home(home)
+    with pytest.raises(MachineError, match="does not support file locks"):
+        Store(home)

@@ -398,6 +398,24 @@ def test_log_is_sent_unchanged(page: Page, home: Home, store: Store) -> None:
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
 
 
+def test_log_that_is_cut_while_it_is_sent_ends_there(page: Page, home: Home, store: Store) -> None:
+    claimed(store, 3)
+    log = home.attempt(3, 1).log
+    log.parent.mkdir(parents=True)
+    log.touch()
+    os.truncate(log, 256 << 20)  # more than the network takes before anything is read
+    with contextlib.closing(page.stream("jobs/3/log/raw")) as answer:
+        received, size = answer.recv(1000), 0
+        assert b"200 OK" in received
+        os.truncate(log, 1000)
+        while not received.endswith(b"\r\n0\r\n\r\n"):  # the last chunk: RFC 9112, 7.1
+            more = answer.recv(1 << 20)
+            assert more, "the connection was closed before the end"
+            received, size = received[-10:] + more, size + len(more)
+    assert size < 256 << 20
+    assert "LocalProtocolError" not in page.errors.read_text()
+
+
 def test_token_is_not_logged_and_a_signal_ends_the_server(page: Page, home: Home) -> None:
     page.ask("/?token=wrong", Cookie="")
     with contextlib.closing(page.stream()) as connection:

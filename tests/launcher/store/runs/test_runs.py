@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -260,9 +261,59 @@ def test_with_many_classes_fewer_jobs_of_each_are_read(
     assert [len(flow.jobs) for flow in first_jobs.read_classes(20)] == [7] * 4
 
 
+@pytest.fixture
+def few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many classes, the scheduler reads three and two others."""
+    monkeypatch.setattr(module, "LEAST_CLASSES", 3)
+    monkeypatch.setattr(module, "OTHER_CLASSES", 2)
+
+
+@pytest.mark.parametrize("kind", ["priorities", "lanes", "runs"])
+@pytest.mark.usefixtures("few_classes")
+def test_of_many_classes_the_first_and_in_rotation_the_others_are_read(
+    store: Store, kind: str
+) -> None:
+    jobs = []
+    for n in range(10):
+        ways: dict[str, dict[str, Any]] = {
+            "priorities": {"priority": -n},
+            "lanes": {"time_limit_s": 100.0 + n},
+            "runs": {"run": f"run{n}"},
+        }
+        jobs.append(one(store, str(n), **ways[kind]))
+    looks = [ready(store, 1) for _ in range(8)]
+    assert all({*jobs[:3]} < {*look} and len(look) <= 5 for look in looks)
+    assert {*looks[0]} != {*looks[1]}
+    assert set().union(*looks) == {*jobs}
+    assert store.scheduler_actions.reads_partially
+    assert len(store.read.waiting_jobs(20)) == 10, "screens list all"
+
+
+@pytest.mark.usefixtures("few_classes")
+def test_rotation_stays_where_jobs_start(store: Store) -> None:
+    """Jobs of a high priority wait for a GPU; those of a low one start whenever there is room."""
+    for n in range(10):
+        put(store, [f"{n}a", f"{n}b"], priority=-n)
+    others = {*ready(store, 1)[3:]}
+    assert len(others) == 2
+    job = min(others)
+    claimed(store, job)
+    again = ready(store, 1)
+    assert {*again} & others == others - {job}
+    assert job + 1 in again, "the next job of its class"
+    assert not {*ready(store, 1)} & others, "nothing has started, so it goes on"
+
+
+@pytest.mark.usefixtures("few_classes")
+def test_few_classes_are_read_at_once(store: Store) -> None:
+    jobs = [one(store, str(n), priority=-n) for n in range(2)]
+    assert ready(store, 1) == jobs
+    assert not store.scheduler_actions.reads_partially
+
+
 def test_ready_jobs_are_read_from_one_index_without_sorting(store: Store) -> None:
     questions = {
-        module._PRIORITIES: (),
+        module._NEXT_PRIORITY: (0,),
         module._RUNS: (0,),
         module._NEXT_LANE: (0, 1, -1, 8),
     }
