@@ -17,6 +17,7 @@ DRAWS = 1000
 CALIBRATED = 0.985  # the point of the errors that a calibrated model shows
 STEEP = 2.3  # standard errors below the overall gap; together with CALIBRATED about 97.5 %
 PSEUDO = 1.5  # images in each bin, at the bin's own confidence
+SEEN = 0.3  # the same, right and wrong each, of an accuracy that is not that of the confidences
 
 
 def calibration_interval(value: float, table: ScoreTable, effect: float) -> Interval:
@@ -52,7 +53,7 @@ def calibration_interval(value: float, table: ScoreTable, effect: float) -> Inte
     overall = float(gaps.sum()) / images
     spread = max(squares - overall**2, 0.0) / images
     wider = math.sqrt(effect)
-    known = (right + 1) / (count + 2)  # of an accuracy that is not that of the confidences
+    known = (right + SEEN) / (count + 2 * SEEN)  # of an accuracy unlike the confidences
     noise = float(np.sum(count * known * (1 - known))) / images**2
     half = Z * wider * math.sqrt(noise + between)
     by_draws = value - max(wider * float(np.quantile(calibrated, CALIBRATED)), half)
