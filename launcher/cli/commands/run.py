@@ -35,6 +35,7 @@ from launcher.job_options.registry import job_options
 from launcher.notify.settings import read_configured_notify
 from launcher.planning.backend_preview import preview_backends
 from launcher.planning.comparison import ACCEPT_CODE, ADOPT, Comparison, open_jobs
+from launcher.planning.dependencies import file_folder_note
 from launcher.planning.estimates import read_history
 from launcher.planning.first_wave import read_machine_state
 from launcher.planning.load import plan_files
@@ -290,7 +291,8 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
 
 def _warn_of_programs(plans: Iterable[Plan]) -> None:
     """Print which programs and scripts of task files do not exist, each once."""
-    first: dict[tuple[str, str, str, str], PlannedJob] = {}  # program, script, folder, PATH
+    # program, script, folder, PATH → the first job, and its task file
+    first: dict[tuple[str, str, str, str], tuple[PlannedJob, str]] = {}
     made: set[Path] = set()
     here = os.environ.get("PATH", os.defpath)
     for plan in plans:
@@ -300,15 +302,21 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
                 folder, variables = job.settings.get("cwd"), job.settings.get("env")
                 path = variables.get("PATH", here) if isinstance(variables, dict) else here
                 key = job.argv[0], script_of(job.argv), str(folder or ""), str(path)
-                first.setdefault(key, job)
-    for (program, script, folder, path), job in first.items():
+                first.setdefault(key, (job, plan.file))
+    notes: dict[str, None] = {}
+    for (program, script, folder, path), (job, file) in first.items():
         place = Path.cwd() / Path(folder).expanduser()
         reason = missing_program(program, place, {"PATH": path})
+        name = program if reason else script
         if not reason and made.isdisjoint((place / script, *(place / script).parents)):
             reason = missing_script(job.argv, place)
         if reason:
-            text = f"warning: {reason}. {job.name} will fail unless it exists when the job starts."
+            text = f"warning: {reason}. {job.name} will fail unless this is fixed before it starts."
             print_stderr(sanitize_terminal(text))
+            if "/" in name or name == script:
+                notes[file_folder_note(file, str(Path(folder, name)), Path.cwd())] = None
+    if note := next(filter(None, notes), ""):
+        print_stderr(sanitize_terminal(f"note: {note}"))
 
 
 def _warn_of_gpus(home: Home, comparisons: Iterable[Comparison]) -> None:

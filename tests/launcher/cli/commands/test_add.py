@@ -118,7 +118,7 @@ def test_task_file_named_like_a_run_of_programs_is_refused(
         (("echo a b",), "'echo a b' is not in PATH. Remove the quotes: launcher add -- echo a b"),
         (("echo a", "b c"), "Remove the quotes: launcher add -- echo a 'b c'"),
         (("SEED=1", "echo", "a b"), "'SEED=1' is not in PATH. Set variables with env: launcher add -- env SEED=1 echo 'a b'"),
-        (("no such", "x"), "Job 1 will fail unless it exists when the job starts. To remove it: launcher cancel 1"),
+        (("no such", "x"), "Job 1 will fail unless this is fixed before it starts. To remove it: launcher cancel 1"),
         (("sh", "-c", "echo a && echo b"), ""),
         (("/usr/bin/find", ".", "-exec", "true", ";"), ""),
         (("expr", "1", "<", "2"), ""),
@@ -249,8 +249,32 @@ def test_missing_program_is_queued_with_a_warning(
     )
     told = launcher.well("run", "night.yaml", "--dry-run")
     assert told.err.count(why) == 1
-    assert "command/a will fail unless it exists when the job starts." in told.err
+    assert "command/a will fail unless this is fixed before it starts." in told.err
     assert launcher("add", "--hold", "--", "sh", "-c", "true").err == ""
+
+
+def test_missing_paths_that_exist_beside_the_task_file_name_its_folder(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    here.mkdir()
+    (there / "sub").mkdir(parents=True)
+    for name in ("raw.csv", "fit.py"):
+        (there / name).touch()
+    (there / "a.yaml").write_text(
+        "name: a\ncommand: [{name: a, argv: [python3, fit.py], inputs: [raw.csv]}]\n"
+    )
+    (there / "b.yaml").write_text("name: b\ncommand: [{name: b, argv: [true], cwd: sub}]\n")
+    way = "but paths start in the current folder. To run the file there: cd"
+    monkeypatch.chdir(here)
+    told = " ".join(launcher("run", "../there/a.yaml").err.split())
+    assert f"note: fit.py exists in ../there, {way} ../there" in told
+    assert f"= raw.csv exists in ../there, {way} ../there" in told
+    assert way in " ".join(launcher("run", "../there/b.yaml").err.split())
+    (here / "fit.py").touch()  # only files that are missing here are mentioned
+    assert "fit.py exists" not in launcher("run", "../there/a.yaml").err
+    monkeypatch.chdir(there)
+    assert way not in launcher.well("run", "a.yaml", "b.yaml", "--dry-run").err
 
 
 def test_concurrent_adds_queue_every_job(home: Home, store: Store) -> None:

@@ -382,7 +382,7 @@ def test_first_missing_program_is_reported_with_its_line(launcher: Launcher, sto
         "  |\n"
         "2 | nosuchprogram 1\n"
         "  | ^^^^^^^^^^^^^\n"
-        "  = the jobs will fail unless it exists when they start\n"
+        "  = the jobs will fail unless this is fixed before they start\n"
         "  = also './other' (line 4)\n"
     )
     assert len(store.read.jobs()) == 4
