@@ -290,6 +290,7 @@ def update(home: Home, store: Store, print_line: Callable[[str], None]) -> Path:
     """
     path = home.folder / NAME
     known = _stored_fingerprints(path)
+    left_out: dict[str, list[str]] = {}  # reason → names of runs
     for name in sorted(store.read.runs()):
         of_name = store.read.jobs_of_runs_named(name)
         for root in dict.fromkeys(
@@ -307,7 +308,10 @@ def update(home: Home, store: Store, print_line: Callable[[str], None]) -> Path:
                 if isinstance(error, ResultsUnavailable):
                     print_line(f"the results may be outdated: {error}")
                     return path
-                print_line(f"the results of run {name} were not updated: {error}")
+                left_out.setdefault(str(error), []).append(name)
+    for reason, names in left_out.items():
+        runs = f"run {names[0]}" if len(names) == 1 else f"{len(names)} runs ({', '.join(names)})"
+        print_line(f"the results of {runs} were not updated: {reason}")
     return path
 
 
