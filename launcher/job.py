@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from launcher.params import params_of
 from launcher.system.files import Json
+from launcher.system.secret_arguments import is_secret_option
 
 CPU = "cpu"
 MOST_GPUS = 64  # that a job may request
@@ -168,4 +169,10 @@ def stored_params(kind: str, settings: Mapping[str, Any], argv: Sequence[str]) -
     if kind == PROGRAM:
         return params_of(settings, argv or tuple(settings.get("argv", ())))
     arguments = settings.get(_ARGUMENTS) if kind == FUNCTION else None
-    return arguments if isinstance(arguments, dict) else {}
+    if not isinstance(arguments, dict):
+        return {}
+    return {
+        name: value
+        for name, value in arguments.items()
+        if not (isinstance(value, str) and is_secret_option(name, value))
+    }

@@ -39,6 +39,7 @@ from launcher.store.rows import JobRow
 from launcher.system.files import read_json
 from launcher.system.installation import install_command
 from launcher.system.paths import Home
+from launcher.system.secret_arguments import hide_secrets
 
 _STATES = ("done", "failed", "cancelled", "skipped")
 _CONTENT = 1  # increased if the same jobs get other rows; 1: superseded rows are marked
@@ -176,7 +177,7 @@ def _delete_changed(
     before = {row: (*cells, state == State.DONE) for row, *cells, state in written}
     versions = {
         numbers[job.id]: (
-            job.hash, job.attempts, shlex.join(job.spec_without_sources.argv), job.state is State.DONE
+            job.hash, job.attempts, shlex.join(hide_secrets(job.spec_without_sources.argv)), job.state is State.DONE
         )
         for job in jobs
     }  # fmt: skip

@@ -18,6 +18,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
+from launcher.system.secret_arguments import hide_secrets
 from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.attempt_progress import (
     NO_PROGRESS,
@@ -219,7 +220,7 @@ def _program(job: JobRow) -> str:
     number = job.name.removeprefix(_NUMBERED).rstrip("'")
     if not (job.name.startswith(_NUMBERED) and number.isdecimal()):
         return ""
-    words = sanitize_terminal(shlex.join(job.spec.argv))
+    words = sanitize_terminal(shlex.join(hide_secrets(job.spec.argv)))
     return words if len(words) <= LONGEST_PROGRAM else words[: LONGEST_PROGRAM - 1] + ELLIPSIS
 
 

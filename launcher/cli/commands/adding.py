@@ -24,7 +24,12 @@ from launcher.cli.added_files import (
     find_finished_program,
     refuse_replaced_folders,
 )
-from launcher.cli.added_start import check_folders, check_tags, read_variables
+from launcher.cli.added_start import (
+    check_folders,
+    check_tags,
+    read_variables,
+    stored_secrets_warning,
+)
 from launcher.cli.command_lines import (
     CommandFile,
     command_file,
@@ -635,6 +640,8 @@ def _queue_programs(
         job = None if many else min(jobs)
         for oddity in typed_oddities(programs[0].argv, folder, environment, job):
             print_stderr(f"warning: {sanitize_terminal(oddity)}")
+    variables = (each.settings.get("env", {}) for each in specs)
+    _warn(stored_secrets_warning(variables, (each.argv for each in specs)))
     (row,) = store.read.jobs_by_id([min(jobs)])
     if row.state is State.SKIPPED:  # they all follow the same jobs
         which = " all jobs" if many else ""

@@ -19,6 +19,7 @@ import click
 from launcher.accounts import FairShareAccount
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import Backends, read_configured_backends
+from launcher.cli.added_start import stored_secrets_warning
 from launcher.cli.complete import offer_task_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import EXIT_ABORTED, gc_paused, print_failed_jobs
@@ -303,6 +304,10 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
                 path = variables.get("PATH", here) if isinstance(variables, dict) else here
                 key = job.argv[0], script_of(job.argv), str(folder or ""), str(path)
                 first.setdefault(key, (job, plan.file))
+    jobs = [job for plan in plans for job in plan.jobs if not job.entry]
+    variables = (env for job in jobs if isinstance(env := job.settings.get("env"), dict))
+    if warning := stored_secrets_warning(variables, (job.argv for job in jobs)):
+        print_stderr(warning)
     notes: dict[str, None] = {}
     for (program, script, folder, path), (job, file) in first.items():
         place = Path.cwd() / Path(folder).expanduser()

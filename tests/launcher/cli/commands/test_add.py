@@ -277,6 +277,27 @@ def test_missing_paths_that_exist_beside_the_task_file_name_its_folder(
     assert way not in launcher.well("run", "a.yaml", "b.yaml", "--dry-run").err
 
 
+def test_secrets_in_arguments_and_variables_are_hidden_with_a_warning(
+    launcher: Launcher, home: Home
+) -> None:
+    code = "print('launcher: acc=1')"
+    words = (sys.executable, "-c", code, "--password", "hunter1", "--lr", "0.5")
+    answer = launcher.well("add", "--run", "s", "--env", "API_KEY=sesame", "--wait", "--", *words)
+    assert "warning: env API_KEY, --password look like secrets." in answer.err
+    for command in (("show", "1"), ("status",), ("results", "s"), ("results", "s", "--json")):
+        shown = launcher.well(*command).out
+        assert "hunter1" not in shown, command
+        assert "sesame" not in shown, command
+    assert "'***'" in launcher.well("show", "1").out
+    assert "API_KEY=sesame" in launcher.well("show", "1", "--command").out
+    Path("s.yaml").write_text(
+        "name: t\ncommand: [{name: a, argv: [echo, --token, abc], env: {A_KEY: b}}]\n"
+    )
+    told = launcher.well("run", "s.yaml", "--dry-run").err
+    assert "warning: env A_KEY, --token look like secrets." in told
+    assert launcher("add", "--hold", "--env", "LR=1", "--", "echo", "--max-tokens", "5").err == ""
+
+
 def test_concurrent_adds_queue_every_job(home: Home, store: Store) -> None:
     clients = [
         subprocess.Popen([*COMMAND, "add", "--", "true"], stdout=subprocess.DEVNULL)
