@@ -105,22 +105,19 @@ def size(*, auto: bool = False) -> ValueType:
     return ValueType("SIZE", expected, value_of, form, _size_text, unit="B")
 
 
-def span(
-    *, most_s: float = LONGEST_SPAN_S, positive: bool = False, bare: bool = False
-) -> ValueType:
+def span(*, most_s: float = LONGEST_SPAN_S, positive: bool = False) -> ValueType:
     """Return the type of a time span in seconds.
 
     Args:
         most_s: Longest valid span in seconds.
         positive: Whether 0s is refused.
-        bare: Whether a number without a unit means seconds.
     """
     limit = f", at most {format_seconds(most_s)}" if most_s < LONGEST_SPAN_S else ""
 
     def value_of(text: str, _: float) -> float:
         number = text.replace(".", "", 1).isdecimal()
         zero = positive and number and float(text) == 0  # zero is invalid with any unit
-        span_s = float(text) if zero or (bare and number) else parse_seconds(text)
+        span_s = 0.0 if zero else parse_seconds(text)
         if span_s > most_s:
             raise UsageError(f"expected at most {most_s / 3600:,.0f}h, got {text!r}")
         if positive and span_s == 0:

@@ -1,4 +1,4 @@
-"""Which words of a command line look like secrets: they are no parameters, and screens print *** instead."""
+"""Which words of a command line look like secrets. They do not count as parameters, and screens print *** instead."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

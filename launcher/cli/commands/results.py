@@ -465,7 +465,7 @@ def _metric_output(table: Pivot, run: str, form: Format) -> CommandOutput:
 @click.option(
     "--time-limit",
     "limit_s",
-    type=span(bare=True),
+    type=span(),
     default=LIMIT_S,
     help="Stop the query after this time.  [default: 60s]",
 )

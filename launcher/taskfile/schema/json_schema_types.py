@@ -32,6 +32,9 @@ _SIZE = r"\s*(?:[0-9]{1,15}(?:\.[0-9]{1,9})? ?(?:[KkMmGgTt][Ii])?[Bb]|0(?:\.0{1,
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,9})?"
 _TIME = r"\s*(?=[0-9])" + "".join(rf"(?:{_NUMBER} ?{unit} ?)?" for unit in "dhms") + r"\s*"
 NAME = r"(?![-.\s])[^/\\]*[^/\\\s]"
+_OF_NAME = r"@,:/\\*?\[\]\"'\x00-\x1f\x7f"  # not in a program's name: sweeps, patterns and IDs use these characters
+# the name of a program, with names of values in braces
+PROGRAM_NAME = rf"(?![-.\s])[^{_OF_NAME}]*[^{_OF_NAME}\s]"
 
 _VARIABLE = r"\$\{"
 

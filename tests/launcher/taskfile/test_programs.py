@@ -196,7 +196,7 @@ MATRIX = "matrix: {lr: [1, 2]}"
             '"t{a}{b}"',
         ),
         (
-            f'name: "é{{lr}}", argv: [x, "{{lr}}"], {MATRIX}',
+            f'name: "/{{lr}}", argv: [x, "{{lr}}"], {MATRIX}',
             "name",
             "expected a name of at most",
             "",
