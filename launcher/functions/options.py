@@ -194,7 +194,9 @@ def absent_groups(store: Store | None, names: Iterable[str]) -> list[str]:
     reasons = []
     for name in names:
         if name and name not in groups:
-            way = f". Create it: launcher group {name} --limit N"
+            group, _, limit = name.partition("=")
+            number = limit if limit.isdecimal() else "N"
+            way = f". Create it: launcher group {group if limit.isdecimal() else name} --limit {number}"
             reasons.append(f"group {name!r} does not exist{meant(name, groups) or way}")
     return reasons
 

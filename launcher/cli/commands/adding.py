@@ -23,6 +23,7 @@ from launcher.cli.added_files import (
     expand_inputs,
     find_finished_program,
     refuse_replaced_folders,
+    replaced_outputs_warning,
 )
 from launcher.cli.added_start import (
     check_folders,
@@ -680,7 +681,9 @@ def _drop_finished_programs(
         why = {", ".join(each.changes): each.row.id for each in earlier if each and each.changes}
         for changes, job in why.items():
             print_stderr(f"since job {job} made the same outputs: {sanitize_terminal(changes)}")
-    return [spec for spec, each in zip(specs, earlier, strict=True) if each is None or each.changes]
+    left = [spec for spec, each in zip(specs, earlier, strict=True) if each is None or each.changes]
+    _warn(replaced_outputs_warning(left, folder, makers))
+    return left
 
 
 class CheckedPrograms(NamedTuple):

@@ -585,7 +585,8 @@ def test_program_can_have_a_name_of_any_language_as_in_add(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a@b", "a/b", "a,b", "a:b", "a*", "[a", "-a", ".a", " a", "a ", "a'", "ä" * 51, "a\\tb"]
+    "name",
+    ["a@b", "a/b", "a,b", "a:b", "a*", "[a", "-a", ".a", " a", "a ", "a'", "ä" * 51, "a\\tb"],
 )
 def test_name_with_a_character_of_sweeps_or_patterns_is_refused(name: str) -> None:
     found = refusal(f'command: [{{name: "{name}", argv: [x]}}]')

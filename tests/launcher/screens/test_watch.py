@@ -355,7 +355,11 @@ def test_wait_timeout_needs_a_unit_like_other_times(launcher: Launcher, store: S
         assert answer.code == 3
         assert f"the jobs have not ended after {said} (--timeout). They continue." in answer.err
     assert launcher("wait", "--timeout", "soon").code == 2
-    for words in (("wait", "--timeout"), ("query", "select 1", "--time-limit"), ("clean", "--older")):
+    for words in (
+        ("wait", "--timeout"),
+        ("query", "select 1", "--time-limit"),
+        ("clean", "--older"),
+    ):
         assert "'5' has no unit. Write 5s, 5m, 5h or 5d" in launcher.refused(*words, "5")
     assert "--watch: '5' has no unit. Write 5s, 5m" in launcher.refused("status", "--watch=5")
 

@@ -298,6 +298,26 @@ def test_secrets_in_arguments_and_variables_are_hidden_with_a_warning(
     assert launcher("add", "--hold", "--env", "LR=1", "--", "echo", "--max-tokens", "5").err == ""
 
 
+def test_output_of_another_program_or_run_is_replaced_with_a_warning(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "second"):
+        Path(f"{name}.py").write_text("import sys\nopen('t.csv', 'w').write(sys.argv[1])\n")
+    first = ("--output", "t.csv", "--", sys.executable, "first.py")
+    launcher.well("add", "--wait", "--name", "a", *first, "1")
+    warning = "warning: --output t.csv was made by job 1 command/a of run add."
+    hold = ("add", "--hold", "--dry-run")
+    assert warning in launcher.well(*hold, "--output", "t.csv", "--", "true").err
+    assert warning in launcher.well(*hold, "--run", "b", *first, "2").err
+    assert "warning" not in launcher.well(*hold, *first, "2").err  # the same program
+    renewed = launcher.well(*hold, "--name", "a", "--output", "t.csv", "--", "true")
+    assert "warning" not in renewed.err
+    update = ("--input", "t.csv", "--output", "t.csv", "--", "true")
+    assert "warning" not in launcher.well(*hold, *update).err
+    assert "warning" not in launcher.well(*hold, "--output", "u.csv", "--", "true").err
+
+
 def test_concurrent_adds_queue_every_job(home: Home, store: Store) -> None:
     clients = [
         subprocess.Popen([*COMMAND, "add", "--", "true"], stdout=subprocess.DEVNULL)
