@@ -4,10 +4,12 @@ Task files and command lines read a type in the same way, with the same limits a
 starts with the option as it is spelled there.
 """
 
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
@@ -19,6 +21,7 @@ NONE = "none"
 LONGEST_SPAN_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is a mistake
 UNCATCHABLE_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP})  # programs cannot handle them
 
+_POSIX_ZONE = re.compile(r"(?:[A-Za-z]{3,}|<[\w+-]+>)[+-]?\d")  # CET-1CEST
 _NAME = re.compile(r"[^\s,\x00-\x1f]+")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _TRUTHS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})  # the booleans of YAML 1.2
@@ -170,8 +173,11 @@ def _moment(text: str, now: float) -> float | None:
     try:
         if stripped.startswith("+"):
             at = now + parse_seconds(stripped[1:])
+        elif (time_of_day := _next_time_of_day(stripped, now)) is not None:
+            at = in_known_zone(time_of_day, text)
         else:
-            at = _next_time_of_day(stripped, now) or datetime.fromisoformat(stripped).timestamp()
+            given = datetime.fromisoformat(stripped)
+            at = given.timestamp() if given.tzinfo else in_known_zone(given.timestamp(), text)
     except (ValueError, OverflowError, OSError):
         return None
     if at < now:
@@ -269,6 +275,24 @@ def on_command_line(name: str, value: str) -> str:
     """Return an option as written for `launcher add`: `--time-limit 8h`."""
     flag = f"--{name.replace('_', '-')}"
     return f"{flag} {value}" if value else flag
+
+
+def in_known_zone(at: float, text: str) -> float:
+    """Return a local time.
+
+    Raises:
+        UsageError: TZ names an unknown zone, for which the C library uses UTC without a message.
+    """
+    zone = os.environ.get("TZ", "").removeprefix(":")
+    if not zone or zone in {"UTC", "GMT"} or _POSIX_ZONE.match(zone):
+        return at
+    from zoneinfo import TZPATH  # 2 ms, for few users
+
+    if any(Path(folder, zone).is_file() for folder in ("/", *TZPATH)):
+        return at
+    raise UsageError(
+        f"{text!r} is a local time, but TZ={zone} is not a known time zone. Correct TZ, or write a time such as +2h or 2026-12-24T18:00+01:00"
+    )
 
 
 def device_fault(values: Mapping[str, object], spell: Spelling) -> str | None:

@@ -318,6 +318,36 @@ def test_output_of_another_program_or_run_is_replaced_with_a_warning(
     assert "warning" not in launcher.well(*hold, "--output", "u.csv", "--", "true").err
 
 
+@pytest.mark.parametrize(
+    ("zone", "is_known"),
+    [
+        *(
+            ("Europe/Berln", False),
+            ("Berln", False),
+            ("UTC", True),
+            ("CET-1CEST", True),
+            ("", True),
+        ),
+        *(("<+03>-3", True), ("/no/such/zone", False), (":Nowhere", False)),
+    ],
+)
+def test_local_time_in_an_unknown_zone_is_refused(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch, zone: str, is_known: bool
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    add = ("add", "--dry-run", "--not-before")
+    day = f"{time.gmtime().tm_year + 1}-01-01T10:00"
+    for words in (
+        (*add, "22:00"),
+        (*add, day),
+        ("history", "--since", "2026-01-01"),
+    ):
+        told = launcher(*words, *(("--", "true") if "add" in words else ())).err
+        assert ("is not a known time zone" in told) == (not is_known), told
+    for moment in ("+2h", f"{day}+01:00"):
+        launcher.well(*add, moment, "--", "true")
+
+
 def test_concurrent_adds_queue_every_job(home: Home, store: Store) -> None:
     clients = [
         subprocess.Popen([*COMMAND, "add", "--", "true"], stdout=subprocess.DEVNULL)
