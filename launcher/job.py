@@ -1,5 +1,6 @@
 """The specification of a job, as planned and stored."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,10 @@ FUNCTION = "function"  # the kind of jobs that call a function of Python: `launc
 _ARGUMENTS = "arguments"  # its setting: the arguments that are numbers, booleans or short texts
 
 
+_UUID_PREFIXES = "GPU-", "MIG-"
+_UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]{3,95}")  # MIG-GPU-…/1/0 of older drivers
+
+
 def run_name_fault(name: str) -> str | None:
     """Return why `name` cannot be the name of a run, which is one folder below runs/; None if it can."""
     if not name:
@@ -39,11 +44,24 @@ def run_name_fault(name: str) -> str | None:
 
 
 def is_device(text: str) -> bool:
-    """Return whether a text is a device of a job: auto, cpu, cuda, or a GPU such as cuda:1."""
+    """Return whether a text is a device of a job: auto, cpu, cuda, or a GPU such as cuda:1 or GPU-5f….
+
+    A UUID may be shortened, as in CUDA_VISIBLE_DEVICES.
+    """
     name, *numbers = text.split(":")
-    if text in {"auto", CPU, "cuda"}:
+    if text in {"auto", CPU, "cuda"} or _UUID.fullmatch(text):
         return True
     return name == "cuda" and 1 <= len(numbers) <= 2 and all(map(_is_number, numbers))
+
+
+def is_gpu_uuid(device: str) -> bool:
+    """Return whether a device is the UUID of a GPU or of a MIG instance, or the beginning of one."""
+    return device.startswith(_UUID_PREFIXES)
+
+
+def names_one_gpu(device: str) -> bool:
+    """Return whether a device is one certain GPU, by its number or its UUID."""
+    return device.startswith(("cuda:", *_UUID_PREFIXES))
 
 
 def _is_number(text: str) -> bool:
@@ -55,18 +73,22 @@ class Resources(NamedTuple):
 
     cpus: int = 1
     min_vram: int | None = None  # bytes reserved on each of its GPUs; None: not given
-    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N" or "cuda:N:M"
+    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N", "cuda:N:M" or a UUID
     accelerated: bool = False  # "auto" prefers a GPU if the machine has one
     ram: int | None = None  # bytes of main memory to reserve; None: not given
     gpus: int = 1  # number of GPUs if it works on GPUs; it gets all of them or none
     exclusive: bool = False  # it shares its GPUs with no other job
     gpu_ids: str = UUIDS  # how CUDA_VISIBLE_DEVICES names its GPUs: one of GPU_IDS
+    # in a lane: the GPU that `device` meant by its number when the job was queued; numbers change with the hardware
+    gpu_uuid: str = ""
 
     def record(self) -> dict[str, Json]:
         """Return the request as JSON; a field that older versions do not know only if it is set."""
         record = self._asdict()
         if self.gpu_ids == UUIDS:
             del record["gpu_ids"]
+        if not self.gpu_uuid:
+            del record["gpu_uuid"]
         return record
 
     @property

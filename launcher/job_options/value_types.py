@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
-from launcher.job import CPU, Terms, is_device
+from launcher.job import CPU, Terms, is_device, names_one_gpu
 from launcher.units import Bytes, format_seconds, parse_bytes, parse_seconds
 
 AUTO = "auto"
@@ -232,7 +232,7 @@ TRUTH = ValueType(
 )
 DEVICE = ValueType(
     "DEVICE",
-    "auto, cpu, cuda, or a GPU such as cuda:1",
+    "auto, cpu, cuda, or a GPU such as cuda:1 or its UUID (launcher gpus)",
     lambda text, _: text if is_device(text) else None,
     {"$ref": "#/$defs/device"},
 )
@@ -308,7 +308,7 @@ def device_fault(values: Mapping[str, object], spell: Spelling) -> str | None:
     if none is not None and wanted is not None:
         first, second = sorted((none, wanted), key=lambda pair: pair[0] != "gpus")
         return f"{spell(*first)} and {spell(*second)} contradict each other. Leave one of them out."
-    if isinstance(gpus, int) and gpus > 1 and device.startswith("cuda:"):
+    if isinstance(gpus, int) and gpus > 1 and names_one_gpu(device):
         single, several = spell("device", device), spell("gpus", str(gpus))
         return f"{single} is one GPU, but {several} requests {gpus}. Leave one of them out."
     return None
@@ -319,7 +319,7 @@ def _asking_for_gpu(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     gpus, device = values.get("gpus"), str(values.get("device", ""))
     if gpus:
         yield "gpus", str(gpus)
-    if device.startswith("cuda"):
+    if device == "cuda" or names_one_gpu(device):
         yield "device", device
     if values.get("vram", AUTO) != AUTO:
         yield "vram", ""

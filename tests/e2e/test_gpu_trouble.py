@@ -320,3 +320,50 @@ def test_jobs_survive_a_driver_that_stops_responding(machine: Machine, gpus: Dev
     waiting = machine.hold(1, gpus=1, vram="1GiB")
     machine.wait_for_reason(waiting.job, "driver was updated")
     assert machine.state(running.job) == "running"
+
+
+def test_number_means_the_gpu_that_had_it_when_the_job_was_queued(
+    machine: Machine, gpus: Devices
+) -> None:
+    a, b, c = (gpus.add(used=0) for _ in range(3))
+    first = machine.hold(4, device="cuda:0", vram="4GiB")  # before the first reading
+    assert first.cards == [a]
+    held = machine.hold(4, device="cuda:1", vram="4GiB", hold=True)
+    gone = machine.hold(4, device="cuda:0", vram="4GiB", hold=True)
+    machine.kill_scheduler()
+    gpus.take_out(a)  # as after a restart of the machine: B is cuda:0, and C cuda:1
+    machine.serve()
+    machine.call("release", str(held.job), str(gone.job))
+    assert held.cards == [b]
+    machine.wait_for_reason(gone.job, f"waiting for cuda:0 ({a})", "has gone", f"cuda:1 ({c})")
+    later = machine.hold(4, device="cuda:1", vram="4GiB")
+    assert later.cards == [c]
+    machine.call("edit", str(gone.job), "--set", f"resources.device={c}")
+    assert gone.cards == [c]
+
+
+def test_job_of_a_gpu_that_goes_waits_for_this_gpu(machine: Machine, gpus: Devices) -> None:
+    a, _ = gpus.add(used=0), gpus.add(used=0)
+    first = machine.hold(4, device="cuda:0", vram="4GiB")
+    assert first.cards == [a]
+    gpus.take_out(a)  # the other GPU is cuda:0 once the driver is opened again
+    machine.wait_for_reason(first.job, "cuda:0 does not respond: the driver does not list it")
+    assert machine.state(first.job) == "queued"
+
+
+def test_device_takes_the_uuid_of_a_gpu_or_of_a_mig_instance(
+    machine: Machine, gpus: Devices
+) -> None:
+    a, b = gpus.add(used=0), gpus.add(used=0)
+    _, part = gpus.divide(b, 12 * GIB, 12 * GIB)
+    whole, piece = (machine.hold(1, device=uuid, vram="2GiB") for uuid in (a, part))
+    assert (whole.cards, piece.cards) == ([a], [part])
+    short = machine.hold(1, device=a[:12], vram="2GiB")
+    assert short.cards == [a]
+    told = machine.refused("add", "--device", "GPU-ffffffff", "--", "true")
+    assert f"needs GPU-ffffffff, but this machine has only cuda:0 ({a})" in told
+    assert "Leave one of them out" in machine.refused(
+        "add", "--device", a, "--gpus", "2", "--", "true"
+    )
+    refused = machine.refused("add", "--device", "GPU", "--", "true")
+    assert "a GPU such as cuda:1 or its UUID" in refused

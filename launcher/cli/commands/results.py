@@ -52,7 +52,7 @@ from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal, shell_line
 
-LIMIT_S = 60.0
+TIME_LIMIT = "60s"  # of a query
 TO_PRINT = (
     ". A program reports results when it prints `launcher: acc=0.91`, or "
     "`launcher: step=3 total=10 loss=0.2` while it runs."
@@ -466,8 +466,8 @@ def _metric_output(table: Pivot, run: str, form: Format) -> CommandOutput:
     "--time-limit",
     "limit_s",
     type=span(),
-    default=LIMIT_S,
-    help="Stop the query after this time.  [default: 60s]",
+    default=TIME_LIMIT,
+    help=f"Stop the query after this time.  [default: {TIME_LIMIT}]",
 )
 @form_options
 def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from launcher.errors import pluralize
 from launcher.gpu.resources import EXCLUSIVE, JOBS, resource_name
 from launcher.gpu.snapshot import ONE_PROCESS, PROHIBITED, GpuSnapshot
+from launcher.job import is_gpu_uuid
 from launcher.scheduler.policy.co_location import (
     EXPECTED_LOAD,
     MOST_NAMED_JOBS,
@@ -386,7 +387,9 @@ class GpuState:
 
 def matches_device(gpu: GpuSnapshot, device: str) -> bool:
     """Whether a job with a `device` setting may have a GPU."""
-    return device in {"auto", "cuda", gpu.label, f"cuda:{gpu.index}", gpu.uuid}
+    if is_gpu_uuid(device):
+        return gpu.uuid.startswith(device)
+    return device in {"auto", "cuda", gpu.label, f"cuda:{gpu.index}"}
 
 
 def is_visible(gpu: GpuSnapshot, visible: Sequence[str]) -> bool:

@@ -97,7 +97,8 @@ def values() -> Form:
         "size": any_of(pattern(_SIZE, "an amount of memory, such as 16GiB"), {"const": 0}),
         "time": pattern(_TIME, "a time, such as 8h or 1h30m"),
         "device": pattern(
-            "(?:auto|cpu|cuda(?::[0-9]{1,3}){0,2})", "a device: auto, cpu, cuda or cuda:0"
+            "(?:auto|cpu|cuda(?::[0-9]{1,3}){0,2}|(?:GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]{3,95})",
+            "a device: auto, cpu, cuda, cuda:0, or the UUID of a GPU",
         ),
         "words": {
             "type": ["object", "null"],
