@@ -367,3 +367,41 @@ def test_device_takes_the_uuid_of_a_gpu_or_of_a_mig_instance(
     )
     refused = machine.refused("add", "--device", "GPU", "--", "true")
     assert "a GPU such as cuda:1 or its UUID" in refused
+
+
+def test_gpu_without_memory_of_its_own_shares_the_main_memory(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(used=0)
+    gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NOT_SUPPORTED)
+    first = machine.hold(0, gpus=1)
+    assert first.cards == [card]
+    again = machine.call("add", "--vram", "64MiB", "--wait", "--", "true")
+    assert "note: cuda:0 uses the main memory of the machine" in again.stderr
+    alone = machine.hold(0, device="cuda:0", exclusive=True)
+    machine.wait_for_reason(alone.job, "waiting for an empty GPU", "cuda:0 runs job 1")
+    first.let_go()
+    assert alone.cards == [card]
+    told = machine.refused("add", "--vram", "99999GiB", "--", "true")
+    assert "this machine can never run it" in told
+    status = machine.gpu_status()[card]
+    assert (status["shares_host_memory"], status["health"]) == (True, "ok")
+    assert (
+        "is the main memory of the machine"
+        in machine.call("gpus").stdout + machine.call("doctor").stdout
+    )
+
+
+def test_gpu_whose_memory_is_unknown_for_another_reason_is_named(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(used=0)
+    gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_UNKNOWN)
+    job = machine.add("true", gpus=1)
+    reason = machine.wait_for_reason(job, "waiting for a GPU", "does not report its used memory")
+    assert "0 B" not in reason
+    told = machine.call("add", "--gpus", "1", "--", "true").stderr
+    assert "warning: the driver does not report the used memory of cuda:0" in told
+    assert machine.gpu_status()[card]["health"] == "warning"
+    gpus.allow("nvmlDeviceGetMemoryInfo")
+    machine.until_state(job, "done")

@@ -95,6 +95,7 @@ class GpuState:
         self.default_request = rules.unknown_bytes(gpu.total)  # for a job of which nothing is known
         self.growth_margin = growth_margin_of(gpu.total)
         load, processes = machine.foreign_load.get(gpu.uuid, (0.0, 0))
+        self._foreign_processes = processes
         young = max(0, self.other_users.total() - processes)  # jobs of others that hold nothing yet
         # theirs are expected to do what those do that are measured; a step of 0.01 decides nothing
         expected = load / processes if processes else EXPECTED_LOAD
@@ -118,6 +119,8 @@ class GpuState:
     @property
     def is_quiet(self) -> bool:
         """Whether others use little of the GPU. Used memory not assigned to our jobs counts as theirs."""
+        if self.gpu.shares_host_memory:  # most of it may be used by programs without GPU
+            return not self.foreign_reserved and not self._foreign_processes
         return self.used_by_others + self.foreign_reserved <= max(
             QUIET_SHARE * self.gpu.total, NEGLIGIBLE
         )

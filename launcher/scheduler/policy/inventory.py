@@ -297,9 +297,8 @@ class Inventory:
             what = f"{amount} on an empty GPU{why}" if amount else f"an empty GPU{why}"
         elif amount:
             what = f"{amount} of GPU memory"
-        elif pool.cards:
-            least = format_bytes(min(card.default_request for card in pool.cards))
-            what = f"{least} of GPU memory (no similar job has been measured)"
+        elif least := min((card.default_request for card in pool.cards), default=0):
+            what = f"{format_bytes(least)} of GPU memory (no similar job has been measured)"
         else:
             what = "a GPU"
         of: ResourceKind | None = None if pool.awaits_measurement(need) else "gpu"
