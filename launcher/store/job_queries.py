@@ -283,7 +283,8 @@ class JobQueries:
     def newest_run(self) -> tuple[str, str] | None:
         """Return the folder and the name of the run of the newest job; None without jobs."""
         row = self._db.execute(
-            "SELECT runs.root, runs.name FROM jobs JOIN runs ON runs.id = jobs.run ORDER BY jobs.id DESC LIMIT 1"
+            "SELECT runs.root, runs.name FROM jobs JOIN runs ON runs.id = jobs.run"
+            " WHERE jobs.id = (SELECT max(id) FROM jobs)"
         ).fetchone()
         return None if row is None else (str(row["root"]), str(row["name"]))
 
