@@ -92,7 +92,7 @@ OLD_NAMES = {
 
 
 _TRAIN = (
-    "To train and test a detector: python -m trueface --help, or a task file: launcher run FILE"
+    "To train and test a detector, use python -m trueface, or write a task file for launcher run"
 )
 _LAUNCHER = (
     "add",

@@ -207,6 +207,7 @@ def command(
             dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands}
         )
         _warn_of_programs(plans)
+        _warn_of_secrets(plans)
         for plan in plans:
             if plan.notify.to is not None or plan.notify.events:
                 _warn_of_targets(plan.name, plan.notify, os.environ)
@@ -304,10 +305,6 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
                 path = variables.get("PATH", here) if isinstance(variables, dict) else here
                 key = job.argv[0], script_of(job.argv), str(folder or ""), str(path)
                 first.setdefault(key, (job, plan.file))
-    jobs = [job for plan in plans for job in plan.jobs if not job.entry]
-    variables = (env for job in jobs if isinstance(env := job.settings.get("env"), dict))
-    if warning := stored_secrets_warning(variables, (job.argv for job in jobs)):
-        print_stderr(warning)
     notes: dict[str, None] = {}
     for (program, script, folder, path), (job, file) in first.items():
         place = Path.cwd() / Path(folder).expanduser()
@@ -322,6 +319,15 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
                 notes[file_folder_note(file, str(Path(folder, name)), Path.cwd())] = None
     if note := next(filter(None, notes), ""):
         print_stderr(sanitize_terminal(f"note: {note}"))
+
+
+def _warn_of_secrets(plans: Iterable[Plan]) -> None:
+    """Print which variables and arguments of programs look like secrets; the queue stores them."""
+    jobs = [job for plan in plans for job in plan.jobs if not job.entry]
+    given = [env for job in jobs if isinstance(env := job.settings.get("env"), dict)]
+    texts = ({name: str(text) for name, text in env.items()} for env in given)
+    if warning := stored_secrets_warning(texts, (job.argv for job in jobs)):
+        print_stderr(warning)
 
 
 def _warn_of_gpus(home: Home, comparisons: Iterable[Comparison]) -> None:
