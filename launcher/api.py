@@ -45,6 +45,8 @@ from launcher.workers.memory_share import Share, VramLimit
 Portion = VramLimit  # its name in 0.2, for plugin packages written for that version
 
 if TYPE_CHECKING:
+    from concurrent.futures import CancelledError
+
     from launcher.functions.api import submit, submit_many
     from launcher.functions.future import Future, future
     from launcher.functions.options import JobOptions
@@ -99,6 +101,7 @@ _LATE = {
         ),
         "launcher.kind_interface",  # it imports pydantic
     ),
+    "CancelledError": "concurrent.futures",
     "CoreShare": "launcher.gpu.core_shares",
     "Future": "launcher.functions.future",
     "JobOptions": "launcher.functions.options",
@@ -121,6 +124,7 @@ _LATE = {
 }
 
 __all__ = [
+    "CancelledError",
     "CoreShare",
     "DataId",
     "Draft",

@@ -155,7 +155,7 @@ class UnknownName(UsageError):
         advice: str = "",
     ) -> None:
         self.what, self.name, self.known = what, name, tuple(sorted(names))
-        self.suggestion = suggestion or nearest(name, self.known)
+        self.suggestion, self.advice = suggestion or nearest(name, self.known), advice
         self.listing = list_known_names(name, self.known, where)
         hint = f". Did you mean {self.suggestion!r}?" if self.suggestion else ""
         end = f"{'' if hint else '.'} {advice}" if advice else ""

@@ -1,11 +1,13 @@
 """The specification of a job, as planned and stored."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.params import params_of
 from launcher.system.files import Json
+from launcher.system.secret_arguments import is_secret_option
 
 CPU = "cpu"
 MOST_GPUS = 64  # that a job may request
@@ -20,6 +22,10 @@ NOTIFY_ON = ("end", "failure")  # when a message reports the end of a job
 PROGRAM = "command"
 FUNCTION = "function"  # the kind of jobs that call a function of Python: `launcher.functions`
 _ARGUMENTS = "arguments"  # its setting: the arguments that are numbers, booleans or short texts
+
+
+_UUID_PREFIXES = "GPU-", "MIG-"
+_UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]{3,95}")  # MIG-GPU-…/1/0 of older drivers
 
 
 def run_name_fault(name: str) -> str | None:
@@ -38,11 +44,24 @@ def run_name_fault(name: str) -> str | None:
 
 
 def is_device(text: str) -> bool:
-    """Return whether a text is a device of a job: auto, cpu, cuda, or a GPU such as cuda:1."""
+    """Return whether a text is a device of a job: auto, cpu, cuda, or a GPU such as cuda:1 or GPU-5f….
+
+    A UUID may be shortened, as in CUDA_VISIBLE_DEVICES.
+    """
     name, *numbers = text.split(":")
-    if text in {"auto", CPU, "cuda"}:
+    if text in {"auto", CPU, "cuda"} or _UUID.fullmatch(text):
         return True
     return name == "cuda" and 1 <= len(numbers) <= 2 and all(map(_is_number, numbers))
+
+
+def is_gpu_uuid(device: str) -> bool:
+    """Return whether a device is the UUID of a GPU or of a MIG instance, or the beginning of one."""
+    return device.startswith(_UUID_PREFIXES)
+
+
+def names_one_gpu(device: str) -> bool:
+    """Return whether a device is one certain GPU, by its number or its UUID."""
+    return device.startswith(("cuda:", *_UUID_PREFIXES))
 
 
 def _is_number(text: str) -> bool:
@@ -54,18 +73,22 @@ class Resources(NamedTuple):
 
     cpus: int = 1
     min_vram: int | None = None  # bytes reserved on each of its GPUs; None: not given
-    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N" or "cuda:N:M"
+    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N", "cuda:N:M" or a UUID
     accelerated: bool = False  # "auto" prefers a GPU if the machine has one
     ram: int | None = None  # bytes of main memory to reserve; None: not given
     gpus: int = 1  # number of GPUs if it works on GPUs; it gets all of them or none
     exclusive: bool = False  # it shares its GPUs with no other job
     gpu_ids: str = UUIDS  # how CUDA_VISIBLE_DEVICES names its GPUs: one of GPU_IDS
+    # in a lane: the GPU that `device` meant by its number when the job was queued; numbers change with the hardware
+    gpu_uuid: str = ""
 
     def record(self) -> dict[str, Json]:
         """Return the request as JSON; a field that older versions do not know only if it is set."""
         record = self._asdict()
         if self.gpu_ids == UUIDS:
             del record["gpu_ids"]
+        if not self.gpu_uuid:
+            del record["gpu_uuid"]
         return record
 
     @property
@@ -175,4 +198,10 @@ def stored_params(kind: str, settings: Mapping[str, Any], argv: Sequence[str]) -
     if kind == PROGRAM:
         return params_of(settings, argv or tuple(settings.get("argv", ())))
     arguments = settings.get(_ARGUMENTS) if kind == FUNCTION else None
-    return arguments if isinstance(arguments, dict) else {}
+    if not isinstance(arguments, dict):
+        return {}
+    return {
+        name: value
+        for name, value in arguments.items()
+        if not (isinstance(value, str) and is_secret_option(name, value))
+    }

@@ -2,6 +2,7 @@
 
 Parameters of a command line are `--lr 0.1`, `--lr=0.1`, `lr=0.1`, a flag such as `--amp` (True), and `-n 5`. An
 option with one dash needs a number after it. A value with a slash, or with a leading brace, is not a parameter.
+Neither is a value that looks like a secret.
 """
 
 import json
@@ -11,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from launcher.system.secret_arguments import is_secret_option
 from launcher.system.text import sanitize_terminal
 
 PARAMS = "params"  # the setting that stores the values of a sweep; it is not part of any hash
@@ -70,7 +72,11 @@ def parse_options(argv: tuple[str, ...]) -> Mapping[str, ParamValue]:
             read[match[1]], waiting = parse_number(match[2]), ""
         else:
             waiting = ""
-    return {name: value for name, value in read.items() if not _is_path(value)}
+    return {
+        name: value
+        for name, value in read.items()
+        if not _is_path(value) and not is_secret_option(name, str(value))
+    }
 
 
 def words_before_options(argv: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from launcher.job import (
     Spec,
     Terms,
     is_device,
+    is_gpu_uuid,
 )
 from launcher.system.files import Json
 from launcher.system.stored_fields import (
@@ -163,6 +164,7 @@ def _checked_resources(record: object) -> Resources:
         "min_vram": asked.min_vram is None or asked.min_vram >= 0,
         "ram": asked.ram is None or asked.ram >= 0,
         "device": is_device(asked.device),
+        "gpu_uuid": not asked.gpu_uuid or is_gpu_uuid(asked.gpu_uuid),
         "gpu_ids": asked.gpu_ids in GPU_IDS,
     }
     _refuse_out_of_range(asked, fits, "resources")

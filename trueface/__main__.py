@@ -3,12 +3,17 @@
 import sys
 from collections.abc import Sequence
 
-from trueface.cli import classic_train
-from trueface.cli import main as cli
+_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line and return the exit code; a first word without dash is a command."""
+    try:  # imported here, so that Ctrl-C meanwhile ends without a traceback
+        from trueface.cli import classic_train
+        from trueface.cli import main as cli
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return _INTERRUPTED
     if argv and not argv[0].startswith("-"):
         return cli.run(argv)
     return classic_train.main(argv) if cli.can_work(argv) else cli.MACHINE

@@ -16,7 +16,7 @@ from launcher.context import (
     resolve_path,
     start_folder,
 )
-from launcher.errors import UsageError
+from launcher.errors import UsageError, pluralize
 from launcher.job import Spec
 from launcher.params import TEMPLATE
 from launcher.states import OPEN_STATES, State
@@ -25,6 +25,7 @@ from launcher.store.output_index import OutputIndex
 from launcher.store.queue import Store
 from launcher.store.replaced_folders import find_replaced_folder, named_output_folders
 from launcher.store.rows import JobRow
+from launcher.system.executables import program_of
 from launcher.system.file_digests import FileDigests, current_digests, file_changes
 from launcher.system.file_patterns import (
     OUTPUTS_OF,
@@ -38,6 +39,7 @@ from launcher.system.file_patterns import (
 from launcher.system.files import file_stamp
 from launcher.system.folder_contents import FOLDER_END
 from launcher.system.real_paths import RealPaths
+from launcher.system.text import sanitize_terminal
 
 # path → programs that declare it as output, the newest last
 ProgramsByOutput = Mapping[str, Sequence[JobRow]]
@@ -86,6 +88,42 @@ def find_finished_program(
             return EarlierJob(row, ())
         newest = newest or EarlierJob(row, changes)
     return newest
+
+
+def replaced_outputs_warning(specs: Sequence[Spec], folder: str, makers: ProgramsByOutput) -> str:
+    """Return the warning that programs will replace outputs of other programs or runs; '' if they do not.
+
+    Args:
+        specs: Specifications of the programs.
+        folder: Folder in which they start.
+        makers: Producers of all files.
+    """
+    replaced = [
+        (name, row)
+        for spec in specs
+        for read in [{path for _, path in _named_paths(INPUTS, spec, folder)}]
+        for name, path in _named_paths(OUTPUTS, spec, folder)
+        if path not in read
+        and (rows := makers.get(path))
+        and _is_other_work((row := rows[-1]), spec)
+    ]
+    if not replaced:
+        return ""
+    (name, row), more = replaced[0], len(replaced) - 1
+    others = f", and {pluralize(more, 'more output')}" if more else ""
+    return sanitize_terminal(
+        f"warning: --output {name} was made by job {row.id} {row.name} of run {row.run}{others}. It is replaced when "
+        "this program is done. To keep it, write another file."
+    )
+
+
+def _is_other_work(row: JobRow, spec: Spec) -> bool:
+    """Whether a done job belongs to another run, or is neither an earlier version of a program nor of its name."""
+    if row.state is not State.DONE or row.run != spec.run:
+        return row.state is State.DONE
+    stem = spec.name.partition("@")[0]
+    is_same = bool(stem) and stem == row.name.partition("@")[0]
+    return not is_same and program_of(row.spec_without_sources.argv) != program_of(spec.argv)
 
 
 def _own(settings: Mapping[str, Any]) -> dict[str, Any]:

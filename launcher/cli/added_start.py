@@ -1,16 +1,20 @@
 """How programs of `launcher add` start: their folder, their variables and their tags, checked before anything is queued."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from launcher.context import FOLDER_PLACEHOLDERS
-from launcher.errors import UsageError
+from launcher.errors import MOST_LISTED, UsageError
 from launcher.store.tags import TAG_RULE, is_tag
 from launcher.system.environment import OWN_VARIABLES, variable_fault
-from launcher.system.text import shell_line
+from launcher.system.remembered_variables import is_likely_secret
+from launcher.system.secret_arguments import secret_options
+from launcher.system.text import sanitize_terminal, shell_line
 
 _EXAMPLE = "such as --env OMP_NUM_THREADS=4"
+_MOST_CHECKED = 1000  # command lines; those of one file are alike
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 
 
@@ -36,6 +40,31 @@ def read_variables(words: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--env {name} is given twice. Remove one of them.")
         variables[name] = text
     return variables
+
+
+def stored_secrets_warning(
+    variables: Iterable[Mapping[str, str]], commands: Iterable[Sequence[str]]
+) -> str:
+    """Return the warning that variables or arguments that look like secrets are stored; '' if there are none.
+
+    Args:
+        variables: Variables of the programs, as given with --env or in a task file.
+        commands: Command lines of the programs.
+    """
+    given = {name: text for each in variables for name, text in each.items()}
+    names = {f"env {name}": None for name, text in given.items() if is_likely_secret(name, text)}
+    checked = islice(commands, _MOST_CHECKED)
+    options = (option for argv in checked for option in secret_options(argv))
+    names |= {option or "an argument": None for option in options}
+    if not names:
+        return ""
+    shown = [*names][:MOST_LISTED]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    what = "looks like a secret" if len(names) == 1 else "look like secrets"
+    return sanitize_terminal(
+        f"warning: {', '.join(shown)}{more} {what}. The queue stores the value, and other users can see arguments "
+        "in ps. Let the program read it from a file that only you can read: launcher help configuration"
+    )
 
 
 def check_folders(settings: Iterable[Mapping[str, Any]]) -> None:

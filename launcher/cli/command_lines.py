@@ -255,7 +255,7 @@ def missing_programs(
         return
     program, *others = missing
     text = first[program].text
-    notes = ["the jobs will fail unless it exists when they start"]
+    notes = ["the jobs will fail unless this is fixed before they start"]
     if len(first[program].argv) > 1 and is_assignment(program):
         notes = [f"{_SET_VARIABLES}: env {text.strip()}"]
     if others:
@@ -290,10 +290,10 @@ def typed_oddities(
     """
     program, *arguments = argv
     if reason := missing_program(program, folder, environment) or missing_script(argv, folder):
-        way = "The jobs will fail unless it exists when they start."
+        way = "The jobs will fail unless this is fixed before they start."
         if job is not None:
             way = (
-                f"Job {job} will fail unless it exists when the job starts. "
+                f"Job {job} will fail unless this is fixed before it starts. "
                 f"To remove it: launcher cancel {job}"
             )
         words = program.split()

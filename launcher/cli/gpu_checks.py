@@ -230,12 +230,20 @@ def judge_gpus(gpus: Sequence[GpuSnapshot]) -> Finding | None:
             f"{which} allows one process at a time (compute mode): jobs cannot share the GPU",
             "an administrator can change the compute mode: nvidia-smi -c DEFAULT",
         )
+    if blind := [gpu.label for gpu in gpus if gpu.used is None and not gpu.fault]:
+        return warning(
+            f"the driver does not report the used memory of {', '.join(blind)}",
+            "no job starts there until it does; see nvidia-smi",
+        )
     if odd := [f"{gpu.label}: {text}" for gpu in gpus for text in gpu.warnings]:
         return warning("; ".join(odd), "report it to the administrator of this machine")
     named = Counter(gpu.name for gpu in gpus)
     summary = ", ".join(f"{number} × {name}" for name, number in named.items())
     parts = sum(gpu.mig is not None for gpu in gpus)
-    return ok(f"{summary} ({pluralize(parts, 'MIG instance')})" if parts else summary)
+    summary = f"{summary} ({pluralize(parts, 'MIG instance')})" if parts else summary
+    if unified := [gpu.label for gpu in gpus if gpu.shares_host_memory]:
+        summary += f"; the memory of {', '.join(unified)} is the main memory of the machine"
+    return ok(summary)
 
 
 def judge_visible(gpus: Sequence[GpuSnapshot], visible: str | None, order: str | None) -> Finding:

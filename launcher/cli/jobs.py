@@ -16,6 +16,7 @@ from launcher.job import PROGRAM
 from launcher.screens.format import failure_hold_texts, format_job_names
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import columns, tab_separated
+from launcher.screens.usage_errors import set_hint
 from launcher.states import State, strip_state_prefix
 from launcher.store.client import missing_run_text
 from launcher.store.job_selection import GROUP_PREFIX, RUN_PREFIX, TAG_PREFIX, is_job_number
@@ -124,6 +125,7 @@ def _no_match_text(store: Store, pattern: str) -> str:
         )
     close = None if pattern.isdecimal() else nearest(pattern, store.read.sample_names())
     hint = f"Did you mean {close!r}?" if close else "List all jobs: launcher status --all"
+    hint = set_hint(pattern, click.get_current_context(silent=True)) or hint
     if is_job_number(pattern):
         return f"job {pattern} does not exist. {hint}"
     return f"no job matches {pattern!r}. {hint}"

@@ -229,6 +229,15 @@ def _as_typed(option: click.Option, value: object) -> Any:  # click accepts any 
     return words if option.multiple else words[0]
 
 
+def _is_job_type(name: str) -> bool:
+    # 20 ms, only for an unknown command
+    from importlib.metadata import entry_points
+
+    from launcher.context import KIND_GROUP
+
+    return name in entry_points(group=KIND_GROUP).names
+
+
 class Verbs(click.Group):
     """Imports a verb only when it is used, so every command responds fast."""
 
@@ -236,9 +245,14 @@ class Verbs(click.Group):
         """Return the commands in the order of the help page."""
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a verb, imported now."""
         if cmd_name not in VERBS:
+            if not ctx.resilient_parsing and _is_job_type(cmd_name):
+                raise click.UsageError(
+                    f"no command {cmd_name!r}. It is a job type: write it in a task file, and queue the file with "
+                    "launcher run FILE. See: launcher help tasks"
+                )
             return None
         command = verb(cmd_name)
         if not set(APPEARANCE) & set(command.params):

@@ -56,14 +56,13 @@ def value_param(takes: ValueType) -> ValueParamType:
     return ValueParamType(takes.metavar, lambda text: takes.read(text, time.time()))
 
 
-def span(*, most_s: float = LONGEST_SPAN_S, bare: bool = False) -> ValueParamType:
+def span(*, most_s: float = LONGEST_SPAN_S) -> ValueParamType:
     """Return the type of a time span such as `8h`, in seconds.
 
     Args:
         most_s: Longest valid span in seconds.
-        bare: Whether a number without a unit means seconds.
     """
-    return value_param(value_types.span(most_s=most_s, bare=bare))
+    return value_param(value_types.span(most_s=most_s))
 
 
 def whole(least: int, most: int | None = None) -> ValueParamType:

@@ -194,7 +194,9 @@ def absent_groups(store: Store | None, names: Iterable[str]) -> list[str]:
     reasons = []
     for name in names:
         if name and name not in groups:
-            way = f". Create it: launcher group {name} --limit N"
+            group, _, limit = name.partition("=")
+            number = limit if limit.isdecimal() else "N"
+            way = f". Create it: launcher group {group if limit.isdecimal() else name} --limit {number}"
             reasons.append(f"group {name!r} does not exist{meant(name, groups) or way}")
     return reasons
 
@@ -224,12 +226,22 @@ def check_possible(home: Home, resources: Resources) -> None:
 
 
 def absent_gpu_warning(home: Home, requests: Iterable[tuple[Resources, Terms]]) -> str:
-    """Return a warning about jobs that need a GPU of this machine while none is visible; '' if there are none."""
+    """Return a warning about jobs that need a GPU of this machine while none can be used; '' if there are none.
+
+    For GPUs without memory of their own, return a note what memory counts.
+    """
     waiting = sum(
         runs_only_here(terms) and resources.works_on_gpu(machine_has_gpu=False)
         for resources, terms in requests
     )
-    if not waiting or not (why := _why_no_gpu_visible(home)):
+    if not waiting:
+        return ""
+    why, unified = _why_no_gpu_usable(home)
+    if unified:
+        return (
+            f"note: {unified} uses the main memory of the machine, so --vram reserves main memory"
+        )
+    if not why:
         return ""
     jobs = f"{pluralize(waiting, 'job')} {'waits' if waiting == 1 else 'wait'} for a GPU"
     remedy = (
@@ -238,8 +250,8 @@ def absent_gpu_warning(home: Home, requests: Iterable[tuple[Resources, Terms]]) 
     return f"warning: {sanitize_terminal(why)}. {jobs}. {remedy}"
 
 
-def _why_no_gpu_visible(home: Home) -> str:
-    """Return why no GPU of this machine is visible; '' if one is."""
+def _why_no_gpu_usable(home: Home) -> tuple[str, str]:
+    """Return why no GPU of this machine can be used, '' if one can; and the GPUs if all have unified memory."""
     from launcher.gpu.monitor import (
         query_gpus_once,  # the driver's library, which few commands need
     )
@@ -248,13 +260,18 @@ def _why_no_gpu_visible(home: Home) -> str:
     runs, probe = scheduler_pid(home) is not None, Nvml()
     look = read_gpu_status(home) if runs else None
     if runs and look is None and has_library():
-        return ""  # the scheduler looks at once, and says it: the driver is not asked by two
+        return "", ""  # the scheduler looks at once, and says it: the driver is not asked by two
     try:
         gpus = look.gpus if look else query_gpus_once(probe.snapshot, timeout_s=DRIVER_TIMEOUT_S)
     except MachineError as error:
-        return f"no GPU is visible on this machine: {error}"
+        return f"no GPU is visible on this machine: {error}", ""
     shown = visible_devices(owners_environment(os.environ))
-    if any(shown is None or is_visible(gpu, shown) for gpu in gpus):
-        return ""
+    if visible := [gpu for gpu in gpus if shown is None or is_visible(gpu, shown)]:
+        labels = ", ".join(gpu.label for gpu in visible)
+        if all(gpu.shares_host_memory for gpu in visible):
+            return "", labels
+        if all(gpu.used is None and not gpu.fault for gpu in visible):
+            return f"the driver does not report the used memory of {labels}", ""
+        return "", ""
     hidden = "CUDA_VISIBLE_DEVICES hides all of them" if gpus else "the driver lists none"
-    return f"no GPU is visible on this machine: {probe.absent or hidden}"
+    return f"no GPU is visible on this machine: {probe.absent or hidden}", ""

@@ -5,12 +5,14 @@ Screens read this file and do not query the driver while a scheduler is alive.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from launcher.gpu.snapshot import GpuSnapshot, gpu_record, read_gpu
+from launcher.job import is_gpu_uuid
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
+from launcher.system.processes import boot_id
 
 logger = logging.getLogger(__name__)
 SHOW_EVERY_S = 2.0  # screens may show the GPUs so late
@@ -72,9 +74,17 @@ def write_gpu_status(home: Home, status: GpuStatus, attempts: Sequence[Json] = (
         "at": status.at,
         "gpus": gpus,
         "trouble": status.error,
+        "boot": boot_id(),
+        "numbers": {**gpu_numbers(status.gpus)},
         "attempts": [*attempts],
     }
     write_json(home.gpus, record, mode=0o600, durable=False)
+
+
+def gpu_numbers(gpus: Iterable[GpuSnapshot]) -> dict[str, str]:
+    """Return the number of each GPU, such as cuda:1 → its UUID. A GPU that works precedes one that has gone."""
+    ordered = sorted(gpus, key=lambda gpu: not gpu.fault)
+    return {gpu.label: gpu.uuid for gpu in ordered if is_gpu_uuid(gpu.uuid)}
 
 
 def read_gpu_status(home: Home) -> GpuStatus | None:

@@ -150,13 +150,15 @@ def is_unused_by_others(gpu: GpuSnapshot, own_pids: Container[int] = ()) -> bool
         return False
     if gpu.processes is None:  # an old driver
         quiet = gpu.utilisation is not None and gpu.utilisation < QUIET_UTILISATION
-        return quiet and gpu.used <= DRIVER_BYTES
+        return quiet and (gpu.shares_host_memory or gpu.used <= DRIVER_BYTES)
     if any(process.pid not in own_pids for process in gpu.processes):
         return False
     if not gpu.processes and gpu.utilisation is not None and gpu.utilisation >= QUIET_UTILISATION:
         return False  # inside a container the processes of others are not listed, their usage is
     used = [process.used for process in gpu.processes]
-    return None in used or gpu.used - sum(filter(None, used)) <= DRIVER_BYTES
+    return (
+        gpu.shares_host_memory or None in used or gpu.used - sum(filter(None, used)) <= DRIVER_BYTES
+    )
 
 
 def query_gpus_once(

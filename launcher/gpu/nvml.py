@@ -19,6 +19,7 @@ import pynvml
 from launcher.errors import pluralize
 from launcher.gpu.nvml_faults import XID_FALLEN_OFF_BUS, fault_of, warning_of
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.system.memory import available_bytes, installed_bytes
 from launcher.system.processes import login_name
 
 _LIBRARY = "libnvidia-ml.so.1"
@@ -67,6 +68,7 @@ class NvmlDevice:
         self.index, self.handle, self.mig = index, handle, mig
         self.failure = failure
         self.unsupported: set[Callable[..., Any]] = set()  # queries that it never supports
+        self.shares_host_memory = False  # its memory is that of the machine, and is not reported
         self.uuid: str = self.query(pynvml.nvmlDeviceGetUUID) or ""
 
     def query(self, *questions: Callable[..., Any], arguments: tuple[object, ...] = ()) -> Any:
@@ -87,6 +89,8 @@ class NvmlDevice:
                     self.failure = describe_error(error)
                 elif value in _UNSUPPORTED:
                     self.unsupported.add(question)
+                    if question is pynvml.nvmlDeviceGetMemoryInfo:
+                        self.shares_host_memory = value == pynvml.NVML_ERROR_NOT_SUPPORTED
         return None
 
     def instances(self) -> "Iterator[NvmlDevice]":
@@ -131,6 +135,10 @@ def take_snapshot(part: NvmlDevice, card: NvmlDevice) -> GpuSnapshot:
     # version 1 counts what the driver keeps for itself as used, and so is used + free = total
     memory = part.query(pynvml.nvmlDeviceGetMemoryInfo)
     total = _plausible_number(memory and memory.total, _MOST_TOTAL)
+    used = _plausible_number(memory.used, total) if total else None
+    if part.shares_host_memory:  # GB10, Jetson
+        total = installed_bytes()
+        used = max(0, total - available_bytes())
     rates = part.query(pynvml.nvmlDeviceGetUtilizationRates)
     busy = _plausible_number(rates and rates.gpu, 100)
     processes = _processes(part, total)
@@ -142,7 +150,8 @@ def take_snapshot(part: NvmlDevice, card: NvmlDevice) -> GpuSnapshot:
         mig=part.mig,
         name=part.query(pynvml.nvmlDeviceGetName) or "unknown",
         total=total or 0,
-        used=_plausible_number(memory.used, total) if total else None,
+        used=used,
+        shares_host_memory=part.shares_host_memory,
         processes=processes,
         utilisation=None if busy is None else busy / 100,
         reports_load=whole and processes is not None and asked,

@@ -51,6 +51,8 @@ class GpuSnapshot:
     temperature_c: int | None = None
     ecc_uncorrected: int | None = None  # errors since the driver was loaded
     driver: str = ""  # the version of its driver; '': not known
+    # unified memory: `total` and `used` are those of the machine's main memory, by whatever uses it
+    shares_host_memory: bool = False
 
     @property
     def label(self) -> str:

@@ -70,7 +70,7 @@ register_options(
         takes=DEVICE,
         field="resources.device",
         default="auto",
-        help="Device to run on, such as cpu, cuda or cuda:1. auto: a GPU if the job requests one or is known to use one",
+        help="Device to run on, such as cpu, cuda, cuda:1 or the UUID of a GPU. auto: a GPU if the job requests one or is known to use one",
     ),
     JobOption(
         name="exclusive",

@@ -4,14 +4,16 @@ Task files and command lines read a type in the same way, with the same limits a
 starts with the option as it is spelled there.
 """
 
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
-from launcher.job import CPU, Terms, is_device
+from launcher.job import CPU, Terms, is_device, names_one_gpu
 from launcher.units import Bytes, format_seconds, parse_bytes, parse_seconds
 
 AUTO = "auto"
@@ -19,6 +21,7 @@ NONE = "none"
 LONGEST_SPAN_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is a mistake
 UNCATCHABLE_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP})  # programs cannot handle them
 
+_POSIX_ZONE = re.compile(r"(?:[A-Za-z]{3,}|<[\w+-]+>)[+-]?\d")  # CET-1CEST
 _NAME = re.compile(r"[^\s,\x00-\x1f]+")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _TRUTHS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})  # the booleans of YAML 1.2
@@ -105,22 +108,19 @@ def size(*, auto: bool = False) -> ValueType:
     return ValueType("SIZE", expected, value_of, form, _size_text, unit="B")
 
 
-def span(
-    *, most_s: float = LONGEST_SPAN_S, positive: bool = False, bare: bool = False
-) -> ValueType:
+def span(*, most_s: float = LONGEST_SPAN_S, positive: bool = False) -> ValueType:
     """Return the type of a time span in seconds.
 
     Args:
         most_s: Longest valid span in seconds.
         positive: Whether 0s is refused.
-        bare: Whether a number without a unit means seconds.
     """
     limit = f", at most {format_seconds(most_s)}" if most_s < LONGEST_SPAN_S else ""
 
     def value_of(text: str, _: float) -> float:
         number = text.replace(".", "", 1).isdecimal()
         zero = positive and number and float(text) == 0  # zero is invalid with any unit
-        span_s = float(text) if zero or (bare and number) else parse_seconds(text)
+        span_s = 0.0 if zero else parse_seconds(text)
         if span_s > most_s:
             raise UsageError(f"expected at most {most_s / 3600:,.0f}h, got {text!r}")
         if positive and span_s == 0:
@@ -173,8 +173,11 @@ def _moment(text: str, now: float) -> float | None:
     try:
         if stripped.startswith("+"):
             at = now + parse_seconds(stripped[1:])
+        elif (time_of_day := _next_time_of_day(stripped, now)) is not None:
+            at = in_known_zone(time_of_day, text)
         else:
-            at = _next_time_of_day(stripped, now) or datetime.fromisoformat(stripped).timestamp()
+            given = datetime.fromisoformat(stripped)
+            at = given.timestamp() if given.tzinfo else in_known_zone(given.timestamp(), text)
     except (ValueError, OverflowError, OSError):
         return None
     if at < now:
@@ -229,7 +232,7 @@ TRUTH = ValueType(
 )
 DEVICE = ValueType(
     "DEVICE",
-    "auto, cpu, cuda, or a GPU such as cuda:1",
+    "auto, cpu, cuda, or a GPU such as cuda:1 or its UUID (launcher gpus)",
     lambda text, _: text if is_device(text) else None,
     {"$ref": "#/$defs/device"},
 )
@@ -274,6 +277,24 @@ def on_command_line(name: str, value: str) -> str:
     return f"{flag} {value}" if value else flag
 
 
+def in_known_zone(at: float, text: str) -> float:
+    """Return a local time.
+
+    Raises:
+        UsageError: TZ names an unknown zone, for which the C library uses UTC without a message.
+    """
+    zone = os.environ.get("TZ", "").removeprefix(":")
+    if not zone or zone in {"UTC", "GMT"} or _POSIX_ZONE.match(zone):
+        return at
+    from zoneinfo import TZPATH  # 2 ms, for few users
+
+    if any(Path(folder, zone).is_file() for folder in ("/", *TZPATH)):
+        return at
+    raise UsageError(
+        f"{text!r} is a local time, but TZ={zone} is not a known time zone. Correct TZ, or write a time such as +2h or 2026-12-24T18:00+01:00"
+    )
+
+
 def device_fault(values: Mapping[str, object], spell: Spelling) -> str | None:
     """Return the message about contradicting GPU options of a job: a GPU and none, or one GPU and several.
 
@@ -287,7 +308,7 @@ def device_fault(values: Mapping[str, object], spell: Spelling) -> str | None:
     if none is not None and wanted is not None:
         first, second = sorted((none, wanted), key=lambda pair: pair[0] != "gpus")
         return f"{spell(*first)} and {spell(*second)} contradict each other. Leave one of them out."
-    if isinstance(gpus, int) and gpus > 1 and device.startswith("cuda:"):
+    if isinstance(gpus, int) and gpus > 1 and names_one_gpu(device):
         single, several = spell("device", device), spell("gpus", str(gpus))
         return f"{single} is one GPU, but {several} requests {gpus}. Leave one of them out."
     return None
@@ -298,7 +319,7 @@ def _asking_for_gpu(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     gpus, device = values.get("gpus"), str(values.get("device", ""))
     if gpus:
         yield "gpus", str(gpus)
-    if device.startswith("cuda"):
+    if device == "cuda" or names_one_gpu(device):
         yield "device", device
     if values.get("vram", AUTO) != AUTO:
         yield "vram", ""

@@ -19,6 +19,7 @@ import heapq
 import itertools
 import os
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
@@ -645,7 +646,9 @@ class DependencyGraph:
         except Error as error:
             fault, hint = str(error), "write an absolute path, or one relative to the project"
         at = step if given is None else given.node
-        self.problems.add_error(at, FOLDER_SETTING, f"{FOLDER_SETTING}: {fault}", hint)
+        note = file_folder_note(at.place.file, named, disk.root, disk.exists)
+        notes = [note] if note else []
+        self.problems.add_error(at, FOLDER_SETTING, f"{FOLDER_SETTING}: {fault}", hint, *notes)
 
     def _locate(self, path: Path) -> str:
         return self._disk.real.locate(_normalize(path))
@@ -753,6 +756,13 @@ class DependencyGraph:
         remedies |= dict.fromkeys(
             note for lack in lacks if (note := self._sibling_folders_note(lack.path))
         )
+        names = (self._short(lack.path) for lack in lacks)
+        file = first.place.file
+        notes += [
+            note
+            for name in names
+            if (note := file_folder_note(file, name, self._disk.root, self._disk.exists))
+        ][:1]
         warnings.add_warning(first.place, MISSING_CODE, message, "", *notes, *remedies)
 
     def _place(self, step: PlannedStep, path: str, location: str) -> SourceLocation:
@@ -782,6 +792,26 @@ class DependencyGraph:
     def _short(self, path: str) -> str:
         root = self._disk.real.locate(f"{self._disk.root}/.")[:-1]
         return path.removeprefix(f"{self._disk.root}/").removeprefix(root)
+
+
+def file_folder_note(
+    task_file: str, name: str, root: Path, exists: Callable[[Path], bool] = Path.exists
+) -> str:
+    """Return the note that a missing file exists beside the task file, where its author expected it; '' if not.
+
+    Args:
+        task_file: Path of the task file, as typed.
+        name: Path of the missing file, which starts in `root` if it is relative.
+        root: Current folder.
+        exists: Whether there is a file.
+    """
+    folder = Path(task_file).parent
+    if folder == Path() or Path(name).is_absolute() or not exists(root / folder / name):
+        return ""
+    return (
+        f"{name} exists in {folder}, but paths start in the current folder. "
+        f"To run the file there: cd {shlex.quote(str(folder))}"
+    )
 
 
 def _union_of_sets(*sets: frozenset[str]) -> frozenset[str]:

@@ -225,6 +225,8 @@ def _read_task_file_text(path: Path) -> str:
         by_stem = {Path(name).stem: name for name in _neighbours(path)}
         close = nearest(path.stem, by_stem)
         hint = f"Did you mean {path.with_name(by_stem[close])}?" if close else ""
+        if "=" in path.name and path.suffix not in _TASK_FILES:
+            hint = f"To set a value: --set {shlex.quote(str(path))}"
         raise UsageError(
             f"task file {str(path)!r} does not exist. {hint or 'Give the path of a task file.'}"
         ) from error

@@ -18,6 +18,7 @@ from launcher.screens.format import first_line, iso_time, iso_time_or_none
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
+from launcher.system.secret_arguments import hide_secrets
 from launcher.system.terminal_codes import strip_colours
 
 # of a number with an interval, as plugin packages write it
@@ -56,7 +57,7 @@ def job_cells(
     return (
         number, run, job.id, job.name, job.kind, spec.role, str(job.state), first_line(job.reason),
         str(job.state_reason.code), spec.model, spec.base, spec.data, *(own.get(name) for name in PARTS),
-        shlex.join(spec.argv), str(spec.run_folder), job.priority, resources.cpus, resources.ram,
+        shlex.join(hide_secrets(spec.argv)), str(spec.run_folder), job.priority, resources.cpus, resources.ram,
         resources.gpus if resources.may_need_gpu else 0, resources.min_vram, spec.terms.group or None,
         job.attempts, job.failures, iso_time(job.submitted), iso_time_or_none(began), iso_time_or_none(job.ended),
         None if began is None or ended is None else ended - began, job.hash, int(superseded),

@@ -122,6 +122,14 @@ def _read_laboratory_rows(jobs: Sequence[JobRow]) -> list[Row]:
     return rows
 
 
+def unreadable_results(jobs: Iterable[JobRow]) -> str:
+    """Return why the results of tests and folders cannot be read, with the remedy; '' if they can."""
+    names = sorted({job.kind for job in jobs if job.state is State.DONE})
+    found = find_kinds(names)
+    faults = (*found.unusable.values(), *missing_packages(found.kinds.values()))
+    return "; ".join(faults)
+
+
 def laboratory_function(name: str) -> Any:
     """Return the function that a plugin package names as `module:function`.
 

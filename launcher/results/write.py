@@ -47,6 +47,7 @@ from launcher.store.rows import JobRow
 from launcher.system.files import read_json
 from launcher.system.installation import install_command
 from launcher.system.paths import Home
+from launcher.system.secret_arguments import hide_secrets
 
 _STATES = ("done", "failed", "cancelled", "skipped")
 _CONTENT = 1  # increased if the same jobs get other rows; 1: superseded rows are marked
@@ -185,7 +186,7 @@ def _delete_changed(
     before = {row: (*cells, state == State.DONE) for row, *cells, state in written}
     versions = {
         numbers[job.id]: (
-            job.hash, job.attempts, shlex.join(job.spec_without_sources.argv), job.state is State.DONE
+            job.hash, job.attempts, shlex.join(hide_secrets(job.spec_without_sources.argv)), job.state is State.DONE
         )
         for job in jobs
     }  # fmt: skip
@@ -311,6 +312,7 @@ def update(home: Home, store: Store, print_line: Callable[[str], None]) -> Path:
     """
     path = home.folder / NAME
     known = _stored_fingerprints(path)
+    left_out: dict[str, list[str]] = {}  # reason → names of runs
     for name in sorted(store.read.runs()):
         of_name = store.read.jobs_of_runs_named(name)
         for root in dict.fromkeys(
@@ -328,7 +330,10 @@ def update(home: Home, store: Store, print_line: Callable[[str], None]) -> Path:
                 if isinstance(error, ResultsUnavailable):
                     print_line(f"the results may be outdated: {error}")
                     return path
-                print_line(f"the results of run {name} were not updated: {error}")
+                left_out.setdefault(str(error), []).append(name)
+    for reason, names in left_out.items():
+        runs = f"run {names[0]}" if len(names) == 1 else f"{len(names)} runs ({', '.join(names)})"
+        print_line(f"the results of {runs} were not updated: {reason}")
     return path
 
 

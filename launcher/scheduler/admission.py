@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from launcher.gpu.gpus_file import gpu_numbers
 from launcher.gpu.monitor import AFTER_CHANGE_S, MEASURING_S
 from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.cycle import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
@@ -130,6 +131,7 @@ class Admission:
         self._cpus, self._cores = cpus, cores
         self._ram = memory.usable_bytes()
         self._gpus = gpus
+        self._are_gpus_assigned = False
         self._attempts, self._finished_attempts = attempts, finished_attempts
         self._launches, self._start_backoff = launches, start_backoff
         self._dispatch = dispatch
@@ -166,6 +168,9 @@ class Admission:
         measuring = self._gpus_wanted and self._gpus.accounting.usage_tracker.is_measuring(claims)
         wanted = in_use or self._gpus_wanted
         self._gpus.poll(claims, unsupervised, wanted=wanted, measuring=measuring)
+        if self._gpus.gpus and not self._are_gpus_assigned:
+            self._are_gpus_assigned = True  # jobs that are queued later get theirs at once
+            self._queue.assign_gpus(gpu_numbers(self._gpus.gpus))
         if in_use:  # estimates follow what is used, also if nothing waits
             self._gpus.accounting.usage_tracker.running_jobs(claims, self._usage)
         if self._has_waiting:

@@ -137,7 +137,9 @@ class GpuView(NamedTuple):
     @property
     def health(self) -> str:
         """One word on how it is."""
-        return "faulty" if self.gpu.fault else "warning" if self.gpu.warnings else "ok"
+        if self.gpu.fault:
+            return "faulty"
+        return "warning" if self.gpu.warnings or self.gpu.used is None else "ok"
 
     def used_by(self, guest: GpuJob) -> int | None:
         """Return the bytes that a job of ours uses there, None if unknown.
@@ -269,6 +271,8 @@ def _unreported_facts(gpu: GpuSnapshot) -> list[str]:
         return (
             [] if gpu.fault else ["the driver does not report used memory, so no job starts here"]
         )
+    if gpu.shares_host_memory:
+        return ["its memory is the main memory of the machine, also used by programs without GPU"]
     if gpu.processes is None:
         return (
             ["the driver does not report which processes use the GPU"]

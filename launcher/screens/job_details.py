@@ -24,6 +24,7 @@ from launcher.screens.format import (
 from launcher.states import OPEN_STATES, State, is_signal, strip_state_prefix
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
+from launcher.system.secret_arguments import hide_secret_variables, hide_secrets
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
@@ -45,8 +46,10 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         **{key: place + absent * _is_absent(place) for key, place in places.items()},
         "staging folder": f"{made} (moved to the run when the job is done)" if made else "",
         **{key: spec[key] for key in ("model", "base", "data", "images")},
-        "argv": shlex.join(argv),
-        "env": shlex.join(f"{name}={text}" for name, text in variables_of(row).items()),
+        "argv": shlex.join(hide_secrets(argv)),
+        "env": shlex.join(
+            f"{name}={text}" for name, text in hide_secret_variables(variables_of(row)).items()
+        ),
         **{f"expected {name}": text for name, text in record["expected"].items()},
         "priority": str(row.priority or ""),
         "share": "" if row.share == 1 else f"{row.share:g}",

@@ -25,6 +25,7 @@ from launcher.store.rows import JobRow
 from launcher.system.executables import script_of
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
+from launcher.system.secret_arguments import hide_secrets
 from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.attempt_progress import (
     NO_PROGRESS,
@@ -230,7 +231,7 @@ def _label(job: JobRow, differing: DifferingParams) -> tuple[str, str]:
     names, argv = differing.get(job.run_id, frozenset()), job.spec.argv
     if swept := swept_values(job.spec.settings):
         return format_params(job.params, swept if names.isdisjoint(swept) else names), ""
-    words = sanitize_terminal(shlex.join(argv))
+    words = sanitize_terminal(shlex.join(hide_secrets(argv)))
     if len(words) <= LONGEST_PROGRAM:
         return "", words
     if params := _differing_params_text(job, differing):

@@ -1,10 +1,14 @@
 """The message of a wrong command line: one line, in the form of every other error."""
 
+import re
+import shlex
 from collections.abc import Collection, Iterable, Sequence
 
 import click
 
 from launcher.errors import nearest
+
+_PAIR = re.compile(r"[A-Za-z_][\w.-]*=[^ ]+")
 
 
 def usage_message(
@@ -34,10 +38,20 @@ def usage_message(
     message = _lowercase_first(error.format_message().removeprefix("Got "))
     if not isinstance(error, click.UsageError):
         return message
+    if error.ctx and (hint := set_hint(message.rpartition("(")[2].removesuffix(")"), error.ctx)):
+        return f"{_end_sentence(message)} {hint}"
     command = next((word for word in words if word in commands), None)
     if error.ctx is None and command:
         return f"{_end_sentence(message)} See: {program} {command} --help"
     return f"{_end_sentence(message)} {_help_hint(error.ctx)}" if error.ctx else message
+
+
+def set_hint(word: str, context: click.Context | None) -> str:
+    """Return how `KEY=VALUE` is written for a command that has the option --set; '' for another word or command."""
+    options = context.command.params if context else []
+    if not _PAIR.fullmatch(word) or not any("--set" in option.opts for option in options):
+        return ""
+    return f"To set a value: --set {shlex.quote(word)}"
 
 
 def _no_command(error: click.exceptions.NoSuchCommand) -> str:

@@ -80,6 +80,11 @@ class Connection:
         self.execute = database.execute
         self.executemany = database.executemany
 
+    @property
+    def folder(self) -> Path:
+        """The queue folder."""
+        return self._path.parent
+
     def close(self) -> None:
         """Give the database back."""
         self._db.close()

@@ -293,6 +293,14 @@ class JobQueries:
         """Return the share and usage of a run, without usage if there is no such run yet."""
         return find_account(self._db.execute, root, run)
 
+    def newest_run(self) -> tuple[str, str] | None:
+        """Return the folder and the name of the run of the newest job; None without jobs."""
+        row = self._db.execute(
+            "SELECT runs.root, runs.name FROM jobs JOIN runs ON runs.id = jobs.run"
+            " WHERE jobs.id = (SELECT max(id) FROM jobs)"
+        ).fetchone()
+        return None if row is None else (str(row["root"]), str(row["name"]))
+
     def runs(self) -> list[str]:
         """Return the names of all runs."""
         return [row["name"] for row in self._db.execute("SELECT DISTINCT name FROM runs")]

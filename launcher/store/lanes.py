@@ -70,6 +70,22 @@ def lane_of(spec: Spec, context: Context) -> Lane:
     return lane._replace(signature=spec.signature, visible=visible)
 
 
+def with_gpu_of_number(lane: Lane, uuids: Mapping[str, str]) -> Lane:
+    """Return the lane of jobs for `cuda:N` with the UUID of the GPU that has this number now.
+
+    On the nodes of clusters, a number has another meaning.
+
+    Args:
+        lane: Lane.
+        uuids: Label of each GPU, such as `cuda:1` → its UUID.
+    """
+    asked = lane.resources
+    uuid = uuids.get(asked.device)
+    if uuid is None or asked.gpu_uuid or lane.on != LOCAL_ONLY:
+        return lane
+    return lane._replace(resources=asked._replace(gpu_uuid=uuid))
+
+
 def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...] | None:
     """Return the GPUs that an environment shows to CUDA, None if it does not restrict them."""
     listed = environment.get("CUDA_VISIBLE_DEVICES")

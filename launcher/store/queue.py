@@ -15,6 +15,7 @@ from launcher.job import PROGRAM, Spec
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
 from launcher.states import ENDED_STATES, Reason, ReasonCode, State
 from launcher.store.connection import PORTION, Connection, reason_columns
+from launcher.store.gpu_numbers import lane_with_gpu
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import lane_of, rank_of
 from launcher.store.opening import open_database, open_database_readonly
@@ -103,7 +104,8 @@ class JobRowWriter:
         terms = spec.terms.group, spec.terms.time_limit_s, spec.terms.on
         alike = (spec.resources, memory, *terms, spec.entry != "", spec.preload)
         if alike not in self._lanes:
-            self._lanes[alike] = self._db.ensure_lane(lane_of(spec, self._context).key)
+            lane = lane_with_gpu(lane_of(spec, self._context), self._db.folder)
+            self._lanes[alike] = self._db.ensure_lane(lane.key)
         return self._lanes[alike]
 
 

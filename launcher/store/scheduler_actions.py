@@ -7,6 +7,7 @@ from typing import NamedTuple
 from launcher.states import NeverStarted, Outcome, Reason, ReasonCode, State, outcome_record
 from launcher.store.claims import Claims
 from launcher.store.connection import RESUMED_REASON, Connection, reason_columns
+from launcher.store.gpu_numbers import assign_gpus
 from launcher.store.output_conflicts import release_stale_waits
 from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import PILOT_TOKEN_SQL, Claim
@@ -69,6 +70,10 @@ class SchedulerActions:
     def reads_partially(self) -> bool:
         """Whether there are more classes of jobs than `read_ready` has read."""
         return self._ready_jobs.is_partial
+
+    def assign_gpus(self, uuids: Mapping[str, str]) -> None:
+        """Let open jobs that name a GPU by its number, such as cuda:1, keep the GPU that has it now."""
+        assign_gpus(self._db, uuids)
 
     def release_stale_waits(self) -> None:
         """Let the jobs start that wait for the end of an attempt that has ended."""

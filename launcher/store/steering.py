@@ -22,6 +22,7 @@ from launcher.states import (
     termination_reason,
 )
 from launcher.store.connection import RESUMED_REASON, Connection, reason_columns
+from launcher.store.gpu_numbers import lane_with_gpu
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.output_conflicts import find_writer
@@ -636,9 +637,11 @@ class JobControl:
             before = read_lane(key)
         except (Unreadable, TypeError):
             return int(number)  # the scheduler sets the job aside, and says why
-        return self._db.ensure_lane(
-            lane_of(spec, context)._replace(least=before.least, alone=before.alone).key
-        )
+        lane = lane_of(spec, context)._replace(least=before.least, alone=before.alone)
+        if spec.resources == row.spec.resources:
+            uuid = before.resources.gpu_uuid
+            lane = lane._replace(resources=lane.resources._replace(gpu_uuid=uuid))
+        return self._db.ensure_lane(lane_with_gpu(lane, self._db.folder).key)
 
     def _set_timer(self, row: JobRow, spec: Spec) -> None:
         """Let the job wait for a start time of its owner. A pause after a failure is kept."""

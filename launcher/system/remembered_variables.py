@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Collection, Mapping
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cache
 
 from launcher.errors import UsageError, meant
 
@@ -25,10 +26,21 @@ SECRET_PATTERNS = (
     "*_SK",
     "*_HOOK",
     "*WEBHOOK*",
+    "*_AUTH",
+    "*_CRED",
+    "*_CREDS",
+    "*_LICENSE",
+    "*CONN_STR*",
+    "*CONNECTION_STRING*",
+    "*COOKIE*",
+    "*JWT*",
 )
 # a password, or a token instead of a user name; with ssh, a user name is not a secret
-_URL_WITH_SECRET = re.compile(
-    r"(?<!ssh)(?<!sftp)://(?!git@)[^/?#\s]+@|\w://[^/?#\s:]*:(?!\d+/)\S+@"
+_URL_WITH_SECRET = r"(?<!ssh)(?<!sftp)://(?!git@)[^/?#\s]+@|\w://[^/?#\s:]*:(?!\d+/)\S+@"
+# tokens by the prefixes of their services, a signed JSON token, and a connection string with a password
+_SECRET_VALUE = (
+    r"\b(?i:hf_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|AKIA)[\w-]{16,}|\beyJ[\w-]{8,}\.[\w-]{8,}"
+    r"|(?i:(?:^|;)\s*(?:password|pwd|accountkey|sharedaccesskey)\s*=\s*[^;\s])"
 )
 # a place where a secret lies is none itself, and a library's switch is none at all
 PUBLIC_PATTERNS = (
@@ -41,13 +53,27 @@ PUBLIC_PATTERNS = (
 
 
 def is_likely_secret(name: str, value: str) -> bool:
-    """Return whether a variable looks like a secret, by its name or a user in its URL; then it is not stored."""
-    if _URL_WITH_SECRET.search(value):
+    """Return whether a variable looks like a secret, by its name or its value; then it is not stored."""
+    if is_secret_value(value):
         return True
+    secret, public, _ = _patterns()
     upper = name.upper()
-    if any(fnmatchcase(upper, pattern) for pattern in PUBLIC_PATTERNS):
-        return False
-    return any(fnmatchcase(upper, pattern) for pattern in SECRET_PATTERNS)
+    return secret.match(upper) is not None and public.match(upper) is None
+
+
+def is_secret_value(value: str) -> bool:
+    """Return whether a value looks like a secret: a URL with a password, or the token of a service."""
+    return _patterns()[2].search(value) is not None
+
+
+@cache  # compiled at the first use: screens import this module without it
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Return the patterns of secret names, of public names, and of secrets in values."""
+    secret, public = (
+        re.compile("|".join(map(translate, patterns)))
+        for patterns in (SECRET_PATTERNS, PUBLIC_PATTERNS)
+    )
+    return secret, public, re.compile(f"{_URL_WITH_SECRET}|{_SECRET_VALUE}")
 
 
 def filter_environment(

@@ -18,6 +18,7 @@ from launcher.taskfile.nodes import GivenSetting, Node, ScalarNode
 from launcher.taskfile.schema.json_schema_types import (
     NAME,
     PLAIN,
+    PROGRAM_NAME,
     WORD,
     Form,
     any_of,
@@ -163,7 +164,7 @@ WORDS: Mapping[Role, Mapping[str, Word]] = {
 }
 
 _OF_PROGRAMS: Mapping[str, Word] = {
-    **_name_word("the name of the job", r"[A-Za-z0-9{][A-Za-z0-9_.+\-{}]*"),
+    **_name_word("the name of the job", PROGRAM_NAME),
     "matrix": Word(
         "Use this entry once per combination of these values. {NAME} in its texts is replaced by the value"
     ),

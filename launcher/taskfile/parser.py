@@ -26,7 +26,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import MOST_LISTED_ALWAYS, Problem, Problems, TaskFileError, UsageError
+from launcher.errors import (
+    MOST_LISTED,
+    MOST_LISTED_ALWAYS,
+    Problem,
+    Problems,
+    TaskFileError,
+    UsageError,
+)
 from launcher.ids import NO_WORDS, Words
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import (
@@ -115,6 +122,8 @@ def parse(
     scope = read_scope(root, scope, overrides, of_run["reuse"], shared)
     entries, whole = _sections(root, scope)
     problems += _unswept_name_problems(overrides, root, entries, kinds)
+    if not problems.has_errors():
+        _report_unused_settings(overrides, entries, kinds, problems)
     problems[:] = without_follow_up_problems(problems)
     if not reading.is_complete:  # a missing word may be in a file that could not be read
         problems[:] = [each for each in problems if each.code != "missing-setting"]
@@ -144,6 +153,39 @@ def _unswept_name_problems(
         return []  # an entry that could not be read may define them
     swept = {name for entry in programs for name in entry.swept}
     return [problem for name, problem in overrides.unmatched.items() if name not in swept]
+
+
+def _report_unused_settings(
+    overrides: Overrides, entries: Iterable[Entry], kinds: Mapping[str, Kind], problems: Problems
+) -> None:
+    """Report each setting on the command line that no job of the file has."""
+    used_kinds: dict[str, Kind] = {}
+    used = {
+        (EVERY, name) for entry in entries if isinstance(entry, PlainEntry) for name in entry.swept
+    }
+    for entry in entries:
+        labels = entry.labels_kind if isinstance(entry, TrainEntry) else None
+        used_kinds |= {kind.name: kind for kind in (entry.kind, labels) if kind is not None}
+    for name, kind in used_kinds.items():
+        used.update((layer, key) for layer in (EVERY, name) for key in kind.settings.model_fields)
+    for layer, given in overrides.settings.items():
+        for name, said in given.items():
+            if (layer, name) in used or (layer in used_kinds and (EVERY, name) in used):
+                continue
+            what = f"{layer} job" if layer else "job"
+            message = f"{name} has no effect here: no {what} of this file has this setting"
+            having = [kind.name for kind in kinds.values() if name in kind.settings.model_fields]
+            hint = "remove it" if layer else f"it is a setting of {_listed(having)}"
+            problems.add_warning(said.key, "no-effect", message, hint)
+    for key, _ in (pair for fields in overrides.resources for pair in fields.pairs):
+        if key.text in kinds and key.text not in used_kinds:
+            message = f"resources.{key.text} has no effect here: the file has no {key.text} job"
+            problems.add_warning(key, "no-effect", message, "remove it")
+
+
+def _listed(words: Sequence[str]) -> str:
+    more = len(words) - MOST_LISTED
+    return ", ".join(words[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _refuse_unusable(root: MappingNode, unusable: Mapping[str, str]) -> None:

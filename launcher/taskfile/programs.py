@@ -57,6 +57,7 @@ from launcher.taskfile.nodes import (
     plain_value,
 )
 from launcher.taskfile.settings import ResolvedSettings, replace_values, resolve_settings
+from launcher.taskfile.value_hints import range_hint, value_hint
 
 SWEEP = "sweep"  # between braces, as a word of argv: all values
 # replaced when an attempt starts
@@ -272,10 +273,24 @@ def _are_words(sweep: Sweep, problems: Problems) -> bool:
                 f"matrix: {node.text!r} cannot be part of a job name, "
                 "which contains only letters, digits and _.+-"
             )
-            hint = f"name the values in a task file: {name}: {{first: …, second: …}}"
+            hint = value_hint(name, node.text, is_typed=node.source.file == _PROMPT)
             problems.add_error(node, "matrix", message, hint)
             return False
+    _warn_of_range_as_text(sweep, problems)
     return True
+
+
+def _warn_of_range_as_text(sweep: Sweep, problems: Problems) -> None:
+    """Report a single value such as 1-3 that is probably meant as a range."""
+    said = sweep[0][0]
+    node, name = said.node, said.key.text
+    if len(sweep) > 1 or said.label is not None:
+        return
+    if not isinstance(node, ScalarNode) or not node.plain:
+        return
+    if hint := range_hint(name, node.text, is_typed=node.source.file == _PROMPT):
+        message = f"matrix: {node.text} is one value, not a range"
+        problems.add_warning(node, "matrix", message, hint)
 
 
 def _read_draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
@@ -516,9 +531,9 @@ def swept_command(
         own["cwd"] = GivenSetting(folder, folder)
     matrix = MappingNode(program[0].source, 0, 0, tuple(pairs.values()))
     sweeps = [] if problems else _read_free_matrix(matrix, problems)
-    sweeps += [] if problems else _flag_sweeps(flagged, sweeps, problems)
+    sweeps += [] if problems.has_errors() else _flag_sweeps(flagged, sweeps, problems)
     settled = resolve_settings(COMMAND, own, program[0].place, problems)
-    if problems or settled is None:
+    if problems.has_errors() or settled is None:
         raise TaskFileError(problems)
     named = None if name is None else words[len(typed) - 1]
     variants = swept_programs(
@@ -646,20 +661,22 @@ def _read_pair(word: ScalarNode, problems: Problems) -> tuple[ScalarNode, Sequen
         column += len(text) + 1
         if not text:
             message = f"expected NAME=VALUE,VALUE,… or NAME={_RANGE_FORMS}"
-            problems.add_error(value, "matrix", message, "for example lr=0.1,0.01 or seed=1..3")
+            hint = "for example lr=0.1,0.01 or seed=1..3, without spaces"
+            problems.add_error(value, "matrix", message, hint)
         elif ".." in text and "/" not in text:  # a path is refused as other paths are
-            values += [value.with_text(number) for number in _read_range(value, problems)]
+            values += [value.with_text(number) for number in _read_range(name, value, problems)]
         else:
             values.append(replace(value, plain=value.value is not None))
     return key, SequenceNode(word.source, 0, key.column, tuple(values))
 
 
-def _read_range(node: ScalarNode, problems: Problems) -> list[str]:
+def _read_range(name: str, node: ScalarNode, problems: Problems) -> list[str]:
     """Return the numbers of `1..3` or `0.1..0.5..0.1`, ends included; report an invalid range."""
     text, ends = node.text, _RANGE.fullmatch(node.text)
     if ends is None:
         message = f"{text} is not a range; a range is {_RANGE_FORMS}"
-        problems.add_error(node, "matrix", message, _RANGE_EXAMPLE)
+        hint = range_hint(name, text, is_typed=True) or _RANGE_EXAMPLE
+        problems.add_error(node, "matrix", message, hint)
         return []
     with decimal.localcontext(prec=200):  # sums of 18 digits with two-digit exponents are exact
         first, last, step = Decimal(ends[1]), Decimal(ends[2]), Decimal(ends[3] or 1)

@@ -9,6 +9,7 @@ An entry can have several variants: models or folders by sweeps, tests by condit
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypedDict
@@ -56,6 +57,7 @@ from launcher.taskfile.programs import (
     sweeps_of_program,
     swept_programs,
 )
+from launcher.taskfile.schema.json_schema_types import PROGRAM_NAME
 from launcher.taskfile.scope import EVERY, Scope, request_for
 from launcher.taskfile.settings import (
     KnownSettings,
@@ -84,6 +86,11 @@ _HINTS: Mapping[str, str] = {
 _PROGRAM_HINTS: Mapping[str, str] = {
     "hold": "entries cannot be held; use launcher hold JOB, or launcher add --hold -- PROGRAM",
 }
+_PROGRAM_NAME = re.compile(PROGRAM_NAME)
+_PROGRAM_NAME_REQUIRED = (
+    f"expected a name of at most {LONGEST_NAME} bytes without any of @ , : / * ? [ ] {{ }}, quotes and "
+    "backslashes. It begins with neither '-' nor '.', and has no space at its ends"
+)
 _NAME_REQUIRED = (
     f"expected a name of at most {LONGEST_NAME} letters, digits and ._+- that begins with a letter "
     "or digit"
@@ -467,8 +474,8 @@ def _read_plain(raw: _RawEntry) -> PlainEntry | None:
     if settled is not None and sweeps:
         flags = flag_names(raw.words)
         variants = swept_programs(kind, name, settled, raw.own_settings, sweeps, problems, flags)
-        if any(not _is_name((each.name or "t").partition("@")[0]) for each in variants):
-            problems.add_error(name, "name", _NAME_REQUIRED)
+        if any(not _is_program_name((each.name or "t").partition("@")[0]) for each in variants):
+            problems.add_error(name, "name", _PROGRAM_NAME_REQUIRED)
             return None
     elif settled is not None:
         variants = (PlainVariant(None if name is None else name.text, (), settled),)
@@ -485,14 +492,23 @@ def _read_given_name(raw: _RawEntry, *, swept: bool = False) -> tuple[bool, Scal
     node = raw.find_word("name")
     if node is None:
         return True, None
-    if isinstance(node, ScalarNode) and (swept or _is_name(node.text)):
+    is_name, required = _is_name, _NAME_REQUIRED
+    if not raw.kind.entry:
+        is_name, required = _is_program_name, _PROGRAM_NAME_REQUIRED
+    if isinstance(node, ScalarNode) and (swept or is_name(node.text)):
         return True, node
-    raw.scope.problems.add_error(node, "name", _NAME_REQUIRED)
+    raw.scope.problems.add_error(node, "name", required)
     return False, None
 
 
 def _is_name(text: str) -> bool:
     return is_word(text) and len(text) <= LONGEST_NAME
+
+
+def _is_program_name(text: str) -> bool:
+    if _PROGRAM_NAME.fullmatch(text) is None or not text.isprintable():
+        return False
+    return not set("{}") & set(text) and len(text.encode()) <= LONGEST_NAME
 
 
 def check_variables(given: GivenSettings, problems: Problems) -> bool:

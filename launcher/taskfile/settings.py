@@ -192,7 +192,7 @@ def _validation_problem(name: str, errors: Sequence[Any], node: Node) -> Problem
             message=f"{name}: unknown {unknown.what} {unknown.name!r}",
             place=node.place,
             hint=did_you_mean(unknown.suggestion),
-            notes=(unknown.listing,),
+            notes=(unknown.listing, *([unknown.advice] if unknown.advice else ())),
         )
     wanted = list(dict.fromkeys(_expected(error) for error in errors if error["type"] in _EXPECTED))
     if wanted:

@@ -112,7 +112,7 @@ class People:
 
     def wait(self, timeout_s: float, *, killed: bool = False) -> int | None:
         """Wait for all jobs as a person does; the command sees to it that a scheduler lives."""
-        words = [str(LAUNCHER), "wait", "--timeout", f"{timeout_s:g}"]
+        words = [str(LAUNCHER), "wait", "--timeout", f"{timeout_s:g}s"]
         return self._call(words, killed=killed)
 
     def say(self, *words: str) -> str:

@@ -320,3 +320,88 @@ def test_jobs_survive_a_driver_that_stops_responding(machine: Machine, gpus: Dev
     waiting = machine.hold(1, gpus=1, vram="1GiB")
     machine.wait_for_reason(waiting.job, "driver was updated")
     assert machine.state(running.job) == "running"
+
+
+def test_number_means_the_gpu_that_had_it_when_the_job_was_queued(
+    machine: Machine, gpus: Devices
+) -> None:
+    a, b, c = (gpus.add(used=0) for _ in range(3))
+    first = machine.hold(4, device="cuda:0", vram="4GiB")  # before the first reading
+    assert first.cards == [a]
+    held = machine.hold(4, device="cuda:1", vram="4GiB", hold=True)
+    gone = machine.hold(4, device="cuda:0", vram="4GiB", hold=True)
+    machine.kill_scheduler()
+    gpus.take_out(a)  # as after a restart of the machine: B is cuda:0, and C cuda:1
+    machine.serve()
+    machine.call("release", str(held.job), str(gone.job))
+    assert held.cards == [b]
+    machine.wait_for_reason(gone.job, f"waiting for cuda:0 ({a})", "has gone", f"cuda:1 ({c})")
+    later = machine.hold(4, device="cuda:1", vram="4GiB")
+    assert later.cards == [c]
+    machine.call("edit", str(gone.job), "--set", f"resources.device={c}")
+    assert gone.cards == [c]
+
+
+def test_job_of_a_gpu_that_goes_waits_for_this_gpu(machine: Machine, gpus: Devices) -> None:
+    a, _ = gpus.add(used=0), gpus.add(used=0)
+    first = machine.hold(4, device="cuda:0", vram="4GiB")
+    assert first.cards == [a]
+    gpus.take_out(a)  # the other GPU is cuda:0 once the driver is opened again
+    machine.wait_for_reason(first.job, "cuda:0 does not respond: the driver does not list it")
+    assert machine.state(first.job) == "queued"
+
+
+def test_device_takes_the_uuid_of_a_gpu_or_of_a_mig_instance(
+    machine: Machine, gpus: Devices
+) -> None:
+    a, b = gpus.add(used=0), gpus.add(used=0)
+    _, part = gpus.divide(b, 12 * GIB, 12 * GIB)
+    whole, piece = (machine.hold(1, device=uuid, vram="2GiB") for uuid in (a, part))
+    assert (whole.cards, piece.cards) == ([a], [part])
+    short = machine.hold(1, device=a[:12], vram="2GiB")
+    assert short.cards == [a]
+    told = machine.refused("add", "--device", "GPU-ffffffff", "--", "true")
+    assert f"needs GPU-ffffffff, but this machine has only cuda:0 ({a})" in told
+    assert "Leave one of them out" in machine.refused(
+        "add", "--device", a, "--gpus", "2", "--", "true"
+    )
+    refused = machine.refused("add", "--device", "GPU", "--", "true")
+    assert "a GPU such as cuda:1 or its UUID" in refused
+
+
+def test_gpu_without_memory_of_its_own_shares_the_main_memory(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(used=0)
+    gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NOT_SUPPORTED)
+    first = machine.hold(0, gpus=1)
+    assert first.cards == [card]
+    again = machine.call("add", "--vram", "64MiB", "--wait", "--", "true")
+    assert "note: cuda:0 uses the main memory of the machine" in again.stderr
+    alone = machine.hold(0, device="cuda:0", exclusive=True)
+    machine.wait_for_reason(alone.job, "waiting for an empty GPU", "cuda:0 runs job 1")
+    first.let_go()
+    assert alone.cards == [card]
+    told = machine.refused("add", "--vram", "99999GiB", "--", "true")
+    assert "this machine can never run it" in told
+    status = machine.gpu_status()[card]
+    assert (status["shares_host_memory"], status["health"]) == (True, "ok")
+    assert (
+        "is the main memory of the machine"
+        in machine.call("gpus").stdout + machine.call("doctor").stdout
+    )
+
+
+def test_gpu_whose_memory_is_unknown_for_another_reason_is_named(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(used=0)
+    gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_UNKNOWN)
+    job = machine.add("true", gpus=1)
+    reason = machine.wait_for_reason(job, "waiting for a GPU", "does not report its used memory")
+    assert "0 B" not in reason
+    told = machine.call("add", "--gpus", "1", "--", "true").stderr
+    assert "warning: the driver does not report the used memory of cuda:0" in told
+    assert machine.gpu_status()[card]["health"] == "warning"
+    gpus.allow("nvmlDeviceGetMemoryInfo")
+    machine.until_state(job, "done")

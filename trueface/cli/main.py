@@ -91,6 +91,29 @@ OLD_NAMES = {
 }
 
 
+_TRAIN = (
+    "To train and test a detector, use python -m trueface, or write a task file for launcher run"
+)
+_LAUNCHER = (
+    "add",
+    "cancel",
+    "kinds",
+    "logs",
+    "results",
+    "retry",
+    "run",
+    "show",
+    "status",
+    "top",
+    "wait",
+    "web",
+)
+# words that people look for here → where they are
+_ELSEWHERE = {
+    **dict.fromkeys(("autotest", "test", "train"), _TRAIN),
+    **{name: f"It is a command of launcher: launcher {name}" for name in _LAUNCHER},
+}
+
 REPORTS_LEAKS = {"triton"}  # on stderr, where a process ends without a last collection
 
 
@@ -108,6 +131,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         """Return a command, imported now."""
         name = OLD_NAMES.get(cmd_name, cmd_name)
+        if name in _ELSEWHERE:
+            raise click.UsageError(f"no command {cmd_name!r} of trueface. {_ELSEWHERE[name]}")
         if name not in COMMANDS:
             raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
         word = name.replace("-", "_")

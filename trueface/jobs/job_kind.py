@@ -375,7 +375,13 @@ def base_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     if draft.base is not None:
         yield checkpoint_input(draft, draft.base, "the model")
     if (weights := draft.settings.get("weights", "none")) not in {"default", "none"}:
-        yield Input(path=draft.path(weights), what="the pretrained weights")
+        is_word = weights.replace("-", "").replace("_", "").isalnum()  # no name of a file
+        remedy = (
+            "for the published weights write weights: default, for random ones none"
+            if is_word
+            else ""
+        )
+        yield Input(path=draft.path(weights), what="the file of pretrained weights", remedy=remedy)
 
 
 def inputs_from_settings(

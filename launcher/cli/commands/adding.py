@@ -23,8 +23,14 @@ from launcher.cli.added_files import (
     expand_inputs,
     find_finished_program,
     refuse_replaced_folders,
+    replaced_outputs_warning,
 )
-from launcher.cli.added_start import check_folders, check_tags, read_variables
+from launcher.cli.added_start import (
+    check_folders,
+    check_tags,
+    read_variables,
+    stored_secrets_warning,
+)
 from launcher.cli.command_lines import (
     CommandFile,
     command_file,
@@ -642,6 +648,8 @@ def _queue_programs(
         job = None if many else min(jobs)
         for oddity in typed_oddities(programs[0].argv, folder, environment, job):
             print_stderr(f"warning: {sanitize_terminal(oddity)}")
+    variables = (each.settings.get("env", {}) for each in specs)
+    _warn(stored_secrets_warning(variables, (each.argv for each in specs)))
     (row,) = store.read.jobs_by_id([min(jobs)])
     if row.state is State.SKIPPED:  # they all follow the same jobs
         which = " all jobs" if many else ""
@@ -684,7 +692,9 @@ def _drop_finished_programs(
         why = {", ".join(each.changes): each.row.id for each in earlier if each and each.changes}
         for changes, job in why.items():
             print_stderr(f"since job {job} made the same outputs: {sanitize_terminal(changes)}")
-    return [spec for spec, each in zip(specs, earlier, strict=True) if each is None or each.changes]
+    left = [spec for spec, each in zip(specs, earlier, strict=True) if each is None or each.changes]
+    _warn(replaced_outputs_warning(left, folder, makers))
+    return left
 
 
 class CheckedPrograms(NamedTuple):

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
@@ -316,6 +317,8 @@ def notify(test: bool, as_json: bool) -> int:
         draw_lines=draw_lines,
     )
     print_output(answer, as_json=as_json)
+    if not (targets or as_json or sys.stdout.isatty()):  # standard output is empty
+        print_stderr(NO_TARGETS)
     for note in known.notes:
         print_stderr(note)
     return 0

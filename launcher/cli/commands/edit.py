@@ -149,7 +149,7 @@ def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None
     """
     with open_queue() as (home, store):
         row = only_job(store, job)
-        _refuse(row, force=force)
+        _refuse(row, sets, force=force)
         changed = _changes(home, store, [row], sets).get(row.id)
         revision = changed if sets else _edit_revision(home, store, row)
         if revision is None:
@@ -164,21 +164,24 @@ def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None
         _write(home, store, revision)
 
 
-def _refuse(row: JobRow, *, force: bool) -> None:
+def _refuse(row: JobRow, sets: Sequence[str], *, force: bool) -> None:
     """Refuse a job that runs, or is done.
 
     Raises:
         UsageError: says what to do instead.
     """
+    again = shlex.join(["launcher", "edit", str(row.id), *_set_options(sets)])
     if row.state is State.RUNNING:
         raise UsageError(
             f"job {row.id} is running and cannot be changed. Cancel it first: launcher cancel {row.id}. "
-            f"Then change it and queue it again: launcher edit {row.id}"
+            f"Then change it and queue it again: {again}"
         )
     if row.state is State.DONE and not force:
-        raise UsageError(
-            f"job {row.id} is done. To change it and run it again: launcher edit {row.id} --force"
-        )
+        raise UsageError(f"job {row.id} is done. To change it and run it again: {again} --force")
+
+
+def _set_options(sets: Sequence[str]) -> list[str]:
+    return [word for text in sets for word in ("--set", text)]
 
 
 def _edit_revision(home: Home, store: Store, row: JobRow) -> "Revision | None":
@@ -410,8 +413,7 @@ def _select_retries(
             return filter_by_state(jobs, ENDED_STATES, "retry")
     if not force and all(job.state is State.DONE for job in jobs):
         _changes(home, store, jobs, sets)  # an invalid --set is reported first
-        options = [word for text in sets for word in ("--set", text)]
-        command = f"launcher retry {shlex.join([*patterns, *options])} --force"
+        command = f"launcher retry {shlex.join([*patterns, *_set_options(sets)])} --force"
         which = f"job {jobs[0].id} is" if len(jobs) == 1 else f"all {len(jobs):,} jobs are"
         it = "it" if len(jobs) == 1 else "them"
         raise UsageError(f"{which} done. To run {it} again: {command}")

@@ -25,6 +25,7 @@ from launcher.cli.jobs import (
 )
 from launcher.cli.option_types import States, flag, json_option, span, whole
 from launcher.errors import MachineError, UsageError, pluralize
+from launcher.job_options.value_types import in_known_zone
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.format import format_job_names, iso_time, short_local_time
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
@@ -154,7 +155,9 @@ def parse_since(text: str, now: float) -> float:
         UsageError: it is neither, or still to come.
     """
     try:
-        at = datetime.fromisoformat(text.strip()).astimezone().timestamp()
+        given = datetime.fromisoformat(text.strip())
+        at = given.astimezone().timestamp()
+        at = at if given.tzinfo else in_known_zone(at, text)
     except (ValueError, OverflowError):
         try:
             at = now - parse_seconds(text)

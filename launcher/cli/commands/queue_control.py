@@ -39,7 +39,7 @@ from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import write_atomic, write_json
 from launcher.system.paths import Home, find_home, make_home
 from launcher.system.scheduler_start import ensure_scheduler
-from launcher.system.text import sanitize_terminal
+from launcher.system.text import sanitize_terminal, shell_line
 from launcher.units import format_seconds
 
 UNIT = "launcher.service"
@@ -353,6 +353,9 @@ def _check_run(store: Store, name: str) -> None:
     if name not in names:
         close = nearest(name, names)
         hint = f"Did you mean {close!r}?" if close else "List the runs: launcher share"
+        run, equals, number = name.rpartition("=")
+        if equals and run in names:
+            hint = f"To set its share: launcher share {shell_line([run, number])}"
         raise UsageError(f"run {name!r} does not exist. {hint}")
 
 

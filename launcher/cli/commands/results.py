@@ -32,7 +32,7 @@ from launcher.results.over import average_over, covarying_columns, notes_of_grou
 from launcher.results.pivot import Pivot, metrics_of_rows, pivot
 from launcher.results.result_jobs import ResultCounts, ResultJob, count_results, result_jobs
 from launcher.results.returned_rows import ReturnedValues, read_returned_values, returned_rows
-from launcher.results.rows import kinds_of, results_of
+from launcher.results.rows import kinds_of, results_of, unreadable_results
 from launcher.results.table import (
     COUNT,
     DATA,
@@ -53,7 +53,7 @@ from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal, shell_line
 
 MOST_NOTES = 5  # of means from which values are missing; each row has its own
-LIMIT_S = 60.0
+TIME_LIMIT = "60s"  # of a query
 TO_PRINT = (
     ". A program reports results when it prints `launcher: acc=0.91`, or "
     "`launcher: step=3 total=10 loss=0.2` while it runs."
@@ -141,7 +141,7 @@ def command(
     """Print the results of a run as a table.
 
     One row per model, or per program with its parameters and the numbers that it reported last. Without
-    RUN, the newest run that tests models. PATTERN selects jobs of the run. Each name has one row: its newest
+    RUN, the newest run that tests models, or the newest run if none does. PATTERN selects jobs of the run. Each name has one row: its newest
     job with a result. A note counts older results and jobs without a result.
 
     Intervals are 95 % confidence intervals. Real images are tested together with each set of fakes of the
@@ -267,15 +267,22 @@ def _split_names(text: str | None) -> tuple[str, ...]:
 
 
 def _run_of(store: Store, run: str | None) -> list[JobRow]:
-    if run is None:
-        tests = store.read.table_jobs(exclude_kind=RUN)
-        if not tests:
-            raise UsageError(
-                "no run has test results yet. For the numbers that jobs reported: launcher results RUN"
-            )
-        newest = max(tests, key=lambda job: job.submitted)
-        return [*store.read.jobs_of(Path(newest.root), newest.run).values()]
-    return find_run_jobs(store, run.removeprefix(RUN_PREFIX))
+    if run is not None:
+        return find_run_jobs(store, run.removeprefix(RUN_PREFIX))
+    tests = store.read.table_jobs(exclude_kind=RUN)
+    by_run: dict[tuple[str, str], list[JobRow]] = {}
+    for job in sorted(tests, key=lambda job: job.submitted, reverse=True):
+        by_run.setdefault((job.root, job.run), []).append(job)
+    faults = {chosen: unreadable_results(jobs) for chosen, jobs in by_run.items()}
+    newest = next((chosen for chosen, fault in faults.items() if not fault), None)
+    if newest is None:
+        newest = store.read.newest_run()
+        if newest is None:
+            raise UsageError("the queue has no jobs. To queue one: launcher add -- PROGRAM")
+        _note(f"these are the results of run {newest[1]}, the newest")
+        for (_, name), fault in [*faults.items()][:1]:
+            _note(f"the test results of run {name} cannot be read: {fault}")
+    return [*store.read.jobs_of(Path(newest[0]), newest[1]).values()]
 
 
 def _matching(
@@ -471,9 +478,9 @@ def _metric_output(table: Pivot, run: str, form: Format) -> CommandOutput:
 @click.option(
     "--time-limit",
     "limit_s",
-    type=span(bare=True),
-    default=LIMIT_S,
-    help="Stop the query after this time.  [default: 60s]",
+    type=span(),
+    default=TIME_LIMIT,
+    help=f"Stop the query after this time.  [default: {TIME_LIMIT}]",
 )
 @form_options
 def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_json: bool) -> None:

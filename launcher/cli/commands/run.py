@@ -19,6 +19,7 @@ import click
 from launcher.accounts import FairShareAccount
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import Backends, read_configured_backends
+from launcher.cli.added_start import stored_secrets_warning
 from launcher.cli.complete import offer_task_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import EXIT_ABORTED, gc_paused, print_failed_jobs
@@ -35,6 +36,7 @@ from launcher.job_options.registry import job_options
 from launcher.notify.settings import read_configured_notify
 from launcher.planning.backend_preview import preview_backends
 from launcher.planning.comparison import ACCEPT_CODE, ADOPT, Comparison, open_jobs
+from launcher.planning.dependencies import file_folder_note
 from launcher.planning.estimates import read_history
 from launcher.planning.first_wave import read_machine_state
 from launcher.planning.load import plan_files
@@ -205,6 +207,7 @@ def command(
             dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands}
         )
         _warn_of_programs(plans)
+        _warn_of_secrets(plans)
         for plan in plans:
             if plan.notify.to is not None or plan.notify.events:
                 _warn_of_targets(plan.name, plan.notify, os.environ)
@@ -290,7 +293,8 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
 
 def _warn_of_programs(plans: Iterable[Plan]) -> None:
     """Print which programs and scripts of task files do not exist, each once."""
-    first: dict[tuple[str, str, str, str], PlannedJob] = {}  # program, script, folder, PATH
+    # program, script, folder, PATH → the first job, and its task file
+    first: dict[tuple[str, str, str, str], tuple[PlannedJob, str]] = {}
     made: set[Path] = set()
     here = os.environ.get("PATH", os.defpath)
     for plan in plans:
@@ -300,15 +304,30 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
                 folder, variables = job.settings.get("cwd"), job.settings.get("env")
                 path = variables.get("PATH", here) if isinstance(variables, dict) else here
                 key = job.argv[0], script_of(job.argv), str(folder or ""), str(path)
-                first.setdefault(key, job)
-    for (program, script, folder, path), job in first.items():
+                first.setdefault(key, (job, plan.file))
+    notes: dict[str, None] = {}
+    for (program, script, folder, path), (job, file) in first.items():
         place = Path.cwd() / Path(folder).expanduser()
         reason = missing_program(program, place, {"PATH": path})
+        name = program if reason else script
         if not reason and made.isdisjoint((place / script, *(place / script).parents)):
             reason = missing_script(job.argv, place)
         if reason:
-            text = f"warning: {reason}. {job.name} will fail unless it exists when the job starts."
+            text = f"warning: {reason}. {job.name} will fail unless this is fixed before it starts."
             print_stderr(sanitize_terminal(text))
+            if "/" in name or name == script:
+                notes[file_folder_note(file, str(Path(folder, name)), Path.cwd())] = None
+    if note := next(filter(None, notes), ""):
+        print_stderr(sanitize_terminal(f"note: {note}"))
+
+
+def _warn_of_secrets(plans: Iterable[Plan]) -> None:
+    """Print which variables and arguments of programs look like secrets; the queue stores them."""
+    jobs = [job for plan in plans for job in plan.jobs if not job.entry]
+    given = [env for job in jobs if isinstance(env := job.settings.get("env"), dict)]
+    texts = ({name: str(text) for name, text in env.items()} for env in given)
+    if warning := stored_secrets_warning(texts, (job.argv for job in jobs)):
+        print_stderr(warning)
 
 
 def _warn_of_gpus(home: Home, comparisons: Iterable[Comparison]) -> None:

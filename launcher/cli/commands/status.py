@@ -47,8 +47,8 @@ TITLES = ("id", "run", "name", "state", "since", "why", "params")
     "--watch",
     is_flag=False,
     flag_value="",
-    metavar="[=SEC]",
-    help=f"Print again every SEC seconds until Ctrl-C.  [default: {EVERY_S:g}]",
+    metavar="[=SPAN]",
+    help=f"Print again every SPAN until Ctrl-C.  [default: {EVERY_S:g}s]",
 )
 @click.option("--all", "everything", is_flag=True, help="List every job.")
 @click.option(
@@ -94,7 +94,7 @@ def command(
       launcher status
       launcher status run:quickstart --json
       launcher status --failed
-      launcher status --watch=5
+      launcher status --watch=5s
     """
     every_s, patterns = _parse_watch_option(watch, patterns)
     if every_s is not None and as_json:
@@ -160,7 +160,7 @@ def _parse_watch_option(
 ) -> tuple[float | None, tuple[str, ...]]:
     """Return the seconds between two pictures, None for one only; and the patterns.
 
-    `--watch PATTERN` leaves the seconds out, which the command line's grammar cannot know.
+    `--watch PATTERN` leaves the time out, which the command line's grammar cannot know.
     """
     if watch is None:
         return None, patterns
@@ -168,13 +168,13 @@ def _parse_watch_option(
         every_s = EVERY_S
     elif watch[0].isdecimal() or watch[0] in "-.":
         try:
-            every_s = float(watch)
-        except ValueError:
             every_s = parse_seconds(watch)
+        except UsageError as error:
+            raise UsageError(f"--watch: {error}") from error
     else:
         return EVERY_S, (watch, *patterns)
     if not LEAST_S <= every_s <= MOST_S:
-        raise UsageError(f"--watch: expected {LEAST_S:g} to {MOST_S:g} seconds, got {watch}")
+        raise UsageError(f"--watch: expected {LEAST_S:g}s to {MOST_S / 3600:g}h, got {watch}")
     return every_s, patterns
 
 

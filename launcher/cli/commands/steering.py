@@ -37,7 +37,7 @@ from launcher.system.daemon_control import wake
 from launcher.system.file_digests import FileDigests
 from launcher.system.paths import Home, find_home
 from launcher.system.scheduler_start import ensure_scheduler
-from launcher.system.text import sanitize_terminal
+from launcher.system.text import sanitize_terminal, shell_line
 
 _FEW = 5  # jobs that a note names
 _EXAMPLE = "such as launcher tag 12 +paper"
@@ -396,7 +396,7 @@ def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
                 empty_text=f"no job has a tag. Add one, {_EXAMPLE}",
             )
             return
-        jobs = select(store, patterns)
+        jobs = _select_or_suggest_tag(store, patterns, words)
         tags = store.job_control.tags_of(job.id for job in jobs)
         if as_json:
             records = [
@@ -420,6 +420,24 @@ def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
         return has if job.id in touched else f"{has} (as before)"
 
     print_jobs(jobs, now)
+
+
+def _select_or_suggest_tag(
+    store: Store, patterns: Sequence[str], words: Sequence[str]
+) -> list[JobRow]:
+    """Return the selected jobs. If words after the first select none, the error says how they would be tags.
+
+    Raises:
+        UsageError: a word selects nothing.
+    """
+    try:
+        return select(store, patterns)
+    except UsageError as error:
+        missed = {each for each in patterns if not store.read.select_by_pattern(each)}
+        if patterns[0] in missed or not all(map(is_tag, missed)):
+            raise
+        changed = shell_line([f"+{word}" if word in missed else word for word in words])
+        raise UsageError(f"{error}. To add the tag: launcher tag {changed}") from error
 
 
 def _tags(words: Sequence[str], sign: str) -> list[str]:

@@ -27,7 +27,7 @@ from launcher.store.feed import JobTracker
     help="Wait until jobs have ended, or until they run or have ended.",
 )
 @flag("--first-failure", help="Also come back when the first job fails, is cancelled or skipped.")
-@click.option("--timeout", type=span(bare=True), help="Exit with 3 if it takes longer.")
+@click.option("--timeout", type=span(), help="Exit with 3 if it takes longer.")
 @flag("--json", "as_json", help="Print all jobs as one JSON object (schema 1).")
 def command(
     patterns: tuple[str, ...],

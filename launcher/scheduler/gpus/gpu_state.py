@@ -181,7 +181,9 @@ class SchedulerGpus:
             [
                 gpu
                 for gpu in self._sample.gpus
-                if gpu.uuid not in ended and self.accounting.memory_is_known(gpu)
+                if gpu.uuid not in ended
+                and not gpu.shares_host_memory
+                and self.accounting.memory_is_known(gpu)
             ],
             [*claims],
             self.accounting.usage_tracker,

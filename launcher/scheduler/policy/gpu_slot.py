@@ -15,6 +15,7 @@ from typing import Any
 from launcher.errors import pluralize
 from launcher.gpu.resources import EXCLUSIVE, JOBS, resource_name
 from launcher.gpu.snapshot import ONE_PROCESS, PROHIBITED, GpuSnapshot
+from launcher.job import is_gpu_uuid
 from launcher.scheduler.policy.co_location import (
     EXPECTED_LOAD,
     MOST_NAMED_JOBS,
@@ -94,6 +95,7 @@ class GpuState:
         self.default_request = rules.unknown_bytes(gpu.total)  # for a job of which nothing is known
         self.growth_margin = growth_margin_of(gpu.total)
         load, processes = machine.foreign_load.get(gpu.uuid, (0.0, 0))
+        self._foreign_processes = processes
         young = max(0, self.other_users.total() - processes)  # jobs of others that hold nothing yet
         # theirs are expected to do what those do that are measured; a step of 0.01 decides nothing
         expected = load / processes if processes else EXPECTED_LOAD
@@ -117,6 +119,8 @@ class GpuState:
     @property
     def is_quiet(self) -> bool:
         """Whether others use little of the GPU. Used memory not assigned to our jobs counts as theirs."""
+        if self.gpu.shares_host_memory:  # most of it may be used by programs without GPU
+            return not self.foreign_reserved and not self._foreign_processes
         return self.used_by_others + self.foreign_reserved <= max(
             QUIET_SHARE * self.gpu.total, NEGLIGIBLE
         )
@@ -386,7 +390,9 @@ class GpuState:
 
 def matches_device(gpu: GpuSnapshot, device: str) -> bool:
     """Whether a job with a `device` setting may have a GPU."""
-    return device in {"auto", "cuda", gpu.label, f"cuda:{gpu.index}", gpu.uuid}
+    if is_gpu_uuid(device):
+        return gpu.uuid.startswith(device)
+    return device in {"auto", "cuda", gpu.label, f"cuda:{gpu.index}"}
 
 
 def is_visible(gpu: GpuSnapshot, visible: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from launcher.accounts import ResourceKind
 from launcher.errors import pluralize
 from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
-from launcher.job import CPU, Resources
+from launcher.job import CPU, Resources, is_gpu_uuid
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
 from launcher.scheduler.policy.gpu_slot import EndTime, GpuPool, GpuState, is_visible
 from launcher.scheduler.policy.model import (
@@ -297,9 +297,8 @@ class Inventory:
             what = f"{amount} on an empty GPU{why}" if amount else f"an empty GPU{why}"
         elif amount:
             what = f"{amount} of GPU memory"
-        elif pool.cards:
-            least = format_bytes(min(card.default_request for card in pool.cards))
-            what = f"{least} of GPU memory (no similar job has been measured)"
+        elif least := min((card.default_request for card in pool.cards), default=0):
+            what = f"{format_bytes(least)} of GPU memory (no similar job has been measured)"
         else:
             what = "a GPU"
         of: ResourceKind | None = None if pool.awaits_measurement(need) else "gpu"
@@ -479,6 +478,7 @@ def pci_order(card: GpuState) -> tuple[int, int]:
 
 def _describe_wanted(need: GpuRequest) -> str:
     device = need.device if need.device not in {"auto", "cuda"} else "a GPU"
+    device = f"{need.number} ({device})" if need.number else device
     return device if need.count == 1 else f"{need.count} GPUs"
 
 
@@ -489,7 +489,12 @@ def _describe_offered(pool: Sequence[GpuState], need: GpuRequest, machine: Machi
         seen = f"CUDA_VISIBLE_DEVICES={','.join(need.visible)}, set when it was queued,"
         return f"{seen} shows {_format_gpu_count(len(pool))}"
     if need.device not in {"auto", "cuda"}:
-        labels = ", ".join(gpu.label for gpu in machine.gpus)
+        by_uuid = is_gpu_uuid(need.device)
+        labels = ", ".join(
+            f"{gpu.label} ({gpu.uuid})" if by_uuid else gpu.label for gpu in machine.gpus
+        )
+        if need.number and not pool:
+            return f"it had this number when the job was queued, but has gone. This machine has only {labels}"
         return f"this machine has only {labels}" if not pool else f"{need.device} is one GPU"
     divided = need.count > 1 and any(gpu.mig is not None for gpu in machine.gpus)
     whole = " that are not divided" if divided else ""

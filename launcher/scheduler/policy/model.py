@@ -325,7 +325,7 @@ class GpuRequest:
     count: int
     vram_request: int | None  # bytes; None: a fixed part of the GPU
     exclusive: bool
-    device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
+    device: str  # "auto", "cuda", "cuda:N", "cuda:N:M" or a UUID
     visible: tuple[str, ...] | None
     excludes_others: bool = False  # other users' jobs share them neither
     may_use_reserve: bool = False  # it may use memory of the reserve for others
@@ -334,6 +334,9 @@ class GpuRequest:
     estimated: bool = False  # what it asks is neither declared nor measured with the same settings
     similar: str = ""  # as in `Waiting`, if that is estimated
     alone: bool = False  # as in `Waiting`
+    number: str = (
+        ""  # the number that `device` had when the job was queued, such as cuda:1, if it was given
+    )
 
     @property
     def needs_quiet_gpu(self) -> bool:
@@ -348,7 +351,7 @@ def gpu_request_of(job: Waiting) -> GpuRequest:
         max(1, asked.gpus),
         job.vram_request,
         job.exclusive,
-        asked.device,
+        asked.gpu_uuid or asked.device,
         job.visible,
         asked.exclusive,
         load=job.load,
@@ -356,6 +359,7 @@ def gpu_request_of(job: Waiting) -> GpuRequest:
         estimated=job.estimated,
         similar=job.similar if job.estimated else "",
         alone=job.alone,
+        number=asked.device if asked.gpu_uuid else "",
     )
 
 

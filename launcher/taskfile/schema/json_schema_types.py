@@ -32,6 +32,9 @@ _SIZE = r"\s*(?:[0-9]{1,15}(?:\.[0-9]{1,9})? ?(?:[KkMmGgTt][Ii])?[Bb]|0(?:\.0{1,
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,9})?"
 _TIME = r"\s*(?=[0-9])" + "".join(rf"(?:{_NUMBER} ?{unit} ?)?" for unit in "dhms") + r"\s*"
 NAME = r"(?![-.\s])[^/\\]*[^/\\\s]"
+_OF_NAME = r"@,:/\\*?\[\]\"'\x00-\x1f\x7f"  # not in a program's name: sweeps, patterns and IDs use these characters
+# the name of a program, with names of values in braces
+PROGRAM_NAME = rf"(?![-.\s])[^{_OF_NAME}]*[^{_OF_NAME}\s]"
 
 _VARIABLE = r"\$\{"
 
@@ -94,7 +97,8 @@ def values() -> Form:
         "size": any_of(pattern(_SIZE, "an amount of memory, such as 16GiB"), {"const": 0}),
         "time": pattern(_TIME, "a time, such as 8h or 1h30m"),
         "device": pattern(
-            "(?:auto|cpu|cuda(?::[0-9]{1,3}){0,2})", "a device: auto, cpu, cuda or cuda:0"
+            "(?:auto|cpu|cuda(?::[0-9]{1,3}){0,2}|(?:GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]{3,95})",
+            "a device: auto, cpu, cuda, cuda:0, or the UUID of a GPU",
         ),
         "words": {
             "type": ["object", "null"],

@@ -296,3 +296,35 @@ def test_a_tag_is_found_by_the_search_of_top(launcher: Launcher, waiting: Store)
     launcher("tag", "3", "+paper")
     assert waiting.read.search_numbers("tag:pap*", 10) == [3]
     assert waiting.read.search_numbers("paper", 10) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("tag 1 good", "To add the tag: launcher tag 1 +good"),
+        ("tag 1 good better +best", "To add the tag: launcher tag 1 +good +better +best"),
+        ("tag nosuch good", "no job matches 'nosuch'. List all jobs: launcher status --all\n"),
+        ("share add=2", "To set its share: launcher share add 2"),
+        ("share nosuch=2", "List the runs: launcher share"),
+        ("group dl=2", "Create it: launcher group dl --limit 2"),
+        ("edit 1 cpus=2", "unexpected extra argument (cpus=2). To set a value: --set cpus=2"),
+        ("retry 1 lr=2", "no job matches 'lr=2'. To set a value: --set lr=2"),
+        ("run lr=2", "task file 'lr=2' does not exist. To set a value: --set lr=2"),
+        ("cancel lr=2", "no job matches 'lr=2'. List all jobs: launcher status --all\n"),
+    ],
+)
+def test_value_in_the_form_of_another_command_is_refused_with_the_right_form(
+    launcher: Launcher, command: str, hint: str
+) -> None:
+    launcher.well("add", "--hold", "--", "true")
+    assert hint in launcher.refused(*command.split())
+
+
+def test_notify_without_targets_says_so_in_a_pipe(launcher: Launcher) -> None:
+    answer = launcher.well("notify")
+    assert answer.out == ""
+    assert (
+        answer.err
+        == "no message is sent. Add a table [notify.NAME] to config.toml (launcher help messages).\n"
+    )
+    assert launcher.json("notify")["targets"] == []

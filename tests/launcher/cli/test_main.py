@@ -253,6 +253,27 @@ def test_python_runs_the_command_of_its_environment() -> None:
     assert answer.stderr == "error: no command 'nonsense'. See: launcher --help\n"
 
 
+@pytest.mark.parametrize("program", ["launcher", "trueface"])
+def test_interrupted_start_has_no_traceback(program: str, tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    script = tmp_path / "start.py"
+    script.write_text(f"from {program}.cli import start\nstart()\n")  # as the installed command
+    for words in ([str(script)], ["-m", program, "nonsense"]):
+        answer = subprocess.run(
+            [sys.executable, *words],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert answer.returncode == 130, answer
+        assert "Traceback" not in answer.stderr
+
+
+def test_job_type_that_is_typed_as_a_command_names_the_task_file(launcher: Launcher) -> None:
+    assert "It is a job type: write it in a task file" in launcher.refused("train")
+
+
 # --- kinds
 
 

@@ -11,6 +11,7 @@ import pytest
 from launcher.gpu.nvml import MOST_EVENTS, REOPEN_S, RETRY_S, Nvml
 from launcher.gpu.nvml_faults import APPLICATION_XIDS
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.system.memory import installed_bytes
 from tests.build import Clock
 from tests.nvml.standin import GIB, Devices, asked_here, compile_library
 
@@ -214,6 +215,9 @@ def test_value_without_permission_is_unknown_and_no_fault(
     gpu = single_gpu(nvml)
 
     unknown = GpuSnapshot(uuid=uuid, index=0, name="unknown", total=0, used=None)
+    if code == pynvml.NVML_ERROR_NOT_SUPPORTED:  # unified memory: that of the machine
+        assert (gpu.total, 0 < (gpu.used or 0) < gpu.total) == (installed_bytes(), True)
+        unknown = replace(unknown, total=gpu.total, used=gpu.used, shares_host_memory=True)
     assert gpu == replace(unknown, reports_load=False)
 
 

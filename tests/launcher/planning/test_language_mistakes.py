@@ -552,3 +552,42 @@ def test_invalid_program_entry_is_reported_with_advice(word: str, hint: str) -> 
     problem = refusal(f"command: [{{name: a, argv: [echo], {word}}}]\n")
     assert problem.code == "unknown-key"
     assert hint in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "setting", "hint"),
+    [
+        ("command: [{name: a, argv: [x]}]", "lr=1", "it is a setting of train"),
+        ("command: [{name: a, argv: [x]}]", "train.lr=1", "remove it"),
+        ("command: [{name: a, argv: [x]}]", "resources.train.cpus=2", "remove it"),
+        ("command: [{name: a, argv: [x]}]", "resources.command.cpus=2", None),
+        ("command: [{name: a, argv: [x]}]", "resources.cpus=2", None),
+        ("command: [{name: a, argv: [x]}]", "cwd=/tmp", None),
+        ('command: [{name: a, argv: [x, "{lr}"], matrix: {lr: [1, 2]}}]', "command.lr=3", None),
+        ('command: [{name: a, argv: [x, "{lr}"], matrix: {lr: [1, 2]}}]', "lr=3", None),
+        ("train: [{model: null, data: ring:pre}]", "lr=1", None),
+        ("train: [{model: null, data: ring:pre}]", "train.lr=1", None),
+        ("train: [{model: null, data: ring:pre}]", "argv=[ls]", "it is a setting of command"),
+    ],
+)
+def test_option_for_a_setting_that_no_job_has_is_reported(
+    text: str, setting: str, hint: str | None
+) -> None:
+    found = [one for one in read(text, setting).problems if one.code == "no-effect"]
+    assert [one.hint.startswith(hint or "") for one in found] == [True] * (hint is not None)
+
+
+@pytest.mark.parametrize("name", ["ä", "e ü", "1st run", "a" * 100, "t{lr}", "7", "x.y+z-1"])
+def test_program_can_have_a_name_of_any_language_as_in_add(name: str) -> None:
+    entry = f'{{name: "{name}", argv: [x, "{{lr}}"], matrix: {{lr: [1]}}}}'
+    told = name.replace("{lr}", "1") if "{" in name else f"{name}@lr=1"
+    assert names(a_plan(f"command: [{entry}]")) == [f"command/{told}"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a@b", "a/b", "a,b", "a:b", "a*", "[a", "-a", ".a", " a", "a ", "a'", "ä" * 51, "a\\tb"],
+)
+def test_name_with_a_character_of_sweeps_or_patterns_is_refused(name: str) -> None:
+    found = refusal(f'command: [{{name: "{name}", argv: [x]}}]')
+    assert (found.code, "expected a name" in found.message) == ("name", True)

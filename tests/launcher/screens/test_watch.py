@@ -40,7 +40,7 @@ ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
 
 def test_watch_updates_with_the_queue(store: Store) -> None:
     enqueue(store, "command/a")
-    with seen("status", "--watch=0.2") as window:
+    with seen("status", "--watch=0.2s") as window:
         window.shows("○ command/a")
         claimed(store, 1)
         window.shows("● command/a")
@@ -58,7 +58,7 @@ def test_ctrl_c_ends_watch_and_restores_the_terminal(store: Store) -> None:
 
 def test_watch_fits_a_shrinking_window(store: Store) -> None:
     enqueue(store, *(f"command/{'x' * 60}{number}" for number in range(30)))
-    with seen("status", "--watch=3600", columns=120, rows=40) as window:
+    with seen("status", "--watch=3600s", columns=120, rows=40) as window:
         window.until(lambda text: text.count("command/xxx") == 30, "all are seen")
         window.resize(60, 12)
         window.shows("more lines")
@@ -77,7 +77,7 @@ def test_line_as_wide_as_the_window_keeps_its_last_character(store: Store) -> No
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGTSTP])
 def test_signals_restore_the_terminal(store: Store, number: signal.Signals) -> None:
     enqueue(store, a_spec())
-    with seen("status", "--watch=0.2") as window:
+    with seen("status", "--watch=0.2s") as window:
         window.shows("command/1")
         window.child.send_signal(number)
         window.until(lambda _: LEAVE in window.raw, "the terminal is given back")
@@ -133,7 +133,7 @@ def test_run_view_shows_why_nothing_starts(
 
 def test_watch_ends_if_the_queue_is_deleted(store: Store, home: Home) -> None:
     enqueue(store, a_spec())
-    with seen("status", "--watch=0.2") as window:
+    with seen("status", "--watch=0.2s") as window:
         window.shows("command/1")
         home.database.unlink()
         assert window.ends() == 3
@@ -142,7 +142,7 @@ def test_watch_ends_if_the_queue_is_deleted(store: Store, home: Home) -> None:
 
 def test_watch_ends_if_the_queue_is_replaced(store: Store, home: Home) -> None:
     enqueue(store, a_spec())
-    with seen("status", "--watch=0.2") as window:
+    with seen("status", "--watch=0.2s") as window:
         window.shows("command/1")
         back_up(home.database, home.backups, 4).replace(home.database)
         assert window.ends() == 3
@@ -151,7 +151,7 @@ def test_watch_ends_if_the_queue_is_replaced(store: Store, home: Home) -> None:
 
 def test_watch_ends_if_the_window_is_closed(store: Store) -> None:
     enqueue(store, a_spec())
-    with seen("status", "--watch=0.2") as window:
+    with seen("status", "--watch=0.2s") as window:
         window.shows("command/1")
         window.close()
         assert window.ends() in {-signal.SIGHUP, 3, 141}
@@ -244,7 +244,7 @@ def test_wait_names_jobs_that_did_not_succeed(launcher: Launcher, store: Store) 
 
 def test_wait_has_a_timeout(launcher: Launcher) -> None:
     launcher("add", "--", "sleep", "60")
-    answer = launcher("wait", "--timeout", "0.1")
+    answer = launcher("wait", "--timeout", "0.1s")
     assert answer.code == 3
     assert "the jobs have not ended after 0.1 s (--timeout). They continue." in answer.err
 
@@ -348,13 +348,20 @@ def test_wait_continues_for_a_job_that_runs_again(launcher: Launcher, tmp_path: 
     assert len(lines_of(tmp_path / "tries")) == 3
 
 
-def test_wait_timeout_accepts_units(launcher: Launcher, store: Store) -> None:
+def test_wait_timeout_needs_a_unit_like_other_times(launcher: Launcher, store: Store) -> None:
     launcher("add", "--hold", "--", "true")
-    for text, said in (("0.1", "0.1 s"), ("0.1s", "0.1 s"), ("0", "0 s")):
+    for text, said in (("0.1s", "0.1 s"), ("0s", "0 s")):
         answer = launcher("wait", "--timeout", text)
         assert answer.code == 3
         assert f"the jobs have not ended after {said} (--timeout). They continue." in answer.err
     assert launcher("wait", "--timeout", "soon").code == 2
+    for words in (
+        ("wait", "--timeout"),
+        ("query", "select 1", "--time-limit"),
+        ("clean", "--older"),
+    ):
+        assert "'5' has no unit. Write 5s, 5m, 5h or 5d" in launcher.refused(*words, "5")
+    assert "--watch: '5' has no unit. Write 5s, 5m" in launcher.refused("status", "--watch=5")
 
 
 def test_wait_for_no_jobs_returns_at_once(launcher: Launcher, store: Store) -> None:

@@ -27,7 +27,7 @@ from launcher.store.steering import AcceptedFiles, ChangedJob
 from launcher.store.transitions import RequeueDecision
 from launcher.store.usage import MeasuredUsage
 from launcher.system.paths import Home, make_home
-from tests.build import GIB, a_context, a_reason, a_seat, a_spec, claimed, job_row
+from tests.build import GIB, a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, end, one, put, ready
 from tests.launcher.store.statements import Recorder, Statement, places, record_statements
 
@@ -44,6 +44,7 @@ MAY_READ_MANY = {
     "SELECT id FROM jobs WHERE state = ? AND waits >= ? ORDER BY": "reads as many rows as the limit says; the index has that order",
     "LIMIT ?) WHERE at < ?": "as the one before",
     "SELECT max(at) FROM (SELECT at FROM events": "as the one before",
+    "SELECT DISTINCT lanes.id, lanes.key": "once per scheduler; the index alone is read",
     "SELECT lane, count(*) FROM jobs": "`run` estimates the rest of the queue; the index alone is read",
     "WHERE lane = ? AND state = 'queued'": "a lane that cannot be read, once",
     "WHERE jobs.state IN ('queued', 'held', 'running') ORDER BY": "all open jobs are asked for",
@@ -253,6 +254,9 @@ def replace_jobs(store: Store) -> None:
 def schedule_jobs(store: Store) -> None:
     """Ask what a scheduler asks."""
     scheduling = store.scheduler_actions
+    enqueue(store, a_spec(name="numbered", resources=Resources(device="cuda:1")))
+    scheduling.assign_gpus({"cuda:1": "GPU-0000"})
+    store.read.newest_run()
     scheduling.set_vtimes({"1": 1.0})
     scheduling.group_limits()
     scheduling.past_usage(0.0, 100.0)

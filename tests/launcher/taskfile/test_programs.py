@@ -202,6 +202,7 @@ MATRIX = "matrix: {lr: [1, 2]}"
         ),
         ("argv: [a], matrix: 3", "wrong-type", "expected sweeps", "", "3"),
         ('argv: [a, "{n}"], matrix: {n: 1..3}', "matrix", "1..3 is text here", "[1, 2, 3]", "1..3"),
+        ('argv: [a, "{n}"], matrix: {n: [" b"]}', "matrix", "' b' cannot", "the space: b", '" b"'),
         ('argv: [a, "{n}"], flags: [[n]]', "matrix", "names such as [amp]", "", "["),
         ('argv: [a, "{n}"], flags: --n', "matrix", "letters, digits", "write n", "--n"),
         ('argv: [a, "{n}"], flags: [n, n]', "matrix", "'n' is given twice", "remove", "n"),
@@ -222,7 +223,7 @@ MATRIX = "matrix: {lr: [1, 2]}"
             '"t{a}{b}"',
         ),
         (
-            f'name: "é{{lr}}", argv: [x, "{{lr}}"], {MATRIX}',
+            f'name: "/{{lr}}", argv: [x, "{{lr}}"], {MATRIX}',
             "name",
             "expected a name of at most",
             "",

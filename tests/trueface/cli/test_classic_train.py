@@ -239,7 +239,7 @@ def test_impossible_flags_exit_with_code_2(
         (("--data_root", "nowhere"), "the data folder"),
         (("--split_path", "nowhere"), "the train split"),
         (("--load_id", "nobody"), "the model nobody"),
-        (("--weights", "nowhere.pt"), "the pretrained weights"),
+        (("--weights", "nowhere.pt"), "pretrained weights"),
         (("--device", "tpu"), "unknown device"),
         (("--data", "flux:pre"), "the folder of flux:pre"),
     ],

@@ -167,6 +167,8 @@ def test_poisoned_model_is_unlearned_with_commands(command: Command, lab: Path) 
     ("words", "said"),
     [
         (["unlaern"], "error: no command 'unlaern'. Did you mean 'unlearn'?"),
+        (["train"], "To train and test a detector, use python -m trueface"),
+        (["results"], "It is a command of launcher: launcher results"),
         (["splits", "nowhere", "--out", "x"], "data folder nowhere does not exist"),
         (["splits", "data"], "--out"),
         (

@@ -118,7 +118,7 @@ def test_task_file_named_like_a_run_of_programs_is_refused(
         (("echo a b",), "'echo a b' is not in PATH. Remove the quotes: launcher add -- echo a b"),
         (("echo a", "b c"), "Remove the quotes: launcher add -- echo a 'b c'"),
         (("SEED=1", "echo", "a b"), "'SEED=1' is not in PATH. Set variables with env: launcher add -- env SEED=1 echo 'a b'"),
-        (("no such", "x"), "Job 1 will fail unless it exists when the job starts. To remove it: launcher cancel 1"),
+        (("no such", "x"), "Job 1 will fail unless this is fixed before it starts. To remove it: launcher cancel 1"),
         (("sh", "-c", "echo a && echo b"), ""),
         (("/usr/bin/find", ".", "-exec", "true", ";"), ""),
         (("expr", "1", "<", "2"), ""),
@@ -249,8 +249,103 @@ def test_missing_program_is_queued_with_a_warning(
     )
     told = launcher.well("run", "night.yaml", "--dry-run")
     assert told.err.count(why) == 1
-    assert "command/a will fail unless it exists when the job starts." in told.err
+    assert "command/a will fail unless this is fixed before it starts." in told.err
     assert launcher("add", "--hold", "--", "sh", "-c", "true").err == ""
+
+
+def test_missing_paths_that_exist_beside_the_task_file_name_its_folder(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    here.mkdir()
+    (there / "sub").mkdir(parents=True)
+    for name in ("raw.csv", "fit.py"):
+        (there / name).touch()
+    (there / "a.yaml").write_text(
+        "name: a\ncommand: [{name: a, argv: [python3, fit.py], inputs: [raw.csv]}]\n"
+    )
+    (there / "b.yaml").write_text("name: b\ncommand: [{name: b, argv: [true], cwd: sub}]\n")
+    way = "but paths start in the current folder. To run the file there: cd"
+    monkeypatch.chdir(here)
+    told = " ".join(launcher("run", "../there/a.yaml").err.split())
+    assert f"note: fit.py exists in ../there, {way} ../there" in told
+    assert f"= raw.csv exists in ../there, {way} ../there" in told
+    assert way in " ".join(launcher("run", "../there/b.yaml").err.split())
+    (here / "fit.py").touch()  # only files that are missing here are mentioned
+    assert "fit.py exists" not in launcher("run", "../there/a.yaml").err
+    monkeypatch.chdir(there)
+    assert way not in launcher.well("run", "a.yaml", "b.yaml", "--dry-run").err
+
+
+def test_secrets_in_arguments_and_variables_are_hidden_with_a_warning(
+    launcher: Launcher, home: Home
+) -> None:
+    code = "print('launcher: acc=1')"
+    words = (sys.executable, "-c", code, "--password", "hunter1", "--lr", "0.5")
+    answer = launcher.well("add", "--run", "s", "--env", "API_KEY=sesame", "--wait", "--", *words)
+    assert "warning: env API_KEY, --password look like secrets." in answer.err
+    for command in (("show", "1"), ("status",), ("results", "s"), ("results", "s", "--json")):
+        shown = launcher.well(*command).out
+        assert "hunter1" not in shown, command
+        assert "sesame" not in shown, command
+    assert "'***'" in launcher.well("show", "1").out
+    assert "API_KEY=sesame" in launcher.well("show", "1", "--command").out
+    Path("s.yaml").write_text(
+        "name: t\ncommand: [{name: a, argv: [echo, --token, abc], env: {A_KEY: b}}]\n"
+    )
+    told = launcher.well("run", "s.yaml", "--dry-run").err
+    assert "warning: env A_KEY, --token look like secrets." in told
+    assert launcher("add", "--hold", "--env", "LR=1", "--", "echo", "--max-tokens", "5").err == ""
+
+
+def test_output_of_another_program_or_run_is_replaced_with_a_warning(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "second"):
+        Path(f"{name}.py").write_text("import sys\nopen('t.csv', 'w').write(sys.argv[1])\n")
+    first = ("--output", "t.csv", "--", sys.executable, "first.py")
+    launcher.well("add", "--wait", "--name", "a", *first, "1")
+    warning = "warning: --output t.csv was made by job 1 command/a of run add."
+    hold = ("add", "--hold", "--dry-run")
+    assert warning in launcher.well(*hold, "--output", "t.csv", "--", "true").err
+    assert warning in launcher.well(*hold, "--run", "b", *first, "2").err
+    assert "warning" not in launcher.well(*hold, *first, "2").err  # the same program
+    renewed = launcher.well(*hold, "--name", "a", "--output", "t.csv", "--", "true")
+    assert "warning" not in renewed.err
+    update = ("--input", "t.csv", "--output", "t.csv", "--", "true")
+    assert "warning" not in launcher.well(*hold, *update).err
+    assert "warning" not in launcher.well(*hold, "--output", "u.csv", "--", "true").err
+
+
+@pytest.mark.parametrize(
+    ("zone", "is_known"),
+    [
+        *(
+            ("Europe/Berln", False),
+            ("Berln", False),
+            ("UTC", True),
+            ("CET-1CEST", True),
+            ("", True),
+        ),
+        *(("<+03>-3", True), ("/no/such/zone", False), (":Nowhere", False)),
+    ],
+)
+def test_local_time_in_an_unknown_zone_is_refused(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch, zone: str, is_known: bool
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    add = ("add", "--dry-run", "--not-before")
+    day = f"{time.gmtime().tm_year + 1}-01-01T10:00"
+    for words in (
+        (*add, "22:00"),
+        (*add, day),
+        ("history", "--since", "2026-01-01"),
+    ):
+        told = launcher(*words, *(("--", "true") if "add" in words else ())).err
+        assert ("is not a known time zone" in told) == (not is_known), told
+    for moment in ("+2h", f"{day}+01:00"):
+        launcher.well(*add, moment, "--", "true")
 
 
 def test_concurrent_adds_queue_every_job(home: Home, store: Store) -> None:

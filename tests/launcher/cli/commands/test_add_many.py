@@ -514,7 +514,7 @@ def test_first_missing_program_is_reported_with_its_line(launcher: Launcher, sto
         "  |\n"
         "2 | nosuchprogram 1\n"
         "  | ^^^^^^^^^^^^^\n"
-        "  = the jobs will fail unless it exists when they start\n"
+        "  = the jobs will fail unless this is fixed before they start\n"
         "  = also './other' (line 4)\n"
     )
     assert len(store.read.jobs()) == 4
@@ -627,6 +627,14 @@ def test_dry_run_lists_combinations_and_queues_nothing(
         (("--sweep", "lr=1..3..0", "--", "go", "{lr}"), "step of 1..3..0 is not greater than"),
         (("--sweep", "lr=1..3..-1", "--", "go", "{lr}"), "step of 1..3..-1 is not greater than"),
         (("--sweep", "lr=1...3", "--", "go", "{lr}"), "1...3 is not a range"),
+        (("--sweep", "lr=1...3", "--", "go", "{lr}"), "write lr=1..3"),
+        (("--sweep", "lr=1..=3", "--", "go", "{lr}"), "write lr=1..3"),
+        (("--sweep", "lr=1:3", "--", "go", "{lr}"), "write lr=1..3"),
+        (("--sweep", "lr=0.1:0.5:0.1", "--", "go", "{lr}"), "write lr=0.1..0.5..0.1"),
+        (("--sweep", "lr=0.1, 0.01", "--", "go", "{lr}"), "remove the space: 0.01"),
+        (("--sweep", "lr=0.1,", "0.01", "--", "go", "{lr}"), "without spaces"),
+        (("--sweep", "lr=1 2", "--", "go", "{lr}"), "separate values by commas: lr=1,2"),
+        (("--sweep", "lr=[1,2]", "--", "go", "{lr}"), "remove the brackets: 1"),
         (("--sweep", "lr=1..", "--", "go", "{lr}"), "1.. is not a range"),
         (("--sweep", "lr=..3", "--", "go", "{lr}"), "..3 is not a range"),
         (("--sweep", "lr=a..b", "--", "go", "{lr}"), "a..b is not a range"),
@@ -709,6 +717,18 @@ def test_value_that_no_argument_uses_repeats_the_program_with_a_warning(
     launcher.well("wait")
     printed = [launcher("logs", str(row.id)).out.strip() for row in store.read.jobs()]
     assert printed == ['{"seed": 1}', '{"seed": 2}']
+
+
+def test_single_value_that_looks_like_a_range_is_queued_with_a_warning(
+    launcher: Launcher, store: Store
+) -> None:
+    answer = launcher.well("add", "--hold", "--sweep", "seed=1-3", "--", "echo", "{seed}")
+    assert "matrix: 1-3 is one value, not a range" in answer.err
+    assert "write seed=1..3" in answer.err
+    assert [row.spec.argv for row in store.read.jobs()] == [("echo", "1-3")]
+    for text in ("1-3,5-9", "3-1", "1..3", "v1-3"):  # several values, or no range
+        sweep = ("add", "--dry-run", "--sweep", f"seed={text}", "--", "echo", "{seed}")
+        assert "warning" not in launcher.well(*sweep).err, text
 
 
 def test_swept_flag_is_an_argument_or_nothing(launcher: Launcher, store: Store) -> None:

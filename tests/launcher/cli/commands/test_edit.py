@@ -1,6 +1,7 @@
 """`launcher edit` and `launcher retry --set` with an editor that is a program."""
 
 import re
+import shlex
 import stat
 import sys
 from collections.abc import Callable
@@ -551,3 +552,12 @@ def test_faulty_text_can_be_corrected_or_discarded(
         assert "cpu: 1" in kept.read_text()
         kept.unlink()
         kept.parent.rmdir()
+
+
+def test_remedy_for_a_done_job_keeps_the_given_values(launcher: Launcher, store: Store) -> None:
+    launcher.well("add", "--wait", "--", "true")
+    sets = ("--set", "resources.cpus=2", "--set", "argv=[sleep, '0']")
+    told = launcher.refused("edit", "1", *sets)
+    words = shlex.split(told.rpartition(": launcher ")[2])
+    assert words == ["edit", "1", *sets, "--force"]
+    assert "cpus 1 → 2" in launcher.well(*words, "--dry-run").out

@@ -49,7 +49,7 @@ def test_no_job_of_a_paused_group_starts_until_it_is_resumed(
     launcher.well("add", "--group", "gg", "--", "true")
     assert launcher.well("add", "--wait", "--", "true").err == ""
     note = "note: group 'gg' is paused. To start its jobs: launcher group gg --resume\n"
-    assert note in launcher("wait", "2", "--timeout", "0.1").err
+    assert note in launcher("wait", "2", "--timeout", "0.1s").err
     assert in_state(store, 2, State.QUEUED)
     until(lambda: "waiting for group 'gg': it is paused" in launcher("show", "2").out, "it says so")
 

@@ -213,10 +213,36 @@ def test_pipe_receives_a_metric_of_jobs_without_a_table(launcher: Launcher, stor
 
 
 def test_default_run_is_the_newest_with_tests(launcher: Launcher, store: Store) -> None:
+    assert "the queue has no jobs" in launcher("results").err
     with_results(store, {"command/a": {"n": 3}})
-    assert "no run has test results yet" in launcher("results").err
+    answer = launcher.well("results")
+    assert (answer.out, answer.err) == (
+        "job\tn\ncommand/a\t3\n",
+        "note: these are the results of run test, the newest\n",
+    )
     with_results(store, {"command/b": {"n": 4}}, role="test")
     assert "command/b\t4" in launcher.well("results", "--metric", "n").out
+
+
+def test_test_results_that_need_absent_packages_give_way_to_the_newest_run(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run, kind, role in (
+        ("tests", "test", "test"),
+        ("trials", "test", "test"),
+        ("mine", "command", "plain"),
+    ):
+        (job,) = enqueue(store, a_spec(name=f"{kind}/b", kind=kind, role=role), run=run)
+        finished(store, job, Done(at=2.0, result={"n": 4}))
+    monkeypatch.setattr("launcher.planning.missing_packages._is_there", lambda module: False)
+    answer = launcher.well("results")
+    assert answer.out == "job\tn\ncommand/b\t4\n"
+    assert "note: these are the results of run mine, the newest\n" in answer.err
+    assert "note: the test results of run trials cannot be read: test needs" in answer.err
+    asked = launcher.well("query", "select count(*) from runs")
+    assert asked.out == "count(*)\n1\n"  # that of `mine`
+    assert asked.err.count("\n") == 1
+    assert "the results of 2 runs (tests, trials) were not updated: test needs" in asked.err
 
 
 def test_run_name_means_the_run_of_this_folder_or_else_the_newest(

@@ -43,7 +43,7 @@ def test_wait_for_running_ends_when_all_have_started(
     assert program_of(home.attempt(1, 1))
     assert in_state(store, 1, State.RUNNING)
     launcher.well("add", "--hold", "--", "true")
-    late = launcher("wait", "1", "3", "--for", "running", "--timeout", "0.1")
+    late = launcher("wait", "1", "3", "--for", "running", "--timeout", "0.1s")
     assert late.code == 3
     assert "the jobs have not started after 0.1 s (--timeout)" in late.err
 

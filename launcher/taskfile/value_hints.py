@@ -1,0 +1,48 @@
+"""Hints for values of a sweep that are written as in another program: `1-3`, `1:3`, `[0.1, 0.01]`, `0.1, 0.01`."""
+
+import re
+
+from launcher.ids import is_variant_value
+
+_NUMBER = r"[-+]?\d{1,18}(?:\.\d{1,18})?"
+_DASHED = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
+# a slice, or the range of another language
+_FOREIGN = re.compile(
+    rf"({_NUMBER})(?::|\.\.=|\.\.\.|–|—)({_NUMBER})(?::({_NUMBER}))?",
+    re.ASCII,
+)
+_BRACKETS = "[](){}"
+
+
+def range_hint(name: str, text: str, *, is_typed: bool) -> str:
+    """Return how the range is written that a text such as `1-3` or `1:3` probably means; '' for other texts.
+
+    Args:
+        name: Name of the swept value.
+        text: Value as written.
+        is_typed: Whether the sweep is an option of a command line; task files have lists instead of ranges.
+    """
+    match = _DASHED.fullmatch(text)
+    if match is not None and int(match[1]) >= int(match[2]):
+        return ""  # a range begins with its smaller number
+    match = match or _FOREIGN.fullmatch(text)
+    if match is None:
+        return ""
+    if not is_typed:
+        return "for a range write a list of values such as [1, 2, 3]"
+    step = match[3] if match.re is _FOREIGN else None
+    return f"for a range write {name}={match[1]}..{match[2]}{f'..{step}' if step else ''}"
+
+
+def value_hint(name: str, text: str, *, is_typed: bool) -> str:
+    """Return the remedy for a value that cannot be part of a job name; the arguments are those of `range_hint`."""
+    if hint := range_hint(name, text, is_typed=is_typed):
+        return hint
+    bare = text.strip().strip(_BRACKETS).strip()
+    if bare != text and is_variant_value(bare):
+        what = "the space" if text.strip() == bare else "the brackets"
+        return f"remove {what}: {bare}"
+    words = bare.split()
+    if is_typed and len(words) > 1 and all(map(is_variant_value, words)):
+        return f"separate values by commas: {name}={','.join(words)}"
+    return f"name the values in a task file: {name}: {{first: …, second: …}}"  # prose: ok
