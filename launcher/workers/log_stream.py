@@ -2,18 +2,15 @@
 
 import io
 import sys
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TextIO, cast
 
 from launcher.system.files import DISK_FULL_ERRORS
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
-
-class _LogFile(io.FileIO):
+class LogFile(io.FileIO):
     """A log that drops what cannot be written because its disk is full."""
 
-    def write(self, data: "ReadableBuffer") -> int:
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # all that a buffer writes
         """Write as much as possible; return how much was written or dropped."""
         try:
             return super().write(data)
@@ -34,7 +31,7 @@ def _log_stream(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     stream.flush()
-    file = _LogFile(stream.fileno(), "w", closefd=False)
+    file = LogFile(stream.fileno(), "w", closefd=False)
     wrapper = io.TextIOWrapper(
         io.BufferedWriter(file),
         encoding=stream.encoding,

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from launcher.workers.job_forks import ProcessLocalHandler
+from launcher.workers.log_stream import LogFile
 
 _FILE: Any = io.IOBase.__base__  # not the ABC, whose instance check may run code of the object
 _PYTHON = {"_io", "io"}  # modules of Python's own files
@@ -102,7 +103,7 @@ def _flush_files(warn: Callable[[str], None]) -> None:
     others = [
         file.close
         for file in files
-        if type(file).__module__ not in _PYTHON and id(file) not in streams
+        if not (type(file).__module__ in _PYTHON or id(file) in streams or type(file) is LogFile)
     ]
     byte_files = (io.BufferedWriter, io.BufferedRandom)
     data = [file.flush for file in files if issubclass(type(file), byte_files)]

@@ -37,7 +37,7 @@ def make_lanes(store: Store, number: int) -> None:
 
 
 def make_siblings(store: Store, number: int) -> None:
-    """Queue the jobs of a sweep of which all but one are done."""
+    """Queue the jobs of a sweep, all of them done except one."""
     spec = a_spec()._replace(terms=Terms(max_failures=50))
     jobs = [NewJob(spec._replace(name=f"command/{job}")) for job in range(number)]
     first, *others = insert(store, jobs)

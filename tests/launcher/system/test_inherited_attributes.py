@@ -1,4 +1,4 @@
-"""What the first shell gives to a scheduler does not decide about all later jobs."""
+"""Attributes that a scheduler inherits from the first shell do not decide about all later jobs."""
 
 import json
 import os

@@ -133,7 +133,7 @@ def test_run_without_results_is_reported_and_its_name_is_escaped(page: Page) -> 
 
 def test_runs_are_filtered_by_settings_and_names(page: Page) -> None:
     assert page.get("runs").text.count("data-run=") == 3
-    assert page.get("runs?q=lr%3D.30").text.count("data-run=") == 1
+    assert page.get("runs?q=lr%3D0.3").text.count("data-run=") == 1
     assert page.get("runs?q=depth%3D3+nig").text.count("data-run=") == 1
     assert "No run matches" in page.get("runs?q=lr%3D7").text
     assert "Did you mean &#39;depth&#39;?" in page.get("runs?q=deepth%3D3").text

@@ -35,7 +35,8 @@ def test_sweep_queued_twice_counts_once(launcher: Launcher, store: Store, home: 
     (mean,) = launcher.json(*OVER)["rows"]
     assert (mean["count"], mean["acc"]["n"]) == (3, 3)
     assert mean["acc"]["value"] == pytest.approx(0.7)
-    assert launcher("results", "fix").err == ""
+    replaced = "note: newer jobs replaced 3 older jobs. To print all: --all-jobs\n"
+    assert launcher("results", "fix").err == replaced
     assert [row["seed"] for row in results_in_python("fix", frame=False)] == [6, 7, 8]
 
 
@@ -81,7 +82,10 @@ def test_older_result_is_kept_with_a_note_if_the_newest_job_has_none(
     ]
     assert answer["counts"] == {"jobs": 2, "older_results": counted, "without_result": {}}
     said = launcher("results", "fix").err
-    assert said == f"note: 1 of 2 jobs {note}; its older result is shown\n"
+    assert said == (
+        "note: newer jobs replaced 1 older job. To print all: --all-jobs\n"
+        f"note: 1 of 2 jobs {note}; its older result is shown\n"
+    )
 
 
 def test_rerunning_job_keeps_the_result_of_its_done_attempt(
