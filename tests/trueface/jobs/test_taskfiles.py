@@ -222,8 +222,6 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
         HEAD % ", momentum: 0.5" + "train: [{data: gan2:pre, matrix: {optimizer: [adam, sgd]}}]",
         HEAD % ""
         + "train: [{data: gan2:pre, matrix: [{optimizer: sgd, momentum: 0.5}, {optimizer: adam, momentum: 0.9}]}]",  # prose: ok, a task file
-        HEAD % ", optimizer: sgd"
-        + "matrix: {momentum: [0.1, 0.5]}\ntrain: [{data: gan2:pre}, {data: gan1:pre, optimizer: adam}]",
         HEAD % ", poison: 20, num_epochs: 3"
         + "train: [{data: gan2:pre}]\nunlearn: [{model: 'gan2:pre%20', method: ng}]",
         HEAD % "" + "train: [{data: gan2:pre}]\n"
@@ -232,6 +230,62 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
 )
 def test_setting_with_an_effect_on_one_job_is_not_noted(text: str) -> None:
     assert notes(text) == []
+    assert equal_models(text) == []
+
+
+def equal_models(text: str) -> list[str]:
+    """Return the messages about models of a plan that are equal."""
+    return [each.message for each in plan_text(text).warnings if each.code == "same-model"]
+
+
+@pytest.mark.parametrize(
+    ("text", "second", "first"),
+    [
+        (
+            HEAD % ""
+            + "train: [{data: gan2:pre, matrix: {optimizer: [adam, sgd], momentum: [0.1, 0.9]}}]",
+            "gan2:pre@optimizer=adam,momentum=0.9",
+            "gan2:pre@optimizer=adam,momentum=0.1",
+        ),
+        (
+            HEAD % ", lr_decay_epochs: 1"
+            + "train: [{data: gan2:pre, matrix: {schedule: [step, onecycle], lr_gamma: [0.1, 0.5]}}]",
+            "gan2:pre@schedule=onecycle,lr_gamma=0.5",
+            "gan2:pre@schedule=onecycle,lr_gamma=0.1",
+        ),
+        (
+            HEAD % ""
+            + "train: [{data: gan2:pre, matrix: {ema: [0, 0.9], ema_warmup: [false, true]}}]",
+            "gan2:pre@ema=0.0,ema_warmup=true",
+            "gan2:pre@ema=0.0,ema_warmup=false",
+        ),
+        (
+            HEAD % ""
+            + "train: [{data: gan2:pre, matrix: {schedule: [plateau, onecycle], lr_decay_epochs: [-1, 5]}}]",
+            "gan2:pre@schedule=onecycle,lr_decay_epochs=5",
+            "gan2:pre@schedule=onecycle,lr_decay_epochs=-1",
+        ),
+        (
+            HEAD % ", optimizer: sgd"
+            + "matrix: {momentum: [0.1, 0.5]}\ntrain: [{data: gan2:pre}, {data: gan1:pre, optimizer: adam}]",
+            "gan1:pre@momentum=0.5",
+            "gan1:pre@momentum=0.1",
+        ),
+    ],
+)
+def test_equal_models_of_a_sweep_with_an_effect_on_others_are_warned_of(
+    text: str, second: str, first: str
+) -> None:
+    (message,) = equal_models(text)
+    assert message.startswith(f"{second} is the same model as {first}, because ")
+
+
+def test_sweep_that_changes_the_model_before_is_not_warned_of_in_an_unlearning() -> None:
+    text = (
+        HEAD % ", poison: 20" + "matrix: {lr: [0.1, 0.2]}\ntrain: [{data: gan2:pre}]\n"
+        "unlearn: [{model: 'gan2:pre%20', method: ng}]"
+    )
+    assert equal_models(text) == []
 
 
 @pytest.mark.parametrize(
