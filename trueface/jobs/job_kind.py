@@ -61,8 +61,8 @@ PRELOAD = (
 )
 EPOCHS = "trueface.training.history:epochs"
 HELD_MOMENTUM = (
-    "schedule: onecycle does not change the momentum here, because momentum is set. Leave momentum out to let it "
-    "fall from 0.95 to 0.85 and rise again."
+    "schedule: onecycle does not change the momentum here, because momentum is swept. A training without momentum "
+    "lets it fall from 0.95 to 0.85 and rise again."
 )
 
 
@@ -160,7 +160,7 @@ class JobKind:
                 (
                     *(*slow, *idle, *eager, _idle_crops(draft), _unnamed_reference(draft)),
                     *(_large_patch(draft), _long_average(draft, self.vocabulary)),
-                    HELD_MOMENTUM if is_momentum_held(draft.settings) else "",
+                    _swept_momentum(draft),
                 ),
             )
         )
@@ -251,6 +251,16 @@ def _long_average(draft: Draft, vocabulary: DataIdResolver) -> str:
     steps = math.ceil(images / batch) * settings["num_epochs"]
     reason = long_average_reason(settings["ema"], warmup=settings["ema_warmup"], steps=steps)
     return f"ema: {settings['ema']:g} is too long: {reason}." if reason else ""
+
+
+def _swept_momentum(draft: Draft) -> str:
+    """Return a warning if a sweep compares momenta that the cycle would move without them, or ''."""
+    if draft.model is None or not is_momentum_held(draft.settings):
+        return ""
+    with suppress(UsageError):
+        if "momentum" in dict(parse_model(draft.model).last.variant):
+            return HELD_MOMENTUM
+    return ""
 
 
 def _unnamed_reference(draft: Draft) -> str:
