@@ -415,8 +415,11 @@ def _list_images(
 def _refuse_unused_real(
     named: Sequence[str], images: Sequence["registry.ImportedImage"], layout: str
 ) -> None:
-    """Refuse a class or source that is named as real and gives no real images."""
-    real = {image.source for image in images if image.label == REAL}
+    """Refuse a class or source that is named as real and gives no real images; a class folder may be named."""
+    reals = [image for image in images if image.label == REAL]
+    real = {image.source for image in reals}
+    if not real.issuperset(named):
+        real |= {folder for image in reals for folder in image.file.split("/")[:-1]}
     if unused := [name for name in named if name not in real]:
         sources = sorted({image.source for image in images})
         shown = ", ".join(sources[:SHOWN]) + (", …" if len(sources) > SHOWN else "")

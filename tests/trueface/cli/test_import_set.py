@@ -156,6 +156,7 @@ def test_impossible_imports_are_rejected_before_any_output(
     [
         ("camera", "it is none of the 2 sources: a, b"),
         ("b", ""),
+        ("real", ""),
     ],
 )
 def test_class_that_gives_no_real_images_is_refused_as_real(
