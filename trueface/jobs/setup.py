@@ -48,7 +48,9 @@ def entry(
 
 
 def log_without_effect(settings: Settings) -> None:
-    """Log the settings that differ from their defaults and have no effect with the others."""
+    """Log the settings that differ from their defaults and have no effect, unless the command line has named its flags."""
+    if logs.FLAGS_ARE_NAMED.get():
+        return
     fields = type(settings).model_fields
     for name, reason in settings.without_effect(settings.model_dump()).items():
         if name in fields and getattr(settings, name) != fields[name].default:
