@@ -140,7 +140,9 @@ ORIENTATION = Property("the EXIF orientation", lambda header: header.orientation
 COLOUR_MODE = Property("the colour mode", lambda header: header.colour_mode)
 SUBSAMPLING = Property("the JPEG chroma subsampling", lambda header: header.subsampling)
 CODING = Property(
-    "the coding (progressive, interlaced)", lambda header: header.coding, shapes_pixels=False
+    "the coding (progressive, interlaced, lossless)",
+    lambda header: header.coding,
+    shapes_pixels=False,
 )
 METADATA = Property("the metadata", lambda header: header.metadata, shapes_pixels=False)
 RESOLUTION = Property(
