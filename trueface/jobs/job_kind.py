@@ -32,7 +32,13 @@ from trueface.data.folders import open_listing
 from trueface.data.image_folders import list_image_folders
 from trueface.data.index import link_fraction, parts_without_folder, sample_dangling
 from trueface.data.splits import read_lists, split_files
-from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver, picture_data
+from trueface.data.vocabulary import (
+    BUILT_IN,
+    UNSHARED,
+    DataIdResolver,
+    names_real,
+    picture_data,
+)
 from trueface.jobs.flags import words
 from trueface.jobs.lineage import count_images
 from trueface.jobs.rule import Check, published_root
@@ -160,7 +166,7 @@ class JobKind:
                 (
                     *(*slow, *idle, *eager, _idle_crops(draft), _unnamed_reference(draft)),
                     *(_large_patch(draft), _long_average(draft, self.vocabulary)),
-                    _swept_momentum(draft),
+                    *(_swept_momentum(draft), _one_class(draft, self.vocabulary)),
                 ),
             )
         )
@@ -251,6 +257,34 @@ def _long_average(draft: Draft, vocabulary: DataIdResolver) -> str:
     steps = math.ceil(images / batch) * settings["num_epochs"]
     reason = long_average_reason(settings["ema"], warmup=settings["ema_warmup"], steps=steps)
     return f"ema: {settings['ema']:g} is too long: {reason}." if reason else ""
+
+
+def _one_class(draft: Draft, vocabulary: DataIdResolver) -> str:
+    """Return a warning if the train list has images of one class alone, which the training refuses, or ''."""
+    settings, data = draft.settings, draft.images or draft.data
+    if draft.kind != "train" or draft.base is not None or data is None:
+        return ""
+    vocabulary = vocabulary.with_layout(settings["layout"])
+    counts = {True: 0, False: 0}  # by whether images are real
+    try:
+        for part in parse_data(data):
+            found = count_images(draft, "train", str(part), vocabulary)
+            if found is None:
+                return ""
+            counts[names_real(part.subset)] += found
+            if part.subset == "all":  # which contains both classes
+                reals = str(replace(part, subset="real"))
+                counts[False] -= count_images(draft, "train", reals, vocabulary) or 0
+    except (DataError, OSError):
+        return ""
+    real, fake = counts[True], counts[False]
+    if bool(real) == bool(fake) or (real and settings["sbi"]):
+        return ""
+    lacking = "fake" if real else "real"
+    return (
+        f"{draft.model}: the train list has no {lacking} images of {data}, so the training is refused. Make another "
+        "split: trueface splits."
+    )
 
 
 def _swept_momentum(draft: Draft) -> str:

@@ -1,6 +1,7 @@
 import shutil
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
@@ -311,7 +312,7 @@ def test_traits_that_detectors_do_not_read_are_one_warning_about_their_source(
         with PIL.Image.open(path) as image:
             copy = image.copy()
         path.unlink()
-        said = {"exif": exif} if path.parent.name == "real" else {}
+        said: dict[str, Any] = {"exif": exif} if path.parent.name == "real" else {}
         if form == "PNG":
             said = {} if path.parent.name == "real" else {"pnginfo": texts}
         copy.save(path.with_suffix(f".{form.lower()}"), form, **said)

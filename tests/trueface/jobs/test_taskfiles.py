@@ -332,6 +332,26 @@ def test_momentum_that_the_cycle_does_not_move_is_noted_only_in_a_sweep() -> Non
     assert note.startswith("schedule: onecycle does not change the momentum here")
 
 
+def test_train_list_of_one_class_is_warned_of_in_the_plan(tmp_path: Path) -> None:
+    keys = build.write_images(tmp_path, 8)
+
+    def warned(named: list[str], more: str = "", data: str = "gan2:pre") -> list[str]:
+        build.write_lists(tmp_path / "splits", train=named, val=[], test=[])
+        made = plan_text(HEAD % more + f"train: [{{data: {data}}}]", tmp_path)
+        return [each.message for each in made.warnings if "train list" in each.message]
+
+    reals = [key for key in keys if key.startswith("FFHQ")]
+    assert warned(keys) == warned([]) == warned(reals, ", sbi: 0.5") == []
+    (message,) = warned(reals)
+    assert message.startswith("gan2:pre: the train list has no fake images of ")
+    for data in ("all:pre", "all:pre&gan2:pre"):
+        assert warned(keys, data=data) == []
+        (message,) = warned(reals, data=data)
+        assert "has no fake images of all:pre" in message
+    (message,) = warned([key for key in keys if key not in reals])
+    assert message.startswith("gan2:pre: the train list has no real images of ")
+
+
 def test_average_longer_than_the_training_is_warned_of_in_the_plan(tmp_path: Path) -> None:
     build.write_lists(tmp_path / "splits", train=build.write_images(tmp_path, 8), val=[], test=[])
 
