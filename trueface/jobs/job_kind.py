@@ -3,7 +3,6 @@
 No torch here.
 """
 
-import math
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -253,9 +252,13 @@ def _long_average(draft: Draft, vocabulary: DataIdResolver) -> str:
         return ""
     if not images:
         return ""
-    batch = settings["batch_size"] * settings["accumulate"]
-    steps = math.ceil(images / batch) * settings["num_epochs"]
-    reason = long_average_reason(settings["ema"], warmup=settings["ema_warmup"], steps=steps)
+    reason = long_average_reason(
+        settings["ema"],
+        warmup=settings["ema_warmup"],
+        images=images,
+        rows_per_step=settings["batch_size"] * settings["accumulate"],
+        epochs=settings["num_epochs"],
+    )
     return f"ema: {settings['ema']:g} is too long: {reason}." if reason else ""
 
 
