@@ -123,6 +123,11 @@ class Settings(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Add what the class's own fields declare to what its bases have, except what the class sets itself."""
         super().__pydantic_init_subclass__(**kwargs)
+        if REVISIONS in cls.model_fields:
+            raise TypeError(
+                f"setting {REVISIONS!r} of {cls.__name__}: a job's hash uses this name for the revisions of its code. "
+                "Rename the setting"
+            )
         bases = [base for base in cls.__bases__ if issubclass(base, Settings)]
         own = {name: cls.model_fields.get(name) for name in get_annotations(cls)}
         declared = _declared_facts(

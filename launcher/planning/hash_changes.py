@@ -29,8 +29,12 @@ def hash_changes(
     definitions: Sequence[str],
     *,
     but: Collection[str] = (),
+    revisions: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Return in a few words each why the hash differs; the settings in `but` are left out."""
+    """Return in a few words each why the hash differs; the settings in `but` are left out.
+
+    `revisions` are those that the row does not have, if they are known.
+    """
     before, decisive = row.spec, json.loads(job.identity.settings or "{}")
     settings = [
         key
@@ -54,7 +58,7 @@ def hash_changes(
     if again:
         changes.append(f"{again[0]} runs again")
     if not changes and not settings:
-        return tuple(decisive.get(REVISIONS, ())) or ("inputs changed",)
+        return tuple(revisions or decisive.get(REVISIONS, ())) or ("inputs changed",)
     return tuple(changes)
 
 

@@ -5,9 +5,10 @@ code that the queue has stored for the job and its dependencies. It must equal t
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,16 +78,26 @@ def _listed_in(job: PlannedJob, setting: str) -> Sequence[Json]:
     return names if isinstance(names, list) and not job.entry else ()
 
 
+class _EarlierHash(NamedTuple):
+    """The hash that a job would have with the code that the queue remembers."""
+
+    hash: str
+    new_revisions: tuple[str, ...]  # the job's revisions that it does not contain
+
+
 class _EarlierHashes:
     """The hashes that jobs would have with the code that the queue remembers."""
 
     def __init__(self, kinds: Mapping[str, Kind], rows: Mapping[str, JobRow]) -> None:
         self._kinds, self._rows = kinds, rows
-        self._hashes: dict[tuple[str, str], str] = {}  # (name, hash now) → hash then
+        self._hashes: dict[tuple[str, str], _EarlierHash] = {}  # by name and hash now
         self._codes: dict[tuple[object, ...], JobCode] = {}  # entry and sources → the same, once
 
-    def hash_with_queued_code(self, identity: JobIdentity) -> str:
-        """Return the hash of a job; as it is now where the queue does not know the job."""
+    def hash_with_queued_code(self, identity: JobIdentity) -> _EarlierHash:
+        """Return the hash of a job; as it is now where the queue does not know the job.
+
+        The queue does not store revisions. Those that the job had are those whose hash the row has.
+        """
         key = (identity.job, identity.hash)
         if key not in self._hashes:
             code, settings = identity.code, identity.settings
@@ -96,10 +107,14 @@ class _EarlierHashes:
                 values = json.loads(settings)
                 later = later_settings(self._kinds[identity.kind], values, row)
                 settings = without_settings(settings, later)
-            needs = [self.hash_with_queued_code(need) for need in identity.dependencies]
-            texts = (settings, without_settings(settings, frozenset({REVISIONS})))
-            hashes = [identity.digest(code, text, needs) for text in texts]
-            self._hashes[key] = hashes[row is not None and row.hash == hashes[1]]
+            needs = [self.hash_with_queued_code(need).hash for need in identity.dependencies]
+            hashes = (
+                _EarlierHash(identity.digest(code, text, needs), new)
+                for text, new in _with_fewer_revisions(settings)
+            )
+            first = next(hashes)
+            known = () if row is None else (first, *hashes)
+            self._hashes[key] = next((one for one in known if row and one.hash == row.hash), first)
         return self._hashes[key]
 
     def _code(self, row: JobRow) -> JobCode:
@@ -109,6 +124,18 @@ class _EarlierHashes:
             # what a program has read is recorded when it is done, and enters no hash
             self._codes[key] = JobCode(row.spec.entry, row.spec.sources if row.spec.entry else {})
         return self._codes[key]
+
+
+def _with_fewer_revisions(settings: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield settings, as JSON, with all of their revisions and then with fewer, each with those that are left out."""
+    yield settings, ()
+    values = json.loads(settings)
+    revisions = values.pop(REVISIONS, ())
+    for number in range(1, len(revisions) + 1):
+        for new in combinations(revisions, number):
+            kept = [each for each in revisions if each not in new]
+            fewer = {**values, REVISIONS: kept} if kept else values
+            yield json.dumps(fewer, sort_keys=True), new
 
 
 def compare_with_queue(
@@ -219,7 +246,15 @@ class _Comparer:
             self.accepted.add(job.name)
             known = replace(row, hash=job.hash)
         compared = _compare_known(
-            job, known, self._disk, again=again, forced=self._forced, definitions=definitions
+            job,
+            known,
+            self._disk,
+            again=again,
+            forced=self._forced,
+            definitions=definitions,
+            revisions=self._earlier.hash_with_queued_code(planned.identity).new_revisions
+            if is_other_code
+            else (),
         )
         if compared.action is Action.CACHED and (changes := self.files.changes(job, row)):
             if job.name not in self.accepted:
@@ -249,7 +284,7 @@ class _Comparer:
             return False
         if row.hash == job.hash:
             return self.files.has_only_code_changes(job, row)
-        return row.hash == self._earlier.hash_with_queued_code(planned.identity)
+        return row.hash == self._earlier.hash_with_queued_code(planned.identity).hash
 
 
 def _may_change_dependents(need: ComparedJob, plan: Plan) -> bool:
@@ -276,8 +311,9 @@ def _compare_known(
     again: Sequence[str],
     forced: str,
     definitions: Sequence[str],
+    revisions: Sequence[str],
 ) -> ComparedJob:
-    """Compare a job with the row of its name; the code of `definitions` differs.
+    """Compare a job with the row of its name; the code of `definitions` differs, and `revisions` are new.
 
     Raises:
         UsageError: it is running and was changed.
@@ -293,7 +329,7 @@ def _compare_known(
         options = () if row.state is State.RUNNING else _other_options(job, row)
         return reuse_pending(job, row)._replace(options=options)
     if row.hash != job.hash:
-        changes = hash_changes(job, row, again, definitions)
+        changes = hash_changes(job, row, again, definitions, revisions=revisions)
         if row.state is State.RUNNING:
             raise UsageError(
                 f"{job.name} is running, but the task file has changed ({join_changes(changes)}). Wait for "

@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from pydantic import Field
+import pytest
+from pydantic import Field, create_model
 
 from launcher.api import Settings, setting
 
@@ -73,3 +74,9 @@ def test_facts_of_a_field_are_no_part_of_its_schema_and_keep_its_constraints() -
         "default": 0, "minimum": 0, "title": "Threads", "type": "integer",
     }  # fmt: skip
     assert Reading.model_fields["folder"].is_required()
+
+
+@pytest.mark.filterwarnings("ignore:Field name:UserWarning")  # of pydantic
+def test_setting_named_as_the_revisions_in_a_hash_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"setting 'revisions' of Other: .* Rename the setting"):
+        create_model("Other", __base__=Reading, revisions=(int, 3))

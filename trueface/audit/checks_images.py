@@ -212,9 +212,7 @@ def differ(model: Model, what: Property) -> Iterator[Outcome]:
     yield Finding(
         FAULT if tells.accuracy >= DECIDING and what.shapes_pixels else WARNING,
         tells.sentence,
-        "convert both classes to the same format before training, otherwise the model learns the format"
-        if what.shapes_pixels
-        else "check where the files of both classes come from, because their pixels may show it as well",
+        tells.remedy,
         {
             "balanced accuracy": round(tells.accuracy, 3),
             "real": tells.real,

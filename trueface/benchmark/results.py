@@ -257,7 +257,8 @@ def _results(
     folder: Path, index: Index, facts: ModelFacts, manifest: Manifest
 ) -> Iterator[CellResult]:
     images = {entry.path: entry for entry in manifest.entries}
-    decisive = [each.sentence for each in index.shortcuts if each.accuracy >= DECIDING]
+    shortcuts = sorted(index.shortcuts, key=lambda each: not each.shapes_pixels)
+    decisive = [each.sentence for each in shortcuts if each.accuracy >= DECIDING]
     clean: CellMeasures | None = None
     for each in index.cells:
         cell, scores = _read_cell(folder, each, images)

@@ -311,7 +311,7 @@ def run(argv: Sequence[str]) -> None:
         write_json(request.made / "config.json", {"schema": SCHEMA, **request.flags})
         job = partial(_job, request, device=run_here.device(request.device))
         compared = None if request.baseline is None else rival(job(), request.baseline)
-        result = run_here.perform(UNLEARN, job)
+        result = run_here.perform(UNLEARN, job, are_flags_named=True)
         results = write_results(request.made, result, compared)
     run_here.print_result(results)
     click.echo(f"wrote {paths.checkpoint(request.made)}", err=True)

@@ -415,8 +415,11 @@ def _list_images(
 def _refuse_unused_real(
     named: Sequence[str], images: Sequence["registry.ImportedImage"], layout: str
 ) -> None:
-    """Refuse a class or source that is named as real and gives no real images."""
-    real = {image.source for image in images if image.label == REAL}
+    """Refuse a class or source that is named as real and gives no real images; a class folder may be named."""
+    reals = [image for image in images if image.label == REAL]
+    real = {image.source for image in reals}
+    if not real.issuperset(named):
+        real |= {folder for image in reals for folder in image.file.split("/")[:-1]}
     if unused := [name for name in named if name not in real]:
         sources = sorted({image.source for image in images})
         shown = ", ".join(sources[:SHOWN]) + (", …" if len(sources) > SHOWN else "")
@@ -555,7 +558,12 @@ def _remarks(
 def _doubts(record: ImportRecord, root: Path) -> Iterator[str]:
     """Yield what makes results on the data root doubtful: equal files, and forms of files that reveal the class."""
     # Pillow and numpy take a while to import; help must not wait for them
-    from trueface.data.image_headers import header_fault, sample_headers, shortcuts_in
+    from trueface.data.image_headers import (
+        header_fault,
+        join_sources,
+        sample_headers,
+        shortcuts_in,
+    )
 
     files = list(_labelled_files(record, root))
     headers, unreadable = sample_headers({each.file: each.label for each in files})
@@ -564,10 +572,11 @@ def _doubts(record: ImportRecord, root: Path) -> Iterator[str]:
             f"{len(unreadable)} of {len(headers) + len(unreadable)} sampled images cannot be read, such "
             f"as {unreadable[0]}: {header_fault(unreadable[0])}"
         )
-    for tells in shortcuts_in(headers):
+    for tells, *same in join_sources(shortcuts_in(headers)):
+        also = f" Of the same cause: {', '.join(each.name for each in same)}." if same else ""
         yield (
-            f"{tells.sentence} (real: {tells.real}; fake: {tells.fake}). Convert both classes to the "
-            "same form, otherwise a detector learns the form."
+            f"{tells.sentence} (real: {tells.real}; fake: {tells.fake}).{also} "
+            f"{tells.remedy[0].upper()}{tells.remedy[1:]}."
         )
     until = time.monotonic() + COMPARE_S
     if found := contradictions(files, is_over=lambda: time.monotonic() > until):

@@ -24,6 +24,7 @@ from types import FrameType, ModuleType
 import click
 
 from launcher.api import Draft, Job, Json, Kind, UsageError
+from trueface.runtime import logs
 
 LINE_EVERY_S = 10.0  # used without a terminal
 COMPILER = "torch._dynamo.utils"
@@ -94,10 +95,12 @@ def perform_draft(kind: Kind, draft: Draft, *, device_name: str) -> Mapping[str,
         words=draft.words,
         outputs=kind.outputs(draft),
     )
-    return perform(kind, make)
+    return perform(kind, make, are_flags_named=True)
 
 
-def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
+def perform(
+    kind: Kind, make: Callable[..., Job], *, are_flags_named: bool = False
+) -> Mapping[str, Json]:
     """Run a job's entry function under a progress bar; Ctrl-C lets it stop in order.
 
     It computes on as many cores as torch would take, so OMP_NUM_THREADS limits it.
@@ -105,6 +108,7 @@ def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
     Args:
         kind: names the function.
         make: gets `cpus`, `progress` and `stop`, and gives the job.
+        are_flags_named: whether `warn_without_effect` has logged what the job would log.
 
     Raises:
         KeyboardInterrupt: the job stopped on request.
@@ -115,12 +119,15 @@ def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
     stop = threading.Event()
     with _bar(kind.name) as progress, _stoppable(stop):
         job = make(cpus=torch.get_num_threads(), progress=progress, stop=stop)
+        named = logs.FLAGS_ARE_NAMED.set(are_flags_named)
         try:
             result: Mapping[str, Json] = getattr(importlib.import_module(module), function)(job)
         except Exception as error:
             if stop.is_set():  # whatever it stumbled over, it was on its way out
                 raise KeyboardInterrupt from error
             raise
+        finally:
+            logs.FLAGS_ARE_NAMED.reset(named)
     return result
 
 

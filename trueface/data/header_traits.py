@@ -4,6 +4,7 @@ They are read from the header of an opened file, without decoding pixels. Blocks
 its pixels are not seen.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ ORIENTATIONS = (
 )  # fmt: skip
 # sampling factors of the first component, where the others have 1 × 1
 SAMPLINGS = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
+WEBP_CODINGS = {b"VP8 ": "lossy", b"VP8L": "lossless"}
 # beginnings of the segments of JPEG
 SEGMENTS = {
     b"JFIF": "JFIF",
@@ -74,12 +76,33 @@ def chroma_subsampling(image: PIL.Image.Image) -> str:
 
 
 def coding(image: PIL.Image.Image) -> str:
-    """Return whether JPEG is progressive, PNG interlaced, and how TIFF is compressed; "" of other files."""
+    """Return whether JPEG is progressive, PNG interlaced, WebP lossless, and how TIFF is compressed; "" of other files."""
     if isinstance(image, JpegImageFile):
         return "progressive" if "progressive" in image.info else "baseline"
     if image.format == "PNG":
         return "interlaced" if image.info.get("interlace") else "not interlaced"
+    if image.format == "WEBP":
+        return _webp_coding(image)
     return str(image.info.get("compression", "")) if image.format == "TIFF" else ""
+
+
+def _webp_coding(image: PIL.Image.Image) -> str:
+    """Return whether the first frame of a WebP file is lossless. An extended file has other chunks before it."""
+    file = getattr(image, "fp", None)
+    if file is None:
+        return ""
+    before = file.tell()
+    file.seek(12)  # behind RIFF, the size and WEBP
+    found = ""
+    while not found and len(head := file.read(8)) == 8:
+        if head[:4] == b"ANMF":  # a frame of an animation: 16 bytes, then its own chunks
+            file.seek(16, os.SEEK_CUR)
+            continue
+        found = WEBP_CODINGS.get(head[:4], "")
+        size = int.from_bytes(head[4:], "little")
+        file.seek(size + size % 2, os.SEEK_CUR)
+    file.seek(before)
+    return found
 
 
 def metadata(image: PIL.Image.Image) -> str:

@@ -140,7 +140,9 @@ ORIENTATION = Property("the EXIF orientation", lambda header: header.orientation
 COLOUR_MODE = Property("the colour mode", lambda header: header.colour_mode)
 SUBSAMPLING = Property("the JPEG chroma subsampling", lambda header: header.subsampling)
 CODING = Property(
-    "the coding (progressive, interlaced)", lambda header: header.coding, shapes_pixels=False
+    "the coding (progressive, interlaced, lossless)",
+    lambda header: header.coding,
+    shapes_pixels=False,
 )
 METADATA = Property("the metadata", lambda header: header.metadata, shapes_pixels=False)
 RESOLUTION = Property(
@@ -154,6 +156,14 @@ PROPERTIES = (
 )  # fmt: skip
 
 
+SAME_FORM = (
+    "convert both classes to the same format before training, otherwise the model learns the format"
+)
+OTHER_SOURCES = (
+    "check where the files of both classes come from, because their pixels may show it as well"
+)
+
+
 class Shortcut(NamedTuple):
     """A property that reveals the class."""
 
@@ -161,11 +171,17 @@ class Shortcut(NamedTuple):
     accuracy: float  # balanced, of the property alone
     real: str  # its values and how often each is there
     fake: str
+    shapes_pixels: bool = True  # as of the property
 
     @property
     def sentence(self) -> str:
         """What is wrong, in words."""
         return f"{self.name} alone separates fake from real images in {self.accuracy:.0%} of cases"
+
+    @property
+    def remedy(self) -> str:
+        """What to do, in words."""
+        return SAME_FORM if self.shapes_pixels else OTHER_SOURCES
 
 
 def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], tuple[str, ...]]:
@@ -240,7 +256,7 @@ def shortcut(headers: Sequence[Header], what: Property) -> Shortcut | None:
     accuracy = best_guess_accuracy(real, fake)
     if accuracy < TELLING:
         return None
-    return Shortcut(what.name, accuracy, _counts(real), _counts(fake))
+    return Shortcut(what.name, accuracy, _counts(real), _counts(fake), what.shapes_pixels)
 
 
 def shortcuts_of(labels: Mapping[str, int]) -> tuple[Shortcut, ...]:
@@ -255,6 +271,15 @@ def shortcuts_of(labels: Mapping[str, int]) -> tuple[Shortcut, ...]:
 def shortcuts_in(headers: Sequence[Header]) -> tuple[Shortcut, ...]:
     """Return the properties of headers that reveal the class."""
     return tuple(filter(None, (shortcut(headers, each) for each in PROPERTIES)))
+
+
+def join_sources(found: Sequence[Shortcut]) -> tuple[tuple[Shortcut, ...], ...]:
+    """Group shortcuts by cause: those that only show other sources are one, and the EXIF orientation belongs to them."""
+    marks = tuple(each for each in found if not each.shapes_pixels)
+    if METADATA.name in (each.name for each in marks):
+        marks = tuple(each for each in found if each in marks or each.name == ORIENTATION.name)
+    groups = [marks if each in marks else (each,) for each in found]
+    return tuple(dict.fromkeys(groups))
 
 
 def best_guess_accuracy(reals: Sequence[str], fakes: Sequence[str]) -> float:

@@ -5,6 +5,7 @@ subset and no folder of the data root has is a mistake: another case, or a prefi
 """
 
 import os
+import posixpath
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -44,11 +45,18 @@ def stray_keys(
 
 
 def describe_stray(keys: Collection[str], data_root: Path, vocabulary: DataIdResolver) -> str:
-    """Return the remedy for stray keys: how the folder of the first one is called."""
-    parts = min(keys).casefold().split("/")
+    """Return the remedy for stray keys: another form, the folder that the first one belongs to, or that there is none."""
+    first = min(keys)
+    plain = posixpath.normpath(first)
     there = sorted(filter(None, set(_method_folders(data_root, vocabulary))))
+    if plain != first and method_of(plain) in there:
+        return f"Write them without // and ./, such as {plain}"
+    parts = first.casefold().split("/")
     same = [name for name in there if name.casefold() in parts]
-    return f"Begin them with a folder such as {(same or there or ['FFHQ'])[0]}/"
+    folder = f"a folder such as {(same or there or ['FFHQ'])[0]}/"
+    if method := "" if same else method_of(plain):
+        return f"{data_root} has no folder {method}. Add its images, begin the keys with {folder}"
+    return f"Begin them with {folder}"
 
 
 def _method_folders(data_root: Path, vocabulary: DataIdResolver) -> Iterator[str]:

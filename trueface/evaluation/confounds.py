@@ -25,7 +25,7 @@ class TestedFiles:
     def confound(self, tests: GroupedTests) -> Shortcut | None:
         """Return the property of the files that reveals their class best, if it decides nearly all.
 
-        None also if the files are gone, or the scores do not name them.
+        One that shapes the pixels comes before all others. None also if the files are gone, or the scores do not name them.
         """
         scores, root = tests.scores, tests.tests[0].root
         if not (root and scores.names_images):
@@ -35,14 +35,14 @@ class TestedFiles:
             place = self.project / Path(root).expanduser()
             labels = zip(scores.ids, scores.labels.tolist(), strict=True)
             files = {f"{place}/{path}": label for path, label in labels}
-            self._known[key] = _confound(files)
+            self._known[key] = best_confound(files)
             first = next(iter(files), None)
             if first is not None and not Path(first).exists():
                 self.absent.add(first)
         return self._known[key]
 
 
-def _confound(labels: Mapping[str, int]) -> Shortcut | None:
-    found = shortcuts_of(labels)
-    best = max(found, key=lambda each: each.accuracy, default=None)
-    return None if best is None or best.accuracy < DECIDING else best
+def best_confound(labels: Mapping[str, int]) -> Shortcut | None:
+    """Return the property that reveals the class of files, those that shape the pixels first. None if none decides."""
+    found = (each for each in shortcuts_of(labels) if each.accuracy >= DECIDING)
+    return max(found, key=lambda each: (each.shapes_pixels, each.accuracy), default=None)

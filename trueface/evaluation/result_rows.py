@@ -209,7 +209,9 @@ def _confounded(
     if shortcut is None:
         return {}
     mark = row["verdict"] or f"{MARK} by {shortcut.name.removeprefix('the ')}"
-    return {"verdict": mark, MARK: shortcut.sentence}
+    is_seen = shortcut.shapes_pixels
+    meaning = shortcut.sentence if is_seen else f"{shortcut.sentence}; {shortcut.remedy}"
+    return {"verdict": mark, MARK: meaning}
 
 
 def _groups_by(folder: Path) -> str:

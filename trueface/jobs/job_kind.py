@@ -3,7 +3,6 @@
 No torch here.
 """
 
-import math
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +31,13 @@ from trueface.data.folders import open_listing
 from trueface.data.image_folders import list_image_folders
 from trueface.data.index import link_fraction, parts_without_folder, sample_dangling
 from trueface.data.splits import read_lists, split_files
-from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver, picture_data
+from trueface.data.vocabulary import (
+    BUILT_IN,
+    UNSHARED,
+    DataIdResolver,
+    names_real,
+    picture_data,
+)
 from trueface.jobs.flags import words
 from trueface.jobs.lineage import count_images
 from trueface.jobs.rule import Check, published_root
@@ -61,8 +66,8 @@ PRELOAD = (
 )
 EPOCHS = "trueface.training.history:epochs"
 HELD_MOMENTUM = (
-    "schedule: onecycle does not change the momentum here, because momentum is set. Leave momentum out to let it "
-    "fall from 0.95 to 0.85 and rise again."
+    "schedule: onecycle does not change the momentum here, because momentum is swept. A training without momentum "
+    "lets it fall from 0.95 to 0.85 and rise again."
 )
 
 
@@ -160,7 +165,7 @@ class JobKind:
                 (
                     *(*slow, *idle, *eager, _idle_crops(draft), _unnamed_reference(draft)),
                     *(_large_patch(draft), _long_average(draft, self.vocabulary)),
-                    HELD_MOMENTUM if is_momentum_held(draft.settings) else "",
+                    *(_swept_momentum(draft), _one_class(draft, self.vocabulary)),
                 ),
             )
         )
@@ -247,10 +252,52 @@ def _long_average(draft: Draft, vocabulary: DataIdResolver) -> str:
         return ""
     if not images:
         return ""
-    batch = settings["batch_size"] * settings["accumulate"]
-    steps = math.ceil(images / batch) * settings["num_epochs"]
-    reason = long_average_reason(settings["ema"], warmup=settings["ema_warmup"], steps=steps)
+    reason = long_average_reason(
+        settings["ema"],
+        warmup=settings["ema_warmup"],
+        images=images,
+        rows_per_step=settings["batch_size"] * settings["accumulate"],
+        epochs=settings["num_epochs"],
+    )
     return f"ema: {settings['ema']:g} is too long: {reason}." if reason else ""
+
+
+def _one_class(draft: Draft, vocabulary: DataIdResolver) -> str:
+    """Return a warning if the train list has images of one class alone, which the training refuses, or ''."""
+    settings, data = draft.settings, draft.images or draft.data
+    if draft.kind != "train" or draft.base is not None or data is None:
+        return ""
+    vocabulary = vocabulary.with_layout(settings["layout"])
+    counts = {True: 0, False: 0}  # by whether images are real
+    try:
+        for part in parse_data(data):
+            found = count_images(draft, "train", str(part), vocabulary)
+            if found is None:
+                return ""
+            counts[names_real(part.subset)] += found
+            if part.subset == "all":  # which contains both classes
+                reals = str(replace(part, subset="real"))
+                counts[False] -= count_images(draft, "train", reals, vocabulary) or 0
+    except (DataError, OSError):
+        return ""
+    real, fake = counts[True], counts[False]
+    if bool(real) == bool(fake) or (real and settings["sbi"]):
+        return ""
+    lacking = "fake" if real else "real"
+    return (
+        f"{draft.model}: the train list has no {lacking} images of {data}, so the training is refused. Make another "
+        "split: trueface splits."
+    )
+
+
+def _swept_momentum(draft: Draft) -> str:
+    """Return a warning if a sweep compares momenta that the cycle would move without them, or ''."""
+    if draft.model is None or not is_momentum_held(draft.settings):
+        return ""
+    with suppress(UsageError):
+        if "momentum" in dict(parse_model(draft.model).last.variant):
+            return HELD_MOMENTUM
+    return ""
 
 
 def _unnamed_reference(draft: Draft) -> str:

@@ -39,6 +39,7 @@ def entry(
             settings = model.model_validate(job.settings)
             refuse_broken_rules(job, settings, work.__module__)
             with logs.log_to_stderr(logging.INFO):  # in the queue, stderr is the job's log
+                log_without_effect(settings)
                 return work(apply_resource_limits(job), settings)
 
         return run_entry
@@ -47,10 +48,12 @@ def entry(
 
 
 def log_without_effect(settings: Settings) -> None:
-    """Log the settings that differ from their defaults and have no effect with the others."""
+    """Log the settings that differ from their defaults and have no effect, unless the command line has named its flags."""
+    if logs.FLAGS_ARE_NAMED.get():
+        return
     fields = type(settings).model_fields
     for name, reason in settings.without_effect(settings.model_dump()).items():
-        if getattr(settings, name) != fields[name].default:
+        if name in fields and getattr(settings, name) != fields[name].default:
             log.warning("setting=%s state=without effect reason=%s", name, reason)
 
 

@@ -47,7 +47,8 @@ from trueface.runtime.tensor_files import cached_sha256, refuse_other_digest
 WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which files keep weights
 PREFIXES = ("_orig_mod.", "module.")  # of names in a compiled network, and in DataParallel
 DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in names of torch's hub: begins the SHA-256
-CLASSES = 1000  # of ImageNet; a last layer for them is replaced without a word# last layers of torchvision's networks, which ours may lack: see `pooled`
+CLASSES = 1000  # of ImageNet; a last layer for them is replaced without a word
+# last layers of torchvision's networks, which ours may lack: see `pooled`
 FOREIGN_HEADS = ("fc.", "classifier.")
 VARIANCE = "running_var"  # of a batch norm
 COUNTER = ".num_batches_tracked"  # of batch norms; older and converted files have none

@@ -73,6 +73,7 @@ class ModelSpec(Declared):
     inner: str | None = None  # the network that one of a family is made of
     library: str = ""  # name and version
     licence: str = ""  # of the published weights, where it binds those who use them
+    revision: str = ""  # the last change of its code that changed its results, part of the hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,8 +276,8 @@ def modules_of_model(name: str) -> tuple[str, ...]:
 
 def revisions_of_model(name: str) -> list[str]:
     """Return the changes of a detector's code that change its results, for the hash of its training."""
-    networks = (module.rpartition(".")[2] for module in modules_of_model(name))
-    return ["f3net: published bands"] if "f3net" in networks else []
+    revision = spec_of(name).revision
+    return [revision] if revision else []
 
 
 def spec_of_classifier(name: str) -> ModelSpec:

@@ -4,10 +4,13 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 ROOT = "trueface"
+# whether the command line has logged the flags without effect, so that its job does not log the settings
+FLAGS_ARE_NAMED: ContextVar[bool] = ContextVar("flags_are_named", default=False)
 
 
 def root() -> logging.Logger:

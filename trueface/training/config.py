@@ -145,9 +145,19 @@ def is_momentum_held(settings: Mapping[str, Any]) -> bool:
     return moves and settings.get("momentum") is not None
 
 
-def long_average_reason(ema: float, *, warmup: bool, steps: int) -> str:
-    """Return why a moving average over so many steps would still contain its first weights, or ''."""
-    window = 1 / (1 - ema)
+def long_average_reason(
+    ema: float, *, warmup: bool, images: int, rows_per_step: int, epochs: int
+) -> str:
+    """Return why a moving average over a training's steps would still contain its first weights, or ''.
+
+    Args:
+        ema: decay of the average.
+        warmup: whether the decay rises with each step.
+        images: per epoch.
+        rows_per_step: of the optimizer.
+        epochs: of the training.
+    """
+    window, steps = 1 / (1 - ema), math.ceil(images / rows_per_step) * epochs
     if ema == 0 or warmup or window <= steps:
         return ""
     return (
@@ -205,7 +215,9 @@ class TrainerConfig:
         return long_average_reason(
             self.ema,
             warmup=self.ema_warmup,
-            steps=math.ceil(images / self.rows_per_step) * self.num_epochs,
+            images=images,
+            rows_per_step=self.rows_per_step,
+            epochs=self.num_epochs,
         )
 
     @classmethod

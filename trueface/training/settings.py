@@ -254,17 +254,19 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
             self,
             fused=True,
             momentum=MOMENTUM if self.momentum is None else self.momentum,
-            cycle_momentum=not is_momentum_held(self.model_dump(include=set(HOLDING))),
+            cycle_momentum=not self._holds_momentum,
         )
+
+    @property
+    def _holds_momentum(self) -> bool:
+        return is_momentum_held(self.model_dump(include=set(HOLDING)))
 
     @property
     def neutral_to_results(self) -> frozenset[str]:
         """The settings that cannot change a result, as they are set."""
         fields = type(self).model_fields
         usual = {name for name in self.added if getattr(self, name) == fields[name].default}
-        if self.momentum == MOMENTUM and not is_momentum_held(
-            self.model_dump(include=set(HOLDING))
-        ):
+        if self.momentum == MOMENTUM and not self._holds_momentum:
             usual.add("momentum")
         return self.neutral | usual
 

@@ -213,6 +213,22 @@ def test_revision_reruns_only_jobs_with_its_settings_and_can_be_accepted(store: 
     assert all(one.is_other_code for one in judged(store, newest).values())
 
 
+@pytest.mark.parametrize(
+    "names", [("another sum", "bias"), ("another sum", "zeros"), ("a", "another sum", "b")]
+)
+def test_further_revisions_are_named_alone_and_can_be_accepted(
+    store: Store, names: tuple[str, ...]
+) -> None:
+    text = FILE.replace("poison: [0, 50]}", "poison: [0, 50], lr: 0.25}")
+    queue(store, a_plan(text, kinds=with_revisions("another sum")))
+    finish(store)
+    kinds = with_revisions(*names)
+    compared = judged(store, a_plan(text, kinds=kinds))
+    new = tuple(sorted({*names} - {"another sum"}))
+    assert compared["train/dot:pre"].changes == new
+    assert queue(store, a_plan(text, kinds=kinds), accept_code=True).queued == 0
+
+
 # --- settings and plug-ins that came later, and that a job does not use
 
 

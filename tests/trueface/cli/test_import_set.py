@@ -1,10 +1,12 @@
 import shutil
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
 from PIL import ExifTags
+from PIL.PngImagePlugin import PngInfo
 
 from launcher.api import TaskFileError, load, plan
 from tests.trueface.commands import Command
@@ -155,6 +157,7 @@ def test_impossible_imports_are_rejected_before_any_output(
     [
         ("camera", "it is none of the 2 sources: a, b"),
         ("b", ""),
+        ("real", ""),
     ],
 )
 def test_class_that_gives_no_real_images_is_refused_as_real(
@@ -294,6 +297,36 @@ def test_file_format_that_reveals_the_class_is_reported(
     found = command("import", "folders", top, "--out", tmp_path / "root").err
     assert ("alone separates" in found) is bool(said)
     assert said in found
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_traits_that_detectors_do_not_read_are_one_warning_about_their_source(
+    tree: Tree, tmp_path: Path, command: Command, form: str
+) -> None:
+    top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(30))
+    exif = PIL.Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "Canon", 6
+    texts = PngInfo()
+    texts.add_text("parameters", "a face")
+    for path in sorted(top.rglob("*.png")):
+        with PIL.Image.open(path) as image:
+            copy = image.copy()
+        path.unlink()
+        said: dict[str, Any] = {"exif": exif} if path.parent.name == "real" else {}
+        if form == "PNG":
+            said = {} if path.parent.name == "real" else {"pnginfo": texts}
+        copy.save(path.with_suffix(f".{form.lower()}"), form, **said)
+    found = command("import", "folders", top, "--out", tmp_path / "root").err
+    (line,) = (line for line in found.splitlines() if "alone separates" in line)
+    names = (
+        ("the metadata",) if form == "PNG" else ("the EXIF orientation", "the metadata", "software")
+    )
+    assert all(name in line for name in names)
+    if form == "PNG":
+        assert "Check where the files of both classes come from" in line
+        assert "onvert both classes" not in line
+    else:
+        assert "Convert both classes to the same format" in line
 
 
 def test_files_that_are_passed_over_are_counted_by_reason(tmp_path: Path, command: Command) -> None:

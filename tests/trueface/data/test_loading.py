@@ -540,6 +540,22 @@ def test_trait_of_one_class_is_a_shortcut(
         assert by_name.fake == f"{COUNT} × {fake}"
 
 
+def test_lossless_and_lossy_webp_are_two_codings(tmp_path: Path) -> None:
+    picture, exif = PIL.Image.effect_noise((32, 32), 50).convert("RGB"), PIL.Image.Exif()
+    exif[271] = "Canon"
+    said: dict[str, dict[str, Any]] = {
+        "lossless": {"lossless": True},
+        "lossy": {"quality": 80},
+        "lossless with EXIF": {"lossless": True, "exif": exif},
+        "lossy animation": {"quality": 80, "save_all": True, "append_images": [picture.rotate(90)]},
+    }
+    for name, options in said.items():
+        picture.save(tmp_path / f"{name}.webp", **options)
+        header = read_header(str(tmp_path / f"{name}.webp"), 0)
+        assert header is not None
+        assert header.coding == name.split()[0]
+
+
 def test_16_bits_and_transparent_palettes_are_colour_modes(tmp_path: Path) -> None:
     PIL.Image.new("I;16", (8, 8)).save(tmp_path / "deep.png")
     PIL.Image.new("P", (8, 8)).save(tmp_path / "clear.png", transparency=0)

@@ -39,7 +39,7 @@ from trueface.data.splitting import (
     read_groups,
     subsample,
 )
-from trueface.data.stray_keys import stray_keys
+from trueface.data.stray_keys import describe_stray, stray_keys
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError
 
@@ -503,7 +503,7 @@ def test_keys_with_backslashes_are_found(root: Path, tmp_path: Path) -> None:
     [
         (str.lower, "FFHQ"),
         (lambda key: f"Real/{key}", "FFHQ"),
-        (lambda key: f"./{key}", "FFHQ"),
+        (lambda key: f"./{key}", "FFHQ/00001"),
         (lambda key: f"data/PreSocial/Fake/{key}.png", "FFHQ"),
         (lambda key: key.replace("FFHQ", "ffhq-256"), "FFHQ"),
     ],
@@ -518,7 +518,7 @@ def test_key_of_an_unknown_folder_is_an_error_unless_skipped(
     data: str,
 ) -> None:
     split = rewritten(change, tmp_path)
-    with pytest.raises(DataError, match=rf"\d of 8 keys of .* such as {folder}/, make a split"):
+    with pytest.raises(DataError, match=rf"\d of 8 keys of .* such as {folder}/?, make a split"):
         split_images(root, parse_data(data), split)
     assert split_images(root, parse_data(data), split, missing="skip")
     assert "belong to no subset and to no folder" in caplog.text
@@ -690,6 +690,24 @@ def test_invalid_rule_or_table_is_refused(
         rule = str(tmp_path / rule)
     with pytest.raises(DataError, match=said):
         read_groups([rule], KEYS)
+
+
+@pytest.mark.parametrize(
+    ("key", "remedy"),
+    [
+        ("./FFHQ/00001", "Write them without // and ./, such as FFHQ/00001"),
+        (".//FFHQ//00001", "Write them without // and ./, such as FFHQ/00001"),
+        ("data/FFHQ/00001", "Begin them with a folder such as FFHQ/"),
+        ("ffhq/00001", "Begin them with a folder such as FFHQ/"),
+        (
+            "ProGAN/x/1",
+            " has no folder ProGAN. Add its images, begin the keys with a folder such as FFHQ/",
+        ),
+    ],
+)
+def test_remedy_of_stray_keys_says_what_is_wrong(tmp_path: Path, key: str, remedy: str) -> None:
+    (tmp_path / "PreSocial" / "Real" / "FFHQ").mkdir(parents=True)
+    assert describe_stray([key], tmp_path, BUILT_IN).endswith(remedy)
 
 
 def test_table_with_backslashes_is_read_and_another_case_refused(tmp_path: Path) -> None:

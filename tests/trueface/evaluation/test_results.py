@@ -15,6 +15,7 @@ from launcher.system.code_digests import CodeIndex
 from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
 from trueface.evaluation import metrics
+from trueface.evaluation.confounds import best_confound
 from trueface.evaluation.measurement import METRICS, evaluate_scores
 from trueface.evaluation.result_rows import by_video, compare, unlearning_methods_of, video_report
 from trueface.evaluation.results import KEPT, MEASURED_BY, table
@@ -238,6 +239,22 @@ def test_row_is_marked_if_file_properties_predict_the_class(
     sentence = f"the {name} alone separates fake from real images in 100% of cases"
     assert row.get("confounded") == (None if fakes == "PNG" else sentence)
     assert verdict in draw([row])
+
+
+def test_trait_that_shapes_the_pixels_is_named_before_metadata(tmp_path: Path) -> None:
+    labels = {}
+    for label in (0, 1):
+        for number in range(30):
+            path = tmp_path / f"{label}{number}"
+            size, comment = (8 + number % 2 * label, 8), b"" if label else b"made by hand"
+            PIL.Image.new("RGB", size).save(path, "JPEG", comment=comment)
+            labels[str(path)] = label
+    found = best_confound(labels)
+    assert found is not None
+    assert (found.name, found.shapes_pixels) == ("the metadata", False)
+    for number in range(30):
+        PIL.Image.new("RGB", (9, 9)).save(tmp_path / f"1{number}", "JPEG")
+    assert (best_confound(labels) or found).name == "the image size"
 
 
 def test_row_is_marked_once_its_files_are_readable_again(tmp_path: Path) -> None:

@@ -222,8 +222,6 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
         HEAD % ", momentum: 0.5" + "train: [{data: gan2:pre, matrix: {optimizer: [adam, sgd]}}]",
         HEAD % ""
         + "train: [{data: gan2:pre, matrix: [{optimizer: sgd, momentum: 0.5}, {optimizer: adam, momentum: 0.9}]}]",  # prose: ok, a task file
-        HEAD % ", optimizer: sgd"
-        + "matrix: {momentum: [0.1, 0.5]}\ntrain: [{data: gan2:pre}, {data: gan1:pre, optimizer: adam}]",
         HEAD % ", poison: 20, num_epochs: 3"
         + "train: [{data: gan2:pre}]\nunlearn: [{model: 'gan2:pre%20', method: ng}]",
         HEAD % "" + "train: [{data: gan2:pre}]\n"
@@ -232,6 +230,62 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
 )
 def test_setting_with_an_effect_on_one_job_is_not_noted(text: str) -> None:
     assert notes(text) == []
+    assert equal_models(text) == []
+
+
+def equal_models(text: str) -> list[str]:
+    """Return the messages about models of a plan that are equal."""
+    return [each.message for each in plan_text(text).warnings if each.code == "same-model"]
+
+
+@pytest.mark.parametrize(
+    ("text", "second", "first"),
+    [
+        (
+            HEAD % ""
+            + "train: [{data: gan2:pre, matrix: {optimizer: [adam, sgd], momentum: [0.1, 0.9]}}]",
+            "gan2:pre@optimizer=adam,momentum=0.9",
+            "gan2:pre@optimizer=adam,momentum=0.1",
+        ),
+        (
+            HEAD % ", lr_decay_epochs: 1"
+            + "train: [{data: gan2:pre, matrix: {schedule: [step, onecycle], lr_gamma: [0.1, 0.5]}}]",
+            "gan2:pre@schedule=onecycle,lr_gamma=0.5",
+            "gan2:pre@schedule=onecycle,lr_gamma=0.1",
+        ),
+        (
+            HEAD % ""
+            + "train: [{data: gan2:pre, matrix: {ema: [0, 0.9], ema_warmup: [false, true]}}]",
+            "gan2:pre@ema=0.0,ema_warmup=true",
+            "gan2:pre@ema=0.0,ema_warmup=false",
+        ),
+        (
+            HEAD % ""
+            + "train: [{data: gan2:pre, matrix: {schedule: [plateau, onecycle], lr_decay_epochs: [-1, 5]}}]",
+            "gan2:pre@schedule=onecycle,lr_decay_epochs=5",
+            "gan2:pre@schedule=onecycle,lr_decay_epochs=-1",
+        ),
+        (
+            HEAD % ", optimizer: sgd"
+            + "matrix: {momentum: [0.1, 0.5]}\ntrain: [{data: gan2:pre}, {data: gan1:pre, optimizer: adam}]",
+            "gan1:pre@momentum=0.5",
+            "gan1:pre@momentum=0.1",
+        ),
+    ],
+)
+def test_equal_models_of_a_sweep_with_an_effect_on_others_are_warned_of(
+    text: str, second: str, first: str
+) -> None:
+    (message,) = equal_models(text)
+    assert message.startswith(f"{second} is the same model as {first}, because ")
+
+
+def test_sweep_that_changes_the_model_before_is_not_warned_of_in_an_unlearning() -> None:
+    text = (
+        HEAD % ", poison: 20" + "matrix: {lr: [0.1, 0.2]}\ntrain: [{data: gan2:pre}]\n"
+        "unlearn: [{model: 'gan2:pre%20', method: ng}]"
+    )
+    assert equal_models(text) == []
 
 
 @pytest.mark.parametrize(
@@ -270,11 +324,32 @@ def test_patches_larger_than_the_image_are_warned_of() -> None:
     assert message.startswith("patch_size: 64 is larger than resize_size: 32")
 
 
-def test_momentum_that_the_cycle_does_not_move_is_noted() -> None:
-    text = HEAD % ", optimizer: sgd, schedule: onecycle%s" + "train: [{data: gan2:pre}]"
-    assert kind_warnings(text % "") == []
-    (note,) = kind_warnings(text % ", momentum: 0.9")
+def test_momentum_that_the_cycle_does_not_move_is_noted_only_in_a_sweep() -> None:
+    text = HEAD % ", optimizer: sgd, schedule: onecycle%s" + "train: [{data: gan2:pre%s}]"
+    assert kind_warnings(text % ("", "")) == []
+    assert kind_warnings(text % (", momentum: 0.9", "")) == []
+    (note,) = kind_warnings(text % ("", ", matrix: {momentum: [0.1, 0.9]}"))
     assert note.startswith("schedule: onecycle does not change the momentum here")
+
+
+def test_train_list_of_one_class_is_warned_of_in_the_plan(tmp_path: Path) -> None:
+    keys = build.write_images(tmp_path, 8)
+
+    def warned(named: list[str], more: str = "", data: str = "gan2:pre") -> list[str]:
+        build.write_lists(tmp_path / "splits", train=named, val=[], test=[])
+        made = plan_text(HEAD % more + f"train: [{{data: {data}}}]", tmp_path)
+        return [each.message for each in made.warnings if "train list" in each.message]
+
+    reals = [key for key in keys if key.startswith("FFHQ")]
+    assert warned(keys) == warned([]) == warned(reals, ", sbi: 0.5") == []
+    (message,) = warned(reals)
+    assert message.startswith("gan2:pre: the train list has no fake images of ")
+    for data in ("all:pre", "all:pre&gan2:pre"):
+        assert warned(keys, data=data) == []
+        (message,) = warned(reals, data=data)
+        assert "has no fake images of all:pre" in message
+    (message,) = warned([key for key in keys if key not in reals])
+    assert message.startswith("gan2:pre: the train list has no real images of ")
 
 
 def test_average_longer_than_the_training_is_warned_of_in_the_plan(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def _rows(path: Path) -> Iterator[_Row]:
                 second = [
                     f"{texts[at]!r} and {texts[other]!r} in two columns {header[at].strip()!r}"
                     for at, other in doubles
-                    if texts.get(at) != texts.get(other)
+                    if _meaning(header[at], texts.get(at)) != _meaning(header[at], texts.get(other))
                 ]
                 groups = ((kind, texts.get(at, "")) for at, kind in of_groups.items())
                 named = tuple(group for group in groups if group[1])
@@ -204,6 +204,13 @@ def _rows(path: Path) -> Iterator[_Row]:
         ) from error
     except (OSError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
+
+
+def _meaning(column: str, text: str | None) -> str | int | None:
+    """Return what a cell says: 0 and real are the same label."""
+    if text is None or column.strip().casefold() not in COLUMNS["label"]:
+        return text
+    return _LABELS.get(text.casefold(), text)
 
 
 def _image(table: Path, row: _Row, options: LayoutOptions) -> ImportedImage:

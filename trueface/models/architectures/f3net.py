@@ -143,6 +143,7 @@ class F3Net(nn.Module):
     mean=HALF,
     std=HALF,
     width=FEATURES,
+    revision="f3net: published bands",
 )
 def f3net() -> nn.Module:
     """Return the network, with random weights."""

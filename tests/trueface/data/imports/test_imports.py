@@ -674,7 +674,7 @@ def test_contradicting_columns_of_one_name_are_refused_by_line(files: Files) -> 
         DataError, match=r"t\.csv:3: the row has '0' and '1' in two columns 'label'"
     ):
         import_table(table)
-    table.write_text("path,label,label\na.png,1,1\nb.png,0,0\n")
+    table.write_text("path,label,label\na.png,1,fake\nb.png,Real,0\n")
     assert [image.label for image in import_table(table)] == [1, 0]
 
 
