@@ -263,7 +263,7 @@ def test_with_many_classes_fewer_jobs_of_each_are_read(
 
 @pytest.fixture
 def few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many classes, the scheduler reads three and two others."""
+    """The scheduler reads three of many classes and two others."""
     monkeypatch.setattr(module, "LEAST_CLASSES", 3)
     monkeypatch.setattr(module, "OTHER_CLASSES", 2)
 
@@ -301,7 +301,7 @@ def test_rotation_stays_where_jobs_start(store: Store) -> None:
     again = ready(store, 1)
     assert {*again} & others == others - {job}
     assert job + 1 in again, "the next job of its class"
-    assert not {*ready(store, 1)} & others, "nothing has started, so it goes on"
+    assert not {*ready(store, 1)} & others, "nothing has started, so it continues"
 
 
 @pytest.mark.usefixtures("few_classes")
