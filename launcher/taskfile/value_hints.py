@@ -45,4 +45,4 @@ def value_hint(name: str, text: str, *, is_typed: bool) -> str:
     words = bare.split()
     if is_typed and len(words) > 1 and all(map(is_variant_value, words)):
         return f"separate values by commas: {name}={','.join(words)}"
-    return f"name the values in a task file: {name}: {{first: …, second: …}}"  # prose: ok
+    return f"name the values in a task file: {name}: {{first: …, second: …}}"  # prose: ok, YAML

@@ -719,15 +719,13 @@ def test_failure_without_output_on_a_full_disk_names_the_disk(
 PRINTS = """
 import sys, time
 from pathlib import Path
-print("begun", flush=True)
 if not Path("again").exists():
     Path("up").touch()
-    while not Path("gate").exists():
-        time.sleep(0.01)
+    while not Path("gate").exists(): time.sleep(0.01)
     Path("again").touch()
     for number in range(1000):
         print("x" * 100, flush=True)
-"""
+"""  # prose: ok, a program
 
 
 def test_program_whose_print_fails_on_a_full_disk_runs_again_without_a_retry(
@@ -739,7 +737,7 @@ def test_program_whose_print_fails_on_a_full_disk_runs_again_without_a_retry(
     fill(small.home)
     open_gate(small)
     until((small.folder / "again").exists, "the program has gone on")
-    check_never(lambda: state(small, job) == "failed", "the full disk is held against it")
+    check_never(lambda: state(small, job) == "failed", "the job fails")
     make_room(small.home)
     until(lambda: state(small, job) == "done", "the job is done")
     assert [each for each in endings(small, job) if each != "void"] == ["failed", "done"]

@@ -1,5 +1,6 @@
 """`launcher add --replace`, and the command line of a job to copy."""
 
+import json
 import os
 import re
 import subprocess
@@ -291,7 +292,14 @@ def test_secrets_in_arguments_and_variables_are_hidden_with_a_warning(
     assert "'***'" in launcher.well("show", "1").out
     assert "API_KEY=sesame" in launcher.well("show", "1", "--command").out
     Path("s.yaml").write_text(
-        "name: t\ncommand: [{name: a, argv: [echo, --token, abc], env: {A_KEY: b}}]\n"
+        json.dumps(
+            {
+                "name": "t",
+                "command": [
+                    {"name": "a", "argv": ["echo", "--token", "abc"], "env": {"A_KEY": "b"}}
+                ],
+            }
+        )
     )
     told = launcher.well("run", "s.yaml", "--dry-run").err
     assert "warning: env A_KEY, --token look like secrets." in told
