@@ -26,6 +26,7 @@ from trueface.runtime.files import Json
 
 log = logging.getLogger(__name__)
 GIT_TIMEOUT_S = 2.0  # seconds; git can be slow in a network folder, and saving must not wait for it
+REVISION = "network_revision"  # in the provenance, of networks whose code has changed its results
 DETECTOR = ModelKind(
     name="detector",
     # arguments of `detectors.build_detector`; side: required side of images in pixels, None if any
@@ -54,6 +55,8 @@ def save_model(path: Path, model: Classifier, provenance: Mapping[str, Json]) ->
     else:
         kind, arguments = CLASSIFIER, asdict(model.shape)
         del arguments["model"]  # the name of the architecture
+    if model.spec.revision:
+        provenance = {**provenance, REVISION: model.spec.revision}
     stored = Checkpoint(
         kind=kind.name,
         arch=model.spec.name,
@@ -191,6 +194,11 @@ def from_checkpoint(
     if f"{model.spec.head}.scale" in checkpoint.state:  # any architecture may have a ridge head
         model.replace_head(RidgeHead(model.feature_dim))
     _load_parameters(model, checkpoint, path)
+    if model.spec.revision and checkpoint.provenance.get(REVISION) != model.spec.revision:
+        log.warning(
+            "checkpoint=%s state=made before %r, so its predictions differ from those of its training. Train it again.",
+            path, model.spec.revision,
+        )  # fmt: skip
     return model
 
 
