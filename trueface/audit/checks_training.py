@@ -8,7 +8,7 @@ from trueface.audit.run_facts import Model, mapping, number
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
 from trueface.training.ineffective_settings import ineffective_settings
-from trueface.training.settings import TrainSettings
+from trueface.training.settings import MOMENTUM, TrainSettings
 
 LEAST_FALL = 0.001  # of the loss, as a share; less is the noise of the last digits
 LEAST_EPOCHS = 3  # of fewer, the first is the best by mere chance
@@ -139,6 +139,8 @@ def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tupl
     usual = {name: each.default for name, each in TrainSettings.model_fields.items()}
     for flag, why in ineffective_settings(settings).items():
         value = settings.get(flag, usual[flag])
+        if flag == "momentum" and value == MOMENTUM:  # the default, written out
+            continue
         if (tuple(value) if isinstance(value, list) else value) != usual[flag]:
             yield flag, why
     if modifiers is not None and not modifiers & UNSHARED:

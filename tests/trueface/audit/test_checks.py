@@ -568,6 +568,8 @@ def test_each_fault_is_found_and_nothing_else(lab: Lab, case: str) -> None:
             ),
             ["compile", "augment_cycle"],
         ),
+        (change_settings(optimizer="adam", momentum=0.9), []),  # the default, written out
+        (change_settings(optimizer="adam", momentum=0.5), ["momentum"]),
     ],
 )  # fmt: skip
 def test_setting_without_effect_is_found(lab: Lab, broken: Break, flags: list[str]) -> None:
