@@ -2,7 +2,7 @@
 
 import io
 import sys
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from launcher.system.files import DISK_FULL_ERRORS
 
@@ -10,7 +10,7 @@ from launcher.system.files import DISK_FULL_ERRORS
 class LogFile(io.FileIO):
     """A log that drops what cannot be written because its disk is full."""
 
-    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # all that a buffer writes
+    def write(self, data: Any) -> int:
         """Write as much as possible; return how much was written or dropped."""
         try:
             return super().write(data)
