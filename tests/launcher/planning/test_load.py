@@ -53,7 +53,11 @@ def trueface(tmp_path: Path) -> Path:
     for splits in (tmp_path / "splits" / "TrueFace", tmp_path / "data" / "faces" / "splits"):
         splits.mkdir(parents=True)
         for number, name in enumerate(("train", "val", "test")):
-            (splits / f"{name}.json").write_text(json.dumps([f"StyleGAN2/{number:05d}"]))
+            (splits / f"{name}.json").write_text(
+                json.dumps(
+                    [f"{method}/{number:05d}" for method in ("StyleGAN", "StyleGAN2", "FFHQ")]
+                )
+            )
     groups = "img_path,label,ismale,isasian,iswhite,isblack,intersec_label,spe_label\n"
     (tmp_path / "data" / "faces" / "faces.csv").write_text(groups)
     for folder in (
