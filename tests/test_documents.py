@@ -363,8 +363,10 @@ def test_options_named_in_a_page_exist(page: Path) -> None:
 @every_page
 def test_options_named_without_a_command_exist_in_some_command(page: Path) -> None:
     ours = every_option(cli) | every_option(trueface) | every_option(code_snapshot) | classic()
-    # of pueue, snakemake, apptainer, and an invented program
+    # of pueue, snakemake, apptainer, and invented programs
     others = {
+        "SECURITY.md": {"--password"},
+        "configuration.md": {"--api-key", "--max-tokens", "--pad-token", "--password"},
         "moving.md": {"--delay", "--touch"},
         "cluster-recipes.md": {"--nv"},
         "sweeps.md": {"--amp"},

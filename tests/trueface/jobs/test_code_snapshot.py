@@ -8,7 +8,7 @@ from launcher.system.code_digests import WHOLE_CODE, CodeIndex
 
 # job type, a module that a setting chooses, and the digest of the code as queues of version 0.2 have it
 DIGESTS = [
-    ("benchmark", "", "348e952918b0a921de685b61d9ca3251"),
+    ("benchmark", "", "c579cb6396ce4503f1bc83b655ca76bb"),
     ("classify", "", "611eeec86132667cef2fd9a79dd82049"),
     ("diffuser", "", "bcb2bdfa40333a0c6d946dd4b3e1a10d"),
     ("draw", "", "f8d06010ee2221acc05f1d6a6c081b85"),
@@ -30,7 +30,7 @@ DIGESTS = [
     ("unlearn", "trueface.unlearning.methods.pgu", "308d5080edbf3ece6acce1bc5db0da2c"),
     ("forget", "trueface.unlearning.methods.scrub", "180c1ba7f22e24eac4a1dc38a5f36c93"),
     ("erase", "trueface.erasing.methods.esd", "a63d1c461c6d808ade295e12e00f0421"),
-    ("benchmark", "trueface.corruptions.kinds.codecs", "69895c6ec810dba072045fdc841f8250"),
+    ("benchmark", "trueface.corruptions.kinds.codecs", "94be662bd1e7eaed1202c66afd87626a"),
 ]
 ADVICE = """
 The code of trueface is not as trueface/code_promise.json records it. The list above contains the definitions that differ.

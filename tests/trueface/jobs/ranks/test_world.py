@@ -95,8 +95,8 @@ def test_objective_that_is_not_a_mean_over_images_is_rejected(
 
 
 def test_number_of_processes_is_not_part_of_the_job_hash() -> None:
-    settings = {"lr": 0.1, "processes": 2}
-    assert TRAIN.settings.decisive(settings) == {"lr": 0.1}
+    settings = {"model": "slim18", "lr": 0.1, "processes": 2}
+    assert TRAIN.settings.decisive(settings) == {"model": "slim18", "lr": 0.1}
 
 
 def test_command_line_of_multi_gpu_training_contains_processes() -> None:
