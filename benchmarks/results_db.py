@@ -47,7 +47,7 @@ def write_run(root: Path, count: int) -> list[Spec]:
     tests = [f"set{number}:pre" for number in range(A_MODEL)]
     train = TrainSettings(data_root="data", split_path="splits").model_dump(mode="json")
     test = TestSettings(data_root="data", split_path="splits").model_dump(mode="json")
-    specs, rows, pairs = [], [], []
+    specs, rows, scores = [], [], {}
     for model, seed, lr in models(count // A_MODEL):
         folder = run / model
         epochs = [
@@ -66,14 +66,15 @@ def write_run(root: Path, count: int) -> list[Spec]:
         )  # fmt: skip
         paths.scores(folder, model, tests[0]).parent.mkdir(parents=True)
         for data in tests:
-            paths.scores(folder, model, data).touch()
+            path = paths.scores(folder, model, data)
+            path.touch()
             specs.append(
                 Spec(name=f"test/{model} on {data}", kind="test", role="test", model=model, data=data,
                      settings=test, run="sweep", root=str(root))
             )  # fmt: skip
             rows.append(a_row(model, data))
-            pairs.append((model, data))
-    mark = results._mark(run, pairs)  # noqa: SLF001  # the rows are measured already
+            scores[model, data] = results._state(path)  # noqa: SLF001  # the rows are measured already
+    mark = results._mark(run, scores)  # noqa: SLF001
     write_json(run / KEPT, {"schema": KEPT_SCHEMA, "mark": mark, "rows": list(rows)}, durable=False)
     return specs
 

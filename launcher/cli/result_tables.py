@@ -71,8 +71,9 @@ def table_of_tests(
     )
     table = TextTable(columns, rows)
     with_interval = ["balanced_accuracy", "auc", *([] if few else ["accuracy", "ece"])]
-    metrics = (read_metric(row.get(key)) for row in rows for key in with_interval)
-    notes = footnotes(metrics) if brackets else []
+    cells = (row.get(key) for row in rows for key in with_interval)
+    without = (read_metric(cell) for cell in cells if cell is not None and cell.get("why"))
+    notes = footnotes(without) if brackets else []
     return table._replace(notes=[line(note) for note in notes])
 
 

@@ -6,7 +6,7 @@ A cached table needs neither scikit-learn nor NumPy.
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trueface.runtime import paths
@@ -62,13 +62,13 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         DataError: a score file cannot be read, or contains a non-finite number.
     """
     folders = {model: run_folder / model_folder_name(model) for model, _ in tests}
-    there = {
-        (model, data): paths.scores(folders[model], model, data).exists() for model, data in tests
+    scores = {
+        (model, data): _state(paths.scores(folders[model], model, data)) for model, data in tests
     }
-    done = [test for test, exists in there.items() if exists]
-    undone = [test for test, exists in there.items() if not exists]
+    done = [test for test, state in scores.items() if state is not None]
+    undone = [test for test, state in scores.items() if state is None]
     refused = {test: reason for test in undone if (reason := _reason(run_folder, *test))}
-    mark = _mark(run_folder, [*done, *refused])
+    mark = _mark(run_folder, {test: scores[test] for test in (*done, *refused)})
     kept = read_json(run_folder / KEPT)
     if kept is not None and kept.get("schema") == KEPT_SCHEMA and kept.get("mark") == mark:
         kept_rows = kept["rows"]
@@ -122,17 +122,18 @@ def _reason(run_folder: Path, model: str, data: str) -> str:
     return reason if isinstance(reason, str) else ""
 
 
-def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
-    """Return a key that changes when a row of the table may change."""
-    digest = hashlib.sha256(f"{KEPT_SCHEMA} {code_digest(MEASURED_BY)}".encode())
-    folders = {model: run_folder / model_folder_name(model) for model, _ in tests}
-    summaries = {model: paths.summary(folder) for model, folder in folders.items()}
-    for model, data in tests:
-        folder = folders[model]
-        files = (paths.scores(folder, model, data), summaries[model], paths.metrics(folder, data))
-        for path in files:
-            with contextlib.suppress(FileNotFoundError):
-                status = path.stat()
-                entry = json.dumps([model, data, path.name, status.st_size, status.st_mtime_ns])
-                digest.update(entry.encode())
-    return digest.hexdigest()
+def _mark(run_folder: Path, scores: Mapping[tuple[str, str], Json]) -> str:
+    """Return a key that changes when a row of the table may change.
+
+    Args:
+        run_folder: runs/<run>.
+        scores: (model ID, test) of each row, and the stamp of its score file.
+    """
+    folders = {model: run_folder / model_folder_name(model) for model, _ in scores}
+    entries: list[Json] = [KEPT_SCHEMA, code_digest(MEASURED_BY)]
+    entries += [[model, _state(paths.summary(folder))] for model, folder in folders.items()]
+    entries += [
+        [model, data, state, _state(paths.metrics(folders[model], data))]
+        for (model, data), state in scores.items()
+    ]
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()

@@ -45,6 +45,7 @@ from launcher.results.table import (
 from launcher.results.write import update, write_run
 from launcher.screens.command_output import CommandOutput
 from launcher.screens.terminal import print_stderr
+from launcher.screens.text_table import TextTable
 from launcher.store.client import find_run_jobs, open_queue
 from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.queue import Store
@@ -389,18 +390,17 @@ def all_rows(
     """
     tested = [row for row in rows if not is_plain(row)]
     plain = [*plain_tables([row for row in rows if is_plain(row)])]
-    tests = [table_of_tests(tested)] if tested else []
-    stored = [table_of_tests(tested, brackets=True)] if tested else []
+
+    def tests(*, brackets: bool = False, rounded: bool = False) -> list[TextTable]:
+        return [table_of_tests(tested, brackets=brackets, rounded=rounded)] if tested else []
+
     return CommandOutput(
         record=lambda: {"run": run, "rows": rows},
         cells=lambda: long_rows(rows),
-        tables=lambda: [*tests, *plain],
-        latex=lambda: [
-            *([table_of_tests(tested, brackets=True, rounded=True)] if tested else []),
-            *plain,
-        ],
+        tables=lambda: [*tests(), *plain],
+        latex=lambda: [*tests(brackets=True, rounded=True), *plain],
         rows=lambda: [
-            *(row for table in stored for row in table.cells),
+            *(row for table in tests(brackets=True) for row in table.cells),
             *(row for table in plain for row in (table.titles, *table.rows)),
         ],
         draw_lines=lambda width: [draw(rows, everything=everything, width=width, parts=parts)],
