@@ -6,6 +6,7 @@ The scheduler uses `scheduler_actions`, the owners of jobs use `job_control`.
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,14 @@ _FIRST_EVENTS = (  # of the jobs between two numbers
     "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
     " SELECT ?, id, state, reason_code, reason, reason_data FROM jobs WHERE id BETWEEN ? AND ?"
     " ORDER BY id"
+)
+_HELD = "id BETWEEN ? AND ? AND +state = 'held'"
+_EVENTS_OF_HELD = (
+    "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
+    f" SELECT ?, id, ?, ?, ?, ? FROM jobs WHERE {_HELD} ORDER BY id"
+)
+_START_HELD = (
+    f"UPDATE jobs SET state = ?, reason_code = ?, reason = ?, reason_data = ? WHERE {_HELD}"
 )
 _REPLACED_COLUMNS = ", ".join(f"{name} = excluded.{name}" for name in JOB_COLUMNS.split(", ")[2:])
 
@@ -383,9 +392,14 @@ class Store:
             self.insert_new(run, context, some, now, first=portion[0])
 
         def start(portion: Sequence[int]) -> None:
-            for job in portion:
-                new = jobs[job - first]
-                self._db.move_to_state(job, new.state, new.reason, now, only_from=(State.HELD,))
+            by_state = groupby(
+                portion, lambda job: (jobs[job - first].state, jobs[job - first].reason)
+            )
+            for (state, reason), alike in by_state:
+                group, columns = [*alike], reason_columns(reason)
+                between = group[0], group[-1]
+                self._db.execute(_EVENTS_OF_HELD, (now, state, *columns, *between))
+                self._db.execute(_START_HELD, (state, *columns, *between))
 
         try:
             self._db.write_in_portions(numbers, insert, _portion_size(jobs))
@@ -397,7 +411,7 @@ class Store:
 
     def _delete_unstarted(self, jobs: Sequence[int]) -> None:
         """Delete held jobs that have never started, and what waits for them."""
-        chosen = "SELECT id FROM jobs WHERE id BETWEEN ? AND ? AND +state = 'held' AND attempts = 0"
+        chosen = f"SELECT id FROM jobs WHERE {_HELD} AND attempts = 0"
         between = jobs[0], jobs[-1]
         self._db.execute(f"DELETE FROM needs WHERE need IN ({chosen})", between)
         self._db.execute(f"DELETE FROM jobs WHERE id IN ({chosen})", between)

@@ -395,7 +395,7 @@ class JobControl:
         taken = "DELETE FROM tags WHERE job = ? AND tag = ?"
         steps = [*((given, tag) for tag in add), *((taken, tag) for tag in remove)]
         return self._apply_to_jobs(
-            jobs,
+            jobs if steps else (),
             lambda job: sum(self._db.execute(step, (job, tag)).rowcount for step, tag in steps),
         )
 

@@ -106,7 +106,7 @@ def missing_script(argv: Sequence[str], folder: Path) -> str:
 def without_wrappers(argv: Sequence[str]) -> list[str]:
     """Return a command line from the program on that `env`, `nice` and the like start."""
     words = [*argv]
-    while words and (Path(words[0]).name in _WRAPPERS or is_assignment(words[0])):
+    while words and (words[0].rpartition("/")[2] in _WRAPPERS or is_assignment(words[0])):
         del words[0]
     return words
 
@@ -116,7 +116,7 @@ def script_of(argv: Sequence[str]) -> str:
     words = without_wrappers(argv)
     if not words:
         return ""
-    interpreter = Path(words.pop(0)).name
+    interpreter = words.pop(0).rpartition("/")[2]
     name = "python" if _PYTHON.fullmatch(interpreter) else interpreter
     with_value, instead = _INTERPRETERS.get("sh" if name in _SHELLS else name, (None, ""))
     if with_value is None:

@@ -726,7 +726,8 @@ def _check_programs(store: Store, request: SubmitRequest, specs: Sequence[Spec])
         replaced = None
     before = _find_producers(store, request, specs, replaced)
     named = [] if replaced is not None else [spec.name for spec in specs if spec.name]
-    holders = [row for name in named if (row := ended_holder(store, run, name)) is not None]
+    taken = store.read.existing_names(run, named)  # one query for all, as few or none are
+    holders = [row for name in named if name in taken and (row := ended_holder(store, run, name))]
     return CheckedPrograms(specs, needs, after_any, before, replaced, holders)
 
 

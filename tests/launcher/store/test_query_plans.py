@@ -148,6 +148,7 @@ def change_in_portions(store: Store, chain: list[int], monkeypatch: pytest.Monke
             store.reserve_numbers(new)
         with pytest.raises(AttributeError):
             store.insert_in_portions(run, None, new, 9.0, first)  # type: ignore[arg-type]
+        store.insert_in_portions(run, a_context(), new, 9.0, first)
 
 
 def run_jobs(store: Store, chain: list[int]) -> None:
