@@ -4,6 +4,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +24,9 @@ from launcher.store.job_queries import CompletionEvent, UnmetDependency
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.executables import script_of
-from launcher.system.files import Json
+from launcher.system.files import Json, describe_full_disk
 from launcher.system.paths import Attempt, Home
+from launcher.system.processes import boot_id, is_alive
 from launcher.system.secret_arguments import hide_secrets
 from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.attempt_progress import (
@@ -36,10 +38,12 @@ from launcher.workers.progress.attempt_progress import (
 from launcher.workers.progress.buffering import buffering_hint
 from launcher.workers.progress.hashing import read_hashing_report
 from launcher.workers.progress.steps import ProgressReport
+from launcher.workers.started_file import read_program
 
 RECENT = 10  # ended attempts that are listed
 WAITING = 40  # waiting jobs that are listed
 LONGEST_PROGRAM = 40  # characters of a command line in a list
+UNRECORDED_END = "waiting for disk space: its program has ended"
 METRICS = 3  # results of a job that are shown in its line
 _NUMBERED = f"{PROGRAM}/"
 _ABSENT = object()
@@ -276,16 +280,27 @@ def _numbers_of(attempt: Attempt, _ended: float | None) -> Mapping[str, Json]:
 def read_newest_progress(home: Home, job: JobRow) -> AttemptProgress:
     """Return the progress of a running job: the hashing of a large file, its newest report, or its last output line.
 
-    A Python program that has printed nothing for a while gets a hint instead.
+    A Python program that has printed nothing for a while gets a hint instead, and a program whose end cannot be
+    recorded the reason.
     """
     if job.state is not State.RUNNING:
         return NO_PROGRESS
     attempt = job.attempt_in(home)
-    hashing = read_hashing_report(attempt)
-    progress = AttemptProgress(line=hashing) if hashing else read_attempt_progress(attempt)
+    line = UNRECORDED_END if _is_end_unrecorded(home, attempt) else read_hashing_report(attempt)
+    progress = AttemptProgress(line=line) if line else read_attempt_progress(attempt)
     if progress == NO_PROGRESS:
         return AttemptProgress(line=buffering_hint(attempt, time.time()))
     return progress
+
+
+def _is_end_unrecorded(home: Home, attempt: Attempt) -> bool:
+    """Return whether the program of an attempt here has ended, and the disk is too full to record that."""
+    if not describe_full_disk(home.folder):
+        return False
+    with suppress(OSError):
+        program = read_program(attempt)
+        return program is not None and program.boot == boot_id() and not is_alive(program)
+    return False
 
 
 def ending_reason_of(home: Home, job: JobRow) -> Reason | None:

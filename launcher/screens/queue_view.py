@@ -71,6 +71,7 @@ def running_table(screen: QueueSnapshot) -> TextTable:
         ),
         Column(
             "ON",
+            drop=1,
             cell_of=lambda job: TextSpan(
                 job.devices, TextStyle.OURS if job.memory else TextStyle.PLAIN
             ),
@@ -242,6 +243,11 @@ def _number(job: JobView) -> TextSpan:
 _NUMBER = Column("ID", right=True, drop=1, cell_of=_number)
 
 
+def _is_named_by_params(job: JobView) -> bool:
+    """Return whether the parameters of a job stand for its name, which is only its number."""
+    return bool(job.params_text) and job.name == f"{PROGRAM}/{job.id}"
+
+
 def _table_of_jobs(columns: Sequence[Column], jobs: Sequence[JobView], note: str = "") -> TextTable:
     notes = [line(f"{note}. List all jobs: launcher status --all", TextStyle.DIM)] if note else []
     return TextTable(columns, jobs, [job.id for job in jobs], notes)
@@ -261,7 +267,7 @@ def _first_columns(
         Column(
             title, least=24, middle=True, mark=_MARK, others=_names(screen), key="job", cell_of=name
         ),
-        _NUMBER,
+        _NUMBER._replace(drop=0 if any(map(_is_named_by_params, jobs)) else 1),
         Column(
             "RUN",
             least=8,
@@ -286,6 +292,7 @@ def _display_name(job: JobView) -> str:
     tells = job.params_text or params_in_job_name(job.name)
     # the name of a program can also be given without its kind
     name = job.name.removeprefix(f"{PROGRAM}/") if tells else job.name
+    name = "" if _is_named_by_params(job) else name
     return " ".join(filter(None, (name, job.params_text, job.program)))
 
 

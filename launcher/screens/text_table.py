@@ -88,10 +88,9 @@ def distinguish_names(names: Iterable[str], width: int) -> dict[str, str]:
     """
     shown = {name: shorten(name, width, middle=True) for name in names}
     families: dict[str, dict[str, list[str]]] = {}  # first word → name → its parts
-    for name, text in shown.items():
-        if text != name:
-            parts = (_PARTS_OF_SWEPT if _is_swept(name) else _PARTS).findall(name)
-            families.setdefault(parts[0], {})[name] = parts
+    for name in filter(None, shown):
+        parts = (_PARTS_OF_SWEPT if _is_swept(name) else _PARTS).findall(name)
+        families.setdefault(parts[0], {})[name] = parts
     for family in families.values():
         distinct = len({shown[name] for name in family}) == len(family)
         # of a program each value that differs stays
@@ -99,6 +98,8 @@ def distinguish_names(names: Iterable[str], width: int) -> dict[str, str]:
             continue
         times = Counter(part for parts in family.values() for part in set(_in_place(parts)))
         for name, parts in family.items():
+            if shown[name] == name:
+                continue
             shared: list[float] = [times[part] for part in _in_place(parts)]
             if _is_swept(name):
                 _keep_parameters(parts, shared, len(family))

@@ -293,11 +293,18 @@ class JobQueries:
         """Return the share and usage of a run, without usage if there is no such run yet."""
         return find_account(self._db.execute, root, run)
 
-    def newest_run(self) -> tuple[str, str] | None:
-        """Return the folder and the name of the run of the newest job; None without jobs."""
+    def newest_run(self, without: Collection[tuple[str, str]] = ()) -> tuple[str, str] | None:
+        """Return the folder and the name of the run of the newest job; None without jobs.
+
+        Args:
+            without: Runs whose jobs do not count, also as folder and name.
+        """
         row = self._db.execute(
-            "SELECT runs.root, runs.name FROM jobs JOIN runs ON runs.id = jobs.run"
-            " WHERE jobs.id = (SELECT max(id) FROM jobs)"
+            "SELECT runs.root, runs.name FROM jobs CROSS JOIN runs ON runs.id = jobs.run"
+            " WHERE (runs.root, runs.name) NOT IN"
+            " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
+            " ORDER BY jobs.id DESC LIMIT 1",
+            (json.dumps([*without]),),
         ).fetchone()
         return None if row is None else (str(row["root"]), str(row["name"]))
 

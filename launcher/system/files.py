@@ -20,6 +20,7 @@ TIMEOUT_ERRORS = frozenset(
     }
 )
 PROBE_BYTES = 4096  # a file that cannot grow by one block is on a full disk
+LOG_RESERVE_BYTES = 1 << 20  # allocated behind the end of the log of a running program
 DISK_FULL_PAUSE_S = 1.0  # before a failed write is tried again
 # until a file system that is not mounted counts as gone, and a pilot without folder exits
 AWAY_TIMEOUT_S = 60.0
@@ -158,12 +159,15 @@ def describe_full_disk(folder: Path) -> str:
 
 
 def is_disk_full(file: Path) -> bool:
-    """Return whether a file cannot grow, because its disk or quota is full; its content is not changed."""
+    """Return whether a log cannot grow, because its disk or quota is full; its content is not changed.
+
+    Its reserve does not count, and is freed.
+    """
     try:
         with open_descriptor(file, os.O_WRONLY) as descriptor:
             size = os.fstat(descriptor).st_size
             try:
-                os.posix_fallocate(descriptor, size, PROBE_BYTES)
+                os.posix_fallocate(descriptor, size + LOG_RESERVE_BYTES, PROBE_BYTES)
             except OSError as error:
                 return error.errno in DISK_FULL_ERRORS
             finally:

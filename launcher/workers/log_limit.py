@@ -4,6 +4,9 @@ The program writes into the file itself, so that it outlives its supervisor and 
 supervisor frees the middle of the file (a hole), which changes no offset. At the end it moves the last part to the
 first one. On a file system without holes it moves the last part while the program runs. Output of the instant between
 the end of such a move and the cut is lost.
+
+The supervisor also allocates blocks behind the end of the file, so that the program can print for a while after the
+disk is full. File systems without `fallocate`, such as NFS, have no such reserve.
 """
 
 import errno
@@ -13,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from launcher.job import SEPARATE
-from launcher.system.files import open_descriptor, read_bytes
+from launcher.system.files import LOG_RESERVE_BYTES, open_descriptor, read_bytes
 from launcher.system.log_setting import NO_LIMIT
 from launcher.system.paths import SPEC, Attempt
 from launcher.units import format_bytes
@@ -27,13 +30,13 @@ FIRST_S, BUSY_S, LONGEST_S = 1.0, 0.5, 10.0  # between two checks
 LEAST_S = 0.05  # of these, on a disk that is almost full
 FASTEST = 8 << 30  # bytes a second of a program; the disk must not be full before the next check
 CHUNK_BYTES = 1 << 20
-_PUNCH_HOLE = 0x03  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
+_KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02  # modes of fallocate
 _NO_HOLES = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _NOTE = re.compile(rb"\n\[launcher left out ([0-9,]+) bytes here")
 
 
 class LogLimit:
-    """Keeps the log of one program below its limit."""
+    """Keeps the log of one program below its limit, and room for its next lines."""
 
     def __init__(self, log: Path, limit: int, now: float) -> None:
         """Begin with a program that has just started.
@@ -61,6 +64,8 @@ class LogLimit:
             self._shorten(log, self._size)
             disk = os.fstatvfs(log)
             room = float(disk.f_bavail * disk.f_frsize)
+            if room > 2 * LOG_RESERVE_BYTES:  # the rest is for the records of the queue
+                fallocate(log, _KEEP_SIZE, os.fstat(log).st_size, LOG_RESERVE_BYTES)
         limit = self._limit or self._size
         is_busy = self._size > limit or self._size - before > limit // 16
         self._pause_s = BUSY_S if is_busy else min(2 * self._pause_s, LONGEST_S)
@@ -74,6 +79,11 @@ class LogLimit:
             self._shorten(log, os.fstat(log).st_size)
             if self._tail_at > self._head:
                 self._close_gap(log)
+
+    def free_reserve(self) -> None:
+        """Free the blocks behind the end of the log after the program has ended."""
+        with suppress(OSError), open_descriptor(self._log, os.O_WRONLY) as log:
+            os.ftruncate(log, os.fstat(log).st_size)
 
     def _shorten(self, log: int, size: int) -> None:
         """Leave out the middle of a log that is too long.
@@ -142,6 +152,11 @@ class LogLimits:
         for each in self._limits:
             each.finish()
 
+    def free_reserve(self) -> None:
+        """Free the blocks behind the ends of the files after the program has ended."""
+        for each in self._limits:
+            each.free_reserve()
+
 
 def head_bytes(limit: int) -> int:
     """Return the length of the first part of a log, with the line about the bytes that were left out."""
@@ -184,10 +199,18 @@ def punch_hole(file: int, begin: int, end: int) -> None:
     Raises:
         OSError: the file system has no holes.
     """
-    import ctypes  # which few supervisors need
+    fallocate(file, _KEEP_SIZE | _PUNCH_HOLE, begin, end - begin)
+
+
+def fallocate(file: int, mode: int, begin: int, length: int) -> None:
+    """Change the blocks of a part of a file; see the manual of the system call.
+
+    Raises:
+        OSError: the disk is full, or the file system cannot do it.
+    """
+    import ctypes  # which no attempt of less than a second needs
 
     library = ctypes.CDLL(None, use_errno=True)
-    parts = map(ctypes.c_longlong, (begin, end - begin))
-    if library.fallocate(file, _PUNCH_HOLE, *parts) < 0:
+    if library.fallocate(file, mode, *map(ctypes.c_longlong, (begin, length))) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

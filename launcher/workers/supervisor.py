@@ -234,6 +234,7 @@ class _Supervisor:
             kills = memory.count_oom_kills() or begun.oom_kills
             how = how._replace(oom_kills=kills - begun.oom_kills)
         outcome = judge_exit(status, attempt, how, time.time())
+        log_limit.free_reserve()
         if isinstance(outcome, Done):
             outcome = self._with_file_digests(outcome, begun, attempt)
         if not isinstance(outcome, Lost | NeverStarted):

@@ -17,9 +17,11 @@ import pytest
 from launcher.backends.local import make
 from launcher.backends.settings import BackendSettings
 from launcher.functions.call_results import read_exception, read_value
+from launcher.screens.job_view import UNRECORDED_END
 from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.states import Failed
 from launcher.system.daemon_control import scheduler_pid
+from launcher.system.files import LOG_RESERVE_BYTES
 from launcher.system.paths import Attempt, Home
 from launcher.workers.exit_outcome import ExitContext, judge_exit
 from tests.build import gone, job_row, program_of, shell, until
@@ -723,21 +725,44 @@ if not Path("again").exists():
     Path("up").touch()
     while not Path("gate").exists(): time.sleep(0.01)
     Path("again").touch()
-    for number in range(1000):
+    for number in range(LINES):
         print("x" * 100, flush=True)
 """  # prose: ok, a program
+FEW_LINES = 1000
+MANY_LINES = 2 * LOG_RESERVE_BYTES // 100  # more than the reserve of a log
+
+
+def write_printing_program(queue: Project, lines: int) -> None:
+    (queue.folder / "prints.py").write_text(PRINTS.replace("LINES", str(lines)))
+
+
+def test_program_prints_into_the_reserve_of_its_log_on_a_full_disk(small: Project) -> None:
+    write_printing_program(small, FEW_LINES)
+    job = add(small, sys.executable, "prints.py")
+    log = small.home.attempt(job, 1).log
+    until((small.folder / "up").exists, "the program runs")
+    until(lambda: log.stat().st_blocks * 512 >= LOG_RESERVE_BYTES, "the log has its reserve")
+    fill(small.home)
+    open_gate(small)
+    until(lambda: state(small, job) == "done", "the job is done")
+    assert endings(small, job) == ["done"]
+    assert log.read_text() == ("x" * 100 + "\n") * FEW_LINES
+    assert log.stat().st_blocks * 512 < LOG_RESERVE_BYTES
 
 
 def test_program_whose_print_fails_on_a_full_disk_runs_again_without_a_retry(
     small: Project,
 ) -> None:
-    (small.folder / "prints.py").write_text(PRINTS)
+    write_printing_program(small, MANY_LINES)
     job = add(small, sys.executable, "prints.py")
     until((small.folder / "up").exists, "the program runs")
     fill(small.home)
     open_gate(small)
     until((small.folder / "again").exists, "the program has gone on")
     check_never(lambda: state(small, job) == "failed", "the job fails")
+    until(
+        lambda: UNRECORDED_END in small.call("launcher", "status").stdout, "its end is on the list"
+    )
     make_room(small.home)
     until(lambda: state(small, job) == "done", "the job is done")
     assert [each for each in endings(small, job) if each != "void"] == ["failed", "done"]
@@ -750,7 +775,7 @@ def test_program_whose_print_fails_on_a_full_disk_runs_again_without_a_retry(
 def test_program_that_fails_on_a_full_disk_and_must_not_run_twice_has_failed(
     small: Project,
 ) -> None:
-    (small.folder / "prints.py").write_text(PRINTS)
+    write_printing_program(small, MANY_LINES)
     job = add(small, sys.executable, "prints.py", rerun="never")
     until((small.folder / "up").exists, "the program runs")
     fill(small.home)

@@ -24,6 +24,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of torchvision's published weights
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # of pixels in 0 … 1, about those of photographs; the same for every data set of classes
 PHOTO_MEAN, PHOTO_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+LEAST_LETTERS = 3  # of a name that begins like the one that is suggested
 LEAST_SIZE = 8  # side of an image that any network with a recipe takes, in pixels
 
 Triple = tuple[float, float, float]
@@ -371,12 +372,31 @@ def _declaration(name: str) -> Declaration:
 
 def _unknown(name: str, meant: str | None = None, names: Collection[str] = ()) -> UnknownName:
     by_summary = {_letters(spec.summary): spec.name for spec in SPECS.values()}
+    known = names or (*SPECS, *(f"{first}/NETWORK" for first in (*FAMILIES, *LIBRARIES)))
+    close = nearest(name, known)
     meant = meant or by_summary.get(_letters(name))  # resnet50 is what we call baseline
-    further = [f"{first}/NETWORK" for first in (*FAMILIES, *LIBRARIES)]
-    known = names or (*SPECS, *further)
-    if meant is None and nearest(name, known) is None:
+    if meant is None and not any(each.startswith(name) for each in known):
+        meant = _beginning_with(_letters(name), by_summary)
+    if meant is None and close is None:
         meant = by_summary.get(nearest(_letters(name), by_summary) or "")
-    return UnknownName("model", name, known, where="launcher kinds train", suggestion=meant)
+    advice = ""
+    if meant and meant != close and meant in SPECS:
+        advice = f"The model {meant} is: {SPECS[meant].summary}."
+    where = "launcher kinds train"
+    return UnknownName("model", name, known, where=where, suggestion=meant, advice=advice)
+
+
+def _beginning_with(letters: str, by_summary: Mapping[str, str]) -> str | None:
+    """Return the network with the shortest usual name that begins so; those of libraries come second."""
+    ours = {word: name for word, name in by_summary.items() if word.startswith(letters)}
+    theirs = {
+        network: f"{library.name}/{network}"
+        for library in LIBRARIES.values()
+        for network in names_of(library.package)
+        if not ours and _letters(network).startswith(letters)
+    }
+    usual = (ours or theirs) if len(letters) >= LEAST_LETTERS else {}
+    return usual[min(usual, key=lambda word: (len(word), word))] if usual else None
 
 
 def _letters(name: str) -> str:

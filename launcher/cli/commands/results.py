@@ -142,8 +142,8 @@ def command(
     """Print the results of a run as a table.
 
     One row per model, or per program with its parameters and the numbers that it reported last. Without
-    RUN, the newest run that tests models, or the newest run if none does. PATTERN selects jobs of the run. Each name has one row: its newest
-    job with a result. A note counts older results and jobs without a result.
+    RUN, the newest run that tests models, or the newest run if none does. PATTERN selects jobs of the run.
+    Each name has one row: its newest job with a result. A note counts older results and jobs without a result.
 
     Intervals are 95 % confidence intervals. Real images are tested together with each set of fakes of the
     same modifier. CSV, JSON and Parquet contain all columns in full precision: parts of the model, seed, and
@@ -277,12 +277,14 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
     faults = {chosen: unreadable_results(jobs) for chosen, jobs in by_run.items()}
     newest = next((chosen for chosen, fault in faults.items() if not fault), None)
     if newest is None:
-        newest = store.read.newest_run()
+        newest = store.read.newest_run(without=faults) or store.read.newest_run()
         if newest is None:
             raise UsageError("the queue has no jobs. To queue one: launcher add -- PROGRAM")
-        _note(f"these are the results of run {newest[1]}, the newest")
-        for (_, name), fault in [*faults.items()][:1]:
-            _note(f"the test results of run {name} cannot be read: {fault}")
+        if newest not in faults:
+            which = "newest that can be read" if faults else "newest"
+            _note(f"these are the results of run {newest[1]}, the {which}")
+            for (_, name), fault in [*faults.items()][:1]:
+                _note(f"the test results of run {name} cannot be read: {fault}")
     return [*store.read.jobs_of(Path(newest[0]), newest[1]).values()]
 
 

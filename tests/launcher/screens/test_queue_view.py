@@ -271,14 +271,15 @@ def test_unnamed_job_of_a_sweep_shows_its_values_once(home: Home, store: Store, 
             name=f"command/{at}",
             settings={PARAMS: row},
         )
-        for at, row in enumerate(rows, 156)
+        for at, row in enumerate(rows)  # as their numbers
     ]
     enqueue(store, *specs[1:])
     lines = texts_of(
         waiting_table(QueueSnapshotReader(home, store).read_snapshot()).to_lines(width)
     )
-    for row, line in zip(rows[1:], lines[1:], strict=True):
-        assert f"lr={row['lr']} seed={row['seed']} model={row['model']}  " in line
+    for job, line in enumerate(lines[1:], 1):
+        lr, seed, model, _ = rows[job].values()
+        assert line.split()[1:5] == [f"lr={lr}", f"seed={seed}", f"model={model}", str(job)]
         assert "fit.py" not in line
     (alone,) = enqueue(store, specs[0]._replace(run="one"), run="one")
     (view,) = job_views(home, store, [job_row(store, alone)])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -265,6 +266,14 @@ def test_names_differing_in_one_word_stay_different(
 ) -> None:
     names = [f"train/{ends[0]},word={seed}/{ends[1]}" for seed in seeds]
     assert len(set(distinguish_names(names, width).values())) == len(names)
+
+
+def test_swept_values_stay_whole_next_to_names_that_fit() -> None:
+    rows = [(lr, seed, model) for lr in ("0.1", "1") for seed in (0, 1) for model in ("lin", "vit")]
+    names = {row: "lr={} seed={} model={}".format(*row) for row in rows}
+    shown = distinguish_names(names.values(), 22)  # fits those with lr=1
+    for (lr, seed, model), name in names.items():
+        assert re.fullmatch(rf"\S+={lr} \S+={seed} \S+={model}", shown[name]), shown[name]
 
 
 def test_common_parts_of_names_are_left_out() -> None:

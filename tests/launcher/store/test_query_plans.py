@@ -41,6 +41,7 @@ MAY_READ_MANY = {
     "LIMIT ?) WHERE": "reads as many rows as the limit says",
     "SELECT name FROM jobs ORDER BY id DESC LIMIT ?": "as the one before",
     "WHERE 1 AND 1 ORDER BY id DESC LIMIT": "as the one before",
+    "ORDER BY jobs.id DESC LIMIT 1": "reads the newest jobs until one is of another run",
     "SELECT id FROM jobs WHERE state = ? AND waits >= ? ORDER BY": "reads as many rows as the limit says; the index has that order",
     "LIMIT ?) WHERE at < ?": "as the one before",
     "SELECT max(at) FROM (SELECT at FROM events": "as the one before",

@@ -125,6 +125,12 @@ def test_name_with_family_is_checked_without_torch() -> None:
         ("patch/patch/slim18", "patch/slim18"),
         ("patch", "patch/NETWORK"),
         ("tv/", "tv/NETWORK"),
+        ("resnet5", "baseline"),
+        ("resnet", "baseline18"),
+        ("resnt50", "baseline"),
+        ("vgg", "tv/vgg11"),
+        ("patch/resnet5", "patch/baseline"),
+        ("res", "residuals"),
     ],
 )
 def test_unknown_name_suggests_nearest_with_its_family(name: str, meant: str) -> None:
@@ -167,7 +173,7 @@ def test_missing_library_is_reported_with_its_extra_and_alternative_network(
 
 def test_unknown_model_suggests_similar_network_or_command() -> None:
     told = r"\(see all [0-9]+: launcher kinds train\)\. Did you mean 'baseline18'\?"
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=rf"{told} The model baseline18 is: ResNet-18\.$"):
         model_name("resnet19")
     with pytest.raises(
         ValueError, match=r"unknown model 'zzz' \(see all [0-9]+: launcher kinds train\)"

@@ -229,18 +229,19 @@ def test_test_results_that_need_absent_packages_give_way_to_the_newest_run(
 ) -> None:
     for run, kind, role in (
         ("tests", "test", "test"),
-        ("trials", "test", "test"),
+        ("older", "command", "plain"),
         ("mine", "command", "plain"),
+        ("trials", "test", "test"),
     ):
         (job,) = enqueue(store, a_spec(name=f"{kind}/b", kind=kind, role=role), run=run)
         finished(store, job, Done(at=2.0, result={"n": 4}))
     monkeypatch.setattr("launcher.planning.missing_packages._is_there", lambda module: False)
     answer = launcher.well("results")
     assert answer.out == "job\tn\ncommand/b\t4\n"
-    assert "note: these are the results of run mine, the newest\n" in answer.err
+    assert "note: these are the results of run mine, the newest that can be read\n" in answer.err
     assert "note: the test results of run trials cannot be read: test needs" in answer.err
     asked = launcher.well("query", "select count(*) from runs")
-    assert asked.out == "count(*)\n1\n"  # that of `mine`
+    assert asked.out == "count(*)\n2\n"  # those of `older` and `mine`
     assert asked.err.count("\n") == 1
     assert "the results of 2 runs (tests, trials) were not updated: test needs" in asked.err
 
