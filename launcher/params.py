@@ -24,7 +24,8 @@ LONGEST_VALUE = 24  # characters of a value in a line
 ParamValue = str | int | float | bool | None
 
 _OPTION = re.compile(r"(--?)([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
-_SMALL = re.compile(r"-?[1-9](?:\.\d*[1-9])?[eE]-0?[1-9]\d*")  # a usual spelling of 0.0001
+# 1e-4, a usual spelling of 0.0001. They share one name of a job, so as two values they would run finished jobs again.
+_SMALL = re.compile(r"-?[1-9](?:\.\d*[1-9])?[eE]-0?[1-9]\d*")
 _PAIR = re.compile(r"\+{0,2}([^\W\d][\w.]*)=(.*)", re.DOTALL)  # with the prefix of Hydra
 
 

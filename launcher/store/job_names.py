@@ -17,16 +17,18 @@ _NEWEST_OF_NAME = (
 _QUEUED_NAME = (
     "substr(rtrim(jobs.name, ''''), 1, length(rtrim(jobs.name, '''')) - length(jobs.id) - 1)"
 )
-# Condition of a failed or skipped job that a newer job superseded, as `newest_by_superseded` finds it. Each of the two
-# subqueries uses the index (run, name).
-IS_REPLACED_SQL = (
-    "(jobs.state IN ('failed', 'skipped') AND rtrim(jobs.name, '''') GLOB '*@' || jobs.id"
+# Condition of a job that a newer job superseded, as `newest_by_superseded` finds it. Each of the two subqueries uses the
+# index (run, name).
+HAS_NEWER_SQL = (
+    "(rtrim(jobs.name, '''') GLOB '*@' || jobs.id"
     " AND (EXISTS (SELECT 1 FROM jobs AS newer WHERE newer.run = jobs.run"
     f" AND newer.name = {_QUEUED_NAME} AND newer.id > jobs.id)"
     " OR EXISTS (SELECT 1 FROM jobs AS newer WHERE newer.run = jobs.run"
     f" AND newer.name >= {_QUEUED_NAME} || '@0' AND newer.name < {_QUEUED_NAME} || '@:'"
     f" AND newer.id > jobs.id AND rtrim(newer.name, '''') = {_QUEUED_NAME} || '@' || newer.id)))"
 )
+# the same for a failed or skipped job
+IS_REPLACED_SQL = f"(jobs.state IN ('failed', 'skipped') AND {HAS_NEWER_SQL})"
 
 
 class HasRunAndName(Protocol):

@@ -22,7 +22,7 @@ from launcher.store.connection import (
     read_sources,
     reason_of,
 )
-from launcher.store.job_names import IS_REPLACED_SQL, newest_by_superseded
+from launcher.store.job_names import HAS_NEWER_SQL, IS_REPLACED_SQL, newest_by_superseded
 from launcher.store.job_selection import SHARED_RUN, find_search_selection, find_selection
 from launcher.store.rows import (
     ATTEMPT_COLUMNS,
@@ -509,7 +509,8 @@ class JobQueries:
     def recent_completions(self, limit: int) -> list[CompletionEvent]:
         """Return the newest ends of jobs and of attempts, the newest first.
 
-        Failures and skips are left out if a newer job replaced them, or if a skipped job was queued again.
+        Failures and skips are left out if a newer job replaced them, or if a skipped job was queued again. This holds
+        also for failures of a replaced job that was retried and is done.
         """
         endings = self._recent_events(limit)
         if len(endings) < limit:  # thousands of jobs may have been queued since
@@ -527,7 +528,8 @@ class JobQueries:
             " WHERE before.job = one.job AND before.id < one.id ORDER BY before.id DESC LIMIT 1"
             ") AS source FROM events AS one WHERE id > (SELECT max(id) FROM events) - ?"
             " AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = one.job"
-            f" AND (one.state = 'skipped' AND jobs.state <> 'skipped' OR {IS_REPLACED_SQL}))"
+            f" AND (one.state = 'skipped' AND jobs.state <> 'skipped' OR {IS_REPLACED_SQL}"
+            f" OR one.state IN ('failed', 'queued') AND {HAS_NEWER_SQL}))"
             " ORDER BY id DESC",
             (_SCANNED_EVENTS,),
         )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from launcher.context import read_context
 from launcher.errors import UsageError
-from launcher.job import Spec
+from launcher.job import PROGRAM, Spec
 from launcher.states import (
     ENDED_STATES,
     OPEN_STATES,
@@ -23,6 +23,7 @@ from launcher.states import (
 )
 from launcher.store.connection import RESUMED_REASON, Connection, reason_columns
 from launcher.store.gpu_numbers import lane_with_gpu
+from launcher.store.job_names import queued_name
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.output_conflicts import find_writer
@@ -157,26 +158,67 @@ class JobControl:
     def jobs_to_retry(self, jobs: Collection[int]) -> list[int]:
         """Return which jobs `retry` would queue: these, their dependencies, and dependents that were skipped.
 
-        Open jobs are not included. A dependency that is done stays so.
+        Open jobs are not included. A dependency that is done stays so. If a newer program replaced a dependency, the
+        newer one counts instead.
         """
-        chosen: set[int] = set()
-        todo = list(jobs)
+        return sorted(self._plan_retry(frozenset(jobs)))
+
+    def _plan_retry(self, given: frozenset[int]) -> dict[int, dict[int, int]]:
+        """Return job that `retry` would queue → its replaced dependencies → the newer programs that replaced them."""
+        planned: dict[int, dict[int, int]] = {}
+        newer: dict[int, int] = {}
+        todo = list(given)
         while todo:
             job = todo.pop()
-            if job in chosen or self._db.state_of(job) in {None, *OPEN_STATES}:
+            state = self._db.state_of(job)
+            if job in planned or state in {None, *OPEN_STATES}:
                 continue
-            chosen.add(job)
-            todo += self._db.query_numbers(
-                "SELECT need FROM needs CROSS JOIN jobs ON jobs.id = need WHERE job = ?"
+            if state is State.DONE and job not in given:
+                continue
+            rows = self._db.execute(
+                "SELECT need, name FROM needs CROSS JOIN jobs ON jobs.id = need WHERE job = ?"
                 " AND any_end = 0 AND state IN ('failed', 'cancelled', 'skipped')",
-                job,
+                (job,),
             )
+            needs: dict[int, str] = dict(rows.fetchall())
+            renamed = {need for need, name in needs.items() if queued_name(name, need) != name}
+            self._add_newer_programs(newer, renamed - given)
+            moved = {need: newer[need] for need in renamed & newer.keys()}
+            waiting = {job, *self._transitive_waiters(job)} if moved else set[int]()
+            planned[job] = moved = {need: new for need, new in moved.items() if new not in waiting}
+            todo += [moved.get(need, need) for need in needs]
             todo += self._db.query_numbers(
                 "SELECT job FROM needs CROSS JOIN jobs ON jobs.id = job WHERE need = ?"
                 " AND any_end = 0 AND state = 'skipped'",
                 job,
             )
-        return sorted(chosen)
+        return planned
+
+    def _add_newer_programs(self, newer: dict[int, int], jobs: Iterable[int]) -> None:
+        """Add job → the newer program that replaced it and writes the same files, for jobs that have one."""
+        if not (missing := [job for job in jobs if job not in newer]):
+            return
+        rows = self._read.jobs_by_id(missing)
+        replaced = self._read.superseded(row for row in rows if row.kind == PROGRAM)
+        outputs = {
+            row.id: {*row.spec_without_sources.outputs}
+            for row in (*rows, *self._read.jobs_by_id(replaced.values()))
+        }
+        newer.update({old: new for old, new in replaced.items() if outputs[old] <= outputs[new]})
+
+    def _follow_newer_programs(self, given: frozenset[int]) -> list[int]:
+        """Let jobs that `retry` queues wait for newer programs instead of replaced ones; return these jobs.
+
+        This is repeated until nothing changes, because a change for one job may make that for another one a cycle.
+        """
+        while any((planned := self._plan_retry(given)).values()):
+            for job, moved in planned.items():
+                waiting = self._transitive_waiters(job) if moved else ()
+                self._db.executemany(
+                    "UPDATE OR REPLACE needs SET need = ? WHERE job = ? AND need = ?",
+                    [(new, job, old) for old, new in moved.items() if new not in waiting],
+                )
+        return sorted(planned)
 
     def previously_held(self, jobs: Iterable[int]) -> set[int]:
         """Return which ended jobs their owner held before they were cancelled or skipped."""
@@ -208,7 +250,8 @@ class JobControl:
         return self._retry(jobs, now, {})
 
     def _retry(self, jobs: Collection[int], now: float, reasons: Mapping[int, Reason]) -> list[int]:
-        chosen = self.jobs_to_retry(jobs)
+        with self._db.writing():
+            chosen = self._follow_newer_programs(frozenset(jobs))
         left, moved = {*chosen}, list[int]()
 
         def retry(portion: Sequence[int]) -> None:
@@ -447,13 +490,16 @@ class JobControl:
 
     def transitive_waiters(self, job: int) -> list[JobRow]:
         """Return all jobs that wait for the end of one, or did, directly or not, done or not."""
+        return self._read.jobs_by_id(self._transitive_waiters(job))
+
+    def _transitive_waiters(self, job: int) -> set[int]:
         numbers: set[int] = set()
         todo = [job]
         while todo:
             below = self._db.query_numbers("SELECT job FROM needs WHERE need = ?", todo.pop())
             todo += [number for number in below if number not in numbers]
             numbers.update(below)
-        return self._read.jobs_by_id(numbers)
+        return numbers
 
     def deletable_jobs(self, jobs: Iterable[int]) -> set[int]:
         """Return which of these `delete_jobs` would delete, were it asked to delete them all.

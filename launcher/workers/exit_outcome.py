@@ -75,7 +75,10 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
     if context.stopped:
         return Stopped(at=now, by=context.signalled)
     if context.over_limit_s is not None:
-        return over_time_limit(context.over_limit_s, now, was_killed=context.was_killed, code=code)
+        was_killed = context.was_killed
+        ended = over_time_limit(context.over_limit_s, now, was_killed=was_killed, code=code)
+        awaited = (record or {}).get("awaited")  # by a function that has returned
+        return ended._replace(error=f"{ended.error}: {awaited}") if awaited else ended
     # the sender of the signal ends everything; this is not a failure of the program
     if context.signalled:
         return Stopped(at=now, by=context.signalled)

@@ -44,7 +44,7 @@ from launcher.workers.preloads import (
     forget_changed_plugins,
     reset_after_fork,
 )
-from launcher.workers.process_end import begin_process, end_process
+from launcher.workers.process_end import WaitInterrupted, begin_process, end_process
 from launcher.workers.progress.steps import ProgressWriter
 from launcher.workers.shortage import find_oom_in_exception
 
@@ -308,9 +308,14 @@ def _failed(
     if shortage is not None and not isinstance(error, Error):
         text = shortage.message
     write_log_line(f"error: {text}")
-    with contextlib.suppress(KeyboardInterrupt):  # the event is set
-        end_process(stop, write_log_line)
+    awaited = f"{error}" if isinstance(error, WaitInterrupted) else ""
+    try:
+        end_process(stop, write_log_line, "failed")
+    except WaitInterrupted as interrupted:  # the event is set
+        awaited = f"{interrupted}"
     record: dict[str, Json] = {"schema": 1, "ok": False, "error": text}
+    if awaited:
+        record["awaited"] = awaited
     if stop.is_set():  # its supervisor checks whether the signal was meant for all
         record["signalled"] = True
     if away:

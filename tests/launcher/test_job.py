@@ -253,6 +253,7 @@ def test_swept_values_come_first_and_override_parsed_ones() -> None:
     ("value", "cell"),
     [
         ("3", 3), ("-1e-4", -1e-4), ("0.5", 0.5), ("1000", 1000), ("1.0", 1.0), ("2.5e-05", 2.5e-5),
+        ("1e-3", 0.001), ("0.001", 0.001), ("1e-05", 1e-5),  # small numbers have two usual spellings
         *((text, text) for text in (
             ".5", "007", "-0", "+5", "1e3", "1E+3", "0.10", "1.10", "1e-400", "12e4567", "5e999",
             "1_000", "0x10", "nan", "x", "1.2.3", "",

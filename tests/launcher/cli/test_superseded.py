@@ -5,12 +5,12 @@ from contextlib import closing
 import pytest
 
 from launcher.screens.snapshots import QueueSnapshotReader
-from launcher.states import Done, State
+from launcher.states import Done, Outcome, State
 from launcher.store import job_queries
-from launcher.store.job_names import queued_name
-from launcher.store.queue import Store
+from launcher.store.job_names import queued_name, superseded_name
+from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home
-from tests.build import a_spec, job_row
+from tests.build import a_context, a_spec, finished, job_row
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued_again import FAILED, RUN, a_seed, add
 
@@ -140,3 +140,59 @@ def test_newest_job_of_a_name_counts_if_it_failed(launcher: Launcher, store: Sto
 def test_job_after_a_run_ignores_superseded_jobs(launcher: Launcher, queued_twice: Store) -> None:
     launcher.well("add", "--hold", "--after", "run:fix", "--", "true")
     assert [row.id for row in queued_twice.read.dependencies_of(5)] == [3, 4]
+
+
+def add_after(store: Store, *needs: int, name: str) -> int:
+    run = store.read.find_run("/nowhere", RUN)
+    spec = a_spec(name=f"command/{name}", run=RUN)
+    with store.writing():
+        return store.insert_or_replace(run, a_context(), NewJob(spec, dependencies=needs), 1.0)
+
+
+@pytest.mark.parametrize("outcome", [FAILED, Done(at=2.0), None])
+def test_retried_job_waits_for_the_newer_program_instead_of_the_replaced_one(
+    launcher: Launcher, store: Store, outcome: Outcome | None
+) -> None:
+    older = add(store, a_seed(1), FAILED)
+    skipped = add_after(store, older, name="after")
+    newer = add(store, a_seed(1), outcome)
+    too = [newer] if outcome is FAILED else []
+    planned = launcher.well("retry", "command/after", "--dry-run").out
+    assert numbers(planned.replace("nothing was changed (dry run)", "")) == [skipped, *too]
+    assert store.job_control.retry([skipped], 3.0) == [skipped, *too]
+    assert [row.id for row in store.read.dependencies_of(skipped)] == [newer]
+    assert job_row(store, older).state is State.FAILED
+    assert job_row(store, skipped).waits == (outcome != Done(at=2.0))
+
+
+def test_retried_job_waits_for_the_replaced_program_if_that_is_named(store: Store) -> None:
+    older = add(store, a_seed(1), FAILED)
+    skipped = add_after(store, older, name="after")
+    add(store, a_seed(1), Done(at=2.0))
+    assert store.job_control.retry([older], 3.0) == [older, skipped]
+    assert [row.id for row in store.read.dependencies_of(skipped)] == [older]
+
+
+def test_retried_job_waits_for_no_newer_program_that_waits_for_it(store: Store) -> None:
+    older = add(store, a_seed(1), FAILED)
+    skipped = add_after(store, older, name="after")
+    store.job_control.rename_ended(older, superseded_name("command/s@seed=1", older))
+    newer = add_after(store, skipped, name="s@seed=1")
+    assert store.job_control.retry([newer], 3.0) == [older, skipped, newer]
+    assert [row.id for row in store.read.dependencies_of(skipped)] == [older]
+
+
+def test_retried_job_waits_for_no_newer_program_without_the_files(store: Store) -> None:
+    older = add(store, a_seed(1)._replace(outputs=("/nowhere/a",)), FAILED)
+    skipped = add_after(store, older, name="after")
+    add(store, a_seed(1)._replace(outputs=("/nowhere/b",)), Done(at=2.0))
+    assert store.job_control.retry([skipped], 3.0) == [older, skipped]
+
+
+def test_failures_of_a_replaced_job_that_was_retried_are_not_listed(store: Store) -> None:
+    older = add(store, a_seed(1), FAILED)
+    newer = add(store, a_seed(1), Done(at=2.0))
+    store.job_control.retry([older], 3.0)
+    finished(store, older, Done(at=4.0))
+    ended = [(event.job, event.state) for event in store.read.recent_completions(5)]
+    assert ended == [(older, State.DONE), (newer, State.DONE)]

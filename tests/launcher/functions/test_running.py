@@ -126,7 +126,7 @@ def test_function_with_an_endless_thread_ends_by_its_time_limit_or_a_cancellatio
 ) -> None:
     def leaves_a_thread() -> int:
         atexit.register((tmp_path / "handler").write_text, "called")
-        threading.Thread(target=time.sleep, args=[300]).start()
+        threading.Thread(target=time.sleep, args=[300], name="endless").start()
         (tmp_path / "returned").touch()
         return 1
 
@@ -138,9 +138,34 @@ def test_function_with_an_endless_thread_ends_by_its_time_limit_or_a_cancellatio
         with pytest.raises(CancelledError):
             answer.result(DEADLINE_S)
     else:
-        with pytest.raises(JobError, match="reached its time limit"):
+        with pytest.raises(
+            JobError,
+            match=r"reached its time limit of 1 s: the function had returned, and its process waited for thread endless",
+        ):
             answer.result(DEADLINE_S)
     until((tmp_path / "handler").exists, "the handlers are called")
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_log_and_status_name_what_the_end_of_a_function_waits_for(
+    launcher: Launcher, *, raises: bool
+) -> None:
+    def leaves_much() -> None:
+        context = multiprocessing.get_context("fork")
+        context.Process(target=os._exit, args=(0,)).start()
+        context.Process(target=time.sleep, args=[300]).start()
+        for name in "abc":
+            threading.Thread(target=time.sleep, args=[300], name=name).start()
+        if raises:
+            raise KeyError("parent")
+
+    answer = submit(leaves_much)
+    until(lambda: "note" in answer.log(), "the wait is noted")
+    waits = "its process waits for thread a, thread b, thread c and 1 more"
+    text = f"note: the function has {'failed' if raises else 'returned'}; {waits}"
+    assert answer.log(1).strip() == text
+    assert launcher("status", str(answer.job)).out.strip().endswith(f"{waits}")
+    answer.cancel()
 
 
 def test_fork_that_returns_ends_there_and_its_parent_returns_the_value(home: Home) -> None:

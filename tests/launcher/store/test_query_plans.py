@@ -251,6 +251,12 @@ def replace_jobs(store: Store) -> None:
             (job,) = store.insert_new(run, a_context(), [NewJob(spec=spec)], 1.0)
             replace_equal_jobs(store, run, a_context(), {job: spec})
         store.job_control.cancel([job], 2.0)
+    failed, waiting = put(store, "xy", needs={"y": "x"})
+    end(store, claimed(store, failed), FAILED)
+    with store.writing():
+        store.job_control.rename_ended(failed, superseded_name("command/x", failed))
+    one(store, "x")
+    store.job_control.retry([waiting], 3.0)
 
 
 def schedule_jobs(store: Store) -> None:

@@ -380,6 +380,8 @@ def test_sweep_without_a_name_that_is_queued_again_replaces_its_rows(
         (("--sweep", "seed=1,2"), ("--sweep", "seed=1,2", "--run", "other"), 0),
         (("--sweep", "seed=1,2", "--name", "own"), ("--sweep", "seed=1,2"), 0),
         (("--sweep", "seed=1,2"), ("--sweep", "seed=1,2", "--name", "own"), 2),
+        (("--sweep", "seed=1,2", "--name", "own"), ("--sweep", "seed=1,2", "--name", "new"), 0),
+        (("--sweep", "seed=1,2"), ("--sweep", "seed=1,2", "--cpus", "2"), 2),
         (("--sweep", "seed=1"), (), 0),  # a single job is a row of its own
         ((), ("--sweep", "seed=1"), 0),
         ((), (), 0),
