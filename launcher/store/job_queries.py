@@ -88,6 +88,38 @@ class RunProgress(NamedTuple):
     queued: Mapping[str, int] | None = MappingProxyType({})
 
 
+class RunTotals(NamedTuple):
+    """The jobs of a run in numbers."""
+
+    id: int
+    root: str
+    name: str
+    jobs: int
+    last_job: int  # the highest number
+    attempts: int
+    newest: float  # when the last job ended or was queued
+    submitted: float  # when the first job was queued
+    ended: float | None  # when the last job ended
+    open: int
+    done: int
+    failed: int
+    cancelled: int
+    skipped: int
+
+
+_STATE_SUMS = ", ".join(
+    f"sum(state {condition})"
+    for condition in (
+        "IN ('queued', 'held', 'running')",
+        "= 'done'",
+        # as `known_state` reads a state of a newer version
+        "NOT IN ('queued', 'held', 'running', 'done', 'cancelled', 'skipped')",
+        "= 'cancelled'",
+        "= 'skipped'",
+    )
+)
+
+
 class JobQueries:
     """The questions; none of them changes anything."""
 
@@ -122,6 +154,22 @@ class JobQueries:
     def jobs_of_runs_named(self, name: str) -> list[JobRow]:
         """Return the jobs of all runs with a name, wherever their results lie."""
         return self._select_jobs("jobs.run IN (SELECT id FROM runs WHERE name = ?)", name)
+
+    def jobs_of_run(self, run: int) -> list[JobRow]:
+        """Return the jobs of a run."""
+        return self._select_jobs("jobs.run = ?", run)
+
+    def run_totals(self, run: int | None = None) -> list[RunTotals]:
+        """Return the totals of a run that has jobs, or of all runs by name."""
+        condition, values = ("", ()) if run is None else (" WHERE jobs.run = ?", (run,))
+        rows = self._db.execute(
+            "SELECT runs.id, root, runs.name, count(*), max(jobs.id), sum(attempts),"
+            f" max(coalesce(ended, submitted)), min(submitted), max(ended), {_STATE_SUMS}"
+            f" FROM jobs JOIN runs ON runs.id = jobs.run{condition}"
+            " GROUP BY runs.id ORDER BY runs.name, runs.id",
+            values,
+        )
+        return [RunTotals(*row) for row in rows]
 
     def find_run(self, root: str, name: str) -> int:
         """Return the id of the run `name` under `root`; 0 where there is none."""

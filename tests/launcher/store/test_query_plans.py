@@ -315,6 +315,7 @@ def read_jobs(store: Store, chain: list[int]) -> None:
         read.open_jobs,
         read.sample_names,
         read.runs,
+        read.run_totals,
         read.group_limits,
         read.group_names,
         read.programs_by_output,
@@ -340,6 +341,8 @@ def read_jobs(store: Store, chain: list[int]) -> None:
     read.in_state(State.FAILED)
     read.in_state(State.FAILED, current=True)
     read.jobs_of_runs_named("test")
+    read.jobs_of_run(row.run_id)
+    read.run_totals(row.run_id)
     read.find_run(str(ROOT), "test")
     read.find_job(row.run_id, row.name)
     read.existing_names(row.run_id, [row.name])
