@@ -66,6 +66,11 @@ def make_outputs(store: Store, number: int) -> None:
     insert(store, [NewJob(spec, state=State.DONE) for spec in specs])
 
 
+def find_maker(store: Store) -> None:
+    ((path, (job,)),) = store.read.programs_by_output(paths=["/3.csv", "/none.csv"]).items()
+    assert (path, job.name) == ("/3.csv", "command/3")
+
+
 def end_first(store: Store) -> None:
     (claim,) = store.scheduler_actions.open_claims()
     failed = Failed(at=2.0, error="no")
@@ -86,6 +91,8 @@ STEPS = {
     "outputs of open programs": Step(
         make_outputs, lambda store: store.read.programs_by_output(OPEN_STATES)
     ),
+    "programs with an output": Step(make_outputs, find_maker),
+    "folders of outputs": Step(make_outputs, lambda store: store.read.output_folders()),
 }
 
 

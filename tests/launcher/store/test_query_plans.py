@@ -54,7 +54,7 @@ MAY_READ_MANY = {
     "WHERE jobs.ended < ? AND jobs.state IN": "`clean` asks for all that have ended",
     "SELECT DISTINCT CASE WHEN json_valid(spec)": "`clean` asks which files any job uses",
     "WHERE runs.name <> ? AND CASE WHEN": "the results of all runs are asked for",
-    "WHERE jobs.kind = ? AND jobs.state IN": "a plan asks which files any program makes",
+    "WHERE job = jobs.id) ORDER BY jobs.id": "a plan asks which files open programs make",
     "AND lane IN (SELECT id FROM lanes WHERE": "the jobs of a group are counted; it has no index",
     "WHERE state = 'queued' GROUP BY kind": "all queued jobs are counted by kind",
     "WHERE 0": "no row is read",
@@ -319,6 +319,7 @@ def read_jobs(store: Store, chain: list[int]) -> None:
         read.group_limits,
         read.group_names,
         read.programs_by_output,
+        read.output_folders,
     ):
         questions()
     for of_job in (
@@ -342,6 +343,8 @@ def read_jobs(store: Store, chain: list[int]) -> None:
     read.in_state(State.FAILED, current=True)
     read.jobs_of_runs_named("test")
     read.jobs_of_run(row.run_id)
+    read.programs_by_output(paths=["/a/b"])
+    [*read.done_outputs_in(["/a/"])]
     read.run_totals(row.run_id)
     read.find_run(str(ROOT), "test")
     read.find_job(row.run_id, row.name)
