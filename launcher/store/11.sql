@@ -1,4 +1,4 @@
--- Schema 11: programs are found by the paths that they write.
+-- Schema 11: programs are found by the paths that they write, and failures without reading what is done.
 
 CREATE TABLE output_paths (
     folder TEXT NOT NULL,               -- as the spec spells it, with a slash at the end; '' in a path without a slash
@@ -24,3 +24,6 @@ CREATE TRIGGER list_changed_outputs AFTER UPDATE OF spec ON jobs
     DELETE FROM output_paths WHERE job = new.id;
     INSERT OR IGNORE INTO output_paths SELECT * FROM program_outputs WHERE job = new.id;
 END;
+
+CREATE INDEX jobs_failed ON jobs (run, submitted, ended) WHERE state = 'failed';    -- of the jobs that one command queued
+CREATE INDEX events_of_releases ON events (at) WHERE reason_code = 'released';

@@ -232,6 +232,8 @@ CREATE TRIGGER list_changed_outputs AFTER UPDATE OF spec ON jobs
     DELETE FROM output_paths WHERE job = new.id;
     INSERT OR IGNORE INTO output_paths SELECT * FROM program_outputs WHERE job = new.id;
 END;
+CREATE INDEX jobs_failed ON jobs (run, submitted, ended) WHERE state = 'failed';    -- of the jobs that one command queued
+CREATE INDEX events_of_releases ON events (at) WHERE reason_code = 'released';
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('events',37);
 INSERT INTO "sqlite_sequence" VALUES('jobs',17);

@@ -11,6 +11,7 @@ from launcher.states import ENDED_STATES, OPEN_STATES, Done, NeverStarted, Reaso
 from launcher.store.adoption import AdoptedJob, adopt_done_jobs
 from launcher.store.completion_queries import open_completion_queries
 from launcher.store.connection import Connection
+from launcher.store.failure_limits import FIRST_FAILURES
 from launcher.store.feed import EventCursor
 from launcher.store.history import HistoryQueries
 from launcher.store.inspection import probe_database
@@ -38,6 +39,7 @@ MAY_READ_MANY = {
     "INSERT INTO sources": "as the one before",
     "SELECT max(priority)": "max and min of an index read one entry",
     "WITH RECURSIVE waiting(run)": "as the one before",
+    "events.reason_code = 'released' AND": "reads the index of releases, the newest first, up to that of the sweep",
     "LIMIT ?) WHERE": "reads as many rows as the limit says",
     "SELECT name FROM jobs ORDER BY id DESC LIMIT ?": "as the one before",
     "WHERE 1 AND 1 ORDER BY id DESC LIMIT": "as the one before",
@@ -292,6 +294,11 @@ def schedule_jobs(store: Store) -> None:
     for job in jobs[:2]:
         end(store, job, FAILED, now=2.0)  # and holds the others
         store.job_control.release(jobs[1:], 2.0)
+    alike = [NewJob(spec=a_spec(name=f"command/alike{n}")) for n in range(FIRST_FAILURES)]
+    with store.writing():
+        same_failures = store.insert_new(run, a_context(), alike, 1.0)
+    for job in same_failures:
+        end(store, job, FAILED, now=2.0)
     failed = [job_row(store, job) for job in jobs[:2]]
     store.job_control.accept_files([AcceptedFiles(row, {}, {}) for row in failed], 3.0)
     store.job_control.skipped_after(jobs)
