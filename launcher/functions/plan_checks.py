@@ -169,12 +169,11 @@ def _check_outputs(store: Store, comparisons: Sequence[Comparison]) -> None:
     if not programs:
         return
     real, made = RealPaths(), OutputIndex[tuple[str, str]]()
-    for path, rows in store.read.programs_by_output().items():
+    for path, rows in store.read.programs_by_output(OPEN_STATES).items():
         for row in rows:
-            if row.state in OPEN_STATES:
-                spec = row.spec_without_sources
-                owner = str(spec.run_folder), row.name
-                made.add(real.locate(path), owner, is_folder=path in output_folders(spec))
+            spec = row.spec_without_sources
+            owner = str(spec.run_folder), row.name
+            made.add(real.locate(path), owner, is_folder=path in output_folders(spec))
     for run_folder, job in programs:
         names = job.settings.get(OUTPUTS)
         for name, path in zip(

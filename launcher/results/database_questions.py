@@ -128,13 +128,44 @@ def run_query(
         return columns, rows
 
 
+def tables_of_query(connection: sqlite3.Connection, sql: str) -> frozenset[str] | None:
+    """Return the tables that a query reads itself or through views, None if that cannot be found out.
+
+    Args:
+        connection: To a database with all tables.
+        sql: A statement of any kind. If `run_query` refuses it, it reads no table.
+    """
+    tables = set[str]()
+
+    def authorize(action: int, first: str | None, *others: str | None) -> int:
+        if action == sqlite3.SQLITE_READ:
+            tables.add(first or "")
+        elif action == sqlite3.SQLITE_PRAGMA:
+            tables.add("pragma")  # it may describe any table
+        second, database, inner = others
+        return _authorize(action, first, second, database, inner)
+
+    connection.set_authorizer(authorize)
+    try:
+        connection.execute(f"EXPLAIN {sql}")
+    except sqlite3.Error as error:
+        return frozenset() if _is_refusal(str(error)) else None
+    except (sqlite3.Warning, UnicodeEncodeError, ValueError):
+        return None
+    return frozenset(tables)
+
+
+def _is_refusal(text: str) -> bool:
+    return any(words in text for words in _REFUSAL_WORDS)
+
+
 def _explain_query_error(
     connection: sqlite3.Connection, sql: str, error: Exception, limit_s: float
 ) -> UsageError:
     """Return the fault of a query with a remedy."""
     text = sanitize_terminal(str(error))
     code = getattr(error, "sqlite_errorcode", None)
-    if any(words in text for words in _REFUSAL_WORDS):
+    if _is_refusal(text):
         return UsageError(f"{_READ_ONLY} ({text}). {_STATEMENT}")
     if code == sqlite3.SQLITE_INTERRUPT:
         return UsageError(

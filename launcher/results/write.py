@@ -2,7 +2,7 @@
 
 A run has rows for its jobs, attempts, settings and numbers, and for the scores and epochs of its plugin packages. The
 row of a failed attempt contains the error and the end of the log. The database of all runs is in the queue folder. It
-is updated before each query.
+is updated before each query, as far as the query reads it.
 """
 
 import shlex
@@ -17,6 +17,7 @@ from launcher.errors import Error, MachineError
 from launcher.job import FUNCTION, PROGRAM
 from launcher.kind_interface import Kind
 from launcher.results.database import ResultsUnavailable, connect, open_for_writing
+from launcher.results.database_questions import tables_of_query
 from launcher.results.database_rows import (
     attempt_cells,
     epoch_rows,
@@ -39,9 +40,10 @@ from launcher.results.model_columns import ModelIndex
 from launcher.results.result_jobs import result_jobs
 from launcher.results.returned_rows import ReturnedValues, read_returned_values
 from launcher.results.rows import RowJobIndex, kinds_of, results_of
-from launcher.results.table import replace_surrogates
-from launcher.screens.format import iso_time
-from launcher.states import OPEN_STATES, State
+from launcher.results.table import RunResults, replace_surrogates
+from launcher.screens.format import iso_time, iso_time_or_none
+from launcher.states import State
+from launcher.store.job_queries import RunTotals
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import read_json
@@ -49,16 +51,21 @@ from launcher.system.installation import install_command
 from launcher.system.paths import Home
 from launcher.system.secret_arguments import hide_secrets
 
-_STATES = ("done", "failed", "cancelled", "skipped")
 _CONTENT = 1  # increased if the same jobs get other rows; 1: superseded rows are marked
 NAME = "results.sqlite"  # in the queue folder: the database of all its runs
+_EVERY = frozenset(TABLES)
+# tables that are written without the numbers of jobs, which are read from thousands of logs
+_WITHOUT_NUMBERS = _EVERY - {"metrics", "scores", "epochs"}
+_WITHOUT_JOBS = frozenset({"homes", "runs"})
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
     from sqlite_utils.db import Table
 
 
-def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> int:
+def write_run(
+    path: Path, home: Home, store: Store, run_id: int, tables: Collection[str] = _EVERY
+) -> int:
     """Update one run in a file and return how many rows were new or changed.
 
     Readers see all changes or none. Jobs deleted from the queue by `clean` remain in the file; scores and epochs are
@@ -68,28 +75,40 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
         path: Path of the file, created if it is missing.
         home: Queue folder.
         store: Queue.
-        jobs: All jobs of the run.
+        run_id: Number of the run in the queue.
+        tables: All tables, or some of those that contain no numbers of jobs, with the tables to which they refer.
 
     Raises:
         UsageError: the file is not a database of results.
         MachineError: the file cannot be written, or a required package is not installed.
     """
     wrap = _sqlite_utils()
+    with store.reading():
+        totals = store.read.run_totals(run_id)
+        jobs = [] if _WITHOUT_JOBS.issuperset(tables) else store.read.jobs_of_run(run_id)
+    if not totals:  # its jobs were deleted meanwhile
+        return 0
     kinds = kinds_of(jobs)
     superseded = store.read.superseded(jobs)
     every = counted = [each.job for each in result_jobs(home, store, jobs, all_jobs=True)]
     if superseded:  # otherwise each name has one job
         counted = [each.job for each in result_jobs(home, store, jobs)]
     models = ModelIndex([job.spec_without_sources for job in counted], kinds)
-    # before locking the file, as it may take minutes
-    results, returned = results_of(counted, models), read_returned_values(home, store, every, kinds)
+    results, returned = RunResults(rows=(), columns=()), list[ReturnedValues]()
+    if _EVERY.issubset(tables):  # before locking the file, as it may take minutes
+        results = results_of(counted, models)
+        returned = read_returned_values(home, store, every, kinds)
     with open_for_writing(path) as connection:
         database = wrap(connection, execute_plugins=False)
         create_tables(database)
-        run = _run_row(connection, home, jobs)
+        run = _run_row(connection, home, totals[0], tables)
+        if not jobs:
+            return 0
         numbers = _job_numbers(connection, run, jobs)
         writer = _RunWriter(connection, home, store, run, numbers)
-        changed = writer.write(jobs, every, kinds, models, returned, superseded=superseded)
+        changed = writer.write(jobs, every, kinds, models, returned, superseded, tables)
+        if not _EVERY.issubset(tables):
+            return changed
         of_rows = RowJobIndex(counted, kinds, models)
         of_models = score_rows(results, of_rows, numbers)
         those = {job.id for job in counted}
@@ -133,8 +152,8 @@ class _RunWriter(NamedTuple):
         kinds: Mapping[str, Kind],
         models: ModelIndex,
         returned: Iterable[ReturnedValues],
-        *,
         superseded: Collection[int],
+        tables: Collection[str],
     ) -> int:
         """Write jobs with their attempts, settings, numbers and errors; return how many rows changed.
 
@@ -145,6 +164,7 @@ class _RunWriter(NamedTuple):
             models: Models of the run.
             returned: Returned values of the jobs.
             superseded: Jobs that a newer job of the same name has superseded.
+            tables: Tables to write.
         """
         numbers, store = self.numbers, self.store
         _delete_changed(self.connection, self.run, jobs, numbers)
@@ -173,7 +193,9 @@ class _RunWriter(NamedTuple):
             ),
             "errors": error_rows(self.home, attempts, numbers, known),
         }
-        return sum(upsert(self.connection, name, those) for name, those in rows.items())
+        return sum(
+            upsert(self.connection, name, those) for name, those in rows.items() if name in tables
+        )
 
 
 def _delete_changed(
@@ -185,17 +207,20 @@ def _delete_changed(
     )
     before = {row: (*cells, state == State.DONE) for row, *cells, state in written}
     versions = {
-        numbers[job.id]: (
+        row: (
             job.hash, job.attempts, shlex.join(hide_secrets(job.spec_without_sources.argv)), job.state is State.DONE
         )
         for job in jobs
+        if (row := numbers[job.id]) in before
     }  # fmt: skip
-    changed = [(row,) for row, now in versions.items() if before.get(row, now) != now]
+    changed = [(row,) for row, now in versions.items() if before[row] != now]
     for table in ("settings", "metrics"):
         connection.executemany(f"DELETE FROM {table} WHERE job = ?", changed)
 
 
-def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow]) -> int:
+def _run_row(
+    connection: sqlite3.Connection, home: Home, totals: RunTotals, tables: Collection[str]
+) -> int:
     """Write the rows of a run and its queue folder; return the ID of the run's row."""
     owner = read_json(home.record) or {}
     where = (str(owner.get("machine", "")), str(home.folder), str(owner.get("host", "")))
@@ -203,17 +228,15 @@ def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow])
     (row,) = connection.execute(
         "SELECT id FROM homes WHERE machine = ? AND folder = ?", where[:2]
     ).fetchone()
-    named = (row, jobs[0].run, jobs[0].root)
-    states = [job.state for job in jobs]
-    ended = [job.ended for job in jobs if job.ended is not None]
+    named = (row, totals.name, totals.root)
     cells = (
         *named,
-        len(jobs),
-        sum(state in OPEN_STATES for state in states),
-        *(states.count(State(name)) for name in _STATES),
-        iso_time(min(job.submitted for job in jobs)),
-        iso_time(max(ended)) if ended else None,
-        run_fingerprint(jobs),
+        totals.jobs,
+        totals.open,
+        *(totals.done, totals.failed, totals.cancelled, totals.skipped),
+        iso_time(totals.submitted),
+        iso_time_or_none(totals.ended),
+        run_fingerprint(totals, tables),
     )
     upsert(connection, "runs", [cells])
     (run,) = connection.execute(
@@ -222,11 +245,23 @@ def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow])
     return int(run)
 
 
-def run_fingerprint(jobs: Sequence[JobRow]) -> str:
-    """Return a fingerprint that changes if the queue has new data about ended jobs of a run."""
-    newest = max(job.ended or job.submitted for job in jobs)
-    tried = sum(job.attempts for job in jobs)
-    return f"{SCHEMA}.{_CONTENT} {len(jobs)} {max(job.id for job in jobs)} {tried} {newest!r}"
+def run_fingerprint(totals: RunTotals, tables: Collection[str] = _EVERY) -> str:
+    """Return a fingerprint that changes if the queue has new data about ended jobs of a run.
+
+    Args:
+        totals: The jobs of the run in the queue, in numbers.
+        tables: The tables that are up to date.
+    """
+    only = "" if _EVERY.issubset(tables) else f" only {' '.join(sorted(tables))}"
+    numbers = totals.jobs, totals.last_job, totals.attempts, totals.newest
+    return f"{SCHEMA}.{_CONTENT} {' '.join(map(repr, numbers))}{only}"
+
+
+def _is_current(mark: str | None, totals: RunTotals, tables: Collection[str]) -> bool:
+    """Whether a stored fingerprint says that tables of a run are up to date."""
+    everything, _, only = (mark or "").partition(" only ")
+    current = everything == run_fingerprint(totals)
+    return current and (not only or {*only.split()}.issuperset(tables))
 
 
 def _job_numbers(
@@ -296,8 +331,8 @@ def _columns_of(names: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     return columns
 
 
-def update(home: Home, store: Store, print_line: Callable[[str], None]) -> Path:
-    """Update the database of all runs of a queue and return its path.
+def update(home: Home, store: Store, sql: str, print_line: Callable[[str], None]) -> Path:
+    """Update the database of all runs of a queue as far as a query reads it, and return its path.
 
     A run that cannot be written, such as one whose plugin package is not installed, remains unchanged. If nothing can
     be written, as on a full disk, new runs are also omitted.
@@ -305,6 +340,7 @@ def update(home: Home, store: Store, print_line: Callable[[str], None]) -> Path:
     Args:
         home: Queue folder.
         store: Queue.
+        sql: The query.
         print_line: Prints a message about omitted runs.
 
     Raises:
@@ -312,29 +348,50 @@ def update(home: Home, store: Store, print_line: Callable[[str], None]) -> Path:
     """
     path = home.folder / NAME
     known = _stored_fingerprints(path)
+    every = [(run, known.get((run.root, run.name))) for run in store.read.run_totals()]
+    old = [(run, mark) for run, mark in every if not _is_current(mark, run, _EVERY)]
+    if not old:
+        return path
+    tables = _tables_to_write(path, sql)
     left_out: dict[str, list[str]] = {}  # reason → names of runs
-    for name in sorted(store.read.runs()):
-        of_name = store.read.jobs_of_runs_named(name)
-        for root in dict.fromkeys(
-            job.root for job in of_name
-        ):  # their results are in other folders
-            jobs = [job for job in of_name if job.root == root]
-            if known.get((root, name)) == run_fingerprint(jobs):
-                continue
-            try:
-                write_run(path, home, store, jobs)
-            except Error as error:
-                empty = not path.exists() or path.stat().st_size == 0
-                if empty or (not known and isinstance(error.__cause__, ImportError)):
-                    raise
-                if isinstance(error, ResultsUnavailable):
-                    print_line(f"the results may be outdated: {error}")
-                    return path
-                left_out.setdefault(str(error), []).append(name)
+    for run, mark in old:
+        if _is_current(mark, run, tables):
+            continue
+        try:
+            write_run(path, home, store, run.id, tables)
+        except Error as error:
+            empty = not path.exists() or path.stat().st_size == 0
+            if empty or (not known and isinstance(error.__cause__, ImportError)):
+                raise
+            if isinstance(error, ResultsUnavailable):
+                print_line(f"the results may be outdated: {error}")
+                return path
+            left_out.setdefault(str(error), []).append(run.name)
     for reason, names in left_out.items():
         runs = f"run {names[0]}" if len(names) == 1 else f"{len(names)} runs ({', '.join(names)})"
         print_line(f"the results of {runs} were not updated: {reason}")
     return path
+
+
+def _tables_to_write(path: Path, sql: str) -> frozenset[str]:
+    """Return the tables that a query reads and those to which they refer, or all tables."""
+    with suppress(sqlite3.Error), closing(_open_for_explaining(path)) as connection:
+        read = tables_of_query(connection, sql)
+        if read is not None and _WITHOUT_NUMBERS.issuperset(read):
+            tables = {"runs", *read}
+            for _ in TABLES:  # the longest path of references is shorter
+                tables |= {other for name in tables for other in TABLES[name].foreign_keys.values()}
+            return frozenset(tables)
+    return _EVERY
+
+
+def _open_for_explaining(path: Path) -> sqlite3.Connection:
+    """Open the file, or an empty database with the same tables if there is none."""
+    if path.exists() and path.stat().st_size:
+        return connect(path, "ro")
+    connection = sqlite3.connect(":memory:")
+    create_tables(_sqlite_utils()(connection, execute_plugins=False))
+    return connection
 
 
 def _stored_fingerprints(path: Path) -> dict[tuple[str, str], str]:

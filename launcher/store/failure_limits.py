@@ -19,18 +19,18 @@ _SIBLINGS = (  # a damaged spec has no limit
     "run = :run AND submitted = :submitted AND :limit IS"
     " CASE WHEN json_valid(spec) THEN json_extract(spec, '$.terms.max_failures') END"
 )
+# an index contains failed jobs only: a sweep may have thousands that are done
+_FAILED = f"FROM jobs WHERE {_SIBLINGS} AND state = 'failed'"
+_FIRST_FAILED = f"SELECT reason_code, reason {_FAILED} ORDER BY ended LIMIT {FIRST_FAILURES + 1}"
+_COUNT_FAILED = f"SELECT count(*) {_FAILED} AND ended >= :since"
 # only jobs that ended after they were queued can be siblings: an index finds those
-_FIRST_ENDED = (
-    f"SELECT state, reason_code, reason FROM jobs WHERE ended >= :submitted AND {_SIBLINGS}"
-    f" AND state IN ('done', 'failed') ORDER BY ended LIMIT {FIRST_FAILURES + 1}"
-)
-_COUNT_FAILED = (
-    f"SELECT count(*) FROM jobs WHERE ended >= :since AND {_SIBLINGS} AND state = 'failed'"
+_FIRST_DONE = (
+    f"SELECT 1 FROM jobs WHERE ended >= :submitted AND {_SIBLINGS} AND +state = 'done' LIMIT 1"
 )
 _FAILED_IN_RUN = f"SELECT n FROM counters WHERE run = ? AND state = '{State.FAILED}'"
 _LAST_RELEASE = (
-    "SELECT max(events.at) FROM jobs CROSS JOIN events ON events.job = jobs.id"
-    f" WHERE {_SIBLINGS} AND events.reason_code = '{ReasonCode.RELEASED}'"
+    "SELECT events.at FROM events CROSS JOIN jobs ON jobs.id = events.job"
+    f" WHERE events.reason_code = '{ReasonCode.RELEASED}' AND {_SIBLINGS} ORDER BY events.at DESC LIMIT 1"
 )
 _QUEUED = f"SELECT id FROM jobs WHERE {_SIBLINGS} AND state = 'queued' ORDER BY id"
 
@@ -74,10 +74,11 @@ def hold_siblings(db: Connection, claim: Claim, now: float) -> list[int]:
 
 def _count_same_first(db: Connection, siblings: dict[str, Any]) -> int:
     """Return FIRST_FAILURES if exactly so many siblings have ended, all with the same failure; otherwise 0."""
-    ended = db.execute(_FIRST_ENDED, siblings).fetchall()
-    causes = {(known_code(code), without_numbers(_first_line(text))) for _, code, text in ended}
-    all_failed = all(state == State.FAILED for state, _, _ in ended)
-    return FIRST_FAILURES if len(ended) == FIRST_FAILURES and all_failed and len(causes) == 1 else 0
+    failed = db.execute(_FIRST_FAILED, siblings).fetchall()
+    causes = {(known_code(code), without_numbers(_first_line(text))) for code, text in failed}
+    if len(failed) != FIRST_FAILURES or len(causes) != 1:
+        return 0
+    return 0 if db.execute(_FIRST_DONE, siblings).fetchone() else FIRST_FAILURES
 
 
 def _count_too_many(db: Connection, siblings: dict[str, Any], limit: int) -> int:
@@ -87,11 +88,11 @@ def _count_too_many(db: Connection, siblings: dict[str, Any], limit: int) -> int
     if counted_row is None or counted_row[0] < limit:
         return 0  # found without reading the jobs that have ended
     (failed,) = db.execute(_COUNT_FAILED, {**siblings, "since": since}).fetchone()
-    if failed >= limit:  # the release is searched only now: it reads the events of all siblings
-        (released,) = db.execute(_LAST_RELEASE, siblings).fetchone()
-        if released is not None:
-            counted = {**siblings, "since": max(since, released)}
-            (failed,) = db.execute(_COUNT_FAILED, counted).fetchone()
+    if failed < limit:
+        return 0
+    if (release := db.execute(_LAST_RELEASE, siblings).fetchone()) is not None:
+        counted = {**siblings, "since": max(since, release[0])}
+        (failed,) = db.execute(_COUNT_FAILED, counted).fetchone()
     return int(failed) if failed >= limit else 0
 
 

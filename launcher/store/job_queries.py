@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from launcher.accounts import FairShareAccount
-from launcher.job import PROGRAM
 from launcher.states import ENDED_STATES, OPEN_STATES, Reason, State
 from launcher.store.connection import (
     NOT_STARTS,
@@ -40,9 +39,6 @@ _JOB_SELECT = (
     " lanes.reason_code AS lane_code, lanes.reason_data AS lane_data,"
     " timers.at AS starts_at FROM jobs JOIN runs ON runs.id = jobs.run"
     " LEFT JOIN lanes ON lanes.id = jobs.lane LEFT JOIN timers ON timers.job = jobs.id"
-)
-MOST_NAMES = (
-    16  # that are searched for in the text of each job; with more, it is quicker to read all jobs
 )
 JOBS_PER_BATCH = 2000  # jobs that are read at once where all are wanted
 _SCANNED_NAMES = 5000  # names among which a similar one is searched
@@ -88,6 +84,38 @@ class RunProgress(NamedTuple):
     queued: Mapping[str, int] | None = MappingProxyType({})
 
 
+class RunTotals(NamedTuple):
+    """The jobs of a run in numbers."""
+
+    id: int
+    root: str
+    name: str
+    jobs: int
+    last_job: int  # the highest number
+    attempts: int
+    newest: float  # when the last job ended or was queued
+    submitted: float  # when the first job was queued
+    ended: float | None  # when the last job ended
+    open: int
+    done: int
+    failed: int
+    cancelled: int
+    skipped: int
+
+
+_STATE_SUMS = ", ".join(
+    f"sum(state {condition})"
+    for condition in (
+        "IN ('queued', 'held', 'running')",
+        "= 'done'",
+        # as `known_state` reads a state of a newer version
+        "NOT IN ('queued', 'held', 'running', 'done', 'cancelled', 'skipped')",
+        "= 'cancelled'",
+        "= 'skipped'",
+    )
+)
+
+
 class JobQueries:
     """The questions; none of them changes anything."""
 
@@ -122,6 +150,22 @@ class JobQueries:
     def jobs_of_runs_named(self, name: str) -> list[JobRow]:
         """Return the jobs of all runs with a name, wherever their results lie."""
         return self._select_jobs("jobs.run IN (SELECT id FROM runs WHERE name = ?)", name)
+
+    def jobs_of_run(self, run: int) -> list[JobRow]:
+        """Return the jobs of a run."""
+        return self._select_jobs("jobs.run = ?", run)
+
+    def run_totals(self, run: int | None = None) -> list[RunTotals]:
+        """Return the totals of a run that has jobs, or of all runs by name."""
+        condition, values = ("", ()) if run is None else (" WHERE jobs.run = ?", (run,))
+        rows = self._db.execute(
+            "SELECT runs.id, root, runs.name, count(*), max(jobs.id), sum(attempts),"
+            f" max(coalesce(ended, submitted)), min(submitted), max(ended), {_STATE_SUMS}"
+            f" FROM jobs JOIN runs ON runs.id = jobs.run{condition}"
+            " GROUP BY runs.id ORDER BY runs.name, runs.id",
+            values,
+        )
+        return [RunTotals(*row) for row in rows]
 
     def find_run(self, root: str, name: str) -> int:
         """Return the id of the run `name` under `root`; 0 where there is none."""
@@ -383,35 +427,55 @@ class JobQueries:
     def programs_by_output(
         self,
         states: Collection[State] = (*OPEN_STATES, State.DONE),
-        names: Collection[str] = (),
+        paths: Iterable[str] | None = None,
     ) -> dict[str, list[JobRow]]:
         """Return programs by each of their outputs, the newest last.
 
         Args:
             states: States of the programs.
-            names: Leave out programs of whose outputs none has such a last part; empty for all.
+            paths: Only programs with such an output; None for all.
         """
+        wanted = json.dumps([*states])
+        if paths is None:
+            rows = self._select_jobs(
+                "jobs.state IN (SELECT value FROM json_each(?))"
+                " AND EXISTS (SELECT 1 FROM output_paths WHERE job = jobs.id)",
+                wanted,
+            )
+        else:
+            rows = self._select_jobs(
+                "+jobs.state IN (SELECT value FROM json_each(?)) AND jobs.id IN"
+                " (SELECT job FROM json_each(?) AS wanted CROSS JOIN output_paths"
+                " ON output_paths.folder = json_extract(wanted.value, '$[0]')"
+                " AND output_paths.name = json_extract(wanted.value, '$[1]'))",
+                wanted,
+                json.dumps([_split_path(path) for path in paths]),
+            )
         makers: dict[str, list[JobRow]] = {}
-        texts = {
-            json.dumps(f"/{name}", ensure_ascii=code)[1:-1]
-            for name in names
-            for code in (False, True)
-        }
-        if len(texts) > MOST_NAMES:
-            texts = set()
-        some = " OR ".join(["instr(jobs.spec, ?) > 0"] * len(texts)) or "1"
-        for row in self._select_jobs(
-            "jobs.kind = ? AND jobs.state IN (SELECT value FROM json_each(?))"
-            # SQLite writes JSON without spaces: the spec of a job that was renamed
-            """ AND instr(jobs.spec, '"outputs": [') + instr(jobs.spec, '"outputs":[') > 0"""
-            f" AND ({some})",
-            PROGRAM,
-            json.dumps([*states]),
-            *texts,
-        ):
+        for row in rows:
             for path in row.spec_without_sources.outputs:
                 makers.setdefault(path, []).append(row)
         return makers
+
+    def output_folders(self) -> list[str]:
+        """Return the folders into which programs of the queue write, with a slash at the end, each once."""
+        rows = self._db.execute(
+            "WITH RECURSIVE listed(folder) AS (SELECT min(folder) FROM output_paths UNION ALL"
+            " SELECT (SELECT min(folder) FROM output_paths WHERE output_paths.folder > listed.folder)"
+            " FROM listed WHERE folder IS NOT NULL)"
+            " SELECT CAST(folder AS BLOB) FROM listed WHERE folder IS NOT NULL"
+        )
+        return [_decode_path(folder) for (folder,) in rows]
+
+    def done_outputs_in(self, folders: Iterable[str]) -> Iterator[tuple[str, int]]:
+        """Yield the outputs of done programs in some of `output_folders`, each with its job."""
+        rows = self._db.execute(
+            "SELECT CAST(folder || output_paths.name AS BLOB), job"
+            " FROM json_each(?) CROSS JOIN output_paths ON folder = value"
+            " CROSS JOIN jobs ON jobs.id = job AND +state = 'done'",
+            (json.dumps([*folders]),),
+        )
+        return ((_decode_path(path), job) for path, job in rows)
 
     def last_event(self) -> int:
         """Return the number of the newest event, 0 when there is none."""
@@ -661,6 +725,15 @@ class JobQueries:
             )
             for row in rows
         }
+
+
+def _split_path(path: str) -> tuple[str, str]:
+    folder, slash, name = path.rpartition("/")
+    return folder + slash, name
+
+
+def _decode_path(path: bytes) -> str:
+    return path.decode(errors="surrogatepass")  # as json.loads reads it from the spec
 
 
 def _read_reason(row: sqlite3.Row) -> Reason:

@@ -64,8 +64,8 @@ def find_replaced_folder(
         root: Folder of the project.
         store: Queue, None if there is none.
     """
-    programs: Mapping[str, Sequence[JobRow]] | None = None
     real = RealPaths()
+    written = None  # folders into which programs write
     results = f"{root}/runs/"
     for folder in folders:
         own = os.path.normpath(folder.run_folder)
@@ -73,28 +73,28 @@ def find_replaced_folder(
             return folder, "is in the folder of another run", _ANOTHER
         if not _has_content(folder.path):
             continue
-        if programs is None:
-            programs = _programs_by_location(store, real)
+        if written is None:
+            written = [] if store is None else store.read.output_folders()
         location = real.locate(folder.path)
-        is_result = any(_has_begun(row) for row in programs.get(location, ()))
+        is_result = store is not None and _is_result(store, location, written, real)
         if word := _file_inside(folder, scripts_only=is_result):
             return folder, f"contains {word}, which its command names", _ANOTHER
-        if not is_result:
+        if store is None or not is_result:
             why = "has content that no job of this queue made"
             return folder, why, "Move it away, or name another folder"
-        for path, rows in programs.items():
-            done = next((row for row in rows if row.state is State.DONE), None)
-            if done and location in folders_above(path) and os.path.lexists(path):
-                return folder, f"contains {path}, which job {done.id} made", _ANOTHER
+        inside = (each for each in written if location in folders_above(real.locate(f"{each}x")))
+        for path, job in store.read.done_outputs_in(inside):
+            if os.path.lexists(path):
+                return folder, f"contains {real.locate(path)}, which job {job} made", _ANOTHER
     return None
 
 
-def _programs_by_location(store: Store | None, real: RealPaths) -> Mapping[str, Sequence[JobRow]]:
-    programs: dict[str, list[JobRow]] = {}
-    made = store.read.programs_by_output([*State]) if store is not None else {}
-    for path, rows in made.items():
-        programs.setdefault(real.locate(path), []).extend(rows)
-    return programs
+def _is_result(store: Store, location: str, written: Iterable[str], real: RealPaths) -> bool:
+    """Whether a program that has started makes a folder."""
+    name = location.rpartition("/")[2]
+    paths = [path for each in written if real.locate(path := f"{each}{name}") == location]
+    makers = store.read.programs_by_output([*State], paths)
+    return any(_has_begun(row) for path in paths for row in makers.get(path, ()))
 
 
 def _has_begun(row: JobRow) -> bool:

@@ -670,11 +670,8 @@ def _drop_finished_programs(
     if not any(spec.settings.get(OUTPUTS) for spec in specs):
         return specs
     digests, folder = FileDigests(home.digests, watch_hashing()), request.context.folder
-    paths = [path for spec in specs for path in (spec.settings.get(OUTPUTS) or ())[:1]]
-    names = {Path(os.path.normpath(Path(folder, path))).name for path in paths}
-    makers = store.read.programs_by_output(
-        names=() if any("{" in name for name in names) else names
-    )
+    paths = {path for spec in specs for path in file_paths(OUTPUTS, spec, folder, 0)}
+    makers = store.read.programs_by_output(paths=paths)
     earlier = [find_finished_program(spec, folder, makers, store, digests) for spec in specs]
     if not dry_run:
         digests.save()

@@ -177,7 +177,7 @@ def command(
                     "--db writes the whole run and cannot be combined with other options or a PATTERN. "
                     "To select rows afterwards: launcher query --db FILE SQL"
                 )
-            written = write_run(database, home, store, every)
+            written = write_run(database, home, store, every[0].run_id)
             print_stderr(f"{database}: {pluralize(written, 'new or changed row')}")
             return
         superseded = store.read.superseded(every)
@@ -501,7 +501,7 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
     shape = choose_format(form, as_json=as_json)
     if database is None:
         with open_queue() as (home, store):
-            database = update(home, store, _note)
+            database = update(home, store, sql, _note)
     columns, answer = run_query(database, sql, limit_s=limit_s)
     cells = [columns, *answer]
     rows = (  # bytes as SQLite's hex() has them

@@ -12,7 +12,7 @@ from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home, make_home
 from tests.build import a_context, a_reason, a_spec, claimed
 
-FEW, MANY = 30, 900
+FEW, MANY = 100, 3000
 SLACK = 1.5  # an index of more rows has a level more
 
 
@@ -48,6 +48,17 @@ def make_siblings(store: Store, number: int) -> None:
     claimed(store, first)
 
 
+def make_released(store: Store, number: int) -> None:
+    """Let a sweep reach its limit, release its jobs, and let all of them be done except one."""
+    make_siblings(store, number)
+    with store.writing():
+        store.database.execute("UPDATE jobs SET state = 'failed' WHERE id BETWEEN 2 AND 60")
+        store.database.execute(
+            "INSERT INTO events (at, job, state, reason_code, reason)"
+            " SELECT 2.5, id, 'queued', 'released', '' FROM jobs"
+        )
+
+
 def make_collector(store: Store, number: int) -> None:
     """Queue a job that waits for the ends of all others."""
     spec = a_spec()._replace(terms=Terms(max_failures=0))
@@ -66,6 +77,11 @@ def make_outputs(store: Store, number: int) -> None:
     insert(store, [NewJob(spec, state=State.DONE) for spec in specs])
 
 
+def find_maker(store: Store) -> None:
+    ((path, (job,)),) = store.read.programs_by_output(paths=["/3.csv", "/none.csv"]).items()
+    assert (path, job.name) == ("/3.csv", "command/3")
+
+
 def end_first(store: Store) -> None:
     (claim,) = store.scheduler_actions.open_claims()
     failed = Failed(at=2.0, error="no")
@@ -82,10 +98,13 @@ STEPS = {
         make_lanes, lambda store: store.scheduler_actions.record_lane_reasons({1: a_reason("x")})
     ),
     "failures of a sweep": Step(make_siblings, count_failure),
+    "failures of a released sweep": Step(make_released, count_failure),
     "an end for which a collector waits": Step(make_collector, end_first),
     "outputs of open programs": Step(
         make_outputs, lambda store: store.read.programs_by_output(OPEN_STATES)
     ),
+    "programs with an output": Step(make_outputs, find_maker),
+    "folders of outputs": Step(make_outputs, lambda store: store.read.output_folders()),
 }
 
 

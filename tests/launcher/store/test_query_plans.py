@@ -11,6 +11,7 @@ from launcher.states import ENDED_STATES, OPEN_STATES, Done, NeverStarted, Reaso
 from launcher.store.adoption import AdoptedJob, adopt_done_jobs
 from launcher.store.completion_queries import open_completion_queries
 from launcher.store.connection import Connection
+from launcher.store.failure_limits import FIRST_FAILURES
 from launcher.store.feed import EventCursor
 from launcher.store.history import HistoryQueries
 from launcher.store.inspection import probe_database
@@ -38,6 +39,7 @@ MAY_READ_MANY = {
     "INSERT INTO sources": "as the one before",
     "SELECT max(priority)": "max and min of an index read one entry",
     "WITH RECURSIVE waiting(run)": "as the one before",
+    "events.reason_code = 'released' AND": "reads the index of releases, the newest first, up to that of the sweep",
     "LIMIT ?) WHERE": "reads as many rows as the limit says",
     "SELECT name FROM jobs ORDER BY id DESC LIMIT ?": "as the one before",
     "WHERE 1 AND 1 ORDER BY id DESC LIMIT": "as the one before",
@@ -55,7 +57,7 @@ MAY_READ_MANY = {
     "WHERE jobs.ended < ? AND jobs.state IN": "`clean` asks for all that have ended",
     "SELECT DISTINCT CASE WHEN json_valid(spec)": "`clean` asks which files any job uses",
     "WHERE runs.name <> ? AND CASE WHEN": "the results of all runs are asked for",
-    "WHERE jobs.kind = ? AND jobs.state IN": "a plan asks which files any program makes",
+    "WHERE job = jobs.id) ORDER BY jobs.id": "a plan asks which files open programs make",
     "AND lane IN (SELECT id FROM lanes WHERE": "the jobs of a group are counted; it has no index",
     "WHERE state = 'queued' GROUP BY kind": "all queued jobs are counted by kind",
     "WHERE 0": "no row is read",
@@ -300,6 +302,11 @@ def schedule_jobs(store: Store) -> None:
     for job in jobs[:2]:
         end(store, job, FAILED, now=2.0)  # and holds the others
         store.job_control.release(jobs[1:], 2.0)
+    alike = [NewJob(spec=a_spec(name=f"command/alike{n}")) for n in range(FIRST_FAILURES)]
+    with store.writing():
+        same_failures = store.insert_new(run, a_context(), alike, 1.0)
+    for job in same_failures:
+        end(store, job, FAILED, now=2.0)
     failed = [job_row(store, job) for job in jobs[:2]]
     store.job_control.accept_files([AcceptedFiles(row, {}, {}) for row in failed], 3.0)
     store.job_control.skipped_after(jobs)
@@ -323,9 +330,11 @@ def read_jobs(store: Store, chain: list[int]) -> None:
         read.open_jobs,
         read.sample_names,
         read.runs,
+        read.run_totals,
         read.group_limits,
         read.group_names,
         read.programs_by_output,
+        read.output_folders,
     ):
         questions()
     for of_job in (
@@ -348,6 +357,10 @@ def read_jobs(store: Store, chain: list[int]) -> None:
     read.in_state(State.FAILED)
     read.in_state(State.FAILED, current=True)
     read.jobs_of_runs_named("test")
+    read.jobs_of_run(row.run_id)
+    read.programs_by_output(paths=["/a/b"])
+    [*read.done_outputs_in(["/a/"])]
+    read.run_totals(row.run_id)
     read.find_run(str(ROOT), "test")
     read.find_job(row.run_id, row.name)
     read.existing_names(row.run_id, [row.name])

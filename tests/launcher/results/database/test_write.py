@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from launcher.errors import MachineError, UsageError
-from launcher.results.write import write_run
+from launcher.results.database_tables import TABLES
+from launcher.results.write import update, write_run
 from launcher.states import Done, Failed, Outcome
 from launcher.store.queue import Store
 from launcher.system.files import Json
@@ -38,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, home: Home, store: Store, run: str = "test") -> int:
-    return write_run(path, home, store, store.read.jobs_of_runs_named(run))
+    return write_run(path, home, store, store.read.jobs_of_runs_named(run)[0].run_id)
 
 
 def select(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
@@ -232,6 +233,7 @@ def test_failed_write_leaves_the_file_unchanged(path: Path, home: Home, store: S
 def test_uncreatable_file_is_named_with_the_reason(
     tmp_path: Path, home: Home, store: Store
 ) -> None:
+    with_done_attempt(store, "command/a", {})
     path = tmp_path / "nowhere" / "results.sqlite"
     with pytest.raises(MachineError, match=f"cannot write {path}: No such file or directory$"):
         write(path, home, store)
@@ -420,7 +422,8 @@ def test_scores_that_are_no_longer_reported_are_deleted(
     write(path, home, store)
     (before,) = select(path, "SELECT count(*) FROM scores")[0]
     jobs = store.read.jobs_of_runs_named("test")
-    write_run(path, home, store, [job for job in jobs if "ring:pre" not in job.name])
+    store.job_control.delete_jobs(job.id for job in jobs if "ring:pre" in job.name)
+    write(path, home, store)
     names = {row for (row,) in select(path, "SELECT row FROM scores")}
     assert len(names) == before - 6
     assert not any(name.endswith("· ring:pre") for name in names)
@@ -471,3 +474,71 @@ def test_missing_column_is_added_to_an_older_file(path: Path, home: Home, store:
     done_again(store, home, a_seed(6), 0.6)
     write(path, home, store, "fix")
     assert select(path, "SELECT acc FROM results") == [(0.6,)]
+
+
+# --- the database of all runs, which a query updates
+
+
+def filled_tables(path: Path) -> set[str]:
+    return {name for name in TABLES if select(path, f"SELECT count(*) FROM {name}") != [(0,)]}
+
+
+QUEUE = {"homes", "runs"}
+COMPLETE = QUEUE | {"jobs", "attempts", "settings", "metrics", "scores", "errors"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("SELECT 1", QUEUE),
+        ("SELECT name, jobs FROM runs", QUEUE),
+        ("DELETE FROM scores", QUEUE),
+        ("SELECT count(*) FROM jobs", QUEUE | {"jobs"}),
+        ("SELECT * FROM Attempts JOIN jobs ON job = id", QUEUE | {"jobs", "attempts"}),
+        ("SELECT max(value) FROM settings", QUEUE | {"jobs", "settings"}),
+        ("SELECT log FROM errors", QUEUE | {"jobs", "errors"}),
+        ("SELECT * FROM metrics", COMPLETE),
+        ("WITH jobs AS (SELECT * FROM scores) SELECT count(*) FROM jobs", COMPLETE),
+        ("SELECT * FROM best", COMPLETE),
+        ("SELECT auc FROM scores", COMPLETE),
+        ("PRAGMA table_info(scores)", COMPLETE),
+        ("SELECT count(*) FROM sqlite_master", COMPLETE),
+        ("SELECT rowid FROM errors_fts", COMPLETE),
+    ],
+)
+def test_query_updates_only_the_tables_that_it_reads(
+    home: Home, store: Store, sql: str, tables: set[str]
+) -> None:
+    with_done_attempt(store, "command/a", {"auc": 0.5}, argv=("x", "--lr=0.1"))
+    with_outcome(store, Failed(at=2.0, error="no"), "command/b")
+    assert filled_tables(update(home, store, sql, print)) == tables
+    assert filled_tables(update(home, store, "SELECT * FROM results", print)) == COMPLETE
+    assert select(update(home, store, sql, print), "SELECT auc FROM results") == [(0.5,)]
+
+
+def test_query_without_numbers_reads_jobs_only_of_changed_runs(home: Home, store: Store) -> None:
+    for run in ("old", "new"):
+        with_done_attempt(store, "command/a", {"auc": 0.5}, run=run)
+    sql = "SELECT name FROM jobs"
+    update(home, store, sql, print)
+    job = with_done_attempt(store, "command/b", {"auc": 0.6}, run="new")
+    statements: list[str] = []
+    store.database.set_trace_callback(statements.append)
+    path = update(home, store, sql, print)
+    read = [each for each in statements if each.startswith("SELECT jobs.*")]
+    assert len(read) == 1
+    assert (job,) in select(path, "SELECT number FROM jobs")
+
+
+def test_numbers_of_a_job_that_ran_again_are_replaced_after_a_query_without_numbers(
+    home: Home, store: Store
+) -> None:
+    job = with_done_attempt(store, "command/a", {"auc": 0.5, "first": 1.0})
+    update(home, store, "SELECT * FROM metrics", print)
+    store.job_control.retry([job], 3.0)
+    store.scheduler_actions.finish_attempt(
+        claimed(store, job), Done(at=4.0, result={"auc": 0.7}), outputs={}, now=4.0
+    )
+    update(home, store, "SELECT count(*) FROM jobs", print)
+    path = update(home, store, "SELECT * FROM metrics", print)
+    assert select(path, "SELECT name, value FROM metrics") == [("auc", 0.7)]
