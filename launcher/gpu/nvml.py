@@ -527,4 +527,5 @@ def _without_readings(gpu: GpuSnapshot, fault: str) -> GpuSnapshot:
         used=None,
         mig=gpu.mig,
         fault=fault,
+        shares_host_memory=gpu.shares_host_memory,
     )

@@ -9,6 +9,7 @@ import pynvml
 import pytest
 
 from launcher.scheduler.gpus.gpu_state import SAMPLE_MAX_AGE_S
+from launcher.system.memory import usable_bytes
 from launcher.workers.memory_share import read_share
 from tests.build import shell, until
 from tests.e2e.machine import HOLDING, SHORT, Machine, Program, a_machine
@@ -380,8 +381,20 @@ def test_gpu_without_memory_of_its_own_shares_the_main_memory(
     assert "note: cuda:0 uses the main memory of the machine" in again.stderr
     alone = machine.hold(0, device="cuda:0", exclusive=True)
     machine.wait_for_reason(alone.job, "waiting for an empty GPU", "cuda:0 runs job 1")
+    assert (
+        "--exclusive keeps away other jobs on the GPU"
+        in machine.call("add", "--exclusive", "--hold", "--", "true").stderr
+    )
     first.let_go()
     assert alone.cards == [card]
+    alone.let_go()
+    reserved = machine.hold(0, vram="1GiB", device="cuda:0")
+    assert reserved.cards == [card]
+    rest = usable_bytes() - GIB // 2
+    host = machine.add("true", ram=f"{rest >> 20}MiB")
+    machine.wait_for_reason(host, "of main memory", "1 GiB reserved on cuda:0")
+    both = ("add", "--ram", f"{rest >> 20}MiB", "--vram", "1GiB", "--", "true")
+    assert "main memory and GPU memory together" in machine.refused(*both)
     told = machine.refused("add", "--vram", "99999GiB", "--", "true")
     assert "this machine can never run it" in told
     status = machine.gpu_status()[card]

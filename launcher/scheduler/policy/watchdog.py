@@ -156,6 +156,7 @@ class _MachineView:
                 if not (
                     card.closed_reason or card.own_jobs or card.foreign_reserved or card.other_users
                 )
+                and card.has_host_memory(need)
                 and _is_idle(card.gpu)
             ]
             self._deserted_by_request[need] = sorted(cards, key=lambda card: -_free_bytes(card.gpu))
