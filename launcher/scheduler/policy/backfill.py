@@ -156,7 +156,8 @@ def reserve(
         group=request.group,
         starts_at=at,
         max_delay_s=request.max_delay_s,
-        where=", ".join(card.gpu.label for card in cards) or format_cores(cpus),
+        where=", ".join(card.gpu.label_for(request.resources.device) for card in cards)
+        or format_cores(cpus),
         cpus=inventory.cpus + sum(run.cpus for run in gone) - cpus,
         ram=max(0, free_ram + sum(map(inventory.ram_of, gone)) - ram),
         load=request.load,

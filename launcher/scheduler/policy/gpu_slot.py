@@ -334,7 +334,7 @@ class GpuState:
 
     def refusal(self, need: GpuRequest) -> str:
         """Return in numbers why a job cannot start here now."""
-        name, gpu = self.gpu.label, self.gpu
+        name, gpu = self.gpu.label_for(need.number), self.gpu
         if self.closed_reason:
             return f"{name} {self.closed_reason}"
         if need.exclusive and self.own_jobs:
@@ -366,14 +366,14 @@ class GpuState:
                 return f"{name} {why_cannot_share(need.load, there, self.foreign_load)}"
         if not self._refusal_text:  # many jobs wait for the same GPU
             free = format_bytes(max(0, gpu.total - (gpu.used or 0)))
-            self._refusal_text = f"{name} has {free} free{self._describe_reserved()}"
-        return self._refusal_text
+            self._refusal_text = f"has {free} free{self._describe_reserved()}"
+        return f"{name} {self._refusal_text}"
 
     def _unmeasured_reason(self, need: GpuRequest) -> str:
         """Return which jobs have to be measured before another one starts here; '' if there are none."""
         if not self._must_wait_for_samples(need):
             return ""
-        name = self.gpu.label
+        name = self.gpu.label_for(need.number)
         if self._is_saturated():
             used = f"{self.gpu.utilisation or 0.0:.0%}".replace("%", " %")
             return f"{name} is {used} busy with {_name_jobs(self.own_jobs)}"
@@ -416,7 +416,9 @@ def matches_device(gpu: GpuSnapshot, device: str) -> bool:
     """Whether a job with a `device` setting may have a GPU."""
     if is_gpu_uuid(device):
         return gpu.uuid.startswith(device)
-    return device in {"auto", "cuda", gpu.label, f"cuda:{gpu.index}"}
+    if device in {"auto", "cuda"}:
+        return True
+    return device in {gpu.number, f"cuda:{gpu.index}"} and not gpu.is_replaced
 
 
 def is_visible(gpu: GpuSnapshot, visible: Sequence[str]) -> bool:
@@ -478,6 +480,8 @@ class GpuPool:
         """Choose the GPUs that fit a need by name, by its owner's choice, and as parts of a group."""
         cards = tuple(cards)
         named = [card for card in cards if matches_device(card.gpu, need.device)]
+        if need.number:  # the one that had it when the job was queued
+            named = [card for card in named if not card.gpu.is_replaced]
         if need.uses_gpu_numbers and any(card.gpu.mig is not None for card in cards):
             named = []  # the driver's number of a GPU need not be CUDA's then
         if need.visible is not None:

@@ -291,7 +291,7 @@ class Inventory:
 
     def pool(self, need: GpuRequest) -> GpuPool:
         """Return the GPUs that a job with such a need may have."""
-        key = (need.device, need.visible, need.count > 1, need.uses_gpu_numbers)
+        key = (need.device, need.number, need.visible, need.count > 1, need.uses_gpu_numbers)
         if key not in self._pools:
             self._pools[key] = GpuPool(self._cards.values(), need)
         return self._pools[key]
@@ -401,7 +401,7 @@ class Inventory:
         if all(card.gpu.uuid in self._unified for card in pool.cards):
             least = min(pool.cards[0].request_bytes(way) for way in needs)
             if least > machine.ram:
-                has = f"{pool.cards[0].gpu.label} uses the main memory of this machine, {format_bytes(machine.ram)}"
+                has = f"{pool.cards[0].gpu.label_for(need.number)} uses the main memory of this machine, {format_bytes(machine.ram)}"
                 both = "main memory and GPU memory together" if need.ram else "GPU memory"
                 return Refusal(has, f"{format_bytes(least)} of {both}")
         if request.vram_request is None or request.estimated:
@@ -491,7 +491,8 @@ def placement_reason(job: Waiting, running: Running, gpus: Sequence[GpuState]) -
     """Return why a job starts where it does, in numbers."""
     if not gpus:
         return f"on the CPU with {pluralize(running.cpus, 'core')}"
-    on = ", ".join(card.gpu.label for card in sorted(gpus, key=pci_order))
+    device = job.resources.device
+    on = ", ".join(card.gpu.label_for(device) for card in sorted(gpus, key=pci_order))
     free = format_bytes(min(card.free for card in gpus))
     alone = " exclusively" if running.exclusive else ""
     if running.reservation is not None:
@@ -524,7 +525,9 @@ def _describe_offered(pool: Sequence[GpuState], need: GpuRequest, machine: Machi
     if need.device not in {"auto", "cuda"}:
         by_uuid = is_gpu_uuid(need.device)
         labels = ", ".join(
-            f"{gpu.label} ({gpu.uuid})" if by_uuid else gpu.label for gpu in machine.gpus
+            f"{gpu.number} ({gpu.uuid})" if by_uuid else gpu.label
+            for gpu in machine.gpus
+            if not gpu.is_replaced
         )
         if need.number and not pool:
             return f"it had this number when the job was queued, but has gone. This machine has only {labels}"
@@ -547,7 +550,11 @@ def _too_large_refusal(need: GpuRequest, pool: GpuPool, *, unused: bool) -> Refu
     if need.count > 1:
         asked += f" on each of {need.count} GPUs"
     sizes, which = (pool.idle_free_bytes, "emptiest") if unused else (pool.totals, "largest")
-    where = pool.cards[0].gpu.label if len(pool.cards) == 1 else f"this machine's {which} GPU"
+    where = (
+        pool.cards[0].gpu.label_for(need.number)
+        if len(pool.cards) == 1
+        else f"this machine's {which} GPU"
+    )
     room = format_bytes(max(0, max(sizes, default=0) - pool.reserve))
     why = f"{where} has at most {room} for it{kept}"
     if unused:

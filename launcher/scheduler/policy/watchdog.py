@@ -180,7 +180,7 @@ class _MachineView:
         room = min((_free_bytes(card.gpu) for card in cards), default=0)
         known = cards and job.vram_request is not None and not job.estimated
         promise = min(job.vram_request or 0, room) if known else None
-        where = ", ".join(card.gpu.label for card in cards) or "the CPU"
+        where = ", ".join(card.gpu.label_for(job.resources.device) for card in cards) or "the CPU"
         has = f" with {format_bytes(room)} free" if cards else ""
         return Start(
             job=job.job,
