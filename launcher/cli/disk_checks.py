@@ -68,10 +68,15 @@ def judge_room(disk: FilesystemInfo, least: tuple[int, int]) -> Finding:
         return unknown(f"the free space in {disk.path} is unknown")
     summary = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
     advice = "delete logs of old jobs (launcher clean --older 30d), then large files (du -sh *)"
+    if disk.files is not None and disk.files < FEW_FILES:
+        verdict = trouble if not disk.files or disk.free < least[0] else warning
+        inodes = f"{disk.files:,}" if disk.files else "no"
+        return verdict(
+            f"{inodes} inodes free in {disk.path}, each file needs one ({format_bytes(disk.free)} free)",
+            "delete old jobs (launcher clean --older 30d), then folders of many files (du --inodes -d 1)",
+        )
     if disk.free < least[1]:
         return (trouble if disk.free < least[0] else warning)(summary, advice)
-    if disk.files is not None and disk.files < FEW_FILES:
-        return warning(f"{summary}, but only {disk.files:,} more files fit", advice)
     return ok(f"{summary} ({disk.kind}, network)" if is_remote(disk.kind) else summary)
 
 

@@ -273,7 +273,7 @@ def judge_visible(gpus: Sequence[GpuSnapshot], visible: str | None, order: str |
         )
     lost = [word for word in wanted if not any(is_visible(gpu, (word,)) for gpu in gpus)]
     if lost:
-        labels = ", ".join(gpu.label.removeprefix("cuda:") for gpu in gpus)
+        labels = ", ".join(gpu.number.removeprefix("cuda:") for gpu in gpus)
         return warning(
             f"CUDA_VISIBLE_DEVICES={visible} names GPUs that do not exist: {', '.join(lost)}",
             f"unset CUDA_VISIBLE_DEVICES, or choose from {labels}",

@@ -230,17 +230,17 @@ def absent_gpu_warning(home: Home, requests: Iterable[tuple[Resources, Terms]]) 
 
     For GPUs without memory of their own, return a note what memory counts.
     """
-    waiting = sum(
-        runs_only_here(terms) and resources.works_on_gpu(machine_has_gpu=False)
+    on_gpu = [
+        resources
         for resources, terms in requests
-    )
+        if runs_only_here(terms) and resources.works_on_gpu(machine_has_gpu=False)
+    ]
+    waiting = len(on_gpu)
     if not waiting:
         return ""
     why, unified = _why_no_gpu_usable(home)
     if unified:
-        return (
-            f"note: {unified} uses the main memory of the machine, so --vram reserves main memory"
-        )
+        return f"note: {unified} uses the main memory of the machine, {_unified_rule(on_gpu)}"
     if not why:
         return ""
     jobs = f"{pluralize(waiting, 'job')} {'waits' if waiting == 1 else 'wait'} for a GPU"
@@ -248,6 +248,15 @@ def absent_gpu_warning(home: Home, requests: Iterable[tuple[Resources, Terms]]) 
         "Remove gpus, vram, exclusive and device to use the CPU, or choose a cluster with --on."
     )
     return f"warning: {sanitize_terminal(why)}. {jobs}. {remedy}"
+
+
+def _unified_rule(jobs: Sequence[Resources]) -> str:
+    """Return what holds for the memory of jobs on GPUs without memory of their own."""
+    if any(asked.min_vram is not None for asked in jobs):
+        return "so --vram reserves main memory"
+    if all(asked.exclusive for asked in jobs):
+        return "so --exclusive keeps away other jobs on the GPU, but no programs without GPU"
+    return "so without --vram an estimate of main memory is reserved"
 
 
 def _why_no_gpu_usable(home: Home) -> tuple[str, str]:

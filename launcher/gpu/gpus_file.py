@@ -84,7 +84,7 @@ def write_gpu_status(home: Home, status: GpuStatus, attempts: Sequence[Json] = (
 def gpu_numbers(gpus: Iterable[GpuSnapshot]) -> dict[str, str]:
     """Return the number of each GPU, such as cuda:1 → its UUID. A GPU that works precedes one that has gone."""
     ordered = sorted(gpus, key=lambda gpu: not gpu.fault)
-    return {gpu.label: gpu.uuid for gpu in ordered if is_gpu_uuid(gpu.uuid)}
+    return {gpu.number: gpu.uuid for gpu in ordered if is_gpu_uuid(gpu.uuid)}
 
 
 def read_gpu_status(home: Home) -> GpuStatus | None:

@@ -9,7 +9,7 @@ import ctypes
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -312,7 +312,8 @@ class Nvml:
             for uuid, card in self._histories.items()
             if uuid not in parts_of
         }
-        gpus = (replace(gpu, driver=self._driver) for parts in parts_of.values() for gpu in parts)
+        marked = _mark_replaced(parts_of, cards)
+        gpus = (replace(gpu, driver=self._driver) for gpu in marked)
         return tuple(sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig or 0)))
 
     # --- the library
@@ -466,6 +467,29 @@ class Nvml:
         return tuple(_without_readings(gpu, fault) for gpu in history.snapshots)
 
 
+def _mark_replaced(
+    parts_of: Mapping[str, Iterable[GpuSnapshot]], listed: Collection[NvmlDevice]
+) -> list[GpuSnapshot]:
+    """Return all GPUs, with a mark if another one has, or had, the same number.
+
+    Args:
+        parts_of: GPUs or their instances by the UUID of the card.
+        listed: Cards that the driver lists. The numbers of the others may have passed to these.
+    """
+    uuids, numbers = {card.uuid for card in listed}, {card.index for card in listed}
+    gone = {
+        gpu.uuid: gpu.index
+        for uuid, parts in parts_of.items()
+        for gpu in parts
+        if uuid not in uuids and gpu.index in numbers
+    }
+    return [
+        replace(gpu, is_replaced=gpu.uuid in gone, is_ambiguous=gpu.index in gone.values())
+        for parts in parts_of.values()
+        for gpu in parts
+    ]
+
+
 def _driver_version() -> str:
     """Return the version of the driver, '' if it is not reported."""
     try:
@@ -527,4 +551,5 @@ def _without_readings(gpu: GpuSnapshot, fault: str) -> GpuSnapshot:
         used=None,
         mig=gpu.mig,
         fault=fault,
+        shares_host_memory=gpu.shares_host_memory,
     )

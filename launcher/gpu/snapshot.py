@@ -53,17 +53,49 @@ class GpuSnapshot:
     driver: str = ""  # the version of its driver; '': not known
     # unified memory: `total` and `used` are those of the machine's main memory, by whatever uses it
     shares_host_memory: bool = False
+    is_replaced: bool = False  # the driver does not list it any more, and another has its number
+    is_ambiguous: bool = False  # another one has, or had, its number since the scheduler started
+
+    @property
+    def number(self) -> str:
+        """`cuda:0`, or `cuda:0:1` for an instance of a divided GPU."""
+        return f"cuda:{self.index}" if self.mig is None else f"cuda:{self.index}:{self.mig}"
 
     @property
     def label(self) -> str:
-        """Display name: `cuda:0`, or `cuda:0:1` for an instance of a divided GPU."""
-        return f"cuda:{self.index}" if self.mig is None else f"cuda:{self.index}:{self.mig}"
+        """Display name: its number, with its UUID if the number could mean another GPU."""
+        return _with_uuid(self.number, self.uuid) if self.is_ambiguous else self.number
+
+    def label_for(self, device: str) -> str:
+        """Return the display name for a job with this `device` setting."""
+        return label_for(device, self.label, self.uuid)
 
     @property
     def fingerprint(self) -> str:
         """The model, memory and, if known, driver, which determine the usage and the duration of a job."""
         name = f"{self.name}, {self.total >> 20} MiB"
         return f"{name}, driver {self.driver}" if self.driver else name
+
+
+def label_for(device: str, label: str, uuid: str) -> str:
+    """Return the display name of a GPU for a job, with the UUID if the job was queued with another number.
+
+    Args:
+        device: `device` setting of the job.
+        label: Display name of the GPU.
+        uuid: UUID of the GPU.
+    """
+    is_other = device.startswith("cuda:") and not f"{label}:".startswith(f"{device}:")
+    return _with_uuid(label, uuid) if is_other and "(" not in label else label
+
+
+def _with_uuid(label: str, uuid: str) -> str:
+    return f"{label} ({short_uuid(uuid)})"
+
+
+def short_uuid(uuid: str) -> str:
+    """Return the first part of a UUID, as `--device` accepts it: `GPU-8f6d1234`."""
+    return "-".join(uuid.split("-")[:2])
 
 
 def gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:

@@ -307,7 +307,7 @@ class Admission:
         claims = self.claims()
         gpus = (
             self._gpus.machine_fields(claims)
-            if self._gpus_wanted
+            if self._gpus_wanted or watch_ram  # a GPU may use the main memory
             else self._gpus.peer_fields(claims)
         )
         machine = Machine(

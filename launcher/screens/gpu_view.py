@@ -160,7 +160,7 @@ class GpuView(NamedTuple):
         memory = (gpu.used, gpu.total or None, self.ours, self.outstanding)
         work = (gpu.utilisation, gpu.temperature_c, gpu.power_w, gpu.power_limit_w)
         return (
-            gpu.label,
+            gpu.number,
             gpu.uuid,
             sanitize_terminal(gpu.name),
             *("-" if number is None else f"{number:.15g}" for number in (*memory, *work)),
@@ -190,7 +190,7 @@ class GpuView(NamedTuple):
             for guest in self.jobs
         ]
         return {
-            "label": self.gpu.label,
+            "label": self.gpu.number,
             "node": self.node or None,
             **gpu_record(self.gpu),
             "processes": None if self.gpu.processes is None else listed,

@@ -21,6 +21,7 @@ class DiskUsage(NamedTuple):
     use: str  # HOME or RUNS
     free: int  # bytes that its user may still write
     total: int  # bytes
+    files: int | None = None  # free inodes; None: no limit
 
 
 class Host(NamedTuple):
@@ -115,8 +116,10 @@ def _disk(disk: DiskUsage) -> TextSpan:
         tone = TextStyle.WARN
     if disk.free < NO_DISK:
         tone = TextStyle.BAD
-    unit, name = (_TIB, "TiB") if disk.free >= _TIB else (_GIB, "GiB")
     which = "disk" if disk.use == HOME else disk.use
+    if disk.files == 0:
+        return TextSpan(f"{which}: no inodes free", TextStyle.BAD)
+    unit, name = (_TIB, "TiB") if disk.free >= _TIB else (_GIB, "GiB")
     return TextSpan(f"{which} {_number(disk.free / unit)} {name} free", tone)
 
 

@@ -262,7 +262,7 @@ def disks_of(runs: Sequence[Path], *, beside: Path) -> tuple[DiskUsage, ...]:
         for device, folder in by_device.items()
         if device != _device(beside) and (disk := disk_of(RUNS, folder)) is not None
     ]
-    return (min(disks, key=lambda disk: disk.free),) if disks else ()
+    return (min(disks, key=lambda disk: (disk.files != 0, disk.free)),) if disks else ()
 
 
 def disk_of(use: str, folder: Path) -> DiskUsage | None:
@@ -273,7 +273,12 @@ def disk_of(use: str, folder: Path) -> DiskUsage | None:
         except OSError:
             continue
         size = status.f_frsize
-        return DiskUsage(use=use, free=status.f_bavail * size, total=status.f_blocks * size)
+        return DiskUsage(
+            use=use,
+            free=status.f_bavail * size,
+            total=status.f_blocks * size,
+            files=status.f_favail if status.f_files else None,
+        )
     return None
 
 

@@ -11,6 +11,7 @@ from launcher.backends.pilots_file import UNKNOWN_PLACE
 from launcher.context import FOLDER_PLACEHOLDERS
 from launcher.errors import pluralize
 from launcher.gpu.gpus_file import gpu_labels
+from launcher.gpu.snapshot import label_for, short_uuid
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms
 from launcher.params import TEMPLATE
 from launcher.screens.format import (
@@ -60,7 +61,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         for field, value, default in zip(part._fields, part, usual, strict=True):
             if value != default:
                 name = field.removesuffix("_s").removeprefix("min_").replace("_", " ")
-                yield name, _term(field, value)
+                uuid = record["gpu_uuid"] if field == "device" else None
+                yield name, _term(field, value) + (f" ({short_uuid(uuid)})" if uuid else "")
     for key, value in spec["settings"].items():
         if key in _SHOWN.get(spec["kind"], ()) or (spec["kind"] == PROGRAM and not value):
             continue
@@ -143,18 +145,23 @@ def dependents_text(dependents: Sequence[JobRow]) -> str:
 
 def attempt_cells(home: Home, record: Mapping[str, Any], head: str) -> list[tuple[str, ...]]:
     """Return the cells of a job's attempts: number, start, place, end, duration, and cores."""
-    labels = gpu_labels(home)
-    return [_attempt(attempt, labels, head) for attempt in record["attempts"]]
+    labels, device = gpu_labels(home), record["spec"]["resources"]["device"]
+    return [_attempt(attempt, labels, device, head) for attempt in record["attempts"]]
 
 
-def _attempt(attempt: Mapping[str, Any], labels: Mapping[str, str], head: str) -> tuple[str, ...]:
+def _attempt(
+    attempt: Mapping[str, Any], labels: Mapping[str, str], device: str, head: str
+) -> tuple[str, ...]:
     ended = attempt["ended"]
     span_s = None if ended is None else max(0.0, ended - attempt["claimed"] - attempt["paused"])
     pauses = f"pauses of {format_seconds(attempt['paused'])}" if attempt["paused"] else ""
     took = "" if span_s is None else f"after {format_seconds(span_s)}"
     took = ", and ".join(filter(None, (took, pauses)))
     node = (attempt["node"] or UNKNOWN_PLACE) if attempt["pilot"] else ""
-    where = ", ".join(labels.get(uuid, uuid) for uuid in attempt["device"].split(","))
+    where = ", ".join(
+        label_for(device, labels[uuid], uuid) if uuid in labels else uuid
+        for uuid in attempt["device"].split(",")
+    )
     return (
         f"  {attempt['number']}",
         local_under(attempt["claimed"], head),

@@ -176,6 +176,7 @@ def record_of(
         **job_records(home, store, [row])[0],
         "turn": describe_position(store, row, time.time(), read_policy(home)) or None,
         "hash": row.hash,
+        "gpu_uuid": store.read.gpu_of_number(row.id) or None,
         "needs": store.read.dependency_names(row.id),
         "needed_by": [job.name for job in dependents],
         "after_any": [job.name for job in store.read.awaited_jobs_of(row.id)],

@@ -17,7 +17,7 @@ from launcher.gpu.gpus_file import read_gpu_status
 from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.reservations import ReservationBoard, quiet_board
 from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.snapshot import GpuSnapshot, label_for
 from launcher.scheduler.chosen_policy import policy_note, read_policy
 from launcher.scheduler.policy.model import running_forecast
 from launcher.scheduler.run_places import screen_order
@@ -312,11 +312,17 @@ class QueueSnapshotReader:
         differ: DifferingParams,
     ) -> JobView:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
+        device = "" if claim.pilot else row.spec.resources.device
         # it takes no step now
         now = read_newest_progress(self.home, row) if row.paused is None else NO_PROGRESS
         ending = ending_reason_of(self.home, row)
         return job_view(row, now, started=claim.claimed, differing=differ, ending=ending)._replace(
-            devices=_devices([labels.get(uuid, sanitize_terminal(uuid)) for uuid in claim.gpus]),
+            devices=_devices(
+                [
+                    label_for(device, labels.get(uuid, sanitize_terminal(uuid)), uuid)
+                    for uuid in claim.gpus
+                ]
+            ),
             node=nodes.get(claim.pilot, UNKNOWN_PLACE) if claim.pilot else "",
             memory=self._memory(claim, gauges) if claim.gpus else None,
             step=now.step,

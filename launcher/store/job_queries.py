@@ -3,6 +3,7 @@
 The cost of queries that a screen repeats does not grow with the number of jobs.
 """
 
+import contextlib
 import json
 import sqlite3
 from collections import Counter
@@ -23,6 +24,7 @@ from launcher.store.connection import (
 )
 from launcher.store.job_names import HAS_NEWER_SQL, IS_REPLACED_SQL, newest_by_superseded
 from launcher.store.job_selection import SHARED_RUN, find_search_selection, find_selection
+from launcher.store.lanes import read_lane
 from launcher.store.rows import (
     ATTEMPT_COLUMNS,
     WAS_DONE_SQL,
@@ -33,6 +35,7 @@ from launcher.store.rows import (
 )
 from launcher.store.runs import JobClass, QueueHeads, find_account
 from launcher.store.usage import LONGEST_S
+from launcher.system.stored_fields import Unreadable
 
 _JOB_SELECT = (
     "SELECT jobs.*, runs.name AS run_name, runs.root, runs.share, lanes.reason AS lane_reason,"
@@ -531,6 +534,15 @@ class JobQueries:
             "SELECT body FROM contexts JOIN jobs ON context = contexts.id WHERE jobs.id = ?", (job,)
         ).fetchone()
         return str(known_record(row["body"]).get("folder", "")) if row else ""
+
+    def gpu_of_number(self, job: int) -> str:
+        """Return the UUID of the GPU that a job's `device` meant when it was queued; '' if there is none."""
+        row = self._db.execute(
+            "SELECT lanes.key FROM lanes JOIN jobs ON lane = lanes.id WHERE jobs.id = ?", (job,)
+        ).fetchone()
+        with contextlib.suppress(Unreadable):
+            return read_lane(row["key"]).resources.gpu_uuid if row else ""
+        return ""
 
     def results(self, jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Return job → what it returned when it was last done, of those that have returned something."""

@@ -21,6 +21,15 @@ _POLICIES = {
     os.SCHED_FIFO: "fifo",
     os.SCHED_RR: "rr",
 }
+# capabilities(7), in the order of their bits
+_CAPABILITIES = (
+    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable"
+    " net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio"
+    " sys_chroot sys_ptrace sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time"
+    " sys_tty_config mknod lease audit_write audit_control setfcap mac_override mac_admin syslog"
+    " wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore"
+)
+_MOST_NAMED = 4  # capabilities; a container may lack thirty
 
 
 def reset_inherited_attributes(environ: Mapping[str, str]) -> None:
@@ -86,10 +95,22 @@ def describe_losses(scheduler: Attributes, shell: Attributes) -> list[str]:
     losses = []
     if scheduler.no_new_privileges and not shell.no_new_privileges:
         losses.append("no_new_privs, so that sudo fails")
-    if missing := shell.capabilities & ~scheduler.capabilities:
-        losses.append(f"a bounding set without {missing.bit_count()} capabilities")
+    if shell.capabilities >= 0 and (missing := shell.capabilities & ~scheduler.capabilities):
+        losses.append(f"a bounding set without {_name_capabilities(missing)}")
     if scheduler.oom_score > shell.oom_score:
         losses.append(f"oom_score_adj {scheduler.oom_score}")
     if scheduler.policy and not shell.policy:
         losses.append(f"scheduling class {scheduler.policy}")
     return losses
+
+
+def _name_capabilities(mask: int) -> str:
+    """Return the names of capabilities; of many, the first ones and how many others there are."""
+    bits = [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
+    known = dict(enumerate(_CAPABILITIES.split()))
+    parts = [
+        f"cap_{known[bit]}" if bit in known else f"capability {bit}" for bit in bits[:_MOST_NAMED]
+    ]
+    if more := len(bits) - len(parts):
+        parts.append(f"{more} more")
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))

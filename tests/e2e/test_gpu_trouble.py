@@ -9,6 +9,7 @@ import pynvml
 import pytest
 
 from launcher.scheduler.gpus.gpu_state import SAMPLE_MAX_AGE_S
+from launcher.system.memory import usable_bytes
 from launcher.workers.memory_share import read_share
 from tests.build import shell, until
 from tests.e2e.machine import HOLDING, SHORT, Machine, Program, a_machine
@@ -343,12 +344,39 @@ def test_number_means_the_gpu_that_had_it_when_the_job_was_queued(
 
 
 def test_job_of_a_gpu_that_goes_waits_for_this_gpu(machine: Machine, gpus: Devices) -> None:
-    a, _ = gpus.add(used=0), gpus.add(used=0)
+    a, b = gpus.add(used=0), gpus.add(used=0)
     first = machine.hold(4, device="cuda:0", vram="4GiB")
     assert first.cards == [a]
-    gpus.take_out(a)  # the other GPU is cuda:0 once the driver is opened again
-    machine.wait_for_reason(first.job, "cuda:0 does not respond: the driver does not list it")
+    gpus.take_out(a)  # the other GPU is cuda:0 now
+    machine.wait_for_reason(first.job, f"waiting for cuda:0 ({a})", f"has only cuda:0 ({b})")
     assert machine.state(first.job) == "queued"
+    gpus.mend(a)
+    machine.until_state(first.job, "running")
+
+
+def test_uuid_stands_with_a_number_that_could_mean_two_gpus(
+    machine: Machine, gpus: Devices
+) -> None:
+    a, b, c = (gpus.add(used=0) for _ in range(3))
+    assert machine.hold(1, vram="1GiB", device="cuda:2").cards == [c]
+    held = machine.hold(4, vram="4GiB", device="cuda:1", hold=True)
+    gpus.take_out(a)
+    until(lambda: "GPU-00000000" in machine.call("top", "--once").stdout, "its loss is seen")
+    machine.call("release", str(held.job))
+    assert held.cards == [b]
+    assert "on cuda:0 (GPU-00000001)" in machine.why(held.job)
+    shown = machine.call("top", "--once").stdout
+    assert "cuda:0 (GPU-00000000)" in shown
+    assert "cuda:0 (GPU-00000001)" in shown
+    assert "cuda:1 (GPU-00000002)" in shown  # of the job for cuda:2
+    told = machine.refused("add", "--device", "cuda:2", "--", "true")
+    assert "this machine has only cuda:0 (GPU-00000001), cuda:1" in told
+    for _ in range(2):  # the second time no GPU is remembered as cuda:0 except B
+        text = machine.show_text(held.job)
+        assert "cuda:1 (GPU-00000001)" in text
+        assert "cuda:0 (GPU-00000001), reserved 4 GiB" in text
+        machine.kill_scheduler()
+        machine.serve()
 
 
 def test_device_takes_the_uuid_of_a_gpu_or_of_a_mig_instance(
@@ -380,8 +408,20 @@ def test_gpu_without_memory_of_its_own_shares_the_main_memory(
     assert "note: cuda:0 uses the main memory of the machine" in again.stderr
     alone = machine.hold(0, device="cuda:0", exclusive=True)
     machine.wait_for_reason(alone.job, "waiting for an empty GPU", "cuda:0 runs job 1")
+    assert (
+        "--exclusive keeps away other jobs on the GPU"
+        in machine.call("add", "--exclusive", "--hold", "--", "true").stderr
+    )
     first.let_go()
     assert alone.cards == [card]
+    alone.let_go()
+    reserved = machine.hold(0, vram="1GiB", device="cuda:0")
+    assert reserved.cards == [card]
+    rest = usable_bytes() - GIB // 2
+    host = machine.add("true", ram=f"{rest >> 20}MiB")
+    machine.wait_for_reason(host, "of main memory", "1 GiB reserved on cuda:0")
+    both = ("add", "--ram", f"{rest >> 20}MiB", "--vram", "1GiB", "--", "true")
+    assert "main memory and GPU memory together" in machine.refused(*both)
     told = machine.refused("add", "--vram", "99999GiB", "--", "true")
     assert "this machine can never run it" in told
     status = machine.gpu_status()[card]

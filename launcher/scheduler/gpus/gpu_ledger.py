@@ -1,7 +1,7 @@
 """GPU memory that attempts have reserved and use, as reported by the driver or, without it, by their workers."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 from launcher.gpu.monitor import NO_SAMPLE, GpuSample, OwnProcesses
@@ -30,6 +30,7 @@ def reservations_of(
     asked: Resources,
     *,
     totals: Mapping[str, int],
+    unified: Collection[str] = (),
     used: Mapping[str, int] = NO_USED_BYTES,
     estimate: int | None = None,
     mask: int = -1,
@@ -44,6 +45,7 @@ def reservations_of(
         start_or_claim: Place that the job has or will get.
         asked: Its request.
         totals: Memory of each GPU.
+        unified: GPUs that use the main memory of the machine.
         used: Measured usage by the job.
         estimate: Reserved bytes if the reservation follows the usage, None for a fixed part of the
             GPU.
@@ -53,22 +55,30 @@ def reservations_of(
     told: list[tuple[str, int, int | None]] = [
         (core_resource_name(mask), start_or_claim.cpus, None)
     ]
-    if asked.ram:
-        told.append((MEMORY, asked.ram, None))
+    ram = asked.ram or 0
     for uuid in (
         start_or_claim.devices if isinstance(start_or_claim, Start) else start_or_claim.gpus
     ):
         total = totals.get(uuid, 0)
         size = start_or_claim.reservation
-        if size is None and start_or_claim.exclusive:
-            size = total
-        elif size is None:
+        if size is None and not start_or_claim.exclusive:
             size = rules.unknown_bytes(total) if estimate is None else estimate
+        if uuid in unified:
+            ram += size or 0
+        if size is None:
+            size = total
         if asked.exclusive:
             size = max(total, size)
             told.append((resource_name(EXCLUSIVE, uuid), 1, None))
         told += [(uuid, size, used.get(uuid)), (resource_name(JOBS, uuid), 1, None)]
+    if ram:
+        told.insert(1, (MEMORY, ram, None))
     return [Reservation(*each, job=start_or_claim.job) for each in told]
+
+
+def shared_memory_gpus(gpus: Iterable[GpuSnapshot]) -> frozenset[str]:
+    """Return the UUIDs of the GPUs that use the main memory of the machine."""
+    return frozenset(gpu.uuid for gpu in gpus if gpu.shares_host_memory)
 
 
 class GpuAccounting:
@@ -248,6 +258,7 @@ class GpuAccounting:
                 claim,
                 claim.spec.resources,
                 totals=totals,
+                unified=shared_memory_gpus(self._sample.gpus),
                 used=self.usage_tracker.memory_of(claim).used,
                 estimate=self._published_estimate(claim, rules),
                 mask=mask,

@@ -14,7 +14,7 @@ from math import inf
 from typing import Any
 
 from launcher.accounts import NO_RESOURCE_USAGE, ResourceDemand, ResourceUsage
-from launcher.gpu.gpus_file import GpusFile, read_known_attempts
+from launcher.gpu.gpus_file import GpusFile, read_gpu_status, read_known_attempts
 from launcher.gpu.monitor import NO_SAMPLE, GpuPoller, OwnProcesses
 from launcher.gpu.own_reservations import Reservation, sum_by_resource
 from launcher.gpu.reservation_files import reservations_folder
@@ -23,7 +23,11 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource_name
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpus.eviction import Eviction, jobs_on_failed_gpus
-from launcher.scheduler.gpus.gpu_ledger import GpuAccounting, reservations_of
+from launcher.scheduler.gpus.gpu_ledger import (
+    GpuAccounting,
+    reservations_of,
+    shared_memory_gpus,
+)
 from launcher.scheduler.gpus.memory_shortage import LastingReservations, choose_evictions
 from launcher.scheduler.gpus.running_place import is_estimated
 from launcher.scheduler.gpus.sent_limits import VramLimitWriter
@@ -104,6 +108,8 @@ class SchedulerGpus:
         self._poller = GpuPoller(query, wake, own_pids=lambda: ours)
         self.accounting = GpuAccounting(home, ours)
         self._sample = NO_SAMPLE
+        # that counts before the first reading: attempts may still have main memory through it
+        self._recorded_unified: tuple[GpuSnapshot, ...] = ()
         self._limit_writer = VramLimitWriter(home)
         self._board = board or ReservationBoard(folder, home.folder, quotas=read_process_groups())
         self._watch, self._read_usage, self._core_mask = ReservationWatch(folder), read_usage, cores
@@ -203,7 +209,7 @@ class SchedulerGpus:
             "gpus": tuple(
                 replace(gpu, reports_load=gpu.uuid not in self.accounting.unmeasured)
                 for gpu in self.accounting.usage_tracker.gpus_without_ended(
-                    claims, self._sample.gpus
+                    claims, self._sample.gpus or self._recorded_unified
                 )
             ),
             "rules": self._rules(),
@@ -391,6 +397,7 @@ class SchedulerGpus:
                 start,
                 resources[start.job],
                 totals=totals,
+                unified=shared_memory_gpus(machine.gpus),
                 estimate=start.estimate,
                 mask=self._core_mask,
                 rules=machine.rules,
@@ -443,6 +450,10 @@ class SchedulerGpus:
         """Clear away what schedulers of our user left that were killed."""
         self._board.remove_abandoned()
         self.accounting.adopt(read_known_attempts(self._home), time.monotonic())
+        known = read_gpu_status(self._home)
+        self._recorded_unified = tuple(
+            gpu for gpu in (known.gpus if known else ()) if gpu.shares_host_memory
+        )
 
     def leave(self, claims: Collection[Claim]) -> None:
         """Leave; the reservations of what still runs stay for a successor to take over."""

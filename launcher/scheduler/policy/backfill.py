@@ -1,6 +1,6 @@
 """The reservation of the first waiting job: its time and place, the room beside it, and its duration."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
@@ -8,7 +8,7 @@ from math import inf
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad
 from launcher.scheduler.policy.gpu_slot import EndTime, GpuState, RoomBeside
 from launcher.scheduler.policy.inventory import Inventory, format_cores
-from launcher.scheduler.policy.model import Decision, GpuRequest, Wait, Waiting
+from launcher.scheduler.policy.model import Decision, GpuRequest, Running, Wait, Waiting
 from launcher.units import format_seconds
 
 BACKFILL_S = (
@@ -61,11 +61,11 @@ class FirstJobReservation:
         return now + seconds <= max(now, self.starts_at[0]) + (0.0 if firm else self.max_delay_s)
 
     def add_job(
-        self, job: Waiting, gpus: Iterable[GpuState], need: GpuRequest | None, cpus: int
+        self, job: Waiting, gpus: Sequence[GpuState], need: GpuRequest | None, cpus: int
     ) -> None:
         """Know that a job starts on these GPUs which may run on when the first one starts."""
         self.cpus -= cpus
-        self.ram -= job.resources.ram or 0
+        self.ram -= _ram_request(job, need, gpus)
         for card in gpus:
             if need is not None and card.gpu.uuid in self.room_beside:
                 room, slots, loads = self.room_beside[card.gpu.uuid]
@@ -98,27 +98,31 @@ def find_gpus_beside(
         need: Its request per GPU.
         cpus: Number of cores.
     """
-    ram, count = job.resources.ram or 0, 0 if need is None else need.count
-    if any(cpus > first.cpus or ram > first.ram for first in reservations):
+    count = 0 if need is None else need.count
+    if any(cpus > first.cpus for first in reservations):
         return None
     left = (card for card in gpus if all(first.leaves_room(card, need) for first in reservations))
     free = [*islice(left, count)]
-    if len(free) == count:
-        return free
-    reservations[-1].unplaceable.add(need)  # what is left only becomes less
-    return None
+    if len(free) < count:
+        reservations[-1].unplaceable.add(need)  # what is left only becomes less
+        return None
+    ram = _ram_request(job, need, free)
+    return None if any(ram > first.ram for first in reservations) else free
+
+
+def _ram_request(job: Waiting, need: GpuRequest | None, gpus: Iterable[GpuState]) -> int:
+    """Return the bytes of main memory that a job needs, including those that are memory of its GPUs."""
+    ram = job.resources.ram or 0
+    if need is None:
+        return ram
+    return ram + sum(card.request_bytes(need) - ram for card in gpus if card.gpu.shares_host_memory)
 
 
 def reserve(
     inventory: Inventory, request: Waiting, needs: Sequence[GpuRequest], cpus: int, now: float
 ) -> FirstJobReservation | None:
     """Return the reservation of a job when enough of our jobs have ended, None if others must end too."""
-    ram = request.resources.ram or 0
-    free_ram = min(inventory.ram, inventory.unused_ram)
-    turns = [
-        _end_time_of(inventory, cpus, inventory.cpus, "cpus", now),
-        _end_time_of(inventory, ram, free_ram, "ram", now),
-    ]
+    turns = [_end_time_of(inventory, cpus, inventory.cpus, lambda run: run.cpus, now)]
     need, cards = None, list[GpuState]()
     places = list[tuple[EndTime, GpuRequest, list[GpuState]]]()
     for each in needs:
@@ -130,6 +134,10 @@ def reserve(
     if places:  # of equally early ones that of the need that comes first
         opening, need, cards = min(places, key=lambda place: place[0])
         turns.append(opening)
+    ram, free_ram = _ram_request(request, need, cards), inventory.ram
+    if request.resources.ram is not None:
+        free_ram = min(free_ram, inventory.unused_ram)
+    turns.append(_end_time_of(inventory, ram, free_ram, inventory.ram_of, now))
     if request.holds_reservation and find_blockers(inventory, request, cpus)[0]:
         turns = [UNKNOWN_END if turn is None else turn for turn in turns]
     times = [turn for turn in turns if turn is not None]
@@ -148,9 +156,10 @@ def reserve(
         group=request.group,
         starts_at=at,
         max_delay_s=request.max_delay_s,
-        where=", ".join(card.gpu.label for card in cards) or format_cores(cpus),
+        where=", ".join(card.gpu.label_for(request.resources.device) for card in cards)
+        or format_cores(cpus),
         cpus=inventory.cpus + sum(run.cpus for run in gone) - cpus,
-        ram=max(0, free_ram + sum(run.ram for run in gone) - ram),
+        ram=max(0, free_ram + sum(map(inventory.ram_of, gone)) - ram),
         load=request.load,
         room_beside={}
         if need is None
@@ -161,7 +170,7 @@ def reserve(
 def find_blockers(inventory: Inventory, request: Waiting, cpus: int) -> tuple[bool, bool]:
     """Return whether others' reservations block cores or memory for a job, and whether our jobs use some of these too."""
     ram, ours = request.resources.ram or 0, inventory.running.values()
-    own_cpus, own_ram = sum(run.cpus for run in ours), sum(run.ram for run in ours)
+    own_cpus, own_ram = sum(run.cpus for run in ours), sum(map(inventory.ram_of, ours))
     lacks = inventory.cpus + own_cpus < cpus or inventory.ram + own_ram < ram
     others = lacks and inventory.unused_ram + own_ram >= ram
     mine = (cpus > inventory.cpus and own_cpus > 0) or (ram > inventory.ram and own_ram > 0)
@@ -169,14 +178,18 @@ def find_blockers(inventory: Inventory, request: Waiting, cpus: int) -> tuple[bo
 
 
 def _end_time_of(
-    inventory: Inventory, wanted: int, free: int, what: str, now: float
+    inventory: Inventory,
+    wanted: int,
+    free: int,
+    amount_of: Callable[[Running], int],
+    now: float,
 ) -> EndTime | None:
     """Return when this many cores or bytes are free, None if not even after all our jobs have ended."""
     if wanted <= max(0, free):
         return now, 0
     turns = inventory.end_times
     for key, run in sorted(inventory.running.items(), key=lambda entry: turns[entry[0]]):
-        free += getattr(run, what)
+        free += amount_of(run)
         if wanted <= free:
             return max(turns[key], (now, 0))
     return None

@@ -41,6 +41,7 @@ MOST_UNMEASURED = 4  # jobs on a GPU of which nothing similar has been measured 
 UNMEASURED_S = 600.0  # an unmeasured job without memory for this many seconds delays no other
 FIRST_SIMILAR_S = 10.0  # seconds; longest wait for a measurement of the first of similar jobs before the second starts
 _PLENTY = 1 << 30  # jobs; more than any GPU runs
+_UNLIMITED = 1 << 60  # bytes; more than any machine has
 
 
 def growth_margin_of(total: int) -> int:
@@ -102,6 +103,8 @@ class GpuState:
         self.foreign_load = round(load + young * expected, 2)
         self.reserve = rules.reserve
         self.free = gpu.total - self.used_by_others - self.foreign_reserved - self.reserve
+        # unreserved main memory, if it is the memory of this GPU
+        self.host_free = _UNLIMITED
         self.is_allowed = rules.devices is None or is_visible(gpu, rules.devices)
         self.closed_reason = _closed_reason(gpu, machine) or (
             f"is reserved exclusively by {alone}" if alone else ""
@@ -161,7 +164,7 @@ class GpuState:
         reserved = job.reservation or 0
         if job.estimated:
             estimate = self.default_request if job.reservation is None else job.reservation
-            reserved = min(estimate, max(0, self.free))
+            reserved = min(estimate, max(0, min(self.free, self.host_free)))
         self._amounts[id(job)] = max(reserved, used)
         self.free -= self._amounts[id(job)]
         self.own_jobs.append(job)
@@ -202,10 +205,22 @@ class GpuState:
         }
 
     def request_bytes(self, need: GpuRequest) -> int:
-        """Return how many bytes a job takes here; one of which nothing is known gets a fixed part."""
+        """Return how many bytes a job takes here; one of which nothing is known gets a fixed part.
+
+        On a GPU that uses the main memory of the machine, these include what it requests of that.
+        """
+        ram = need.ram if self.gpu.shares_host_memory else 0
         if need.vram_request is None:
-            return 0 if need.exclusive else self.default_request
-        return need.vram_request
+            return max(ram, 0 if need.exclusive else self.default_request)
+        return need.vram_request + ram
+
+    def set_host_free(self, amount: int) -> None:
+        """Set how many bytes of the main memory that this GPU uses are not reserved."""
+        self.host_free, self._refusal_text = amount, ""
+
+    def has_host_memory(self, need: GpuRequest) -> bool:
+        """Whether enough main memory is unreserved for a job, if this GPU uses that."""
+        return self.request_bytes(need) <= self.host_free
 
     @property
     def is_memory_low(self) -> bool:
@@ -214,8 +229,11 @@ class GpuState:
 
     def can_take(self, need: GpuRequest) -> bool:
         """Return whether a job can start here now."""
-        fits = self._fits(need, self.free, self.loads, exclusive=self.exclusive_jobs)
+        fits = self.has_host_memory(need) and self._fits_now(need)
         return fits and not self._must_wait_for_samples(need)
+
+    def _fits_now(self, need: GpuRequest) -> bool:
+        return self._fits(need, self.free, self.loads, exclusive=self.exclusive_jobs)
 
     def _must_wait_for_samples(self, need: GpuRequest) -> bool:
         """Return whether a job has to wait until what runs here has been measured."""
@@ -229,7 +247,7 @@ class GpuState:
 
     def awaits_measurement(self, need: GpuRequest) -> bool:
         """Return whether a job could start here now, were what runs here measured."""
-        fits = self._fits(need, self.free, self.loads, exclusive=self.exclusive_jobs)
+        fits = self.has_host_memory(need) and self._fits_now(need)
         return fits and self._must_wait_for_samples(need) and not self.is_memory_low
 
     def _is_saturated(self) -> bool:
@@ -246,10 +264,11 @@ class GpuState:
         """Return the earliest time when a job can start here, None if not even after all our jobs have ended.
 
         The time is infinite if it depends on a job of unknown duration. It then depends on the last
-        such job, so that a later job cannot delay it.
+        such job, so that a later job cannot delay it. Jobs elsewhere may still have reserved the main
+        memory that it needs.
         """
-        if self.can_take(need) or self.awaits_measurement(need):  # which takes seconds
-            return (-inf, 0)
+        if self._fits_now(need) and not (self.own_jobs and self.is_memory_low):
+            return (-inf, 0)  # a measurement takes seconds
         free, exclusive = self.free, self.exclusive_jobs
         ours = sorted(self.own_jobs, key=self._end_time)
         for gone, job in enumerate(ours, start=1):
@@ -293,7 +312,9 @@ class GpuState:
         if self.max_jobs is not None and len(self.own_jobs) >= self.max_jobs:
             return False
         free = self.free - (self.growth_margin if need.estimated else 0)
-        return self.request_bytes(need) <= free and not self._has_gpu_time(need.load, self.loads)
+        return self.request_bytes(need) <= min(free, self.host_free) and not self._has_gpu_time(
+            need.load, self.loads
+        )
 
     def can_share_with(self, load: GpuLoad, beside: tuple[GpuLoad, ...]) -> bool:
         """Return whether a job improves throughput with others, which need not be those that run here now."""
@@ -313,7 +334,7 @@ class GpuState:
 
     def refusal(self, need: GpuRequest) -> str:
         """Return in numbers why a job cannot start here now."""
-        name, gpu = self.gpu.label, self.gpu
+        name, gpu = self.gpu.label_for(need.number), self.gpu
         if self.closed_reason:
             return f"{name} {self.closed_reason}"
         if need.exclusive and self.own_jobs:
@@ -331,6 +352,9 @@ class GpuState:
         if self.own_jobs and self.is_memory_low:
             free = format_bytes(max(0, gpu.total - (gpu.used or 0)))
             return f"{name} runs {_name_jobs(self.own_jobs)} and has only {free} free"
+        if self.host_free < self.free and not self.has_host_memory(need):
+            left = format_bytes(max(0, self.host_free))
+            return f"{name} uses the main memory of the machine, of which {left} is not reserved"
         if (
             self.own_jobs
             and self.request_bytes(need) <= self.free - need.estimated * self.growth_margin
@@ -342,14 +366,14 @@ class GpuState:
                 return f"{name} {why_cannot_share(need.load, there, self.foreign_load)}"
         if not self._refusal_text:  # many jobs wait for the same GPU
             free = format_bytes(max(0, gpu.total - (gpu.used or 0)))
-            self._refusal_text = f"{name} has {free} free{self._describe_reserved()}"
-        return self._refusal_text
+            self._refusal_text = f"has {free} free{self._describe_reserved()}"
+        return f"{name} {self._refusal_text}"
 
     def _unmeasured_reason(self, need: GpuRequest) -> str:
         """Return which jobs have to be measured before another one starts here; '' if there are none."""
         if not self._must_wait_for_samples(need):
             return ""
-        name = self.gpu.label
+        name = self.gpu.label_for(need.number)
         if self._is_saturated():
             used = f"{self.gpu.utilisation or 0.0:.0%}".replace("%", " %")
             return f"{name} is {used} busy with {_name_jobs(self.own_jobs)}"
@@ -392,7 +416,9 @@ def matches_device(gpu: GpuSnapshot, device: str) -> bool:
     """Whether a job with a `device` setting may have a GPU."""
     if is_gpu_uuid(device):
         return gpu.uuid.startswith(device)
-    return device in {"auto", "cuda", gpu.label, f"cuda:{gpu.index}"}
+    if device in {"auto", "cuda"}:
+        return True
+    return device in {gpu.number, f"cuda:{gpu.index}"} and not gpu.is_replaced
 
 
 def is_visible(gpu: GpuSnapshot, visible: Sequence[str]) -> bool:
@@ -454,6 +480,8 @@ class GpuPool:
         """Choose the GPUs that fit a need by name, by its owner's choice, and as parts of a group."""
         cards = tuple(cards)
         named = [card for card in cards if matches_device(card.gpu, need.device)]
+        if need.number:  # the one that had it when the job was queued
+            named = [card for card in named if not card.gpu.is_replaced]
         if need.uses_gpu_numbers and any(card.gpu.mig is not None for card in cards):
             named = []  # the driver's number of a GPU need not be CUDA's then
         if need.visible is not None:
@@ -475,7 +503,7 @@ class GpuPool:
         self._position = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
         self._by_emptiness = _Ranking(_emptiness_key)
         # what of memory was refused to a load on this many GPUs, since one of ours ended last
-        self._refused_requests: dict[tuple[GpuLoad, int, bool, str], int] = {}
+        self._refused_requests: dict[tuple[GpuLoad, int, bool, str, int], int] = {}
         self._has_known_load = False  # of some the load is known: then GPUs differ
         self._by_free_memory = _Ranking(_free_memory_key)
         self._by_opening: tuple[GpuRequest, _Ranking] | None = None
@@ -500,7 +528,7 @@ class GpuPool:
 
     def has_room(self, need: GpuRequest) -> bool:
         """Whether as many GPUs as a job needs can take it now."""
-        key = need.load, need.count, need.estimated, need.similar
+        key = need.load, need.count, need.estimated, need.similar, need.ram
         request = need.vram_request or 0
         refused = None if need.exclusive else self._refused_requests.get(key)
         if refused is not None and request >= refused:

@@ -131,6 +131,14 @@ class Inventory:
         self._shared_ram = _shared_resource(machine.ram, machine.total_ram, memory)
         self.cpus, self.ram = self._shared_cores.available, self._shared_ram.available
         self.unused_ram = machine.ram_free
+        # GPUs without memory of their own
+        self._unified = {
+            uuid: card
+            for uuid, card in self._cards.items()
+            if card.gpu.shares_host_memory and machine.ram
+        }
+        self._unified_bytes: dict[int, int] = {}  # bytes on these by identity of a job
+        self._change_ram(0)
         self._groups: Counter[str] = Counter()
         self._sequence = count()  # in which jobs were given, and of equal ends
         self._ends: list[tuple[float, int, Running]] = []  # a heap: the most overdue job first
@@ -153,29 +161,43 @@ class Inventory:
         else:
             self._set_end_time(run, run.ends)
         self.cpus -= run.cpus
-        self.ram -= run.ram
-        self.unused_ram -= run.ram
+        self._change_ram(-run.ram)
         self._groups[run.group] += 1
         for uuid in run.devices:
             if uuid in self._cards:  # else the machine has lost it
                 self._cards[uuid].add_job(run)
-        self._invalidate(run.devices, freed=False)
+        shared = sum(card.bytes_of(run) for card in self._unified_of(run))
+        self._unified_bytes[id(run)] = shared
+        self._change_ram(-shared)
+        self._invalidate((*run.devices, *self._unified), freed=False)
 
     def remove_job(self, run: Running) -> None:
         """Count what an ended job took as free."""
         del self.running[id(run)], self.end_times[id(run)]
         self.cpus += run.cpus
-        self.ram += run.ram
-        self.unused_ram += run.ram
+        self._change_ram(self.ram_of(run))
+        del self._unified_bytes[id(run)]
         self._groups[run.group] -= 1
         for uuid in run.devices:
             if uuid in self._cards:
                 self._cards[uuid].remove_job(run)
-        self._invalidate(run.devices, freed=True)
+        self._invalidate((*run.devices, *self._unified), freed=True)
+
+    def ram_of(self, run: Running) -> int:
+        """Return the bytes of main memory that a running job has reserved, also through its GPUs."""
+        return run.ram + self._unified_bytes[id(run)]
+
+    def _unified_of(self, run: Running) -> list[GpuState]:
+        return [self._unified[uuid] for uuid in run.devices if uuid in self._unified]
+
+    def _change_ram(self, amount: int) -> None:
+        self.ram, self.unused_ram = self.ram + amount, self.unused_ram + amount
+        for card in self._unified.values():
+            card.set_host_free(self.ram)
 
     def free_on(self, devices: Iterable[str]) -> int:
         """Return how many bytes are free on the fullest of some GPUs."""
-        return min(self._cards[uuid].free for uuid in devices)
+        return min(min(self._cards[uuid].free, self._cards[uuid].host_free) for uuid in devices)
 
     def add_others_usage(self, uuid: str, amount: int) -> None:
         """Add GPU memory that others have allocated since. A negative amount was freed."""
@@ -253,7 +275,12 @@ class Inventory:
             return None
         free = max(0, min(self.ram, self.unused_ram))
         state = "not reserved" if self.ram <= free else "free"
-        promises = (
+        promises = [
+            f"{format_bytes(amount)} reserved on {card.gpu.label}"
+            for card in self._unified.values()
+            if (amount := sum(map(card.bytes_of, card.own_jobs)))
+        ]
+        promises += (
             f"{format_bytes(amount)} reserved by {queue}"
             for queue, amount in self._shared_ram.foreign_by_queue.items()
         )
@@ -264,7 +291,7 @@ class Inventory:
 
     def pool(self, need: GpuRequest) -> GpuPool:
         """Return the GPUs that a job with such a need may have."""
-        key = (need.device, need.visible, need.count > 1, need.uses_gpu_numbers)
+        key = (need.device, need.number, need.visible, need.count > 1, need.uses_gpu_numbers)
         if key not in self._pools:
             self._pools[key] = GpuPool(self._cards.values(), need)
         return self._pools[key]
@@ -371,6 +398,12 @@ class Inventory:
             devices = ", ".join(machine.rules.devices or ())
             leaves = f"[sharing] devices = [{devices}] in config.toml allows {_format_gpu_count(len(pool.allowed))}"
             return Refusal(leaves, _describe_wanted(need))
+        if all(card.gpu.uuid in self._unified for card in pool.cards):
+            least = min(pool.cards[0].request_bytes(way) for way in needs)
+            if least > machine.ram:
+                has = f"{pool.cards[0].gpu.label_for(need.number)} uses the main memory of this machine, {format_bytes(machine.ram)}"
+                both = "main memory and GPU memory together" if need.ram else "GPU memory"
+                return Refusal(has, f"{format_bytes(least)} of {both}")
         if request.vram_request is None or request.estimated:
             return None
         asked_for = gpu_request_of(request)
@@ -458,7 +491,8 @@ def placement_reason(job: Waiting, running: Running, gpus: Sequence[GpuState]) -
     """Return why a job starts where it does, in numbers."""
     if not gpus:
         return f"on the CPU with {pluralize(running.cpus, 'core')}"
-    on = ", ".join(card.gpu.label for card in sorted(gpus, key=pci_order))
+    device = job.resources.device
+    on = ", ".join(card.gpu.label_for(device) for card in sorted(gpus, key=pci_order))
     free = format_bytes(min(card.free for card in gpus))
     alone = " exclusively" if running.exclusive else ""
     if running.reservation is not None:
@@ -491,7 +525,9 @@ def _describe_offered(pool: Sequence[GpuState], need: GpuRequest, machine: Machi
     if need.device not in {"auto", "cuda"}:
         by_uuid = is_gpu_uuid(need.device)
         labels = ", ".join(
-            f"{gpu.label} ({gpu.uuid})" if by_uuid else gpu.label for gpu in machine.gpus
+            f"{gpu.number} ({gpu.uuid})" if by_uuid else gpu.label
+            for gpu in machine.gpus
+            if not gpu.is_replaced
         )
         if need.number and not pool:
             return f"it had this number when the job was queued, but has gone. This machine has only {labels}"
@@ -514,7 +550,11 @@ def _too_large_refusal(need: GpuRequest, pool: GpuPool, *, unused: bool) -> Refu
     if need.count > 1:
         asked += f" on each of {need.count} GPUs"
     sizes, which = (pool.idle_free_bytes, "emptiest") if unused else (pool.totals, "largest")
-    where = pool.cards[0].gpu.label if len(pool.cards) == 1 else f"this machine's {which} GPU"
+    where = (
+        pool.cards[0].gpu.label_for(need.number)
+        if len(pool.cards) == 1
+        else f"this machine's {which} GPU"
+    )
     room = format_bytes(max(0, max(sizes, default=0) - pool.reserve))
     why = f"{where} has at most {room} for it{kept}"
     if unused:

@@ -337,6 +337,7 @@ class GpuRequest:
     number: str = (
         ""  # the number that `device` had when the job was queued, such as cuda:1, if it was given
     )
+    ram: int = 0  # bytes of main memory, which some GPUs use as theirs
 
     @property
     def needs_quiet_gpu(self) -> bool:
@@ -360,6 +361,7 @@ def gpu_request_of(job: Waiting) -> GpuRequest:
         similar=job.similar if job.estimated else "",
         alone=job.alone,
         number=asked.device if asked.gpu_uuid else "",
+        ram=asked.ram or 0,
     )
 
 

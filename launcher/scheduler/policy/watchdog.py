@@ -156,6 +156,7 @@ class _MachineView:
                 if not (
                     card.closed_reason or card.own_jobs or card.foreign_reserved or card.other_users
                 )
+                and card.has_host_memory(need)
                 and _is_idle(card.gpu)
             ]
             self._deserted_by_request[need] = sorted(cards, key=lambda card: -_free_bytes(card.gpu))
@@ -179,7 +180,7 @@ class _MachineView:
         room = min((_free_bytes(card.gpu) for card in cards), default=0)
         known = cards and job.vram_request is not None and not job.estimated
         promise = min(job.vram_request or 0, room) if known else None
-        where = ", ".join(card.gpu.label for card in cards) or "the CPU"
+        where = ", ".join(card.gpu.label_for(job.resources.device) for card in cards) or "the CPU"
         has = f" with {format_bytes(room)} free" if cards else ""
         return Start(
             job=job.job,

@@ -240,6 +240,8 @@ def test_scarce_resources_are_highlighted() -> None:
     tone_of = tones(host_line(short, 200))
     assert {tone_of[word] for word in ("load", "memory", "disk")} == {TextStyle.WARN}
     assert tone_of["runs"] is TextStyle.BAD
+    full = a_host(disks=(DiskUsage(use="home", free=4 << 20, total=8 << 20, files=0),))
+    assert host_line(full, 200).text.endswith("· disk: no inodes free")
     assert tones(host_line(a_host(memory_used=63 * GIB), 200))["memory"] is TextStyle.BAD
 
 

@@ -48,8 +48,30 @@ def test_attributes_of_the_first_shell_are_reset(environment: dict[str, str], co
         (
             Attributes(capabilities=0b100),
             Attributes(capabilities=0b111),
-            ["a bounding set without 2 capabilities"],
+            ["a bounding set without cap_chown and cap_dac_override"],
         ),
+        (
+            Attributes(capabilities=(1 << 41) - 1 - (1 << 21)),
+            Attributes(capabilities=(1 << 41) - 1),
+            ["a bounding set without cap_sys_admin"],
+        ),
+        (
+            Attributes(capabilities=0),
+            Attributes(capabilities=(1 << 42) - (1 << 38)),
+            [
+                "a bounding set without cap_perfmon, cap_bpf, cap_checkpoint_restore"
+                " and capability 41"
+            ],
+        ),
+        (
+            Attributes(capabilities=0),
+            Attributes(capabilities=0b11111),
+            [
+                "a bounding set without cap_chown, cap_dac_override, cap_dac_read_search,"
+                " cap_fowner and 1 more"
+            ],
+        ),
+        (Attributes(capabilities=0), Attributes(), []),
         (Attributes(capabilities=0b111), Attributes(capabilities=0b100), []),
         (Attributes(oom_score=200), Attributes(oom_score=100), ["oom_score_adj 200"]),
         (Attributes(oom_score=100), Attributes(oom_score=200), []),

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.backends.pilots_file import BackendRow, PilotsFile
 from launcher.backends.settings import read_configured_backends
-from launcher.cli.disk_checks import read_disk
+from launcher.cli.disk_checks import FilesystemInfo, judge_room, read_disk
 from launcher.cli.findings import CheckStatus, Finding
 from launcher.cli.gpu_checks import (
     Driver,
@@ -244,6 +244,25 @@ def test_filesystem_of_a_missing_folder_is_reported(tmp_path: Path) -> None:
     assert found.total is not None
     assert found.free is not None
     assert 0 < found.free <= found.total
+
+
+@pytest.mark.parametrize(
+    ("files", "free", "status", "summary"),
+    [
+        (0, 11 << 20, "trouble", "no inodes free in /q, each file needs one (11 MiB free)"),
+        (0, 50 << 30, "trouble", "no inodes free in /q, each file needs one (50 GiB free)"),
+        (9, 50 << 30, "warning", "9 inodes free in /q, each file needs one (50 GiB free)"),
+        (None, 11 << 20, "trouble", "11 MiB of 90 GiB free in /q"),
+        (1 << 20, 50 << 30, "ok", "50 GiB of 90 GiB free in /q"),
+    ],
+)
+def test_disk_without_inodes_is_not_taken_for_one_without_bytes(
+    files: int | None, free: int, status: str, summary: str
+) -> None:
+    disk = FilesystemInfo("/q", "ext4", 90 << 30, free, files)
+    found = judge_room(disk, (1 << 30, 10 << 30))
+    assert (str(found.status), found.summary) == (status, summary)
+    assert ("--inodes" in found.advice) == ("inodes" in summary)
 
 
 def test_invalid_reservations_folder_is_an_error(tmp_path: Path, home: Home) -> None:
