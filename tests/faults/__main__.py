@@ -25,8 +25,11 @@ def main() -> None:
     checkout = Checkout(ROOT)
     match words.step:
         case "coverage":
+            number = 0
             for line in record_lines(checkout, words.paths, copies=words.copies, again=words.again):
+                number += 1
                 _print(line)
+            _print(f"{number} files of tests were run; recorded ones are not repeated")
         case "draw":
             for folder in words.folders:
                 drawn = draw_faults(checkout, folder, words.count, words.seed)
