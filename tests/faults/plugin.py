@@ -3,8 +3,10 @@
 import json
 import os
 import time
+from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 
 from tests.faults.traced import FOLDER, JOURNALS, TEST
 
@@ -16,6 +18,14 @@ BEGIN, END, BROKEN = "begin", "end", "broken"
 def _report(*event: object) -> None:
     with EVENTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(event) + "\n")
+
+
+def _stop_at_first_failure(function: Any) -> None:
+    """Let a property test fail without a search for the smallest example, which takes a minute."""
+    own = getattr(function, "_hypothesis_internal_use_settings", None)
+    if own is not None:
+        phases = (Phase.explicit, Phase.generate)
+        function._hypothesis_internal_use_settings = settings(own, phases=phases)
 
 
 class Reports:
@@ -36,6 +46,8 @@ class Reports:
             items[:] = [item for item in items if item.nodeid in chosen]
             order = {name: place for place, name in enumerate(config.args)}
             items.sort(key=lambda item: order.get(item.nodeid.split("::", 1)[0], len(order)))
+            for function in {item.obj for item in items if isinstance(item, pytest.Function)}:
+                _stop_at_first_failure(function)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Report a module that cannot be collected."""
