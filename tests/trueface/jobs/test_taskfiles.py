@@ -206,11 +206,29 @@ def notes(text: str) -> list[str]:
         + "train: [{data: gan2:pre, matrix: [{seed: 1, awp_from: 2}, {seed: 2, awp_from: 4}]}]",
         HEAD % ", poison: 20"
         + "train: [{data: gan2:pre}]\nunlearn: [{model: 'gan2:pre%20', method: ng, matrix: {lr: [0.1, 0.2]}}]",
+        HEAD % ", flip_prob: 0.0" + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
+        HEAD % ", solver: ridge, copies: mirrored"
+        + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
+        HEAD % ", num_epochs: 1, awp: 0.01"
+        + "train: [{data: gan2:pre, matrix: {awp_from: [2, 5]}}]",
+        HEAD % ", num_epochs: 2" + "train: [{data: gan2:pre, matrix: {awp: [0, 0.05]}}]",
+        HEAD % ", num_epochs: 2" + "train: [{data: gan2:pre, matrix: {early_stop: [5, 0]}}]",
+        HEAD % ", num_epochs: 1" + "train: [{data: gan2:pre, matrix: {select: [best, last]}}]",
+        HEAD % "" + "train: [{data: gan2:pre, matrix: {test_crops: [0, 5]}}]",
+        HEAD % "" + "train: [{data: gan2:pre, matrix: {poison_seed: [1, 2]}}]",
+        HEAD % "" + "train: [{data: gan2:pre, matrix: {poison_unit: [picture, image]}}]",
+        HEAD
+        % ", poison: 20, num_epochs: 9, awp: 0.01"
+        + "train: [{data: gan2:pre}]\nunlearn: [{model: 'gan2:pre%20', method: retrain, unlearn_epochs: 1, "
+        "matrix: {awp_from: [2, 5]}}]",
     ],
 )
 def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
-    ((message, hint),) = errors(text)
-    assert "has no effect, so a sweep compares nothing: " in message
+    (hint,) = [
+        hint
+        for message, hint in errors(text)
+        if "has no effect, so a sweep compares nothing: " in message
+    ]
     assert hint.startswith("remove ")
 
 
@@ -226,6 +244,16 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
         + "train: [{data: gan2:pre}]\nunlearn: [{model: 'gan2:pre%20', method: ng}]",
         HEAD % "" + "train: [{data: gan2:pre}]\n"
         "test: [{model: gan2:pre, data: gan3:pre, attack: [none, fgsm1], attack_images: 9}]",
+        HEAD % ", num_epochs: 3, awp: 0.01"
+        + "train: [{data: gan2:pre, matrix: {awp_from: [3, 5]}}]",
+        HEAD % ", num_epochs: 1, attributes: faces.csv"
+        + "train: [{data: gan2:pre, matrix: {select: [best, worst-cell]}}]",
+        HEAD % ", flip_prob: 0.0, qualities: 'none,jpeg50'"
+        + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
+        HEAD % ", solver: ridge" + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
+        HEAD % ", poison_seed: 3" + "train: [{data: gan2:pre}, {data: gan1:pre, poison: 20}]",
+        HEAD % ""
+        + "matrix: {poison_seed: [42, 1]}\ntrain: [{data: gan2:pre}, {data: gan1:pre, poison: 20}]",
     ],
 )
 def test_setting_with_an_effect_on_one_job_is_not_noted(text: str) -> None:
@@ -271,6 +299,12 @@ def equal_models(text: str) -> list[str]:
             "gan1:pre@momentum=0.5",
             "gan1:pre@momentum=0.1",
         ),
+        (
+            HEAD % ""
+            + "train: [{data: gan2:pre, matrix: {patch_size: [-1, 64], test_crops: [5, 0]}}]",
+            "gan2:pre@patch_size=-1,test_crops=0",
+            "gan2:pre@patch_size=-1,test_crops=5",
+        ),
     ],
 )
 def test_equal_models_of_a_sweep_with_an_effect_on_others_are_warned_of(
@@ -293,6 +327,12 @@ def test_sweep_that_changes_the_model_before_is_not_warned_of_in_an_unlearning()
     [
         (HEAD % ", schedule: onecycle, lr_gamma: 0.5" + "train: [{data: gan2:pre}]", ["lr_gamma"]),
         (HEAD % "" + "train: [{data: gan2:pre, momentum: 0.5}, {data: gan1:pre}]", ["momentum"]),
+        (
+            HEAD % ", poison_seed: 3" + "train: [{data: gan2:pre}, {data: gan1:pre}]",
+            ["poison_seed"],
+        ),
+        (HEAD % "" + "train: [{data: gan2:pre, poison_unit: image}]", ["poison_unit"]),
+        (HEAD % ", num_epochs: 2, awp: 0.05" + "train: [{data: gan2:pre}]", ["awp"]),
         (
             HEAD % "" + "train: [{data: gan2:pre}]\n"
             "test: [{model: gan2:pre, data: gan3:pre, attack_images: 9, patch_size: 64}]",
