@@ -401,8 +401,71 @@ def test_average_longer_than_the_training_is_warned_of_in_the_plan(tmp_path: Pat
         return [each.message for each in made.warnings if "ema" in each.message]
 
     assert warned("0.5") == warned("0.999, ema_warmup: true") == []
+    assert [each[:25] for each in warned("0.999, solver: ridge")] == ["ema has no effect here: t"]
     (message,) = warned("0.999")
     assert message.startswith("ema: 0.999 is too long: it averages over 1,000 steps, but the")
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "count"), [("4", 0), ("5", 1), ("64", 1), ("64, solver: ridge", 0)]
+)
+def test_more_accumulated_batches_than_an_epoch_has_are_warned_of_in_the_plan(
+    tmp_path: Path, accumulate: str, count: int
+) -> None:
+    build.write_lists(tmp_path / "splits", train=build.write_images(tmp_path, 8), val=[], test=[])
+    text = HEAD % f", batch_size: 4, accumulate: {accumulate}" + "train: [{data: gan2:pre}]"
+    made = plan_text(text, tmp_path)
+    messages = [each.message for each in made.warnings if "too many" in each.message]
+    assert len(messages) == count
+    assert all("an epoch has 4 batches, so accumulate: 4 trains" in each for each in messages)
+
+
+@pytest.mark.parametrize(
+    ("fakes", "reals", "more", "said"),
+    [
+        (8, 8, "", ""),
+        (0, 0, "", ""),
+        (2, 2, "", ""),
+        (
+            8,
+            0,
+            "",
+            "0 real and 8 fake images of gan2:pre&real:pre: one class alone chooses the epoch, and t",
+        ),
+        (
+            8,
+            1,
+            "",
+            "1 real and 8 fake images of gan2:pre&real:pre: temperature and threshold are not",
+        ),
+        (0, 8, ", sbi: 0.5", "need 2 images of each class. Add fake images to the data."),
+        (0, 8, ", select: last", "8 real and 0 fake images of gan2:pre&real:pre: temperature and"),
+    ],
+)
+def test_val_list_of_one_class_is_warned_of_once_in_the_plan(
+    tmp_path: Path, fakes: int, reals: int, more: str, said: str
+) -> None:
+    keys = build.write_images(tmp_path, 8)
+    real = [key for key in keys if key.startswith("FFHQ")]
+    fake = [key for key in keys if key not in real]
+    build.write_lists(tmp_path / "splits", train=keys, val=[*fake[:fakes], *real[:reals]], test=[])
+    text = HEAD % more + "train: [{data: gan2:pre, matrix: {seed: [1, 2]}}]"
+    made = plan_text(text, tmp_path)
+    messages = [each.message for each in made.warnings if "val list" in each.message]
+    assert len(messages) == bool(said)
+    assert said in "".join(messages)
+
+
+def test_trigger_on_a_model_without_one_is_warned_of_once() -> None:
+    text = (
+        HEAD % ", test: {trigger: true}, poison: %s"
+        + "train: [{data: gan2:pre}, {data: gan1:pre}]\n"
+    )
+    for poison, count in (("patch-20", 0), ("20", 1), ("null", 1)):
+        said = kind_warnings(text % poison + "autotest: [gan3:pre]\n")
+        assert [each[:42] for each in said] == [
+            "trigger: true adds a patch that the model "
+        ] * count
 
 
 def test_model_cannot_be_its_own_surrogate() -> None:
