@@ -25,6 +25,9 @@ from launcher.taskfile.nodes import GivenSetting
 from launcher.taskfile.settings import ResolvedSettings, is_default
 
 FILE = SourceLocation("", 0, 0, "")  # place of sweeps in the file's matrix
+SEED = (
+    "seed"  # end of the names of seeds. One seed may serve all studies, so only a sweep is reported
+)
 NO_POISON = "the training has no poison"
 
 
@@ -139,7 +142,9 @@ def _uses(entries: Iterable[Entry]) -> Iterator[_Use]:
                 if name in swept:
                     sweep = FILE if name in of_file else entry.place
                 usual = sweep is not None and is_default(kind, name, settings.values)
-                yield _Use(said, settings.idle.get(name, ""), sweep, usual)
+                is_fixed_seed = sweep is None and name.endswith(SEED)
+                reason = "" if is_fixed_seed else settings.idle.get(name, "")
+                yield _Use(said, reason, sweep, usual)
         if isinstance(entry, TrainEntry):
             for variant in entry.variants:
                 for said, is_swept in variant.unused:

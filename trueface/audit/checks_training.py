@@ -160,6 +160,8 @@ def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tupl
     """Yield settings without effect, each with why."""
     usual = {name: each.default for name, each in TrainSettings.model_fields.items()}
     for flag, why in ineffective_settings(settings).items():
+        if flag == "augment_seed":  # one seed may serve all studies
+            continue
         value = settings.get(flag, usual[flag])
         if flag == "momentum" and value == MOMENTUM:  # the default, written out
             continue

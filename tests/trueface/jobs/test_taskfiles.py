@@ -251,6 +251,7 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
         HEAD % ", flip_prob: 0.0, qualities: 'none,jpeg50'"
         + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
         HEAD % ", solver: ridge" + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
+        HEAD % ", flip_prob: 0.0, augment_seed: 1" + "train: [{data: gan2:pre}]",
         HEAD % ", poison_seed: 3" + "train: [{data: gan2:pre}, {data: gan1:pre, poison: 20}]",
         HEAD % ""
         + "matrix: {poison_seed: [42, 1]}\ntrain: [{data: gan2:pre}, {data: gan1:pre, poison: 20}]",
