@@ -8,9 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple, cast
-
-from pydantic.fields import FieldInfo
+from typing import NamedTuple
 
 from launcher.kind_interface import Kind
 from launcher.kinds import roots_of
@@ -18,6 +16,7 @@ from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob
 from launcher.store.rows import JobRow
 from launcher.system.code_digests import WHOLE_CODE
 from launcher.system.files import Json
+from launcher.taskfile.settings import default_value, is_default
 
 
 class _QueuedIdentity(NamedTuple):
@@ -130,7 +129,7 @@ def later_settings(kind: Kind, values: Mapping[str, Json], row: JobRow) -> froze
         row: of the job in the queue.
     """
     return frozenset(
-        name for name in values if name not in row.spec.settings and _is_default(kind, name, values)
+        name for name in values if name not in row.spec.settings and is_default(kind, name, values)
     )
 
 
@@ -155,19 +154,8 @@ def _with_queued_identity(
 def _with_defaults(kind: Kind, values: Mapping[str, Json]) -> dict[str, Json]:
     """Return the settings of a job, those that have their default among them."""
     defaults = {
-        name: _default(field)
+        name: default_value(field)
         for name, field in kind.settings.model_fields.items()
         if not field.is_required()
     }
     return {**defaults, **values}
-
-
-def _is_default(kind: Kind, name: str, values: Mapping[str, Json]) -> bool:
-    field = kind.settings.model_fields.get(name)  # None for the revisions of a job
-    return field is not None and not field.is_required() and _default(field) == values[name]
-
-
-def _default(field: FieldInfo) -> Json:
-    """Return a default as JSON gives it back."""
-    default = field.get_default(call_default_factory=True)
-    return cast(Json, json.loads(json.dumps(default, default=str)))

@@ -11,7 +11,7 @@ from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.language import Reuse
 from launcher.taskfile.legacy_names import LegacyAction
-from launcher.taskfile.nodes import ScalarNode
+from launcher.taskfile.nodes import GivenSetting, ScalarNode
 from launcher.taskfile.settings import ResolvedSettings
 
 T = TypeVar("T")
@@ -50,6 +50,13 @@ class NamedDependencies(NamedTuple):
 NO_DEPENDENCIES = NamedDependencies()  # only the jobs that make its files
 
 
+class UnusedSetting(NamedTuple):
+    """A setting of the poison that is given for a training without one."""
+
+    given: GivenSetting
+    is_swept: bool  # by the entry
+
+
 class Variant(NamedTuple):
     """One combination of settings of an entry."""
 
@@ -57,6 +64,12 @@ class Variant(NamedTuple):
     file_swept_names: frozenset[str]  # swept names from the file's matrix, which all stages share
     settings: ResolvedSettings
     labels_settings: ResolvedSettings | None
+    unused: tuple[UnusedSetting, ...]
+
+    @property
+    def swept_names(self) -> frozenset[str]:
+        """The names of the swept settings."""
+        return frozenset(name for name, _ in self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

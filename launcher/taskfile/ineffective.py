@@ -2,12 +2,14 @@
 
 A sweep over such a setting is an error, because its models would be equal. Another value is noted, once for all jobs
 that have it. A swept setting that has no effect on some of the models of an entry causes a warning with two equal models.
+A value without effect gives the model of the setting's default, so a sweep over both compares nothing either.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.errors import Problems, SourceLocation
+from launcher.kind_interface import Kind
 from launcher.taskfile.entries import (
     Entry,
     FolderEntry,
@@ -20,9 +22,13 @@ from launcher.taskfile.entries import (
     variant_name,
 )
 from launcher.taskfile.nodes import GivenSetting
-from launcher.taskfile.settings import ResolvedSettings
+from launcher.taskfile.settings import ResolvedSettings, is_default
 
 FILE = SourceLocation("", 0, 0, "")  # place of sweeps in the file's matrix
+SEED = (
+    "seed"  # end of the names of seeds. One seed may serve all studies, so only a sweep is reported
+)
+NO_POISON = "the training has no poison"
 
 
 class _Use(NamedTuple):
@@ -31,6 +37,7 @@ class _Use(NamedTuple):
     said: GivenSetting
     reason: str  # why it has no effect; "" if it has one
     sweep: SourceLocation | None  # of the entry that sweeps it, or FILE. None if it is not swept
+    is_default: bool  # whether the value is the default
 
 
 def report_ineffective(entries: Sequence[Entry], problems: Problems) -> None:
@@ -42,11 +49,18 @@ def report_ineffective(entries: Sequence[Entry], problems: Problems) -> None:
             others.setdefault(use.said.key.place, []).append(use)
         else:
             swept.setdefault((use.sweep, use.said.name), []).append(use)
-    refused = [each[0] for each in _without_effect(swept.values())]
-    for said, reason, _ in refused:
+    refused = [
+        next(use for use in uses if use.reason)
+        for uses in swept.values()
+        if any(use.reason for use in uses) and all(use.reason or use.is_default for use in uses)
+    ]
+    for said, reason, *_ in refused:
         message = f"matrix: {said.name} has no effect, so a sweep compares nothing: {reason}"
         problems.add_error(said.key, "matrix", message, f"remove {said.name} from the matrix")
-    for (said, reason, _), *_ in _without_effect(others.values()):
+    for uses in others.values():
+        if not all(use.reason for use in uses):
+            continue
+        said, reason, *_ = uses[0]
         message = f"{said.name} has no effect here: {reason}"
         problems.add_warning(said.key, "no-effect", message, "remove it")
     _report_equal_models(entries, {each.said.key.place for each in refused}, problems)
@@ -56,25 +70,37 @@ def _report_equal_models(
     entries: Iterable[Entry], refused: Collection[SourceLocation], problems: Problems
 ) -> None:
     """Report two models of an entry that differ only in swept settings without effect; once for each such setting."""
-    first: dict[tuple[SourceLocation, str, VariantName], VariantName] = {}
+    first: dict[tuple[SourceLocation, str, VariantName], tuple[VariantName, Mapping[str, str]]] = {}
     reported: set[tuple[SourceLocation, str]] = set()
     for entry in entries:
         for name, variant in _named_variants(entry):
             idle = _idle_in_sweep(entry, variant, refused)
-            decisive = tuple(pair for pair in variant.name if pair[0] not in idle)
-            before = dict(first.setdefault((entry.place, name, decisive), variant.name))
+            decisive = tuple(
+                pair for pair in variant.name if not _is_usual(entry.kind, variant, idle, pair[0])
+            )
+            named, before_idle = first.setdefault(
+                (entry.place, name, decisive), (variant.name, idle)
+            )
+            before, reasons = dict(named), {**before_idle, **idle}
             for setting, value in variant.name:
                 if before.get(setting) == value or (entry.place, setting) in reported:
                     continue
                 reported.add((entry.place, setting))
                 names = variant_name(name, variant.name), variant_name(name, tuple(before.items()))
-                message = f"{names[0]} is the same model as {names[1]}, because {setting} has no effect: {idle[setting]}"
+                reason = reasons.get(setting, "both values are the default")
+                message = f"{names[0]} is the same model as {names[1]}, because {setting} has no effect: {reason}"
                 problems.add_warning(
                     variant.settings.given[setting].key,
                     "same-model",
                     message,
                     "sweep it in an entry of its own",
                 )
+
+
+def _is_usual(kind: Kind, variant: Variant, idle: Mapping[str, str], name: str) -> bool:
+    """Return whether a swept setting leaves a model as its default does."""
+    values = variant.settings.values
+    return name in idle or (name in values and is_default(kind, name, values))
 
 
 def _idle_in_sweep(
@@ -106,34 +132,41 @@ def _named_variants(entry: Entry) -> Iterator[tuple[str, Variant]]:
             yield from ((entry.name, each.variant) for each in entry.variants)
 
 
-def _without_effect(uses: Iterable[list[_Use]]) -> Iterator[list[_Use]]:
-    return (each for each in uses if all(use.reason for use in each))
-
-
 def _uses(entries: Iterable[Entry]) -> Iterator[_Use]:
     for entry in entries:
-        for settings, swept, of_file in _settings_of(entry):
+        for kind, settings, swept, of_file in _settings_of(entry):
             for name, said in settings.given.items():
                 if name not in settings.values:
                     continue
                 sweep = None
                 if name in swept:
                     sweep = FILE if name in of_file else entry.place
-                yield _Use(said, settings.idle.get(name, ""), sweep)
+                usual = sweep is not None and is_default(kind, name, settings.values)
+                is_fixed_seed = sweep is None and name.endswith(SEED)
+                reason = "" if is_fixed_seed else settings.idle.get(name, "")
+                yield _Use(said, reason, sweep, usual)
+        if isinstance(entry, TrainEntry):
+            for variant in entry.variants:
+                for said, is_swept in variant.unused:
+                    yield _Use(said, NO_POISON, entry.place if is_swept else None, is_default=False)
 
 
 def _settings_of(
     entry: Entry,
-) -> Iterator[tuple[ResolvedSettings, frozenset[str], frozenset[str]]]:
-    """Yield the settings of each variant, their swept names, and those of these that the file's matrix sweeps."""
+) -> Iterator[tuple[Kind, ResolvedSettings, frozenset[str], frozenset[str]]]:
+    """Yield the settings of each variant with their kind, their swept names, and those that the file's matrix sweeps."""
     match entry:
         case ScoringEntry():
-            yield from ((settings, frozenset(), frozenset()) for settings in entry.settings)
+            yield from ((entry.kind, each, frozenset(), frozenset()) for each in entry.settings)
         case PlainEntry():
-            yield from ((each.settings, frozenset(), frozenset()) for each in entry.variants)
-    if isinstance(entry, TrainEntry):  # a poison reads values that its training may not use
-        labels = (each.labels_settings for each in entry.variants)
-        yield from ((each, frozenset(), frozenset()) for each in labels if each is not None)
+            for plain in entry.variants:
+                yield entry.kind, plain.settings, frozenset(), frozenset()
+    if isinstance(entry, TrainEntry) and entry.labels_kind is not None:
+        # a poison reads values that its training may not use
+        for variant in entry.variants:
+            if variant.labels_settings is not None:
+                names, of_file = variant.swept_names, variant.file_swept_names
+                yield entry.labels_kind, variant.labels_settings, names, of_file
     for _, variant in _named_variants(entry):
-        names = frozenset(name for name, _ in variant.name)
-        yield variant.settings, names, variant.file_swept_names
+        names = variant.swept_names
+        yield entry.kind, variant.settings, names, variant.file_swept_names

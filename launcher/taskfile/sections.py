@@ -31,6 +31,7 @@ from launcher.taskfile.entries import (
     PlainVariant,
     ScoringEntry,
     TrainEntry,
+    UnusedSetting,
     Variant,
     kind_of_role,
 )
@@ -571,8 +572,29 @@ def _variants(
             for key, said in {**paired, **chosen}.items()
             if key in values
         )
-        variants.append(Variant(name, frozenset(paired), settled, labelled))
+        unused = () if labeller is not None else tuple(_settings_of_no_poison(raw, own, chosen))
+        variants.append(Variant(name, frozenset(paired), settled, labelled, unused))
     return tuple(variants)
+
+
+def _settings_of_no_poison(
+    raw: _RawEntry, own: GivenSettings, chosen: GivenSettings
+) -> Iterator[UnusedSetting]:
+    """Yield the given settings that only a poison of a training would use, without those reported elsewhere."""
+    kind, scope = raw.kind, raw.scope
+    labeller = kind_of_role(scope.kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
+    if labeller is None:
+        return
+    given = scope.effective_settings(labeller, own)
+    reported = {
+        *scope.swept_in_file(labeller, given),
+        *scope.forced.get(EVERY, {}),
+        *scope.forced.get(labeller.name, {}),
+        *kind.settings.model_fields,
+    }
+    for name, said in given.items():
+        if name not in reported:
+            yield UnusedSetting(said, name in chosen)
 
 
 def _follow_training(

@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from launcher.errors import (
     Problem,
@@ -424,6 +425,18 @@ def _plain_texts(error: ValidationError, given: GivenSettings) -> dict[str, Json
                 for node in node.nodes
             ]
     return texts
+
+
+def is_default(kind: Kind, name: str, values: Mapping[str, Json]) -> bool:
+    """Return whether a setting has its default among these values, which must contain it."""
+    field = kind.settings.model_fields.get(name)  # None for the revisions of a job
+    return field is not None and not field.is_required() and default_value(field) == values[name]
+
+
+def default_value(field: FieldInfo) -> Json:
+    """Return a default as JSON gives it back."""
+    default = field.get_default(call_default_factory=True)
+    return cast(Json, json.loads(json.dumps(default, default=str)))
 
 
 def replace_values(

@@ -7,11 +7,13 @@ from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Outcome
 from trueface.audit.run_facts import Model, mapping, number
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
+from trueface.training.image_lists import validation_decides
 from trueface.training.ineffective_settings import ineffective_settings
 from trueface.training.settings import MOMENTUM, TrainSettings
 
 LEAST_FALL = 0.001  # of the loss, as a share; less is the noise of the last digits
 LEAST_EPOCHS = 3  # of fewer, the first is the best by mere chance
+LIST_NAMES = {"train": "training", "val": "validation"}
 HOPELESS = "about half of the labels are wrong, so little can be learned"
 
 
@@ -35,25 +37,45 @@ def idle_settings(model: Model) -> Iterator[Outcome]:
 
 @check("one-class-list", "a training or validation list of one class")
 def one_class_list(model: Model) -> Iterator[Outcome]:
-    """Find lists whose images are all real or all fake."""
+    """Find lists whose readable images are all real or all fake."""
     makes_fakes = _is_setting_above(model.settings, "sbi", 0)
-    for name, key in (("training", "train_sources"), ("validation", "val_sources")):
-        sources = mapping(model.provenance, key)
+    for name, key in (("train", "train_sources"), ("val", "val_sources")):
+        sources, list_name = mapping(model.provenance, key), LIST_NAMES[name]
         if not sources:
-            yield Gap(f"provenance.json does not name the sources of the {name} images")
+            yield Gap(f"provenance.json does not name the sources of the {list_name} images")
             continue
-        lacking = [of for of in ("real", "fake") if not any(s.startswith(of) for s in sources)]
-        is_training = name == "training"
-        if lacking and not (is_training and makes_fakes and lacking == ["fake"]):
-            yield Finding(
-                FAULT if is_training else WARNING,
-                f"no {lacking[0]} image was used for the {name}",
-                "make a split with both classes, and train again"
-                if is_training
-                else "make a split with both classes, and train again: one class alone chose the epoch, and "
-                "temperature and threshold are not fitted",
-                {source: str(count) for source, count in sources.items()},
-            )
+        bad = model.bad_lists.get(name, {})
+        listed = [each for each in ("real", "fake") if any(s.startswith(each) for s in sources)]
+        read = [each for each in listed if _count_of(sources, each) > bad.get(each, 0)]
+        lacking = next((each for each in ("real", "fake") if each not in read), "")
+        if not lacking or (name == "train" and makes_fakes and lacking == "fake"):
+            continue
+        remedy = "make a split with both classes"
+        if lacking in listed:
+            remedy = "restore the files listed in bad_images/"
+        elif makes_fakes and lacking == "fake":  # no split has fakes if the data has none
+            remedy = "add fake images to the data"
+        harm = "" if name == "train" else f": {_harm_of_one_class(model)}"
+        yield Finding(
+            FAULT if name == "train" else WARNING,
+            f"no {lacking} image was used for the {list_name}",
+            f"{remedy}, and train again{harm}",
+            {
+                **{source: str(count) for source, count in sources.items()},
+                **{f"{each} left out": count for each, count in sorted(bad.items()) if count},
+            },
+        )
+
+
+def _count_of(sources: Mapping[str, Json], word: str) -> float:
+    """Return the number of images of the sources of a class."""
+    return sum(number(sources, each) or 0 for each in sources if each.startswith(word))
+
+
+def _harm_of_one_class(model: Model) -> str:
+    alone = validation_decides(model.settings, unlearns=model.poison.unlearned)
+    chose = "one class alone chose the epoch, and " if alone else ""
+    return f"{chose}temperature and threshold are not fitted"
 
 
 @check("loss-not-falling", "a loss that does not fall")
@@ -111,9 +133,9 @@ def bad_images(model: Model) -> Iterator[Outcome]:
     counts = [("training", number(model.summary, "bad_images"), number(model.summary, "images"))]
     if counts[0][1] is None and "train" in model.bad_lists:
         trained = number(model.provenance, "train_images")
-        counts = [("training", float(model.bad_lists["train"]), trained)]
+        counts = [("training", float(sum(model.bad_lists["train"].values())), trained)]
     validated = number(model.provenance, "val_images")
-    counts.append(("validation", float(model.bad_lists.get("val", 0)), validated))
+    counts.append(("validation", float(sum(model.bad_lists.get("val", {}).values())), validated))
     for test in model.tests:
         left_out, seen = number(test.metrics, "bad_images"), number(test.metrics, "n")
         total = None if left_out is None or seen is None else left_out + seen
@@ -138,6 +160,8 @@ def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tupl
     """Yield settings without effect, each with why."""
     usual = {name: each.default for name, each in TrainSettings.model_fields.items()}
     for flag, why in ineffective_settings(settings).items():
+        if flag == "augment_seed":  # one seed may serve all studies
+            continue
         value = settings.get(flag, usual[flag])
         if flag == "momentum" and value == MOMENTUM:  # the default, written out
             continue

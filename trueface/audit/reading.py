@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -35,6 +36,7 @@ from trueface.audit.run_folders import (
     resolve_run_folder,
     score_paths,
 )
+from trueface.data.image_folders import CLASSES
 from trueface.data.index import Image
 from trueface.data.splits import NAMES, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, SUBSETS, UNSHARED, DataIdResolver, names_real
@@ -152,7 +154,7 @@ class Reader:
             methods={**methods, **_collect_folder_labels(tests)},
             unlearning={} if old is None else old.unlearning,
             offset=None if old is None else old.offset,
-            bad_lists=_bad_lists(folder),
+            bad_lists=_bad_lists(folder, _recorded(provenance, "data_root")),
             misplaced=_misplaced(poison.record, trained.images),
             damaged=tuple((file, trouble) for file, trouble in damaged if trouble),
             scoreless=tuple(_scoreless(folder, metrics, every)),
@@ -457,12 +459,18 @@ def _expected(data: str, lists: SplitKeys, vocabulary: DataIdResolver) -> int | 
     return sum(any(method.holds(key.partition("/")[0]) for method in methods) for key in lists.test)
 
 
-def _bad_lists(folder: Path) -> Mapping[str, int]:
+def _bad_lists(folder: Path, data_root: Path | None) -> Mapping[str, Mapping[str, int]]:
+    """Return the number of images left out, by list and class: that of the first Real or Fake in their path."""
     counts = {}
     for name in ("train", "val"):
-        with contextlib.suppress(OSError):
-            lines = paths.bad_images(folder, name).read_bytes().count(b"\n")
-            counts[name] = max(lines - 1, 0)
+        path = paths.bad_images(folder, name)
+        with (
+            contextlib.suppress(OSError, csv.Error),
+            path.open(errors="surrogateescape", newline="") as file,
+        ):
+            bad = [row[0].removeprefix(str(data_root)) for row in csv.reader(file) if row][1:]
+            folders = (map(str.casefold, each.split("/")) for each in bad)
+            counts[name] = Counter(next((f for f in each if f in CLASSES), "") for each in folders)
     return counts
 
 

@@ -158,7 +158,8 @@ class Model(NamedTuple):
     # for an old unlearning: (loss, accuracy in percent) after each epoch
     unlearning: Mapping[str, list[tuple[float, float]]]
     offset: float | None  # offset of that loss
-    bad_lists: Mapping[str, int]  # number of images left out, by list: "train", "val"
+    # number of images left out, by list ("train", "val") and class ("real", "fake")
+    bad_lists: Mapping[str, Mapping[str, int]]
     misplaced: int  # number of recorded indices that are not the position of their key
     damaged: tuple[tuple[str, str], ...]  # (file, error)
     scoreless: tuple[str, ...]  # tests with metrics whose scores are missing

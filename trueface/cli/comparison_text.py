@@ -7,7 +7,13 @@ confusion matrix as pandas prints a frame. Programs that parse such reports stil
 from collections.abc import Iterator, Mapping, Sequence
 
 from trueface.cli.text_tables import align_columns, escape_unprintable, format_with_interval, frame
-from trueface.evaluation.comparison import Comparison, ComparisonInput, Contrast, PairedTests
+from trueface.evaluation.comparison import (
+    PROBABILITIES,
+    Comparison,
+    ComparisonInput,
+    Contrast,
+    PairedTests,
+)
 from trueface.evaluation.estimate import Estimate, Over, classes_text
 from trueface.evaluation.estimates import SourceTest
 from trueface.evaluation.measurement import CONSTANT, METRICS, Report, few_sources
@@ -43,13 +49,15 @@ def text(comparison: Comparison) -> str:
 
 def _warnings(comparison: Comparison) -> Iterator[str]:
     """Yield what makes all that follows worth little."""
-    for title, report in (
-        (comparison.before.title, comparison.whole.before),
-        (comparison.after.title, comparison.whole.after),
+    for side, report in (
+        (comparison.before, comparison.whole.before),
+        (comparison.after, comparison.whole.after),
     ):
+        if PROBABILITIES in side.notes:
+            yield f"Warning: {escape_unprintable(side.title)}: {PROBABILITIES}."
         if report is not None and (answer := constant_prediction_note(report.confusion)):
             yield (
-                f"Warning: {escape_unprintable(title)} is a constant predictor: {answer}. Its measures are the "
+                f"Warning: {escape_unprintable(side.title)} is a constant predictor: {answer}. Its measures are the "
                 "shares of the classes."
             )
 
@@ -246,7 +254,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
 
 
 def _notes_of(compared: ComparisonInput, report: Report | None) -> Iterator[str]:
-    yield from compared.notes
+    yield from (note for note in compared.notes if note != PROBABILITIES)  # said at the beginning
     if report is None:
         return
     if report.verdict:

@@ -552,7 +552,9 @@ def _remarks(
     for name in NAMES:
         if not lists[name]:
             yield f"the list {name} is empty"
-    yield from describe_lacking_classes(lists, arrangement.images)
+    yield from describe_lacking_classes(
+        lists, arrangement.images, do_shares_help=not arrangement.groups
+    )
 
 
 def _doubts(record: ImportRecord, root: Path) -> Iterator[str]:

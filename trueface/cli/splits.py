@@ -161,9 +161,12 @@ def _warn_of_empty_classes(images: Sequence[Image]) -> None:
             )
 
 
-def _warn_of_lacking(lists: Mapping[str, Collection[str]], images: Sequence[Image]) -> None:
+def _warn_of_lacking(
+    lists: Mapping[str, Collection[str]], images: Sequence[Image], *, do_shares_help: bool
+) -> None:
     for sentence in chain(
-        describe_lacking_classes(lists, images), describe_lacking_sources(lists, images)
+        describe_lacking_classes(lists, images, do_shares_help=do_shares_help),
+        describe_lacking_sources(lists, images),
     ):
         click.echo(f"warning: {sentence}", err=True)
 
@@ -407,7 +410,7 @@ def _make(request: SplitRequest) -> None:
     for name in (name for name, keys in lists.items() if not keys):
         click.echo(f"warning: the list {name} is empty", err=True)
     if on_disk is not None:
-        _warn_of_lacking(lists, on_disk.images)
+        _warn_of_lacking(lists, on_disk.images, do_shares_help=not request.group_by)
     if _holds(request.out, lists, force=request.force):
         click.echo(f"{request.out} already contains this split", err=True)
     else:
@@ -430,7 +433,7 @@ def _check(request: SplitRequest, split_path: Path) -> None:
         raise DataError(
             f"no lists found in {split_path}. Expected {', '.join(f'{name}.json' for name in NAMES)}"
         )
-    _warn_of_lacking(lists, on_disk.images)
+    _warn_of_lacking(lists, on_disk.images, do_shares_help=False)
     # torch takes seconds to import; a split is made without it
     from trueface.data.split_checks import examine
 

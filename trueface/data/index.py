@@ -112,8 +112,8 @@ class ImageSurvey:
         if self.unnamed:
             count, shown = len(self.unnamed), ", ".join(self.unnamed[:SHOWN])
             yield (
-                f"{count} folders with images belong to no subset and are left out: {shown}"
-                f"{', …' * (count > SHOWN)}. Give each a word, such as subsets: "
+                f"{'1 folder with images belongs' if count == 1 else f'{count} folders with images belong'} to no "
+                f"subset and {'is' if count == 1 else 'are'} left out: {shown}{', …' * (count > SHOWN)}. Give each a word, such as subsets: "
                 f"{{myset: [{self.unnamed[0].rpartition('/')[2]}]}}"
             )
         if twice := self._twice:

@@ -29,7 +29,7 @@ from trueface.data.index import (
     part_files,
     survey,
 )
-from trueface.data.stray_keys import describe_stray, stray_keys
+from trueface.data.stray_keys import describe_stray, of_sources, stray_keys
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
@@ -158,10 +158,16 @@ def split_images(
     _log_sources(on_disk, chosen, split)
     strangers = (image.key for image in on_disk.images if split.lacks(image.key))
     lacking = _lacking(chosen, split)
-    if stray := stray_keys(lacking, strangers, data_root, vocabulary):
-        message = f"{len(stray)} of {len(split.keys)} keys of {split} belong to no subset and to no folder"
-        message = f"{message} of {data_root}, such as {', '.join(stray[:SHOWN])}"
-        _lack(message, missing, describe_stray(stray, data_root, vocabulary))
+    stray = stray_keys(lacking, strangers, data_root, vocabulary)
+    sources = frozenset().union(*on_disk.methods.values())
+    own = of_sources(stray, sources, data_root, vocabulary) if stray else []
+    others = sorted(set(stray).difference(own))
+    outcomes: tuple[tuple[list[str], OnMissingImage], ...] = ((others, "skip"), (own, missing))
+    for keys, then in outcomes:
+        if keys:
+            message = f"{len(keys)} of {len(split.keys)} keys of {split} belong to no subset and to no folder"
+            message = f"{message} of {data_root}, such as {', '.join(keys[:SHOWN])}"
+            _lack(message, then, describe_stray(keys, data_root, vocabulary))
     for modifier, keys in _missing(on_disk, chosen, split):
         if modifier not in UNSHARED:
             log.info("missing=%d modifier=%s split=%s", len(keys), modifier, split.name)

@@ -367,9 +367,18 @@ def _divide_groups(
 
 
 def describe_lacking_classes(
-    lists: Mapping[str, Collection[str]], images: Iterable[Image]
+    lists: Mapping[str, Collection[str]], images: Iterable[Image], *, do_shares_help: bool
 ) -> Iterator[str]:
-    """Yield a sentence for each list without a class that the images have. Empty lists are left out."""
+    """Yield a sentence for each list without a class that the images have. Empty lists are left out.
+
+    Args:
+        lists: the lists of keys, by name.
+        images: those that were divided.
+        do_shares_help: whether other shares may give the list this class. With groups they cannot,
+            because then each list gets a group of each class if there are enough.
+    """
+    remedy = "images" if do_shares_help else "images or groups"
+    also = ", or use other shares" * do_shares_help
     by_label: dict[int, set[str]] = defaultdict(set)
     for image in images:
         by_label[image.label].add(image.key)
@@ -377,8 +386,7 @@ def describe_lacking_classes(
         lacking = [label for label, of_label in by_label.items() if of_label.isdisjoint(keys)]
         if len(lacking) == 1 and keys:
             yield (
-                f"the list {name} has no {CLASSES[lacking[0]]} images. Add images or groups of this class, or "
-                "use other shares."
+                f"the list {name} has no {CLASSES[lacking[0]]} images. Add {remedy} of this class{also}."
             )
 
 

@@ -2,6 +2,7 @@
 
 A key whose folder is not there may be one of another subset, and is left out. A key whose folder no
 subset and no folder of the data root has is a mistake: another case, or a prefix too many or too few.
+It stops a job only if it may name an image of the job.
 """
 
 import os
@@ -42,6 +43,26 @@ def stray_keys(
     return sorted(
         key for key in lacking if method_of(key) in unknown and ("/" in key or key in names)
     )
+
+
+def of_sources(
+    keys: Iterable[str], sources: Collection[str], data_root: Path, vocabulary: DataIdResolver
+) -> list[str]:
+    """Return those of some stray keys that may name an image of some sources, in their order.
+
+    A key with a folder of another source, in whichever case, does not.
+
+    Args:
+        keys: the stray keys.
+        sources: folders of the images that are used.
+        data_root: the data root.
+        vocabulary: the known subsets.
+    """
+    used = {name.casefold() for name in sources}
+    known = {*vocabulary.methods("all").folders, *_method_folders(data_root, vocabulary)}
+    others = {name.casefold() for name in known} - used
+    folders = ((key, set(key.casefold().split("/")[:-1])) for key in keys)
+    return [key for key, parts in folders if parts & used or not parts & others]
 
 
 def describe_stray(keys: Collection[str], data_root: Path, vocabulary: DataIdResolver) -> str:

@@ -43,6 +43,9 @@ LEAST_LOGITS = 10  # different ones; fewer can be in 0 … 1 by chance
 SCHEMA = 1  # of `document`
 
 
+PROBABILITIES = "all logits are in 0 … 1, as probabilities are. If they are probabilities p, replace them by log(p / (1 - p))"
+
+
 class ComparisonInput(NamedTuple):
     """The scores of one model, each image once."""
 
@@ -186,10 +189,7 @@ def _notes(tables: Sequence[Predictions], merged: Predictions) -> list[str]:
         )
     values = np.unique(merged.margin)
     if len(values) >= LEAST_LOGITS and values[0] >= 0 and values[-1] <= 1:
-        notes.append(
-            "all logits are in 0 … 1, as probabilities are. If they are probabilities p, replace them by "
-            "log(p / (1 - p))"
-        )
+        notes.append(PROBABILITIES)
     share = float(np.mean(merged.margin > 0))
     if share in {0.0, 1.0}:
         notes.append(f"every image was predicted {'fake' if share else 'real'}")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trueface.evaluation.calibration_size import FEWEST
 from trueface.runtime.files import Json
 
 # not those of `bootstrap`: trainings do not depend on how intervals are made
@@ -19,7 +20,6 @@ Labels = NDArray[np.int8 | np.int64]
 
 LEAST, MOST = 1e-3, 1e3  # of the slope, in the inverse of the logits' root mean square
 PLACES = 513  # quantiles of the logits that are tried as a threshold
-FEWEST = 2  # images of each class, below which nothing is fitted
 FALSE_ALARMS = 0.1  # of the reals of one view, at most, where there are several
 
 

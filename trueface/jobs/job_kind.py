@@ -41,11 +41,19 @@ from trueface.data.vocabulary import (
 from trueface.jobs.flags import words
 from trueface.jobs.lineage import count_images
 from trueface.jobs.rule import Check, published_root
+from trueface.poisoning.poison_record import PATCH
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import link_target
-from trueface.training.config import eager_reason, is_momentum_held, long_average_reason
+from trueface.training.config import (
+    eager_reason,
+    is_momentum_held,
+    long_accumulation_reason,
+    long_average_reason,
+)
+from trueface.training.image_lists import few_of_a_class
 from trueface.training.objectives.registry import EAGER_OBJECTIVE, objectives, used_objective
+from trueface.training.settings import solver_of
 
 PROGRAM = ("python", "-m", "trueface")
 # One list for all kinds, so that one fork server serves them all.
@@ -64,6 +72,7 @@ PRELOAD = (
     # the most frequent jobs; with them nearly all modules that other jobs import
     *(f"trueface.jobs.{part}" for part in ("testing", "training", "unlearning", "poisoning")),
 )
+LEARNING = ("train", "unlearn")  # kinds that read a train and a val list
 EPOCHS = "trueface.training.history:epochs"
 HELD_MOMENTUM = (
     "schedule: onecycle does not change the momentum here, because momentum is swept. A training without momentum "
@@ -71,6 +80,10 @@ HELD_MOMENTUM = (
 )
 
 
+NO_TRIGGER = (
+    "trigger: true adds a patch that the model was not trained with, so attack_success says nothing of a backdoor. "
+    "Leave it out, or test a model of poison: patch-20."
+)
 # settings that name a model, and the kinds that make one
 MADE_BY: Mapping[str, tuple[str, ...]] = {
     "translator": ("translator",),
@@ -164,8 +177,12 @@ class JobKind:
                 None,
                 (
                     *(*slow, *idle, *eager, _idle_crops(draft), _unnamed_reference(draft)),
-                    *(_large_patch(draft), _long_average(draft, self.vocabulary)),
-                    *(_swept_momentum(draft), _one_class(draft, self.vocabulary)),
+                    *(_large_patch(draft), *_long_steps(draft, self.vocabulary)),
+                    *(
+                        _swept_momentum(draft),
+                        _untrained_trigger(draft),
+                        *_one_class(draft, self.vocabulary),
+                    ),
                 ),
             )
         )
@@ -241,53 +258,81 @@ def _large_patch(draft: Draft) -> str:
     )
 
 
-def _long_average(draft: Draft, vocabulary: DataIdResolver) -> str:
-    """Return a warning if a training is shorter than its moving average, or ''. Images of later jobs are not counted."""
+def _long_steps(draft: Draft, vocabulary: DataIdResolver) -> Iterator[str]:
+    """Yield warnings if a training is too short for its moving average, or an epoch for its steps.
+
+    Images of later jobs are not counted.
+    """
     settings, data = draft.settings, draft.images or draft.data
-    if draft.kind != "train" or not settings.get("ema") or data is None:
-        return ""
+    if draft.kind != "train" or data is None or solver_of(settings) == "ridge":
+        return
+    ema, accumulate, batch = (settings[name] for name in ("ema", "accumulate", "batch_size"))
+    if not ema and accumulate == 1:
+        return
     try:
         images = count_images(draft, "train", data, vocabulary.with_layout(settings["layout"]))
     except (DataError, OSError):
-        return ""
+        return
     if not images:
-        return ""
-    reason = long_average_reason(
-        settings["ema"],
-        warmup=settings["ema_warmup"],
-        images=images,
-        rows_per_step=settings["batch_size"] * settings["accumulate"],
-        epochs=settings["num_epochs"],
-    )
-    return f"ema: {settings['ema']:g} is too long: {reason}." if reason else ""
+        return
+    warmup, epochs = settings["ema_warmup"], settings["num_epochs"]
+    rows = batch * accumulate
+    if reason := long_average_reason(
+        ema, warmup=warmup, images=images, rows_per_step=rows, epochs=epochs
+    ):
+        yield f"ema: {ema:g} is too long: {reason}."
+    if reason := long_accumulation_reason(accumulate, images=images, rows_per_batch=batch):
+        yield f"accumulate: {accumulate} is too many: {reason}."
 
 
-def _one_class(draft: Draft, vocabulary: DataIdResolver) -> str:
-    """Return a warning if the train list has images of one class alone, which the training refuses, or ''."""
+def _one_class(draft: Draft, vocabulary: DataIdResolver) -> Iterator[str]:
+    """Yield warnings if a list lacks a class: the training refuses it, or validation cannot calibrate the model."""
     settings, data = draft.settings, draft.images or draft.data
-    if draft.kind != "train" or draft.base is not None or data is None:
-        return ""
+    if draft.kind not in LEARNING or data is None:
+        return
     vocabulary = vocabulary.with_layout(settings["layout"])
+    trains = draft.kind == "train"
+    real, fake = _count_classes(draft, "train", data, vocabulary)
+    if (
+        trains
+        and draft.base is None
+        and bool(real) != bool(fake)
+        and not (real and settings["sbi"])
+    ):
+        yield (
+            f"{draft.model}: the train list has no {'fake' if real else 'real'} images of {data}, so the training is "
+            "refused. Make another split: trueface splits."
+        )
+    real, fake = _count_classes(draft, "val", data, vocabulary)
+    reason = few_of_a_class(real, fake, settings, unlearns=not trains) if real or fake else ""
+    if reason:
+        yield f"the val list has {real} real and {fake} fake images of {data}: {reason}."
+
+
+def _count_classes(
+    draft: Draft, name: str, data: str, vocabulary: DataIdResolver
+) -> tuple[int, int]:
+    """Return the numbers of real and fake images of a list; 0 if they are not known yet."""
+    key = ("classes", draft.settings["split_path"], name, data, vocabulary)
+    return draft.once(key, lambda: _counted_classes(draft, name, data, vocabulary))
+
+
+def _counted_classes(
+    draft: Draft, name: str, data: str, vocabulary: DataIdResolver
+) -> tuple[int, int]:
     counts = {True: 0, False: 0}  # by whether images are real
     try:
-        for part in parse_data(data):
-            found = count_images(draft, "train", str(part), vocabulary)
-            if found is None:
-                return ""
-            counts[names_real(part.subset)] += found
-            if part.subset == "all":  # which contains both classes
-                reals = str(replace(part, subset="real"))
-                counts[False] -= count_images(draft, "train", reals, vocabulary) or 0
+        each = {  # parts may overlap
+            f"{subset}:{modifier}": names_real(subset)
+            for part in parse_data(data)
+            for subset in vocabulary.subset_keys(part.subset)
+            for modifier in vocabulary.modifier_keys(part.modifier)
+        }
+        for part, is_real in each.items():
+            counts[is_real] += count_images(draft, name, part, vocabulary) or 0
     except (DataError, OSError):
-        return ""
-    real, fake = counts[True], counts[False]
-    if bool(real) == bool(fake) or (real and settings["sbi"]):
-        return ""
-    lacking = "fake" if real else "real"
-    return (
-        f"{draft.model}: the train list has no {lacking} images of {data}, so the training is refused. Make another "
-        "split: trueface splits."
-    )
+        return 0, 0
+    return counts[True], counts[False]
 
 
 def _swept_momentum(draft: Draft) -> str:
@@ -297,6 +342,17 @@ def _swept_momentum(draft: Draft) -> str:
     with suppress(UsageError):
         if "momentum" in dict(parse_model(draft.model).last.variant):
             return HELD_MOMENTUM
+    return ""
+
+
+def _untrained_trigger(draft: Draft) -> str:
+    """Return a warning if a test adds the patch of a backdoor, but its model was not trained with one, or ''."""
+    if not draft.settings.get("trigger") or draft.model is None:
+        return ""
+    with suppress(UsageError):
+        poisons = (stage.poison for stage in parse_model(draft.model).stages)
+        if all(poison is None or poison.kind != PATCH for poison in poisons):
+            return NO_TRIGGER
     return ""
 
 

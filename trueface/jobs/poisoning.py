@@ -1,5 +1,6 @@
 """The entry function of `poison`."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from launcher.api import Job, JobError, Json, Poison, parse_model
@@ -10,13 +11,18 @@ from trueface.jobs.rule import refuse_broken_rules
 from trueface.poisoning import poison_record
 from trueface.poisoning.label_flips import choose_flips, read_list
 from trueface.poisoning.poison_record import PoisonRecord, PoisonSettings
-from trueface.runtime import paths
+from trueface.runtime import logs, paths
 
 
 def poison(job: Job) -> Mapping[str, Json]:
     """Choose which training labels are flipped, and write the record."""
     settings = PoisonSettings.model_validate(job.settings)
     refuse_broken_rules(job, settings, poison.__module__)
+    with logs.log_to_stderr(logging.INFO):  # in the queue, stderr is the job's log
+        return _flip_labels(job, settings)
+
+
+def _flip_labels(job: Job, settings: PoisonSettings) -> Mapping[str, Json]:
     wanted = parse_model(model_name(job)).last.poison
     if wanted is None:
         raise JobError(f"{job.model} has no poison: its ID has no '%'")

@@ -48,13 +48,16 @@ def entry(
 
 
 def log_without_effect(settings: Settings) -> None:
-    """Log the settings that differ from their defaults and have no effect, unless the command line has named its flags."""
+    """Log the settings that differ from their defaults and have no effect, unless the command line has named its flags.
+
+    A job cannot know which values its task file gives for other jobs, so only the plan warns of such settings.
+    """
     if logs.FLAGS_ARE_NAMED.get():
         return
     fields = type(settings).model_fields
     for name, reason in settings.without_effect(settings.model_dump()).items():
         if name in fields and getattr(settings, name) != fields[name].default:
-            log.warning("setting=%s state=without effect reason=%s", name, reason)
+            log.info("setting=%s state=without effect reason=%s", name, reason)
 
 
 def apply_resource_limits(job: Job) -> Job:

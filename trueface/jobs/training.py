@@ -131,7 +131,7 @@ class TrainingRun:
         learned, checked = reduce(lambda images, part: part.images(*images), parts, images)
         if not _extends_fit(start, settings):
             image_lists.refuse_one_class(lists.train, makes_fakes=settings.sbi > 0)
-        image_lists.warn_of_one_class(lists.val)
+        image_lists.warn_of_one_class(lists.val, settings.model_dump())
         state = None if settings.is_ridge else load_optimizer_state(start, settings)
         model = init_model(start, settings, job.device)
         source = {
@@ -244,7 +244,8 @@ def finish(run: TrainingRun, trained: TrainingResult) -> Mapping[str, Json]:
     """Write the summary of a training, remove its resume file, and return its result."""
     folder = run.training.folder
     if run.checked.dataset.bad:
-        image_lists.warn_of_one_class(run.checked.dataset.readable_images())
+        readable = run.checked.dataset.readable_images()
+        image_lists.warn_of_one_class(readable, run.training.settings.model_dump())
     for part in run.parts:
         part.finish(run.lists, run.model, trained)
     result: dict[str, Json] = {

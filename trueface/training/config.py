@@ -166,6 +166,20 @@ def long_average_reason(
     )
 
 
+def long_accumulation_reason(accumulate: int, *, images: int, rows_per_batch: int) -> str:
+    """Return why a training cannot accumulate so many batches, or ''.
+
+    Args:
+        accumulate: batches per step of the optimizer.
+        images: per epoch.
+        rows_per_batch: of a whole batch.
+    """
+    batches = math.ceil(images / rows_per_batch)
+    if accumulate == 1 or accumulate <= batches:
+        return ""
+    return f"an epoch has {batches} batches, so accumulate: {max(1, batches)} trains the same model"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerConfig:
     """Objective, optimizer, schedule and selection of a training; names are those of the settings."""
@@ -218,6 +232,12 @@ class TrainerConfig:
             images=images,
             rows_per_step=self.rows_per_step,
             epochs=self.num_epochs,
+        )
+
+    def long_accumulation_reason(self, images: int) -> str:
+        """Return why a training with so many images per epoch cannot accumulate so many batches, or ''."""
+        return long_accumulation_reason(
+            self.accumulate, images=images, rows_per_batch=self.rows_per_batch
         )
 
     @classmethod

@@ -19,6 +19,7 @@ from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
 from trueface.data.splits import SplitList, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, DataIdResolver
+from trueface.evaluation.calibration_size import FEWEST
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, JobError, UsageError
 from trueface.runtime.files import read_json, write_json
@@ -233,18 +234,34 @@ def refuse_one_class(images: Iterable[Image], *, makes_fakes: bool = False) -> N
     )
 
 
-def warn_of_one_class(images: Iterable[Image]) -> None:
-    """Warn if validation images have too few of a class to choose and calibrate a model."""
-    from trueface.evaluation.operating_threshold import FEWEST  # numpy, which a plan does without
-
+def warn_of_one_class(
+    images: Iterable[Image], settings: Mapping[str, Any], *, unlearns: bool = False
+) -> None:
+    """Warn if validation images have too few of a class to choose and calibrate a model; see `few_of_a_class`."""
     real, fake = count_classes(images)
+    if reason := few_of_a_class(real, fake, settings, unlearns=unlearns):
+        log.warning("split=val real=%d fake=%d reason=%s", real, fake, reason)
+
+
+def few_of_a_class(real: int, fake: int, settings: Mapping[str, Any], *, unlearns: bool) -> str:
+    """Return what validation images of so few of a class cannot decide, with the remedy, or ''.
+
+    Args:
+        real: number of real images.
+        fake: number of fake images.
+        settings: of the training or unlearning.
+        unlearns: see `validation_decides`.
+    """
     if min(real, fake) >= FEWEST:
-        return
-    log.warning(
-        "split=val real=%d fake=%d reason=%stemperature and threshold are not fitted, because they "
-        "need %d images of each class. Make another split: trueface splits",
-        real, fake, "" if real and fake else "one class alone chooses the epoch, and ", FEWEST,
-    )  # fmt: skip
+        return ""
+    alone = not (real and fake) and validation_decides(settings, unlearns=unlearns)
+    remedy = "Make another split: trueface splits"
+    if not fake and settings.get("sbi"):  # no split has fakes if the data has none
+        remedy = "Add fake images to the data"
+    return (
+        f"{'one class alone chooses the epoch, and ' * alone}temperature and threshold are not fitted, "
+        f"because they need {FEWEST} images of each class. {remedy}"
+    )
 
 
 def count_classes(images: Iterable[Image]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trueface.data.augmentations.registry import SPECS
+from trueface.training.config import WORST_CELL
 
 CHANCES = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob")
 # a range of an augmentation, and the setting that says how often it is used
@@ -21,6 +22,7 @@ OF_STEPS = frozenset(
         "weight_decay",
     }
 )  # fmt: skip
+AWP_FROM = 3  # the default of awp_from
 ONLY_CLOSED_FORM = "only a training in closed form uses it"
 
 
@@ -38,7 +40,8 @@ def ineffective_augmentation(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings of the augmentation without effect, each with the reason."""
     idle = {name: f"{chance} is 0" for name, chance in RANGES if not values.get(chance, 0.0)}
     if not _is_random(values):
-        idle["augment_cycle"] = "nothing in the augmentation is random"
+        reason = "nothing in the augmentation is random"
+        idle |= dict.fromkeys(("augment_cycle", "augment_seed"), reason)
     if values.get("test_crops") and (reason := _without_patches(values)):
         idle["test_crops"] = reason
     return idle
@@ -56,15 +59,28 @@ def _idle_in_steps(values: Mapping[str, Any]) -> dict[str, str]:
     idle = {}
     if values.get("optimizer", "sgd") != "sgd":
         idle["momentum"] = "only optimizer: sgd uses it"
+    epochs, begins = _epochs(values), values.get("awp_from", AWP_FROM)
     if not values.get("awp"):
         idle["awp_from"] = "awp is 0"
+    elif epochs is not None and begins > epochs:
+        idle["awp"] = f"awp_from is {begins}, but the last epoch is {epochs}"
+        if epochs < AWP_FROM:  # so that the default gives the same model
+            idle["awp_from"] = f"the last epoch is {epochs}"
+    if epochs == 1 and values.get("select") != WORST_CELL:  # which needs the groups of images
+        idle["select"] = "the training has one epoch"
     if not values.get("ema"):
         idle["ema_warmup"] = "ema is 0"
     return idle
 
 
+def _epochs(values: Mapping[str, Any]) -> int | None:
+    """Return the number of epochs, that of an unlearning if it has its own."""
+    epochs = values.get("unlearn_epochs")
+    return values.get("num_epochs") if epochs is None else epochs
+
+
 def _idle_in_schedule(values: Mapping[str, Any]) -> dict[str, str]:
-    schedule, epochs = values.get("schedule", "plateau"), values.get("num_epochs")
+    schedule, epochs = values.get("schedule", "plateau"), _epochs(values)
     falls_after = values.get("lr_decay_epochs", -1)
     idle = {}
     if schedule not in {"plateau", "step"}:
@@ -94,6 +110,7 @@ def _is_random(values: Mapping[str, Any]) -> bool:
         any(values.get(key) for key in CHANCES)
         or (values.get("patch_size") or 0) > 0
         or bool(values.get("sbi"))
+        or bool(values.get("qualities"))  # whose corruptions are drawn with the same seed
         or any(values.get(key, field.default) != field.default for key, field in further)
     )
 

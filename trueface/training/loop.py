@@ -130,6 +130,8 @@ class Loop:
         objective.prepare(TrainingFacts.from_feed(training), config.options)
         if config.freeze:
             freeze_backbone(cast(Detector, model))
+        if too_many := config.long_accumulation_reason(len(training)):
+            log.warning("accumulate=%d state=too many reason=%s", config.accumulate, too_many)
         reason = _eager_reason(objective, config, watch.device, group.size)
         replays = config.accelerate == "graph" and not reason
         self._optimizer = _optimizer(model, config, replays=replays)

@@ -30,6 +30,7 @@ from trueface.runtime.field_types import (
 from trueface.training import config
 from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig, is_momentum_held
 from trueface.training.ineffective_settings import (
+    AWP_FROM,
     ONLY_CLOSED_FORM,
     ineffective_qualities,
     ineffective_settings,
@@ -41,6 +42,7 @@ from trueface.training.quality_settings import QualitySettings
 MOMENTUM = 0.9  # of SGD, if none is set
 HOLDING = ("momentum", "optimizer", "schedule")  # decide whether onecycle moves the momentum
 BOTH = "sam and awp cannot be combined: set one of them to 0"
+RANDOM_COPIES = frozenset({"corrupted", "varied", "turned"})
 # without effect on a training in closed form, which takes no steps and reads each copy once
 WITHOUT_STEPS = frozenset(
     {
@@ -84,7 +86,9 @@ class PerturbationSettings(Settings):
         description="Strength of adversarial weight perturbation (AWP). Each layer's weights are moved "
         "toward a higher loss by this fraction of their L2 norm. 0 turns AWP off",
     )
-    awp_from: Count = setting(3, added=True, description="First epoch with AWP, counted from 1")
+    awp_from: Count = setting(
+        AWP_FROM, added=True, description="First epoch with AWP, counted from 1"
+    )
 
     @model_validator(mode="after")
     def _one_perturbation(self) -> Self:
@@ -356,6 +360,10 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
         """Return settings that a closed-form training ignores or that the objective does not read."""
         if solver_of(values) == "ridge":
             closed_form = {} if values.get("shots") else {"shot_weight": "shots is 0"}
+            copies = copies_of(values.get("copies", "auto"))
+            # examples are added only to a base of the same augment_seed
+            if not values.get("shots") and RANDOM_COPIES.isdisjoint(copies):
+                closed_form["augment_seed"] = "no copy of an image is random"
         else:
             closed_form = dict.fromkeys(("copies", "penalty", "shot_weight"), ONLY_CLOSED_FORM)
         return {

@@ -55,7 +55,11 @@ def trueface(tmp_path: Path) -> Path:
         for number, name in enumerate(("train", "val", "test")):
             (splits / f"{name}.json").write_text(
                 json.dumps(
-                    [f"{method}/{number:05d}" for method in ("StyleGAN", "StyleGAN2", "FFHQ")]
+                    [
+                        f"{method}/{each:05d}"
+                        for method in ("StyleGAN", "StyleGAN2", "StableDiffusion2", "FFHQ")
+                        for each in (number, number + 3)  # validation needs two of each class
+                    ]
                 )
             )
     groups = "img_path,label,ismale,isasian,iswhite,isblack,intersec_label,spe_label\n"

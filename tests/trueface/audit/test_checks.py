@@ -180,6 +180,19 @@ def add_bad_validation_image(lab: Lab) -> None:
     path.write_text("path,reason\na.png,truncated\n")
 
 
+def add_unreadable_fakes(name: str, count: int) -> Callable[[Lab], None]:
+    def change(lab: Lab) -> None:
+        path = paths.bad_images(lab.run / DATA, name)
+        path.parent.mkdir()
+        rows = (
+            f"{lab.data}/PreSocial/Fake/StyleGAN2/psi-1/{n:05d}.png,truncated\n"
+            for n in range(count)
+        )
+        path.write_text("path,reason\n" + "".join(rows))
+
+    return change
+
+
 def damage_history(lab: Lab) -> None:
     path = paths.history(lab.run / DATA)
     path.write_text(path.read_text() + "5,oops\n")
@@ -364,6 +377,27 @@ CASES = {
         change_provenance(val_sources={"fake StyleGAN2 pre": 5}),
         {"one-class-list": {"severity": "warning", "sentence": "no real image was used for the validation"}},
     ),
+    "a validation whose fakes are unreadable": Case(
+        add_unreadable_fakes("val", 5),
+        {
+            "one-class-list": {
+                "sentence": "no fake image was used for the validation",
+                "advice": "restore the files listed in bad_images/, and train again: one class alone chose",
+                "fake left out": 5,
+            },
+            "bad-images": {"left out": 5, "images": 10},
+        },
+    ),
+    "a validation of which one fake is readable": Case(
+        add_unreadable_fakes("val", 4), {"bad-images": {"left out": 4, "images": 10}}
+    ),
+    "a validation on reals for blended fakes": Case(
+        combine(
+            change_provenance(train_sources={"real FFHQ pre": 60}, val_sources={"real FFHQ pre": 5}),
+            change_settings(sbi=0.5, select="last"),
+        ),
+        {"one-class-list": {"advice": "add fake images to the data, and train again: temperature and"}},
+    ),
     "few bad images": Case(change_summary(images=1000, bad_images=10)),
     "many bad images": Case(
         change_summary(images=1000, bad_images=11),
@@ -537,7 +571,7 @@ def test_each_fault_is_found_and_nothing_else(lab: Lab, case: str) -> None:
         first = first_finding(audit, code)
         facts = {"severity": first.severity, "model": first.model, **first.evidence}
         for name, value in told.items():
-            if name in {"sentence", "reason", "such as"}:
+            if name in {"sentence", "advice", "reason", "such as"}:
                 assert str(value) in str(getattr(first, name, None) or facts[name])
             else:
                 assert facts[name] == value

@@ -218,6 +218,22 @@ def test_constant_predictor_is_named_before_the_numbers(tmp_path: Path, command:
     assert first.startswith("Warning: ruined is a constant predictor: it calls every image real")
 
 
+def test_probabilities_are_named_before_a_constant_predictor(
+    tmp_path: Path, command: Command
+) -> None:
+    folder = tmp_path / "clean" / MODEL / "scores"
+    folder.mkdir(parents=True)
+    for subset, label in (("StyleGAN3", 1), ("FFHQ", 0)):
+        table = scores(subset, label, 3.0)
+        said = table.with_margin(1 / (1 + np.exp(-table.margin)))
+        write_csv(folder / f"{MODEL}_vs_{subset}.csv", said)
+    out = command("compare", tmp_path / "clean", tmp_path / "clean").out
+    first, second, *_ = out.splitlines()
+    assert first.startswith("Warning: before: all logits are in 0 … 1, as probabilities are.")
+    assert second.startswith("Warning: before is a constant predictor: it calls every image fake")
+    assert out.count("as probabilities are") == 2  # once for each side
+
+
 def test_model_compared_with_itself_shows_no_difference(runs: Path) -> None:
     same = compare(input_of_files(runs / "clean"), input_of_files(runs / "clean"))
     assert same.paired is not None

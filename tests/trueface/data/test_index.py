@@ -524,7 +524,10 @@ def test_folder_of_no_subset_is_named_if_all_of_its_class_are_meant(
     (root / "PreSocial/Fake/empty").mkdir()
     found = survey(root, parse_data(data))
     assert found.unnamed == unnamed
-    assert any("belong to no subset" in remark for remark in found.remarks) is bool(unnamed)
+    remarks = [remark for remark in found.remarks if " to no subset and " in remark]
+    assert len(remarks) == bool(unnamed)
+    told = "1 folder with images belongs" if len(unnamed) == 1 else "2 folders with images belong"
+    assert all(remark.startswith(f"{told} to no subset and ") for remark in remarks)
     words = Words(subsets={"mine": ("mine",), "realMine": ("C*",)})
     assert survey(root, parse_data(data), BUILT_IN.with_words(words)).unnamed == ()
 

@@ -176,10 +176,13 @@ def test_each_list_has_a_group_of_each_class_if_possible(
             if keys
         }
         assert [name for name, count in counts.items() if not count] == lacking
-        sentences = list(describe_lacking_classes(lists, images))
+        sentences = list(describe_lacking_classes(lists, images, do_shares_help=False))
         assert len(sentences) == len(lacking)
         for name, sentence in zip(lacking, sentences, strict=True):
             assert "the list {} has no {} images".format(*name.split()) in sentence
+            assert sentence.endswith(" Add images or groups of this class.")
+        free = list(describe_lacking_classes(lists, images, do_shares_help=True))
+        assert all(each.endswith("Add images of this class, or use other shares.") for each in free)
 
 
 def test_smaller_split_moves_no_key_to_another_split() -> None:
@@ -518,10 +521,30 @@ def test_key_of_an_unknown_folder_is_an_error_unless_skipped(
     data: str,
 ) -> None:
     split = rewritten(change, tmp_path)
+    if data == "gan2:fb" and "ffhq-256" not in str(
+        split.keys
+    ):  # keys of reals stop no job of fakes
+        folder = folder.replace("FFHQ/", "StyleGAN2/a/").replace("FFHQ", "StyleGAN2")
     with pytest.raises(DataError, match=rf"\d of 8 keys of .* such as {folder}/?, make a split"):
         split_images(root, parse_data(data), split)
     assert split_images(root, parse_data(data), split, missing="skip")
     assert "belong to no subset and to no folder" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "key", ["stylegan3/b/00001", "Fake/StyleGAN3/b/1", "./FFHQ/00001", "ffhq/1"]
+)
+def test_misspelt_key_of_an_unused_source_is_left_out_with_a_warning(
+    root: Path, caplog: pytest.LogCaptureFixture, key: str
+) -> None:
+    found = split_images(root, parse_data("gan2:pre"), a_split([*FAKES, key]))
+    assert [image.key for image in found] == [*FAKES]
+    (message,) = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert message.startswith("1 of 5 keys of list 'train' belong to no subset and to no folder")
+    assert message.endswith(f"such as {key}. They are left out.")
+    if "FFHQ" in key.upper():
+        with pytest.raises(DataError, match=f"such as {key}"):
+            split_images(root, parse_data("gan2:pre&real:pre"), a_split([*FAKES, *REALS, key]))
 
 
 def test_key_that_lost_its_folder_is_an_error(root: Path, tree: Tree) -> None:

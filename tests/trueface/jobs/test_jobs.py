@@ -129,6 +129,16 @@ def test_poison_flips_half_of_each_method_in_training_list_only(
     assert sum("StyleGAN2" in name for name in record.keys) == TRAIN // 2
 
 
+def test_poison_logs_the_used_images_of_each_source(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poison(lab, "gan2:pre&realFFHQ:pre%40")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "source=FFHQ" in line]
+    assert [line.partition(" split=")[2] for line in lines] == [
+        f"train source=FFHQ modifier=pre used={TRAIN} listed={TRAIN} on_disk={TRAIN + 2 * OTHERS}"
+    ]
+
+
 def test_validation_and_test_labels_are_never_flipped(
     lab: Path, poisoned: Mapping[str, Json], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,18 +357,37 @@ def test_self_blended_images_need_no_fakes(lab: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "rest", "warning"),
+    ("word", "rest", "more", "warning"),
     [
-        ("FFHQ", 0, "split=val real=4 fake=0 reason=one class alone chooses the epoch, and temp"),
-        ("Style", 1, "split=val real=1 fake=4 reason=temperature and threshold are not fitted"),
-        ("Style", 2, ""),
+        (
+            "FFHQ",
+            0,
+            {},
+            "split=val real=4 fake=0 reason=one class alone chooses the epoch, and temp",
+        ),
+        ("FFHQ", 0, {}, "Make another split: trueface splits"),
+        ("FFHQ", 0, {"sbi": 0.5}, "need 2 images of each class. Add fake images to the data"),
+        ("FFHQ", 0, {"select": "last"}, "fake=0 reason=temperature and threshold are not fitted"),
+        ("Style", 1, {}, "split=val real=1 fake=4 reason=temperature and threshold are not fitted"),
+        ("Style", 2, {}, ""),
     ],
 )
 def test_validation_on_one_class_is_reported(
-    lab: Path, caplog: pytest.LogCaptureFixture, word: str, rest: int, warning: str
+    lab: Path,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    word: str,
+    rest: int,
+    more: dict[str, Any],
+    warning: str,
 ) -> None:
-    split = one_class(lab, "val", word, rest)
-    done = trained(lab, "all:pre@seed=23", data="all:pre", num_epochs=1, split_path=split)
+    split = tmp_path / "splits"
+    shutil.copytree(lab / "splits", split)
+    keys = sorted(load_split(split, "val").keys)
+    others = [key for key in keys if not key.startswith(word)][:rest]
+    write_lists(split, val=[*(key for key in keys if key.startswith(word)), *others])
+    told: dict[str, Any] = {"data": "all:pre", "num_epochs": 1, "split_path": str(split), **more}
+    done = trained(lab, "all:pre@seed=23", **told)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == bool(warning)
     assert warning in "".join(warnings)

@@ -206,11 +206,29 @@ def notes(text: str) -> list[str]:
         + "train: [{data: gan2:pre, matrix: [{seed: 1, awp_from: 2}, {seed: 2, awp_from: 4}]}]",
         HEAD % ", poison: 20"
         + "train: [{data: gan2:pre}]\nunlearn: [{model: 'gan2:pre%20', method: ng, matrix: {lr: [0.1, 0.2]}}]",
+        HEAD % ", flip_prob: 0.0" + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
+        HEAD % ", solver: ridge, copies: mirrored"
+        + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
+        HEAD % ", num_epochs: 1, awp: 0.01"
+        + "train: [{data: gan2:pre, matrix: {awp_from: [2, 5]}}]",
+        HEAD % ", num_epochs: 2" + "train: [{data: gan2:pre, matrix: {awp: [0, 0.05]}}]",
+        HEAD % ", num_epochs: 2" + "train: [{data: gan2:pre, matrix: {early_stop: [5, 0]}}]",
+        HEAD % ", num_epochs: 1" + "train: [{data: gan2:pre, matrix: {select: [best, last]}}]",
+        HEAD % "" + "train: [{data: gan2:pre, matrix: {test_crops: [0, 5]}}]",
+        HEAD % "" + "train: [{data: gan2:pre, matrix: {poison_seed: [1, 2]}}]",
+        HEAD % "" + "train: [{data: gan2:pre, matrix: {poison_unit: [picture, image]}}]",
+        HEAD
+        % ", poison: 20, num_epochs: 9, awp: 0.01"
+        + "train: [{data: gan2:pre}]\nunlearn: [{model: 'gan2:pre%20', method: retrain, unlearn_epochs: 1, "
+        "matrix: {awp_from: [2, 5]}}]",
     ],
 )
 def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
-    ((message, hint),) = errors(text)
-    assert "has no effect, so a sweep compares nothing: " in message
+    (hint,) = [
+        hint
+        for message, hint in errors(text)
+        if "has no effect, so a sweep compares nothing: " in message
+    ]
     assert hint.startswith("remove ")
 
 
@@ -226,6 +244,17 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
         + "train: [{data: gan2:pre}]\nunlearn: [{model: 'gan2:pre%20', method: ng}]",
         HEAD % "" + "train: [{data: gan2:pre}]\n"
         "test: [{model: gan2:pre, data: gan3:pre, attack: [none, fgsm1], attack_images: 9}]",
+        HEAD % ", num_epochs: 3, awp: 0.01"
+        + "train: [{data: gan2:pre, matrix: {awp_from: [3, 5]}}]",
+        HEAD % ", num_epochs: 1, attributes: faces.csv"
+        + "train: [{data: gan2:pre, matrix: {select: [best, worst-cell]}}]",
+        HEAD % ", flip_prob: 0.0, qualities: 'none,jpeg50'"
+        + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
+        HEAD % ", solver: ridge" + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
+        HEAD % ", flip_prob: 0.0, augment_seed: 1" + "train: [{data: gan2:pre}]",
+        HEAD % ", poison_seed: 3" + "train: [{data: gan2:pre}, {data: gan1:pre, poison: 20}]",
+        HEAD % ""
+        + "matrix: {poison_seed: [42, 1]}\ntrain: [{data: gan2:pre}, {data: gan1:pre, poison: 20}]",
     ],
 )
 def test_setting_with_an_effect_on_one_job_is_not_noted(text: str) -> None:
@@ -271,6 +300,12 @@ def equal_models(text: str) -> list[str]:
             "gan1:pre@momentum=0.5",
             "gan1:pre@momentum=0.1",
         ),
+        (
+            HEAD % ""
+            + "train: [{data: gan2:pre, matrix: {patch_size: [-1, 64], test_crops: [5, 0]}}]",
+            "gan2:pre@patch_size=-1,test_crops=0",
+            "gan2:pre@patch_size=-1,test_crops=5",
+        ),
     ],
 )
 def test_equal_models_of_a_sweep_with_an_effect_on_others_are_warned_of(
@@ -293,6 +328,12 @@ def test_sweep_that_changes_the_model_before_is_not_warned_of_in_an_unlearning()
     [
         (HEAD % ", schedule: onecycle, lr_gamma: 0.5" + "train: [{data: gan2:pre}]", ["lr_gamma"]),
         (HEAD % "" + "train: [{data: gan2:pre, momentum: 0.5}, {data: gan1:pre}]", ["momentum"]),
+        (
+            HEAD % ", poison_seed: 3" + "train: [{data: gan2:pre}, {data: gan1:pre}]",
+            ["poison_seed"],
+        ),
+        (HEAD % "" + "train: [{data: gan2:pre, poison_unit: image}]", ["poison_unit"]),
+        (HEAD % ", num_epochs: 2, awp: 0.05" + "train: [{data: gan2:pre}]", ["awp"]),
         (
             HEAD % "" + "train: [{data: gan2:pre}]\n"
             "test: [{model: gan2:pre, data: gan3:pre, attack_images: 9, patch_size: 64}]",
@@ -361,8 +402,71 @@ def test_average_longer_than_the_training_is_warned_of_in_the_plan(tmp_path: Pat
         return [each.message for each in made.warnings if "ema" in each.message]
 
     assert warned("0.5") == warned("0.999, ema_warmup: true") == []
+    assert [each[:25] for each in warned("0.999, solver: ridge")] == ["ema has no effect here: t"]
     (message,) = warned("0.999")
     assert message.startswith("ema: 0.999 is too long: it averages over 1,000 steps, but the")
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "count"), [("4", 0), ("5", 1), ("64", 1), ("64, solver: ridge", 0)]
+)
+def test_more_accumulated_batches_than_an_epoch_has_are_warned_of_in_the_plan(
+    tmp_path: Path, accumulate: str, count: int
+) -> None:
+    build.write_lists(tmp_path / "splits", train=build.write_images(tmp_path, 8), val=[], test=[])
+    text = HEAD % f", batch_size: 4, accumulate: {accumulate}" + "train: [{data: gan2:pre}]"
+    made = plan_text(text, tmp_path)
+    messages = [each.message for each in made.warnings if "too many" in each.message]
+    assert len(messages) == count
+    assert all("an epoch has 4 batches, so accumulate: 4 trains" in each for each in messages)
+
+
+@pytest.mark.parametrize(
+    ("fakes", "reals", "more", "said"),
+    [
+        (8, 8, "", ""),
+        (0, 0, "", ""),
+        (2, 2, "", ""),
+        (
+            8,
+            0,
+            "",
+            "0 real and 8 fake images of gan2:pre&real:pre: one class alone chooses the epoch, and t",
+        ),
+        (
+            8,
+            1,
+            "",
+            "1 real and 8 fake images of gan2:pre&real:pre: temperature and threshold are not",
+        ),
+        (0, 8, ", sbi: 0.5", "need 2 images of each class. Add fake images to the data."),
+        (0, 8, ", select: last", "8 real and 0 fake images of gan2:pre&real:pre: temperature and"),
+    ],
+)
+def test_val_list_of_one_class_is_warned_of_once_in_the_plan(
+    tmp_path: Path, fakes: int, reals: int, more: str, said: str
+) -> None:
+    keys = build.write_images(tmp_path, 8)
+    real = [key for key in keys if key.startswith("FFHQ")]
+    fake = [key for key in keys if key not in real]
+    build.write_lists(tmp_path / "splits", train=keys, val=[*fake[:fakes], *real[:reals]], test=[])
+    text = HEAD % more + "train: [{data: gan2:pre, matrix: {seed: [1, 2]}}]"
+    made = plan_text(text, tmp_path)
+    messages = [each.message for each in made.warnings if "val list" in each.message]
+    assert len(messages) == bool(said)
+    assert said in "".join(messages)
+
+
+def test_trigger_on_a_model_without_one_is_warned_of_once() -> None:
+    text = (
+        HEAD % ", test: {trigger: true}, poison: %s"
+        + "train: [{data: gan2:pre}, {data: gan1:pre}]\n"
+    )
+    for poison, count in (("patch-20", 0), ("20", 1), ("null", 1)):
+        said = kind_warnings(text % poison + "autotest: [gan3:pre]\n")
+        assert [each[:42] for each in said] == [
+            "trigger: true adds a patch that the model "
+        ] * count
 
 
 def test_model_cannot_be_its_own_surrogate() -> None:

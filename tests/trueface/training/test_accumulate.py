@@ -1,5 +1,6 @@
 """Steps of several batches equal steps of one large batch, also at the end of an epoch and after a kill."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +59,18 @@ def trained(
     model, config = network(), TrainerConfig(**{**CONFIG, **plain, **changed})
     done = fit(model, Noise(batch_size, count), Noise(COUNT), config, watch=RunContext())
     return [each.detach() for each in model.parameters()], done
+
+
+@pytest.mark.parametrize(
+    ("batches", "said"), [(5, ""), (64, "an epoch has 6 batches, so accumulate: 6 t")]
+)
+def test_more_batches_than_an_epoch_has_are_logged(
+    caplog: pytest.LogCaptureFixture, batches: int, said: str
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        trained(8, accumulate=batches)
+    assert len(caplog.messages) == bool(said)
+    assert said in "".join(caplog.messages)
 
 
 def distance(one: list[Tensor], other: list[Tensor]) -> float:
