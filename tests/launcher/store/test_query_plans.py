@@ -106,6 +106,7 @@ def queue_jobs(store: Store) -> list[int]:
     store.job_control.resume_group("night")
     store.job_control.set_share("test", 3.0)
     row = job_row(store, later)
+    store.read.gpu_of_number(later)
     with store.writing():
         replace_waiting(store, row, context, NewJob(spec=row.spec, dependencies=[chain[0]]), 2.0)
     return chain
