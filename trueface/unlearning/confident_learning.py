@@ -36,30 +36,82 @@ def apply_confident_learning(probabilities: Floats, labels: Classes) -> tuple[Cl
     return likely, float(1 - shares @ right)
 
 
-def true_label_posterior(probabilities: Floats, labels: Classes, likely: Classes) -> Floats:
+def prune_by_noise_rate(
+    probabilities: Floats, labels: Classes, likely: Classes, most: float
+) -> Classes:
+    """Return the likely classes (N,), but only so many other than the labels: those of the largest margin.
+
+    Args:
+        probabilities: (N, K), out of fold.
+        labels: (N,) as given.
+        likely: (N,) the likely class of each.
+        most: number of labels that may be called flipped.
+
+    Source: arXiv 1911.00068 section 3.2, "prune by noise rate", for all pairs of classes together.
+    """
+    rows = np.flatnonzero(likely != labels)
+    margins = probabilities[rows, likely[rows]] - probabilities[rows, labels[rows]]
+    chosen = rows[np.argsort(-margins, kind="stable")[: round(most)]]
+    pruned = labels.copy()
+    pruned[chosen] = likely[chosen]
+    return pruned
+
+
+def label_transitions(
+    labels: Classes, likely: Classes, classes: int, most: float | None = None
+) -> Floats:
+    """Return the probability (K, K) of each label, given the true class of a row.
+
+    Args:
+        labels: (N,) as given.
+        likely: (N,) the true class as it was thought to be. Half a sample is added to each pair.
+        classes: number K of classes.
+        most: number of flipped labels if it is known. More are scaled down to it. None if unknown.
+    """
+    counts = np.full((classes, classes), 0.5)
+    np.add.at(counts, (likely, labels), 1)
+    flips = counts * ~np.eye(classes, dtype=bool)
+    if most is not None and flips.sum() > most:
+        surplus = flips * (1 - most / flips.sum())
+        counts += np.diag(surplus.sum(1)) - surplus
+    transitions: Floats = counts / counts.sum(1, keepdims=True)
+    return transitions
+
+
+def true_label_posterior(probabilities: Floats, labels: Classes, transitions: Floats) -> Floats:
     """Return the probability (N, K) of each true class, given the features and the label.
 
     Args:
         probabilities: (N, K) of the true class, given the features.
         labels: (N,) as given.
-        likely: (N,) the true class as it was thought to be; how labels come from classes is
-            counted with it, half a sample added to each pair.
+        transitions: (K, K) of `label_transitions`.
     """
-    classes = probabilities.shape[1]
-    counts = np.full((classes, classes), 0.5)
-    np.add.at(counts, (likely, labels), 1)
-    given = (counts / counts.sum(1, keepdims=True))[:, labels].T  # (N, K): label given class
-    joint = probabilities * given
+    joint = probabilities * transitions[:, labels].T
     posterior: Floats = joint / joint.sum(1, keepdims=True)
     return posterior
 
 
-def calibrate_probabilities(probabilities: Floats, target: Classes) -> Floats:
-    """Return the probabilities of a penalised regression, calibrated: confident as often as right."""
-    logs = np.log(probabilities + TINY)
-    offsets = logs[:, 1:] - logs[:, :1]
-    calibrated: Floats = fit_logistic_regression(offsets, target, LIGHT).predict_proba(offsets)
+def calibrate_probabilities(
+    probabilities: Floats, target: Classes, judged: Floats | None = None
+) -> Floats:
+    """Return the probabilities of a penalised regression, calibrated: confident as often as right.
+
+    Args:
+        probabilities: (N, K) of the regression, out of fold.
+        target: (N,) classes that it shall predict.
+        judged: (M, K) probabilities to calibrate. None calibrates those of the N samples.
+    """
+    fitted = fit_logistic_regression(_log_ratios(probabilities), target, LIGHT)
+    calibrated: Floats = fitted.predict_proba(
+        _log_ratios(probabilities if judged is None else judged)
+    )
     return calibrated
+
+
+def _log_ratios(probabilities: Floats) -> Floats:
+    logs = np.log(probabilities + TINY)
+    ratios: Floats = logs[:, 1:] - logs[:, :1]
+    return ratios
 
 
 def fit_logistic_regression(
