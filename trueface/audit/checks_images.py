@@ -19,6 +19,7 @@ from trueface.data.attribute_table import FEW, UNKNOWN, AttributeCounts
 from trueface.data.image_headers import (
     CODING,
     COLOUR_MODE,
+    COMPRESSION,
     DECIDING,
     FORMAT,
     LEAST,
@@ -238,6 +239,9 @@ in_colour_mode = check("class-differs-in-colour-mode", "a class with another col
 )
 in_subsampling = check("class-differs-in-chroma-subsampling", "a class with another subsampling")(
     partial(differ, what=SUBSAMPLING)
+)
+in_compression = check("class-differs-in-compression", "a class of lossy or lossless files")(
+    partial(differ, what=COMPRESSION)
 )
 in_coding = check("class-differs-in-coding", "a class of progressive or interlaced files")(
     partial(differ, what=CODING)

@@ -562,7 +562,7 @@ def _doubts(record: ImportRecord, root: Path) -> Iterator[str]:
     # Pillow and numpy take a while to import; help must not wait for them
     from trueface.data.image_headers import (
         header_fault,
-        join_sources,
+        join_causes,
         sample_headers,
         shortcuts_in,
     )
@@ -574,7 +574,7 @@ def _doubts(record: ImportRecord, root: Path) -> Iterator[str]:
             f"{len(unreadable)} of {len(headers) + len(unreadable)} sampled images cannot be read, such "
             f"as {unreadable[0]}: {header_fault(unreadable[0])}"
         )
-    for tells, *same in join_sources(shortcuts_in(headers)):
+    for tells, *same in join_causes(shortcuts_in(headers), headers):
         also = f" Of the same cause: {', '.join(each.name for each in same)}." if same else ""
         yield (
             f"{tells.sentence} (real: {tells.real}; fake: {tells.fake}).{also} "

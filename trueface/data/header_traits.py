@@ -20,7 +20,8 @@ ORIENTATIONS = (
 )  # fmt: skip
 # sampling factors of the first component, where the others have 1 × 1
 SAMPLINGS = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
-WEBP_CODINGS = {b"VP8 ": "lossy", b"VP8L": "lossless"}
+WEBP_COMPRESSIONS = {b"VP8 ": "lossy", b"VP8L": "lossless"}
+LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})  # Pillow's names
 # beginnings of the segments of JPEG
 SEGMENTS = {
     b"JFIF": "JFIF",
@@ -75,18 +76,26 @@ def chroma_subsampling(image: PIL.Image.Image) -> str:
     return ", ".join(f"{wide}×{high}" for wide, high in (first, *rest))
 
 
+def compression(image: PIL.Image.Image) -> str:
+    """Return whether a WebP or TIFF file is lossy or lossless; "" of other files."""
+    if image.format == "WEBP":
+        return _webp_compression(image)
+    if image.format != "TIFF":
+        return ""
+    return "lossy" if image.info.get("compression") in LOSSY_TIFF else "lossless"
+
+
 def coding(image: PIL.Image.Image) -> str:
-    """Return whether JPEG is progressive, PNG interlaced, WebP lossless, and how TIFF is compressed; "" of other files."""
+    """Return whether JPEG is progressive, PNG interlaced, and how lossless TIFF is compressed; "" of other files."""
     if isinstance(image, JpegImageFile):
         return "progressive" if "progressive" in image.info else "baseline"
     if image.format == "PNG":
         return "interlaced" if image.info.get("interlace") else "not interlaced"
-    if image.format == "WEBP":
-        return _webp_coding(image)
-    return str(image.info.get("compression", "")) if image.format == "TIFF" else ""
+    is_lossless = image.format == "TIFF" and compression(image) == "lossless"
+    return str(image.info.get("compression", "")) if is_lossless else ""
 
 
-def _webp_coding(image: PIL.Image.Image) -> str:
+def _webp_compression(image: PIL.Image.Image) -> str:
     """Return whether the first frame of a WebP file is lossless. An extended file has other chunks before it."""
     file = getattr(image, "fp", None)
     if file is None:
@@ -98,7 +107,7 @@ def _webp_coding(image: PIL.Image.Image) -> str:
         if head[:4] == b"ANMF":  # a frame of an animation: 16 bytes, then its own chunks
             file.seek(16, os.SEEK_CUR)
             continue
-        found = WEBP_CODINGS.get(head[:4], "")
+        found = WEBP_COMPRESSIONS.get(head[:4], "")
         size = int.from_bytes(head[4:], "little")
         file.seek(size + size % 2, os.SEEK_CUR)
     file.seek(before)

@@ -117,6 +117,7 @@ class Header:
     orientation: str  # this and the following are of `header_traits`
     colour_mode: str
     subsampling: str
+    compression: str
     coding: str
     metadata: str
     resolution: str
@@ -139,10 +140,9 @@ TABLES = Property("the JPEG quantisation", lambda header: header.tables)
 ORIENTATION = Property("the EXIF orientation", lambda header: header.orientation)
 COLOUR_MODE = Property("the colour mode", lambda header: header.colour_mode)
 SUBSAMPLING = Property("the JPEG chroma subsampling", lambda header: header.subsampling)
+COMPRESSION = Property("the kind of compression", lambda header: header.compression)
 CODING = Property(
-    "the coding (progressive, interlaced, lossless)",
-    lambda header: header.coding,
-    shapes_pixels=False,
+    "the coding (progressive, interlaced)", lambda header: header.coding, shapes_pixels=False
 )
 METADATA = Property("the metadata", lambda header: header.metadata, shapes_pixels=False)
 RESOLUTION = Property(
@@ -152,13 +152,10 @@ SOFTWARE = Property(
     "the recorded camera or software", lambda header: header.software, shapes_pixels=False
 )
 PROPERTIES = (
-    FORMAT, SIZE, TABLES, ORIENTATION, COLOUR_MODE, SUBSAMPLING, CODING, METADATA, RESOLUTION, SOFTWARE,
+    FORMAT, SIZE, TABLES, ORIENTATION, COLOUR_MODE, SUBSAMPLING, COMPRESSION, CODING, METADATA, RESOLUTION,
+    SOFTWARE,
 )  # fmt: skip
 
-
-SAME_FORM = (
-    "convert both classes to the same format before training, otherwise the model learns the format"
-)
 OTHER_SOURCES = (
     "check where the files of both classes come from, because their pixels may show it as well"
 )
@@ -181,7 +178,13 @@ class Shortcut(NamedTuple):
     @property
     def remedy(self) -> str:
         """What to do, in words."""
-        return SAME_FORM if self.shapes_pixels else OTHER_SOURCES
+        if not self.shapes_pixels:
+            return OTHER_SOURCES
+        trait = self.name.removeprefix("the ")
+        same = f"give the files of both classes the same {trait}"
+        if self.name == ORIENTATION.name:  # without the flag, the pixels would still lie
+            same = "turn the pixels of all files upright"
+        return f"{same} before training, otherwise the model learns the {trait}"
 
 
 def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], tuple[str, ...]]:
@@ -218,6 +221,7 @@ def read_header(file: str, label: int) -> Header | None:
                 orientation=header_traits.orientation(image),
                 colour_mode=header_traits.colour_mode(image),
                 subsampling=header_traits.chroma_subsampling(image),
+                compression=header_traits.compression(image),
                 coding=header_traits.coding(image),
                 metadata=header_traits.metadata(image),
                 resolution=header_traits.resolution(image),
@@ -273,13 +277,34 @@ def shortcuts_in(headers: Sequence[Header]) -> tuple[Shortcut, ...]:
     return tuple(filter(None, (shortcut(headers, each) for each in PROPERTIES)))
 
 
-def join_sources(found: Sequence[Shortcut]) -> tuple[tuple[Shortcut, ...], ...]:
-    """Group shortcuts by cause: those that only show other sources are one, and the EXIF orientation belongs to them."""
-    marks = tuple(each for each in found if not each.shapes_pixels)
-    if METADATA.name in (each.name for each in marks):
-        marks = tuple(each for each in found if each in marks or each.name == ORIENTATION.name)
-    groups = [marks if each in marks else (each,) for each in found]
-    return tuple(dict.fromkeys(groups))
+def join_causes(
+    found: Sequence[Shortcut], headers: Sequence[Header]
+) -> tuple[tuple[Shortcut, ...], ...]:
+    """Group shortcuts in these headers by cause, the clearest trait of a group first."""
+    groups: list[tuple[Shortcut, ...]] = []
+    for each in found:
+        same = [group for group in groups if any(_is_one_cause(each, of, headers) for of in group)]
+        groups = [group for group in groups if group not in same]
+        groups.append((*(of for group in same for of in group), each))
+    # a digest says nothing to a reader
+    ranked = [
+        tuple(sorted(group, key=lambda each: (not each.shapes_pixels, each.name == TABLES.name)))
+        for group in groups
+    ]
+    return tuple(sorted(ranked, key=lambda group: found.index(group[0])))
+
+
+def _is_one_cause(one: Shortcut, other: Shortcut, headers: Sequence[Header]) -> bool:
+    """Return whether both only show another source, or each value of one goes with one value of the other."""
+    names = {one.name, other.name}
+    if names & {FORMAT.name, SIZE.name}:
+        return False
+    if names == {ORIENTATION.name, METADATA.name} or not (one.shapes_pixels or other.shapes_pixels):
+        return True
+    first, second = (what for what in PROPERTIES if what.name in names)
+    pairs = {(first.value(header), second.value(header)) for header in headers}
+    pairs = {pair for pair in pairs if all(pair)}
+    return 0 < len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
 def best_guess_accuracy(reals: Sequence[str], fakes: Sequence[str]) -> float:

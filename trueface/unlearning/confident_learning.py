@@ -36,30 +36,54 @@ def apply_confident_learning(probabilities: Floats, labels: Classes) -> tuple[Cl
     return likely, float(1 - shares @ right)
 
 
-def true_label_posterior(probabilities: Floats, labels: Classes, likely: Classes) -> Floats:
+def label_transitions(labels: Classes, likely: Classes, classes: int) -> Floats:
+    """Return the probability (K, K) of each label, given the true class of a row.
+
+    Args:
+        labels: (N,) as given.
+        likely: (N,) the true class as it was thought to be. Half a sample is added to each pair.
+        classes: number K of classes.
+    """
+    counts = np.full((classes, classes), 0.5)
+    np.add.at(counts, (likely, labels), 1)
+    transitions: Floats = counts / counts.sum(1, keepdims=True)
+    return transitions
+
+
+def true_label_posterior(probabilities: Floats, labels: Classes, transitions: Floats) -> Floats:
     """Return the probability (N, K) of each true class, given the features and the label.
 
     Args:
         probabilities: (N, K) of the true class, given the features.
         labels: (N,) as given.
-        likely: (N,) the true class as it was thought to be; how labels come from classes is
-            counted with it, half a sample added to each pair.
+        transitions: (K, K) of `label_transitions`.
     """
-    classes = probabilities.shape[1]
-    counts = np.full((classes, classes), 0.5)
-    np.add.at(counts, (likely, labels), 1)
-    given = (counts / counts.sum(1, keepdims=True))[:, labels].T  # (N, K): label given class
-    joint = probabilities * given
+    joint = probabilities * transitions[:, labels].T
     posterior: Floats = joint / joint.sum(1, keepdims=True)
     return posterior
 
 
-def calibrate_probabilities(probabilities: Floats, target: Classes) -> Floats:
-    """Return the probabilities of a penalised regression, calibrated: confident as often as right."""
-    logs = np.log(probabilities + TINY)
-    offsets = logs[:, 1:] - logs[:, :1]
-    calibrated: Floats = fit_logistic_regression(offsets, target, LIGHT).predict_proba(offsets)
+def calibrate_probabilities(
+    probabilities: Floats, target: Classes, judged: Floats | None = None
+) -> Floats:
+    """Return the probabilities of a penalised regression, calibrated: confident as often as right.
+
+    Args:
+        probabilities: (N, K) of the regression, out of fold.
+        target: (N,) classes that it shall predict.
+        judged: (M, K) probabilities to calibrate. None calibrates those of the N samples.
+    """
+    fitted = fit_logistic_regression(_log_ratios(probabilities), target, LIGHT)
+    calibrated: Floats = fitted.predict_proba(
+        _log_ratios(probabilities if judged is None else judged)
+    )
     return calibrated
+
+
+def _log_ratios(probabilities: Floats) -> Floats:
+    logs = np.log(probabilities + TINY)
+    ratios: Floats = logs[:, 1:] - logs[:, :1]
+    return ratios
 
 
 def fit_logistic_regression(

@@ -140,7 +140,7 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
 
     Their true labels are the suggested ones. Values from the caches count as if they had been computed now.
     """
-    from trueface.unlearning.label_noise import find_flipped_labels, score_findings
+    from trueface.unlearning.label_noise import doubt, find_flipped_labels, score_findings
 
     meter, model, given = problem.meter, problem.model, problem.given
     forget, retain = given.forget, given.retain
@@ -153,13 +153,24 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
         watch=watch,
         seed=problem.settings.seed,
         ids=_ids_of(problem, retain),
+        flipped_ids=_ids_of(problem, forget),
+        known=problem.facts.known,
     )
     seconds = now() - began - (meter.making_seconds - made)
     flagged, hidden = findings.rows, set(problem.parts["forget"].examples.positions)
-    found = score_findings(
-        flagged, [row for row, at in enumerate(retain.positions) if at in hidden]
+    found = replace(
+        score_findings(flagged, [row for row, at in enumerate(retain.positions) if at in hidden]),
+        expected_precision=findings.precision,
     )
-    log.info("find=%d right=%d hidden=%d", found.flagged, found.right, found.hidden)
+    log.info(
+        "find=%d right=%d hidden=%d expected_precision=%s",
+        found.flagged,
+        found.right,
+        found.hidden,
+        "unknown" if findings.precision is None else f"{findings.precision:.2f}",
+    )
+    if reason := doubt(findings):
+        log.warning("find=%d reason=%s", found.flagged, reason)
     if not flagged and not len(forget):
         raise JobError(
             f"no flipped label was found among {len(retain)} and none is given, so there is "

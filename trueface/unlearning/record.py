@@ -24,6 +24,7 @@ class NoiseSearchResult:
     flagged: int  # called flipped
     hidden: int  # flipped, and not given to the method
     right: int  # of the flagged those that are flipped
+    expected_precision: float | None = None  # by the known flips, in 0 … 1. None if unknown
 
     @property
     def precision(self) -> float | None:

@@ -457,6 +457,10 @@ CASES = {
         combine(rewrite_training_images(suffix="jpg"), rewrite_training_images("FFHQ", suffix="jpg", subsampling=0)),
         {"class-differs-in-chroma-subsampling": {"severity": "fault", "real": "30 × 4:4:4"}},
     ),
+    "a class of lossless files": Case(
+        combine(rewrite_training_images(suffix="webp"), rewrite_training_images("FFHQ", suffix="webp", lossless=True)),
+        {"class-differs-in-compression": {"severity": "fault", "real": "30 × lossless"}},
+    ),
     "a class with the comments of a program": Case(
         combine(rewrite_training_images(suffix="jpg"), rewrite_training_images("FFHQ", suffix="jpg", comment="by hand")),
         {"class-differs-in-metadata": {"severity": "warning", "real": "30 × JFIF, comment"}},

@@ -324,9 +324,9 @@ def test_traits_that_detectors_do_not_read_are_one_warning_about_their_source(
     assert all(name in line for name in names)
     if form == "PNG":
         assert "Check where the files of both classes come from" in line
-        assert "onvert both classes" not in line
+        assert "otherwise the model learns" not in line
     else:
-        assert "Convert both classes to the same format" in line
+        assert "Turn the pixels of all files upright before training" in line
 
 
 def test_files_that_are_passed_over_are_counted_by_reason(tmp_path: Path, command: Command) -> None:

@@ -26,9 +26,11 @@ from trueface.data import stalls
 from trueface.data.image_headers import (
     CODING,
     COLOUR_MODE,
+    COMPRESSION,
     FORMAT,
     METADATA,
     ORIENTATION,
+    OTHER_SOURCES,
     PROPERTIES,
     RESOLUTION,
     SIZE,
@@ -39,10 +41,12 @@ from trueface.data.image_headers import (
     LearnedSizes,
     Property,
     best_guess_accuracy,
+    join_causes,
     read_header,
     read_size,
     sample_headers,
     shortcut,
+    shortcuts_in,
 )
 from trueface.data.loading import (
     PART,
@@ -511,6 +515,9 @@ def save(**more: Any) -> Callable[[Path, PIL.Image.Image], None]:
         ("png", lambda path, image: image.convert("RGBA").save(path), {COLOUR_MODE}, "RGBA"),
         ("jpg", save(subsampling=0), {SUBSAMPLING}, "4:4:4"),
         ("jpg", save(progressive=True), {CODING}, "progressive"),
+        ("webp", save(lossless=True), {COMPRESSION}, "lossless"),
+        ("tif", save(compression="jpeg"), {COMPRESSION}, "lossy"),
+        ("tif", save(compression="tiff_lzw"), {CODING}, "tiff_lzw"),
         ("jpg", save(dpi=(144, 144)), {RESOLUTION}, "144 dpi"),
         ("png", save(icc_profile=b"x" * 128), {METADATA}, "ICC profile"),
         ("png", parameters, {METADATA}, "parameters"),
@@ -540,7 +547,7 @@ def test_trait_of_one_class_is_a_shortcut(
         assert by_name.fake == f"{COUNT} × {fake}"
 
 
-def test_lossless_and_lossy_webp_are_two_codings(tmp_path: Path) -> None:
+def test_lossless_and_lossy_webp_are_two_compressions(tmp_path: Path) -> None:
     picture, exif = PIL.Image.effect_noise((32, 32), 50).convert("RGB"), PIL.Image.Exif()
     exif[271] = "Canon"
     said: dict[str, dict[str, Any]] = {
@@ -553,7 +560,49 @@ def test_lossless_and_lossy_webp_are_two_codings(tmp_path: Path) -> None:
         picture.save(tmp_path / f"{name}.webp", **options)
         header = read_header(str(tmp_path / f"{name}.webp"), 0)
         assert header is not None
-        assert header.coding == name.split()[0]
+        assert (header.compression, header.coding) == (name.split()[0], "")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change", "names", "remedy"),
+    [
+        ("jpg", save(quality=90), ["JPEG quantisation"], "give the files of both classes the same JPEG quantisation before "
+         "training, otherwise the model learns the JPEG quantisation"),
+        ("webp", save(lossless=True), ["kind of compression"], "give the files of both classes the same kind of compression before "
+         "training, otherwise the model learns the kind of compression"),
+        ("jpg", save(progressive=True), ["coding (progressive, interlaced)"], OTHER_SOURCES),
+        ("png", phone, ["EXIF orientation", "metadata", "recorded camera or software"],
+         "turn the pixels of all files upright before training, otherwise the model learns the EXIF orientation"),
+        ("jpg", lambda path, image: image.convert("CMYK").save(path),
+         ["colour mode", "JPEG chroma subsampling", "JPEG quantisation", "metadata"], "give the files of both classes the same "
+         "colour mode before training, otherwise the model learns the colour mode"),
+    ],
+)  # fmt: skip
+def test_traits_of_one_cause_are_one_shortcut_with_a_remedy_that_names_it(
+    tmp_path: Path,
+    suffix: str,
+    change: Callable[[Path, PIL.Image.Image], None],
+    names: list[str],
+    remedy: str,
+) -> None:
+    labels = files(tmp_path, real=suffix, fake=suffix)
+    for path in (Path(file) for file, label in labels.items() if label):
+        change(path, PIL.Image.new("RGB", (8, 8)))
+    headers, _ = sample_headers(labels)
+    (group,) = join_causes(shortcuts_in(headers), headers)
+    assert [each.name.removeprefix("the ") for each in group] == names
+    assert group[0].remedy == remedy
+
+
+def test_traits_of_other_images_and_the_size_are_causes_of_their_own(tmp_path: Path) -> None:
+    labels = files(tmp_path, real="jpg", fake="jpg")
+    for number, path in enumerate(Path(file) for file, label in labels.items() if label):
+        image = PIL.Image.new("RGB", (8, 9))
+        image.save(path, subsampling=0 if number % 4 else 2, quality=90 if number % 6 else 75)
+    headers, _ = sample_headers(labels)
+    groups = join_causes(shortcuts_in(headers), headers)
+    names = [[each.name for each in group] for group in groups]
+    assert names == [[SIZE.name], [TABLES.name], [SUBSAMPLING.name]]
 
 
 def test_16_bits_and_transparent_palettes_are_colour_modes(tmp_path: Path) -> None:

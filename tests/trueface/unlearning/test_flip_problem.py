@@ -24,7 +24,7 @@ from trueface.poisoning import label_flips as poisoning
 from trueface.runtime import paths
 from trueface.runtime.progress import RunContext
 from trueface.training.image_lists import TrainingLists
-from trueface.unlearning import flip_problem, record
+from trueface.unlearning import flip_problem, label_noise, record
 from trueface.unlearning import problem as unlearning
 from trueface.unlearning.flip_problem import PoisonedDetector
 from trueface.unlearning.phases import Phases
@@ -210,6 +210,28 @@ def test_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
     done = unlearn(problem, settings(known=0.5, keep_retain=False), RunContext())
     assert len(done.after["forget"]) == 4
     assert done.unlearned.samples_read == 2
+
+
+def test_search_is_told_the_known_fraction_and_its_expected_precision_is_recorded(
+    problem: PoisonedDetector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given: dict[str, Any] = {}
+
+    def find(*_: object, **more: Any) -> label_noise.Findings:
+        given.update(more)
+        return label_noise.Findings(
+            rows=(0,), suggested=(0,), noise=0.1, read=18, flips=2.0, precision=0.25
+        )
+
+    monkeypatch.setattr(label_noise, "find_flipped_labels", find)
+    with caplog.at_level(logging.INFO, "trueface.unlearning.problem"):
+        done = unlearn(problem, settings(known=0.5, find=True), RunContext())
+    assert given["known"] == 0.5
+    assert len(given["flipped_ids"]) == 2
+    assert done.record.found is not None
+    assert done.record.found.expected_precision == 0.25
+    assert "hidden=2 expected_precision=0.25" in caplog.text
+    assert "find=1 reason=an estimated 75% of the flagged labels are right as they" in caplog.text
 
 
 def test_last_layer_alone_starts_from_the_same_backbone(

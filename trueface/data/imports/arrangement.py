@@ -27,7 +27,8 @@ from trueface.runtime.errors import DataError
 
 _BUILT_IN = {folder: word for word, folder in SUBSETS.items()}
 _TAKEN = frozenset({*SUBSETS, *FLAT, *SUBSET_UNIONS, "all"})
-_ENDS = re.compile(r"[-_. ]?(real|fake)$", re.IGNORECASE)
+# a separate last word only: "Photoreal" is a name
+_ENDS = re.compile(r"(^|[-_. ])(real|fake)$", re.IGNORECASE)
 _STARTS = re.compile(r"^(real|0_real)(?=[-_. A-Z]|$)[-_. ]?")
 _BAD = re.compile(r"[^A-Za-z0-9_.+-]+")
 

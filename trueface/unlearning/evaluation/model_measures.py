@@ -223,6 +223,10 @@ def _notes(record: Record) -> tuple[str, ...]:
         f"seed {record.seed}: the search flagged {search.flagged} labels, {search.right} of them "
         f"correctly, of {search.hidden} hidden flipped labels"
     )
+    if search.expected_precision is not None:
+        summary += (
+            f". The precision expected from the known ones is {search.expected_precision:.2f}"
+        )
     return (summary, *record.notes)
 
 

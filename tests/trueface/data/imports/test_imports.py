@@ -394,6 +394,11 @@ def test_two_files_for_one_destination_and_no_file_at_all_are_refused() -> None:
         ("DFDC_Real", 0, "realDFDC"),
         ("realProgan", 0, "realProgan"),
         ("real", 0, "realImages"),
+        ("Real", 0, "realImages"),
+        ("Surreal", 0, "realSurreal"),
+        ("Photoreal", 1, "Photoreal"),
+        ("deepfake", 1, "deepfake"),
+        ("Photo.real", 1, "Photo"),
         ("realESRGAN", 1, "fakeRealESRGAN"),
         ("gan2", 1, "fakeGan2"),
         ("stable diffusion (v1)", 1, "stable-diffusion-v1"),
@@ -414,6 +419,8 @@ def test_words_of_earlier_imports_are_kept_and_unique() -> None:
     given = assign_words([("A_fake", 1), ("A", 1)], {"A_fake": "old"})
     assert given == {"A_fake": "old", "A": "A"}
     assert len(set(assign_words([("A", 1), ("A_fake", 1), ("A-fake", 1)], {}).values())) == 3
+    given = assign_words([("Photo", 1), ("Photoreal", 1)], {})
+    assert given == {"Photo": "Photo", "Photoreal": "Photoreal"}
 
 
 def test_photographs_of_source_with_fakes_get_separate_folder() -> None:

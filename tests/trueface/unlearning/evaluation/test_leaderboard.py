@@ -192,7 +192,7 @@ def test_found_labels_and_backdoor_rates_are_reported(tmp_path: Path) -> None:
     record = make_record(
         f"{BASE}~ng",
         BASE,
-        found=NoiseSearchResult(flagged=10, hidden=8, right=6),
+        found=NoiseSearchResult(flagged=10, hidden=8, right=6, expected_precision=0.5),
         attack=0.1,
         attack_before=0.9,
     )
@@ -200,6 +200,7 @@ def test_found_labels_and_backdoor_rates_are_reported(tmp_path: Path) -> None:
     group = only_group(tmp_path)
     values = find_row(group, "ng").values
     assert (values["found_precision"].mean, values["found_recall"].mean) == (0.6, 0.75)
+    assert any("from the known ones is 0.50" in note for note in find_row(group, "ng").notes)
     assert (values["attack"].mean, find_row(group, "before").values["attack"].mean) == (0.1, 0.9)
 
 
