@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from launcher.api import Job, JobError, Share
+from tests.build import DEADLINE_S
 from tests.trueface.jobs.ranks.test_world import a_job
 from trueface.jobs.ranks import coordinator
 from trueface.runtime import logs
@@ -64,7 +65,7 @@ def test_killed_rank_fails_the_job_and_is_named() -> None:
     begun = time.monotonic()
     with pytest.raises(JobError, match=r"rank 1 of 2 .* is killed by signal: Killed"):
         run("die")
-    assert time.monotonic() - begun < 10, "where a machine has nothing else to do it takes 1.5 s"
+    assert time.monotonic() - begun < DEADLINE_S, "the ranks must not wait for it, half an hour"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
