@@ -208,9 +208,12 @@ def fallocate(file: int, mode: int, begin: int, length: int) -> None:
     Raises:
         OSError: the disk is full, or the file system cannot do it.
     """
-    import ctypes  # which no attempt of less than a second needs
+    try:
+        import ctypes  # which no attempt of less than a second needs
 
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.fallocate(file, mode, *map(ctypes.c_longlong, (begin, length))) < 0:
+        change = ctypes.CDLL(None, use_errno=True).fallocate
+    except (ImportError, AttributeError) as error:  # of a Python or a C library without it
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from error
+    if change(file, mode, *map(ctypes.c_longlong, (begin, length))) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

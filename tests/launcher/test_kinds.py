@@ -90,12 +90,10 @@ def test_list_of_kinds_warns_about_an_unloadable_kind(site: Path, launcher: Laun
     install(site, "brokenlab", {"weigh": "nolab:WEIGH"})
     listed = launcher.well("kinds")
     assert "\ncommand\t" in f"\n{listed.out}"
-    assert listed.err.startswith("warning: cannot load job type 'weigh' of brokenlab")
-    assert launcher("kinds", "command").err == listed.err
-    for words in (("schema",), ("schema", "--markdown")):  # they leave it out
-        made = launcher.well(*words)
-        assert listed.err.startswith(made.err)
-        assert made.err
+    warning, *_ = listed.err.splitlines()  # another is about the packages of the laboratory if these are absent
+    assert warning.startswith("warning: cannot load job type 'weigh' of brokenlab")
+    for words in (("kinds", "command"), ("schema",), ("schema", "--markdown")):
+        assert launcher.well(*words).err.startswith(warning[:60])
     assert launcher("kinds", "weigh").code == 2
 
 

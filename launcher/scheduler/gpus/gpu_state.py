@@ -209,7 +209,7 @@ class SchedulerGpus:
             "gpus": tuple(
                 replace(gpu, reports_load=gpu.uuid not in self.accounting.unmeasured)
                 for gpu in self.accounting.usage_tracker.gpus_without_ended(
-                    claims, self._sample.gpus or self._recorded_unified
+                    claims, self._recorded_unified if self._sample is NO_SAMPLE else self._sample.gpus
                 )
             ),
             "rules": self._rules(),

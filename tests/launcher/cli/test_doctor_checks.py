@@ -240,7 +240,7 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
             "LAUNCHER_HOME",
         ),
         (home_disk(disk(1)), "1 GiB of 100 GiB", "launcher clean"),
-        (home_disk(disk(50, files=12)), "12 more files", "launcher clean"),
+        (home_disk(disk(50, files=12)), "12 inodes free", "launcher clean"),
         (results(None), "was deleted", "cd"),
         (results(disk(9)), "9 GiB", "launcher clean"),
         (results(disk(50, writable=False)), "written", "folder"),

@@ -423,8 +423,8 @@ def test_errors_in_excluded_phases_are_ignored() -> None:
         ),
         (
             "train: [{model: xception, data: 'gan2:pre'}]",
-            "write an architecture below settings: {model: …}; list them: launcher kinds train",
-            "train: [{settings: {model: nodown}, data: 'gan2:pre'}]",
+            "write an architecture below settings: {model: timm/xception41}",
+            "train: [{settings: {model: timm/xception41}, data: 'gan2:pre'}]",
         ),
         (
             "train: [{settings: {model: MobileNet_v2}, data: 'gan2:pre'}]",

@@ -261,7 +261,7 @@ def test_awp_with_frozen_backbone_reports_that_only_last_layer_moves(
 
 def test_settings_without_effect_are_named() -> None:
     assert {"awp_from", "momentum"} <= set(ineffective_settings(settings().model_dump()))
-    used = settings(optimizer="sgd", awp=SHARE, schedule="onecycle").model_dump()
+    used = settings(optimizer="sgd", awp=SHARE, schedule="onecycle", num_epochs=3).model_dump()
     assert not {"awp_from", "momentum"} & set(ineffective_settings(used))
     assert set(ineffective_settings(used)) <= set(TrainSettings.without_effect(used))
     fitted = settings(model="layers/slim18", sam=RADIUS).model_dump()

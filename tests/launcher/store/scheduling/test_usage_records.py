@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +58,11 @@ H100 = "NVIDIA H100, 81559 MiB, driver 550.54"
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Connection:
+def database(tmp_path: Path) -> Iterator[Connection]:
     """An empty queue in memory."""
-    memory = sqlite3.connect(":memory:", isolation_level=None)
-    migrate_copy(memory, tmp_path / "queue.db")
-    return Connection(memory, tmp_path / "queue.db")
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
+        migrate_copy(memory, tmp_path / "queue.db")
+        yield Connection(memory, tmp_path / "queue.db")
 
 
 @pytest.fixture
