@@ -209,7 +209,8 @@ class SchedulerGpus:
             "gpus": tuple(
                 replace(gpu, reports_load=gpu.uuid not in self.accounting.unmeasured)
                 for gpu in self.accounting.usage_tracker.gpus_without_ended(
-                    claims, self._recorded_unified if self._sample is NO_SAMPLE else self._sample.gpus
+                    claims,
+                    self._recorded_unified if self._sample is NO_SAMPLE else self._sample.gpus,
                 )
             ),
             "rules": self._rules(),

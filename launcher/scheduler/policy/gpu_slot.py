@@ -151,6 +151,11 @@ class GpuState:
         """Return what is counted here for a job of ours, in bytes."""
         return self._amounts[id(job)]
 
+    @property
+    def own_bytes(self) -> int:
+        """What is counted here for all jobs of ours, in bytes."""
+        return sum(self._amounts.values())
+
     def add_job(self, job: Running) -> None:
         """Assign a place here to a job of ours.
 
@@ -220,7 +225,8 @@ class GpuState:
 
     def has_host_memory(self, need: GpuRequest) -> bool:
         """Whether enough main memory is unreserved for a job, if this GPU uses that."""
-        return self.request_bytes(need) <= self.host_free
+        each = self.request_bytes(need) - need.ram if self.gpu.shares_host_memory else 0
+        return self.request_bytes(need) + (need.count - 1) * each <= self.host_free
 
     @property
     def is_memory_low(self) -> bool:
@@ -312,9 +318,8 @@ class GpuState:
         if self.max_jobs is not None and len(self.own_jobs) >= self.max_jobs:
             return False
         free = self.free - (self.growth_margin if need.estimated else 0)
-        return self.request_bytes(need) <= min(free, self.host_free) and not self._has_gpu_time(
-            need.load, self.loads
-        )
+        fits = self.has_host_memory(need) and self.request_bytes(need) <= free
+        return fits and not self._has_gpu_time(need.load, self.loads)
 
     def can_share_with(self, load: GpuLoad, beside: tuple[GpuLoad, ...]) -> bool:
         """Return whether a job improves throughput with others, which need not be those that run here now."""

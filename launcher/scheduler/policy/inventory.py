@@ -6,7 +6,7 @@ it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import count
@@ -137,7 +137,6 @@ class Inventory:
             for uuid, card in self._cards.items()
             if card.gpu.shares_host_memory and machine.ram
         }
-        self._unified_bytes: dict[int, int] = {}  # bytes on these by identity of a job
         self._change_ram(0)
         self._groups: Counter[str] = Counter()
         self._sequence = count()  # in which jobs were given, and of equal ends
@@ -163,32 +162,35 @@ class Inventory:
         self.cpus -= run.cpus
         self._change_ram(-run.ram)
         self._groups[run.group] += 1
-        for uuid in run.devices:
-            if uuid in self._cards:  # else the machine has lost it
-                self._cards[uuid].add_job(run)
-        shared = sum(card.bytes_of(run) for card in self._unified_of(run))
-        self._unified_bytes[id(run)] = shared
-        self._change_ram(-shared)
+        for card in self._cards_of(run):
+            self._change_card(card, card.add_job, run)
         self._invalidate((*run.devices, *self._unified), freed=False)
 
     def remove_job(self, run: Running) -> None:
         """Count what an ended job took as free."""
         del self.running[id(run)], self.end_times[id(run)]
         self.cpus += run.cpus
-        self._change_ram(self.ram_of(run))
-        del self._unified_bytes[id(run)]
+        self._change_ram(run.ram)
         self._groups[run.group] -= 1
-        for uuid in run.devices:
-            if uuid in self._cards:
-                self._cards[uuid].remove_job(run)
+        for card in self._cards_of(run):
+            self._change_card(card, card.remove_job, run)
         self._invalidate((*run.devices, *self._unified), freed=True)
 
     def ram_of(self, run: Running) -> int:
         """Return the bytes of main memory that a running job has reserved, also through its GPUs."""
-        return run.ram + self._unified_bytes[id(run)]
+        cards = (self._unified[uuid] for uuid in run.devices if uuid in self._unified)
+        return run.ram + sum(card.bytes_of(run) for card in cards)
 
-    def _unified_of(self, run: Running) -> list[GpuState]:
-        return [self._unified[uuid] for uuid in run.devices if uuid in self._unified]
+    def _cards_of(self, run: Running) -> list[GpuState]:
+        """Return the GPUs of a job, without those that the machine has lost."""
+        return [self._cards[uuid] for uuid in run.devices if uuid in self._cards]
+
+    def _change_card(self, card: GpuState, change: Callable[[Running], None], run: Running) -> None:
+        """Add a job to a GPU or remove it; what that changes counts as main memory if the GPU uses it."""
+        before = card.own_bytes if card.gpu.shares_host_memory else 0
+        change(run)
+        if card.gpu.shares_host_memory:
+            self._change_ram(before - card.own_bytes)
 
     def _change_ram(self, amount: int) -> None:
         self.ram, self.unused_ram = self.ram + amount, self.unused_ram + amount

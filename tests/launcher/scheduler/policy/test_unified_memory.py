@@ -116,3 +116,18 @@ def test_other_queues_read_what_is_reserved_through_the_gpu_as_main_memory() -> 
     theirs = machine(foreign=(ForeignReservation("ada", MEMORY, 15 * GIB),))
     assert starts(asks(1, vram=10), on=theirs) == []
     assert starts(asks(1, vram=9), on=theirs) == [1]
+
+
+def test_estimate_that_shrinks_gives_back_main_memory() -> None:
+    on = machine(
+        ram=100 * GIB, ram_free=100 * GIB, gpus=(replace(UNIFIED, total=100 * GIB, used=70 * GIB),)
+    )
+    estimate = on_gpu(1, 60, estimated=True, used={UNIFIED.uuid: 5 * GIB})
+    assert starts(asks(3, ram=60), running=(estimate, on_gpu(2, 20)), on=on) == [3]
+
+
+def test_job_on_several_gpus_asks_for_the_main_memory_of_all() -> None:
+    other = replace(UNIFIED, uuid="GPU-another", index=1)
+    on = machine(UNIFIED, other)
+    assert starts(asks(1, vram=10, gpus=2), on=on) == [1]
+    assert starts(asks(1, vram=13, gpus=2), on=on) == []
