@@ -213,7 +213,6 @@ def notes(text: str) -> list[str]:
         + "train: [{data: gan2:pre, matrix: {awp_from: [2, 5]}}]",
         HEAD % ", num_epochs: 2" + "train: [{data: gan2:pre, matrix: {awp: [0, 0.05]}}]",
         HEAD % ", num_epochs: 2" + "train: [{data: gan2:pre, matrix: {early_stop: [5, 0]}}]",
-        HEAD % ", num_epochs: 1" + "train: [{data: gan2:pre, matrix: {select: [best, last]}}]",
         HEAD % "" + "train: [{data: gan2:pre, matrix: {test_crops: [0, 5]}}]",
         HEAD % "" + "train: [{data: gan2:pre, matrix: {poison_seed: [1, 2]}}]",
         HEAD % "" + "train: [{data: gan2:pre, matrix: {poison_unit: [picture, image]}}]",
@@ -252,6 +251,7 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
         + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
         HEAD % ", solver: ridge" + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
         HEAD % ", flip_prob: 0.0, augment_seed: 1" + "train: [{data: gan2:pre}]",
+        HEAD % ", num_epochs: 1, select: last" + "train: [{data: gan2:pre}]",
         HEAD % ", poison_seed: 3" + "train: [{data: gan2:pre}, {data: gan1:pre, poison: 20}]",
         HEAD % ""
         + "matrix: {poison_seed: [42, 1]}\ntrain: [{data: gan2:pre}, {data: gan1:pre, poison: 20}]",
