@@ -212,6 +212,11 @@ def doubt(findings: Findings) -> str:
                 "no flipped label is known, so the precision is unknown. Set known above 0, or check "
                 "some of the flagged labels"
             )
+        case Findings(precision=None, rows=(_, *_)):
+            return (
+                "the precision is unknown, because fewer than two images of known flips could be judged, or "
+                "nearly all labels of a class were flagged. Increase known, or check some of the flagged labels"
+            )
         case Findings(flips=float(flips), rows=()) if flips >= 1:
             return (
                 f"about {flips:.0f} labels are flipped, but the features do not show which. To find "

@@ -141,6 +141,7 @@ def test_known_flips_give_the_expected_precision(separable: float, width: int) -
         (40.0, 0.9, (1, 2), ""),
         (40.0, 0.2, (1, 2), "an estimated 80% of the flagged labels are right"),
         (40.0, None, (), "about 40 labels are flipped, but the features do not show which"),
+        (40.0, None, (1,), "the precision is unknown, because fewer than two images"),
         (0.0, None, (), ""),
         (None, None, (), ""),
     ],
