@@ -112,7 +112,7 @@ class _Samples:
     sure_features: NDArray[np.float32]  # (M, F) of those whose class is known
     sure_labels: Classes  # (M,)
     sure_trained: Classes  # (M,) as trained
-    sure_groups: Groups  # (M,) image of each
+    sure_groups: Groups  # (M,) image of each, with the numbers of `groups`
     flips: float | None  # number of flipped labels. None if unknown
     classes: int
     seed: int
@@ -150,7 +150,16 @@ def find_flipped_labels(
             be found, or it was stopped.
     """
     classes = max(2, BackboneHeadSplit(model).head.out_features)
-    groups = group_copies(ids or [str(row) for row in range(len(retain))])
+    # numbered together, because a copy of a known image may be in the retain set
+    groups, sure_groups = np.split(
+        group_copies(
+            [
+                *(ids or [f"retain {row}" for row in range(len(retain))]),
+                *(flipped_ids or [f"flipped {row}" for row in range(len(flipped))]),
+            ]
+        ),
+        [len(retain)],
+    )
     _refuse_few(np.array(retain.trained, np.int64), groups, classes, "were searched")
     features, rows = _features(model, retain, cache, watch)
     labels = np.array(retain.trained, np.int64)[rows]
@@ -167,9 +176,7 @@ def find_flipped_labels(
         sure_features=((sure_features.reshape(-1, features.shape[1]) - mean) / scale),
         sure_labels=np.array(sure.true or (), np.int64)[sure_rows],
         sure_trained=np.array(sure.trained, np.int64)[sure_rows],
-        sure_groups=group_copies(flipped_ids or [str(row) for row in range(len(flipped))])[
-            sure_rows
-        ],
+        sure_groups=sure_groups[sure_rows],
         flips=flips,
         classes=classes,
         seed=stream_seed("find", seed) % 2**32,  # as scikit-learn takes it
@@ -271,8 +278,9 @@ def _recall_of_known(
     for _, held_out in folds.split(images):
         watch.raise_if_stopped()
         is_judged = np.isin(samples.sure_groups, images[held_out])
-        features = np.concatenate([samples.features, samples.sure_features[~is_judged]])
-        labels = np.concatenate([target, samples.sure_labels[~is_judged]])
+        is_other = ~np.isin(samples.groups, images[held_out])  # no copy of a judged image
+        features = np.concatenate([samples.features[is_other], samples.sure_features[~is_judged]])
+        labels = np.concatenate([target[is_other], samples.sure_labels[~is_judged]])
         fitted = fit_logistic_regression(features, labels, strength)
         judged[np.ix_(is_judged, fitted.classes_)] = fitted.predict_proba(
             samples.sure_features[is_judged]
