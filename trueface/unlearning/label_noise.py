@@ -210,10 +210,20 @@ def score_findings(rows: Collection[int], hidden: Collection[int]) -> NoiseSearc
     )
 
 
-def doubt(findings: Findings) -> str:
-    """Return why the outcome of a search helps little, and what to do; "" if nothing is known against it."""
+def doubt(findings: Findings, *, known: float = 0.0) -> str:
+    """Return why the outcome of a search helps little, and what to do; "" if nothing is known against it.
+
+    Args:
+        findings: the outcome.
+        known: the requested fraction of known flips, of which none may have been drawn.
+    """
     remedy = "start from a model with better features, or set find: false"
     match findings:
+        case Findings(flips=None, rows=(_, *_)) if known:
+            return (
+                "no flipped label was drawn, so the precision is unknown. Increase known, or check some "
+                "of the flagged labels"
+            )
         case Findings(flips=None, rows=(_, *_)):
             return (
                 "no flipped label is known, so the precision is unknown. Set known above 0, or check "

@@ -273,6 +273,30 @@ def test_unlearning_gives_the_same_bits_with_and_without_a_feature_store(
 
 
 @pytest.mark.parametrize(
+    ("known", "drawn"), [(0.5, 0.5), (0.3, 0.25), (0.6, 0.5), (0.7, 0.75), (0.1, 0.0)]
+)
+def test_search_is_told_the_fraction_that_was_drawn(
+    problem: PoisonedDetector,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    known: float,
+    drawn: float,
+) -> None:
+    given: dict[str, Any] = {}
+
+    def find(*_: object, **more: Any) -> label_noise.Findings:
+        given.update(more)
+        return label_noise.Findings(
+            rows=(0,), suggested=(0,), noise=0.1, read=18, flips=1.0 if drawn else None
+        )
+
+    monkeypatch.setattr(label_noise, "find_flipped_labels", find)
+    unlearn(problem, settings(known=known, find=True), RunContext())
+    assert given["known"] == drawn
+    assert ("no flipped label was drawn" in caplog.text) is (not drawn)
+
+
+@pytest.mark.parametrize(
     ("changes", "error"),
     [({"method": "pgu"}, UsageError), ({"known": 0.0}, UsageError), ({}, JobError)],
 )
