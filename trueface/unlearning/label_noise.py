@@ -46,7 +46,7 @@ flagged labels. Each known flip is judged by regressions that did not learn from
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -60,6 +60,7 @@ from trueface.models.logits import BackboneHeadSplit
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
+from trueface.runtime.timer import now
 from trueface.unlearning.cache import Cache, fingerprint
 from trueface.unlearning.confident_learning import (
     TINY,
@@ -93,6 +94,8 @@ class Findings:
     read: int  # samples that were judged; the others could not be read
     flips: float | None = None  # flipped labels by the known sample. None: no sample
     precision: float | None = None  # expected, in 0 … 1. None: no sample, or none was flagged
+    # time of the expected precision, which an unlearning does not need
+    judging_seconds: float = field(default=0.0, compare=False)
 
     def corrected(self, examples: Examples) -> Examples:
         """Return the searched samples with the suggested labels, as if trained with them."""
@@ -182,7 +185,7 @@ def find_flipped_labels(
         seed=stream_seed("find", seed) % 2**32,  # as scikit-learn takes it
     )
     with threadpool_limits(torch.get_num_threads()):  # NumPy's would take every core there is
-        likely, noise, recall = _estimate_true_labels(samples, watch)
+        likely, noise, recall, judging_seconds = _estimate_true_labels(samples, watch)
     flagged = np.flatnonzero(likely != labels)
     order = flagged[np.argsort(rows[flagged])]
     return Findings(
@@ -194,6 +197,7 @@ def find_flipped_labels(
         precision=None
         if recall is None or flips is None or not len(flagged)
         else min(1.0, recall * flips / len(flagged)),
+        judging_seconds=judging_seconds,
     )
 
 
@@ -249,13 +253,13 @@ def doubt(findings: Findings, *, known: float = 0.0) -> str:
 
 def _estimate_true_labels(
     samples: _Samples, watch: RunContext
-) -> tuple[Classes, float, float | None]:
-    """Return the likely classes (N,), the estimated fraction of flipped labels, and the recall of known ones."""
+) -> tuple[Classes, float, float | None, float]:
+    """Return the likely classes (N,), the estimated fraction of flipped labels, the recall of known ones, and its seconds."""
     strength = _strength(samples, watch)
     predicted = _out_of_fold(samples, samples.labels, strength, watch)
     likely, noise = apply_confident_learning(predicted, samples.labels)
     _refuse_noise(noise, len(samples.labels))
-    recall = None
+    recall, seconds = None, 0.0
     for number in range(ROUNDS):
         counts = np.bincount(likely, minlength=samples.classes)
         # nearly every label of a class was flagged; too few samples to fit
@@ -271,9 +275,11 @@ def _estimate_true_labels(
         watch.progress(step=number + 1, total=ROUNDS, flagged=int((likely != samples.labels).sum()))
         is_last = number == ROUNDS - 1 or np.array_equal(before, likely)
         if is_last:
+            began = now()
             recall = _recall_of_known(samples, before, predicted, strength, watch)
+            seconds = now() - began
             break
-    return likely, noise, recall
+    return likely, noise, recall, seconds
 
 
 def _recall_of_known(

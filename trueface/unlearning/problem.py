@@ -157,7 +157,7 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
         flipped_ids=_ids_of(problem, forget),
         known=_drawn_fraction(problem),
     )
-    seconds = now() - began - (meter.making_seconds - made)
+    seconds = now() - began - (meter.making_seconds - made) - findings.judging_seconds
     flagged, hidden = findings.rows, set(problem.parts["forget"].examples.positions)
     found = replace(
         score_findings(flagged, [row for row, at in enumerate(retain.positions) if at in hidden]),

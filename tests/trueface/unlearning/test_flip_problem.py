@@ -220,7 +220,13 @@ def test_search_is_told_the_known_fraction_and_its_expected_precision_is_recorde
     def find(*_: object, **more: Any) -> label_noise.Findings:
         given.update(more)
         return label_noise.Findings(
-            rows=(0,), suggested=(0,), noise=0.1, read=18, flips=2.0, precision=0.25
+            rows=(0,),
+            suggested=(0,),
+            noise=0.1,
+            read=18,
+            flips=2.0,
+            precision=0.25,
+            judging_seconds=1000.0,
         )
 
     monkeypatch.setattr(label_noise, "find_flipped_labels", find)
@@ -230,6 +236,7 @@ def test_search_is_told_the_known_fraction_and_its_expected_precision_is_recorde
     assert len(given["flipped_ids"]) == 2
     assert done.record.found is not None
     assert done.record.found.expected_precision == 0.25
+    assert done.record.seconds < -900  # without the time of judging
     assert "hidden=2 expected_precision=0.25" in caplog.text
     assert "find=1 reason=an estimated 75% of the flagged labels are right as they" in caplog.text
 

@@ -167,6 +167,12 @@ def test_known_flip_is_not_judged_by_a_regression_that_learned_from_its_other_co
     assert apart.precision > joint.precision + 0.03
 
 
+def test_time_of_the_expected_precision_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter((3.0, 5.5))
+    monkeypatch.setattr("trueface.unlearning.label_noise.now", lambda: next(times))
+    assert gaussians(0.98, width=16).find(known=0.5).judging_seconds == 2.5
+
+
 @pytest.mark.parametrize(
     ("flips", "precision", "rows", "reason"),
     [
