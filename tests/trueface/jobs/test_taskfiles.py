@@ -480,6 +480,14 @@ def test_trigger_on_a_model_without_one_is_warned_of_once() -> None:
         ] * count
 
 
+def test_trigger_on_a_clean_control_of_a_model_with_one_is_not_warned_of() -> None:
+    text = (
+        HEAD % ", test: {trigger: true}"
+        + "train: [{data: gan2:pre}, {data: gan2:pre, poison: patch-20}]\nautotest: [gan3:pre]\n"
+    )
+    assert kind_warnings(text) == []
+
+
 def test_model_cannot_be_its_own_surrogate() -> None:
     text = (
         TRAINED
