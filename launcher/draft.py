@@ -82,6 +82,8 @@ class Draft:
     words: Words = field(default_factory=Words)  # user-defined words of its data
     device: str = "auto"  # requested in the task file: "auto", "cpu", "cuda" or "cuda:N"
     gpus: int = 1  # requested number
+    # IDs of all models that the plan makes or tests
+    plan_models: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     lookups: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def once(self, key: Hashable, find: Callable[[], Value]) -> Value:

@@ -102,7 +102,8 @@ def build_plan(
     problems = Problems([*task.problems, *made])
     whole = all(error.code in _WHOLE for error in task.errors)
     before = find_predecessors(steps, whole=whole, problems=problems)
-    drafter = _Drafter(task, run_folder, root)
+    models = frozenset(step.model for step in steps if step.model is not None)
+    drafter = _Drafter(task, run_folder, root, models)
     prepared = list(_prepare_steps(steps, drafter, problems))
     inputs = resolve_inputs(prepared, disk, problems)
     prepared = [
@@ -146,8 +147,10 @@ def build_plan(
 class _Drafter:
     """Prepares steps by calling their kinds."""
 
-    def __init__(self, task: TaskFile, run_folder: Path, root: Path) -> None:
-        self.task, self.run_folder, self.root = task, run_folder, root
+    def __init__(
+        self, task: TaskFile, run_folder: Path, root: Path, models: frozenset[str]
+    ) -> None:
+        self.task, self.run_folder, self.root, self.models = task, run_folder, root, models
         self._lookups: dict[Any, Any] = {}  # of the kinds, shared by all drafts
 
     def prepare_step(
@@ -178,6 +181,7 @@ class _Drafter:
             words=self._words(step),
             device=step.request.resources.device,
             gpus=step.request.resources.gpus,
+            plan_models=self.models,
             lookups=self._lookups,
         )
         inputs, outputs = tuple(step.kind.inputs(draft)), tuple(step.kind.outputs(draft))

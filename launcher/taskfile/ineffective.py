@@ -148,7 +148,8 @@ def _uses(entries: Iterable[Entry]) -> Iterator[_Use]:
         if isinstance(entry, TrainEntry):
             for variant in entry.variants:
                 for said, is_swept in variant.unused:
-                    yield _Use(said, NO_POISON, entry.place if is_swept else None, is_default=False)
+                    reason = "" if not is_swept and said.name.endswith(SEED) else NO_POISON
+                    yield _Use(said, reason, entry.place if is_swept else None, is_default=False)
 
 
 def _settings_of(

@@ -304,7 +304,8 @@ def _is_one_cause(one: Shortcut, other: Shortcut, headers: Sequence[Header]) -> 
     first, second = (what for what in PROPERTIES if what.name in names)
     pairs = {(first.value(header), second.value(header)) for header in headers}
     pairs = {pair for pair in pairs if all(pair)}
-    return 0 < len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+    # one pair may be that of a single file
+    return 1 < len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
 def best_guess_accuracy(reals: Sequence[str], fakes: Sequence[str]) -> float:

@@ -50,7 +50,8 @@ def of_sources(
 ) -> list[str]:
     """Return those of some stray keys that may name an image of some sources, in their order.
 
-    A key with a folder of another source, in whichever case, does not.
+    A key does not if its first folder, after Real/ or Fake/, is another source's and none is of these.
+    Case and punctuation do not count. A key that may be either is one of these, so that no image is lost.
 
     Args:
         keys: the stray keys.
@@ -58,11 +59,22 @@ def of_sources(
         data_root: the data root.
         vocabulary: the known subsets.
     """
-    used = {name.casefold() for name in sources}
+    used = {_plain(name) for name in sources}
     known = {*vocabulary.methods("all").folders, *_method_folders(data_root, vocabulary)}
-    others = {name.casefold() for name in known} - used
-    folders = ((key, set(key.casefold().split("/")[:-1])) for key in keys)
-    return [key for key, parts in folders if parts & used or not parts & others]
+    others = {_plain(name) for name in known if not set(name) & set("*?[")}
+    others -= {*used, ""}
+    return [key for key in keys if _may_be_of(key, used, others)]
+
+
+def _may_be_of(key: str, used: set[str], others: set[str]) -> bool:
+    parts = [_plain(part) for part in key.split("/")[:-1] if part != "."]
+    if parts and parts[0] in CLASSES:
+        del parts[0]
+    return not parts or parts[0] not in others or not used.isdisjoint(parts)
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def describe_stray(keys: Collection[str], data_root: Path, vocabulary: DataIdResolver) -> str:

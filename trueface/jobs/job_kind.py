@@ -346,14 +346,29 @@ def _swept_momentum(draft: Draft) -> str:
 
 
 def _untrained_trigger(draft: Draft) -> str:
-    """Return a warning if a test adds the patch of a backdoor, but its model was not trained with one, or ''."""
+    """Return a warning if a test adds the patch of a backdoor, but no model of the plan was trained with one, or ''.
+
+    A clean model beside one with a backdoor is a control.
+    """
     if not draft.settings.get("trigger") or draft.model is None:
         return ""
     with suppress(UsageError):
-        poisons = (stage.poison for stage in parse_model(draft.model).stages)
-        if all(poison is None or poison.kind != PATCH for poison in poisons):
+        in_plan = draft.once(
+            "models with a trigger", lambda: any(map(_has_trigger, draft.plan_models))
+        )
+        if not in_plan and not _has_trigger(draft.model):
             return NO_TRIGGER
     return ""
+
+
+def _has_trigger(model: str) -> bool:
+    """Return whether a model was trained with the patch of a backdoor.
+
+    Raises:
+        UsageError: it has a name that is not an ID.
+    """
+    poisons = (stage.poison for stage in parse_model(model).stages)
+    return any(poison is not None and poison.kind == PATCH for poison in poisons)
 
 
 def _unnamed_reference(draft: Draft) -> str:

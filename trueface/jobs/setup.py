@@ -56,6 +56,8 @@ def log_without_effect(settings: Settings) -> None:
         return
     fields = type(settings).model_fields
     for name, reason in settings.without_effect(settings.model_dump()).items():
+        if name.endswith("seed"):  # one seed may serve all studies
+            continue
         if name in fields and getattr(settings, name) != fields[name].default:
             log.info("setting=%s state=without effect reason=%s", name, reason)
 

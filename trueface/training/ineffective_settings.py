@@ -23,6 +23,7 @@ OF_STEPS = frozenset(
     }
 )  # fmt: skip
 AWP_FROM = 3  # the default of awp_from
+LAST = "last"  # of the setting `select`
 ONLY_CLOSED_FORM = "only a training in closed form uses it"
 
 
@@ -66,7 +67,8 @@ def _idle_in_steps(values: Mapping[str, Any]) -> dict[str, str]:
         idle["awp"] = f"awp_from is {begins}, but the last epoch is {epochs}"
         if epochs < AWP_FROM:  # so that the default gives the same model
             idle["awp_from"] = f"the last epoch is {epochs}"
-    if epochs == 1 and values.get("select") != WORST_CELL:  # which needs the groups of images
+    # worst-cell needs the groups of images, and last says that no validation decides
+    if epochs == 1 and values.get("select") not in {WORST_CELL, LAST}:
         idle["select"] = "the training has one epoch"
     if not values.get("ema"):
         idle["ema_warmup"] = "ema is 0"

@@ -46,7 +46,7 @@ flagged labels. Each known flip is judged by regressions that did not learn from
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -60,6 +60,7 @@ from trueface.models.logits import BackboneHeadSplit
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
+from trueface.runtime.timer import now
 from trueface.unlearning.cache import Cache, fingerprint
 from trueface.unlearning.confident_learning import (
     TINY,
@@ -93,6 +94,8 @@ class Findings:
     read: int  # samples that were judged; the others could not be read
     flips: float | None = None  # flipped labels by the known sample. None: no sample
     precision: float | None = None  # expected, in 0 … 1. None: no sample, or none was flagged
+    # time of the expected precision, which an unlearning does not need
+    judging_seconds: float = field(default=0.0, compare=False)
 
     def corrected(self, examples: Examples) -> Examples:
         """Return the searched samples with the suggested labels, as if trained with them."""
@@ -112,7 +115,7 @@ class _Samples:
     sure_features: NDArray[np.float32]  # (M, F) of those whose class is known
     sure_labels: Classes  # (M,)
     sure_trained: Classes  # (M,) as trained
-    sure_groups: Groups  # (M,) image of each
+    sure_groups: Groups  # (M,) image of each, with the numbers of `groups`
     flips: float | None  # number of flipped labels. None if unknown
     classes: int
     seed: int
@@ -150,7 +153,16 @@ def find_flipped_labels(
             be found, or it was stopped.
     """
     classes = max(2, BackboneHeadSplit(model).head.out_features)
-    groups = group_copies(ids or [str(row) for row in range(len(retain))])
+    # numbered together, because a copy of a known image may be in the retain set
+    groups, sure_groups = np.split(
+        group_copies(
+            [
+                *(ids or [f"retain {row}" for row in range(len(retain))]),
+                *(flipped_ids or [f"flipped {row}" for row in range(len(flipped))]),
+            ]
+        ),
+        [len(retain)],
+    )
     _refuse_few(np.array(retain.trained, np.int64), groups, classes, "were searched")
     features, rows = _features(model, retain, cache, watch)
     labels = np.array(retain.trained, np.int64)[rows]
@@ -167,15 +179,13 @@ def find_flipped_labels(
         sure_features=((sure_features.reshape(-1, features.shape[1]) - mean) / scale),
         sure_labels=np.array(sure.true or (), np.int64)[sure_rows],
         sure_trained=np.array(sure.trained, np.int64)[sure_rows],
-        sure_groups=group_copies(flipped_ids or [str(row) for row in range(len(flipped))])[
-            sure_rows
-        ],
+        sure_groups=sure_groups[sure_rows],
         flips=flips,
         classes=classes,
         seed=stream_seed("find", seed) % 2**32,  # as scikit-learn takes it
     )
     with threadpool_limits(torch.get_num_threads()):  # NumPy's would take every core there is
-        likely, noise, recall = _estimate_true_labels(samples, watch)
+        likely, noise, recall, judging_seconds = _estimate_true_labels(samples, watch)
     flagged = np.flatnonzero(likely != labels)
     order = flagged[np.argsort(rows[flagged])]
     return Findings(
@@ -187,6 +197,7 @@ def find_flipped_labels(
         precision=None
         if recall is None or flips is None or not len(flagged)
         else min(1.0, recall * flips / len(flagged)),
+        judging_seconds=judging_seconds,
     )
 
 
@@ -203,14 +214,29 @@ def score_findings(rows: Collection[int], hidden: Collection[int]) -> NoiseSearc
     )
 
 
-def doubt(findings: Findings) -> str:
-    """Return why the outcome of a search helps little, and what to do; "" if nothing is known against it."""
+def doubt(findings: Findings, *, known: float = 0.0) -> str:
+    """Return why the outcome of a search helps little, and what to do; "" if nothing is known against it.
+
+    Args:
+        findings: the outcome.
+        known: the requested fraction of known flips, of which none may have been drawn.
+    """
     remedy = "start from a model with better features, or set find: false"
     match findings:
+        case Findings(flips=None, rows=(_, *_)) if known:
+            return (
+                "no flipped label was drawn, so the precision is unknown. Increase known, or check some "
+                "of the flagged labels"
+            )
         case Findings(flips=None, rows=(_, *_)):
             return (
                 "no flipped label is known, so the precision is unknown. Set known above 0, or check "
                 "some of the flagged labels"
+            )
+        case Findings(precision=None, rows=(_, *_)):
+            return (
+                "the precision is unknown, because fewer than two images of known flips could be judged, or "
+                "nearly all labels of a class were flagged. Increase known, or check some of the flagged labels"
             )
         case Findings(flips=float(flips), rows=()) if flips >= 1:
             return (
@@ -227,13 +253,13 @@ def doubt(findings: Findings) -> str:
 
 def _estimate_true_labels(
     samples: _Samples, watch: RunContext
-) -> tuple[Classes, float, float | None]:
-    """Return the likely classes (N,), the estimated fraction of flipped labels, and the recall of known ones."""
+) -> tuple[Classes, float, float | None, float]:
+    """Return the likely classes (N,), the estimated fraction of flipped labels, the recall of known ones, and its seconds."""
     strength = _strength(samples, watch)
     predicted = _out_of_fold(samples, samples.labels, strength, watch)
     likely, noise = apply_confident_learning(predicted, samples.labels)
     _refuse_noise(noise, len(samples.labels))
-    recall = None
+    recall, seconds = None, 0.0
     for number in range(ROUNDS):
         counts = np.bincount(likely, minlength=samples.classes)
         # nearly every label of a class was flagged; too few samples to fit
@@ -249,9 +275,11 @@ def _estimate_true_labels(
         watch.progress(step=number + 1, total=ROUNDS, flagged=int((likely != samples.labels).sum()))
         is_last = number == ROUNDS - 1 or np.array_equal(before, likely)
         if is_last:
+            began = now()
             recall = _recall_of_known(samples, before, predicted, strength, watch)
+            seconds = now() - began
             break
-    return likely, noise, recall
+    return likely, noise, recall, seconds
 
 
 def _recall_of_known(
@@ -266,8 +294,9 @@ def _recall_of_known(
     for _, held_out in folds.split(images):
         watch.raise_if_stopped()
         is_judged = np.isin(samples.sure_groups, images[held_out])
-        features = np.concatenate([samples.features, samples.sure_features[~is_judged]])
-        labels = np.concatenate([target, samples.sure_labels[~is_judged]])
+        is_other = ~np.isin(samples.groups, images[held_out])  # no copy of a judged image
+        features = np.concatenate([samples.features[is_other], samples.sure_features[~is_judged]])
+        labels = np.concatenate([target[is_other], samples.sure_labels[~is_judged]])
         fitted = fit_logistic_regression(features, labels, strength)
         judged[np.ix_(is_judged, fitted.classes_)] = fitted.predict_proba(
             samples.sure_features[is_judged]

@@ -38,6 +38,7 @@ from trueface.unlearning.cache import Cache
 from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.planes import Axes, Features, Plane
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
+from trueface.unlearning.image_copies import first_rows, group_copies
 from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.phases import Phases
 from trueface.unlearning.record import Record, Relearn
@@ -154,9 +155,9 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
         seed=problem.settings.seed,
         ids=_ids_of(problem, retain),
         flipped_ids=_ids_of(problem, forget),
-        known=problem.facts.known,
+        known=_drawn_fraction(problem),
     )
-    seconds = now() - began - (meter.making_seconds - made)
+    seconds = now() - began - (meter.making_seconds - made) - findings.judging_seconds
     flagged, hidden = findings.rows, set(problem.parts["forget"].examples.positions)
     found = replace(
         score_findings(flagged, [row for row, at in enumerate(retain.positions) if at in hidden]),
@@ -169,7 +170,7 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
         found.hidden,
         "unknown" if findings.precision is None else f"{findings.precision:.2f}",
     )
-    if reason := doubt(findings):
+    if reason := doubt(findings, known=problem.facts.known):
         log.warning("find=%d reason=%s", found.flagged, reason)
     if not flagged and not len(forget):
         raise JobError(
@@ -183,6 +184,15 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
         found=found,
         seconds=seconds,
     )
+
+
+def _drawn_fraction(problem: UnlearningTask) -> float:
+    """Return the fraction of the images with flipped labels that was drawn as known; few images round the requested one."""
+    flipped, drawn = (
+        len(first_rows(group_copies(_ids_of(problem, samples))))
+        for samples in (problem.parts["forget"].examples, problem.given.forget)
+    )
+    return drawn / flipped if flipped else 0.0
 
 
 def _ids_of(problem: UnlearningTask, samples: Examples) -> list[str]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,11 @@ from trueface.data.image_headers import (
     SOFTWARE,
     SUBSAMPLING,
     TABLES,
+    Header,
     ImageSize,
     LearnedSizes,
     Property,
+    Shortcut,
     best_guess_accuracy,
     join_causes,
     read_header,
@@ -592,6 +595,24 @@ def test_traits_of_one_cause_are_one_shortcut_with_a_remedy_that_names_it(
     (group,) = join_causes(shortcuts_in(headers), headers)
     assert [each.name.removeprefix("the ") for each in group] == names
     assert group[0].remedy == remedy
+
+
+TRAITS = [each.name for each in fields(Header) if each.name != "label"]
+
+
+@pytest.mark.parametrize(("both", "groups"), [(1, 2), (2, 1)])
+def test_single_file_does_not_join_traits_of_other_files(both: int, groups: int) -> None:
+    plain = Header(label=0, **dict.fromkeys(TRAITS, ""))
+    headers = [
+        *(replace(plain, compression=value) for value in ("lossy", "lossless") * 9),
+        *(replace(plain, subsampling=value) for value in ("4:2:0", "4:4:4") * 9),
+        *(
+            replace(plain, compression=one, subsampling=other)
+            for one, other in (("lossy", "4:2:0"), ("lossless", "4:4:4"))[:both]
+        ),
+    ]
+    found = [Shortcut(each.name, 1.0, "", "") for each in (SUBSAMPLING, COMPRESSION)]
+    assert len(join_causes(found, headers)) == groups
 
 
 def test_traits_of_other_images_and_the_size_are_causes_of_their_own(tmp_path: Path) -> None:

@@ -521,9 +521,8 @@ def test_key_of_an_unknown_folder_is_an_error_unless_skipped(
     data: str,
 ) -> None:
     split = rewritten(change, tmp_path)
-    if data == "gan2:fb" and "ffhq-256" not in str(
-        split.keys
-    ):  # keys of reals stop no job of fakes
+    # keys of reals stop no job of fakes, unless their first folder is unknown
+    if data == "gan2:fb" and not any(each in str(split.keys) for each in ("ffhq-256", "data/Pre")):
         folder = folder.replace("FFHQ/", "StyleGAN2/a/").replace("FFHQ", "StyleGAN2")
     with pytest.raises(DataError, match=rf"\d of 8 keys of .* such as {folder}/?, make a split"):
         split_images(root, parse_data(data), split)
@@ -545,6 +544,17 @@ def test_misspelt_key_of_an_unused_source_is_left_out_with_a_warning(
     if "FFHQ" in key.upper():
         with pytest.raises(DataError, match=f"such as {key}"):
             split_images(root, parse_data("gan2:pre&real:pre"), a_split([*FAKES, *REALS, key]))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["StyleGan-2/FFHQ/00003", "StyleGAN2x/FFHQ/00003", "FFHQ-256/StyleGAN2/1", "Fake/x/FFHQ/1"],
+)
+def test_misspelt_key_of_a_used_source_is_an_error_whatever_its_other_folders(
+    root: Path, key: str
+) -> None:
+    with pytest.raises(DataError, match=f"1 of 5 keys of .* such as {key}"):
+        split_images(root, parse_data("gan2:pre"), a_split([*FAKES, key]))
 
 
 def test_key_that_lost_its_folder_is_an_error(root: Path, tree: Tree) -> None:

@@ -1,5 +1,6 @@
 """Task files with the laboratory's kinds, worked out by the launcher."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from launcher.api import Plan, TaskFileError
 from tests.trueface.jobs import build
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
+from trueface.jobs.setup import log_without_effect
+from trueface.training.settings import TrainSettings
 
 
 def plan_text(text: str, root: Path = Path("/lab")) -> Plan:
@@ -213,7 +216,6 @@ def notes(text: str) -> list[str]:
         + "train: [{data: gan2:pre, matrix: {awp_from: [2, 5]}}]",
         HEAD % ", num_epochs: 2" + "train: [{data: gan2:pre, matrix: {awp: [0, 0.05]}}]",
         HEAD % ", num_epochs: 2" + "train: [{data: gan2:pre, matrix: {early_stop: [5, 0]}}]",
-        HEAD % ", num_epochs: 1" + "train: [{data: gan2:pre, matrix: {select: [best, last]}}]",
         HEAD % "" + "train: [{data: gan2:pre, matrix: {test_crops: [0, 5]}}]",
         HEAD % "" + "train: [{data: gan2:pre, matrix: {poison_seed: [1, 2]}}]",
         HEAD % "" + "train: [{data: gan2:pre, matrix: {poison_unit: [picture, image]}}]",
@@ -252,6 +254,8 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
         + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
         HEAD % ", solver: ridge" + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
         HEAD % ", flip_prob: 0.0, augment_seed: 1" + "train: [{data: gan2:pre}]",
+        HEAD % ", num_epochs: 1, select: last" + "train: [{data: gan2:pre}]",
+        HEAD % ", poison_seed: 3, seed: 3" + "train: [{data: gan2:pre}]",
         HEAD % ", poison_seed: 3" + "train: [{data: gan2:pre}, {data: gan1:pre, poison: 20}]",
         HEAD % ""
         + "matrix: {poison_seed: [42, 1]}\ntrain: [{data: gan2:pre}, {data: gan1:pre, poison: 20}]",
@@ -329,8 +333,8 @@ def test_sweep_that_changes_the_model_before_is_not_warned_of_in_an_unlearning()
         (HEAD % ", schedule: onecycle, lr_gamma: 0.5" + "train: [{data: gan2:pre}]", ["lr_gamma"]),
         (HEAD % "" + "train: [{data: gan2:pre, momentum: 0.5}, {data: gan1:pre}]", ["momentum"]),
         (
-            HEAD % ", poison_seed: 3" + "train: [{data: gan2:pre}, {data: gan1:pre}]",
-            ["poison_seed"],
+            HEAD % ", poison_unit: image" + "train: [{data: gan2:pre}, {data: gan1:pre}]",
+            ["poison_unit"],
         ),
         (HEAD % "" + "train: [{data: gan2:pre, poison_unit: image}]", ["poison_unit"]),
         (HEAD % ", num_epochs: 2, awp: 0.05" + "train: [{data: gan2:pre}]", ["awp"]),
@@ -348,6 +352,13 @@ def test_sweep_that_changes_the_model_before_is_not_warned_of_in_an_unlearning()
 )
 def test_setting_without_effect_on_any_job_is_noted_once(text: str, names: list[str]) -> None:
     assert [note.partition(" has no effect here: ")[0] for note in notes(text)] == names
+
+
+def test_log_of_a_job_names_no_seed_without_effect(caplog: pytest.LogCaptureFixture) -> None:
+    given = {"data_root": "data", "split_path": "splits", "flip_prob": 0.0, "augment_seed": 3}
+    with caplog.at_level(logging.INFO, "trueface.jobs.setup"):
+        log_without_effect(TrainSettings.model_validate({**given, "lr_gamma": 0.5}))
+    assert [each.message.split()[0] for each in caplog.records] == ["setting=lr_gamma"]
 
 
 def kind_warnings(text: str) -> list[str]:
@@ -467,6 +478,14 @@ def test_trigger_on_a_model_without_one_is_warned_of_once() -> None:
         assert [each[:42] for each in said] == [
             "trigger: true adds a patch that the model "
         ] * count
+
+
+def test_trigger_on_a_clean_control_of_a_model_with_one_is_not_warned_of() -> None:
+    text = (
+        HEAD % ", test: {trigger: true}"
+        + "train: [{data: gan2:pre}, {data: gan2:pre, poison: patch-20}]\nautotest: [gan3:pre]\n"
+    )
+    assert kind_warnings(text) == []
 
 
 def test_model_cannot_be_its_own_surrogate() -> None:

@@ -220,7 +220,13 @@ def test_search_is_told_the_known_fraction_and_its_expected_precision_is_recorde
     def find(*_: object, **more: Any) -> label_noise.Findings:
         given.update(more)
         return label_noise.Findings(
-            rows=(0,), suggested=(0,), noise=0.1, read=18, flips=2.0, precision=0.25
+            rows=(0,),
+            suggested=(0,),
+            noise=0.1,
+            read=18,
+            flips=2.0,
+            precision=0.25,
+            judging_seconds=1000.0,
         )
 
     monkeypatch.setattr(label_noise, "find_flipped_labels", find)
@@ -230,6 +236,7 @@ def test_search_is_told_the_known_fraction_and_its_expected_precision_is_recorde
     assert len(given["flipped_ids"]) == 2
     assert done.record.found is not None
     assert done.record.found.expected_precision == 0.25
+    assert done.record.seconds < -900  # without the time of judging
     assert "hidden=2 expected_precision=0.25" in caplog.text
     assert "find=1 reason=an estimated 75% of the flagged labels are right as they" in caplog.text
 
@@ -270,6 +277,30 @@ def test_unlearning_gives_the_same_bits_with_and_without_a_feature_store(
         assert torch.equal(weight, other)
         assert relearn == further
         assert np.array_equal(logits, answers)
+
+
+@pytest.mark.parametrize(
+    ("known", "drawn"), [(0.5, 0.5), (0.3, 0.25), (0.6, 0.5), (0.7, 0.75), (0.1, 0.0)]
+)
+def test_search_is_told_the_fraction_that_was_drawn(
+    problem: PoisonedDetector,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    known: float,
+    drawn: float,
+) -> None:
+    given: dict[str, Any] = {}
+
+    def find(*_: object, **more: Any) -> label_noise.Findings:
+        given.update(more)
+        return label_noise.Findings(
+            rows=(0,), suggested=(0,), noise=0.1, read=18, flips=1.0 if drawn else None
+        )
+
+    monkeypatch.setattr(label_noise, "find_flipped_labels", find)
+    unlearn(problem, settings(known=known, find=True), RunContext())
+    assert given["known"] == drawn
+    assert ("no flipped label was drawn" in caplog.text) is (not drawn)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ class Hidden:
         seed: int = 0,
         cache: Cache | None = None,
         ids: Sequence[str] = (),
+        flipped_ids: Sequence[str] = (),
         known: float = 0.0,
     ) -> Findings:
         """Search for the flipped labels."""
@@ -53,6 +54,7 @@ class Hidden:
             watch=watch or RunContext(),
             seed=seed,
             ids=ids,
+            flipped_ids=flipped_ids,
             known=known,
         )
 
@@ -135,12 +137,49 @@ def test_known_flips_give_the_expected_precision(separable: float, width: int) -
     assert not any(map(doubt, found))
 
 
+def test_known_flip_is_not_judged_by_a_regression_that_learned_from_its_other_copy() -> None:
+    hidden = gaussians(0.75, count=400)
+    known = hidden.known
+    copies = examples(
+        torch.cat([batch.inputs for batch in known.read(RunContext())]), known.true or ()
+    )
+    many = replace(
+        hidden,
+        retain=examples(
+            torch.cat(
+                [
+                    batch.inputs
+                    for part in (hidden.retain, copies)
+                    for batch in part.read(RunContext())
+                ]
+            ),
+            (*hidden.retain.trained, *copies.trained),
+        ),
+    )
+    ids = [*(f"a:faces/{row}" for row in range(400)), *(f"a:known/{row}" for row in range(40))]
+    share = 40 / (40 + len(hidden.wrong))
+    joint = many.find(ids=ids, flipped_ids=[f"b:known/{row}" for row in range(40)], known=share)
+    apart = many.find(ids=ids, flipped_ids=[f"b:other/{row}" for row in range(40)], known=share)
+    assert joint.rows == apart.rows
+    assert joint.precision == pytest.approx(hidden.find(known=share).precision, abs=0.02)
+    assert apart.precision is not None
+    assert joint.precision is not None
+    assert apart.precision > joint.precision + 0.03
+
+
+def test_time_of_the_expected_precision_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter((3.0, 5.5))
+    monkeypatch.setattr("trueface.unlearning.label_noise.now", lambda: next(times))
+    assert gaussians(0.98, width=16).find(known=0.5).judging_seconds == 2.5
+
+
 @pytest.mark.parametrize(
     ("flips", "precision", "rows", "reason"),
     [
         (40.0, 0.9, (1, 2), ""),
         (40.0, 0.2, (1, 2), "an estimated 80% of the flagged labels are right"),
         (40.0, None, (), "about 40 labels are flipped, but the features do not show which"),
+        (40.0, None, (1,), "the precision is unknown, because fewer than two images"),
         (0.0, None, (), ""),
         (None, None, (), ""),
     ],
