@@ -41,9 +41,14 @@ _BUSY_S = 10.0
 MOST_ROWS = 1_000_000  # of an answer: it is held in memory
 _NO_TABLE = re.compile(r"no such table: (.*)")
 _NO_COLUMN = re.compile(r"no such column: (?:.*\.)?([^.]*)")
-_REFUSAL_WORDS = ("prohibited", "authoriz", "may not be modified", "readonly database")
+_REFUSAL_WORDS = (
+    "prohibited", "authoriz", "may not be modified", "readonly database", "cannot VACUUM from",
+)  # fmt: skip
 _READ_ONLY = "launcher query is read-only"
 _STATEMENT = "Write one SELECT, WITH, VALUES or EXPLAIN statement."
+
+# the names of the columns, and the rows
+Answer = tuple[tuple[str, ...], list[tuple[Cell, ...]]]
 
 
 @contextlib.contextmanager
@@ -68,6 +73,7 @@ def open_for_reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connecti
         with contextlib.closing(connect(path, "ro", _BUSY_S)) as connection:
             for pragma in ("query_only = ON", "trusted_schema = OFF", "cell_size_check = ON"):
                 connection.execute(f"PRAGMA {pragma}")
+            connection.execute("BEGIN")  # all statements read the database as of one moment
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
             connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
@@ -96,9 +102,7 @@ def _authorize(
     return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
 
 
-def run_query(
-    path: Path, sql: str, *, limit_s: float
-) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
+def run_query(path: Path, sql: str, *, limit_s: float) -> Answer:
     """Return the result of a query: the names of its columns, and its rows.
 
     Args:
@@ -111,21 +115,31 @@ def run_query(
         MachineError: the file cannot be read.
     """
     with open_for_reading(path, limit_s=limit_s) as connection:
-        try:
-            cursor = connection.execute(sql)
-            if cursor.description is None:
-                raise UsageError(
-                    f"{_READ_ONLY if sql.strip() else 'the query is empty'}. {_STATEMENT}"
-                )
-            columns = distinct_names(str(column[0]) for column in cursor.description)
-            rows = cursor.fetchmany(MOST_ROWS + 1)
-        except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, ValueError) as error:
-            raise _explain_query_error(connection, sql, error, limit_s) from error
-        if len(rows) > MOST_ROWS:
-            raise UsageError(
-                f"the query returns more than {pluralize(MOST_ROWS, 'row')}. Add a LIMIT."
-            )
-        return columns, rows
+        return answer_query(connection, sql, limit_s=limit_s)
+
+
+def answer_query(connection: sqlite3.Connection, sql: str, *, limit_s: float) -> Answer:
+    """Return the result of a query on an open database.
+
+    Args:
+        connection: As opened by `open_for_reading`.
+        sql: One statement that reads.
+        limit_s: Seconds after which it is interrupted.
+
+    Raises:
+        UsageError: the statement writes, is invalid, takes too long or returns too much.
+    """
+    try:
+        cursor = connection.execute(sql)
+        if cursor.description is None:
+            raise UsageError(f"{_READ_ONLY if sql.strip() else 'the query is empty'}. {_STATEMENT}")
+        columns = distinct_names(str(column[0]) for column in cursor.description)
+        rows = cursor.fetchmany(MOST_ROWS + 1)
+    except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, ValueError) as error:
+        raise _explain_query_error(connection, sql, error, limit_s) from error
+    if len(rows) > MOST_ROWS:
+        raise UsageError(f"the query returns more than {pluralize(MOST_ROWS, 'row')}. Add a LIMIT.")
+    return columns, rows
 
 
 def tables_of_query(connection: sqlite3.Connection, sql: str) -> frozenset[str] | None:

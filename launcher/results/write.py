@@ -2,7 +2,8 @@
 
 A run has rows for its jobs, attempts, settings and numbers, and for the scores and epochs of its plugin packages. The
 row of a failed attempt contains the error and the end of the log. The database of all runs is in the queue folder. It
-is updated before each query, as far as the query reads it.
+is updated before each query, as far as the query reads it. The mark of a run names the tables that agree with its jobs;
+the others keep their older rows until a query reads them.
 """
 
 import shlex
@@ -17,7 +18,12 @@ from launcher.errors import Error, MachineError
 from launcher.job import FUNCTION, PROGRAM
 from launcher.kind_interface import Kind
 from launcher.results.database import ResultsUnavailable, connect, open_for_writing
-from launcher.results.database_questions import tables_of_query
+from launcher.results.database_questions import (
+    Answer,
+    answer_query,
+    open_for_reading,
+    tables_of_query,
+)
 from launcher.results.database_rows import (
     attempt_cells,
     epoch_rows,
@@ -57,6 +63,8 @@ _EVERY = frozenset(TABLES)
 # tables that are written without the numbers of jobs, which are read from thousands of logs
 _WITHOUT_NUMBERS = _EVERY - {"metrics", "scores", "epochs"}
 _WITHOUT_JOBS = frozenset({"homes", "runs"})
+_OF_RESULTS = frozenset({"settings", "metrics"})  # an earlier result of a job may have other names
+_UPDATES = 3  # before a query, if other queries update other tables meanwhile
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -101,12 +109,12 @@ def write_run(
     with open_for_writing(path) as connection:
         database = wrap(connection, execute_plugins=False)
         create_tables(database)
-        run = _run_row(connection, home, totals[0], tables)
+        run, agreeing = _run_row(connection, home, totals[0], tables)
         if not jobs:
             return 0
         numbers = _job_numbers(connection, run, jobs)
         writer = _RunWriter(connection, home, store, run, numbers)
-        changed = writer.write(jobs, every, kinds, models, returned, superseded, tables)
+        changed = writer.write(jobs, every, kinds, models, returned, superseded, tables, agreeing)
         if not _EVERY.issubset(tables):
             return changed
         of_rows = RowJobIndex(counted, kinds, models)
@@ -154,6 +162,7 @@ class _RunWriter(NamedTuple):
         returned: Iterable[ReturnedValues],
         superseded: Collection[int],
         tables: Collection[str],
+        agreeing: Collection[str],
     ) -> int:
         """Write jobs with their attempts, settings, numbers and errors; return how many rows changed.
 
@@ -165,9 +174,10 @@ class _RunWriter(NamedTuple):
             returned: Returned values of the jobs.
             superseded: Jobs that a newer job of the same name has superseded.
             tables: Tables to write.
+            agreeing: Tables that agree with the stored jobs.
         """
         numbers, store = self.numbers, self.store
-        _delete_changed(self.connection, self.run, jobs, numbers)
+        outdated = _changed_jobs(self.connection, self.run, jobs, numbers)
         attempts = store.read.attempts(numbers)
         newest = {attempt.job: attempt for attempt in attempts}
         known = set(self.connection.execute("SELECT job, attempt FROM errors"))
@@ -193,15 +203,20 @@ class _RunWriter(NamedTuple):
             ),
             "errors": error_rows(self.home, attempts, numbers, known),
         }
-        return sum(
-            upsert(self.connection, name, those) for name, those in rows.items() if name in tables
-        )
+        changed = 0
+        for name in (name for name in rows if name in tables):
+            listed = [*rows[name]]
+            if name in _OF_RESULTS:
+                of = outdated if name in agreeing else {*numbers.values()}
+                _delete_others(self.connection, name, self.run, of, listed)
+            changed += upsert(self.connection, name, listed)
+        return changed
 
 
-def _delete_changed(
+def _changed_jobs(
     connection: sqlite3.Connection, run: int, jobs: Sequence[JobRow], numbers: Mapping[int, int]
-) -> None:
-    """Delete settings and numbers of jobs that were changed, ran again or will run again: they may differ now."""
+) -> set[int]:
+    """Return the rows of jobs that were changed, ran again or will run again since they were written."""
     written = connection.execute(
         "SELECT id, hash, attempts, command, state FROM jobs WHERE run = ?", (run,)
     )
@@ -213,15 +228,43 @@ def _delete_changed(
         for job in jobs
         if (row := numbers[job.id]) in before
     }  # fmt: skip
-    changed = [(row,) for row, now in versions.items() if before[row] != now]
-    for table in ("settings", "metrics"):
-        connection.executemany(f"DELETE FROM {table} WHERE job = ?", changed)
+    return {row for row, now in versions.items() if before[row] != now}
+
+
+def _delete_others(
+    connection: sqlite3.Connection,
+    name: str,
+    run: int,
+    jobs: Collection[int],
+    rows: Iterable[Sequence[Any]],
+) -> None:
+    """Delete the settings or numbers that outdated jobs do not have any more.
+
+    Args:
+        connection: Connection inside a transaction.
+        name: Name of the table.
+        run: ID of the run's row.
+        jobs: Rows of jobs whose settings or numbers may differ from the stored ones.
+        rows: Current rows of the table for all jobs of the run, beginning with job and name.
+    """
+    if not jobs:
+        return
+    there = connection.execute(
+        f"SELECT job, name FROM {name} WHERE job IN (SELECT id FROM jobs WHERE run = ?)", (run,)
+    )
+    stored = {(job, key) for job, key in there if job in jobs}
+    gone = stored - {(row[0], row[1]) for row in rows}
+    connection.executemany(f"DELETE FROM {name} WHERE job = ? AND name = ?", gone)
 
 
 def _run_row(
     connection: sqlite3.Connection, home: Home, totals: RunTotals, tables: Collection[str]
-) -> int:
-    """Write the rows of a run and its queue folder; return the ID of the run's row."""
+) -> tuple[int, frozenset[str]]:
+    """Write the rows of a run and its queue folder.
+
+    Return the ID of the run's row, and the tables that agree with the stored jobs of the run. If the run has ended and
+    is unchanged since, these tables remain up to date.
+    """
     owner = read_json(home.record) or {}
     where = (str(owner.get("machine", "")), str(home.folder), str(owner.get("host", "")))
     upsert(connection, "homes", [where])
@@ -229,6 +272,12 @@ def _run_row(
         "SELECT id FROM homes WHERE machine = ? AND folder = ?", where[:2]
     ).fetchone()
     named = (row, totals.name, totals.root)
+    find = "FROM runs WHERE home = ? AND name = ? AND root = ?"
+    before = connection.execute(f"SELECT mark, open {find}", named).fetchone()
+    mark, were_open = before or (None, 0)
+    fingerprint, agreeing = _read_mark(mark)
+    same = not were_open and not totals.open and fingerprint == run_fingerprint(totals)
+    current = agreeing.union(tables) if same else tables
     cells = (
         *named,
         totals.jobs,
@@ -236,13 +285,11 @@ def _run_row(
         *(totals.done, totals.failed, totals.cancelled, totals.skipped),
         iso_time(totals.submitted),
         iso_time_or_none(totals.ended),
-        run_fingerprint(totals, tables),
+        run_fingerprint(totals, current),
     )
     upsert(connection, "runs", [cells])
-    (run,) = connection.execute(
-        "SELECT id FROM runs WHERE home = ? AND name = ? AND root = ?", named
-    ).fetchone()
-    return int(run)
+    (run,) = connection.execute(f"SELECT id {find}", named).fetchone()
+    return int(run), agreeing
 
 
 def run_fingerprint(totals: RunTotals, tables: Collection[str] = _EVERY) -> str:
@@ -259,9 +306,16 @@ def run_fingerprint(totals: RunTotals, tables: Collection[str] = _EVERY) -> str:
 
 def _is_current(mark: str | None, totals: RunTotals, tables: Collection[str]) -> bool:
     """Whether a stored fingerprint says that tables of a run are up to date."""
-    everything, _, only = (mark or "").partition(" only ")
-    current = everything == run_fingerprint(totals)
-    return current and (not only or {*only.split()}.issuperset(tables))
+    fingerprint, agreeing = _read_mark(mark)
+    return fingerprint == run_fingerprint(totals) and agreeing.issuperset(tables)
+
+
+def _read_mark(mark: str | None) -> tuple[str, frozenset[str]]:
+    """Return the fingerprint of a run in a mark, and the tables that were up to date with it."""
+    if not mark:
+        return "", frozenset()
+    fingerprint, _, only = mark.partition(" only ")
+    return fingerprint, frozenset(only.split()) if only else _EVERY
 
 
 def _job_numbers(
@@ -331,6 +385,50 @@ def _columns_of(names: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     return columns
 
 
+def query_all_runs(
+    home: Home, store: Store, sql: str, *, limit_s: float, print_line: Callable[[str], None]
+) -> Answer:
+    """Return the result of a query on the database of all runs of a queue, which is updated first.
+
+    If another query updates only other tables before this one reads, the database is updated again.
+
+    Args:
+        home: Queue folder.
+        store: Queue.
+        sql: One statement that reads.
+        limit_s: Seconds after which it is interrupted.
+        print_line: Prints a message about omitted runs.
+
+    Raises:
+        UsageError: the statement writes, is invalid, takes too long or returns too much.
+        MachineError: the database cannot be written or read, or a package is not installed.
+    """
+    for left in reversed(range(_UPDATES)):
+        notes: list[str] = []
+        path, updated = _update(home, store, sql, notes.append)
+        with open_for_reading(path, limit_s=limit_s) as connection:
+            if left and not _agree(connection, path, sql, updated):
+                continue
+            for note in notes:
+                print_line(note)
+            return answer_query(connection, sql, limit_s=limit_s)
+    raise AssertionError("the last update is always followed by the query")
+
+
+def _agree(
+    connection: sqlite3.Connection, path: Path, sql: str, updated: Collection[tuple[str, str]]
+) -> bool:
+    """Whether the tables that a query reads agree with the jobs of each updated run."""
+    if not updated:
+        return True
+    marks = {mark for run, (mark, _) in _marks(connection).items() if run in updated}
+    agreeing = {_read_mark(mark)[1] for mark in marks} - {_EVERY}
+    if not agreeing:
+        return True
+    tables = _tables_to_write(path, sql)
+    return all(those.issuperset(tables) for those in agreeing)
+
+
 def update(home: Home, store: Store, sql: str, print_line: Callable[[str], None]) -> Path:
     """Update the database of all runs of a queue as far as a query reads it, and return its path.
 
@@ -346,12 +444,20 @@ def update(home: Home, store: Store, sql: str, print_line: Callable[[str], None]
     Raises:
         MachineError: the queue folder cannot be written, or a package is not installed.
     """
+    return _update(home, store, sql, print_line)[0]
+
+
+def _update(
+    home: Home, store: Store, sql: str, print_line: Callable[[str], None]
+) -> tuple[Path, set[tuple[str, str]]]:
+    """Return the path of the updated database, and (root, name) of the runs that are up to date."""
     path = home.folder / NAME
     known = _stored_fingerprints(path)
     every = [(run, known.get((run.root, run.name))) for run in store.read.run_totals()]
+    updated = {(run.root, run.name) for run, _ in every}
     old = [(run, mark) for run, mark in every if not _is_current(mark, run, _EVERY)]
     if not old:
-        return path
+        return path, updated
     tables = _tables_to_write(path, sql)
     left_out: dict[str, list[str]] = {}  # reason → names of runs
     for run, mark in old:
@@ -365,12 +471,13 @@ def update(home: Home, store: Store, sql: str, print_line: Callable[[str], None]
                 raise
             if isinstance(error, ResultsUnavailable):
                 print_line(f"the results may be outdated: {error}")
-                return path
+                return path, set()
             left_out.setdefault(str(error), []).append(run.name)
+            updated.discard((run.root, run.name))
     for reason, names in left_out.items():
         runs = f"run {names[0]}" if len(names) == 1 else f"{len(names)} runs ({', '.join(names)})"
         print_line(f"the results of {runs} were not updated: {reason}")
-    return path
+    return path, updated
 
 
 def _tables_to_write(path: Path, sql: str) -> frozenset[str]:
@@ -395,8 +502,13 @@ def _open_for_explaining(path: Path) -> sqlite3.Connection:
 
 
 def _stored_fingerprints(path: Path) -> dict[tuple[str, str], str]:
-    """Return (root, name) of a run → its fingerprint at the last write."""
+    """Return (root, name) of an ended run → its mark at the last write."""
     with suppress(sqlite3.Error), closing(connect(path, "ro", 5.0)) as database:
-        rows = database.execute("SELECT root, name, mark FROM runs WHERE open = 0").fetchall()
-        return {(root, name): mark for root, name, mark in rows}
+        return {run: mark for run, (mark, is_open) in _marks(database).items() if not is_open}
     return {}
+
+
+def _marks(connection: sqlite3.Connection) -> dict[tuple[str, str], tuple[str, int]]:
+    """Return (root, name) of a run → its mark and the number of its open jobs at the last write."""
+    rows = connection.execute("SELECT root, name, mark, open FROM runs")
+    return {(root, name): (mark, is_open) for root, name, mark, is_open in rows}

@@ -42,7 +42,7 @@ from launcher.results.table import (
     best_rows,
     sort_rows,
 )
-from launcher.results.write import update, write_run
+from launcher.results.write import query_all_runs, write_run
 from launcher.screens.command_output import CommandOutput
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable
@@ -501,8 +501,9 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
     shape = choose_format(form, as_json=as_json)
     if database is None:
         with open_queue() as (home, store):
-            database = update(home, store, sql, _note)
-    columns, answer = run_query(database, sql, limit_s=limit_s)
+            columns, answer = query_all_runs(home, store, sql, limit_s=limit_s, print_line=_note)
+    else:
+        columns, answer = run_query(database, sql, limit_s=limit_s)
     cells = [columns, *answer]
     rows = (  # bytes as SQLite's hex() has them
         {

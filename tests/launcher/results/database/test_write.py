@@ -1,15 +1,19 @@
 """The database of results: its content, updates in place, and complete reads during a write."""
 
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.errors import MachineError, UsageError
+from launcher.results import write as write_module
+from launcher.results.database_questions import open_for_reading
 from launcher.results.database_tables import TABLES
-from launcher.results.write import update, write_run
+from launcher.results.write import query_all_runs, update, write_run
 from launcher.states import Done, Failed, Outcome
 from launcher.store.queue import Store
 from launcher.system.files import Json
@@ -528,6 +532,147 @@ def test_query_without_numbers_reads_jobs_only_of_changed_runs(home: Home, store
     read = [each for each in statements if each.startswith("SELECT jobs.*")]
     assert len(read) == 1
     assert (job,) in select(path, "SELECT number FROM jobs")
+
+
+JOBS, NUMBERS = "SELECT count(*) FROM jobs", "SELECT name, value FROM metrics ORDER BY name, value"
+SCORE = "SELECT auc FROM scores"
+
+
+def done_once_more(store: Store, job: int, result: dict[str, Json], at: float = 4.0) -> None:
+    store.job_control.retry([job], at - 1.0)
+    finished(store, job, Done(at=at, result=result))
+
+
+def marks(path: Path) -> list[str]:
+    """Return the tables that are up to date for each run; an empty text means all."""
+    return [mark.partition(" only ")[2] for (mark,) in select(path, "SELECT mark FROM runs")]
+
+
+def asked(home: Home, store: Store, sql: str) -> list[tuple[Any, ...]]:
+    return query_all_runs(home, store, sql, limit_s=DEADLINE_S, print_line=print)[1]
+
+
+@pytest.mark.parametrize("between", [(), (JOBS,), ("SELECT 1", JOBS, "SELECT * FROM errors")])
+def test_tables_that_a_query_does_not_read_keep_their_rows_until_one_reads_them(
+    home: Home, store: Store, between: tuple[str, ...]
+) -> None:
+    job = with_done_attempt(store, "command/a", {"auc": 1.0, "first": 1.0}, argv=("x", "--lr=1"))
+    with_done_attempt(store, "command/b", {"auc": 3.0})
+    update(home, store, NUMBERS, print)
+    done_once_more(store, job, {"auc": 2.0})
+    path = update(home, store, JOBS, print)
+    assert marks(path) == ["homes jobs runs"]
+    assert select(path, "SELECT attempts FROM jobs ORDER BY id") == [(2,), (1,)]
+    assert select(path, NUMBERS) == [("auc", 1.0), ("auc", 3.0), ("first", 1.0)]
+    assert select(path, f"{SCORE} ORDER BY row") == [(1.0,), (3.0,)]
+    assert select(path, "SELECT name, value FROM settings") == [("lr", 1)]
+    for sql in between:
+        update(home, store, sql, print)
+    assert asked(home, store, NUMBERS) == [("auc", 2.0), ("auc", 3.0)]
+    assert asked(home, store, f"{SCORE} ORDER BY row") == [(2.0,), (3.0,)]
+    assert marks(path) == [""]
+
+
+def test_outdated_numbers_and_settings_are_deleted_when_their_table_is_written(
+    home: Home, store: Store
+) -> None:
+    job = with_done_attempt(store, "command/a", {"old": 1}, argv=("x", "--lr=1"))
+    path = update(home, store, NUMBERS, print)
+    enqueue(store, a_spec(name="command/a", argv=("x", "--depth=1")), run="test")
+    finished(store, job, Failed(at=4.0, error="no"))
+    update(home, store, JOBS, print)
+    assert select(path, "SELECT name FROM settings") == [("lr",)]
+    update(home, store, "SELECT * FROM settings", print)
+    assert select(path, "SELECT name FROM settings") == [("depth",)]
+    assert select(path, NUMBERS) == [("old", 1.0)]
+    assert marks(path) == ["homes jobs runs settings"]
+    assert asked(home, store, NUMBERS) == []
+
+
+def test_numbers_of_deleted_jobs_stay_after_a_query_without_numbers(
+    home: Home, store: Store
+) -> None:
+    job = with_done_attempt(store, "command/a", {"auc": 1.0})
+    with_done_attempt(store, "command/b", {"auc": 3.0})
+    update(home, store, NUMBERS, print)
+    store.job_control.delete_jobs([job])
+    update(home, store, JOBS, print)
+    assert asked(home, store, NUMBERS) == [("auc", 1.0), ("auc", 3.0)]
+
+
+def test_queries_of_different_tables_write_an_ended_run_once_each(home: Home, store: Store) -> None:
+    with_outcome(store, Failed(at=2.0, error="no"), "command/a")
+    errors, attempts = "SELECT * FROM errors", "SELECT * FROM attempts"
+    path = update(home, store, errors, print)
+    update(home, store, attempts, print)
+    assert marks(path) == ["attempts errors homes jobs runs"]
+    before = path.read_bytes()
+    for sql in (errors, attempts, JOBS, "SELECT 1"):
+        update(home, store, sql, print)
+    assert path.read_bytes() == before
+    update(home, store, NUMBERS, print)
+    write_run(path, home, store, store.read.run_totals()[0].id, {"homes", "runs", "jobs"})
+    assert marks(path) == [""]
+
+
+def test_query_of_a_run_with_open_jobs_promises_only_what_it_wrote(
+    home: Home, store: Store
+) -> None:
+    job = with_done_attempt(store, "command/a", {"auc": 1.0})
+    with_done_attempt(store, "command/b", {"auc": 3.0})
+    store.job_control.retry([job], 3.0)
+    path = update(home, store, NUMBERS, print)
+    update(home, store, JOBS, print)  # a job that is open may have changed in any way
+    assert marks(path) == ["homes jobs runs"]
+    finished(store, job, Done(at=4.0, result={"auc": 2.0}))
+    assert asked(home, store, NUMBERS) == [("auc", 2.0), ("auc", 3.0)]
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_query_reads_tables_of_one_moment_if_another_query_updates_others_meanwhile(
+    home: Home, store: Store, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    job = with_done_attempt(store, "command/a", {"auc": 1.0})
+    opened: list[Path] = []
+
+    @contextmanager
+    def open_after_another(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connection]:
+        opened.append(path)
+        if (number := len(opened)) <= times:
+            done_once_more(store, job, {"auc": 1.0 + number}, at=10.0 * number)
+            update(home, store, JOBS, print)
+        with open_for_reading(path, limit_s=limit_s) as connection:
+            yield connection
+
+    monkeypatch.setattr(write_module, "open_for_reading", open_after_another)
+    sql = "SELECT attempts, value FROM metrics JOIN jobs ON jobs.id = job"
+    newest = (1 + times, 1.0 + times)
+    # after the third update, the numbers are those of that moment: a query does not wait forever
+    assert asked(home, store, sql) == [newest if times < 3 else (4, 3.0)]
+    assert len(opened) == min(times + 1, 3)
+
+
+def test_statements_of_a_query_read_one_moment(home: Home, store: Store) -> None:
+    with_done_attempt(store, "command/a", {"auc": 1.0})
+    path = update(home, store, NUMBERS, print)
+    with open_for_reading(path, limit_s=DEADLINE_S) as connection:
+        assert connection.in_transaction
+
+
+def test_query_is_answered_if_a_run_cannot_be_updated(home: Home, store: Store) -> None:
+    with_done_attempt(store, "command/a", {"auc": 1.0})
+    path = update(home, store, JOBS, print)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(
+        "CREATE TRIGGER no_more BEFORE INSERT ON metrics BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+    )
+    connection.close()
+    notes: list[str] = []
+    answer = query_all_runs(home, store, NUMBERS, limit_s=DEADLINE_S, print_line=notes.append)
+    assert answer == (("name", "value"), [])
+    (note,) = notes
+    assert note.startswith("the results may be outdated")
+    assert note.endswith("disk full")
 
 
 def test_numbers_of_a_job_that_ran_again_are_replaced_after_a_query_without_numbers(
