@@ -90,7 +90,9 @@ def test_list_of_kinds_warns_about_an_unloadable_kind(site: Path, launcher: Laun
     install(site, "brokenlab", {"weigh": "nolab:WEIGH"})
     listed = launcher.well("kinds")
     assert "\ncommand\t" in f"\n{listed.out}"
-    warning, *_ = listed.err.splitlines()  # another is about the packages of the laboratory if these are absent
+    warning, *_ = (
+        listed.err.splitlines()
+    )  # another is about the packages of the laboratory if these are absent
     assert warning.startswith("warning: cannot load job type 'weigh' of brokenlab")
     for words in (("kinds", "command"), ("schema",), ("schema", "--markdown")):
         assert launcher.well(*words).err.startswith(warning[:60])

@@ -261,12 +261,12 @@ def test_stopped_fork_server_is_named(home: Home, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(fork_server_pool, "ANSWER_S", 0.0)
     pool = ForkServerPool(home, most_idle=1)
     pool.prepare(PLAIN)
-    (server,) = (
+    until(lambda: pool.collect_spawned() and not pool.why_frozen(PLAIN), "it has answered")
+    server, *_ = (  # and what it has forked
         pid
         for pid in descendants(os.getpid())
         if str(home.folder) in Path(f"/proc/{pid}/cmdline").read_text()
     )
-    until(lambda: pool.collect_spawned() and not pool.why_frozen(PLAIN), "it has answered")
     send_signal(server, signal.SIGSTOP)
     until(lambda: why_frozen(server), "the fork server is stopped")
     first = pool.take_supervisor(PLAIN)
