@@ -38,7 +38,6 @@ from launcher.workers.progress.attempt_progress import (
 from launcher.workers.progress.buffering import buffering_hint
 from launcher.workers.progress.hashing import read_hashing_report
 from launcher.workers.progress.steps import ProgressReport
-from launcher.workers.started_file import read_program
 
 RECENT = 10  # ended attempts that are listed
 WAITING = 40  # waiting jobs that are listed
@@ -298,6 +297,8 @@ def _is_end_unrecorded(home: Home, attempt: Attempt) -> bool:
     if not describe_full_disk(home.folder):
         return False
     with suppress(OSError):
+        from launcher.workers.started_file import read_program  # for few jobs
+
         program = read_program(attempt)
         return program is not None and program.boot == boot_id() and not is_alive(program)
     return False

@@ -262,7 +262,7 @@ def test_stopped_fork_server_is_named(home: Home, monkeypatch: pytest.MonkeyPatc
     pool = ForkServerPool(home, most_idle=1)
     pool.prepare(PLAIN)
     until(lambda: pool.collect_spawned() and not pool.why_frozen(PLAIN), "it has answered")
-    server, *_ = (  # and what it has forked
+    server, *_ = (  # the others are its children
         pid
         for pid in descendants(os.getpid())
         if str(home.folder) in Path(f"/proc/{pid}/cmdline").read_text()
