@@ -405,7 +405,7 @@ def query_all_runs(
     """
     for left in reversed(range(_UPDATES)):
         notes: list[str] = []
-        path, updated = _update(home, store, sql, notes.append)
+        path, updated = update(home, store, sql, notes.append)
         with open_for_reading(path, limit_s=limit_s) as connection:
             if left and not _agree(connection, path, sql, updated):
                 continue
@@ -429,8 +429,10 @@ def _agree(
     return all(those.issuperset(tables) for those in agreeing)
 
 
-def update(home: Home, store: Store, sql: str, print_line: Callable[[str], None]) -> Path:
-    """Update the database of all runs of a queue as far as a query reads it, and return its path.
+def update(
+    home: Home, store: Store, sql: str, print_line: Callable[[str], None]
+) -> tuple[Path, set[tuple[str, str]]]:
+    """Update the database of all runs of a queue as far as a query reads it.
 
     A run that cannot be written, such as one whose plugin package is not installed, remains unchanged. If nothing can
     be written, as on a full disk, new runs are also omitted.
@@ -441,16 +443,12 @@ def update(home: Home, store: Store, sql: str, print_line: Callable[[str], None]
         sql: The query.
         print_line: Prints a message about omitted runs.
 
+    Returns:
+        The path of the database, and (root, name) of the runs that are up to date.
+
     Raises:
         MachineError: the queue folder cannot be written, or a package is not installed.
     """
-    return _update(home, store, sql, print_line)[0]
-
-
-def _update(
-    home: Home, store: Store, sql: str, print_line: Callable[[str], None]
-) -> tuple[Path, set[tuple[str, str]]]:
-    """Return the path of the updated database, and (root, name) of the runs that are up to date."""
     path = home.folder / NAME
     known = _stored_fingerprints(path)
     every = [(run, known.get((run.root, run.name))) for run in store.read.run_totals()]

@@ -515,9 +515,12 @@ def test_query_updates_only_the_tables_that_it_reads(
 ) -> None:
     with_done_attempt(store, "command/a", {"auc": 0.5}, argv=("x", "--lr=0.1"))
     with_outcome(store, Failed(at=2.0, error="no"), "command/b")
-    assert filled_tables(update(home, store, sql, print)) == tables
-    assert filled_tables(update(home, store, "SELECT * FROM results", print)) == COMPLETE
-    assert select(update(home, store, sql, print), "SELECT auc FROM results") == [(0.5,)]
+    path, _ = update(home, store, sql, print)
+    assert filled_tables(path) == tables
+    update(home, store, "SELECT * FROM results", print)
+    assert filled_tables(path) == COMPLETE
+    update(home, store, sql, print)
+    assert select(path, "SELECT auc FROM results") == [(0.5,)]
 
 
 def test_query_without_numbers_reads_jobs_only_of_changed_runs(home: Home, store: Store) -> None:
@@ -528,7 +531,7 @@ def test_query_without_numbers_reads_jobs_only_of_changed_runs(home: Home, store
     job = with_done_attempt(store, "command/b", {"auc": 0.6}, run="new")
     statements: list[str] = []
     store.database.set_trace_callback(statements.append)
-    path = update(home, store, sql, print)
+    path, _ = update(home, store, sql, print)
     read = [each for each in statements if each.startswith("SELECT jobs.*")]
     assert len(read) == 1
     assert (job,) in select(path, "SELECT number FROM jobs")
@@ -560,7 +563,7 @@ def test_tables_that_a_query_does_not_read_keep_their_rows_until_one_reads_them(
     with_done_attempt(store, "command/b", {"auc": 3.0})
     update(home, store, NUMBERS, print)
     done_once_more(store, job, {"auc": 2.0})
-    path = update(home, store, JOBS, print)
+    path, _ = update(home, store, JOBS, print)
     assert marks(path) == ["homes jobs runs"]
     assert select(path, "SELECT attempts FROM jobs ORDER BY id") == [(2,), (1,)]
     assert select(path, NUMBERS) == [("auc", 1.0), ("auc", 3.0), ("first", 1.0)]
@@ -577,7 +580,7 @@ def test_outdated_numbers_and_settings_are_deleted_when_their_table_is_written(
     home: Home, store: Store
 ) -> None:
     job = with_done_attempt(store, "command/a", {"old": 1}, argv=("x", "--lr=1"))
-    path = update(home, store, NUMBERS, print)
+    path, _ = update(home, store, NUMBERS, print)
     enqueue(store, a_spec(name="command/a", argv=("x", "--depth=1")), run="test")
     finished(store, job, Failed(at=4.0, error="no"))
     update(home, store, JOBS, print)
@@ -603,7 +606,7 @@ def test_numbers_of_deleted_jobs_stay_after_a_query_without_numbers(
 def test_queries_of_different_tables_write_an_ended_run_once_each(home: Home, store: Store) -> None:
     with_outcome(store, Failed(at=2.0, error="no"), "command/a")
     errors, attempts = "SELECT * FROM errors", "SELECT * FROM attempts"
-    path = update(home, store, errors, print)
+    path, _ = update(home, store, errors, print)
     update(home, store, attempts, print)
     assert marks(path) == ["attempts errors homes jobs runs"]
     before = path.read_bytes()
@@ -621,7 +624,7 @@ def test_query_of_a_run_with_open_jobs_promises_only_what_it_wrote(
     job = with_done_attempt(store, "command/a", {"auc": 1.0})
     with_done_attempt(store, "command/b", {"auc": 3.0})
     store.job_control.retry([job], 3.0)
-    path = update(home, store, NUMBERS, print)
+    path, _ = update(home, store, NUMBERS, print)
     update(home, store, JOBS, print)  # a job that is open may have changed in any way
     assert marks(path) == ["homes jobs runs"]
     finished(store, job, Done(at=4.0, result={"auc": 2.0}))
@@ -654,14 +657,14 @@ def test_query_reads_tables_of_one_moment_if_another_query_updates_others_meanwh
 
 def test_statements_of_a_query_read_one_moment(home: Home, store: Store) -> None:
     with_done_attempt(store, "command/a", {"auc": 1.0})
-    path = update(home, store, NUMBERS, print)
+    path, _ = update(home, store, NUMBERS, print)
     with open_for_reading(path, limit_s=DEADLINE_S) as connection:
         assert connection.in_transaction
 
 
 def test_query_is_answered_if_a_run_cannot_be_updated(home: Home, store: Store) -> None:
     with_done_attempt(store, "command/a", {"auc": 1.0})
-    path = update(home, store, JOBS, print)
+    path, _ = update(home, store, JOBS, print)
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(
         "CREATE TRIGGER no_more BEFORE INSERT ON metrics BEGIN SELECT RAISE(ABORT, 'disk full'); END"
@@ -685,5 +688,5 @@ def test_numbers_of_a_job_that_ran_again_are_replaced_after_a_query_without_numb
         claimed(store, job), Done(at=4.0, result={"auc": 0.7}), outputs={}, now=4.0
     )
     update(home, store, "SELECT count(*) FROM jobs", print)
-    path = update(home, store, "SELECT * FROM metrics", print)
+    path, _ = update(home, store, "SELECT * FROM metrics", print)
     assert select(path, "SELECT name, value FROM metrics") == [("auc", 0.7)]
