@@ -98,6 +98,7 @@ class BackgroundCache(Generic[K, V]):
         self._entries.move_to_end(key)
         while len(self._entries) > MOST_KEPT:
             self._entries.popitem(last=False)
+        is_first = entry.result.value is None  # before the read starts: it may end at once
         if not entry.busy and entry.fingerprint != fingerprint and self._clock() >= entry.next_at:
             entry.fingerprint = fingerprint
             # daemon: the end of the server does not wait for a plugin package
@@ -105,7 +106,7 @@ class BackgroundCache(Generic[K, V]):
                 target=self._read_entry, args=(key, entry), daemon=True
             )
             entry.reading.start()
-        if entry.result.value is None and entry.reading is not None:
+        if is_first and entry.reading is not None:
             entry.reading.join(self._patience_s)
         pending = entry.busy  # read before the result: a read that ends now is reported as pending
         return entry.result._replace(pending=pending)
