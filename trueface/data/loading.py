@@ -238,15 +238,19 @@ class LoadingProcesses(Generic[BatchT]):
         self, loader: DataLoader[BatchT], describe: Callable[[int], str] | None
     ) -> Iterator[BatchT]:
         with _death_as_machine_error():
-            batches = _start(loader)  # forks; the thread that watches begins later
-            with stalls_reported(describe) as waiting:
-                for number in count():
-                    with waiting(number):
-                        batch = next(batches, ENDED)
-                    if batch is ENDED:
-                        break
-                    yield batch
-        self._loader = loader
+            try:
+                batches = _DEATHS.start(loader)  # forks; the thread that watches begins later
+                with stalls_reported(describe) as waiting:
+                    for number in count():
+                        with waiting(number), _DEATHS.raised():
+                            batch = next(batches, ENDED)
+                        if batch is ENDED:
+                            break
+                        yield batch
+                self._loader = loader
+            finally:  # without references torch ends the processes; an error would keep these
+                batches = iter(())
+                del loader
 
 
 @contextlib.contextmanager
@@ -260,23 +264,63 @@ def _death_as_machine_error() -> Iterator[None]:
     except (RuntimeError, ConnectionError, EOFError) as error:
         if isinstance(error, RuntimeError) and not str(error).startswith(DEAD):
             raise
-        raise MachineError(
-            f"a process that loads images died ({str(error).rstrip('. ')}). If it ran out of "
-            "memory, reduce num_threads. With 0, the process of the job loads the images."
-        ) from error
+        cause = str(error).rstrip(". ")
+    else:
+        return
+    raise MachineError(  # without the error of torch, whose traceback keeps the other processes
+        f"a process that loads images died ({cause}). If it ran out of memory, reduce "
+        "num_threads. With 0, the process of the job loads the images."
+    )
 
 
-def _start(loader: DataLoader[BatchT]) -> Iterator[BatchT]:
-    """Start a pass, and the processes if there are none.
+class _Deaths:
+    """Deaths of loading processes, which raise an error only where the main thread waits for a batch.
 
-    Torch's handler of SIGCHLD raises in any line of the main thread, such as in a training step.
+    Torch's handler of SIGCHLD raises in any line of the main thread. That may be one after a lock was taken, such as
+    that of `logging`, which then nobody releases.
     """
-    before = signal.getsignal(signal.SIGCHLD)
-    batches: Iterator[BatchT] = iter(loader)
-    handler = signal.getsignal(signal.SIGCHLD)  # torch sets it once, and in the main thread only
-    if handler is not before and callable(handler):
-        signal.signal(signal.SIGCHLD, _death_as_machine_error()(handler))
-    return batches
+
+    def __init__(self) -> None:
+        self._look: Callable[[int, None], object] | None = None  # raises if a process is dead
+        self._waits = self._is_due = False
+
+    def start(self, loader: DataLoader[BatchT]) -> Iterator[BatchT]:
+        """Start a pass, and the processes if there are none."""
+        before = signal.getsignal(signal.SIGCHLD)
+        batches: Iterator[BatchT] = iter(loader)
+        handler = signal.getsignal(signal.SIGCHLD)
+        # torch sets it once, and in the main thread only
+        if handler is not before and callable(handler):
+            self._look = handler
+            signal.signal(signal.SIGCHLD, self._handle)
+        return batches
+
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """Raise the RuntimeError of torch in this block for processes that died before or die in it.
+
+        In other threads torch notices a death after five seconds.
+        """
+        if self._look is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        try:
+            self._waits = True
+            if self._is_due:
+                self._handle()
+            yield
+        finally:
+            self._waits = False
+
+    def _handle(self, *_: object) -> None:
+        self._is_due = not self._waits
+        if self._waits and self._look is not None:
+            self._waits = False  # one error is enough
+            self._look(signal.SIGCHLD, None)
+            self._waits = True
+
+
+_DEATHS = _Deaths()
 
 
 class ImageReader(Protocol):
