@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar
 
 from tests.faults.changes import with_harmless_changes
 from tests.faults.plugin import BEGIN, BROKEN, CHOSEN, DEADLINE, END, EVENTS
-from tests.faults.traced import FOLDER, LINES, SOURCES, TEST, read_lines
+from tests.faults.traced import FOLDER, LINES, SOURCES, TEST, read_steps
 
 POLL_S = 0.1
 START_S = 120.0  # until the first test begins; torch is imported under load
@@ -198,11 +198,11 @@ class Copy:
                     os.killpg(pytest.pid, signal.SIGKILL)
         return self._read_events()._replace(is_late=is_late)
 
-    def read_lines(self) -> dict[str, dict[str, set[int]]]:
-        """Return test → module → lines of the last run."""
+    def read_steps(self) -> dict[str, dict[str, set[tuple[int, int]]]]:
+        """Return test → module → steps from line to line of the last run."""
         return {
-            test: {str(Path(name).relative_to(self.folder)): lines for name, lines in files.items()}
-            for test, files in read_lines(self._at(LINES)).items()
+            test: {str(Path(name).relative_to(self.folder)): steps for name, steps in files.items()}
+            for test, files in read_steps(self._at(LINES)).items()
         }
 
     def _await_end(self, pytest: subprocess.Popen[bytes], limit_s: Callable[[str], float]) -> bool:

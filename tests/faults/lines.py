@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from coverage import CoverageData
@@ -12,6 +12,7 @@ from tests.faults.changes import Change
 from tests.faults.copies import Checkout, Copy, Report, work_in_copies
 
 LONGEST_TEST_S = 900.0  # while lines are recorded
+BATCH = 8  # files that one process runs: torch is imported once for them
 
 
 class LinesOfTests:
@@ -35,12 +36,12 @@ class LinesOfTests:
         """The files whose tests were run."""
         return {test.split("::", 1)[0] for test in self.seconds}
 
-    def add(self, run: Report, lines: dict[str, dict[str, set[int]]]) -> None:
-        """Add what the tests of one file ran."""
+    def add(self, run: Report, steps: Mapping[str, Mapping[str, set[tuple[int, int]]]]) -> None:
+        """Add what tests ran."""
         passed = {test for test, (outcome, _) in run.outcomes.items() if outcome == "passed"}
-        for test in sorted(passed & lines.keys()):
+        for test in sorted(passed & steps.keys()):
             self._data.set_context(test)
-            self._data.add_lines(lines[test])
+            self._data.add_arcs(steps[test])
         self.seconds |= {
             test: seconds if test in passed else None for test, (_, seconds) in run.outcomes.items()
         }
@@ -86,19 +87,29 @@ def record_lines(
         and (again or name not in store.modules_of_tests)
     ]
 
-    def run(copy: Copy, file: str) -> tuple[str, Report, dict[str, dict[str, set[int]]]]:
-        ended = copy.run_tests([file], limit_s=lambda _: LONGEST_TEST_S)
-        return file, ended, copy.read_lines()
+    batches = [files[at : at + BATCH] for at in range(0, len(files), BATCH)]
 
-    for file, ended, lines in work_in_copies(
-        checkout, files, run, copies=copies, traces_lines=True
+    def run(
+        copy: Copy, batch: Sequence[str]
+    ) -> tuple[Sequence[str], Report, dict[str, dict[str, set[tuple[int, int]]]]]:
+        ended = copy.run_tests(batch, limit_s=lambda _: LONGEST_TEST_S)
+        return batch, ended, copy.read_steps()
+
+    for batch, ended, steps in work_in_copies(
+        checkout, batches, run, copies=copies, traces_lines=True
     ):
-        store.add(ended, lines)
-        passed = [test for test in ended.outcomes if ended.outcomes[test][0] == "passed"]
-        others = "".join(
-            f"\n  {outcome}: {test}"
-            for test, (outcome, _) in ended.outcomes.items()
-            if outcome != "passed"
-        )
-        broken = "; it was not collected" if ended.broken or not ended.outcomes else ""
-        yield f"{file}: {len(passed)} of {len(ended.outcomes)} tests passed{broken}{others}"
+        store.add(ended, steps)
+        for file in batch:
+            outcomes = {
+                test: outcome
+                for test, (outcome, _) in ended.outcomes.items()
+                if test.startswith(f"{file}::")
+            }
+            others = "".join(
+                f"\n  {outcome}: {test}"
+                for test, outcome in outcomes.items()
+                if outcome != "passed"
+            )
+            passed = sum(outcome == "passed" for outcome in outcomes.values())
+            broken = "; it was not collected" if not outcomes else ""
+            yield f"{file}: {passed} of {len(outcomes)} tests passed{broken}{others}"

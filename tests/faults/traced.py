@@ -1,7 +1,7 @@
-"""The lines that processes run, each with the test that started the process.
+"""The steps from line to line that processes run, each with the test that started the process.
 
 In a copy of the checkout that measures lines, every process of its Python calls `trace` first. Each process, each
-fork and each test in pytest's own process gets a file that is mapped into memory. A thread adds new lines to it
+fork and each test in pytest's own process gets a file that is mapped into memory. A thread adds new steps to it
 every 0.2 s. They outlast SIGKILL and a closed descriptor, and a process needs no environment for it.
 """
 
@@ -20,23 +20,24 @@ from typing import Any, cast
 FOLDER = Path(sys.prefix, "measured")  # of a copy
 TEST, LINES, SOURCES = FOLDER / "test", FOLDER / "lines", FOLDER / "sources.json"
 MOST_BYTES = 1 << 20  # of one file; only written pages take room
-SAVE_S = 0.2  # a killed process loses the lines of this time
+SAVE_S = 0.2  # a killed process loses the steps of this time
+BITS, FROM_IS_NEGATIVE, TO_IS_NEGATIVE = 28, 1 << 56, 1 << 57  # as coverage packs a step
 _sleep = time.sleep  # a test may replace it
 
 
 class Journal:
-    """The lines of this process since it was forked, or since its current test began."""
+    """The steps of this process since it was forked, or since its current test began."""
 
     def __init__(self, data: Mapping[str, set[int]]) -> None:
-        self._data = data  # file → lines; more are added while the program runs
+        self._data = data  # file → packed steps; more are added while the program runs
         self._part = 0  # number of the present file
         self._saved: dict[str, set[int]] = {}
         self._file: mmap.mmap | None = None
 
     def begin(self, test: str) -> None:
-        """Forget the lines so far, and record the next ones for a test."""
-        for lines in [*self._data.values()]:
-            lines.clear()
+        """Forget the steps so far, and record the next ones for a test."""
+        for steps in [*self._data.values()]:
+            steps.clear()
         self._saved, self._file = {}, None
         self._part += 1
         with contextlib.suppress(OSError):  # a test of full disks or of few descriptors
@@ -47,9 +48,9 @@ class Journal:
             self._write(test)
 
     def save(self) -> None:
-        """Add new lines to the file."""
-        for name, lines in [*self._data.items()]:
-            new = {*lines} - self._saved.setdefault(name, set())
+        """Add new steps to the file."""
+        for name, steps in [*self._data.items()]:
+            new = {*steps} - self._saved.setdefault(name, set())
             if new:
                 self._write([name, sorted(new)])
                 self._saved[name] |= new
@@ -74,15 +75,18 @@ JOURNALS: list[Journal] = []  # one, if this process is traced
 
 
 def trace() -> None:
-    """Record the lines of this process and of its forks until it ends, becomes another one, or is killed."""
+    """Record the steps of this process and of its forks until it ends, becomes another one, or is killed."""
     import coverage  # only in a copy that measures lines
 
     tracer = coverage.Coverage(
-        data_file=None, source_dirs=json.loads(SOURCES.read_text()), config_file=False
+        data_file=None,
+        source_dirs=json.loads(SOURCES.read_text()),
+        config_file=False,
+        branch=True,
     )
-    tracer.set_option("run:core", "ctrace")  # its sets of lines may be cleared at any time
+    tracer.set_option("run:core", "ctrace")  # its sets of steps may be cleared at any time
     tracer.start()
-    collector = tracer._collector  # the official way to read deletes lines that are added meanwhile
+    collector = tracer._collector  # the official way to read deletes steps that are added meanwhile
     assert collector is not None
     journal = Journal(cast("Mapping[str, set[int]]", collector.data))
     journal.begin_process()
@@ -101,14 +105,26 @@ def _call_after(save: Callable[[], None], function: Callable[..., Any]) -> Calla
     return call
 
 
-def read_lines(folder: Path) -> dict[str, dict[str, set[int]]]:
-    """Return test → file → lines from the files of all processes."""
-    found: dict[str, dict[str, set[int]]] = {}
+def read_steps(folder: Path) -> dict[str, dict[str, set[tuple[int, int]]]]:
+    """Return test → file → steps from line to line, from the files of all processes.
+
+    The first step of a function comes from, and the last one goes to, a negative number, as in coverage's arcs.
+    """
+    found: dict[str, dict[str, set[tuple[int, int]]]] = {}
     for path in folder.iterdir():
         with path.open("rb") as file:
             whole = file.read().partition(b"\0")[0].split(b"\n")[:-1]  # the last is torn, or empty
         if whole:
             files = found.setdefault(json.loads(whole[0]), {})
-            for name, lines in map(json.loads, whole[1:]):
-                files.setdefault(name, set()).update(lines)
+            for name, packed in map(json.loads, whole[1:]):
+                files.setdefault(name, set()).update(map(_unpack, packed))
     return found
+
+
+def _unpack(packed: int) -> tuple[int, int]:
+    ends = (1 << BITS) - 1
+    before, after = packed & ends, packed >> BITS & ends
+    return (
+        -before if packed & FROM_IS_NEGATIVE else before,
+        -after if packed & TO_IS_NEGATIVE else after,
+    )
