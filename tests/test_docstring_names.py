@@ -16,6 +16,7 @@ import pytest
 TREE = Path(__file__).parents[1]
 PACKAGES = ("launcher", "trueface", "benchmarks", "tests")
 _REFERENCE = re.compile(r"(?<![`\w])`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\(\))?`(?!`)")
+_COMMENT_WITH_REFERENCE = re.compile("#.*`")
 _FILE_SUFFIXES = frozenset(
     {"cc", "csv", "db", "json", "md", "npz", "proto", "pt", "py", "toml", "yaml"}
 )
@@ -55,6 +56,8 @@ def references(text: str) -> Iterator[tuple[int, str]]:
             case ast.Expr(value=ast.Constant(value=str() as words)):
                 for found in _REFERENCE.finditer(words):
                     yield node.lineno + words.count("\n", 0, found.start()), found[1]
+    if _COMMENT_WITH_REFERENCE.search(text) is None:  # few have one, and it takes long to find tokens
+        return
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield from ((token.start[0], found[1]) for found in _REFERENCE.finditer(token.string))

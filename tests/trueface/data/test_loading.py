@@ -332,8 +332,16 @@ def test_unresponsive_processes_are_logged_and_may_continue(
     assert list(pool.load([[(1, 2)]], describe)) == [[(1, 2)]]
 
 
+# size of /dev/shm, images in a batch, and the room of one part of a batch if it has none for more
+SHARED_MEMORY = (
+    ("300k", 4, "108 KiB"),
+    ("64k", 4, "108 KiB"),
+    ("64m", 4, ""),
+    ("700k", 24, "324 KiB"),  # two parts of a batch have room
+    ("64m", 24, ""),
+)
 SMALL_SHARED_MEMORY = """\
-import hashlib, json, logging, sys, tempfile
+import hashlib, json, logging, subprocess, sys, tempfile
 from pathlib import Path
 import numpy as np
 import PIL.Image
@@ -357,29 +365,33 @@ with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
     images = survey(Path(folder), parse_data("all:pre")).images
     settings = TestSettings(data_root=folder, split_path=folder, resize_size=96)
 
-    def passes(threads):
+    def passes(threads, batch_size):
         image_set = ImageSet(
             images, test_transform(settings), cache_bytes=0, num_threads=threads
         )
-        loader = Loader(dataset=image_set, batch_size=BATCH_SIZE)
+        loader = Loader(dataset=image_set, batch_size=batch_size)
         for epoch in range(2):
             for batch in loader(epoch):
                 yield batch.indices.tolist(), hashlib.sha256(batch.inputs.numpy()).hexdigest()
 
-    json.dump([list(passes(threads)) for threads in (0, 2)], sys.stdout)
+    told = []
+    for size, batch_size, _ in json.loads(sys.argv[1]):
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "/dev/shm"], check=True
+        )
+        told.append([list(passes(threads, batch_size)) for threads in (0, 2)])
+        print("next", file=sys.stderr, flush=True)
+    json.dump(told, sys.stdout)
 """
 UNSHARE = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--map-root-user", "--mount")
 
 
-def with_shared_memory(size: str, program: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in Python where /dev/shm has that size; skip if nothing may be mounted."""
-    mount = f"mount -t tmpfs -o size={size} tmpfs /dev/shm"
-    tried = subprocess.run([*UNSHARE, "sh", "-c", mount], capture_output=True, check=False)
-    if tried.returncode:
+def test_small_shared_memory_changes_no_image_and_is_logged() -> None:
+    tried = [*UNSHARE, "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"]
+    if subprocess.run(tried, capture_output=True, check=False).returncode:
         pytest.skip("a small /dev/shm cannot be mounted here")
-    run = f'{mount} && exec "$0" -c "$1"'
-    return subprocess.run(
-        [*UNSHARE, "sh", "-c", run, sys.executable, program],
+    done = subprocess.run(
+        [*UNSHARE, sys.executable, "-c", SMALL_SHARED_MEMORY, json.dumps(SHARED_MEMORY)],
         env=os.environ | {"TRUEFACE_CACHE": ""},
         cwd=ROOT,
         capture_output=True,
@@ -387,34 +399,19 @@ def with_shared_memory(size: str, program: str) -> subprocess.CompletedProcess[s
         check=False,
         timeout=300,
     )
-
-
-@pytest.mark.parametrize(
-    ("size", "batch_size", "keeps"),
-    [
-        ("300k", 4, "108 KiB"),
-        ("64k", 4, "108 KiB"),
-        ("64m", 4, ""),
-        ("700k", 24, "324 KiB"),  # two parts of a batch have room
-        ("64m", 24, ""),
-    ],
-)
-def test_small_shared_memory_changes_no_image_and_is_logged(
-    size: str, batch_size: int, keeps: str
-) -> None:
-    done = with_shared_memory(size, f"BATCH_SIZE = {batch_size}\n{SMALL_SHARED_MEMORY}")
     assert done.returncode == 0, done.stderr
-    alone, in_processes = json.loads(done.stdout)
-    assert len(alone) == 2 * -(-32 // batch_size)
-    assert in_processes == alone
-    said = "images are loaded in the process of the job reason=/dev/shm has"
-    assert (said in done.stderr) == bool(keeps)
-    if keeps:
-        assert (
-            f"parts of batches of {keeps} in it. Set num_threads: 0 or a smaller number"
-            in done.stderr
-        )
-        assert "--shm-size" in done.stderr
+    logs = done.stderr.split("next\n")[:-1]
+    for (_, batch_size, keeps), (alone, in_processes), log in zip(
+        SHARED_MEMORY, json.loads(done.stdout), logs, strict=True
+    ):
+        assert len(alone) == 2 * -(-32 // batch_size)
+        assert in_processes == alone
+        said = "images are loaded in the process of the job reason=/dev/shm has"
+        assert (said in log) == bool(keeps)
+        if keeps:
+            remedy = f"parts of batches of {keeps} in it. Set num_threads: 0 or a smaller number"
+            assert remedy in log
+            assert "--shm-size" in log
 
 
 class Exhausted(Dataset[torch.Tensor]):
