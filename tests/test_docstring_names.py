@@ -56,9 +56,7 @@ def references(text: str) -> Iterator[tuple[int, str]]:
             case ast.Expr(value=ast.Constant(value=str() as words)):
                 for found in _REFERENCE.finditer(words):
                     yield node.lineno + words.count("\n", 0, found.start()), found[1]
-    if (
-        _COMMENT_WITH_REFERENCE.search(text) is None
-    ):  # few have one, and it takes long to find tokens
+    if _COMMENT_WITH_REFERENCE.search(text) is None:  # it takes long to find the tokens
         return
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
