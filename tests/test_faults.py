@@ -3,12 +3,14 @@
 import random
 import shutil
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.faults import measure
 from tests.faults.changes import draw, find_changes, plant, with_harmless_changes
+from tests.faults.choice import Function, find_needless, functions_of
 from tests.faults.copies import Checkout
 from tests.faults.fault_table import Fault, read_faults
 from tests.faults.lines import LinesOfTests, record_lines
@@ -115,17 +117,18 @@ def test_fault_is_drawn_only_in_an_executed_line(checkout: Checkout) -> None:
 
 
 def test_lines_of_a_killed_child_have_the_name_of_the_test(checkout: Checkout) -> None:
-    lines = LinesOfTests(checkout).by_line("toy/child.py")
+    with closing(LinesOfTests(checkout)) as recorded:
+        lines = recorded.by_line("toy/child.py")
     assert lines[5] == ["tests/test_child.py::test_child"]
 
 
 def test_test_that_fails_on_any_change_is_left_out(checkout: Checkout) -> None:
-    lines = LinesOfTests(checkout)
-    assert lines.seconds["tests/test_sums.py::test_text_is_unchanged"] is None
-    assert lines.by_line("toy/sums.py")[4] == [
-        "tests/test_import.py::test_sum",
-        "tests/test_sums.py::test_larger",
-    ]
+    with closing(LinesOfTests(checkout)) as lines:
+        assert lines.seconds["tests/test_sums.py::test_text_is_unchanged"] is None
+        assert lines.by_line("toy/sums.py")[4] == [
+            "tests/test_import.py::test_sum",
+            "tests/test_sums.py::test_larger",
+        ]
 
 
 def test_hanging_test_ends_and_counts_as_found(
@@ -204,3 +207,29 @@ def test_same_fault_is_added_once(checkout: Checkout, tmp_path: Path) -> None:
     changed = [Fault(*fault[:3], "another code") for fault in drawn]
     assert add_faults(tmp_path / "table", changed) == 3
     assert list(measure_faults(checkout, tmp_path / "table", folders=["tests"])) == []
+
+
+def test_function_is_needless_if_others_run_each_of_its_steps_twice() -> None:
+    def function(name: str, seconds: float, *steps: int) -> Function:
+        return Function(name, seconds, frozenset(steps))
+
+    functions = [
+        function("dear", 9.0, 1, 2),
+        function("dear_alone", 8.0, 1, 3),
+        function("cheap", 1.0, 1, 2),
+        function("other", 2.0, 1, 2),
+        function("nothing", 5.0),
+    ]
+    assert find_needless(functions, functions) == [functions[0]]
+    assert find_needless(functions[1:], functions[1:]) == []
+
+
+def test_steps_of_the_import_of_a_module_do_not_count(checkout: Checkout) -> None:
+    with closing(LinesOfTests(checkout)) as lines:
+        known = lines.steps_in_functions()
+        functions = {
+            each.name.partition("::")[2]: each.steps
+            for each in functions_of(lines.steps(), lines.seconds, known)
+        }
+    assert functions["test_larger"] == functions["test_sum"] > set()
+    assert functions["test_count_down"].isdisjoint(functions["test_sum"])

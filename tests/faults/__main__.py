@@ -1,7 +1,8 @@
-"""Measure what the tests find, in three steps that continue where they were interrupted.
+"""Measure what the tests find, in steps that continue where they were interrupted.
 
 `coverage PATH…` runs tests and records their lines. `draw FOLDER…` adds faults in executed lines to the fault table.
 `run` plants each of them in a copy of the checkout and runs the tests of its line. `table` prints the result.
+`needless` prints test functions that could be deleted: other functions run each of their lines and branches twice.
 Tests that fail because of a harmless change of the code, such as those of digests, are left out.
 """
 
@@ -9,10 +10,12 @@ import argparse
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 
+from tests.faults.choice import find_needless, functions_of
 from tests.faults.copies import Checkout
 from tests.faults.fault_table import FILE, Fault, read_faults
-from tests.faults.lines import record_lines
+from tests.faults.lines import LinesOfTests, record_lines
 from tests.faults.measure import add_faults, draw_faults, measure_faults
 from tests.source_tree import ROOT
 
@@ -39,6 +42,17 @@ def main() -> None:
                 _print(_describe(fault))
             left = sum(fault.seconds is None for fault in read_faults(FILE))
             _print(f"{left} faults are left; if the code was changed, repeat `coverage` first")
+        case "needless":
+            with closing(LinesOfTests(checkout)) as lines:
+                known = lines.steps_in_functions()
+                functions = functions_of(lines.steps(), lines.seconds, known)
+            candidates = [
+                each
+                for each in functions
+                if each.seconds >= words.seconds and each.name.startswith(tuple(words.paths))
+            ]
+            for each in find_needless(functions, candidates):
+                _print(f"{each.seconds:7.2f} s  {each.name}")
         case _:
             faults = read_faults(FILE)
             _print("\n".join(_rows(faults)))
@@ -67,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     draw.add_argument("--seed", type=int, default=1)
     run = steps.add_parser("run", parents=[copies], help="Measure the drawn faults.")
     run.add_argument("folders", nargs="*", help="Folders of launcher and trueface, default all.")
+    needless = steps.add_parser("needless", help="Print functions whose lines others run twice.")
+    needless.add_argument("paths", nargs="+", help="Files and folders of tests.")
+    needless.add_argument("--seconds", type=float, default=0.0, help="Only those that take longer.")
     table = steps.add_parser("table", help="Print the result by folder.")
     table.add_argument("--each", action="store_true", help="Print each fault.")
     table.add_argument("--alone", action="store_true", help="Print tests that alone find a fault.")

@@ -4,6 +4,7 @@ import itertools
 import random
 import time
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +19,12 @@ LEAST_LIMIT_S, TIMES = 10.0, 5  # a test hangs after 10 s and five times its usu
 
 def draw_faults(checkout: Checkout, folder: str, count: int, seed: int) -> list[Fault]:
     """Draw faults in the executed lines of a folder; more of them begin with the same ones."""
-    lines = LinesOfTests(checkout)
     functions, modules = [], {}
-    for module in checkout.modules([folder]):
-        executed = lines.by_line(module).keys()
+    with closing(LinesOfTests(checkout)) as lines:
+        executed_in = {
+            module: lines.by_line(module).keys() for module in checkout.modules([folder])
+        }
+    for module, executed in executed_in.items():
         for changes in find_changes(checkout.read(module)):
             functions.append([each for each in changes if not executed.isdisjoint(each.lines)])
             modules.update({id(change): module for change in changes})
@@ -53,17 +56,18 @@ def measure_faults(
         each fault with its result.
     """
     faults = {fault.key: fault for fault in read_faults(file)}
-    lines, modules = LinesOfTests(checkout), {*checkout.modules(folders)}
+    modules = {*checkout.modules(folders)}
     tasks = []
-    for number, fault in enumerate([*faults.values()], 1):
-        if fault.seconds is not None or fault.module not in modules:
-            continue
-        text = checkout.read(fault.module)
-        change = _find(text, fault)
-        if change is None:  # the module was changed since
-            del faults[fault.key]
-        elif tests := lines.tests_of(fault.module, change):
-            tasks.append(_Task(fault, number, plant(text, change) or "", tests))
+    with closing(LinesOfTests(checkout)) as lines:
+        for number, fault in enumerate([*faults.values()], 1):
+            if fault.seconds is not None or fault.module not in modules:
+                continue
+            text = checkout.read(fault.module)
+            change = _find(text, fault)
+            if change is None:  # the module was changed since
+                del faults[fault.key]
+            elif tests := lines.tests_of(fault.module, change):
+                tasks.append(_Task(fault, number, plant(text, change) or "", tests))
     for measured in work_in_copies(checkout, tasks, _measure, copies=copies):
         faults[measured.key] = measured
         write_faults(file, faults.values())
