@@ -30,7 +30,7 @@ def functions_of(
 
 
 def find_needless(functions: Iterable[Function], candidates: Iterable[Function]) -> list[Function]:
-    """Return candidates that can be deleted together, dearest first.
+    """Return candidates that can be deleted together, slowest first.
 
     Each step is then still run by as many functions as before, or by `ENOUGH`.
     """
