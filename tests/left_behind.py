@@ -1,7 +1,8 @@
 """Kills what a run of the tests has left behind once it is over, however it ended, and deletes its folders.
 
 Started by conftest.py: python left_behind.py CLAIMS FOLDER…. Processes of the tests have a LAUNCHER_CLAIMS in
-CLAIMS. A killed run leaves schedulers that start each other again, in queue folders that no test opens.
+CLAIMS, and disks that they mount have CLAIMS as their source. A killed run leaves schedulers that start each other
+again, in queue folders that no test opens, and disks because of which pytest cannot delete its old folders.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -60,11 +62,20 @@ def _send(pids: Iterable[int], number: int) -> None:
             os.kill(pid, number)
 
 
+def unmount_all(claims: str) -> None:
+    """Unmount the disks that were mounted with a folder of claims as their source."""
+    for mount in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+        source, place, *_ = mount.split(" ")
+        if source == claims:
+            subprocess.run(["umount", "--lazy", place], check=False)
+
+
 def main(run: int, *folders: str) -> None:
     """Wait for the end of a process, then clean up."""
     with contextlib.suppress(ProcessLookupError):
         select.select([os.pidfd_open(run)], [], [])
     kill_all(folders[0])
+    unmount_all(folders[0])
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
