@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import pytest
 
 from launcher.cli.main import main
+from launcher.states import State
+from launcher.store import client
 from launcher.store.queue import Store
 from launcher.system.paths import Home, make_home
+from launcher.system.scheduler_start import ensure_scheduler
 from launcher.workers.fork_server_handles import ForkServer
 from tests.build import PLAIN, end_everything
 
@@ -84,6 +88,16 @@ class Launcher:
 
 
 @pytest.fixture
-def launcher(home: Home, capsys: pytest.CaptureFixture[str]) -> Launcher:
-    """The command line on the test's queue."""
+def launcher(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Launcher:
+    """The command line on the test's queue. No scheduler is started while all of its jobs are held."""
+
+    def ensure_if_needed(place: Home) -> None:
+        with closing(Store(place, durable=False)) as queue:
+            counts = queue.read.counts()
+        if any(counts.get(state) for state in State if state != State.HELD) or not counts:
+            ensure_scheduler(place)
+
+    monkeypatch.setattr(client, "ensure_scheduler", ensure_if_needed)
     return Launcher(capsys)
