@@ -85,12 +85,12 @@ class LinesOfTests:
 
     def steps_in_functions(self) -> set[int]:
         """Return the numbers of the steps that do not belong to the import of a module."""
-        modules = {module for module, _, _ in self._numbers}
+        modules = {module for module, _, _ in self._numbers if module.endswith(".py")}
         inside = {module: lines_of_functions(self._checkout.read(module)) for module in modules}
         return {
             number
             for (module, before, after), number in self._numbers.items()
-            if before in inside[module] or after in inside[module]
+            if module in inside and (before in inside[module] or after in inside[module])
         }
 
     def by_line(self, module: str) -> dict[int, list[str]]:
