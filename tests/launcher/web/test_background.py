@@ -59,6 +59,28 @@ def test_quick_result_is_returned_at_once_and_cached() -> None:
         assert not runs.get(1, "a").pending
 
 
+def test_result_that_is_there_before_the_caller_looks_is_not_pending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads, pause = Reads(), threading.Event()
+    start = threading.Thread.start
+
+    def start_and_lose_the_processor(thread: threading.Thread) -> None:
+        start(thread)
+        until(lambda: reads.calls, "the run is read")
+        pause.wait(0.1)
+
+    def measure() -> float:
+        if reads.calls:  # the result is there, and the thread has not ended
+            pause.wait(0.3)
+        return 0.0
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_lose_the_processor)
+    cache = BackgroundCache(reads, patience_s=DEADLINE_S, clock=reads.clock, cost=measure)
+    assert cache.get(1, "a") == ("read 1 times", "", False)
+    cache.close()
+
+
 def test_slow_result_is_pending_until_it_is_read() -> None:
     reads = Reads()
     reads.let.clear()
