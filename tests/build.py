@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,13 @@ from launcher.system.files import Json, write_json, write_whole
 from launcher.system.locks import lock_holder
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import descendants, send_signal
-from launcher.system.processes import boot_id, identity, identity_from_record, identity_lines
+from launcher.system.processes import (
+    boot_id,
+    identity,
+    identity_from_record,
+    identity_lines,
+    parent_of,
+)
 from launcher.workers.attempt_spec import attempt_spec_text
 from launcher.workers.attempt_watch import (
     AdoptedAttempt,
@@ -368,6 +374,18 @@ def judged(attempt: Attempt, *, claim: Claim | None = None) -> Outcome:
     found = seen(attempt, claim)
     assert isinstance(found, Outcome), "something of the attempt lives"
     return found
+
+
+def fork_servers_of(home: Home) -> list[int]:
+    """Return the fork servers of a queue folder, without the supervisors that they have forked."""
+    found: dict[int, int | None] = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            if words[3:5] == [b"launcher.workers.fork_server", os.fsencode(home.folder)]:
+                who = identity(int(entry.name))
+                found[int(entry.name)] = parent_of(who) if who else None
+    return [pid for pid, parent in found.items() if parent not in found]
 
 
 def end_everything(home: Home) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.forked import fork_daemons
 from tests.left_behind import watch
 from tests.nvml.simulated_card import Programs, compile_programs
 from tests.nvml.standin import Devices, compile_library
@@ -53,6 +54,7 @@ Path(os.environ["LAUNCHER_CLAIMS"]).mkdir()
 _CACHE = tempfile.TemporaryDirectory(prefix="trueface-cache-")
 os.environ["TRUEFACE_CACHE"] = _CACHE.name
 watch(_CLAIMS.name, _CACHE.name)
+fork_daemons()
 # thousands of databases are synced here, which costs nothing in memory
 ROOM = 4 << 30  # a run of all tests takes a fifth of it
 if Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > ROOM:

@@ -1,8 +1,8 @@
-"""Commands of ours in forks of a process that has imported them, which saves nine tenths of a start.
+"""Commands and background processes of ours in forks of a process that has imported them: a tenth of a start.
 
-A fork has a folder, an environment, streams and a session of its own, and ends as any process does. It skips only
-the start of Python before our first line. `LAUNCHER_TESTS_STARTS=anew` or another locale starts installed commands
-instead, as `make night` does.
+A fork has a folder, an environment, descriptors, limits, a session and a command line of its own, and ends as any
+process does. It skips only the start of Python before our first line. `LAUNCHER_TESTS_STARTS=anew` or another locale
+starts installed commands instead, as `make night` does.
 """
 
 import atexit
@@ -11,10 +11,13 @@ import ctypes
 import fcntl
 import gc
 import importlib
+import importlib.util
 import io
 import json
+import mmap
 import os
 import pkgutil
+import resource
 import select
 import signal
 import socket
@@ -23,11 +26,15 @@ import sys
 import termios
 import threading
 import time
+import types
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from launcher.system import process_start
+from launcher.system.process_trees import ATTEMPT_VARIABLE
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -39,6 +46,10 @@ AT_START = {
 }
 LONGEST = 1 << 20  # bytes of a request
 NVML = "libnvidia-ml.so.1"
+DAEMONS = ("launcher.scheduler", "launcher.workers.fork_server", "launcher.notify")
+LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+MOST_DESCRIPTORS = 64
+_ADDRESS = [""]  # of the process that forks; a fork knows it, too
 
 
 class Fork:
@@ -47,6 +58,7 @@ class Fork:
     def __init__(self, pid: int, ends: int) -> None:
         self.pid = pid
         self.returncode: int | None = None  # as soon as somebody has asked after its end
+        self.status = 0  # as `waitpid` gives it, from then on
         self._ends = ends  # from which its exit status is read
 
     def poll(self) -> int | None:
@@ -62,12 +74,15 @@ class Fork:
             subprocess.TimeoutExpired: it has not ended in time.
         """
         if self.returncode is None:
-            if not select.select([self._ends], [], [], timeout)[0]:
+            poll = select.poll()  # select() knows no descriptor above 1,023
+            poll.register(self._ends, select.POLLIN)
+            if not poll.poll(None if timeout is None else timeout * 1000):
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
             status = os.read(self._ends, 64)
             assert status, "the process that forks has ended"
             os.close(self._ends)
-            self.returncode = os.waitstatus_to_exitcode(int(status))
+            self.status = int(status)
+            self.returncode = os.waitstatus_to_exitcode(self.status)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -105,8 +120,7 @@ def start(
         environment: all of it.
         streams: its standard input, output and error; a terminal as input becomes the session's.
     """
-    other = any(environment.get(name) != value for name, value in AT_START.items())
-    if other or os.environ.get("LAUNCHER_TESTS_STARTS") == "anew":
+    if _starts_anew(environment):
         argv = [BIN / "launcher"] if module == LAUNCHER else [sys.executable, "-m", module]
         return subprocess.Popen(
             [*argv, *words],
@@ -118,14 +132,108 @@ def start(
             start_new_session=True,
             preexec_fn=_take_terminal,
         )
+    _start_server()
+    return _fork(
+        {"module": module, "words": list(words), "folder": str(folder)},
+        environment,
+        dict(enumerate(streams)),
+    )
+
+
+def spawn_detached(
+    argv: Sequence[str], log: Path, append: int, environment: Mapping[str, str] | None
+) -> int:
+    """Start a background process as `launcher.system.process_start` does, if possible as a fork.
+
+    It is a child of the process that forks; `wait_for` tells its end to the one that asked for it.
+    """
+    whole = {name: text for name, text in os.environ.items() if name != ATTEMPT_VARIABLE}
+    whole |= dict(environment or {})
+    ours = [*argv[:2]] == [sys.executable, "-P"] and argv[3] in DAEMONS
+    if not ours or _starts_anew(whole):
+        return _spawn_detached(argv, log, append, environment)
+    if not _ADDRESS[0]:
+        _start_server()
+    umask = os.umask(0o077)
+    os.umask(umask)
+    request = {
+        "daemon": list(argv),
+        "folder": os.getcwd(),  # noqa: PTH109  # of a folder that was deleted, it is an OSError
+        "umask": umask,
+        "cores": [*os.sched_getaffinity(0)],
+        "limits": [resource.getrlimit(limit) for limit in LIMITS],
+    }
+    inherited = {}
+    for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2}:  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            if os.get_inheritable(descriptor):
+                inherited[descriptor] = descriptor
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    try:
+        out = os.open(log, append, 0o600)
+    except OSError:
+        os.close(nothing)
+        raise
+    try:
+        fork = _fork(request, whole, {0: nothing, 1: out, 2: out} | inherited)
+    except ConnectionError:  # the run of the tests has ended
+        return _spawn_detached(argv, log, append, environment)
+    finally:
+        os.close(nothing)
+        os.close(out)
+    _DAEMONS[fork.pid] = fork
+    return fork.pid
+
+
+def wait_for(pid: int, options: int) -> tuple[int, int]:
+    """Do what `os.waitpid` does, also for background processes that are forks."""
+    fork = _DAEMONS.get(pid)
+    if fork is None:
+        return _waitpid(pid, options)
+    if (fork.poll() if options & os.WNOHANG else fork.wait()) is None:
+        return 0, 0
+    del _DAEMONS[pid]
+    return pid, fork.status
+
+
+_DAEMONS: dict[int, Fork] = {}  # that this process has asked for, by pid
+_spawn_detached, _waitpid = process_start._spawn_detached, os.waitpid
+
+
+def fork_daemons() -> None:
+    """Let background processes that this process starts, and those that they start, be forks."""
+    process_start._spawn_detached = spawn_detached
+    os.waitpid = wait_for
+
+
+def _starts_anew(environment: Mapping[str, str]) -> bool:
+    """Return whether a process needs a start of Python of its own."""
+    other = any(environment.get(name) != value for name, value in AT_START.items())
+    return other or os.environ.get("LAUNCHER_TESTS_STARTS") == "anew"
+
+
+def _fork(
+    request: dict[str, Any], environment: Mapping[str, str], descriptors: Mapping[int, int]
+) -> Fork:
+    """Ask for a process; its descriptors have the numbers of ours."""
     ours, theirs = os.pipe()
-    request = [module, list(words), str(folder), dict(environment)]
+    request |= {"environment": dict(environment), "descriptors": [*descriptors]}
     text = json.dumps(request).encode()  # what is no UTF-8 is escaped
     assert len(text) < LONGEST
-    server, _ = _server()
-    socket.send_fds(server, [text], [*streams, theirs])
-    os.close(theirs)
-    return Fork(int(server.recv(64)), ours)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
+            server.connect(_ADDRESS[0])
+            socket.send_fds(server, [text], [theirs, *descriptors.values()])
+            pid = server.recv(64)
+        if not pid:
+            raise ConnectionResetError(_ADDRESS[0])
+    except OSError:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    return Fork(int(pid), ours)
 
 
 def call_launcher(
@@ -172,28 +280,37 @@ def _read_all(pipes: Sequence[int], deadline: float) -> list[str]:
 
 
 @cache
-def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """Start the process that forks, and return how it is asked; it ends with ours."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
+def _start_server() -> subprocess.Popen[bytes]:
+    """Start the process that forks; it ends with ours."""
+    address = f"\0launcher-tests-{os.getpid()}-{os.urandom(8).hex()}"
     # no variable of a test: a process is taken for one of a home if it has that among them
     environment = {"PATH": os.environ["PATH"], "LANG": os.environ["LANG"]}
-    words = [sys.executable, "-m", "tests.forked"]
-    server = subprocess.Popen(
-        words, cwd=ROOT, env=environment, stdin=theirs.fileno(), start_new_session=True
-    )
-    theirs.close()
-    return ours, server
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LONGEST)
+        asking.bind(address)
+        asking.listen(64)
+        words = [sys.executable, "-m", "tests.forked", address[1:], str(asking.fileno())]
+        server = subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=[asking.fileno()],
+        )
+    _ADDRESS[0] = address
+    return server
 
 
 def main() -> None:
     """Import what the commands need, and fork for each request until nobody asks any more."""
+    _ADDRESS[0] = f"\0{sys.argv[1]}"
+    fork_daemons()
     _import_commands()
     del sys.path[0]  # the folder from which this one was imported
     os.chdir("/")
     gc.freeze()
-    _serve(socket.socket(fileno=os.dup(0)))
+    _serve(socket.socket(fileno=int(sys.argv[2])))
 
 
 def _import_commands() -> None:
@@ -204,63 +321,160 @@ def _import_commands() -> None:
         importlib.import_module(module.name)
     for kind in entry_points(group="launcher.kinds"):
         importlib.import_module(kind.module)
-    for name in (LAUNCHER, "tests.nvml.scheduler", "launcher.web.server"):
+    for name in (LAUNCHER, "tests.nvml.scheduler", "launcher.web.server", *map(_program, DAEMONS)):
         with contextlib.suppress(ImportError):  # the extra `web` is not installed
             importlib.import_module(name)
+
+
+def _program(module: str) -> str:
+    """Return the module that `python -m` runs."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    return f"{module}.__main__" if spec.submodule_search_locations else module
 
 
 def _serve(asking: socket.socket) -> None:
     """Fork for each request, and report the ends."""
     running: dict[int, tuple[int, int]] = {}  # pidfd → pid, where its exit status is to be written
     while True:
-        for ready in select.select([asking.fileno(), *running], [], [])[0]:
+        for ready in select.select([0, asking.fileno(), *running], [], [])[0]:
             if ready in running:
                 pid, ends = running.pop(ready)
                 with contextlib.suppress(BrokenPipeError):
-                    os.write(ends, str(os.waitpid(pid, 0)[1]).encode())
+                    os.write(ends, str(_waitpid(pid, 0)[1]).encode())
                 os.close(ready)
                 os.close(ends)
                 continue
-            text, descriptors, _, _ = socket.recv_fds(asking, LONGEST, 4)
-            if not text:
+            if ready == 0:
                 return
-            *streams, ends = descriptors
-            pid = os.fork()
-            if not pid:
-                asking.detach()  # closed with all that is not its own
-                _run(text, streams)
-            for stream in streams:
-                os.close(stream)
-            running[os.pidfd_open(pid)] = (pid, ends)
-            asking.send(str(pid).encode())
+            connection = asking.accept()[0]
+            text, descriptors, _, _ = socket.recv_fds(connection, LONGEST, MOST_DESCRIPTORS)
+            if text:
+                pid = os.fork()
+                if not pid:
+                    connection.detach()  # closed with all that is not its own
+                    _run(json.loads(text), descriptors[1:])
+                running[os.pidfd_open(pid)] = (pid, descriptors[0])
+                with contextlib.suppress(BrokenPipeError):  # who asked was killed meanwhile
+                    connection.send(str(pid).encode())
+                for descriptor in descriptors[1:]:
+                    os.close(descriptor)
+            connection.close()
 
 
-def _run(text: bytes, streams: Sequence[int]) -> NoReturn:
+def _run(request: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
     """Become what was asked for, and end with its code."""
-    module, words, folder, environment = json.loads(text)
     os.setsid()
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    _place(dict(zip(request["descriptors"], descriptors, strict=True)))
     _take_terminal()
     _open_streams()
+    environment = request["environment"]
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
-    os.chdir(folder)
-    places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:] = [str(BIN), *filter(None, places), *sys.path]
-    sys.argv[:] = [str(BIN / "launcher"), *words]
+    os.chdir(request["folder"])
+    places = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     for place in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep):
         library = Path(place, NVML)
         if library.is_file():  # the loader reads that variable at its start only
             ctypes.CDLL(str(library))
+    argv = request.get("daemon")
     try:
-        sys.exit(importlib.import_module(module).main())
+        if argv is None:
+            sys.path[:] = [str(BIN), *places, *sys.path]
+            sys.argv[:] = [str(BIN / "launcher"), *request["words"]]
+            sys.exit(importlib.import_module(request["module"]).main())
+        os.umask(request["umask"])
+        os.sched_setaffinity(0, request["cores"])
+        for limit, values in zip(LIMITS, request["limits"], strict=True):
+            resource.setrlimit(limit, values)
+        sys.path[:] = [*places, *sys.path]
+        _show_start(argv, environment)
+        _run_module(argv[3], argv[4:])
+        sys.exit()
     except SystemExit as leaving:
         if leaving.code is None or isinstance(leaving.code, int):
             _leave(leaving.code or 0)
         raise
+
+
+def _place(descriptors: Mapping[int, int]) -> None:
+    """Give descriptors their numbers, and close all others."""
+    above = max([*descriptors, *descriptors.values()]) + 1
+    aside = {
+        number: fcntl.fcntl(place, fcntl.F_DUPFD, above) for number, place in descriptors.items()
+    }
+    os.closerange(3, above)
+    for number, place in aside.items():
+        os.dup2(place, number)
+    os.closerange(above, os.sysconf("SC_OPEN_MAX"))
+
+
+def _run_module(module: str, words: Sequence[str]) -> None:
+    """Run a module as `python -m` does."""
+    spec = importlib.util.find_spec(_program(module))
+    assert spec is not None
+    assert spec.loader is not None
+    main = types.ModuleType("__main__")
+    main.__dict__.update(
+        __file__=spec.origin, __loader__=spec.loader, __package__=spec.parent, __spec__=spec
+    )
+    sys.modules["__main__"] = main
+    sys.argv[:] = [str(spec.origin), *words]
+    exec(spec.loader.get_code(spec.name), main.__dict__)  # type: ignore[attr-defined]
+
+
+class _Memory(ctypes.Structure):
+    """`struct prctl_mm_map` of prctl(2)."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_uint64)
+            for name in (
+                "start_code",
+                "end_code",
+                "start_data",
+                "end_data",
+                "start_brk",
+                "brk",
+                "start_stack",
+                "arg_start",
+                "arg_end",
+                "env_start",
+                "env_end",
+                "auxv",
+            )
+        ),
+        ("auxv_size", ctypes.c_uint32),
+        ("exe_fd", ctypes.c_uint32),
+    )
+
+
+def _show_start(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Let others see this command line and this environment in /proc, as after an exec."""
+    words = b"".join(os.fsencode(word) + b"\0" for word in argv)
+    variables = b"".join(os.fsencode(f"{name}={text}\0") for name, text in environment.items())
+    place = mmap.mmap(-1, len(words) + len(variables), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    place[:] = words + variables
+    start = ctypes.addressof(ctypes.c_char.from_buffer(place))
+    middle, end = start + len(words), start + len(words) + len(variables)
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    code, code_end, stack, data, data_end, heap = (
+        int(fields[number - 3]) for number in (26, 27, 28, 45, 46, 47)
+    )
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.sbrk.restype = ctypes.c_void_p
+    memory = _Memory(
+        code, code_end, data, data_end, heap, libc.sbrk(0), stack, start, middle, middle, end
+    )
+    memory.exe_fd = 0xFFFFFFFF  # the program stays
+    if libc.prctl(_PR_SET_MM, _PR_SET_MM_MAP, ctypes.byref(memory), ctypes.sizeof(memory), 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_MM)")
+    _shown.append(place)
+
+
+_PR_SET_MM, _PR_SET_MM_MAP = 35, 14  # <linux/prctl.h>
+_shown: list[mmap.mmap] = []
 
 
 def _leave(code: int) -> None:

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from launcher.errors import MachineError
+from launcher.system.daemon_control import exit_code
+from launcher.system.paths import Home, make_home
+from launcher.system.process_start import spawn_daemon
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import until
 from tests.forked import BIN, Fork, call_launcher, start
 from tests.left_behind import started_with
@@ -73,6 +78,45 @@ def test_program_is_killed_after_its_timeout(tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         call_launcher("wait", folder=tmp_path, environment=environment, timeout_s=0.5)
     call_launcher("stop", "--now", folder=tmp_path, environment=environment)
+
+
+@pytest.mark.parametrize("starts", ["", "anew"])
+def test_background_process_looks_the_same_if_it_is_a_fork(
+    starts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_TESTS_STARTS", starts)
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    home = Home(tmp_path / "home")
+    make_home(home)
+    pid = ensure_scheduler(home)
+    place = Path("/proc", str(pid))
+    try:
+        assert (place / "cmdline").read_bytes().split(b"\0") == [
+            *(os.fsencode(sys.executable), b"-P", b"-m", b"launcher.scheduler"),
+            *(os.fsencode(home.folder), b""),
+        ]
+        assert os.fsencode(f"LAUNCHER_HOME={home.folder}") in (place / "environ").read_bytes()
+        assert (place / "fd/2").readlink() == home.scheduler_log
+        assert os.getsid(pid) == pid
+        assert "Umask:\t0077" in (place / "status").read_text()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: exit_code(pid) is not None, "it has ended")
+
+
+@pytest.mark.parametrize("starts", ["", "anew"])
+def test_exit_code_of_a_background_process_is_known_once(
+    starts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_TESTS_STARTS", starts)
+    (tmp_path / "file").touch()
+    argv = [sys.executable, "-P", "-m", "launcher.scheduler", str(tmp_path / "file")]
+    pid = spawn_daemon(argv, tmp_path / "log")
+    ended, status = os.waitpid(pid, 0)
+    assert (ended, os.waitstatus_to_exitcode(status)) == (pid, MachineError.exit_code)
+    assert "is not a folder" in (tmp_path / "log").read_text()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 RUN = """

@@ -38,7 +38,9 @@ def main() -> None:
                 drawn = draw_faults(checkout, folder, words.count, words.seed)
                 _print(f"{folder}: {len(drawn)} faults, {add_faults(FILE, drawn)} of them new")
         case "run":
-            for fault in measure_faults(checkout, FILE, folders=words.folders, copies=words.copies):
+            for fault in measure_faults(
+                checkout, FILE, folders=words.folders, copies=words.copies, first=words.first
+            ):
                 _print(_describe(fault))
             left = sum(fault.seconds is None for fault in read_faults(FILE))
             _print(f"{left} faults are left; if the code was changed, repeat `coverage` first")
@@ -81,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     draw.add_argument("--seed", type=int, default=1)
     run = steps.add_parser("run", parents=[copies], help="Measure the drawn faults.")
     run.add_argument("folders", nargs="*", help="Folders of launcher and trueface, default all.")
+    run.add_argument("--first", action="store_true", help="One test that finds a fault is enough.")
     needless = steps.add_parser("needless", help="Print functions whose lines others run twice.")
     needless.add_argument("paths", nargs="+", help="Files and folders of tests.")
     needless.add_argument("--seconds", type=float, default=0.0, help="Only those that take longer.")

@@ -23,7 +23,7 @@ from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
 from tests.faults.changes import with_harmless_changes
-from tests.faults.plugin import BEGIN, BROKEN, CHOSEN, DEADLINE, END, EVENTS
+from tests.faults.plugin import BEGIN, BROKEN, CHOSEN, DEADLINE, END, EVENTS, FIRST
 from tests.faults.traced import FOLDER, LINES, SOURCES, TEST, read_steps
 
 POLL_S = 0.1
@@ -150,6 +150,7 @@ class Copy:
         *,
         limit_s: Callable[[str], float],
         deadline: float = float("inf"),
+        first: bool = False,
     ) -> Report:
         """Run modules of tests in this order.
 
@@ -158,6 +159,7 @@ class Copy:
             chosen: the tests that are run, all if None.
             limit_s: Seconds after which a test counts as hanging.
             deadline: Monotonic seconds, after which no further test begins.
+            first: Whether a test that fails is the last one.
 
         Raises:
             Interrupted: `stop` was set.
@@ -176,6 +178,7 @@ class Copy:
             if not name.startswith(("PYTHON", "PYTEST_", "LAUNCHER_"))
         }
         environment |= {"PATH": f"{python.parent}:{environment['PATH']}", DEADLINE: str(deadline)}
+        environment |= {FIRST: "1"} if first else {}
         options = ["-p", "tests.faults.plugin", "-p", "no:cacheprovider", "-q", "--tb=line"]
         options += ["--continue-on-collection-errors", *modules]
         with (

@@ -46,11 +46,23 @@ def add_faults(file: Path, drawn: Sequence[Fault]) -> int:
 
 
 def measure_faults(
-    checkout: Checkout, file: Path, *, folders: Sequence[str] = (), copies: int = 1
+    checkout: Checkout,
+    file: Path,
+    *,
+    folders: Sequence[str] = (),
+    copies: int = 1,
+    first: bool = False,
 ) -> Generator[Fault, None, None]:
     """Measure the faults of a table that are not measured yet, and write the table after each.
 
     A fault stays as it is if no test is known to run its line. If its module was changed, it is deleted.
+
+    Args:
+        checkout: the code and its tests.
+        file: the table.
+        folders: of the faults, all if there are none.
+        copies: how many faults are measured at once.
+        first: Whether the first test that finds a fault is the last one that is run.
 
     Yields:
         each fault with its result.
@@ -67,7 +79,7 @@ def measure_faults(
             if change is None:  # the module was changed since
                 del faults[fault.key]
             elif tests := lines.tests_of(fault.module, change):
-                tasks.append(_Task(fault, number, plant(text, change) or "", tests))
+                tasks.append(_Task(fault, number, plant(text, change) or "", tests, first))
     for measured in work_in_copies(checkout, tasks, _measure, copies=copies):
         faults[measured.key] = measured
         write_faults(file, faults.values())
@@ -80,6 +92,7 @@ class _Task(NamedTuple):
     number: int
     text: str  # of the changed module
     tests: Mapping[str, float]  # with their usual seconds, the fastest first
+    first: bool  # whether one test that fails is enough
 
 
 def _find(text: str, fault: Fault) -> Change | None:
@@ -103,7 +116,7 @@ def _measure(copy: Copy, task: _Task) -> Fault:
     begun = time.monotonic()
     found = _Found(set(), set(), set())
     with copy.changed(task.fault.module, task.text, task.number):
-        _run(copy, tests, begun + BUDGET_S, found)
+        _run(copy, tests, begun + BUDGET_S, found, first=task.first)
     return task.fault._replace(
         seconds=round(time.monotonic() - begun, 1),
         passed=tuple(sorted(found.passed)),
@@ -118,9 +131,11 @@ class _Found(NamedTuple):
     broken: set[str]  # modules
 
 
-def _run(copy: Copy, tests: Mapping[str, float], deadline: float, found: _Found) -> None:
+def _run(
+    copy: Copy, tests: Mapping[str, float], deadline: float, found: _Found, *, first: bool
+) -> None:
     """Run tests, and add their results. After a test that hangs or kills pytest, the others are run again."""
-    if not tests or time.monotonic() > deadline:
+    if not tests or time.monotonic() > deadline or (first and found.failed):
         return
     seconds: dict[str, float] = {}
     for test in tests:
@@ -131,6 +146,7 @@ def _run(copy: Copy, tests: Mapping[str, float], deadline: float, found: _Found)
         tests,
         limit_s=lambda test: min(BUDGET_S, LEAST_LIMIT_S + TIMES * tests.get(test, 0.0)),
         deadline=deadline,
+        first=first,
     )
     found.broken.update(report.broken)
     for test, (outcome, _) in report.outcomes.items():
@@ -141,13 +157,15 @@ def _run(copy: Copy, tests: Mapping[str, float], deadline: float, found: _Found)
         ended = {*report.outcomes, report.unfinished}
         left = {test: tests[test] for test in tests.keys() - ended}
         left = {test: left[test] for test in left if _module(test) not in report.broken}
-        _run(copy, left, deadline, found)
+        _run(copy, left, deadline, found, first=first)
+    elif first and found.failed:
+        pass
     elif report.is_late or (len(modules) == 1 and not report.outcomes):
         found.broken.update(modules)
     elif not report.outcomes and not report.broken:
         for module in modules:  # a conftest.py cannot be imported; other folders do not need it
             own = {test: tests[test] for test in tests if _module(test) == module}
-            _run(copy, own, deadline, found)
+            _run(copy, own, deadline, found, first=first)
 
 
 def _module(test: str) -> str:

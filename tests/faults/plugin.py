@@ -12,6 +12,7 @@ from tests.faults.traced import FOLDER, JOURNALS, TEST
 
 CHOSEN, EVENTS = FOLDER / "chosen.json", FOLDER / "events.jsonl"
 DEADLINE = "FAULTS_DEADLINE"  # variable: monotonic seconds, after which no test begins
+FIRST = "FAULTS_FIRST"  # variable: a test that fails is the last one
 BEGIN, END, BROKEN = "begin", "end", "broken"
 
 
@@ -75,6 +76,8 @@ class Reports:
         _report(END, nodeid, self._outcome, round(self._seconds, 3))
         if self._session and time.monotonic() > float(os.environ.get(DEADLINE, "inf")):
             self._session.shouldstop = "no time is left"
+        elif self._session and self._outcome == "failed" and FIRST in os.environ:
+            self._session.shouldstop = "a test has failed"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -34,6 +34,7 @@ from tests.build import (
     end_everything,
     endings,
     enqueue,
+    fork_servers_of,
     gone,
     in_state,
     job_row,
@@ -210,7 +211,7 @@ def test_waiting_job_has_a_reason(shared_queue: Queue, tmp_path: Path) -> None:
 
 def processes_by_role(queue: Queue, attempt: Attempt) -> dict[str, list[int]]:
     """Return the processes of each sort, and all of them."""
-    fork_server, *_ = descendants(queue.scheduler)
+    (fork_server,) = fork_servers_of(queue.home)
     found = {
         "scheduler": [queue.scheduler],
         "fork server": [fork_server],
@@ -220,7 +221,8 @@ def processes_by_role(queue: Queue, attempt: Attempt) -> dict[str, list[int]]:
     return found | {
         "all": [
             queue.scheduler,
-            *descendants(queue.scheduler),
+            fork_server,
+            *descendants(fork_server),
             *found["supervisor"],
             *found["program"],
         ]
@@ -357,7 +359,7 @@ def test_stopped_queue_starts_nothing_and_continues_after_a_restart(
 def test_job_queued_during_scheduler_exit_is_run(queue: Queue, home: Home) -> None:
     (first,) = queue.add(a_spec(name="command/1"))
     queue.wait(first)
-    fork_server = descendants(queue.scheduler)[0]
+    (fork_server,) = fork_servers_of(queue.home)
     send_signal(
         fork_server, signal.SIGSTOP
     )  # the scheduler waits for its end before it gives up its lock
