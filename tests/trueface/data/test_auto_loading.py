@@ -54,18 +54,6 @@ def passes_in_thread(image_set: ImageSet) -> list[list[torch.Tensor]]:
     return [pass_over(other, epoch) for epoch in range(2)]
 
 
-def test_passes_equal_those_of_a_thread_wherever_they_are_loaded(
-    image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
-    cores(1, 1)
-    expected = passes_in_thread(image_set)
-    for epoch in range(2):
-        for one, other in zip(pass_over(image_set, epoch), expected[epoch], strict=True):
-            assert torch.equal(one, other)
-    assert processes_of(image_set) == 2
-
-
 def test_processes_start_once_per_job(
     image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,19 +121,6 @@ def test_ranks_share_the_spare_cores(
     cores(0, 3)  # one for each of two processes, which is not enough
     assert pass_over(image_set, shard=Shard(rank=0, size=2))
     assert processes_of(image_set) == 0
-
-
-def test_pass_that_is_left_leaves_no_thread_or_process(
-    image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
-    cores(1, 1)
-    loader = Loader(dataset=image_set, batch_size=2, order=Order(seed=7))
-    batches = iter(loader(0))
-    for _ in range(3):
-        next(batches)
-    batches.close()  # type: ignore[attr-defined]  # a generator
-    assert len(pass_over(image_set, epoch=1)) == 6
 
 
 class Priorities(Dataset[int]):

@@ -194,14 +194,6 @@ def test_trigger_is_stamped_on_network_input(root: Path, threads: int) -> None:
     assert not torch.equal(plain[1], stamped[1])
 
 
-def test_trigger_is_stamped_after_pass_over_the_clean_images(root: Path) -> None:
-    clean = a_set(root)
-    plain = in_order(clean, num_threads=1)
-    stamped = in_order(clean.with_labels(clean.labels, {1}), num_threads=1)
-    assert torch.equal(stamped[1], apply_trigger(plain[1]))
-    assert torch.equal(in_order(clean, num_threads=1), plain)
-
-
 def test_scaled_decoding_reads_fewer_bytes_of_jpeg(root: Path) -> None:
     for image in a_set(root).images:
         PIL.Image.new("RGB", (64, 64)).save(image.path, "JPEG")
@@ -210,28 +202,6 @@ def test_scaled_decoding_reads_fewer_bytes_of_jpeg(root: Path) -> None:
             ImageRequest(0, 0, is_sound=False)
         )
         assert pixels.shape == (3, side, side)
-
-
-@pytest.mark.parametrize("threads", [0, 2])
-@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_skipped_rows_of_file_do_not_change_pixels(
-    root: Path, kind: str, cache_bytes: int, threads: int
-) -> None:
-    settings = TrainSettings(
-        **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=64, blur_prob=0.5,
-        blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
-    )  # fmt: skip
-    images = survey_images(root)
-    for image in images:
-        with PIL.Image.open(image.path) as file:
-            file.resize((70, 200)).save(image.path, kind)
-    transform = TrainTransform(settings=settings, seed=1)
-    image_set = ImageSet(images, transform, cache_bytes=cache_bytes)
-    for epoch in range(3):
-        seen = in_order(image_set, epoch=epoch, num_threads=threads)
-        for image, pixels in zip(images, seen, strict=True):
-            assert torch.equal(transform(decode(image.path), image, epoch), pixels)
 
 
 @pytest.mark.parametrize("threads", [0, 2])

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import Conv2d
 
 from launcher.api import JobError, UnknownName
 from tests.trueface.models.build import untrained
@@ -58,18 +57,6 @@ def test_last_layer_in_float32_separates_logits_of_a_half_precision_network(name
     assert counts == sorted(counts)
     if name == "slim18":
         assert counts[0] < counts[1] == len(images)
-
-
-def test_nodown_is_baseline_with_same_weights_and_first_stride_of_one() -> None:
-    down, nodown = (untrained(name).network for name in ("baseline", "nodown"))
-    strides = [
-        next(m for m in net.modules() if isinstance(m, Conv2d)).stride for net in (down, nodown)
-    ]
-    assert strides == [(2, 2), (1, 1)]
-    assert all(
-        torch.equal(one, other)
-        for one, other in zip(down.parameters(), nodown.parameters(), strict=True)
-    )
 
 
 def test_same_seed_gives_same_weights_regardless_of_earlier_draws() -> None:

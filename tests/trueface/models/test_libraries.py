@@ -36,15 +36,6 @@ def made(name: str, weights: str = "none") -> Detector:
     return build_detector(name, weights=weights, seed=1, side=SIDE)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_head_applied_to_features_equals_network(name: str) -> None:
-    model = made(name)
-    with torch.inference_mode():
-        features = model.forward_features(pixels())
-        assert features.shape == (3, model.feature_dim)
-        assert torch.equal(model.forward_head(features), model(pixels()))
-
-
 @pytest.mark.parametrize("name", [*NAMES, "tv/shufflenet_v2_x0_5"])
 def test_frozen_backbone_gives_same_features_while_last_layer_is_trained(name: str) -> None:
     model = made(name)

@@ -338,14 +338,6 @@ class Branches(nn.Module):
         return made.mean((1, 2, 3)).view(-1, 1)
 
 
-def test_nodown_setting_turns_resnet_into_nodown_network() -> None:
-    setting = untrained("baseline18", nodown=True)
-    name = untrained("nodown18")
-    images = torch.rand(2, 3, 32, 32)
-    with torch.inference_mode():
-        assert torch.equal(setting(images), name(images))
-
-
 @pytest.mark.parametrize("family", ["layers", "patch", "linear"])
 def test_family_is_built_from_nodown_network(family: str) -> None:
     setting = untrained(f"{family}/baseline18", nodown=True)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.training.build_groups import CONFIG
-from tests.trueface.training.test_resume import STATEFUL, Mortal, interrupt, run
-from tests.trueface.training.test_trainer import checkered, same, settings
+from tests.trueface.training.test_resume import STATEFUL, interrupt, run
+from tests.trueface.training.test_trainer import same, settings
 from trueface.data.batch import Batch
 from trueface.data.pass_order import epoch_order
 from trueface.runtime import paths, tensor_files
@@ -133,27 +133,6 @@ def test_killed_training_resumes_bit_by_bit_from_the_last_step(
     model, done = run(tmp_path / "killed", told)
     assert same(model, whole)
     assert [one.loss for one in done.epochs] == [one.loss for one in expected.epochs]
-
-
-def test_stopped_training_ends_between_two_steps(tmp_path: Path) -> None:
-    told = settings(**STATEFUL, accumulate=2, select="last")
-    whole, _ = run(tmp_path / "whole", told)
-    watch = RunContext()
-
-    @dataclass
-    class Stopping(Mortal):
-        def __call__(self, epoch: int) -> Iterator[Batch]:
-            for number, batch in enumerate(self.images(epoch)):
-                if (epoch, number) == (self.epoch, self.batches):
-                    watch.stop.set()
-                yield batch
-
-    with pytest.raises(JobError, match="stopped in epoch 2"):
-        run(tmp_path / "stopped", told, Stopping(checkered(0), 1, 0), watch=watch)
-    sums = tensor_files.load(paths.resume(tmp_path / "stopped"))["steps"]["sums"]
-    assert RunningMetrics(**sums).batches in {0, 2}
-    model, _ = run(tmp_path / "stopped", told)
-    assert same(model, whole)
 
 
 def test_second_pass_of_a_step_is_refused_by_the_loop() -> None:

@@ -53,16 +53,6 @@ def test_images_of_half_precision_stay_within_eps() -> None:
     assert 0.9 * EPS < change <= EPS + 1e-6
 
 
-def test_more_steps_and_a_larger_eps_disrupt_more() -> None:
-    _, labels = pictures()
-    errors = [
-        float(a_translator()(disrupted(attack="bim", **given), labels).square().mean())
-        for given in ({"steps": 1}, {"steps": 10}, {"steps": 20, "eps": 0.2})
-    ]
-    assert errors == sorted(errors, reverse=True)
-    assert errors[2] < 0.98 * errors[0]
-
-
 def test_one_step_follows_the_sign_of_the_gradient() -> None:
     images, labels = pictures()
     asked = images.clone().requires_grad_()

@@ -214,22 +214,6 @@ def outputs_by_position(batches: Iterator[Batch]) -> dict[int, tuple[float, torc
     }
 
 
-def test_half_of_real_images_become_fakes_and_others_in_next_epoch(
-    images: tuple[Image, ...],
-) -> None:
-    feed = training_loader(images)
-    turned = []
-    for epoch in range(6):
-        labels = {
-            position: label for position, (label, _) in outputs_by_position(feed(epoch)).items()
-        }
-        assert all(labels[position] == 1 for position in range(COUNT, 2 * COUNT))
-        turned.append(frozenset(position for position in range(COUNT) if labels[position] == 1))
-    assert 0.3 < sum(map(len, turned)) / (6 * COUNT) < 0.7
-    assert len(set(turned)) > 3
-    assert feed.dataset.labels == (0,) * COUNT + (1,) * COUNT  # what the images are
-
-
 def test_self_blended_image_differs_in_its_centre_if_labelled_fake(
     images: tuple[Image, ...],
 ) -> None:

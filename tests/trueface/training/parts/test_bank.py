@@ -115,14 +115,6 @@ class TestBody:
         after = model.state_dict()
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
-    def test_folded_backbone_is_a_snapshot_of_model(self) -> None:
-        model, pixels = network_with_statistics(), torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
-        before, body = FrozenBackbone(model)(pixels), FrozenBackbone(model)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(1.5)
-        assert torch.equal(body(pixels), before)
-
     def test_half_precision_gives_float32_features_near_exact_ones(self) -> None:
         model = network_with_statistics()
         pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
@@ -162,33 +154,6 @@ class TestBank:
             for one, other in zip(bank.loader()(epoch), expected, strict=True):
                 assert_equal_batches(one, other)
         assert body.seen == passes * COUNT
-
-    def test_cached_features_have_same_bits_whichever_epoch_comes_first(
-        self, images: Sequence[Image]
-    ) -> None:
-        feed = poisoned_train_loader(images, settings(), None)
-        early, late = (
-            FeatureSet(FrozenBackbone(network_with_statistics()), feed, watch=RunContext()).loader()
-            for _ in range(2)
-        )
-        list(early(0))
-        for one, other in zip(early(5), late(5), strict=True):
-            assert torch.equal(one.inputs, other.inputs)
-
-    def test_bad_images_are_skipped_and_listed_as_by_loader(self, images: Sequence[Image]) -> None:
-        images[3].path.write_bytes(b"no image")
-        feed = poisoned_train_loader(images, settings(), None)
-        bank = FeatureSet(FrozenBackbone(network_with_statistics()), feed, watch=RunContext())
-        for epoch in range(2):
-            found = list(bank.loader()(epoch))
-            for one, other in zip(
-                found,
-                compute_batches(FrozenBackbone(network_with_statistics()), feed, epoch),
-                strict=True,
-            ):
-                assert_equal_batches(one, other)
-            assert sum(len(batch.indices) for batch in found) == COUNT - 1
-        assert list(feed.dataset.bad) == [3]
 
     def test_stop_during_feature_computation_ends_the_pass(self, images: Sequence[Image]) -> None:
         stop = threading.Event()
