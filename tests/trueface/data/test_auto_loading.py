@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from launcher.api import parse_data
@@ -54,16 +56,20 @@ def passes_in_thread(image_set: ImageSet) -> list[list[torch.Tensor]]:
     return [pass_over(other, epoch) for epoch in range(2)]
 
 
-def test_processes_start_once_per_job(
+def test_processes_start_once_per_job_and_give_batches_of_a_thread(
     image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
-    cores(0, 2)
-    pass_over(image_set)
+    cores(1, 1)
+    expected = passes_in_thread(image_set)
+    found = [pass_over(image_set)]
+    assert processes_of(image_set) == 2
     pool = image_set._processes  # as above
-    cores(0, 3)  # too small a change to start others
-    pass_over(image_set, epoch=1)
+    cores(1, 2)  # too small a change to start others
+    found.append(pass_over(image_set, epoch=1))
     assert image_set._processes is pool  # as above
+    for passed, in_thread in zip(found, expected, strict=True):
+        assert all(map(torch.equal, passed, in_thread))
 
 
 def test_short_waits_start_no_process(
@@ -121,6 +127,18 @@ def test_ranks_share_the_spare_cores(
     cores(0, 3)  # one for each of two processes, which is not enough
     assert pass_over(image_set, shard=Shard(rank=0, size=2))
     assert processes_of(image_set) == 0
+
+
+@given(group=st.lists(st.integers(), max_size=40), size=st.integers(1, 9))
+def test_parts_of_a_batch_cover_it_in_nearly_equal_sizes(group: list[int], size: int) -> None:
+    parts = [Shard(rank=rank, size=size).shard_batch(group) for rank in range(size)]
+    assert [item for part in parts for item in part] == group
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert WHOLE.shard_batch(group) == group
+
+
+def test_shared_amount_is_divided_and_each_process_gets_some() -> None:
+    assert [Shard(rank=0, size=2).fraction_of(amount) for amount in (0, 1, 5, 8)] == [0, 1, 2, 4]
 
 
 class Priorities(Dataset[int]):

@@ -356,12 +356,12 @@ def test_folded_network_has_features_of_original(*, crossed: bool) -> None:
     assert bool(norms) == crossed
 
 
-@pytest.mark.parametrize("name", ["mesonet", "f3net", "spsl"])
+@pytest.mark.parametrize("name", ["mesonet", "spsl"])
 def test_folded_detector_has_logits_of_original(name: str) -> None:
     network = untrained(name).network.train()
-    images = torch.rand(8, 3, 64, 64)
+    images = torch.rand(4, 3, 64, 64)
     with torch.no_grad():
-        for _ in range(20):
+        for _ in range(5):
             network(images)
         torch.testing.assert_close(
             fuse_conv_bn(network, "fc")(images), network.eval()(images), rtol=1e-3, atol=1e-3

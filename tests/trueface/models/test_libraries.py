@@ -77,13 +77,17 @@ def test_batch_norms_with_activation_are_folded_with_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_checkpoint_restores_network_and_its_size(name: str, tmp_path: Path) -> None:
+def test_checkpoint_restores_network_whose_head_gives_the_output(name: str, tmp_path: Path) -> None:
     model = made(name)
     checkpoint.save_model(tmp_path / "model.pt", model, {})
     again = checkpoint.load_detector(tmp_path / "model.pt", arch=name)
     assert again.spec == model.spec
     with torch.inference_mode():
-        assert torch.equal(again(pixels()), model(pixels()))
+        logits = model(pixels())
+        assert torch.equal(again(pixels()), logits)
+        features = model.forward_features(pixels())
+        assert features.shape == (3, model.feature_dim)
+        assert torch.equal(model.forward_head(features), logits)
 
 
 def test_nodown_is_stored_in_checkpoint(tmp_path: Path) -> None:
