@@ -23,9 +23,7 @@ from trueface.training.trainer import TrainingResult
 
 
 def network() -> Classifier:
-    return build_classifier(
-        ClassifierShape(model="resnet18", stem="large", size=16, classes=3), seed=1
-    )
+    return build_classifier(ClassifierShape(model="cnn", stem="small", size=16, classes=3), seed=1)
 
 
 def fit(
