@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from launcher.api import parse_data
@@ -54,28 +56,20 @@ def passes_in_thread(image_set: ImageSet) -> list[list[torch.Tensor]]:
     return [pass_over(other, epoch) for epoch in range(2)]
 
 
-def test_passes_equal_those_of_a_thread_wherever_they_are_loaded(
+def test_processes_start_once_per_job_and_give_batches_of_a_thread(
     image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
     cores(1, 1)
     expected = passes_in_thread(image_set)
-    for epoch in range(2):
-        for one, other in zip(pass_over(image_set, epoch), expected[epoch], strict=True):
-            assert torch.equal(one, other)
+    found = [pass_over(image_set)]
     assert processes_of(image_set) == 2
-
-
-def test_processes_start_once_per_job(
-    image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
-    cores(0, 2)
-    pass_over(image_set)
     pool = image_set._processes  # as above
-    cores(0, 3)  # too small a change to start others
-    pass_over(image_set, epoch=1)
+    cores(1, 2)  # too small a change to start others
+    found.append(pass_over(image_set, epoch=1))
     assert image_set._processes is pool  # as above
+    for passed, in_thread in zip(found, expected, strict=True):
+        assert all(map(torch.equal, passed, in_thread))
 
 
 def test_short_waits_start_no_process(
@@ -135,17 +129,16 @@ def test_ranks_share_the_spare_cores(
     assert processes_of(image_set) == 0
 
 
-def test_pass_that_is_left_leaves_no_thread_or_process(
-    image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
-    cores(1, 1)
-    loader = Loader(dataset=image_set, batch_size=2, order=Order(seed=7))
-    batches = iter(loader(0))
-    for _ in range(3):
-        next(batches)
-    batches.close()  # type: ignore[attr-defined]  # a generator
-    assert len(pass_over(image_set, epoch=1)) == 6
+@given(group=st.lists(st.integers(), max_size=40), size=st.integers(1, 9))
+def test_parts_of_a_batch_cover_it_in_nearly_equal_sizes(group: list[int], size: int) -> None:
+    parts = [Shard(rank=rank, size=size).shard_batch(group) for rank in range(size)]
+    assert [item for part in parts for item in part] == group
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert WHOLE.shard_batch(group) == group
+
+
+def test_shared_amount_is_divided_and_each_process_gets_some() -> None:
+    assert [Shard(rank=0, size=2).fraction_of(amount) for amount in (0, 1, 5, 8)] == [0, 1, 2, 4]
 
 
 class Priorities(Dataset[int]):

@@ -153,7 +153,7 @@ def test_features_in_qualities(images: tuple[Image, ...], form: str) -> None:
     assert len(loader) == (2 * COUNT if form == "paired" else COUNT)
 
 
-@pytest.mark.parametrize(("cycle", "stored"), [(2, False), (2, True), (0, False), (0, True)])
+@pytest.mark.parametrize(("cycle", "stored"), [(2, True), (0, False)])
 def test_features(images: tuple[Image, ...], tmp_path: Path, cycle: int, stored: bool) -> None:
     loader = train_loader(images, settings(augment_cycle=cycle), COLUMNS)
     bank = features_of(loader, tmp_path / "features" if stored else None)

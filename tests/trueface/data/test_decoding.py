@@ -56,7 +56,7 @@ def refusal_reason(path: Path, **options: Any) -> str:
     return caught.value.reason
 
 
-@pytest.mark.parametrize("quality", [30, 75, 98, 100])
+@pytest.mark.parametrize("quality", [30, 100])
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize(
     ("mode", "more"),
@@ -387,25 +387,25 @@ def test_damage_below_needed_rows_is_detected(tmp_path: Path) -> None:
     assert refusal_reason(path, rows_needed=lambda height, width: 10) == whole
 
 
-@pytest.mark.parametrize("rows", [0, 1, 16, 17, 30, 100, 150, 200])
 @pytest.mark.parametrize("scaling", [None, Scaling(100), Scaling(50), Scaling(90, fitted=True)])
 @pytest.mark.parametrize("more", [
     {"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True},
     {"restart_marker_rows": 1}, {"comment": b"what"},
 ])  # fmt: skip
 def test_upper_rows_of_jpeg_equal_those_of_whole_image(
-    tmp_path: Path, more: dict[str, Any], scaling: Scaling | None, rows: int
+    tmp_path: Path, more: dict[str, Any], scaling: Scaling | None
 ) -> None:
     path = tmp_path / "a.jpg"
     for mode in ("RGB", "L", "CMYK"):
         a_picture(170, 203, mode).save(path, **more)
         whole = decode(path, scaling=scaling)
-        needed = min(rows, whole.shape[1])
-        upper = decode(
-            path, scaling=scaling, rows_needed=partial(lambda to, height, width: to, needed)
-        )
-        assert (upper.shape, upper.dtype) == (whole.shape, whole.dtype)
-        assert torch.equal(upper[:, :needed], whole[:, :needed])
+        for rows in (0, 1, 16, 17, 30, 100, 150, 200):
+            needed = min(rows, whole.shape[1])
+            upper = decode(
+                path, scaling=scaling, rows_needed=partial(lambda to, height, width: to, needed)
+            )
+            assert (upper.shape, upper.dtype) == (whole.shape, whole.dtype)
+            assert torch.equal(upper[:, :needed], whole[:, :needed]), (mode, rows)
 
 
 def test_jpeg_is_decoded_only_to_needed_rows(tmp_path: Path) -> None:
@@ -430,7 +430,7 @@ def test_decoding_does_not_set_warning_filters(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("subsampling", [0, 2])
 @pytest.mark.parametrize("scaling", [None, Scaling(2), Scaling(3)])
-@pytest.mark.parametrize("width", range(1, 18))
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 16, 17])
 def test_narrow_jpeg_has_same_upper_rows(
     tmp_path: Path, width: int, scaling: Scaling | None, subsampling: int
 ) -> None:

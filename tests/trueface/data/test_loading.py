@@ -332,7 +332,6 @@ def test_unresponsive_processes_are_logged_and_may_continue(
 SHARED_MEMORY = (
     ("300k", 4, "108 KiB"),
     ("64k", 4, "108 KiB"),
-    ("64m", 4, ""),
     ("700k", 24, "324 KiB"),  # two parts of a batch have room
     ("64m", 24, ""),
 )

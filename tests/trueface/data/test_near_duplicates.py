@@ -13,7 +13,6 @@ from tests.trueface.data.keyed_images import an_image
 from trueface.data.image_keys import match, method_of
 from trueface.data.index import Image
 from trueface.data.near_duplicates import (
-    BATCH,
     ImageAppearance,
     find_equal_pictures,
     find_near_duplicates,
@@ -167,14 +166,6 @@ def test_undecodable_image_is_reported_at_its_position(tmp_path: Path) -> None:
         False,
     ]
     assert "No such file" in str(found[-1])
-
-
-def test_progress_is_reported_per_batch(tmp_path: Path) -> None:
-    file = tmp_path / "one.png"
-    a_picture(side=8).save(file)
-    told: list[int] = []
-    assert len([*read_appearances([str(file)] * (BATCH + 1), progress=told.append)]) == BATCH + 1
-    assert told == [BATCH, 1]
 
 
 def test_real_faces_are_distinguished_and_their_copies_found(tmp_path: Path) -> None:

@@ -72,15 +72,6 @@ def test_marker_file_states_contents_and_that_they_are_synthetic(root: Path) -> 
     assert mark["images"] == len(list(root.rglob("*.png"))) + len(list(root.rglob("*.jpg"))) == 96
 
 
-def test_same_seed_gives_same_files_for_any_number_of_processes(root: Path, tmp_path: Path) -> None:
-    spec = replace(TINY, train=20)
-    make_sample(tmp_path / "one", spec, workers=1)
-    make_sample(tmp_path / "two", spec, workers=2)
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    image = "PreSocial/Real/FFHQ/00000.png"
-    assert (tmp_path / "one" / image).read_bytes() == (root / image).read_bytes()
-
-
 def test_other_seed_gives_other_images(root: Path, tmp_path: Path) -> None:
     make_sample(tmp_path / "data", replace(TINY, seed=4), workers=1)
     before, after = contents(root), contents(tmp_path / "data")
@@ -176,8 +167,10 @@ def grey(pixels: Pixels) -> Floats:
 
 
 def residual(pixels: Pixels) -> Floats:
-    windows = np.lib.stride_tricks.sliding_window_view(grey(pixels), (3, 3))
-    difference: Floats = grey(pixels)[1:-1, 1:-1] - windows.mean(axis=(2, 3))
+    plane = grey(pixels)
+    rows = plane[:-2] + plane[1:-1] + plane[2:]
+    mean = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
+    difference: Floats = plane[1:-1, 1:-1] - mean
     return difference
 
 

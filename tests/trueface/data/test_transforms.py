@@ -148,22 +148,6 @@ def test_one_pixel_wide_image_can_be_cropped_at_any_ratio(
     assert found.shape == (3, 8, 8)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_large_images_give_same_result(threads: int) -> None:
-    image = pixels(300, 420)
-    image[:, 100:, :200] = torch.arange(200, dtype=torch.uint8)
-    settings = all_random_settings(resize_size=256, patch_size=96, blur_prob=0.7, jpeg_prob=0.7)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        for seed in range(12):
-            expected = augment_whole_image(image, settings, random.Random(seed), unshared=True)
-            found = augment(image, settings, random.Random(seed), unshared=True)
-            assert torch.equal(found, expected)
-    finally:
-        torch.set_num_threads(before)
-
-
 @given(settings_of_any_kind(), SIDES, SIDES, st.integers(0, 999))
 def test_rows_below_needed_rows_change_nothing(
     settings: TrainSettings, height: int, width: int, epoch: int

@@ -72,7 +72,6 @@ class StopsAt(RunContext):
 @pytest.mark.parametrize(
     "given",
     [
-        {},
         {"prediction": "v", "small_t": 0.5, "t_max": 300},
         {"network": "unet", "widths": (8, 8), "unshuffle": 2},
     ],

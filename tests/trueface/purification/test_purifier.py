@@ -7,8 +7,6 @@ import threading
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.trueface.purification.build import a_gaussian_diffuser, normal, smooth_images
@@ -369,22 +367,6 @@ def test_purifier_has_one_canonical_form(
 def test_unreadable_purifier_is_rejected_with_a_reason(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         parse_purifier(text)
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["jpeg75", "ddpm", "oneshot20", "blur0.6", "dae", "tv0.03", "median3"]),
-            st.integers(1, 9),
-        ),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_purifier_text_round_trips(steps: list[tuple[str, int]]) -> None:
-    text = "+".join(f"{step}x{times}" for step, times in steps)
-    name = parse_purifier(text)
-    assert parse_purifier(name.text) == name
 
 
 def test_methods_are_found_by_their_files() -> None:

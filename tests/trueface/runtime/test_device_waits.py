@@ -38,13 +38,15 @@ def detector(**changed: Any) -> Training:
     def train(_: Path, steps: int) -> None:
         config = detectors.settings(num_epochs=1, batch_size=BATCH, **changed).trainer
         images = detectors.checkered(0, steps * BATCH), detectors.checkered(1)
-        fit(detectors.slim(), *images, config, watch=WATCH)
+        fit(detectors.tiny(), *images, config, watch=WATCH)
 
     return train
 
 
 def class_network(_: Path, steps: int) -> None:
-    settings = ClassifySettings(**{**SMALL, "num_epochs": 1, "batch_size": BATCH, "crop": True})
+    settings = ClassifySettings(
+        **{**SMALL, "model": "cnn", "num_epochs": 1, "batch_size": BATCH, "crop": True}
+    )
     random = torch.Generator().manual_seed(0)
     shape = (steps * BATCH, 3, 16, 16)
     pixels = torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
@@ -79,7 +81,7 @@ def denoiser(folder: Path, steps: int) -> None:
 
 
 def translator(folder: Path, steps: int) -> None:
-    root = portraits(folder / f"{steps}") / "A"
+    root = portraits(folder / f"{steps}", 6) / "A"
     names = image_names(root)
     train_translator(
         LabelledImages(root, names, labels_of(root, names)[1], 32),

@@ -4,10 +4,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from trueface.data.loader import WHOLE, Shard
 from trueface.runtime.errors import MachineError
 from trueface.runtime.process_pool import chunks_of, map_chunks
 
@@ -51,15 +48,3 @@ def test_workers_end_with_their_parent_process(tmp_path: Path) -> None:
         others = psutil.Process(main.pid).children(recursive=True)
         main.kill()
         assert psutil.wait_procs(others, timeout=20)[1] == []
-
-
-@given(group=st.lists(st.integers(), max_size=40), size=st.integers(1, 9))
-def test_parts_of_a_batch_cover_it_in_nearly_equal_sizes(group: list[int], size: int) -> None:
-    parts = [Shard(rank=rank, size=size).shard_batch(group) for rank in range(size)]
-    assert [item for part in parts for item in part] == group
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert WHOLE.shard_batch(group) == group
-
-
-def test_shared_amount_is_divided_and_each_process_gets_some() -> None:
-    assert [Shard(rank=0, size=2).fraction_of(amount) for amount in (0, 1, 5, 8)] == [0, 1, 2, 4]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.training.build_groups import CONFIG
-from tests.trueface.training.test_resume import STATEFUL, Mortal, interrupt, run
-from tests.trueface.training.test_trainer import checkered, same, settings
+from tests.trueface.training.test_resume import STATEFUL, interrupt, run
+from tests.trueface.training.test_trainer import same, settings
 from trueface.data.batch import Batch
 from trueface.data.pass_order import epoch_order
 from trueface.runtime import paths, tensor_files
@@ -78,22 +78,22 @@ def distance(one: list[Tensor], other: list[Tensor]) -> float:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "count"),
     [
-        {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01},
-        {"optimizer": "adam", "ema": 0.9},
-        {"optimizer": "adamw", "schedule": "onecycle"},
-        {"optimizer": "sgd", "schedule": "warmup_cosine"},
-        {"optimizer": "sgd", "schedule": "step", "lr_decay_epochs": 1},
-        {"optimizer": "sgd", "objective": "ce"},
+        ({"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01}, 44),
+        ({"optimizer": "adam", "ema": 0.9}, 36),
+        ({"optimizer": "adamw", "schedule": "onecycle"}, 44),
+        ({"optimizer": "sgd", "schedule": "warmup_cosine"}, 32),
+        ({"optimizer": "sgd", "schedule": "step", "lr_decay_epochs": 1}, 36),
+        ({"optimizer": "sgd", "objective": "ce"}, 44),
+        ({"optimizer": "adam"}, 5),
     ],
 )
-@pytest.mark.parametrize("count", [44, 32, 36, 5])
 def test_weights_equal_those_of_a_batch_that_is_larger(changed: dict[str, Any], count: int) -> None:
     several, done = trained(8, count, accumulate=4, **changed)
     large, expected = trained(32, count, **changed)
     assert distance(several, large) < 1e-5
-    assert distance(several, trained(8, count, **changed)[0]) > 1e-3 or count <= 8
+    assert count <= 8 or distance(several, trained(8, count, **changed)[0]) > 1e-3
     assert [each.loss for each in done.epochs] == pytest.approx(
         [each.loss for each in expected.epochs], abs=1e-5
     )
@@ -118,8 +118,7 @@ def test_loss_that_is_not_finite_ends_the_training_with_its_batch() -> None:
         trained(8, accumulate=4, lr=1e30, optimizer="sgd")
 
 
-@pytest.mark.parametrize("every", [1, 2, 4])
-@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize(("every", "batches"), [(1, 2), (2, 1), (2, 2), (4, 2)])
 def test_killed_training_resumes_bit_by_bit_from_the_last_step(
     tmp_path: Path, every: int, batches: int
 ) -> None:
@@ -133,27 +132,6 @@ def test_killed_training_resumes_bit_by_bit_from_the_last_step(
     model, done = run(tmp_path / "killed", told)
     assert same(model, whole)
     assert [one.loss for one in done.epochs] == [one.loss for one in expected.epochs]
-
-
-def test_stopped_training_ends_between_two_steps(tmp_path: Path) -> None:
-    told = settings(**STATEFUL, accumulate=2, select="last")
-    whole, _ = run(tmp_path / "whole", told)
-    watch = RunContext()
-
-    @dataclass
-    class Stopping(Mortal):
-        def __call__(self, epoch: int) -> Iterator[Batch]:
-            for number, batch in enumerate(self.images(epoch)):
-                if (epoch, number) == (self.epoch, self.batches):
-                    watch.stop.set()
-                yield batch
-
-    with pytest.raises(JobError, match="stopped in epoch 2"):
-        run(tmp_path / "stopped", told, Stopping(checkered(0), 1, 0), watch=watch)
-    sums = tensor_files.load(paths.resume(tmp_path / "stopped"))["steps"]["sums"]
-    assert RunningMetrics(**sums).batches in {0, 2}
-    model, _ = run(tmp_path / "stopped", told)
-    assert same(model, whole)
 
 
 def test_second_pass_of_a_step_is_refused_by_the_loop() -> None:

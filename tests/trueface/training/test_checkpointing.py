@@ -16,7 +16,6 @@ from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.progress import RunContext
 from trueface.training import checkpointing, optimizer_state
-from trueface.training.optimizer_state import OptimizerCheckpoint
 
 torch.set_num_threads(1)
 
@@ -35,27 +34,6 @@ def run_steps(model: Detector, optimizer: Optimizer, steps: int = 3) -> None:
 
 def an_adam(model: Detector, lr: float = 1e-3) -> Adam:
     return Adam([one for one in model.parameters() if one.requires_grad], lr=lr)
-
-
-def test_restored_optimizer_continues_exactly(tmp_path: Path) -> None:
-    straight, broken = a_model(), a_model()
-    one, first = an_adam(straight), an_adam(broken)
-    run_steps(straight, one, 3)
-    run_steps(broken, first, 3)
-    optimizer_state.save_optimizer(
-        tmp_path / "deep/optimizer.pt",
-        OptimizerCheckpoint(epoch=2, state=optimizer_state.optimizer_state_dict(broken, first)),
-    )
-    kept = optimizer_state.load_optimizer(tmp_path / "deep/optimizer.pt")
-    second = an_adam(broken)
-    assert kept.epoch == 2
-    assert optimizer_state.load_optimizer_state_dict(broken, second, kept.state) == len(
-        list(broken.parameters())
-    )
-    run_steps(straight, one, 2)
-    run_steps(broken, second, 2)
-    for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
-        assert torch.equal(parameter, other)
 
 
 def test_learning_rate_and_weight_decay_keep_new_values() -> None:

@@ -32,20 +32,22 @@ EVEN = a_set((400, 400, 400, 400), seed=9)
 CHECKED = a_set((60, 60, 60, 60), seed=8, shuffled=False)
 
 
+@pytest.fixture(scope="module")
+def plain_gap() -> float:
+    """Return the gap of a training that ignores the groups."""
+    return fpr_gap(trained(a_set(SKEWED), CHECKED)[0], EVEN)
+
+
 @pytest.mark.parametrize("fair", ["reweight", "oversample", "dro", "mix", "cvar2"])
-def test_planted_label_skew_makes_gap_and_cell_weighting_reduces_it(fair: str) -> None:
-    plain, _ = trained(a_set(SKEWED), CHECKED)
-    assert fpr_gap(plain, EVEN) > 0.4
+def test_planted_label_skew_makes_gap_and_cell_weighting_reduces_it(
+    plain_gap: float, fair: str
+) -> None:
+    assert plain_gap > 0.4
     objective = "bce" if fair == "oversample" else fair
     drawn = fair in {"oversample", "dro", "mix"}
     model, done = trained(a_set(SKEWED, drawn=drawn), CHECKED, objective=objective)
-    assert abs(fpr_gap(model, EVEN)) < fpr_gap(plain, EVEN) / 2
+    assert abs(fpr_gap(model, EVEN)) < plain_gap / 2
     assert done.chosen.val_accuracy > 0.65
-
-
-def test_groups_independent_of_class_do_not_change_gap() -> None:
-    model, _ = trained(a_set(SKEWED), CHECKED, objective="daw")
-    assert fpr_gap(model, EVEN) > 0.4
 
 
 def test_epoch_with_best_worst_cell_is_kept_and_recorded() -> None:

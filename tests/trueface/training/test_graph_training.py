@@ -10,13 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from launcher.api import JobError
-from tests.trueface.class_toys import colours
-from tests.trueface.class_toys import settings as class_settings
 from tests.trueface.recorded_steps import RecordedSteps, recorded
-from tests.trueface.training.test_class_training import fit as fit_classes
-from tests.trueface.training.test_class_training import network
 from tests.trueface.training.test_resume import PROVENANCE, interrupt, run
-from tests.trueface.training.test_trainer import COUNT, checkered, same, settings, slim
+from tests.trueface.training.test_trainer import COUNT, checkered, same, settings, tiny
 from trueface.data.batch import Batch
 from trueface.models.detectors import Detector
 from trueface.runtime import paths, tensor_files
@@ -34,7 +30,7 @@ ODD = 18  # images: two whole batches of 8 and a smaller one
 def trained(
     told: TrainSettings, *, count: int = COUNT, device: str = "cpu", **given: Any
 ) -> tuple[Detector, TrainingResult]:
-    model = slim()
+    model = tiny(told.dropout)
     images = checkered(0, count)
     done = fit(
         model.to(device),
@@ -75,14 +71,6 @@ def test_replayed_training_has_the_bits_of_an_eager_one(
     assert expected.acceleration == {}
 
 
-def test_two_replayed_trainings_with_one_seed_agree(recorded: RecordedSteps) -> None:
-    told = settings(num_epochs=3, optimizer="sgd", momentum=0.9, dropout=0.3, **GRAPH)
-    (model, done), (other, again) = trained(told), trained(told)
-    assert same(model, other)
-    assert numbers(done) == numbers(again)
-    assert recorded.replays == 12
-
-
 class Rows:
     """Images whose last batch is smaller."""
 
@@ -101,7 +89,7 @@ class Rows:
 def test_smaller_last_batch_is_an_eager_step(recorded: RecordedSteps) -> None:
     found = []
     for told in (settings(num_epochs=3, **GRAPH), settings(num_epochs=3)):
-        model = slim()
+        model = tiny()
         done = fit(model, Rows(ODD), checkered(1), told.trainer, watch=RunContext())
         assert done.samples_read == 3 * ODD
         found.append((model, numbers(done)))
@@ -252,20 +240,6 @@ def test_default_logs_no_mode(recorded: RecordedSteps, caplog: pytest.LogCapture
     trained(settings())
     assert not [text for text in caplog.messages if "mode=" in text]
     assert recorded.eager_steps == 0
-
-
-def test_networks_of_classes_are_replayed(recorded: RecordedSteps) -> None:
-    pixels, checked = colours(8), colours(2)
-    found = []
-    told = class_settings(num_epochs=3, optimizer="adamw", lr=0.001)
-    for accelerate in ("graph", "off"):
-        model = network()
-        chosen = told.model_copy(update={"accelerate": accelerate})
-        done = fit_classes(model, pixels, checked, chosen, watch=RunContext())
-        found.append([each.loss for each in done.epochs])
-    assert recorded.replays == 9 - 3
-    # a fused optimizer rounds otherwise, and the differences grow
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-3)
 
 
 @pytest.mark.gpu

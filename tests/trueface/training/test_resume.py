@@ -10,14 +10,14 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from launcher.api import JobError, Json, MachineError
 from tests.trueface.stored_states import assert_almost_equal, put_state
-from tests.trueface.training.test_trainer import checkered, same, settings
+from tests.trueface.training.test_trainer import checkered, same, settings, slim, tiny
 from trueface.data.batch import Batch
 from trueface.models import checkpoint
-from trueface.models.detectors import Detector, build_detector
+from trueface.models.detectors import Detector
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.progress import RunContext
 from trueface.training import checkpointing, optimizer_state
@@ -75,9 +75,10 @@ def run(  # whatever comes between two runs of a training draws from the same ge
     *,
     provenance: Any = PROVENANCE,
     watch: RunContext | None = None,
+    model: Detector | None = None,
 ) -> tuple[Detector, TrainingResult]:
     torch.manual_seed(next(ELSEWHERE))
-    model = build_detector("slim18", weights="none", seed=1, dropout=told.dropout)
+    model = tiny(told.dropout) if model is None else model
     done = train(
         model,
         checkered(0) if images is None else images,
@@ -169,9 +170,10 @@ def test_other_training_in_between_discards_the_state(tmp_path: Path) -> None:
 
 def test_lost_weights_are_written_again(tmp_path: Path) -> None:
     told = settings(num_epochs=3, lr=0.05)
-    interrupt(tmp_path, told, epoch=2, batches=2)
+    with pytest.raises(Killed):
+        run(tmp_path, told, Mortal(checkered(0), 2, 2), model=slim())
     paths.checkpoint(tmp_path).unlink()
-    model, done = run(tmp_path, told)
+    model, done = run(tmp_path, told, model=slim())
     kept = checkpoint.load_detector(paths.checkpoint(tmp_path))
     assert same(kept, model)
     assert checkpoint.load(paths.checkpoint(tmp_path)).provenance["epochs"] == done.chosen.epoch
@@ -307,17 +309,6 @@ def test_stored_optimizer_state_survives_interruption_after_best_epoch(
     assert whole.epoch == kept.epoch
 
 
-def test_optimizer_state_of_earlier_training_is_removed_on_resume(
-    tmp_path: Path,
-) -> None:
-    run(tmp_path, settings(num_epochs=1, save_optimizer=True))
-    checkpointing.clear_trainer_state(paths.resume(tmp_path))
-    told = settings(num_epochs=1, checkpoint_every=1)
-    interrupt(tmp_path, told, epoch=0, batches=2)
-    run(tmp_path, told)
-    assert not paths.optimizer(tmp_path).exists()
-
-
 def test_failing_disk_does_not_remove_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,25 +334,11 @@ def test_state_without_process_count_means_one_process() -> None:
     assert one.fingerprint == two.fingerprint
 
 
-class TinyNetwork(nn.Module):
-    """Nine hundred bytes of weights, with batch norm and dropout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.dropout, self.fc = nn.Dropout(0.3), nn.Linear(4, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        features = torch.relu(self.bn(self.conv(images))).mean((2, 3))
-        logits: Tensor = self.fc(self.dropout(features))
-        return logits
-
-
 def run_tiny(folder: Path, provenance: dict[str, Json], images: Any) -> dict[str, Tensor]:
     """Train a tiny network for three epochs; return its weights."""
     told = settings(**{**STATEFUL, "num_epochs": 3}, schedule="onecycle", checkpoint_every=1)
     torch.manual_seed(1)
-    model = Detector(build_detector("slim18", weights="none", seed=1).spec, TinyNetwork()).eval()
+    model = tiny(0.3)
     identity = ("poison_record_sha256", "quality_list_sha256")
     kept = CheckpointCallback(
         folder=folder, settings=told, provenance=provenance, identity=identity

@@ -1,6 +1,7 @@
 """The statistics of features in a two-layer head before the first step."""
 
 import threading
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,15 +47,17 @@ def head_of(model: Detector) -> MlpHead:
     return model.head
 
 
-def featured(pixels: Pixels) -> Pixels:
+@cache
+def featured(seed: int, count: int = 16) -> Pixels:
+    pixels = grey(seed, count)
     return Pixels(pixels.labels, FrozenBackbone(a_model())(pixels.images))
 
 
 def test_features_and_pixels_give_same_mean_and_deviation() -> None:
     first, second = a_model(), a_model()
     standardise(first, grey(0), RunContext())
-    standardise(second, featured(grey(0)), RunContext())
-    features = featured(grey(0)).images
+    standardise(second, featured(0), RunContext())
+    features = featured(0).images
     torch.testing.assert_close(head_of(first).mean, features.mean(0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(head_of(second).mean, features.mean(0))
     deviation = features.std(0, correction=0)
@@ -67,9 +70,9 @@ def test_features_and_pixels_give_same_mean_and_deviation() -> None:
 
 def test_fine_tuning_keeps_statistics_of_base() -> None:
     model = a_model()
-    standardise(model, featured(grey(0)), RunContext())
+    standardise(model, featured(0), RunContext())
     before = head_of(model).mean.clone()
-    standardise(model, featured(grey(1, 8)), RunContext())
+    standardise(model, featured(1, 8), RunContext())
     assert torch.equal(head_of(model).mean, before)
     assert int(head_of(model).rows) == 16
 
@@ -81,8 +84,8 @@ def test_training_stopped_before_standardisation_has_no_statistics() -> None:
     with pytest.raises(JobError, match="stopped in epoch 1"):
         fit(
             model,
-            featured(grey(0)),
-            featured(grey(1)),
+            featured(0),
+            featured(1),
             settings().trainer,
             watch=RunContext(stop=stop),
         )
@@ -94,7 +97,7 @@ def run(
 ) -> tuple[Detector, TrainingResult]:
     model = a_model()
     done = train(
-        model, training, featured(grey(1)),
+        model, training, featured(1),
         CheckpointCallback(folder=folder, settings=wanted, provenance=PROVENANCE), watch=RunContext(),
     )  # fmt: skip
     return model, done
@@ -105,7 +108,7 @@ def test_two_layer_head_trains_by_steps_and_interrupted_training_resumes_bit_by_
 ) -> None:
     wanted = settings(num_epochs=4, sam=0.05, dropout=0.2, ema=0.5, select="last")
     assert wanted.freeze
-    images = featured(grey(0))
+    images = featured(0)
     model, done = run(tmp_path / "whole", wanted, images)
     assert done.epochs[-1].loss < done.epochs[0].loss
     assert head_of(model).is_standardised

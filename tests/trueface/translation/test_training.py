@@ -75,27 +75,31 @@ def test_stopped_training_resumes_with_identical_weights_and_history(
         assert rows == history
 
 
-@pytest.mark.parametrize("variant", ["generator", "both"])
+@pytest.mark.parametrize(("variant", "is_killed"), [("generator", False), ("both", True)])
 def test_adversarial_training_resumes_with_identical_weights_and_history(
-    pictures: LabelledImages, tmp_path: Path, variant: str
+    pictures: LabelledImages, tmp_path: Path, variant: str, is_killed: bool
 ) -> None:
     settings = tiny(adversarial=variant, adversarial_steps=2, n_critic=2)
     whole, history = trained(pictures, settings, tmp_path / "whole")
-    with pytest.raises(JobError, match="stopped after 3 of 6 steps"):
-        trained(pictures, settings, tmp_path / "stopped", stopping_at(3))
-    with pytest.raises(KeyboardInterrupt):
-        trained(pictures, settings, tmp_path / "killed", killed_at(5))
-    for place in ("stopped", "killed"):
-        again, rows = trained(pictures, settings, tmp_path / place)
-        assert same(whole, again)
-        assert rows == history
+    if is_killed:
+        with pytest.raises(KeyboardInterrupt):
+            trained(pictures, settings, tmp_path / "parts", killed_at(5))
+    else:
+        with pytest.raises(JobError, match="stopped after 3 of 6 steps"):
+            trained(pictures, settings, tmp_path / "parts", stopping_at(3))
+    again, rows = trained(pictures, settings, tmp_path / "parts")
+    assert same(whole, again)
+    assert rows == history
 
 
 @pytest.mark.parametrize(
-    ("gan", "precision"), [("hinge", "fp32"), ("wgan-gp", "fp32"), ("hinge", "bf16")]
+    ("gan", "precision", "variant", "target"),
+    [
+        ("hinge", "fp32", "generator", "grey"),
+        ("wgan-gp", "fp32", "both", "away"),
+        ("hinge", "bf16", "both", "grey"),
+    ],
 )
-@pytest.mark.parametrize("variant", ["generator", "both"])
-@pytest.mark.parametrize("target", ["grey", "away"])
 def test_adversarial_training_of_eps_zero_is_the_usual_training(
     pictures: LabelledImages, tmp_path: Path, gan: str, precision: str, variant: str, target: str
 ) -> None:
@@ -103,7 +107,7 @@ def test_adversarial_training_of_eps_zero_is_the_usual_training(
     usual, zero, attacked = (
         trained(
             pictures,
-            tiny(gan=gan, precision=precision, n_critic=2, **given),
+            tiny(gan=gan, precision=precision, n_critic=2, num_steps=4, **given),
             tmp_path / str(number),
         )
         for number, given in enumerate(({}, attack | {"adversarial_eps": 0.0}, attack))
@@ -111,18 +115,6 @@ def test_adversarial_training_of_eps_zero_is_the_usual_training(
     assert same(usual[0], zero[0])
     assert usual[1] == zero[1]
     assert not same(usual[0], attacked[0])
-
-
-@pytest.mark.parametrize(("attack", "is_random"), [("pgd", True), ("bim", False)])
-def test_random_start_of_an_attack_differs_between_steps(
-    pictures: LabelledImages, attack: str, is_random: bool
-) -> None:
-    settings = tiny(adversarial="both", adversarial_attack=attack, n_critic=1, decay=0.0)
-    batch = pictures.batch(1, 4, flip=0.0, seed=1)
-    first, second = (
-        TranslatorTraining(pictures, settings, "cpu").learn(batch, step) for step in (1, 2)
-    )
-    assert (first != second) is is_random
 
 
 @pytest.mark.parametrize("variant", ["generator", "both"])
@@ -239,14 +231,6 @@ def test_nonfinite_loss_fails_training_with_its_step(
 
     with pytest.raises(JobError, match=r"is nan at step 2 of 6\. Use a smaller lr than 0\.0001"):
         run_steps(training, RunContext(progress=set_weights_to_nan))
-
-
-def test_generator_learns_to_reconstruct_images(pictures: LabelledImages) -> None:
-    settings = tiny(num_steps=60, lr=0.002, lambda_rec=20, batch_size=4, flip=0.0, seed=1)
-    training = TranslatorTraining(pictures, settings, "cpu")
-    run_steps(training, RunContext())
-    losses = [row["reconstruction"] for row in training.history]
-    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 
 def test_generator_is_updated_once_per_n_critic_steps(pictures: LabelledImages) -> None:

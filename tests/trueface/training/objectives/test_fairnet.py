@@ -6,7 +6,6 @@ Reconstruction and contrast of pairs are checked on numbers that can be added by
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,17 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from launcher.api import JobError, Json
-from tests.trueface.training.test_resume import Killed, Mortal
-from tests.trueface.training.test_trainer import same, settings, slim
+from launcher.api import JobError
+from tests.trueface.training.test_trainer import settings, slim
 from trueface.data.batch import Batch
 from trueface.data.pass_order import epoch_order
 from trueface.jobs.rules import FAIRNESS
 from trueface.models.architectures.fairnet import DisentanglingNetwork
 from trueface.models.detectors import Detector, build_detector
 from trueface.models.registry import spec_of
-from trueface.runtime.progress import RunContext
-from trueface.training.checkpointing import CheckpointCallback
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.fairnet import (
     WEIGHTS,
@@ -39,7 +35,6 @@ from trueface.training.objectives.fairnet import (
 from trueface.training.objectives.ldam import ldam_loss, ldam_margins
 from trueface.training.objectives.protocol import TrainingFacts
 from trueface.training.objectives.registry import make_objective
-from trueface.training.trainer import train
 
 torch.set_num_threads(1)
 
@@ -193,40 +188,6 @@ def tiny() -> Detector:
     torch.manual_seed(1)
     encoders = [nn.Sequential(nn.Conv2d(3, 32, 4, stride=4), nn.ReLU()) for _ in range(3)]
     return Detector(spec_of("fairnet"), DisentanglingNetwork(*encoders, width=32))
-
-
-def test_training_steps_lower_the_loss() -> None:
-    torch.manual_seed(0)
-    model, objective, losses = tiny().train(), prepared(), list[float]()
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(30):
-        loss, _ = objective.training_step(model, batch())
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch
-        optimizer.step()
-    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
-
-
-def test_killed_training_resumes_to_same_bits(tmp_path: Path) -> None:
-    chosen = settings(
-        model="fairnet", objective="fairnet", num_epochs=2, lr=1e-3, batch_size=4,
-        select="last",
-    )  # fmt: skip
-
-    def trained(folder: str, images: Feed | Mortal) -> Detector:
-        model = tiny()
-        watch, provenance = RunContext(), dict[str, Json](settings={}, threads=1)
-        train(
-            model, images, Feed(), watch=watch,
-            kept=CheckpointCallback(folder=tmp_path / folder, settings=chosen, provenance=provenance),
-        )  # fmt: skip
-        return model
-
-    whole = trained("whole", Feed())
-    with pytest.raises(Killed):
-        trained("killed", Mortal(Feed(), 1, 1))
-    assert same(trained("killed", Feed()), whole)
 
 
 PAIRS = ClassPairs(real=torch.tensor([0]), fake=torch.tensor([1]))

@@ -151,23 +151,6 @@ def test_mixed_batch_has_each_item_once_in_sampled_quality(
     assert len(drawn) > COUNT
 
 
-@pytest.mark.parametrize("freeze", [False, True])
-def test_self_blended_image_is_fake_in_all_qualities(
-    images: tuple[Image, ...], freeze: bool
-) -> None:
-    settings = options(sbi=1.0, freeze=freeze)
-    training = loader_in_qualities(images, settings)
-    feed = rows_of(training, settings)
-    if freeze:
-        model = network_with_statistics()
-        feed, _ = build_quality_feeds(
-            model, training, eval_loader(images, settings), settings, RunContext()
-        )
-    assert all(batch.labels.min() == 1 for batch in feed(0))
-    plain = batches(images, options())
-    assert any(batch.labels.min() == 0 for batch in plain)
-
-
 def test_loading_processes_give_same_batches(images: tuple[Image, ...]) -> None:
     settings = options(qualities="raw, jpeg30-90, noise4", flip_prob=0.5)
     alone = batches(images, settings)

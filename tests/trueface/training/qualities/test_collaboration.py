@@ -6,7 +6,6 @@ The dependence between features is the HSIC in its three forms.
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from launcher.api import JobError
-from tests.trueface.training.test_resume import Killed, Mortal, run
-from tests.trueface.training.test_trainer import Pixels, checkered, same, settings, slim
+from tests.trueface.training.test_trainer import Pixels, checkered, settings, slim
 from trueface.data.batch import Batch
 from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector
@@ -204,18 +202,6 @@ def test_collaboration_raises_dependence_between_qualities() -> None:
         notes: Any = done.notes
         last[weight] = notes["collaboration"][-1]["nhsic"]
     assert last[5.0] > last[1e-9]
-
-
-def test_killed_training_in_two_qualities_resumes_bit_by_bit(tmp_path: Path) -> None:
-    wanted = in_two(num_epochs=2, checkpoint_every=1, dropout=0.2, awp=0.01, awp_from=2)
-    whole, expected = run(tmp_path / "whole", wanted, Doubled(checkered(0)))
-    feed = Doubled(checkered(0))
-    with pytest.raises(Killed):
-        run(tmp_path / "killed", wanted, Mortal(feed, 1, 1))
-    model, done = run(tmp_path / "killed", wanted, feed)
-    assert same(model, whole)
-    assert [each.loss for each in done.epochs] == [each.loss for each in expected.epochs]
-    assert done.samples_read == expected.samples_read == 2 * QUALITIES * len(feed.images)
 
 
 MEASURED = 24

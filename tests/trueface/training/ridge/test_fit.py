@@ -17,7 +17,7 @@ from trueface.training.ridge_regression import FeatureRows, Numbers, Standardiza
 from trueface.training.settings import TrainSettings
 
 
-def test_logits_are_those_of_weight_and_bias() -> None:
+def test_logits_are_those_of_weight_and_bias_of_penalty_with_largest_auc() -> None:
     train, validation = rows(80, 200), rows(60, 200, seed=1)
     fitted = fit(train, validation, clip=8.0)
     again = whole(validation, fitted.standard) @ fitted.weight + fitted.bias
@@ -25,11 +25,6 @@ def test_logits_are_those_of_weight_and_bias() -> None:
     np.testing.assert_allclose(
         fitted.train_outputs, whole(train, fitted.standard) @ fitted.weight + fitted.bias, atol=1e-9
     )
-
-
-def test_validation_selects_penalty_with_largest_auc() -> None:
-    train, validation = rows(80, 200), rows(60, 200, seed=1)
-    fitted = fit(train, validation, clip=8.0)
     assert fitted.aucs[fitted.relative_penalty] == max(fitted.aucs.values())
     assert roc_auc_score(validation.labels, fitted.val_outputs) == pytest.approx(
         fitted.aucs[fitted.relative_penalty]
