@@ -277,22 +277,6 @@ def test_outcome_and_database_are_written_after_space_is_freed(small: Project, r
     assert len((small.folder / "others").read_text().splitlines()) == 4
 
 
-def test_new_attempt_waits_for_disk_space(small: Project) -> None:
-    first = add_waiting(small)
-    second = add(small, *shell("echo x >>others"), after=str(first))
-    until(lambda: stamps(small), "the first runs")
-    fill(small.home, 16384)
-    open_gate(small)
-
-    check_never(
-        lambda: state(small, second) in {"failed", "skipped"}, "the full disk is held against it"
-    )
-    make_room(small.home)
-
-    check_all_done_without_commands(small)
-    assert (small.folder / "others").read_text() == "x\n"
-
-
 @pytest.mark.parametrize(
     ("use_up", "reason"), [("files", "no more files fit"), ("bytes", "no space is left")]
 )
@@ -489,25 +473,6 @@ def test_job_with_rerun_never_starts_only_after_its_claim_is_synced(
 
     until(lambda: state(queue, job) == "done", "it has run")
     assert (queue.folder / "others").read_text() == "1\n"
-
-
-@NEEDS_CC
-def test_restarted_queue_continues_after_disk_syncs_again(
-    queue: Project,
-    flag: Path,
-) -> None:
-    job = add_waiting(queue)
-    until(lambda: stamps(queue), "the program runs")
-    kill_all(queue.home)
-    open_gate(queue)
-    flag.touch()
-    with queue.start("launcher", "wait", "--timeout", "60s") as waiting:
-        until(lambda: scheduler_pid(queue.home), "the command has brought a scheduler")
-        check_never(lambda: state(queue, job) == "done", "an end that is not synced is taken in")
-        flag.unlink()
-        _, err = waiting.communicate(timeout=30)
-    assert waiting.returncode == 0, err
-    assert endings(queue, job) == ["lost", "done"]
 
 
 @NEEDS_CC

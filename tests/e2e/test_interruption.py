@@ -62,24 +62,6 @@ def is_half_done(folder: Path) -> bool:
     return done is not None and done >= 2
 
 
-@pytest.mark.night
-def test_training_resumes_after_sigkill_with_identical_weights(
-    lab: Project,
-) -> None:
-    lab.environment["OMP_NUM_THREADS"] = "1"
-    folder = lab.folder / "runs" / "killed" / "m"
-    with lab.start(*words("killed")) as process:
-        until(lambda: is_half_done(folder), "two epochs", 120)
-        os.killpg(process.pid, signal.SIGKILL)
-    again = lab.call(*words("killed"))
-    assert again.returncode == 0, again.stderr
-    assert "bit by bit" in (folder / f"train_None_{DATA}.log").read_text()
-    assert not paths.resume(folder).exists()
-    assert lab.call(*words("whole")).returncode == 0
-    one, other = (weights(lab, run) for run in NAMES)
-    assert all(torch.equal(one[name], other[name]) for name in other)
-
-
 def test_resume_from_names_the_epoch_or_is_rejected(
     lab: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -164,42 +164,18 @@ def queue(tmp_path: Path) -> Iterator[Project]:
         yield project
 
 
-@pytest.mark.parametrize("verb", ["wait", "add"])
-def test_next_command_continues_after_all_processes_were_killed(queue: Project, verb: str) -> None:
+def test_next_command_continues_after_all_processes_were_killed(queue: Project) -> None:
     jobs = [add_waiting(queue) for _ in range(3)]
     until(lambda: stamps(queue), "a program runs")
     kill_all(queue.home)
     open_gate(queue)
 
-    said = queue.call("launcher", verb, *(["--", "true"] if verb == "add" else []))
-    assert said.returncode == 0, said
+    add(queue, "true")
 
     until(lambda: set(all_states(queue).values()) == {"done"}, "all jobs are done")
     for job in jobs:
         assert endings(queue, job)[-1] == "done"
         assert set(endings(queue, job)[:-1]) <= {"lost", "void"}
-
-
-def test_jobs_of_an_earlier_boot_are_lost_and_rerun_unless_rerun_is_never(
-    queue: Project,
-) -> None:
-    again = add_waiting(queue, cpus=1)
-    until(lambda: len(stamps(queue)) == 1, "the first runs")
-    open_gate(queue)
-    never = add(queue, *shell("echo never >>$1; exec sleep 100", "stamps"), rerun="never")
-    (queue.folder / "gate").unlink()
-    until(lambda: "never" in stamps(queue), "the other runs")
-    wait_for_gate = add_waiting(queue)
-    kill_all(queue.home)
-    of_another_boot(queue.home)
-    open_gate(queue)
-
-    wait(queue, code=1)
-
-    assert endings(queue, again) in (["done"], ["lost", "done"])
-    assert endings(queue, wait_for_gate)[-1] == "done"
-    assert (state(queue, never), endings(queue, never)) == ("failed", ["lost"])
-    assert stamps(queue).count("never") == 1
 
 
 def of_another_boot(home: Home) -> None:
@@ -263,13 +239,13 @@ def test_record_emptied_by_a_power_cut_blocks_nothing(queue: Project, name: str)
     assert endings(queue, job) == ["lost", "done"]
 
 
-@pytest.mark.parametrize("verb", ["wait", "cancel", "stop"])
+@pytest.mark.parametrize("verb", ["cancel", "stop"])
 def test_foreign_process_with_a_reused_pid_is_ignored(queue: Project, verb: str) -> None:
     job = add_waiting(queue)
     until(lambda: stamps(queue), "the program runs")
     kill_all(queue.home)
     open_gate(queue)
-    words = {"wait": ["wait"], "cancel": ["cancel", "--yes", "*"], "stop": ["stop", "--now"]}[verb]
+    words = {"cancel": ["cancel", "--yes", "*"], "stop": ["stop", "--now"]}[verb]
     with subprocess.Popen(["sleep", "100"]) as stranger:
         try:
             give_pid(queue.home, stranger.pid)

@@ -77,7 +77,7 @@ echo $$ >>"$1"
 until [ -e gate ]; do sleep 0.05; done
 """
 DAEMON = """
-import os, sys, time
+import os, time
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
@@ -89,7 +89,6 @@ if os.fork() == 0:
 os.wait()
 while not os.path.exists("stamps"):
     time.sleep(0.01)
-sys.exit(int(sys.argv[1]))
 """
 HUGE_LOG = """
 import os, sys
@@ -98,15 +97,6 @@ os.lseek(1, 0, os.SEEK_END)
 os.write(1, b"\\nlast words\\n")
 sys.exit(3)
 """
-GREEDY = """
-import os, sys
-try:
-    while True:
-        os.dup(0)
-except OSError as error:
-    os.write(1, str(error).encode())
-"""
-MURDER = 'echo start >>stamps; kill -9 "$PPID"; sleep 0.2; echo end >>stamps; exit 3'
 EVERY_JUMP = pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S], ids=["ahead", "back"])
 
 
@@ -208,23 +198,12 @@ def test_clock_jump_does_not_change_the_grace_period(
     until(lambda: [state(queue, job) for job in jobs] == ["cancelled"] * 2, "both are cancelled")
 
 
-def test_job_that_ignores_sigterm_is_killed_with_its_children(queue: Project) -> None:
-    job = add(queue, *shell(STUBBORN, "stamps"), grace="1s")
-    until(lambda: len(stamps(queue)) == 2, "the program and its child run")
-
-    assert queue.call("launcher", "cancel", "--yes", str(job)).returncode == 0
-
-    until(lambda: state(queue, job) == "cancelled", "it is cancelled")
-    assert all(gone(int(pid)) for pid in stamps(queue))
-
-
-@pytest.mark.parametrize(("code", "ends"), [(0, "done"), (3, "failed")])
-def test_daemon_of_a_job_ends_with_it(queue: Project, code: int, ends: str) -> None:
-    job = add(queue, sys.executable, "-c", DAEMON, str(code))
+def test_daemon_of_a_job_ends_with_it(queue: Project) -> None:
+    job = add(queue, sys.executable, "-S", "-c", DAEMON)
     queue.call("launcher", "wait", "--timeout", "20s")
     daemon = int(stamps(queue)[0])
     try:
-        assert state(queue, job) == ends
+        assert state(queue, job) == "done"
         assert gone(daemon)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -262,48 +241,6 @@ def test_end_of_a_job_that_deletes_its_folder_is_recorded(
     until(lambda: state(queue, after) == "done", "the queue goes on")
     for verb in ("logs", "show", "status"):
         assert "Traceback" not in queue.call("launcher", verb, str(job)).stderr
-
-
-def test_job_without_folder_and_supervisor_runs_again_or_ends(
-    queue: Project,
-) -> None:
-    script = (
-        "echo x >>stamps; [ $(wc -l <stamps) = 1 ] || exit 0;"
-        'rm -rf "$(dirname "$(readlink /proc/$$/fd/1)")"; kill -9 $PPID; exit 0'
-    )
-    job = add(queue, *shell(script))
-
-    until(lambda: state(queue, job) == "done", "it has run again")
-
-    assert endings(queue, job) == ["lost", "done"]
-
-
-def test_job_without_free_file_descriptors_affects_no_other_job(queue: Project) -> None:
-    jobs = [add(queue, sys.executable, "-c", GREEDY) for _ in range(2)]
-    jobs.append(add(queue, "true"))
-
-    wait(queue)
-
-    assert [endings(queue, job) for job in jobs] == [["done"]] * 3
-    assert "Too many open files" in queue.call("launcher", "logs", str(jobs[0])).stdout
-
-
-def test_job_that_keeps_killing_its_supervisor_fails(queue: Project) -> None:
-    job = add(queue, *shell(MURDER))
-    other = add_waiting(queue)
-    open_gate(queue)
-
-    def ended() -> bool:
-        return state(queue, job) == "failed"
-
-    until(ended, "it is given up")
-    lost = endings(queue, job)
-    assert set(lost) == {"lost"}
-    assert 1 < len(lost) <= 10
-    note = job_details(queue, job)["note"]
-    assert "lost" in note or "supervisor" in note, note
-    assert stamps(queue).count("start") == len(lost)
-    until(lambda: state(queue, other) == "done", "the queue goes on")
 
 
 @pytest.fixture

@@ -1,18 +1,15 @@
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
 from launcher import __version__
 from launcher.errors import MachineError
-from launcher.scheduler.__main__ import LOG_BYTES
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system import scheduler_start
@@ -35,8 +32,6 @@ from launcher.system.scheduler_start import (
 from tests.build import (
     DEADLINE_S,
     a_spec,
-    end_everything,
-    ended,
     endings,
     enqueue,
     program_of,
@@ -75,16 +70,6 @@ def test_scheduler_is_started_once(home: Home, store: Store) -> None:
     assert os.getsid(pid) == pid
 
 
-def test_second_scheduler_exits(home: Home, store: Store) -> None:
-    first, second = start_scheduler(home), start_scheduler(home)
-    until(lambda: scheduler_pid(home) in {first, second}, "one of them has the lock")
-    winner = scheduler_pid(home)
-    assert winner is not None
-    loser = first if winner == second else second
-    assert exit_code(loser) == 0
-    assert scheduler_pid(home) == winner
-
-
 def test_failed_scheduler_start_is_reported_with_its_last_output(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,18 +98,6 @@ def test_scheduler_of_another_version_is_replaced_and_its_jobs_continue(
     assert endings(store, job) == [None]
 
 
-def test_sleeping_scheduler_stops_at_once_on_request(home: Home, store: Store) -> None:
-    pid = ensure_scheduler(home)
-    (job,) = enqueue(store, a_spec())
-    wake(home)
-    reaches(store, job, State.DONE)
-    descriptor = os.pidfd_open(pid)
-    os.kill(pid, signal.SIGTERM)
-    assert ended(descriptor), "a signal must end its sleep"
-    os.close(descriptor)
-    assert exit_code(pid) == 0
-
-
 def test_dead_scheduler_is_restarted_a_limited_number_of_times(home: Home, store: Store) -> None:
     write_json(home.restarts, {"schema": 1, "times": [time.time()] * MOST_RESTARTS})
     restart_scheduler(home)
@@ -144,15 +117,6 @@ def test_scheduler_that_dies_unnoticed_is_restarted_by_the_same_helper(
     home.record.write_text(mine)
     restart_scheduler(home)
     assert scheduler_pid(home) is None, "there were enough lately"
-
-
-def test_long_log_is_rotated(home: Home, store: Store) -> None:
-    with home.scheduler_log.open("wb") as log:
-        log.truncate(LOG_BYTES + 1)
-    ensure_scheduler(home)
-    until(lambda: "scheduler pid=" in home.scheduler_log.read_text(), "a new one is begun")
-    assert (home.folder / "scheduler.log.1").stat().st_size > LOG_BYTES
-    assert home.scheduler_log.stat().st_mode & 0o777 == 0o600
 
 
 def test_scheduler_with_a_deleted_record_is_found_and_writes_a_new_one(
@@ -341,21 +305,6 @@ def test_file_in_place_of_the_pipe_is_moved_away(home: Home, store: Store, what:
     ensure_scheduler(home)
     reaches(store, later, State.DONE)
     assert home.wake_pipe.is_fifo()
-
-
-def test_copied_scheduler_record_does_not_block_another_scheduler(
-    home: Home, store: Store, tmp_path: Path
-) -> None:
-    first = ensure_scheduler(home)
-    copy = Home(tmp_path / "copy")
-    shutil.copytree(home.folder, copy.folder, ignore=shutil.ignore_patterns("wake"))
-    try:
-        second = ensure_scheduler(copy)
-        assert (scheduler_pid(home), scheduler_pid(copy)) == (first, second)
-        assert first != second
-        assert (read_json(copy.scheduler_record) or {})["pid"] == second  # it stays
-    finally:
-        end_everything(copy)
 
 
 def test_scheduler_death_during_wake_is_not_an_error(
