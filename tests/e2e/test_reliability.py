@@ -566,7 +566,9 @@ def test_exit_codes_are_as_documented(queue: Project) -> None:
         waiting.send_signal(signal.SIGINT)
         waiting.communicate(timeout=20)
     assert waiting.returncode == 130
-    with queue.start("launcher", "logs", str(bad)) as reading:
+    with subprocess.Popen(
+        [BIN / "launcher", "logs", str(bad)], env=queue.environment, stdout=subprocess.PIPE
+    ) as reading:
         assert reading.stdout is not None
         reading.stdout.close()
         assert reading.wait(timeout=20) == 141
