@@ -344,13 +344,14 @@ def test_program_stopped_while_spawning_another_stops_and_continues(
 
 
 OFTEN = """
-import os, random, signal, threading, time
+import os, random, signal, sys, threading, time
 from launcher.system.stop_event import StopEvent
 
 def strike():
     time.sleep(random.random() / 1000)
     os.kill(os.getpid(), signal.SIGTERM)
 
+sys.setswitchinterval(1e-5)  # else a thread waits 5 ms for its turn
 for _ in range(200):
     stop = StopEvent()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

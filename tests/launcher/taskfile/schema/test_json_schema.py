@@ -32,6 +32,7 @@ BROKEN = TREE / "tests" / "data" / "broken"
 TASKS = sorted((TREE / "tasks").glob("*.yaml"))
 TOYS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
 SCHEMA = task_schema(TOYS)
+INSTALLED = task_schema(installed_kinds())
 # Files with an invalid form. The other files of the folder are not YAML, or have an invalid meaning.
 MISSHAPEN = (
     "a_list", "broken_ids", "empty", "entry_is_no_mapping", "name_begins_with_a_dash",
@@ -165,9 +166,10 @@ def references(part: object) -> Iterator[str]:
 # --- whole files
 
 
-@pytest.mark.parametrize("kinds", [TOYS, installed_kinds()], ids=["toys", "installed"])
-def test_schema_is_valid_and_all_references_resolve(kinds: Mapping[str, Kind]) -> None:
-    schema: Any = task_schema(kinds)
+@pytest.mark.parametrize(
+    ("kinds", "schema"), [(TOYS, SCHEMA), (installed_kinds(), INSTALLED)], ids=["toys", "installed"]
+)
+def test_schema_is_valid_and_all_references_resolve(kinds: Mapping[str, Kind], schema: Any) -> None:
     Draft202012Validator.check_schema(schema)
     names = {one.removeprefix("#/$defs/") for one in references(schema)}
     assert names <= set(schema["$defs"])
@@ -177,7 +179,7 @@ def test_schema_is_valid_and_all_references_resolve(kinds: Mapping[str, Kind]) -
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.name)
 def test_every_example_is_valid_under_the_schema(path: Path) -> None:
-    assert faults(path.read_text(), task_schema(installed_kinds())) == []
+    assert faults(path.read_text(), INSTALLED) == []
 
 
 @pytest.mark.parametrize("text", GOOD)
@@ -308,10 +310,9 @@ def test_models_with_the_same_name_in_two_kinds_are_separate() -> None:
 
 
 def test_range_accepts_one_number_if_its_kind_expands_it() -> None:
-    schema = task_schema(installed_kinds())
     for value, good in (("75", True), ("[30, 90]", True), ("best", False), ("[1, 2, 3]", False)):
         text = f"name: x\ntrain: [{{data: gan2:pre, jpeg_qual: {value}}}]"
-        assert (faults(text, schema) == []) is good
+        assert (faults(text, INSTALLED) == []) is good
 
 
 def test_variable_is_accepted_for_every_single_value() -> None:
@@ -366,7 +367,7 @@ def test_names_match_the_rules_for_run_names(text: str) -> None:
 def test_the_command_prints_the_schema_or_writes_it(launcher: Launcher, tmp_path: Path) -> None:
     answer = launcher("schema")
     schema = json.loads(answer.out)
-    assert schema == task_schema(installed_kinds())
+    assert schema == INSTALLED
     out = tmp_path / "task.schema.json"
     written = launcher.well("schema", "--out", str(out))
     assert (written.out, written.err) == ("", f"wrote {out}\n")
