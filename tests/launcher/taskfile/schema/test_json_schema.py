@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -136,10 +137,15 @@ def faults(text: str, schema: Mapping[str, Any] = SCHEMA) -> list[tuple[str | in
     return [tuple(one.absolute_path) for one in found]
 
 
+@cache
+def validator_of(form: str) -> Draft202012Validator:
+    """Return a validator of the values that the schema defines by a name."""
+    return Draft202012Validator({"$ref": f"#/$defs/{form}", "$defs": SCHEMA["$defs"]})
+
+
 def matches(form: str, text: object) -> bool:
     """Return whether a value is one of those that the schema defines by this name."""
-    schema = {"$ref": f"#/$defs/{form}", "$defs": SCHEMA["$defs"]}
-    return bool(Draft202012Validator(schema).is_valid(text))
+    return bool(validator_of(form).is_valid(text))
 
 
 def accepted(read: Any, text: str) -> bool:
