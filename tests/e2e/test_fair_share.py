@@ -62,7 +62,7 @@ def test_exclusive_jobs_share_no_gpu_with_jobs_of_peer_users(
     spans = tmp_path / "spans"
     spans.mkdir()
     spans.chmod(0o1777)
-    count = 6
+    count = 4
 
     def queue(person: Machine, whose: str, **resources: object) -> list[int]:
         argv = shell(SPAN, str(GIB // 4), str(spans), whose)

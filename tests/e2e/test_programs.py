@@ -318,7 +318,7 @@ def test_program_has_limits_and_niceness_of_the_queueing_shell(
     assert contexts == 2
 
 
-BURN_S = 0.3  # CPU time of each process
+BURN_S = 0.1  # CPU time of each process
 BURNS = f"""
 import os, sys, time
 from pathlib import Path
