@@ -54,7 +54,9 @@ class Command:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error:  # nothing may end it any more
+            self._process.kill()
         self._process.wait()
         self._out.close()
         self._err.close()

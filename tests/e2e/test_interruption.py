@@ -19,9 +19,10 @@ from trueface.runtime import paths
 
 DATA = "gan2:pre&realFFHQ:pre"
 METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
-COUNT = 32  # training images: an epoch takes long enough to be killed in
+COUNT = 24  # training images: an epoch takes long enough to be killed in
+EPOCHS = 4
 SMALL = {
-    "model": "slim18", "weights": "none", "batch_size": 4, "num_epochs": 6, "resize_size": 32,
+    "model": "slim18", "weights": "none", "batch_size": 4, "num_epochs": EPOCHS, "resize_size": 32,
     "patch_size": 32, "jpeg_prob": 0.5, "jpeg_qual": 50, "dropout": 0.2, "lr": 0.001,
 }  # fmt: skip
 
@@ -49,12 +50,12 @@ def words(run: str) -> Sequence[str]:
     return ("python", "-m", "trueface", *named, *where, "--num_threads", "0", *flags)
 
 
-def is_half_done(folder: Path) -> bool:
-    """Return whether two epochs are over, without a look into the large state."""
+def is_begun(folder: Path) -> bool:
+    """Return whether an epoch is over and saved, without a look into the large state."""
     history = paths.history(folder)
     return (
         history.exists()
-        and len(history.read_text().splitlines()) > 2
+        and len(history.read_text().splitlines()) > 1
         and paths.resume(folder).exists()
     )
 
@@ -75,7 +76,7 @@ defaults:
   split_path: splits
   num_threads: 0
   train: {settings}
-resources: {{cpus: 1, retries: 1}}
+resources: {{cpus: 1, retries: 1, backoff: 1s}}
 train:
   - {{model: null, data: "{data}"}}
 """
@@ -87,7 +88,7 @@ def test_next_attempt_of_a_killed_training_resumes(lab: Project) -> None:
     assert lab.call("launcher", "run", "study.yaml", "--detach").returncode == 0
     folder = lab.folder / "runs" / "queued" / DATA
     own = lab.home.attempt(1, 1).folder / "runs" / "queued" / DATA  # until it is done
-    until(lambda: is_half_done(own), "two epochs", 120)
+    until(lambda: is_begun(own), "an epoch is over", 120)
     assert not folder.joinpath("checkpoints").exists()
     first = next(path for path in (lab.home.folder / "attempts").iterdir())
     os.kill(program_of(lab.home.attempt(*map(int, first.name.split("-")))), signal.SIGKILL)
@@ -95,4 +96,4 @@ def test_next_attempt_of_a_killed_training_resumes(lab: Project) -> None:
     log = (folder / f"train_{DATA}.log").read_text()
     assert "bit by bit" in log
     rows = (folder / "history.csv").read_text().splitlines()
-    assert [row.partition(",")[0] for row in rows[1:]] == [str(n + 1) for n in range(6)]
+    assert [row.partition(",")[0] for row in rows[1:]] == [str(n + 1) for n in range(EPOCHS)]

@@ -103,7 +103,7 @@ EVERY_JUMP = pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S], ids=["ahead", "b
 
 
 class Clock:
-    """The wall clock of a scheduler, of what it starts, and of the commands of a project.
+    """The wall clock of all processes of a project.
 
     `outside` is the project for commands that print what is stored, or that run before a jump; they start sooner.
     """
@@ -114,7 +114,6 @@ class Clock:
         project.environment["TRICK_OFFSET"] = str(self._path)
         self.outside = replace(project, environment=dict(project.environment))
         project.environment["LD_PRELOAD"] = compiled(JUMPING)
-        project.call("launcher", "start")
 
     def jump(self, offset_s: int) -> None:
         """Set the clock to the real time and so much."""
@@ -144,8 +143,8 @@ def at(queue: Project, job: int, event: int) -> float:
 @EVERY_JUMP
 def test_clock_jump_does_not_change_time_limits(queue: Project, clock: Clock, jump_s: int) -> None:
     warned = "trap 'touch warned' TERM; touch runs; until [ -e gate ]; do sleep 0.05; done"
-    patient = add(clock.outside, *shell(warned), time_limit="1h", warn="30m")
-    short = add(clock.outside, *shell("touch short; exec sleep 300"), time_limit="3s", grace="1s")
+    patient = add(queue, *shell(warned), time_limit="1h", warn="30m")
+    short = add(queue, *shell("touch short; exec sleep 300"), time_limit="3s", grace="1s")
     until(lambda: (queue.folder / "runs").exists(), "the first runs")
     until(lambda: (queue.folder / "short").exists(), "the other runs")
     scheduler = scheduler_pid(queue.home)
@@ -173,7 +172,7 @@ def test_clock_jump_delays_no_retry_and_no_new_job(
     queue: Project, clock: Clock, jump_s: int
 ) -> None:
     script = "echo x >>stamps; [ $(wc -l <stamps) = 2 ]"
-    job = add(clock.outside, *shell(script), retries=1, backoff="3s")
+    job = add(queue, *shell(script), retries=1, backoff="3s")
     until(lambda: endings(queue, job)[:1] == ["failed"], "it failed once")
     scheduler = scheduler_pid(queue.home)
 
@@ -193,7 +192,7 @@ def test_clock_jump_delays_no_retry_and_no_new_job(
 def test_clock_jump_does_not_change_the_grace_period(
     queue: Project, clock: Clock, jump_s: int
 ) -> None:
-    jobs = [add(clock.outside, *shell(STUBBORN, name), grace=name) for name in ("2s", "1h")]
+    jobs = [add(queue, *shell(STUBBORN, name), grace=name) for name in ("2s", "1h")]
     until(lambda: len(lines_of(queue.folder / "2s")) == 2, "one runs")
     until(lambda: len(lines_of(queue.folder / "1h")) == 2, "the other runs")
     short, long = ([int(pid) for pid in lines_of(queue.folder / name)] for name in ("2s", "1h"))
