@@ -1,21 +1,89 @@
 """Real commands in real processes: fixtures of the end-to-end tests."""
 
 import os
+import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import end_everything
-from tests.forked import BIN, call_launcher
+from tests.forked import BIN, LAUNCHER, Process, call_launcher, start
 
 TOYLAB = Path(__file__).parents[1] / "launcher" / "toylab.py"
 TOY_KINDS = ["shapes", "poison", "train", "unlearn", "test"]
+
+
+class Command:
+    """A command that runs; its output goes into files, so it never waits for its reader."""
+
+    def __init__(self, project: "Project", words: tuple[str, ...]) -> None:
+        self._out, self._err = (
+            tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed by __exit__
+            for _ in range(2)
+        )
+        with Path(os.devnull).open() as nothing:
+            streams = nothing.fileno(), self._out.fileno(), self._err.fileno()
+            if words[0] == "launcher" and project.commands == BIN:
+                self._process: Process = start(
+                    LAUNCHER,
+                    words[1:],
+                    folder=project.folder,
+                    environment=project.environment,
+                    streams=streams,
+                )
+            else:
+                self._process = subprocess.Popen(
+                    [project.commands / words[0], *words[1:]],
+                    cwd=project.folder,
+                    env=project.environment,
+                    stdin=streams[0],
+                    stdout=streams[1],
+                    stderr=streams[2],
+                    start_new_session=True,
+                )
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error:  # nothing may end it any more
+            self._process.kill()
+        self._process.wait()
+        self._out.close()
+        self._err.close()
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self.poll()
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+        return self._process.poll()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end, and return its output and its errors.
+
+        Raises:
+            subprocess.TimeoutExpired: it takes longer.
+        """
+        self._process.wait(timeout)
+        for file in (self._out, self._err):
+            file.seek(0)
+        return self._out.read(), self._err.read()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +95,9 @@ class Project:
     environment: dict[str, str]
     commands: Path = BIN  # where those that are installed lie
 
-    def start(self, *words: str, **options: object) -> subprocess.Popen[str]:
+    def start(self, *words: str) -> Command:
         """Start one of the installed commands here."""
-        return subprocess.Popen(
-            [self.commands / words[0], *words[1:]],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return Command(self, words)
 
     def call(self, *words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """Run one of the installed commands here to its end.
@@ -55,7 +114,9 @@ class Project:
             )
         with self.start(*words) as process:
             out, err = process.communicate(timeout=timeout_s)
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
+            code = process.returncode
+        assert code is not None
+        return subprocess.CompletedProcess(words, code, out, err)
 
     def write(self, name: str, text: str) -> str:
         """Write a file of the project and return its name."""

@@ -243,11 +243,6 @@ class Machine:
 
         until(seen, f"the scheduler sees {used} bytes in use")
 
-    def is_measurement_older(self, seconds: float) -> bool:
-        """Return whether the last GPU measurement of the scheduler is at least this old."""
-        look = read_gpu_status(self.project.home)
-        return look is not None and time.time() - look.at > seconds
-
     def state(self, job: int) -> str:
         """Return the state of a job; quicker than to ask a command."""
         with self._store() as store:

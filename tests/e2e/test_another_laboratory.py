@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.process_trees import descendants
 from tests.build import until
@@ -58,39 +56,6 @@ def test_dry_run_lists_all_jobs_in_order_and_writes_nothing(toys: Project) -> No
         seen.add(job["name"])
     assert not toys.home.folder.exists()
     assert [path.name for path in toys.folder.iterdir()] == ["toys.yaml"]
-
-
-def test_run_executes_each_job_once_and_second_run_skips_all(toys: Project) -> None:
-    task = a_task(toys)
-    first = toys.call("launcher", "run", task)
-    assert first.returncode == 0, first.stderr
-    assert f"{JOBS} jobs, {JOBS} queued" in first.stderr
-    assert set(states(toys).values()) == {"done"}
-    second = toys.call("launcher", "run", task)
-    assert second.returncode == 0
-    assert f"{JOBS} jobs, 0 queued, {JOBS} done before" in second.stderr
-    assert len(list(toys.home.attempts.iterdir())) == JOBS
-
-
-def test_deleted_result_reruns_its_job_and_dependents_only(
-    toys: Project,
-) -> None:
-    task = a_task(toys)
-    toys.call("launcher", "run", task)
-    (toys.folder / "runs/toys/dot:pre#line:pre/model.json").unlink()
-    said = toys.call("launcher", "run", task)
-    assert f"3 queued, {JOBS - 3} done before" in said.stderr
-
-
-def test_changed_setting_reruns_and_names_dependent_jobs(toys: Project) -> None:
-    task = a_task(toys)
-    toys.call("launcher", "run", task)
-    text = (toys.folder / task).read_text(encoding="utf-8")
-    toys.write(task, text.replace('"line:pre"}', '"line:pre", lr: 0.5}'))
-    said = toys.call("launcher", "run", task, "--dry-run", "--json")
-    changed = [job for job in json.loads(said.stdout)["jobs"] if job["state"] != "cached"]
-    assert [job["model"] for job in changed] == ["dot:pre#line:pre"] * 3
-    assert "lr 0.1 → 0.5" in changed[0]["reason"]
 
 
 def test_second_run_of_a_file_joins_the_first_without_duplicates(
@@ -168,29 +133,6 @@ def test_failed_job_skips_dependents_and_error_suggests_next_step(
     again = toys.call("launcher", "run", task)
     assert again.returncode == 0, again.stderr
     assert "3 queued" in again.stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ('name: x\ntoytrain:\n  - {model: null, data: "dott:pre"}\n', ["bad.yaml:3:26", "dot"]),
-        ('name: x\ntoytrian:\n  - {data: "dot:pre"}\n', ["bad.yaml:2:1", "toytrain"]),
-        ('name: x\ntoytrain:\n  - {dta: "dot:pre"}\n', ["bad.yaml:3:6", "data"]),
-        ('name: ../x\ntoytrain:\n  - {data: "dot:pre"}\n', ["bad.yaml:1:7"]),
-        ('name: x\ntoytrain:\n  - {model: "ring:pre", data: "dot:pre"}\n', ["bad.yaml:3", "ring"]),
-        ('name: x\ntoytrain:\n  - {data: "dot:pre"}\n', ["missing-input", "toys"]),
-    ],
-)
-def test_input_error_shows_its_location_and_queues_nothing(
-    toys: Project, text: str, says: list[str]
-) -> None:
-    toys.write("bad.yaml", text)
-    said = toys.call("launcher", "run", "bad.yaml")
-    assert said.returncode == 2
-    for word in says:
-        assert word in said.stderr
-    assert "Traceback" not in said.stderr
-    assert not toys.home.database.exists()
 
 
 def test_missing_task_file_is_named_in_the_error(toys: Project) -> None:

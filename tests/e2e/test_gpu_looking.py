@@ -1,10 +1,7 @@
 """Measurements of GPUs and jobs, estimates from them, and their display."""
 
 import json
-import time
-from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pynvml
@@ -103,40 +100,6 @@ def done_alone(machine: Machine, amount: float, *words: str) -> Program:
     return program
 
 
-def test_script_with_another_argument_gets_the_measured_estimate(
-    machine: Machine, gpus: Devices
-) -> None:
-    card = gpus.add(24 * GIB, used=0)
-    done_alone(machine, 4)
-    beside = machine.hold(1, gpus=1, vram="1GiB")
-    again = machine.hold(4, gpus=1)  # of these numbers it is known what they take
-    assert [*beside.cards, *again.cards] == [card, card]
-
-    larger = machine.hold(7, gpus=1)
-    assert larger.cards == [card]
-    assert machine.show(larger.job)["attempts"][0]["claim"] is None  # it follows what is used
-    assert "reserved 5.5 GiB (estimated from" in machine.show_text(larger.job)
-    machine.wait_for_usage(card, 12 * GIB)
-    # 7 GiB of it are more than was estimated, and count
-    late = machine.hold(1, gpus=1, vram="12GiB")
-    machine.wait_for_reason(
-        late.job, "waiting for 12 GiB of GPU memory: cuda:0 has 12 GiB free", "reserved for"
-    )
-    assert not late.started
-
-
-def test_seed_sweep_shares_its_gpu_from_the_third_run(machine: Machine, gpus: Devices) -> None:
-    card = gpus.add(24 * GIB, used=0)
-    done_alone(machine, 4, "--seed", "1")
-    done_alone(machine, 4.125, "--seed", "2")  # the looks at both can be told apart
-
-    third, fourth = (machine.hold(4.125, gpus=1, words=("--seed", seed)) for seed in ("3", "4"))
-
-    assert [*third.cards, *fourth.cards] == [card, card]
-    why = "learned from 2 runs with other numbers, 2.1 GiB more as only few were measured"
-    assert why in machine.show_text(third.job)
-
-
 def test_measurement_from_another_gpu_model_is_used_with_a_margin(
     machine: Machine, gpus: Devices
 ) -> None:
@@ -198,25 +161,6 @@ def test_task_file_requests_one_gpu_like_the_command_line(
     assert one.cards == [card]
 
 
-def test_later_jobs_of_a_sweep_are_packed_by_the_first_measurement(
-    machine: Machine, gpus: Devices
-) -> None:
-    card = gpus.add(used=0)
-    file, (first, *rest) = a_study(
-        machine, one="{device: cuda}", two="{device: cuda}", three="{device: cuda}"
-    )
-    machine.call("run", file, "--detach")
-    assert first.cards == [card]
-    machine.wait_for_usage(card, GIB)
-
-    first.let_go()
-
-    machine.until_state(first.job, "done")
-    until(lambda: any(one.started for one in rest), "one more runs")
-    running = next(one for one in rest if one.started)
-    assert "learned" in machine.show_text(running.job)
-
-
 def test_mig_instances_are_used_by_their_uuid(machine: Machine, gpus: Devices) -> None:
     instances = gpus.divide(gpus.add(40 * GIB, used=0), 20 * GIB, 10 * GIB)
 
@@ -229,21 +173,6 @@ def test_mig_instances_are_used_by_their_uuid(machine: Machine, gpus: Devices) -
     assert not waiting.started
     assert "has at most" in machine.refused("add", "--gpus=1", "--vram=30GiB", "--", "true")
     assert [gpu["label"] for gpu in machine.gpu_status().values()] == ["cuda:0:0", "cuda:0:1"]
-
-
-def test_fixed_number_of_jobs_shares_a_gpu_without_load_reports(
-    machine: Machine, gpus: Devices
-) -> None:
-    (instance,) = gpus.divide(gpus.add(40 * GIB, used=0), 20 * GIB)
-    jobs = [machine.hold(0.5, gpus=1, vram="1GiB") for _ in range(4)]
-    assert {card for one in jobs for card in one.cards} == {instance}
-
-    late = machine.hold(0.5, gpus=1, vram="1GiB")
-
-    machine.wait_for_reason(
-        late.job, "cuda:0:0 runs jobs", "its limit is 4 jobs", "does not report"
-    )
-    assert not late.started
 
 
 @pytest.mark.parametrize("blind", ["no permission", "container"])
@@ -281,64 +210,3 @@ def test_worker_memory_reports_replace_missing_driver_data(
     first.let_go()
     machine.until_state(first.job, "done")
     assert "used 10 GiB" in machine.show_text(first.job)
-
-
-def test_driver_is_polled_only_when_needed_and_faster_during_measurements(
-    machine: Machine, gpus: Devices
-) -> None:
-    gpus.add(used=0)
-    calls = Path(machine.project.environment["STANDIN_CALLS"])
-
-    def asked() -> list[float]:
-        lines = calls.read_text().splitlines() if calls.exists() else []
-        words = [line.split() for line in lines]
-        return [float(at) for _, at, function in words if "MemoryInfo" in function]
-
-    plain = machine.hold(0)
-    plain.let_go()
-    machine.until_state(plain.job, "done")
-    assert asked() == []
-
-    def gaps() -> list[float]:
-        times = asked()
-        return [later - earlier for earlier, later in pairwise(times)]
-
-    running = [machine.hold(1, gpus=1, vram="1GiB") for _ in range(2)]
-    assert all(one.cards for one in running)
-    started = len(asked())
-    until(lambda: len(asked()) >= started + 4, "it was asked a few times")
-    assert min(gaps()[started:]) > 0.95
-    waiting = machine.hold(1, gpus=1, vram="23GiB")
-    machine.wait_for_reason(waiting.job, "waiting for 23 GiB")
-    waits = len(asked())
-    until(lambda: len(asked()) >= waits + 5, "it was asked more often")
-    assert 0.2 < min(gaps()[waits:]) < 0.95
-    for one in [*running, waiting]:
-        one.let_go()
-        machine.until_state(one.job, "done")
-
-    until(lambda: machine.is_measurement_older(2.5), "nobody has looked for a while")
-    before = Counter(line.split()[2] for line in calls.read_text().splitlines())
-    plain = machine.hold(0)
-    plain.let_go()
-    machine.until_state(plain.job, "done")
-    after = Counter(line.split()[2] for line in calls.read_text().splitlines())
-    assert after == before
-
-
-def test_gpu_job_is_measured_from_its_start(machine: Machine, gpus: Devices) -> None:
-    card = gpus.add(used=0)
-    plain = machine.hold(0)  # so that a spare supervisor waits for the next one
-    plain.let_go()
-    machine.until_state(plain.job, "done")
-
-    running = machine.hold(1, gpus=1, vram="1GiB")
-    assert running.cards == [card]
-    gpus.lose(card)
-
-    since = time.monotonic()
-    until(
-        lambda: machine.state(running.job) == "queued" or time.monotonic() - since > 4,
-        "the loss is noticed, or it is too late for that",
-    )
-    assert machine.state(running.job) == "queued"

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ from typing import Any
 import pytest
 
 from launcher.errors import pluralize
-from launcher.scheduler.gpus.gpu_state import SAMPLE_MAX_AGE_S
 from tests.build import shell, supervisor_of, until
 from tests.e2e.machine import CORES, HOLDING, Machine, Program, a_machine
-from tests.nvml.standin import GIB, TAKE, Devices
+from tests.nvml.standin import GIB, Devices
 
 BURST = """
 name: burst
@@ -94,24 +92,6 @@ def test_burst_of_jobs_shares_gpus_without_overcommit(machine: Machine, gpus: De
     assert {card for one in programs for card in one.cards} == set(cards)
 
 
-def test_gpu_sharing_respects_the_job_limit_and_the_reserve(
-    machine: Machine, gpus: Devices
-) -> None:
-    gpus.add(24 * GIB, used=0)
-    machine.configure('[sharing]\nmax_per_gpu = 2\nreserve = "4GiB"\n')
-
-    first, second, third = (machine.hold(1, gpus=1, vram="1GiB") for _ in range(3))
-    large = machine.hold(1, gpus=1, vram="20GiB")
-
-    assert first.cards == second.cards
-    machine.wait_for_reason(third.job, "cuda:0 runs", "its limit is 2 jobs")
-    assert not third.started
-    machine.configure('[sharing]\nmax_per_gpu = 4\nreserve = "4GiB"\n')
-    assert third.cards
-    machine.wait_for_reason(large.job, "waiting for 20 GiB", "4 GiB is reserved for other users")
-    assert not large.started
-
-
 def test_expected_start_is_unknown_while_the_blocking_job_is_paused(
     machine: Machine, gpus: Devices
 ) -> None:
@@ -125,39 +105,6 @@ def test_expected_start_is_unknown_while_the_blocking_job_is_paused(
     machine.wait_for_reason(waiting.job, "waiting for 20 GiB")
     machine.call("resume", str(before.job))
     machine.wait_for_reason(waiting.job, "cuda:0 will have room in about")
-
-
-def test_exclusive_job_has_its_gpu_alone(machine: Machine, gpus: Devices) -> None:
-    first, second = gpus.add(used=0), gpus.add(used=0)
-    gpus.hold(first, 1, 4 * GIB)  # another user's
-
-    alone = machine.hold(1, gpus=1, vram="1GiB", exclusive=True)
-
-    assert alone.cards == [second]
-    beside_it = machine.hold(1, device="cuda:1", vram="1GiB")
-    machine.wait_for_reason(beside_it.job, "cuda:1 runs", f"job {alone.job}")
-    late = machine.hold(1, gpus=1, vram="1GiB", exclusive=True)
-    machine.wait_for_reason(late.job, "cuda:0 has 4 GiB in use by other users", "cuda:1 runs")
-    assert not beside_it.started
-    assert not late.started
-    alone.let_go()
-    assert beside_it.cards == [second]
-    gpus.leave(first, 1)
-    assert late.cards == [first]
-
-
-def test_short_jobs_do_not_starve_an_exclusive_job(machine: Machine, gpus: Devices) -> None:
-    gpus.add(used=0)
-    many = machine.queue_many(shell(f"{TAKE} sleep 0.3", str(GIB)), 400, device="cuda")
-    until(lambda: machine.state(many[2]) == "done", "the short ones run")
-
-    alone = machine.hold(1, gpus=1, exclusive=True)
-
-    assert alone.cards
-    assert machine.state(many[-1]) == "queued", "it waited for all of them"
-    (gpu,) = machine.gpu_status().values()
-    assert [job["job"] for job in gpu["jobs"]] == [alone.job]
-    machine.call("cancel", "--yes", *map(str, many))
 
 
 def test_job_gets_the_requested_gpu_among_those_visible_to_its_caller(
@@ -205,18 +152,6 @@ def test_job_gets_gpu_numbers_in_pci_order_on_request(machine: Machine, gpus: De
     assert (machine.project.folder / "given").read_text().strip() in {"0", "1", "2"}
 
 
-def test_gpu_numbers_are_refused_on_a_machine_with_mig_instances(
-    machine: Machine, gpus: Devices
-) -> None:
-    gpus.divide(gpus.add(40 * GIB, used=0), 20 * GIB, 10 * GIB)
-    known = machine.hold(0, gpus=1, vram="1GiB")
-    assert known.cards
-    said = "gpu_ids=numbers does not work on a machine with MIG instances. Use gpu_ids=uuids"
-    words = ("--gpus=1", "--gpu-ids=numbers")
-    assert said in machine.refused("add", *words, "--", "true")
-    known.let_go()
-
-
 def test_request_above_the_machine_is_refused_with_the_limit(
     machine: Machine, gpus: Devices
 ) -> None:
@@ -242,50 +177,6 @@ def test_request_above_the_machine_is_refused_with_the_limit(
     known.let_go()
 
 
-def test_job_that_nearly_fills_an_idle_gpu_starts_again(machine: Machine, gpus: Devices) -> None:
-    card = gpus.add(24 * GIB, used=GIB // 2)  # what the driver keeps of every card
-
-    first = machine.hold(22.5, gpus=1)
-    assert first.cards == [card]
-    machine.wait_for_usage(card, 23 * GIB)
-    first.let_go()
-    machine.until_state(first.job, "done")
-    # with its margin that is more than the card ever has free, and less than its size
-    again = machine.hold(22.5, gpus=1)
-    assert again.cards == [card]
-    small = machine.hold(0.25, gpus=1, vram="0.25GiB")
-    machine.wait_for_reason(small.job, f"cuda:0 runs job {again.job} exclusively")
-    again.let_go()
-    assert small.cards == [card]
-
-
-def test_job_starts_again_on_a_gpu_with_less_free_memory_than_it_used(
-    machine: Machine, gpus: Devices
-) -> None:
-    card = gpus.add(24 * GIB, used=GIB // 2)
-    refusal, gate = machine.places()
-    argv = shell(HOLDING, str(round(22.5 * GIB)), str(refusal), str(gate))
-    first = Program(job=machine.add(*argv, gpus=1), said=refusal, gate=gate)
-    assert first.cards == [card]
-    machine.wait_for_usage(card, 23 * GIB)
-    first.let_go()
-    machine.until_state(first.job, "done")
-    refusal.unlink()
-    gpus.set(card, used=7 * GIB // 4)  # a screen was plugged in meanwhile
-    until(
-        lambda: machine.is_measurement_older(2 * SAMPLE_MAX_AGE_S),
-        "what was seen before does not count any more",
-    )
-
-    again = Program(job=machine.add(*argv, gpus=1), said=refusal, gate=gate)
-
-    assert again.cards == [card]
-    assert "reserved 22.2 GiB (learned from 1 run), 22.2 GiB were free" in machine.show_text(
-        again.job
-    )
-    again.let_go()
-
-
 def test_request_above_usable_gpu_memory_is_refused(machine: Machine, gpus: Devices) -> None:
     gpus.add(24 * GIB, used=GIB // 2)
     known = machine.hold(0, gpus=1, vram="1GiB")
@@ -298,48 +189,6 @@ def test_request_above_usable_gpu_memory_is_refused(machine: Machine, gpus: Devi
     assert "needs 23.8 GiB of GPU memory, but cuda:0 has at most 23.5 GiB for it" in " ".join(
         refusal.split()
     )
-
-
-def test_job_can_queue_a_gpu_job(machine: Machine, gpus: Devices) -> None:
-    card = gpus.add(used=0)
-    refusal, gate = machine.places()
-    command = Path(sys.executable).parent / "launcher"
-    inner = shell(f"echo threads=$OMP_NUM_THREADS; {HOLDING}", str(GIB), str(refusal), str(gate))
-
-    # this one is on the CPU: it sees no GPU
-    outer = machine.add(str(command), "add", "--gpus=1", "--cpus=3", "--", *inner, cpus=2)
-
-    machine.until_state(outer, "done")
-    queued = Program(job=outer + 1, said=refusal, gate=gate)
-    assert queued.cards == [card]
-    assert "threads=3" in machine.call("logs", str(queued.job)).stdout
-    queued.let_go()
-
-
-def test_program_without_gpu_request_sees_no_gpu(machine: Machine, gpus: Devices) -> None:
-    gpus.add(used=0)
-
-    plain = machine.hold(0)
-
-    assert plain.cards == []
-    assert plain.said.read_text().startswith("/")
-
-
-def test_job_with_two_gpus_gets_both_or_waits(machine: Machine, gpus: Devices) -> None:
-    cards = [gpus.add(used=0), gpus.add(used=0)]
-    first = machine.hold(1, gpus=1, vram="20GiB")
-    taken = first.cards
-
-    pair = machine.hold(9, gpus=2, vram="10GiB")
-    machine.wait_for_reason(pair.job, "2 GPUs", "10 GiB")
-    # what is smaller may fill the gap, as long as nobody waits longer for it
-    assert not pair.started
-    first.let_go()
-
-    assert sorted(pair.cards) == sorted(cards)
-    assert taken[0] in cards
-    jobs = [[job["job"] for job in gpu["jobs"]] for gpu in machine.gpu_status().values()]
-    assert jobs == [[pair.job], [pair.job]]
 
 
 def test_new_scheduler_after_a_kill_does_not_overcommit_gpus(

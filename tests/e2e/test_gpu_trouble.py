@@ -1,6 +1,5 @@
 """GPUs that fail, drivers that hang, and memory that runs out: what happens to the jobs."""
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,7 @@ import pytest
 
 from launcher.scheduler.gpus.gpu_state import SAMPLE_MAX_AGE_S
 from launcher.system.memory import usable_bytes
-from launcher.workers.memory_share import read_share
-from tests.build import shell, until
+from tests.build import until
 from tests.e2e.machine import HOLDING, SHORT, Machine, Program, a_machine
 from tests.nvml.standin import GIB, TAKE, Devices
 
@@ -107,28 +105,6 @@ def test_job_that_never_fits_fails_with_a_reason(machine: Machine, gpus: Devices
     assert not again.started
 
 
-def test_job_that_lost_memory_to_a_neighbour_is_not_charged(
-    machine: Machine, gpus: Devices
-) -> None:
-    card = gpus.add(24 * GIB, used=0)
-    first, again = a_story(machine, holds=2, wanted=3, total=24, free=1, then=5, vram="8GiB")
-    assert first.cards == [card]
-    gpus.hold(card, 1, 21 * GIB)  # another user's, who asks nobody
-    until(lambda: machine.gpu_status()[card]["used"] == 23 * GIB, "it is seen")
-
-    first.let_go()
-    machine.wait_for_reason(first.job, "8 GiB", "3 GiB free")
-    assert machine.state(first.job) == "queued"
-    gpus.leave(card, 1)
-
-    assert again.cards == [card]
-    again.let_go()
-    machine.until_state(first.job, "done")
-    story = machine.show_text(first.job)
-    assert "other processes used " in story
-    assert [one["claim"] for one in machine.show(first.job)["attempts"]] == [8 * GIB, 8 * GIB]
-
-
 # as HOLDING; once it was let go it takes $4 bytes instead, until it is let go again
 GROWING = f"""
 {HOLDING}
@@ -174,41 +150,6 @@ def test_job_with_an_estimate_yields_requested_memory_and_runs_alone(
     assert "loses the least work. Queued again on an empty GPU, " in machine.show_text(job)
 
 
-def test_ordinary_failure_is_not_an_out_of_memory_failure(machine: Machine, gpus: Devices) -> None:
-    gpus.add(used=0)
-    recovered = "echo 'torch.OutOfMemoryError: CUDA out of memory.'; echo 'KeyError: 3'; exit 1"
-
-    jobs = [
-        machine.add(*shell("exit 1"), gpus=1, vram="1GiB"),
-        machine.add(*shell(recovered), gpus=1, vram="1GiB"),
-    ]
-
-    for job in jobs:
-        machine.until_state(job, "failed")
-        assert len(machine.show(job)["attempts"]) == 1
-
-
-def test_memory_limit_applies_only_while_the_gpu_is_shared(machine: Machine, gpus: Devices) -> None:
-    gpus.add(used=0)
-    first = machine.hold(1, gpus=1, vram="6GiB")
-    assert first.cards
-    attempt = machine.project.home.attempt(first.job, 1)
-
-    def cap() -> int | None:
-        told = read_share(attempt)
-        return told.cap if told else None  # as a worker understands it
-
-    assert cap() is None
-    second = machine.hold(1, gpus=1, vram="10GiB")
-    assert second.cards
-    until(lambda: cap() == 6 * GIB, "the first is capped")
-    attempt = machine.project.home.attempt(second.job, 1)
-    until(lambda: cap() == 10 * GIB, "the second is capped")
-    attempt = machine.project.home.attempt(first.job, 1)
-    second.let_go()
-    until(lambda: cap() is None, "it is alone again")
-
-
 def test_jobs_on_a_lost_gpu_are_retried_elsewhere_without_charge(
     machine: Machine, gpus: Devices
 ) -> None:
@@ -241,33 +182,6 @@ def test_jobs_on_a_lost_gpu_are_retried_elsewhere_without_charge(
         machine.until_state(one.job, "done")
 
 
-def test_gpu_is_used_again_after_it_returns(machine: Machine, gpus: Devices) -> None:
-    card = gpus.add(used=0)
-    first = machine.hold(1, gpus=1, vram="1GiB")
-    assert first.cards == [card]
-    first.said.unlink()
-    gpus.lose(card)
-    machine.wait_for_reason(first.job, "lost")
-    machine.until_state(first.job, "queued")
-
-    gpus.mend(card)
-
-    assert first.cards == [card]
-    first.let_go()
-    machine.until_state(first.job, "done")
-
-
-def test_gpu_lost_before_the_first_measurement_is_reported_as_lost(
-    machine: Machine, gpus: Devices
-) -> None:
-    gpus.lose(gpus.add(used=0))
-
-    waiting = machine.hold(1, gpus=1, vram="1GiB")
-
-    said = machine.wait_for_reason(waiting.job, "lost")
-    assert "0 B" not in said
-
-
 def test_hanging_driver_blocks_only_gpu_jobs(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
     running = machine.hold(1, gpus=1, vram="1GiB")
@@ -290,21 +204,6 @@ def test_hanging_driver_blocks_only_gpu_jobs(machine: Machine, gpus: Devices) ->
     gpus.hang(on=False)
 
     assert waiting.cards == [card]
-
-
-def test_missing_driver_blocks_only_gpu_jobs(machine: Machine, gpus: Devices) -> None:
-    gpus.add(used=0)
-    gpus.unload()
-
-    waiting = machine.hold(1, gpus=1, vram="1GiB")
-    plain = machine.hold(0)
-
-    assert plain.cards == []
-    machine.wait_for_reason(waiting.job, "waiting for a GPU", "driver is not loaded")
-    assert not waiting.started
-    said = machine.call("gpus")
-    assert (said.stdout, said.stderr) == ("", "no GPU found: NVIDIA's driver is not loaded\n")
-    assert json.loads(machine.call("gpus", "--json").stdout)["gpus"] == []
 
 
 def test_jobs_survive_a_driver_that_stops_responding(machine: Machine, gpus: Devices) -> None:

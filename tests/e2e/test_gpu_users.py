@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.foreign_reservations import STALE_S
 from launcher.gpu.gpus_file import read_known_attempts
-from launcher.scheduler.gpus.gpu_state import SAMPLE_MAX_AGE_S
-from tests.build import end_everything, until
+from tests.build import until
 from tests.e2e.machine import Machine, Program, a_machine, name_of, queue_of, two_users
 from tests.nvml.standin import GIB, Devices
 
@@ -57,40 +55,6 @@ def test_memory_of_peer_users_is_not_reserved_and_reason_has_numbers(
     assert not waiting.started
     gpus.leave(card, 1)
     assert waiting.cards == [card]
-
-
-def test_job_queued_without_current_measurement_starts_after_a_new_one(
-    machine: Machine, gpus: Devices
-) -> None:
-    card, other = gpus.add(24 * GIB, used=0), gpus.add(6 * GIB, used=0)
-    gpus.refuse("nvmlDeviceGetMemoryInfo", 999, other)
-    first = machine.hold(1, gpus=1, vram="8GiB")
-    assert first.cards == [card]
-    first.let_go()
-    machine.until_state(first.job, "done")
-    until(
-        lambda: machine.is_measurement_older(SAMPLE_MAX_AGE_S + 0.5),
-        "nobody has looked for a while",
-    )
-    gpus.hold(card, 1, 20 * GIB)
-
-    second = machine.hold(1, gpus=1, vram="8GiB")
-
-    until(lambda: second.started or "waiting for" in machine.why(second.job), "it is decided")
-    assert not second.started
-    machine.wait_for_reason(second.job, "waiting for 8 GiB", "cuda:0 has 4 GiB free")
-
-
-def test_gpu_without_memory_report_gets_no_job(machine: Machine, gpus: Devices) -> None:
-    gpus.refuse("nvmlDeviceGetMemoryInfo", 999, gpus.add(used=0))
-
-    jobs = [machine.hold(1, gpus=1, vram="1GiB"), machine.hold(1, gpus=1)]
-
-    for one in jobs:
-        machine.wait_for_reason(one.job, "cuda:0 does not report its used memory")
-        assert not one.started
-    other = gpus.add(used=0)
-    assert jobs[0].cards == [other]
 
 
 def test_shared_gpu_is_used_only_after_peer_users_were_idle(
@@ -157,52 +121,6 @@ def test_simultaneous_jobs_of_two_users_do_not_overcommit_a_gpu(
     assert most == 2
 
 
-def test_exclusive_job_shares_no_gpu_with_peer_users(
-    users: tuple[Machine, Machine], gpus: Devices
-) -> None:
-    one, other = users
-    card = gpus.add(24 * GIB, used=0)
-    shared = other.hold(0.25, gpus=1, vram="0.25GiB")
-    assert shared.cards == [card]
-    # next to nothing is in use there, and nothing is promised beyond that
-    alone = one.hold(1, gpus=1, vram="1GiB", exclusive=True)
-    one.wait_for_reason(alone.job, f"cuda:0 is used by {name_of(other)}")
-    assert not alone.started
-
-    shared.let_go()
-    assert alone.cards == [card]
-    beside = other.hold(0.25, gpus=1, vram="0.25GiB")
-    other.wait_for_reason(beside.job, f"cuda:0 is reserved exclusively by {queue_of(one)}")
-    assert not beside.started
-    alone.let_go()
-    assert beside.cards == [card]
-
-
-def test_reservations_of_a_dead_scheduler_expire(
-    users: tuple[Machine, Machine], gpus: Devices
-) -> None:
-    one, other = users
-    card = gpus.add(24 * GIB, used=0)
-    theirs = other.hold(1, gpus=1, vram="20GiB")
-    assert theirs.cards == [card]
-    other.kill_scheduler()
-    end_everything(other.project.home)
-    mine = one.hold(1, gpus=1, vram="10GiB")
-    one.wait_for_reason(mine.job, "waiting for 10 GiB", f"by {queue_of(other)}")
-    assert not mine.started
-
-    folder = Path(one.project.environment["LAUNCHER_CLAIMS"])
-    records = {file: json.loads(file.read_text()) for file in folder.iterdir()}
-    ((file, record),) = [entry for entry in records.items() if entry[1]["promises"]]
-    # as if it had not responded for this time
-    record["at"] -= STALE_S
-    with file.open("r+") as written:
-        written.write(json.dumps(record))
-        written.truncate()
-
-    assert mine.cards == [card]
-
-
 # --- Jobs that share a GPU: measurements of them
 
 
@@ -259,25 +177,6 @@ def until_measured(machine: Machine, program: Program) -> None:
     until(lambda: program.started, "it runs")
     enough = looks() + 6
     until(lambda: looks() >= enough, "the scheduler has seen how busy it keeps the card")
-
-
-def test_jobs_measured_to_fill_a_gpu_are_not_combined_again(counted: Machine) -> None:
-    teacher = keep_busy(counted, 97)
-    until_measured(counted, teacher)
-    teacher.let_go()
-    counted.until_state(teacher.job, "done")
-
-    first, second = keep_busy(counted, 97), keep_busy(counted, 97)
-
-    assert first.cards
-    counted.wait_for_reason(
-        second.job,
-        f"cuda:0 is 97 % busy with job {first.job}",
-        "another job would slow each down 1.9 times",
-    )
-    assert not second.started
-    first.let_go()
-    assert second.cards
 
 
 def test_measured_load_of_a_running_job_survives_the_scheduler(

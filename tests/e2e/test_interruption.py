@@ -10,24 +10,21 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-import torch
 
 from tests.build import program_of, until
 from tests.e2e.conftest import Project
 from trueface.cli import classic_train as classic
 from trueface.data.splits import write_splits
-from trueface.models import checkpoint
 from trueface.runtime import paths
-from trueface.training import checkpointing
 
 DATA = "gan2:pre&realFFHQ:pre"
 METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
-COUNT = 64  # training images: an epoch takes long enough to be killed in
+COUNT = 24  # training images: an epoch takes long enough to be killed in
+EPOCHS = 4
 SMALL = {
-    "model": "slim18", "weights": "none", "batch_size": 4, "num_epochs": 6, "resize_size": 32,
+    "model": "slim18", "weights": "none", "batch_size": 4, "num_epochs": EPOCHS, "resize_size": 32,
     "patch_size": 32, "jpeg_prob": 0.5, "jpeg_qual": 50, "dropout": 0.2, "lr": 0.001,
 }  # fmt: skip
-NAMES = ("killed", "whole")
 
 
 @pytest.fixture
@@ -53,31 +50,14 @@ def words(run: str) -> Sequence[str]:
     return ("python", "-m", "trueface", *named, *where, "--num_threads", "0", *flags)
 
 
-def weights(project: Project, run: str, model: str = "m") -> dict[str, torch.Tensor]:
-    return dict(checkpoint.load(paths.checkpoint(project.folder / "runs" / run / model)).state)
-
-
-def is_half_done(folder: Path) -> bool:
-    done = checkpointing.interrupted_epochs(paths.resume(folder))
-    return done is not None and done >= 2
-
-
-@pytest.mark.night
-def test_training_resumes_after_sigkill_with_identical_weights(
-    lab: Project,
-) -> None:
-    lab.environment["OMP_NUM_THREADS"] = "1"
-    folder = lab.folder / "runs" / "killed" / "m"
-    with lab.start(*words("killed")) as process:
-        until(lambda: is_half_done(folder), "two epochs", 120)
-        os.killpg(process.pid, signal.SIGKILL)
-    again = lab.call(*words("killed"))
-    assert again.returncode == 0, again.stderr
-    assert "bit by bit" in (folder / f"train_None_{DATA}.log").read_text()
-    assert not paths.resume(folder).exists()
-    assert lab.call(*words("whole")).returncode == 0
-    one, other = (weights(lab, run) for run in NAMES)
-    assert all(torch.equal(one[name], other[name]) for name in other)
+def is_begun(folder: Path) -> bool:
+    """Return whether an epoch is over and saved, without a look into the large state."""
+    history = paths.history(folder)
+    return (
+        history.exists()
+        and len(history.read_text().splitlines()) > 1
+        and paths.resume(folder).exists()
+    )
 
 
 def test_resume_from_names_the_epoch_or_is_rejected(
@@ -96,7 +76,7 @@ defaults:
   split_path: splits
   num_threads: 0
   train: {settings}
-resources: {{cpus: 1, retries: 1}}
+resources: {{cpus: 1, retries: 1, backoff: 1s}}
 train:
   - {{model: null, data: "{data}"}}
 """
@@ -108,7 +88,7 @@ def test_next_attempt_of_a_killed_training_resumes(lab: Project) -> None:
     assert lab.call("launcher", "run", "study.yaml", "--detach").returncode == 0
     folder = lab.folder / "runs" / "queued" / DATA
     own = lab.home.attempt(1, 1).folder / "runs" / "queued" / DATA  # until it is done
-    until(lambda: is_half_done(own), "two epochs", 120)
+    until(lambda: is_begun(own), "an epoch is over", 120)
     assert not folder.joinpath("checkpoints").exists()
     first = next(path for path in (lab.home.folder / "attempts").iterdir())
     os.kill(program_of(lab.home.attempt(*map(int, first.name.split("-")))), signal.SIGKILL)
@@ -116,4 +96,4 @@ def test_next_attempt_of_a_killed_training_resumes(lab: Project) -> None:
     log = (folder / f"train_{DATA}.log").read_text()
     assert "bit by bit" in log
     rows = (folder / "history.csv").read_text().splitlines()
-    assert [row.partition(",")[0] for row in rows[1:]] == [str(n + 1) for n in range(6)]
+    assert [row.partition(",")[0] for row in rows[1:]] == [str(n + 1) for n in range(EPOCHS)]

@@ -78,14 +78,6 @@ def test_accepted_results_are_kept_without_further_notes(old: Project) -> None:
     assert "result made with other code" in old.call("launcher", "show", "1").stdout
 
 
-def test_a_changed_setting_is_never_accepted(old: Project) -> None:
-    kept = planned(old, "--accept-code", "--set", "train.lr=0.5")
-    states = {name: job["state"] for name, job in kept.items()}
-    assert states.pop("sample/data") == states.pop("poison/gan2:pre%40") == "cached"
-    assert set(states.values()) == {"changed"}
-    assert "lr 0.003 → 0.5" in kept["train/gan2:pre"]["reason"]
-
-
 @pytest.mark.parametrize("options", [("--force",), ("--set", "reuse=nothing")])
 def test_accepted_jobs_cannot_be_forced_in_the_same_command(
     old: Project, options: tuple[str, ...]

@@ -33,7 +33,6 @@ from tests.build import (
     job_row,
     lines_of,
     program_of,
-    said_by,
     shell,
     until,
 )
@@ -128,22 +127,6 @@ def test_jobs_run_on_pilots_with_ordinary_logs(lab: Lab) -> None:
     until(lambda: not lab.pids(), "no pilot is left")
 
 
-def test_order_folders_and_variables_of_a_task_file_hold_on_pilots(lab: Lab) -> None:
-    lab.project.write(
-        "study.yaml",
-        "name: study\n"
-        "command:\n"
-        '  - {name: last, argv: [sh, -c, "cat first; echo $A in $(pwd)"], after: first, '
-        "cwd: made/here, env: {A: 'a b'}}\n"
-        '  - {name: first, argv: [sh, -c, "mkdir -p made/here && echo 1 > made/here/first"]}\n'
-        '  - {name: kept, argv: [sh, -c, "pwd; echo 1 > it"], cwd: "{job_folder}"}\n',
-    )
-    lab.call("run", "study.yaml", "--on", "box")
-    assert lab.call("logs", "command/last") == f"1\na b in {lab.project.folder}/made/here\n"
-    assert "/runs/study/.attempts/" in lab.call("logs", "command/kept")
-    assert (lab.project.folder / "runs/study/jobs/kept/it").read_text() == "1\n"
-
-
 def test_next_scheduler_adopts_jobs_on_pilots(lab: Lab) -> None:
     gate = lab.project.folder / "gate"
     job = lab.add(*shell('while [ ! -e "$1" ]; do sleep 0.05; done', str(gate)))
@@ -177,18 +160,6 @@ def test_job_of_a_killed_pilot_runs_again_on_another_pilot(lab: Lab) -> None:
     os.kill(lab.pilot_of(job), signal.SIGKILL)
     lab.until(job, State.DONE)
     assert endings(lab.store, job) == ["lost", "done"]
-
-
-def test_stopped_jobs_on_pilots_run_again_after_the_next_start(lab: Lab) -> None:
-    mark = lab.project.folder / "mark"
-    job = lab.add(*shell('if [ -e "$1" ]; then exit 0; fi; touch "$1"; sleep 600', str(mark)))
-    until(mark.exists, "it runs", PATIENCE_S)
-    lab.call("stop", "--now")
-    until(lambda: not lab.pids(), "no pilot is left")
-    assert endings(lab.store, job) == ["stopped"]
-    lab.call("start")
-    lab.until(job, State.DONE)
-    assert said_by(lab.project.home.attempt(job, 2)) == ""
 
 
 def test_job_with_rerun_never_is_lost_if_an_attempt_is_unrecorded(lab: Lab) -> None:
@@ -258,7 +229,9 @@ def test_ended_run_sends_a_mail(project: Project, config: Path) -> None:
             lambda: not read_notification_state(project.home).has_pending, "it is on record as sent"
         )
     assert mailbox.mails[0]["Subject"].startswith("study ended: 1 done, 1 failed in ")
-    assert "no such file" in mailbox.text()
+    assert mailbox.mails[0]["To"] == "me@example.org"
+    assert "first failure: command/sh-c-echo-no-such-file-exit-1 (job 2)\n" in mailbox.text()
+    assert "no such file\n  launcher logs 2" in mailbox.text()
     assert len(mailbox.mails) == 1
     listed = project.call("launcher", "notify")
     assert listed.stdout.splitlines()[0].split("\t")[:3] == ["target", "mail", "mailto://•••"]
@@ -301,14 +274,6 @@ def _opened(gate: Path) -> bool:
     except OSError:  # nobody reads it yet
         return False
     return True
-
-
-def test_no_message_process_runs_without_configuration(project: Project, config: Path) -> None:
-    config.write_text("")
-    assert project.call("launcher", "add", "true").returncode == 0
-    assert project.call("launcher", "wait").returncode == 0
-    assert lock_holder(project.home.notify_lock) is None
-    assert not project.home.notify_log.exists()
 
 
 def test_unreachable_target_delays_no_other_and_shows_no_secret(

@@ -18,7 +18,6 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.process_trees import descendants, send_signal
-from launcher.system.processes import usable_cores
 from tests.build import job_row, lines_of, supervisor_of, until
 from tests.e2e.conftest import TOYLAB, Project, reading
 from tests.forked import BIN
@@ -39,57 +38,23 @@ def planned_jobs(project: Project, file: str, *words: str) -> dict[str, str]:
     return {job["name"]: job["reason"] for job in jobs if job["state"] != "cached"}
 
 
-def test_programs_run_in_the_order_of_their_files_and_rerun_after_changes(
+def test_previous_output_is_restored_after_program_and_supervisor_were_killed(
     project: Project,
 ) -> None:
-    project.write("in.txt", "one")
-    project.write("first.sh", "cat $1 >middle.txt\n")
-    project.write("files.yaml", TASK)
-    assert project.call("launcher", "run", "files.yaml").returncode == 0
-    last = project.folder / "runs/files/last.txt"
-    assert last.read_text() == "one"
-    assert planned_jobs(project, "files.yaml") == {}
-    project.write("in.txt", "two")
-    assert planned_jobs(project, "files.yaml") == {
-        "command/first": "in.txt changed",
-        "command/last": "command/first runs again",
-        "command/own": "in.txt changed",
-    }
-    assert project.call("launcher", "run", "files.yaml").returncode == 0
-    assert (last.read_text(), planned_jobs(project, "files.yaml")) == ("two", {})
-    project.write("first.sh", "cat $1 $1 >middle.txt\n")
-    changed = "first.sh changed"
-    assert planned_jobs(project, "files.yaml")["command/first"] == changed
-    assert planned_jobs(project, "files.yaml", "--accept-code") == {}
-    last.unlink()
-    (project.folder / "runs/files/jobs/own/copy").unlink()
-    assert planned_jobs(project, "files.yaml", "--accept-code") == {
-        "command/last": "{run_folder}/last.txt is gone",
-        "command/own": "{job_folder}/copy is gone",
-    }
-
-
-@pytest.mark.parametrize("end", ["cancel", "kill", "fail"])
-def test_previous_output_is_restored_if_the_program_fails(project: Project, end: str) -> None:
     output = project.folder / "made.txt"
     project.write("made.txt", "old")
-    project.write("make.sh", "echo part >made.txt; until [ -e go ]; do sleep 0.02; done; exit 3\n")
+    project.write("make.sh", "echo part >made.txt; exec sleep 60\n")
     entry = "{name: t, argv: [sh, make.sh], outputs: [made.txt]}"
     project.write("x.yaml", f"name: x\ncommand: [{entry}]\n")
     assert project.call("launcher", "run", "x.yaml", "--detach").returncode == 0
     attempt = project.home.attempt(1, 1)
     until(lambda: lines_of(output) == ["part"], "it writes")
-    if end == "cancel":
-        assert project.call("launcher", "cancel", "t", "--yes").returncode == 0
-    elif end == "fail":
-        project.write("go", "")
-    else:
-        supervisor = supervisor_of(attempt)
-        program = descendants(supervisor)
-        project.call("launcher", "stop")  # nothing of it shall run again
-        os.kill(supervisor, signal.SIGKILL)
-        for pid in program:
-            send_signal(pid, signal.SIGKILL)
+    supervisor = supervisor_of(attempt)
+    program = descendants(supervisor)
+    project.call("launcher", "stop")  # nothing of it shall run again
+    os.kill(supervisor, signal.SIGKILL)
+    for pid in program:
+        send_signal(pid, signal.SIGKILL)
 
     def is_over() -> bool:
         with reading(project.home) as store:
@@ -140,26 +105,15 @@ def pairs(*rates: str) -> list[str]:
     return sorted(f"{lr} {seed}" for lr in rates for seed in (1, 2))
 
 
-@pytest.mark.parametrize("way", ["file", "prompt"])
-def test_killed_sweep_continues_and_runs_each_combination_once(project: Project, way: str) -> None:
+def test_killed_sweep_continues_and_runs_each_combination_once(project: Project) -> None:
     written(project, "0.1", "0.01", "0.5")
-    sweep = ("--sweep", "lr=0.1,0.01,0.5", "--sweep", "seed=1,2")
-    words: tuple[str, ...]
-    if way == "file":
-        run, words = "grid", ("run", "sweep.yaml", "--detach")
-    else:
-        run, words = (
-            "mine",
-            ("add", "--run", "mine", "--name", "fit", *sweep, "--", "sh", "-c", WAITS),
-        )
-    started = project.call("launcher", *words)
-    assert started.returncode == 0, started.stderr
+    assert project.call("launcher", "run", "sweep.yaml", "--detach").returncode == 0
     kill_scheduler(project)
     assert project.call("launcher", "start").returncode == 0
-    assert project.call("launcher", "wait", f"run:{run}").returncode == 0
+    assert project.call("launcher", "wait", "run:grid").returncode == 0
     assert executed_commands(project) == pairs("0.1", "0.01", "0.5")
     with reading(project.home) as store:
-        rows = store.read.jobs_of(project.folder, run)
+        rows = store.read.jobs_of(project.folder, "grid")
     lines = (project.folder / "told").read_text().replace("}", "}\n").splitlines()
     values = [json.loads(line) for line in lines if line.strip()]
     assert sorted(map(str, values)) == sorted(
@@ -209,34 +163,6 @@ for step in (1, 2):
 SIX = ("--sweep", "lr=0.1,0.01,0.2", "--sweep", "seed=1,2", "--name", "fit")
 
 
-def test_results_of_six_programs_are_read_in_every_format(project: Project) -> None:
-    (project.folder / "train.py").write_text(SCRIPT)
-    words = ("add", "--run", "mine", *SIX, "--", sys.executable, "train.py", "{sweep}")
-    assert project.call("launcher", *words).returncode == 0
-    assert project.call("launcher", "wait", "run:mine").returncode == 0
-
-    def answer(*words: str) -> list[dict[str, str]]:
-        ended = project.call("launcher", *words, "--format", "csv")
-        assert ended.returncode == 0, ended.stderr
-        return list(csv.DictReader(ended.stdout.splitlines()))
-
-    rows = answer("results", "mine")
-    assert {(row["lr"], row["seed"], row["acc"]) for row in rows} == {
-        ("0.1", "1", "0.81"), ("0.1", "2", "0.82"), ("0.01", "1", "0.99"), ("0.01", "2", "1.0"),
-        ("0.2", "1", "0.61"), ("0.2", "2", "0.62"),
-    }  # fmt: skip
-    (best,) = answer("results", "mine", "--best", "acc")
-    assert (best["job"], best["lr"], best["seed"]) == ("command/fit@lr=0.01,seed=2", "0.01", "2")
-    over = answer("results", "mine", "--over", "seed")
-    assert {(row["lr"], row["acc"], row["count"]) for row in over} == {
-        ("0.1", "0.815", "2"), ("0.01", "0.995", "2"), ("0.2", "0.615", "2"),
-    }  # fmt: skip
-    asked = "SELECT lr, seed, acc FROM results WHERE run = 'mine' ORDER BY acc DESC LIMIT 1"
-    assert answer("query", asked) == [{"lr": "0.01", "seed": "2", "acc": "1.0"}]
-    asked = "SELECT model, value FROM best WHERE metric = 'loss'"
-    assert answer("query", asked) == [{"model": "command/fit@lr=0.01,seed=2", "value": "0.0"}]
-
-
 # --- Thousands of commands from a pipe: really queued, really run
 
 
@@ -254,21 +180,6 @@ def add_from_pipe(project: Project, text: str, *words: str) -> subprocess.Comple
         check=False,
         timeout=300,
     )
-
-
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.night)])
-def test_piped_commands_run_in_line_order(project: Project, count: int) -> None:
-    lines = "".join(f"sh -c 'echo {number} >> order'\n" for number in range(count))
-    added = add_from_pipe(project, lines, "--cpus", str(usable_cores()))  # thus one at a time
-    assert (added.returncode, added.stderr) == (0, "")
-    numbers = range(1, count + 1)
-    assert added.stdout.splitlines() == [f"{number}\tcommand/{number}" for number in numbers]
-    waited = project.call("launcher", "wait")
-    assert waited.returncode == 0, waited.stderr
-    with reading(project.home) as store:
-        assert store.read.counts()[State.DONE] == count
-    executed_commands = (project.folder / "order").read_text().split()
-    assert executed_commands == [str(number) for number in range(count)]
 
 
 @pytest.mark.night
@@ -407,7 +318,7 @@ def test_program_has_limits_and_niceness_of_the_queueing_shell(
     assert contexts == 2
 
 
-BURN_S = 0.3  # CPU time of each process
+BURN_S = 0.1  # CPU time of each process
 BURNS = f"""
 import os, sys, time
 from pathlib import Path

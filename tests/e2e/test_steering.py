@@ -116,7 +116,7 @@ def test_retry_of_several_failed_jobs_applies_to_all_or_none(toys: Project) -> N
     assert answer.stdout.count("changed: grace 30s → 2s") == 2
 
 
-COUNTING = 'i=0; while :; do i=$((i+1)); echo $i >"$1"; sleep .02; done'
+COUNTING = 'i=0; while :; do i=$((i+1)); echo $i >"$1"; sleep .1; done'
 
 
 def a_counting_job(project: Project, *options: str) -> Path:

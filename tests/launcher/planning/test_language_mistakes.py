@@ -338,17 +338,6 @@ def test_models_can_be_called_by_clean_names_if_there_is_one_poison() -> None:
     assert "test/dot:pre%20~pgu/dot:fb" in names(again)
 
 
-def test_thousands_of_combinations_are_planned() -> None:
-    seeds = ", ".join(map(str, range(2000)))
-    text = (
-        f"matrix: {{poison_seed: [{seeds}]}}\ntrain: [{{data: dot:pre, poison: 20}}]\n"
-        "test: [{model: 'dot:pre%20@poison_seed=7', data: dot:fb}]\n"
-    )
-    made = a_plan(text)
-    assert len(names(made, "train")) == 2000
-    assert names(made, "test") == ["test/dot:pre%20@poison_seed=7/dot:fb"]
-
-
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -85,8 +85,9 @@ def methods(made: Plan) -> set[str]:
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
 def test_examples_are_planned_with_and_without_their_data(path: Path, trueface: Path) -> None:
+    task = load(path)
     for root, warned in ((trueface / "nothing", {"missing-input"}), (trueface, set())):
-        made = plan(load(path), root=root)
+        made = plan(task, root=root)
         assert {one.code for one in made.warnings} <= warned
         place = {job.name: number for number, job in enumerate(made.jobs)}
         assert all(place[need] < place[job.name] for job in made.jobs for need in job.needs)

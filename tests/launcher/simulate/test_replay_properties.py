@@ -66,14 +66,6 @@ def test_every_policy_runs_every_job_once_and_none_beats_the_bound(
         assert 0 < outcome.utilisation <= 1 + ROUNDING_S
 
 
-@given(jobs=streams(), most=st.integers(1, 3))
-@settings(max_examples=50, deadline=None)
-def test_equal_worlds_have_equal_outcomes(jobs: tuple[TraceJob, ...], most: int) -> None:
-    world = assuming(SimulatedCluster(((24 * GIB,) * 4,)), most=most)
-    load = select_feasible(jobs, world.fleet)
-    assert run_study(load, world).spans == run_study(load, world).spans
-
-
 @given(jobs=streams(), fleet=FLEETS, slowdown=SLOWDOWNS)
 @settings(max_examples=50, deadline=None)
 def test_bound_decreases_with_every_relaxation(

@@ -1,18 +1,14 @@
+import contextlib
 import fcntl
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
 from launcher import __version__
 from launcher.errors import MachineError
-from launcher.scheduler.__main__ import LOG_BYTES
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system import scheduler_start
@@ -35,8 +31,6 @@ from launcher.system.scheduler_start import (
 from tests.build import (
     DEADLINE_S,
     a_spec,
-    end_everything,
-    ended,
     endings,
     enqueue,
     program_of,
@@ -75,16 +69,6 @@ def test_scheduler_is_started_once(home: Home, store: Store) -> None:
     assert os.getsid(pid) == pid
 
 
-def test_second_scheduler_exits(home: Home, store: Store) -> None:
-    first, second = start_scheduler(home), start_scheduler(home)
-    until(lambda: scheduler_pid(home) in {first, second}, "one of them has the lock")
-    winner = scheduler_pid(home)
-    assert winner is not None
-    loser = first if winner == second else second
-    assert exit_code(loser) == 0
-    assert scheduler_pid(home) == winner
-
-
 def test_failed_scheduler_start_is_reported_with_its_last_output(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,18 +97,6 @@ def test_scheduler_of_another_version_is_replaced_and_its_jobs_continue(
     assert endings(store, job) == [None]
 
 
-def test_sleeping_scheduler_stops_at_once_on_request(home: Home, store: Store) -> None:
-    pid = ensure_scheduler(home)
-    (job,) = enqueue(store, a_spec())
-    wake(home)
-    reaches(store, job, State.DONE)
-    descriptor = os.pidfd_open(pid)
-    os.kill(pid, signal.SIGTERM)
-    assert ended(descriptor), "a signal must end its sleep"
-    os.close(descriptor)
-    assert exit_code(pid) == 0
-
-
 def test_dead_scheduler_is_restarted_a_limited_number_of_times(home: Home, store: Store) -> None:
     write_json(home.restarts, {"schema": 1, "times": [time.time()] * MOST_RESTARTS})
     restart_scheduler(home)
@@ -146,15 +118,6 @@ def test_scheduler_that_dies_unnoticed_is_restarted_by_the_same_helper(
     assert scheduler_pid(home) is None, "there were enough lately"
 
 
-def test_long_log_is_rotated(home: Home, store: Store) -> None:
-    with home.scheduler_log.open("wb") as log:
-        log.truncate(LOG_BYTES + 1)
-    ensure_scheduler(home)
-    until(lambda: "scheduler pid=" in home.scheduler_log.read_text(), "a new one is begun")
-    assert (home.folder / "scheduler.log.1").stat().st_size > LOG_BYTES
-    assert home.scheduler_log.stat().st_mode & 0o777 == 0o600
-
-
 def test_scheduler_with_a_deleted_record_is_found_and_writes_a_new_one(
     home: Home, store: Store
 ) -> None:
@@ -165,14 +128,22 @@ def test_scheduler_with_a_deleted_record_is_found_and_writes_a_new_one(
 
 
 def test_concurrent_restarts_start_one_scheduler(home: Home, store: Store) -> None:
-    script = (
-        "from pathlib import Path\n"
-        "from launcher.system.daemon_control import restart_scheduler\n"
-        "from launcher.system.paths import Home\n"
-        f"restart_scheduler(Home(Path({str(home.folder)!r})))"
-    )
-    helpers = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(4)]
-    assert [helper.wait() for helper in helpers] == [0] * 4
+    begin, end = os.pipe()
+    helpers = []
+    for _ in range(4):
+        helper = os.fork()
+        if not helper:
+            code = 1
+            with contextlib.suppress(BaseException):
+                os.close(end)
+                os.read(begin, 1)  # until all are there
+                restart_scheduler(home)
+                code = 0
+            os._exit(code)
+        helpers.append(helper)
+    os.close(end)
+    assert [exit_code(helper) for helper in helpers] == [0] * 4
+    os.close(begin)
     assert scheduler_pid(home) is not None
     record = read_json(home.restarts)
     assert record is not None
@@ -202,19 +173,16 @@ def as_if_it_ran(home: Home, **changes: Json) -> dict[str, Json]:
     return record
 
 
-@pytest.mark.parametrize(
-    "changes", [{"version": "9.0"}, {"version": "0.10.0"}, {"code": 1 << 62}, {}]
-)
+@pytest.mark.parametrize("changes", [{"version": "9.0"}, {"code": 1 << 62}])
 def test_older_launcher_keeps_a_newer_scheduler(
     home: Home, store: Store, changes: dict[str, Json]
 ) -> None:
     pid = ensure_scheduler(home)
     as_if_it_ran(home, **changes)
-    for _ in range(3):
-        assert ensure_scheduler(home) == pid
+    assert ensure_scheduler(home) == pid
 
 
-@pytest.mark.parametrize("changes", [{"version": "0.1.9"}, {"version": "0.2.0rc1"}, {"code": 1}])
+@pytest.mark.parametrize("changes", [{"version": "0.1.9"}, {"code": 1}])
 def test_newer_launcher_replaces_an_older_scheduler(
     home: Home, store: Store, changes: dict[str, Json]
 ) -> None:
@@ -341,21 +309,6 @@ def test_file_in_place_of_the_pipe_is_moved_away(home: Home, store: Store, what:
     ensure_scheduler(home)
     reaches(store, later, State.DONE)
     assert home.wake_pipe.is_fifo()
-
-
-def test_copied_scheduler_record_does_not_block_another_scheduler(
-    home: Home, store: Store, tmp_path: Path
-) -> None:
-    first = ensure_scheduler(home)
-    copy = Home(tmp_path / "copy")
-    shutil.copytree(home.folder, copy.folder, ignore=shutil.ignore_patterns("wake"))
-    try:
-        second = ensure_scheduler(copy)
-        assert (scheduler_pid(home), scheduler_pid(copy)) == (first, second)
-        assert first != second
-        assert (read_json(copy.scheduler_record) or {})["pid"] == second  # it stays
-    finally:
-        end_everything(copy)
 
 
 def test_scheduler_death_during_wake_is_not_an_error(

@@ -1,24 +1,16 @@
-import contextlib
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launcher.states import Done, Failed, OomReport, OutOfMemory
 from launcher.system import memory
-from launcher.system.cgroup_limits import group_folders
 from launcher.system.files import write_json
-from launcher.system.paths import Attempt, Home
+from launcher.system.paths import Attempt
 from launcher.workers.exit_outcome import ExitContext, judge_exit, last_line
-from launcher.workers.fork_server_handles import ForkServer
-from tests.build import PLAIN, a_spec, an_attempt, outcome_of, shell, started
 
 MIB = 1 << 20
-EATER = "x = []\nwhile True: x.append(bytearray(1 << 20))"
 
 
 def a_machine(root: Path, *, cgroup: str, files: dict[str, str]) -> Path:
@@ -150,40 +142,3 @@ def test_end_of_a_huge_log_is_read_at_once(tmp_path: Path) -> None:
         file.seek(0, os.SEEK_END)
         file.write(b"\nthe last word\n")
     assert last_line(log) == "the last word"
-
-
-@pytest.fixture
-def narrow_cgroup() -> Iterator[Path]:
-    """A memory cgroup of 64 MiB below our own."""
-    mine = group_folders("memory")
-    if os.geteuid() != 0 or not mine:
-        pytest.skip("only root can make a memory cgroup, where the kernel shows them")
-    folder = mine[0] / f"launcher-test-{os.getpid()}"
-    try:
-        folder.mkdir()
-        limit = "memory.max" if (folder / "memory.max").exists() else "memory.limit_in_bytes"
-        (folder / limit).write_text(str(64 * MIB))
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        pytest.skip(f"no memory cgroup can be made here: {error}")
-    yield folder
-    subprocess.run(["rmdir", str(folder)], check=False)
-
-
-def test_out_of_memory_kill_is_distinguished_from_a_kill_by_a_user(
-    home: Home, narrow_cgroup: Path
-) -> None:
-    fork_server = ForkServer(home, PLAIN)
-    (narrow_cgroup / "cgroup.procs").write_text(str(fork_server._pid))
-    greedy = an_attempt(home, a_spec(sys.executable, "-c", EATER), job=1)
-    outcome = outcome_of(started(fork_server, greedy))
-    assert isinstance(outcome, OutOfMemory)
-    assert "ran out of memory" in outcome.error
-    assert outcome.report.where == "ram"
-    assert outcome.report.held
-    victim = an_attempt(home, a_spec(*shell("kill -9 $$")), job=2)
-    outcome = outcome_of(started(fork_server, victim))
-    assert isinstance(outcome, Failed)
-    assert "not for lack of memory" in outcome.error
-    fork_server.close()

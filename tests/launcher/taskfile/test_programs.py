@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import TaskFileError
-from launcher.taskfile.matrix import MOST_COMBINATIONS
+from launcher.taskfile import matrix
 from tests.launcher.language import a_plan, job, marked, names, refusal, refusals
 
 
@@ -253,13 +253,15 @@ def test_faulty_matrix_is_reported_without_follow_up_faults() -> None:
     assert "cannot be part of a job name" in problem.message
 
 
-def test_number_of_combinations_is_limited() -> None:
+def test_number_of_combinations_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     values = ", ".join(map(str, range(100)))
-    text = f'command: [{{name: t, argv: [a, "{{sweep}}"], matrix: {{a: [{values}], b: [%s]}}}}]'
-    most = len(names(a_plan(text % values)))
-    assert most == MOST_COMBINATIONS
-    problem = refusal(text % f"{values}, 100")
+    text = 'command: [{name: t, argv: [a, "{sweep}"], matrix: {a: [%s], b: [%s]}}]'
+    problem = refusal(text % (values, f"{values}, 100"))
     assert problem.message == "matrix: 10,100 combinations; the limit is 10,000"
+    monkeypatch.setattr(matrix, "MOST_COMBINATIONS", 6)
+    assert len(names(a_plan(text % ("1, 2", "1, 2, 3")))) == 6
+    problem = refusal(text % ("1, 2", "1, 2, 3, 4"))
+    assert problem.message == "matrix: 8 combinations; the limit is 6"
 
 
 def test_two_entries_with_different_definitions_of_a_job_are_refused() -> None:

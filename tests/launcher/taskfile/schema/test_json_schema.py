@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +33,7 @@ BROKEN = TREE / "tests" / "data" / "broken"
 TASKS = sorted((TREE / "tasks").glob("*.yaml"))
 TOYS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
 SCHEMA = task_schema(TOYS)
+INSTALLED = task_schema(installed_kinds())
 # Files with an invalid form. The other files of the folder are not YAML, or have an invalid meaning.
 MISSHAPEN = (
     "a_list", "broken_ids", "empty", "entry_is_no_mapping", "name_begins_with_a_dash",
@@ -135,10 +137,15 @@ def faults(text: str, schema: Mapping[str, Any] = SCHEMA) -> list[tuple[str | in
     return [tuple(one.absolute_path) for one in found]
 
 
+@cache
+def validator_of(form: str) -> Draft202012Validator:
+    """Return a validator of the values that the schema defines by a name."""
+    return Draft202012Validator({"$ref": f"#/$defs/{form}", "$defs": SCHEMA["$defs"]})
+
+
 def matches(form: str, text: object) -> bool:
     """Return whether a value is one of those that the schema defines by this name."""
-    schema = {"$ref": f"#/$defs/{form}", "$defs": SCHEMA["$defs"]}
-    return bool(Draft202012Validator(schema).is_valid(text))
+    return bool(validator_of(form).is_valid(text))
 
 
 def accepted(read: Any, text: str) -> bool:
@@ -165,9 +172,10 @@ def references(part: object) -> Iterator[str]:
 # --- whole files
 
 
-@pytest.mark.parametrize("kinds", [TOYS, installed_kinds()], ids=["toys", "installed"])
-def test_schema_is_valid_and_all_references_resolve(kinds: Mapping[str, Kind]) -> None:
-    schema: Any = task_schema(kinds)
+@pytest.mark.parametrize(
+    ("kinds", "schema"), [(TOYS, SCHEMA), (installed_kinds(), INSTALLED)], ids=["toys", "installed"]
+)
+def test_schema_is_valid_and_all_references_resolve(kinds: Mapping[str, Kind], schema: Any) -> None:
     Draft202012Validator.check_schema(schema)
     names = {one.removeprefix("#/$defs/") for one in references(schema)}
     assert names <= set(schema["$defs"])
@@ -177,7 +185,7 @@ def test_schema_is_valid_and_all_references_resolve(kinds: Mapping[str, Kind]) -
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.name)
 def test_every_example_is_valid_under_the_schema(path: Path) -> None:
-    assert faults(path.read_text(), task_schema(installed_kinds())) == []
+    assert faults(path.read_text(), INSTALLED) == []
 
 
 @pytest.mark.parametrize("text", GOOD)
@@ -308,10 +316,9 @@ def test_models_with_the_same_name_in_two_kinds_are_separate() -> None:
 
 
 def test_range_accepts_one_number_if_its_kind_expands_it() -> None:
-    schema = task_schema(installed_kinds())
     for value, good in (("75", True), ("[30, 90]", True), ("best", False), ("[1, 2, 3]", False)):
         text = f"name: x\ntrain: [{{data: gan2:pre, jpeg_qual: {value}}}]"
-        assert (faults(text, schema) == []) is good
+        assert (faults(text, INSTALLED) == []) is good
 
 
 def test_variable_is_accepted_for_every_single_value() -> None:
@@ -366,7 +373,7 @@ def test_names_match_the_rules_for_run_names(text: str) -> None:
 def test_the_command_prints_the_schema_or_writes_it(launcher: Launcher, tmp_path: Path) -> None:
     answer = launcher("schema")
     schema = json.loads(answer.out)
-    assert schema == task_schema(installed_kinds())
+    assert schema == INSTALLED
     out = tmp_path / "task.schema.json"
     written = launcher.well("schema", "--out", str(out))
     assert (written.out, written.err) == ("", f"wrote {out}\n")
