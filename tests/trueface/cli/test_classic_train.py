@@ -15,7 +15,6 @@ import torch
 
 from launcher.api import UsageError, model_folder_name
 from tests.trueface.cli.conftest import write_classic
-from tests.trueface.conftest import Tree
 from trueface.cli import classic_train as classic
 from trueface.cli import main
 from trueface.cli.classic_request import parse_command_line, settings_of
@@ -36,8 +35,8 @@ ENVIRONMENT = {
 
 
 @pytest.fixture
-def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
-    write_classic(tree, tmp_path, LISTS)
+def lab(tmp_path: Path) -> Iterator[Path]:
+    write_classic(tmp_path, LISTS)
     with chdir(tmp_path):
         yield tmp_path
 
