@@ -221,9 +221,11 @@ def test_record_says_which_logits_the_files_contain(tmp_path: Path) -> None:
     for name, is_noted in (("one", True), ("two", False)):
         folder = tmp_path / name
         for turn in range(2):
-            (folder,) = write_npy_folders(tmp_path / f"{name}{turn}", original_rows(folder))
-            write_npy_folders(folder, original_rows(folder))  # its own files are replaced
-            assert (ONE_LOGIT in original_rows(folder)[0].note) == is_noted
+            rows = original_rows(folder, ["gender"])
+            (folder,) = write_npy_folders(tmp_path / f"{name}{turn}", rows)
+            rows = original_rows(folder, ["gender"])
+            write_npy_folders(folder, rows)  # its own files are replaced
+            assert (ONE_LOGIT in rows[0].note) == is_noted
 
 
 def test_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
