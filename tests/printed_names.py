@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def sources(command: str) -> list[Path]:
 
 def is_printed(name: str, files: Sequence[Path]) -> bool:
     """Return whether a name is a string of these modules, or a format string with figures and such strings."""
-    templates = {template for file in files for template in _templates(file)}
+    templates = frozenset[Template]().union(*map(_templates, files))
     plain = {"".join(map(str, each)) for each in templates if None not in each}
     formats = [each for each in templates if None in each and len("".join(filter(None, each))) > 1]
 
@@ -64,25 +64,32 @@ def _files(module: str) -> list[Path]:
     return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
 
-def _imports(file: Path) -> Iterator[str]:
+@cache
+def _imports(file: Path) -> frozenset[str]:
+    """Return the modules of the packages that a module imports."""
+    found = set[str]()
     for node in ast.walk(_tree(file)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGES):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            modules = [node.module or "", *names]
-            yield from (each for each in modules if each not in SHARED and _is_module(each))
+            found.update(each for each in [node.module or "", *names] if each not in SHARED)
+    return frozenset(filter(_is_module, found))
 
 
 def _is_module(name: str) -> bool:
     return TREE.joinpath(*name.split(".")).with_suffix(".py").exists()
 
 
-def _templates(file: Path) -> Iterator[Template]:
+@cache
+def _templates(file: Path) -> frozenset[Template]:
+    """Return the strings and format strings of a module."""
+    found = set[Template]()
     for node in ast.walk(_tree(file)):
         match node:
             case ast.JoinedStr():
-                yield tuple(_constant(part) for part in node.values)
+                found.add(tuple(_constant(part) for part in node.values))
             case ast.Constant(value=str(text)):
-                yield (text,)
+                found.add((text,))
+    return frozenset(found)
 
 
 def _constant(part: ast.expr) -> str | None:

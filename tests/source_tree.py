@@ -1,8 +1,9 @@
-"""Facts about all sources. Each module is parsed once, and its tree is not kept."""
+"""Facts about all sources. A module is parsed if its text alone does not answer the question, and its tree is not kept."""
 
 import ast
 import functools
 import gc
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("launcher", "trueface", "tests", "benchmarks")
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_IMPORTED = re.compile(r"^ *(?:from (\w+)[\w.]* import|import (.+))", re.MULTILINE)
+# statements without indentation that bind names: definitions, imports, assignments
+_BINDING = re.compile(
+    r"^(?:(?:async def|def|class) (?P<defined>\w+)"
+    r"|(?:from \S+ )?import (?:\((?P<lines>[^)]*)\)|(?P<imported>.+))"
+    r"|(?P<annotated>\w+): .+"
+    r"|(?P<targets>[\w(][^:=\n]*(?: = [\w(][^:=\n]*)*) = )",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,28 +37,64 @@ class Module:
 
 
 @functools.cache
-def modules(package: str) -> Mapping[str, Module]:
-    """Return the modules of one of the packages by their dotted names; a package by its own."""
+def texts(package: str) -> Mapping[str, str]:
+    """Return the texts of the modules of one of the packages by their dotted names."""
     paths = sorted((ROOT / package).rglob("*.py"))
-    was_on = gc.isenabled()
-    gc.disable()  # it takes four times as long as the parsing: trees are many small objects
-    try:
-        return {_dotted(path): read(path) for path in paths}
-    finally:
-        if was_on:
-            gc.enable()
+    return {_dotted(path): path.read_text(encoding="utf-8") for path in paths}
 
 
+@functools.cache
+def module(dotted: str) -> Module:
+    """Return a module or package by its dotted name."""
+    path = ROOT.joinpath(*dotted.split("."))
+    return read(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
+
+
+@functools.cache
 def exists(dotted: str) -> bool:
     """Return whether `package.module`, `package.module.name` or `package.module:name` is there."""
     parts = dotted.replace(":", ".").split(".")
     if parts[0] not in PACKAGES:
         return False
     for cut in range(len(parts), 0, -1):
-        module = modules(parts[0]).get(".".join(parts[:cut]))
-        if module is not None:
-            return cut == len(parts) or parts[cut] in module.names
+        name = ".".join(parts[:cut])
+        if name in texts(parts[0]):
+            return cut == len(parts) or parts[cut] in module(name).names
     return False
+
+
+def imported_packages(package: str) -> frozenset[str]:
+    """Return the top-level packages that the modules of a package import, in functions too."""
+    found = set[str]()
+    for dotted, text in texts(package).items():
+        if not _names_of_imports(text) <= found:
+            found.update(name.partition(".")[0] for name in module(dotted).imports)
+    return frozenset(found)
+
+
+def modules_with_doubles(package: str) -> Mapping[str, tuple[str, ...]]:
+    """Return the names that modules of a package bind twice, by module."""
+    suspects = [name for name, text in texts(package).items() if may_have_doubles(text)]
+    return {name: found for name in suspects if (found := module(name).doubles)}
+
+
+def _names_of_imports(text: str) -> set[str]:
+    """Return the top-level packages that a text imports, in its strings too."""
+    names = set[str]()
+    for package, several in _IMPORTED.findall(text):
+        names.update([package] if package else re.findall(r"(?:^|, )(\w+)", several))
+    return names
+
+
+def may_have_doubles(text: str) -> bool:
+    """Return whether two lines of a text seem to bind the same name."""
+    names: list[str] = []
+    for match in _BINDING.finditer(text):
+        one = match["defined"] or match["annotated"]
+        several = match["lines"] or match["imported"] or match["targets"] or ""
+        parts = [part.split() for part in re.split(",| = ", re.sub("#.*", "", several))]
+        names += [one] if one else [words[-1].strip("()") for words in parts if words]
+    return len(set(names)) < len(names)
 
 
 def _dotted(path: Path) -> str:
@@ -57,7 +103,17 @@ def _dotted(path: Path) -> str:
 
 
 def read(path: Path) -> Module:
-    """Return the text of a file."""
+    """Parse a file."""
+    was_on = gc.isenabled()
+    gc.disable()  # it takes four times as long as the parsing: trees are many small objects
+    try:
+        return _read(path)
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _read(path: Path) -> Module:
     tree = ast.parse(path.read_bytes())
     docstrings: set[int] = set()
     imports: set[str] = set()

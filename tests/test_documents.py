@@ -4,11 +4,12 @@
 """
 
 import ast
+import contextlib
 import functools
 import importlib.util
+import io
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -39,10 +40,10 @@ from tests.documents import (
     options,
     quoted,
 )
-from tests.forked import BIN
 from tests.notebooks import NOTEBOOKS, execute, texts_of
 from tests.nvml.standin import GIB, Devices
 from tests.sandbox import INTERRUPT, Sandbox, a_sandbox
+from trueface import __main__ as program
 from trueface.cli.main import cli as trueface
 from trueface.data.sample import SampleSpec, make_sample
 
@@ -147,6 +148,12 @@ def page_name(page: Path) -> str:
     return str(page.relative_to(TREE))
 
 
+def pages_with(language: str) -> pytest.MarkDecorator:
+    """Parametrize a test with the pages that have a block of a language."""
+    pages = [page for page in PAGES if any(blocks(page, language))]
+    return pytest.mark.parametrize("page", pages, ids=page_name)
+
+
 every_page = pytest.mark.parametrize("page", PAGES, ids=page_name)
 every_document = pytest.mark.parametrize("page", [*PAGES, *EXTENDING], ids=page_name)
 
@@ -208,16 +215,19 @@ def check_parses(words: tuple[str, ...]) -> None:
     verb.make_context(words[1], rest, parent=above)
 
 
-def classic() -> frozenset[str]:
-    """Return the flags of `python -m trueface`."""
-    return flags("python", "-m", "trueface")
+@functools.cache
+def classic(*words: str) -> frozenset[str]:
+    """Return the flags on the help page of `python -m trueface`, or of a command that click does not parse."""
+    with contextlib.redirect_stdout(io.StringIO()) as page, contextlib.suppress(SystemExit):
+        assert program.main([*words, "--help"]) == 0
+    return frozenset(re.findall(r"--[\w-]+", page.getvalue()))
 
 
 @functools.cache
-def flags(program: str, *words: str) -> frozenset[str]:
-    """Return the flags on the help page of a program that click does not parse."""
-    page = subprocess.check_output([BIN / program, *words, "--help"], text=True)
-    return frozenset(re.findall(r"--[\w-]+", page))
+def every_known_option() -> frozenset[str]:
+    """Return the options of all programs."""
+    groups = (cli, trueface, code_snapshot)
+    return classic().union(*map(every_option, groups))
 
 
 def every_option(group: click.Group) -> set[str]:
@@ -341,8 +351,8 @@ def test_every_command_has_an_example() -> None:
 @every_document
 def test_options_named_in_a_page_exist(page: Path) -> None:
     for text in quoted(page):
-        program, name, *rest = text.replace("\\", "").split()
-        group = {"launcher": cli, "trueface": trueface}[program]
+        group_name, name, *rest = text.replace("\\", "").split()
+        group = {"launcher": cli, "trueface": trueface}[group_name]
         if not re.fullmatch(r"[a-z][a-z-]*", name):  # `launcher …`, or options alone
             continue
         verb = group.get_command(click.Context(group), name)
@@ -350,8 +360,8 @@ def test_options_named_in_a_page_exist(page: Path) -> None:
         if isinstance(verb, click.Group) and rest and rest[0] in verb.commands:
             verb = verb.commands[rest[0]]
         page_name = {"--help", "-h", *_options(verb, cli)}
-        if verb.context_settings.get("ignore_unknown_options"):  # it parses its flags by itself
-            page_name |= flags(program, name)
+        if group is trueface and verb.context_settings.get("ignore_unknown_options"):
+            page_name |= classic(name)
         for word in rest:
             if word == "--":
                 break
@@ -362,7 +372,6 @@ def test_options_named_in_a_page_exist(page: Path) -> None:
 
 @every_page
 def test_options_named_without_a_command_exist_in_some_command(page: Path) -> None:
-    ours = every_option(cli) | every_option(trueface) | every_option(code_snapshot) | classic()
     # of pueue, snakemake, apptainer, and invented programs
     others = {
         "SECURITY.md": {"--password"},
@@ -371,7 +380,7 @@ def test_options_named_without_a_command_exist_in_some_command(page: Path) -> No
         "cluster-recipes.md": {"--nv"},
         "sweeps.md": {"--amp"},
     }
-    assert not set(options(page)) - ours - others.get(page.name, set())
+    assert not set(options(page)) - every_known_option() - others.get(page.name, set())
 
 
 @every_page
@@ -384,7 +393,7 @@ def test_quoted_commands_of_a_page_can_be_parsed(page: Path) -> None:
                     check_parses(tuple(shlex.split(line[2:])))
 
 
-@every_page
+@pages_with("yaml")
 def test_task_files_of_a_page_can_be_planned(
     page: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,7 +415,7 @@ def test_readme_shows_the_tour_task_file() -> None:
     assert tour in [block.text for block in blocks(TREE / "README.md", "yaml")]
 
 
-@every_page
+@pages_with("toml")
 def test_configurations_of_a_page_are_valid(page: Path, sandbox: Sandbox) -> None:
     for block in blocks(page, "toml"):
         file = sandbox.folder / "config.toml"
@@ -416,7 +425,7 @@ def test_configurations_of_a_page_are_valid(page: Path, sandbox: Sandbox) -> Non
             sandbox.run(command)
 
 
-@every_page
+@pages_with("python")
 def test_programs_of_a_page_run(
     page: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,11 +2,12 @@
 
 import re
 import sys
+from collections.abc import Mapping
 from configparser import ConfigParser
 from functools import cache
 from importlib.metadata import packages_distributions
 
-from tests.source_tree import ROOT, modules
+from tests.source_tree import ROOT, imported_packages
 from trueface.cli.main import PACKAGES
 from trueface.jobs.job_kind import PRELOAD
 
@@ -17,8 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]+")
 @cache
 def imported(package: str) -> set[str]:
     """Return the top-level packages of others that the code of a package imports, in functions too."""
-    names = {name for module in modules(package).values() for name in module.imports}
-    return {name.partition(".")[0] for name in names} - OWN - set(sys.stdlib_module_names)
+    return {*imported_packages(package)} - OWN - set(sys.stdlib_module_names)
 
 
 def declared(section: str, key: str) -> set[str]:
@@ -32,9 +32,14 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@cache
+def distributions_by_module() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
 def distributions(modules: set[str]) -> set[str]:
     """Return a distribution for each module; for one that another always brings, that one."""
-    by_module = packages_distributions()
+    by_module = distributions_by_module()
     brought = {"pydantic-core": "pydantic", "threadpoolctl": "scikit-learn"}
     packages = {_plain(by_module[module][0]) for module in modules}
     return {brought.get(name, name) for name in packages}

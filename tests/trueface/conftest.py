@@ -1,6 +1,7 @@
 """Small image trees in TrueFace's layout, created for each test."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +23,21 @@ def pytest_runtest_setup() -> None:
     torch.set_num_threads(1)
 
 
+def write_images(root: Path, paths: Iterable[str], side: int = 12) -> Path:
+    """Write a small image at each path below a data root."""
+    root.mkdir(exist_ok=True)
+    for number, path in enumerate(paths):
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        grey = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        PIL.Image.fromarray(grey).save(file)
+    return root
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     """Return a function that writes a small image at each path below a data root."""
-
-    def write(paths: Iterable[str], side: int = 12) -> Path:
-        root = tmp_path / "data"
-        root.mkdir(exist_ok=True)
-        for number, path in enumerate(paths):
-            file = root / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            grey = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
-            PIL.Image.fromarray(grey).save(file)
-        return root
-
-    return write
+    return partial(write_images, tmp_path / "data")
 
 
 @pytest.fixture

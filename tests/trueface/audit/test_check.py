@@ -136,13 +136,11 @@ def test_missing_run_is_a_usage_error(
     assert err.startswith(("error: run ", "error: no model in "))
 
 
-@pytest.mark.parametrize("command", ["audit", "report"])
-def test_audit_and_page_do_not_import_torch(lab: Lab, command: str) -> None:
+def test_audit_and_page_do_not_import_torch(lab: Lab) -> None:
     script = (
-        "import sys; from trueface.cli import main as cli; code = cli.run(sys.argv[1:]);"
+        "import sys; from trueface.cli import main as cli;"
+        "code = max(cli.run([command, sys.argv[1]]) for command in ('audit', 'report'));"
         "sys.exit(7 if 'torch' in sys.modules else code)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, command, str(lab.run)], capture_output=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, str(lab.run)], capture_output=True)
     assert done.returncode == 0, done.stderr

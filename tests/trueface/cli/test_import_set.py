@@ -31,29 +31,6 @@ def two_folders(place: Path) -> Path:
     return top
 
 
-def test_video_dataset_can_be_planned_with_its_own_words(
-    faceforensics: Path, tmp_path: Path, command: Command
-) -> None:
-    root = tmp_path / "ff"
-    printed = command("import", "auto", faceforensics, "--out", root)
-    assert printed.err == ""
-    assert "FF-DF:c23&FF-DF:c40    fake      36   12    12\n" in printed.out
-    assert f"include: {root}/dataset.yaml" in printed.out
-    task = tmp_path / "task.yaml"
-    task.write_text(
-        f'include: "{root}/dataset.yaml"\n'
-        "name: ff\n"
-        "defaults: {model: slim18, weights: none}\n"
-        'train: [{model: null, data: "FF-DF:c23"}]\n'
-        'autotest: ["FF-F2F:c40&realFF:c40"]\n'
-    )
-    study = plan(load(str(task)))
-    assert [job.name for job in study.jobs] == [
-        "train/FF-DF:c23",
-        "test/FF-DF:c23/FF-F2F:c40&realFF:c40",
-    ]
-
-
 def test_missing_include_is_named_for_unknown_word(
     faceforensics: Path, tmp_path: Path, command: Command
 ) -> None:

@@ -433,14 +433,21 @@ def test_wrong_official_lists_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_import_leaves_no_data_set(
-    ending: signal.Signals, tmp_path: Path, command: Command
-) -> None:
+@pytest.fixture(scope="module")
+def long_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six videos of 900 frames each."""
+    top = tmp_path_factory.mktemp("long")
     for number in range(6):
         name = ("real", "fake")[number % 2]
-        write_video(tmp_path / "v" / name / f"{number}.mp4", noise(900, number), codec="mpeg4")
-    words = ["import", "folders", str(tmp_path / "v"), "--videos", "--out", str(tmp_path / "vi")]
+        write_video(top / name / f"{number}.mp4", noise(900, number), codec="mpeg4")
+    return top
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_import_leaves_no_data_set(
+    ending: signal.Signals, long_videos: Path, tmp_path: Path, command: Command
+) -> None:
+    words = ["import", "folders", str(long_videos), "--videos", "--out", str(tmp_path / "vi")]
     process = subprocess.Popen(
         [sys.executable, "-m", "trueface", *words, "--frames", "900"],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,

@@ -14,6 +14,7 @@ import pytest
 from launcher.api import Json, parse_data
 from tests.trueface.commands import Command
 from tests.trueface.conftest import Tree
+from trueface.cli import main as cli
 from trueface.data.folders import find_images, paths_in
 from trueface.data.image_loaders import eval_loader
 from trueface.data.index import survey
@@ -247,17 +248,14 @@ def test_settings_newer_than_a_checkpoint_have_their_defaults(lab: Path) -> None
     assert [type(answer) for answer in answers] == [Prediction] * 5
 
 
-def test_terminal_output_is_a_table(lab: Path) -> None:
+def test_terminal_output_is_a_table(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
-    program = "import sys; from trueface.cli import main as cli; sys.exit(cli.run(sys.argv[1:]))"
-    words = ["-c", program, "predict", "data", "--model", MODEL, "--device", "cpu"]
-    done = subprocess.run(
-        [sys.executable, *words], stdout=theirs, stderr=subprocess.PIPE, check=False
-    )
-    os.close(theirs)
-    shown = os.read(ours, 65536).decode()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert cli.run(["predict", "data", "--model", MODEL, "--device", "cpu"]) == 0
+        terminal.flush()
+        shown = os.read(ours, 65536).decode()
     os.close(ours)
-    assert done.returncode == 0
     header, first, *_ = shown.splitlines()
     assert header.split() == ["path", "logit", "fake", "%", "verdict"]
     assert first.startswith("data/PreSocial/Fake/StyleGAN2/00001.png  ")

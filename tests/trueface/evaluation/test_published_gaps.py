@@ -139,22 +139,6 @@ def test_groups_have_their_place_in_the_list_of_the_program(
     assert places_in_list(names, empty).tolist() == places
 
 
-def test_values_are_within_their_intervals_and_above_the_floor_of_a_real_shift(
-    tmp_path: Path,
-) -> None:
-    write_groups(tmp_path, [10 * size for size in EIGHT])
-    for row in original_rows(tmp_path):
-        for name in NAMES:
-            value, floor, ends = (
-                row.table.measures[name],
-                row.table.floor[name],
-                row.table.intervals[name],
-            )
-            assert value is not None
-            assert ends.contains(value)
-            assert 0 < floor.mean < floor.p95 < value
-
-
 def test_floors_equal_groups_shuffled_row_by_row_within_each_class(tmp_path: Path) -> None:
     write_groups(tmp_path, EIGHT)
     row = original_rows(tmp_path, ["gender"])[0]
@@ -213,7 +197,7 @@ def test_images_without_an_intersection_count_in_their_group_alone(tmp_path: Pat
 
 
 def test_written_folder_gives_the_same_numbers_when_it_is_read(tmp_path: Path) -> None:
-    for case in SIZES:
+    for case in ("a race without members", "a group with one class"):
         rows = write_case(tmp_path / case, case)
         (folder,) = write_npy_folders(tmp_path / "out" / case, rows)
         again = original_rows(folder)
@@ -237,9 +221,11 @@ def test_record_says_which_logits_the_files_contain(tmp_path: Path) -> None:
     for name, is_noted in (("one", True), ("two", False)):
         folder = tmp_path / name
         for turn in range(2):
-            (folder,) = write_npy_folders(tmp_path / f"{name}{turn}", original_rows(folder))
-            write_npy_folders(folder, original_rows(folder))  # its own files are replaced
-            assert (ONE_LOGIT in original_rows(folder)[0].note) == is_noted
+            rows = original_rows(folder, ["gender"])
+            (folder,) = write_npy_folders(tmp_path / f"{name}{turn}", rows)
+            rows = original_rows(folder, ["gender"])
+            write_npy_folders(folder, rows)  # its own files are replaced
+            assert (ONE_LOGIT in rows[0].note) == is_noted
 
 
 def test_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:

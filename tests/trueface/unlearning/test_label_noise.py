@@ -101,7 +101,7 @@ def precision_and_recall(hidden: Hidden, findings: Findings) -> tuple[float, flo
 
 @pytest.mark.parametrize(
     ("separable", "one_way"),
-    [(0.95, False), (0.98, False), (0.995, False), (0.95, True), (0.98, True), (0.995, True)],
+    [(0.95, False), (0.995, False), (0.95, True)],
 )
 def test_most_hidden_flips_are_found_if_classes_are_linearly_separable(
     separable: float, one_way: bool
@@ -115,9 +115,8 @@ def test_most_hidden_flips_are_found_if_classes_are_linearly_separable(
         assert findings.noise == pytest.approx(len(hidden.wrong) / 1000, abs=0.04)
 
 
-@pytest.mark.parametrize("separable", [0.7, 0.75])
-def test_warning_says_that_weak_features_make_mistakes_flipped_labels(separable: float) -> None:
-    hidden = gaussians(separable, width=16, rate=0.07)
+def test_warning_says_that_weak_features_make_mistakes_flipped_labels() -> None:
+    hidden = gaussians(0.75, width=16, rate=0.07)
     unknown, known = hidden.find(), hidden.find(known=40 / (40 + len(hidden.wrong)))
     assert unknown.rows == known.rows
     assert precision_and_recall(hidden, known)[0] <= 0.3
@@ -127,7 +126,7 @@ def test_warning_says_that_weak_features_make_mistakes_flipped_labels(separable:
     assert "no flipped label is known, so the precision is unknown" in doubt(unknown)
 
 
-@pytest.mark.parametrize(("separable", "width"), [(0.9, 64), (0.95, 16), (0.995, 16)])
+@pytest.mark.parametrize(("separable", "width"), [(0.9, 64), (0.995, 16)])
 def test_known_flips_give_the_expected_precision(separable: float, width: int) -> None:
     some = [gaussians(separable, width=width, seed=seed) for seed in range(4)]
     found = [hidden.find(known=40 / (40 + len(hidden.wrong))) for hidden in some]

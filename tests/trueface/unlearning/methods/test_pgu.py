@@ -250,7 +250,7 @@ def test_images_of_two_classes_end_where_both_terms_balance(
     options = PguOptions(loss2=loss2, offset=offset)
     logit = torch.tensor([[3.0]], requires_grad=True)
     optimizer = torch.optim.SGD([logit], 5.0)
-    for _ in range(2000):
+    for _ in range(1000):
         optimizer.zero_grad()
         wide = as_multiclass_logits(logit)
         loss_of(wide, torch.ones(1, dtype=torch.int64), "max_entropy", options).backward()  # type: ignore[no-untyped-call]  # torch
