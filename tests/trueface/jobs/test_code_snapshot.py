@@ -43,14 +43,14 @@ Commit the file together with the code. See docs/identity.md.
 """
 
 
-def test_code_is_as_promised() -> None:
-    changes = unpromised(CodeIndex(), "trueface")
-    assert not changes, ADVICE
-
-
 @pytest.fixture(scope="module")
 def index() -> CodeIndex:
     return CodeIndex()
+
+
+def test_code_is_as_promised(index: CodeIndex) -> None:
+    changes = unpromised(index, "trueface")
+    assert not changes, ADVICE
 
 
 @pytest.mark.parametrize(("kind", "chosen", "digest"), DIGESTS)

@@ -127,7 +127,7 @@ def forks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_processes_start_once_for_training_and_once_for_validation_images(
     threads: Threads, lab: Path, forks: list[int]
 ) -> None:
-    training.train(train(lab, f"counted-{threads}", threads, num_epochs=3))
+    training.train(train(lab, f"counted-{threads}", threads))
     assert len(forks) == 2 + 2
 
 
