@@ -100,7 +100,15 @@ def network(logits: int) -> nn.Module:
     for weights in made.parameters():
         if weights.dim() > 1:
             nn.init.xavier_normal_(weights, gain=2**0.5)
+    count_whole_batches(made)
     return with_statistics(made)
+
+
+def count_whole_batches(made: nn.Module) -> None:
+    """Let batch norms take the statistics of a batch, so that images differ in the last layer."""
+    for layer in made.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
 
 
 def with_statistics(made: nn.Module) -> nn.Module:
@@ -521,9 +529,7 @@ def test_inception_of_torchvision_has_the_scores_of_timm(lab: Path) -> None:
     pytest.importorskip("timm")
     torch.manual_seed(1)
     theirs = inception_v3(num_classes=1, init_weights=False, transform_input=True, aux_logits=False)
-    for layer in theirs.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None  # all of the batch, so that images differ in the last layer
+    count_whole_batches(theirs)
     with torch.no_grad():
         theirs.train()(torch.rand(8, 3, 96, 96) * 2 - 1)
     theirs.eval()
