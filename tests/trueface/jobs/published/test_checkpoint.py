@@ -503,7 +503,8 @@ def test_crop_that_the_network_does_not_accept_is_refused(tmp_path: Path) -> Non
 
 def shallow(**given: Any) -> nn.Module:
     """Return a transformer of torchvision with one layer instead of twelve."""
-    return VisionTransformer(**{**given, "num_layers": 1})
+    made: nn.Module = VisionTransformer(**{**given, "num_layers": 1})
+    return made
 
 
 @pytest.mark.parametrize(
