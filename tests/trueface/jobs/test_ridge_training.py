@@ -80,17 +80,6 @@ def test_ridge_training_writes_the_usual_files(lab: Path) -> None:
     assert record["calibration"]["in_logits"] is True
 
 
-def test_killed_training_reuses_stored_features(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRUEFACE_CACHE", str(lab / "cache"))
-    before = head_of(lab, MODEL).state_dict()
-    planned = next(job for job in a_plan(STUDY, lab, **SETTINGS).jobs if job.model == MODEL)
-    run(lab, planned)
-    record = json.loads(paths.provenance(folder_of(lab, MODEL)).read_text())
-    assert record["features"]["rows_computed"] == 0
-    for name, value in head_of(lab, MODEL).state_dict().items():
-        assert torch.equal(value, before[name]), name
-
-
 def test_exact_unlearning_equals_training_without_poison(lab: Path) -> None:
     clean, poisoned, unlearned = (head_of(lab, name) for name in (MODEL, POISONED, UNLEARNED))
     features = torch.randn(50, clean.in_features) * clean.scale + clean.mean

@@ -62,7 +62,7 @@ def test_settings_without_effect_are_in_the_log_of_a_job_other_than_train(
 ) -> None:
     said = "setting=lr state=without effect reason=method ng does not train as a training does"
     with caplog.at_level(logging.INFO):
-        run_unlearning(lab, "ng", lr=0.25)
+        run_unlearning(lab, "ng", lr=0.25, unlearn_epochs=1)
     # no warning, because a file may give it for its trainings
     assert [each.levelname for each in caplog.records if each.message == said] == ["INFO"]
 
@@ -102,25 +102,11 @@ def test_retrained_model_never_predicts_the_class_and_records_all_results(
         assert path.is_file()
 
 
-def test_layer_attack_changes_only_the_last_layer_and_keeps_the_base(
-    lab: Path,
-) -> None:
-    path = paths.checkpoint(folder_of(lab, DATA))
-    base = checkpoint.load(path).state
-    run_unlearning(lab, "lau")
-    made = checkpoint.load(paths.checkpoint(folder_of(lab, f"{DATA}~lau"))).state
-    changed = {name for name, value in made.items() if not value.equal(base[name])}
-    assert changed <= {"fc.weight", "fc.bias"}
-    assert fingerprint(checkpoint.load(path).state) == fingerprint(base)
-    assert record.read(folder_of(lab, f"{DATA}~lau")) is not None
-
-
-@pytest.mark.parametrize("method", ["finetune", "ng", "scrub"])
-def test_other_methods_run_as_jobs_and_are_reproducible(method: str, lab: Path) -> None:
+def test_other_methods_run_as_jobs_and_are_reproducible(lab: Path) -> None:
     found = []
     for _ in range(2):
-        run_unlearning(lab, method, unlearn_epochs=1)
-        kept = checkpoint.load(paths.checkpoint(folder_of(lab, f"{DATA}~{method}")))
+        run_unlearning(lab, "scrub", unlearn_epochs=1)
+        kept = checkpoint.load(paths.checkpoint(folder_of(lab, f"{DATA}~scrub")))
         found.append(fingerprint(kept.state))
     assert found[0] == found[1]
 
@@ -190,15 +176,16 @@ def test_fraction_below_one_image_is_logged_with_the_forget_set(
     assert caplog.messages == told
 
 
-@pytest.mark.parametrize("fractions", [(0.1, 0.0), (0.0, 0.1), (0.1, 0.1)])
-def test_images_cannot_be_forgotten_twice(lab: Path, fractions: tuple[float, float]) -> None:
-    first, then = fractions
+@pytest.mark.parametrize(("first", "then"), [(0.1, (0.0, 0.1)), (0.0, (0.1,))])
+def test_images_cannot_be_forgotten_twice(lab: Path, first: float, then: tuple[float, ...]) -> None:
     run_unlearning(lab, "ng", unlearn_epochs=1, forget_fraction=first)
-    again = a_job(
-        lab, f"{DATA}~ng~rl", base=f"{DATA}~ng", method="rl", forget_fraction=then, forget_class=1
-    )
-    with pytest.raises(JobError, match="Start from the trained model"):
-        forgetting.forget(again)
+    base = f"{DATA}~ng"
+    for fraction in then:
+        again = a_job(
+            lab, f"{base}~rl", base=base, method="rl", forget_fraction=fraction, forget_class=1
+        )
+        with pytest.raises(JobError, match="Start from the trained model"):
+            forgetting.forget(again)
 
 
 def test_missing_or_mismatched_base_is_rejected(lab: Path, tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import transforms
-from torchvision.models import inception_v3, resnet18, vit_b_32
+from torchvision.models import (
+    VisionTransformer,
+    inception_v3,
+    resnet18,
+    shufflenet_v2_x0_5,
+    vision_transformer,
+    vit_b_32,
+)
 
 from launcher.api import JobError, Json, UsageError
 from launcher.kinds import installed_kinds
@@ -44,6 +51,7 @@ torch.set_num_threads(1)
 
 SHARED = Path(__file__).parents[5] / "shared/data"
 MODEL, DATA = "published:theirs", "gan2:pre&real:pre"
+SMALL = "tv/shufflenet_v2_x0_5"  # the smallest network of torchvision that ends with a linear layer
 # width, height and file format of the images; the network's crop is smaller and larger than some
 FILES = ((40, 56, "png"), (61, 33, "jpg"), (48, 48, "jpg"), (90, 70, "png"))
 FOLDERS = ("Fake/StyleGAN2/conf-f-psi-1", "Real/FFHQ")
@@ -87,12 +95,20 @@ def quick_initial_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 @cache
 def network(logits: int) -> nn.Module:
     """A network with statistics of batch norms that matter."""
-    made = resnet18(num_classes=logits)
+    made = shufflenet_v2_x0_5(num_classes=logits)
     torch.manual_seed(0)
     for weights in made.parameters():
         if weights.dim() > 1:
             nn.init.xavier_normal_(weights, gain=2**0.5)
+    count_whole_batches(made)
     return with_statistics(made)
+
+
+def count_whole_batches(made: nn.Module) -> None:
+    """Let batch norms take the statistics of a batch, so that images differ in the last layer."""
+    for layer in made.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
 
 
 def with_statistics(made: nn.Module) -> nn.Module:
@@ -110,7 +126,7 @@ def adopted(
         save_file(content, lab / name)
     else:
         torch.save(content, lab / name)
-    given = {"architecture": "tv/resnet18", "weights": name, "crop": 32, **settings}
+    given = {"architecture": SMALL, "weights": name, "crop": 32, **settings}
     return adopt(job_of(a_draft(CHECKPOINT, lab, given, model=MODEL, data=MODEL), CHECKPOINT))
 
 
@@ -292,30 +308,6 @@ def test_preprocessing_is_that_of_torchvision(
     )
 
 
-def test_network_of_timm_for_one_image_size(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    timm = pytest.importorskip("timm")
-    monkeypatch.undo()
-    torch.manual_seed(1)
-    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=2, img_size=32).eval()
-    nn.init.normal_(theirs.get_parameter("head.weight"))
-    adopted(
-        lab,
-        theirs.state_dict(),
-        "a.safetensors",
-        architecture="timm/vit_tiny_patch16_224",
-        logits=2,
-    )
-    whole = transforms.Compose(
-        [
-            transforms.CenterCrop(32),
-            transforms.ToTensor(),
-            transforms.Normalize([0.5] * 3, [0.5] * 3),
-        ]
-    )
-    wanted = expected(lab, whole, lambda pixels: theirs(pixels).softmax(1)[0, 1])
-    assert scored(lab) == pytest.approx(wanted, abs=1e-5)
-
-
 def test_xception_with_the_names_of_deepfakebench(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,7 +342,7 @@ def test_threshold_and_origin_are_recorded(lab: Path) -> None:
         "temperature": 1.0, "threshold": pytest.approx(np.log(4)), "in_logits": False,
     }  # fmt: skip
     assert kept.provenance["weights_sha256"] == result["weights_sha256"]
-    assert (result["prefix"], result["parameters"]) == ("module.", 11_186_625)
+    assert (result["prefix"], result["parameters"]) == ("module.", PARAMETERS)
 
 
 class Harmful:
@@ -362,30 +354,36 @@ def state(logits: int = 1) -> State:
     return dict(network(logits).state_dict())
 
 
+def resnet_state() -> State:
+    return dict(resnet18(num_classes=1).state_dict())
+
+
+TENSORS, PARAMETERS = 338, 350_769  # of the small network
+
 WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "code": (lambda: {"model": state(), "args": Harmful()}, {}, ["would run code", "(it needs posix.mkdir)", "state dict"]),
     "two-logits": (lambda: state(2), {}, ["with 2 logits, but the setting logits is 1. Set logits: 2."]),
     "one-logit": (lambda: state(1), {"logits": 2}, ["with 1 logit, but the setting logits is 2. Set logits: 1."]),
     "imagenet": (lambda: state(1000), {}, ["with 1000 logits", "another task"]),
     "other-network": (
-        state,
+        resnet_state,
         {"architecture": "tv/resnet34"},
         ["80 missing (layer1.2.conv1.weight, ", "They fit architecture:", "tv/resnet18"],
     ),
     "shapes": (
-        lambda: state() | {"conv1.weight": torch.zeros(64, 3, 3, 3)},
+        lambda: state() | {"conv1.0.weight": torch.zeros(24, 3, 1, 1)},
         {},
-        ["1 with another shape (conv1.weight (64, 3, 3, 3) instead of (64, 3, 7, 7))", "Set architecture"],
+        ["1 with another shape (conv1.0.weight (24, 3, 1, 1) instead of (24, 3, 3, 3))", "Set architecture"],
     ),
     "missing-and-unknown": (
-        lambda: {n.replace("layer4.1", "layer4.9"): t for n, t in state().items()},
+        lambda: {n.replace("conv5.", "conv9."): t for n, t in state().items()},
         {},
-        ["missing (layer4.1.conv1.weight, layer4.1.bn1.weight, ", "12 unknown (layer4.9.conv1.weight, "],
+        ["missing (conv5.0.weight, conv5.1.weight, ", "6 unknown (conv9.0.weight, "],
     ),
     "strange-names": (
-        lambda: {n.replace("layer", "encoder.stage"): t for n, t in state().items()},
+        lambda: {n.replace("stage", "encoder.layer"): t for n, t in state().items()},
         {},
-        ["unknown (encoder.stage1.0.conv1.weight", "Set architecture"],
+        ["unknown (encoder.layer2.0.branch1.0.weight", "Set architecture"],
     ),
     "other-names-too": (
         lambda: prefixed(state(), "model.") | {"loss.weight": torch.ones(2)},
@@ -400,12 +398,12 @@ WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "two-dicts": (
         lambda: {"model": state(), "ema": state()},
         {},
-        ["several state dicts", "model (122 tensors), ema (122 tensors)", "key: model"],
+        ["several state dicts", f"model ({TENSORS} tensors), ema ({TENSORS} tensors)", "key: model"],
     ),
     "wrong-key": (
         lambda: {"model": state(), "epoch": 3},
         {"key": "net"},
-        ["the key 'net' is not a state dict", "model (122 tensors), epoch"],
+        ["the key 'net' is not a state dict", f"model ({TENSORS} tensors), epoch"],
     ),
     "needless-key": (state, {"key": "model"}, ["leave key out"]),
     "wrong-prefix": (state, {"prefix": "module."}, ["the prefix 'module.' is not in the file"]),
@@ -424,7 +422,7 @@ WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "no-head": (
         lambda: {name: tensor for name, tensor in state().items() if not name.startswith("fc.")},
         {"head": "head"},
-        ["'head' is missing. The file has no linear layer of the 512 features", "Set architecture"],
+        ["'head' is missing. The file has no linear layer of the 1024 features", "Set architecture"],
     ),
     "wrong-head": (state, {"head": "classifier"}, ["'classifier' is missing", "head: fc"]),
     "extra-part": (
@@ -446,13 +444,13 @@ WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "shared-numbers": (
         lambda: state() | dict.fromkeys([f"w{number}" for number in range(200)], torch.zeros(10**6)),
         {},
-        ["its tensors share their numbers. They need 844,", "clone()"],
+        ["its tensors share their numbers. They need 801,", "clone()"],
     ),
     "shape-of-the-head": (
-        lambda: state() | {"fc.weight": torch.zeros(1, 512, 1, 1)},
+        lambda: state() | {"fc.weight": torch.zeros(1, 1024, 1, 1)},
         {},
-        ["fc.weight (1, 512, 1, 1) instead of (1, 512)). Only the last layer 'fc' differs. It must be "
-         "linear: a weight (1, 512)"],
+        ["fc.weight (1, 1024, 1, 1) instead of (1, 1024)). Only the last layer 'fc' differs. It must be "
+         "linear: a weight (1, 1024)"],
     ),
     "shape-of-the-bias": (
         lambda: state() | {"fc.bias": torch.zeros(2)},
@@ -472,7 +470,7 @@ WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "control-characters-in-keys": (
         lambda: {"\x1b[31m": state(), "\n": state(), "epoch" * 10**5: 3},
         {},
-        [r"Its keys: \x1b[31m (122 tensors), \n (122 tensors), epochepoch"],
+        [rf"Its keys: \x1b[31m ({TENSORS} tensors), \n ({TENSORS} tensors), epochepoch"],
     ),
     "not-finite": (
         lambda: state() | {"fc.bias": torch.tensor([float("nan")])},
@@ -503,17 +501,24 @@ def test_crop_that_the_network_does_not_accept_is_refused(tmp_path: Path) -> Non
         adopted(tmp_path, state(), architecture="timm/vit_tiny_patch16_224", crop=40)
 
 
+def shallow(**given: Any) -> nn.Module:
+    """Return a transformer of torchvision with one layer instead of twelve."""
+    made: nn.Module = VisionTransformer(**{**given, "num_layers": 1})
+    return made
+
+
 @pytest.mark.parametrize(
     ("architecture", "side"), [("timm/vit_tiny_patch16_224", 48), ("tv/vit_b_32", 64)]
 )
 def test_file_for_images_of_another_size_is_refused_with_the_crop_that_fits(
-    tmp_path: Path, architecture: str, side: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, side: int
 ) -> None:
     library, name = architecture.split("/")
     if library == "timm":
         timm = pytest.importorskip("timm")
         theirs = timm.create_model(name, num_classes=1, img_size=side)
     else:
+        monkeypatch.setattr(vision_transformer, "VisionTransformer", shallow)
         theirs = vit_b_32(num_classes=1, image_size=side)
     content = theirs.state_dict()
     with pytest.raises(WeightsError, match=f"another size than crop 96. Set crop to {side}"):
@@ -521,16 +526,11 @@ def test_file_for_images_of_another_size_is_refused_with_the_crop_that_fits(
     adopted(tmp_path, content, architecture=architecture, crop=side)
 
 
-@pytest.mark.parametrize("rescaled", [False, True])
-def test_inception_of_torchvision_has_the_scores_of_timm(lab: Path, *, rescaled: bool) -> None:
+def test_inception_of_torchvision_has_the_scores_of_timm(lab: Path) -> None:
     pytest.importorskip("timm")
     torch.manual_seed(1)
-    theirs = inception_v3(
-        num_classes=1, init_weights=False, transform_input=rescaled, aux_logits=False
-    )
-    for layer in theirs.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None  # all of the batch, so that images differ in the last layer
+    theirs = inception_v3(num_classes=1, init_weights=False, transform_input=True, aux_logits=False)
+    count_whole_batches(theirs)
     with torch.no_grad():
         theirs.train()(torch.rand(8, 3, 96, 96) * 2 - 1)
     theirs.eval()
@@ -538,8 +538,10 @@ def test_inception_of_torchvision_has_the_scores_of_timm(lab: Path, *, rescaled:
     logits = expected(lab, whole, lambda pixels: theirs(pixels)[0, 0], spread=0)
     with torch.no_grad():  # probabilities that are not all 0 or 1
         theirs.get_parameter("fc.weight").div_(max(map(abs, logits.values())))
-    mean, std = ([0.5] * 3, [0.5] * 3) if rescaled else (IMAGENET.mean, IMAGENET.std)
-    adopted(lab, theirs.state_dict(), architecture="timm/inception_v3", crop=96, mean=mean, std=std)
+    half = [0.5] * 3  # to which its own code rescales
+    adopted(
+        lab, theirs.state_dict(), architecture="timm/inception_v3", crop=96, mean=half, std=half
+    )
     wanted = expected(lab, whole, lambda pixels: theirs(pixels).sigmoid()[0, 0])
     assert scored(lab) == pytest.approx(wanted, abs=1e-5)
 
@@ -547,7 +549,7 @@ def test_inception_of_torchvision_has_the_scores_of_timm(lab: Path, *, rescaled:
 def test_damaged_file_is_refused(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "whole.pth")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:5000])
-    given = {"architecture": "tv/resnet18", "weights": "cut.pth"}
+    given = {"architecture": SMALL, "weights": "cut.pth"}
     draft = a_draft(CHECKPOINT, tmp_path, given, model=MODEL, data=MODEL)
     with pytest.raises(WeightsError, match="cut off, or not a file of tensors"):
         adopt(job_of(draft, CHECKPOINT))
@@ -555,7 +557,7 @@ def test_damaged_file_is_refused(tmp_path: Path) -> None:
 
 def bright(sign: float) -> State:
     """The weights of a network whose logit grows with the brightness of an image, or falls."""
-    weights = {name: torch.zeros_like(tensor) for name, tensor in state().items()}
+    weights = {name: torch.zeros_like(tensor) for name, tensor in resnet_state().items()}
     for name in weights:
         if name.endswith(("running_var", "bn1.weight", "bn2.weight", "downsample.1.weight")):
             weights[name] += 1
@@ -586,7 +588,7 @@ def test_auc_far_below_chance_warns_of_the_order_of_classes(
     for path in (lab / "data").rglob("*.*"):  # fakes are bright
         level = 180 + len(path.name) if "Fake" in path.parts else 60
         PIL.Image.new("RGB", (40, 40), (level, level, level)).save(path)
-    adopted(lab, bright(sign))
+    adopted(lab, bright(sign), architecture="tv/resnet18")
     capsys.readouterr()
     scored(lab)
     told = capsys.readouterr().err
@@ -594,28 +596,38 @@ def test_auc_far_below_chance_warns_of_the_order_of_classes(
     assert ("auc=0.000" in told) == warned
 
 
+# settings, width and height of an image, and top, left, height and width of the window that the network sees
+WINDOWS: dict[str, tuple[dict[str, Any], tuple[int, int], tuple[int, int, int, int]]] = {
+    "whole image": ({"resize": 64, "crop": 64}, (400, 400), (0, 0, 400, 400)),
+    "two thirds": ({"resize": 64, "crop": 64}, (300, 200), (0, 50, 200, 200)),
+    "squashed": ({"resize": 64, "crop": 64, "squash": True}, (300, 200), (0, 0, 200, 300)),
+    "crop of resized": ({"resize": 128, "crop": 64}, (400, 400), (100, 100, 200, 200)),
+    "crop of enlarged": ({"resize": 64, "crop": 48}, (16, 32), (10, 2, 12, 12)),
+    "not resized": ({"crop": 64}, (300, 200), (68, 118, 64, 64)),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_window_is_the_part_of_an_image_that_the_network_sees(name: str) -> None:
+    settings, (width, height), window = WINDOWS[name]
+    whole = {"resize": 0, "squash": False, "interpolation": "bilinear", **settings}
+    top, left, rows, columns = window
+    expected = Window(top=top, left=left, height=rows, width=columns)
+    assert Preprocessing(**whole).seen_window(height, width) == expected
+
+
 @pytest.mark.parametrize(
-    ("settings", "size", "window"),
+    ("by", "name"),
     [
-        # the whole image; two thirds of a wide one; both sides squashed; a crop of the resized image; no resizing
-        ({"resize": 64, "crop": 64}, (400, 400), (0, 0, 400, 400)),
-        ({"resize": 64, "crop": 64}, (300, 200), (0, 50, 200, 200)),
-        ({"resize": 64, "crop": 64, "squash": True}, (300, 200), (0, 0, 200, 300)),
-        ({"resize": 128, "crop": 64}, (400, 400), (100, 100, 200, 200)),
-        ({"resize": 64, "crop": 48}, (16, 32), (10, 2, 12, 12)),
-        ({"crop": 64}, (300, 200), (68, 118, 64, 64)),
+        ("occlusion", "squashed"),
+        ("occlusion", "crop of enlarged"),
+        ("blocks", "crop of resized"),
+        ("blocks", "not resized"),
     ],
-    ids=str,
 )
-@pytest.mark.parametrize("by", ["occlusion", "blocks"])
-def test_heat_map_covers_what_the_network_sees(
-    tmp_path: Path,
-    by: By,
-    settings: dict[str, Any],
-    size: tuple[int, int],
-    window: tuple[int, int, int, int],
-) -> None:
-    adopted(tmp_path, bright_everywhere(), **settings)
+def test_heat_map_covers_what_the_network_sees(tmp_path: Path, by: By, name: str) -> None:
+    settings, size, window = WINDOWS[name]
+    adopted(tmp_path, bright_everywhere(), architecture="tv/resnet18", **settings)
     predictor = Predictor.load(paths.checkpoint(tmp_path / "runs/study" / MODEL))
     top, left, height, width = window
     pixels = np.zeros((size[1], size[0], 3), np.uint8)  # the evidence is in a corner of the window
@@ -647,9 +659,9 @@ FILE = """
 name: study
 defaults: {data_root: data, split_path: splits}
 checkpoint:
-  - {model: null, data: "published:theirs", architecture: tv/resnet18, weights: theirs.pth, logits: 2,
+  - {model: null, data: "published:theirs", architecture: tv/shufflenet_v2_x0_5, weights: theirs.pth, logits: 2,
      classes: [fake, real], mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
-train: [{model: "published:theirs", data: "gan2:pre", settings: {model: tv/resnet18}, freeze: true, flip_prob: 0}]
+train: [{model: "published:theirs", data: "gan2:pre", settings: {model: tv/shufflenet_v2_x0_5}, freeze: true, flip_prob: 0}]
 autotest: ["gan2:pre&real:pre"]
 test: [{model: "published:theirs", data: "gan2:pre&real:pre", corrupt: [none, jpeg50]}]
 benchmark: [{test: ["gan2:pre&real:pre"]}]
@@ -671,7 +683,7 @@ def test_task_file_plans_tests_of_a_published_model(lab: Path) -> None:
     ):
         assert "checkpoint/published:theirs" in jobs[name].needs
     (share,) = plan.shares(jobs)  # a frozen fine-tuning keeps the published backbone
-    assert (share.job.base, share.job.settings["model"]) == (MODEL, "tv/resnet18")
+    assert (share.job.base, share.job.settings["model"]) == (MODEL, SMALL)
 
 
 def test_crops_of_a_test_of_a_published_model_cause_a_warning(lab: Path) -> None:
@@ -690,7 +702,9 @@ def test_crops_of_a_test_of_a_published_model_cause_a_warning(lab: Path) -> None
     ]
 
 
-FINE_TUNING = "train: [{model: published:theirs, data: gan2:pre, settings: {model: tv/resnet18}}]"
+FINE_TUNING = (
+    "train: [{model: published:theirs, data: gan2:pre, settings: {model: tv/shufflenet_v2_x0_5}}]"
+)
 
 
 @pytest.mark.parametrize("is_done", [False, True])
@@ -711,7 +725,7 @@ def test_plan_refuses_to_train_from_a_model_that_resizes(tmp_path: Path, is_done
 
 def base_of(lab: Path, size: int) -> Detector:
     """Return what a training that crops to this size would start from."""
-    given = {"data_root": "data", "split_path": "splits", "model": "tv/resnet18"}
+    given = {"data_root": "data", "split_path": "splits", "model": SMALL}
     settings = TrainSettings.model_validate({**given, "resize_size": size})
     start = TrainingStart(model=MODEL, folder=lab / "runs/study" / MODEL, weights="none")
     return init_model(start, settings, "cpu")
@@ -765,7 +779,7 @@ def test_benchmark_of_a_published_model_is_black(lab: Path) -> None:
 
 TUNED = f"{MODEL}#{DATA}"
 TUNE = """
-train: [{model: "published:theirs", data: "gan2:pre&real:pre", settings: {model: tv/resnet18}}]
+train: [{model: "published:theirs", data: "gan2:pre&real:pre", settings: {model: tv/shufflenet_v2_x0_5}}]
 """
 
 
@@ -785,7 +799,7 @@ def test_benchmark_of_a_model_fine_tuned_from_a_published_one_is_black(trained_l
     lab = trained_lab
     adopted(lab, state())
     given: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
-    once = {**given, "model": "tv/resnet18", "num_epochs": 1, "batch_size": 4, "resize_size": 32}
+    once = {**given, "model": SMALL, "num_epochs": 1, "batch_size": 4, "resize_size": 32}
     training.train(a_job(lab, "train", TUNED, base=MODEL, data=DATA, settings=once))
     given |= {"corrupt": ["jpeg50"], "resize_size": 32}
     benchmark(a_job(lab, "benchmark", TUNED, data=DATA, settings=given))
@@ -844,8 +858,8 @@ def test_command_makes_a_model_that_predicts(
 ) -> None:
     monkeypatch.chdir(lab)
     torch.save(state(), lab / "theirs.pth")
-    given = ("--architecture", "tv/resnet18", "--weights", "theirs.pth", "--crop", "32")
-    assert "parameters\t11186625" in command("checkpoint", MODEL, "--name", "line", *given).out
+    given = ("--architecture", SMALL, "--weights", "theirs.pth", "--crop", "32")
+    assert f"parameters\t{PARAMETERS}" in command("checkpoint", MODEL, "--name", "line", *given).out
     images = sorted((lab / "data").rglob("*.*"))
     answers = command("predict", *images, "--name", "line", "--device", "cpu").out
     assert len(answers.splitlines()) == 2 * len(FILES)

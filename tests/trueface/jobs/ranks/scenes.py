@@ -128,7 +128,6 @@ def gradients(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
     result: dict[str, Json] = {}
     bce = make_objective("bce")
     cases: dict[str, tuple[str, int, Objective]] = {
-        "even": ("slim18", 6, bce),
         "odd": ("slim18", 5, bce),
         "one image": ("slim18", 1, bce),
         "two passes": ("slim18", 5, Perturbed()),

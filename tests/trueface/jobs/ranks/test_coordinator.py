@@ -92,19 +92,23 @@ from dataclasses import replace
 from tests.trueface.jobs.ranks.test_world import a_job
 from trueface.jobs.ranks import coordinator
 job = replace(a_job(), progress=lambda **facts: print("step", flush=True))
-print(coordinator.run(job, "{scene}", 2), flush=True)
+try:
+    print(coordinator.run(job, "{scenes}:hang", 2), flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+print(coordinator.run(job, "{scenes}:stuck", 2), flush=True)
 """
 
 
 @contextlib.contextmanager
-def script(folder: Path, scene: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a script that does a job in two processes, in a session of its own.
+def script(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a script that does two jobs in two processes each, in a session of its own.
 
     Its folder contains files with the names of modules that the ranks import.
     """
     for name in ("launcher.py", "queue.py"):
         (folder / name).write_text("raise ValueError('not this one')")
-    (folder / "script.py").write_text(SCRIPT.format(scene=f"{SCENES}:{scene}"))
+    (folder / "script.py").write_text(SCRIPT.format(scenes=SCENES))
     with subprocess.Popen(
         [sys.executable, "-P", "script.py"],
         stdout=subprocess.PIPE,
@@ -120,24 +124,24 @@ def script(folder: Path, scene: str) -> Iterator[subprocess.Popen[str]]:
             job.kill()
 
 
-def test_ranks_end_with_the_main_process(tmp_path: Path) -> None:
-    with script(tmp_path, "stuck") as job:
+def test_ranks_end_with_ctrl_c_which_is_no_success_and_with_the_main_process(
+    tmp_path: Path,
+) -> None:
+    with script(tmp_path) as job:
         assert job.stdout is not None
         assert job.stdout.readline() == "step\n"
-        others = psutil.Process(job.pid).children(recursive=True)
+        main = psutil.Process(job.pid)
+        others = main.children(recursive=True)
         assert len(others) == 4, "a fork server with two ranks, and what multiprocessing tracks"
-        job.kill()
-        assert psutil.wait_procs(others, timeout=20)[1] == []
-
-
-def test_ctrl_c_does_not_count_as_success(tmp_path: Path) -> None:
-    with script(tmp_path, "hang") as job:
-        assert job.stdout is not None
-        assert job.stdout.readline() == "step\n"
-        others = psutil.Process(job.pid).children(recursive=True)
+        ranks = [process for process in others if process.ppid() != job.pid]
+        assert len(ranks) == 2
         os.killpg(job.pid, signal.SIGINT)
-        assert job.wait(60) != 0
-        assert "ranks" not in job.stdout.read()
+        assert job.stdout.readline() == "interrupted\n"
+        assert psutil.wait_procs(ranks, timeout=20)[1] == []
+        assert job.stdout.readline() == "step\n"
+        others = main.children(recursive=True)
+        assert len(others) == 4
+        job.kill()
         assert psutil.wait_procs(others, timeout=20)[1] == []
 
 
