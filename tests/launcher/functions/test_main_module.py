@@ -160,12 +160,6 @@ if __name__ == "__main__":
 """
 
 
-def test_model_of_a_class_of_the_script_can_be_saved_in_its_job(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    (tmp_path / "study.py").write_text(MODEL.replace("FUNCTION", "save_model"))
-    assert output_of("study.py", folder=tmp_path).strip() == "Net"
-
-
 @pytest.mark.night
 def test_spawned_workers_of_a_data_loader_find_the_dataset_of_the_script(tmp_path: Path) -> None:
     pytest.importorskip("torch")

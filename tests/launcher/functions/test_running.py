@@ -3,7 +3,6 @@
 import atexit
 import gzip
 import importlib.util
-import json
 import multiprocessing
 import os
 import shutil
@@ -43,7 +42,6 @@ from launcher.system.paths import Home
 from launcher.system.processes import usable_cores
 from tests.build import DEADLINE_S, a_context, a_spec, endings, until
 from tests.launcher.conftest import Launcher
-from tests.launcher.functions.conftest import followers
 from tests.launcher.queued_again import FAILED, RUN, a_seed, add, done
 
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
@@ -307,14 +305,6 @@ def test_waiting_call_reports_a_stopped_queue(
         held.result()
 
 
-@pytest.mark.usefixtures("alone")
-def test_nothing_is_printed_outside_of_terminals_and_notebooks(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    wait(submit_many(abs, [-1, -2]))
-    assert capfd.readouterr() == ("", "")
-
-
 def test_newest_of_runs_with_one_name_is_used(store: Store) -> None:
     numbers = []
     for age, root in enumerate(("/old", "/new")):
@@ -342,19 +332,6 @@ def test_call_after_the_restart_of_a_stopped_queue_does_not_report_a_stop(
     answer = submit(abs, -1)
     with pytest.raises(MachineError, match="the queue is stopped"):
         answer.result(DEADLINE_S)
-    launcher.well("start")
-    assert answer.result(DEADLINE_S) == 1
-
-
-@pytest.mark.usefixtures("alone")
-def test_job_added_while_the_queue_was_closed_is_followed(launcher: Launcher, home: Home) -> None:
-    assert submit(abs, -2).result(DEADLINE_S) == 2
-    launcher.well("stop")
-    until(
-        lambda: not home.database.with_name(f"{home.database.name}-wal").exists(), "all closed it"
-    )
-    answer = submit(abs, -1)
-    until(lambda: followers(), "it is followed")
     launcher.well("start")
     assert answer.result(DEADLINE_S) == 1
 
@@ -516,14 +493,6 @@ def test_number_with_an_interval_makes_three_columns() -> None:
         "accuracy_high": 0.95,
         "x.y.z": 1,
     }
-
-
-@pytest.mark.usefixtures("alone")
-def test_functions_have_means_over_an_argument(launcher: Launcher) -> None:
-    wait(submit_many(lambda lr, seed: {"loss": 10 * lr + seed}, [0.1, 0.1, 0.2], [1, 3, 5]))
-    answer = launcher("results", "functions", "--over", "seed", "--format", "json")
-    rows = json.loads(answer.out)["rows"]
-    assert [(row["lr"], row["loss"]["value"]) for row in rows] == [(0.1, 3.0), (0.2, 7.0)]
 
 
 # --- Functions on pilots: the call lies where they see it

@@ -26,7 +26,6 @@ from tests.build import (
     finished,
     in_state,
     job_row,
-    lines_of,
     program_of,
     shell,
     until,
@@ -242,20 +241,6 @@ def test_wait_names_jobs_that_did_not_succeed(launcher: Launcher, store: Store) 
     assert launcher("wait").code == 0, "nothing is open"
 
 
-def test_wait_has_a_timeout(launcher: Launcher) -> None:
-    launcher("add", "--", "sleep", "60")
-    answer = launcher("wait", "--timeout", "0.1s")
-    assert answer.code == 3
-    assert "the jobs have not ended after 0.1 s (--timeout). They continue." in answer.err
-
-
-def test_wait_replaces_a_dead_scheduler(launcher: Launcher, home: Home, store: Store) -> None:
-    enqueue(store, a_spec())
-    assert scheduler_pid(home) is None
-    launcher.well("wait")
-    assert in_state(store, 1, State.DONE)
-
-
 def test_stop_lets_running_jobs_finish(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
@@ -281,20 +266,18 @@ def test_stop_now_requeues_running_jobs_and_start_resumes_them(
     assert identity(program) is None
     assert in_state(store, 1, State.QUEUED)
     assert launcher("stop", "--now").code == 0, "a second stop has nothing to do"
-    flag.touch()
-    launcher("add", "--", "true")
-    launcher("start")
-    launcher.well("wait", "1", "2")
-    assert job_row(store, 1).attempts == 2
-
-
-def test_wait_reports_a_stopped_queue(launcher: Launcher, home: Home) -> None:
-    launcher("add", "--", "sleep", "60")
-    program_of(home.attempt(1, 1))
-    launcher.well("stop", "--now")
     said = launcher("wait")
     assert said.code == 3
     assert "the queue is stopped" in said.err
+    flag.touch()
+    warning = launcher.well("add", "--", "true").err
+    assert re.search(r"the queue is stopped since .* To start jobs again: launcher start", warning)
+    assert scheduler_pid(home) is None
+    assert in_state(store, 2, State.QUEUED)
+    assert launcher("start").err == "The queue starts jobs again.\n"
+    launcher.well("wait", "1", "2")
+    assert launcher("start").err == "The queue was not stopped.\n"
+    assert job_row(store, 1).attempts == 2
 
 
 def test_wait_json_lists_all_jobs(launcher: Launcher, store: Store) -> None:
@@ -340,14 +323,6 @@ def test_wait_names_a_job_that_becomes_held(launcher: Launcher, home: Home, stor
     assert waiter.returncode == 1
 
 
-def test_wait_continues_for_a_job_that_runs_again(launcher: Launcher, tmp_path: Path) -> None:
-    script = 'echo >> "$1"; [ $(wc -l < "$1") = 3 ]'
-    words = ("--retries", "2", "--backoff", "0s")
-    launcher("add", *words, "--", *shell(script, str(tmp_path / "tries")))
-    launcher.well("wait", "1")
-    assert len(lines_of(tmp_path / "tries")) == 3
-
-
 def test_wait_timeout_needs_a_unit_like_other_times(launcher: Launcher, store: Store) -> None:
     launcher("add", "--hold", "--", "true")
     for text, said in (("0.1s", "0.1 s"), ("0s", "0 s")):
@@ -366,19 +341,6 @@ def test_wait_timeout_needs_a_unit_like_other_times(launcher: Launcher, store: S
 
 def test_wait_for_no_jobs_returns_at_once(launcher: Launcher, store: Store) -> None:
     assert json.loads(launcher.well("wait", "--json").out) == {"schema": 1, "jobs": []}
-
-
-def test_interrupting_wait_does_not_change_jobs(home: Home, store: Store) -> None:
-    client = subprocess.Popen([*COMMAND, "add", "--", "sleep", "60"], stdout=subprocess.DEVNULL)
-    assert client.wait() == 0
-    program = program_of(home.attempt(1, 1))
-    waiter = subprocess.Popen([*COMMAND, "wait"], stderr=subprocess.PIPE, text=True)
-    until(lambda: has_open(waiter.pid, home.database), "it has looked into the queue")
-    waiter.send_signal(signal.SIGINT)
-    _, said = waiter.communicate()
-    assert waiter.returncode == 130
-    assert "Traceback" not in said
-    assert identity(program) is not None
 
 
 def has_open(pid: int, path: Path) -> bool:

@@ -105,13 +105,6 @@ def test_run_page_shows_progress_and_results(page: Page) -> None:
     assert ">depth<" not in html
 
 
-def test_results_are_sorted_by_a_link(page: Page) -> None:
-    up = shown(page, "runs/1?sort=auc", 'aria-sort="ascending"')
-    down = shown(page, "runs/1?sort=-auc", 'aria-sort="descending"')
-    assert up.index("command/0.1-3") < up.index("command/0.2-3")
-    assert down.index("command/0.2-3") < down.index("command/0.1-3")
-
-
 def test_run_name_redirects_to_the_newest_run(page: Page) -> None:
     answer = page.get("run/day")
     assert (answer.status, answer.headers["location"]) == (303, f"{page.root}runs/2")
@@ -202,12 +195,6 @@ def test_report_is_shown_without_scripts_and_with_embedded_plots(page: Page, roo
     figure = page.get("runs/1/files/run/report-figures/net/01%20ROC.svg")
     assert figure.headers["content-type"] == "image/svg+xml"
     assert figure.text == SVG
-
-
-def test_report_written_later_appears(page: Page, root: Path) -> None:
-    shown(page, "runs/1", "★")
-    (root / "runs" / "night" / "report.html").write_text(REPORT)
-    until(lambda: "report.html" in page.get("runs/1").text, "the report appears", 60)
 
 
 def test_new_file_in_a_run_folder_is_read_at_once(root: Path) -> None:

@@ -8,14 +8,13 @@ import re
 import resource
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from launcher.screens.queue_view import job_table, running_table, waiting_table
-from launcher.states import Done, State
+from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
@@ -55,13 +54,6 @@ def test_pages_need_the_link_or_its_cookie(page: Page) -> None:
         assert "command" not in answer.text
     assert page.ask(page.root, Cookie=f"{page.cookie}x").status == 403
     assert page.ask("/", Cookie=page.cookie).status == 404
-
-
-def test_overview_shows_how_long_an_ended_job_took(page: Page, store: Store) -> None:
-    ended_at = time.time() - 1000
-    claim = claimed(store, 1, now=ended_at - 180)
-    store.scheduler_actions.finish_attempt(claim, Done(at=ended_at), outputs={}, now=ended_at)
-    assert '<td class="num" data-label="time">3 m</td>' in page.get("").text
 
 
 def test_cookie_of_another_server_is_refused(page: Page, tmp_path: Path) -> None:
@@ -366,17 +358,6 @@ def test_missing_queue_shows_how_to_start_one(
         assert page.get("jobs").status == 404
         assert page.get("jobs/1/hold").status == 404
     assert not home.folder.exists()
-
-
-def test_recreated_queue_is_shown_again(page: Page, home: Home, store: Store) -> None:
-    assert "command/one" in page.get("").text
-    store.close()
-    for file in home.folder.glob("queue.sqlite*"):
-        file.unlink()
-    assert "There is no queue in this folder yet" in page.get("").text
-    with contextlib.closing(Store(home, durable=False)) as other:
-        enqueue(other, "command/other")
-    assert "command/other" in page.get("").text
 
 
 def test_dead_scheduler_is_reported(home: Home, store: Store, tmp_path: Path) -> None:

@@ -62,17 +62,6 @@ def test_reader_of_a_folder_waits_for_it_and_runs_again_if_its_content_changes(
     assert not [*Path.cwd().glob(".*")]
 
 
-def test_failed_program_leaves_the_earlier_folder(launcher: Launcher, store: Store) -> None:
-    write(TRAIN % 0)
-    launcher.well("run", "r.yaml")
-    before = {str(path): path.stat() for path in Path("ckpt").rglob("*")}
-    Path("data/x").write_text("two")
-    write(TRAIN % 3)
-    assert launcher("run", "r.yaml").code == 1
-    assert {str(path): path.stat() for path in Path("ckpt").rglob("*")} == before
-    assert not [*Path.cwd().glob(".*")]
-
-
 def test_existing_result_without_the_content_of_folders_stays_done(
     launcher: Launcher, store: Store
 ) -> None:

@@ -162,6 +162,7 @@ def test_refused_selection_changes_nothing(launcher: Launcher, store: Store) -> 
     }
     for words, message in refused.items():
         assert message.lower() in launcher.refused("touch", *words).lower()
+    assert "unchanged, held: command/held" in launcher.well("touch", "fit", "held", "-n").err
     answer = launcher.well("touch", "run:r", "--dry-run")
     assert answer.out.splitlines() == [
         "1\tcommand/fit\twould be accepted (failed)",
@@ -189,14 +190,6 @@ def test_job_that_was_done_is_run_again_by_force(launcher: Launcher, store: Stor
     launcher.well("touch", "fit")
     Path("model.txt").unlink()
     assert launcher.refused("touch", "fit").endswith(": launcher retry --force 1\n")
-
-
-def test_open_jobs_of_a_selection_are_left_out(launcher: Launcher, store: Store) -> None:
-    launcher.well("run", "r.yaml")
-    launcher.well("add", "--hold", "--name", "held", "--output", "x", "--", "true")
-    answer = launcher.well("touch", "fit", "held")
-    assert answer.out == "1\tcommand/fit\taccepted\n"
-    assert "unchanged, held: command/held" in answer.err
 
 
 def test_job_that_changed_meanwhile_is_not_accepted(store: Store, here: Path) -> None:

@@ -307,22 +307,6 @@ def test_log_without_line_ends_is_shown(jobs: list[int], home: Home) -> None:
     run_on_queue(home, story)
 
 
-def test_scroll_position_is_kept_while_the_log_grows(jobs: list[int], home: Home) -> None:
-    log = home.attempt(jobs[0], 1).log
-    log.write_text("".join(f"line {number}\n" for number in range(200_000)))
-
-    async def story(user: User) -> None:
-        await user.press("enter", "2", "pageup")
-        before = user.lines
-        with log.open("a") as file:
-            file.write("more\n" * 100)
-        await user.look()
-        assert user.lines == before
-        await user.after("G", "more")
-
-    run_on_queue(home, story)
-
-
 def test_metric_without_finite_values_is_left_out(jobs: list[int], home: Home) -> None:
     with home.attempt(jobs[0], 1).progress.open("w") as file:
         for step in (1, 2):
@@ -406,21 +390,6 @@ def test_running_job_is_cancelled_gracefully(jobs: list[int], home: Home, store:
         await user.after("enter c", bottom=f"end running job {jobs[0]} train/a?  y/n")
         await user.after("y", bottom=f"job {jobs[0]} train/a will end")
         assert job_row(store, jobs[0]).wish == "cancel"
-
-    run_on_queue(home, story)
-
-
-def test_waiting_for_the_scheduler_does_not_block_the_screen(home: Home, store: Store) -> None:
-    (job,) = enqueue(store, "train/a")
-    store.job_control.hold([job], 1.0)
-
-    async def story(user: User) -> None:
-        await user.after("l", bottom=f"release job {job} train/a?  y/n")
-        await user.after("y", bottom=f"job {job} train/a released")
-        await asyncio.to_thread(until, lambda: scheduler_pid(home), "a scheduler is started")
-        await asyncio.to_thread(until, lambda: in_state_apart(home, job), "the job is done")
-        await user.look()
-        assert "✓ done" in user.text
 
     run_on_queue(home, story)
 
