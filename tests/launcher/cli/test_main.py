@@ -82,8 +82,9 @@ def test_error_has_a_traceback_only_on_request(launcher: Launcher, home: Home) -
     assert "Traceback" in launcher("--debug", "status").err
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", [["--help"], ["status"], ["status", "--json"]])
+@pytest.mark.parametrize(
+    ("words", "unbuffered"), [(["--help"], ""), (["status"], "1"), (["status", "--json"], "")]
+)
 def test_full_disk_at_output_is_a_machine_error(
     home: Home,
     store: Store,

@@ -42,6 +42,7 @@ from launcher.system.paths import Home
 from launcher.system.processes import usable_cores
 from tests.build import DEADLINE_S, a_context, a_spec, endings, until
 from tests.launcher.conftest import Launcher
+from tests.launcher.functions.conftest import followers
 from tests.launcher.queued_again import FAILED, RUN, a_seed, add, done
 
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
@@ -261,9 +262,13 @@ def test_function_with_forks_is_interrupted_at_its_time_limit(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("alone")
-def test_states_of_all_jobs_are_returned_when_they_have_ended(home: Home) -> None:
+def test_states_of_all_jobs_are_returned_when_they_have_ended(
+    home: Home, capfd: pytest.CaptureFixture[str]
+) -> None:
     good, bad = submit(int, "3"), submit(int, "x")
+    capfd.readouterr()
     states = wait([good, bad.job, "functions"])
+    assert capfd.readouterr() == ("", ""), "there is no terminal"
     assert states == {good.job: "done", bad.job: "failed"}
     run = Run(name="functions", folder=home.folder, jobs=(bad.job,), queued=1, joined=0, cached=0)
     assert run.wait() == {bad.job: "failed"}
@@ -325,11 +330,15 @@ def test_newest_of_a_runs_jobs_with_one_name_is_waited_for(home: Home, store: St
 
 @pytest.mark.usefixtures("alone")
 def test_call_after_the_restart_of_a_stopped_queue_does_not_report_a_stop(
-    launcher: Launcher,
+    launcher: Launcher, home: Home
 ) -> None:
     assert submit(abs, -2).result(DEADLINE_S) == 2
     launcher.well("stop")
+    until(
+        lambda: not home.database.with_name(f"{home.database.name}-wal").exists(), "all closed it"
+    )
     answer = submit(abs, -1)
+    until(lambda: followers(), "it is followed")
     with pytest.raises(MachineError, match="the queue is stopped"):
         answer.result(DEADLINE_S)
     launcher.well("start")
@@ -449,24 +458,28 @@ def test_neither_function_nor_task_file_is_refused(home: Home) -> None:
 
 @pytest.mark.usefixtures("alone")
 def test_returned_values_are_one_row_each(launcher: Launcher) -> None:
-    def train(lr: float) -> object:
-        told = {"loss": 2 * lr, "optimizer": "sgd", "nesterov": True}
+    def train(lr: float, seed: int) -> object:
+        told = {"loss": 2 * lr + seed, "optimizer": "sgd", "nesterov": True}
         return told if lr < 1 else "diverged"
 
-    wait(submit_many(train, [0.5, 1.0]))
-    names = ["job", "lr", "loss", "optimizer", "nesterov", "value"]
+    wait(submit_many(train, [0.5, 0.5, 1.0], [1, 3, 5]))
+    names = ["job", "lr", "seed", "loss", "optimizer", "nesterov", "value"]
     cells = [
-        ("function/train#1", 0.5, 1.0, "sgd", True, None),
-        ("function/train#2", 1.0, None, None, None, "diverged"),
+        ("function/train#1", 0.5, 1, 2.0, "sgd", True, None),
+        ("function/train#2", 0.5, 3, 4.0, "sgd", True, None),
+        ("function/train#3", 1.0, 5, None, None, None, "diverged"),
     ]
     rows = [dict(zip(names, row, strict=True)) for row in cells]
     assert results("functions", frame=False) == rows
     assert launcher.json("results", "functions")["rows"] == rows
     assert launcher("results", "functions").out.splitlines() == [
         "\t".join(names),
-        "function/train#1\t0.5\t1.0\tsgd\ttrue\t",
-        "function/train#2\t1.0\t\t\t\tdiverged",
+        "function/train#1\t0.5\t1\t2.0\tsgd\ttrue\t",
+        "function/train#2\t0.5\t3\t4.0\tsgd\ttrue\t",
+        "function/train#3\t1.0\t5\t\t\t\tdiverged",
     ]
+    means = launcher.json("results", "functions", "--over", "seed")["rows"]
+    assert (means[0]["lr"], means[0]["loss"]["value"]) == (0.5, 3.0)
 
 
 @pytest.mark.usefixtures("alone")

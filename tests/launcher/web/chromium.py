@@ -78,6 +78,11 @@ def check_phones(
         context.close()
 
 
+def leave_out_charts(tab: "Page") -> None:
+    """Let the library for charts be missing; to load it takes longer than all else on a page."""
+    tab.route("**/plotly*", lambda route: route.abort())
+
+
 def until_alive(tab: "Page", place: str, text: str) -> None:
     """Wait until a page that was opened shows a text, and its script has begun: it takes keys and asks in dialogs."""
     shows(tab, place, text)

@@ -513,7 +513,7 @@ if grep -q 'cpu: 1' "$1"; then sed -i 's/cpu: 1/cpus: 1/' "$1"; else sed -i 's/c
 """
 
 
-@pytest.mark.parametrize(("typed", "cpus", "code"), [("y\n", 1, 0), ("\n", 1, 0), ("n\n", 2, 130)])
+@pytest.mark.parametrize(("typed", "cpus", "code"), [("\n", 1, 0), ("n\n", 2, 130)])
 def test_faulty_text_can_be_corrected_or_discarded(
     launcher: Launcher,
     store: Store,

@@ -394,11 +394,6 @@ def test_running_job_is_cancelled_gracefully(jobs: list[int], home: Home, store:
     run_on_queue(home, story)
 
 
-def in_state_apart(home: Home, job: int) -> bool:
-    with closing(Store(home)) as store:
-        return in_state(store, job, State.DONE)
-
-
 def test_failed_job_can_be_retried(jobs: list[int], home: Home, store: Store) -> None:
     home.stop_record.write_text('{"schema": 1, "now": false, "at": 0.0}')
 
