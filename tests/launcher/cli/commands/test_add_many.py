@@ -218,16 +218,10 @@ def test_changed_code_is_reported_before_a_job_is_queued(
     ],
 )
 def test_task_file_programs_with_the_same_output_are_refused(
-    launcher: Launcher,
-    home: Home,
-    store: Store,
-    here: Path,
-    files: tuple[str, ...],
-    refused: str,
+    launcher: Launcher, store: Store, here: Path, files: tuple[str, ...], refused: str
 ) -> None:
-    home.stop_record.write_text("{}")  # nothing starts
     for name, output in (("a", "out"), ("b", "out"), ("c", "other"), ("d", "other")):
-        entry = f"{{name: {name}, argv: [sleep, '60'], outputs: [{output}.txt]}}"
+        entry = f"{{name: {name}, argv: ['true'], outputs: [{output}.txt], resources: {{not_before: +1h}}}}"
         (here / f"{name}.yaml").write_text(f"name: {name}\ncommand: [{entry}]\n")
     launcher.well("run", "--detach", "a.yaml")
     answer = launcher("run", "--detach", *(f"{name}.yaml" for name in files))

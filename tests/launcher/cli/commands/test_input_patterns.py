@@ -7,7 +7,6 @@ import pytest
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.file_patterns import existing_files, matches
-from launcher.system.paths import Home
 from tests.build import job_row
 from tests.launcher.conftest import Launcher
 
@@ -16,6 +15,8 @@ GRID = (
     ' outputs: ["m-{n}.txt"]}\n'
 )
 SUM = "  - {name: sum, argv: [sh, -c, 'cat m-*.txt >all.txt'], outputs: [all.txt], inputs: [%s]}\n"
+
+LATER = ("--set", "resources.not_before=+1h")  # nothing starts
 
 
 @pytest.fixture(autouse=True)
@@ -37,12 +38,9 @@ def attempts(store: Store) -> dict[str, int]:
 @pytest.mark.parametrize(
     "text", ["m-*.txt", "outputs:grid", "m-[0-9].txt", "./m-?.txt", "{run_folder}/../../m-*.txt"]
 )
-def test_program_waits_for_all_producers(
-    launcher: Launcher, home: Home, store: Store, text: str
-) -> None:
-    home.stop_record.write_text("{}")  # nothing starts
+def test_program_waits_for_all_producers(launcher: Launcher, store: Store, text: str) -> None:
     write(SUM % f'"{text}"', GRID)
-    launcher.well("run", "--detach", "r.yaml")
+    launcher.well("run", "--detach", "r.yaml", *LATER)
     (reader,) = store.read.select_by_pattern("sum")
     names = ["command/grid@n=1", "command/grid@n=2"]
     assert sorted(store.read.dependency_names(reader.id)) == names
@@ -82,16 +80,13 @@ def test_plan_names_the_files_that_the_pattern_matches_now(launcher: Launcher) -
     assert "│ inputs: m-5.txt added, m-3.txt removed\n" in plan
 
 
-def test_swept_entry_reads_the_outputs_of_equal_values(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
-    home.stop_record.write_text("{}")  # nothing starts
+def test_swept_entry_reads_the_outputs_of_equal_values(launcher: Launcher, store: Store) -> None:
     write(
         GRID,
         "  - {name: each, argv: [cp, 'm-{n}.txt', 'e-{n}.txt'], inputs: ['outputs:grid'],"
         " matrix: {n: [1, 2]}, outputs: ['e-{n}.txt']}\n",
     )
-    launcher.well("run", "--detach", "r.yaml")
+    launcher.well("run", "--detach", "r.yaml", *LATER)
     names = {row.name: row.spec.settings["inputs"] for row in store.read.jobs()}
     assert names["command/each@n=1"] == ["m-1.txt"]
     assert names["command/each@n=2"] == ["m-2.txt"]
