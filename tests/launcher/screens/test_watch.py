@@ -32,7 +32,7 @@ from tests.build import (
 )
 from tests.launcher.conftest import Launcher
 from tests.screens import texts_of
-from tests.terminal import COMMAND, seen
+from tests.terminal import COMMAND, piped, seen
 
 ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
 
@@ -296,31 +296,25 @@ def test_wait_json_lists_all_jobs(launcher: Launcher, store: Store) -> None:
 def test_wait_names_a_held_job_once(launcher: Launcher, store: Store) -> None:
     for _ in range(2):
         launcher("add", "--hold", "--", "true")
-    waiter = subprocess.Popen([*COMMAND, "wait"], stderr=subprocess.PIPE, text=True)
-    assert waiter.stderr is not None
-    with waiter:
-        assert waiter.stderr.readline() == (
+    with piped("wait") as waiter:
+        assert waiter.err.readline() == (
             "note: 2 held jobs do not start before `launcher release`: command/1, command/2\n"
         )
         launcher("release", "1")
         launcher("release", "2")
-        assert waiter.stderr.read() == ""
-    assert waiter.returncode == 0
+        assert waiter.err.read() == ""
 
 
 def test_wait_names_a_job_that_becomes_held(launcher: Launcher, home: Home, store: Store) -> None:
     launcher("add", "--not-before", "+1h", "--", "true")
-    waiter = subprocess.Popen([*COMMAND, "wait"], stderr=subprocess.PIPE, text=True)
-    assert waiter.stderr is not None
-    with waiter:
-        until(lambda: has_open(waiter.pid, home.database), "it has looked into the queue")
+    with piped("wait", code=1) as waiter:
+        until(lambda: has_open(waiter.process.pid, home.database), "it has looked into the queue")
         launcher("hold", "1")
-        said = waiter.stderr.readline()
+        said = waiter.err.readline()
         assert said.startswith(
             "note: 1 held job does not start before `launcher release`: command/1"
         )
         launcher("cancel", "1")
-    assert waiter.returncode == 1
 
 
 def test_wait_timeout_needs_a_unit_like_other_times(launcher: Launcher, store: Store) -> None:

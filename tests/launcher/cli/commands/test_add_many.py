@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import enqueue, finished, in_state, job_row
 from tests.launcher.conftest import Launcher
-from tests.terminal import COMMAND, in_a_terminal
+from tests.terminal import in_a_terminal, piped
 
 COPY = ("add", "--name", "copy", "--input", "in.txt", "--output", "out.txt")
 
@@ -390,14 +391,10 @@ def test_files_added_concurrently_get_distinct_numbers(
 ) -> None:
     monkeypatch.setattr(job_queries, "JOBS_PER_BATCH", 300)  # all are read in three parts
     Path("jobs.txt").write_text("true\n" * 200)
-    adding = [
-        subprocess.Popen(
-            [*COMMAND, "add", "--hold", "--from", "jobs.txt"], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
-    lines = [process.communicate()[0].splitlines() for process in adding]
-    assert [process.returncode for process in adding] == [0] * 4
+    with ExitStack() as adding:
+        words = ("add", "--hold", "--from", "jobs.txt")
+        processes = [adding.enter_context(piped(*words)) for _ in range(4)]
+        lines = [process.out.read().splitlines() for process in processes]
     rows = store.read.jobs()
     assert [row.name for row in rows] == [f"command/{number}" for number in range(1, 801)]
     printed = {int(line.split("\t")[0]): line.split("\t")[1] for part in lines for line in part}

@@ -1,7 +1,6 @@
 """`launcher add`: folder, variables and tags of a program, and waiting for its end."""
 
 import signal
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from launcher.system.paths import Home
 from launcher.system.processes import identity
 from tests.build import in_state, job_row, program_of, shell
 from tests.launcher.conftest import Launcher
-from tests.terminal import COMMAND
+from tests.terminal import piped
 
 SHOWS = shell('echo "$PWD $MARK"')
 
@@ -153,12 +152,10 @@ def test_job_that_is_cancelled_before_its_start_ends_the_waiting(
 ) -> None:
     launcher.well("add", "--hold", "--", "true")
     words = ("add", "--follow", "--after-any", "1", "--", "true")
-    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True) as waiting:
-        assert waiting.stderr is not None
-        waiting.stderr.readline()
+    with piped(*words, code=1) as waiting:
+        waiting.err.readline()
         launcher.well("cancel", "2")
-        said = waiting.stderr.read()
-    assert waiting.returncode == 1
+        said = waiting.err.read()
     assert "cancelled: command/2: cancelled by its owner" in said
 
 
@@ -168,16 +165,12 @@ def test_job_that_is_cancelled_before_its_start_ends_the_waiting(
 def test_interrupt_leaves_the_job_running_and_prints_how_to_come_back(
     home: Home, store: Store, words: Sequence[str], back: str
 ) -> None:
-    command = [*COMMAND, "add", *words, "--", *shell("echo begun; exec sleep 60")]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as waiting:
+    command = ("add", *words, "--", *shell("echo begun; exec sleep 60"))
+    with piped(*command, code=130) as waiting:
         program = program_of(home.attempt(1, 1))
-        assert waiting.stdout is not None
-        waiting.stdout.readline()  # the job, or what it printed
-        waiting.send_signal(signal.SIGINT)
-        _, said = waiting.communicate()
-    assert waiting.returncode == 130
+        waiting.out.readline()  # the job, or what it printed
+        waiting.process.send_signal(signal.SIGINT)
+        said = waiting.err.read()
     assert f"1 job continues. To come back: {back}. To cancel: launcher cancel 1\n" in said
     assert "Traceback" not in said
     assert identity(program) is not None

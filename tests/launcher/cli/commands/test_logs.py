@@ -3,13 +3,10 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -33,28 +30,7 @@ from launcher.system.paths import Attempt, Home
 from launcher.system.terminal_codes import PlainTextFilter
 from tests.build import a_context, a_spec, an_attempt, claimed, enqueue, finished, shell
 from tests.launcher.conftest import Launcher
-from tests.terminal import COMMAND, in_a_terminal
-
-
-class Follower(NamedTuple):
-    """A `launcher logs` in a process of its own."""
-
-    process: subprocess.Popen[str]
-    out: IO[str]
-    err: IO[str]
-
-
-@contextmanager
-def follower(*words: str, code: int = 0) -> Iterator[Follower]:
-    """Run `launcher logs` beside the test; it ends with `code`."""
-    process = subprocess.Popen(
-        [*COMMAND, "logs", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with process:
-        yield Follower(process, process.stdout, process.stderr)
-    assert process.returncode == code
+from tests.terminal import in_a_terminal, piped
 
 
 def with_a_log(home: Home, store: Store, log: bytes, name: str = "command/1") -> int:
@@ -250,7 +226,7 @@ def test_log_on_a_missing_file_system_is_reported_as_unreachable(
 
 def test_closed_output_pipe_is_no_error(home: Home, store: Store) -> None:
     with_a_log(home, store, b"line\n" * 100_000)
-    with follower("1", code=141) as one:
+    with piped("logs", "1", code=141) as one:
         assert one.out.readline() == "line\n"
         one.out.close()
         assert one.err.read() == ""
@@ -368,7 +344,7 @@ def test_json_log_is_one_object(launcher: Launcher, home: Home, store: Store) ->
 
 def test_following_a_job_that_never_starts_ends_with_it(launcher: Launcher) -> None:
     launcher("add", "--hold", "--", "true")
-    with follower("1", "-f", code=2) as one:
+    with piped("logs", "1", "-f", code=2) as one:
         assert one.err.readline() == "command/1 has not run yet: held by its owner\n"
         launcher("cancel", "1")
         assert (
@@ -451,7 +427,7 @@ def test_following_several_reports_unstarted_jobs_and_continues_with_retries(
 ) -> None:
     launcher("add", "--name", "a", *RETRIED, *shell(FAILS_ONCE, str(tmp_path / "flag")))
     launcher("add", "--name", "b", "--hold", "--", "true")
-    with follower("command/*", "-f") as one:
+    with piped("logs", "command/*", "-f") as one:
         one.err.readline()
         launcher("release", "1")
         launcher("cancel", "2")
@@ -463,7 +439,7 @@ def test_following_several_reports_unstarted_jobs_and_continues_with_retries(
 def test_interrupt_ends_following_and_not_the_jobs(launcher: Launcher, store: Store) -> None:
     for name in ("a", "b"):
         launcher("add", "--name", name, "--hold", "--", "true")
-    with follower("command/*", "-f", code=130) as one:
+    with piped("logs", "command/*", "-f", code=130) as one:
         assert one.err.readline() == "2 jobs have not run yet: command/a, command/b\n"
         one.process.send_signal(signal.SIGINT)
         assert one.err.read().strip() == ""
@@ -510,7 +486,7 @@ def test_lines_after_a_truncation_of_the_log_are_shown(
     script = 'echo a long line; until [ -e "$1" ]; do sleep 0.01; done; echo two'
     launcher("add", "--", *shell(script, str(tmp_path / "flag")))
     launcher("add", "--", "true")
-    with follower(*jobs, "-f") as one:
+    with piped("logs", *jobs, "-f") as one:
         assert "a long line\n" in one.out.readline()
         os.truncate(home.attempt(1, 1).log, 0)
         (tmp_path / "flag").touch()

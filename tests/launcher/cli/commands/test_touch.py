@@ -108,6 +108,8 @@ def test_reader_runs_only_if_the_accepted_content_differs(launcher: Launcher, st
         launcher.well("touch", "fit")
         launcher.well("run", "r.yaml")
         assert attempts(store) == {"fit": 1, "pack": runs, "table": runs, "plain": 1}
+    Path("model.txt").unlink()  # of a job that was done
+    assert launcher.refused("touch", "fit").endswith(": launcher retry --force 1\n")
 
 
 def test_skipped_and_cancelled_programs_are_accepted(launcher: Launcher, store: Store) -> None:
@@ -183,13 +185,6 @@ def test_refused_selection_changes_nothing(launcher: Launcher, store: Store) -> 
     Path("out").touch()
     assert f"{Path.cwd()}/out/ (job 2, a folder)" in launcher.refused("touch", "pack")
     assert [(row.state, row.reason, row.outputs) for row in store.read.jobs()] == before
-
-
-def test_job_that_was_done_is_run_again_by_force(launcher: Launcher, store: Store) -> None:
-    launcher.well("run", "r.yaml")
-    launcher.well("touch", "fit")
-    Path("model.txt").unlink()
-    assert launcher.refused("touch", "fit").endswith(": launcher retry --force 1\n")
 
 
 def test_job_that_changed_meanwhile_is_not_accepted(store: Store, here: Path) -> None:
