@@ -37,15 +37,6 @@ from tests.terminal import COMMAND, piped, seen
 ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
 
 
-def test_watch_updates_with_the_queue(store: Store) -> None:
-    enqueue(store, "command/a")
-    with seen("status", "--watch=0.2s") as window:
-        window.shows("○ command/a")
-        claimed(store, 1)
-        window.shows("● command/a")
-        assert "\x1b[?1049h" in window.raw.decode()
-
-
 def test_ctrl_c_ends_watch_and_restores_the_terminal(store: Store) -> None:
     enqueue(store, a_spec())
     with seen("status", "--watch") as window:

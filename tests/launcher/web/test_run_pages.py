@@ -96,13 +96,16 @@ def shown(page: Page, path: str, text: str) -> str:
     return html
 
 
-def test_run_page_shows_progress_and_results(page: Page) -> None:
+def test_run_page_shows_progress_and_results_and_other_pages_link_to_it(page: Page) -> None:
     html = shown(page, "runs/1", "★")
     assert "<h1>night</h1>" in html
     assert "<b>2</b> done" in html
     for text in ("0.2 <span", 'href="?sort=-auc"', 'href="?sort=loss"', ">lr<"):
         assert text in html
     assert ">depth<" not in html
+    assert f'href="{page.root}runs/1"' in page.get("jobs/1").text
+    assert f'href="{page.root}run/night"' in page.get("jobs").text
+    assert f'href="{page.root}run/' in page.get("").text
 
 
 def test_run_name_redirects_to_the_newest_run(page: Page) -> None:
@@ -373,9 +376,3 @@ def test_lists_and_legends_show_differing_parameters(
     assert f"{jobs[0]} lr=0.1 loss <b>" in html
     assert f"{jobs[1]} lr=0.02 loss <b>" in html
     assert "epochs=3" not in html
-
-
-def test_job_and_queue_pages_link_to_the_run(page: Page) -> None:
-    assert f'href="{page.root}runs/1"' in page.get("jobs/1").text
-    assert f'href="{page.root}run/night"' in page.get("jobs").text
-    assert f'href="{page.root}run/' in page.get("").text
