@@ -239,25 +239,6 @@ def test_fork_dies_of_an_immediate_signal() -> None:
     assert submit(ends_forks).result(DEADLINE_S) == {-signal.SIGTERM}
 
 
-def test_function_with_forks_is_interrupted_at_its_time_limit(tmp_path: Path) -> None:
-    cleaned, forks = tmp_path / "cleaned", tmp_path / "fork"
-
-    def waits() -> None:
-        pid = os.fork()
-        if pid:
-            forks.write_text(str(pid), encoding="utf-8")
-        try:
-            time.sleep(300)
-        finally:
-            cleaned.write_text("parent" if pid else "fork", encoding="utf-8")
-
-    answer = submit(waits, time_limit=1.0)
-    with pytest.raises(JobError, match="reached its time limit"):
-        answer.result(DEADLINE_S)
-    assert cleaned.read_text(encoding="utf-8") == "parent"
-    until(lambda: not Path("/proc", forks.read_text(encoding="utf-8")).exists(), "the fork is gone")
-
-
 # --- Waiting for jobs from Python: by future, number, run, and several of them
 
 

@@ -370,29 +370,6 @@ def test_another_process_gets_the_future_of_a_job_by_its_number(home: Home) -> N
         future(999)
 
 
-def test_jobs_of_a_script_continue_after_it_has_ended(home: Home, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    (tmp_path / "beside.py").write_text("def double(x):\n    return 2 * x\n", encoding="utf-8")
-    script.write_text(
-        "from beside import double\n"
-        "from launcher.api import submit\n"
-        "def work(x):\n    return double(x) + 1\n"
-        "print(submit(work, 20).job)\n",
-        encoding="utf-8",
-    )
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    process = subprocess.run(
-        [sys.executable, script],
-        cwd=elsewhere,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert future(int(process.stdout)).result(DEADLINE_S) == 41
-
-
 def test_future_passed_to_a_function_is_the_future_there() -> None:
     first = submit(lambda: 20)
     second = submit(lambda before: before.result() + 1, first, after=[first])

@@ -19,7 +19,7 @@ from launcher.web.run_pictures import MOST_BYTES
 from launcher.web.runs import LISTED, runs_fingerprint
 from launcher.workers.progress.steps import ProgressWriter
 from tests.build import a_spec, claimed, enqueue, job_row, until
-from tests.launcher.queued_again import FAILED, RUN, a_seed, add
+from tests.launcher.queued_again import FAILED, RUN, add
 from tests.launcher.web.browser import Page, events, served
 from tests.launcher.web.made_runs import SVG, a_png, a_training, done
 
@@ -350,15 +350,6 @@ def test_failed_job_is_shown_after_many_replaced_jobs(page: Page, store: Store) 
     assert "<h2>Failed</h2>" in html
     assert "command/real" in html
     assert "command/again@" not in html
-
-
-def test_run_without_current_failures_lists_none(page: Page, store: Store) -> None:
-    add(store, a_seed(1), FAILED)
-    again = add(store, a_seed(1))
-    html = page.get(f"runs/{job_row(store, again).run_id}").text
-    assert "<b>1</b> queued" in html
-    assert "<h2>Failed</h2>" not in html
-    assert "@seed=1@" not in html
 
 
 def test_lists_and_legends_show_differing_parameters(

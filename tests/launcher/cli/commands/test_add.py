@@ -350,15 +350,6 @@ def test_invalid_value_is_named_with_the_expected_form(
     assert store.read.jobs() == []
 
 
-def test_job_depends_on_the_jobs_given_with_after(launcher: Launcher, store: Store) -> None:
-    for name in ("a", "b", "c"):
-        launcher("add", "--hold", "--name", name, "--", "true")
-    after = ("--after", "1", "--after", "command/[bc]", "--after", "command/a")
-    launcher("add", "--hold", *after, "--", "true")
-    assert store.read.dependency_names(4) == ["command/a", "command/b", "command/c"]
-    assert job_row(store, 4).waits == 3
-
-
 def test_number_already_used_as_a_name_gets_a_suffix(launcher: Launcher, store: Store) -> None:
     launcher("add", "--hold", "--name", "command/2", "--", "true")
     assert launcher("add", "--hold", "--", "true").out == "2\tcommand/2'\n"

@@ -286,41 +286,6 @@ def test_jobs_with_one_name_are_numbered_and_replace_ended_ones(
     assert job_row(store, 4).name == "command/prep-2", "nothing of the transaction is kept"
 
 
-REPORT = (
-    "--",
-    "sh",
-    "-c",
-    'test -e "$0" || exit 3; echo "launcher: acc=$2"',
-    "ok",
-    "--seed",
-    "{seed}",
-)
-
-
-def test_sweep_without_a_name_that_is_queued_again_replaces_its_rows(
-    launcher: Launcher, here: Path
-) -> None:
-    sweep = ("add", "--run", "twice", "--sweep", "seed=1..3", *REPORT)
-    launcher.well(*sweep)
-    assert launcher("wait", "run:twice").code == 1
-    (here / "ok").touch()
-    for older in (3, 6):
-        assert f"replace {older} older jobs with equal commands" in launcher.well(*sweep).err
-        launcher.well("wait", "run:twice")
-        answer = launcher.well("results", "twice", "--over", "seed", "--json")
-        assert (
-            f"note: newer jobs replaced {older} older jobs. To print all: --all-jobs" in answer.err
-        )
-        (mean,) = launcher.json("results", "twice", "--over", "seed")["rows"]
-        assert (mean["count"], mean["acc"]["value"]) == (3, 2.0)
-    assert len(launcher.json("results", "twice", "--all-jobs")["rows"]) == 6, "three failed"
-    (here / "ok").unlink()
-    launcher.well(*sweep)
-    assert launcher("wait", "run:twice").code == 1
-    (mean,) = launcher.json("results", "twice", "--over", "seed")["rows"]
-    assert mean["count"] == 3, "a newer job without a result does not hide an older one"
-
-
 @pytest.mark.parametrize(
     ("first", "second", "replaced"),
     [
@@ -350,10 +315,11 @@ def test_only_equal_jobs_of_sweeps_replace_each_other(
     home.stop_record.write_text("{}")  # nothing starts
     for options in (first, second):
         word = "{seed}" if "--sweep" in options else "1"
-        launcher.well("add", *options, "--", "true", "--seed", word)
+        told = launcher.well("add", *options, "--", "true", "--seed", word).err
         for job in store.read.open_jobs():
             finished(store, job.id)
     assert len(store.read.superseded(store.read.jobs())) == replaced
+    assert ("2 older jobs with equal commands" in told) == (replaced == 2)
 
 
 def test_equal_lines_of_a_file_are_rows_of_their_own_until_the_file_is_queued_again(
@@ -630,15 +596,6 @@ def test_range_with_a_step_gives_each_number_exactly(
     assert [line.split("\t")[1] for line in answer.out.splitlines()] == [
         f"go {value}" for value in values.split()
     ]
-
-
-def test_value_that_no_argument_uses_repeats_the_program_with_a_warning(
-    launcher: Launcher, store: Store
-) -> None:
-    answer = launcher.well("add", "--hold", "--sweep", "seed=1..2", "--", "true")
-    assert "warning[matrix]: matrix: no argument uses seed" in answer.err
-    assert "(or read LAUNCHER_PARAMS)" in answer.err
-    assert [row.spec.params for row in store.read.jobs()] == [{"seed": 1}, {"seed": 2}]
 
 
 def test_single_value_that_looks_like_a_range_is_queued_with_a_warning(

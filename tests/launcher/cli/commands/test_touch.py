@@ -87,20 +87,6 @@ def test_changed_inputs_of_done_programs_are_accepted(launcher: Launcher, store:
     assert attempts(store) == {"fit": 2, "pack": 2, "table": 2, "plain": 1}
 
 
-def test_new_file_of_an_input_pattern_still_runs(launcher: Launcher, store: Store) -> None:
-    entry = "{name: t, argv: [touch, out], inputs: ['data/*.txt'], outputs: [out]}"
-    Path("r.yaml").write_text(f"name: r\ncommand:\n  - {entry}\n")
-    Path("data").mkdir()
-    Path("data/a.txt").touch()
-    launcher.well("run", "r.yaml")
-    Path("data/b.txt").touch()
-    assert launcher.well("touch", "t").out.endswith("\taccepted\n")
-    assert "data/b.txt added" in launcher("run", "r.yaml", "--dry-run").out
-    assert "a new file matches an input pattern" in " ".join(
-        launcher.well("touch", "--help").out.split()
-    )
-
-
 def test_reader_runs_only_if_the_accepted_content_differs(launcher: Launcher, store: Store) -> None:
     launcher.well("run", "r.yaml")
     for text, runs in (("one\n", 1), ("two\n", 2)):

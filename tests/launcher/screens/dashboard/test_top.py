@@ -16,7 +16,7 @@ from launcher.screens.dashboard.page import LONGEST
 from launcher.screens.dashboard.widgets import Canvas
 from launcher.screens.gpu_view import GpuView
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
-from launcher.states import Done, State
+from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
@@ -109,23 +109,6 @@ def test_cursor_stays_on_its_job_then_on_its_row(home: Home, store: Store) -> No
         claimed(store, jobs[2])
         await user.look()
         assert "● train/c" in user.chosen, "it follows a job that starts"
-
-    run_on_queue(home, story)
-
-
-def test_view_stays_at_the_top_without_key_presses(home: Home, store: Store) -> None:
-    first, *_ = enqueue(store, *(f"train/{number:02}" for number in range(60)))
-
-    async def story(user: User) -> None:
-        claim = claimed(store, first)
-        await user.look()
-        assert "train/00" in user.chosen
-        store.scheduler_actions.finish_attempt(claim, Done(at=2.0), outputs={}, now=2.0)
-        await user.look()
-        assert "train/01" in user.chosen
-        await user.press("j", "j", "g")
-        await user.look()
-        assert "train/01" in user.chosen
 
     run_on_queue(home, story)
 
