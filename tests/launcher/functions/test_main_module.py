@@ -140,7 +140,7 @@ def load_squares():
 
 if __name__ == "__main__":
     print(submit(load_squares, cpus=1).result(90))
-"""
+"""  # prose: ok, a program
 
 
 @pytest.mark.night

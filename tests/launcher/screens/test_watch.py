@@ -97,10 +97,13 @@ def test_run_view_has_no_style_without_colours(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tasks.yaml").write_text("name: few\ncommand:\n  - {argv: [sleep, '1']}\n")
+    waits = "sh, -c, 'until [ -e \"$0\" ]; do sleep 0.01; done', go"
+    (tmp_path / "tasks.yaml").write_text(f"name: few\ncommand:\n  - {{argv: [{waits}]}}\n")
     for colour in (True, False):
+        (tmp_path / "go").unlink(missing_ok=True)
         with seen("run", "tasks.yaml", "--force", colour=colour) as window:
             window.shows("0 of 1")
+            (tmp_path / "go").touch()
             assert window.ends() == 0
             assert bool(re.search(rb"\x1b\[[0-9;]*m", window.raw)) is colour
             assert "✓ done" in window.text

@@ -119,7 +119,7 @@ LOGS = [b"", b"one\n\ttwo\\three \xc3\xbc\r\nno end", b"\x1b[31mred\x00\xff\xfe\
 
 
 def written(capsysbinary: pytest.CaptureFixture[bytes], *words: str) -> bytes:
-    """Return what a command writes to a standard output that is no terminal."""
+    """Return what a command writes to a pipe."""
     with pytest.raises(SystemExit) as leaving:
         main(words)
     assert leaving.value.code == 0
