@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,12 +15,14 @@ from launcher.errors import pluralize
 from launcher.job import Resources, Terms
 from launcher.states import State
 from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import usable_cores
 from tests.build import (
     a_spec,
     enqueue,
+    in_state,
     job_row,
     reaches,
 )
@@ -359,6 +362,22 @@ def test_name_that_selects_its_job_is_accepted(launcher: Launcher) -> None:
     for number, name in enumerate(("6b", "x:1", "run", "[6]", "٦", "command/6"), 1):
         launcher.well("add", "--hold", "--name", name, "--", "true")
         assert launcher.json("show", name)["id"] == number
+
+
+def test_added_job_waits_until_a_stopped_queue_is_started(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": time.time()})
+    answer = launcher.well("add", "--", "true")
+    assert re.search(
+        r"the queue is stopped since .* To start jobs again: launcher start", answer.err
+    )
+    assert home.stop_record.exists()
+    assert scheduler_pid(home) is None
+    assert in_state(store, 1, State.QUEUED)
+    assert launcher("start").err == "The queue starts jobs again.\n"
+    launcher.well("wait", "1")
+    assert launcher("start").err == "The queue was not stopped.\n"
 
 
 def test_queueing_needs_no_heavy_imports(home: Home) -> None:
