@@ -14,8 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from launcher.cli.complete import VARIABLE
+
 DEADLINE_S = 30.0
 READY = "ready>"
+PRINTS_WORDS = f"""#!/bin/sh
+[ "$1" = completion ] || [ "${VARIABLE}" ] && exec {{ours}} "$@"
+printf '<%s>' "$@"
+echo
+"""
 _START = {
     "bash": ("bash", "--noprofile", "--rcfile", "{rc}", "-i"),
     "zsh": ("zsh", "-i"),
@@ -51,11 +58,19 @@ class Shell:
 
 @contextmanager
 def a_shell(name: str, folder: Path, home: Path) -> Iterator[Shell]:
-    """Run a shell that completes for our command line; it is killed afterwards."""
-    (folder / "bin").mkdir()
+    """Run a shell that completes for our command line; it is killed afterwards.
+
+    Only completion and its script are ours. Otherwise `launcher` prints the words that it got, as `<show><name>`.
+    """
+    ours = folder / "ours" / "launcher"
     program = folder / "bin" / "launcher"
-    program.write_text(f"#!{sys.executable}\nfrom launcher.cli.main import main\nmain()\n")
-    program.chmod(0o755)
+    for file, text in (
+        (ours, f"#!{sys.executable}\nfrom launcher.cli.main import main\nmain()\n"),
+        (program, PRINTS_WORDS.format(ours=ours)),
+    ):
+        file.parent.mkdir()
+        file.write_text(text)
+        file.chmod(0o755)
     profile = folder / ".zshrc"  # the name that zsh looks for
     profile.write_text(_PROFILE[name])
     path = shutil.which(name)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import pyte
 
@@ -49,6 +50,32 @@ def in_a_terminal(
     os.close(ours)
     assert child.wait() == code
     return drawn.decode().replace("\r\n", "\n")
+
+
+class Piped(NamedTuple):
+    """A command whose outputs are read while it runs."""
+
+    process: Process
+    out: IO[str]
+    err: IO[str]
+
+
+@contextmanager
+def piped(*words: str, code: int = 0) -> Iterator[Piped]:
+    """Run the command line beside the test, with its outputs in pipes; in the end it must exit with a code."""
+    (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+    streams = (os.open(os.devnull, os.O_RDONLY), out_end, err_end)
+    folder = Path.cwd()
+    process = start(LAUNCHER, words, folder=folder, environment=os.environ, streams=streams)
+    for descriptor in streams:
+        os.close(descriptor)
+    with os.fdopen(out) as out_file, os.fdopen(err) as err_file:
+        try:
+            yield Piped(process, out_file, err_file)
+            assert process.wait(DEADLINE_S) == code
+        finally:
+            process.kill()
+            process.wait()
 
 
 class TerminalWindow:

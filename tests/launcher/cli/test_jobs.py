@@ -65,7 +65,7 @@ def test_dependency_on_a_name_means_its_newest_job(
     filled_store: Store, launcher: Launcher, pattern: str, numbers: list[int]
 ) -> None:
     assert [job.id for job in select(filled_store, [pattern], newest=True)] == numbers
-    launcher.well("add", "--after", pattern, "--", "true")
+    launcher.well("add", "--hold", "--after", pattern, "--", "true")
     assert [job.id for job in filled_store.read.dependencies_of(7)] == numbers
 
 

@@ -35,24 +35,17 @@ from tests.terminal import COMMAND, in_a_terminal
 
 @pytest.mark.parametrize("words", [*VERBS, "service install", "service remove"])
 def test_every_verb_has_a_help_page_with_two_examples(launcher: Launcher, words: str) -> None:
-    answer = launcher.well(*words.split(), "--help")
-    below = answer.out.partition("\nExamples:\n")[2].splitlines()
-    examples = list(itertools.takewhile(lambda line: line.startswith("  "), below))
-    assert examples[0].startswith(f"  launcher {words}"), "click has not wrapped the lines"
-    assert len(examples) >= 2
-    assert all(f"launcher {words}" in example for example in examples)
-    assert max(map(len, examples)) <= 80
-
-
-@pytest.mark.parametrize("words", [*VERBS, "service install", "service remove"])
-def test_help_page_names_real_types_and_no_sentence_starts_with_it(
-    launcher: Launcher, words: str
-) -> None:
     page = launcher.well(*words.split(), "--help").out
     assert "[default: None]" not in page
     assert not re.search(r"^ +It ", page, re.MULTILINE)
     # names are the only texts of any form
     assert {*re.findall(r"(--[a-z-]+) TEXT", page)} <= {"--name"}
+    below = page.partition("\nExamples:\n")[2].splitlines()
+    examples = list(itertools.takewhile(lambda line: line.startswith("  "), below))
+    assert examples[0].startswith(f"  launcher {words}"), "click has not wrapped the lines"
+    assert len(examples) >= 2
+    assert all(f"launcher {words}" in example for example in examples)
+    assert max(map(len, examples)) <= 80
 
 
 def test_the_options_of_add_are_printed_in_sections(launcher: Launcher) -> None:
@@ -89,8 +82,9 @@ def test_error_has_a_traceback_only_on_request(launcher: Launcher, home: Home) -
     assert "Traceback" in launcher("--debug", "status").err
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", [["--help"], ["status"], ["status", "--json"]])
+@pytest.mark.parametrize(
+    ("words", "unbuffered"), [(["--help"], ""), (["status"], "1"), (["status", "--json"], "")]
+)
 def test_full_disk_at_output_is_a_machine_error(
     home: Home,
     store: Store,
@@ -244,13 +238,6 @@ def test_missing_extra_is_reported_with_the_install_command() -> None:
     assert answer.returncode == 3
     assert "pip install 'launcher-trueface[web]'" in answer.stderr
     assert "Traceback" not in answer.stderr
-
-
-def test_python_runs_the_command_of_its_environment() -> None:
-    words = [sys.executable, "-m", "launcher", "nonsense"]
-    answer = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert answer.returncode == 2
-    assert answer.stderr == "error: no command 'nonsense'. See: launcher --help\n"
 
 
 @pytest.mark.parametrize("program", ["launcher", "trueface"])

@@ -3,7 +3,6 @@
 import atexit
 import gzip
 import importlib.util
-import json
 import multiprocessing
 import os
 import shutil
@@ -240,32 +239,17 @@ def test_fork_dies_of_an_immediate_signal() -> None:
     assert submit(ends_forks).result(DEADLINE_S) == {-signal.SIGTERM}
 
 
-def test_function_with_forks_is_interrupted_at_its_time_limit(tmp_path: Path) -> None:
-    cleaned, forks = tmp_path / "cleaned", tmp_path / "fork"
-
-    def waits() -> None:
-        pid = os.fork()
-        if pid:
-            forks.write_text(str(pid), encoding="utf-8")
-        try:
-            time.sleep(300)
-        finally:
-            cleaned.write_text("parent" if pid else "fork", encoding="utf-8")
-
-    answer = submit(waits, time_limit=1.0)
-    with pytest.raises(JobError, match="reached its time limit"):
-        answer.result(DEADLINE_S)
-    assert cleaned.read_text(encoding="utf-8") == "parent"
-    until(lambda: not Path("/proc", forks.read_text(encoding="utf-8")).exists(), "the fork is gone")
-
-
 # --- Waiting for jobs from Python: by future, number, run, and several of them
 
 
 @pytest.mark.usefixtures("alone")
-def test_states_of_all_jobs_are_returned_when_they_have_ended(home: Home) -> None:
+def test_states_of_all_jobs_are_returned_when_they_have_ended(
+    home: Home, capfd: pytest.CaptureFixture[str]
+) -> None:
     good, bad = submit(int, "3"), submit(int, "x")
+    capfd.readouterr()
     states = wait([good, bad.job, "functions"])
+    assert capfd.readouterr() == ("", ""), "there is no terminal"
     assert states == {good.job: "done", bad.job: "failed"}
     run = Run(name="functions", folder=home.folder, jobs=(bad.job,), queued=1, joined=0, cached=0)
     assert run.wait() == {bad.job: "failed"}
@@ -307,14 +291,6 @@ def test_waiting_call_reports_a_stopped_queue(
         held.result()
 
 
-@pytest.mark.usefixtures("alone")
-def test_nothing_is_printed_outside_of_terminals_and_notebooks(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    wait(submit_many(abs, [-1, -2]))
-    assert capfd.readouterr() == ("", "")
-
-
 def test_newest_of_runs_with_one_name_is_used(store: Store) -> None:
     numbers = []
     for age, root in enumerate(("/old", "/new")):
@@ -335,19 +311,8 @@ def test_newest_of_a_runs_jobs_with_one_name_is_waited_for(home: Home, store: St
 
 @pytest.mark.usefixtures("alone")
 def test_call_after_the_restart_of_a_stopped_queue_does_not_report_a_stop(
-    launcher: Launcher,
+    launcher: Launcher, home: Home
 ) -> None:
-    assert submit(abs, -2).result(DEADLINE_S) == 2
-    launcher.well("stop")
-    answer = submit(abs, -1)
-    with pytest.raises(MachineError, match="the queue is stopped"):
-        answer.result(DEADLINE_S)
-    launcher.well("start")
-    assert answer.result(DEADLINE_S) == 1
-
-
-@pytest.mark.usefixtures("alone")
-def test_job_added_while_the_queue_was_closed_is_followed(launcher: Launcher, home: Home) -> None:
     assert submit(abs, -2).result(DEADLINE_S) == 2
     launcher.well("stop")
     until(
@@ -355,6 +320,8 @@ def test_job_added_while_the_queue_was_closed_is_followed(launcher: Launcher, ho
     )
     answer = submit(abs, -1)
     until(lambda: followers(), "it is followed")
+    with pytest.raises(MachineError, match="the queue is stopped"):
+        answer.result(DEADLINE_S)
     launcher.well("start")
     assert answer.result(DEADLINE_S) == 1
 
@@ -472,24 +439,28 @@ def test_neither_function_nor_task_file_is_refused(home: Home) -> None:
 
 @pytest.mark.usefixtures("alone")
 def test_returned_values_are_one_row_each(launcher: Launcher) -> None:
-    def train(lr: float) -> object:
-        told = {"loss": 2 * lr, "optimizer": "sgd", "nesterov": True}
+    def train(lr: float, seed: int) -> object:
+        told = {"loss": 2 * lr + seed, "optimizer": "sgd", "nesterov": True}
         return told if lr < 1 else "diverged"
 
-    wait(submit_many(train, [0.5, 1.0]))
-    names = ["job", "lr", "loss", "optimizer", "nesterov", "value"]
+    wait(submit_many(train, [0.5, 0.5, 1.0], [1, 3, 5]))
+    names = ["job", "lr", "seed", "loss", "optimizer", "nesterov", "value"]
     cells = [
-        ("function/train#1", 0.5, 1.0, "sgd", True, None),
-        ("function/train#2", 1.0, None, None, None, "diverged"),
+        ("function/train#1", 0.5, 1, 2.0, "sgd", True, None),
+        ("function/train#2", 0.5, 3, 4.0, "sgd", True, None),
+        ("function/train#3", 1.0, 5, None, None, None, "diverged"),
     ]
     rows = [dict(zip(names, row, strict=True)) for row in cells]
     assert results("functions", frame=False) == rows
     assert launcher.json("results", "functions")["rows"] == rows
     assert launcher("results", "functions").out.splitlines() == [
         "\t".join(names),
-        "function/train#1\t0.5\t1.0\tsgd\ttrue\t",
-        "function/train#2\t1.0\t\t\t\tdiverged",
+        "function/train#1\t0.5\t1\t2.0\tsgd\ttrue\t",
+        "function/train#2\t0.5\t3\t4.0\tsgd\ttrue\t",
+        "function/train#3\t1.0\t5\t\t\t\tdiverged",
     ]
+    means = launcher.json("results", "functions", "--over", "seed")["rows"]
+    assert (means[0]["lr"], means[0]["loss"]["value"]) == (0.5, 3.0)
 
 
 @pytest.mark.usefixtures("alone")
@@ -516,14 +487,6 @@ def test_number_with_an_interval_makes_three_columns() -> None:
         "accuracy_high": 0.95,
         "x.y.z": 1,
     }
-
-
-@pytest.mark.usefixtures("alone")
-def test_functions_have_means_over_an_argument(launcher: Launcher) -> None:
-    wait(submit_many(lambda lr, seed: {"loss": 10 * lr + seed}, [0.1, 0.1, 0.2], [1, 3, 5]))
-    answer = launcher("results", "functions", "--over", "seed", "--format", "json")
-    rows = json.loads(answer.out)["rows"]
-    assert [(row["lr"], row["loss"]["value"]) for row in rows] == [(0.1, 3.0), (0.2, 7.0)]
 
 
 # --- Functions on pilots: the call lies where they see it

@@ -22,7 +22,7 @@ from launcher.functions.calls import call_of
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
-from tests.build import DEADLINE_S, until
+from tests.build import DEADLINE_S, finished, until
 from tests.launcher.conftest import Launcher
 
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
@@ -307,13 +307,16 @@ def cube(x: float, data: object = None) -> float:
     return x**3
 
 
-def test_calls_that_are_queued_again_replace_equal_ones(store: Store) -> None:
-    def queue(*calls: tuple[object, ...], function: Any = cube, **options: Any) -> None:
-        concurrent.futures.wait(submit_many(function, *zip(*calls, strict=True), **options))
+@pytest.mark.usefixtures("alone")
+def test_calls_that_are_queued_again_replace_equal_ones(home: Home, store: Store) -> None:
+    home.stop_record.write_text("{}")  # nothing starts
 
-    single = submit(cube, 1)  # a row of its own
-    single.result(DEADLINE_S)
-    first = single.job
+    def queue(*calls: tuple[object, ...], function: Any = cube, **options: Any) -> None:
+        for answer in submit_many(function, *zip(*calls, strict=True), **options):
+            finished(store, answer.job)
+
+    first = submit(cube, 1).job  # a row of its own
+    finished(store, first)
     queue((1, [7]), (2, [8]))
     queue((1, [7]), (2, [9]))
     queue((1, [7]), name="other")
@@ -365,29 +368,6 @@ def test_another_process_gets_the_future_of_a_job_by_its_number(home: Home) -> N
     assert process.stdout == "42\n"
     with pytest.raises(UsageError, match="job 999 does not exist"):
         future(999)
-
-
-def test_jobs_of_a_script_continue_after_it_has_ended(home: Home, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    (tmp_path / "beside.py").write_text("def double(x):\n    return 2 * x\n", encoding="utf-8")
-    script.write_text(
-        "from beside import double\n"
-        "from launcher.api import submit\n"
-        "def work(x):\n    return double(x) + 1\n"
-        "print(submit(work, 20).job)\n",
-        encoding="utf-8",
-    )
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    process = subprocess.run(
-        [sys.executable, script],
-        cwd=elsewhere,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert future(int(process.stdout)).result(DEADLINE_S) == 41
 
 
 def test_future_passed_to_a_function_is_the_future_there() -> None:
@@ -442,10 +422,12 @@ def test_function_that_requests_a_gpu_on_a_machine_without_one_warns(
 
 @pytest.mark.usefixtures("alone")
 def test_cleaning_a_job_deletes_its_call_unless_another_job_needs_it(
-    home: Home, launcher: Launcher
+    home: Home, store: Store, launcher: Launcher
 ) -> None:
+    home.stop_record.write_text("{}")  # nothing starts
     first, second = submit_many(abs, [-1, -2])
-    concurrent.futures.wait([first, second], timeout=DEADLINE_S)
+    for answer in (first, second):
+        finished(store, answer.job)
     launcher.well("clean", str(first.job), "--yes")
     assert len([*(home.folder / "functions").iterdir()]) == 1
     launcher.well("clean", str(second.job), "--yes")

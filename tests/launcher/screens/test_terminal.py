@@ -79,15 +79,6 @@ def test_ascii_output_contains_only_ascii(store: Store, words: tuple[str, ...]) 
     assert "o command/????" in drawn
 
 
-def test_terminal_with_another_locale_uses_ascii(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    enqueue(store, a_spec())
-    monkeypatch.setenv("LC_ALL", "C")
-    assert "WAITING" in in_a_terminal("status")
-    assert in_a_terminal("status").isascii()
-
-
 def test_pipe_has_full_names_in_any_locale(store: Store) -> None:
     enqueue(store, "command/世界")
     told = subprocess.run(

@@ -26,25 +26,15 @@ from tests.build import (
     finished,
     in_state,
     job_row,
-    lines_of,
     program_of,
     shell,
     until,
 )
 from tests.launcher.conftest import Launcher
 from tests.screens import texts_of
-from tests.terminal import COMMAND, seen
+from tests.terminal import COMMAND, piped, seen
 
 ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
-
-
-def test_watch_updates_with_the_queue(store: Store) -> None:
-    enqueue(store, "command/a")
-    with seen("status", "--watch=0.2s") as window:
-        window.shows("○ command/a")
-        claimed(store, 1)
-        window.shows("● command/a")
-        assert "\x1b[?1049h" in window.raw.decode()
 
 
 def test_ctrl_c_ends_watch_and_restores_the_terminal(store: Store) -> None:
@@ -107,10 +97,13 @@ def test_run_view_has_no_style_without_colours(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tasks.yaml").write_text("name: few\ncommand:\n  - {argv: [sleep, '1']}\n")
+    waits = "sh, -c, 'until [ -e \"$0\" ]; do sleep 0.01; done', go"
+    (tmp_path / "tasks.yaml").write_text(f"name: few\ncommand:\n  - {{argv: [{waits}]}}\n")
     for colour in (True, False):
+        (tmp_path / "go").unlink(missing_ok=True)
         with seen("run", "tasks.yaml", "--force", colour=colour) as window:
             window.shows("0 of 1")
+            (tmp_path / "go").touch()
             assert window.ends() == 0
             assert bool(re.search(rb"\x1b\[[0-9;]*m", window.raw)) is colour
             assert "✓ done" in window.text
@@ -242,20 +235,6 @@ def test_wait_names_jobs_that_did_not_succeed(launcher: Launcher, store: Store) 
     assert launcher("wait").code == 0, "nothing is open"
 
 
-def test_wait_has_a_timeout(launcher: Launcher) -> None:
-    launcher("add", "--", "sleep", "60")
-    answer = launcher("wait", "--timeout", "0.1s")
-    assert answer.code == 3
-    assert "the jobs have not ended after 0.1 s (--timeout). They continue." in answer.err
-
-
-def test_wait_replaces_a_dead_scheduler(launcher: Launcher, home: Home, store: Store) -> None:
-    enqueue(store, a_spec())
-    assert scheduler_pid(home) is None
-    launcher.well("wait")
-    assert in_state(store, 1, State.DONE)
-
-
 def test_stop_lets_running_jobs_finish(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
@@ -313,39 +292,25 @@ def test_wait_json_lists_all_jobs(launcher: Launcher, store: Store) -> None:
 def test_wait_names_a_held_job_once(launcher: Launcher, store: Store) -> None:
     for _ in range(2):
         launcher("add", "--hold", "--", "true")
-    waiter = subprocess.Popen([*COMMAND, "wait"], stderr=subprocess.PIPE, text=True)
-    assert waiter.stderr is not None
-    with waiter:
-        assert waiter.stderr.readline() == (
+    with piped("wait") as waiter:
+        assert waiter.err.readline() == (
             "note: 2 held jobs do not start before `launcher release`: command/1, command/2\n"
         )
         launcher("release", "1")
         launcher("release", "2")
-        assert waiter.stderr.read() == ""
-    assert waiter.returncode == 0
+        assert waiter.err.read() == ""
 
 
 def test_wait_names_a_job_that_becomes_held(launcher: Launcher, home: Home, store: Store) -> None:
     launcher("add", "--not-before", "+1h", "--", "true")
-    waiter = subprocess.Popen([*COMMAND, "wait"], stderr=subprocess.PIPE, text=True)
-    assert waiter.stderr is not None
-    with waiter:
-        until(lambda: has_open(waiter.pid, home.database), "it has looked into the queue")
+    with piped("wait", code=1) as waiter:
+        until(lambda: has_open(waiter.process.pid, home.database), "it has looked into the queue")
         launcher("hold", "1")
-        said = waiter.stderr.readline()
+        said = waiter.err.readline()
         assert said.startswith(
             "note: 1 held job does not start before `launcher release`: command/1"
         )
         launcher("cancel", "1")
-    assert waiter.returncode == 1
-
-
-def test_wait_continues_for_a_job_that_runs_again(launcher: Launcher, tmp_path: Path) -> None:
-    script = 'echo >> "$1"; [ $(wc -l < "$1") = 3 ]'
-    words = ("--retries", "2", "--backoff", "0s")
-    launcher("add", *words, "--", *shell(script, str(tmp_path / "tries")))
-    launcher.well("wait", "1")
-    assert len(lines_of(tmp_path / "tries")) == 3
 
 
 def test_wait_timeout_needs_a_unit_like_other_times(launcher: Launcher, store: Store) -> None:
@@ -366,19 +331,6 @@ def test_wait_timeout_needs_a_unit_like_other_times(launcher: Launcher, store: S
 
 def test_wait_for_no_jobs_returns_at_once(launcher: Launcher, store: Store) -> None:
     assert json.loads(launcher.well("wait", "--json").out) == {"schema": 1, "jobs": []}
-
-
-def test_interrupting_wait_does_not_change_jobs(home: Home, store: Store) -> None:
-    client = subprocess.Popen([*COMMAND, "add", "--", "sleep", "60"], stdout=subprocess.DEVNULL)
-    assert client.wait() == 0
-    program = program_of(home.attempt(1, 1))
-    waiter = subprocess.Popen([*COMMAND, "wait"], stderr=subprocess.PIPE, text=True)
-    until(lambda: has_open(waiter.pid, home.database), "it has looked into the queue")
-    waiter.send_signal(signal.SIGINT)
-    _, said = waiter.communicate()
-    assert waiter.returncode == 130
-    assert "Traceback" not in said
-    assert identity(program) is not None
 
 
 def has_open(pid: int, path: Path) -> bool:

@@ -1,9 +1,9 @@
 """A real Chromium, driven by Playwright: modules that use it skip themselves where one of them is missing."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
@@ -46,16 +46,24 @@ def a_tab(browser: "Browser", link: str) -> Iterator["Page"]:
     assert not errors, errors
 
 
-def check_phones(browser: "Browser", link: str, paths: Iterable[str], content: str = "h1") -> None:
-    """Check that no page needs scrolling sideways on a phone, in either theme.
+def check_phones(
+    browser: "Browser",
+    link: str,
+    paths: Iterable[str],
+    content: str = "h1",
+    *,
+    themes: Sequence[Literal["light", "dark"]] = ("light", "dark"),
+) -> None:
+    """Check that no page needs scrolling sideways on a phone.
 
     Args:
         browser: in which pages are opened.
         link: the server's first link.
         paths: of the pages.
         content: a selector; it is waited for, as some parts of a page come later.
+        themes: in which pages are opened.
     """
-    for theme in ("light", "dark"):
+    for theme in themes:
         context = browser.new_context(
             viewport={"width": PHONE[0], "height": PHONE[1]}, color_scheme=theme, has_touch=True
         )
@@ -68,6 +76,11 @@ def check_phones(browser: "Browser", link: str, paths: Iterable[str], content: s
             width = tab.evaluate("document.documentElement.scrollWidth")
             assert width <= PHONE[0], path
         context.close()
+
+
+def leave_out_charts(tab: "Page") -> None:
+    """Let the library for charts be missing; to load it takes longer than all else on a page."""
+    tab.route("**/plotly*", lambda route: route.abort())
 
 
 def until_alive(tab: "Page", place: str, text: str) -> None:

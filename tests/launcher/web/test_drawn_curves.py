@@ -90,7 +90,9 @@ def tab(chromium: "Browser", sweep_page: Page) -> Iterator["Tab"]:
         yield tab
 
 
-def test_all_jobs_are_drawn_in_groups_with_bands(tab: "Tab") -> None:
+def test_all_jobs_are_drawn_in_groups_and_a_live_page_keeps_zoom_and_group(
+    tab: "Tab", home: Home, sweep: list[int]
+) -> None:
     reads(tab, ".shown-jobs", "5 of 6 jobs have numbers; 1 does not have any yet")
     counts(tab, f"{LOSS} .legend li", 4)
     shows(tab, f"{LOSS} .legend", f"lr={EVIL}")
@@ -98,9 +100,6 @@ def test_all_jobs_are_drawn_in_groups_with_bands(tab: "Tab") -> None:
     # three lines, and bands of the two groups of two jobs
     counts(tab, f"{LOSS} .scatterlayer .trace", 5)
     counts(tab, f"{LOSS} .js-fill[d]", 2)
-
-
-def test_values_under_the_pointer_have_the_number_of_jobs(tab: "Tab") -> None:
     box = tab.locator(f"{LOSS} .drawing .nsewdrag").bounding_box()
     assert box is not None
     y = box["y"] + box["height"] / 2
@@ -112,9 +111,11 @@ def test_values_under_the_pointer_have_the_number_of_jobs(tab: "Tab") -> None:
     shows(tab, ".read-out", "n = ", there=False)
     tab.mouse.move(5, 5)
     counts(tab, ".read-out", 0)
-
-
-def test_live_page_keeps_zoom_and_group(tab: "Tab", home: Home, sweep: list[int]) -> None:
+    ticks = tab.locator(f"{LOSS} .xtick text").first
+    before = ticks.evaluate("node => getComputedStyle(node).fill")
+    tab.emulate_media(color_scheme="dark")
+    playwright.expect(ticks).not_to_have_css("fill", before)
+    tab.emulate_media(color_scheme="light")
     tab.select_option("select[name=group]", "seed")
     tab.wait_for_url("**group=seed*")
     shows(tab, f"{LOSS} .legend", "seed=2")
@@ -138,13 +139,6 @@ def test_live_page_keeps_zoom_and_group(tab: "Tab", home: Home, sweep: list[int]
     assert "group=seed" in tab.url
 
 
-def test_colours_follow_the_theme(tab: "Tab") -> None:
-    ticks = tab.locator(f"{LOSS} .xtick text").first
-    before = ticks.evaluate("node => getComputedStyle(node).fill")
-    tab.emulate_media(color_scheme="dark")
-    playwright.expect(ticks).not_to_have_css("fill", before)
-
-
 def test_page_without_javascript_has_the_numbers(chromium: "Browser", sweep_page: Page) -> None:
     context = chromium.new_context(java_script_enabled=False)
     tab = context.new_page()
@@ -162,7 +156,8 @@ def test_page_without_javascript_has_the_numbers(chromium: "Browser", sweep_page
 
 
 def test_chart_fits_a_phone_and_lets_a_finger_scroll(chromium: "Browser", sweep_page: Page) -> None:
-    check_phones(chromium, sweep_page.link, ["runs/1", "jobs/1", "curves?job=1&job=2"], ".main-svg")
+    paths = ["runs/1", "jobs/1", "curves?job=1&job=2"]
+    check_phones(chromium, sweep_page.link, paths, ".main-svg", themes=["dark"])
     context = chromium.new_context(
         viewport={"width": 390, "height": PHONE[1]}, has_touch=True, is_mobile=True
     )

@@ -13,7 +13,7 @@ import pytest
 
 from launcher.errors import pluralize
 from launcher.job import Resources, Terms
-from launcher.states import Failed, ReasonCode, State
+from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, write_json
@@ -22,36 +22,11 @@ from launcher.system.processes import usable_cores
 from tests.build import (
     a_spec,
     enqueue,
-    finished,
     in_state,
     job_row,
-    lines_of,
     reaches,
-    shell,
-    until,
 )
 from tests.launcher.conftest import Launcher
-from tests.terminal import COMMAND
-
-
-def test_program_is_queued_with_its_literal_arguments(
-    launcher: Launcher, home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLOUR", "blue")
-    script = 'echo "$1|$2|$COLOUR" > out; umask >> out'
-    before = os.umask(0o037)
-    try:
-        answer = launcher(
-            "add", "--name", "mine", "--priority", "3", "--", *shell(script, "a b", "-n")
-        )
-    finally:
-        os.umask(before)
-    assert (answer.code, answer.out) == (0, "1\tcommand/mine\n")
-    launcher.well("wait")
-    assert lines_of(tmp_path / "out") == ["a b|-n|blue", "0037"]
-    row = job_row(store, 1)
-    assert (row.state, row.priority, row.run) == (State.DONE, 3, "add")
 
 
 def test_added_programs_share_one_run_for_all_folders(
@@ -119,6 +94,7 @@ def test_task_file_named_like_a_run_of_programs_is_refused(
         (("echo a b",), "'echo a b' is not in PATH. Remove the quotes: launcher add -- echo a b"),
         (("echo a", "b c"), "Remove the quotes: launcher add -- echo a 'b c'"),
         (("SEED=1", "echo", "a b"), "'SEED=1' is not in PATH. Set variables with env: launcher add -- env SEED=1 echo 'a b'"),
+        ((sys.executable, "trian.py"), f"script 'trian.py' for {sys.executable!r} does not exist. Job 1 will fail"),
         (("no such", "x"), "Job 1 will fail unless this is fixed before it starts. To remove it: launcher cancel 1"),
         (("sh", "-c", "echo a && echo b"), ""),
         (("/usr/bin/find", ".", "-exec", "true", ";"), ""),
@@ -135,50 +111,12 @@ def test_shell_operators_are_queued_with_a_warning(
 
 
 def test_options_after_the_program_belong_to_the_program(launcher: Launcher, store: Store) -> None:
-    launcher("add", "printf", "%s", "--help")
+    launcher("add", "--hold", "printf", "%s", "--help")
     row = job_row(store, 1)
     assert row.spec.argv == ("printf", "%s", "--help")
     assert (row.spec.terms, row.spec.resources) == (Terms(), Resources(device="cpu"))
     named = launcher("add", "--hold", "--name", "command/prep", "--", "true")
     assert named.out == "2\tcommand/prep\n", "a name may be given with what stands before each"
-
-
-@pytest.mark.parametrize("state", [State.HELD, State.QUEUED, State.RUNNING])
-def test_name_of_an_unfinished_job_is_refused(
-    launcher: Launcher, store: Store, state: State
-) -> None:
-    waits = {State.HELD: ("--hold",), State.QUEUED: ("--not-before", "+1h")}
-    launcher("add", "--name", "twin", *waits.get(state, ()), "--", "sleep", "300")
-    reaches(store, 1, state)
-    answer = launcher.refused("add", "--name", "twin", "--", "false")
-    assert f"the name 'command/twin' is used by job 1 ({state}). Write another --name" in answer
-    assert "launcher cancel 1" in answer
-    assert "launcher retry 1" in answer
-    assert len(store.read.jobs()) == 1
-    launcher("cancel", "1", "--yes")
-    reaches(store, 1, State.CANCELLED)
-    launcher.well("add", "--name", "twin", "--hold", "--", "false")
-
-
-def test_name_of_an_ended_job_can_be_reused(launcher: Launcher, store: Store) -> None:
-    for night in (1, 2, 3):
-        answer = launcher.well("add", "--name", "prep", "--", "echo", f"night {night}")
-        assert answer.out == f"{night}\tcommand/prep\n"
-        older = f"note: renamed the finished job {night - 1} to command/prep@{night - 1}\n"
-        assert answer.err == ("" if night == 1 else older)
-        launcher.well("wait", "prep")
-    assert launcher("logs", "prep").out.strip() == "night 3"
-    assert launcher("logs", "1").out.strip() == launcher("logs", "prep@1").out.strip() == "night 1"
-    assert launcher.json("show", "prep@2")["name"] == "command/prep@2"
-    assert "command/prep@2" in launcher("history").out + launcher("status").out
-    launcher("add", "--name", "train", "--after", "prep", "--hold", "--", "true")
-    (train,) = store.read.select_by_pattern("train")
-    assert (train.waits, store.read.dependency_names(train.id)) == (0, ["command/prep"])
-    launcher.well("retry", "1", "--force")
-    launcher.well("wait", "1")
-    assert [job_row(store, number).name for number in (1, 2, 3)] == [
-        "command/prep@1", "command/prep@2", "command/prep",
-    ]  # fmt: skip
 
 
 def test_job_starts_after_the_end_of_another_that_failed(launcher: Launcher, store: Store) -> None:
@@ -356,17 +294,6 @@ def test_local_time_in_an_unknown_zone_is_refused(
         launcher.well(*add, moment, "--", "true")
 
 
-def test_concurrent_adds_queue_every_job(home: Home, store: Store) -> None:
-    clients = [
-        subprocess.Popen([*COMMAND, "add", "--", "true"], stdout=subprocess.DEVNULL)
-        for _ in range(5)
-    ]
-    assert [client.wait() for client in clients] == [0] * 5
-    jobs = store.read.jobs()
-    assert len({job.name for job in jobs}) == 5
-    until(lambda: store.read.counts().get(State.DONE) == 5, "all are done")
-
-
 # --- terms
 
 
@@ -394,19 +321,6 @@ def test_terms_are_stored_with_the_job(launcher: Launcher, store: Store) -> None
     assert row.starts_at is not None
     assert row.starts_at - row.submitted == pytest.approx(7200.0, abs=60.0)
     assert store.read.group_limits()[0].name == "downloads"
-
-
-def test_dependents_of_a_timed_out_program_are_skipped(launcher: Launcher, store: Store) -> None:
-    """Although the program saves its state at SIGTERM and ends with exit code 0; one retry ends in the same way."""
-    script = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
-    limit = ("--time-limit", "1s", "--retries", "1", "--backoff", "0s")
-    launcher.well("add", "--name", "limited", *limit, "--", "sh", "-c", script)
-    launcher.well("add", "--name", "evaluate", "--after", "limited", "--", "true")
-    launcher.well("add", "--name", "report", "--after-any", "limited", "--", "true")
-    assert launcher("wait").code == 1
-    rows = [job_row(store, number) for number in (1, 2, 3)]
-    assert [row.state for row in rows] == [State.FAILED, State.SKIPPED, State.DONE]
-    assert (rows[0].state_reason.code, rows[0].attempts) == (ReasonCode.TIME_LIMIT, 2)
 
 
 @pytest.mark.parametrize(
@@ -439,32 +353,15 @@ def test_invalid_value_is_named_with_the_expected_form(
     assert store.read.jobs() == []
 
 
-def test_job_depends_on_the_jobs_given_with_after(launcher: Launcher, store: Store) -> None:
-    for name in ("a", "b", "c"):
-        launcher("add", "--hold", "--name", name, "--", "true")
-    launcher("add", "--after", "1", "--after", "command/[bc]", "--after", "command/a", "--", "true")
-    assert store.read.dependency_names(4) == ["command/a", "command/b", "command/c"]
-    assert job_row(store, 4).waits == 3
-
-
-def test_job_after_a_failed_job_is_skipped_with_a_message(launcher: Launcher, store: Store) -> None:
-    (failed,) = enqueue(store, "train/a")
-    finished(store, failed, Failed(at=2.0, error="no"))
-    answer = launcher("add", "--after", "train/a", "--", "true")
-    assert answer.out == "2\tcommand/2\n"
-    assert answer.err == "skipped: job 1 train/a failed\n"
-    assert in_state(store, 2, State.SKIPPED)
-
-
 def test_number_already_used_as_a_name_gets_a_suffix(launcher: Launcher, store: Store) -> None:
     launcher("add", "--hold", "--name", "command/2", "--", "true")
     assert launcher("add", "--hold", "--", "true").out == "2\tcommand/2'\n"
 
 
-@pytest.mark.parametrize("name", ["6b", "x:1", "run", "[6]", "٦", "command/6"])
-def test_name_that_selects_its_job_is_accepted(launcher: Launcher, name: str) -> None:
-    launcher("add", "--hold", "--name", name, "--", "true")
-    assert launcher.json("show", name)["id"] == 1
+def test_name_that_selects_its_job_is_accepted(launcher: Launcher) -> None:
+    for number, name in enumerate(("6b", "x:1", "run", "[6]", "٦", "command/6"), 1):
+        launcher.well("add", "--hold", "--name", name, "--", "true")
+        assert launcher.json("show", name)["id"] == number
 
 
 def test_added_job_waits_until_a_stopped_queue_is_started(
@@ -495,7 +392,7 @@ def test_queueing_needs_no_heavy_imports(home: Home) -> None:
 
 def test_waiting_job_is_replaced_at_its_position(launcher: Launcher, store: Store) -> None:
     launcher("add", "--name", "prep", "--hold", "--priority", "2", "--", "false")
-    launcher("add", "--name", "next", "--after", "prep", "--", "true")
+    launcher("add", "--name", "next", "--after", "prep", "--hold", "--", "true")
     launcher("tag", "prep", "+paper")
     before = job_row(store, 1)
     assert (
@@ -507,8 +404,6 @@ def test_waiting_job_is_replaced_at_its_position(launcher: Launcher, store: Stor
     assert (row.state, row.submitted) == (State.HELD, before.submitted)
     assert store.job_control.tags_of([1]) == {1: ["paper"]}
     assert job_row(store, 2).waits == 1
-    launcher("release", "prep")
-    reaches(store, 2, State.DONE)
 
 
 def test_replace_without_a_waiting_job_queues_normally(launcher: Launcher, store: Store) -> None:
@@ -562,30 +457,16 @@ def test_environment_variable_enables_replacement(
     assert (answer.out, job_row(store, 1).spec.argv) == ("1\tcommand/prep\n", ("true",)), answer
 
 
-@pytest.mark.parametrize("asked", [("--gpus", "1"), ("--vram", "20GiB"), ("--device", "cuda:1")])
-@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
+@pytest.mark.parametrize("form", ["--hold", "--dry-run"])
 def test_request_for_an_absent_gpu_warns_with_a_remedy(
-    launcher: Launcher,
-    monkeypatch: pytest.MonkeyPatch,
-    asked: tuple[str, ...],
-    dry_run: tuple[str, ...],
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    warning = launcher.well("add", *asked, *dry_run, "--", "true").err
-    assert "warning: no GPU is visible on this machine: " in warning
-    assert "1 job waits for a GPU. Remove gpus, vram, exclusive and device" in warning
-
-
-def test_program_without_a_gpu_request_causes_no_warning(launcher: Launcher) -> None:
-    assert "GPU" not in launcher.well("add", "--", "true").err
-
-
-def test_a_script_that_does_not_exist_is_reported(launcher: Launcher, home: Home) -> None:
-    warning = launcher.well("add", "--", sys.executable, "trian.py").err
-    assert (
-        f"warning: script 'trian.py' for {sys.executable!r} does not exist. Job 1 will fail unless"
-        in warning
-    )
+    for asked in (("--gpus", "1"), ("--vram", "20GiB"), ("--device", "cuda:1")):
+        warning = launcher.well("add", *asked, form, "--", "true").err
+        assert "warning: no GPU is visible on this machine: " in warning
+        assert "1 job waits for a GPU. Remove gpus, vram, exclusive and device" in warning
+    assert "GPU" not in launcher.well("add", form, "--", "true").err
 
 
 def test_program_that_cannot_start_is_reported_with_the_cause(

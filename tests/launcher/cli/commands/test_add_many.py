@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from launcher.states import Failed, State
 from launcher.store import job_queries
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from tests.build import enqueue, finished, in_state, job_row, reaches
+from tests.build import enqueue, finished, in_state, job_row
 from tests.launcher.conftest import Launcher
-from tests.terminal import COMMAND, in_a_terminal
+from tests.terminal import in_a_terminal, piped
 
 COPY = ("add", "--name", "copy", "--input", "in.txt", "--output", "out.txt")
 
@@ -35,26 +36,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "sub").mkdir()
     (folder / "link").symlink_to("in.txt")
     return folder
-
-
-def test_sweep_of_an_older_version_is_done(launcher: Launcher, store: Store) -> None:
-    sweep = ("add", "--name", "s", "--output", "o{x}", "--sweep", "x=1,2", "--", "touch", "o{x}")
-    launcher(*sweep)
-    launcher.well("wait")
-    store.database.execute("UPDATE jobs SET spec = json_remove(spec, '$.settings.template')")
-    assert "not queued: job 1 and 1 more made the same outputs" in launcher(*sweep).err
-
-
-def test_program_starts_after_the_producers_of_its_inputs(
-    launcher: Launcher, store: Store, here: Path
-) -> None:
-    launcher(*COPY, "--hold", *CP)
-    launcher(*LAST, "--", "cp", "./out.txt", "last.txt")
-    assert store.read.dependency_names(2) == ["command/copy"]
-    assert job_row(store, 2).spec.outputs == (str(here / "last.txt"),)
-    launcher("release", "copy")
-    launcher.well("wait")
-    assert (here / "last.txt").read_text() == "one"
 
 
 @pytest.fixture
@@ -98,16 +79,19 @@ def test_two_programs_cannot_make_one_file_through_a_linked_folder(
         launcher.well(*words)
 
 
-@pytest.mark.parametrize(
-    ("change", "words", "is_queued", "why"),
-    [
+def test_program_done_with_the_same_files_is_reported_and_not_queued(
+    launcher: Launcher, store: Store, here: Path
+) -> None:
+    launcher(*COPY, *CP)
+    launcher.well("wait")
+    refused = (
+        "not queued: job 1 made the same outputs with the same command and files. "
+        "To run it again: launcher retry 1 --force\n"
+    )
+    unnamed = ("add", "--output", "out.txt", "--input", "in.txt", *CP)
+    for change, words, is_queued, why in (
         ("", (*COPY, *CP), False, ""),
-        (
-            "",
-            ("add", "--output", "out.txt", "--input", "in.txt", *CP),
-            False,
-            "",
-        ),  # whatever its name
+        ("", unnamed, False, ""),  # whatever its name
         ("echo two >in.txt", (*COPY, *CP), True, "in.txt changed"),
         ("rm out.txt", (*COPY, *CP), True, "out.txt is missing"),
         ("echo by hand >out.txt", (*COPY, *CP), True, "out.txt changed"),
@@ -115,35 +99,22 @@ def test_two_programs_cannot_make_one_file_through_a_linked_folder(
         ("", (*COPY, "--", "cp", "-v", "in.txt", "out.txt"), True, ""),
         ("", ("add", "--output", "out.txt", *CP), True, ""),  # its inputs were others
         ("", ("add", *CP), True, ""),
-    ],
-)
-def test_program_done_with_the_same_files_is_reported_and_not_queued(
-    launcher: Launcher,
-    store: Store,
-    here: Path,
-    change: str,
-    words: tuple[str, ...],
-    why: str,
-    *,
-    is_queued: bool,
-) -> None:
-    launcher(*COPY, *CP)
-    launcher.well("wait")
-    launcher("add", "--name", "change", "--", "sh", "-c", change)
-    launcher.well("wait")
-    refused = (
-        "not queued: job 1 made the same outputs with the same command and files. "
-        "To run it again: launcher retry 1 --force\n"
-    )
-    reason = f"since job 1 made the same outputs: {why}\n" if why else refused * (not is_queued)
-    dry = launcher.well("add", "--dry-run", *words[1:])
-    count = "1 job" if is_queued else "0 jobs"
-    assert dry.err == f"{reason}{count}; nothing was queued (dry run)\n"
-    assert (len(dry.out.splitlines()), len(store.read.jobs())) == (is_queued, 2)
-    answer = launcher.well(*words)
-    assert len(store.read.jobs()) == 2 + is_queued
-    if not is_queued:
-        assert (answer.out, answer.err) == ("1\tcommand/copy\n", refused)
+    ):
+        for name in ("in.txt", "out.txt"):
+            (here / name).write_text("one")  # the same content at another time
+        subprocess.run(["sh", "-c", change], check=True)
+        reason = f"since job 1 made the same outputs: {why}\n" if why else refused * (not is_queued)
+        dry = launcher.well("add", "--dry-run", *words[1:])
+        count = "1 job" if is_queued else "0 jobs"
+        assert dry.err == f"{reason}{count}; nothing was queued (dry run)\n"
+        assert (len(dry.out.splitlines()), len(store.read.jobs())) == (is_queued, 1)
+        if not is_queued:
+            answer = launcher.well(*words)
+            assert (answer.out, answer.err) == ("1\tcommand/copy\n", refused)
+            assert len(store.read.jobs()) == 1
+    (here / "in.txt").write_text("two")
+    launcher.well("add", "--hold", *COPY[1:], *CP)
+    assert len(store.read.jobs()) == 2
 
 
 def test_sweep_queues_only_combinations_that_are_not_done(
@@ -159,6 +130,10 @@ def test_sweep_queues_only_combinations_that_are_not_done(
     launcher.well("wait")
     assert {row.state for row in store.read.jobs()} == {State.DONE}
     assert (here / "o3").exists()
+    # as an older version stored them
+    store.database.execute("UPDATE jobs SET spec = json_remove(spec, '$.settings.template')")
+    again = launcher(*sweep, "x=1..3", "--", "touch", "o{x}")
+    assert "not queued: job 1 and 2 more made the same outputs" in again.err
 
 
 @pytest.mark.parametrize(
@@ -177,7 +152,8 @@ def test_sweep_queues_only_combinations_that_are_not_done(
         (("--output", "o", "--from", "in.txt"), "--output cannot be combined with --from"),
         (
             ("--name", "held", "--", "x"),
-            "the name 'command/held' is used by job 1 (held). Write another",
+            "the name 'command/held' is used by job 1 (held). Write another --name. To free the name: "
+            "launcher cancel 1. To run that job again after it ended: launcher retry 1",
         ),
         (("--after", "help", "--", "x"), "no job matches 'help'"),
         (("--group", "none", "--", "x"), "group 'none' does not exist"),
@@ -207,42 +183,15 @@ def test_output_can_be_in_the_folder_of_its_attempt(
     launcher: Launcher, store: Store, here: Path
 ) -> None:
     file = "{job_folder}/made"
-    launcher("add", "--run", "mine", "--name", "a", "--output", file, "--", "touch", file)
-    launcher.well("wait")
+    add = ("add", "--hold", "--run", "mine", "--name", "a", "--output", file)
+    launcher.well(*add, "--", "touch", file)
     assert job_row(store, 1).spec.outputs == (str(here / "runs/mine/jobs/a@1/made"),)
-    assert (here / "runs/mine/jobs/a@1/made").exists()
 
 
 def test_outputs_change_with_the_command_line(launcher: Launcher, store: Store, here: Path) -> None:
-    launcher("add", "--name", "a", "--output", "one", "--", "touch", "one")
-    launcher.well("wait")
-    words = ("--set", "argv=[touch, two]", "--set", "outputs=[two]")
-    launcher.well("retry", "1", "--force", *words)
-    launcher.well("wait")
-    row = job_row(store, 1)
-    assert (row.state, row.spec.outputs) == (State.DONE, (str(here / "two"),))
-    assert [*row.outputs] == [str(here / "two")]
-
-
-def test_unchanged_file_content_causes_no_rerun(
-    launcher: Launcher, store: Store, here: Path
-) -> None:
-    (here / "in.txt").write_text("in")
-    words = ("--input", "in.txt", "--output", "out.txt", "--", "cp", "in.txt", "out.txt")
-    launcher.well("add", *words)
-    entry = "{name: e, argv: [cp, in.txt, made.txt], inputs: [in.txt], outputs: [made.txt]}"
-    (here / "e.yaml").write_text(f"name: e\ncommand: [{entry}]\n")
-    launcher.well("run", "--detach", "e.yaml")
-    launcher.well("wait")
-    for name in ("in.txt", "out.txt", "made.txt"):
-        os.utime(here / name, ns=(1, 1))
-    assert "not queued: job 1 made the same outputs" in launcher.well("add", *words).err
-    (job,) = launcher.json("run", "--dry-run", "e.yaml")["jobs"]
-    assert job["state"] == "cached"
-    assert len(store.read.jobs()) == 2
-    (here / "out.txt").write_text("it")
-    launcher.well("add", *words)
-    assert len(store.read.jobs()) == 3
+    launcher.well("add", "--hold", "--name", "a", "--output", "one", "--", "touch", "one")
+    launcher.well("edit", "1", "--set", "argv=[touch, two]", "--set", "outputs=[two]")
+    assert job_row(store, 1).spec.outputs == (str(here / "two"),)
 
 
 def test_changed_code_is_reported_before_a_job_is_queued(
@@ -273,7 +222,7 @@ def test_task_file_programs_with_the_same_output_are_refused(
     launcher: Launcher, store: Store, here: Path, files: tuple[str, ...], refused: str
 ) -> None:
     for name, output in (("a", "out"), ("b", "out"), ("c", "other"), ("d", "other")):
-        entry = f"{{name: {name}, argv: [sleep, '60'], outputs: [{output}.txt]}}"
+        entry = f"{{name: {name}, argv: ['true'], outputs: [{output}.txt], resources: {{not_before: +1h}}}}"
         (here / f"{name}.yaml").write_text(f"name: {name}\ncommand: [{entry}]\n")
     launcher.well("run", "--detach", "a.yaml")
     answer = launcher("run", "--detach", *(f"{name}.yaml" for name in files))
@@ -305,6 +254,7 @@ def test_each_line_of_a_file_becomes_a_job(launcher: Launcher, store: Store) -> 
         "1",
         "--share",
         "2.5",
+        *("--cwd", "sub", "--env", "MARK=m", "--tag", "t"),
     )
     assert (answer.out, answer.err) == ("1\tcommand/1\n2\tcommand/2\n", "")
     rows = [job_row(store, number) for number in (1, 2)]
@@ -312,6 +262,8 @@ def test_each_line_of_a_file_becomes_a_job(launcher: Launcher, store: Store) -> 
     for row in rows:
         assert (row.state, row.priority, row.run, row.share) == (State.HELD, 3, "add", 2.5)
         assert (row.spec.resources.cpus, row.spec.terms.retries) == (2, 1)
+        assert (row.spec.settings["cwd"], row.spec.settings["env"]) == ("sub", {"MARK": "m"})
+    assert store.job_control.tags_of([1, 2]) == {1: ["t"], 2: ["t"]}
     assert rows[0].spec.signature != rows[1].spec.signature
 
 
@@ -334,41 +286,6 @@ def test_jobs_with_one_name_are_numbered_and_replace_ended_ones(
     assert job_row(store, 4).name == "command/prep-2", "nothing of the transaction is kept"
 
 
-REPORT = (
-    "--",
-    "sh",
-    "-c",
-    'test -e "$0" || exit 3; echo "launcher: acc=$2"',
-    "ok",
-    "--seed",
-    "{seed}",
-)
-
-
-def test_sweep_without_a_name_that_is_queued_again_replaces_its_rows(
-    launcher: Launcher, here: Path
-) -> None:
-    sweep = ("add", "--run", "twice", "--sweep", "seed=1..3", *REPORT)
-    launcher.well(*sweep)
-    assert launcher("wait", "run:twice").code == 1
-    (here / "ok").touch()
-    for older in (3, 6):
-        assert f"replace {older} older jobs with equal commands" in launcher.well(*sweep).err
-        launcher.well("wait", "run:twice")
-        answer = launcher.well("results", "twice", "--over", "seed", "--json")
-        assert (
-            f"note: newer jobs replaced {older} older jobs. To print all: --all-jobs" in answer.err
-        )
-        (mean,) = launcher.json("results", "twice", "--over", "seed")["rows"]
-        assert (mean["count"], mean["acc"]["value"]) == (3, 2.0)
-    assert len(launcher.json("results", "twice", "--all-jobs")["rows"]) == 6, "three failed"
-    (here / "ok").unlink()
-    launcher.well(*sweep)
-    assert launcher("wait", "run:twice").code == 1
-    (mean,) = launcher.json("results", "twice", "--over", "seed")["rows"]
-    assert mean["count"] == 3, "a newer job without a result does not hide an older one"
-
-
 @pytest.mark.parametrize(
     ("first", "second", "replaced"),
     [
@@ -388,13 +305,21 @@ def test_sweep_without_a_name_that_is_queued_again_replaces_its_rows(
     ],
 )
 def test_only_equal_jobs_of_sweeps_replace_each_other(
-    launcher: Launcher, store: Store, first: Sequence[str], second: Sequence[str], replaced: int
+    launcher: Launcher,
+    home: Home,
+    store: Store,
+    first: Sequence[str],
+    second: Sequence[str],
+    replaced: int,
 ) -> None:
+    home.stop_record.write_text("{}")  # nothing starts
     for options in (first, second):
         word = "{seed}" if "--sweep" in options else "1"
-        launcher.well("add", *options, "--", "true", "--seed", word)
-        launcher.well("wait")
+        told = launcher.well("add", *options, "--", "true", "--seed", word).err
+        for job in store.read.open_jobs():
+            finished(store, job.id)
     assert len(store.read.superseded(store.read.jobs())) == replaced
+    assert ("2 older jobs with equal commands" in told) == (replaced == 2)
 
 
 def test_equal_lines_of_a_file_are_rows_of_their_own_until_the_file_is_queued_again(
@@ -417,12 +342,12 @@ def test_equal_jobs_that_wait_keep_their_names(launcher: Launcher, store: Store)
 
 
 def test_a_changed_value_of_a_sweep_is_not_replaced(launcher: Launcher, store: Store) -> None:
-    words = ("add", "--sweep", "seed=1,2", "--", "false", "{seed}")
+    words = ("add", "--hold", "--sweep", "seed=1,2", "--", "false", "{seed}")
     launcher.well(*words)
+    launcher.well("edit", "1", "--set", "seed=5")
+    launcher.well("release", "1", "2")
     launcher("wait")
-    launcher.well("retry", "1", "--set", "seed=5")
-    launcher("wait")
-    launcher.well(*words)
+    launcher.well("add", *words[2:])
     launcher("wait")
     assert store.read.superseded(store.read.jobs()) == {2: 4}
 
@@ -432,14 +357,10 @@ def test_files_added_concurrently_get_distinct_numbers(
 ) -> None:
     monkeypatch.setattr(job_queries, "JOBS_PER_BATCH", 300)  # all are read in three parts
     Path("jobs.txt").write_text("true\n" * 200)
-    adding = [
-        subprocess.Popen(
-            [*COMMAND, "add", "--hold", "--from", "jobs.txt"], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
-    lines = [process.communicate()[0].splitlines() for process in adding]
-    assert [process.returncode for process in adding] == [0] * 4
+    with ExitStack() as adding:
+        words = ("add", "--hold", "--from", "jobs.txt")
+        processes = [adding.enter_context(piped(*words)) for _ in range(4)]
+        lines = [process.out.read().splitlines() for process in processes]
     rows = store.read.jobs()
     assert [row.name for row in rows] == [f"command/{number}" for number in range(1, 801)]
     printed = {int(line.split("\t")[0]): line.split("\t")[1] for part in lines for line in part}
@@ -452,17 +373,6 @@ def test_number_equal_to_another_job_name_gets_a_suffix(
     launcher("add", "--hold", "--name", "command/3", "--", "true")
     add_from_stdin(monkeypatch, b"true\ntrue\n")
     assert launcher("add", "--from", "-", "--hold").out == "2\tcommand/2\n3\tcommand/3'\n"
-
-
-def test_all_jobs_of_a_file_depend_on_the_named_jobs(
-    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    launcher("add", "--hold", "--name", "first", "--", "true")
-    add_from_stdin(monkeypatch, b"true\ntrue\n")
-    launcher("add", "--after", "first", "--from", "-")
-    assert [job_row(store, number).waits for number in (2, 3)] == [1, 1]
-    launcher("release", "first")
-    reaches(store, 3, State.DONE)
 
 
 def test_jobs_after_a_failed_job_are_skipped_with_one_message(
@@ -596,28 +506,6 @@ def test_unnamed_combinations_are_numbered(launcher: Launcher, store: Store) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "lines"),
-    [
-        (
-            (*GRID, "--dry-run", "--", "go", "{sweep}"),
-            ["command/grid@lr=0.1,seed=1\tgo --lr=0.1 --seed=1"],
-        ),
-        (("add", "--dry-run", "--", "go", "a b"), ["command/…\tgo 'a b'"]),
-        (("add", "--dry-run", "--output", "o", "--", "go"), ["command/…\tgo"]),
-    ],
-)
-def test_dry_run_lists_combinations_and_queues_nothing(
-    launcher: Launcher, home: Home, words: tuple[str, ...], lines: list[str]
-) -> None:
-    answer = launcher(*words)
-    listed = answer.out.splitlines()
-    assert (answer.code, listed[: len(lines)]) == (0, lines)
-    count = "6 jobs" if "grid" in words else "1 job"
-    assert (f"{len(listed)} job" in count, count in answer.err) == (True, True)
-    assert not home.database.exists()
-
-
-@pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--sweep", "lr=1", "--", "go", "{lt}"), "no value is named 'lt'"),
@@ -701,24 +589,13 @@ def test_invalid_sweep_is_refused(
     ],
 )
 def test_range_with_a_step_gives_each_number_exactly(
-    launcher: Launcher, text: str, values: str
+    launcher: Launcher, home: Home, text: str, values: str
 ) -> None:
-    answer = launcher("add", "--dry-run", "--sweep", f"x={text}", "--", "go", "{x}")
+    answer = launcher.well("add", "--dry-run", "--sweep", f"x={text}", "--", "go", "{x}")
+    assert not home.database.exists()
     assert [line.split("\t")[1] for line in answer.out.splitlines()] == [
         f"go {value}" for value in values.split()
     ]
-
-
-def test_value_that_no_argument_uses_repeats_the_program_with_a_warning(
-    launcher: Launcher, store: Store
-) -> None:
-    show = "import os; print(os.environ['LAUNCHER_PARAMS'])"
-    answer = launcher.well("add", "--sweep", "seed=1..2", "--", sys.executable, "-c", show)
-    assert "warning[matrix]: matrix: no argument uses seed" in answer.err
-    assert "(or read LAUNCHER_PARAMS)" in answer.err
-    launcher.well("wait")
-    printed = [launcher("logs", str(row.id)).out.strip() for row in store.read.jobs()]
-    assert printed == ['{"seed": 1}', '{"seed": 2}']
 
 
 def test_single_value_that_looks_like_a_range_is_queued_with_a_warning(
@@ -734,12 +611,12 @@ def test_single_value_that_looks_like_a_range_is_queued_with_a_warning(
 
 
 def test_swept_flag_is_an_argument_or_nothing(launcher: Launcher, store: Store) -> None:
-    show = "import sys; print(sys.argv[1:])"
-    command = (sys.executable, "-c", show, "{amp}", "{sweep}", "m={amp}")
-    launcher("add", "--name", "f", "--sweep", "lr=1", "--sweep-flag", "amp", "--", *command)
-    launcher.well("wait")
-    printed = [launcher("logs", str(row.id)).out.strip() for row in store.read.jobs()]
-    assert printed == ["['--amp', '--lr=1', '--amp', 'm=true']", "['--lr=1', 'm=false']"]
+    sweep = ("--name", "f", "--sweep", "lr=1", "--sweep-flag", "amp")
+    launcher.well("add", "--hold", *sweep, "--", "true", "{amp}", "{sweep}", "m={amp}")
+    assert [row.spec.argv for row in store.read.jobs()] == [
+        ("true", "--amp", "--lr=1", "--amp", "m=true"),
+        ("true", "--lr=1", "m=false"),
+    ]
     assert [row.name for row in store.read.jobs()] == [
         "command/f@lr=1,amp=true",
         "command/f@lr=1,amp=false",

@@ -1,7 +1,6 @@
 """`launcher add`: folder, variables and tags of a program, and waiting for its end."""
 
 import signal
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from launcher.system.paths import Home
 from launcher.system.processes import identity
 from tests.build import in_state, job_row, program_of, shell
 from tests.launcher.conftest import Launcher
-from tests.terminal import COMMAND
+from tests.terminal import piped
 
 SHOWS = shell('echo "$PWD $MARK"')
 
@@ -43,23 +42,11 @@ def test_files_are_relative_to_the_folder_of_the_program(
     launcher: Launcher, folder: Path, store: Store
 ) -> None:
     words = ("--cwd", "below", "--output", "made.txt", "--", *shell("echo yes > made.txt"))
-    launcher.well("add", "--wait", *words)
-    assert (folder / "below/made.txt").read_text() == "yes\n"
-    again = launcher.well("add", *words)
-    assert "not queued: job 1 made the same outputs" in again.err
-    launcher.well("add", "--wait", "--env", "OTHER=1", *words)
-    assert job_row(store, 2).state is State.DONE
-
-
-def test_each_line_of_a_file_gets_folder_variables_and_tags(
-    launcher: Launcher, folder: Path, store: Store
-) -> None:
-    (folder / "lines").write_text("sh -c 'echo $PWD $MARK a'\nsh -c 'echo $PWD $MARK b'\n")
-    words = ("--cwd", "below", "--env", "MARK=m", "--tag", "t")
-    launcher.well("add", "--from", "lines", *words, "--wait")
-    printed = [launcher.well("logs", job).out for job in "12"]
-    assert printed == [f"{folder}/below m a\n", f"{folder}/below m b\n"]
-    assert store.job_control.tags_of([1, 2]) == {1: ["t"], 2: ["t"]}
+    launcher.well("add", "--wait", *words)  # it fails if its output is not there
+    assert job_row(store, 1).spec.outputs == (f"{folder}/below/made.txt",)
+    assert "not queued: job 1 made the same outputs" in launcher.well("add", *words).err
+    launcher.well("add", "--hold", "--env", "OTHER=1", *words)
+    assert job_row(store, 2).state is State.HELD
 
 
 def test_sweep_replaces_names_in_folder_and_variables(launcher: Launcher, folder: Path) -> None:
@@ -111,10 +98,15 @@ def test_replaced_job_gets_the_tags_as_well(launcher: Launcher, store: Store) ->
     assert store.job_control.tags_of([1]) == {1: ["new", "old"]}
 
 
-@pytest.mark.parametrize("option", ["--wait", "--follow"])
-def test_exit_code_is_1_if_a_job_is_not_done(launcher: Launcher, store: Store, option: str) -> None:
-    answer = launcher("add", option, "--", *shell("echo said; exit 3"))
-    assert answer.code == 1
+@pytest.mark.parametrize(
+    ("option", "printed"), [("--wait", "1\tcommand/1\n"), ("--follow", "said\nlast\n")]
+)
+def test_exit_code_is_1_if_a_job_is_not_done(
+    launcher: Launcher, store: Store, option: str, printed: str
+) -> None:
+    answer = launcher("add", option, "--", *shell("echo said; echo last; exit 3"))
+    assert (answer.code, answer.out) == (1, printed)
+    assert ("1\tcommand/1\n" in answer.err) == (option == "--follow")
     assert "failed: command/1: ended with exit code 3" in answer.err
     assert "  launcher logs 1 · launcher show 1\n" in answer.err
     skipped = launcher("add", option, "--after", "1", "--", "true")
@@ -122,18 +114,10 @@ def test_exit_code_is_1_if_a_job_is_not_done(launcher: Launcher, store: Store, o
     assert "skipped" in skipped.err
 
 
-def test_following_prints_only_the_output_of_the_job(launcher: Launcher) -> None:
-    answer = launcher.well("add", "--follow", "--", *shell("echo first; echo last"))
-    assert answer.out == "first\nlast\n"
-    assert answer.err.startswith("1\tcommand/1\n")
-    many = launcher.well("add", "--follow", "--sweep", "x=1,2", "--", "echo", "{x}")
-    assert sorted(many.out.splitlines()) == ["command/2\t1", "command/3\t2"]
-
-
 def test_output_of_jobs_that_ended_before_the_following_is_printed(
     launcher: Launcher, home: Home, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    launcher.well("add", "--wait", "--", *shell("echo quick"))
+    launcher.well("add", "--", *shell("echo quick"))
     launcher(
         "add", "--wait", "--retries", "1", "--backoff", "0s", "--", *shell("echo twice; exit 1")
     )
@@ -168,12 +152,10 @@ def test_job_that_is_cancelled_before_its_start_ends_the_waiting(
 ) -> None:
     launcher.well("add", "--hold", "--", "true")
     words = ("add", "--follow", "--after-any", "1", "--", "true")
-    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True) as waiting:
-        assert waiting.stderr is not None
-        waiting.stderr.readline()
+    with piped(*words, code=1) as waiting:
+        waiting.err.readline()
         launcher.well("cancel", "2")
-        said = waiting.stderr.read()
-    assert waiting.returncode == 1
+        said = waiting.err.read()
     assert "cancelled: command/2: cancelled by its owner" in said
 
 
@@ -183,16 +165,12 @@ def test_job_that_is_cancelled_before_its_start_ends_the_waiting(
 def test_interrupt_leaves_the_job_running_and_prints_how_to_come_back(
     home: Home, store: Store, words: Sequence[str], back: str
 ) -> None:
-    command = [*COMMAND, "add", *words, "--", *shell("echo begun; exec sleep 60")]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as waiting:
+    command = ("add", *words, "--", *shell("echo begun; exec sleep 60"))
+    with piped(*command, code=130) as waiting:
         program = program_of(home.attempt(1, 1))
-        assert waiting.stdout is not None
-        waiting.stdout.readline()  # the job, or what it printed
-        waiting.send_signal(signal.SIGINT)
-        _, said = waiting.communicate()
-    assert waiting.returncode == 130
+        waiting.out.readline()  # the job, or what it printed
+        waiting.process.send_signal(signal.SIGINT)
+        said = waiting.err.read()
     assert f"1 job continues. To come back: {back}. To cancel: launcher cancel 1\n" in said
     assert "Traceback" not in said
     assert identity(program) is not None

@@ -259,7 +259,7 @@ def test_terminal_shows_where_to_install_the_script(home: Home) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_names_with_shell_characters_are_completed(
+def test_names_with_shell_characters_and_files_in_folders_are_completed(
     home: Home, store: Store, tmp_path: Path, shell: str
 ) -> None:
     quoted = {  # without its completion none of these names a job
@@ -270,21 +270,13 @@ def test_names_with_shell_characters_are_completed(
     }
     enqueue(store, *("test/other", HARD, *quoted.values()))
     folder = tmp_path / "person"
-    folder.mkdir()
+    (folder / "tasks").mkdir(parents=True)
+    (folder / "tasks" / "only one.yaml").touch()
     with a_shell(shell, folder, home.folder) as mine:
         for typed, name in [*((typed, HARD) for typed in TYPED), *quoted.items()]:
             mine.shown = ""
             mine.type(f"launcher show {typed}\t\n")
-            mine.until(f"{name}  (test, job ")
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_folder_on_the_way_to_a_task_file_is_completed_without_a_blank(
-    home: Home, tmp_path: Path, shell: str
-) -> None:
-    folder = tmp_path / "person"
-    (folder / "tasks").mkdir(parents=True)
-    (folder / "tasks" / "only one.yaml").write_text("name: [")
-    with a_shell(shell, folder, home.folder) as mine:
-        mine.type("launcher run ta\to\t--dry-run\n")
-        mine.until("tasks/only one.yaml:1")
+            mine.until(f"<show><{name}>")
+        mine.shown = ""
+        mine.type("launcher run ta\to\t--dry-run\n")  # no blank follows the folder
+        mine.until("<run><tasks/only one.yaml><--dry-run>")

@@ -230,19 +230,6 @@ def test_edited_failed_job_is_queued_again(
     assert (tmp_path / "out").read_text().split() == ["3", "0"]
 
 
-def test_requeued_job_waits_for_its_start_time(launcher: Launcher, store: Store) -> None:
-    launcher("add", "--name", "mine", "--", "false")
-    reaches(store, 1, State.FAILED)
-    launcher.well("retry", "mine", "--set", "resources.not_before=+1h")
-    row = job_row(store, 1)
-    assert (row.state, row.waits) == (State.QUEUED, 1)
-    assert row.starts_at is not None
-    launcher.well("edit", "mine", "--set", "resources.not_before=+2h")
-    later = job_row(store, 1)
-    assert later.starts_at is not None
-    assert later.starts_at > row.starts_at + 3000
-
-
 @pytest.mark.parametrize(
     ("word", "text"),
     [
@@ -526,7 +513,7 @@ if grep -q 'cpu: 1' "$1"; then sed -i 's/cpu: 1/cpus: 1/' "$1"; else sed -i 's/c
 """
 
 
-@pytest.mark.parametrize(("typed", "cpus", "code"), [("y\n", 1, 0), ("\n", 1, 0), ("n\n", 2, 130)])
+@pytest.mark.parametrize(("typed", "cpus", "code"), [("\n", 1, 0), ("n\n", 2, 130)])
 def test_faulty_text_can_be_corrected_or_discarded(
     launcher: Launcher,
     store: Store,

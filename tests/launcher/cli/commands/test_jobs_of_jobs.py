@@ -9,7 +9,7 @@ import pytest
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.processes import usable_cores
-from tests.build import job_row, shell, until
+from tests.build import enqueue, finished, job_row, shell, until
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND
 
@@ -38,21 +38,6 @@ def test_job_waiting_for_cores_names_running_parent_jobs(
     assert job_row(store, 2).name == "command/child"
 
 
-def test_jobs_without_child_jobs_are_not_named(
-    launcher: Launcher, store: Store, tmp_path: Path
-) -> None:
-    script = 'until [ -e "$1" ]; do sleep 0.02; done'
-    flag = tmp_path / "flag"
-    launcher(
-        "add", "--cpus", str(usable_cores()), "--name", "other", "--", *shell(script, str(flag))
-    )
-    launcher("add", "--name", "waits", "--", "true")
-    until(lambda: "waiting for 1 CPU core" in launcher("status").out, "the second job waits")
-    assert "queued other jobs" not in launcher("status").out
-    flag.touch()
-    launcher.well("wait", "waits")
-
-
 @pytest.mark.parametrize("words", [(), ("run:add",), ("command/w*",), ("1",)])
 def test_wait_inside_a_job_excludes_the_job(
     launcher: Launcher, home: Home, store: Store, words: tuple[str, ...]
@@ -75,9 +60,10 @@ def test_python_wait_inside_a_job_excludes_the_job(
 
 
 def test_wait_includes_a_job_of_another_queue(
-    launcher: Launcher, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launcher.well("add", "--", "true")
+    enqueue(store, "command/1")
+    finished(store, 1)
     folder = tmp_path / "1-1"
     folder.mkdir()
     monkeypatch.setenv("LAUNCHER_JOB", "1")

@@ -2,10 +2,10 @@
 
 import pytest
 
-from launcher.states import State
+from launcher.states import Failed, State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from tests.build import in_state, program_of, shell
+from tests.build import enqueue, finished, in_state, program_of, shell
 from tests.launcher.conftest import Launcher
 
 
@@ -20,18 +20,15 @@ def test_first_failure_ends_the_wait_while_others_run(launcher: Launcher, store:
     assert launcher("wait", "run:ff", "--first-failure").out == answer.out
 
 
-def test_cancelled_job_counts_as_a_failure(launcher: Launcher) -> None:
+def test_cancelled_job_counts_as_a_failure(launcher: Launcher, store: Store) -> None:
     for _ in range(2):
         launcher.well("add", "--hold", "--", "true")
     launcher.well("cancel", "2")
+    enqueue(store, "command/done")
+    finished(store, 3)
+    assert launcher.well("wait", "3", "--first-failure").out == ""
     answer = launcher("wait", "1", "2", "--first-failure")
     assert (answer.code, answer.out) == (1, "2\tcommand/2\tcancelled\tcancelled by its owner\n")
-
-
-def test_without_a_failure_the_wait_ends_when_all_are_done(launcher: Launcher) -> None:
-    launcher.well("add", "--", "true")
-    launcher.well("add", "--", "true")
-    assert launcher.well("wait", "1", "2", "--first-failure").out == ""
 
 
 def test_wait_for_running_ends_when_all_have_started(
@@ -49,9 +46,9 @@ def test_wait_for_running_ends_when_all_have_started(
 
 
 @pytest.mark.parametrize("goal", ["running", "ended"])
-def test_job_that_can_never_run_ends_the_wait(launcher: Launcher, goal: str) -> None:
-    launcher.well("add", "--", "false")
-    launcher.well("add", "--after", "1", "--", "true")
+def test_job_that_can_never_run_ends_the_wait(launcher: Launcher, store: Store, goal: str) -> None:
+    enqueue(store, "command/a", "command/b", needs={"command/b": ["command/a"]})
+    finished(store, 1, Failed(at=2.0, error="no"))
     answer = launcher("wait", "1", "2", "--for", goal)
     assert answer.code == 1
     assert [line.split("\t")[2] for line in answer.out.splitlines()] == ["failed", "skipped"]

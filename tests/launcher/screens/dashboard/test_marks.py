@@ -52,19 +52,6 @@ def test_jobs_are_marked_and_unmarked(waiting: list[int], home: Home) -> None:
     run_on_queue(home, story)
 
 
-def test_one_answer_changes_all_marked_jobs(waiting: list[int], home: Home, store: Store) -> None:
-    async def story(user: User) -> None:
-        await user.after("m m j h", bottom="hold 2 jobs?  y/n")
-        await user.after("n", bottom="nothing was changed")
-        assert len(marked(user)) == 2
-        await user.after("h y", bottom="2 jobs held")
-        assert marked(user) == []
-
-    run_on_queue(home, story)
-    states = [job_row(store, job).state for job in waiting]
-    assert states == [State.HELD, State.HELD, State.QUEUED, State.QUEUED]
-
-
 def test_marks_stay_while_the_list_changes(waiting: list[int], home: Home, store: Store) -> None:
     async def story(user: User) -> None:
         await user.press("j", "m")

@@ -16,7 +16,7 @@ from launcher.screens.dashboard.page import LONGEST
 from launcher.screens.dashboard.widgets import Canvas
 from launcher.screens.gpu_view import GpuView
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
-from launcher.states import Done, State
+from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
@@ -109,23 +109,6 @@ def test_cursor_stays_on_its_job_then_on_its_row(home: Home, store: Store) -> No
         claimed(store, jobs[2])
         await user.look()
         assert "● train/c" in user.chosen, "it follows a job that starts"
-
-    run_on_queue(home, story)
-
-
-def test_view_stays_at_the_top_without_key_presses(home: Home, store: Store) -> None:
-    first, *_ = enqueue(store, *(f"train/{number:02}" for number in range(60)))
-
-    async def story(user: User) -> None:
-        claim = claimed(store, first)
-        await user.look()
-        assert "train/00" in user.chosen
-        store.scheduler_actions.finish_attempt(claim, Done(at=2.0), outputs={}, now=2.0)
-        await user.look()
-        assert "train/01" in user.chosen
-        await user.press("j", "j", "g")
-        await user.look()
-        assert "train/01" in user.chosen
 
     run_on_queue(home, story)
 
@@ -307,22 +290,6 @@ def test_log_without_line_ends_is_shown(jobs: list[int], home: Home) -> None:
     run_on_queue(home, story)
 
 
-def test_scroll_position_is_kept_while_the_log_grows(jobs: list[int], home: Home) -> None:
-    log = home.attempt(jobs[0], 1).log
-    log.write_text("".join(f"line {number}\n" for number in range(200_000)))
-
-    async def story(user: User) -> None:
-        await user.press("enter", "2", "pageup")
-        before = user.lines
-        with log.open("a") as file:
-            file.write("more\n" * 100)
-        await user.look()
-        assert user.lines == before
-        await user.after("G", "more")
-
-    run_on_queue(home, story)
-
-
 def test_metric_without_finite_values_is_left_out(jobs: list[int], home: Home) -> None:
     with home.attempt(jobs[0], 1).progress.open("w") as file:
         for step in (1, 2):
@@ -408,26 +375,6 @@ def test_running_job_is_cancelled_gracefully(jobs: list[int], home: Home, store:
         assert job_row(store, jobs[0]).wish == "cancel"
 
     run_on_queue(home, story)
-
-
-def test_waiting_for_the_scheduler_does_not_block_the_screen(home: Home, store: Store) -> None:
-    (job,) = enqueue(store, "train/a")
-    store.job_control.hold([job], 1.0)
-
-    async def story(user: User) -> None:
-        await user.after("l", bottom=f"release job {job} train/a?  y/n")
-        await user.after("y", bottom=f"job {job} train/a released")
-        await asyncio.to_thread(until, lambda: scheduler_pid(home), "a scheduler is started")
-        await asyncio.to_thread(until, lambda: in_state_apart(home, job), "the job is done")
-        await user.look()
-        assert "✓ done" in user.text
-
-    run_on_queue(home, story)
-
-
-def in_state_apart(home: Home, job: int) -> bool:
-    with closing(Store(home)) as store:
-        return in_state(store, job, State.DONE)
 
 
 def test_failed_job_can_be_retried(jobs: list[int], home: Home, store: Store) -> None:
