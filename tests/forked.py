@@ -145,7 +145,7 @@ def spawn_detached(
 ) -> int:
     """Start a background process as `launcher.system.process_start` does, if possible as a fork.
 
-    It is a child of the process that forks; `wait_for` tells its end to the one that asked for it.
+    It is a child of the process that forks; `wait_for` reports its end to the process that asked for it.
     """
     whole = {name: text for name, text in os.environ.items() if name != ATTEMPT_VARIABLE}
     whole |= dict(environment or {})

@@ -43,7 +43,7 @@ for module in pkgutil.walk_packages(launcher.cli.__path__, "launcher.cli."):
     importlib.import_module(module.name)
 os.setgroups([]); os.setgid({user}); os.setuid({user})
 """
-EACH_COMMAND = """
+EACH_COMMAND = """# prose: ok, a program
 from launcher.cli.main import main
 for words in {commands}:
     if not os.fork():
