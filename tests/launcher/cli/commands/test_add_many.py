@@ -313,6 +313,7 @@ def test_only_equal_jobs_of_sweeps_replace_each_other(
     replaced: int,
 ) -> None:
     home.stop_record.write_text("{}")  # nothing starts
+    told = ""
     for options in (first, second):
         word = "{seed}" if "--sweep" in options else "1"
         told = launcher.well("add", *options, "--", "true", "--seed", word).err
