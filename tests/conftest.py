@@ -41,6 +41,7 @@ for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE"
     os.environ.pop(name, None)
 os.environ["LANG"] = "C.UTF-8"
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads that wait for each other under load are slower
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # and those of jobs with more cores spin meanwhile
 os.environ["LAUNCHER_CONFIG"] = os.devnull
 # hundreds of commands are started here; they reuse the byte code that the first one compiled
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
