@@ -181,6 +181,8 @@ def spawn_detached(
     finally:
         os.close(nothing)
         os.close(out)
+    for each in _DAEMONS.values():
+        each.poll()  # one that has ended holds no descriptor
     _DAEMONS[fork.pid] = fork
     return fork.pid
 

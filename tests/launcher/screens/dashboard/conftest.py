@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from launcher.screens import job_actions
 from launcher.states import Failed
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -12,8 +13,12 @@ from tests.top import report
 
 
 @pytest.fixture
-def jobs(home: Home, store: Store) -> list[int]:
-    """Two running jobs, one of which has reported its progress, two waiting jobs, and a failed one."""
+def jobs(home: Home, store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Two running jobs, one of which has reported its progress, two waiting jobs, and a failed one.
+
+    A scheduler would find that nothing of the first two runs, so that none is started.
+    """
+    monkeypatch.setattr(job_actions, "ensure_scheduler", lambda _: None)
     names = ("train/a", "train/b", "train/c", "test/c", "train/d")
     jobs = enqueue(
         store,

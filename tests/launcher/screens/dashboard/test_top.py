@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from textual.events import Paste
 
+from launcher.screens import job_actions
 from launcher.screens.dashboard.keys import help_page
 from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import LONGEST
@@ -20,6 +21,7 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
+from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import DEADLINE_S, a_gpu, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import GIB, Devices, asked_here
@@ -377,7 +379,10 @@ def test_running_job_is_cancelled_gracefully(jobs: list[int], home: Home, store:
     run_on_queue(home, story)
 
 
-def test_failed_job_can_be_retried(jobs: list[int], home: Home, store: Store) -> None:
+def test_failed_job_can_be_retried(
+    jobs: list[int], home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_actions, "ensure_scheduler", ensure_scheduler)
     home.stop_record.write_text('{"schema": 1, "now": false, "at": 0.0}')
 
     async def story(user: User) -> None:
