@@ -11,7 +11,7 @@ from launcher.errors import MachineError, UsageError, pluralize
 from launcher.screens.format import format_job_names
 from launcher.screens.terminal import print_stderr
 from launcher.states import ENDED_STATES, OPEN_STATES, State
-from launcher.store.feed import JobTracker
+from launcher.store.feed import DELETED, JobTracker
 from launcher.store.job_selection import MOST_NUMBERS, SHARED_RUN, words_for_jobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -119,7 +119,9 @@ def await_jobs(home: Home, store: Store, jobs: Collection[int], since: int, *, f
         return EXIT_ABORTED
     ended = store.read.jobs_by_id(jobs)
     print_failed_jobs(ended)
-    return 0 if all(row.state is State.DONE for row in ended) else 1
+    for job in sorted({*jobs} - {row.id for row in ended}):
+        print_stderr(f"job {job} {DELETED}")
+    return 0 if [row.state for row in ended] == [State.DONE] * len(jobs) else 1
 
 
 def _follow(home: Home, store: Store, rows: Sequence[JobRow], since: int) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from launcher.states import ENDED_STATES, State
 from launcher.store.client import ensure_scheduler_alive, queue_stopped_error
-from launcher.store.connection import known_state
+from launcher.store.connection import known_state, reason_of
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
@@ -21,6 +21,7 @@ CHECK_EVERY_S = 2.0  # a scheduler that was killed must not be waited for
 # seconds between two polls; the latter if nothing has happened for a while
 BUSY_POLL_S, IDLE_POLL_S = 0.02, 0.05
 IDLE_POLLS = 100
+DELETED = "cancelled: deleted from the queue before its end was read here"
 
 
 class JobEvent(NamedTuple):
@@ -94,6 +95,7 @@ class JobTracker:
         self.is_queue_stopped = False  # the queue starts nothing, and no scheduler lives
         self._checked_at = time.monotonic() if is_scheduler_alive else -inf
         self._idle_polls = 0
+        self._looked_at = time.monotonic()  # for deleted jobs
         self._update_rows(jobs or ())
 
     @property
@@ -113,22 +115,37 @@ class JobTracker:
     def read_events(self) -> list[JobEvent]:
         """Return what happened to them since the last call; `rows` has them as they are now.
 
-        A job that was cleaned meanwhile is as its last event says.
+        A job that was cleaned meanwhile is as its last event says, and cancelled if that is deleted, too.
         """
         changes = self._cursor.read_new()
         if not self._tracks_all:
             changes = [change for change in changes if change.job in self.rows]
+            changes += self._deleted_jobs()
         self._idle_polls = 0 if changes else self._idle_polls + 1
         if not changes:
             return []
         if self._tracks_all:
             self.rows.clear()
         there = {row.id for row in self.add({change.job for change in changes})}
-        last = {change.job: change.state for change in changes if change.job not in there}
+        last = {change.job: change for change in changes if change.job not in there}
         self._update_rows(
-            replace(self.rows[job], state=last[job]) for job in last.keys() & self.rows
+            replace(
+                self.rows[job],
+                state=last[job].state,
+                state_reason=reason_of(last[job].code, last[job].reason, None),
+            )
+            for job in last.keys() & self.rows
         )
         return [change for change in changes if change.job in self.rows]
+
+    def _deleted_jobs(self) -> list[JobEvent]:
+        """Return an event for each open job that is not in the queue any more; not at each call."""
+        now = time.monotonic()
+        if now - self._looked_at < CHECK_EVERY_S:
+            return []
+        self._looked_at = now
+        gone = self.open_jobs - self._store.read.existing_jobs(self.open_jobs)
+        return [JobEvent(time.time(), job, State.CANCELLED, DELETED) for job in sorted(gone)]
 
     def events_until_ended(self) -> Iterator[list[JobEvent]]:
         """Yield the events of each poll, the first one at once, until all jobs have ended.

@@ -251,6 +251,11 @@ class JobQueries:
         """Return the jobs with these numbers."""
         return self._select_jobs("jobs.id IN (SELECT value FROM json_each(?))", _json_list(numbers))
 
+    def existing_jobs(self, numbers: Iterable[int]) -> set[int]:
+        """Return those of these numbers that jobs of the queue have."""
+        query = "SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+        return {row[0] for row in self._db.execute(query, (_json_list(numbers),)).fetchall()}
+
     def first_and_last_jobs(self, runs: Iterable[int]) -> list[JobRow]:
         """Return the first and the last job of runs by their names: in a sweep they differ in most that differs."""
         outermost = (

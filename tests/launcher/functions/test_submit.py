@@ -432,6 +432,9 @@ def test_cleaning_a_job_deletes_its_call_unless_another_job_needs_it(
     assert len([*(home.folder / "functions").iterdir()]) == 1
     launcher.well("clean", str(second.job), "--yes")
     assert [*(home.folder / "functions").iterdir()] == []
+    concurrent.futures.wait(
+        [first, second], DEADLINE_S
+    )  # also if its end was deleted before it was read
 
 
 def test_callback_may_submit_and_wait_for_the_next_function() -> None:

@@ -225,7 +225,7 @@ def adopt_jobs(store: Store) -> None:
     for folder, keep in (("/copy", True), ("/moved", False)):
         found = [
             AdoptedJob(row.id, row.hash, row.spec, {}, {"acc": 1.0})
-            for row in store.read.jobs_by_id(done)
+            for row in store.read.jobs_by_id(store.read.existing_jobs(done))
         ]
         with store.writing():
             run = store.ensure_run(Path(folder), "test")

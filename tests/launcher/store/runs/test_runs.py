@@ -14,6 +14,7 @@ from launcher.errors import UsageError
 from launcher.job_options.notifications import AS_CONFIGURED, NotifyEvent, RunNotify
 from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.states import ENDED_STATES, Done, Failed, OomReport, OutOfMemory, ReasonCode, State
+from launcher.store import feed
 from launcher.store import runs as module
 from launcher.store.feed import BUSY_POLL_S, IDLE_POLL_S, IDLE_POLLS, EventCursor, JobTracker
 from launcher.store.listings import ListingFilter, ListingQueries
@@ -411,6 +412,23 @@ def test_deleted_job_counts_as_ended(home: Home, store: Store, other: Store) -> 
     assert [change.state for change in followed.read_events()] == [State.CANCELLED]
     assert followed.rows[job].state is State.CANCELLED
     assert not followed.open_jobs
+
+
+def test_job_deleted_with_its_events_counts_as_cancelled(
+    home: Home, store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "CHECK_EVERY_S", 0.0)
+    jobs = put(store, "abc")
+    followed = JobTracker(home, store, store.read.jobs_by_id(jobs))
+    other.job_control.cancel(jobs[:2], 2.0)
+    assert other.job_control.delete_jobs(jobs[:1]) == jobs[:1]
+    assert [(change.job, change.state) for change in followed.read_events()] == [
+        (jobs[1], State.CANCELLED),
+        (jobs[0], State.CANCELLED),
+    ]
+    assert followed.rows[jobs[0]].reason == feed.DELETED
+    assert followed.open_jobs == {jobs[2]}
+    assert followed.read_events() == []
 
 
 def test_following_all_jobs_keeps_only_changed_jobs(home: Home, store: Store, other: Store) -> None:
