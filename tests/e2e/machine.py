@@ -29,6 +29,7 @@ from tests.e2e.conftest import Project, a_project
 from tests.forked import BIN, Process, call_launcher, start
 from tests.launcher.users import NOBODY
 from tests.nvml.standin import GIB, TAKE, Devices
+from tests.shortened import QUICK_LOOKS, shorten
 
 ROOT = Path(__file__).parents[2]
 CORES = 16
@@ -316,6 +317,7 @@ def a_machine(
         config.touch()
         mine = {"LAUNCHER_CLAIMS": str(claims), "LAUNCHER_CONFIG": str(config)}
         project.environment.update(gpus.environment | mine)
+        shorten(project.environment, QUICK_LOOKS)
         for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"):  # the launcher sets them
             project.environment.pop(name, None)
         project.home.folder.mkdir(mode=0o700)
