@@ -340,9 +340,20 @@ def a_machine(
 
 @contextmanager
 def two_users(
-    place: Path, gpus: Devices, *, scheduler: str = "tests.nvml.scheduler"
+    place: Path,
+    gpus: Devices,
+    *,
+    scheduler: str = "tests.nvml.scheduler",
+    intervals: Mapping[str, float] | None = None,
 ) -> Iterator[tuple[Machine, Machine]]:
-    """Two users with a queue each on one machine; where nobody can become another, two queues of one."""
+    """Two users with a queue each on one machine; where nobody can become another, two queues of one.
+
+    Args:
+        place: Existing folder for all files of the users.
+        gpus: the machine's.
+        scheduler: the module of a scheduler.
+        intervals: Constants that their schedulers have shorter, see `tests.shortened`.
+    """
     claims, places = place / "claims", [place / "one", place / "other"]
     for folder in (claims, *places):
         folder.mkdir()
@@ -354,6 +365,7 @@ def two_users(
         other = stack.enter_context(a_machine(places[1], gpus, claims=claims, uid=uid))
         for person in (first, other):
             person.scheduler = scheduler
+            shorten(person.project.environment, intervals or {})
             person.serve()
         yield first, other
 

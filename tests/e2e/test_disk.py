@@ -232,6 +232,13 @@ def queue(tmp_path: Path) -> Iterator[Project]:
 @pytest.fixture
 def flag(queue: Project) -> Iterator[Path]:
     """A file; while it is there, no process of the project can sync anything to disk."""
+    with a_flag(queue) as flag:
+        yield flag
+
+
+@contextlib.contextmanager
+def a_flag(queue: Project) -> Iterator[Path]:
+    """A file; while it is there, no process of the project can sync what it names; empty, anything."""
     flag = queue.folder / "flag"
     queue.environment["LD_PRELOAD"] = compiled(FAILING_SYNC)
     queue.environment["TRICK_FLAG"] = str(flag)
@@ -465,21 +472,38 @@ def test_failed_disk_sync_is_reported_and_retried(queue: Project, flag: Path) ->
 
 
 @NEEDS_CC
-@pytest.mark.parametrize("which", ["all", "database_log", "attempts", "folder"])
-def test_job_with_rerun_never_starts_only_after_its_claim_is_synced(
-    queue: Project, flag: Path, which: str
-) -> None:
+def test_job_with_rerun_never_starts_only_after_its_claim_is_synced(tmp_path: Path) -> None:
     due_s = 3  # long enough for `add` to return on a busy machine
-    job = add(queue, *shell("echo 1 >>others"), not_before=f"+{due_s}s", rerun="never")
-    flag.write_text("" if which == "all" else str(getattr(queue.home, which).resolve()))
-    begun = time.monotonic()
+    cases = ("all", "database_log", "attempts", "folder")
+    with contextlib.ExitStack() as opened:
+        queues = {case: opened.enter_context(a_queue_of_its_own(tmp_path / case)) for case in cases}
+        flags = {case: opened.enter_context(a_flag(queue)) for case, queue in queues.items()}
+        jobs = {}
+        for case, queue in queues.items():
+            words = shell("echo 1 >>others")
+            jobs[case] = add(queue, *words, not_before=f"+{due_s}s", rerun="never")
+            unsynced = "" if case == "all" else str(getattr(queue.home, case).resolve())
+            flags[case].write_text(unsynced)
+        begun = time.monotonic()
 
-    until(lambda: time.monotonic() > begun + due_s + 1, "its time has come")
-    assert not (queue.folder / "others").exists()
-    flag.unlink()
+        until(lambda: time.monotonic() > begun + due_s + 1, "their time has come")
+        assert [case for case in cases if (queues[case].folder / "others").exists()] == []
+        for flag in flags.values():
+            flag.unlink()
 
-    until(lambda: state(queue, job) == "done", "it has run")
-    assert (queue.folder / "others").read_text() == "1\n"
+        for case, queue in queues.items():
+            until(lambda: state(queue, jobs[case]) == "done", f"it has run: {case}")
+            assert (queue.folder / "others").read_text() == "1\n", case
+
+
+@contextlib.contextmanager
+def a_queue_of_its_own(place: Path) -> Iterator[Project]:
+    """A new project in a new folder, whose scheduler waits for no core that another one has promised."""
+    claims = place / "claims"
+    claims.mkdir(parents=True)
+    with a_queue(place) as queue:
+        queue.environment["LAUNCHER_CLAIMS"] = str(claims)
+        yield queue
 
 
 @NEEDS_CC
