@@ -48,6 +48,7 @@ from tests.e2e.test_reliability import (
 )
 from tests.forked import BIN
 from tests.launcher.web.browser import Page, served
+from tests.shortened import shorten
 
 SIZE = "6m"
 TOYS = """
@@ -57,6 +58,12 @@ toytrain: [{{model: null, data: "dot:pre"}}{more}]
 toytest: [{{model: "dot:pre", data: "dot:pre"}}]
 """
 MORE = ', {model: null, data: "line:pre"}'
+QUICK_RETRIES = {
+    "launcher.scheduler.loop.RETRY_S": 0.2,
+    "launcher.scheduler.admission.RETRY_S": 0.2,
+    "launcher.scheduler.endings.MOVE_RETRY_S": 0.2,
+    "launcher.scheduler.requeue.FULL_DISK_PAUSE_S": 1.0,
+}
 WATCHED_S = 0.5  # how long a queue is watched that must not do the wrong thing
 FLOODING = """
 import os, sys, time
@@ -213,6 +220,7 @@ def unmounted(place: Path) -> bool:
 def small(tmp_path: Path) -> Iterator[Project]:
     """A project whose home is on a small disk of its own."""
     with a_small_disk(tmp_path / "home") as place, a_queue(tmp_path) as project:
+        shorten(project.environment, QUICK_RETRIES)
         try:
             yield project
         finally:
@@ -492,8 +500,13 @@ def test_job_with_rerun_never_starts_only_after_its_claim_is_synced(tmp_path: Pa
             flag.unlink()
 
         for case, queue in queues.items():
-            until(lambda: state(queue, jobs[case]) == "done", f"it has run: {case}")
+            check_done(queue, jobs[case])
             assert (queue.folder / "others").read_text() == "1\n", case
+
+
+def check_done(queue: Project, job: int) -> None:
+    """Wait until a job is done."""
+    until(lambda: state(queue, job) == "done", f"it has run in {queue.home.folder}")
 
 
 @contextlib.contextmanager
