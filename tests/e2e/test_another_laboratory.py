@@ -10,7 +10,8 @@ from pathlib import Path
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.process_trees import descendants
 from tests.build import until
-from tests.e2e.conftest import Project, install_toysfrom tests.shortened import shorten
+from tests.e2e.conftest import Project, install_toys
+from tests.shortened import shorten
 
 TASK = """
 name: toys
