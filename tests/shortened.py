@@ -15,6 +15,13 @@ QUICK_MESSAGES = {
     "launcher.notify.__main__.EVENT_POLL_S": 0.1,
     "launcher.notify.__main__.SCHEDULER_GRACE_S": 1.0,
 }
+# a scheduler that soon misses a pilot; it asks the engine whether that lives
+QUICK_PILOTS = {
+    "launcher.backends.pilot_rules.LEAST_SILENCE_S": 0.6,
+    "launcher.scheduler.pilot_news.IDLE_POLL_S": 0.1,
+    "launcher.scheduler.pilot_news.ORPHAN_POLL_S": 0.1,
+    "launcher.store.transitions.SIGNALLED_BACKOFF_S": 0.3,
+}
 # a scheduler that looks at GPUs more often, and shows sooner what it has seen
 QUICK_LOOKS = {
     "launcher.gpu.gpus_file.SHOW_EVERY_S": 0.3,

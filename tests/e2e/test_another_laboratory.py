@@ -11,7 +11,6 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.process_trees import descendants
 from tests.build import until
 from tests.e2e.conftest import Project, install_toys
-from tests.shortened import shorten
 
 TASK = """
 name: toys
@@ -84,8 +83,7 @@ def test_interrupted_view_does_not_stop_jobs(toys: Project) -> None:
 
 
 def test_stopped_queue_ends_the_view_and_next_run_continues(toys: Project) -> None:
-    task = a_task(toys, sleep_s=0.3)
-    shorten(toys.environment, {"launcher.store.feed.CHECK_EVERY_S": 0.2})
+    task = a_task(toys, sleep_s=0.2)
     with toys.start("launcher", "run", task) as run:
         until(lambda: is_queued(toys), "the run is queued")
         assert toys.call("launcher", "stop", "--now").returncode == 0

@@ -38,7 +38,7 @@ from tests.build import (
 from tests.e2e.conftest import Project, reading
 from tests.forked import spawn_detached
 from tests.receivers import a_mailbox, free_port
-from tests.shortened import QUICK_MESSAGES, shorten
+from tests.shortened import QUICK_MESSAGES, QUICK_PILOTS, shorten
 
 CONFIG = """
 [backends.box]
@@ -106,6 +106,7 @@ class Lab:
 def lab(project: Project, tmp_path: Path) -> Iterator[Lab]:
     config = tmp_path / "config.toml"
     config.write_text(CONFIG)
+    shorten(project.environment, QUICK_PILOTS)
     project.environment["LAUNCHER_CONFIG"] = str(config)
     assert project.call("launcher", "add", "--", "true").returncode == 0  # begins the queue
     with reading(project.home) as store:

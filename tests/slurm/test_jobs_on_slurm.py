@@ -17,6 +17,7 @@ from launcher.system.paths import Home
 from tests.build import end_everything, until
 from tests.clusters.census import of_node, signal_all
 from tests.forked import call_launcher
+from tests.shortened import QUICK_PILOTS, shorten
 from tests.slurm.cluster import Slurm
 
 DEADLINE_S = 120.0
@@ -97,6 +98,7 @@ def a_project(tmp_path: Path, slurm: Slurm) -> Iterator[Project]:
         "LAUNCHER_HOME": str(home.folder),
         "LAUNCHER_CONFIG": str(tmp_path / "config.toml"),
     }
+    shorten(environment, QUICK_PILOTS)
     project = Project(folder=folder, environment=environment, slurm=slurm)
     try:
         yield project
