@@ -1,7 +1,7 @@
 """Shorter intervals for the background processes of a test: it need not wait as long as a person can.
 
-A process started anew has the intervals of the product, unless it is `tests.nvml.scheduler`. A test that shortens
-intervals also passes there, but later: `make night` runs it so.
+Forks of `tests.forked` and `tests.nvml.scheduler` apply them. Every other process has the intervals of the product.
+`make night` runs the tests without forks: they pass there, too, but later.
 """
 
 import importlib

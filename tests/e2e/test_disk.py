@@ -246,7 +246,7 @@ def flag(queue: Project) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def a_flag(queue: Project) -> Iterator[Path]:
-    """A file; while it is there, no process of the project can sync what it names; empty, anything."""
+    """A file that names what no process of the project can sync while it exists. An empty one means everything."""
     flag = queue.folder / "flag"
     queue.environment["LD_PRELOAD"] = compiled(FAILING_SYNC)
     queue.environment["TRICK_FLAG"] = str(flag)

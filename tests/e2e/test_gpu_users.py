@@ -232,7 +232,7 @@ def test_jobs_are_not_stopped_for_estimates_of_another_queue(tmp_path: Path, gpu
 
 
 def check_not_stopped(users: tuple[Machine, Machine], card: str) -> None:
-    """Check that no user stops a job because of what the other one's is expected to take."""
+    """Check that no user stops a job because of the estimate for the job of the other user."""
     one, other = users
     # both estimates are larger than what is left, and nobody needs that
     first = one.hold(12, gpus=1, script=BUSY, words=("30",))
