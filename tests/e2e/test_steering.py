@@ -291,7 +291,7 @@ def test_program_without_supervisor_is_killed_with_now(project: Project) -> None
 def test_program_ended_by_its_time_limit_is_shown_as_ending_with_an_event(
     project: Project,
 ) -> None:
-    an_ignoring_job(project, "--time-limit", "1s")
+    an_ignoring_job(project, "--time-limit", "2s")
 
     def noted() -> bool:
         return bool(job_details(project)["events"][-1]["reason_code"] == "ending")
