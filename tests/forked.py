@@ -35,6 +35,7 @@ from typing import Any, NoReturn
 
 from launcher.system import process_start
 from launcher.system.process_trees import ATTEMPT_VARIABLE
+from tests import shortened
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -382,6 +383,7 @@ def _run(request: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
             ctypes.CDLL(str(library))
     argv = request.get("daemon")
     try:
+        changed = shortened.apply()
         if argv is None:
             sys.path[:] = [str(BIN), *places, *sys.path]
             sys.argv[:] = [str(BIN / "launcher"), *request["words"]]
@@ -392,6 +394,9 @@ def _run(request: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
             resource.setrlimit(limit, values)
         sys.path[:] = [*places, *sys.path]
         _show_start(argv, environment)
+        if _program(argv[3]) in changed:  # a second copy of its module would not be changed
+            sys.argv[1:] = argv[4:]
+            sys.exit(importlib.import_module(_program(argv[3])).main(argv[4:]))
         _run_module(argv[3], argv[4:])
         sys.exit()
     except SystemExit as leaving:

@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.gpu import runner
 from benchmarks.gpu.bench import Bench, NotMeasured
 from benchmarks.gpu.parts import Part
 from benchmarks.gpu.report import Report
-from benchmarks.gpu.runner import run_all
 
 NAMES = ("unable", "leaves", "dies", "raises", "refuses", "refutes", "hangs", "late")
 LIMIT_S = 1.0  # of the one that hangs
@@ -63,7 +63,8 @@ def main() -> None:
         report.write(file, table)
         written.append(len(json.loads(file.read_text())["parts"]))
 
-    run_all(parts, bench, report, after_each)
+    runner.GRACE_S = LIMIT_S / 4
+    runner.run_all(parts, bench, report, after_each)
     sys.stdout.write(f"{json.dumps(written)}\n")
 
 

@@ -29,6 +29,7 @@ from tests.e2e.conftest import Project, a_project
 from tests.forked import BIN, Process, call_launcher, start
 from tests.launcher.users import NOBODY
 from tests.nvml.standin import GIB, TAKE, Devices
+from tests.shortened import QUICK_LOOKS, shorten
 
 ROOT = Path(__file__).parents[2]
 CORES = 16
@@ -316,6 +317,7 @@ def a_machine(
         config.touch()
         mine = {"LAUNCHER_CLAIMS": str(claims), "LAUNCHER_CONFIG": str(config)}
         project.environment.update(gpus.environment | mine)
+        shorten(project.environment, QUICK_LOOKS)
         for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"):  # the launcher sets them
             project.environment.pop(name, None)
         project.home.folder.mkdir(mode=0o700)
@@ -338,9 +340,20 @@ def a_machine(
 
 @contextmanager
 def two_users(
-    place: Path, gpus: Devices, *, scheduler: str = "tests.nvml.scheduler"
+    place: Path,
+    gpus: Devices,
+    *,
+    scheduler: str = "tests.nvml.scheduler",
+    intervals: Mapping[str, float] | None = None,
 ) -> Iterator[tuple[Machine, Machine]]:
-    """Two users with a queue each on one machine; where nobody can become another, two queues of one."""
+    """Two users with a queue each on one machine; where nobody can become another, two queues of one.
+
+    Args:
+        place: Existing folder for all files of the users.
+        gpus: the machine's.
+        scheduler: the module of a scheduler.
+        intervals: Constants that their schedulers have shorter, see `tests.shortened`.
+    """
     claims, places = place / "claims", [place / "one", place / "other"]
     for folder in (claims, *places):
         folder.mkdir()
@@ -352,6 +365,7 @@ def two_users(
         other = stack.enter_context(a_machine(places[1], gpus, claims=claims, uid=uid))
         for person in (first, other):
             person.scheduler = scheduler
+            shorten(person.project.environment, intervals or {})
             person.serve()
         yield first, other
 

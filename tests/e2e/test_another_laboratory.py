@@ -83,7 +83,7 @@ def test_interrupted_view_does_not_stop_jobs(toys: Project) -> None:
 
 
 def test_stopped_queue_ends_the_view_and_next_run_continues(toys: Project) -> None:
-    task = a_task(toys, sleep_s=0.3)
+    task = a_task(toys, sleep_s=0.2)
     with toys.start("launcher", "run", task) as run:
         until(lambda: is_queued(toys), "the run is queued")
         assert toys.call("launcher", "stop", "--now").returncode == 0

@@ -48,6 +48,7 @@ from tests.e2e.test_reliability import (
 )
 from tests.forked import BIN
 from tests.launcher.web.browser import Page, served
+from tests.shortened import shorten
 
 SIZE = "6m"
 TOYS = """
@@ -57,6 +58,12 @@ toytrain: [{{model: null, data: "dot:pre"}}{more}]
 toytest: [{{model: "dot:pre", data: "dot:pre"}}]
 """
 MORE = ', {model: null, data: "line:pre"}'
+QUICK_RETRIES = {
+    "launcher.scheduler.loop.RETRY_S": 0.2,
+    "launcher.scheduler.admission.RETRY_S": 0.2,
+    "launcher.scheduler.endings.MOVE_RETRY_S": 0.2,
+    "launcher.scheduler.requeue.FULL_DISK_PAUSE_S": 1.0,
+}
 WATCHED_S = 0.5  # how long a queue is watched that must not do the wrong thing
 FLOODING = """
 import os, sys, time
@@ -213,6 +220,7 @@ def unmounted(place: Path) -> bool:
 def small(tmp_path: Path) -> Iterator[Project]:
     """A project whose home is on a small disk of its own."""
     with a_small_disk(tmp_path / "home") as place, a_queue(tmp_path) as project:
+        shorten(project.environment, QUICK_RETRIES)
         try:
             yield project
         finally:
@@ -232,6 +240,13 @@ def queue(tmp_path: Path) -> Iterator[Project]:
 @pytest.fixture
 def flag(queue: Project) -> Iterator[Path]:
     """A file; while it is there, no process of the project can sync anything to disk."""
+    with a_flag(queue) as flag:
+        yield flag
+
+
+@contextlib.contextmanager
+def a_flag(queue: Project) -> Iterator[Path]:
+    """A file that names what no process of the project can sync while it exists. An empty one means everything."""
     flag = queue.folder / "flag"
     queue.environment["LD_PRELOAD"] = compiled(FAILING_SYNC)
     queue.environment["TRICK_FLAG"] = str(flag)
@@ -465,21 +480,43 @@ def test_failed_disk_sync_is_reported_and_retried(queue: Project, flag: Path) ->
 
 
 @NEEDS_CC
-@pytest.mark.parametrize("which", ["all", "database_log", "attempts", "folder"])
-def test_job_with_rerun_never_starts_only_after_its_claim_is_synced(
-    queue: Project, flag: Path, which: str
-) -> None:
+def test_job_with_rerun_never_starts_only_after_its_claim_is_synced(tmp_path: Path) -> None:
     due_s = 3  # long enough for `add` to return on a busy machine
-    job = add(queue, *shell("echo 1 >>others"), not_before=f"+{due_s}s", rerun="never")
-    flag.write_text("" if which == "all" else str(getattr(queue.home, which).resolve()))
-    begun = time.monotonic()
+    cases = ("all", "database_log", "attempts", "folder")
+    with contextlib.ExitStack() as opened:
+        queues = {case: opened.enter_context(a_queue_of_its_own(tmp_path / case)) for case in cases}
+        flags = {case: opened.enter_context(a_flag(queue)) for case, queue in queues.items()}
+        jobs = {}
+        for case, queue in queues.items():
+            words = shell("echo 1 >>others")
+            jobs[case] = add(queue, *words, not_before=f"+{due_s}s", rerun="never")
+            unsynced = "" if case == "all" else str(getattr(queue.home, case).resolve())
+            flags[case].write_text(unsynced)
+        begun = time.monotonic()
 
-    until(lambda: time.monotonic() > begun + due_s + 1, "its time has come")
-    assert not (queue.folder / "others").exists()
-    flag.unlink()
+        until(lambda: time.monotonic() > begun + due_s + 1, "their time has come")
+        assert [case for case in cases if (queues[case].folder / "others").exists()] == []
+        for flag in flags.values():
+            flag.unlink()
 
-    until(lambda: state(queue, job) == "done", "it has run")
-    assert (queue.folder / "others").read_text() == "1\n"
+        for case, queue in queues.items():
+            check_done(queue, jobs[case])
+            assert (queue.folder / "others").read_text() == "1\n", case
+
+
+def check_done(queue: Project, job: int) -> None:
+    """Wait until a job is done."""
+    until(lambda: state(queue, job) == "done", f"it has run in {queue.home.folder}")
+
+
+@contextlib.contextmanager
+def a_queue_of_its_own(place: Path) -> Iterator[Project]:
+    """A new project in a new folder, whose scheduler waits for no core that another one has promised."""
+    claims = place / "claims"
+    claims.mkdir(parents=True)
+    with a_queue(place) as queue:
+        queue.environment["LAUNCHER_CLAIMS"] = str(claims)
+        yield queue
 
 
 @NEEDS_CC

@@ -7,11 +7,11 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from launcher.scheduler.gpus.gpu_state import SAMPLE_MAX_AGE_S
 from launcher.system.memory import usable_bytes
 from tests.build import until
 from tests.e2e.machine import HOLDING, SHORT, Machine, Program, a_machine
 from tests.nvml.standin import GIB, TAKE, Devices
+from tests.shortened import shorten
 
 # as torch 2.8 says it
 TORCH = (
@@ -182,44 +182,60 @@ def test_jobs_on_a_lost_gpu_are_retried_elsewhere_without_charge(
         machine.until_state(one.job, "done")
 
 
-def test_hanging_driver_blocks_only_gpu_jobs(machine: Machine, gpus: Devices) -> None:
+SAMPLE_MAX_AGE_S = 1.0
+SILENCE = {
+    "launcher.gpu.monitor.DRIVER_TIMEOUT_S": 2.0,
+    "launcher.scheduler.gpus.gpu_state.SAMPLE_MAX_AGE_S": SAMPLE_MAX_AGE_S,
+}
+
+
+@pytest.fixture
+def hasty(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
+    """The same, and the scheduler soon misses the answer of a driver."""
+    with a_machine(tmp_path, gpus) as machine:
+        shorten(machine.project.environment, SILENCE)
+        machine.serve()
+        yield machine
+
+
+def until_outdated() -> None:
+    """Wait until what the scheduler has seen is too old."""
+    since = time.monotonic()
+    until(lambda: time.monotonic() - since > 1.3 * SAMPLE_MAX_AGE_S, "it is too old")
+
+
+def test_hanging_driver_blocks_only_gpu_jobs(hasty: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
-    running = machine.hold(1, gpus=1, vram="1GiB")
+    running = hasty.hold(1, gpus=1, vram="1GiB")
     assert running.cards == [card]
     gpus.hang()
-    since = time.monotonic()
-    until(
-        lambda: time.monotonic() - since > SAMPLE_MAX_AGE_S + 1, "what was seen before is too old"
-    )
+    until_outdated()
 
-    waiting = machine.hold(1, gpus=1, vram="1GiB")
-    jobs = [machine.add("true") for _ in range(3)]
+    waiting = hasty.hold(1, gpus=1, vram="1GiB")
+    jobs = [hasty.add("true") for _ in range(3)]
     for job in jobs:
-        machine.until_state(job, "done")
-    machine.wait_for_reason(waiting.job, "cuda:0", "the driver has not answered for")
+        hasty.until_state(job, "done")
+    hasty.wait_for_reason(waiting.job, "cuda:0", "the driver has not answered for")
     running.let_go()
-    machine.until_state(running.job, "done")
-    machine.call("status")
+    hasty.until_state(running.job, "done")
+    hasty.call("status")
     assert not waiting.started
     gpus.hang(on=False)
 
     assert waiting.cards == [card]
 
 
-def test_jobs_survive_a_driver_that_stops_responding(machine: Machine, gpus: Devices) -> None:
+def test_jobs_survive_a_driver_that_stops_responding(hasty: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
-    running = machine.hold(1, gpus=1, vram="1GiB")
+    running = hasty.hold(1, gpus=1, vram="1GiB")
     assert running.cards == [card]
 
     gpus.unload(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
-    since = time.monotonic()
-    until(
-        lambda: time.monotonic() - since > SAMPLE_MAX_AGE_S + 1, "what was seen before is too old"
-    )
+    until_outdated()
 
-    waiting = machine.hold(1, gpus=1, vram="1GiB")
-    machine.wait_for_reason(waiting.job, "driver was updated")
-    assert machine.state(running.job) == "running"
+    waiting = hasty.hold(1, gpus=1, vram="1GiB")
+    hasty.wait_for_reason(waiting.job, "driver was updated")
+    assert hasty.state(running.job) == "running"
 
 
 def test_number_means_the_gpu_that_had_it_when_the_job_was_queued(

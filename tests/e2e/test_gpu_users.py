@@ -219,10 +219,20 @@ def test_fixed_number_of_jobs_shares_a_gpu_at_any_load(counted: Machine) -> None
     assert not third.started
 
 
-def test_jobs_are_not_stopped_for_estimates_of_another_queue(
-    users: tuple[Machine, Machine], gpus: Devices
-) -> None:
+LASTING = {"launcher.scheduler.gpus.memory_shortage.LASTING_S": 2.0}
+STEADY_LOOKS = (
+    15  # one each 0.2 s, for longer than a shortage of memory lasts before a job is stopped
+)
+
+
+def test_jobs_are_not_stopped_for_estimates_of_another_queue(tmp_path: Path, gpus: Devices) -> None:
     card = gpus.add(24 * GIB, used=0)
+    with two_users(tmp_path, gpus, intervals=LASTING) as users:
+        check_not_stopped(users, card)
+
+
+def check_not_stopped(users: tuple[Machine, Machine], card: str) -> None:
+    """Check that no user stops a job because of the estimate for the job of the other user."""
     one, other = users
     # both estimates are larger than what is left, and nobody needs that
     first = one.hold(12, gpus=1, script=BUSY, words=("30",))
@@ -235,7 +245,9 @@ def test_jobs_are_not_stopped_for_estimates_of_another_queue(
         looks = (record["steady_looks"] for record in records if isinstance(record, dict))
         return sum(each for each in looks if isinstance(each, int))
 
-    until(lambda: all(steady_looks(person) >= 8 for person in users), "both are measured")
+    until(
+        lambda: all(steady_looks(person) >= STEADY_LOOKS for person in users), "both are measured"
+    )
     for person, program in ((one, first), (other, second)):
         assert person.state(program.job) == "running"
         assert len(person.show(program.job)["attempts"]) == 1

@@ -17,6 +17,7 @@ from tests.e2e.conftest import Project, reading
 from tests.launcher.staging.attempts import files_in
 from tests.launcher.workers.progress.event_writer import event, simple, write_events
 from tests.receivers import a_webhook
+from tests.shortened import QUICK_MESSAGES, shorten
 
 WRITES = 'echo "$1" > {job_folder}/answer'
 
@@ -43,17 +44,21 @@ def run_files(project: Project, run: str = "night") -> dict[str, str]:
     return {name: text for name, text in files.items() if not name.startswith(".attempts/")}
 
 
-@pytest.mark.slow  # a run has ended when nothing was added for five seconds, and it ends twice
+@pytest.mark.slow  # with the intervals of the product: a run ends five seconds after its last job
 def test_message_is_sent_each_time_a_program_run_ends(project: Project, tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
+    config, gate = tmp_path / "config.toml", tmp_path / "gate"
     project.environment["LAUNCHER_CONFIG"] = str(config)
+    shorten(project.environment, QUICK_MESSAGES)
+    os.mkfifo(gate)
     posts: list[dict[str, str]] = []
     with a_webhook() as webhook:
         config.write_text(f'[notify.hook]\nurl = "{webhook.url}"\nevents = ["run-ended"]\n')
         config.chmod(0o600)
-        for programs in (("true", "true"), ("false",)):
+        for programs in ((shell('read line < "$1"', str(gate)), ["true"]), (["false"],)):
             for program in programs:
-                add(project, "--", program)
+                add(project, "--", *program)
+            if not posts:  # the run has two jobs before one of them ends
+                gate.write_text("over\n")
             until(lambda: webhook.posts, "its end is told", 60.0)
             until(
                 lambda: not read_notification_state(project.home).has_pending,

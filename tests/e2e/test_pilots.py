@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -37,7 +36,9 @@ from tests.build import (
     until,
 )
 from tests.e2e.conftest import Project, reading
+from tests.forked import spawn_detached
 from tests.receivers import a_mailbox, free_port
+from tests.shortened import QUICK_MESSAGES, QUICK_PILOTS, shorten
 
 CONFIG = """
 [backends.box]
@@ -105,6 +106,7 @@ class Lab:
 def lab(project: Project, tmp_path: Path) -> Iterator[Lab]:
     config = tmp_path / "config.toml"
     config.write_text(CONFIG)
+    shorten(project.environment, QUICK_PILOTS)
     project.environment["LAUNCHER_CONFIG"] = str(config)
     assert project.call("launcher", "add", "--", "true").returncode == 0  # begins the queue
     with reading(project.home) as store:
@@ -214,6 +216,7 @@ command:
 def config(project: Project, tmp_path: Path) -> Path:
     path = tmp_path / "config.toml"
     project.environment["LAUNCHER_CONFIG"] = str(path)
+    shorten(project.environment, QUICK_MESSAGES)
     return path
 
 
@@ -250,7 +253,7 @@ def test_killed_scheduler_sends_no_message_twice(
     with a_mailbox() as mailbox:
         config.write_text(f'[notify.mail]\nurl = "{mailbox.url}"\n')
         waits = ("launcher", "add", "--", "sh", "-c", f"read line < {gate} || true")
-        for words in (("launcher", "add", "false"), waits):
+        for words in (waits, ("launcher", "add", "false")):  # the run goes on after the failure
             assert project.call(*words).returncode == 0
         until(lambda: mailbox.mails, "the failure is told")
         until(
@@ -291,9 +294,9 @@ def test_unreachable_target_delays_no_other_and_shows_no_secret(
         claimed(store, job), Done(at=time.time()), outputs={}, now=time.time()
     )
     store.close()
-    words = [sys.executable, "-P", "-m", "launcher.notify", str(project.home.folder)]
-    environment = {**os.environ, **project.environment}
-    process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+    words = ["-P", "-m", "launcher.notify", str(project.home.folder)]
+    log, append = tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    pid = spawn_detached([sys.executable, *words], log, append, project.environment)
     try:
         until(lambda: lines_of(notes), "it is told")
         until(
@@ -301,8 +304,8 @@ def test_unreachable_target_delays_no_other_and_shows_no_secret(
             "the other target was tried",
         )
     finally:
-        process.terminate()
-        _, log = process.communicate()
-    assert "Connection error" in log
-    assert "s3cret" not in log + project.home.notify_record.read_text()
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+    assert "Connection error" in log.read_text()
+    assert "s3cret" not in log.read_text() + project.home.notify_record.read_text()
     assert lines_of(notes)[0].startswith("test ended: 1 done in ")

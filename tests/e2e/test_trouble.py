@@ -6,17 +6,18 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from launcher.system.daemon_control import scheduler_pid
 from tests.build import gone, lines_of, shell, until
-from tests.e2e.conftest import Project
-from tests.e2e.test_disk import NEEDS_CC, check_never, compiled
+from tests.e2e.conftest import Command, Project
+from tests.e2e.test_disk import NEEDS_CC, a_queue_of_its_own, check_never, compiled
 from tests.e2e.test_reliability import (
     a_queue,
     add,
@@ -99,7 +100,7 @@ os.lseek(1, 0, os.SEEK_END)
 os.write(1, b"\\nlast words\\n")
 sys.exit(3)
 """
-EVERY_JUMP = pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S], ids=["ahead", "back"])
+JUMPS_S = {"ahead": DAY_S, "back": -DAY_S}
 
 
 class Clock:
@@ -128,10 +129,27 @@ def queue(tmp_path: Path) -> Iterator[Project]:
         yield project
 
 
+class Jump(NamedTuple):
+    """A clock that is set while a queue works."""
+
+    queue: Project
+    clock: Clock
+    offset_s: int
+
+    def occur(self) -> None:
+        """Set the clock."""
+        self.clock.jump(self.offset_s)
+
+
 @pytest.fixture
-def clock(queue: Project) -> Clock:
-    """The clock of the project."""
-    return Clock(queue)
+def jumps(tmp_path: Path) -> Iterator[list[Jump]]:
+    """Two queues, which wait at the same time: the clock of one is set ahead, that of the other back."""
+    with contextlib.ExitStack() as opened:
+        queues = [opened.enter_context(a_queue_of_its_own(tmp_path / name)) for name in JUMPS_S]
+        yield [
+            Jump(queue, Clock(queue), offset_s)
+            for queue, offset_s in zip(queues, JUMPS_S.values(), strict=True)
+        ]
 
 
 def at(queue: Project, job: int, event: int) -> float:
@@ -139,71 +157,107 @@ def at(queue: Project, job: int, event: int) -> float:
     return datetime.fromisoformat(job_details(queue, job)["events"][event]["at"]).timestamp()
 
 
-@NEEDS_CC
-@EVERY_JUMP
-def test_clock_jump_does_not_change_time_limits(queue: Project, clock: Clock, jump_s: int) -> None:
-    warned = "trap 'touch warned' TERM; touch runs; until [ -e gate ]; do sleep 0.05; done"
-    patient = add(queue, *shell(warned), time_limit="1h", warn="30m")
-    short = add(queue, *shell("touch short; exec sleep 300"), time_limit="3s", grace="1s")
-    until(lambda: (queue.folder / "runs").exists(), "the first runs")
-    until(lambda: (queue.folder / "short").exists(), "the other runs")
-    scheduler = scheduler_pid(queue.home)
-    with queue.start("launcher", "wait", "--timeout", "1h") as waiting:
-        clock.jump(jump_s)
+LIMIT_S = 4  # long enough for a job on each of two queues to start on a busy machine
 
-        until(lambda: state(queue, short) == "failed", "the time limit ends the other")
-        check_never(lambda: state(queue, patient) != "running", "it ends before its time limit")
-        assert abs(at(clock.outside, short, -1) - time.time() - jump_s) < DAY_S / 2, (
-            "no jump at all"
-        )
-        assert waiting.poll() is None
-        assert scheduler_pid(queue.home) == scheduler
-        open_gate(queue)
-        waiting.communicate(timeout=20)
+
+@NEEDS_CC
+def test_clock_jump_does_not_change_time_limits(jumps: list[Jump]) -> None:
+    warned = "trap 'touch warned' TERM; touch runs; until [ -e gate ]; do sleep 0.05; done"
+    patient = [add(jump.queue, *shell(warned), time_limit="1h", warn="30m") for jump in jumps]
+    until(lambda: all((jump.queue.folder / "runs").exists() for jump in jumps), "the first run")
+    limits = {"time_limit": f"{LIMIT_S}s", "grace": "1s"}
+    short = [add(jump.queue, *shell("touch short; exec sleep 300"), **limits) for jump in jumps]
+    until(lambda: all((jump.queue.folder / "short").exists() for jump in jumps), "the others run")
+    schedulers = [scheduler_pid(jump.queue.home) for jump in jumps]
+    with contextlib.ExitStack() as opened:
+        words = ("launcher", "wait", "--timeout", "1h")
+        waiting = [opened.enter_context(jump.queue.start(*words)) for jump in jumps]
+        for jump in jumps:
+            jump.occur()
+
+        for each in zip(jumps, patient, short, waiting, strict=True):
+            check_time_limits(*each)
+            assert schedulers == [scheduler_pid(jump.queue.home) for jump in jumps]
+
+
+def check_time_limits(jump: Jump, patient: int, short: int, waiting: Command) -> None:
+    """Check that the time limit of one job ended it after a jump, and that of the other did not."""
+    queue, outside = jump.queue, jump.clock.outside
+    until(lambda: state(queue, short) == "failed", "the time limit ends the other")
+    check_never(lambda: state(queue, patient) != "running", "it ends before its time limit")
+    late_s = at(outside, short, -1) - time.time() - jump.offset_s
+    assert abs(late_s) < DAY_S / 2, "no jump at all"
+    assert waiting.poll() is None
+    open_gate(queue)
+    waiting.communicate(timeout=20)
     assert waiting.returncode == 1
     assert endings(queue, patient) == ["done"]
-    assert "limit" in job_details(clock.outside, short)["note"]
+    assert "limit" in job_details(outside, short)["note"]
     assert not (queue.folder / "warned").exists()
 
 
 @NEEDS_CC
-@EVERY_JUMP
-def test_clock_jump_delays_no_retry_and_no_new_job(
-    queue: Project, clock: Clock, jump_s: int
-) -> None:
+def test_clock_jump_delays_no_retry_and_no_new_job(jumps: list[Jump]) -> None:
     script = "echo x >>stamps; [ $(wc -l <stamps) = 2 ]"
-    job = add(queue, *shell(script), retries=1, backoff="3s")
-    until(lambda: endings(queue, job)[:1] == ["failed"], "it failed once")
-    scheduler = scheduler_pid(queue.home)
+    jobs = [add(jump.queue, *shell(script), retries=1, backoff="3s") for jump in jumps]
+    both = [*zip((jump.queue for jump in jumps), jobs, strict=True)]
+    until(lambda: all(endings(*each)[:1] == ["failed"] for each in both), "they failed once")
+    schedulers = [scheduler_pid(jump.queue.home) for jump in jumps]
 
-    clock.jump(jump_s)
+    for jump in jumps:
+        jump.occur()
 
-    until(lambda: state(queue, job) == "done", "it was tried again")
-    assert endings(queue, job) == ["failed", "done"]
-    for offset_s in (0, -jump_s):
-        clock.jump(offset_s)
-        check_never(lambda: scheduler_pid(queue.home) != scheduler, "the idle scheduler leaves")
-        add(queue, "true")
-        until(lambda: set(all_states(queue).values()) == {"done"}, "the new job is done")
+    until(lambda: all(state(*each) == "done" for each in both), "they were tried again")
+    for each in both:
+        assert endings(*each) == ["failed", "done"]
+
+    def same() -> bool:
+        return schedulers == [scheduler_pid(jump.queue.home) for jump in jumps]
+
+    for factor in (0, -1):
+        for jump in jumps:
+            jump.clock.jump(factor * jump.offset_s)
+        check_never(lambda: not same(), "an idle scheduler leaves")
+        for jump in jumps:
+            add(jump.queue, "true")
+        until(lambda: all(map(all_done, jumps)), "the new jobs are done")
+
+
+def all_done(jump: Jump) -> bool:
+    """Return whether all jobs of a queue are done."""
+    return set(all_states(jump.queue).values()) == {"done"}
 
 
 @NEEDS_CC
-@EVERY_JUMP
-def test_clock_jump_does_not_change_the_grace_period(
-    queue: Project, clock: Clock, jump_s: int
-) -> None:
-    jobs = [add(queue, *shell(STUBBORN, name), grace=name) for name in ("2s", "1h")]
-    until(lambda: len(lines_of(queue.folder / "2s")) == 2, "one runs")
-    until(lambda: len(lines_of(queue.folder / "1h")) == 2, "the other runs")
-    short, long = ([int(pid) for pid in lines_of(queue.folder / name)] for name in ("2s", "1h"))
+def test_clock_jump_does_not_change_the_grace_period(jumps: list[Jump]) -> None:
+    jobs = {
+        jump.queue.folder: [
+            add(jump.queue, *shell(STUBBORN, name), grace=name) for name in ("2s", "1h")
+        ]
+        for jump in jumps
+    }
+    folders = [jump.queue.folder for jump in jumps]
+    for name in ("2s", "1h"):
+        until(lambda: all(len(lines_of(place / name)) == 2 for place in folders), "they run")  # noqa: B023
+    short, long = (
+        [int(pid) for place in folders for pid in lines_of(place / name)] for name in ("2s", "1h")
+    )
 
-    clock.outside.call("launcher", "cancel", "--yes", *map(str, jobs))
-    clock.jump(jump_s)
+    for jump in jumps:
+        jump.clock.outside.call("launcher", "cancel", "--yes", *map(str, jobs[jump.queue.folder]))
+        jump.occur()
 
-    until(lambda: all(map(gone, short)), "the one is killed after its grace")
-    check_never(lambda: any(map(gone, long)), "the other is killed before its grace is over")
-    open_gate(queue)
-    until(lambda: [state(queue, job) for job in jobs] == ["cancelled"] * 2, "both are cancelled")
+    until(lambda: all(map(gone, short)), "the ones are killed after their grace")
+    check_never(lambda: any(map(gone, long)), "the others are killed before their grace is over")
+    for jump in jumps:
+        open_gate(jump.queue)
+    for jump in jumps:
+        check_cancelled(jump.queue, jobs[jump.queue.folder])
+
+
+def check_cancelled(queue: Project, jobs: Sequence[int]) -> None:
+    """Wait until jobs are cancelled."""
+    until(lambda: {state(queue, job) for job in jobs} == {"cancelled"}, "all are cancelled")
 
 
 def test_daemon_of_a_job_ends_with_it(queue: Project) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from launcher.scheduler import __main__
 from launcher.scheduler.policy import watchdog
+from tests import shortened
 
 
 def main() -> int:
     """Serve the home as a scheduler does that was given so many cores."""
+    shortened.apply()
     home, count, *patience = sys.argv[1:]
     if patience:
         watchdog.PATIENCE_S = float(patience[0])

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -17,9 +16,10 @@ from launcher.backends.pilot_rules import PilotState
 from launcher.system.paths import Home
 from tests.build import end_everything, until
 from tests.clusters.census import of_node, signal_all
+from tests.forked import call_launcher
+from tests.shortened import QUICK_PILOTS, shorten
 from tests.slurm.cluster import Slurm
 
-LAUNCHER = Path(sys.executable).with_name("launcher")
 DEADLINE_S = 120.0
 SAVED_S = 6.0  # slurmctld saves changes of nodes within 5 s
 
@@ -34,14 +34,8 @@ class Project:
 
     def launcher(self, *words: str, code: int | None = 0, errors: bool = False) -> str:
         """Run a command and return what it printed, also as errors where that is asked for."""
-        done = subprocess.run(
-            [LAUNCHER, *words],
-            cwd=self.folder,
-            env=dict(self.environment),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
+        done = call_launcher(
+            *words, folder=self.folder, environment=self.environment, timeout_s=DEADLINE_S
         )
         assert code is None or done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout + (done.stderr if errors else "")
@@ -49,7 +43,7 @@ class Project:
     def configure(self, text: str) -> None:
         """Write the table of the backend `slurm`."""
         path = Path(self.environment["LAUNCHER_CONFIG"])
-        path.write_text(f'[backends.slurm]\npoll = "1s"\nbeat = "1s"\n{text}')
+        path.write_text(f'[backends.slurm]\npoll = "0.2s"\nbeat = "0.2s"\n{text}')
 
     def jobs(self, *scripts: str) -> None:
         """Queue a job for each script, in a run that is left to itself."""
@@ -104,6 +98,7 @@ def a_project(tmp_path: Path, slurm: Slurm) -> Iterator[Project]:
         "LAUNCHER_HOME": str(home.folder),
         "LAUNCHER_CONFIG": str(tmp_path / "config.toml"),
     }
+    shorten(environment, QUICK_PILOTS)
     project = Project(folder=folder, environment=environment, slurm=slurm)
     try:
         yield project
@@ -154,7 +149,7 @@ def test_job_of_a_killed_pilot_is_restarted_after_its_first_attempt_has_ended(
     (project.folder / "alone.py").write_text(ALONE)
     said, go = project.folder / "said", project.folder / "go"
     words = [sys.executable, "alone.py", "lock", str(said), str(go), manner]
-    project.launcher("add", "--on", "slurm", "--name", "alone", "--grace", "3s", "--", *words)
+    project.launcher("add", "--on", "slurm", "--name", "alone", "--grace", "1s", "--", *words)
     until(said.exists, "it has begun", DEADLINE_S)
     (first,) = project.attempts()
     kill_its_pilot(first)

@@ -1,0 +1,56 @@
+"""Shorter intervals for the background processes of a test: it need not wait as long as a person can.
+
+Forks of `tests.forked` and `tests.nvml.scheduler` apply them. Every other process has the intervals of the product.
+`make night` runs the tests without forks: they pass there, too, but later.
+"""
+
+import importlib
+import json
+import os
+from collections.abc import Mapping, MutableMapping
+
+VARIABLE = "LAUNCHER_TESTS_INTERVALS"  # JSON: module and name of a constant → its value
+QUICK_MESSAGES = {
+    "launcher.notify.notices.RUN_END_DELAY_S": 0.5,
+    "launcher.notify.__main__.EVENT_POLL_S": 0.1,
+    "launcher.notify.__main__.SCHEDULER_GRACE_S": 1.0,
+}
+# a scheduler that soon misses a pilot; it asks the engine whether that lives
+QUICK_PILOTS = {
+    "launcher.backends.pilot_rules.LEAST_SILENCE_S": 0.6,
+    "launcher.scheduler.pilot_news.IDLE_POLL_S": 0.1,
+    "launcher.scheduler.pilot_news.ORPHAN_POLL_S": 0.1,
+    "launcher.store.transitions.SIGNALLED_BACKOFF_S": 0.3,
+}
+# a scheduler that looks at GPUs more often, and shows sooner what it has seen
+QUICK_LOOKS = {
+    "launcher.gpu.gpus_file.SHOW_EVERY_S": 0.3,
+    "launcher.gpu.monitor.POLL_S": 0.2,
+    "launcher.scheduler.admission.POLL_S": 0.2,
+    "launcher.scheduler.loop.POLL_S": 0.2,
+}
+
+
+def shorten(environment: MutableMapping[str, str], intervals: Mapping[str, float]) -> None:
+    """Shorten constants in the background processes that have an environment.
+
+    Args:
+        environment: gets a variable.
+        intervals: the module and the name of each constant, separated by a dot → its new value.
+    """
+    for place, value in intervals.items():
+        module, _, name = place.rpartition(".")
+        usual = getattr(importlib.import_module(module), name)
+        assert 0 < value < usual, f"{place} is {usual}"
+    before = json.loads(environment.get(VARIABLE, "{}"))
+    environment[VARIABLE] = json.dumps(before | dict(intervals))
+
+
+def apply() -> set[str]:
+    """Shorten the constants that our environment names; return their modules."""
+    modules = set()
+    for place, value in json.loads(os.environ.get(VARIABLE, "{}")).items():
+        module, _, name = place.rpartition(".")
+        setattr(importlib.import_module(module), name, value)
+        modules.add(module)
+    return modules
