@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 
+from textual.events import Key
 from textual.pilot import Pilot
 
 from launcher.screens.dashboard.app import Top
@@ -67,7 +68,12 @@ class User:
         assert bottom in {"", self.bottom}
 
     async def type(self, text: str) -> None:
-        await self._pilot.press(*text)
+        """Press keys, waiting only after the last one until the screen is idle."""
+        for key in text[:-1]:
+            self.top.post_message(Key(key, key))
+            for _ in range(2):  # the screen passes it on
+                await self._pilot._wait_for_screen()
+        await self.press(text[-1])
 
     async def look(self) -> None:
         """Let a second pass."""

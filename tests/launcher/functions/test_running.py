@@ -119,7 +119,7 @@ def test_function_ends_as_a_program_of_python_ends(tmp_path: Path, *, raises: bo
     assert {name: path.read_text() for name, path in found.items()} == dict.fromkeys(names, "whole")
 
 
-@pytest.mark.parametrize("time_limit", [3600.0, 2.0])
+@pytest.mark.parametrize("time_limit", [3600.0, 1.0])
 def test_function_with_an_endless_thread_ends_by_its_time_limit_or_a_cancellation(
     tmp_path: Path, time_limit: float
 ) -> None:
@@ -139,7 +139,7 @@ def test_function_with_an_endless_thread_ends_by_its_time_limit_or_a_cancellatio
     else:
         with pytest.raises(
             JobError,
-            match=r"reached its time limit of 2 s: the function had returned, and its process waited for thread endless",
+            match=r"reached its time limit of 1 s: the function had returned, and its process waited for thread endless",
         ):
             answer.result(DEADLINE_S)
     until((tmp_path / "handler").exists, "the handlers are called")

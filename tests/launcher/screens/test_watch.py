@@ -184,7 +184,7 @@ def test_pipe_gets_one_line_per_change(store: Store, tmp_path: Path) -> None:
 
 def test_watch_ends_if_the_pipe_is_closed(store: Store) -> None:
     enqueue(store, a_spec())
-    watch = subprocess.Popen([*COMMAND, "status", "--watch"], stdout=subprocess.PIPE)
+    watch = subprocess.Popen([*COMMAND, "status", "--watch=0.2s"], stdout=subprocess.PIPE)
     assert watch.stdout is not None
     watch.stdout.close()
     assert watch.wait(DEADLINE_S) == 141
