@@ -1,4 +1,4 @@
-"""The command `launcher`, whose pages look for changes ten times a second, whatever a rendering costs.
+"""The command `launcher`, whose pages look for changes every 0.1 s, whatever a rendering costs.
 
 `python -m tests.launcher.web.impatient web --port 0`
 """
