@@ -174,7 +174,12 @@ class TerminalWindow:
 
 @contextmanager
 def seen(
-    *words: str, columns: int = 80, rows: int = 24, colour: bool = False, **environ: str
+    *words: str,
+    columns: int = 80,
+    rows: int = 24,
+    colour: bool = False,
+    command: str = LAUNCHER,
+    **environ: str,
 ) -> Iterator[TerminalWindow]:
     """Run the command line in its own terminal that can be read while it runs.
 
@@ -183,12 +188,13 @@ def seen(
         columns: the terminal's width.
         rows: its height.
         colour: in the terminal's colours.
+        command: the module of the command line.
         environ: additional variables of the environment.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     wanted = {"TERM": "xterm-256color", **({} if colour else {"NO_COLOR": "1"}), **environ}
-    child = _started(words, theirs, wanted)
+    child = _started(words, theirs, wanted, command)
     os.close(theirs)
     window = TerminalWindow(child, ours, columns, rows)
     try:
@@ -201,7 +207,9 @@ def seen(
             window.close()
 
 
-def _started(words: Sequence[str], terminal: int, environ: Mapping[str, str]) -> Process:
+def _started(
+    words: Sequence[str], terminal: int, environ: Mapping[str, str], command: str = LAUNCHER
+) -> Process:
     environment = os.environ | environ
     streams = (terminal, terminal, terminal)
-    return start(LAUNCHER, words, folder=Path.cwd(), environment=environment, streams=streams)
+    return start(command, words, folder=Path.cwd(), environment=environment, streams=streams)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 
+from textual.events import Key
 from textual.pilot import Pilot
 
 from launcher.screens.dashboard.app import Top
@@ -67,12 +68,28 @@ class User:
         assert bottom in {"", self.bottom}
 
     async def type(self, text: str) -> None:
-        await self._pilot.press(*text)
+        """Press keys, waiting only after the last one until the screen is idle."""
+        for key in text[:-1]:
+            self.send(key)
+            for _ in range(2):  # the screen passes it on
+                await self._pilot._wait_for_screen()
+        await self.press(text[-1])
+
+    def send(self, key: str) -> None:
+        """Press a key, and wait for nothing."""
+        self.top.post_message(Key(key, key if len(key) == 1 else None))
 
     async def look(self) -> None:
         """Let a second pass."""
         self.top._refresh_and_draw()
         await self._pilot.pause()
+
+    async def sees(self, holds: Callable[[], object]) -> None:
+        """Wait until the screen becomes as a test wants it, also if it is not idle."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not holds():
+            assert time.monotonic() < deadline, self.text
+            await asyncio.sleep(0.01)
 
     async def until(self, holds: Callable[[], object]) -> None:
         """Look until the screen is as a test wants it."""

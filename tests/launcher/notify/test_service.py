@@ -24,6 +24,13 @@ from tests.receivers import a_silent_server, a_webhook
 
 # appends a line of facts to a file; "$1" is the file
 NOTE = 'echo "$LAUNCHER_EVENT|$LAUNCHER_RUN|$LAUNCHER_TITLE" >> "$1"'
+# the process, with shorter waits
+PROCESS = """
+import sys
+from launcher.notify import __main__, notices
+notices.RUN_END_DELAY_S = __main__.SCHEDULER_GRACE_S = __main__.EVENT_POLL_S = 0.05
+sys.exit(__main__.main(sys.argv[1:]))
+"""
 
 
 class ServiceHarness:
@@ -173,7 +180,7 @@ def test_secret_is_in_no_command_line_environment_or_file(
         file = tmp_path / "hook.url"
         file.write_text(f"json://127.0.0.1:{port}/s3cret-t0ken\n")
         file.chmod(0o600)
-        config.write_text(f'[notify.hook]\nurl_file = "{file}"\ntimeout = "2s"\n')
+        config.write_text(f'[notify.hook]\nurl_file = "{file}"\ntimeout = "1s"\n')
         finish(store, *enqueue(store, a_spec()))
         teller.minute()
         teller.service.step()
@@ -221,7 +228,7 @@ def test_message_is_sent_again_after_a_kill_before_its_record_is_written(
     )
     config.write_text(command(notes, script))
     finish(store, *enqueue(store, a_spec()))
-    words = [sys.executable, "-P", "-m", "launcher.notify", str(home.folder)]
+    words = [sys.executable, "-P", "-c", PROCESS, str(home.folder)]
     environ = {**os.environ, "LAUNCHER_CONFIG": str(config)}
     ends = [
         subprocess.run(words, env=environ, check=False, timeout=60).returncode for _ in range(3)

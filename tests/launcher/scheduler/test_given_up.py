@@ -348,12 +348,19 @@ def write_infinite_time(outcome: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [Path.mkdir, write_infinite_time])
-def test_unreadable_folder_delays_only_its_own_job(
-    home: Home, store: Store, left: Callable[[Path], None]
+def test_unreadable_outcome_of_an_unrecorded_attempt_is_unclear(
+    home: Home, left: Callable[[Path], None]
 ) -> None:
+    in_the_way = an_attempt(home, a_spec())
+    left(in_the_way.outcome)
+    assert find_unrecorded(home, 1, 1).unclear.startswith(f"{in_the_way.folder} (")
+    shutil.rmtree(in_the_way.folder)
+
+
+def test_unreadable_folder_delays_only_its_own_job(home: Home, store: Store) -> None:
     bad, good = enqueue(store, a_spec(), a_spec(name="command/2"))
     in_the_way = an_attempt(home, a_spec(), job=bad)
-    left(in_the_way.outcome)
+    in_the_way.outcome.mkdir()
     serve(home)
 
     until_done(store, good)

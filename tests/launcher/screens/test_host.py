@@ -12,6 +12,7 @@ import pytest
 from launcher.gpu.own_reservations import Reservation
 from launcher.gpu.reservations import ReservationBoard, quiet_board
 from launcher.gpu.resources import core_resource_name
+from launcher.screens import host_reader
 from launcher.screens.host import DiskUsage, host_line
 from launcher.screens.host_reader import (
     PATIENCE_S,
@@ -132,7 +133,10 @@ def test_free_disk_space_is_what_the_user_may_write(tmp_path: Path) -> None:
     assert disk.total == shutil.disk_usage(tmp_path).total
 
 
-def test_cpu_usage_of_jobs_is_measured_in_the_background(tmp_path: Path) -> None:
+def test_cpu_usage_of_jobs_is_measured_in_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_reader, "LEAST_PAUSE_S", 0.1)
     job = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         reader = HostReader(tmp_path, measures=True)

@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,12 @@ from tests.build import (
     shell,
     until,
 )
+from tests.forked import ROOT
 from tests.launcher.conftest import Launcher
 from tests.screens import texts_of
 from tests.terminal import COMMAND, piped, seen
 
+IMPATIENT = "tests.launcher.screens.impatient"
 ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
 
 
@@ -117,7 +120,8 @@ def test_run_view_shows_why_nothing_starts(
     monkeypatch.chdir(tmp_path)
     late = "  - {name: late, argv: ['true'], not_before: +1h}\n"
     (tmp_path / "tasks.yaml").write_text(f"name: few\ncommand:\n{late}")
-    with seen("run", "tasks.yaml", colour=False) as window:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with seen("run", "tasks.yaml", command=IMPATIENT) as window:
         window.shows("WAITING")
         window.shows("waiting for 20")
         window.type("\x03")
@@ -184,7 +188,8 @@ def test_pipe_gets_one_line_per_change(store: Store, tmp_path: Path) -> None:
 
 def test_watch_ends_if_the_pipe_is_closed(store: Store) -> None:
     enqueue(store, a_spec())
-    watch = subprocess.Popen([*COMMAND, "status", "--watch"], stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", IMPATIENT, "status", "--watch"]
+    watch = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     assert watch.stdout is not None
     watch.stdout.close()
     assert watch.wait(DEADLINE_S) == 141

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from tests.build import DEADLINE_S
-from tests.forked import LAUNCHER, Process, start
+from tests.forked import ROOT, Process, start
 
+COMMAND = "tests.launcher.web.impatient"
 TIMEOUT_S = DEADLINE_S
 
 
@@ -101,7 +101,7 @@ def events(connection: socket.socket) -> Iterator[dict[str, str]]:
 def served(
     folder: Path, *options: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[Page]:
-    """Serve the home of the environment as `launcher web` does, and open its link.
+    """Serve the home of the environment as `launcher web` does, but impatiently, and open its link.
 
     Args:
         folder: for its output files.
@@ -112,9 +112,9 @@ def served(
     link_end, out = os.pipe()
     with Path(os.devnull).open() as nothing, errors.open("w") as log:
         process = start(
-            LAUNCHER,
+            COMMAND,
             ["web", "--port", "0", *options],
-            folder=Path.cwd(),
+            folder=ROOT,
             environment=os.environ if environment is None else environment,
             streams=(nothing.fileno(), out, log.fileno()),
         )
@@ -128,10 +128,6 @@ def served(
         page.enter()
         yield page
     finally:
-        process.terminate()
-        try:
-            process.wait(TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
         said.close()

@@ -164,7 +164,8 @@ def test_job_page_reports_a_deleted_queue_and_holds_a_job_after_confirmation(
     until_alive(tab, "h1", "command/3")
     home.folder.rename(tmp_path / "away")
     shows(tab, "#trouble", "there is no queue yet")
-    press(tab, "h")
+    with tab.expect_response("**/jobs/5/hold"):  # before the queue is there again
+        press(tab, "h")
     shows(tab, "#trouble", "there is no queue yet")
     (tmp_path / "away").rename(home.folder)
     playwright.expect(tab.locator("#trouble")).not_to_be_visible()

@@ -90,9 +90,11 @@ def test_leaving_the_screen_cancels_a_search(jobs: list[int], home: Home) -> Non
         file.truncate(1 << 36)  # it would take minutes
 
     async def story(user: User) -> None:
-        await user.press("L", "/", *"text", "enter")
-        assert "searching 'text'" in user.text
-        await user.press("ctrl+c")
+        await user.press("L", "/", *"text")
+        user.send("enter")  # and do not wait for an idle screen, as the search is at work
+        await user.sees(lambda: "searching 'text'" in user.text)
+        user.send("ctrl+c")
+        await user.sees(lambda: user.top.return_value == 0)
 
     assert run_on_queue(home, story) == 0
 

@@ -397,7 +397,7 @@ def test_failed_job_can_be_retried(
 def test_refused_change_shows_the_reason(jobs: list[int], home: Home) -> None:
     async def story(user: User) -> None:
         for place, key, told in REFUSED:
-            await user.press("g", *"j" * place, key)
+            await user.type(f"g{'j' * place}{key}")
             assert told in user.bottom
             await user.press("j")
             assert "help" in user.bottom, "the next key takes the message away"
