@@ -8,10 +8,14 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+import torch.utils.data
 
 from tests.trueface.commands import Command
 
 Tree = Callable[[Iterable[str]], Path]
+# Seconds that torch waits for each process of an abandoned loader, whose queues are gone when it is collected as
+# garbage. With torch's 5 s, a later test waits, whichever happens to collect it.
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.2
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,11 +1,8 @@
 """`trueface import --align`: position of the eyes, pictures without a face, and the record of the data set."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ TOLERANCE = 0.03  # of the side; landmarks of dlib are whole pixels and vary by 
 UPRIGHT = (
     6.0  # degrees; the nose counts, too, and it is beside the middle of a face that looks aside
 )
+NOISE_SIDE = 80  # pixels; each of them costs time, as the second detector searches it, too
 HALF, QUARTER = 3, 6  # EXIF: to be turned by 180 degrees, by 90 degrees clockwise
 
 
@@ -46,13 +44,13 @@ def turned(image: PIL.Image.Image, degrees: float) -> PIL.Image.Image:
 
 
 def noise(seed: int) -> PIL.Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 256, (NOISE_SIDE, NOISE_SIDE, 3), np.uint8)
     return PIL.Image.fromarray(pixels)
 
 
 def landscape() -> PIL.Image.Image:
     """Return a sky above a meadow."""
-    high, wide = np.mgrid[0:240, 0:320]
+    high, wide = np.mgrid[0:240:3, 0:320:3]
     sky = np.stack([80 + high / 3, 130 + high / 3, 220 - high / 6], axis=-1)
     meadow = np.stack([60 + 10 * np.sin(wide / 7), 140 + wide / 16, 50 + high / 12], axis=-1)
     return PIL.Image.fromarray(np.where((high < 140)[..., None], sky, meadow).astype(np.uint8))
@@ -186,7 +184,7 @@ def test_picture_that_dlib_cannot_search_is_reported(
 ) -> None:
     class Failing:
         def find(self, pixels: np.ndarray[Any, Any]) -> DetectedFace | None:
-            if pixels.shape == (200, 300, 3):
+            if pixels.shape == (NOISE_SIDE, NOISE_SIDE, 3):
                 raise RuntimeError("windows do not fit")
             return face_models().find(pixels)
 
@@ -360,22 +358,40 @@ def test_import_without_align_does_not_load_the_detector(tmp_path: Path) -> None
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+# an import that waits before it writes its third face
+WAITING = """
+import time
+from trueface.cli.main import main
+from trueface.data.imports import alignment
+
+write, times = alignment.write_atomic, iter(range(3))
+
+def write_or_wait(*given, **options):
+    if next(times) == 2:
+        print("waits", flush=True)
+        time.sleep(3600)
+    write(*given, **options)
+
+alignment.write_atomic = write_or_wait
+main()
+"""
+
+
 def test_killed_import_leaves_no_data_root(tmp_path: Path, command: Command) -> None:
     top, root = tmp_path / "set", tmp_path / "root"
-    save(top / "real/web", **{f"r{k}": photograph(k) for k in range(17)})
-    save(top / "fake/web", **{f"f{k}": generated(k) for k in range(17)})
+    save(top / "real/web", **{f"r{k}": photograph(k) for k in range(2)})
+    save(top / "fake/web", **{f"f{k}": generated(k) for k in range(2)})
     words = ["import", "folders", str(top), "--align", "--out", str(root)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from trueface.cli.main import main; main()", *words]
-    )
-    while not (staged := list(tmp_path.glob(".root.*/PreSocial"))):
-        assert process.poll() is None, "it ended before it was killed"
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    program = [sys.executable, "-c", WAITING, *words]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "waits\n" in process.stdout, "it ended before it was killed"
+        process.kill()
+    (staged,) = tmp_path.glob(".root.*/PreSocial")
+    assert len(list(staged.rglob("*.png"))) == 2
     assert not root.exists()
-    assert "34 images aligned" in command(*words).out
-    assert not staged[0].exists()
+    assert "4 images aligned" in command(*words).out
+    assert not staged.exists()
 
 
 def test_uneven_black_parts_of_the_classes_are_reported(tmp_path: Path, command: Command) -> None:

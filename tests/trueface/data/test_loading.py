@@ -247,7 +247,11 @@ def passed(pool: LoadingProcesses[list[tuple[int, ...]]]) -> set[int]:
     return {item[0] for item in loaded}
 
 
-def test_passes_share_worker_processes_that_end_with_their_owner() -> None:
+def test_passes_share_worker_processes_that_end_with_their_owner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # until when they are waited for; see conftest.py
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", PATIENCE_S)
     pool = a_pool()
     first = passed(pool)
     assert passed(pool) == first

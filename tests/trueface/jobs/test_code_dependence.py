@@ -80,10 +80,13 @@ told["broken"] = [[w.code, *w.notes] for w in plan(load("0.yaml")).warnings if w
 ANSWER = "json.dump(told, sys.stdout)\n"
 # states that the results of the copy equal those of the laboratory
 PROMISE = """\
+from functools import partial
 from click.testing import CliRunner
-from launcher.code_snapshot import main
+from launcher import code_snapshot
+from launcher.system.code_digests import CodeIndex, user_cache_file
 
-assert CliRunner().invoke(main, ["promise", "trueface"]).exit_code == 0
+code_snapshot.CodeIndex = partial(CodeIndex, user_cache_file())
+assert CliRunner().invoke(code_snapshot.main, ["promise", "trueface"]).exit_code == 0
 """
 # modules that are edited at once: one that most jobs import, one of a job, one of a method, and some that no job needs
 EDITED = (
@@ -217,9 +220,27 @@ Commit the file together with the code. See docs/identity.md.
 
 
 @pytest.fixture(scope="module")
-def index() -> CodeIndex:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's folder of caches, which all processes share: they parse each text once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def index(cache: Path) -> CodeIndex:
     """The code of the laboratory, which all tests read once."""
-    return CodeIndex()
+    return CodeIndex(cache / "launcher" / "code.json")
+
+
+@pytest.fixture(scope="module")
+def codes(index: CodeIndex) -> dict[str, str]:
+    """The digest of the code of each kind."""
+    found = {
+        name: index.code(kind.entry, roots_of(kind, SETTINGS.get(name, {})))[WHOLE_CODE]
+        for name, kind in installed_kinds().items()
+        if kind.entry
+    }
+    index.save()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +257,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def answer(folder: Path, program: str, *words: str) -> Any:
+def answer(folder: Path, cache: Path, program: str, *words: str) -> Any:
     """Return the output of a program that finds the laboratory in a folder."""
     ended = subprocess.run(
         [sys.executable, "-c", program, *words],
@@ -245,7 +266,7 @@ def answer(folder: Path, program: str, *words: str) -> Any:
             **os.environ,
             "PYTHONPATH": str(folder),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "XDG_CACHE_HOME": str(folder / "cache"),
+            "XDG_CACHE_HOME": str(cache),
         },
         capture_output=True,
         text=True,
@@ -256,9 +277,10 @@ def answer(folder: Path, program: str, *words: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def edited(laboratory: Path) -> dict[str, Any]:
+def edited(laboratory: Path, cache: Path, codes: dict[str, str]) -> dict[str, Any]:
     """Output of a plan after each edit of a copy of the lab."""
-    told: dict[str, Any] = answer(laboratory, PLAN + EDITS + ANSWER, *EDITED)
+    del codes  # they are in the cache
+    told: dict[str, Any] = answer(laboratory, cache, PLAN + EDITS + ANSWER, *EDITED)
     return told
 
 
@@ -281,7 +303,7 @@ def test_edited_module_reruns_its_importers_and_their_dependents(
 
 
 def test_moved_renamed_and_merged_modules_keep_the_code_digest(
-    laboratory: Path, edited: dict[str, Any], index: CodeIndex
+    laboratory: Path, edited: dict[str, Any], cache: Path, codes: dict[str, str]
 ) -> None:
     root = laboratory / "trueface"
 
@@ -302,14 +324,9 @@ def test_moved_renamed_and_merged_modules_keep_the_code_digest(
     loop.write_text(schedules.read_text() + own)
     schedules.unlink()
     rename("training.schedules", "training.loop")
-    moved = answer(laboratory, PROMISE + PLAN + CODES + BROKEN + ANSWER)
-    before = {
-        name: index.code(kind.entry, roots_of(kind, SETTINGS.get(name, {})))[WHOLE_CODE]
-        for name, kind in installed_kinds().items()
-        if kind.entry
-    }
-    assert {"train", "classify", "benchmark"} <= before.keys()
-    assert [moved["hashes"], moved["kinds"]] == [edited["hashes"], before]
+    moved = answer(laboratory, cache, PROMISE + PLAN + CODES + BROKEN + ANSWER)
+    assert {"train", "classify", "benchmark"} <= codes.keys()
+    assert [moved["hashes"], moved["kinds"]] == [edited["hashes"], codes]
     names = ("checkpointing", "provenance")  # a plan reports each unreadable module once
     assert moved["broken"] == [
         ["unread-code", *(f"trueface.training.{name}: {root}/training/{name}.py" for name in names)]
@@ -334,8 +351,11 @@ def test_modules_missing_from_manual_lists_count_for_jobs(depends: dict[str, set
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def traced(
+    tmp_path_factory: pytest.TempPathFactory, cache: Path, codes: dict[str, str]
+) -> dict[str, Any]:
     """For each job of `TRACED`: the file of executed functions, its needs, entry and roots."""
+    del codes  # they are in the cache
     folder = tmp_path_factory.mktemp("traced")
     for name, text in (("traced.yaml", TRACED), ("work.py", WORK), ("sitecustomize.py", TRACER)):
         (folder / name).write_text(text)
@@ -345,6 +365,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "TRACED_PACKAGE": str(package),
         "TRACED_CODE": str(folder / "compiled"),
         "TRUEFACE_CACHE": str(folder / "cache"),
+        "XDG_CACHE_HOME": str(cache),
     }
     ended = subprocess.run(
         [sys.executable, "work.py"],

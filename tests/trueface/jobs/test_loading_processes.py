@@ -47,8 +47,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The feature store of a test; in it, `auto` has two cores to spare at once."""
-    # of the end of an abandoned loader, whose queues are gone when its garbage is collected
-    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
     monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
     monkeypatch.setattr(auto_loading, "spare_cores", lambda _: (1, 1))

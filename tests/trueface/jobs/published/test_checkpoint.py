@@ -87,7 +87,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick_initial_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks begin with constant weights, which a file then replaces; to draw millions takes long."""
+    """Networks begin with constant weights, which a file then replaces."""
+    draw_no_weights(monkeypatch)
+
+
+def draw_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let networks begin with constant weights: to draw millions takes long."""
     for name in ("kaiming_normal_", "kaiming_uniform_"):
         monkeypatch.setattr(nn.init, name, lambda tensor, *_, **__: nn.init.constant_(tensor, 0.01))
 
@@ -315,6 +320,7 @@ def test_xception_with_the_names_of_deepfakebench(
     monkeypatch.undo()
     torch.manual_seed(1)
     theirs = with_statistics(timm.create_model("legacy_xception", num_classes=2))
+    draw_no_weights(monkeypatch)
     nn.init.normal_(theirs.get_parameter("fc.weight"), std=50)
     names = {
         f"backbone.{name.replace('fc.', 'last_linear.')}": tensor
@@ -625,7 +631,10 @@ def test_window_is_the_part_of_an_image_that_the_network_sees(name: str) -> None
         ("blocks", "not resized"),
     ],
 )
-def test_heat_map_covers_what_the_network_sees(tmp_path: Path, by: By, name: str) -> None:
+def test_heat_map_covers_what_the_network_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: By, name: str
+) -> None:
+    monkeypatch.setattr("trueface.prediction.heat_map.SQUARES", 4)
     settings, size, window = WINDOWS[name]
     adopted(tmp_path, bright_everywhere(), architecture="tv/resnet18", **settings)
     predictor = Predictor.load(paths.checkpoint(tmp_path / "runs/study" / MODEL))

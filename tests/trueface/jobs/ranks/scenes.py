@@ -1,161 +1,17 @@
-"""Entry functions of the ranks in these tests, imported in separate processes."""
+"""Entry functions of the ranks in these tests, imported in separate processes. Their imports are few."""
 
-import copy
 import ctypes
 import logging
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 
 import torch
-from torch import nn
 
 from launcher.api import Job, JobError, Json
-from trueface.data.batch import Batch
-from trueface.data.loader import Shard
-from trueface.models.detectors import build_detector
-from trueface.runtime.progress import RunContext
-from trueface.training.config import TrainerConfig
-from trueface.training.distributed import SINGLE_PROCESS, ProcessGroup
-from trueface.training.loop import Loop
-from trueface.training.objectives.protocol import Objective
-from trueface.training.objectives.registry import make_objective
-
-SIDE = 32
-CONFIG = TrainerConfig(
-    objective="bce", num_epochs=1, batch_size=5, seed=1, lr=1e-3, optimizer="adam",
-    weight_decay=0.0, schedule="plateau",
-)  # fmt: skip
-
-
-@dataclass
-class Images:
-    """Images in memory; each rank yields its part of every batch, as `dataset.batches` does."""
-
-    images: torch.Tensor
-    sizes: tuple[int, ...]  # of the batches
-    shard: Shard
-    unreadable: frozenset[int] = frozenset()
-
-    def __len__(self) -> int:
-        return sum(self.sizes)
-
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        begin = 0
-        for size in self.sizes:
-            every = range(begin, begin + size)
-            begin += size
-            own = [
-                place
-                for place in self.shard.shard_batch(list(every))
-                if place not in self.unreadable
-            ]
-            labels = torch.tensor([[float(place % 2)] for place in own]).reshape(-1, 1)
-            images = self.images[own] if own else torch.empty(0)
-            yield Batch(images, labels, torch.tensor(own, dtype=torch.int64))
-
-
-def difference(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> float:
-    """Return the distance of two sets of tensors, relative to the length of the first."""
-    if not first:
-        return 0.0
-    lengths = [
-        torch.cat(
-            [(first[name] - factor * second[name]).double().flatten() for name in first]
-        ).norm()
-        for factor in (1, 0)
-    ]
-    return float(lengths[0] / lengths[1])
-
-
-def step(
-    model: nn.Module,
-    sizes: tuple[int, ...],
-    group: ProcessGroup,
-    objective: Objective,
-    config: TrainerConfig = CONFIG,
-) -> Loop:
-    random = torch.Generator().manual_seed(7)
-    pixels = torch.randint(0, 256, (sum(sizes), 3, SIDE, SIDE), generator=random).to(torch.uint8)
-    images = Images(pixels, sizes, group.shard, frozenset({1}))
-    loop = Loop(model, images, objective, config=config, watch=RunContext(), state={}, group=group)
-    loop.run(0, None, every=0, pause=lambda _: None)
-    return loop
-
-
-class Perturbed(Objective):
-    """A second pass at other weights, as in sharpness-aware minimization; and two forward passes."""
-
-    def __init__(self) -> None:
-        self.inner = make_objective("bce")
-
-    def training_step(
-        self, model: nn.Module, batch: Batch
-    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor | float]]:
-        first, logs = self.inner.training_step(model, batch)
-        mirrored = batch._replace(inputs=batch.inputs.flip(-1))
-        second, _ = self.inner.training_step(model, mirrored)
-        return (first + second) / 2, logs
-
-    def perturbed(self, model: nn.Module):  # type: ignore[no-untyped-def]  # a context
-        return Moved(model)
-
-
-class Moved:
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __enter__(self) -> None:
-        self.before = copy.deepcopy(self.model.state_dict())
-        with torch.no_grad():
-            for parameter in self.model.parameters():
-                if parameter.grad is not None:
-                    parameter.add_(parameter.grad, alpha=0.05)
-
-    def __exit__(self, *_: object) -> None:
-        names = dict(self.model.named_parameters())
-        with torch.no_grad():
-            for name, parameter in names.items():
-                parameter.copy_(self.before[name])
-
-
-def gradients(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
-    """Compare gradients and statistics of a step of all ranks with those of one process."""
-    torch.set_num_threads(1)
-    result: dict[str, Json] = {}
-    bce = make_objective("bce")
-    cases: dict[str, tuple[str, int, Objective]] = {
-        "odd": ("slim18", 5, bce),
-        "one image": ("slim18", 1, bce),
-        "two passes": ("slim18", 5, Perturbed()),
-        "dropout of maps": ("squeezenet", 5, bce),
-        "sam": ("slim18", 5, bce),
-        "accumulated": ("slim18", 5, bce),
-    }
-    for name, (network, size, objective) in cases.items():
-        facts, config = [], replace(CONFIG, sam=0.05 if name == "sam" else 0.0)
-        sizes: tuple[int, ...] = (size,)
-        if (
-            name == "accumulated"
-        ):  # one step: two steps of Adam would differ by the noise of zero gradients
-            sizes, config = (5, 5, 3), replace(CONFIG, accumulate=4)
-        for own in (SINGLE_PROCESS, group):
-            model = build_detector(network, weights="none", seed=1, dropout=0.3)
-            with own.sync_batch_layers(model):
-                loop = step(model, sizes, own, objective, config)
-            learned = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
-            state = model.network.state_dict()
-            moving = {key: value for key, value in state.items() if "running" in key}
-            facts.append((learned, moving, loop.images_read))
-        result[name] = {
-            "gradients": difference(facts[0][0], facts[1][0]),
-            "statistics": difference(facts[0][1], facts[1][1]),
-            "images": [facts[0][2], facts[1][2]],
-        }
-    return {"ranks": group.gather_json(result)}
+from trueface.training.distributed import ProcessGroup
 
 
 def talk(job: Job, group: ProcessGroup) -> Mapping[str, Json]:
