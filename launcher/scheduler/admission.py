@@ -230,7 +230,9 @@ class Admission:
             result.has_waiting = True
             result.wake_within(self._start_backoff.wait_s(time.monotonic()))
             return {job.lane_id: self._start_backoff.reason for job in ready}
+        ready, reasons_of_unclear = self._launches.without_unclear(ready)
         ready, reasons_of_excluded = self.startable.without_backoff(ready, result)
+        reasons_of_excluded = reasons_of_unclear | reasons_of_excluded
         watch_ram = any(job.lane.resources.ram is not None for job in ready)
         if self._gpus_wanted and not self._gpus.has_recent_sample:
             self.poll_gpus(result)
@@ -268,7 +270,7 @@ class Admission:
 
     def _ready(self, control: ControlState, now: float) -> list[ReadyJob]:
         self._launches.retry_s = None
-        most = self._cpus + self._dispatch.slots
+        most = self._cpus + self._dispatch.slots + self._launches.unclear_jobs
         ready = [] if control.stop else self._queue.read_ready(most)
         if self._queue.repair_unready(now):
             logger.warning("trouble='some jobs had no lane, or could not be read'")

@@ -14,6 +14,7 @@ from launcher.backends.settings import BackendSettings
 from launcher.context import uses_job_folder
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU, NUMBERS
+from launcher.scheduler.cycle import Reasons
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.started_attempts import (
@@ -147,6 +148,26 @@ class LaunchBatch:
         """
         hopeless, self._failed_claims = self._failed_claims, []
         return hopeless
+
+    @property
+    def unclear_jobs(self) -> int:
+        """The number of jobs whose folder was unclear when it was checked last."""
+        return len(self._unclear_folders)
+
+    def without_unclear(self, ready: Sequence[ReadyJob]) -> tuple[list[ReadyJob], Reasons]:
+        """Return the jobs whose folder is clear or checked again now, and why the others wait.
+
+        The others would take the place of jobs that can start.
+        """
+        now, checked, reasons = time.monotonic(), list[ReadyJob](), Reasons()
+        for job in ready:
+            again_at, unclear = self._unclear_folders.get(job.id, (0.0, ""))
+            if now < again_at:
+                reasons[job.lane_id] = _unclear_reason(unclear)
+                self.retry_s = min(again_at - now, self.retry_s or UNCLEAR_PAUSE_S)
+            else:
+                checked.append(job)
+        return checked, reasons
 
     def claim(self, ready: ReadyJob, start: Start) -> Reason | None:
         """Claim a job for a place here. Return the reason if it cannot start yet."""
@@ -369,10 +390,13 @@ class LaunchBatch:
         """Return why a job does not start in whose way something lies."""
         self.retry_s = POLL_S
         if before.unclear:
-            text = UNCLEAR_BEFORE.format(before.unclear)
-            return Reason(code=ReasonCode.ATTEMPT_UNCLEAR, text=text)
+            return _unclear_reason(before.unclear)
         text = STILL_RUNS.format(before.living[0].folder)
         return Reason(code=ReasonCode.ATTEMPT_RUNS, text=text)
+
+
+def _unclear_reason(unclear: str) -> Reason:
+    return Reason(code=ReasonCode.ATTEMPT_UNCLEAR, text=UNCLEAR_BEFORE.format(unclear))
 
 
 def _cannot_prepare(error: OSError, home: Home) -> Reason:

@@ -128,12 +128,14 @@ def _render_parts(channel: _Channel, view: QueueView) -> dict[str, _Part]:
     """Return the parts of a page as they are now; empty if nothing can have changed."""
     began, now = time.thread_time(), time.monotonic()
     channel.pause_s = POLL_INTERVAL_S
-    if _fingerprint(channel, view) == channel.fingerprint and now < channel.renew_at:
+    fingerprint, files = _fingerprint(channel, view), channel.files
+    if fingerprint == channel.fingerprint and now < channel.renew_at:
         return {}
     content = channel.page.context(view, channel.address)
     rendered = render(view, channel.page.name, channel.address, content)
     channel.files = content.files
-    channel.fingerprint = _fingerprint(channel, view)
+    # what changed meanwhile is drawn the next time, and so are files that the fingerprint does not contain
+    channel.fingerprint = fingerprint if content.files == files else None
     channel.renew_at = now if content.pending else now + RENEW_S
     share = PENDING_SHARE if content.pending else SHARE
     channel.pause_s = max(POLL_INTERVAL_S, (time.thread_time() - began) / share)

@@ -29,7 +29,7 @@ from launcher.system.file_digests import FileDigests
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from launcher.system.process_trees import send_signal
-from launcher.system.processes import Identity, boot_id, identity
+from launcher.system.processes import Identity, boot_id, identity, usable_cores
 from tests.build import (
     a_context,
     a_spec,
@@ -357,17 +357,21 @@ def test_unreadable_outcome_of_an_unrecorded_attempt_is_unclear(
     shutil.rmtree(in_the_way.folder)
 
 
-def test_unreadable_folder_delays_only_its_own_job(home: Home, store: Store) -> None:
-    bad, good = enqueue(store, a_spec(), a_spec(name="command/2"))
-    in_the_way = an_attempt(home, a_spec(), job=bad)
-    in_the_way.outcome.mkdir()
+def test_unreadable_folders_delay_only_their_own_jobs(home: Home, store: Store) -> None:
+    names = [f"command/{number}" for number in range(usable_cores() + 1)]
+    *bad, good = enqueue(store, *(a_spec(name=name) for name in names), a_spec(name="command/good"))
+    in_the_way = [an_attempt(home, a_spec(), job=job) for job in bad]
+    for attempt in in_the_way:
+        attempt.outcome.mkdir()
     serve(home)
 
     until_done(store, good)
-    until(lambda: str(in_the_way.folder) in job_row(store, bad).lane_reason_text, "it is told why")
-    assert in_state(store, bad, State.QUEUED)
-    in_the_way.folder.rename(home.folder / "away")
-    until_done(store, bad)
+    first = str(in_the_way[0].folder)
+    until(lambda: first in job_row(store, bad[0]).lane_reason_text, "it is told why")
+    for job, attempt in zip(bad, in_the_way, strict=True):
+        assert in_state(store, job, State.QUEUED)
+        attempt.folder.rename(home.folder / f"away{job}")
+    until_done(store, *bad)
 
 
 def test_end_is_recorded_while_the_folder_of_another_job_is_unreadable(

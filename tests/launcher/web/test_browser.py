@@ -382,7 +382,7 @@ def test_runs_are_filtered_selected_by_keys_and_compared(runs_tab: "Tab") -> Non
     runs_tab.wait_for_url("**/runs")
     until_alive(runs_tab, "h1", "Runs")
     press(runs_tab, "/")
-    runs_tab.keyboard.type("lr=0.30")
+    runs_tab.keyboard.type("lr=3e-1")
     press(runs_tab, "Enter")
     runs_tab.wait_for_url("**/runs?q=lr*")
     playwright.expect(rows).to_have_count(1)

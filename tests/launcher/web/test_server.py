@@ -25,7 +25,7 @@ from launcher.web.page import Address, PageContent
 from launcher.web.steering import KEYS
 from launcher.web.view import QueueReader, QueueView
 from launcher.workers.progress.steps import ProgressWriter
-from tests.build import DEADLINE_S, claimed, enqueue, gone, in_state, job_row, until
+from tests.build import DEADLINE_S, a_spec, claimed, enqueue, gone, in_state, job_row, until
 from tests.launcher.web.browser import Page, events, served
 from tests.screens import an_idle_screen
 
@@ -456,3 +456,33 @@ def test_page_that_cannot_be_rendered_is_reported_and_recovers(
 
     asyncio.run(watched())
     assert "of a page" in caplog.text
+
+
+def test_change_during_the_drawing_of_a_page_is_drawn_next(
+    reader: QueueReader, home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr(live, "RENEW_S", 1e9)
+    monkeypatch.setattr(live, "SHARE", 1.0)
+    enqueue(store, a_spec())
+    drawn: list[int] = []
+
+    def fill(view: QueueView, address: Address) -> PageContent:
+        with contextlib.closing(Store(home, durable=False)) as store:
+            drawn.append(len(store.read.jobs()))
+            if len(drawn) == 1:
+                enqueue(store, a_spec(name="command/2"))
+        return PageContent(title="curves", values={"jobs": [], "plots_list": [], "left_out": 0})
+
+    async def watched() -> None:
+        streams = EventStreams(reader)
+        page = pages.WebPage(name="curves", path="curves", context=fill)
+        stream = streams.open(page, ADDRESS)
+        assert stream is not None
+        while len(drawn) < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # ten looks
+        streams.close()
+
+    asyncio.run(asyncio.wait_for(watched(), DEADLINE_S))
+    assert drawn == [1, 2]
