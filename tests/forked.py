@@ -61,6 +61,7 @@ class Fork:
         self.returncode: int | None = None  # as soon as somebody has asked after its end
         self.status = 0  # as `waitpid` gives it, from then on
         self._ends = ends  # from which its exit status is read
+        self._reading = threading.Lock()
 
     def poll(self) -> int | None:
         """Return the exit code, or the negative number of the signal, None while it runs."""
@@ -79,11 +80,13 @@ class Fork:
             poll.register(self._ends, select.POLLIN)
             if not poll.poll(None if timeout is None else timeout * 1000):
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
-            status = os.read(self._ends, 64)
-            assert status, "the process that forks has ended"
-            os.close(self._ends)
-            self.status = int(status)
-            self.returncode = os.waitstatus_to_exitcode(self.status)
+            with self._reading:
+                if self.returncode is None:
+                    status = os.read(self._ends, 64)
+                    assert status, "the process that forks has ended"
+                    os.close(self._ends)
+                    self.status = int(status)
+                    self.returncode = os.waitstatus_to_exitcode(self.status)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -182,7 +185,7 @@ def spawn_detached(
     finally:
         os.close(nothing)
         os.close(out)
-    for each in _DAEMONS.values():
+    for each in [*_DAEMONS.values()]:
         each.poll()  # one that has ended holds no descriptor
     _DAEMONS[fork.pid] = fork
     return fork.pid
@@ -195,7 +198,7 @@ def wait_for(pid: int, options: int) -> tuple[int, int]:
         return _waitpid(pid, options)
     if (fork.poll() if options & os.WNOHANG else fork.wait()) is None:
         return 0, 0
-    del _DAEMONS[pid]
+    _DAEMONS.pop(pid, None)
     return pid, fork.status
 
 
@@ -207,6 +210,7 @@ def fork_daemons() -> None:
     """Let background processes that this process starts, and those that they start, be forks."""
     process_start._spawn_detached = spawn_detached
     os.waitpid = wait_for
+    os.register_at_fork(after_in_child=_DAEMONS.clear)  # they are children of the other process
 
 
 def _starts_anew(environment: Mapping[str, str]) -> bool:
@@ -351,18 +355,30 @@ def _serve(asking: socket.socket) -> None:
             if ready == 0:
                 return
             connection = asking.accept()[0]
-            text, descriptors, _, _ = socket.recv_fds(connection, LONGEST, MOST_DESCRIPTORS)
-            if text:
-                pid = os.fork()
-                if not pid:
-                    connection.detach()  # closed with all that is not its own
-                    _run(json.loads(text), descriptors[1:])
-                running[os.pidfd_open(pid)] = (pid, descriptors[0])
-                with contextlib.suppress(BrokenPipeError):  # who asked was killed meanwhile
-                    connection.send(str(pid).encode())
-                for descriptor in descriptors[1:]:
-                    os.close(descriptor)
+            _answer(connection, running)
             connection.close()
+
+
+def _answer(connection: socket.socket, running: dict[int, tuple[int, int]]) -> None:
+    """Fork for a request, and add the fork to those that run."""
+    text, descriptors = b"", list[int]()
+    with contextlib.suppress(ConnectionError):  # who asked was killed meanwhile
+        text, descriptors, _, _ = socket.recv_fds(connection, LONGEST, MOST_DESCRIPTORS)
+    if not text:
+        return
+    try:
+        pid = os.fork()
+    except OSError:  # there is no room for a process: the answer is empty
+        pid = None
+    if pid == 0:
+        connection.detach()  # closed with all that is not its own
+        _run(json.loads(text), descriptors[1:])
+    if pid is not None:
+        running[os.pidfd_open(pid)] = (pid, os.dup(descriptors[0]))
+        with contextlib.suppress(ConnectionError):
+            connection.send(str(pid).encode())
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _run(request: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:

@@ -48,6 +48,7 @@ from tests.build import (
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import one, serve, states, until_done, until_in, waits_for
 from tests.launcher.staging.attempts import files_in
+from tests.shortened import shorten
 
 # --- attempts of a laboratory in real processes, with a real scheduler: what reaches the run's folder, and when
 
@@ -357,7 +358,12 @@ def test_unreadable_outcome_of_an_unrecorded_attempt_is_unclear(
     shutil.rmtree(in_the_way.folder)
 
 
-def test_unreadable_folders_delay_only_their_own_jobs(home: Home, store: Store) -> None:
+def test_unreadable_folders_delay_only_their_own_jobs(
+    home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick: dict[str, str] = {}
+    shorten(quick, {"launcher.scheduler.start_jobs.UNCLEAR_PAUSE_S": 1.0})
+    monkeypatch.setenv(*next(iter(quick.items())))
     names = [f"command/{number}" for number in range(usable_cores() + 1)]
     *bad, good = enqueue(store, *(a_spec(name=name) for name in names), a_spec(name="command/good"))
     in_the_way = [an_attempt(home, a_spec(), job=job) for job in bad]
