@@ -132,6 +132,7 @@ def test_function_with_an_endless_thread_ends_by_its_time_limit_or_a_cancellatio
     answer = submit(leaves_a_thread, time_limit=time_limit)
     until((tmp_path / "returned").exists, "the function has returned")
     if time_limit > DEADLINE_S:
+        until(lambda: "its process waits for thread endless" in answer.log(), "it waits")
         assert answer.state == "running"
         answer.cancel()
         with pytest.raises(CancelledError):
