@@ -374,6 +374,7 @@ def test_options_named_in_a_page_exist(page: Path) -> None:
 def test_options_named_without_a_command_exist_in_some_command(page: Path) -> None:
     # of pueue, snakemake, apptainer, and invented programs
     others = {
+        "CONTRIBUTING.md": {"--first"},
         "SECURITY.md": {"--password"},
         "configuration.md": {"--api-key", "--max-tokens", "--pad-token", "--password"},
         "moving.md": {"--delay", "--touch"},
