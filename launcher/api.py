@@ -48,8 +48,10 @@ if TYPE_CHECKING:
     from concurrent.futures import CancelledError
 
     from launcher.functions.api import submit, submit_many
-    from launcher.functions.future import Future, future
+    from launcher.functions.executor import Executor
+    from launcher.functions.future import Future, ProgramError, ProgramResult, future
     from launcher.functions.options import JobOptions
+    from launcher.functions.program_api import submit_program
     from launcher.functions.task_files import Run, results, unfinished_models, wait
     from launcher.gpu.core_shares import CoreShare, core_share
     from launcher.kind_interface import (
@@ -117,7 +119,11 @@ _LATE = {
     "load": "launcher.planning.load",
     "plan": "launcher.planning.load",
     "results": "launcher.functions.task_files",
+    "Executor": "launcher.functions.executor",
+    "ProgramError": "launcher.functions.future",
+    "ProgramResult": "launcher.functions.future",
     "submit": "launcher.functions.api",
+    "submit_program": "launcher.functions.program_api",
     "submit_many": "launcher.functions.api",
     "unfinished_models": "launcher.functions.task_files",
     "wait": "launcher.functions.task_files",
@@ -130,6 +136,7 @@ __all__ = [
     "Draft",
     "Entry",
     "Error",
+    "Executor",
     "Future",
     "HasEpochs",
     "Input",
@@ -148,6 +155,8 @@ __all__ = [
     "PlannedJob",
     "Poison",
     "Portion",
+    "ProgramError",
+    "ProgramResult",
     "RanksMetrics",
     "RepeatsWork",
     "Role",
@@ -190,6 +199,7 @@ __all__ = [
     "setting",
     "submit",
     "submit_many",
+    "submit_program",
     "tested",
     "unfinished_models",
     "usage_message",

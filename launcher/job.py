@@ -13,6 +13,7 @@ CPU = "cpu"
 MOST_GPUS = 64  # that a job may request
 LONGEST_BACKOFF_S = 3600.0  # the pause before a retry doubles up to this
 MOST_RUN_NAME = 100  # bytes
+LONGEST_NOTE = 10_000  # characters
 UUIDS, NUMBERS = "uuids", "numbers"
 GPU_IDS = (UUIDS, NUMBERS)  # how CUDA_VISIBLE_DEVICES can name GPUs
 RERUNS = ("again", "never")  # what can follow a lost or stopped attempt
@@ -20,6 +21,7 @@ SEPARATE = "separate"
 STDERR_FILES = ("log", SEPARATE)  # into the log, or into a file of its own
 NOTIFY_ON = ("end", "failure")  # when a message reports the end of a job
 PROGRAM = "command"
+PROGRAM_RUN = "add"  # the run of programs for which none is named
 FUNCTION = "function"  # the kind of jobs that call a function of Python: `launcher.functions`
 _ARGUMENTS = "arguments"  # its setting: the arguments that are numbers, booleans or short texts
 
@@ -131,6 +133,7 @@ class Terms(NamedTuple):
     stderr: str = "log"  # where its standard error goes: one of STDERR_FILES
     # failures after which the jobs that were queued with it are held; 0: never; None: not given
     max_failures: int | None = None
+    note: str = ""  # with which it is queued; `launcher note` changes that of the queue only
 
 
 SWEEP_BATCH, FILE_BATCH, CALLS_BATCH = "sweep", "file", "calls"  # --sweep, --from, submit_many

@@ -88,7 +88,7 @@ def _part_record(part: Resources | Terms) -> dict[str, Json]:
     record = part._asdict()
     if on := record.pop("on", ()):
         record["on"] = [*on]
-    for name in ("tensorboard", "notify_on"):
+    for name in ("tensorboard", "notify_on", "note"):
         if not record.get(name):
             record.pop(name, None)
     if record["max_failures"] is None:

@@ -13,7 +13,6 @@ from launcher.job_options.value_types import LONGEST_SPAN_S, ValueType
 from launcher.states import OPEN_STATES, State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-RUN = "add"  # the run of jobs without a task file
 
 
 class ValueParamType(click.ParamType[Any]):

@@ -26,8 +26,9 @@ from launcher.functions.future import Future, follow
 from launcher.functions.main_module import refuse_spawned_import
 from launcher.functions.options import JobOptions, absent_gpu_warning, check_request, read_request
 from launcher.functions.pickling import name_of
-from launcher.functions.task_files import Run, numbers_of, submit_plan
-from launcher.job import CALLS_BATCH, Spec, Terms
+from launcher.functions.programs import root_of_run
+from launcher.functions.task_files import After, Run, numbers_of, submit_plan
+from launcher.job import CALLS_BATCH, Spec, Terms, run_name_fault
 from launcher.job_options.registry import JobRequest
 from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_signature
@@ -40,6 +41,7 @@ from launcher.store.client import (
 )
 from launcher.store.queue import NEW, NewJob, Store
 from launcher.store.replacement import replace_equal_jobs
+from launcher.store.rows import GroupLimit
 from launcher.store.steering import HELD_REASON
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home, find_home, make_home
@@ -49,8 +51,6 @@ if TYPE_CHECKING:  # planning is imported where a task file comes
     from launcher.planning.plan import Plan
 
 Value = TypeVar("Value")
-Job = Future[Any] | Run | int
-After = Job | Iterable[Job]
 _TASK_FILE_OPTIONS = [*signature(submit_plan).parameters][1:]  # the options of a task file
 
 
@@ -63,6 +63,7 @@ class CallOptions(JobOptions, total=False):
     after_any: After
     pass_env: Sequence[str]
     hold: bool
+    run: str
 
 
 @overload
@@ -97,9 +98,10 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
     Args:
         function: to be called, also a lambda, or one of a notebook; or the path of a task file, or a plan.
         arguments: of the function, by position; those by name go into `kwargs`.
-        options: for a function, `kwargs`, `name`, `after`, `after_any`, `pass_env`, `hold`, and those of
-            `launcher add`, such as gpus=1, vram="10GiB" or time_limit="8h".
+        options: for a function, `kwargs`, `name`, `run`, `after`, `after_any`, `pass_env`, `hold`, and
+            those of `launcher add`, such as gpus=1, vram="10GiB" or time_limit="8h".
             `kwargs` contains its keyword arguments. `name` is the job's name, which its number follows.
+            `run` is the run of the job, `functions` if it is not given.
             `after` lists jobs that must be done before, and `after_any` jobs that must have ended.
             `pass_env` lists variables that the job gets although their names look like secrets.
             With `hold`, the job waits for `launcher release`.
@@ -116,7 +118,7 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
         MachineError: the queue cannot be used.
     """
     if callable(function):
-        return _submit_calls(function, [arguments], "", **options)[0]
+        return queue_calls(function, [arguments], "", **options)[0]
     from launcher.planning.plan import Plan
 
     if not isinstance(function, str | Path | Plan):
@@ -152,10 +154,10 @@ def submit_many(
         raise UsageError(
             "submit_many calls the function once per element of an iterable. Pass an iterable."
         )
-    return _submit_calls(function, zip(*iterables, strict=False), CALLS_BATCH, **options)
+    return queue_calls(function, zip(*iterables, strict=False), CALLS_BATCH, **options)
 
 
-def _submit_calls(
+def queue_calls(
     function: Callable[..., Value],
     calls: Iterable[Sequence[object]],
     batch: str,
@@ -166,9 +168,13 @@ def _submit_calls(
     after_any: After = (),
     pass_env: Sequence[str] = (),
     hold: bool = False,
+    run: str = RUN,
+    limit: GroupLimit | None = None,
     **options: Any,
 ) -> list[Future[Value]]:
     """Queue a job for each call of a function, all of them or none.
+
+    With a limit, they belong to its group, which is in the queue afterwards.
 
     Raises:
         UsageError: an option is wrong, the function or an argument cannot be pickled, the machine
@@ -178,6 +184,8 @@ def _submit_calls(
     refuse_spawned_import()
     if not is_utf8(name):
         raise UsageError(f"name: {name!r} is not valid UTF-8")
+    if fault := run_name_fault(run):
+        raise UsageError(f"run: {run!r} {fault}")
     keywords = {} if kwargs is None else _keywords(kwargs)
     needs, ends = (
         numbers_of(jobs, f"{option}: expected futures, runs or job numbers")
@@ -195,12 +203,15 @@ def _submit_calls(
     try:
         with open_queue(make=True) as (_, store):
             check_request(home, store, request, backends)
-            root = home.folder if runs_only_here(request.terms) else Path(context.folder)
+            here = run == RUN and runs_only_here(request.terms)
+            root = home.folder if here else Path(context.folder)
             state, reason = (State.HELD, HELD_REASON) if hold else (State.QUEUED, NEW)
-            spec = _spec(name or name_of(function), root, request)._replace(batch=batch)
+            if limit is not None:
+                request = request._replace(terms=request.terms._replace(group=limit.name))
+            spec = _spec(name or name_of(function), run, root, request)._replace(batch=batch)
             job = NewJob(spec, needs, ends, state, reason)
             calls_in_home = [relative_to_home(call, home) for call in written]
-            numbers = _queue_calls(store, job, calls_in_home, context)
+            numbers = _commit_calls(store, job, calls_in_home, context, limit)
             rows = store.read.jobs_by_id(numbers)
     except (
         Exception
@@ -231,12 +242,12 @@ def _keywords(kwargs: object) -> Mapping[str, object]:
     )
 
 
-def _spec(name: str, root: Path, request: JobRequest) -> Spec:
+def _spec(name: str, run: str, root: Path, request: JobRequest) -> Spec:
     return Spec(
         name=name,
         kind=KIND,
         role="plain",
-        run=RUN,
+        run=run,
         root=str(root),
         entry=ENTRY,
         preload=PRELOAD,
@@ -246,10 +257,20 @@ def _spec(name: str, root: Path, request: JobRequest) -> Spec:
     )
 
 
-def _queue_calls(store: Store, job: NewJob, calls: Sequence[Call], context: Context) -> list[int]:
+def _commit_calls(
+    store: Store,
+    job: NewJob,
+    calls: Sequence[Call],
+    context: Context,
+    limit: GroupLimit | None,
+) -> list[int]:
     """Commit a job for each call, and return their numbers; each one's name ends with its number."""
     spec = job.spec
     with store.writing():
+        if spec.run != RUN:
+            spec = spec._replace(root=root_of_run(store, spec))
+        if limit is not None:
+            store.ensure_group(limit)
         needed = [*job.dependencies, *job.after_any]
         known = {row.id for row in store.read.jobs_by_id(needed)}
         if missing := next((number for number in needed if number not in known), None):
@@ -265,7 +286,7 @@ def _queue_calls(store: Store, job: NewJob, calls: Sequence[Call], context: Cont
             )
             for number, call in enumerate(calls, store.next_job_number())
         ]
-        run = store.ensure_run(Path(spec.root), RUN)
+        run = store.ensure_run(Path(spec.root), spec.run)
         jobs = [job._replace(spec=spec) for spec in specs]
         numbers = store.insert_new(run, context, jobs, time.time())
         if spec.batch:

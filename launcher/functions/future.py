@@ -8,16 +8,17 @@ import concurrent.futures
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from math import inf
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from launcher.errors import JobError, MachineError, UsageError
 from launcher.functions.call_results import read_exception, read_value
 from launcher.functions.calls import KIND
 from launcher.functions.pickling import CannotLoad
+from launcher.job import PROGRAM
 from launcher.states import ENDED_STATES, State, strip_state_prefix
 from launcher.store.client import (
     ensure_scheduler_alive,
@@ -32,11 +33,30 @@ from launcher.system.daemon_control import wake
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Attempt, Home
 from launcher.workers.exit_outcome import NOT_REPORTED, done_from_result, read_worker_result
+from launcher.workers.progress.attempt_progress import READ_FROM, read_last_metrics
 
 Value = TypeVar("Value")
 
 FOLLOWER = "launcher-futures"  # the thread that completes futures when their jobs have ended
 LOOK_S = 0.5  # between two checks of a waiting caller whether the queue was stopped
+
+
+class ProgramResult(NamedTuple):
+    """The result of a program."""
+
+    exit_code: int | None  # minus the signal that killed it, as in subprocess; None: unknown
+    numbers: Mapping[str, Any]  # that it reported last
+
+
+class ProgramError(JobError):
+    """A program has failed; `result` has its exit code and the numbers that it had reported."""
+
+    def __init__(self, message: str, result: ProgramResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ProgramError, (str(self), self.result)
 
 
 class Future(concurrent.futures.Future[Value], Generic[Value]):
@@ -72,6 +92,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
         Raises:
             Exception: the exception of the function, caused by the traceback of its process.
+            ProgramError: the program of the job failed; `error.result` has its exit code.
             JobError: it was killed, called `sys.exit`, ran out of memory or time, or was skipped. The message
                 contains the command that prints its log. Also raised if its return value cannot be loaded here.
             CancelledError: it was cancelled.
@@ -203,6 +224,8 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
     def _read(self) -> tuple[Any, BaseException | None]:
         row = self._row
         folder = row.attempt_in(self._home).folder
+        if row.kind == PROGRAM:
+            return self._read_program()
         if row.state is State.DONE and row.kind != KIND:  # its result
             with open_queue_readonly(self._home) as (_, store):
                 return store.read.result_of(row.id), None
@@ -218,11 +241,32 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         ended.__cause__ = error
         return None, ended
 
+    def _read_program(self) -> tuple[Any, BaseException | None]:
+        row = self._row
+        if row.state is State.DONE:
+            with open_queue_readonly(self._home) as (_, store):
+                numbers = store.read.result_of(row.id) or {}
+            return ProgramResult(0, _without_source(numbers)), None
+        if row.state is not State.FAILED or not row.attempts:
+            return None, JobError(self._why())
+        with open_queue_readonly(self._home) as (_, store):
+            attempt = store.read.newest_attempts([row.id]).get(row.id)
+        outcome = (None if attempt is None else attempt.outcome) or {}
+        code, signal = outcome.get("exit_code"), outcome.get("signal")
+        if code is None and isinstance(signal, int):
+            code = -signal
+        numbers = _without_source(read_last_metrics(row.attempt_in(self._home)))
+        return None, ProgramError(self._why(), ProgramResult(code, numbers))
+
     def __repr__(self) -> str:
         return f"<Future {self.name} {self._row.state}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return future, (self.job,)
+
+
+def _without_source(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in numbers.items() if name != READ_FROM}
 
 
 def _no_value(name: str, folder: Path) -> str:
@@ -241,7 +285,8 @@ def _no_value(name: str, folder: Path) -> str:
 def future(job: int) -> Future[Any]:
     """Return the future of a job by its number, also if another process submitted the job.
 
-    The result of another job is the return value of its job type's entry, a dict or None.
+    The result of a program is a `ProgramResult`, that of another job the return value of its job type's
+    entry, a dict or None.
 
     Raises:
         UsageError: there is no such job.

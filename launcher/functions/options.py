@@ -61,6 +61,7 @@ class JobOptions(TypedDict, total=False):
     on: str | Sequence[str]
     tensorboard: str | Path
     stderr: str  # log, or separate
+    note: str
     gpu_ids: str  # uuids, or numbers
 
 

@@ -63,6 +63,10 @@ class Run:
         return results(self)
 
 
+Job = Future[Any] | Run | int
+After = Job | Iterable[Job]  # jobs after which others start
+
+
 def submit_plan(
     file: "str | Path | Plan",
     *,

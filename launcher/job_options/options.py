@@ -9,6 +9,7 @@ from launcher.job_options.value_types import (
     NAMES,
     PRIORITY,
     SIGNAL,
+    TEXT,
     TRUTH,
     WORD,
     choice,
@@ -176,5 +177,11 @@ register_options(
         field="terms.stderr",
         default="log",
         help="Where standard error goes: into the log, or into a file of its own",
+    ),
+    JobOption(
+        name="note",
+        takes=TEXT,
+        field="terms.note",
+        help="Note on the job; `launcher note` changes it later",
     ),
 )

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
-from launcher.job import CPU, Terms, is_device, names_one_gpu
+from launcher.job import CPU, LONGEST_NOTE, Terms, is_device, names_one_gpu
+from launcher.system.text import is_utf8
 from launcher.units import Bytes, format_seconds, parse_bytes, parse_seconds
 
 AUTO = "auto"
@@ -157,6 +158,10 @@ def _signal(text: str, _: float) -> str | None:
     return name if name in heard else None
 
 
+def _long_text(text: str, _: float) -> str | None:
+    return text if len(text) <= LONGEST_NOTE and is_utf8(text) else None
+
+
 def _names(text: str, _: float) -> tuple[str, ...] | None:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     return names if all(map(_NAME.fullmatch, names)) else None
@@ -239,6 +244,7 @@ DEVICE = ValueType(
 # with or without the prefix SIG
 SIGNAL = ValueType("SIGNAL", "a signal that a program can handle, such as SIGUSR1", _signal, _TEXT)
 WORD = ValueType("NAME", "a name", lambda text, _: text, _TEXT)
+TEXT = ValueType("TEXT", f"a text of at most {LONGEST_NOTE:,} characters", _long_text, _TEXT)
 # it need not exist; a relative path starts in the folder of the job
 FOLDER = ValueType(
     "FOLDER",

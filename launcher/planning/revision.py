@@ -162,7 +162,7 @@ def _request_of(row: JobRow) -> JobRequest:
         device = "auto"
     return JobRequest(
         resources=asked._replace(device=device, accelerated=False),
-        terms=row.spec.terms,
+        terms=row.spec.terms._replace(note=row.owner_note),
         priority=row.priority,
         gpus=gpus,
     )
@@ -549,13 +549,13 @@ def revise(store: Store, row: JobRow, before: JobValues, after: JobValues) -> Re
         for name in changed
         if name not in filled
     ]
-    # `launcher priority` changes the priority of the row, not of its spec
-    spec = row.spec._replace(priority=after.request.priority)
+    # `launcher priority` and `launcher note` change those of the row, not of its spec
+    spec = row.spec._replace(priority=after.request.priority, terms=after.request.terms)
     if swept is not None and swept_changes:
         spec = spec._replace(name=_swept_name(row, swept))
         changed = changed or [PARAMS]
     if options:
-        spec = spec._replace(resources=_resources(row, after.request), terms=after.request.terms)
+        spec = spec._replace(resources=_resources(row, after.request))
     hashes: tuple[tuple[JobRow, str], ...] = ()
     if changed:
         spec, hashes = _replace_command_line(store, row, spec, after)

@@ -37,6 +37,7 @@ from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.started_attempts import LaunchedAttempt
 from launcher.scheduler.succession import SlotReuse
 from launcher.states import Done, NeverStarted, Outcome, State, outcome_kind
+from launcher.store.executors import CHECK_S, AbandonedExecutors
 from launcher.store.queue import Store
 from launcher.store.recovery import queue_database_error
 from launcher.store.retention import delete_attempt_folder
@@ -131,6 +132,7 @@ class Scheduler:
             home, store, self._pilot_pool, backends, clock, self._attempts, self._launches
         )
         self._terminations = TerminationRecorder(home, queue, self._attempts, clock)
+        self._executors = AbandonedExecutors(home, store)
         self._frozen_supervisors = FrozenSupervisors(queue, self._attempts, clock)
         self._finished_attempts = FinishedAttempts(
             home, self._queue, self._gpus, self._dispatch.pilot_nodes.node_of
@@ -253,6 +255,9 @@ class Scheduler:
         if any(claim.gpus for claim in claims):
             result.wake_within(POLL_S)  # what they take is to be seen
         self._admission.explain(reasons, result)
+        with self._error_throttle.suppress_and_log(OSError):
+            if self._executors.end():
+                result.wake_within(CHECK_S)
         return result
 
     def _reuse_slots(self, result: CycleResult) -> bool:

@@ -107,19 +107,6 @@ class JobView(NamedTuple):
         """Whether this is an ended attempt of a job that is open again."""
         return self.latest in OPEN_STATES
 
-    def columns(self) -> tuple[str, ...]:
-        """Return the columns for pipes: full values, absolute times."""
-        params = format_params(self.params, self.params)
-        return (
-            str(self.id),
-            self.run,
-            self.name,
-            self.state,
-            iso_time(self.since),
-            self.note,
-            params,
-        )
-
     def record(self) -> dict[str, Json]:
         """Return the job for JSON."""
         return {

@@ -21,13 +21,20 @@ from launcher.screens.format import (
     tally,
     time_of_day,
 )
+from launcher.screens.job_columns import (
+    JobColumn,
+    Record,
+    column_records,
+    pipe_cells,
+    table_of_columns,
+)
 from launcher.screens.job_view import WAITING, format_numbers, job_views
 from launcher.screens.live_display import alternate_screen, live_area
 from launcher.screens.queue_head import progress
 from launcher.screens.queue_view import TONES, job_table, running_table, snapshot_lines
 from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.screens.terminal import terminal_size
-from launcher.screens.text_table import TextLine, TextStyle, line, width_of
+from launcher.screens.text_table import TextLine, TextStyle, line, tab_separated, width_of
 from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
 from launcher.store.client import check_database_current
 from launcher.store.feed import JobEvent, JobTracker
@@ -105,7 +112,12 @@ def _message_lines(
 
 
 def watch_queue(
-    home: Home, store: Store, wanted: Callable[[], list[JobRow]] | None, every_s: float
+    home: Home,
+    store: Store,
+    wanted: Callable[[], list[JobRow]] | None,
+    every_s: float,
+    records: Callable[[], list[Record]] | None = None,
+    chosen: Sequence[JobColumn] = (),
 ) -> None:
     """Show the queue until Ctrl-C; in a pipe or a dumb terminal, a line for each change.
 
@@ -114,6 +126,8 @@ def watch_queue(
         store: its database.
         wanted: returns the jobs to show; None for the usual sections.
         every_s: seconds between two redraws.
+        records: returns the records of the jobs to show if columns are chosen.
+        chosen: these; with them, a line in a pipe is a job as it is after the change.
 
     Raises:
         KeyboardInterrupt: the user ends the watch.
@@ -121,7 +135,7 @@ def watch_queue(
         BrokenPipeError: the pipe was closed.
     """
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        _print_changes(home, store, wanted() if wanted else None)
+        _print_changes(home, store, wanted() if wanted else None, chosen)
         return
     # the result of a GPU query is shown at the next redraw
     lookout = GpuPoller(Nvml().snapshot, lambda: None)
@@ -130,7 +144,9 @@ def watch_queue(
         while True:
             check_database_current(home, store)
             columns, rows = terminal_size()
-            if wanted:
+            if records:
+                lines = table_of_columns(records(), chosen).to_lines(columns)
+            elif wanted:
                 with store.reading():
                     listed = job_views(home, store, wanted())
                 lines = job_table(listed, time.time()).to_lines(columns)
@@ -143,7 +159,9 @@ def watch_queue(
                 time.sleep(min(POLL_INTERVAL_S, left_s))
 
 
-def _print_changes(home: Home, store: Store, jobs: Sequence[JobRow] | None) -> None:
+def _print_changes(
+    home: Home, store: Store, jobs: Sequence[JobRow] | None, columns: Sequence[JobColumn]
+) -> None:
     """Print what happens to jobs, None: to any, on the standard output, a line for each change."""
     reader = select.poll()
     reader.register(sys.stdout, 0)
@@ -155,6 +173,12 @@ def _print_changes(home: Home, store: Store, jobs: Sequence[JobRow] | None) -> N
                 raise BrokenPipeError(errno.EPIPE, "nobody reads the output")
             checked = time.monotonic()
         changes = followed.read_events()
+        if columns:
+            rows = [followed.rows[change.job] for change in changes]
+            records = column_records(home, store, rows, columns)
+            click.echo(tab_separated(pipe_cells(record, columns) for record in records), nl=False)
+            time.sleep(followed.poll_interval_s)
+            continue
         held = [change.job for change in changes if change.code == ReasonCode.FAILURE_LIMIT]
         for text in failure_hold_texts(map(followed.rows.__getitem__, held)):
             click.echo(text)

@@ -20,7 +20,7 @@ from launcher.store.gpu_numbers import lane_with_gpu
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import lane_of, rank_of
 from launcher.store.opening import open_database, open_database_readonly
-from launcher.store.rows import JobRow
+from launcher.store.rows import GroupLimit, JobRow
 from launcher.store.scheduler_actions import SchedulerActions
 from launcher.store.steering import JobControl
 from launcher.stored_specs import SpecWriter
@@ -31,9 +31,9 @@ from launcher.system.stored_fields import parse_record
 NEW_DEPENDENCY = "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)"
 JOB_COLUMNS = (
     "run, name, kind, state, priority, hash, spec, context, reason_code, reason, reason_data,"
-    " submitted, lane, rank, sources"
+    " submitted, lane, rank, sources, note"
 )
-JOB_PLACEHOLDERS = ", ".join("?" * 15)
+JOB_PLACEHOLDERS = ", ".join("?" * 16)
 _FIRST_EVENTS = (  # of the jobs between two numbers
     "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
     " SELECT ?, id, state, reason_code, reason, reason_data FROM jobs WHERE id BETWEEN ? AND ?"
@@ -47,7 +47,13 @@ _EVENTS_OF_HELD = (
 _START_HELD = (
     f"UPDATE jobs SET state = ?, reason_code = ?, reason = ?, reason_data = ? WHERE {_HELD}"
 )
-_REPLACED_COLUMNS = ", ".join(f"{name} = excluded.{name}" for name in JOB_COLUMNS.split(", ")[2:])
+# the note that its owner wrote stays where a new job of the name brings none
+_REPLACED_COLUMNS = ", ".join(
+    [
+        *(f"{name} = excluded.{name}" for name in JOB_COLUMNS.split(", ")[2:-1]),
+        "note = coalesce(nullif(excluded.note, ''), note)",
+    ]
+)
 
 
 def dependency_rows(
@@ -98,6 +104,7 @@ class JobRowWriter:
             self._lane_number(spec),
             rank_of(now, spec.priority),
             self._sources_number(spec),
+            spec.terms.note,
         )
 
     def _sources_number(self, spec: Spec) -> int | None:
@@ -204,6 +211,12 @@ class Store:
         if share is not None:
             self._db.execute("UPDATE runs SET share = ? WHERE id = ?", (share, run))
         return run
+
+    def ensure_group(self, limit: GroupLimit) -> None:
+        """Add a group with its limit if it is new. Inside `writing`."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO groups (name, slots) VALUES (?, ?)", (limit.name, limit.slots)
+        )
 
     def set_notify(self, run: int, notify: RunNotify) -> None:
         """Set the notifications for the owner of a run. Inside `writing`."""

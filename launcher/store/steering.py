@@ -22,6 +22,7 @@ from launcher.states import (
     termination_reason,
 )
 from launcher.store.connection import RESUMED_REASON, Connection, reason_columns
+from launcher.store.executor_groups import forget_group, open_jobs_of
 from launcher.store.gpu_numbers import lane_with_gpu
 from launcher.store.job_names import queued_name
 from launcher.store.job_queries import JobQueries
@@ -82,13 +83,16 @@ class JobControl:
         """Work over a store's connection."""
         self._db, self._read = connection, read
 
-    def cancel(self, jobs: Sequence[int], now: float, *, at_once: bool = False) -> list[int]:
+    def cancel(
+        self, jobs: Sequence[int], now: float, *, at_once: bool = False, running: bool = True
+    ) -> list[int]:
         """Cancel waiting jobs and request the end of running ones. Return the affected jobs.
 
         Args:
             jobs: Their numbers.
             now: Seconds since 1970.
             at_once: Running jobs get no grace period, even if their end was requested before.
+            running: False to let running jobs continue.
         """
         # the newest first: what needs another of them is cancelled itself, not skipped
         newest_first = sorted(jobs, reverse=True)
@@ -99,7 +103,7 @@ class JobControl:
             touched.extend(
                 job
                 for job in portion
-                if self._request_end(job, now, at_once=at_once)
+                if (running and self._request_end(job, now, at_once=at_once))
                 or self._cancel_waiting(job, now, ended)
             )
             # once for all of them: one job may wait for the ends of thousands
@@ -577,6 +581,23 @@ class JobControl:
                 (group, slots),
             )
 
+    def end_executor(self, group: str, now: float, *, cancel: bool) -> bool:
+        """Forget the group of an executor that is over. Return False while it has open jobs.
+
+        Args:
+            group: Name of the group.
+            now: Seconds since 1970.
+            cancel: Cancel its open jobs.
+        """
+        with self._db.writing():
+            jobs = open_jobs_of(self._db, group)
+            if not jobs:
+                forget_group(self._db, group)
+                return True
+        if cancel:
+            self.cancel(jobs, now)
+        return False
+
     def pause_group(self, group: str, now: float) -> bool:
         """Let no further job of a group start. Return whether the group was not paused before."""
         with self._db.writing():
@@ -631,11 +652,12 @@ class JobControl:
 
     def _change_job(self, changed: ChangedJob, now: float) -> None:
         row, spec = changed.row, changed.spec
-        # else the one that `launcher priority` may have given it meanwhile stays
+        # else those that `launcher priority` and `launcher note` may have given it meanwhile stay
         priority = None if spec.priority == row.priority else spec.priority
+        note = None if spec.terms.note == row.owner_note else spec.terms.note
         number = self._db.execute(
             "UPDATE jobs SET name = ?, spec = ?, sources = ?, hash = ?, priority = coalesce(?, priority),"
-            " rank = coalesce(?, rank), lane = ?"
+            " rank = coalesce(?, rank), note = coalesce(?, note), lane = ?"
             " WHERE id = ? AND state = ? AND attempts = ? AND spec = ? AND hash = ?",
             (
                 row.name if spec.name == row.spec.name else spec.name,
@@ -644,6 +666,7 @@ class JobControl:
                 spec.hash,
                 priority,
                 None if priority is None else rank_of(row.submitted, priority),
+                note,
                 self._lane_number(row, spec),
                 *(row.id, row.state, row.attempts, row.spec_text, row.hash),
             ),

@@ -3,9 +3,10 @@
 import re
 
 from launcher.errors import UsageError
+from launcher.job import LONGEST_NOTE
 from launcher.system.text import is_utf8
 
-LONGEST_TAG, LONGEST_NOTE = 64, 10_000  # characters
+LONGEST_TAG = 64  # characters
 REMOVED_TAG = "removed"  # tag of jobs that a sweep ran with values that its file no longer contains
 TAG_RULE = f"one word of at most {LONGEST_TAG} letters, digits and _.@/=-"
 _TAG = re.compile(r"\w[\w.@/=-]*")

@@ -147,6 +147,7 @@ FULL = PLAIN._replace(
         FULL._replace(terms=Terms(max_failures=0)),
         FULL._replace(terms=Terms(stderr="separate")),
         FULL._replace(terms=Terms(notify_on="failure")),
+        FULL._replace(terms=Terms(note="first")),
     ],
 )
 def test_stored_spec_omits_defaults_and_round_trips(spec: Spec) -> None:
@@ -154,7 +155,7 @@ def test_stored_spec_omits_defaults_and_round_trips(spec: Spec) -> None:
     record: dict[str, Any] = {
         name: value for name, value in spec.record().items() if value != usual[name]
     }
-    for name in ("on", "tensorboard", "notify_on", "max_failures", "stderr"):
+    for name in ("on", "tensorboard", "notify_on", "max_failures", "stderr", "note"):
         if getattr(spec.terms, name) == getattr(Terms(), name) and "terms" in record:
             del record["terms"][name]  # earlier versions read what is queued without it
     record.pop("sources", None)  # many specs share theirs, which are stored once

@@ -10,7 +10,7 @@ from launcher.cli.column_tables import default_columns, flat_table, pivot_table
 from launcher.cli.complete import offer_files, offer_runs
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import optional_patterns, pattern_command, select
-from launcher.cli.option_types import RUN, span, whole
+from launcher.cli.option_types import span, whole
 from launcher.cli.output import (
     Format,
     choose_format,
@@ -22,7 +22,7 @@ from launcher.cli.output import (
 from launcher.cli.plain_tables import NO_RESULTS, Row, is_plain, plain_tables
 from launcher.cli.result_tables import GUIDE, draw, table_of_tests
 from launcher.errors import UsageError, pluralize
-from launcher.job import PROGRAM
+from launcher.job import PROGRAM, PROGRAM_RUN
 from launcher.kind_interface import Kind
 from launcher.results.database_questions import run_query
 from launcher.results.metric import Metric
@@ -270,7 +270,7 @@ def _split_names(text: str | None) -> tuple[str, ...]:
 def _run_of(store: Store, run: str | None) -> list[JobRow]:
     if run is not None:
         return find_run_jobs(store, run.removeprefix(RUN_PREFIX))
-    tests = store.read.table_jobs(exclude_kind=RUN)
+    tests = store.read.table_jobs(exclude_kind=PROGRAM_RUN)
     by_run: dict[tuple[str, str], list[JobRow]] = {}
     for job in sorted(tests, key=lambda job: job.submitted, reverse=True):
         by_run.setdefault((job.root, job.run), []).append(job)

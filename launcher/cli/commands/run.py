@@ -19,7 +19,6 @@ import click
 from launcher.accounts import FairShareAccount
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import Backends, read_configured_backends
-from launcher.cli.added_start import stored_secrets_warning
 from launcher.cli.complete import offer_task_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import EXIT_ABORTED, gc_paused, print_failed_jobs
@@ -31,6 +30,7 @@ from launcher.context import Context
 from launcher.errors import TaskFileError, UsageError, pluralize, suggestion_or_known_names
 from launcher.functions.options import absent_gpu_warning
 from launcher.functions.plan_checks import check_plans, compare, make_engine_query, reasons_against
+from launcher.functions.program_start import stored_secrets_warning
 from launcher.job_options.notifications import RunNotify
 from launcher.job_options.registry import job_options
 from launcher.notify.settings import read_configured_notify

@@ -13,13 +13,24 @@ import click
 
 from launcher.backends.pilots_file import NO_PILOTS, read_pilot_status
 from launcher.cli.jobs import gc_paused, names_job, optional_patterns, pattern_command, select
-from launcher.cli.option_types import States, json_option
+from launcher.cli.option_types import States, ValueParamType, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import read_policy
 from launcher.scheduler.run_places import screen_order
 from launcher.screens.command_output import print_json
 from launcher.screens.format import iso_time_or_none
-from launcher.screens.job_view import RECENT, WAITING, JobView, groups_of, job_views
+from launcher.screens.job_columns import (
+    JOB_COLUMNS,
+    USUAL_COLUMNS,
+    JobColumn,
+    Record,
+    column_records,
+    parse_columns,
+    pipe_cells,
+    table_of_columns,
+    values_of,
+)
+from launcher.screens.job_view import RECENT, WAITING, groups_of, job_views
 from launcher.screens.terminal import print_lines, print_stderr, width
 from launcher.screens.text_table import tab_separated
 from launcher.states import ENDED_STATES, OPEN_STATES, State
@@ -38,7 +49,6 @@ LEAST_S, MOST_S = 0.2, 3600.0  # likewise
 JobSelector = Callable[[], Iterable[JobRow]] | None  # None: those that matter
 _WAIT = OPEN_STATES - {State.RUNNING}
 _FIRST_IN_PIPE = (State.RUNNING, State.FAILED)  # what `head` must show
-TITLES = ("id", "run", "name", "state", "since", "why", "params")
 
 
 @pattern_command()
@@ -62,6 +72,12 @@ TITLES = ("id", "run", "name", "state", "since", "why", "params")
     type=States(),
     help="List jobs in these states only, such as failed,held.",
 )
+@click.option(
+    "--columns",
+    type=ValueParamType("columns", parse_columns),
+    metavar="NAMES",
+    help=f"Show these columns: {', '.join(JOB_COLUMNS)}.",
+)
 @click.option("--header", is_flag=True, help="In a pipe, print column names first.")
 @json_option
 @click.option(
@@ -75,6 +91,7 @@ def command(
     everything: bool,
     failed: bool,
     states: frozenset[State] | None,
+    columns: tuple[JobColumn, ...] | None,
     header: bool,
     as_json: bool,
     exit_status: bool,
@@ -87,13 +104,15 @@ def command(
 
     In a pipe, one tab-separated line per job: id, run, name, state, time of the last change, reason, and
     parameters if a listed job has some. Running jobs come first, then failed jobs, for `launcher status |
-    head`. With --watch, one line per change.
+    head`. With --watch, one line per change. --columns names other columns, also for --json and --watch.
+    Bytes and seconds are numbers in a pipe.
 
     \b
     Examples:
       launcher status
       launcher status run:quickstart --json
       launcher status --failed
+      launcher status --columns id,name,state,note
       launcher status --watch=5s
     """
     every_s, patterns = _parse_watch_option(watch, patterns)
@@ -120,14 +139,19 @@ def command(
             # needs what one picture does not
             live = importlib.import_module("launcher.screens.watch")
             # in a pipe a line for each change of any job, also of one that is queued later
-            live.watch_queue(home, store, wanted, every_s)
+            shown = None
+            if columns is not None:
+                shown = partial(_listed_records, home, store, wanted, columns)
+            live.watch_queue(home, store, wanted, every_s, shown, columns or ())
         if everything:
             wanted = wanted or store.read.iterate_jobs
         if sys.stdout.isatty() and not as_json:
-            failed_jobs = _print_tables(home, store, wanted)
+            failed_jobs = _print_tables(home, store, wanted, columns)
         else:
             with gc_paused():
-                failed_jobs = _print_queue(home, store, wanted, header=header, as_json=as_json)
+                failed_jobs = _print_queue(
+                    home, store, wanted, columns, header=header, as_json=as_json
+                )
         if exit_status and failed_jobs:
             return 1 if _any_current(store, failed_jobs, patterns) else 0
     return 0
@@ -179,13 +203,29 @@ def _parse_watch_option(
 
 
 def _print_queue(
-    home: Home, store: Store, select_rows: JobSelector, *, header: bool, as_json: bool
+    home: Home,
+    store: Store,
+    select_rows: JobSelector,
+    columns: Sequence[JobColumn] | None,
+    *,
+    header: bool,
+    as_json: bool,
 ) -> list[int]:
-    """Print the queue for programs; return the listed jobs that failed."""
+    """Print the queue for programs; return the listed jobs that failed.
+
+    Args:
+        home: where it is.
+        store: its database.
+        select_rows: returns the jobs that are listed.
+        columns: the printed columns; None for the usual ones.
+        header: print the names of the columns first.
+        as_json: print an object.
+    """
     record: dict[str, Json] = {}
     lines_by_state: dict[State | None, list[str]] = {state: [] for state in (*_FIRST_IN_PIPE, None)}
     failed: list[int] = []
-    told_params = False
+    shown = USUAL_COLUMNS if columns is None else columns
+    told_params = columns is not None
     with store.reading():  # or a job that ends meanwhile would be listed twice
         jobs, waiting, ended = _jobs_to_list(home, store, select_rows)
         if as_json:
@@ -193,15 +233,17 @@ def _print_queue(
             jobs = [*jobs]
             failed = [job.id for job in jobs if job.state is State.FAILED]
             records = details.job_records(home, store, jobs)
+            if columns is not None:
+                records = [values_of(record, columns) for record in records]
             record = _record(home, store, records, waiting=waiting, ended=ended)
         else:
-            for view in _views(home, store, jobs):
-                state = view.state if view.state in _FIRST_IN_PIPE else None
-                lines_by_state[state].append(tab_separated([view.columns()]))
-                failed += [view.id] if view.state is State.FAILED else []
-                told_params |= bool(view.params)
+            for job in _records(home, store, jobs, shown):
+                state = job["state"] if job["state"] in _FIRST_IN_PIPE else None
+                lines_by_state[state].append(tab_separated([pipe_cells(job, shown)]))
+                failed += [job["id"]] if state is State.FAILED else []
+                told_params |= bool(job["params"])
         all_failed = store.read.current_counts().get(State.FAILED, 0) if ended else 0
-    lines = [tab_separated([TITLES])] * header
+    lines = [tab_separated([[column.name for column in shown]])] * header
     lines += (line for part in lines_by_state.values() for line in part)
     if as_json:
         print_json(record)
@@ -219,11 +261,22 @@ def _print_queue(
     return failed
 
 
-def _views(home: Home, store: Store, jobs: Iterable[JobRow]) -> Iterator[JobView]:
+def _records(
+    home: Home, store: Store, jobs: Iterable[JobRow], columns: Sequence[JobColumn]
+) -> Iterator[Record]:
     """Give jobs as they are shown, without keeping what was read of them."""
     left = iter(jobs)
     while part := [*islice(left, JOBS_PER_BATCH)]:
-        yield from job_views(home, store, part, compared=False)
+        yield from column_records(home, store, part, columns)
+
+
+def _listed_records(
+    home: Home, store: Store, select_rows: JobSelector, columns: Sequence[JobColumn]
+) -> list[Record]:
+    """Return the records of the jobs that are listed."""
+    with store.reading():
+        jobs, _, _ = _jobs_to_list(home, store, select_rows)
+        return [*_records(home, store, jobs, columns)]
 
 
 def _jobs_to_list(
@@ -285,8 +338,14 @@ def _record(
     }
 
 
-def _print_tables(home: Home, store: Store, select_rows: JobSelector) -> list[int]:
+def _print_tables(
+    home: Home, store: Store, select_rows: JobSelector, columns: Sequence[JobColumn] | None
+) -> list[int]:
     """Draw the queue, or the jobs that were asked for; return the listed jobs that failed."""
+    if columns is not None:
+        records = _listed_records(home, store, select_rows, columns)
+        print_lines(table_of_columns(records, columns).to_lines(width()))
+        return [record["id"] for record in records if record["state"] is State.FAILED]
     # half of the imports of a command on a terminal; not needed in a pipe
     from launcher.screens.queue_view import job_table, snapshot_lines
     from launcher.screens.snapshots import QueueSnapshotReader

@@ -39,7 +39,7 @@ def test_every_verb_has_a_help_page_with_two_examples(launcher: Launcher, words:
     assert "[default: None]" not in page
     assert not re.search(r"^ +It ", page, re.MULTILINE)
     # names are the only texts of any form
-    assert {*re.findall(r"(--[a-z-]+) TEXT", page)} <= {"--name"}
+    assert {*re.findall(r"(--[a-z-]+) TEXT", page)} <= {"--name", "--note"}
     below = page.partition("\nExamples:\n")[2].splitlines()
     examples = list(itertools.takewhile(lambda line: line.startswith("  "), below))
     assert examples[0].startswith(f"  launcher {words}"), "click has not wrapped the lines"

@@ -570,7 +570,7 @@ def interrupted_at(called: str, callers: set[str], work: Callable[[], object]) -
 
 @pytest.mark.usefixtures("alone")
 def test_interrupt_after_submission_keeps_the_calls_of_the_jobs(store: Store) -> None:
-    interrupted_at("jobs_by_id", {"_submit_calls"}, lambda: submit(pow, 2, 5))
+    interrupted_at("jobs_by_id", {"queue_calls"}, lambda: submit(pow, 2, 5))
     (row,) = store.read.open_jobs()
     assert future(row.id).result(DEADLINE_S) == 32
 

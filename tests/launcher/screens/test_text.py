@@ -24,6 +24,15 @@ from launcher.screens.format import (
     tally,
     why,
 )
+from launcher.screens.job_columns import (
+    JOB_COLUMNS,
+    QUICK_KEYS,
+    USUAL_COLUMNS,
+    column_records,
+    parse_columns,
+    pipe_cells,
+    table_of_columns,
+)
 from launcher.screens.job_view import job_view
 from launcher.screens.queue_view import job_table, running_table, waiting_table
 from launcher.screens.terminal import TWINS, in_ascii, terminal_width
@@ -428,12 +437,30 @@ def test_iso_times_are_utc() -> None:
 
 def test_pipe_has_one_record_per_line_for_any_job_name(store: Store) -> None:
     (job,) = enqueue(store, f"command/{STEERING}")
-    line = job_view(job_row(store, job))
-    text = tab_separated([line.columns()])
+    row = job_row(store, job)
+    (record,) = column_records(store.home, store, [row], USUAL_COLUMNS)
+    text = tab_separated([pipe_cells(record, USUAL_COLUMNS)])
     assert text.count("\n") == 1
-    assert text.count("\t") == len(line.columns()) - 1 == 6
+    assert text.count("\t") == 6
     assert text.replace("\t", "").removesuffix("\n").isprintable()
-    assert json.loads(json.dumps(line.record()))["id"] == job
+    assert json.loads(json.dumps(job_view(row).record()))["id"] == job
+
+
+def test_every_column_has_a_value_for_a_pipe_and_for_people(store: Store) -> None:
+    waiting, ended = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    finished(store, ended)
+    store.job_control.set_note([ended], "the best")
+    columns = parse_columns(",".join(JOB_COLUMNS))
+    rows = store.read.jobs_by_id([waiting, ended])
+    records = [*column_records(store.home, store, rows, columns)]
+    assert {len(pipe_cells(record, columns)) for record in records} == {len(columns)}
+    assert "the best" in table_of_columns(records, columns).to_lines()[-1].text
+
+
+def test_quick_columns_are_those_of_a_view(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    view = job_view(job_row(store, job)).record()
+    assert {*view, "owner_note"} - {"note_code"} == QUICK_KEYS
 
 
 def test_running_job_shows_its_progress(store: Store) -> None:

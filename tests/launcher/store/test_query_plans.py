@@ -21,6 +21,7 @@ from launcher.store.listings import ListingFilter, ListingQueries
 from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.queue import NewJob, Store
 from launcher.store.replacement import replace_equal_jobs, replace_waiting
+from launcher.store.rows import GroupLimit
 from launcher.store.run_news import RunEventReader
 from launcher.store.runs import count_jobs_before, find_run_origin, open_runs
 from launcher.store.runs import running_placements as running_places
@@ -104,6 +105,12 @@ def queue_jobs(store: Store) -> list[int]:
     store.job_control.set_group_limit("day", None)
     store.job_control.pause_group("night", 1.0)
     store.job_control.resume_group("night")
+    with store.writing():
+        store.ensure_group(GroupLimit("executor/a", 2))
+    called = one(store, "called", group="executor/a")
+    store.job_control.end_executor("executor/a", 1.0, cancel=True)
+    store.job_control.end_executor("executor/a", 1.0, cancel=False)
+    assert store.read.jobs_by_id([called])[0].spec.terms.group == ""
     store.job_control.set_share("test", 3.0)
     row = job_row(store, later)
     store.read.gpu_of_number(later)

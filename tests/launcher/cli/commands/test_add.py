@@ -53,7 +53,7 @@ def test_added_programs_share_one_run_for_all_folders(
     ("name", "said"),
     [
         ("of-file", "run 'of-file' belongs to a task file in /data. Write another --run."),
-        ("calls", "run 'calls' belongs to Python functions in /data. Write another --run."),
+        ("functions", "run 'functions' belongs to Python functions in /data. Write another --run."),
         ("a/b", "--run 'a/b' contains '/'"),
         ("..", "--run '..' contains '/'"),
         ("", "--run '' is empty"),
@@ -65,7 +65,7 @@ def test_reserved_or_empty_run_name_is_refused(
     launcher: Launcher, store: Store, name: str, said: str
 ) -> None:
     enqueue(store, a_spec(hash="0f"), run="of-file", root=Path("/data"))
-    enqueue(store, a_spec(kind="function"), run="calls", root=Path("/data"))
+    enqueue(store, a_spec(kind="function"), run="functions", root=Path("/data"))
     assert said in launcher.refused("add", "--run", name, "--", "true")
     assert len(store.read.jobs()) == 2
 

@@ -48,8 +48,11 @@ def test_task_file_jobs_are_queued_with_its_terms(
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        ("run", ("run", "copy.yaml", "--detach")),
-        ("adding", ("add", "--input", "big", "--output", "made", "--", "cp", "big", "made")),
+        ("cli.commands.run", ("run", "copy.yaml", "--detach")),
+        (
+            "functions.programs",
+            ("add", "--input", "big", "--output", "made", "--", "cp", "big", "made"),
+        ),
     ],
 )
 def test_a_command_watches_the_digests_of_large_files(
@@ -70,7 +73,7 @@ def test_a_command_watches_the_digests_of_large_files(
     def watch(path: str, read: int, size: int) -> None:
         hashed.update({Path(path).name} if read == size else ())
 
-    monkeypatch.setattr(f"launcher.cli.commands.{module}.watch_hashing", lambda: watch)
+    monkeypatch.setattr(f"launcher.{module}.watch_hashing", lambda: watch)
     launcher.well(*words)
     until_done(store, 1)
     for name in ("big", "made"):

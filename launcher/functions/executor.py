@@ -1,0 +1,246 @@
+"""`launcher.api.Executor`: the queue as an executor of concurrent.futures."""
+
+import concurrent.futures
+import contextlib
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Literal, TypeVar, Unpack
+
+from launcher.errors import UsageError
+from launcher.functions.api import queue_calls
+from launcher.functions.future import Future
+from launcher.functions.options import JobOptions, read_request
+from launcher.functions.pickling import name_of
+from launcher.job import run_name_fault
+from launcher.store.client import open_queue
+from launcher.store.executor_groups import new_group_name
+from launcher.store.executors import executor_file, hold_executor, release_executor
+from launcher.store.rows import GroupLimit
+from launcher.system.daemon_control import wake
+from launcher.system.paths import Home, find_home, make_home
+
+Value = TypeVar("Value")
+
+CONTINUE, CANCEL = "continue", "cancel"
+NO_LIMIT = 2**31 - 1
+
+
+class ExecutorOptions(JobOptions, total=False):
+    """Options of the jobs of an executor."""
+
+    name: str
+    run: str
+
+
+class Executor(concurrent.futures.Executor):
+    """Calls functions as jobs of the queue, each in a process of its own.
+
+    An ended call stays in the history like any other job. `shutdown`, and the end of a `with` block, wait for
+    all calls. A call that has not started is cancelled by `shutdown(cancel_futures=True)`.
+
+    Args:
+        max_workers: how many calls run at once; None for as many as the machine has room for. It is the limit of a
+            group that the queue has as long as the executor has calls that have not ended.
+        at_exit: what becomes of the calls if this process ends before `shutdown`. "continue": they go on, and
+            `launcher.api.future(number)` has their results. "cancel": they are cancelled, those that run, too.
+            The default is "continue".
+        options: of each job, as of `launcher.api.submit`: gpus=1, vram="10GiB", run="NAME", …
+
+    Raises:
+        ValueError: max_workers or at_exit is invalid.
+        UsageError: an option is wrong.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        at_exit: Literal["continue", "cancel"] = "continue",
+        **options: Unpack[ExecutorOptions],
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if at_exit not in (CONTINUE, CANCEL):
+            raise ValueError(f"at_exit: expected 'continue' or 'cancel', got {at_exit!r}")
+        self._options: dict[str, Any] = {**options}
+        asked = {key: value for key, value in options.items() if key not in {"name", "run"}}
+        request = read_request(asked)
+        if (fault := run_name_fault(run)) if (run := self._options.get("run")) else None:
+            raise UsageError(f"run: {run!r} {fault}")
+        cancels = at_exit == CANCEL
+        self._limit: GroupLimit | None = None
+        if max_workers is not None or cancels:
+            if request.terms.group:
+                what = "max_workers" if max_workers is not None else "at_exit"
+                raise UsageError(f"{what} cannot be combined with group. Leave one of them out.")
+            self._limit = GroupLimit(new_group_name(), max_workers or NO_LIMIT)
+        self._cancels, self._process = cancels, os.getpid()
+        self._lock = threading.Lock()
+        self._home: Home | None = None  # the queue; None before the first call
+        self._held: int | None = (
+            None  # descriptor of the locked file that says that this process lives
+        )
+        self._over = False
+        self._open: set[Future[Any]] = set()
+
+    def submit(
+        self, fn: Callable[..., Value], /, *args: Any, **kwargs: Any
+    ) -> concurrent.futures.Future[Value]:
+        """Queue a call; return its future, a `launcher.api.Future`.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+            UsageError: the function or an argument cannot be pickled, or no machine could ever run it.
+            MachineError: the queue cannot be used.
+        """
+        (future,) = self._queue(fn, [args], kwargs)
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., Value],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[Value]:
+        """Call a function with elements of iterables, as `map` does; all jobs are queued at once.
+
+        Args:
+            fn: which is called.
+            iterables: one for each argument; the shortest counts.
+            timeout: seconds from this call after which a result raises TimeoutError; None for no limit.
+            chunksize: calls of a job.
+
+        Raises:
+            ValueError: chunksize is below 1.
+            Exception: as `submit`; and when the result is taken, the exception of the call.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        end = None if timeout is None else time.monotonic() + timeout
+        calls: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
+        if chunksize == 1:
+            return _results(self._queue(fn, calls, {}), end)
+        chunks = ((chunk,) for chunk in _chunks(calls, chunksize))
+        name = self._options.get("name") or name_of(fn)
+        futures = self._queue(partial(_call_chunk, fn), chunks, {}, name=name)
+        return itertools.chain.from_iterable(_results(futures, end))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no further calls.
+
+        Args:
+            wait: return when all calls have ended.
+            cancel_futures: cancel the calls that have not started.
+        """
+        with self._lock:
+            self._over = True
+            left = [*self._open]
+        if cancel_futures and left and self._process == os.getpid():
+            self._cancel_waiting([future.job for future in left])
+        if wait:
+            concurrent.futures.wait(left)
+        self._leave(ended=wait)
+
+    def _queue(
+        self,
+        function: Callable[..., Any],
+        calls: Iterable[tuple[Any, ...]],
+        kwargs: dict[str, Any],
+        **options: Any,
+    ) -> list[Future[Any]]:
+        with self._lock:
+            if self._over:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._enter()
+            futures = queue_calls(
+                function,
+                calls,
+                "",
+                kwargs=kwargs,
+                limit=self._limit,
+                **{**self._options, **options},
+            )
+            self._open.update(futures)
+        for future in futures:
+            future.add_done_callback(self._open.discard)
+        return futures
+
+    def _enter(self) -> None:
+        """Create the file that shows the scheduler that this process lives, if there is a limit."""
+        if self._home is not None:
+            return
+        home = find_home(os.environ)
+        make_home(home)
+        if self._limit is not None:
+            self._held = hold_executor(home, self._limit.name, cancel=self._cancels)
+        self._home = home
+
+    def _cancel_waiting(self, jobs: list[int]) -> None:
+        with open_queue() as (home, store):
+            store.job_control.cancel(jobs, time.time(), running=False)
+            rows = {row.id: row for row in store.read.jobs_by_id(jobs)}
+            wake(home)
+        for future in [*self._open]:
+            if future.job in rows:
+                future.take(rows[future.job])
+
+    def _leave(self, *, ended: bool) -> None:
+        """Give the limit back; the scheduler does it when the last call has ended."""
+        with self._lock:
+            held, self._held = self._held, None
+        if held is None or self._limit is None or self._home is None:
+            return
+        if self._process == os.getpid():
+            if ended:
+                with contextlib.suppress(Exception), open_queue() as (home, store):
+                    over = store.job_control.end_executor(
+                        self._limit.name, time.time(), cancel=False
+                    )
+                    if over:
+                        executor_file(home, self._limit.name).unlink(missing_ok=True)
+            release_executor(held)
+            return
+        os.close(held)
+
+
+def _results(futures: list[Future[Any]], end: float | None) -> Iterator[Any]:
+    """Yield results in order, and keep no future whose result was taken; cancel the rest after an exception."""
+    futures.reverse()
+
+    def take() -> Iterator[Any]:
+        try:
+            while futures:
+                left = None if end is None else end - time.monotonic()
+                yield _taken(futures.pop(), left)
+        finally:
+            for future in futures:
+                future.cancel()
+
+    return take()
+
+
+def _taken(future: Future[Any], timeout: float | None) -> Any:
+    """Return a result; cancel the call if there is none."""
+    try:
+        try:
+            return future.result(timeout)
+        finally:
+            future.cancel()
+    finally:
+        del future  # its traceback would keep it
+
+
+def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    left = iter(calls)
+    while chunk := [*itertools.islice(left, size)]:
+        yield chunk
+
+
+def _call_chunk(function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> list[Any]:
+    """Call a function several times, in a job."""
+    return [function(*arguments) for arguments in calls]
