@@ -107,13 +107,14 @@ def root_of_run(store: Store, spec: Spec) -> str:
     Raises:
         UsageError: the run belongs to a task file, or to the functions without a run.
     """
+    if spec.run == FUNCTIONS:
+        raise UsageError(f"run {spec.run!r} is for Python functions. Write another --run.")
     owner = None if spec.run == PROGRAM_RUN else find_run_origin(store.database.execute, spec.run)
     if owner is None:
         return spec.root
-    if owner.is_planned or spec.run == FUNCTIONS:
-        whose = "a task file" if owner.is_planned else "Python functions"
+    if owner.is_planned:
         raise UsageError(
-            f"run {spec.run!r} belongs to {whose} in {owner.root}. Write another --run."
+            f"run {spec.run!r} belongs to a task file in {owner.root}. Write another --run."
         )
     return str(owner.root)
 

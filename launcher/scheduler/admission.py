@@ -194,6 +194,9 @@ class Admission:
         now, self.only_job_class = self._clock(), None
         self.pauses.end_due(now, result)
         ready = self._ready(control, now)
+        named = {job.lane.group for job in ready} - {""}
+        if not named <= control.group_limits.keys():  # its limit may be as new as the job
+            control = control._replace(group_limits=self._queue.group_limits())
         if ready and self._queue.reads_partially:
             result.wake_within(ROTATION_S)
         if not self._dispatch.has_pilot_jobs(job.lane for job in ready):

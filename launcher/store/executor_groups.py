@@ -42,5 +42,9 @@ def forget_group(db: Connection, group: str) -> None:
             " THEN json_remove(spec, '$.terms.group') ELSE spec END WHERE lane = ?",
             (plain, lane),
         )
-        db.execute("DELETE FROM lanes WHERE id = ?", (lane,))
+        db.execute("UPDATE lanes SET key = 'forgotten ' || id WHERE id = ?", (lane,))
+    # the newest row stays: schedulers keep lanes by their numbers, which are not given again
+    db.execute(
+        "DELETE FROM lanes WHERE key GLOB 'forgotten *' AND id < (SELECT max(id) FROM lanes)"
+    )
     db.execute("DELETE FROM groups WHERE name = ?", (group,))

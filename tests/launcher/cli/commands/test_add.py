@@ -53,7 +53,7 @@ def test_added_programs_share_one_run_for_all_folders(
     ("name", "said"),
     [
         ("of-file", "run 'of-file' belongs to a task file in /data. Write another --run."),
-        ("functions", "run 'functions' belongs to Python functions in /data. Write another --run."),
+        ("functions", "run 'functions' is for Python functions. Write another --run."),
         ("a/b", "--run 'a/b' contains '/'"),
         ("..", "--run '..' contains '/'"),
         ("", "--run '' is empty"),

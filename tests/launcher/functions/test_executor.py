@@ -1,0 +1,211 @@
+"""`launcher.api.Executor`: calls as jobs, a limit of calls that run, the end of the process, the tests of CPython."""
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.api import Executor, JobError, UsageError, future
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from tests.build import DEADLINE_S, until
+from tests.shortened import VARIABLE, shorten
+
+CHECKS = ("store.executors", "scheduler.loop")
+pytestmark = pytest.mark.usefixtures("checked_soon", "one_queue", "queue")
+
+
+@pytest.fixture(autouse=True)
+def checked_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a scheduler that starts in this file see within 0.2 s that a process has died."""
+    environment: dict[str, str] = {}
+    shorten(environment, {f"launcher.{name}.CHECK_S": 0.2 for name in CHECKS})
+    monkeypatch.setenv(VARIABLE, environment[VARIABLE])
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """A file for which calls of `at_gate` wait; it appears in the end."""
+    path = tmp_path / "open"
+    yield path
+    path.touch()
+
+
+def at_gate(gate: Path, value: int = 0) -> int:
+    while not gate.exists():
+        time.sleep(0.01)
+    return value
+
+
+def traces(store: Store) -> list[Any]:
+    """Return what the queue has of executors."""
+    questions = (
+        "SELECT name FROM groups WHERE name GLOB 'executor/*'",
+        "SELECT key FROM lanes WHERE key GLOB '*executor/*'",
+        'SELECT id FROM jobs WHERE spec GLOB \'*"group": "executor/*\' AND ended IS NOT NULL',
+    )
+    found: list[Any] = [row for sql in questions for row in store.database.execute(sql)]
+    folder = store.home.executors
+    return [*found, *(folder.iterdir() if folder.exists() else ())]
+
+
+def test_executor_calls_functions_in_the_order_of_their_arguments(store: Store) -> None:
+    with Executor(cpus=1, run="study", note="first") as executor:
+        assert [*executor.map(pow, [2, 3, 4], [5, 2, 1])] == [32, 9, 4]
+        assert [*executor.map(pow, [2, 3, 4], [5, 2, 1], chunksize=2)] == [32, 9, 4]
+        answer = executor.submit(int, "12", base=8)
+    assert answer.result() == 10
+    jobs = store.read.jobs()
+    assert len(jobs) == 6
+    assert {(job.run, job.owner_note, job.state) for job in jobs} == {("study", "first", "done")}
+    assert traces(store) == []
+
+
+def test_no_more_calls_run_at_once_than_workers(store: Store, gate: Path) -> None:
+    executor = Executor(max_workers=1, cpus=1)
+    answers = [executor.submit(at_gate, gate, n) for n in range(3)]
+    until(lambda: answers[0].running(), "the first call runs")
+    counts = [row[0] for row in store.database.execute("SELECT slots FROM groups")]
+    assert (counts, [answer.running() for answer in answers[1:]]) == ([1], [False, False])
+    gate.touch()
+    executor.shutdown()
+    assert [answer.result() for answer in answers] == [0, 1, 2]
+    assert traces(store) == []
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(int)
+
+
+def test_shutdown_cancels_calls_that_have_not_started(store: Store, gate: Path) -> None:
+    executor = Executor(max_workers=1, cpus=1)
+    answers = [executor.submit(at_gate, gate, 7) for _ in range(3)]
+    until(lambda: answers[0].running(), "the first call runs")
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert [answer.cancelled() for answer in answers] == [False, True, True]
+    gate.touch()
+    assert answers[0].result(DEADLINE_S) == 7
+    until(lambda: traces(store) == [], "the scheduler has removed the limit")
+
+
+@pytest.mark.parametrize("at_exit", ["continue", "cancel"])
+def test_death_of_the_process_ends_its_calls_or_not(
+    store: Store, gate: Path, home: Home, at_exit: str
+) -> None:
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom launcher.api import Executor\n"
+        "def at_gate(path):\n    while not path.exists():\n        time.sleep(0.01)\n    return 7\n"
+        f"executor = Executor(max_workers=1, at_exit={at_exit!r}, cpus=1)\n"
+        "print(*[executor.submit(at_gate, Path(sys.argv[1])).job for _ in range(2)], flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, gate], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        first, second = map(future, map(int, parent.stdout.readline().split()))
+        until(lambda: first.running(), "the first call runs")
+        parent.send_signal(signal.SIGKILL)
+    if at_exit == "continue":
+        gate.touch()
+        assert [first.result(DEADLINE_S), second.result(DEADLINE_S)] == [7, 7]
+    else:
+        for each in (first, second):
+            with pytest.raises(concurrent.futures.CancelledError):
+                each.result(DEADLINE_S)
+    until(lambda: traces(store) == [], "nothing of the executor remains in the queue")
+
+
+def test_calls_that_fail_raise_in_their_turn() -> None:
+    with Executor(cpus=1) as executor:
+        answers = executor.map(lambda value: 1 // value, [1, 0])
+        assert next(answers) == 1
+        with pytest.raises(ZeroDivisionError):
+            next(answers)
+        killed = executor.submit(os.kill, 0, signal.SIGKILL)
+        with pytest.raises(JobError, match="SIGKILL"):
+            killed.result(DEADLINE_S)
+        with pytest.raises(UsageError, match="argument 1 is of type"):
+            executor.submit(print, sys.stdout)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
+        ({"at_exit": "die"}, ValueError, "expected 'continue' or 'cancel', got 'die'"),
+        ({"cpu": 1}, UsageError, "unknown option 'cpu'.*cpus"),
+        ({"run": "a/b"}, UsageError, "run: 'a/b' contains '/'"),
+        ({"max_workers": 1, "group": "night"}, UsageError, "max_workers cannot be combined with"),
+    ],
+)
+def test_invalid_option_is_refused_before_a_call(
+    options: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        Executor(**options)
+
+
+CPYTHON = """
+import importlib, sys, time, unittest
+import test
+from launcher.api import Executor
+test.__path__.append("/usr/lib/python%d.%d/test" % sys.version_info[:2])
+
+def classes():
+    try:
+        executor = importlib.import_module("test.test_concurrent_futures.executor")
+        names = {"WaitTests": "test_wait", "AsCompletedTests": "test_as_completed"}
+        others = [
+            getattr(importlib.import_module("test.test_concurrent_futures." + module), name)
+            for name, module in names.items()
+        ]
+        util = importlib.import_module("test.test_concurrent_futures.util")
+        return util.ExecutorMixin, util.BaseTestCase, [executor.ExecutorTest, *others]
+    except ModuleNotFoundError:
+        all = importlib.import_module("test.test_concurrent_futures")
+        return all.ExecutorMixin, all.BaseTestCase, [all.ExecutorTest, all.WaitTests, all.AsCompletedTests]
+
+mixin, base, tests = classes()
+
+class OnTheQueue(mixin):
+    executor_type = Executor
+
+    def setUp(self):
+        base.setUp(self)
+        self.t1 = time.monotonic()
+        self.executor = Executor(max_workers=self.worker_count, cpus=1)
+
+    def tearDown(self):
+        self.executor.shutdown(wait=True)
+        self.executor = None
+        base.tearDown(self)
+
+for test in tests:
+    globals()["Our" + test.__name__] = type("Our" + test.__name__, (OnTheQueue, test, base), {})
+del test
+unittest.main()
+"""
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param(["OurExecutorTest.test_map_exception"], id="one"),
+        pytest.param([], id="all", marks=pytest.mark.night),
+    ],
+)
+def test_tests_of_cpython_for_executors_pass(tmp_path: Path, chosen: list[str]) -> None:
+    places = [Path(sysconfig.get_path("stdlib"), "test")]
+    places.append(Path(f"/usr/lib/python{sys.version_info[0]}.{sys.version_info[1]}/test"))
+    if not any([*place.glob("test_concurrent_futures*")] for place in places):
+        pytest.skip("the tests of CPython for executors are not installed: libpython3-testsuite")
+    (tmp_path / "executors.py").write_text(CPYTHON)
+    words = [sys.executable, "executors.py", *chosen]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "OK" in ended.stderr
