@@ -94,18 +94,27 @@ def test_shutdown_cancels_calls_that_have_not_started(store: Store, gate: Path) 
     until(lambda: traces(store) == [], "the scheduler has removed the limit")
 
 
+PARENT = (
+    "import sys, time",
+    "from pathlib import Path",
+    "from launcher.api import Executor",
+    "def at_gate(path):",
+    "    while not path.exists():",
+    "        time.sleep(0.01)",
+    "    return 7",
+    "executor = Executor(max_workers=1, at_exit=sys.argv[2], cpus=1)",
+    "answers = [executor.submit(at_gate, Path(sys.argv[1])) for _ in range(2)]",
+    "print(*[answer.job for answer in answers], flush=True)",
+    "time.sleep(100)",
+)
+
+
 @pytest.mark.parametrize("at_exit", ["continue", "cancel"])
 def test_death_of_the_process_ends_its_calls_or_not(
     store: Store, gate: Path, home: Home, at_exit: str
 ) -> None:
-    script = (
-        "import sys, time\nfrom pathlib import Path\nfrom launcher.api import Executor\n"
-        "def at_gate(path):\n    while not path.exists():\n        time.sleep(0.01)\n    return 7\n"
-        f"executor = Executor(max_workers=1, at_exit={at_exit!r}, cpus=1)\n"
-        "print(*[executor.submit(at_gate, Path(sys.argv[1])).job for _ in range(2)], flush=True)\n"
-        "time.sleep(100)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script, gate], stdout=subprocess.PIPE) as parent:
+    words = [sys.executable, "-c", "\n".join(PARENT), str(gate), at_exit]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         first, second = map(future, map(int, parent.stdout.readline().split()))
         until(lambda: first.running(), "the first call runs")
@@ -151,61 +160,49 @@ def test_invalid_option_is_refused_before_a_call(
 
 
 CPYTHON = """
-import importlib, sys, time, unittest
-import test
+import importlib.util, sys, time, unittest
 from launcher.api import Executor
-test.__path__.append("/usr/lib/python%d.%d/test" % sys.version_info[:2])
 
-def classes():
-    try:
-        executor = importlib.import_module("test.test_concurrent_futures.executor")
-        names = {"WaitTests": "test_wait", "AsCompletedTests": "test_as_completed"}
-        others = [
-            getattr(importlib.import_module("test.test_concurrent_futures." + module), name)
-            for name, module in names.items()
-        ]
-        util = importlib.import_module("test.test_concurrent_futures.util")
-        return util.ExecutorMixin, util.BaseTestCase, [executor.ExecutorTest, *others]
-    except ModuleNotFoundError:
-        all = importlib.import_module("test.test_concurrent_futures")
-        return all.ExecutorMixin, all.BaseTestCase, [all.ExecutorTest, all.WaitTests, all.AsCompletedTests]
+spec = importlib.util.spec_from_file_location("cpython_tests", sys.argv.pop(1))
+tests = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tests)
 
-mixin, base, tests = classes()
-
-class OnTheQueue(mixin):
+class OnTheQueue(tests.ExecutorMixin):
     executor_type = Executor
 
     def setUp(self):
-        base.setUp(self)
+        tests.BaseTestCase.setUp(self)
         self.t1 = time.monotonic()
         self.executor = Executor(max_workers=self.worker_count, cpus=1)
 
     def tearDown(self):
         self.executor.shutdown(wait=True)
         self.executor = None
-        base.tearDown(self)
+        tests.BaseTestCase.tearDown(self)
 
-for test in tests:
-    globals()["Our" + test.__name__] = type("Our" + test.__name__, (OnTheQueue, test, base), {})
-del test
+class Executors(OnTheQueue, tests.ExecutorTest, tests.BaseTestCase): pass
+class Waits(OnTheQueue, tests.WaitTests, tests.BaseTestCase): pass
+class Completed(OnTheQueue, tests.AsCompletedTests, tests.BaseTestCase): pass
+
 unittest.main()
 """
+ONE_FILE = "test_concurrent_futures.py"  # of Python 3.11
 
 
 @pytest.mark.parametrize(
     "chosen",
     [
-        pytest.param(["OurExecutorTest.test_map_exception"], id="one"),
+        pytest.param(["Executors.test_map_exception"], id="one"),
         pytest.param([], id="all", marks=pytest.mark.night),
     ],
 )
 def test_tests_of_cpython_for_executors_pass(tmp_path: Path, chosen: list[str]) -> None:
-    places = [Path(sysconfig.get_path("stdlib"), "test")]
-    places.append(Path(f"/usr/lib/python{sys.version_info[0]}.{sys.version_info[1]}/test"))
-    if not any([*place.glob("test_concurrent_futures*")] for place in places):
-        pytest.skip("the tests of CPython for executors are not installed: libpython3-testsuite")
+    folders = Path(sysconfig.get_path("stdlib")), Path("/usr/lib/python3.11")
+    files = [file for folder in folders if (file := folder / "test" / ONE_FILE).exists()]
+    if sys.version_info[:2] != (3, 11) or not files:
+        pytest.skip("the tests of CPython 3.11 are not installed: libpython3.11-testsuite")
     (tmp_path / "executors.py").write_text(CPYTHON)
-    words = [sys.executable, "executors.py", *chosen]
+    words = [sys.executable, "executors.py", str(files[0]), *chosen]
     ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "OK" in ended.stderr
