@@ -125,7 +125,7 @@ def start_folder(spec: Spec, folder: str) -> str:
 def _entry_text(spec: Spec) -> str:
     """Return arguments, folders, variables and files of a program's entry as one text."""
     own = map(spec.settings.get, ("cwd", "env", INPUTS, OUTPUTS))
-    return str((spec.argv, *own, spec.terms.tensorboard))
+    return str((spec.argv, *own, spec.terms.tensorboard, spec.terms.metrics))
 
 
 def uses_job_folder(spec: Spec) -> bool:
@@ -176,7 +176,9 @@ def substitute_folders(
         spec._replace(
             argv=tuple(map(filled, spec.argv)),
             settings={**spec.settings, "env": variables, **files},
-            terms=spec.terms._replace(tensorboard=filled(spec.terms.tensorboard)),
+            terms=spec.terms._replace(
+                tensorboard=filled(spec.terms.tensorboard), metrics=filled(spec.terms.metrics)
+            ),
         ),
         context._replace(
             folder=filled(context.folder), environment={**context.environment, **variables}

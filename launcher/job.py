@@ -133,6 +133,7 @@ class Terms(NamedTuple):
     stderr: str = "log"  # where its standard error goes: one of STDERR_FILES
     # failures after which the jobs that were queued with it are held; 0: never; None: not given
     max_failures: int | None = None
+    metrics: str = ""  # file of numbers that its program writes, or a pattern; empty: none
     note: str = ""  # with which it is queued; `launcher note` changes that of the queue only
 
 

@@ -80,21 +80,21 @@ class SpecWriter:
         return kept[1]
 
 
+# only stored if they are set
+_LATER_TERMS = Terms._fields[Terms._fields.index("on") :]
+
+
 @lru_cache(maxsize=256)
 def _part_record(part: Resources | Terms) -> dict[str, Json]:
     """Return a part of a spec as a record; terms unknown to older versions only if they are set."""
     if isinstance(part, Resources):
         return part.record()
     record = part._asdict()
-    if on := record.pop("on", ()):
-        record["on"] = [*on]
-    for name in ("tensorboard", "notify_on", "note"):
-        if not record.get(name):
-            record.pop(name, None)
-    if record["max_failures"] is None:
-        del record["max_failures"]
-    if record.get("stderr") == _DEFAULT_TERMS.stderr:
-        del record["stderr"]
+    for name in _LATER_TERMS:
+        if record[name] == getattr(_DEFAULT_TERMS, name):
+            del record[name]
+    if "on" in record:
+        record["on"] = record.pop("on") and [*part.on]
     return record
 
 

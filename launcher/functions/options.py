@@ -60,6 +60,7 @@ class JobOptions(TypedDict, total=False):
     notify_on: str  # end, or failure
     on: str | Sequence[str]
     tensorboard: str | Path
+    metrics: str | Path
     stderr: str  # log, or separate
     note: str
     gpu_ids: str  # uuids, or numbers

@@ -4,6 +4,7 @@ from launcher.job import CPU, LONGEST_BACKOFF_S, MOST_GPUS, NOTIFY_ON, RERUNS, S
 from launcher.job_options.registry import JobOption, JobRequest, register_options
 from launcher.job_options.value_types import (
     DEVICE,
+    FILE,
     FOLDER,
     MOMENT,
     NAMES,
@@ -170,6 +171,13 @@ register_options(
         takes=FOLDER,
         field="terms.tensorboard",
         help="Folder of TensorBoard event files; their scalars are shown as progress",
+    ),
+    JobOption(
+        name="metrics",
+        takes=FILE,
+        field="terms.metrics",
+        help="CSV or JSON file of numbers that the program writes, or a pattern such as 'lightning_logs/*/metrics.csv'; they "
+        "are shown as progress and results",
     ),
     JobOption(
         name="stderr",

@@ -252,6 +252,7 @@ FOLDER = ValueType(
     lambda text, _: text if text.strip() and "\0" not in text else None,
     _TEXT,
 )
+FILE = FOLDER._replace(metavar="FILE", expected="a file such as metrics.csv")
 # separated by commas, without duplicates; in a task file also a list
 NAMES = ValueType(
     "NAMES",

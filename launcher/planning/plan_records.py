@@ -104,6 +104,7 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
             "signal": terms.warn_signal,
             "on": list(terms.on),
             "tensorboard": terms.tensorboard or None,
+            "metrics": terms.metrics or None,
             "notify_on": terms.notify_on or None,
         },
         "hash": job.hash,

@@ -26,7 +26,7 @@ from launcher.store.tags import REMOVED_TAG
 from launcher.system.executables import script_of, without_wrappers
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import READ_FROM, read_last_metrics
+from launcher.workers.progress.attempt_progress import READ_FROM, REPORTED, read_last_metrics
 
 JOB = "job"
 # identifying columns, also if a program reports a number with such a name
@@ -40,7 +40,8 @@ class ReturnedValues(NamedTuple):
     numbers: ResultMetrics
     texts: Mapping[str, Json]  # for a function also booleans
     is_removed: bool  # the task file does not contain its values any more
-    read_from: str = ""  # source of the numbers of a program that reported none itself
+    read_from: str = ""  # sources of the numbers of a program that it did not report itself
+    sources: Mapping[str, str] = {}  # number → source, if there are several
 
 
 def read_returned_values(
@@ -65,12 +66,13 @@ def read_returned_values(
         result: Mapping[str, Json] = results.get(job.id) or {}
         if not result and not spec.entry and not job.is_accepted_unrun:
             result = read_last_metrics(job.attempt_in(home))
-        source = "" if spec.entry else str(result.get(READ_FROM, ""))
+        source, sources = _sources(None if spec.entry else result.get(READ_FROM))
         if source:  # a parameter that a program prints is no result
             result = {
                 name: value
                 for name, value in result.items()
-                if name != READ_FROM and name not in settings_of(spec)
+                if name != READ_FROM
+                and (name not in settings_of(spec) or sources.get(name) == REPORTED)
             }
         if result:
             data = _data_of(job, kinds)
@@ -78,9 +80,30 @@ def read_returned_values(
             told = flatten_record(result) if spec.kind == FUNCTION else ()
             texts = {name: value for name, value in told if isinstance(value, str | bool)}
             returned.append(
-                ReturnedValues(job, numbers, texts, REMOVED_TAG in tags.get(job.id, ()), source)
+                ReturnedValues(
+                    job, numbers, texts, REMOVED_TAG in tags.get(job.id, ()), source, sources
+                )
             )
     return returned
+
+
+def _sources(stored: Json) -> tuple[str, Mapping[str, str]]:
+    """Return the sources of numbers that a program did not report, and those of each number if there are several."""
+    if not isinstance(stored, Mapping):
+        return str(stored or ""), {}
+    sources = {name: str(source) for name, source in stored.items()}
+    return ", ".join(dict.fromkeys(sources.values())), sources
+
+
+def with_sources(rows: Iterable[Row], returned: Iterable[ReturnedValues]) -> list[Row]:
+    """Return rows for JSON: numbers from several sources have an object in the place of a word."""
+    by_job = {each.job.name: each.sources for each in returned if each.sources}
+    return [
+        {**row, READ_FROM: {**sources}}
+        if READ_FROM in row and (sources := by_job.get(str(row.get(JOB))))
+        else row
+        for row in rows
+    ]
 
 
 def returned_rows(

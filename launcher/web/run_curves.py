@@ -174,8 +174,9 @@ def _read_curves(home: Home, row: JobRow, known: _Read | None, most: int) -> _Re
     files = (attempt.progress, attempt.log, attempt.stderr)
     stamps = [file_stamp(str(file)) for file in files]
     stamp = (row.attempts, row.state, stamps)
-    # event files, whose folder only the attempt knows, are read again while the job runs
-    grows = row.state is State.RUNNING and "tensorboard" in row.spec_text
+    # files whose place only the attempt knows are read again while the job runs
+    named = any(f'"{term}"' in row.spec_text for term in ("tensorboard", "metrics"))
+    grows = row.state is State.RUNNING and named
     if known is not None and known.stamp == stamp and not grows:
         return known
     reports = read_reported_steps(attempt)

@@ -84,7 +84,17 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "rerun",
         "notify-on",
     ),
-    "Names and files": ("name", "run", "tag", "note", "input", "output", "tensorboard", "stderr"),
+    "Names and files": (
+        "name",
+        "run",
+        "tag",
+        "note",
+        "input",
+        "output",
+        "tensorboard",
+        "metrics",
+        "stderr",
+    ),
     "Start and end": ("cwd", "env", "pass-env", "wait", "follow"),
     "Many jobs": ("sweep", "sweep-flag", "from", "replace", "share", "dry-run"),
 }

@@ -31,7 +31,12 @@ from launcher.results.model_columns import ModelIndex, shown_settings
 from launcher.results.over import average_over, covarying_columns, notes_of_groups
 from launcher.results.pivot import Pivot, metrics_of_rows, pivot
 from launcher.results.result_jobs import ResultCounts, ResultJob, count_results, result_jobs
-from launcher.results.returned_rows import ReturnedValues, read_returned_values, returned_rows
+from launcher.results.returned_rows import (
+    ReturnedValues,
+    read_returned_values,
+    returned_rows,
+    with_sources,
+)
 from launcher.results.rows import kinds_of, results_of, unreadable_results
 from launcher.results.table import (
     COUNT,
@@ -241,9 +246,9 @@ def _build_output(
         told = metrics_of_rows(results.rows, results.columns)
         return _metric_output(pivot(metric, told, numbers, everything=everything), run, shape)
     if any(selection):
-        return _selected_rows_output(results, selection, run, shape)
+        return _selected_rows_output(results, selection, found, shape)
     if not results.rows and (flat := _flat_results(found)).rows:
-        return _selected_rows_output(flat, selection, run, shape)
+        return _selected_rows_output(flat, selection, found, shape)
     if results.rows or shape is Format.JSON:
         parts = [column for column in results.varying if column not in ROW_KEY_COLUMNS]
         return all_rows(results.rows, run, everything=everything, parts=parts)
@@ -410,9 +415,10 @@ def all_rows(
 
 
 def _selected_rows_output(
-    results: RunResults, selection: RowSelection, run: str, form: Format
+    results: RunResults, selection: RowSelection, found: RunOutcome, form: Format
 ) -> CommandOutput:
     """Return rows that a person has chosen."""
+    run = found.run
     asked = [selection.metric] if selection.best else []
     asked += [name.removeprefix(DESCENDING) for name in selection.sort]
     names = [results.column(name) for name in selection.columns] or default_columns(results, asked)
@@ -429,7 +435,7 @@ def _selected_rows_output(
         return long_rows(ordered) if ordered else [order]
 
     return CommandOutput(
-        record=lambda: {"run": run, "rows": ordered},
+        record=lambda: {"run": run, "rows": with_sources(ordered, found.returned)},
         cells=cells,
         tables=lambda: [flat_table(results, names)],
         latex=lambda: [flat_table(results, names, latex=True)],

@@ -4,7 +4,7 @@ The first of several sources that has something counts: reports of the job's own
 for us, TensorBoard's event files, a progress bar. Nothing is read before a screen needs it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,14 @@ from launcher.system.files import Json, read_bytes, read_file_end
 from launcher.system.paths import Attempt
 from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 from launcher.workers.progress.event_files import NEWEST_BYTES, read_event_steps, read_newest_event
+from launcher.workers.progress.framework_lines import (
+    newest_framework_numbers,
+    parse_framework_numbers,
+    parse_framework_steps,
+    parse_newest_framework_step,
+)
 from launcher.workers.progress.growing_files import IncrementalFileReader
+from launcher.workers.progress.metrics_files import newest_file, read_metrics_file
 from launcher.workers.progress.printed_lines import (
     EPOCH_MARKER,
     STEP_MARKER,
@@ -39,9 +46,11 @@ BEGIN_BYTES = 16 << 10  # of a log, for its first step
 WHOLE_BYTES = 1 << 19  # no log limit leaves out a part of a shorter log
 MOST_NUMBERS = 200  # of those that a program did not report to us
 READ_FROM = "read_from"  # key of the source of such numbers among them
-LOG, EVENT_FILES = "log", "event files"  # stored words: the sources
+# stored words: the sources
+REPORTED, METRICS_FILE, EVENT_FILES, LOG = "reported", "metrics file", "event files", "log"
 
 _PRINTED, _BARS = IncrementalFileReader(parse_steps), IncrementalFileReader(parse_bars)
+_FRAMEWORKS = IncrementalFileReader(parse_framework_steps)
 _EPOCHS = IncrementalFileReader(partial(parse_steps, marker=EPOCH_MARKER))
 
 
@@ -64,12 +73,20 @@ def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
         return AttemptProgress(step=printed)
     if (event := _newest_event(attempt, *NEWEST_BYTES)) is not None:
         return AttemptProgress(step=event)
+    if rows := _metrics_file_steps(attempt, END_BYTES):
+        return AttemptProgress(step=rows[-1])
     if (printed := _newest_printed(attempt, ends, EPOCH_MARKER)) is not None:
         return AttemptProgress(step=printed)
     for log, end, at in ends:
         more = partial(_read_end, log)
         if (bar := parse_newest_bar(end[-BAR_BYTES:], at, more)) is not None:
-            return AttemptProgress(step=bar)
+            return AttemptProgress(
+                step=bar if bar.metrics else bar._replace(metrics=newest_framework_numbers(end))
+            )
+    for log, end, at in ends:
+        if (printed := parse_newest_framework_step(end, at)) is not None:
+            first, _ = parse_framework_steps(_read_beginning(log), 0.0)
+            return AttemptProgress(step=_with_rate(printed, attempt, first))
     newest = max(ends, key=lambda each: (bool(each[1].strip()), each[2]))
     return AttemptProgress(line=last_line(newest[1]))
 
@@ -80,15 +97,17 @@ def _newest_printed(
     """Return the newest step in the ends of logs, each with the time of its last change."""
     for log, end, at in ends:
         if (printed := parse_newest_step(end, at, marker)) is not None:
-            return _with_rate(printed, attempt, log, marker)
+            first, _ = parse_steps(_read_beginning(log), 0.0, marker)
+            return _with_rate(printed, attempt, first)
     return None
 
 
 def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
-    """Return the last value of each number that an ended attempt reported, those of its last step first.
+    """Return the last value of each number of an ended attempt, those of its last step first.
 
-    Lines without a step count more than steps. `READ_FROM` names the source of numbers that a program did not report
-    to us: event files, bars, and lines with pairs.
+    Reported numbers count more than those of files, and these more than printed ones, which are read if the program
+    reports none. Lines without a step count more than steps. `READ_FROM` is the source of the numbers that were not
+    reported: a word, or a word for each number if there are several sources.
     """
     log, at = read_file_end(attempt.log, MOST_BYTES)
     errors, errors_at = read_file_end(attempt.stderr, MOST_BYTES)
@@ -97,15 +116,34 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     steps = read_reports(attempt.progress, MOST_BYTES)
     printed = {} if steps else {**in_log.steps, **in_errors.steps, **in_log.steps}
     reported = {**_last_values(steps), **printed, **in_errors.others, **in_log.others}
-    if steps or printed:
-        return reported
-    if (event := _newest_event(attempt, END_BYTES)) is not None:
-        return {**event.metrics, **reported, READ_FROM: EVENT_FILES}
-    bars = _last_values(_bar_steps(errors, errors_at) + _bar_steps(log, at))
-    plain = parse_plain_numbers(errors) | parse_plain_numbers(log[-END_BYTES:])
-    found = bars if reported else {**plain, **bars}
-    source = {READ_FROM: LOG} if found else {}
-    return {**dict(islice(found.items(), MOST_NUMBERS)), **reported, **source}
+    found: dict[str, Mapping[str, Json]] = {
+        REPORTED: reported,
+        METRICS_FILE: _last_values(_metrics_file_steps(attempt, MOST_BYTES)),
+    }
+    if not (steps or printed):
+        event = _newest_event(attempt, END_BYTES)
+        found[EVENT_FILES] = {} if event is None else event.metrics
+    if not (steps or printed or found[EVENT_FILES]):
+        end, bars = log[-END_BYTES:], _bar_steps(errors, errors_at) + _bar_steps(log, at)
+        plain = parse_plain_numbers(errors) | parse_plain_numbers(end)
+        plain = parse_framework_numbers(errors) | parse_framework_numbers(end) | plain
+        found[LOG] = {**({} if reported else plain), **_last_values(bars)}
+    return _combine(found)
+
+
+def _combine(found: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
+    """Return the numbers of several sources, and where they are from; the first source of a number counts."""
+    sources: dict[str, str] = {}
+    for source, numbers in found.items():
+        for name in islice(numbers, MOST_NUMBERS if source != REPORTED else None):
+            sources.setdefault(name, source)
+    values = {name: found[source][name] for name, source in sources.items()}
+    words = {*sources.values()} - {REPORTED}
+    if not words:
+        return values
+    if len({*sources.values()}) == 1:
+        return {**values, READ_FROM: words.pop()}
+    return {**values, READ_FROM: {**sources}}
 
 
 def _reported(log: Path, end: bytes) -> ReportedNumbers:
@@ -160,19 +198,31 @@ def _steps_by_source(attempt: Attempt, most_bytes: int) -> Iterator[list[Progres
     yield _PRINTED.items(attempt.stderr, most_bytes)
     folder = _event_folder(attempt)
     yield [] if folder is None else read_event_steps(folder, start_time(attempt), most_bytes)
+    yield _metrics_file_steps(attempt, most_bytes)
     yield _EPOCHS.items(attempt.log, most_bytes)
     yield _EPOCHS.items(attempt.stderr, most_bytes)
-    yield _BARS.items(attempt.log, most_bytes)
-    yield _BARS.items(attempt.stderr, most_bytes)
+    bars = [_BARS.items(log, most_bytes) for log in (attempt.log, attempt.stderr)]
+    yield from (steps for steps in bars if any(step.metrics for step in steps))
+    yield _FRAMEWORKS.items(attempt.log, most_bytes)
+    yield _FRAMEWORKS.items(attempt.stderr, most_bytes)
+    yield from bars
 
 
-def _with_rate(step: ProgressReport, attempt: Attempt, log: Path, marker: bytes) -> ProgressReport:
-    """Return a step that was printed with the mean rate since the attempt began: the lines have no times."""
-    first = next(iter(parse_steps(_read_beginning(log), 0.0, marker)[0]), step)
+def _with_rate(
+    step: ProgressReport, attempt: Attempt, first: Sequence[ProgressReport]
+) -> ProgressReport:
+    """Return a step that was printed with the mean rate since the attempt began: the lines have no times.
+
+    Args:
+        step: the newest.
+        attempt: that printed it.
+        first: the steps in the beginning of its log.
+    """
+    begin = first[0].step if first else step.step
     passed_s = step.at - start_time(attempt)
-    if passed_s <= 0 or step.step <= first.step:
+    if passed_s <= 0 or step.step <= begin:
         return step
-    return step._replace(rate=(step.step - first.step) / passed_s)
+    return step._replace(rate=(step.step - begin) / passed_s)
 
 
 def _read_beginning(log: Path) -> bytes:
@@ -194,18 +244,30 @@ def start_time(attempt: Attempt) -> float:
 
 def _event_folder(attempt: Attempt) -> Path | None:
     """Return where an attempt's program writes event files; None if its job names no folder."""
+    return _named_path(attempt, "tensorboard")
+
+
+def _metrics_file_steps(attempt: Attempt, most_bytes: int) -> list[ProgressReport]:
+    """Return the rows of the file in which an attempt's program writes numbers; empty if its job names no file."""
+    path = _named_path(attempt, "metrics")
+    file = None if path is None else newest_file(path, start_time(attempt))
+    return [] if file is None else read_metrics_file(file, most_bytes)
+
+
+def _named_path(attempt: Attempt, term: str) -> Path | None:
+    """Return the path that one of the terms of an attempt's job names, None if it names none."""
     try:
         text = read_bytes(attempt.spec)
         # most name none: the whole of it need not be understood
-        order = read_attempt_spec(text) if b'"tensorboard"' in text else None
-        if order is None or not order.spec.terms.tensorboard:
+        order = read_attempt_spec(text) if f'"{term}"'.encode() in text else None
+        if order is None or not getattr(order.spec.terms, term):
             return None
         spec, context = substitute_folders(
             order.spec, order.context, partial(_program_folder, attempt, order)
         )
     except (OSError, ValueError):
         return None
-    return Path(context.folder, spec.terms.tensorboard)
+    return Path(context.folder, getattr(spec.terms, term))
 
 
 def _program_folder(attempt: Attempt, order: AttemptSpec) -> Path:

@@ -34,6 +34,7 @@ EXAMPLES = {
     "on": ("slurm", JobRequest(terms=Terms(on=("slurm",)))),
     "stderr": ("separate", JobRequest(terms=Terms(stderr="separate"))),
     "notify_on": ("failure", JobRequest(terms=Terms(notify_on="failure"))),
+    "metrics": ("logs/*/a b.csv", JobRequest(terms=Terms(metrics="logs/*/a b.csv"))),
     "note": ("the run of table 3", JobRequest(terms=Terms(note="the run of table 3"))),
     "tensorboard": ("runs/a b", JobRequest(terms=Terms(tensorboard="runs/a b"))),
 }

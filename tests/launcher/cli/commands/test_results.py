@@ -611,7 +611,7 @@ def test_distinguishing_settings_follow_model_names_if_there_is_room() -> None:
             "train: 100%|█| 2/2 [00:01<00:00, 1.0it/s, loss=.3]\ntest: 100%|█| 1/1 [00:01<00:00, 1.0it/s, acc=.2]\n",
             {"acc": 0.2, "loss": 0.3, "read_from": "log"},
         ),
-        (" 50%|█ | 1/2 [00:01<00:01, 1.0it/s, loss=.3]\nlauncher: acc=.2\n", {"loss": 0.3, "acc": 0.2, "read_from": "log"}),
+        (" 50%|█ | 1/2 [00:01<00:01, 1.0it/s, loss=.3]\nlauncher: acc=.2\n", {"acc": 0.2, "loss": 0.3, "read_from": {"acc": "reported", "loss": "log"}}),
         ("launcher: step=1 größe=3 loss=1\nlauncher: Précision=.5 acc=.9\n",
          {"größe": 3, "loss": 1, "Précision": 0.5, "acc": 0.9}),
         ("launcher: größe=3 acc=.9\n", {"größe": 3, "acc": 0.9}),

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -49,6 +50,7 @@ from launcher.workers.progress.steps import (
     read_newest_report,
 )
 from tests.build import a_context, a_spec, an_attempt
+from tests.launcher.conftest import Launcher
 from tests.launcher.workers.progress.event_writer import (
     event,
     part,
@@ -864,3 +866,21 @@ def test_step_repeated_with_its_validation_does_not_reset_the_rate() -> None:
     drawn = curves(steps)
     assert drawn[RATE] == [(20.0, 10.0), (30.0, 20.0)]
     assert drawn["val_loss"] == [(20.0, 0.6)]
+
+
+def test_numbers_of_a_framework_and_of_a_file_are_progress_and_results(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "print('[9]\\tvalid-auc:0.93\\ttrain-auc:0.99')",
+        "open('numbers.csv', 'w').write('epoch,val_acc\\n1,0.5\\n2,0.75\\n')",
+    )
+    program = [sys.executable, "-c", "\n".join(code)]
+    launcher.well("add", "--run", "mixed", "--metrics", "*.csv", "--wait", "--", *program)
+    (row,) = launcher.json("results", "mixed")["rows"]
+    numbers = {"val_acc": 0.75, "valid-auc": 0.93, "train-auc": 0.99}
+    sources = dict(zip(numbers, ["metrics file", "log", "log"], strict=True))
+    assert row == {"job": "command/1", **numbers, "read_from": sources}
+    assert "metrics file, log" in launcher.well("results", "mixed").out
+    assert launcher.json("show", "1")["progress"]["step"] == 2
