@@ -17,9 +17,9 @@ from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 from launcher.workers.progress.event_files import NEWEST_BYTES, read_event_steps, read_newest_event
 from launcher.workers.progress.framework_lines import (
     newest_framework_numbers,
-    parse_framework_numbers,
     parse_framework_steps,
     parse_newest_framework_step,
+    parse_printed_numbers,
 )
 from launcher.workers.progress.growing_files import IncrementalFileReader
 from launcher.workers.progress.metrics_files import newest_file, read_metrics_file
@@ -28,7 +28,6 @@ from launcher.workers.progress.printed_lines import (
     STEP_MARKER,
     last_line,
     parse_newest_step,
-    parse_plain_numbers,
     parse_steps,
 )
 from launcher.workers.progress.progress_bars import parse_bars, parse_newest_bar
@@ -125,8 +124,7 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
         found[EVENT_FILES] = {} if event is None else event.metrics
     if not (steps or printed or found[EVENT_FILES]):
         end, bars = log[-END_BYTES:], _bar_steps(errors, errors_at) + _bar_steps(log, at)
-        plain = parse_plain_numbers(errors) | parse_plain_numbers(end)
-        plain = parse_framework_numbers(errors) | parse_framework_numbers(end) | plain
+        plain = parse_printed_numbers(errors) | parse_printed_numbers(end)
         found[LOG] = {**({} if reported else plain), **_last_values(bars)}
     return _combine(found)
 

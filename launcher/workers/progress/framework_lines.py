@@ -13,7 +13,12 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from launcher.system.terminal_codes import PlainTextFilter
-from launcher.workers.progress.printed_lines import LINE_END, LONGEST_BYTES, MOST_LINES
+from launcher.workers.progress.printed_lines import (
+    LINE_END,
+    LONGEST_BYTES,
+    MOST_LINES,
+    parse_plain_pairs,
+)
 from launcher.workers.progress.steps import MOST_STEPS, STEP, ProgressReport
 
 EPOCH = "epoch"
@@ -338,26 +343,32 @@ def parse_framework_steps(text: bytes, at: float) -> tuple[list[ProgressReport],
     return steps, last if len(text) - last < LONGEST_BYTES else len(text)
 
 
-def parse_framework_numbers(text: bytes) -> dict[str, float]:
+def parse_printed_numbers(text: bytes) -> dict[str, float]:
     """Return the last value of each number in the end of a log: those of the last block of lines come first.
 
-    The block ends above a line without numbers, and above a name that it has already. Other numbers count if they were
-    printed at least twice. So settings that a script prints once, when it starts, do not count.
+    The block ends above a line that no form reads, and above a name that it has already. Other numbers count if they
+    were printed at least twice. So settings that a script prints once, when it starts, do not count. A line that no
+    form reads has the numbers of its pairs, such as `saved with loss=0.5`, and is a block of its own.
     """
     values: dict[str, float] = {}
     times: dict[str, int] = {}
-    found = [
-        parse_framework_line(line) for line in LINE_END.split(text) if line and not line.isspace()
-    ]
-    for line in found:
-        for name, value in () if line is None else line.metrics.items():
+    found: list[tuple[Mapping[str, float], bool]] = []
+    for line in LINE_END.split(text):
+        if not line or line.isspace():
+            continue
+        form = parse_framework_line(line)
+        numbers = parse_plain_pairs(line) if form is None else form.metrics
+        found.append((numbers, form is not None))
+        for name, value in numbers.items():
             times[name] = times.get(name, 0) + 1
             values[name] = value
     block: dict[str, float] = {}
-    for line in reversed(found):
-        if block and (line is None or not block.keys().isdisjoint(line.metrics)):
+    for numbers, has_form in reversed(found):
+        if block and not (has_form and block.keys().isdisjoint(numbers)):
             break
-        block = {**({} if line is None else line.metrics), **block}
+        block = {**numbers, **block}
+        if numbers and not has_form:
+            break
     kept = {name: value for name, value in values.items() if times[name] > 1 and name not in block}
     return block | kept
 

@@ -145,26 +145,12 @@ def parse_step(report: bytes, at: float) -> ProgressReport | None:
     )
 
 
-def parse_plain_numbers(text: bytes) -> dict[str, float]:
-    """Return the numbers in any lines of a piece of a log, such as `epoch 3 loss=0.2`: the last value of each name.
-
-    A name counts if it is in the last line with a number, or was printed at least twice. Settings that a program
-    prints once, when it starts, do not count.
-    """
-    values: dict[str, float] = {}
-    times: dict[str, int] = {}
-    newest: dict[str, float] = {}
-    for line in LINE_END.split(text) if b"=" in text else ():
-        if b"=" not in line or len(line) > LONGEST_BYTES or re.search(_BAR, line):
-            continue
-        plain = PlainTextFilter().feed(line) if b"\x1b" in line else line
-        if found := dict(_plain_pairs(plain.decode(errors="replace"))):
-            newest = found
-            times |= {name: times.get(name, 0) + 1 for name in found}
-            values |= found
-    return newest | {
-        name: value for name, value in values.items() if times[name] > 1 and name not in newest
-    }
+def parse_plain_pairs(line: bytes) -> dict[str, float]:
+    """Return the numbers of the pairs `NAME=NUMBER` anywhere in a line; none of a bar, which has a form of its own."""
+    if b"=" not in line or len(line) > LONGEST_BYTES or re.search(_BAR, line):
+        return {}
+    plain = PlainTextFilter().feed(line) if b"\x1b" in line else line
+    return dict(_plain_pairs(plain.decode(errors="replace")))
 
 
 def _plain_pairs(text: str) -> Iterator[tuple[str, float]]:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from launcher.workers.progress.framework_lines import (
     parse_framework_line,
-    parse_framework_numbers,
     parse_framework_steps,
     parse_newest_framework_step,
+    parse_printed_numbers,
 )
 from launcher.workers.progress.printed_lines import LONGEST_BYTES
 
@@ -71,7 +71,7 @@ def test_line_without_results_gives_none(line: str) -> None:
 
 def test_last_block_of_lines_counts_and_settings_do_not() -> None:
     log = b"lr: 0.001\nval_acc: 0.5\n\ntraining\nEpoch 1/2 loss: 0.5\nEpoch 2/2 loss: 0.4\nsaved\nval_acc: 0.93\nval_loss = 0.21\nbye\n"
-    assert parse_framework_numbers(log) == {"val_acc": 0.93, "val_loss": 0.21, "loss": 0.4}
+    assert parse_printed_numbers(log) == {"val_acc": 0.93, "val_loss": 0.21, "loss": 0.4}
 
 
 def test_newest_step_has_the_numbers_that_follow_it() -> None:
@@ -86,7 +86,7 @@ def test_newest_step_has_the_numbers_that_follow_it() -> None:
 
 def test_line_that_is_too_long_is_not_read() -> None:
     assert parse_framework_line(b"a: 1, " * LONGEST_BYTES) is None
-    assert parse_framework_numbers(b"x" * (64 << 10) + b"\nacc: 0.5") == {"acc": 0.5}
+    assert parse_printed_numbers(b"x" * (64 << 10) + b"\nacc: 0.5") == {"acc": 0.5}
 
 
 @given(st.text(st.sampled_from("ab0 .:=,|[]()/%{}'\"\t-eE+epochstep"), max_size=80))
