@@ -218,9 +218,8 @@ class World:
         cap = amounts[2] if self.maybe(0.3) else None
         report = OomReport(where, amounts[0], amounts[1], cap, amounts[3], total)
         others = self.rng.choice([None, 0, GIB, 2 * GIB, 10 * GIB])
-        context = OomContext(
-            amounts[4], total, others, amounts[5], GIB * self.maybe(0.2), amounts[0]
-        )
+        ram = self.rng.choice([None, *amounts[:2]])
+        context = OomContext(amounts[4], total, others, amounts[5], GIB * self.maybe(0.2), ram)
         return repr(diagnose_oom(report, context))
 
     def first(self) -> Iterator[str]:
