@@ -13,7 +13,7 @@ from launcher.gpu.nvml import MOST_EVENTS, REOPEN_S, RETRY_S, Nvml
 from launcher.gpu.nvml_faults import APPLICATION_XIDS
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.system.memory import installed_bytes
-from tests.build import Clock
+from tests.build import Clock, a_gpu
 from tests.nvml.standin import GIB, Devices, asked_here, compile_library
 
 NOBODY = 4_000_000  # a pid that this machine never gives
@@ -71,6 +71,12 @@ def test_gpu_type_is_model_memory_and_driver(gpus: Devices, nvml: Nvml) -> None:
     with asked_here(gpus):
         assert single_gpu(Nvml()).fingerprint == "NVIDIA A10, 24576 MiB, driver 550.54.15"
     assert single_gpu(nvml).uuid == uuid
+
+
+def test_gpu_whose_number_could_mean_another_one_is_shown_with_its_uuid() -> None:
+    gpu = a_gpu(1, uuid="GPU-8f6d1234-0000-4000-8000-000000000000")
+    assert (gpu.label, gpu.label_for("cuda:0")) == ("cuda:1", "cuda:1 (GPU-8f6d1234)")
+    assert replace(gpu, is_ambiguous=True).label == "cuda:1 (GPU-8f6d1234)"
 
 
 def test_all_values_of_a_healthy_gpu_are_read(gpus: Devices, nvml: Nvml) -> None:
