@@ -702,7 +702,10 @@ def test_only_changes_by_another_scheduler_wake_the_watch(boards: Boards, tmp_pa
     assert not watch.poll_peer_changes(ours.names)
     other.clear()
     assert watch.poll_peer_changes(ours.names)
+    descriptor = watch.descriptor
     watch.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
     assert not watch.poll_peer_changes(ours.names)
 
 
