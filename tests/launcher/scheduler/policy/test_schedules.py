@@ -1,4 +1,4 @@
-"""Schedules of random queues are the recorded ones: a change of a rule shows as a difference of a text.
+"""Schedules of random queues, compared with recorded ones. Each changed decision is shown as text.
 
 `python -m tests.launcher.scheduler.policy.test_schedules --write` records them again after an intended change.
 """
@@ -49,7 +49,7 @@ SIGNATURES = ("train 1", "command 1")
 
 
 class World:
-    """A random machine and queue, and what its scheduler remembers from cycle to cycle."""
+    """A random machine with a queue and the memory of its scheduler."""
 
     def __init__(self, number: int) -> None:
         self.rng = random.Random(number)
@@ -155,7 +155,7 @@ class World:
         return PeerScheduler(user, self.rng.choice([20.0, 4000.0]), demand, usage)
 
     def a_usage(self) -> Usage:
-        """What was measured of jobs like one."""
+        """Return measurements of similar jobs."""
         rng, peaks = self.rng, [self.bytes_up_to(12) + GIB for _ in range(6)]
         runs = [
             AttemptPeak(rng.choice(peaks), (rng.choice("1259"), rng.choice("04"))) for _ in peaks
@@ -172,7 +172,7 @@ class World:
         )
 
     def a_job(self, number: int) -> Waiting:
-        """A job that waits, with what is known of jobs like it."""
+        """Return a waiting job of which something is known."""
         rng = self.rng
         on_gpu = self.maybe(0.8)
         self.true_s[number] = rng.choice([10.0, 350.0, 3000.0, 200_000.0])
@@ -223,7 +223,7 @@ class World:
         return repr(diagnose_oom(report, context))
 
     def first(self) -> Iterator[str]:
-        """Yield what does not depend on time, and what a scheduler answers about its own decision."""
+        """Yield answers that depend on no other cycle."""
         for job in self.line:
             yield f"{_describe(job)}; {impossible_reason(job, self.machine)}"
         yield from (self.an_oom() for _ in range(8))
@@ -238,7 +238,7 @@ class World:
         yield repr(scheduler.decide(self.line, self.now + 50.0))
 
     def step(self, pause_s: float) -> Iterator[str]:
-        """Let time pass, decide, and yield what is new."""
+        """Let time pass, decide, and yield the new decisions."""
         self.now += pause_s
         self.running = [self.seen(run) for run in self.running if self.is_there(run)]
         machine = self.yields.with_eligible_peers(self.machine, self.now)
