@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from launcher.context import WorkerEnvironment
-from launcher.job import Resources
+from launcher.job import SEPARATE, Resources
 from launcher.states import Done, Failed, Outcome, OutOfMemory, Stopped
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import RECORD_VARIABLE
@@ -24,6 +24,7 @@ from launcher.system.process_trees import processes_with_marker
 from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.fork_server_handles import ForkServer, SupervisorReport
 from launcher.workers.started_file import read_recorded_outcome
+from launcher.workers.termination import Termination, write_termination
 from tests.build import (
     a_context,
     a_spec,
@@ -155,8 +156,10 @@ def test_missing_folder_is_named(run: Run) -> None:
 
 
 def test_records_of_an_attempt_are_private(run: Run) -> None:
-    attempt, _ = run(a_spec())
+    attempt, _ = run(a_spec(), stderr=SEPARATE)
+    write_termination(attempt, Termination(since=1.0, kill_at=2.0))
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in attempt.folder.iterdir()}
+    assert {"log", "stderr", "termination.json"} <= modes.keys()
     assert set(modes.values()) == {0o600}
 
 
