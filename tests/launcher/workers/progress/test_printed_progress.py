@@ -723,6 +723,12 @@ def test_sources_are_read_in_order_of_precedence(home: Home, tmp_path: Path) -> 
     assert [step.step for step in read_reported_steps(attempt)] == [1]
 
 
+def test_only_numbers_have_curves() -> None:
+    metrics = {"loss": 0.5, "epoch": 3, "best": True, "phase": "warm-up"}
+    drawn = curves([ProgressReport(at=1.0, step=2, total=None, metrics=metrics)])
+    assert drawn == {"loss": [(2.0, 0.5)], "epoch": [(2.0, 3.0)]}
+
+
 def test_epochs_count_if_no_step_is_reported(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path, tensorboard="runs")
     epochs = b"launcher: epoch=1/5 acc=0.5\nxlauncher: epoch=4\nlauncher: epoch=2/5 acc=0.75 lr=1\n"
