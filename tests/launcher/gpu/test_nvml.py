@@ -1,5 +1,6 @@
 """GPU state of a machine from NVML: the real bindings over a stand-in for the library."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from launcher.gpu.nvml import MOST_EVENTS, REOPEN_S, RETRY_S, Nvml
 from launcher.gpu.nvml_faults import APPLICATION_XIDS
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.system.memory import installed_bytes
-from tests.build import Clock
+from tests.build import Clock, a_gpu
 from tests.nvml.standin import GIB, Devices, asked_here, compile_library
 
 NOBODY = 4_000_000  # a pid that this machine never gives
@@ -70,6 +71,12 @@ def test_gpu_type_is_model_memory_and_driver(gpus: Devices, nvml: Nvml) -> None:
     with asked_here(gpus):
         assert single_gpu(Nvml()).fingerprint == "NVIDIA A10, 24576 MiB, driver 550.54.15"
     assert single_gpu(nvml).uuid == uuid
+
+
+def test_gpu_whose_number_could_mean_another_one_is_shown_with_its_uuid() -> None:
+    gpu = a_gpu(1, uuid="GPU-8f6d1234-0000-4000-8000-000000000000")
+    assert (gpu.label, gpu.label_for("cuda:0")) == ("cuda:1", "cuda:1 (GPU-8f6d1234)")
+    assert replace(gpu, is_ambiguous=True).label == "cuda:1 (GPU-8f6d1234)"
 
 
 def test_all_values_of_a_healthy_gpu_are_read(gpus: Devices, nvml: Nvml) -> None:
@@ -273,6 +280,12 @@ def test_mig_gpu_without_instances_is_unusable_with_a_reason(gpus: Devices, nvml
     assert gpu.fault == "is in MIG mode, but has no instances"
 
 
+def test_gpu_that_will_be_divided_after_a_reset_is_still_whole(gpus: Devices, nvml: Nvml) -> None:
+    gpus.add(dividing=1)
+
+    assert (single_gpu(nvml).label, single_gpu(nvml).fault) == ("cuda:0", "")
+
+
 def test_memory_of_a_mig_instance_without_permission_is_unknown(gpus: Devices, nvml: Nvml) -> None:
     gpus.divide(gpus.add(), 10 * GIB)
     gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NO_PERMISSION)
@@ -473,14 +486,19 @@ def test_memory_errors_from_before_are_a_warning_and_new_ones_a_fault(
 # --- no driver
 
 
-def test_a_machine_without_a_driver_has_no_gpus_and_says_why(
-    gpus: Devices, nvml: Nvml, clock: Clock
+def test_a_machine_without_a_driver_has_no_gpus_and_says_why_once(
+    gpus: Devices, nvml: Nvml, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     gpus.add()
     gpus.unload()
 
     assert nvml.snapshot() == ()
     assert nvml.absent == "NVIDIA's driver is not loaded"
+
+    clock.now += RETRY_S
+    assert nvml.snapshot() == ()
+    assert caplog.messages == ["no GPU is used: NVIDIA's driver is not loaded"]
 
     gpus.unload(0)
     assert nvml.snapshot() == (), "it is not asked at every look"

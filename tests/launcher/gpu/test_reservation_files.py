@@ -702,8 +702,21 @@ def test_only_changes_by_another_scheduler_wake_the_watch(boards: Boards, tmp_pa
     assert not watch.poll_peer_changes(ours.names)
     other.clear()
     assert watch.poll_peer_changes(ours.names)
+    descriptor = watch.descriptor
     watch.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
     assert not watch.poll_peer_changes(ours.names)
+
+
+def test_folder_is_watched_without_a_standard_input(tmp_path: Path) -> None:
+    standard_input = os.dup(0)
+    os.close(0)
+    try:
+        assert ReservationWatch(tmp_path).descriptor == 0
+    finally:
+        os.dup2(standard_input, 0)
+        os.close(standard_input)
 
 
 def test_without_inotify_nothing_is_watched(tmp_path: Path) -> None:

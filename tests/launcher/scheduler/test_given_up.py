@@ -348,13 +348,16 @@ def write_infinite_time(outcome: Path) -> None:
     outcome.write_text(json.dumps({"schema": 1, "ending": "done", "at": 10**400}))
 
 
-@pytest.mark.parametrize("left", [Path.mkdir, write_infinite_time])
+@pytest.mark.parametrize(
+    ("left", "why"),
+    [(Path.mkdir, "Is a directory"), (write_infinite_time, "int too large to convert to float")],
+)
 def test_unreadable_outcome_of_an_unrecorded_attempt_is_unclear(
-    home: Home, left: Callable[[Path], None]
+    home: Home, left: Callable[[Path], None], why: str
 ) -> None:
     in_the_way = an_attempt(home, a_spec())
     left(in_the_way.outcome)
-    assert find_unrecorded(home, 1, 1).unclear.startswith(f"{in_the_way.folder} (")
+    assert find_unrecorded(home, 1, 1).unclear == f"{in_the_way.folder} ({why})"
     shutil.rmtree(in_the_way.folder)
 
 

@@ -142,3 +142,5 @@ def test_end_of_a_huge_log_is_read_at_once(tmp_path: Path) -> None:
         file.seek(0, os.SEEK_END)
         file.write(b"\nthe last word\n")
     assert last_line(log) == "the last word"
+    log.write_text("\n".join(["first", "x" * 300 + "y" * 100, "", " "]))
+    assert last_line(log) == "x" * 100 + "y" * 100

@@ -15,15 +15,17 @@ from pathlib import Path
 import pytest
 
 from launcher.context import WorkerEnvironment
-from launcher.job import Resources
+from launcher.job import SEPARATE, Resources
 from launcher.states import Done, Failed, Outcome, OutOfMemory, Stopped
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import RECORD_VARIABLE
 from launcher.system.paths import Attempt, Home, make_home
 from launcher.system.process_trees import processes_with_marker
+from launcher.workers.attempt_process import close_on_exec
 from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.fork_server_handles import ForkServer, SupervisorReport
 from launcher.workers.started_file import read_recorded_outcome
+from launcher.workers.termination import Termination, write_termination
 from tests.build import (
     a_context,
     a_spec,
@@ -155,8 +157,10 @@ def test_missing_folder_is_named(run: Run) -> None:
 
 
 def test_records_of_an_attempt_are_private(run: Run) -> None:
-    attempt, _ = run(a_spec())
+    attempt, _ = run(a_spec(), stderr=SEPARATE)
+    write_termination(attempt, Termination(since=1.0, kill_at=2.0))
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in attempt.folder.iterdir()}
+    assert {"log", "stderr", "termination.json"} <= modes.keys()
     assert set(modes.values()) == {0o600}
 
 
@@ -304,6 +308,16 @@ def test_arguments_reach_a_program_unchanged(run: Run) -> None:
     words = ["a b", "", "$HOME", "*", "ü\n'\"\\", os.fsdecode(b"\xff")]
     attempt, _ = run(a_spec("printf", "%s|", *words))
     assert attempt.log.read_bytes() == b"".join(os.fsencode(word) + b"|" for word in words)
+
+
+def test_descriptor_of_whoever_started_the_fork_server_is_not_inherited() -> None:
+    descriptors = os.pipe()
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, True)
+    close_on_exec()
+    assert not any(map(os.get_inheritable, descriptors))
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def test_program_inherits_only_its_output(run: Run) -> None:

@@ -283,6 +283,13 @@ def test_scenes_differ_and_are_lit_everywhere() -> None:
     assert len({scene.tobytes() for scene in scenes}) == 40
 
 
+def test_noise_of_a_camera_is_weaker_in_the_dark_than_in_mid_tones() -> None:
+    scene = np.full((128, 128, 3), 0.18, np.float32)
+    scene[:, :64] = 0.002
+    images = [develop(scene, np.random.default_rng(seed), None) for seed in range(6)]
+    assert np.mean([image[:, :56].std() / image[:, 72:].std() for image in images]) < 0.9
+
+
 def test_odd_size_is_accepted() -> None:
     scene = paint_scene(np.random.default_rng(1), 33)
     for trace in (None, *FINGERPRINTS.values()):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks.coverage import Cell, coverage
 from tests.trueface.evaluation.tables import make_scores
@@ -23,7 +24,7 @@ from trueface.evaluation.estimates import (
     tpr_at_fixed_fpr,
 )
 from trueface.evaluation.measurement import METRICS, Report, evaluate_scores
-from trueface.evaluation.metrics.confusion import ACCURACY
+from trueface.evaluation.metrics.confusion import ACCURACY, BALANCED_ACCURACY, RECALL
 from trueface.evaluation.metrics.curve import AUC, TPR_AT_1_FPR
 from trueface.evaluation.metrics.probability import ECE
 from trueface.evaluation.result_rows import by_video, video_report
@@ -68,6 +69,25 @@ def test_rate_at_a_fixed_fpr_needs_368_reals(reals: int, why: str) -> None:
     if why:
         assert measure.text(".2f").endswith(f"(no interval: {why})")
         assert record["low"] is record["high"] is None
+
+
+def test_interval_of_a_recall_is_that_of_clopper_and_pearson() -> None:
+    table = make_table(40, shift=0.6)
+    found = int((table.logits[table.labels == 1] > 0).sum())
+    measure = estimates([RECALL], table)["recall"]
+    ends = stats.beta.ppf([0.025, 0.975], [found, found + 1], [41 - found, 40 - found])
+    assert [measure.low, measure.high] == pytest.approx(ends)
+
+
+def test_balanced_accuracy_has_the_interval_of_both_rates() -> None:
+    """With 10 of 40 errors in one class and 8 in the other, square-and-add is the wider one below."""
+    measure = estimates([BALANCED_ACCURACY], make_table(40, shift=0.6))["balanced_accuracy"]
+    low, high = stats.beta.ppf([0.025, 0.975], [30, 9], [11, 32])
+    assert measure.low == pytest.approx(
+        measure.value - np.hypot(measure.value - (low + 0.8) / 2, measure.value - (1.75 - high) / 2)
+    )
+    errors = stats.beta.ppf(0.025, 18, 63) * 80 / 18
+    assert measure.high == pytest.approx(1 - (10 + 8) * errors / 80)
 
 
 def test_each_class_says_what_its_interval_is_over() -> None:
@@ -158,7 +178,10 @@ def test_difference_without_an_interval_is_not_comparable_and_wins_nothing() -> 
     assert made["tpr_at_1fpr"].word == NOT_COMPARABLE
     assert made["tpr_at_1fpr"].json_record["low"] is None
     assert made["auc"].word != NOT_COMPARABLE
-    assert Difference(0.3, why="50 of 368 reals").word == NOT_COMPARABLE
+    unknown, known = Difference(0.3, why="50 of 368 reals"), Difference(0.3, 0.1, 0.5)
+    assert unknown.word == NOT_COMPARABLE
+    assert unknown.json_record["why"] == "50 of 368 reals"
+    assert known.json_record == {"difference": 0.3, "low": 0.1, "high": 0.5, "word": "gain"}
 
 
 @pytest.mark.parametrize("paired", [True, False])

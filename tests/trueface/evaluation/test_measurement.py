@@ -20,7 +20,13 @@ from trueface.evaluation.estimates import RESAMPLES, SourcedScores
 from trueface.evaluation.intervals.jackknife import jackknife_design, standard_error
 from trueface.evaluation.intervals.resampling import resamples, values_under
 from trueface.evaluation.intervals.scales import bounded_interval
-from trueface.evaluation.measurement import METRICS, evaluate_scores, roc, subset_masks
+from trueface.evaluation.measurement import (
+    METRICS,
+    evaluate_scores,
+    roc,
+    subset_masks,
+    undefined_metrics,
+)
 from trueface.evaluation.metric import Scale
 from trueface.evaluation.metrics.probability import ECE
 from trueface.evaluation.operating_threshold import Calibration
@@ -253,6 +259,13 @@ def test_resample_equals_scikit_learn_on_its_repeated_rows() -> None:
         }
         found = {name: spread[name][number] for name in expected}
         assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_only_requested_measures_have_reasons() -> None:
+    table = SourcedScores(labels=np.zeros(3, np.int8), logits=-np.ones(3), keys=list("abc"))
+    every = undefined_metrics(table)
+    assert {"auc", "recall"} <= every.keys()
+    assert undefined_metrics(table, {"auc", "accuracy"}) == {"auc": every["auc"]}
 
 
 def test_every_missing_measure_has_a_reason_and_no_number_is_none() -> None:

@@ -161,6 +161,15 @@ def test_tests_of_two_data_folders_are_never_joined(run: Path) -> None:
     assert apart["gan2:pre"]["auc"] is not None
 
 
+def test_tests_of_an_unknown_data_folder_are_not_joined_with_others(run: Path) -> None:
+    path = paths.metrics(run / "clean", "gan2:pre")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"schema": 1, "settings": {"data_root": "data/a"}}))
+    apart = {row["data"]: row["modifier"] for row in table(run, pairs("clean"))}
+    assert apart["gan2:pre"] == "pre in data/a"
+    assert apart["gan3:pre"] == "pre in an unknown data root"
+
+
 def test_row_reports_a_low_number_of_sources(run: Path) -> None:
     row = table(run, pairs("clean"))[2]
     assert row["pooled"]

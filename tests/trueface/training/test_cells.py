@@ -74,5 +74,6 @@ def test_groups_are_not_merged_if_one_image_is_enough() -> None:
 
 
 def test_worst_cell_has_lowest_accuracy() -> None:
+    assert worst_subgroup_accuracy([True, True, False], [0, 0, 3]) == 0.0
     cells = [0, 0, 0, 0, 7, 7, 3]
     assert worst_subgroup_accuracy([True, True, True, False, True, False, True], cells) == 0.5

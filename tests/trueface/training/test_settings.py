@@ -29,7 +29,7 @@ from trueface.training.objectives.registry import (
 from trueface.training.parts import registry
 from trueface.training.parts.registry import PartSpec, conflicts
 from trueface.training.schedules import RULES, current_lr, make_schedule
-from trueface.training.settings import TrainSettings
+from trueface.training.settings import MOMENTUM, TrainSettings
 
 
 def settings(**given: Any) -> TrainSettings:
@@ -42,6 +42,15 @@ def test_fair_selects_objective_instead_of_default() -> None:
     assert chosen.columns_read == ("demographic",)
     assert chosen.balances_subgroups
     assert not settings(fair="daw").balances_subgroups
+
+
+def test_training_uses_the_fused_optimizer_and_cycles_momentum_unless_it_is_set() -> None:
+    plain, held = (
+        settings().trainer,
+        settings(optimizer="sgd", schedule="onecycle", momentum=0.5).trainer,
+    )
+    assert (plain.fused, plain.momentum, plain.cycle_momentum) == (True, MOMENTUM, True)
+    assert (held.momentum, held.cycle_momentum) == (0.5, False)
 
 
 def test_oversampling_keeps_objective_and_requires_groups() -> None:

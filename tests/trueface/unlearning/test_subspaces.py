@@ -14,6 +14,7 @@ from trueface.unlearning.subspaces import (
     layers_of,
     patches,
     principal_subspace,
+    splitmix64,
     unfold_inputs,
 )
 
@@ -52,6 +53,12 @@ def all_patches(layer: Layer, view: Tensor) -> Tensor:
 
 def relative_distance(one: Tensor, other: Tensor) -> float:
     return float((one - other).norm() / other.norm())
+
+
+def test_splitmix64_gives_the_published_numbers() -> None:
+    """The first numbers after the seed 0; sums in caches belong to samples that are drawn by them."""
+    published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC]
+    assert [number % (1 << 64) for number in splitmix64(torch.arange(1, 5)).tolist()] == published
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")

@@ -20,6 +20,8 @@ from launcher.scheduler.policy.co_location import UNMEASURED_MOST
 from launcher.scheduler.policy.disciplines import EASY
 from launcher.scheduler.policy.model import Start, Wait, Waiting
 from launcher.scheduler.startable_jobs import StartableJobs
+from launcher.scheduler.started_attempts import Assignment
+from launcher.scheduler.succession import DECISION_VALID_S, SlotReuse
 from launcher.states import Done, ReasonCode
 from launcher.store.lanes import Lane
 from launcher.store.usage import MeasuredUsage
@@ -47,6 +49,30 @@ def test_jobs_start_on_a_pilot_with_free_cores_and_others_have_a_reason(
         "lp-1",
     ]
     assert dispatch_harness.waiting_reason() == "waiting for box: all 2 cores of its pilot are busy"
+
+
+def test_next_scheduler_knows_the_pilot_of_an_attempt_before_its_first_decision(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    dispatch_harness.pilot()
+    dispatch_harness.queue("box")
+    dispatch_harness.decide()
+    (claim,) = dispatch_harness.store.scheduler_actions.open_claims()
+    dispatch_harness.begin()
+    node = dispatch_harness.dispatch.pilot_nodes.node_of(claim)
+    assert node is not None
+    assert node.link.token == "lp-1"
+
+
+def test_slot_is_reused_while_the_last_decision_holds(dispatch_harness: DispatchHarness) -> None:
+    dispatch_harness.queue("local")
+    (job,) = dispatch_harness.store.scheduler_actions.read_ready(9)
+    reuse = SlotReuse(dispatch_harness.store.scheduler_actions, dispatch_harness.launches)
+    reuse.allow(job.job_class, 10.0)
+    assert not reuse.has_slots(10.0)
+    reuse.add_freed(Assignment(job=job, start=Start(job.id, devices=(), cpus=1, reason="fits")))
+    assert reuse.has_slots(10.0)
+    assert not reuse.has_slots(10.0 + DECISION_VALID_S)
 
 
 def test_second_pilot_gets_jobs_that_do_not_fit_the_first(

@@ -1,6 +1,7 @@
 """GPU state: usage by attempts, usage of a queue, and measurements of sharing."""
 
 import json
+import logging
 import math
 import os
 import signal
@@ -725,14 +726,16 @@ def test_no_eviction_without_memory_values_per_process(
 
 
 def test_no_eviction_right_after_the_end_of_an_own_process(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=30 * GIB))
     estimated, declared = conflicting_claims()
     ended, elsewhere = running(3, pid=OTHER, reservation=GIB), running(4, "GPU-9", pid=OTHER)
     assert not card.look([estimated, ended, elsewhere]), "nothing is in the way"
     assert not card.look([estimated, declared, elsewhere]), "its memory may be seen as in use"
     assert set(card.look([estimated, declared])) == {1}
+    assert "does not report the load" not in caplog.text
 
 
 def test_usage_of_a_job_with_an_estimate_is_charged_to_its_user(tmp_path: Path) -> None:

@@ -89,6 +89,19 @@ def test_initial_estimate_is_published_until_the_first_reading(
     assert gpus.accounting.started_estimates == {}
 
 
+def test_reservations_of_gpus_are_published_again_only_for_another_job(tmp_path: Path) -> None:
+    home = Home(tmp_path / "one")
+    board = ReservationBoard(tmp_path, home.folder)
+    gpus = SchedulerGpus(home, tuple[GpuSnapshot, ...], lambda: None, board=board)
+    files = []
+    for job in (1, 1, 2, 2):
+        gpus.publish([a_claim(a_spec(), job=job, device="GPU-0", reservation=GIB)])
+        (file,) = tmp_path.glob("launcher-claims.*")
+        files.append(file.stat().st_mtime_ns)
+    first, same, other, last = files
+    assert (first == same, same == other, other == last) == (True, False, True)
+
+
 class Watched(AttemptHandle):
     """An attempt that goes on."""
 

@@ -13,6 +13,7 @@ from launcher.scheduler.policy.co_location import (
     UNMEASURED_MOST,
     GpuLoad,
     can_share,
+    format_job_names,
     make_load,
     relative_rates,
     total_load,
@@ -153,6 +154,18 @@ def runs(job: int, device: str = "GPU-0", **changes: Any) -> Running:
 
 def wants(job: int, sm: float | None = None, **changes: Any) -> Any:
     return a_waiting(job, min_vram=GIB, **changes)._replace(load=GpuLoad(sm=sm))
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["1"], "job 1"),
+        (["1", "2", "3"], "jobs 1, 2, 3"),
+        (["1", "2", "3", "4", "5"], "jobs 1, 2, 3 and 2 more"),
+    ],
+)
+def test_three_jobs_are_named_and_the_others_counted(names: list[str], text: str) -> None:
+    assert format_job_names(names) == text
 
 
 def test_job_is_not_placed_with_a_busy_one_and_the_reason_names_it() -> None:

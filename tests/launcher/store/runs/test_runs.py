@@ -154,6 +154,22 @@ def test_events_after_a_given_one_are_grouped_by_run(
     assert event_reader.count_ended_since(first_run.id, now + 1) == {}
 
 
+def test_news_of_a_run_begin_when_it_last_had_no_open_job(
+    store: Store, event_reader: RunEventReader
+) -> None:
+    for job in enqueue(store, a_spec(name="a"), a_spec(name="b"), run="one"):
+        end(store, job, Done(at=2.0), now=2.0)
+    idle = event_reader.newest()
+    third, _ = enqueue(store, a_spec(name="c"), a_spec(name="d"), run="one")
+    end(store, third, Done(at=2.0), now=2.0)
+    before = event_reader.newest()
+    enqueue(store, a_spec(name="e"), run="one")
+    _, (run,) = event_reader.read_since(before)
+    assert (run.after, event_reader.extend_to_idle_start(run).after) == (before, idle)
+    _, (whole,) = event_reader.read_since(idle)
+    assert event_reader.extend_to_idle_start(whole) == whole
+
+
 def test_first_failure_and_number_of_memory_failures_are_reported(
     store: Store, event_reader: RunEventReader
 ) -> None:

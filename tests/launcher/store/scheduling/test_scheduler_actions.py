@@ -29,6 +29,7 @@ from launcher.system.files import FileVersion
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
 from tests.build import (
+    a_claim,
     a_context,
     a_reason,
     a_seat,
@@ -61,6 +62,10 @@ CHAIN = {"b": "a", "c": "b"}
 
 
 # --- attempts
+
+
+def test_attempt_without_a_record_was_not_paused(store: Store) -> None:
+    assert store.scheduler_actions.paused_s(a_claim()) == 0.0
 
 
 def test_a_job_is_claimed_once(home: Home, store: Store) -> None:

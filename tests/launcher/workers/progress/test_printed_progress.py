@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import JobError
-from launcher.system.files import read_file_end
+from launcher.system.files import Json, read_file_end
 from launcher.system.paths import Attempt, Home
 from launcher.workers.job import refuse_abandoned
 from launcher.workers.progress import growing_files
@@ -723,6 +723,12 @@ def test_sources_are_read_in_order_of_precedence(home: Home, tmp_path: Path) -> 
     attempt.progress.write_text(json.dumps(report) + "\n")
     assert str(read_newest_step(attempt)) == "1/10 loss=0.1"
     assert [step.step for step in read_reported_steps(attempt)] == [1]
+
+
+def test_only_numbers_have_curves() -> None:
+    metrics: dict[str, Json] = {"loss": 0.5, "epoch": 3, "best": True, "phase": "warm-up"}
+    drawn = curves([ProgressReport(at=1.0, step=2, total=None, metrics=metrics)])
+    assert drawn == {"loss": [(2.0, 0.5)], "epoch": [(2.0, 3.0)]}
 
 
 def test_epochs_count_if_no_step_is_reported(home: Home, tmp_path: Path) -> None:

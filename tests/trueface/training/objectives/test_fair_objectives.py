@@ -144,7 +144,9 @@ def test_image_without_partner_is_unchanged_and_pixels_are_mixed_by_weight() -> 
             return super().forward(inputs)
 
     prepared("mix").training_step(Seeing(), images)
-    assert seen[0].flatten()[0] == 0.0
+    whole = images._replace(inputs=pixels + torch.tensor(255, dtype=torch.uint8) * (pixels == 0))
+    prepared("mix").training_step(Seeing(), whole)
+    assert [float(inputs.flatten()[0]) for inputs in seen] == [0.0, 1.0]
     assert ((seen[0].flatten()[1:] > 0.2) & (seen[0].flatten()[1:] < 1.0)).all()
 
 

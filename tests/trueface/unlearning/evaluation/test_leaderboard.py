@@ -235,6 +235,13 @@ def test_method_that_knew_half_of_the_wrong_labels_is_compared_with_references_t
     assert one.values["recovery"].mean == pytest.approx(16 / 20)
     assert one.values["gap_test"].mean == pytest.approx(2 / 80)
     assert not any("nothing was retrained" in note for note in group.notes)
+    assert group.known == 1.0
+
+
+def test_known_fraction_of_a_group_is_that_of_all_its_methods(tmp_path: Path) -> None:
+    half = make_record(f"{BASE}~relabel@known=0.5,seed=0", f"{BASE}@seed=0", known=0.5)
+    write_unlearning(tmp_path, half, flip_predictions(24), flip_predictions(8))
+    assert only_group(tmp_path).known == 0.5
 
 
 def test_change_is_reported_over_the_seeds_that_both_have(tmp_path: Path) -> None:
@@ -256,9 +263,12 @@ def test_change_is_reported_over_the_seeds_that_both_have(tmp_path: Path) -> Non
     assert "changed by +0.00 points" in alarm.text
 
 
-def test_base_of_unlearnings_of_several_seeds_counts_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seeds", [(1, 2), (1, 2, 42)])
+def test_base_of_unlearnings_of_several_seeds_counts_once(
+    tmp_path: Path, seeds: tuple[int, ...]
+) -> None:
     before = flip_predictions(24, follows=30)
-    for seed in (1, 2, 42):
+    for seed in seeds:
         for method, wrong in (("retrain", 4), ("scrub", 8)):
             variant = "" if seed == 42 else f"@unlearn.seed={seed}"
             record = make_record(f"{BASE}~{method}{variant}", BASE, seed=seed)
@@ -269,16 +279,16 @@ def test_base_of_unlearnings_of_several_seeds_counts_once(tmp_path: Path) -> Non
     write_json(paths.provenance(tmp_path / BASE), {"settings": {"seed": 7}})
     rows = {one.name: one for one in only_group(tmp_path).rows}
     assert {name: one.seeds for name, one in rows.items()} == {
-        "before": (7,), "retrain": (1, 2, 42), "scrub": (1, 2, 42),
+        "before": (7,), "retrain": seeds, "scrub": seeds,
     }  # fmt: skip
     for name in ("test", "test_low", "test_high", "seconds", "gap_test"):
         value = rows["before"].values[name]
         assert (value.seeds, value.sd, len(value.values)) == (1, None, 1), name
     assert rows["before"].values["test"].mean == pytest.approx(56 / 80)
     assert rows["before"].values["gap_test"].mean == pytest.approx(
-        fmean((24 - 4 - more) / 80 for more in (2, 1, 0))
+        fmean((24 - 4 - PER_SEED.get(seed, 0)) / 80 for seed in seeds)
     )
-    assert rows["retrain"].values["test"].seeds == rows["scrub"].values["test"].seeds == 3
+    assert rows["retrain"].values["test"].seeds == rows["scrub"].values["test"].seeds == len(seeds)
     assert not any(alarm.text.startswith("seed ") for alarm in rows["before"].alarms)
 
 

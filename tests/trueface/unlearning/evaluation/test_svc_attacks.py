@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from trueface.predictions.predictions import Predictions
+from trueface.unlearning.evaluation.measures import UndefinedMetric
 from trueface.unlearning.evaluation.membership_inference import by_confidence
 from trueface.unlearning.evaluation.svc_attacks import (
     STATISTICS,
@@ -63,6 +64,14 @@ def test_attacks_give_the_numbers_of_the_authors_program(classes: int, only: int
     assert ours == pytest.approx(PRINTED[classes, only], abs=1.01 * ONE_SAMPLE)
     for name in STATISTICS:
         assert values[f"{name}_low"] <= values[name] <= values[f"{name}_high"]
+
+
+def test_attack_on_nothing_that_was_forgotten_has_no_result() -> None:
+    parts = split_predictions(4)
+    with pytest.raises(UndefinedMetric, match="nothing was forgotten"):
+        by_confidence(
+            retain=parts["retain"], outside=parts["test"], forget=parts["forget"].rows(np.arange(0))
+        )
 
 
 def test_entropies_equal_their_definitions() -> None:
