@@ -17,7 +17,6 @@ from launcher.functions.calls import (
     FOLDER,
     KIND,
     PRELOAD,
-    RUN,
     Call,
     relative_to_home,
     write_calls,
@@ -28,7 +27,7 @@ from launcher.functions.options import JobOptions, absent_gpu_warning, check_req
 from launcher.functions.pickling import name_of
 from launcher.functions.programs import root_of_run
 from launcher.functions.task_files import After, Run, numbers_of, submit_plan
-from launcher.job import CALLS_BATCH, Spec, Terms, run_name_fault
+from launcher.job import CALLS_BATCH, FUNCTION_RUN, Spec, Terms, run_name_fault
 from launcher.job_options.registry import JobRequest
 from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_signature
@@ -168,7 +167,7 @@ def queue_calls(
     after_any: After = (),
     pass_env: Sequence[str] = (),
     hold: bool = False,
-    run: str = RUN,
+    run: str = FUNCTION_RUN,
     limit: GroupLimit | None = None,
     **options: Any,
 ) -> list[Future[Value]]:
@@ -203,7 +202,7 @@ def queue_calls(
     try:
         with open_queue(make=True) as (_, store):
             check_request(home, store, request, backends)
-            here = run == RUN and runs_only_here(request.terms)
+            here = run == FUNCTION_RUN and runs_only_here(request.terms)
             root = home.folder if here else Path(context.folder)
             state, reason = (State.HELD, HELD_REASON) if hold else (State.QUEUED, NEW)
             if limit is not None:
@@ -267,7 +266,7 @@ def _commit_calls(
     """Commit a job for each call, and return their numbers; each one's name ends with its number."""
     spec = job.spec
     with store.writing():
-        if spec.run != RUN:
+        if spec.run != FUNCTION_RUN:
             spec = spec._replace(root=root_of_run(store, spec))
         if limit is not None:
             store.ensure_group(limit)

@@ -37,7 +37,6 @@ if TYPE_CHECKING:  # workers import this module, and open no queue
     from launcher.store.rows import JobRow
 
 KIND = FUNCTION
-RUN = "functions"  # the run of all of them
 ENTRY = "launcher.functions.entry:call"
 PRELOAD = ("launcher.functions.entry",)  # with cloudpickle, once for all workers
 FOLDER = "functions"  # of the calls: in the home, or in the folder of pilots

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, Context, file_paths
 from launcher.errors import UsageError, pluralize
-from launcher.functions.calls import RUN as FUNCTIONS
 from launcher.functions.program_files import (
     check_files,
     expand_inputs,
@@ -19,7 +18,7 @@ from launcher.functions.program_files import (
     refuse_replaced_folders,
     replaced_outputs_warning,
 )
-from launcher.job import PROGRAM_RUN, Spec
+from launcher.job import FUNCTION_RUN, PROGRAM_RUN, Spec
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_cost
@@ -107,7 +106,7 @@ def root_of_run(store: Store, spec: Spec) -> str:
     Raises:
         UsageError: the run belongs to a task file, or to the functions without a run.
     """
-    if spec.run == FUNCTIONS:
+    if spec.run == FUNCTION_RUN:
         raise UsageError(f"run {spec.run!r} is for Python functions. Write another --run.")
     owner = None if spec.run == PROGRAM_RUN else find_run_origin(store.database.execute, spec.run)
     if owner is None:

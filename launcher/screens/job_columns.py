@@ -111,7 +111,9 @@ def column_records(
     """Yield a record of each job that contains at least the values of some columns."""
     if {column.key or column.name for column in columns} <= QUICK_KEYS:
         for row, view in zip(jobs, job_views(home, store, jobs, compared=False), strict=True):
-            yield {**view.record(), "owner_note": row.owner_note or None}
+            record = view.record()
+            record["owner_note"] = row.owner_note or None
+            yield record
         return
     from launcher.screens.job_records import job_records  # half of the imports of a command
 
@@ -125,7 +127,8 @@ def values_of(record: Record, columns: Sequence[JobColumn]) -> dict[str, Json]:
 
 def pipe_cells(record: Record, columns: Sequence[JobColumn]) -> list[str]:
     """Return the cells of a job in a pipe: full values, absolute times, bytes and seconds as numbers."""
-    return [_plain(column.value_in(record)) for column in columns]
+    values = [record[column.key or column.name] for column in columns]
+    return [value if type(value) is str else _plain(value) for value in values]
 
 
 def _plain(value: Json) -> str:

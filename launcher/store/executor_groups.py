@@ -1,6 +1,6 @@
 """Groups of `launcher.api.Executor`: the limit of an executor is in the queue as long as it has open jobs."""
 
-import secrets
+import os
 
 from launcher.states import OPEN_STATES
 from launcher.store.connection import Connection
@@ -17,7 +17,7 @@ _OPEN = ", ".join(f"'{state}'" for state in sorted(OPEN_STATES))
 
 def new_group_name() -> str:
     """Return a name that no other executor has."""
-    return f"{PREFIX}{secrets.token_hex(4)}"
+    return f"{PREFIX}{os.urandom(4).hex()}"
 
 
 def open_jobs_of(db: Connection, group: str) -> list[int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from launcher.context import job_folder, substitute_folders
@@ -15,14 +16,7 @@ from launcher.system.files import Json, read_bytes, read_file_end
 from launcher.system.paths import Attempt
 from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 from launcher.workers.progress.event_files import NEWEST_BYTES, read_event_steps, read_newest_event
-from launcher.workers.progress.framework_lines import (
-    newest_framework_numbers,
-    parse_framework_steps,
-    parse_newest_framework_step,
-    parse_printed_numbers,
-)
 from launcher.workers.progress.growing_files import IncrementalFileReader
-from launcher.workers.progress.metrics_files import newest_file, read_metrics_file
 from launcher.workers.progress.printed_lines import (
     EPOCH_MARKER,
     STEP_MARKER,
@@ -49,8 +43,16 @@ READ_FROM = "read_from"  # key of the source of such numbers among them
 REPORTED, METRICS_FILE, EVENT_FILES, LOG = "reported", "metrics file", "event files", "log"
 
 _PRINTED, _BARS = IncrementalFileReader(parse_steps), IncrementalFileReader(parse_bars)
-_FRAMEWORKS = IncrementalFileReader(parse_framework_steps)
+# forms of lines that few screens need
+_FRAMEWORKS = IncrementalFileReader(lambda text, at: _forms().parse_framework_steps(text, at))
 _EPOCHS = IncrementalFileReader(partial(parse_steps, marker=EPOCH_MARKER))
+
+
+def _forms() -> ModuleType:
+    """Return the module of the lines that frameworks print."""
+    from launcher.workers.progress import framework_lines
+
+    return framework_lines
 
 
 class AttemptProgress(NamedTuple):
@@ -80,11 +82,13 @@ def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
         more = partial(_read_end, log)
         if (bar := parse_newest_bar(end[-BAR_BYTES:], at, more)) is not None:
             return AttemptProgress(
-                step=bar if bar.metrics else bar._replace(metrics=newest_framework_numbers(end))
+                step=bar
+                if bar.metrics
+                else bar._replace(metrics=_forms().newest_framework_numbers(end))
             )
     for log, end, at in ends:
-        if (printed := parse_newest_framework_step(end, at)) is not None:
-            first, _ = parse_framework_steps(_read_beginning(log), 0.0)
+        if (printed := _forms().parse_newest_framework_step(end, at)) is not None:
+            first, _ = _forms().parse_framework_steps(_read_beginning(log), 0.0)
             return AttemptProgress(step=_with_rate(printed, attempt, first))
     newest = max(ends, key=lambda each: (bool(each[1].strip()), each[2]))
     return AttemptProgress(line=last_line(newest[1]))
@@ -124,7 +128,8 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
         found[EVENT_FILES] = {} if event is None else event.metrics
     if not (steps or printed or found[EVENT_FILES]):
         end, bars = log[-END_BYTES:], _bar_steps(errors, errors_at) + _bar_steps(log, at)
-        plain = parse_printed_numbers(errors) | parse_printed_numbers(end)
+        read = _forms().parse_printed_numbers
+        plain = read(errors) | read(end)
         found[LOG] = {**({} if reported else plain), **_last_values(bars)}
     return _combine(found)
 
@@ -248,7 +253,11 @@ def _event_folder(attempt: Attempt) -> Path | None:
 def _metrics_file_steps(attempt: Attempt, most_bytes: int) -> list[ProgressReport]:
     """Return the rows of the file in which an attempt's program writes numbers; empty if its job names no file."""
     path = _named_path(attempt, "metrics")
-    file = None if path is None else newest_file(path, start_time(attempt))
+    if path is None:
+        return []
+    from launcher.workers.progress.metrics_files import newest_file, read_metrics_file
+
+    file = newest_file(path, start_time(attempt))
     return [] if file is None else read_metrics_file(file, most_bytes)
 
 
