@@ -362,7 +362,7 @@ def test_unreadable_folders_delay_only_their_own_jobs(
     home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick: dict[str, str] = {}
-    shorten(quick, {"launcher.scheduler.start_jobs.UNCLEAR_PAUSE_S": 0.5})
+    shorten(quick, {"launcher.scheduler.start_jobs.UNCLEAR_PAUSE_S": 1.0})
     monkeypatch.setenv(*next(iter(quick.items())))
     names = [f"command/{number}" for number in range(usable_cores() + 1)]
     *bad, good = enqueue(store, *(a_spec(name=name) for name in names), a_spec(name="command/good"))
