@@ -43,14 +43,17 @@ LAUNCHER = "launcher.cli.main"
 # what a program only looks at when it starts
 AT_START = {
     name: os.environ.get(name)
-    for name in ("LANG", "LC_ALL", "LC_CTYPE", "LD_PRELOAD", "PYTHONIOENCODING", "PYTHONUTF8")
+    for name in ("LANG", "LC_ALL", "LC_CTYPE", "PYTHONIOENCODING", "PYTHONUTF8")
 }
 LONGEST = 1 << 20  # bytes of a request
 NVML = "libnvidia-ml.so.1"
+BEGIN = "begin_preloaded"  # of a preloaded library that reads its variables once
 DAEMONS = ("launcher.scheduler", "launcher.workers.fork_server", "launcher.notify")
 LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 MOST_DESCRIPTORS = 64
-_ADDRESS = [""]  # of the process that forks; a fork knows it, too
+PRELOADED = "LD_PRELOAD"  # libraries; each value has a process that forks
+_ADDRESSES: dict[str, str] = {}  # of the processes that fork, by that value; a fork knows its own
+_IS_FORK = [False]
 
 
 class Fork:
@@ -136,7 +139,7 @@ def start(
             start_new_session=True,
             preexec_fn=_take_terminal,
         )
-    _start_server()
+    _start_server(environment.get(PRELOADED, ""))
     return _fork(
         {"module": module, "words": list(words), "folder": str(folder)},
         environment,
@@ -156,8 +159,8 @@ def spawn_detached(
     ours = [*argv[:2]] == [sys.executable, "-P"] and argv[3] in DAEMONS
     if not ours or _starts_anew(whole):
         return _spawn_detached(argv, log, append, environment)
-    if not _ADDRESS[0]:
-        _start_server()
+    if not _IS_FORK[0]:
+        _start_server(whole.get(PRELOADED, ""))
     umask = os.umask(0o077)
     os.umask(umask)
     request = {
@@ -216,6 +219,7 @@ def fork_daemons() -> None:
 def _starts_anew(environment: Mapping[str, str]) -> bool:
     """Return whether a process needs a start of Python of its own."""
     other = any(environment.get(name) != value for name, value in AT_START.items())
+    other |= _IS_FORK[0] and environment.get(PRELOADED, "") not in _ADDRESSES
     return other or os.environ.get("LAUNCHER_TESTS_STARTS") == "anew"
 
 
@@ -230,11 +234,11 @@ def _fork(
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
-            server.connect(_ADDRESS[0])
+            server.connect(_ADDRESSES[environment.get(PRELOADED, "")])
             socket.send_fds(server, [text], [theirs, *descriptors.values()])
             pid = server.recv(64)
         if not pid:
-            raise ConnectionResetError(_ADDRESS[0])
+            raise ConnectionResetError("the process that forks could not")
     except OSError:
         os.close(ours)
         raise
@@ -287,11 +291,11 @@ def _read_all(pipes: Sequence[int], deadline: float) -> list[str]:
 
 
 @cache
-def _start_server() -> subprocess.Popen[bytes]:
-    """Start the process that forks; it ends with ours."""
+def _start_server(preloaded: str) -> subprocess.Popen[bytes]:
+    """Start a process that forks; it ends with ours."""
     address = f"\0launcher-tests-{os.getpid()}-{os.urandom(8).hex()}"
     # no variable of a test: a process is taken for one of a home if it has that among them
-    environment = {"PATH": os.environ["PATH"], "LANG": os.environ["LANG"]}
+    environment = {"PATH": os.environ["PATH"], "LANG": os.environ["LANG"], PRELOADED: preloaded}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LONGEST)
         asking.bind(address)
@@ -305,13 +309,13 @@ def _start_server() -> subprocess.Popen[bytes]:
             start_new_session=True,
             pass_fds=[asking.fileno()],
         )
-    _ADDRESS[0] = address
+    _ADDRESSES[preloaded] = address
     return server
 
 
 def main() -> None:
     """Import what the commands need, and fork for each request until nobody asks any more."""
-    _ADDRESS[0] = f"\0{sys.argv[1]}"
+    _ADDRESSES[os.environ[PRELOADED]], _IS_FORK[0] = f"\0{sys.argv[1]}", True
     fork_daemons()
     _import_commands()
     del sys.path[0]  # the folder from which this one was imported
@@ -397,6 +401,10 @@ def _run(request: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
         library = Path(place, NVML)
         if library.is_file():  # the loader reads that variable at its start only
             ctypes.CDLL(str(library))
+    for preloaded in filter(None, os.environ.get(PRELOADED, "").split(":")):
+        begin = getattr(ctypes.CDLL(preloaded), BEGIN, None)  # it has seen another environment
+        if begin is not None:
+            begin()
     argv = request.get("daemon")
     try:
         changed = shortened.apply()

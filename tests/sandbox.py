@@ -47,6 +47,12 @@ class Sandbox:
     folder: Path
     environment: dict[str, str]
 
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `launcher` to its end."""
+        return call_launcher(
+            *words, folder=self.folder, environment=self.environment, timeout_s=DEADLINE_S
+        )
+
     def run(self, command: Command, *more: str, codes: Collection[int] = (0,)) -> None:
         """Run a command to its end, and fail where it ends with another code."""
         argv = self._argv(command, *more)

@@ -22,6 +22,12 @@ QUICK_PILOTS = {
     "launcher.scheduler.pilot_news.ORPHAN_POLL_S": 0.1,
     "launcher.store.transitions.SIGNALLED_BACKOFF_S": 0.3,
 }
+# what waits for room on a disk, or for a folder that is away, tries again sooner
+QUICK_WRITES = {
+    "launcher.backends.outbox.RETRY_S": 0.2,
+    "launcher.system.files.DISK_FULL_PAUSE_S": 0.2,
+    "launcher.workers.supervisor.DISK_FULL_PAUSE_S": 0.2,
+}
 # a scheduler that looks at GPUs more often, and shows sooner what it has seen
 QUICK_LOOKS = {
     "launcher.gpu.gpus_file.SHOW_EVERY_S": 0.3,

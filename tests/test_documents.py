@@ -5,9 +5,11 @@
 
 import ast
 import contextlib
+import csv
 import functools
 import importlib.util
 import io
+import json
 import re
 import shlex
 import sys
@@ -277,11 +279,42 @@ def test_commands_of_the_readme_and_of_pages_about_its_run_work(sandbox: Sandbox
     readme, *others = pages_of(World.TOUR)
     assert readme.name == "README.md"
     run_page(readme, sandbox)
+    check_tour(sandbox)
     file = sandbox.folder / "config.toml"
     file.write_text(NOTES, encoding="utf-8")
     sandbox.environment["LAUNCHER_CONFIG"] = str(file)
     for page in others:
         run_page(page, sandbox)
+
+
+def check_tour(sandbox: Sandbox) -> None:
+    """Check the images, models, scores and the table of the smaller tour, and that a second run skips all."""
+    run = sandbox.folder / "runs" / "tour"
+    models = ["gan2:pre", "gan2:pre%40", "gan2:pre%40~relabel"]
+    for model in models:
+        assert (run / model / "checkpoints" / "best.pt").is_file()
+        for data in ("real:pre", "gan2:pre"):
+            with (run / model / "scores" / f"{model}_vs_{data}.csv").open() as scores:
+                rows = list(csv.DictReader(scores))
+            assert len(rows) == (12 if data == "real:pre" else 4)
+            assert {row["label"] for row in rows} == {"0" if data == "real:pre" else "1"}
+    poison = json.loads((run / "gan2:pre%40" / "poison.json").read_text())
+    splits = sandbox.folder / "data" / "tour" / "splits"
+    train = set(json.loads((splits / "train.json").read_text()))
+    assert len(poison["keys"]) == int(0.4 * poison["total"])
+    assert {key.removeprefix("pre:") for key in poison["keys"]} <= train
+    assert (run / "gan2:pre" / "train_gan2:pre.log").is_file()
+    again = sandbox.call("run", "tasks/tour.yaml")
+    assert again.returncode == 0
+    assert "11 jobs, 0 queued, 11 done before" in again.stderr
+    assert again.stdout.count("gan2:pre%40~relabel") >= 1
+    drawn = sandbox.call("results", "tour", "--format", "table")
+    for said in (again, drawn):
+        assert "How to read this table: launcher help results" in said.stderr
+    table = json.loads(sandbox.call("results", "tour", "--json").stdout)["rows"]
+    assert {row["model"] for row in table} == set(models)
+    for row in table:
+        assert row["auc"]["low"] <= row["auc"]["value"] <= row["auc"]["high"]
 
 
 @pytest.mark.night

@@ -48,7 +48,7 @@ from tests.e2e.test_reliability import (
 )
 from tests.forked import BIN
 from tests.launcher.web.browser import Page, served
-from tests.shortened import shorten
+from tests.shortened import QUICK_WRITES, shorten
 
 SIZE = "6m"
 TOYS = """
@@ -220,7 +220,7 @@ def unmounted(place: Path) -> bool:
 def small(tmp_path: Path) -> Iterator[Project]:
     """A project whose home is on a small disk of its own."""
     with a_small_disk(tmp_path / "home") as place, a_queue(tmp_path) as project:
-        shorten(project.environment, QUICK_RETRIES)
+        shorten(project.environment, QUICK_RETRIES | QUICK_WRITES)
         try:
             yield project
         finally:
@@ -248,6 +248,7 @@ def flag(queue: Project) -> Iterator[Path]:
 def a_flag(queue: Project) -> Iterator[Path]:
     """A file that names what no process of the project can sync while it exists. An empty one means everything."""
     flag = queue.folder / "flag"
+    shorten(queue.environment, QUICK_RETRIES | QUICK_WRITES)
     queue.environment["LD_PRELOAD"] = compiled(FAILING_SYNC)
     queue.environment["TRICK_FLAG"] = str(flag)
     yield flag
@@ -658,6 +659,7 @@ def pilots_in(queue: Project, folder: Path) -> Iterator[None]:
     config = queue.folder / "config.toml"
     config.write_text(PILOTS.replace("FOLDER", str(folder)), encoding="utf-8")
     queue.environment["LAUNCHER_CONFIG"] = str(config)
+    shorten(queue.environment, QUICK_WRITES)
     try:
         yield
     finally:

@@ -29,6 +29,7 @@ from tests.build import (
     until,
 )
 from tests.launcher.conftest import Launcher
+from tests.shortened import shorten
 from tests.terminal import in_a_terminal
 
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_O_TRACEEXIT = 0x11, 0x4206, 0x40  # of linux/ptrace.h
@@ -113,8 +114,15 @@ def survives_sigkill() -> Iterator[Callable[[int], None]]:
 
 
 def test_a_process_that_does_not_end_after_sigkill_is_named(
-    launcher: Launcher, home: Home, store: Store, survives_sigkill: Callable[[int], None]
+    launcher: Launcher,
+    home: Home,
+    store: Store,
+    survives_sigkill: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    quick: dict[str, str] = {}
+    shorten(quick, {"launcher.workers.running_time.UNKILLABLE_AFTER_S": 1.0})
+    monkeypatch.setenv(*next(iter(quick.items())))
     launcher.well("add", "--", "sleep", "600")
     program = program_of(home.attempt(1, 1))
     survives_sigkill(program)

@@ -67,10 +67,16 @@ def other(home: Home, store: Store) -> Iterator[Store]:
     other.close()
 
 
-def add(launcher: Launcher, *options: str, script: str = "exit 7 # {n}", run: str = "r") -> None:
+def add(
+    launcher: Launcher,
+    *options: str,
+    script: str = "exit 7 # {n}",
+    run: str = "r",
+    jobs: int = 12,
+) -> None:
     """Queue a sweep whose jobs run one after another."""
     launcher.well("group", f"of-{run}", "--limit", "1")
-    words = ("add", "--run", run, "--group", f"of-{run}", *options, "--sweep", "n=1..12")
+    words = ("add", "--run", run, "--group", f"of-{run}", *options, "--sweep", f"n=1..{jobs}")
     launcher.well(*words, "--", "sh", "-c", script)
 
 
@@ -130,11 +136,11 @@ def test_first_five_failures_with_one_cause_hold_the_rest_once(
 
 
 def test_other_failures_hold_nothing(launcher: Launcher, store: Store) -> None:
-    add(launcher, "--max-failures", "none", run="unlimited")
-    add(launcher, script="exit {n}", run="causes")
-    add(launcher, script="[ {n} = 2 ] || exit 7", run="done")
+    add(launcher, "--max-failures", "none", run="unlimited", jobs=7)
+    add(launcher, script="exit {n}", run="causes", jobs=7)
+    add(launcher, script="[ {n} = 2 ] || exit 7", run="done", jobs=7)
     launcher("wait", "run:unlimited", "run:causes", "run:done")
-    assert states(store) == {State.FAILED: 35, State.DONE: 1}
+    assert states(store) == {State.FAILED: 20, State.DONE: 1}
 
 
 def test_failures_are_counted_across_a_killed_scheduler(

@@ -32,6 +32,7 @@ from tests.build import (
     started,
     until,
 )
+from tests.shortened import QUICK_WRITES, shorten
 
 GIB = 1 << 30
 WATCHED_S = 0.5  # how long a worker is watched that must not end
@@ -189,9 +190,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lab_fork_server(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     home = Home(tmp_path_factory.mktemp("fork-server"))
-    fork_server = ForkServer(
-        home, WorkerEnvironment(sys.executable, ("launcher.kinds", "no_such_module"), str(lab))
-    )
+    quick: dict[str, str] = {}
+    shorten(quick, QUICK_WRITES)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(*next(iter(quick.items())))
+        fork_server = ForkServer(
+            home, WorkerEnvironment(sys.executable, ("launcher.kinds", "no_such_module"), str(lab))
+        )
     yield fork_server
     fork_server.close()
 

@@ -13,6 +13,7 @@ from PIL import ExifTags
 
 from tests.trueface.commands import Command
 from trueface.cli import import_set
+from trueface.cli.main import run
 from trueface.data.face_alignment import MARGIN, SIZE, DetectedFace, Geometry, face_models
 from trueface.data.imports.alignment import find_faces
 from trueface.data.splits import read_lists
@@ -112,14 +113,27 @@ def aligned_files(root: Path) -> dict[str, Path]:
     return {file.stem: file for file in sorted((root / "PreSocial").rglob("*.png"))}
 
 
-def test_eyes_are_at_the_template_and_level(tmp_path: Path, command: Command) -> None:
-    top = pictures(tmp_path / "set")
-    for words, geometry in (
-        ([], Geometry()),
-        (["--align-size", "128", "--align-margin", "1.1"], Geometry(128, 1.1)),
-    ):
-        root = tmp_path / f"root{geometry.size}"
-        command("import", "folders", top, "--align", *words, "--out", root)
+@pytest.fixture(scope="module")
+def top(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `pictures`."""
+    return pictures(tmp_path_factory.mktemp("pictures") / "set")
+
+
+@pytest.fixture(scope="module")
+def aligned(top: Path) -> Path:
+    """The data root to which they are imported as by default."""
+    root = top.with_name("root")
+    assert run(["import", "folders", str(top), "--align", "--out", str(root)]) == 0
+    return root
+
+
+def test_eyes_are_at_the_template_and_level(
+    tmp_path: Path, command: Command, top: Path, aligned: Path
+) -> None:
+    small = tmp_path / "small"
+    words = ("--align-size", "128", "--align-margin", "1.1")
+    command("import", "folders", top, "--align", *words, "--out", small)
+    for root, geometry in ((aligned, Geometry()), (small, Geometry(128, 1.1))):
         faces = aligned_files(root)
         assert faces.keys() == {"r0", "r1", "r2", "f0", "f1", "f2", "crowd"}
         for file in faces.values():
@@ -229,23 +243,20 @@ def test_rotation_flag_of_a_photograph_is_followed(tmp_path: Path, command: Comm
     assert np.abs(upright - quarter).mean() < 10
 
 
-def test_same_pictures_give_the_same_bytes(tmp_path: Path, command: Command) -> None:
-    top = pictures(tmp_path / "set")
-    for name in ("a", "b"):
-        command("import", "folders", top, "--align", "--out", tmp_path / name)
-    first, second = (aligned_files(tmp_path / name) for name in ("a", "b"))
+def test_same_pictures_give_the_same_bytes(
+    tmp_path: Path, command: Command, top: Path, aligned: Path
+) -> None:
+    command("import", "folders", top, "--align", "--out", tmp_path / "b")
+    first, second = map(aligned_files, (aligned, tmp_path / "b"))
     assert {k: f.read_bytes() for k, f in first.items()} == {
         k: f.read_bytes() for k, f in second.items()
     }
-    assert (tmp_path / "a/alignment.json").read_bytes() == (
-        tmp_path / "b/alignment.json"
-    ).read_bytes()
+    assert (aligned / "alignment.json").read_bytes() == (tmp_path / "b/alignment.json").read_bytes()
 
 
 def test_number_of_processes_does_not_change_the_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    top = pictures(tmp_path / "set")
     files = sorted(map(str, top.rglob("*.*g")))
     monkeypatch.setattr("trueface.data.imports.alignment.CHUNK", 3)
     one, two = (

@@ -435,11 +435,11 @@ def test_wrong_official_lists_are_refused(
 
 @pytest.fixture(scope="module")
 def long_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six videos of 900 frames each."""
+    """Four videos of 600 frames each."""
     top = tmp_path_factory.mktemp("long")
-    for number in range(6):
+    for number in range(4):
         name = ("real", "fake")[number % 2]
-        write_video(top / name / f"{number}.mp4", noise(900, number), codec="mpeg4")
+        write_video(top / name / f"{number}.mp4", noise(600, number), codec="mpeg4")
     return top
 
 
@@ -449,7 +449,7 @@ def test_interrupted_import_leaves_no_data_set(
 ) -> None:
     words = ["import", "folders", str(long_videos), "--videos", "--out", str(tmp_path / "vi")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "trueface", *words, "--frames", "900"],
+        [sys.executable, "-m", "trueface", *words, "--frames", "600"],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     while not any(tmp_path.glob(".vi.*/*/*.png")):
@@ -464,4 +464,4 @@ def test_interrupted_import_leaves_no_data_set(
     assert bool(left) is (ending == signal.SIGKILL)
     command(*words, "--frames", "2")
     assert [path.name for path in tmp_path.glob(".vi.*")] == []
-    assert len(pictures(tmp_path / "vi")) == 12
+    assert len(pictures(tmp_path / "vi")) == 8

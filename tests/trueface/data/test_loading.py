@@ -334,7 +334,6 @@ def test_unresponsive_processes_are_logged_and_may_continue(
 
 # size of /dev/shm, images in a batch, and the room of one part of a batch if it has none for more
 SHARED_MEMORY = (
-    ("300k", 4, "108 KiB"),
     ("64k", 4, "108 KiB"),
     ("700k", 24, "324 KiB"),  # two parts of a batch have room
     ("64m", 24, ""),

@@ -45,7 +45,7 @@ from trueface.runtime import paths
 
 lab, data = Path(sys.argv[1]), "gan2:pre&real:pre"
 whole = {
-    "model": "patches", "weights": "none", "num_epochs": 2, "lr": 0.01, "batch_size": 8,
+    "model": "patches", "weights": "none", "num_epochs": 1, "lr": 0.01, "batch_size": 8,
     "resize_size": 12, "afterwards": False,
 }
 learning = {key: value for key, value in whole.items() if key != "afterwards"}
