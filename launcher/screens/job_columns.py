@@ -132,14 +132,11 @@ def pipe_cells(record: Record, columns: Sequence[JobColumn]) -> list[str]:
 
 
 def _plain(value: Json) -> str:
-    match value:
-        case None:
-            return ""
-        case Mapping():
-            return _params(value)
-        case list():
-            return _names([str(name) for name in value])
-    return str(value)
+    if not value and value != 0:
+        return ""
+    if isinstance(value, dict):
+        return _params(value)
+    return _names([str(name) for name in value]) if isinstance(value, list) else str(value)
 
 
 def table_of_columns(records: Sequence[Record], columns: Sequence[JobColumn]) -> TextTable:
