@@ -125,9 +125,14 @@ def values_of(record: Record, columns: Sequence[JobColumn]) -> dict[str, Json]:
     return {column.name: column.value_in(record) for column in columns}
 
 
-def pipe_cells(record: Record, columns: Sequence[JobColumn]) -> list[str]:
+def keys_of(columns: Sequence[JobColumn]) -> tuple[str, ...]:
+    """Return the keys of the values of columns in a record."""
+    return tuple(column.key or column.name for column in columns)
+
+
+def pipe_cells(record: Record, keys: Sequence[str]) -> list[str]:
     """Return the cells of a job in a pipe: full values, absolute times, bytes and seconds as numbers."""
-    values = [record[column.key or column.name] for column in columns]
+    values = map(record.__getitem__, keys)
     return [value if type(value) is str else _plain(value) for value in values]
 
 

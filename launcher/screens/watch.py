@@ -25,6 +25,7 @@ from launcher.screens.job_columns import (
     JobColumn,
     Record,
     column_records,
+    keys_of,
     pipe_cells,
     table_of_columns,
 )
@@ -174,9 +175,9 @@ def _print_changes(
             checked = time.monotonic()
         changes = followed.read_events()
         if columns:
-            rows = [followed.rows[change.job] for change in changes]
+            rows, keys = [followed.rows[change.job] for change in changes], keys_of(columns)
             records = column_records(home, store, rows, columns)
-            click.echo(tab_separated(pipe_cells(record, columns) for record in records), nl=False)
+            click.echo(tab_separated(pipe_cells(record, keys) for record in records), nl=False)
             time.sleep(followed.poll_interval_s)
             continue
         held = [change.job for change in changes if change.code == ReasonCode.FAILURE_LIMIT]

@@ -25,6 +25,7 @@ from launcher.screens.job_columns import (
     JobColumn,
     Record,
     column_records,
+    keys_of,
     parse_columns,
     pipe_cells,
     table_of_columns,
@@ -225,7 +226,7 @@ def _print_queue(
     lines_by_state: dict[State | None, list[str]] = {state: [] for state in (*_FIRST_IN_PIPE, None)}
     failed: list[int] = []
     shown = USUAL_COLUMNS if columns is None else columns
-    told_params = columns is not None
+    told_params, keys = columns is not None, keys_of(shown)
     with store.reading():  # or a job that ends meanwhile would be listed twice
         jobs, waiting, ended = _jobs_to_list(home, store, select_rows)
         if as_json:
@@ -239,7 +240,7 @@ def _print_queue(
         else:
             for job in _records(home, store, jobs, shown):
                 state = job["state"] if job["state"] in _FIRST_IN_PIPE else None
-                lines_by_state[state].append(tab_separated([pipe_cells(job, shown)]))
+                lines_by_state[state].append(tab_separated([pipe_cells(job, keys)]))
                 failed += [job["id"]] if state is State.FAILED else []
                 told_params |= bool(job["params"])
         all_failed = store.read.current_counts().get(State.FAILED, 0) if ended else 0

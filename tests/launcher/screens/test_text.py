@@ -29,6 +29,7 @@ from launcher.screens.job_columns import (
     QUICK_KEYS,
     USUAL_COLUMNS,
     column_records,
+    keys_of,
     parse_columns,
     pipe_cells,
     table_of_columns,
@@ -439,7 +440,7 @@ def test_pipe_has_one_record_per_line_for_any_job_name(store: Store) -> None:
     (job,) = enqueue(store, f"command/{STEERING}")
     row = job_row(store, job)
     (record,) = column_records(store.home, store, [row], USUAL_COLUMNS)
-    text = tab_separated([pipe_cells(record, USUAL_COLUMNS)])
+    text = tab_separated([pipe_cells(record, keys_of(USUAL_COLUMNS))])
     assert text.count("\n") == 1
     assert text.count("\t") == 6
     assert text.replace("\t", "").removesuffix("\n").isprintable()
@@ -453,7 +454,7 @@ def test_every_column_has_a_value_for_a_pipe_and_for_people(store: Store) -> Non
     columns = parse_columns(",".join(JOB_COLUMNS))
     rows = store.read.jobs_by_id([waiting, ended])
     records = [*column_records(store.home, store, rows, columns)]
-    assert {len(pipe_cells(record, columns)) for record in records} == {len(columns)}
+    assert {len(pipe_cells(record, keys_of(columns))) for record in records} == {len(columns)}
     assert "the best" in table_of_columns(records, columns).to_lines()[-1].text
 
 
