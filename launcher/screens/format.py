@@ -1,8 +1,10 @@
 """Texts that all screens share: reasons, names, counts and times."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from launcher.context import entry_variables, start_folder
 from launcher.errors import pluralize
@@ -195,6 +197,11 @@ def tally(counts: Mapping[State, int]) -> str:
 
 def iso_time(at: float) -> str:
     """Return a time as ISO 8601 in UTC, to the second."""
+    return _iso_second(math.floor(at))
+
+
+@lru_cache(maxsize=1024)  # jobs of a list often have the same second
+def _iso_second(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
