@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from launcher.context import program_words
 from launcher.errors import Problem
+from launcher.job import Terms
 from launcher.kind_interface import Role
 from launcher.planning.comparison import Action, ComparedJob
 from launcher.planning.estimates import JobEstimate
@@ -19,6 +20,12 @@ _RESOURCE_FIELDS = ("cpus", "min_vram", "device", "exclusive", "ram", "gpu_ids")
 _TERM_FIELDS = (
     "rerun", "retries", "time_limit_s", "group", "not_before", "backoff_s", "warn_s", "grace_s", "stderr",
 )  # fmt: skip
+# terms that are null unless they are given: those of all later options
+_LATER_TERMS = {
+    name: usual
+    for name, usual in Terms()._asdict().items()
+    if name not in {*_TERM_FIELDS, "warn_signal", "on"}
+}
 
 
 def plan_json(
@@ -103,12 +110,15 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
             **{name: getattr(terms, name) for name in _TERM_FIELDS},
             "signal": terms.warn_signal,
             "on": list(terms.on),
-            "tensorboard": terms.tensorboard or None,
-            "metrics": terms.metrics or None,
-            "notify_on": terms.notify_on or None,
+            # the others, null if they are not given
+            **{name: _given(getattr(terms, name), usual) for name, usual in _LATER_TERMS.items()},
         },
         "hash": job.hash,
     }
+
+
+def _given(value: Json, usual: Json) -> Json:
+    return None if value == usual else value
 
 
 def _problem_record(problem: Problem) -> dict[str, Json]:
