@@ -19,6 +19,7 @@ from launcher.functions.calls import (
     PRELOAD,
     RUN,
     Call,
+    CallLabel,
     relative_to_home,
     write_calls,
 )
@@ -170,11 +171,13 @@ def queue_calls(
     hold: bool = False,
     run: str = RUN,
     limit: GroupLimit | None = None,
+    labels: Sequence[CallLabel] = (),
     **options: Any,
 ) -> list[Future[Value]]:
     """Queue a job for each call of a function, all of them or none.
 
-    With a limit, they belong to its group, which is in the queue afterwards.
+    With a limit, they belong to its group, which is in the queue afterwards. Labels, if there are any, are
+    one for each call.
 
     Raises:
         UsageError: an option is wrong, the function or an argument cannot be pickled, the machine
@@ -199,6 +202,8 @@ def queue_calls(
     written = write_calls(_folder(home, request.terms, backends), function, calls, keywords)
     if not written:
         return []
+    if labels:
+        written = [label.on(call) for label, call in zip(labels, written, strict=True)]
     numbers: list[int] = []
     try:
         with open_queue(make=True) as (_, store):
