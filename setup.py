@@ -1,4 +1,4 @@
-"""Makes the manual pages and copies the documentation when a wheel is built; all else is in setup.cfg."""
+"""Makes the manual pages, and copies documentation and plugins when a wheel is built; all else is in setup.cfg."""
 
 import sys
 from pathlib import Path
@@ -10,6 +10,9 @@ from setuptools.command.build_py import build_py  # isort: skip
 
 MANUALS = Path("build", "man")
 PAGES = Path("launcher", "pages")  # in the package; `launcher help` prints them
+PLUGINS = Path(
+    "launcher", "plugins", "search_path"
+)  # packages that Hydra and Snakemake find by their names
 
 
 class ManualPages(install_data):
@@ -17,6 +20,8 @@ class ManualPages(install_data):
 
     def run(self) -> None:
         """Make and install them; where a package of the commands is missing, say so and make none."""
+        if self.distribution.get_command_obj("build_py").editable_mode:
+            self._add_plugins()
         sys.path[:0] = [".", ".ci"]
         try:
             from manual_pages import write
@@ -26,12 +31,25 @@ class ManualPages(install_data):
         self.data_files = [("share/man/man1", [str(path) for path in write(MANUALS)])]
         super().run()
 
+    def _add_plugins(self) -> None:
+        """Let an editable installation have the folder of the plugins in its search path.
+
+        The finder of an editable installation is asked for modules by name, but Snakemake lists folders.
+        """
+        packages = Path(self.install_dir).parent / "purelib"
+        self.mkpath(str(packages))
+        path = packages / f"{self.distribution.get_name()}.plugins.pth"
+        path.write_text(f"{PLUGINS.resolve()}\n", encoding="utf-8")
+
 
 class Documentation(build_py):
-    """Copies README.md and the pages of docs/ into the package; a checkout reads them where they are."""
+    """Copies README.md and the pages of docs/ into the package; a checkout reads them where they are.
+
+    Puts the plugins of Hydra and Snakemake beside the package.
+    """
 
     def run(self) -> None:
-        """Build the package, then copy the pages."""
+        """Build the package, then copy the pages and the plugins."""
         super().run()
         if self.editable_mode:
             return
@@ -39,6 +57,10 @@ class Documentation(build_py):
         self.mkpath(str(target))
         for page in (Path("README.md"), *sorted(Path("docs").glob("*.md"))):
             self.copy_file(str(page), str(target / page.name))
+        for module in PLUGINS.rglob("*.py"):
+            plugin = Path(self.build_lib, module.relative_to(PLUGINS))
+            self.mkpath(str(plugin.parent))
+            self.copy_file(str(module), str(plugin))
 
 
 setup(
