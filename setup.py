@@ -20,8 +20,6 @@ class ManualPages(install_data):
 
     def run(self) -> None:
         """Make and install them; where a package of the commands is missing, say so and make none."""
-        if self.distribution.get_command_obj("build_py").editable_mode:
-            self._add_plugins()
         sys.path[:0] = [".", ".ci"]
         try:
             from manual_pages import write
@@ -30,16 +28,6 @@ class ManualPages(install_data):
             return
         self.data_files = [("share/man/man1", [str(path) for path in write(MANUALS)])]
         super().run()
-
-    def _add_plugins(self) -> None:
-        """Let an editable installation have the folder of the plugins in its search path.
-
-        The finder of an editable installation is asked for modules by name, but Snakemake lists folders.
-        """
-        packages = Path(self.install_dir).parent / "purelib"
-        self.mkpath(str(packages))
-        path = packages / f"{self.distribution.get_name()}.plugins.pth"
-        path.write_text(f"{PLUGINS.resolve()}\n", encoding="utf-8")
 
 
 class Documentation(build_py):
@@ -52,6 +40,7 @@ class Documentation(build_py):
         """Build the package, then copy the pages and the plugins."""
         super().run()
         if self.editable_mode:
+            self._add_plugins()
             return
         target = Path(self.build_lib) / PAGES
         self.mkpath(str(target))
@@ -61,6 +50,15 @@ class Documentation(build_py):
             plugin = Path(self.build_lib, module.relative_to(PLUGINS))
             self.mkpath(str(plugin.parent))
             self.copy_file(str(module), str(plugin))
+
+    def _add_plugins(self) -> None:
+        """Add the folder of the plugins to the search path of an editable installation.
+
+        Its finder answers for modules by their names, but Hydra and Snakemake list folders.
+        """
+        packages = self.get_finalized_command("install").install_lib
+        path = Path(packages, f"{self.distribution.get_name()}.plugins.pth")
+        path.write_text(f"{PLUGINS.resolve()}\n", encoding="utf-8")
 
 
 setup(

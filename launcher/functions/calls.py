@@ -69,7 +69,7 @@ class Call(NamedTuple):
 
 
 class CallLabel(NamedTuple):
-    """What users see of a call instead of its function and its arguments."""
+    """The name and the parameters that users see of a call, instead of its function and its arguments."""
 
     name: str  # of the function
     params: Mapping[str, Json]  # the arguments that results show

@@ -130,7 +130,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         )
 
     def log_file(self) -> Path | None:
-        """Return the file with what the job has printed, in its newest attempt; None if it has not started."""
+        """Return the log of the newest attempt; None if the job has not started."""
         row = self._now()
         return row.attempt_in(self._home).log if row.attempts else None
 

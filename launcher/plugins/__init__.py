@@ -1,5 +1,5 @@
 """The queue under other tools: their plugins, and a backend or an executor for those that take one.
 
-A folder per tool. Hydra and Snakemake look for packages with names of their own, which lie in `search_path`: an
-installation puts them beside `launcher`. They import these folders when they are used.
+There is a folder per tool. Hydra and Snakemake search for packages by name. These packages are in `search_path`, and an
+installation puts them next to `launcher`. They import the folder of their tool when they are used.
 """

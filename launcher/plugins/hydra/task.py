@@ -13,7 +13,7 @@ from launcher.functions.calls import plain_result
 
 
 class TaskResult(dict[str, Any]):
-    """What a task returned: its numbers for the results of the queue, and all of it for the sweeper."""
+    """The numbers that a task returned, for the results of the queue, with its whole return for the sweeper."""
 
     job_return: JobReturn
 

@@ -1,4 +1,4 @@
-"""What a job of Snakemake requests of the queue: its threads and resources as options of a job."""
+"""Threads and resources of a job of Snakemake, as options of a job of the queue."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What Snakemake finds of the queue: `snakemake --executor launcher`."""
+"""The plugin that Snakemake finds: `snakemake --executor launcher` runs workflows in the queue."""
 
 from launcher.plugins.snakemake.executor import Executor, ExecutorSettings, common_settings
 

@@ -1,4 +1,4 @@
-"""What Hydra finds of the queue: `hydra/launcher=launcher`.
+"""The plugin that Hydra finds: `hydra/launcher=launcher` runs sweeps in the queue.
 
 Hydra imports this module in every app, so it imports `launcher` only when a sweep uses it.
 """
