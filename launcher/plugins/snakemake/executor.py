@@ -44,11 +44,12 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]  # of an ext
 class Executor(RemoteExecutor):  # type: ignore[misc]  # of an extra
     """Queues the jobs of a workflow, and reports how they ended."""
 
-    def __post_init__(self) -> None:
-        """Begin without jobs."""
+    def __init__(self, workflow: Any, logger: Any) -> None:
+        # first: the thread that reports the jobs begins at once
         self._token = secrets.token_hex(3)  # workflows of one folder may run at once
         self._warned: set[str] = set()
         self._open: dict[int, Future[ProgramResult]] = {}
+        super().__init__(workflow, logger)
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Queue a job.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.store.queue import Store
+from launcher.system.paths import make_home
 from tests.documents import TREE, blocks
 from tests.e2e.conftest import Project, a_project
 
@@ -21,6 +23,8 @@ DEADLINE_S = 240.0
 def tool_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A project in which the tools find their plugins; its queue serves all tests of a file."""
     with a_project(tmp_path_factory.mktemp("tool")) as project:
+        make_home(project.home)
+        Store(project.home).close()
         path = [str(SEARCH_PATH), *filter(None, [os.environ.get("PYTHONPATH")])]
         yield replace(
             project, environment=project.environment | {"PYTHONPATH": os.pathsep.join(path)}

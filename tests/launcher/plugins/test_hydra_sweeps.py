@@ -51,7 +51,11 @@ def test_example_of_the_page_runs_and_its_overrides_are_parameters(tool_project:
     assert rows[0].split() == ["job", "lr", "seed", "loss"]
     assert rows[1].split() == ["function/sweep#1", "0.5", "1", "0.51"]
     means = tool_project.call(*lines[2].split()).stdout.splitlines()
-    assert [line.split("\t")[:2] for line in means] == [["lr", "count"], ["0.5", "2"], ["0.25", "2"]]
+    assert [line.split("\t")[:2] for line in means] == [
+        ["lr", "count"],
+        ["0.5", "2"],
+        ["0.25", "2"],
+    ]
 
 
 def test_failure_of_a_job_is_that_of_the_sweep_and_the_other_jobs_end(
@@ -64,15 +68,16 @@ def test_failure_of_a_job_is_that_of_the_sweep_and_the_other_jobs_end(
     )  # fmt: skip
     assert swept.returncode == 1
     assert "Error executing job with overrides: ['+kind=bad']" in swept.stderr
-    assert swept.stderr.rstrip().endswith("ValueError: no such kind") or (
-        "ValueError: no such kind" in swept.stderr
-    )
+    assert "ValueError: no such kind" in swept.stderr
     with reading(tool_project.home) as store:
         states = [row.state for row in store.read.jobs() if "kinds" in row.name]
     assert states == ["failed", "done"]
 
 
-@pytest.mark.parametrize(("option", "state"), [("continue", "running"), ("cancel", "cancelled")])
+@pytest.mark.parametrize(
+    ("option", "state"),
+    [pytest.param("continue", "running", marks=pytest.mark.night), ("cancel", "cancelled")],
+)
 def test_ctrl_c_continues_or_cancels_the_jobs(
     tool_project: Project, option: str, state: str
 ) -> None:
@@ -82,25 +87,27 @@ def test_ctrl_c_continues_or_cancels_the_jobs(
         f"hydra.launcher.on_interrupt={option}", f"hydra.launcher.name=long-{option}",
         "hydra.launcher.grace=1s",
     ]  # fmt: skip
-    with subprocess.Popen(
-        words, cwd=tool_project.folder, env=tool_project.environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    ) as process:  # fmt: skip
+    with (
+        reading(tool_project.home) as store,
+        subprocess.Popen(
+            words, cwd=tool_project.folder, env=tool_project.environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        ) as process,
+    ):  # fmt: skip
 
         def states() -> list[str]:
-            with reading(tool_project.home) as store:
-                rows = [row for row in store.read.jobs() if f"long-{option}" in row.name]
-            return [str(row.state) for row in rows]
+            return [str(row.state) for row in store.read.jobs() if f"long-{option}" in row.name]
 
-        until(lambda: "running" in states() and len(states()) == 2, "the jobs are in the queue")
-        time.sleep(0.5)
+        until(lambda: "running" in states(), "a job runs")
+        time.sleep(0.5)  # until it waits for the jobs
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    assert ("note: 2 jobs continue" if option == "continue" else "note: cancelled 2 jobs") in err
-    until(lambda: state in states(), "the option holds")
-    tool_project.call("launcher", "cancel", f"function/long-{option}*", "--yes")
+        assert process.returncode == 130, err
+        assert "Traceback" not in err
+        note = "note: 2 jobs continue" if option == "continue" else "note: cancelled 2 jobs"
+        assert note in err
+        until(lambda: state in states(), "the option holds")
+        tool_project.call("launcher", "cancel", "run:functions", "--yes")
 
 
 def test_one_test_of_hydras_own_suite_passes(tool_project: Project) -> None:
@@ -129,7 +136,10 @@ def test_config_has_each_job_option_and_no_option_imports_the_queue_early() -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gpuss": 1}, r"unknown option 'hydra.launcher.gpuss'.*Did you mean 'hydra.launcher.gpus'"),
+        (
+            {"gpuss": 1},
+            r"unknown option 'hydra.launcher.gpuss'.*Did you mean 'hydra.launcher.gpus'",
+        ),
         ({"on_interrupt": "stop"}, "hydra.launcher.on_interrupt: expected continue or cancel"),
         ({"max_workers": 0}, "hydra.launcher.max_workers: expected a whole number"),
     ],
