@@ -6,6 +6,7 @@ Snakemake imports this module at every start, so the queue is imported when a wo
 import asyncio
 import concurrent.futures
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ class Executor(RemoteExecutor):  # type: ignore[misc]  # of an extra
         # first: the thread that reports the jobs begins at once
         self._token = secrets.token_hex(3)  # workflows of one folder may run at once
         self._warned: set[str] = set()
+        self._submitted = False
         self._open: dict[int, Future[ProgramResult]] = {}
         super().__init__(workflow, logger)
 
@@ -71,6 +73,7 @@ class Executor(RemoteExecutor):  # type: ignore[misc]  # of an extra
         options: dict[str, Any] = {"note": _note(job), **job_request(job.threads, resources)}
         if run := getattr(self.executor_settings, "run", ""):
             options["run"] = run
+        self._submitted = True
         try:
             future = submit_program(
                 [*SHELL, self.format_job_exec(job)],
@@ -112,12 +115,18 @@ class Executor(RemoteExecutor):  # type: ignore[misc]  # of an extra
             await asyncio.sleep(LOOK_S)
 
     def cancel_jobs(self, active_jobs: Sequence[SubmittedJobInfo]) -> None:
-        """Cancel all jobs, also those that are being looked at."""
-        from launcher.functions.future import cancel_jobs
+        """Cancel all jobs of the workflow, also one whose submission was interrupted."""
+        from launcher.store.client import open_queue
+        from launcher.system.daemon_control import wake
 
-        del active_jobs  # without those
-        if left := [future for future in [*self._open.values()] if not future.done()]:
-            cancel_jobs(left)
+        del active_jobs  # without those that are being looked at
+        if not self._submitted:
+            return
+        with open_queue() as (home, store):
+            rows = store.read.open_jobs()
+            own = [row.id for row in rows if f"-{self._token}-" in row.name]
+            store.job_control.cancel(own, time.time())
+            wake(home)
 
     def _name(self, job: JobExecutorInterface) -> str:
         """Return a name that no other job of the queue has."""

@@ -88,7 +88,6 @@ def test_ctrl_c_continues_or_cancels_the_jobs(
         "hydra.launcher.grace=1s",
     ]  # fmt: skip
     with (
-        reading(tool_project.home) as store,
         subprocess.Popen(
             words, cwd=tool_project.folder, env=tool_project.environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -96,10 +95,12 @@ def test_ctrl_c_continues_or_cancels_the_jobs(
     ):  # fmt: skip
 
         def states() -> list[str]:
-            return [str(row.state) for row in store.read.jobs() if f"long-{option}" in row.name]
+            with reading(tool_project.home) as store:
+                rows = [row for row in store.read.jobs() if f"long-{option}" in row.name]
+            return [str(row.state) for row in rows]
 
         until(lambda: "running" in states(), "a job runs")
-        time.sleep(0.5)  # until it waits for the jobs
+        time.sleep(1.0)  # until it waits for the jobs
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 130, err

@@ -79,7 +79,6 @@ def test_failed_job_is_reported_with_its_log_and_tried_again(tool_project: Proje
 def test_cancelled_workflow_cancels_its_jobs(tool_project: Project) -> None:
     words = workflow(tool_project, "long", WORKFLOW, "slow-a.txt", "slow-b.txt")
     with (
-        reading(tool_project.home) as store,
         subprocess.Popen(
             words, cwd=tool_project.folder, env=tool_project.environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -87,10 +86,10 @@ def test_cancelled_workflow_cancels_its_jobs(tool_project: Project) -> None:
     ):  # fmt: skip
 
         def states() -> list[str]:
-            return [str(row.state) for row in store.read.jobs() if "/slow-" in row.name]
+            return [str(row.state) for row in jobs_of(tool_project, "slow")]
 
-        until(lambda: len(states()) == 2, "both jobs are in the queue")
-        time.sleep(0.5)  # until Snakemake waits for them
+        until(lambda: states().count("running") == 2, "both jobs run")
+        time.sleep(1.0)  # until Snakemake waits for them
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=DEADLINE_S)
         until(lambda: states() == ["cancelled", "cancelled"], "the jobs are cancelled")
