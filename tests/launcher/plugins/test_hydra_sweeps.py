@@ -12,7 +12,10 @@ import pytest
 pytest.importorskip("hydra", reason="hydra is not installed")
 
 from hydra.core.object_type import ObjectType
-from hydra_plugins.launcher_queue import LauncherOptions, QueueLauncher
+from hydra_plugins.launcher_queue import (
+    LauncherOptions,
+    QueueLauncher,
+)
 
 from launcher.errors import UsageError
 from launcher.job_options.registry import job_options
@@ -122,11 +125,14 @@ def test_config_has_each_job_option_and_no_option_imports_the_queue_early() -> N
     config = source.load_config(f"hydra/launcher/{name}").config
     assert config["_target_"] == f"hydra_plugins.launcher_queue.{QueueLauncher.__name__}"
     assert set(config) >= {*job_options(), "run", "max_workers", "on_interrupt"}
-    code = (
-        "import sys; from hydra.core.plugins import Plugins; "
-        "print(Plugins.instance().get_stats().modules_import_time['hydra_plugins.launcher_queue'],"
-        " [name for name in sys.modules if name.startswith('launcher')])"
-    )
+    lines = [
+        "import sys",
+        "from hydra.core.plugins import Plugins",
+        "times = Plugins.instance().get_stats().modules_import_time",
+        "print(times['hydra_plugins.launcher_queue'])",
+        "print([name for name in sys.modules if name.startswith('launcher')])",
+    ]
+    code = "\n".join(lines)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     printed = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

@@ -18,7 +18,7 @@ from tests.e2e.conftest import Project, reading
 from tests.launcher.plugins.conftest import DEADLINE_S, page_block, run_peer_suite
 
 SNAKEMAKE = (sys.executable, "-m", "snakemake", "--executor", "launcher", "--jobs", "2")
-WORKFLOW = """
+WORKFLOW = """ # prose: ok, a workflow
 rule flaky:
     output: "flaky.txt"
     resources: mem_mb=lambda wildcards, attempt: 100 * attempt
