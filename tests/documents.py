@@ -23,7 +23,9 @@ _QUOTED = re.compile(r"`((?:launcher|trueface) [^`]+)`")
 _ALONE = re.compile(r"`(--[^`\n]+)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 _FILE = re.compile(r"\b(?:launcher|trueface|tests|benchmarks)/[\w/]+\.py\b")
-_DOTTED = re.compile(r"\b(?:launcher|trueface|benchmarks)(?!\.(?:py|conf|md)\b)(?:\.[A-Za-z_]\w*)+")
+_DOTTED = re.compile(
+    r"\b(?<!hydra\.)(?:launcher|trueface|benchmarks)(?!\.(?:py|conf|md)\b)(?:\.[A-Za-z_]\w*)+"
+)
 _ASSIGNED = re.compile(r"^([A-Z][A-Z0-9_]*)=(.*)$")
 
 

@@ -40,14 +40,20 @@ def distributions_by_module() -> Mapping[str, list[str]]:
 def distributions(modules: set[str]) -> set[str]:
     """Return a distribution for each module; for one that another always brings, that one."""
     by_module = distributions_by_module()
-    brought = {"pydantic-core": "pydantic", "threadpoolctl": "scikit-learn"}
+    brought = {
+        "omegaconf": "hydra-core",
+        "pydantic-core": "pydantic",
+        "snakemake-interface-common": "snakemake",
+        "snakemake-interface-executor-plugins": "snakemake",
+        "threadpoolctl": "scikit-learn",
+    }
     packages = {_plain(by_module[module][0]) for module in modules}
     return {brought.get(name, name) for name in packages}
 
 
 # may be absent: imported where they are used
 EXTRAS = ("diffusion", "faces", "heif", "metrics", "plots", "timm", "video")
-QUEUE_EXTRAS = ("web", "data", "plots", "notify", "tensorboard")
+QUEUE_EXTRAS = ("web", "data", "plots", "notify", "tensorboard", "hydra", "snakemake")
 OPTIONAL = {"pyarrow"}.union(*(declared("options.extras_require", name) for name in EXTRAS))
 # distributions whose package has another name
 PACKAGE_OF = {"dlib-bin": "dlib"}

@@ -18,6 +18,7 @@ from launcher.functions.calls import (
     KIND,
     PRELOAD,
     Call,
+    CallLabel,
     relative_to_home,
     write_calls,
 )
@@ -169,11 +170,13 @@ def queue_calls(
     hold: bool = False,
     run: str = FUNCTION_RUN,
     limit: GroupLimit | None = None,
+    labels: Sequence[CallLabel] = (),
     **options: Any,
 ) -> list[Future[Value]]:
     """Queue a job for each call of a function, all of them or none.
 
-    With a limit, they belong to its group, which is in the queue afterwards.
+    With a limit, they belong to its group, which is in the queue afterwards. Labels, if there are any, are
+    one for each call.
 
     Raises:
         UsageError: an option is wrong, the function or an argument cannot be pickled, the machine
@@ -198,6 +201,8 @@ def queue_calls(
     written = write_calls(_folder(home, request.terms, backends), function, calls, keywords)
     if not written:
         return []
+    if labels:
+        written = [label.on(call) for label, call in zip(labels, written, strict=True)]
     numbers: list[int] = []
     try:
         with open_queue(make=True) as (_, store):

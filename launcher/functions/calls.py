@@ -67,6 +67,23 @@ class Call(NamedTuple):
         return {**self._asdict(), "arguments": {**self.arguments}}
 
 
+class CallLabel(NamedTuple):
+    """The name and the parameters that users see of a call, instead of its function and its arguments."""
+
+    name: str  # of the function
+    params: Mapping[str, Json]  # the arguments that results show
+    identity: str = ""  # that of equal calls; '' if no call is equal
+
+    def on(self, call: Call) -> Call:
+        """Return a call with this label."""
+        digest = hashlib.sha256(self.identity.encode()).hexdigest()[:_DIGEST]
+        return call._replace(
+            call=call_text(self.name, (), self.params),
+            arguments=self.params,
+            identity=digest if self.identity else "",
+        )
+
+
 def call_of(settings: Mapping[str, Any]) -> Call:
     """Return the call of a job from its settings.
 
@@ -99,7 +116,7 @@ def write_calls(
     make_private_folder(folder)
     name, path = name_of(function), folder / f"{os.urandom(12).hex()}{SUFFIX}"
     calls, script = [], describe_script()
-    identity = _function_identity(function, script)
+    identity = function_identity(function, script.file)
     with write_private(path) as file:
         dump_script(script, file)
         dump(function, file, f"the function {name}", REMEDY, pickler=CallPickler)
@@ -121,15 +138,20 @@ def write_calls(
     return calls
 
 
-def _function_identity(function: Callable[..., object], script: Script) -> str:
-    """Return the module and the name of a function; '' if another function may have both and differ in values."""
+def function_identity(function: Callable[..., object], script: str | None) -> str:
+    """Return the module and the name of a function; '' if another function may have both and differ in values.
+
+    Args:
+        function: which is called.
+        script: file of the script that runs; None for a notebook or a prompt.
+    """
     of_object = not isinstance(getattr(function, "__self__", None), ModuleType | None)
     if not inspect.isroutine(function) or of_object or getattr(function, "__closure__", None):
         return ""
     module, name = function.__module__, function.__qualname__
     if name.endswith("<lambda>"):
         return ""
-    return f"{script.file if module == MAIN else module} {name}"
+    return f"{script if module == MAIN else module} {name}"
 
 
 class _HashingFile:

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Literal, TypeVar, Unpack
 
@@ -97,7 +97,7 @@ class Executor(concurrent.futures.Executor):
             UsageError: the function or an argument cannot be pickled, or no machine could ever run it.
             MachineError: the queue cannot be used.
         """
-        (future,) = self._queue(fn, [args], kwargs)
+        (future,) = self.queue(fn, [args], kwargs)
         return future
 
     def map(
@@ -124,10 +124,10 @@ class Executor(concurrent.futures.Executor):
         end = None if timeout is None else time.monotonic() + timeout
         calls: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
         if chunksize == 1:
-            return _results(self._queue(fn, calls, {}), end)
+            return _results(self.queue(fn, calls, {}), end)
         chunks = ((chunk,) for chunk in _chunks(calls, chunksize))
         name = self._options.get("name") or name_of(fn)
-        futures = self._queue(partial(_call_chunk, fn), chunks, {}, name=name)
+        futures = self.queue(partial(_call_chunk, fn), chunks, {}, name=name)
         return itertools.chain.from_iterable(_results(futures, end))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -146,13 +146,20 @@ class Executor(concurrent.futures.Executor):
             concurrent.futures.wait(left)
         self._leave(ended=wait)
 
-    def _queue(
+    def queue(
         self,
         function: Callable[..., Any],
         calls: Iterable[tuple[Any, ...]],
-        kwargs: dict[str, Any],
+        kwargs: Mapping[str, Any],
+        *,
+        batch: str = "",
         **options: Any,
     ) -> list[Future[Any]]:
+        """Queue calls of a function, all of them or none, with further options of `queue_calls`.
+
+        Raises:
+            Exception: as `submit`.
+        """
         with self._lock:
             if self._over:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -160,7 +167,7 @@ class Executor(concurrent.futures.Executor):
             futures = queue_calls(
                 function,
                 calls,
-                "",
+                batch,
                 kwargs=kwargs,
                 limit=self._limit,
                 **{**self._options, **options},

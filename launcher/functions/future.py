@@ -115,12 +115,8 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         A job that waits is cancelled at once. A running one gets KeyboardInterrupt, and SIGKILL after
         its `grace`; the future is cancelled when it has ended.
         """
-        with open_queue() as (home, store):
-            touched = store.job_control.cancel([self.job], time.time())
-            (row,) = store.read.jobs_by_id([self.job]) or [self._row]
-            wake(home)
-        self.take(row)
-        return bool(touched) or row.state is State.CANCELLED
+        touched = cancel_jobs([self])
+        return bool(touched) or self._row.state is State.CANCELLED
 
     def log(self, lines: int | None = None) -> str:
         """Return what the job has printed, in its newest attempt.
@@ -128,11 +124,15 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         Args:
             lines: number of last lines. None for all, but at most the last 16 MiB.
         """
+        log = self.log_file()
+        return (
+            "" if log is None else "\n".join(last_lines(log, lines or 1 << 30, most_bytes=16 << 20))
+        )
+
+    def log_file(self) -> Path | None:
+        """Return the log of the newest attempt; None if the job has not started."""
         row = self._now()
-        if not row.attempts:
-            return ""
-        log = row.attempt_in(self._home).log
-        return "\n".join(last_lines(log, lines or 1 << 30, most_bytes=16 << 20))
+        return row.attempt_in(self._home).log if row.attempts else None
 
     def take(self, row: JobRow) -> None:
         """Record the state of the job. If it has ended, complete the future and call its callbacks."""
@@ -280,6 +280,18 @@ def _no_value(name: str, folder: Path) -> str:
     else:
         why = f"its file in {folder} was deleted"
     return f"the return value of {name} is missing: {why}. Submit it again."
+
+
+def cancel_jobs(futures: Iterable[Future[Any]]) -> list[int]:
+    """Cancel the jobs of futures, those that run, too; return the numbers of those that had not ended."""
+    by_job = {future.job: future for future in futures}
+    with open_queue() as (home, store):
+        touched = store.job_control.cancel([*by_job], time.time())
+        rows = store.read.jobs_by_id([*by_job])
+        wake(home)
+    for row in rows:
+        by_job[row.id].take(row)
+    return [*touched]
 
 
 def future(job: int) -> Future[Any]:

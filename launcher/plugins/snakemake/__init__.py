@@ -1,0 +1,1 @@
+"""Snakemake workflows in the queue: `snakemake --executor launcher`. Start reading at `executor.Executor`."""
