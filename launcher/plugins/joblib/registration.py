@@ -1,9 +1,8 @@
 """`launcher.api.register_joblib`."""
 
 from launcher.errors import MachineError
+from launcher.plugins.joblib.batches import NAME, is_running
 from launcher.system.installation import install_command
-
-NAME = "launcher"
 
 
 def register_joblib() -> None:
@@ -26,4 +25,5 @@ def register_joblib() -> None:
         raise MachineError(
             f"joblib is not installed. Install it: {install_command('joblib')}"
         ) from error
-    register_parallel_backend(NAME, LauncherBackend)
+    if not is_running():
+        register_parallel_backend(NAME, LauncherBackend)

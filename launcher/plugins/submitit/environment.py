@@ -32,6 +32,7 @@ class LauncherJobEnvironment(JobEnvironment):  # type: ignore[misc]  # submitit 
         signal.signal(signal.SIGTERM, handler.checkpoint_and_exit)
         signal.signal(signal.SIGCONT, handler.bypass)
         signal.signal(self._usr_sig(), handler.checkpoint_and_try_requeue)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {self._usr_sig()})  # see `start_task`
 
     def _requeue(self, countdown: int) -> None:
         """End this process so that the queue retries its job."""

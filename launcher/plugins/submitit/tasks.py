@@ -141,13 +141,18 @@ def start_task(call: SubmittedCall, job: str, rank: int) -> "subprocess.Popen[by
         TASKS: str(call.tasks),
         TASK: str(rank),
     }
-    return subprocess.Popen(
-        words,
-        env={**os.environ, **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if call.joins_stderr else subprocess.PIPE,
-    )
+    # the process inherits the mask: a warning waits until it can save a checkpoint
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.Signals[call.warn_signal]})
+    try:
+        return subprocess.Popen(
+            words,
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if call.joins_stderr else subprocess.PIPE,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def copy_output(tasks: Sequence[Task], *, joins_stderr: bool) -> None:
