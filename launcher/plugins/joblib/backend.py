@@ -45,6 +45,8 @@ class LauncherBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     supports_retrieve_callback = True
     default_n_jobs = -1
+    # half as many processes import the packages of the calls; the first calls are twice as many as jobs
+    _DEFAULT_EFFECTIVE_BATCH_SIZE = 2
     MIN_IDEAL_BATCH_DURATION = 1.0  # seconds of work of a job, which needs about 0.1 s of its own
     MAX_IDEAL_BATCH_DURATION = 20.0
 

@@ -14,7 +14,7 @@ from launcher.api import Error, UsageError, future
 from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
 from launcher.store.client import open_queue_readonly
 from launcher.store.rows import JobRow
-from launcher.system.paths import find_home
+from launcher.system.paths import Home, find_home
 
 STATE, REASON = "State", "Reason"  # keys of `get_info`; the first is that of Slurm
 UNKNOWN = "UNKNOWN"
@@ -45,6 +45,17 @@ def slurm_state(row: JobRow) -> str:
 
 class QueueWatcher(InfoWatcher):  # type: ignore[misc]  # submitit is optional
     """Reads the states of all jobs of this process from the queue at once."""
+
+    _home: Home | None = None  # the queue whose states are stored
+
+    def get_info(self, job_id: str, mode: str = "standard") -> dict[str, str]:
+        """Return the state of a job and its reason."""
+        home = find_home(os.environ)
+        if home != self._home:  # the numbers of its jobs mean others
+            self.clear()
+            self._home = home
+        info: dict[str, str] = super().get_info(job_id, mode)
+        return info
 
     def get_state(self, job_id: str, mode: str = "standard") -> str:
         """Return the state of a job, UNKNOWN if the queue does not have it."""

@@ -14,7 +14,7 @@ def run_suite(module: str, conftest: str, folder: Path, options: Sequence[str]) 
     """Run tests of an installed package; return the last line of pytest.
 
     Args:
-        module: the module with the tests.
+        module: the module with the tests, or one of them as `module::test`.
         conftest: the text of a plugin that puts the queue into its place.
         folder: an empty folder.
         options: of pytest.
