@@ -5,16 +5,18 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from submitit.core.core import InfoWatcher, Job
 from submitit.core.utils import UncompletedJobError
 
-from launcher.api import Error, UsageError, future
+from launcher.errors import Error, UsageError
 from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
-from launcher.store.client import open_queue_readonly
-from launcher.store.rows import JobRow
 from launcher.system.paths import Home, find_home
+
+if TYPE_CHECKING:  # processes of jobs import this module, and open no queue
+    from launcher.functions.future import Future
+    from launcher.store.rows import JobRow
 
 STATE, REASON = "State", "Reason"  # keys of `get_info`; the first is that of Slurm
 UNKNOWN = "UNKNOWN"
@@ -36,7 +38,7 @@ _FAILURES: Mapping[ReasonCode, str] = {
 }
 
 
-def slurm_state(row: JobRow) -> str:
+def slurm_state(row: "JobRow") -> str:
     """Return the state of a job as Slurm names it, which users of submitit compare with."""
     if row.state is State.FAILED:
         return _FAILURES.get(row.state_reason.code, _STATES[row.state])
@@ -66,6 +68,8 @@ class QueueWatcher(InfoWatcher):  # type: ignore[misc]  # submitit is optional
         numbers = [int(job) for job in self._registered - self._finished if job.isdecimal()]
         home = find_home(os.environ)
         if numbers and home.exists():
+            from launcher.store.client import open_queue_readonly
+
             self._num_calls += 1
             with open_queue_readonly(home) as (_, store):
                 rows = store.read.jobs_by_id(numbers)
@@ -100,7 +104,7 @@ class LauncherJob(Job[Any]):  # type: ignore[misc]  # submitit is optional
         """
         try:
             with contextlib.suppress(CancelledError):
-                future(int(self.job_id)).exception()
+                self._find_future().exception()
         except UsageError:
             if not self.done():
                 raise
@@ -113,7 +117,7 @@ class LauncherJob(Job[Any]):  # type: ignore[misc]  # submitit is optional
             check: raise an exception if it cannot be cancelled.
         """
         try:
-            future(int(self.job_id)).cancel()
+            self._find_future().cancel()
         except (Error, OSError):
             if check:
                 raise
@@ -127,3 +131,8 @@ class LauncherJob(Job[Any]):  # type: ignore[misc]  # submitit is optional
             command = f"launcher show {self.job_id}"
             raise UncompletedJobError(f"{error}\n{why}For all of its attempts: {command}") from None
         return outcome
+
+    def _find_future(self) -> "Future[Any]":
+        from launcher.functions.future import future
+
+        return future(int(self.job_id))

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NamedTuple
 
-from launcher.api import JobError
+from launcher.errors import JobError
 
 NAME = "launcher"  # of the cluster
 EXECUTOR = "SUBMITIT_EXECUTOR"
