@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     )
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
+    from launcher.plugins.joblib.registration import register_joblib
     from launcher.screens.usage_errors import usage_message
     from launcher.system.code_digests import code_digest
     from launcher.taskfile.entries import TaskFile
@@ -118,6 +119,7 @@ _LATE = {
     "future": "launcher.functions.future",
     "load": "launcher.planning.load",
     "plan": "launcher.planning.load",
+    "register_joblib": "launcher.plugins.joblib.registration",
     "results": "launcher.functions.task_files",
     "Executor": "launcher.functions.executor",
     "ProgramError": "launcher.functions.future",
@@ -195,6 +197,7 @@ __all__ = [
     "parse_poison",
     "plan",
     "read_json",
+    "register_joblib",
     "results",
     "setting",
     "submit",

@@ -53,7 +53,17 @@ def distributions(modules: set[str]) -> set[str]:
 
 # may be absent: imported where they are used
 EXTRAS = ("diffusion", "faces", "heif", "metrics", "plots", "timm", "video")
-QUEUE_EXTRAS = ("web", "data", "plots", "notify", "tensorboard", "hydra", "snakemake")
+QUEUE_EXTRAS = (
+    "web",
+    "data",
+    "plots",
+    "notify",
+    "tensorboard",
+    "hydra",
+    "snakemake",
+    "submitit",
+    "joblib",
+)
 OPTIONAL = {"pyarrow"}.union(*(declared("options.extras_require", name) for name in EXTRAS))
 # distributions whose package has another name
 PACKAGE_OF = {"dlib-bin": "dlib"}
