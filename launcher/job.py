@@ -22,7 +22,7 @@ STDERR_FILES = ("log", SEPARATE)  # into the log, or into a file of its own
 NOTIFY_ON = ("end", "failure")  # when a message reports the end of a job
 PROGRAM = "command"
 PROGRAM_RUN = "add"  # the run of programs for which none is named
-FUNCTION_RUN = "functions"  # likewise of functions
+FUNCTION_RUN = "functions"  # the run of functions for which none is named
 FUNCTION = "function"  # the kind of jobs that call a function of Python: `launcher.functions`
 _ARGUMENTS = "arguments"  # its setting: the arguments that are numbers, booleans or short texts
 
