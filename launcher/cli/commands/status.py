@@ -119,8 +119,6 @@ def command(
     every_s, patterns = _parse_watch_option(watch, patterns)
     if every_s is not None and as_json:
         raise UsageError("--json cannot be combined with --watch. Remove one of them.")
-    if everything and patterns:
-        raise UsageError("--all cannot be combined with PATTERN. Remove one of them.")
     if failed and states is not None:
         raise UsageError("--failed cannot be combined with --state. Add failed to --state.")
     states = frozenset({State.FAILED}) if failed else states
