@@ -15,7 +15,7 @@ class BatchResult(NamedTuple):
 
 
 def run_batch(batch: Any) -> BatchResult:
-    """Call the functions of a batch, a `BatchedCalls` of joblib.
+    """Call the functions of a batch of joblib.
 
     Inside, the backend `launcher` is the one that the batch has for nested calls. Jobs that wait for jobs could take all
     cores.

@@ -38,12 +38,12 @@ class Options(NamedTuple):
 
 
 def parameter_names() -> set[str]:
-    """Return the parameters that only this cluster has, without the prefix `launcher_`."""
+    """Return the parameters that only this cluster has, without their prefix."""
     return {*job_options(), *SUBMIT_OPTIONS, *OWN}
 
 
 def read_options(parameters: Mapping[str, Any]) -> Options:
-    """Return the options of a job for parameters of submitit. Those of `launcher_` have priority.
+    """Return the options of a job for parameters of submitit. Those with the prefix of the cluster have priority.
 
     Raises:
         UsageError: a value is wrong, or parameters contradict each other.
