@@ -1,6 +1,6 @@
 """A git repository, read from its files: the commit, and which files differ from the index. Git is never started.
 
-What cannot be read is unknown: a broken repository, refs in a reftable, a split index.
+Broken repositories, refs in a reftable and split indexes are unknown.
 """
 
 import hashlib

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.system.code_links import LAUNCHER
 from launcher.system.files import FileStamp, file_stamp
 
 MOST_MODULES = 20_000  # of one script
@@ -69,6 +70,12 @@ class ImportFinder:
                     todo.append((other, folder))
         return [*found], True
 
+    @staticmethod
+    def module_files(modules: Iterable[str], places: ProjectFolders) -> list[str]:
+        """Return the files of modules without those that they import."""
+        search = _Search(places)
+        return [file for module in modules for file in search.module_files(module, "")]
+
     def _read(self, file: str) -> tuple[ImportedName, ...]:
         stamp = file_stamp(file)
         if stamp is None or not is_python(file):
@@ -127,6 +134,8 @@ class _Search:
     def module_files(self, module: str, folder: str, names: Sequence[str] = ()) -> Iterator[str]:
         """Yield the files of a module, its packages, and its submodules of some names."""
         top, *rest = module.split(".")
+        if top == LAUNCHER:  # a checkout of ours is not a part of the project
+            return
         if top in self._packages:
             yield from self._init(self._packages[top])
             yield from self._below(self._packages[top], rest, names)
