@@ -76,11 +76,16 @@ class _CodeReader:
             note = self._queries.note(code)
             self._folders[code] = "" if note is None else note.folder
         folder = self._folders[code]
-        key = record, code_roots(job.spec_without_sources, folder)
+        key = record, _roots_of(job, folder)
         if key not in self._files:
             found = self._queries.record(record)
             self._files[key] = {} if found is None else found.files_of(key[1])
         return folder, self._files[key]
+
+
+def _roots_of(job: JobRow, folder: str) -> tuple[str, ...]:
+    spec = job.spec_without_sources
+    return code_roots(job.spec if spec.entry else spec, folder)
 
 
 def _last_change(changes: Sequence[CodeChange], at: float) -> CodeChange | None:
@@ -121,7 +126,7 @@ def code_record(store: Store, job: JobRow) -> dict[str, Json] | None:
         return None
     record = queries.notes([job.code])[job.code][1]
     files = None if record is None else queries.record(record)
-    found = code_json(note, files, code_roots(job.spec_without_sources, note.folder))
+    found = code_json(note, files, _roots_of(job, note.folder))
     uncommitted = found["uncommitted"]
     if isinstance(uncommitted, list):
         found["uncommitted"] = [_shown_name(str(path), note.folder) for path in uncommitted]

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ CODE_SUFFIXES = frozenset(
     }
 )
 MOST_BYTES = 16 << 20  # of a file of code; a larger one holds data
+MOST_SHELL_TEXT = 4096  # characters of an argument that may be a command of a shell
 MOST_SCRIPTS = 8  # whose digests a command computes; the others are left to the helper
 BUSY_S = 10.0  # how long the helper waits for another writer
 # after a name at which the search for code starts
@@ -99,11 +100,13 @@ def code_roots(spec: Spec, folder: str) -> tuple[str, ...]:
     """Return the names of a job's code: the files of code and configuration that its words name, or its function.
 
     Args:
-        spec: Specification of the job.
+        spec: Specification of the job, with the digests of its modules.
         folder: Folder in which it was queued.
     """
     if spec.entry:
-        return (spec.entry,)
+        modules = "\n".join(spec.sources)
+        which = hashlib.sha256(modules.encode()).hexdigest()[:12] if modules else ""
+        return (f"{spec.entry} {which}".rstrip(),)
     try:
         start = start_folder(spec, folder)
     except Unreadable:
@@ -116,7 +119,10 @@ def code_roots(spec: Spec, folder: str) -> tuple[str, ...]:
 
 
 def _code_words(argv: Sequence[str]) -> Iterator[str]:
-    for before, word in pairwise(("", *argv)):
+    words = chain.from_iterable(
+        word.split() if " " in word and len(word) < MOST_SHELL_TEXT else (word,) for word in argv
+    )  # of `sh -c 'python train.py > log'`, too
+    for before, word in pairwise(("", *words)):
         if word.rpartition(".")[1] and (found := _OPTION.fullmatch(word)):
             option, word = found.groups()
         else:

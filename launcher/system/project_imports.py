@@ -55,7 +55,8 @@ class ImportFinder:
         todo: list[tuple[str, str]] = []  # file, and the folder of the script
         for start in starts:
             if os.path.isabs(start):  # noqa: PTH117  # a text
-                todo.append((start, os.path.dirname(start)))  # noqa: PTH120  # as above
+                # as Python does with a link
+                todo.append((start, os.path.dirname(os.path.realpath(start))))  # noqa: PTH120  # as above
             else:
                 todo += [(file, "") for file in search.module_files(start, "")]
         found = {file: None for file, _ in todo}

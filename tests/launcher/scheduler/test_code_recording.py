@@ -1,6 +1,7 @@
 """The code of queued jobs: noted by commands, recorded and compared by the scheduler's helper, shown on screens."""
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -226,6 +227,26 @@ def test_damaged_note_gets_an_empty_record(
     assert code_record(store, job_row(store, job.id)) is None
 
 
+def test_job_of_a_plugin_package_has_its_listed_modules(
+    store: Store, project: Path, recording: CodeRecording
+) -> None:
+    helper, context = CodeHelper(recording), a_context(project)
+    modules = ({"": "all", "train": "1"}, {"": "all", "train": "1", "helper": "2"})
+    specs = [
+        a_spec(name=f"toy/{n}", kind="toy", entry="train:run", sources=sources)
+        for n, sources in enumerate(modules)
+    ]
+    code = describe_code(specs, context, time.time())
+    with store.writing():
+        run = store.ensure_run(project, "test")
+        numbers = store.insert_new(run, context, [*map(NewJob, specs)], time.time(), code=code)
+    helper.serve(())
+    change(project / "helper.py")
+    jobs = store.read.jobs_by_id(numbers)
+    start(store, helper, *jobs)
+    assert notes(store, *jobs) == ["", "helper.py was changed after this job was queued"]
+
+
 def test_program_without_files_of_code_has_no_note(store: Store, project: Path) -> None:
     (job,) = queue(store, project, "sleep 1")
     assert job.code is None
@@ -240,10 +261,11 @@ def test_program_without_files_of_code_has_no_note(store: Store, project: Path) 
         ("bash run.sh config=c.yaml", ["run.sh", "c.yaml"]),
         ("python train.py --out a.json --log-file=b.yaml --save c.py", ["train.py"]),
         ("python {job_folder}/train.py data.csv", []),
+        ("sh -c 'python train.py > a.log'", ["train.py"]),
     ],
 )
 def test_words_that_name_code_and_configuration(line: str, names: list[str]) -> None:
-    found = code_roots(a_spec(*line.split()), "/p")
+    found = code_roots(a_spec(*shlex.split(line)), "/p")
     assert [name.removeprefix("/p/") for name in found] == names
 
 
