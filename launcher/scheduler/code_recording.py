@@ -40,7 +40,7 @@ from launcher.system.project_imports import (
 PAUSE_S = 1.0  # a project is compared at most as often
 NICENESS = 10  # jobs come first
 MOST_NOTES = 50  # that are recorded at once
-MOST_RECORDS = 64  # kept in memory
+MOST_CACHED_FILES = 200_000  # of records that are kept in memory
 _PIPE_BYTES = 1 << 16
 
 logger = logging.getLogger(__name__)
@@ -133,6 +133,7 @@ class CodeHelper:
         self._digests, self._imports = FileDigests(), ImportFinder()
         self._index = IndexReader()
         self._records: dict[int, CodeRecord | None] = {}
+        self._cached_files = 0
         self._changes: dict[int, CodeChange] = {}
         self._compared: dict[int, float] = {}
         self._states: dict[str, FileState] = {}  # of one turn
@@ -154,30 +155,25 @@ class CodeHelper:
             self._compare(record, queued)
 
     def _record(self, number: int, code: QueuedCode) -> None:
-        made = self._make_record(code)
-        record = self._recording.add_record(number, made)
-        self._compare(record, code.at)
-
-    def _make_record(self, code: QueuedCode) -> CodeRecord:
-        files: dict[str, str] = {}
-        numbers: dict[str, int] = {}
-        members: dict[str, list[int]] = {}
-        is_complete = True
         places = project_folders(code.folder, code.python_path, code.program)
-        for name, starts in code.roots.items():
-            paths, is_all = self._files(starts, places)
-            is_complete = is_complete and is_all
-            for path in paths:
-                if path not in numbers:
-                    numbers[path] = len(numbers)
-                    files[path] = code.digests.get(path) or self._queued_digest(path, code.at)
-            members[name] = [numbers[path] for path in paths]
+        records = {
+            name: self._make_record(code, starts, places) for name, starts in code.roots.items()
+        }
         repository = find_repository(code.folder)
-        uncommitted, is_compared = self._index.uncommitted(files)
+        if code.commit is None and repository is not None:
+            code = code._replace(commit=read_commit(repository))
+        for record in self._recording.add_records(number, code, records):
+            self._compare(record, code.at)
+
+    def _make_record(
+        self, code: QueuedCode, starts: Sequence[str], places: ProjectFolders
+    ) -> CodeRecord:
+        paths, is_complete = self._files(starts, places)
+        uncommitted, is_compared = self._index.uncommitted(paths)
         return CodeRecord(
-            files=files,
-            members=members,
-            commit=None if repository is None else read_commit(repository),
+            files={
+                path: code.digests.get(path) or self._queued_digest(path, code.at) for path in paths
+            },
             uncommitted=tuple(uncommitted),
             is_compared=is_compared,
             is_complete=is_complete,
@@ -207,9 +203,11 @@ class CodeHelper:
     def _compare(self, record: int, queued: float) -> None:
         """Store how the files of a record have changed since they were compared before."""
         if record not in self._records:
-            if len(self._records) >= MOST_RECORDS:
+            if self._cached_files > MOST_CACHED_FILES:
                 self._records.clear()
-            self._records[record] = self._recording.record(record)
+                self._cached_files = 0
+            found = self._records[record] = self._recording.record(record)
+            self._cached_files += 1 + (0 if found is None else len(found.files))
             self._changes[record] = self._recording.last_change(record)
         known, now = self._records[record], self._clock()
         if known is None:

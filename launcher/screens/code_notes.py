@@ -8,7 +8,7 @@ from typing import NamedTuple
 from launcher.errors import pluralize
 from launcher.states import OPEN_STATES
 from launcher.store.queue import Store
-from launcher.store.queued_code import CodeChange, CodeQueries, code_json, code_roots
+from launcher.store.queued_code import CodeChange, CodeQueries, code_roots
 from launcher.store.rows import JobRow
 from launcher.system.file_digests import CHANGED_DIGEST, MISSING_DIGEST
 from launcher.system.files import Json
@@ -22,9 +22,8 @@ class _StartedCode(NamedTuple):
 
     folder: str  # in which it was queued
     started: float  # infinite if it has not started
-    recorded: Mapping[str, str]  # path → digest when it was queued
-    changed: Mapping[str, str]  # path → digest of the files that differed at the start
-    is_changed: bool  # they were changed after it was queued
+    digests: Mapping[str, str]  # path → digest at the start, of the files of which it is known
+    edited: Mapping[str, str]  # the same of the files that were changed after it was queued
 
 
 class _CodeReader:
@@ -34,53 +33,60 @@ class _CodeReader:
         self._store, self._queries = store, CodeQueries(store.database)
         codes = {job.code for job in jobs if job.code is not None}
         self._notes = self._queries.notes(codes) if codes else {}
-        self.records = {record for _, record in self._notes.values() if record is not None}
-        self.changes = self._queries.changes(self.records) if self.records else {}
+        records = {record for _, by_name in self._notes.values() for record in by_name.values()}
+        self.are_equal = len({tuple(by_name.items()) for _, by_name in self._notes.values()}) < 2
+        self.changes = self._queries.changes(records) if records else {}
         self._folders: dict[int, str] = {}
-        self._files: dict[tuple[int, tuple[str, ...]], Mapping[str, str]] = {}
+        self._records: dict[int, Mapping[str, str]] = {}
 
     def read(self, jobs: Iterable[JobRow], *, with_unchanged: bool) -> dict[int, _StartedCode]:
         """Return job → its code, of jobs whose code was recorded and that have started or may start.
 
         Args:
             jobs: The jobs.
-            with_unchanged: Include the jobs of projects of which no file has changed.
+            with_unchanged: Include the jobs of which no file has changed.
         """
         chosen = []
         for job in jobs:
-            at, record = self._notes.get(job.code or 0, (0.0, None))
-            if record is not None and (with_unchanged or record in self.changes):
-                chosen.append((job, at, record))
+            at, by_name = self._notes.get(job.code or 0, (0.0, {}))
+            if with_unchanged or not self.changes.keys().isdisjoint(by_name.values()):
+                names = _roots_of(job, self._folder_of(job))
+                records = [by_name[name] for name in names if name in by_name]
+                chosen += [(job, at, records)] if records else []
         starts = self._store.read.newest_attempts(job.id for job, _, _ in chosen) if chosen else {}
         found: dict[int, _StartedCode] = {}
-        for job, at, record in chosen:
+        for job, at, records in chosen:
             attempt = starts.get(job.id)
             started = inf if attempt is None or attempt.claimed < at else attempt.claimed
-            if started == inf and job.state not in OPEN_STATES:
-                continue
-            change = _last_change(self.changes.get(record, ()), started)
-            folder, files = self._recorded(job, record)
-            changed = {} if change is None else change.files
-            found[job.id] = _StartedCode(
-                folder=folder,
-                started=started,
-                recorded=files,
-                changed={path: changed[path] for path in files if path in changed},
-                is_changed=change is not None and change.at >= at,
-            )
+            if started < inf or job.state in OPEN_STATES:
+                found[job.id] = self._code_at(started, at, records, self._folder_of(job))
         return found
 
-    def _recorded(self, job: JobRow, record: int) -> tuple[str, Mapping[str, str]]:
+    def _code_at(
+        self, started: float, queued: float, records: Sequence[int], folder: str
+    ) -> _StartedCode:
+        digests, edited = dict[str, str](), dict[str, str]()
+        for record in records:
+            change = _last_change(self.changes.get(record, ()), started)
+            changed = {} if change is None else change.files
+            digests |= {**self._files(record), **changed}
+            if change is not None and change.at >= queued:
+                edited |= {path: changed[path] for path in self._files(record) if path in changed}
+        known = {path: digest for path, digest in digests.items() if digest != CHANGED_DIGEST}
+        return _StartedCode(folder, started, known, edited)
+
+    def _files(self, record: int) -> Mapping[str, str]:
+        if record not in self._records:
+            found = self._queries.record(record)
+            self._records[record] = {} if found is None else found.files
+        return self._records[record]
+
+    def _folder_of(self, job: JobRow) -> str:
         code = job.code or 0
         if code not in self._folders:
             note = self._queries.note(code)
             self._folders[code] = "" if note is None else note.folder
-        folder = self._folders[code]
-        key = record, _roots_of(job, folder)
-        if key not in self._files:
-            found = self._queries.record(record)
-            self._files[key] = {} if found is None else found.files_of(key[1])
-        return folder, self._files[key]
+        return self._folders[code]
 
 
 def _roots_of(job: JobRow, folder: str) -> tuple[str, ...]:
@@ -99,9 +105,7 @@ def code_change_notes(store: Store, jobs: Sequence[JobRow]) -> dict[int, str]:
         return {}
     found = reader.read(jobs, with_unchanged=False)
     return {
-        job: _change_text(code.changed, code.folder)
-        for job, code in found.items()
-        if code.is_changed and code.changed
+        job: _change_text(code.edited, code.folder) for job, code in found.items() if code.edited
     }
 
 
@@ -124,13 +128,21 @@ def code_record(store: Store, job: JobRow) -> dict[str, Json] | None:
     note = queries.note(job.code)
     if note is None or job.code is None:
         return None
-    record = queries.notes([job.code])[job.code][1]
-    files = None if record is None else queries.record(record)
-    found = code_json(note, files, _roots_of(job, note.folder))
-    uncommitted = found["uncommitted"]
-    if isinstance(uncommitted, list):
-        found["uncommitted"] = [_shown_name(str(path), note.folder) for path in uncommitted]
-    return found
+    _, by_name = queries.notes([job.code]).get(job.code, (0.0, {}))
+    names = [name for name in _roots_of(job, note.folder) if name in by_name]
+    records = [record for name in names if (record := queries.record(by_name[name])) is not None]
+    if not records:
+        return {"commit": note.commit, "files": None, "uncommitted": None, "complete": None}
+    uncommitted = dict.fromkeys(path for record in records for path in record.uncommitted)
+    is_compared = all(record.is_compared for record in records)
+    return {
+        "commit": note.commit,
+        "files": len({path for record in records for path in record.files}),
+        "uncommitted": [_shown_name(path, note.folder) for path in uncommitted]
+        if is_compared
+        else None,
+        "complete": all(record.is_complete for record in records),
+    }
 
 
 def commit_text(record: Mapping[str, Json]) -> str:
@@ -147,12 +159,12 @@ def commit_text(record: Mapping[str, Json]) -> str:
 def different_code_notes(store: Store, jobs: Sequence[JobRow]) -> list[str]:
     """Return a note about a table whose jobs ran different versions of a file; none if all versions are equal."""
     reader = _CodeReader(store, jobs)
-    if len(reader.records) < 2 and not reader.changes:
+    if reader.are_equal and not reader.changes:
         return []
     found = reader.read(jobs, with_unchanged=True)
     newest: dict[str, tuple[str, int]] = {}  # path → digest, and the job that started last with it
     differing: dict[str, None] = {}
-    contents = {job: _content(code) for job, code in found.items() if code.started != inf}
+    contents = {job: code.digests for job, code in found.items() if code.started < inf}
     for job in sorted(contents, key=lambda job: (found[job].started, job)):
         for path, digest in contents[job].items():
             if newest.get(path, (digest,))[0] != digest:
@@ -173,9 +185,3 @@ def different_code_notes(store: Store, jobs: Sequence[JobRow]) -> list[str]:
         f"{len(others):,} of {pluralize(len(contents), 'job')} ran another version of {name}{more} than "
         f"job {last}, which started last. For each job: launcher show JOB"
     ]
-
-
-def _content(code: _StartedCode) -> dict[str, str]:
-    """Return the digests of a job's files when it started, without those that are unknown."""
-    content = {**code.recorded, **code.changed}
-    return {path: digest for path, digest in content.items() if digest != CHANGED_DIGEST}

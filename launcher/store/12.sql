@@ -1,19 +1,19 @@
 -- Schema 12: the code with which jobs were queued, and how it changed afterwards.
 
-CREATE TABLE code_records (             -- the files of a project as they were; many commands share one
+CREATE TABLE code_records (             -- files as they were, such as a script and its modules; many commands share one
     id     INTEGER PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE,
     body   TEXT NOT NULL                -- JSON: see launcher/store/queued_code.py
 ) STRICT;
 
 CREATE TABLE queued_code (              -- one row for all jobs of a command
-    id     INTEGER PRIMARY KEY,
-    digest TEXT NOT NULL UNIQUE,
-    at     REAL NOT NULL,               -- when a person queued or retried the jobs
-    body   TEXT NOT NULL,               -- JSON, as above
-    record INTEGER REFERENCES code_records (id)    -- NULL: not made yet
+    id      INTEGER PRIMARY KEY,
+    digest  TEXT NOT NULL UNIQUE,
+    at      REAL NOT NULL,              -- when a person queued or retried the jobs
+    body    TEXT NOT NULL,              -- JSON, as above
+    records TEXT                        -- JSON: script, file or function -> its row in code_records; NULL: not recorded yet
 ) STRICT;
-CREATE INDEX queued_code_by_record ON queued_code (record);
+CREATE INDEX queued_code_unrecorded ON queued_code (id) WHERE records IS NULL;
 
 CREATE TABLE code_changes (
     record INTEGER NOT NULL REFERENCES code_records (id) ON DELETE CASCADE,

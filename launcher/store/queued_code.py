@@ -22,7 +22,6 @@ from launcher.job import Spec
 from launcher.store.connection import Connection
 from launcher.system.executables import module_of, script_of, without_wrappers
 from launcher.system.file_digests import FileDigests
-from launcher.system.files import Json
 from launcher.system.git_files import find_repository, read_commit
 from launcher.system.stored_fields import Unreadable
 
@@ -70,19 +69,12 @@ class QueuedCode(NamedTuple):
 
 
 class CodeRecord(NamedTuple):
-    """The files of a project as they were when jobs were queued."""
+    """Files as they were when jobs were queued: a script with its modules, or a file of configuration."""
 
     files: Mapping[str, str]  # path → digest
-    members: Mapping[str, Sequence[int]]  # name of a job's code → which of the files
-    commit: str | None = None
     uncommitted: tuple[str, ...] = ()  # files that are not as git's index has them
     is_compared: bool = True  # with git's index, as far as there is one
     is_complete: bool = True  # False: a limit of the number of modules was reached
-
-    def files_of(self, roots: Iterable[str]) -> dict[str, str]:
-        """Return the files of a job, by the names of its code, with their digests."""
-        listed = [*self.files.items()]
-        return dict(listed[number] for root in roots for number in self.members.get(root, ()))
 
 
 class CodeChange(NamedTuple):
@@ -266,38 +258,53 @@ class CodeRecording:
         self._db = connection
 
     def unrecorded(self, most: int) -> list[tuple[int, QueuedCode]]:
-        """Return notes without a record, the oldest first. A damaged one gets an empty record."""
+        """Return notes without records, the oldest first. A damaged one has none from now on."""
         rows = self._db.execute(
-            "SELECT id, body FROM queued_code WHERE record IS NULL ORDER BY id LIMIT ?", (most,)
+            "SELECT id, body FROM queued_code WHERE records IS NULL ORDER BY id LIMIT ?", (most,)
         )
         found = []
         for number, body in rows.fetchall():
             code = _read_code(body)
             if code is None:
-                self.add_record(number, CodeRecord({}, {}))
+                self._set_records(number, {})
             else:
                 found.append((int(number), code))
         return found
 
-    def add_record(self, number: int, record: CodeRecord) -> int:
-        """Store the record of a note. Return its number."""
-        body = json.dumps(record._asdict())
-        digest = hashlib.sha256(body.encode()).hexdigest()
+    def add_records(
+        self, number: int, code: QueuedCode, records: Mapping[str, CodeRecord]
+    ) -> list[int]:
+        """Store the records of a note, by the names of its code, and its commit. Return their numbers."""
+        numbers: dict[str, int] = {}
         with self._db.writing():
+            for name, record in records.items():
+                body = json.dumps(record._asdict())
+                digest = hashlib.sha256(body.encode()).hexdigest()
+                self._db.execute(
+                    "INSERT OR IGNORE INTO code_records (digest, body) VALUES (?, ?)",
+                    (digest, body),
+                )
+                stored = self._db.query_numbers(
+                    "SELECT id FROM code_records WHERE digest = ?", digest
+                )
+                numbers[name] = stored[0]
             self._db.execute(
-                "INSERT OR IGNORE INTO code_records (digest, body) VALUES (?, ?)", (digest, body)
+                "UPDATE queued_code SET body = ? WHERE id = ?",
+                (json.dumps(code._asdict()), number),
             )
-            (stored,) = self._db.execute(
-                "SELECT id FROM code_records WHERE digest = ?", (digest,)
-            ).fetchone()
-            self._db.execute("UPDATE queued_code SET record = ? WHERE id = ?", (stored, number))
-        return int(stored)
+            self._set_records(number, numbers)
+        return [*numbers.values()]
+
+    def _set_records(self, number: int, records: Mapping[str, int]) -> None:
+        self._db.execute(
+            "UPDATE queued_code SET records = ? WHERE id = ?", (json.dumps(dict(records)), number)
+        )
 
     def records_of(self, codes: Iterable[int]) -> dict[int, float]:
         """Return the numbers of the records of notes, each with the time of its newest note."""
         rows = self._db.execute(
-            "SELECT record, max(at) FROM queued_code WHERE id IN (SELECT value FROM json_each(?))"
-            " AND record IS NOT NULL GROUP BY record",
+            "SELECT value, max(at) FROM queued_code, json_each(records)"
+            " WHERE queued_code.id IN (SELECT value FROM json_each(?)) GROUP BY value",
             (json.dumps([*codes]),),
         )
         return dict(rows.fetchall())
@@ -333,13 +340,14 @@ class CodeQueries:
         """Ask over a connection."""
         self._db = connection
 
-    def notes(self, codes: Iterable[int]) -> dict[int, tuple[float, int | None]]:
-        """Return number of a note → its time, and the number of its record, None if there is none yet."""
+    def notes(self, codes: Iterable[int]) -> dict[int, tuple[float, Mapping[str, int]]]:
+        """Return number of a note → its time and its records by the names of its code, if it was recorded."""
         rows = self._db.execute(
-            "SELECT id, at, record FROM queued_code WHERE id IN (SELECT value FROM json_each(?))",
+            "SELECT id, at, records FROM queued_code WHERE records IS NOT NULL"
+            " AND id IN (SELECT value FROM json_each(?))",
             (json.dumps([*codes]),),
         )
-        return {number: (at, record) for number, at, record in rows.fetchall()}
+        return {number: (at, _parse(records) or {}) for number, at, records in rows.fetchall()}
 
     def note(self, number: int | None) -> QueuedCode | None:
         """Return a note; None if there is none."""
@@ -401,27 +409,9 @@ def _read_record(text: str) -> CodeRecord | None:
     match _parse(text):
         case {
             "files": dict(files),
-            "members": dict(members),
-            "commit": str() | None as commit,
             "uncommitted": [*uncommitted],
             "is_compared": bool(is_compared),
             "is_complete": bool(is_complete),
         }:
-            changed = tuple(map(str, uncommitted))
-            return CodeRecord(_texts(files), members, commit, changed, is_compared, is_complete)
+            return CodeRecord(_texts(files), tuple(map(str, uncommitted)), is_compared, is_complete)
     return None
-
-
-def code_json(code: QueuedCode, record: CodeRecord | None, roots: Sequence[str]) -> dict[str, Json]:
-    """Return what is known of the code with which a job was queued, as JSON."""
-    if record is None:
-        return {"commit": code.commit, "files": None, "uncommitted": None, "complete": None}
-    files = record.files_of(roots)
-    return {
-        "commit": code.commit or record.commit,
-        "files": len(files),
-        "uncommitted": [path for path in record.uncommitted if path in files]
-        if record.is_compared
-        else None,
-        "complete": record.is_complete,
-    }

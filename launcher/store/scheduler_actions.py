@@ -73,7 +73,7 @@ class SchedulerActions:
 
     def has_unrecorded_code(self) -> bool:
         """Return whether the code of queued jobs was noted and not recorded yet."""
-        query = "SELECT 1 FROM queued_code WHERE record IS NULL LIMIT 1"
+        query = "SELECT 1 FROM queued_code WHERE records IS NULL LIMIT 1"
         return self._db.execute(query).fetchone() is not None
 
     def assign_gpus(self, uuids: Mapping[str, str]) -> None:

@@ -48,7 +48,7 @@ _UNUSED_ROWS = {  # of a table: the condition
     "contexts": "id NOT IN (SELECT context FROM jobs)",
     "sources": "id NOT IN (SELECT sources FROM jobs WHERE sources IS NOT NULL)",
     "queued_code": "id NOT IN (SELECT code FROM jobs WHERE code IS NOT NULL)",
-    "code_records": "NOT EXISTS (SELECT 1 FROM queued_code WHERE record = code_records.id)",
+    "code_records": "id NOT IN (SELECT value FROM queued_code, json_each(records))",
     "lanes": "NOT EXISTS (SELECT 1 FROM jobs WHERE lane = lanes.id)",
     # a run that has had no job yet is about to get its first one
     "runs": "NOT EXISTS (SELECT 1 FROM jobs WHERE run = runs.id)"

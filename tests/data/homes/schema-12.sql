@@ -27,7 +27,7 @@ CREATE TABLE code_changes (
     files  TEXT NOT NULL,               -- JSON: path -> digest of each file that differs; '' if it is gone
     PRIMARY KEY (record, at)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE code_records (             -- the files of a project as they were; many commands share one
+CREATE TABLE code_records (             -- files as they were, such as a script and its modules; many commands share one
     id     INTEGER PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE,
     body   TEXT NOT NULL                -- JSON: see launcher/store/queued_code.py
@@ -177,11 +177,11 @@ CREATE TABLE output_paths (
     PRIMARY KEY (folder, name, job)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE queued_code (              -- one row for all jobs of a command
-    id     INTEGER PRIMARY KEY,
-    digest TEXT NOT NULL UNIQUE,
-    at     REAL NOT NULL,               -- when a person queued or retried the jobs
-    body   TEXT NOT NULL,               -- JSON, as above
-    record INTEGER REFERENCES code_records (id)    -- NULL: not made yet
+    id      INTEGER PRIMARY KEY,
+    digest  TEXT NOT NULL UNIQUE,
+    at      REAL NOT NULL,              -- when a person queued or retried the jobs
+    body    TEXT NOT NULL,              -- JSON, as above
+    records TEXT                        -- JSON: script, file or function -> its row in code_records; NULL: not recorded yet
 ) STRICT;
 CREATE TABLE results (
     job  INTEGER PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
@@ -252,7 +252,7 @@ CREATE TRIGGER list_changed_outputs AFTER UPDATE OF spec ON jobs
 END;
 CREATE INDEX jobs_failed ON jobs (run, submitted, ended) WHERE state = 'failed';
 CREATE INDEX events_of_releases ON events (at) WHERE reason_code = 'released';
-CREATE INDEX queued_code_by_record ON queued_code (record);
+CREATE INDEX queued_code_unrecorded ON queued_code (id) WHERE records IS NULL;
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('events',37);
 INSERT INTO "sqlite_sequence" VALUES('jobs',17);

@@ -1,7 +1,9 @@
 """The code of queued jobs: noted by commands, recorded and compared by the scheduler's helper, shown on screens."""
 
+import contextlib
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -23,9 +25,10 @@ from launcher.store.queued_code import (
     open_code_recording,
 )
 from launcher.store.rows import JobRow
+from launcher.system.daemon_control import scheduler_pid
 from launcher.system.file_digests import CHANGED_DIGEST
 from launcher.system.paths import Home
-from tests.build import a_context, a_spec, claimed, finished, job_row, until
+from tests.build import a_context, a_spec, claimed, finished, gone, job_row, until
 from tests.launcher.conftest import Launcher
 
 TRAIN = "import helper\nprint('launcher: acc=0.5')\n"
@@ -320,6 +323,41 @@ def test_scheduler_records_and_compares_the_code_of_its_jobs(
     assert launcher.json("show", "command/edited")["code_note"] == note
     assert note in launcher.well("status", "--columns", "id,code").out
     assert "changed after" not in launcher.well("show", "command/same").out
+
+
+def helpers_of(home: Home) -> list[int]:
+    """Return the processes that record code for a queue."""
+    words = [b"launcher.scheduler.code_recording", os.fsencode(home.folder)]
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (folder / "cmdline").read_bytes().split(b"\0")[3:5] == words:
+                found.append(int(folder.name))
+    return found
+
+
+def test_killed_helper_delays_no_job_and_ends_with_its_scheduler(
+    store: Store, project: Path, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    add = ("add", "--cpus", "1", "--wait", "--", sys.executable, "train.py")
+    launcher.well(*add, "1")
+    until(lambda: is_recorded(store), "the code is recorded")
+    (helper,) = helpers_of(store.home)
+    os.kill(helper, signal.SIGSTOP)  # as a disk that does not answer
+    launcher.well(*add, "2")
+    os.kill(helper, signal.SIGKILL)
+    until(lambda: gone(helper), "the helper is gone")
+    launcher.well(*add, "3")
+    assert not is_recorded(store)
+    scheduler = scheduler_pid(store.home)
+    assert scheduler is not None
+    os.kill(scheduler, signal.SIGKILL)
+    launcher.well(*add, "4")  # another scheduler has another helper
+    until(lambda: is_recorded(store), "the code is recorded")
+    (helper,) = helpers_of(store.home)
+    launcher.well("stop", "--now")
+    until(lambda: not helpers_of(store.home), "the helper has ended with its scheduler")
 
 
 def test_function_has_a_record_of_its_module(

@@ -336,12 +336,12 @@ def record_code(store: Store) -> None:
     """Note the code of a job, record and compare it, and queue the job again."""
     code = QueuedCode(1.0, "/", "", (), {"/a.py": ["/a.py"]})
     with store.writing():
-        new = [NewJob(spec=a_spec(name="command/coded"))]
+        new = [NewJob(spec=a_spec("python", "/a.py", name="command/coded"))]
         jobs = store.insert_new(store.ensure_run(ROOT, "test"), a_context(), new, 1.0, code=code)
     store.scheduler_actions.has_unrecorded_code()
     recording = CodeRecording(Connection(store.database, ROOT))
     ((number, _),) = recording.unrecorded(1)
-    record = recording.add_record(number, CodeRecord({"/a.py": "digest"}, {"/a.py": [0]}))
+    (record,) = recording.add_records(number, code, {"/a.py": CodeRecord({"/a.py": "digest"})})
     recording.records_of([number])
     recording.add_changes([CodeChange(record, 2.0, {"/a.py": ""})])
     assert recording.last_change(record).files == {"/a.py": ""}
