@@ -298,7 +298,9 @@ def commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> 
         if numbers and specs[0].batch:
             _replace_equal(store, request, run, dict(zip(numbers, specs, strict=True)))
     if not numbers:
-        numbers = store.insert_in_portions(run, request.context, jobs, time.time(), first, code)
+        numbers = store.insert_in_portions(
+            run, request.context, jobs, time.time(), first, code=code
+        )
         store.job_control.change_tags(numbers, request.tags, ())
         if specs[0].batch:
             with store.writing():

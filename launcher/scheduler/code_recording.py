@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     os.set_inheritable(pipe, False)
     try:
         with open_code_recording(home.database) as recording:
-            helper = CodeHelper(recording, check=lambda: read_requests(pipe, timeout_s=0))
+            helper = CodeHelper(recording, check=lambda: pause(pipe, 0.0))
             while True:
                 started = read_requests(pipe)
                 began = time.monotonic()
@@ -81,23 +81,20 @@ def pause(pipe: int, seconds: float) -> None:
     """
     poll = select.poll()
     poll.register(pipe, 0)  # only the end of the pipe ends the sleep
-    if seconds > 0 and poll.poll(seconds * 1000):
+    if poll.poll(max(0.0, seconds) * 1000):
         raise SchedulerLeft
 
 
-def read_requests(pipe: int, timeout_s: float | None = None) -> set[int]:
-    """Return the numbers of notes whose jobs have started, after the next request or a time.
+def read_requests(pipe: int) -> set[int]:
+    """Return the numbers of notes whose jobs have started, after the next request.
 
     Raises:
         SchedulerLeft: The pipe was closed.
     """
-    ready, _, _ = select.select([pipe], [], [], timeout_s)
-    if not ready:
-        return set()
     content = os.read(pipe, _PIPE_BYTES)
     if not content:
         raise SchedulerLeft
-    # a line may be cut where the read ends: a wrong number is compared in vain
+    # a line may be cut where the read ends: nothing is known of that job then
     return {int(line) for line in content.split() if line.isdigit()}
 
 
@@ -116,7 +113,7 @@ class CodeHelper:
         self,
         recording: CodeRecording,
         *,
-        check: Callable[[], set[int]] = set,
+        check: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
         most_modules: int = MOST_MODULES,
     ) -> None:
@@ -124,7 +121,7 @@ class CodeHelper:
 
         Args:
             recording: The database.
-            check: Called between files: returns further requests, and raises an exception to stop.
+            check: Called between files; may raise an exception to stop.
             clock: Seconds since 1970.
             most_modules: Number of modules of one script.
         """
@@ -137,7 +134,6 @@ class CodeHelper:
         self._changes: dict[int, CodeChange] = {}
         self._compared: dict[int, float] = {}
         self._states: dict[str, FileState] = {}  # of one turn
-        self._started = set[int]()
 
     def serve(self, started: Iterable[int]) -> None:
         """Record new notes, and compare the code of started jobs.
@@ -146,12 +142,11 @@ class CodeHelper:
             started: Numbers of their notes.
         """
         self._states.clear()
-        self._started.update(started)
         while notes := self._recording.unrecorded(MOST_NOTES):
             for number, code in notes:
                 self._record(number, code)
-        todo, self._started = self._started, set()
-        for record, queued in self._recording.records_of(todo).items():
+        self._states.clear()  # the files may have changed before the jobs started
+        for record, queued in self._recording.records_of(started).items():
             self._compare(record, queued)
 
     def _record(self, number: int, code: QueuedCode) -> None:
@@ -223,7 +218,7 @@ class CodeHelper:
 
     def _state(self, path: str) -> FileState:
         if path not in self._states:
-            self._started |= self._check()
+            self._check()
             digest = self._digests.digest_or_missing(path, MOST_BYTES)
             self._states[path] = FileState(digest, *_times(path))
         return self._states[path]

@@ -379,7 +379,7 @@ class Store:
             code: what is noted of their code.
         """
         first, fresh = self.next_job_number() if first is None else first, list(jobs)
-        self._insert_rows(run, context, first, fresh, now, code)
+        self._insert_rows(run, context, first, fresh, now, code=code)
         self._count_new_jobs(run, fresh)
         self._db.executemany(
             NEW_DEPENDENCY,
@@ -418,6 +418,7 @@ class Store:
         jobs: Sequence[NewJob],
         now: float,
         first: int,
+        *,
         code: QueuedCode | None = None,
     ) -> list[int]:
         """Insert jobs as `insert_new` does, in several transactions. Outside `writing`.
@@ -463,6 +464,7 @@ class Store:
         first: int,
         new_jobs: Sequence[NewJob],
         now: float,
+        *,
         code: QueuedCode | None,
     ) -> None:
         """Insert new jobs from number `first` on, and the events of their beginning."""

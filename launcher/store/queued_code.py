@@ -46,9 +46,8 @@ _PYTHON_PATH = "PYTHONPATH"
 class FunctionCode(NamedTuple):
     """Where the code of a submitted function is looked for."""
 
-    starts: Sequence[
-        str
-    ]  # its module, or the path of the submitting script with `ONLY_IMPORTS` at its end
+    # its module, or the path of the submitting script with `ONLY_IMPORTS` at its end
+    starts: Sequence[str]
     python_path: Sequence[str]
 
 

@@ -3,6 +3,7 @@
 import ast
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -103,16 +104,16 @@ def _read_imports(file: str) -> Iterator[ImportedName]:
             tree = ast.parse(content)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return
-    todo: list[ast.AST] = [tree]
+    todo = deque[ast.AST]([tree])
     while todo:
-        node = todo.pop()
+        node = todo.popleft()
         if isinstance(node, ast.Import):
             yield from (ImportedName(0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             names = tuple(alias.name for alias in node.names)
             yield ImportedName(node.level, node.module or "", names)
         elif not isinstance(node, ast.expr):  # no expression contains a statement
-            todo += ast.iter_child_nodes(node)
+            todo.extend(ast.iter_child_nodes(node))
 
 
 class _Search:

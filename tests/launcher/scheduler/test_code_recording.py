@@ -1,6 +1,7 @@
 """The code of queued jobs: noted by commands, recorded and compared by the scheduler's helper, shown on screens."""
 
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -27,6 +28,7 @@ from launcher.store.queued_code import (
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.file_digests import CHANGED_DIGEST
+from launcher.system.files import write_json
 from launcher.system.paths import Home
 from tests.build import a_context, a_spec, claimed, finished, gone, job_row, until
 from tests.launcher.conftest import Launcher
@@ -358,6 +360,26 @@ def test_killed_helper_delays_no_job_and_ends_with_its_scheduler(
     (helper,) = helpers_of(store.home)
     launcher.well("stop", "--now")
     until(lambda: not helpers_of(store.home), "the helper has ended with its scheduler")
+
+
+def test_programs_of_a_task_file_share_a_record(
+    store: Store,
+    project: Path,
+    recording: CodeRecording,
+    launcher: Launcher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(project)
+    entry = {"name": "fit", "argv": ["python", "train.py", "{lr}"], "matrix": {"lr": [1, 2]}}
+    (project / "r.yaml").write_text(json.dumps({"name": "r", "command": [entry]}))
+    home = store.home
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})  # nothing starts
+    launcher.well("run", "r.yaml", "--detach")
+    CodeHelper(recording).serve(())
+    jobs = store.read.jobs_of_runs_named("r")
+    found = [code_record(store, job) for job in jobs]
+    assert [record and record["files"] for record in found] == [2, 2]
+    assert len({job.code for job in jobs}) == 1
 
 
 def test_function_has_a_record_of_its_module(
