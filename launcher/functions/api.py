@@ -1,8 +1,10 @@
 """`submit`, `submit_many` and `future`, as `launcher.api` offers them: each call is a job, all calls come in one transaction."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
@@ -23,7 +25,7 @@ from launcher.functions.calls import (
     write_calls,
 )
 from launcher.functions.future import Future, follow
-from launcher.functions.main_module import refuse_spawned_import
+from launcher.functions.main_module import MAIN, refuse_spawned_import
 from launcher.functions.options import JobOptions, absent_gpu_warning, check_request, read_request
 from launcher.functions.pickling import name_of
 from launcher.functions.programs import root_of_run
@@ -40,6 +42,7 @@ from launcher.store.client import (
     open_queue,
 )
 from launcher.store.queue import NEW, NewJob, Store
+from launcher.store.queued_code import ONLY_IMPORTS, FunctionCode, describe_code
 from launcher.store.replacement import replace_equal_jobs
 from launcher.store.rows import GroupLimit
 from launcher.store.steering import HELD_REASON
@@ -215,7 +218,8 @@ def queue_calls(
             spec = _spec(name or name_of(function), run, root, request)._replace(batch=batch)
             job = NewJob(spec, needs, ends, state, reason)
             calls_in_home = [relative_to_home(call, home) for call in written]
-            numbers = _commit_calls(store, job, calls_in_home, context, limit)
+            code = _function_code(function)
+            numbers = _commit_calls(store, job, calls_in_home, context, limit, code)
             rows = store.read.jobs_by_id(numbers)
     except (
         Exception
@@ -267,9 +271,11 @@ def _commit_calls(
     calls: Sequence[Call],
     context: Context,
     limit: GroupLimit | None,
+    function: FunctionCode,
 ) -> list[int]:
     """Commit a job for each call, and return their numbers; each one's name ends with its number."""
     spec = job.spec
+    code = describe_code([spec], context, time.time(), function)
     with store.writing():
         if spec.run != FUNCTION_RUN:
             spec = spec._replace(root=root_of_run(store, spec))
@@ -292,10 +298,22 @@ def _commit_calls(
         ]
         run = store.ensure_run(Path(spec.root), spec.run)
         jobs = [job._replace(spec=spec) for spec in specs]
-        numbers = store.insert_new(run, context, jobs, time.time())
+        numbers = store.insert_new(run, context, jobs, time.time(), code=code)
         if spec.batch:
             replace_equal_jobs(store, run, context, dict(zip(numbers, specs, strict=True)))
         return numbers
+
+
+def _function_code(function: Callable[..., object]) -> FunctionCode:
+    """Return where the code of a function is looked for."""
+    while isinstance(function, partial):
+        function = function.func
+    module = getattr(function, "__module__", None) or ""
+    if module != MAIN:
+        return FunctionCode((module,) if module else (), sys.path)
+    file = getattr(sys.modules[MAIN], "__file__", None)  # None in a notebook
+    starts = () if file is None else (f"{Path(file).absolute()}{ONLY_IMPORTS}",)
+    return FunctionCode(starts, sys.path)
 
 
 def _folder(home: Home, terms: Terms, backends: Backends) -> Path:

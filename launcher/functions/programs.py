@@ -26,6 +26,7 @@ from launcher.states import OPEN_STATES, State
 from launcher.store.job_names import queued_name, superseded_name
 from launcher.store.job_selection import describe_pattern
 from launcher.store.queue import NEW, NewJob, Store
+from launcher.store.queued_code import describe_code
 from launcher.store.replacement import (
     WAITING_STATES,
     EqualJobs,
@@ -264,6 +265,7 @@ def check_programs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) 
 def commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> dict[int, str]:
     """Commit jobs, and return their names by their numbers; one without a name of its own gets its number's."""
     state, reason = (State.HELD, HELD_REASON) if request.hold else (State.QUEUED, NEW)
+    code = describe_code(specs, request.context, time.time())
     with store.writing():
         specs, needs, after_any, before, replaced, holders = check_programs(store, request, specs)
         run = store.ensure_run(Path(specs[0].root), request.spec.run, share=request.share)
@@ -282,18 +284,22 @@ def commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> 
             for number, (spec, makers) in enumerate(zip(specs, before, strict=True), first)
         ]
         if replaced is not None:
-            number = replace_waiting(store, replaced, request.context, jobs[0], time.time())
+            number = replace_waiting(
+                store, replaced, request.context, jobs[0], time.time(), code=code
+            )
             store.job_control.change_tags([number], request.tags, ())
             return {number: specs[0].name}
         _print_renamed([rename_ended_job(store, run, holder) for holder in holders])
         numbers: list[int] = []
         if not store.reserve_numbers(jobs):
-            numbers = store.insert_new(run, request.context, jobs, time.time())
+            numbers = store.insert_new(run, request.context, jobs, time.time(), code=code)
             store.job_control.change_tags(numbers, request.tags, ())
         if numbers and specs[0].batch:
             _replace_equal(store, request, run, dict(zip(numbers, specs, strict=True)))
     if not numbers:
-        numbers = store.insert_in_portions(run, request.context, jobs, time.time(), first)
+        numbers = store.insert_in_portions(
+            run, request.context, jobs, time.time(), first, code=code
+        )
         store.job_control.change_tags(numbers, request.tags, ())
         if specs[0].batch:
             with store.writing():

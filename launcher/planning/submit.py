@@ -14,6 +14,7 @@ from launcher.planning.plan import Plan, PlannedJob
 from launcher.states import Reason, ReasonCode
 from launcher.store.adoption import AdoptedJob, adopt_done_jobs
 from launcher.store.queue import NewJob, Store
+from launcher.store.queued_code import describe_code
 from launcher.store.rows import JobRow
 from launcher.store.tags import REMOVED_TAG
 
@@ -62,6 +63,10 @@ def submit(
         comparison.adoption,
         [compared.action for compared in comparison.jobs],
     )
+    starting = (compared.job for compared in comparison.jobs if compared.action is Action.RUN)
+    code = describe_code(
+        (_spec_of(job, _RunPaths(root, plan.name)) for job in starting), context, now
+    )
     with store.writing():
         run = store.ensure_run(root, plan.name, share=plan.share)
         store.set_notify(run, plan.notify)
@@ -74,7 +79,8 @@ def submit(
         fresh = [compared for compared in queued if compared.job.name not in rows]
         again = [compared for compared in queued if compared.job.name in rows]
         for compared in again:  # their needs may be new jobs, so they are set below
-            store.insert_or_replace(run, context, _build_new_job(compared, folders, [], []), now)
+            new = _build_new_job(compared, folders, [], [])
+            store.insert_or_replace(run, context, new, now, code)
         first = store.next_job_number()  # not before: a job that is put again may use a number up
         numbers = {name: row.id for name, row in rows.items()}
         numbers |= {compared.job.name: first + index for index, compared in enumerate(fresh)}
@@ -82,7 +88,7 @@ def submit(
             _build_new_job(compared, folders, *_predecessor_numbers(compared, numbers))
             for compared in fresh
         ]
-        store.insert_new(run, context, new_jobs, now)
+        store.insert_new(run, context, new_jobs, now, code=code)
         joined = [rows[each.job.name] for each in comparison.jobs if each.action is Action.JOIN]
         store.job_control.release((row.id for row in joined if row.is_held_by_failures), now)
         for compared in again:

@@ -26,6 +26,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, transaction
 from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.chosen_policy import read_policy
+from launcher.scheduler.code_recorder import CodeRecorder
 from launcher.scheduler.cycle import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
 from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.ending_notes import TerminationRecorder
@@ -133,6 +134,7 @@ class Scheduler:
         )
         self._terminations = TerminationRecorder(home, queue, self._attempts, clock)
         self._executors = AbandonedExecutors(home, store)
+        self._code_recorder = CodeRecorder(home)
         self._frozen_supervisors = FrozenSupervisors(queue, self._attempts, clock)
         self._finished_attempts = FinishedAttempts(
             home, self._queue, self._gpus, self._dispatch.pilot_nodes.node_of
@@ -197,6 +199,7 @@ class Scheduler:
         self._gpus.leave(self._admission.claims())
         self._pilot_pool.close()
         self._fork_servers.close()
+        self._code_recorder.close()
 
     def _read_control(self) -> bool:
         """Read what people ask for if that is due; return whether it was."""
@@ -216,6 +219,8 @@ class Scheduler:
             policy=read_policy(self._home),
         )
         self._next_read_at = time.monotonic() + LOOK_S
+        if self._queue.has_unrecorded_code():
+            self._code_recorder.record()
         self._fork_servers.retire()
         for mend in (self._sleeper.reopen_pipe, self._housekeeping):
             with self._error_throttle.suppress_and_log(OSError):  # the next cycle tries it again
@@ -303,14 +308,18 @@ class Scheduler:
 
     def _launch(self, result: CycleResult) -> None:
         """Start what was claimed, and end the attempts for which there is no supervisor."""
+        codes = set[int]()
         try:
             for attempt in self._launches.launch_committed():
                 self._attempts.add(attempt.claim, attempt)
+                if attempt.claim.code is not None:
+                    codes.add(attempt.claim.code)
                 if attempt.claim.pilot:
                     self._dispatch.pilot_events.expect_messages()
         except OSError as error:  # what must never run twice waits until its claim is on the disk
             self._error_throttle.log_error(error)
             result.wake_within(RETRY_S)
+        self._code_recorder.compare(codes)
         for claim, why in self._launches.pop_failed_claims():
             self._end_unstartable(claim, why)
 

@@ -57,6 +57,7 @@ _COLUMNS = (
     JobColumn("why", "progress, or reason of the state", "note", is_long=True),
     JobColumn("params", "parameters", text_of=_params, is_long=True),
     JobColumn("note", "note of `launcher note` or --note", "owner_note", is_long=True),
+    JobColumn("code", "code that was changed after it was queued", "code_note", is_long=True),
     JobColumn("tags", "tags", text_of=_names),
     JobColumn("kind", "job type"),
     JobColumn("priority", "priority", is_number=True),
@@ -84,7 +85,19 @@ JOB_COLUMNS: Mapping[str, JobColumn] = {column.name: column for column in _COLUM
 USUAL_COLUMNS = _COLUMNS[:7]  # of a listing in a pipe
 # of a view and its row; the rest of a record takes several queries
 QUICK_KEYS = frozenset(
-    ["id", "run", "name", "kind", "state", "priority", "since", "note", "params", "owner_note"]
+    [
+        "id",
+        "run",
+        "name",
+        "kind",
+        "state",
+        "priority",
+        "since",
+        "note",
+        "params",
+        "owner_note",
+        "code_note",
+    ]
 )
 
 

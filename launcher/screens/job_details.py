@@ -14,6 +14,7 @@ from launcher.gpu.gpus_file import gpu_labels
 from launcher.gpu.snapshot import label_for, short_uuid
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms
 from launcher.params import TEMPLATE
+from launcher.screens.code_notes import commit_text
 from launcher.screens.format import (
     common_zone,
     first_line,
@@ -43,6 +44,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
     facts: dict[str, Any] = {
         "tags": ", ".join(record["tags"]),
         "note": record["owner_note"],
+        "code": record["code_note"],
+        "commit": commit_text(record["code"]) if record["code"] else "",
         "hash": record["hash"],
         **{key: place + absent * _is_absent(place) for key, place in places.items()},
         "staging folder": f"{made} (moved to the run when the job is done)" if made else "",

@@ -18,6 +18,7 @@ from launcher.job import CPU, Terms
 from launcher.scheduler.chosen_policy import read_policy
 from launcher.scheduler.policy.vram_request import choose_vram_request
 from launcher.scheduler.run_places import describe_position
+from launcher.screens.code_notes import code_record
 from launcher.screens.format import folder_of, format_range, iso_time, iso_time_or_none
 from launcher.screens.job_view import JobView, job_views
 from launcher.signatures import ignored_numbers, is_exact_signature
@@ -174,6 +175,7 @@ def record_of(
     places = read_past_pilots(home) if any(attempt.pilot for attempt in attempts) else {}
     return {
         **job_records(home, store, [row])[0],
+        "code": code_record(store, row),
         "turn": describe_position(store, row, time.time(), read_policy(home)) or None,
         "hash": row.hash,
         "gpu_uuid": store.read.gpu_of_number(row.id) or None,

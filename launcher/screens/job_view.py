@@ -16,6 +16,7 @@ from launcher.params import (
     swept_values,
     varying_names,
 )
+from launcher.screens.code_notes import code_change_notes
 from launcher.screens.format import first_line, iso_time, iso_time_or_none, reason_to_show
 from launcher.screens.termination import TerminationStatus, termination_of
 from launcher.screens.text_table import ELLIPSIS
@@ -101,6 +102,7 @@ class JobView(NamedTuple):
     latest: State | None = None  # current state of the job
     # of a running job that is being ended, if read
     termination: TerminationStatus | None = None
+    code_note: str = ""  # which of its code was changed after it was queued
 
     @property
     def is_open_again(self) -> bool:
@@ -120,6 +122,7 @@ class JobView(NamedTuple):
             "note": self.note,
             "note_code": self.code,
             "params": {**self.params},
+            "code_note": self.code_note or None,
         }
 
 
@@ -328,6 +331,7 @@ def job_views(
     )
     begun = {claim.job: claim.claimed for claim in store.scheduler_actions.open_claims()}
     differ = differing_params(store, jobs) if compared else None
+    code = code_change_notes(store, jobs)
     views = []
     for job in jobs:
         termination = termination_of(home, job)
@@ -338,6 +342,6 @@ def job_views(
             need=needs.get(job.id),
             differing=differ,
             ending=None if termination is None else termination.reason(time.time()),
-        )
+        )._replace(code_note=code.get(job.id, ""))
         views.append(view if termination is None else view._replace(termination=termination))
     return views

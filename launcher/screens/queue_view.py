@@ -36,6 +36,7 @@ TONES = {
 _MARK = 2  # characters before a name: the glyph of the state and a space
 _WHY_ROWS = 3  # lines of a reason
 _WHY_PART = 0.4  # of a screen's width; in narrower lines a reason is cut in its middle
+_CODE_LINES = 3  # about changed code, below a table
 ABOVE = "as above"  # replaces a reason that equals that of the line above
 
 
@@ -250,7 +251,21 @@ def _is_named_by_params(job: JobView) -> bool:
 
 def _table_of_jobs(columns: Sequence[Column], jobs: Sequence[JobView], note: str = "") -> TextTable:
     notes = [line(f"{note}. List all jobs: launcher status --all", TextStyle.DIM)] if note else []
+    notes += [line(text, TextStyle.WARN) for text in _code_lines(jobs)]
     return TextTable(columns, jobs, [job.id for job in jobs], notes)
+
+
+def _code_lines(jobs: Sequence[JobView]) -> list[str]:
+    """Return lines about jobs whose code was changed after they were queued."""
+    by_note: dict[str, list[int]] = {}
+    for job in jobs:
+        if job.code_note and job.id not in by_note.setdefault(job.code_note, []):
+            by_note[job.code_note].append(job.id)
+    lines = []
+    for note, numbers in [*by_note.items()][:_CODE_LINES]:
+        more = f" (and {len(numbers) - 1:,} more)" if len(numbers) > 1 else ""
+        lines.append(f"job {numbers[0]}{more}: {note}")
+    return lines
 
 
 def _first_columns(

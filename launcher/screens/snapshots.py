@@ -21,6 +21,7 @@ from launcher.gpu.snapshot import GpuSnapshot, label_for
 from launcher.scheduler.chosen_policy import policy_note, read_policy
 from launcher.scheduler.policy.model import running_forecast
 from launcher.scheduler.run_places import screen_order
+from launcher.screens.code_notes import code_change_notes
 from launcher.screens.gpu_view import CURVE, FRESH_S, GpuView, gpu_views, merge_recorded
 from launcher.screens.host import Host
 from launcher.screens.host_reader import HostReader
@@ -246,6 +247,7 @@ class QueueSnapshotReader:
             runs = store.read.run_progress(_MOST_COUNTED)
             groups = groups_of(store, running)
             differ = differing_params(store, [*running, *queued, *rows.values()])
+            code = code_change_notes(store, [*running, *queued, *rows.values()])
         pilots, foreign = read_pilot_status(self.home), self._board.foreign_reservations()
         gauges, warnings = self._read_gpu_views(claims, pilots, foreign, now)
         by_job = {claim.job: claim for claim in claims}
@@ -254,7 +256,10 @@ class QueueSnapshotReader:
         left = counts.get(State.QUEUED, 0) + counts.get(State.HELD, 0) - len(queued)
         nodes = pilots.nodes
         works = tuple(
-            self._running_job_view(row, by_job[row.id], gauges, nodes, differ) for row in running
+            self._running_job_view(row, by_job[row.id], gauges, nodes, differ)._replace(
+                code_note=code.get(row.id, "")
+            )
+            for row in running
         )
         stopped = self.home.stop_record.exists()
         runs_left = (
@@ -283,14 +288,16 @@ class QueueSnapshotReader:
             running=works,
             waiting=tuple(
                 job_view(row, need=needs.get(row.id), differing=differ)._replace(
-                    memory=_requested_memory(row)
+                    memory=_requested_memory(row), code_note=code.get(row.id, "")
                 )
                 for row in queued
             ),
             more=max(0, left),
             recent=tuple(
                 view_of_end(
-                    job_view(rows[event.job], differing=differ),
+                    job_view(rows[event.job], differing=differ)._replace(
+                        code_note=code.get(event.job, "")
+                    ),
                     event,
                     results.get(event.job) or read_final_metrics(self.home, rows[event.job]),
                 )

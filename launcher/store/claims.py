@@ -15,7 +15,7 @@ from launcher.system.stored_fields import Unreadable, parse_record
 
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
 _NEXT_CLAIM_IN_CLASS = (
-    "SELECT id, attempts + 1, run, spec, sources, context FROM jobs WHERE state = 'queued'"
+    "SELECT id, attempts + 1, run, spec, sources, code, context FROM jobs WHERE state = 'queued'"
     " AND waits = 0 AND priority = ? AND run = ? AND lane = ? ORDER BY rank, id LIMIT 1"
 )
 _OPEN_CLAIMS = (  # only a running job has an attempt that has not ended
@@ -76,10 +76,10 @@ class Claims:
         row = self._db.execute(_NEXT_CLAIM_IN_CLASS, class_member.job_class).fetchone()
         if row is None:
             return None
-        job, number, run, own, sources, context = row
+        job, number, run, own, sources, code, context = row
         context_text, why = self._read_context_text(context)
         spec = add_sources(own, self._read_sources(sources))
-        claim = _build_claim(job, number, run, placement, spec, context_text, now)
+        claim = _build_claim(job, number, run, placement, spec, context_text, now, code)
         return None if claim.spec_error or why else claim
 
     def claim(
@@ -123,16 +123,16 @@ class Claims:
     ) -> Claim | None:
         """Return the claim of a queued job's next attempt; set a job aside that cannot be understood."""
         row = self._db.execute(
-            "SELECT max(attempts + 1, ?), run, spec, sources, context FROM jobs"
+            "SELECT max(attempts + 1, ?), run, spec, sources, code, context FROM jobs"
             " WHERE id = ? AND state = 'queued' AND waits = 0",
             (number, job),
         ).fetchone()
         if row is None:
             return None
-        number, run, own, sources, context = row
+        number, run, own, sources, code, context = row
         context_text, why = self._read_context_text(context)
         spec = add_sources(own, self._read_sources(sources))
-        claim = _build_claim(job, number, run, placement, spec, context_text, now)
+        claim = _build_claim(job, number, run, placement, spec, context_text, now, code)
         if why := claim.spec_error or why:
             fail_unreadable(self._db, job, why, now)
             return None
@@ -188,6 +188,7 @@ def _build_claim(
     spec_text: str,
     context_text: str,
     now: float,
+    code: int | None,
 ) -> Claim:
     return Claim(
         job=job,
@@ -203,4 +204,5 @@ def _build_claim(
         reservation=placement.reservation,
         exclusive=placement.exclusive,
         claimed=now,
+        code=code,
     )

@@ -267,5 +267,5 @@ STEPS: tuple[Step, ...] = (
     _second,
     _only("3.sql"),
     _fourth,
-    *map(_only, ("5.sql", "6.sql", "7.sql", "8.sql", "9.sql", "10.sql", "11.sql")),
+    *map(_only, ("5.sql", "6.sql", "7.sql", "8.sql", "9.sql", "10.sql", "11.sql", "12.sql")),
 )

@@ -20,6 +20,7 @@ from launcher.store.gpu_numbers import lane_with_gpu
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import lane_of, rank_of
 from launcher.store.opening import open_database, open_database_readonly
+from launcher.store.queued_code import QueuedCode, ensure_code, renewed_code
 from launcher.store.rows import GroupLimit, JobRow
 from launcher.store.scheduler_actions import SchedulerActions
 from launcher.store.steering import JobControl
@@ -31,9 +32,9 @@ from launcher.system.stored_fields import parse_record
 NEW_DEPENDENCY = "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)"
 JOB_COLUMNS = (
     "run, name, kind, state, priority, hash, spec, context, reason_code, reason, reason_data,"
-    " submitted, lane, rank, sources, note"
+    " submitted, lane, rank, sources, code, note"
 )
-JOB_PLACEHOLDERS = ", ".join("?" * 16)
+JOB_PLACEHOLDERS = ", ".join("?" * 17)
 _FIRST_EVENTS = (  # of the jobs between two numbers
     "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
     " SELECT ?, id, state, reason_code, reason, reason_data FROM jobs WHERE id BETWEEN ? AND ?"
@@ -70,7 +71,14 @@ class JobRowWriter:
     It must be discarded afterwards, because a rollback removes the rows that were stored with it.
     """
 
-    def __init__(self, connection: Connection, run: int, context: Context, number: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        run: int,
+        context: Context,
+        number: int,
+        code: QueuedCode | None,
+    ) -> None:
         """Start without cached rows.
 
         Args:
@@ -78,9 +86,11 @@ class JobRowWriter:
             run: Number of their run.
             context: Context in which they run.
             number: Number of the context.
+            code: What is noted of their code.
         """
         self._db, self._run = connection, run
         self._context, self._context_number = context, number
+        self._code_number = ensure_code(connection, code)
         self._writer = SpecWriter()
         self._lanes: dict[tuple[object, ...], int] = {}
         # by id(): jobs share the very same objects, which are held meanwhile
@@ -104,6 +114,7 @@ class JobRowWriter:
             self._lane_number(spec),
             rank_of(now, spec.priority),
             self._sources_number(spec),
+            self._code_number,
             spec.terms.note,
         )
 
@@ -240,7 +251,14 @@ class Store:
         ).fetchone()
         return int(row["n"]) if row else 1
 
-    def insert_or_replace(self, run: int, context: Context, new_job: NewJob, now: float) -> int:
+    def insert_or_replace(
+        self,
+        run: int,
+        context: Context,
+        new_job: NewJob,
+        now: float,
+        code: QueuedCode | None = None,
+    ) -> int:
         """Insert a job, or replace one that is not running, and return its id. Inside `writing`.
 
         A job that needs one that failed, or was cancelled or skipped, is skipped at once.
@@ -257,7 +275,7 @@ class Store:
             f"ON CONFLICT (run, name) DO UPDATE SET {_REPLACED_COLUMNS},"
             " wish = '', ended = NULL, outputs = '{}', failures = 0, lost = 0, excused = 0"
             " WHERE state <> 'running' RETURNING id",
-            JobRowWriter(self._db, run, context, self.ensure_context(context)).columns(
+            JobRowWriter(self._db, run, context, self.ensure_context(context), code).columns(
                 new_job.spec, new_job.state, reason_columns(new_job.reason), now
             ),
         ).fetchone()
@@ -300,7 +318,8 @@ class Store:
             outputs = file_paths(OUTPUTS, spec, context.folder, number)
             spec = spec._replace(outputs=outputs)
         job = NewJob(spec=spec, dependencies=waits[0], after_any=waits[1], reason=reason)
-        self.insert_new(row.run_id, context, [job], now)
+        code = renewed_code(self._db, row.code, now)
+        self.insert_new(row.run_id, context, [job], now, code=code)
         return number
 
     def accept_result(self, job: int, spec: Spec, reason: Reason, now: float) -> None:
@@ -345,6 +364,7 @@ class Store:
         now: float,
         *,
         first: int | None = None,
+        code: QueuedCode | None = None,
     ) -> list[int]:
         """Insert jobs whose names are new in the run, and return their ids. Inside `writing`.
 
@@ -356,9 +376,10 @@ class Store:
             jobs: in the order of their numbers.
             now: seconds since 1970.
             first: the first of the numbers that `reserve_numbers` reserved for them, None for the next ones.
+            code: what is noted of their code.
         """
         first, fresh = self.next_job_number() if first is None else first, list(jobs)
-        self._insert_rows(run, context, first, fresh, now)
+        self._insert_rows(run, context, first, fresh, now, code=code)
         self._count_new_jobs(run, fresh)
         self._db.executemany(
             NEW_DEPENDENCY,
@@ -391,7 +412,14 @@ class Store:
         return True
 
     def insert_in_portions(
-        self, run: int, context: Context, jobs: Sequence[NewJob], now: float, first: int
+        self,
+        run: int,
+        context: Context,
+        jobs: Sequence[NewJob],
+        now: float,
+        first: int,
+        *,
+        code: QueuedCode | None = None,
     ) -> list[int]:
         """Insert jobs as `insert_new` does, in several transactions. Outside `writing`.
 
@@ -402,7 +430,7 @@ class Store:
 
         def insert(portion: Sequence[int]) -> None:
             some = held[portion[0] - first : portion[-1] + 1 - first]
-            self.insert_new(run, context, some, now, first=portion[0])
+            self.insert_new(run, context, some, now, first=portion[0], code=code)
 
         def start(portion: Sequence[int]) -> None:
             by_state = groupby(
@@ -430,10 +458,17 @@ class Store:
         self._db.execute(f"DELETE FROM jobs WHERE id IN ({chosen})", between)
 
     def _insert_rows(
-        self, run: int, context: Context, first: int, new_jobs: Sequence[NewJob], now: float
+        self,
+        run: int,
+        context: Context,
+        first: int,
+        new_jobs: Sequence[NewJob],
+        now: float,
+        *,
+        code: QueuedCode | None,
     ) -> None:
         """Insert new jobs from number `first` on, and the events of their beginning."""
-        common = JobRowWriter(self._db, run, context, self.ensure_context(context))
+        common = JobRowWriter(self._db, run, context, self.ensure_context(context), code)
         before = {
             need for new in new_jobs for need in (*new.dependencies, *new.after_any) if need < first
         }

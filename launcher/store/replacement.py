@@ -14,6 +14,7 @@ from launcher.states import OPEN_STATES, Reason, ReasonCode, State
 from launcher.store.job_names import newest_by_superseded, queued_name, superseded_name
 from launcher.store.lanes import rank_of
 from launcher.store.queue import NewJob, Store
+from launcher.store.queued_code import QueuedCode
 from launcher.store.rows import JobRow
 
 IDENTITY = "identity"  # the setting of a function that equal calls share; '' if no call is equal
@@ -22,7 +23,15 @@ _NUMBERED = re.compile(rf"{PROGRAM}/\d+'*")  # the name of a program without --n
 WAITING_STATES = frozenset({State.QUEUED, State.HELD})
 
 
-def replace_waiting(store: Store, row: JobRow, context: Context, new: NewJob, now: float) -> int:
+def replace_waiting(
+    store: Store,
+    row: JobRow,
+    context: Context,
+    new: NewJob,
+    now: float,
+    *,
+    code: QueuedCode | None = None,
+) -> int:
     """Put a job in the place of one of its name that waits; return its number. Inside `writing`.
 
     It keeps number, place in the queue, tags and note, and the jobs that wait for it; one that was held stays held.
@@ -40,7 +49,7 @@ def replace_waiting(store: Store, row: JobRow, context: Context, new: NewJob, no
         state=state,
         reason=reason,
     )
-    job = store.insert_or_replace(row.run_id, context, replacing, now)
+    job = store.insert_or_replace(row.run_id, context, replacing, now, code)
     # its place is that of when it was submitted first
     store.database.execute(
         "UPDATE jobs SET submitted = ?, rank = ? WHERE id = ?",

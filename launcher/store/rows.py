@@ -33,7 +33,7 @@ ATTEMPT_COLUMNS = (  # in the order of AttemptRow
 )
 _JOB_COLUMNS = (  # that are as the database has them
     "id", "name", "root", "share", "kind", "priority", "waits", "wish", "hash", "attempts", "failures",
-    "lost", "starts_at", "submitted", "ended", "paused",
+    "lost", "starts_at", "submitted", "ended", "paused", "code",
 )  # fmt: skip
 
 
@@ -62,6 +62,7 @@ class JobRow:
     submitted: float
     ended: float | None
     paused: float | None = None  # since when its running program is paused
+    code: int | None = None  # what was noted of its code when it was queued
     owner_note: str = ""
     spec_text: str  # without the digests of modules, where these are stored once for many jobs
     sources_text: str | None = None  # then these
@@ -212,6 +213,7 @@ class Claim:
     reservation: int | None = None  # bytes reserved on each of its GPUs
     exclusive: bool = False  # it shares its GPUs with none of ours
     claimed: float = 0.0  # seconds since 1970
+    code: int | None = None  # what was noted of its code when it was queued
 
     @property
     def key(self) -> tuple[int, int]:

@@ -71,6 +71,11 @@ class SchedulerActions:
         """Whether there are more classes of jobs than `read_ready` has read."""
         return self._ready_jobs.is_partial
 
+    def has_unrecorded_code(self) -> bool:
+        """Return whether the code of queued jobs was noted and not recorded yet."""
+        query = "SELECT 1 FROM queued_code WHERE records IS NULL LIMIT 1"
+        return self._db.execute(query).fetchone() is not None
+
     def assign_gpus(self, uuids: Mapping[str, str]) -> None:
         """Let open jobs that name a GPU by its number, such as cuda:1, keep the GPU that has it now."""
         assign_gpus(self._db, uuids)

@@ -28,6 +28,7 @@ from launcher.store.job_names import queued_name
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.output_conflicts import find_writer
+from launcher.store.queued_code import renew_code
 from launcher.store.rows import JobRow
 from launcher.store.transitions import CANCELLED_REASON
 from launcher.stored_specs import SpecWriter
@@ -46,6 +47,8 @@ _IN_JSON_LIST = "IN (SELECT value FROM json_each(?))"
 _UNUSED_ROWS = {  # of a table: the condition
     "contexts": "id NOT IN (SELECT context FROM jobs)",
     "sources": "id NOT IN (SELECT sources FROM jobs WHERE sources IS NOT NULL)",
+    "queued_code": "id NOT IN (SELECT code FROM jobs WHERE code IS NOT NULL)",
+    "code_records": "id NOT IN (SELECT value FROM queued_code, json_each(records))",
     "lanes": "NOT EXISTS (SELECT 1 FROM jobs WHERE lane = lanes.id)",
     # a run that has had no job yet is about to get its first one
     "runs": "NOT EXISTS (SELECT 1 FROM jobs WHERE run = runs.id)"
@@ -271,6 +274,7 @@ class JobControl:
                 if self._db.move_to_state(job, state, reason, now, only_from=ENDED_STATES):
                     moved.append(job)
             self._reset_counters(moved[first:], now)
+            renew_code(self._db, moved[first:], now)
             left.difference_update(portion)
             if len(portion) < len(chosen):
                 self._skip_after_failures(moved[first:], left, now)

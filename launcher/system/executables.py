@@ -24,6 +24,7 @@ _INTERPRETERS: Mapping[str, tuple[frozenset[str], str]] = {
 }
 # options that are followed by text or a module in place of a script, such as -c, -lc and -um
 _REPLACEMENTS = re.compile(r"-[A-Za-z]*[cm]")
+_MODULE = re.compile(r"-[A-Za-z]*m")
 _MOST_TEXT = 60  # characters of such a text; the digest of a longer one stands for it
 _SHELLS = {"sh", "bash", "dash", "zsh", "ksh"}
 
@@ -133,6 +134,14 @@ def script_of(argv: Sequence[str]) -> str:
         if word in with_value:
             del words[:1]
     return ""
+
+
+def module_of(argv: Sequence[str]) -> str:
+    """Return the module that Python is asked to run with `-m`; empty if there is none."""
+    words = without_wrappers(argv)
+    if not words or script_of(words) or not _PYTHON.fullmatch(words[0].rpartition("/")[2]):
+        return ""
+    return next((after for word, after in pairwise(words) if _MODULE.fullmatch(word)), "")
 
 
 def program_of(argv: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from launcher.results.result_jobs import ResultJob, count_results
 from launcher.results.returned_rows import JOB
 from launcher.results.rows import RowJobIndex, kinds_of, rows_of
 from launcher.results.table import MODEL, ROW_KEY_COLUMNS, AbsentRow, Row, RunResults
+from launcher.screens.code_notes import different_code_notes
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
@@ -52,18 +53,23 @@ def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) 
         absent += [each._replace(row={RUN: jobs[0].run, **each.row}) for each in results.absent]
         columns |= dict.fromkeys(map(_unused_name, results.columns))
         if results.rows:
-            notes += _notes(chosen, results, named=len(runs) > 1)
+            named = len(runs) > 1
+            notes += _notes(store, chosen, results, named=named)
     # columns that identify a row follow the columns in which models differ
     order = sorted(columns, key=lambda name: name in ROW_KEY_COLUMNS and name != MODEL)
     results = RunResults(rows=rows, columns=(*order, NUMBER), absent=absent)
     return RunComparison(results=results, kinds=kinds, notes=tuple(notes))
 
 
-def _notes(chosen: Sequence[ResultJob], results: RunResults, *, named: bool) -> list[str]:
+def _notes(
+    store: Store, chosen: Sequence[ResultJob], results: RunResults, *, named: bool
+) -> list[str]:
     """Return the notes on the results of a run, with its name if there are several runs."""
     of_tests = JOB not in results.columns
     before = f"run {sanitize_terminal(chosen[0].job.run)}: " if named else ""
-    return [f"{before}{note}" for note in count_results(chosen, tests=of_tests).notes()]
+    notes = count_results(chosen, tests=of_tests).notes()
+    notes += different_code_notes(store, [each.job for each in chosen])
+    return [f"{before}{note}" for note in notes]
 
 
 def _job_of(jobs: RowJobIndex, row: Row) -> int | None:

@@ -48,6 +48,7 @@ from launcher.results.table import (
     sort_rows,
 )
 from launcher.results.write import query_all_runs, write_run
+from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import CommandOutput
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable
@@ -194,6 +195,7 @@ def command(
         results = results_of(jobs, models, now)
         wanted = metric is not None or chooses or not results.rows
         returned = read_returned_values(home, store, jobs, kinds) if wanted else []
+        code_notes = different_code_notes(store, jobs)
     counts = count_results(matching, tests=bool(results.rows))
     found = RunOutcome(every[0].run, results, returned, now, kinds)
     answer = _build_output(found, choice, metric, shape, everything=everything)
@@ -213,7 +215,7 @@ def command(
     if replaced := 0 if all_jobs or patterns else len(superseded):
         _note(f"newer jobs replaced {pluralize(replaced, 'older job')}. To print all: --all-jobs")
     if results.rows or returned:
-        for note in counts.notes():
+        for note in (*counts.notes(), *code_notes):
             _note(note)
 
 

@@ -48,6 +48,7 @@ from launcher.results.result_jobs import count_results, result_jobs
 from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import policy_message, set_policy
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
+from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import print_json
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.plan_differences import other_code, other_folder, other_options
@@ -345,7 +346,8 @@ def _print_results(plans: Iterable[Plan]) -> int:
             chosen = result_jobs(home, store, rows)
             table = results_of([each.job for each in chosen]).rows
             click.echo(draw(table, width=terminal_width()))
-            for note in count_results(chosen, tests=bool(table)).notes():
+            notes = count_results(chosen, tests=bool(table)).notes()
+            for note in (*notes, *different_code_notes(store, [each.job for each in chosen])):
                 print_stderr(f"note: {note}")
     return 0
 
@@ -383,8 +385,10 @@ def _watch_and_report(home: Home, store: Store, submission: SubmittedRun) -> int
         click.echo(draw(table, width=terminal_width()))
     if not all(map(is_plain, table)):
         print_stderr(f"\n{GUIDE}")
-    for note in count_results(chosen, tests=bool(table)).older_notes() if table else ():
-        print_stderr(f"note: {note}")
+    if table:
+        notes = count_results(chosen, tests=True).older_notes()
+        for note in (*notes, *different_code_notes(store, [each.job for each in chosen])):
+            print_stderr(f"note: {note}")
     print_failed_jobs(rows)
     if any(row.state is not State.DONE for row in rows):
         print_stderr("To run the jobs that are not done, repeat the command.")

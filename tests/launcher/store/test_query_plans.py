@@ -7,6 +7,7 @@ import pytest
 
 from launcher.job import Resources, Terms
 from launcher.job_options.notifications import RunNotify
+from launcher.screens.code_notes import code_change_notes, code_record
 from launcher.states import ENDED_STATES, OPEN_STATES, Done, NeverStarted, ReasonCode, State
 from launcher.store.adoption import AdoptedJob, adopt_done_jobs
 from launcher.store.completion_queries import open_completion_queries
@@ -20,6 +21,7 @@ from launcher.store.job_repair import fail_unreadable_lanes
 from launcher.store.listings import ListingFilter, ListingQueries
 from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.queue import NewJob, Store
+from launcher.store.queued_code import CodeChange, CodeRecord, CodeRecording, QueuedCode
 from launcher.store.replacement import replace_equal_jobs, replace_waiting
 from launcher.store.rows import GroupLimit
 from launcher.store.run_news import RunEventReader
@@ -72,6 +74,7 @@ MAY_READ_MANY = {
     "WHERE attempts.ended > ?1 AND attempts.ended <= ?2": "a scheduler asks once, when it starts",
     "id NOT IN (SELECT context FROM jobs)": "`clean` asks once which environments no job has",
     "id NOT IN (SELECT sources FROM jobs": "as the one before",
+    "id NOT IN (SELECT code FROM jobs": "as the one before",
     "SELECT DISTINCT need FROM needs JOIN jobs": "a scheduler asks once, when it starts",
     "FROM lanes JOIN jobs ON jobs.lane = lanes.id": "`doctor` asks for waits without a cause",
 }
@@ -329,6 +332,25 @@ def schedule_jobs(store: Store) -> None:
         store.accept_result(sweep[0], row.spec, a_reason("accepted"), 1.0)
 
 
+def record_code(store: Store) -> None:
+    """Note the code of a job, record and compare it, and queue the job again."""
+    code = QueuedCode(1.0, "/", "", (), {"/a.py": ["/a.py"]})
+    with store.writing():
+        new = [NewJob(spec=a_spec("python", "/a.py", name="command/coded"))]
+        jobs = store.insert_new(store.ensure_run(ROOT, "test"), a_context(), new, 1.0, code=code)
+    store.scheduler_actions.has_unrecorded_code()
+    recording = CodeRecording(Connection(store.database, ROOT))
+    ((number, _),) = recording.unrecorded(1)
+    (record,) = recording.add_records(number, code, {"/a.py": CodeRecord({"/a.py": "digest"})})
+    recording.records_of([number])
+    recording.add_changes([CodeChange(record, 2.0, {"/a.py": ""})])
+    assert recording.last_change(record).files == {"/a.py": ""}
+    code_change_notes(store, [job_row(store, jobs[0])])
+    code_record(store, job_row(store, jobs[0]))
+    store.job_control.cancel(jobs, 2.0)
+    store.job_control.retry(jobs, 3.0)
+
+
 def read_jobs(store: Store, chain: list[int]) -> None:
     """Ask all questions of screens and planners."""
     read, (job, *_) = store.read, chain
@@ -454,6 +476,7 @@ def run_all(home: Home, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     share_outputs(store)
     replace_jobs(store)
     schedule_jobs(store)
+    record_code(store)
     read_jobs(store, chain)
     list_jobs(store, chain)
     complete_words(home)

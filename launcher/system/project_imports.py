@@ -1,0 +1,250 @@
+"""The modules of a project that a script imports, found in the texts of its files; nothing is imported."""
+
+import ast
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.system.code_links import LAUNCHER
+from launcher.system.files import FileStamp, file_stamp
+
+MOST_MODULES = 20_000  # of one script
+MOST_BYTES = 4 << 20  # of a module; a larger one holds data
+_INSTALLED = {"site-packages", "dist-packages"}
+_PYTHON_SUFFIXES = (".py", ".pyw")
+_EDITABLE = "__editable__"
+_MAPPING = "MAPPING"  # in a finder that setuptools writes: package → folder
+
+
+class ImportedName(NamedTuple):
+    """An import statement of a module."""
+
+    level: int  # dots at its beginning
+    module: str
+    names: tuple[str, ...] = ()  # after `from module import`
+
+
+class ProjectFolders(NamedTuple):
+    """Where the modules of a project are looked for."""
+
+    folders: tuple[str, ...]  # as in sys.path
+    packages: tuple[tuple[str, str], ...] = ()  # an editable package, and its folder
+
+
+class ImportFinder:
+    """Finds the modules that scripts import; a text is read again only if its file has changed."""
+
+    def __init__(self) -> None:
+        """Begin without having read any."""
+        self._imports: dict[str, tuple[FileStamp, tuple[ImportedName, ...]]] = {}
+
+    def files(
+        self, starts: Iterable[str], places: ProjectFolders, most: int = MOST_MODULES
+    ) -> tuple[list[str], bool]:
+        """Return the files of scripts and of the project's modules that they import, and whether these are all.
+
+        Args:
+            starts: paths of scripts, and dotted names of modules.
+            places: where modules are looked for. The folder of a script comes first for its imports.
+            most: number of files at which the search ends.
+        """
+        search = _Search(places)
+        todo: list[tuple[str, str]] = []  # file, and the folder of the script
+        for start in starts:
+            if os.path.isabs(start):  # noqa: PTH117  # a text
+                # as Python does with a link
+                todo.append((start, os.path.dirname(os.path.realpath(start))))  # noqa: PTH120  # as above
+            else:
+                todo += [(file, "") for file in search.module_files(start, "")]
+        found = {file: None for file, _ in todo}
+        for file, folder in todo:  # grows meanwhile
+            for imported in self._read(file):
+                for other in search.imported_files(imported, file, folder):
+                    if other in found:
+                        continue
+                    if len(found) >= most:
+                        return [*found], False
+                    found[other] = None
+                    todo.append((other, folder))
+        return [*found], True
+
+    @staticmethod
+    def module_files(modules: Iterable[str], places: ProjectFolders) -> list[str]:
+        """Return the files of modules without those that they import."""
+        search = _Search(places)
+        return [file for module in modules for file in search.module_files(module, "")]
+
+    def _read(self, file: str) -> tuple[ImportedName, ...]:
+        stamp = file_stamp(file)
+        if stamp is None or not is_python(file):
+            return ()
+        known = self._imports.get(file)
+        if known is None or known[0] != stamp:
+            known = self._imports[file] = stamp, tuple(_read_imports(file))
+        return known[1]
+
+
+def is_python(file: str) -> bool:
+    """Return whether a file may be a text of Python, by its name."""
+    suffix = os.path.splitext(file)[1]  # noqa: PTH122  # called for each of thousands
+    return suffix in _PYTHON_SUFFIXES or not suffix
+
+
+def _read_imports(file: str) -> Iterator[ImportedName]:
+    """Yield the imports in a text; none if it cannot be read or parsed."""
+    try:
+        with open(file, "rb") as opened:  # noqa: PTH123  # as above
+            content = opened.read(MOST_BYTES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(content)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    todo = deque[ast.AST]([tree])
+    while todo:
+        node = todo.popleft()
+        if isinstance(node, ast.Import):
+            yield from (ImportedName(0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = tuple(alias.name for alias in node.names)
+            yield ImportedName(node.level, node.module or "", names)
+        elif not isinstance(node, ast.expr):  # no expression contains a statement
+            todo.extend(ast.iter_child_nodes(node))
+
+
+class _Search:
+    """A search for modules, in which each folder is listed once."""
+
+    def __init__(self, places: ProjectFolders) -> None:
+        self._folders, self._packages = places.folders, dict(places.packages)
+        self._names: dict[str, frozenset[str]] = {}
+
+    def imported_files(self, imported: ImportedName, file: str, folder: str) -> Iterator[str]:
+        if not imported.level:
+            yield from self.module_files(imported.module, folder, imported.names)
+            return
+        above = os.path.dirname(file)  # noqa: PTH120  # as above
+        for _ in range(imported.level - 1):
+            above = os.path.dirname(above)  # noqa: PTH120  # as above
+        parts = [part for part in imported.module.split(".") if part]
+        yield from self._below(above, parts, imported.names)
+
+    def module_files(self, module: str, folder: str, names: Sequence[str] = ()) -> Iterator[str]:
+        """Yield the files of a module, its packages, and its submodules of some names."""
+        top, *rest = module.split(".")
+        if top == LAUNCHER:  # a checkout of ours is not a part of the project
+            return
+        if top in self._packages:
+            yield from self._init(self._packages[top])
+            yield from self._below(self._packages[top], rest, names)
+            return
+        for place in (folder, *self._folders) if folder else self._folders:
+            there = self._list(place)
+            if f"{top}.py" in there or top in there:
+                yield from self._below(place, [top, *rest], names)
+                return
+
+    def _below(self, folder: str, parts: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+        for part in parts:
+            there = self._list(folder)
+            folder = f"{folder}/{part}"
+            if part in there and (f"{part}.py" not in there or self._list(folder)):
+                yield from self._init(folder)
+            elif f"{part}.py" in there:
+                yield f"{folder}.py"
+                return
+            else:
+                return
+        for name in names:
+            there = self._list(folder)
+            if f"{name}.py" in there:
+                yield f"{folder}/{name}.py"
+            elif name in there:
+                yield from self._init(f"{folder}/{name}")
+
+    def _init(self, folder: str) -> Iterator[str]:
+        if "__init__.py" in self._list(folder):
+            yield f"{folder}/__init__.py"
+
+    def _list(self, folder: str) -> frozenset[str]:
+        if folder not in self._names:
+            try:
+                self._names[folder] = frozenset(os.listdir(folder))  # noqa: PTH208  # as above
+            except OSError:
+                self._names[folder] = frozenset()
+        return self._names[folder]
+
+
+def project_folders(folder: str, python_path: Sequence[str], program: str) -> ProjectFolders:
+    """Return where a program finds modules that are not installed.
+
+    Args:
+        folder: in which the program is started.
+        python_path: further folders, such as those of PYTHONPATH.
+        program: path of its interpreter, or of a script beside it.
+    """
+    listed, packages = list[str](), list[tuple[str, str]]()
+    for installed in _site_folders(program):
+        more, mapped = _editable_paths(installed)
+        listed += more
+        packages += mapped
+    named = (os.path.join(folder, path) for path in python_path if path)  # noqa: PTH118  # texts
+    paths = dict.fromkeys(map(os.path.normpath, (*named, folder, *listed)))
+    return ProjectFolders(tuple(path for path in paths if is_project_path(path)), tuple(packages))
+
+
+def is_project_path(path: str) -> bool:
+    """Return whether a path is neither among installed packages nor in the standard library."""
+    parts = path.split("/")
+    if not _INSTALLED.isdisjoint(parts):
+        return False
+    return not any(
+        name.startswith("python3") and above in {"lib", "lib64"} for above, name in pairwise(parts)
+    )
+
+
+def _site_folders(program: str) -> Iterator[str]:
+    prefix = os.path.dirname(os.path.dirname(program))  # noqa: PTH120  # texts
+    if prefix:
+        yield from map(str, Path(prefix).glob("lib/python3*/site-packages"))
+
+
+def _editable_paths(installed: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the folders and packages outside of a folder of packages that are installed by a link."""
+    folders, packages = list[str](), list[tuple[str, str]]()
+    try:
+        names = sorted(os.listdir(installed))  # noqa: PTH208  # names only
+    except OSError:
+        return folders, packages
+    for name in names:
+        path = f"{installed}/{name}"
+        if name.endswith(".pth"):
+            lines = _text(path).splitlines()
+            folders += [line.strip() for line in lines if line.startswith("/")]
+        elif name.startswith(_EDITABLE) and name.endswith("_finder.py"):
+            packages += _mapped_packages(_text(path))
+    return folders, packages
+
+
+def _mapped_packages(text: str) -> Iterator[tuple[str, str]]:
+    try:
+        for node in ast.parse(text).body:
+            targets = [*node.targets] if isinstance(node, ast.Assign) else list[ast.expr]()
+            targets += [node.target] if isinstance(node, ast.AnnAssign) else []
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            if names == [_MAPPING] and (value := getattr(node, "value", None)) is not None:
+                mapping = ast.literal_eval(value)
+                yield from ((str(key), str(place)) for key, place in mapping.items())
+    except (SyntaxError, ValueError, AttributeError):
+        return
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
