@@ -1,7 +1,5 @@
 """Numbers in lines as frameworks print them, and lines without results."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +11,7 @@ from launcher.workers.progress.framework_lines import (
     parse_printed_numbers,
 )
 from launcher.workers.progress.printed_lines import LONGEST_BYTES
+from tests.documents import TREE
 
 # framework or habit, line, numbers, step of total
 FORMS: list[tuple[str, str, dict[str, float], str]] = [
@@ -47,7 +46,7 @@ FORMS: list[tuple[str, str, dict[str, float], str]] = [
     ("logger", "[2026-11-27 09:00:01,123][INFO] step 300: loss 0.3", {"loss": 0.3}, "step 300"),
     ("logger", "INFO:root:Epoch 3: loss = 1e-05", {"loss": 1e-05}, "epoch 3"),
 ]  # fmt: skip
-NOTHING = Path("tests/launcher/data/lines_without_results.txt")
+NOTHING = TREE / "tests" / "launcher" / "data" / "lines_without_results.txt"
 
 
 @pytest.mark.parametrize(
@@ -96,6 +95,6 @@ def test_any_line_is_read_without_an_error(line: str) -> None:
 
 
 def test_lines_of_nine_frameworks_are_named_in_the_documentation() -> None:
-    page = Path("docs/progress.md").read_text(encoding="utf-8")
+    page = (TREE / "docs" / "progress.md").read_text(encoding="utf-8")
     for name in ("Trainer", "Keras", "Lightning", "timm", "XGBoost", "LightGBM", "JSON"):
         assert name in page
