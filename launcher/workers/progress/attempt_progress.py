@@ -4,6 +4,7 @@ The first of several sources that has something counts: reports of the job's own
 for us, TensorBoard's event files, a progress bar. Nothing is read before a screen needs it.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -53,6 +54,9 @@ def _forms() -> ModuleType:
     from launcher.workers.progress import framework_lines
 
     return framework_lines
+
+
+_DIGIT = re.compile(rb"[0-9]")
 
 
 class AttemptProgress(NamedTuple):
@@ -128,10 +132,15 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
         found[EVENT_FILES] = {} if event is None else event.metrics
     if not (steps or printed or found[EVENT_FILES]):
         end, bars = log[-END_BYTES:], _bar_steps(errors, errors_at) + _bar_steps(log, at)
-        read = _forms().parse_printed_numbers
-        plain = read(errors) | read(end)
+        plain = _printed_numbers(errors) | _printed_numbers(end)
         found[LOG] = {**({} if reported else plain), **_last_values(bars)}
     return _combine(found)
+
+
+def _printed_numbers(text: bytes) -> dict[str, float]:
+    # a supervisor of a program that prints none does not import the forms
+    found: dict[str, float] = _forms().parse_printed_numbers(text) if _DIGIT.search(text) else {}
+    return found
 
 
 def _combine(found: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
