@@ -92,7 +92,7 @@ def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
             )
     for log, end, at in ends:
         if (printed := _forms().parse_newest_framework_step(end, at)) is not None:
-            first, _ = _forms().parse_framework_steps(_read_beginning(log), 0.0)
+            first = _forms().first_framework_steps(_read_beginning(log))
             return AttemptProgress(step=_with_rate(printed, attempt, first))
     newest = max(ends, key=lambda each: (bool(each[1].strip()), each[2]))
     return AttemptProgress(line=last_line(newest[1]))

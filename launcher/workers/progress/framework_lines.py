@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 from launcher.system.terminal_codes import PlainTextFilter
@@ -332,13 +333,21 @@ def newest_framework_numbers(text: bytes) -> dict[str, float]:
     return {}
 
 
-def parse_framework_steps(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
-    """Return the steps with numbers in a piece of a log, and where an unfinished line may begin."""
-    steps = []
+def first_framework_steps(text: bytes) -> list[ProgressReport]:
+    """Return the first step with numbers in the beginning of a log, in a list; empty if there is none."""
+    return [*islice(_steps(text, 0.0), 1)]
+
+
+def _steps(text: bytes, at: float) -> Iterator[ProgressReport]:
     for line in LINE_END.split(text)[:-1]:
         found = parse_framework_line(line)
         if found is not None and found.metrics and (report := found.report(at)) is not None:
-            steps.append(report)
+            yield report
+
+
+def parse_framework_steps(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
+    """Return the steps with numbers in a piece of a log, and where an unfinished line may begin."""
+    steps = [*_steps(text, at)]
     last = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
     return steps, last if len(text) - last < LONGEST_BYTES else len(text)
 
