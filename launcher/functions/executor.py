@@ -15,7 +15,7 @@ from launcher.functions.api import queue_calls
 from launcher.functions.future import Future
 from launcher.functions.options import JobOptions, read_request
 from launcher.functions.pickling import name_of
-from launcher.job import run_name_fault
+from launcher.job import FUNCTION_RUN, run_name_fault
 from launcher.store.client import open_queue
 from launcher.store.executor_groups import new_group_name
 from launcher.store.executors import executor_file, hold_executor, release_executor
@@ -69,7 +69,8 @@ class Executor(concurrent.futures.Executor):
         self._options: dict[str, Any] = {**options}
         asked = {key: value for key, value in options.items() if key not in {"name", "run"}}
         request = read_request(asked)
-        if (fault := run_name_fault(run)) if (run := self._options.get("run")) else None:
+        run = options.get("run", FUNCTION_RUN)
+        if fault := run_name_fault(run):
             raise UsageError(f"run: {run!r} {fault}")
         cancels = at_exit == CANCEL
         self._limit: GroupLimit | None = None
@@ -81,9 +82,7 @@ class Executor(concurrent.futures.Executor):
         self._cancels, self._process = cancels, os.getpid()
         self._lock = threading.Lock()
         self._home: Home | None = None  # the queue; None before the first call
-        self._held: int | None = (
-            None  # descriptor of the locked file that says that this process lives
-        )
+        self._held: int | None = None  # descriptor of the file that is locked while we live
         self._over = False
         self._open: set[Future[Any]] = set()
 
