@@ -396,16 +396,6 @@ def test_damaged_file_is_an_error(place: Path, name: str, content: bytes) -> Non
         assert f"{name} is damaged" in ended.output
 
 
-def test_launcher_code_that_decides_results_has_a_snapshot_of_its_own() -> None:
-    index = CodeIndex()
-    assert unpromised(index, "launcher") == [], (
-        "launcher/ids.py is not as promised. If IDs mean what they meant, run "
-        "`python -m launcher.code_snapshot promise launcher`; otherwise add --changed with the "
-        "definitions that this test lists"
-    )
-    assert index.snapshot("launcher") is not None
-
-
 # the same text in two modules, which uses another definition in each
 TWINS: Files = {
     f"toy/{module}.py": f"SCALE = {scale}\n\n\ndef loss(value):\n    return SCALE * value\n"
