@@ -111,6 +111,12 @@ def format_estimate(at: float, now: float) -> str:
     return time.strftime("at %H:%M", time.localtime(at))
 
 
+def exponential_backoff_s(first_s: float, times: int, longest_s: float) -> float:
+    """Return a pause in seconds that has doubled a number of times, up to the longest one."""
+    # 2.0**1024 is too large for a float; 2**64 times a millisecond is longer than any pause
+    return min(longest_s, first_s * 2.0 ** min(times, 64))
+
+
 # The module `statistics` would import fractions and decimal in every command.
 
 

@@ -21,6 +21,7 @@ from launcher.system.environment import SITE_VARIABLE, with_site_changes
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity
+from launcher.units import exponential_backoff_s
 from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.attempt_watch import (
     NO_DESCRIPTOR,
@@ -49,7 +50,7 @@ class _WaitingAttempt:
     attempt: Attempt
     since: float  # monotonic
     retry_at: float = 0.0  # its specification is not read again before this time
-    pause_s: float = FIRST_PAUSE_S
+    failed_reads: int = 0
     environment: WorkerEnvironment | None = (
         None  # of its worker; None: its specification is not read yet
     )
@@ -244,8 +245,10 @@ class NodeAttempts:
                 environment = environment._replace(python_path=path)
         except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
             if now < waiting.since + ATTEMPT_SPEC_TIMEOUT_S:
-                waiting.retry_at = now + waiting.pause_s
-                waiting.pause_s = min(2 * waiting.pause_s, LONGEST_PAUSE_S)
+                pause_s = exponential_backoff_s(
+                    FIRST_PAUSE_S, waiting.failed_reads, LONGEST_PAUSE_S
+                )
+                waiting.retry_at, waiting.failed_reads = now + pause_s, waiting.failed_reads + 1
                 return None
             return NeverStarted(
                 at=time.time(), why=f"its node cannot read its files: {error}", blamed_on="job"

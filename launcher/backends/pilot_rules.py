@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from launcher.backends.protocol import AllocationState
+from launcher.units import exponential_backoff_s
 
 UNKNOWN_TIMEOUT_S = (
     30.0  # a backend that does not list a pilot may have been restarted, so it is polled again
@@ -150,7 +151,7 @@ def count_excess_pilots(demand: Demand, *, waiting: int, starting: int) -> int:
 def failure_backoff_s(failures: int) -> float:
     """Return the pause of submissions, in seconds, after this number of consecutive pilots that could not run a job."""
     return (
-        _exponential_backoff_s(
+        exponential_backoff_s(
             FIRST_FAILURE_BACKOFF_S, failures - FAILURES_BEFORE_BACKOFF, LONGEST_FAILURE_BACKOFF_S
         )
         if failures >= FAILURES_BEFORE_BACKOFF
@@ -161,7 +162,7 @@ def failure_backoff_s(failures: int) -> float:
 def refusal_backoff_s(refusals: int) -> float:
     """Return the pause of submissions, in seconds, after this number of consecutive refusals."""
     return (
-        _exponential_backoff_s(FIRST_REFUSAL_BACKOFF_S, refusals - 1, LONGEST_REFUSAL_BACKOFF_S)
+        exponential_backoff_s(FIRST_REFUSAL_BACKOFF_S, refusals - 1, LONGEST_REFUSAL_BACKOFF_S)
         if refusals > 0
         else 0.0
     )
@@ -169,11 +170,7 @@ def refusal_backoff_s(refusals: int) -> float:
 
 def poll_interval_s(usual_s: float, errors: int) -> float:
     """Return the interval between two polls, in seconds, after this number of consecutive errors of a backend."""
-    return max(usual_s, _exponential_backoff_s(usual_s, errors, LONGEST_POLL_S))
-
-
-def _exponential_backoff_s(first_s: float, times: int, longest_s: float) -> float:
-    return min(longest_s, first_s * 2.0 ** min(times, 32))
+    return max(usual_s, exponential_backoff_s(usual_s, errors, LONGEST_POLL_S))
 
 
 @dataclass(slots=True, kw_only=True)

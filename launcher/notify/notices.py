@@ -14,6 +14,7 @@ from launcher.states import Reason, ReasonCode, State
 from launcher.store.run_news import JobEnd, RunEvents
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
+from launcher.units import exponential_backoff_s
 
 SCHEMA = 2
 RUN_END_DELAY_S = 5.0  # a run without open jobs has ended after this time: jobs added one by one cause one message
@@ -240,7 +241,7 @@ def mark_failed(
     tries = 1 if before is None else before.tries + 1
     if tries >= LEAST_TRIES and has_passed(happened, retry_s, dead_letter.at):
         return sent_state._replace(given_up=(*state.given_up, dead_letter)[-MOST_DEAD_LETTERS:])
-    next_at = dead_letter.at + min(FIRST_BACKOFF_S * 2 ** min(tries - 1, 20), LONGEST_BACKOFF_S)
+    next_at = dead_letter.at + exponential_backoff_s(FIRST_BACKOFF_S, tries - 1, LONGEST_BACKOFF_S)
     failing = RetryState(dead_letter.title, happened, tries, next_at, dead_letter.why)
     return state._replace(failing={**state.failing, dead_letter.target: failing})
 

@@ -27,7 +27,7 @@ from launcher.store.output_conflicts import release_jobs_waiting_for
 from launcher.store.rows import Claim
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
-from launcher.units import format_seconds
+from launcher.units import exponential_backoff_s, format_seconds
 
 REQUEUE_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
@@ -178,9 +178,8 @@ class Transitions:
                 claim.job, requeue.vram_request or 0, exclusive=requeue.exclusive
             )
         if requeue.backoff_s:
-            self._set_backoff(
-                claim.job, min(requeue.backoff_s * 2**earlier_requeues, LONGEST_BACKOFF_S), now
-            )
+            pause_s = exponential_backoff_s(requeue.backoff_s, earlier_requeues, LONGEST_BACKOFF_S)
+            self._set_backoff(claim.job, pause_s, now)
         text = f"{reason.text}. {requeue.follow_up_text}"
         return State.QUEUED, reason._replace(text=text, data={**reason.data, "requeued": True})
 
@@ -207,7 +206,7 @@ class Transitions:
         terms = claim.spec.terms
         if failures >= terms.retries:
             return State.FAILED, _failure_reason(outcome)
-        pause_s = min(terms.backoff_s * 2 ** min(failures, 30), LONGEST_BACKOFF_S)
+        pause_s = exponential_backoff_s(terms.backoff_s, failures, LONGEST_BACKOFF_S)
         self._set_backoff(claim.job, pause_s, now)
         tries = f"retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}: "
         counts = {"retry": failures + 1, "retries": terms.retries, "pause_s": pause_s}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from launcher.states import Reason, ReasonCode
+from launcher.units import exponential_backoff_s
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class StartBackoff:
     """
 
     why: str = ""  # the system's error; empty: none
-    _backoff_s: float = 0.0
+    _failures: int = 0  # in succession
     _retry_at: float = 0.0  # time of the single try
     _tried_at: float | None = None  # time at which it was made; None: not yet
     _logged_at: float = float("-inf")
@@ -39,10 +40,9 @@ class StartBackoff:
         """Begin a pause: a program could not be started, for a reason that is none of its own."""
         if self.why and self._tried_at is None and now < self._retry_at:
             return  # it was tried together with the one for which we pause
-        self._backoff_s = (
-            min(2 * self._backoff_s, LONGEST_BACKOFF_S) if self.why else FIRST_BACKOFF_S
-        )
-        self._retry_at, self._tried_at = now + self._backoff_s, None
+        pause_s = exponential_backoff_s(FIRST_BACKOFF_S, self._failures, LONGEST_BACKOFF_S)
+        self._failures += 1
+        self._retry_at, self._tried_at = now + pause_s, None
         if not self.why and now >= self._logged_at + LOG_EVERY_S:
             logger.warning("starting=paused why=%r; tried again at growing intervals", why)
             self._logged_at = now
@@ -53,7 +53,7 @@ class StartBackoff:
         if self.why and self._tried_at is not None and now >= self._tried_at + SUCCESS_AFTER_S:
             if self._logged_at > float("-inf"):
                 logger.info("starting=on")
-            self.why, self._tried_at, self._backoff_s = "", None, 0.0
+            self.why, self._tried_at, self._failures = "", None, 0
         return not self.why or (self._tried_at is None and now >= self._retry_at)
 
     def record_start(self, now: float) -> None:
@@ -84,20 +84,20 @@ class BackoffSet(Generic[Key]):
 
     def __init__(self) -> None:
         """Begin without exclusions."""
-        self._backoffs: dict[Key, tuple[float, float]] = {}  # its end, how long it is
+        self._backoffs: dict[Key, tuple[float, int]] = {}  # its end, the number of those before
 
     def add(self, key: Key, now: float) -> None:
         """Exclude a key from now on; a second failure during one exclusion does not lengthen it."""
         self._backoffs = {
-            other: (end, span_s)
-            for other, (end, span_s) in self._backoffs.items()
+            other: (end, times)
+            for other, (end, times) in self._backoffs.items()
             if now < end + LONGEST_KEY_BACKOFF_S
         }
-        end, span_s = self._backoffs.get(key, (0.0, FIRST_KEY_BACKOFF_S / 2))
+        end, times = self._backoffs.get(key, (0.0, 0))
         if now >= end:
-            span_s = min(2 * span_s, LONGEST_KEY_BACKOFF_S)
-            self._backoffs[key] = now + span_s, span_s
+            span_s = exponential_backoff_s(FIRST_KEY_BACKOFF_S, times, LONGEST_KEY_BACKOFF_S)
+            self._backoffs[key] = now + span_s, times + 1
 
     def wait_s(self, key: Key, now: float) -> float:
         """Return how long a key is still excluded; 0 if it may be tried."""
-        return max(0.0, self._backoffs.get(key, (0.0, 0.0))[0] - now)
+        return max(0.0, self._backoffs.get(key, (0.0, 0))[0] - now)

@@ -27,6 +27,7 @@ from launcher.errors import (
 )
 from launcher.units import (
     DAY_S,
+    exponential_backoff_s,
     format_bytes,
     format_estimate,
     format_seconds,
@@ -307,3 +308,10 @@ def test_things_are_counted_in_english() -> None:
         "2 jobs",
         "12,345 jobs",
     ]
+
+
+def test_a_pause_doubles_up_to_the_longest_one() -> None:
+    pauses = [exponential_backoff_s(1.5, times, 10.0) for times in range(5)]
+    assert pauses == [1.5, 3.0, 6.0, 10.0, 10.0]
+    assert exponential_backoff_s(0.001, 10**6, 3600.0) == 3600.0
+    assert exponential_backoff_s(0.0, 10**6, 3600.0) == 0.0

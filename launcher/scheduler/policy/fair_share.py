@@ -46,7 +46,7 @@ from launcher.scheduler.policy.model import (
     gpu_request_of,
 )
 from launcher.states import ReasonCode
-from launcher.units import format_bytes, format_seconds
+from launcher.units import exponential_backoff_s, format_bytes, format_seconds
 
 STARVING_S = 300.0
 UNUSED_S = 10.0
@@ -263,7 +263,7 @@ class YieldPolicy:
             if room is None:
                 continue
             turn.held_since = min(turn.held_since, now)
-            longest = min(LONGEST_HOLD_S, HOLD_S * 2.0**turn.strikes)
+            longest = exponential_backoff_s(HOLD_S, turn.strikes, LONGEST_HOLD_S)
             idle = now - turn.room_since >= UNUSED_S
             if idle or turn.wasted_s >= 2 * UNUSED_S * max(1, rooms):
                 why = "does not start although there is room"
@@ -271,7 +271,7 @@ class YieldPolicy:
                 why = f"could not start for {format_seconds(round(longest))}"
             else:
                 continue
-            turn.ignored_until, turn.strikes = now + longest, min(turn.strikes + 1, 16)
+            turn.ignored_until, turn.strikes = now + longest, turn.strikes + 1
             turn.room_since, turn.held_since, turn.wasted_s = inf, inf, 0.0
             self.complaints.append(
                 f"user {user} gets no precedence for {format_seconds(round(longest))}: the scheduler of {user} waits and {why}"
