@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from launcher.errors import UsageError
-from launcher.system.config import (
+from launcher.system.config import read_configuration
+from launcher.system.config_tables import (
+    ConfigTable,
     Fault,
     absolute_path,
-    read_configuration,
     read_keys,
+    register_table,
     unknown_name_text,
 )
 from launcher.system.prologue import prologue_lines
@@ -88,10 +90,9 @@ def read_configured_backends(environ: Mapping[str, str]) -> Backends:
     """
     configuration = read_configuration(environ)
     faults: list[Fault] = []
-    table = {} if configuration.backends is None else configuration.backends
-    backends = Backends(by_name=read_backends(table, faults))
+    backends = Backends(by_name=BACKENDS.read_from(configuration.tables, faults))
     try:
-        default = read_backend_names(configuration.on, backends)
+        default = read_backend_names(configuration.tables.get("on"), backends)
     except UsageError as error:
         faults.append((("on",), f"on: {error}"))
         default = (LOCAL,)
@@ -145,6 +146,9 @@ def read_backends(table: object, faults: list[Fault]) -> Mapping[str, BackendSet
             continue
         backends[name] = BackendSettings(name=name, **{**values, "kind": kind})
     return backends
+
+
+BACKENDS = register_table(ConfigTable[Mapping[str, BackendSettings]](TABLE, read_backends, {}))
 
 
 def _require(holds: bool) -> None:

@@ -26,7 +26,8 @@ from launcher.screens.terminal import (
     print_stderr,
 )
 from launcher.screens.usage_errors import usage_message
-from launcher.system.config import Fault, Options, read_configuration, unknown_name_text
+from launcher.system.config import Options, read_configuration
+from launcher.system.config_tables import Fault, unknown_name_text
 from launcher.system.text import sanitize_terminal
 
 GROUPS = {

@@ -29,10 +29,10 @@ from launcher.store.client import cores_for_jobs
 from launcher.store.lanes import visible_devices
 from launcher.store.queue import Store
 from launcher.system import memory
-from launcher.system.config import read_configuration
+from launcher.system.config import read_table
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import owners_environment
-from launcher.system.gpu_sharing import SharingRules
+from launcher.system.gpu_sharing import SHARING
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 
@@ -215,7 +215,7 @@ def check_possible(home: Home, resources: Resources) -> None:
         cpus=cores_for_jobs(home),
         ram=memory.usable_bytes() or resources.ram or 0,
         gpus=look.gpus if look else (),
-        rules=read_configuration(os.environ).rules or SharingRules(),
+        rules=read_table(SHARING, os.environ),
     )
     job = Waiting(
         job=0,

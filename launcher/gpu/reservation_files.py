@@ -28,7 +28,7 @@ from pathlib import Path
 
 from launcher.accounts import ResourceUsage
 from launcher.gpu.publication import MOST_BYTES, Publication, parse_publication
-from launcher.system.config import absolute_path
+from launcher.system.config_tables import absolute_path
 from launcher.system.processes import is_alive, login_name
 
 SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
 from launcher.job_options.notifications import NotifyEvent, RunNotify, read_events
-from launcher.system.config import Fault, absolute_path, read_configuration, read_keys
+from launcher.system.config import read_configuration
+from launcher.system.config_tables import Fault, absolute_path, read_keys
 from launcher.units import parse_seconds
 
 TABLE = "notify"
@@ -80,11 +81,11 @@ def read_configured_notify(environ: Mapping[str, str]) -> NotifySettings | None:
         UsageError: the file cannot be read, or the table is invalid; reports all faults together.
     """
     configuration = read_configuration(environ)
-    if configuration.notify is None:
+    if TABLE not in configuration.tables:
         return None
     faults: list[Fault] = []
     notes: list[Fault] = []
-    settings = read_notify_table(configuration.notify, faults, notes)
+    settings = read_notify_table(configuration.tables[TABLE], faults, notes)
     configuration.refuse(faults)
     placed = tuple(f"note: {configuration.place(*keys)}: {text}" for keys, text in notes)
     return settings._replace(notes=placed)

@@ -42,10 +42,10 @@ from launcher.store.rows import ReadyJob
 from launcher.store.usage import Usage, UsageLookup, no_usage
 from launcher.store.usage_records import program_by
 from launcher.system import memory
-from launcher.system.config import read_configuration
+from launcher.system.config import read_table
 from launcher.system.environment import owners_environment
 from launcher.system.files import Json
-from launcher.system.gpu_sharing import SharingRules
+from launcher.system.gpu_sharing import SHARING
 from launcher.system.paths import Home
 
 _AFTER_QUEUED = 1 << 62  # behind every job that is queued already
@@ -278,7 +278,7 @@ def read_machine_state(
         store.scheduler_actions.set_local_machines(gpu.fingerprint for gpu in seen if gpu.total)
     ledger.adopt(read_known_attempts(home), time.monotonic())
     ledger.record_sample(GpuSample(gpus=seen, at=time.monotonic()), claims)
-    rules = read_configuration(os.environ).rules or SharingRules()
+    rules = read_table(SHARING, os.environ)
 
     def usage(signature: str, program: str = "", machine: str = "") -> Usage:
         known = recorded(signature, program, machine)

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from launcher import __version__
@@ -22,12 +23,12 @@ from launcher.scheduler.loop import Scheduler
 from launcher.store.opening import should_check
 from launcher.store.queue import Store
 from launcher.system import cgroups
-from launcher.system.config import WatchedConfig, read_configuration
+from launcher.system.config import WatchedConfig, read_configuration, read_table
 from launcher.system.daemon_control import start_scheduler
 from launcher.system.environment import owners_environment
 from launcher.system.error_log import ErrorThrottle, rotate_long_log
 from launcher.system.files import Json, read_json, write_json
-from launcher.system.gpu_sharing import SharingRules, configured_rules
+from launcher.system.gpu_sharing import SHARING
 from launcher.system.inherited_attributes import reset_inherited_attributes
 from launcher.system.locks import lock_holder, mark_in_use
 from launcher.system.paths import Home, check_home, check_home_namespace
@@ -74,7 +75,7 @@ class Notifier:
         """Whether the user's file contains notification settings. An invalid file is reported by its other readers."""
         self._next_check_at = 0.0  # it was changed
         try:
-            return read_configuration(environ).notify is not None
+            return "notify" in read_configuration(environ).tables
         except UsageError:
             return False
 
@@ -139,7 +140,7 @@ def main(argv: Sequence[str]) -> int:
         snapshot=probe.snapshot,
         cpus=cpus,
         housekeeping=housekeeping,
-        rules=WatchedConfig(os.environ, configured_rules, _warn, SharingRules()),
+        rules=WatchedConfig(os.environ, partial(read_table, SHARING), _warn, SHARING.default),
         absent=lambda: probe.absent,
         backends=WatchedConfig(os.environ, read_configured_backends, _warn),
     )

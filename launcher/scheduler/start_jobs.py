@@ -35,11 +35,11 @@ from launcher.store.claims import ClaimPlacement
 from launcher.store.rows import PILOT_PREFIX, Claim, ReadyJob
 from launcher.store.scheduler_actions import SchedulerActions
 from launcher.system.answering import FilesystemTimeout, run_with_timeout
-from launcher.system.config import WatchedConfig
+from launcher.system.config import WatchedConfig, read_table
 from launcher.system.environment import queue_variables
 from launcher.system.error_log import ErrorThrottle
 from launcher.system.files import DISK_FULL_ERRORS, describe_full_disk, sync, write_whole
-from launcher.system.log_setting import DEFAULT_LIMIT, configured_log_limit
+from launcher.system.log_setting import LOG_LIMIT
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
 from launcher.workers.attempt_spec import AttemptSpecWriter, attempt_spec_text
@@ -87,7 +87,7 @@ class LaunchBatch:
         self._variables = queue_variables(home.folder, os.environ)
         # the scheduler already warns about a mistake in the file
         self._log_limit = WatchedConfig(
-            os.environ, configured_log_limit, lambda _: None, DEFAULT_LIMIT
+            os.environ, partial(read_table, LOG_LIMIT), lambda _: None, LOG_LIMIT.default
         )
         # job → (time of the next check, monotonic; reason)
         self._unclear_folders: dict[int, tuple[float, str]] = {}

@@ -26,23 +26,34 @@
 Settings on which an experiment depends belong to its task file; this file contains a user's preferences.
 """
 
-import importlib
 import os
 import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from launcher.errors import UsageError, suggestion_or_known_names
+from launcher.errors import UsageError
+from launcher.system.config_tables import (
+    CONFIG_TABLES,
+    ConfigTable,
+    Fault,
+    absolute_path,
+    unknown_name_text,
+)
 from launcher.system.files import file_stamp
-
-if TYPE_CHECKING:
-    from launcher.system.gpu_sharing import SharingRules
 
 MOST_BYTES = 2**20  # a page of defaults has a thousandth of it
 WORDS = ("subsets", "modifiers")
-KEYS = ("home", "on", "log_limit", *WORDS, "sharing", "backends", "notify")
+# key → the module that reads its value with a `ConfigTable` of this key; every command checks it
+_CHECKED_TABLES = {
+    "log_limit": "launcher.system.log_setting",
+    "sharing": "launcher.system.gpu_sharing",
+}
+# keys that only the commands read which use them: `launcher.backends.settings`, `launcher.notify.settings`
+_OTHER_TABLES = ("on", "backends", "notify")
+KEYS = ("home", *WORDS, *_CHECKED_TABLES, *_OTHER_TABLES)
 
 # Texts, not compiled: every command imports this, and users without a file do not need them.
 _BARE = r"[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*'"
@@ -52,7 +63,6 @@ _ASSIGNED = rf"[ \t]*({_DOTTED})[ \t]*="
 _PLACED = r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$"
 
 Part = TypeVar("Part")
-Fault = tuple[tuple[str, ...], str]  # key, error
 Options = Mapping[str, Any]  # by their names as written, with values of any type
 
 
@@ -64,13 +74,20 @@ class Configuration(NamedTuple):
     home: Path | None = None  # absolute
     subsets: Mapping[str, tuple[str, ...]] = {}  # by the word for them, as in `launcher.ids.Words`
     modifiers: Mapping[str, tuple[str, ...]] = {}
-    rules: "SharingRules | None" = None  # of [sharing]; None if the file has none
     options: Mapping[str, Options] = {}  # by verb
-    on: object = None  # where jobs run that do not say it, as written
-    backends: object = None  # the tables of [backends], as written
-    notify: object = None  # the table [notify], as written; None if the file has none
-    log_limit: int | None = None  # bytes of a log, 0 for no limit; None if the file does not set it
+    tables: Mapping[str, Any] = {}  # the values of other keys as written, for `read`
     lines: Mapping[tuple[str, ...], int] = {}  # where each key stands
+
+    def read(self, table: ConfigTable[Part]) -> Part:
+        """Return the value of a table.
+
+        Raises:
+            UsageError: something in it is wrong; all its faults at once.
+        """
+        faults: list[Fault] = []
+        value = table.read_from(self.tables, faults)
+        self.refuse(faults)
+        return value
 
     def place(self, *keys: str) -> str:
         """Return where a key stands, such as `/home/me/.config/launcher/config.toml:3`."""
@@ -155,11 +172,10 @@ def read_configuration(
             faults.append(((key,), f"{key}: expected a table of options, such as [{key}]"))
     home = _home(read.get("home"), faults)
     words = {name: dict(_words(name, read.get(name), faults)) for name in WORDS}
-    rules = None
-    if "sharing" in read:
-        sharing = importlib.import_module("launcher.system.gpu_sharing")  # not light either
-        rules = sharing.read_rules(read["sharing"], faults)
-    log_limit = _log_limit(read["log_limit"], faults) if "log_limit" in read else None
+    for key, module in _CHECKED_TABLES.items():
+        if key in read:
+            import_module(module)  # only users with a file need the readers
+            CONFIG_TABLES[key].read_from(read, faults)
     options = {key: value for key, value in read.items() if key not in KEYS}
     tables = {key: value for key, value in options.items() if isinstance(value, dict)}
     configuration.refuse([*faults, *further(tables)])
@@ -167,13 +183,18 @@ def read_configuration(
         home=home,
         subsets=words["subsets"],
         modifiers=words["modifiers"],
-        rules=rules,
         options=options,
-        on=read.get("on"),
-        backends=read.get("backends"),
-        notify=read.get("notify"),
-        log_limit=log_limit,
+        tables={key: value for key, value in read.items() if key in KEYS},
     )
+
+
+def read_table(table: ConfigTable[Part], environ: Mapping[str, str]) -> Part:
+    """Return the value of a table in a user's file.
+
+    Raises:
+        UsageError: the file cannot be read, or something in it is wrong.
+    """
+    return read_configuration(environ).read(table)
 
 
 class WatchedConfig(Generic[Part]):
@@ -218,64 +239,6 @@ class WatchedConfig(Generic[Part]):
         return self._current
 
 
-def read_keys(
-    place: tuple[str, ...],
-    table: Mapping[str, Any],
-    keys: Mapping[str, tuple[str, Callable[[Any], Any]]],
-    faults: list[Fault],
-    hint: str = "",
-) -> dict[str, Any]:
-    """Return the values of a table, by the names of their keys with underscores.
-
-    Args:
-        place: the table's.
-        table: as the file has it.
-        keys: key → expected value in words (empty if its reader reports that itself), and its reader.
-        faults: list to which all errors are added.
-        hint: message about an unknown key, which replaces its `{}`.
-    """
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        written, where = key.replace("-", "_"), (*place, key)
-        if written not in keys:
-            faults.append(
-                (
-                    where,
-                    unknown_name_text(key, f"a key of [{'.'.join(place)}]{hint.format(key)}", keys),
-                )
-            )
-            continue
-        expected, read = keys[written]
-        try:
-            values[written] = read(value)
-        except (UsageError, TypeError, ValueError) as error:
-            message = f"expected {expected}" if expected else str(error)
-            faults.append((where, f"{'.'.join(where)}: {message}"))
-    return values
-
-
-def absolute_path(what: str, text: str) -> Path:
-    """Return a path that may begin with `~` as an absolute one.
-
-    Raises:
-        UsageError: it is relative, or begins with a home folder that does not exist.
-    """
-    try:
-        path = Path(text).expanduser()
-    except RuntimeError as error:  # "~nobody/queue"
-        raise UsageError(
-            f"{what}: {text!r} begins with a home folder that does not exist. Write the whole path."
-        ) from error
-    if not path.is_absolute():
-        raise UsageError(f"{what} must be an absolute path, not {text!r}")
-    return path
-
-
-def unknown_name_text(name: str, what: str, names: Collection[str]) -> str:
-    """Return the error text for a name that is unknown there."""
-    return f"{name!r} is not {what}{suggestion_or_known_names(name, sorted(names))}"
-
-
 def _text(file: Path, *, demanded: bool) -> str | None:
     """Return the text of the file; None where there is none and none was asked for."""
     try:
@@ -310,7 +273,7 @@ def _text(file: Path, *, demanded: bool) -> str | None:
 
 def _parse_toml(file: Path, text: str) -> dict[str, Any]:
     # only users with a file import the parser, which takes as long as all other imports
-    tomllib = importlib.import_module("tomllib")
+    tomllib = import_module("tomllib")
     try:
         read: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -337,23 +300,13 @@ def _home(value: object, faults: list[Fault]) -> Path | None:
         return None
 
 
-def _log_limit(value: object, faults: list[Fault]) -> int | None:
-    setting = importlib.import_module("launcher.system.log_setting")  # not light either
-    try:
-        limit: int = setting.read_log_limit(value)
-    except UsageError as error:
-        faults.append((("log_limit",), str(error)))
-        return None
-    return limit
-
-
 def _words(table: str, value: object, faults: list[Fault]) -> Iterator[tuple[str, tuple[str, ...]]]:
     if value is None:
         return
     if not isinstance(value, dict):
         faults.append(((table,), f'{table}: expected a table with lines such as word = "folder"'))
         return
-    ids = importlib.import_module("launcher.ids")  # not light either
+    ids = import_module("launcher.ids")  # not light either
     for word, folders in value.items():
         listed = folders if isinstance(folders, list) else [folders]
         if not ids.is_word(word):

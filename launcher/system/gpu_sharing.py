@@ -1,11 +1,14 @@
 """How the owner of a queue shares the machine's GPUs with others: the table [sharing] of config.toml."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from launcher.errors import UsageError
-from launcher.system.config import Configuration, Fault, read_configuration, read_keys
+from launcher.system.config_tables import ConfigTable, Fault, read_keys, register_table
 from launcher.units import parse_bytes, parse_seconds
+
+if TYPE_CHECKING:
+    from launcher.system.config import Configuration
 
 UNKNOWN_FRACTION = 0.125  # of a GPU's memory
 LEAST_UNKNOWN = 2 << 30  # bytes; a CUDA context and a small network
@@ -40,7 +43,7 @@ TABLE = "sharing"
 REMOVED_KEYS = {"mps": "jobs on the same GPU take turns"}
 
 
-def removed_key_notes(configuration: Configuration) -> tuple[str, ...]:
+def removed_key_notes(configuration: "Configuration") -> tuple[str, ...]:
     """Return notes about keys of a file that no longer have an effect, with their places."""
     return tuple(
         f"note: {configuration.place(TABLE, key)}: {TABLE}.{key} no longer has an effect: {what}"
@@ -126,10 +129,4 @@ def read_rules(table: object, faults: list[Fault]) -> SharingRules:
     )
 
 
-def configured_rules(environ: Mapping[str, str]) -> SharingRules:
-    """Return the rules of a user's file.
-
-    Raises:
-        UsageError: it cannot be understood.
-    """
-    return read_configuration(environ).rules or SharingRules()
+SHARING = register_table(ConfigTable(TABLE, read_rules, SharingRules()))

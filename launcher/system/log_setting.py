@@ -1,9 +1,7 @@
 """The size limit of logs: the key `log_limit` of config.toml."""
 
-from collections.abc import Mapping
-
 from launcher.errors import UsageError
-from launcher.system.config import read_configuration
+from launcher.system.config_tables import ConfigTable, Fault, register_table
 from launcher.units import format_bytes, parse_bytes
 
 KEY = "log_limit"
@@ -13,32 +11,31 @@ NO_LIMIT = 0  # stored word
 _NONE = "none"
 
 
-def read_log_limit(value: object) -> int:
+def read_log_limit(value: object, faults: list[Fault]) -> int:
     """Return the limit in bytes, `NO_LIMIT` for none.
 
-    Raises:
-        UsageError: the value is invalid or too small.
+    Args:
+        value: as the file has it.
+        faults: list to which an error is added if the value is invalid or too small.
     """
+    try:
+        return _parse_limit(value)
+    except UsageError as error:
+        faults.append(((KEY,), f"{KEY}: {error}"))
+        return DEFAULT_LIMIT
+
+
+def _parse_limit(value: object) -> int:
     if value == _NONE:
         return NO_LIMIT
     if not isinstance(value, str):
-        raise UsageError(f'{KEY}: expected a size such as "100MiB", or "{_NONE}", got {value!r}')
-    try:
-        limit = parse_bytes(value)
-    except UsageError as error:
-        raise UsageError(f"{KEY}: {error}") from error
+        raise UsageError(f'expected a size such as "100MiB", or "{_NONE}", got {value!r}')
+    limit = parse_bytes(value)
     if limit < LEAST_LIMIT:
         raise UsageError(
-            f'{KEY}: expected at least {format_bytes(LEAST_LIMIT)}, or "{_NONE}", got {value!r}'
+            f'expected at least {format_bytes(LEAST_LIMIT)}, or "{_NONE}", got {value!r}'
         )
     return limit
 
 
-def configured_log_limit(environ: Mapping[str, str]) -> int:
-    """Return the limit of a user's file in bytes, otherwise the default.
-
-    Raises:
-        UsageError: the file has a mistake.
-    """
-    limit = read_configuration(environ).log_limit
-    return DEFAULT_LIMIT if limit is None else limit
+LOG_LIMIT = register_table(ConfigTable(KEY, read_log_limit, DEFAULT_LIMIT))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.config import absolute_path, read_configuration, user_folder
+from launcher.system.config import read_configuration, user_folder
+from launcher.system.config_tables import absolute_path
 from launcher.system.home_checks import (
     check_machine,
     check_owner,

@@ -26,11 +26,12 @@ from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.format import time_of_day
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextLine, TextTable, line, table_of_texts, text_columns
-from launcher.system.config import Configuration, Fault, read_configuration
+from launcher.system.config import Configuration, read_configuration
+from launcher.system.config_tables import Fault
 from launcher.system.files import Json
-from launcher.system.gpu_sharing import SharingRules, removed_key_notes
+from launcher.system.gpu_sharing import SHARING, removed_key_notes
 from launcher.system.locks import lock_holder
-from launcher.system.log_setting import DEFAULT_LIMIT, KEY
+from launcher.system.log_setting import LOG_LIMIT
 from launcher.system.paths import find_home
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
@@ -145,10 +146,11 @@ def _home(configuration: Configuration) -> ConfigValue:
 
 
 def _log_limit(configuration: Configuration) -> ConfigValue:
-    limit = configuration.log_limit
-    if limit is None:
-        return ConfigValue(KEY, format_bytes(DEFAULT_LIMIT))
-    return _value_from_file(configuration, format_bytes(limit) if limit else "none", KEY)
+    limit, key = configuration.read(LOG_LIMIT), LOG_LIMIT.key
+    value = format_bytes(limit) if limit else "none"
+    if key in configuration.tables:
+        return _value_from_file(configuration, value, key)
+    return ConfigValue(key, value)
 
 
 def _word_values(configuration: Configuration) -> Iterator[ConfigValue]:
@@ -160,7 +162,7 @@ def _word_values(configuration: Configuration) -> Iterator[ConfigValue]:
 
 def _sharing(configuration: Configuration) -> Iterator[ConfigValue]:
     """Give how the GPUs are shared, as the file says it or as is built in."""
-    rules = configuration.rules or SharingRules()
+    rules = configuration.read(SHARING)
     values: dict[str, Json] = {
         "reserve": format_bytes(rules.reserve),
         "max_per_gpu": rules.max_per_gpu,
@@ -183,9 +185,9 @@ def _backends(configuration: Configuration) -> Iterator[ConfigValue]:
         UsageError: something in these tables is wrong.
     """
     backends = read_configured_backends(os.environ)
-    if configuration.on is not None:
+    if "on" in configuration.tables:
         yield _value_from_file(configuration, [*backends.default], "on")
-    yield from _tables(configuration, "backends", configuration.backends)
+    yield from _tables(configuration, "backends")
 
 
 def _notify(configuration: Configuration, messages: NotifySettings) -> Iterator[ConfigValue]:
@@ -193,12 +195,13 @@ def _notify(configuration: Configuration, messages: NotifySettings) -> Iterator[
     addresses = {
         f"notify.{target.name}.url": describe_target(target) for target in messages.targets
     }
-    for value in _tables(configuration, "notify", configuration.notify):
+    for value in _tables(configuration, "notify"):
         yield value._replace(value=addresses.get(value.name, value.value))
 
 
-def _tables(configuration: Configuration, table: str, content: object) -> Iterator[ConfigValue]:
+def _tables(configuration: Configuration, table: str) -> Iterator[ConfigValue]:
     """Yield the values of a table and its nested tables."""
+    content = configuration.tables.get(table)
     for key, value in content.items() if isinstance(content, dict) else ():
         if isinstance(value, dict):
             for below, each in value.items():

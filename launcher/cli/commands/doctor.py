@@ -35,7 +35,8 @@ from launcher.screens.text_table import (
     text_columns,
 )
 from launcher.system import cgroups
-from launcher.system.config import Configuration, Fault, Options, read_configuration
+from launcher.system.config import Configuration, Options, read_configuration
+from launcher.system.config_tables import Fault
 from launcher.system.environment import owners_environment
 from launcher.system.home_checks import read_mountinfo
 from launcher.system.processes import login_name, usable_cores

@@ -13,7 +13,7 @@ from launcher.notify.settings import (
     read_configured_notify,
     read_notify_table,
 )
-from launcher.system.config import Fault
+from launcher.system.config_tables import Fault
 
 DESK = {"command": ["notify-send", "launcher"]}
 

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,8 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.ids import Words
-from launcher.system.config import Configuration, configuration_file, read_configuration
+from launcher.system.config import Configuration, configuration_file, read_configuration, read_table
+from launcher.system.config_tables import CONFIG_TABLES, ConfigTable, Fault
 from launcher.system.paths import find_home
 
 VERBS = ("add", "run", "wait")
@@ -208,6 +210,30 @@ def test_home_of_the_environment_overrides_that_of_the_file(file: Path) -> None:
     assert find_home(environ).folder == Path.home() / "queue"
     assert find_home({**environ, "LAUNCHER_HOME": "/elsewhere"}).folder == Path("/elsewhere")
     assert find_home({**environ, "LAUNCHER_HOME": ""}).folder == Path.home() / "queue"
+
+
+def test_a_table_has_its_default_unless_the_file_contains_it(file: Path) -> None:
+    def read(value: object, faults: list[Fault]) -> int:
+        if not isinstance(value, int):
+            faults.append((("on",), "on: expected a number"))
+            return 0
+        return value
+
+    table, environ = ConfigTable("on", read, 7), {"LAUNCHER_CONFIG": str(file)}
+    file.write_text("")
+    assert read_table(table, environ) == 7
+    file.write_text("on = 9")
+    assert read_table(table, environ) == 9
+    file.write_text('on = "x"')
+    with pytest.raises(UsageError, match=re.escape(f"{file}:1: on: expected a number")):
+        read_table(table, environ)
+
+
+def test_a_key_is_registered_by_the_module_that_reads_it(file: Path) -> None:
+    file.write_text('log_limit = "2MiB"\n[sharing]\nreserve = "1GiB"\n')
+    found = read_configuration({"LAUNCHER_CONFIG": str(file)})
+    assert found.read(CONFIG_TABLES["log_limit"]) == 2 << 20
+    assert found.read(CONFIG_TABLES["sharing"]).reserve == 1 << 30
 
 
 def test_command_table_errors_do_not_prevent_finding_the_home(file: Path) -> None:

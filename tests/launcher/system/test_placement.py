@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource_name
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Start
-from launcher.system.config import Fault, WatchedConfig
+from launcher.system.config import WatchedConfig, read_table
+from launcher.system.config_tables import Fault
 from launcher.system.environment import RECORD_VARIABLE, attempt_environment, owners_environment
-from launcher.system.gpu_sharing import SharingRules, configured_rules, read_rules
+from launcher.system.gpu_sharing import SHARING, SharingRules, read_rules
 from launcher.system.memory import ProcessGroups, read_process_groups
 from tests.build import GIB, a_waiting
 
@@ -167,7 +169,7 @@ def test_changed_file_applies_from_the_next_read_and_a_broken_one_is_ignored(
 
     write("")
     environ = {"LAUNCHER_CONFIG": str(file)}
-    rules = WatchedConfig(environ, configured_rules, warned.append, SharingRules())
+    rules = WatchedConfig(environ, partial(read_table, SHARING), warned.append, SharingRules())
     assert rules() == SharingRules()
     write("[sharing]\nmax_per_gpu = 2\n")
     assert rules() == SharingRules(max_per_gpu=2)
