@@ -42,8 +42,6 @@ from launcher.units import format_bytes, parse_bytes
 from launcher.workers.job import Entry, Job
 from launcher.workers.memory_share import Share, VramLimit
 
-Portion = VramLimit  # its name in 0.2, for plugin packages written for that version
-
 if TYPE_CHECKING:
     from concurrent.futures import CancelledError
 
@@ -156,7 +154,6 @@ __all__ = [
     "Plan",
     "PlannedJob",
     "Poison",
-    "Portion",
     "ProgramError",
     "ProgramResult",
     "RanksMetrics",

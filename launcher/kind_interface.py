@@ -99,7 +99,7 @@ class Settings(BaseModel):
     """Base class of the settings of a job type. Unknown names and infinite numbers are refused.
 
     The class variables collect what the fields declare, see `setting`: sets and tuples of names, and mappings
-    from names. A class that sets one of them, as packages for 0.3 and earlier do, replaces what is collected.
+    from names. A class that sets one of them replaces what is collected.
 
     `for_many` is set by the class: one job of a poison serves every model with the same selection. Its kind
     gets them in `Draft.further_models` and writes all of `Job.outputs`.
@@ -229,10 +229,6 @@ class Role(StrEnum):
     FOLDER = "folder"  # makes a folder of files from folders, with the help of models
     SHARED = "shared"  # does repeated work of other jobs once; see `SharesWork`
     PLAIN = "plain"  # anything else
-
-
-for _role in (Role.LABELS, Role.METHOD):  # plugin packages for 0.2 use these names
-    setattr(Role, _role.value.upper(), _role)
 
 
 @runtime_checkable

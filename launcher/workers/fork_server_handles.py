@@ -26,15 +26,6 @@ from launcher.workers.supervisor import ENDED, LONGEST_REPORT, NEXT, RUN, STOP
 
 logger = logging.getLogger(__name__)
 
-# Another environment may hold version 0.2, whose fork server is another module with the same protocol.
-START = """# prose: ok, a program
-import sys
-try:
-    from launcher.workers import fork_server
-except ModuleNotFoundError:
-    from launcher import nursery as fork_server
-sys.exit(fork_server.main(sys.argv[1:]))
-"""
 CLOSE_TIMEOUT_S = 0.5
 KILL_TIMEOUT_S = 1.0  # a process that dies of SIGKILL does so at once
 _EXTERNAL_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
@@ -129,11 +120,11 @@ class ForkServer:
         )
         self._status: int | None = None  # as `os.waitstatus_to_exitcode` says; None: it lives
         interpreter = environment.interpreter or sys.executable
-        own = interpreter == sys.executable
-        start = ("-m", "launcher.workers.fork_server") if own else ("-c", START)
-        if not own:  # a spawn returns when the program is loaded, from whatever disk
+        if (
+            interpreter != sys.executable
+        ):  # a spawn returns when the program is loaded, from whatever disk
             run_with_timeout(Path(interpreter).parent, partial(os.stat, interpreter))
-        argv = [interpreter, "-P", *start]
+        argv = [interpreter, "-P", "-m", "launcher.workers.fork_server"]
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._pid = spawn_daemon(

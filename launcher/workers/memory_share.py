@@ -86,10 +86,6 @@ class Share:
             self._refresh(self._attempt)
         return self._vram_limit
 
-    def portion(self) -> VramLimit:
-        """Return `vram_limit()`, by its name in 0.2."""
-        return self.vram_limit()
-
     def cap(self) -> int | None:
         """Return the GPU memory limit of the job in bytes, context included; None if not limited."""
         return self.vram_limit().cap

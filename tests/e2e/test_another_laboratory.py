@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.process_trees import descendants
 from tests.build import until
-from tests.e2e.conftest import Project, install_toys
+from tests.e2e.conftest import Project
 
 TASK = """
 name: toys
@@ -24,7 +24,6 @@ toyunlearn:
   - {model: "dot:pre%50", method: METHOD}
 autotest: ["real:pre", "dot:pre"]
 """
-TOYLAB_0_2 = Path(__file__).parents[1] / "data/toylab_0_2.py"
 JOBS = 1 + 3 + 1 + 1 + 4 * 2
 
 
@@ -148,30 +147,6 @@ def test_edited_plugin_code_takes_effect_immediately(toys: Project) -> None:
     lab.write_text(lab.read_text(encoding="utf-8") + "\nEDITED = 1\n", encoding="utf-8")
     said = toys.call("launcher", "run", task)
     assert f"{JOBS} queued" in said.stderr
-
-
-def test_plugin_package_of_version_0_2_still_works(project: Project, tmp_path: Path) -> None:
-    install_toys(project, tmp_path / "site", TOYLAB_0_2)
-    text = """
-name: toys
-toyshapes: [{data_root: toys}]
-toytrain: [{model: null, data: "dot:pre", poison: 50}]
-toyunlearn: [{model: "dot:pre%50", method: relabel}]
-autotest: ["dot:pre"]
-"""
-    completed = project.call("launcher", "run", project.write("toys.yaml", text))
-    assert completed.returncode == 0, completed.stderr
-    assert states(project) == dict.fromkeys(
-        [
-            "toyshapes/toys",
-            "toypoison/dot:pre%50",
-            "toytrain/dot:pre%50",
-            "toyunlearn/dot:pre%50~relabel",
-            "toytest/dot:pre%50/dot:pre",
-            "toytest/dot:pre%50~relabel/dot:pre",
-        ],
-        "done",
-    )
 
 
 def test_commands_do_not_import_torch(toys: Project) -> None:

@@ -205,7 +205,6 @@ NAMES_OF_0_2 = [
     "Plan",
     "PlannedJob",
     "Poison",
-    "Portion",
     "Role",
     "Settings",
     "Share",

@@ -1,7 +1,6 @@
 import os
 import resource
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from launcher.states import Done, Failed, Outcome
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.processes import identity
-from launcher.workers.fork_server_handles import START, ForkServer
+from launcher.workers.fork_server_handles import ForkServer
 from tests.build import (
     PLAIN,
     a_context,
@@ -326,21 +325,3 @@ def test_terminal_interrupt_does_not_reach_the_fork_server(
     assert ended(supervised.descriptor)
     assert isinstance(outcome_of(supervised), Done)
     assert os.getsid(fork_server._pid) == fork_server._pid
-
-
-def test_environment_with_an_older_launcher_starts_its_own_fork_server(
-    tmp_path: Path,
-) -> None:
-    """In 0.2 it was another module: `launcher.nursery`."""
-    (tmp_path / "launcher").mkdir()
-    (tmp_path / "launcher/__init__.py").touch()
-    (tmp_path / "launcher/nursery.py").write_text(
-        "def main(argv):\n    print(*argv)\n    return 3\n"
-    )
-    ended_process = subprocess.run(
-        [sys.executable, "-S", "-P", "-c", START, "home", "5"],
-        env={"PYTHONPATH": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        check=False,
-    )
-    assert (ended_process.returncode, ended_process.stdout) == (3, b"home 5\n")
