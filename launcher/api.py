@@ -45,6 +45,7 @@ from launcher.workers.memory_share import Share, VramLimit
 if TYPE_CHECKING:
     from concurrent.futures import CancelledError
 
+    from launcher.code_identity import code_digest
     from launcher.functions.api import submit, submit_many
     from launcher.functions.executor import Executor
     from launcher.functions.future import Future, ProgramError, ProgramResult, future
@@ -74,7 +75,6 @@ if TYPE_CHECKING:
     from launcher.planning.plan import Plan, PlannedJob
     from launcher.plugins.joblib.registration import register_joblib
     from launcher.screens.usage_errors import usage_message
-    from launcher.system.code_digests import code_digest
     from launcher.taskfile.entries import TaskFile
     from launcher.taskfile.settings import fault_text
 
@@ -110,7 +110,7 @@ _LATE = {
     "PlannedJob": "launcher.planning.plan",
     "Run": "launcher.functions.task_files",
     "TaskFile": "launcher.taskfile.entries",
-    "code_digest": "launcher.system.code_digests",
+    "code_digest": "launcher.code_identity",
     "core_share": "launcher.gpu.core_shares",
     "fault_text": "launcher.taskfile.settings",
     "usage_message": "launcher.screens.usage_errors",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from launcher.code_identity import CodeIndex, user_cache_file
 from launcher.context import KIND_GROUP
 from launcher.errors import (
     Problem,
@@ -24,7 +25,6 @@ from launcher.kind_interface import Kind, RepeatsWork, Role
 from launcher.kinds import COMMAND, find_kinds
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
-from launcher.system.code_digests import CodeIndex, user_cache_file
 from launcher.system.config import read_configuration
 from launcher.system.file_digests import FileDigests, HashProgress
 from launcher.system.paths import find_home

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.code_digests import CodeIndex
-
 GIT_TIMEOUT_S = 2.0  # a listing does not wait longer for a slow disk
 SHORT_COMMIT = 7  # characters of a commit that is shown
 _RENAMED = b"2"  # an entry that is followed by the name it had before
@@ -26,7 +24,7 @@ class WorkTree(NamedTuple):
         return self.commit[:SHORT_COMMIT] + ("*" if self.changed else "")
 
 
-def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:
+def worktree(folder: Path, modules: Mapping[str, Path] = {}) -> WorkTree | None:
     """Return the working tree around a folder; None without git, repository or commit.
 
     Nothing is written, not even git's own index. No folder is searched for new files, because it
@@ -34,7 +32,7 @@ def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:
 
     Args:
         folder: where the search for a repository begins.
-        modules: those of them that have changed files are returned; for a package, its `__init__.py` counts.
+        modules: modules and their files; those with changed files are returned.
     """
     output = _git(folder, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no")
     if output is None:
@@ -48,12 +46,11 @@ def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:
 
 
 def _changed_by_module(
-    top: Path, names: Iterable[str], modules: Iterable[str]
+    top: Path, names: Iterable[str], modules: Mapping[str, Path]
 ) -> dict[str, tuple[str, ...]]:
     """Return the changed files of each module that has some."""
     changed = {top / name: name for name in names}
-    index = CodeIndex()
-    files = {module: file.resolve() for module in modules if (file := index.file(module))}
+    files = {module: file.resolve() for module, file in modules.items()}
     return {module: (changed[file],) for module, file in files.items() if file in changed}
 
 

@@ -9,11 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.code_links import LAUNCHER
 from launcher.system.files import FileStamp, file_stamp
 
 MOST_MODULES = 20_000  # of one script
 MOST_BYTES = 4 << 20  # of a module; a larger one holds data
+_LAUNCHER = "launcher"  # this package
 _INSTALLED = {"site-packages", "dist-packages"}
 _PYTHON_SUFFIXES = (".py", ".pyw")
 _EDITABLE = "__editable__"
@@ -136,7 +136,7 @@ class _Search:
     def module_files(self, module: str, folder: str, names: Sequence[str] = ()) -> Iterator[str]:
         """Yield the files of a module, its packages, and its submodules of some names."""
         top, *rest = module.split(".")
-        if top == LAUNCHER:  # a checkout of ours is not a part of the project
+        if top == _LAUNCHER:  # a checkout of ours is not a part of the project
             return
         if top in self._packages:
             yield from self._init(self._packages[top])

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from launcher.code_snapshot import main, unpromised
+from launcher.code_identity import PROMISE_FILE, SNAPSHOT_FILE, WHOLE_CODE, CodeIndex
+from launcher.code_snapshot import main
 from launcher.errors import UsageError
-from launcher.system.code_digests import WHOLE_CODE, CodeIndex
-from launcher.system.code_snapshot import PROMISE_FILE, SNAPSHOT_FILE
 
 Files = Mapping[str, str | None]
 
@@ -373,8 +372,8 @@ def test_equal_code_gives_equal_files(place: Path) -> None:
 @pytest.mark.usefixtures("place")
 def test_promise_needs_a_snapshot_and_a_snapshot_is_not_replaced() -> None:
     assert "Run `python -m launcher.code_snapshot take toy`." in run("promise", "toy").output
-    with pytest.raises(UsageError, match=r"toy has no snapshot"):
-        unpromised(CodeIndex(), "toy")
+    assert "toy has no snapshot" in run("check", "toy").output
+    assert "is not a top-level package" in run("promise", "nowhere").output
     snapshot("take", "toy")
     ended = run("take", "toy")
     assert ended.exit_code == 1

@@ -473,7 +473,10 @@ def _list(
 def _tree(plan: Plan) -> WorkTree | None:
     """Return the working tree, with those changes that decide results of the plan."""
     sources = {id(job.sources): job.sources for job in plan.jobs}  # of a kind: one
-    return worktree(Path.cwd(), {module for each in sources.values() for module in each})
+    modules = {module for each in sources.values() for module in each}
+    index = plan.index
+    files = {} if index is None else {each: file for each in modules if (file := index.file(each))}
+    return worktree(Path.cwd(), files)
 
 
 def _account_with_share(store: Store | None, plan: Plan) -> FairShareAccount:

@@ -1,10 +1,10 @@
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import launcher
 from launcher.system.git import WorkTree, worktree
 
 MODULE = "toymodule_of_a_test"
@@ -55,14 +55,13 @@ def test_changed_files_are_named_from_the_top_and_marked(tree: Path) -> None:
 
 
 def test_modules_with_changed_files_are_reported(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
+    tree: Path,
 ) -> None:
-    monkeypatch.syspath_prepend(str(tree))
-    (tree / f"{MODULE}.py").write_text("changed = True\n")
-    found = worktree(tree, [MODULE, "launcher", "absent_module"])
+    file = tree / f"{MODULE}.py"
+    file.write_text("changed = True\n")
+    found = worktree(tree, {MODULE: file, "launcher": Path(launcher.__file__)})
     assert found is not None
     assert found.modules == {MODULE: (f"{MODULE}.py",)}
-    assert MODULE not in sys.modules
 
 
 def test_inspection_writes_nothing(tree: Path) -> None:

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from launcher.api import Json, model_folder_name
 from launcher.cli.result_tables import draw
-from launcher.system.code_digests import CodeIndex
+from launcher.code_identity import CodeIndex
 from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
 from trueface.evaluation import metrics

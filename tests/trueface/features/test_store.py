@@ -20,7 +20,7 @@ import torch
 
 import trueface
 from launcher.api import UsageError
-from launcher.system.code_digests import CodeIndex
+from launcher.code_identity import CodeIndex
 from tests.trueface.conftest import Tree
 from tests.trueface.features.build import (
     COUNT,

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import trueface
+from launcher.code_identity import WHOLE_CODE, CodeIndex
+from launcher.code_identity.links import RelevantCode
 from launcher.kinds import installed_kinds, roots_of
-from launcher.system.code_digests import WHOLE_CODE, CodeIndex
-from launcher.system.code_links import RelevantCode
 from trueface.unlearning.registry import METHODS, plugin_modules
 
 TASKS = """\
@@ -39,7 +39,7 @@ from pathlib import Path
 import trueface
 from launcher.api import load, plan
 from launcher.kinds import installed_kinds, roots_of
-from launcher.system.code_digests import CodeIndex, user_cache_file
+from launcher.code_identity import CodeIndex, user_cache_file
 
 def jobs():
     return {job.name: job for name in ("0.yaml", "1.yaml") for job in plan(load(name)).jobs}

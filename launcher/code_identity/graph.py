@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from itertools import accumulate
 
-from launcher.system.code_links import API_MODULE, LAUNCHER, RESULT_MODULES, Linker, RelevantCode
-from launcher.system.code_modules import Modules, top_package
-from launcher.system.code_text import BELOW, ModuleText
+from launcher.code_identity.links import API_MODULE, LAUNCHER, RESULT_MODULES, Linker, RelevantCode
+from launcher.code_identity.modules import Modules, top_package
+from launcher.code_identity.text import BELOW, ModuleText
 
 
 class CodeGraph:

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from launcher.system.code_links import LAUNCHER
-from launcher.system.code_text import Element, ModuleText, opaque_text, read_text
+from launcher.code_identity.links import LAUNCHER
+from launcher.code_identity.text import Element, ModuleText, opaque_text, read_text
 from launcher.system.file_digests import CacheFile
 
 ABSENT_MODULE = "absent"  # the digest of a module that is not there

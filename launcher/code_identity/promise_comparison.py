@@ -1,4 +1,4 @@
-"""The present code of some work compared with the promises of snapshots, see `code_snapshot`.
+"""The present code of some work compared with the promises of snapshots, see `promises`.
 
 Three graphs of modules are compared: those on the disk, those that the promises name, and those of the old code.
 """
@@ -7,16 +7,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from launcher.system.code_graph import CodeGraph, own_packages
-from launcher.system.code_links import LAUNCHER, RelevantCode, digest_of
-from launcher.system.code_modules import Modules, top_package
-from launcher.system.code_snapshot import (
+from launcher.code_identity.graph import CodeGraph, own_packages
+from launcher.code_identity.links import LAUNCHER, RelevantCode, digest_of
+from launcher.code_identity.modules import Modules, top_package
+from launcher.code_identity.promises import (
     ChangedNames,
     CodeSnapshot,
     PromisedModule,
     promised_module,
 )
-from launcher.system.code_text import ModuleText
+from launcher.code_identity.text import ModuleText
 
 
 class SnapshotCode(NamedTuple):

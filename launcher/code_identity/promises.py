@@ -20,12 +20,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from launcher.code_identity.graph import CodeGraph
+from launcher.code_identity.links import API_MODULE, LAUNCHER, RESULT_MODULES, digest_of
+from launcher.code_identity.modules import DiskModules, Modules, decode_text, top_package
+from launcher.code_identity.text import ModuleText
 from launcher.errors import UsageError
-from launcher.system.code_graph import CodeGraph
-from launcher.system.code_links import API_MODULE, LAUNCHER, RESULT_MODULES, digest_of
-from launcher.system.code_modules import Modules, decode_text, top_package
-from launcher.system.code_text import ModuleText
 
+PROGRAM = "python -m launcher.code_snapshot"
 SNAPSHOT_FILE, PROMISE_FILE = "code_snapshot.json.gz", "code_promise.json"
 SCHEMA = 1  # of both files
 _GZIP = zlib.MAX_WBITS | 16  # format of the compressed file
@@ -179,14 +180,103 @@ def promised_module(disk: Modules, graph: CodeGraph, module: str) -> PromisedMod
     )
 
 
-def promised_modules(disk: Modules, package: str) -> list[str]:
-    """Return the modules of a package that a promise names."""
+def take_snapshot(disk: DiskModules, graph: CodeGraph, package: str, *, replace: bool) -> Path:
+    """Store the present code of a package as the old code, and return the folder of the package.
+
+    Args:
+        disk: the modules on the disk.
+        graph: their graph.
+        package: the name of a top-level package.
+        replace: whether a snapshot that exists is replaced.
+
+    Raises:
+        UsageError: there is no such package, or it has a snapshot that is not to be replaced.
+    """
+    folder = _package_folder(disk, package)
+    if (folder / SNAPSHOT_FILE).exists() and not replace:
+        raise UsageError(
+            f"{folder / SNAPSHOT_FILE} exists. Run `{PROGRAM} promise {package}`, or add --replace. Jobs that "
+            "were done before the latest restructuring then run again."
+        )
+    _write_snapshot(folder, disk, package)
+    _write_promise(folder, _present_promise(disk, graph, package), {})
+    return folder
+
+
+def renew_promise(
+    disk: DiskModules, graph: CodeGraph, package: str, changed: Iterable[str]
+) -> Path:
+    """State that the present code of a package gives the promised results, and return the folder of the package.
+
+    Args:
+        disk: the modules on the disk.
+        graph: their graph.
+        package: the name of a top-level package.
+        changed: full names of definitions whose results differ; each is marked.
+
+    Raises:
+        UsageError: there is no such package, it has no snapshot, or a marked definition does not exist.
+    """
+    folder = _package_folder(disk, package)
+    snapshot = _existing_snapshot(disk, package)
+    modules = _present_promise(disk, graph, package)
+    digests = {
+        f"{module}.{name}": element.digest
+        for module, promised in modules.items()
+        for element in promised.elements
+        for name in element.names
+    }
+    for name in changed:
+        if name not in digests:
+            raise UsageError(f"{package} has no definition {name}. Write MODULE.NAME.")
+    if gone := sorted(snapshot.changed.keys() - digests.keys()):
+        raise UsageError(
+            f"{gone[0]} has other results than the old code, but does not exist any more. In {folder / PROMISE_FILE}, "
+            "replace it in `changed` by the definition that does its work now."
+        )
+    marks = {name: digest_of(snapshot.changed.get(name, ""), digests[name])[:8] for name in changed}
+    _write_promise(folder, modules, {**snapshot.changed, **marks})
+    return folder
+
+
+def unpromised(disk: DiskModules, graph: CodeGraph, package: str) -> list[str]:
+    """Return the names of modules and definitions that differ from the promise of a package.
+
+    Raises:
+        UsageError: the package has no snapshot.
+    """
+    now = _present_promise(disk, graph, package)
+    then = _existing_snapshot(disk, package).promise
+    changes = ChangedNames.join(
+        now[module].changes_to(then[module]).names(module) for module in now.keys() & then.keys()
+    )
+    return sorted({*(now.keys() ^ then.keys()), *changes.decisive()})
+
+
+def _package_folder(disk: DiskModules, package: str) -> Path:
+    if not disk.is_package(package) or "." in package:
+        raise UsageError(
+            f"{package} is not a top-level package that can be imported. Write its name, such as lab."
+        )
+    return disk.places(package)[0]
+
+
+def _existing_snapshot(disk: DiskModules, package: str) -> CodeSnapshot:
+    snapshot = find_snapshot(disk.places(package))
+    if snapshot is None:
+        raise UsageError(f"{package} has no snapshot. Run `{PROGRAM} take {package}`.")
+    return snapshot
+
+
+def _present_promise(disk: Modules, graph: CodeGraph, package: str) -> dict[str, PromisedModule]:
+    """Return the promise for the present code of a package."""
+    modules = sorted((package, *disk.modules_below(package)))
     if package == LAUNCHER:
-        return sorted(RESULT_MODULES)
-    return sorted((package, *disk.modules_below(package)))
+        modules = sorted(RESULT_MODULES)
+    return {module: promised_module(disk, graph, module) for module in modules}
 
 
-def write_snapshot(folder: Path, disk: Modules, package: str) -> None:
+def _write_snapshot(folder: Path, disk: Modules, package: str) -> None:
     """Write the texts of a package's modules; of launcher those that decide results, and all names."""
     with_text = {API_MODULE, *RESULT_MODULES} if package == LAUNCHER else None
     modules = {
@@ -201,7 +291,7 @@ def write_snapshot(folder: Path, disk: Modules, package: str) -> None:
     (folder / SNAPSHOT_FILE).write_bytes(packer.compress(text.encode()) + packer.flush())
 
 
-def write_promise(
+def _write_promise(
     folder: Path, modules: Mapping[str, PromisedModule], changed: Mapping[str, str]
 ) -> None:
     """Write a promise, one line per module; `changed` contains marks of definitions with other results."""
@@ -255,7 +345,7 @@ def _decode(file: Path, read: Any) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, zlib.error):
         pass
     raise UsageError(
-        f"{file} is damaged, or of another version. Restore it, or replace it with `python -m launcher.code_snapshot "
+        f"{file} is damaged, or of another version. Restore it, or replace it with `{PROGRAM} "
         f"take {file.parent.name} --replace`."
     )
 

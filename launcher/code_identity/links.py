@@ -12,7 +12,7 @@ from functools import cache, partial
 from itertools import chain, compress
 from typing import NamedTuple
 
-from launcher.system.code_text import BELOW, IMPORTED, OWN, STAR, TEXT, ModuleText, prefixes
+from launcher.code_identity.text import BELOW, IMPORTED, OWN, STAR, TEXT, ModuleText, prefixes
 
 LAUNCHER = "launcher"
 API_MODULE = "launcher.api"

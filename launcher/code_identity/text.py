@@ -13,7 +13,7 @@ Sentences for people do not decide results and are left out, as docstrings are. 
 statements, and in the arguments `description`, `help` and `summary`.
 
 Nothing here depends on another text, so results are cached by the text's SHA-256;
-`code_links` finds the definitions to which the names of several texts are bound.
+`links` finds the definitions to which the names of several texts are bound.
 """
 
 import ast

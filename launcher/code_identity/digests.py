@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import platformdirs
 
+from launcher.code_identity.graph import CodeGraph, own_packages
+from launcher.code_identity.links import LAUNCHER, RelevantCode
+from launcher.code_identity.modules import ABSENT_MODULE, DiskModules
+from launcher.code_identity.promise_comparison import SnapshotComparison
+from launcher.code_identity.promises import CodeSnapshot, find_snapshot
 from launcher.errors import UsageError
-from launcher.system.code_graph import CodeGraph, own_packages
-from launcher.system.code_links import LAUNCHER, RelevantCode
-from launcher.system.code_modules import ABSENT_MODULE, DiskModules
-from launcher.system.code_snapshot import CodeSnapshot, find_snapshot
 from launcher.system.file_digests import CacheFile
-from launcher.system.snapshot_comparison import SnapshotComparison
 
 WHOLE_CODE = ""  # in the place of a module: the digest of all that counts, which alone decides
 MOST_TEXTS = 2000  # in the caches: about five versions of two plugin packages
@@ -70,7 +70,7 @@ class CodeIndex:
 
         The first does not depend on the location of the code, on the order of definitions, or on definitions
         that nothing uses. If it differs, the others show which modules were changed. If a snapshot has the code
-        and all of it is as promised, the first is the digest of the snapshot's code. See `code_snapshot`.
+        and all of it is as promised, the first is the digest of the snapshot's code. See `promises`.
 
         Args:
             entry: "module:function" that does the work.
