@@ -1,6 +1,6 @@
 """The first page: GPUs, the progress of runs, and running, waiting and recently ended jobs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
@@ -11,7 +11,6 @@ from launcher.screens.pilots import draw_pilots
 from launcher.screens.queue_view import recent_table, running_table, waiting_table
 from launcher.screens.snapshots import QueueSnapshot
 from launcher.units import format_bytes
-from launcher.web.charts import spark, stacked_bar
 from launcher.web.page import Address, PageContent
 from launcher.web.view import QueueView
 
@@ -19,6 +18,7 @@ _SHOWN = {"promised": "reserved"}  # class of a bar's part → its word for peop
 WAITING = 40
 HOST_COLUMNS = 120  # in which all of the line has room: a browser breaks it
 PILOT_COLUMNS = 96  # of the table of pilots, whose lines are drawn as for a terminal
+_SPARK = (60, 16)  # width and height of a sparkline
 
 
 def memory_bar(gauge: GpuView) -> Markup:
@@ -56,6 +56,42 @@ def overview_context(view: QueueView, _address: Address) -> PageContent:
         },
         files=view.progress_of(view.store.read.jobs_by_id(works) if works else ()),
     )
+
+
+def stacked_bar(shares: Sequence[tuple[str, float]], note: str) -> Markup:
+    """Return a bar of pieces from the left; what goes beyond its end is cut.
+
+    Args:
+        shares: the class of each piece in the style sheet, and how much of the bar it is, 0 to 1.
+        note: the same in words.
+    """
+    pieces, begin = Markup(), 0.0
+    for name, share in shares:
+        end = min(100.0, begin + 100 * max(0.0, share))  # units of the bar, as wide as its place
+        if end > begin:
+            pieces += Markup('<rect class="{}" x="{:.2f}" width="{:.2f}" height="10"/>').format(
+                name, begin, end - begin
+            )
+        begin = end
+    return Markup(
+        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img"'
+        ' aria-label="{0}"><title>{0}</title>{1}</svg>'
+    ).format(note, pieces)
+
+
+def spark(values: Sequence[float]) -> Markup:
+    """Return values from 0 to 1 as a sparkline, the newest at the right; '' for fewer than two."""
+    if len(values) < 2:
+        return Markup()
+    width, height = _SPARK
+    step = width / (len(values) - 1)
+    places = " ".join(
+        f"{at * step:.1f},{height - 1 - min(max(value, 0.0), 1.0) * (height - 2):.1f}"
+        for at, value in enumerate(values)
+    )
+    return Markup(
+        '<svg class="spark" viewBox="0 0 {} {}" aria-hidden="true"><polyline points="{}"/></svg>'
+    ).format(width, height, places)
 
 
 def _runs(screen: QueueSnapshot) -> Iterator[tuple[str, int, int, float | None]]:

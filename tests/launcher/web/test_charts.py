@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.screens.chart import MOST, finite, scale_of
-from launcher.web.charts import spark, stacked_bar
+from launcher.web.overview import spark, stacked_bar
 from launcher.web.run_pictures import (
     MOST_OF_A_FOLDER,
     MOST_OF_A_JOB,
