@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 from launcher.gpu.gpus_file import gpu_numbers
 from launcher.gpu.monitor import AFTER_CHANGE_S, MEASURING_S
-from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.cycle import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
 from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.endings import FinishedAttempts
@@ -22,6 +21,7 @@ from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import YieldPolicy, demand_of, starving_resource
 from launcher.scheduler.policy.model import Decision, Machine, Start
 from launcher.scheduler.policy.watchdog import Watchdog
+from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.startable_jobs import StartableJobs
 from launcher.scheduler.submitters import find_submitters, lacks_cores, name_submitters

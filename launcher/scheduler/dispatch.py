@@ -12,7 +12,6 @@ from launcher.backends.settings import LOCAL, Backends, BackendSettings
 from launcher.backends.waiting_reasons import one_line
 from launcher.context import entry_context, read_context, uses_job_folder
 from launcher.errors import UsageError
-from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
 from launcher.scheduler.gpus.running_place import running_of_claim
 from launcher.scheduler.pilot_demand import WaitingLane, pilot_demands
@@ -26,6 +25,7 @@ from launcher.scheduler.placement import (
 )
 from launcher.scheduler.policy.inventory import WAITING_FOR
 from launcher.scheduler.policy.model import Decision, Running, Start
+from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.waiting_line import OrderedQueue
 from launcher.states import Reason, ReasonCode

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from launcher.scheduler.attempt_watch import RunningAttempts, StopRequests
 from launcher.scheduler.cycle import ControlState, CycleResult
 from launcher.scheduler.gpus.eviction import Eviction
+from launcher.scheduler.running_attempts import RunningAttempts, StopRequests
 from launcher.states import EndCause, termination_reason
 from launcher.store.rows import Claim
 from launcher.store.scheduler_actions import SchedulerActions

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.cycle import ControlState, CycleResult
+from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.states import Outcome, Reason, ReasonCode, Stopped
 from launcher.store.rows import Claim
 from launcher.store.scheduler_actions import SchedulerActions

@@ -24,7 +24,6 @@ from launcher.gpu.reservation_watch import NOT_WATCHED
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, transaction
-from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.chosen_policy import read_policy
 from launcher.scheduler.code_recorder import CodeRecorder
 from launcher.scheduler.cycle import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
@@ -34,6 +33,7 @@ from launcher.scheduler.endings import FinishedAttempt, FinishedAttempts
 from launcher.scheduler.frozen_supervisors import FrozenSupervisors
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.use_meter import UsageAccumulator
+from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.started_attempts import LaunchedAttempt
 from launcher.scheduler.succession import SlotReuse

@@ -12,7 +12,7 @@ from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import AttemptFinished, AttemptStarted, PilotMessage
 from launcher.backends.pilot_pool import PilotPool
-from launcher.scheduler.attempt_watch import RunningAttempts
+from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.started_attempts import (
     PilotAttempt,
     await_outcome,

@@ -15,9 +15,9 @@ import pytest
 from launcher import __version__
 from launcher.job import Terms
 from launcher.scheduler import frozen_supervisors
-from launcher.scheduler.attempt_watch import RunningAttempts, StopRequests
 from launcher.scheduler.cycle import ControlState, CycleResult
 from launcher.scheduler.frozen_supervisors import FrozenSupervisors
+from launcher.scheduler.running_attempts import RunningAttempts, StopRequests
 from launcher.states import Failed, NeverStarted, Outcome, ReasonCode, Stopped
 from launcher.store.queue import Store
 from launcher.system.frozen_processes import why_frozen

@@ -14,13 +14,13 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
 from launcher.scheduler import pilot_news
-from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
 from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
 from launcher.scheduler.policy.model import Machine
+from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.waiting_line import PendingQueue
 from launcher.states import Outcome
