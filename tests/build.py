@@ -33,8 +33,7 @@ from launcher.system.processes import (
     identity_lines,
     parent_of,
 )
-from launcher.workers.attempt_spec import attempt_spec_text
-from launcher.workers.attempt_watch import (
+from launcher.workers.attempt_handles import (
     AdoptedAttempt,
     AttemptHandle,
     SupervisedAttempt,
@@ -42,6 +41,7 @@ from launcher.workers.attempt_watch import (
     inspect_attempt,
     probe_attempt,
 )
+from launcher.workers.attempt_spec import attempt_spec_text
 from launcher.workers.fork_server_handles import ForkServer
 from launcher.workers.started_file import read_recorded_outcome
 

@@ -22,8 +22,7 @@ from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity
 from launcher.units import exponential_backoff_s
-from launcher.workers.attempt_spec import read_attempt_spec
-from launcher.workers.attempt_watch import (
+from launcher.workers.attempt_handles import (
     NO_DESCRIPTOR,
     POLL_S,
     TRANSIENT_ERRORS,
@@ -33,6 +32,7 @@ from launcher.workers.attempt_watch import (
     end_leftovers,
     kill_process,
 )
+from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.fork_server_pool import CannotStartWorker, ForkServerPool
 
 ATTEMPT_SPEC_TIMEOUT_S = 60.0  # a network file system may show the paths of a specification later

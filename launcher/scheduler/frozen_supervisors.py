@@ -20,7 +20,7 @@ from launcher.system.answering import run_with_timeout
 from launcher.system.frozen_processes import why_frozen
 from launcher.system.process_trees import send_signal, terminate
 from launcher.system.processes import Identity, is_alive, seconds_since_start
-from launcher.workers.attempt_watch import (
+from launcher.workers.attempt_handles import (
     TRANSIENT_ERRORS,
     AdoptedAttempt,
     SupervisedAttempt,

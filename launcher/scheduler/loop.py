@@ -49,7 +49,7 @@ from launcher.system.gpu_sharing import SharingRules
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
 from launcher.system.wakeup_pipe import WakeupPipe
-from launcher.workers.attempt_watch import (
+from launcher.workers.attempt_handles import (
     AdoptedAttempt,
     AttemptHandle,
     inspect_attempt,

@@ -23,7 +23,7 @@ from launcher.states import Lost, NeverStarted, Outcome, Stopped
 from launcher.store.rows import Claim
 from launcher.system.answering import FilesystemTimeout, run_with_timeout
 from launcher.system.paths import Attempt, Home
-from launcher.workers.attempt_watch import (
+from launcher.workers.attempt_handles import (
     TRANSIENT_ERRORS,
     AttemptHandle,
 )

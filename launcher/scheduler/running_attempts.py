@@ -9,7 +9,7 @@ from launcher.scheduler.started_attempts import Assignment, LaunchedAttempt
 from launcher.states import Outcome
 from launcher.store.rows import Claim
 from launcher.system.paths import Attempt
-from launcher.workers.attempt_watch import (
+from launcher.workers.attempt_handles import (
     NO_DESCRIPTOR,
     POLL_S,
     AdoptedAttempt,

@@ -42,8 +42,8 @@ from launcher.system.files import DISK_FULL_ERRORS, describe_full_disk, sync, wr
 from launcher.system.log_setting import LOG_LIMIT
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
+from launcher.workers.attempt_handles import POLL_S
 from launcher.workers.attempt_spec import AttemptSpecWriter, attempt_spec_text
-from launcher.workers.attempt_watch import POLL_S
 from launcher.workers.fork_server_pool import CannotStartWorker, ForkServerPool
 from launcher.workers.start_pauses import StartBackoff
 from launcher.workers.started_file import revoke_attempt

@@ -7,7 +7,7 @@ from launcher.scheduler.cycle import CycleResult, Reasons
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
-from launcher.workers.attempt_watch import POLL_S
+from launcher.workers.attempt_handles import POLL_S
 from launcher.workers.fork_server_pool import ForkServerPool
 from launcher.workers.start_pauses import BackoffSet
 

@@ -19,7 +19,7 @@ from launcher.store.rows import Claim, ReadyJob
 from launcher.system.answering import FilesystemTimeout, run_with_timeout
 from launcher.system.paths import Attempt
 from launcher.system.stored_fields import Unreadable, parse_record
-from launcher.workers.attempt_watch import (
+from launcher.workers.attempt_handles import (
     ON_PILOT,
     TRANSIENT_ERRORS,
     AttemptHandle,

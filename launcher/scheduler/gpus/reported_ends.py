@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
-from launcher.workers.attempt_watch import TRANSIENT_ERRORS
+from launcher.workers.attempt_handles import TRANSIENT_ERRORS
 from launcher.workers.progress.attempt_progress import read_newest_step
 
 REPORT_S = 10.0  # seconds between two reads of a program's progress, and before the first one

@@ -25,7 +25,7 @@ from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import descendants, send_signal
 from launcher.system.processes import Identity, identity
 from launcher.workers import fork_server_pool
-from launcher.workers.attempt_watch import AdoptedAttempt, SupervisedAttempt
+from launcher.workers.attempt_handles import AdoptedAttempt, SupervisedAttempt
 from launcher.workers.fork_server_handles import ForkServer, Supervisor
 from launcher.workers.fork_server_pool import ForkServerPool
 from tests.build import (

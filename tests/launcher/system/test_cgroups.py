@@ -26,7 +26,7 @@ from launcher.system.paths import Home
 from launcher.system.process_trees import send_signal
 from launcher.system.processes import identity
 from launcher.system.scheduler_start import ensure_scheduler
-from launcher.workers.attempt_watch import AdoptedAttempt, inspect_attempt
+from launcher.workers.attempt_handles import AdoptedAttempt, inspect_attempt
 from launcher.workers.fork_server_handles import ForkServer
 from tests.build import (
     a_claim,

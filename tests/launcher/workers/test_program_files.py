@@ -19,8 +19,8 @@ from launcher.system.file_digests import ABSENT_DIGEST, CHANGED_DIGEST, MOST_REA
 from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
 from launcher.system.processes import state_of
+from launcher.workers.attempt_handles import SupervisedAttempt, record_pause
 from launcher.workers.attempt_spec import AttemptSpec
-from launcher.workers.attempt_watch import SupervisedAttempt, record_pause
 from launcher.workers.fork_server_handles import ForkServer
 from launcher.workers.program_files import (
     NotDeletedError,

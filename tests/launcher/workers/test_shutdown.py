@@ -17,7 +17,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import send_signal
-from launcher.workers.attempt_watch import SupervisedAttempt
+from launcher.workers.attempt_handles import SupervisedAttempt
 from launcher.workers.exit_outcome import (
     FAILED_WAIT_S,
     SIGNALLED_WAIT_S,

@@ -28,7 +28,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import MeasuredUsage
 from launcher.system.paths import Home
-from launcher.workers.attempt_watch import AttemptHandle
+from launcher.workers.attempt_handles import AttemptHandle
 from launcher.workers.fork_server_pool import ForkServerPool
 from launcher.workers.start_pauses import StartBackoff
 from tests.build import a_context, a_spec, enqueue

@@ -15,8 +15,8 @@ from launcher.scheduler.started_attempts import NO_RESULT, PendingOutcome, Pilot
 from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
 from launcher.store.rows import PILOT_PREFIX
 from launcher.system import answering
+from launcher.workers.attempt_handles import AttemptHandle
 from launcher.workers.attempt_spec import AttemptSpecWriter, read_attempt_spec
-from launcher.workers.attempt_watch import AttemptHandle
 from launcher.workers.lease import is_abandoned, longest_shutdown_s
 from launcher.workers.started_file import outcome_line, revoke_attempt
 from tests.build import a_claim, a_spec, job_row, until

@@ -20,7 +20,7 @@ from launcher.scheduler.policy.vram_request import steady_request
 from launcher.store.queue import Store
 from launcher.system.gpu_sharing import SharingRules
 from launcher.system.paths import Home
-from launcher.workers.attempt_watch import AttemptHandle
+from launcher.workers.attempt_handles import AttemptHandle
 from tests.build import GIB, a_claim, a_gpu, a_spec, a_waiting, until
 
 TOTAL = 24  # GiB

@@ -19,8 +19,8 @@ from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import end_session, processes_with_marker, send_signal
 from launcher.system.processes import boot_id, identity, identity_from_record
-from launcher.workers import attempt_watch
-from launcher.workers.attempt_watch import (
+from launcher.workers import attempt_handles
+from launcher.workers.attempt_handles import (
     AdoptedAttempt,
     AttemptHandle,
     SupervisedAttempt,
@@ -413,7 +413,7 @@ def test_living_attempt_is_not_lost_without_free_descriptors(
     program_of(attempt)
     look = partial(inspect_attempt, supervised.supervisor.who, attempt)
     with monkeypatch.context() as patched:
-        patched.setattr(attempt_watch, "open_files_shortage", lambda: "48 files")
+        patched.setattr(attempt_handles, "open_files_shortage", lambda: "48 files")
         found = probe_attempt(attempt, look)
     assert isinstance(found, UnreadableAttempt)
     lives = wait_until_known(found)
