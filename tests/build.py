@@ -41,9 +41,9 @@ from launcher.workers.attempt_handles import (
     inspect_attempt,
     probe_attempt,
 )
+from launcher.workers.attempt_journal import read_recorded_outcome
 from launcher.workers.attempt_spec import attempt_spec_text
 from launcher.workers.fork_server_handles import ForkServer
-from launcher.workers.started_file import read_recorded_outcome
 
 DEADLINE_S = (
     60.0  # for anything that must happen; a busy machine needs many times what a quiet one does

@@ -38,9 +38,9 @@ from launcher.system.answering import FilesystemTimeout, run_with_timeout
 from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
 from launcher.units import format_seconds
+from launcher.workers.attempt_journal import read_program
 from launcher.workers.exit_outcome import NOT_REPORTED, done_from_result, read_worker_result
 from launcher.workers.program_files import NotDeletedError, restore_or_delete_outputs
-from launcher.workers.started_file import read_program
 
 MOVE_TIMEOUT_S = 60.0  # longest time to wait for an unresponsive disk
 # the same for a full disk, and for outputs of a node, which a network file system may show only

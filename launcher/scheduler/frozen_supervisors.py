@@ -28,8 +28,8 @@ from launcher.workers.attempt_handles import (
     kill_process,
     record_kill,
 )
+from launcher.workers.attempt_journal import outcome_line, read_program, record_outcome
 from launcher.workers.exit_outcome import over_time_limit
-from launcher.workers.started_file import outcome_line, read_program, record_outcome
 
 CHECK_S = 5.0  # between two checks; a job is named after two of them
 ENDING_CHECK_S = 1.0  # while one of them is to end

@@ -27,9 +27,9 @@ from launcher.workers.attempt_handles import (
     TRANSIENT_ERRORS,
     AttemptHandle,
 )
+from launcher.workers.attempt_journal import read_recorded_outcome, revoke_attempt
 from launcher.workers.exit_outcome import done_from_result, read_worker_result
 from launcher.workers.lease import longest_shutdown_s
-from launcher.workers.started_file import read_recorded_outcome, revoke_attempt
 
 logger = logging.getLogger(__name__)
 # no job of a pilot can have brought that about

@@ -43,10 +43,10 @@ from launcher.system.log_setting import LOG_LIMIT
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
 from launcher.workers.attempt_handles import POLL_S
+from launcher.workers.attempt_journal import revoke_attempt
 from launcher.workers.attempt_spec import AttemptSpecWriter, attempt_spec_text
 from launcher.workers.fork_server_pool import CannotStartWorker, ForkServerPool
 from launcher.workers.start_pauses import StartBackoff
-from launcher.workers.started_file import revoke_attempt
 
 WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="waiting for its worker to start")
 STILL_RUNS = "waiting for the end of an attempt that the queue has no record of ({})"

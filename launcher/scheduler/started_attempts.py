@@ -25,8 +25,8 @@ from launcher.workers.attempt_handles import (
     AttemptHandle,
     SupervisedAttempt,
 )
+from launcher.workers.attempt_journal import read_recorded_outcome
 from launcher.workers.start_attempt import link_log
-from launcher.workers.started_file import read_recorded_outcome
 
 RECORD_TIMEOUT_S = 60.0  # a file system may show so late what a node has written
 END_REASON_TIMEOUT_S = 10.0  # longest time to wait for the reason of a backend that ends a pilot

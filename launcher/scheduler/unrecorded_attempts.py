@@ -7,8 +7,8 @@ from launcher.states import NeverStarted
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, boot_id
 from launcher.workers.attempt_handles import TRANSIENT_ERRORS, AdoptedAttempt, inspect_attempt
+from launcher.workers.attempt_journal import read_starter
 from launcher.workers.attempt_spec import is_unused
-from launcher.workers.started_file import read_starter
 
 
 class UnrecordedAttempts(NamedTuple):

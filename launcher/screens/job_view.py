@@ -287,7 +287,7 @@ def _is_end_unrecorded(home: Home, attempt: Attempt) -> bool:
     if not describe_full_disk(home.folder):
         return False
     with suppress(OSError):
-        from launcher.workers.started_file import read_program  # for few jobs
+        from launcher.workers.attempt_journal import read_program  # for few jobs
 
         program = read_program(attempt)
         return program is not None and program.boot == boot_id() and not is_alive(program)

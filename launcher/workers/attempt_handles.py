@@ -39,6 +39,15 @@ from launcher.system.process_trees import (
     terminate,
 )
 from launcher.system.processes import Identity, boot_id, has_signal_handler, is_alive, open_pidfd
+from launcher.workers.attempt_journal import (
+    REVOKED_LINE,
+    has_ended_successfully,
+    read_program,
+    read_recorded_outcome,
+    read_starter,
+    read_starter_line,
+    revoke_attempt,
+)
 from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.exit_outcome import (
     ExitContext,
@@ -49,15 +58,6 @@ from launcher.workers.exit_outcome import (
 from launcher.workers.fork_server_handles import Supervisor, SupervisorReport
 from launcher.workers.leftovers import UNKILLABLE_AFTER_S
 from launcher.workers.program_files import with_output_stamps
-from launcher.workers.started_file import (
-    REVOKED_LINE,
-    has_ended_successfully,
-    read_program,
-    read_recorded_outcome,
-    read_starter,
-    read_starter_line,
-    revoke_attempt,
-)
 from launcher.workers.supervisor import CONTROL_SIGNAL
 from launcher.workers.termination import (
     Termination,

@@ -32,15 +32,15 @@ from launcher.system.locks import mark_in_use
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import adopt_orphans
 from launcher.system.processes import identity, parent_of
-from launcher.workers.attempt_process import WAITID_FLAGS
-from launcher.workers.exit_outcome import FAILED_WAIT_S
-from launcher.workers.preloads import import_ahead
-from launcher.workers.started_file import (
+from launcher.workers.attempt_journal import (
     SUCCESS_LINE,
     read_program,
     read_recorded_outcome,
     record_outcome,
 )
+from launcher.workers.attempt_process import WAITID_FLAGS
+from launcher.workers.exit_outcome import FAILED_WAIT_S
+from launcher.workers.preloads import import_ahead
 from launcher.workers.supervisor import AttemptPhase, CurrentAttempt, serve
 
 BYE, FORK = b"bye", b"fork"

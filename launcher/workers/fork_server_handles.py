@@ -20,8 +20,8 @@ from launcher.system.paths import Attempt, Home
 from launcher.system.process_start import spawn_daemon
 from launcher.system.process_trees import FORK_SERVER_VARIABLE, send_signal
 from launcher.system.processes import Identity, identity_from_record
+from launcher.workers.attempt_journal import read_outcome_line
 from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES, STILL_WORKING
-from launcher.workers.started_file import read_outcome_line
 from launcher.workers.supervisor import ENDED, LONGEST_REPORT, NEXT, RUN, STOP
 
 logger = logging.getLogger(__name__)

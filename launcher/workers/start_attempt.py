@@ -31,6 +31,7 @@ from launcher.system.files import (
 )
 from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, identity
+from launcher.workers.attempt_journal import acquire_start
 from launcher.workers.attempt_process import (
     CANNOT_EXECUTE,
     CannotStart,
@@ -40,7 +41,6 @@ from launcher.workers.attempt_process import (
 )
 from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 from launcher.workers.program_files import missing_input, move_outputs_aside, read_files
-from launcher.workers.started_file import acquire_start
 from launcher.workers.worker import make_attempt_environment as environment_of
 
 # the machine lacks something, whatever is to be started

@@ -28,6 +28,7 @@ from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import adopt_orphans, send_signal, terminate
 from launcher.system.processes import Identity, boot_id, children_cpu_s, identity
 from launcher.workers import lease
+from launcher.workers.attempt_journal import record_outcome_when_possible
 from launcher.workers.attempt_process import close_on_exec
 from launcher.workers.exit_outcome import ExitContext, judge_exit, signal_wait_s
 from launcher.workers.lease import AbandonWatch, lease_of
@@ -44,7 +45,6 @@ from launcher.workers.running_time import (
     TerminationStep,
 )
 from launcher.workers.start_attempt import AttemptStarter, StartedAttempt
-from launcher.workers.started_file import record_outcome_when_possible
 from launcher.workers.termination import PILOT_ABANDONED, TIME_LIMIT, is_to_be_killed
 
 # check whether the current attempt is to be paused, resumed or killed

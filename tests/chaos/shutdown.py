@@ -27,7 +27,7 @@ from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.paths import Attempt, Home, make_home
 from launcher.system.processes import Identity, identity_from_record, is_alive
 from launcher.system.scheduler_start import ensure_scheduler
-from launcher.workers.started_file import read_recorded_outcome
+from launcher.workers.attempt_journal import read_recorded_outcome
 from tests.build import a_spec, end_everything, enqueue, job_row, lines_of, on_record, shell
 from tests.chaos.census import Role, census, send_exactly
 from tests.chaos.commands import LAUNCHER

@@ -12,7 +12,7 @@ from launcher.backends.protocol import AllocationEndCause, AllocationState, Engi
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings
 from launcher.states import Done
-from launcher.workers.started_file import read_recorded_outcome
+from launcher.workers.attempt_journal import read_recorded_outcome
 from tests.build import a_spec, gone, program_of, shell, until
 from tests.launcher.pilots.desk import Desk, a_pilot
 from tests.ray.cluster import STARTS_WITHIN_S, RayCluster

@@ -18,7 +18,7 @@ from benchmarks.gpu.measurements.queue import Queue, queue
 from benchmarks.gpu.measurements.waiting import Sampler
 from launcher.gpu.nvml import Nvml
 from launcher.states import OutOfMemory
-from launcher.workers.started_file import read_recorded_outcome
+from launcher.workers.attempt_journal import read_recorded_outcome
 
 PROGRAM = "benchmarks.gpu.measurements.load"
 SLICE_S = 0.05  # in which a program uses the card once

@@ -16,8 +16,8 @@ from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
+from launcher.workers.attempt_journal import read_recorded_outcome
 from launcher.workers.memory_share import read_report, read_share
-from launcher.workers.started_file import read_recorded_outcome
 
 COMMAND = "import sys; from launcher.cli.main import main; sys.exit(main())"
 ENDED = ("done", "failed", "cancelled", "skipped")

@@ -41,7 +41,7 @@ from launcher.system.gpu_sharing import SharingRules
 from launcher.system.memory import read_process_groups
 from launcher.system.paths import Home
 from launcher.system.processes import pid_namespace, seconds_since_start
-from launcher.workers.started_file import read_program
+from launcher.workers.attempt_journal import read_program
 
 FOREIGN_MAX_AGE_S = (
     0.02  # seconds; older publications of others must be read again before jobs start

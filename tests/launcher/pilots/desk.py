@@ -28,7 +28,7 @@ from launcher.context import Context
 from launcher.job import Spec
 from launcher.states import Outcome
 from launcher.system.paths import Attempt, Home
-from launcher.workers.started_file import read_recorded_outcome
+from launcher.workers.attempt_journal import read_recorded_outcome
 from tests.build import an_attempt, until
 
 Kind = TypeVar("Kind", bound=PilotMessage)

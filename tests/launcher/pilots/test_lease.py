@@ -11,8 +11,8 @@ from launcher.states import Done, Stopped
 from launcher.system.paths import Home
 from launcher.system.process_trees import descendants, send_signal
 from launcher.workers import lease
+from launcher.workers.attempt_journal import read_recorded_outcome
 from launcher.workers.lease import lease_of, make_lease
-from launcher.workers.started_file import read_recorded_outcome
 from tests.build import a_spec, gone, program_of, shell, supervisor_of, until
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import Desk, a_pilot

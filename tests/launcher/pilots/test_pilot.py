@@ -27,7 +27,7 @@ from launcher.backends.pilot_messages import (
 from launcher.gpu.monitor import parent_pid
 from launcher.states import Done, Failed, Lost, NeverStarted, Stopped
 from launcher.system.process_trees import descendants, send_signal
-from launcher.workers.started_file import read_recorded_outcome
+from launcher.workers.attempt_journal import read_recorded_outcome
 from launcher.workers.termination import read_termination
 from tests.build import a_context, a_spec, gone, program_of, said_by, shell, supervisor_of, until
 from tests.launcher.pilots.conftest import MakeDesk

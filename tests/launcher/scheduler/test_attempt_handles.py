@@ -28,8 +28,8 @@ from launcher.workers.attempt_handles import (
     inspect_attempt,
     probe_attempt,
 )
+from launcher.workers.attempt_journal import acquire_start, revoke_attempt
 from launcher.workers.fork_server_handles import ForkServer
-from launcher.workers.started_file import acquire_start, revoke_attempt
 from tests.build import (
     a_claim,
     a_spec,

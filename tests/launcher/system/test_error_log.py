@@ -18,7 +18,7 @@ from launcher.system.daemon_control import restart_scheduler, scheduler_pid, wak
 from launcher.system.error_log import ErrorThrottle
 from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
-from launcher.workers.started_file import read_recorded_outcome
+from launcher.workers.attempt_journal import read_recorded_outcome
 from tests.build import Clock, a_spec, enqueue, reaches, shell, until
 
 UNTIL = 'until [ -e "$1" ]; do sleep 0.01; done'

@@ -24,6 +24,13 @@ from launcher.states import (
 )
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
+from launcher.workers.attempt_journal import (
+    acquire_start,
+    outcome_line,
+    read_recorded_outcome,
+    record_outcome,
+    restore_record,
+)
 from launcher.workers.attempt_process import CannotStart, spawn
 from launcher.workers.attempt_spec import AttemptSpec, AttemptSpecWriter, is_unused
 from launcher.workers.exit_outcome import ExitContext, judge_exit
@@ -38,13 +45,6 @@ from launcher.workers.memory_share import (
 from launcher.workers.pause import PAUSE_POLL_S, Pause
 from launcher.workers.running_time import KILL_RETRY_S, Deadlines, TerminationStep
 from launcher.workers.shortage import find_oom_in_exception, find_oom_in_log
-from launcher.workers.started_file import (
-    acquire_start,
-    outcome_line,
-    read_recorded_outcome,
-    record_outcome,
-    restore_record,
-)
 from tests.build import Clock, a_context, a_spec
 
 # --- orders that are written before their attempts are claimed

@@ -21,10 +21,10 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import RECORD_VARIABLE
 from launcher.system.paths import Attempt, Home, make_home
 from launcher.system.process_trees import processes_with_marker
+from launcher.workers.attempt_journal import read_recorded_outcome
 from launcher.workers.attempt_process import close_on_exec
 from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.fork_server_handles import ForkServer, SupervisorReport
-from launcher.workers.started_file import read_recorded_outcome
 from launcher.workers.termination import Termination, write_termination
 from tests.build import (
     a_context,

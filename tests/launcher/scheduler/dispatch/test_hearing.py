@@ -16,9 +16,9 @@ from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, State, St
 from launcher.store.rows import PILOT_PREFIX
 from launcher.system import answering
 from launcher.workers.attempt_handles import AttemptHandle
+from launcher.workers.attempt_journal import outcome_line, revoke_attempt
 from launcher.workers.attempt_spec import AttemptSpecWriter, read_attempt_spec
 from launcher.workers.lease import is_abandoned, longest_shutdown_s
-from launcher.workers.started_file import outcome_line, revoke_attempt
 from tests.build import a_claim, a_spec, job_row, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, DispatchHarness
 from tests.launcher.scheduler.remote.toy_cluster import Pilot
