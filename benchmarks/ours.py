@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.timing import Program, Queue, System, until
 from launcher.api import load, plan
-from launcher.cli.jobs import gc_paused
+from launcher.cli.job_selection import gc_paused
 from launcher.context import current_context
 from launcher.job import Resources, Spec
 from launcher.planning.queue_comparison import compare_with_queue

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
-from launcher.cli.jobs import EXIT_ABORTED, print_failed_jobs
+from launcher.cli.job_selection import EXIT_ABORTED, print_failed_jobs
 from launcher.errors import MachineError, UsageError, pluralize
 from launcher.screens.format import format_job_names
 from launcher.screens.terminal import print_stderr

@@ -22,7 +22,7 @@ from launcher.cli.command_lines import (
 )
 from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_runs
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.jobs import PATTERN_HELP, gc_paused, select
+from launcher.cli.job_selection import PATTERN_HELP, gc_paused, select
 from launcher.cli.option_types import SHARE, TextDefaultOption, flag, value_param
 from launcher.context import (
     INPUTS,

@@ -19,7 +19,7 @@ import click
 
 from launcher.cli.complete import offer_jobs
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.jobs import (
+from launcher.cli.job_selection import (
     EXIT_ABORTED,
     NOTHING_CHANGED,
     PATTERN_HELP,

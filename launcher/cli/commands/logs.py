@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.jobs import pattern_command, required_patterns, select
+from launcher.cli.job_selection import pattern_command, required_patterns, select
 from launcher.cli.option_types import json_option, whole
 from launcher.errors import UsageError, pluralize
 from launcher.screens.command_output import print_json

@@ -19,7 +19,7 @@ from launcher.backends.pilots_file import PilotRow, read_pilot_status
 from launcher.backends.slurm_states import manual_commands
 from launcher.cli.complete import GROUP_PREFIX, RUN_PREFIX, offer_groups, offer_runs
 from launcher.cli.help_pages import HelpPage, launcher_command, launcher_group
-from launcher.cli.jobs import dry_run_option, print_unchanged
+from launcher.cli.job_selection import dry_run_option, print_unchanged
 from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
 from launcher.errors import MachineError, UsageError, nearest, pluralize
 from launcher.functions.options import check_groups

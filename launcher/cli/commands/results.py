@@ -9,7 +9,7 @@ import click
 from launcher.cli.column_tables import default_columns, flat_table, pivot_table
 from launcher.cli.complete import offer_files, offer_runs
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.jobs import optional_patterns, pattern_command, select
+from launcher.cli.job_selection import optional_patterns, pattern_command, select
 from launcher.cli.option_types import span, whole
 from launcher.cli.output import (
     Format,

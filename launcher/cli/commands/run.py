@@ -21,7 +21,7 @@ from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import Backends, read_configured_backends
 from launcher.cli.complete import offer_task_files
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.jobs import EXIT_ABORTED, gc_paused, print_failed_jobs
+from launcher.cli.job_selection import EXIT_ABORTED, gc_paused, print_failed_jobs
 from launcher.cli.notify_warnings import no_target_warning
 from launcher.cli.option_types import flag, policy_option, value_param
 from launcher.cli.plain_tables import is_plain

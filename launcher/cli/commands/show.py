@@ -7,7 +7,7 @@ import click
 
 from launcher.cli.complete import offer_jobs
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.jobs import PATTERN_HELP, only_job
+from launcher.cli.job_selection import PATTERN_HELP, only_job
 from launcher.cli.option_types import json_option
 from launcher.errors import UsageError, pluralize
 from launcher.screens.chart import number, sparkline

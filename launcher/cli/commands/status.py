@@ -12,7 +12,13 @@ from operator import attrgetter
 import click
 
 from launcher.backends.pilots_file import NO_PILOTS, read_pilot_status
-from launcher.cli.jobs import gc_paused, names_job, optional_patterns, pattern_command, select
+from launcher.cli.job_selection import (
+    gc_paused,
+    names_job,
+    optional_patterns,
+    pattern_command,
+    select,
+)
 from launcher.cli.option_types import States, ValueParamType, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import read_policy

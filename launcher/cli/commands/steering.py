@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import click
 
 from launcher.cli.complete import offer_jobs
-from launcher.cli.jobs import (
+from launcher.cli.job_selection import (
     confirm_changes,
     dry_run_option,
     filter_by_state,

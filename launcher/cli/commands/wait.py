@@ -3,7 +3,7 @@
 import click
 
 from launcher.cli.await_jobs import FAILED_STATES, WaitGoal, print_paused_groups, wait_until
-from launcher.cli.jobs import optional_patterns, pattern_command, select
+from launcher.cli.job_selection import optional_patterns, pattern_command, select
 from launcher.cli.option_types import flag, span
 from launcher.errors import UsageError
 from launcher.screens.command_output import print_json

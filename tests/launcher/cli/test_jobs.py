@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from launcher.cli.jobs import only_job, select
+from launcher.cli.job_selection import only_job, select
 from launcher.errors import UsageError
 from launcher.states import Done, Failed, State
 from launcher.store.queue import Store

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.accounts import FairShareAccount
-from launcher.cli.jobs import select
+from launcher.cli.job_selection import select
 from launcher.errors import UsageError
 from launcher.job_options.notifications import AS_CONFIGURED, NotifyEvent, RunNotify
 from launcher.screens.snapshots import QueueSnapshotReader
