@@ -27,7 +27,7 @@ from launcher.web.chart_library import (
 )
 from launcher.web.curves import curves_context
 from launcher.web.guard import MOST_BODY, AuthMiddleware
-from launcher.web.jobs import job_context, jobs_context
+from launcher.web.job_pages import job_context, jobs_context
 from launcher.web.live import MOST_STREAMS, EventStreams
 from launcher.web.logs import log_context, whole_log
 from launcher.web.overview import overview_context
