@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.backends.pilot import Pilot
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_processes import find_pids
@@ -45,6 +44,7 @@ from launcher.backends.protocol import (
     SubmissionRefused,
 )
 from launcher.backends.settings import BackendSettings
+from launcher.backends.tracked_pilot import Pilot
 from launcher.system.answering import run_with_timeout
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home

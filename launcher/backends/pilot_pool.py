@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from launcher.backends.backend_pilots import BackendContext, BackendPilots
-from launcher.backends.pilot import Pilot
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_records import PilotRecord, PilotRecords, is_visible
@@ -14,6 +13,7 @@ from launcher.backends.pilot_rules import LOST_STATES, NO_DEMAND, Demand, PilotS
 from launcher.backends.pilots_file import BackendRow, PilotRow, PilotsFile
 from launcher.backends.protocol import BackendFactory, load_backend
 from launcher.backends.settings import Backends, BackendSettings
+from launcher.backends.tracked_pilot import Pilot
 from launcher.backends.waiting_reasons import REMEDY_FOR_LOST_NODE, one_line, why_no_pilot_starts
 from launcher.errors import UsageError
 from launcher.system.answering import run_with_timeout

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from launcher.backends.backend_pilots import BackendPilots
-from launcher.backends.pilot import Pilot
 from launcher.backends.pilot_rules import FAILURES_BEFORE_BACKOFF, PilotState
+from launcher.backends.tracked_pilot import Pilot
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_estimate, format_seconds
 
