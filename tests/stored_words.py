@@ -24,7 +24,7 @@ from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.pilot_messages import _COMMAND_TYPES as PILOT_ORDERS
 from launcher.backends.pilot_messages import _MESSAGE_TYPES as PILOT_NEWS
 from launcher.backends.pilot_rules import PilotState
-from launcher.backends.pilots_file import BackendRow, PastPilot, PilotRow
+from launcher.backends.pilot_status import BackendRow, PastPilot, PilotRow
 from launcher.backends.protocol import AllocationEndCause, AllocationState
 from launcher.backends.settings import _KEY_READERS as BACKEND_KEYS
 from launcher.backends.settings import KINDS as ENGINES

@@ -10,7 +10,7 @@ from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_records import PilotRecord, PilotRecords, is_visible
 from launcher.backends.pilot_rules import LOST_STATES, NO_DEMAND, Demand, PilotState
-from launcher.backends.pilots_file import BackendRow, PilotRow, PilotsFile
+from launcher.backends.pilot_status import BackendRow, PilotRow, PilotsFile
 from launcher.backends.protocol import BackendFactory, load_backend
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.backends.tracked_pilot import Pilot

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from launcher import __version__
 from launcher.backends.pilot_records import backend_folder
-from launcher.backends.pilots_file import read_pilot_status
+from launcher.backends.pilot_status import read_pilot_status
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.cli.disk_checks import GIB, FilesystemInfo
 from launcher.cli.findings import CheckStatus, Finding, Findings, ok, trouble, unknown, warning

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from launcher.backends.pilots_file import UNKNOWN_PLACE
+from launcher.backends.pilot_status import UNKNOWN_PLACE
 from launcher.context import FOLDER_PLACEHOLDERS
 from launcher.errors import pluralize
 from launcher.gpu.gpus_file import gpu_labels

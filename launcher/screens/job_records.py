@@ -9,7 +9,7 @@ from math import isfinite
 from os import sysconf
 from typing import Any
 
-from launcher.backends.pilots_file import PastPilot, read_past_pilots
+from launcher.backends.pilot_status import PastPilot, read_past_pilots
 from launcher.context import job_folder, uses_job_folder
 from launcher.errors import pluralize
 from launcher.gpu.gpus_file import gpu_labels, read_gpu_status, read_known_attempts

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from launcher.backends.pilot_folder import PilotFolder, attempt_name
 from launcher.backends.pilot_messages import Heartbeat, PilotMessage, Registered, decode_message
 from launcher.backends.pilot_records import PilotRecords
-from launcher.backends.pilots_file import PilotStatus
+from launcher.backends.pilot_status import PilotStatus
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.gpu_view import GpuView, gpu_job_of
 from launcher.store.rows import Claim

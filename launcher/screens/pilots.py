@@ -7,7 +7,7 @@ each backend waits for.
 from collections import Counter
 from textwrap import wrap
 
-from launcher.backends.pilots_file import BackendRow, PilotRow, PilotStatus
+from launcher.backends.pilot_status import BackendRow, PilotRow, PilotStatus
 from launcher.screens.format import first_line, iso_time_or_none, time_of_day
 from launcher.screens.text_table import Cell, Column, TextLine, TextSpan, TextStyle, TextTable, line
 from launcher.system.files import Json

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.backends.pilots_file import NO_PILOTS, UNKNOWN_PLACE, PilotStatus, read_pilot_status
+from launcher.backends.pilot_status import NO_PILOTS, UNKNOWN_PLACE, PilotStatus, read_pilot_status
 from launcher.gpu.gpus_file import read_gpu_status
 from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.reservations import ReservationBoard, quiet_board

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.backends.pilots_file import read_pilot_status
+from launcher.backends.pilot_status import read_pilot_status
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import flag, json_option, whole
 from launcher.errors import MachineError, UsageError, pluralize

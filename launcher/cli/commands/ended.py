@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from launcher.backends.pilots_file import read_past_pilots
+from launcher.backends.pilot_status import read_past_pilots
 from launcher.cli.job_selection import (
     confirm_changes,
     dry_run_option,

@@ -15,7 +15,7 @@ import platformdirs
 
 from launcher.backends.pilot_records import PilotRecords
 from launcher.backends.pilot_rules import LOST_STATES
-from launcher.backends.pilots_file import PilotRow, read_pilot_status
+from launcher.backends.pilot_status import PilotRow, read_pilot_status
 from launcher.backends.slurm_states import manual_commands
 from launcher.cli.complete import GROUP_PREFIX, RUN_PREFIX, offer_groups, offer_runs
 from launcher.cli.help_pages import HelpPage, launcher_command, launcher_group

@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import click
 
-from launcher.backends.pilots_file import NO_PILOTS, read_pilot_status
+from launcher.backends.pilot_status import NO_PILOTS, read_pilot_status
 from launcher.cli.job_selection import (
     gc_paused,
     names_job,

@@ -9,7 +9,7 @@ from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_fo
 from launcher.backends.pilot_messages import Heartbeat, Registered, encode_message
 from launcher.backends.pilot_records import PilotRecord, PilotRecords, new_token
 from launcher.backends.pilot_rules import PilotState
-from launcher.backends.pilots_file import BackendRow, PilotRow, PilotStatus, read_pilot_status
+from launcher.backends.pilot_status import BackendRow, PilotRow, PilotStatus, read_pilot_status
 from launcher.backends.settings import BackendSettings
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.gpu_view import draw

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilots_file import BackendRow, PilotsFile
+from launcher.backends.pilot_status import BackendRow, PilotsFile
 from launcher.backends.settings import read_configured_backends
 from launcher.cli.disk_checks import FilesystemInfo, judge_room, read_disk
 from launcher.cli.findings import CheckStatus, Finding

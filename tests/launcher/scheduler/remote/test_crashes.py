@@ -20,7 +20,7 @@ from launcher.backends import pilot_rules
 from launcher.backends.pilot_pool import PilotPool
 from launcher.backends.pilot_records import acquire_folder
 from launcher.backends.pilot_rules import DELETE_UNKNOWN_AFTER_S
-from launcher.backends.pilots_file import read_pilot_status
+from launcher.backends.pilot_status import read_pilot_status
 from launcher.backends.protocol import AllocationState, EngineCalls
 from launcher.system.files import write_json
 from launcher.system.paths import Home

@@ -12,7 +12,7 @@ import pytest
 
 from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.pilot_messages import Drain
-from launcher.backends.pilots_file import read_pilot_status
+from launcher.backends.pilot_status import read_pilot_status
 from launcher.backends.protocol import AllocationEndCause, AllocationState, Observation
 from launcher.backends.settings import Backends
 from launcher.errors import UsageError

@@ -21,7 +21,7 @@ from launcher.backends.pilot_records import (
     is_token,
     new_token,
 )
-from launcher.backends.pilots_file import (
+from launcher.backends.pilot_status import (
     BackendRow,
     NodesFile,
     PilotRow,
