@@ -18,8 +18,8 @@ QUICK_MESSAGES = {
 # a scheduler that soon misses a pilot; it asks the engine whether that lives
 QUICK_PILOTS = {
     "launcher.backends.pilot_rules.LEAST_SILENCE_S": 0.6,
-    "launcher.scheduler.pilot_news.IDLE_POLL_S": 0.1,
-    "launcher.scheduler.pilot_news.ORPHAN_POLL_S": 0.1,
+    "launcher.scheduler.pilot_events.IDLE_POLL_S": 0.1,
+    "launcher.scheduler.pilot_events.ORPHAN_POLL_S": 0.1,
     "launcher.store.transitions.SIGNALLED_BACKOFF_S": 0.3,
 }
 # what waits for room on a disk, or for a folder that is away, tries again sooner

@@ -15,7 +15,7 @@ from launcher.errors import UsageError
 from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
 from launcher.scheduler.gpus.running_place import running_of_claim
 from launcher.scheduler.pilot_demand import WaitingLane, pilot_demands
-from launcher.scheduler.pilot_news import PilotEvents
+from launcher.scheduler.pilot_events import PilotEvents
 from launcher.scheduler.placement import (
     BackfillHolds,
     Candidate,

@@ -13,7 +13,6 @@ from launcher.backends.settings import Backends, BackendSettings
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
-from launcher.scheduler import pilot_news
 from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
 from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.gpus.eviction import Eviction
@@ -184,7 +183,7 @@ class DispatchHarness:
 def dispatch_harness(
     home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[DispatchHarness]:
-    monkeypatch.setattr(pilot_news, "ORPHAN_POLL_S", 0.0)
+    monkeypatch.setattr(pilot_events, "ORPHAN_POLL_S", 0.0)
     harness = DispatchHarness(home, store, tmp_path / "pilots")
     yield harness
     harness.pool.close()
