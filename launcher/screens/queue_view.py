@@ -8,7 +8,7 @@ from launcher.params import params_in_job_name
 from launcher.screens.format import GLYPHS, PAUSED, format_time, time_of_day
 from launcher.screens.gpu_view import draw, gib
 from launcher.screens.job_view import GpuMemoryUsage, JobView
-from launcher.screens.pilots import LOCAL, draw_pilots
+from launcher.screens.pilot_table import LOCAL, draw_pilots
 from launcher.screens.queue_head import DAY_S, head
 from launcher.screens.snapshots import QueueSnapshot
 from launcher.screens.text_table import (

@@ -29,7 +29,7 @@ from launcher.job_options.value_types import in_known_zone
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.format import format_job_names, iso_time, short_local_time
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
-from launcher.screens.pilots import LOCAL
+from launcher.screens.pilot_table import LOCAL
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextLine, TextStyle, line
 from launcher.staging.earlier_stages import remove_attempt_stage

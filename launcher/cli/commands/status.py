@@ -319,7 +319,7 @@ def _record(
     # of the machine and its pilots, of which a listing says nothing
     from launcher.gpu.reservations import quiet_board
     from launcher.screens.host_reader import HostReader
-    from launcher.screens.pilots import pilots_record
+    from launcher.screens.pilot_table import pilots_record
     from launcher.screens.snapshots import read_scheduler_status
 
     counts = {} if store is None else store.read.current_counts()

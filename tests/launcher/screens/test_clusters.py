@@ -15,7 +15,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.gpu_view import draw
 from launcher.screens.job_view import JobView
 from launcher.screens.pilot_gpus import FIRST_BYTES, LAST_BYTES, pilot_gpu_views, read_pilot_gpus
-from launcher.screens.pilots import (
+from launcher.screens.pilot_table import (
     _GLYPHS,
     _ON_THEIR_WAY,
     _UNRESPONSIVE,
