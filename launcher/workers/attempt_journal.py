@@ -1,4 +1,4 @@
-"""An attempt's `started` file: which process took the right to start it, its program, and how that ended.
+"""An attempt's journal, the file `started`: which process took the right to start it, its program, and its outcome.
 
 It is a second name of `spec.json`, so that an attempt costs one file less; an existing name
 cannot be given a second time. Below the order, a line names the supervisor, or voids the attempt. The

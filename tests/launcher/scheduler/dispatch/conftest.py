@@ -13,6 +13,7 @@ from launcher.backends.settings import Backends, BackendSettings
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
+from launcher.scheduler import pilot_events
 from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
 from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.gpus.eviction import Eviction
