@@ -171,7 +171,7 @@ def _queue(site: Site) -> float:
     context = current_context({"PATH": os.environ["PATH"]})
     with closing(Store(site.home)) as store:
         since = time.time()
-        with store.writing():
+        with store.database.writing():
             jobs = [NewJob(spec=_no_op(index)) for index in range(site.jobs)]
             store.insert_new(store.ensure_run(site.project, "no-ops"), context, jobs, since)
     wake_or_start_scheduler(site.home)

@@ -98,7 +98,7 @@ def insert(
     here = current_context(os.environ)
     if python_path is not None:
         here = here._replace(environment={**here.environment, "PYTHONPATH": str(python_path)})
-    with store.writing():
+    with store.database.writing():
         jobs = (NewJob(spec=spec, state=state) for spec in specs)
         return store.insert_new(store.ensure_run(Path("/"), RUN), here, jobs, time.time())
 
@@ -151,8 +151,8 @@ def scheduler_store(home: Home) -> Store:
 def claim_next(store: Store) -> Claim:
     """Find the next job and claim it, as the scheduler does."""
     here = ClaimPlacement(device="cpu", cpus=1, boot=boot_id(), pid=os.getpid(), start_ticks=0)
-    job = store.scheduler_actions.read_ready(1)[0]
-    claim = store.scheduler_actions.claim(job.id, here, reason="fits", now=time.time())
+    job = store.ready_jobs.read_ready(1)[0]
+    claim = store.claims.claim(job.id, here, reason="fits", now=time.time())
     assert claim is not None, "nobody else claims here"
     return claim
 
@@ -160,7 +160,7 @@ def claim_next(store: Store) -> Claim:
 def finish(store: Store, claim: Claim) -> None:
     """Take in that a claimed job is done."""
     now = time.time()
-    store.scheduler_actions.finish_attempt(claim, Done(at=now), outputs={}, now=now)
+    store.transitions.finish_attempt(claim, Done(at=now), outputs={}, now=now)
 
 
 def ask_for_status(store: Store) -> None:

@@ -96,7 +96,7 @@ def queue(home: Home, root: Path, specs: list[Spec]) -> None:
     make_home(home)
     store = Store(home, durable=False)
     context = current_context({})
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(root, "sweep")
         new = [NewJob(spec=spec, state=State.DONE) for spec in specs]
         numbers = store.insert_new(run, context, new, time.time())

@@ -45,7 +45,7 @@ def fill(home: Home, jobs: int) -> None:
             at = now - ENDED + job
             failed = Failed(at=at, error="boom") if job % 10 == 0 else None
             outcome = failed or Done(at=at, result={"loss": 0.1})
-            store.scheduler_actions.finish_attempt(
+            store.transitions.finish_attempt(
                 claimed(store, job, at - 1), outcome, outputs={}, now=at
             )
         for job in range(ENDED + 1, ENDED + RUNNING + 1):

@@ -37,15 +37,13 @@ def fill(home: Home, jobs: int, runs: int) -> None:
     home.stop_record.write_text("{}")  # nobody is to start them
     each = jobs // runs
     with contextlib.closing(Store(home, durable=False)) as store:
-        with store.writing():
+        with store.database.writing():
             for run in range(runs):
                 number = store.ensure_run(Path("/nowhere"), f"ensure_run{run}")
                 store.insert_new(number, a_context(), _new(run, each), time.time())
         for job in range(1, min(DONE_RUNS, runs) * each + 1):
             outcome = Done(at=2.0, result={"auc": job / 1000, "loss": 1 / job})
-            store.scheduler_actions.finish_attempt(
-                claimed(store, job), outcome, outputs={}, now=2.0
-            )
+            store.transitions.finish_attempt(claimed(store, job), outcome, outputs={}, now=2.0)
 
 
 def _new(run: int, jobs: int) -> Iterator[NewJob]:

@@ -265,7 +265,7 @@ def enqueue(
 ) -> list[int]:
     """Queue jobs in one transaction, and return their numbers; a name is that of a plain job."""
     numbers: dict[str, int] = {}
-    with store.writing():
+    with store.database.writing():
         run_id = store.ensure_run(root, run)
         for spec in (a_spec(name=job) if isinstance(job, str) else job for job in jobs):
             wanted = [numbers[need] for need in (needs or {}).get(spec.name, ())]
@@ -291,7 +291,7 @@ def a_seat(**changes: Any) -> ClaimPlacement:
 
 def claimed(store: Store, job: int, now: float = 1.0, **seat: Any) -> Claim:
     """Claim a job as a scheduler does."""
-    claim = store.scheduler_actions.claim(job, a_seat(**seat), reason="fits", now=now)
+    claim = store.claims.claim(job, a_seat(**seat), reason="fits", now=now)
     assert claim is not None, f"job {job} cannot be claimed"
     return claim
 
@@ -304,7 +304,7 @@ def reaches(store: Store, job: int, state: State) -> None:
 def finished(store: Store, job: int, outcome: Outcome | None = None) -> None:
     """Claim a job, and have its attempt end; well, if nothing else is said."""
     outcome = outcome or Done(at=2.0)
-    store.scheduler_actions.finish_attempt(claimed(store, job), outcome, outputs={}, now=outcome.at)
+    store.transitions.finish_attempt(claimed(store, job), outcome, outputs={}, now=outcome.at)
 
 
 def job_row(store: Store, job: int) -> JobRow:

@@ -114,7 +114,7 @@ def put(machine: Machine, store: Store) -> dict[str, int]:
         environment={**machine.project.environment, "PYTHONPATH": str(ROOT)},
     )
     numbers: dict[str, int] = {}
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(Path("/nowhere"), "blend")
         for spec, needs in jobs():
             new = NewJob(spec=spec, dependencies=[numbers[need] for need in needs])

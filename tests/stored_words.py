@@ -353,7 +353,7 @@ def _put_gpu_jobs(store: Store, devices: Devices) -> None:
     first, second = enqueue(store, *specs, run="gpu")
     now = time.time()
     done = claimed(store, first, now - 60.0, device=uuid, reservation=GIB)
-    store.scheduler_actions.finish_attempt(
+    store.transitions.finish_attempt(
         done, Done(at=now), outputs={}, now=now, measured=MeasuredUsage(peak=2 * GIB)
     )
     claimed(store, second, now, device=uuid, reservation=GIB, pid=1, start_ticks=7)

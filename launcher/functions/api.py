@@ -276,7 +276,7 @@ def _commit_calls(
     """Commit a job for each call, and return their numbers; each one's name ends with its number."""
     spec = job.spec
     code = describe_code([spec], context, time.time(), function)
-    with store.writing():
+    with store.database.writing():
         if spec.run != FUNCTION_RUN:
             spec = spec._replace(root=root_of_run(store, spec))
         if limit is not None:

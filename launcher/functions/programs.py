@@ -266,7 +266,7 @@ def commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> 
     """Commit jobs, and return their names by their numbers; one without a name of its own gets its number's."""
     state, reason = (State.HELD, HELD_REASON) if request.hold else (State.QUEUED, NEW)
     code = describe_code(specs, request.context, time.time())
-    with store.writing():
+    with store.database.writing():
         specs, needs, after_any, before, replaced, holders = check_programs(store, request, specs)
         run = store.ensure_run(Path(specs[0].root), request.spec.run, share=request.share)
         first = replaced.id if replaced is not None else store.next_job_number()
@@ -302,7 +302,7 @@ def commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> 
         )
         store.job_control.change_tags(numbers, request.tags, ())
         if specs[0].batch:
-            with store.writing():
+            with store.database.writing():
                 _replace_equal(store, request, run, dict(zip(numbers, specs, strict=True)))
     return {number: spec.name for number, spec in zip(numbers, specs, strict=True)}
 

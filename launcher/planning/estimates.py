@@ -225,6 +225,6 @@ def build_past_job(row: JobRow, seconds: float, device: str) -> PastJob:
 def read_history(store: Store | None, kinds: Mapping[str, Kind], *, gpus: bool) -> RuntimeHistory:
     """Return what was done before by jobs of these kinds."""
     past = store.read.recently_done(MOST_PAST_JOBS) if store else []
-    usage = store.scheduler_actions.usage if store else no_usage
+    usage = store.usage_records.usage if store else no_usage
     jobs = (build_past_job(*done) for done in past if done[0].kind in kinds)
     return RuntimeHistory(jobs, kinds, gpus=gpus, usage=usage)

@@ -265,9 +265,9 @@ def read_machine_state(
         discipline: the scheduling policy, or None for the policy of the queue.
     """
     cpus = cores_for_jobs(home)
-    claims = store.scheduler_actions.open_claims() if store else []
+    claims = store.claims.open_claims() if store else []
     claims = [claim for claim in claims if not claim.pilot]
-    recorded = store.scheduler_actions.usage if store else no_usage
+    recorded = store.usage_records.usage if store else no_usage
     ledger = GpuAccounting(home, OwnProcesses())
     absent = ""
     try:
@@ -275,7 +275,7 @@ def read_machine_state(
     except MachineError as error:
         seen, absent = (), str(error)
     if store:
-        store.scheduler_actions.set_local_machines(gpu.fingerprint for gpu in seen if gpu.total)
+        store.usage_records.set_local_machines(gpu.fingerprint for gpu in seen if gpu.total)
     ledger.adopt(read_known_attempts(home), time.monotonic())
     ledger.record_sample(GpuSample(gpus=seen, at=time.monotonic()), claims)
     rules = read_table(SHARING, os.environ)
@@ -290,7 +290,7 @@ def read_machine_state(
         ram_free=memory.available_bytes(),
         gpus=tuple(replace(gpu, reports_load=gpu.uuid not in ledger.unmeasured) for gpu in seen),
         absent=absent,
-        limits=store.scheduler_actions.group_limits() if store else {},
+        limits=store.ready_jobs.slots_by_group() if store else {},
         rules=rules._replace(idle_s=0.0),  # without watching, past users of the GPUs are unknown
         foreign_load=ledger.foreign_load,
         foreign=ReservationBoard(
@@ -298,11 +298,11 @@ def read_machine_state(
         ).foreign_reservations(),
     )
     running = tuple(ledger.usage_tracker.running_jobs(claims, usage))
-    ready = tuple(store.scheduler_actions.read_ready(cpus)) if store else ()
+    ready = tuple(store.ready_jobs.read_ready(cpus)) if store else ()
     heads = {
         each.lane_id: make_waiting(each, usage(each.lane.signature, each.program)) for each in ready
     }
-    counts = store.scheduler_actions.waiting_by_lane() if store else {}
+    counts = store.ready_jobs.waiting_by_lane() if store else {}
     lanes = [(heads[lane], count) for lane, count in counts.items() if lane in heads]
     return MachineState(
         now=now,

@@ -67,7 +67,7 @@ def submit(
     code = describe_code(
         (_spec_of(job, _RunPaths(root, plan.name)) for job in starting), context, now
     )
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(root, plan.name, share=plan.share)
         store.set_notify(run, plan.notify)
         folders = _RunPaths(root, plan.name)

@@ -15,6 +15,7 @@ from launcher.ids import model_folder_name
 from launcher.job import Spec
 from launcher.kind_interface import Role
 from launcher.states import OPEN_STATES, State
+from launcher.store.job_names import newest_by_superseded
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.tags import REMOVED_TAG
@@ -65,7 +66,7 @@ def result_jobs(
         jobs: Jobs of one or several runs.
         all_jobs: Include superseded jobs.
     """
-    superseded = {} if all_jobs else store.read.superseded(jobs)
+    superseded = {} if all_jobs else newest_by_superseded(store.database.execute, jobs)
     names: dict[int, list[JobRow]] = {}
     for job in jobs:
         names.setdefault(superseded.get(job.id, job.id), []).append(job)

@@ -49,6 +49,7 @@ from launcher.results.rows import RowJobIndex, kinds_of, results_of
 from launcher.results.table import RunResults, replace_surrogates
 from launcher.screens.format import iso_time, iso_time_or_none
 from launcher.states import State
+from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_queries import RunTotals
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -91,13 +92,13 @@ def write_run(
         MachineError: the file cannot be written, or a required package is not installed.
     """
     wrap = _sqlite_utils()
-    with store.reading():
+    with store.database.reading():
         totals = store.read.run_totals(run_id)
         jobs = [] if _WITHOUT_JOBS.issuperset(tables) else store.read.jobs_of_run(run_id)
     if not totals:  # its jobs were deleted meanwhile
         return 0
     kinds = kinds_of(jobs)
-    superseded = store.read.superseded(jobs)
+    superseded = newest_by_superseded(store.database.execute, jobs)
     every = counted = [each.job for each in result_jobs(home, store, jobs, all_jobs=True)]
     if superseded:  # otherwise each name has one job
         counted = [each.job for each in result_jobs(home, store, jobs)]

@@ -191,11 +191,11 @@ def _scheduler_record(cpus: int) -> dict[str, Json]:
 
 def _has_work(store: Store) -> bool:
     now = time.time()
-    queue = store.scheduler_actions
+    ready_jobs = store.ready_jobs
     return (
-        bool(queue.read_ready(1))
-        or queue.repair_unready(now)
-        or queue.release_due_timers(now) is not None
+        bool(ready_jobs.read_ready(1))
+        or ready_jobs.repair_unready(now)
+        or ready_jobs.release_due_timers(now) is not None
     )
 
 

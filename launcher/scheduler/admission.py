@@ -28,9 +28,10 @@ from launcher.scheduler.submitters import find_submitters, lacks_cores, name_sub
 from launcher.scheduler.succession import JobClassKey, find_only_job_class
 from launcher.scheduler.waiting_line import OrderedQueue, PendingQueue
 from launcher.states import ReasonCode
+from launcher.store.gpu_numbers import assign_gpus
 from launcher.store.queue import Store
+from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.scheduler_actions import SchedulerActions
 from launcher.store.usage import Usage
 from launcher.system import memory
 from launcher.system.paths import Home
@@ -41,9 +42,9 @@ from launcher.workers.start_pauses import StartBackoff
 class Pauses:
     """Ends pauses when their time has come, over the turns of one scheduler."""
 
-    def __init__(self, queue: SchedulerActions) -> None:
+    def __init__(self, ready_jobs: ReadyJobs) -> None:
         """Begin with pauses that were not read yet."""
-        self._queue = queue
+        self._ready_jobs = ready_jobs
         self._next_end: float | None = 0.0  # when the next pause ends
         self._ended_at = 0.0  # when pauses were ended most recently
 
@@ -62,7 +63,7 @@ class Pauses:
             self.mark_stale()  # the clock was set back: a pause of seconds would last for as long as that
         self._ended_at = now
         if self._next_end is not None and now >= self._next_end:
-            self._next_end = self._queue.release_due_timers(now)
+            self._next_end = self._ready_jobs.release_due_timers(now)
         if self._next_end is not None:
             result.has_waiting = True
             result.wake_within(self._next_end - now)
@@ -81,7 +82,7 @@ def transaction(store: Store, needed: bool) -> contextlib.AbstractContextManager
 
     Were each claim one of its own, an error after the first would leave that without a launch.
     """
-    return store.writing() if needed else contextlib.nullcontext()
+    return store.database.writing() if needed else contextlib.nullcontext()
 
 
 class Admission:
@@ -127,7 +128,7 @@ class Admission:
             dispatch: Starts jobs on pilots.
         """
         self._home, self._store, self._clock = home, store, clock
-        self._queue = store.scheduler_actions
+        self._ready_jobs = store.ready_jobs
         self._cpus, self._cores = cpus, cores
         self._ram = memory.usable_bytes()
         self._gpus = gpus
@@ -138,11 +139,11 @@ class Admission:
         self._aging, self._yield_policy = ReservationAging(), YieldPolicy()
         self._watchdog, self.pending_queue = (
             Watchdog(),
-            PendingQueue(store.scheduler_actions, self._usage),
+            PendingQueue(store.ready_jobs, self._usage),
         )
         self.startable = StartableJobs(gpus, fork_servers)
         self._explained_at = time.monotonic()
-        self.pauses = Pauses(store.scheduler_actions)
+        self.pauses = Pauses(store.ready_jobs)
         self._gpus_wanted = False  # something waits for a GPU
         self._has_waiting = False  # since the last decision
         self.only_job_class: JobClassKey | None = (
@@ -170,7 +171,7 @@ class Admission:
         self._gpus.poll(claims, unsupervised, wanted=wanted, measuring=measuring)
         if self._gpus.gpus and not self._are_gpus_assigned:
             self._are_gpus_assigned = True  # jobs that are queued later get theirs at once
-            self._queue.assign_gpus(gpu_numbers(self._gpus.gpus))
+            assign_gpus(self._store.database, gpu_numbers(self._gpus.gpus))
         if in_use:  # estimates follow what is used, also if nothing waits
             self._gpus.accounting.usage_tracker.running_jobs(claims, self._usage)
         if self._has_waiting:
@@ -196,8 +197,8 @@ class Admission:
         ready = self._ready(control, now)
         named = {job.lane.group for job in ready} - {""}
         if not named <= control.group_limits.keys():  # its limit may be as new as the job
-            control = control._replace(group_limits=self._queue.group_limits())
-        if ready and self._queue.reads_partially:
+            control = control._replace(group_limits=self._ready_jobs.slots_by_group())
+        if ready and self._ready_jobs.queue_heads.is_partial:
             result.wake_within(ROTATION_S)
         if not self._dispatch.has_pilot_jobs(job.lane for job in ready):
             return self._decide_local(ready, control, result, now)
@@ -269,20 +270,20 @@ class Admission:
                 result.wake_within(wait_s)
             return
         self._explained_at = time.monotonic()
-        self._queue.record_lane_reasons(reasons)
+        self._ready_jobs.record_lane_reasons(reasons)
 
     def _ready(self, control: ControlState, now: float) -> list[ReadyJob]:
         self._launches.retry_s = None
         most = self._cpus + self._dispatch.slots + self._launches.unclear_jobs
-        ready = [] if control.stop else self._queue.read_ready(most)
-        if self._queue.repair_unready(now):
+        ready = [] if control.stop else self._ready_jobs.read_ready(most)
+        if self._ready_jobs.repair_unready(now):
             logger.warning("trouble='some jobs had no lane, or could not be read'")
-            ready = self._queue.read_ready(most)
+            ready = self._ready_jobs.read_ready(most)
         return ready
 
     def _usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
         """Return the recorded usage of jobs, including that of similar running ones."""
-        usage = self._queue.usage(signature, program, machine)
+        usage = self._store.usage_records.usage(signature, program, machine)
         return self._gpus.accounting.usage_tracker.add_running_usage(usage, signature, program)
 
     def _order_jobs(
@@ -324,7 +325,7 @@ class Admission:
             limits=control.group_limits,
             **gpus,
         )
-        self._queue.set_local_machines(self._gpus.gpu_fingerprints())
+        self._store.usage_records.set_local_machines(self._gpus.gpu_fingerprints())
         machine = self._yield_policy.with_eligible_peers(machine, time.monotonic())
         ordered_queue = ordered_queue or self._order_jobs(ready, machine, control, now)
         jobs = {job.id: job for job in ready}

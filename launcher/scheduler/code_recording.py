@@ -201,7 +201,7 @@ class CodeHelper:
             if self._cached_files > MOST_CACHED_FILES:
                 self._records.clear()
                 self._cached_files = 0
-            found = self._records[record] = self._recording.record(record)
+            found = self._records[record] = self._recording.queries.record(record)
             self._cached_files += 1 + (0 if found is None else len(found.files))
             self._changes[record] = self._recording.last_change(record)
         known, now = self._records[record], self._clock()

@@ -75,16 +75,11 @@ class PilotDispatch:
             attempts: All running attempts.
             launches: Starts here and on pilots.
         """
-        self._store, self._queue, self._pilot_pool, self._clock = (
-            store,
-            store.scheduler_actions,
-            pilot_pool,
-            clock,
-        )
+        self._store, self._pilot_pool, self._clock = store, pilot_pool, clock
         self._backends, self._attempts = backends, attempts
         self._launches = launches
         self.pilot_events = PilotEvents(home, pilot_pool, clock, attempts, launches.pending_claims)
-        self.pilot_nodes = PilotNodes(home, pilot_pool, self.claims, self._queue.usage)
+        self.pilot_nodes = PilotNodes(home, pilot_pool, self.claims, store.usage_records.usage)
         self._backfill_holds = BackfillHolds()
         # lane → the first job that waits elsewhere, too
         self._waiting_heads: dict[int, ReadyJob] = {}
@@ -209,7 +204,7 @@ class PilotDispatch:
                 reasons[candidate.ready.id] = Reason(code=ReasonCode.NEVER_FITS, text=never)
             else:
                 left.append(candidate)
-        with self._store.writing():  # all claims become durable together
+        with self._store.database.writing():  # all claims become durable together
             for place in [place for place in places if not place.is_full]:
                 asked = _first_per_lane(left) if place.link.spec.single else left
                 decisions = (
@@ -294,7 +289,10 @@ class PilotDispatch:
         self._pilot_pool.run_cycle(self._demands, Counter(claim.pilot for claim in self.claims()))
 
     def _count_demand(self) -> Mapping[str, Demand]:
-        counts, (backends, _) = self._queue.waiting_by_lane(), self._configured_backends()
+        counts, (backends, _) = (
+            self._store.ready_jobs.waiting_by_lane(),
+            self._configured_backends(),
+        )
         heads = [(head, counts.get(lane, 0)) for lane, head in self._waiting_heads.items()]
         waiting = [
             self._waiting_lane(head, jobs, with_paths=number < MOST_PATHS)
@@ -313,7 +311,7 @@ class PilotDispatch:
         """Return the jobs of a lane, with the paths that a node must have, if paths are checked."""
         plain = WaitingLane(lane=head.lane, jobs=jobs)
         nowhere = ClaimPlacement(device="cpu", cpus=0, boot="", pid=0, start_ticks=0)
-        claim = self._queue.next_claim(head, nowhere, self._clock()) if with_paths else None
+        claim = self._store.claims.next_claim(head, nowhere, self._clock()) if with_paths else None
         if claim is None:
             return plain
         try:

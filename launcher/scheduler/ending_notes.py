@@ -9,7 +9,7 @@ from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.running_attempts import RunningAttempts, StopRequests
 from launcher.states import EndCause, termination_reason
 from launcher.store.rows import Claim
-from launcher.store.scheduler_actions import SchedulerActions
+from launcher.store.running_jobs import RunningJobs
 from launcher.system.answering import FilesystemTimeout, run_with_timeout
 from launcher.system.paths import Home
 from launcher.workers.termination import TIME_LIMIT, read_termination
@@ -23,7 +23,7 @@ class TerminationRecorder:
     def __init__(
         self,
         home: Home,
-        queue: SchedulerActions,
+        running_jobs: RunningJobs,
         attempts: RunningAttempts,
         clock: Callable[[], float],
     ) -> None:
@@ -31,11 +31,12 @@ class TerminationRecorder:
 
         Args:
             home: in which the attempts' folders are.
-            queue: in which it is recorded.
+            running_jobs: of the queue.
             attempts: all that run.
             clock: seconds since 1970.
         """
-        self._home, self._queue, self._attempts, self._clock = home, queue, attempts, clock
+        self._home, self._running_jobs = home, running_jobs
+        self._attempts, self._clock = attempts, clock
         self._recorded: set[tuple[int, int]] = set()  # attempts whose end at the limit is recorded
 
     def stop_jobs(
@@ -90,4 +91,4 @@ class TerminationRecorder:
 
     def _record(self, claim: Claim, cause: EndCause, since: float, why: str = "") -> None:
         reason = termination_reason(cause, since, claim.spec.terms.grace_s, why)
-        self._queue.record_running_reason(claim.job, reason, since)
+        self._running_jobs.record_running_reason(claim.job, reason, since)

@@ -30,8 +30,8 @@ from launcher.states import (
     State,
     clock_shift_s,
 )
+from launcher.store.queue import Store
 from launcher.store.rows import Claim
-from launcher.store.scheduler_actions import SchedulerActions
 from launcher.store.transitions import RequeueDecision
 from launcher.store.usage import NOT_MEASURED, MeasuredUsage
 from launcher.system.answering import FilesystemTimeout, run_with_timeout
@@ -108,7 +108,7 @@ class FinishedAttempts:
     def __init__(
         self,
         home: Home,
-        queue: SchedulerActions,
+        store: Store,
         gpus: SchedulerGpus,
         pilot_probe: Callable[[Claim], UsageProbe | None] = lambda _: None,
     ) -> None:
@@ -116,11 +116,11 @@ class FinishedAttempts:
 
         Args:
             home: Queue folder with the folders of the attempts.
-            queue: Store that records the ends.
+            store: Records the ends.
             gpus: State of the GPUs and usage of attempts there.
             pilot_probe: Returns the probe of an attempt's pilot, None if the pilot is unknown.
         """
-        self._home, self._queue = home, queue
+        self._home, self._store = home, store
         self._gpus, self._pilot_probe = gpus, pilot_probe
         self._pending: list[FinishedAttempt] = []
 
@@ -166,7 +166,7 @@ class FinishedAttempts:
         """Return the measurements, with a slowdown that is computed from the duration if there are no steps."""
         if not isinstance(outcome, Done) or measured.slowdown is not None or not measured.shared_s:
             return measured
-        alone = self._queue.usage(claim.spec.signature).seconds_alone
+        alone = self._store.usage_records.usage(claim.spec.signature).seconds_alone
         slowdown = slowdown_by_duration(outcome.at - claim.claimed, measured.shared_s, alone)
         return measured._replace(slowdown=slowdown)
 
@@ -194,7 +194,7 @@ class FinishedAttempts:
                 job = ended.claim.job
                 ended.requeue = decide_requeue(
                     ended.claim,
-                    self._queue.lane_of(job),
+                    self._store.ready_jobs.lane_of_job(job),
                     ended.outcome,
                     machine(ended.claim),
                     peak=ended.measured.peak,
@@ -348,13 +348,15 @@ class FinishedAttempts:
             limit = "" if patience_s == inf else f" for up to {format_seconds(patience_s)}"
             text = f"its program has ended, but its files are not in place: {error}. Trying again{limit}"
             reason = Reason(code=ReasonCode.SETTLING, text=text)
-            self._queue.record_running_reason(ended.claim.job, reason, ended.outcome.at)
+            self._store.running_jobs.record_running_reason(
+                ended.claim.job, reason, ended.outcome.at
+            )
         ended.retry_at = time.monotonic() + MOVE_RETRY_S
         return True
 
     def finish(self, ended: FinishedAttempt, now: float) -> State | None:
         """Take an end in; return its job's new state, None when it was taken in before."""
-        return self._queue.finish_attempt(
+        return self._store.transitions.finish_attempt(
             ended.claim,
             ended.outcome,
             outputs={path: version.record() for path, version in ended.outputs.items()},

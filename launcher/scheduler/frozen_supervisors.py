@@ -15,7 +15,7 @@ from launcher.scheduler.cycle import ControlState, CycleResult
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.states import Outcome, Reason, ReasonCode, Stopped
 from launcher.store.rows import Claim
-from launcher.store.scheduler_actions import SchedulerActions
+from launcher.store.running_jobs import RunningJobs
 from launcher.system.answering import run_with_timeout
 from launcher.system.frozen_processes import why_frozen
 from launcher.system.process_trees import send_signal, terminate
@@ -52,16 +52,16 @@ class FrozenSupervisors:
     """Checks whether the supervisors of running attempts stand still."""
 
     def __init__(
-        self, queue: SchedulerActions, attempts: RunningAttempts, clock: Callable[[], float]
+        self, running_jobs: RunningJobs, attempts: RunningAttempts, clock: Callable[[], float]
     ) -> None:
         """Begin without one.
 
         Args:
-            queue: in which the reasons are recorded.
+            running_jobs: of the queue.
             attempts: all that run.
             clock: seconds since 1970.
         """
-        self._queue, self._attempts, self._clock = queue, attempts, clock
+        self._running_jobs, self._attempts, self._clock = running_jobs, attempts, clock
         self._frozen: dict[tuple[int, int], _Frozen] = {}  # by attempt
         self._next_at = 0.0  # monotonic
 
@@ -79,8 +79,8 @@ class FrozenSupervisors:
                 with contextlib.suppress(*TRANSIENT_ERRORS):
                     if frozen := self._check_one(claim, watch, control, now):
                         found[claim.key] = frozen
-            for job in self._queue.frozen_jobs() - {job for job, _ in found}:
-                self._queue.record_continued(job, self._clock())
+            for job in self._running_jobs.frozen_jobs() - {job for job, _ in found}:
+                self._running_jobs.record_continued(job, self._clock())
             self._frozen = found
             ending = any(each.continued_at is not None for each in found.values())
             self._next_at = now + (ENDING_CHECK_S if ending else CHECK_S)
@@ -108,7 +108,7 @@ class FrozenSupervisors:
             if claim.job not in control.paused_jobs:
                 text = f"its supervisor (pid {supervisor.pid}) is {why}"
                 reason = Reason(code=ReasonCode.FROZEN, text=text)
-                self._queue.record_running_reason(claim.job, reason, self._clock())
+                self._running_jobs.record_running_reason(claim.job, reason, self._clock())
             return frozen
         send_signal(supervisor.pid, signal.SIGCONT)
         if frozen.continued_at is None:
@@ -135,7 +135,7 @@ class FrozenSupervisors:
         ran_s = None if program is None else seconds_since_start(program)
         if limit_s is None or ran_s is None:
             return False
-        return ran_s > limit_s + extra_s + self._queue.paused_s(claim)
+        return ran_s > limit_s + extra_s + self._running_jobs.paused_s(claim)
 
     def _end(self, watch: _Watch, supervisor: Identity, outcome: Outcome) -> None:
         """Kill a supervisor that does not continue, and then its program; record the end that it cannot record.

@@ -39,7 +39,9 @@ from launcher.scheduler.started_attempts import LaunchedAttempt
 from launcher.scheduler.succession import SlotReuse
 from launcher.states import Done, NeverStarted, Outcome, State, outcome_kind
 from launcher.store.executors import CHECK_S, AbandonedExecutors
+from launcher.store.output_conflicts import release_stale_waits
 from launcher.store.queue import Store
+from launcher.store.queued_code import has_unrecorded_code
 from launcher.store.recovery import queue_database_error
 from launcher.store.retention import delete_attempt_folder
 from launcher.store.rows import Claim
@@ -99,7 +101,6 @@ class Scheduler:
             backends: Returns the backends that start pilots.
         """
         self._home, self._store, self._clock, self._housekeeping = home, store, clock, housekeeping
-        queue = self._queue = store.scheduler_actions
         self._start_backoff = StartBackoff()
         self._attempts = RunningAttempts()
         self._fork_servers = ForkServerPool(
@@ -122,22 +123,22 @@ class Scheduler:
             rules=rules,
             absent=absent,
             cores=mask,
-            read_usage=UsageAccumulator(self._queue.past_usage, clock, time.monotonic).read,
+            read_usage=UsageAccumulator(store.usage_records.past_usage, clock, time.monotonic).read,
         )
         self._launches = LaunchBatch(
-            home, queue, self._fork_servers, clock, self._start_backoff, self._gpus
+            home, store.claims, self._fork_servers, clock, self._start_backoff, self._gpus
         )
-        self._slot_reuse = SlotReuse(queue, self._launches)
+        self._slot_reuse = SlotReuse(store.ready_jobs, self._launches)
         self._pilot_pool = PilotPool(home, backends, self._sleeper.wake_up)
         self._dispatch = PilotDispatch(
             home, store, self._pilot_pool, backends, clock, self._attempts, self._launches
         )
-        self._terminations = TerminationRecorder(home, queue, self._attempts, clock)
+        self._terminations = TerminationRecorder(home, store.running_jobs, self._attempts, clock)
         self._executors = AbandonedExecutors(home, store)
         self._code_recorder = CodeRecorder(home)
-        self._frozen_supervisors = FrozenSupervisors(queue, self._attempts, clock)
+        self._frozen_supervisors = FrozenSupervisors(store.running_jobs, self._attempts, clock)
         self._finished_attempts = FinishedAttempts(
-            home, self._queue, self._gpus, self._dispatch.pilot_nodes.node_of
+            home, store, self._gpus, self._dispatch.pilot_nodes.node_of
         )
         self._admission = Admission(
             home,
@@ -169,8 +170,8 @@ class Scheduler:
         """Run until asked to exit, stopped, idle for LEAVE_AFTER_S, or the queue folder is missing."""
         self._gpus.begin()
         self._pilot_pool.adopt_recorded_pilots()
-        self._queue.release_stale_waits()
-        for claim in self._queue.open_claims():
+        release_stale_waits(self._store.database)
+        for claim in self._store.claims.open_claims():
             self._adopt(claim)
         self._fork_servers.prepare(WorkerEnvironment())
         while not self.leaving:
@@ -212,14 +213,14 @@ class Scheduler:
         self._control = ControlState(
             stop=stop is not None or self._home.stop_record.exists(),
             stop_now=bool(stop and stop.get("now")),
-            pending_actions=self._queue.pending_actions(),
-            jobs_to_kill=self._queue.jobs_to_kill(),
-            paused_jobs=self._queue.paused_jobs(),
-            group_limits=self._queue.group_limits(),
+            pending_actions=self._store.running_jobs.pending_actions(),
+            jobs_to_kill=self._store.running_jobs.jobs_to_kill(),
+            paused_jobs=self._store.running_jobs.paused_jobs(),
+            group_limits=self._store.ready_jobs.slots_by_group(),
             policy=read_policy(self._home),
         )
         self._next_read_at = time.monotonic() + LOOK_S
-        if self._queue.has_unrecorded_code():
+        if has_unrecorded_code(self._store.database):
             self._code_recorder.record()
         self._fork_servers.retire()
         for mend in (self._sleeper.reopen_pipe, self._housekeeping):
@@ -270,7 +271,11 @@ class Scheduler:
         now = time.monotonic()
         if not self._slot_reuse.has_slots(now):
             return False
-        with self._rollback_on_error(), self._store.unsynced(), self._store.writing():
+        with (
+            self._rollback_on_error(),
+            self._store.database.unsynced(),
+            self._store.database.writing(),
+        ):
             filled = self._slot_reuse.start_next_jobs()
         self._launches.commit()
         self._launch(result)
@@ -302,7 +307,7 @@ class Scheduler:
             yield
         except BaseException:
             self._launches.rollback()
-            self._queue.invalidate_caches()
+            self._store.database.invalidate_caches()
             self._admission.pending_queue.reset()
             raise
 

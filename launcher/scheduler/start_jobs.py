@@ -31,9 +31,8 @@ from launcher.scheduler.unrecorded_attempts import (
 )
 from launcher.staging.earlier_stages import take_earlier_stage
 from launcher.states import Reason, ReasonCode
-from launcher.store.claims import ClaimPlacement
+from launcher.store.claims import ClaimPlacement, Claims
 from launcher.store.rows import PILOT_PREFIX, Claim, ReadyJob
-from launcher.store.scheduler_actions import SchedulerActions
 from launcher.system.answering import FilesystemTimeout, run_with_timeout
 from launcher.system.config import WatchedConfig, read_table
 from launcher.system.environment import queue_variables
@@ -68,7 +67,7 @@ class LaunchBatch:
     def __init__(
         self,
         home: Home,
-        queue: SchedulerActions,
+        claims: Claims,
         fork_servers: ForkServerPool,
         clock: Callable[[], float],
         start_backoff: StartBackoff,
@@ -76,7 +75,12 @@ class LaunchBatch:
     ) -> None:
         """Begin with nothing."""
         self._start_backoff, self._gpus, self._errors = start_backoff, gpus, ErrorThrottle()
-        self._home, self._queue, self._fork_servers, self._clock = home, queue, fork_servers, clock
+        self._home, self._claims, self._fork_servers, self._clock = (
+            home,
+            claims,
+            fork_servers,
+            clock,
+        )
         # in a transaction that is still open; with the reason, where it cannot be started
         self._open: list[LaunchedAttempt | PilotAttempt] = []
         self._open_failed: list[tuple[Claim, CannotStartWorker]] = []
@@ -257,7 +261,7 @@ class LaunchBatch:
             OSError: the disk is full.
         """
         seat = claim_placement(assignment.start, no_supervisor(boot_id()))
-        claim = self._queue.next_claim(assignment.job, seat, self._clock())
+        claim = self._claims.next_claim(assignment.job, seat, self._clock())
         if claim is not None and self._spec_writer.prepared_number(claim.job) == claim.number:
             return None
         self._spec_writer.discard()
@@ -275,7 +279,7 @@ class LaunchBatch:
         """Check the folder of a job's next attempt. An unclear one delays no other job."""
         if ahead := self._spec_writer.prepared_number(job):
             return UnrecordedAttempts(number=ahead)
-        number, now = self._queue.next_attempt(job), time.monotonic()
+        number, now = self._claims.next_attempt(job), time.monotonic()
         again_at, unclear = self._unclear_folders.pop(job, (0.0, ""))
         if now < again_at:
             self._unclear_folders[job] = again_at, unclear
@@ -300,7 +304,7 @@ class LaunchBatch:
         Raises:
             OSError: the disk is full.
         """
-        claim = self._queue.claim(
+        claim = self._claims.claim(
             ready.id,
             placement,
             reason=reason,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from launcher.gpu.resources import ForeignReservation
 from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.started_attempts import Assignment
+from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import ReadyJob
-from launcher.store.scheduler_actions import SchedulerActions
 
 DECISION_VALID_S = 0.2  # seconds for which a decision is valid for reused slots
 JobClassKey = tuple[int, int, int]  # priority, run and lane
@@ -40,9 +40,9 @@ class SlotReuse:
     DECISION_VALID_S, and at once when anything else happens.
     """
 
-    def __init__(self, queue: SchedulerActions, launches: LaunchBatch) -> None:
+    def __init__(self, ready_jobs: ReadyJobs, launches: LaunchBatch) -> None:
         """Begin without places that were left."""
-        self._queue, self._launches = queue, launches
+        self._ready_jobs, self._launches = ready_jobs, launches
         self._job_class: JobClassKey | None = None  # the only one with jobs that could start
         self._until = 0.0  # monotonic
         self._freed: list[Assignment] = []
@@ -87,7 +87,7 @@ class SlotReuse:
         self._freed.clear()
         self._launches.retry_s = None
         for place in places:
-            job = self._queue.next_in_class(place.job)
+            job = self._ready_jobs.next_in_class(place.job)
             if job is None or self._launches.claim(job, place.start._replace(job=job.id)):
                 return False
         return self._launches.retry_s is None

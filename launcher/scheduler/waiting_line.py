@@ -38,8 +38,8 @@ from launcher.scheduler.policy.model import (
 )
 from launcher.scheduler.policy.queue_lengths import QueueDelayEstimator, queue_length
 from launcher.store.lanes import PRIORITY_POINT_S
+from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import ReadyJob
-from launcher.store.scheduler_actions import SchedulerActions
 from launcher.store.usage import UsageLookup
 from launcher.units import median
 
@@ -168,14 +168,14 @@ class OrderedQueue(NamedTuple):
 class PendingQueue:
     """State for the order of jobs in addition to their rank: waiting times and usage of their runs."""
 
-    def __init__(self, queue: SchedulerActions, usage: UsageLookup | None = None) -> None:
+    def __init__(self, ready_jobs: ReadyJobs, usage: UsageLookup) -> None:
         """Start without jobs.
 
         Args:
-            queue: The queue of the waiting jobs.
-            usage: Returns the recorded usage of jobs, None to use only the stored one.
+            ready_jobs: Ready jobs of the queue.
+            usage: Returns the recorded usage of jobs.
         """
-        self._queue, self._usage = queue, usage or queue.usage
+        self._ready_jobs, self._usage = ready_jobs, usage
         self._ages, self._newcomers, self._lengths = (
             AgeTracker(),
             VtimeInitializer(),
@@ -213,7 +213,7 @@ class PendingQueue:
         )
         if self._lengths.is_due(now):
             heads = {job.lane_id: head for job, head in zip(ready, seen, strict=True)}
-            counts = self._queue.waiting_by_lane()
+            counts = self._ready_jobs.waiting_by_lane()
             lanes = [(heads[lane], count) for lane, count in counts.items() if lane in heads]
             self._lengths.record(now, queue_length(lanes, running, machine, now))
         accounts = self._accounts(ready, running, now)
@@ -229,5 +229,5 @@ class PendingQueue:
         entered = self._newcomers.initialize(accounts, running, now)
         changed = {run: each.vtime for run, each in entered.items() if each != accounts[run]}
         if changed:
-            self._queue.set_vtimes(changed)
+            self._ready_jobs.set_vtimes(changed)
         return entered

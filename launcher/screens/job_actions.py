@@ -93,7 +93,7 @@ def _prepare_pause(action: _Action, store: Store) -> _Action | str:
 
 def _pause(store: Store, job: JobRow, now: float) -> list[int]:
     """Pause the current attempt of a job, which may be newer, and elsewhere, than the one of the question."""
-    with store.writing():
+    with store.database.writing():
         attempt = store.read.newest_attempts([job.id]).get(job.id)
         if attempt is None or attempt.pilot:
             return []
@@ -274,7 +274,7 @@ class ProposedChange(NamedTuple):
 
     def act(self, store: Store) -> list[int]:
         """Change all of them in one transaction; return the jobs that this concerned."""
-        with store.writing():
+        with store.database.writing():
             now = time.time()
             return [job for each in self.actions for job in each.change(store, each.job, now)]
 

@@ -272,18 +272,16 @@ def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
     if not spec.resources.may_need_gpu:
         return {}
     look = read_gpu_status(home)
-    store.scheduler_actions.invalidate_caches()  # the scheduler may have learned since this process began
-    store.scheduler_actions.set_local_machines(
-        gpu.fingerprint for gpu in (look.gpus if look else ())
-    )
+    store.database.invalidate_caches()  # the scheduler may have learned since this process began
+    store.usage_records.set_local_machines(gpu.fingerprint for gpu in (look.gpus if look else ()))
     exact = is_exact_signature(spec.signature)
     program = program_by(spec.signature, spec.argv)
-    usage = store.scheduler_actions.usage(spec.signature, program)
+    usage = store.usage_records.usage(spec.signature, program)
     live = _live_peaks(home, store, row.id, similar_key(spec.signature, program))
     usage = usage._replace(similar=usage.similar._replace(running_bytes=live))
     request, source, _ = choose_vram_request(
         spec.resources.min_vram,
-        store.scheduler_actions.lane_of(row.id).least,
+        store.ready_jobs.lane_of_job(row.id).least,
         usage,
         exact=exact,
         numbers=None if exact else ignored_numbers(spec.argv),
@@ -312,7 +310,7 @@ def _live_peaks(home: Home, store: Store, job: int, similar: str) -> tuple[int, 
                 settled[running, number] = used
     return tuple(
         settled[claim.key]
-        for claim in store.scheduler_actions.open_claims()
+        for claim in store.claims.open_claims()
         if claim.key in settled
         and claim.job != job
         and similar_key(claim.spec.signature, program_by(claim.spec.signature, claim.spec.argv))

@@ -95,7 +95,7 @@ def write_texts(texts: Sequence[JobText], store: Store, typed: str) -> str:
         # what cannot be typed here stays; an empty text removes all of it
         return first.write(store, f"{typed}\n{below}" if typed and below else typed)
     if first.kind == NOTE:
-        with store.writing():
+        with store.database.writing():
             for each in texts:
                 each.write(store, typed)
         return f"{pluralize(len(texts), 'job')}: {'note written' if typed else 'no note'}"

@@ -329,7 +329,7 @@ def job_views(
     needs = store.read.first_unmet_dependencies(
         job.id for job in jobs if job.waits and job.state in OPEN_STATES
     )
-    begun = {claim.job: claim.claimed for claim in store.scheduler_actions.open_claims()}
+    begun = {claim.job: claim.claimed for claim in store.claims.open_claims()}
     differ = differing_params(store, jobs) if compared else None
     code = code_change_notes(store, jobs)
     views = []

@@ -225,10 +225,10 @@ class QueueSnapshotReader:
         self, store: Store, waiting: int, recent: int, search_text: str
     ) -> QueueSnapshot:
         now = self._clock()
-        store.scheduler_actions.invalidate_caches()  # new history changes the estimates of the remaining jobs
-        with store.reading():
+        store.database.invalidate_caches()  # new history changes the estimates of the remaining jobs
+        with store.database.reading():
             counts = store.read.current_counts()
-            claims = store.scheduler_actions.open_claims()
+            claims = store.claims.open_claims()
             running = store.read.jobs_by_id(claim.job for claim in claims)
             order = screen_order(store, now, read_policy(self.home))
             queued = store.read.waiting_jobs(waiting, order) if waiting else []
@@ -343,7 +343,7 @@ class QueueSnapshotReader:
         if claim.gpus:
             signature = claim.spec.signature
             program = program_by(signature, claim.spec.argv)
-            usage = self.store.scheduler_actions.usage(signature, program)
+            usage = self.store.usage_records.usage(signature, program)
         now = self._clock()
         forecast = running_forecast(claim, usage, None if step is None else step.estimated_end(now))
         return forecast.expected_end(claim.claimed, now)

@@ -148,7 +148,7 @@ def watch_queue(
             if records:
                 lines = table_of_columns(records(), chosen).to_lines(columns)
             elif wanted:
-                with store.reading():
+                with store.database.reading():
                     listed = job_views(home, store, wanted())
                 lines = job_table(listed, time.time()).to_lines(columns)
             else:

@@ -110,7 +110,7 @@ def _move_jobs(
             ),
         )
         store.database.executemany(_COUNT, [(before, State.DONE, -1), (run, State.DONE, 1)])
-        store.add_event(job.number, State.DONE, reason, now)
+        store.database.add_event(job.number, State.DONE, reason, now)
 
 
 def _copy_jobs(

@@ -58,8 +58,11 @@ class Claims:
         """Work over a store's connection."""
         self._db = connection
         # none of them ever changes
-        self._contexts: dict[int, tuple[str, str]] = {}  # and what of it cannot be understood
-        self._sources_by_number: dict[int | None, str | None] = {}  # digests of modules
+        self._contexts: dict[int, tuple[str, str]] = (
+            connection.new_cache()
+        )  # and what of it cannot be understood
+        # digests of modules
+        self._sources_by_number: dict[int | None, str | None] = connection.new_cache()
 
     def next_claim(
         self, class_member: ReadyJob, placement: ClaimPlacement, now: float
@@ -81,6 +84,11 @@ class Claims:
         spec = add_sources(own, self._read_sources(sources))
         claim = _build_claim(job, number, run, placement, spec, context_text, now, code)
         return None if claim.spec_error or why else claim
+
+    def next_attempt(self, job: int) -> int:
+        """Return the number of a job's next attempt, as far as the queue knows."""
+        row = self._db.execute("SELECT attempts FROM jobs WHERE id = ?", (job,)).fetchone()
+        return 1 + (int(row[0]) if row else 0)
 
     def claim(
         self,
@@ -151,11 +159,6 @@ class Claims:
     def open_claims(self) -> list[Claim]:
         """Return every attempt whose end is not known yet."""
         return [claim_row(row) for row in self._db.execute(_OPEN_CLAIMS)]
-
-    def invalidate_caches(self) -> None:
-        """Clear the caches after a rolled back transaction."""
-        self._contexts.clear()
-        self._sources_by_number.clear()
 
     def _read_context_text(self, number: int) -> tuple[str, str]:
         """Return a context's text, and what of it cannot be understood."""

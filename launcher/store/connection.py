@@ -68,30 +68,33 @@ _SOURCE_STATES = {
 Item = TypeVar("Item")
 
 
-class Connection:
-    """The database behind a store; use it from one thread."""
+class Connection(sqlite3.Connection):
+    """A queue's database, with what every change of a job needs; use it from one thread."""
 
-    def __init__(self, database: sqlite3.Connection, path: Path) -> None:
-        """Use an open database whose file is `path`."""
-        self._db, self._path = database, path
-        # how commits are synced: as the database was opened, as the next one is to be, as it is now
-        (self._default_sync,) = database.execute("PRAGMA synchronous").fetchone()
-        self._next_sync = self._current_sync = int(self._default_sync)
-        self.execute = database.execute
-        self.executemany = database.executemany
+    def __init__(self, path: Path, address: str, timeout_s: float) -> None:
+        """Connect to a database.
 
-    @property
-    def folder(self) -> Path:
-        """The queue folder."""
-        return self._path.parent
-
-    def close(self) -> None:
-        """Give the database back."""
-        self._db.close()
+        Args:
+            path: Its file, which is named in errors.
+            address: URI for SQLite.
+            timeout_s: How long to wait for another process that writes.
+        """
+        super().__init__(address, uri=True, timeout=timeout_s, isolation_level=None)
+        self.row_factory = sqlite3.Row
+        self.path = path
+        self._caches: list[dict[Any, Any]] = []
+        # how commits are synced: as the database was opened, as the next one is to be, as it is now;
+        # None until `unsynced` is called
+        self._default_sync: int | None = None
+        self._next_sync: int | None = None
+        self._current_sync: int | None = None
 
     @contextlib.contextmanager
     def unsynced(self) -> Iterator[None]:
         """Let what is committed inside be synced with the next commit outside: a power cut may undo it."""
+        if self._default_sync is None:
+            (self._default_sync,) = self.execute("PRAGMA synchronous").fetchone()
+            self._current_sync = self._default_sync
         self._next_sync = NORMAL
         try:
             yield
@@ -108,19 +111,19 @@ class Connection:
             StoreError: another process holds the database for too long, the disk is full, or the
                 database was found to be damaged.
         """
-        if self._db.in_transaction:
+        if self.in_transaction:
             yield
             return
         try:
             if self._current_sync != self._next_sync:
-                self._db.execute(f"PRAGMA synchronous = {self._next_sync}")
+                self.execute(f"PRAGMA synchronous = {self._next_sync}")
                 self._current_sync = self._next_sync
             self._begin()
             yield
-            self._db.execute("COMMIT")
+            self.execute("COMMIT")
         except sqlite3.Error as error:
             self._rollback()
-            raise queue_database_error(self._path, error) from error
+            raise queue_database_error(self.path, error) from error
         except BaseException:
             self._rollback()
             raise
@@ -129,7 +132,7 @@ class Connection:
         """Begin to write. Between two tries, this process handles signals such as that of Ctrl-C."""
         for left in reversed(range(LOCK_TRIES)):
             try:
-                self._db.execute("BEGIN IMMEDIATE")
+                self.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 if not left or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                     raise
@@ -153,7 +156,7 @@ class Connection:
         """
         size = size or PORTION
         for start in range(0, len(items), size):
-            if start and not self._db.in_transaction:
+            if start and not self.in_transaction:
                 time.sleep(PORTION_PAUSE_S)
             with self.writing():
                 change(items[start : start + size])
@@ -161,19 +164,30 @@ class Connection:
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Run all queries of the block on one state of the queue with one lock. Nothing is written."""
-        inside = self._db.in_transaction
+        inside = self.in_transaction
         if not inside:
-            self._db.execute("BEGIN")
+            self.execute("BEGIN")
         try:
             yield
         finally:
-            if not inside and self._db.in_transaction:  # some errors end it
-                self._db.execute("COMMIT")
+            if not inside and self.in_transaction:  # some errors end it
+                self.execute("COMMIT")
 
     def _rollback(self) -> None:
-        if self._db.in_transaction:
+        if self.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # a full disk; closing the connection does it
-                self._db.execute("ROLLBACK")
+                self.execute("ROLLBACK")
+
+    def new_cache(self) -> dict[Any, Any]:
+        """Return an empty cache of stored values. `invalidate_caches` clears it."""
+        cache: dict[Any, Any] = {}
+        self._caches.append(cache)
+        return cache
+
+    def invalidate_caches(self) -> None:
+        """Clear all caches after a rolled back transaction, or because others may have changed the queue."""
+        for cache in self._caches:
+            cache.clear()
 
     # --- inside a transaction
 

@@ -39,7 +39,7 @@ def read_forgotten(home: Home, store: Store) -> list[ForgottenJob]:
     """
     if not home.forgotten_record.exists():
         return []
-    with store.writing():  # `clean` may be about to commit
+    with store.database.writing():  # `clean` may be about to commit
         listed = _read(home)
         in_queue = {row.id for row in store.read.jobs_by_id(listed)}
         jobs = [job for number, job in sorted(listed.items()) if number not in in_queue]
@@ -52,7 +52,7 @@ def remove_forgotten(home: Home, store: Store, jobs: Collection[int]) -> None:
     """Take jobs off the list: all their folders are deleted."""
     if not home.forgotten_record.exists():
         return
-    with store.writing():
+    with store.database.writing():
         _write(home, [job for number, job in _read(home).items() if number not in jobs])
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launcher.accounts import FairShareAccount
 from launcher.states import ENDED_STATES, OPEN_STATES, Reason, State
 from launcher.store.connection import (
     NOT_STARTS,
@@ -33,7 +32,7 @@ from launcher.store.rows import (
     JobRow,
     job_row,
 )
-from launcher.store.runs import JobClass, QueueHeads, find_account
+from launcher.store.runs import JobClass, QueueHeads
 from launcher.store.usage import LONGEST_S
 from launcher.system.stored_fields import Unreadable
 
@@ -323,14 +322,10 @@ class JobQueries:
         chosen = find_selection(self._db.execute, pattern)
         return self._select_jobs(chosen.condition, selected=chosen.selected)
 
-    def superseded(self, jobs: Iterable[JobRow]) -> dict[int, int]:
-        """Return superseded job → the newest job of its name, of those given."""
-        return newest_by_superseded(self._db.execute, jobs)
-
     def replace_superseded(self, jobs: Iterable[JobRow]) -> list[JobRow]:
         """Return jobs in the order of their numbers, each superseded one replaced by the newest of its name."""
         rows = {job.id: job for job in jobs}
-        newest = self.superseded(rows.values())
+        newest = newest_by_superseded(self._db.execute, rows.values())
         current = {number: row for number, row in rows.items() if number not in newest}
         missing = {*newest.values()} - current.keys()
         current |= {row.id: row for row in self.jobs_by_id(missing)} if missing else {}
@@ -340,10 +335,6 @@ class JobQueries:
         """Return some names of jobs, the newest jobs' first."""
         rows = self._db.execute("SELECT name FROM jobs ORDER BY id DESC LIMIT ?", (_SCANNED_NAMES,))
         return [row["name"] for row in rows]
-
-    def account(self, root: Path, run: str) -> FairShareAccount:
-        """Return the share and usage of a run, without usage if there is no such run yet."""
-        return find_account(self._db.execute, root, run)
 
     def newest_run(self, without: Collection[tuple[str, str]] = ()) -> tuple[str, str] | None:
         """Return the folder and the name of the run of the newest job; None without jobs.

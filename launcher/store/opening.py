@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from launcher.errors import StoreError
+from launcher.store.connection import Connection
 from launcher.store.migration_steps import STEPS
 from launcher.store.recovery import (
     check_integrity,
@@ -37,7 +38,7 @@ def should_check(size_bytes: int, *, rebooted: bool) -> bool:
     return rebooted or size_bytes <= SMALL_BYTES
 
 
-def open_database(path: Path, *, durable: bool, check: bool = False) -> sqlite3.Connection:
+def open_database(path: Path, *, durable: bool, check: bool = False) -> Connection:
     """Open a queue's database, and create or migrate it if necessary.
 
     Args:
@@ -66,7 +67,7 @@ def open_database(path: Path, *, durable: bool, check: bool = False) -> sqlite3.
     return connection
 
 
-def open_database_readonly(path: Path) -> sqlite3.Connection:
+def open_database_readonly(path: Path) -> Connection:
     """Open a queue's database for reading only. No byte of it is changed.
 
     A database of an older schema is copied to memory and migrated there.
@@ -82,26 +83,20 @@ def open_database_readonly(path: Path) -> sqlite3.Connection:
     if home.damage_record.exists():
         refuse_damaged(home)
     try:
-        connection = sqlite3.connect(
-            readonly_uri(path), uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
-        )
-        connection.row_factory = sqlite3.Row
+        connection = Connection(path, readonly_uri(path), BUSY_TIMEOUT_S)
         if read_schema(connection, path) == len(STEPS):
             connection.execute("PRAGMA query_only = ON")
             return connection
         with contextlib.closing(connection):
-            copy = sqlite3.connect(":memory:", isolation_level=None)
+            copy = Connection(path, ":memory:", BUSY_TIMEOUT_S)
             connection.backup(copy)
-        copy.row_factory = sqlite3.Row
         migrate_copy(copy, path)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot read the queue {path}: {error}") from error
     return copy
 
 
-def _prepare_connection(
-    connection: sqlite3.Connection, home: Home, *, durable: bool, check: bool
-) -> None:
+def _prepare_connection(connection: Connection, home: Home, *, durable: bool, check: bool) -> None:
     schema = read_schema(connection, home.database)  # first: another program's stays as it is
     if home.database.stat().st_mode & 0o077:  # a copy made with `cp`
         home.database.chmod(0o600)
@@ -122,16 +117,9 @@ def _prepare_connection(
     refuse_damaged(home)  # it may have been renamed between our check and our opening
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> Connection:
     # mode=rw: SQLite must not make an empty database where one was moved away just now
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-    )
-    connection.row_factory = sqlite3.Row
-    return connection
+    return Connection(path, f"{path.absolute().as_uri()}?mode=rw", BUSY_TIMEOUT_S)
 
 
 def _enable_wal(connection: sqlite3.Connection) -> None:

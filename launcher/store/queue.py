@@ -1,6 +1,6 @@
 """The queue on disk: insertion of jobs as rows with their dependencies, or in place of a waiting job.
 
-The scheduler uses `scheduler_actions`, the owners of jobs use `job_control`.
+The other objects of a store each own the operations on one subject.
 """
 
 import json
@@ -15,15 +15,19 @@ from launcher.errors import StoreError
 from launcher.job import PROGRAM, Spec
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
 from launcher.states import ENDED_STATES, Reason, ReasonCode, State
+from launcher.store.claims import Claims
 from launcher.store.connection import PORTION, Connection, reason_columns
 from launcher.store.gpu_numbers import lane_with_gpu
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import lane_of, rank_of
 from launcher.store.opening import open_database, open_database_readonly
 from launcher.store.queued_code import QueuedCode, ensure_code, renewed_code
+from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import GroupLimit, JobRow
-from launcher.store.scheduler_actions import SchedulerActions
+from launcher.store.running_jobs import RunningJobs
 from launcher.store.steering import JobControl
+from launcher.store.transitions import Transitions
+from launcher.store.usage_records import UsageRecords
 from launcher.stored_specs import SpecWriter
 from launcher.system.files import device_and_inode
 from launcher.system.paths import Home
@@ -131,7 +135,7 @@ class JobRowWriter:
         terms = spec.terms.group, spec.terms.time_limit_s, spec.terms.on
         alike = (spec.resources, memory, *terms, spec.entry != "", spec.preload)
         if alike not in self._lanes:
-            lane = lane_with_gpu(lane_of(spec, self._context), self._db.folder)
+            lane = lane_with_gpu(lane_of(spec, self._context), self._db.path.parent)
             self._lanes[alike] = self._db.ensure_lane(lane.key)
         return self._lanes[alike]
 
@@ -158,10 +162,18 @@ def _portion_size(jobs: Sequence[NewJob]) -> int:
 
 
 class Store:
-    """One connection to the queue's database; use it from one thread.
+    """The queue: inserts jobs, and opens the objects that own the other operations. Use it from one thread.
 
-    `read` runs queries, those inside `reading` on one state. `scheduler_actions` is for the
-    scheduler, `job_control` for the owners of jobs.
+    Attributes:
+        home: Queue folder.
+        database: The connection of all of them, with its transactions.
+        read: Queries; those inside `database.reading` see one state.
+        job_control: Changes that the owners of jobs request.
+        ready_jobs: Jobs that wait only for resources.
+        claims: Attempts from their claim on.
+        running_jobs: Requests for running jobs, and why one is held up.
+        transitions: Ends of attempts, with their consequences for jobs.
+        usage_records: Usage of earlier attempts.
     """
 
     def __init__(
@@ -179,29 +191,27 @@ class Store:
         Raises:
             StoreError: It cannot be opened, is damaged, or is newer than this program.
         """
-        self.home, self._path = home, home.database
+        self.home = home
         before = device_and_inode(home.database)
         if reading:
-            database = open_database_readonly(home.database)
+            self.database = open_database_readonly(home.database)
         else:
-            database = open_database(home.database, durable=durable, check=check)
+            self.database = open_database(home.database, durable=durable, check=check)
         self._file = before or device_and_inode(home.database)
-        self._db = Connection(database, home.database)
-        self.writing, self.unsynced = self._db.writing, self._db.unsynced
-        self.write_in_portions = self._db.write_in_portions
-        self.reading, self.add_event = self._db.reading, self._db.add_event
-        self.read = JobQueries(database)
-        self.database = database  # for questions of this package that few commands ask
-        self.scheduler_actions = SchedulerActions(self._db)
-        self.job_control = JobControl(self._db, self.read)
+        self.read = JobQueries(self.database)
+        self.usage_records = UsageRecords(self.database)
+        self.ready_jobs = ReadyJobs(self.database, self.usage_records)
+        self.claims, self.running_jobs = Claims(self.database), RunningJobs(self.database)
+        self.transitions = Transitions(self.database, self.usage_records)
+        self.job_control = JobControl(self.database, self.read)
 
     def close(self) -> None:
-        """Give the connection back."""
-        self._db.close()
+        """Close the connection."""
+        self.database.close()
 
     def is_current(self) -> bool:
         """Whether the opened file is still at its path: not renamed and not replaced."""
-        return device_and_inode(self._path) == self._file
+        return device_and_inode(self.home.database) == self._file
 
     # --- inside `writing`
 
@@ -213,31 +223,31 @@ class Store:
             name: its name.
             share: of the machine; None: the one that it has.
         """
-        row = self._db.execute(
+        row = self.database.execute(
             "INSERT INTO runs (name, root) VALUES (?, ?) "
             "ON CONFLICT (root, name) DO UPDATE SET name = excluded.name RETURNING id",
             (name, str(root)),
         ).fetchone()
         run = int(row["id"])
         if share is not None:
-            self._db.execute("UPDATE runs SET share = ? WHERE id = ?", (share, run))
+            self.database.execute("UPDATE runs SET share = ? WHERE id = ?", (share, run))
         return run
 
     def ensure_group(self, limit: GroupLimit) -> None:
         """Add a group with its limit if it is new. Inside `writing`."""
-        self._db.execute(
+        self.database.execute(
             "INSERT OR IGNORE INTO groups (name, slots) VALUES (?, ?)", (limit.name, limit.slots)
         )
 
     def set_notify(self, run: int, notify: RunNotify) -> None:
         """Set the notifications for the owner of a run. Inside `writing`."""
         text = None if notify == AS_CONFIGURED else json.dumps(notify.record())
-        self._db.execute("UPDATE runs SET notify = ? WHERE id = ?", (text, run))
+        self.database.execute("UPDATE runs SET notify = ? WHERE id = ?", (text, run))
 
     def ensure_context(self, context: Context) -> int:
         """Return the id of a context, stored if it is new. Inside `writing`."""
         body = json.dumps(context._asdict())
-        row = self._db.execute(
+        row = self.database.execute(
             "INSERT INTO contexts (digest, body) VALUES (?, ?) "
             "ON CONFLICT (digest) DO UPDATE SET body = excluded.body RETURNING id",
             (context.digest, body),
@@ -246,7 +256,7 @@ class Store:
 
     def next_job_number(self) -> int:
         """Return the number that the next new job gets. Inside `writing`."""
-        row = self._db.execute(
+        row = self.database.execute(
             "SELECT seq + 1 AS n FROM sqlite_sequence WHERE name = 'jobs'"
         ).fetchone()
         return int(row["n"]) if row else 1
@@ -267,15 +277,15 @@ class Store:
             StoreError: a job of this name runs.
         """
         spec = new_job.spec
-        replaced = self._db.execute(
+        replaced = self.database.execute(
             "SELECT 1 FROM jobs WHERE run = ? AND name = ?", (run, spec.name)
         ).fetchone()
-        row = self._db.execute(
+        row = self.database.execute(
             f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES ({JOB_PLACEHOLDERS}) "
             f"ON CONFLICT (run, name) DO UPDATE SET {_REPLACED_COLUMNS},"
             " wish = '', ended = NULL, outputs = '{}', failures = 0, lost = 0, excused = 0"
             " WHERE state <> 'running' RETURNING id",
-            JobRowWriter(self._db, run, context, self.ensure_context(context), code).columns(
+            JobRowWriter(self.database, run, context, self.ensure_context(context), code).columns(
                 new_job.spec, new_job.state, reason_columns(new_job.reason), now
             ),
         ).fetchone()
@@ -284,11 +294,13 @@ class Store:
         job = int(row["id"])
         if not replaced:
             self._count_new_jobs(run, [new_job])
-        self._db.add_event(job, new_job.state, new_job.reason, now)
-        self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
+        self.database.add_event(job, new_job.state, new_job.reason, now)
+        self.database.execute("DELETE FROM timers WHERE job = ?", (job,))
         self._set_timer(job, new_job)
         self.set_dependencies(job, new_job.dependencies, now, after_any=new_job.after_any)
-        self._db.recount_waits(self._db.query_numbers("SELECT job FROM needs WHERE need = ?", job))
+        self.database.recount_waits(
+            self.database.query_numbers("SELECT job FROM needs WHERE need = ?", job)
+        )
         return job
 
     def insert_copy(self, row: JobRow, spec: Spec, reason: Reason, now: float) -> int:
@@ -300,12 +312,12 @@ class Store:
         Raises:
             Unreadable: the environment cannot be read.
         """
-        (body,) = self._db.execute(
+        (body,) = self.database.execute(
             "SELECT body FROM contexts JOIN jobs ON context = contexts.id WHERE jobs.id = ?",
             (row.id,),
         ).fetchone()
         context = read_context(parse_record(body, "the record of its surroundings"))
-        needs = self._db.execute("SELECT need, any_end FROM needs WHERE job = ?", (row.id,))
+        needs = self.database.execute("SELECT need, any_end FROM needs WHERE job = ?", (row.id,))
         waits: tuple[list[int], list[int]] = ([], [])  # by any_end
         for need, any_end in needs:
             waits[any_end].append(need)
@@ -318,25 +330,25 @@ class Store:
             outputs = file_paths(OUTPUTS, spec, context.folder, number)
             spec = spec._replace(outputs=outputs)
         job = NewJob(spec=spec, dependencies=waits[0], after_any=waits[1], reason=reason)
-        code = renewed_code(self._db, row.code, now)
+        code = renewed_code(self.database, row.code, now)
         self.insert_new(row.run_id, context, [job], now, code=code)
         return number
 
     def accept_result(self, job: int, spec: Spec, reason: Reason, now: float) -> None:
         """Record a job that is done as done by another spec, with its result as it is. Inside `writing`."""
-        changed = self._db.execute(
+        changed = self.database.execute(
             "UPDATE jobs SET hash = ?, spec = ?, sources = ?, reason_code = ?, reason = ?,"
             " reason_data = ? WHERE id = ? AND state = 'done'",
             (
                 spec.hash,
                 SpecWriter().text(spec),
-                self._db.ensure_sources(spec.sources),
+                self.database.ensure_sources(spec.sources),
                 *reason_columns(reason),
                 job,
             ),
         )
         if changed.rowcount:
-            self._db.add_event(job, State.DONE, reason, now)
+            self.database.add_event(job, State.DONE, reason, now)
 
     def set_dependencies(
         self, job: int, needs: Sequence[int], now: float, *, after_any: Sequence[int] = ()
@@ -351,9 +363,9 @@ class Store:
             now: seconds since 1970.
             after_any: which must have ended, done or not.
         """
-        self._db.execute("DELETE FROM needs WHERE job = ?", (job,))
-        self._db.executemany(NEW_DEPENDENCY, dependency_rows(job, needs, after_any))
-        self._db.recount_waits([job])
+        self.database.execute("DELETE FROM needs WHERE job = ?", (job,))
+        self.database.executemany(NEW_DEPENDENCY, dependency_rows(job, needs, after_any))
+        self.database.recount_waits([job])
         self._skip_if_dependency_failed(job, needs, now)
 
     def insert_new(
@@ -381,7 +393,7 @@ class Store:
         first, fresh = self.next_job_number() if first is None else first, list(jobs)
         self._insert_rows(run, context, first, fresh, now, code=code)
         self._count_new_jobs(run, fresh)
-        self._db.executemany(
+        self.database.executemany(
             NEW_DEPENDENCY,
             (
                 row
@@ -408,7 +420,7 @@ class Store:
         if _portion_size(jobs) >= len(jobs):
             return False
         last = self.next_job_number() + len(jobs) - 1
-        self._db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'jobs'", (last,))
+        self.database.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'jobs'", (last,))
         return True
 
     def insert_in_portions(
@@ -439,23 +451,23 @@ class Store:
             for (state, reason), alike in by_state:
                 group, columns = [*alike], reason_columns(reason)
                 between = group[0], group[-1]
-                self._db.execute(_EVENTS_OF_HELD, (now, state, *columns, *between))
-                self._db.execute(_START_HELD, (state, *columns, *between))
+                self.database.execute(_EVENTS_OF_HELD, (now, state, *columns, *between))
+                self.database.execute(_START_HELD, (state, *columns, *between))
 
         try:
-            self._db.write_in_portions(numbers, insert, _portion_size(jobs))
+            self.database.write_in_portions(numbers, insert, _portion_size(jobs))
         except BaseException:
-            self._db.write_in_portions(numbers, self._delete_unstarted)
+            self.database.write_in_portions(numbers, self._delete_unstarted)
             raise
-        self._db.write_in_portions(numbers, start)
+        self.database.write_in_portions(numbers, start)
         return [*numbers]
 
     def _delete_unstarted(self, jobs: Sequence[int]) -> None:
         """Delete held jobs that have never started, and what waits for them."""
         chosen = f"SELECT id FROM jobs WHERE {_HELD} AND attempts = 0"
         between = jobs[0], jobs[-1]
-        self._db.execute(f"DELETE FROM needs WHERE need IN ({chosen})", between)
-        self._db.execute(f"DELETE FROM jobs WHERE id IN ({chosen})", between)
+        self.database.execute(f"DELETE FROM needs WHERE need IN ({chosen})", between)
+        self.database.execute(f"DELETE FROM jobs WHERE id IN ({chosen})", between)
 
     def _insert_rows(
         self,
@@ -468,11 +480,11 @@ class Store:
         code: QueuedCode | None,
     ) -> None:
         """Insert new jobs from number `first` on, and the events of their beginning."""
-        common = JobRowWriter(self._db, run, context, self.ensure_context(context), code)
+        common = JobRowWriter(self.database, run, context, self.ensure_context(context), code)
         before = {
             need for new in new_jobs for need in (*new.dependencies, *new.after_any) if need < first
         }
-        states = {need: self._db.state_of(need) for need in before}
+        states = {need: self.database.state_of(need) for need in before}
         fresh_done = {first + n for n, new in enumerate(new_jobs) if new.state is State.DONE}
         done = fresh_done | {need for need in before if states[need] is State.DONE}
         ended = fresh_done | {need for need in before if states[need] in ENDED_STATES}
@@ -494,14 +506,14 @@ class Store:
             (job, waits(new), *common.columns(new.spec, new.state, reason, now))
             for job, (new, reason) in enumerate(zip(new_jobs, reasons, strict=True), first)
         )
-        self._db.executemany(
+        self.database.executemany(
             f"INSERT INTO jobs (id, waits, {JOB_COLUMNS}) VALUES (?, ?, {JOB_PLACEHOLDERS})", rows
         )
-        self._db.execute(_FIRST_EVENTS, (now, first, first + len(new_jobs) - 1))
+        self.database.execute(_FIRST_EVENTS, (now, first, first + len(new_jobs) - 1))
 
     def _count_new_jobs(self, run: int, jobs: Iterable[NewJob]) -> None:
         """Count the new jobs of a run."""
-        self._db.executemany(
+        self.database.executemany(
             "INSERT INTO counters VALUES (?, ?, ?)"
             " ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n",
             [(run, state, n) for state, n in Counter(new.state for new in jobs).items()],
@@ -509,17 +521,17 @@ class Store:
 
     def _set_timer(self, job: int, new_job: NewJob) -> None:
         if new_job.spec.terms.not_before is not None:
-            self._db.execute(
+            self.database.execute(
                 "INSERT INTO timers (job, at) VALUES (?, ?)", (job, new_job.spec.terms.not_before)
             )
 
     def _skip_if_dependency_failed(self, job: int, needs: Iterable[int], now: float) -> bool:
         for need in needs:
-            state = self._db.state_of(need)
+            state = self.database.state_of(need)
             if state in ENDED_STATES and state is not State.DONE:
-                reason = self._db.failed_dependency_reason(need, state)
-                skipped = self._db.move_to_state(job, State.SKIPPED, reason, now)
+                reason = self.database.failed_dependency_reason(need, state)
+                skipped = self.database.move_to_state(job, State.SKIPPED, reason, now)
                 if skipped:
-                    self._db.propagate_end(job, State.SKIPPED, now)
+                    self.database.propagate_end(job, State.SKIPPED, now)
                 return skipped
         return False

@@ -231,6 +231,12 @@ def renewed_code(db: Connection, number: int | None, now: float) -> QueuedCode |
     return None if code is None else code.renewed(now)
 
 
+def has_unrecorded_code(db: Connection) -> bool:
+    """Return whether the code of queued jobs was noted and not recorded yet."""
+    query = "SELECT 1 FROM queued_code WHERE records IS NULL LIMIT 1"
+    return db.execute(query).fetchone() is not None
+
+
 # --- what the helper reads and writes
 
 
@@ -242,11 +248,10 @@ def open_code_recording(database: Path) -> Iterator["CodeRecording"]:
         sqlite3.Error: There is none.
     """
     uri = f"{database.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
-    with contextlib.closing(connection):
+    with contextlib.closing(Connection(database, uri, BUSY_S)) as connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints are left to the scheduler
-        yield CodeRecording(Connection(connection, database))
+        yield CodeRecording(connection)
 
 
 class CodeRecording:
@@ -254,7 +259,7 @@ class CodeRecording:
 
     def __init__(self, connection: Connection) -> None:
         """Work over a connection."""
-        self._db = connection
+        self._db, self.queries = connection, CodeQueries(connection)
 
     def unrecorded(self, most: int) -> list[tuple[int, QueuedCode]]:
         """Return notes without records, the oldest first. A damaged one has none from now on."""
@@ -308,10 +313,6 @@ class CodeRecording:
         )
         return dict(rows.fetchall())
 
-    def record(self, number: int) -> CodeRecord | None:
-        """Return a record; None if it is gone or damaged."""
-        return CodeQueries(self._db).record(number)
-
     def last_change(self, record: int) -> CodeChange:
         """Return the newest change of a record; without a change, one of no files at time 0."""
         row = self._db.execute(
@@ -335,7 +336,7 @@ class CodeRecording:
 class CodeQueries:
     """Questions about the code of jobs."""
 
-    def __init__(self, connection: "Connection | sqlite3.Connection") -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         """Ask over a connection."""
         self._db = connection
 

@@ -1,16 +1,19 @@
 """Jobs that wait only for resources: of each job class the first, with all that decides whether it starts."""
 
+import json
+from collections.abc import Mapping
 from operator import itemgetter
 
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources
 from launcher.signatures import ignored_numbers, is_exact_signature
-from launcher.store.connection import Connection
+from launcher.states import Reason
+from launcher.store.connection import Connection, reason_columns
 from launcher.store.job_repair import assign_missing_lanes, fail_unreadable_lanes
 from launcher.store.lanes import Lane, read_lane
 from launcher.store.rows import ReadyJob
 from launcher.store.runs import JobClass, QueueHeads
-from launcher.store.usage import UsageLookup
+from launcher.store.usage_records import UsageRecords
 from launcher.system.executables import program_of
 from launcher.system.stored_fields import Unreadable, parse_record, read_texts
 
@@ -27,29 +30,31 @@ _NEXT_IN_CLASS = (
 class ReadyJobs:
     """The jobs that wait for nothing."""
 
-    def __init__(self, connection: Connection, usage: UsageLookup) -> None:
+    def __init__(self, connection: Connection, usage_records: UsageRecords) -> None:
         """Work over a store's connection.
 
         Args:
             connection: to the queue.
-            usage: returns what earlier jobs of a signature used.
+            usage_records: what earlier jobs of a signature used.
         """
-        self._db, self._usage = connection, usage
-        self._lanes: dict[int, Lane] = {}  # none of them ever changes
+        self._db, self._usage_records = connection, usage_records
+        self._lanes: dict[int, Lane] = connection.new_cache()  # none of them ever changes
         # by job and rank: a job that is queued again has another rank
-        self._programs: dict[tuple[int, float], tuple[str, tuple[str, ...]]] = {}
+        self._programs: dict[tuple[int, float], tuple[str, tuple[str, ...]]] = (
+            connection.new_cache()
+        )
         self._unreadable_lanes: dict[int, str] = {}  # lane → why none of its jobs can be read
-        self._queue_heads = QueueHeads(connection.execute)
+        self.queue_heads = QueueHeads(connection.execute)
 
     def read_ready(self, per_class: int) -> list[ReadyJob]:
         """Return the first `per_class` jobs of every run, lane and priority that are ready, by rank.
 
-        Of very many, it returns some in rotation: see `is_partial`. Nothing is written. Jobs that `repair_unready` must repair first are left out.
+        Of very many, it returns some in rotation: see `QueueHeads.is_partial`. Nothing is written. Jobs that `repair_unready` must repair first are left out.
         """
         ready: list[tuple[float, int, JobClass]] = []
         self._unreadable_lanes.clear()
         with self._db.reading():  # one lock for all
-            for flow in self._queue_heads.read_some_classes(per_class):
+            for flow in self.queue_heads.read_some_classes(per_class):
                 try:
                     self._read_lane_number(flow.lane)
                 except Unreadable as error:
@@ -59,11 +64,6 @@ class ReadyJobs:
         ready.sort(key=itemgetter(0, 1))
         return [self._build_ready_job(job, rank, flow) for rank, job, flow in ready]
 
-    @property
-    def is_partial(self) -> bool:
-        """Whether `read_ready` reads further classes in rotation the next time."""
-        return self._queue_heads.is_partial
-
     def waiting_by_lane(self) -> dict[int, int]:
         """Return how many jobs of each lane could start: it reads an index of all that waits."""
         return dict(self._db.execute(_WAITING_BY_LANE).fetchall())
@@ -72,7 +72,9 @@ class ReadyJobs:
         lane, program, numbers = self._lanes[flow.lane], "", None
         if lane.signature and not is_exact_signature(lane.signature):
             program, numbers = self._command_line(job, rank)
-            decides = lane.resources.min_vram is None and self._usage(lane.signature).peaks
+            decides = (
+                lane.resources.min_vram is None and self._usage_records.usage(lane.signature).peaks
+            )
             numbers = numbers if decides else None
         return ReadyJob(
             id=job,
@@ -115,7 +117,7 @@ class ReadyJobs:
             fail_unreadable_lanes(self._db, self._unreadable_lanes.items(), now)
         return True
 
-    def lane_of(self, job: int) -> Lane:
+    def lane_of_job(self, job: int) -> Lane:
         """Return what a job asks for now; nothing where that cannot be understood."""
         (number,) = self._db.execute("SELECT lane FROM jobs WHERE id = ?", (job,)).fetchone()
         try:
@@ -123,10 +125,56 @@ class ReadyJobs:
         except Unreadable:
             return Lane(group="", resources=Resources(), environment=WorkerEnvironment())
 
-    def invalidate_caches(self) -> None:
-        """Clear the caches after a rolled back transaction."""
-        self._lanes.clear()
-        self._programs.clear()
+    def slots_by_group(self) -> dict[str, int]:
+        """Return how many jobs of a group may run at once, where there is a limit; 0 if it is paused."""
+        rows = self._db.execute("SELECT name, iif(paused IS NULL, slots, 0) FROM groups")
+        return dict(rows.fetchall())
+
+    def record_lane_reasons(self, reasons: Mapping[int, Reason | None]) -> None:
+        """Record why the first job of each lane cannot start; None where it can."""
+        rows = self._db.execute(
+            "SELECT id, reason_code, reason, reason_data FROM lanes"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps([*reasons]),),
+        )
+        before = {int(lane): columns for lane, *columns in rows}
+        after = {
+            lane: ["", "", None] if reason is None else [*reason_columns(reason)]
+            for lane, reason in reasons.items()
+        }
+        changed = [(*row, lane) for lane, row in after.items() if before.get(lane) != row]
+        if changed:
+            update = "UPDATE lanes SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
+            with self._db.writing():
+                self._db.executemany(update, changed)
+
+    def set_vtimes(self, vtimes: Mapping[str, float]) -> None:
+        """Set the virtual times of runs that are new among others."""
+        with self._db.writing():
+            self._db.executemany(
+                "UPDATE runs SET vtime = ? WHERE id = ?",
+                [(vtime, int(run)) for run, vtime in vtimes.items()],
+            )
+
+    def release_due_timers(self, now: float) -> float | None:
+        """Release jobs whose time has come. Return when the next one is due, None for never.
+
+        A pause that began in the future shows that the clock was set back. It ends, too, because
+        otherwise the job might wait for a day.
+        """
+        soonest, newest = self._db.execute(
+            "SELECT (SELECT min(at) FROM timers), (SELECT max(since) FROM timers)"
+        ).fetchone()
+        if soonest is None:
+            return None
+        if soonest > now and (newest is None or newest <= now):
+            return float(soonest)
+        due = self._db.query_numbers("SELECT job FROM timers WHERE at <= ?1 OR since > ?1", now)
+        with self._db.writing():
+            self._db.executemany("DELETE FROM timers WHERE job = ?", [(job,) for job in due])
+            self._db.recount_waits(due)
+        (soonest,) = self._db.execute("SELECT min(at) FROM timers").fetchone()
+        return None if soonest is None else float(soonest)
 
     def _read_lane_number(self, number: int) -> Lane:
         if number not in self._lanes:

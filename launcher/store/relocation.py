@@ -23,7 +23,7 @@ _NEW_LINK = ".relinked"  # a link to an attempt before it has its name, in the q
 _UNFINISHED = "state IN ('queued', 'running')"
 
 
-def follow_relocation(connection: sqlite3.Connection, home: Home) -> None:
+def follow_relocation(connection: Connection, home: Home) -> None:
     """Bring a home up to date that was moved or copied; nothing happens to any other one.
 
     Each step may be repeated: the record of the home is written last.
@@ -46,7 +46,7 @@ def follow_relocation(connection: sqlite3.Connection, home: Home) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
             if where.is_copy:
-                _release_writer_waits(Connection(connection, home.database))
+                _release_writer_waits(connection)
                 _hold_unfinished_jobs(connection, where.former_folder, time.time())
             for before in {where.former_folder, where.former_path} - {str(home.folder)}:
                 _rename_roots(connection, before, str(home.folder))

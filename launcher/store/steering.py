@@ -24,7 +24,7 @@ from launcher.states import (
 from launcher.store.connection import RESUMED_REASON, Connection, reason_columns
 from launcher.store.executor_groups import forget_group, open_jobs_of
 from launcher.store.gpu_numbers import lane_with_gpu
-from launcher.store.job_names import queued_name
+from launcher.store.job_names import newest_by_superseded, queued_name
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.output_conflicts import find_writer
@@ -206,7 +206,9 @@ class JobControl:
         if not (missing := [job for job in jobs if job not in newer]):
             return
         rows = self._read.jobs_by_id(missing)
-        replaced = self._read.superseded(row for row in rows if row.kind == PROGRAM)
+        replaced = newest_by_superseded(
+            self._db.execute, (row for row in rows if row.kind == PROGRAM)
+        )
         outputs = {
             row.id: {*row.spec_without_sources.outputs}
             for row in (*rows, *self._read.jobs_by_id(replaced.values()))
@@ -714,7 +716,7 @@ class JobControl:
         if spec.resources == row.spec.resources:
             uuid = before.resources.gpu_uuid
             lane = lane._replace(resources=lane.resources._replace(gpu_uuid=uuid))
-        return self._db.ensure_lane(lane_with_gpu(lane, self._db.folder).key)
+        return self._db.ensure_lane(lane_with_gpu(lane, self._db.path.parent).key)
 
     def _set_timer(self, row: JobRow, spec: Spec) -> None:
         """Let the job wait for a start time of its owner. A pause after a failure is kept."""

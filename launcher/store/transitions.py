@@ -19,12 +19,16 @@ from launcher.states import (
     State,
     Stopped,
     is_signal,
+    outcome_record,
 )
 from launcher.store.connection import NOT_STARTS, Connection, reason_columns
 from launcher.store.failure_limits import hold_siblings
 from launcher.store.lanes import read_lane
 from launcher.store.output_conflicts import release_jobs_waiting_for
 from launcher.store.rows import Claim
+from launcher.store.runs import charge_run
+from launcher.store.usage import NOT_MEASURED, MeasuredUsage
+from launcher.store.usage_records import UsageRecords
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from launcher.units import exponential_backoff_s, format_seconds
@@ -57,11 +61,60 @@ CANCELLED_REASON = Reason(code=ReasonCode.CANCELLED, text="cancelled by its owne
 class Transitions:
     """Moves jobs on when an attempt has ended; all of it inside one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
-        """Work over a store's connection."""
-        self._db = connection
+    def __init__(self, connection: Connection, usage_records: UsageRecords) -> None:
+        """Work over a store's connection.
 
-    def apply_outcome(
+        Args:
+            connection: to the queue.
+            usage_records: receive the usage of the attempts.
+        """
+        self._db, self._usage_records = connection, usage_records
+
+    def finish_attempt(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        outputs: Mapping[str, Sequence[int | str]],
+        now: float,
+        measured: MeasuredUsage = NOT_MEASURED,
+        requeue: RequeueDecision | None = None,
+        remark: str = "",
+    ) -> State | None:
+        """Take in how an attempt ended, and what follows for the job and those that need it.
+
+        Args:
+            claim: the attempt. It may have been claimed at another time if the clock was set since.
+            outcome: its end.
+            outputs: records of the files that it has written (`FileVersion.record`), by path.
+            now: seconds since 1970.
+            measured: what was seen of it on its GPUs.
+            requeue: given where it did not end well and its job is not to blame.
+            remark: what its reason says in addition.
+
+        Returns the job's new state, or None when this end was taken in before.
+        """
+        if isinstance(outcome, NeverStarted) and outcome.blamed_on == "machine":
+            return self._revert_claim(claim, outcome, now)
+        record = json.dumps(outcome_record(outcome))
+        with self._db.writing():
+            taken = self._db.execute(
+                "UPDATE attempts SET outcome = ?1, claimed = ?6, ended = ?2, peak = ?3, paused = paused + coalesce("
+                "(SELECT max(0, ?2 - jobs.paused) FROM jobs WHERE id = ?4), 0)"
+                " WHERE job = ?4 AND number = ?5 AND outcome IS NULL RETURNING paused",
+                (record, outcome.at, measured.peak, claim.job, claim.number, claim.claimed),
+            ).fetchone()
+            if taken is None:
+                return None
+            measured = measured.with_pause(float(taken[0]))
+            certain = requeue is not None and requeue.exclusive
+            self._usage_records.record(claim, outcome, measured, certain=certain)
+            charge_run(self._db, claim, outcome, measured)
+            return self._apply_outcome(
+                claim, outcome, outputs=outputs, now=now, requeue=requeue, remark=remark
+            )
+
+    def _apply_outcome(
         self,
         claim: Claim,
         outcome: Outcome,
@@ -89,7 +142,7 @@ class Transitions:
                 hold_siblings(self._db, claim, now)
         return state
 
-    def revert_claim(self, claim: Claim, outcome: NeverStarted, now: float) -> State | None:
+    def _revert_claim(self, claim: Claim, outcome: NeverStarted, now: float) -> State | None:
         """Undo a claim that this machine could not start, without a trace: it may be tried for hours."""
         with self._db.writing():
             undone = self._db.execute(
@@ -108,7 +161,7 @@ class Transitions:
                 f" AND reason_code NOT IN {NOT_STARTS}))",
                 (claim.job, ReasonCode.CANNOT_START),
             )
-            return self.apply_outcome(claim, outcome, outputs={}, now=now, requeue=None)
+            return self._apply_outcome(claim, outcome, outputs={}, now=now, requeue=None)
 
     def _next_state(
         self, claim: Claim, outcome: Outcome, now: float, requeue: RequeueDecision | None

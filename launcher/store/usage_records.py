@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from launcher.signatures import ignored_numbers, is_exact_signature
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
-from launcher.store.rows import Claim
+from launcher.store.rows import PILOT_TOKEN_SQL, Claim
 from launcher.store.usage import (
     LONGEST_S,
     MOST_PEAK,
@@ -35,6 +35,18 @@ RECENT_SAMPLES = 1024  # attempts among which those of a type are searched
 EARLY_END_S = 600.0  # what failed or was stopped sooner may not have taken all its memory yet
 MOST_SIGNATURES = 10_000  # whose usage is kept in memory
 _COLUMNS = "signature, seconds, peak, shared, slowdown, sm, machine, numbers"
+
+# attempts that are alike and ended in the same hour are one row; one of more than an hour is a row of its own
+_PAST_USAGE = (
+    "SELECT attempts.device, attempts.cpus, attempts.claim, attempts.lone,"
+    " iif(json_valid(lanes.key), json_extract(lanes.key, '$.resources.ram'), NULL),"
+    " min(claimed), max(attempts.ended), sum(attempts.ended - claimed), max(attempts.peak)"
+    " FROM attempts JOIN jobs ON jobs.id = attempts.job LEFT JOIN lanes ON lanes.id = jobs.lane"
+    " WHERE attempts.ended > ?1 AND attempts.ended <= ?2 AND attempts.ended > claimed"
+    f" AND {PILOT_TOKEN_SQL} IS NULL"  # those on pilots took nothing here
+    " GROUP BY device, cpus, claim, lone, jobs.lane, CAST(attempts.ended / 3600 AS INTEGER),"
+    " CASE WHEN attempts.ended - claimed > 3600 THEN attempts.job || ' ' || attempts.number END"
+)
 
 
 class UsageSample(NamedTuple):
@@ -198,6 +210,19 @@ def program_by(signature: str, argv: Sequence[str]) -> str:
     return "" if is_exact_signature(signature) else program_of(argv)
 
 
+class PastUsage(NamedTuple):
+    """Attempts that asked for the same, and ended at about the same time."""
+
+    gpus: tuple[str, ...]
+    cpus: int
+    reservation: int | None  # bytes on each GPU; None: unknown, or they were its own
+    exclusive: bool
+    ram: int
+    started_at: float  # the first of them, seconds since 1970
+    ended_at: float  # the last of them
+    seconds: float  # all of them together
+
+
 class UsageRecords:
     """Usage of attempts by the signature of their jobs. The newest few are kept for each."""
 
@@ -205,12 +230,12 @@ class UsageRecords:
         """Work over a store's connection."""
         self._db = connection
         self._local_machines: frozenset[str] = frozenset()
-        self._cached: dict[tuple[str, str], Usage] = {}
-        self._samples_by_key: dict[str, deque[UsageSample]] | None = (
-            None  # the newest samples by similar key
-        )
-        self._seconds: dict[str, tuple[float, ...]] = {}  # by similar key
-        self._similar: dict[tuple[str, str], SimilarUsage] = {}  # by similar key and machine
+        self._cached: dict[tuple[str, str], Usage] = connection.new_cache()
+        # the newest samples by similar key; empty until they are read
+        self._samples_by_key: dict[str, deque[UsageSample]] = connection.new_cache()
+        self._seconds: dict[str, tuple[float, ...]] = connection.new_cache()  # by similar key
+        # by similar key and machine
+        self._similar: dict[tuple[str, str], SimilarUsage] = connection.new_cache()
 
     def set_local_machines(self, machines: Iterable[str]) -> None:
         """Set the GPU types and drivers of this machine. Records of others count only without records of these.
@@ -221,7 +246,7 @@ class UsageRecords:
         here = frozenset(filter(None, machines))
         if here != self._local_machines:
             self._local_machines = here
-            self.invalidate_caches()
+            self._db.invalidate_caches()
 
     def usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
         """Return the usage of the newest attempts of a signature, and of similar jobs.
@@ -253,8 +278,7 @@ class UsageRecords:
 
     def _samples_of(self, key: str) -> deque[UsageSample]:
         """Return the newest samples of similar jobs, of a type, or of all (''), the newest first."""
-        if self._samples_by_key is None:
-            self._samples_by_key = {}
+        if not self._samples_by_key:
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM lessons ORDER BY id DESC LIMIT ?", (RECENT_SAMPLES,)
             ).fetchall()
@@ -263,7 +287,7 @@ class UsageRecords:
         return self._samples_by_key.get(key, deque())
 
     def _add_sample(self, signature: str, sample: UsageSample) -> None:
-        groups = {} if self._samples_by_key is None else self._samples_by_key
+        groups = self._samples_by_key
         if len(groups) > MOST_SIGNATURES:
             groups.clear()
         for key in {similar_key(signature, sample.program), _kind_of(signature), ""}:
@@ -346,7 +370,7 @@ class UsageRecords:
         )
         for key in [key for key in self._cached if key[0] == signature]:
             del self._cached[key]
-        if self._samples_by_key is not None:
+        if self._samples_by_key:
             self._add_sample(signature, read_usage_sample(*row))
         self._seconds.clear()
         self._similar.clear()
@@ -364,12 +388,24 @@ class UsageRecords:
         expected = [amount for amount in (known, claim.spec.resources.min_vram) if amount]
         return peak if peak is not None and expected and peak > max(expected) else None
 
-    def invalidate_caches(self) -> None:
-        """Clear the caches after a rolled back transaction."""
-        self._cached.clear()
-        self._samples_by_key = None
-        self._seconds.clear()
-        self._similar.clear()
+    def past_usage(self, since: float, now: float) -> list[PastUsage]:
+        """Return what the attempts used that ended between two times; what cannot be is left out."""
+        return [
+            PastUsage(
+                gpus=() if device == "cpu" else tuple(str(device).split(",")),
+                cpus=cpus,
+                # what was reserved for an estimate followed its use
+                reservation=peak if reservation is None and not lone else reservation,
+                exclusive=bool(lone),
+                ram=ram if isinstance(ram, int) and ram > 0 else 0,
+                started_at=began,
+                ended_at=ended,
+                seconds=seconds,
+            )
+            for device, cpus, reservation, lone, ram, began, ended, seconds, peak in (
+                self._db.execute(_PAST_USAGE, (since, now))
+            )
+        ]
 
 
 def _attempt_record(

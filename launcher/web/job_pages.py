@@ -28,7 +28,7 @@ EVENTS = 50  # that are listed, the newest ones
 def jobs_context(view: QueueView, address: Address) -> PageContent:
     """Return a page of the list, filtered by state and by a text."""
     listing, chosen = ListingQueries(view.store.database), filter_of(address)
-    with view.store.reading():
+    with view.store.database.reading():
         page = listing.jobs(
             chosen, ROWS, before=address.integer("before"), after=address.integer("after")
         )

@@ -38,7 +38,7 @@ def runs_context(view: QueueView, address: Address) -> PageContent:
     if chosen.text:
         names = listing.run_names().items()
         among = [run for run, name in names if matches(chosen, name, settings.get(run, {}))]
-    with view.store.reading():
+    with view.store.database.reading():
         page = listing.runs(
             ROWS, before=address.integer("before"), after=address.integer("after"), among=among
         )
@@ -78,7 +78,7 @@ def took_s(run: RunRecord, now: float) -> float | None:
 def run_context(view: QueueView, address: Address) -> PageContent:
     """Return the page of a run: its progress, results and pictures."""
     listing = ListingQueries(view.store.database)
-    with view.store.reading():
+    with view.store.database.reading():
         records = listing.run_records([address.number])
         if not records:
             raise NotFound(

@@ -58,7 +58,7 @@ def spec_of(recipe: Recipe, folder: Path, run: str) -> Spec:
 
 def queue(store: Store, folder: Path, recipes: Sequence[Recipe], run: str) -> None:
     """Queue all of them or none."""
-    with store.writing():
+    with store.database.writing():
         first = store.next_job_number()
         numbers = {recipe.name: first + index for index, recipe in enumerate(recipes)}
         jobs = [

@@ -95,7 +95,7 @@ def main(project: Path, count: int, seconds: float, on: str) -> None:
         affinity=(),
     )
     store = Store(home)
-    with store.writing():
+    with store.database.writing():
         jobs = [NewJob(spec=spec_of(project, model, seconds, on)) for model in names(count)]
         store.insert_new(store.ensure_run(project, RUN), context, jobs, time.time())
     store.close()

@@ -290,7 +290,7 @@ def test_unreachable_target_delays_no_other_and_shows_no_secret(
     make_home(project.home)
     store = Store(project.home, durable=False)
     (job,) = enqueue(store, a_spec())
-    store.scheduler_actions.finish_attempt(
+    store.transitions.finish_attempt(
         claimed(store, job), Done(at=time.time()), outputs={}, now=time.time()
     )
     store.close()

@@ -147,8 +147,8 @@ def queue(store: Store, made: Plan, **options: Any) -> SubmittedRun:
 
 def finish(store: Store) -> None:
     """Finish every job that can run, in the order of dependencies."""
-    while ready := store.scheduler_actions.read_ready(100):
+    while ready := store.ready_jobs.read_ready(100):
         for one in ready:
-            store.scheduler_actions.finish_attempt(
+            store.transitions.finish_attempt(
                 claimed(store, one.id), Done(at=1.0), outputs={}, now=1.0
             )

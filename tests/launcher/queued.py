@@ -49,7 +49,7 @@ def one(store: Store, name: str = "1", **asked: Any) -> int:
 
 def seated(store: Store, job: int, now: float = 1.0, **seat: Any) -> Claim:
     """Claim a job for a place with more than a core."""
-    claim = store.scheduler_actions.claim(job, a_seat(**seat), reason="fits", now=now)
+    claim = store.claims.claim(job, a_seat(**seat), reason="fits", now=now)
     assert claim is not None
     return claim
 
@@ -59,12 +59,12 @@ def end(
 ) -> State | None:
     """Record the end of an attempt; a job is claimed first."""
     claim = claimed(store, job) if isinstance(job, int) else job
-    return store.scheduler_actions.finish_attempt(claim, outcome, outputs={}, now=now, **how)
+    return store.transitions.finish_attempt(claim, outcome, outputs={}, now=now, **how)
 
 
 def ready(store: Store, each: int = 10) -> list[int]:
     """Return the jobs that could start, in their order."""
-    return [job.id for job in store.scheduler_actions.read_ready(each)]
+    return [job.id for job in store.ready_jobs.read_ready(each)]
 
 
 def states(store: Store) -> str:

@@ -23,7 +23,7 @@ def add(store: Store, spec: Spec, outcome: Outcome | None = None) -> int:
     """Queue a program under its name, which an ended job loses; end it with the outcome, and return its number."""
     run = store.read.find_run("/nowhere", RUN)
     if holder := store.read.find_job(run, spec.name):
-        with store.writing():
+        with store.database.writing():
             store.job_control.rename_ended(holder.id, superseded_name(spec.name, holder.id))
     (job,) = enqueue(store, spec, run=RUN)
     if outcome is not None:
@@ -46,7 +46,7 @@ def done(store: Store, home: Home, spec: Spec, accuracy: float) -> int:
         context_text="{}",
     )
     attempt.spec.write_text(order)
-    store.scheduler_actions.finish_attempt(
+    store.transitions.finish_attempt(
         claim, Done(at=2.0, result={"acc": accuracy}), outputs={}, now=2.0
     )
     return job

@@ -453,7 +453,7 @@ def _print_planned_jobs(
     )
     _print_finished(done)
     if specs:
-        with store.reading():
+        with store.database.reading():
             check_programs(store, request, specs)
     for spec in specs:
         words = program_words(spec.settings, spec.argv)

@@ -59,7 +59,7 @@ def gpus(as_json: bool) -> None:
     claims: list[Claim] = []
     if home.exists():
         with open_queue() as (_, store):
-            claims = store.scheduler_actions.open_claims()
+            claims = store.claims.open_claims()
     ours = [claim for claim in claims if not claim.pilot]
     foreign = quiet_board(home.folder).foreign_reservations()
     gauges = gpu_views(merge_recorded(seen, *scheduler_snapshot(home)), ours, home, foreign)

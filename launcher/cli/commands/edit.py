@@ -43,6 +43,7 @@ from launcher.store.client import (
     open_queue,
     wake_or_start_scheduler,
 )
+from launcher.store.job_names import newest_by_superseded
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
@@ -247,7 +248,7 @@ def _write(home: Home, store: Store, revision: "Revision") -> None:
     if row.state not in OPEN_STATES:
         _requeue(home, store, {row.id}, {row.id: revision}, others="with it")
         return
-    with store.writing():
+    with store.database.writing():
         _check_names(store, [revision])
         store.job_control.change_jobs([revision.to_changed_job()], time.time())
     wake(home)
@@ -331,7 +332,7 @@ def _requeue(
     now = time.time()
     copied: dict[int, Revision] = {}
     if changes:
-        with store.writing():
+        with store.database.writing():
             _check_names(store, changes.values())
             queued = store.job_control.retry(again, now, stored)
             copied = {_insert_copy(store, change, now): change for change in copies}
@@ -397,7 +398,7 @@ def _select_retries(
         raise UsageError("no jobs selected. Choose jobs with a PATTERN or --failed.")
     if not patterns:
         failed_jobs = store.read.in_state(State.FAILED)
-        superseded = store.read.superseded(failed_jobs)
+        superseded = newest_by_superseded(store.database.execute, failed_jobs)
         failed_jobs = [job for job in failed_jobs if job.id not in superseded]
         if not failed_jobs:
             raise UsageError(

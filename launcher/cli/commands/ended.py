@@ -116,7 +116,7 @@ def history(
     if home.exists():
         with open_queue() as (_, store):
             jobs = {job.id for job in select(store, patterns)} if patterns else None
-            with store.reading():
+            with store.database.reading():
                 past = HistoryQueries(store.database, begin, now, jobs).build_report(
                     places_by_token(home)
                 )
@@ -342,7 +342,7 @@ def _clean(home: Home, store: Store, jobs: Sequence[JobRow], rules: RetentionRul
     gone: list[JobRow] = []
     # the newest first: what needs another of them goes before it
     ended = _newest_candidates(store, rules)
-    store.write_in_portions(
+    store.database.write_in_portions(
         going[::-1], lambda batch: gone.extend(_delete_jobs(home, store, batch, rules, ended))
     )
     freed, stuck = _delete_folders(home, store)

@@ -53,6 +53,7 @@ from launcher.screens.command_output import CommandOutput
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable
 from launcher.store.client import find_run_jobs, open_queue
+from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -186,7 +187,7 @@ def command(
             written = write_run(database, home, store, every[0].run_id)
             print_stderr(f"{database}: {pluralize(written, 'new or changed row')}")
             return
-        superseded = store.read.superseded(every)
+        superseded = newest_by_superseded(store.database.execute, every)
         of_run = result_jobs(home, store, every, all_jobs=all_jobs)
         matching = _matching(home, store, every, of_run, patterns, all_jobs=all_jobs)
         jobs, kinds = [each.job for each in matching], kinds_of(every)

@@ -63,6 +63,7 @@ from launcher.store.client import (
     wake_or_start_scheduler,
 )
 from launcher.store.queue import Store
+from launcher.store.runs import find_account
 from launcher.system.executables import missing_program, missing_script, script_of
 from launcher.system.files import Json
 from launcher.system.git import WorkTree, worktree
@@ -481,7 +482,11 @@ def _tree(plan: Plan) -> WorkTree | None:
 
 def _account_with_share(store: Store | None, plan: Plan) -> FairShareAccount:
     """Return the account of a plan's run, with the share that it would have."""
-    account = FairShareAccount() if store is None else store.read.account(Path.cwd(), plan.name)
+    account = (
+        FairShareAccount()
+        if store is None
+        else find_account(store.database.execute, Path.cwd(), plan.name)
+    )
     return account if plan.share is None else account._replace(share=plan.share)
 
 

@@ -42,6 +42,7 @@ from launcher.screens.terminal import print_lines, print_stderr, width
 from launcher.screens.text_table import tab_separated
 from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.client import open_queue, restart_scheduler_if_dead
+from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_queries import JOBS_PER_BATCH, REPLACEABLE_STATES
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -180,7 +181,9 @@ def _select_jobs(
     if not states:
         return jobs
     jobs = [job for job in jobs if job.state in states]
-    replaced = store.read.superseded(job for job in jobs if job.state in REPLACEABLE_STATES)
+    replaced = newest_by_superseded(
+        store.database.execute, (job for job in jobs if job.state in REPLACEABLE_STATES)
+    )
     return [job for job in jobs if job.id not in replaced or _is_named(patterns, job)]
 
 
@@ -231,7 +234,7 @@ def _print_queue(
     failed: list[int] = []
     shown = USUAL_COLUMNS if columns is None else columns
     told_params, keys = columns is not None, keys_of(shown)
-    with store.reading():  # or a job that ends meanwhile would be listed twice
+    with store.database.reading():  # or a job that ends meanwhile would be listed twice
         jobs, waiting, ended = _jobs_to_list(home, store, select_rows)
         if as_json:
             details = importlib.import_module("launcher.screens.job_records")  # as `watch`
@@ -279,7 +282,7 @@ def _listed_records(
     home: Home, store: Store, select_rows: JobSelector, columns: Sequence[JobColumn]
 ) -> list[Record]:
     """Return the records of the jobs that are listed."""
-    with store.reading():
+    with store.database.reading():
         jobs, _, _ = _jobs_to_list(home, store, select_rows)
         return [*_records(home, store, jobs, columns)]
 
@@ -324,7 +327,7 @@ def _record(
 
     counts = {} if store is None else store.read.current_counts()
     running = [] if store is None else store.read.in_state(State.RUNNING)
-    claims = [] if store is None else store.scheduler_actions.open_claims()
+    claims = [] if store is None else store.claims.open_claims()
     here = [claim for claim in claims if not claim.pilot]
     foreign = quiet_board(home.folder).foreign_reservations()
     host = HostReader(home.folder).read(here, foreign=foreign)
@@ -356,7 +359,7 @@ def _print_tables(
     from launcher.screens.snapshots import QueueSnapshotReader
 
     if select_rows:
-        with store.reading():
+        with store.database.reading():
             jobs = job_views(home, store, [*select_rows()])
         print_lines(job_table(jobs, time.time()).to_lines(width()))
         return [job.id for job in jobs if job.state is State.FAILED]
@@ -368,7 +371,7 @@ def _print_tables(
 def _any_current(store: Store, jobs: Sequence[int], patterns: Sequence[str]) -> bool:
     """Whether one of some jobs is not superseded, or is named by a pattern itself."""
     rows = store.read.jobs_by_id(jobs)
-    superseded = store.read.superseded(rows)
+    superseded = newest_by_superseded(store.database.execute, rows)
     return any(job.id not in superseded or _is_named(patterns, job) for job in rows)
 
 

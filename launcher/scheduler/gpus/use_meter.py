@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from launcher.accounts import HALF_LIFE_S, ResourceUsage, decayed_seconds
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.store.rows import Claim
-from launcher.store.scheduler_actions import PastUsage
+from launcher.store.usage_records import PastUsage
 from launcher.system.gpu_sharing import UNKNOWN_FRACTION
 
 USAGE_HISTORY_S = 7 * HALF_LIFE_S  # what was used before counts less than a hundredth

@@ -154,7 +154,7 @@ def test_concurrent_readers_and_writer_do_not_interfere(home: Home, store: Store
 
 def test_damaged_database_is_a_machine_error(launcher: Launcher, home: Home, store: Store) -> None:
     enqueue(store, *(f"command/{number}" for number in range(500)))
-    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with home.database.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(40 * 4096)

@@ -257,7 +257,7 @@ def test_priority_decides_the_start_order(launcher: Launcher, store: Store) -> N
     enqueue(store, *(f"train/{letter}" for letter in "abc"))
     assert launcher("priority", "10", "train/b").out == "2\ttrain/b\tpriority 0 → 10\n"
     assert launcher("priority", "-1", "1").out == "1\ttrain/a\tpriority 0 → -1\n"
-    assert [job.id for job in store.scheduler_actions.read_ready(3)] == [2, 3, 1]
+    assert [job.id for job in store.ready_jobs.read_ready(3)] == [2, 3, 1]
 
 
 # --- retry
@@ -372,7 +372,7 @@ def test_groups_are_listed_with_running_and_waiting_jobs(launcher: Launcher, sto
 def test_job_on_a_cluster_node_is_not_paused(launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     seat = a_seat(boot=f"{PILOT_PREFIX}0123456789abcdef")
-    assert store.scheduler_actions.claim(job, seat, reason="fits", now=1.0) is not None
+    assert store.claims.claim(job, seat, reason="fits", now=1.0) is not None
     assert "jobs on cluster nodes cannot be paused" in launcher.refused("pause", str(job))
     assert job_row(store, job).paused is None
 

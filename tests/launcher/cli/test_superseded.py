@@ -7,7 +7,7 @@ import pytest
 from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.states import Done, Outcome, State
 from launcher.store import job_queries
-from launcher.store.job_names import queued_name, superseded_name
+from launcher.store.job_names import newest_by_superseded, queued_name, superseded_name
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home
 from tests.build import a_context, a_spec, finished, job_row
@@ -50,10 +50,12 @@ def test_the_newest_job_of_a_name_supersedes_all_older_ones(store: Store) -> Non
     first, second, third = (add(store, PROGRAM, FAILED) for _ in range(3))
     other = add(store, a_seed(1), FAILED)
     rows = store.read.jobs_of_runs_named(RUN)
-    assert store.read.superseded(rows) == {first: third, second: third}
+    assert newest_by_superseded(store.database.execute, rows) == {first: third, second: third}
     assert [row.id for row in store.read.replace_superseded(rows)] == [third, other]
     store.job_control.delete_jobs([third])
-    assert store.read.superseded(store.read.jobs_of_runs_named(RUN)) == {first: second}
+    assert newest_by_superseded(store.database.execute, store.read.jobs_of_runs_named(RUN)) == {
+        first: second
+    }
 
 
 @pytest.mark.parametrize("pattern", ["run:fix", "s@*", "command/", "tag:old"])
@@ -112,7 +114,9 @@ def test_listed_failures_are_those_without_a_newer_job(store: Store, *, deleted:
     if deleted:
         store.job_control.delete_jobs(jobs[-4:-2])
     rows = store.read.jobs_of_runs_named(RUN)
-    current = [row.id for row in rows if row.id not in store.read.superseded(rows)]
+    current = [
+        row.id for row in rows if row.id not in newest_by_superseded(store.database.execute, rows)
+    ]
     assert [row.id for row in store.read.in_state(State.FAILED, current=True)] == current
     assert store.read.current_counts()[State.FAILED] == len(current)
 
@@ -145,7 +149,7 @@ def test_job_after_a_run_ignores_superseded_jobs(launcher: Launcher, queued_twic
 def add_after(store: Store, *needs: int, name: str) -> int:
     run = store.read.find_run("/nowhere", RUN)
     spec = a_spec(name=f"command/{name}", run=RUN)
-    with store.writing():
+    with store.database.writing():
         return store.insert_or_replace(run, a_context(), NewJob(spec, dependencies=needs), 1.0)
 
 

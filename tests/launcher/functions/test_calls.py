@@ -464,7 +464,7 @@ def a_call(home: Home, *, age_s: float = 0.0) -> Path:
 def a_call_of(store: Store, name: str, path: Path) -> int:
     spec = a_spec(name=name, entry="x:y", settings={"file": str(path)})
     (number,) = enqueue(store, spec)
-    with store.writing():
+    with store.database.writing():
         store.database.execute("UPDATE jobs SET kind = ? WHERE id = ?", (KIND, number))
     return number
 

@@ -297,7 +297,7 @@ def test_waiting_call_reports_a_stopped_queue(
 def test_newest_of_runs_with_one_name_is_used(store: Store) -> None:
     numbers = []
     for age, root in enumerate(("/old", "/new")):
-        with store.writing():
+        with store.database.writing():
             run = store.ensure_run(Path(root), "study")
             new = NewJob(spec=a_spec("true", run="study", root=root))
             numbers.append(store.insert_or_replace(run, a_context(), new, float(age)))

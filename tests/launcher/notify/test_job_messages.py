@@ -84,7 +84,7 @@ def test_failure_that_is_tried_again_is_not_reported(
     assert finish(store, job, failed="once") is State.QUEUED
     settle(teller)
     assert lines_of(notes) == []
-    store.scheduler_actions.release_due_timers(time.time())
+    store.ready_jobs.release_due_timers(time.time())
     assert finish(store, job, failed="twice") is State.FAILED
     settle(teller)
     assert [line.split("|")[4] for line in lines_of(notes)] == ["twice"]
@@ -127,7 +127,7 @@ def test_message_goes_to_the_targets_that_the_run_selects(
     config = Path(teller.environ["LAUNCHER_CONFIG"])
     config.write_text(command(notes, NOTE) + command(other, NOTE).replace("desk", "other"))
     job = put(store, "a", "end")
-    with store.writing():
+    with store.database.writing():
         run = store.read.jobs_by_id([job])[0].run_id
         store.set_notify(run, RunNotify(events=(), to=("other",)))
     finish(store, job)
@@ -140,7 +140,7 @@ def a_sweep(store: Store, run: str, number: int, **terms: Any) -> list[int]:
     specs = [
         a_spec(name=f"fit{number}@n={n}", run=run, terms=Terms(**terms)) for n in range(number)
     ]
-    with store.writing():
+    with store.database.writing():
         place = store.ensure_run(Path("/nowhere"), run)
         jobs = [NewJob(spec=spec) for spec in specs]
         return [*store.insert_new(place, a_context(), jobs, time.time())]

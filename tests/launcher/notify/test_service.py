@@ -118,9 +118,7 @@ def has_unreported_events(teller: ServiceHarness) -> bool:
 def finish(store: Store, job: int, *, failed: str = "", now: float | None = None) -> State | None:
     at = time.time() if now is None else now
     outcome = Failed(at=at, error=failed) if failed else Done(at=at)
-    return store.scheduler_actions.finish_attempt(
-        claimed(store, job, at), outcome, outputs={}, now=at
-    )
+    return store.transitions.finish_attempt(claimed(store, job, at), outcome, outputs={}, now=at)
 
 
 def test_message_is_retried_until_the_server_accepts_it(
@@ -285,7 +283,7 @@ def test_run_without_notify_events_sends_no_message(
     teller: ServiceHarness, store: Store, notes: Path
 ) -> None:
     loud, silent = (enqueue(store, run, run=run)[0] for run in ("loud", "silent"))
-    with store.writing():
+    with store.database.writing():
         store.set_notify(store.ensure_run(Path("/nowhere"), "silent"), RunNotify(events=()))
     finish(store, silent)
     finish(store, loud)
@@ -301,7 +299,7 @@ def test_final_out_of_memory_failure_is_reported(
     first, _ = enqueue(store, "a", "b")
     now = time.time()
     short = OutOfMemory(at=now, error="tried to allocate 90 GiB", report=OomReport("gpu"))
-    store.scheduler_actions.finish_attempt(claimed(store, first, now), short, outputs={}, now=now)
+    store.transitions.finish_attempt(claimed(store, first, now), short, outputs={}, now=now)
     teller.minute()
     teller.until(lambda: lines_of(notes), "it is told")
     assert lines_of(notes) == ["out-of-memory|test|test: a ran out of memory"]
@@ -373,7 +371,7 @@ def test_first_start_reports_only_events_of_the_last_minutes(
 ) -> None:
     now = time.time()
     finish(store, *enqueue(store, "a", run="old"), now=now)
-    with store.writing():
+    with store.database.writing():
         store.database.execute("UPDATE events SET at = at - 7200")
     finish(store, *enqueue(store, "b", run="new"), now=now)
     teller.minute()
@@ -392,7 +390,7 @@ def test_first_target_gets_no_message_of_earlier_runs(
     finish(store, *old, now=now)
     finish(store, broken, failed="boom", now=now)
     finish(store, first, now=now)
-    with store.writing():
+    with store.database.writing():
         store.database.execute("UPDATE events SET at = at - 60")
         store.database.execute("UPDATE jobs SET ended = ended - 60")
     finish(store, second, now=now)
@@ -411,7 +409,7 @@ def test_additional_target_gets_no_message_of_reported_events(
     ended = enqueue(store, "a", run="old")
     finish(store, broken, failed="boom", now=teller.clock.now - 60)
     finish(store, *ended, now=teller.clock.now - 60)
-    with store.writing():
+    with store.database.writing():
         store.database.execute("UPDATE events SET at = at - 60")
     now = teller.clock.now
     config.write_text(command(notes, "false"))
@@ -438,7 +436,7 @@ def test_target_gets_no_message_of_runs_that_ended_before_its_definition(
     os.utime(config, (now - 300, now - 300))
     teller.service.step()
     finish(store, *enqueue(store, "a", run="old"), now=now)
-    with store.writing():
+    with store.database.writing():
         store.database.execute("UPDATE events SET at = at - 60")
     config.write_text(command(notes, "false") + command(notes).replace("desk", "late"))
     os.utime(config, (now - 30, now - 30))

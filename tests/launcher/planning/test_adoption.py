@@ -66,12 +66,12 @@ def queue(store: Store, root: Path, *entries: str, **options: Any) -> tuple[int,
 def run(store: Store, root: Path, *entries: str) -> tuple[int, ...]:
     """Queue the plan, and have every job done with the files as they are."""
     numbers = queue(store, root, *entries)
-    while ready := store.scheduler_actions.read_ready(100):
+    while ready := store.ready_jobs.read_ready(100):
         for one in ready:
             claim = claimed(store, one.id)
             outputs = {path: at for path in claim.spec.outputs if (at := file_stamp(path))}
             result = {"value": claim.job}
-            store.scheduler_actions.finish_attempt(
+            store.transitions.finish_attempt(
                 claim, Done(at=1.0, result=result), outputs=outputs, now=1.0
             )
     return numbers
@@ -145,11 +145,11 @@ def test_program_of_a_copied_project_keeps_its_printed_results(
     home: Home, store: Store, old: Path
 ) -> None:
     queue(store, old, ENTRIES[1])
-    claim = claimed(store, store.scheduler_actions.read_ready(1)[0].id)
+    claim = claimed(store, store.ready_jobs.read_ready(1)[0].id)
     attempt = home.attempt(*claim.key)
     attempt.folder.mkdir(parents=True)
     attempt.log.write_text("launcher: acc=0.5\n")
-    store.scheduler_actions.finish_attempt(claim, Done(at=1.0), outputs={}, now=1.0)
+    store.transitions.finish_attempt(claim, Done(at=1.0), outputs={}, now=1.0)
     new = Path(shutil.copytree(old, old.with_name("new")))
     (copy,) = queue(store, new, ENTRIES[1], adopt=old)
     (returned,) = read_returned_values(
@@ -164,7 +164,7 @@ def test_job_of_a_copied_project_runs_again_with_a_new_result(store: Store, old:
     make, _ = queue(store, new, adopt=old)
     store.job_control.retry([make], 2.0)
     claim = claimed(store, make)
-    store.scheduler_actions.finish_attempt(
+    store.transitions.finish_attempt(
         claim, Done(at=3.0, result={"value": "new"}), outputs={}, now=3.0
     )
     assert store.read.result_of(make) == {"value": "new"}
@@ -260,7 +260,7 @@ def test_folders_of_a_failed_job_are_deleted_after_adoption(
     new = moved(old)
     first, _ = queue(store, new)
     claim = claimed(store, first)
-    store.scheduler_actions.finish_attempt(claim, Failed(at=2.0, error="no"), outputs={}, now=2.0)
+    store.transitions.finish_attempt(claim, Failed(at=2.0, error="no"), outputs={}, now=2.0)
     assert queue(store, new, adopt=old) == numbers
     run_folder = claim.spec.run_folder
     assert read_forgotten(home, store) == [ForgottenJob(first, 1, run_folder)]
@@ -291,11 +291,11 @@ def test_adopted_output_is_compared_by_content_if_its_time_changes(
     store: Store, old: Path, place: Callable[[Path], Path]
 ) -> None:
     queue(store, old, ENTRIES[0])
-    claim = claimed(store, store.scheduler_actions.read_ready(1)[0].id)
+    claim = claimed(store, store.ready_jobs.read_ready(1)[0].id)
     version = FileDigests().read_file_version(f"{old}/out.txt")
     assert version is not None
     outputs = {f"{old}/out.txt": version.record()}
-    store.scheduler_actions.finish_attempt(claim, Done(at=1.0), outputs=outputs, now=1.0)
+    store.transitions.finish_attempt(claim, Done(at=1.0), outputs=outputs, now=1.0)
     new = place(old)
     queue(store, new, ENTRIES[0], adopt=old)
     os.utime(new / "out.txt", (5, 5))  # as a copy without times, or a checkout

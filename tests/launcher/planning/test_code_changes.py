@@ -312,7 +312,7 @@ def test_rerun_job_has_all_current_settings(done: Store) -> None:
 
 def test_waiting_or_running_job_is_joined_despite_a_later_plugin(store: Store) -> None:
     queue(store, a_plan())
-    claimed(store, store.scheduler_actions.read_ready(1)[0].id)
+    claimed(store, store.ready_jobs.read_ready(1)[0].id)
     assert actions(store, known(FILE, kinds=with_setting("cfk_most"))) == {Action.JOIN}
 
 
@@ -372,7 +372,7 @@ def test_results_are_not_both_kept_and_made_again(
 
 def test_job_running_with_other_code_is_awaited(store: Store) -> None:
     queue(store, a_plan())
-    number = store.scheduler_actions.read_ready(1)[0].id
+    number = store.ready_jobs.read_ready(1)[0].id
     claimed(store, number)
     with pytest.raises(UsageError, match="is running, but the task file has changed"):
         judged(store, a_plan(code="new"), accept_code=True)

@@ -454,7 +454,7 @@ def test_history_contains_duration_device_and_disk_usage(store: Store) -> None:
     for job, outputs in ((a, {"/m": (7, 1), "/n": (5, 1)}), (b, {"/f": (0, 0)}), (c, {})):
         claim = claimed(store, job, 10.0, device="GPU-0")
         ending = Failed(at=52.0, error="no") if job == c else Done(at=52.0)
-        store.scheduler_actions.finish_attempt(claim, ending, outputs=outputs, now=52.0)
+        store.transitions.finish_attempt(claim, ending, outputs=outputs, now=52.0)
     estimate = {one[0].id: build_past_job(*one) for one in store.read.recently_done(10)}
     assert set(estimate) == {a, b}
     assert (estimate[a].seconds, estimate[a].disk, estimate[a].on_gpu) == (42.0, 12, True)
@@ -468,7 +468,7 @@ def test_invalid_durations_are_ignored(store: Store) -> None:
     jobs = enqueue(store, *(f"command/{number}" for number in range(3)))
     for job, end in zip(jobs, (10.0, 160.0, 1e9), strict=True):
         claim = claimed(store, job, 100.0)
-        store.scheduler_actions.finish_attempt(claim, Done(at=end), outputs={}, now=end)
+        store.transitions.finish_attempt(claim, Done(at=end), outputs={}, now=end)
     assert [seconds for _, seconds, _ in store.read.recently_done(10)] == [60.0]
 
 
@@ -515,7 +515,7 @@ def test_failed_attempts_are_ignored(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     for claimed_at, ending in ((10.0, Failed(at=99.0, error="no")), (200.0, Done(at=203.0))):
         claim = claimed(store, job, claimed_at)
-        store.scheduler_actions.finish_attempt(claim, ending, outputs={}, now=ending.at)
+        store.transitions.finish_attempt(claim, ending, outputs={}, now=ending.at)
         if isinstance(ending, Failed):
             store.job_control.retry([job], 100.0)
     ((_, seconds, device),) = store.read.recently_done(10)

@@ -68,7 +68,7 @@ def queue(store: Store, made: Plan, **options: bool) -> SubmittedRun:
 def finish(store: Store, project: Path, **files: str) -> None:
     """Have every job done, with the files as they are now, or as they are said to have been."""
     digests = FileDigests()
-    while ready := store.scheduler_actions.read_ready(100):
+    while ready := store.ready_jobs.read_ready(100):
         for one in ready:
             claim = claimed(store, one.id)
             folder = project / str(claim.spec.settings.get("cwd", ""))
@@ -84,7 +84,7 @@ def finish(store: Store, project: Path, **files: str) -> None:
                 if (version := digests.read_file_version(f"{path}/" if path in folders else path))
             }
             done = Done(at=1.0, files=known)
-            store.scheduler_actions.finish_attempt(claim, done, outputs=outputs, now=1.0)
+            store.transitions.finish_attempt(claim, done, outputs=outputs, now=1.0)
 
 
 @pytest.mark.parametrize(
@@ -258,11 +258,11 @@ def test_file_is_read_only_if_just_its_time_differs(store: Store, project: Path)
 
 def test_output_without_a_digest_is_compared_by_time(store: Store, project: Path) -> None:
     queue(store, a_plan(project, MAKE))
-    (waiting,) = store.scheduler_actions.read_ready(1)
+    (waiting,) = store.ready_jobs.read_ready(1)
     claim = claimed(store, waiting.id)
     # as earlier versions did
     outputs = {path: file_stamp(path) or () for path in claim.spec.outputs}
-    store.scheduler_actions.finish_attempt(claim, Done(at=1.0), outputs=outputs, now=1.0)
+    store.transitions.finish_attempt(claim, Done(at=1.0), outputs=outputs, now=1.0)
     assert compared(store, a_plan(project, MAKE))[0].action is Action.CACHED
     os.utime(project / "out.txt", ns=(1, 1))
     assert compared(store, a_plan(project, MAKE))[0].reason == "out.txt was changed"
@@ -314,7 +314,7 @@ def test_file_changed_during_its_program_causes_one_more_run(store: Store, proje
 
 def test_results_of_an_earlier_version_stay_valid(store: Store, project: Path) -> None:
     queue(store, a_plan(project, TRAIN))
-    for one in store.scheduler_actions.read_ready(1):
+    for one in store.ready_jobs.read_ready(1):
         finished(store, one.id, Done(at=1.0))
     (project / "train.py").write_text("other")
     assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED

@@ -62,12 +62,12 @@ def number(store: Store, name: str) -> int:
 
 def end(store: Store, name: str, outcome: Outcome) -> None:
     claim = claimed(store, number(store, name))
-    store.scheduler_actions.finish_attempt(claim, outcome, outputs={}, now=3.0)
+    store.transitions.finish_attempt(claim, outcome, outputs={}, now=3.0)
 
 
 def ready(store: Store) -> list[str]:
     rows = {row.id: row.name for row in store.read.jobs()}
-    return sorted(rows[job.id] for job in store.scheduler_actions.read_ready(10))
+    return sorted(rows[job.id] for job in store.ready_jobs.read_ready(10))
 
 
 def test_work_common_to_two_jobs_is_done_once_before_them() -> None:
@@ -197,7 +197,7 @@ def test_shared_job_in_progress_is_joined(store: Store) -> None:
     }  # fmt: skip
     assert queue(store, made).queued == 1
     assert ready(store) == [], "both wait for the one that runs"
-    store.scheduler_actions.finish_attempt(claim, Done(at=3.0), outputs={}, now=3.0)
+    store.transitions.finish_attempt(claim, Done(at=3.0), outputs={}, now=3.0)
     assert ready(store) == TRAININGS
 
 
@@ -340,12 +340,12 @@ def compared_jobs(store: Store, made: Plan, there: set[Path]) -> dict[str, Compa
 def run(store: Store, made: Plan, there: set[Path]) -> None:
     """Queue what is to run, and have it done."""
     submit(store, ROOT, comparison(store, made, there), a_context(), 1.0)
-    while ready := store.scheduler_actions.read_ready(100):
+    while ready := store.ready_jobs.read_ready(100):
         for one in ready:
             (row,) = store.read.jobs_by_id([one.id])
             outputs = dict.fromkeys(map(str, job(made, row.name).outputs), (1, 1))
             number = claimed(store, one.id)
-            store.scheduler_actions.finish_attempt(number, Done(at=1.0), outputs=outputs, now=1.0)
+            store.transitions.finish_attempt(number, Done(at=1.0), outputs=outputs, now=1.0)
     there |= {path for one in made.jobs for path in one.outputs}
 
 

@@ -23,6 +23,7 @@ from launcher.store.queued_code import (
     CodeRecording,
     code_roots,
     describe_code,
+    has_unrecorded_code,
     open_code_recording,
 )
 from launcher.store.rows import JobRow
@@ -67,7 +68,7 @@ def queue(store: Store, folder: Path, *lines: str, at: float | None = None) -> l
     context = a_context(folder)
     specs = [a_spec(*line.split(), name=f"command/{line}{at or ''}") for line in lines]
     code = describe_code(specs, context, time.time() if at is None else at)
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(folder, "test")
         jobs = store.insert_new(run, context, [*map(NewJob, specs)], time.time(), code=code)
     return store.read.jobs_by_id(jobs)
@@ -227,7 +228,7 @@ def test_damaged_note_gets_an_empty_record(
     store.database.execute("UPDATE queued_code SET body = '{'")
     helper = CodeHelper(recording)
     start(store, helper, job)
-    assert not store.scheduler_actions.has_unrecorded_code()
+    assert not has_unrecorded_code(store.database)
     assert notes(store, job) == [""]
     assert code_record(store, job_row(store, job.id)) is None
 
@@ -242,7 +243,7 @@ def test_job_of_a_plugin_package_has_its_listed_modules(
         for n, sources in enumerate(modules)
     ]
     code = describe_code(specs, context, time.time())
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(project, "test")
         numbers = store.insert_new(run, context, [*map(NewJob, specs)], time.time(), code=code)
     helper.serve(())
@@ -304,7 +305,7 @@ def test_time_of_a_change_is_between_two_comparisons() -> None:
 
 
 def is_recorded(store: Store) -> bool:
-    return not store.scheduler_actions.has_unrecorded_code()
+    return not has_unrecorded_code(store.database)
 
 
 def test_scheduler_records_and_compares_the_code_of_its_jobs(

@@ -39,13 +39,13 @@ def queue_together(
         )
         for n in range(number)
     ]
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(Path("/nowhere"), "r")
         return [*store.insert_new(run, a_context(), [NewJob(spec=spec) for spec in specs], at)]
 
 
 def end(store: Store, job: int, outcome: Outcome = FAILED, now: float = 20.0) -> None:
-    store.scheduler_actions.finish_attempt(claimed(store, job, now), outcome, outputs={}, now=now)
+    store.transitions.finish_attempt(claimed(store, job, now), outcome, outputs={}, now=now)
 
 
 def fail(store: Store, jobs: list[int], now: float = 20.0) -> None:
@@ -213,10 +213,10 @@ def test_two_schedulers_count_each_failure_once(store: Store, other: Store) -> N
     claims = [claimed(store, job, 20.0) for job in jobs[:3]]
     for claim in claims[:2]:
         for scheduler in (store, other):
-            scheduler.scheduler_actions.finish_attempt(claim, FAILED, outputs={}, now=21.0)
+            scheduler.transitions.finish_attempt(claim, FAILED, outputs={}, now=21.0)
     assert states(store)[State.HELD] == 0
     for scheduler in (other, store):
-        scheduler.scheduler_actions.finish_attempt(claims[2], FAILED, outputs={}, now=22.0)
+        scheduler.transitions.finish_attempt(claims[2], FAILED, outputs={}, now=22.0)
     assert states(store) == {State.FAILED: 3, State.HELD: 3}
     reason = job_row(store, jobs[-1]).state_reason
     assert reason.code is ReasonCode.FAILURE_LIMIT
@@ -227,7 +227,7 @@ def test_two_schedulers_count_each_failure_once(store: Store, other: Store) -> N
 
 def test_failure_and_hold_are_one_transaction(store: Store) -> None:
     jobs = queue_together(store, 3, limit=1)
-    with contextlib.suppress(RuntimeError), store.writing():
+    with contextlib.suppress(RuntimeError), store.database.writing():
         end(store, jobs[0])
         assert states(store)[State.HELD] == 2
         raise RuntimeError  # as if the scheduler was killed before the commit
@@ -249,7 +249,7 @@ def test_retries_are_no_failures(store: Store) -> None:
     jobs = queue_together(store, 2, terms=terms)
     end(store, jobs[0])
     assert states(store) == {State.QUEUED: 2}
-    store.scheduler_actions.release_due_timers(time.time())
+    store.ready_jobs.release_due_timers(time.time())
     end(store, jobs[0], now=21.0)
     assert states(store) == {State.FAILED: 1, State.HELD: 1}
 
@@ -283,7 +283,7 @@ def test_damaged_spec_of_another_job_is_no_obstacle(store: Store) -> None:
 
 def test_skipped_job_that_was_held_is_queued_by_a_retry(store: Store) -> None:
     jobs = queue_together(store, 2, limit=1)
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(Path("/nowhere"), "r")
         spec = Spec(**{**a_spec(name="command/x")._asdict(), "terms": Terms(max_failures=1)})
         store.insert_new(run, a_context(), [NewJob(spec=spec, dependencies=[jobs[1]])], 10.0)

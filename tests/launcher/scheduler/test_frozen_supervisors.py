@@ -61,7 +61,7 @@ class Watched:
         self.watch = started(fork_server, self.attempt)
         self.supervisor = self.watch.supervisor.who.pid
         self.attempts.add(claim, self.watch)
-        self.checks = FrozenSupervisors(store.scheduler_actions, self.attempts, Clock())
+        self.checks = FrozenSupervisors(store.running_jobs, self.attempts, Clock())
 
     def check(self) -> None:
         self.checks.check(ControlState(), CycleResult())
@@ -246,7 +246,7 @@ def test_attempt_that_a_stopped_supervisor_has_not_begun_is_voided(
     attempts = RunningAttempts()
     watch = SupervisedAttempt(attempt=attempt, supervisor=supervisor, environment=PLAIN)
     attempts.add(claim, watch)
-    checks = FrozenSupervisors(store.scheduler_actions, attempts, Clock())
+    checks = FrozenSupervisors(store.running_jobs, attempts, Clock())
     for _ in range(2):
         checks.check(ControlState(), CycleResult())
     ((_, _, news),) = attempts.poll_events(None)

@@ -494,7 +494,7 @@ def test_memory_is_not_reserved_twice(shared_queue: Queue, effects: Path) -> Non
 
 def test_a_job_of_an_earlier_boot_is_lost_and_runs_again(queue: Queue, effects: Path) -> None:
     (job,) = enqueue(queue.store, a_job_with_an_effect(effects))
-    queue.store.scheduler_actions.claim(job, a_seat(boot="earlier"), reason="", now=1.0)
+    queue.store.claims.claim(job, a_seat(boot="earlier"), reason="", now=1.0)
     ensure_scheduler(queue.home)
     assert queue.wait(job) == [State.DONE]
     assert endings(queue.store, job) == ["lost", "done"]

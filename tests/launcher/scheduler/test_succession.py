@@ -266,7 +266,7 @@ def test_short_run_starts_at_the_next_ends_while_a_sweep_waits(
     store.database.execute("UPDATE runs SET vtime = 1000")  # however slow this machine is
     serve(home)
     until_in(store, State.RUNNING, first)
-    with store.writing():  # no decision sees the sweep alone
+    with store.database.writing():  # no decision sees the sweep alone
         sweep = put(store, map(str, range(2, 22)), cpus=CORES, run="sweep")
         quick = put(store, "123", cpus=CORES, run="quick")
     gate.touch()
@@ -303,7 +303,7 @@ def test_virtual_time_of_a_new_run_is_kept_after_a_full_disk(
 ) -> None:
     store.job_control.hold(sweep[1:], 1.0)
     store.database.execute("UPDATE runs SET vtime = 1e6")
-    store_vtimes, asked, looks = store.scheduler_actions.set_vtimes, list[int](), list[int]()
+    store_vtimes, asked, looks = store.ready_jobs.set_vtimes, list[int](), list[int]()
 
     def vtimes() -> dict[str, float]:
         return dict(store.database.execute("SELECT name, vtime FROM runs").fetchall())
@@ -321,7 +321,7 @@ def test_virtual_time_of_a_new_run_is_kept_after_a_full_disk(
         if len(asked) > 1 or len(looks) > 30:
             scheduler.leave()
 
-    monkeypatch.setattr(store.scheduler_actions, "set_vtimes", set_vtimes)
+    monkeypatch.setattr(store.ready_jobs, "set_vtimes", set_vtimes)
     scheduler = Scheduler(home, store, snapshot=tuple, cpus=1, housekeeping=housekeeping)
     scheduler.run()
     assert asked, "it came beside others"

@@ -27,7 +27,6 @@ from launcher.screens.terminal import in_ascii
 from launcher.screens.text_table import TextStyle, width_of
 from launcher.signatures import program_signature
 from launcher.states import Done, Failed, ReasonCode, State
-from launcher.store.connection import Connection
 from launcher.store.queue import Store
 from launcher.store.usage import NO_USAGE, MeasuredUsage, Usage
 from launcher.store.usage_records import UsageRecords
@@ -320,7 +319,7 @@ def test_program_result_is_its_last_output(home: Home, store: Store) -> None:
     attempt = home.attempt(job, 1)
     attempt.folder.mkdir(parents=True)
     attempt.log.write_text("launcher: step=3 loss=.25\nlauncher: acc=0.91\n")
-    store.scheduler_actions.finish_attempt(claim, Done(at=2.0), outputs={}, now=2.0)
+    store.transitions.finish_attempt(claim, Done(at=2.0), outputs={}, now=2.0)
     (line,) = texts_of(
         recent_table(QueueSnapshotReader(home, store).read_snapshot()).to_lines(100)
     )[1:]
@@ -420,7 +419,7 @@ def test_waiting_job_shows_its_future_reservation_and_the_reason(home: Home, sto
     same_job, other_job, plain_job = enqueue(store, spec, other, plain)
     unknown = "a fixed part of a GPU at first (no similar job has been measured)"
     assert facts(home, store, same_job)["expected memory"] == unknown
-    records = UsageRecords(Connection(store.database, home.database))
+    records = UsageRecords(store.database)
     similar = a_spec("train.py", "--small", signature=program_signature(("train.py", "--small")))
     claim = a_claim(similar, device="GPU-0", claimed=0.0)
     records.record(claim, Done(at=30.0), MeasuredUsage(peak=2 * GIB))
@@ -549,7 +548,7 @@ def test_restarted_cluster_job_is_not_changed(store: Store) -> None:
     (job,) = enqueue(store, "train/a")
     first = claimed(store, job)
     pause = proposed(store, "p", job)
-    store.scheduler_actions.finish_attempt(
+    store.transitions.finish_attempt(
         first, Failed(at=2.0, error="", exit_code=1), outputs={}, now=2.0
     )
     store.job_control.retry([job], 3.0)

@@ -214,7 +214,7 @@ def test_dependency_has_its_number_if_its_name_is_long_or_ambiguous(
 ) -> None:
     long = "train/gan2:pre&real:pre%40@seed=2,weight_decay=0.0002"
     enqueue(store, "prep", run="other")
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(Path("/nowhere"), "test")
         for name, needs in ((long, []), ("test/a", [2]), ("test/b", [1])):
             store.insert_or_replace(
@@ -235,14 +235,10 @@ def test_ended_jobs_show_results_and_failed_attempts_the_action(
         "command/c",
     )
     done = Done(at=NOW - 30, result={"loss": 0.25, "name": "x", "n": 3})
-    store.scheduler_actions.finish_attempt(
-        claimed(store, a, NOW - 90), done, outputs={}, now=NOW - 30
-    )
+    store.transitions.finish_attempt(claimed(store, a, NOW - 90), done, outputs={}, now=NOW - 30)
     for job, at in ((b, NOW - 20), (c, NOW - 10)):
         failed = Failed(at=at, error="boom")
-        store.scheduler_actions.finish_attempt(
-            claimed(store, job, at - 5), failed, outputs={}, now=at
-        )
+        store.transitions.finish_attempt(claimed(store, job, at - 5), failed, outputs={}, now=at)
     newest, again, oldest = take_snapshot().recent
     assert (newest.id, newest.state, newest.note) == (c, State.FAILED, "boom")
     assert (again.state, again.latest) == (State.FAILED, State.QUEUED)
@@ -301,7 +297,7 @@ def test_runs_with_open_jobs_show_their_progress(store: Store, take_snapshot: Ta
 def finish(store: Store, job: int, began: float, ended: float, outcome: Outcome) -> None:
     """Have a job run for some time, in seconds from now, and end."""
     claim = claimed(store, job, NOW + began)
-    store.scheduler_actions.finish_attempt(claim, outcome, outputs={}, now=NOW + ended)
+    store.transitions.finish_attempt(claim, outcome, outputs={}, now=NOW + ended)
 
 
 def trainings(store: Store, number: int) -> list[int]:
@@ -451,7 +447,7 @@ def test_stopped_attempt_is_not_failed(store: Store, take_snapshot: TakeSnapshot
 def test_each_attempt_has_its_own_duration(store: Store, take_snapshot: TakeSnapshot) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(retries=1, backoff_s=0.0)))
     finish(store, job, -90, -60, Failed(at=NOW - 60, error="boom"))
-    store.scheduler_actions.release_due_timers(NOW - 50)
+    store.ready_jobs.release_due_timers(NOW - 50)
     finish(store, job, -50, -40, Failed(at=NOW - 40, error="boom"))
     store.job_control.retry([job], NOW - 30)
     store.job_control.cancel([job], NOW - 20)
@@ -581,7 +577,7 @@ def test_memory_of_a_job_is_current_peak_and_requested(
     )
     (job,) = enqueue(store, a_spec())
     seat = a_seat(device="GPU-0,GPU-1", reservation=8 * GIB)
-    assert store.scheduler_actions.claim(job, seat, reason="fits", now=NOW) is not None
+    assert store.claims.claim(job, seat, reason="fits", now=NOW) is not None
     attempt = an_attempt(home, a_spec(), job=job)
     told = {
         "schema": 1,
@@ -605,7 +601,7 @@ def test_names_and_reasons_cannot_control_the_terminal(
     steering = "\x1b[2J\r\n"
     (job,) = enqueue(store, a_spec(name=f"command/{steering}", run=f"r{steering}"))
     failed = Failed(at=NOW, error=f"said {steering}")
-    store.scheduler_actions.finish_attempt(claimed(store, job, NOW), failed, outputs={}, now=NOW)
+    store.transitions.finish_attempt(claimed(store, job, NOW), failed, outputs={}, now=NOW)
     enqueue(store, a_spec(name=f"command/2{steering}", run=f"r{steering}"))
     screen = take_snapshot(search_text="command")
     assert repr(screen).isprintable()
@@ -629,7 +625,7 @@ def test_reading_a_snapshot_writes_nothing_and_needs_no_lock(home: Home, store: 
     other = Store(home)
     taken = QueueSnapshotReader(home, other, clock=Clock(NOW))
     before = store.read.data_version()
-    with store.writing():
+    with store.database.writing():
         enqueue(store, "command/2")
         assert taken.read_snapshot().counts[State.QUEUED] == 1
     assert taken.read_snapshot().counts[State.QUEUED] == 2
@@ -639,7 +635,7 @@ def test_reading_a_snapshot_writes_nothing_and_needs_no_lock(home: Home, store: 
 
 def test_failed_read_leaves_no_open_transaction(home: Home, store: Store) -> None:
     def take_snapshot() -> None:
-        with store.reading():
+        with store.database.reading():
             store.read.counts()
             raise KeyError
 

@@ -507,8 +507,8 @@ def test_waiting_job_shows_the_missing_resource(store: Store) -> None:
         a_spec(name="command/c", cpus=4),
         needs={"command/b": ["command/a"]},
     )
-    (first, _) = store.scheduler_actions.read_ready(2)
-    store.scheduler_actions.record_lane_reasons(
+    (first, _) = store.ready_jobs.read_ready(2)
+    store.ready_jobs.record_lane_reasons(
         {first.lane_id: a_reason("waiting for 4 CPU cores: 1 of 8 free")}
     )
     assert (

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import launcher.store
+from launcher.store.connection import Connection
 
 STORE = Path(launcher.store.__file__).parent
 # run once per database or per move of its folder, or copy it as a whole
@@ -96,26 +97,31 @@ def _lines_of_the_store() -> Iterator[tuple[str, int]]:
 
 
 class _Recorded(sqlite3.Connection):
-    def __init__(self, *args: Any, recorder: Recorder, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self._recorder = recorder
-
-    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        self._recorder.take(self, sql, parameters)
-        return super().execute(sql, parameters)
-
-    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
-        rows = [*parameters]
-        if rows:
-            self._recorder.take(self, sql, rows[0])
-        return super().executemany(sql, rows)
+    """A connection of a program without a store."""
 
 
 def record_statements(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """Record what runs over all connections that are opened from now on."""
     recorder = Recorder()
-    factory = partial(_Recorded, recorder=recorder)
-    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=factory))
+
+    def execute(
+        connection: sqlite3.Connection, sql: str, parameters: Any = (), /
+    ) -> sqlite3.Cursor:
+        recorder.take(connection, sql, parameters)
+        return sqlite3.Connection.execute(connection, sql, parameters)
+
+    def executemany(
+        connection: sqlite3.Connection, sql: str, parameters: Iterable[Any], /
+    ) -> sqlite3.Cursor:
+        rows = [*parameters]
+        if rows:
+            recorder.take(connection, sql, rows[0])
+        return sqlite3.Connection.executemany(connection, sql, rows)
+
+    for opened in (Connection, _Recorded):
+        monkeypatch.setattr(opened, "execute", execute)
+        monkeypatch.setattr(opened, "executemany", executemany)
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=_Recorded))
     return recorder
 
 

@@ -24,13 +24,13 @@ class Step(NamedTuple):
 
 
 def insert(store: Store, jobs: list[NewJob]) -> list[int]:
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(store.home.folder, "test")
         return store.insert_new(run, a_context(), jobs, 1.0)
 
 
 def make_lanes(store: Store, number: int) -> None:
-    with store.writing():
+    with store.database.writing():
         store.database.executemany(
             "INSERT INTO lanes (key) VALUES (?)", [(str(lane),) for lane in range(number)]
         )
@@ -41,7 +41,7 @@ def make_siblings(store: Store, number: int) -> None:
     spec = a_spec()._replace(terms=Terms(max_failures=50))
     jobs = [NewJob(spec._replace(name=f"command/{job}")) for job in range(number)]
     first, *others = insert(store, jobs)
-    with store.writing():
+    with store.database.writing():
         for job in others:
             claimed(store, job)
             store.database.execute("UPDATE jobs SET state = 'done', ended = 2 WHERE id = ?", (job,))
@@ -51,7 +51,7 @@ def make_siblings(store: Store, number: int) -> None:
 def make_released(store: Store, number: int) -> None:
     """Let a sweep reach its limit, release its jobs, and let all of them be done except one."""
     make_siblings(store, number)
-    with store.writing():
+    with store.database.writing():
         store.database.execute("UPDATE jobs SET state = 'failed' WHERE id BETWEEN 2 AND 60")
         store.database.execute(
             "INSERT INTO events (at, job, state, reason_code, reason)"
@@ -83,19 +83,19 @@ def find_maker(store: Store) -> None:
 
 
 def end_first(store: Store) -> None:
-    (claim,) = store.scheduler_actions.open_claims()
+    (claim,) = store.claims.open_claims()
     failed = Failed(at=2.0, error="no")
-    store.scheduler_actions.finish_attempt(claim, failed, outputs={}, now=3.0)
+    store.transitions.finish_attempt(claim, failed, outputs={}, now=3.0)
 
 
 def count_failure(store: Store) -> None:
-    claim = store.scheduler_actions.open_claims()[0]
-    assert hold_siblings(store._db, claim, 3.0) == []
+    claim = store.claims.open_claims()[0]
+    assert hold_siblings(store.database, claim, 3.0) == []
 
 
 STEPS = {
     "reasons of lanes": Step(
-        make_lanes, lambda store: store.scheduler_actions.record_lane_reasons({1: a_reason("x")})
+        make_lanes, lambda store: store.ready_jobs.record_lane_reasons({1: a_reason("x")})
     ),
     "failures of a sweep": Step(make_siblings, count_failure),
     "failures of a released sweep": Step(make_released, count_failure),

@@ -734,7 +734,7 @@ def test_queue_of_the_first_schemas_opens_with_all_its_jobs_and_continues(
             == before
         )
     assert all(row.spec.argv for row in store.read.jobs())
-    assert all(store.scheduler_actions.lane_of(row.id) for row in store.read.jobs())
+    assert all(store.ready_jobs.lane_of_job(row.id) for row in store.read.jobs())
     names = {row.name: row.id for row in store.read.jobs()}
     if schema > 1:
         store.job_control.release([names["command/grouped"]], time.time())

@@ -23,7 +23,7 @@ def a_program(*outputs: str, name: str = "command/a") -> Spec:
 
 
 def insert(store: Store, *specs: Spec) -> list[int]:
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(store.home.folder, "test")
         jobs = [NewJob(spec, state=State.DONE) for spec in specs]
         return store.insert_new(run, a_context(), jobs, 1.0)
@@ -48,10 +48,10 @@ def test_program_is_found_by_each_of_its_outputs(store: Store, path: str) -> Non
 
 def test_program_with_another_spec_is_found_by_its_new_outputs(store: Store) -> None:
     (job,) = insert(store, a_program("/a/1"))
-    with store.writing():
+    with store.database.writing():
         store.accept_result(job, a_program("/a/2"), a_reason("accepted"), 2.0)
     assert (makers(store, "/a/1"), makers(store, "/a/2")) == (set(), {"command/a"})
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(store.home.folder, "test")
         new = NewJob(a_program("/a/3"))
         assert store.insert_or_replace(run, a_context(), new, 3.0) == job

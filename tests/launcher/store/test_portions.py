@@ -47,7 +47,7 @@ def interrupt() -> None:
 def insert_many(store: Store, names: str = MANY, **fields: Any) -> list[int]:
     """Queue jobs as `launcher add --from` does."""
     jobs = [NewJob(a_spec(name=f"command/{name}"), **fields) for name in names]
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(Path("/"), "test")
         first = store.next_job_number()
         assert store.reserve_numbers(jobs)
@@ -152,7 +152,7 @@ def test_interrupted_insertion_leaves_nothing(
 
 def test_many_dependencies_are_written_in_smaller_portions(store: Store) -> None:
     new = NewJob(a_spec(), after_any=range(1, 2001))
-    with store.writing():
+    with store.database.writing():
         assert store.reserve_numbers([new] * 1000)
         assert not store.reserve_numbers([NewJob(a_spec())] * 1000)
 

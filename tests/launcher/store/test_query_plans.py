@@ -11,21 +11,27 @@ from launcher.screens.code_notes import code_change_notes, code_record
 from launcher.states import ENDED_STATES, OPEN_STATES, Done, NeverStarted, ReasonCode, State
 from launcher.store.adoption import AdoptedJob, adopt_done_jobs
 from launcher.store.completion_queries import open_completion_queries
-from launcher.store.connection import Connection
 from launcher.store.failure_limits import FIRST_FAILURES
 from launcher.store.feed import EventCursor
+from launcher.store.gpu_numbers import assign_gpus
 from launcher.store.history import HistoryQueries
 from launcher.store.inspection import probe_database
 from launcher.store.job_names import newest_by_superseded, superseded_name
 from launcher.store.job_repair import fail_unreadable_lanes
 from launcher.store.listings import ListingFilter, ListingQueries
-from launcher.store.output_conflicts import find_writer, wait_for_writer
+from launcher.store.output_conflicts import find_writer, release_stale_waits, wait_for_writer
 from launcher.store.queue import NewJob, Store
-from launcher.store.queued_code import CodeChange, CodeRecord, CodeRecording, QueuedCode
+from launcher.store.queued_code import (
+    CodeChange,
+    CodeRecord,
+    CodeRecording,
+    QueuedCode,
+    has_unrecorded_code,
+)
 from launcher.store.replacement import replace_equal_jobs, replace_waiting
 from launcher.store.rows import GroupLimit
 from launcher.store.run_news import RunEventReader
-from launcher.store.runs import count_jobs_before, find_run_origin, open_runs
+from launcher.store.runs import count_jobs_before, find_account, find_run_origin, open_runs
 from launcher.store.runs import running_placements as running_places
 from launcher.store.steering import AcceptedFiles, ChangedJob
 from launcher.store.transitions import RequeueDecision
@@ -86,7 +92,7 @@ GPU: dict[str, Any] = {"device": "GPU-0", "reservation": 4 * GIB}
 def queue_jobs(store: Store) -> list[int]:
     """Queue jobs in all ways; return those of a chain."""
     context = a_context()
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(ROOT, "test", share=2.0)
         store.set_notify(run, RunNotify())
         fresh = [
@@ -108,7 +114,7 @@ def queue_jobs(store: Store) -> list[int]:
     store.job_control.set_group_limit("day", None)
     store.job_control.pause_group("night", 1.0)
     store.job_control.resume_group("night")
-    with store.writing():
+    with store.database.writing():
         store.ensure_group(GroupLimit("executor/a", 2))
     called = one(store, "called", group="executor/a")
     store.job_control.end_executor("executor/a", 1.0, cancel=True)
@@ -117,7 +123,7 @@ def queue_jobs(store: Store) -> list[int]:
     store.job_control.set_share("test", 3.0)
     row = job_row(store, later)
     store.read.gpu_of_number(later)
-    with store.writing():
+    with store.database.writing():
         replace_waiting(store, row, context, NewJob(spec=row.spec, dependencies=[chain[0]]), 2.0)
     return chain
 
@@ -143,7 +149,7 @@ def steer_jobs(store: Store, chain: list[int]) -> None:
     steering.retry(chain[:1], 1e13)
     ended = one(store, "ended")
     end(store, ended, FAILED)
-    with store.writing():
+    with store.database.writing():
         steering.rename_ended(ended, "command/former")
     steering.delete_jobs([ended])
     steering.delete_unused_rows()
@@ -157,7 +163,7 @@ def change_in_portions(store: Store, chain: list[int], monkeypatch: pytest.Monke
         store.job_control.cancel(chain, 7.0)
         store.job_control.retry(chain, 8.0)
         new = [NewJob(a_spec(name=f"command/many{number}")) for number in range(2)]
-        with store.writing():
+        with store.database.writing():
             run, first = store.ensure_run(ROOT, "test"), store.next_job_number()
             store.reserve_numbers(new)
         with pytest.raises(AttributeError):
@@ -167,29 +173,30 @@ def change_in_portions(store: Store, chain: list[int], monkeypatch: pytest.Monke
 
 def run_jobs(store: Store, chain: list[int]) -> None:
     """Let attempts start, pause and end in all ways."""
-    scheduling = store.scheduler_actions
-    scheduling.release_due_timers(10.0)
-    scheduling.release_due_timers(1e14)
+    store.ready_jobs.release_due_timers(10.0)
+    store.ready_jobs.release_due_timers(1e14)
     ready(store)
-    scheduling.record_lane_reasons({1: a_reason("full")})
-    scheduling.next_attempt(chain[0])
+    store.ready_jobs.record_lane_reasons({1: a_reason("full")})
+    store.claims.next_attempt(chain[0])
     claim = claimed(store, chain[0])
-    scheduling.open_claims()
+    store.claims.open_claims()
     store.job_control.pause({chain[0]: a_reason("pause")}, 2.0)
-    scheduling.paused_jobs()
-    scheduling.paused_s(claim)
-    scheduling.record_running_reason(chain[0], a_reason("stands still", ReasonCode.FROZEN), 2.0)
-    scheduling.record_continued(chain[0], 2.0)
+    store.running_jobs.paused_jobs()
+    store.running_jobs.paused_s(claim)
+    store.running_jobs.record_running_reason(
+        chain[0], a_reason("stands still", ReasonCode.FROZEN), 2.0
+    )
+    store.running_jobs.record_continued(chain[0], 2.0)
     store.job_control.resume([chain[0]], 3.0)
     store.job_control.cancel([chain[0]], 3.0)
-    scheduling.pending_actions()
-    scheduling.jobs_to_kill()
-    scheduling.record_running_reason(chain[0], a_reason("settles"), 3.0)
+    store.running_jobs.pending_actions()
+    store.running_jobs.jobs_to_kill()
+    store.running_jobs.record_running_reason(chain[0], a_reason("settles"), 3.0)
     end(store, claim, DONE)
     end(store, chain[1], Done(at=2.0, result={"auc": 1.0}, files=("x",)))
     store.job_control.retry([chain[1]], 4.0)
     again = claimed(store, chain[1], 5.0)
-    scheduling.finish_attempt(
+    store.transitions.finish_attempt(
         again, Done(at=6.0, result={"auc": 1.0}), outputs={"/x": (1, 2)}, now=6.0
     )
     signature = "command python"
@@ -208,23 +215,23 @@ def run_jobs(store: Store, chain: list[int]) -> None:
     requeue = RequeueDecision(reason=a_reason("full"), vram_request=GIB, backoff_s=1.0)
     end(store, claimed(store, lone, **GPU), FAILED, requeue=requeue)
     for now in (1.0, 2.0):
-        scheduling.release_due_timers(1e14)
+        store.ready_jobs.release_due_timers(1e14)
         end(store, claimed(store, lone, now), NeverStarted(at=now), now=now)
 
 
 def share_outputs(store: Store) -> None:
     """Let a job wait for another one that writes the same path."""
-    connection = Connection(store.database, ROOT)
+    connection = store.database
     writer = one(store, "writer", outputs=("/shared",))
     claim = claimed(store, writer)
     waiting = one(store, "waiting", outputs=("/shared",))
     spec = job_row(store, waiting).spec
-    with store.writing():
+    with store.database.writing():
         found = find_writer(connection, {waiting: spec})
         assert found is not None
         wait_for_writer(connection, waiting, found, 1.0)
     end(store, claim, DONE)
-    store.scheduler_actions.release_stale_waits()
+    release_stale_waits(store.database)
 
 
 def adopt_jobs(store: Store) -> None:
@@ -237,11 +244,11 @@ def adopt_jobs(store: Store) -> None:
             AdoptedJob(row.id, row.hash, row.spec, {}, {"acc": 1.0})
             for row in store.read.jobs_by_id(store.read.existing_jobs(done))
         ]
-        with store.writing():
+        with store.database.writing():
             run = store.ensure_run(Path(folder), "test")
             (failed,) = store.insert_new(run, a_context(), [NewJob(spec=found[0].spec)], 1.0)
         store.job_control.cancel([failed], 2.0)
-        with store.writing():
+        with store.database.writing():
             adopt_done_jobs(
                 store, run, a_context(), found, a_reason("adopted"), now=3.0, copy_jobs=keep
             )
@@ -254,19 +261,19 @@ def replace_jobs(store: Store) -> None:
     former = one(store, "replaced")
     end(store, claimed(store, former), DONE)
     row = job_row(store, former)
-    with store.writing():
+    with store.database.writing():
         store.job_control.rename_ended(former, superseded_name(row.name, former))
     newest_by_superseded(store.database.execute, [job_row(store, former)])
     run, equal = row.run_id, a_spec(batch="sweep")
     for number in (1000, 1001):
-        with store.writing():
+        with store.database.writing():
             spec = equal._replace(name=f"command/{number}")
             (job,) = store.insert_new(run, a_context(), [NewJob(spec=spec)], 1.0)
             replace_equal_jobs(store, run, a_context(), {job: spec})
         store.job_control.cancel([job], 2.0)
     failed, waiting = put(store, "xy", needs={"y": "x"})
     end(store, claimed(store, failed), FAILED)
-    with store.writing():
+    with store.database.writing():
         store.job_control.rename_ended(failed, superseded_name("command/x", failed))
     one(store, "x")
     store.job_control.retry([waiting], 3.0)
@@ -274,15 +281,14 @@ def replace_jobs(store: Store) -> None:
 
 def schedule_jobs(store: Store) -> None:
     """Ask what a scheduler asks."""
-    scheduling = store.scheduler_actions
     enqueue(store, a_spec(name="numbered", resources=Resources(device="cuda:1")))
-    scheduling.assign_gpus({"cuda:1": "GPU-0000"})
+    assign_gpus(store.database, {"cuda:1": "GPU-0000"})
     store.read.newest_run()
-    scheduling.set_vtimes({"1": 1.0})
-    scheduling.group_limits()
-    scheduling.past_usage(0.0, 100.0)
-    scheduling.waiting_by_lane()
-    scheduling.invalidate_caches()
+    store.ready_jobs.set_vtimes({"1": 1.0})
+    store.ready_jobs.slots_by_group()
+    store.usage_records.past_usage(0.0, 100.0)
+    store.ready_jobs.waiting_by_lane()
+    store.database.invalidate_caches()
     sweep = put(
         store,
         "xy",
@@ -291,21 +297,21 @@ def schedule_jobs(store: Store) -> None:
         resources=Resources(device="cuda"),
     )
     end(store, claimed(store, sweep[0], **GPU), DONE, measured=MeasuredUsage(peak=GIB))
-    scheduling.usage("command other")
-    (first, *_) = [job for job in scheduling.read_ready(9) if job.id == sweep[1]]
-    scheduling.next_claim(first, a_seat(), 1.0)
-    scheduling.next_in_class(first)
-    scheduling.lane_of(first.id)
+    store.usage_records.usage("command other")
+    (first, *_) = [job for job in store.ready_jobs.read_ready(9) if job.id == sweep[1]]
+    store.claims.next_claim(first, a_seat(), 1.0)
+    store.ready_jobs.next_in_class(first)
+    store.ready_jobs.lane_of_job(first.id)
     old = one(store, "old", cpus=2)
-    with store.writing():
+    with store.database.writing():
         store.database.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (old,))
     ready(store)
-    scheduling.repair_unready(1.0)
+    store.ready_jobs.repair_unready(1.0)
     limited = [
         NewJob(spec=a_spec(name=f"command/limited{n}", terms=Terms(max_failures=1)))
         for n in range(3)
     ]
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(ROOT, "test")
         jobs = [*store.insert_new(run, a_context(), limited, 1.0)]
         copied = job_row(store, jobs[0])
@@ -314,7 +320,7 @@ def schedule_jobs(store: Store) -> None:
         end(store, job, FAILED, now=2.0)  # and holds the others
         store.job_control.release(jobs[1:], 2.0)
     alike = [NewJob(spec=a_spec(name=f"command/alike{n}")) for n in range(FIRST_FAILURES)]
-    with store.writing():
+    with store.database.writing():
         same_failures = store.insert_new(run, a_context(), alike, 1.0)
     for job in same_failures:
         end(store, job, FAILED, now=2.0)
@@ -326,8 +332,8 @@ def schedule_jobs(store: Store) -> None:
     find_run_origin(store.database.execute, row.run)
     running_places(store.database.execute)
     count_jobs_before(store.database.execute, row, [0])
-    with store.writing():
-        connection = Connection(store.database, ROOT)
+    with store.database.writing():
+        connection = store.database
         fail_unreadable_lanes(connection, [(first.lane_id, "unreadable")], 1.0)
         store.accept_result(sweep[0], row.spec, a_reason("accepted"), 1.0)
 
@@ -335,11 +341,11 @@ def schedule_jobs(store: Store) -> None:
 def record_code(store: Store) -> None:
     """Note the code of a job, record and compare it, and queue the job again."""
     code = QueuedCode(1.0, "/", "", (), {"/a.py": ["/a.py"]})
-    with store.writing():
+    with store.database.writing():
         new = [NewJob(spec=a_spec("python", "/a.py", name="command/coded"))]
         jobs = store.insert_new(store.ensure_run(ROOT, "test"), a_context(), new, 1.0, code=code)
-    store.scheduler_actions.has_unrecorded_code()
-    recording = CodeRecording(Connection(store.database, ROOT))
+    has_unrecorded_code(store.database)
+    recording = CodeRecording(store.database)
     ((number, _),) = recording.unrecorded(1)
     (record,) = recording.add_records(number, code, {"/a.py": CodeRecord({"/a.py": "digest"})})
     recording.records_of([number])
@@ -401,7 +407,7 @@ def read_jobs(store: Store, chain: list[int]) -> None:
     read.waiting_jobs(5)
     read.recently_done(5)
     read.recently_ended(5, current=True)
-    read.account(ROOT, "test")
+    find_account(store.database.execute, ROOT, "test")
     read.count_waiting_in("night")
     read.ended_before(1e12, ENDED_STATES)
     read.jobs_of(ROOT, "test")

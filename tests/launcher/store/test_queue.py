@@ -54,7 +54,7 @@ def test_jobs_with_other_backends_or_limits_are_in_other_lanes(store: Store) -> 
     terms = [*(Terms(on=on) for on in places), Terms(time_limit_s=5.0)]
     specs = [a_spec(name=f"command/{n}")._replace(terms=each) for n, each in enumerate(terms)]
     enqueue(store, *specs)
-    lanes = [job.lane for job in store.scheduler_actions.read_ready(9)]
+    lanes = [job.lane for job in store.ready_jobs.read_ready(9)]
     assert [lane.on for lane in lanes] == [("local",), *places[1:], ("local",)]
     assert [lane.limit for lane in lanes] == [None, None, None, 5.0]
     assert [read_lane(lane.key) for lane in lanes] == lanes
@@ -106,10 +106,10 @@ def test_bulk_insert_equals_single_inserts(store: Store) -> None:
             NewJob(spec=a_spec(name="command/f", terms=later._replace(group="g"))),
         ]
 
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(Path("/nowhere"), "quick")
         quick = store.insert_new(run, a_context(), jobs(store.next_job_number()), 7.0)
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(Path("/nowhere"), "slow")
         first = store.next_job_number()
         slow = [store.insert_or_replace(run, a_context(), new, 7.0) for new in jobs(first)]
@@ -144,7 +144,7 @@ def test_bulk_insert_equals_single_inserts(store: Store) -> None:
     assert told(quick) == told(slow)
     told_of_quick = " ".join(job_row(store, job).state for job in quick)
     assert told_of_quick == "queued queued skipped skipped held queued"
-    lanes = {job.id: job.lane_id for job in store.scheduler_actions.read_ready(10)}
+    lanes = {job.id: job.lane_id for job in store.ready_jobs.read_ready(10)}
     assert lanes[quick[0]] == lanes[slow[0]]
 
 
@@ -163,7 +163,7 @@ def test_job_with_a_failed_dependency_is_skipped_at_once(
     if wish:
         store.job_control.cancel([a], 1.5)
     end(store, claim, outcome)
-    with store.writing():
+    with store.database.writing():
         run = store.ensure_run(Path("/nowhere"), "test")
         new = NewJob(spec=a_spec(name="command/b"), dependencies=[a])
         job = store.insert_or_replace(run, a_context(), new, 3.0)
@@ -182,7 +182,7 @@ def test_replaced_job_has_counters_at_zero(store: Store) -> None:
 
 
 def test_equal_contexts_are_stored_once(store: Store) -> None:
-    with store.writing():
+    with store.database.writing():
         first = store.ensure_context(a_context("/tmp"))
         assert store.ensure_context(a_context("/tmp")) == first
         assert store.ensure_context(a_context("/")) != first
@@ -191,8 +191,8 @@ def test_equal_contexts_are_stored_once(store: Store) -> None:
 def test_job_id_is_never_reused(store: Store) -> None:
     job = one(store)
     assert store.next_job_number() == job + 1
-    with store.writing():
-        store._db.execute("DELETE FROM jobs")
+    with store.database.writing():
+        store.database.execute("DELETE FROM jobs")
     assert one(store) == job + 1
 
 
@@ -238,7 +238,7 @@ class AnyLife(RuleBasedStateMachine):
         needs = {self.jobs[need] for need in wanted if need in self.jobs and need < name}
         if name in self.jobs and job_row(self.store, self.jobs[name]).state is State.RUNNING:
             return
-        with self.store.writing():
+        with self.store.database.writing():
             run = self.store.ensure_run(Path("/r"), "r")
             new = NewJob(spec=a_spec(name=name), dependencies=sorted(needs))
             job = self.store.insert_or_replace(run, a_context(), new, 1.0)
@@ -250,10 +250,10 @@ class AnyLife(RuleBasedStateMachine):
         (job,) = ready(self.store, 1)
         claimed(self.store, job)
 
-    @precondition(lambda self: self.store.scheduler_actions.open_claims())
+    @precondition(lambda self: self.store.claims.open_claims())
     @rule(outcome=st.sampled_from(OUTCOMES))
     def finish(self, outcome: Outcome) -> None:
-        claim = self.store.scheduler_actions.open_claims()[-1]
+        claim = self.store.claims.open_claims()[-1]
         end(self.store, claim, outcome)
         assert end(self.store, claim, outcome) is None
 
@@ -289,7 +289,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @invariant()
     def waits_are_the_needs_that_are_not_done(self) -> None:
-        rows = self.store._db.execute(
+        rows = self.store.database.execute(
             "SELECT jobs.waits, (SELECT count(*) FROM needs JOIN jobs AS needed"
             " ON needed.id = needs.need WHERE needs.job = jobs.id AND needed.state <> 'done')"
             # two attempts in a row that were not started make a pause, and that counts as well
@@ -300,7 +300,7 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def an_open_attempt_is_a_running_job(self) -> None:
         running = [job.id for job in self.store.read.in_state(State.RUNNING)]
-        assert [claim.job for claim in self.store.scheduler_actions.open_claims()] == running
+        assert [claim.job for claim in self.store.claims.open_claims()] == running
 
     @invariant()
     def only_legal_transitions_happened(self) -> None:
@@ -349,12 +349,12 @@ def test_replaced_job_has_the_digests_of_its_new_modules(store: Store) -> None:
     assert enqueue(store, now) == [job]
     claim = claimed(store, job)
     assert claim.spec == now
-    assert store.scheduler_actions.open_claims() == [claim]
+    assert store.claims.open_claims() == [claim]
 
 
 def test_job_with_damaged_digests_fails(store: Store) -> None:
     job = one(store, sources={"lab": "0123"})
     store.database.execute("UPDATE sources SET body = '{'")
-    assert store.scheduler_actions.claim(job, a_seat(), reason="fits", now=3.0) is None
+    assert store.claims.claim(job, a_seat(), reason="fits", now=3.0) is None
     assert job_row(store, job).state is State.FAILED
     assert job_row(store, job).state_reason.code is ReasonCode.UNREADABLE

@@ -543,7 +543,7 @@ def test_wal_that_grew_during_a_read_is_truncated_afterwards(home: Home, store: 
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM jobs").fetchone()
         for number in range(24):
-            with store.writing():
+            with store.database.writing():
                 store.ensure_context(
                     a_context(environment={"N": str(number), "X": "x" * (1 << 20)})
                 )
@@ -574,7 +574,7 @@ def test_large_wal_is_reported_with_the_process_that_keeps_reading(
         reader.stdout.readline()
         assert recovery.describe_long_log(home) == ""
         for number in range(3):
-            with store.writing():
+            with store.database.writing():
                 store.ensure_context(
                     a_context(environment={"N": str(number), "X": "x" * (1 << 20)})
                 )

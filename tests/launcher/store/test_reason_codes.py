@@ -136,7 +136,7 @@ def test_reason_of_a_retry_has_its_number_and_the_exception(
 
 def test_job_that_is_never_at_fault_fails_finally_and_keeps_the_code(store: Store) -> None:
     job = one(store)
-    store._db.execute("UPDATE jobs SET excused = ?", (REQUEUE_LIMIT - 1,))
+    store.database.execute("UPDATE jobs SET excused = ?", (REQUEUE_LIMIT - 1,))
     requeue = RequeueDecision(reason=FAULT._replace(data={**FAULT.data, "short": "XError"}))
     end(store, job, SHORT, requeue=requeue)
     row = job_row(store, job)
@@ -158,7 +158,7 @@ def test_skipped_job_names_the_job_that_it_needs(store: Store) -> None:
 
 def test_reason_code_of_a_newer_launcher_is_unknown_and_its_text_is_kept(store: Store) -> None:
     job = one(store)
-    store._db.execute("UPDATE jobs SET reason_code = 'teleported', reason = 'beamed up'")
+    store.database.execute("UPDATE jobs SET reason_code = 'teleported', reason = 'beamed up'")
     assert job_row(store, job).state_reason == Reason(code=ReasonCode.UNKNOWN, text="beamed up")
 
 
@@ -200,8 +200,8 @@ def test_code_of_a_reason_states_whether_the_job_is_held(note: str) -> None:
 def test_json_output_has_the_code_with_each_reason(home: Home, store: Store) -> None:
     failed, waits = enqueue(store, a_spec(), a_spec(name="command/2"))
     end(store, failed, Failed(at=9.0, error="boom"))
-    (ready,) = store.scheduler_actions.read_ready(1)
-    store.scheduler_actions.record_lane_reasons(
+    (ready,) = store.ready_jobs.read_ready(1)
+    store.ready_jobs.record_lane_reasons(
         {ready.lane_id: a_reason("cores are in use", ReasonCode.NO_ROOM)}
     )
 
@@ -299,7 +299,7 @@ def test_failures_with_and_without_a_code_are_one_group(home: Home) -> None:
 def test_end_recorded_by_an_older_scheduler_is_grouped_by_its_outcome(store: Store) -> None:
     job = one(store)
     end(store, job, Lost(at=9.0, why="pid 7"))
-    store._db.execute("UPDATE attempts SET reason_code = '', reason_data = NULL")
+    store.database.execute("UPDATE attempts SET reason_code = '', reason_data = NULL")
     assert groups(store) == [(ReasonCode.LOST, "pid #", 1)]
 
 

@@ -81,7 +81,7 @@ def test_job_held_in_a_copy_names_the_original_and_can_be_released(populated_hom
     )
     assert (waits.state_reason.code, waits.state_reason.data) == ("copied", {"copy_of": original})
     store = Store(copy)
-    assert store.scheduler_actions.open_claims() == []  # what runs is the original's
+    assert store.claims.open_claims() == []  # what runs is the original's
     store.job_control.release([waits.id], 2.0)
     store.close()
     assert jobs_in(copy)["waits"].state is State.QUEUED
@@ -95,12 +95,12 @@ def test_job_of_a_copy_does_not_wait_for_a_writer_of_the_same_path_in_the_origin
         enqueue(store, a_spec(name=name, outputs=("/nowhere/made",)))[0] for name in ("one", "two")
     )
     claimed(store, first)
-    assert store.scheduler_actions.claim(second, a_seat(), reason="", now=2.0) is None
+    assert store.claims.claim(second, a_seat(), reason="", now=2.0) is None
     store.close()
     copy = Store(copy_home(home))
     copy.job_control.cancel([first], 3.0)
     copy.job_control.release([second], 3.0)
-    assert copy.scheduler_actions.claim(second, a_seat(), reason="", now=4.0) is not None
+    assert copy.claims.claim(second, a_seat(), reason="", now=4.0) is not None
     copy.close()
 
 
@@ -242,7 +242,7 @@ def test_runs_inside_the_queue_folder_move_with_it(home: Home, store: Store) -> 
     renamed = a_spec(name="renamed", root=str(home.folder), run="add", outputs=(output,))
     number = enqueue(store, renamed, run="add", root=home.folder)[0]
     finished(store, number)
-    with store.writing():
+    with store.database.writing():
         store.job_control.rename_ended(number, f"renamed@{number}")
     assert job_row(store, number).id in [row.id for row in store.read.programs_by_output()[output]]
     store.close()

@@ -475,7 +475,7 @@ def test_job_that_an_open_job_needs_since_the_confirmation_keeps_its_files(
     with seen("clean", "train/", columns=100) as window:
         window.shows("[y/N]")
         enqueue(store, a_spec(name="train/a"), a_spec(name="test/b"), run="other")
-        with store.writing():
+        with store.database.writing():
             store.set_dependencies(job + 2, [job], 5.0)
         window.type("y\n")
         window.shows("0 jobs deleted")
@@ -500,7 +500,7 @@ def test_job_that_ran_again_during_the_confirmation_keeps_its_files(
 def mark_forgotten(home: Home, store: Store, job: int) -> None:
     """As `clean` leaves a job that is killed before it deletes its folders."""
     (row,) = store.read.jobs_by_id([job])
-    with store.writing():
+    with store.database.writing():
         add_forgotten(home, [ForgottenJob(job, row.attempts, row.spec.run_folder)])
         assert store.job_control.delete_jobs([job]) == [job]
 
@@ -527,7 +527,7 @@ def test_listed_job_in_the_queue_does_not_count_as_deleted(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     job = finished(home, store, "train/a")
-    with store.writing():  # and killed before the end of the transaction
+    with store.database.writing():  # and killed before the end of the transaction
         add_forgotten(home, [ForgottenJob(job, 1, home.folder)])
     assert launcher.well("clean", "--state", "cancelled").err == "nothing to clean\n"
     assert home.attempt(job, 1).log.exists()

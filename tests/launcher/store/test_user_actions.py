@@ -23,6 +23,7 @@ from launcher.states import (
 from launcher.store.feed import EventCursor
 from launcher.store.lanes import PRIORITY_POINT_S
 from launcher.store.queue import NewJob, Store
+from launcher.store.runs import find_account
 from launcher.store.steering import ChangedJob
 from launcher.store.transitions import RequeueDecision
 from launcher.store.usage import MeasuredUsage
@@ -62,7 +63,7 @@ def test_running_job_gets_an_end_request_and_ended_job_cannot_be_cancelled(
     end(store, done)
     assert store.job_control.cancel([running, done], 2.0) == [running]
     assert states(store) == "running done"
-    assert store.scheduler_actions.pending_actions() == {running: "cancel"}
+    assert store.running_jobs.pending_actions() == {running: "cancel"}
 
 
 def test_cancelled_running_job_has_the_reason_and_an_event_with_its_kill_time(
@@ -80,7 +81,7 @@ def test_cancelled_running_job_has_the_reason_and_an_event_with_its_kill_time(
     assert (reason.data["since"], reason.data["kill_at"]) == (2.0, 10.0)
     codes = [reason.code for _, _, reason in store.read.events_of(job)]
     assert codes == [ReasonCode.NEW, ReasonCode.STARTED, ReasonCode.ENDING]
-    assert store.scheduler_actions.jobs_to_kill() == frozenset()
+    assert store.running_jobs.jobs_to_kill() == frozenset()
 
 
 def test_ending_job_is_killed_after_its_first_grace_period(
@@ -88,7 +89,7 @@ def test_ending_job_is_killed_after_its_first_grace_period(
 ) -> None:
     job = one(store, grace_s=8.0)
     claimed(store, job)
-    store.scheduler_actions.record_running_reason(
+    store.running_jobs.record_running_reason(
         job, termination_reason(EndCause.TIME_LIMIT, 2.0, 8.0), 2.0
     )
     store.job_control.cancel([job], 5.0)
@@ -103,7 +104,7 @@ def test_ending_job_can_be_killed_at_once(store: Store) -> None:
     assert store.job_control.cancel([job], 5.0, at_once=True) == [job]
     data = job_row(store, job).state_reason.data
     assert (data["since"], data["kill_at"]) == (2.0, 5.0)
-    assert store.scheduler_actions.jobs_to_kill() == {job}
+    assert store.running_jobs.jobs_to_kill() == {job}
 
 
 def test_resuming_an_ending_job_keeps_the_reason_of_its_end(store: Store) -> None:
@@ -119,9 +120,7 @@ def test_reason_for_ending_a_running_job_is_recorded_once(store: Store) -> None:
     job = one(store)
     claimed(store, job)
     for cause in (EndCause.TIME_LIMIT, EndCause.QUEUE_STOPPED):
-        store.scheduler_actions.record_running_reason(
-            job, termination_reason(cause, 2.0, 30.0), 2.0
-        )
+        store.running_jobs.record_running_reason(job, termination_reason(cause, 2.0, 30.0), 2.0)
     assert job_row(store, job).reason == "ending: its time limit was reached, SIGKILL after 30 s"
     assert len(store.read.events_of(job)) == 3
 
@@ -174,9 +173,7 @@ def test_end_requested_by_the_supervisor_is_shown(home: Home, store: Store) -> N
     write_termination(attempt, Termination(since=now, kill_at=now - 1, cause=TIME_LIMIT))
     (record,) = job_records(home, store, [job_row(store, job)])
     assert "its time limit was reached; SIGKILL was sent" in str(record["note"])
-    store.scheduler_actions.record_running_reason(
-        job, a_reason("settles", ReasonCode.SETTLING), 2.0
-    )
+    store.running_jobs.record_running_reason(job, a_reason("settles", ReasonCode.SETTLING), 2.0)
     (record,) = job_records(home, store, [job_row(store, job)])
     assert (record["note"], record["termination"]) == ("settles", None)
 
@@ -184,7 +181,7 @@ def test_end_requested_by_the_supervisor_is_shown(home: Home, store: Store) -> N
 def test_cancelling_ends_a_pause(store: Store) -> None:
     job = one(store, not_before=100.0)
     store.job_control.cancel([job], 2.0)
-    assert store.scheduler_actions.release_due_timers(50.0) is None
+    assert store.ready_jobs.release_due_timers(50.0) is None
 
 
 # --- holding
@@ -224,7 +221,7 @@ def test_held_job_is_skipped_when_its_dependency_fails(store: Store) -> None:
 def test_a_day_of_waiting_equals_a_point_of_priority(store: Store) -> None:
     def late(priority: int, days: float) -> int:
         new = NewJob(spec=a_spec(name=f"command/{days}", priority=priority))
-        with store.writing():
+        with store.database.writing():
             run = store.ensure_run(Path("/nowhere"), "test")
             return store.insert_or_replace(run, a_context(), new, days * PRIORITY_POINT_S)
 
@@ -270,7 +267,7 @@ def test_retrying_keeps_done_and_unrelated_jobs(store: Store) -> None:
 def test_retrying_resets_counters(store: Store) -> None:
     job = one(store, retries=1, rerun="never")
     end(store, job, FAILED)
-    store.scheduler_actions.release_due_timers(1e9)
+    store.ready_jobs.release_due_timers(1e9)
     end(store, job, LOST)
     store.job_control.retry([job], 4.0)
     row = job_row(store, job)
@@ -293,7 +290,7 @@ def test_a_retried_job_waits_again_for_its_time(store: Store, held: bool) -> Non
     )
     store.job_control.release([job], 4.0)
     assert ready(store) == []
-    store.scheduler_actions.release_due_timers(100.0)
+    store.ready_jobs.release_due_timers(100.0)
     assert ready(store) == [job]
 
 
@@ -314,7 +311,7 @@ def test_a_skipped_job_that_is_retried_with_its_need_waits_for_its_time(store: S
 
 def test_a_retried_job_does_not_wait_for_the_pause_after_its_failure(store: Store) -> None:
     job = one(store, retries=3, backoff_s=60.0, not_before=0.5)
-    store.scheduler_actions.release_due_timers(1.0)
+    store.ready_jobs.release_due_timers(1.0)
     end(store, job, FAILED)
     assert job_row(store, job).starts_at == 63.0
     store.job_control.cancel([job], 4.0)
@@ -337,13 +334,13 @@ def test_later_of_pause_and_new_start_time_counts(
 def test_changed_job_keeps_its_measured_gpu_memory_need(store: Store) -> None:
     job = one(store)
     requeue = RequeueDecision(reason=a_reason("full"), vram_request=8, exclusive=True)
-    store.scheduler_actions.finish_attempt(
+    store.transitions.finish_attempt(
         claimed(store, job), FAILED, outputs={}, now=2.0, requeue=requeue
     )
     row = job_row(store, job)
     spec = row.spec._replace(resources=Resources(cpus=2))
     store.job_control.change_jobs([ChangedJob(row, spec, a_reason("changed"))], 5.0)
-    lane = store.scheduler_actions.lane_of(job)
+    lane = store.ready_jobs.lane_of_job(job)
     assert (lane.resources.cpus, lane.least, lane.alone) == (2, 8, True)
 
 
@@ -361,7 +358,7 @@ def test_retried_job_keeps_its_settings(store: Store) -> None:
         assert getattr(after, name) == getattr(before, name), name
     assert store.job_control.tags_of([b]) == {b: ["paper"]}
     assert [job.id for job in store.read.awaited_jobs_of(b)] == [a]
-    assert store.scheduler_actions.lane_of(b).group == "night"
+    assert store.ready_jobs.lane_of_job(b).group == "night"
 
 
 # --- forgetting
@@ -415,7 +412,7 @@ def test_contexts_are_deleted_with_their_last_job(store: Store) -> None:
     store.job_control.cancel([gone], 2.0)
     store.job_control.delete_jobs([gone])
     store.job_control.delete_unused_rows()
-    assert "s3cret" not in str([*map(tuple, store._db.execute("SELECT body FROM contexts"))])
+    assert "s3cret" not in str([*map(tuple, store.database.execute("SELECT body FROM contexts"))])
     assert claimed(store, kept).context_text
     (again,) = enqueue(store, a_spec(name="command/c"), context=secret)
     assert "s3cret" in claimed(store, again).context_text
@@ -425,7 +422,8 @@ def test_rows_that_no_job_uses_are_deleted_and_their_numbers_are_not_reused(stor
     def rows() -> dict[str, list[int]]:
         tables = ("lanes", "runs", "contexts", "sources")
         return {
-            name: store._db.query_numbers(f"SELECT id FROM {name} ORDER BY id") for name in tables
+            name: store.database.query_numbers(f"SELECT id FROM {name} ORDER BY id")
+            for name in tables
         }
 
     def queue(name: str) -> int:
@@ -442,7 +440,7 @@ def test_rows_that_no_job_uses_are_deleted_and_their_numbers_are_not_reused(stor
     for _ in range(2):
         store.job_control.delete_unused_rows()
         assert rows() == {name: numbers[1:] for name, numbers in before.items()}
-    counters = store._db.execute("SELECT DISTINCT run FROM counters ORDER BY run").fetchall()
+    counters = store.database.execute("SELECT DISTINCT run FROM counters ORDER BY run").fetchall()
     assert [run for (run,) in counters] == before["runs"][1:]
     assert claimed(store, kept).context_text
     new = queue("d")
@@ -494,7 +492,7 @@ def test_only_running_jobs_without_an_end_request_are_paused(store: Store) -> No
     store.job_control.cancel([ending], 2.0)
     paused = [paused_at(store, job, at) for job in (waiting, running, ending) for at in (5.0, 6.0)]
     assert paused == [[], [], [running], [], [], []]
-    assert store.scheduler_actions.paused_jobs() == {running}
+    assert store.running_jobs.paused_jobs() == {running}
     assert store.job_control.resume([waiting, ending], 7.0) == []
 
 
@@ -512,7 +510,7 @@ def test_duration_of_an_attempt_excludes_its_pauses(
     assert store.read.newest_attempts([job])[job].seconds == seconds
     (record,) = job_records(home, store, [job_row(store, job)])
     assert (record["seconds"], record["paused"]) == (seconds, None)
-    assert store.scheduler_actions.paused_jobs() == frozenset()
+    assert store.running_jobs.paused_jobs() == frozenset()
     (ending,) = store.read.recent_completions(5)  # events of a pause are not attempts
     assert (ending.state, ending.seconds) == (job_row(store, job).state, seconds)
 
@@ -524,8 +522,8 @@ def test_pause_does_not_affect_the_expected_duration(store: Store) -> None:
     store.job_control.resume([job], 60.0)
     measured = MeasuredUsage(elapsed_s=90.0, shared_s=30.0, slowdown=2.0)
     end(store, claim, Done(at=100.0), now=100.0, measured=measured)
-    assert store.scheduler_actions.usage("train 1").seconds == (50.0,)
-    assert store.read.account(Path("/nowhere"), "test").used == 50.0
+    assert store.usage_records.usage("train 1").seconds == (50.0,)
+    assert find_account(store.database.execute, Path("/nowhere"), "test").used == 50.0
 
 
 def test_status_shows_a_paused_job_and_its_reservations(store: Store, home: Home) -> None:
@@ -604,7 +602,7 @@ def test_skipped_job_blocks_no_job_that_waits_for_its_end(store: Store) -> None:
 def test_new_skipped_job_blocks_no_job_that_waits_for_its_end(store: Store) -> None:
     failed, first, second, third = put(store, "0123", needs={"3": "1"}, after_any={"2": "1"})
     end(store, failed, FAILED)
-    with store.writing():
+    with store.database.writing():
         store.set_dependencies(first, [failed], 3.0)
         run, number = (
             store.ensure_run(store.read.jobs()[0].spec.run_folder, "other"),
@@ -659,7 +657,7 @@ def test_new_jobs_wait_for_ends_after_bulk_and_single_insert(store: Store) -> No
     failed = one(store, "failed")
     end(store, failed, FAILED)
     open_one = one(store, "open")
-    with store.writing():
+    with store.database.writing():
         run, first = (
             store.ensure_run(store.read.jobs()[0].spec.run_folder, "other"),
             store.next_job_number(),
@@ -673,7 +671,7 @@ def test_new_jobs_wait_for_ends_after_bulk_and_single_insert(store: Store) -> No
     before = [job_row(store, number).waits for number in numbers]
     assert before == [0, 1, 1]
     store.database.execute("UPDATE jobs SET waits = 9 WHERE id >= ?", (first,))
-    with store.writing():
+    with store.database.writing():
         for number, each in zip(numbers, new, strict=True):
             store.set_dependencies(number, each.dependencies, 2.0, after_any=each.after_any)
     assert [job_row(store, number).waits for number in numbers] == before
@@ -682,8 +680,8 @@ def test_new_jobs_wait_for_ends_after_bulk_and_single_insert(store: Store) -> No
 def test_unreadable_job_counts_as_ended(store: Store) -> None:
     first, second = two(store)
     store.database.execute("UPDATE jobs SET spec = '{' WHERE id = ?", (first,))
-    store.scheduler_actions.read_ready(10)
-    assert store.scheduler_actions.claim(first, a_seat(), reason="", now=1.0) is None
+    store.ready_jobs.read_ready(10)
+    assert store.claims.claim(first, a_seat(), reason="", now=1.0) is None
     assert job_row(store, first).state_reason.code is ReasonCode.UNREADABLE
     assert ready(store) == [second]
 

@@ -230,7 +230,7 @@ def test_pages_and_forms_work_without_javascript(
 
 @pytest.mark.night
 def test_ten_thousand_jobs_are_listed_in_pages(tab: "Tab", store: Store) -> None:
-    with store.writing():
+    with store.database.writing():
         jobs = (NewJob(spec=a_spec(name=f"train/net{n}")) for n in range(10_000))
         store.insert_new(store.ensure_run(Path("/nowhere"), "many"), a_context(), jobs, 1.0)
     press(tab, "a")

@@ -12,6 +12,7 @@ import pytest
 
 from launcher.states import Failed, State
 from launcher.store import job_queries
+from launcher.store.job_names import newest_by_superseded
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import enqueue, finished, in_state, job_row
@@ -319,7 +320,7 @@ def test_only_equal_jobs_of_sweeps_replace_each_other(
         told = launcher.well("add", *options, "--", "true", "--seed", word).err
         for job in store.read.open_jobs():
             finished(store, job.id)
-    assert len(store.read.superseded(store.read.jobs())) == replaced
+    assert len(newest_by_superseded(store.database.execute, store.read.jobs())) == replaced
     assert ("2 older jobs with equal commands" in told) == (replaced == 2)
 
 
@@ -330,7 +331,7 @@ def test_equal_lines_of_a_file_are_rows_of_their_own_until_the_file_is_queued_ag
     for number in range(3):
         launcher.well("add", "--from", "jobs.txt")
         launcher.well("wait")
-        superseded = store.read.superseded(store.read.jobs())
+        superseded = newest_by_superseded(store.database.execute, store.read.jobs())
         newest = 3 * number
         assert superseded == {at: newest + (at - 1) % 3 + 1 for at in range(1, newest + 1)}
 
@@ -350,7 +351,7 @@ def test_a_changed_value_of_a_sweep_is_not_replaced(launcher: Launcher, store: S
     launcher("wait")
     launcher.well("add", *words[2:])
     launcher("wait")
-    assert store.read.superseded(store.read.jobs()) == {2: 4}
+    assert newest_by_superseded(store.database.execute, store.read.jobs()) == {2: 4}
 
 
 def test_files_added_concurrently_get_distinct_numbers(

@@ -468,9 +468,9 @@ def test_changed_resources_move_the_job_to_another_lane(
 ) -> None:
     a_held_job(launcher, store)
     launcher("group", "few", "--limit", "1")
-    before = store.scheduler_actions.lane_of(1)
+    before = store.ready_jobs.lane_of_job(1)
     launcher.well("edit", "mine", "--set", "resources.group=few")
-    after = Store(home, reading=True).scheduler_actions.lane_of(1)
+    after = Store(home, reading=True).ready_jobs.lane_of_job(1)
     assert (before.group, after.group) == ("", "few")
 
 

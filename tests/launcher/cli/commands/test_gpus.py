@@ -50,7 +50,7 @@ def a_job(store: Store, devices: Devices, uuid: str, used: int, **promised: int)
     who = identity(child.pid)
     assert who is not None
     seat = a_seat(device=uuid, pid=who.pid, start_ticks=who.start_ticks, **promised)
-    assert store.scheduler_actions.claim(job, seat, reason="fits", now=1.0) is not None
+    assert store.claims.claim(job, seat, reason="fits", now=1.0) is not None
     until(lambda: [one for one in devices.taken.iterdir() if one.name.isdigit()], "it is taken")
     yield job
     child.communicate()
@@ -135,7 +135,7 @@ def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
     uuid = devices.add()
     (job,) = enqueue(store, "train/a")
     seat = a_seat(device=uuid, pid=1, start_ticks=7, reservation=GIB)  # a reused pid
-    store.scheduler_actions.claim(job, seat, reason="fits", now=1.0)
+    store.claims.claim(job, seat, reason="fits", now=1.0)
     (there,) = enqueue(store, "train/b")  # on a node whose GPU is called alike
     claimed(store, there, 1.0, device=uuid, boot=f"{PILOT_PREFIX}p")
     devices.hold(uuid, 1, GIB)

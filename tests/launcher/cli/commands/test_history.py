@@ -78,7 +78,7 @@ def attempt(
     """Let a job have an attempt that ends when its outcome says."""
     begun = outcome.at - seconds
     claim = claimed(store, job, begun, **seat)
-    store.scheduler_actions.finish_attempt(
+    store.transitions.finish_attempt(
         claim,
         outcome,
         outputs={},
@@ -257,7 +257,7 @@ def test_failure_groups_are_sorted_by_cost(store: Store) -> None:
     attempt(store, small, short, 1800, device="GPU-0", requeue=requeue)
     claim = claimed(store, gone, NOON - 60)
     store.job_control.cancel([gone], NOON - 30)
-    store.scheduler_actions.finish_attempt(claim, Stopped(at=NOON), outputs={}, now=NOON + 0.1)
+    store.transitions.finish_attempt(claim, Stopped(at=NOON), outputs={}, now=NOON + 0.1)
 
     groups = the_past(store, now=NOON + 1).causes
 

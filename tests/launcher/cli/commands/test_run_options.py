@@ -217,7 +217,7 @@ def an_entry(name: str, resources: str = "") -> str:
 def test_option_selects_the_backend_of_a_program(launcher: Launcher, store: Store) -> None:
     launcher.well("add", "--on", "box,local", "--", "true")
     assert job_row(store, 1).spec.terms.on == ("box", "local")
-    (ready,) = store.scheduler_actions.read_ready(1)
+    (ready,) = store.ready_jobs.read_ready(1)
     assert ready.lane.on == ("box", "local")
 
 

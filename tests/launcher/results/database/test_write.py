@@ -29,7 +29,7 @@ def with_outcome(store: Store, outcome: Outcome, name: str, **changes: Any) -> i
     """Return a job of the run `test` that has ended."""
     run = changes.get("run", "test")
     (job,) = enqueue(store, a_spec(name=name, **changes), run=run)
-    store.scheduler_actions.finish_attempt(claimed(store, job), outcome, outputs={}, now=2.0)
+    store.transitions.finish_attempt(claimed(store, job), outcome, outputs={}, now=2.0)
     return job
 
 
@@ -133,7 +133,7 @@ def test_errors_and_log_tails_are_found_by_full_text_search(
     log.write_bytes(
         b"begin\n" + b"x" * 100_000 + b"\nRuntimeError: \x1b[31mCUDA\x1b[0m error \xff\n"
     )
-    store.scheduler_actions.finish_attempt(
+    store.transitions.finish_attempt(
         claim, Failed(at=2.0, error="exit code 1"), outputs={}, now=2.0
     )
     with_outcome(store, Failed(at=2.0, error="disk full"), "command/b")
@@ -684,7 +684,7 @@ def test_numbers_of_a_job_that_ran_again_are_replaced_after_a_query_without_numb
     job = with_done_attempt(store, "command/a", {"auc": 0.5, "first": 1.0})
     update(home, store, "SELECT * FROM metrics", print)
     store.job_control.retry([job], 3.0)
-    store.scheduler_actions.finish_attempt(
+    store.transitions.finish_attempt(
         claimed(store, job), Done(at=4.0, result={"auc": 0.7}), outputs={}, now=4.0
     )
     update(home, store, "SELECT count(*) FROM jobs", print)

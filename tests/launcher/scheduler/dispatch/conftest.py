@@ -71,9 +71,9 @@ class DispatchHarness:
             board=ReservationBoard(self.folder / "board", self.home.folder),
         )
         self.launches = LaunchBatch(
-            self.home, self.store.scheduler_actions, self.pool, lambda: NOW, self.outage, gpus
+            self.home, self.store.claims, self.pool, lambda: NOW, self.outage, gpus
         )
-        self.line = PendingQueue(self.store.scheduler_actions)
+        self.line = PendingQueue(self.store.ready_jobs, self.store.usage_records.usage)
         self.dispatch = PilotDispatch(
             self.home,
             self.store,
@@ -134,17 +134,17 @@ class DispatchHarness:
             self.started_here += [job.id for job in taken]
             return {}, [job.id for job in taken]
 
-        ready = self.store.scheduler_actions.read_ready(9)
+        ready = self.store.ready_jobs.read_ready(9)
         requests = ControlState(group_limits=self.limits, policy=discipline)
         running = self.dispatch.pilot_nodes.running()
         line = self.line.order_jobs(ready, [], running, Machine(cpus=1), NOW, requests.policy)
         reasons: Reasons = {}
-        with contextlib.suppress(ZeroDivisionError), self.store.writing():
+        with contextlib.suppress(ZeroDivisionError), self.store.database.writing():
             reasons = self.dispatch.decide(ready, line, requests, own)
             assert 1 / (not fails)
         if fails:
             self.launches.rollback()
-            self.store.scheduler_actions.invalidate_caches()
+            self.store.database.invalidate_caches()
         self.launches.commit()
         for watch in self.launches.launch_committed() if sends else ():
             self.attempts.add(watch.claim, watch)

@@ -44,7 +44,7 @@ def test_jobs_start_on_a_pilot_with_free_cores_and_others_have_a_reason(
     first, second, _ = dispatch_harness.queue("box", jobs=3)
     assert dispatch_harness.waiting_reason() == "waiting for box: 1 CPU core (0 of 2 free)"
     assert pilot.runs() == [first, second]
-    assert [claim.pilot for claim in dispatch_harness.store.scheduler_actions.open_claims()] == [
+    assert [claim.pilot for claim in dispatch_harness.store.claims.open_claims()] == [
         "lp-1",
         "lp-1",
     ]
@@ -57,7 +57,7 @@ def test_next_scheduler_knows_the_pilot_of_an_attempt_before_its_first_decision(
     dispatch_harness.pilot()
     dispatch_harness.queue("box")
     dispatch_harness.decide()
-    (claim,) = dispatch_harness.store.scheduler_actions.open_claims()
+    (claim,) = dispatch_harness.store.claims.open_claims()
     dispatch_harness.begin()
     node = dispatch_harness.dispatch.pilot_nodes.node_of(claim)
     assert node is not None
@@ -66,8 +66,8 @@ def test_next_scheduler_knows_the_pilot_of_an_attempt_before_its_first_decision(
 
 def test_slot_is_reused_while_the_last_decision_holds(dispatch_harness: DispatchHarness) -> None:
     dispatch_harness.queue("local")
-    (job,) = dispatch_harness.store.scheduler_actions.read_ready(9)
-    reuse = SlotReuse(dispatch_harness.store.scheduler_actions, dispatch_harness.launches)
+    (job,) = dispatch_harness.store.ready_jobs.read_ready(9)
+    reuse = SlotReuse(dispatch_harness.store.ready_jobs, dispatch_harness.launches)
     reuse.allow(job.job_class, 10.0)
     assert not reuse.has_slots(10.0)
     reuse.add_freed(Assignment(job=job, start=Start(job.id, devices=(), cpus=1, reason="fits")))
@@ -149,7 +149,7 @@ def test_job_with_a_limit_that_ends_after_its_pilot_is_not_sent_there(
     )
     (job,) = dispatch_harness.queue("box", time_limit_s=60.0, retries=1)
     dispatch_harness.decide()
-    assert [claim.job for claim in dispatch_harness.store.scheduler_actions.open_claims()] == [job]
+    assert [claim.job for claim in dispatch_harness.store.claims.open_claims()] == [job]
 
 
 def test_job_gets_its_requested_cores_or_waits(dispatch_harness: DispatchHarness) -> None:
@@ -211,7 +211,7 @@ def test_a_node_must_see_the_project_of_a_program_with_a_folder_of_its_own(
 def test_local_jobs_create_no_pilot_demand(dispatch_harness: DispatchHarness) -> None:
     dispatch_harness.queue()
     assert not dispatch_harness.dispatch.has_pilot_jobs(
-        job.lane for job in dispatch_harness.store.scheduler_actions.read_ready(9)
+        job.lane for job in dispatch_harness.store.ready_jobs.read_ready(9)
     )
     assert not dispatch_harness.dispatch.pilot_events.poll_messages()
 
@@ -418,7 +418,7 @@ def test_two_jobs_share_a_gpu_of_a_pilot_if_their_memory_fits(
     dispatch_harness.queue("box", jobs=3, spec=a_spec(resources=on_gpu(15)))
     dispatch_harness.decide()
     assert pilot.runs() == [1, 2]
-    assert [claim.gpus for claim in dispatch_harness.store.scheduler_actions.open_claims()] == [
+    assert [claim.gpus for claim in dispatch_harness.store.claims.open_claims()] == [
         (CARD.uuid,)
     ] * 2
 
@@ -437,9 +437,9 @@ def test_job_with_a_known_full_load_runs_alone_on_a_gpu_of_a_pilot(
     heavy = a_spec(resources=on_gpu(2), signature="train 1")
     dispatch_harness.queue("box", spec=heavy)
     dispatch_harness.decide()
-    (claim,) = dispatch_harness.store.scheduler_actions.open_claims()
+    (claim,) = dispatch_harness.store.claims.open_claims()
     known = MeasuredUsage(peak=GIB, sm=0.97)
-    dispatch_harness.store.scheduler_actions.finish_attempt(
+    dispatch_harness.store.transitions.finish_attempt(
         claim, Done(at=NOW), outputs={}, now=NOW, measured=known
     )
     dispatch_harness.attempts.remove(claim.job)
@@ -506,7 +506,7 @@ def test_usage_on_a_pilot_is_stored_with_its_gpu_type(
     dispatch_harness.decide()
     report_gpu_usage(pilot, 1, 12, job1=12)
     dispatch_harness.poll_gpus()
-    (claim,) = dispatch_harness.store.scheduler_actions.open_claims()
+    (claim,) = dispatch_harness.store.claims.open_claims()
     measured = dispatch_harness.measured_usage(claim)
     assert (measured.peak, measured.machine) == (12 * GIB, CARD.fingerprint)
 
@@ -516,7 +516,7 @@ def test_peak_of_a_short_job_is_the_last_report_of_its_worker(
 ) -> None:
     dispatch_harness.queue("box", spec=a_spec(resources=on_gpu(15)))
     dispatch_harness.decide()
-    (claim,) = dispatch_harness.store.scheduler_actions.open_claims()
+    (claim,) = dispatch_harness.store.claims.open_claims()
     share = Share(pilot.folder.attempt("1-1").folder)
     share.report(reserved=GIB, peak=3 * GIB, last=True)
     assert dispatch_harness.measured_usage(claim).peak == 3 * GIB + DEFAULT_CONTEXT_BYTES
@@ -782,7 +782,7 @@ def test_job_with_an_unresponsive_run_folder_waits_and_names_it(
         raise FilesystemTimeout("/far/runs/first")
 
     (job,) = dispatch_harness.queue("local")
-    (ready,) = dispatch_harness.store.scheduler_actions.read_ready(9)
+    (ready,) = dispatch_harness.store.ready_jobs.read_ready(9)
     start = Start(job=job, devices=(), cpus=1, reason="there is room")
     with monkeypatch.context() as patched:
         patched.setattr(start_jobs, "make_attempt_spec", hangs)
@@ -802,7 +802,7 @@ def test_job_without_descriptors_for_its_supervisor_waits_for_another_end(
     dispatch_harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dispatch_harness.queue("local")
-    (ready,) = dispatch_harness.store.scheduler_actions.read_ready(9)
+    (ready,) = dispatch_harness.store.ready_jobs.read_ready(9)
     startable = StartableJobs(dispatch_harness.gpus, dispatch_harness.pool)
     monkeypatch.setattr(fork_server_pool, "open_files_shortage", lambda: "48 files")
     assert dispatch_harness.pool.take_supervisor(ready.lane.environment) is None

@@ -128,7 +128,7 @@ def adopt_open_claims(dispatch_harness: DispatchHarness) -> list[PilotAttempt]:
     ]
     watches = [
         dispatch_harness.dispatch.pilot_events.adopt(claim)
-        for claim in dispatch_harness.store.scheduler_actions.open_claims()
+        for claim in dispatch_harness.store.claims.open_claims()
     ]
     for watch in watches:
         assert isinstance(watch, PilotAttempt)
@@ -206,9 +206,7 @@ def test_attempt_of_a_lost_pilot_ends_only_after_its_supervisor(
     dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
     write_start_record(pilot, "1-1")
-    over_s = longest_shutdown_s(
-        dispatch_harness.store.scheduler_actions.open_claims()[0].spec.terms.grace_s
-    )
+    over_s = longest_shutdown_s(dispatch_harness.store.claims.open_claims()[0].spec.terms.grace_s)
     assert (
         reap_terminating_pilot(dispatch_harness, ending_s=0.0)
         == reap_terminating_pilot(dispatch_harness, ending_s=over_s - 1)
@@ -354,7 +352,7 @@ def test_unrecorded_pilot_ends_its_attempts_before_they_are_lost(
     dispatch_harness.fleet.pilots.clear()
     dispatch_harness.fleet.ending = 0.0
     watch = dispatch_harness.dispatch.pilot_events.adopt(
-        dispatch_harness.store.scheduler_actions.open_claims()[0]
+        dispatch_harness.store.claims.open_claims()[0]
     )
     assert isinstance(watch, PendingOutcome)
     assert is_abandoned(pilot.folder.folder)
@@ -432,7 +430,7 @@ def test_rolled_back_transaction_sends_nothing_and_blocks_nothing(
     pilot = dispatch_harness.pilot()
     (job,) = dispatch_harness.queue("box")
     dispatch_harness.decide(fails=True)
-    assert (pilot.orders(), dispatch_harness.store.scheduler_actions.open_claims()) == ([], [])
+    assert (pilot.orders(), dispatch_harness.store.claims.open_claims()) == ([], [])
     dispatch_harness.decide()
     assert pilot.runs() == [job]
 
@@ -513,7 +511,7 @@ def test_full_pilot_folder_does_not_block_other_backends(dispatch_harness: Dispa
     (either,) = dispatch_harness.queue("box", "local", group="other")
     reasons = dispatch_harness.decide(here=1)
     assert dispatch_harness.started_here == [either]
-    assert dispatch_harness.store.scheduler_actions.open_claims() == []
+    assert dispatch_harness.store.claims.open_claims() == []
     assert job_row(dispatch_harness.store, only).state is State.QUEUED
     assert any("cannot create the folder of its attempt" in str(why) for why in reasons.values())
     pilot.folder.attempts_folder.unlink()

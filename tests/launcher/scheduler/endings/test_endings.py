@@ -101,7 +101,7 @@ def ends(home: Home, store: Store, tmp_path: Path) -> FinishedAttempts:
         lambda: None,
         board=ReservationBoard(tmp_path / "board", home.folder),
     )
-    return FinishedAttempts(home, store.scheduler_actions, gpus)
+    return FinishedAttempts(home, store, gpus)
 
 
 @pytest.fixture
@@ -627,7 +627,7 @@ def test_oom_job_is_requeued_at_most_four_times(store: Store) -> None:
     for number in range(1, MOST_SHORTAGES + 1):
         claim = claimed(store, job, device="GPU-0")
         outcome = out_of_memory(held=8 * GIB, wanted=2 * GIB)
-        lane = store.scheduler_actions.lane_of(job)
+        lane = store.ready_jobs.lane_of_job(job)
         decision = decide_requeue(
             replace(claim, reservation=None, exclusive=False),
             lane,
@@ -635,11 +635,9 @@ def test_oom_job_is_requeued_at_most_four_times(store: Store) -> None:
             Machine(cpus=4, gpus=(a_gpu(total=80, used=40),)),
         )
         assert decision is not None
-        store.scheduler_actions.finish_attempt(
-            claim, outcome, outputs={}, now=number, requeue=decision
-        )
+        store.transitions.finish_attempt(claim, outcome, outputs={}, now=number, requeue=decision)
         states.append(job_row(store, job).state)
-        assert store.scheduler_actions.lane_of(job).alone is (number >= SHORTAGES_BESIDE_OTHERS)
+        assert store.ready_jobs.lane_of_job(job).alone is (number >= SHORTAGES_BESIDE_OTHERS)
     assert states == [State.QUEUED] * 4 + [State.FAILED]
     assert job_row(store, job).reason.endswith(" (5 times)")
 
@@ -655,12 +653,10 @@ def test_gpu_failures_do_not_count_as_oom(store: Store) -> None:
     for now, (outcome, gpu) in enumerate(ends, 1):
         claim = claimed(store, job, device="GPU-0")
         attempt = replace(claim, reservation=None, exclusive=False)
-        lane, machine = store.scheduler_actions.lane_of(job), Machine(cpus=4, gpus=(gpu,))
+        lane, machine = store.ready_jobs.lane_of_job(job), Machine(cpus=4, gpus=(gpu,))
         decision = decide_requeue(attempt, lane, outcome, machine)
         assert decision is not None
-        store.scheduler_actions.finish_attempt(
-            claim, outcome, outputs={}, now=now, requeue=decision
-        )
+        store.transitions.finish_attempt(claim, outcome, outputs={}, now=now, requeue=decision)
         states.append(job_row(store, job).state)
     assert states == [State.QUEUED] * (len(ends) - 1) + [State.FAILED]
     assert job_row(store, job).reason.endswith(f" ({MOST_SHORTAGES} times)")
@@ -677,22 +673,18 @@ def test_eviction_updates_similar_jobs_at_once_and_the_job_stays_alone(
     outcome = Stopped(at=20.0)
     moved = decide_requeue(claim, LANE, outcome, Machine(cpus=4), eviction=FULL)
     measured = MeasuredUsage(peak=6 * GIB)
-    store.scheduler_actions.finish_attempt(
+    store.transitions.finish_attempt(
         claim, outcome, outputs={}, now=20.0, measured=measured, requeue=moved
     )
     assert job_row(store, job).state is State.QUEUED
-    lane = store.scheduler_actions.lane_of(job)
+    lane = store.ready_jobs.lane_of_job(job)
     assert (lane.alone, lane.least) == (True, 9 * GIB)
-    (ready,) = store.scheduler_actions.read_ready(4)
-    need = gpu_request_of(
-        make_waiting(ready, store.scheduler_actions.usage(signature, ready.program))
-    )
+    (ready,) = store.ready_jobs.read_ready(4)
+    need = gpu_request_of(make_waiting(ready, store.usage_records.usage(signature, ready.program)))
     assert (need.exclusive, need.vram_request) == (True, 13.5 * GIB)  # half as much again
     other = program_signature(("train.py", "--b"))
-    assert store.scheduler_actions.usage(other, "train.py").similar.peaks == (6 * GIB,)
-    assert store.scheduler_actions.usage(signature, "train.py").peaks == (), (
-        "it is less than it needs"
-    )
+    assert store.usage_records.usage(other, "train.py").similar.peaks == (6 * GIB,)
+    assert store.usage_records.usage(signature, "train.py").peaks == (), "it is less than it needs"
 
 
 def test_job_above_its_reservation_gets_more_at_once() -> None:

@@ -805,7 +805,7 @@ def an_attempt(store: Store, name: str, claimed: float, ended: float | None, **s
 
 
 def a_meter(store: Store, clock: Clock, monotonic: Clock) -> UsageAccumulator:
-    return UsageAccumulator(store.scheduler_actions.past_usage, clock, monotonic)
+    return UsageAccumulator(store.usage_records.past_usage, clock, monotonic)
 
 
 def test_running_jobs_are_charged_by_reservation() -> None:
@@ -838,7 +838,7 @@ def test_ended_attempt_with_an_estimate_is_charged_by_usage(store: Store) -> Non
     job = one(store, "1", resources=Resources(cpus=1, device="cuda"))
     claim = seated(store, job, DAY - 200, device=gpu.uuid)
     ended = Done(at=DAY - 100)
-    store.scheduler_actions.finish_attempt(
+    store.transitions.finish_attempt(
         claim, ended, outputs={}, now=ended.at, measured=MeasuredUsage(peak=20 * GIB)
     )
     use = a_meter(store, Clock(DAY), Clock()).read([], [gpu])
@@ -857,9 +857,9 @@ def test_new_scheduler_reads_past_usage_from_the_store(store: Store) -> None:
     an_attempt(store, "odd", now + 5, now + 1)  # the clock was set meanwhile
     running = an_attempt(store, "running", now - 50, None, **on_gpu)
 
-    use = a_meter(store, clock, monotonic).read(store.scheduler_actions.open_claims(), [gpu])
+    use = a_meter(store, clock, monotonic).read(store.claims.open_claims(), [gpu])
 
-    assert store.scheduler_actions.open_claims()[0].job == running
+    assert store.claims.open_claims()[0].job == running
     span_s = decayed_seconds(1.5 * DAY, 0.5 * DAY) + 50
     assert use.cards == pytest.approx(span_s / 4, rel=0.01)
     seconds = span_s + 20 * decayed_seconds(610, 510) / 2  # they had one core each
@@ -884,7 +884,7 @@ def test_later_known_gpu_sizes_apply_to_earlier_usage(
 @pytest.mark.parametrize("key", [json.dumps({"resources": {"ram": "all"}}), "no JSON", ""])
 def test_unreadable_records_use_no_memory(store: Store, key: str) -> None:
     job = an_attempt(store, "1", 100.0, 200.0)
-    with store.writing():
+    with store.database.writing():
         store.database.execute(
             "UPDATE lanes SET key = ? WHERE id = (SELECT lane FROM jobs WHERE id = ?)", (key, job)
         )

@@ -460,7 +460,7 @@ def look_again_s(pauses: Pauses, now: float) -> float:
 def test_next_cycle_is_at_the_end_of_the_next_pause(store: Store) -> None:
     job, pauses = (
         paused_job(store, failed_at=100.0, backoff_s=10.0),
-        Pauses(store.scheduler_actions),
+        Pauses(store.ready_jobs),
     )
     assert look_again_s(pauses, 108.0) == 2.0
     assert ready(store) == []
@@ -469,7 +469,7 @@ def test_next_cycle_is_at_the_end_of_the_next_pause(store: Store) -> None:
 
 
 def test_new_pause_is_considered_after_a_reread(store: Store) -> None:
-    pauses = Pauses(store.scheduler_actions)
+    pauses = Pauses(store.ready_jobs)
     nothing_to_end = look_again_s(pauses, 100.0)
     job = paused_job(store, failed_at=100.0, backoff_s=1.0)
     assert look_again_s(pauses, 100.5) == nothing_to_end
@@ -482,7 +482,7 @@ def test_new_pause_is_considered_after_a_reread(store: Store) -> None:
 def test_clock_set_back_ends_earlier_pauses(store: Store) -> None:
     job, pauses = (
         paused_job(store, failed_at=10_000.0, backoff_s=3.0),
-        Pauses(store.scheduler_actions),
+        Pauses(store.ready_jobs),
     )
     assert look_again_s(pauses, 10_001.0) == 2.0
     look_again_s(pauses, 5_000.0)

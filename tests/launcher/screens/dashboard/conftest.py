@@ -30,7 +30,7 @@ def jobs(home: Home, store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]
         claimed(store, job, time.time())
     failed = Failed(at=time.time(), error="KeyError: 'lr'", exit_code=1)
     claim = claimed(store, jobs[4], time.time())
-    store.scheduler_actions.finish_attempt(claim, failed, outputs={}, now=time.time())
+    store.transitions.finish_attempt(claim, failed, outputs={}, now=time.time())
     attempt = home.attempt(jobs[0], 1)
     attempt.log.write_text("".join(f"epoch {number}\n" for number in range(1, 101)))
     report(home, jobs[0], *range(1, 31))

@@ -197,7 +197,7 @@ def test_notification_settings_of_a_run_are_stored(
     for run in ("loud", "silent"):
         one(store, run=run)
     for wanted in (RunNotify(events=(NotifyEvent.RUN_ENDED,), to=("mail",)), AS_CONFIGURED):
-        with store.writing():
+        with store.database.writing():
             store.set_notify(store.ensure_run(Path("/nowhere"), "silent"), wanted)
         assert [run.notify for run in event_reader.read_since(0)[1]] == [AS_CONFIGURED, wanted]
 
@@ -216,7 +216,7 @@ READY = ("state", "waits", "priority", "run", "lane")
 
 def runs_of(store: Store, each: int = 2) -> dict[str, int]:
     """How many jobs of each run are read."""
-    return dict(Counter(job.account.name for job in store.scheduler_actions.read_ready(each)))
+    return dict(Counter(job.account.name for job in store.ready_jobs.read_ready(each)))
 
 
 def test_every_run_and_every_lane_of_it_is_read(store: Store) -> None:
@@ -229,7 +229,7 @@ def test_every_run_and_every_lane_of_it_is_read(store: Store) -> None:
 def test_first_jobs_of_each_priority_are_read(store: Store) -> None:
     plain = put(store, map(str, range(5)))
     urgent = one(store, "urgent", priority=1)
-    looked = [(job.id, job.priority) for job in store.scheduler_actions.read_ready(1)]
+    looked = [(job.id, job.priority) for job in store.ready_jobs.read_ready(1)]
     assert looked == [(urgent, 1), (plain[0], 0)]
 
 
@@ -237,10 +237,10 @@ def test_ready_job_has_the_account_of_its_run(store: Store) -> None:
     first, _ = put(store, "ab")
     store.job_control.set_share("test", 3.0)
     claimed(store, first, 1.0)
-    (ready,) = store.scheduler_actions.read_ready(5)
+    (ready,) = store.ready_jobs.read_ready(5)
     assert (ready.account.name, ready.account.share) == ("test", 3.0)
     assert ready.job_class == (0, ready.account.run, ready.lane_id)
-    (claim,) = store.scheduler_actions.open_claims()
+    (claim,) = store.claims.open_claims()
     assert claim.run == ready.account.run == job_row(store, first).run_id
 
 
@@ -248,7 +248,7 @@ def test_ready_job_has_the_account_of_its_run(store: Store) -> None:
 def test_invalid_share_in_a_damaged_row_counts_as_one(store: Store, share: float) -> None:
     enqueue(store, a_spec())
     store.database.execute("UPDATE runs SET share = ?1, vtime = -1, used = ?1", (share,))
-    (ready,) = store.scheduler_actions.read_ready(1)
+    (ready,) = store.ready_jobs.read_ready(1)
     assert ready.account.share == 1.0
     assert ready.account.vtime == ready.account.used == 0.0
 
@@ -302,7 +302,7 @@ def test_of_many_classes_the_first_and_in_rotation_the_others_are_read(
     assert all({*jobs[:3]} < {*look} and len(look) <= 5 for look in looks)
     assert {*looks[0]} != {*looks[1]}
     assert set().union(*looks) == {*jobs}
-    assert store.scheduler_actions.reads_partially
+    assert store.ready_jobs.queue_heads.is_partial
     assert len(store.read.waiting_jobs(20)) == 10, "screens list all"
 
 
@@ -325,7 +325,7 @@ def test_rotation_stays_where_jobs_start(store: Store) -> None:
 def test_few_classes_are_read_at_once(store: Store) -> None:
     jobs = [one(store, str(n), priority=-n) for n in range(2)]
     assert ready(store, 1) == jobs
-    assert not store.scheduler_actions.reads_partially
+    assert not store.ready_jobs.queue_heads.is_partial
 
 
 def test_ready_jobs_are_read_from_one_index_without_sorting(store: Store) -> None:
@@ -349,7 +349,7 @@ def test_limit_of_a_group_applies_to_all_runs(store: Store) -> None:
     store.job_control.set_group_limit("night", 1)
     for run in "ab":
         one(store, run=run, group="night")
-    assert len({job.lane_id for job in store.scheduler_actions.read_ready(1)}) == 1
+    assert len({job.lane_id for job in store.ready_jobs.read_ready(1)}) == 1
 
 
 # --- the feed: each follower of the queue sees each change once, whatever happens to the job

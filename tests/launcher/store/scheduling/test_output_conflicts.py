@@ -8,6 +8,7 @@ import pytest
 from launcher.job import Terms
 from launcher.screens.format import reason_to_show
 from launcher.states import Outcome, ReasonCode, State
+from launcher.store.output_conflicts import release_stale_waits
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import a_context, a_seat, a_spec, claimed, endings, enqueue, job_row, shell, until
@@ -24,7 +25,7 @@ def put(store: Store, run: str, *outputs: str, entry: str = "", **terms: Any) ->
 
 
 def is_refused(store: Store, job: int) -> bool:
-    return store.scheduler_actions.claim(job, a_seat(), reason="", now=2.0) is None
+    return store.claims.claim(job, a_seat(), reason="", now=2.0) is None
 
 
 @pytest.mark.parametrize(
@@ -97,14 +98,14 @@ def test_job_starts_after_an_older_launcher_recorded_the_end_of_the_other_job(
     claim = claimed(store, writer)
     job = put(store, "two", DATA, entry="m:f")
     assert is_refused(store, job)
-    store.scheduler_actions.release_stale_waits()
+    release_stale_waits(store.database)
     assert ready(store) == []  # the other one still runs
     end(store, claim, DONE)
-    with store.writing():  # an older launcher leaves the row
+    with store.database.writing():  # an older launcher leaves the row
         store.database.execute("INSERT INTO needs VALUES (?, ?, 2)", (job, writer))
         store.database.execute("UPDATE jobs SET waits = 1 WHERE id = ?", (job,))
     assert ready(store) == []
-    store.scheduler_actions.release_stale_waits()
+    release_stale_waits(store.database)
     assert ready(store) == [job]
 
 
@@ -113,7 +114,7 @@ def test_new_scheduler_runs_jobs_that_an_older_launcher_left_waiting(
 ) -> None:
     writer, job = enqueue(store, *(a_spec(name=name) for name in "ab"), context=a_context(tmp_path))
     end(store, claimed(store, writer), DONE)
-    with store.writing():
+    with store.database.writing():
         store.database.execute("INSERT INTO needs VALUES (?, ?, 2)", (job, writer))
         store.database.execute("UPDATE jobs SET waits = 1 WHERE id = ?", (job,))
     serve(home)

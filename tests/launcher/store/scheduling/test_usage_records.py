@@ -1,7 +1,6 @@
 """Stored usage of attempts on GPUs and nodes, and which records are used."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -60,9 +59,9 @@ H100 = "NVIDIA H100, 81559 MiB, driver 550.54"
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Connection]:
     """An empty queue in memory."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
-        migrate_copy(memory, tmp_path / "queue.db")
-        yield Connection(memory, tmp_path / "queue.db")
+    with closing(Connection(tmp_path / "queue.db", ":memory:", 0.0)) as memory:
+        migrate_copy(memory, memory.path)
+        yield memory
 
 
 @pytest.fixture
@@ -134,7 +133,7 @@ def test_impossible_number_of_co_located_jobs_counts_as_one(
 ) -> None:
     learn(records, seconds=8.0, shared_s=8.0, slowdown=1.6, others=15.0)
     database.execute("UPDATE lessons SET numbers = ?", (json.dumps({"others": others}),))
-    records.invalidate_caches()
+    database.invalidate_caches()
     assert usage(records).slowdown == pytest.approx(1.6)
 
 
@@ -249,15 +248,15 @@ def test_waiting_program_has_the_numeric_arguments_that_determine_its_memory(
     signature = program_signature(argv)
     spec = a_spec(*argv, signature=signature, resources=gpu)
     enqueue(store, spec)
-    (before,) = store.scheduler_actions.read_ready(4)
+    (before,) = store.ready_jobs.read_ready(4)
     assert before.numbers is None  # nothing is known that they could decide
     assert before.program == "train.py"
-    learn(UsageRecords(Connection(store.database, Path())), signature, argv=argv)
-    store.scheduler_actions.invalidate_caches()  # the record was stored with it
-    (after,) = store.scheduler_actions.read_ready(4)
+    learn(UsageRecords(store.database), signature, argv=argv)
+    store.database.invalidate_caches()  # the record was stored with it
+    (after,) = store.ready_jobs.read_ready(4)
     assert after.numbers == ("4",)
     store.database.execute("UPDATE jobs SET spec = '{', rank = rank + 1")
-    (damaged,) = store.scheduler_actions.read_ready(4)
+    (damaged,) = store.ready_jobs.read_ready(4)
     assert damaged.numbers == ()
 
 
@@ -310,7 +309,7 @@ def test_damaged_usage_record_is_ignored(
     learn(records, seconds=50)
     learn(records, seconds=60, shared_s=0.0, slowdown=2.0, sm=0.5)
     database.execute(f"UPDATE lessons SET {column} = {value} WHERE id = 2")
-    records.invalidate_caches()
+    database.invalidate_caches()
     learned = usage(records)
     assert set(learned.seconds) <= {50.0, 60.0, 30.0}
     assert set(learned.peaks) == {4 * GIB}
@@ -328,7 +327,7 @@ def test_unreadable_numeric_arguments_are_unknown(
     argv = ("train.py", "4")
     learn(records, program_signature(argv), argv=argv)
     database.execute(f"UPDATE lessons SET numbers = {text}")
-    records.invalidate_caches()
+    database.invalidate_caches()
     assert usage(records, program_signature(argv)).attempt_peaks == (AttemptPeak(4 * GIB),)
 
 
@@ -337,7 +336,7 @@ def test_numeric_arguments_recorded_without_the_program_are_read(
 ) -> None:
     learn_program(records, "train.py", "4")
     database.execute("""UPDATE lessons SET numbers = '["4"]'""")
-    records.invalidate_caches()
+    database.invalidate_caches()
     assert usage(records, program_signature(["train.py", "9"])).attempt_peaks == (
         AttemptPeak(4 * GIB, ("4",)),
     )
@@ -452,7 +451,7 @@ def test_job_stopped_because_of_its_memory_counts_even_after_a_short_run(
 
 @pytest.mark.parametrize("signature", ["train 1", program_signature((*PROGRAM, "--a"))])
 def test_peak_of_a_job_stopped_because_of_its_memory_counts_only_for_similar_jobs(
-    records: UsageRecords, signature: str
+    records: UsageRecords, database: Connection, signature: str
 ) -> None:
     def known() -> tuple[Usage, tuple[int, ...]]:
         told = records.usage(signature, program_by(signature, PROGRAM))
@@ -466,7 +465,7 @@ def test_peak_of_a_job_stopped_because_of_its_memory_counts_only_for_similar_job
         assert (own.peaks, own.attempt_peaks, peaks) == ((), (), (3 * GIB,)), (
             "it is less than it needs"
         )
-        records.invalidate_caches()  # as after a restart
+        database.invalidate_caches()  # as after a restart
     learn(records, signature, argv=(*PROGRAM, "--a"), peak=5 * GIB)
     own, peaks = known()
     assert (own.peaks, peaks) == ((5 * GIB,), (5 * GIB, 3 * GIB))
@@ -488,7 +487,7 @@ def test_record_without_an_early_stop_counts_for_similar_jobs(
     for signature in ("train 1", program_signature(["train.py", "4"])):
         learn(records, signature, argv=("train.py", "4"))
     database.execute(f"UPDATE lessons SET numbers = {text}")
-    records.invalidate_caches()
+    database.invalidate_caches()
     for signature in ("train 1", program_signature(["train.py", "4"])):
         assert usage(records, signature).peak == 4 * GIB
 
@@ -499,7 +498,7 @@ def test_rolled_back_usage_record_is_removed_from_similar_jobs(
     learn_program(records, *PROGRAM, "--a")
     assert similar(records, *PROGRAM, "--new").peaks
     database.execute("DELETE FROM lessons")
-    records.invalidate_caches()
+    database.invalidate_caches()
     assert similar(records, *PROGRAM, "--new") == NO_SIMILAR_USAGE
 
 
@@ -643,7 +642,7 @@ PLACES = {"": ("local", "desk"), "launcher-1": ("slurm", "n1"), "launcher-2": ("
 def attempt(store: Store, pilot: str, outcome: Outcome, device: str = "cpu") -> None:
     job = one(store)
     seat = a_seat(boot=f"{PILOT_PREFIX}{pilot}", device=device, cpus=2) if pilot else a_seat()
-    claim = store.scheduler_actions.claim(job, seat, reason="fits", now=outcome.at - HOUR)
+    claim = store.claims.claim(job, seat, reason="fits", now=outcome.at - HOUR)
     assert claim is not None
     end(store, claim, outcome, now=outcome.at)
 

@@ -65,7 +65,7 @@ CHAIN = {"b": "a", "c": "b"}
 
 
 def test_attempt_without_a_record_was_not_paused(store: Store) -> None:
-    assert store.scheduler_actions.paused_s(a_claim()) == 0.0
+    assert store.running_jobs.paused_s(a_claim()) == 0.0
 
 
 def test_a_job_is_claimed_once(home: Home, store: Store) -> None:
@@ -75,7 +75,7 @@ def test_a_job_is_claimed_once(home: Home, store: Store) -> None:
     def grab() -> None:
         mine = Store(home, durable=False)
         for job in jobs:
-            claim = mine.scheduler_actions.claim(job, a_seat(), reason="", now=1.0)
+            claim = mine.claims.claim(job, a_seat(), reason="", now=1.0)
             won.extend([claim.job] if claim else [])
         mine.close()
 
@@ -91,7 +91,7 @@ def test_a_job_is_claimed_once(home: Home, store: Store) -> None:
 def test_cancelled_job_is_not_claimed(store: Store) -> None:
     job = one(store)
     store.job_control.cancel([job], 1.0)
-    assert store.scheduler_actions.claim(job, a_seat(), reason="", now=2.0) is None
+    assert store.claims.claim(job, a_seat(), reason="", now=2.0) is None
 
 
 def test_end_of_an_attempt_is_recorded_once(store: Store) -> None:
@@ -106,7 +106,7 @@ def test_a_done_job_has_its_result_and_the_versions_of_its_files(store: Store) -
     job = one(store)
     done = Done(at=2.0, result={"auc": 0.97})
     outputs = {"/m.pt": (10, 20, "a1"), "/by-an-earlier-version.pt": (10, 20), "/newer.pt": (1,)}
-    store.scheduler_actions.finish_attempt(claimed(store, job), done, outputs=outputs, now=2.0)
+    store.transitions.finish_attempt(claimed(store, job), done, outputs=outputs, now=2.0)
     assert store.read.result_of(job) == {"auc": 0.97}
     assert job_row(store, job).outputs == {
         "/m.pt": FileVersion(10, 20, "a1"),
@@ -204,7 +204,7 @@ def test_ready_jobs_of_all_lanes_are_merged_in_one_order(store: Store) -> None:
 def test_ready_jobs_can_be_read_inside_and_outside_of_a_transaction(store: Store) -> None:
     job = one(store)
     assert ready(store) == [job]
-    with store.writing():  # the question before left none open
+    with store.database.writing():  # the question before left none open
         store.job_control.hold([job], 1.0)
         assert ready(store) == []
         store.job_control.release([job], 2.0)
@@ -219,7 +219,7 @@ def test_jobs_with_equal_requests_share_a_lane(store: Store) -> None:
         a_spec(name="command/c", cpus=2),
         a_spec(name="command/d", terms=Terms(group="downloads")),
     )
-    jobs = {job.id: job for job in store.scheduler_actions.read_ready(10)}
+    jobs = {job.id: job for job in store.ready_jobs.read_ready(10)}
     assert jobs[a].lane_id == jobs[b].lane_id
     assert len({job.lane_id for job in jobs.values()}) == 3
     assert (jobs[c].lane.group, jobs[d].lane.group) == ("", "downloads")
@@ -227,12 +227,12 @@ def test_jobs_with_equal_requests_share_a_lane(store: Store) -> None:
 
 def test_waiting_reason_of_a_lane_is_shown_with_each_of_its_jobs(store: Store) -> None:
     a, b = one(store, "a", cpus=4), one(store, "b")
-    lanes = {job.id: job.lane_id for job in store.scheduler_actions.read_ready(1)}
+    lanes = {job.id: job.lane_id for job in store.ready_jobs.read_ready(1)}
     full = a_reason("waiting for 4 CPU cores: 1 of 8 free")
-    store.scheduler_actions.record_lane_reasons({lanes[a]: full, lanes[b]: None})
+    store.ready_jobs.record_lane_reasons({lanes[a]: full, lanes[b]: None})
     assert job_row(store, a).lane_reason == full
     assert [job_row(store, job).lane_reason_text for job in (a, b)] == [full.text, ""]
-    store.scheduler_actions.record_lane_reasons({lanes[a]: None})
+    store.ready_jobs.record_lane_reasons({lanes[a]: None})
     assert job_row(store, a).lane_reason_text == ""
 
 
@@ -242,9 +242,9 @@ def test_waiting_reason_of_a_lane_is_shown_with_each_of_its_jobs(store: Store) -
 def test_a_job_does_not_start_before_its_time(store: Store) -> None:
     job = one(store, not_before=100.0)
     assert ready(store) == []
-    assert store.scheduler_actions.release_due_timers(99.9) == 100.0
+    assert store.ready_jobs.release_due_timers(99.9) == 100.0
     assert ready(store) == []
-    assert store.scheduler_actions.release_due_timers(100.0) is None
+    assert store.ready_jobs.release_due_timers(100.0) is None
     assert ready(store) == [job]
 
 
@@ -252,17 +252,17 @@ def test_a_job_with_a_time_and_needs_waits_for_both(store: Store) -> None:
     specs = a_spec(name="command/a"), a_spec(name="command/b", terms=Terms(not_before=100.0))
     a, b = enqueue(store, *specs, needs={"command/b": ["command/a"]})
     assert job_row(store, b).waits == 2
-    store.scheduler_actions.release_due_timers(200.0)
+    store.ready_jobs.release_due_timers(200.0)
     assert ready(store) == [a]
     end(store, a)
     assert ready(store) == [b]
 
 
 def test_next_start_time_is_returned(store: Store) -> None:
-    assert store.scheduler_actions.release_due_timers(1.0) is None
+    assert store.ready_jobs.release_due_timers(1.0) is None
     for name, at in (("a", 30.0), ("b", 10.0), ("c", 20.0)):
         one(store, name, not_before=at)
-    told = [store.scheduler_actions.release_due_timers(now) for now in (5.0, 15.0, 25.0, 35.0)]
+    told = [store.ready_jobs.release_due_timers(now) for now in (5.0, 15.0, 25.0, 35.0)]
     assert told == [10.0, 20.0, 30.0, None]
 
 
@@ -277,10 +277,10 @@ def test_a_job_that_failed_runs_again_after_pauses_that_double(store: Store) -> 
     assert (row.starts_at, row.failures) == (110.0, 1)
     assert row.reason == "waiting for retry 1 of 2 after 10 s: no network"
     assert ready(store) == []
-    store.scheduler_actions.release_due_timers(110.0)
+    store.ready_jobs.release_due_timers(110.0)
     assert end(store, job, failed, now=200.0) is State.QUEUED
     assert job_row(store, job).starts_at == 220.0
-    store.scheduler_actions.release_due_timers(220.0)
+    store.ready_jobs.release_due_timers(220.0)
     assert end(store, job, failed, now=300.0) is State.FAILED
     row = job_row(store, job)
     assert (row.reason, row.attempts, row.starts_at) == ("failed: no network", 3, None)
@@ -291,7 +291,7 @@ def test_pause_is_at_most_an_hour(store: Store) -> None:
     for _ in range(3):
         end(store, job, FAILED, now=100.0)
         assert (job_row(store, job).starts_at or 0.0) - 100.0 <= LONGEST_BACKOFF_S
-        store.scheduler_actions.release_due_timers(1e9)
+        store.ready_jobs.release_due_timers(1e9)
 
 
 def test_clock_set_back_extends_no_pause_and_changes_no_start_time(
@@ -300,7 +300,7 @@ def test_clock_set_back_extends_no_pause_and_changes_no_start_time(
     one(store, "2", not_before=1_000_000.0)
     job = one(store, retries=1)
     end(store, job, FAILED, now=1_000_000.0)
-    store.scheduler_actions.release_due_timers(50.0)
+    store.ready_jobs.release_due_timers(50.0)
     assert ready(store) == [job]
 
 
@@ -308,7 +308,7 @@ def test_dependents_wait_for_retries(store: Store) -> None:
     a, b = put(store, "ab", needs=CHAIN, retries=1)
     end(store, a, FAILED)
     assert job_row(store, b).state is State.QUEUED
-    store.scheduler_actions.release_due_timers(1e9)
+    store.ready_jobs.release_due_timers(1e9)
     end(store, a, FAILED)
     assert job_row(store, b).state is State.SKIPPED
 
@@ -317,7 +317,7 @@ def test_lost_attempts_are_counted_separately_from_failures(store: Store) -> Non
     job = one(store, retries=1)
     end(store, job, LOST)
     end(store, job, FAILED)
-    store.scheduler_actions.release_due_timers(1e9)
+    store.ready_jobs.release_due_timers(1e9)
     row = job_row(store, job)
     assert (row.state, row.lost, row.failures) == (State.QUEUED, 1, 1)
 
@@ -337,8 +337,8 @@ def test_repeatedly_failing_start_is_retried_once_a_second(store: Store) -> None
         end(store, claimed(store, job, now), NeverStarted(at=now), now=now)
         assert job_row(store, job).waits == waits
         assert len(ready(store)) == 1 - waits
-    assert store.scheduler_actions.release_due_timers(11.5) == 12.0
-    store.scheduler_actions.release_due_timers(12.0)
+    assert store.ready_jobs.release_due_timers(11.5) == 12.0
+    store.ready_jobs.release_due_timers(12.0)
     assert ready(store) == [job]
 
 
@@ -353,11 +353,11 @@ def test_job_cancelled_during_its_pause_has_no_timer(store: Store) -> None:
 
 def test_job_inserted_by_an_older_launcher_gets_its_lane(store: Store) -> None:
     old, new = one(store, "a", cpus=2), one(store, "b")
-    store._db.execute("UPDATE jobs SET lane = 0, rank = 0 WHERE id = ?", (old,))
+    store.database.execute("UPDATE jobs SET lane = 0, rank = 0 WHERE id = ?", (old,))
     assert ready(store) == [new]
-    assert store.scheduler_actions.repair_unready(1.0)
-    assert not store.scheduler_actions.repair_unready(1.0)
-    cpus = {job.id: job.lane.resources.cpus for job in store.scheduler_actions.read_ready(5)}
+    assert store.ready_jobs.repair_unready(1.0)
+    assert not store.ready_jobs.repair_unready(1.0)
+    cpus = {job.id: job.lane.resources.cpus for job in store.ready_jobs.read_ready(5)}
     assert cpus == {old: 2, new: 1}
 
 
@@ -366,11 +366,11 @@ def test_running_job_inserted_by_an_older_launcher_ends_without_a_charged_retry(
 ) -> None:
     job = one(store)
     claim = claimed(store, job)
-    store._db.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (job,))
+    store.database.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (job,))
     requeue = RequeueDecision(reason=a_reason("full"), vram_request=1 << 30)
     assert end(store, claim, FAILED, requeue=requeue) is State.QUEUED
-    store.scheduler_actions.read_ready(1)
-    assert store.scheduler_actions.repair_unready(3.0)
+    store.ready_jobs.read_ready(1)
+    assert store.ready_jobs.repair_unready(3.0)
     assert ready(store) == [job]
 
 
@@ -380,7 +380,7 @@ def test_stored_memory_need_of_a_job_only_grows(store: Store) -> None:
     for request, alone in ((None, True), (8, False), (4, False)):
         requeue = RequeueDecision(reason=a_reason("full"), vram_request=request, exclusive=alone)
         assert end(store, claimed(store, job), FAILED, requeue=requeue) is State.QUEUED
-        lane = store.scheduler_actions.lane_of(job)
+        lane = store.ready_jobs.lane_of_job(job)
         needs.append((lane.least, lane.alone))
     assert needs == [(0, True), (8, True), (8, True)]
 
@@ -473,7 +473,7 @@ def test_unreadable_records_of_ended_jobs_break_no_screen(
 ) -> None:
     odd, strange, noted = put(store, "abc")
     for job in (odd, strange, noted):
-        store.scheduler_actions.finish_attempt(
+        store.transitions.finish_attempt(
             claimed(store, job), Done(at=2.0), outputs={}, now=time.time()
         )
     change(store, "jobs", "outputs", odd, '{"/a": 1, "/b": ')
@@ -492,7 +492,7 @@ def test_running_job_of_a_newer_version_is_watched_and_recorded(home: Home, stor
     serve(home)
     until_in(store, State.RUNNING, job)
     change(store, "jobs", "spec", job, spec_with("terms", deadline=9.0, grace_s=7.0))
-    (claim,) = store.scheduler_actions.open_claims()
+    (claim,) = store.claims.open_claims()
     assert claim.spec.terms == Terms(grace_s=7.0)
     assert "deadline" in claim.spec_error
     until_done(store, job)
