@@ -2,22 +2,25 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from launcher.backends.protocol import EngineError
+from launcher.system.child_process import has_ended, kill_child, spawn_child
 from launcher.system.text import sanitize_terminal
+from launcher.system.waiting import wait_until
 from launcher.units import format_seconds
 
 _LINES_KEPT = 10  # lines of stderr, for error messages
 _SHOWN = 3
 _LONGEST = 1 << 16  # bytes of a line of stderr
 _END_S = 5.0  # seconds until a process that has closed its output must be gone
+_END_POLL_S = 0.01
 _MOST_ANSWER = 1 << 28  # bytes
 
 
@@ -70,7 +73,7 @@ class JsonLineProcess:
         child, self._child = self._child, None
         if child is None:
             return
-        _kill(child)
+        kill_child(child)
         child.wait()
         for end in (child.stdin, child.stdout):
             if end is not None:
@@ -83,19 +86,13 @@ class JsonLineProcess:
         Raises:
             EngineError: it cannot be started.
         """
-        if self._child is not None and self._child.poll() is None:
+        if self._child is not None and not has_ended(self._child):
             return self._child
         self.close()
         self._printed.clear()
         try:
-            self._child = child = subprocess.Popen(
-                self._argv,
-                env=self._environment(),
-                cwd="/",
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
+            self._child = child = spawn_child(
+                self._argv, self._environment(), stdin=subprocess.PIPE
             )
         except OSError as error:
             why = error.strerror or str(error)
@@ -127,7 +124,7 @@ class JsonLineProcess:
 
         def kill() -> None:
             late.set()
-            _kill(child)
+            kill_child(child)
 
         timer = threading.Timer(self._patience_s, kill)
         timer.daemon = True
@@ -156,18 +153,12 @@ class JsonLineProcess:
         raise EngineError(f"{self._name}: cannot parse its answer {text!r}")
 
     def _ended_error(self, child: "subprocess.Popen[bytes]") -> EngineError:
-        try:
-            code = child.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            code = 0
+        ended = wait_until(partial(has_ended, child), _END_S, _END_POLL_S)
+        kill_child(child)  # and the processes that it started
+        code = child.wait() if ended else 0
         if self._stderr_reader is not None:
             self._stderr_reader.join(_END_S)
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         printed = "; ".join(list(self._printed)[-_SHOWN:])
         more = f": {printed}" if printed else ""
         return EngineError(f"{self._name}: {self._argv[0]} ended unexpectedly ({how}){more}")
-
-
-def _kill(child: "subprocess.Popen[bytes]") -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)

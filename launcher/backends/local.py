@@ -29,6 +29,7 @@ from launcher.errors import MachineError, pluralize
 from launcher.gpu.monitor import query_gpus_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
+from launcher.system.child_process import spawn_child
 from launcher.system.environment import owners_environment
 from launcher.system.files import Json, read_bytes, read_json, write_json
 from launcher.system.log_files import last_lines
@@ -120,15 +121,7 @@ class Local:
         argv = [self._settings.python or sys.executable, "-P", "-m", "launcher.pilots"]
         argv = with_prologue(self._settings, *self._settings.wrap, *argv, str(folder.folder))
         with folder.log.open("ab") as log:
-            child = subprocess.Popen(
-                argv,
-                env=_environment(gpus),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                start_new_session=True,
-            )
+            child = spawn_child(argv, _environment(gpus), stdout=log, stderr=log)
         self._children[folder.token] = child
         who = identity(child.pid)
         if who is not None:  # otherwise it has ended already, and its exit status shows how

@@ -18,6 +18,7 @@ from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system import memory
 from launcher.system.processes import boot_id
+from launcher.system.waiting import wait_until
 
 PATHS_TIMEOUT_S = 35.0  # a network file system may hide a new name for 30 s
 PATHS_POLL_S = 0.25
@@ -93,11 +94,13 @@ def _find_invisible_paths(
     paths: Iterable[str], *, sleep: Callable[[float], None] = time.sleep
 ) -> list[str]:
     """Return the paths that are not there, given the time that a network file system may need."""
-    deadline = time.monotonic() + PATHS_TIMEOUT_S
-    missing = [path for path in paths if not _is_visible(path)]
-    while missing and time.monotonic() < deadline:
-        sleep(PATHS_POLL_S)
-        missing = [path for path in missing if not _is_visible(path)]
+    missing = [*paths]
+
+    def are_visible() -> bool:
+        missing[:] = [path for path in missing if not _is_visible(path)]
+        return not missing
+
+    wait_until(are_visible, PATHS_TIMEOUT_S, PATHS_POLL_S, sleep=sleep)
     return missing
 
 

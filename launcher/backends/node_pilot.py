@@ -9,8 +9,6 @@ full disk its messages wait for space, and no outcome is lost.
 import contextlib
 import errno
 import logging
-import os
-import select
 import signal
 import time
 from collections.abc import Iterable
@@ -37,6 +35,7 @@ from launcher.backends.pilot_messages import (
 )
 from launcher.system import memory
 from launcher.system.paths import Home
+from launcher.system.wakeup_pipe import WakeupPipe
 from launcher.units import format_seconds
 from launcher.workers import lease
 
@@ -80,10 +79,10 @@ class NodePilot:
         self._sent_heartbeats: dict[int, float] = {}
         self._heartbeat_number = 0
         self._heartbeat_at = now
-        self._wakeup, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._sleeper = WakeupPipe()
         self._attempts = NodeAttempts(home, folder, hello.cpus)
         snapshot = facts.probe.snapshot if facts.probe else tuple
-        self._gpus = NodeGpus(hello.gpus, snapshot, self._interrupt_sleep)
+        self._gpus = NodeGpus(hello.gpus, snapshot, self._sleeper.wake_up)
         self._pause_s, self._poll_at = QUICK_POLL_S, now
         self._busy_at = now
         self._error = ""  # why commands could not be read
@@ -266,10 +265,6 @@ class NodePilot:
     def _sleep(self, most_s: float = inf) -> set[int]:
         """Sleep until there is something to do. Return the file descriptors that can be read."""
         now = time.monotonic()
-        poll = select.poll()
-        poll.register(self._wakeup, select.POLLIN)
-        for descriptor in self._attempts.descriptors():
-            poll.register(descriptor, select.POLLIN)
         heads = self._gpus and self._attempts.gpu_supervisors
         times = [
             most_s,
@@ -280,18 +275,11 @@ class NodePilot:
             self._outbox.retry_wait_s(now),
             self._attempts.next_check_s(now),
         ]
-        wait_s = max(0.0, min(times))
-        readable = {descriptor for descriptor, _ in poll.poll(wait_s * 1000)}
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wakeup, 4096)
-        return readable
-
-    def _interrupt_sleep(self) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._wake, b".")
+        self._sleeper.poll_until(self._attempts.descriptors(), max(0.0, min(times)))
+        return self._sleeper.ready_descriptors or set()
 
     def _listen_to_signals(self) -> None:
-        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        self._sleeper.wake_on_signals()
         for number in STOP_SIGNALS:
             signal.signal(number, self._note_signal)
 

@@ -19,6 +19,7 @@ from launcher.system.environment import SITE_VARIABLE
 from launcher.system.prologue import BEFORE_SITE_VARIABLE, site_changes
 from launcher.system.remembered_variables import is_likely_secret
 from launcher.system.stored_fields import Unreadable
+from launcher.system.waiting import wait_until
 
 logger = logging.getLogger(__name__)
 
@@ -90,14 +91,16 @@ def _await_spec(folder: PilotFolder) -> PilotSpec:
         OSError: it cannot be read, or is not seen for a minute.
         Unreadable: it is not a specification, or another version of launcher wrote it.
     """
-    deadline = time.monotonic() + SPEC_TIMEOUT_S
-    while True:
+
+    def read() -> PilotSpec | None:
         try:
             return read_pilot_spec(folder)
         except FileNotFoundError:
-            if not folder.folder.parent.exists() or time.monotonic() > deadline:
+            if not folder.folder.parent.exists():
                 raise
-        time.sleep(SPEC_POLL_S)
+        return None
+
+    return wait_until(read, SPEC_TIMEOUT_S, SPEC_POLL_S) or read_pilot_spec(folder)
 
 
 def _prepare_environment(spec: PilotSpec) -> None:

@@ -5,7 +5,6 @@ The engine `local` uses it, and the guard of a pilot on Ray.
 
 import os
 import signal
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from launcher.system import cgroups
 from launcher.system.files import read_bytes
 from launcher.system.process_trees import ATTEMPT_VARIABLE, descendants, is_scheduler, send_signal
 from launcher.system.processes import Identity, identity, is_alive
+from launcher.system.waiting import wait_until
 
 KILL_TIMEOUT_S = 10.0
 PAUSE_S = 0.01
@@ -36,20 +36,20 @@ def kill_all(folder: PilotFolder, pilot: Identity | None) -> None:
     Raises:
         EngineError: something does not end.
     """
-    deadline = time.monotonic() + KILL_TIMEOUT_S
     groups = set[Path]()
-    while True:
+
+    def kill() -> bool:
         pids = find_pids(folder, pilot)
-        if not pids:
-            break
-        if time.monotonic() > deadline:
-            raise EngineError(f"processes of pilot {folder.token} do not end after SIGKILL: {pids}")
         for pid in pids:
             here = cgroups.read_group_folder(pid)
             if here is not None and cgroups.base_of(here) != here:
                 groups.add(here)
             send_signal(pid, signal.SIGKILL)
-        time.sleep(PAUSE_S)
+        return not pids
+
+    if not wait_until(kill, KILL_TIMEOUT_S, PAUSE_S):
+        pids = find_pids(folder, pilot)
+        raise EngineError(f"processes of pilot {folder.token} do not end after SIGKILL: {pids}")
     for group in groups:
         cgroups.kill_group(group, is_spared=is_scheduler)
 

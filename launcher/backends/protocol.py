@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError
+from launcher.system.background_query import BackgroundQuery
 from launcher.system.paths import Home
 
 NO_NODES: Mapping[str, str] = MappingProxyType({})
@@ -142,14 +143,6 @@ MOST_HUNG_THREADS = 4  # abandoned threads
 logger = logging.getLogger(__name__)
 
 
-class _Call:
-    """A running call; `finish` is set once it has returned."""
-
-    def __init__(self, failed: Callable[[EngineError], None], since: float) -> None:
-        self.on_error, self.started_at = failed, since
-        self.finish: Callable[[], None] | None = None
-
-
 class EngineCalls:
     """Calls to one backend, one at a time."""
 
@@ -163,28 +156,29 @@ class EngineCalls:
             wake: Called in the thread of a call once it has returned.
             clock: Returns monotonic time in seconds.
         """
-        self._make, self._wake, self._clock = make, wake, clock
+        self._make = make
         self._engine: list[Backend] = []  # at most one
-        self._call: _Call | None = None
-        self._thread: threading.Thread | None = None  # of the running call
+        # a query returns the delivery of its result
+        self._query = BackgroundQuery[Callable[[], None]]("engine", wake, clock=clock)
+        # receives the error of the call that is not delivered yet; None: there is no such call
+        self._on_error: Callable[[EngineError], None] | None = None
         self._hung: list[threading.Thread] = []
         self.has_answered = False  # a call has returned, with a result or an error
 
     @property
     def is_busy(self) -> bool:
         """Whether a call is running or its result has not been delivered."""
-        return self._call is not None
+        return self._on_error is not None
 
     @property
     def has_result(self) -> bool:
         """Whether `deliver_result` has something to do."""
-        call = self._call
-        return call is not None and (call.finish is not None or self.elapsed_s > CALL_TIMEOUT_S)
+        return self.is_busy and (not self._query.is_running or self.elapsed_s > CALL_TIMEOUT_S)
 
     @property
     def elapsed_s(self) -> float:
         """Duration of the running call in seconds; 0 without one."""
-        return 0.0 if self._call is None else self._clock() - self._call.started_at
+        return self._query.elapsed_s
 
     def begin(
         self,
@@ -199,46 +193,42 @@ class EngineCalls:
             on_result: Receives the result, in the thread that calls `deliver_result`.
             on_error: Receives the error, in the same thread.
         """
-        assert self._call is None, "an engine handles one call at a time"
-        call, engine = _Call(on_error, self._clock()), self._engine
+        assert self._on_error is None, "an engine handles one call at a time"
+        engine = self._engine
 
-        def run() -> None:
+        def call() -> Callable[[], None]:
             try:
                 if not engine:
                     engine.append(self._make())
-                call.finish = partial(on_result, operation(engine[0]))
+                return partial(on_result, operation(engine[0]))
             except EngineError as error:
-                call.finish = partial(on_error, error)
-            except Exception as error:  # no exception may end the queue; it is reported
-                logger.warning("engine trouble=%r", str(error), exc_info=error)
-                call.finish = partial(on_error, EngineError(f"{type(error).__name__}: {error}"))
-            self._wake()
+                return partial(on_error, error)
 
-        self._thread = threading.Thread(target=run, name="engine", daemon=True)
-        self._thread.start()
-        self._call = call
+        self._query.begin(call)
+        self._on_error = on_error
 
     def deliver_result(self) -> bool:
         """Deliver the result of the call, or its timeout; return False if there is none."""
-        call = self._call
-        if call is None:
+        on_error = self._on_error
+        if on_error is None:
             return False
-        if call.finish is not None:
-            self._call, self.has_answered = None, True
-            call.finish()
+        if not self._query.is_running:
+            self._on_error, self.has_answered = None, True
+            error, deliver = self._query.error, self._query.answer
+            if error is not None:  # no exception may end the queue; it is reported
+                logger.warning("engine trouble=%r", str(error), exc_info=error)
+                on_error(EngineError(f"{type(error).__name__}: {error}"))
+            elif deliver is not None:
+                deliver()
             return True
         self._hung = [thread for thread in self._hung if thread.is_alive()]
-        if (
-            self.elapsed_s <= CALL_TIMEOUT_S
-            or len(self._hung) >= MOST_HUNG_THREADS
-            or self._thread is None
-        ):
+        if self.elapsed_s <= CALL_TIMEOUT_S or len(self._hung) >= MOST_HUNG_THREADS:
             return False
         # its late result is ignored; the next poll shows its effects
-        self._hung.append(self._thread)
+        self._hung += filter(None, [self._query.abandon()])
         self.reset_engine()
-        self._call = None
-        call.on_error(EngineError(f"no answer for {CALL_TIMEOUT_S:.0f} s"))
+        self._on_error = None
+        on_error(EngineError(f"no answer for {CALL_TIMEOUT_S:.0f} s"))
         return True
 
     def reset_engine(self) -> None:

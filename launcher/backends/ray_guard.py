@@ -13,13 +13,13 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.pilot_processes import find_pids, kill_all
 from launcher.system.processes import Identity, identity, is_alive
+from launcher.system.waiting import wait_until
 
 RAYLET = "LAUNCHER_RAYLET"  # the process that started the actor
 RAYLET_TIMEOUT_S = 2.0  # a node that goes down kills its actors first, then its raylet
@@ -84,12 +84,9 @@ def _ends_within(
     time_s: float, folder: PilotFolder, pilot: "subprocess.Popen[bytes]", who: Identity | None
 ) -> bool:
     """Wait for the end of all of a pilot for some time."""
-    deadline = time.monotonic() + time_s
-    while pilot.poll() is None or find_pids(folder, who):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_S)
-    return True
+    return wait_until(
+        lambda: pilot.poll() is not None and not find_pids(folder, who), time_s, POLL_S
+    )
 
 
 def _process(pid: str) -> Identity | None:

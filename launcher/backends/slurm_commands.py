@@ -1,14 +1,12 @@
 """Calls of Slurm's own programs, each with a time limit."""
 
 import atexit
-import contextlib
-import os
-import signal
 import subprocess
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from launcher.backends.protocol import EngineError
+from launcher.system.child_process import kill_child, spawn_child
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
@@ -77,14 +75,7 @@ class SlurmCommands:
         """
         environment = self._environment | ({"SLURM_TIME_FORMAT": "%s"} if epoch else {})
         try:
-            child = subprocess.Popen(  # found by the PATH of its own environment
-                argv,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
+            child = spawn_child(argv, environment, stdin=subprocess.PIPE)
         except OSError as error:
             why = error.strerror or str(error)
             raise EngineError(
@@ -99,7 +90,7 @@ class SlurmCommands:
                 wait = format_seconds(self._patience_s)
                 raise EngineError(f"{argv[0]} did not respond within {wait}") from None
             finally:
-                _kill_group(child)
+                kill_child(child)
                 _running_queries.discard(child)
         return SlurmCommandResult(
             code=child.returncode,
@@ -126,14 +117,7 @@ _running_queries: set[subprocess.Popen[bytes]] = set()
 def _kill_queries() -> None:
     """End running queries when this process ends, as their responses are not needed and may never arrive."""
     for child in [*_running_queries]:
-        _kill_group(child)
-
-
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    """Kill a program that hangs, and its child processes. Do nothing if it has ended."""
-    if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+        kill_child(child)
 
 
 def _without_prefix(line: str) -> str:

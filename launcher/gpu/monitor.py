@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from launcher.errors import MachineError
 from launcher.gpu.snapshot import GpuSnapshot
+from launcher.system.background_query import BackgroundQuery
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, identity_lines, read_identity
@@ -60,14 +61,16 @@ class GpuPoller:
             own_pids: Returns the pids of our own processes. Called in the thread of the poller.
             clock: Returns the time in seconds.
         """
-        self._query, self._wake, self._own_pids, self._clock = query, wake, own_pids, clock
-        self._lock = threading.Lock()
-        self._started_at: float | None = None  # when the current reading began
-        self._finished_at: float | None = None  # when the last one ended, well or not
-        self._latest: GpuSample | None = None
-        self.error = ""  # why the newest reading failed
+        self._query, self._own_pids, self._clock = query, own_pids, clock
+        self._readings = BackgroundQuery[GpuSample]("gpus", wake, clock=clock)
         # UUID → time since which no process of another user was seen there
         self._quiet_since: dict[str, float] = {}
+
+    @property
+    def error(self) -> str:
+        """Why the newest reading failed; empty: it did not."""
+        error = self._readings.error
+        return "" if error is None else f"{type(error).__name__}: {error}"
 
     def request_sample(self, *, after_change: bool = False, measuring: bool = False) -> bool:
         """Request a reading unless one is in progress or the newest is fresh. Return whether one begins.
@@ -76,29 +79,21 @@ class GpuPoller:
             after_change: A change was published that only a new reading can show.
             measuring: A new attempt waits for its measurement.
         """
-        with self._lock:
-            pause_s = AFTER_CHANGE_S if after_change else MEASURING_S if measuring else POLL_S
-            fresh = self._finished_at is not None and self._clock() - self._finished_at < pause_s
-            if self._started_at is not None or fresh:
-                return False
-            self._started_at = self._clock()
-        # One thread per reading. A thread that fails or never returns leaves nothing behind.
-        threading.Thread(target=self._run_query, name="lookout", daemon=True).start()
-        return True
+        pause_s = AFTER_CHANGE_S if after_change else MEASURING_S if measuring else POLL_S
+        finished_at = self._readings.finished_at
+        if finished_at is not None and self._clock() - finished_at < pause_s:
+            return False
+        return self._readings.begin(self._read)
 
     def latest_sample(self) -> GpuSample | None:
         """Return the newest reading, None before the first one.
 
         While a reading is overdue, the memory in use is unknown. The GPUs do not count as faulty.
         """
-        with self._lock:
-            since, newest = self._started_at, self._latest
-        if newest is None or since is None:
+        newest, elapsed_s = self._readings.answer, self._readings.elapsed_s
+        if newest is None or elapsed_s <= DRIVER_TIMEOUT_S:
             return newest
-        overdue_s = self._clock() - since
-        if overdue_s <= DRIVER_TIMEOUT_S:
-            return newest
-        silence = f"the driver has not answered for {overdue_s:.0f} s"
+        silence = f"the driver has not answered for {elapsed_s:.0f} s"
         gpus = tuple(
             replace(gpu, used=None, warnings=(*gpu.warnings, silence)) for gpu in newest.gpus
         )
@@ -106,31 +101,21 @@ class GpuPoller:
 
     def is_overdue(self) -> bool:
         """Whether a reading takes so long that the state of the GPUs counts as unknown."""
-        with self._lock:
-            return (
-                self._started_at is not None and self._clock() - self._started_at > DRIVER_TIMEOUT_S
-            )
+        return self._readings.elapsed_s > DRIVER_TIMEOUT_S
 
-    def _run_query(self) -> None:
+    def _read(self) -> GpuSample:
         try:
             began = self._clock()
-            gpus = tuple(self._query())
-            ours = self._own_pids()
-            with self._lock:
-                self._latest = self._build_sample(gpus, ours, began)
-                self.error = ""
-        except Exception as error:  # noqa: BLE001  # whatever it is, it ends no queue: it is reported
-            self.error = f"{type(error).__name__}: {error}"
-            logger.warning("look trouble=%r", self.error)
-        finally:
-            with self._lock:
-                self._started_at, self._finished_at = None, self._clock()
-        self._wake()
+            return self._build_sample(tuple(self._query()), self._own_pids(), began)
+        except Exception as error:
+            logger.warning("look trouble=%r", f"{type(error).__name__}: {error}")
+            raise
 
     def _build_sample(
         self, gpus: tuple[GpuSnapshot, ...], own_pids: Container[int], now: float
     ) -> GpuSample:
-        blind = self._latest is None or now - self._latest.at > LONGEST_GAP_S
+        latest = self._readings.answer
+        blind = latest is None or now - latest.at > LONGEST_GAP_S
         quiet = {} if blind else self._quiet_since
         self._quiet_since = {
             gpu.uuid: quiet.get(gpu.uuid, now) for gpu in gpus if is_unused_by_others(gpu, own_pids)

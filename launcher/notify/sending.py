@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -22,9 +21,10 @@ from launcher.errors import UsageError
 from launcher.notify.addresses import read_address, redact_secrets
 from launcher.notify.messages import Message
 from launcher.notify.settings import NotifyTarget
+from launcher.system.child_process import has_ended, kill_child, spawn_child
 from launcher.system.installation import install_command
-from launcher.system.process_trees import ATTEMPT_VARIABLE
 from launcher.system.text import sanitize_terminal
+from launcher.system.waiting import wait_until
 from launcher.units import format_bytes, format_seconds
 
 DELIVER_COMMAND = (sys.executable, "-P", "-m", "launcher.notify.sending")
@@ -73,9 +73,8 @@ def deliver(
             )
         try:
             trouble = _await_process(process, target, output, leaving or threading.Event())
-        finally:  # with all of its child processes
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+        finally:
+            kill_child(process)
             code = process.wait()
         if trouble:
             return DeliveryResult(delivered=False, text=trouble)
@@ -88,7 +87,7 @@ def deliver(
 def _start_process(
     target: NotifyTarget, message: Message | None, environ: Mapping[str, str], output: IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    environment = {name: text for name, text in environ.items() if name != ATTEMPT_VARIABLE}
+    environment = {**environ}
     words: tuple[str, ...] = DELIVER_COMMAND
     order = b""
     if target.command:
@@ -103,14 +102,13 @@ def _start_process(
     with tempfile.TemporaryFile() as given:  # not a pipe: the writer never blocks
         given.write(order)
         given.seek(0)
-        return subprocess.Popen(
+        return spawn_child(
             words,
+            environment,
             stdin=given,
             stdout=output,
             stderr=subprocess.STDOUT if target.command else subprocess.DEVNULL,
-            env=environment,
-            cwd=Path.home() if Path.home().is_dir() else "/",
-            start_new_session=True,
+            folder=str(Path.home()) if Path.home().is_dir() else "/",
         )
 
 
@@ -121,15 +119,18 @@ def _await_process(
     leaving: threading.Event,
 ) -> str:
     """Wait for the end of a process; return why it must be stopped, '' if it has ended."""
-    deadline = time.monotonic() + target.timeout_s
-    while process.poll() is None:
-        if leaving.wait(POLL_S):
+
+    def look() -> str | None:
+        if has_ended(process):
+            return ""
+        if leaving.is_set():
             return "the sender was stopped"
-        if time.monotonic() >= deadline:
-            return f"no answer in {format_seconds(target.timeout_s)}"
         if os.fstat(output.fileno()).st_size > MOST_PRINTED:
             return f"it was killed: it printed more than {format_bytes(MOST_PRINTED)}"
-    return ""
+        return None
+
+    trouble = wait_until(look, target.timeout_s, POLL_S, sleep=leaving.wait)
+    return f"no answer in {format_seconds(target.timeout_s)}" if trouble is None else trouble
 
 
 def message_variables(message: Message) -> dict[str, str]:

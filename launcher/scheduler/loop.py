@@ -112,7 +112,7 @@ class Scheduler:
         self._control = ControlState()
         self._next_read_at = 0.0  # when to read them at the latest, monotonic
         self.leaving = False
-        self._sleeper = WakeupPipe(home)
+        self._sleeper = WakeupPipe(home.wake_pipe)
         self._error_throttle = ErrorThrottle()
         mask = core_mask()
         self._gpus = SchedulerGpus(

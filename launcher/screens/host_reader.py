@@ -5,9 +5,9 @@ are read each time, the others in a thread and less often.
 """
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from os import sysconf
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from launcher.gpu.resources import ForeignReservation, shares_cores
 from launcher.screens.host import HOME, RUNS, DiskUsage, Host
 from launcher.store.rows import Claim
 from launcher.system import memory
+from launcher.system.background_query import BackgroundQuery
 from launcher.system.files import read_bytes
 from launcher.system.process_trees import descendants
 from launcher.system.processes import core_mask, usable_cores
@@ -157,8 +158,8 @@ class HostReader:
         self._busy: float | None = None
         self._measured = HostMeasurement()
         self._times: tuple[float, ProcessTimes] | None = None
-        self._thread: threading.Thread | None = None
-        self._since = self._next = 0.0
+        self._query = BackgroundQuery[None]("host", expected=(), clock=clock)
+        self._next = 0.0
 
     def read(
         self,
@@ -217,20 +218,12 @@ class HostReader:
         return there, max(0, there - memory.available_bytes(self._root))
 
     def _start_measurement(self, pids: Sequence[int], runs: Sequence[Path]) -> None:
-        if self._is_under_way() or self._clock() < self._next:
-            return
-        self._since = self._clock()
-        self._thread = threading.Thread(
-            target=self._measure, args=(pids, runs), name="host", daemon=True
-        )
-        self._thread.start()
+        if self._clock() >= self._next:
+            self._query.begin(partial(self._measure, pids, runs))
 
     def _is_overdue(self) -> bool:
         """Return whether the last measurement is outdated because a disk does not respond."""
-        return self._is_under_way() and self._clock() - self._since > PATIENCE_S
-
-    def _is_under_way(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return self._query.elapsed_s > PATIENCE_S
 
     def _measure(self, pids: Sequence[int], runs: Sequence[Path]) -> None:
         began, spent = self._clock(), time.thread_time()

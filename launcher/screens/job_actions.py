@@ -336,6 +336,6 @@ def _cancel_consequences(actions: Sequence[_Action], store: Store) -> Iterator[s
         yield _skipped_text(len(needy), "them")
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return what went wrong, for a screen."""
     return sanitize_terminal(" ".join(str(error).split())) or type(error).__name__

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from textwrap import wrap
 
 import click
@@ -43,6 +44,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
+from launcher.system.waiting import wait_until
 from launcher.units import format_seconds
 
 DRAW_INTERVAL_S = 0.5
@@ -154,10 +156,11 @@ def watch_queue(
             else:
                 lines = snapshot_lines(queue.read_snapshot(waiting=rows), columns)
             show(lines, columns, rows)
-            until_s = time.monotonic() + every_s
-            # at once where the window's size has changed
-            while (left_s := until_s - time.monotonic()) > 0 and terminal_size() == (columns, rows):
-                time.sleep(min(POLL_INTERVAL_S, left_s))
+            wait_until(partial(_is_resized, columns, rows), every_s, POLL_INTERVAL_S)
+
+
+def _is_resized(columns: int, rows: int) -> bool:
+    return terminal_size() != (columns, rows)
 
 
 def _print_changes(

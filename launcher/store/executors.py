@@ -5,8 +5,6 @@ after the last job.
 """
 
 import contextlib
-import errno
-import fcntl
 import os
 import time
 from collections.abc import Mapping
@@ -16,6 +14,7 @@ from typing import Any
 from launcher.store.executor_groups import PREFIX
 from launcher.store.queue import Store
 from launcher.system.files import read_json
+from launcher.system.locks import lock_descriptor
 from launcher.system.paths import Home
 
 CHECK_S = 2.0  # between two checks
@@ -38,7 +37,7 @@ def hold_executor(home: Home, group: str, *, cancel: bool) -> int:
     held = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(held, b'{"cancel": true}' if cancel else b'{"cancel": false}')
-        fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_descriptor(held)  # the file is new: no other process holds it
         new.rename(path)
     except OSError:
         os.close(held)
@@ -99,11 +98,6 @@ def _is_locked(file: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in {errno.EACCES, errno.EAGAIN}:
-            raise
-        return True
+        return not lock_descriptor(held)
     finally:
         os.close(held)
-    return False

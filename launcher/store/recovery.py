@@ -179,16 +179,14 @@ def exclusive_database_access(home: Home) -> Iterator[None]:
     Raises:
         StoreError: Another process does so for too long.
     """
-    deadline = time.monotonic() + LOCK_TIMEOUT_S
     with _THREAD_LOCK:
-        while (held := lock_file(home.damage_lock)) is None:
-            if time.monotonic() > deadline:
-                raise StoreError(
-                    f"another process has kept {home.damage_lock} locked for "
-                    f"{format_seconds(LOCK_TIMEOUT_S)}. Find it with `fuser {home.damage_lock}`, "
-                    "wait for its end or kill it, and try again."
-                )
-            time.sleep(0.01)
+        held = lock_file(home.damage_lock, LOCK_TIMEOUT_S)
+        if held is None:
+            raise StoreError(
+                f"another process has kept {home.damage_lock} locked for "
+                f"{format_seconds(LOCK_TIMEOUT_S)}. Find it with `fuser {home.damage_lock}`, "
+                "wait for its end or kill it, and try again."
+            )
         try:
             yield
         finally:

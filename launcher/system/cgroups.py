@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from launcher.system.files import open_descriptor, read_bytes
 from launcher.system.home_checks import parse_mounts, read_mountinfo
 from launcher.system.process_trees import send_signal
 from launcher.system.processes import Identity, boot_id, is_alive
+from launcher.system.waiting import wait_until
 
 PREFIX = "launcher-"
 RECORD_KEY = "group"  # beside a supervisor's identity in `started`: the folder of its group
@@ -153,16 +153,17 @@ def kill_group(
         is_spared: returns whether a process is left alone.
         timeout_s: how long to wait for the killed processes.
     """
-    deadline = time.monotonic() + timeout_s
-    while (left := group_members(group)) and time.monotonic() < deadline:
+
+    def kill() -> bool:
+        left = group_members(group)
         doomed = [pid for pid in left if not is_spared(pid)]
-        if not doomed:
-            return
         # the kernel kills all of a group so that no fork is missed; not before Linux 5.14
-        if len(doomed) < len(left) or not _write(group / "cgroup.kill", b"1"):
+        if doomed and (len(doomed) < len(left) or not _write(group / "cgroup.kill", b"1")):
             for pid in doomed:
                 send_signal(pid, signal.SIGKILL)
-        time.sleep(0.002)
+        return not doomed
+
+    wait_until(kill, timeout_s, 0.002)
     _remove(group)
 
 

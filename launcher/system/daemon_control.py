@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import time
+from functools import partial
 
 from launcher.errors import MachineError
 from launcher.system.files import open_descriptor, read_json, write_json
@@ -13,6 +14,7 @@ from launcher.system.locks import lock_file, lock_holder
 from launcher.system.paths import Home
 from launcher.system.process_start import spawn_daemon
 from launcher.system.processes import identity
+from launcher.system.waiting import wait_until
 
 MOST_RESTARTS = 3  # a scheduler that dies again and again must not be restarted for ever
 RESTART_WINDOW_S = 300.0
@@ -72,12 +74,13 @@ def restart_scheduler(home: Home) -> None:
 def _restart_until_alive(home: Home) -> None:
     while scheduler_pid(home) is None and _count_restart(home):
         child = start_scheduler(home)
-        deadline = time.monotonic() + RESTART_TIMEOUT_S
         # one that is killed at once is a death of its own, which no other process may notice
-        while scheduler_pid(home) is None and exit_code(child) is None:
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.01)
+        if not wait_until(partial(_has_started_or_ended, home, child), RESTART_TIMEOUT_S, 0.01):
+            return
+
+
+def _has_started_or_ended(home: Home, child: int) -> bool:
+    return scheduler_pid(home) is not None or exit_code(child) is not None
 
 
 def _count_restart(home: Home) -> bool:

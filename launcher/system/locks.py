@@ -4,37 +4,57 @@ import errno
 import fcntl
 import os
 import struct
-import time
 from pathlib import Path
 
 from launcher.errors import MachineError
 from launcher.system.files import open_descriptor
+from launcher.system.waiting import wait_until
 
 _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
 _HELD = {errno.EACCES, errno.EAGAIN}  # the answers for a lock of another process: fcntl(2)
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-LOCK_TRIES = 100  # for locks that others hold for milliseconds
+SHORT_LOCK_S = 1.0  # longest time for locks that others hold for milliseconds
+LOCK_POLL_S = 0.01
 
 
-def lock_file(path: Path) -> int | None:
+def lock_file(path: Path, wait_s: float = 0.0) -> int | None:
     """Take the exclusive lock on `path` until the returned descriptor or the process ends.
 
     A record lock is not inherited by a fork, so a child never keeps its parent's lock alive.
-    Returns None when another process holds it. Never open the same path again while holding it:
+    Returns None when another process holds it for longer than `wait_s`. Never open the same path again while holding it:
     closing any descriptor of a file releases the process's locks on it.
 
     Raises:
         MachineError: the file system has no locks.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def lock() -> int | None:  # opened each time, because the file may be deleted meanwhile
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if lock_descriptor(descriptor):
+                return descriptor
+        except OSError as error:
+            os.close(descriptor)
+            raise _no_locks_error(path, error) from error
+        os.close(descriptor)
+        return None
+
+    return wait_until(lock, wait_s, LOCK_POLL_S)
+
+
+def lock_descriptor(descriptor: int) -> bool:
+    """Take the exclusive lock on an open file, as `lock_file` does; return False if another process holds it.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        os.close(descriptor)
         if error.errno in _HELD:
-            return None
-        raise _no_locks_error(path, error) from error
-    return descriptor
+            return False
+        raise
+    return True
 
 
 def mark_in_use(folder: Path) -> int | None:
@@ -47,15 +67,19 @@ def mark_in_use(folder: Path) -> int | None:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
-    for _ in range(LOCK_TRIES):
+
+    def mark() -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:  # another process checks whether it is inhabited, or cleans up
-            time.sleep(0.01)
-        except OSError:
-            break
-        else:
+            return False
+        return True
+
+    try:
+        if wait_until(mark, SHORT_LOCK_S, LOCK_POLL_S):
             return descriptor
+    except OSError:  # no locks
+        pass
     os.close(descriptor)
     return None
 

@@ -1,11 +1,11 @@
 """Questions to programs and libraries that may hang, each with a time limit."""
 
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from launcher.system.background_query import BackgroundQuery
 from launcher.units import format_seconds
 
 QuestionResult = TypeVar("QuestionResult")
@@ -34,18 +34,10 @@ def run_questions_with_timeout(
     questions: Mapping[str, Callable[[], QuestionResult]], timeout_s: float
 ) -> Mapping[str, QuestionResult]:
     """Return the results of functions that run in parallel, by name; one that hangs is abandoned after a time."""
-    answers: dict[str, QuestionResult] = {}
-
-    def run_question(name: str) -> None:
-        answers[name] = questions[name]()
-
-    # daemon threads, which do not delay the exit: a question may never return
-    threads = [
-        threading.Thread(target=run_question, args=(name,), daemon=True) for name in questions
-    ]
-    for thread in threads:
-        thread.start()
+    queries = {name: BackgroundQuery[QuestionResult](name, expected=()) for name in questions}
+    for name, query in queries.items():
+        query.begin(questions[name])
     end = time.monotonic() + timeout_s
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
-    return answers.copy()
+    for query in queries.values():
+        query.join(max(0.0, end - time.monotonic()))
+    return {name: query.answer for name, query in queries.items() if query.answer is not None}

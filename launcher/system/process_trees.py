@@ -22,6 +22,7 @@ from launcher.system.processes import (
     parent_of,
     stat_fields,
 )
+from launcher.system.waiting import wait_until
 
 _SCHEDULER = [b"-P", b"-m", b"launcher.scheduler"]  # of its command line
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -149,14 +150,14 @@ def stop_processes(pids: Callable[[], Iterable[int]], timeout_s: float) -> bool:
         pids: returns all of them, parents before children.
         timeout_s: time limit.
     """
-    deadline = time.monotonic() + timeout_s
-    while moving := [pid for pid in pids() if not is_stopped(pid)]:
-        if time.monotonic() >= deadline:
-            return False
+
+    def stop() -> bool:
+        moving = [pid for pid in pids() if not is_stopped(pid)]
         for pid in moving:
             send_signal(pid, signal.SIGSTOP)
-        time.sleep(STOP_PAUSE_S)
-    return True
+        return not moving
+
+    return wait_until(stop, timeout_s, STOP_PAUSE_S)
 
 
 def continue_processes(pids: Iterable[int]) -> None:
@@ -177,11 +178,14 @@ def end_session(leader: Identity, timeout_s: float = 1.0) -> None:
     there = identity(leader.pid)
     if there is not None and there != leader:
         return
-    deadline = time.monotonic() + timeout_s
-    while (left := session_processes(leader.pid)) and time.monotonic() < deadline:
+
+    def kill() -> bool:
+        left = session_processes(leader.pid)
         for pid in left:
             send_signal(pid, signal.SIGKILL)
-        time.sleep(0.002)
+        return not left
+
+    wait_until(kill, timeout_s, 0.002)
 
 
 def session_processes(leader: int) -> list[int]:

@@ -1,7 +1,6 @@
 """The right of one process to serve a home: a locked file, which may be deleted while the lock is held."""
 
 import os
-import time
 
 from launcher.system.daemon_control import wake
 from launcher.system.files import read_json
@@ -9,6 +8,7 @@ from launcher.system.locks import lock_file
 from launcher.system.paths import Home
 from launcher.system.process_trees import may_serve
 from launcher.system.processes import identity_from_record, is_alive
+from launcher.system.waiting import wait_until
 
 LOCK_TIMEOUT_S = 1.0  # a predecessor may still be on its way out
 LOCK_POLL_S = 0.02
@@ -27,19 +27,12 @@ class SchedulerLock:
 
         A scheduler whose lock file was deleted serves on without it: it is known by its record.
         """
-        deadline = time.monotonic() + LOCK_TIMEOUT_S
-        while (held := lock_file(self._home.scheduler_lock)) is None:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(LOCK_POLL_S)
-        self._descriptors.append(held)
-        while self._is_served_by_other():
-            if time.monotonic() > deadline:
-                self.release()
-                wake(self._home)  # it locks the new file then
-                return False
-            time.sleep(LOCK_POLL_S)
-        return True
+        if wait_until(self._try_to_acquire, LOCK_TIMEOUT_S, LOCK_POLL_S):
+            return True
+        if self._descriptors:
+            self.release()
+            wake(self._home)  # the other one locks the new file then
+        return False
 
     def revalidate(self) -> bool:
         """See that the file which is locked is the one that others see; False when another serves."""
@@ -60,6 +53,14 @@ class SchedulerLock:
         for held in self._descriptors:
             os.close(held)
         self._descriptors.clear()
+
+    def _try_to_acquire(self) -> bool:
+        if not self._descriptors:
+            held = lock_file(self._home.scheduler_lock)
+            if held is None:
+                return False
+            self._descriptors.append(held)
+        return not self._is_served_by_other()
 
     def _is_served_by_other(self) -> bool:
         record = read_json(self._home.scheduler_record)

@@ -1,4 +1,4 @@
-"""The sleep of a scheduler: until something that it watches has news, it is woken, or a time has passed."""
+"""The sleep of a scheduler or pilot: it ends when a watched descriptor is ready, by a wake-up, or after a time."""
 
 import contextlib
 import os
@@ -8,29 +8,38 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from launcher.system.paths import Home
-
 WAKE_BYTE = b"."
 
 
 class WakeupPipe:
-    """A poll over descriptors, and a pipe in the home by which everybody can end it."""
+    """A poll over descriptors, and a pipe by which signals, threads and other processes can end it.
 
-    def __init__(self, home: Home) -> None:
-        """Open the pipe."""
-        self._path = home.wake_pipe
-        self._pipe = _open_pipe(home.wake_pipe)
+    `selectors` has no poll that keeps its registrations and returns numbers, which a scheduler needs in each cycle.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open the pipe.
+
+        Args:
+            path: a named pipe, to which other processes can write. None: the pipe has no name.
+        """
+        self._path = path
+        if path is None:
+            self._pipe, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        else:
+            self._pipe = self._write_end = _open_pipe(path)
         self._poll, self._registered = select.poll(), set[int]()
         self.ready_descriptors: set[int] | None = (
             None  # ready descriptors; None: all are to be polled
         )
 
     def reopen_pipe(self) -> None:
-        """See that the pipe which is watched is the one that others see.
+        """See that the named pipe which is watched is the one that others see.
 
         Raises:
             OSError: there is none, and none can be made.
         """
+        assert self._path is not None
         try:
             if os.path.samestat(self._path.stat(), os.fstat(self._pipe)):
                 return
@@ -47,12 +56,12 @@ class WakeupPipe:
         A handler in Python runs between two steps of a program: one whose signal comes after the last
         step before a sleep begins would run after that sleep. Python's own handler rings at once.
         """
-        signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
 
     def wake_up(self) -> None:
         """End the sleep, from a signal handler or another thread, too."""
         with contextlib.suppress(OSError):  # it is full: it was rung already
-            os.write(self._pipe, WAKE_BYTE)
+            os.write(self._write_end, WAKE_BYTE)
 
     def is_ready(self, within_s: float = 0.0) -> bool:
         """Return whether one of the descriptors watched last is ready, or becomes ready within a time."""

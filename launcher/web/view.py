@@ -11,7 +11,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
@@ -23,6 +22,7 @@ from launcher.screens.job_actions import one_line
 from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.background_query import BackgroundQuery
 from launcher.system.paths import Home
 from launcher.web.run_curves import CurveChoice, RunCurves, RunCurvesReader
 from launcher.web.run_data import RunData, read_runs
@@ -37,6 +37,7 @@ SHARE = 0.01  # of a core, for reading changed values again
 LONGEST_PAUSE_S = 20.0  # between two reads of a value
 LAST_S = 1.0  # for which the shutdown of the server waits for a read in progress
 MOST_KEPT = 16  # entries of a cache
+_EXPECTED_ERRORS = (Error, OSError, sqlite3.Error)  # the next read may succeed
 
 
 class CacheResult(NamedTuple, Generic[V]):
@@ -47,18 +48,15 @@ class CacheResult(NamedTuple, Generic[V]):
     pending: bool = False  # a read is in progress
 
 
-@dataclass(eq=False, slots=True)
 class _Entry(Generic[V]):
-    """The last result of a key, and the read in progress."""
+    """The reads of a key."""
 
-    result: CacheResult[V] = field(default_factory=CacheResult)
-    fingerprint: Hashable = None  # of the source at the last read
-    reading: threading.Thread | None = None
-    next_at: float = 0.0  # earliest time of the next read
-
-    @property
-    def busy(self) -> bool:
-        return self.reading is not None and self.reading.is_alive()
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Begin without a read."""
+        # daemon threads: the end of the server does not wait for a plugin package
+        self.reads = BackgroundQuery[V | None]("reader", expected=_EXPECTED_ERRORS, clock=clock)
+        self.fingerprint: Hashable = None  # of the source at the last read
+        self.next_at = 0.0  # earliest time of the next read
 
 
 class BackgroundCache(Generic[K, V]):
@@ -94,22 +92,22 @@ class BackgroundCache(Generic[K, V]):
             key: that of the value.
             fingerprint: of the source; if it differs from that of the last read, the value is outdated.
         """
-        entry = self._entries.setdefault(key, _Entry())
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(self._clock)
         self._entries.move_to_end(key)
         while len(self._entries) > MOST_KEPT:
             self._entries.popitem(last=False)
-        is_first = entry.result.value is None  # before the read starts: it may end at once
-        if not entry.busy and entry.fingerprint != fingerprint and self._clock() >= entry.next_at:
+        reads = entry.reads
+        is_first = reads.answer is None  # before the read starts: it may end at once
+        is_due = entry.fingerprint != fingerprint and self._clock() >= entry.next_at
+        if is_due and reads.begin(partial(self._read_entry, key, entry)):
             entry.fingerprint = fingerprint
-            # daemon: the end of the server does not wait for a plugin package
-            entry.reading = threading.Thread(
-                target=self._read_entry, args=(key, entry), daemon=True
-            )
-            entry.reading.start()
-        if is_first and entry.reading is not None:
-            entry.reading.join(self._patience_s)
-        pending = entry.busy  # read before the result: a read that ends now is reported as pending
-        return entry.result._replace(pending=pending)
+        if is_first:
+            reads.join(self._patience_s)
+        # read before the result: a read that ends now is reported as pending
+        pending, error = reads.is_running, reads.error
+        return CacheResult(reads.answer, "" if error is None else one_line(error), pending)
 
     def close(self) -> None:
         """Stop reading; wait at most LAST_S for a read in progress."""
@@ -117,17 +115,16 @@ class BackgroundCache(Generic[K, V]):
         if self._read_lock.acquire(timeout=LAST_S):
             self._read_lock.release()
 
-    def _read_entry(self, key: K, entry: _Entry[V]) -> None:
+    def _read_entry(self, key: K, entry: _Entry[V]) -> V | None:
         with self._read_lock:
             if self._closed:
-                return
+                return entry.reads.answer
             began = self._cost()
             try:
-                entry.result = CacheResult(self._read(key))
-            except (Error, OSError, sqlite3.Error) as error:  # the next read may succeed
-                entry.result = entry.result._replace(error=one_line(error))
-            pause_s = min(LONGEST_PAUSE_S, (self._cost() - began) / SHARE)
-            entry.next_at = self._clock() + pause_s
+                return self._read(key)
+            finally:
+                pause_s = min(LONGEST_PAUSE_S, (self._cost() - began) / SHARE)
+                entry.next_at = self._clock() + pause_s
 
 
 class NotFound(UsageError):

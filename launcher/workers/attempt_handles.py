@@ -39,6 +39,7 @@ from launcher.system.process_trees import (
     terminate,
 )
 from launcher.system.processes import Identity, boot_id, has_signal_handler, is_alive, open_pidfd
+from launcher.system.waiting import wait_until
 from launcher.workers.attempt_journal import (
     REVOKED_LINE,
     has_ended_successfully,
@@ -465,6 +466,4 @@ def kill_process(who: Identity) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     os.close(descriptor)
-    deadline = time.monotonic() + KILL_TIMEOUT_S
-    while is_alive(who) and time.monotonic() < deadline:
-        time.sleep(0.002)
+    wait_until(lambda: not is_alive(who), KILL_TIMEOUT_S, 0.002)

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from launcher.system.paths import Attempt, Home
 from launcher.system.process_start import spawn_daemon
 from launcher.system.process_trees import FORK_SERVER_VARIABLE, send_signal
 from launcher.system.processes import Identity, identity_from_record
+from launcher.system.waiting import wait_until
 from launcher.workers.attempt_journal import read_outcome_line
 from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES, STILL_WORKING
 from launcher.workers.supervisor import ENDED, LONGEST_REPORT, NEXT, RUN, STOP
@@ -234,12 +234,7 @@ class ForkServer:
         return ForkServerCrash(description=how, module=self._importing or "")
 
     def _ends_within(self, patience_s: float) -> bool:
-        deadline = time.monotonic() + patience_s
-        while not self.reap():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.005)
-        return True
+        return wait_until(self.reap, patience_s, 0.005)
 
     def _record_import(self, text: bytes) -> None:
         """Record the module that it imports now."""

@@ -40,6 +40,7 @@ from launcher.system.files import write_atomic, write_json
 from launcher.system.paths import Home, find_home, make_home
 from launcher.system.scheduler_start import ensure_scheduler
 from launcher.system.text import sanitize_terminal, shell_line
+from launcher.system.waiting import wait_until
 from launcher.units import format_seconds
 
 UNIT = "launcher.service"
@@ -80,18 +81,23 @@ def stop(now: bool) -> None:
             print_stderr(f"The queue is stopped. {_finishing_text(len(jobs), pilots)}")
             return
         patience_s = MARGIN_S + max((job.spec.terms.grace_s for job in jobs), default=0.0)
-        deadline = time.monotonic() + patience_s
-        while (pid := scheduler_pid(home)) or store.read.counts().get(State.RUNNING):
-            if pid is None:  # it was killed before it had taken in the ends
-                ensure_scheduler(home)
-            if time.monotonic() > deadline:
-                raise MachineError(_unfinished_text(home, store, patience_s))
-            time.sleep(0.02)
+        if not wait_until(lambda: _has_stopped(home, store), patience_s, 0.02):
+            raise MachineError(_unfinished_text(home, store, patience_s))
         rows = store.read.jobs_by_id(job.id for job in jobs)
         _print_failed([row for row in rows if row.state is State.FAILED])
         queued = store.read.counts().get(State.QUEUED, 0)
         verb = "waits" if queued == 1 else "wait"
         print_stderr(f"The queue is stopped. {pluralize(queued, 'job')} {verb} in it.")
+
+
+def _has_stopped(home: Home, store: Store) -> bool:
+    """Whether nothing runs; a scheduler that was killed before it had recorded all ends is started again."""
+    if scheduler_pid(home) is not None:
+        return False
+    if not store.read.counts().get(State.RUNNING):
+        return True
+    ensure_scheduler(home)
+    return False
 
 
 def _finishing_text(jobs: int, pilots: int) -> str:

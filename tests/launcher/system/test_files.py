@@ -339,10 +339,10 @@ def test_non_file_has_a_version_without_a_digest_or_none(tmp_path: Path) -> None
 NUMBER = signal.SIGUSR1
 
 
-@pytest.fixture
-def sleeper(home: Home) -> Iterator[WakeupPipe]:
+@pytest.fixture(params=[True, False], ids=["named", "unnamed"])
+def sleeper(home: Home, request: pytest.FixtureRequest) -> Iterator[WakeupPipe]:
     """Return a sleeper that a signal wakes. The handler of the signal does nothing."""
-    sleeper = WakeupPipe(home)
+    sleeper = WakeupPipe(home.wake_pipe if request.param else None)
     before = signal.signal(NUMBER, lambda *_: None), signal.set_wakeup_fd(-1)
     sleeper.wake_on_signals()
     yield sleeper

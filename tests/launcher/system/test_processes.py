@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,16 @@ def test_lock_has_one_holder_until_it_is_killed(children: Children, tmp_path: Pa
     child.wait()
     assert lock_holder(path) is None
     held = lock_file(path)
+    assert held is not None
+    os.close(held)
+
+
+def test_wait_for_a_lock_ends_with_its_holder(children: Children, tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    child = holder(children, path)
+    assert lock_file(path, 0.05) is None
+    threading.Timer(0.1, child.kill).start()
+    held = lock_file(path, 60.0)
     assert held is not None
     os.close(held)
 
