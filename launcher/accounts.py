@@ -83,7 +83,7 @@ class ResourceDemand(NamedTuple):
     # number of waiting jobs with the same request
     count: int = 1  # type: ignore[assignment]  # the key in files; `tuple.count` is not needed
 
-    def record(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the demand as JSON for other schedulers."""
         return {**self._asdict(), "cards": [*self.cards[:_MOST_GPUS]]}
 

@@ -13,7 +13,7 @@ from launcher.job import PROGRAM, Spec
 from launcher.system.environment import owners_environment
 from launcher.system.folder_contents import FOLDER_END
 from launcher.system.process_limits import is_limits, niceness_of, soft_limits
-from launcher.system.stored_fields import Unreadable
+from launcher.system.stored_fields import Unreadable, restore_known_fields
 
 JOB_FOLDER, RUN_FOLDER = "{job_folder}", "{run_folder}"  # in the entry of a program
 FOLDER_PLACEHOLDERS = (JOB_FOLDER, RUN_FOLDER)  # replaced when an attempt starts
@@ -54,19 +54,14 @@ def read_context(record: Mapping[str, Any]) -> Context:
     Raises:
         Unreadable: a field is missing or has the wrong type.
     """
-    match record:
-        case {
-            "folder": str(folder),
-            "umask": int(umask),
-            "interpreter": str(interpreter),
-            "environment": dict(environment),
-            "affinity": [*affinity],
-        } if {*map(type, environment), *map(type, environment.values())} <= {str}:
-            limits, niceness = record.get(LIMITS, {}), record.get(NICENESS)  # not in older records
-            if isinstance(limits, dict) and is_limits(limits) and isinstance(niceness, int | None):
-                return Context(
-                    folder, umask, interpreter, environment, tuple(affinity), limits, niceness
-                )
+    cpus = record.get("affinity")
+    if isinstance(cpus, list | tuple):
+        context = restore_known_fields(
+            Context, {**record, "affinity": tuple(cpus)}, "its environment"
+        )
+        words = {*map(type, context.environment), *map(type, context.environment.values())}
+        if words <= {str} and is_limits(context.limits):
+            return context
     raise Unreadable("the record of its environment is incomplete")
 
 

@@ -85,7 +85,7 @@ class Resources(NamedTuple):
     # in a lane: the GPU that `device` meant by its number when the job was queued; numbers change with the hardware
     gpu_uuid: str = ""
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the request as JSON; a field that older versions do not know only if it is set."""
         record = self._asdict()
         if self.gpu_ids == UUIDS:
@@ -186,9 +186,9 @@ class Spec(NamedTuple):
         """The folder of the run's results."""
         return Path(self.root) / "runs" / self.run
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the spec as JSON."""
-        parts = {"resources": self.resources.record(), "terms": self.terms._asdict()}
+        parts = {"resources": self.resources.to_json(), "terms": self.terms._asdict()}
         return {**self._asdict(), **parts}
 
 

@@ -24,7 +24,7 @@ class OomReport(NamedTuple):
     total: int | None = None  # of the GPU
     message: str = ""  # of the program, without the advice
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the report as JSON, without the message."""
         facts: dict[str, Json] = self._asdict()
         del facts["message"]
@@ -32,7 +32,7 @@ class OomReport(NamedTuple):
 
 
 def read_oom_report(record: Mapping[str, Json]) -> OomReport:
-    """Return the report that `OomReport.record` wrote; invalid values become None."""
+    """Return the report that `OomReport.to_json` wrote; invalid values become None."""
 
     def bytes_of(name: str) -> int | None:
         value = record.get(name)
@@ -301,14 +301,14 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
             record |= {} if made is None else {"made": made}
             record |= {"files": [*files]} if any(files) else {}
             record |= (
-                {"outputs": [each and [*each.record()] for each in outputs]} if outputs else {}
+                {"outputs": [each and [*each.to_json()] for each in outputs]} if outputs else {}
             )
         case Failed():
             record |= _failure_record(outcome)
             record |= {"over_limit": True} if outcome.over_limit else {}
             record |= {"disk_full": True} if outcome.disk_full else {}
         case OutOfMemory():
-            record |= _failure_record(outcome) | outcome.report.record()
+            record |= _failure_record(outcome) | outcome.report.to_json()
         case Lost(why=why):
             record["why"] = why
         case Stopped(by=by):

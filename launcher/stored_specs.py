@@ -88,7 +88,7 @@ _LATER_TERMS = Terms._fields[Terms._fields.index("on") :]
 def _part_record(part: Resources | Terms) -> dict[str, Json]:
     """Return a part of a spec as a record; terms unknown to older versions only if they are set."""
     if isinstance(part, Resources):
-        return part.record()
+        return part.to_json()
     record = part._asdict()
     for name in _LATER_TERMS:
         if record[name] == getattr(_DEFAULT_TERMS, name):
@@ -123,7 +123,7 @@ def has_options(
 
 
 def read_spec(record: Mapping[str, Any]) -> Spec:
-    """Return the spec that `Spec.record` wrote.
+    """Return the spec that `Spec.to_json` wrote.
 
     A newer version may have added fields. An unknown field of resources or terms makes the spec unreadable.
     Other unknown fields only describe the job and are ignored.

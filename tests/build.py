@@ -168,7 +168,7 @@ def a_claim(spec: Spec | None = None, *, job: int = 1, number: int = 1, **change
         "cpus": 1,
         "pid": 0,
         "start_ticks": 0,
-        "spec_text": json.dumps((spec or a_spec()).record()),
+        "spec_text": json.dumps((spec or a_spec()).to_json()),
         "context_text": json.dumps(a_context()._asdict()),
     }
     return Claim(job=job, number=number, **values | changes)
@@ -194,7 +194,7 @@ def an_attempt(
         number=number,
         device=device,
         cpus=cpus,
-        spec_text=json.dumps(spec.record()),
+        spec_text=json.dumps(spec.to_json()),
         context_text=json.dumps((context or a_context(attempt.folder))._asdict()),
     )
     write_whole(attempt.spec, text)

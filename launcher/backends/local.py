@@ -125,7 +125,7 @@ class Local:
         self._children[folder.token] = child
         who = identity(child.pid)
         if who is not None:  # otherwise it has ended already, and its exit status shows how
-            record: dict[str, Json] = {"schema": 1, **who.record(), "gpus": list(gpus)}
+            record: dict[str, Json] = {"schema": 1, **who.to_json(), "gpus": list(gpus)}
             write_json(folder.process_file, record, mode=0o600)
 
     def _observe(self, token: str) -> Observation:

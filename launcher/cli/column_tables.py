@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from launcher.cli.output import ABSENT, cell_text
-from launcher.cli.plain_tables import Row, text_columns
+from launcher.cli.plain_tables import Row, table_of_columns
 from launcher.results.metric import Metric, footnotes, read_metric
 from launcher.results.pivot import Pivot
 from launcher.results.returned_rows import JOB
@@ -54,7 +54,7 @@ def _with_count_note(row: Row, names: Sequence[str]) -> Row:
         for name in names
         if (metric := read_metric(row.get(name))) and metric.note == note
     }
-    without = {name: metric._replace(note=None).record() for name, metric in said.items()}
+    without = {name: metric._replace(note=None).to_json() for name, metric in said.items()}
     return {**row, **without, COUNT: note}
 
 
@@ -81,7 +81,7 @@ def flat_table(
 
     shown = (read_metric(row.get(name)) for row in results.rows for name in names)
     notes = [line(note) for note in footnotes(shown)] if latex else []
-    table = text_columns([_with_count_note(row, names) for row in results.rows], names, text_of)
+    table = table_of_columns([_with_count_note(row, names) for row in results.rows], names, text_of)
 
     def fitting(index: int, column: Column) -> Column:
         """Return a column with its drop rank: columns equal in all rows are dropped first, then those on the right."""

@@ -35,7 +35,7 @@ class Finding(NamedTuple):
             sanitize_terminal(self.advice) or "-",
         )
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the finding for JSON."""
         return {
             "name": self.name,

@@ -1,10 +1,9 @@
-"""Further formats of output: CSV for spreadsheets, Parquet, Markdown and LaTeX for texts."""
+"""The formats of output, and the rows of CSV for spreadsheets and of Parquet."""
 
 import csv
 import io
 import json
 import math
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -17,13 +16,13 @@ from launcher.errors import MachineError, UsageError
 from launcher.results.metric import Metric, format_value, read_metric
 from launcher.results.table import distinct_names, replace_surrogates
 from launcher.screens.command_output import CommandOutput, print_output
-from launcher.screens.text_table import Cell, TextTable, one_line_text, table_of_texts, text_of
+from launcher.screens.table_formats import latex_text, markdown_text
+from launcher.screens.text_table import TextTable, one_line_text, table_of_texts
 from launcher.system.installation import install_command
 from launcher.system.text import sanitize_terminal
 
 CellValue = str | int | float | None
 ABSENT = "–"
-_SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # special characters of Markdown
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would evaluate a cell with this prefix
 
 
@@ -122,17 +121,6 @@ def _escape_formula(cell: CellValue) -> CellValue:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
-def markdown_text(table: TextTable) -> str:
-    """Return a table of Markdown."""
-    rule = ["--:" if column.right else "---" for column in table.columns]
-    lines = [map(_plain, table.titles), rule, *(map(_plain, row) for row in table.cells)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _plain(cell: Cell) -> str:
-    return _SPECIAL.sub(r"\\\1", text_of(cell))
-
-
 def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[CellValue]]:
     """Return records as complete rows below the names of their columns.
 
@@ -209,47 +197,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
     return replace_surrogates(str(value))
-
-
-_ESCAPES = str.maketrans({
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "–": "--",
-    "\u2212": "$-$", "×": r"$\times$", "†": r"$^\dagger$", "→": r"$\rightarrow$",
-})  # fmt: skip
-
-
-def latex_text(table: TextTable) -> str:
-    """Return a `tabular` with its notes; the document needs the package booktabs.
-
-    Special characters of LaTeX are escaped.
-    """
-    shape = "".join("r" if column.right else "l" for column in table.columns)
-    lines = [
-        "% \\usepackage{booktabs}",
-        f"\\begin{{tabular}}{{{shape}}}",
-        "\\toprule",
-        _line(table.titles),
-        "\\midrule",
-        *map(_line, table.cells),
-        "\\bottomrule",
-        *(
-            f"\\multicolumn{{{len(table.columns)}}}{{l}}{{{escape_latex(note.text)}}} \\\\"
-            for note in table.notes
-        ),
-        "\\end{tabular}",
-    ]
-    return "\n".join(lines)
-
-
-def _line(cells: Sequence[Cell]) -> str:
-    text = " & ".join(escape_latex(text_of(cell)) for cell in cells)
-    # the end of the previous line would read these as its star and option
-    return f"{{}}{text} \\\\" if text[:1] in {"*", "["} else f"{text} \\\\"
-
-
-def escape_latex(text: str) -> str:
-    """Return a text escaped for LaTeX; a minus sign before a number is a mathematical minus."""
-    if text[:1] == "-" and (text[1:2].isdigit() or text == "-inf"):
-        return f"$-${text[1:].translate(_ESCAPES)}"
-    return text.translate(_ESCAPES)

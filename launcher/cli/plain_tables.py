@@ -63,13 +63,13 @@ def _plain_table(rows: Sequence[Row]) -> TextTable:
     shown.sort(
         key=lambda key: key.endswith(_SPREAD)
     )  # stable sort: otherwise in the order of the rows
-    table = text_columns(rows, shown, _cell)
+    table = table_of_columns(rows, shown, _cell)
     # columns on the right are dropped first
     columns = [column._replace(drop=index) for index, column in enumerate(table.columns)]
     return table._replace(columns=columns)
 
 
-def text_columns(
+def table_of_columns(
     rows: Sequence[Row], names: Sequence[str], text_of: Callable[[Any], str]
 ) -> TextTable:
     """Return some columns of rows with cells as texts; columns with a number are right-aligned."""

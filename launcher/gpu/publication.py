@@ -196,7 +196,7 @@ def write_publication(folder: Path, name: str, publication: Publication) -> None
             for who in publication.supervisors[:MOST_RESERVATIONS]
         ]
     if publication.demand is not None:
-        record["wish"] = publication.demand.record()
+        record["wish"] = publication.demand.to_json()
     if publication.usage is not None:
         record["use"] = publication.usage._asdict()
     data = json.dumps(record).encode()

@@ -5,15 +5,12 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from types import NoneType
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import NamedTuple
 
 from launcher.system.files import Json
+from launcher.system.stored_fields import Unreadable, read_texts, restore_known_fields
 
 _MOST = 1 << 60  # no amount of a GPU comes near
-# how what a field holds is written there
-_IN_JSON: dict[Any, Any] = {tuple: list, float: int | float}
-
 
 # NVML's compute modes, if they are not the default 0
 ONE_PROCESS = frozenset({1, 3})  # only one process, or thread, may create a context at a time
@@ -110,44 +107,27 @@ def read_gpu(record: object) -> GpuSnapshot:
     """Return the GPU of a record. Fields of newer launchers are ignored.
 
     Raises:
-        ValueError: The record is invalid. The message names the impossible field.
+        Unreadable: The record is invalid. The message names the impossible field.
     """
-    values = _checked_values(record, GpuSnapshot)
-    values["warnings"] = tuple(_texts(values.get("warnings", [])))
-    processes = values.get("processes")
-    try:
-        if processes is not None:
-            held = (GpuProcess(**_checked_values(process, GpuProcess)) for process in processes)
-            values["processes"] = tuple(held)
-        return GpuSnapshot(**values)
-    except TypeError as error:  # one that must be there is not
-        raise ValueError(str(error)) from None
+    values = dict(record) if isinstance(record, dict) else {}
+    values["warnings"] = read_texts(values.get("warnings", []), "'warnings' of a GPU")
+    if isinstance(listed := values.get("processes"), list):
+        values["processes"] = tuple(_read_process(process) for process in listed)
+    gpu = restore_known_fields(GpuSnapshot, values, "a GPU")
+    _refuse_impossible(gpu, GpuSnapshot.__annotations__)
+    return gpu
 
 
-def _checked_values(record: object, kind: type[GpuSnapshot | GpuProcess]) -> dict[str, Any]:
-    """Return a record's values where each is of its field's kind; unknown ones are left out."""
-    if not isinstance(record, dict):
-        raise ValueError(f"expected an object, got {record!r}")  # noqa: TRY004  # of a file
-    values = {name: value for name, value in record.items() if name in kind.__annotations__}
-    for name, value in values.items():
-        hint = kind.__annotations__[name]
-        if value is None and NoneType in get_args(hint):
-            continue
-        (told, *_) = get_args(hint | None)
-        held = get_origin(told) or told
-        right = isinstance(value, _IN_JSON.get(held, held)) and isinstance(value, bool) == (
-            held is bool
-        )
-        if right and held in {int, float}:
-            least = -_MOST if name == "temperature_c" else 0
-            right = least <= value < _MOST  # and so no NaN, which JSON of Python may hold
-        if not right:
-            raise ValueError(f"{name} cannot be {value!r}")
-    return values
+def _read_process(record: object) -> GpuProcess:
+    process = restore_known_fields(GpuProcess, record, "a process of a GPU")
+    _refuse_impossible(process, GpuProcess._fields)
+    return process
 
 
-def _texts(values: Iterable[object]) -> Iterable[str]:
-    for value in values:
-        if not isinstance(value, str):
-            raise ValueError(f"a warning cannot be {value!r}")  # noqa: TRY004  # of a file
-        yield value
+def _refuse_impossible(part: GpuSnapshot | GpuProcess, names: Iterable[str]) -> None:
+    """Refuse numbers that no GPU has, also NaN, which JSON of Python may contain."""
+    for name in names:
+        value = getattr(part, name)
+        least = -_MOST if name == "temperature_c" else 0
+        if isinstance(value, int | float) and not least <= value < _MOST:
+            raise Unreadable(f"{name!r} of a GPU cannot be {value!r}")

@@ -29,7 +29,7 @@ class RunNotify(NamedTuple):
     events: tuple[NotifyEvent, ...] | None = None
     to: tuple[str, ...] | None = None  # names of targets
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the settings as stored in the queue."""
         return {
             "events": None if self.events is None else [*self.events],
@@ -64,7 +64,7 @@ def read_run_notify(value: object) -> RunNotify:
 
 
 def run_notify_from_record(record: Any) -> RunNotify:  # of JSON
-    """Return the settings that `RunNotify.record` wrote; unknown values of newer versions are ignored."""
+    """Return the settings that `RunNotify.to_json` wrote; unknown values of newer versions are ignored."""
     if not isinstance(record, dict):
         return AS_CONFIGURED
     events, to = record.get("events"), record.get("to")

@@ -14,6 +14,7 @@ from launcher.states import Reason, ReasonCode, State
 from launcher.store.run_news import JobEnd, RunEvents
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
+from launcher.system.stored_fields import restore_fields
 from launcher.units import exponential_backoff_s
 
 SCHEMA = 2
@@ -263,14 +264,14 @@ def write_notification_state(home: Home, state: NotificationState) -> None:
         OSError: the disk is full; the old file is unchanged.
     """
     runs: list[Json] = [
-        {**run._asdict(), "notify": run.notify.record()} for run in state.runs.values()
+        {**run._asdict(), "notify": run.notify.to_json()} for run in state.runs.values()
     ]
     record: dict[str, Json] = {
         "schema": SCHEMA,
         "cursor": state.cursor,
         "runs": runs,
         "job_ends": [
-            {**end._asdict(), "notify": end.notify.record(), "reason": end.reason._asdict()}
+            {**end._asdict(), "notify": end.notify.to_json(), "reason": end.reason._asdict()}
             for end in state.job_ends
         ],
         "failing": {name: each._asdict() for name, each in state.failing.items()},
@@ -297,38 +298,38 @@ def _read_state(record: Any) -> NotificationState:
         cursor=None if cursor is None else int(cursor),
         runs={run.id: run for run in map(_read_run, record["runs"])},
         job_ends=tuple(map(_read_job_end, record.get("job_ends", ()))),  # not in older files
-        failing={name: RetryState(**each) for name, each in record["failing"].items()},
-        given_up=tuple(DeadLetter(**each) for each in record["given_up"]),
+        failing={
+            name: restore_fields(RetryState, each, "a retry")
+            for name, each in record["failing"].items()
+        },
+        given_up=tuple(
+            restore_fields(DeadLetter, each, "a message") for each in record["given_up"]
+        ),
         targets=None if targets is None else {str(name): float(targets[name]) for name in targets},
     )
 
 
 def _read_run(record: Any) -> RunEvents:
-    return RunEvents(
-        **{
-            **record,
-            "notify": run_notify_from_record(record["notify"]),
-            "totals": {State(state): int(n) for state, n in record["totals"].items()},
-            "happened": _read_events(record["happened"]),
-            "told": {name: _read_events(words) for name, words in record["told"].items()},
-        }
-    )
+    values = {
+        **record,
+        "notify": run_notify_from_record(record["notify"]),
+        "totals": {State(state): int(n) for state, n in record["totals"].items()},
+        "happened": _read_events(record["happened"]),
+        "told": {name: _read_events(words) for name, words in record["told"].items()},
+    }
+    return restore_fields(RunEvents, values, "a run")
 
 
 def _read_job_end(record: Any) -> JobEnd:
-    return JobEnd(
-        **{
-            **record,
-            "notify": run_notify_from_record(record["notify"]),
-            "state": State(record["state"]),
-            "reason": Reason(
-                ReasonCode(record["reason"]["code"]),
-                record["reason"]["text"],
-                record["reason"]["data"],
-            ),
-            "told": tuple(map(str, record["told"])),
-        }
-    )
+    reason = {**record["reason"], "code": ReasonCode(record["reason"]["code"])}
+    values = {
+        **record,
+        "notify": run_notify_from_record(record["notify"]),
+        "state": State(record["state"]),
+        "reason": restore_fields(Reason, reason, "a reason"),
+        "told": tuple(map(str, record["told"])),
+    }
+    return restore_fields(JobEnd, values, "the end of a job")
 
 
 def _read_events(words: Any) -> tuple[NotifyEvent, ...]:

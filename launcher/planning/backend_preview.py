@@ -39,7 +39,7 @@ class BackendPreview(NamedTuple):
         """The number of jobs that go there first."""
         return sum(self.kinds.values())
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return it for JSON."""
         settings, estimate = self.settings, self.estimate_result.estimate
         at = None if estimate is None else estimate.starts_at

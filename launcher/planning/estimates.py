@@ -66,7 +66,7 @@ class JobEstimate(NamedTuple):
             return Basis.MEASURED
         return Basis.NONE if self.vram is None else Basis.DECLARED
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the estimate as JSON."""
         return {
             "seconds": self.seconds,

@@ -79,7 +79,7 @@ class FirstWave(NamedTuple):
     wait_reason: str = ""  # why the first job that does not start has to wait
     unsatisfiable: Mapping[str, int] = {}  # why jobs can never start → how many
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the wave as JSON."""
         return {
             "starts": [

@@ -145,7 +145,7 @@ class SharedWorkSavings(NamedTuple):
     size: int | None  # bytes of the results; None: not known
     most_bytes: int | None  # that are kept at most; None: no limit
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the numbers as JSON."""
         return {
             "kind": self.kind,

@@ -53,7 +53,7 @@ def plan_json(
         "run": plan.name,
         "about": plan.about,
         "share": plan.share,
-        "notify": plan.notify.record(),
+        "notify": plan.notify.to_json(),
         "run_folder": str(plan.run_folder),
         "git": None if tree is None else tree._asdict(),
         "jobs": [
@@ -62,8 +62,8 @@ def plan_json(
         ],
         "refused": bool(refused),
         "refusals": list(refused),
-        **preview.record(),
-        "shared_work": [each.record() for each in savings],
+        **preview.to_json(),
+        "shared_work": [each.to_json() for each in savings],
         "warnings": [_problem_record(warning) for warning in plan.warnings],
     }
 
@@ -98,7 +98,7 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
         "changes": list(compared.changes),
         "other_code": compared.is_other_code,
         "other_options": list(compared.options),
-        "estimate": estimate.record(),
+        "estimate": estimate.to_json(),
         "argv": list(job.argv),
         "inputs": [str(path) for path in job.inputs],
         "outputs": [str(path) for path in job.outputs],

@@ -43,7 +43,7 @@ class Preview(NamedTuple):
     disk_unknown: int  # jobs of which it is unknown how much they write
     backends: tuple[BackendPreview, ...] = ()  # where jobs go; nothing if all run here
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return what holds for the plan as a whole as JSON."""
         machine = self.machine_state.machine
         return {
@@ -54,8 +54,8 @@ class Preview(NamedTuple):
                 "ram_free_bytes": machine.ram_free,
                 "gpus": [_gpu_record(gpu) for gpu in machine.gpus],
             },
-            "first_wave": self.wave.record(),
-            "backends": [each.record() for each in self.backends],
+            "first_wave": self.wave.to_json(),
+            "backends": [each.to_json() for each in self.backends],
             "time": {
                 "kinds": {
                     kind: {

@@ -119,7 +119,7 @@ def _adopt_results(
             number=row.id,
             hash=there[job.name].hash if job.name in there else "",
             spec=_spec_of(job, folders)._replace(hash=row.hash),
-            outputs={path: version.record() for path, version in row.outputs.items()},
+            outputs={path: version.to_json() for path, version in row.outputs.items()},
             printed_numbers=adoption.printed_numbers.get(job.name, {}),
         )
         for job in plan.jobs

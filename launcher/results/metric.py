@@ -93,7 +93,7 @@ class Metric(NamedTuple):
             f"{format_number(self.value)}{spread} {interval if brackets else f'({interval})'}{note}"
         )
 
-    def record(self) -> Json:
+    def to_json(self) -> Json:
         """Return the metric for `read_metric`: a number, or a mapping with its interval and counts."""
         if self.low is None and self.n is None and self.why is None:
             return self.value

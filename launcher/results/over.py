@@ -258,7 +258,7 @@ def _merge_rows(
         if whole and same is not None:  # such as a number of images
             joined[name] = same
         elif numbers:
-            joined[name] = _mean(numbers, count, missing).record()
+            joined[name] = _mean(numbers, count, missing).to_json()
         else:
             joined[name] = same
     return joined

@@ -33,7 +33,7 @@ class Pivot(NamedTuple):
         for name in self.names:
             yield name, tuple(self.cells.get((name, data)) for data in self.data)
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the pivot as JSON, one record per number."""
         values: list[Json] = [
             {

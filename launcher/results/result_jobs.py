@@ -175,7 +175,7 @@ class ResultCounts(NamedTuple):
         """Return the notes about older results."""
         return [*_older_notes(self.older, self.jobs)]
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the counts as JSON."""
         return {
             "jobs": self.jobs,

@@ -222,7 +222,7 @@ def _row(
     spec: Spec, returned: ReturnedValues, models: ModelIndex, columns: Mapping[str, str]
 ) -> Row:
     row = _identifying_columns(spec, returned.numbers.data, models, columns)
-    metrics = {name: metric.record() for name, metric in returned.numbers.metrics.items()}
+    metrics = {name: metric.to_json() for name, metric in returned.numbers.metrics.items()}
     cells = {**metrics, **returned.texts}
     return row | {
         f"{name}_" if name in _RESERVED_NAMES else name: cell for name, cell in cells.items()

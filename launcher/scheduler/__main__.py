@@ -181,7 +181,7 @@ def _scheduler_record(cpus: int) -> dict[str, Json]:
     """Return the identity of this process and its number of cores, as written in the queue folder."""
     me = identity(os.getpid())
     return {
-        **(me.record() if me else {}),
+        **(me.to_json() if me else {}),
         "version": __version__,
         "code": this_version().changed_ns,
         "since": time.time(),

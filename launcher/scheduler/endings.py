@@ -359,7 +359,7 @@ class FinishedAttempts:
         return self._store.transitions.finish_attempt(
             ended.claim,
             ended.outcome,
-            outputs={path: version.record() for path, version in ended.outputs.items()},
+            outputs={path: version.to_json() for path, version in ended.outputs.items()},
             now=now,
             measured=ended.measured,
             requeue=ended.requeue,

@@ -52,7 +52,7 @@ class RunRow(NamedTuple):
             str(self.waiting),
         )
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the same for programs."""
         return {
             "run": sanitize_terminal(self.account.name),

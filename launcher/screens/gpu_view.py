@@ -170,7 +170,7 @@ class GpuView(NamedTuple):
             *([self.node] if self.node else []),
         )
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the GPU for JSON."""
         jobs = {pid: guest.job for guest in self.jobs for pid in guest.pids}
         listed: list[Json] = []

@@ -68,7 +68,7 @@ def columns(past: HistoryReport, sections: Sequence[str] = ()) -> list[tuple[str
     ]
 
 
-def record(past: HistoryReport, sections: Sequence[str] = ()) -> dict[str, Json]:
+def history_to_json(past: HistoryReport, sections: Sequence[str] = ()) -> dict[str, Json]:
     """Return all as JSON; a section that was not requested is left out."""
     return {
         _PARTS[section]: [dict(_values(row)) for row in _section_rows(past, section)]

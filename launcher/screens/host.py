@@ -46,7 +46,7 @@ class Host(NamedTuple):
             return None
         return max(0.0, self.busy - self.ours)
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return as JSON the values of a single reading, without those of work, which need two."""
         disks: list[Json] = [disk._asdict() for disk in self.disks]
         return {

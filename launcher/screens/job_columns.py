@@ -124,7 +124,7 @@ def column_records(
     """Yield a record of each job that contains at least the values of some columns."""
     if {column.key or column.name for column in columns} <= QUICK_KEYS:
         for row, view in zip(jobs, job_views(home, store, jobs, compared=False), strict=True):
-            record = view.record()
+            record = view.to_json()
             record["owner_note"] = row.owner_note or None
             yield record
         return

@@ -62,7 +62,7 @@ def job_records(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[dict[s
     places = read_past_pilots(home) if elsewhere else {}
     return [
         {
-            **view.record(),
+            **view.to_json(),
             **_request_record(job),
             **_termination(view),
             "tags": list(tags.get(job.id, ())),
@@ -105,7 +105,7 @@ def _termination(view: JobView) -> dict[str, Json]:
     return {
         "reason": view.note,
         "reason_code": view.code,
-        "termination": view.termination.record(),
+        "termination": view.termination.to_json(),
     }
 
 
@@ -188,9 +188,9 @@ def record_of(
         "not_accepted": _unaccepted_folder(home, row),
         "progress": _progress(home, row),
         "expected": _expected(home, store, row) if row.state in OPEN_STATES else {},
-        "spec": row.spec.record(),
+        "spec": row.spec.to_json(),
         "attempts": [
-            {**each.record(), **_cpu_record(home, row, each), **place_record(each.pilot, places)}
+            {**each.to_json(), **_cpu_record(home, row, each), **place_record(each.pilot, places)}
             for each in attempts
         ],
         "events": [

@@ -109,7 +109,7 @@ class JobView(NamedTuple):
         """Whether this is an ended attempt of a job that is open again."""
         return self.latest in OPEN_STATES
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the job for JSON."""
         return {
             "id": self.id,
@@ -308,7 +308,7 @@ class GroupStatus(NamedTuple):
     running: int
     paused: float | None = None  # since when none of its jobs starts
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the group as JSON."""
         return {**self._asdict(), "paused": iso_time_or_none(self.paused)}
 

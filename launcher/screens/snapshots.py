@@ -42,6 +42,7 @@ from launcher.screens.job_view import (
 )
 from launcher.screens.pilot_gpus import pilot_gpu_views
 from launcher.states import ENDED_STATES, ReasonCode, State
+from launcher.store.feed import QueueVersion, queue_version
 from launcher.store.queue import Store
 from launcher.store.recovery import describe_long_log, queue_database_error
 from launcher.store.rows import Claim, JobRow
@@ -167,10 +168,10 @@ class QueueSnapshotReader:
         return self.store
 
     @property
-    def version(self) -> tuple[int, int] | None:
+    def version(self) -> QueueVersion | None:
         """A value that changes when another process changes the queue; None if there is no queue."""
         store = self.current()
-        return None if store is None else (id(store), store.read.data_version())
+        return None if store is None else queue_version(store)
 
     def invalidate_search(self) -> None:
         """Repeat the search at the next snapshot, because this screen has changed a job."""

@@ -41,7 +41,7 @@ class TerminationStatus(NamedTuple):
             return f"SIGKILL in {format_seconds(self.kill_at - now)}"
         return "SIGKILL was sent"
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return it for JSON."""
         return {
             "since": iso_time(self.since),

@@ -58,7 +58,7 @@ class Assumptions(NamedTuple):
     others: tuple[TraceJob, ...] = ()  # jobs of others whose schedulers do not see ours
     durations: str = ""  # the source of durations, in words; empty if it is the trace
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the assumptions as JSON."""
         return {
             "gpus": str(self.fleet),
@@ -90,7 +90,7 @@ class Study(NamedTuple):
     # attempts under our policy with too small a reservation, which ran again
     out_of_memory: int = 0
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the study as JSON, without the single jobs."""
         load = self.workload
         return {
@@ -104,7 +104,7 @@ class Study(NamedTuple):
                 "too_much_memory": load.too_much_vram,
                 "needs_dropped": load.orphaned,
             },
-            "assumptions": self.assumptions.record(),
+            "assumptions": self.assumptions.to_json(),
         }
 
 

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from launcher.system.paths import readonly_uri
+from launcher.store.readonly import connect_readonly
 
 MOST_NAMES = 200  # names; no one reads a longer list
 BUSY_S = 0.05  # a person waits
@@ -19,14 +19,12 @@ Completions = dict[str, str]  # name: what to say of it
 
 @contextlib.contextmanager
 def open_completion_queries(database: Path) -> Iterator["CompletionQueries"]:
-    """Open the database of a queue without creating, repairing or migrating it.
+    """Open the database of a queue for reading.
 
     Raises:
         sqlite3.Error: There is none, or it cannot be read.
     """
-    uri = readonly_uri(database)
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
-    with contextlib.closing(connection):
+    with contextlib.closing(connect_readonly(database, BUSY_S)) as connection:
         yield CompletionQueries(connection)
 
 

@@ -24,6 +24,14 @@ IDLE_POLLS = 100
 DELETED = "cancelled: deleted from the queue before its end was read here"
 
 
+QueueVersion = tuple[Store, int]  # contains the store: a database that was replaced has another
+
+
+def queue_version(store: Store) -> QueueVersion:
+    """Return a value that changes when another process has written to the queue."""
+    return store, store.read.data_version()
+
+
 class JobEvent(NamedTuple):
     """Something that happened to a job."""
 
@@ -41,12 +49,12 @@ class EventCursor:
         """Begin after an event; None: after the newest one."""
         self._store = store
         self._last_event = store.read.last_event() if since is None else since
-        self._data_version = -1
+        self._version: QueueVersion | None = None
 
     def has_changed(self) -> bool:
         """Whether another process has written since the last call."""
-        before, self._data_version = self._data_version, self._store.read.data_version()
-        return self._data_version != before
+        before, self._version = self._version, queue_version(self._store)
+        return self._version != before
 
     def read_new(self) -> list[JobEvent]:
         """Return what happened since the last call."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.states import ReasonCode, State
+from launcher.store.readonly import connect_readonly
 from launcher.store.schema import KNOWN_SCHEMA
-from launcher.system.paths import readonly_uri
 
 _PROBE_TIMEOUT_S = 0.5
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -31,10 +31,7 @@ class DatabaseProbe(NamedTuple):
 def probe_database(database: Path) -> DatabaseProbe | None:
     """Return the findings in a database, None if it cannot be read now."""
     try:
-        connection = sqlite3.connect(
-            readonly_uri(database), uri=True, timeout=_PROBE_TIMEOUT_S, isolation_level=None
-        )
-        with contextlib.closing(connection):
+        with contextlib.closing(connect_readonly(database, _PROBE_TIMEOUT_S)) as connection:
             return _probe_connection(connection)
     except sqlite3.Error as error:
         return DatabaseProbe(is_damaged=True) if error.sqlite_errorcode & 0xFF in _DAMAGE else None

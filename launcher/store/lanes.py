@@ -46,7 +46,7 @@ class Lane(NamedTuple):
         """The lane as text, by which it is found again."""
         record = {
             "group": self.group,
-            "resources": self.resources.record(),
+            "resources": self.resources.to_json(),
             "breed": self.environment,
         }
         for name, usual in self._field_defaults.items():

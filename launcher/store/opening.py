@@ -9,6 +9,7 @@ from pathlib import Path
 from launcher.errors import StoreError
 from launcher.store.connection import Connection
 from launcher.store.migration_steps import STEPS
+from launcher.store.readonly import readonly_uri
 from launcher.store.recovery import (
     check_integrity,
     corruption_error,
@@ -20,7 +21,7 @@ from launcher.store.recovery import (
 from launcher.store.relocation import follow_relocation
 from launcher.store.schema import check_sqlite, migrate, migrate_copy, read_schema
 from launcher.system.files import sync
-from launcher.system.paths import Home, readonly_uri
+from launcher.system.paths import Home
 
 BUSY_TIMEOUT_S = 10.0  # how long a writer waits for another; transactions take milliseconds
 # what a reader that stood still has let the log grow to is cut off to this

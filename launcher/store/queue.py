@@ -241,7 +241,7 @@ class Store:
 
     def set_notify(self, run: int, notify: RunNotify) -> None:
         """Set the notifications for the owner of a run. Inside `writing`."""
-        text = None if notify == AS_CONFIGURED else json.dumps(notify.record())
+        text = None if notify == AS_CONFIGURED else json.dumps(notify.to_json())
         self.database.execute("UPDATE runs SET notify = ? WHERE id = ?", (text, run))
 
     def ensure_context(self, context: Context) -> int:

@@ -162,7 +162,7 @@ class AttemptRow(NamedTuple):
         """The reason code of its end, None if it has not ended."""
         return known_code(self.code) if self.outcome_text else None
 
-    def record(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return it for programs."""
         names = [{"outcome_text": "outcome", "code": "reason_code"}.get(n, n) for n in self._fields]
         return {name: getattr(self, name) for name in names[1:]}

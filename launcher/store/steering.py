@@ -360,7 +360,7 @@ class JobControl:
             " reason = ?, reason_data = ? WHERE id = ? AND state = ? AND attempts = ? AND spec = ?"
             " AND ended IS ?",
             (
-                json.dumps({path: each.record() for path, each in accepted.outputs.items()}),
+                json.dumps({path: each.to_json() for path, each in accepted.outputs.items()}),
                 self._db.ensure_sources(accepted.digests),
                 *reason_columns(reason),
                 *(row.id, row.state, row.attempts, row.spec_text, row.ended),

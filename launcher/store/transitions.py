@@ -86,7 +86,7 @@ class Transitions:
         Args:
             claim: the attempt. It may have been claimed at another time if the clock was set since.
             outcome: its end.
-            outputs: records of the files that it has written (`FileVersion.record`), by path.
+            outputs: records of the files that it has written (`FileVersion.to_json`), by path.
             now: seconds since 1970.
             measured: what was seen of it on its GPUs.
             requeue: given where it did not end well and its job is not to blame.

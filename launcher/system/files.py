@@ -45,7 +45,7 @@ class FileVersion(NamedTuple):
         """Size and time."""
         return self.size, self.changed_ns
 
-    def record(self) -> list[int | str]:
+    def to_json(self) -> list[int | str]:
         """Return the version as JSON; `read_version` reads it."""
         return [self.size, self.changed_ns, *([self.digest] if self.digest else [])]
 
@@ -94,9 +94,7 @@ def write_atomic(
     temporary = f"{folder}/.{os.urandom(8).hex()}.tmp"  # short: `path` may use all 255
     try:
         with open_descriptor(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as descriptor:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            write_all(descriptor, data)
             if durable:
                 os.fsync(descriptor)
         os.replace(temporary, path)  # noqa: PTH105  # as above
@@ -121,9 +119,7 @@ def write_json(
 def write_whole(path: Path | str, text: str) -> None:
     """Write a private file that no process reads before it is announced; not synced, and not atomic."""
     with open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) as descriptor:
-        view = memoryview(text.encode(errors="backslashreplace"))
-        while view:
-            view = view[os.write(descriptor, view) :]
+        write_all(descriptor, text.encode(errors="backslashreplace"))
 
 
 def append_whole(path: Path | str, data: bytes) -> None:
@@ -133,18 +129,24 @@ def append_whole(path: Path | str, data: bytes) -> None:
         FileNotFoundError: it is not there.
         OSError: the disk is full; the file is as it was.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-    try:
+    with open_descriptor(path, os.O_WRONLY | os.O_APPEND) as descriptor:
         before = os.fstat(descriptor).st_size
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            write_all(descriptor, data)
         except OSError:
             os.ftruncate(descriptor, before)
             raise
-    finally:
-        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all bytes at the current position of a file or a pipe.
+
+    Raises:
+        OSError: the disk is full; a part of them may be written.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def describe_full_disk(folder: Path) -> str:

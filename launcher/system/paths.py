@@ -160,13 +160,6 @@ class Home:
             raise unreachable_home_error("use", self.folder, error) from error
 
 
-def readonly_uri(database: Path) -> str:
-    """Return how SQLite opens a database without changing its folder, either."""
-    # where no process has it open, all is in the file itself, and even a reader would make two more
-    alone = "" if Path(f"{database}-wal").exists() else "&immutable=1"
-    return f"{database.absolute().as_uri()}?mode=ro{alone}"
-
-
 def find_home(environ: Mapping[str, str]) -> Home:
     """Return the home of the environment, otherwise of the user's file, otherwise on a local disk.
 

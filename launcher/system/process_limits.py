@@ -90,7 +90,7 @@ def soft_limits() -> dict[str, int | None]:
     }
 
 
-def is_limits(record: Mapping[object, object]) -> bool:
+def is_limits(record: Mapping[str, object]) -> bool:
     """Return whether a stored record holds limits; names that are unknown here are allowed."""
     return all(isinstance(name, str) for name in record) and all(
         soft is None or (type(soft) is int and soft >= 0) for soft in record.values()

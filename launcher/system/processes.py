@@ -33,7 +33,7 @@ class Identity:
         """Whether it belongs to another PID namespace, such as a container: it cannot be seen from here."""
         return self.namespace not in {None, pid_namespace()}
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the identity as it is written to records."""
         return {
             "pid": self.pid,

@@ -1,7 +1,8 @@
 """Records that another version may have stored: each field is known and of its type, or refused by name."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -35,7 +36,7 @@ def parse_record(text: str, what: str) -> dict[str, Any]:
 
 
 def restore_fields(kind: type[Part], record: object, what: str) -> Part:
-    """Return the NamedTuple that was stored as a record.
+    """Return the NamedTuple or dataclass whose fields were stored as a record.
 
     Raises:
         Unreadable: it has an unknown field, a known one of another type, or lacks one.
@@ -46,7 +47,9 @@ def restore_fields(kind: type[Part], record: object, what: str) -> Part:
     for name, value in record.items():
         if name not in types:
             raise Unreadable(f"{name!r} of {what} is unknown to launcher {__version__}")
-        if not isinstance(value, types[name]):
+        fitting = types[name]
+        # a bool is an int of Python, but not of JSON
+        if not isinstance(value, fitting) or (isinstance(value, bool) and bool not in fitting):
             raise Unreadable(f"{name!r} of {what} has the wrong type: {str(value)[:40]!r}")
     for name in required:
         if name not in record:
@@ -55,10 +58,10 @@ def restore_fields(kind: type[Part], record: object, what: str) -> Part:
 
 
 def restore_known_fields(kind: type[Part], record: object, what: str) -> Part:
-    """Return what is known of such a record, where nothing depends on the rest; all by default.
+    """Return what is known of such a record, where nothing depends on the rest.
 
     Raises:
-        Unreadable: a known field is of another type.
+        Unreadable: it has a known field of another type, or lacks one without a default.
     """
     fields_of = record if isinstance(record, Mapping) else {}
     names, _ = _field_types(kind)  # type: ignore[arg-type]  # as above
@@ -77,7 +80,17 @@ def _field_types(kind: Any) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...
         if float in plain:
             plain = (*plain, int)  # JSON has one kind of number
         types[name] = (dict, *plain) if Mapping in plain else plain  # as above
-    return types, tuple(name for name in types if name not in kind._field_defaults)
+    return types, tuple(name for name in types if name not in _names_with_default(kind))
+
+
+def _names_with_default(kind: Any) -> Container[str]:
+    if not is_dataclass(kind):
+        return kind._field_defaults  # type: ignore[no-any-return]  # of a NamedTuple
+    return {
+        each.name
+        for each in fields(kind)
+        if not (each.default is MISSING and each.default_factory is MISSING)
+    }
 
 
 def read_texts(value: object, what: str) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ class Line(NamedTuple):
                 return str(self.statistics[place]) if self.statistics else number(value)
         return "–"
 
-    def record(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return the line as the script reads it."""
         record: dict[str, object] = {
             "name": self.name,
@@ -102,7 +102,7 @@ class Plot(NamedTuple):
     @property
     def data(self) -> str:
         """The chart as the script reads it, as JSON."""
-        lines = [line.record() for line in self.lines if line.points]
+        lines = [line.to_json() for line in self.lines if line.points]
         record = {
             "x": self.unit,
             "y": self.title,

@@ -179,7 +179,7 @@ def _fork_supervisor(
     children.supervisors[supervisor] = hand
     # read before the child can be reaped, so it cannot be another process
     who = identity(supervisor)
-    record = {**who.record(), "version": __version__} if who else {}
+    record = {**who.to_json(), "version": __version__} if who else {}
     with contextlib.suppress(OSError):  # the scheduler is dead: the supervisor sees its end, too
         socket.send_fds(server, [json.dumps(record).encode()], [ours.fileno()])
     ours.close()

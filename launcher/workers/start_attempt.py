@@ -311,7 +311,7 @@ def _close(descriptor: int) -> None:
 
 
 def _identity_line(who: Identity, more: Mapping[str, Json] = MappingProxyType({})) -> bytes:
-    return (json.dumps({**who.record(), **more}) + "\n").encode()
+    return (json.dumps({**who.to_json(), **more}) + "\n").encode()
 
 
 def link_log(link: Path, attempt: Attempt, umask: int) -> None:

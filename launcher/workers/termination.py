@@ -13,6 +13,7 @@ from launcher.system.answering import run_with_timeout
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Attempt
 from launcher.system.processes import login_name, state_of
+from launcher.system.stored_fields import Unreadable, restore_known_fields
 
 TIME_LIMIT = "time-limit"  # the cause of an end that the supervisor itself has ordered
 PILOT_ABANDONED = "pilot"  # its pilot was abandoned
@@ -35,7 +36,7 @@ class Termination(NamedTuple):
     cause: str = ""  # TIME_LIMIT, PILOT_ABANDONED or the signal that its supervisor got; empty: its scheduler asked
     resists: tuple[ResistingProcess, ...] = ()
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return it as JSON (schema 1)."""
         resists: list[Json] = [{**process._asdict()} for process in self.resists]
         return {"schema": 1, **self._asdict(), "resists": resists}
@@ -47,7 +48,7 @@ def write_termination(attempt: Attempt, termination: Termination) -> None:
     A full disk, a deleted folder and a file system that does not answer are ignored: they must not delay SIGKILL.
     """
     write = partial(
-        write_json, attempt.termination, termination.record(), mode=0o600, durable=False
+        write_json, attempt.termination, termination.to_json(), mode=0o600, durable=False
     )
     with contextlib.suppress(OSError):
         run_with_timeout(attempt.folder, write)
@@ -59,18 +60,14 @@ def read_termination(attempt: Attempt) -> Termination | None:
         record = read_json(attempt.termination)
     except OSError:
         return None
-    if record is None:
+    if record is None or record.get("schema") != 1:
         return None
     listed = record.get("resists")
-    match record:
-        case {"schema": 1, "since": float(since), "kill_at": float(kill_at)}:
-            return Termination(
-                since=since,
-                kill_at=kill_at,
-                cause=str(record.get("cause") or ""),
-                resists=tuple(_read_processes(listed if isinstance(listed, list) else ())),
-            )
-    return None
+    resists = tuple(_read_processes(listed if isinstance(listed, list) else ()))
+    try:
+        return restore_known_fields(Termination, {**record, "resists": resists}, "its end")
+    except Unreadable:
+        return None
 
 
 def is_to_be_killed(attempt: Attempt) -> bool:
@@ -83,9 +80,8 @@ def is_to_be_killed(attempt: Attempt) -> bool:
 
 def _read_processes(listed: Iterable[Json]) -> Iterator[ResistingProcess]:
     for item in listed:
-        match item:
-            case {"pid": int(pid), "user": str(user), "state": str(state)}:
-                yield ResistingProcess(pid=pid, user=user, state=state)
+        with contextlib.suppress(Unreadable):
+            yield restore_known_fields(ResistingProcess, item, "a process")
 
 
 def find_resisting(pids: Iterable[int]) -> tuple[ResistingProcess, ...]:

@@ -321,7 +321,7 @@ def _failed(
     if away:
         record["away"] = True
     if shortage is not None:
-        record["shortage"] = shortage.record()
+        record["shortage"] = shortage.to_json()
     with contextlib.suppress(OSError):  # the supervisor says that the disk is full
         write_failure(partial(write_json, attempt.result, record), attempt, stop)
     return code

@@ -269,7 +269,7 @@ def test_job_finds_its_own_queue(home: Home) -> None:
             device="cpu",
             cpus=1,
             queue_variables=queue,
-            spec_text=json.dumps(a_spec("true", settings=entry).record()),
+            spec_text=json.dumps(a_spec("true", settings=entry).to_json()),
             context_text=json.dumps(a_context(environment=submitters)._asdict()),
         )
         found = make_attempt_environment(read_attempt_spec(text.encode()), home.attempt(1, 1))

@@ -151,9 +151,9 @@ FULL = PLAIN._replace(
     ],
 )
 def test_stored_spec_omits_defaults_and_round_trips(spec: Spec) -> None:
-    usual = Spec(name="", kind="", role="", run="", root="").record()
+    usual = Spec(name="", kind="", role="", run="", root="").to_json()
     record: dict[str, Any] = {
-        name: value for name, value in spec.record().items() if value != usual[name]
+        name: value for name, value in spec.to_json().items() if value != usual[name]
     }
     for name in Terms._fields[Terms._fields.index("on") :]:
         if getattr(spec.terms, name) == getattr(Terms(), name) and "terms" in record:
@@ -404,7 +404,7 @@ def test_oom_report_round_trips() -> None:
     shortage = OomReport(
         where="ram", wanted=1, held=2, cap=3, free=4, total=5, message="MemoryError"
     )
-    assert read_oom_report(shortage.record()) == OomReport(
+    assert read_oom_report(shortage.to_json()) == OomReport(
         where="ram", wanted=1, held=2, cap=3, free=4, total=5
     )
 

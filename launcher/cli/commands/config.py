@@ -65,7 +65,7 @@ class ConfigValue(NamedTuple):
         value = self.value if isinstance(self.value, str) else json.dumps(self.value)
         return self.name, sanitize_terminal(value), sanitize_terminal(self.where or self.source)
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the value for JSON."""
         return {
             "name": self.name,
@@ -119,7 +119,7 @@ def command(everything: bool, as_json: bool) -> None:
         record=lambda: {
             "file": file,
             "exists": exists,
-            "values": [value.record() for value in values],
+            "values": [value.to_json() for value in values],
         },
         tables=lambda: [table],
         draw_lines=draw_lines,

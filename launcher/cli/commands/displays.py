@@ -68,7 +68,7 @@ def gpus(as_json: bool) -> None:
         answer = CommandOutput(
             record=lambda: {
                 "absent": probe.absent or None,
-                "gpus": [gauge.record() for gauge in gauges],
+                "gpus": [gauge.to_json() for gauge in gauges],
             },
             rows=lambda: [gauge.columns() for gauge in gauges],
             draw_lines=partial(draw, gauges),

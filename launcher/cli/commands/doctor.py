@@ -156,7 +156,7 @@ def command(deep: bool, as_json: bool) -> int:
     read = partial(read_configuration, os.environ, VERBS, _option_faults)
     findings = check(os.environ, read, unicode=supports_unicode(os.environ), deep=deep)
     answer = CommandOutput(
-        record=lambda: {"findings": [finding.record() for finding in findings]},
+        record=lambda: {"findings": [finding.to_json() for finding in findings]},
         rows=lambda: [finding.columns() for finding in findings],
         draw_lines=partial(draw, findings),
     )

@@ -28,7 +28,7 @@ from launcher.errors import MachineError, UsageError, pluralize
 from launcher.job_options.value_types import in_known_zone
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.format import format_job_names, iso_time, short_local_time
-from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
+from launcher.screens.history_view import SECTIONS, columns, draw, headline, history_to_json
 from launcher.screens.pilot_table import LOCAL
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextLine, TextStyle, line
@@ -133,7 +133,10 @@ def history(
 
     if past.days or as_json:
         answer = CommandOutput(
-            record=lambda: {"since": iso_time(begin) if since else None, **record(past, sections)},
+            record=lambda: {
+                "since": iso_time(begin) if since else None,
+                **history_to_json(past, sections),
+            },
             rows=lambda: columns(past, sections),
             draw_lines=draw_lines,
         )

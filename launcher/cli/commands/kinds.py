@@ -60,7 +60,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
             "kinds": [
                 {
                     **dict(zip(("name", "role", "summary", "package"), _line(kind), strict=True)),
-                    "settings": [setting.record() for setting in settings(kind)],
+                    "settings": [setting.to_json() for setting in settings(kind)],
                 }
                 for kind in kinds
             ]

@@ -265,7 +265,7 @@ def group(
             row.append("paused" if each.paused else "")
     columns = text_columns(*names, numbers={1, 2, 3})
     print_table(
-        {"groups": [{**each.record(), "waiting": waiting[each.name]} for each in groups]},
+        {"groups": [{**each.to_json(), "waiting": waiting[each.name]} for each in groups]},
         TextTable(columns, rows),
         as_json=as_json,
         empty_text="no groups. Create one: launcher group NAME --limit 2",
@@ -341,7 +341,7 @@ def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -
         "RUN", "SHARE", "RECENT GPU-HOURS", "RUNNING", "WAITING", numbers=range(1, 5)
     )
     print_table(
-        {"runs": [row.record() for row in rows]},
+        {"runs": [row.to_json() for row in rows]},
         TextTable(columns, [row.cells() for row in rows]),
         as_json=as_json,
         empty_text=f"{whose} running or waiting jobs",

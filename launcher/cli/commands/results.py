@@ -267,7 +267,7 @@ def _flat_results(found: RunOutcome) -> RunResults:
 
 def _with_counts(answer: CommandOutput, counts: ResultCounts) -> CommandOutput:
     """Return output whose JSON contains the number of jobs, and of those with an older result or none."""
-    return answer._replace(record=lambda: {**answer.record(), "counts": counts.record()})
+    return answer._replace(record=lambda: {**answer.record(), "counts": counts.to_json()})
 
 
 def _split_names(text: str | None) -> tuple[str, ...]:
@@ -465,7 +465,7 @@ def _metric_output(table: Pivot, run: str, form: Format) -> CommandOutput:
         return [("" if form is Format.TABS else "model", *names), *values]
 
     return CommandOutput(
-        record=lambda: {"run": run, **table.record()},
+        record=lambda: {"run": run, **table.to_json()},
         cells=cells,
         tables=lambda: [pivot_table(table, "")],
         latex=lambda: [pivot_table(table, "", latex=True)],

@@ -206,7 +206,7 @@ def command(
     if draw is not None:
         draw(name, done)
     if as_json:
-        print_json(done.record())
+        print_json(done.to_json())
     else:
         click.echo(draw_study(name, done, width=terminal_width()))
 

@@ -201,7 +201,7 @@ class GpuAccounting:
     def records(self) -> list[Json]:
         """Return what is known of the attempts that run, for a scheduler that takes over."""
         return [
-            {"job": job, "number": number, **record, **self.shared_time.record((job, number))}
+            {"job": job, "number": number, **record, **self.shared_time.to_json((job, number))}
             for (job, number), record in self.usage_tracker.records().items()
         ]
 

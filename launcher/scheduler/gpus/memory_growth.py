@@ -1,10 +1,11 @@
 """Whether the memory of an attempt still grows. Only afterwards its usage predicts its need."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from launcher.store.usage import MOST_PEAK
 from launcher.system.files import Json
+from launcher.system.stored_fields import Unreadable, restore_known_fields
 
 STEADY = 0.02  # fraction of the usage; a smaller increase is not growth
 STEADY_SAMPLES = 2  # in a row without growth, of an attempt that keeps its GPU busy
@@ -66,42 +67,24 @@ class MemoryGrowth:
             return True
         return self.at >= self.steady_since + IDLE_STEADY_S
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return it for a scheduler that takes over."""
-        return {
-            "began": self.began,
-            "at": self.at,
-            "used": self.used,
-            "first_byte": self.first_byte,
-            "steady_since": self.steady_since,
-            "steady_looks": self.steady_looks,
-        }
+        record: dict[str, Json] = asdict(self)
+        del record["steady_used"]  # the next scheduler begins with `used`
+        return record
 
 
 def read_growth(record: Mapping[str, Json], now: float) -> MemoryGrowth | None:
-    """Return the value of a `MemoryGrowth.record`, None if it is invalid or of another boot."""
-    match record:
-        case {
-            "began": int() | float() as began,
-            "at": int() | float() as at,
-            "used": int() as used,
-            "first_byte": None | int() | float() as first_byte,
-            "steady_since": int() | float() as since,
-            "steady_looks": int() as looks,
-        } if (
-            0 <= began <= at <= now
-            and began <= since <= at
-            and (first_byte is None or began <= first_byte <= at)
-            and 0 <= used <= MOST_PEAK
-            and looks >= 0
-        ):
-            return MemoryGrowth(
-                began=began,
-                at=at,
-                used=used,
-                steady_used=used,
-                first_byte=first_byte,
-                steady_since=since,
-                steady_looks=looks,
-            )
-    return None
+    """Return the value of a `MemoryGrowth.to_json`, None if it is invalid or of another boot."""
+    try:
+        growth = restore_known_fields(MemoryGrowth, record, "its growth")
+    except Unreadable:
+        return None
+    is_possible = (
+        0 <= growth.began <= growth.at <= now
+        and growth.began <= growth.steady_since <= growth.at
+        and (growth.first_byte is None or growth.began <= growth.first_byte <= growth.at)
+        and 0 <= growth.used <= MOST_PEAK
+        and growth.steady_looks >= 0
+    )
+    return replace(growth, steady_used=growth.used) if is_possible else None

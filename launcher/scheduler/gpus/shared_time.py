@@ -158,7 +158,7 @@ class SharedTime:
             steps=account.step is not None,
         )
 
-    def record(self, key: tuple[int, int]) -> dict[str, Json]:
+    def to_json(self, key: tuple[int, int]) -> dict[str, Json]:
         """Return what is known of the load of a running attempt, for a scheduler that takes over.
 
         Args:
@@ -174,7 +174,7 @@ class SharedTime:
 
         Args:
             key: of an attempt, its job and number.
-            record: with what `record` returned.
+            record: with what `to_json` returned.
             now: monotonic seconds.
         """
         match record:

@@ -242,7 +242,7 @@ class GpuUsageTracker:
                 "peak": taken.peak,
                 "estimate": taken.estimate,
                 "settled": taken.settled,
-                **taken.growth.record(),
+                **taken.growth.to_json(),
             }
             for key, taken in self._memory.items()
             if taken.growth is not None

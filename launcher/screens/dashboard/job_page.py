@@ -24,6 +24,7 @@ from launcher.screens.queue_view import TONES
 from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.screens.text_table import Column, TextLine, TextSpan, TextStyle, TextTable, line
 from launcher.states import OPEN_STATES, State
+from launcher.store.feed import QueueVersion
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.text import sanitize_terminal
@@ -69,7 +70,7 @@ class JobPage:
             LogPage(run_in_background),
             Metrics(),
         )
-        self._version: tuple[int, int] | None = None  # of the queue at the last read
+        self._version: QueueVersion | None = None  # of the queue at the last read
         self._runs = False
         self._next = 0.0  # time of the next read
         self._title: TextLine = line("")

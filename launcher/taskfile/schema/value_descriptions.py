@@ -45,7 +45,7 @@ class Setting(NamedTuple):
         old = ", ".join(self.old_names)
         return (self.name, self.takes, default, self.description, old)
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the setting as JSON."""
         return {
             "name": self.name,

@@ -59,7 +59,7 @@ class ReportedNumbers:
         self._read_lines(self._rest)
         self._rest = b""
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the numbers as JSON."""
         rest = self._rest.decode("latin-1")
         return {"steps": self.steps, "others": self.others, "rest": rest}
@@ -162,7 +162,7 @@ class NumbersReader:
 
     def keep(self) -> None:
         """Write the file; if the disk is full, the next call does it."""
-        record = {"offset": self._offset, **self.numbers.record()}
+        record = {"offset": self._offset, **self.numbers.to_json()}
         with suppress(OSError):
             folder = self._log.parent
             status = folder.stat()

@@ -591,7 +591,7 @@ def test_request_dated_in_the_future_has_waited_zero_seconds(boards: Boards, clo
     other.publish([])
     ours.foreign_reservations()
     assert [colleague.waited_s for colleague in ours.peers()] == [0.0]
-    assert read_demand(WISH.record()) == WISH
+    assert read_demand(WISH.to_json()) == WISH
     assert read_resource_usage(
         ResourceUsage(cards=1.5, cores=2.0, memory=3.0)._asdict()
     ) == ResourceUsage(cards=1.5, cores=2.0, memory=3.0)

@@ -118,7 +118,7 @@ def test_notify_option_is_parsed_into_events_and_targets(
     value: object, expected: RunNotify
 ) -> None:
     assert read_run_notify(value) == expected
-    assert run_notify_from_record(expected.record()) == expected
+    assert run_notify_from_record(expected.to_json()) == expected
 
 
 @pytest.mark.parametrize(

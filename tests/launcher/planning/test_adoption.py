@@ -294,7 +294,7 @@ def test_adopted_output_is_compared_by_content_if_its_time_changes(
     claim = claimed(store, store.ready_jobs.read_ready(1)[0].id)
     version = FileDigests().read_file_version(f"{old}/out.txt")
     assert version is not None
-    outputs = {f"{old}/out.txt": version.record()}
+    outputs = {f"{old}/out.txt": version.to_json()}
     store.transitions.finish_attempt(claim, Done(at=1.0), outputs=outputs, now=1.0)
     new = place(old)
     queue(store, new, ENTRIES[0], adopt=old)

@@ -204,7 +204,7 @@ def test_disk_space_is_summed_for_results_of_known_size() -> None:
 def test_record_has_null_for_unknown_values() -> None:
     machine = Machine(cpus=2, ram=4 * GIB, ram_free=GIB, gpus=(a_gpu(),))
     around = here(machine=machine, running=(Running(devices=("GPU-0",), cpus=1),))
-    record = json.loads(json.dumps(make_preview(some_commands(""), around).record()))
+    record = json.loads(json.dumps(make_preview(some_commands(""), around).to_json()))
     assert record["machine"]["cpus_free"] == 1
     assert record["machine"]["gpus"][0]["total_bytes"] == 40 * GIB
     assert record["first_wave"]["starts"] == [{"kind": "command", "device": "cpu", "jobs": 1}]

@@ -79,7 +79,7 @@ def finish(store: Store, project: Path, **files: str) -> None:
             ]
             folders = output_folders(claim.spec)
             outputs = {
-                path: version.record()
+                path: version.to_json()
                 for path in claim.spec.outputs
                 if (version := digests.read_file_version(f"{path}/" if path in folders else path))
             }

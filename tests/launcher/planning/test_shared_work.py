@@ -106,7 +106,7 @@ def test_number_of_shared_passes_is_that_of_two_jobs() -> None:
     share = next(job for job in comparison.jobs if job.job.name == SHARE)
     assert share.job.settings["parts"] == [{"images": "dot:pre&real:pre", "passes": 5}]
     (savings,) = comparison.savings
-    assert savings.record() == {
+    assert savings.to_json() == {
         "kind": "share", "unit": "words", "items": 6, "passes": 3 + 5 + 5,
         "passes_saved": 3 + 5 + 5 - 5, "bytes": 5 * 6 * WORD_BYTES, "limit_bytes": None,
     }  # fmt: skip

@@ -286,7 +286,7 @@ def test_program_with_a_reused_pid_is_lost_and_the_process_is_not_killed(home: H
     attempt = an_attempt(home, a_spec())
     me = identity(os.getpid())
     assert me is not None
-    other = {**me.record(), "start_ticks": me.start_ticks - 1}
+    other = {**me.to_json(), "start_ticks": me.start_ticks - 1}
     attempt.started.write_text(f"{json.dumps(other)}\n{json.dumps(other)}\n")
     assert isinstance(judged(attempt), Lost)
 
@@ -398,7 +398,7 @@ def test_program_of_an_older_launcher_is_identified_by_its_record(home: Home) ->
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as program:
         who = identity(program.pid)
         assert who is not None
-        write_json(attempt.folder / "process.json", who.record())
+        write_json(attempt.folder / "process.json", who.to_json())
         found = adopt_attempt(attempt)
         assert found.program == program.pid
         program.kill()

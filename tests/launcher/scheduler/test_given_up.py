@@ -339,7 +339,7 @@ def test_process_with_a_supervisor_pid_from_an_earlier_boot_delays_no_job(
 ) -> None:
     _, left = daemon
     attempt = an_attempt(home, a_spec())
-    attempt.started.write_text(json.dumps({**left.record(), "boot": EARLIER}) + "\n")
+    attempt.started.write_text(json.dumps({**left.to_json(), "boot": EARLIER}) + "\n")
     assert find_unrecorded(home, 1, 1).living == ()
     assert identity(left.pid) == left
 

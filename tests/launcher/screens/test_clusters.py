@@ -223,7 +223,7 @@ def test_newest_heartbeat_has_the_usage_of_each_job(home: Home, pilot: PilotFold
 
     assert (gauge.node, gauge.gpu.used) == ("n3", 9 * GIB)
     assert [(guest.job, gauge.used_by(guest)) for guest in gauge.jobs] == [(63, 8 * GIB)]
-    assert gauge.record()["node"] == "n3"
+    assert gauge.to_json()["node"] == "n3"
     assert gauge.columns()[-1] == "n3"
     text = "\n".join(texts_of(draw([gauge], 100)))
     assert "n3 cuda:0" in text

@@ -227,7 +227,7 @@ def test_reader_counts_cores_reserved_by_other_queues(
         assert board.publish([Reservation(core_resource_name(core_mask()), cores, None, job=1)])
     foreign = quiet_board(tmp_path / "ours").foreign_reservations()
     host = HostReader(tmp_path / "ours").read([], foreign=foreign)
-    assert (host.reserved_elsewhere, host.record()["reserved_elsewhere"]) == (1, 1)
+    assert (host.reserved_elsewhere, host.to_json()["reserved_elsewhere"]) == (1, 1)
 
 
 def test_scarce_resources_are_highlighted() -> None:

@@ -36,6 +36,7 @@ from launcher.screens.job_columns import (
 )
 from launcher.screens.job_view import job_view
 from launcher.screens.queue_view import job_table, running_table, waiting_table
+from launcher.screens.table_formats import latex_text, markdown_text
 from launcher.screens.terminal import TWINS, in_ascii, terminal_width
 from launcher.screens.text_table import (
     GAP,
@@ -213,6 +214,19 @@ def test_narrow_table_replaces_the_table_and_names_left_out_columns(
 def test_ascii_replacements_have_one_character() -> None:
     assert all(chr(twin).isascii() for twin in TWINS.values())
     assert in_ascii("● 世 é ✓") == "* ?? ? +"
+
+
+def test_one_table_has_the_form_of_each_reader() -> None:
+    table = table_of_texts(("name", "n"), [("a_b", 1), ("c", 20)], {1})
+    assert texts_of(table.to_lines()) == ["name   n", "a_b    1", "c     20"]
+    assert tab_separated(table.cells) == "a_b\t1\nc\t20\n"
+    assert markdown_text(table) == "| name | n |\n| --- | --: |\n| a\\_b | 1 |\n| c | 20 |"
+    assert latex_text(table).splitlines()[3:7] == [
+        "name & n \\\\",
+        "\\midrule",
+        "a\\_b & 1 \\\\",
+        "c & 20 \\\\",
+    ]
 
 
 def test_text_columns_are_aligned() -> None:
@@ -444,7 +458,7 @@ def test_pipe_has_one_record_per_line_for_any_job_name(store: Store) -> None:
     assert text.count("\n") == 1
     assert text.count("\t") == 6
     assert text.replace("\t", "").removesuffix("\n").isprintable()
-    assert json.loads(json.dumps(job_view(row).record()))["id"] == job
+    assert json.loads(json.dumps(job_view(row).to_json()))["id"] == job
 
 
 def test_every_column_has_a_value_for_a_pipe_and_for_people(store: Store) -> None:
@@ -460,7 +474,7 @@ def test_every_column_has_a_value_for_a_pipe_and_for_people(store: Store) -> Non
 
 def test_quick_columns_are_those_of_a_view(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
-    view = job_view(job_row(store, job)).record()
+    view = job_view(job_row(store, job)).to_json()
     assert {*view, "owner_note"} - {"note_code"} == QUICK_KEYS
 
 

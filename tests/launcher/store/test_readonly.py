@@ -26,6 +26,7 @@ from launcher.store import recovery
 from launcher.store.migration_steps import STEPS
 from launcher.store.opening import WAL_LIMIT_BYTES
 from launcher.store.queue import Store
+from launcher.store.readonly import connect_readonly
 from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
 from launcher.system.text import sanitize_terminal
@@ -56,6 +57,21 @@ def jobs_of(store: Store, count: int, ended: int, outcome: type[Done | Failed] =
 
 
 # --- looking
+
+
+def test_reader_of_a_closed_database_adds_no_files_and_cannot_write(
+    home: Home, store: Store
+) -> None:
+    put(store, "a")
+    store.close()
+    before = sorted(path.name for path in home.folder.iterdir())
+    with closing(connect_readonly(home.database, 1.0)) as connection:
+        assert connection.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("DELETE FROM jobs")
+    assert sorted(path.name for path in home.folder.iterdir()) == before
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        connect_readonly(home.folder / "missing.sqlite", 1.0)
 
 
 def test_only_status_accepts_a_missing_queue(launcher: Launcher, home: Home) -> None:

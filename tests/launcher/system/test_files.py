@@ -22,11 +22,13 @@ from launcher.system.file_digests import (
 )
 from launcher.system.files import (
     FileVersion,
+    append_whole,
     file_stamp,
     read_json,
     write_atomic,
     write_json,
     write_when_possible,
+    write_whole,
 )
 from launcher.system.paths import Home
 from launcher.system.wakeup_pipe import WakeupPipe
@@ -93,6 +95,19 @@ def test_truncated_or_invalid_record_counts_as_absent(tmp_path: Path, content: s
 
 def test_missing_record_is_absent(tmp_path: Path) -> None:
     assert read_json(tmp_path / "record") is None
+
+
+def test_all_bytes_are_written_even_if_the_kernel_takes_only_a_part_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+    content = "0123456789" * 10
+    write_atomic(tmp_path / "atomic", content)
+    write_whole(tmp_path / "whole", content)
+    append_whole(tmp_path / "whole", content.encode())
+    assert (tmp_path / "atomic").read_text() == content
+    assert (tmp_path / "whole").read_text() == 2 * content
 
 
 def test_stamp_changes_with_the_file(tmp_path: Path) -> None:

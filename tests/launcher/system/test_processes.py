@@ -104,7 +104,7 @@ def of(pid: int) -> Identity:
 def test_process_is_identified_by_pid_start_time_and_boot(children: Children) -> None:
     child = children("sleep", "60")
     who = of(child.pid)
-    assert identity_from_record(who.record()) == who
+    assert identity_from_record(who.to_json()) == who
     assert is_alive(who)
     child.kill()
     child.wait()

@@ -52,8 +52,8 @@ def test_long_line_is_thinned() -> None:
 def test_line_of_one_job_has_no_band() -> None:
     alone = Line("a", [(0.0, 1.0)], statistics=[Statistic(1.0, 1.0, 1.0, 1)])
     group = Line("b", [(0.0, 1.0)], statistics=[Statistic(1.0, 0.5, 2.0, 3)])
-    assert "low" not in alone.record()
-    assert (group.record()["low"], group.record()["high"], group.record()["jobs"]) == (
+    assert "low" not in alone.to_json()
+    assert (group.to_json()["low"], group.to_json()["high"], group.to_json()["jobs"]) == (
         [0.5],
         [2.0],
         [3],

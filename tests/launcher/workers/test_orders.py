@@ -527,7 +527,7 @@ LAST_WORDS = {
 
 
 def facts(found: OomReport | None) -> OomReport | None:
-    return None if found is None else read_oom_report(found.record())
+    return None if found is None else read_oom_report(found.to_json())
 
 
 @pytest.mark.parametrize(("text", "told"), LAST_WORDS.values(), ids=list(LAST_WORDS))
@@ -632,7 +632,7 @@ logs = st.lists(pieces | st.text(max_size=80), max_size=4).map("".join)
 def test_any_log_can_be_read(text: str) -> None:
     found = find_oom_in_log(text)
     if found is not None:
-        assert read_oom_report(found.record()) == read_oom_report({**found.record()})
+        assert read_oom_report(found.to_json()) == read_oom_report({**found.to_json()})
         assert all(value is None or value >= 0 for value in (found.wanted, found.held, found.cap))
 
 

@@ -248,7 +248,7 @@ def test_unattributed_memory_is_not_counted_as_own() -> None:
 
     assert untold.ours is None
     assert untold.outstanding == GIB
-    assert untold.record()["ours"] is None
+    assert untold.to_json()["ours"] is None
 
 
 def test_terminal_table_contains_no_escape_sequences_of_names(

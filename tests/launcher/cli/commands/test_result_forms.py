@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from launcher.cli.commands.results import all_rows
 from launcher.cli.main import main
-from launcher.cli.output import Format, escape_latex, latex_text, parquet_bytes, write
+from launcher.cli.output import Format, parquet_bytes, write
 from launcher.cli.plain_tables import draw_plain, plain_tables
 from launcher.cli.result_tables import draw
 from launcher.results.metric import Metric
 from launcher.results.pivot import metrics_of_rows, pivot
 from launcher.results.write import NAME
+from launcher.screens.table_formats import escape_latex, latex_text
 from launcher.screens.text_table import table_of_texts
 from launcher.states import Done
 from launcher.store.queue import Store

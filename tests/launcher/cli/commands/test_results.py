@@ -9,12 +9,13 @@ import pytest
 
 from launcher.cli.column_tables import flat_table, pivot_table
 from launcher.cli.commands.results import all_rows
-from launcher.cli.output import Format, csv_text, latex_text, long_rows, markdown_text, write
+from launcher.cli.output import Format, csv_text, long_rows, write
 from launcher.cli.result_tables import draw
 from launcher.params import PARAMS
 from launcher.results.metric import read_metric
 from launcher.results.pivot import metrics_of_result, pivot
 from launcher.results.table import RunResults
+from launcher.screens.table_formats import latex_text, markdown_text
 from launcher.screens.text_table import table_of_texts
 from launcher.states import Done, Failed
 from launcher.store.queue import Store

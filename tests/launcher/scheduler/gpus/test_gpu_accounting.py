@@ -1160,14 +1160,14 @@ def test_next_scheduler_reads_the_load_of_an_attempt(shared_time: SharedTimeHarn
     shared_time.look({1: 0.4}, times=9)
     successor = SharedTime(shared_time.home)
     successor.adopt(
-        (1, 1), json.loads(json.dumps(shared_time.times.record((1, 1)))), shared_time.now
+        (1, 1), json.loads(json.dumps(shared_time.times.to_json((1, 1)))), shared_time.now
     )
     assert successor.recent_load(a_job(1)) == shared_time.load(1)
     assert successor.measured_sharing(a_job(1)).shared_s is None, (
         "it did not see how long it shared"
     )
-    assert successor.record((1, 1)) == pytest.approx(shared_time.times.record((1, 1)))
-    assert shared_time.times.record((2, 1)) == {}
+    assert successor.to_json((1, 1)) == pytest.approx(shared_time.times.to_json((1, 1)))
+    assert shared_time.times.to_json((2, 1)) == {}
 
 
 @pytest.mark.parametrize(
@@ -1189,7 +1189,7 @@ def test_impossible_load_is_not_used(home: Home, record: dict[str, Json]) -> Non
     times = SharedTime(home)
     times.adopt((1, 1), record, 5.0)
     assert times.recent_load(a_job(1)) == UNKNOWN_LOAD
-    assert times.record((1, 1)) == {}
+    assert times.to_json((1, 1)) == {}
 
 
 def test_only_an_active_process_of_another_user_counts_as_co_located(

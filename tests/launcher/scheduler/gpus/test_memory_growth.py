@@ -77,13 +77,13 @@ def test_age_counts_from_the_first_reading() -> None:
 
 def test_growth_record_round_trip() -> None:
     for growth in (growth_after(0, 0), growth_after(0, 1, 2, 2)):
-        record = json.loads(json.dumps(growth.record()))
+        record = json.loads(json.dumps(growth.to_json()))
         assert read_growth(record, growth.at + 1) == growth
 
 
 def test_growth_record_of_another_boot_is_ignored() -> None:
     growth = growth_after(1, 2)
-    assert read_growth(growth.record(), growth.at - 0.5) is None
+    assert read_growth(growth.to_json(), growth.at - 0.5) is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_growth_record_of_another_boot_is_ignored() -> None:
     ],
 )
 def test_impossible_growth_record_is_none(name: str, value: Json) -> None:
-    assert read_growth(growth_after(1, 2).record() | {name: value}, 1e6) is None
+    assert read_growth(growth_after(1, 2).to_json() | {name: value}, 1e6) is None
 
 
 def test_empty_growth_record_is_none() -> None:

@@ -68,7 +68,7 @@ class Job(NamedTuple):
         used, began = round((self.used - self.grew) * GIB), LOOK - known_s
         return MemoryGrowth(
             began=began, at=LOOK - 0.5, used=used, first_byte=began, steady_since=began
-        ).record()
+        ).to_json()
 
 
 class Card(NamedTuple):

@@ -122,7 +122,7 @@ def test_publication_follows_the_usage_without_waiting_jobs(
     ledger, now = scheduler._gpus.accounting, time.monotonic()
     since = now - IDLE_STEADY_S
     growth = MemoryGrowth(began=since, first_byte=since, steady_since=since, at=now, used=6 * GIB)
-    ledger.adopt([{"job": claim.job, "number": claim.number, **growth.record()}], now)
+    ledger.adopt([{"job": claim.job, "number": claim.number, **growth.to_json()}], now)
 
     def looked() -> bool:
         scheduler._admission.poll_gpus(CycleResult())

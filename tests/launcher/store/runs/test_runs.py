@@ -16,7 +16,14 @@ from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.states import ENDED_STATES, Done, Failed, OomReport, OutOfMemory, ReasonCode, State
 from launcher.store import feed
 from launcher.store import runs as module
-from launcher.store.feed import BUSY_POLL_S, IDLE_POLL_S, IDLE_POLLS, EventCursor, JobTracker
+from launcher.store.feed import (
+    BUSY_POLL_S,
+    IDLE_POLL_S,
+    IDLE_POLLS,
+    EventCursor,
+    JobTracker,
+    queue_version,
+)
 from launcher.store.listings import ListingFilter, ListingQueries
 from launcher.store.queue import Store
 from launcher.store.run_news import MOST_FAILURES, RunEventReader
@@ -388,6 +395,14 @@ def test_queue_is_not_read_if_no_other_process_has_written(store: Store, other: 
     other.job_control.hold([1], 3.0)
     assert feed.has_changed()
     assert not feed.has_changed()
+
+
+def test_a_replaced_database_has_another_version(home: Home, store: Store, other: Store) -> None:
+    before = queue_version(store)
+    assert queue_version(store) == before
+    assert queue_version(other) != before, "the same content, but another database for its reader"
+    other.job_control.change_tags(put(other, "a"), ["new"], [])
+    assert queue_version(store) != before
 
 
 def test_followed_jobs_have_their_current_state(home: Home, store: Store, other: Store) -> None:

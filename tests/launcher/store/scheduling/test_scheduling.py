@@ -184,7 +184,7 @@ def test_stored_outcome_equals_the_recorded_one(store: Store) -> None:
     end(store, job, Failed(at=2.0, error="ended with exit code 3", exit_code=3))
     (attempt,) = store.read.attempts([job])
     assert (attempt.outcome or {})["exit_code"] == 3
-    record = attempt.record()
+    record = attempt.to_json()
     assert json.loads(json.dumps(record)) == record
 
 
@@ -403,7 +403,7 @@ def change(store: Store, table: str, column: str, row: int, text: str) -> None:
 
 def spec_with(part: str, **fields: object) -> str:
     """A job's spec in which a part has more fields, as a newer version may write it."""
-    record = a_spec().record()
+    record = a_spec().to_json()
     return json.dumps({**record, part: {**record[part], **fields}})  # type: ignore[dict-item]  # a record
 
 
@@ -552,7 +552,7 @@ def test_lane_is_decoded_completely_or_refused(field: str, value: object) -> Non
 
 
 def test_descriptive_field_may_be_of_a_newer_version() -> None:
-    record = a_spec(resources=Resources(cpus=3), terms=Terms(backoff_s=1)).record()
+    record = a_spec(resources=Resources(cpus=3), terms=Terms(backoff_s=1)).to_json()
     spec = read_spec(json.loads(json.dumps({**record, "author": "somebody"})))
     assert (spec.resources.cpus, spec.terms.backoff_s) == (3, 1)
     with pytest.raises(Unreadable, match="'argv'"):

@@ -16,7 +16,7 @@ from launcher.scheduler.policy.vram_request import (
     choose_vram_request,
     steady_request,
 )
-from launcher.screens.history_view import columns, draw, record
+from launcher.screens.history_view import columns, draw, history_to_json
 from launcher.signatures import program_signature
 from launcher.states import Done, Failed, Lost, OomReport, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
@@ -681,7 +681,8 @@ def test_several_nodes_have_a_section(store: Store) -> None:
     assert "NODE" in shown
     assert "n1" in shown
     assert ("node", "n1", "slurm", "1", "1", "0.0", "7200.0") in columns(history_report(store))
-    assert [row["node"] for row in record(history_report(store))["nodes"]] == ["n1", "desk"]  # type: ignore[index,call-overload,union-attr]
+    nodes = history_to_json(history_report(store))["nodes"]
+    assert [row["node"] for row in nodes] == ["n1", "desk"]  # type: ignore[index,call-overload,union-attr]
 
 
 def test_nodes_with_most_work_come_first() -> None:
