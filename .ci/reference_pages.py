@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 import launcher.api
-from launcher.system.variables import VARIABLES, Purpose
+from environment_variables import VARIABLES, Purpose
 from trueface.runtime.variables import VARIABLES as OF_TRUEFACE
 
 DOCS = Path(__file__).parents[1] / "docs"

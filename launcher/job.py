@@ -86,7 +86,7 @@ class Resources(NamedTuple):
     gpu_uuid: str = ""
 
     def to_json(self) -> dict[str, Json]:
-        """Return the request as JSON; a field that older versions do not know only if it is set."""
+        """Return the request as JSON; `gpu_ids` and `gpu_uuid` only if they are set."""
         record = self._asdict()
         if self.gpu_ids == UUIDS:
             del record["gpu_ids"]
@@ -198,10 +198,10 @@ def stored_params(kind: str, settings: Mapping[str, Any], argv: Sequence[str]) -
     Args:
         kind: Job type.
         settings: Settings of the job.
-        argv: Command line; older versions stored it only among the settings.
+        argv: Command line.
     """
     if kind == PROGRAM:
-        return params_of(settings, argv or tuple(settings.get("argv", ())))
+        return params_of(settings, argv)
     arguments = settings.get(_ARGUMENTS) if kind == FUNCTION else None
     if not isinstance(arguments, dict):
         return {}

@@ -80,21 +80,15 @@ class SpecWriter:
         return kept[1]
 
 
-# only stored if they are set
-_LATER_TERMS = Terms._fields[Terms._fields.index("on") :]
-
-
 @lru_cache(maxsize=256)
 def _part_record(part: Resources | Terms) -> dict[str, Json]:
-    """Return a part of a spec as a record; terms unknown to older versions only if they are set."""
-    if isinstance(part, Resources):
-        return part.to_json()
-    record = part._asdict()
-    for name in _LATER_TERMS:
-        if record[name] == getattr(_DEFAULT_TERMS, name):
-            del record[name]
+    """Return a part of a spec as a record without default values."""
+    usual = _DEFAULT_RESOURCES if isinstance(part, Resources) else _DEFAULT_TERMS
+    record = {
+        name: value for name, value in part._asdict().items() if value != getattr(usual, name)
+    }
     if "on" in record:
-        record["on"] = record.pop("on") and [*part.on]
+        record["on"] = [*record["on"]]
     return record
 
 

@@ -313,6 +313,11 @@ def job_row(store: Store, job: int) -> JobRow:
     return row
 
 
+def lane_reason_text(job: JobRow) -> str:
+    """Return why the first job of a job's lane cannot start; '' if it can."""
+    return "" if job.lane_reason is None else job.lane_reason.text
+
+
 def a_reason(text: str = "full", code: ReasonCode = ReasonCode.NO_ROOM, **data: Json) -> Reason:
     """Why a job waits, or what became of its attempt."""
     return Reason(code=code, text=text, data=data)

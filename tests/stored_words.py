@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from environment_variables import VARIABLES
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.pilot_messages import _COMMAND_TYPES as PILOT_ORDERS
 from launcher.backends.pilot_messages import _MESSAGE_TYPES as PILOT_NEWS
@@ -184,6 +185,12 @@ def _code() -> str:
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
+def _variables() -> Iterator[str]:
+    """Yield the environment variables that the code contains, and those that it composes."""
+    yield from _VARIABLE.findall(_code())
+    yield from filter(_VARIABLE.fullmatch, (each.name for each in VARIABLES))
+
+
 def _file_names() -> Iterator[str]:
     """Yield the names of files that the code contains, and those of a queue folder and of its attempts."""
     yield from _FILE.findall(_code())
@@ -226,7 +233,7 @@ SECTIONS: Mapping[str, Callable[[], Iterable[str]]] = {
     "values of job options": lambda: [*RERUNS, *GPU_IDS],
     "job options": _option_names,
     "keys of config.toml": _config_keys,
-    "environment variables": lambda: _VARIABLE.findall(_code()),
+    "environment variables": _variables,
     "file names": _file_names,
     "splits": lambda: SPLITS,
     "detectors": lambda: [*MODELS, *FAMILIES, *LIBRARIES],

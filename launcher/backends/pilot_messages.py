@@ -33,7 +33,7 @@ class StopAttempt(NamedTuple):
 
 
 class KillAttempt(NamedTuple):
-    """Kill an attempt without a grace period; a pilot of an earlier version skips this line."""
+    """Kill an attempt without a grace period."""
 
     attempt: str
 

@@ -26,7 +26,6 @@ from launcher.errors import MachineError
 from launcher.system.files import Json, read_bytes, read_json, sync, write_json
 from launcher.system.home_checks import (
     file_system,
-    former_folders,
     home_id,
     is_remote,
     machine_identity,
@@ -267,12 +266,8 @@ def is_visible(folder: Path) -> bool:
 
 
 def _is_ours(owner: Mapping[str, Json], home: Home) -> bool:
-    if owner.get("machine") != machine_identity():
-        return False
-    if owner.get("id"):
-        return owner["id"] == home_id(home.record)
-    # of an older version, which the home may have had before it was moved
-    return owner.get("home") in {str(home.folder), *former_folders(home.record)}
+    ours = machine_identity(), home_id(home.record)
+    return (owner.get("machine"), owner.get("id")) == ours
 
 
 def _write_owner(record: Path, owner: dict[str, Json]) -> None:

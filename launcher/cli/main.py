@@ -185,7 +185,7 @@ def variable_of(keys: Iterable[str], option: str) -> str:
 
 
 def _name_variables(command: click.Command, keys: tuple[str, ...]) -> None:
-    """Name the variables of a command after its options. click only uses the names of parameters, which also work."""
+    """Name the variables of a command after its options."""
     for name, option in options_of(command).items():
         option.envvar = variable_of(keys, name)
     for name, below in command.commands.items() if isinstance(command, click.Group) else ():
@@ -292,7 +292,6 @@ class Verbs(click.Group):
     cls=Verbs,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": VARIABLE_PREFIX,
         "token_normalize_func": lambda word: word.replace("_", "-"),  # --time_limit is --time-limit
     },
     epilog="Exit codes: 0 success, 1 failed job, 2 wrong usage or task file, 3 problem with the machine, "

@@ -57,7 +57,7 @@ class Call(NamedTuple):
     """One call in a file of calls, as the settings of its job have it."""
 
     call: str  # for users: `train(0.1, seed=3)`
-    file: str  # relative if it is in the queue folder; older versions stored absolute paths
+    file: str  # relative if it is in the queue folder
     offset: int  # of its arguments, in bytes
     arguments: Mapping[str, Json]  # those with a readable value, by their names
     identity: str = ""  # that of equal calls; '' if calls of this function are never equal
@@ -180,12 +180,10 @@ def relative_to_home(call: Call, home: Home) -> Call:
 def find_file(call: Call, attempt: Attempt) -> Call:
     """Return a call with the absolute path of its file, as the process of an attempt sees it.
 
-    The attempt is in the queue folder, or in the folder of a pilot. If an absolute path does not exist any more, the
-    file of that name is taken from there, because the queue folder was moved.
+    The attempt is in the queue folder, or in the folder of a pilot, which has the file in the folder around it.
     """
     above = attempt.folder.parent.parent
-    name = Path(call.file).name
-    places = (above / call.file, above / FOLDER / name, above.parent / FOLDER / name)
+    places = (above / call.file, above.parent / FOLDER / Path(call.file).name)
     found = next((path for path in places if path.exists()), places[0])
     return call._replace(file=str(found))
 
@@ -214,8 +212,7 @@ def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], di
         function = load(file, f"the function {where}")
         file.seek(call.offset)
         arguments, keywords = load(file, f"an argument {where}")
-    if script.argv is not None:
-        add_values([function, *arguments, *keywords.values()])
+    add_values([function, *arguments, *keywords.values()])
     return function, arguments, keywords
 
 

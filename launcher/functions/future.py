@@ -31,8 +31,7 @@ from launcher.store.feed import JobTracker
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.log_files import last_lines
-from launcher.system.paths import Attempt, Home
-from launcher.workers.exit_outcome import NOT_REPORTED, done_from_result, read_worker_result
+from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import READ_FROM, read_last_metrics
 
 Value = TypeVar("Value")
@@ -273,10 +272,6 @@ def _no_value(name: str, folder: Path) -> str:
     """Return why there is no value of a function that is done."""
     if not folder.exists():
         why = f"its folder {folder} was deleted, for example by `launcher clean`"
-    elif (
-        done_from_result(read_worker_result(Attempt(folder)), 0.0) is None
-    ):  # an older version judged it by its exit code
-        why = NOT_REPORTED
     else:
         why = f"its file in {folder} was deleted"
     return f"the return value of {name} is missing: {why}. Submit it again."

@@ -36,7 +36,7 @@ class Script(NamedTuple):
     """The submitting program: what its functions can ask of their process and of `__main__`."""
 
     path: Sequence[str]  # sys.path
-    argv: Sequence[str] | None = None  # None: an earlier version stored the path only
+    argv: Sequence[str]
     file: str | None = None  # None: a notebook, `python -c`, or a prompt
     module: str | None = None  # as `python -m` was given it
     package: str | None = None  # to which relative imports refer
@@ -65,9 +65,8 @@ def dump_script(script: Script, file: BinaryIO) -> None:
 
 
 def load_script(file: BinaryIO) -> Script:
-    """Return the script at the beginning of a file of calls, also of an earlier version."""
-    stored = pickle.load(file)  # ours: it was checked
-    return Script(stored) if isinstance(stored, list) else Script(**stored)
+    """Return the script at the beginning of a file of calls."""
+    return Script(**pickle.load(file))  # our own file: it was checked
 
 
 @contextmanager
@@ -79,9 +78,6 @@ def installed_script(script: Script, calls_file: Path, *, stays: bool = False) -
         calls_file: of the job.
         stays: also after the block, for threads and handlers that outlive the call.
     """
-    if script.argv is None:
-        yield
-        return
     before, argv = sys.modules[MAIN], sys.argv
     sys.modules[MAIN] = _module_of(script)
     sys.argv = [*script.argv]

@@ -127,7 +127,7 @@ def _is_other_work(row: JobRow, spec: Spec) -> bool:
 
 
 def _own(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without the template of a sweep, which older versions did not store."""
+    """Return settings without the template of a sweep: a program is the same however it was written."""
     return {name: value for name, value in settings.items() if name != TEMPLATE}
 
 

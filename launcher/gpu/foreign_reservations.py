@@ -70,11 +70,7 @@ def sums_by_queue(
 
 
 def _shares_quota(publication: Publication, device: str, quotas: ProcessGroups) -> bool:
-    """Whether a publisher's cores or memory belong to the same quota as ours.
-
-    Earlier versions do not report their quota. For them only the resources of the machine are
-    known.
-    """
+    """Whether a publisher's cores or memory belong to the same quota as ours."""
     limit = quotas.memory_limit_group if device == MEMORY else quotas.cpu_limit_group
     return (
         bool(limit)

@@ -32,14 +32,12 @@ class Publication(NamedTuple):
     fresh: Mapping[str, int]  # resource → amount: new in this version
     user: str = ""  # owner of the file
     control_groups: frozenset[str] = frozenset()  # its publisher's control groups; empty: unknown
-    home: str = ""  # hash of the publisher's queue folder; empty: written by an earlier version
+    home: str = ""  # hash of the publisher's queue folder; empty: unknown
     # GPU → (time of the usage measurement, amount of `settled` that counts after a later
     # reading), oldest first
     measured: Mapping[str, tuple[tuple[float, int], ...]] = {}
     demand: ResourceDemand | None = None  # what its publisher waits for; None: nothing
-    usage: ResourceUsage | None = (
-        None  # used by the publisher's queue until `at`; None: unknown, as in earlier versions
-    )
+    usage: ResourceUsage | None = None  # used by the publisher's queue until `at`; None: unknown
     supervisors: tuple[Identity, ...] = ()  # processes of its user for whose jobs it reserves
     folder: str = ""  # its publisher's queue folder, for messages; "" if it does not say
     invalid_fields: str = ""  # what of the file cannot be, and does not count
@@ -77,7 +75,7 @@ def parse_publication(name: str, data: bytes, user: str = "") -> Publication | N
             "promises": list(promises),
             **more,
         } if own == name and 0 <= at <= _LARGEST and len(promises) <= MOST_RESERVATIONS:
-            pass  # (a hard link to an older version bears another name)
+            pass
         case _:
             raise ValueError("it is not a reservation file of this name")
     if boot != boot_id():

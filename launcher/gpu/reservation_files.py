@@ -81,11 +81,6 @@ def home_hash(home: Path) -> str:
     return hashlib.sha256(where.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-def legacy_file_name(uid: int, home: Path) -> str:
-    """Return the name of the file in which version 0.2 published for a user's queue."""
-    return f"launcher-claims.{uid}.{home_hash(home)[:8]}.json"
-
-
 def remove_abandoned(folder: Path, uid: int, now: float, silent_s: float) -> list[str]:
     """Remove a user's files that are no longer renewed. Return their names.
 

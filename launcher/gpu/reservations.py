@@ -63,7 +63,6 @@ from launcher.gpu.publication import Publication, write_publication
 from launcher.gpu.reservation_files import (
     ReservationReader,
     home_hash,
-    legacy_file_name,
     new_file_name,
     remove_abandoned,
     reservations_folder,
@@ -97,7 +96,7 @@ class OwnFile:
             uid: The user.
         """
         self._folder, self._uid = folder, uid
-        self.home, self._old_name = home_hash(home), legacy_file_name(uid, home)
+        self.home = home_hash(home)
         self.name = new_file_name(uid)
         self._names = deque([self.name], maxlen=MOST_NAMES)
         self._leftover: set[str] = set()  # files of our queue from an earlier scheduler
@@ -124,9 +123,7 @@ class OwnFile:
         """Whether a file is of our queue. Only one scheduler at a time works for it."""
         if name == self.name:
             return True
-        if publication.home:
-            return publication.home == self.home and name.split(".")[1] == str(self._uid)
-        return name == self._old_name
+        return publication.home == self.home and name.split(".")[1] == str(self._uid)
 
     def remove(self) -> None:
         """Remove our file.

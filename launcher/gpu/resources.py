@@ -46,7 +46,7 @@ class ForeignReservation(NamedTuple):
     device: str  # the resource: a GPU's UUID, or one of the names above
     amount: int  # bytes, or how many
     inside: bool = False  # its queue shares the quota that limits our cores or memory
-    folder: str = ""  # of the queue that reserved it; "" if an earlier version published it
+    folder: str = ""  # of the queue that reserved it; "" if unknown
 
     @property
     def queue(self) -> str:

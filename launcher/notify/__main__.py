@@ -212,7 +212,7 @@ class NotifyService:
             return
         if not noted.is_retry_due(self._state.failing.get(target.name), now):
             return
-        since = (self._state.targets or {}).get(target.name, 0.0)
+        since = self._state.targets.get(target.name, 0.0)
         for run in self._state.runs.values():
             if events := noted.due(run, target, settings, now, since=since):
                 break

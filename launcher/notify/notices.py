@@ -54,8 +54,7 @@ class NotificationState(NamedTuple):
     job_ends: tuple[JobEnd, ...] = ()  # to report, in the order of their events
     failing: Mapping[str, RetryState] = {}  # by target
     given_up: tuple[DeadLetter, ...] = ()
-    # target → time of its definition in seconds since 1970; None: an older launcher wrote the file
-    targets: Mapping[str, float] | None = None
+    targets: Mapping[str, float] = {}  # target → time of its definition in seconds since 1970
 
     @property
     def has_pending(self) -> bool:
@@ -90,8 +89,6 @@ def with_targets(
     """
     names = [*names]
     known = state.targets
-    if known is None:
-        known = {} if state.cursor is None else dict.fromkeys(names, 0.0)
     new = [name for name in names if name not in known]
     runs = {}
     for run in state.runs.values():
@@ -174,7 +171,7 @@ def is_end_due(
 def prune(state: NotificationState, settings: NotifySettings, now: float) -> NotificationState:
     """Return the state without completely reported runs and without removed targets."""
     names = {target.name for target in settings.targets}
-    since = state.targets or {}
+    since = state.targets
     runs = {
         run.id: run
         for run in state.runs.values()
@@ -276,7 +273,7 @@ def write_notification_state(home: Home, state: NotificationState) -> None:
         ],
         "failing": {name: each._asdict() for name, each in state.failing.items()},
         "given_up": [each._asdict() for each in state.given_up],
-        "targets": None if state.targets is None else dict(state.targets),
+        "targets": dict(state.targets),
     }
     write_json(home.notify_record, record, mode=0o600)
 
@@ -293,11 +290,11 @@ def read_notification_state(home: Home) -> NotificationState:
 
 
 def _read_state(record: Any) -> NotificationState:
-    cursor, targets = record["cursor"], record.get("targets")
+    cursor = record["cursor"]
     return NotificationState(
         cursor=None if cursor is None else int(cursor),
         runs={run.id: run for run in map(_read_run, record["runs"])},
-        job_ends=tuple(map(_read_job_end, record.get("job_ends", ()))),  # not in older files
+        job_ends=tuple(map(_read_job_end, record["job_ends"])),
         failing={
             name: restore_fields(RetryState, each, "a retry")
             for name, each in record["failing"].items()
@@ -305,7 +302,7 @@ def _read_state(record: Any) -> NotificationState:
         given_up=tuple(
             restore_fields(DeadLetter, each, "a message") for each in record["given_up"]
         ),
-        targets=None if targets is None else {str(name): float(targets[name]) for name in targets},
+        targets={str(name): float(at) for name, at in record["targets"].items()},
     )
 
 

@@ -28,13 +28,6 @@ from launcher.units import parse_seconds
 TABLE = "notify"
 LONGEST_S = 7 * 86_400.0
 
-# deprecated key or event → its replacement
-_REMOVED_KEYS = {
-    "quiet": "messages are sent at once",
-    "bundle": "messages are sent at once",
-    "gpu_idle": "messages about GPUs no longer exist",
-}
-_REMOVED_EVENTS = ("gpu-failed", "gpu-idle")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -56,7 +49,6 @@ class NotifySettings(NamedTuple):
     events: tuple[NotifyEvent, ...] = tuple(NotifyEvent)
     retry_s: float = 86_400.0  # seconds during which a message is retried
     targets: tuple[NotifyTarget, ...] = ()
-    notes: tuple[str, ...] = ()  # about keys without effect
 
     def target_events(self, target: NotifyTarget) -> tuple[NotifyEvent, ...]:
         """Return the events of a target."""
@@ -84,41 +76,36 @@ def read_configured_notify(environ: Mapping[str, str]) -> NotifySettings | None:
     if TABLE not in configuration.tables:
         return None
     faults: list[Fault] = []
-    notes: list[Fault] = []
-    settings = read_notify_table(configuration.tables[TABLE], faults, notes)
+    settings = read_notify_table(configuration.tables[TABLE], faults)
     configuration.refuse(faults)
-    placed = tuple(f"note: {configuration.place(*keys)}: {text}" for keys, text in notes)
-    return settings._replace(notes=placed)
+    return settings
 
 
-def read_notify_table(table: object, faults: list[Fault], notes: list[Fault]) -> NotifySettings:
+def read_notify_table(table: object, faults: list[Fault]) -> NotifySettings:
     """Return the settings of the table.
 
     Args:
         table: Table as read from the file.
         faults: List to which faults are added.
-        notes: List to which notes about keys without effect are added.
     """
     if not isinstance(table, dict):
         faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
         return NotifySettings()
     tables = {name: entry for name, entry in table.items() if isinstance(entry, dict)}
-    targets = [_target(name, entry, faults, notes) for name, entry in tables.items()]
+    targets = [_target(name, entry, faults) for name, entry in tables.items()]
     own = {key: value for key, value in table.items() if key not in tables}
-    values = _values((TABLE,), own, _KEYS, faults, notes)
+    values = _values((TABLE,), own, _KEYS, faults)
     if not tables:
         faults.append(((TABLE,), f"{TABLE}: no target. Add one, such as [{TABLE}.mail]."))
     return NotifySettings(**values, targets=tuple(filter(None, targets)))
 
 
-def _target(
-    name: str, entry: Mapping[str, Any], faults: list[Fault], notes: list[Fault]
-) -> NotifyTarget | None:
+def _target(name: str, entry: Mapping[str, Any], faults: list[Fault]) -> NotifyTarget | None:
     before = len(faults)
     if not _NAME.fullmatch(name):
         message = f"{name!r} is not a valid name of a target. Use letters, digits, - and _."
         faults.append(((TABLE, name), message))
-    values = _values((TABLE, name), entry, _TARGET_KEYS, faults, notes)
+    values = _values((TABLE, name), entry, _TARGET_KEYS, faults)
     ways = [key for key in _ADDRESS_KEYS if key in {each.replace("-", "_") for each in entry}]
     if len(ways) != 1:
         listed = ", ".join(_ADDRESS_KEYS)
@@ -132,27 +119,10 @@ def _values(
     entry: Mapping[str, Any],
     keys: Mapping[str, tuple[str, Callable[[Any], Any]]],
     faults: list[Fault],
-    notes: list[Fault],
 ) -> dict[str, Any]:
-    """Return the values of a table by field; note keys and events without effect."""
-    kept = {}
-    for key, value in entry.items():
-        where, name = (*place, key), ".".join((*place, key))
-        given = value
-        if keys is _KEYS and key.replace("-", "_") in _REMOVED_KEYS:
-            holds = _REMOVED_KEYS[key.replace("-", "_")]
-            notes.append((where, f"{name} no longer has an effect: {holds}"))
-            continue
-        if key == "events" and isinstance(value, list):
-            given = [word for word in value if word not in _REMOVED_EVENTS]
-            notes += [
-                (where, f"{name}: {word} no longer has an effect ({_REMOVED_KEYS['gpu_idle']})")
-                for word in value
-                if word in _REMOVED_EVENTS
-            ]
-        kept[key] = given
+    """Return the values of a table by field."""
     hint = f" (a target is a table, [{TABLE}.{{}}])" if keys is _KEYS else ""
-    read = read_keys(place, kept, keys, faults, hint)
+    read = read_keys(place, entry, keys, faults, hint)
     return {f"{key}_s" if keys[key][1] is _span else key: value for key, value in read.items()}
 
 

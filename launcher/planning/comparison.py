@@ -35,7 +35,6 @@ class ComparedJob(NamedTuple):
     # definitions whose code is another than when it was queued last: `module.function`, or the module alone
     # where that is all that is known; of a program files
     other_definitions: tuple[str, ...] = ()
-    is_by_files: bool = False  # its code was identified by an earlier version, in another way
     number: int | None = None  # its job in the queue, None if it is new
     shared: tuple[str, ...] = ()  # names of jobs that do work of it for others, too
 

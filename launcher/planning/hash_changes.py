@@ -14,7 +14,6 @@ from launcher.taskfile.settings import shorten_pair
 
 MOST_CHANGES = 3  # listed in a reason, which is one line
 LONGEST_VALUE = 40  # characters of a setting that was changed
-BY_FILES = "code that an earlier version recorded file by file"
 
 
 def join_changes(changes: Sequence[str]) -> str:
@@ -40,7 +39,7 @@ def hash_changes(
         key
         for key in sorted({*job.settings, *before.settings})
         if job.settings.get(key) != before.settings.get(key)
-        # one that came later, as earlier versions worked without knowing it, is none that was changed
+        # a setting that was added later was not changed
         and (key in before.settings or key in decisive)
     ]
     changes = [
@@ -71,7 +70,7 @@ def _code_changes(job: PlannedJob, row: JobRow, definitions: Sequence[str]) -> l
         more = len(definitions) - MOST_CHANGES
         return [f"code of {', '.join(definitions[:MOST_CHANGES])} and {more} more"]
     if not definitions:
-        return [BY_FILES if was_identified_by_files(before) else "other code"]
+        return ["other code"]
     return [
         f"{name} {_short_digest(before.get(name))} → {_short_digest(now.get(name))}"
         if name in before or name in now
@@ -84,11 +83,11 @@ def other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> 
     """Return the definitions whose code differs from the code in the queue, those of removed modules last.
 
     If the definitions of a module are no longer known, the module is listed instead. Code that was only moved is
-    not a change. Modules that an earlier version recorded cannot be compared. If the code in the queue is that of
-    a snapshot, the definitions are those that have changed since then.
+    not a change. If the code in the queue is that of a snapshot, the definitions are those that have changed since
+    then.
     """
     before, now = row.spec.sources, job.sources
-    if before.get(WHOLE_CODE) == now.get(WHOLE_CODE) or was_identified_by_files(before):
+    if before.get(WHOLE_CODE) == now.get(WHOLE_CODE):
         return ()
     if index is not None and before and now:
         changes = index.changes_since_snapshot(before[WHOLE_CODE], now[WHOLE_CODE])
@@ -104,11 +103,6 @@ def other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> 
             definitions = index.changed_definitions(before[module], now[module])
         names += [f"{module}.{name}" if name else module for name in definitions] or [module]
     return (*names, *removed)
-
-
-def was_identified_by_files(sources: Mapping[str, str]) -> bool:
-    """Return whether an earlier version identified a job's code, which it did by the files of the code."""
-    return bool(sources) and WHOLE_CODE not in sources
 
 
 def _format_setting_change(before: Mapping[str, Json], after: Mapping[str, Json], key: str) -> str:

@@ -28,20 +28,20 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular
 _encode_once = lru_cache(maxsize=256)(encode_basestring_ascii)  # of kilobytes that many jobs share
 
 
+NO_CODE = "{}"  # in the hash of a program
+
+
 @dataclass(frozen=True, slots=True)
 class JobCode:
     """The code that does a job's work."""
 
     entry: str  # "module:function"; '' of a program
     sources: Mapping[str, str]  # module → digest of its code; and that of all of it
-    text: str = field(init=False, compare=False)  # part of the sources that enters a hash
-    name: str = field(init=False, compare=False)  # part of the entry that enters a hash
 
-    def __post_init__(self) -> None:
-        whole = self.sources.get(WHOLE_CODE)  # None for jobs that earlier versions queued
-        text = json.dumps(dict(self.sources), sort_keys=True) if whole is None else whole
-        object.__setattr__(self, "text", text)
-        object.__setattr__(self, "name", self.entry if whole is None else "")
+    @property
+    def digest(self) -> str:
+        """The digest of all of the code."""
+        return self.sources.get(WHOLE_CODE, NO_CODE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +75,10 @@ class JobIdentity:
         # the JSON of these fields in the order of their names, put together here: a plan of ten
         # thousand jobs has the same few settings and sources in each
         text = (
-            f'{{"base":{_json(self.base)},"entry":{_json(code.name)},"given":{_list(self.input_digests)},'
+            f'{{"base":{_json(self.base)},"entry":"","given":{_list(self.input_digests)},'
             f'"images":{_json(self.images)},"kind":{_json(self.kind)},"model":{_json(self.model)},'
             f'"needs":{_list(sorted(needs))},"settings":{_encode_once(settings)},'
-            f'"sources":{_encode_once(code.text)}'
+            f'"sources":{_encode_once(code.digest)}'
         )
         text += f',"words":{_encode(self.words.record())}}}' if self.words else "}"
         return hashlib.sha256(text.encode()).hexdigest()

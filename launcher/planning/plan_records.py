@@ -104,7 +104,7 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
         "outputs": [str(path) for path in job.outputs],
         "resources": {
             **{name: getattr(resources, name) for name in _RESOURCE_FIELDS},
-            "vram": resources.min_vram,  # called min_vram in earlier versions
+            "vram": resources.min_vram,
             "gpus": job.gpus,
             "priority": job.priority,
             **{name: getattr(terms, name) for name in _TERM_FIELDS},

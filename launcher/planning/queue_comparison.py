@@ -23,7 +23,6 @@ from launcher.planning.hash_changes import (
     hash_changes,
     join_changes,
     other_definitions,
-    was_identified_by_files,
 )
 from launcher.planning.known_identity import KnownIdentities, later_settings, without_settings
 from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob
@@ -266,7 +265,6 @@ class _Comparer:
         return compared._replace(
             is_other_code=is_other_code,
             other_definitions=definitions,
-            is_by_files=is_other and bool(job.entry) and was_identified_by_files(row.spec.sources),
         )
 
     def _is_other_code(self, planned: PlannedJob, job: PlannedJob, row: JobRow) -> bool:

@@ -116,7 +116,7 @@ TABLES: Mapping[str, TableSchema] = {
 
 
 def create_tables(database: "Database") -> None:
-    """Create missing tables with their keys, indexes and full-text search; add columns that older files lack."""
+    """Create missing tables with their keys, indexes and full-text search; add missing columns."""
     there = set(database.table_names())
     for name, shape in TABLES.items():
         if name in there:

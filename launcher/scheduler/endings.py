@@ -38,8 +38,6 @@ from launcher.system.answering import FilesystemTimeout, run_with_timeout
 from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
 from launcher.units import format_seconds
-from launcher.workers.attempt_journal import read_program
-from launcher.workers.exit_outcome import NOT_REPORTED, done_from_result, read_worker_result
 from launcher.workers.program_files import NotDeletedError, restore_or_delete_outputs
 
 MOVE_TIMEOUT_S = 60.0  # longest time to wait for an unresponsive disk
@@ -182,8 +180,7 @@ class FinishedAttempts:
         due = [
             ended
             for ended in due
-            if self._check_report(ended)
-            and self._accept_results(ended)
+            if self._accept_results(ended)
             and self._restore_outputs(ended)
             and self._record_outputs(ended)
         ]
@@ -209,30 +206,6 @@ class FinishedAttempts:
 
     def _is_waiting(self, ended: FinishedAttempt) -> bool:
         return time.monotonic() < ended.retry_at or self._awaits_gpu_sample(ended)
-
-    def _check_report(self, ended: FinishedAttempt) -> bool:
-        """Return whether it is known if the worker of a job that is done has reported a result.
-
-        The supervisors of older versions recorded exit code 0 as done. They may end after an upgrade. Where a
-        worker of this version reported, its outcome says whether it made something.
-        """
-        claim, outcome = ended.claim, ended.outcome
-        if not (isinstance(outcome, Done) and claim.spec.entry and outcome.has_results is None):
-            return True
-        attempt = self._home.attempt(*claim.key)
-        try:
-            report = done_from_result(
-                run_with_timeout(attempt.folder, partial(read_worker_result, attempt)), outcome.at
-            )
-        except FilesystemTimeout as error:
-            return not self._retry_later(ended, f"{error.strerror}", inf)
-        if report is not None:
-            return True
-        unseen = f"the report of its worker is not visible in {attempt.folder}"
-        if claim.pilot and self._retry_later(ended, unseen, MOVE_TIMEOUT_S):
-            return False
-        ended.outcome = Failed(at=outcome.at, error=NOT_REPORTED, exit_code=0, cpu_s=outcome.cpu_s)
-        return True
 
     def _accept_results(self, ended: FinishedAttempt) -> bool:
         """Move the outputs of a done job into its run folder. False to try again later.
@@ -312,13 +285,7 @@ class FinishedAttempts:
                 done = isinstance(ended.outcome, Done)
                 run_with_timeout(
                     Path(outputs[0]).parent,
-                    partial(
-                        restore_or_delete_outputs,
-                        outputs,
-                        *claim.key,
-                        done=done,
-                        has_run=lambda: read_program(self._home.attempt(*claim.key)) is not None,
-                    ),
+                    partial(restore_or_delete_outputs, outputs, *claim.key, done=done),
                 )
         except FilesystemTimeout as error:
             return not self._retry_later(ended, f"{error.strerror}", inf)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from launcher.errors import pluralize
 from launcher.planning.comparison import ACCEPT_CODE, ADOPT, ComparedJob, Comparison, open_jobs
-from launcher.planning.hash_changes import BY_FILES
 
 MOST_DEFINITIONS = 3  # named, of those with other code
 
@@ -36,11 +35,8 @@ def _which_code(jobs: Sequence[ComparedJob]) -> str:
     """Return in parentheses which code differs, if it is known."""
     names = sorted({name for compared in jobs for name in compared.other_definitions})
     more = len(names) - MOST_DEFINITIONS
-    which = [", ".join(names[:MOST_DEFINITIONS]) + (f" and {more} more" if more > 0 else "")]
-    if any(compared.is_by_files for compared in jobs):
-        which.append(BY_FILES)
-    text = "; ".join(filter(None, which))
-    return f" ({text})" if text else ""
+    which = ", ".join(names[:MOST_DEFINITIONS]) + (f" and {more} more" if more > 0 else "")
+    return f" ({which})" if which else ""
 
 
 def other_options(compared_jobs: Iterable[ComparedJob]) -> str:

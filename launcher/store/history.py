@@ -26,8 +26,6 @@ from launcher.units import median
 _FIRST_DAY = 1_721_425  # the Julian day's number of 31 December of the year 0
 # as bytes: a program's output may not be valid text
 _ERROR = "CAST(coalesce(json_extract(outcome, '$.error'), json_extract(outcome, '$.why')) AS BLOB)"
-# an older scheduler that has not left yet writes no codes
-_CODE = "iif(reason_code = '', json_extract(outcome, '$.ending'), reason_code)"
 _GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')) + 1)"
 _UNTIL = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
 _BEGUN = "max(claimed, :since)"
@@ -127,7 +125,7 @@ class HistoryQueries:
         """Return the attempts that were not done, those together of which the same is on record."""
         rows = self._rows(
             "SELECT code, job, max(until), place, whose, fault, requeued, error, count(*), sum(seconds)"
-            f" FROM (SELECT job, ended AS until, {_SPAN} AS seconds, {_CODE} AS code,"
+            f" FROM (SELECT job, ended AS until, {_SPAN} AS seconds, reason_code AS code,"
             " coalesce(json_extract(reason_data, '$.where'), '') AS place,"
             " coalesce(json_extract(reason_data, '$.whose'), '') AS whose,"
             " coalesce(json_extract(reason_data, '$.fault'), '') AS fault,"

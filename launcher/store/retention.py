@@ -191,10 +191,8 @@ def _entry_names(folder: int) -> list[str]:
 def _has_own_spec(folder: int, attempt: Attempt) -> bool:
     job, _, number = attempt.folder.name.strip(".").removesuffix(".gone").partition("-")
     match _read_spec_record(folder, attempt.spec.name):
-        case {"spec": dict(), "context": dict(), "job": int(whose)} if str(whose) != job:
-            return False  # orders of older versions do not name their job
-        case {"spec": dict(), "context": dict(), "number": int(carried)}:
-            return str(carried) == number
+        case {"spec": dict(), "context": dict(), "job": int(whose), "number": int(carried)}:
+            return (str(whose), str(carried)) == (job, number)
     return False
 
 

@@ -83,11 +83,6 @@ class JobRow:
         """Whether it is done although its program was not: its owner accepted its files."""
         return self.state_reason.code is ReasonCode.TOUCHED and "was" in self.state_reason.data
 
-    @property
-    def lane_reason_text(self) -> str:
-        """Why the first job of its lane cannot start, for people; '' where it can."""
-        return "" if self.lane_reason is None else self.lane_reason.text
-
     def attempt_in(self, home: Home) -> Attempt:
         """Return the folder of its newest attempt, of which there must be one."""
         return home.attempt(self.id, self.attempts)

@@ -152,12 +152,12 @@ def number_in_range(value: Any, least: float, most: float) -> float | None:
 
 
 def _read_command_line(text: Any) -> dict[str, Any]:
-    """Return what is on record of a program's command line; older versions stored its numbers alone."""
+    """Return what is on record of a program's command line."""
     try:
         record = json.loads(text)
     except (TypeError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {"numbers": record}
+    return record if isinstance(record, dict) else {}
 
 
 def _read_numbers(value: object) -> Numbers | None:

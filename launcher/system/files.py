@@ -38,7 +38,7 @@ class FileVersion(NamedTuple):
     size: int  # bytes; those of all files of a folder that a program makes, 0 for other folders
     # modification time; for a folder that a program makes, see `folder_contents.stamp_of`
     changed_ns: int
-    digest: str = ""  # of the content; "" if unknown, as in the records of earlier versions
+    digest: str = ""  # of the content; "" if unknown
 
     @property
     def stamp(self) -> FileStamp:

@@ -8,7 +8,7 @@ from launcher.system.config_tables import ConfigTable, Fault, read_keys, registe
 from launcher.units import parse_bytes, parse_seconds
 
 if TYPE_CHECKING:
-    from launcher.system.config import Configuration
+    pass
 
 UNKNOWN_FRACTION = 0.125  # of a GPU's memory
 LEAST_UNKNOWN = 2 << 30  # bytes; a CUDA context and a small network
@@ -39,17 +39,6 @@ class SharingRules(NamedTuple):
 
 
 TABLE = "sharing"
-# removed key → explanation of the current behaviour
-REMOVED_KEYS = {"mps": "jobs on the same GPU take turns"}
-
-
-def removed_key_notes(configuration: "Configuration") -> tuple[str, ...]:
-    """Return notes about keys of a file that no longer have an effect, with their places."""
-    return tuple(
-        f"note: {configuration.place(TABLE, key)}: {TABLE}.{key} no longer has an effect: {what}"
-        for key, what in REMOVED_KEYS.items()
-        if (TABLE, key) in configuration.lines
-    )
 
 
 def _read_string(value: object) -> str:
@@ -120,10 +109,7 @@ def read_rules(table: object, faults: list[Fault]) -> SharingRules:
     if not isinstance(table, dict):
         faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
         return SharingRules()
-    of_today = {
-        key: value for key, value in table.items() if key.replace("-", "_") not in REMOVED_KEYS
-    }
-    values = read_keys((TABLE,), of_today, _KEYS, faults)
+    values = read_keys((TABLE,), table, _KEYS, faults)
     return SharingRules(
         **{"idle_s" if key == "idle" else key: value for key, value in values.items()}
     )

@@ -205,8 +205,7 @@ def check_machine(record: Path, is_served: Callable[[], bool]) -> None:
         )
 
 
-_ID, _FOLDER, _PATH, _FORMER = "id", "folder", "path", "former"  # of a home's record
-_MOST_FORMER = 8  # folders that a record keeps
+_ID, _FOLDER, _PATH = "id", "folder", "path"  # of a home's record
 
 
 class Relocation(NamedTuple):
@@ -222,7 +221,7 @@ def relocation(record: Path) -> Relocation | None:
 
     A home has a random ID, and its record says in which folder it was opened last. If that folder still holds a home
     with the same ID, this one is a copy. If it does not, this one was moved. Inodes decide nothing, so that other
-    disks, mount points and links to the folder change nothing. Homes without an ID, of older versions, get one.
+    disks, mount points and links to the folder change nothing.
 
     Args:
         record: the home's file.
@@ -240,8 +239,7 @@ def relocation(record: Path) -> Relocation | None:
         return found._replace(is_copy=False)
     except OSError:  # it exists and cannot be read
         return found
-    # an older version writes no ID
-    is_copy = original is not None and original.get(_ID, known[_ID]) == known[_ID]
+    is_copy = original is not None and original.get(_ID) == known[_ID]
     return found._replace(is_copy=is_copy)
 
 
@@ -253,21 +251,10 @@ def record_relocation(record: Path, where: Relocation) -> None:
     """
     known = read_json(record) or {}
     if where.is_copy:
-        known = {name: value for name, value in known.items() if name != _FORMER}
         changes = {**_new_identity(record.parent), "copy_of": where.former_folder}
     else:
-        former: dict[Json, None] = dict.fromkeys(
-            [*former_folders(record), where.former_folder, where.former_path]
-        )
-        kept: list[Json] = [*former][-_MOST_FORMER:]
-        changes = {**_home_place(record.parent), _FORMER: kept}
+        changes = _home_place(record.parent)
     write_json(record, {**known, **changes}, mode=0o600)
-
-
-def former_folders(record: Path) -> list[str]:
-    """Return the folders from which a home was moved, the last one last."""
-    former = (read_json(record) or {}).get(_FORMER)
-    return [*map(str, former)] if isinstance(former, list) else []
 
 
 def home_id(record: Path) -> str:

@@ -54,7 +54,6 @@ class Attempt(_Folder):
     termination.json (supervisor): since when its program is being ended, and which processes resist
     memory.json (worker): its memory usage on its GPU
     result.json (worker): the entry function's return value, or its error
-    outcome.json (supervisor): how it ended, of a launcher before 0.3
     log (program): standard output and error
     stderr (program): standard error, if the job wants a file for it
     log.numbers, stderr.numbers (supervisor): the numbers that the program reported in a long log
@@ -75,7 +74,6 @@ class Attempt(_Folder):
     progress = _NamedFile("progress.jsonl")
     hashing = _NamedFile("hashing")  # how far its supervisor is with the digest of a large file
     result = _NamedFile(RESULT)
-    outcome = _NamedFile("outcome.json")
     log = _NamedFile(LOG)
     stderr = _NamedFile(STDERR)
 

@@ -25,7 +25,7 @@ class Identity:
     pid: int
     start_ticks: int  # clock ticks from boot to its start, /proc/<pid>/stat field 22
     boot: str
-    # in which its pid means it; None: an older version did not record it
+    # in which its pid means it; None: unknown
     namespace: int | None = field(default=None, compare=False)
 
     @property

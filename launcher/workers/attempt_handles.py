@@ -258,19 +258,13 @@ class UnreadableAttempt(AttemptHandle):
 
 
 def request_pause(attempt: Attempt, supervisor: Identity, *, paused: bool) -> bool:
-    """Have a supervisor pause or resume its program; False if it cannot handle the signal.
-
-    A supervisor of an earlier version would be ended by the signal. One that has just been forked handles it soon.
-    """
+    """Have a supervisor pause or resume its program; False if it cannot handle the signal yet."""
     record_pause(attempt, paused=paused)
     return _wake_supervisor(supervisor)
 
 
 def request_kill(attempt: Attempt, supervisor: Identity) -> bool:
-    """Have a supervisor kill its program without a grace period; False if it cannot be signalled now.
-
-    A supervisor of an earlier version only checks for a pause.
-    """
+    """Have a supervisor kill its program without a grace period; False if it cannot be signalled now."""
     with contextlib.suppress(OSError):
         attempt.kill_request.touch(0o600)
     is_woken = _wake_supervisor(supervisor)
@@ -280,7 +274,10 @@ def request_kill(attempt: Attempt, supervisor: Identity) -> bool:
 
 
 def _wake_supervisor(supervisor: Identity) -> bool:
-    """Have a supervisor look into the folder of its attempt; False if it has no handler for that yet."""
+    """Have a supervisor look into the folder of its attempt; False if it has no handler for that yet.
+
+    The signal would end a process that has just been forked and has not installed its handler.
+    """
     if not is_alive(supervisor) or not has_signal_handler(supervisor.pid, CONTROL_SIGNAL):
         return False
     send_signal(supervisor.pid, CONTROL_SIGNAL)

@@ -16,9 +16,9 @@ import os
 import time
 
 from launcher.states import Outcome, outcome_record, read_outcome
-from launcher.system.files import append_whole, read_bytes, read_json, write_whole
+from launcher.system.files import append_whole, read_bytes, write_whole
 from launcher.system.paths import SPEC, STARTED, Attempt
-from launcher.system.processes import Identity, identity_from_record, identity_lines, read_identity
+from launcher.system.processes import Identity, identity_lines, read_identity
 from launcher.workers.lease import Lease
 
 REVOKED_LINE = b'{"void": true}'
@@ -124,9 +124,6 @@ def restore_record(attempt: Attempt, order: bytes) -> None:
 
 def read_recorded_outcome(attempt: Attempt) -> Outcome | None:
     """Return the outcome that an attempt's supervisor recorded; None if there is none."""
-    record = read_json(attempt.outcome)  # of a launcher before 0.3
-    if record is not None:
-        return read_outcome(record)
     try:
         lines = read_bytes(attempt.started).splitlines()
     except FileNotFoundError:
@@ -200,10 +197,7 @@ def read_program(attempt: Attempt) -> Identity | None:
             lines = identity_lines(file.read())
     except FileNotFoundError:
         return None
-    if len(lines) > 1:
-        return read_identity(lines[1])
-    # of a launcher before 0.2
-    return identity_from_record(read_json(attempt.folder / "process.json"))
+    return read_identity(lines[1]) if len(lines) > 1 else None
 
 
 def _await_lock(descriptor: int) -> None:

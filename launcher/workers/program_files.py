@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from launcher.context import (
     INPUTS,
@@ -145,9 +145,7 @@ class NotDeletedError(OSError):
     """An output has the right content, but the replaced content cannot be deleted; `filename` is its path."""
 
 
-def restore_or_delete_outputs(
-    outputs: Iterable[str], job: int, number: int, *, done: bool, has_run: Callable[[], bool]
-) -> None:
+def restore_or_delete_outputs(outputs: Iterable[str], job: int, number: int, *, done: bool) -> None:
     """Delete the files that an attempt renamed at a job's outputs if the job is done; otherwise restore them.
 
     It can be repeated. The scheduler calls it when it records an end from any source, also if a supervisor was killed.
@@ -158,7 +156,6 @@ def restore_or_delete_outputs(
         job: Job number.
         number: Number of the attempt.
         done: Whether the attempt is done.
-        has_run: Returns whether the attempt started its program. Called only for an output that an older version renamed.
 
     Raises:
         NotDeletedError: All outputs that could be checked are right, but something cannot be deleted now.
@@ -171,9 +168,6 @@ def restore_or_delete_outputs(
         trash = f"{aside}.trash"
         shown, kind = aside, OSError
         try:
-            if not os.path.lexists(aside):
-                aside = _older_aside(path, job, done=done, has_run=has_run)
-            shown = aside
             if done:
                 kind = NotDeletedError
                 _discard_all(aside, trash)
@@ -219,17 +213,6 @@ def _restore(aside: str, path: str, trash: str) -> None:
         with contextlib.suppress(OSError):
             os.rename(replaced, path)  # noqa: PTH104  # as above
         raise
-
-
-def _older_aside(path: str, job: int, *, done: bool, has_run: Callable[[], bool]) -> str:
-    """Return the name to which an older version renamed an output; '' if it was not this attempt.
-
-    That name had no number of an attempt. An attempt that has not run leaves what is at the output.
-    """
-    aside = _hidden_path(path, f".launcher-{job}")
-    if os.path.lexists(aside) and not done and os.path.lexists(path) and not has_run():
-        return ""
-    return aside
 
 
 def _aside_path(path: str, job: int, number: int) -> str:

@@ -22,7 +22,7 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.paths import Home, make_home
 from launcher.system.scheduler_start import ensure_scheduler
-from tests.build import a_spec, end_everything, enqueue, until
+from tests.build import a_spec, end_everything, enqueue, lane_reason_text, until
 
 NO_PROCESS = r"""
 #define _GNU_SOURCE
@@ -143,7 +143,7 @@ def _done(store: Store) -> int:
 
 
 def _told(store: Store) -> bool:
-    return any("cannot start programs" in row.lane_reason_text for row in store.read.open_jobs())
+    return any("cannot start programs" in lane_reason_text(row) for row in store.read.open_jobs())
 
 
 @click.command()

@@ -27,7 +27,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import LOG_RESERVE_BYTES
 from launcher.system.paths import Attempt, Home
 from launcher.workers.exit_outcome import ExitContext, judge_exit
-from tests.build import gone, job_row, program_of, shell, until
+from tests.build import gone, job_row, lane_reason_text, program_of, shell, until
 from tests.e2e.conftest import Project, reading
 from tests.e2e.test_reliability import (
     a_queue,
@@ -332,7 +332,7 @@ def use_up_files(home: Home) -> None:
 def waiting_reason(queue: Project, job: int) -> str:
     """Return what `launcher status` says of a waiting job."""
     with reading(queue.home) as store:
-        return job_row(store, job).lane_reason_text
+        return lane_reason_text(job_row(store, job))
 
 
 @pytest.mark.parametrize("whose", [b"launcher.scheduler", b"launcher.workers.fork_server"])

@@ -132,17 +132,6 @@ def card_machine(gpus: Devices, tmp_path: Path) -> Iterator[Machine]:
         yield machine
 
 
-def test_mps_setting_of_an_old_configuration_is_ignored_with_a_note(
-    card_machine: Machine,
-) -> None:
-    card_machine.configure("[sharing]\nmps = true\n")
-    note = "config.toml:2: sharing.mps no longer has an effect"
-    assert note in card_machine.call("gpus").stderr
-    answer = card_machine.call("config")
-    assert note in answer.stderr
-    assert "sharing.mps" not in answer.stdout
-
-
 # as HOLDING, and keeps its cards busy for $4 percent of the time
 BUSY = """
 for card in $(echo "$CUDA_VISIBLE_DEVICES" | tr , ' '); do echo "$card $1 $4"; done \

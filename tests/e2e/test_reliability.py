@@ -229,7 +229,7 @@ def test_claim_undone_by_a_power_cut_neither_blocks_nor_repeats_its_job(
 @pytest.mark.parametrize(
     "name",
     [
-        *("attempts/1-1/started", "attempts/1-1/spec.json", "attempts/1-1/outcome.json"),
+        *("attempts/1-1/started", "attempts/1-1/spec.json"),
         *("scheduler.json", "restarts.json", "home.json", "wake"),
     ],
 )

@@ -152,7 +152,7 @@ def test_visible_gpus_of_an_entry_determine_its_lane() -> None:
 # --- limits and niceness
 
 
-def test_older_context_has_no_limits() -> None:
+def test_stored_context_has_its_limits_except_on_nodes() -> None:
     record = a_context(limits={"NOFILE": 64, "AS": None}, niceness=5)._asdict()
     assert read_context(json.loads(json.dumps(record))) == Context(**record)
     del record["limits"], record["niceness"]
@@ -189,7 +189,7 @@ print(current_context({}).niceness == first.niceness + 1)
 # --- `launcher.api`: the names that laboratories import
 
 
-NAMES_OF_0_2 = [
+NAMES = [
     "DataId",
     "Draft",
     "Entry",
@@ -228,8 +228,8 @@ NAMES_OF_0_2 = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES_OF_0_2)
-def test_every_name_of_version_0_2_is_available(name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_for_plugin_packages_is_available(name: str) -> None:
     assert getattr(api, name) is not None
     assert name in api.__all__
 

@@ -20,12 +20,12 @@ class Learning(Reading):
     network: str = setting("small", model=True, column="architecture", shared=str.lower)
 
 
-class OlderPackage(Learning):
+class WithOwnSets(Learning):
     neutral: ClassVar[frozenset[str]] = frozenset({"plain"})
     costs = Learning.costs | {"noise"}
 
 
-class Further(OlderPackage):
+class Further(WithOwnSets):
     more: int = setting(0, neutral=True)
 
 
@@ -55,11 +55,11 @@ def test_subclass_inherits_facts_also_for_a_field_with_another_default() -> None
     assert Reading.models == ()
 
 
-def test_class_variables_of_older_packages_replace_what_is_collected() -> None:
-    assert OlderPackage.neutral == {"plain"}
-    assert OlderPackage.costs == {"folder", "threads", "noise"}
-    assert OlderPackage.added == {"noise"}
-    assert Further.costs == OlderPackage.costs
+def test_class_variables_that_a_class_sets_replace_what_is_collected() -> None:
+    assert WithOwnSets.neutral == {"plain"}
+    assert WithOwnSets.costs == {"folder", "threads", "noise"}
+    assert WithOwnSets.added == {"noise"}
+    assert Further.costs == WithOwnSets.costs
     assert Further.neutral == {"plain", "more"}
 
 

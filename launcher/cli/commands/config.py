@@ -29,7 +29,7 @@ from launcher.screens.text_table import TextLine, TextTable, line, table_of_text
 from launcher.system.config import Configuration, read_configuration
 from launcher.system.config_tables import Fault
 from launcher.system.files import Json
-from launcher.system.gpu_sharing import SHARING, removed_key_notes
+from launcher.system.gpu_sharing import SHARING
 from launcher.system.locks import lock_holder
 from launcher.system.log_setting import LOG_LIMIT
 from launcher.system.paths import find_home
@@ -125,8 +125,6 @@ def command(everything: bool, as_json: bool) -> None:
         draw_lines=draw_lines,
     )
     print_output(answer, as_json=as_json)
-    for note in (*removed_key_notes(configuration), *messages.notes):
-        print_stderr(note)
 
 
 def _value_from_file(
@@ -234,10 +232,8 @@ def _option_values(
 ) -> Iterator[ConfigValue]:
     for key, option in options_of(verb).items():
         parameter = option.name or ""
-        # the latter was the only one in earlier versions
-        variables = (variable_of(keys, key), variable_of(keys, parameter))
-        if variable := next(filter(os.environ.get, variables), ""):
-            value = os.environ[variable]
+        variable = variable_of(keys, key)
+        if value := os.environ.get(variable):
             yield ConfigValue(".".join((*keys, key)), value, ValueSource.ENVIRONMENT, variable)
         elif parameter in from_file:
             yield _value_from_file(configuration, from_file[parameter], *keys, key)
@@ -306,7 +302,6 @@ def notify(test: bool, as_json: bool) -> int:
         record=lambda: {
             "configured": settings is not None,
             "process": process,
-            "quiet": None,  # hours without messages, of earlier versions
             "targets": [
                 {"name": name, "to": to, "events": [*events]} for name, to, events in targets
             ],
@@ -322,8 +317,6 @@ def notify(test: bool, as_json: bool) -> int:
     print_output(answer, as_json=as_json)
     if not (targets or as_json or sys.stdout.isatty()):  # standard output is empty
         print_stderr(NO_TARGETS)
-    for note in known.notes:
-        print_stderr(note)
     return 0
 
 

@@ -25,8 +25,6 @@ from launcher.screens.text_table import TextLine, line
 from launcher.states import State
 from launcher.store.client import open_queue, restart_scheduler_if_dead
 from launcher.store.rows import Claim
-from launcher.system.config import read_configuration
-from launcher.system.gpu_sharing import removed_key_notes
 from launcher.system.installation import install_command
 from launcher.system.paths import check_home, find_home
 
@@ -76,8 +74,6 @@ def gpus(as_json: bool) -> None:
         print_output(answer, as_json=as_json)
     else:
         print_stderr(f"no GPU found: {probe.absent or 'the driver lists none'}")
-    for note in removed_key_notes(read_configuration(os.environ)):
-        print_stderr(note)
 
 
 @launcher_command()

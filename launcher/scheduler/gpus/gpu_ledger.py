@@ -38,8 +38,7 @@ def reservations_of(
 ) -> list[Reservation]:
     """Return the reservations of a job as published for others.
 
-    An exclusive reservation is the whole GPU. Older launchers, which do not support exclusive jobs,
-    then also keep away.
+    An exclusive reservation is the whole GPU.
 
     Args:
         start_or_claim: Place that the job has or will get.

@@ -77,9 +77,7 @@ class GpuState:
         for reservation in machine.foreign:
             if reservation.device == gpu.uuid:
                 self._foreign_by_queue[reservation.queue] += reservation.amount
-                self.other_users[reservation.user] += (
-                    0  # an older launcher does not publish the number of jobs
-                )
+                self.other_users[reservation.user] += 0  # also if no number of jobs is published
             elif reservation.device == resource_name(JOBS, gpu.uuid):
                 self.other_users[reservation.user] += reservation.amount
             elif reservation.device == resource_name(EXCLUSIVE, gpu.uuid):

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import os
-import pickle
 import subprocess
 import sys
 import textwrap
@@ -12,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from launcher.functions.calls import Call, read_call, read_script
 from launcher.functions.main_module import Script, installed_script
-from launcher.functions.private_files import make_private_folder, write_private
 from tests.build import DEADLINE_S
 
 DEFINITIONS = """
@@ -206,25 +203,6 @@ def test_object_stored_under_a_name_of_the_script_is_refused(tmp_path: Path) -> 
     printed = output_of("study.py", folder=tmp_path)
     assert "the function first cannot be pickled: User is of type typing.NewType" in printed
     assert "define it in a module of its own" in printed
-
-
-def test_file_of_an_earlier_version_has_only_the_search_path(tmp_path: Path) -> None:
-    folder = tmp_path / "functions"
-    make_private_folder(folder)
-    path = folder / "old.calls"
-    with write_private(path) as file:
-        pickle.dump(["/of/the/submitter"], file)
-        pickle.dump(divmod, file)
-        offset = file.tell()
-        pickle.dump(((7, 2), {}), file)
-    call = Call("divmod(7, 2)", str(path), offset, {})
-    assert read_script(call).argv is None
-    before = [*sys.path]
-    try:
-        function, arguments, _ = read_call(call)
-        assert (function(*arguments), sys.path[0]) == ((3, 1), "/of/the/submitter")
-    finally:
-        sys.path[:] = before
 
 
 def test_large_class_is_stored_with_the_calls_that_use_it(tmp_path: Path) -> None:

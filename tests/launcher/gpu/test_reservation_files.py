@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,7 +28,7 @@ from launcher.gpu.publication import MOST_BYTES, Publication, parse_publication,
 from launcher.gpu.reservation_files import (
     MOST_FILES,
     ReservationReader,
-    legacy_file_name,
+    home_hash,
     new_file_name,
     remove_abandoned,
     reservations_folder,
@@ -105,7 +104,7 @@ def test_invalid_publication_is_not_written(public: Path) -> None:
 
 
 def test_many_other_users_leave_room_for_reservations_in_the_file(public: Path) -> None:
-    seen = {legacy_file_name(uid, Path("/")): "5e" * 8 for uid in range(5000)}
+    seen = {new_file_name(uid): "5e" * 8 for uid in range(5000)}
     settled = {f"GPU-{number:090}": 1 << 40 for number in range(256)}
     write_publication(public, NAME, a_publication(seen=seen, settled=settled))
     assert len(read_publications(public)[0][NAME].settled) == 256
@@ -171,7 +170,7 @@ def test_many_hostile_files_hide_no_valid_reservation_and_are_checked_once(
 
 def test_pipe_or_folder_does_not_block_reading(public: Path) -> None:
     os.mkfifo(public / NAME)
-    (public / legacy_file_name(UID, Path("/a"))).mkdir()
+    (public / new_file_name(UID)).mkdir()
     # a pipe that is opened to be read would wait for ever
     found, complaints = read_publications(public)
     assert found == {}
@@ -189,7 +188,7 @@ def test_a_device_is_not_opened(public: Path) -> None:
 
 def test_a_hard_link_to_an_older_version_does_not_count(public: Path) -> None:
     write_publication(public, NAME, a_publication())
-    other = legacy_file_name(UID, Path("/other"))
+    other = new_file_name(UID)
     os.link(public / NAME, public / other)
     found, complaints = read_publications(public)
     assert list(found) == [NAME]
@@ -243,7 +242,7 @@ def test_unchanged_folder_is_not_listed_again_and_new_files_are_found(
 
     monkeypatch.setattr(os, "scandir", noted)
     reader = ReservationReader(public, lambda *_: None)
-    names = [legacy_file_name(UID, Path(f"/{number}")) for number in range(3)]
+    names = [new_file_name(UID) for _ in range(3)]
     for at, name in enumerate(names, int(1e9)):
         write_publication(public, name, a_publication())
         os.utime(public, (at, at))  # long ago: no other change bears the same time
@@ -258,7 +257,7 @@ def test_unchanged_folder_is_not_listed_again_and_new_files_are_found(
 
 
 def test_newest_files_of_a_user_and_always_our_own_count(public: Path) -> None:
-    names = [legacy_file_name(UID, Path(f"/{number}")) for number in range(MOST_FILES + 9)]
+    names = [new_file_name(UID) for _ in range(MOST_FILES + 9)]
     for age, name in enumerate(names):
         write_publication(public, name, a_publication())
         os.utime(public / name, (1e9 - age, 1e9 - age))
@@ -365,42 +364,15 @@ def test_folder_in_which_others_can_delete_files_is_not_used(public: Path, tmp_p
     assert reservations_folder({}, [tmp_path, tmp_path / "absent", last]) == last
 
 
-def test_formats_of_older_launchers_are_compatible_in_both_directions(public: Path) -> None:
-    (public / NAME).write_text(json.dumps(a_record()))  # as version 0.2 writes it
-    assert read_publications(public)[0][NAME].home == ""
-    name = new_file_name(UID)
-    write_publication(public, name, a_publication(settled={"cores:ff": 3, "GPU-1": 5}, home="h"))
-    match json.loads((public / name).read_text()):  # as version 0.2 reads it
-        case {
-            "schema": 1,
-            "name": str(own),
-            "boot": str(),
-            "at": int() | float(),
-            "serial": str(),
-            "seen": dict(),
-            "promises": [["GPU-1", 5, 0], ["cores:ff", 3, 0]],
-        }:
-            assert re.fullmatch(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json", own)
-        case other:
-            pytest.fail(f"an older launcher does not understand {other}")
-    assert new_file_name(UID) != name
-
-
 def test_queue_folders_are_distinguished_by_path_and_inode(tmp_path: Path) -> None:
     home, other = tmp_path / "home", tmp_path / "other"
     home.mkdir()
-    name = legacy_file_name(7, home)
-    assert name == legacy_file_name(7, home)
-    assert name.startswith("launcher-claims.7.")
+    before = home_hash(home)
+    assert before == home_hash(home)
     other.mkdir()
     home.rename(tmp_path / "away")
     other.rename(home)
-    assert (
-        len(
-            {name, legacy_file_name(7, home), legacy_file_name(7, other), legacy_file_name(8, home)}
-        )
-        == 4
-    )
+    assert len({before, home_hash(home), home_hash(other)}) == 3
 
 
 # --- waiting requests and usage in files: across queues and users, decayed

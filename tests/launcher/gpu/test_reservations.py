@@ -11,10 +11,10 @@ import pytest
 
 from launcher.gpu.foreign_reservations import STALE_S
 from launcher.gpu.own_reservations import LAG_S, Reservation, sum_by_resource
-from launcher.gpu.reservation_files import legacy_file_name
+from launcher.gpu.reservation_files import new_file_name
 from launcher.gpu.reservations import ABANDONED_S, REFRESH_S, ReservationBoard
 from launcher.gpu.resources import ForeignReservation
-from launcher.system.processes import boot_id, login_name
+from launcher.system.processes import login_name
 from tests.build import Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
 
@@ -81,7 +81,8 @@ def test_each_queue_of_a_user_is_named_with_what_it_reserved(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("folder", ["", "relative", "/a\nb", "/\udcff", f"/{'x' * 2000}", 5, None])
 def test_a_folder_that_cannot_be_printed_is_left_out(tmp_path: Path, folder: object) -> None:
-    path = a_publication_of_0_2(tmp_path, legacy_file_name(os.geteuid(), Path("/queues/b")))
+    assert a_board(tmp_path, "b").publish([a_reservation()])
+    (path,) = tmp_path.iterdir()
     path.write_text(json.dumps({**json.loads(path.read_text()), "folder": folder}))
     (one,) = a_board(tmp_path, "a").foreign_reservations()
     assert one.queue == f"another queue of user {login_name(os.geteuid())}"
@@ -226,12 +227,11 @@ def test_publication_above_the_size_limit_is_not_written(tmp_path: Path) -> None
 
 @root_only
 def test_file_name_of_a_queue_cannot_be_blocked(public: Path) -> None:
-    home = Path("/queues/a")
-    squatted = public / legacy_file_name(NOBODY, home)
-    squatted.write_text("")  # the name that it had in version 0.2
+    squatted = public / new_file_name(NOBODY)
+    squatted.write_text("")
 
     def publish() -> str:
-        board = ReservationBoard(public, home)
+        board = a_board(public, "a")
         names = []
         for _ in range(3):
             assert board.publish([a_reservation()]), board.error
@@ -250,27 +250,11 @@ def test_file_name_of_a_queue_cannot_be_blocked(public: Path) -> None:
 def test_file_of_an_earlier_scheduler_of_the_same_queue_does_not_count(tmp_path: Path) -> None:
     home = Path("/queues/a")
     assert a_board(tmp_path, "a").publish([a_reservation()])  # and it is killed
-    older = a_publication_of_0_2(tmp_path, legacy_file_name(os.geteuid(), home))
     successor = ReservationBoard(tmp_path, home)
     assert successor.foreign_reservations() == ()
-    assert amounts_by_resource(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 2 * CLAIM}
+    assert amounts_by_resource(a_board(tmp_path, "b").foreign_reservations()) == {GPU: CLAIM}
     assert successor.publish([a_reservation(claim=1)])
     assert amounts_by_resource(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 1}
-    assert not older.exists()
-
-
-def a_publication_of_0_2(folder: Path, name: str) -> Path:
-    record = {
-        "schema": 1,
-        "name": name,
-        "boot": boot_id(),
-        "at": time.monotonic(),
-        "serial": "5e",
-        "seen": {},
-        "promises": [[GPU, CLAIM, 0]],
-    }
-    (folder / name).write_text(json.dumps(record))
-    return folder / name
 
 
 def test_published_reservation_covers_an_equal_request(tmp_path: Path, clock: Clock) -> None:

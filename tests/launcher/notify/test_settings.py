@@ -20,7 +20,6 @@ DESK = {"command": ["notify-send", "launcher"]}
 
 def test_table_defines_targets_and_their_events() -> None:
     faults: list[Fault] = []
-    notes: list[Fault] = []
     table = {
         "events": ["run-ended"],
         "retry": "1h",
@@ -28,8 +27,8 @@ def test_table_defines_targets_and_their_events() -> None:
         "desk": {**DESK, "events": ["first-failure", "out-of-memory"]},
         "chat": {"url-env": "CHAT_URL"},
     }
-    settings = read_notify_table(table, faults, notes)
-    assert (faults, notes) == ([], [])
+    settings = read_notify_table(table, faults)
+    assert faults == []
     assert settings == NotifySettings(
         events=(NotifyEvent.RUN_ENDED,),
         retry_s=3600.0,
@@ -46,34 +45,8 @@ def test_table_defines_targets_and_their_events() -> None:
 
 
 def test_single_target_gets_all_events_with_a_day_of_retries() -> None:
-    settings = read_notify_table({"desk": DESK}, [], [])
+    settings = read_notify_table({"desk": DESK}, [])
     assert (settings.events, settings.retry_s) == (tuple(NotifyEvent), 86_400.0)
-
-
-def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
-    faults: list[Fault] = []
-    notes: list[Fault] = []
-    table = {
-        "events": ["gpu-failed", "run-ended"],
-        "quiet": "22:00-07:30",
-        "bundle": 3,
-        "gpu-idle": "1h",
-        "desk": {**DESK, "events": ["gpu-idle"]},
-    }
-    settings = read_notify_table(table, faults, notes)
-    assert faults == []
-    assert (settings.events, settings.targets[0].events) == ((NotifyEvent.RUN_ENDED,), ())
-    assert [place for place, _ in notes] == [
-        ("notify", "desk", "events"),
-        ("notify", "events"),
-        ("notify", "quiet"),
-        ("notify", "bundle"),
-        ("notify", "gpu-idle"),
-    ]
-    assert notes[0][1] == (
-        "notify.desk.events: gpu-idle no longer has an effect (messages about GPUs no longer exist)"
-    )
-    assert notes[2][1] == "notify.quiet no longer has an effect: messages are sent at once"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +60,7 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
         ("events", [1], "expected events such as run-ended"),
         ("events", 3, "expected events such as run-ended"),
         ("retri", "1h", "Did you mean 'retry'?"),
+        ("quiet", "22:00-07:30", "'quiet' is not a key of [notify]"),
         ("mail", "mailto://me", "a target is a table, [notify.mail]"),
         (
             "mail",
@@ -112,7 +86,7 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
 )
 def test_each_fault_is_reported_with_its_location(key: str, value: object, expected: str) -> None:
     faults: list[Fault] = []
-    settings = read_notify_table({key: value, "desk": DESK}, faults, [])
+    settings = read_notify_table({key: value, "desk": DESK}, faults)
     assert settings.targets[-1].name == "desk"
     places = {place[:2] for place, _ in faults}
     assert places == {("notify", key)}
@@ -121,8 +95,8 @@ def test_each_fault_is_reported_with_its_location(key: str, value: object, expec
 
 def test_table_without_a_target_is_reported() -> None:
     faults: list[Fault] = []
-    read_notify_table({"retry": "1m"}, faults, [])
-    read_notify_table("mailto://me", faults, [])
+    read_notify_table({"retry": "1m"}, faults)
+    read_notify_table("mailto://me", faults)
     (first, second) = faults
     assert first == (
         ("notify",),
@@ -136,13 +110,10 @@ def test_user_file_is_read_and_may_lack_the_table(tmp_path: Path) -> None:
     environ = {"LAUNCHER_CONFIG": str(file)}
     file.write_text("[run]\ndetach = true\n")
     assert read_configured_notify(environ) is None
-    file.write_text('[notify]\nquiet = "always"\n[notify.desk]\ncommand = ["true"]\n')
+    file.write_text('[notify.desk]\ncommand = ["true"]\n')
     settings = read_configured_notify(environ)
     assert settings is not None
     assert [target.name for target in settings.targets] == ["desk"]
-    assert settings.notes == (
-        f"note: {file}:2: notify.quiet no longer has an effect: messages are sent at once",
-    )
 
 
 ADDRESS = "mailtos://me:p%40ssw0rd@smtp.example.org?to=you@example.org"

@@ -14,11 +14,10 @@ from launcher.errors import Problems, UsageError
 from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.planning.comparison import Action, ComparedJob
-from launcher.planning.hash_changes import BY_FILES
 from launcher.planning.plan import Plan
 from launcher.planning.revision import option_text, yaml_text
 from launcher.planning.submit import submit
-from launcher.screens.plan_differences import other_code, other_options
+from launcher.screens.plan_differences import other_options
 from launcher.states import ReasonCode
 from launcher.store.queue import Store
 from launcher.taskfile.nodes import plain_value
@@ -131,25 +130,6 @@ def test_change_lists_changed_but_not_moved_modules(
     compared = judged(store, a_plan(code=code))["train/dot:pre"]
     assert (compared.other_definitions, compared.changes[0]) == (modules, change)
     assert compared.is_other_code
-
-
-def test_code_identified_by_files_is_accepted_and_reported_once(
-    store: Store,
-) -> None:
-    queue(store, a_plan(code={"lab.work": "a1", "lab.loss": "b1"}))
-    finish(store)
-    now = {"": "new", "lab.work": "a1", "lab.loss": "b1"}
-    compared = judged(store, a_plan(code=now))
-    assert all(one.is_other_code and one.is_by_files for one in compared.values())
-    assert {one.changes[0] for one in compared.values()} == {BY_FILES}
-    count = len(compared)
-    assert other_code(compared.values()) == (
-        f"{count} jobs were done with other code ({BY_FILES}), with the same settings and inputs, "
-        "and would run again. To keep the results: --accept-code"
-    )
-    assert queue(store, a_plan(code=now), accept_code=True).cached == count
-    again = judged(store, a_plan(code=now))
-    assert {one.action for one in again.values()} == {Action.CACHED}
 
 
 def test_new_setting_with_its_default_counts_as_code(done: Store) -> None:

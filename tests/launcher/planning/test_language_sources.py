@@ -1,6 +1,8 @@
 """Values that a task file takes from other files, the environment and the command line."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -232,6 +234,8 @@ def test_command_line_sets_any_key_of_the_file() -> None:
 TRUEFACE = installed_kinds()
 
 
+GOLDEN = Path(__file__).parents[2] / "data" / "golden"
+LISTS = {"data_root": "", "split_path": ""}  # required settings
 DEFAULTS = "defaults: {data_root: d, split_path: s}\n"
 
 
@@ -311,6 +315,28 @@ def test_every_variable_of_the_original_is_accepted_with_its_new_name(line: str,
     assert reports_new_name(made, line.partition(":")[0], new)
     told = next(one for one in made.warnings if one.code == "old-name")
     assert marked(told) == ("x.yaml", 2, line.partition(":")[0])
+
+
+def test_plan_with_every_variable_of_the_original_is_as_recorded() -> None:
+    made = a_plan((GOLDEN / "original.yaml").read_text(), kinds=TRUEFACE, exists=lambda _: True)
+    assert describe(made) == (GOLDEN / "original.txt").read_text()
+
+
+def describe(made: Plan) -> str:
+    """Return a plan as text: the action, notes, resources, jobs, and settings with other values than the defaults."""
+    lines = [f"action: {made.wanted}", f"reuse: {made.reuse}"]
+    lines += [text for one in made.warnings for text in (f"{one.code}: {one.message}", *one.notes)]
+    for planned in made.jobs:
+        lines += [f"{planned.name} after {' '.join(planned.needs) or 'nothing'}"]
+        if planned in (made.jobs[0], made.jobs[1]):  # the others of a kind have the same settings
+            usual = TRUEFACE[planned.kind].settings.model_validate(LISTS).model_dump(mode="json")
+            lines += [
+                f"  {name}: {json.dumps(value)}"
+                for name, value in sorted(planned.settings.items())
+                if value != usual.get(name)
+            ]
+            lines += [f"  device {planned.resources.device}, vram {planned.resources.min_vram}"]
+    return "\n".join([*lines, ""])
 
 
 def test_old_variables_have_their_old_effect() -> None:

@@ -260,7 +260,6 @@ def test_output_without_a_digest_is_compared_by_time(store: Store, project: Path
     queue(store, a_plan(project, MAKE))
     (waiting,) = store.ready_jobs.read_ready(1)
     claim = claimed(store, waiting.id)
-    # as earlier versions did
     outputs = {path: file_stamp(path) or () for path in claim.spec.outputs}
     store.transitions.finish_attempt(claim, Done(at=1.0), outputs=outputs, now=1.0)
     assert compared(store, a_plan(project, MAKE))[0].action is Action.CACHED
@@ -272,7 +271,7 @@ def test_output_without_a_digest_is_compared_by_time(store: Store, project: Path
     ("recorded", "action"),
     [
         ("{digest}", Action.CACHED),
-        ("{size} {time}", Action.RUN),  # as earlier versions did, and where hashing was stopped
+        ("{size} {time}", Action.RUN),  # where hashing was stopped
         ("0123456789abcdef", Action.RUN),
     ],
 )

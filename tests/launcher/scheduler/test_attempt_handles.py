@@ -310,13 +310,6 @@ def test_an_outcome_of_an_earlier_boot_counts(fork_server: ForkServer, home: Hom
     assert judged(attempt, claim=a_claim(boot="earlier")) == outcome
 
 
-def test_record_of_an_older_launcher_counts(home: Home) -> None:
-    attempt = an_attempt(home, a_spec())
-    write_ended_record(attempt, "")
-    write_json(attempt.outcome, outcome_record(Done(at=7.0, result={"auc": 0.9})))
-    assert judged(attempt) == Done(at=7.0, result={"auc": 0.9})
-
-
 def test_truncated_outcome_does_not_count(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     outcome = json.dumps(outcome_record(Done(at=7.0)))
@@ -389,19 +382,6 @@ def test_unrecorded_program_is_found_by_its_environment_marker(
         assert found.program == program.pid
         found.stop()
         program.wait()
-    assert isinstance(found.poll_outcome(), Lost)
-
-
-def test_program_of_an_older_launcher_is_identified_by_its_record(home: Home) -> None:
-    attempt = an_attempt(home, a_spec())
-    attempt.started.write_text("{}\n")
-    with subprocess.Popen(["sleep", "60"], start_new_session=True) as program:
-        who = identity(program.pid)
-        assert who is not None
-        write_json(attempt.folder / "process.json", who.to_json())
-        found = adopt_attempt(attempt)
-        assert found.program == program.pid
-        program.kill()
     assert isinstance(found.poll_outcome(), Lost)
 
 

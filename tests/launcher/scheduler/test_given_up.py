@@ -39,6 +39,7 @@ from tests.build import (
     gone,
     in_state,
     job_row,
+    lane_reason_text,
     lines_of,
     program_of,
     shell,
@@ -344,8 +345,9 @@ def test_process_with_a_supervisor_pid_from_an_earlier_boot_delays_no_job(
     assert identity(left.pid) == left
 
 
-def write_infinite_time(outcome: Path) -> None:
-    outcome.write_text(json.dumps({"schema": 1, "ending": "done", "at": 10**400}))
+def write_infinite_time(started: Path) -> None:
+    outcome = json.dumps({"schema": 1, "ending": "done", "at": 10**400})
+    started.write_text(f"{{}}\n{outcome}\n")
 
 
 @pytest.mark.parametrize(
@@ -356,7 +358,7 @@ def test_unreadable_outcome_of_an_unrecorded_attempt_is_unclear(
     home: Home, left: Callable[[Path], None], why: str
 ) -> None:
     in_the_way = an_attempt(home, a_spec())
-    left(in_the_way.outcome)
+    left(in_the_way.started)
     assert find_unrecorded(home, 1, 1).unclear == f"{in_the_way.folder} ({why})"
     shutil.rmtree(in_the_way.folder)
 
@@ -371,12 +373,12 @@ def test_unreadable_folders_delay_only_their_own_jobs(
     *bad, good = enqueue(store, *(a_spec(name=name) for name in names), a_spec(name="command/good"))
     in_the_way = [an_attempt(home, a_spec(), job=job) for job in bad]
     for attempt in in_the_way:
-        attempt.outcome.mkdir()
+        attempt.started.mkdir()
     serve(home)
 
     until_done(store, good)
     first = str(in_the_way[0].folder)
-    until(lambda: first in job_row(store, bad[0]).lane_reason_text, "it is told why")
+    until(lambda: first in lane_reason_text(job_row(store, bad[0])), "it is told why")
     for job, attempt in zip(bad, in_the_way, strict=True):
         assert in_state(store, job, State.QUEUED)
         attempt.folder.rename(home.folder / f"away{job}")
@@ -397,7 +399,7 @@ def test_end_is_recorded_while_the_folder_of_another_job_is_unreadable(
         bad = one(store, "2")
         assert bad == runs + 1
         wake(home)
-        until(lambda: "cannot read" in job_row(store, bad).lane_reason_text, "it is told why")
+        until(lambda: "cannot read" in lane_reason_text(job_row(store, bad)), "it is told why")
         gate.touch()
         until_done(store, runs)
         assert in_state(store, bad, State.QUEUED)
@@ -553,7 +555,7 @@ def test_attempt_started_before_a_restore_is_awaited_and_not_repeated(
     wait_for_state(home, other, State.DONE)
     with open_store(home) as store:
         until(
-            lambda: "the queue has no record of (" in job_row(store, job).lane_reason_text,
+            lambda: "the queue has no record of (" in lane_reason_text(job_row(store, job)),
             "it is told",
         )
         assert not gone(program)

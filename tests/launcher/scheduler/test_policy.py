@@ -417,7 +417,7 @@ CASES = {
         [SHARED],
         ["waiting for 1 GiB on an empty GPU (--exclusive): cuda:0 is used by bob"],
     ),
-    "nor with an older launcher": Case(
+    "nor with a queue that reserved memory only": Case(
         Machine(cpus=4, gpus=(a_gpu(0),), foreign=(EVE,)),
         [SHARED],
         ["waiting for 1 GiB on an empty GPU (--exclusive): cuda:0 is used by eve"],

@@ -38,6 +38,7 @@ from tests.build import (
     gone,
     in_state,
     job_row,
+    lane_reason_text,
     lines_of,
     program_of,
     shell,
@@ -195,11 +196,11 @@ def test_waiting_job_has_a_reason(shared_queue: Queue, tmp_path: Path) -> None:
     )
     shared_queue.running(wide)
     until(
-        lambda: "0 of" in job_row(shared_queue.store, waiting).lane_reason_text,
+        lambda: "0 of" in lane_reason_text(job_row(shared_queue.store, waiting)),
         "its reason is told",
     )
     assert (
-        job_row(shared_queue.store, waiting).lane_reason_text
+        lane_reason_text(job_row(shared_queue.store, waiting))
         == f"waiting for 1 CPU core: 0 of {CORES} free"
     )
     flag.touch()

@@ -712,7 +712,7 @@ def test_second_migration_step_assigns_lanes_to_jobs_of_the_first_schema(home: H
     assert ranks["train/a"] == 1000000.0 - 2 * 86400
 
 
-@pytest.mark.parametrize("schema", [1, 2])  # later ones: tests/e2e/test_old_home.py
+@pytest.mark.parametrize("schema", [1, 2])
 def test_queue_of_the_first_schemas_opens_with_all_its_jobs_and_continues(
     home: Home, schema: int
 ) -> None:

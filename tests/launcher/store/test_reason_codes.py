@@ -296,13 +296,6 @@ def test_failures_with_and_without_a_code_are_one_group(home: Home) -> None:
     store.close()
 
 
-def test_end_recorded_by_an_older_scheduler_is_grouped_by_its_outcome(store: Store) -> None:
-    job = one(store)
-    end(store, job, Lost(at=9.0, why="pid 7"))
-    store.database.execute("UPDATE attempts SET reason_code = '', reason_data = NULL")
-    assert groups(store) == [(ReasonCode.LOST, "pid #", 1)]
-
-
 @pytest.mark.parametrize(
     ("state", "reason", "code", "data"),
     [

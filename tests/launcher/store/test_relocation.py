@@ -12,7 +12,6 @@ from launcher.errors import StoreError
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.files import read_json, write_json
 from launcher.system.home_checks import relocation
 from launcher.system.paths import Home, check_home
 from tests.build import a_seat, a_spec, claimed, enqueue, finished, job_row
@@ -135,21 +134,6 @@ def test_unreadable_queue_folder_counts_as_existing(
     where = relocation(home.record)
     assert where is not None
     assert where.is_copy
-
-
-def test_queue_folder_of_an_older_version_gets_an_identity_and_holds_no_job(
-    populated_home: Home,
-) -> None:
-    known = read_json(populated_home.record) or {}
-    write_json(
-        populated_home.record, {name: known[name] for name in ("machine", "boot", "namespace")}
-    )
-    copy = copy_home(populated_home)
-    check_home(copy)
-    assert {name: row.state for name, row in jobs_in(copy).items()} == STATES
-    check_home(populated_home)
-    ids = {(read_json(home.record) or {})["id"] for home in (populated_home, copy)}
-    assert len(ids) == 2
 
 
 def test_copy_uses_no_staging_folder_and_no_pilot_of_the_original(
@@ -285,16 +269,12 @@ def test_damaged_database_stays_in_the_moved_queue_folder(home: Home, store: Sto
 def test_moved_queue_folder_keeps_its_pilot_folder_and_a_copy_does_not(
     populated_home: Home, tmp_path: Path
 ) -> None:
-    pilots, older = tmp_path / "pilots", tmp_path / "older"
+    pilots = tmp_path / "pilots"
     acquire_folder(pilots, populated_home)
-    acquire_folder(older, populated_home)
-    owner = read_json(older / "owner.json") or {}
-    write_json(older / "owner.json", {name: owner[name] for name in owner if name != "id"})
     copy = copy_home(populated_home)
     jobs_in(copy)
     home = move_home(populated_home)
     jobs_in(home)
-    for folder in (pilots, older):
-        acquire_folder(folder, home)
-        with pytest.raises(FolderTaken):
-            acquire_folder(folder, copy)
+    acquire_folder(pilots, home)
+    with pytest.raises(FolderTaken):
+        acquire_folder(pilots, copy)

@@ -135,7 +135,6 @@ def test_content_outside_of_the_folder_does_not_count(folder: Path, tmp_path: Pa
 
 
 def test_record_of_a_folder_without_content_stays_valid(folder: Path) -> None:
-    """Earlier versions recorded folders of job types, and of `{job_folder}`, without their content."""
     before = FileVersion(*PLAIN_FOLDER_STAMP)
     (folder / "new").touch()
     assert FileDigests().is_unchanged(str(folder), before, PLAIN_FOLDER_STAMP)

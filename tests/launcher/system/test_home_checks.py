@@ -192,7 +192,7 @@ def test_home_of_another_machine_is_refused_by_name(
     assert (read_json(home.record) or {})["host"] == "gpu3"
 
 
-def test_home_of_an_older_version_is_assigned_to_this_machine(tmp_path: Path) -> None:
+def test_home_without_a_record_is_assigned_to_this_machine(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.folder.mkdir()
     home.database.touch()
@@ -326,10 +326,10 @@ def test_unused_home_of_another_namespace_is_taken_over(home: Home) -> None:
     assert lives is not None
     with pytest.raises(MachineError, match=r"in another container \(PID namespace 1, this is"):
         check_home(home)
-    # after a reboot it means nothing, and a record of an older version does not contain it
+    # after a reboot it means nothing, and a record may lack it
     identity = {name: ours[name] for name in ("id", "folder", "path")}
-    older: tuple[dict[str, Json], ...] = ({"namespace": 1, "boot": "another"}, {})
-    for known in older:
+    others: tuple[dict[str, Json], ...] = ({"namespace": 1, "boot": "another"}, {})
+    for known in others:
         write_json(home.record, {"machine": ours["machine"], **identity, **known})
         check_home(home)
         assert read_json(home.record) == ours

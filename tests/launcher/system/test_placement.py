@@ -298,7 +298,7 @@ def test_home_publishes_its_cgroups_and_others_compare_limits(tmp_path: Path) ->
     assert inside(below) == {"GPU-1": False, MEMORY: True, core_resource_name(3): True}
     beside = ProcessGroups(groups=frozenset({"1:1", "1:8"}), cpu_limit_group="1:8")
     assert inside(beside) == {"GPU-1": False, MEMORY: True, core_resource_name(3): False}
-    assert not any(inside(None).values())  # as a file of an earlier version
+    assert not any(inside(None).values())
 
 
 def test_cgroup_with_our_memory_limit_is_found(tmp_path: Path) -> None:

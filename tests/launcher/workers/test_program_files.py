@@ -61,10 +61,8 @@ from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_fol
 SEEN = "seen"  # its content, as it is
 
 
-def restore_or_delete(
-    outputs: Sequence[str], job: int = 7, number: int = 2, *, done: bool, ran: bool = True
-) -> None:
-    restore_or_delete_outputs(outputs, job, number, done=done, has_run=lambda: ran)
+def restore_or_delete(outputs: Sequence[str], job: int = 7, number: int = 2, *, done: bool) -> None:
+    restore_or_delete_outputs(outputs, job, number, done=done)
 
 
 @pytest.fixture
@@ -402,41 +400,6 @@ def test_earlier_file_or_link_is_restored_where_the_attempt_made_a_folder(
     assert not [*tmp_path.glob(".*")]
 
 
-@pytest.mark.parametrize(
-    ("now", "ran", "is_done", "left"),
-    [
-        ("new", True, False, "old"),
-        (None, True, False, "old"),
-        (None, False, False, "old"),
-        ("new", True, True, "new"),
-        ("new", False, False, "new"),  # not of this attempt, which made nothing
-    ],
-)
-def test_output_that_an_older_version_renamed_is_restored_or_deleted(
-    tmp_path: Path, now: str | None, ran: bool, is_done: bool, left: str
-) -> None:
-    out, aside = tmp_path / "out", tmp_path / ".out.launcher-7"
-    make_folder(aside, "old")
-    if now is not None:
-        make_folder(out, now)
-    for _ in range(2):
-        restore_or_delete([f"{out}"], done=is_done, ran=ran)
-        assert files_below(out) == [left]
-    assert aside.exists() is (not ran and now is not None)
-
-
-def test_output_that_an_older_version_renamed_does_not_replace_that_of_a_later_attempt(
-    tmp_path: Path,
-) -> None:
-    out = tmp_path / "out"
-    make_folder(tmp_path / ".out.launcher-7", "stale")
-    make_folder(out, "result")
-    move_outputs_aside(an_order(tmp_path, "out/"))
-    make_folder(out, "part")
-    restore_or_delete([f"{out}"], done=False)
-    assert files_below(out) == ["result"]
-
-
 def test_output_with_the_longest_name_is_renamed_and_restored(tmp_path: Path) -> None:
     out = tmp_path / ("x" * LONGEST_OUTPUT_NAME)
     make_folder(out, "old")
@@ -538,7 +501,7 @@ def test_attempt_that_hashes_its_inputs_can_be_ended_before_its_start(
     assert isinstance(outcome, Stopped)
     assert outcome.by == by
     assert len(on_record(attempt)) == 1  # no program
-    restore_or_delete_outputs(spec.outputs, 1, 1, done=False, has_run=lambda: False)
+    restore_or_delete_outputs(spec.outputs, 1, 1, done=False)
     assert output.read_text() == "old"
     assert not [*project.glob(".*")]
 

@@ -131,10 +131,6 @@ def test_sweep_queues_only_combinations_that_are_not_done(
     launcher.well("wait")
     assert {row.state for row in store.read.jobs()} == {State.DONE}
     assert (here / "o3").exists()
-    # as an older version stored them
-    store.database.execute("UPDATE jobs SET spec = json_remove(spec, '$.settings.template')")
-    again = launcher(*sweep, "x=1..3", "--", "touch", "o{x}")
-    assert "not queued: job 1 and 2 more made the same outputs" in again.err
 
 
 @pytest.mark.parametrize(

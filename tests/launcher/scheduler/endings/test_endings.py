@@ -54,7 +54,6 @@ from launcher.store.rows import PILOT_PREFIX
 from launcher.store.transitions import REQUEUE_LIMIT, RequeueDecision
 from launcher.store.usage import MeasuredUsage
 from launcher.system import answering
-from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
 from tests.build import (
     GIB,
@@ -189,27 +188,6 @@ def test_job_without_visible_results_is_not_done(
 
 def test_job_without_outputs_is_done_at_once(record_end: Take) -> None:
     assert record_end(Done(at=1.0, has_results=False)) == Done(at=1.0, has_results=False)
-
-
-def test_exit_code_0_from_an_older_supervisor_needs_a_report(
-    home: Home, record_end: Take, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attempt = home.attempt(1, 1)
-    attempt.folder.mkdir(parents=True)
-    assert record_end(Done(at=1.0)) is None, "the network file system may show the report later"
-    write_json(attempt.result, {"schema": 1, "ok": True, "result": {}})
-    disable_move_timeouts(monkeypatch)
-    assert record_end(Done(at=1.0)) == Done(at=1.0)
-
-
-def test_exit_code_0_from_an_older_supervisor_without_a_report_is_a_failure(
-    home: Home, record_end: Take, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home.attempt(1, 1).folder.mkdir(parents=True)
-    disable_move_timeouts(monkeypatch)
-    outcome = record_end(Done(at=1.0))
-    assert isinstance(outcome, Failed)
-    assert outcome.error == "its process ended with exit code 0 before it reported a result"
 
 
 @of_both

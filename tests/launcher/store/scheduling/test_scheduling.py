@@ -39,6 +39,7 @@ from tests.build import (
     enqueue,
     in_state,
     job_row,
+    lane_reason_text,
     until,
 )
 from tests.launcher.conftest import Launcher
@@ -231,9 +232,9 @@ def test_waiting_reason_of_a_lane_is_shown_with_each_of_its_jobs(store: Store) -
     full = a_reason("waiting for 4 CPU cores: 1 of 8 free")
     store.ready_jobs.record_lane_reasons({lanes[a]: full, lanes[b]: None})
     assert job_row(store, a).lane_reason == full
-    assert [job_row(store, job).lane_reason_text for job in (a, b)] == [full.text, ""]
+    assert [lane_reason_text(job_row(store, job)) for job in (a, b)] == [full.text, ""]
     store.ready_jobs.record_lane_reasons({lanes[a]: None})
-    assert job_row(store, a).lane_reason_text == ""
+    assert lane_reason_text(job_row(store, a)) == ""
 
 
 # --- times

@@ -331,20 +331,6 @@ def test_unreadable_numeric_arguments_are_unknown(
     assert usage(records, program_signature(argv)).attempt_peaks == (AttemptPeak(4 * GIB),)
 
 
-def test_numeric_arguments_recorded_without_the_program_are_read(
-    records: UsageRecords, database: Connection
-) -> None:
-    learn_program(records, "train.py", "4")
-    database.execute("""UPDATE lessons SET numbers = '["4"]'""")
-    database.invalidate_caches()
-    assert usage(records, program_signature(["train.py", "9"])).attempt_peaks == (
-        AttemptPeak(4 * GIB, ("4",)),
-    )
-    assert similar(records, "train.py", "--size", "9") == NO_SIMILAR_USAGE, (
-        "which program ran is unknown"
-    )
-
-
 # --- what similar jobs used
 
 
