@@ -44,7 +44,13 @@ from launcher.system.home_checks import (
 )
 from launcher.system.installation import install_command
 from launcher.system.parallel_calls import read_program_output
-from launcher.system.paths import Home, find_home
+from launcher.system.paths import (
+    DEVELOPMENT_VERSION_REMEDY,
+    SCHEMA,
+    Home,
+    find_home,
+    written_by_development_version,
+)
 
 COMMAND_TIMEOUT_S = 2.0  # for a system program
 SYSTEMD = "run/systemd/system"  # sd_booted(3)
@@ -409,6 +415,11 @@ def judge_queue(queue: QueueHealth) -> Finding:
         return trouble(
             f"the database in {queue.home} looks damaged",
             "for a second check and the next steps: launcher status",
+        )
+    if 0 < look.schema < SCHEMA:
+        return trouble(
+            f"the database was {written_by_development_version(look.schema)}",
+            f"{DEVELOPMENT_VERSION_REMEDY[0].lower()}{DEVELOPMENT_VERSION_REMEDY[1:]}",
         )
     if look.schema > KNOWN_SCHEMA:
         return trouble(

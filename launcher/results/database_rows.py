@@ -75,7 +75,7 @@ def attempt_cells(attempt: AttemptRow, job: int) -> tuple[Any, ...]:
         job, attempt.number, attempt.device, attempt.cpus, iso_time(began), iso_time_or_none(ended),
         None if ended is None else ended - began, outcome.get("ending"), attempt.reason_code,
         0 if done else outcome.get("exit_code"), outcome.get("signal"),
-        attempt.claim if on_gpu else None, attempt.peak, attempt.pilot,
+        attempt.vram if on_gpu else None, attempt.peak, attempt.pilot,
     )  # fmt: skip
 
 

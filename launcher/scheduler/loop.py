@@ -39,7 +39,6 @@ from launcher.scheduler.started_attempts import LaunchedAttempt
 from launcher.scheduler.succession import SlotReuse
 from launcher.states import Done, NeverStarted, Outcome, State, outcome_kind
 from launcher.store.executors import CHECK_S, AbandonedExecutors
-from launcher.store.output_conflicts import release_stale_waits
 from launcher.store.queue import Store
 from launcher.store.queued_code import has_unrecorded_code
 from launcher.store.recovery import queue_database_error
@@ -170,7 +169,6 @@ class Scheduler:
         """Run until asked to exit, stopped, idle for LEAVE_AFTER_S, or the queue folder is missing."""
         self._gpus.begin()
         self._pilot_pool.adopt_recorded_pilots()
-        release_stale_waits(self._store.database)
         for claim in self._store.claims.open_claims():
             self._adopt(claim)
         self._fork_servers.prepare(WorkerEnvironment())

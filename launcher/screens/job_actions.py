@@ -87,7 +87,7 @@ def _prepare_pause(action: _Action, store: Store) -> _Action | str:
     attempt = store.read.newest_attempts([job.id])[job.id]
     if attempt.pilot:
         return "a job on a cluster node cannot be paused: its allocation would expire"
-    kept = reserved_text(attempt.device, attempt.claim)
+    kept = reserved_text(attempt.device, attempt.vram)
     return action._replace(tail=f"? {kept}", done=f"paused; {kept}") if kept else action
 
 
@@ -97,7 +97,7 @@ def _pause(store: Store, job: JobRow, now: float) -> list[int]:
         attempt = store.read.newest_attempts([job.id]).get(job.id)
         if attempt is None or attempt.pilot:
             return []
-        reason = pause_reason(attempt.device, attempt.claim, now)
+        reason = pause_reason(attempt.device, attempt.vram, now)
         return store.job_control.pause({job.id: reason}, now)
 
 

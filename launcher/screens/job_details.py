@@ -185,9 +185,9 @@ def _memory(attempt: Mapping[str, Any]) -> str:
     """Return the GPU memory that an attempt reserved and used; '' for an attempt on the CPU."""
     if attempt["device"] == CPU:
         return ""
-    promised = "alone" if attempt["lone"] else "estimated memory"
-    if attempt["claim"] is not None:
-        promised = f"reserved {format_bytes(attempt['claim'])}"
+    promised = "alone" if attempt["exclusive"] else "estimated memory"
+    if attempt["vram"] is not None:
+        promised = f"reserved {format_bytes(attempt['vram'])}"
     took = "" if attempt["peak"] is None else f", used {format_bytes(attempt['peak'])}"
     return f", {promised}{took}"
 

@@ -136,7 +136,7 @@ def _attempt_record(
         "seconds": attempt.seconds,
         "device": ",".join(labels.get(place, sanitize_terminal(place)) for place in places),
         **place_record(attempt.pilot, nodes),
-        "vram_promised": attempt.claim if attempt.device != CPU else None,
+        "vram_promised": attempt.vram if attempt.device != CPU else None,
         "vram_peak": attempt.peak,
         "ending": outcome.get("ending"),
         "exit_code": 0 if outcome.get("ending") == "done" else outcome.get("exit_code"),

@@ -29,8 +29,8 @@ _OPEN_CLAIMS = (  # only a running job has an attempt that has not ended
 _CLAIM_COLUMNS = {
     **{name: name for name in ("job", "number", "boot", "device", "cpus")},
     **{name: name for name in ("pid", "start_ticks", "claimed")},
-    "claim": "reservation",
-    "lone": "exclusive",
+    "vram": "reservation",
+    "exclusive": "exclusive",
 }
 _NEW_ATTEMPT = (
     f"INSERT INTO attempts ({', '.join(_CLAIM_COLUMNS)})"

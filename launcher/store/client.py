@@ -122,12 +122,13 @@ def open_home(home: Home) -> Iterator[Store]:
 
 @contextmanager
 def open_queue_readonly(home: Home) -> Iterator[tuple[Home, Store]]:
-    """Open a queue for reading only. No byte of it is changed, and an older schema is kept.
+    """Open a queue for reading only. No byte of it is changed.
 
     Later changes may be invisible. To follow a queue, use `open_home`.
 
     Raises:
-        MachineError: The queue folder belongs to another user, or its database is damaged or newer.
+        MachineError: The queue folder belongs to another user, or its database is damaged, newer, or of a
+            development version.
         UsageError: A name or folder that the block uses is not UTF-8 text.
     """
     store = Store(home, reading=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launcher.store.readonly import connect_readonly
+from launcher.system.paths import SCHEMA, written_by_development_version
 
 MOST_NAMES = 200  # names; no one reads a longer list
 BUSY_S = 0.05  # a person waits
@@ -22,9 +23,12 @@ def open_completion_queries(database: Path) -> Iterator["CompletionQueries"]:
     """Open the database of a queue for reading.
 
     Raises:
-        sqlite3.Error: There is none, or it cannot be read.
+        sqlite3.Error: There is none, it cannot be read, or a development version wrote it.
     """
     with contextlib.closing(connect_readonly(database, BUSY_S)) as connection:
+        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        if schema < SCHEMA:
+            raise sqlite3.DatabaseError(written_by_development_version(schema))
         yield CompletionQueries(connection)
 
 
@@ -108,14 +112,12 @@ class CompletionQueries:
         return [name for (name,) in rows]
 
     def tags(self, prefix: str) -> list[str]:
-        """Return tags that begin so; none of a queue that a launcher without them has left."""
-        with contextlib.suppress(sqlite3.OperationalError):
-            rows = self._db.execute(
-                "SELECT DISTINCT tag FROM tags WHERE tag >= ? AND tag < ? ORDER BY tag LIMIT ?",
-                (prefix, prefix + _LAST, MOST_NAMES),
-            )
-            return [tag for (tag,) in rows]
-        return []
+        """Return tags that begin so."""
+        rows = self._db.execute(
+            "SELECT DISTINCT tag FROM tags WHERE tag >= ? AND tag < ? ORDER BY tag LIMIT ?",
+            (prefix, prefix + _LAST, MOST_NAMES),
+        )
+        return [tag for (tag,) in rows]
 
     def groups(self, prefix: str) -> Completions:
         """Return the groups that have a limit and begin so, and the limit."""

@@ -136,7 +136,7 @@ class HistoryQueries:
         )
         return [
             AttemptFailures(
-                known_code(code or ""),
+                known_code(code),
                 job,
                 at,
                 place,
@@ -154,12 +154,12 @@ class HistoryQueries:
         """Return the reserved and the used GPU memory of attempts, if both are known."""
         rows = self._rows(
             "SELECT lanes.key, kind || ' ' || coalesce(json_extract(spec, '$.model'), 'None'),"
-            " name, job, claim, n, peak, wasted, beyond FROM ("
-            " SELECT lane, claim, max(job) AS job, count(*) AS n, max(peak) AS peak,"
-            f" sum(max(0, claim - peak) * {_RESERVED_SPAN}) AS wasted, sum(peak > claim) AS beyond"
-            " FROM (SELECT job, claim, peak, claimed, attempts.ended, lane FROM attempts"
-            " JOIN jobs ON jobs.id = job WHERE claim IS NOT NULL AND peak IS NOT NULL"
-            f" AND attempts.ended >= :since{self._job_filter('job')}) GROUP BY lane, claim"
+            " name, job, vram, n, peak, wasted, beyond FROM ("
+            " SELECT lane, vram, max(job) AS job, count(*) AS n, max(peak) AS peak,"
+            f" sum(max(0, vram - peak) * {_RESERVED_SPAN}) AS wasted, sum(peak > vram) AS beyond"
+            " FROM (SELECT job, vram, peak, claimed, attempts.ended, lane FROM attempts"
+            " JOIN jobs ON jobs.id = job WHERE vram IS NOT NULL AND peak IS NOT NULL"
+            f" AND attempts.ended >= :since{self._job_filter('job')}) GROUP BY lane, vram"
             ") AS those JOIN jobs ON jobs.id = job LEFT JOIN lanes ON lanes.id = those.lane"
         )
         taken = []

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from launcher.states import ReasonCode, State
 from launcher.store.readonly import connect_readonly
 from launcher.store.schema import KNOWN_SCHEMA
+from launcher.system.paths import SCHEMA
 
 _PROBE_TIMEOUT_S = 0.5
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_REASON_CODES_SCHEMA = 4  # the schema since which reasons have codes
 _MOST_UNEXPLAINED = 100
 _SCANNED_EVENTS = (
     1000  # events among which the newest is searched: a clock that was set back hides it
@@ -39,7 +39,7 @@ def probe_database(database: Path) -> DatabaseProbe | None:
 
 def _probe_connection(connection: sqlite3.Connection) -> DatabaseProbe:
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
-    if schema > KNOWN_SCHEMA:
+    if not SCHEMA <= schema <= KNOWN_SCHEMA:
         return DatabaseProbe(schema=schema)
     (newest,) = connection.execute(
         "SELECT max(at) FROM (SELECT at FROM events ORDER BY id DESC LIMIT ?)", (_SCANNED_EVENTS,)
@@ -52,13 +52,11 @@ def _probe_connection(connection: sqlite3.Connection) -> DatabaseProbe:
         schema=schema,
         newest_event_at=newest,
         waiting=waiting,
-        unexplained=_unexplained_waits(connection, schema),
+        unexplained=_unexplained_waits(connection),
     )
 
 
-def _unexplained_waits(connection: sqlite3.Connection, schema: int) -> tuple[str, ...]:
-    if schema < _REASON_CODES_SCHEMA:
-        return ()
+def _unexplained_waits(connection: sqlite3.Connection) -> tuple[str, ...]:
     rows = connection.execute(
         "SELECT min(jobs.id), lanes.reason FROM lanes JOIN jobs ON jobs.lane = lanes.id"
         " WHERE lanes.reason_code = ? AND jobs.state = ? GROUP BY lanes.id ORDER BY 1 LIMIT ?",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from launcher.errors import StoreError
 from launcher.store.connection import Connection
-from launcher.store.migration_steps import STEPS
 from launcher.store.readonly import readonly_uri
 from launcher.store.recovery import (
     check_integrity,
@@ -19,7 +18,7 @@ from launcher.store.recovery import (
     refuse_damaged,
 )
 from launcher.store.relocation import follow_relocation
-from launcher.store.schema import check_sqlite, migrate, migrate_copy, read_schema
+from launcher.store.schema import KNOWN_SCHEMA, check_sqlite, migrate, read_schema
 from launcher.system.files import sync
 from launcher.system.paths import Home
 
@@ -48,8 +47,9 @@ def open_database(path: Path, *, durable: bool, check: bool = False) -> Connecti
         check: Check it completely first. This is always done before a migration.
 
     Raises:
-        StoreError: It cannot be opened, is newer than this program, or is damaged. A damaged one is
-            renamed, and cannot be opened before its owner has decided how to continue.
+        StoreError: It cannot be opened, was written by a development version, is newer than this
+            program, or is damaged. A damaged one is renamed, and cannot be opened before its owner
+            has decided how to continue.
     """
     check_sqlite()
     home = Home(path.parent)
@@ -71,13 +71,12 @@ def open_database(path: Path, *, durable: bool, check: bool = False) -> Connecti
 def open_database_readonly(path: Path) -> Connection:
     """Open a queue's database for reading only. No byte of it is changed.
 
-    A database of an older schema is copied to memory and migrated there.
-
     Args:
         path: `Home.database` of an existing queue folder.
 
     Raises:
-        StoreError: It cannot be read, is newer than this program, or is damaged.
+        StoreError: It cannot be read, was written by a development version, is newer than this
+            program, or is damaged.
     """
     check_sqlite()
     home = Home(path.parent)
@@ -85,23 +84,22 @@ def open_database_readonly(path: Path) -> Connection:
         refuse_damaged(home)
     try:
         connection = Connection(path, readonly_uri(path), BUSY_TIMEOUT_S)
-        if read_schema(connection, path) == len(STEPS):
+        try:
+            read_schema(connection, path)
             connection.execute("PRAGMA query_only = ON")
-            return connection
-        with contextlib.closing(connection):
-            copy = Connection(path, ":memory:", BUSY_TIMEOUT_S)
-            connection.backup(copy)
-        migrate_copy(copy, path)
+        except BaseException:
+            connection.close()
+            raise
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot read the queue {path}: {error}") from error
-    return copy
+    return connection
 
 
 def _prepare_connection(connection: Connection, home: Home, *, durable: bool, check: bool) -> None:
     schema = read_schema(connection, home.database)  # first: another program's stays as it is
     if home.database.stat().st_mode & 0o077:  # a copy made with `cp`
         home.database.chmod(0o600)
-    if check or 0 < schema < len(STEPS):
+    if check or 0 < schema < KNOWN_SCHEMA:
         check_integrity(connection)
     _enable_wal(connection)
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")

@@ -92,17 +92,6 @@ def release_jobs_waiting_for(db: Connection, writer: int) -> None:
         db.recount_waits(waiting)
 
 
-def release_stale_waits(db: Connection) -> None:
-    """Let the jobs start that wait for an attempt whose end an older launcher recorded: it kept their rows."""
-    with db.writing():
-        for writer in db.query_numbers(
-            "SELECT DISTINCT need FROM needs JOIN jobs ON jobs.id = need"
-            " WHERE any_end = ? AND jobs.state <> 'running'",
-            WHILE_RUNNING,
-        ):
-            release_jobs_waiting_for(db, writer)
-
-
 class _Outputs(NamedTuple):
     """The outputs of a job."""
 

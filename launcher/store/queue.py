@@ -186,10 +186,11 @@ class Store:
             durable: Each commit is synced, so that a job stays queued, claimed or ended after a
                 power cut.
             check: Check the integrity of the database first.
-            reading: Open for reading only. No byte of it is changed, and an older schema is kept.
+            reading: Open for reading only. No byte of it is changed.
 
         Raises:
-            StoreError: It cannot be opened, is damaged, or is newer than this program.
+            StoreError: It cannot be opened, is damaged, or was written by a development version or by
+                a newer launcher.
         """
         self.home = home
         before = device_and_inode(home.database)

@@ -9,7 +9,7 @@ from launcher.job import Resources
 from launcher.signatures import ignored_numbers, is_exact_signature
 from launcher.states import Reason
 from launcher.store.connection import Connection, reason_columns
-from launcher.store.job_repair import assign_missing_lanes, fail_unreadable_lanes
+from launcher.store.job_repair import fail_unreadable_lanes
 from launcher.store.lanes import Lane, read_lane
 from launcher.store.rows import ReadyJob
 from launcher.store.runs import JobClass, QueueHeads
@@ -108,12 +108,10 @@ class ReadyJobs:
         return None if row is None else ended._replace(id=row[1], rank=row[0])
 
     def repair_unready(self, now: float) -> bool:
-        """Repair the jobs that `read_ready` left out: assign a lane or let them fail. False if there are none."""
+        """Let the jobs fail that `read_ready` left out. False if there are none."""
         if not self._unreadable_lanes:
             return False
         with self._db.writing():
-            if self._unreadable_lanes.pop(0, ""):
-                assign_missing_lanes(self._db, now)
             fail_unreadable_lanes(self._db, self._unreadable_lanes.items(), now)
         return True
 

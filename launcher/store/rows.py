@@ -29,7 +29,7 @@ DONE_RECORD = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1
 WAS_DONE_SQL = f"substr(outcome, 1, {len(DONE_RECORD)}) = '{DONE_RECORD}'"
 ATTEMPT_COLUMNS = (  # in the order of AttemptRow
     "job, number, device, cpus, claimed, attempts.ended, attempts.paused, outcome,"
-    f" attempts.reason_code, claim, lone, peak, {PILOT_TOKEN_SQL}"
+    f" attempts.reason_code, vram, exclusive, peak, {PILOT_TOKEN_SQL}"
 )
 _JOB_COLUMNS = (  # that are as the database has them
     "id", "name", "root", "share", "kind", "priority", "waits", "wish", "hash", "attempts", "failures",
@@ -132,8 +132,8 @@ class AttemptRow(NamedTuple):
     paused: float  # seconds for which it stood still
     outcome_text: str | None  # None: it has not ended
     code: str  # of why it ended as it did
-    claim: int | None  # bytes reserved on each of its GPUs; None: estimated, or `lone`
-    lone: int  # whether it shared its GPUs with none of ours
+    vram: int | None  # bytes reserved on each of its GPUs; None: estimated, or `exclusive`
+    exclusive: int  # whether it shared its GPUs with none of ours
     peak: int | None
     pilot: str | None  # the token of the pilot where it is; None: this machine
 
@@ -313,7 +313,7 @@ def claim_row(row: sqlite3.Row) -> Claim:
         start_ticks=row["start_ticks"],
         spec_text=add_sources(row["spec"], row["sources_text"]),
         context_text=row["context"],
-        reservation=row["claim"],
-        exclusive=bool(row["lone"]),
+        reservation=row["vram"],
+        exclusive=bool(row["exclusive"]),
         claimed=row["claimed"],
     )

@@ -1,16 +1,20 @@
-"""The schema of a queue's database: which one it has, and how it is brought up to date."""
+"""The schema of a queue's database: which number it has, and how a database gets the current one."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from launcher.errors import StoreError
 from launcher.store.backups import back_up
-from launcher.store.migration_steps import APPLICATION_ID, STEPS, Step
-from launcher.system.paths import Home
+from launcher.system.paths import APPLICATION_ID, SCHEMA, Home, development_version_error
+
+Step = Callable[[sqlite3.Connection], None]
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
-KNOWN_SCHEMA = len(STEPS)
+# Changes after `schema.sql`. A step is never edited afterwards and imports nothing of the launcher, whose
+# code changes later. Its effect on a database must not depend on the date of the migration.
+STEPS: tuple[Step, ...] = ()
+KNOWN_SCHEMA = SCHEMA + len(STEPS)
 
 
 def check_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> None:
@@ -28,16 +32,16 @@ def check_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) ->
 
 
 def read_schema(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> int:
-    """Return how many steps a database has behind it, 0 for a new one; nothing is changed.
+    """Return the number of a database's schema, 0 for a new one; nothing is changed.
 
     Raises:
-        StoreError: it was written by a newer launcher, or is another program's database.
+        StoreError: It was written by a development version or by a newer launcher, or is another
+            program's database.
     """
-    version = _version(connection)
+    version, newest = _version(connection), SCHEMA + len(steps)
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (holds,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if not version and _has_our_tables(connection):
-        newest = len(steps)
         raise StoreError(
             f"{path} contains a queue without its schema number, as after .dump and .read. Restore a "  # prose: ok, ends with a command
             f"copy made by `.backup` of sqlite3 or by launcher ({path.parent / 'backups'}). If this launcher wrote it, run: "
@@ -45,16 +49,18 @@ def read_schema(connection: sqlite3.Connection, path: Path, steps: Sequence[Step
         )
     if application != APPLICATION_ID and (version or application or holds):
         raise StoreError(f"{path} is the database of another program. Move it away.")
-    if version > len(steps):
+    if 0 < version < SCHEMA:
+        raise development_version_error(path, version)
+    if version > newest:
         raise StoreError(
-            f"{path} was written by a newer launcher (schema {version}, this one knows {len(steps)}). "
+            f"{path} was written by a newer launcher (schema {version}, this one knows {newest}). "
             "Update launcher, or set LAUNCHER_HOME to another folder."
         )
     return version
 
 
 def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> None:
-    """Apply every missing step, each in a transaction of its own.
+    """Create the schema in a new database, and apply every missing step, each in its own transaction.
 
     A database that holds a queue is copied to the backups of the queue folder before the first
     step. A step may wrap the connection in sqlite_utils.Database. It must not change transactions,
@@ -64,15 +70,20 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = 
         connection: To the database at `path`, without a transaction. Foreign keys are not enforced,
             so that a step may rebuild a table without losing rows that refer to it.
         path: Path of the database. The backups are next to it.
-        steps: All steps from an empty database to the current schema.
+        steps: All steps from `SCHEMA` to the current schema.
 
     Raises:
-        StoreError: It was written by a newer launcher, or is another program's database.
+        StoreError: It was written by a development version or by a newer launcher, or is another
+            program's database.
         sqlite3.Error: A step or the backup failed. The steps before it remain.
     """
     first = read_schema(connection, path, steps)
     saved = first == 0
-    for number, step in enumerate(steps[first:], first):
+    missing: list[tuple[int, int, Step]] = [(0, SCHEMA, _create_schema)] if first == 0 else []
+    missing += [
+        (number, number + 1, step) for number, step in enumerate(steps, SCHEMA) if number >= first
+    ]
+    for number, next_number, step in missing:
         connection.execute("BEGIN IMMEDIATE")
         try:
             if _version(connection) == number:  # else another process was quicker
@@ -80,7 +91,7 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = 
                     back_up(path, Home(path.parent).backups, number)
                     saved = True
                 step(connection)
-                connection.execute(f"PRAGMA user_version = {number + 1}")
+                connection.execute(f"PRAGMA user_version = {next_number}")
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:  # a full disk ends it by itself
@@ -88,16 +99,15 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = 
             raise
 
 
-def migrate_copy(copy: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> None:
-    """Apply every step that a copy in memory lacks; nothing is saved before.
-
-    Args:
-        copy: no other process has it open.
-        path: what it is a copy of.
-        steps: what leads from nothing to today's shape.
-    """
-    for step in steps[read_schema(copy, path, steps) :]:
-        step(copy)
+def _create_schema(connection: sqlite3.Connection) -> None:
+    statement = ""
+    text = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
+    for line in text.splitlines(keepends=True):
+        statement += line
+        if ";" in line and sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _has_our_tables(connection: sqlite3.Connection) -> bool:

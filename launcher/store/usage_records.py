@@ -38,13 +38,13 @@ _COLUMNS = "signature, seconds, peak, shared, slowdown, sm, machine, numbers"
 
 # attempts that are alike and ended in the same hour are one row; one of more than an hour is a row of its own
 _PAST_USAGE = (
-    "SELECT attempts.device, attempts.cpus, attempts.claim, attempts.lone,"
+    "SELECT attempts.device, attempts.cpus, attempts.vram, attempts.exclusive,"
     " iif(json_valid(lanes.key), json_extract(lanes.key, '$.resources.ram'), NULL),"
     " min(claimed), max(attempts.ended), sum(attempts.ended - claimed), max(attempts.peak)"
     " FROM attempts JOIN jobs ON jobs.id = attempts.job LEFT JOIN lanes ON lanes.id = jobs.lane"
     " WHERE attempts.ended > ?1 AND attempts.ended <= ?2 AND attempts.ended > claimed"
     f" AND {PILOT_TOKEN_SQL} IS NULL"  # those on pilots took nothing here
-    " GROUP BY device, cpus, claim, lone, jobs.lane, CAST(attempts.ended / 3600 AS INTEGER),"
+    " GROUP BY device, cpus, vram, exclusive, jobs.lane, CAST(attempts.ended / 3600 AS INTEGER),"
     " CASE WHEN attempts.ended - claimed > 3600 THEN attempts.job || ' ' || attempts.number END"
 )
 
@@ -395,14 +395,14 @@ class UsageRecords:
                 gpus=() if device == "cpu" else tuple(str(device).split(",")),
                 cpus=cpus,
                 # what was reserved for an estimate followed its use
-                reservation=peak if reservation is None and not lone else reservation,
-                exclusive=bool(lone),
+                reservation=peak if vram is None and not exclusive else vram,
+                exclusive=bool(exclusive),
                 ram=ram if isinstance(ram, int) and ram > 0 else 0,
                 started_at=began,
                 ended_at=ended,
                 seconds=seconds,
             )
-            for device, cpus, reservation, lone, ram, began, ended, seconds, peak in (
+            for device, cpus, vram, exclusive, ram, began, ended, seconds, peak in (
                 self._db.execute(_PAST_USAGE, (since, now))
             )
         ]

@@ -3,10 +3,12 @@
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.errors import StoreError
 from launcher.system.config import read_configuration, user_folder
 from launcher.system.config_tables import absolute_path
 from launcher.system.home_checks import (
@@ -23,6 +25,11 @@ from launcher.system.locks import is_in_use, lock_holder
 
 SPEC, STARTED, RESULT, LOG, STDERR = "spec.json", "started", "result.json", "log", "stderr"
 _RECORD = "home.json"
+APPLICATION_ID = 0x4C41554E  # "LAUN": marks a database of this program
+SCHEMA = 13  # number of launcher/store/schema.sql; lower ones were used by development versions
+DEVELOPMENT_VERSION_REMEDY = (
+    "Finish its jobs with that version, or set LAUNCHER_HOME to another folder"
+)
 
 
 class _NamedFile:
@@ -205,9 +212,42 @@ def check_home(home: Home) -> None:
     Raises:
         MachineError: it is another user's, another machine's, in use in another PID namespace, or
             no folder at all.
+        StoreError: A development version wrote its database. Nothing was changed.
     """
+    _refuse_development_version(home.database)
     check_owner(home.folder)
     check_machine(home.record, lambda: _is_in_use(home))
+
+
+def _refuse_development_version(database: Path) -> None:
+    """Refuse a database of a development version, before anything in its folder changes.
+
+    One that does not exist or cannot be read is judged by the code that opens it.
+    """
+    import sqlite3  # not every command that checks the home opens its database
+
+    # immutable: SQLite creates no file beside it; the number is in the file itself from its creation on
+    uri = f"{database.absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (schema,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        return
+    if application == APPLICATION_ID and 0 < schema < SCHEMA:
+        raise development_version_error(database, schema)
+
+
+def development_version_error(database: Path, schema: int) -> StoreError:
+    """Return the error for a database whose schema number is below `SCHEMA`."""
+    return StoreError(
+        f"{database} was {written_by_development_version(schema)}. {DEVELOPMENT_VERSION_REMEDY}."
+    )
+
+
+def written_by_development_version(schema: int) -> str:
+    """Return the origin of a database whose schema number is below `SCHEMA`."""
+    return f"written by a development version (schema {schema})"
 
 
 def check_home_namespace(home: Home) -> None:

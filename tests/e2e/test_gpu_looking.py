@@ -76,7 +76,7 @@ def test_jobs_of_a_type_wait_for_the_first_measurement_and_are_packed_by_it(
         lambda: "from 1 similar job)" in machine.show(second.job)["expected"]["memory"],
         "the running job is counted",
     )
-    assert machine.show(second.job)["attempts"][0]["claim"] is None
+    assert machine.show(second.job)["attempts"][0]["vram"] is None
     first.let_go()
     machine.until_state(first.job, "done")
     assert "used 5 GiB" in machine.show_text(first.job)
@@ -85,7 +85,7 @@ def test_jobs_of_a_type_wait_for_the_first_measurement_and_are_packed_by_it(
     for one in more:
         assert one.cards == [card]
         assert "learned from 1 run" in machine.show_text(one.job)
-    claims = {machine.show(one.job)["attempts"][0]["claim"] for one in more}
+    claims = {machine.show(one.job)["attempts"][0]["vram"] for one in more}
     assert len(claims) == 1
     assert 5 * GIB < claims.pop() < 6 * GIB
 
@@ -115,7 +115,7 @@ def test_measurement_from_another_gpu_model_is_used_with_a_margin(
 
     assert second.cards == [card]
     assert "learned from 1 run on another GPU (A10)" in machine.show_text(second.job)
-    assert machine.show(second.job)["attempts"][0]["claim"] == round(5 * GIB * 1.25)
+    assert machine.show(second.job)["attempts"][0]["vram"] == round(5 * GIB * 1.25)
 
 
 def test_dry_run_shows_placements_and_jobs_that_never_fit(machine: Machine, gpus: Devices) -> None:

@@ -86,7 +86,7 @@ def test_job_above_its_reservation_is_retried_with_more_memory(
     one, two = machine.show(first.job)["attempts"]
     assert "out of memory" in story
     assert "used 8 GiB and needed 6 GiB more" in story
-    assert two["claim"] >= 14 * GIB > one["claim"] == 8 * GIB
+    assert two["vram"] >= 14 * GIB > one["vram"] == 8 * GIB
     assert "used 14 GiB" in story
 
 
@@ -145,8 +145,8 @@ def test_job_with_an_estimate_yields_requested_memory_and_runs_alone(
     growing.let_go()
     machine.until_state(job, "done")
     first, second = machine.show(job)["attempts"]
-    assert first["claim"] is None
-    assert 16 * GIB <= second["claim"] <= 21 * GIB
+    assert first["vram"] is None
+    assert 16 * GIB <= second["vram"] <= 21 * GIB
     assert "loses the least work. Queued again on an empty GPU, " in machine.show_text(job)
 
 

@@ -27,7 +27,6 @@ from tests.build import endings as endings_in
 from tests.build import gone, job_row, lines_of, shell, until
 from tests.e2e.conftest import Project, a_project, reading
 from tests.forked import BIN
-from tests.old_home import queue_sql
 from tests.terminal import in_a_terminal
 
 OTHER_BOOT = "11111111-2222-3333-4444-555555555555"
@@ -335,29 +334,6 @@ def command_line(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
-
-
-def test_queue_folder_of_an_older_version_opens_and_continues(queue: Project) -> None:
-    queue.home.attempts.mkdir(mode=0o700, parents=True)
-    queue.home.folder.chmod(0o700)
-    text = queue_sql(1).replace('["sleep", "600"]', '["true"]')
-    with contextlib.closing(sqlite3.connect(queue.home.database)) as database:
-        database.executescript(text.replace('{"cpus": 2,', '{"cpus": 1,'))
-    queue.home.database.chmod(0o600)
-
-    assert listed(queue)["command/bad"] == "failed"
-    wait(queue, code=1)
-
-    assert listed(queue) == {
-        "command/ok": "done",
-        "command/bad": "failed",
-        "command/long": "done",
-        "command/later": "done",
-        "command/gone": "cancelled",
-    }
-    (backup,) = [path for path in queue.home.backups.rglob("*") if path.is_file()]
-    with contextlib.closing(sqlite3.connect(backup)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (1,)
 
 
 def test_queue_continues_after_its_attempt_folders_were_deleted(queue: Project) -> None:

@@ -66,10 +66,10 @@ def _full(own: Queue) -> None:
     bench.row("card full: how the attempts ended", ", ".join(map(str, endings)),
               holds=endings[0] == "out-of-memory" and endings[-1] == "done")  # fmt: skip
     _shortage(bench, attempts[0])
-    grown = attempts[-1]["claim"] > attempts[0]["claim"]
+    grown = attempts[-1]["vram"] > attempts[0]["vram"]
     bench.row(
         "… request of the first and of the last attempt",
-        f"{attempts[0]['claim'] / GIB:.3g}, {attempts[-1]['claim'] / GIB:.3g}", "GiB",
+        f"{attempts[0]['vram'] / GIB:.3g}, {attempts[-1]['vram'] / GIB:.3g}", "GiB",
         holds=grown,
     )  # fmt: skip
     peak = attempts[-1]["peak"]
@@ -134,7 +134,7 @@ def greedy_rows(bench: Bench, record: dict[str, Any], usage: Usage, *, unharmed:
     _shortage(bench, attempts[0])
     beyond = max(0, usage.beyond)
     bench.row("… memory beyond its limit, most", beyond / GIB, "GiB", holds=beyond <= SLACK)
-    claims = [f"{each['claim'] / GIB:.3g}" for each in attempts if each["claim"]]
+    claims = [f"{each['vram'] / GIB:.3g}" for each in attempts if each["vram"]]
     bench.row("… requests of its attempts", ", ".join(claims), "GiB", holds=len(claims) > 1)
 
 

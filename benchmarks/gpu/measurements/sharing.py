@@ -110,7 +110,7 @@ def rows(bench: Bench, name: str, record: dict[str, Any], usage: Usage, uuid: st
         uuid: of the card.
     """
     attempt = record["attempts"][-1]
-    claim, peak = attempt["claim"], attempt["peak"]
+    claim, peak = attempt["vram"], attempt["peak"]
     state_row(bench, name, record)
     bench.row(f"{name}: request", _gib(claim), "GiB")
     if bench.rehearsal:
@@ -152,7 +152,7 @@ def _learned(own: Queue, peaks: list[int]) -> None:
     own.run("learned.yaml", tasks(bench, "learned", [4], "cpus: 1"))
     job = "train/gan2:pre@seed=4"
     record = own.until_ended([job])[job]
-    claim = record["attempts"][0]["claim"]
+    claim = record["attempts"][0]["vram"]
     state_row(bench, "after a restart of the scheduler", record)
     if bench.rehearsal:
         return

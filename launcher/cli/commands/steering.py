@@ -294,7 +294,7 @@ def pause(chosen: SelectedJobs) -> JobChange:
     store = chosen.store
     attempts = store.read.newest_attempts(job.id for job in chosen.jobs)
     jobs = _jobs_on_this_machine(chosen.jobs, attempts)
-    places = {job.id: (attempts[job.id].device, attempts[job.id].claim) for job in jobs}
+    places = {job.id: (attempts[job.id].device, attempts[job.id].vram) for job in jobs}
 
     def apply_pause(_: list[int], now: float) -> list[int]:
         reasons = {number: pause_reason(*place, now) for number, place in places.items()}

@@ -21,7 +21,7 @@ from launcher.store.connection import Connection
 
 STORE = Path(launcher.store.__file__).parent
 # run once per database or per move of its folder, or copy it as a whole
-ONCE = {"migration_steps.py", "recovery.py", "relocation.py"}
+ONCE = {"schema.py", "recovery.py", "relocation.py"}
 LARGE = ("jobs", "needs", "attempts", "events")  # tables with a row or more for each job
 KEYS = {"id", "rowid", "job", "need"}
 _RUNS_SQL = {"execute", "executemany", "numbers", "_where", "_rows", "_attempts"}

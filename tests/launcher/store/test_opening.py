@@ -1,8 +1,5 @@
 """How a queue's database is made, opened, brought to the schema of today, and kept aside when it is damaged."""
 
-import ast
-import inspect
-import json
 import os
 import random
 import re
@@ -13,7 +10,6 @@ import sqlite3
 import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,20 +17,14 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import StoreError
-from launcher.states import State
-from launcher.store import migration_steps
 from launcher.store.backups import BACKUPS_KEPT, back_up, backups
-from launcher.store.migration_steps import APPLICATION_ID, STEPS, Step
 from launcher.store.opening import SMALL_BYTES, open_database, open_database_readonly, should_check
 from launcher.store.queue import Store
 from launcher.store.recovery import corruption_error, queue_database_error
-from launcher.store.schema import migrate, read_schema
-from launcher.system.daemon_control import wake
+from launcher.store.schema import KNOWN_SCHEMA, Step, migrate, read_schema
 from launcher.system.files import read_json
-from launcher.system.paths import Home, make_home
-from launcher.system.scheduler_start import ensure_scheduler
-from tests.build import in_state, job_row, until
-from tests.old_home import queue_sql
+from launcher.system.paths import SCHEMA, Home, make_home
+from tests.build import a_spec, enqueue
 
 KIB = 1024
 NEWEST = "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'"
@@ -63,12 +53,6 @@ def fill(home: Home, runs: int = 3000) -> None:
         rows = ((f"run-{number}", "/x" * 100) for number in range(runs))
         connection.executemany("INSERT INTO runs (name, root) VALUES (?, ?)", rows)
         connection.execute("COMMIT")
-
-
-def old_queue(home: Home, schema: int = 1) -> None:
-    """Put a queue there that a launcher of its schema wrote."""
-    with closing(sqlite3.connect(home.database)) as connection:
-        connection.executescript(queue_sql(schema))
 
 
 def overwrite(path: Path, content: bytes, at: int = 0) -> None:
@@ -128,7 +112,7 @@ def test_a_new_database_is_private_and_ready(home: Home, durable: bool, level: i
         assert query(connection, "PRAGMA journal_mode") == ["wal"]
         assert query(connection, "PRAGMA synchronous") == [level]
         assert query(connection, "PRAGMA foreign_keys") == [1]
-        assert query(connection, VERSION) == [len(STEPS)]
+        assert query(connection, VERSION) == [KNOWN_SCHEMA]
         assert query(connection, JOBS) == [0]
         assert not connection.in_transaction
         modes = {stat.S_IMODE(path.stat().st_mode) for path in home.folder.glob("queue.sqlite*")}
@@ -151,7 +135,7 @@ def test_many_processes_create_one_database_together(home: Home) -> None:
 
 def test_an_empty_file_is_a_new_database(home: Home) -> None:
     home.database.touch(mode=0o600)
-    assert query_home(home, VERSION) == [len(STEPS)]
+    assert query_home(home, VERSION) == [KNOWN_SCHEMA]
 
 
 def test_new_database_numbers_jobs_after_the_newest_attempt_folder(home: Home) -> None:
@@ -169,14 +153,7 @@ def test_database_readable_by_others_is_made_private(home: Home) -> None:
     assert stat.S_IMODE(home.database.stat().st_mode) == 0o600
 
 
-# --- an older queue
-
-
-def test_damaged_queue_is_not_migrated(home: Home) -> None:
-    old_queue(home)
-    overwrite(home.database, b"\xff" * 4096, at=4096 * 3)
-    assert "was found damaged" in opening_error(home)
-    assert backups(home.backups) == []
+# --- a queue that is not migrated
 
 
 @pytest.mark.parametrize("marks", [("user_version",), ("user_version", "application_id")])
@@ -219,7 +196,7 @@ def test_database_of_another_program_is_not_changed(home: Home, made: str) -> No
 
 def test_queue_of_a_newer_launcher_is_not_changed(home: Home) -> None:
     with closing(open_queue(home)) as connection:
-        connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+        connection.execute(f"PRAGMA user_version = {KNOWN_SCHEMA + 1}")
     before = home.database.read_bytes()
     assert "newer launcher" in opening_error(home)
     assert home.database.read_bytes() == before
@@ -352,15 +329,11 @@ def test_restored_backup_waits_until_the_user_confirms_it(home: Home) -> None:
     open_queue(home).close()
 
 
-@pytest.mark.parametrize("begin", [make_home, old_queue])
-def test_process_killed_while_opening_leaves_a_usable_queue(
-    home: Home, begin: Callable[[Home], None]
-) -> None:
+def test_process_killed_while_opening_leaves_a_usable_queue(home: Home) -> None:
     chance = random.Random(1)
     for _ in range(20):
         for path in home.folder.glob("queue.sqlite*"):
             path.unlink()
-        begin(home)
         home.attempt(3, 1).folder.mkdir(exist_ok=True)
         children = []
         for _ in range(3):
@@ -376,9 +349,8 @@ def test_process_killed_while_opening_leaves_a_usable_queue(
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         with closing(open_queue(home, check=True)) as connection:
-            assert query(connection, VERSION) == [len(STEPS)]
-            numbers = query(connection, JOBS)
-            assert numbers == [5 if begin is old_queue else 0]
+            assert query(connection, VERSION) == [KNOWN_SCHEMA]
+            assert query(connection, JOBS) == [0]
         assert not home.damage_record.exists()
 
 
@@ -444,24 +416,8 @@ def test_a_full_disk_is_not_damage(disk: Path, leave: int) -> None:
     assert "cannot use the queue" in said if said else leave >= 64 * KIB
     assert [name for name in files_below(home.folder) if ".tmp" in name] == []
     eater.unlink()
-    assert query_home(home, VERSION, check=True) == [len(STEPS)]
+    assert query_home(home, VERSION, check=True) == [KNOWN_SCHEMA]
     assert not home.damage_record.exists()
-
-
-@pytest.mark.parametrize("leave", [0, 16 * KIB, 64 * KIB, 128 * KIB, 256 * KIB])
-def test_a_full_disk_does_not_spoil_an_older_queue(disk: Path, leave: int) -> None:
-    home = Home(disk / "home")
-    make_home(home)
-    old_queue(home)
-    eater = fill_disk(disk, leave)
-    said = opening_error(home)
-    assert "cannot use the queue" in said if said else leave >= 64 * KIB
-    eater.unlink()
-    assert query_home(home, JOBS, check=True) == [5]
-    assert query_home(home, VERSION, check=True) == [len(STEPS)]
-    assert not home.damage_record.exists()
-    assert len(backups(home.backups)) >= 1
-    assert [name for name in files_below(home.folder) if name.endswith(".tmp")] == []
 
 
 def test_damage_on_a_full_disk_is_reported_and_nothing_is_lost(disk: Path) -> None:
@@ -501,10 +457,6 @@ def test_scheduler_checks_a_database_if_it_is_small_or_after_a_reboot() -> None:
     assert should_check(SMALL_BYTES + 1, rebooted=True)
 
 
-def test_old_queue_in_the_test_data_is_valid() -> None:
-    assert f"PRAGMA application_id = {APPLICATION_ID};" in queue_sql(1)
-
-
 def test_damage_record_states_the_findings(home: Home) -> None:
     fill(home)
     DAMAGES["overwritten"](home.database)
@@ -518,21 +470,17 @@ def test_damage_record_states_the_findings(home: Home) -> None:
 # --- the steps from schema to schema
 
 
-CPU = {"cpus": 1, "min_vram": None, "device": "cpu", "accelerated": False, "ram": None}
-
-
-def first_step(connection: sqlite3.Connection) -> None:
-    connection.execute("CREATE TABLE notes (text TEXT NOT NULL) STRICT")
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-
-
 def note_step(text: str) -> Step:
     """A step that leaves a note."""
 
     def step(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE IF NOT EXISTS notes (text TEXT NOT NULL) STRICT")
         connection.execute("INSERT INTO notes VALUES (?)", (text,))
 
     return step
+
+
+STEPS: tuple[Step, ...] = tuple(map(note_step, ("kept", "b", "c")))
 
 
 def failing(connection: sqlite3.Connection) -> None:
@@ -551,31 +499,45 @@ def notes(path: Path) -> list[str]:
 
 @pytest.fixture
 def database(home: Home) -> Path:
-    """A database that has one step behind it."""
+    """A database of an invented later version: the schema and one step."""
     with closing(open_(home.database)) as connection:
-        migrate(connection, home.database, (first_step,))
-        connection.execute("INSERT INTO notes VALUES ('kept')")
+        migrate(connection, home.database, (note_step("kept"),))
     return home.database
 
 
 def test_new_database_is_migrated_without_a_backup(home: Home) -> None:
     with closing(open_(home.database)) as connection:
-        migrate(connection, home.database, (first_step, note_step("b"), note_step("c")))
-        assert read_schema(connection, home.database, (first_step,) * 3) == 3
-    assert notes(home.database) == ["b", "c"]
+        migrate(connection, home.database, STEPS)
+        assert read_schema(connection, home.database, STEPS) == SCHEMA + 3
+    assert notes(home.database) == ["kept", "b", "c"]
     assert backups(home.backups) == []
 
 
 def test_old_database_is_backed_up_once_before_its_migration(home: Home, database: Path) -> None:
     with closing(open_(database)) as connection:
-        migrate(connection, database, (first_step, note_step("b"), note_step("c")))
-        migrate(connection, database, (first_step, note_step("b"), note_step("c")))
+        migrate(connection, database, STEPS)
+        migrate(connection, database, STEPS)
     assert notes(database) == ["kept", "b", "c"]
     (backup,) = backups(home.backups)
     assert notes(backup) == ["kept"]
-    assert backup.name.startswith("queue-v1-")
+    assert backup.name.startswith(f"queue-v{SCHEMA + 1}-")
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert stat.S_IMODE(home.backups.stat().st_mode) == 0o700
+
+
+def test_queue_of_this_version_is_migrated_to_an_invented_next_one(home: Home) -> None:
+    store = Store(home, durable=False)
+    (job,) = enqueue(store, a_spec())
+    store.close()
+    with closing(open_(home.database)) as connection:
+        migrate(connection, home.database, (note_step("next"),))
+        assert query(connection, VERSION) == [SCHEMA + 1]
+        assert query(connection, "SELECT id FROM jobs") == [job]
+    (backup,) = backups(home.backups)
+    with closing(open_(backup)) as connection:
+        assert query(connection, VERSION) == [SCHEMA]
+        assert query(connection, "SELECT id FROM jobs") == [job]
+    assert "written by a newer launcher" in opening_error(home)
 
 
 def test_failed_migration_step_is_rolled_back_and_earlier_steps_remain(
@@ -583,8 +545,8 @@ def test_failed_migration_step_is_rolled_back_and_earlier_steps_remain(
 ) -> None:
     with closing(open_(database)) as connection:
         with pytest.raises(sqlite3.OperationalError, match="nowhere"):
-            migrate(connection, database, (first_step, note_step("b"), failing, note_step("d")))
-        assert read_schema(connection, database, (first_step,) * 4) == 2
+            migrate(connection, database, (*STEPS[:2], failing, note_step("d")))
+        assert read_schema(connection, database, (*STEPS, failing)) == SCHEMA + 2
         assert not connection.in_transaction
     assert notes(database) == ["kept", "b"]
     assert notes(backups(home.backups)[-1]) == ["kept"]
@@ -594,13 +556,12 @@ def test_no_migration_without_a_backup(home: Home, database: Path) -> None:
     home.backups.write_text("in the way")
     with closing(open_(database)) as connection:
         with pytest.raises(OSError, match="exists"):
-            migrate(connection, database, (first_step, note_step("b")))
-        assert read_schema(connection, database, (first_step,) * 2) == 1
+            migrate(connection, database, STEPS[:2])
+        assert read_schema(connection, database, STEPS[:2]) == SCHEMA + 1
     assert notes(database) == ["kept"]
 
 
 def test_concurrent_processes_apply_each_migration_step_once(home: Home, database: Path) -> None:
-    migrations = (first_step, note_step("b"), note_step("c"))
     children = []
     for _ in range(6):
         child = os.fork()
@@ -608,7 +569,7 @@ def test_concurrent_processes_apply_each_migration_step_once(home: Home, databas
             code = 1
             try:
                 with closing(open_(database)) as connection:
-                    migrate(connection, database, migrations)
+                    migrate(connection, database, STEPS)
                 code = 0
             finally:
                 os._exit(code)
@@ -627,123 +588,3 @@ def test_only_the_newest_backups_are_kept(home: Home, database: Path) -> None:
     assert {path.name for path in home.backups.iterdir()} == {
         path.name for path in made[-BACKUPS_KEPT:]
     }
-
-
-def test_attempt_of_the_second_schema_keeps_its_gpu_exclusively(home: Home) -> None:
-    with closing(sqlite3.connect(home.database, isolation_level=None)) as connection:
-        migrate(connection, home.database, STEPS[:2])
-        connection.execute(
-            "INSERT INTO attempts (job, number, boot, device, cpus, claimed)"
-            " VALUES (1, 1, 'b', 'GPU-1', 1, 0), (2, 1, 'b', 'cpu', 1, 0)"
-        )
-        migrate(connection, home.database, STEPS)
-        found = connection.execute("SELECT lone FROM attempts ORDER BY job").fetchall()
-    assert [lone for (lone,) in found] == [1, 0]
-
-
-# --- queues as launchers of their day wrote them
-
-
-def test_migration_step_is_independent_of_current_code() -> None:
-    tree = ast.parse(inspect.getsource(migration_steps))
-    imported = {
-        name
-        for node in ast.walk(tree)
-        for name in (
-            [one.name for one in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or "."]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
-    assert imported
-    assert not [name for name in imported if name.partition(".")[0] in {"launcher", "trueface", ""}]
-
-
-def test_second_migration_step_assigns_lanes_to_jobs_of_the_first_schema(home: Home) -> None:
-    old_queue(home, 1)
-    with closing(open_(home.database)) as connection:
-        connection.execute(
-            "INSERT INTO contexts VALUES (2, 'd2', ?)",
-            (
-                json.dumps(
-                    {
-                        "folder": "/",
-                        "umask": 18,
-                        "interpreter": "/usr/bin/python3",
-                        "environment": {"PYTHONPATH": "/lib", "CUDA_VISIBLE_DEVICES": "0, 1"},
-                        "affinity": [0],
-                    }
-                ),
-            ),
-        )
-        worker = {
-            "name": "train/a",
-            "kind": "train",
-            "role": "train",
-            "run": "r",
-            "root": "/",
-            "entry": "lab:train",
-            "preload": ["torch"],
-            "resources": {"accelerated": True},
-        }
-        connection.execute(
-            "INSERT INTO jobs (run, name, kind, state, priority, hash, spec, context, submitted)"
-            " VALUES (1, 'train/a', 'train', 'queued', 2, '', ?, 2, 1000000.0),"
-            " (1, 'odd', 'train', 'queued', 0, '', '{', 2, 1000000.0)",
-            (json.dumps(worker),),
-        )
-        migrate(connection, home.database, STEPS[:2])
-        lanes = dict(connection.execute("SELECT name, key FROM jobs JOIN lanes ON lanes.id = lane"))
-        ranks = dict(connection.execute("SELECT name, rank FROM jobs"))
-    assert json.loads(lanes["command/ok"]) == {
-        "group": "",
-        "resources": CPU | {"gpus": 1, "exclusive": False},
-        "breed": ["", [], ""],
-    }
-    assert json.loads(lanes["train/a"]) == {
-        "group": "",
-        "resources": CPU | {"device": "auto", "accelerated": True, "gpus": 1, "exclusive": False},
-        "breed": ["/usr/bin/python3", ["torch", "launcher.kinds"], "/lib"],
-        "visible": ["0", "1"],
-    }
-    assert "odd" not in lanes  # it does not start, and the scheduler says why
-    assert ranks["train/a"] == 1000000.0 - 2 * 86400
-
-
-@pytest.mark.parametrize("schema", [1, 2])
-def test_queue_of_the_first_schemas_opens_with_all_its_jobs_and_continues(
-    home: Home, schema: int
-) -> None:
-    old_queue(home, schema)
-    with closing(open_(home.database)) as connection:
-        before = connection.execute("SELECT name, state, spec FROM jobs ORDER BY id").fetchall()
-        attempts = connection.execute("SELECT job, number, outcome FROM attempts").fetchall()
-    store = Store(home, durable=False)
-    ask = store.database.execute
-    assert [tuple(row) for row in ask("SELECT name, state, spec FROM jobs ORDER BY id")] == before
-    assert [tuple(row) for row in ask("SELECT job, number, outcome FROM attempts")] == attempts
-    assert [tuple(row) for row in ask("PRAGMA foreign_key_check")] == []
-    assert ask("PRAGMA integrity_check").fetchone()[0] == "ok"
-    (backup,) = backups(home.backups)
-    with closing(open_(backup)) as connection:
-        assert [*connection.execute("PRAGMA user_version")] == [(schema,)]
-        assert (
-            connection.execute("SELECT name, state, spec FROM jobs ORDER BY id").fetchall()
-            == before
-        )
-    assert all(row.spec.argv for row in store.read.jobs())
-    assert all(store.ready_jobs.lane_of_job(row.id) for row in store.read.jobs())
-    names = {row.name: row.id for row in store.read.jobs()}
-    if schema > 1:
-        store.job_control.release([names["command/grouped"]], time.time())
-        ensure_scheduler(home)
-        wake(home)
-        below = names["command/below"]
-        until(
-            lambda: in_state(store, below, State.DONE), "what was held, and what needs it, is done"
-        )
-        assert job_row(store, names["command/later"]).waits == 1
-        assert job_row(store, names["command/grouped"]).spec.terms.retries == 2
-    store.close()

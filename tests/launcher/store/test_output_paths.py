@@ -1,17 +1,12 @@
 """Programs are found by the paths that they write, however their specs came into the queue."""
 
 import os
-import sqlite3
 
 import pytest
 
 from launcher.job import PROGRAM, Spec
 from launcher.states import State
-from launcher.store.migration_steps import STEPS
 from launcher.store.queue import NewJob, Store
-from launcher.store.schema import migrate
-from launcher.stored_specs import SpecWriter
-from launcher.system.paths import Home, make_home
 from tests.build import a_context, a_reason, a_spec
 
 STRANGE = os.fsdecode(b"/a/\xff.csv")  # no UTF-8
@@ -63,21 +58,3 @@ def test_program_with_another_spec_is_found_by_its_new_outputs(store: Store) -> 
 def test_deleted_program_is_not_found(store: Store) -> None:
     store.job_control.delete_jobs(insert(store, a_program("/a/1")))
     assert store.read.output_folders() == []
-
-
-def test_programs_of_an_older_queue_are_found(home: Home) -> None:
-    make_home(home)
-    database = sqlite3.connect(home.database, isolation_level=None)
-    migrate(database, home.database, STEPS[:10])
-    database.execute("INSERT INTO runs (name, root) VALUES ('test', '/nowhere')")
-    database.execute("INSERT INTO contexts (digest, body) VALUES ('', '{}')")
-    texts = [SpecWriter().text(a_program(*PATHS)), 'damaged "outputs"']
-    database.executemany(
-        "INSERT INTO jobs (run, name, kind, state, hash, spec, context, submitted)"
-        " VALUES (1, ?, 'command', 'done', '', ?, 1, 1)",
-        [("command/a", texts[0]), ("command/b", texts[1])],
-    )
-    database.close()
-    store = Store(home, durable=False)
-    assert [makers(store, path) for path in PATHS] == [{"command/a"}] * len(PATHS)
-    store.close()

@@ -19,7 +19,7 @@ from launcher.store.inspection import probe_database
 from launcher.store.job_names import newest_by_superseded, superseded_name
 from launcher.store.job_repair import fail_unreadable_lanes
 from launcher.store.listings import ListingFilter, ListingQueries
-from launcher.store.output_conflicts import find_writer, release_stale_waits, wait_for_writer
+from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.queue import NewJob, Store
 from launcher.store.queued_code import (
     CodeChange,
@@ -231,7 +231,6 @@ def share_outputs(store: Store) -> None:
         assert found is not None
         wait_for_writer(connection, waiting, found, 1.0)
     end(store, claim, DONE)
-    release_stale_waits(store.database)
 
 
 def adopt_jobs(store: Store) -> None:

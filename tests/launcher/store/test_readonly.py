@@ -23,7 +23,6 @@ from launcher.job import Terms
 from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
 from launcher.store import recovery
-from launcher.store.migration_steps import STEPS
 from launcher.store.opening import WAL_LIMIT_BYTES
 from launcher.store.queue import Store
 from launcher.store.readonly import connect_readonly
@@ -33,7 +32,6 @@ from launcher.system.text import sanitize_terminal
 from tests.build import a_context, a_spec, an_attempt, claimed, enqueue, in_state
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import DONE, FAILED, VOID, end, one, put
-from tests.old_home import queue_sql
 from tests.terminal import in_a_terminal
 
 STEERING = "\x1b]0;title\x07\x1b[2J\x9b31m"
@@ -470,21 +468,6 @@ def everything(home: Home) -> dict[str, bytes | None]:
         for path in home.folder.rglob("*")
         if not path.name.endswith("-shm")
     }
-
-
-@pytest.mark.parametrize("schema", range(1, len(STEPS) + 1))
-def test_a_dry_run_on_a_queue_of_each_schema_works_and_changes_no_byte(
-    launcher: Launcher, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: int
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "t.yaml").write_text(TASK)
-    with closing(sqlite3.connect(home.database)) as connection:
-        connection.executescript(queue_sql(schema))
-    before = everything(home)
-    answer = launcher("run", "t.yaml", "--dry-run")
-    assert answer.code == 0, answer
-    assert "nothing was queued (dry run)" in answer.out
-    assert everything(home) == before
 
 
 def test_dry_run_assigns_no_lane_and_fails_no_job(

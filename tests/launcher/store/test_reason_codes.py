@@ -2,8 +2,6 @@
 
 import json
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,7 @@ from launcher.states import (
 from launcher.store.failure_groups import group_failures
 from launcher.store.history import HistoryQueries
 from launcher.store.job_queries import CompletionEvent
-from launcher.store.migration_steps import STEPS
 from launcher.store.queue import Store
-from launcher.store.schema import migrate
 from launcher.store.transitions import REQUEUE_LIMIT, RequeueDecision
 from launcher.system.paths import Home
 from tests.build import a_reason, a_spec, claimed, enqueue, job_row
@@ -219,127 +215,3 @@ def test_json_output_has_the_code_with_each_reason(home: Home, store: Store) -> 
     assert waiting_one["reason_code"] == "new"
     assert (group.cause, group.reason_code) == ("failed", "failed")
     assert '"reason_code": "failed"' in json.dumps(record)
-
-
-# --- reasons of before there were codes
-
-BOOM = "ended with exit code 1: torch.cuda.XError: no"
-OLD: list[tuple[dict[str, Any], str, str, ReasonCode, str]] = [
-    ({"ending": "failed", "error": "boom 7"}, "failed", "boom 7", ReasonCode.FAILED, "boom #"),
-    ({"ending": "failed", "error": "boom 8"}, "queued", "retry 1 of 2 after 10 s: boom 8", ReasonCode.FAILED, "boom #"),
-    ({"ending": "failed", "error": "reached its time limit of 2 h"}, "failed", "reached its time limit of 2 h", ReasonCode.TIME_LIMIT, ""),
-    ({"ending": "failed", "error": "killed"}, "cancelled", "cancelled by its owner", ReasonCode.CANCELLED, ""),
-    ({"ending": "stopped"}, "cancelled", "cancelled by its owner", ReasonCode.CANCELLED, ""),
-    ({"ending": "stopped"}, "queued", "stopped, goes on later", ReasonCode.STOPPED, "when the queue stopped"),
-    ({"ending": "stopped", "by": "SIGTERM"}, "failed", "stopped by SIGTERM, and it must never run twice", ReasonCode.STOPPED, ""),
-    ({"ending": "stopped"}, "queued", "cuda:1 fell off; queued again", ReasonCode.GPU_FAULT, "cuda:# fell off"),
-    ({"ending": "failed", "error": "CUDA error"}, "queued", "CUDA error: cuda:1:2 Xid 79; queued again", ReasonCode.GPU_FAULT, "cuda:#:# Xid #"),
-    ({"ending": "lost", "why": "gone"}, "failed", "cuda:1 Xid 79; queued again, 20 times by now", ReasonCode.GPU_FAULT, "cuda:# Xid #"),
-    ({"ending": "out-of-memory", "error": "no room", "where": "gpu"}, "queued", "out of memory, a neighbour's: 3 GiB; queued again", ReasonCode.OUT_OF_MEMORY, "GPU memory, usage of others"),
-    ({"ending": "out-of-memory", "error": "no room", "where": "ram"}, "failed", "no room", ReasonCode.OUT_OF_MEMORY, "main memory"),
-    ({"ending": "lost", "why": "pid 7"}, "queued", "lost (pid 7), runs again", ReasonCode.LOST, "pid #"),
-    ({"ending": "lost", "why": "pid 7"}, "failed", "lost 5 times, the last time: pid 7", ReasonCode.LOST, "pid #"),
-    ({"ending": "void"}, "queued", "was not started", ReasonCode.NOT_STARTED, ""),
-    ({"ending": "void", "why": "no disk", "whose": "job"}, "queued", "could not be started: no disk; queued again", ReasonCode.NOT_STARTED, ""),
-]  # fmt: skip
-
-
-def old_queue(home: Home, ends: list[tuple[dict[str, Any], str, str]]) -> None:
-    """Put a queue of the third schema there, with a job for each end, which began at its number."""
-    home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with closing(sqlite3.connect(home.database, isolation_level=None)) as connection:
-        migrate(connection, home.database, STEPS[:3])
-        connection.execute("INSERT INTO contexts VALUES (1, 'd', '{}')")
-        connection.execute("INSERT INTO runs VALUES (1, 'r', '/nowhere')")
-        for job, (outcome, state, reason) in enumerate(ends, 1):
-            connection.execute(
-                "INSERT INTO jobs (id, run, name, kind, state, hash, spec, context, reason,"
-                " attempts, submitted) VALUES (?, 1, ?, 'train', ?, '', '{}', 1, ?, 1, 0)",
-                (job, f"train/{job}", state, reason),
-            )
-            events = [(0.0, "queued", "new"), (1.0, "running", "fits"), (2.0, state, reason)]
-            for at, then, why in events:
-                connection.execute(
-                    "INSERT INTO events (at, job, state, reason) VALUES (?, ?, ?, ?)",
-                    (at, job, then, why),
-                )
-            connection.execute(
-                "INSERT INTO attempts (job, number, boot, device, cpus, claimed, ended, outcome)"
-                " VALUES (?, 1, 'b', 'cpu', 1, 1.0, 2.0, ?)",
-                (job, json.dumps({"schema": 1, **outcome})),
-            )
-
-
-@pytest.mark.parametrize(("outcome", "state", "reason", "code", "detail"), OLD)
-def test_attempt_without_a_code_is_grouped_as_one_with_a_code(
-    home: Home,
-    outcome: dict[str, Any],
-    state: str,
-    reason: str,
-    code: ReasonCode,
-    detail: str,
-) -> None:
-    old_queue(home, [(outcome, state, reason)])
-    store = Store(home, durable=False)
-    assert groups(store) == [(code, detail, 1)]
-    assert job_row(store, 1).reason == reason
-    store.close()
-
-
-def test_failures_with_and_without_a_code_are_one_group(home: Home) -> None:
-    boom = {"ending": "failed", "error": "boom 7"}
-    old_queue(home, [(boom, "failed", "boom 7"), (boom, "failed", "boom 7")])
-    store = Store(home, durable=False)
-    job = one(store)
-    end(store, job, Failed(at=9.0, error="boom 9"))
-    assert groups(store) == [(ReasonCode.FAILED, "boom #", 3)]
-    store.close()
-
-
-@pytest.mark.parametrize(
-    ("state", "reason", "code", "data"),
-    [
-        ("failed", BOOM, ReasonCode.FAILED, {"short": "XError: no"}),
-        (
-            "queued",
-            f"retry 1 of 2 after 10 s: {BOOM}",
-            ReasonCode.FAILED,
-            {"retry": 1, "retries": 2, "short": "retry 1 of 2 after 10 s: XError: no"},
-        ),
-        ("queued", "lr 1 → 2", ReasonCode.CHANGED, {}),
-        ("held", "new", ReasonCode.NEW, {}),
-        ("held", "held by its owner", ReasonCode.HELD, {}),
-        ("skipped", "needs train/1, which failed", ReasonCode.NEED_FAILED, {}),
-        ("failed", "set aside unread: x; update", ReasonCode.UNREADABLE, {}),
-    ],
-)
-def test_reason_of_an_old_job_gets_its_code_and_its_data(
-    home: Home, state: str, reason: str, code: ReasonCode, data: dict[str, Any]
-) -> None:
-    old_queue(home, [({"ending": "failed", "error": "x"}, state, reason)])
-    store = Store(home, durable=False)
-    assert (job_row(store, 1).state_reason.code, job_row(store, 1).state_reason.data) == (
-        code,
-        data,
-    )
-    store.close()
-
-
-@pytest.mark.parametrize(
-    ("outcome", "code"),
-    [
-        ("{", ReasonCode.FAILED),  # of what followed
-        ('{"ending": "done", "loss": NaN}', ReasonCode.UNKNOWN),
-        ("[]", ReasonCode.FAILED),
-    ],
-)
-def test_invalid_stored_outcome_does_not_prevent_opening(
-    home: Home, outcome: str, code: ReasonCode
-) -> None:
-    old_queue(home, [({"ending": "failed"}, "failed", "boom")])
-    with closing(sqlite3.connect(home.database, isolation_level=None)) as connection:
-        connection.execute("UPDATE attempts SET outcome = ?", (outcome,))
-    store = Store(home, durable=False)
-    (attempt,) = store.read.attempts([1])
-    assert attempt.reason_code is code
-    store.close()

@@ -8,7 +8,6 @@ import pytest
 from launcher.job import Terms
 from launcher.screens.format import reason_to_show
 from launcher.states import Outcome, ReasonCode, State
-from launcher.store.output_conflicts import release_stale_waits
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import a_context, a_seat, a_spec, claimed, endings, enqueue, job_row, shell, until
@@ -89,36 +88,6 @@ def test_job_waits_for_a_running_job_that_writes_a_folder_around_its_output(
 
     claimed(store, put_program("one", first))
     assert is_refused(store, put_program("two", second)) == conflict
-
-
-def test_job_starts_after_an_older_launcher_recorded_the_end_of_the_other_job(
-    store: Store,
-) -> None:
-    writer = put(store, "one", DATA, entry="m:f")
-    claim = claimed(store, writer)
-    job = put(store, "two", DATA, entry="m:f")
-    assert is_refused(store, job)
-    release_stale_waits(store.database)
-    assert ready(store) == []  # the other one still runs
-    end(store, claim, DONE)
-    with store.database.writing():  # an older launcher leaves the row
-        store.database.execute("INSERT INTO needs VALUES (?, ?, 2)", (job, writer))
-        store.database.execute("UPDATE jobs SET waits = 1 WHERE id = ?", (job,))
-    assert ready(store) == []
-    release_stale_waits(store.database)
-    assert ready(store) == [job]
-
-
-def test_new_scheduler_runs_jobs_that_an_older_launcher_left_waiting(
-    home: Home, store: Store, tmp_path: Path
-) -> None:
-    writer, job = enqueue(store, *(a_spec(name=name) for name in "ab"), context=a_context(tmp_path))
-    end(store, claimed(store, writer), DONE)
-    with store.database.writing():
-        store.database.execute("INSERT INTO needs VALUES (?, ?, 2)", (job, writer))
-        store.database.execute("UPDATE jobs SET waits = 1 WHERE id = ?", (job,))
-    serve(home)
-    until_done(store, job)
 
 
 @pytest.mark.parametrize("outcome", [DONE, FAILED, STOPPED, LOST, VOID])

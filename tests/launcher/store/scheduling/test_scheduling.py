@@ -352,29 +352,6 @@ def test_job_cancelled_during_its_pause_has_no_timer(store: Store) -> None:
     assert job_row(store, job).waits == 0
 
 
-def test_job_inserted_by_an_older_launcher_gets_its_lane(store: Store) -> None:
-    old, new = one(store, "a", cpus=2), one(store, "b")
-    store.database.execute("UPDATE jobs SET lane = 0, rank = 0 WHERE id = ?", (old,))
-    assert ready(store) == [new]
-    assert store.ready_jobs.repair_unready(1.0)
-    assert not store.ready_jobs.repair_unready(1.0)
-    cpus = {job.id: job.lane.resources.cpus for job in store.ready_jobs.read_ready(5)}
-    assert cpus == {old: 2, new: 1}
-
-
-def test_running_job_inserted_by_an_older_launcher_ends_without_a_charged_retry(
-    store: Store,
-) -> None:
-    job = one(store)
-    claim = claimed(store, job)
-    store.database.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (job,))
-    requeue = RequeueDecision(reason=a_reason("full"), vram_request=1 << 30)
-    assert end(store, claim, FAILED, requeue=requeue) is State.QUEUED
-    store.ready_jobs.read_ready(1)
-    assert store.ready_jobs.repair_unready(3.0)
-    assert ready(store) == [job]
-
-
 def test_stored_memory_need_of_a_job_only_grows(store: Store) -> None:
     job = one(store)
     needs = []

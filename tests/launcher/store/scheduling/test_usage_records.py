@@ -24,7 +24,7 @@ from launcher.store.history import HistoryQueries
 from launcher.store.history_report import HistoryReport, NodeSummary, UsageTotal, summarize_nodes
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT_PREFIX
-from launcher.store.schema import migrate_copy
+from launcher.store.schema import migrate
 from launcher.store.usage import (
     LEAST_MARGIN,
     LONGEST_S,
@@ -60,7 +60,7 @@ H100 = "NVIDIA H100, 81559 MiB, driver 550.54"
 def database(tmp_path: Path) -> Iterator[Connection]:
     """An empty queue in memory."""
     with closing(Connection(tmp_path / "queue.db", ":memory:", 0.0)) as memory:
-        migrate_copy(memory, memory.path)
+        migrate(memory, memory.path)
         yield memory
 
 
