@@ -61,7 +61,7 @@ def _some_jobs(stream: random.Random) -> list[Waiting]:
     """Return jobs that ask for one to eight GPUs, some for memory that nobody knows."""
     claims = [None, *(gib * GIB for gib in MEMORY_SIZES)]
     lanes = {
-        (gpus, claim): Resources(min_vram=claim, gpus=gpus, device="cuda")
+        (gpus, claim): Resources(vram=claim, gpus=gpus, device="cuda")
         for gpus in (1, 2, 4, 8)
         for claim in claims
     }
@@ -70,7 +70,7 @@ def _some_jobs(stream: random.Random) -> list[Waiting]:
         claim, seconds = stream.choice(claims), stream.choice([None, 600.0, 7200.0])
         gpus = stream.choices([1, 2, 4, 8], [90, 5, 3, 2])[0]
         asked = lanes[gpus, claim]  # of a lane's jobs there is one object, as in the scheduler
-        jobs.append(Waiting(job=number, resources=asked, vram_request=claim, seconds=seconds))
+        jobs.append(Waiting(job=number, resources=asked, vram=claim, seconds=seconds))
     return jobs
 
 
@@ -81,7 +81,7 @@ def _carried_out(decisions: Iterable[Decision]) -> tuple[Running, ...]:
             job=one.job,
             cpus=one.cpus,
             devices=one.devices,
-            reservation=one.reservation,
+            vram=one.vram,
             exclusive=one.exclusive,
             ends=3600.0 if one.job % 2 else None,
         )

@@ -100,7 +100,7 @@ def tell_story(scheduler: str) -> Story:
     with people(2, scheduler) as (ada, bob, spans):
         since = time.time()
         argv = shell(PROGRAM, str(GIB), str(spans["ada"]), str(LASTS_S))
-        ada.queue_many(argv, MANY, device="cuda", min_vram=20 * GIB)
+        ada.queue_many(argv, MANY, device="cuda", vram=20 * GIB)
         until(lambda: len([*read_spans(spans)]) >= 6, "Ada's queue runs")
         asked = tuple(queue_one(bob, spans["bob"], LASTS_S) for _ in range(FEW))
         until(lambda: len([*read_spans(spans)]) == MANY + FEW, "all are done", 600)
@@ -117,7 +117,7 @@ def gaps(scheduler: str) -> list[float]:
         for _ in range(ROUNDS):
             queue_one(bob, spans["bob"], LASTS_S)
         argv = shell(PROGRAM, str(GIB), str(spans["ada"]), str(LASTS_S))
-        ada.queue_many(argv, ROUNDS, device="cuda", min_vram=20 * GIB)
+        ada.queue_many(argv, ROUNDS, device="cuda", vram=20 * GIB)
         until(lambda: len([*read_spans(spans)]) == 2 * ROUNDS, "all are done", 600)
         ran = sorted(read_spans(spans), key=lambda span: span.begin)
     return [after.begin - span.end for span, after in pairwise(ran) if span.user != after.user]

@@ -75,7 +75,7 @@ class Resources(NamedTuple):
     """The resource request of a job."""
 
     cpus: int = 1
-    min_vram: int | None = None  # bytes reserved on each of its GPUs; None: not given
+    vram: int | None = None  # bytes reserved on each of its GPUs; None: not given
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N", "cuda:N:M" or a UUID
     accelerated: bool = False  # "auto" prefers a GPU if the machine has one
     ram: int | None = None  # bytes of main memory to reserve; None: not given
@@ -109,7 +109,7 @@ class Resources(NamedTuple):
         """
         if self.device != "auto":
             return self.device != CPU
-        if self.min_vram is not None or self.gpus > 1:
+        if self.vram is not None or self.gpus > 1:
             return machine_has_gpu
         return self.accelerated and (machine_has_gpu if gpu_is_visible is None else gpu_is_visible)
 

@@ -155,7 +155,7 @@ def _checked_resources(record: object) -> Resources:
     fits = {
         "cpus": asked.cpus >= 0,
         "gpus": 0 <= asked.gpus <= MOST_GPUS,
-        "min_vram": asked.min_vram is None or asked.min_vram >= 0,
+        "vram": asked.vram is None or asked.vram >= 0,
         "ram": asked.ram is None or asked.ram >= 0,
         "device": is_device(asked.device),
         "gpu_uuid": not asked.gpu_uuid or is_gpu_uuid(asked.gpu_uuid),

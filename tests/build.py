@@ -130,19 +130,19 @@ def a_waiting(
     cpus: int = 1,
     group: str = "",
     *,
-    vram_request: int | None = None,
+    vram: int | None = None,
     seconds: float | None = None,
     visible: tuple[str, ...] | None = None,
     **resources: Any,
 ) -> Waiting:
-    """A ready job. Its declared memory is reserved, unless `vram_request` says more."""
+    """A ready job. Its declared memory is reserved, unless `vram` says more."""
     asked = Resources(cpus=cpus, **resources)
-    request = asked.min_vram if vram_request is None else vram_request
+    request = asked.vram if vram is None else vram
     return Waiting(
         job=job,
         resources=asked,
         group=group,
-        vram_request=request,
+        vram=request,
         estimated=request is None,
         enough=0 if request is None else None,
         seconds=seconds,

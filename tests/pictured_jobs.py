@@ -91,7 +91,7 @@ def a_job(
 ) -> Spec:
     """Return a job that asks for and takes so many GiB of a GPU."""
     kind = name.partition("/")[0]
-    on_gpu = Resources(gpus=1, min_vram=round(asks * GIB), device="cuda", cpus=2)
+    on_gpu = Resources(gpus=1, vram=round(asks * GIB), device="cuda", cpus=2)
     settings = {"takes": takes, "seconds": seconds, "short": short, "fails": fails}
     return Spec(
         name=name,

@@ -355,15 +355,15 @@ def _put_gpu_jobs(store: Store, devices: Devices) -> None:
     """Put a job on a GPU that others use too, and one that used more memory than it had requested."""
     uuid = devices.add(24 * GIB)
     devices.hold(uuid, 1, 2 * GIB)
-    resources = Resources(device="cuda", min_vram=GIB)
+    resources = Resources(device="cuda", vram=GIB)
     specs = [a_spec(name=f"command/gpu{n}", resources=resources, signature="a") for n in range(2)]
     first, second = enqueue(store, *specs, run="gpu")
     now = time.time()
-    done = claimed(store, first, now - 60.0, device=uuid, reservation=GIB)
+    done = claimed(store, first, now - 60.0, device=uuid, vram=GIB)
     store.transitions.finish_attempt(
         done, Done(at=now), outputs={}, now=now, measured=MeasuredUsage(peak=2 * GIB)
     )
-    claimed(store, second, now, device=uuid, reservation=GIB, pid=1, start_ticks=7)
+    claimed(store, second, now, device=uuid, vram=GIB, pid=1, start_ticks=7)
 
 
 def _run(*words: str) -> str:

@@ -220,7 +220,7 @@ def check_possible(home: Home, resources: Resources) -> None:
     job = Waiting(
         job=0,
         resources=resources,
-        vram_request=resources.min_vram,
+        vram=resources.vram,
         visible=visible_devices(owners_environment(os.environ)),
     )
     if why := impossible_reason(job, machine):
@@ -254,7 +254,7 @@ def absent_gpu_warning(home: Home, requests: Iterable[tuple[Resources, Terms]]) 
 
 def _unified_rule(jobs: Sequence[Resources]) -> str:
     """Return what holds for the memory of jobs on GPUs without memory of their own."""
-    if any(asked.min_vram is not None for asked in jobs):
+    if any(asked.vram is not None for asked in jobs):
         return "so --vram reserves main memory"
     if all(asked.exclusive for asked in jobs):
         return "so --exclusive keeps away other jobs on the GPU, but no programs without GPU"

@@ -27,8 +27,8 @@ MOST_RETRIES = 1000  # the pause doubles each time, and must stay a number
 
 
 def _with_vram(request: JobRequest, size: Bytes | str) -> JobRequest:
-    min_vram = None if isinstance(size, str) else size
-    return request._replace(resources=request.resources._replace(min_vram=min_vram))
+    vram = None if isinstance(size, str) else size
+    return request._replace(resources=request.resources._replace(vram=vram))
 
 
 def _with_gpus(request: JobRequest, number: int) -> JobRequest:
@@ -55,7 +55,7 @@ register_options(
     JobOption(
         name="vram",
         takes=size(auto=True),
-        field="resources.min_vram",
+        field="resources.vram",
         change=_with_vram,
         help="GPU memory to reserve on each GPU. auto: learn it from similar jobs",
         old_names=("min_vram",),

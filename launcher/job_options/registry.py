@@ -30,12 +30,12 @@ class JobRequest(NamedTuple):
     def wants_gpu(self) -> bool:
         """Whether an option requests a GPU, with or without naming it."""
         resources = self.resources
-        return self.gpus is not None or resources.min_vram is not None or resources.exclusive
+        return self.gpus is not None or resources.vram is not None or resources.exclusive
 
     def without_gpu(self) -> "JobRequest":
         """Return the request without the GPU options that apply to all jobs, for a job that needs no GPU."""
         resources = self.resources._replace(
-            device="auto", min_vram=None, gpus=1, exclusive=False, gpu_ids=UUIDS
+            device="auto", vram=None, gpus=1, exclusive=False, gpu_ids=UUIDS
         )
         return self._replace(resources=resources, gpus=None)
 

@@ -188,7 +188,7 @@ def _estimate_memory(job: PlannedJob, history: RuntimeHistory) -> tuple[int | No
     """Return (bytes, attempts measured): the peak of jobs like it, unless its file declares more."""
     if not job.resources.works_on_gpu(machine_has_gpu=history.gpus):
         return None, 0
-    asked, exact = job.resources.min_vram, is_exact_signature(job.signature)
+    asked, exact = job.resources.vram, is_exact_signature(job.signature)
     lesson = estimate_vram(
         history.usage(job.signature, program_by(job.signature, job.argv)),
         exact=exact,

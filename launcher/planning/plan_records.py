@@ -16,7 +16,7 @@ from launcher.system.text import shell_line
 
 _FIRST_FIELDS = ("name", "kind", "role", "model", "base", "data", "images")
 # as they were called in a job's record from the beginning
-_RESOURCE_FIELDS = ("cpus", "min_vram", "device", "exclusive", "ram", "gpu_ids")
+_RESOURCE_FIELDS = ("cpus", "vram", "device", "exclusive", "ram", "gpu_ids")
 _TERM_FIELDS = (
     "rerun", "retries", "time_limit_s", "group", "not_before", "backoff_s", "warn_s", "grace_s", "stderr",
 )  # fmt: skip
@@ -104,7 +104,6 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
         "outputs": [str(path) for path in job.outputs],
         "resources": {
             **{name: getattr(resources, name) for name in _RESOURCE_FIELDS},
-            "vram": resources.min_vram,
             "gpus": job.gpus,
             "priority": job.priority,
             **{name: getattr(terms, name) for name in _TERM_FIELDS},

@@ -155,7 +155,7 @@ def _request_of(row: JobRow) -> JobRequest:
     gpus = asked.gpus if asked.gpus > 1 or (asked.accelerated and not learns) else None
     device = asked.device
     if is_program(row) and device == "cuda":
-        if gpus is None and asked.min_vram is None and not asked.exclusive:
+        if gpus is None and asked.vram is None and not asked.exclusive:
             gpus = asked.gpus
         device = "auto"
     elif was_added(row) and device == CPU:

@@ -58,7 +58,7 @@ def job_cells(
         number, run, job.id, job.name, job.kind, spec.role, str(job.state), first_line(job.reason),
         str(job.state_reason.code), spec.model, spec.base, spec.data, *(own.get(name) for name in PARTS),
         shlex.join(hide_secrets(spec.argv)), str(spec.run_folder), job.priority, resources.cpus, resources.ram,
-        resources.gpus if resources.may_need_gpu else 0, resources.min_vram, spec.terms.group or None,
+        resources.gpus if resources.may_need_gpu else 0, resources.vram, spec.terms.group or None,
         job.attempts, job.failures, iso_time(job.submitted), iso_time_or_none(began), iso_time_or_none(job.ended),
         None if began is None or ended is None else ended - began, job.hash, int(superseded),
     )  # fmt: skip

@@ -292,7 +292,7 @@ class PilotNodes:
 
 def as_remote(run: Running) -> Running:
     """Return an attempt as another machine sees it: it counts in the limit of its group, and takes nothing."""
-    return run._replace(cpus=0, ram=0, devices=(), reservation=None, exclusive=False, used={})
+    return run._replace(cpus=0, ram=0, devices=(), vram=None, exclusive=False, used={})
 
 
 RECONSIDER_S = (

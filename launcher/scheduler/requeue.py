@@ -99,12 +99,12 @@ def _requeue_after_oom(
     again = _oom_reason(verdict, text)
     estimated = is_estimated(claim)
     limit = MOST_SHORTAGES if estimated else REQUEUE_LIMIT
-    if verdict.vram_request is None or not claim.gpus:
+    if verdict.vram is None or not claim.gpus:
         return RequeueDecision(reason=again, backoff_s=CROWDED_PAUSE_S, max_attempts=limit)
     larger = Waiting(
         job=claim.job,
         resources=lane.resources,
-        vram_request=verdict.vram_request,
+        vram=verdict.vram,
         visible=lane.visible,
     )
     never = permanent_refusal(larger, machine)
@@ -114,12 +114,12 @@ def _requeue_after_oom(
         )
     # one with an estimate waits for more memory anyhow
     pause_s = CROWDED_PAUSE_S if verdict.blamed_on == "neighbour" and not estimated else 0.0
-    grows = verdict.vram_request != claim.reservation
-    more = f" with a request of {format_bytes(verdict.vram_request)}" if grows else ""
+    grows = verdict.vram != claim.vram
+    more = f" with a request of {format_bytes(verdict.vram)}" if grows else ""
     return RequeueDecision(
         reason=again,
         follow_up_text=f"{QUEUED_AGAIN}{more}",
-        vram_request=verdict.vram_request,
+        vram=verdict.vram,
         backoff_s=pause_s,
         exclusive=estimated and claim.number >= SHORTAGES_BESIDE_OTHERS,
         max_attempts=limit,
@@ -135,7 +135,7 @@ def _requeue_evicted(claim: Claim, outcome: Stopped, eviction: Eviction) -> Requ
     return RequeueDecision(
         reason=Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data),
         follow_up_text=f"{QUEUED_AGAIN} on an empty GPU, {lost}",
-        vram_request=eviction.vram_request,
+        vram=eviction.vram,
         exclusive=True,
     )
 
@@ -155,7 +155,7 @@ def _oom_context(
 ) -> OomContext:
     """Return what is known of the most crowded of an attempt's GPUs."""
     facts: dict[str, Any] = {
-        "reservation": claim.reservation,
+        "vram": claim.vram,
         "peak": peak,
         "ram": claim.spec.resources.ram,
         "reserve": machine.rules.reserve,

@@ -419,7 +419,7 @@ def claim_placement(start: Start, who: Identity) -> ClaimPlacement:
     return ClaimPlacement(
         device=",".join(start.devices) or CPU,
         cpus=start.cpus,
-        reservation=start.reservation,
+        vram=start.vram,
         exclusive=start.exclusive,
         boot=who.boot,
         pid=who.pid,
@@ -458,7 +458,7 @@ def make_attempt_spec(
         number=claim.number,
         device=claim.device,
         cpus=claim.cpus,
-        reservation=claim.reservation,
+        vram=claim.vram,
         earlier_stage=run_with_timeout(
             run_folder, partial(take_earlier_stage, home, *claim.key, run_folder)
         )

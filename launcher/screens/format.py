@@ -101,38 +101,38 @@ def reason_to_show(job: JobRow, need: UnmetDependency | None = None) -> Reason:
     return job.state_reason if pause or job.lane_reason is None else job.lane_reason
 
 
-def pause_reason(device: str, reservation: int | None, now: float) -> Reason:
+def pause_reason(device: str, vram: int | None, now: float) -> Reason:
     """Return the reason of a paused running job.
 
     Args:
         device: "cpu", or the UUIDs of its GPUs, separated by commas.
-        reservation: bytes reserved on each GPU. None if they are an estimate or the whole GPU.
+        vram: bytes reserved on each GPU. None if they are an estimate or the whole GPU.
         now: seconds since 1970.
     """
-    kept = reserved_text(device, reservation)
-    vram: dict[str, Json] = {"vram": reservation} if kept and reservation is not None else {}
+    kept = reserved_text(device, vram)
+    data: dict[str, Json] = {"vram": vram} if kept and vram is not None else {}
     text = f"paused since {short_local_time(int(now))}"
     return Reason(
         code=ReasonCode.PAUSED,
         text=f"{text}; {kept}" if kept else text,
-        data={"since": now, **vram},
+        data={"since": now, **data},
     )
 
 
-def reserved_text(device: str, reservation: int | None) -> str:
+def reserved_text(device: str, vram: int | None) -> str:
     """Return the text on the GPU memory that stays reserved while a job is paused; '' on the CPU.
 
     Args:
         device: "cpu", or the UUIDs of its GPUs, separated by commas.
-        reservation: bytes reserved on each GPU. None if they are an estimate or the whole GPU.
+        vram: bytes reserved on each GPU. None if they are an estimate or the whole GPU.
     """
     if device == CPU:
         return ""
     number = device.count(",") + 1
     where = "its GPU" if number == 1 else f"each of its {number} GPUs"
-    if reservation is None:
+    if vram is None:
         return f"its memory on {where} stays reserved"
-    return f"{format_bytes(reservation)} on {where} stays reserved"
+    return f"{format_bytes(vram)} on {where} stays reserved"
 
 
 def first_line(text: str) -> str:

@@ -449,7 +449,7 @@ def gpu_job_of(
     return GpuJob(
         job=claim.job,
         name=claim.spec.name,
-        reserved=claim.reservation,
+        reserved=claim.vram,
         exclusive=claim.exclusive,
         pids=pids,
         reported=reported or (None if report is None else report.used_bytes),

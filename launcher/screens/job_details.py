@@ -78,7 +78,7 @@ def _is_absent(place: str) -> bool:
 
 def _term(name: str, value: Any) -> str:
     """Return one of a job's terms as people write it."""
-    if name in {"ram", "min_vram"}:
+    if name in {"ram", "vram"}:
         return format_bytes(value)
     if name == "on":
         return sanitize_terminal(",".join(value))

@@ -86,7 +86,7 @@ def _request_record(job: JobRow) -> dict[str, Json]:
         "cpus": resources.cpus,
         "ram": resources.ram,
         "gpus": resources.gpus if resources.may_need_gpu else 0,
-        "vram": resources.min_vram,
+        "vram": resources.vram,
         "not_before": iso_time_or_none(job.starts_at),
         "time_limit": terms.time_limit_s,
         "waits_for": job.waits - (job.starts_at is not None),
@@ -280,13 +280,13 @@ def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
     live = _live_peaks(home, store, row.id, similar_key(spec.signature, program))
     usage = usage._replace(similar=usage.similar._replace(running_bytes=live))
     request, source, _ = choose_vram_request(
-        spec.resources.min_vram,
-        store.ready_jobs.lane_of_job(row.id).least,
+        spec.resources.vram,
+        store.ready_jobs.lane_of_job(row.id).least_vram,
         usage,
         exact=exact,
         numbers=None if exact else ignored_numbers(spec.argv),
     )
-    if spec.resources.min_vram is not None and source == "declared":
+    if spec.resources.vram is not None and source == "declared":
         memory = ""  # its owner has said so
     elif request is not None:
         memory = f"{format_bytes(request)} on each GPU ({source})"

@@ -370,7 +370,7 @@ class QueueSnapshotReader:
         return GpuMemoryUsage(
             now=max(used, default=None),
             peak=most or None,
-            requested=claim.reservation,
+            requested=claim.vram,
             estimate=max(estimates, default=None),
             exclusive=claim.exclusive,
         )
@@ -435,7 +435,7 @@ def short_path(folder: Path) -> str:
 
 def _requested_memory(job: JobRow) -> GpuMemoryUsage | None:
     resources = job.spec.resources
-    return GpuMemoryUsage(requested=resources.min_vram) if resources.may_need_gpu else None
+    return GpuMemoryUsage(requested=resources.vram) if resources.may_need_gpu else None
 
 
 def _devices(labels: Sequence[str]) -> str:

@@ -161,19 +161,19 @@ class JobKnowledge:
     def memory_fields(self, job: TraceJob) -> dict[str, Any]:
         """Return the fields of a `Waiting` that describe memory."""
         if not self.learns_memory:
-            return {"vram_request": self.memory_class(job)[1]}
+            return {"vram": self.memory_class(job)[1]}
         peaks = tuple(self._peaks.get(job.similarity_group, ()))
         least = self._least_bytes.get(job.index, 0)
         similar = SimilarUsage(peaks=tuple(self._running_bytes.get(job.similarity_group, ())))
         request = choose_vram_request(None, least, Usage(peaks=peaks, similar=similar))
         wanted = (job.vram or 0) if least else 0
         return {
-            "vram_request": request.amount,
+            "vram": request.vram,
             "source": request.source,
             "estimated": request.estimated,
             "similar": job.group,
             "enough": 0 if request.estimated else max([wanted, *peaks]),
-            "least": wanted,
+            "least_vram": wanted,
         }
 
 
@@ -483,7 +483,7 @@ class PolicyQueue:
 
     def _simulated_job(self, job: TraceJob, start: Start) -> TraceJob:
         """Return a starting job with its duration; it is shorter if the reservation is too small."""
-        room = start.reservation
+        room = start.vram
         if start.exclusive:
             gpus = [self._gpus[self._cards[uuid]] for uuid in start.devices]
             room = min(gpu.total - (gpu.used or 0) for gpu in gpus)

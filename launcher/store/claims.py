@@ -47,7 +47,7 @@ class ClaimPlacement(NamedTuple):
     boot: str
     pid: int
     start_ticks: int
-    reservation: int | None = None  # bytes reserved on each GPU
+    vram: int | None = None  # bytes reserved on each GPU
     exclusive: bool = False  # the GPUs are shared with none of ours
 
 
@@ -204,7 +204,7 @@ def _build_claim(
         start_ticks=placement.start_ticks,
         spec_text=spec_text,
         context_text=context_text,
-        reservation=placement.reservation,
+        vram=placement.vram,
         exclusive=placement.exclusive,
         claimed=now,
         code=code,

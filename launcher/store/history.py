@@ -165,7 +165,7 @@ class HistoryQueries:
         taken = []
         for key, like, name, job, *amounts in rows:
             lane = known_record(key)
-            declared = lane.get("resources", {}).get("min_vram") is not None
+            declared = lane.get("resources", {}).get("vram") is not None
             taken.append(
                 ReservationUsage(lane.get("signature") or like, name, job, declared, *amounts)
             )

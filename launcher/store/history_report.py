@@ -58,7 +58,7 @@ class ReservationUsage(NamedTuple):
     name: str  # of the newest job
     job: int  # its number
     declared: bool  # True if the memory was declared, False if it came from earlier attempts
-    reservation: int  # bytes, on each GPU
+    vram: int  # bytes, on each GPU
     attempts: int
     peak: int  # bytes that one of them took at most
     wasted_byte_s: float  # byte-seconds that were reserved and not used
@@ -227,10 +227,10 @@ def summarize_memory(reservations: Iterable[ReservationUsage]) -> tuple[MemorySu
 def _median_reservation(reservations: Sequence[ReservationUsage]) -> int:
     """Return the claim of the attempt in the middle; of two, the smaller one."""
     left = (sum(attempts.attempts for attempts in reservations) + 1) // 2
-    for attempts in sorted(reservations, key=lambda attempts: attempts.reservation):
+    for attempts in sorted(reservations, key=lambda attempts: attempts.vram):
         left -= attempts.attempts
         if left <= 0:
-            return attempts.reservation
+            return attempts.vram
     raise ValueError("there is no attempt")
 
 

@@ -17,7 +17,7 @@ from launcher.system.stored_fields import Unreadable, parse_record, read_texts
 # "priority + age" never changes: it is kept in `rank`, and ageing costs nothing.
 PRIORITY_POINT_S = 86_400.0
 LOCAL_ONLY = ("local",)  # this machine, as `Lane.on` has it
-_OPTIONAL_LANE_KEYS = {"signature", "visible", "least", "alone", "limit", "on"}
+_OPTIONAL_LANE_KEYS = {"signature", "visible", "least_vram", "made_exclusive", "limit", "on"}
 _LANE_KEYS = {"group", "resources", "breed", *_OPTIONAL_LANE_KEYS}  # of its key
 
 
@@ -36,8 +36,10 @@ class Lane(NamedTuple):
     visible: tuple[str, ...] | None = (
         None  # if it may need a GPU: CUDA_VISIBLE_DEVICES of its owner
     )
-    least: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
-    alone: bool = False  # it shares its GPUs with no other job: it was stopped for their sake once
+    least_vram: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
+    made_exclusive: bool = (
+        False  # it shares its GPUs with no other job, as memory was missing beside others
+    )
     limit: float | None = None  # its time limit, s: decisions count on its end then
     on: tuple[str, ...] = LOCAL_ONLY  # backends where it may run, the preferred one first
 
@@ -120,10 +122,12 @@ def read_lane(key: str) -> Lane:
                 visible=None
                 if visible is None
                 else read_texts(visible, "the stored setting 'visible'"),
-                least=_read_lane_field(
-                    record, "least", lambda size: isinstance(size, int) and size >= 0
+                least_vram=_read_lane_field(
+                    record, "least_vram", lambda size: isinstance(size, int) and size >= 0
                 ),
-                alone=_read_lane_field(record, "alone", lambda value: isinstance(value, bool)),
+                made_exclusive=_read_lane_field(
+                    record, "made_exclusive", lambda value: isinstance(value, bool)
+                ),
                 limit=_read_lane_field(record, "limit", _is_limit),
                 on=_read_backend_names(record.get("on", LOCAL_ONLY)),
             )

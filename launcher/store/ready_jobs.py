@@ -73,7 +73,7 @@ class ReadyJobs:
         if lane.signature and not is_exact_signature(lane.signature):
             program, numbers = self._command_line(job, rank)
             decides = (
-                lane.resources.min_vram is None and self._usage_records.usage(lane.signature).peaks
+                lane.resources.vram is None and self._usage_records.usage(lane.signature).peaks
             )
             numbers = numbers if decides else None
         return ReadyJob(

@@ -205,7 +205,7 @@ class Claim:
     start_ticks: int  # start time of the same process in clock ticks
     spec_text: str
     context_text: str
-    reservation: int | None = None  # bytes reserved on each of its GPUs
+    vram: int | None = None  # bytes reserved on each of its GPUs
     exclusive: bool = False  # it shares its GPUs with none of ours
     claimed: float = 0.0  # seconds since 1970
     code: int | None = None  # what was noted of its code when it was queued
@@ -313,7 +313,7 @@ def claim_row(row: sqlite3.Row) -> Claim:
         start_ticks=row["start_ticks"],
         spec_text=add_sources(row["spec"], row["sources_text"]),
         context_text=row["context"],
-        reservation=row["vram"],
+        vram=row["vram"],
         exclusive=bool(row["exclusive"]),
         claimed=row["claimed"],
     )

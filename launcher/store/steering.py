@@ -712,7 +712,9 @@ class JobControl:
             before = read_lane(key)
         except (Unreadable, TypeError):
             return int(number)  # the scheduler sets the job aside, and says why
-        lane = lane_of(spec, context)._replace(least=before.least, alone=before.alone)
+        lane = lane_of(spec, context)._replace(
+            least_vram=before.least_vram, made_exclusive=before.made_exclusive
+        )
         if spec.resources == row.spec.resources:
             uuid = before.resources.gpu_uuid
             lane = lane._replace(resources=lane.resources._replace(gpu_uuid=uuid))

@@ -48,7 +48,7 @@ class RequeueDecision(NamedTuple):
 
     reason: Reason
     follow_up_text: str = QUEUED_AGAIN  # what follows, unless the job has failed
-    vram_request: int | None = None  # bytes that the next attempt gets at least, on each GPU
+    vram: int | None = None  # bytes that the next attempt gets at least, on each GPU
     backoff_s: float = 0.0  # before the next attempt; doubles each time
     is_unsatisfiable: bool = False  # this machine can never give it what it needs: it fails
     exclusive: bool = False  # the next attempt shares its GPUs with no other job
@@ -226,10 +226,8 @@ class Transitions:
             short = reason.data.get("short")
             data = {**reason.data, "short": f"{short}{times}"} if short else reason.data
             return State.FAILED, reason._replace(text=f"{reason.text}{times}", data=data)
-        if requeue.vram_request is not None or requeue.exclusive:
-            self._raise_vram_request(
-                claim.job, requeue.vram_request or 0, exclusive=requeue.exclusive
-            )
+        if requeue.vram is not None or requeue.exclusive:
+            self._raise_vram_request(claim.job, requeue.vram or 0, exclusive=requeue.exclusive)
         if requeue.backoff_s:
             pause_s = exponential_backoff_s(requeue.backoff_s, earlier_requeues, LONGEST_BACKOFF_S)
             self._set_backoff(claim.job, pause_s, now)
@@ -247,7 +245,10 @@ class Transitions:
             lane = read_lane(row[0])
         except Unreadable:  # a newer version's; it is set aside before it starts again
             return
-        key = lane._replace(least=max(lane.least, vram_bytes), alone=lane.alone or exclusive).key
+        key = lane._replace(
+            least_vram=max(lane.least_vram, vram_bytes),
+            made_exclusive=lane.made_exclusive or exclusive,
+        ).key
         self._db.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (key,))
         self._db.execute(
             "UPDATE jobs SET lane = (SELECT id FROM lanes WHERE key = ?) WHERE id = ?", (key, job)

@@ -215,7 +215,7 @@ class PastUsage(NamedTuple):
 
     gpus: tuple[str, ...]
     cpus: int
-    reservation: int | None  # bytes on each GPU; None: unknown, or they were its own
+    vram: int | None  # bytes on each GPU; None: unknown, or they were its own
     exclusive: bool
     ram: int
     started_at: float  # the first of them, seconds since 1970
@@ -385,7 +385,7 @@ class UsageRecords:
             if is_exact_signature(claim.spec.signature)
             else None
         )
-        expected = [amount for amount in (known, claim.spec.resources.min_vram) if amount]
+        expected = [amount for amount in (known, claim.spec.resources.vram) if amount]
         return peak if peak is not None and expected and peak > max(expected) else None
 
     def past_usage(self, since: float, now: float) -> list[PastUsage]:
@@ -395,7 +395,7 @@ class UsageRecords:
                 gpus=() if device == "cpu" else tuple(str(device).split(",")),
                 cpus=cpus,
                 # what was reserved for an estimate followed its use
-                reservation=peak if vram is None and not exclusive else vram,
+                vram=peak if vram is None and not exclusive else vram,
                 exclusive=bool(exclusive),
                 ram=ram if isinstance(ram, int) and ram > 0 else 0,
                 started_at=began,

@@ -27,7 +27,7 @@ class AttemptSpec(NamedTuple):
     number: int
     device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int
-    reservation: int | None = None  # bytes on each GPU; None: not shared with our other jobs
+    vram: int | None = None  # bytes on each GPU; None: not shared with our other jobs
     # name of the staging folder of an earlier attempt, from which this one continues
     earlier_stage: str = ""
     project: str = ""  # the folder in which it was queued
@@ -61,7 +61,7 @@ def attempt_spec_text(
     number: int,
     device: str,
     cpus: int,
-    reservation: int | None = None,
+    vram: int | None = None,
     earlier_stage: str = "",
     queue_variables: Mapping[str, str] = MappingProxyType({}),
     gpu_numbers: Sequence[int] = (),
@@ -71,7 +71,7 @@ def attempt_spec_text(
 ) -> str:
     """Return the order as it is written to spec.json; spec and context are JSON already."""
     head = {"schema": 1, "job": job, "number": number, "device": device, "cpus": cpus}
-    head |= {} if reservation is None else {"claim": reservation}
+    head |= {} if vram is None else {"vram": vram}
     head |= {"left": earlier_stage} if earlier_stage else {}
     head |= {"queue": dict(queue_variables)} if queue_variables else {}
     head |= {"gpu_numbers": list(gpu_numbers)} if gpu_numbers else {}
@@ -87,7 +87,7 @@ def read_attempt_spec(text: bytes) -> AttemptSpec:
         ValueError: the text is not an order, or was cut off.
     """
     record = json.loads(text.partition(b"\n")[0])
-    claim = record.get("claim") if isinstance(record, dict) else None
+    vram = record.get("vram") if isinstance(record, dict) else None
     left = record.get("left") if isinstance(record, dict) else None
     queue = record.get("queue") if isinstance(record, dict) else None
     numbers = record.get("gpu_numbers") if isinstance(record, dict) else None
@@ -109,7 +109,7 @@ def read_attempt_spec(text: bytes) -> AttemptSpec:
                 number=number,
                 device=device,
                 cpus=cpus,
-                reservation=claim if type(claim) is int else None,
+                vram=vram if type(vram) is int else None,
                 earlier_stage=left if isinstance(left, str) else "",
                 project=surroundings.folder,
                 queue_variables=queue if isinstance(queue, dict) else {},

@@ -71,8 +71,8 @@ def make_attempt_environment(order: AttemptSpec, attempt: Attempt) -> dict[str, 
         "LAUNCHER_JOB": str(order.job),
         ATTEMPT_VARIABLE: str(attempt.folder),
     }
-    if order.reservation is not None:
-        place["LAUNCHER_VRAM"] = str(order.reservation)
+    if order.vram is not None:
+        place["LAUNCHER_VRAM"] = str(order.vram)
     if order.spec.kind == PROGRAM and (params := order.spec.settings.get(PARAMS)):
         place[SWEEP_VARIABLE] = json.dumps(params)
     named = entry_variables(order.spec)  # which its entry sets stay

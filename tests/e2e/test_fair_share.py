@@ -68,7 +68,7 @@ def test_exclusive_jobs_share_no_gpu_with_jobs_of_peer_users(
         argv = shell(SPAN, str(GIB // 4), str(spans), whose)
         return person.queue_many(argv, count, device="cuda", **resources)
 
-    queue(one, "exclusive", exclusive=True, min_vram=GIB)
+    queue(one, "exclusive", exclusive=True, vram=GIB)
     queue(one, "unknown-exclusive", exclusive=True)
     words = shell(SPAN, str(GIB // 4), str(spans), "theirs")
     for vram in (("--vram=0.5GiB",), ()):

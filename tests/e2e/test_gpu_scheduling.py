@@ -29,11 +29,11 @@ NEVER: tuple[tuple[str, dict[str, object], str], ...] = (  # sharing of the GPUs
     ),
     ("", {"ram": "900GiB"}, "needs 900 GiB of main memory, but this machine has "),
     ("", {"device": "cuda:5"}, "this machine has only cuda:0, cuda:1"),
-    ("", {"gpus": 3, "min_vram": "1GiB"}, "needs 3 GPUs, but this machine has 2"),
-    ("", {"min_vram": "200GiB"}, "needs 200 GiB of GPU memory, but "),
+    ("", {"gpus": 3, "vram": "1GiB"}, "needs 3 GPUs, but this machine has 2"),
+    ("", {"vram": "200GiB"}, "needs 200 GiB of GPU memory, but "),
     (
         'reserve = "4GiB"',
-        {"min_vram": "21GiB"},
+        {"vram": "21GiB"},
         "largest GPU has at most 20 GiB for it (4 GiB is reserved for other users)",
     ),
     (
@@ -161,8 +161,7 @@ def test_request_above_the_machine_is_refused_with_the_limit(
     assert known.cards
     for sharing, asked, said in NEVER:
         machine.configure(f"[sharing]\n{sharing}\n")
-        options = {"min_vram": "vram"}
-        flags = [f"--{options.get(key, key)}={value}" for key, value in asked.items()]
+        flags = [f"--{key}={value}" for key, value in asked.items()]
         assert said in machine.refused("add", *flags, "--", "true")
         resources = ", ".join(f"{key}: {value}" for key, value in asked.items())
         more = "" if asked.keys() - {"cpus", "ram"} else ", device: cpu"

@@ -50,8 +50,8 @@ def taken(gpu: GpuSnapshot, running: Iterable[Running], machine: Machine) -> int
     unknown = machine.rules.unknown_bytes(gpu.total)
     loads = 0
     for one in ours:
-        reserved = one.reservation or 0
-        if one.estimated and one.reservation is None:
+        reserved = one.vram or 0
+        if one.estimated and one.vram is None:
             reserved = unknown
         loads += max(reserved, one.used.get(gpu.uuid, 0))
     others = max(0, (gpu.used or 0) - measured)
@@ -76,7 +76,7 @@ def may_have(one: Waiting, machine: Machine) -> list[GpuSnapshot]:
 def has_room(gpu: GpuSnapshot, one: Waiting, running: Sequence[Running], machine: Machine) -> bool:
     """Return whether a GPU has room for a job next to the running jobs."""
     ours = [other for other in running if gpu.uuid in other.devices]
-    wanted = one.vram_request
+    wanted = one.vram
     if wanted is None:
         wanted = 0 if one.exclusive else machine.rules.unknown_bytes(gpu.total)
     if taken(gpu, running, machine) + wanted > gpu.total:
@@ -114,7 +114,7 @@ def placed(one: Waiting, devices: tuple[str, ...], machine: Machine, now: float)
         devices=devices,
         ram=one.resources.ram or 0,
         group=one.group,
-        reservation=one.vram_request if devices else None,
+        vram=one.vram if devices else None,
         exclusive=bool(devices) and one.exclusive,
         ends=None if one.seconds is None else now + one.seconds,
         since=now,
@@ -297,7 +297,7 @@ def jobs(draw: st.DrawFn, *, known: bool | None = None) -> Waiting:
         job=0,
         resources=asked,
         group=draw(st.sampled_from(["", "", "", "narrow", "wide"])),
-        vram_request=None if claim is None else claim * GIB,
+        vram=None if claim is None else claim * GIB,
         seconds=lasts if told else None,
         visible=visible,
         load=draw(_loads),
@@ -321,7 +321,7 @@ def situations(draw: st.DrawFn) -> tuple[list[Waiting], list[Running], Machine]:
     running = []
     for one in after(before, decide(before, [], machine), [], machine):
         used = {
-            uuid: round(draw(st.sampled_from([0.0, 0.5, 1.0, 1.25])) * (one.reservation or GIB))
+            uuid: round(draw(st.sampled_from([0.0, 0.5, 1.0, 1.25])) * (one.vram or GIB))
             for uuid in one.devices
             if draw(st.booleans())
         }
@@ -375,7 +375,7 @@ def tight_jobs(draw: st.DrawFn, *, large: bool | None = None) -> Waiting:
         job=0,
         resources=asked._replace(exclusive=much and draw(st.booleans())),
         group=draw(st.sampled_from(["", "", "wide", "narrow"])),
-        vram_request=claim * GIB,
+        vram=claim * GIB,
         seconds=float(draw(st.integers(1, 20))),
         load=draw(_loads),
     )

@@ -59,7 +59,7 @@ def reservations_of(
         start_or_claim.devices if isinstance(start_or_claim, Start) else start_or_claim.gpus
     ):
         total = totals.get(uuid, 0)
-        size = start_or_claim.reservation
+        size = start_or_claim.vram
         if size is None and not start_or_claim.exclusive:
             size = rules.unknown_bytes(total) if estimate is None else estimate
         if uuid in unified:

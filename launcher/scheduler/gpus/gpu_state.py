@@ -339,7 +339,7 @@ class SchedulerGpus:
             return claim
         taken = self.accounting.usage_tracker.memory_of(claim)
         known = [*taken.used.values(), *filter(None, (taken.estimate,))]
-        return replace(claim, reservation=max(known)) if known else claim
+        return replace(claim, vram=max(known)) if known else claim
 
     def announce_demand(
         self, demand: ResourceDemand | None, job: int = 0, present: Container[int] = frozenset()

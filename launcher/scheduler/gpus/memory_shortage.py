@@ -74,7 +74,7 @@ class _Occupant(NamedTuple):
     @property
     def unused(self) -> int:
         """How many bytes are reserved for it and not in use."""
-        return max(0, (self.claim.reservation or 0) - self.used)
+        return max(0, (self.claim.vram or 0) - self.used)
 
     @property
     def can_be_stopped(self) -> bool:
@@ -155,5 +155,5 @@ def _eviction(gpu: GpuSnapshot, chosen: _Occupant, free: int, owed: int) -> Evic
     return Eviction(
         why=f"{why}; stopping this job, which used {format_bytes(chosen.used)}, loses the least work",
         cause=EndCause.GPU_MEMORY,
-        vram_request=chosen.used,
+        vram=chosen.used,
     )

@@ -58,7 +58,7 @@ def similarity_key_of(claim: Claim) -> SimilarityKey:
 
 def is_estimated(claim: Claim) -> bool:
     """Return whether what is reserved for an attempt on GPUs follows what it uses."""
-    return bool(claim.gpus) and claim.reservation is None and not claim.exclusive
+    return bool(claim.gpus) and claim.vram is None and not claim.exclusive
 
 
 def running_of_claim(
@@ -82,18 +82,16 @@ def running_of_claim(
     """
     spec, memory = claim.spec, memory or AttemptMemory()
     forecast = running_forecast(claim, usage, ends)
-    reservation, similar, young_s = claim.reservation, "", None
+    vram, similar, young_s = claim.vram, "", None
     if estimated := is_estimated(claim):
         similarity = similarity or similarity_key_of(claim)
         exact = is_exact_signature(spec.signature)
         similar = similarity.similar
-        reservation = choose_vram_request(
-            None, 0, usage, exact=exact, numbers=similarity.numbers
-        ).amount
+        vram = choose_vram_request(None, 0, usage, exact=exact, numbers=similarity.numbers).vram
         growth = memory.growth
         if growth is not None and growth.is_steady(load.sm):
-            reservation = steady_request(growth.steady_used, usage.similar.peaks, reservation)
-        elif reservation is None:
+            vram = steady_request(growth.steady_used, usage.similar.peaks, vram)
+        elif vram is None:
             young_s = 0.0 if growth is None else growth.age_s
     return Running(
         job=claim.job,
@@ -101,7 +99,7 @@ def running_of_claim(
         devices=claim.gpus,
         ram=spec.resources.ram or 0,
         group=spec.terms.group,
-        reservation=reservation,
+        vram=vram,
         estimated=estimated,
         similar=similar,
         unmeasured_s=young_s,

@@ -203,7 +203,7 @@ class GpuUsageTracker:
             place = running_of_claim(
                 claim, known, taken, self._ends.end_of(claim), load=load, similarity=line
             )
-            taken.estimate = place.reservation if place.estimated else None
+            taken.estimate = place.vram if place.estimated else None
             places.append(place)
         return places
 
@@ -312,9 +312,9 @@ class GpuUsageTracker:
                 continue
             taken = self.memory_of(claim)
             cap = None
-            declared = claim.reservation is not None and claim.spec.resources.min_vram is not None
+            declared = claim.vram is not None and claim.spec.resources.vram is not None
             if declared and any(beside[uuid] > 1 for uuid in claim.gpus):
-                cap = max([claim.reservation or 0, *taken.used.values()])
+                cap = max([claim.vram or 0, *taken.used.values()])
             limits[claim.key] = (
                 VramLimit()
                 if cap is None

@@ -67,7 +67,7 @@ class UsageAccumulator:
 
 def _usage_rate(attempt: Claim | PastUsage, totals: Mapping[str, int]) -> ResourceUsage:
     """Return what an attempt uses per second."""
-    reserved = attempt.reservation
+    reserved = attempt.vram
     cards = 0.0
     for uuid in attempt.gpus:
         if attempt.exclusive or not totals.get(uuid):

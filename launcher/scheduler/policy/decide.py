@@ -143,7 +143,7 @@ class MachineScheduler:
         run = self._started[job]
         self.inventory.remove_job(run)
         room = self.inventory.free_on(run.devices)
-        known = run._replace(reservation=min(used, max(0, room)), unmeasured_s=None)
+        known = run._replace(vram=min(used, max(0, room)), unmeasured_s=None)
         self._started[job] = known
         self.inventory.add_job(known)
         return room
@@ -271,9 +271,9 @@ class MachineScheduler:
             devices=run.devices,
             cpus=cpus,
             reason=reason,
-            reservation=None if run.estimated else run.reservation,
+            vram=None if run.estimated else run.vram,
             exclusive=run.exclusive,
-            estimate=run.reservation if run.estimated else None,
+            estimate=run.vram if run.estimated else None,
         )
 
     def _find_gpus(

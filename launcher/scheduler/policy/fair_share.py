@@ -120,7 +120,7 @@ def peer_request(peer: PeerScheduler, machine: Machine) -> Waiting:
             device="cuda" if on_gpus else CPU,
             exclusive=(wish.exclusive or whole) and bool(on_gpus),
         ),
-        vram_request=vram,
+        vram=vram,
         estimated=vram is None and not whole,
         visible=wish.cards or None,
     )
@@ -146,7 +146,7 @@ def demand_of(
             if matches_device(gpu, need.device) and all(is_visible(gpu, names) for names in shown)
         ]
         on_gpus = job.resources.works_on_gpu(machine_has_gpu=bool(cards))
-        vram = job.vram_request if on_gpus else None
+        vram = job.vram if on_gpus else None
         if vram is not None:  # including the memory that must stay free
             vram = min(vram + machine.rules.reserve, max((gpu.total for gpu in cards), default=0))
         wish = ResourceDemand(

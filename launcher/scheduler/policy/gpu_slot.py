@@ -164,9 +164,9 @@ class GpuState:
         taken = min(used, self.used_by_others)
         self.used_by_others -= taken
         self.free += taken
-        reserved = job.reservation or 0
+        reserved = job.vram or 0
         if job.estimated:
-            estimate = self.default_request if job.reservation is None else job.reservation
+            estimate = self.default_request if job.vram is None else job.vram
             reserved = min(estimate, max(0, min(self.free, self.host_free)))
         self._amounts[id(job)] = max(reserved, used)
         self.free -= self._amounts[id(job)]
@@ -213,9 +213,9 @@ class GpuState:
         On a GPU that uses the main memory of the machine, these include what it requests of that.
         """
         ram = need.ram if self.gpu.shares_host_memory else 0
-        if need.vram_request is None:
+        if need.vram is None:
             return max(ram, 0 if need.exclusive else self.default_request)
-        return need.vram_request + ram
+        return need.vram + ram
 
     def set_host_free(self, amount: int) -> None:
         """Set how many bytes of the main memory that this GPU uses are not reserved."""
@@ -245,7 +245,7 @@ class GpuState:
             return False
         if self.is_memory_low or (self.is_adaptive and self._is_saturated()):
             return True
-        if not need.estimated or need.vram_request is not None:
+        if not need.estimated or need.vram is not None:
             return False
         return need.similar in self._first_similar or len(self._unmeasured_jobs) >= MOST_UNMEASURED
 
@@ -532,7 +532,7 @@ class GpuPool:
     def has_room(self, need: GpuRequest) -> bool:
         """Whether as many GPUs as a job needs can take it now."""
         key = need.load, need.count, need.estimated, need.similar, need.ram
-        request = need.vram_request or 0
+        request = need.vram or 0
         refused = None if need.exclusive else self._refused_requests.get(key)
         if refused is not None and request >= refused:
             return False  # a GPU that takes on more jobs becomes no better for it
@@ -549,13 +549,13 @@ class GpuPool:
         a job of unknown memory usage it is the one with the most free memory.
         """
         able = self._able_gpus(need)
-        if need.vram_request is None:
+        if need.vram is None:
             able = iter(sorted(able, key=lambda card: (-card.free, self._position[card.gpu.uuid])))
         yield from _idlest_first(able) if self._has_known_load else able
 
     def _able_shared_gpus(self, need: GpuRequest) -> Iterator[GpuState]:
         """Yield the GPUs that can take a job beside ours, those with the most free memory first."""
-        request = need.vram_request or 0
+        request = need.vram or 0
         for shut, free, at in self._by_free_memory.entries:
             if shut or -free < request:
                 return
@@ -599,7 +599,7 @@ class GpuPool:
 
     def _needed_bytes(self, need: GpuRequest) -> int:
         """Return the bytes that a request takes of a GPU, including the reserve for others if that is kept."""
-        return (need.vram_request or 0) + (0 if need.may_use_reserve else self.reserve)
+        return (need.vram or 0) + (0 if need.may_use_reserve else self.reserve)
 
     def refusals(self, need: GpuRequest) -> str:
         """Return why none of the GPUs can be had, in numbers; the likeliest are named."""

@@ -316,7 +316,7 @@ class Inventory:
             return Shortfall(f"{WAITING_FOR}room")
         empty = "empty " if need.exclusive else ""
         why = " (--exclusive)" if need.exclusive and need.excludes_others else ""
-        amount = "" if need.vram_request is None else format_bytes(need.vram_request)
+        amount = "" if need.vram is None else format_bytes(need.vram)
         if amount and need.estimated:
             amount = f"an estimated {amount}"
         if need.count > 1:
@@ -340,13 +340,13 @@ class Inventory:
         # a lane's jobs share their resources
         key = (
             id(request.resources),
-            request.vram_request,
+            request.vram,
             request.enough,
-            request.least,
+            request.least_vram,
             request.visible,
             request.estimated,
             request.similar,
-            request.alone,
+            request.made_exclusive,
             # most are unknown, and None hashes fast
             None if request.load == UNKNOWN_LOAD else request.load,
         )
@@ -374,12 +374,12 @@ class Inventory:
         # A request is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
         # nearly fills one would wait for the margin for ever. As for a job of which nothing is known, the
         # reserve is not kept from it, or what it took there before would not be free.
-        alone = replace(need, vram_request=request.enough, exclusive=True, may_use_reserve=True)
+        alone = replace(need, vram=request.enough, exclusive=True, may_use_reserve=True)
         pool = self.pool(need)
         ways = [need, alone]
         if pool.count_enough(pool.free_without_own_jobs, alone) < need.count:
             # what was measured elsewhere, or when less was in use, proves nothing about this machine
-            ways.append(replace(alone, vram_request=request.least))
+            ways.append(replace(alone, vram=request.least_vram))
         return tuple(way for way in ways if pool.could_hold(pool.idle_free_bytes, way)) or (need,)
 
     def _permanent_refusal(self, request: Waiting, needs: Sequence[GpuRequest]) -> Refusal | None:
@@ -406,10 +406,10 @@ class Inventory:
                 has = f"{pool.cards[0].gpu.label_for(need.number)} uses the main memory of this machine, {format_bytes(machine.ram)}"
                 both = "main memory and GPU memory together" if need.ram else "GPU memory"
                 return Refusal(has, f"{format_bytes(least)} of {both}")
-        if request.vram_request is None or request.estimated:
+        if request.vram is None or request.estimated:
             return None
         asked_for = gpu_request_of(request)
-        declared = asked.min_vram is not None and asked.min_vram >= request.vram_request
+        declared = asked.vram is not None and asked.vram >= request.vram
         fits = pool.could_hold(pool.totals, asked_for)
         if any(pool.could_hold(pool.idle_free_bytes, way) for way in needs) and (
             fits or not declared
@@ -462,11 +462,11 @@ def make_running(
     """
     alone = need is not None and need.exclusive
     estimated = request.estimated and not alone
-    promised = None if need is None or request.vram_request is None else need.vram_request
+    promised = None if need is None or request.vram is None else need.vram
     if alone and request.estimated:
         promised = None
     if promised is not None and need is not None and need.may_use_reserve:
-        promised = min(request.vram_request or 0, *(card.free + card.reserve for card in gpus))
+        promised = min(request.vram or 0, *(card.free + card.reserve for card in gpus))
     ends = request.forecast.end(now, now)
     if ends is None and request.seconds is not None:
         ends = now + request.seconds
@@ -477,7 +477,7 @@ def make_running(
         devices=tuple(card.gpu.uuid for card in sorted(gpus, key=pci_order)),
         ram=request.resources.ram or 0,
         group=request.group,
-        reservation=promised,
+        vram=promised,
         estimated=estimated and need is not None,
         similar=request.similar if estimated else "",
         unmeasured_s=0.0 if estimated and need is not None and promised is None else None,
@@ -497,9 +497,9 @@ def placement_reason(job: Waiting, running: Running, gpus: Sequence[GpuState]) -
     on = ", ".join(card.gpu.label_for(device) for card in sorted(gpus, key=pci_order))
     free = format_bytes(min(card.free for card in gpus))
     alone = " exclusively" if running.exclusive else ""
-    if running.reservation is not None:
+    if running.vram is not None:
         source = f" ({job.source})" if job.source else ""
-        return f"on {on}{alone}: reserved {format_bytes(running.reservation)}{source}, {free} were free"
+        return f"on {on}{alone}: reserved {format_bytes(running.vram)}{source}, {free} were free"
     if running.exclusive:
         return f"on {on} exclusively, {free} were free"
     amount = format_bytes(min(card.default_request for card in gpus))
@@ -548,7 +548,7 @@ def _too_large_refusal(need: GpuRequest, pool: GpuPool, *, unused: bool) -> Refu
         unused: Whether they would be large enough without the memory of the idle driver.
     """
     kept = f" ({format_bytes(pool.reserve)} is reserved for other users)" if pool.reserve else ""
-    asked = f"{format_bytes(need.vram_request or 0)} of GPU memory"
+    asked = f"{format_bytes(need.vram or 0)} of GPU memory"
     if need.count > 1:
         asked += f" on each of {need.count} GPUs"
     sizes, which = (pool.idle_free_bytes, "emptiest") if unused else (pool.totals, "largest")

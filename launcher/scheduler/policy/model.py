@@ -138,15 +138,15 @@ class Waiting(NamedTuple):
     resources: Resources
     name: str = ""  # by which reasons name it; empty: by its number
     group: str = ""
-    vram_request: int | None = None  # bytes on each of its GPUs; None: a fixed part of the GPU
+    vram: int | None = None  # bytes on each of its GPUs; None: a fixed part of the GPU
     estimated: bool = False  # that is neither declared nor measured with the same settings
     similar: str = ""  # jobs with the same are of the same type, or run the same program
-    alone: bool = (
+    made_exclusive: bool = (
         False  # it was stopped for the sake of others once: now it shares with none of ours
     )
     source: str = ""  # source of the request: "declared", "learned", …
     enough: int | None = None  # bytes with which it may start alone on an unused GPU
-    least: int = 0  # bytes; it never starts with fewer: declared, or missing at a failure
+    least_vram: int = 0  # bytes on each of its GPUs; it never starts with fewer: declared, or missing at a failure
     seconds: float | None = None  # it is counted on to run no longer; None: unknown
     forecast: Forecast = UNKNOWN  # on what that rests
     since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
@@ -166,7 +166,7 @@ class Waiting(NamedTuple):
     @property
     def exclusive(self) -> bool:
         """Whether it shares its GPUs with none of ours."""
-        return self.alone or self.resources.exclusive
+        return self.made_exclusive or self.resources.exclusive
 
 
 class Running(NamedTuple):
@@ -178,7 +178,7 @@ class Running(NamedTuple):
     devices: tuple[str, ...] = ()  # UUIDs of GPUs; empty: it works on the CPU
     ram: int = 0  # bytes
     group: str = ""
-    reservation: int | None = None  # bytes on each of its GPUs; None: they are its own
+    vram: int | None = None  # bytes on each of its GPUs; None: they are its own
     estimated: bool = False  # as in `Waiting`
     similar: str = ""  # likewise
     unmeasured_s: float | None = (
@@ -235,7 +235,7 @@ class Start(NamedTuple):
     devices: tuple[str, ...]  # UUIDs of GPUs; empty: on the CPU
     cpus: int
     reason: str
-    reservation: int | None = None  # bytes on each GPU; None: an estimate that follows its use
+    vram: int | None = None  # bytes on each GPU; None: an estimate that follows its use
     exclusive: bool = False
     estimate: int | None = None  # bytes, where that is what counts at first
 
@@ -274,40 +274,40 @@ def make_waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     """Return a job of the queue as the policy sees it, with its VRAM request and how long it takes."""
     lane = ready.lane
     exact = is_exact_signature(lane.signature)
-    asked = lane.resources.min_vram
-    claim, source, estimated = choose_vram_request(
-        asked, lane.least, usage, exact=exact, numbers=ready.numbers
+    asked = lane.resources.vram
+    vram, source, estimated = choose_vram_request(
+        asked, lane.least_vram, usage, exact=exact, numbers=ready.numbers
     )
     lesson = estimate_vram(usage, exact=exact, numbers=ready.numbers)
     peak = None if lesson is None else lesson.peak
     enough = peak if exact or asked is None else None
-    lacked = max(0, lane.least - NEGLIGIBLE)
+    lacked = max(0, lane.least_vram - NEGLIGIBLE)
     if (
-        claim is not None and claim == lane.least
+        vram is not None and vram == lane.least_vram
     ):  # for a need from a failure only an estimate is known
         enough = max(lacked, peak or 0)
     certain = max(asked or 0, lacked)
     if estimated:  # it refuses nothing: alone the job is tried anyhow
         enough = certain = 0
-    elif claim is not None and enough is not None:
-        enough = min(claim, enough)
+    elif vram is not None and enough is not None:
+        enough = min(vram, enough)
         certain = min(enough, certain)
     if (
-        lane.alone and asked is None and claim is not None
+        lane.made_exclusive and asked is None and vram is not None
     ):  # better more than it had; it may have to do with less
-        claim = max(claim, round(EVICTION_GROWTH * lane.least))
+        vram = max(vram, round(EVICTION_GROWTH * lane.least_vram))
     forecast = make_forecast(usage.seconds, lane.limit)
     return Waiting(
         job=ready.id,
         resources=lane.resources,
         group=lane.group,
-        vram_request=claim,
+        vram=vram,
         estimated=estimated,
         similar=similar_key(lane.signature, ready.program),
-        alone=lane.alone,
+        made_exclusive=lane.made_exclusive,
         source=source,
         enough=enough,
-        least=certain,
+        least_vram=certain,
         seconds=forecast.quantile(LONG_QUANTILE),
         forecast=forecast,
         since=ready.rank,
@@ -323,7 +323,7 @@ class GpuRequest:
     """Request of a job on each of its GPUs, and the GPUs that it may have."""
 
     count: int
-    vram_request: int | None  # bytes; None: a fixed part of the GPU
+    vram: int | None  # bytes; None: a fixed part of the GPU
     exclusive: bool
     device: str  # "auto", "cuda", "cuda:N", "cuda:N:M" or a UUID
     visible: tuple[str, ...] | None
@@ -333,7 +333,7 @@ class GpuRequest:
     uses_gpu_numbers: bool = False  # its GPUs are named by numbers, which MIG makes ambiguous
     estimated: bool = False  # what it asks is neither declared nor measured with the same settings
     similar: str = ""  # as in `Waiting`, if that is estimated
-    alone: bool = False  # as in `Waiting`
+    made_exclusive: bool = False  # as in `Waiting`
     number: str = (
         ""  # the number that `device` had when the job was queued, such as cuda:1, if it was given
     )
@@ -342,7 +342,7 @@ class GpuRequest:
     @property
     def needs_quiet_gpu(self) -> bool:
         """Whether others may use almost nothing of its GPUs. False if its usage beside them is known."""
-        return self.exclusive and (self.excludes_others or not self.alone)
+        return self.exclusive and (self.excludes_others or not self.made_exclusive)
 
 
 def gpu_request_of(job: Waiting) -> GpuRequest:
@@ -350,7 +350,7 @@ def gpu_request_of(job: Waiting) -> GpuRequest:
     asked = job.resources
     return GpuRequest(
         max(1, asked.gpus),
-        job.vram_request,
+        job.vram,
         job.exclusive,
         asked.gpu_uuid or asked.device,
         job.visible,
@@ -359,7 +359,7 @@ def gpu_request_of(job: Waiting) -> GpuRequest:
         uses_gpu_numbers=asked.gpu_ids == NUMBERS,
         estimated=job.estimated,
         similar=job.similar if job.estimated else "",
-        alone=job.alone,
+        made_exclusive=job.made_exclusive,
         number=asked.device if asked.gpu_uuid else "",
         ram=asked.ram or 0,
     )

@@ -53,7 +53,7 @@ QUIET_SHARE = 0.1
 class OomContext(NamedTuple):
     """Facts of the scheduler about an attempt with too little memory, in bytes. None if unknown."""
 
-    reservation: int | None = None  # bytes on each GPU
+    vram: int | None = None  # bytes on each GPU
     total: int | None = None  # of its GPU
     others: int | None = None  # usage of its GPU by all other processes
     peak: int | None = None  # the most that it was seen to take
@@ -66,7 +66,7 @@ class OomVerdict(NamedTuple):
 
     blamed_on: BlamedOn
     # bytes of each GPU that the next attempt needs; None: unknown as before
-    vram_request: int | None
+    vram: int | None
     why: str  # one sentence, in numbers
     charged: bool  # whether the attempt uses up one of its job's retries
     where: MemoryKind = "gpu"  # which memory was missing
@@ -81,28 +81,26 @@ def diagnose_oom(report: OomReport, context: OomContext) -> OomVerdict:
     """
     if report.where == "ram":
         return _diagnose_main_memory(report, context)
-    claim, need = context.reservation, _needed_bytes(report, context)
+    vram, need = context.vram, _needed_bytes(report, context)
     total = report.total if context.total is None else context.total
     others = _others_bytes(report, context)
     numbers = _describe_need(report, context)
-    taken = _is_taken_by_others(claim, need, total, others) and not _hit_own_cap(report, need)
+    taken = _is_taken_by_others(vram, need, total, others) and not _hit_own_cap(report, need)
     least = (
-        None if report.cap else _request_without_others(claim, need, total, others, context.reserve)
+        None if report.cap else _request_without_others(vram, need, total, others, context.reserve)
     )
     if taken:
         least = (
-            claim
-            if claim is not None
-            else _request_beyond_room(need, total, others, context.reserve)
+            vram if vram is not None else _request_beyond_room(need, total, others, context.reserve)
         )
     if taken or least is not None:
         why = f"other processes used {_bytes_or_unknown(others)} of {_bytes_or_unknown(total)}, this job {numbers}"
-        return OomVerdict(blamed_on="neighbour", vram_request=least, why=why, charged=False)
-    grown = _grow_request(claim, need, _largest_request(total, others, context.reserve))
+        return OomVerdict(blamed_on="neighbour", vram=least, why=why, charged=False)
+    grown = _grow_request(vram, need, _largest_request(total, others, context.reserve))
     if report.cap is None and total is not None and others is not None and others <= NEGLIGIBLE:
         grown = _round_up_request(max(grown or 0, total + 1))
         numbers += f", alone on a GPU of {_bytes_or_unknown(total)}"
-    return OomVerdict(blamed_on="ours", vram_request=grown, why=numbers, charged=grown is None)
+    return OomVerdict(blamed_on="ours", vram=grown, why=numbers, charged=grown is None)
 
 
 def _diagnose_main_memory(report: OomReport, context: OomContext) -> OomVerdict:
@@ -116,9 +114,7 @@ def _diagnose_main_memory(report: OomReport, context: OomContext) -> OomVerdict:
     within = promised is not None and measured and not beyond
     whose: BlamedOn = "ours" if beyond else "machine"
     why = numbers if beyond else f"the machine had too little, this job {numbers}"
-    return OomVerdict(
-        blamed_on=whose, where="ram", vram_request=context.reservation, why=why, charged=not within
-    )
+    return OomVerdict(blamed_on=whose, where="ram", vram=context.vram, why=why, charged=not within)
 
 
 def _needed_bytes(report: OomReport, context: OomContext) -> int | None:
@@ -136,14 +132,14 @@ def _others_bytes(report: OomReport, context: OomContext) -> int | None:
 
 
 def _is_taken_by_others(
-    claim: int | None, need: int | None, total: int | None, others: int | None
+    vram: int | None, need: int | None, total: int | None, others: int | None
 ) -> bool:
     """Whether others used memory that this job had reserved, or needed."""
     if total is None or others is None or others <= NEGLIGIBLE:
         return False
-    if claim is None:
+    if vram is None:
         return need is None or need <= total
-    return total - others < claim <= total and (need is None or need <= claim)
+    return total - others < vram <= total and (need is None or need <= vram)
 
 
 def _hit_own_cap(report: OomReport, need: int | None) -> bool:
@@ -164,19 +160,19 @@ def _largest_request(total: int | None, others: int | None, reserve: int) -> int
 
 
 def _request_without_others(
-    claim: int | None, need: int | None, total: int | None, others: int | None, reserve: int
+    vram: int | None, need: int | None, total: int | None, others: int | None, reserve: int
 ) -> int | None:
     """Return a request that is not met before others leave, for a job that had all memory except their small part; otherwise None.
 
     It may fit without them, and an equal attempt would fail in the same way.
     """
-    if claim is None or total is None or others is None:
+    if vram is None or total is None or others is None:
         return None
     little = NEGLIGIBLE < others <= QUIET_SHARE * total
-    if not little or total - others > claim + STEP or (need or 0) > total - NEGLIGIBLE:
+    if not little or total - others > vram + STEP or (need or 0) > total - NEGLIGIBLE:
         return None
     beyond = _round_up_request(max(need or 0, total - others) + 1 + NEGLIGIBLE)
-    return max(claim, min(beyond, (total - reserve) // STEP * STEP))
+    return max(vram, min(beyond, (total - reserve) // STEP * STEP))
 
 
 def _request_beyond_room(
@@ -188,12 +184,12 @@ def _request_beyond_room(
     return _grow_request(None, need, _largest_request(total, others, reserve))
 
 
-def _grow_request(claim: int | None, need: int | None, most: int | None) -> int | None:
+def _grow_request(vram: int | None, need: int | None, most: int | None) -> int | None:
     """Return a larger request, one that the GPU can meet if that may be enough."""
     least, wish = need or 0, 0 if need is None else round(need * MARGIN) + CONTEXT
-    if claim is not None:
-        grown = round(claim * (DOUBT if need is None else GROWTH))
-        least, wish = max(least, claim + STEP), max(wish, grown, claim + STEP)
+    if vram is not None:
+        grown = round(vram * (DOUBT if need is None else GROWTH))
+        least, wish = max(least, vram + STEP), max(wish, grown, vram + STEP)
     elif need is None:
         return None
     return most if most is not None and least <= most < wish else _round_up_request(wish)
@@ -211,11 +207,7 @@ def _describe_need(report: OomReport, context: OomContext) -> str:
         text += f" of its limit of {format_bytes(report.cap)}"
     if report.wanted is not None:
         text += f" and needed {format_bytes(report.wanted)} more"
-    return (
-        text
-        if context.reservation is None
-        else f"{text} (reserved: {_bytes_or_unknown(context.reservation)})"
-    )
+    return text if context.vram is None else f"{text} (reserved: {_bytes_or_unknown(context.vram)})"
 
 
 def _bytes_or_unknown(amount: int | None) -> str:

@@ -47,8 +47,8 @@ def queue_length(
         if job.exclusive or not largest or machine.rules.max_jobs_per_gpu == 1:
             return 1.0
         memory = machine.rules.unknown_bytes(largest)
-        if job.vram_request is not None:
-            memory = job.vram_request
+        if job.vram is not None:
+            memory = job.vram
         load = EXPECTED_LOAD if job.load.sm is None else job.load.sm
         return min(1.0, max(memory / largest, load))
 

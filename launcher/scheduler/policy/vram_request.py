@@ -63,7 +63,7 @@ def estimate_vram(
 class VramRequest(NamedTuple):
     """What is reserved for a job on each of its GPUs."""
 
-    amount: int | None = (
+    vram: int | None = (
         None  # bytes; None: nothing similar is known, it gets a fixed part of the GPU
     )
     source: str = ""  # source of the request: "declared", "learned from 3 runs"
@@ -100,7 +100,7 @@ def steady_request(used: int, peaks: Sequence[int], estimate: int | None) -> int
 
 
 def choose_vram_request(
-    declared: int | None,
+    vram: int | None,
     minimum: int,
     usage: Usage,
     *,
@@ -110,7 +110,7 @@ def choose_vram_request(
     """Return the reservation of a job on each of its GPUs, and its source.
 
     Args:
-        declared: `min_vram`, None if not set or `auto`.
+        vram: `vram` of its task file or command, None if not set or `auto`.
         minimum: Need that was found when it had less memory, 0 if that never happened.
         usage: Recorded usage of similar jobs.
         exact: These agree in everything that affects the cost. Otherwise the declaration takes
@@ -118,10 +118,10 @@ def choose_vram_request(
         numbers: Numbers that the signature of a program leaves out, None if unknown.
     """
     lesson = estimate_vram(usage, exact=exact, numbers=numbers)
-    if declared is not None and (lesson is None or declared >= lesson.peak or not exact):
-        request = VramRequest(declared, "declared", False)
-    elif declared is not None and lesson is not None:
-        source = f"declared {format_bytes(declared)}, measured {format_bytes(lesson.peak)}"
+    if vram is not None and (lesson is None or vram >= lesson.peak or not exact):
+        request = VramRequest(vram, "declared", False)
+    elif vram is not None and lesson is not None:
+        source = f"declared {format_bytes(vram)}, measured {format_bytes(lesson.peak)}"
         request = VramRequest(lesson.request, source, False)
     elif lesson is not None:
         request = VramRequest(lesson.request, lesson.source, False)
@@ -133,6 +133,6 @@ def choose_vram_request(
         return VramRequest(similar, source)
     else:
         return VramRequest(source=UNTRIED if usage.peaks else "")
-    if request.amount is not None and request.amount >= minimum:
+    if request.vram is not None and request.vram >= minimum:
         return request
     return VramRequest(minimum, AFTER_SHORTAGE, False)

@@ -170,7 +170,7 @@ class _MachineView:
         if needs:
             need = needs[-1]
             kept = 0 if need.may_use_reserve else self.machine.rules.reserve
-            least = (need.vram_request or 0) + kept
+            least = (need.vram or 0) + kept
             cards = [
                 card for card in self.deserted_gpus(need) if _free_bytes(card.gpu) >= max(least, 1)
             ]
@@ -178,8 +178,8 @@ class _MachineView:
             if len(cards) < need.count:
                 return None
         room = min((_free_bytes(card.gpu) for card in cards), default=0)
-        known = cards and job.vram_request is not None and not job.estimated
-        promise = min(job.vram_request or 0, room) if known else None
+        known = cards and job.vram is not None and not job.estimated
+        promise = min(job.vram or 0, room) if known else None
         where = ", ".join(card.gpu.label_for(job.resources.device) for card in cards) or "the CPU"
         has = f" with {format_bytes(room)} free" if cards else ""
         return Start(
@@ -188,7 +188,7 @@ class _MachineView:
             cpus=cpus,
             reason=f"tried alone on {where}{has} after {self._patience} without a known cause "
             f"({wait.reason})",
-            reservation=promise,
+            vram=promise,
             exclusive=bool(cards),
         )
 

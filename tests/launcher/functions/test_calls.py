@@ -190,8 +190,8 @@ def test_python_accepts_every_option_of_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("options", "part", "value"),
     [
-        ({"vram": "10GiB"}, "resources.min_vram", 10 << 30),
-        ({"vram": 10 << 30}, "resources.min_vram", 10 << 30),
+        ({"vram": "10GiB"}, "resources.vram", 10 << 30),
+        ({"vram": 10 << 30}, "resources.vram", 10 << 30),
         ({"ram": 5_000_000_000}, "resources.ram", 5_000_000_000),
         ({"gpus": 2}, "resources.gpus", 2),
         ({"gpus": 1, "gpu_ids": "numbers"}, "resources.gpu_ids", "numbers"),

@@ -15,7 +15,7 @@ from tests.launcher.language import a_plan, refusal
 EXAMPLES = {
     "cpus": ("2", JobRequest(resources=Resources(cpus=2))),
     "ram": ("1KiB", JobRequest(resources=Resources(ram=1024))),
-    "vram": ("1KiB", JobRequest(resources=Resources(min_vram=1024))),
+    "vram": ("1KiB", JobRequest(resources=Resources(vram=1024))),
     "gpus": ("2", JobRequest(resources=Resources(gpus=2), gpus=2)),
     "device": ("cuda:1", JobRequest(resources=Resources(device="cuda:1"))),
     "exclusive": ("true", JobRequest(resources=Resources(exclusive=True))),

@@ -407,7 +407,7 @@ def test_an_option_is_read_back_as_it_was(
     now = time.time()
     span_s = round(span_s, 6)
     asked = JobRequest(
-        resources=Resources(min_vram=amount, ram=amount * 2, exclusive=True, cpus=3),
+        resources=Resources(vram=amount, ram=amount * 2, exclusive=True, cpus=3),
         terms=Terms(
             time_limit_s=span_s,
             not_before=round(now + later_s, 3),

@@ -335,7 +335,7 @@ def test_resources_of_entry_kind_and_file_are_merged() -> None:
         "test/ring:pre/dot:pre": 1,
     }
     assert {one.ram for one in asked.values()} == {2**30}
-    memory = [asked[f"train/{model}"].min_vram for model in ("dot:pre", "ring:pre")]
+    memory = [asked[f"train/{model}"].vram for model in ("dot:pre", "ring:pre")]
     assert memory == [16 * 2**30, None]
     priorities = {one.name: one.priority for one in made.jobs}
     assert (priorities["train/ring:pre"], priorities["poison/dot:pre%20"]) == (4, 0)

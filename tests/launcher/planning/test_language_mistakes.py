@@ -128,7 +128,7 @@ def test_gpu_setting_of_a_kind_overrides_that_of_the_file() -> None:
 def test_top_level_setting_is_kept_with_an_empty_section() -> None:
     made = a_plan(f"defaults:\nlr: 0.25\nresources:\nmin_vram: 16\n{ONE}")
     assert setting(made, "lr") == {"dot:pre": 0.25}
-    assert made.jobs[0].resources.min_vram == 16 * 2**20
+    assert made.jobs[0].resources.vram == 16 * 2**20
 
 
 def test_quoted_variable_can_be_a_number_or_name_a_file() -> None:
@@ -179,9 +179,9 @@ def test_default_poison_applies_to_trainings_without_their_own() -> None:
 
 
 def test_old_words_are_accepted_on_the_command_line() -> None:
-    made = a_plan(ONE, "run_name=y", "min_vram=2000", "device_override=None", "clean_run=true")
+    made = a_plan(ONE, "run_name=y", "vram=2000", "device_override=None", "clean_run=true")
     assert (made.name, made.reuse) == ("y", "nothing")
-    assert made.jobs[0].resources.min_vram == 2000 * 2**20
+    assert made.jobs[0].resources.vram == 2000 * 2**20
     assert len(notes(made)) == 1
 
 
@@ -513,7 +513,7 @@ def test_settings_without_effect_on_results_are_reported_once() -> None:
 
 @pytest.mark.parametrize("kind", ["", "train."])
 def test_resource_set_by_two_names_is_refused(kind: str) -> None:
-    both = (f"{kind}resources.vram=4GiB", f"{kind}resources.min_vram=2GiB")
+    both = (f"{kind}resources.vram=4GiB", f"{kind}resources.vram=2GiB")
     for said in (both, both[::-1]):
         found = refusals("train: [{data: dot:pre}]\n", *said)
         assert "'vram' is given twice, under its name and an old name" in [
@@ -521,7 +521,7 @@ def test_resource_set_by_two_names_is_refused(kind: str) -> None:
         ]
     twice = ("resources.vram=4GiB", "resources.vram=2GiB")  # the last word holds
     made = a_plan("train: [{data: dot:pre}]\n", *twice)
-    assert made.jobs[0].resources.min_vram == 2 << 30
+    assert made.jobs[0].resources.vram == 2 << 30
 
 
 @pytest.mark.parametrize(

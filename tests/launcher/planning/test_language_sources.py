@@ -335,7 +335,7 @@ def describe(made: Plan) -> str:
                 for name, value in sorted(planned.settings.items())
                 if value != usual.get(name)
             ]
-            lines += [f"  device {planned.resources.device}, vram {planned.resources.min_vram}"]
+            lines += [f"  device {planned.resources.device}, vram {planned.resources.vram}"]
     return "\n".join([*lines, ""])
 
 
@@ -345,7 +345,7 @@ def test_old_variables_have_their_old_effect() -> None:
 
     assert made("device_override: 'cuda:1'").jobs[0].resources.device == "cuda:1"
     assert made("device_override: null").jobs[0].resources.device == "auto"
-    assert made("min_vram: 16000").jobs[0].resources.min_vram == 16000 * 2**20
+    assert made("min_vram: 16000").jobs[0].resources.vram == 16000 * 2**20
     assert made("clean_run: True").reuse == "nothing"
     assert made("clean_run: False").reuse == "weights"
     assert {made(f"{one}: True").wanted for one in ("only_list", "dry_run")} == {"list"}
@@ -465,10 +465,10 @@ def test_user_words_are_suggested_where_allowed() -> None:
 )
 def test_old_name_of_gpu_memory_is_accepted(text: str) -> None:
     made = a_plan(text)
-    assert made.jobs[0].resources.min_vram == 3 * 2**30
+    assert made.jobs[0].resources.vram == 3 * 2**30
     assert [one.message for one in notes(made)] == ["min_vram is now called vram"]
     now = a_plan(text.replace("min_vram", "vram"))
-    assert now.jobs[0].resources.min_vram == 3 * 2**30
+    assert now.jobs[0].resources.vram == 3 * 2**30
     assert not notes(now)
 
 
@@ -476,7 +476,7 @@ def test_gpu_memory_names_merge_across_files_but_not_within_one() -> None:
     base = {"b.yaml": "name: b\nresources: {min_vram: 3GiB}\n"}
     train = "train: [{data: dot:pre}]\n"
     made = a_plan(f"include: b.yaml\nresources: {{vram: 5GiB}}\n{train}", files=base)
-    assert made.jobs[0].resources.min_vram == 5 * 2**30
-    assert a_plan(train, "resources.min_vram=1GiB").jobs[0].resources.min_vram == 2**30
+    assert made.jobs[0].resources.vram == 5 * 2**30
+    assert a_plan(train, "resources.vram=1GiB").jobs[0].resources.vram == 2**30
     both = blamed(f"resources: {{min_vram: 3GiB, vram: 5GiB}}\n{train}")
     assert ": 'vram' is given twice, under its name and an old name\n" in both

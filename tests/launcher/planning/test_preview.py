@@ -419,7 +419,7 @@ def test_only_settings_named_as_costly_matter() -> None:
         (Resources(), False, False),
         (Resources(device="cpu"), True, False),
         (Resources(device="cuda:1"), False, True),
-        (Resources(min_vram=Bytes(GIB)), False, True),
+        (Resources(vram=Bytes(GIB)), False, True),
     ],
 )
 def test_expected_device_follows_the_scheduler(
@@ -435,7 +435,7 @@ def test_expected_device_follows_the_scheduler(
 
 
 def test_memory_is_the_declared_amount_for_gpu_jobs() -> None:
-    job = a_job(resources=Resources(min_vram=Bytes(2 * GIB)))
+    job = a_job(resources=Resources(vram=Bytes(2 * GIB)))
     estimate = estimate_job(job, a_history(gpus=True))
     assert (estimate.vram, estimate.vram_source) == (2 * GIB, Basis.DECLARED)
     assert estimate_job(job, a_history()).vram is None

@@ -124,7 +124,7 @@ def test_shared_job_has_the_resources_of_its_first_user_except_terms() -> None:
     )
     comparison = compared(a_plan(asked + TWO))
     share = next(job.job for job in comparison.jobs if job.job.name == SHARE)
-    assert (share.resources.cpus, share.resources.min_vram, share.priority) == (3, 2 << 30, 4)
+    assert (share.resources.cpus, share.resources.vram, share.priority) == (3, 2 << 30, 4)
     assert share.resources.accelerated, "where the machine has a GPU it works there"
     assert (share.terms.group, share.terms.retries, share.terms.time_limit_s) == ("night", 0, None)
 
@@ -137,7 +137,7 @@ def test_terms_come_from_all_jobs_and_the_shared_kind() -> None:
 def test_resources_of_a_shared_kind_apply_to_its_jobs() -> None:
     asked = "resources: {cpus: 3, vram: 2GiB, share: {cpus: 7}}\n"
     jobs = {job.job.name: job.job.resources for job in compared(a_plan(asked + TWO)).jobs}
-    assert (jobs[SHARE].cpus, jobs[SHARE].min_vram) == (7, 2 << 30)
+    assert (jobs[SHARE].cpus, jobs[SHARE].vram) == (7, 2 << 30)
     assert [jobs[name].cpus for name in TRAININGS] == [3, 3]
     with pytest.raises(TaskFileError, match="'memory' is not a resource"):
         a_plan("resources: {share: {memory: 7}}\n" + TWO)

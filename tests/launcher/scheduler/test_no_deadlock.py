@@ -66,13 +66,13 @@ def a_job(
     lane = Lane(
         group="",
         resources=Resources(
-            min_vram=None if asked is None else gib(asked),
+            vram=None if asked is None else gib(asked),
             **({"device": "cuda"} | resources),  # type: ignore[arg-type]  # of many types
         ),
         environment=WorkerEnvironment(),
         signature=signature,
         visible=visible,
-        least=gib(lacked),
+        least_vram=gib(lacked),
     )
     ready = ReadyJob(id=number, rank=0.0, lane_id=number, lane=lane, numbers=("1",))
     runs = tuple(AttemptPeak(gib(peak), ("1",)) for peak in peaks)
@@ -98,7 +98,7 @@ def test_usage_records_do_not_keep_a_job_from_a_free_gpu(
     )
     assert isinstance(start, Start)
     assert start.exclusive
-    assert start.reservation == gib(24 - used) or start.reservation == gib(peak * 1.05)
+    assert start.vram == gib(24 - used) or start.vram == gib(peak * 1.05)
 
 
 def test_job_waits_for_the_gpu_that_it_fitted_before_and_not_for_a_smaller_one() -> None:
@@ -115,7 +115,7 @@ def test_job_waits_for_the_gpu_that_it_fitted_before_and_not_for_a_smaller_one()
 def test_declared_memory_is_used_if_the_measured_peak_exceeds_every_gpu() -> None:
     start = decide_one(a_job(1, asked=20, peaks=[23]), a_gpu(total=24, used=2))
     assert isinstance(start, Start)
-    assert start.reservation == gib(22)
+    assert start.vram == gib(22)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -166,8 +166,8 @@ def test_reserve_above_the_gpu_size_is_reported() -> None:
 def test_reservation_is_on_the_earliest_feasible_gpu() -> None:
     first = a_job(1, peaks=[22.5])._replace(backfill_until=0.0)  # 23.6 GiB with others, 22.5 alone
     running = [
-        Running(job=8, cpus=1, devices=("GPU-0",), reservation=gib(4), ends=50.0),
-        Running(job=9, cpus=1, devices=("GPU-1",), reservation=gib(20), ends=900.0),
+        Running(job=8, cpus=1, devices=("GPU-0",), vram=gib(4), ends=50.0),
+        Running(job=9, cpus=1, devices=("GPU-1",), vram=gib(20), ends=900.0),
     ]
     gpus = (a_gpu(0, total=24, used=0.5), a_gpu(1, total=40))
     (wait,) = decide([first], running, PLENTY._replace(gpus=gpus), 10.0)
@@ -262,13 +262,13 @@ def fits_unused(job: Waiting, gpu: GpuSnapshot, machine: Machine) -> bool:
     if not mine or not gpu.total or gpu.used is None or rules.reserve >= gpu.total:
         return False
     free = gpu.total - gpu.used
-    if job.vram_request is None:
+    if job.vram is None:
         return True
-    declared = job.resources.min_vram or 0
-    if job.vram_request <= declared and declared > gpu.total - rules.reserve:
+    declared = job.resources.vram or 0
+    if job.vram <= declared and declared > gpu.total - rules.reserve:
         return False  # the declaration of the owner counts
-    beside = job.vram_request <= free - rules.reserve
-    alone = job.enough is not None and job.least <= free
+    beside = job.vram <= free - rules.reserve
+    alone = job.enough is not None and job.least_vram <= free
     # a GPU that is large enough may come back, so the job waits for it
     larger = any(
         gpu.total - (gpu.used or 0) >= (job.enough or 0)
@@ -323,7 +323,7 @@ def _running_of(start: Start) -> Running:
         job=start.job,
         cpus=start.cpus,
         devices=start.devices,
-        reservation=start.reservation,
+        vram=start.vram,
         exclusive=start.exclusive,
     )
 
@@ -332,7 +332,7 @@ def _with_usage(run: Running, scene: Scene) -> Running:
     """Return a job that takes what it takes, no more than it may: that is another story."""
     share = scene.uses[run.job % 3]
     free = {gpu.uuid: gpu.total - (gpu.used or 0) for gpu in scene.machine.gpus}
-    used = {uuid: round(share * (run.reservation or free[uuid])) for uuid in run.devices}
+    used = {uuid: round(share * (run.vram or free[uuid])) for uuid in run.devices}
     return run._replace(used=used)
 
 
@@ -387,7 +387,7 @@ ODD: dict[str, Any] = {
     ids=lambda gpu: f"{gpu.used} of {gpu.total}",
 )
 def test_gpu_with_impossible_values_takes_no_job_and_has_a_reason(gpu: GpuSnapshot) -> None:
-    for job in (a_waiting(1, device="cuda"), a_waiting(1, device="cuda", min_vram=GIB)):
+    for job in (a_waiting(1, device="cuda"), a_waiting(1, device="cuda", vram=GIB)):
         (wait,) = decide([job], [], MACHINE._replace(gpus=(gpu,)))
         assert isinstance(wait, Wait)
         assert "cuda:0 " in wait.reason
@@ -416,13 +416,13 @@ def test_impossible_duration_is_ignored(seconds: float) -> None:
         job=9,
         cpus=1,
         devices=("GPU-1",),
-        reservation=20 * GIB,
+        vram=20 * GIB,
         since=0.0,
         ends=forecast.end(0.0, 0.0),
         forecast=forecast,
     )
     (wait,) = decide(
-        [a_waiting(1, device="cuda", min_vram=8 * GIB)], [run], MACHINE._replace(gpus=(SOUND,)), 5.0
+        [a_waiting(1, device="cuda", vram=8 * GIB)], [run], MACHINE._replace(gpus=(SOUND,)), 5.0
     )
     assert isinstance(wait, Wait)
     assert "of which 20 GiB is reserved for job 9" in wait.reason

@@ -73,7 +73,7 @@ def test_every_job_has_one_decision_and_nothing_is_reserved_twice(situation: Sit
     whole = after(waiting, decisions, running, machine)
     for gpu in machine.gpus:
         ours = [each for each in whole if gpu.uuid in each.devices]
-        if gpu.uuid in fresh and all(each.reservation is not None for each in ours):
+        if gpu.uuid in fresh and all(each.vram is not None for each in ours):
             assert taken(gpu, whole, machine) <= gpu.total
         assert len(ours) <= (machine.rules.max_per_gpu or len(ours))
         assert len(ours) <= 1 or not any(each.exclusive for each in ours)
@@ -92,7 +92,7 @@ def _check_permitted_devices(
     assert job.resources.device != CPU
     assert len(set(start.devices)) == len(start.devices) == job.resources.gpus
     assert set(start.devices) <= {gpu.uuid for gpu in may_have(job, machine)}
-    assert (start.reservation, start.exclusive) == (job.vram_request, job.exclusive)
+    assert (start.vram, start.exclusive) == (job.vram, job.exclusive)
     if job.exclusive:
         assert all(quiet(gpus[uuid], running, machine) for uuid in start.devices)
 
@@ -195,8 +195,8 @@ WIDE: dict[str, Any] = {"cpus": 2, "ram": 8 * GIB}
 ONE = Machine(cpus=8, gpus=(a_gpu(total=24),))
 CARDS = Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1), a_gpu(2)))
 DIVIDED = (a_gpu(0), a_gpu(1, mig=0, uuid="MIG-a"), a_gpu(1, mig=1, uuid="MIG-b"))
-ALONE = a_waiting(1, min_vram=4 * GIB, exclusive=True)
-SHARED = a_waiting(1, min_vram=GIB, exclusive=True)
+ALONE = a_waiting(1, vram=4 * GIB, exclusive=True)
+SHARED = a_waiting(1, vram=GIB, exclusive=True)
 MOST = SharingRules(max_per_gpu=9)
 BOB = foreign_reservation("bob", "jobs:GPU-0", 2)
 # a launcher that does not publish its number of jobs publishes their reservations
@@ -219,12 +219,12 @@ CROWDED = Machine(
     ),
 )
 CROWD = [
-    on_a_card("GPU-0", job=7, reservation=5 * GIB, used={"GPU-0": 4 * GIB}),
-    on_a_card("GPU-0", job=8, reservation=2 * GIB, used={"GPU-0": 3 * GIB}),
-    on_a_card("GPU-0", job=9, reservation=4 * GIB),
+    on_a_card("GPU-0", job=7, vram=5 * GIB, used={"GPU-0": 4 * GIB}),
+    on_a_card("GPU-0", job=8, vram=2 * GIB, used={"GPU-0": 3 * GIB}),
+    on_a_card("GPU-0", job=9, vram=4 * GIB),
 ]
-HALF = [on_a_card("GPU-0", job=7, reservation=12 * GIB)]
-LAST = [on_a_card("GPU-0", job=7, reservation=GIB), Running(job=8, cpus=2, ends=60.0)]
+HALF = [on_a_card("GPU-0", job=7, vram=12 * GIB)]
+LAST = [on_a_card("GPU-0", job=7, vram=GIB), Running(job=8, cpus=2, ends=60.0)]
 IN_A_MINUTE = "waiting for job 1, which is first and will get cuda:0 in about 1 m"
 UNUSED = SharingRules(idle_s=600)
 CASES = {
@@ -335,7 +335,7 @@ CASES = {
     ),
     "jobs share a card as far as their claims fit": Case(
         ONE,
-        [a_waiting(job, min_vram=10 * GIB) for job in (1, 2, 3)],
+        [a_waiting(job, vram=10 * GIB) for job in (1, 2, 3)],
         [
             "+on cuda:0: reserved 10 GiB, 24 GiB were free",
             "+on cuda:0: reserved 10 GiB, 14 GiB were free",
@@ -344,7 +344,7 @@ CASES = {
     ),
     "the emptiest card comes first of those the smallest": Case(
         Machine(cpus=8, gpus=(a_gpu(0, total=40), a_gpu(1, total=12), a_gpu(2, total=24))),
-        [a_waiting(job, min_vram=11 * GIB) for job in (1, 2, 3, 4)],
+        [a_waiting(job, vram=11 * GIB) for job in (1, 2, 3, 4)],
         [
             "+on cuda:1: reserved 11 GiB, 12 GiB were free",
             "+on cuda:2: reserved 11 GiB, 24 GiB were free",
@@ -354,26 +354,26 @@ CASES = {
     ),
     "what a job takes beyond its promise counts": Case(
         Machine(cpus=4, gpus=(a_gpu(total=24, used=14),)),
-        [a_waiting(1, min_vram=11 * GIB)],
+        [a_waiting(1, vram=11 * GIB)],
         ["waiting for 11 GiB of GPU memory: cuda:0 has 10 GiB free"],
-        [on_a_card("GPU-0", job=7, reservation=8 * GIB, used={"GPU-0": 14 * GIB})],
+        [on_a_card("GPU-0", job=7, vram=8 * GIB, used={"GPU-0": 14 * GIB})],
     ),
     "several GPUs are had together or not at all": Case(
         CARDS,
-        [a_waiting(1, gpus=2, min_vram=20 * GIB), a_waiting(2, gpus=3, min_vram=20 * GIB)],
+        [a_waiting(1, gpus=2, vram=20 * GIB), a_waiting(2, gpus=3, vram=20 * GIB)],
         [
             "+on cuda:0, cuda:2: reserved 20 GiB, 40 GiB were free",
             "waiting for 3 GPUs with 20 GiB each: cuda:0 has 40 GiB free, of which 20 GiB is reserved for job 1; "
             "cuda:1 has 40 GiB free, of which 30 GiB is reserved for job 7; "
             "cuda:2 has 40 GiB free, of which 20 GiB is reserved for job 1",
         ],
-        [on_a_card("GPU-1", job=7, reservation=30 * GIB)],
+        [on_a_card("GPU-1", job=7, vram=30 * GIB)],
     ),
     "a job with GPU numbers never starts beside instances of a divided card": Case(
         Machine(cpus=4, gpus=DIVIDED),
         [
-            a_waiting(1, device="cuda", min_vram=GIB, gpu_ids="numbers"),
-            a_waiting(2, device="cuda", min_vram=GIB),
+            a_waiting(1, device="cuda", vram=GIB, gpu_ids="numbers"),
+            a_waiting(2, device="cuda", vram=GIB),
         ],
         [
             "waiting for a GPU: gpu_ids=numbers does not work on a machine with MIG instances. "
@@ -383,7 +383,7 @@ CASES = {
     ),
     "a job on several GPUs never gets an instance of a divided card": Case(
         Machine(cpus=4, gpus=DIVIDED),
-        [a_waiting(1, gpus=2, min_vram=GIB), a_waiting(2, device="cuda:1:1", min_vram=GIB)],
+        [a_waiting(1, gpus=2, vram=GIB), a_waiting(2, device="cuda:1:1", vram=GIB)],
         [
             "waiting for 2 GPUs: this machine has 1 that are not divided",
             "+on cuda:1:1: reserved 1 GiB, 40 GiB were free",
@@ -391,7 +391,7 @@ CASES = {
     ),
     "an exclusive job gets a card for itself and keeps others away": Case(
         Machine(cpus=4, gpus=(a_gpu(0),)),
-        [ALONE, a_waiting(2, min_vram=GIB)],
+        [ALONE, a_waiting(2, vram=GIB)],
         [
             "+on cuda:0 exclusively: reserved 4 GiB, 40 GiB were free",
             "waiting for 1 GiB of GPU memory: cuda:0 runs job 1 exclusively",
@@ -401,12 +401,12 @@ CASES = {
         Machine(cpus=4, gpus=(a_gpu(0),)),
         [ALONE],
         ["waiting for 4 GiB on an empty GPU (--exclusive): cuda:0 runs job 7"],
-        [on_a_card("GPU-0", job=7, reservation=GIB)],
+        [on_a_card("GPU-0", job=7, vram=GIB)],
     ),
     # all memory reserved for its job is in use, and little: only its presence is published
     "an exclusive job takes a card on which others have none": Case(
         CARDS._replace(foreign=(BOB,)),
-        [SHARED, a_waiting(2, min_vram=GIB)],
+        [SHARED, a_waiting(2, vram=GIB)],
         [
             "+on cuda:1 exclusively: reserved 1 GiB, 40 GiB were free",
             "+on cuda:0: reserved 1 GiB, 40 GiB were free",
@@ -424,7 +424,7 @@ CASES = {
     ),
     "nothing starts on a card that another launcher shares with nobody": Case(
         Machine(cpus=4, gpus=(a_gpu(0),), foreign=(foreign_reservation("bob", "alone:GPU-0", 1),)),
-        [a_waiting(1, min_vram=GIB), a_waiting(2, gpus=1, device="cuda")],
+        [a_waiting(1, vram=GIB), a_waiting(2, gpus=1, device="cuda")],
         [
             "waiting for 1 GiB of GPU memory: cuda:0 is reserved exclusively by another queue of user bob",
             "waiting for 5 GiB of GPU memory (no similar job has been measured): cuda:0 is reserved exclusively by another queue of user bob",
@@ -451,7 +451,7 @@ CASES = {
     ),
     "more of ours than the rules say are never on a card": Case(
         Machine(cpus=4, gpus=(a_gpu(),), rules=SharingRules(max_per_gpu=2)),
-        [a_waiting(job, min_vram=GIB) for job in (1, 2, 3)],
+        [a_waiting(job, vram=GIB) for job in (1, 2, 3)],
         [
             "+on cuda:0: reserved 1 GiB, 40 GiB were free",
             "+on cuda:0: reserved 1 GiB, 39 GiB were free",
@@ -461,7 +461,7 @@ CASES = {
     # 24 - 2 of others - (5 + 3 + 4) of ours - 5 reserved - 2 reserve
     "all that is promised is counted and to whom": Case(
         CROWDED,
-        [a_waiting(1, min_vram=4 * GIB)],
+        [a_waiting(1, vram=4 * GIB)],
         [
             "waiting for 4 GiB of GPU memory: cuda:0 has 15 GiB free, of which 5 GiB is reserved for jobs 7, 9, 4 GiB is reserved by another queue of user ada, 1 GiB is reserved by another queue of user bob and 2 GiB is reserved for other users"
         ],
@@ -469,13 +469,13 @@ CASES = {
     ),
     "what is left of it is had": Case(
         CROWDED,
-        [a_waiting(1, min_vram=3 * GIB)],
+        [a_waiting(1, vram=3 * GIB)],
         ["+on cuda:0: reserved 3 GiB, 3 GiB were free"],
         CROWD,
     ),
     "the reserve is left to others and is told where a job can never fit": Case(
         Machine(cpus=4, gpus=(a_gpu(total=24),), rules=SharingRules(reserve=4 * GIB)),
-        [a_waiting(1, min_vram=20 * GIB), a_waiting(2, min_vram=21 * GIB)],
+        [a_waiting(1, vram=20 * GIB), a_waiting(2, vram=21 * GIB)],
         [
             "+on cuda:0: reserved 20 GiB, 20 GiB were free",
             "waiting for 21 GiB of GPU memory: cuda:0 has at most 20 GiB for it (4 GiB is reserved for other users)",
@@ -483,14 +483,14 @@ CASES = {
     ),
     "a card is not taken soon after others used it": Case(
         Machine(cpus=4, gpus=(a_gpu(),), rules=UNUSED, idle={"GPU-0": 120.0}),
-        [a_waiting(1, min_vram=GIB)],
+        [a_waiting(1, vram=GIB)],
         [
             "waiting for 1 GiB of GPU memory: cuda:0 has been unused by others for 2 m of the required 10 m"
         ],
     ),
     "a card is taken after others left it alone for a while": Case(
         Machine(cpus=4, gpus=(a_gpu(),), rules=UNUSED, idle={"GPU-0": 600.0}),
-        [a_waiting(1, min_vram=GIB)],
+        [a_waiting(1, vram=GIB)],
         ["+on cuda:0: reserved 1 GiB, 40 GiB were free"],
     ),
     "a card that the owner of the queue keeps back is never taken": Case(
@@ -504,11 +504,11 @@ CASES = {
     "a job passes the first one only where that is not delayed": Case(
         ONE._replace(rules=MOST),
         [
-            a_waiting(1, min_vram=16 * GIB),
-            a_waiting(2, min_vram=9 * GIB),  # of unknown duration
-            a_waiting(3, min_vram=9 * GIB, seconds=61.0),
-            a_waiting(4, min_vram=3 * GIB),  # fits with both
-            a_waiting(5, min_vram=9 * GIB, seconds=60.0),
+            a_waiting(1, vram=16 * GIB),
+            a_waiting(2, vram=9 * GIB),  # of unknown duration
+            a_waiting(3, vram=9 * GIB, seconds=61.0),
+            a_waiting(4, vram=3 * GIB),  # fits with both
+            a_waiting(5, vram=9 * GIB, seconds=60.0),
         ],
         [
             "waiting for 16 GiB of GPU memory: cuda:0 has 24 GiB free, of which 12 GiB is reserved for job 7; cuda:0 will have room in about 1 m",
@@ -523,9 +523,9 @@ CASES = {
     "where nobody knows when the place is free only what fits beside passes": Case(
         ONE,
         [
-            a_waiting(1, min_vram=16 * GIB),
-            a_waiting(2, min_vram=9 * GIB, seconds=1.0),
-            a_waiting(3, min_vram=8 * GIB),
+            a_waiting(1, vram=16 * GIB),
+            a_waiting(2, vram=9 * GIB, seconds=1.0),
+            a_waiting(3, vram=8 * GIB),
         ],
         [
             "waiting for 16 GiB of GPU memory: cuda:0 has 24 GiB free, of which 12 GiB is reserved for job 7",
@@ -536,13 +536,13 @@ CASES = {
     ),
     "the last place on the card of the first job is kept": Case(
         Machine(cpus=4, gpus=ONE.gpus, rules=SharingRules(max_per_gpu=2)),
-        [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)],
+        [a_waiting(1, cpus=3, vram=GIB), a_waiting(2, vram=GIB)],
         ["waiting for 3 CPU cores: 1 of 4 free; cuda:0 will have room in about 1 m", IN_A_MINUTE],
         LAST,
     ),
     "where there are two of them one is had": Case(
         Machine(cpus=5, gpus=ONE.gpus, rules=SharingRules(max_per_gpu=3)),
-        [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)],
+        [a_waiting(1, cpus=3, vram=GIB), a_waiting(2, vram=GIB)],
         [
             "waiting for 3 CPU cores: 2 of 5 free; cuda:0 will have room in about 1 m",
             "+on cuda:0: reserved 1 GiB, 23 GiB were free",
@@ -567,15 +567,15 @@ CASES = {
     ),
     "another card is taken so that the first job keeps its place": Case(
         Machine(cpus=8, gpus=(a_gpu(0, total=24), a_gpu(1, total=24)), rules=MOST),
-        [a_waiting(1, min_vram=20 * GIB), a_waiting(2, min_vram=6 * GIB)],
+        [a_waiting(1, vram=20 * GIB), a_waiting(2, vram=6 * GIB)],
         [
             "waiting for 20 GiB of GPU memory: cuda:0 has 24 GiB free, of which 12 GiB is reserved for job 7; cuda:1 has 24 GiB free, of which 11 GiB is reserved for jobs 8, 9; cuda:0 will have room in about 1 m",
             "+on cuda:1: reserved 6 GiB, 13 GiB were free",
         ],
         [
-            on_a_card("GPU-0", job=7, reservation=12 * GIB, ends=60.0),
-            on_a_card("GPU-1", job=8, reservation=10 * GIB, ends=90.0),
-            on_a_card("GPU-1", job=9, reservation=1 * GIB, ends=90.0),
+            on_a_card("GPU-0", job=7, vram=12 * GIB, ends=60.0),
+            on_a_card("GPU-1", job=8, vram=10 * GIB, ends=90.0),
+            on_a_card("GPU-1", job=9, vram=1 * GIB, ends=90.0),
         ],
     ),
 }
@@ -622,7 +622,7 @@ BEASTS = tuple(
     ],
 )
 def test_job_gets_only_visible_gpus(visible: tuple[str, ...], said: str) -> None:
-    waiting = a_waiting(1, device="cuda", min_vram=GIB, visible=visible)
+    waiting = a_waiting(1, device="cuda", vram=GIB, visible=visible)
     busy = [on_a_card("GPU-ant", job=7, exclusive=True)]
     none = (
         f"waiting for a GPU: CUDA_VISIBLE_DEVICES={','.join(visible)}, set when it was queued, "
@@ -641,7 +641,7 @@ def test_job_gets_only_visible_gpus(visible: tuple[str, ...], said: str) -> None
         ),
         (
             (a_gpu(fault="fell off the bus"),),
-            {"min_vram": GIB},
+            {"vram": GIB},
             "waiting for 1 GiB of GPU memory: cuda:0 fell off the bus",
         ),
         (
@@ -656,7 +656,7 @@ def test_job_gets_only_visible_gpus(visible: tuple[str, ...], said: str) -> None
         ),
         (
             (a_gpu(used=38),),
-            {"min_vram": 4 * GIB},
+            {"vram": 4 * GIB},
             "waiting for 4 GiB of GPU memory: cuda:0 has 2 GiB free",
         ),
         (
@@ -667,17 +667,17 @@ def test_job_gets_only_visible_gpus(visible: tuple[str, ...], said: str) -> None
         ((), {"device": "cuda:0"}, "waiting for a GPU: none found"),
         (
             (a_gpu(total=24),),
-            {"min_vram": 25 * GIB},
+            {"vram": 25 * GIB},
             "waiting for 25 GiB of GPU memory: cuda:0 has at most 24 GiB for it",
         ),
         (
             (a_gpu(0, total=24), a_gpu(1, total=40)),
-            {"min_vram": 30 * GIB, "gpus": 2},
+            {"vram": 30 * GIB, "gpus": 2},
             "waiting for 30 GiB of GPU memory on each of 2 GPUs: only 1 of its 2 GPUs have that much",
         ),
         (
             tuple(a_gpu(at, total=4 + at, used=3) for at in range(6)),
-            {"min_vram": 7 * GIB},
+            {"vram": 7 * GIB},
             "waiting for 7 GiB of GPU memory: cuda:3 has 4 GiB free; cuda:4 has 5 GiB free; cuda:5 has 6 GiB free; and 3 more GPUs",
         ),
     ],
@@ -699,5 +699,5 @@ def test_jobs_of_a_failed_gpu_are_evicted() -> None:
 def test_a_policy_without_running_jobs_sees_the_machine_itself() -> None:
     machine = Machine(cpus=2, gpus=(a_gpu(),))
     policy = MachineScheduler(machine)
-    waiting = [a_waiting(1, min_vram=GIB)]
+    waiting = [a_waiting(1, vram=GIB)]
     assert policy.decide(waiting, 0.0) == decide(waiting, [], machine)

@@ -106,7 +106,7 @@ def test_reservations_never_exceed_a_gpu(
         assert sum(one.cpus for one in world.running) <= machine.cpus
         for gpu in machine.gpus:
             ours = [one for one in world.running if gpu.uuid in one.devices]
-            if ours and ours[0].reservation is not None:
+            if ours and ours[0].vram is not None:
                 assert taken(gpu, world.running, machine) <= gpu.total
             assert len(ours) <= 1 or not any(one.exclusive for one in ours)
 
@@ -265,7 +265,7 @@ def test_attempts_end_or_pause(
         )
         peaks = (held,) if seen else ()
         scene = OomContext(
-            reservation=decision.reservation,
+            vram=decision.vram,
             total=gpu.total,
             others=gpu.used,
             peak=held if seen else None,
@@ -274,9 +274,9 @@ def test_attempts_end_or_pause(
         judged = diagnose_oom(shortage, scene)
         if judged.charged or judged.blamed_on == "neighbour":
             return  # it counts, or it is put off for twice as long each time
-        assert judged.vram_request is not None
-        least = judged.vram_request
-        larger = Waiting(job=1, resources=job.resources, vram_request=least)
+        assert judged.vram is not None
+        least = judged.vram
+        larger = Waiting(job=1, resources=job.resources, vram=least)
         if permanent_refusal(larger, machine):
             return
 
@@ -284,10 +284,10 @@ def test_attempts_end_or_pause(
 def a_job(asked: int | None, least: int, peaks: tuple[int, ...], exact: bool) -> Waiting:
     lane = Lane(
         group="",
-        resources=Resources(device="cuda", min_vram=None if asked is None else asked * GIB),
+        resources=Resources(device="cuda", vram=None if asked is None else asked * GIB),
         environment=WorkerEnvironment(),
         signature="train 0123" if exact else "command 0123",
-        least=least,
+        least_vram=least,
     )
     ready = ReadyJob(id=1, rank=0.0, lane_id=1, lane=lane, numbers=("1",))
     return make_waiting(

@@ -516,7 +516,7 @@ def a_running_job(store: Store, **seat: object) -> int:
 def test_pause_shows_the_kept_reservation_until_resume(
     store: Store, device: str, reservation: int | None, tail: str
 ) -> None:
-    job = a_running_job(store, device=device, reservation=reservation)
+    job = a_running_job(store, device=device, vram=reservation)
     pause = proposed(store, "p", job)
     assert pause.text == f"pause job {job} train/a?{tail}"
     assert pause.act(store) == [job]

@@ -576,7 +576,7 @@ def test_memory_of_a_job_is_current_peak_and_requested(
         ),
     )
     (job,) = enqueue(store, a_spec())
-    seat = a_seat(device="GPU-0,GPU-1", reservation=8 * GIB)
+    seat = a_seat(device="GPU-0,GPU-1", vram=8 * GIB)
     assert store.claims.claim(job, seat, reason="fits", now=NOW) is not None
     attempt = an_attempt(home, a_spec(), job=job)
     told = {

@@ -212,7 +212,7 @@ def run_jobs(store: Store, chain: list[int]) -> None:
         ended = claimed(store, job, **GPU)
         end(store, ended, outcome, measured=MeasuredUsage(peak=GIB, machine="A10"))
     lone = one(store, "lone", retries=1)
-    requeue = RequeueDecision(reason=a_reason("full"), vram_request=GIB, backoff_s=1.0)
+    requeue = RequeueDecision(reason=a_reason("full"), vram=GIB, backoff_s=1.0)
     end(store, claimed(store, lone, **GPU), FAILED, requeue=requeue)
     for now in (1.0, 2.0):
         store.ready_jobs.release_due_timers(1e14)

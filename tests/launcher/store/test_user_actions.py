@@ -333,7 +333,7 @@ def test_later_of_pause_and_new_start_time_counts(
 
 def test_changed_job_keeps_its_measured_gpu_memory_need(store: Store) -> None:
     job = one(store)
-    requeue = RequeueDecision(reason=a_reason("full"), vram_request=8, exclusive=True)
+    requeue = RequeueDecision(reason=a_reason("full"), vram=8, exclusive=True)
     store.transitions.finish_attempt(
         claimed(store, job), FAILED, outputs={}, now=2.0, requeue=requeue
     )
@@ -341,7 +341,7 @@ def test_changed_job_keeps_its_measured_gpu_memory_need(store: Store) -> None:
     spec = row.spec._replace(resources=Resources(cpus=2))
     store.job_control.change_jobs([ChangedJob(row, spec, a_reason("changed"))], 5.0)
     lane = store.ready_jobs.lane_of_job(job)
-    assert (lane.resources.cpus, lane.least, lane.alone) == (2, 8, True)
+    assert (lane.resources.cpus, lane.least_vram, lane.made_exclusive) == (2, 8, True)
 
 
 def test_retried_job_keeps_its_settings(store: Store) -> None:

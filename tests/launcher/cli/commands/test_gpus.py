@@ -93,7 +93,7 @@ def test_memory_of_a_job_is_separated_from_other_processes(
     uuid = devices.add(24 * GIB, used=0)
     devices.hold(uuid, 1, 2 * GIB)
 
-    with a_job(store, devices, uuid, 3 * GIB, reservation=5 * GIB) as job:
+    with a_job(store, devices, uuid, 3 * GIB, vram=5 * GIB) as job:
         told = launcher.json("gpus")
         line = launcher("gpus").out.split("\t")
 
@@ -134,7 +134,7 @@ def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
 ) -> None:
     uuid = devices.add()
     (job,) = enqueue(store, "train/a")
-    seat = a_seat(device=uuid, pid=1, start_ticks=7, reservation=GIB)  # a reused pid
+    seat = a_seat(device=uuid, pid=1, start_ticks=7, vram=GIB)  # a reused pid
     store.claims.claim(job, seat, reason="fits", now=1.0)
     (there,) = enqueue(store, "train/b")  # on a node whose GPU is called alike
     claimed(store, there, 1.0, device=uuid, boot=f"{PILOT_PREFIX}p")

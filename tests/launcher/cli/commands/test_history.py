@@ -89,7 +89,7 @@ def attempt(
 
 
 def a_training(name: str, *, asked: int | None = 24 * GIB, signature: str = "train 1") -> Any:
-    resources = Resources(device="cuda", min_vram=asked)
+    resources = Resources(device="cuda", vram=asked)
     return a_spec(name=name, kind="train", signature=signature, resources=resources)
 
 
@@ -293,7 +293,7 @@ def test_unused_memory_requests_are_reported_with_a_better_request(store: Store)
             *(store, job, Done(at=NOON), 2 * HOUR),
             peak=peak,
             device="GPU-0",
-            reservation=24 * GIB,
+            vram=24 * GIB,
         )
 
     (memory,) = the_past(store).memory
@@ -312,7 +312,7 @@ def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = Tru
                 "a",
                 "train/a",
                 1,
-                reservation=round(asked * GIB),
+                vram=round(asked * GIB),
                 attempts=1,
                 wasted_byte_s=0,
                 **amounts,
@@ -341,9 +341,7 @@ def a_usage(
 ) -> ReservationUsage:
     values: dict[str, Any] = {"signature": "train 1", "name": f"train/{job}", "declared": True}
     values |= {"peak": 4 * GIB, "wasted_byte_s": 0.0} | more
-    return ReservationUsage(
-        reservation=claim * GIB, attempts=attempts, job=job, exceeded=beyond, **values
-    )
+    return ReservationUsage(vram=claim * GIB, attempts=attempts, job=job, exceeded=beyond, **values)
 
 
 def test_median_reservation_is_weighted_by_attempts() -> None:
@@ -364,7 +362,7 @@ def test_exceeded_reservations_are_listed_first() -> None:
 def test_attempts_on_cpu_or_without_measurements_are_omitted(store: Store) -> None:
     first, second = enqueue(store, a_spec(), a_training("train/a"))
     attempt(store, first, Done(at=NOON), HOUR)
-    attempt(store, second, Done(at=NOON), HOUR, device="GPU-0", reservation=GIB)
+    attempt(store, second, Done(at=NOON), HOUR, device="GPU-0", vram=GIB)
 
     assert the_past(store).memory == ()
 
@@ -386,10 +384,8 @@ def test_only_attempts_within_the_time_range_count(store: Store) -> None:
 
 def test_a_pattern_narrows_every_section(store: Store) -> None:
     first, second = enqueue(store, a_training("train/a"), a_training("train/b", signature="t 2"))
-    attempt(store, first, Done(at=NOON), HOUR, peak=GIB, device="GPU-0", reservation=2 * GIB)
-    attempt(
-        store, second, Failed(at=NOON, error="no"), HOUR, peak=GIB, device="GPU-0", reservation=GIB
-    )
+    attempt(store, first, Done(at=NOON), HOUR, peak=GIB, device="GPU-0", vram=2 * GIB)
+    attempt(store, second, Failed(at=NOON, error="no"), HOUR, peak=GIB, device="GPU-0", vram=GIB)
 
     past = the_past(store, jobs=[first])
 
@@ -434,7 +430,7 @@ def test_history_of_an_empty_queue_is_no_error(
 def test_pipe_lines_start_with_their_section(launcher: Launcher, store: Store) -> None:
     good, bad = enqueue(store, a_training("train/a"), "command/\x1b[2J")
     now = time.time()
-    attempt(store, good, Done(at=now), HOUR, peak=GIB, device="GPU-0", reservation=24 * GIB)
+    attempt(store, good, Done(at=now), HOUR, peak=GIB, device="GPU-0", vram=24 * GIB)
     attempt(store, bad, Failed(at=now, error="no\tfile"), 1.5)
 
     answer = launcher("history")

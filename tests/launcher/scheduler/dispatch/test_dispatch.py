@@ -399,7 +399,7 @@ def pilot(dispatch_harness: DispatchHarness) -> Pilot:
 
 def on_gpu(gib: float | None = 10, **changes: object) -> Resources:
     vram = None if gib is None else round(gib * GIB)
-    return Resources(device="cuda", min_vram=vram, **changes)  # type: ignore[arg-type]
+    return Resources(device="cuda", vram=vram, **changes)  # type: ignore[arg-type]
 
 
 def report_gpu_usage(pilot: Pilot, number: int, used: float, **attempts: float) -> None:
@@ -451,7 +451,7 @@ def test_job_with_a_known_full_load_runs_alone_on_a_gpu_of_a_pilot(
 def test_a_job_with_gpu_numbers_gets_those_of_its_node(dispatch_harness: DispatchHarness) -> None:
     given = tuple(a_gpu(number, total=40, uuid=f"GPU-{number}") for number in (2, 5))
     pilot = dispatch_harness.pilot(cpus=8, gpus=given)
-    last = Resources(device="cuda:5", min_vram=15 * GIB)
+    last = Resources(device="cuda:5", vram=15 * GIB)
     dispatch_harness.queue("box", spec=a_spec(resources=last._replace(gpu_ids="numbers")))
     dispatch_harness.queue("box", spec=a_spec(resources=last), retries=1)
     dispatch_harness.decide()

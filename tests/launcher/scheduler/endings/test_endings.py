@@ -267,8 +267,8 @@ def test_oom_by_own_usage_raises_the_reservation_without_a_charged_retry(
 ) -> None:
     found = diagnose(told, scene)
     assert (found.blamed_on, found.charged) == ("ours", False)
-    assert found.vram_request is not None
-    assert found.vram_request / GIB == claim
+    assert found.vram is not None
+    assert found.vram / GIB == claim
 
 
 NEIGHBOURS = {
@@ -293,8 +293,8 @@ def test_oom_by_other_jobs_keeps_the_reservation_without_a_charged_retry(
 ) -> None:
     found = diagnose(told, scene)
     assert (found.blamed_on, found.charged) == ("neighbour", False)
-    assert found.vram_request is not None
-    assert found.vram_request / GIB == claim
+    assert found.vram is not None
+    assert found.vram / GIB == claim
 
 
 @pytest.mark.parametrize(
@@ -315,12 +315,12 @@ def test_ram_oom_is_excused_only_within_the_reservation(
 ) -> None:
     scene = {"reservation": 6.0} if promised is None else {"reservation": 6.0, "ram": promised}
     found = diagnose(told, scene, where="ram")
-    assert (found.blamed_on, found.charged, found.vram_request) == (whose, charged, gib(6))
+    assert (found.blamed_on, found.charged, found.vram) == (whose, charged, gib(6))
 
 
 def test_unexplained_oom_is_charged_as_a_retry() -> None:
     assert diagnose({}, {}) == OomVerdict(
-        blamed_on="ours", vram_request=None, why="used an unknown amount", charged=True
+        blamed_on="ours", vram=None, why="used an unknown amount", charged=True
     )
 
 
@@ -361,7 +361,7 @@ shortages = st.builds(
 )
 scenes = st.builds(
     OomContext,
-    reservation=amounts,
+    vram=amounts,
     total=amounts,
     others=amounts,
     peak=amounts,
@@ -378,16 +378,16 @@ def test_vram_request_only_grows_and_covers_the_measured_need(
     shortage: OomReport, scene: OomContext, claim: int | None, held: int | None
 ) -> None:
     anywhere = diagnose_oom(shortage, scene)
-    assert anywhere.charged or anywhere.blamed_on != "ours" or anywhere.vram_request is not None
+    assert anywhere.charged or anywhere.blamed_on != "ours" or anywhere.vram is not None
     assert anywhere.why
-    shortage, scene = shortage._replace(where="gpu", held=held), scene._replace(reservation=claim)
+    shortage, scene = shortage._replace(where="gpu", held=held), scene._replace(vram=claim)
     found = diagnose_oom(shortage, scene)
     if claim is not None:
-        assert found.vram_request is not None
-        assert found.vram_request >= claim + STEP * (found.blamed_on == "ours")
+        assert found.vram is not None
+        assert found.vram >= claim + STEP * (found.blamed_on == "ours")
     if held is not None:
-        assert found.vram_request is not None
-        assert found.vram_request >= held + (shortage.wanted or 0)
+        assert found.vram is not None
+        assert found.vram >= held + (shortage.wanted or 0)
 
 
 @settings(max_examples=150, deadline=None)
@@ -399,12 +399,12 @@ def test_job_that_never_fits_is_tried_a_limited_number_of_times(
     while claim <= total:
         found = diagnose_oom(
             shortage._replace(where="gpu"),
-            OomContext(reservation=claim, total=total, others=others),
+            OomContext(vram=claim, total=total, others=others),
         )
         if found.blamed_on != "ours":
             return  # its scheduler counts these
-        assert found.vram_request is not None
-        claim, tries = found.vram_request, tries + 1
+        assert found.vram is not None
+        claim, tries = found.vram, tries + 1
     assert tries <= 35
 
 
@@ -494,7 +494,7 @@ def requeue(
         a_spec(terms=Terms(rerun=rerun), entry=entry, kind=kind),
         number=number,
         device=device,
-        reservation=claim,
+        vram=claim,
         claimed=claimed,
     )
     machine = Machine(cpus=4, gpus=gpus)
@@ -531,7 +531,7 @@ def test_evicted_attempt_is_requeued_after_any_end() -> None:
 # --- a job with an estimate, when memory was short
 
 
-FULL = Eviction("cuda:0 had only 1 GiB free", cause=EndCause.GPU_MEMORY, vram_request=9 * GIB)
+FULL = Eviction("cuda:0 had only 1 GiB free", cause=EndCause.GPU_MEMORY, vram=9 * GIB)
 
 
 def test_job_evicted_for_others_runs_again_alone_and_states_lost_work() -> None:
@@ -540,7 +540,7 @@ def test_job_evicted_for_others_runs_again_alone_and_states_lost_work() -> None:
     then = "Queued again on an empty GPU, 50 s of work lost"
     reason = a_reason(told, ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
     assert decision == RequeueDecision(
-        reason=reason, follow_up_text=then, vram_request=9 * GIB, exclusive=True
+        reason=reason, follow_up_text=then, vram=9 * GIB, exclusive=True
     )
     skewed = requeue(Stopped(at=50.0), a_gpu(), claim=None, claimed=100.0, eviction=FULL)
     assert skewed is not None
@@ -582,8 +582,8 @@ def test_too_small_estimate_is_raised_and_finally_replaced_by_an_exclusive_gpu(
         out_of_memory(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, number=number
     )
     assert decision is not None
-    assert decision.vram_request is not None
-    assert decision.vram_request >= 10 * GIB
+    assert decision.vram is not None
+    assert decision.vram >= 10 * GIB
     assert decision.exclusive is (number >= SHORTAGES_BESIDE_OTHERS)
     assert (decision.max_attempts, decision.backoff_s) == (MOST_SHORTAGES, 0.0)
 
@@ -607,7 +607,7 @@ def test_oom_job_is_requeued_at_most_four_times(store: Store) -> None:
         outcome = out_of_memory(held=8 * GIB, wanted=2 * GIB)
         lane = store.ready_jobs.lane_of_job(job)
         decision = decide_requeue(
-            replace(claim, reservation=None, exclusive=False),
+            replace(claim, vram=None, exclusive=False),
             lane,
             outcome,
             Machine(cpus=4, gpus=(a_gpu(total=80, used=40),)),
@@ -615,7 +615,9 @@ def test_oom_job_is_requeued_at_most_four_times(store: Store) -> None:
         assert decision is not None
         store.transitions.finish_attempt(claim, outcome, outputs={}, now=number, requeue=decision)
         states.append(job_row(store, job).state)
-        assert store.ready_jobs.lane_of_job(job).alone is (number >= SHORTAGES_BESIDE_OTHERS)
+        assert store.ready_jobs.lane_of_job(job).made_exclusive is (
+            number >= SHORTAGES_BESIDE_OTHERS
+        )
     assert states == [State.QUEUED] * 4 + [State.FAILED]
     assert job_row(store, job).reason.endswith(" (5 times)")
 
@@ -630,7 +632,7 @@ def test_gpu_failures_do_not_count_as_oom(store: Store) -> None:
     states = []
     for now, (outcome, gpu) in enumerate(ends, 1):
         claim = claimed(store, job, device="GPU-0")
-        attempt = replace(claim, reservation=None, exclusive=False)
+        attempt = replace(claim, vram=None, exclusive=False)
         lane, machine = store.ready_jobs.lane_of_job(job), Machine(cpus=4, gpus=(gpu,))
         decision = decide_requeue(attempt, lane, outcome, machine)
         assert decision is not None
@@ -656,10 +658,10 @@ def test_eviction_updates_similar_jobs_at_once_and_the_job_stays_alone(
     )
     assert job_row(store, job).state is State.QUEUED
     lane = store.ready_jobs.lane_of_job(job)
-    assert (lane.alone, lane.least) == (True, 9 * GIB)
+    assert (lane.made_exclusive, lane.least_vram) == (True, 9 * GIB)
     (ready,) = store.ready_jobs.read_ready(4)
     need = gpu_request_of(make_waiting(ready, store.usage_records.usage(signature, ready.program)))
-    assert (need.exclusive, need.vram_request) == (True, 13.5 * GIB)  # half as much again
+    assert (need.exclusive, need.vram) == (True, 13.5 * GIB)  # half as much again
     other = program_signature(("train.py", "--b"))
     assert store.usage_records.usage(other, "train.py").similar.peaks == (6 * GIB,)
     assert store.usage_records.usage(signature, "train.py").peaks == (), "it is less than it needs"
@@ -668,8 +670,8 @@ def test_eviction_updates_similar_jobs_at_once_and_the_job_stays_alone(
 def test_job_above_its_reservation_gets_more_at_once() -> None:
     decision = requeue(out_of_memory(held=8 * GIB, wanted=2 * GIB), a_gpu(total=40, used=20))
     assert decision is not None
-    assert decision.vram_request is not None
-    assert decision.vram_request >= 10 * GIB
+    assert decision.vram is not None
+    assert decision.vram >= 10 * GIB
     assert (decision.is_unsatisfiable, decision.backoff_s) == (False, 0.0)
     assert decision.reason.text.startswith("out of memory: used ")
 
@@ -677,7 +679,7 @@ def test_job_above_its_reservation_gets_more_at_once() -> None:
 def test_job_without_memory_because_of_others_pauses_and_keeps_its_request() -> None:
     decision = requeue(out_of_memory(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
     assert decision is not None
-    assert (decision.vram_request, decision.backoff_s) == (8 * GIB, CROWDED_PAUSE_S)
+    assert (decision.vram, decision.backoff_s) == (8 * GIB, CROWDED_PAUSE_S)
     assert decision.reason.text.startswith("out of memory: other processes used ")
     assert decision.follow_up_text == "Queued again"
 

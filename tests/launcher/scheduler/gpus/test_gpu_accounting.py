@@ -72,7 +72,7 @@ def a_card(index: int = 0, used: float = 0, **processes: int | None) -> GpuSnaps
     return a_gpu(index, used=used, processes=tuple(found))
 
 
-DECLARED = a_spec(resources=Resources(device="cuda", min_vram=8 * GIB))
+DECLARED = a_spec(resources=Resources(device="cuda", vram=8 * GIB))
 
 
 def running(
@@ -169,8 +169,8 @@ def test_declared_memory_is_enforced_only_on_shared_gpus(home: Home) -> None:
         running(1, "GPU-1"),
         running(2),
         running(3, "GPU-0,GPU-2", pid=OTHER),
-        running(4, "GPU-3", reservation=None, exclusive=True),
-        running(5, spec=a_spec(), reservation=None),
+        running(4, "GPU-3", vram=None, exclusive=True),
+        running(5, spec=a_spec(), vram=None),
         running(6, spec=a_spec()),
     )
     claims = [alone, first, second, unknown, estimated, learned, running(7, "cpu")]
@@ -213,7 +213,7 @@ def test_every_reservation_is_published_with_its_usage(home: Home) -> None:
 def reserved_bytes(
     claim: int | None, *, estimate: int | None = None, **asked: Any
 ) -> dict[str, int]:
-    place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", reservation=claim)
+    place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", vram=claim)
     reservations = reservations_of(
         place, Resources(**asked), totals={"GPU-0": 40 * GIB}, estimate=estimate
     )
@@ -243,22 +243,26 @@ def test_expected_end_of_a_running_job_comes_from_similar_jobs(home: Home) -> No
 def ready(least: int = 0, visible: tuple[str, ...] | None = ("0",), **asked: Any) -> ReadyJob:
     asks = Resources(**{"device": "cuda"} | asked)
     lane = Lane(
-        group="g", resources=asks, environment=WorkerEnvironment(), least=least, visible=visible
+        group="g",
+        resources=asks,
+        environment=WorkerEnvironment(),
+        least_vram=least,
+        visible=visible,
     )
     return ReadyJob(id=7, rank=0.0, lane_id=1, lane=lane)
 
 
 def test_request_of_a_waiting_job_is_declared_measured_or_needed_memory() -> None:
     taught = Usage(peaks=(4 * GIB,), seconds=(10.0,))
-    one = make_waiting(ready(min_vram=8 * GIB), NO_USAGE)
+    one = make_waiting(ready(vram=8 * GIB), NO_USAGE)
     assert (one.job, one.group, one.visible) == (7, "g", ("0",))
-    assert (one.vram_request, one.seconds) == (8 * GIB, None)
-    assert make_waiting(ready(), NO_USAGE).vram_request is None
+    assert (one.vram, one.seconds) == (8 * GIB, None)
+    assert make_waiting(ready(), NO_USAGE).vram is None
     learned = make_waiting(ready(), taught)
-    assert learned.vram_request is not None
-    assert learned.vram_request > 4 * GIB
+    assert learned.vram is not None
+    assert learned.vram > 4 * GIB
     assert learned.seconds is not None
-    assert make_waiting(ready(least=9 * GIB), taught).vram_request == 9 * GIB
+    assert make_waiting(ready(least=9 * GIB), taught).vram == 9 * GIB
 
 
 def test_job_that_nearly_fills_the_largest_gpu_gets_it_exclusively() -> None:
@@ -268,12 +272,12 @@ def test_job_that_nearly_fills_the_largest_gpu_gets_it_exclusively() -> None:
         (start,) = decide([make_waiting(ready(visible=None), full)], [], machine)
         assert isinstance(start, Start)
         assert (start.devices, start.exclusive) == ((gpus[0].uuid,), True)
-        assert start.reservation == gpus[0].total
+        assert start.vram == gpus[0].total
         # declared memory, or memory missing at a failure, can exceed every GPU
         for job, usage in (
-            (ready(visible=None, min_vram=30 * GIB), NO_USAGE),
+            (ready(visible=None, vram=30 * GIB), NO_USAGE),
             (ready(least=30 * GIB, visible=None), NO_USAGE),
-            (ready(visible=None, min_vram=30 * GIB), full),
+            (ready(visible=None, vram=30 * GIB), full),
         ):
             never = permanent_refusal(make_waiting(job, usage), machine)
             assert never is not None
@@ -306,8 +310,8 @@ def test_on_an_idle_machine_a_job_starts_on_a_gpu_that_it_fitted_before(
 
     assert isinstance(start, Start), start.reason
     free = cards[0].total - (cards[0].used or 0)
-    assert start.reservation is None or peak <= start.reservation <= free
-    if start.reservation is None or start.reservation > free - kept:
+    assert start.vram is None or peak <= start.vram <= free
+    if start.vram is None or start.vram > free - kept:
         assert start.exclusive, "its card is promised to it as a whole"
 
 
@@ -356,13 +360,9 @@ def test_usage_of_an_earlier_attempt_is_not_inherited(home: Home) -> None:
 
 def test_attempt_without_a_reservation_has_an_estimate(home: Home) -> None:
     ledger = a_ledger(home, [], a_card(used=9))
-    (one,) = ledger.usage_tracker.running_jobs(
-        [running(reservation=None, exclusive=False)], no_usage
-    )
-    assert (one.estimated, one.exclusive, one.reservation) == (True, False, None)
-    (other,) = ledger.usage_tracker.running_jobs(
-        [running(reservation=None, exclusive=True)], no_usage
-    )
+    (one,) = ledger.usage_tracker.running_jobs([running(vram=None, exclusive=False)], no_usage)
+    assert (one.estimated, one.exclusive, one.vram) == (True, False, None)
+    (other,) = ledger.usage_tracker.running_jobs([running(vram=None, exclusive=True)], no_usage)
     assert (other.estimated, other.exclusive) == (False, True)
 
 
@@ -376,7 +376,7 @@ SIMILAR_TRAIN = ("python", "train.py", "--size", "big")
 def an_estimate(job: int = 1, argv: tuple[str, ...] = TRAIN, pid: int = ME) -> Claim:
     """An attempt of a program of which nothing is known."""
     spec = a_spec(*argv, signature=program_signature(argv))
-    return running(job, spec=spec, reservation=None, pid=pid)
+    return running(job, spec=spec, vram=None, pid=pid)
 
 
 def ledger_after(
@@ -407,33 +407,33 @@ def test_reservation_follows_the_usage_once_it_is_steady(home: Home) -> None:
     claim = an_estimate()
     ledger = ledger_after(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
     (young,) = ledger.usage_tracker.running_jobs([claim], no_usage)
-    assert (young.reservation, young.unmeasured_s) == (None, 1.0), "a fixed part of the card counts"
+    assert (young.vram, young.unmeasured_s) == (None, 1.0), "a fixed part of the card counts"
     ledger = ledger_after(home, [claim], *steady(6))
     (settled,) = ledger.usage_tracker.running_jobs([claim], no_usage)
-    assert settled.reservation == steady_request(6 * GIB, (), None)
+    assert settled.vram == steady_request(6 * GIB, (), None)
     assert settled.unmeasured_s is None
     assert ledger.record_sample(
         GpuSample(gpus=(busy(6),), at=9.0), [claim]
     )  # before the next decision
     (published,) = [one for one in ledger.reservations([claim], 0b1) if one.device == "GPU-0"]
-    assert published.amount == settled.reservation
+    assert published.amount == settled.vram
 
 
 def test_peak_of_similar_jobs_is_reserved_until_usage_is_steady(home: Home) -> None:
     claim = an_estimate()
     ledger = ledger_after(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
     (young,) = ledger.usage_tracker.running_jobs([claim], lambda *_: usage_of_similar(10))
-    assert young.reservation == choose_vram_request(None, 0, usage_of_similar(10)).amount
+    assert young.vram == choose_vram_request(None, 0, usage_of_similar(10)).vram
     assert young.unmeasured_s is None, "something similar was measured"
     ledger = ledger_after(home, [claim], *steady(6))
     (settled,) = ledger.usage_tracker.running_jobs([claim], lambda *_: usage_of_similar(10))
-    assert settled.reservation == 10 * GIB, "it may still grow to what most of them took"
+    assert settled.vram == 10 * GIB, "it may still grow to what most of them took"
 
 
 def test_a_declared_reservation_does_not_follow_the_use(home: Home) -> None:
     ledger = ledger_after(home, [running()], *steady(1))
     (place,) = ledger.usage_tracker.running_jobs([running()], no_usage)
-    assert (place.reservation, place.estimated, place.similar) == (8 * GIB, False, "")
+    assert (place.vram, place.estimated, place.similar) == (8 * GIB, False, "")
 
 
 def test_running_job_gives_the_estimate_of_similar_jobs(home: Home) -> None:
@@ -520,7 +520,7 @@ def test_released_memory_counts_as_free_after_half_a_minute(home: Home) -> None:
         )
         (place,) = ledger.usage_tracker.running_jobs([claim], no_usage)
         (used,) = live.similar.running_bytes
-        assert place.reservation == steady_request(used, (), None)
+        assert place.vram == steady_request(used, (), None)
         reserved.append(used // GIB)
     assert reserved == [9, 9, 9, 9, 4]
 
@@ -585,12 +585,12 @@ def test_next_scheduler_reads_measurements_of_attempts(home: Home) -> None:
     assert successor.usage_tracker.peak(claim) == 9 * GIB
     assert successor.record_sample(GpuSample(gpus=(busy(6),), at=7.0), [claim])
     (place,) = successor.usage_tracker.running_jobs([claim], no_usage)
-    assert place.reservation == steady_request(6 * GIB, (), None)
+    assert place.vram == steady_request(6 * GIB, (), None)
     assert place.load == GpuLoad(sm=0.3, measured=True)
     (fresh,) = ledger_after(home, [claim], (7.0, busy(6))).usage_tracker.running_jobs(
         [claim], no_usage
     )
-    assert fresh.reservation is None, "without them it would be young again"
+    assert fresh.vram is None, "without them it would be young again"
 
 
 def test_new_scheduler_reads_the_measurements_of_the_previous_one(tmp_path: Path) -> None:
@@ -637,7 +637,7 @@ def test_damaged_record_of_an_attempt_is_ignored(home: Home, value: Any) -> None
         for at in (7.0, 8.0, 90.0):
             assert ledger.record_sample(GpuSample(gpus=(busy(6),), at=at), [claim])
             (place,) = ledger.usage_tracker.running_jobs([claim], no_usage)
-            assert place.reservation in (None, steady_request(6 * GIB, (), None)), name
+            assert place.vram in (None, steady_request(6 * GIB, (), None)), name
             assert 0 <= (place.load.sm or 0.0) <= 1, name
             assert ledger.usage_tracker.peak(claim) == 6 * GIB, name
             json.dumps(ledger.records(), allow_nan=False)
@@ -674,7 +674,7 @@ def test_reading_of_a_gpu_short_of_memory_selects_and_records_an_eviction(
         home, lambda: (a_gpu(total=40, used=32, processes=(took,)),), lambda: None, board=board
     )
     claims = [replace(an_estimate(), claimed=time.time()), running(2, pid=OTHER)]
-    claims[1] = replace(claims[1], reservation=20 * GIB)
+    claims[1] = replace(claims[1], vram=20 * GIB)
 
     def seen() -> bool:
         gpus.poll(claims, {}, wanted=True)
@@ -713,7 +713,7 @@ class WatchedCard:
 def conflicting_claims() -> list[Claim]:
     """A job that uses 30 GiB by an estimate, and one that has declared 20 GiB."""
     estimated = replace(an_estimate(), claimed=time.time())
-    return [estimated, replace(running(2, pid=OTHER), reservation=20 * GIB)]
+    return [estimated, replace(running(2, pid=OTHER), vram=20 * GIB)]
 
 
 @pytest.mark.parametrize(("told", "leaves"), [(30 * GIB, {1}), (None, set())])
@@ -731,7 +731,7 @@ def test_no_eviction_right_after_the_end_of_an_own_process(
     caplog.set_level(logging.INFO)
     card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=30 * GIB))
     estimated, declared = conflicting_claims()
-    ended, elsewhere = running(3, pid=OTHER, reservation=GIB), running(4, "GPU-9", pid=OTHER)
+    ended, elsewhere = running(3, pid=OTHER, vram=GIB), running(4, "GPU-9", pid=OTHER)
     assert not card.look([estimated, ended, elsewhere]), "nothing is in the way"
     assert not card.look([estimated, declared, elsewhere]), "its memory may be seen as in use"
     assert set(card.look([estimated, declared])) == {1}
@@ -749,16 +749,16 @@ def test_usage_of_a_job_with_an_estimate_is_charged_to_its_user(tmp_path: Path) 
     gpus = SchedulerGpus(
         Home(tmp_path / "one"), lambda: (), lambda: None, board=board, read_usage=meter
     )
-    claims = [an_estimate(), running(2), running(3, reservation=None, exclusive=True)]
+    claims = [an_estimate(), running(2), running(3, vram=None, exclusive=True)]
     gpus.peer_fields(claims)
-    assert [claim.reservation for claim in counted] == [None, 8 * GIB, None]
+    assert [claim.vram for claim in counted] == [None, 8 * GIB, None]
     gpus.accounting.record_sample(GpuSample(gpus=(busy(6),), at=1.0), claims[:1])
     gpus.peer_fields(claims)
-    assert [claim.reservation for claim in counted] == [6 * GIB, 8 * GIB, None]
+    assert [claim.vram for claim in counted] == [6 * GIB, 8 * GIB, None]
 
 
 def test_processes_of_a_two_gpu_job_are_counted_per_gpu(home: Home) -> None:
-    claim = running(device="GPU-0,GPU-1", reservation=4 * GIB)
+    claim = running(device="GPU-0,GPU-1", vram=4 * GIB)
     ranks = "sleep 60 & echo $!; sleep 60 & echo $!; wait"
     with subprocess.Popen(["sh", "-c", ranks], stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
@@ -812,7 +812,7 @@ def test_running_jobs_are_charged_by_reservation() -> None:
     clock, monotonic = Clock(), Clock()
     meter = UsageAccumulator(lambda _since, _now: [], clock, monotonic)
     gpu = a_gpu(total=40)
-    half = a_claim(device=gpu.uuid, cpus=3, reservation=20 * GIB, claimed=clock.now)
+    half = a_claim(device=gpu.uuid, cpus=3, vram=20 * GIB, claimed=clock.now)
     whole = a_claim(job=2, device=f"{gpu.uuid},GPU-9", cpus=1, exclusive=True, claimed=clock.now)
     assert meter.read([half, whole], [gpu]).cards == 0
     monotonic.now += 100
@@ -872,7 +872,7 @@ def test_later_known_gpu_sizes_apply_to_earlier_usage(
 ) -> None:
     clock, monotonic = Clock(DAY), Clock()
     gpu = a_gpu(total=40)
-    an_attempt(store, "1", DAY - 200, DAY - 100, device=gpu.uuid, reservation=10 * GIB)
+    an_attempt(store, "1", DAY - 200, DAY - 100, device=gpu.uuid, vram=10 * GIB)
     meter = a_meter(store, clock, monotonic)
     assert meter.read([], []).cards == pytest.approx(100, rel=0.01)
     monotonic.now += 1
@@ -948,7 +948,7 @@ STRANGER = 999
 
 
 def a_job(job: int, device: str = "GPU-0") -> Claim:
-    return a_claim(a_spec(), job=job, device=device, reservation=GIB)
+    return a_claim(a_spec(), job=job, device=device, vram=GIB)
 
 
 def owner(pid: int) -> int | None:

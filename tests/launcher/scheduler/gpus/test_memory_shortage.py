@@ -47,7 +47,7 @@ class Job(NamedTuple):
     def claim(self, number: int) -> Claim:
         reservation = None if self.reserved is None else round(self.reserved * GIB)
         spec = a_spec(
-            resources=Resources(device="cuda", min_vram=reservation),
+            resources=Resources(device="cuda", vram=reservation),
             kind=FUNCTION if self.function else "command",
             entry="lab:train" if self.resumes or self.function else "",
             terms=Terms(rerun=self.rerun),
@@ -56,7 +56,7 @@ class Job(NamedTuple):
             spec,
             job=number,
             device=",".join(self.devices),
-            reservation=reservation,
+            vram=reservation,
             exclusive=self.exclusive,
             claimed=NOW - self.ran_s,
         )
@@ -196,7 +196,7 @@ def test_eviction_reason_states_the_memory_that_the_next_attempt_gets(
 ) -> None:
     (eviction,) = leave(home, Card((DECLARED, Job(24)))).values()
     assert eviction.cause is EndCause.GPU_MEMORY
-    assert eviction.vram_request == 24 * GIB
+    assert eviction.vram == 24 * GIB
     assert eviction.why == (
         "cuda:0 had only 14 GiB free for reservations of 18 GiB; stopping this job,"
         " which used 24 GiB, loses the least work"

@@ -41,7 +41,7 @@ def test_estimate_is_published_up_to_the_room_beside_others(
 ) -> None:
     ledger = GpuAccounting(Home(tmp_path), OwnProcesses())
     asked = Resources(device="cuda")
-    claim = a_claim(a_spec(resources=asked), device="GPU-0", reservation=None, pid=os.getpid())
+    claim = a_claim(a_spec(resources=asked), device="GPU-0", vram=None, pid=os.getpid())
     process = GpuProcess(pid=os.getpid(), used=used * GIB)
     card = a_gpu(total=TOTAL, used=used + others, processes=(process,) if used else ())
     ledger.record_sample(GpuSample(gpus=(card,), at=1.0), [claim])
@@ -95,7 +95,7 @@ def test_reservations_of_gpus_are_published_again_only_for_another_job(tmp_path:
     gpus = SchedulerGpus(home, tuple[GpuSnapshot, ...], lambda: None, board=board)
     files = []
     for job in (1, 1, 2, 2):
-        gpus.publish([a_claim(a_spec(), job=job, device="GPU-0", reservation=GIB)])
+        gpus.publish([a_claim(a_spec(), job=job, device="GPU-0", vram=GIB)])
         (file,) = tmp_path.glob("launcher-claims.*")
         files.append(file.stat().st_mtime_ns)
     first, same, other, last = files
@@ -137,6 +137,6 @@ def test_exclusive_job_is_published_with_its_whole_gpu() -> None:
     place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", exclusive=True)
     told = reservations_of(place, Resources(), totals={"GPU-0": TOTAL * GIB}, estimate=GIB)
     assert {each.device: each.amount for each in told}["GPU-0"] == TOTAL * GIB
-    claim = a_claim(device="GPU-0", reservation=None, exclusive=True)
+    claim = a_claim(device="GPU-0", vram=None, exclusive=True)
     told = reservations_of(claim, Resources(), totals={"GPU-0": TOTAL * GIB})
     assert {each.device: each.amount for each in told}["GPU-0"] == TOTAL * GIB

@@ -153,7 +153,7 @@ def runs(job: int, device: str = "GPU-0", **changes: Any) -> Running:
 
 
 def wants(job: int, sm: float | None = None, **changes: Any) -> Any:
-    return a_waiting(job, min_vram=GIB, **changes)._replace(load=GpuLoad(sm=sm))
+    return a_waiting(job, vram=GIB, **changes)._replace(load=GpuLoad(sm=sm))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_without_reported_loads_a_fixed_number_shares_a_gpu() -> None:
 
 
 def unknown(job: int, similar: str, young_s: float) -> Running:
-    return runs(job, reservation=None, estimated=True, similar=similar, unmeasured_s=young_s)
+    return runs(job, vram=None, estimated=True, similar=similar, unmeasured_s=young_s)
 
 
 def test_without_reported_loads_a_known_heavy_job_is_not_shared() -> None:
@@ -267,8 +267,8 @@ def test_four_jobs_of_unknown_memory_run_on_a_gpu_until_one_like_them_holds_memo
     there = [unknown(job, "train", young_s) for job in range(11, 11 + MOST_UNMEASURED)]
     (decision,) = decide([asks(1, "train")], there, machine)
     assert isinstance(decision, Start) is starts
-    measured = [run._replace(reservation=2 * GIB, unmeasured_s=None) for run in there]
-    (known,) = decide([asks(1, "train")._replace(vram_request=3 * GIB)], measured, machine)
+    measured = [run._replace(vram=2 * GIB, unmeasured_s=None) for run in there]
+    (known,) = decide([asks(1, "train")._replace(vram=3 * GIB)], measured, machine)
     assert isinstance(known, Start)
 
 
@@ -302,24 +302,24 @@ def test_overdue_job_waiting_for_a_measurement_gets_a_reservation() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     first = unknown(9, "train", 0.0)._replace(ends=500.0, since=0.0)
     for size, starts in ((50, True), (60, False)):  # 10 GiB are for the job that waits
-        short = a_waiting(2, min_vram=size * GIB)._replace(seconds=50.0)
+        short = a_waiting(2, vram=size * GIB)._replace(seconds=50.0)
         _, other = decide([asks(1, "train"), short], [first], machine, 10.0)
         assert isinstance(other, Start) is starts, size
 
 
 def test_backfill_keeps_the_margin_of_an_overdue_job_with_an_estimate() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
-    there = [runs(8, reservation=15 * GIB, ends=500.0), runs(9, reservation=5 * GIB)]
-    overdue = asks(1, "train")._replace(vram_request=70 * GIB)
+    there = [runs(8, vram=15 * GIB, ends=500.0), runs(9, vram=5 * GIB)]
+    overdue = asks(1, "train")._replace(vram=70 * GIB)
     for size, starts in ((4, True), (5, False)):
-        _, other = decide([overdue, a_waiting(2, min_vram=size * GIB)], there, machine, 10.0)
+        _, other = decide([overdue, a_waiting(2, vram=size * GIB)], there, machine, 10.0)
         assert isinstance(other, Start) is starts, size
 
 
 def test_next_job_has_an_expected_start_while_the_first_waits_for_a_measurement() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     first = unknown(9, "train", 0.0)._replace(ends=500.0, since=0.0)
-    jobs = [asks(1, "train"), a_waiting(2, min_vram=75 * GIB)]
+    jobs = [asks(1, "train"), a_waiting(2, vram=75 * GIB)]
     waits = decide([job._replace(backfill_until=1e9) for job in jobs], [first], machine, 10.0)
     assert ["will have room" in wait.reason for wait in waits] == [False, True]
 
@@ -328,7 +328,7 @@ def test_next_job_has_an_expected_start_while_the_first_waits_for_a_measurement(
 def test_job_without_room_beside_measured_jobs_has_an_expected_start(
     job: Any, there: list[Running], machine: Machine
 ) -> None:
-    large = runs(5, reservation=79 * GIB, ends=500.0, since=0.0)
+    large = runs(5, vram=79 * GIB, ends=500.0, since=0.0)
     (wait,) = decide([job], [*there, large], machine, 10.0)
     assert isinstance(wait, Wait)
     assert "will have room" in wait.reason
@@ -338,13 +338,13 @@ def test_job_without_room_beside_measured_jobs_has_an_expected_start(
 
 def test_older_estimate_shrinks_to_its_usage_for_a_job_with_declared_memory() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80, used=25),))
-    estimated = runs(8, reservation=60 * GIB, estimated=True, used={"GPU-0": 20 * GIB})
-    declared = runs(9, reservation=40 * GIB, used={"GPU-0": 5 * GIB}, ends=90.0)
+    estimated = runs(8, vram=60 * GIB, estimated=True, used={"GPU-0": 20 * GIB})
+    declared = runs(9, vram=40 * GIB, used={"GPU-0": 5 * GIB}, ends=90.0)
     (wait,) = decide([wants(1)], [estimated, declared], machine, 0.0)
     assert isinstance(wait, Wait)
     assert "has 55 GiB free, of which 55 GiB is reserved for jobs 8, 9;" in wait.reason
     assert "cuda:0 will have room" in wait.reason, "as soon as job 9 has ended"
-    more = runs(9, reservation=70 * GIB, used={"GPU-0": 5 * GIB}, ends=90.0)
+    more = runs(9, vram=70 * GIB, used={"GPU-0": 5 * GIB}, ends=90.0)
     (wait,) = decide([wants(1)], [estimated, more], machine, 0.0)
     assert isinstance(wait, Wait)
     assert "of which 65 GiB is reserved for job 9;" in wait.reason, (
@@ -354,7 +354,7 @@ def test_older_estimate_shrinks_to_its_usage_for_a_job_with_declared_memory() ->
 
 def test_an_estimate_grows_only_into_memory_that_is_free() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80, used=60),))
-    large = runs(9, reservation=90 * GIB, estimated=True, used={"GPU-0": 60 * GIB})
+    large = runs(9, vram=90 * GIB, estimated=True, used={"GPU-0": 60 * GIB})
     (wait,) = decide([wants(1)], [large], machine)
     assert isinstance(wait, Wait)
     assert "of which 20 GiB is reserved for job 9" in wait.reason
@@ -416,7 +416,7 @@ def test_priority_does_not_count_as_waiting_time_of_an_exclusive_job() -> None:
 
 def test_evicted_job_does_not_drain_a_gpu_by_waiting() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
-    job = a_waiting(1, device="cuda")._replace(alone=True, since=-1e4, backfill_until=1e9)
+    job = a_waiting(1, device="cuda")._replace(made_exclusive=True, since=-1e4, backfill_until=1e9)
     for left_s, kept in ((30.0, True), (90.0, False)):
         _, later = decide([job, wants(2)], [runs(9, since=0.0, ends=left_s)], machine, 0.0)
         assert isinstance(later, Wait) is kept, left_s

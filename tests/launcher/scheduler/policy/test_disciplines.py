@@ -30,12 +30,12 @@ from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed
 
 DAY = 86_400.0
 TWO = Machine(cpus=8, gpus=(a_gpu(0, total=24), a_gpu(1, total=24)))
-SMALL = a_waiting(2, device="cuda", min_vram=20 * GIB)
+SMALL = a_waiting(2, device="cuda", vram=20 * GIB)
 BUSY = Running(
     job=9,
     cpus=1,
     devices=("GPU-0",),
-    reservation=20 * GIB,
+    vram=20 * GIB,
     since=0.0,
     ends=1e5,
     forecast=make_forecast([1e5]),
@@ -54,7 +54,7 @@ def test_wide_job_starts_despite_endless_short_jobs(foresight: RuntimeKnowledge)
 
 
 def test_long_waiting_job_is_passed_by_shorter_jobs_then_only_by_limited_ones() -> None:
-    wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)._replace(backfill_until=0.0)
+    wide = a_waiting(1, device="cuda", gpus=2, vram=20 * GIB)._replace(backfill_until=0.0)
     shorter = SMALL._replace(seconds=10.0, forecast=make_forecast([10.0]))
     limited = shorter._replace(forecast=make_forecast([10.0], 3600.0))
     passing = []
@@ -78,7 +78,7 @@ def test_long_waiting_job_is_passed_by_shorter_jobs_then_only_by_limited_ones() 
 def test_reservation_is_delayed_by_at_most_a_tenth_of_the_waiting_time(
     late_s: float, starts: bool
 ) -> None:
-    wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)._replace(backfill_until=0.0)
+    wide = a_waiting(1, device="cuda", gpus=2, vram=20 * GIB)._replace(backfill_until=0.0)
     (first,) = order_by_policy([wide], 3600.0)
     later = SMALL._replace(seconds=100 + late_s)
     _, decision = decide([first, later], [BUSY._replace(ends=3700.0)], TWO, 3600.0)
@@ -89,9 +89,9 @@ def test_reservation_is_delayed_by_at_most_a_tenth_of_the_waiting_time(
     ("now", "starts"), [(FIRM_AFTER_S + 60, True), (STRICT_AFTER_S + 60, False)]
 )
 def test_firm_reservation_is_not_used_by_other_jobs(now: float, starts: bool) -> None:
-    wide = a_waiting(1, device="cuda", gpus=2, min_vram=10 * GIB)._replace(backfill_until=0.0)
-    small = a_waiting(2, device="cuda", min_vram=4 * GIB)._replace(seconds=9 * DAY)
-    soon = BUSY._replace(devices=("GPU-1",), reservation=4 * GIB, ends=now + 60)
+    wide = a_waiting(1, device="cuda", gpus=2, vram=10 * GIB)._replace(backfill_until=0.0)
+    small = a_waiting(2, device="cuda", vram=4 * GIB)._replace(seconds=9 * DAY)
+    soon = BUSY._replace(devices=("GPU-1",), vram=4 * GIB, ends=now + 60)
     (first,) = order_by_policy([wide], now)
     pairs = TWO._replace(rules=SharingRules(max_per_gpu=2))
     told, later = decide([first, small], [BUSY._replace(ends=now + DAY), soon], pairs, now)
@@ -102,10 +102,8 @@ def test_firm_reservation_is_not_used_by_other_jobs(now: float, starts: bool) ->
 def test_first_fit_ignores_measured_loads() -> None:
     """Two that fill the card by what was measured are put together by their memory alone."""
     full = GpuLoad(sm=1.0, slowdown=2.5)
-    runs = Running(
-        job=9, cpus=1, devices=("GPU-0",), reservation=GIB, load=full, since=0.0, ends=50.0
-    )
-    job = a_waiting(1, device="cuda", min_vram=GIB)._replace(load=full, seconds=5.0)
+    runs = Running(job=9, cpus=1, devices=("GPU-0",), vram=GIB, load=full, since=0.0, ends=50.0)
+    job = a_waiting(1, device="cuda", vram=GIB)._replace(load=full, seconds=5.0)
     machine = Machine(cpus=8, gpus=(a_gpu(0),))
     assert isinstance(decide([job], [runs], machine)[0], Wait)
     assert isinstance(decide([job], [runs], machine, 0.0, FIRST_FIT)[0], Start)
@@ -114,11 +112,11 @@ def test_first_fit_ignores_measured_loads() -> None:
 def test_reserved_gpu_is_not_used_by_a_job_that_cannot_share_it() -> None:
     """There is memory for both on the card, but beside the later one the first would not start."""
     machine = Machine(cpus=8, gpus=(a_gpu(0, total=24),))
-    runs = BUSY._replace(reservation=10 * GIB, load=GpuLoad(sm=0.1), ends=100.0)
+    runs = BUSY._replace(vram=10 * GIB, load=GpuLoad(sm=0.1), ends=100.0)
     busy = GpuLoad(sm=1.0)
-    first = a_waiting(1, device="cuda", min_vram=20 * GIB)._replace(load=busy)
+    first = a_waiting(1, device="cuda", vram=20 * GIB)._replace(load=busy)
     for later, starts in ((busy, False), (GpuLoad(sm=0.1), True)):
-        job = a_waiting(2, device="cuda", min_vram=GIB)._replace(load=later)
+        job = a_waiting(2, device="cuda", vram=GIB)._replace(load=later)
         assert isinstance(decide([first, job], [runs], machine)[1], Start) == starts
         assert isinstance(decide([job], [runs], machine)[0], Start)
 
@@ -135,7 +133,7 @@ def test_under_fifo_no_job_passes_one_that_yields_to_another_user() -> None:
         user="bob", waited_s=10.0, demand=ResourceDemand(since=0.0, gpus=1, vram=20 * GIB)
     )
     machine = TWO._replace(peers=(bob,), use=ResourceUsage(cards=1e6))
-    wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)
+    wide = a_waiting(1, device="cuda", gpus=2, vram=20 * GIB)
     ours = decide([wide, SMALL], [], machine, 0.0, DEFAULT_POLICY)
     assert [type(each) for each in ours] == [Wait, Start]
     assert [type(each) for each in decide([wide, SMALL], [], machine, 0.0, FIFO)] == [Wait, Wait]

@@ -68,12 +68,12 @@ def decided(
 
 def large(job: int, **changes: object) -> Waiting:
     """A job that leaves no room for another one on a GPU."""
-    waiting = a_waiting(job, device="cuda", min_vram=20 * GIB)
+    waiting = a_waiting(job, device="cuda", vram=20 * GIB)
     return waiting._replace(**changes)  # type: ignore[arg-type]  # as the test says
 
 
 def on_card(job: int, index: int = 0, ends: float | None = None) -> Running:
-    place = Running(job=job, cpus=1, devices=(f"GPU-{index}",), reservation=20 * GIB, ends=ends)
+    place = Running(job=job, cpus=1, devices=(f"GPU-{index}",), vram=20 * GIB, ends=ends)
     return place._replace(used={f"GPU-{index}": 20 * GIB})
 
 
@@ -124,28 +124,26 @@ def test_only_the_request_of_the_peer_is_reserved() -> None:
 
 
 def test_job_that_fits_beside_the_peer_request_starts() -> None:
-    small = large(1)._replace(vram_request=8 * GIB)
+    small = large(1)._replace(vram=8 * GIB)
     assert starts(decided([small, large(2)], a_peer(vram=10 * GIB))) == [1]
 
 
 def test_peer_job_of_unknown_memory_is_reserved_the_default_part_of_a_gpu() -> None:
     unknown, part = a_peer(vram=None), CARD / 8
     for took, started in ((CARD - part, [1]), (CARD - part + 1, [])):
-        job = large(1)._replace(vram_request=int(took * GIB))
+        job = large(1)._replace(vram=int(took * GIB))
         assert starts(decided([job], unknown)) == started
     half = SharingRules(unknown=0.5)
-    job = large(1)._replace(vram_request=CARD // 2 * GIB)
+    job = large(1)._replace(vram=CARD // 2 * GIB)
     assert starts(decided([job], unknown, rules=half)) == [1]
-    assert (
-        starts(decided([job._replace(vram_request=CARD // 2 * GIB + 1)], unknown, rules=half)) == []
-    )
+    assert starts(decided([job._replace(vram=CARD // 2 * GIB + 1)], unknown, rules=half)) == []
 
 
 @pytest.mark.parametrize("wish", [{"vram": (CARD + 1) * GIB}, {"exclusive": True, "vram": None}])
 def test_peer_job_that_shares_no_gpu_is_reserved_a_whole_one(
     wish: dict[str, object],
 ) -> None:
-    small = large(1)._replace(vram_request=GIB)
+    small = large(1)._replace(vram=GIB)
     idle = (a_gpu(total=CARD, used=0.5),)  # the driver keeps a little
     assert starts(decided([small], a_peer(**wish), gpus=idle)) == []  # type: ignore[arg-type]
     assert starts(decided([large(1), large(2)], a_peer(**wish), cards=2)) == [1]  # type: ignore[arg-type]
@@ -153,7 +151,7 @@ def test_peer_job_that_shares_no_gpu_is_reserved_a_whole_one(
 
 def test_only_a_startable_job_yields_to_the_peer() -> None:
     first = on_card(9)._replace(
-        reservation=None, used={}, estimated=True, similar="train", unmeasured_s=0.0
+        vram=None, used={}, estimated=True, similar="train", unmeasured_s=0.0
     )
     unknown = a_waiting(1, device="cuda")
     jobs = [unknown._replace(similar="train"), unknown._replace(job=2, similar="score")]
@@ -279,7 +277,7 @@ class Cards:
             for other in others
             for _, start in other.running.values()
             for uuid in start.devices
-            for device, amount in ((uuid, start.reservation or 0), (resource_name(JOBS, uuid), 1))
+            for device, amount in ((uuid, start.vram or 0), (resource_name(JOBS, uuid), 1))
         ]
         waiting = [other.peer(self.machine, self.now) for other in others]
         machine = self.machine._replace(
@@ -319,7 +317,7 @@ class Cards:
             return
         running = [
             Running(
-                job=job, cpus=1, devices=start.devices, reservation=start.reservation,
+                job=job, cpus=1, devices=start.devices, vram=start.vram,
                 ends=end if job in user.waited else None,
             )
             for job, (end, start) in user.running.items()

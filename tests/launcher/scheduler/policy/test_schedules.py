@@ -180,7 +180,7 @@ class World:
             group=rng.choice(["", "", "", "few", "some"]),
             resources=Resources(
                 cpus=rng.choice([*[1] * 8, 2, 2, 4, 17]),
-                min_vram=rng.choice([None, None, *map(self.bytes_up_to, (8, 8, 16, 26))]),
+                vram=rng.choice([None, None, *map(self.bytes_up_to, (8, 8, 16, 26))]),
                 device=rng.choice([*["cuda"] * 6, "auto", "auto", "cuda:1"]) if on_gpu else "cpu",
                 accelerated=True,
                 gpus=rng.choice([*[1] * 8, 2, 2, 3]) if on_gpu else 1,
@@ -190,8 +190,8 @@ class World:
             environment=PLAIN,
             signature=rng.choice(SIGNATURES) if on_gpu else "",
             visible=rng.choice([*[None] * 12, ("0",), ("1", "0"), ()]),
-            least=rng.choice([*[0] * 6, self.bytes_up_to(9)]),
-            alone=self.maybe(0.08),
+            least_vram=rng.choice([*[0] * 6, self.bytes_up_to(9)]),
+            made_exclusive=self.maybe(0.08),
             limit=rng.choice([None, None, 600.0, 90_000.0]),
         )
         ready = ReadyJob(
@@ -272,9 +272,9 @@ class World:
         need = gpu_request_of(job) if decision.devices else None
         run = make_running(job, need, [], decision.cpus, self.now)
         self.line = [other for other in self.line if other.job != job.job]
-        amount = decision.estimate if decision.reservation is None else decision.reservation
+        amount = decision.estimate if decision.vram is None else decision.vram
         self.running.append(
-            run._replace(devices=decision.devices, reservation=amount, exclusive=decision.exclusive)
+            run._replace(devices=decision.devices, vram=amount, exclusive=decision.exclusive)
         )
 
     def is_there(self, run: Running) -> bool:
@@ -285,7 +285,7 @@ class World:
         """Return a job as its scheduler sees it now: some are measured after a while."""
         age_s = self.now - (run.since or 0.0)
         if run.unmeasured_s is None or (run.job % 2 and age_s >= 30.0):
-            used = dict.fromkeys(run.devices, (run.reservation or GIB) * 3 // 4)
+            used = dict.fromkeys(run.devices, (run.vram or GIB) * 3 // 4)
             return run._replace(unmeasured_s=None, used=used, load=run.load._replace(measured=True))
         return run._replace(unmeasured_s=age_s)
 

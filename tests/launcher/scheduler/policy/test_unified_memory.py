@@ -28,14 +28,14 @@ def machine(*gpus: GpuSnapshot, **changes: Any) -> Machine:
 
 
 def on_gpu(job: int, vram: float, uuid: str = UNIFIED.uuid, **changes: Any) -> Running:
-    run = Running(job=job, cpus=1, devices=(uuid,), reservation=round(vram * GIB), since=0.0)
+    run = Running(job=job, cpus=1, devices=(uuid,), vram=round(vram * GIB), since=0.0)
     return run._replace(**changes)
 
 
 def asks(job: int, *, ram: float = 0, vram: float = 0, **more: Any) -> Waiting:
     memory: dict[str, Any] = {"ram": round(ram * GIB)} if ram else {}
     if vram:
-        memory |= {"min_vram": round(vram * GIB), "device": "cuda"}
+        memory |= {"vram": round(vram * GIB), "device": "cuda"}
     return a_waiting(job, **memory | more)
 
 
@@ -108,7 +108,7 @@ def test_place_is_kept_for_the_first_job_until_main_memory_is_free() -> None:
 
 
 def test_other_queues_read_what_is_reserved_through_the_gpu_as_main_memory() -> None:
-    start = Start(job=1, devices=(UNIFIED.uuid,), cpus=1, reason="", reservation=12 * GIB)
+    start = Start(job=1, devices=(UNIFIED.uuid,), cpus=1, reason="", vram=12 * GIB)
     totals = {UNIFIED.uuid: UNIFIED.total}
     for unified, amount in (({UNIFIED.uuid}, 13), ((), 1)):
         told = reservations_of(start, Resources(ram=GIB), totals=totals, unified=unified)

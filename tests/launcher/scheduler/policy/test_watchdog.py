@@ -66,7 +66,7 @@ def test_job_without_a_cause_of_waiting_is_started_alone() -> None:
     verdict = reviewed(first, second, machine=MACHINE._replace(gpus=(LEFT, emptier)))
     start, wait = verdict.decisions
     assert isinstance(start, Start)
-    assert (start.devices, start.exclusive, start.reservation) == (("GPU-1",), True, None)
+    assert (start.devices, start.exclusive, start.vram) == (("GPU-1",), True, None)
     assert start.reason == (
         "tried alone on cuda:1 with 21.5 GiB free after 30 s without a known cause (waiting for an "
         "empty GPU (--exclusive): cuda:0 has 3 GiB in use by other users; cuda:1 has 2.5 GiB in "
@@ -78,7 +78,7 @@ def test_job_without_a_cause_of_waiting_is_started_alone() -> None:
 
 
 def test_job_that_does_not_fit_is_reported_with_its_obstacle() -> None:
-    verdict = reviewed(a_waiting(1, device="cuda", min_vram=22 * GIB))
+    verdict = reviewed(a_waiting(1, device="cuda", vram=22 * GIB))
     (wait,) = verdict.decisions
     assert isinstance(wait, Wait)
     assert wait.code is ReasonCode.UNEXPLAINED
@@ -90,7 +90,7 @@ def test_job_that_does_not_fit_is_reported_with_its_obstacle() -> None:
 
 
 def test_warning_is_reported_once_and_again_after_a_cause() -> None:
-    watchdog, job = Watchdog(), a_waiting(1, device="cuda", min_vram=22 * GIB)
+    watchdog, job = Watchdog(), a_waiting(1, device="cuda", vram=22 * GIB)
     busy = Running(job=7, cpus=1, devices=("GPU-0",))
     news = []
     for now in range(0, 300, 10):
@@ -200,13 +200,13 @@ def test_a_full_group_is_a_cause() -> None:
 YEARS = 30 * 365 * 86_400.0
 TODAY = 1.8e9
 ONE_CARD = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, gpus=(a_gpu(total=24),))
-WIDE = a_waiting(1, device="cuda", min_vram=20 * GIB)._replace(since=TODAY - 100, seconds=50.0)
-SMALL = a_waiting(2, device="cuda", min_vram=GIB)._replace(since=TODAY - 10, seconds=500.0)
+WIDE = a_waiting(1, device="cuda", vram=20 * GIB)._replace(since=TODAY - 100, seconds=50.0)
+SMALL = a_waiting(2, device="cuda", vram=GIB)._replace(since=TODAY - 10, seconds=500.0)
 RUNS = Running(
     job=9,
     cpus=1,
     devices=("GPU-0",),
-    reservation=10 * GIB,
+    vram=10 * GIB,
     since=TODAY - 300,
     ends=TODAY + 300,
     forecast=make_forecast([600.0]),

@@ -215,7 +215,7 @@ def test_waiting_jobs_are_sorted_by_waiting_time() -> None:
 def test_waiting_jobs_are_sorted_by_requested_memory(home: Home, store: Store) -> None:
     asked = [(1, "cpu"), (4, "auto"), (None, "cuda"), (2, "auto"), (8, "auto")]
     specs = [
-        a_spec(name=f"train/{n}", resources=Resources(min_vram=gib and gib << 30, device=device))
+        a_spec(name=f"train/{n}", resources=Resources(vram=gib and gib << 30, device=device))
         for n, (gib, device) in enumerate(asked)
     ]
     enqueue(store, *specs)

@@ -356,10 +356,10 @@ def test_stored_memory_need_of_a_job_only_grows(store: Store) -> None:
     job = one(store)
     needs = []
     for request, alone in ((None, True), (8, False), (4, False)):
-        requeue = RequeueDecision(reason=a_reason("full"), vram_request=request, exclusive=alone)
+        requeue = RequeueDecision(reason=a_reason("full"), vram=request, exclusive=alone)
         assert end(store, claimed(store, job), FAILED, requeue=requeue) is State.QUEUED
         lane = store.ready_jobs.lane_of_job(job)
-        needs.append((lane.least, lane.alone))
+        needs.append((lane.least_vram, lane.made_exclusive))
     assert needs == [(0, True), (8, True), (8, True)]
 
 
@@ -521,8 +521,8 @@ def test_lane_is_decoded_completely_or_refused(field: str, value: object) -> Non
         group="g",
         resources=Resources(device="cuda"),
         environment=WorkerEnvironment(),
-        least=7,
-        alone=True,
+        least_vram=7,
+        made_exclusive=True,
     )
     assert read_lane(whole.key) == whole
     with pytest.raises(Unreadable, match="cpus" if field == "resources" else field):

@@ -535,7 +535,7 @@ def test_unmeasured_job_requests_slightly_more_than_similar_jobs_used(
     usage: Usage, estimate: float, source: str
 ) -> None:
     request = choose_vram_request(None, 0, usage)
-    assert request.amount == pytest.approx(estimate * GIB, abs=2)
+    assert request.vram == pytest.approx(estimate * GIB, abs=2)
     assert (request.source, request.estimated) == (source, True)
 
 
@@ -555,7 +555,7 @@ def test_running_similar_jobs_can_only_raise_an_estimate(
         peaks=tuple(n * GIB for n in ended), running_bytes=tuple(n * GIB for n in live)
     )
     request = choose_vram_request(None, 0, Usage(similar=similar))
-    assert request.amount == pytest.approx(estimate * GIB, abs=2)
+    assert request.vram == pytest.approx(estimate * GIB, abs=2)
     number = len(ended) + len(live)
     assert request.source == f"estimated from {number} similar job{'s' if number > 1 else ''}"
 
