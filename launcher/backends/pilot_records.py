@@ -266,8 +266,8 @@ def is_visible(folder: Path) -> bool:
 
 
 def _is_ours(owner: Mapping[str, Json], home: Home) -> bool:
-    ours = machine_identity(), home_id(home.record)
-    return (owner.get("machine"), owner.get("id")) == ours
+    ours = machine_identity(), home_id(home.record) or str(home.folder)
+    return (owner.get("machine"), owner.get("id") or owner.get("home")) == ours
 
 
 def _write_owner(record: Path, owner: dict[str, Json]) -> None:
