@@ -25,18 +25,16 @@ _OPEN_CLAIMS = (  # only a running job has an attempt that has not ended
     " JOIN contexts ON contexts.id = jobs.context WHERE jobs.state = 'running' ORDER BY jobs.id"
 )
 
-# columns of a new attempt and the fields of its claim that fill them
-_CLAIM_COLUMNS = {
-    **{name: name for name in ("job", "number", "boot", "device", "cpus")},
-    **{name: name for name in ("pid", "start_ticks", "claimed")},
-    "vram": "reservation",
-    "exclusive": "exclusive",
-}
+# columns of a new attempt, which its claim has as fields
+_CLAIM_COLUMNS = (
+    *("job", "number", "boot", "device", "cpus"),
+    *("pid", "start_ticks", "claimed", "vram", "exclusive"),
+)
 _NEW_ATTEMPT = (
     f"INSERT INTO attempts ({', '.join(_CLAIM_COLUMNS)})"
     f" VALUES ({', '.join('?' * len(_CLAIM_COLUMNS))})"
 )
-_attempt_columns = attrgetter(*_CLAIM_COLUMNS.values())
+_attempt_columns = attrgetter(*_CLAIM_COLUMNS)
 
 
 class ClaimPlacement(NamedTuple):
