@@ -356,7 +356,7 @@ class Words:
             modifiers={key: value for key, value in self.modifiers.items() if key in modifiers},
         )
 
-    def record(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """Return the words as JSON; empty if there are none."""
         if not self:
             return {}

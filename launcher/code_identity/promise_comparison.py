@@ -168,7 +168,7 @@ class SnapshotComparison:
             + [self._changes_in(module, relevant) for module in both]
         ).decisive()
         old = self._old.relevant_code(entry, roots, old_closure)
-        marks = [pair for module in both for pair in self._marks_of(module, relevant)]
+        marks = [pair for module in both for pair in self._changed_definitions(module, relevant)]
         digest = old.digest
         if marks:
             digest = digest_of(old.digest, *sorted(mark for _, mark in marks))
@@ -207,7 +207,7 @@ class SnapshotComparison:
         ]
         return changes._replace(imports=(), elements=tuple(elements)).names(module)
 
-    def _marks_of(self, module: str, relevant: RelevantCode) -> list[tuple[str, str]]:
+    def _changed_definitions(self, module: str, relevant: RelevantCode) -> list[tuple[str, str]]:
         """Return a module's relevant definitions whose results differ from those of the old code, and their marks."""
         snapshot = self._snapshots[top_package(module)]
         return [

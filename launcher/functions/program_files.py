@@ -69,7 +69,9 @@ def find_finished_program(
     newest = None
     for row in reversed(makers.get(outputs[0][1], ()) if outputs else ()):
         before = row.spec_without_sources
-        alike = before.argv == spec.argv and _own(before.settings) == _own(spec.settings)
+        alike = before.argv == spec.argv and _without_template(
+            before.settings
+        ) == _without_template(spec.settings)
         if row.state is not State.DONE or not alike or store.read.working_folder(row.id) != folder:
             continue
         changes = [
@@ -126,7 +128,7 @@ def _is_other_work(row: JobRow, spec: Spec) -> bool:
     return not is_same and program_of(row.spec_without_sources.argv) != program_of(spec.argv)
 
 
-def _own(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _without_template(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings without the template of a sweep: a program is the same however it was written."""
     return {name: value for name, value in settings.items() if name != TEMPLATE}
 

@@ -56,7 +56,9 @@ class _RelocatedIdentities:
         if identity.hash not in self._relocated:
             words = identity.words
             if words:
-                words = read_words(json.loads(self._in_json.replace_in(json.dumps(words.record()))))
+                words = read_words(
+                    json.loads(self._in_json.replace_in(json.dumps(words.to_json())))
+                )
             self._relocated[identity.hash] = replace(
                 identity,
                 settings=self._in_json.replace_in(identity.settings),

@@ -503,12 +503,12 @@ class DependencyGraph:
                         "let it write another file",
                     )
                 elif setting == OUTPUTS and not fault:
-                    fault, hint = self._overlap(prepared, self._locate(path))
+                    fault, hint = self._overlap_fault(prepared, self._locate(path))
                 if fault:
                     message = f"{setting}: {self._short(str(path))!r} {fault}"
                     self.problems.add_error(at, setting, message, hint)
 
-    def _overlap(self, prepared: PreparedStep, path: str) -> tuple[str, str]:
+    def _overlap_fault(self, prepared: PreparedStep, path: str) -> tuple[str, str]:
         """Return why an output of a program overlaps with its inputs, with a remedy; '' if it does not."""
         hint = "let it write to another folder"
         for folder in self._named_folders(prepared, INPUTS).intersection(folders_above(path)):

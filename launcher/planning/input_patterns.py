@@ -29,7 +29,7 @@ from launcher.system.file_patterns import (
     is_pattern,
     matching_paths,
     name_from,
-    stands_for_files,
+    is_pattern_or_outputs,
 )
 from launcher.system.files import Json
 from launcher.system.folder_contents import FOLDER_END
@@ -60,7 +60,7 @@ def resolve_inputs(
     patterns = [
         prepared
         for prepared in steps
-        if not prepared.step.kind.entry and any(map(stands_for_files, _names(prepared)))
+        if not prepared.step.kind.entry and any(map(is_pattern_or_outputs, _names(prepared)))
     ]
     if not patterns:
         return {}

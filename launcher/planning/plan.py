@@ -80,7 +80,7 @@ class JobIdentity:
             f'"needs":{_list(sorted(needs))},"settings":{_encode_once(settings)},'
             f'"sources":{_encode_once(code.digest)}'
         )
-        text += f',"words":{_encode(self.words.record())}}}' if self.words else "}"
+        text += f',"words":{_encode(self.words.to_json())}}}' if self.words else "}"
         return hashlib.sha256(text.encode()).hexdigest()
 
 

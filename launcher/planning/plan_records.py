@@ -89,7 +89,7 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
     settings: Mapping[str, Json] = job.settings
     return {
         **{name: getattr(job, name) for name in _FIRST_FIELDS},
-        "words": job.words.record(),
+        "words": job.words.to_json(),
         "settings": dict(settings),
         "needs": list(job.needs),
         "after_any": list(compared.after_any),

@@ -334,7 +334,7 @@ class Admission:
         running = [*map(as_remote, ordered_queue.running_on_pilots), *own]
         starves = starving_resource(self._gpus.demand, own, machine, time.monotonic())
         machine = machine._replace(starving_resource=starves)
-        candidates = self._aging.mark_holding(ordered, time.monotonic())
+        candidates = self._aging.with_held_reservations(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now, control.policy)
         self._aging.note_decisions(decisions, time.monotonic())
         verdict = self._watchdog.review(candidates, decisions, own, machine, time.monotonic())

@@ -84,7 +84,7 @@ class LaunchBatch:
         # in a transaction that is still open; with the reason, where it cannot be started
         self._open: list[LaunchedAttempt | PilotAttempt] = []
         self._open_failed: list[tuple[Claim, CannotStartWorker]] = []
-        # the same, committed; by receiver
+        # committed attempts by the supervisor or pilot that starts them
         self._committed: dict[Hashable, list[LaunchedAttempt | PilotAttempt]] = {}
         self._failed_claims: list[tuple[Claim, CannotStartWorker]] = []
         self._spec_writer = AttemptSpecWriter(home)
@@ -102,7 +102,7 @@ class LaunchBatch:
     def commit(self) -> None:
         """Note that the transaction is committed: the claimed jobs must be launched."""
         for start in self._open:
-            self._committed.setdefault(start.receiver, []).append(start)
+            self._committed.setdefault(start.starter, []).append(start)
         self._failed_claims += self._open_failed
         self._open.clear()
         self._open_failed.clear()
@@ -115,12 +115,12 @@ class LaunchBatch:
                 and those behind it are launched another time.
         """
         while self._committed:
-            receiver, together = next(iter(self._committed.items()))
+            starter, together = next(iter(self._committed.items()))
             if any(start.claim.spec.terms.rerun == "never" for start in together):
                 # a claim must survive a power cut: without it the job would be started again
                 for path in (self._home.database_log, self._home.attempts, self._home.folder):
                     sync(path)
-            del self._committed[receiver]
+            del self._committed[starter]
             together[0].launch(together)
             for start in together:
                 yield start

@@ -53,8 +53,8 @@ class LaunchedAttempt(SupervisedAttempt):
         return self.assignment.start.reason
 
     @property
-    def receiver(self) -> Hashable:
-        """Which supervisor starts it."""
+    def starter(self) -> Hashable:
+        """The supervisor, or the link to the pilot, that starts it."""
         return self.supervisor
 
     def launch(self, together: Sequence["LaunchedAttempt | PilotAttempt"]) -> None:  # noqa: ARG002  # it is alone
@@ -86,8 +86,8 @@ class PilotAttempt(AttemptHandle):
     reason: str = ""  # why it starts
 
     @property
-    def receiver(self) -> Hashable:
-        """Which supervisor starts it."""
+    def starter(self) -> Hashable:
+        """The supervisor, or the link to the pilot, that starts it."""
         return self.link
 
     def launch(self, together: Sequence["LaunchedAttempt | PilotAttempt"]) -> None:

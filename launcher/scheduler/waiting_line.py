@@ -216,15 +216,15 @@ class PendingQueue:
             counts = self._ready_jobs.waiting_by_lane()
             lanes = [(heads[lane], count) for lane, count in counts.items() if lane in heads]
             self._lengths.record(now, queue_length(lanes, running, machine, now))
-        accounts = self._accounts(ready, running, now)
+        accounts = self._enter_newcomers(ready, running, now)
         line = order_by_policy(self._lengths.set_patience(seen), now, policy)
         ordered = order_by_fair_share(line, running, accounts, now, policy)
         return OrderedQueue(ordered, running[: len(running_local)], running[len(running_local) :])
 
-    def _accounts(
+    def _enter_newcomers(
         self, ready: Sequence[ReadyJob], running: Sequence[Running], now: float
     ) -> dict[str, FairShareAccount]:
-        """Return what the runs had that wait; where those begin that have just come is stored."""
+        """Return the accounts of the waiting runs; the virtual times at which new runs begin are stored."""
         accounts = {str(job.account.run): job.account for job in ready}
         entered = self._newcomers.initialize(accounts, running, now)
         changed = {run: each.vtime for run, each in entered.items() if each != accounts[run]}

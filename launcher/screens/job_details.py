@@ -89,14 +89,14 @@ def _term(name: str, value: Any) -> str:
     return _text(value)
 
 
-def zone_of(record: Mapping[str, Any]) -> str:
+def time_zone_of(record: Mapping[str, Any]) -> str:
     """Return the zone of all local times of a job's record; '' if there are several."""
     return common_zone([*map(_time_of, record["events"]), *_attempt_starts(record)])
 
 
 def zone_title(record: Mapping[str, Any]) -> str:
     """Return the part of the title of a job's events that describes their times."""
-    shared = zone_of(record)
+    shared = time_zone_of(record)
     return f"in local time ({shared})" if shared else "in local time"
 
 

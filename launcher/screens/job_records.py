@@ -187,7 +187,7 @@ def record_of(
         "log": str(row.attempt_in(home).log) if row.attempts else None,
         "not_accepted": _unaccepted_folder(home, row),
         "progress": _progress(home, row),
-        "expected": _expected(home, store, row) if row.state in OPEN_STATES else {},
+        "expected": _expected_usage_texts(home, store, row) if row.state in OPEN_STATES else {},
         "spec": row.spec.to_json(),
         "attempts": [
             {**each.to_json(), **_cpu_record(home, row, each), **place_record(each.pilot, places)}
@@ -263,7 +263,7 @@ def _unaccepted_folder(home: Home, row: JobRow) -> str | None:
         return None
 
 
-def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
+def _expected_usage_texts(home: Home, store: Store, row: JobRow) -> dict[str, str]:
     """Return the expected usage of an open job on a GPU, and the basis of the estimate, in words.
 
     Unknown values are left out, for example the duration if no job of its kind has run.

@@ -313,7 +313,7 @@ class GroupStatus(NamedTuple):
         return {**self._asdict(), "paused": iso_time_or_none(self.paused)}
 
 
-def groups_of(store: Store, running: Sequence[JobRow]) -> tuple[GroupStatus, ...]:
+def limited_groups(store: Store, running: Sequence[JobRow]) -> tuple[GroupStatus, ...]:
     """Return the groups with a limit, and the number of running jobs of each."""
     at_work = Counter(job.spec.terms.group for job in running)
     groups = store.read.group_limits()

@@ -49,7 +49,7 @@ def _pilots(preview: BackendPreview, now: float) -> str:
     assert settings is not None, "this machine has no pilots"
     shape = shape_of(settings)
     if not settings.pilot:
-        return f"each as a job of the engine with {shape}{_starts(preview, now)}"
+        return f"each as a job of the engine with {shape}{_start_text(preview, now)}"
     if preview.first_pilots == preview.max_pilots:
         text = pluralize(preview.max_pilots, "pilot")
     elif preview.first_pilots:
@@ -57,10 +57,10 @@ def _pilots(preview: BackendPreview, now: float) -> str:
     else:
         text = f"up to {pluralize(preview.max_pilots, 'pilot')}"
     text += f" with {shape}" if preview.max_pilots == 1 else f" with {shape} each"
-    return f"{text}{_starts(preview, now)}"
+    return f"{text}{_start_text(preview, now)}"
 
 
-def _starts(preview: BackendPreview, now: float) -> str:
+def _start_text(preview: BackendPreview, now: float) -> str:
     estimate = preview.estimate_result.estimate
     if estimate is None:
         trouble = preview.estimate_result.error

@@ -34,7 +34,7 @@ from launcher.screens.job_view import (
     JobView,
     differing_params,
     ending_reason_of,
-    groups_of,
+    limited_groups,
     job_view,
     read_final_metrics,
     read_newest_progress,
@@ -246,7 +246,7 @@ class QueueSnapshotReader:
                 else None
             )
             runs = store.read.run_progress(_MOST_COUNTED)
-            groups = groups_of(store, running)
+            groups = limited_groups(store, running)
             differ = differing_params(store, [*running, *queued, *rows.values()])
             code = code_change_notes(store, [*running, *queued, *rows.values()])
         pilots, foreign = read_pilot_status(self.home), self._board.foreign_reservations()

@@ -33,6 +33,7 @@ SHARE: Mapping[str, float] = {"gpu_share": 1, "gpu_frac": 1, "gpu_milli": 1000, 
 GROUP = ("vc", "model_name")  # jobs with the same value are probably similar
 LONGEST_S = 1e10  # three centuries; more is a slip, and sums stay exact
 MOST_GPUS = 100_000
+_EXPECTED_HEADER = "expected a header such as submit_s,duration_s,gpus,vc"
 _SHOWN = 40  # characters of a wrong cell
 _LONGEST_NUMBER = 20  # characters; of a number of GPUs more are a slip
 
@@ -103,7 +104,7 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
             table = csv.reader(file, strict=True)
             header = next(table, None)
             if header is None:
-                raise UsageError(f"the trace {str(path)!r} is empty: {_expected()}")
+                raise UsageError(f"the trace {str(path)!r} is empty: {_EXPECTED_HEADER}")
             names = [name.strip() for name in header]
             places = _column_positions(names, path)
             parts = round(SHARE[names[places["share"]]]) if "share" in places else 1
@@ -146,14 +147,10 @@ def _column_positions(names: list[str], path: Path) -> dict[str, int]:
     lacking = [" or ".join(choice) for what, choice in COLUMNS.items() if what not in places]
     if lacking:
         raise UsageError(
-            f"{path}:1: no column {', no column '.join(lacking)}: {_expected()}, "
+            f"{path}:1: no column {', no column '.join(lacking)}: {_EXPECTED_HEADER}, "
             f"got {', '.join(names)[:200]!r}"
         )
     return places
-
-
-def _expected() -> str:
-    return "expected a header such as submit_s,duration_s,gpus,vc"
 
 
 def _job(number: int, cells: Mapping[str, str], parts: int, *, both: bool) -> TraceJob | str:

@@ -22,7 +22,7 @@ def is_pattern(name: str) -> bool:
     return _WILDCARD.search(name) is not None
 
 
-def stands_for_files(name: str) -> bool:
+def is_pattern_or_outputs(name: str) -> bool:
     """Return whether an input of a task file is a pattern, or means the outputs of an entry."""
     return name.startswith(OUTPUTS_OF) or is_pattern(name)
 

@@ -167,7 +167,7 @@ def read_matrix(node: Node, product: Product, problems: Problems) -> list[Sweep]
     if isinstance(node, MappingNode):
         return product(node)
     if isinstance(node, SequenceNode):
-        return _read_tied(node, product, problems)
+        return _read_combinations(node, product, problems)
     message = "matrix: expected sweeps such as {seed: [1, 2, 3]}"
     problems.add_error(node, "wrong-type", message, f"or tied settings: {_EXAMPLE}")
     return []
@@ -195,7 +195,7 @@ def read_sweep(said: GivenSetting, problems: Problems) -> Sweep | None:
     return bundles if values and sound else None
 
 
-def _read_tied(node: SequenceNode, product: Product, problems: Problems) -> list[Sweep]:
+def _read_combinations(node: SequenceNode, product: Product, problems: Problems) -> list[Sweep]:
     """Read a list of combinations as one sweep; empty if one of them is invalid."""
     bundles: list[tuple[GivenSetting, ...]] = []
     sound = bool(node.nodes)

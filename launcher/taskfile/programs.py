@@ -32,7 +32,7 @@ from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.params import PARAMS, TEMPLATE, parse_number, read_number
 from launcher.system.environment import SWEEP_VARIABLE
-from launcher.system.file_patterns import stands_for_files
+from launcher.system.file_patterns import is_pattern_or_outputs
 from launcher.system.files import Json
 from launcher.taskfile.entries import PlainVariant, VariantName, variant_name
 from launcher.taskfile.matrix import (
@@ -603,7 +603,7 @@ def change_swept_values(
     texts = {value.name: value.text for value in chosen}
     stored = {**template, "texts": texts, "labels": dict(pairs)}
     filled = _filled(written, chosen)
-    patterns = [text for text in map(str, written.get(INPUTS, ())) if stands_for_files(text)]
+    patterns = [text for text in map(str, written.get(INPUTS, ())) if is_pattern_or_outputs(text)]
     for said in given.values():
         if any(f"{{{said.key.text}}}" in text for text in patterns):
             message = f"{said.key.text} is part of a pattern in inputs"

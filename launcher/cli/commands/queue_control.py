@@ -28,7 +28,7 @@ from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.scheduler.run_places import runs_of
 from launcher.screens.command_output import print_table
 from launcher.screens.format import first_few, format_job_names
-from launcher.screens.job_view import GroupStatus, groups_of
+from launcher.screens.job_view import GroupStatus, limited_groups
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable, text_columns
 from launcher.states import State
@@ -273,7 +273,7 @@ def group(
 
 
 def _groups(store: Store) -> Sequence[GroupStatus]:
-    return groups_of(store, store.read.in_state(State.RUNNING))
+    return limited_groups(store, store.read.in_state(State.RUNNING))
 
 
 def _set_pause(home: Home, store: Store, name: str, *, pause: bool, dry_run: bool) -> None:

@@ -20,7 +20,7 @@ from launcher.screens.job_details import (
     event_cells,
     facts_of,
     result_cells,
-    zone_of,
+    time_zone_of,
     zone_title,
 )
 from launcher.screens.job_records import record_of
@@ -100,11 +100,14 @@ def _parts(
         verb = "starts" if len(awaiting) == 1 else "start"
         text = f"{pluralize(len(awaiting), 'open job')} {verb} after the end of this job"
         yield [f"{text}: {format_job_names(awaiting)}"]
-    yield ["attempts", *columns(attempt_cells(home, record, zone_of(record)) or [("  none yet",)])]
+    yield [
+        "attempts",
+        *columns(attempt_cells(home, record, time_zone_of(record)) or [("  none yet",)]),
+    ]
     yield from _end_of_log(home, row, record["attempts"])
     if record["progress"] is not None:
         yield _progress(home, row, record["progress"])
-    events = event_cells(record, zone_of(record))
+    events = event_cells(record, time_zone_of(record))
     earlier = len(events) - EVENTS
     left_out = (
         f"  … and {pluralize(earlier, 'earlier event')}. List all: launcher show {row.id} --json"

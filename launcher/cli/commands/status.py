@@ -37,7 +37,7 @@ from launcher.screens.job_columns import (
     table_of_columns,
     values_of,
 )
-from launcher.screens.job_view import RECENT, WAITING, groups_of, job_views
+from launcher.screens.job_view import RECENT, WAITING, limited_groups, job_views
 from launcher.screens.terminal import print_lines, print_stderr, width
 from launcher.screens.text_table import tab_separated
 from launcher.states import ENDED_STATES, OPEN_STATES, State
@@ -337,7 +337,9 @@ def _record(
         "warning": network_warning(home.folder, read_mountinfo()),
         "scheduler": scheduler._asdict() | {"since": iso_time_or_none(scheduler.since)},
         "counts": {state: counts.get(state, 0) for state in State},
-        "groups": [] if store is None else [group.to_json() for group in groups_of(store, running)],
+        "groups": []
+        if store is None
+        else [group.to_json() for group in limited_groups(store, running)],
         "host": host.to_json(),
         **pilots_record(NO_PILOTS if store is None else read_pilot_status(home)),
         "truncated": bool(waiting or ended),

@@ -208,8 +208,8 @@ class ReservationAging:
         """Begin without jobs."""
         self._phases: dict[int, tuple[float, bool]] = {}  # since when it is so, whether it is kept
 
-    def mark_holding(self, waiting: Iterable[Waiting], now: float) -> list[Waiting]:
-        """Return jobs with the word for which of them what is ours is kept now."""
+    def with_held_reservations(self, waiting: Iterable[Waiting], now: float) -> list[Waiting]:
+        """Return the jobs; those for which resources of ours are kept now hold a reservation."""
         jobs = list(waiting)
         there = {job.job for job in jobs}
         self._phases = {job: turn for job, turn in self._phases.items() if job in there}

@@ -16,7 +16,7 @@ from launcher.screens.job_details import (
     event_cells,
     facts_of,
     result_cells,
-    zone_of,
+    time_zone_of,
     zone_title,
 )
 from launcher.screens.job_records import record_of
@@ -129,10 +129,10 @@ class JobPage:
             ("needs", _dependency_rows(read.dependencies_of(row.id))),
             ("starts after the end of", _dependency_rows(read.awaited_jobs_of(row.id))),
             ("needed by", [(f"  {dependents_text(needy)}",)] if needy else []),
-            ("attempts", attempt_cells(self._home, record, zone_of(record))),
+            ("attempts", attempt_cells(self._home, record, time_zone_of(record))),
             (
                 f"{EVENTS}, the newest first, {zone_title(record)}",
-                event_cells(record, zone_of(record))[::-1],
+                event_cells(record, time_zone_of(record))[::-1],
             ),
             ("result", result_cells(record)),
             ("what it does", [(f"  {key}", value) for key, value in facts_of(record, row)]),

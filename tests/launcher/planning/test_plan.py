@@ -260,7 +260,7 @@ def test_hash_is_sha256_of_the_sorted_json_of_all_fields(base: str | None, words
         "needs": sorted(need.hash for need in needs),
         "sources": SOURCES[""],
         "given": ["d1", "d2"],
-    } | ({"words": words.record()} if words else {})
+    } | ({"words": words.to_json()} if words else {})
     text = json.dumps(record, sort_keys=True, separators=(",", ":"))
     assert made.hash == hashlib.sha256(text.encode()).hexdigest()
 

@@ -56,7 +56,7 @@ wait.timeout = "1h"
     assert found.modifiers == {"mail": ("Mail",)}
     assert found.options == {"run": {"detach": True, "wait": {"timeout": "1h"}}}
     words = Words(subsets=found.subsets, modifiers=found.modifiers)
-    assert words.record() == {
+    assert words.to_json() == {
         "subsets": {"wild": ["InTheWild", "SDXL-*"], "sd.4": ["SD4"]},
         "modifiers": {"mail": ["Mail"]},
     }

@@ -248,7 +248,7 @@ class World:
             alike = [(job, 1) for job in self.line]
             self.lengths.record(self.now, queue_length(alike, self.running, machine, self.now))
         line = order_by_policy(self.lengths.set_patience(self.line), self.now, self.policy)
-        line = self.aging.mark_holding(line, self.now)
+        line = self.aging.with_held_reservations(line, self.now)
         decisions = decide(line, self.running, machine, self.now, self.policy)
         self.aging.note_decisions(decisions, self.now)
         verdict = self.watchdog.review(line, decisions, self.running, machine, self.now)

@@ -395,7 +395,7 @@ def test_large_job_is_passed_by_later_ones_for_a_limited_time() -> None:
     for second in range(int(2 * (BACKFILL_S + HOLD_S + LASTS_S))):
         now = second * step
         running = [(end, one) for end, one in running if end > now]
-        waiting = patience.mark_holding([big, a_waiting(number)], now)
+        waiting = patience.with_held_reservations([big, a_waiting(number)], now)
         decisions = decide(waiting, [one for _, one in running], CROWDED)
         patience.note_decisions(decisions, now)
         assert isinstance(decisions[0], Wait)
