@@ -130,21 +130,19 @@ def a_waiting(
     cpus: int = 1,
     group: str = "",
     *,
-    vram: int | None = None,
     seconds: float | None = None,
     visible: tuple[str, ...] | None = None,
     **resources: Any,
 ) -> Waiting:
-    """A ready job. Its declared memory is reserved, unless `vram` says more."""
+    """A ready job. Its declared memory is reserved."""
     asked = Resources(cpus=cpus, **resources)
-    request = asked.vram if vram is None else vram
     return Waiting(
         job=job,
         resources=asked,
         group=group,
-        vram=request,
-        estimated=request is None,
-        enough=0 if request is None else None,
+        vram=asked.vram,
+        estimated=asked.vram is None,
+        enough=0 if asked.vram is None else None,
         seconds=seconds,
         visible=visible,
     )

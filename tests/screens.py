@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 20, 14, 32, 7).timestamp()  # noqa: DTZ001  # local: wh
 MIB = 1 << 20
 
 
-def a_line(job: int, name: str, state: State, note: str = "", **changes: object) -> JobView:
+def a_line(job: int, name: str, state: State, reason: str = "", **changes: object) -> JobView:
     """A job of a list."""
     values: dict[str, object] = {
         "id": job,
@@ -28,7 +28,7 @@ def a_line(job: int, name: str, state: State, note: str = "", **changes: object)
         "state": state,
         "priority": 0,
         "since": NOW - 3600,
-        "note": note,
+        "reason": reason,
     }
     return JobView(**values | changes)  # type: ignore[arg-type]  # as the test says
 

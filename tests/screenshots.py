@@ -153,8 +153,8 @@ async def _open_job(app: Top, pilot: Pilot[int]) -> None:
 
 def _has_failed(screen: QueueSnapshot) -> bool:
     failed = [one for one in screen.recent if one.state is State.FAILED]
-    return any("memory" in one.note for one in failed) and any(
-        "folder" in one.note for one in failed
+    return any("memory" in one.reason for one in failed) and any(
+        "folder" in one.reason for one in failed
     )
 
 

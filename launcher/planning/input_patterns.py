@@ -27,9 +27,9 @@ from launcher.system.file_patterns import (
     RECURSIVE,
     folder_around,
     is_pattern,
+    is_pattern_or_outputs,
     matching_paths,
     name_from,
-    is_pattern_or_outputs,
 )
 from launcher.system.files import Json
 from launcher.system.folder_contents import FOLDER_END

@@ -336,12 +336,12 @@ class Admission:
         machine = machine._replace(starving_resource=starves)
         candidates = self._aging.with_held_reservations(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now, control.policy)
-        self._aging.note_decisions(decisions, time.monotonic())
+        self._aging.record_decisions(decisions, time.monotonic())
         verdict = self._watchdog.review(candidates, decisions, own, machine, time.monotonic())
         for sentence in verdict.messages:
             logger.warning("unexplained wait: %s", sentence)
         decisions = verdict.decisions
-        self._yield_policy.note_decisions(decisions, time.monotonic())
+        self._yield_policy.record_decisions(decisions, time.monotonic())
         for complaint in self._yield_policy.complaints:
             logger.warning("colleague reason=%r", complaint)
         self._yield_policy.complaints.clear()

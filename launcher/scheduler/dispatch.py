@@ -247,7 +247,7 @@ class PilotDispatch:
             now=self._clock(),
             policy=control.policy,
         )
-        self._backfill_holds.note_decisions(node.link.token, decisions)
+        self._backfill_holds.record_decisions(node.link.token, decisions)
         return decisions
 
     def _apply_decision(

@@ -340,7 +340,7 @@ class BackfillHolds:
         """Whether a pilot may hold the reservation of a job."""
         return self._chosen.get(job, (token, 0.0))[0] == token
 
-    def note_decisions(self, token: str, decisions: Sequence[Decision | Reason]) -> None:
+    def record_decisions(self, token: str, decisions: Sequence[Decision | Reason]) -> None:
         """Take in where a pilot keeps a place."""
         for decision in decisions:
             if isinstance(decision, Wait) and decision.reserved_from is not None:

@@ -32,9 +32,13 @@ class _CodeReader:
     def __init__(self, store: Store, jobs: Sequence[JobRow]) -> None:
         self._store, self._queries = store, CodeQueries(store.database)
         codes = {job.code for job in jobs if job.code is not None}
-        self._notes = self._queries.notes(codes) if codes else {}
-        records = {record for _, by_name in self._notes.values() for record in by_name.values()}
-        self.are_equal = len({tuple(by_name.items()) for _, by_name in self._notes.values()}) < 2
+        self._queued_codes = self._queries.queued_codes(codes) if codes else {}
+        records = {
+            record for _, by_name in self._queued_codes.values() for record in by_name.values()
+        }
+        self.are_equal = (
+            len({tuple(by_name.items()) for _, by_name in self._queued_codes.values()}) < 2
+        )
         self.changes = self._queries.changes(records) if records else {}
         self._folders: dict[int, str] = {}
         self._records: dict[int, Mapping[str, str]] = {}
@@ -48,7 +52,7 @@ class _CodeReader:
         """
         chosen = []
         for job in jobs:
-            at, by_name = self._notes.get(job.code or 0, (0.0, {}))
+            at, by_name = self._queued_codes.get(job.code or 0, (0.0, {}))
             if with_unchanged or not self.changes.keys().isdisjoint(by_name.values()):
                 names = _roots_of(job, self._folder_of(job))
                 records = [by_name[name] for name in names if name in by_name]
@@ -84,8 +88,8 @@ class _CodeReader:
     def _folder_of(self, job: JobRow) -> str:
         code = job.code or 0
         if code not in self._folders:
-            note = self._queries.note(code)
-            self._folders[code] = "" if note is None else note.folder
+            queued = self._queries.queued_code(code)
+            self._folders[code] = "" if queued is None else queued.folder
         return self._folders[code]
 
 
@@ -125,20 +129,20 @@ def _shown_name(path: str, folder: str) -> str:
 def code_record(store: Store, job: JobRow) -> dict[str, Json] | None:
     """Return what is known of the code with which a job was queued, as JSON; None if nothing is."""
     queries = CodeQueries(store.database)
-    note = queries.note(job.code)
-    if note is None or job.code is None:
+    queued = queries.queued_code(job.code)
+    if queued is None or job.code is None:
         return None
-    _, by_name = queries.notes([job.code]).get(job.code, (0.0, {}))
-    names = [name for name in _roots_of(job, note.folder) if name in by_name]
+    _, by_name = queries.queued_codes([job.code]).get(job.code, (0.0, {}))
+    names = [name for name in _roots_of(job, queued.folder) if name in by_name]
     records = [record for name in names if (record := queries.record(by_name[name])) is not None]
     if not records:
-        return {"commit": note.commit, "files": None, "uncommitted": None, "complete": None}
+        return {"commit": queued.commit, "files": None, "uncommitted": None, "complete": None}
     uncommitted = dict.fromkeys(path for record in records for path in record.uncommitted)
     is_compared = all(record.is_compared for record in records)
     return {
-        "commit": note.commit,
+        "commit": queued.commit,
         "files": len({path for record in records for path in record.files}),
-        "uncommitted": [_shown_name(path, note.folder) for path in uncommitted]
+        "uncommitted": [_shown_name(path, queued.folder) for path in uncommitted]
         if is_compared
         else None,
         "complete": all(record.is_complete for record in records),

@@ -103,7 +103,7 @@ def _termination(view: JobView) -> dict[str, Json]:
     if view.termination is None:
         return {"termination": None}
     return {
-        "reason": view.note,
+        "reason": view.reason,
         "reason_code": view.code,
         "termination": view.termination.to_json(),
     }

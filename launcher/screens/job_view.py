@@ -78,16 +78,14 @@ class JobView(NamedTuple):
     )
     priority: int
     since: float  # when it ended, started, or was queued
-    note: str  # progress, or reason of the state; of an ended attempt its result, or reason and action
+    reason: str  # of the state; of a running job its progress; of an ended attempt its result, or reason and action
     program: str = ""  # its command, if its name is only a number
     params: Mapping[str, Json] = {}  # of a program or a function
     params_text: str = (
         ""  # those in which jobs of its run differ and that its name does not contain
     )
-    code: ReasonCode | None = (
-        None  # of the note; None if the note is its progress or last output line
-    )
-    need: str = ""  # beginning of the note, if the rest describes the machine
+    code: ReasonCode | None = None  # of the reason; None for progress and the last output line
+    need: str = ""  # beginning of the reason, if the rest describes the machine
     situation: str = ""  # that rest: equal for jobs that wait for the same resource
     # of a running job, if measured
     devices: str = "cpu"  # or its GPUs, such as cuda:0
@@ -98,7 +96,7 @@ class JobView(NamedTuple):
     # of an ended attempt
     seconds: float | None = None  # duration of the attempt
     short: str = ""  # the exception of a failed program; '' if there is none
-    requeued: bool = False  # the note already says that the job was queued again
+    requeued: bool = False  # the reason already says that the job was queued again
     latest: State | None = None  # current state of the job
     # of a running job that is being ended, if read
     termination: TerminationStatus | None = None
@@ -119,7 +117,7 @@ class JobView(NamedTuple):
             "state": self.state,
             "priority": self.priority,
             "since": iso_time(self.since),
-            "note": self.note,
+            "note": self.reason,
             "note_code": self.code,
             "params": {**self.params},
             "code_note": self.code_note or None,
@@ -166,7 +164,7 @@ def job_view(
         state=job.state,
         priority=job.priority,
         since=job.ended or started or job.submitted,
-        note=sanitize_terminal(
+        reason=sanitize_terminal(
             str(progress.step or progress.line)
             if reason is None
             else strip_state_prefix(first_line(reason.text))
@@ -195,7 +193,7 @@ def view_of_end(
     return job._replace(
         state=ending.state,
         since=ending.at,
-        note=why or (format_numbers(result or {}) if is_done else ""),
+        reason=why or (format_numbers(result or {}) if is_done else ""),
         short=sanitize_terminal(str(reason.data.get("short", ""))),
         requeued=bool(reason.data.get("requeued")),
         latest=job.state,

@@ -84,7 +84,7 @@ def running_table(screen: QueueSnapshot) -> TextTable:
             "STEP",
             least=16,
             key="progress",
-            cell_of=lambda job: TextSpan(job.note, _note_style(job)),
+            cell_of=lambda job: TextSpan(job.reason, _reason_style(job)),
         ),
         Column("RATE", right=True, drop=4, cell_of=_rate),
         Column("TIME", right=True, cell_of=lambda job: format_seconds(max(0.0, now - job.since))),
@@ -179,7 +179,7 @@ def job_table(jobs: Sequence[JobView], now: float, *, title: str = "") -> TextTa
         ),
         Column(right=True, drop=2, key="since", cell_of=lambda job: _when(job, now)),
         *((rate, left) if any(job.ends for job in jobs) else ()),
-        Column(least=20, fair=_WHY_PART, key="why", cell_of=lambda job: job.note),
+        Column(least=20, fair=_WHY_PART, key="why", cell_of=lambda job: job.reason),
     )
     return _table_of_jobs(columns, jobs)
 
@@ -188,16 +188,16 @@ def shorten_reasons(waiting: Sequence[JobView]) -> list[str]:
     """Return why each job waits, without the part that equals the line above."""
     reasons, above, situation = [], "", ""
     for job in waiting:
-        note = _note(job)
-        if note == above and len(note) > len(ABOVE):
+        reason = _reason_text(job)
+        if reason == above and len(reason) > len(ABOVE):
             reasons.append(ABOVE)
         elif job.situation and job.situation == situation:
-            joined = note.endswith(job.situation)
-            need = note.removesuffix(job.situation) if joined else f"{job.need}; "
+            joined = reason.endswith(job.situation)
+            need = reason.removesuffix(job.situation) if joined else f"{job.need}; "
             reasons.append(f"{need}{ABOVE}")
         else:
-            reasons.append(note)
-        above, situation = note, job.situation
+            reasons.append(reason)
+        above, situation = reason, job.situation
     return reasons
 
 
@@ -217,7 +217,7 @@ def _duration_text(job: JobView) -> str:
     return "" if job.seconds is None else format_seconds(job.seconds)
 
 
-def _note_style(work: JobView) -> TextStyle:
+def _reason_style(work: JobView) -> TextStyle:
     if work.code is ReasonCode.PAUSED:
         return TextStyle.WARN
     return TextStyle.PLAIN if work.step else TextStyle.DIM
@@ -249,22 +249,26 @@ def _is_named_by_params(job: JobView) -> bool:
     return bool(job.params_text) and job.name == f"{PROGRAM}/{job.id}"
 
 
-def _table_of_jobs(columns: Sequence[Column], jobs: Sequence[JobView], note: str = "") -> TextTable:
-    notes = [line(f"{note}. List all jobs: launcher status --all", TextStyle.DIM)] if note else []
-    notes += [line(text, TextStyle.WARN) for text in _code_lines(jobs)]
-    return TextTable(columns, jobs, [job.id for job in jobs], notes)
+def _table_of_jobs(
+    columns: Sequence[Column], jobs: Sequence[JobView], summary: str = ""
+) -> TextTable:
+    lines = (
+        [line(f"{summary}. List all jobs: launcher status --all", TextStyle.DIM)] if summary else []
+    )
+    lines += [line(text, TextStyle.WARN) for text in _code_lines(jobs)]
+    return TextTable(columns, jobs, [job.id for job in jobs], lines)
 
 
 def _code_lines(jobs: Sequence[JobView]) -> list[str]:
     """Return lines about jobs whose code was changed after they were queued."""
-    by_note: dict[str, list[int]] = {}
+    by_change: dict[str, list[int]] = {}
     for job in jobs:
-        if job.code_note and job.id not in by_note.setdefault(job.code_note, []):
-            by_note[job.code_note].append(job.id)
+        if job.code_note and job.id not in by_change.setdefault(job.code_note, []):
+            by_change[job.code_note].append(job.id)
     lines = []
-    for note, numbers in [*by_note.items()][:_CODE_LINES]:
+    for change, numbers in [*by_change.items()][:_CODE_LINES]:
         more = f" (and {len(numbers) - 1:,} more)" if len(numbers) > 1 else ""
-        lines.append(f"job {numbers[0]}{more}: {note}")
+        lines.append(f"job {numbers[0]}{more}: {change}")
     return lines
 
 
@@ -317,19 +321,19 @@ def _result(ended: JobView) -> Cell:
     The class of an exception and the beginning of its message are kept at any width.
     """
     if ended.state is not State.FAILED:
-        return ended.note
+        return ended.reason
     then = "(queued again)" if ended.is_open_again else f"→ launcher logs {ended.id}"
     if ended.short:
         return TextLine((TextSpan(f"{ended.short} ", TextStyle.BAD), TextSpan(then, TextStyle.BAD)))
-    text = ended.note if ended.is_open_again and ended.requeued else f"{ended.note} {then}"
+    text = ended.reason if ended.is_open_again and ended.requeued else f"{ended.reason} {then}"
     return TextSpan(text, TextStyle.BAD)
 
 
-def _note(job: JobView) -> str:
+def _reason_text(job: JobView) -> str:
     """Return why a job waits; for a held job, always that it is held."""
     explained = {ReasonCode.HELD, ReasonCode.COPIED, ReasonCode.FAILURE_LIMIT}
     held = job.state is State.HELD and job.code not in explained
-    return f"held by its owner ({job.note})" if held else job.note
+    return f"held by its owner ({job.reason})" if held else job.reason
 
 
 def _when(job: JobView, now: float) -> str:

@@ -34,8 +34,8 @@ from launcher.screens.job_view import (
     JobView,
     differing_params,
     ending_reason_of,
-    limited_groups,
     job_view,
+    limited_groups,
     read_final_metrics,
     read_newest_progress,
     view_of_end,
@@ -123,7 +123,7 @@ class QueueSnapshot(NamedTuple):
 class QueueSnapshotReader:
     """Reads snapshots of a queue, which need not exist yet; it keeps the recent utilisation of the GPUs."""
 
-    note = ""  # message to show with the snapshot
+    message = ""  # text to show with the snapshot
 
     def __init__(
         self,
@@ -197,14 +197,14 @@ class QueueSnapshotReader:
         """
         store = self.current()
         if store is None:
-            self.note = (
+            self.message = (
                 "no queue yet. To make one: launcher run TASKFILE, or launcher add -- PROGRAM"
             )
             folder = sanitize_terminal(str(self.home.folder))
             return QueueSnapshot(
                 at=self._clock(), home=folder, scheduler=read_scheduler_status(self.home)
             )
-        self.note = ""
+        self.message = ""
         began = time.monotonic()
         again = self._found[0] != search_text or began >= self._search_at
         try:

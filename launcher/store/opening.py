@@ -20,7 +20,7 @@ from launcher.store.recovery import (
 from launcher.store.relocation import follow_relocation
 from launcher.store.schema import KNOWN_SCHEMA, check_sqlite, migrate, read_schema
 from launcher.system.files import sync
-from launcher.system.paths import Home
+from launcher.system.paths import Home, refuse_development_version
 
 BUSY_TIMEOUT_S = 10.0  # how long a writer waits for another; transactions take milliseconds
 # what a reader that stood still has let the log grow to is cut off to this
@@ -79,6 +79,7 @@ def open_database_readonly(path: Path) -> Connection:
             program, or is damaged.
     """
     check_sqlite()
+    refuse_development_version(path)  # before SQLite creates a file beside a write-ahead log
     home = Home(path.parent)
     if home.damage_record.exists():
         refuse_damaged(home)

@@ -1,7 +1,7 @@
-"""The code of queued jobs: the note of the command that queued them, the record of their files, and later changes.
+"""The code of queued jobs: the state that their command stored, the record of their files, and later changes.
 
-A command notes the time, the commit and the digests of its scripts. The scheduler's helper records all files of the
-project, see `launcher.scheduler.code_recording`. A job without a note or a record is one of which nothing is known.
+A command stores the time, the commit and the digests of its scripts. The scheduler's helper records all files of the
+project, see `launcher.scheduler.code_recording`. Nothing is known of the code of a job without both.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ class FunctionCode(NamedTuple):
 
 
 class QueuedCode(NamedTuple):
-    """The note of a command about the code of the jobs that it queues."""
+    """The code of the jobs that a command queues, as the command saw it."""
 
     at: float  # seconds since 1970
     folder: str  # in which the jobs are queued
@@ -63,7 +63,7 @@ class QueuedCode(NamedTuple):
     commit: str | None = None  # None: unknown
 
     def renewed(self, now: float) -> "QueuedCode":
-        """Return the note of the same jobs when they are queued again."""
+        """Return the code of the same jobs when they are queued again."""
         return self._replace(at=now, digests={}, commit=None)
 
 
@@ -84,7 +84,7 @@ class CodeChange(NamedTuple):
     files: Mapping[str, str]  # path → digest of each file that differs, '' if it is gone
 
 
-# --- what a command notes
+# --- what a command stores
 
 
 def code_roots(spec: Spec, folder: str) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def _code_path(start: str, word: str) -> str:
 def describe_code(
     specs: Iterable[Spec], context: Context, now: float, function: FunctionCode | None = None
 ) -> QueuedCode | None:
-    """Return what is noted of the code of jobs that are queued now; None if they have no code.
+    """Return the code of jobs that are queued now; None if they have no code.
 
     Args:
         specs: The jobs.
@@ -198,7 +198,7 @@ def _program_path(spec: Spec, context: Context) -> str:
 
 
 def ensure_code(db: Connection, code: QueuedCode | None) -> int | None:
-    """Return the number of a note, stored if it is new; None if there is none."""
+    """Return the number of queued code, stored if it is new; None if there is none."""
     if code is None:
         return None
     body = json.dumps(code._asdict())
@@ -225,14 +225,14 @@ def renew_code(db: Connection, jobs: Sequence[int], now: float) -> None:
 
 
 def renewed_code(db: Connection, number: int | None, now: float) -> QueuedCode | None:
-    """Return the note of jobs that are queued again; None if nothing was noted of them."""
+    """Return the code of jobs that are queued again; None if it is unknown."""
     row = db.execute("SELECT body FROM queued_code WHERE id = ?", (number,)).fetchone()
     code = None if row is None else _read_code(row[0])
     return None if code is None else code.renewed(now)
 
 
 def has_unrecorded_code(db: Connection) -> bool:
-    """Return whether the code of queued jobs was noted and not recorded yet."""
+    """Return whether the files of some queued code are not recorded yet."""
     query = "SELECT 1 FROM queued_code WHERE records IS NULL LIMIT 1"
     return db.execute(query).fetchone() is not None
 
@@ -262,7 +262,7 @@ class CodeRecording:
         self._db, self.queries = connection, CodeQueries(connection)
 
     def unrecorded(self, most: int) -> list[tuple[int, QueuedCode]]:
-        """Return notes without records, the oldest first. A damaged one has none from now on."""
+        """Return queued code without records, the oldest first. A damaged one has none from now on."""
         rows = self._db.execute(
             "SELECT id, body FROM queued_code WHERE records IS NULL ORDER BY id LIMIT ?", (most,)
         )
@@ -278,7 +278,7 @@ class CodeRecording:
     def add_records(
         self, number: int, code: QueuedCode, records: Mapping[str, CodeRecord]
     ) -> list[int]:
-        """Store the records of a note, by the names of its code, and its commit. Return their numbers."""
+        """Store the records of queued code, by the names of its code, and its commit. Return their numbers."""
         numbers: dict[str, int] = {}
         with self._db.writing():
             for name, record in records.items():
@@ -305,7 +305,7 @@ class CodeRecording:
         )
 
     def records_of(self, codes: Iterable[int]) -> dict[int, float]:
-        """Return the numbers of the records of notes, each with the time of its newest note."""
+        """Return the numbers of the records of queued code, each with the time when it was queued last."""
         rows = self._db.execute(
             "SELECT value, max(at) FROM queued_code, json_each(records)"
             " WHERE queued_code.id IN (SELECT value FROM json_each(?)) GROUP BY value",
@@ -340,8 +340,8 @@ class CodeQueries:
         """Ask over a connection."""
         self._db = connection
 
-    def notes(self, codes: Iterable[int]) -> dict[int, tuple[float, Mapping[str, int]]]:
-        """Return number of a note → its time and its records by the names of its code, if it was recorded."""
+    def queued_codes(self, codes: Iterable[int]) -> dict[int, tuple[float, Mapping[str, int]]]:
+        """Return number of queued code → its time and its records by the names of its code, if it was recorded."""
         rows = self._db.execute(
             "SELECT id, at, records FROM queued_code WHERE records IS NOT NULL"
             " AND id IN (SELECT value FROM json_each(?))",
@@ -349,8 +349,8 @@ class CodeQueries:
         )
         return {number: (at, _parse(records) or {}) for number, at, records in rows.fetchall()}
 
-    def note(self, number: int | None) -> QueuedCode | None:
-        """Return a note; None if there is none."""
+    def queued_code(self, number: int | None) -> QueuedCode | None:
+        """Return queued code; None if there is none."""
         row = self._db.execute("SELECT body FROM queued_code WHERE id = ?", (number,)).fetchone()
         return None if row is None else _read_code(row[0])
 

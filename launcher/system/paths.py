@@ -214,12 +214,12 @@ def check_home(home: Home) -> None:
             no folder at all.
         StoreError: A development version wrote its database. Nothing was changed.
     """
-    _refuse_development_version(home.database)
+    refuse_development_version(home.database)
     check_owner(home.folder)
     check_machine(home.record, lambda: _is_in_use(home))
 
 
-def _refuse_development_version(database: Path) -> None:
+def refuse_development_version(database: Path) -> None:
     """Refuse a database of a development version, before anything in its folder changes.
 
     One that does not exist or cannot be read is judged by the code that opens it.

@@ -27,11 +27,11 @@ def memory_bar(gauge: GpuView) -> Markup:
     if gpu.used is None or not gpu.total:
         return stacked_bar((("unknown", 1.0),), "the memory in use is unknown")
     amounts = [*zip(("ours", "others", "promised"), gauge.amounts, strict=True)]
-    note = ", ".join(
+    description = ", ".join(
         f"{format_bytes(amount)} {_SHOWN.get(word, word)}" for word, amount in amounts if amount
     )
     shares = tuple((word, amount / gpu.total) for word, amount in amounts)
-    return stacked_bar(shares, f"{note or 'nothing'} of {format_bytes(gpu.total)}")
+    return stacked_bar(shares, f"{description or 'nothing'} of {format_bytes(gpu.total)}")
 
 
 def overview_context(view: QueueView, _address: Address) -> PageContent:
@@ -58,12 +58,12 @@ def overview_context(view: QueueView, _address: Address) -> PageContent:
     )
 
 
-def stacked_bar(shares: Sequence[tuple[str, float]], note: str) -> Markup:
+def stacked_bar(shares: Sequence[tuple[str, float]], description: str) -> Markup:
     """Return a bar of pieces from the left; what goes beyond its end is cut.
 
     Args:
         shares: the class of each piece in the style sheet, and how much of the bar it is, 0 to 1.
-        note: the same in words.
+        description: the same in words.
     """
     pieces, begin = Markup(), 0.0
     for name, share in shares:
@@ -76,7 +76,7 @@ def stacked_bar(shares: Sequence[tuple[str, float]], note: str) -> Markup:
     return Markup(
         '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img"'
         ' aria-label="{0}"><title>{0}</title>{1}</svg>'
-    ).format(note, pieces)
+    ).format(description, pieces)
 
 
 def spark(values: Sequence[float]) -> Markup:

@@ -228,7 +228,7 @@ def test_last_batch_of_a_repeated_feed_can_be_smaller() -> None:
 
 
 def a_training(**changes: Any) -> dict[str, Any]:
-    attempt = {"claim": 8 * GIB, "peak": 3 * GIB, "outcome": {"ending": "done"}}
+    attempt = {"vram": 8 * GIB, "peak": 3 * GIB, "outcome": {"ending": "done"}}
     return {"state": "done", "attempts": [attempt | changes]}
 
 
@@ -267,7 +267,7 @@ def test_greedy_training_must_be_limited_and_finish_with_a_larger_request(
     tmp_path: Path,
 ) -> None:
     shortage = {"ending": "out-of-memory", "held": GIB, "wanted": GIB, "cap": GIB // 2}
-    first = {"claim": GIB, "peak": None, "outcome": shortage}
+    first = {"vram": GIB, "peak": None, "outcome": shortage}
     record = a_training()
     record["attempts"].insert(0, first)
     for number, (given, usage) in enumerate(

@@ -133,8 +133,8 @@ def _draw_frame(queue: "QueueSnapshotReader", looked: Event) -> list[TextLine]:
     screen = queue.read_snapshot()
     if not screen.gpus and queue.store is not None and looked.wait(FIRST_SAMPLE_S):
         screen = queue.read_snapshot()
-    note = [line(queue.note)] if queue.note else []
-    return [*snapshot_lines(screen, width()), *note]
+    message = [line(queue.message)] if queue.message else []
+    return [*snapshot_lines(screen, width()), *message]
 
 
 def _exit_message(snapshot: "QueueSnapshot | None") -> str:

@@ -37,7 +37,7 @@ from launcher.screens.job_columns import (
     table_of_columns,
     values_of,
 )
-from launcher.screens.job_view import RECENT, WAITING, limited_groups, job_views
+from launcher.screens.job_view import RECENT, WAITING, job_views, limited_groups
 from launcher.screens.terminal import print_lines, print_stderr, width
 from launcher.screens.text_table import tab_separated
 from launcher.states import ENDED_STATES, OPEN_STATES, State

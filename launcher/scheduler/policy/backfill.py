@@ -218,7 +218,7 @@ class ReservationAging:
             for job in jobs
         ]
 
-    def note_decisions(self, decisions: Iterable[Decision], now: float) -> None:
+    def record_decisions(self, decisions: Iterable[Decision], now: float) -> None:
         """Record the jobs that wait for others, and whether a job of ours is in the way, too."""
         for decision in decisions:
             if not isinstance(decision, Wait) or not decision.blocked_by_others:

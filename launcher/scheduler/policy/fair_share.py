@@ -247,7 +247,7 @@ class YieldPolicy:
                 considered.append(peer)
         return machine._replace(peers=tuple(considered))
 
-    def note_decisions(self, decisions: Iterable[Decision], now: float) -> None:
+    def record_decisions(self, decisions: Iterable[Decision], now: float) -> None:
         """Record the peers for which jobs of ours were held back."""
         held = {  # user and resource → how many places there are for them now
             (decision.data["user"], decision.data["lacks"]): decision.data["room"]

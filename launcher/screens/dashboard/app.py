@@ -163,7 +163,7 @@ class Top(App[int]):
             self._read_error = one_line(error)
         else:
             self._read_error = ""
-        self._overview.note = self._queue.note
+        self._overview.message = self._queue.message
 
     def show_message(self, text: str, tone: TextStyle = TextStyle.PLAIN) -> None:
         """Show a message in the bottom line until the next key."""

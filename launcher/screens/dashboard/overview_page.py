@@ -29,7 +29,7 @@ class Overview:
     def __init__(self) -> None:
         """Start at the top, with the first job."""
         self.waiting = FEWEST  # number of waiting jobs to read
-        self.note = ""  # shown if there are no sections
+        self.message = ""  # shown if there are no sections
         self.marked: set[int] = set()
         self._newest: QueueSnapshot | None = None  # in the queue's order
         self._sorted_snapshot: QueueSnapshot | None = None  # the same in the shown order
@@ -144,7 +144,7 @@ class Overview:
         if foot:
             window.fit(len(layout.lines), room - len(foot))
         if not layout.lines:
-            return [*head, line(self.note).truncate(width)][:height]
+            return [*head, line(self.message).truncate(width)][:height]
         first, end = (
             (0, 0) if self._selected is None else (self._selected.first, self._selected.end)
         )

@@ -249,7 +249,7 @@ def test_all_configured_options_are_requested() -> None:
             account="lab",
             qos="long",
             constraint="a100&nvlink",
-            vram="course",
+            reservation="course",
             exclusive=True,
             options=("--nice=100", "--mem=1M"),
         ),
@@ -257,7 +257,7 @@ def test_all_configured_options_are_requested() -> None:
     )
     assert {
         *("--partition=gpu", "--account=lab", "--qos=long", "--constraint=a100&nvlink"),
-        *("--vram=course", "--exclusive", "--cpus-per-task=8", "--gres=gpu:a100:2"),
+        *("--reservation=course", "--exclusive", "--cpus-per-task=8", "--gres=gpu:a100:2"),
         *("--mem=65537M", "--time=721", "--no-requeue", "--nodes=1", "--ntasks=1"),
         *("--signal=B:USR1@120", "--propagate=NONE"),
     } <= set(words)

@@ -179,7 +179,7 @@ def test_default_poison_applies_to_trainings_without_their_own() -> None:
 
 
 def test_old_words_are_accepted_on_the_command_line() -> None:
-    made = a_plan(ONE, "run_name=y", "vram=2000", "device_override=None", "clean_run=true")
+    made = a_plan(ONE, "run_name=y", "min_vram=2000", "device_override=None", "clean_run=true")
     assert (made.name, made.reuse) == ("y", "nothing")
     assert made.jobs[0].resources.vram == 2000 * 2**20
     assert len(notes(made)) == 1
@@ -513,7 +513,7 @@ def test_settings_without_effect_on_results_are_reported_once() -> None:
 
 @pytest.mark.parametrize("kind", ["", "train."])
 def test_resource_set_by_two_names_is_refused(kind: str) -> None:
-    both = (f"{kind}resources.vram=4GiB", f"{kind}resources.vram=2GiB")
+    both = (f"{kind}resources.vram=4GiB", f"{kind}resources.min_vram=2GiB")
     for said in (both, both[::-1]):
         found = refusals("train: [{data: dot:pre}]\n", *said)
         assert "'vram' is given twice, under its name and an old name" in [

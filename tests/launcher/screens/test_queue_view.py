@@ -128,7 +128,7 @@ def test_failures_are_highlighted_with_the_next_command() -> None:
 
 def test_requeued_job_is_marked_if_its_reason_does_not_say_so() -> None:
     screen = a_busy_screen()
-    again = screen.recent[1]._replace(note="ended with exit code 1", requeued=False)
+    again = screen.recent[1]._replace(reason="ended with exit code 1", requeued=False)
     drawn = snapshot_lines(screen._replace(recent=(again,)), 140)
     assert "ended with exit code 1 (queued again)" in drawn[-2].text
 
@@ -178,7 +178,7 @@ def test_search_results_replace_the_sections() -> None:
 def test_exception_shows_its_class_and_the_start_of_its_message(
     width: int, before: str, exception: str, kept: str
 ) -> None:
-    ended = a_busy_screen().recent[2]._replace(note=f"{before}{exception}", short=exception)
+    ended = a_busy_screen().recent[2]._replace(reason=f"{before}{exception}", short=exception)
     drawn = recent_table(an_idle_screen()._replace(recent=(ended,))).to_lines(width)[1:]
     begin = drawn[0].text.index(" 2 s  ") + len(" 2 s  ")
     told = " ".join(one.text[begin:] for one in drawn)

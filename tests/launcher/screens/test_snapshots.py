@@ -97,7 +97,7 @@ def test_running_job_shows_progress_rate_and_time_left(
     steps(home, job, (-20.0, 10), (-10.0, 20), (0.0, 30))
     (work,) = take_snapshot().running
     assert work.since == NOW - 60
-    assert work.note == "30/100 loss=0.5"
+    assert work.reason == "30/100 loss=0.5"
     assert work.step is not None
     assert (work.step.rate, work.ends) == (1.0, NOW + 70)
     assert (work.devices, work.memory) == ("cpu", None)
@@ -150,7 +150,7 @@ def test_program_without_steps_shows_its_last_output_line(
     assert work.code is ReasonCode.STARTED
     write_log(home, job, "\x1b[31mreading\x1b[0m\nwriting \x1b[1m3\x1b[0m files\n")
     (work,) = take_snapshot().running
-    assert (work.note, work.code, work.step) == ("writing 3 files", None, None)
+    assert (work.reason, work.code, work.step) == ("writing 3 files", None, None)
 
 
 def test_progress_is_read_from_log_lines_and_progress_bars(
@@ -165,7 +165,7 @@ def test_progress_is_read_from_log_lines_and_progress_bars(
         claimed(store, job, now=NOW - 60)
         write_log(home, job, text)
     first, second = take_snapshot().running
-    assert (first.note, second.note) == ("3/10 loss=0.2", "3/10 loss=0.1")
+    assert (first.reason, second.reason) == ("3/10 loss=0.2", "3/10 loss=0.1")
     assert second.step is not None
     assert (second.step.rate, second.ends) == (3.5, second.step.at + 2)
 
@@ -201,11 +201,11 @@ def test_waiting_job_names_its_first_dependency(store: Store, take_snapshot: Tak
     names = ["train/a", "train/b", "test/a", "test/b"]
     needs = {"test/a": ["train/a"], "test/b": ["train/a", "train/b"]}
     first, *_ = enqueue(store, *names, needs=needs)
-    told = {one.name: one.note for one in take_snapshot().waiting}
+    told = {one.name: one.reason for one in take_snapshot().waiting}
     assert told["test/a"] == "waiting for train/a"
     assert told["test/b"] == "waiting for train/a and 1 more job"
     finished(store, first, Done(at=NOW))
-    told = {one.name: one.note for one in take_snapshot().waiting}
+    told = {one.name: one.reason for one in take_snapshot().waiting}
     assert told["test/b"] == "waiting for train/b"
 
 
@@ -220,7 +220,7 @@ def test_dependency_has_its_number_if_its_name_is_long_or_ambiguous(
             store.insert_or_replace(
                 run, a_context(), NewJob(spec=a_spec(name=name), dependencies=needs), NOW
             )
-    told = {one.name: one.note for one in take_snapshot().waiting}
+    told = {one.name: one.reason for one in take_snapshot().waiting}
     assert told["test/a"] == f"waiting for {long} (job 2)"
     assert told["test/b"] == "waiting for prep (job 1)"
 
@@ -240,10 +240,10 @@ def test_ended_jobs_show_results_and_failed_attempts_the_action(
         failed = Failed(at=at, error="boom")
         store.transitions.finish_attempt(claimed(store, job, at - 5), failed, outputs={}, now=at)
     newest, again, oldest = take_snapshot().recent
-    assert (newest.id, newest.state, newest.note) == (c, State.FAILED, "boom")
+    assert (newest.id, newest.state, newest.reason) == (c, State.FAILED, "boom")
     assert (again.state, again.latest) == (State.FAILED, State.QUEUED)
-    assert again.note.startswith("waiting for retry 1 of 1 after")
-    assert (oldest.state, oldest.note, oldest.seconds) == (State.DONE, "loss=0.25 n=3", 60.0)
+    assert again.reason.startswith("waiting for retry 1 of 1 after")
+    assert (oldest.state, oldest.reason, oldest.seconds) == (State.DONE, "loss=0.25 n=3", 60.0)
 
 
 def test_release_and_hold_are_not_listed_as_ended(
@@ -426,7 +426,7 @@ def test_ended_jobs_are_shown_with_many_newer_jobs(
     finish(store, b, -90, -30, Failed(at=NOW - 30, error="boom"))
     enqueue(store, *(f"command/{number}" for number in range(500)))
     recent = take_snapshot().recent
-    assert [(one.id, one.state, one.note) for one in recent] == [
+    assert [(one.id, one.state, one.reason) for one in recent] == [
         (b, State.FAILED, "boom"),
         (a, State.DONE, ""),
     ]
@@ -441,7 +441,7 @@ def test_stopped_attempt_is_not_failed(store: Store, take_snapshot: TakeSnapshot
     finish(store, job, -30, -20, Failed(at=NOW - 20, error="boom"))
     failed, stopped = take_snapshot().recent
     assert (failed.state, failed.latest) == (State.FAILED, State.QUEUED)
-    assert (stopped.state, stopped.note) == (State.QUEUED, "stopped. Queued again")
+    assert (stopped.state, stopped.reason) == (State.QUEUED, "stopped. Queued again")
 
 
 def test_each_attempt_has_its_own_duration(store: Store, take_snapshot: TakeSnapshot) -> None:
@@ -605,7 +605,7 @@ def test_names_and_reasons_cannot_control_the_terminal(
     enqueue(store, a_spec(name=f"command/2{steering}", run=f"r{steering}"))
     screen = take_snapshot(search_text="command")
     assert repr(screen).isprintable()
-    texts = [screen.waiting[0].name, screen.recent[0].note, *screen.active]
+    texts = [screen.waiting[0].name, screen.recent[0].reason, *screen.active]
     assert all(text.isprintable() for text in texts)
 
 

@@ -482,8 +482,8 @@ def test_running_job_shows_its_progress(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job)
     step = ProgressReport(at=1.0, step=3, total=9, metrics={"note": STEERING})
-    assert job_view(job_row(store, job), AttemptProgress(step)).note.startswith("3/9 note=\\x1b")
-    assert job_view(job_row(store, job)).note == "fits"
+    assert job_view(job_row(store, job), AttemptProgress(step)).reason.startswith("3/9 note=\\x1b")
+    assert job_view(job_row(store, job)).reason == "fits"
 
 
 def test_running_job_shows_its_start_time(store: Store) -> None:

@@ -30,8 +30,8 @@ run t.yaml
 run t.yaml --dry-run
 status
 status --json
-top
-web --no-browser
+top --once
+web
 show 1
 logs 1
 wait 1
@@ -44,7 +44,7 @@ release 1
 pause 1
 resume 1
 priority 1 2
-group g 2
+group g --limit 2
 tag x 1
 note 1 text
 results
@@ -56,7 +56,7 @@ stop
 stop --now
 share r 2
 clean --older 0s
-simulate --queue
+simulate t.yaml --gpus 1x24GiB
 service install
 """
 

@@ -81,12 +81,11 @@ MAY_READ_MANY = {
     "id NOT IN (SELECT context FROM jobs)": "`clean` asks once which environments no job has",
     "id NOT IN (SELECT sources FROM jobs": "as the one before",
     "id NOT IN (SELECT code FROM jobs": "as the one before",
-    "SELECT DISTINCT need FROM needs JOIN jobs": "a scheduler asks once, when it starts",
     "FROM lanes JOIN jobs ON jobs.lane = lanes.id": "`doctor` asks for waits without a cause",
 }
 ROOT = Path("/nowhere")
 PATTERNS = ("1", "a", "command/a", "comm", "c*", "odd", "run:test", "run:t*", "tag:p*", "group:n*")
-GPU: dict[str, Any] = {"device": "GPU-0", "reservation": 4 * GIB}
+GPU: dict[str, Any] = {"device": "GPU-0", "vram": 4 * GIB}
 
 
 def queue_jobs(store: Store) -> list[int]:

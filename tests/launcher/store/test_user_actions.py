@@ -478,7 +478,7 @@ def test_limit_of_a_group_is_set_changed_and_deleted(store: Store) -> None:
 # --- pauses as the queue records them: how long each attempt was paused, and what follows from that
 
 
-SEAT = {"device": "GPU-0", "reservation": 10 * GIB}
+SEAT = {"device": "GPU-0", "vram": 10 * GIB}
 
 
 def paused_at(store: Store, job: int, now: float) -> list[int]:
@@ -534,7 +534,7 @@ def test_status_shows_a_paused_job_and_its_reservations(store: Store, home: Home
     line = job_view(
         job_row(store, job), AttemptProgress(ProgressReport(at=50.0, step=3, total=10, metrics={}))
     )
-    assert line.note.endswith("; 10 GiB on each of its 2 GPUs stays reserved")
+    assert line.reason.endswith("; 10 GiB on each of its 2 GPUs stays reserved")
     assert line.code is ReasonCode.PAUSED
     (record,) = job_records(home, store, [job_row(store, job)])
     assert record["paused"] == "1970-01-01T00:00:50Z"

@@ -256,7 +256,7 @@ def run_cycle(places: BackfillHolds, **free_at: float) -> None:
     places.begin_cycle()
     for token, at in free_at.items():
         if places.may_hold(1, token):
-            places.note_decisions(token, [Wait(job=1, reason="", reserved_from=at)])
+            places.record_decisions(token, [Wait(job=1, reason="", reserved_from=at)])
 
 
 def holders(places: BackfillHolds, *tokens: str) -> list[str]:

@@ -232,30 +232,30 @@ def diagnose(told: Facts, scene: Facts, *, where: MemoryKind = "gpu") -> OomVerd
 
 OURS = {
     "it needed more than it was promised": (
-        {"held": 9, "wanted": 2}, {"reservation": 8, "total": 24, "others": 13}, 12.75,
+        {"held": 9, "wanted": 2}, {"vram": 8, "total": 24, "others": 13}, 12.75,
     ),
-    "it grew little": ({"held": 8, "wanted": 0.125}, {"reservation": 8, "total": 24, "others": 8}, 10.0),
+    "it grew little": ({"held": 8, "wanted": 0.125}, {"vram": 8, "total": 24, "others": 8}, 10.0),
     "its cap stopped it": (
-        {"held": 7.5, "wanted": 1, "cap": 7.5, "free": 6, "total": 24}, {"reservation": 9}, 11.25,
+        {"held": 7.5, "wanted": 1, "cap": 7.5, "free": 6, "total": 24}, {"vram": 9}, 11.25,
     ),
     "it was measured to hold more": (
-        {}, {"reservation": 4, "peak": 6, "total": 24, "others": 12}, 7.25,
+        {}, {"vram": 4, "peak": 6, "total": 24, "others": 12}, 7.25,
     ),
-    "nobody else had taken it": ({}, {"reservation": 4, "total": 24, "others": 10}, 6.0),
-    "nobody can be blamed": ({"held": 3, "wanted": 0.5}, {"reservation": 4}, 5.0),
+    "nobody else had taken it": ({}, {"vram": 4, "total": 24, "others": 10}, 6.0),
+    "nobody can be blamed": ({"held": 3, "wanted": 0.5}, {"vram": 4}, 5.0),
     "it has a claim from now on": ({"held": 3, "wanted": 1}, {}, 5.0),
     "no more is asked than the card can give": (
-        {"held": 20, "wanted": 2}, {"reservation": 21, "total": 24, "others": 1}, 23.25,
+        {"held": 20, "wanted": 2}, {"vram": 21, "total": 24, "others": 1}, 23.25,
     ),
     "the reserve is left to others": (
-        {"held": 20, "wanted": 1}, {"reservation": 20, "total": 24, "others": 2, "reserve": 1}, 22.25,
+        {"held": 20, "wanted": 1}, {"vram": 20, "total": 24, "others": 2, "reserve": 1}, 22.25,
     ),
     "what it needs is more than the card has": (
-        {"held": 20, "wanted": 9}, {"reservation": 21, "total": 24, "others": 3}, 32.5,
+        {"held": 20, "wanted": 9}, {"vram": 21, "total": 24, "others": 3}, 32.5,
     ),
     "it was alone": ({"held": 20, "wanted": 5}, {"total": 24, "others": 0.25}, 28.0),
     "it was alone, and its memory in pieces": (
-        {"held": 20, "wanted": 1}, {"reservation": 8, "total": 24, "others": 0}, 24.25,
+        {"held": 20, "wanted": 1}, {"vram": 8, "total": 24, "others": 0}, 24.25,
     ),
     "it was alone and said nothing": ({}, {"total": 24, "others": 0.5}, 24.25),
 }  # fmt: skip
@@ -273,15 +273,15 @@ def test_oom_by_own_usage_raises_the_reservation_without_a_charged_retry(
 
 NEIGHBOURS = {
     "others had what it was promised": (
-        {"held": 3, "wanted": 1}, {"reservation": 8, "total": 24, "others": 20}, 8,
+        {"held": 3, "wanted": 1}, {"vram": 8, "total": 24, "others": 20}, 8,
     ),
     "the program saw them, though they were gone": (
-        {"held": 3, "wanted": 1, "free": 0.5, "total": 24}, {"reservation": 8, "others": 0}, 8,
+        {"held": 3, "wanted": 1, "free": 0.5, "total": 24}, {"vram": 8, "others": 0}, 8,
     ),
     "a cap that the card could not honour": (
-        {"held": 7.5, "wanted": 1, "cap": 8, "free": 0.5, "total": 24}, {"reservation": 9}, 9,
+        {"held": 7.5, "wanted": 1, "cap": 8, "free": 0.5, "total": 24}, {"vram": 9}, 9,
     ),
-    "nobody said how much it held": ({}, {"reservation": 8, "total": 24, "others": 20}, 8),
+    "nobody said how much it held": ({}, {"vram": 8, "total": 24, "others": 20}, 8),
     "it had no claim": ({"held": 3, "wanted": 1}, {"total": 24, "others": 20.5}, 5.0),
     "it had no claim and said nothing": ({}, {"total": 24, "others": 20}, 4.25),
 }  # fmt: skip
@@ -313,7 +313,7 @@ def test_oom_by_other_jobs_keeps_the_reservation_without_a_charged_retry(
 def test_ram_oom_is_excused_only_within_the_reservation(
     told: Facts, promised: float | None, whose: str, charged: bool
 ) -> None:
-    scene = {"reservation": 6.0} if promised is None else {"reservation": 6.0, "ram": promised}
+    scene = {"vram": 6.0} if promised is None else {"vram": 6.0, "ram": promised}
     found = diagnose(told, scene, where="ram")
     assert (found.blamed_on, found.charged, found.vram) == (whose, charged, gib(6))
 
@@ -328,11 +328,11 @@ def test_unexplained_oom_is_charged_as_a_retry() -> None:
     ("found", "why"),
     [
         (
-            diagnose({"held": 9, "wanted": 2}, {"reservation": 8, "total": 24, "others": 13}),
+            diagnose({"held": 9, "wanted": 2}, {"vram": 8, "total": 24, "others": 13}),
             "used 9 GiB and needed 2 GiB more (reserved: 8 GiB)",
         ),
         (
-            diagnose({"held": 3}, {"reservation": 8, "total": 24, "others": 20}),
+            diagnose({"held": 3}, {"vram": 8, "total": 24, "others": 20}),
             "other processes used 20 GiB of 24 GiB, this job used 3 GiB (reserved: 8 GiB)",
         ),
         (

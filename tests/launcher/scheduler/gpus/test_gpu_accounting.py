@@ -78,7 +78,7 @@ DECLARED = a_spec(resources=Resources(device="cuda", vram=8 * GIB))
 def running(
     job: int = 1, device: str = "GPU-0", *, spec: Spec | None = None, **changes: Any
 ) -> Claim:
-    values: dict[str, Any] = {"reservation": 8 * GIB, "pid": ME}
+    values: dict[str, Any] = {"vram": 8 * GIB, "pid": ME}
     return a_claim(spec or DECLARED, job=job, device=device, **values | changes)
 
 
@@ -849,7 +849,7 @@ def test_new_scheduler_reads_past_usage_from_the_store(store: Store) -> None:
     now = 100 * DAY
     clock, monotonic = Clock(now), Clock(5.0)
     gpu = a_gpu(total=40)
-    on_gpu = {"device": gpu.uuid, "cpus": 2, "reservation": 10 * GIB}
+    on_gpu = {"device": gpu.uuid, "cpus": 2, "vram": 10 * GIB}
     an_attempt(store, "long", now - 1.5 * DAY, now - 0.5 * DAY, **on_gpu)
     for number in range(20):
         an_attempt(store, f"short-{number}", now - 600 - number, now - 500 - number)

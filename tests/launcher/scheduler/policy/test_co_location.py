@@ -148,7 +148,7 @@ def test_hundreds_of_hanging_jobs_cause_no_overflow() -> None:
 
 
 def runs(job: int, device: str = "GPU-0", **changes: Any) -> Running:
-    values: dict[str, Any] = {"reservation": GIB, "devices": (device,)}
+    values: dict[str, Any] = {"vram": GIB, "devices": (device,)}
     return Running(job=job, cpus=1, **values | changes)
 
 

@@ -325,7 +325,7 @@ class Cards:
         machine = user.courtesy.with_eligible_peers(self.seen_by(user), self.now)
         waiting = user.line[: len(machine.gpus) + 1]
         decisions = decide(waiting, running, machine, self.now)
-        user.courtesy.note_decisions(decisions, self.now)
+        user.courtesy.record_decisions(decisions, self.now)
         for decision in decisions:
             if isinstance(decision, Start):
                 user.running[decision.job] = (self.now + user.lasts(decision.job), decision)
@@ -453,7 +453,7 @@ def test_waiting_for_a_false_request_is_bounded_and_reset_by_a_start() -> None:
     def round_at(now: float, machine: Machine) -> bool:
         heeded = courtesy.with_eligible_peers(machine, now)
         decisions = decide([large(1)], [], heeded)
-        courtesy.note_decisions(decisions, now)
+        courtesy.record_decisions(decisions, now)
         return not starts(decisions)
 
     held = [second for second in range(2000) if round_at(float(second), machine)]
@@ -497,7 +497,7 @@ def test_idle_queues_delay_others_by_seconds_in_two_hours(
             [],
             courtesy.with_eligible_peers(machine, float(second)),
         )
-        courtesy.note_decisions(decisions, float(second))
+        courtesy.record_decisions(decisions, float(second))
         delayed += not starts(decisions)
     assert 0 < delayed <= 60 * len(wishes)
     assert {complaint.split(" for ")[0] for complaint in courtesy.complaints} == {
@@ -520,7 +520,7 @@ def test_yielded_reservations_are_compared_by_jobs_instead_of_bytes() -> None:
     for second in range(60):
         jobs = [] if second % 5 == 4 else [a_waiting(1, ram=6 * GIB)]
         decisions = decide(jobs, [], courtesy.with_eligible_peers(machine, float(second)))
-        courtesy.note_decisions(decisions, float(second))
+        courtesy.record_decisions(decisions, float(second))
     assert courtesy.complaints
 
 

@@ -250,9 +250,9 @@ class World:
         line = order_by_policy(self.lengths.set_patience(self.line), self.now, self.policy)
         line = self.aging.with_held_reservations(line, self.now)
         decisions = decide(line, self.running, machine, self.now, self.policy)
-        self.aging.note_decisions(decisions, self.now)
+        self.aging.record_decisions(decisions, self.now)
         verdict = self.watchdog.review(line, decisions, self.running, machine, self.now)
-        self.yields.note_decisions(verdict.decisions, self.now)
+        self.yields.record_decisions(verdict.decisions, self.now)
         yield f"at {self.now - BEGIN_S:g}: queue {self.lengths.length_at(self.now):.1f} s"
         yield from (*verdict.messages, *self.yields.complaints)
         self.yields.complaints.clear()

@@ -397,7 +397,7 @@ def test_large_job_is_passed_by_later_ones_for_a_limited_time() -> None:
         running = [(end, one) for end, one in running if end > now]
         waiting = patience.with_held_reservations([big, a_waiting(number)], now)
         decisions = decide(waiting, [one for _, one in running], CROWDED)
-        patience.note_decisions(decisions, now)
+        patience.record_decisions(decisions, now)
         assert isinstance(decisions[0], Wait)
         assert "1 of 2 reserved by another queue of user ada" in decisions[0].reason
         if isinstance(decisions[1], Start):
