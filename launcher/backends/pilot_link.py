@@ -33,6 +33,17 @@ logger = logging.getLogger(__name__)
 
 
 BLOCK_BYTES = 1 << 19  # bytes of messages in one read; then more may follow
+# of a pilot whose first messages cannot be decoded
+OTHER_VERSION = Registered(
+    version="",
+    python="",
+    host="",
+    pid=0,
+    boot="",
+    cpus=0,
+    ram=0,
+    troubles=("it sends messages of another version of launcher",),
+)
 
 
 class PilotLink:
@@ -125,11 +136,14 @@ class PilotLink:
     def apply_fetched(self, now: float) -> list[PilotMessage]:
         """Apply the messages that were read; see `read`."""
         news: list[PilotMessage] = []
+        sent_anything = bool(self._lines)
         while self._lines:
             news += filter(None, [decode_message(self._lines.popleft())])
-        if news:
+        if sent_anything:  # it lives, even if nothing of that can be decoded
             self.last_message_at = now
             self._apply_messages(news)
+            if self.registration is None:  # each pilot registers first
+                self.registration = OTHER_VERSION
             if (
                 self.spec.lease_s is not None
                 and self.heartbeat is not None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from launcher.gpu.snapshot import GpuSnapshot, gpu_record, read_gpu
 from launcher.states import Outcome, outcome_record, read_outcome
-from launcher.system.stored_fields import read_texts, restore_fields, restore_known_fields
+from launcher.system.stored_fields import read_texts, restore_known_fields
 
 LONGEST_LINE_BYTES = (
     4096  # bytes that are written at once; a longer outcome is read from the attempt's folder
@@ -192,10 +192,8 @@ def _decode(line: bytes, kinds: Mapping[str, type[PilotCommand | PilotMessage]])
         kind = kinds[record.pop("say")]
         for name in _FIELD_READERS.keys() & record.keys():
             record[name] = _FIELD_READERS[name](record[name])
-        # an end counts, whatever a newer launcher says beside it
-        message = (restore_known_fields if kind is AttemptFinished else restore_fields)(
-            kind, record, "a message"
-        )
+        # a message counts, whatever another version says beside it
+        message = restore_known_fields(kind, record, "a message")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     numbers = [value for value in message if isinstance(value, int | float)]

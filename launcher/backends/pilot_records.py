@@ -37,7 +37,6 @@ from launcher.system.stored_fields import (
     Unreadable,
     parse_record,
     read_texts,
-    restore_fields,
     restore_known_fields,
 )
 
@@ -159,7 +158,8 @@ def _read_record(stored: dict[str, Any]) -> PilotRecord:
     spec, folder = stored.get("spec"), stored.get("folder")
     if not isinstance(spec, dict) or not isinstance(folder, str) or not folder.startswith("/"):
         raise Unreadable("its record has no spec, or no folder")
-    restored_spec = restore_fields(
+    # what another version added is not needed to have its pilot leave
+    restored_spec = restore_known_fields(
         PilotSpec, {**spec, "paths": read_texts(spec.get("paths", ()), "'paths'")}, "its spec"
     )
     for span in (restored_spec.beat_s, restored_spec.idle_s, restored_spec.lease_s):
@@ -170,7 +170,7 @@ def _read_record(stored: dict[str, Any]) -> PilotRecord:
         "spec": restored_spec,
         "settings": _read_settings(stored.get("settings")),
     }
-    return restore_fields(PilotRecord, {**stored, **parts}, "its record")
+    return restore_known_fields(PilotRecord, {**stored, **parts}, "its record")
 
 
 def _read_settings(stored: object) -> BackendSettings:
@@ -182,7 +182,6 @@ def _read_settings(stored: object) -> BackendSettings:
         "wrap": read_texts(stored.get("wrap", ()), "'wrap'"),
         "folder": Path(folder) if isinstance(folder, str) else None,
     }
-    # what a newer launcher added to it is not needed to find a pilot
     settings = restore_known_fields(BackendSettings, {**stored, **parts}, "its settings")
     if settings.kind not in KINDS:
         raise Unreadable(f"its kind of engine is unknown: {settings.kind!r}")

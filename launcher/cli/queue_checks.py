@@ -343,34 +343,42 @@ def judge_unsent(unsent: Sequence[str]) -> Finding | None:
     )
 
 
-def find_reservations_folder(environ: Mapping[str, str], home: Home | None) -> tuple[str, str]:
-    """Return the folder in which schedulers publish reservations, and why it cannot be used."""
+def find_reservations_folder(
+    environ: Mapping[str, str], home: Home | None
+) -> tuple[str, str, Sequence[str]]:
+    """Return the folder in which schedulers publish reservations, why it cannot be used, and faults of its files."""
     try:
         folder = reservations_folder(environ)
     except UsageError as error:
-        return "", str(error)
+        return "", str(error), ()
     if not folder.is_dir():
-        return str(folder), f"{folder} is not a folder"
+        return str(folder), f"{folder} is not a folder", ()
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return str(folder), f"{folder} cannot be written"
+        return str(folder), f"{folder} cannot be written", ()
     if home is None:
-        return str(folder), ""
-    board = ReservationBoard(folder, home.folder)
+        return str(folder), "", ()
+    board = ReservationBoard(folder, home.folder, logs=False)
     board.foreign_reservations()
-    return str(folder), board.error
+    return str(folder), board.error, [f"{what}: {why}" for what, why in sorted(board.complaints)]
 
 
-def judge_reservations(claims: str, problem: str) -> Finding:
-    """Check whether schedulers can publish reservations.
+def judge_reservations(claims: str, problem: str, faults: Sequence[str] = ()) -> Finding:
+    """Check whether schedulers can publish reservations, and read those of others.
 
     Args:
         claims: Folder of the reservations, '' if there is none.
         problem: Why it cannot be used.
+        faults: Files of others that are not in order.
     """
     if problem:
         return warning(
             f"schedulers of other queues cannot see the reservations of this queue: {problem}",
             f"ask an administrator to fix {claims or 'the folder'}, or set LAUNCHER_CLAIMS for all users",
+        )
+    if faults:
+        return warning(
+            f"{pluralize(len(faults), 'fault')} of reservations in {claims}. {'. '.join(faults)}",
+            "use the same version of launcher in all queues. If no scheduler renews the file, delete it",
         )
     return ok(f"schedulers share their reservations in {claims}")
 

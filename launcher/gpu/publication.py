@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.accounts import ResourceDemand, ResourceUsage, read_demand, read_resource_usage
+from launcher.gpu.resources import EXCLUSIVE, JOBS, resource_name
 from launcher.system.files import Json
-from launcher.system.processes import Identity, boot_id
+from launcher.system.processes import MOST_PID, Identity, boot_id, identity
 
 MOST_BYTES = 64 << 10  # of a file
 MOST_RESERVATIONS = 256  # of a file; and how many others it names
@@ -20,6 +21,11 @@ MOST_MEASUREMENTS = 8  # of a GPU
 _DEVICE = re.compile(r"[!-~]{1,96}")
 _LARGEST = 1 << 62  # bytes, or seconds
 _LONGEST_FOLDER = 1024  # characters; it is printed in reasons
+# what is looked for in a file that is not in our form
+_GPU_NAME = re.compile(r"\b(?:GPU|MIG)-[0-9A-Za-z/-]{1,92}")
+_HEAD = re.compile(r"\[\s*([0-9]{1,7}),\s*([0-9]{1,18})(?:,\s*([0-9]{1,18}))?")
+_PID = re.compile(r'"pid":\s*([0-9]{1,7})\b')
+_HOME = re.compile(r'"home":\s*"([0-9a-f]{32})"')
 
 
 class Publication(NamedTuple):
@@ -60,11 +66,15 @@ def parse_publication(name: str, data: bytes, user: str = "") -> Publication | N
     """Parse the content of a file. None if it was written before the last boot.
 
     Raises:
-        ValueError, RecursionError: The content is not a valid publication of this name.
+        ValueError: The content is not a valid publication of this name.
     """
     if len(data) > MOST_BYTES:
         raise ValueError(f"it is larger than {MOST_BYTES} bytes")
-    match json.loads(data):
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is not JSON") from error
+    match record:
         case {
             "schema": 1,
             "name": str(own),
@@ -90,7 +100,9 @@ def parse_publication(name: str, data: bytes, user: str = "") -> Publication | N
                 fresh[device] += new
             case _:
                 raise ValueError("it contains an impossible reservation")
-    home, within = more.get("home"), more.get("within")
+    home, within, heads = more.get("home"), more.get("within"), _read_heads(more.get("heads", []))
+    if heads is None:  # reservations of its living jobs would not outlast their scheduler
+        raise ValueError("it contains an impossible process")
     wish, use = read_demand(more.get("wish")), read_resource_usage(more.get("use"))
     measured = _read_measured(more.get("measured"))
     odd = [
@@ -112,9 +124,47 @@ def parse_publication(name: str, data: bytes, user: str = "") -> Publication | N
         measured=measured or {},
         demand=wish,
         usage=use,
-        supervisors=_read_heads(more.get("heads"), boot),
+        supervisors=heads,
         folder=_read_folder(more.get("folder")),
         invalid_fields=f"its {', '.join(odd)} is impossible and is ignored" if odd else "",
+    )
+
+
+def salvage_publication(data: bytes, user: str, at: float) -> Publication | None:
+    """Return what a file reserves that `parse_publication` refuses: each GPU that it names, as a whole. None if no GPU.
+
+    The file may be damaged, or written by another version. It states no serial that it has seen, so
+    all of it always counts.
+
+    Args:
+        data: Content of the file.
+        user: Its owner.
+        at: When the file was written, on the clock of `Publication.at`.
+    """
+    text = data.decode(errors="replace")
+    with contextlib.suppress(ValueError, RecursionError):
+        record = json.loads(text)
+        if isinstance(record, dict) and record.pop("wish", None):
+            text = json.dumps(record)  # a GPU for which its jobs only wait is not taken
+    gpus = sorted(set(_GPU_NAME.findall(text)))[:MOST_RESERVATIONS]
+    if not gpus:
+        return None
+    heads = [
+        _identity(int(pid), int(ticks), int(namespace) if namespace else None)
+        for pid, ticks, namespace in _HEAD.findall(text)
+    ]
+    pids = map(int, _PID.findall(text)[:MOST_RESERVATIONS])
+    heads += filter(None, [identity(pid) for pid in pids if 0 < pid <= MOST_PID])
+    home = _HOME.search(text)
+    return Publication(
+        serial="",
+        at=at,
+        seen={},
+        settled={resource_name(kind, gpu): 1 for gpu in gpus for kind in (EXCLUSIVE, JOBS)},
+        fresh={},
+        user=user,
+        home=home[1] if home else "",
+        supervisors=tuple(heads[:MOST_RESERVATIONS]),
     )
 
 
@@ -124,15 +174,20 @@ def _read_folder(record: object) -> str:
     return str(record) if is_shown and len(str(record)) <= _LONGEST_FOLDER else ""
 
 
-def _read_heads(record: object, boot: str) -> tuple[Identity, ...]:
-    """Return the processes that a file names; what cannot be one is left out."""
+def _read_heads(record: object) -> tuple[Identity, ...] | None:
+    """Return the processes that a file names, None if one of them cannot be a process."""
     heads = []
-    for entry in record[:MOST_RESERVATIONS] if isinstance(record, list) else []:
+    for entry in record[:MOST_RESERVATIONS] if isinstance(record, list) else [None]:
         match entry:
-            case [int(pid), int(ticks), int(namespace)] if 0 < pid < 1 << 31:
-                who = Identity(pid=pid, start_ticks=ticks, boot=boot, namespace=namespace)
-                heads.append(who)
+            case [int(pid), int(ticks), int(namespace)] if 0 <= pid < 1 << 31:
+                heads.append(_identity(pid, ticks, namespace))
+            case _:
+                return None
     return tuple(heads)
+
+
+def _identity(pid: int, ticks: int, namespace: int | None) -> Identity:
+    return Identity(pid=pid, start_ticks=ticks, boot=boot_id(), namespace=namespace)
 
 
 def _read_measured(record: object) -> dict[str, tuple[tuple[float, int], ...]] | None:

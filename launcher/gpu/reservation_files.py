@@ -7,8 +7,11 @@ is created, so no other user can take the name before its publisher does. The fo
 preferred because it is memory, empty after a boot, and never private to a service, as /tmp may be.
 A file names its queue folder by a hash of path, device and inode. Two queues of one user, or of two
 containers that share the folder, are therefore two publishers. A file counts only if it is a
-regular file of the user whose uid is in its name. It must also be small enough and valid. Only the
-newest few files of each user count.
+regular file of the user whose uid is in its name. Only the newest few files of each user count.
+
+A file that is too large or not in our form may be that of a scheduler of another version. It counts
+against us: each GPU that it names is reserved as a whole, as long as a readable file would count. A
+file that cannot be opened, or that names no GPU, reserves nothing. All of them are logged.
 
 Any user can create a hundred thousand files with valid names, also with uids of other users. The
 owner of a file does not change while its name and inode stay. It is therefore read once, and a few
@@ -27,17 +30,23 @@ from itertools import islice
 from pathlib import Path
 
 from launcher.accounts import ResourceUsage
-from launcher.gpu.publication import MOST_BYTES, Publication, parse_publication
+from launcher.gpu.publication import (
+    MOST_BYTES,
+    Publication,
+    parse_publication,
+    salvage_publication,
+)
 from launcher.system.config_tables import absolute_path
 from launcher.system.processes import is_alive, login_name
 
 SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
 MOST_FILES = 16  # of a user
 CLOCK_STEP_NS = 20_000_000  # within it two changes of a folder may bear the same time
+UNREADABLE = "the GPUs that it names count as reserved while it is renewed or its processes live"
 RECHECKED_FILES = 256  # files that did not count and are checked again at every reading
 _NAME = re.compile(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
 
-Complain = Callable[[str, str], None]  # called with a file that does not count, and why
+Complain = Callable[[str, str], None]  # called with a file that is not in order, and why
 
 
 def reservations_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHARED) -> Path:
@@ -111,8 +120,8 @@ def _is_abandoned(folder: Path, name: str, uid: int, now: float, silent_s: float
     The usage of its user counts for longer. The file stays until almost nothing of it is left.
     """
     try:
-        publication = parse_publication(name, _read_owned_file(f"{folder}/{name}", uid))
-    except (OSError, ValueError, RecursionError):  # it is gone, or no scheduler has written it
+        publication = parse_publication(name, _read_owned_file(f"{folder}/{name}", uid)[0])
+    except (OSError, ValueError):  # it is gone, or no scheduler has written it
         return False
     if publication is None:
         return True
@@ -125,15 +134,18 @@ def _is_abandoned(folder: Path, name: str, uid: int, now: float, silent_s: float
 class ReservationReader:
     """Reads the folder of reservations repeatedly, and caches the owners of its files."""
 
-    def __init__(self, folder: Path, complain: Complain) -> None:
+    def __init__(
+        self, folder: Path, complain: Complain, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Create a reader. Nothing is read yet.
 
         Args:
             folder: Folder of all publications.
-            complain: Called with each file that does not count and the reason.
+            complain: Called with each file that is not in order and the reason.
+            clock: Seconds, the same for all processes of the machine.
         """
         self.stat_calls = 0  # how often it was asked whose a file is
-        self._folder, self._complain = folder, complain
+        self._folder, self._complain, self._clock = folder, complain, clock
         self._ignored: dict[str, int] = {}  # files that do not count → inode, since when first
         self._files_by_owner: dict[int, set[str]] = {}  # owner → files that may count
         self._folder_mtime_ns = 0  # when the folder had changed last, of all that was there then
@@ -150,14 +162,18 @@ class ReservationReader:
         publications = {}
         for name, uid in self._select_files(own_name):
             try:
-                publication = parse_publication(
-                    name, _read_owned_file(f"{self._folder}/{name}", uid), login_name(uid)
-                )
+                data, age_s = _read_owned_file(f"{self._folder}/{name}", uid)
             except FileNotFoundError:
                 continue  # its publisher has just removed it
-            except (OSError, ValueError, RecursionError) as error:
+            except (OSError, ValueError) as error:
                 self._complain(name, getattr(error, "strerror", None) or str(error))
                 continue
+            try:
+                publication = parse_publication(name, data, login_name(uid))
+            except ValueError as error:
+                publication = salvage_publication(data, login_name(uid), self._clock() - age_s)
+                effect = UNREADABLE if publication else "it reserves nothing"
+                self._complain(name, f"{error}: {effect}")
             if publication is not None:
                 publications[name] = publication
         return publications
@@ -241,8 +257,8 @@ class ReservationReader:
             return 0
 
 
-def _read_owned_file(path: str, uid: int) -> bytes:
-    """Read another user's file if it is one: nothing that blocks, leads elsewhere or is endless.
+def _read_owned_file(path: str, uid: int) -> tuple[bytes, float]:
+    """Return content and age in seconds of a user's file. Nothing that blocks, leads elsewhere or is endless is read.
 
     Raises:
         OSError: it is gone, a link, or not for us.
@@ -254,6 +270,7 @@ def _read_owned_file(path: str, uid: int) -> bytes:
         there = os.fstat(descriptor)
         if not stat.S_ISREG(there.st_mode) or there.st_uid != uid:
             raise ValueError("it is not a regular file of the user in its name")
-        return os.read(descriptor, MOST_BYTES + 1)
+        # a time ahead of the clock is as wrong as one behind it
+        return os.read(descriptor, MOST_BYTES + 1), abs(time.time() - there.st_mtime)
     finally:
         os.close(descriptor)

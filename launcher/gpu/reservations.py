@@ -31,9 +31,10 @@ reading, it shrinks LAG_S after the measurement. This is more than the age of an
 decision uses.
 
 Content written by others can at most make us wait, and the reason names the owner of the file. A
-false reservation is not detected, because memory that is only reserved cannot be measured. A
-scheduler without an update for STALE_S does not count, unless one of its jobs is alive. If a
-scheduler is killed, its jobs continue and keep their reservations.
+file that is not in our form reserves each GPU that it names as a whole. (3) ignores nothing of it,
+as it states no serial that it has seen. A false reservation is not detected, because memory that is
+only reserved cannot be measured. A scheduler without an update for STALE_S does not count, unless
+one of its jobs is alive. If a scheduler is killed, its jobs continue and keep their reservations.
 """
 
 import contextlib
@@ -151,6 +152,7 @@ class ReservationBoard:
 
     Attributes:
         error: Why reservations cannot be exchanged with others. Empty if they can.
+        complaints: Faults of the folder and of others' files: what, and why.
     """
 
     def __init__(
@@ -178,7 +180,7 @@ class ReservationBoard:
         self._uid = os.geteuid() if uid is None else uid
         self._file, self._home = OwnFile(folder, home, self._uid), home
         self._quotas = quotas or ProcessGroups()
-        self._reader = ReservationReader(folder, self._complain)
+        self._reader = ReservationReader(folder, self._complain, clock)
         self._clock, self._logs = clock, logs
         self._settled: Mapping[str, int] = {}  # resource → amount, as in our file
         self._serial = ""  # of our file; empty: there is none
@@ -186,7 +188,7 @@ class ReservationBoard:
         self._is_in_place = False  # our file existed at the last check
         self._reservations: tuple[Reservation, ...] = ()
         self._published: Mapping[tuple[int, str], PublishedReservation] = {}
-        self._complaints: set[tuple[str, str]] = set()
+        self.complaints: set[tuple[str, str]] = set()
         # of others, as last read; also of the silent
         self._peer_publications: Mapping[str, Publication] = {}
         # supervisors of the jobs with reservations, to be published
@@ -417,10 +419,10 @@ class ReservationBoard:
         return False
 
     def _complain(self, what: str, why: str) -> None:
-        if not self._logs:
+        if (what, why) in self.complaints or len(self.complaints) >= _MOST_COMPLAINTS:
             return
-        if (what, why) not in self._complaints and len(self._complaints) < _MOST_COMPLAINTS:
-            self._complaints.add((what, why))
+        self.complaints.add((what, why))
+        if self._logs:
             logger.warning("claims file=%s reason=%r", what, why)
 
 

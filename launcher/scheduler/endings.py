@@ -89,6 +89,12 @@ class FinishedAttempt:
     error: str = ""  # why that try failed
     remark: str = ""  # what the reason of its end says in addition
 
+    @property
+    def has_files(self) -> bool:
+        """Whether files that it made, or earlier ones in their places, have to be looked after."""
+        spec = self.claim.spec
+        return bool(spec.entry or spec.outputs) or uses_job_folder(spec)
+
 
 class UsageProbe(Protocol):
     """Measurements of the attempts on the GPUs of one machine."""
@@ -143,7 +149,9 @@ class FinishedAttempts:
 
     def add(self, claim: Claim, outcome: Outcome) -> None:
         """Record that an attempt has ended."""
-        gauge: UsageProbe | None = self._pilot_probe(claim) if claim.pilot else self._gpus
+        gauge: UsageProbe | None = None
+        if claim.gpus:
+            gauge = self._pilot_probe(claim) if claim.pilot else self._gpus
         measured = NOT_MEASURED if gauge is None else gauge.measured_usage(claim)
         others_usage = {} if gauge is None else gauge.others_usage(claim)
         if shift_s := clock_shift_s(outcome):  # its start by the clock of its end
@@ -177,13 +185,7 @@ class FinishedAttempts:
             machine: returns that of an attempt, without those that have ended.
         """
         due = [ended for ended in self._pending if not self._is_waiting(ended)]
-        due = [
-            ended
-            for ended in due
-            if self._accept_results(ended)
-            and self._restore_outputs(ended)
-            and self._record_outputs(ended)
-        ]
+        due = [ended for ended in due if not ended.has_files or self._settle_files(ended)]
         for ended in due:
             if isinstance(ended.outcome, Done):
                 continue
@@ -206,6 +208,14 @@ class FinishedAttempts:
 
     def _is_waiting(self, ended: FinishedAttempt) -> bool:
         return time.monotonic() < ended.retry_at or self._awaits_gpu_sample(ended)
+
+    def _settle_files(self, ended: FinishedAttempt) -> bool:
+        """Have all its files in place and on record. False to try again later."""
+        return (
+            self._accept_results(ended)
+            and self._restore_outputs(ended)
+            and self._record_outputs(ended)
+        )
 
     def _accept_results(self, ended: FinishedAttempt) -> bool:
         """Move the outputs of a done job into its run folder. False to try again later.

@@ -36,7 +36,7 @@ from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPoli
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.states import ReasonCode
 from launcher.store.rows import Claim
-from launcher.store.usage import NOT_MEASURED, MeasuredUsage
+from launcher.store.usage import MeasuredUsage
 from launcher.system.gpu_sharing import SharingRules
 from launcher.system.memory import read_process_groups
 from launcher.system.paths import Home
@@ -221,9 +221,7 @@ class SchedulerGpus:
         }
 
     def measured_usage(self, claim: Claim) -> MeasuredUsage:
-        """Return what was seen of an attempt that has ended."""
-        if not claim.gpus:
-            return NOT_MEASURED
+        """Return what was seen of an attempt on GPUs that has ended."""
         seen = self.accounting.usage_tracker.measured_usage(claim, self._sample.gpus)
         return self.accounting.shared_time.measured_sharing(claim)._replace(
             peak=seen.peak, machine=seen.machine, elapsed_s=self._elapsed_s(claim)
@@ -249,8 +247,10 @@ class SchedulerGpus:
         self.publish(claims)
         if self._board.error or self._file.error:
             self._write_file()
-        self.accounting.set_own_processes(claims)  # those about to start are ours, too
-        self._limit_writer.send_limits(claims, self.accounting.usage_tracker.vram_limits(claims))
+        if on_gpus := [claim for claim in claims if claim.gpus]:
+            self.accounting.set_own_processes(on_gpus)  # those about to start are ours, too
+            limits = self.accounting.usage_tracker.vram_limits(on_gpus)
+            self._limit_writer.send_limits(on_gpus, limits)
 
     def _note_faults(self, gpus: Sequence[GpuSnapshot]) -> None:
         faults = {gpu.uuid: gpu.fault for gpu in gpus if gpu.fault}

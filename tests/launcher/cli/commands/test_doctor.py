@@ -1,6 +1,7 @@
 """`launcher doctor` looks at a real machine, changes nothing, and says what to do."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from launcher.cli.queue_checks import (
     Logout,
     find_reservations_folder,
     judge_backends,
+    judge_reservations,
     read_logout_settings,
     read_queue_health,
 )
@@ -268,11 +270,20 @@ def test_disk_without_inodes_is_not_taken_for_one_without_bytes(
 def test_invalid_reservations_folder_is_an_error(tmp_path: Path, home: Home) -> None:
     environ = {"LAUNCHER_CLAIMS": str(tmp_path / "none")}
 
-    folder, trouble = find_reservations_folder(environ, home)
+    folder, trouble, _ = find_reservations_folder(environ, home)
 
     assert (folder, "is not a folder" in trouble) == (str(tmp_path / "none"), True)
     assert find_reservations_folder({"LAUNCHER_CLAIMS": "relative"}, home)[1]
-    assert find_reservations_folder({"LAUNCHER_CLAIMS": str(tmp_path)}, home) == (str(tmp_path), "")
+    good = find_reservations_folder({"LAUNCHER_CLAIMS": str(tmp_path)}, home)
+    assert good == (str(tmp_path), "", [])
+
+
+def test_reservation_file_that_cannot_be_read_is_named(tmp_path: Path, home: Home) -> None:
+    name = f"launcher-claims.{os.geteuid()}.0123abcd.json"
+    (tmp_path / name).write_text('{"schema": 2, "gpus": ["GPU-1"]}')
+    found = judge_reservations(*find_reservations_folder({"LAUNCHER_CLAIMS": str(tmp_path)}, home))
+    assert found.status is CheckStatus.WARNING
+    assert f"{name}: it is not a reservation file of this name" in found.summary
 
 
 def test_database_check_changes_nothing_in_its_folder(home: Home, store: Store) -> None:

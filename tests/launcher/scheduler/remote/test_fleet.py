@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 
 from launcher.backends.pilot_folder import PilotFolder
+from launcher.backends.pilot_link import OTHER_VERSION
 from launcher.backends.pilot_messages import Drain
 from launcher.backends.pilot_status import read_pilot_status
 from launcher.backends.protocol import AllocationEndCause, AllocationState, Observation
@@ -291,10 +292,13 @@ def test_running_pilot_that_never_registers_is_ended(world: World) -> None:
     assert "and reported nothing" in world.reason
 
 
-def test_pilot_of_an_earlier_version_finishes_its_work_and_gets_no_more(world: World) -> None:
+@pytest.mark.parametrize("version", ["0.1", ""], ids=["other version", "messages not decoded"])
+def test_pilot_of_another_version_finishes_its_work_and_gets_no_more(
+    world: World, version: str
+) -> None:
     (token,) = world.serves(1, busy=1)
-    world.by_token[token].registration = None
-    world.by_token[token].speak(world.clock.now, version="0.1")
+    world.by_token[token].registration = None if version else OTHER_VERSION
+    world.by_token[token].speak(world.clock.now, version=version)
     world.new_fleet()
     world.pass_time(30, speaking=[token])
     assert not world.serving

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.backends.channel import MessageReader, MessageWriter
+from launcher.backends.pilot_link import OTHER_VERSION
 from launcher.backends.pilot_messages import (
     LONGEST_LINE_BYTES,
     AttemptFinished,
@@ -301,6 +302,15 @@ def test_hanging_backend_uses_a_limited_number_of_threads(desk: Desk) -> None:
         desk.wait()
     assert desk.calls.deliver_result()
     assert desk.answers == ["late"]
+
+
+def test_pilot_whose_messages_cannot_be_decoded_is_of_another_version(pilot: Pilot) -> None:
+    link = pilot.link()
+    MessageWriter(pilot.folder.messages_file).append(b'{"say":"hello","protocol":7}\n')
+    assert link.read(5.0) == []
+    assert link.registration == OTHER_VERSION
+    assert link.silent_s(5.0) == 0.0
+    assert not link.is_serving
 
 
 # --- the messages, and the files in which they lie

@@ -121,10 +121,11 @@ def test_junk_is_not_a_record(tmp_path_factory: pytest.TempPathFactory, junk: by
     assert not list(PilotRecords(home).read())
 
 
-def test_settings_added_by_a_newer_launcher_are_ignored(home: Home) -> None:
+@pytest.mark.parametrize("part", ["", "spec", "settings"])
+def test_fields_added_by_another_version_are_ignored(home: Home, part: str) -> None:
     records, record = PilotRecords(home), a_record()
     records.write(record)
-    changed(home, record, "settings", "colour", "blue")
+    changed(home, record, part, "colour", "blue")
     assert list(records.read()) == [record]
 
 
