@@ -35,10 +35,10 @@ _DESCRIBING = frozenset(
 _REFUSED_FUNCTIONS = frozenset(
     {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"}
 )
-_STEPS = 10_000  # of SQLite's virtual machine between two checks of the clock: about 0.1 ms
-MOST_BYTES = 64 << 20  # of one value or row
+_STEPS = 10_000  # steps of SQLite's virtual machine between two checks of the clock: about 0.1 ms
+MOST_BYTES = 64 << 20  # size of one value or row
 _BUSY_S = 10.0
-MOST_ROWS = 1_000_000  # of an answer: it is held in memory
+MOST_ROWS = 1_000_000  # rows of an answer, which is held in memory
 _NO_TABLE = re.compile(r"no such table: (.*)")
 _NO_COLUMN = re.compile(r"no such column: (?:.*\.)?([^.]*)")
 _REFUSAL_WORDS = (

@@ -21,12 +21,12 @@ from launcher.system.paths import Home
 from launcher.system.secret_arguments import hide_secrets
 from launcher.system.terminal_codes import strip_colours
 
-# of a number with an interval, as plugin packages write it
+# keys of a number with an interval, as plugin packages write it
 _INTERVAL = frozenset({"value", "low", "high"})
 SUPERSEDED = "superseded"
 # columns that do not come from plugin packages
 OWN_COLUMNS = frozenset({"id", "run", "row", "test", "maker", "job", SUPERSEDED})
-LINES, MOST_BYTES = 200, 1 << 15  # of the end of a log: a traceback with its context
+LINES, MOST_BYTES = 200, 1 << 15  # limits on the end of a log: a traceback with its context
 
 
 def job_cells(

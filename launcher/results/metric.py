@@ -12,8 +12,8 @@ _KEYS = _SHORT | {"sd", "n", "expected", "note", "why", "images"}  # all keys of
 SIGN = "†"  # a number without an interval, in tables with footnotes
 UNCERTAINTY_DIGITS = 2  # significant digits of an uncertainty (JCGM 100:2008, section 7.2.6)
 MOST_DECIMALS = 8  # beyond this, before or after the point, numbers are written with an exponent
-ALL_DIGITS = 15  # that every float keeps
-MOST_DIGITS = 8  # of a number with an exponent; an uncertainty below them is the rounding of floats
+ALL_DIGITS = 15  # digits that every float keeps
+MOST_DIGITS = 8  # digits of a mantissa; an uncertainty below them is the rounding of floats
 
 
 class Metric(NamedTuple):
@@ -35,7 +35,7 @@ class Metric(NamedTuple):
     note: str | None = None
     why: str | None = None  # why there is no interval
     images: "Metric | None" = None  # the same number with its interval over images
-    unit: str = "images"  # of an interval that is not over sources
+    unit: str = "images"  # unit of an interval that is not over sources
 
     def __str__(self) -> str:
         return self.text()

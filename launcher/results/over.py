@@ -159,7 +159,7 @@ def _absent_of_same_data(
 
 
 def covarying_columns(results: RunResults, names: Sequence[str]) -> list[str]:
-    """Return the columns that change whenever one of some columns changes."""
+    """Return the columns that change whenever the value of a named column changes."""
     rows = results.rows
     distinct = {tuple(row.get(name) for name in names) for row in rows}
     # a model's ID is shown by its parts; for a program, the column is an ordinary option

@@ -13,7 +13,7 @@ from launcher.system.text import sanitize_terminal
 class ResultMetrics(NamedTuple):
     """The numbers of one model on one data set, or of one job without both."""
 
-    name: str  # of the model, otherwise of the job
+    name: str  # name of the model, otherwise of the job
     data: str
     metrics: Mapping[str, Metric]
     job: str = ""  # the job that returned them, if one did

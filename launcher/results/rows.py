@@ -69,7 +69,7 @@ def results_of(
     conditions = dict.fromkeys(name for row in rows for name in _conditions(row))
     under = {name: unused_name(name, used | set(swept)) for name in conditions}
     described = [_with_model_columns(row, models, swept, under) for row in rows]
-    # of a kind that names columns of its own, these come with the parts
+    # columns that a kind names itself come with the parts
     more = (name for row in described for name in row if name not in taken)
     columns = tuple(dict.fromkeys((MODEL, *models.parts, *more, *ROW_KEY_COLUMNS[1:])))
     names = names_of(described, columns)

@@ -3,7 +3,7 @@
 import math
 from functools import lru_cache
 
-_HALVINGS = 80  # of an angle: finer than the resolution of a float
+_HALVINGS = 80  # halvings of an angle: finer than the resolution of a float
 
 
 def probability_within(angle: float, freedom: int) -> float:

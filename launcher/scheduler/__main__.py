@@ -90,7 +90,7 @@ class Notifier:
 
 logger = logging.getLogger(__name__)
 
-LOG_BYTES = 8 << 20  # of the scheduler's log; one older log is kept
+LOG_BYTES = 8 << 20  # size of the scheduler's log; one older log is kept
 LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # at the next turn
 
 

@@ -39,8 +39,8 @@ from launcher.system.project_imports import (
 
 PAUSE_S = 1.0  # a project is compared at most as often
 NICENESS = 10  # jobs come first
-MOST_NOTES = 50  # that are recorded at once
-MOST_CACHED_FILES = 200_000  # of records that are kept in memory
+MOST_NOTES = 50  # notes that are recorded at once
+MOST_CACHED_FILES = 200_000  # files of records that are kept in memory
 _PIPE_BYTES = 1 << 16
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class CodeHelper:
         self._cached_files = 0
         self._changes: dict[int, CodeChange] = {}
         self._compared: dict[int, float] = {}
-        self._states: dict[str, FileState] = {}  # of one turn
+        self._states: dict[str, FileState] = {}  # states of files in one turn
 
     def serve(self, started: Iterable[int]) -> None:
         """Record new notes, and compare the code of started jobs.

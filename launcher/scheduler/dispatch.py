@@ -218,7 +218,7 @@ class PilotDispatch:
             reasons[candidate.ready.id] = _pilot_reason(
                 reasons.get(candidate.ready.id), places, unserved
             )
-        if not settings.pilot and None in reasons.values():  # what is placed asks for no other one
+        if not settings.pilot and None in reasons.values():  # placed jobs ask for no other pilot
             self._counted_at = 0.0
         return reasons
 

@@ -87,7 +87,7 @@ class FinishedAttempt:
         0.0  # monotonic; an earlier try to move its outputs into the run folder failed
     )
     error: str = ""  # why that try failed
-    remark: str = ""  # what the reason of its end says in addition
+    remark: str = ""  # addition to the reason of its end
 
     @property
     def has_files(self) -> bool:

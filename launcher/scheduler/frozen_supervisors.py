@@ -41,7 +41,7 @@ _Watch = SupervisedAttempt | AdoptedAttempt
 class _Frozen(NamedTuple):
     """A supervisor that stands still; times are monotonic."""
 
-    since: float  # of the first check
+    since: float  # time of the first check
     why: str
     continued_at: float | None = (
         None  # when it got SIGCONT first, None if its attempt is not to end

@@ -201,7 +201,7 @@ class Scheduler:
         self._code_recorder.close()
 
     def _read_control(self) -> bool:
-        """Read what people ask for if that is due; return whether it was."""
+        """Read the requests of users if the next read is due. Return whether it was due."""
         if time.monotonic() < self._next_read_at:
             return False
         if not self._is_home():  # first: a removed queue must not be used for the rest
@@ -257,7 +257,7 @@ class Scheduler:
         if claims := self._admission.claims():
             result.wake_within(REFRESH_S)  # their reservations are published again
         if any(claim.gpus for claim in claims):
-            result.wake_within(POLL_S)  # what they take is to be seen
+            result.wake_within(POLL_S)  # the usage of claimed GPUs is to be seen
         self._admission.explain(reasons, result)
         with self._error_throttle.suppress_and_log(OSError):
             if self._executors.end():
@@ -319,7 +319,7 @@ class Scheduler:
                     codes.add(attempt.claim.code)
                 if attempt.claim.pilot:
                     self._dispatch.pilot_events.expect_messages()
-        except OSError as error:  # what must never run twice waits until its claim is on the disk
+        except OSError as error:  # a job that never runs twice waits until its claim is on disk
             self._error_throttle.log_error(error)
             result.wake_within(RETRY_S)
         self._code_recorder.compare(codes)
@@ -375,7 +375,7 @@ class Scheduler:
 
     def _revoke_unstarted(self, claim: Claim, why: CannotStartWorker) -> Outcome | AttemptHandle:
         """Void an attempt that no supervisor can start; it has failed then, or is lost."""
-        if not claim.pilot:  # what a pilot was not sent was voided when it was claimed
+        if not claim.pilot:  # attempts not sent to a pilot were voided when claimed
             news = inspect_attempt(claim.supervisor, self._home.attempt(*claim.key))
             if not isinstance(news, NeverStarted):
                 return news

@@ -17,7 +17,7 @@ class WaitingLane(NamedTuple):
 
     lane: Lane
     jobs: int
-    paths: tuple[str, ...] = ()  # that they need to see on a node, as this machine has them
+    paths: tuple[str, ...] = ()  # paths that they need to see on a node, as this machine has them
     interpreter: str = ""  # path of the Python that a node must have
 
 

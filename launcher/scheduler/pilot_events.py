@@ -39,7 +39,7 @@ IDLE_POLL_S = 0.5
 ORPHAN_POLL_S = (
     0.5  # seconds between two polls of the folders of attempts whose pilots were abandoned
 )
-QUIET_FRACTION = 0.02  # of the time since the last news is waited for the next ones
+QUIET_FRACTION = 0.02  # pause before the next poll, as part of the time since the last news
 GONE = "the queue folder has no record of its pilot"
 UNREADABLE = "cannot read the record {}/pilots/{}.json. If its pilot has ended, delete it"
 
@@ -86,7 +86,7 @@ class PilotEvents:
         if link is None:
             there = self._attempt(claim).folder
             folder = PilotFolder(run_with_timeout(there, there.resolve).parent.parent)
-            if folder.token == claim.pilot:  # what lives of it ends, where its folder is found
+            if folder.token == claim.pilot:  # survivors of the pilot end where its folder is found
                 with contextlib.suppress(OSError):
                     run_with_timeout(folder.folder.parent, folder.mark_abandoned)
             return await_outcome(partial(self._orphan_outcome, claim, GONE))

@@ -40,7 +40,7 @@ from launcher.workers.memory_share import VramLimit, read_report
 
 MOST_CPUS = 100_000
 DURATION_MARGIN = 1.5  # than it took before a job may take
-NEARLY_WHOLE = 0.9  # of a pilot's time: while so much is left, it is as good as a new one
+NEARLY_WHOLE = 0.9  # part of a pilot's time: while so much is left, it is as good as a new one
 
 
 def pilot_obstacle(
@@ -96,12 +96,12 @@ class PilotNode:
             ends: Returns the reported end of an attempt.
         """
         self.link, self._usage_lookup = link, usage_lookup
-        self.claims: list[Claim] = []  # of the attempts there
+        self.claims: list[Claim] = []  # claims of the attempts there
         self.usage_tracker = GpuUsageTracker(
             lambda claim: read_report(link.folder.attempt(name_of_claim(claim))), ends
         )
         self._reported_gpus: tuple[GpuSnapshot, ...] = ()
-        self._heartbeat_number = 0  # of the beat that was taken in last
+        self._heartbeat_number = 0  # number of the beat that was taken in last
 
     @property
     def registration(self) -> Registered:

@@ -236,7 +236,7 @@ class LaunchBatch:
         lay_out = partial(self._make_pilot_folder, link, NodePaths(settings))
         try:
             claim = self._claim(ready, seat, reason, before.number, lay_out)
-        except OSError as error:  # what other places start must not wait for this file system
+        except OSError as error:  # starts in other places must not wait for this file system
             self.retry_s = POLL_S
             where = link.folder.attempts_folder
             text = f"cannot create the folder of its attempt in {where}: {error.strerror or error}"
@@ -276,7 +276,7 @@ class LaunchBatch:
         )
 
     def _find_obstacles(self, job: int) -> UnrecordedAttempts:
-        """Check the folder of a job's next attempt. An unclear one delays no other job."""
+        """Check the folder of a job's next attempt. An unclear folder delays no other job."""
         if ahead := self._spec_writer.prepared_number(job):
             return UnrecordedAttempts(number=ahead)
         number, now = self._claims.next_attempt(job), time.monotonic()

@@ -15,9 +15,9 @@ class UnrecordedAttempts(NamedTuple):
     """Obstacles for the next attempt of a job."""
 
     number: int  # the first attempt whose folder was never begun
-    began: tuple[Attempt, ...] = ()  # that may have begun
-    living: tuple[Attempt, ...] = ()  # that still run
-    unclear: str = ""  # where its content cannot be read: which folder, and why
+    began: tuple[Attempt, ...] = ()  # attempts that may have begun
+    living: tuple[Attempt, ...] = ()  # attempts that still run
+    unclear: str = ""  # folder whose content cannot be read, and why
 
 
 def find_unrecorded(home: Home, job: int, number: int) -> UnrecordedAttempts:

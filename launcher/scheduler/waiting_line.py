@@ -48,7 +48,7 @@ NEW_RUN_CREDIT_S = 8 * 3600.0  # GPU-seconds for a share of 1
 LEAST_S, MOST_S = 1.0, 86_400.0
 NO_ACCOUNTS: Mapping[str, FairShareAccount] = MappingProxyType({})
 
-_SortKey = tuple[float, float, float]  # of a job among those of other runs, the smallest first
+_SortKey = tuple[float, float, float]  # key of a job among those of other runs, the smallest first
 
 
 def order_by_fair_share(

@@ -38,8 +38,8 @@ from launcher.system.terminal_codes import (
 from launcher.system.text import sanitize_terminal
 from launcher.workers.log_limit import offset_after_move
 
-CHUNK_BYTES = 1 << 16  # of one job before the next one has its turn
-LONGEST_BYTES = 8 << 10  # of a line; a longer one is cut into several
+CHUNK_BYTES = 1 << 16  # bytes of one job before the next job has its turn
+LONGEST_BYTES = 8 << 10  # bytes of a line; a longer one is cut into several
 FOLLOW_EVERY_S = 0.1
 CHECK_EVERY_S = 5.0  # a scheduler that died for good must not be waited for
 MOST_NAME = 40  # columns
@@ -55,10 +55,10 @@ COLOURS = (
     "bright_blue",
     "bright_magenta",
 )  # red is for what went wrong
-# where a terminal begins a line: a progress bar never writes a newline
+# places at which a terminal begins a line: a progress bar never writes a newline
 _TURNS = re.compile(rb"\r\n|\n|\r(?!\Z)")
 _LINES = re.compile(rb"\n")
-_TEXT = re.compile(r"[^\t\n]+")  # what is made harmless
+_TEXT = re.compile(r"[^\t\n]+")  # text that is made harmless
 # a colour or an end of a line whose second part is still to be read
 _BEGUN = re.compile(r"(?:\x1b(?:\[[0-9;:]{0,64})?|\r)\Z")
 
@@ -428,7 +428,7 @@ class LogFollower:
         if row.attempts and not source.last:
             return
         if self._is_alone:
-            resolve_attempt(row, source.attempt)  # that is an error
+            resolve_attempt(row, source.attempt)  # this call raises an error
         which = f"no attempt {source.attempt}" if source.last else "has not run"
         click.echo(f"{name}: {which}: {sanitize_terminal(row.reason)}", err=True)
 

@@ -40,7 +40,7 @@ from launcher.workers.memory_share import MemoryReport, read_report
 OURS, OTHERS, RESERVED, FREE = "▓▒░·"
 LEGEND = f"memory: {OURS} ours  {OTHERS} others  {RESERVED} reserved  {FREE} free"
 WIDE = 100  # columns; on less, names are shorter and power stands without its limit
-MOST_PROCESSES = 8  # of a card that are listed one by one
+MOST_PROCESSES = 8  # processes of a card that are listed one by one
 _GIB = 1 << 30
 _BAR = range(6, 33)  # columns
 _COLUMNS = (
@@ -354,7 +354,7 @@ def _format_or_unknown(value: float | None, form: str) -> str:
 
 
 NAMELESS = "#"  # the first character of the UUID of a GPU that never reported one
-FRESH_S = 15.0  # what the scheduler saw before may have changed
+FRESH_S = 15.0  # older values from the scheduler may have changed
 
 
 def merge_recorded(

@@ -20,7 +20,7 @@ from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
 DAY, RUN, CAUSE, MEMORY, NODE = SECTIONS = ("day", "run", "cause", "memory", "node")
-_PARTS = dict(zip(SECTIONS, HistoryReport._fields, strict=True))  # of the past
+_PARTS = dict(zip(SECTIONS, HistoryReport._fields, strict=True))  # section → field of the report
 MOST = {DAY: 14, RUN: 12, CAUSE: 12, MEMORY: 12, NODE: 12}  # lines of a section among others
 # a row of a section
 HistoryRow = DaySummary | RunSummary | FailureGroup | MemorySummary | NodeSummary

@@ -5,12 +5,12 @@ from typing import NamedTuple
 from launcher.screens.text_table import TextLine, TextSpan, TextStyle, join_spans, width_of
 from launcher.system.files import Json
 
-HOME, RUNS = "home", "runs"  # what a disk is for
+HOME, RUNS = "home", "runs"  # uses of a disk
 OVERLOADED = 2.0  # tasks for each core, from which on all of them are slow
-SHORT_MEMORY = 0.10  # of it is left, and
-NO_MEMORY = 0.03  # so little that processes will be killed
+SHORT_MEMORY = 0.10  # unused part at which memory is short
+NO_MEMORY = 0.03  # unused part at which processes will be killed
 SHORT_DISK, NO_DISK = 5 << 30, 1 << 30  # bytes
-SHORT_SHARE = 0.02  # of a disk
+SHORT_SHARE = 0.02  # part of a disk
 _GIB, _TIB = 1 << 30, 1 << 40
 _ROUND = 10  # amounts from which on no fraction is shown
 

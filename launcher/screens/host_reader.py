@@ -28,7 +28,7 @@ LEAST_PAUSE_S = 2.0  # between two measurements of jobs
 SHARE = 0.01  # share of time that measurements may take; jobs may have very many processes
 PATIENCE_S = 10.0  # longest time of a measurement
 _LEAST_TICKS = 25  # per core, below which no work is reported; a quarter of a second
-_USAGE = ("memory.current", "memory.usage_in_bytes")  # of a group, version 2 and 1
+_USAGE = ("memory.current", "memory.usage_in_bytes")  # files of a control group, version 2 and 1
 
 
 class CpuTime(NamedTuple):

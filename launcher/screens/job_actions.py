@@ -42,7 +42,7 @@ class _Action(NamedTuple):
     done: str  # as in the answer: "cancelled"
     change: _Act
     follow_up: Callable[[Home], object]  # may take seconds, and touches no database
-    tail: str = "?"  # what follows the job's name
+    tail: str = "?"  # text after the job's name
 
     def question_text(self, name: str) -> str:
         """Return what is asked, with as much of the job's name."""
@@ -159,7 +159,7 @@ def _for_one_job(change: Callable[[JobControl, list[int], float], list[int]]) ->
 class _Rule(NamedTuple):
     """The action of a key."""
 
-    states: frozenset[State]  # of the jobs to which it can be done
+    states: frozenset[State]  # states of the jobs to which it can be done
     only: str  # why it cannot be done to another, behind its state
     many: str  # in the question, before the number of jobs
     did: str  # in the answer, behind it
@@ -250,7 +250,7 @@ class ProposedChange(NamedTuple):
 
     actions: tuple[_Action, ...]  # in the order in which they are done
     did: str = ""  # in the answer about several
-    batch_question: str = ""  # of several jobs
+    batch_question: str = ""  # question about several jobs
 
     @property
     def text(self) -> str:

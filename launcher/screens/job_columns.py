@@ -17,15 +17,15 @@ from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
 _LEAST_TEXT = 12  # columns to which a long text shrinks on a narrow screen
-Record = Mapping[str, Any]  # of a job, as `launcher.screens.job_records` has it
+Record = Mapping[str, Any]  # record of a job, as `launcher.screens.job_records` has it
 
 
 class JobColumn(NamedTuple):
     """A column."""
 
-    name: str  # which users type
+    name: str  # name that users type
     about: str
-    key: str = ""  # of its value in the record of a job; '': its name
+    key: str = ""  # key of its value in the record of a job; '': its name
     text_of: Callable[[Any], str] = str  # its value in a table for people
     is_number: bool = False  # its cells end together
     is_long: bool = False  # its texts shrink where there is no room
@@ -82,8 +82,8 @@ _COLUMNS = (
     JobColumn("log", "its log", is_long=True),
 )
 JOB_COLUMNS: Mapping[str, JobColumn] = {column.name: column for column in _COLUMNS}
-USUAL_COLUMNS = _COLUMNS[:7]  # of a listing in a pipe
-# of a view and its row; the rest of a record takes several queries
+USUAL_COLUMNS = _COLUMNS[:7]  # columns of a listing in a pipe
+# keys of a view and its row; the rest of a record takes several queries
 QUICK_KEYS = frozenset(
     [
         "id",

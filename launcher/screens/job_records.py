@@ -301,7 +301,7 @@ def _expected_usage_texts(home: Home, store: Store, row: JobRow) -> dict[str, st
 
 def _live_peaks(home: Home, store: Store, job: int, similar: str) -> tuple[int, ...]:
     """Return what other running jobs that are similar use, in bytes, as the scheduler measured it."""
-    if scheduler_pid(home) is None:  # what an earlier one measured may be out of date
+    if scheduler_pid(home) is None:  # measurements of an earlier scheduler may be out of date
         return ()
     settled: dict[tuple[int, int], int] = {}
     for record in read_known_attempts(home):

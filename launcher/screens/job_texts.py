@@ -92,7 +92,7 @@ def write_texts(texts: Sequence[JobText], store: Store, typed: str) -> str:
         shown, _, below = first.text.partition("\n")
         if typed == sanitize_terminal(shown):
             return f"{first.prompt}: unchanged"
-        # what cannot be typed here stays; an empty text removes all of it
+        # lines that cannot be typed here stay; an empty text removes all of them
         return first.write(store, f"{typed}\n{below}" if typed and below else typed)
     if first.kind == NOTE:
         with store.database.writing():

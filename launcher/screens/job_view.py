@@ -47,7 +47,7 @@ UNRECORDED_END = "waiting for disk space: its program has ended"
 METRICS = 3  # results of a job that are shown in its line
 _NUMBERED = f"{PROGRAM}/"
 _ABSENT = object()
-# of a running job; shown instead of its progress
+# reasons of a running job, shown instead of its progress
 _OVER_PROGRESS = {ReasonCode.ENDING, ReasonCode.SETTLING, ReasonCode.FROZEN}
 
 
@@ -73,34 +73,32 @@ class JobView(NamedTuple):
     run: str
     name: str
     kind: str
-    state: (
-        State  # of an ended attempt: failed even if it was requeued; queued if it was only stopped
-    )
+    state: State  # an ended attempt is failed even if requeued, and queued if only stopped
     priority: int
     since: float  # when it ended, started, or was queued
-    reason: str  # of the state; of a running job its progress; of an ended attempt its result, or reason and action
+    reason: str  # reason of the state; progress of a running job; result, or reason and action, of an ended attempt
     program: str = ""  # its command, if its name is only a number
-    params: Mapping[str, Json] = {}  # of a program or a function
+    params: Mapping[str, Json] = {}  # parameters of a program or a function
     params_text: str = (
         ""  # those in which jobs of its run differ and that its name does not contain
     )
-    code: ReasonCode | None = None  # of the reason; None for progress and the last output line
+    code: ReasonCode | None = None  # code of the reason; None for progress and the last output line
     need: str = ""  # beginning of the reason, if the rest describes the machine
-    situation: str = ""  # that rest: equal for jobs that wait for the same resource
-    # of a running job, if measured
+    situation: str = ""  # rest of the reason, equal for jobs that wait for the same resource
+    # fields of a running job, if measured
     devices: str = "cpu"  # or its GPUs, such as cuda:0
     node: str = ""  # host of its pilot; '' on this machine
     memory: GpuMemoryUsage | None = None  # None for a CPU job; of a waiting job its request
     step: ProgressReport | None = None
     ends: float | None = None  # when it is expected to end; None: unknown
-    # of an ended attempt
+    # fields of an ended attempt
     seconds: float | None = None  # duration of the attempt
     short: str = ""  # the exception of a failed program; '' if there is none
     requeued: bool = False  # the reason already says that the job was queued again
     latest: State | None = None  # current state of the job
-    # of a running job that is being ended, if read
+    # status of a running job that is being ended, if read
     termination: TerminationStatus | None = None
-    code_note: str = ""  # which of its code was changed after it was queued
+    code_note: str = ""  # code that was changed after the job was queued
 
     @property
     def is_open_again(self) -> bool:

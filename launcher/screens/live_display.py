@@ -109,7 +109,7 @@ def watch_hashing(clock: Callable[[], float] = time.monotonic) -> HashProgress |
 
 
 def _hashing_line(path: str, read: int, size: int) -> str:
-    # what clears the rest of a full line would clear its last character
+    # the code that clears the rest of a full line would clear its last character
     columns = terminal_size(sys.stderr)[0] - 1
     return in_ascii(line(sanitize_terminal(progress_text(path, read, size))).truncate(columns).text)
 

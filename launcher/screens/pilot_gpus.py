@@ -14,7 +14,7 @@ from launcher.store.rows import Claim
 from launcher.system.paths import Home
 from launcher.workers.memory_share import read_report
 
-FIRST_BYTES = 1 << 16  # of its messages, among which is its registration
+FIRST_BYTES = 1 << 16  # bytes of its first messages, among which is its registration
 LAST_BYTES = 1 << 17  # at the end of the file, with its newest heartbeat with GPUs
 
 

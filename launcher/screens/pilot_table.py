@@ -17,7 +17,7 @@ LOCAL = "local"  # the name of this machine among nodes, as in `--on`
 _RECORD_NAMES = {"stage": "state", "attempts": "jobs"}  # field → key
 _TIMES = frozenset({"since", "starts_at", "heard_at"})
 MOST = 16  # pilots that are listed one by one
-LOG_LINES = 3  # of a pilot that did not start
+LOG_LINES = 3  # lines of the log of a pilot that did not start
 STALE_S = 30.0  # the scheduler writes every few seconds while there are pilots
 # by the words of `pilot_rules.PilotState`, which is not light
 _GLYPHS = {
@@ -32,7 +32,7 @@ _GLYPHS = {
 }
 _PLAIN = ("●", TextStyle.PLAIN)
 _UNRESPONSIVE = frozenset({"silent", "stranded", "missing"})
-_STAGE_NOTES = {  # what the word alone does not say
+_STAGE_NOTES = {  # facts that the word alone does not show
     "stranded": "ended, but its node does not respond",
     "missing": "its engine has no record of it",
 }

@@ -11,7 +11,7 @@ from launcher.screens.format import format_range
 from launcher.screens.text_table import TextTable, text_columns
 from launcher.units import format_bytes, format_seconds
 
-# how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
+# shown part of the table's memory and time: 2 with its source, 1 without, 0 nothing
 _TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
 _COLUMNS = text_columns(
     *("KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", "WHY"),

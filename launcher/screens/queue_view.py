@@ -35,7 +35,7 @@ TONES = {
 }
 _MARK = 2  # characters before a name: the glyph of the state and a space
 _WHY_ROWS = 3  # lines of a reason
-_WHY_PART = 0.4  # of a screen's width; in narrower lines a reason is cut in its middle
+_WHY_PART = 0.4  # part of a screen's width; in narrower lines a reason is cut in its middle
 _CODE_LINES = 3  # about changed code, below a table
 ABOVE = "as above"  # replaces a reason that equals that of the line above
 

@@ -67,7 +67,7 @@ _STATES = {
     (False, False): "absent",
     (False, True): "stopped",
 }  # by whether a scheduler lives, and whether the queue is stopped
-SEARCH_SHARE = 0.02  # of the time that a search may take, as it is slow with very many jobs
+SEARCH_SHARE = 0.02  # part of the time that a search may take, as it is slow with very many jobs
 COMMAND = "command"  # the kind whose jobs may all differ
 LEAST_ENDS = 3  # ended jobs that an estimate needs
 

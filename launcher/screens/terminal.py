@@ -128,7 +128,7 @@ def terminal_size(stream: IO[str] | None = None) -> tuple[int, int]:
 
 
 def _size(columns: int, rows: int) -> os.terminal_size:
-    import shutil  # which loads what compresses archives into every command
+    import shutil  # a global import loads archive modules into every command
 
     return shutil.get_terminal_size((columns, rows))
 

@@ -93,7 +93,7 @@ def distinguish_names(names: Iterable[str], width: int) -> dict[str, str]:
         families.setdefault(parts[0], {})[name] = parts
     for family in families.values():
         distinct = len({shown[name] for name in family}) == len(family)
-        # of a program each value that differs stays
+        # the names of a program keep each value that differs
         if distinct and not any(map(_is_swept, family)):
             continue
         times = Counter(part for parts in family.values() for part in set(_in_place(parts)))
@@ -213,7 +213,7 @@ class TextLine(NamedTuple):
         return self
 
 
-Cell = str | int | TextSpan | TextLine  # of a table; a line if it consists of several spans
+Cell = str | int | TextSpan | TextLine  # cell of a table; a line if it consists of several spans
 
 
 class Column(NamedTuple):
@@ -277,7 +277,7 @@ class TextTable(NamedTuple):
 
 
 def text_columns(*titles: str, numbers: Collection[int] = (), least: int = 0) -> tuple[Column, ...]:
-    """Return columns of texts, and of numbers, which end together: as wide as they are on any screen.
+    """Return columns of texts and of numbers. Numbers end together. A column has the same width on every screen.
 
     Args:
         titles: may be empty.

@@ -52,7 +52,7 @@ POLL_INTERVAL_S = 0.1  # at the window's size
 _BEFORE_NAME = len("14:02:07 ✓ cancelled ")  # columns of a change's line
 PATIENCE_S = 5.0  # after which the reason is shown if nothing has started
 MOST_REASONS = 3  # jobs whose reasons are shown
-CHECK_EVERY_S = 2.0  # that the queue, and who reads a pipe, are still there
+CHECK_EVERY_S = 2.0  # pause between checks that the queue, and who reads a pipe, are still there
 
 
 def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live: bool) -> None:
@@ -278,7 +278,7 @@ def _draw(
     screen = screen._replace(
         active={run: (ended, len(rows))} if rows else {},
         run_remaining_s={} if left_s is None else {run: left_s},
-        remaining_s=None,  # that of the whole queue
+        remaining_s=None,  # the field is about the whole queue
         running=tuple(work for work in screen.running if work.id in ours),
         waiting=tuple(waiting),
         more=counts[State.QUEUED] + counts[State.HELD] - len(waiting) if waiting else 0,

@@ -52,8 +52,8 @@ class Assumptions(NamedTuple):
     load: float  # factor on the rate at which jobs are submitted
     all_at_once: bool
     memory: str  # the memory requests of jobs, in words
-    seed: int | None  # of the random requests; None if nothing is random
-    memory_knowledge: MemoryKnowledge = MemoryKnowledge.KNOWN  # how much a policy knows of that
+    seed: int | None  # seed of the random requests; None if nothing is random
+    memory_knowledge: MemoryKnowledge = MemoryKnowledge.KNOWN  # a policy's knowledge of memory
     users: bool = False  # each user of the trace has a queue
     others: tuple[TraceJob, ...] = ()  # jobs of others whose schedulers do not see ours
     durations: str = ""  # the source of durations, in words; empty if it is the trace

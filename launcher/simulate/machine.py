@@ -139,8 +139,8 @@ class Workload(NamedTuple):
 
     jobs: tuple[TraceJob, ...]
     too_many_gpus: int = 0  # jobs that ask for more than a machine has
-    too_much_vram: int = 0  # for more memory than enough of its GPUs have
-    orphaned: int = 0  # that need one of these
+    too_much_vram: int = 0  # jobs that ask for more memory than enough of its GPUs have
+    orphaned: int = 0  # jobs that need one of these
 
 
 def select_feasible(jobs: Sequence[TraceJob], cluster: SimulatedCluster) -> Workload:
@@ -333,7 +333,7 @@ class PolicyResult(NamedTuple):
     wait_mean_s: float
     wait_p95_s: float  # 95th percentile of the waits
     wait_longest_s: float
-    wait_max_wide_s: float | None  # of the jobs that request many GPUs; None if there are none
+    wait_max_wide_s: float | None  # longest wait of jobs that request many GPUs; None: no such job
     slowdown_mean: float  # bounded slowdown
     turnaround_mean_s: float  # from a job's submission, or the end of its dependencies, to its end
     makespan_s: float  # from the first submission to the last end

@@ -59,7 +59,7 @@ _Entry = tuple[float, float, int, TraceJob]  # order in a lane, rank, index: its
 class RuntimeKnowledge(StrEnum):
     """How much a policy knows of the durations of jobs."""
 
-    KNOWN = "known"  # how long each job takes alone on its GPUs
+    KNOWN = "known"  # durations of jobs alone on their GPUs
     LEARNED = "learned"  # durations of jobs that ended before
     NONE = "none"
 
@@ -192,8 +192,8 @@ class BackfillWindow:
         self._until: dict[int, float] = {}  # by index of a job that waits
         self._heap: list[tuple[float, int]] = []  # the same, including jobs that no longer wait
         self._waiting_s = 0.0  # GPU-seconds of all waiting jobs
-        self._shares: dict[int, float] = {}  # of each job
-        # of similar jobs, and of all (None): how many run, and the sum of their start times
+        self._shares: dict[int, float] = {}  # GPU-seconds of each job
+        # number of similar running jobs, and of all (None), with the sum of their start times
         self._running: dict[SimilarityGroup | None, tuple[int, float]] = {}
 
     def until(self, index: int) -> float:
@@ -322,18 +322,18 @@ class PolicyQueue:
         self._node_of = [
             node for node, gpus in zip(self._nodes, machines, strict=True) for _ in gpus
         ]
-        self._machine_of_job: dict[int, MachineScheduler] = {}  # where each job runs
+        self._machine_of_job: dict[int, MachineScheduler] = {}  # machine of each running job
         self._slowdown = slowdown
         self._user_usage = (
             UsageByUser() if users and policy.reserves_for is ReservationPolicy.OVERDUE else None
         )
-        # of which it was measured: groups and GPUs
+        # groups and GPU numbers with a measured slowdown
         self._slowed_groups: set[SimilarityGroup] = set()
         self.out_of_memory = 0  # attempts that used more than their reservation
         self._failing: set[int] = set()  # jobs that run, and will
         self._jobs: dict[int, TraceJob] = {}
         self._lanes: dict[_LaneKey, list[_Entry]] = {}  # heaps; none is empty
-        self._lane_of: dict[int, _LaneKey] = {}  # of each job that waits
+        self._lane_of: dict[int, _LaneKey] = {}  # lane of each waiting job
         self._new: list[TraceJob] = []  # they came at this moment
         self._ended = False  # something has, since a decision
         self._backfill_window = BackfillWindow(
@@ -344,7 +344,7 @@ class PolicyQueue:
         """Add a job to its lane."""
         self._jobs[job.index] = job
         lane = self._lane_of[job.index] = self._lane_key(job)
-        if lane not in self._lanes:  # what was known when the last of them left may be out of date
+        if lane not in self._lanes:  # the lane's needs may be out of date since its last job left
             self._learn_needs(lane[0], job)
         heappush(self._lanes.setdefault(lane, []), self._entry(job))
         self._new.append(job)
@@ -424,7 +424,7 @@ class PolicyQueue:
             first = self._oldest_job()
             return [] if first is None else [self._waiting_job(first)]
         lanes: Collection[_LaneKey] = self._lanes
-        if not self._ended:  # what did not start before does not start now, only what just came
+        if not self._ended:  # jobs that did not start before do not start now, only new ones
             lanes = {self._lane_of[job.index] for job in self._new if job.index in self._jobs}
         room = {
             ask

@@ -49,7 +49,7 @@ class TraceJob:
     seconds: float  # its duration when it does not share a GPU
     gpus: int  # 0: it needs none, and runs at once
     vram: int | None = None  # bytes that it requests on each of its GPUs; None: not in the file
-    group: str = ""  # whose it is: jobs of a group are likely to take about as long
+    group: str = ""  # virtual cluster or model; jobs of a group are likely to take about as long
     exclusive: bool = False  # it shares its GPUs with no other job
     priority: int = 0
     needs: tuple[int, ...] = ()  # indices of jobs that must have ended

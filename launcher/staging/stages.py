@@ -39,7 +39,7 @@ _NAME = re.compile(r"\d{1,12}-\d{1,12}-[0-9a-f]{8}")
 class StagingFolder(NamedTuple):
     """A staging folder under one of its names. It may not exist."""
 
-    run_folder: Path  # of the accepted outputs
+    run_folder: Path  # folder of the accepted outputs
     name: str
     suffix: str = ""
 

@@ -25,7 +25,7 @@ from launcher.staging.stages import (
 )
 from launcher.system.paths import Attempt
 
-MODEL_DEPTH = 1  # of the folders in a model's folder that a job may write into without saying so
+MODEL_DEPTH = 1  # folder levels in a model's folder that a job may write into without saying so
 _ALL = 1 << 30
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
 
@@ -58,7 +58,7 @@ def outputs_inside(run_folder: Path, outputs: Iterable[str]) -> frozenset[str]:
 class RunFolderView(NamedTuple):
     """Paths of an attempt to its run's folder. Both break when the staging folder is taken from it."""
 
-    writable: Path  # where it writes: laid out as the run's folder
+    writable: Path  # folder where it writes, laid out as the run's folder
     accepted: Path  # the run's folder
 
 

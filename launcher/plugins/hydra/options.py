@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from launcher.errors import UnknownName, UsageError
 from launcher.job_options.registry import job_options
 
-CONTINUE, CANCEL = "continue", "cancel"  # what Ctrl-C does with the jobs
+CONTINUE, CANCEL = "continue", "cancel"  # effects of Ctrl-C on the jobs
 DEFAULTS: Mapping[str, Any] = {
     "run": None,  # name of the run; None: the run of all functions
     "name": None,  # name of the jobs; None: hydra.job.name

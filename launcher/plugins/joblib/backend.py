@@ -24,7 +24,7 @@ from launcher.store.client import cores_for_jobs
 from launcher.system.paths import find_home
 
 OWN = ("name", "run")  # options of an executor's jobs, besides those of all jobs
-# what joblib passes to every backend
+# options that joblib passes to every backend
 JOBLIB = ("max_nbytes", "temp_folder", "mmap_mode", "prefer", "require", "verbose", "context")
 WATCHER = "launcher-joblib"  # the thread that looks whether the queue was stopped
 

@@ -3,7 +3,7 @@
 import time
 from typing import Any, NamedTuple
 
-NAME = "launcher"  # of the backend
+NAME = "launcher"  # name of the backend
 _running = False  # whether this process is a job that runs a batch
 
 

@@ -33,7 +33,7 @@ common_settings = CommonSettings(
 
 
 @dataclass
-class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]  # of an extra
+class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]  # base class of an extra
     """The options `--launcher-*`."""
 
     run: str = field(
@@ -42,7 +42,7 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]  # of an ext
     )
 
 
-class Executor(RemoteExecutor):  # type: ignore[misc]  # of an extra
+class Executor(RemoteExecutor):  # type: ignore[misc]  # base class of an extra
     """Queues the jobs of a workflow, and reports how they ended."""
 
     def __init__(self, workflow: Any, logger: Any) -> None:

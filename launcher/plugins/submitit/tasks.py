@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 
 from launcher.errors import JobError
 
-NAME = "launcher"  # of the cluster
+NAME = "launcher"  # name of the cluster
 EXECUTOR = "SUBMITIT_EXECUTOR"
 WARN_SIGNAL = "SUBMITIT_PREEMPT_SIGNAL"
 JOB = "SUBMITIT_LAUNCHER_JOB_ID"

@@ -52,7 +52,7 @@ READ_PAUSE_FACTOR = (
 FLOOD_S = 0.02  # changes of others that follow each other so soon are taken in together
 
 ReadUsage = Callable[[Collection[Claim], Sequence[GpuSnapshot]], ResourceUsage]
-SAMPLE_MAX_AGE_S = 3.0  # what was seen before is too old to decide by
+SAMPLE_MAX_AGE_S = 3.0  # older samples are too old to decide by
 NO_SAMPLE_YET = "waiting for the state of the GPUs"
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class SchedulerGpus:
         self._poller = GpuPoller(query, wake, own_pids=lambda: ours)
         self.accounting = GpuAccounting(home, ours)
         self._sample = NO_SAMPLE
-        # that counts before the first reading: attempts may still have main memory through it
+        # GPUs that count before the first reading: attempts may still have main memory through them
         self._recorded_unified: tuple[GpuSnapshot, ...] = ()
         self._limit_writer = VramLimitWriter(home)
         self._board = board or ReservationBoard(folder, home.folder, quotas=read_process_groups())

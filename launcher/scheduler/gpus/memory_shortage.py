@@ -138,7 +138,7 @@ def _choose_eviction(
     able = [each for each in stay if each.can_be_stopped and each.used > 0]
     if lacking <= 0 or sum(each.used for each in able) < lacking:
         return {}
-    # of those whose memory is enough the one that loses least, else the one that gives most
+    # the attempt that loses least among those with enough memory, else the one that gives most
     enough = [each for each in able if each.used >= lacking]
     chosen = min(enough, key=_lost_seconds) if enough else max(able, key=lambda each: each.used)
     return {chosen.claim.job: _eviction(gpu, chosen, free, owed)}

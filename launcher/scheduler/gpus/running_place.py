@@ -25,7 +25,7 @@ class AttemptMemory:
     reported: dict[str, int] = field(default_factory=dict)
     context: int = DEFAULT_CONTEXT_BYTES  # memory of CUDA outside the worker's allocator
     peak: int | None = None
-    growth: MemoryGrowth | None = None  # of the GPU with the highest usage; None: no reading yet
+    growth: MemoryGrowth | None = None  # growth where usage is highest; None: no reading yet
     estimate: int | None = None  # bytes that are reserved for it, where that follows its use
     settled: int | None = None  # bytes that count for similar jobs; None: its use may still grow
     # usage by all others at the newest reading

@@ -30,7 +30,7 @@ LARGE_BYTES = 1 << 30  # bytes; the same for a process with less memory, if its 
 FULL_UTILISATION = 0.9  # while all together keep a GPU no busier, each of them is as busy as alone
 MOST_SLOWDOWN = 100.0
 LEAST_SHARE = (
-    0.5  # of an attempt must have been shared, before its duration says by how much it was slower
+    0.5  # needed shared part of an attempt, before its duration says by how much it was slower
 )
 
 
@@ -310,7 +310,7 @@ def slowdown_by_duration(
     """
     if shared_s is None or not alone or not LEAST_S <= shared_s <= seconds:
         return None
-    left_s = median(alone) - (seconds - shared_s)  # what of its work was done in company
+    left_s = median(alone) - (seconds - shared_s)  # its work that was done in company
     if shared_s < LEAST_SHARE * seconds or left_s <= 0:
         return None
     return min(MOST_SLOWDOWN, max(1.0, shared_s / left_s))

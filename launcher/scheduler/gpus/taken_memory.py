@@ -85,11 +85,11 @@ class GpuUsageTracker:
             load: Returns the measured load of an attempt, as far as known.
         """
         self._report, self._ends, self._load = report, ends, load
-        self._similarity_keys: dict[tuple[int, int], SimilarityKey] = {}  # of those that run
+        self._similarity_keys: dict[tuple[int, int], SimilarityKey] = {}  # keys of running attempts
         self._context = (
             DEFAULT_CONTEXT_BYTES  # the newest known memory of CUDA outside an allocator
         )
-        self._similar: dict[str, SimilarUsage] = {}  # what those that run use, by what is similar
+        self._similar: dict[str, SimilarUsage] = {}  # usage of running attempts, by similar key
         # by job and number, of those on GPUs; also of those that have ended since
         self._memory: dict[tuple[int, int], AttemptMemory] = {}
 
@@ -122,7 +122,7 @@ class GpuUsageTracker:
             taken = AttemptMemory(
                 by_driver, context=self._context, used_by_others_before=earlier.used_by_others
             )
-            if report is not None:  # of its worker
+            if report is not None:  # the worker has written a report
                 measured = _cuda_context(report, max(by_driver.values(), default=None))
                 if measured is not None:  # others will need as much
                     taken.context = self._context = measured

@@ -11,7 +11,7 @@ from launcher.store.rows import Claim
 from launcher.store.usage_records import PastUsage
 from launcher.system.gpu_sharing import UNKNOWN_FRACTION
 
-USAGE_HISTORY_S = 7 * HALF_LIFE_S  # what was used before counts less than a hundredth
+USAGE_HISTORY_S = 7 * HALF_LIFE_S  # earlier usage counts less than a hundredth
 
 
 class UsageAccumulator:

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable
 from launcher.scheduler.policy.model import Running, Waiting
 from launcher.store.lanes import PRIORITY_POINT_S
 
-LONGEST_S = 366 * 86_400.0  # what is said to be older was written before the clock was set
+LONGEST_S = 366 * 86_400.0  # older times were written before the clock was set
 DRIFT_S = 60.0  # a clock that is corrected little by little is left alone
 
 

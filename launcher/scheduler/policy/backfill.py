@@ -30,10 +30,10 @@ class FirstJobReservation:
         0.0  # later jobs may be expected to end this many seconds after that; -inf: no guess counts
     )
     where: str  # in words
-    cpus: int  # that are left at that time
+    cpus: int  # cores that are left at that time
     ram: int  # main memory that remains, bytes
     room_beside: dict[str, RoomBeside]  # UUID → what is left on its GPUs
-    load: GpuLoad = UNKNOWN_LOAD  # what it does to them
+    load: GpuLoad = UNKNOWN_LOAD  # load of the job on its GPUs
     # needs for which nothing is left
     unplaceable: set[GpuRequest | None] = field(default_factory=set)
 
@@ -104,7 +104,7 @@ def find_gpus_beside(
     left = (card for card in gpus if all(first.leaves_room(card, need) for first in reservations))
     free = [*islice(left, count)]
     if len(free) < count:
-        reservations[-1].unplaceable.add(need)  # what is left only becomes less
+        reservations[-1].unplaceable.add(need)  # the remaining room only shrinks
         return None
     ram = _ram_request(job, need, free)
     return None if any(ram > first.ram for first in reservations) else free
@@ -131,7 +131,7 @@ def reserve(
             places.append((chosen[-1][0], each, [card for _, card in chosen]))
     if needs and not places:
         return None
-    if places:  # of equally early ones that of the need that comes first
+    if places:  # the place of the first need wins among equally early ones
         opening, need, cards = min(places, key=lambda place: place[0])
         turns.append(opening)
     ram, free_ram = _ram_request(request, need, cards), inventory.ram

@@ -18,7 +18,7 @@ EXPECTED_LOAD = (
 MOST_SLOWED = 1.3  # times the duration alone; no job takes longer because of others
 # the same, predicted from loads: later measurements differ by a few percent
 MOST_PREDICTED_SLOWED = 1.25
-GROWTH = 1.05  # of the sum of the rates, for which a full GPU gets a further job
+GROWTH = 1.05  # growth of the sum of the rates, for which a full GPU gets a further job
 FULL_LOAD = (
     0.9  # load above which a job has the GPU alone, unless the steps that it reports show more
 )

@@ -69,7 +69,7 @@ class GpuState:
         """
         rules = machine.rules
         self.gpu = gpu
-        self.used_by_others = gpu.used or 0  # what ours use of it is taken off as they are given
+        self.used_by_others = gpu.used or 0  # usage by our jobs is subtracted as they are added
         # bytes by the user for whose jobs they are reserved
         self._foreign_by_queue: Counter[str] = Counter()
         self.other_users: Counter[str] = Counter()  # jobs by the user to whose launcher they belong
@@ -108,12 +108,12 @@ class GpuState:
             f"is reserved exclusively by {alone}" if alone else ""
         )
         self.own_jobs: list[Running] = []
-        self.loads: tuple[GpuLoad, ...] = ()  # what each of ours does to it
+        self.loads: tuple[GpuLoad, ...] = ()  # load of each of our jobs
         self._amounts: dict[int, int] = {}  # bytes by the identity of each of ours
-        # of ours, those with an estimate that are not measured yet
+        # our jobs with an estimate that are not measured yet
         self._unmeasured_jobs: list[Running] = []
         self._first_similar: dict[str, Running] = {}  # similar jobs → one that is waited for
-        self.exclusive_jobs = 0  # of ours, how many share it with none of ours
+        self.exclusive_jobs = 0  # number of our jobs that share the GPU with none of ours
         self._end_times = end_times
         self._refusal_text = ""
 
@@ -505,9 +505,9 @@ class GpuPool:
         self._unknown_size_count = len([card for card in silent if not (card.gpu.fault and sized)])
         self._position = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
         self._by_emptiness = _Ranking(_emptiness_key)
-        # what of memory was refused to a load on this many GPUs, since one of ours ended last
+        # bytes that were refused to a load on this many GPUs, since one of our jobs ended last
         self._refused_requests: dict[tuple[GpuLoad, int, bool, str, int], int] = {}
-        self._has_known_load = False  # of some the load is known: then GPUs differ
+        self._has_known_load = False  # the load of some jobs is known: then GPUs differ
         self._by_free_memory = _Ranking(_free_memory_key)
         self._by_opening: tuple[GpuRequest, _Ranking] | None = None
         self.reserve = self.cards[0].reserve if self.cards else 0

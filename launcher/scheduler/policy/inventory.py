@@ -38,7 +38,7 @@ class Refusal(NamedTuple):
     """Why a machine can never hold a job, even if it were unused."""
 
     obstacle: str
-    requirement: str  # what of the job it is in the way of
+    requirement: str  # part of the request that the obstacle blocks
     code: ReasonCode = ReasonCode.NEVER_FITS
 
     @property
@@ -56,9 +56,9 @@ class Shortfall(NamedTuple):
     """Why a job cannot start now."""
 
     requirement: str
-    situation: str = ""  # of the machine: other jobs that wait for the same have the same one
+    situation: str = ""  # state of the machine, equal for jobs that wait for the same resource
     resource: ResourceKind | None = (
-        "gpu"  # of what there is too little; None: it waits for a measurement
+        "gpu"  # resource that is too scarce; None: the job waits for a measurement
     )
 
     @property
@@ -76,7 +76,7 @@ class Shortfall(NamedTuple):
 class _SharedResource(NamedTuple):
     """Reservations of other queues of cores or main memory."""
 
-    total: int  # of which theirs are a part: our quota, or what the machine has
+    total: int  # our quota, or all of the machine; it includes the reservations
     foreign_by_queue: Counter[str]  # queue, as messages name it → how much
 
     @property
@@ -378,7 +378,7 @@ class Inventory:
         pool = self.pool(need)
         ways = [need, alone]
         if pool.count_enough(pool.free_without_own_jobs, alone) < need.count:
-            # what was measured elsewhere, or when less was in use, proves nothing about this machine
+            # measurements elsewhere, or when less was in use, prove nothing about this machine
             ways.append(replace(alone, vram=request.least_vram))
         return tuple(way for way in ways if pool.could_hold(pool.idle_free_bytes, way)) or (need,)
 

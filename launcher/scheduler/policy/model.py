@@ -139,7 +139,7 @@ class Waiting(NamedTuple):
     name: str = ""  # by which reasons name it; empty: by its number
     group: str = ""
     vram: int | None = None  # bytes on each of its GPUs; None: a fixed part of the GPU
-    estimated: bool = False  # that is neither declared nor measured with the same settings
+    estimated: bool = False  # `vram` is neither declared nor measured with the same settings
     similar: str = ""  # jobs with the same are of the same type, or run the same program
     made_exclusive: bool = (
         False  # it was stopped for the sake of others once: now it shares with none of ours
@@ -200,7 +200,7 @@ class Machine(NamedTuple):
     cores: int = -1  # the mask of those that they are among
     ram: int = 0  # bytes in all
     installed_ram: int = (
-        0  # of the whole machine, also for users outside our quota; 0: equal to `ram`
+        0  # bytes of the whole machine, also for users outside our quota; 0: equal to `ram`
     )
     ram_free: int = 0  # unused bytes
     gpus: tuple[GpuSnapshot, ...] = ()
@@ -252,7 +252,7 @@ class Wait(NamedTuple):
         False  # it is first, and would start if other queues gave back their reservations
     )
     blocked_by_own: bool = False  # and jobs of ours ended
-    lacking_resource: ResourceKind | None = None  # what there is too little of
+    lacking_resource: ResourceKind | None = None  # resource of which there is too little
     # a place is kept for it here, which is expected to be free then; None: none is kept
     reserved_from: float | None = None
 
@@ -331,7 +331,7 @@ class GpuRequest:
     may_use_reserve: bool = False  # it may use memory of the reserve for others
     load: GpuLoad = UNKNOWN_LOAD  # its load on a GPU, and its slowdown by others there
     uses_gpu_numbers: bool = False  # its GPUs are named by numbers, which MIG makes ambiguous
-    estimated: bool = False  # what it asks is neither declared nor measured with the same settings
+    estimated: bool = False  # `vram` is neither declared nor measured with the same settings
     similar: str = ""  # as in `Waiting`, if that is estimated
     made_exclusive: bool = False  # as in `Waiting`
     number: str = (

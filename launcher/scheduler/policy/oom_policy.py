@@ -40,10 +40,10 @@ from launcher.units import format_bytes
 BlamedOn = Literal["ours", "neighbour", "machine"]
 
 STEP = 256 << 20  # requests are multiples of it
-GROWTH = 1.25  # of a request that was too small
+GROWTH = 1.25  # growth factor of a request that was too small
 DOUBT = 1.5  # growth factor if the shortage is unknown: from 1 GiB to a GPU of 192 GiB in 13 steps
 MARGIN = 1.1  # factor on the need at the failure: the next step may need a little more
-CONTEXT = 512 << 20  # of CUDA, cuDNN and cuBLAS, which an allocator does not count; a guess
+CONTEXT = 512 << 20  # memory of CUDA, cuDNN and cuBLAS that an allocator does not count; a guess
 # a display, or the context that a program's own report leaves out: not worth waiting for
 NEGLIGIBLE = 768 << 20
 # a job that wants a GPU for itself gets one of which others use at most this share, or next to nothing
@@ -54,10 +54,10 @@ class OomContext(NamedTuple):
     """Facts of the scheduler about an attempt with too little memory, in bytes. None if unknown."""
 
     vram: int | None = None  # bytes on each GPU
-    total: int | None = None  # of its GPU
+    total: int | None = None  # size of its GPU
     others: int | None = None  # usage of its GPU by all other processes
     peak: int | None = None  # the most that it was seen to take
-    reserve: int = 0  # of each GPU, always left to others
+    reserve: int = 0  # memory of each GPU, always left to others
     ram: int | None = None  # main memory that was reserved for it
 
 
@@ -69,7 +69,7 @@ class OomVerdict(NamedTuple):
     vram: int | None
     why: str  # one sentence, in numbers
     charged: bool  # whether the attempt uses up one of its job's retries
-    where: MemoryKind = "gpu"  # which memory was missing
+    where: MemoryKind = "gpu"  # kind of the missing memory
 
 
 def diagnose_oom(report: OomReport, context: OomContext) -> OomVerdict:

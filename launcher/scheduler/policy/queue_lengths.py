@@ -37,13 +37,13 @@ def queue_length(
         if (spent_s := elapsed_s(run, now)) is not None:
             ran[run.forecast.seconds].append(spent_s)
 
-    def share(gpus: float, cpus: int) -> float:  # of the machine: the larger part counts
+    def share(gpus: float, cpus: int) -> float:  # share of the machine: the larger part counts
         of_gpus = gpus / len(machine.gpus) if machine.gpus else 0.0
         return max(of_gpus, cpus / machine.cpus if machine.cpus > 0 else 0.0)
 
     largest = max((gpu.total for gpu in machine.gpus), default=0)
 
-    def part(job: Waiting) -> float:  # of each GPU, as jobs share them
+    def part(job: Waiting) -> float:  # part of each GPU, as jobs share them
         if job.exclusive or not largest or machine.rules.max_jobs_per_gpu == 1:
             return 1.0
         memory = machine.rules.unknown_bytes(largest)

@@ -75,7 +75,7 @@ class Top(App[int]):
         self._canvas, self._typed = Canvas(colour=colour), PromptInput()
         self._is_suspended = False  # suspended, and the terminal restored
         self._queue, self._read_only = queue, read_only
-        self._store = queue.store  # of the newest snapshot
+        self._store = queue.store  # store of the newest snapshot
         self._overview = Overview()
         self._opened: JobPage | None = None  # over the overview
         self._text: TextPage | None = None  # over both

@@ -10,7 +10,7 @@ from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.attempt_progress import read_reported_steps
 from launcher.workers.progress.steps import RATE, STEP, Point, curves, unit_of
 
-LEAST_ROWS = 8  # of a curve; with more room there are several
+LEAST_ROWS = 8  # rows of a curve; with more room there are several
 
 
 class Metrics:
@@ -20,7 +20,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.attempt: Attempt | None = None  # that is to be shown
+        self.attempt: Attempt | None = None  # attempt that is to be shown
         self._next = 0.0
         self._read: Attempt | None = None
         self._curves: dict[str, list[Point]] = {}
@@ -66,4 +66,4 @@ class Metrics:
         self._next = now + (time.monotonic() - now) / SHARE
 
 
-SHARE = 0.02  # of its time that asking may take: a job may be needed by very many
+SHARE = 0.02  # part of a page's time that reading may take: a job may be needed by very many

@@ -70,7 +70,7 @@ class JobPage:
             LogPage(run_in_background),
             Metrics(),
         )
-        self._version: QueueVersion | None = None  # of the queue at the last read
+        self._version: QueueVersion | None = None  # version of the queue at the last read
         self._runs = False
         self._next = 0.0  # time of the next read
         self._title: TextLine = line("")

@@ -29,7 +29,7 @@ class LogPage:
         self._window = Window(follows=True)
         self._tail = LogTail()
         self._search: LogSearch | None = None
-        self._text = ""  # of the last search
+        self._text = ""  # text of the last search
         self._hit: int | None = None  # offset of the last match
         self._note = ""  # on the last search
         self._goal: int | None = None  # offset to scroll to

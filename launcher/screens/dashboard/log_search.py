@@ -7,7 +7,7 @@ from pathlib import Path
 
 PIECE = 1 << 20  # bytes that are read at once
 PAUSE_S = 0.001  # after each chunk, so that the screen can draw
-_MOST_BYTES = 12  # of a character: some become three in upper case
+_MOST_BYTES = 12  # bytes of a character; upper case turns some into three characters
 
 
 class LogSearch:

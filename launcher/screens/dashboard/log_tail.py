@@ -9,7 +9,7 @@ from launcher.system.log_files import LINE_END, FilePart, read_file_part
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes
 
-MOST_BYTES = 1 << 20  # that are read at once
+MOST_BYTES = 1 << 20  # bytes that are read at once
 TAB = 8
 _NO_PART = FilePart(b"", 0, 0)
 

@@ -59,7 +59,7 @@ class Layout(NamedTuple):
 
     lines: tuple[TextLine, ...]
     stops: tuple[CursorStop, ...]
-    tops: tuple[int, ...]  # where the sections begin
+    tops: tuple[int, ...]  # first lines of the sections
 
     def find(self, chosen: CursorStop | None, place: int) -> int:
         """Return the index of the stop of the selected job, or 0 if none was selected.

@@ -25,7 +25,7 @@ GROUPS = {"": "hydra", "hydra": "launcher"}  # group → the group in it
 PROVIDER = "launcher"
 
 
-class LauncherOptions(ConfigSource):  # type: ignore[misc]  # of an extra
+class LauncherOptions(ConfigSource):  # type: ignore[misc]  # base class of an extra
     """The options `hydra.launcher.*`: built from the table of job options when a sweep selects this launcher."""
 
     @staticmethod
@@ -71,7 +71,7 @@ class LauncherOptions(ConfigSource):  # type: ignore[misc]  # of an extra
         return [CONFIG.rpartition("/")[2]] if is_found else []
 
 
-class LauncherSearchPath(SearchPathPlugin):  # type: ignore[misc]  # of an extra
+class LauncherSearchPath(SearchPathPlugin):  # type: ignore[misc]  # base class of an extra
     """Adds the options to those that a command line can select."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
@@ -79,7 +79,7 @@ class LauncherSearchPath(SearchPathPlugin):  # type: ignore[misc]  # of an extra
         search_path.append(PROVIDER, f"{LauncherOptions.scheme()}://")
 
 
-class QueueLauncher(Launcher):  # type: ignore[misc]  # of an extra
+class QueueLauncher(Launcher):  # type: ignore[misc]  # base class of an extra
     """Runs each job of a sweep as a job of the queue."""
 
     def __init__(self, **options: Any) -> None:
