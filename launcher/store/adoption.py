@@ -25,7 +25,7 @@ class AdoptedJob(NamedTuple):
     """A job that is done under another root."""
 
     number: int
-    hash: str  # that the queue has of it
+    hash: str  # hash that the queue has of the job
     spec: Spec  # as it is to be stored here, with the hash that counts here
     # its files as they are recorded, by their paths here
     outputs: Mapping[str, Sequence[int | str]]

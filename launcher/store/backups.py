@@ -22,7 +22,7 @@ def back_up(database: Path, folder: Path, version: int) -> Path:
         OSError: The folder cannot be written.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
-    for left in folder.glob(".*.tmp"):  # of a process that was killed here
+    for left in folder.glob(".*.tmp"):  # remains of a process that was killed here
         left.unlink(missing_ok=True)
     backup = folder / f"queue-v{version}-{file_timestamp(time.time())}.sqlite"
     temporary = folder / f".{os.urandom(8).hex()}.tmp"

@@ -28,7 +28,7 @@ _CODES = frozenset(map(str, ReasonCode))
 # or dependants in some states use CROSS JOIN. How many states SQLite takes for rare depends on its version. Statements
 # that select no states by an index use JOIN.
 
-# of a row of `needs` joined to the job that is needed, here called `needed`
+# condition on a row of `needs` joined to the job that is needed, here called `needed`
 UNMET_DEPENDENCY = (
     "needed.state <> 'done'"
     " AND (needs.any_end = 0 OR needed.state IN ('queued', 'held', 'running'))"
@@ -38,7 +38,7 @@ _COUNT_WAITS = (
     f" ON needed.id = needs.need WHERE needs.job = jobs.id AND {UNMET_DEPENDENCY})"
     " + (SELECT count(*) FROM timers WHERE timers.job = jobs.id) WHERE id = ?"
 )
-# of an end that is not done: one job may wait for the ends of thousands, which are not counted again each time
+# an end that is not done lowers the count: a job may wait for thousands of ends, which are not counted again each time
 _COUNT_DOWN = (
     "UPDATE jobs SET waits = waits - 1 WHERE waits > 0"
     " AND id IN (SELECT job FROM needs WHERE need = ? AND any_end = 1)"
@@ -83,7 +83,7 @@ class Connection(sqlite3.Connection):
         self.row_factory = sqlite3.Row
         self.path = path
         self._caches: list[dict[Any, Any]] = []
-        # how commits are synced: as the database was opened, as the next one is to be, as it is now;
+        # sync modes of commits: as the database was opened, as the next one is to be, as it is now;
         # None until `unsynced` is called
         self._default_sync: int | None = None
         self._next_sync: int | None = None

@@ -7,7 +7,7 @@ from launcher.store.connection import Connection
 from launcher.store.lanes import read_lane
 from launcher.system.stored_fields import Unreadable
 
-PREFIX = "executor/"  # of their names
+PREFIX = "executor/"  # beginning of group names
 _LANES = (
     "SELECT id, key FROM lanes WHERE CASE WHEN json_valid(key)"
     " THEN json_extract(key, '$.group') = ? END"

@@ -28,9 +28,9 @@ class AttemptFailures(NamedTuple):
     code: ReasonCode
     job: int  # the newest of them
     at: float  # when that ended
-    memory_kind: str = ""  # which memory was missing: "gpu" or "ram"
-    blamed_on: str = ""  # whose fault it was: "ours", "neighbour" or "machine"; empty: unknown
-    fault: str = ""  # of a GPU
+    memory_kind: str = ""  # memory that was missing: "gpu" or "ram"
+    blamed_on: str = ""  # party at fault: "ours", "neighbour" or "machine"; empty: unknown
+    fault: str = ""  # fault of a GPU
     requeued: bool = False  # their jobs were queued again at no cost
     error: str = ""  # or why they were lost
     attempts: int = 1
@@ -40,11 +40,11 @@ class AttemptFailures(NamedTuple):
 class FailureGroup(NamedTuple):
     """Attempts that failed alike."""
 
-    cause: str  # what people call such a failure
+    cause: str  # name that people use for such a failure
     reason_code: ReasonCode
-    detail: str  # what distinguishes the group from others of its code
+    detail: str  # difference between the group and others of its code
     attempts: int
-    seconds: float  # that they had run
+    seconds: float  # run time of all these attempts
     job: int  # the newest of them
 
     @property

@@ -39,7 +39,7 @@ class JobEvent(NamedTuple):
     job: int
     state: State
     reason: str
-    code: str = ""  # of the reason
+    code: str = ""  # code of the reason
 
 
 class EventCursor:

@@ -20,7 +20,7 @@ class ForgottenJob(NamedTuple):
 
     id: int
     attempts: int
-    run_folder: Path  # where staging folders of its attempts may be
+    run_folder: Path  # folder that may hold staging folders of its attempts
 
 
 def add_forgotten(home: Home, jobs: Iterable[ForgottenJob]) -> None:

@@ -14,7 +14,7 @@ from launcher.units import format_bytes
 
 GIB = 1 << 30
 HOUR_S = 3600.0
-_ROUNDING = 1e-6  # of a tenth of a GiB
+_ROUNDING = 1e-6  # fraction of a tenth of a GiB
 _MIN_SAVING = 0.1  # fraction of the request; such a reduction leaves room for another job
 
 
@@ -25,7 +25,7 @@ class NodeSummary(NamedTuple):
     backend: str
     attempts: int = 0
     done: int = 0
-    gpu_seconds: float = 0.0  # of each of their GPUs
+    gpu_seconds: float = 0.0  # time on each of their GPUs, summed
     core_seconds: float = 0.0
 
 
@@ -55,8 +55,8 @@ class ReservationUsage(NamedTuple):
     """Attempts of similar jobs with the same reserved GPU memory."""
 
     signature: str  # signature of these jobs
-    name: str  # of the newest job
-    job: int  # its number
+    name: str  # name of the newest job
+    job: int  # number of the newest job
     declared: bool  # True if the memory was declared, False if it came from earlier attempts
     vram: int  # bytes, on each GPU
     attempts: int
@@ -75,14 +75,14 @@ class DaySummary(NamedTuple):
     skipped: int = 0
     gpu_seconds: float = 0.0
     core_seconds: float = 0.0
-    median_seconds: float | None = None  # of the attempts that were done; None: none was
+    median_seconds: float | None = None  # median of the attempts that were done; None: none was
 
 
 class RunSummary(NamedTuple):
     """Results and usage of a run."""
 
     run: str
-    jobs: int = 0  # that ended
+    jobs: int = 0  # jobs that ended
     done: int = 0
     failed: int = 0
     attempts: int = 0
@@ -112,7 +112,7 @@ class MemorySummary(NamedTuple):
 
 
 def suggest_request(requested: int, peak: int) -> int | None:
-    """Return how many bytes to ask for next time, None where what was asked is well."""
+    """Return how many bytes to ask for next time, None if the request was good."""
     needed = peak + margin_of(peak)
     tenths = math.ceil(needed * 10 / GIB - _ROUNDING)  # so people write it
     next_time = round(tenths * GIB / 10)

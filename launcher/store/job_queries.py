@@ -66,7 +66,7 @@ class CompletionEvent(NamedTuple):
     job: int
     state: State  # failed, too, where it was queued again; queued, where it had only to stop
     reason: Reason
-    seconds: float | None = None  # how long the attempt took
+    seconds: float | None = None  # duration of the attempt
 
 
 class UnmetDependency(NamedTuple):
@@ -175,7 +175,7 @@ class JobQueries:
         return int((row.fetchone() or (0,))[0])
 
     def find_job(self, run: int, name: str) -> JobRow | None:
-        """Return the job of a run that has a name, None where there is none."""
+        """Return the job of a run that has a name, None if it does not exist."""
         rows = self._select_jobs("jobs.run = ? AND jobs.name = ?", run, name)
         return rows[0] if rows else None
 
@@ -668,8 +668,8 @@ class JobQueries:
         return paces
 
     def queued_by_kind(self, run: int | None = None) -> dict[str, int] | None:
-        """Return kind → how many are queued, of one run or of all; None where one waits for its time."""
-        # of a run by its own index
+        """Return kind → how many are queued, of one run or of all; None if one of them waits for its time."""
+        # jobs of one run are read by the index of runs
         of_run = "state = 'queued'" if run is None else "run = :run AND +state = 'queued'"
         rows = self._db.execute(
             "SELECT kind, count(*) AS n, count(timers.job) AS later FROM jobs"

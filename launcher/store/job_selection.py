@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 RUN_PREFIX, TAG_PREFIX, GROUP_PREFIX = "run:", "tag:", "group:"
-SHARED_RUN = "add"  # of all programs without --run: its name also selects jobs of other commands
-MOST_NUMBERS = 5  # of jobs in a command to repeat, before a pattern is shorter
+SHARED_RUN = "add"  # run of programs without --run: its name also selects jobs of other commands
+MOST_NUMBERS = 5  # numbers of jobs in a command to repeat, before a pattern is shorter
 WILDCARDS = frozenset("*?[")
 _LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
 _LAST = "\U0010ffff"  # sorts behind whatever may follow

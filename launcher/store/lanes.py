@@ -18,7 +18,7 @@ from launcher.system.stored_fields import Unreadable, parse_record, read_texts
 PRIORITY_POINT_S = 86_400.0
 LOCAL_ONLY = ("local",)  # this machine, as `Lane.on` has it
 _OPTIONAL_LANE_KEYS = {"signature", "visible", "least_vram", "made_exclusive", "limit", "on"}
-_LANE_KEYS = {"group", "resources", "breed", *_OPTIONAL_LANE_KEYS}  # of its key
+_LANE_KEYS = {"group", "resources", "breed", *_OPTIONAL_LANE_KEYS}  # names in the key of a lane
 
 
 def rank_of(submitted: float, priority: int) -> float:

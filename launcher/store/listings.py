@@ -14,20 +14,20 @@ from launcher.store.job_names import IS_REPLACED_SQL, newest_by_superseded
 from launcher.store.job_selection import EVERY_JOB, find_search_selection
 
 _FEW_JOBS = 2000  # jobs, whose order is quickly made
-_MOST_NAMES = 5000  # of a run, which are read whenever it is listed: 1 ms
+_MOST_NAMES = 5000  # names of a run, which are read whenever the run is listed: 1 ms
 
 
 class ListingFilter(NamedTuple):
     """Which jobs are listed."""
 
     states: frozenset[State] = frozenset()  # none: any
-    text: str = ""  # which they are called, or in their name or their run's
+    text: str = ""  # text that selects them, or a part of their name or their run's
 
 
 class ListedPage(NamedTuple):
     """A page of a list."""
 
-    numbers: list[int]  # of jobs or runs, the newest first
+    numbers: list[int]  # numbers of jobs or runs, the newest first
     newer: bool = False  # there are others before it
     older: bool = False  # and behind it
 
@@ -93,7 +93,7 @@ class ListingQueries:
         called = find_search_selection(self._db.execute, chosen.text) if chosen.text else EVERY_JOB
         conditions = [called.condition]
         if chosen.states:
-            # of few jobs by the index, and then sorted; else through the newest until there are enough
+            # few jobs are found by the index and then sorted; else the newest are read until there are enough
             column = "state" if self._count_in_states(chosen.states) <= _FEW_JOBS else "+state"
             conditions.append(f"{column} IN (SELECT value FROM json_each(:states))")
             conditions.append(f"NOT {IS_REPLACED_SQL}")  # as the number of jobs in a state
@@ -161,7 +161,7 @@ class ListingQueries:
         return int(number)
 
     def newest_run_named(self, name: str) -> int | None:
-        """Return the newest run of a name, None where there is none."""
+        """Return the newest run of a name, None if it does not exist."""
         (newest,) = self._db.execute(
             f"SELECT max(id) FROM runs WHERE name = ? AND {_HAS_JOBS}", (name,)
         ).fetchone()
@@ -246,7 +246,7 @@ class ListingQueries:
         return bool(newest_by_superseded(self._db.execute, [_NamedJob(*row.fetchone())]))
 
     def first_job(self, run: int) -> int | None:
-        """Return the number of a run's first job, None where it has none."""
+        """Return the number of a run's first job, None if the run has no job."""
         (first,) = self._db.execute("SELECT min(id) FROM jobs WHERE run = ?", (run,)).fetchone()
         return None if first is None else int(first)
 

@@ -22,8 +22,8 @@ from launcher.store.schema import KNOWN_SCHEMA, check_sqlite, migrate, read_sche
 from launcher.system.files import sync
 from launcher.system.paths import Home, refuse_development_version
 
-BUSY_TIMEOUT_S = 10.0  # how long a writer waits for another; transactions take milliseconds
-# what a reader that stood still has let the log grow to is cut off to this
+BUSY_TIMEOUT_S = 10.0  # time that a writer waits for another; transactions take milliseconds
+# size to which the log is cut if a reader that stood still has let it grow
 WAL_LIMIT_BYTES = 16 << 20
 SMALL_BYTES = 64 << 20  # read through in well under a second
 
@@ -106,9 +106,7 @@ def _prepare_connection(connection: Connection, home: Home, *, durable: bool, ch
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     migrate(connection, home.database)
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(
-        "PRAGMA secure_delete = ON"
-    )  # what was forgotten is overwritten: environments
+    connection.execute("PRAGMA secure_delete = ON")  # forgotten data is overwritten: environments
     connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
     if schema == 0 or home.renumber_request.exists():
         _reserve_job_numbers(connection, home)

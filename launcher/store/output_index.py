@@ -14,7 +14,7 @@ class OutputIndex(Generic[Owner]):
     def __init__(self) -> None:
         """Start without paths."""
         self._owners: dict[str, list[Owner]] = {}
-        self._folders: dict[str, list[Owner]] = {}  # of those that write everything in a folder
+        self._folders: dict[str, list[Owner]] = {}  # owners that write everything in a folder
         self._inside: dict[str, list[str]] | None = None  # built for the first folder
 
     def add(self, path: str, owner: Owner, *, is_folder: bool) -> None:

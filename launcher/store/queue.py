@@ -39,7 +39,7 @@ JOB_COLUMNS = (
     " submitted, lane, rank, sources, code, note"
 )
 JOB_PLACEHOLDERS = ", ".join("?" * 17)
-_FIRST_EVENTS = (  # of the jobs between two numbers
+_FIRST_EVENTS = (  # first events of the jobs between two numbers
     "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
     " SELECT ?, id, state, reason_code, reason, reason_data FROM jobs WHERE id BETWEEN ? AND ?"
     " ORDER BY id"
@@ -149,8 +149,8 @@ class NewJob(NamedTuple):
     """A job on its way into the queue; it starts after other jobs, by their numbers."""
 
     spec: Spec
-    dependencies: Sequence[int] = ()  # that must be done
-    after_any: Sequence[int] = ()  # that must have ended, done or not
+    dependencies: Sequence[int] = ()  # jobs that must be done
+    after_any: Sequence[int] = ()  # jobs that must have ended, done or not
     state: State = State.QUEUED  # or held
     reason: Reason = NEW
 

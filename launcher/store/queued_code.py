@@ -31,15 +31,15 @@ CODE_SUFFIXES = frozenset(
         *(".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".gin"),
     }
 )
-MOST_BYTES = 16 << 20  # of a file of code; a larger one holds data
+MOST_BYTES = 16 << 20  # bytes of a file of code; a larger file holds data
 MOST_SHELL_TEXT = 4096  # characters of an argument that may be a command of a shell
-MOST_SCRIPTS = 8  # whose digests a command computes; the others are left to the helper
-BUSY_S = 10.0  # how long the helper waits for another writer
-# after a name at which the search for code starts
-ONLY_IMPORTS = ":imports"  # of a script whose own functions are stored with the calls
-ONLY_ITSELF = ":itself"  # of a module whose imports are listed, too
+MOST_SCRIPTS = 8  # scripts whose digests a command computes; the others are left to the helper
+BUSY_S = 10.0  # time that the helper waits for another writer
+# suffixes of a name at which the search for code starts
+ONLY_IMPORTS = ":imports"  # suffix of a script whose own functions are stored with the calls
+ONLY_ITSELF = ":itself"  # suffix of a module whose imports are listed, too
 _OPTION = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)=(.+)", re.DOTALL)
-_OUTPUT = re.compile(r"out|log|result|metric|save|report", re.IGNORECASE)  # of an option's name
+_OUTPUT = re.compile(r"out|log|result|metric|save|report", re.IGNORECASE)  # part of option names
 _PYTHON_PATH = "PYTHONPATH"
 
 
@@ -112,7 +112,7 @@ def code_roots(spec: Spec, folder: str) -> tuple[str, ...]:
 def _code_words(argv: Sequence[str]) -> Iterator[str]:
     words = chain.from_iterable(
         word.split() if " " in word and len(word) < MOST_SHELL_TEXT else (word,) for word in argv
-    )  # of `sh -c 'python train.py > log'`, too
+    )  # words of `sh -c 'python train.py > log'`, too
     for before, word in pairwise(("", *words)):
         if word.rpartition(".")[1] and (found := _OPTION.fullmatch(word)):
             option, word = found.groups()

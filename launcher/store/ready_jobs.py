@@ -17,7 +17,7 @@ from launcher.store.usage_records import UsageRecords
 from launcher.system.executables import program_of
 from launcher.system.stored_fields import Unreadable, parse_record, read_texts
 
-MOST_PROGRAMS = 100_000  # whose command lines are kept in memory
+MOST_PROGRAMS = 100_000  # programs whose command lines are kept in memory
 _WAITING_BY_LANE = (
     "SELECT lane, count(*) FROM jobs WHERE state = 'queued' AND waits = 0 GROUP BY lane"
 )
@@ -129,7 +129,7 @@ class ReadyJobs:
         return dict(rows.fetchall())
 
     def record_lane_reasons(self, reasons: Mapping[int, Reason | None]) -> None:
-        """Record why the first job of each lane cannot start; None where it can."""
+        """Record why the first job of each lane cannot start; None if it can."""
         rows = self._db.execute(
             "SELECT id, reason_code, reason, reason_data FROM lanes"
             " WHERE id IN (SELECT value FROM json_each(?))",

@@ -112,7 +112,7 @@ def _rename_roots(connection: sqlite3.Connection, before: str, after: str) -> No
     folders = [json.dumps(folder) for folder in (before, after)]
     # SQLite writes JSON without spaces: the spec of a job that was renamed
     roots = [f'"root":{space}{folder}' for space in (" ", "") for folder in folders]
-    paths = [json.dumps(f"{folder}/runs/")[:-1] for folder in (before, after)]  # how they begin
+    paths = [json.dumps(f"{folder}/runs/")[:-1] for folder in (before, after)]  # path prefixes
     connection.execute(
         "UPDATE jobs SET spec = replace(replace(replace(spec, ?1, ?2), ?3, ?4), ?5, ?6),"
         " outputs = replace(outputs, ?5, ?6)"
@@ -135,7 +135,7 @@ def _relink(link: Path, where: Relocation, home: Home) -> None:
     """Replace the link to the folder of an attempt on a pilot if that folder was in the home."""
     target = os.readlink(link)  # noqa: PTH115  # the text alone
     folders = {where.former_folder, where.former_path, str(home.folder)}
-    # of folders inside each other the innermost one is meant
+    # among folders inside each other, the innermost one is meant
     above = max((path for path in folders if target.startswith(f"{path}/")), key=len, default="")
     if above == str(home.folder):  # an earlier call was interrupted after it had replaced this link
         return

@@ -22,7 +22,7 @@ class OutputFolder(NamedTuple):
 
     name: str  # as written, with a slash at its end
     path: str  # normalized
-    argv: Sequence[str]  # of its program
+    argv: Sequence[str]  # command line of its program
     start: str  # the folder in which the program starts
     run_folder: str
     job: str  # its name, '' if it has none yet

@@ -221,7 +221,7 @@ def _remove_entry(name: str, folder: int) -> None:
 
 def _folder_bytes(folder: int) -> int:
     total = 0
-    names = Counter[int]()  # of each file, by its inode
+    names = Counter[int]()  # number of names of each file, by its inode
     for _, _, files, here in os.fwalk(".", dir_fd=folder):
         for name in files:
             with contextlib.suppress(OSError):

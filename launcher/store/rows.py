@@ -23,15 +23,15 @@ PILOT_PREFIX = (
 )
 # the same in SQL, of a row of attempts; NULL of one on this machine
 PILOT_TOKEN_SQL = f"iif(substr(boot, 1, {len(PILOT_PREFIX)}) = '{PILOT_PREFIX}', substr(boot, {len(PILOT_PREFIX) + 1}), NULL)"
-# how the records of those that were done begin: to read all of each takes four times as long, and
-# what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
+# beginning of the records of those that were done: to read all of each takes four times as long, and
+# the result of a program may hold NaN, which Python writes and SQLite takes for no JSON
 DONE_RECORD = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1]
 WAS_DONE_SQL = f"substr(outcome, 1, {len(DONE_RECORD)}) = '{DONE_RECORD}'"
 ATTEMPT_COLUMNS = (  # in the order of AttemptRow
     "job, number, device, cpus, claimed, attempts.ended, attempts.paused, outcome,"
     f" attempts.reason_code, vram, exclusive, peak, {PILOT_TOKEN_SQL}"
 )
-_JOB_COLUMNS = (  # that are as the database has them
+_JOB_COLUMNS = (  # columns that are as the database has them
     "id", "name", "root", "share", "kind", "priority", "waits", "wish", "hash", "attempts", "failures",
     "lost", "starts_at", "submitted", "ended", "paused", "code",
 )  # fmt: skip
@@ -46,7 +46,7 @@ class JobRow:
     run: str
     run_id: int
     root: str
-    share: float = 1.0  # of its run
+    share: float = 1.0  # share of its run
     kind: str
     state: State
     priority: int
@@ -62,7 +62,7 @@ class JobRow:
     submitted: float
     ended: float | None
     paused: float | None = None  # since when its running program is paused
-    code: int | None = None  # what was noted of its code when it was queued
+    code: int | None = None  # ID of the record of its code when it was queued
     owner_note: str = ""
     spec_text: str  # without the digests of modules, where these are stored once for many jobs
     sources_text: str | None = None  # then these
@@ -131,7 +131,7 @@ class AttemptRow(NamedTuple):
     ended: float | None
     paused: float  # seconds for which it stood still
     outcome_text: str | None  # None: it has not ended
-    code: str  # of why it ended as it did
+    code: str  # code of the reason for its end
     vram: int | None  # bytes reserved on each of its GPUs; None: estimated, or `exclusive`
     exclusive: int  # whether it shared its GPUs with none of ours
     peak: int | None
@@ -173,9 +173,9 @@ class ReadyJob(NamedTuple):
     numbers: tuple[str, ...] | None = (
         None  # numbers of a program's command line, if its memory is estimated by them
     )
-    program: str = ""  # which one it runs, where it may need a GPU
+    program: str = ""  # program that it runs, if it may need a GPU
     priority: int = 0
-    account: FairShareAccount = NO_ACCOUNT  # of its run
+    account: FairShareAccount = NO_ACCOUNT  # account of its run
 
     @property
     def job_class(self) -> tuple[int, int, int]:
@@ -208,7 +208,7 @@ class Claim:
     vram: int | None = None  # bytes reserved on each of its GPUs
     exclusive: bool = False  # it shares its GPUs with none of ours
     claimed: float = 0.0  # seconds since 1970
-    code: int | None = None  # what was noted of its code when it was queued
+    code: int | None = None  # ID of the record of its code when it was queued
 
     @property
     def key(self) -> tuple[int, int]:
@@ -280,7 +280,7 @@ def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
     stored = dict(zip(row.keys(), row, strict=True))
     lane_waits = stored["lane_code"], stored["lane_reason"], stored["lane_data"]
     written = stored["outputs"]
-    # of hundreds that wait none has some
+    # none of the hundreds of jobs that may wait has outputs
     outputs = {} if written == "{}" else known_record(written)
     return JobRow(
         **{name: stored[name] for name in _JOB_COLUMNS},

@@ -17,7 +17,7 @@ from launcher.store.connection import known_record, known_state, reason_of
 from launcher.store.job_queries import JobQueries
 from launcher.store.job_selection import words_for_jobs
 
-MOST_FAILURES = 10  # of a run, in words: so many that had too little memory; the rest is counted
+MOST_FAILURES = 10  # described failures of a run for too little memory; the rest is counted
 _NEWEST_EVENTS = 10_000  # among which the first one to report is searched
 # a result of an earlier end was kept or taken over
 _NOT_ENDS = (ReasonCode.ACCEPTED, ReasonCode.ADOPTED, ReasonCode.TOUCHED)
@@ -56,7 +56,7 @@ class RunEvents(NamedTuple):
     after: int  # the event before that
     last_at: float  # when the last of it did
     open: int  # jobs that have not ended
-    totals: Mapping[State, int]  # of all its jobs
+    totals: Mapping[State, int]  # numbers of its jobs
     happened: tuple[NotifyEvent, ...] = ()  # without its end; the most important first
     told: Mapping[str, tuple[NotifyEvent, ...]] = {}  # by target
 
@@ -72,7 +72,7 @@ class JobEnd(NamedTuple):
     name: str
     run: str
     root: str
-    notify: RunNotify  # of its run
+    notify: RunNotify  # settings of its run
     state: State
     reason: Reason
     at: float

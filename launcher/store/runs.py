@@ -23,7 +23,7 @@ from launcher.store.usage import LONGEST_S, MeasuredUsage
 MOST_RUNS = 256  # runs of a priority that are read, those with the lowest virtual time
 MOST_OTHERS = 64  # further runs that are read in rotation: the first ones may wait for a resource that no other run needs
 LEAST_CLASSES = 32  # classes that are read first: the highest priorities
-CLASSES_EACH = 2  # of these for each job that can run at once
+CLASSES_EACH = 2  # classes for each job that can run at once
 OTHER_CLASSES = 16  # further classes that are read in rotation
 MOST_JOBS = 4096  # jobs that are read in total, unless LEAST_EACH of every class are more
 LEAST_EACH = 4
@@ -50,7 +50,7 @@ class JobClass(NamedTuple):
     """The first jobs of one priority, run and lane, the most urgent first."""
 
     priority: int
-    account: FairShareAccount  # of the run
+    account: FairShareAccount  # account of the run
     lane: int
     jobs: tuple[tuple[float, int], ...]  # rank and number
 
@@ -60,7 +60,7 @@ class JobClass(NamedTuple):
         return self.priority, int(self.account.run), self.lane
 
 
-_Row = tuple[int, str, float, float, float, float]  # of a run, as `read_account` takes it
+_Row = tuple[int, str, float, float, float, float]  # columns of a run, as `read_account` takes them
 
 
 _Key = tuple[int, int, int]  # priority, run and lane of a class
@@ -74,7 +74,7 @@ class QueueHeads:
         self._execute = execute
         self._class_count = 0  # at the last read
         self._next_run = 0  # the run with which the turns of the others go on
-        # of the classes that are read in rotation: where the last turn began and ended, and its jobs
+        # last turn of the classes that are read in rotation: where it began and ended, and its jobs
         self._turn: tuple[_Key, _Key] | None = None
         self._turn_jobs: list[int] = []
         self.is_partial = False  # at the last read: there were too many classes for one
@@ -212,7 +212,7 @@ class RunOrigin(NamedTuple):
     """Where the results of a run lie, and what queued its jobs: all of them alike."""
 
     root: Path
-    kind: str  # of one of its jobs
+    kind: str  # kind of one of its jobs
     is_planned: bool  # by a task file
 
 

@@ -44,7 +44,7 @@ UNRUN_REASON = Reason(
     code=ReasonCode.TOUCHED, text="not run; its owner accepted its files as they are"
 )
 _IN_JSON_LIST = "IN (SELECT value FROM json_each(?))"
-_UNUSED_ROWS = {  # of a table: the condition
+_UNUSED_ROWS = {  # table → condition of its unused rows
     "contexts": "id NOT IN (SELECT context FROM jobs)",
     "sources": "id NOT IN (SELECT sources FROM jobs WHERE sources IS NOT NULL)",
     "queued_code": "id NOT IN (SELECT code FROM jobs WHERE code IS NOT NULL)",
@@ -66,8 +66,8 @@ class ChangedJob(NamedTuple):
 
     row: JobRow  # as it was when that was worked out
     spec: Spec
-    reason: Reason  # what was changed
-    # the new ones of jobs that read what it makes
+    reason: Reason  # changes that were made
+    # new hashes of jobs that read what it makes
     dependent_hashes: tuple[tuple[JobRow, str], ...] = ()
 
 
@@ -76,7 +76,7 @@ class AcceptedFiles(NamedTuple):
 
     row: JobRow  # as it was when the files were read
     outputs: Mapping[str, FileVersion]  # by path
-    digests: Mapping[str, str]  # of the files that the program reads, by name
+    digests: Mapping[str, str]  # digests of the files that the program reads, by name
 
 
 class JobControl:
@@ -432,7 +432,7 @@ class JobControl:
                 (max(0.0, now - row[0]), job, row[1]),
             )
             self._db.execute("UPDATE jobs SET paused = NULL WHERE id = ?", (job,))
-            # of a job that is being ended, that stays the reason
+            # a job that is being ended keeps that as its reason
             if not row[2]:
                 self._db.restore_start_reason(job)
             self._db.add_event(job, State.RUNNING, RESUMED_REASON, now)
@@ -685,7 +685,7 @@ class JobControl:
             raise ConcurrentChange(
                 f"job {row.id} {what}, nothing was changed. Check it and try again."
             )
-        if row.state in OPEN_STATES:  # of one that has ended, the event is that it is queued again
+        if row.state in OPEN_STATES:  # the event of an ended job is that it is queued again
             self._db.add_event(row.id, row.state, changed.reason, now)
             self._set_timer(row, spec)
         for dependant, text in changed.dependent_hashes:

@@ -47,7 +47,7 @@ class RequeueDecision(NamedTuple):
     """Why an attempt that did not end well is not held against its job, and what follows."""
 
     reason: Reason
-    follow_up_text: str = QUEUED_AGAIN  # what follows, unless the job has failed
+    follow_up_text: str = QUEUED_AGAIN  # text on what follows, unless the job has failed
     vram: int | None = None  # bytes that the next attempt gets at least, on each GPU
     backoff_s: float = 0.0  # before the next attempt; doubles each time
     is_unsatisfiable: bool = False  # this machine can never give it what it needs: it fails
@@ -295,7 +295,7 @@ class Transitions:
     ) -> None:
         job = claim.job
         if state is State.DONE and isinstance(outcome, Done):
-            # that of an earlier attempt, or of another folder
+            # result of an earlier attempt, or of another folder
             self._db.execute("DELETE FROM results WHERE job = ?", (job,))
             if outcome.result:
                 self._db.execute(

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 NEWEST_PEAKS = 8  # peaks of a signature that count: a newer version of the code may need less
 MARGIN_FRACTION = 0.05  # fraction on top of the measured peak: NVML is read once a second, and a peak may be between two readings
 LEAST_MARGIN = 256 << 20
-LONGEST_S = 366 * 86_400.0  # what is said to have taken longer was begun before a clock was set
+LONGEST_S = 366 * 86_400.0  # a longer attempt on record was begun before a clock was set
 MOST_PEAK = 1 << 42  # bytes; larger than any GPU
 
 Numbers = tuple[str, ...]
@@ -54,7 +54,7 @@ NO_SIMILAR_USAGE = SimilarUsage()
 class Usage(NamedTuple):
     """Usage of the newest attempts of a signature, on GPUs like those of this machine if there are any."""
 
-    seconds: tuple[float, ...] = ()  # of those that were done, as if alone; the newest first
+    seconds: tuple[float, ...] = ()  # durations of those done, as if alone; the newest first
     peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
     slowdown: float | None = None  # mean slowdown with one other job; None: never measured
@@ -66,7 +66,7 @@ class Usage(NamedTuple):
     other_gpu_note: str = ""  # on what else the peaks were measured: "on another GPU (A10)"
     # all that are remembered, the oldest first; where numbers matter
     attempt_peaks: tuple[AttemptPeak, ...] = ()
-    similar: SimilarUsage = NO_SIMILAR_USAGE  # what counts until there are any
+    similar: SimilarUsage = NO_SIMILAR_USAGE  # usage that counts until there are any
 
     @property
     def expected_sm(self) -> float | None:

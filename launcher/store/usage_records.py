@@ -32,8 +32,8 @@ MOST_OTHERS = 10_000  # jobs on one GPU
 SIMILAR_SAMPLES = 32  # newest similar attempts that count: a program changes in time
 SAMPLES_KEPT = 64  # attempts of a signature that are remembered, and of a kind
 RECENT_SAMPLES = 1024  # attempts among which those of a type are searched
-EARLY_END_S = 600.0  # what failed or was stopped sooner may not have taken all its memory yet
-MOST_SIGNATURES = 10_000  # whose usage is kept in memory
+EARLY_END_S = 600.0  # attempts that failed or stopped sooner may not have taken all their memory
+MOST_SIGNATURES = 10_000  # signatures whose usage is kept in memory
 _COLUMNS = "signature, seconds, peak, shared, slowdown, sm, machine, numbers"
 
 # attempts that are alike and ended in the same hour are one row; one of more than an hour is a row of its own
@@ -59,7 +59,7 @@ class UsageSample(NamedTuple):
     sm: float | None = None
     machine: str = ""
     numbers: Numbers | None = None
-    program: str = ""  # which one ran; '': a job of a laboratory, or a function
+    program: str = ""  # program that ran; '': a job of a laboratory, or a function
     cut_short: bool = False  # it was stopped early: its peak is less than it needs, and counts for similar jobs alone
 
     def matches_machine(self, local_machines: Collection[str], part: Callable[[str], str]) -> bool:
@@ -394,7 +394,7 @@ class UsageRecords:
             PastUsage(
                 gpus=() if device == "cpu" else tuple(str(device).split(",")),
                 cpus=cpus,
-                # what was reserved for an estimate followed its use
+                # a reservation for an estimate followed its use
                 vram=peak if vram is None and not exclusive else vram,
                 exclusive=bool(exclusive),
                 ram=ram if isinstance(ram, int) and ram > 0 else 0,

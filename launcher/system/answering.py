@@ -60,4 +60,4 @@ def run_with_timeout(folder: Path | str, work: Callable[[], WorkResult]) -> Work
         raise FilesystemTimeout(name) from None
     if error is not None:
         raise error
-    return value  # type: ignore[return-value]  # of which there is one where there is no error
+    return value  # type: ignore[return-value]  # a value exists if there is no error

@@ -35,9 +35,9 @@ class BackgroundQuery(Generic[Answer]):
             None  # time at which the last query ended, with or without an error
         )
         self.answer: Answer | None = (
-            None  # of the last query without an error; None: there was none
+            None  # answer of the last query without an error; None: there was no such query
         )
-        self.error: BaseException | None = None  # that of the last query
+        self.error: BaseException | None = None  # error of the last query
 
     @property
     def is_running(self) -> bool:

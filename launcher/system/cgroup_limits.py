@@ -12,7 +12,7 @@ class CpuQuota(NamedTuple):
     """A limit on CPU time."""
 
     cores: float  # cores' worth of CPU time
-    folder: Path  # of the group that has the limit
+    folder: Path  # folder of the group that has the limit
 
 
 def group_folders(controller: str, root: Path = Path("/")) -> list[Path]:
@@ -54,7 +54,7 @@ def cpu_quota(root: Path = Path("/")) -> CpuQuota | None:
         for folder in group_folders("cpu", root)
         if (cores := _quota_of(folder)) is not None
     ]
-    # of equal quotas the highest group counts, as it limits most processes
+    # among equal quotas the highest group counts, as it limits most processes
     return min(reversed(quotas), key=lambda quota: quota.cores, default=None)
 
 

@@ -40,7 +40,7 @@ def path_of(cgroup: str) -> str | None:
 
 
 def folder_of(mountinfo: str, cgroup: str) -> Path | None:
-    """Return the folder of a process's group; None where it cannot be seen from here."""
+    """Return the folder of a process's group; None if it cannot be seen from here."""
     # also beside version 1
     mount = next((each for each in parse_mounts(mountinfo) if each.kind == "cgroup2"), None)
     path = path_of(cgroup)
@@ -86,7 +86,7 @@ def unavailability_reason(pid: int | str = "self") -> str:
 
 
 def join_own_group(me: Identity) -> Path | None:
-    """Make this supervisor's group and move it there; None where that is not possible."""
+    """Make this supervisor's group and move it there; None if that is not possible."""
     folder = read_group_folder()
     if folder is None or me.start_ticks == 0:
         return None
@@ -116,7 +116,7 @@ def leave_attempt_group() -> None:
 
 
 def read_recorded_group(supervisor: Identity, text: str | None) -> Path | None:
-    """Return the group of a supervisor; None where it has none.
+    """Return the group of a supervisor; None if it does not exist.
 
     Args:
         supervisor: its identity, during this boot.

@@ -1,7 +1,7 @@
 """A user's own defaults: the file config.toml, below the command line and the environment.
 
     home = "~/queue"              # as LAUNCHER_HOME
-    on = ["slurm", "local"]       # where jobs run that do not say it: backends, in this order
+    on = ["slurm", "local"]       # backends, in this order, for jobs that name none
 
     log_limit = "100MiB"          # size of a job's log, or "none"
 
@@ -17,7 +17,7 @@
     [backends.slurm]              # engines beside this machine: see launcher/backends/settings.py
     cpus = 8
 
-    [notify.mail]                 # where messages are sent: see launcher/notify/settings.py
+    [notify.mail]                 # targets of messages: see launcher/notify/settings.py
     url_file = "~/.config/launcher/mail.url"
 
     [run]                         # a verb's options, named as on the command line
@@ -76,7 +76,7 @@ class Configuration(NamedTuple):
     modifiers: Mapping[str, tuple[str, ...]] = {}
     options: Mapping[str, Options] = {}  # by verb
     tables: Mapping[str, Any] = {}  # the values of other keys as written, for `read`
-    lines: Mapping[tuple[str, ...], int] = {}  # where each key stands
+    lines: Mapping[tuple[str, ...], int] = {}  # line of each key
 
     def read(self, table: ConfigTable[Part]) -> Part:
         """Return the value of a table.
@@ -240,7 +240,7 @@ class WatchedConfig(Generic[Part]):
 
 
 def _text(file: Path, *, demanded: bool) -> str | None:
-    """Return the text of the file; None where there is none and none was asked for."""
+    """Return the text of the file; None if it does not exist and was not asked for."""
     try:
         with file.open("rb") as opened:
             mode = os.fstat(opened.fileno()).st_mode

@@ -14,7 +14,7 @@ class ConfigTable(NamedTuple, Generic[Part]):
     """A key of the file, mostly of a table."""
 
     key: str
-    read: Callable[[Any, list[Fault]], Part]  # of the value as written; adds what is wrong with it
+    read: Callable[[Any, list[Fault]], Part]  # reader of the value as written; it adds the faults
     default: Part  # if the file does not have the key
 
     def read_from(self, written: Mapping[str, Any], faults: list[Fault]) -> Part:

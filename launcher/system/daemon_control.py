@@ -18,7 +18,7 @@ from launcher.system.waiting import wait_until
 
 MOST_RESTARTS = 3  # a scheduler that dies again and again must not be restarted for ever
 RESTART_WINDOW_S = 300.0
-RESTART_TIMEOUT_S = 5.0  # how long one helper keeps the others from trying, too
+RESTART_TIMEOUT_S = 5.0  # time for which one helper keeps the others from trying, too
 
 
 def wake(home: Home) -> None:

@@ -12,9 +12,9 @@ RECORD_VARIABLE = "LAUNCHER_PLACE"  # name → [as it was set, as its owner had 
 SWEEP_VARIABLE = "LAUNCHER_PARAMS"  # the values that a sweep gave a job, as JSON
 # no owner sets these
 OWN_VARIABLES = "LAUNCHER_CPUS", "LAUNCHER_JOB", "LAUNCHER_VRAM", SWEEP_VARIABLE, ATTEMPT_VARIABLE
-# which queue a command works with
+# variables that name the queue of a command
 QUEUE_VARIABLES = "LAUNCHER_HOME", "LAUNCHER_CLAIMS", "LAUNCHER_CONFIG"
-SITE_VARIABLE = "LAUNCHER_SITE"  # what a site's prologue has changed: name → [before the owner's, after it] or a text
+SITE_VARIABLE = "LAUNCHER_SITE"  # changes that a site's prologue made: name → [before the owner's, after it] or a text
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-_MOST_HEAD_BYTES = 256  # of the first line of a script, as Linux reads it
+_MOST_HEAD_BYTES = 256  # bytes that Linux reads of the first line of a script
 _ELF = b"\x7fELF"
 _WRAPPERS = {"env", "nice", "nohup", "time", "setsid"}  # without options: the program follows
 _VARIABLE = re.compile(r"\w+=.*", re.DOTALL)

@@ -46,7 +46,7 @@ LARGE_BYTES = 1 << 20
 LARGE_FOLDER = 64  # entries; listing them costs less than reading them
 CHUNK_BYTES = 8 << 20  # read at once; a file that is larger reports its progress
 MOST_FILES = 2000
-SCHEMA = 3  # of caches
+SCHEMA = 3  # schema of caches
 
 _STAMP_PATTERN = re.compile(r"\d+ \d+")  # in the place of the digest of a file that was not read
 
@@ -204,7 +204,7 @@ class FileDigests:
         self._cache.save()
 
     def read_file_version(self, path: str) -> FileVersion | None:
-        """Return a file as it is now, or a folder if the path ends with a slash; None where there is none.
+        """Return a file as it is now, or a folder if the path ends with a slash; None if it does not exist.
 
         Without a digest: a folder without the slash, a file that cannot be read, and one that changed meanwhile.
 

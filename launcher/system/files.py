@@ -27,7 +27,7 @@ AWAY_TIMEOUT_S = 60.0
 
 WriteResult = TypeVar("WriteResult")
 FileStamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a folder
-PLAIN_FOLDER_STAMP: FileStamp = (0, 0)  # of a folder whose content does not count
+PLAIN_FOLDER_STAMP: FileStamp = (0, 0)  # stamp of a folder whose content does not count
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -38,7 +38,7 @@ class FileVersion(NamedTuple):
     size: int  # bytes; those of all files of a folder that a program makes, 0 for other folders
     # modification time; for a folder that a program makes, see `folder_contents.stamp_of`
     changed_ns: int
-    digest: str = ""  # of the content; "" if unknown
+    digest: str = ""  # digest of the content; "" if unknown
 
     @property
     def stamp(self) -> FileStamp:
@@ -228,7 +228,7 @@ def read_json(path: Path | str) -> dict[str, Json] | None:
 
 
 def read_record(text: bytes | str) -> dict[str, Json] | None:
-    """Return the JSON object that a text holds, or None where it is none or was cut off."""
+    """Return the JSON object that a text holds, or None if it holds none or was cut off."""
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):

@@ -22,8 +22,8 @@ class FolderItem(NamedTuple):
     type: str
     size: int = 0  # bytes of a regular file
     changed_ns: int = 0  # modification time of a regular file, or of a folder that cannot be read
-    inode: int = 0  # of a regular file
-    target: bytes = b""  # of a link
+    inode: int = 0  # inode of a regular file
+    target: bytes = b""  # target of a link
 
 
 def list_folder(path: str) -> list[FolderItem]:

@@ -7,7 +7,7 @@ from launcher.system.files import read_bytes
 from launcher.system.processes import state_of
 
 STOPPED, TRACED, WAITING = "T", "t", "D"  # letters of /proc/<pid>/stat
-_FREEZER_WAIT = b"__refrigerator"  # where a process of a frozen group of version 1 waits
+_FREEZER_WAIT = b"__refrigerator"  # kernel function where a frozen group of version 1 waits
 
 
 def why_frozen(pid: int) -> str:

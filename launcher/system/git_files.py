@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-MOST_BYTES = 64 << 20  # of an index or of packed refs; a larger one is not read
+MOST_BYTES = 64 << 20  # bytes of an index or of packed refs; a larger file is not read
 MOST_LINKS = 5  # refs that name other refs
 _FOLDER_MARK, _REF = b"gitdir: ", b"ref: "
 _HEADER, _STATUS = 12, 62  # bytes: of the index; of an entry before its name, with a SHA-1

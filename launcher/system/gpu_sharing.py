@@ -10,7 +10,7 @@ from launcher.units import parse_bytes, parse_seconds
 if TYPE_CHECKING:
     pass
 
-UNKNOWN_FRACTION = 0.125  # of a GPU's memory
+UNKNOWN_FRACTION = 0.125  # fraction of a GPU's memory
 LEAST_UNKNOWN = 2 << 30  # bytes; a CUDA context and a small network
 
 
@@ -21,7 +21,7 @@ class SharingRules(NamedTuple):
     max_per_gpu: int | None = None  # jobs of ours on one GPU at once; None: no limit
     idle_s: float = 0.0  # time for which others must not have used a GPU before it is taken
     devices: tuple[str, ...] | None = None  # as CUDA_VISIBLE_DEVICES: which are ours to use
-    unknown: float = UNKNOWN_FRACTION  # of a GPU, for a job without similar known jobs
+    unknown: float = UNKNOWN_FRACTION  # fraction of a GPU, for a job without similar known jobs
     adaptive: bool = True  # False: `max_per_gpu` jobs share a GPU, whatever their loads are
 
     @property

@@ -18,7 +18,7 @@ _NETWORK = (
     r"|prl_fs|pvfs2|smb3|smbfs|vboxsf|wekafs|fuse\.(afp|beegfs|ceph|ceph-fuse|curlftpfs|davfs2?|gcsfuse"
     r"|glusterfs|goofys|juicefs|lizardfs|mfs|moosefs|quobyte|rclone|s3fs|seaweedfs|smbnetfs|sshfs)"
 )  # types of file systems that several machines may write to at once
-# how the kernel writes blanks and backslashes of a path
+# blanks and backslashes of a path as the kernel writes them
 _OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -121,7 +121,7 @@ def check_owner(folder: Path) -> None:
         linked = folder.lstat()
         if stat.S_ISLNK(linked.st_mode) and (
             linked.st_uid != os.geteuid() or folder.parent == FALLBACK_FOLDERS
-        ):  # where every user may write, the link's owner decides where it leads
+        ):  # the link's owner decides where it leads if every user may write there
             raise unusable_home_error(folder, f"is a link of {_user_name(linked.st_uid)}")
         there = folder.stat()
         if not stat.S_ISDIR(there.st_mode):
@@ -205,7 +205,7 @@ def check_machine(record: Path, is_served: Callable[[], bool]) -> None:
         )
 
 
-_ID, _FOLDER, _PATH = "id", "folder", "path"  # of a home's record
+_ID, _FOLDER, _PATH = "id", "folder", "path"  # keys of a home's record
 
 
 class Relocation(NamedTuple):

@@ -61,7 +61,7 @@ def mark_in_use(folder: Path) -> int | None:
     """Show to all, in other containers too, that a folder is in use, until we and all forks of us end.
 
     While it is shown, systemd-tmpfiles deletes nothing in the folder (tmpfiles.d(5), on aging).
-    Returns None where the file system has no such locks, or this one is held for long.
+    Returns None if the file system has no such locks, or this one is held for long.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -19,8 +19,8 @@ class FilePart(NamedTuple):
     """Some of a file's bytes."""
 
     data: bytes
-    begin_offset: int  # where in the file they begin
-    size: int  # of the whole file
+    begin_offset: int  # place in the file at which they begin
+    size: int  # size of the whole file
 
     @property
     def end_offset(self) -> int:
@@ -42,7 +42,7 @@ def read_file_part(
         most_bytes: that are read.
 
     Returns:
-        None where there is no such file.
+        None if the file does not exist.
     """
     try:
         size = path.stat().st_size

@@ -79,7 +79,7 @@ class Attempt(_Folder):
     termination = _NamedFile("termination.json")
     memory = _NamedFile("memory.json")
     progress = _NamedFile("progress.jsonl")
-    hashing = _NamedFile("hashing")  # how far its supervisor is with the digest of a large file
+    hashing = _NamedFile("hashing")  # progress of its supervisor with the digest of a large file
     result = _NamedFile(RESULT)
     log = _NamedFile(LOG)
     stderr = _NamedFile(STDERR)
@@ -111,7 +111,7 @@ class Home:
 
     folder: Path
 
-    record = _NamedFile(_RECORD)  # whose home it is: machine, boot, PID namespace
+    record = _NamedFile(_RECORD)  # owner of the home: machine, boot, PID namespace
     # jobs, attempts, events; written by the command line and the scheduler only
     database = _NamedFile("queue.sqlite")
     database_log = _NamedFile("queue.sqlite-wal")
@@ -122,10 +122,10 @@ class Home:
     revival_lock = _NamedFile("revival.lock")  # locked by the helper that restarts it
     # the GPUs as the scheduler last saw them, while something ran or waited for one
     gpus = _NamedFile("gpus.json")
-    # of large files that jobs read and write, while these are as they were
+    # digests of large files that jobs read and write, while these are as they were
     digests = _NamedFile("digests.json")
     stop_record = _NamedFile("stop.json")  # present while the queue is stopped
-    policy = _NamedFile("policy.json")  # which policy decides what starts, where it is not our own
+    policy = _NamedFile("policy.json")  # policy that decides what starts, if it is not our own
     wake_pipe = _NamedFile("wake")  # named pipe: a byte in it wakes the scheduler
     attempts = _NamedFile("attempts")  # a folder per attempt
     executors = _NamedFile("executors")  # a file for each Executor of Python that has a limit

@@ -46,7 +46,7 @@ def spawn_daemon(
     # a caller's pipe or lock must not stay open while we live. A descriptor above the limit of open files, which was
     # lowered since, cannot be among the actions of a spawn
     for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2}:  # noqa: PTH208
-        with contextlib.suppress(OSError):  # that of the listing itself is closed again
+        with contextlib.suppress(OSError):  # the listing's own descriptor is closed again
             os.set_inheritable(descriptor, descriptor in inherited)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -24,7 +24,7 @@ from launcher.system.processes import (
 )
 from launcher.system.waiting import wait_until
 
-_SCHEDULER = [b"-P", b"-m", b"launcher.scheduler"]  # of its command line
+_SCHEDULER = [b"-P", b"-m", b"launcher.scheduler"]  # words of its command line
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 ATTEMPT_VARIABLE = (
     "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
@@ -221,7 +221,7 @@ def _read_environment(pid: int) -> bytes:
     for pause_s in EXEC_PAUSES_S:
         try:
             environment = read_bytes(f"/proc/{pid}/environ")
-            if environment or not os.path.exists(f"/proc/{pid}/exe"):  # noqa: PTH110  # of hundreds of processes
+            if environment or not os.path.exists(f"/proc/{pid}/exe"):  # noqa: PTH110  # one of hundreds of calls
                 return environment
         except OSError:
             return b""

@@ -15,7 +15,7 @@ from launcher.system.files import Json, read_bytes, read_record
 
 MOST_PID = 1 << 22  # the kernel gives no larger one, see proc(5) on pid_max
 _HAS_SCHEMA = b'{"schema"'
-_PARENT, SESSION_FIELD, _START_TICKS = 1, 3, 19  # of /proc/<pid>/stat, counted from its third field
+_PARENT, SESSION_FIELD, _START_TICKS = 1, 3, 19  # fields of /proc/<pid>/stat, counted from field 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,5 +214,5 @@ def identity_lines(started: bytes) -> list[bytes]:
 
 
 def read_identity(line: bytes) -> Identity | None:
-    """Read a process from its line of an attempt's `started`; None where that is no such line."""
+    """Read a process from its line of an attempt's `started`; None if that is no such line."""
     return identity_from_record(read_record(line))

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from launcher.system.files import FileStamp, file_stamp
 
-MOST_MODULES = 20_000  # of one script
-MOST_BYTES = 4 << 20  # of a module; a larger one holds data
+MOST_MODULES = 20_000  # modules of one script
+MOST_BYTES = 4 << 20  # bytes of a module; a larger one holds data
 _LAUNCHER = "launcher"  # this package
 _INSTALLED = {"site-packages", "dist-packages"}
 _PYTHON_SUFFIXES = (".py", ".pyw")

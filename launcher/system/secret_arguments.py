@@ -81,7 +81,7 @@ def _hidden(word: str, option: str) -> str:
 
 def _marked(argv: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
     """Yield each word, the option of which it is or contains the value, and whether it looks like a secret."""
-    option = ""  # whose value may be the next word
+    option = ""  # option whose value may be the next word
     for at, word in enumerate(argv):
         match = (_OPTION.fullmatch(word) or _PAIR.fullmatch(word)) if at else None
         if match is None:

@@ -85,7 +85,7 @@ def _field_types(kind: Any) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...
 
 def _names_with_default(kind: Any) -> Container[str]:
     if not is_dataclass(kind):
-        return kind._field_defaults  # type: ignore[no-any-return]  # of a NamedTuple
+        return kind._field_defaults  # type: ignore[no-any-return]  # defaults of a NamedTuple
     return {
         each.name
         for each in fields(kind)

@@ -121,7 +121,7 @@ class ScoringEntry(EntryBase):
 class PlainVariant(NamedTuple):
     """One combination of settings of an entry that makes no model."""
 
-    name: str | None  # of the job, after its kind; None: derived from its settings
+    name: str | None  # name of the job, after its kind; None: derived from its settings
     swept: VariantName
     settings: ResolvedSettings
 
@@ -150,7 +150,7 @@ class FolderVariant(NamedTuple):
 class FolderEntry(EntryBase):
     """Folders made from folders and models: one per variant of these and of its own settings."""
 
-    name: str  # of the folder, without the suffix of its variants
+    name: str  # name of the folder, without the suffix of its variants
     variants: tuple[FolderVariant, ...]
 
 
@@ -162,7 +162,7 @@ class TaskFile(NamedTuple):
 
     file: str  # as named by the caller
     files: tuple[str, ...]  # with the included files
-    name: str  # of the run: one safe folder name
+    name: str  # name of the run: one safe folder name
     about: str
     entries: tuple[Entry, ...]
     kinds: Mapping[str, Kind]  # every kind of task files, with the user-defined words

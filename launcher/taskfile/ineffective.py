@@ -36,7 +36,7 @@ class _Use(NamedTuple):
 
     said: GivenSetting
     reason: str  # why it has no effect; "" if it has one
-    sweep: SourceLocation | None  # of the entry that sweeps it, or FILE. None if it is not swept
+    sweep: SourceLocation | None  # place of the entry that sweeps it, or FILE; None: not swept
     is_default: bool  # whether the value is the default
 
 

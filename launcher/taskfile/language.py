@@ -33,7 +33,7 @@ from launcher.taskfile.schema.json_schema_types import (
 from launcher.taskfile.settings import TWO_NAMES, KnownSettings
 
 ALL_POISONED = "poisoned"  # instead of a model: every model with changed training labels
-LONGEST_NAME = 100  # of a job, in characters
+LONGEST_NAME = 100  # characters of a job's name
 _MODEL, _DATA = ref("model_id"), ref("data_id")
 IDS = one_or_more(_DATA)
 _NAMES = or_null(one_or_more(PLAIN))

@@ -127,7 +127,7 @@ class _LegacyTranslator:
     """Moves old words to their current position."""
 
     kinds: Mapping[str, Kind]
-    settings: KnownSettings  # of all kinds
+    settings: KnownSettings  # settings of all kinds
     problems: Problems
     pairs: dict[str, tuple[ScalarNode, Node]]
     wanted: LegacyAction = LegacyAction.RUN

@@ -40,7 +40,7 @@ class ScalarNode:
     source: SourceFile = field(repr=False, compare=False)
     line: int
     column: int
-    length: int  # of its part on the first line, with quotes
+    length: int  # length of its part on the first line, with quotes
     text: str
     plain: bool
 

@@ -47,7 +47,7 @@ class Overrides:
     settings: dict[str, dict[str, GivenSetting]] = field(default_factory=dict)  # a `Layer`
     # for all kinds, or for one below its name
     resources: list[MappingNode] = field(default_factory=list)
-    labels: Node | None = None  # of every training
+    labels: Node | None = None  # labels of every training
     wanted: LegacyAction | None = None  # requested by a word of the original
     # the problems of names that are not settings, unless a program is swept over them
     unmatched: dict[str, Problem] = field(default_factory=dict)

@@ -71,7 +71,7 @@ class ParseContext:
     kinds: Mapping[str, Kind]
     environment: Mapping[str, str] = field(default_factory=dict)  # for ${NAME}
     settings: Sequence[str] = ()  # "key=value", which override the file
-    words: Words = NO_WORDS  # of the user's configuration
+    words: Words = NO_WORDS  # words of the user's configuration
     now: float = field(default_factory=time.time)  # seconds since 1970, for `not_before`
     unusable: Mapping[str, str] = field(default_factory=dict)  # kind → why it cannot be loaded
 

@@ -62,7 +62,7 @@ from launcher.taskfile.value_hints import range_hint, value_hint
 SWEEP = "sweep"  # between braces, as a word of argv: all values
 # replaced when an attempt starts
 FILLED_AT_START = tuple(folder.strip("{}") for folder in FOLDER_PLACEHOLDERS)
-LONGEST_SWEPT_NAME = 240  # of a job with its values, in characters
+LONGEST_SWEPT_NAME = 240  # characters of the name of a job with its values
 
 _CODE = "braces"
 _BRACE = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
@@ -113,7 +113,7 @@ class _Value(NamedTuple):
 class SweptCommandLine(NamedTuple):
     """A command line with the values that it contains."""
 
-    name: str | None  # of its job; None: no name
+    name: str | None  # name of its job; None: no name
     argv: tuple[str, ...]
     settings: Mapping[str, Json]  # its values and its files
 
@@ -123,7 +123,7 @@ class _ValueSampler(NamedTuple):
 
     key: ScalarNode
     node: ScalarNode
-    value: Callable[[float], str]  # of a number in [0, 1)
+    value: Callable[[float], str]  # value for a number in [0, 1)
 
     def as_given_setting(self, text: str) -> GivenSetting:
         """Return a value as if it were written in the file."""
@@ -322,7 +322,7 @@ def _read_draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
     drawn: dict[tuple[str, ...], tuple[GivenSetting, ...]] = {}
     misses = 0
     while len(drawn) < count and misses < _MOST_MISSES * (len(drawn) + 1):
-        # of the methods of a stream, only `random` is equal in every version of Python
+        # only the method `random` of a stream is equal in every version of Python
         parts = [stream.random() for stream in streams]
         texts = tuple(drawer.value(part) for drawer, part in zip(drawers, parts, strict=True))
         misses = misses + 1 if texts in drawn else 0
@@ -548,7 +548,7 @@ def swept_command(
 class SweptJob(NamedTuple):
     """A job of a sweep with other values."""
 
-    name: str | None  # of the job, without its kind; None: the entry has no name
+    name: str | None  # name of the job, without its kind; None: the entry has no name
     variant: VariantName  # all values, as names of jobs have them
     settings: Mapping[str, Json]  # those in which values stand, with the values
     stored: Mapping[str, Json]  # its values and their template
@@ -644,7 +644,7 @@ def _prompt_nodes(words: Iterable[str]) -> tuple[ScalarNode, ...]:
     nodes = []
     for text in quoted:
         (word,) = shlex.split(text)
-        start = column - (text == word)  # a text counts as the content of quotes
+        start = column - (text == word)  # an unquoted word counts as the content of quotes
         nodes.append(ScalarNode(source, 0, start, len(text), word, plain=False))
         column += len(text) + 1
     return tuple(nodes)

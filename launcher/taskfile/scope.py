@@ -50,8 +50,8 @@ class Scope:
     forced: Layer = field(default_factory=dict)  # from the command line
     requests: Mapping[str, JobRequest] = field(default_factory=dict)  # by kind; "": all other kinds
     forced_resources: tuple[MappingNode, ...] = ()  # `--set resources.cpus=2`: overrides an entry
-    labels: Node | None = None  # of every training without its own
-    forced_labels: Node | None = None  # of every training
+    labels: Node | None = None  # labels of every training without its own
+    forced_labels: Node | None = None  # labels of every training
     combination: int = 0  # index of the file's combination
     now: float = 0.0  # seconds since 1970, for times that are relative
     # by kind: values weaker and stronger than its entries; computed once

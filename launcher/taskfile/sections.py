@@ -186,7 +186,7 @@ class _RawEntry(NamedTuple):
     common: _Common
     words: Mapping[str, Node]
     own_settings: GivenSettings
-    combinations: tuple[GivenSettings, ...]  # of its own matrix
+    combinations: tuple[GivenSettings, ...]  # combinations of its own matrix
 
     @property
     def kind(self) -> Kind:

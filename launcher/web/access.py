@@ -24,8 +24,8 @@ class Credentials(NamedTuple):
     """
 
     token: str  # in the first link
-    cookie: str  # what a browser has for it
-    name: str  # of the cookie: of this home and port
+    cookie: str  # secret that a browser has for it
+    name: str  # name of the cookie for this home and port
     folder: str  # below which all pages lie
 
     @property

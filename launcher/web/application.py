@@ -51,7 +51,7 @@ PAGES = (
 )
 EVENTS = "text/event-stream"
 _FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # its address has its version
-_NOTICES = 100  # that are remembered: each is shown once, after the redirect
+_NOTICES = 100  # notices that are remembered: each is shown once, after the redirect
 
 
 class Assets(StaticFiles):
@@ -191,7 +191,7 @@ class Application:
                 f"a request may have at most {MOST_BODY:,} bytes\n", 413, media_type="text/plain"
             )
         status, text = getattr(error, "status", 503), str(error)
-        if isinstance(error, HTTPException):  # of Starlette: 404, or 405
+        if isinstance(error, HTTPException):  # an error of Starlette: 404, or 405
             status, text = 404, "this page does not exist"
         content = PageContent("not found" if status == 404 else "error", {"text": text})
         try:

@@ -17,7 +17,7 @@ PACKAGE, FILE = "plotly", "package_data/plotly.min.js"
 ADDRESS = "static/plotly.min.js"  # below the root
 # the file adds rules for its maps to a page without an element of this ID; our policy would refuse them with an error
 _STYLE_ID = re.compile(rb'getElementById\("([0-9a-f]{64})"\)')
-_LEVEL = 6  # of gzip: 9 takes twice as long for 1 % less
+_LEVEL = 6  # level of gzip: 9 takes twice as long for 1 % less
 
 
 class ChartLibrary(NamedTuple):
@@ -25,7 +25,7 @@ class ChartLibrary(NamedTuple):
 
     path: Path
     version: str  # digest of its content
-    style_ids: tuple[str, ...] = ()  # of elements for which it adds no rules to a page
+    style_ids: tuple[str, ...] = ()  # IDs of elements for which it adds no rules to a page
 
     @property
     def address(self) -> str:

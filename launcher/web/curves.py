@@ -16,7 +16,7 @@ from launcher.web.view import QueueView
 from launcher.workers.progress.attempt_progress import read_reported_steps
 from launcher.workers.progress.steps import ProgressReport, curves, unit_of
 
-MOST_JOBS = 8  # whose curves are drawn in one chart
+MOST_JOBS = 8  # jobs whose curves are drawn in one chart
 MOST_SMOOTHING = 0.99
 SMOOTHINGS = (0.0, 0.5, 0.8, 0.95)
 # the dataset split in a metric's name: `val_loss` is drawn together with `loss`

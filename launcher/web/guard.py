@@ -26,7 +26,7 @@ HEADERS: Mapping[str, str] = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
-}  # of every answer that has no others
+}  # headers of every answer that has no others
 AUTHENTICATED = "let in"  # in the scope of a request that was let in
 _STRANGER = (
     "this page needs the link that `launcher web` printed when it started. "

@@ -21,8 +21,8 @@ from launcher.web.view import QueueView, job_of
 ROWS = 100
 LONGEST_TEXT = 200
 _GROUPS = {"waiting": frozenset({State.QUEUED, State.HELD}), "open": OPEN_STATES}
-LOG_BYTES = 1 << 14  # of its end
-EVENTS = 50  # that are listed, the newest ones
+LOG_BYTES = 1 << 14  # bytes at the end of the log
+EVENTS = 50  # events that are listed, the newest ones
 
 
 def jobs_context(view: QueueView, address: Address) -> PageContent:

@@ -24,13 +24,13 @@ from launcher.web.view import QueueReader, QueueView
 
 MOST_STREAMS = 60  # open pages; a browser closes those in hidden tabs
 POLL_INTERVAL_S = 1.0
-SHARE = 0.005  # of a core, per open page; the server and the polls take about as much again
+SHARE = 0.005  # part of a core per open page; the server and the polls take about as much again
 PENDING_SHARE = 0.02  # while values of a page are being read, so that they appear soon
 RENEW_S = 15.0  # after which a page is rendered even if nothing has changed
 ALIVE_EVERY_S = 20.0  # after which a comment is sent, which detects closed browsers
 
 
-_Part = tuple[str, bytes]  # of a page, or what is wrong with it: its version, and how it is sent
+_Part = tuple[str, bytes]  # version and bytes of a part of a page, or of what is wrong with it
 
 
 @dataclass(eq=False, kw_only=True)
@@ -43,7 +43,7 @@ class _Channel:
     parts: dict[str, _Part] = field(default_factory=dict)  # as they are now
     # another one after each change
     update_event: asyncio.Event = field(default_factory=asyncio.Event)
-    fingerprint: object = None  # of the queue and the files when they were rendered
+    fingerprint: object = None  # fingerprint of the queue and the files when they were rendered
     files: tuple[Path, ...] = ()
     pause_s: float = POLL_INTERVAL_S  # before the next poll: longer after an expensive one
     renew_at: float = 0.0
@@ -134,7 +134,7 @@ def _render_parts(channel: _Channel, view: QueueView) -> dict[str, _Part]:
     content = channel.page.context(view, channel.address)
     rendered = render(view, channel.page.name, channel.address, content)
     channel.files = content.files
-    # what changed meanwhile is drawn the next time, and so are files that the fingerprint does not contain
+    # changes made meanwhile are drawn the next time, and so are files that the fingerprint does not contain
     channel.fingerprint = fingerprint if content.files == files else None
     channel.renew_at = now if content.pending else now + RENEW_S
     share = PENDING_SHARE if content.pending else SHARE

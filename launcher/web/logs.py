@@ -14,7 +14,7 @@ from launcher.web.view import NotFound, QueueView, job_of
 
 WINDOW_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 18
-_ATTEMPTS = 20  # that have a link, the newest ones
+_ATTEMPTS = 20  # attempts that have a link, the newest ones
 
 
 def log_context(view: QueueView, address: Address) -> PageContent:

@@ -17,7 +17,7 @@ from launcher.web.view import QueueView
 _SHOWN = {"promised": "reserved"}  # class of a bar's part → its word for people
 WAITING = 40
 HOST_COLUMNS = 120  # in which all of the line has room: a browser breaks it
-PILOT_COLUMNS = 96  # of the table of pilots, whose lines are drawn as for a terminal
+PILOT_COLUMNS = 96  # width of the table of pilots, whose lines are drawn as for a terminal
 _SPARK = (60, 16)  # width and height of a sparkline
 
 

@@ -31,7 +31,7 @@ from launcher.web.view import QueueView
 FOLDER = Path(__file__).parent
 _TICKS = re.compile(r"(<time data-(?:since|until)=\"[^\"]*\">)[^<]*")
 _SPARSE = frozenset({"run", "node", "priority"})  # columns
-_FRAGMENTS = "fragments_"  # of the values of a template
+_FRAGMENTS = "fragments_"  # name of the fragments among the values of a template
 
 
 def parse_number(text: str) -> int | None:
@@ -43,7 +43,7 @@ class Address(NamedTuple):
     """The requested page; equal addresses have equal pages."""
 
     path: str  # below the root, such as `jobs/12`
-    number: int = 0  # of the job or the run that the path names
+    number: int = 0  # number of the job or the run that the path names
     query: tuple[tuple[str, str], ...] = ()  # a name may be repeated
 
     def text(self, name: str, default: str = "") -> str:

@@ -11,8 +11,8 @@ from launcher.workers.progress.steps import RATE, STEP, Point
 
 T = TypeVar("T")
 COLOURS = 8
-MOST_POINTS = 500  # of a line: there are about as many columns
-_DIGITS = 5  # of a value: a page of many lines is large
+MOST_POINTS = 500  # points of a line: there are about as many columns
+_DIGITS = 5  # digits of a value: a page of many lines is large
 _TABLE_ROWS = 10
 _COURSE = frozenset({RATE, "epoch", "step", "lr", "learning_rate", "time", "elapsed"})
 _SPEEDS = ("_per_s", "_per_second", "/s")
@@ -40,7 +40,7 @@ class Line(NamedTuple):
     colour: int = 0
     dashed: bool = False
     behind: Sequence[Point] = ()  # the original of a smoothed line
-    # of a group of jobs: one for each point
+    # statistics of a group of jobs: one for each point
     statistics: Sequence[Statistic] = ()
     group: str = ""  # the number of its jobs as text; "" for a single job's line
 
@@ -94,9 +94,9 @@ class Plot(NamedTuple):
     title: str
     lines: Sequence[Line]
     log: bool = False
-    note: str = ""  # which jobs it shows
-    band: str = ""  # what bands are, if there are any
-    pooled_steps: int = 1  # that each point stands for
+    note: str = ""  # text on the jobs that it shows
+    band: str = ""  # meaning of the bands, if there are any
+    pooled_steps: int = 1  # steps that each point stands for
     unit: str = STEP  # name of the horizontal axis
 
     @property

@@ -38,7 +38,7 @@ class Heading(NamedTuple):
     text: str
     numeric: bool
     order: str  # 'ascending', 'descending', or ''
-    sort: str  # what orders by it when it is chosen
+    sort: str  # value of `sort` that orders by it when it is chosen
 
 
 class Cell(NamedTuple):
@@ -62,12 +62,12 @@ class ResultTable(NamedTuple):
 
     headings: tuple[Heading, ...]
     rows: tuple[TableRow, ...]
-    metrics_left: int  # that are not shown
+    metrics_left: int  # metrics that are not shown
     rows_left: int
     pooled: int  # rows that pool sets of data
     single: int  # rows of single sets
     shows_pooled: bool
-    data: str  # of all rows, where they have the same
+    data: str  # data of all rows, if they have the same
     data_differs: bool
     notes: tuple[str, ...] = ()
     repeated: bool = False  # whether jobs differ in their seed

@@ -49,16 +49,16 @@ from launcher.web.run_filter import (
 from launcher.workers.progress.attempt_progress import MOST_BYTES, read_reported_steps
 from launcher.workers.progress.steps import STEP, Point, curves, unit_of
 
-MOST_LINES = 12  # of a chart: more cannot be distinguished
-MOST_PLOTS = 4  # that are shown if there are more metrics
-MOST_POINTS = 400  # of a line with a band
+MOST_LINES = 12  # lines of a chart: more cannot be distinguished
+MOST_PLOTS = 4  # charts that are shown if there are more metrics
+MOST_POINTS = 400  # points of a line with a band
 _MOST_STORED = (
     2_000_000  # points of the jobs of a run, 16 bytes each, for each of its first metrics
 )
-_FULL_METRICS = 4  # of a job; if it has more, their curves share the points of these
-_LEAST_POINTS, _MOST_OF_A_JOB = 20, 400  # of a stored curve
-_COVERAGE = 0.8  # of the points of a group that each job has on average; a mean of other jobs at each point jumps
-_MOST_RUNS = 4  # whose curves are kept
+_FULL_METRICS = 4  # metrics of a job; if it has more, their curves share the points of these
+_LEAST_POINTS, _MOST_OF_A_JOB = 20, 400  # points of a stored curve
+_COVERAGE = 0.8  # part of a group's points that each job has on average; a mean of other jobs at each point jumps
+_MOST_RUNS = 4  # runs whose curves are kept
 ALL, EACH = "*", "@job"  # groupings that are not by a setting
 _LONGEST_LABEL = 60  # characters
 KIND = "kind"  # a setting of every job, if a run has several kinds
@@ -86,7 +86,7 @@ class RunCurves(NamedTuple):
     """The charts of a run, and the settings by which they can be grouped."""
 
     plots: Sequence[Plot] = ()
-    summary: str = ""  # how many jobs are in the charts; "" if the run has no jobs
+    summary: str = ""  # number of jobs in the charts; "" if the run has no jobs
     notes: Sequence[str] = ()  # on unknown settings in an address, and on long files
     group: str = ALL
     groups: Sequence[tuple[str, str]] = ()  # value in an address, and text
@@ -104,10 +104,10 @@ class _Curve(NamedTuple):
 class _Read(NamedTuple):
     """The curves in the files of a job."""
 
-    stamp: object = None  # of the files; None: nothing was read
+    stamp: object = None  # stamp of the files; None: nothing was read
     curves: Mapping[str, _Curve] = {}  # by metric
     is_cut: bool = False  # whether a file is longer than the part that is read
-    unit: str = STEP  # of its steps: "step" or "epoch"
+    unit: str = STEP  # unit of its steps: "step" or "epoch"
 
 
 class _Job(NamedTuple):

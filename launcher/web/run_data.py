@@ -24,7 +24,7 @@ from launcher.web.run_pictures import (
     picture_of,
 )
 
-MOST_JOBS = 20_000  # of the runs whose results are shown
+MOST_JOBS = 20_000  # jobs of the runs whose results are shown
 MOST_REPORTS = 8
 REPORT_BYTES = 16 << 20
 REPORT_SUFFIX = ".html"

@@ -21,7 +21,7 @@ from launcher.system.text import sanitize_terminal
 LONGEST = 200  # characters
 _WILD = frozenset("*?[")
 
-# of a run's jobs: name → their values, as `canonical` has them
+# settings of a run's jobs: name → their values, as `canonical` has them
 Settings = Mapping[str, Collection[str]]
 
 
@@ -90,12 +90,12 @@ def unknown_settings(chosen: RunFilter, known: Iterable[str]) -> list[str]:
     return lines
 
 
-_FIELDS = ("kind", "model", "data")  # of a job, beside its settings
+_FIELDS = ("kind", "model", "data")  # fields of a job, beside its settings
 # jobs of a run agree in most of their settings; typed, as True and 1 are equal, and not the same text
 _cached_canonical = lru_cache(maxsize=10_000, typed=True)(canonical)
 
 
-# of a run: job → fingerprint of its settings, and setting → values of all these jobs
+# settings in a run: job → fingerprint of its settings, and setting → values of all these jobs
 _Run = tuple[Mapping[int, int], Mapping[str, set[str]]]
 _NOTHING: _Run = ({}, {})
 

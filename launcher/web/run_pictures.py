@@ -23,12 +23,12 @@ TYPES: Mapping[str, str] = {
     ".gif": "image/gif",
     ".svg": "image/svg+xml",
 }
-MOST_BYTES = 32 << 20  # of a file that is sent
+MOST_BYTES = 32 << 20  # bytes of a file that is sent
 RUN_FOLDER = "run"  # the name of a run's own folder in addresses
-MOST_PICTURES = 120  # of a run
+MOST_PICTURES = 120  # pictures of a run
 MOST_OF_A_JOB = 6  # outside of the run's folder; a dataset may have 100,000
 MOST_OF_A_FOLDER = 12
-MOST_ENTRIES = 20_000  # that are looked at
+MOST_ENTRIES = 20_000  # entries that are looked at
 DEEPEST = 6  # folders below each other
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO may have no writer

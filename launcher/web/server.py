@@ -17,7 +17,7 @@ from launcher.web.live import EventStreams
 from launcher.web.view import QueueReader
 
 ADDRESS = "127.0.0.1"
-_HEAD_BYTES = 1 << 14  # of a request
+_HEAD_BYTES = 1 << 14  # bytes of the head of a request
 _BACKLOG = (
     64  # connections that are accepted at one go: each takes a descriptor until it is refused
 )

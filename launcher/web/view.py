@@ -33,7 +33,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 PATIENCE_S = 0.4  # for which a page waits for a value that was never read before
-SHARE = 0.01  # of a core, for reading changed values again
+SHARE = 0.01  # part of a core, for reading changed values again
 LONGEST_PAUSE_S = 20.0  # between two reads of a value
 LAST_S = 1.0  # for which the shutdown of the server waits for a read in progress
 MOST_KEPT = 16  # entries of a cache
@@ -55,7 +55,7 @@ class _Entry(Generic[V]):
         """Begin without a read."""
         # daemon threads: the end of the server does not wait for a plugin package
         self.reads = BackgroundQuery[V | None]("reader", expected=_EXPECTED_ERRORS, clock=clock)
-        self.fingerprint: Hashable = None  # of the source at the last read
+        self.fingerprint: Hashable = None  # fingerprint of the source at the last read
         self.next_at = 0.0  # earliest time of the next read
 
 

@@ -22,14 +22,14 @@ from launcher.system.processes import Identity, identity_lines, read_identity
 from launcher.workers.lease import Lease
 
 REVOKED_LINE = b'{"void": true}'
-SUCCESS_LINE = b'{"schema": 1, "exit_code": 0}\n'  # of a program without a supervisor: the fork server was its parent
+SUCCESS_LINE = b'{"schema": 1, "exit_code": 0}\n'  # end of an unsupervised program: the fork server was its parent
 SPAWN_TIMEOUT_S = 0.5
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 _OPEN = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 
 
 def acquire_start(attempt: Attempt) -> int | None:
-    """Take the right to start an attempt; return its record, open, and None where it is taken.
+    """Take the right to start an attempt; return its record, open, and None if the right is taken.
 
     Raises:
         OSError: there is no room for it, or no folder.
@@ -139,7 +139,7 @@ def has_ended_successfully(attempt: Attempt) -> bool:
 
 
 def read_outcome_line(line: bytes) -> Outcome | None:
-    """Return the outcome of a line that `outcome_line` made; None where it is another, or cut off."""
+    """Return the outcome of a line that `outcome_line` made; None if the line is another, or cut off."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -192,7 +192,7 @@ def read_program(attempt: Attempt) -> Identity | None:
     """Return the program of an attempt whose supervisor is dead; None if none was started."""
     try:
         with attempt.started.open("rb") as file:
-            # what the supervisor had begun to start is either the program then, or dead
+            # a process that the supervisor had begun to start is either the program then, or dead
             _await_lock(file.fileno())
             lines = identity_lines(file.read())
     except FileNotFoundError:

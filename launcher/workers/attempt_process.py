@@ -21,12 +21,12 @@ from launcher.workers import worker
 from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 
 MOST_DESCRIPTORS = 1 << 16  # one system call closes them all; we open a handful
-WAITID_FLAGS = os.WEXITED | os.WNOHANG | os.WNOWAIT  # of `waitid`: has it ended?
+WAITID_FLAGS = os.WEXITED | os.WNOHANG | os.WNOWAIT  # flags of `waitid`: has a process ended?
 CANNOT_EXECUTE = 126  # as a shell says it
 NOT_FOUND = 127
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-Descriptors = tuple[int, int]  # of standard output and standard error
+Descriptors = tuple[int, int]  # descriptors of standard output and standard error
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # and by no program
 
 
@@ -241,7 +241,7 @@ def close_on_exec() -> None:
     for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208
         descriptor = int(entry)
         if descriptor > 2:  # standard error
-            with contextlib.suppress(OSError):  # that of the listing itself is closed again
+            with contextlib.suppress(OSError):  # the listing's own descriptor is closed again
                 os.set_inheritable(descriptor, False)
 
 

@@ -33,7 +33,7 @@ class AttemptSpec(NamedTuple):
     project: str = ""  # the folder in which it was queued
     # variables that name the queue which runs it
     queue_variables: Mapping[str, str] = MappingProxyType({})
-    gpu_numbers: tuple[int, ...] = ()  # of its GPUs in PCI bus order, if the job requests numbers
+    gpu_numbers: tuple[int, ...] = ()  # GPU numbers in PCI bus order, if the job requests numbers
     log_limit: int = DEFAULT_LIMIT  # bytes of its log, 0 for no limit
 
     @property

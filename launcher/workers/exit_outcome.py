@@ -27,8 +27,8 @@ LOG_TAIL_BYTES = 4096
 # A reboot signals all processes within milliseconds; a busy machine needs longer to deliver.
 SIGNALLED_WAIT_S = 1.0  # the program ended of a signal that may be meant for all
 FAILED_WAIT_S = 0.2  # it may have caught the signal, and ended with a code of its own
-LONGEST_WAIT_FRACTION = 0.01  # of its time that a program at most costs more that ended well
-SHORT_S = 0.5  # one that ran no longer costs no more at all
+LONGEST_WAIT_FRACTION = 0.01  # part of the run time by which a good end is delayed at most
+SHORT_S = 0.5  # a program that ran no longer is not delayed at all
 NOT_REPORTED = "its process ended with exit code 0 before it reported a result"
 _KILLED = 128 + signal.SIGKILL  # the exit status of a shell whose program was killed
 # it was ended from outside: its log does not say why
@@ -163,7 +163,7 @@ def read_worker_result(attempt: Attempt) -> dict[str, Json] | None:
 
 
 def done_from_result(record: Mapping[str, Json] | None, at: float) -> Done | None:
-    """Return the end of a worker whose own word is that its job is done; None where it is another."""
+    """Return the end of a worker whose own word is that its job is done; None if its word is another."""
     match record:
         case {"ok": True, "result": dict(result), **more}:
             made = more.get("made")
@@ -187,7 +187,7 @@ def _status(code: int) -> _Status:
 
 
 def _find_oom(code: int, attempt: Attempt, context: ExitContext) -> OomReport | None:
-    """Return the lack of memory that ended a program; None where it was something else."""
+    """Return the lack of memory that ended a program; None if it was something else."""
     if context.oom_kills and code in {-signal.SIGKILL, _KILLED}:
         return _KERNEL_OOM
     if -code in _EXTERNAL_SIGNALS or code - 128 in _EXTERNAL_SIGNALS:
@@ -219,7 +219,7 @@ class _EndText(NamedTuple):
     """How a program ended."""
 
     sentence: str
-    last_words: str = ""  # of the program itself, with which the sentence closes
+    last_words: str = ""  # words of the program itself, with which the sentence closes
     on_full_disk: bool = False  # no signal ended it, and its log could not be written
 
 

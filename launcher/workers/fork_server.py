@@ -203,7 +203,7 @@ def _be_supervisor(
         os.setsid()
         server.close()
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGINT):  # what is ignored stays so in a program
+        for number in (signal.SIGCHLD, signal.SIGINT):  # ignored signals stay so in a program
             signal.signal(number, signal.SIG_DFL)
         serve(home, channel, current, ahead=ahead)
     except BaseException:  # noqa: BLE001  # the fork's top: the story goes to the scheduler's log

@@ -39,7 +39,7 @@ class ForkServerCrash(NamedTuple):
     """How a fork server died by itself before it had imported all."""
 
     description: str  # in words
-    module: str  # that it imported; empty: it had not come so far
+    module: str  # module that it imported; empty: it had not come so far
 
 
 class SupervisorReport(NamedTuple):
@@ -56,7 +56,7 @@ class Supervisor(NamedTuple):
     """The scheduler's handle on a supervisor: it takes one attempt at a time."""
 
     who: Identity
-    version: str  # of the launcher that its interpreter finds
+    version: str  # version of the launcher that its interpreter finds
     channel: socket.socket  # readable when an attempt has ended, or the supervisor
 
     def run(self, attempt: Attempt) -> None:
@@ -225,7 +225,7 @@ class ForkServer:
 
     @property
     def crash(self) -> ForkServerCrash | None:
-        """How a closed one died by itself before it had imported all; None where it did not."""
+        """How a closed one died by itself before it had imported all; None if it did not."""
         status = self._status or 0
         if self._importing == "" or status == 0 or -status in _EXTERNAL_SIGNALS:
             return None

@@ -58,7 +58,7 @@ class _EnvironmentState:
     requested_at: float = 0.0  # when the newest of them was requested, monotonic
     proven: bool = False  # a supervisor came back from an attempt
     deaths: int = 0  # since then
-    # how fork servers died in their imports
+    # deaths of fork servers in their imports
     crashes: list[ForkServerCrash] = field(default_factory=list)
     excluded_until: float = 0.0  # nothing is forked before, monotonic
     transient_error: CannotStartWorker | None = (

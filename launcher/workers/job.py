@@ -28,7 +28,7 @@ class Job:
     attempt_folder: Path  # scratch space and records of this attempt
     attempt: int  # 1, 2, …
     device: str  # "cpu" or "cuda:0"; the GPU was chosen by CUDA_VISIBLE_DEVICES
-    cpus: int  # how many cores are ours
+    cpus: int  # number of cores that are ours
     gpus: int = 1  # number of GPUs of the job, cuda:0 and on; used only if `device` is a GPU
     model: str | None = None
     base: str | None = None
@@ -36,11 +36,11 @@ class Job:
     images: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     words: Words = field(default_factory=Words)
-    outputs: tuple[Path, ...] = ()  # what it must leave, absolute; empty where it was not planned
+    outputs: tuple[Path, ...] = ()  # absolute paths that it must leave; none if it was not planned
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
-    share: Share = field(default_factory=Share)  # of its GPU; by default all of it, unreported
-    own_folder: Path | None = None  # where this attempt writes instead of the run's folder
+    share: Share = field(default_factory=Share)  # part of its GPU; by default all of it, unreported
+    own_folder: Path | None = None  # folder in which this attempt writes, not the run's
     own: tuple[str, ...] = ()  # names in the run's folder into which this job writes
     root: Path | None = None  # the run's folder as users see it; None: `run_folder` is that
 

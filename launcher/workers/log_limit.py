@@ -27,7 +27,7 @@ BLOCK_BYTES = 1 << 16  # holes begin and end at multiples of it, as blocks of fi
 NOTE_BYTES = 128  # the line is filled up with blanks because its number grows
 SLACK = 4  # without holes, a log is moved when it exceeds its limit by a quarter
 FIRST_S, BUSY_S, LONGEST_S = 1.0, 0.5, 10.0  # between two checks
-LEAST_S = 0.05  # of these, on a disk that is almost full
+LEAST_S = 0.05  # shortest pause, on a disk that is almost full
 FASTEST = 8 << 30  # bytes a second of a program; the disk must not be full before the next check
 CHUNK_BYTES = 1 << 20
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02  # modes of fallocate
@@ -209,10 +209,10 @@ def fallocate(file: int, mode: int, begin: int, length: int) -> None:
         OSError: the disk is full, or the file system cannot do it.
     """
     try:
-        import ctypes  # which no attempt of less than a second needs
+        import ctypes  # an attempt of less than a second does not need `ctypes`
 
         change = ctypes.CDLL(None, use_errno=True).fallocate
-    except (ImportError, AttributeError) as error:  # of a Python or a C library without it
+    except (ImportError, AttributeError) as error:  # a Python or a C library lacks it
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from error
     if change(file, mode, *map(ctypes.c_longlong, (begin, length))) < 0:
         number = ctypes.get_errno()

@@ -25,11 +25,11 @@ def with_output_versions(
     with contextlib.suppress(OSError):
         stage = stage_of(attempt, run_folder)
     versions: list[FileVersion | None] = []
-    with contextlib.suppress(HashingStopped):  # what is not known then is compared by its stamp
+    with contextlib.suppress(HashingStopped):  # files not known then are compared by their stamps
         for path in order.spec.outputs:
             staged = path
             if stage is not None and path.startswith(above):
                 staged = f"{stage.output_folder}/{path.removeprefix(above)}"
-            # what is not in the staging folder was written in place
+            # a file that is not in the staging folder was written in place
             versions.append(digests.read_file_version(staged if os.path.lexists(staged) else path))
     return outcome._replace(outputs=versions)

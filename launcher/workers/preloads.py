@@ -21,7 +21,7 @@ from typing import Any
 
 from launcher.context import KIND_GROUP
 
-# what libraries take for the number of cores that are theirs
+# variables that libraries take for the number of cores that are theirs
 OPENMP, MKL, OPENBLAS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 MOST_DIGITS = 9
 _VARIABLES = {"openmp": OPENMP, "mkl": MKL, "openblas": OPENBLAS}  # by threadpoolctl's names
@@ -162,7 +162,7 @@ def _find_thread_pools() -> None:
 def _read_thread_count(text: str | None) -> int | None:
     """Read a variable: a number, or several, one for each level of nested threads.
 
-    None where it is none, or more than a library accepts, which takes a C int.
+    None if it is not a number, or more than a library accepts, which takes a C int.
     """
     first = (text or "").partition(",")[0].strip().lstrip("0")
     return int(first) if first.isascii() and first.isdigit() and len(first) <= MOST_DIGITS else None

@@ -37,7 +37,7 @@ from launcher.system.files import ABSENT_ERRORS, FileStamp, FileVersion, file_st
 from launcher.system.folder_contents import FOLDER_END, folder_stamp
 from launcher.workers.attempt_spec import AttemptSpec
 
-# which a program reads; another file of its command line that changes meanwhile may be what it writes
+# files that a program reads; another file of its command line that changes meanwhile may be what it writes
 _CODE_FILE = re.compile(r"(?i).*\.(py|pyw|ipynb|sh|bash|r|jl|m|lua|pl|rb|js|ya?ml|toml|cfg|ini)")
 
 # a word of a command line that names such a file, also if there is none; the script of a shell is another text

@@ -22,14 +22,14 @@ from collections.abc import Sequence
 
 from launcher.states import IMPLAUSIBLE_BYTES, MemoryKind, OomReport
 
-TAIL_BYTES = 16_384  # of a log; JAX writes some hundred lines about its buffers behind the headline
+TAIL_BYTES = 16_384  # bytes of a log; JAX writes some hundred lines on buffers after the headline
 MOST_MESSAGE_CHARACTERS = 300  # characters of a headline that are kept
 _AFTER_EXCEPTION = 25  # other lines that may follow it: a launcher's summary, a farewell
 _AFTER_MENTION = 5
-_MESSAGE_LINES = 12  # of one message
+_MESSAGE_LINES = 12  # lines of one message
 # a program that prints this after a mention was not ended by a lack of memory
 _OTHER_ERROR = re.compile(r"(?i)\b(?:fatal|cannot|no such|not found|denied|invalid|unrecognized)\b")
-_MOST_CAUSES = 16  # of one exception; a chain may be a ring
+_MOST_CAUSES = 16  # causes of one exception; a chain may be a ring
 # prefixes that launchers of many processes write before a line, and colour codes
 _LINE_PREFIXES = re.compile(
     r"\x1b\[[0-9;]{0,20}[A-Za-z]|^(?:\[(?:rank)?[0-9]{1,4}\]: ?|[0-9]{1,4}: |\(\w{1,40} pid=[^)]{1,80}\) )"

@@ -61,7 +61,7 @@ _NO_GPU_NUMBERS = (
 class StartedAttempt(NamedTuple):
     """An attempt whose process lives; from here on it counts as begun."""
 
-    attempt_spec: AttemptSpec  # of a program, with its folders in place of their names
+    attempt_spec: AttemptSpec  # spec; that of a program has its folders in place of their names
     spec_text: bytes  # the order as it was written
     program: int  # its pid
     started_at: float  # monotonic
@@ -102,7 +102,7 @@ class AttemptStarter:
     def start_attempt(self, attempt: Attempt) -> StartedAttempt | Failed | NeverStarted | None:
         """Bring an attempt's process to life and put it on record.
 
-        Returns how it ended where it never began, and None where it is not ours to start: a
+        Returns how it ended if it never began, and None if it is not ours to start: a
         scheduler has voided it.
 
         Raises:

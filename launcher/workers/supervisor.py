@@ -126,14 +126,14 @@ class _Supervisor:
         self._attempt_folder = b""  # the folder of the current attempt
         self._lease = lease_of(home)
         self._abandon_watch: AbandonWatch | None = (
-            None  # of the current attempt's pilot; None if it has none
+            None  # watch of the current attempt's pilot; None if it has none
         )
         adopt_orphans()
         close_on_exec()
         me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
         self._group = cgroups.join_own_group(me)
         self._digests = FileDigests(home.digests, self._on_hashing_progress)
-        self._report_hashing: HashingReport | None = None  # of the current attempt
+        self._report_hashing: HashingReport | None = None  # report of the current attempt
         self._starter = AttemptStarter(me, self._group, self._digests, ahead=ahead)
         self._processes = AttemptProcesses(self._group, lambda: self._starter.standby_pid)
 

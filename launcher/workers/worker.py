@@ -49,7 +49,7 @@ from launcher.workers.progress.steps import ProgressWriter
 from launcher.workers.shortage import find_oom_in_exception
 
 MODEL_FILE = "model_id.txt"
-MOST_CAUSES = 8  # of an error that are checked
+MOST_CAUSES = 8  # causes of an error that are checked
 FAILURE_PATIENCE_S = 60.0  # a failure's message and exception wait this long for room
 
 
@@ -75,7 +75,7 @@ def make_attempt_environment(order: AttemptSpec, attempt: Attempt) -> dict[str, 
         place["LAUNCHER_VRAM"] = str(order.vram)
     if order.spec.kind == PROGRAM and (params := order.spec.settings.get(PARAMS)):
         place[SWEEP_VARIABLE] = json.dumps(params)
-    named = entry_variables(order.spec)  # which its entry sets stay
+    named = entry_variables(order.spec)  # variables that its entry sets stay
     queue = {name: text for name, text in order.queue_variables.items() if name not in named}
     owner = {**order.context.environment, **queue}  # the queue may have been moved since
     if SITE_VARIABLE in os.environ:  # we are below a pilot, on a node whose site has a prologue

@@ -33,12 +33,12 @@ from launcher.workers.progress.reported_numbers import (
 )
 from launcher.workers.progress.steps import ProgressReport, read_newest_report, read_reports
 
-MOST_BYTES = 1 << 20  # of reports: about ten thousand steps
-END_BYTES = 64 << 10  # of a log, for its newest step
-BAR_BYTES = 4 << 10  # of these, for the newest bar
-BEGIN_BYTES = 16 << 10  # of a log, for its first step
+MOST_BYTES = 1 << 20  # bytes of reports: about ten thousand steps
+END_BYTES = 64 << 10  # bytes of a log, for its newest step
+BAR_BYTES = 4 << 10  # bytes of these, for the newest bar
+BEGIN_BYTES = 16 << 10  # bytes of a log, for its first step
 WHOLE_BYTES = 1 << 19  # no log limit leaves out a part of a shorter log
-MOST_NUMBERS = 200  # of those that a program did not report to us
+MOST_NUMBERS = 200  # numbers that a program did not report to us
 READ_FROM = "read_from"  # key of the source of such numbers among them
 # stored words: the sources
 REPORTED, METRICS_FILE, EVENT_FILES, LOG = "reported", "metrics file", "event files", "log"
@@ -189,7 +189,7 @@ def _newest_event(attempt: Attempt, *sizes: int) -> ProgressReport | None:
 
 
 def read_newest_step(attempt: Attempt) -> ProgressReport | None:
-    """Return the newest step of an attempt, or None where nothing reports any."""
+    """Return the newest step of an attempt, or None if nothing reports any."""
     return read_attempt_progress(attempt).step
 
 
@@ -248,7 +248,7 @@ def _read_beginning(log: Path) -> bytes:
 def start_time(attempt: Attempt) -> float:
     """Return when an attempt's program was started, in seconds since 1970; later at most."""
     try:
-        # what is written into the record at the end changes no name in the folder
+        # a write into the record at the end changes no name in the folder
         return min(attempt.spec.stat().st_mtime, attempt.folder.stat().st_mtime)
     except OSError:
         return 0.0

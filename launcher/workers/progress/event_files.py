@@ -14,7 +14,7 @@ from launcher.workers.progress.growing_files import IncrementalFileReader
 from launcher.workers.progress.steps import ProgressReport
 
 EVENT_FILE_MARKER = "tfevents"  # in the name of each event file
-MOST_FOLDERS, MOST_ENTRIES = 200, 5000  # that are looked through below the folder
+MOST_FOLDERS, MOST_ENTRIES = 200, 5000  # limits of the search below the folder
 MOST_FILES = 50  # event files that are read, those that were written last
 NEWEST_FILES, NEWEST_BYTES = 4, (2 << 10, 64 << 10)  # for the newest step alone
 CLOCK_SKEW_S = 2.0  # clocks of file systems may be behind

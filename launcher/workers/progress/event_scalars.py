@@ -16,9 +16,9 @@ from functools import cache
 from typing import NamedTuple
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4
-LARGEST_BYTES = 64 << 10  # of a record with scalars; images and histograms are larger
+LARGEST_BYTES = 64 << 10  # bytes of a record with scalars; images and histograms are larger
 MOST_TRIES = 4096  # places that are checked for the beginning of a record
-_HIGH_BYTES = b"\0\0\0\0"  # of a length below 4 GiB
+_HIGH_BYTES = b"\0\0\0\0"  # high bytes of a length below 4 GiB
 _FLOAT, _DOUBLE = 1, 2  # DataType of types.proto
 
 

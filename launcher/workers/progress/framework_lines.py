@@ -23,9 +23,9 @@ from launcher.workers.progress.printed_lines import (
 from launcher.workers.progress.steps import MOST_STEPS, STEP, ProgressReport
 
 EPOCH = "epoch"
-_DEPTH = 3  # of mappings in a line of JSON
+_DEPTH = 3  # depth of mappings in a line of JSON
 _LONGEST_NAME = 128  # characters
-_MOST_WORDS = 4  # of a name
+_MOST_WORDS = 4  # words of a name
 # texts, not compiled: every command imports this, and few read a log
 _INT = r"[0-9]{1,15}"
 _NUM = r"(?:[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?|[+-]?(?:nan|inf(?:inity)?))"
@@ -35,7 +35,7 @@ _WORDS = rf"{_NAME}(?: {_NAME}){{0,{_MOST_WORDS - 1}}}"
 _PAIR = rf"(?P<name>{_WORDS})(?: ?= ?| ?: +)(?P<value>{_NUM}) ?%?"
 _SPACED = rf"(?P<name>{_WORDS}) +(?P<value>{_NUM}) ?%?"  # behind a count only
 _MEASURED = rf"(?P<name>{_WORDS})(?: ?= ?| ?: *| +){_NUM} ?[\w/]+"  # a time or a size
-# what a logger writes before a line
+# text that a logger writes before a line
 _PREFIX = (
     r"(?:\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]?\s*(?:[-|:]\s*)?)?"
     r"(?:\[?(?:DEBUG|INFO|WARNING|ERROR|Rank ?\d+|rank ?\d+)\]?\s*(?:[-|:]\s*)?)?(?:\[[\w.]+\]\s*|[\w.]+ - |[\w.]+:(?=\S*\s)\s*(?=epoch|step|iter))?"
@@ -45,7 +45,7 @@ _COUNTED = (
     rf"(?:\s*(?:/|of)\s*(?P<total>{_INT}))?\]?(?:\s*\(\s*{_NUM}\s*%\s*\))?"
 )
 _SEPARATOR = r"\s*(?:[,;|]|-{1,3}|→)\s+|\s{2,}|\t+|(?<=[\d%.])\s+(?=[^\W\d][\w@/.'+ -]*\s?[:=])"
-# of a name, in lower case: settings, sizes, times and places, which are not results
+# words of a name, in lower case: settings, sizes, times and places, which are not results
 _NO_RESULTS = frozenset(
     word
     for words in (
@@ -87,7 +87,7 @@ class FrameworkLine(NamedTuple):
 class _Form(NamedTuple):
     """A form of lines."""
 
-    mark: bytes  # which each of them contains
+    mark: bytes  # bytes that each of these lines contains
     read: Callable[[str], FrameworkLine | None]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
-MOST_CACHED_FILES = 256  # that are remembered, those that were asked for last
-MOST_ITEMS = 20_000  # of a file: more than a screen has columns
+MOST_CACHED_FILES = 256  # files that are remembered, those that were asked for last
+MOST_ITEMS = 20_000  # items of a file: more than a screen has columns
 Item = TypeVar("Item")
 # a piece of a file and the time of its last change → what is in it, and how many bytes are done with
 Parse = Callable[[bytes, float], tuple[list[Item], int]]

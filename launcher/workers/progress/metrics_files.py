@@ -15,8 +15,8 @@ from launcher.system.files import read_file_end
 from launcher.workers.progress.framework_lines import STEP_NAMES, flat_numbers
 from launcher.workers.progress.steps import MOST_STEPS, STEP, ProgressReport
 
-MOST_BYTES = 1 << 20  # that are read from the end of a file
-HEADER_BYTES = 64 << 10  # of the first line of a table
+MOST_BYTES = 1 << 20  # bytes that are read from the end of a file
+HEADER_BYTES = 64 << 10  # bytes of the first line of a table
 LISTS = ("log_history", "history", "metrics")  # keys of a list of records in a file of JSON
 MOST_FILES = 1000  # among which a pattern chooses the newest
 

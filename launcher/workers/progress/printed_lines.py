@@ -28,7 +28,7 @@ from launcher.workers.progress.steps import ProgressReport
 STEP_MARKER = b"launcher: step="
 EPOCH_MARKER = b"launcher: epoch="
 _BEGIN = "launcher: "
-LONGEST_BYTES = 4096  # of a line
+LONGEST_BYTES = 4096  # bytes of a line
 MOST_LINES = 64  # limit of lines that are searched for the newest step
 LONGEST_WORD = 64  # characters of a value that is not a number
 
@@ -45,10 +45,10 @@ _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?|nan|inf(?:inity)?)",
     re.ASCII | re.IGNORECASE,
 )
-MOST_CHARACTERS = 200  # of the line; a screen shows fewer
+MOST_CHARACTERS = 200  # characters of the line; a screen shows fewer
 # a text, not compiled, because few programs need it: a bar of tqdm: its counts and rate are not pairs
 _BAR = rb"\d/\d[^\r\n]*\[\d+:\d\d|\[\d\d:\d\d,"
-_AFTER_NUMBER = ",;.:%)]}'\""  # what may follow a number in a sentence, or end a mapping
+_AFTER_NUMBER = ",;.:%)]}'\""  # characters that may follow a number in a sentence, or end a mapping
 
 
 def parse_steps(

@@ -15,12 +15,12 @@ from launcher.workers.progress.steps import MOST_STEPS, ProgressReport
 _Key = tuple[str, int | None]
 _CURSOR_MOVES = re.compile(rb"(\r\n|[\r\n]|\x1b\[A)")
 _CURSOR_UP = b"\x1b[A"
-_ENDS = (b"]\n", b" \n")  # of a bar, with the blanks that cover a longer one before it
+_ENDS = (b"]\n", b" \n")  # ends of a bar, with the blanks that cover a longer bar before it
 # `++` never backtracks; otherwise a long line that is not a bar would take seconds
 _BAR_NUMBER = r"[0-9]++(?:\.[0-9]++)?"
 _TIME = r"(?:[0-9]+:)?[0-9]{2}:[0-9]{2}"
 _RATE = rf"\s*(?P<rate>{_BAR_NUMBER}|\?)(?P<per>[^,\]]*)(?:,\s*(?P<rest>.*))?\]"
-# of a bar; texts, not compiled: every command imports this, and few read a bar
+# patterns of a bar; texts, not compiled: every command imports this, and few read a bar
 _OF_TOTAL = (
     rf"(?P<title>.*?)(?<![0-9])[0-9]{{1,3}}%\s*+(?:\|[^|]*+\|)?\s*+(?P<done>{_BAR_NUMBER})(?P<power>[kKMGTPEZY]?)"
     rf"/(?P<total>{_BAR_NUMBER})(?P<total_power>[kKMGTPEZY]?)\s*\[{_TIME}<(?:{_TIME}|\?),{_RATE}"
@@ -152,7 +152,7 @@ def _power(counted: str, per: str) -> tuple[str, bool]:
 
 def _amount(number: str, power: str) -> int:
     amount = float(number) * 1000.0 ** _POWERS[power]
-    return round(min(amount, 2.0 * MOST_STEPS))  # of very many digits, it is infinite
+    return round(min(amount, 2.0 * MOST_STEPS))  # a number of very many digits is infinite
 
 
 def _rate(number: str, per: str, *, scaled: bool) -> float | None:

@@ -24,8 +24,8 @@ from launcher.workers.progress.printed_lines import (
 
 CHUNK_BYTES = 1 << 20
 KEPT_BYTES = 8 << 20  # between two writes of the file; a reader reads so much of a log again
-MOST_NAMES = 100_000  # of numbers of one log; a table has fewer columns
-SUFFIX = ".numbers"  # of the file with the kept numbers; the rest of its name is that of the log
+MOST_NAMES = 100_000  # names of numbers of one log; a table has fewer columns
+SUFFIX = ".numbers"  # end of the name of the file with kept numbers; the rest is the log's name
 _MARKER = b"launcher: "
 _NAMES = re.compile(rb"([^\s=]+)=")
 
@@ -39,10 +39,10 @@ class ReportedNumbers:
         others: Mapping[str, Json] | None = None,
         rest: bytes = b"",
     ) -> None:
-        self.steps = dict(steps or {})  # of lines with a step, those of the last step first
+        self.steps = dict(steps or {})  # numbers of lines with a step, those of the last step first
         self.others = dict(
             others or {}
-        )  # of lines without a step, in the order of the first reports
+        )  # numbers of lines without a step, in the order of the first reports
         self._rest = rest  # a line that has not ended
 
     def feed(self, text: bytes) -> None:
