@@ -13,7 +13,7 @@ from launcher.errors import (
 from launcher.results.database_tables import SCHEMA
 
 APPLICATION = 0x6C726573  # "lres": distinguishes the file from databases of other programs
-CACHE_KIB = 64 << 10  # pages in memory: with less, a large run is written to the disk twice
+CACHE_KIB = 64 << 10  # KiB of pages in memory: with less, a large run is written to the disk twice
 BUSY_S = 20.0  # seconds that a writer waits for other writers and readers
 
 
