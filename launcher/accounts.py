@@ -16,9 +16,9 @@ CORES_PER_GPU = 16  # use of a core counts as a sixteenth of a GPU's
 OWN_QUEUE_PREFIX = (
     "another queue of user "  # names another queue of the same user; the user name follows
 )
-_LARGEST_AMOUNT = float(1 << 80)  # of a usage record: the memory of a machine over a year
+_LARGEST_AMOUNT = float(1 << 80)  # largest recorded usage: the memory of a machine over a year
 _LARGEST_COUNT = 1 << 62
-_MOST_GPUS = 256  # that a demand may name and request
+_MOST_GPUS = 256  # GPUs that a demand may name and request
 
 ResourceKind = Literal["gpu", "cores", "memory"]
 
@@ -94,7 +94,7 @@ class PeerScheduler(NamedTuple):
     user: str
     waited_s: float
     demand: ResourceDemand
-    usage: ResourceUsage = NO_RESOURCE_USAGE  # of the whole user
+    usage: ResourceUsage = NO_RESOURCE_USAGE  # resources used by the whole user
 
     @property
     def lacking_resource(self) -> ResourceKind:

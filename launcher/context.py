@@ -20,12 +20,12 @@ FOLDER_PLACEHOLDERS = (JOB_FOLDER, RUN_FOLDER)  # replaced when an attempt start
 JOBS = "jobs"  # in a run's folder: the folders of its programs
 _SHARED_FOLDERS = frozenset({JOBS, "made"})  # in a run's folder: many jobs write there
 _FOLDER_BYTES = 255
-_FEW_LETTERS = 60  # of the name that such a folder keeps; a hash follows
+_FEW_LETTERS = 60  # letters of a long name that its folder keeps; a hash follows
 _PLACEHOLDER = re.compile(r"\{(?:job|run)_folder\}")
 _UNSAFE = re.compile(r"[^\w.,=@+%~-]|^\.")
 INPUTS, OUTPUTS = "inputs", "outputs"  # settings of a program: the files that it reads and writes
 _OPTION = re.compile(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
-LIMITS, NICENESS = "limits", "niceness"  # of a stored context
+LIMITS, NICENESS = "limits", "niceness"  # keys of a stored context
 KINDS = "launcher.kinds"  # the module that a worker imports; it imports pydantic
 KIND_GROUP = "launcher.kinds"  # the entry points by which plugin packages offer job types
 

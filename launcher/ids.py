@@ -36,7 +36,7 @@ _STAGE = re.compile(
 )
 _PART = re.compile(r"(?:^|(?<=[&#]))([^:&#%~@]*):([^:&#%~@]*)")
 _FOLDER_BYTES = 255  # the longest name of one folder on the file systems of Linux
-_MARK_LETTERS = 12  # of a hash: two models of a run have the same hash once in 10^10 studies
+_MARK_LETTERS = 12  # letters of a hash: two models of a run have the same one once in 10^10 studies
 # IDs repeat, each model once per test set. A larger cache of whole IDs costs more than parsing
 # them again; parts are few
 _REMEMBERED = 1 << 9

@@ -10,13 +10,13 @@ from launcher.system.files import Json
 from launcher.system.secret_arguments import is_secret_option
 
 CPU = "cpu"
-MOST_GPUS = 64  # that a job may request
+MOST_GPUS = 64  # GPUs that a job may request
 LONGEST_BACKOFF_S = 3600.0  # the pause before a retry doubles up to this
 MOST_RUN_NAME = 100  # bytes
 LONGEST_NOTE = 10_000  # characters
 UUIDS, NUMBERS = "uuids", "numbers"
-GPU_IDS = (UUIDS, NUMBERS)  # how CUDA_VISIBLE_DEVICES can name GPUs
-RERUNS = ("again", "never")  # what can follow a lost or stopped attempt
+GPU_IDS = (UUIDS, NUMBERS)  # ways in which CUDA_VISIBLE_DEVICES can name GPUs
+RERUNS = ("again", "never")  # reactions to a lost or stopped attempt
 SEPARATE = "separate"
 STDERR_FILES = ("log", SEPARATE)  # into the log, or into a file of its own
 NOTIFY_ON = ("end", "failure")  # when a message reports the end of a job
@@ -81,7 +81,7 @@ class Resources(NamedTuple):
     ram: int | None = None  # bytes of main memory to reserve; None: not given
     gpus: int = 1  # number of GPUs if it works on GPUs; it gets all of them or none
     exclusive: bool = False  # it shares its GPUs with no other job
-    gpu_ids: str = UUIDS  # how CUDA_VISIBLE_DEVICES names its GPUs: one of GPU_IDS
+    gpu_ids: str = UUIDS  # form of its GPUs in CUDA_VISIBLE_DEVICES: one of GPU_IDS
     # in a lane: the GPU that `device` meant by its number when the job was queued; numbers change with the hardware
     gpu_uuid: str = ""
 
@@ -131,7 +131,7 @@ class Terms(NamedTuple):
         ""  # folder of its program's event files, relative to its own folder; empty: none
     )
     notify_on: str = ""  # whether its end is reported by a message: one of NOTIFY_ON; empty: no
-    stderr: str = "log"  # where its standard error goes: one of STDERR_FILES
+    stderr: str = "log"  # target of its standard error: one of STDERR_FILES
     # failures after which the jobs that were queued with it are held; 0: never; None: not given
     max_failures: int | None = None
     metrics: str = ""  # file of numbers that its program writes, or a pattern; empty: none

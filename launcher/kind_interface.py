@@ -371,8 +371,8 @@ class SharedPart(NamedTuple):
 
     part: Hashable
     passes: int  # made by at least two jobs
-    draft: Draft  # of the first of these jobs
-    makers: Sequence[Draft]  # of its model, as passed to `Kind.refusals`
+    draft: Draft  # draft of the first of these jobs
+    makers: Sequence[Draft]  # drafts that make its model, as passed to `Kind.refusals`
 
 
 class Volume(NamedTuple):

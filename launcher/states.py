@@ -20,9 +20,9 @@ class OomReport(NamedTuple):
     wanted: int | None = None  # size of the failed allocation
     held: int | None = None  # allocated by its process at that moment
     cap: int | None = None  # limit of its allocator; None: no limit
-    free: int | None = None  # of the GPU
-    total: int | None = None  # of the GPU
-    message: str = ""  # of the program, without the advice
+    free: int | None = None  # free memory of the GPU
+    total: int | None = None  # whole memory of the GPU
+    message: str = ""  # message of the program, without the advice
 
     def to_json(self) -> dict[str, Json]:
         """Return the report as JSON, without the message."""
@@ -213,7 +213,7 @@ class Done(NamedTuple):
     at: float
     result: Mapping[str, Json] = {}
     has_results: bool | None = None  # it left files to be moved into its run; None: unknown
-    # of a program: digests of the files listed by `context.named_files`
+    # digests of the files listed by `context.named_files`, for a program
     files: Sequence[str] = ()
     # versions of its outputs, in their order; None: missing
     outputs: Sequence[FileVersion | None] = ()

@@ -66,7 +66,7 @@ class BackendContext(NamedTuple):
     """Values that the pilots of all backends share."""
 
     home: Home  # the queue's
-    records: PilotRecords  # of all pilots
+    records: PilotRecords  # records of all pilots
     make: BackendFactory  # returns the engine of a table
     make_link: Callable[[PilotFolder, PilotSpec], PilotLink]  # returns the link of a pilot
     wake: Callable[[], None]  # called in another thread when an engine has answered

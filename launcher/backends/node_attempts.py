@@ -52,7 +52,7 @@ class _WaitingAttempt:
     retry_at: float = 0.0  # its specification is not read again before this time
     failed_reads: int = 0
     environment: WorkerEnvironment | None = (
-        None  # of its worker; None: its specification is not read yet
+        None  # environment of its worker; None: its specification is not read yet
     )
     on_gpu: bool = False
 
@@ -197,7 +197,7 @@ class NodeAttempts:
             end_leftovers(supervisor, self._folder.attempt(name))
 
     def _start_waiting(self) -> Iterator[PilotMessage]:
-        none_left: set[WorkerEnvironment] = set()  # of which no supervisor is ready
+        none_left: set[WorkerEnvironment] = set()  # environments without a ready supervisor
         for name, waiting in [*self._waiting.items()]:
             if waiting.environment is None:
                 outcome = self._read_spec(waiting)

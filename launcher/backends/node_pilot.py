@@ -44,7 +44,7 @@ QUICK_POLL_S, SLOW_POLL_S = 0.02, 0.5
 POLL_BACKOFF_FACTOR = 1.25  # times longer after each poll without a command
 GPU_HEARTBEAT_S = 1.0  # between two heartbeats while the used memory of a GPU changes
 HEARTBEATS_PER_LEASE = 4  # heartbeats in the time of a lease, at least
-MOST_UNANSWERED_HEARTBEATS = 4096  # whose lease renewals can still arrive
+MOST_UNANSWERED_HEARTBEATS = 4096  # heartbeats whose lease renewals can still arrive
 FOLDER_TIMEOUT_S = 60.0  # without its folder, a pilot leaves
 STOP_TIMEOUT_S = 5.0  # for supervisors to end their attempts when the lease has expired
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
@@ -202,7 +202,7 @@ class NodePilot:
 
     def _queue_messages(self, messages: Iterable[PilotMessage], now: float) -> None:
         for item in messages:
-            if isinstance(item, AttemptFinished):  # what follows comes soon
+            if isinstance(item, AttemptFinished):  # the next commands come soon
                 self._pause_s, self._busy_at = QUICK_POLL_S, now
                 self._poll_at = min(self._poll_at, now + QUICK_POLL_S)
             self._outbox.add([item])
@@ -253,7 +253,7 @@ class NodePilot:
         self._lease.end()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         for _ in self._attempts.stop_all():
-            pass  # what waited never begins; supervisors wake, see the lease, and end what they run
+            pass  # waiting attempts never begin; supervisors wake, see the lease, and end theirs
         while self._attempts and time.monotonic() < deadline:
             for _ in self._attempts.advance(self._sleep(0.1)):
                 pass

@@ -16,7 +16,7 @@ class PilotSpec(NamedTuple):
 
     token: str  # unguessable; also the name of the engine's job
     backend: str  # its name in config.toml
-    version: str  # of launcher; a pilot of another version refuses
+    version: str  # version of launcher; a pilot of another version refuses
     cpus: int
     gpus: int = 0
     memory: int | None = None
@@ -27,7 +27,7 @@ class PilotSpec(NamedTuple):
     beat_s: float = 5.0  # between two heartbeats
     idle_s: float = 300.0  # it leaves after this time without work
     single: bool = False  # it is for one attempt, after which it is ordered to leave
-    paths: tuple[str, ...] = ()  # that must exist on the node: roots of runs, interpreters
+    paths: tuple[str, ...] = ()  # paths that must exist on the node: roots of runs, interpreters
 
 
 class PilotFolder(NamedTuple):

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 BLOCK_BYTES = 1 << 19  # bytes of messages in one read; then more may follow
-# of a pilot whose first messages cannot be decoded
+# registration of a pilot whose first messages cannot be decoded
 OTHER_VERSION = Registered(
     version="",
     python="",
@@ -67,15 +67,15 @@ class PilotLink:
         self.last_message_at = -math.inf  # when something new was read last, monotonic
         self.is_draining = False  # it accepts no more attempts: it was sent `Drain`, or reported it
         self.ends_at: float | None = None  # seconds since 1970, as its engine reported last
-        self.end_reason = ""  # how it ended, as its engine reported last; '': not reported
-        self.signal = ""  # that its engine sent to have it end
-        self._lines = deque[bytes]()  # that were read and not applied
+        self.end_reason = ""  # manner of its end, as its engine reported last; '': not reported
+        self.signal = ""  # signal that its engine sent to have it end
+        self._lines = deque[bytes]()  # lines that were read and not applied
         self._reader, self._writer = (
             MessageReader(folder.messages_file),
             MessageWriter(folder.commands_file),
         )
         self._sent_attempts: set[str] | None = None  # attempts that it was sent; None: not read yet
-        self.unsent: list[PilotCommand] = []  # that could not be written; `send()` retries them
+        self.unsent: list[PilotCommand] = []  # unwritten commands; `send()` retries them
         self.open_attempts: set[str] = set()  # attempts whose ends are not recorded
         self.finished_attempts: dict[str, AttemptFinished] = {}  # by attempt, as the pilot reported
         self.stopping: set[str] = set()  # attempts that we have ordered to end

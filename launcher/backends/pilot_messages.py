@@ -59,12 +59,12 @@ PilotCommand = StartAttempt | StopAttempt | KillAttempt | RenewLease | Drain
 class Registered(NamedTuple):
     """The pilot is up. The message lists its resources, and the paths that it does not see."""
 
-    version: str  # of launcher
+    version: str  # version of launcher
     python: str  # its interpreter
     host: str  # the node's name for itself
     pid: int
     boot: str  # the node's boot ID
-    cpus: int  # that it may keep busy
+    cpus: int  # cores that it may keep busy
     ram: int  # bytes of main memory that it may fill
     node: str = ""  # the engine's name for the node; '' if unknown
     job: str = ""  # the engine's number of the pilot, for display only: it may be reused
@@ -103,7 +103,7 @@ class Draining(NamedTuple):
     """The pilot accepts no more attempts. Running ones finish, or were ordered to end."""
 
     why: str
-    signal: str = ""  # that the pilot received: its engine is about to end it
+    signal: str = ""  # signal that the pilot received: its engine is about to end it
 
 
 class Deregistered(NamedTuple):
@@ -220,7 +220,7 @@ def _read_usage(record: Any) -> dict[str, dict[str, int]]:
     }
 
 
-# how those fields are read that are more than a text, a number or a switch
+# readers of the fields that are more than a text, a number or a switch
 _FIELD_READERS: Mapping[str, Callable[[Any], Any]] = {
     "troubles": lambda value: read_texts(value, "troubles"),
     "gpus": _read_gpus,

@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 CYCLE_S = 0.05  # between two cycles, unless an engine has responded
 MOST_TIME_FRACTION = (
-    0.05  # of the scheduler's time: with hundreds of pilots, cycles are less frequent
+    0.05  # fraction of the scheduler's time: with hundreds of pilots, cycles are less frequent
 )
 CONFIG_POLL_S = 1.0  # between two reads of config.toml
 LONG_S = 3600.0
-NEXT_POLLED = 32  # of the pilots for one job each that wait in an engine's queue
+NEXT_POLLED = 32  # polled pilots among those for one job each that wait in an engine's queue
 
 # a backend's name, its kind, where it is: other settings may change
 EngineKey = tuple[str, str, str]
@@ -66,10 +66,10 @@ class PilotPool:
         self._next_cycle_at = self._configured_at = -math.inf
         # tokens of pilots with attempts but without a record → since when
         self._unrecorded: dict[str, float] = {}
-        self.links: Sequence[PilotLink] = []  # of pilots that may be sent work, the oldest first
-        self.all_links: Sequence[PilotLink] = []  # of all whose messages are to be read
+        self.links: Sequence[PilotLink] = []  # links of pilots that may get work, the oldest first
+        self.all_links: Sequence[PilotLink] = []  # links of all pilots with messages to read
         self._reasons: Mapping[str, str] | None = None  # as of the last query; None: not computed
-        self.config_error = ""  # of config.toml
+        self.config_error = ""  # error in config.toml
 
     def __bool__(self) -> bool:
         """Return whether a scheduler is needed for a pilot."""

@@ -158,7 +158,7 @@ def _read_record(stored: dict[str, Any]) -> PilotRecord:
     spec, folder = stored.get("spec"), stored.get("folder")
     if not isinstance(spec, dict) or not isinstance(folder, str) or not folder.startswith("/"):
         raise Unreadable("its record has no spec, or no folder")
-    # what another version added is not needed to have its pilot leave
+    # fields that another version added are not needed to have its pilot leave
     restored_spec = restore_known_fields(
         PilotSpec, {**spec, "paths": read_texts(spec.get("paths", ()), "'paths'")}, "its spec"
     )
@@ -319,7 +319,7 @@ class NotSubmitted(EngineError):
 class Submission:
     """Pilots on their way to an engine."""
 
-    pilots: Sequence[tuple[PilotFolder, PilotSpec]]  # whose records are written
+    pilots: Sequence[tuple[PilotFolder, PilotSpec]]  # pilots whose records are written
     root: Path  # the folder in which theirs are made
     home: Home  # the queue's
     is_withdrawn: bool = False  # nobody waits for it any more

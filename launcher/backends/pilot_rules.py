@@ -79,7 +79,7 @@ class PilotSignals(NamedTuple):
     # latest report of the backend; None if it was not polled yet
     allocation_state: AllocationState | None
     node_answers: bool = True
-    unknown_s: float = 0.0  # how long the backend has answered without listing the pilot
+    unknown_s: float = 0.0  # time for which the backend has answered without listing the pilot
     is_registered: bool = False
     is_deregistered: bool = False
     silent_s: float = 0.0
@@ -178,7 +178,7 @@ class SubmitThrottle:
     """The submissions of a backend, and the reason why the next one is delayed."""
 
     failures: int = 0  # consecutive pilots that could not run a job
-    failure: str = ""  # how the last of them ended, as text
+    failure: str = ""  # text about the end of the last of them
     log: str | None = None  # the last lines of its output; None if not read yet
     has_recent_success: bool = (
         False  # the last pilot registered without problems, so pilots can start there

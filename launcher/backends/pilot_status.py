@@ -18,7 +18,7 @@ from launcher.system.text import sanitize_terminal
 
 MOST_NODE_LINES = 20_000  # lines; older ones are not read any more
 _NODES_FILE = "nodes.jsonl"
-UNKNOWN_PLACE = "a pilot"  # of which nothing more is known
+UNKNOWN_PLACE = "a pilot"  # text for a pilot about which nothing more is known
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
@@ -99,7 +99,7 @@ class PilotRow(NamedTuple):
     starts_at: float | None = None  # seconds since 1970, as the engine estimates
     cpus: int = 0
     gpus: int = 0
-    attempts: int = 0  # that are there
+    attempts: int = 0  # attempts that are there
     heard_at: float | None = None  # seconds since 1970 of its last message; None: there was none
     log: str = ""  # the last lines of its output, if it did not start
 
@@ -117,7 +117,7 @@ class BackendRow(NamedTuple):
 
     name: str
     kind: str
-    pilots: int = 0  # that may be there at once
+    pilots: int = 0  # pilots that may be there at once
     reason: str = ""  # why nothing more is submitted, or what it waits for
     failures: int = 0  # pilots in a row that could not work
     log: str = ""  # the last lines of the output of the last of them

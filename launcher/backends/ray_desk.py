@@ -118,7 +118,7 @@ class Cluster:
         """Return Ray's records of actors and nodes."""
         seen = {token: self._find_actor_record(token) for token in tokens}
         unknown = [token for token, record in seen.items() if not record]
-        if unknown:  # of earlier processes like this one, or dead since: in the table of all
+        if unknown:  # actors of earlier processes like this one, or dead since: in the table of all
             listed = sorted(
                 self._read_actor_table().values(), key=lambda record: record["State"] != "DEAD"
             )

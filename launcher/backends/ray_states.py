@@ -12,9 +12,9 @@ from launcher.units import format_bytes
 
 _WAITING = frozenset({"DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING"})
 _ALIVE, _DEAD = "ALIVE", "DEAD"
-# how a node ended: NodeDeathInfo in Ray's gcs.proto
+# causes of a node's end: NodeDeathInfo in Ray's gcs.proto
 _EXPECTED_TERMINATION, _PREEMPTED, _IDLE = 1, 3, 4
-# what Ray prints of an actor's death, in the order to look; its texts are kept from one version to the next
+# Ray's texts about an actor's death, in the order to look; they are kept from one version to the next
 _CAUSE_PATTERNS: Sequence[tuple[re.Pattern[str], AllocationEndCause]] = (
     (re.compile(r"its node has died|NODE_DIED"), AllocationEndCause.NODE_FAILED),
     (re.compile(r"killed by `?ray\.kill|RAY_KILL"), AllocationEndCause.CANCELLED),

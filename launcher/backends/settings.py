@@ -1,10 +1,10 @@
 """The tables [backends.NAME] of config.toml: which engine, what its pilots ask for, where their folders lie.
 
-on = ["slurm", "local"]           # where jobs run that do not say it, in this order
+on = ["slurm", "local"]           # backends of jobs that name none, in this order
 
 [backends.slurm]
 kind = "slurm"                    # or "local", "ray"
-cpus = 8                          # of each pilot
+cpus = 8                          # cores of each pilot
 gpus = 2
 pilots = 4                        # most at once
 """
@@ -30,7 +30,7 @@ TABLE = "backends"
 LOCAL = "local"  # this machine, without pilots: always there
 KINDS = ("local", "ray", "slurm")
 _WORD = "a word, such as"
-_TIME_KEYS = {"time", "idle", "lease", "beat", "poll"}  # whose fields end with _s
+_TIME_KEYS = {"time", "idle", "lease", "beat", "poll"}  # keys whose fields end with _s
 _BASH = ("/bin/bash", "-lc")  # a login shell: `module` and conda are defined by what it reads
 
 
@@ -39,8 +39,8 @@ class BackendSettings(NamedTuple):
 
     name: str
     kind: str
-    cpus: int = 1  # of a pilot
-    gpus: int = 0  # of a pilot
+    cpus: int = 1  # cores of a pilot
+    gpus: int = 0  # GPUs of a pilot
     gpu_type: str = ""  # such as "a100": --gres=gpu:a100:2
     memory: int | None = None  # bytes of main memory of a pilot; None: the engine's default
     time_s: float | None = None  # wall time of a pilot; None: the engine's default
@@ -61,12 +61,12 @@ class BackendSettings(NamedTuple):
     exclusive: bool = False  # whole nodes
     options: tuple[str, ...] = ()  # further ones of the engine, as it takes them: "--nice=100"
     prologue: str = ""  # lines of bash that the site needs before the pilot: "module load cuda"
-    # what the pilot is started through: ["apptainer", "exec", "--nv", "lab.sif"]
+    # command through which the pilot is started: ["apptainer", "exec", "--nv", "lab.sif"]
     wrap: tuple[str, ...] = ()
     python: str = ""  # the interpreter on the nodes; '': this one
-    folder: Path | None = None  # of the pilots, on a file system that all see; None: below the home
+    folder: Path | None = None  # folder on a file system that all pilots see; None: below the home
     paths: Mapping[str, str] = {}  # path here → path on the nodes
-    address: str = ""  # of a running Ray cluster
+    address: str = ""  # address of a running Ray cluster
     resources: Mapping[str, float] = {}  # Ray's custom resources of a pilot
 
 

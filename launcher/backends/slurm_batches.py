@@ -27,8 +27,8 @@ _START = re.compile(r"\bto start at (?P<at>[0-9]{9,11})\b")
 class SubmissionBatch(NamedTuple):
     """Pilots that are submitted with one call: one alone, or the elements of an array."""
 
-    name: str  # of Slurm's job
-    spec: PilotSpec  # of one of them: all request the same
+    name: str  # name of Slurm's job
+    spec: PilotSpec  # specification of one of the pilots: all request the same
     folder: Path  # the pilot's, or the one above those of all
     elements: tuple[int, ...] = ()
 
@@ -67,7 +67,7 @@ def sbatch_options(settings: BackendSettings, spec: PilotSpec) -> list[str]:
         "signal": f"B:USR1@{_warning_s(spec)}",
         # limits of a login node are not those of a node
         "propagate": "NONE",
-        "export": "ALL",  # of an environment that holds next to nothing
+        "export": "ALL",  # the environment holds next to nothing
     }
     words = [f"--{name}={value}" for name, value in named.items() if value]
     return [*settings.options, *words, "--no-requeue", *["--exclusive"] * settings.exclusive]

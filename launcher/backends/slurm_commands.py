@@ -10,7 +10,7 @@ from launcher.system.child_process import kill_child, spawn_child
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
-# what reaches sbatch reaches the job, too: no secrets, and no SBATCH_… or SLURM_… of an enclosing job
+# variables that reach sbatch reach the job, too: no secrets, and no SBATCH_… or SLURM_… of an enclosing job
 _PASSED_VARIABLES = (
     "PATH",
     "HOME",

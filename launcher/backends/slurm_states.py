@@ -55,7 +55,7 @@ class SqueueRow(NamedTuple):
 
     job: str  # Slurm's number: 12, or 12_3 of an array
     state: str
-    element: str  # of an array's element
+    element: str  # number of an array's element
     start: str
     end: str
     node: str

@@ -15,7 +15,7 @@ from launcher.screens.text_table import Column, TextTable, line, table_of_texts
 # the metrics of a detector that a table shows; JSON and CSV have all
 MAIN = ("balanced_accuracy", "accuracy", "auc", "eer", "ece", "loss")
 _ALWAYS = (JOB, MODEL, DATA, COUNT)
-_COUNTED = (EXPECTED, NOTE)  # which the cell of COUNT contains
+_COUNTED = (EXPECTED, NOTE)  # columns whose values the cell of COUNT contains
 _SHORTEST_TEXT = 20  # columns
 
 

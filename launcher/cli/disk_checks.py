@@ -21,7 +21,7 @@ class FilesystemInfo(NamedTuple):
     kind: str | None = None  # type of the file system
     total: int | None = None  # bytes; None: unknown
     free: int | None = None  # bytes available to this user
-    files: int | None = None  # that can still be created; None: no limit
+    files: int | None = None  # files that can still be created; None: no limit
     writable: bool = True
 
 

@@ -11,7 +11,7 @@ from launcher.errors import MachineError
 
 GLOSSARY = "glossary"  # nearly all pages link to it
 _INSTALLED = Path(launcher.__file__).with_name("pages")  # setup.py copies them there for a wheel
-_TREE = Path(launcher.__file__).parents[1]  # of a checkout
+_TREE = Path(launcher.__file__).parents[1]  # root of a checkout
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
 # README.md is one folder above the other pages

@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 
     status: CheckStatus
     summary: str
-    advice: str = ""  # what to do; empty: nothing
+    advice: str = ""  # the remedy; empty: there is none
     name: str = ""
 
     def columns(self) -> tuple[str, ...]:

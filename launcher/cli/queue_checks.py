@@ -75,10 +75,10 @@ class QueueHealth(NamedTuple):
     network: str = ""  # the warning about a queue folder on a network file system
     writers: str = ""  # other users who may replace the queue folder
     damaged: bool = False  # damage is recorded
-    probe: DatabaseProbe | None = None  # of the database; None: not read
+    probe: DatabaseProbe | None = None  # findings in the database; None: not read
     stopped: bool = False
     scheduler: int | None = None  # its pid
-    version: str | None = None  # of the scheduler
+    version: str | None = None  # version of the scheduler
     restarts: int = 0  # recent ones, after crashes
     grown_log: str = ""  # why the database's log has grown
     copied: str = ""  # the folder of which it is a copy, until a command has held its jobs
@@ -309,7 +309,7 @@ def judge_targets(messages: NotifySettings | None, environ: Mapping[str, str]) -
 def _target(target: NotifyTarget, *, environ: Mapping[str, str], exposed: bool) -> Finding:
     table = f"[notify.{target.name}]"
     if target.command:
-        program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of an argument of a command
+        program = os.path.expanduser(target.command[0])  # noqa: PTH111  # the path is an argument of a command
         found = shutil.which(program, path=environ.get("PATH"))
         problem = "" if found else f"{target.command[0]} is not in PATH or not executable"
     else:

@@ -17,7 +17,7 @@ FEW_SOURCES = (
     "95 % intervals estimate the variation between image sources, and within the only source of a class. With few "
     "sources, treat them with caution:"
 )
-# of models calibrated on the validation split; omitted if there is none
+# metrics of models calibrated on the validation split; omitted if there is none
 _CALIBRATED = ("balanced_accuracy_at_threshold", "ece_scaled")
 _PART = 8  # parts of a model are dropped before all others: its ID contains them
 _NAMED = 2  # columns that identify a row
@@ -128,7 +128,7 @@ def _part(value: object) -> str:
 def _tests(table: TextTable, width: int, parts: Sequence[str]) -> list[str]:
     """Return the lines of the tests for a width; the parts of models are dropped first if it is small."""
     few = width < FULL_WIDTH
-    absent = {"sources", *(["n"] if few else [])}  # which are printed below
+    absent = {"sources", *(["n"] if few else [])}  # these columns are printed below
     absent |= {key for key in _CALIBRATED if few or all(row.get(key) is None for row in table.rows)}
 
     def part(name: str) -> Column:

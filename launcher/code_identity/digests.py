@@ -202,7 +202,7 @@ class CodeIndex:
         return SnapshotComparison(self.modules, self.graph, found) if found else None
 
 
-@lru_cache(maxsize=16)  # what is imported does not change while a process runs
+@lru_cache(maxsize=16)  # imported code does not change while a process runs
 def code_digest(entry: str, *named: str) -> str:
     """Return the digest of the code of a job, as plans compare it. See `CodeIndex.code`.
 

@@ -16,7 +16,7 @@ from launcher.code_identity.text import BELOW, IMPORTED, OWN, STAR, TEXT, Module
 
 LAUNCHER = "launcher"
 API_MODULE = "launcher.api"
-# of the launcher's own modules those that decide results: which images and models an ID names
+# modules of the launcher that decide results: which images and models an ID names
 RESULT_MODULES = frozenset({"launcher.ids"})
 
 SHORT_DIGEST = 8  # characters of a module's digest, by which changes are named and not decided
@@ -26,8 +26,8 @@ _WORD = re.compile(r"[^\W\d]\w*")
 class Binding(NamedTuple):
     """The definition or module that a target resolves to."""
 
-    name: str  # of a definition, in `module`; without a module the full name in another package
-    module: str = ""  # of ours
+    name: str  # name of a definition in `module`; without a module the full name in another package
+    module: str = ""  # one of our modules
     attributes: str = ""  # attributes of it: ".a.b"
     consulted: tuple[str, ...] = ()  # modules that were asked, whether they exist or not
 
@@ -203,7 +203,7 @@ class Linker:
         """Return the modules outside of a closure on which its digest depends."""
         inside = [self._facts_of(module).consulted for module in closure]
         asked = frozenset(begin.consulted).union(*inside).difference(closure)
-        # of which only the own texts of definitions count
+        # the asked modules count only with their definitions' own texts
         return asked.union(*(self._facts_of(module).consulted for module in asked)).difference(
             closure
         )
@@ -257,7 +257,7 @@ class Linker:
                 digests.setdefault(name, []).append(digest)
         return {name: digest_of(*each) for name, each in digests.items()}
 
-    # which definitions are relevant
+    # relevant definitions
 
     def _read_facts(self, module: str) -> _ModuleFacts:
         """Return the words, references and unused imports of a module."""

@@ -15,7 +15,7 @@ from launcher.system.file_digests import CacheFile
 
 ABSENT_MODULE = "absent"  # the digest of a module that is not there
 _COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".pyc")
-_SUFFIXES = (".py", *_COMPILED)  # of the files of modules
+_SUFFIXES = (".py", *_COMPILED)  # suffixes of the files of modules
 
 
 class Modules(Protocol):
@@ -103,7 +103,7 @@ class DiskModules:
         return ABSENT_MODULE if file is None else self.key_of(file)
 
     def _find_file(self, module: str) -> Path | None:
-        """Return the file of a module, of a package its `__init__.py`; None where there is none."""
+        """Return the file of a module, of a package its `__init__.py`; None if no file exists."""
         top, *rest = module.split(".")
         for place in self.places(top) if top else ():
             if not place.is_dir():  # a module without a package

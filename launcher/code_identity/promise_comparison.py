@@ -22,7 +22,7 @@ from launcher.code_identity.text import ModuleText
 class SnapshotCode(NamedTuple):
     """The code of some work in the snapshot, compared with the present code."""
 
-    digest: str  # of the old code, and the marks of changed definitions
+    digest: str  # digest of the old code and the marks of changed definitions
     is_promised: bool  # the present code is as promised
     changes: dict[str, list[str]]  # digest of earlier code → names of the later changes
     consulted: frozenset[str]  # modules of the disk on which this depends

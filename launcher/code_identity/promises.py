@@ -28,7 +28,7 @@ from launcher.errors import UsageError
 
 PROGRAM = "python -m launcher.code_snapshot"
 SNAPSHOT_FILE, PROMISE_FILE = "code_snapshot.json.gz", "code_promise.json"
-SCHEMA = 1  # of both files
+SCHEMA = 1  # schema of both files
 _GZIP = zlib.MAX_WBITS | 16  # format of the compressed file
 # characters of the two parts of a digest; two definitions of a package never share all by chance
 _PLAIN, _LINKED = 8, 12
@@ -38,7 +38,7 @@ class ChangedNames(NamedTuple):
     """The full names of definitions and modules that differ from a promise."""
 
     edited: frozenset[str]
-    others: frozenset[str]  # that only refer to edited definitions
+    others: frozenset[str]  # definitions that only refer to edited ones
 
     @classmethod
     def join(cls, parts: Iterable["ChangedNames"]) -> "ChangedNames":
@@ -57,7 +57,7 @@ class ChangedNames(NamedTuple):
 class PromisedElement(NamedTuple):
     """A definition or statement of a promise."""
 
-    names: tuple[str, ...]  # that it binds
+    names: tuple[str, ...]  # names that it binds
     # with all references by name, followed by one with references within its package by content
     digest: str
     optional: bool  # it counts only if one of its names is used

@@ -32,7 +32,7 @@ BELOW = ".*"  # ends an import that stands for all modules below a package
 
 _HOLE = "\0"
 _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
-# what is evaluated first binds nothing yet: `a = a` in a class reads the name of the module
+# parts evaluated first bind nothing yet: `a = a` in a class reads the name of the module
 _ORDER: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Assign: ("value", "targets"),
     ast.AnnAssign: ("annotation", "value", "target", "simple"),
@@ -42,7 +42,7 @@ _ORDER: dict[type[ast.AST], tuple[str, ...]] = {
 _WORD = re.compile(r"[^\W\d]\w*")
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+(?::[^\W\d]\w*)?")
 _DUNDER = re.compile(r"__\w+__")
-_STARTED_MODULE = re.compile(r"(?:^|\s)-m\s+([\w.]+)")  # of a command line in one string
+_STARTED_MODULE = re.compile(r"(?:^|\s)-m\s+([\w.]+)")  # module of a command line in one string
 _FOR_PEOPLE = frozenset({"description", "help", "summary"})  # arguments that hold sentences
 _OWN_NAMESPACE = frozenset({"globals", "eval", "exec", "f_globals", "__globals__"})
 _NAMESPACE_WITHOUT_ARGUMENT = frozenset({"vars", "locals", "dir"})
@@ -64,7 +64,7 @@ _Definition = _Function | ast.ClassDef
 class Element(NamedTuple):
     """A definition or statement at the top of a module."""
 
-    names: tuple[str, ...]  # that it binds
+    names: tuple[str, ...]  # names that it binds
     form: str  # digest of its tree with holes
     holes: tuple[int, ...]  # for each hole its target, as an index into the text's
     optional: bool = False  # it does nothing unless one of its names is used
@@ -134,7 +134,7 @@ class _NameUse(NamedTuple):
     form: _ElementForm
     slot: int
     name: str
-    attributes: str  # that follow it: ".a.b"
+    attributes: str  # attributes that follow the name: ".a.b"
 
 
 class _NestedImport(NamedTuple):
@@ -162,7 +162,7 @@ class _Scope:
         self.imports: dict[str, _NestedImport] = {}
         self.declared: dict[str, bool] = {}  # name → whether it is global; else nonlocal
         self.uses: list[_NameUse] = []
-        # where names that are not bound here are searched
+        # scope in which names that are not bound here are searched
         self.enclosing: _Scope = above or self
         if above is not None and above.is_class:
             self.enclosing = above.enclosing

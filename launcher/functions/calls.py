@@ -39,17 +39,17 @@ if TYPE_CHECKING:  # workers import this module, and open no queue
 KIND = FUNCTION
 ENTRY = "launcher.functions.entry:call"
 PRELOAD = ("launcher.functions.entry",)  # with cloudpickle, once for all workers
-FOLDER = "functions"  # of the calls: in the home, or in the folder of pilots
+FOLDER = "functions"  # folder of the calls: in the home, or in the folder of pilots
 SUFFIX = ".calls"
 FILE = "file"  # the setting of a job that names the file with its call
 YOUNG_S = 3600.0  # a submission that writes arguments of many GB may take a while
 
-MOST = 50  # of a dict that are shown
+MOST = 50  # entries of a dict that are shown
 LONGEST_TEXT = 200
 _LONGEST = 200  # characters of a call
 _DIGEST = 32  # characters of a digest
-_SHORT_BITS, _SHORT_TEXT = 64, 40  # of arguments that are written out
-_BITS = 63  # of a whole number that databases and spreadsheets hold, without its sign
+_SHORT_BITS, _SHORT_TEXT = 64, 40  # bits and characters of arguments that are written out
+_BITS = 63  # bits of a whole number that databases and spreadsheets hold, without its sign
 REMEDY = "Create it inside the function, or pass the values that it is made from"
 
 
@@ -58,9 +58,9 @@ class Call(NamedTuple):
 
     call: str  # for users: `train(0.1, seed=3)`
     file: str  # relative if it is in the queue folder
-    offset: int  # of its arguments, in bytes
+    offset: int  # place of its arguments in the file, in bytes
     arguments: Mapping[str, Json]  # those with a readable value, by their names
-    identity: str = ""  # that of equal calls; '' if calls of this function are never equal
+    identity: str = ""  # identity of equal calls; '' if calls of this function are never equal
 
     def settings(self) -> dict[str, Json]:
         """Return it as the settings of a job."""
@@ -70,9 +70,9 @@ class Call(NamedTuple):
 class CallLabel(NamedTuple):
     """The name and the parameters that users see of a call, instead of its function and its arguments."""
 
-    name: str  # of the function
+    name: str  # name of the function
     params: Mapping[str, Json]  # the arguments that results show
-    identity: str = ""  # that of equal calls; '' if no call is equal
+    identity: str = ""  # identity of equal calls; '' if no call is equal
 
     def on(self, call: Call) -> Call:
         """Return a call with this label."""

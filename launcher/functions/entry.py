@@ -40,7 +40,7 @@ def call(job: Job) -> Mapping[str, Json]:
                 ),
             )
     except BaseException as error:
-        if isinstance(error, CannotLoad):  # whose message does not contain the place of the failure
+        if isinstance(error, CannotLoad):  # its message does not contain the place of the failure
             print_traceback(error.__cause__)
         if not job.stop.is_set():  # otherwise it is run again, or was cancelled
             with contextlib.suppress(OSError):  # a full disk must not hide the error itself

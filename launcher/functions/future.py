@@ -44,7 +44,7 @@ class ProgramResult(NamedTuple):
     """The result of a program."""
 
     exit_code: int | None  # minus the signal that killed it, as in subprocess; None: unknown
-    numbers: Mapping[str, Any]  # that it reported last
+    numbers: Mapping[str, Any]  # numbers that it reported last
 
 
 class ProgramError(JobError):

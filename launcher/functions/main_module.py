@@ -27,9 +27,9 @@ MAIN = "__main__"
 CALLS_FILE = "LAUNCHER_CALLS_FILE"  # in the environment of processes that a job spawns
 SPAWNED_MAIN = "launcher.functions.spawned_main"
 _CACHED = type(functools.lru_cache(abs))
-MOST_CLASS_BYTES = 256 << 10  # of one pickled class; a larger one holds data
-MOST_CLASSES_BYTES = 4 << 20  # of all of them, which every file of calls has
-MOST_SOURCE_BYTES = 1 << 20  # of cells of a notebook
+MOST_CLASS_BYTES = 256 << 10  # bytes of one pickled class; a larger one holds data
+MOST_CLASSES_BYTES = 4 << 20  # bytes of all pickled classes; every file of calls has them
+MOST_SOURCE_BYTES = 1 << 20  # bytes of the cells of a notebook
 
 
 class Script(NamedTuple):

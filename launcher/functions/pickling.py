@@ -16,7 +16,7 @@ import cloudpickle
 
 from launcher.errors import JobError, UsageError
 
-_MOST_LEVELS = 12  # of objects inside objects among which the culprit is looked for
+_MOST_LEVELS = 12  # levels of nested objects in which the culprit is looked for
 _LONGEST = 200  # characters of an error's own words
 
 

@@ -67,7 +67,7 @@ def compare(
     """Return each job of a plan, the queue's job of the same name, and the action for it.
 
     Args:
-        store: the queue, None where there is none.
+        store: the queue, None if it does not exist.
         made: the plan.
         root: the folder of the plan's run.
         force: run what is done already, too.
@@ -222,7 +222,7 @@ def reasons_against(
     """Return why `run` would refuse a plan. Empty if it would not.
 
     Args:
-        store: the queue, None where there is none.
+        store: the queue, None if it does not exist.
         comparison: of the plan with it.
         unsatisfiable: why jobs of the plan can never start here, and how many those are.
         pass_env: variables to pass to the jobs, in addition to those of the plan.

@@ -41,7 +41,7 @@ from launcher.system.file_patterns import is_pattern
 from launcher.system.paths import Home
 from launcher.system.text import is_utf8, sanitize_terminal, shell_line
 
-PREFIX = "command/"  # of every name
+PREFIX = "command/"  # prefix of every name
 
 
 def check_name(name: str | None) -> str:
@@ -130,7 +130,7 @@ def unused_names(store: Store, run: int, numbers: Iterable[int]) -> list[str]:
 class Program(NamedTuple):
     """What is started for one job."""
 
-    name: str  # of the job; '' if it gets one of its number
+    name: str  # name of the job; '' if it gets one of its number
     argv: tuple[str, ...]
     settings: Mapping[str, Any] = MappingProxyType({})
 
@@ -180,7 +180,7 @@ class SubmitRequest(NamedTuple):
     tags: Sequence[str] = ()
     hold: bool = False
     replaces: bool = False  # a waiting job of its name
-    share: float | None = None  # of the machine, for all added programs
+    share: float | None = None  # share of the machine, for all added programs
 
 
 def build_specs(store: Store, request: SubmitRequest, programs: Sequence[Program]) -> list[Spec]:
@@ -235,9 +235,9 @@ class CheckedPrograms(NamedTuple):
     """Programs that can be queued, and the jobs of the queue that this is about."""
 
     specs: Sequence[Spec]
-    dependencies: Sequence[int]  # that they follow when these are done, and
-    after_any: Sequence[int]  # when these have ended
-    producers: Sequence[Sequence[int]]  # for each of them those that make what it reads
+    dependencies: Sequence[int]  # jobs that must be done before the programs
+    after_any: Sequence[int]  # jobs that must have ended before the programs
+    producers: Sequence[Sequence[int]]  # for each program the jobs that make what it reads
     replaced: JobRow | None
     holders: Sequence[JobRow]  # ended jobs of their names
 

@@ -48,11 +48,11 @@ class Run:
     """A run in the queue."""
 
     name: str
-    folder: Path  # of its results
+    folder: Path  # folder of its results
     jobs: tuple[int, ...]  # numbers of all its jobs, in the plan's order
-    queued: int  # of these
-    joined: int  # that were under way already
-    cached: int  # that were done before
+    queued: int  # number of these jobs that were queued
+    joined: int  # number of these jobs that were under way already
+    cached: int  # number of these jobs that were done before
 
     def wait(self, timeout: float | None = None) -> dict[int, str]:
         """Wait until its jobs have ended; return their states, as `launcher.api.wait` does."""
@@ -176,7 +176,7 @@ def unfinished_models(run_folder: Path) -> dict[str, str]:
     Args:
         run_folder: runs/<run>.
     """
-    from launcher.results.result_jobs import result_jobs, unfinished_states  # which need pydantic
+    from launcher.results.result_jobs import result_jobs, unfinished_states  # both need pydantic
 
     home, place = find_home(os.environ), run_folder.resolve()
     if not home.exists() or place.parent.name != "runs":

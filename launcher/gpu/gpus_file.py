@@ -33,7 +33,7 @@ class GpusFile:
         """Begin without having written it."""
         self._home = home
         self._at = 0.0  # when it was written, monotonic
-        self.error = ""  # that it states
+        self.error = ""  # error that the file states
 
     def force_write(self) -> None:
         """Write it at the next chance, however new it is: a GPU has failed, or works again."""

@@ -24,7 +24,7 @@ DRIVER_TIMEOUT_S = 5.0  # seconds; a reading takes milliseconds, the first one, 
 LONGEST_GAP_S = (
     60.0  # seconds; after a longer gap between readings earlier users of a GPU are unknown
 )
-QUIET_UTILISATION = 0.05  # of its time: a screen that is drawn on takes a few percent
+QUIET_UTILISATION = 0.05  # fraction of its time: a screen that is drawn on takes a few percent
 DRIVER_BYTES = 1 << 30  # the driver itself uses some hundred MiB of an idle GPU
 
 logger = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ class OwnProcesses:
 
 
 Owner = TypeVar("Owner")  # a job, or an attempt, by whatever it is known
-_PARENT = 1  # of /proc/<pid>/stat, counted from its third field
+_PARENT = 1  # index in /proc/<pid>/stat, counted from its third field
 
 
 def find_owner(

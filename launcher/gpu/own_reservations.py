@@ -15,7 +15,7 @@ class Reservation(NamedTuple):
 
     device: str  # the resource: a GPU's UUID for its memory, and see `resources`
     amount: int  # bytes, or how many
-    used: int | None  # of it that is seen to be in use; None: unknown, and all of it counts
+    used: int | None  # part of the amount that is seen in use; None: unknown, and all of it counts
     job: int
 
 
@@ -132,6 +132,6 @@ def _recent_measurements(
     used = max(0, reservation.used or 0)
     if used != uses[-1][1]:
         uses = (*uses, (now, used))
-    # what was measured longer ago counts until something else was measured, LAG_S ago
+    # an older measurement counts until something else was measured, LAG_S ago
     first = max((i for i, (at, _) in enumerate(uses) if at <= now - LAG_S), default=0)
     return uses[first:]

@@ -15,13 +15,13 @@ from launcher.gpu.resources import EXCLUSIVE, JOBS, resource_name
 from launcher.system.files import Json
 from launcher.system.processes import MOST_PID, Identity, boot_id, identity
 
-MOST_BYTES = 64 << 10  # of a file
-MOST_RESERVATIONS = 256  # of a file; and how many others it names
-MOST_MEASUREMENTS = 8  # of a GPU
+MOST_BYTES = 64 << 10  # bytes of a file
+MOST_RESERVATIONS = 256  # reservations of a file; also the number of other files that it names
+MOST_MEASUREMENTS = 8  # measurements of a GPU
 _DEVICE = re.compile(r"[!-~]{1,96}")
 _LARGEST = 1 << 62  # bytes, or seconds
 _LONGEST_FOLDER = 1024  # characters; it is printed in reasons
-# what is looked for in a file that is not in our form
+# patterns that are looked for in a file that is not in our form
 _GPU_NAME = re.compile(r"\b(?:GPU|MIG)-[0-9A-Za-z/-]{1,92}")
 _HEAD = re.compile(r"\[\s*([0-9]{1,7}),\s*([0-9]{1,18})(?:,\s*([0-9]{1,18}))?")
 _PID = re.compile(r'"pid":\s*([0-9]{1,7})\b')
@@ -31,7 +31,7 @@ _HOME = re.compile(r'"home":\s*"([0-9a-f]{32})"')
 class Publication(NamedTuple):
     """Reservations of one scheduler as written in its file."""
 
-    serial: str  # of this version of the file
+    serial: str  # serial of this version of the file
     at: float  # on the clock that all processes of the machine share
     seen: Mapping[str, str]  # file → serial: what its publisher had counted just before
     settled: Mapping[str, int]  # resource → amount: always counts
@@ -42,11 +42,11 @@ class Publication(NamedTuple):
     # GPU → (time of the usage measurement, amount of `settled` that counts after a later
     # reading), oldest first
     measured: Mapping[str, tuple[tuple[float, int], ...]] = {}
-    demand: ResourceDemand | None = None  # what its publisher waits for; None: nothing
+    demand: ResourceDemand | None = None  # resources that its publisher waits for; None: none
     usage: ResourceUsage | None = None  # used by the publisher's queue until `at`; None: unknown
     supervisors: tuple[Identity, ...] = ()  # processes of its user for whose jobs it reserves
     folder: str = ""  # its publisher's queue folder, for messages; "" if it does not say
-    invalid_fields: str = ""  # what of the file cannot be, and does not count
+    invalid_fields: str = ""  # text about impossible values of the file, which do not count
 
     def unused_amount(self, device: str, sampled_at: float | None = None) -> int:
         """Return the reserved amount of a resource that is not fresh. For GPU memory, only the unused part.

@@ -40,7 +40,7 @@ from launcher.system.config_tables import absolute_path
 from launcher.system.processes import is_alive, login_name
 
 SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
-MOST_FILES = 16  # of a user
+MOST_FILES = 16  # files of a user
 CLOCK_STEP_NS = 20_000_000  # within it two changes of a folder may bear the same time
 UNREADABLE = "the GPUs that it names count as reserved while it is renewed or its processes live"
 RECHECKED_FILES = 256  # files that did not count and are checked again at every reading
@@ -144,7 +144,7 @@ class ReservationReader:
             complain: Called with each file that is not in order and the reason.
             clock: Seconds, the same for all processes of the machine.
         """
-        self.stat_calls = 0  # how often it was asked whose a file is
+        self.stat_calls = 0  # number of queries for the owner of a file
         self._folder, self._complain, self._clock = folder, complain, clock
         self._ignored: dict[str, int] = {}  # files that do not count → inode, since when first
         self._files_by_owner: dict[int, set[str]] = {}  # owner → files that may count

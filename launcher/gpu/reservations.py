@@ -72,7 +72,7 @@ from launcher.gpu.resources import ForeignReservation
 from launcher.system.memory import ProcessGroups
 from launcher.system.processes import Identity, login_name
 
-MOST_NAMES = 64  # of our file that are remembered
+MOST_NAMES = 64  # names of our file that are remembered
 REFRESH_S = 5.0  # a file with reservations is renewed so often
 USAGE_DELAY_S = 0.2  # seconds until new usage is published if it decides which user yields
 ABANDONED_S = 3600.0  # seconds after which its file is removed
@@ -183,13 +183,13 @@ class ReservationBoard:
         self._reader = ReservationReader(folder, self._complain, clock)
         self._clock, self._logs = clock, logs
         self._settled: Mapping[str, int] = {}  # resource → amount, as in our file
-        self._serial = ""  # of our file; empty: there is none
+        self._serial = ""  # serial of our file; empty: there is no file
         self._at = 0.0  # when it was written
         self._is_in_place = False  # our file existed at the last check
         self._reservations: tuple[Reservation, ...] = ()
         self._published: Mapping[tuple[int, str], PublishedReservation] = {}
         self.complaints: set[tuple[str, str]] = set()
-        # of others, as last read; also of the silent
+        # publications of others, as last read; also of the silent
         self._peer_publications: Mapping[str, Publication] = {}
         # supervisors of the jobs with reservations, to be published
         self.supervisors: tuple[Identity, ...] = ()
@@ -310,7 +310,7 @@ class ReservationBoard:
         New reservations that do not fit must be withdrawn.
         """
         publications = self._read_peers()
-        # where others may take us for gone, we cannot rely on their having counted us
+        # if others may take us for gone, we cannot rely on their having counted us
         if not self._is_in_place or self._clock() - self._at > STALE_S / 2:
             return self._sums(publications, sampled_at)
         later = {

@@ -8,7 +8,7 @@ LONGEST_NAME = 96  # characters of a resource's name, as files are read
 # resources of the machine that schedulers reserve, except GPU memory, which is named by its UUID
 MEMORY = "memory"  # bytes of main memory
 CORES = "cores"  # number of cores; the name also contains the mask of the permitted cores in hexadecimal digits
-JOBS = "jobs"  # how many jobs there are on a GPU, with its UUID
+JOBS = "jobs"  # number of jobs on a GPU, with its UUID
 EXCLUSIVE = "alone"  # number of exclusive jobs, also by UUID
 
 
@@ -46,7 +46,7 @@ class ForeignReservation(NamedTuple):
     device: str  # the resource: a GPU's UUID, or one of the names above
     amount: int  # bytes, or how many
     inside: bool = False  # its queue shares the quota that limits our cores or memory
-    folder: str = ""  # of the queue that reserved it; "" if unknown
+    folder: str = ""  # folder of the queue that reserved it; "" if unknown
 
     @property
     def queue(self) -> str:

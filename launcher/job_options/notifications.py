@@ -63,7 +63,7 @@ def read_run_notify(value: object) -> RunNotify:
     raise UsageError(f"expected {EXPECTED_NOTIFY}")
 
 
-def run_notify_from_record(record: Any) -> RunNotify:  # of JSON
+def run_notify_from_record(record: Any) -> RunNotify:  # the record is from JSON
     """Return the settings that `RunNotify.to_json` wrote; unknown values of newer versions are ignored."""
     if not isinstance(record, dict):
         return AS_CONFIGURED

@@ -225,7 +225,7 @@ def _span_text(span_s: float) -> str:
 _TEXT = {"type": "string"}
 
 PRIORITY = whole(-(2**31) + 1, 2**31 - 1)
-SHARE = real(0.001, 1000.0)  # of a run; the default is 1
+SHARE = real(0.001, 1000.0)  # share of a run; the default is 1
 # on a command line, the option without a value means true
 TRUTH = ValueType(
     "",

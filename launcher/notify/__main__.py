@@ -86,9 +86,9 @@ class NotifyService:
         self._error_throttle = ErrorThrottle()
         self._settings: NotifySettings | None = None
         self._is_broken = False  # whether the user's file is invalid
-        self._settings_fingerprint: object = ()  # of the user's file
+        self._settings_fingerprint: object = ()  # fingerprint of the user's file
         self._database_fingerprints: object = (
-            None  # of the queue's database files; None: they may have changed
+            None  # fingerprints of the queue's database files; None: they may have changed
         )
         self._scheduler_gone_since: float | None = (
             None  # start of the time without a scheduler, by `uptime`
@@ -306,7 +306,7 @@ def serve(
 
 # --- the process
 
-LOG_BYTES = 1 << 20  # of its log file; one older file is kept
+LOG_BYTES = 1 << 20  # bytes of its log file; one older file is kept
 NICE = 10  # jobs have priority
 
 

@@ -30,7 +30,7 @@ _BY_IMPORTANCE = (NotifyEvent.OUT_OF_MEMORY, NotifyEvent.FIRST_FAILURE)  # the m
 class RetryState(NamedTuple):
     """A target whose last message could not be sent."""
 
-    title: str  # of the message
+    title: str  # title of the message
     at: float  # time of the reported event
     tries: int
     next: float  # time of the next try

@@ -9,7 +9,7 @@ url_file = "~/.config/launcher/mail.url"  # or url, or url_env
 
 [notify.desk]
 command = ["notify-send", "launcher"]
-events = ["out-of-memory"]                # of this target
+events = ["out-of-memory"]                # events of this target
 
 The addresses of targets contain secrets, which are redacted in texts.
 """

@@ -28,8 +28,8 @@ class BackendPreview(NamedTuple):
     name: str
     settings: BackendSettings | None  # None: this machine, without pilots
     kinds: Mapping[str, int]  # kind → jobs that go there first
-    other_backends: tuple[str, ...]  # where these jobs may run, too
-    jobs_only_here: int  # of these jobs; they may run nowhere else
+    other_backends: tuple[str, ...]  # backends where these jobs may run, too
+    jobs_only_here: int  # number of these jobs that may run nowhere else
     first_pilots: int  # pilots that are submitted for jobs that wait for nothing
     max_pilots: int  # pilots that all these jobs keep busy, were they ready together
     estimate_result: EstimateResult

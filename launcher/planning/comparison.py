@@ -31,9 +31,9 @@ class ComparedJob(NamedTuple):
     reason: str
     changes: tuple[str, ...] = ()  # since it was queued last: settings, modules, words, inputs
     is_other_code: bool = False  # it was done with other code, and nothing else is different
-    options: tuple[str, ...] = ()  # that it waits with as they were, and not as the plan has them
+    options: tuple[str, ...] = ()  # options as its waiting job has them, not as in the plan
     # definitions whose code is another than when it was queued last: `module.function`, or the module alone
-    # where that is all that is known; of a program files
+    # if nothing more is known; for a program, files
     other_definitions: tuple[str, ...] = ()
     number: int | None = None  # its job in the queue, None if it is new
     shared: tuple[str, ...] = ()  # names of jobs that do work of it for others, too
@@ -53,7 +53,7 @@ class AdoptableRoot(NamedTuple):
     """A folder in which jobs of a plan are done."""
 
     root: str
-    jobs: int  # that are new here, and were done there in the same way
+    jobs: int  # jobs that are new here, and were done there in the same way
 
 
 class Adoption(NamedTuple):
@@ -79,5 +79,5 @@ class Comparison(NamedTuple):
     accepted: Mapping[str, str]  # jobs whose result of other code is kept, and their queued hashes
     savings: tuple[SharedWorkSavings, ...] = ()  # by jobs that do shared work
     files: Mapping[str, Mapping[str, str]] = {}  # accepted program → file that it reads → digest
-    adoption: Adoption | None = None  # of results of another folder; None: of none
-    adoptable_roots: tuple[AdoptableRoot, ...] = ()  # where jobs are done that are new here
+    adoption: Adoption | None = None  # adoption of results of another folder; None: there is none
+    adoptable_roots: tuple[AdoptableRoot, ...] = ()  # folders with done jobs that are new here

@@ -66,11 +66,11 @@ UNKNOWN_JOB_CODE = "unknown-job"
 EXPECTED_CODE = "expected-input"
 MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we know
 MOST_LISTED = 5  # missing paths named in one warning
-FOLDER_SETTING = "cwd"  # of a program
+FOLDER_SETTING = "cwd"  # setting of a program
 MOST_LISTED_NAMES = "launcher run FILE --dry-run --all"
-MOST_PAIRS = 1_000_000  # of a job and one that it names: a plan stays within memory
+MOST_PAIRS = 1_000_000  # pairs of a job and one that it names: a plan stays within memory
 _GLOB = re.compile(r"[*?\[]")
-# how values are compared, and common keys → values → names
+# (function that makes values comparable, common keys) → values → names
 _TiedNames = dict[tuple[Comparable, tuple[str, ...]], dict[tuple[str, ...], list[str]]]
 
 
@@ -283,7 +283,7 @@ class PlanDisk(NamedTuple):
     is_folder: Callable[[Path], bool]
     content_digest: Callable[[Path], str]  # a digest of a file
     is_link: Callable[[Path], bool] = Path.is_symlink
-    matching_files: Callable[[str], Sequence[str]] = existing_files  # of a pattern
+    matching_files: Callable[[str], Sequence[str]] = existing_files  # lists the files of a pattern
     real: RealPaths = RealPaths()
 
     def path_exists(self, path: str) -> bool:
@@ -383,7 +383,7 @@ class DependencyGraph:
             folder: [] for prepared in steps for folder in self._named_folders(prepared, INPUTS)
         }
         self._missing: dict[str, _MissingInput] = {}
-        self._expected: dict[str, _MissingInput] = {}  # of jobs behind a program that may make them
+        self._expected: dict[str, _MissingInput] = {}  # inputs that an earlier program may make
         self._order: dict[str, int] = {}  # job → its position in the plan
         self.programs: set[str] = set()
         self._programs_without_outputs: set[str] = set()  # programs without declared outputs
@@ -560,7 +560,7 @@ class DependencyGraph:
             makers = {places[name] for name in (*named.done, *named.ended) if name in places}
             for path in (path for file in inputs for path in self._targets(file.path)):
                 makers |= {places[maker] for maker in self._makers_around(path)}
-                # of those that fill one folder together, each waits for those before it
+                # each of the jobs that fill one folder together waits for those before it
                 fillers = (places[name] for name in self._fillers.get(path, ()))
                 makers |= {maker for maker in fillers if maker < at}
                 makers |= {places[name] for name in self._inner_makers.get(path, ())}

@@ -41,7 +41,7 @@ class PastJob(NamedTuple):
     on_gpu: bool
     seconds: float  # from its claim to its end
     disk: int | None  # bytes that it wrote; None if unknown, as its output is a folder
-    signature: str = ""  # of a program: its words without numbers
+    signature: str = ""  # signature of a program: its words without numbers
 
 
 class JobEstimate(NamedTuple):
@@ -166,7 +166,7 @@ def estimate_job(job: PlannedJob, history: RuntimeHistory) -> JobEstimate:
     vram, peaks = _estimate_memory(job, history)
     alike = history.find_similar(job)
     if alike is None and job.resources.works_on_gpu(machine_has_gpu=history.gpus):
-        # of a program, with any numbers
+        # this is the usage of a program, with any numbers
         usage = history.usage(job.signature, program_by(job.signature, job.argv))
         alike = _SimilarJobs(seconds=[*usage.seconds]) if usage.is_own and usage.seconds else None
     elif alike is None:
@@ -209,7 +209,7 @@ def build_past_job(row: JobRow, seconds: float, device: str) -> PastJob:
     """
     spec = row.spec
     sizes = list(row.outputs.values())
-    measurable = sizes and (0, 0) not in [each.stamp for each in sizes]  # that of a folder
+    measurable = sizes and (0, 0) not in [each.stamp for each in sizes]  # (0, 0): stamp of a folder
     return PastJob(
         kind=row.kind,
         settings=spec.settings,

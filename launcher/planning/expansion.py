@@ -63,7 +63,7 @@ SCORING_ROLES = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a mode
 MODEL_MAKING_ROLES = frozenset({Role.TRAIN, Role.METHOD})  # they make a model
 _NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
 _MOST_SLUG = 60
-OWN_SWEEPS = "its matrix"  # what errors call the entry's own sweeps
+OWN_SWEEPS = "its matrix"  # name of the entry's own sweeps in errors
 
 
 class PlannedStep(NamedTuple):
@@ -79,7 +79,7 @@ class PlannedStep(NamedTuple):
     data: str | None = None
     images: str | None = None
     follows: NamedDependencies = NO_DEPENDENCIES
-    condition: str = ""  # of a test, see `launcher.kind_interface`
+    condition: str = ""  # condition of a test, see `launcher.kind_interface`
     swept: VariantName = ()  # the values that distinguish it from others of its entry
 
 
@@ -316,7 +316,7 @@ def _derived_name(variant: PlainVariant) -> str:
     """Return a name for a job that was given none, from the first of its settings, without what is swept."""
     for said in variant.settings.given.values():
         value = plain_value(said.node)
-        words = value if isinstance(value, list) else [value]  # of a path, its last name
+        words = value if isinstance(value, list) else [value]  # a path gives its last name
         if variant.swept:
             words = [word for word in words if "{" not in str(word)]
         text = "-".join(str(word).rstrip("/").rpartition("/")[2] for word in words)
@@ -329,7 +329,7 @@ def _derived_name(variant: PlainVariant) -> str:
 class _Choice(NamedTuple):
     """One folder or model that a setting may mean."""
 
-    value: str  # that the job's setting then has: a path, or a model's ID
+    value: str  # value that the job's setting then has: a path, or a model's ID
     name: VariantName = ()  # distinguishes it from the other variants of its entry
 
 
@@ -422,7 +422,7 @@ class _FolderEntries:
         idle: list[Variant] = []
         for each in entry.variants:
             sides = self._setting_choices(each)
-            if not all(side.choices for side in sides):  # which is reported
+            if not all(side.choices for side in sides):  # the missing choice is reported
                 continue
             variant = each.variant
             whole.append((variant, sides))

@@ -56,14 +56,14 @@ class MachineState(NamedTuple):
 
     now: float
     machine: Machine
-    running: tuple[Running, ...] = ()  # of running attempts
+    running: tuple[Running, ...] = ()  # attempts that are running
     ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
     disk_free: int | None = None  # bytes free in the results folder; None if unknown
-    usage: UsageLookup = no_usage  # what was learned of a signature
+    usage: UsageLookup = no_usage  # returns the known usage of a signature
     visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
-    account: FairShareAccount = NO_ACCOUNT  # of the plan's run
+    account: FairShareAccount = NO_ACCOUNT  # account of the plan's run
     discipline: SchedulingPolicy = DEFAULT_POLICY  # the policy that decides
-    queue_s: float = 0.0  # how long the queue is, as `queue_length` has it
+    queue_s: float = 0.0  # length of the queue, as `queue_length` has it
 
     @property
     def free_cpus_and_ram(self) -> tuple[int, int]:

@@ -199,7 +199,7 @@ def _duplicate_job_problems(plans: Sequence[Plan]) -> Iterator[Problem]:
             other, first = first_jobs.setdefault((made.run_folder, job.name), (made, job))
             if first.hash == job.hash or (other.file, made.file) in reported:
                 continue
-            reported.add((other.file, made.file))  # what follows from it differs, too
+            reported.add((other.file, made.file))  # jobs that follow from it differ, too
             yield Problem(
                 code="duplicate-job",
                 message=f"{job.name} of run {made.name} differs between {other.file} and {made.file}",

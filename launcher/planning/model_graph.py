@@ -333,7 +333,7 @@ class PlannedModels:
         if models:
             return models
         if requests and not placed:
-            return ()  # what makes it has errors, which are reported
+            return ()  # the model's maker has errors, which are reported
         if self._on_disk(str(named.value)):
             return (named.value,)
         if self._task.whole:  # else the broken entry may be the one that makes it

@@ -25,7 +25,7 @@ from launcher.taskfile.language import Reuse
 from launcher.taskfile.legacy_names import LegacyAction
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
-_encode_once = lru_cache(maxsize=256)(encode_basestring_ascii)  # of kilobytes that many jobs share
+_encode_once = lru_cache(maxsize=256)(encode_basestring_ascii)  # many jobs share these kilobytes
 
 
 NO_CODE = "{}"  # in the hash of a program
@@ -54,7 +54,7 @@ class JobIdentity:
     base: str | None
     images: str | None
     settings: str  # those that can change a result, as JSON
-    dependencies: tuple["JobIdentity", ...]  # of the jobs whose results it reads
+    dependencies: tuple["JobIdentity", ...]  # identities of the jobs whose results it reads
     code: JobCode
     input_digests: tuple[str, ...]  # digests of the files that it reads and that no job makes
     words: Words = NO_WORDS  # the user's own among those of its data
@@ -114,7 +114,7 @@ class PlannedJob(NamedTuple):
     argv: tuple[str, ...]
     preload: tuple[str, ...]
     identity: JobIdentity  # everything that determines the result
-    signature: str  # of its cost, see `launcher.kinds.signature_of`
+    signature: str  # signature of its cost, see `launcher.kinds.signature_of`
     condition: str  # under which a model is tested: "corrupt=jpeg50"
     after_any: tuple[str, ...]  # names of earlier jobs that must have ended, done or not
 
@@ -137,13 +137,13 @@ class PlannedJob(NamedTuple):
 class SharedWorkSavings(NamedTuple):
     """The work that shared jobs save."""
 
-    kind: str  # of these jobs
+    kind: str  # kind of these jobs
     unit: str  # unit of the items of a pass: "images"
     items: int | None  # number of items; None if unknown
-    passes: int  # that would be made without these jobs
-    saved: int  # of these
+    passes: int  # passes that would be made without these jobs
+    saved: int  # number of these passes that are saved
     size: int | None  # bytes of the results; None: not known
-    most_bytes: int | None  # that are kept at most; None: no limit
+    most_bytes: int | None  # bytes that are kept at most; None: no limit
 
     def to_json(self) -> dict[str, Json]:
         """Return the numbers as JSON."""
@@ -171,7 +171,7 @@ class Plan:
     """All jobs of a task file. The jobs that a job needs are before it."""
 
     file: str
-    name: str  # of the run
+    name: str  # name of the run
     about: str
     run_folder: Path
     jobs: tuple[PlannedJob, ...]
@@ -181,7 +181,7 @@ class Plan:
     share: float | None
     notify: RunNotify  # events of the run that its owner is notified of
     pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
-    wanted: LegacyAction  # of a file of the original: to be listed only, or its results
+    wanted: LegacyAction  # action for a file of the original: only its listing, or its results
     kinds: Mapping[str, Kind]  # by name, with the words of the user
     warnings: tuple[Problem, ...]
     # gives, for the names of jobs that are not done, the jobs that do once what these repeat

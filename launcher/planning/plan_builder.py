@@ -151,7 +151,7 @@ class _Drafter:
         self, task: TaskFile, run_folder: Path, root: Path, models: frozenset[str]
     ) -> None:
         self.task, self.run_folder, self.root, self.models = task, run_folder, root, models
-        self._lookups: dict[Any, Any] = {}  # of the kinds, shared by all drafts
+        self._lookups: dict[Any, Any] = {}  # lookups of the kinds, shared by all drafts
 
     def prepare_step(
         self, step: PlannedStep, makers: tuple[Draft, ...], other_models: tuple[str, ...] = ()

@@ -22,9 +22,9 @@ class KindEstimate(NamedTuple):
     """The expected duration of all jobs of a kind that have to run."""
 
     jobs: int
-    known: int  # of them, how many have a time
-    seconds: float  # of those, added up
-    spread: float | None  # of a single job
+    known: int  # number of these jobs that have a time
+    seconds: float  # sum of the known times
+    spread: float | None  # spread of the time of a single job
     shortest: float  # seconds of a single job
     longest: float
     runs: int  # earlier jobs on which this rests
@@ -34,14 +34,14 @@ class Preview(NamedTuple):
     """The expected starts, durations, disk usage and backends of a plan."""
 
     machine_state: MachineState
-    estimates: tuple[JobEstimate, ...]  # of the plan's jobs, in their order
+    estimates: tuple[JobEstimate, ...]  # estimates of the plan's jobs, in their order
     wave: FirstWave
     kinds: Mapping[str, KindEstimate]  # kind → estimate of its jobs that have to run
     # seconds when all that can runs side by side; None: not all is known
     longest_chain_s: float | None
     disk: int | None  # bytes of those jobs whose results have a known size; None: of none
     disk_unknown: int  # jobs of which it is unknown how much they write
-    backends: tuple[BackendPreview, ...] = ()  # where jobs go; nothing if all run here
+    backends: tuple[BackendPreview, ...] = ()  # backends to which jobs go; empty if all run here
 
     def to_json(self) -> dict[str, Json]:
         """Return what holds for the plan as a whole as JSON."""

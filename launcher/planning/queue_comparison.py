@@ -120,7 +120,7 @@ class _EarlierHashes:
         """Return the code of a row; the jobs of a kind share it, and its text is made once."""
         key = (row.spec.entry, *row.spec.sources.items())
         if key not in self._codes:
-            # what a program has read is recorded when it is done, and enters no hash
+            # files that a program has read are recorded when it is done, and enter no hash
             self._codes[key] = JobCode(row.spec.entry, row.spec.sources if row.spec.entry else {})
         return self._codes[key]
 

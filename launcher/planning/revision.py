@@ -72,7 +72,7 @@ _NO_PLACE = SourceFile(file="", lines=())
 class JobValues(NamedTuple):
     """All values of a job that its owner may change."""
 
-    settings: dict[str, Json]  # of a program: its command line, folder and variables
+    settings: dict[str, Json]  # settings of a program: its command line, folder and variables
     request: JobRequest
     swept: SweptJob | None = None  # with other values of its sweep
 

@@ -91,7 +91,7 @@ def top(read_only: bool, once: bool) -> int:
       launcher top --read-only
       launcher top --once
     """
-    # what draws the queue takes a third of what `gpus` imports
+    # modules that draw the queue take a third as long to import as those of `gpus`
     from launcher.screens.snapshots import QueueSnapshotReader
 
     if not once:

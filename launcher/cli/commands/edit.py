@@ -207,7 +207,7 @@ def _edit_revision(home: Home, store: Store, row: JobRow) -> "Revision | None":
                 check_revisions(home, store, [revision] if revision else [])
             except UsageError as error:
                 _explain(error)
-                keep = True  # what was written is worth more than the folder
+                keep = True  # the user's text is worth more than the folder
                 if not _confirm_editing_again():
                     print_stderr(f"{NOTHING_CHANGED}; your text is kept in {file}")
                     code = EXIT_ABORTED if sys.stdin.isatty() else error.exit_code

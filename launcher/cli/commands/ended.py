@@ -121,7 +121,7 @@ def history(
                     places_by_token(home)
                 )
     elif patterns:
-        with open_queue():  # which says that there is no queue
+        with open_queue():  # it reports that there is no queue
             return
     else:
         past = HistoryReport()
@@ -279,7 +279,7 @@ def _clean_up(
     """
     cleaned = _clean(home, store, jobs, rules)
     store.job_control.delete_unused_rows()
-    calls = _unused_calls(home, store, cleaned.deleted)  # which no job needs any more
+    calls = _unused_calls(home, store, cleaned.deleted)  # calls that no job needs any more
     freed = cleaned.freed + copies.size + _sizes(calls)
     for path in calls:
         path.unlink(missing_ok=True)
@@ -331,7 +331,7 @@ class _CleanResult(NamedTuple):
     deleted: list[JobRow]
     freed: int  # bytes
     undeleted: list[SkippedFolder]
-    changed: list[JobRow]  # that stay: they changed, or became needed, after they were chosen
+    changed: list[JobRow]  # jobs that stay: they changed, or became needed, after the choice
 
 
 def _clean(home: Home, store: Store, jobs: Sequence[JobRow], rules: RetentionRules) -> _CleanResult:

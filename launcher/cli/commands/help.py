@@ -72,7 +72,7 @@ def _print_page(topic: str, *, as_json: bool) -> None:
 
 
 def _print_formatted(text: str) -> None:
-    from rich.console import Console  # which takes longer to import than other commands run
+    from rich.console import Console  # this import takes longer than other commands run
     from rich.markdown import Markdown
 
     console = Console(width=terminal_width(), no_color=not uses_colour(sys.stdout), highlight=False)

@@ -445,7 +445,7 @@ def remove() -> None:
     manager = find_manager()
     if manager is Manager.ANSWERS:
         _run_systemctl(*SYSTEMCTL, "disable", "--now", UNIT)
-    else:  # what `disable` does: the link of [Install] goes
+    else:  # `disable` would delete the link of [Install]
         (file.parent / "default.target.wants" / UNIT).unlink(missing_ok=True)
     file.unlink()
     if manager is Manager.ANSWERS:

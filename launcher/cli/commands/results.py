@@ -60,8 +60,8 @@ from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal, shell_line
 
-MOST_NOTES = 5  # of means from which values are missing; each row has its own
-TIME_LIMIT = "60s"  # of a query
+MOST_NOTES = 5  # notes on means from which values are missing; each row has its own
+TIME_LIMIT = "60s"  # time limit of a query
 TO_PRINT = (
     ". A program reports results when it prints `launcher: acc=0.91`, or "
     "`launcher: step=3 total=10 loss=0.2` while it runs."
@@ -224,8 +224,8 @@ class RunOutcome(NamedTuple):
     """The results of a run and of its jobs."""
 
     run: str
-    results: RunResults  # of tests and folders
-    returned: Sequence[ReturnedValues]  # what jobs returned, if that is wanted
+    results: RunResults  # results of tests and folders
+    returned: Sequence[ReturnedValues]  # values that jobs returned, if these are wanted
     newest_jobs: Sequence[JobRow]  # the newest job of each name as it is
     kinds: Mapping[str, Kind]
 
@@ -431,7 +431,7 @@ def _selected_rows_output(
             rows=[{name: row.get(name) for name in names} for row in results.rows],
             columns=tuple(name for name in names if name in results.columns),
         )
-    order = results.names  # which looks at every row
+    order = results.names  # the property looks at every row
     ordered = [{name: row[name] for name in order if name in row} for row in results.rows]
 
     def cells() -> Sequence[Sequence[object]]:

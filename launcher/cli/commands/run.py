@@ -231,7 +231,7 @@ def command(
             return _list(plans, taskfiles, form, compared, options, pass_env, backends, policy)
     results = any(plan.wanted is LegacyAction.RESULTS for plan in plans)
     for plan in plans:
-        if plan.missing and not results:  # of which a dry run only warns: such jobs must fail
+        if plan.missing and not results:  # a dry run only warns: such jobs must fail
             raise TaskFileError(plan.missing)
         for warning in plan.warnings:
             print_stderr(str(warning))
@@ -473,7 +473,7 @@ def _list(
 
 def _tree(plan: Plan) -> WorkTree | None:
     """Return the working tree, with those changes that decide results of the plan."""
-    sources = {id(job.sources): job.sources for job in plan.jobs}  # of a kind: one
+    sources = {id(job.sources): job.sources for job in plan.jobs}  # jobs of a kind share one
     modules = {module for each in sources.values() for module in each}
     index = plan.index
     files = {} if index is None else {each: file for each in modules if (file := index.file(each))}

@@ -31,8 +31,8 @@ from launcher.system.processes import usable_cores
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes
 
-DURATION_S, VRAM = 3600.0, 8 * 1024**3  # of a planned job of which nothing is known
-MANY_JOBS = 5000  # of fewer, all policies are replayed before other processes are there
+DURATION_S, VRAM = 3600.0, 8 * 1024**3  # values of a planned job about which nothing is known
+MANY_JOBS = 5000  # with fewer jobs, all policies are replayed before other processes are there
 SECTIONS = {
     "Workload": ("gpus", "jobs", "load", "all-at-once", "users", "others", "duration"),
     "GPU memory": ("vram", "seed", "memory", "reserve", "baseline"),

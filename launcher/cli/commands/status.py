@@ -56,7 +56,7 @@ LEAST_S, MOST_S = 0.2, 3600.0  # likewise
 
 JobSelector = Callable[[], Iterable[JobRow]] | None  # None: those that matter
 _WAIT = OPEN_STATES - {State.RUNNING}
-_FIRST_IN_PIPE = (State.RUNNING, State.FAILED)  # what `head` must show
+_FIRST_IN_PIPE = (State.RUNNING, State.FAILED)  # states that `head` must show
 
 
 @pattern_command()
@@ -132,7 +132,7 @@ def command(
     home = find_home(os.environ)
     if not home.exists():
         if patterns:
-            with open_queue():  # which says that there is no queue
+            with open_queue():  # it reports that there is no queue
                 return 0
         print_json(_record(home)) if as_json else print_stderr("no jobs")
         return 0
@@ -319,7 +319,7 @@ def _record(
         waiting: how many that wait are not.
         ended: how many that have ended are not.
     """
-    # of the machine and its pilots, of which a listing says nothing
+    # modules about the machine and its pilots, which a listing does not show
     from launcher.gpu.reservations import quiet_board
     from launcher.screens.host_reader import HostReader
     from launcher.screens.pilot_table import pilots_record

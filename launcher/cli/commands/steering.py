@@ -56,10 +56,10 @@ class JobChange(NamedTuple):
 
     # returns the numbers of those that it changed
     apply: Callable[[list[int], float], Iterable[int]]
-    would: Callable[[JobRow], str]  # what would happen to a job, behind "would"
-    did: Callable[[JobRow], str]  # what has happened to it
+    would: Callable[[JobRow], str]  # text of the planned change of a job, behind "would"
+    did: Callable[[JobRow], str]  # text of the change that was made to it
     notify_scheduler: Callable[[Home], object] = wake  # lets the scheduler know
-    jobs: Sequence[JobRow] | None = None  # of those chosen; None: all
+    jobs: Sequence[JobRow] | None = None  # the chosen jobs that it concerns; None: all
     missed: str = (
         ""  # said of those that were not changed; '': that they changed before it could be done
     )
