@@ -287,7 +287,7 @@ def test_job_that_nearly_fills_the_largest_gpu_gets_it_exclusively() -> None:
 @settings(deadline=None)
 @given(
     total=st.integers(8, 80),
-    driver=st.floats(0, QUIET_SHARE),
+    driver=st.floats(0, 0.999 * QUIET_SHARE),  # bytes are rounded, perhaps to more than the share
     reserve=st.sampled_from([0.0, 0.1, 0.3]),
     took=st.floats(0.02, 1),
     count=st.integers(1, 2),
