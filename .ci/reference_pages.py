@@ -163,7 +163,7 @@ def _first_paragraph(thing: object) -> str:
 
 def _plain(thing: object) -> str:
     text = str(thing)
-    for prefix in ("typing.", "collections.abc.", "launcher.workers.job."):
+    for prefix in ("typing.", "collections.abc.", "launcher.workers.worker_job."):
         text = text.replace(prefix, "")
     return text
 

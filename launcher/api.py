@@ -39,8 +39,8 @@ from launcher.ids import (
 from launcher.system.files import Json, read_json, write_atomic, write_json
 from launcher.system.installation import install_command
 from launcher.units import format_bytes, parse_bytes
-from launcher.workers.job import Entry, Job
 from launcher.workers.memory_share import Share, VramLimit
+from launcher.workers.worker_job import Entry, Job
 
 if TYPE_CHECKING:
     from concurrent.futures import CancelledError

@@ -16,7 +16,7 @@ from typing import Any
 from launcher.errors import JobError
 from launcher.job import Resources, Spec, Terms
 from launcher.store.queue import NewJob, Store
-from launcher.workers.job import Job
+from launcher.workers.worker_job import Job
 from tests.build import a_context
 from tests.e2e.machine import ROOT, Machine
 from tests.nvml.standin import GIB, Devices

@@ -70,7 +70,7 @@ STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their v
     "launcher.ids:parse_model",
     "launcher.kinds:COMMAND",
     "launcher.kinds:installed_kinds",
-    "launcher.workers.job:Job",
+    "launcher.workers.worker_job:Job",
 )
 # without a list of formats Pillow starts programs, and other readers have other limits
 OPENS_IMAGES = re.compile(

@@ -11,10 +11,10 @@ from launcher.functions.main_module import installed_script
 from launcher.functions.pickling import CannotLoad, name_of
 from launcher.system.files import Json, write_when_possible
 from launcher.system.paths import Attempt
-from launcher.workers.job import Job
 from launcher.workers.job_forks import exit_in_forks
 from launcher.workers.process_end import ends_here, interrupted_by_signals
 from launcher.workers.worker import print_traceback, write_failure, write_log_line
+from launcher.workers.worker_job import Job
 
 
 def call(job: Job) -> Mapping[str, Json]:

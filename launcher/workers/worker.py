@@ -34,7 +34,6 @@ from launcher.system.process_limits import changes_for
 from launcher.system.process_trees import ATTEMPT_VARIABLE
 from launcher.system.stop_event import StopEvent
 from launcher.workers.attempt_spec import AttemptSpec
-from launcher.workers.job import Job, refuse_abandoned
 from launcher.workers.job_forks import ProcessLocalHandler, exit_in_forks
 from launcher.workers.log_stream import drop_output_on_full_disk
 from launcher.workers.memory_share import Share
@@ -47,6 +46,7 @@ from launcher.workers.preloads import (
 from launcher.workers.process_end import WaitInterrupted, begin_process, end_process
 from launcher.workers.progress.steps import ProgressWriter
 from launcher.workers.shortage import find_oom_in_exception
+from launcher.workers.worker_job import Job, refuse_abandoned
 
 MODEL_FILE = "model_id.txt"
 MOST_CAUSES = 8  # causes of an error that are checked

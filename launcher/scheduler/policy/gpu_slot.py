@@ -114,7 +114,7 @@ class GpuState:
         self._unmeasured_jobs: list[Running] = []
         self._first_similar: dict[str, Running] = {}  # similar jobs → one that is waited for
         self.exclusive_jobs = 0  # number of our jobs that share the GPU with none of ours
-        self._end_times = end_times
+        self._end_times_by_id = end_times
         self._refusal_text = ""
 
     @property
@@ -283,7 +283,7 @@ class GpuState:
         return None
 
     def _end_time(self, job: Running) -> EndTime:
-        return self._end_times[id(job)]
+        return self._end_times_by_id[id(job)]
 
     def _fits(
         self, need: GpuRequest, free: int, beside: tuple[GpuLoad, ...], *, exclusive: int

@@ -42,7 +42,7 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system import files
 from launcher.system.paths import Home
-from launcher.workers.job import Job
+from launcher.workers.worker_job import Job
 from tests.build import a_spec, enqueue
 from tests.launcher.users import NOBODY
 

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from launcher.errors import JobError
 from launcher.system.files import Json, read_file_end
 from launcher.system.paths import Attempt, Home
-from launcher.workers.job import refuse_abandoned
 from launcher.workers.progress import growing_files
 from launcher.workers.progress.attempt_progress import (
     read_attempt_progress,
@@ -49,6 +48,7 @@ from launcher.workers.progress.steps import (
     curves,
     read_newest_report,
 )
+from launcher.workers.worker_job import refuse_abandoned
 from tests.build import a_context, a_spec, an_attempt
 from tests.launcher.conftest import Launcher
 from tests.launcher.workers.progress.event_writer import (
