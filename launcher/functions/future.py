@@ -350,7 +350,7 @@ class Watcher(threading.Thread):
                 return
             with _asking:
                 rows = followed.add({future.job for future in new}) if new else []
-                followed.ensure_scheduler_alive()
+                followed.check_scheduler()
                 rows += [followed.rows[job] for job in {c.job for c in followed.read_events()}]
             for future in new:
                 if future.job not in followed.rows:

@@ -368,7 +368,7 @@ class LogFollower:
             self._sources.clear()
         if not self._sources:
             return
-        self._followed.ensure_scheduler_alive()
+        self._followed.check_scheduler()
         states = {self._followed.rows[job].state for job in self._sources}
         if self._followed.is_queue_stopped and State.RUNNING not in states:
             raise queue_stopped_error()

@@ -169,11 +169,11 @@ class JobTracker:
                 return
             if self.is_queue_stopped:  # and since then, the last of them has not ended
                 raise queue_stopped_error()
-            self.ensure_scheduler_alive()
+            self.check_scheduler()
             if not self.is_queue_stopped:
                 time.sleep(self.poll_interval_s)
 
-    def ensure_scheduler_alive(self) -> None:
+    def check_scheduler(self) -> None:
         """Replace a scheduler that was killed, and see whether the queue was stopped; not at each call.
 
         Raises:

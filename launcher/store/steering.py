@@ -101,7 +101,7 @@ class JobControl:
         newest_first = sorted(jobs, reverse=True)
         touched: list[int] = []
 
-        def cancel(portion: Sequence[int]) -> None:
+        def cancel_portion(portion: Sequence[int]) -> None:
             ended: list[int] = []
             touched.extend(
                 job
@@ -112,7 +112,7 @@ class JobControl:
             # once for all of them: one job may wait for the ends of thousands
             self._db.recount_waits_on(ended)
 
-        self._db.write_in_portions(newest_first, cancel)
+        self._db.write_in_portions(newest_first, cancel_portion)
         return touched[::-1]
 
     def hold(self, jobs: Iterable[int], now: float) -> list[int]:
@@ -263,7 +263,7 @@ class JobControl:
             chosen = self._follow_newer_programs(frozenset(jobs))
         left, moved = {*chosen}, list[int]()
 
-        def retry(portion: Sequence[int]) -> None:
+        def retry_portion(portion: Sequence[int]) -> None:
             held = self.previously_held(portion)
             first = len(moved)
             for job in portion:
@@ -281,7 +281,7 @@ class JobControl:
             if len(portion) < len(chosen):
                 self._skip_after_failures(moved[first:], left, now)
 
-        self._db.write_in_portions(chosen, retry)
+        self._db.write_in_portions(chosen, retry_portion)
         return moved
 
     def _skip_after_failures(
@@ -407,19 +407,19 @@ class JobControl:
             " AND wish = ''"
         )
 
-        def pause(job: int) -> bool:
+        def pause_one(job: int) -> bool:
             if self._db.execute(update, (now, job)).rowcount != 1:
                 return False
             self._db.execute(_SET_REASON, (*reason_columns(reasons[job]), job))
             self._db.add_event(job, State.RUNNING, reasons[job], now)
             return True
 
-        return self._apply_to_jobs(reasons, pause)
+        return self._apply_to_jobs(reasons, pause_one)
 
     def resume(self, jobs: Iterable[int], now: float) -> list[int]:
         """Let paused programs go on; return whose do now."""
 
-        def resume(job: int) -> bool:
+        def resume_one(job: int) -> bool:
             row = self._db.execute(
                 "SELECT paused, attempts, wish FROM jobs WHERE id = ? AND state = 'running'"
                 " AND paused IS NOT NULL",
@@ -438,7 +438,7 @@ class JobControl:
             self._db.add_event(job, State.RUNNING, RESUMED_REASON, now)
             return True
 
-        return self._apply_to_jobs(jobs, resume)
+        return self._apply_to_jobs(jobs, resume_one)
 
     def change_tags(
         self, jobs: Iterable[int], add: Collection[str], remove: Collection[str]
