@@ -217,7 +217,7 @@ def test_missing_paths_that_exist_beside_the_task_file_name_its_folder(
 
 
 def test_secrets_in_arguments_and_variables_are_hidden_with_a_warning(
-    launcher: Launcher, home: Home
+    launcher: Launcher, tmp_path: Path, home: Home
 ) -> None:
     code = "print('launcher: acc=1')"
     words = (sys.executable, "-c", code, "--password", "hunter1", "--lr", "0.5")
@@ -229,7 +229,8 @@ def test_secrets_in_arguments_and_variables_are_hidden_with_a_warning(
         assert "sesame" not in shown, command
     assert "'***'" in launcher.well("show", "1").out
     assert "API_KEY=sesame" in launcher.well("show", "1", "--command").out
-    Path("s.yaml").write_text(
+    path = tmp_path / "s.yaml"
+    path.write_text(
         json.dumps(
             {
                 "name": "t",
@@ -239,7 +240,7 @@ def test_secrets_in_arguments_and_variables_are_hidden_with_a_warning(
             }
         )
     )
-    told = launcher.well("run", "s.yaml", "--dry-run").err
+    told = launcher.well("run", str(path), "--dry-run").err
     assert "warning: env A_KEY, --token look like secrets." in told
     assert launcher("add", "--hold", "--env", "LR=1", "--", "echo", "--max-tokens", "5").err == ""
 
