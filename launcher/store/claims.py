@@ -55,11 +55,9 @@ class Claims:
     def __init__(self, connection: Connection) -> None:
         """Work over a store's connection."""
         self._db = connection
-        # none of them ever changes
-        self._contexts: dict[int, tuple[str, str]] = (
-            connection.new_cache()
-        )  # and what of it cannot be understood
+        # stored contexts and sources never change: the text of a context with what of it cannot be understood, and the
         # digests of modules
+        self._contexts: dict[int, tuple[str, str]] = connection.new_cache()
         self._sources_by_number: dict[int | None, str | None] = connection.new_cache()
 
     def next_claim(
