@@ -34,9 +34,9 @@ def is_male(number: int) -> bool:
 
 def logits(label: int, *, power: float, skew: float, seed: int = 0) -> NDArray[np.float64]:
     """Return logits (COUNT,): fakes higher by `power`, women's by `skew` whatever they are."""
-    random = np.random.default_rng([label, seed])
+    rng = np.random.default_rng([label, seed])
     women = np.array([not is_male(n) for n in range(COUNT)])
-    shifted: NDArray[np.float64] = random.normal(size=COUNT) + power * (label - 0.5) + skew * women
+    shifted: NDArray[np.float64] = rng.normal(size=COUNT) + power * (label - 0.5) + skew * women
     return shifted
 
 

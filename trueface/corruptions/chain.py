@@ -63,9 +63,9 @@ class Chain:
             JobError: a kind did not return an image of this size.
         """
         for place, (step, function) in enumerate(self._functions):
-            chance = random.Random(f"corrupt/{place}/{step}/{name}")
+            rng = random.Random(f"corrupt/{place}/{step}/{name}")
             strength = step.draw_strength(random.Random(f"strength/{place}/{step}/{name}"))
-            changed = function(pixels, strength, chance)
+            changed = function(pixels, strength, rng)
             if changed.shape != pixels.shape or changed.dtype != torch.uint8:
                 raise JobError(
                     f"corruption {step} returned {changed.dtype} {tuple(changed.shape)}, expected uint8 "

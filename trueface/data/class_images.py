@@ -210,11 +210,9 @@ class ClassPixels:
     def _augmented(self, epoch: int) -> Read:
         """Return a function that reads images, flipped and shifted by epoch and their order."""
         flip, crop = self.settings.flip, self.settings.crop
-        random = torch.Generator()
-        random.manual_seed(stream_seed(f"augment/{epoch}", self.settings.seed))
-        return lambda places: random_flip_and_shift(
-            self._read(places), random, flip=flip, crop=crop
-        )
+        rng = torch.Generator()
+        rng.manual_seed(stream_seed(f"augment/{epoch}", self.settings.seed))
+        return lambda places: random_flip_and_shift(self._read(places), rng, flip=flip, crop=crop)
 
     def examples(self, positions: Sequence[int] | None = None) -> Examples:
         """Return the images at some positions, or all if None, with their labels."""
@@ -223,18 +221,16 @@ class ClassPixels:
         return Examples(source=self.source, positions=chosen, trained=labels, true=labels)
 
 
-def random_flip_and_shift(
-    batch: Tensor, random: torch.Generator, *, flip: bool, crop: bool
-) -> Tensor:
+def random_flip_and_shift(batch: Tensor, rng: torch.Generator, *, flip: bool, crop: bool) -> Tensor:
     """Return images (B, 3, S, S) flipped and shifted at random, each on its own; black comes in."""
     count, _, side, _ = batch.shape
     if flip:
-        mirrored = (torch.rand(count, generator=random) < 0.5).to(batch.device, non_blocking=True)
+        mirrored = (torch.rand(count, generator=rng) < 0.5).to(batch.device, non_blocking=True)
         batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
     margin = side // MARGIN
     if crop and margin:
         padded = functional.pad(batch, (margin,) * 4)
-        moved = torch.randint(2 * margin + 1, (2, count, 1), generator=random)
+        moved = torch.randint(2 * margin + 1, (2, count, 1), generator=rng)
         places = moved + torch.arange(side)
         rows, columns = places.to(batch.device, non_blocking=True)  # (B, S) each
         images = torch.arange(count, device=batch.device)[:, None, None]
@@ -379,9 +375,9 @@ def _sample_per_class(
         by_class.setdefault(sample.label, []).append(sample)
     drawn: set[str] = set()
     for label, members in by_class.items():
-        draw = random.Random(stream_seed(f"{stream}/{label}", 0))
+        rng = random.Random(stream_seed(f"{stream}/{label}", 0))
         drawn |= {
-            sample.name for sample in draw.sample(members, min(count(len(members)), len(members)))
+            sample.name for sample in rng.sample(members, min(count(len(members)), len(members)))
         }
     return [sample for sample in samples if sample.name in drawn], [
         sample for sample in samples if sample.name not in drawn

@@ -434,8 +434,8 @@ def count(parts: Sequence[Examples]) -> int:
 def shuffle_examples(examples: Examples) -> Examples:
     """Return the samples in a pseudo-random order that depends on their number only."""
     # no seed of the job: all jobs share the caches
-    random = torch.Generator().manual_seed(stream_seed("mixed", 0))
-    return examples.subset(torch.randperm(len(examples), generator=random).tolist())
+    rng = torch.Generator().manual_seed(stream_seed("mixed", 0))
+    return examples.subset(torch.randperm(len(examples), generator=rng).tolist())
 
 
 def _sorted(examples: Examples) -> Examples:

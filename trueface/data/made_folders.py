@@ -302,10 +302,8 @@ class PerImageRNG:
         draw = torch.rand if uniform else torch.randn
         rows = []
         for name in self.names:
-            generator = torch.Generator().manual_seed(
-                stream_seed(f"{stream}/{stem(name)}", self.seed)
-            )
-            rows.append(draw(like.shape[1:], generator=generator))
+            rng = torch.Generator().manual_seed(stream_seed(f"{stream}/{stem(name)}", self.seed))
+            rows.append(draw(like.shape[1:], generator=rng))
         return torch.stack(rows).to(like)
 
 

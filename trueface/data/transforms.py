@@ -172,8 +172,8 @@ class TrainTransform:
 
     def parameters(self, height: int, width: int, image: Image, epoch: int) -> AugmentationParams:
         """Return what is drawn for an image of this size in an epoch: a function of seed, name and epoch."""
-        chance = random.Random(self._stream(image, epoch))
-        return self.steps.sample_params(height, width, chance, unshared=image.modifier in UNSHARED)
+        rng = random.Random(self._stream(image, epoch))
+        return self.steps.sample_params(height, width, rng, unshared=image.modifier in UNSHARED)
 
     def _stream(self, image: Image, epoch: int) -> str:
         cycle = self.settings.augment_cycle
@@ -422,8 +422,8 @@ def _copy_chain(place: int, seed: int, copy: str) -> Chain:
     if not kind.high and not kind.exact:
         return Chain.parse(kind.name)
     stream = "copies" if copy == CORRUPTED else f"copies/{copy}"
-    draw = random.Random(f"{stream}/{seed}/{place}")
-    strength = draw.choice(kind.exact) if kind.exact else draw.uniform(kind.low, kind.high)
+    rng = random.Random(f"{stream}/{seed}/{place}")
+    strength = rng.choice(kind.exact) if kind.exact else rng.uniform(kind.low, kind.high)
     return Chain.parse(f"{kind.name}{round(strength, kind.digits):g}")
 
 

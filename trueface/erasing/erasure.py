@@ -123,11 +123,11 @@ class Trajectories:
     points: Tensor  # S×N×C×H×W, z_t of N trajectories at each of these steps
     images: Tensor  # N×C×H×W, the sampled images
 
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return points sampled uniformly over trajectories and steps, `count`×C×H×W, and their t."""
         steps, images = self.points.shape[:2]
-        step = torch.randint(steps, (count,), generator=generator)
-        image = torch.randint(images, (count,), generator=generator)
+        step = torch.randint(steps, (count,), generator=rng)
+        image = torch.randint(images, (count,), generator=rng)
         device = self.points.device
         return self.points[step.to(device), image.to(device)], self.times[step].to(device)
 
@@ -137,7 +137,7 @@ def sample_trajectories(
     label: int | None,
     count: int,
     problem: ErasureTask,
-    generator: torch.Generator,
+    rng: torch.Generator,
     *,
     done: int = 0,
 ) -> Trajectories:
@@ -148,7 +148,7 @@ def sample_trajectories(
         label: class of the samples. None for the null token.
         count: number of samples.
         problem: the task, with guidance, sampling steps and stop signal.
-        generator: random stream of the first noise.
+        rng: random stream of the first noise.
         done: finished steps of the method, for the message of a stop.
 
     Raises:
@@ -157,7 +157,7 @@ def sample_trajectories(
     numbers = diffuser.channels * diffuser.size**2
     at_once = max(1, min(MOST_AT_ONCE, MOST_NUMBERS // numbers))
     parts = [
-        _part(diffuser, label, min(at_once, count - start), problem, generator, done)
+        _part(diffuser, label, min(at_once, count - start), problem, rng, done)
         for start in range(0, count, at_once)
     ]
     return Trajectories(
@@ -172,7 +172,7 @@ def _part(
     label: int | None,
     count: int,
     problem: ErasureTask,
-    generator: torch.Generator,
+    rng: torch.Generator,
     done: int,
 ) -> Trajectories:
     times: list[int] = []
@@ -188,7 +188,7 @@ def _part(
     with torch.no_grad():
         images = ddim_sample(
             diffuser,
-            torch.randn(shape, generator=generator).to(diffuser.device),
+            torch.randn(shape, generator=rng).to(diffuser.device),
             diffuser.repeat_embedding(label, count),
             steps=options.sample_steps,
             guidance=options.guidance,
@@ -208,22 +208,22 @@ def iter_trajectory_batches(
             again every `refresh` steps.
         problem: the task with its options. Without an anchor, `anchor` means the concept.
     """
-    options, generator = problem.options, problem.generator("paths")
+    options, rng = problem.options, problem.generator("paths")
     if options.trajectory == "own":
         step = 0
         while True:
             paths = sample_trajectories(
-                own, problem.erase, options.batch_size, problem, generator, done=step
+                own, problem.erase, options.batch_size, problem, rng, done=step
             )
             for _ in range(options.refresh):
-                yield paths.draw(options.batch_size, generator)
+                yield paths.draw(options.batch_size, rng)
                 step += 1
     label = problem.erase
     if options.trajectory == "anchor" and problem.anchor is not None:
         label = problem.anchor
-    paths = sample_trajectories(teacher, label, options.paths, problem, generator)
+    paths = sample_trajectories(teacher, label, options.paths, problem, rng)
     while True:
-        yield paths.draw(options.batch_size, generator)
+        yield paths.draw(options.batch_size, rng)
 
 
 Batches = Iterator[tuple[Tensor, Tensor]]  # z_t and t, without end

@@ -185,13 +185,13 @@ def feature_network(
 
 def _random() -> nn.Module:
     """Return three convolutions drawn from a fixed stream, and the mean over the image."""
-    generator = torch.Generator().manual_seed(stream_seed("random features", 0))
+    rng = torch.Generator().manual_seed(stream_seed("random features", 0))
     layers: list[nn.Module] = []
     channels = 3
     for width in WIDTHS:
         convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
         spread = (2 / (9 * channels)) ** 0.5  # He initialisation, which keeps the variance
-        drawn = torch.randn(convolution.weight.shape, generator=generator) * spread
+        drawn = torch.randn(convolution.weight.shape, generator=rng) * spread
         convolution.weight = nn.Parameter(drawn)
         layers += [convolution, nn.ReLU()]
         channels = width

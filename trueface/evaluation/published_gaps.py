@@ -196,10 +196,10 @@ def _positive_rates(counts: GroupConfusion) -> Floats:
 
 def _draw_counts(counts: GroupConfusion) -> GroupConfusion:
     """Return the counts of other images of each part and class, (RESAMPLES, J)."""
-    random = numpy_rng("bootstrap of published gaps", 0)
+    rng = numpy_rng("bootstrap of published gaps", 0)
 
     def draw(sizes: Integers, rates: Floats) -> Integers:
-        called: Integers = random.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
+        called: Integers = rng.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
         return called
 
     return counts._replace(
@@ -210,10 +210,10 @@ def _draw_counts(counts: GroupConfusion) -> GroupConfusion:
 
 def _shuffle_counts(counts: GroupConfusion, shuffles: int) -> GroupConfusion:
     """Return the counts of groups shuffled within each class, (S, J)."""
-    random = numpy_rng("shuffled groups of published gaps", 0)
+    rng = numpy_rng("shuffled groups of published gaps", 0)
 
     def deal(sizes: Integers, called: Integers) -> Integers:
-        count: Integers = random.multivariate_hypergeometric(sizes, int(called.sum()), shuffles)
+        count: Integers = rng.multivariate_hypergeometric(sizes, int(called.sum()), shuffles)
         return count
 
     return counts._replace(
@@ -245,25 +245,25 @@ def _draw_sums(of: GroupedLogits) -> Floats:
 
     They are normal around the sums, with the variances of a bootstrap.
     """
-    random = numpy_rng("bootstrap of covariances", 0)
+    rng = numpy_rng("bootstrap of covariances", 0)
     cells, size = of.groups * 2 + of.fake, 2 * len(of.places)
     counts = np.bincount(cells, minlength=size)
     sums = np.bincount(cells, weights=of.logits, minlength=size)
     means = sums / np.maximum(counts, 1)
     squares = np.bincount(cells, weights=(of.logits - means[cells]) ** 2, minlength=size)
-    drawn: Floats = sums + np.sqrt(squares) * random.normal(size=(RESAMPLES, size))
+    drawn: Floats = sums + np.sqrt(squares) * rng.normal(size=(RESAMPLES, size))
     of_groups: Floats = drawn.reshape(RESAMPLES, -1, 2).sum(-1)
     return of_groups
 
 
 def _shuffle_sums(of: GroupedLogits, shuffles: int) -> Floats:
     """Return sums of logits (S, G) of groups shuffled within each class."""
-    random = numpy_rng("shuffled groups of covariances", 0)
+    rng = numpy_rng("shuffled groups of covariances", 0)
     classes = (np.flatnonzero(~of.fake), np.flatnonzero(of.fake))
     dealt, sums = of.groups.copy(), []
     for _ in range(shuffles):
         for rows in classes:
-            dealt[rows] = random.permutation(dealt[rows])
+            dealt[rows] = rng.permutation(dealt[rows])
         sums.append(_sums(of, dealt))
     return np.array(sums)
 

@@ -77,12 +77,12 @@ def choose_flips(
     if kind not in KINDS:
         raise UnknownName("kind of poison", kind, KINDS)
     if listed is None:
-        draw = random.Random(seed)
+        rng = random.Random(seed)
         groups = _copies_by_picture(images) if unit == "picture" else None
         if groups is None:
-            unit, indices = "image", _draw_flips(images, poison, draw, per)
+            unit, indices = "image", _draw_flips(images, poison, rng, per)
         else:
-            indices = _drawn_pictures(images, groups, poison, draw, per)
+            indices = _drawn_pictures(images, groups, poison, rng, per)
     else:
         indices = _find_listed_images(images, poison, listed)
         kind = LIST if kind == FLIP else kind
@@ -105,18 +105,18 @@ def count_of(total: int, poison: Poison) -> int:
 
 
 def _draw_flips(
-    images: Sequence[Image], poison: Poison, draw: random.Random, per: Per
+    images: Sequence[Image], poison: Poison, rng: random.Random, per: Per
 ) -> Sequence[int]:
     candidates = _candidates(images, poison.kind or FLIP)
     count = _count(images, candidates, poison)
     if per == "all":
-        return draw.sample(candidates, count)
+        return rng.sample(candidates, count)
     ordered = _grouped(images, candidates, per)
     shares = _apportion([len(group) for group in ordered], count)
     return [
         index
         for group, share in zip(ordered, shares, strict=True)
-        for index in draw.sample(group, share)
+        for index in rng.sample(group, share)
     ]
 
 
@@ -124,7 +124,7 @@ def _drawn_pictures(
     images: Sequence[Image],
     copies: Sequence[Sequence[int]],
     poison: Poison,
-    draw: random.Random,
+    rng: random.Random,
     per: Per,
 ) -> Sequence[int]:
     """Return the positions of the copies of the pictures that are drawn.
@@ -133,7 +133,7 @@ def _drawn_pictures(
         images: all.
         copies: the positions of each picture's copies, in an order that follows from names.
         poison: see `choose_flips`.
-        draw: random numbers.
+        rng: random numbers.
         per: see `choose_flips`.
     """
     wanted = frozenset(_candidates(images, poison.kind or FLIP))
@@ -145,7 +145,7 @@ def _drawn_pictures(
     drawn: list[int] = []
     for group, share in zip(ordered, _apportion(sizes, count), strict=True):
         left = share
-        for place in draw.sample(group, len(group)):
+        for place in rng.sample(group, len(group)):
             if len(of_first[place]) <= left:
                 drawn += of_first[place]
                 left -= len(of_first[place])

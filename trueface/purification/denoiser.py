@@ -238,11 +238,11 @@ def _draw_noise_batch(
     loader: StepLoader, settings: DenoiserSettings, step: int
 ) -> tuple[Tensor, Tensor]:
     """Return the clean images of a step and the noise to add to them."""
-    batch, chance = loader(step)
+    batch, rng = loader(step)
     clean, count = to_minus_one_one(batch.inputs), settings.batch_size
     if settings.flip:
-        mirrored = torch.rand(count, 1, 1, 1, generator=chance) < 0.5
+        mirrored = torch.rand(count, 1, 1, 1, generator=rng) < 0.5
         clean = torch.where(mirrored, clean.flip(-1), clean)
     least, most = settings.noise
-    strengths = least + (most - least) * torch.rand(count, 1, 1, 1, generator=chance)
-    return clean, strengths * torch.randn(clean.shape, generator=chance)
+    strengths = least + (most - least) * torch.rand(count, 1, 1, 1, generator=rng)
+    return clean, strengths * torch.randn(clean.shape, generator=rng)

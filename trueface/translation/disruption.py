@@ -74,7 +74,7 @@ def disrupt_training_images(
     images: Tensor,
     labels: Tensor,
     settings: TranslatorSettings,
-    chance: torch.Generator,
+    rng: torch.Generator,
 ) -> Tensor:
     """Return images as a step of adversarial training perturbs them, without gradients.
 
@@ -86,14 +86,14 @@ def disrupt_training_images(
         images: N×3×H×W in [-1, 1], real or translated.
         labels: attributes under which the generator is disrupted, N×K.
         settings: the attack, `adversarial_*`.
-        chance: random stream of the step, for the start of the attack.
+        rng: random stream of the step, for the start of the attack.
     """
     bound, attack = settings.adversarial_eps, settings.adversarial_attack
     originals = images.detach().float()
     disrupted = originals
     width = start_width(attack, settings.adversarial_target, bound)
     if width:
-        drawn = 2 * torch.rand(images.shape, generator=chance) - 1
+        drawn = 2 * torch.rand(images.shape, generator=rng) - 1
         disrupted = project_to_bound(originals + width * drawn.to(originals), originals, bound)
     objective = DisruptionObjective(generator, originals, labels[None], settings.adversarial_target)
     stepped = attack in STEPPED

@@ -311,13 +311,12 @@ def _recall_of_known(
 
 def _strength(samples: _Samples, watch: RunContext) -> float:
     """Return the inverse penalty whose probabilities fit the given labels best, out of fold."""
-    chance = np.random.default_rng(samples.seed)
+    rng = np.random.default_rng(samples.seed)
     share = min(1.0, SEARCHED / len(samples.labels))
     labels = samples.labels[first_rows(samples.groups)]
     images = [np.flatnonzero(labels == label) for label in range(samples.classes)]
     taken = [
-        chance.permutation(members)[: max(FEWEST, round(share * len(members)))]
-        for members in images
+        rng.permutation(members)[: max(FEWEST, round(share * len(members)))] for members in images
     ]
     chosen = np.flatnonzero(np.isin(samples.groups, np.concatenate(taken)))
     subset = replace(

@@ -147,11 +147,11 @@ def test_entries_outside_the_tail_are_not_edited() -> None:
 
 
 def test_closed_form_is_the_least_squares_solution() -> None:
-    generator = torch.Generator().manual_seed(4)
-    weight = torch.randn(7, 5, generator=generator)
-    concepts = torch.randn(2, 5, generator=generator)
-    anchors = torch.randn(2, 5, generator=generator)
-    others = torch.randn(3, 5, generator=generator)
+    rng = torch.Generator().manual_seed(4)
+    weight = torch.randn(7, 5, generator=rng)
+    concepts = torch.randn(2, 5, generator=rng)
+    anchors = torch.randn(2, 5, generator=rng)
+    others = torch.randn(3, 5, generator=rng)
     keep, preserve = 0.1, 0.7
     new = uce_update(weight, concepts, anchors, others, keep=keep, preserve=preserve)
     unit = torch.eye(5)

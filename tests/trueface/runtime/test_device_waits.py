@@ -47,9 +47,9 @@ def class_network(_: Path, steps: int) -> None:
     settings = ClassifySettings(
         **{**SMALL, "model": "cnn", "num_epochs": 1, "batch_size": BATCH, "crop": True}
     )
-    random = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     shape = (steps * BATCH, 3, 16, 16)
-    pixels = torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
+    pixels = torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8)
     labels = tuple(row % 3 for row in range(len(pixels)))
     names = tuple(map(str, range(len(pixels))))
     images = ClassPixels(ClassImageList(pixels, labels, names), settings, DEVICE).examples()

@@ -30,8 +30,8 @@ def settings(**changed: object) -> TrainSettings:
 
 def grey(seed: int, count: int = 16) -> Pixels:
     """Return noise, coarser in fakes."""
-    random = torch.Generator().manual_seed(seed)
-    images = torch.randint(90, 150, (count, 3, SIDE, SIDE), generator=random)
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.randint(90, 150, (count, 3, SIDE, SIDE), generator=rng)
     labels = torch.arange(count) % 2
     coarse = images[..., ::2, ::2].repeat_interleave(2, -1).repeat_interleave(2, -2)
     images[labels == 1] = coarse[labels == 1]

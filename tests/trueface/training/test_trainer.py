@@ -63,8 +63,8 @@ class Second:
 
 
 def checkered(seed: int = 0, count: int = COUNT) -> Pixels:
-    random = torch.Generator().manual_seed(seed)
-    images = torch.randint(100, 140, (count, 3, SIDE, SIDE), generator=random)
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.randint(100, 140, (count, 3, SIDE, SIDE), generator=rng)
     labels = torch.arange(count) % 2
     images[labels == 1, :, ::2, ::2] += 40
     return Pixels(labels[:, None].float(), images.to(torch.uint8))

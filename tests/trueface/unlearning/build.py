@@ -71,19 +71,19 @@ def network(logits: int, seed: int = 0) -> nn.Module:
 
 def points(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return separable blobs on a circle: (N, 2) and classes (N,)."""
-    random = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat(per_class)
     angle = labels * (2 * torch.pi / classes)
     centres = torch.stack([angle.cos(), angle.sin()], 1) * 3
-    return centres + 0.5 * torch.randn(len(labels), 2, generator=random), labels
+    return centres + 0.5 * torch.randn(len(labels), 2, generator=rng), labels
 
 
 def images(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return small images whose colour depends on their class: (N, 3, 8, 8) in [0, 1], and classes."""
-    random = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat(per_class)
     colours = torch.rand(classes, 3, generator=torch.Generator().manual_seed(7))
-    noise = 0.15 * torch.randn(len(labels), 3, SIDE, SIDE, generator=random)
+    noise = 0.15 * torch.randn(len(labels), 3, SIDE, SIDE, generator=rng)
     return (colours[labels][:, :, None, None] + noise).clamp(0, 1), labels
 
 

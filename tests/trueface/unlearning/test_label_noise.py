@@ -71,11 +71,11 @@ def gaussians(
     seed: int = 1,
 ) -> Hidden:
     """Return Gaussian classes; a line separates two of them with an accuracy of `separable`."""
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     true = np.arange(count + known) % classes
-    features = chance.standard_normal((count + known, width))
+    features = rng.standard_normal((count + known, width))
     features[np.arange(count + known), true] += 2**0.5 * NormalDist().inv_cdf(separable)
-    wrong = chance.random(count + known) < (rate * 2 * true if one_way else rate)
+    wrong = rng.random(count + known) < (rate * 2 * true if one_way else rate)
     wrong[count:] = True
     trained = np.where(wrong, (true + 1) % classes, true)
     torch.manual_seed(0)
@@ -203,9 +203,9 @@ def test_most_flagged_labels_are_wrong_if_classes_overlap() -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_copies_of_images_hide_no_flips(noise: float) -> None:
     once = gaussians(0.995, count=600, known=0)
-    random = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     inputs = torch.cat([batch.inputs for batch in once.retain.read(RunContext())])
-    copies = [inputs + noise * torch.randn(inputs.shape, generator=random) for _ in range(3)]
+    copies = [inputs + noise * torch.randn(inputs.shape, generator=rng) for _ in range(3)]
     many = replace(
         once,
         retain=examples(torch.cat(copies), once.retain.trained * 3),

@@ -187,8 +187,8 @@ def make_pair_images(work: ForgedPair, settings: ForgeSettings) -> Iterator[tupl
     """
     pair = work.pair
     face = read_face(pair.face.file, pair.face.place)
-    chance = rng_from_words("forge", settings.seed, pair.face.path)
-    quality, draw = quality_of(chance), chance.random()
+    rng = rng_from_words("forge", settings.seed, pair.face.path)
+    quality, draw = quality_of(rng), rng.random()
     for path, number in pair.images:
         if number == 0:
             yield path, encoded(face, quality)
@@ -196,7 +196,7 @@ def make_pair_images(work: ForgedPair, settings: ForgeSettings) -> Iterator[tupl
         donor = None
         if pair.spec.needs_donor:
             donor = resize_like(read_face(*work.donors[int(draw * len(work.donors))]), face.shape)
-        pixels = forge_face(face, donor, pair.spec, chance, settings.strength)
+        pixels = forge_face(face, donor, pair.spec, rng, settings.strength)
         yield path, encoded(pixels, quality)
 
 
@@ -300,12 +300,12 @@ def _sheet_rows(faces: Path, settings: ForgeSettings) -> Iterator[tuple[str, lis
         pixels = [read_face(face.file, face.place) for face in members]
         near = nearest_faces(np.stack([thumbnail(each) for each in pixels]))[place]
         face, own = members[place], pixels[place]
-        chance = rng_from_words("forge", settings.seed, face.path)
+        rng = rng_from_words("forge", settings.seed, face.path)
         donor = resize_like(pixels[near[0]], own.shape) if len(near) else None
         fakes = [
             None
             if SPECS[spec.name].needs_donor and donor is None
-            else forge_face(own, donor, spec, chance, settings.strength)
+            else forge_face(own, donor, spec, rng, settings.strength)
             for spec in parse_types(settings.types)
         ]
         yield f"{face.group} {face.path}".strip(), [own, *fakes]

@@ -54,12 +54,12 @@ def ablation_loss(
 
 def noised_samples(teacher: Diffuser, problem: ErasureTask) -> Batches:
     """Yield batches of the teacher's samples of the anchor with noise of a random t, without end."""
-    options, generator = problem.options, problem.generator("samples")
-    images = sample_trajectories(teacher, problem.anchor, options.paths, problem, generator).images
+    options, rng = problem.options, problem.generator("samples")
+    images = sample_trajectories(teacher, problem.anchor, options.paths, problem, rng).images
     while True:
-        chosen = torch.randint(len(images), (options.batch_size,), generator=generator)
-        t = torch.randint(1, teacher.t_max + 1, (options.batch_size,), generator=generator)
+        chosen = torch.randint(len(images), (options.batch_size,), generator=rng)
+        t = torch.randint(1, teacher.t_max + 1, (options.batch_size,), generator=rng)
         clean = images[chosen.to(images.device)]
-        noise = torch.randn(clean.shape, generator=generator).to(images.device)
+        noise = torch.randn(clean.shape, generator=rng).to(images.device)
         t = t.to(images.device)
         yield teacher.schedule.add_noise(clean, t, noise).to(clean.dtype), t

@@ -218,13 +218,13 @@ def _freedom(parts: Floats) -> float:
 def _build_design(
     keys: tuple[str, ...], labels: bytes, seed: int, is_frame: tuple[bool, ...]
 ) -> JackknifeDesign:
-    random = numpy_rng("left-out", seed)
+    rng = numpy_rng("left-out", seed)
     classes = np.frombuffer(labels, np.int32)
     values, places = np.unique(classes, return_inverse=True)
     strata, left, scales = [], [np.ones((1, len(keys)), np.uint8)], [np.ones((1, len(values)))]
     for place, label in enumerate(values):
         rows = np.flatnonzero(classes == label)
-        part, stratum = _stratum(keys, is_frame, rows, random, label=int(label))
+        part, stratum = _stratum(keys, is_frame, rows, rng, label=int(label))
         strata.append(stratum)
         if len(stratum.parts) > 1:
             weights = np.ones((len(stratum.parts), len(keys)), np.uint8)
@@ -245,7 +245,7 @@ def _stratum(
     keys: Sequence[str],
     is_frame: Sequence[bool],
     rows: NDArray[np.intp],
-    random: np.random.Generator,
+    rng: np.random.Generator,
     *,
     label: int,
 ) -> tuple[NDArray[np.intp], Stratum]:
@@ -257,11 +257,11 @@ def _stratum(
     videos = len(np.unique(folder[frames])) if any(frames) else 0
     over = Over.SOURCES if sources > 1 else Over.VIDEOS if videos > 1 else Over.IMAGES
     if over is Over.IMAGES:
-        part = (random.permutation(pictures) % min(GROUPS, pictures))[picture]
+        part = (rng.permutation(pictures) % min(GROUPS, pictures))[picture]
     else:
         part = source if over is Over.SOURCES else folder
         if (count := int(part.max()) + 1) > MOST_SOURCES:
-            part = (random.permutation(count) % MOST_SOURCES)[part]
+            part = (rng.permutation(count) % MOST_SOURCES)[part]
     stratum = Stratum(
         label=label,
         sources=sources,

@@ -17,13 +17,13 @@ SAME_OUTPUT = "the model gives all samples the same output"
 Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
 
 
-def matched_sides(forget: Predictions, outside: Predictions, random: np.random.Generator) -> Sides:
+def matched_sides(forget: Predictions, outside: Predictions, rng: np.random.Generator) -> Sides:
     """Return places of members, of as many others of the same true classes, and others' labels."""
     truth, classes = forget.right_classes, outside.right_classes
     members, others, labels = [], [], np.full(len(outside), UNKNOWN)
     for true in np.unique(truth):
-        pool = random.permutation(np.flatnonzero(classes == true))
-        wanted = random.permutation(np.flatnonzero(truth == true))
+        pool = rng.permutation(np.flatnonzero(classes == true))
+        wanted = rng.permutation(np.flatnonzero(truth == true))
         count = min(len(pool), len(wanted))
         members.append(wanted[:count])
         others.append(pool[:count])
@@ -34,7 +34,7 @@ def matched_sides(forget: Predictions, outside: Predictions, random: np.random.G
 
 
 def all_of_same_classes(
-    forget: Predictions, outside: Predictions, random: np.random.Generator
+    forget: Predictions, outside: Predictions, rng: np.random.Generator
 ) -> Sides:
     """Return places of members, of all others of the same true classes, and others' labels.
 
@@ -44,9 +44,9 @@ def all_of_same_classes(
     shared = np.intersect1d(truth, classes)
     labels = np.full(len(outside), UNKNOWN)
     for true in shared:
-        pool = random.permutation(np.flatnonzero(classes == true))
+        pool = rng.permutation(np.flatnonzero(classes == true))
         # in the proportions of the members' labels, to the nearest whole sample
-        labels[pool] = np.resize(random.permutation(forget.labels[truth == true]), len(pool))
+        labels[pool] = np.resize(rng.permutation(forget.labels[truth == true]), len(pool))
     members, others = (np.flatnonzero(np.isin(of, shared)) for of in (truth, classes))
     return members, others, labels[others]
 

@@ -162,11 +162,11 @@ def layer_attack(request: Request) -> Result:
     first = options.eps or FIRST[options.pgd]
     attack = EpsilonSearchPGD(first, options.eps or LARGEST * first, options.attack_steps)
     descent = Descent(forget.head.parameters(), options)
-    random = torch.Generator().manual_seed(stream_seed("lau/order", request.seed))
+    rng = torch.Generator().manual_seed(stream_seed("lau/order", request.seed))
     return train_until_forgotten(
         request,
         lambda _: descent.take_steps(
-            _losses(request, forget, _compute_teacher_targets(request, forget, attack), random)
+            _losses(request, forget, _compute_teacher_targets(request, forget, attack), rng)
         ),
         lambda: _remembered_fraction(forget),
         f"read {len(forget.labels)} of {len(request.forget)} samples of the forget set",
@@ -241,11 +241,11 @@ def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iter
 
 
 def _losses(
-    request: Request, forget: ForgetFeatureSet, taught: TeacherTargets, random: torch.Generator
+    request: Request, forget: ForgetFeatureSet, taught: TeacherTargets, rng: torch.Generator
 ) -> Iterator[Tensor]:
     """Yield the losses of one pass, or of as much of one as it takes."""
     options = request.own(LauOptions)
-    order = torch.randperm(len(forget.labels), generator=random)
+    order = torch.randperm(len(forget.labels), generator=rng)
     order = order.to(forget.labels.device, non_blocking=True)
     for rows in torch.split(order, options.batch_size):
         request.watch.raise_if_stopped()

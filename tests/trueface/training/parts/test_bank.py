@@ -58,15 +58,15 @@ def images(tree: Tree) -> tuple[Image, ...]:
 def network_with_statistics(name: str = "slim18", seed: int = 1) -> Detector:
     """Return a network whose batch norms do something, as those of a trained one do."""
     model = build_detector(name, weights="none", seed=seed)
-    random = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor in (module.weight.data, module.bias.data, module.running_mean):
                 assert tensor is not None
-                tensor.copy_(torch.rand(tensor.shape, generator=random) * 0.4 + 0.3)
+                tensor.copy_(torch.rand(tensor.shape, generator=rng) * 0.4 + 0.3)
             assert module.running_var is not None
             module.running_var.copy_(
-                torch.rand(module.running_var.shape, generator=random) * 0.4 + 0.5
+                torch.rand(module.running_var.shape, generator=rng) * 0.4 + 0.5
             )
     return model
 
@@ -96,8 +96,8 @@ class TestBody:
     @pytest.mark.parametrize("name", ["slim18", "nodown18", "mobilenet", "squeezenet"])
     def test_folding_changes_features_by_rounding_only(self, name: str) -> None:
         model = network_with_statistics(name)
-        random = torch.Generator().manual_seed(0)
-        pixels = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8, generator=random)
+        rng = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8, generator=rng)
         with torch.inference_mode():
             expected = model.forward_features(pixels)
         found = FrozenBackbone(model)(pixels)

@@ -208,8 +208,8 @@ MEASURED = 24
 
 
 def features(seed: int, width: int = 6, items: int = MEASURED) -> Tensor:
-    random = torch.Generator().manual_seed(seed)
-    return torch.randn(items, width, dtype=torch.float64, generator=random)
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(items, width, dtype=torch.float64, generator=rng)
 
 
 def grams(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

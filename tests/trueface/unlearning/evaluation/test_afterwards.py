@@ -143,17 +143,17 @@ def test_probe_of_few_samples_has_no_result(points: Problem) -> None:
 
 
 def test_features_without_signal_are_at_chance() -> None:
-    random = np.random.default_rng(0)
-    first, second = (random.normal(size=(400, 4)).astype(np.float32) for _ in range(2))
+    rng = np.random.default_rng(0)
+    first, second = (rng.normal(size=(400, 4)).astype(np.float32) for _ in range(2))
     assert probe_accuracy(first, second) == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_copies_of_an_image_do_not_leak_into_the_held_out_half_of_a_probe(noise: float) -> None:
-    random = np.random.default_rng(0)
-    images = random.normal(size=(2, 100, 64))
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, 100, 64))
     copies = [
-        np.concatenate([side + noise * random.normal(size=side.shape) for _ in range(3)])
+        np.concatenate([side + noise * rng.normal(size=side.shape) for _ in range(3)])
         for side in images
     ]
     first, second = (each.astype(np.float32) for each in copies)
@@ -205,8 +205,8 @@ def test_at_most_600_samples_are_shown() -> None:
 
 
 def test_axes_have_the_largest_spread() -> None:
-    random = np.random.default_rng(0)
-    features = (random.normal(size=(200, 3)) * [1.0, 10.0, 0.1]).astype(np.float32) + 5
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=(200, 3)) * [1.0, 10.0, 0.1]).astype(np.float32) + 5
     axes = Axes.from_features(features)
     assert abs(axes.directions[0, 1]) > 0.99
     assert axes.directions[0, 1] > 0  # the same way round for the same features

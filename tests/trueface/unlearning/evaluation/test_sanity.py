@@ -34,14 +34,14 @@ def ten_class_predictions(wrong: float, *, forgets: bool = True, seed: int = 0) 
         forgets: whether class 0 is gone.
         seed: of where it is wrong.
     """
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
     def answers(labels: Sequence[int], noise: int) -> Predictions:
         called = np.array(labels)
-        places = random.permutation(len(called))[: round(wrong * len(called))]
-        called[places] = (called[places] + random.integers(1, K, len(places))) % K
+        places = rng.permutation(len(called))[: round(wrong * len(called))]
+        called[places] = (called[places] + rng.integers(1, K, len(places))) % K
         if forgets:
-            called = np.where(called == 0, random.integers(1, K, len(called)), called)
+            called = np.where(called == 0, rng.integers(1, K, len(called)), called)
         return make_predictions(labels, called.tolist(), classes=K, noise=seed + noise)
 
     stay, gone = list(range(1, K)) * PER_CLASS, [0] * PER_CLASS
@@ -201,10 +201,10 @@ def first_rows(part: Predictions, count: int) -> Predictions:
 
 
 def test_interval_of_a_loss_has_95_percent_coverage_and_copies_count_as_one_image() -> None:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     inside = 0
     for _ in range(1000):
-        drawn = random.choice([-1.0, 0.0, 1.0], size=300, p=[0.05, 0.8, 0.15])
+        drawn = rng.choice([-1.0, 0.0, 1.0], size=300, p=[0.05, 0.8, 0.15])
         measure = clustered_mean(
             np.repeat(drawn, 4), [f"{at}" for at in range(300) for _ in range(4)]
         )
@@ -332,10 +332,10 @@ def test_fewer_than_three_retrained_models_give_no_noise_estimate(
 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_pure_noise_passes_as_a_change_in_5_percent_of_cases(seeds: int) -> None:
-    random = np.random.default_rng(seeds)
+    rng = np.random.default_rng(seeds)
     passed = 0
     for _ in range(4000):
-        before, after, retrained = random.normal(0.9, 0.01, (3, seeds))
+        before, after, retrained = rng.normal(0.9, 0.01, (3, seeds))
         passed += noise(before.mean(), after.mean(), retrained.tolist(), seeds=seeds) is None
     assert 0.04 <= passed / 4000 <= 0.06
 

@@ -315,6 +315,6 @@ def test_draw_depends_only_on_its_name_and_the_seed() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 39, 40, 41])
 def test_draw_is_the_start_of_a_permutation_in_sample_order(count: int) -> None:
-    random = torch.Generator().manual_seed(stream_seed("some", 3))
-    order = torch.randperm(40, generator=random).tolist()
+    rng = torch.Generator().manual_seed(stream_seed("some", 3))
+    order = torch.randperm(40, generator=rng).tolist()
     assert draw_subset(SAMPLES, count, "some", 3).positions == tuple(sorted(order[:count]))

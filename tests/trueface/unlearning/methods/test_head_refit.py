@@ -27,11 +27,11 @@ def make_linear_problem(
     classes: int, *, bias: bool = True, seed: int = 0
 ) -> tuple[Problem, Tensor, Tensor]:
     """Return a linear layer over features of different scales, with some flipped labels as the forget set."""
-    random = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     scales = torch.tensor([3.0, 1.0, 0.3, 1.0, 0.1])
-    inputs = (torch.randn(240, 5, generator=random) * scales) + torch.tensor([5.0, 0, 1, -2, 0])
-    noise = torch.randn(240, classes, generator=random)
-    mix = torch.randn(5, classes, generator=random) / scales[:, None]
+    inputs = (torch.randn(240, 5, generator=rng) * scales) + torch.tensor([5.0, 0, 1, -2, 0])
+    noise = torch.randn(240, classes, generator=rng)
+    mix = torch.randn(5, classes, generator=rng) / scales[:, None]
     right = ((inputs - inputs.mean(0)) @ mix + noise).argmax(1)
     trained = right.clone()
     trained[:40] = (right[:40] + 1) % classes

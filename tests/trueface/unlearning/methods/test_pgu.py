@@ -339,12 +339,12 @@ def test_instances_predicted_no_better_than_validation_are_left_alone() -> None:
 
 def make_memorized_problem() -> Problem:
     """Return a model that memorized some wrong labels of points without their class."""
-    random = torch.Generator().manual_seed(0)
-    inputs, labels = torch.randn(96, 24, generator=random), torch.arange(96) % 2
+    rng = torch.Generator().manual_seed(0)
+    inputs, labels = torch.randn(96, 24, generator=rng), torch.arange(96) % 2
     everything = examples(inputs, labels)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(24, 48), nn.ReLU(), nn.Linear(48, 2)).eval()
-    checked = examples(torch.randn(64, 24, generator=random), torch.arange(64) % 2)
+    checked = examples(torch.randn(64, 24, generator=rng), torch.arange(64) % 2)
     options = TrainingOptions(epochs=60, lr=0.1)
     default_training(
         model, everything, "trained", validation=checked, options=options, watch=RunContext()
@@ -378,10 +378,10 @@ def test_relabelling_needs_a_wrong_label() -> None:
 
 
 def test_single_linear_layer_over_features_forgets() -> None:
-    random = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     labels = torch.arange(96) % 3
-    inputs = torch.randn(3, 12, generator=random)[labels] * 2
-    inputs = inputs + 0.1 * torch.randn(96, 12, generator=random)
+    inputs = torch.randn(3, 12, generator=rng)[labels] * 2
+    inputs = inputs + 0.1 * torch.randn(96, 12, generator=rng)
     everything = examples(inputs, labels)
     torch.manual_seed(0)
     model = nn.Linear(12, 3)
