@@ -26,10 +26,10 @@ from trueface.training.checkpointing import (
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import other_objective
 from trueface.training.settings import has_frozen_backbone
-from trueface.unlearning import problem, record
+from trueface.unlearning import experiment, record
 from trueface.unlearning.api import UnlearningReport
-from trueface.unlearning.flip_problem import PoisonedDetector, make_flip_problem
-from trueface.unlearning.problem import UnlearningOutcome
+from trueface.unlearning.experiment import UnlearningOutcome
+from trueface.unlearning.flip_task import PoisonedDetector, make_flip_task
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
 from trueface.unlearning.task import OriginalModel
 
@@ -51,7 +51,7 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     _refuse_other_objective(start, settings)
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
     watch = run_context(job, settings.precision)
-    done = problem.unlearn(make_flip_problem(poisoned, settings, watch), watch)
+    done = experiment.unlearn(make_flip_task(poisoned, settings, watch), watch)
     source = {
         **setup.job_provenance(job, settings, **setup.learning_provenance(job, data)),
         **provenance.images_provenance(place, lists),
@@ -68,7 +68,7 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     checkpoint.save_model(paths.checkpoint(folder), done.model, source)
     setup.write_record(paths.provenance(folder), source)
     written()
-    problem.write(folder, done)
+    experiment.write(folder, done)
     result = _numbers(done.unlearned)
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.unlearned.log]
     setup.write_record(paths.summary(folder), {**result, "log": rows})

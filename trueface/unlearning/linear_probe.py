@@ -9,8 +9,8 @@ from torch import nn
 
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.evaluation.planes import Features
+from trueface.unlearning.experiment import PROBED, draw_row_numbers, penultimate
 from trueface.unlearning.image_copies import Groups, first_rows, group_copies
-from trueface.unlearning.problem import PROBED, draw_row_numbers, penultimate
 from trueface.unlearning.record import Probe
 from trueface.unlearning.task import IdentifiedExamples
 

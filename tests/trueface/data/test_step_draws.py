@@ -168,10 +168,10 @@ def test_draws_of_translator(
 
 def test_draws_of_erasing() -> None:
     count, paths, teacher = FEW["batch_size"], FEW["paths"], small()
-    problem = a_problem(few(METHODS["abo"].options({"trajectory": "concept"})))
-    rng = problem.generator("paths")
-    sampled = sample_trajectories(teacher, problem.erase, paths, problem, rng)
-    batches = iter_trajectory_batches(teacher, teacher, problem)
+    task = a_problem(few(METHODS["abo"].options({"trajectory": "concept"})))
+    rng = task.generator("paths")
+    sampled = sample_trajectories(teacher, task.erase, paths, task, rng)
+    batches = iter_trajectory_batches(teacher, teacher, task)
     for _ in range(3):
         at = torch.randint(len(sampled.times), (count,), generator=rng)
         image = torch.randint(paths, (count,), generator=rng)
@@ -182,12 +182,12 @@ def test_draws_of_erasing() -> None:
 
 def test_draws_of_erasing_along_the_trajectories_of_the_student() -> None:
     count, teacher = FEW["batch_size"], small()
-    problem = a_problem(few(METHODS["abo"].options({"trajectory": "own"})))
-    rng = problem.generator("paths")
-    batches = iter_trajectory_batches(teacher, teacher, problem)
+    task = a_problem(few(METHODS["abo"].options({"trajectory": "own"})))
+    rng = task.generator("paths")
+    batches = iter_trajectory_batches(teacher, teacher, task)
     for _ in range(2):
-        sampled = sample_trajectories(teacher, problem.erase, count, problem, rng)
-        for _ in range(problem.options.refresh):
+        sampled = sample_trajectories(teacher, task.erase, count, task, rng)
+        for _ in range(task.options.refresh):
             at = torch.randint(len(sampled.times), (count,), generator=rng)
             image = torch.randint(count, (count,), generator=rng)
             assert torch.equal(next(batches)[0], sampled.points[at, image])
@@ -195,10 +195,10 @@ def test_draws_of_erasing_along_the_trajectories_of_the_student() -> None:
 
 def test_draws_of_ablation() -> None:
     count, paths, teacher = FEW["batch_size"], FEW["paths"], small()
-    problem = a_problem(few(METHODS["ablate"].options({})))
-    rng = problem.generator("samples")
-    images = sample_trajectories(teacher, problem.anchor, paths, problem, rng).images
-    batches = noised_samples(teacher, problem)
+    task = a_problem(few(METHODS["ablate"].options({})))
+    rng = task.generator("samples")
+    images = sample_trajectories(teacher, task.anchor, paths, task, rng).images
+    batches = noised_samples(teacher, task)
     for _ in range(3):
         rows = torch.randint(paths, (count,), generator=rng)
         t = torch.randint(1, teacher.t_max + 1, (count,), generator=rng)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import make_flip_problem
+from tests.trueface.unlearning.build import make_flip_task
 from trueface.data.examples import CostCounter, Examples, examples
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.cache import Cache
@@ -261,15 +261,15 @@ def test_corrected_samples_have_fewer_wrong_labels() -> None:
 
 
 def test_flips_hidden_from_a_trained_network_are_found() -> None:
-    problem = make_flip_problem(rate=0.25)
-    rows = range(len(problem.forget))
-    known, untold = problem.forget.subset(rows[::2]), problem.forget.subset(rows[1::2])
-    retain = problem.retain + untold
-    before = {name: value.clone() for name, value in problem.model.state_dict().items()}
-    hidden = Hidden(problem.model, retain, known, tuple(range(len(problem.retain), len(retain))))
+    task = make_flip_task(rate=0.25)
+    rows = range(len(task.forget))
+    known, untold = task.forget.subset(rows[::2]), task.forget.subset(rows[1::2])
+    retain = task.retain + untold
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    hidden = Hidden(task.model, retain, known, tuple(range(len(task.retain), len(retain))))
     assert min(precision_and_recall(hidden, hidden.find())) >= 0.8
-    assert all(before[name].equal(value) for name, value in problem.model.state_dict().items())
-    assert not problem.model.training
+    assert all(before[name].equal(value) for name, value in task.model.state_dict().items())
+    assert not task.model.training
 
 
 def test_true_labels_of_searched_samples_are_not_used() -> None:

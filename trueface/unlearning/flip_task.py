@@ -1,7 +1,7 @@
-"""A poisoned detector as an unlearning problem: the inputs of a method, and the samples it is measured on.
+"""A poisoned detector as an unlearning task: the inputs of a method, and the samples it is measured on.
 
 A method is given a fraction of the flipped labels (`known`, `find_flipped_labels`); it is measured on all of them.
-If the backbone stays as it is, the problem covers only the last layer. Its samples are the inputs of
+If the backbone stays as it is, the task covers only the last layer. Its samples are the inputs of
 that layer: features of images, which come from the feature store if they are there.
 """
 
@@ -51,7 +51,7 @@ class PoisonedDetector:
     copies_seed: int = 0
 
 
-def make_flip_problem(
+def make_flip_task(
     poisoned: PoisonedDetector, settings: UnlearningSettings, watch: RunContext
 ) -> UnlearningTask:
     """Return a poisoned detector, or its last layer, that shall forget the flipped labels.
