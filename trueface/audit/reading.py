@@ -164,8 +164,8 @@ class Reader:
 
     def _origin(self, folder: Path, provenance: Mapping[str, Json]) -> _Origin:
         name, old = model_name(folder), old_model(folder)
-        learned = image_lists.read_ancestry(folder)
-        vocabulary = learned.lessons[-1].vocabulary if learned and learned.lessons else BUILT_IN
+        ancestry = image_lists.read_ancestry(folder)
+        vocabulary = ancestry.lessons[-1].vocabulary if ancestry and ancestry.lessons else BUILT_IN
         layout = mapping(provenance, "settings").get("layout")
         if isinstance(layout, str):
             vocabulary = vocabulary.with_layout(layout)

@@ -162,26 +162,26 @@ def _check(results: "RunResults", folder: Path, rows: int, seed: int, device: st
             progress=progress,
             stop=stop,
         )
-        checked = sorted(checks, key=lambda each: each.agrees)  # first what does not agree
+        rechecked = sorted(checks, key=lambda each: each.agrees)  # first what does not agree
     head = ("", "model", "seed", "images", "condition", "measure", "table", "now")
-    agree = sum(each.agrees for each in checked)
-    click.echo("\n".join(align_columns([head, *map(_checked, checked)], left=6)))
-    click.echo(f"\n{agree} of {len(checked)} rows agree within {TOLERANCE:g}")
-    if agree < len(checked):
+    agree = sum(each.agrees for each in rechecked)
+    click.echo("\n".join(align_columns([head, *map(_checked_cells, rechecked)], left=6)))
+    click.echo(f"\n{agree} of {len(rechecked)} rows agree within {TOLERANCE:g}")
+    if agree < len(rechecked):
         raise click.exceptions.Exit(1)
 
 
-def _checked(checked: "RecheckedRow") -> tuple[str, ...]:
-    row = checked.row
+def _checked_cells(rechecked: "RecheckedRow") -> tuple[str, ...]:
+    row = rechecked.row
     return (
-        "agrees" if checked.agrees else "DIFFERS",
+        "agrees" if rechecked.agrees else "DIFFERS",
         escape_unprintable(row.model),
         NO_VALUE if row.seed is None else str(row.seed),
         escape_unprintable(row.test),
         row.corrupt if row.attack == "none" else row.attack,
         row.measure,
         _number(row.value),
-        _number(checked.value_now),
+        _number(rechecked.value_now),
     )
 
 

@@ -190,12 +190,12 @@ class ClassPixels:
         """The images as they are trained and as they are tested."""
         settings = self.settings
         return ExampleSource(
-            learned=Loader(
+            train_loader=Loader(
                 dataset=RowSet(len(self.images), self._augmented),
                 batch_size=settings.batch_size,
                 order=JOIN_SINGLE._replace(seed=settings.seed),
             ),
-            tested=Loader(
+            test_loader=Loader(
                 dataset=RowSet(len(self.images), lambda _: self._read),
                 batch_size=TEST_BATCH_SIZE,
                 order=JOIN_SINGLE,
@@ -245,12 +245,15 @@ def _divided(place: ClassFolders, settings: ListSettings) -> dict[str, list[_Sam
     most, seed = settings.images_per_class, settings.seed
     if place.divided:
         all_learned, all_test = _samples(place, "train"), _samples(place, "test")
-        test, learned = all_test, all_learned
+        test, train_and_validation = all_test, all_learned
     else:
         all_learned = all_test = _samples(place, "")
-        test, learned = _parted(all_learned, TEST, f"test/{settings.split_seed}")
-    test, learned = _limit_per_class(test, most), _limit_per_class(learned, most)
-    validation, train = _parted(learned, VALIDATION, f"validation/{seed}")
+        test, train_and_validation = _parted(all_learned, TEST, f"test/{settings.split_seed}")
+    test, train_and_validation = (
+        _limit_per_class(test, most),
+        _limit_per_class(train_and_validation, most),
+    )
+    validation, train = _parted(train_and_validation, VALIDATION, f"validation/{seed}")
     for what, samples, found in (("training", train, all_learned), ("test", test, all_test)):
         empty = set(range(len(place.names))) - {sample.label for sample in samples}
         if empty:

@@ -32,8 +32,8 @@ JOIN_SINGLE = Order(joins_single=True)  # batch norms refuse a last batch of one
 class ExampleSource:
     """Training samples, by position, in the two ways that they are read."""
 
-    learned: Loader[Dataset]  # augmented and shuffled as in an epoch of a training
-    tested: Loader[Dataset]  # as in a test, in the order of the positions
+    train_loader: Loader[Dataset]  # augmented and shuffled as in an epoch of a training
+    test_loader: Loader[Dataset]  # as in a test, in the order of the positions
     identify: Callable[[], str]  # computed when it is needed, and once
 
     @property
@@ -43,11 +43,11 @@ class ExampleSource:
 
     def count_reads(self, count: Callable[[int], None]) -> "ExampleSource":
         """Return a source that calls `count` with the size of every batch that it yields."""
-        learned, tested = (
+        train_loader, test_loader = (
             replace(loader, on_read=(*loader.on_read, count))
-            for loader in (self.learned, self.tested)
+            for loader in (self.train_loader, self.test_loader)
         )
-        return replace(self, learned=learned, tested=tested)
+        return replace(self, train_loader=train_loader, test_loader=test_loader)
 
 
 class CostCounter:
@@ -162,10 +162,10 @@ def source_of(dataset: Dataset, identify: Callable[[], str], *, seed: int) -> Ex
         seed: of the order in which epochs read them.
     """
     return ExampleSource(
-        learned=Loader(
+        train_loader=Loader(
             dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE._replace(seed=seed)
         ),
-        tested=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE),
+        test_loader=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE),
         identify=cache(identify),
     )
 
@@ -174,10 +174,10 @@ def join(first: ExampleSource, second: ExampleSource, offset: int) -> ExampleSou
     """Return two sources as one: positions of the second begin at `offset`."""
     identity = f"{first.identity}+{second.identity}@{offset}"
     joined = source_of(
-        JoinedSet(first.learned, second.learned, offset), lambda: identity, seed=offset
+        JoinedSet(first.train_loader, second.train_loader, offset), lambda: identity, seed=offset
     )
-    tested = JoinedSet(first.tested, second.tested, offset)
-    return replace(joined, tested=replace(joined.tested, dataset=tested))
+    tested = JoinedSet(first.test_loader, second.test_loader, offset)
+    return replace(joined, test_loader=replace(joined.test_loader, dataset=tested))
 
 
 def _tensor_digest(inputs: Tensor) -> str:
@@ -272,7 +272,7 @@ class Examples:
                 they are read as in a test, in order.
             batch_size: samples per batch. The last may be smaller. None: the default of the source.
         """
-        loader = self.source.learned if augmented else self.source.tested
+        loader = self.source.train_loader if augmented else self.source.test_loader
         return Loader(
             dataset=LabelledSubset(loader.dataset, self.positions, self.labels(which)),
             batch_size=batch_size or loader.batch_size,

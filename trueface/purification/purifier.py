@@ -124,10 +124,10 @@ def make_purifier(
     diffuser = diffuser if "diffuser" in name.needs else None
     denoiser = denoiser if "denoiser" in name.needs else None
     if diffuser is not None and denoiser is not None:
-        learned = diffuser.channels, denoiser.shape.channels
-        if learned[0] != learned[1]:
+        channels = diffuser.channels, denoiser.shape.channels
+        if channels[0] != channels[1]:
             raise JobError(
-                f"{name.text}: the diffuser has {learned[0]} channels, but the denoiser has {learned[1]}. "
+                f"{name.text}: the diffuser has {channels[0]} channels, but the denoiser has {channels[1]}. "
                 "Use models of the same images."
             )
     return Purifier(name, diffuser, denoiser)

@@ -79,13 +79,13 @@ def _flipped(images: ImageSet) -> int:
 
 
 def _sizes(lists: TrainingLists) -> Json:
-    learned = LearnedSizes.from_files([image.file for image in lists.train])
-    return None if learned is None else learned.as_json()
+    sizes = LearnedSizes.from_files([image.file for image in lists.train])
+    return None if sizes is None else sizes.as_json()
 
 
 def _formats(lists: TrainingLists) -> Json:
-    learned = LearnedFormats.from_files([image.file for image in lists.train])
-    return None if learned is None else learned.as_json()
+    formats = LearnedFormats.from_files([image.file for image in lists.train])
+    return None if formats is None else formats.as_json()
 
 
 def _sources(images: Sequence[Image]) -> dict[str, Json]:

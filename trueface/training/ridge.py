@@ -448,15 +448,15 @@ def train(
     """
     began, settings = now(), kept.settings
     head = ridge_head(model)
-    checked = validation if earlier is None else earlier.validation
-    learned = compute_fit_data(model, training, checked, settings, watch, store)
+    selection = validation if earlier is None else earlier.validation
+    data = compute_fit_data(model, training, selection, settings, watch, store)
     if earlier is not None:
-        before = compute_fit_data(model, earlier.training, checked, settings, watch, store)
-        rows = concat_rows(before.rows, learned.rows, settings.shot_weight or None)
-        learned = replace(learned, rows=rows)
+        base = compute_fit_data(model, earlier.training, selection, settings, watch, store)
+        rows = concat_rows(base.rows, data.rows, settings.shot_weight or None)
+        data = replace(data, rows=rows)
     fitted = fit(
-        learned.rows,
-        learned.validation,
+        data.rows,
+        data.validation,
         weights=standardization_of_head(head).weights,
         clip=float(head.clip),
         penalty=settings.penalty or None,
@@ -465,12 +465,12 @@ def train(
         check=stop_check(watch),
     )
     write_fit(fitted, head, views=1 + len(settings.copies_learned))
-    epoch = _epoch(fitted, learned, seconds=now() - began)
+    epoch = _epoch(fitted, data, seconds=now() - began)
     source: dict[str, Json] = {
         **kept.provenance,
         **kept.facts(),
-        "features": dict(learned.facts),
-        "ridge": fit_provenance(fitted, learned, settings, earlier),
+        "features": dict(data.facts),
+        "ridge": fit_provenance(fitted, data, settings, earlier),
         "calibration": fitted.calibration.json_record,
     }
     replace(kept, provenance=source, facts=dict)([epoch], BEST, model, dict)
@@ -478,16 +478,16 @@ def train(
         "epoch=1 of=1 loss=%.4g val_accuracy=%.4g threshold=%.3g penalty=%.3g",
         epoch.loss, epoch.val_accuracy, fitted.calibration.threshold, fitted.relative_penalty,
     )  # fmt: skip
-    clean = _first_views(learned.validation)
+    clean = _first_views(data.validation)
     return TrainingResult(
         epochs=(epoch,),
         chosen=epoch,
         seconds=now() - began,
-        samples_read=len(learned.rows),
+        samples_read=len(data.rows),
         val_predictions=Predictions.from_margin(
-            fitted.val_outputs[clean], learned.validation.labels[clean]
+            fitted.val_outputs[clean], data.validation.labels[clean]
         ),
-        features=FeatureDistance.from_features(learned.rows.parts, learned.validation.parts),
+        features=FeatureDistance.from_features(data.rows.parts, data.validation.parts),
     )
 
 
@@ -507,18 +507,18 @@ def compute_fit_data(
     def matrices(views: Sequence[ImageLoader]) -> list[FeatureMatrix]:
         return [feature_matrix(body, view, watch, store=store) for view in views]
 
-    checked = matrices(views_of(validation, settings, tested))
-    learned = matrices(views_of(training, settings, copies))
+    validation_features = matrices(views_of(validation, settings, tested))
+    train_features = matrices(views_of(training, settings, copies))
     cost = NO_COST
-    for matrix in (*checked, *learned):
+    for matrix in (*validation_features, *train_features):
         cost = cost.plus(matrix.cost)
     return RidgeData(
-        rows=rows_of(training, learned),
-        validation=rows_of(validation, checked),
+        rows=rows_of(training, train_features),
+        validation=rows_of(validation, validation_features),
         facts={
             "store": store is not None,
-            "views": len(learned),
-            "stored_views": len(learned) if store is not None else 0,
+            "views": len(train_features),
+            "stored_views": len(train_features) if store is not None else 0,
             "rows_read": cost.read,
             "rows_computed": cost.computed,
             "seconds_saved": cost.saved_s,
@@ -527,14 +527,14 @@ def compute_fit_data(
 
 
 def fit_provenance(
-    fitted: RidgeFit, learned: RidgeData, settings: TrainSettings, earlier: BaseFit | None
+    fitted: RidgeFit, data: RidgeData, settings: TrainSettings, earlier: BaseFit | None
 ) -> dict[str, Json]:
     """Return the parameters and data of a fit, for the provenance."""
     return {
         "penalty": fitted.penalty,
         "relative_penalty": fitted.relative_penalty,
         "penalty_by": _penalty_by(fitted, settings, earlier),
-        "examples_weight": float(learned.rows.weight[-1]) if earlier else None,
+        "examples_weight": float(data.rows.weight[-1]) if earlier else None,
         "val_auc_by_penalty": {f"{key:.4g}": auc for key, auc in sorted(fitted.aucs.items())},
         "rows": len(fitted.train_outputs),
         "copies": list(settings.copies_learned),
@@ -562,19 +562,19 @@ def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: BaseFit | No
     return "validation" if fitted.aucs else "default"
 
 
-def _epoch(fitted: RidgeFit, learned: RidgeData, *, seconds: float) -> Epoch:
-    rows, validation = learned.rows, learned.validation
+def _epoch(fitted: RidgeFit, data: RidgeData, *, seconds: float) -> Epoch:
+    rows, validation = data.rows, data.validation
     clean = _first_views(validation)
-    own = validate_logits(fitted.train_outputs, rows.labels == 1)
-    checked = validate_logits(fitted.val_outputs[clean], validation.labels[clean] == 1)
+    train_metrics = validate_logits(fitted.train_outputs, rows.labels == 1)
+    val_metrics = validate_logits(fitted.val_outputs[clean], validation.labels[clean] == 1)
     return Epoch(
         epoch=1,
         lr=0.0,
-        loss=own.loss,
-        accuracy=own.accuracy,
-        val_loss=checked.loss,
-        val_accuracy=checked.accuracy,
-        val_balanced_accuracy=checked.balanced_accuracy,
+        loss=train_metrics.loss,
+        accuracy=train_metrics.accuracy,
+        val_loss=val_metrics.loss,
+        val_accuracy=val_metrics.accuracy,
+        val_balanced_accuracy=val_metrics.balanced_accuracy,
         seconds=seconds,
         images_per_s=len(rows) / max(seconds, 1e-9),
         temperature=fitted.calibration.temperature,

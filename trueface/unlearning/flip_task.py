@@ -80,20 +80,20 @@ def make_flip_task(
         return detector
 
     def identify_examples(
-        learned: ImageLoader,
-        tested: ImageLoader,
+        train_loader: ImageLoader,
+        test_loader: ImageLoader,
         copies: Sequence[str] = (),
         counted: CostCounter = meter,
     ) -> IdentifiedExamples:
-        images = tested.dataset.images
+        images = test_loader.dataset.images
         if not of_head:
-            source = pixel_source(learned, tested, settings)
+            source = pixel_source(train_loader, test_loader, settings)
         else:
             from trueface.unlearning.head_features import feature_source
 
             source = feature_source(
-                learned,
-                tested,
+                train_loader,
+                test_loader,
                 detector,
                 settings,
                 watch,
@@ -105,7 +105,7 @@ def make_flip_task(
         examples = Examples(
             source=source,
             positions=tuple(range(len(images))),
-            trained=learned.dataset.labels,
+            trained=train_loader.dataset.labels,
             true=tuple(image.label for image in images),
         )
         return IdentifiedExamples(examples=examples, ids=tuple(image.name for image in images))
@@ -116,11 +116,11 @@ def make_flip_task(
         feed = eval_loader(images, settings, stamped)
         return identify_examples(feed, feed, counted=counted)
 
-    learned = poisoned_train_loader(lists.train, settings, record)
-    tested = eval_loader(
+    train_images = poisoned_train_loader(lists.train, settings, record)
+    test_images = eval_loader(
         lists.train, settings, poison_record.triggered_positions(lists.train, record)
     )
-    train = identify_examples(learned, tested, poisoned.copies)
+    train = identify_examples(train_images, test_images, poisoned.copies)
     held_out = {"validation": clean(lists.val)}
     # pure measurements do not count as cost of a method
     if poisoned.test:

@@ -341,11 +341,13 @@ def _out_of_fold(samples: _Samples, target: Classes, strength: float, watch: Run
     for _, held_out in folds.split(images, samples.labels[firsts]):
         watch.raise_if_stopped()
         is_judged = np.isin(samples.groups, images[held_out])
-        learned, judged = np.flatnonzero(~is_judged), np.flatnonzero(is_judged)
-        features = np.concatenate([samples.features[learned], samples.sure_features])
-        labels = np.concatenate([target[learned], samples.sure_labels])
+        train_rows, test_rows = np.flatnonzero(~is_judged), np.flatnonzero(is_judged)
+        features = np.concatenate([samples.features[train_rows], samples.sure_features])
+        labels = np.concatenate([target[train_rows], samples.sure_labels])
         fitted = fit_logistic_regression(features, labels, strength)
-        predicted[np.ix_(judged, fitted.classes_)] = fitted.predict_proba(samples.features[judged])
+        predicted[np.ix_(test_rows, fitted.classes_)] = fitted.predict_proba(
+            samples.features[test_rows]
+        )
     return predicted
 
 

@@ -86,12 +86,15 @@ def probe_accuracy(
         groups[firsts], test_size=0.5, stratify=side[firsts], random_state=seed
     )
     is_asked = np.isin(groups, held_out)
-    learned, asked = np.flatnonzero(~is_asked), np.flatnonzero(is_asked)
+    train_rows, test_rows = np.flatnonzero(~is_asked), np.flatnonzero(is_asked)
     model = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5000)
     )
-    right = model.fit(values[learned], side[learned]).predict(values[asked]) == side[asked]
-    return float((right[side[asked] == 1].mean() + right[side[asked] == 0].mean()) / 2)
+    right = (
+        model.fit(values[train_rows], side[train_rows]).predict(values[test_rows])
+        == side[test_rows]
+    )
+    return float((right[side[test_rows] == 1].mean() + right[side[test_rows] == 0].mean()) / 2)
 
 
 def _features(

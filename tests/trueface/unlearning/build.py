@@ -146,7 +146,7 @@ def _small_task(
 
 def inputs_of(samples: Examples) -> Tensor:
     """Return the inputs of samples in memory, also of those in other parts of their dataset."""
-    return torch.cat([batch.inputs for batch in samples.source.tested(0)])
+    return torch.cat([batch.inputs for batch in samples.source.test_loader(0)])
 
 
 def make_request(

@@ -59,8 +59,12 @@ def with_spy(task: SmallTask) -> tuple[SmallTask, Spy]:
     source, spy = task.forget.source, Spy()
     watched = replace(
         source,
-        learned=replace(source.learned, dataset=Watched(source.learned.dataset, spy, True)),
-        tested=replace(source.tested, dataset=Watched(source.tested.dataset, spy, False)),
+        train_loader=replace(
+            source.train_loader, dataset=Watched(source.train_loader.dataset, spy, True)
+        ),
+        test_loader=replace(
+            source.test_loader, dataset=Watched(source.test_loader.dataset, spy, False)
+        ),
     )
     return replace(
         task,

@@ -127,7 +127,7 @@ def test_each_set_is_predicted_once_before_and_once_after(
 
     def counted(self: Examples, *given: Any, **more: Any) -> Any:
         if more.get("epoch") is None:
-            dataset = self.source.tested.dataset
+            dataset = self.source.test_loader.dataset
             if isinstance(dataset, ImageSet):  # relearning holds its samples in memory
                 counts[id(dataset), self.positions] += 1
         return read(self, *given, **more)

@@ -138,7 +138,7 @@ def _refuse_other_images(where: Path, source: Mapping[str, Any], used: str) -> N
 
 
 def _source(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> dict[str, Json]:
-    learned = ("data_root", "train_images_sha256")
+    inherited = ("data_root", "train_images_sha256")
     return job_provenance(
         job,
         settings,
@@ -146,7 +146,7 @@ def _source(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> dict[str
         method=settings.method,
         erased=[*_erased_before(kept.provenance), settings.concept],
         training=dict(training_of(kept.provenance)),
-        **{name: kept.provenance[name] for name in learned if name in kept.provenance},
+        **{name: kept.provenance[name] for name in inherited if name in kept.provenance},
         class_names=list(kept.diffuser.class_names),
     )
 

@@ -62,11 +62,11 @@ def _unlearned_steps(draft: Draft, name: PurifierName, makers: Sequence[Draft]) 
     """
     diffuser = draft.settings["diffuser"]
     for maker in makers:
-        learned = maker.settings.get("t_max") or maker.settings.get("noise_steps")
-        if "diffuser" not in name.needs or maker.model != diffuser or learned is None:
+        trained_steps = maker.settings.get("t_max") or maker.settings.get("noise_steps")
+        if "diffuser" not in name.needs or maker.model != diffuser or trained_steps is None:
             continue
         if not maker.settings.get("weights") and (
-            reason := refuse_untrained(name, learned, diffuser)
+            reason := refuse_untrained(name, trained_steps, diffuser)
         ):
             yield f"{draft.name}: {reason}"
 

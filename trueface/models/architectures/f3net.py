@@ -71,8 +71,8 @@ class BandFilters(nn.Module):
         place = (rows[:, None] * width + columns * height) / min(height, width)
         limits = [[self._limit(each, max(height, width)) for each in band] for band in self.bands]
         base = torch.stack([(low <= place) & (place <= high) for low, high in limits])
-        learned = functional.interpolate(self.learned[None], (height, width), mode="bilinear")[0]
-        filters: Tensor = base + torch.tanh(learned / 2)  # which is sigma
+        added = functional.interpolate(self.learned[None], (height, width), mode="bilinear")[0]
+        filters: Tensor = base + torch.tanh(added / 2)  # which is sigma
         return filters
 
     def _limit(self, place: float, side: int) -> float:

@@ -37,7 +37,9 @@ class GroupColumns(Part):
     identity: ClassVar[tuple[str, ...]] = ("attributes_sha256",)
     _facts: Mapping[str, Json] = {}
 
-    def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
+    def images(
+        self, train_loader: ImageLoader, validation_loader: ImageLoader
+    ) -> tuple[ImageLoader, ImageLoader]:
         """Return both loaders with the columns, and the training images with the cells to draw by.
 
         Raises:
@@ -47,10 +49,12 @@ class GroupColumns(Part):
         settings, root = self.training.settings, self.training.place.data_root
         files = attribute_files(settings.attributes, self.training.path)
         known = Attributes(files, root) if files else None
-        sets = learned.dataset, checked.dataset
+        sets = train_loader.dataset, validation_loader.dataset
         self._facts = attach_group_columns(known, settings, root, *sets, settings.columns_read)
-        cells = _cells(learned.dataset, settings)
-        return replace(learned, order=Order(seed=learned.order.seed, cells=cells)), checked
+        cells = _cells(train_loader.dataset, settings)
+        return replace(
+            train_loader, order=Order(seed=train_loader.order.seed, cells=cells)
+        ), validation_loader
 
     def facts(self) -> Mapping[str, Json]:
         """Return digests of the tables, and the number of images of each group."""

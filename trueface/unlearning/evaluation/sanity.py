@@ -199,12 +199,12 @@ def _chance_of_two(test: Predictions) -> Alarm | None:
 
 
 def permuted(
-    test: Predictions, checked: Sequence[Predictions], name: Callable[[int], str]
+    test: Predictions, others: Sequence[Predictions], name: Callable[[int], str]
 ) -> Alarm | None:
     """Warn of predictions that are far better under another naming of the classes."""
-    if min(len(test), sum(map(len, checked))) < LEAST:
+    if min(len(test), sum(map(len, others))) < LEAST:
         return None
-    (value, low, _), naming = best_permutation_gain(test, checked)
+    (value, low, _), naming = best_permutation_gain(test, others)
     if low <= PERMUTED:
         return None
     renamings = [

@@ -264,12 +264,16 @@ def exact(request: Request) -> Result:
     features, labels = _read(
         request, split, union_by_position(request.forget, request.retain), sound
     )
-    checked, right = _read(request, split, (request.validation,), (request.validation,))
+    validation_features, validation_labels = _read(
+        request, split, (request.validation,), (request.validation,)
+    )
     centre = features.mean(0) if _has_bias(split) else torch.zeros_like(features[0])
     scale = float(features.var(0, correction=0).mean().sqrt()) or 1.0
-    learned = ScaledFeatures(features=(features - centre) / scale, labels=labels)
-    tested = ScaledFeatures(features=(checked - centre) / scale, labels=right)
-    decay, head, log = _best(request, split, learned, tested)
+    training = ScaledFeatures(features=(features - centre) / scale, labels=labels)
+    validation = ScaledFeatures(
+        features=(validation_features - centre) / scale, labels=validation_labels
+    )
+    decay, head, log = _best(request, split, training, validation)
     with torch.no_grad():
         split.head.weight.copy_(head.weight / scale)
         if head.bias is not None:
@@ -317,21 +321,21 @@ def fit_linear_head(
 
 
 def _best(
-    request: Request, split: BackboneHeadSplit, learned: ScaledFeatures, tested: ScaledFeatures
+    request: Request, split: BackboneHeadSplit, training: ScaledFeatures, validation: ScaledFeatures
 ) -> tuple[float, LinearHead, tuple[Step, ...]]:
     """Return the penalty that validation likes best, its head, and a step for each penalty."""
     options = request.own(ExactOptions)
     decays = DECAYS if options.decay is None else (options.decay,)
     shape = split.head.weight.shape
     head = LinearHead(
-        weight=learned.features.new_zeros(shape),
-        bias=learned.features.new_zeros(shape[0]) if _has_bias(split) else None,
+        weight=training.features.new_zeros(shape),
+        bias=training.features.new_zeros(shape[0]) if _has_bias(split) else None,
     )
     candidates: list[tuple[float, float, float, LinearHead]] = []
     log = []
     for decay in decays:
-        head, loss = fit_linear_head(request, learned, head, decay=decay, steps=options.steps)
-        accuracy, tested_loss = tested.accuracy(head), float(tested.loss(head))
+        head, loss = fit_linear_head(request, training, head, decay=decay, steps=options.steps)
+        accuracy, tested_loss = validation.accuracy(head), float(validation.loss(head))
         candidates.append((-accuracy, tested_loss, decay, head))
         metrics = {"loss": loss, "decay": decay, "val_accuracy": accuracy, "val_loss": tested_loss}
         log.append(Step(step=len(candidates), metrics=metrics))

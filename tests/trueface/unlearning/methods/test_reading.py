@@ -40,8 +40,8 @@ class Diary:
 
 def with_diary(task: SmallTask) -> tuple[SmallTask, Diary]:
     source = task.forget.source
-    diary = Diary(source.learned.dataset, frozenset(task.forget.positions))
-    source = replace(source, learned=replace(source.learned, dataset=diary))
+    diary = Diary(source.train_loader.dataset, frozenset(task.forget.positions))
+    source = replace(source, train_loader=replace(source.train_loader, dataset=diary))
     return replace(
         task,
         forget=replace(task.forget, source=source),
