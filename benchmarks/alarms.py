@@ -132,7 +132,7 @@ def raised(model: Honest, parts: PredictionsBySplit | None = None) -> frozenset[
     warned = find_alarms(
         model.parts if parts is None else parts,
         goal=model.goal,
-        before=None if model.anew and parts is None else model.before,
+        original=None if model.anew and parts is None else model.before,
         retrained=model.retrained,
         forgotten=model.forgotten,
     )

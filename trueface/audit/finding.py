@@ -107,9 +107,9 @@ def lines(audit: Audit) -> Iterator[str]:
     yield from _gaps(audit)
 
 
-def count(number: int, what: str) -> str:
+def count(number: int, noun: str) -> str:
     """Return a number of things: "1 fault", "2 faults"."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def gaps(audit: Audit) -> Iterator[tuple[str, str, str]]:

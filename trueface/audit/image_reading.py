@@ -184,15 +184,15 @@ class GroupReader:
         )
 
     def _training(
-        self, place: Place | None, images: Sequence[Image], columns: Sequence[str]
+        self, tables: Place | None, images: Sequence[Image], columns: Sequence[str]
     ) -> tuple[dict[str, AttributeCounts], str]:
-        if place is None:
+        if tables is None:
             return {}, "the training images have no table of attributes"
         if not images:
             return {}, "the training images are unknown. Give --data-root and --split-path."
-        paths = [image.file.removeprefix(f"{place[1]}/") for image in images]
+        paths = [image.file.removeprefix(f"{tables[1]}/") for image in images]
         labels = [image.label for image in images]
-        groups, trouble = self._columns(place, paths, columns)
+        groups, trouble = self._columns(tables, paths, columns)
         return {by: AttributeCounts.from_groups(of, labels) for by, of in groups.items()}, trouble
 
     def _tests(
@@ -223,13 +223,13 @@ class GroupReader:
         return measured, troubles
 
     def _columns(
-        self, place: Place, paths: Sequence[str], columns: Sequence[str]
+        self, tables: Place, paths: Sequence[str], columns: Sequence[str]
     ) -> tuple[dict[str, tuple[str | None, ...]], str]:
         """Return the groups of some images by column, and the reason if they cannot be read."""
         try:
-            if place not in self._read:
-                self._read[place] = Attributes(*place)
-            table = self._read[place]
+            if tables not in self._read:
+                self._read[tables] = Attributes(*tables)
+            table = self._read[tables]
             there = [by for by in columns if by in table.columns]
             return {by: table.values(by, paths, missing="skip") for by in there}, ""
         except (DataError, UsageError, OSError) as error:

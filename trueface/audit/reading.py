@@ -203,9 +203,9 @@ class Reader:
         return path if is_other else origin.split
 
     def _tests(
-        self, origin: _Origin, metrics: Mapping[Path, Mapping[str, Json]], place: str
+        self, origin: _Origin, metrics: Mapping[Path, Mapping[str, Json]], subfolder: str
     ) -> Iterator[AuditedTest]:
-        for path in score_paths(origin.folder, place):
+        for path in score_paths(origin.folder, subfolder):
             data = data_of(path, origin.name)
             images = data_of_test(data)
             told = metrics.get(paths.metrics(origin.folder, data), {})

@@ -47,14 +47,14 @@ def model_name(folder: Path) -> str:
     return folder.name
 
 
-def score_paths(folder: Path, place: str = "scores") -> tuple[Path, ...]:
+def score_paths(folder: Path, subfolder: str = "scores") -> tuple[Path, ...]:
     """Return the score files of a model, sorted; those of trainings left out.
 
     Args:
         folder: of the model.
-        place: the folder in it: `scores`, or `conditions` of tests under conditions.
+        subfolder: the folder in it: `scores`, or `conditions` of tests under conditions.
     """
-    where = folder / place
+    where = folder / subfolder
     if not where.is_dir():
         return ()
     names = (path for path in where.iterdir() if path.suffix in {".csv", ".pkl"})

@@ -184,9 +184,9 @@ class _ModelCells:
         means = (_mean(each, name) for each in self.cells.values())
         return [mean for mean in means if mean is not None]
 
-    def area(self, place: CellKey) -> Sampled:
+    def area(self, key: CellKey) -> Sampled:
         """Return the AUC of a cell: of one seed with its interval over images, otherwise over images and seeds."""
-        seeds = [one.measured.area for one in self.cells[place] if one.measured.area is not None]
+        seeds = [one.measured.area for one in self.cells[key] if one.measured.area is not None]
         if len(seeds) == 1:
             return seeds[0]
         return mean_of(seeds, draws_over_seeds([each.draws for each in seeds], stream=self._stream))
@@ -399,7 +399,7 @@ def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores
         )
     for group in groups:
         places_of = list(group.cells)
-        worst = min(places_of, key=lambda place: group.area(place).value)
+        worst = min(places_of, key=lambda key: group.area(key).value)
         yield (
             group.name,
             SettingScores(
@@ -516,6 +516,6 @@ def _omnibus(models: Mapping[str, Sequence[CellResult]]) -> Omnibus:
     return friedman(means, sets)
 
 
-def _cell_title(place: CellKey) -> str:
-    test, condition = place
+def _cell_title(key: CellKey) -> str:
+    test, condition = key
     return test if condition == NONE else f"{test} ({condition})"

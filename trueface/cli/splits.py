@@ -405,7 +405,7 @@ def _make(request: SplitRequest) -> None:
     else:
         lists, on_disk = lists_from_split(request, request.source)
     if request.subsample is not None:
-        lists = subsample(lists, wanted=subsample_size(request.subsample), seed=request.seed)
+        lists = subsample(lists, amount=subsample_size(request.subsample), seed=request.seed)
     cells = _cells(grouping, lists, on_disk)
     for name in (name for name, keys in lists.items() if not keys):
         click.echo(f"warning: the list {name} is empty", err=True)

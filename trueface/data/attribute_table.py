@@ -373,7 +373,7 @@ class AttributeTable:
     rows: Mapping[str, tuple[int, ...]]
 
     def rows_for_images(
-        self, images: Sequence[str], wanted: Sequence[str] | None = None
+        self, images: Sequence[str], attributes: Sequence[str] | None = None
     ) -> list[list[int]]:
         """Return one row per image with the requested attributes, or all if None.
 
@@ -381,7 +381,7 @@ class AttributeTable:
             UnknownName: there is no such attribute.
             DataError: images have no row; names the first ones.
         """
-        for name in wanted or ():
+        for name in attributes or ():
             if name not in self.names:
                 raise UnknownName("attribute", name, self.names, where=str(self.path))
         missing = [image for image in images if stem(image) not in self.rows]
@@ -389,7 +389,9 @@ class AttributeTable:
             raise DataError(
                 f"{self.path} has no row for {describe_names(missing)}. Add the rows, or remove the images."
             )
-        places = [self.names.index(name) for name in (self.names if wanted is None else wanted)]
+        places = [
+            self.names.index(name) for name in (self.names if attributes is None else attributes)
+        ]
         return [[self.rows[stem(image)][place] for place in places] for image in images]
 
 

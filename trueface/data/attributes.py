@@ -107,9 +107,9 @@ class PathRows:
         self._from_class: dict[str, int] = {}
         self._names: tuple[dict[str, int], dict[str, int]] = ({}, {})  # of reals, of fakes
 
-    def add(self, place: RowLocation) -> int:
+    def add(self, location: RowLocation) -> int:
         """Return the number of a row: a new one, or that of an earlier row of the same path."""
-        path, label = place.path, place.label
+        path, label = location.path, location.label
         if path in self.paths:
             return self.paths[path]
         row = self.paths[path] = len(self.paths)
@@ -117,7 +117,7 @@ class PathRows:
             label = class_of(path)
         name = path.rpartition("/")[2]
         for rows, key in (
-            *((self._others, other) for other in place.others),
+            *((self._others, other) for other in location.others),
             (self._from_class, _from_class(path)),
             *((rows, name) for rows in self._of_class(label)),
         ):

@@ -141,7 +141,7 @@ class _Sample:
 
 
 def load_class_images(
-    place: ClassFolders,
+    folders: ClassFolders,
     settings: ListSettings,
     *,
     cpus: int,
@@ -155,15 +155,16 @@ def load_class_images(
             memory may hold.
         JobError: stopped.
     """
-    lists = _divided(place, settings)
+    lists = _divided(folders, settings)
     _refuse_too_many(sum(map(len, lists.values())), settings.size, most_bytes)
     threads = settings.num_threads or cpus
     if threads == "auto":
         threads = cpus + sum(spare_cores(cpus))
     read = {
-        name: _read(place, samples, settings.size, threads, stop) for name, samples in lists.items()
+        name: _read(folders, samples, settings.size, threads, stop)
+        for name, samples in lists.items()
     }
-    return ClassLists(**read, names=place.names)
+    return ClassLists(**read, names=folders.names)
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ class ClassPixels:
     def examples(self, positions: Sequence[int] | None = None) -> Examples:
         """Return the images at some positions, or all if None, with their labels."""
         chosen = tuple(range(len(self.images)) if positions is None else positions)
-        labels = tuple(self.images.labels[place] for place in chosen)
+        labels = tuple(self.images.labels[folders] for folders in chosen)
         return Examples(source=self.source, positions=chosen, trained=labels, true=labels)
 
 
@@ -240,38 +241,40 @@ def random_flip_and_shift(batch: Tensor, rng: torch.Generator, *, flip: bool, cr
     return batch
 
 
-def _divided(place: ClassFolders, settings: ListSettings) -> dict[str, list[_Sample]]:
+def _divided(folders: ClassFolders, settings: ListSettings) -> dict[str, list[_Sample]]:
     """Return the samples of each list."""
     most, seed = settings.images_per_class, settings.seed
-    if place.divided:
-        all_learned, all_test = _samples(place, "train"), _samples(place, "test")
+    if folders.divided:
+        all_learned, all_test = _samples(folders, "train"), _samples(folders, "test")
         test, train_and_validation = all_test, all_learned
     else:
-        all_learned = all_test = _samples(place, "")
+        all_learned = all_test = _samples(folders, "")
         test, train_and_validation = _parted(all_learned, TEST, f"test/{settings.split_seed}")
     test, train_and_validation = (
         _limit_per_class(test, most),
         _limit_per_class(train_and_validation, most),
     )
     validation, train = _parted(train_and_validation, VALIDATION, f"validation/{seed}")
-    for what, samples, found in (("training", train, all_learned), ("test", test, all_test)):
-        empty = set(range(len(place.names))) - {sample.label for sample in samples}
+    for noun, samples, found in (("training", train, all_learned), ("test", test, all_test)):
+        empty = set(range(len(folders.names))) - {sample.label for sample in samples}
         if empty:
             label = min(empty)
             count = sum(sample.label == label for sample in found)
             # one image of a class goes to each list
-            least = 3 if not place.divided else 2 if what == "training" else 1
+            least = 3 if not folders.divided else 2 if noun == "training" else 1
             raise DataError(
-                f"{place.root} has too few images of class {place.names[label]!r} for the {what} list: "
-                + _remedy(place, count, least, most)
+                f"{folders.root} has too few images of class {folders.names[label]!r} for the {noun} list: "
+                + _remedy(folders, count, least, most)
             )
     return {"train": train, "validation": validation, "test": test}
 
 
-def _remedy(place: ClassFolders, count: int, least: int, most: int) -> str:
+def _remedy(folders: ClassFolders, count: int, least: int, most: int) -> str:
     if count >= least:
         return f"images_per_class {most} is too small. Use at least 2, or 0 for all."
-    how = "Get the files again" if place.packed else "Add images, or remove the folder of the class"
+    how = (
+        "Get the files again" if folders.packed else "Add images, or remove the folder of the class"
+    )
     return f"{count}, and at least {least} are needed. {how}."
 
 
@@ -286,11 +289,11 @@ class _VisibleFolders(ImageFolder):  # type: ignore[misc]  # torchvision has no 
         return list(names), {name: number for number, name in enumerate(names)}
 
 
-def _samples(place: ClassFolders, part: str) -> list[_Sample]:
-    if place.packed:
-        labels = _packed(place, part)[1]
+def _samples(folders: ClassFolders, part: str) -> list[_Sample]:
+    if folders.packed:
+        labels = _packed(folders, part)[1]
         return [_Sample(f"{part}/{at:05}", label, at) for at, label in enumerate(labels)]
-    folder = place.root / part
+    folder = folders.root / part
     others: Counter[str] = Counter()
 
     def is_wanted(path: str) -> bool:
@@ -311,32 +314,32 @@ def _samples(place: ClassFolders, part: str) -> list[_Sample]:
         ) from error
     if others:
         log.warning("folder=%s passed_over=%s; %s", folder, describe_suffixes(others), READ)
-    if tuple(dataset.classes) != place.names:
-        other = sorted(set(dataset.classes) ^ set(place.names))
+    if tuple(dataset.classes) != folders.names:
+        other = sorted(set(dataset.classes) ^ set(folders.names))
         raise DataError(f"{folder} and train/ have different classes: {', '.join(other)}")
     samples = [
-        _Sample(Path(path).relative_to(place.root).as_posix(), label, Path(path))
+        _Sample(Path(path).relative_to(folders.root).as_posix(), label, Path(path))
         for path, label in dataset.samples
     ]
-    return _listed_faces(place, samples) if place.dataset_type == "vggface2" else samples
+    return _listed_faces(folders, samples) if folders.dataset_type == "vggface2" else samples
 
 
-def _listed_faces(place: ClassFolders, samples: list[_Sample]) -> list[_Sample]:
+def _listed_faces(folders: ClassFolders, samples: list[_Sample]) -> list[_Sample]:
     """Return the images of VGGFace2 that its own list names; all without a list.
 
     Raises:
         DataError: images of the people here are missing.
     """
-    top = place.root.parent
+    top = folders.root.parent
     file = next((top / name for name in FACE_LISTS if (top / name).is_file()), None)
-    if file is None or place.divided:
+    if file is None or folders.divided:
         return samples
     with file.open(encoding="utf-8", errors="replace") as lines:
-        names = frozenset(place.names)
+        names = frozenset(folders.names)
         listed = {name for line in lines if (name := line.strip()).partition("/")[0] in names}
     if missing := listed.difference(sample.name for sample in samples):
         raise DataError(
-            f"{file} lists {len(missing)} images that {place.root} does not have, such as "
+            f"{file} lists {len(missing)} images that {folders.root} does not have, such as "
             f"{min(missing)}. Unpack the archive again, or remove the list."
         )
     found = [sample for sample in samples if sample.name in listed]
@@ -345,15 +348,15 @@ def _listed_faces(place: ClassFolders, samples: list[_Sample]) -> list[_Sample]:
     return found
 
 
-def _packed(place: ClassFolders, part: str) -> tuple[np.ndarray, list[int]]:
+def _packed(folders: ClassFolders, part: str) -> tuple[np.ndarray, list[int]]:
     """Return the arrays of a data set's own files, (N, H, W, 3) or (N, H, W) uint8, and labels."""
-    if place.dataset_type == "fashion":
-        folder = packed_folder(place.dataset_type, place.root) or place.root
-        return read_idx_set(folder, part, len(place.names))
+    if folders.dataset_type == "fashion":
+        folder = packed_folder(folders.dataset_type, folders.root) or folders.root
+        return read_idx_set(folder, part, len(folders.names))
     try:
-        dataset = CIFAR10(place.root, train=part == "train", download=False)
+        dataset = CIFAR10(folders.root, train=part == "train", download=False)
     except (RuntimeError, OSError, ValueError, EOFError) as error:
-        folder = place.root / CLASS_DATASET_TYPES[place.dataset_type].packed
+        folder = folders.root / CLASS_DATASET_TYPES[folders.dataset_type].packed
         raise DataError(f"cannot read torchvision's files in {folder}: {error}") from error
     return np.asarray(dataset.data), [int(label) for label in dataset.targets]
 
@@ -397,10 +400,14 @@ def _refuse_too_many(count: int, size: int, most: int) -> None:
 
 
 def _read(
-    place: ClassFolders, samples: Sequence[_Sample], size: int, threads: int, stop: threading.Event
+    folders: ClassFolders,
+    samples: Sequence[_Sample],
+    size: int,
+    threads: int,
+    stop: threading.Event,
 ) -> ClassImageList:
     pixels = torch.empty((len(samples), 3, size, size), dtype=torch.uint8)
-    rows = enumerate(_decoded(place, samples, size, threads, stop))
+    rows = enumerate(_decoded(folders, samples, size, threads, stop))
     for row, image in rows:
         pixels[row] = image
     return ClassImageList(
@@ -411,9 +418,15 @@ def _read(
 
 
 def _decoded(
-    place: ClassFolders, samples: Sequence[_Sample], size: int, threads: int, stop: threading.Event
+    folders: ClassFolders,
+    samples: Sequence[_Sample],
+    size: int,
+    threads: int,
+    stop: threading.Event,
 ) -> Iterator[Tensor]:
-    arrays = {part: _packed(place, part)[0] for part in ("train", "test")} if place.packed else {}
+    arrays = (
+        {part: _packed(folders, part)[0] for part in ("train", "test")} if folders.packed else {}
+    )
 
     def image(sample: _Sample) -> Tensor:
         if isinstance(sample.source, int):

@@ -305,10 +305,10 @@ class Examples:
         *,
         epoch: int | None = None,
         batch_size: int | None = None,
-        what: str = "samples",
+        noun: str = "samples",
     ) -> Iterator[Batch]:
         """Yield one pass, on the device of a run context that may stop it; see `read_batches`."""
-        read = self.read_batches(watch, which, epoch=epoch, batch_size=batch_size, what=what)
+        read = self.read_batches(watch, which, epoch=epoch, batch_size=batch_size, noun=noun)
         for batch in read:
             yield batch.to(watch.device)
 
@@ -319,7 +319,7 @@ class Examples:
         *,
         epoch: int | None = None,
         batch_size: int | None = None,
-        what: str = "samples",
+        noun: str = "samples",
     ) -> Iterator[Batch]:
         """Yield one pass that a run context may stop; see `batches`.
 
@@ -328,7 +328,7 @@ class Examples:
             which: the trained or the true labels.
             epoch: see `batches`.
             batch_size: see `batches`.
-            what: description of the samples, for the message that there are none.
+            noun: description of the samples, for the message that there are none.
 
         Raises:
             JobError: stopped, or no sample could be read.
@@ -339,7 +339,7 @@ class Examples:
             count += len(batch.indices)
             yield batch
         if not count:
-            raise JobError(f"none of the {len(self)} {what} could be read")
+            raise JobError(f"none of the {len(self)} {noun} could be read")
 
 
 def examples(

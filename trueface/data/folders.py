@@ -300,11 +300,11 @@ def _pruned(entries: dict[str, ListedFolder]) -> dict[str, ListedFolder]:
     return there
 
 
-def _clean(folder: Path, before: float) -> None:
+def _clean(folder: Path, oldest: float) -> None:
     """Remove listings that were written before then."""
     for file in folder.glob("*.index"):
         with contextlib.suppress(OSError):
-            if file.stat().st_mtime < before:
+            if file.stat().st_mtime < oldest:
                 file.unlink()
 
 

@@ -342,13 +342,13 @@ class ImageFolderWriter:
 
 
 @contextmanager
-def output_folder(place: Path) -> Iterator[ImageFolderWriter]:
-    """Give a folder to fill; it is renamed to `place` at the end, and removed after an error."""
-    with staging_folder(place) as folder:
+def output_folder(path: Path) -> Iterator[ImageFolderWriter]:
+    """Give a folder to fill; it is renamed to `path` at the end, and removed after an error."""
+    with staging_folder(path) as folder:
         inside = folder / "whole"
         inside.mkdir()
         yield ImageFolderWriter(inside)
-        replace_folder(inside, place)
+        replace_folder(inside, path)
 
 
 def read_output_record(root: Path) -> Mapping[str, Json]:

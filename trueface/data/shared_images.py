@@ -127,18 +127,18 @@ class SharedImages:
         return [None if key is None else results.get(key) for key in keys]
 
     def _make(
-        self, wanted: dict[bytes, Path], results: dict[bytes, Fetched], leave: threading.Event
+        self, missing: dict[bytes, Path], results: dict[bytes, Fetched], leave: threading.Event
     ) -> None:
         """Decode what no other process decodes; wait for the others."""
         patient_until = time.monotonic() + self._patience_s
-        while wanted and not self._is_full and not leave.is_set():
-            before = len(wanted)
-            for key, path in list(wanted.items()):
+        while missing and not self._is_full and not leave.is_set():
+            missing_before = len(missing)
+            for key, path in list(missing.items()):
                 with self._claimed(key, leave) as is_ours:
                     if is_ours:
                         results[key] = self._decode_and_store(key, path)
-                        del wanted[key]
-            if len(wanted) < before:
+                        del missing[key]
+            if len(missing) < missing_before:
                 patient_until = time.monotonic() + self._patience_s
             elif time.monotonic() > patient_until:
                 break

@@ -223,29 +223,30 @@ def _examine_pictures(
 
 
 def _contradictory(
-    equal: Iterable[Sequence[str]], place: Mapping[str, tuple[str, Image]]
+    equal: Iterable[Sequence[str]], list_and_image: Mapping[str, tuple[str, Image]]
 ) -> Iterator[tuple[str, ...]]:
     """Yield the files of equal pixels that have both labels; a real and a fake one come first."""
     for files in equal:
-        by_label = {place[file][1].label: file for file in reversed(files)}
+        by_label = {list_and_image[file][1].label: file for file in reversed(files)}
         if len(by_label) > 1:
             first = dict.fromkeys(by_label[label] for label in sorted(by_label))
             yield tuple(
-                f"{_list_and_key(file, place)} ({CLASSES[place[file][1].label]})"
+                f"{_list_and_key(file, list_and_image)} ({CLASSES[list_and_image[file][1].label]})"
                 for file in dict.fromkeys((*first, *files))
             )
 
 
 def _near_in_lists(
-    good: Mapping[str, ImageAppearance], place: Mapping[str, tuple[str, Image]]
+    good: Mapping[str, ImageAppearance], list_and_image: Mapping[str, tuple[str, Image]]
 ) -> Iterator[NearDuplicate]:
     lists: dict[str, dict[str, ImageAppearance]] = defaultdict(dict)
     for file, look in good.items():
-        lists[place[file][0]][file] = look
+        lists[list_and_image[file][0]][file] = look
     for members, others in combinations(lists.values(), 2):
         for pair in find_near_duplicates(members, others):
             yield pair._replace(
-                name=_list_and_key(pair.name, place), other=_list_and_key(pair.other, place)
+                name=_list_and_key(pair.name, list_and_image),
+                other=_list_and_key(pair.other, list_and_image),
             )
 
 
@@ -268,8 +269,8 @@ def _labelled(names: Sequence[str]) -> str:
     return f"{' = '.join(names[: 2 if more else MEMBERS])}{more}"
 
 
-def _list_and_key(file: str, place: Mapping[str, tuple[str, Image]]) -> str:
-    name, image = place[file]
+def _list_and_key(file: str, list_and_image: Mapping[str, tuple[str, Image]]) -> str:
+    name, image = list_and_image[file]
     return f"{name}:{image.key}"
 
 

@@ -243,23 +243,23 @@ def make_splits(
     return {name: tuple(_ordered(keys)) for name, keys in lists.items()}
 
 
-def subsample(lists: Mapping[str, Sequence[str]], *, wanted: int | Fraction, seed: int) -> Lists:
+def subsample(lists: Mapping[str, Sequence[str]], *, amount: int | Fraction, seed: int) -> Lists:
     """Return a smaller split: in each folder some of the keys of each list, none moved to another.
 
     With one seed a smaller one holds nothing that a larger one lacks.
 
     Args:
         lists: of the split.
-        wanted: so many keys of each folder, taken from the lists in proportion; or a share in
+        amount: so many keys of each folder, taken from the lists in proportion; or a share in
             (0, 1] of each folder of each list.
         seed: of the draw.
 
     Raises:
         DataError: a share or number that cannot be.
     """
-    if wanted <= 0 or (isinstance(wanted, Fraction) and wanted > 1):
+    if amount <= 0 or (isinstance(amount, Fraction) and amount > 1):
         raise DataError(
-            f"cannot take {wanted} of each folder. Give a number of at least 1, or a fraction up "
+            f"cannot take {amount} of each folder. Give a number of at least 1, or a fraction up "
             "to 1."
         )
     ranked: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
@@ -269,10 +269,10 @@ def subsample(lists: Mapping[str, Sequence[str]], *, wanted: int | Fraction, see
             ranked[folder] += _ranked(members, name, f"subsample/{seed}/{name}/{folder}")
     kept: dict[str, list[str]] = {name: [] for name in lists}
     for members_of_all in ranked.values():
-        if isinstance(wanted, Fraction):
-            chosen = [member for member in members_of_all if member[0] < wanted]
+        if isinstance(amount, Fraction):
+            chosen = [member for member in members_of_all if member[0] < amount]
         else:
-            chosen = sorted(members_of_all)[:wanted]
+            chosen = sorted(members_of_all)[:amount]
         for _, name, key in chosen:
             kept[name].append(key)
     return {name: tuple(_ordered(keys)) for name, keys in kept.items()}
@@ -408,13 +408,15 @@ Group = tuple[bool, str]  # whether it has a name; the name, or its only key
 
 
 def _fill_classes(
-    given: Mapping[str, list[Group]], wanted: Sequence[str], classes: Mapping[Group, frozenset[int]]
+    given: Mapping[str, list[Group]],
+    list_names: Sequence[str],
+    classes: Mapping[Group, frozenset[int]],
 ) -> None:
     """Move groups so that each list that should have images has a group of each class, if possible.
 
     Groups may be large and few. The training list has the first group of a class, validation the second.
     """
-    for name in wanted:
+    for name in list_names:
         for label in sorted(frozenset().union(*classes.values())):
             if any(label in classes[group] for group in given[name]):
                 continue

@@ -416,13 +416,13 @@ def matched_chains(images: Sequence[Image], seed: int, copy: str = CORRUPTED) ->
     return {image.name: _copy_chain(next(places[image.label]), seed, copy) for image in images}
 
 
-def _copy_chain(place: int, seed: int, copy: str) -> Chain:
+def _copy_chain(position: int, seed: int, copy: str) -> Chain:
     kinds = COPY_KINDS[copy]
-    kind = kinds[place % len(kinds)]
+    kind = kinds[position % len(kinds)]
     if not kind.high and not kind.exact:
         return Chain.parse(kind.name)
     stream = "copies" if copy == CORRUPTED else f"copies/{copy}"
-    rng = random.Random(f"{stream}/{seed}/{place}")
+    rng = random.Random(f"{stream}/{seed}/{position}")
     strength = rng.choice(kind.exact) if kind.exact else rng.uniform(kind.low, kind.high)
     return Chain.parse(f"{kind.name}{round(strength, kind.digits):g}")
 

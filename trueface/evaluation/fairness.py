@@ -295,8 +295,8 @@ def methods(
     return made
 
 
-def _record(of: Difference | None) -> Json:
-    return None if of is None else of.json_record
+def _record(difference: Difference | None) -> Json:
+    return None if difference is None else difference.json_record
 
 
 class GroupedScores(NamedTuple):

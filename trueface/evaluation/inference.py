@@ -267,12 +267,12 @@ def _place(name: str) -> bytes:
     return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
 
 
-def _distance(before: Tensor, after: Tensor) -> int:
-    return int((after.int() - before.int()).abs().max()) if len(before) else 0
+def _distance(clean: Tensor, attacked: Tensor) -> int:
+    return int((attacked.int() - clean.int()).abs().max()) if len(clean) else 0
 
 
-def _psnr(before: Tensor, after: Tensor) -> NDArray[np.float64]:
+def _psnr(clean: Tensor, attacked: Tensor) -> NDArray[np.float64]:
     """Return the peak signal-to-noise ratio of images that differ, in decibels, (B,)."""
-    error = (after.double() - before.double()).square().flatten(1).mean(1)
+    error = (attacked.double() - clean.double()).square().flatten(1).mean(1)
     ratios: NDArray[np.float64] = (10 * torch.log10(LEVELS**2 / error)).numpy()
     return ratios

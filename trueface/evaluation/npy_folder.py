@@ -152,38 +152,38 @@ def _refuse_files(folder: Path) -> None:
         )
 
 
-def _refuse_other_folder(place: Path) -> None:
+def _refuse_other_folder(folder: Path) -> None:
     """Refuse a path at which writing would remove files that this module did not write."""
     try:
-        names = {path.name for path in place.iterdir()}
+        names = {path.name for path in folder.iterdir()}
     except FileNotFoundError:
         return
     except OSError as error:
         if isinstance(error, NotADirectoryError):
-            raise UsageError(f"--npy {place} is a file. Name a new folder.") from error
-        raise MachineError(f"cannot list {place}: {error.strerror or error}") from error
+            raise UsageError(f"--npy {folder} is a file. Name a new folder.") from error
+        raise MachineError(f"cannot list {folder}: {error.strerror or error}") from error
     if not names:
         return
-    record = read_folder_record(place)
+    record = read_folder_record(folder)
     if record.get("logits") not in {MARGINS, ONE_LOGIT_PER_ROW}:
-        if all(path.is_dir() for path in place.iterdir()):
+        if all(path.is_dir() for path in folder.iterdir()):
             raise UsageError(
-                f"--npy {place}: the folder has folders ({', '.join(sorted(names)[:3])}), but the files of one model and "
+                f"--npy {folder}: the folder has folders ({', '.join(sorted(names)[:3])}), but the files of one model and "
                 "test would replace it. Name a new folder."
             )
         raise UsageError(
-            f"--npy {place}: the folder has files that trueface fairness did not write. Name a new folder."
+            f"--npy {folder}: the folder has files that trueface fairness did not write. Name a new folder."
         )
     files = record.get("files")
     known = {RECORD, *map(str, files if isinstance(files, list) else [])}
     if others := sorted(names - known):
         raise UsageError(
-            f"--npy {place}: {', '.join(others[:3])} would be deleted, and trueface fairness did not write it. Name a "
+            f"--npy {folder}: {', '.join(others[:3])} would be deleted, and trueface fairness did not write it. Name a "
             "new folder, or move your files."
         )
 
 
-def _write(place: Path, grouped: GroupedScores, files: Mapping[str, np.ndarray]) -> None:
+def _write(folder: Path, grouped: GroupedScores, files: Mapping[str, np.ndarray]) -> None:
     record: dict[str, Json] = {
         "schema": SCHEMA,
         "model": grouped.model,
@@ -192,7 +192,7 @@ def _write(place: Path, grouped: GroupedScores, files: Mapping[str, np.ndarray])
         "logits": grouped.logits,
         "files": list(files),
     }
-    target = Path(os.path.realpath(place))  # if it is a link, only the folder is replaced
+    target = Path(os.path.realpath(folder))  # if it is a link, only the folder is replaced
     try:
         with staging_folder(target) as new:
             for name, values in files.items():
@@ -202,5 +202,5 @@ def _write(place: Path, grouped: GroupedScores, files: Mapping[str, np.ndarray])
     except OSError as error:
         unchanged = " The old files are unchanged." if target.exists() else ""
         raise MachineError(
-            f"cannot write the folder {place}: {error.strerror or error}.{unchanged}"
+            f"cannot write the folder {folder}: {error.strerror or error}.{unchanged}"
         ) from error

@@ -173,18 +173,18 @@ def strip_seed(model: str) -> str:
 
 
 def by_method(
-    rows: Iterable[Row], model: Callable[[Row], str], place: Callable[[Row], Place]
+    rows: Iterable[Row], model: Callable[[Row], str], key: Callable[[Row], Place]
 ) -> dict[Place, dict[str, list[Row]]]:
     """Return rows by place, and within each by their model without its seed, all in the order of rows.
 
     Args:
         rows: one per model, test and further key.
         model: returns the ID of a row's model.
-        place: returns what methods are compared within.
+        key: returns what methods are compared within.
     """
     places: dict[Place, dict[str, list[Row]]] = {}
     for row in rows:
-        methods = places.setdefault(place(row), {})
+        methods = places.setdefault(key(row), {})
         methods.setdefault(strip_seed(model(row)), []).append(row)
     return places
 

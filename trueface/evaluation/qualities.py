@@ -422,7 +422,7 @@ def unmeasured(tests: Iterable[tuple[str, str]], measured: Iterable[str]) -> lis
 
 
 def _of_model(
-    model: str, tests: Sequence[FinishedTest], wanted: Sequence[str]
+    model: str, tests: Sequence[FinishedTest], names: Sequence[str]
 ) -> Iterator[MeasuredQualities]:
     sets: dict[tuple[str, bool], dict[str, Predictions]] = {}
     for each in group_tests(tests):
@@ -434,7 +434,7 @@ def _of_model(
             sets.setdefault((data, each.pooled), {})[quality] = each.scores
     for (data, pooled), tables in sets.items():
         table = (
-            QualityTable.from_predictions(_ordered(tables, wanted))
+            QualityTable.from_predictions(_ordered(tables, names))
             if len(tables) >= FEWEST
             else None
         )
@@ -445,11 +445,11 @@ def _of_model(
         )
 
 
-def _ordered(tables: Mapping[str, Predictions], wanted: Sequence[str]) -> dict[str, Predictions]:
-    for name in wanted:
+def _ordered(tables: Mapping[str, Predictions], order: Sequence[str]) -> dict[str, Predictions]:
+    for name in order:
         if name not in tables:
             raise DataError(str(UnknownName("quality", name, list(tables))))
-    names = wanted or sorted(tables, key=_place)
+    names = order or sorted(tables, key=_place)
     return {name: tables[name] for name in names}
 
 

@@ -242,10 +242,10 @@ def _is_frozen(draft: Draft) -> bool:
     return bool(draft.settings.get("freeze") and draft.settings.get("freeze_bn"))
 
 
-def _keeps_body(maker: Draft, before: Sequence[Draft]) -> bool:
+def _keeps_body(maker: Draft, makers: Sequence[Draft]) -> bool:
     if not _is_frozen(maker) or maker.settings.get("warm_start"):
         return False
-    return "method" not in maker.settings or not _begins_anew(maker, before)
+    return "method" not in maker.settings or not _begins_anew(maker, makers)
 
 
 def _begins_anew(draft: Draft, makers: Sequence[Draft]) -> bool:

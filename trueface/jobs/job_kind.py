@@ -483,9 +483,9 @@ def folder_of(draft: Draft) -> Path:
     return draft.model_folder(model_of(draft))
 
 
-def checkpoint_input(draft: Draft, model: str, what: str) -> Input:
-    """Return the checkpoint of a model that a job reads; `what` it is to the job."""
-    return Input(path=paths.checkpoint(draft.model_folder(model)), what=f"{what} {model}")
+def checkpoint_input(draft: Draft, model: str, noun: str) -> Input:
+    """Return the checkpoint of a model that a job reads; `noun` it is to the job."""
+    return Input(path=paths.checkpoint(draft.model_folder(model)), what=f"{noun} {model}")
 
 
 def base_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:

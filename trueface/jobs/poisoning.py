@@ -38,7 +38,7 @@ def _flip_labels(job: Job, settings: PoisonSettings) -> Mapping[str, Json]:
 
 
 def choose_poison(
-    job: Job, settings: PoisonSettings, images: Sequence[Image], wanted: Poison
+    job: Job, settings: PoisonSettings, images: Sequence[Image], poison: Poison
 ) -> PoisonRecord:
     """Choose the flipped labels."""
     listed = None
@@ -46,7 +46,7 @@ def choose_poison(
         listed = read_list(job.path(settings.poison_list), images)
     return choose_flips(
         images,
-        wanted,
+        poison,
         settings.poison_seed,
         per=settings.poison_per,
         unit=settings.poison_unit,

@@ -177,7 +177,7 @@ def halved_sums(planes: Tensor) -> Tensor:
     return rows[..., ::2] + rows[..., 1::2]
 
 
-def refuse_small(pixels: Tensor, least: int, what: str) -> None:
+def refuse_small(pixels: Tensor, least: int, noun: str) -> None:
     """Refuse images whose shorter side is below `least` pixels.
 
     Raises:
@@ -186,7 +186,7 @@ def refuse_small(pixels: Tensor, least: int, what: str) -> None:
     height, width = pixels.shape[-2:]
     if min(height, width) < least:
         raise JobError(
-            f"{what} need images of at least {least} by {least} pixels, got {width} by {height}. "
+            f"{noun} need images of at least {least} by {least} pixels, got {width} by {height}. "
             f"Set resize_size to {least} or more, or choose a model without them."
         )
 

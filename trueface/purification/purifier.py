@@ -159,7 +159,7 @@ _with_gradient_of_identity: Callable[[Tensor, Tensor], Tensor] = _StraightThroug
 
 
 def purify_folder(
-    source: Path, settings: PurifySettings, purifier: Purifier, place: Path, watch: RunContext
+    source: Path, settings: PurifySettings, purifier: Purifier, output: Path, watch: RunContext
 ) -> dict[str, Json]:
     """Write purified images, each under its name as PNG, and `made.json`; return its content.
 
@@ -170,7 +170,7 @@ def purify_folder(
         source: folder of the images.
         settings: how many of them, in which batches, of which seed.
         purifier: with its models.
-        place: of the new folder.
+        output: of the new folder.
         watch: device, progress, stop.
 
     Raises:
@@ -185,7 +185,7 @@ def purify_folder(
     if channels == 1:
         _refuse_colours(source, names, purifier)
     wall_s = cpu_s = 0.0
-    with output_folder(place) as made, torch.no_grad():
+    with output_folder(output) as made, torch.no_grad():
         for rows in watch.batches(len(names), settings.batch_size):
             batch = names[rows]
             images = load_image_batch(source, batch, size=size, channels=channels).to(watch.device)

@@ -222,8 +222,10 @@ def _undefined(table_of: GroupTable) -> list[str]:
     ]
 
 
-def _areas(of: Sequence[FairnessMethod]) -> str:
-    return "; ".join(f"{method.name} (AUC {format_seed_summary(method.auc, 3)})" for method in of)
+def _areas(methods: Sequence[FairnessMethod]) -> str:
+    return "; ".join(
+        f"{method.name} (AUC {format_seed_summary(method.auc, 3)})" for method in methods
+    )
 
 
 def gap_plot(comparison: FairnessComparison) -> Figure | None:
@@ -364,17 +366,17 @@ def _rate(group: GroupRow, name: str) -> Estimate | None:
 
 
 def _bar(
-    place: int, mean: SeedSummary | None, rates: Sequence[Estimate | None]
+    position: int, mean: SeedSummary | None, rates: Sequence[Estimate | None]
 ) -> Iterator[DrawnShape]:
     if mean is None:
-        yield Label((0, place), "not defined", right=5, down=4)
+        yield Label((0, position), "not defined", right=5, down=4)
         return
     half = BAR_PX / ROW_PX / 2
-    yield rectangle("gap-bar", (0, mean.mean), (place + half, place - half))
+    yield rectangle("gap-bar", (0, mean.mean), (position + half, position - half))
     if mean.sd is not None:
-        yield Marks([(value, place) for value in mean.values], "disc", "seed", 6, 2)
+        yield Marks([(value, position) for value in mean.values], "disc", "seed", 6, 2)
     elif len(rates) == 1 and rates[0] is not None and (ends := rates[0].interval) is not None:
-        yield Polyline(((ends.low, place), (ends.high, place)), "whisker")
+        yield Polyline(((ends.low, position), (ends.high, position)), "whisker")
 
 
 def groups_of(method: FairnessMethod, figures: list[Figure], *, opened: bool) -> Markup:
@@ -415,12 +417,12 @@ def _seed(row: FairnessRow) -> str:
     return text + (_table(row.common, AT_COMMON) if row.common else "")
 
 
-def _table(of: GroupTable, where: str) -> str:
+def _table(group_table: GroupTable, where: str) -> str:
     titles = (RATES[name] if name == OF_BOTH else f"{RATES[name]}, %" for name in COLUMNS)
-    undefined = "; ".join(_undefined(of))
+    undefined = "; ".join(_undefined(group_table))
     below = f"<p>Not defined: {escape(undefined)}.</p>" if undefined else ""
     caption = f"At {where}. Small numbers are Wilson's 95 % intervals."
-    rows = map(_line, (*of.groups, of.overall))
+    rows = map(_line, (*group_table.groups, group_table.overall))
     return f"{table(('group', 'real', 'fake', *titles), rows, caption=caption)}{below}"
 
 

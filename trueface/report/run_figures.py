@@ -145,11 +145,11 @@ def histogram(row: ReportRow) -> Figure:
     )
 
 
-def over_epochs(what: str, note: str, losses: Lines, accuracies: Lines) -> Iterator[Figure]:
+def over_epochs(subject: str, note: str, losses: Lines, accuracies: Lines) -> Iterator[Figure]:
     """Yield loss and accuracy over epochs; non-finite values are left out.
 
     Args:
-        what: subject, after "Loss". "": the training.
+        subject: subject, after "Loss". "": the training.
         note: stands below their captions.
         losses: by name.
         accuracies: by name, shares.
@@ -164,7 +164,7 @@ def over_epochs(what: str, note: str, losses: Lines, accuracies: Lines) -> Itera
             continue
         high = 1.0 if name == "accuracy" else max(value for _, value in every) * 1.05 or 1.0
         first, last = min(epoch for epoch, _ in every), max(epoch for epoch, _ in every)
-        title = f"{name.capitalize()}{what or ' by epoch'}"
+        title = f"{name.capitalize()}{subject or ' by epoch'}"
         yield Figure(
             Frame(x=(first, last if last > first else first + 1), y=(0.0, high)),
             [

@@ -73,14 +73,14 @@ def side_by_side(figures: Iterable[Figure]) -> Markup:
     return Markup(f'<div class="grid-of">{inside}</div>' if inside else "")
 
 
-def key(of: FigureLegend) -> Markup:
+def key(legend: FigureLegend) -> Markup:
     """Return the key of lines and marks, as HTML."""
     items = "".join(
-        f'<li><svg width="{of.width}" height="{of.height}" aria-hidden="true">'
-        f"{_render_shapes(of.frame, drawn)}</svg><span>{breakable(words)}</span></li>"
-        for words, drawn in of.entries
+        f'<li><svg width="{legend.width}" height="{legend.height}" aria-hidden="true">'
+        f"{_render_shapes(legend.frame, drawn)}</svg><span>{breakable(words)}</span></li>"
+        for words, drawn in legend.entries
     )
-    kind = "key across" if of.beside else "key"
+    kind = "key across" if legend.beside else "key"
     return Markup(f'<ul class="{kind}">{items}</ul>' if items else "")
 
 

@@ -35,11 +35,11 @@ def archive_code(run_folder: Path) -> str:
     return digest
 
 
-def images_provenance(place: DataLocation, lists: TrainingLists) -> dict[str, Json]:
+def images_provenance(location: DataLocation, lists: TrainingLists) -> dict[str, Json]:
     """Return the provenance of training and validation images, and of their files."""
     return {
-        "data_root": str(place.data_root),
-        "split_path": str(place.split_path),
+        "data_root": str(location.data_root),
+        "split_path": str(location.split_path),
         "splits": {split.name: split.sha256 for split in lists.splits},
         "train_images": len(lists.train),
         "val_images": len(lists.val),

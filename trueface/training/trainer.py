@@ -186,8 +186,8 @@ def train(
         else lambda _: None,
     )
     read = 0 if begun is None else int(begun.steps["images_read"])
-    wanted = settings.tensorboard and group.is_first
-    with log_to_tensorboard(watch, folder, wanted=wanted, images_read=read) as logged_watch:
+    logs_events = settings.tensorboard and group.is_first
+    with log_to_tensorboard(watch, folder, enabled=logs_events, images_read=read) as logged_watch:
         trained = fit(
             model,
             training,

@@ -376,7 +376,7 @@ def apply_method(
     request: Request,
     *,
     forced: str | None = None,
-    before: Mapping[str, Predictions] | None = None,
+    predictions_before: Mapping[str, Predictions] | None = None,
 ) -> UnlearningReport:
     """Apply a method; return its result with its cost and its measurements before and after.
 
@@ -384,7 +384,7 @@ def apply_method(
         name: of the method.
         request: as `make_request` returns it.
         forced: the reason for which it is known not to work here, or None. See `registry.admit`.
-        before: predictions of the model before unlearning, for any of SETS. The others are made.
+        predictions_before: predictions of the model before unlearning, for any of SETS. The others are made.
 
     Raises:
         JobError: stopped, or a non-finite result.
@@ -396,7 +396,7 @@ def apply_method(
         for key, reason in chosen.without_effect(request.goal, request.classes).items()
         if key in chosen.model_fields_set
     )
-    known = before or {}
+    known = predictions_before or {}
     others = request.predict_sets(names=[part for part in SETS if part not in known])
     first = Step(step=0, metrics=accuracies_of({**others, **known}))
     meter.samples, meter.making_seconds, meter.saved_seconds = 0, 0.0, 0.0
@@ -444,23 +444,23 @@ def _refuse_broken(model: nn.Module) -> None:
 
 
 def _warnings(
-    before: Mapping[str, float | None],
-    after: Mapping[str, float | None],
+    measures_before: Mapping[str, float | None],
+    measures_after: Mapping[str, float | None],
     request: Request,
     *,
     own: tuple[str, ...],
 ) -> Iterator[str]:
     """Yield remarks for the user that apply to any method."""
-    first, last = before["val_accuracy"], after["val_accuracy"]
+    first, last = measures_before["val_accuracy"], measures_after["val_accuracy"]
     if first is not None and last is not None and last < first - NOTABLE_LOSS:
         yield f"validation accuracy fell from {first:.1%} to {last:.1%}"
-    trained = before["forget_accuracy_trained"]
+    trained = measures_before["forget_accuracy_trained"]
     steps = isinstance(request.options, DescentOptions) and not own  # otherwise it has its own note
     if (
         steps
         and request.goal != "flips"
         and trained
-        and trained == after["forget_accuracy_trained"]
+        and trained == measures_after["forget_accuracy_trained"]
     ):
         yield (
             f"predictions on the forget set are unchanged ({trained:.1%} match the trained labels). "

@@ -108,7 +108,7 @@ def unlearn(task: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
         settings.method,
         replace(request, ids={name: parts[name].ids for name in shared}),
         forced=forced,
-        before={name: before[name] for name in shared},
+        predictions_before={name: before[name] for name in shared},
     )
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
     if task.attacked is not None:
@@ -385,7 +385,7 @@ def relearn(
         return Relearn(steps=0, most=most, loss=target)
     descent = Descent(model.parameters(), DescentOptions(lr=lr, momentum=0.9, clip=5.0))
     passes = (
-        forget.read(watch, epoch=epoch, batch_size=batch_size, what="forgotten samples")
+        forget.read(watch, epoch=epoch, batch_size=batch_size, noun="forgotten samples")
         for epoch in count()
     )
     for step, batch in enumerate(islice(chain.from_iterable(passes), most), 1):
@@ -436,8 +436,8 @@ MOST_FORGOTTEN = 200  # of these
 
 
 def plane(
-    before: nn.Module,
-    after: nn.Module,
+    original: nn.Module,
+    unlearned: nn.Module,
     forget: Examples,
     retain: Examples,
     watch: RunContext,
@@ -450,8 +450,8 @@ def plane(
     distances between its samples have a meaning, not their positions.
 
     Args:
-        before: the model before unlearning.
-        after: the one that has unlearned.
+        original: the model before unlearning.
+        unlearned: the one that has unlearned.
         forget: at most 200 of them are shown.
         retain: the rest.
         watch: device, stop.
@@ -463,7 +463,8 @@ def plane(
     lost = forget.subset(draw_row_numbers(len(forget), MOST_FORGOTTEN, "plane/forget", seed))
     stay = retain.subset(draw_row_numbers(len(retain), MOST - len(lost), "plane/retain", seed))
     read_by_model = [
-        [penultimate(model, side, watch) for side in (lost, stay)] for model in (before, after)
+        [penultimate(model, side, watch) for side in (lost, stay)]
+        for model in (original, unlearned)
     ]
     first, second = (np.concatenate([features for features, _ in sides]) for sides in read_by_model)
     axes = Axes.from_features(first)

@@ -169,5 +169,5 @@ class GradientMethod(Generic[Own]):
                 self.request.watch,
                 epoch=epoch,
                 batch_size=self.options.batch_size,
-                what="kept samples",
+                noun="kept samples",
             )

@@ -131,9 +131,9 @@ class FeatureViews:
         if features.is_test:
             return self.eval_features
         if number not in self.held:
-            before = features.cost
+            cost_before = features.cost
             matrix = features.full_matrix(number)
-            _count_saved(features, before, self.meter)
+            _count_saved(features, cost_before, self.meter)
             self.held[number] = _rows(matrix, len(self.eval_features))
         return self.held[number]
 
@@ -156,10 +156,10 @@ class NewFeatures:
         Raises:
             JobError: stopped.
         """
-        before = self.features.cost
+        cost_before = self.features.cost
         with closing(self.features.load(request)) as batches:
             for batch in batches:
-                before = _count_saved(self.features, before, self.meter)
+                cost_before = _count_saved(self.features, cost_before, self.meter)
                 yield batch
         if self.watch.stop.is_set():  # the pass may have ended before its first batch
             raise JobError(
@@ -167,10 +167,10 @@ class NewFeatures:
             )
 
 
-def _count_saved(features: FeatureSet, before: Cost, meter: CostCounter) -> Cost:
+def _count_saved(features: FeatureSet, cost_before: Cost, meter: CostCounter) -> Cost:
     """Count the time that the store saved, so that a method costs the same with and without a store."""
     cost = features.cost
-    meter.saved_seconds += cost.saved_s - before.saved_s
+    meter.saved_seconds += cost.saved_s - cost_before.saved_s
     return cost
 
 

@@ -364,12 +364,12 @@ def _features(
     return features.numpy(), rows
 
 
-def _refuse_few(labels: Classes, groups: Groups, classes: int, what: str) -> None:
+def _refuse_few(labels: Classes, groups: Groups, classes: int, noun: str) -> None:
     counts = np.bincount(labels[first_rows(groups)], minlength=classes)
     scarce = int(counts.argmin())
     if counts[scarce] < FEWEST:
         raise JobError(
-            f"cannot search for flipped labels: {counts[scarce]} images of class {scarce} {what}, but "
+            f"cannot search for flipped labels: {counts[scarce]} images of class {scarce} {noun}, but "
             f"each of {classes} classes needs {FEWEST}. Add data, or set find: false."
         )
 

@@ -18,8 +18,8 @@ LEAST_PROBED = 8  # images of either side: half of them are held out
 
 
 def linear_probe(
-    before: nn.Module,
-    after: nn.Module,
+    original: nn.Module,
+    unlearned: nn.Module,
     forget: IdentifiedExamples,
     retain: IdentifiedExamples,
     watch: RunContext,
@@ -34,8 +34,8 @@ def linear_probe(
     themselves. None if there are too few images.
 
     Args:
-        before: the model before unlearning.
-        after: the one that has unlearned.
+        original: the model before unlearning.
+        unlearned: the one that has unlearned.
         forget: what was forgotten: a class, or some samples.
         retain: the rest of the training set.
         watch: device, stop.
@@ -51,7 +51,7 @@ def linear_probe(
         part.subset(draw_row_numbers(len(part.ids), most, f"afterwards/probe/{name}", seed))
         for name, part in (("forget", forget), ("retain", retain))
     ]
-    read = [[_features(model, side, watch) for side in sides] for model in (before, after)]
+    read = [[_features(model, side, watch) for side in sides] for model in (original, unlearned)]
     ids = [identity for _, side_ids in read[0] for identity in side_ids]
     groups = group_copies(ids, np.concatenate([features for features, _ in read[0]]))
     accuracies = [

@@ -85,8 +85,8 @@ class LinearProbe(Protocol):
 
     def __call__(
         self,
-        before: nn.Module,
-        after: nn.Module,
+        original: nn.Module,
+        unlearned: nn.Module,
         forget: IdentifiedExamples,
         retain: IdentifiedExamples,
         watch: RunContext,

@@ -141,12 +141,12 @@ def remarks(plan: ForgingPlan) -> Iterator[str]:
             yield f"the list {name} is empty"
 
 
-def read_face(file: Path, place: str) -> Pixels:
+def read_face(file: Path, named_in: str) -> Pixels:
     """Return the pixels of an image file, (H, W, 3) RGB.
 
     Args:
         file: in one of `image_files.FORMATS`.
-        place: where it is named, for the message.
+        named_in: where it is named, for the message.
 
     Raises:
         DataError: it is missing, cut off, or no image.
@@ -155,7 +155,7 @@ def read_face(file: Path, place: str) -> Pixels:
         return decode_array(file)
     except BadImageError as error:
         raise DataError(
-            f"{place}: cannot decode {file}: {error.reason}. Fix the file or leave it out."
+            f"{named_in}: cannot decode {file}: {error.reason}. Fix the file or leave it out."
         ) from error
 
 

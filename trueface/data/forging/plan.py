@@ -33,7 +33,7 @@ UNSHARED = "PreSocial"
 REAL_FOLDER = "Faces"
 
 
-def read_faces(place: Path) -> FaceTable:
+def read_faces(path: Path) -> FaceTable:
     """Read the faces of a table or of a folder; each is in one of the three lists.
 
     Faces without a list get one by a digest of their path, so that it lasts when others come.
@@ -41,13 +41,13 @@ def read_faces(place: Path) -> FaceTable:
     Raises:
         DataError: no such file or folder, no image in it, or a table that cannot be.
     """
-    if os.path.isdir(place):  # noqa: PTH112  # a Path raises for what may not be looked at
-        table = _of_folder(place)
-    elif os.path.isfile(place):  # noqa: PTH113  # likewise
-        table = read_table(place)
+    if os.path.isdir(path):  # noqa: PTH112  # a Path raises for what may not be looked at
+        table = _of_folder(path)
+    elif os.path.isfile(path):  # noqa: PTH113  # likewise
+        table = read_table(path)
     else:
         raise DataError(
-            f"{place} does not exist. Name a table of faces or a folder of aligned faces."
+            f"{path} does not exist. Name a table of faces or a folder of aligned faces."
         )
     faces = (face if face.split else replace(face, split=_draw_list(face)) for face in table.faces)
     return replace(table, faces=tuple(faces))

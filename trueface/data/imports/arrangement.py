@@ -267,7 +267,7 @@ def make_import_lists(
     arrangement: Arrangement,
     groups: Mapping[str, str],
     *,
-    before: Mapping[str, Iterable[str]],
+    earlier: Mapping[str, Iterable[str]],
     published: bool = True,
     shares: tuple[float, float] = SHARES,
     seed: int = 42,
@@ -277,23 +277,25 @@ def make_import_lists(
     Args:
         arrangement: of all images that are in the data root now.
         groups: of all keys, those of earlier imports too.
-        before: the splits of an earlier import. Their keys do not move.
+        earlier: the splits of an earlier import. Their keys do not move.
         published: keep the published splits of the data set. Otherwise all are drawn.
         shares: of training and validation among the drawn keys.
         seed: of the draw.
     """
     keys = {image.key: image for image in arrangement.images}
-    place = {key: name for name in NAMES for key in before.get(name, ())}
+    list_of_key = {key: name for name in NAMES for key in earlier.get(name, ())}
     remarks = []
     if published and arrangement.published:
-        own = {key: name for key, name in arrangement.published.items() if key not in place}
+        own = {key: name for key, name in arrangement.published.items() if key not in list_of_key}
         remarks += _completed(own, keys, arrangement.published, groups, shares, seed)
-        place |= own
-    _follow(place, keys, groups)
-    rest = [image for key, image in keys.items() if key not in place]
+        list_of_key |= own
+    _follow(list_of_key, keys, groups)
+    rest = [image for key, image in keys.items() if key not in list_of_key]
     if rest:
-        place |= _draw_lists(rest, groups, shares, seed)
-    lists = {name: tuple(sorted(k for k, at in place.items() if at == name)) for name in NAMES}
+        list_of_key |= _draw_lists(rest, groups, shares, seed)
+    lists = {
+        name: tuple(sorted(k for k, at in list_of_key.items() if at == name)) for name in NAMES
+    }
     if split := groups_in_several_lists(groups, lists):
         group, names = next(iter(split.items()))
         remarks.append(
@@ -354,17 +356,19 @@ def _shorten_names(sources: set[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")
 
 
-def _follow(place: dict[str, str], keys: Mapping[str, Image], groups: Mapping[str, str]) -> None:
+def _follow(
+    list_of_key: dict[str, str], keys: Mapping[str, Image], groups: Mapping[str, str]
+) -> None:
     """Put keys into the split of other keys of their group."""
     of_group: dict[str, str] = {}
-    for key, name in place.items():
+    for key, name in list_of_key.items():
         group = groups.get(key)
         if group is not None:
             first = of_group.setdefault(group, name)
             of_group[group] = min(first, name, key=STRICTEST.index)
     for key in keys:
-        if key not in place and (name := of_group.get(groups.get(key, ""), "")):
-            place[key] = name
+        if key not in list_of_key and (name := of_group.get(groups.get(key, ""), "")):
+            list_of_key[key] = name
 
 
 def _draw_lists(

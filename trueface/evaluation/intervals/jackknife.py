@@ -127,7 +127,7 @@ def jackknife_design(
 
 
 def standard_error(
-    of: JackknifeDesign,
+    design: JackknifeDesign,
     values: Floats,
     *,
     even: bool = True,
@@ -136,13 +136,13 @@ def standard_error(
     """Return the standard error of a measure over the population of sources.
 
     Args:
-        of: what was left out.
+        design: what was left out.
         values: (F,) the measure on each row of it; the first is that of the whole table.
         even: classes have equal weights in the measure; otherwise by their shares, as in an accuracy.
         also: another table, of other images, whose error comes on top: of a difference.
     """
     unit = _unit(values, *([] if also is None else [also[1]]))
-    pieces = _pieces(of, values / unit)
+    pieces = _pieces(design, values / unit)
     pieces += [] if also is None else _pieces(also[0], also[1] / unit)
     variance = sum(var for _, var, _ in pieces)
     if variance <= LEAST_STANDARD_ERROR**2:
@@ -169,16 +169,16 @@ def _unit(*values: Floats) -> float:
     return 1.0 if largest < LARGE else 2.0 ** (math.frexp(largest)[1] - 1)
 
 
-def variances(of: JackknifeDesign, values: Floats) -> Floats:
+def variances(design: JackknifeDesign, values: Floats) -> Floats:
     """Return the variances of several values at once: (F, B) to (B,)."""
-    summed: Floats = np.sum([_variance(part, values, at) for part, at in _places(of)], axis=0)
+    summed: Floats = np.sum([_variance(part, values, at) for part, at in _places(design)], axis=0)
     return summed
 
 
-def _places(of: JackknifeDesign) -> list[tuple[Stratum, slice]]:
+def _places(design: JackknifeDesign) -> list[tuple[Stratum, slice]]:
     """Return each class of several parts with the rows of the design that leave one out."""
     placed, at = [], 1
-    for stratum in of.strata:
+    for stratum in design.strata:
         count = len(stratum.parts)
         if count > 1:
             placed.append((stratum, slice(at, at + count)))
@@ -186,11 +186,11 @@ def _places(of: JackknifeDesign) -> list[tuple[Stratum, slice]]:
     return placed
 
 
-def _pieces(of: JackknifeDesign, values: Floats) -> list[tuple[Stratum, float, float]]:
+def _pieces(design: JackknifeDesign, values: Floats) -> list[tuple[Stratum, float, float]]:
     """Return the variance that each class adds, and its degrees of freedom."""
     return [
         (stratum, float(_variance(stratum, values, at)), _freedom(stratum.parts))
-        for stratum, at in _places(of)
+        for stratum, at in _places(design)
     ]
 
 

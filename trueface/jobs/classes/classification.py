@@ -37,7 +37,7 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     }
     checkpointing.clear_event_files(folder)
     with checkpointing.log_to_tensorboard(
-        watch, folder, wanted=settings.tensorboard
+        watch, folder, enabled=settings.tensorboard
     ) as logged_watch:
         trained = fit(
             model,

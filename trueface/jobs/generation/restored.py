@@ -229,7 +229,7 @@ class _Measuring:
         self.measured: dict[str, list[Tensor]] = {}
         self.features: tuple[list[Tensor], list[Tensor]] = [], []  # of originals, of purified
 
-    def all_images(self, made: ImageFolderWriter) -> None:
+    def all_images(self, writer: ImageFolderWriter) -> None:
         """Measure all images, batch by batch. The first ones also become a picture.
 
         Raises:
@@ -268,7 +268,7 @@ class _Measuring:
                 )
                 missing -= min(missing, len(images[0]))
         if rows:
-            save_picture(made.root / GRID, torch.cat(rows, dim=1))
+            save_picture(writer.root / GRID, torch.cat(rows, dim=1))
 
     def facts(self) -> dict[str, Json]:
         """Return the content of `metrics.json`: the measures and the folders they belong to."""

@@ -65,11 +65,13 @@ def change(both: Sequence[tuple[Predictions, Predictions]]) -> float:
 
 
 def pairs(
-    parts: PredictionsBySplit, before: PredictionsBySplit
+    parts: PredictionsBySplit, original: PredictionsBySplit
 ) -> list[tuple[Predictions, Predictions]] | None:
     """Return the predictions before and after, by part. None if the samples differ."""
     try:
-        both = [(align_samples(now, before[name]), now) for name, now in parts.items() if len(now)]
+        both = [
+            (align_samples(now, original[name]), now) for name, now in parts.items() if len(now)
+        ]
     except (UndefinedMetric, KeyError):
         return None
     return both or None

@@ -244,7 +244,7 @@ def _with_noise(
         both = sorted(before.keys() & after.keys())  # a study that is under way has not all of them
         if row.method not in {BEFORE, "retrain"} and both:
             first, then = (fmean(of[run] for run in both) for of in (before, after))
-            alarm = noise(first, then, retrained, what=what, seeds=len(both))
+            alarm = noise(first, then, retrained, noun=what, seeds=len(both))
             if alarm is not None and alarm.alarm_kind is AlarmKind.NOISE_UNKNOWN:
                 notes.append(alarm.text)
             elif alarm is not None:

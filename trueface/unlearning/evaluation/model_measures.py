@@ -207,7 +207,7 @@ def _find_model_alarms(
     return find_alarms(
         parts,
         goal=record.goal,
-        before=None if anew else references.poisoned.parts,
+        original=None if anew else references.poisoned.parts,
         retrained=None if references.reference is None else references.reference.parts,
         forgotten=record.forgotten,
         names=record.class_names,

@@ -124,7 +124,7 @@ def _importances(
     size = max(1, min(MOST_IMAGES, GRADIENT_BYTES // (4 * count)))
     read, loss = 0, 0.0
     at_once = count <= SMALL or torch.device(request.watch.device).type != "cpu"
-    for inputs, labels, *_ in samples.read(request.watch, batch_size=size, what="kept samples"):
+    for inputs, labels, *_ in samples.read(request.watch, batch_size=size, noun="kept samples"):
         with torch.no_grad():
             logs = request.logits(inputs).log_softmax(1).cpu()
         loss -= float(logs.gather(1, labels.cpu()[:, None]).sum())

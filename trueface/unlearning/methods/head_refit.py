@@ -356,7 +356,7 @@ def _read(
     request: Request,
     split: BackboneHeadSplit,
     parts: Sequence[Examples],
-    wanted: Sequence[Examples],
+    selected: Sequence[Examples],
 ) -> tuple[Tensor, Tensor]:
     """Return features (N, F) float64 and labels (N,) of those wanted among all parts.
 
@@ -365,12 +365,14 @@ def _read(
     """
     body, cache, watch = _fingerprint(split), request.cache, request.watch
     features, labels = [], []
-    made = {}
+    read_parts = {}
     for part in parts:
         follows = (body, part.source.identity, repr(part.positions), watch.precision)
-        made[part.source.identity] = cache.features("features", follows, split.model, part, watch)
-    for part in wanted:
-        cached, positions = made[part.source.identity]
+        read_parts[part.source.identity] = cache.features(
+            "features", follows, split.model, part, watch
+        )
+    for part in selected:
+        cached, positions = read_parts[part.source.identity]
         places = {int(position): row for row, position in enumerate(positions)}
         chosen = [
             (places[position], label)
@@ -380,7 +382,7 @@ def _read(
         features.append(cached[[row for row, _ in chosen]])
         labels += [label for _, label in chosen]
     if not labels:
-        raise JobError(f"none of the {count(wanted)} samples could be read")
+        raise JobError(f"none of the {count(selected)} samples could be read")
     rows = torch.cat(features).to(watch.device, torch.float64)
     return rows, torch.tensor(labels, device=watch.device)
 

@@ -69,14 +69,14 @@ def potion(request: Request) -> Result:
         JobError: stopped, nothing could be read, or no finite result.
     """
     options = request.own(PotionOptions)
-    before = guard(request, options.most_loss)
+    accuracy_guard = guard(request, options.most_loss)
     start = _forgotten(request)
     if start <= 0:
         note = "the model predicts no trained label of the forget set, so the model is unchanged"
         return Result(model=request.model, notes=(note,))
     weights = dampening(request, "norm", batch_size=options.batch_size)
     log: list[Step] = []
-    taken = _searched(request, weights, before, options.stop_at * start, log)
+    taken = _searched(request, weights, accuracy_guard, options.stop_at * start, log)
     if taken is None:
         weights.restore_weights()
     else:
@@ -86,7 +86,7 @@ def potion(request: Request) -> Result:
 
 
 def _searched(
-    request: Request, weights: Dampening, before: Guard, target: float, log: list[Step]
+    request: Request, weights: Dampening, accuracy_guard: Guard, target: float, log: list[Step]
 ) -> _Trial | None:
     """Return the first trial that reaches `target`, otherwise the last valid one. None if there is none."""
     options = request.own(PotionOptions)
@@ -105,16 +105,16 @@ def _searched(
         }
         stands, looked = True, forgotten <= target or len(unseen) == LOOK
         if looked:
-            metrics["val_accuracy"], stands = before.check_accuracy()
+            metrics["val_accuracy"], stands = accuracy_guard.check_accuracy()
         log.append(Step(step=trial.number, metrics=metrics))
         request.watch.progress(step=trial.number, total=options.trials)
         if not stands:
-            return _last_standing(request, weights, before, unseen, taken)
+            return _last_standing(request, weights, accuracy_guard, unseen, taken)
         if looked:
             taken, unseen = trial, []
         if forgotten <= target:
             return taken
-    return _last_standing(request, weights, before, unseen, taken)
+    return _last_standing(request, weights, accuracy_guard, unseen, taken)
 
 
 def _trials(ratios: Tensor, options: PotionOptions) -> Iterator[_Trial]:
@@ -134,7 +134,7 @@ def _trials(ratios: Tensor, options: PotionOptions) -> Iterator[_Trial]:
 def _last_standing(
     request: Request,
     weights: Dampening,
-    before: Guard,
+    accuracy_guard: Guard,
     trials: Sequence[_Trial],
     standing: _Trial | None,
 ) -> _Trial | None:
@@ -144,7 +144,7 @@ def _last_standing(
         request.watch.raise_if_stopped()
         middle = (low + high) // 2
         weights.apply(trials[middle].alpha, 1.0)
-        _, stands = before.check_accuracy()
+        _, stands = accuracy_guard.check_accuracy()
         low, high = (middle, high) if stands else (low, middle)
     return trials[low] if low >= 0 else standing
 

@@ -223,7 +223,7 @@ def test_copies_in_several_networks_do_not_narrow_an_interval() -> None:
     ends = []
     for part in (once, twice):
         sound = replace(part, logits=np.eye(2, dtype=np.float32)[part.labels])
-        alarm = lost(part, [("before", sound)], what="the test", margin=0)
+        alarm = lost(part, [("before", sound)], noun="the test", margin=0)
         assert alarm is not None
         ends.append(alarm.text)
     assert ends[0] == ends[1]
