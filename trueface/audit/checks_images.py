@@ -182,8 +182,8 @@ def _keys(model: Model, test: AuditedTest) -> frozenset[str]:
     scores = test.scores
     if scores is None or not scores.names_images:
         return frozenset()
-    root, place = model.provenance.get("data_root"), test.settings.get("data_root")
-    if isinstance(root, str) and isinstance(place, str) and place.startswith("/") and place != root:
+    root, roots = model.provenance.get("data_root"), test.settings.get("data_root")
+    if isinstance(root, str) and isinstance(roots, str) and roots.startswith("/") and roots != root:
         return frozenset()  # the same key is another image there
     return frozenset(scores.keys)
 

@@ -111,7 +111,7 @@ class Reader:
         folders = model_folders(folder)
         if not folders:
             raise UsageError(f"no model in {folder}. Name the folder of a run, runs/NAME.")
-        methods = {of: int(not names_real(key)) for key, of in SUBSETS.items()}
+        methods = {method: int(not names_real(key)) for key, method in SUBSETS.items()}
         return Run(folder.name, folder, tuple(self._model(path, methods) for path in folders))
 
     def _model(self, folder: Path, methods: Mapping[str, int]) -> Model:
@@ -124,8 +124,8 @@ class Reader:
         damaged.append(("history.csv", damage))
         metrics = {
             path: read_json(path) or {}
-            for place in ("metrics", paths.CONDITIONS)
-            for path in sorted((folder / place).glob("[!.]*.json"))
+            for subfolder in ("metrics", paths.CONDITIONS)
+            for path in sorted((folder / subfolder).glob("[!.]*.json"))
         }
         tests = tuple(self._tests(origin, metrics, "scores"))
         conditioned = tuple(self._tests(origin, metrics, paths.CONDITIONS))

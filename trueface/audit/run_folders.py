@@ -133,9 +133,9 @@ def old_record(folder: Path, rate: float | None) -> tuple[FlipRecord | None, str
 def key_of(file: str) -> str:
     """Return the key of an image of the original's lists: below Real/ or Fake/, five characters."""
     parts = PurePosixPath(file).parts
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place].casefold() in _CLASSES:
-            return short_key("/".join(parts[place + 1 :]))
+    for position in range(len(parts) - 2, -1, -1):
+        if parts[position].casefold() in _CLASSES:
+            return short_key("/".join(parts[position + 1 :]))
     return file
 
 

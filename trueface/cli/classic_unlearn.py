@@ -159,9 +159,9 @@ def parse_command_line(argv: Sequence[str]) -> ClassicUnlearning:
             raise UsageError(f"--{needed} is required: {OWN[needed].removesuffix(' (required)')}")
     name = paths.folder_name("--name", flags["name"])
     poisoned = _model_folder(flags["poisoned_model"])
-    made = Path.cwd() / flags["output_dir"] / name
-    if made.resolve() == poisoned.resolve():
-        raise UsageError(f"{made} is the folder of the poisoned model. Give another --name.")
+    model_file = Path.cwd() / flags["output_dir"] / name
+    if model_file.resolve() == poisoned.resolve():
+        raise UsageError(f"{model_file} is the folder of the poisoned model. Give another --name.")
     if flags["baseline_model"] == "None":  # the original's own default, as it is printed
         flags["baseline_model"] = None
     if flags["baseline_model"] is not None and not Path(flags["baseline_model"]).is_file():
@@ -170,7 +170,7 @@ def parse_command_line(argv: Sequence[str]) -> ClassicUnlearning:
         argv=tuple(argv),
         flags=flags,
         poisoned=poisoned,
-        made=made,
+        made=model_file,
         baseline=None if flags["baseline_model"] is None else Path(flags["baseline_model"]),
         data=parse_data(flags["data"]),
         poison=_poison(flags["poison_rate"], poisoned),
@@ -198,13 +198,13 @@ def _poison(rate: str, folder: Path) -> Poison:
     record = poison_record.read_record(paths.poison_record(folder))
     percent = percent_of(rate)
     prefix = "" if record.kind in {FLIP, LIST} else f"{record.kind}-"
-    wanted = None if percent is None else parse_poison(f"{prefix}{percent:f}")
-    if wanted is None or wanted.rate != record.rate:
+    poison = None if percent is None else parse_poison(f"{prefix}{percent:f}")
+    if poison is None or poison.rate != record.rate:
         raise UsageError(
             f"--poison_rate {rate}: by {paths.poison_record(folder)}, {record.rate:.6g} of the labels "
             "were flipped"
         )
-    return wanted
+    return poison
 
 
 def _settings(flags: Mapping[str, Any]) -> UnlearningSettings:

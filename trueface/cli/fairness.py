@@ -71,11 +71,11 @@ def text(
 ) -> str:
     """Return a table of the methods for each set of images and grouping, and notes below it."""
     lines = [f"fairness {escape_unprintable(name)}: {LEGEND}"]
-    for place in dict.fromkeys(method.comparison_key for method in methods):
-        here = [method for method in methods if method.comparison_key == place]
+    for key in dict.fromkeys(method.comparison_key for method in methods):
+        here = [method for method in methods if method.comparison_key == key]
         if rank:
             here.sort(key=lambda method: (method.rank is None, method.rank or 0))
-        data, by = place
+        data, by = key
         title = (
             f"{escape_unprintable(data)} by {escape_unprintable(by)}"
             if data

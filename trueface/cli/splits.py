@@ -79,8 +79,8 @@ def survey_images(request: SplitRequest) -> ImageSurvey:
     """
     data_root, vocabulary = _root_and_vocabulary(request)
     data = request.data or _unshared(data_root, vocabulary)
-    wanted = vocabulary.test_data_id(parse_data(data))
-    on_disk = survey(data_root, wanted, vocabulary)
+    test_data = vocabulary.test_data_id(parse_data(data))
+    on_disk = survey(data_root, test_data, vocabulary)
     click.echo(f"found {len(on_disk.images)} images of {data}", err=True)
     for remark in on_disk.remarks:
         click.echo(f"warning: {remark}", err=True)

@@ -115,8 +115,8 @@ def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
         (model, data_of(path, model))
         for each in folders
         for model in (model_name(each),)
-        for place in ("scores", CONDITIONS)
-        for path in score_paths(each, place)
+        for subfolder in ("scores", CONDITIONS)
+        for path in score_paths(each, subfolder)
         if path.suffix not in OLD_SUFFIXES
     ]
     if not tests:

@@ -62,9 +62,9 @@ class Chain:
         Raises:
             JobError: a kind did not return an image of this size.
         """
-        for place, (step, function) in enumerate(self._functions):
-            rng = random.Random(f"corrupt/{place}/{step}/{name}")
-            strength = step.draw_strength(random.Random(f"strength/{place}/{step}/{name}"))
+        for position, (step, function) in enumerate(self._functions):
+            rng = random.Random(f"corrupt/{position}/{step}/{name}")
+            strength = step.draw_strength(random.Random(f"strength/{position}/{step}/{name}"))
             changed = function(pixels, strength, rng)
             if changed.shape != pixels.shape or changed.dtype != torch.uint8:
                 raise JobError(

@@ -103,7 +103,7 @@ def sorted_group_names(groups: Sequence[str | None]) -> tuple[str, ...]:
 
 def group_indices(groups: Sequence[str | None], names: Sequence[str]) -> list[int]:
     """Return the number of each image's group among the names that `sorted_group_names` gave."""
-    places = {name: place for place, name in enumerate(names)}
+    places = {name: position for position, name in enumerate(names)}
     return [places[UNKNOWN if group is None else group] for group in groups]
 
 
@@ -331,8 +331,8 @@ def _compared(table: AttributesFile, rows: Sequence[AttributeRow]) -> Contradict
     if not wrong:
         return None
     line, number, name = wrong[0]
-    what = f"{INTERSEC} {number} means {scheme[number]}, but the columns say {name}"
-    return Contradictions(len(wrong), line, what)
+    example = f"{INTERSEC} {number} means {scheme[number]}, but the columns say {name}"
+    return Contradictions(len(wrong), line, example)
 
 
 def _scheme(table: AttributesFile, numbers: Sequence[tuple[int, int, str]]) -> tuple[str, ...]:
@@ -392,7 +392,7 @@ class AttributeTable:
         places = [
             self.names.index(name) for name in (self.names if attributes is None else attributes)
         ]
-        return [[self.rows[stem(image)][place] for place in places] for image in images]
+        return [[self.rows[stem(image)][column] for column in places] for image in images]
 
 
 def find_table(root: Path) -> Path:

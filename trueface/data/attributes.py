@@ -296,10 +296,10 @@ class Attributes:
         path = next((path for path, row in rows.items() if row is None), lacking[0])
         if (row := rows[path]) is None:
             files = ", ".join(map(str, self.files))
-            what, remedy = f"no row in {files}", "Add their rows"
+            lacking_values, remedy = f"no row in {files}", "Add their rows"
         else:
-            what, remedy = f"no {column} ({self._lines[row]})", "Add the values"
-        message = f"{len(lacking)} of {count} images have {what}, such as {path}"
+            lacking_values, remedy = f"no {column} ({self._lines[row]})", "Add the values"
+        message = f"{len(lacking)} of {count} images have {lacking_values}, such as {path}"
         if missing == "stop":
             raise DataError(f"{message}. {remedy}, or set missing_attributes: skip.")
         log.warning("%s", message)
@@ -315,8 +315,8 @@ class Attributes:
         file, root = (Path(os.path.abspath(path)) for path in (table.file, data_root))  # noqa: PTH100  # keeps links
         placed, faults = RowPathResolver(file, root), list[tuple[int, str]]()
         for row in table.rows:
-            place, line = placed(row.path, row.label), f"{table.file}:{row.line}"
-            at = self._rows.add(place)
+            location, line = placed(row.path, row.label), f"{table.file}:{row.line}"
+            at = self._rows.add(location)
             if at == len(self._lines):
                 self._lines.append(line)
             numbers = {LABEL: row.label, FORGERY_GROUP: row.forgery}
@@ -329,9 +329,11 @@ class Attributes:
                 if at not in values and self._lines[at] != line:
                     later[at, column] = line
                 if (known := values.setdefault(at, value)) != value:
-                    before = f"{known} in {later.get((at, column), self._lines[at])}"
-                    what = f"{place.path} has {column} {value}, but {before}: keep one of the rows"
-                    faults.append((row.line, what))
+                    earlier = f"{known} in {later.get((at, column), self._lines[at])}"
+                    fault = (
+                        f"{location.path} has {column} {value}, but {earlier}: keep one of the rows"
+                    )
+                    faults.append((row.line, fault))
                     break
         refuse_rows(table.file, faults)
 

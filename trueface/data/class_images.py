@@ -300,9 +300,9 @@ def _samples(folders: ClassFolders, part: str) -> list[_Sample]:
         *above, name = path.removeprefix(f"{folder}/").split("/")
         if any(directory.startswith(".") for directory in above):
             return False
-        if not (wanted := is_image(name)) and not name.startswith("."):
+        if not (is_used := is_image(name)) and not name.startswith("."):
             others[suffix(name)] += 1
-        return wanted
+        return is_used
 
     try:
         dataset = _VisibleFolders(folder, is_valid_file=is_wanted)

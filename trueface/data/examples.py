@@ -113,15 +113,19 @@ class JoinedSet:
         """Yield the batches of a pass; the samples of each dataset follow its own order."""
         for group in request.groups():
             halves = (
-                (self.first, [place for place in group if place < self.offset], 0),
-                (self.second, [place for place in group if place >= self.offset], self.offset),
+                (self.first, [position for position in group if position < self.offset], 0),
+                (
+                    self.second,
+                    [position for position in group if position >= self.offset],
+                    self.offset,
+                ),
             )
             loaded = [
                 batch._replace(indices=batch.indices + offset)
                 for loader, chosen, offset in halves
                 if chosen
                 for batch in loader.iter_positions(
-                    [place - offset for place in chosen], request.epoch, batch_size=len(group)
+                    [position - offset for position in chosen], request.epoch, batch_size=len(group)
                 )
             ]
             if loaded:
@@ -217,7 +221,7 @@ class Examples:
             source = join(source, other.source, offset)
         return Examples(
             source=source,
-            positions=self.positions + tuple(place + offset for place in other.positions),
+            positions=self.positions + tuple(position + offset for position in other.positions),
             trained=self.trained + other.trained,
             true=(self.true or ()) + (other.true or ()) if both_true else None,
         )
@@ -388,14 +392,14 @@ def examples_of(
     count = len(items)
 
     def read(places: Tensor) -> Tensor:
-        inputs: Tensor = default_collate([items[place][0] for place in places.tolist()])
+        inputs: Tensor = default_collate([items[position][0] for position in places.tolist()])
         return inputs
 
     return Examples(
         source=source_of(RowSet(count, lambda _: read), lambda: identity, seed=seed),
         positions=tuple(range(count)),
-        trained=tuple(int(items[place][1]) for place in range(count)),
-        true=None if true is None else tuple(true(place) for place in range(count)),
+        trained=tuple(int(items[position][1]) for position in range(count)),
+        true=None if true is None else tuple(true(position) for position in range(count)),
     )
 
 

@@ -233,8 +233,8 @@ def open_listing(root: Path) -> FolderListing:
     if folder is None:
         return FolderListing(root)
     # inodes and devices mean nothing on another machine that has the same home
-    place = f"{platform.node()}\n{os.path.realpath(root)}"
-    name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:32]
+    machine_and_root = f"{platform.node()}\n{os.path.realpath(root)}"
+    name = hashlib.sha256(machine_and_root.encode(errors="surrogateescape")).hexdigest()[:32]
     return FolderListing(root, folder / "index" / f"{name}.index")
 
 

@@ -195,7 +195,7 @@ def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], tuple
     """
     headers, unreadable = list[Header](), list[str]()
     for label in (0, 1):
-        files = sorted(file for file, of in labels.items() if of == label)
+        files = sorted(file for file, file_label in labels.items() if file_label == label)
         chosen = random.Random(f"headers/{SEED}/{label}").sample(files, min(SAMPLE, len(files)))
         for file in chosen:
             header = read_header(file, label)
@@ -283,9 +283,11 @@ def join_causes(
     """Group shortcuts in these headers by cause, the clearest trait of a group first."""
     groups: list[tuple[Shortcut, ...]] = []
     for each in found:
-        same = [group for group in groups if any(_is_one_cause(each, of, headers) for of in group)]
+        same = [
+            group for group in groups if any(_is_one_cause(each, other, headers) for other in group)
+        ]
         groups = [group for group in groups if group not in same]
-        groups.append((*(of for group in same for of in group), each))
+        groups.append((*(other for group in same for other in group), each))
     # a digest says nothing to a reader
     ranked = [
         tuple(sorted(group, key=lambda each: (not each.shapes_pixels, each.name == TABLES.name)))

@@ -187,15 +187,15 @@ class SegmentWriter:
         if channels != CHANNELS or not image.flags.c_contiguous:
             raise ValueError(f"an image of shape {image.shape} is not a contiguous (H, W, 3) array")
         content = image.data.cast("B")
-        place = PixelPlace(
+        location = PixelPlace(
             self.segment, self._rows, self._begin(), height, width, zlib.crc32(content)
         )
-        _write(self._pixels, content, place.offset)
-        record = RECORD.pack(key, place.offset, height, width, place.checksum, 0)[:-4]
+        _write(self._pixels, content, location.offset)
+        record = RECORD.pack(key, location.offset, height, width, location.checksum, 0)[:-4]
         record += zlib.crc32(record).to_bytes(4, "little")
         _write(self._index, memoryview(record), self._rows * RECORD.size)
-        self._rows, self._end = self._rows + 1, place.end
-        return place
+        self._rows, self._end = self._rows + 1, location.end
+        return location
 
     def close(self) -> None:
         """Leave the segment to others."""

@@ -87,9 +87,9 @@ class SplitReport:
         for name, facts in self.lists.items():
             numbers = (facts.keys, facts.real, facts.fake, len(facts.missing), facts.elsewhere)
             yield (name, *map(str, (*numbers, facts.repeated, facts.renamed)))
-        for what, examples in self._findings():
+        for finding, examples in self._findings():
             shown = ", ".join(examples[:SHOWN]) + (", …" if len(examples) > SHOWN else "")
-            yield (what, str(len(examples)), *([shown] if shown else []))
+            yield (finding, str(len(examples)), *([shown] if shown else []))
         if self.pictures is not None:
             yield ("same pixels within a list", str(self.pictures.repeated))
         yield ("images in no list", str(self.unlisted))
@@ -193,11 +193,13 @@ def _examine_pictures(
     progress: Callable[[int], object] | None,
 ) -> PictureFindings:
     """Decode each image of the lists once; an image in two lists is reported as a shared key."""
-    place: dict[str, tuple[str, Image]] = {}
+    list_and_image: dict[str, tuple[str, Image]] = {}
     for name, images in chosen.items():
         for image in images:
-            place.setdefault(image.file, (name, image))
-    read = zip(place, read_appearances(list(place), progress=progress), strict=True)
+            list_and_image.setdefault(image.file, (name, image))
+    read = zip(
+        list_and_image, read_appearances(list(list_and_image), progress=progress), strict=True
+    )
     good: dict[str, ImageAppearance] = {}
     bad: list[tuple[str, str]] = []
     for file, look in read:
@@ -206,19 +208,19 @@ def _examine_pictures(
         else:
             good[file] = look
     equal = find_equal_pictures(good)
-    lists_of = [{place[file][0] for file in files} for files in equal]
+    lists_of = [{list_and_image[file][0] for file in files} for files in equal]
     within = sum(len(files) - len(lists) for files, lists in zip(equal, lists_of, strict=True))
     return PictureFindings(
-        looked_at=len(place),
+        looked_at=len(list_and_image),
         unreadable=tuple(bad),
         same=tuple(
-            tuple(_list_and_key(file, place) for file in files)
+            tuple(_list_and_key(file, list_and_image) for file in files)
             for files, lists in zip(equal, lists_of, strict=True)
             if len(lists) > 1
         ),
         repeated=within,
-        contradictory=tuple(_contradictory(equal, place)),
-        near=tuple(_near_in_lists(good, place)) if similar else None,
+        contradictory=tuple(_contradictory(equal, list_and_image)),
+        near=tuple(_near_in_lists(good, list_and_image)) if similar else None,
     )
 
 

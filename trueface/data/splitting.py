@@ -305,7 +305,7 @@ def _by_cell(
 def _ranked(keys: list[str], holder: str, stream: str) -> Iterator[tuple[float, str, str]]:
     """Yield keys in a random order with the share of them that comes before each, and their holder."""
     random.Random(stream).shuffle(keys)
-    return (((place + 0.5) / len(keys), holder, key) for place, key in enumerate(keys))
+    return (((position + 0.5) / len(keys), holder, key) for position, key in enumerate(keys))
 
 
 def _divisible(strata: Mapping[str, list[str]], groups: Mapping[str, str]) -> dict[str, list[str]]:
@@ -344,7 +344,7 @@ def _divide_groups(
             members[key in groups, groups.get(key, key)].append((folder, key))
         for name, part in _cut_at_bounds(keys, bounds).items():
             lacking[name][folder] = len(part)
-    wanted = {name for name, count in lacking.items() if count.total()}
+    list_names = {name for name, count in lacking.items() if count.total()}
     fits = min((need for count in lacking.values() if (need := count.total())), default=0)
     order = sorted(members)
     random.Random(f"splits/{seed}/groups").shuffle(order)
@@ -362,7 +362,7 @@ def _divide_groups(
     classes = {
         group: frozenset().union(*(labels[key] for _, key in members[group])) for group in order
     }
-    _fill_classes(given, [name for name in NAMES if name in wanted], classes)
+    _fill_classes(given, [name for name in NAMES if name in list_names], classes)
     return {name: [key for group in given[name] for _, key in members[group]] for name in NAMES}
 
 

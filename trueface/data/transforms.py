@@ -114,8 +114,8 @@ class TrainTransform:
         if self.settings.sbi == 0:
             return None
         # by name, so that trainings without it do not depend on its code
-        made: SelfBlending = import_module(SELF_BLENDING).SelfBlending(self.settings.sbi)
-        return made
+        blending: SelfBlending = import_module(SELF_BLENDING).SelfBlending(self.settings.sbi)
+        return blending
 
     def makes_fake(self, image: Image, epoch: int) -> bool:
         """Return whether a real image is shown as a fake of itself in this epoch."""

@@ -168,12 +168,12 @@ class DataIdResolver:
         Raises:
             UsageError: a word that is known already or cannot be one, or a folder that cannot be.
         """
-        for what, added, existing in (
+        for noun, added, existing in (
             ("subset", words.subsets, self._subset_keys),
             ("modifier", words.modifiers, self._modifier_keys),
         ):
             for word, folders in added.items():
-                check_word(what, word, folders, existing)
+                check_word(noun, word, folders, existing)
         subsets = ((word, tuple(folders)) for word, folders in words.subsets.items())
         modifiers = ((word, tuple(folders)) for word, folders in words.modifiers.items())
         return replace(

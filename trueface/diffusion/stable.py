@@ -109,8 +109,8 @@ def stable_folder(root: Path) -> StableFolder:
             f"weights: folder {root} does not exist. Give a folder with a Stable Diffusion model in the "
             f"layout of diffusers ({INDEX} and {', '.join(PARTS)})."
         )
-    wanted = [INDEX, *(f"{part}/{name}" for part, name in PARTS.items())]
-    missing = [name for name in wanted if not (root / name).is_file()]
+    needed = [INDEX, *(f"{part}/{name}" for part, name in PARTS.items())]
+    missing = [name for name in needed if not (root / name).is_file()]
     if missing:
         raise CheckpointError(
             f"weights: {root} does not contain {', '.join(missing)}. Give a complete Stable Diffusion "
@@ -401,9 +401,9 @@ def _fill(module: nn.Module, folder: StableFolder, part: str) -> None:
     missing = [name for name in own if name not in state and own[name].is_floating_point()]
     if wrong or missing:
         named = min(wrong or missing)
-        what = "has another shape" if wrong else "is missing"
+        fault = "has another shape" if wrong else "is missing"
         raise CheckpointError(
-            f"{folder.root / part}: the weights do not fit the configuration of {part}: {named} {what}"
+            f"{folder.root / part}: the weights do not fit the configuration of {part}: {named} {fault}"
         )
     module.load_state_dict(fitting, strict=False)
 

@@ -349,9 +349,9 @@ def _exclude_class(
 
 
 def _refuse_other_shape(images: Tensor, settings: DiffuserSettings) -> None:
-    wanted = (settings.channels, settings.size, settings.size)
-    if images.dim() != 4 or tuple(images.shape[1:]) != wanted or not len(images):
-        raise DataError(f"images have the shape {tuple(images.shape)}, expected (N, {wanted})")
+    expected = (settings.channels, settings.size, settings.size)
+    if images.dim() != 4 or tuple(images.shape[1:]) != expected or not len(images):
+        raise DataError(f"images have the shape {tuple(images.shape)}, expected (N, {expected})")
 
 
 def _fingerprint(settings: DiffuserSettings, images: str) -> str:

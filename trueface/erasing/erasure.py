@@ -367,9 +367,9 @@ def _refuse(method: str, teacher: Diffuser, task: ErasureTask) -> None:
 
 @torch.no_grad()
 def _changes(teacher: Diffuser, student: Diffuser) -> tuple[int, int]:
-    before = dict(teacher.network.named_parameters())
+    weights_before = dict(teacher.network.named_parameters())
     changed = total = 0
     for name, parameter in student.network.named_parameters():
         total += parameter.numel()
-        changed += int((parameter != before[name]).sum())
+        changed += int((parameter != weights_before[name]).sum())
     return changed, total

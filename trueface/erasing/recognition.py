@@ -101,7 +101,7 @@ def refuse_weak_teacher(teacher: Rates, least: float) -> None:
     Raises:
         JobError: the teacher is too weak. The message names each such class with its recognised fraction.
     """
-    weak = {name: of.value for name, of in teacher.right.items() if of.value < least}
+    weak = {name: right.value for name, right in teacher.right.items() if right.value < least}
     if not weak:
         return
     (first, share), *more = weak.items()

@@ -99,7 +99,10 @@ def recovery(
     curve = []
     for row, images_used in enumerate(attack.images):
         for column, steps in enumerate(attack.steps):
-            by = {start: of[row][column] for start, of in zip(starts, shares, strict=True)}
+            by = {
+                start: start_shares[row][column]
+                for start, start_shares in zip(starts, shares, strict=True)
+            }
             curve.append(Point(images_used, steps, max(by.values()), by))
     return tuple(curve)
 

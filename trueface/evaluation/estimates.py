@@ -123,9 +123,9 @@ class SourcedScores:
         """Return each metric on the remaining rows when a part is left out (F,), by name."""
         missing = [metric for metric in metrics if metric.name not in self._left_out]
         if missing:
-            of = self.design
+            design = self.design
             self._left_out.update(
-                resampling.values_under(missing, self.table, of.weights, of.scale)
+                resampling.values_under(missing, self.table, design.weights, design.scale)
             )
         return self._left_out
 
@@ -208,28 +208,28 @@ def estimates_over_images(metrics: Sequence[Metric], table: SourcedScores) -> di
         each.label: Over.VIDEOS if each.videos > 1 else table.unit for each in table.design.strata
     }
     alone = [class_name(each.label) for each in table.design.strata if each.videos == 1]
-    made = table.known_over_images
+    found = table.known_over_images
     for metric in metrics:
-        if metric.name in made:
+        if metric.name in found:
             continue
         value = metric.value(table.whole)
         if alone and not table.has_many_sources:
             why = f"all {' and '.join(alone)} images are of one video"
-            made[metric.name] = Estimate(value=value, over=over, why=why)
+            found[metric.name] = Estimate(value=value, over=over, why=why)
         elif table.has_many_sources:
             spread = table.resampled(metrics)[metric.name]
             low, high = _percentiles(metric, value, spread, table)
-            made[metric.name] = Estimate(value=value, low=low, high=high, over=over)
+            found[metric.name] = Estimate(value=value, low=low, high=high, over=over)
         elif why := over_images.shortage(metric, _counts(table)):
-            made[metric.name] = Estimate(value=value, over=over, why=why)
+            found[metric.name] = Estimate(value=value, over=over, why=why)
         else:
             low, high = over_images.interval_over_images(metric, table.image_sample, value)
-            made[metric.name] = (
+            found[metric.name] = (
                 Estimate(value=value, low=low, high=high, over=over)
                 if low < high
                 else Estimate(value=value, over=over, why="no image differs from another")
             )
-    return {metric.name: made[metric.name] for metric in metrics}
+    return {metric.name: found[metric.name] for metric in metrics}
 
 
 class SourceTest(NamedTuple):
@@ -261,22 +261,22 @@ def differences(
     first, second = estimates(metrics, first_scores), estimates(metrics, second_scores)
     identical = paired and np.array_equal(first_scores.logits, second_scores.logits)
     several = first_scores.design.has_several_sources or second_scores.design.has_several_sources
-    made = {}
+    found = {}
     for metric in metrics:
         one, other = first[metric.name], second[metric.name]
         if identical:
-            made[metric.name] = Difference(0.0, 0.0, 0.0)
+            found[metric.name] = Difference(0.0, 0.0, 0.0)
         elif not several:
-            made[metric.name] = _difference_over_images(
+            found[metric.name] = _difference_over_images(
                 metric, first_scores, second_scores, paired=paired
             )
         elif one.interval is None or other.interval is None:
-            made[metric.name] = Difference(other.value - one.value, why=one.why or other.why)
+            found[metric.name] = Difference(other.value - one.value, why=one.why or other.why)
         else:
-            made[metric.name] = _difference_over_parts(
+            found[metric.name] = _difference_over_parts(
                 metric, (first_scores, one), (second_scores, other), paired=paired
             )
-    return made
+    return found
 
 
 def source_test(
@@ -497,12 +497,12 @@ def _over_parts(
 ) -> dict[str, Estimate]:
     """Return the metrics with their intervals over sources, of a class of one source over its videos or images."""
     design, left = table.design, table.left_out(metrics)
-    made = {}
+    found = {}
     for metric in metrics:
         images, value = by_images.get(metric.name), metric.value(table.whole)
         fixed = metric.interval is IntervalMethod.FIXED_FPR  # its threshold is one of few reals
         if fixed and (why := over_images.shortage(metric, _counts(table, only=design.over))):
-            made[metric.name] = Estimate(value=value, over=design.over, why=why, images=images)
+            found[metric.name] = Estimate(value=value, over=design.over, why=why, images=images)
             continue
         sample = over_sources.SourceSample(
             value=value,
@@ -513,12 +513,12 @@ def _over_parts(
         )
         low, high = over_sources.interval_over_sources(metric, sample)
         if low < high:
-            made[metric.name] = Estimate(
+            found[metric.name] = Estimate(
                 value=value, low=low, high=high, over=design.over, images=images
             )
         else:  # sources do not differ, by chance in few of them: images do
-            made[metric.name] = images or estimates_over_images([metric], table)[metric.name]
-    return made
+            found[metric.name] = images or estimates_over_images([metric], table)[metric.name]
+    return found
 
 
 def _counts(

@@ -164,7 +164,7 @@ def feature_network(
         WeightsError: the file is not of this network.
     """
     if name == RANDOM:
-        made = FeatureNetwork(
+        features = FeatureNetwork(
             name=RANDOM, body=_random(), mean=(0.5,) * 3, std=(0.5,) * 3, least_side=1
         )
     elif weights is None:
@@ -176,11 +176,11 @@ def feature_network(
         assembled = assemble(name, BuildOptions(weights=str(weights)))
         network, spec = assembled.network, assembled.spec
         network.set_submodule(spec.head, nn.Identity())
-        made = FeatureNetwork(
+        features = FeatureNetwork(
             name=name, body=network, mean=spec.mean, std=spec.std, least_side=LEAST_SIDE
         )
-    made.body.eval().requires_grad_(False).to(device)
-    return made
+    features.body.eval().requires_grad_(False).to(device)
+    return features
 
 
 def _random() -> nn.Module:

@@ -189,18 +189,20 @@ def attack_images(
         at = np.array([rows[position] for position in batch.indices.tolist()])
         images = [feed.dataset.images[position] for position in batch.indices.tolist()]
         hit = torch.from_numpy(right[at])
-        before, pixels = batch.inputs[hit], batch.inputs.clone()
+        clean_images, pixels = batch.inputs[hit], batch.inputs.clone()
         names = [image.name for image, is_hit in zip(images, hit, strict=True) if is_hit]
         fake = torch.from_numpy(clean.labels[at])[hit] == 1
         directions = torch.where(fake, TOWARDS_REAL, TOWARDS_FAKE)
-        after = apply_attack(before, names, attack, target, directions=directions, queries=queries)
-        largest = max(largest, _distance(before, after))
+        after = apply_attack(
+            clean_images, names, attack, target, directions=directions, queries=queries
+        )
+        largest = max(largest, _distance(clean_images, after))
         pixels[hit] = after = _saved(after, names, saved)
-        moved = (after != before).flatten(1).any(1)
+        moved = (after != clean_images).flatten(1).any(1)
         if moved.any():
             changed = at[hit.numpy()][moved.numpy()]
             logits[changed] = score(after[moved]).double().numpy()
-            psnr[changed] = _psnr(before[moved], after[moved])
+            psnr[changed] = _psnr(clean_images[moved], after[moved])
         if keep is not None:
             for image, each in zip(images, pixels, strict=True):
                 keep(image, each)

@@ -50,17 +50,17 @@ def write_npy_folders(folder: Path, rows: Sequence[FairnessRow]) -> list[Path]:
         DataError: a group cannot be the name of a file.
         MachineError: a folder cannot be written. Its old files are unchanged.
     """
-    made = _folders(folder, rows)
-    contents = {place: _files_of(each) for place, each in made.items()}
-    if folder not in made:
+    folders = _folders(folder, rows)
+    contents = {subfolder: _files_of(each) for subfolder, each in folders.items()}
+    if folder not in folders:
         _refuse_files(folder)
-    for place in made:
-        _refuse_other_folder(place)
-    for place, each in made.items():
-        _write(place, each, contents[place])
-    for remark in dict.fromkeys(remark for each in made.values() for remark in _remarks(each)):
+    for subfolder in folders:
+        _refuse_other_folder(subfolder)
+    for subfolder, each in folders.items():
+        _write(subfolder, each, contents[subfolder])
+    for remark in dict.fromkeys(remark for each in folders.values() for remark in _remarks(each)):
         log.warning("--npy %s: %s", folder, remark)
-    return list(made)
+    return list(folders)
 
 
 def _remarks(grouped: GroupedScores) -> Iterator[str]:
@@ -81,17 +81,17 @@ def _folders(folder: Path, rows: Sequence[FairnessRow]) -> Mapping[Path, Grouped
     for _, of_test in groupby(rows, key=lambda row: (row.model, row.data)):
         grouped = [row.grouped for row in of_test if row.grouped is not None]
         chosen.append(next(filter(None, map(_by_intersection, grouped)), grouped[0]))
-    made: dict[Path, GroupedScores] = {}
+    folders: dict[Path, GroupedScores] = {}
     for each in chosen:
         test = paths.fit_file_name(each.data.replace("/", "_"), "")
-        place = folder / model_folder_name(each.model) / test if len(chosen) > 1 else folder
-        if place in made:
+        subfolder = folder / model_folder_name(each.model) / test if len(chosen) > 1 else folder
+        if subfolder in folders:
             raise UsageError(
-                f"--npy {folder}: the tests {made[place].data!r} and {each.data!r} of {each.model} would both be "
-                f"written to {place}. Rename one of them."
+                f"--npy {folder}: the tests {folders[subfolder].data!r} and {each.data!r} of {each.model} would both be "
+                f"written to {subfolder}. Rename one of them."
             )
-        made[place] = each
-    return made
+        folders[subfolder] = each
+    return folders
 
 
 def _by_intersection(grouped: GroupedScores) -> GroupedScores | None:

@@ -67,9 +67,11 @@ def missing_sentence(missing: MissingModels) -> str:
     number = len(missing.why)
     if not number:
         return ""
-    what = "model or folder of the run has" if number == 1 else "models or folders of the run have"
+    subject = (
+        "model or folder of the run has" if number == 1 else "models or folders of the run have"
+    )
     why = reasons_text(Counter(missing.why.values()))
-    return f"{number} {what} no result: {why}. Means over seeds do not include them."
+    return f"{number} {subject} no result: {why}. Means over seeds do not include them."
 
 
 class SeedSummary(NamedTuple):

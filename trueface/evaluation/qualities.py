@@ -206,16 +206,18 @@ def comparisons(
         ComparedQualities(
             data,
             tuple(
-                dict.fromkeys(name for of in methods.values() for row in of for name in row.names)
+                dict.fromkeys(
+                    name for seeds in methods.values() for row in seeds for name in row.names
+                )
             ),
             tuple(
                 QualityMethod(
                     model,
                     names[model],
-                    tuple(of),
-                    missing.count_missing_seeds({row.model for row in of}),
+                    tuple(seeds),
+                    missing.count_missing_seeds({row.model for row in seeds}),
                 )
-                for model, of in methods.items()
+                for model, seeds in methods.items()
             ),
         )
         for (data, _), methods in places.items()
@@ -256,7 +258,10 @@ class QualityTable(NamedTuple):
             labels=first.labels[rows[0]],
             qualities=tuple(tables),
             logits=np.stack(
-                [scores.margin[of] for scores, of in zip(tables.values(), rows, strict=True)]
+                [
+                    scores.margin[quality_rows]
+                    for scores, quality_rows in zip(tables.values(), rows, strict=True)
+                ]
             ),
             left_out=len(every) - len(common),
             videos=tuple(first.videos[row] for row in rows[0]) if first.videos else (),
@@ -346,7 +351,7 @@ def compare_with_reference(
     check_reference(reference, [each.model for each in measured])
     chosen = {reference} if any(each.model == reference for each in measured) else set()
     chosen = chosen or {each.model for each in measured if strip_seed(each.model) == reference}
-    made: dict[tuple[str, str], ReferenceComparison | str] = {}
+    found_by_model: dict[tuple[str, str], ReferenceComparison | str] = {}
     for methods in by_method(
         measured, lambda each: each.model, lambda each: each.comparison_key
     ).values():
@@ -362,8 +367,8 @@ def compare_with_reference(
                 found = ReferenceComparison(reference, len(seeds), _differences(seeds, beside))
             for each in seeds:
                 is_reference = each.model in chosen
-                made[each.model, each.data] = "the reference" if is_reference else found
-    return made
+                found_by_model[each.model, each.data] = "the reference" if is_reference else found
+    return found_by_model
 
 
 def _differences(

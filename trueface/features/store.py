@@ -364,19 +364,19 @@ class FeatureStore:
         chosen = range(len(feed)) if positions is None else sorted(positions)
         rows = self._rows.setdefault(feed.dataset, {})
         add_rows(rows, feed.dataset, chosen, self._digests)
-        wanted = WantedView.from_row_keys(body, feed, view, chosen, rows)
-        shards = self._stored(wanted, mend=False)
+        requested = WantedView.from_row_keys(body, feed, view, chosen, rows)
+        shards = self._stored(requested, mend=False)
         computed: tuple[OpenShard, ...] = ()
-        if wanted.missing_from(shards):
+        if requested.missing_from(shards):
             hold = partial(artifact.hold_lock, stop=watch.stop, progress=progress)
-            with self._lock(wanted, hold if wait else artifact.hold_lock_if_free) as lock:
-                shards = self._stored(wanted, mend=lock is not None)
-                if missing := wanted.missing_from(shards):
+            with self._lock(requested, hold if wait else artifact.hold_lock_if_free) as lock:
+                shards = self._stored(requested, mend=lock is not None)
+                if missing := requested.missing_from(shards):
                     if not shards:
-                        self._log_difference(wanted)
-                    computed = self._computed(wanted, missing, lock, watch, progress)
-        self._note_use(wanted)
-        return wanted.matrix(shards, computed)
+                        self._log_difference(requested)
+                    computed = self._computed(requested, missing, lock, watch, progress)
+        self._note_use(requested)
+        return requested.matrix(shards, computed)
 
     def _stored(self, view: WantedView, *, mend: bool) -> tuple[OpenShard, ...]:
         """Return the shards of a view. Remove partial files, and broken shards if `mend`."""

@@ -513,12 +513,12 @@ def inputs_from_settings(
     """
 
     def reads(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
-        for setting, what in places.items():
+        for setting, noun in places.items():
             if place := draft.settings[setting]:
-                yield Input(path=draft.path(place), what=what)
-        for setting, what in (models or {}).items():
+                yield Input(path=draft.path(place), what=noun)
+        for setting, noun in (models or {}).items():
             if model := draft.settings[setting]:
-                yield checkpoint_input(draft, model, what)
+                yield checkpoint_input(draft, model, noun)
 
     return reads
 

@@ -76,8 +76,8 @@ def find_leaks(test: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver)
         makers: the trainings and unlearnings of this plan that make its model, first to last.
         vocabulary: of the data IDs of this plan.
     """
-    tested, wanted = _list(test, "test"), test.images or test.data
-    if tested is None or wanted is None:
+    tested, test_images = _list(test, "test"), test.images or test.data
+    if tested is None or test_images is None:
         return
     root = _root(test.path(test.settings["data_root"]))
     seen: set[_TrainedList] = set()
@@ -86,7 +86,7 @@ def find_leaks(test: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver)
         if taught in seen or taught.root != root or not _common(trained_list, tested):
             continue  # reported already, or no leak
         seen.add(taught)
-        keys, total = _shared(taught, tested, wanted, vocabulary)
+        keys, total = _shared(taught, tested, test_images, vocabulary)
         if not (count := sum(map(len, keys))):
             continue
         files = (path.removeprefix(f"{test.folder}/") for path in (tested.path, trained_list.path))

@@ -120,10 +120,10 @@ class TrainingRun:
             group=group,
         )
         parts = tuple(part(training) for part in chain(PARTS, further_parts(settings)))
-        place, start, data = training.place, training.start, job_data.job_data_id(job)
-        lists = image_lists.load_lists(place, data)
+        location, start, data = training.place, training.start, job_data.job_data_id(job)
+        lists = image_lists.load_lists(location, data)
         lists = reduce(lambda lists, part: part.lists(lists), parts, lists)
-        lesson = image_lists.training_set_record(place, data, lists, settings)
+        lesson = image_lists.training_set_record(location, data, lists, settings)
         images = (
             train_loader(lists.train, settings, settings.columns_read),
             eval_loader(lists.val, settings),
@@ -138,7 +138,7 @@ class TrainingRun:
         model = init_model(start, settings, job.device)
         source = {
             **setup.job_provenance(job, settings, **setup.learning_provenance(job, data)),
-            **provenance.images_provenance(place, lists),
+            **provenance.images_provenance(location, lists),
             **provenance.labels_provenance(train_images.dataset, validation_images.dataset),
             **start_provenance(start, settings, optimizer=state is not None),
             **network_provenance(model, start),

@@ -224,17 +224,19 @@ def build_detector(
         WeightsError: the weights are not available, or belong to another network.
     """
     pixels = normalization_numbers(normalization)
-    wanted = BuildOptions(weights=weights, dropout=dropout, pixels=pixels, side=side, nodown=nodown)
+    options = BuildOptions(
+        weights=weights, dropout=dropout, pixels=pixels, side=side, nodown=nodown
+    )
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(stream_seed("weights", seed))
-        made = assemble(name, wanted)
-    network: nn.Module = made.network
-    if side is not None and made.spec.input_size is None:
+        built = assemble(name, options)
+    network: nn.Module = built.network
+    if side is not None and built.spec.input_size is None:
         refuse_small(network, name, side)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
     return Detector(
-        made.spec,
+        built.spec,
         network,
         normalization=normalization,
         channels_last=channels_last,

@@ -381,8 +381,8 @@ def _circles(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def cosine_matrix(size: int) -> Tensor:
     """Return the orthonormal DCT-II as a matrix (size, size): its rows are the frequencies."""
-    place = torch.arange(size, dtype=torch.float64)
-    angles = torch.pi / size * (place[None, :] + 0.5) * place[:, None]
+    index = torch.arange(size, dtype=torch.float64)
+    angles = torch.pi / size * (index[None, :] + 0.5) * index[:, None]
     matrix = math.sqrt(2 / size) * torch.cos(angles)
     matrix[0] /= math.sqrt(2)
     return matrix.float()

@@ -69,9 +69,9 @@ def read_published(path: Path, settings: PublishedSettings) -> Checkpoint:
     built = _build(settings)
     found = _find_state(path, settings, built)
     tensors = _as_detector(path, settings, built, found)
-    what = f"weights {path}"
+    noun = f"weights {path}"
     try:
-        load_state(built.network, tensors, what)
+        load_state(built.network, tensors, noun)
     except WeightsError as error:
         advice = ". ".join(_advice(settings, built, found))
         raise WeightsError(f"{error}. {advice}.") from error
@@ -105,9 +105,9 @@ def read_published(path: Path, settings: PublishedSettings) -> Checkpoint:
 
 def _build(settings: PublishedSettings) -> BuiltNetwork:
     pixels = normalization_numbers(settings.normalization)
-    wanted = BuildOptions(weights="none", pixels=pixels, side=settings.crop)
+    options = BuildOptions(weights="none", pixels=pixels, side=settings.crop)
     with torch.random.fork_rng(devices=()):
-        return assemble(settings.architecture, wanted)
+        return assemble(settings.architecture, options)
 
 
 # --- the state dict in a file
@@ -218,8 +218,8 @@ def _content(path: Path) -> object:
         raise WeightsError(f"weights {path} cannot be read: no such file.") from error
     except tensor_files.BrokenFileError as error:
         named = _NAME.search(str(error.__cause__ or ""))  # torch's message
-        what = f"{error} (it needs {named[1]})" if named else str(error)
-        raise WeightsError(f"weights {path} cannot be read safely: {what}. {REFUSED}.") from error
+        reason = f"{error} (it needs {named[1]})" if named else str(error)
+        raise WeightsError(f"weights {path} cannot be read safely: {reason}. {REFUSED}.") from error
 
 
 def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
@@ -238,9 +238,9 @@ def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
     inside = content.items() if isinstance(content, Mapping) else ()
     dicts = {_plain(str(name)): value for name, value in inside if _is_state(value)}
     if len(dicts) != 1:
-        what = "several state dicts" if dicts else "no state dict (names and tensors)"
+        found_content = "several state dicts" if dicts else "no state dict (names and tensors)"
         raise WeightsError(
-            f"weights {path}: the file has {what}. {_keys(content)}"
+            f"weights {path}: the file has {found_content}. {_keys(content)}"
             + (f" Set key, such as key: {next(iter(dicts))}." if dicts else "")
         )
     ((name, state),) = dicts.items()
@@ -292,11 +292,11 @@ def _find_prefix(path: Path, state: State, built: BuiltNetwork) -> str:
     Raises:
         WeightsError: several fit completely.
     """
-    wanted = frozenset(_body_names(built))
+    expected = frozenset(_body_names(built))
     counts = Counter(
-        name[:at] for name in state for at in _word_starts(name) if name[at:] in wanted
+        name[:at] for name in state for at in _word_starts(name) if name[at:] in expected
     )
-    whole = [prefix for prefix, count in counts.items() if count == len(wanted)]
+    whole = [prefix for prefix, count in counts.items() if count == len(expected)]
     if len(whole) > 1:
         raise WeightsError(
             f"weights {path}: the file has {len(whole)} networks of this architecture. Set prefix to one of "
@@ -305,7 +305,7 @@ def _find_prefix(path: Path, state: State, built: BuiltNetwork) -> str:
     if whole:
         return whole[0]
     prefix, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
-    return prefix if count >= LEAST_MATCH * len(wanted) else ""
+    return prefix if count >= LEAST_MATCH * len(expected) else ""
 
 
 def _word_starts(name: str) -> Iterator[int]:

@@ -90,11 +90,11 @@ def read_model_record(model: str, folder: Path) -> PoisonRecord | None:
     Raises:
         RecordError: the record is not there, cannot be read, or is of another poison.
     """
-    wanted = parse_model(model).last.poison
-    if wanted is None:
+    poison = parse_model(model).last.poison
+    if poison is None:
         return None
     record = read_record(paths.poison_record(folder))
-    refuse_other(record, wanted)
+    refuse_other(record, poison)
     return record
 
 

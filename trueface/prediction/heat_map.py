@@ -193,12 +193,12 @@ def _mean_of(squares: list[Window], losses: list[float], window: Window) -> NDAr
     total = np.zeros((window.height, window.width))
     count = np.zeros_like(total)
     for square, loss in zip(squares, losses, strict=True):
-        place = (
+        slices = (
             slice(square.top - window.top, square.bottom - window.top),
             slice(square.left - window.left, square.right - window.left),
         )
-        total[place] += loss
-        count[place] += 1
+        total[slices] += loss
+        count[slices] += 1
     return total / np.maximum(count, 1)
 
 
@@ -228,12 +228,12 @@ def _blended(
     grey = pixels.double().mean(0).numpy()[..., None]  # so that colours are the map's alone
     shown = np.repeat(OUTSIDE * grey, 3, 2)
     window = heat.window
-    place = slice(window.top, window.bottom), slice(window.left, window.right)
-    inside = grey[place]
+    slices = slice(window.top, window.bottom), slice(window.left, window.right)
+    inside = grey[slices]
     share = np.abs(heat.values) / strongest if strongest > 0 else np.zeros_like(heat.values)
     opacity = (STRONGEST * share)[..., None]
     colour = np.where((heat.values > 0)[..., None], FAKE, REAL)
-    shown[place] = (1 - opacity) * inside + opacity * colour
+    shown[slices] = (1 - opacity) * inside + opacity * colour
     return shown.round().clip(0, 255).astype(np.uint8)
 
 

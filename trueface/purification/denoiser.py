@@ -72,8 +72,11 @@ class Denoiser(nn.Module):
         self.shape = shape
         widths = [2 * shape.channels, *[shape.width] * (shape.depth - 1), shape.channels]
         layers: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            layers += [nn.Conv2d(before, after, 3, padding=1, padding_mode="reflect"), nn.ReLU()]
+        for in_channels, after in pairwise(widths):
+            layers += [
+                nn.Conv2d(in_channels, after, 3, padding=1, padding_mode="reflect"),
+                nn.ReLU(),
+            ]
         self.layers = nn.Sequential(*layers[:-1])
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d)

@@ -90,13 +90,13 @@ class Purifier:
             JobError: stopped, or the images are too small for the purifier.
         """
         self._images += len(images)
-        for place, (step, method) in enumerate(self._methods):
+        for position, (step, method) in enumerate(self._methods):
             diffuser, denoiser = self._models
             tools = Tools(
                 diffuser=diffuser,
                 denoiser=denoiser,
                 noise=noise,
-                stream=f"purify/{place}/",
+                stream=f"purify/{position}/",
                 stop=stop,
             )
             images = _applied(step, method, images, tools)
@@ -185,7 +185,7 @@ def purify_folder(
     if channels == 1:
         _refuse_colours(source, names, purifier)
     wall_s = cpu_s = 0.0
-    with output_folder(output) as made, torch.no_grad():
+    with output_folder(output) as writer, torch.no_grad():
         for rows in watch.batches(len(names), settings.batch_size):
             batch = names[rows]
             images = load_image_batch(source, batch, size=size, channels=channels).to(watch.device)
@@ -193,7 +193,7 @@ def purify_folder(
             purified = purifier(images, PerImageRNG(batch, settings.seed), stop=watch.stop)
             purified = purified.cpu()  # waits for the device
             wall_s, cpu_s = wall_s + time.perf_counter() - wall, cpu_s + time.process_time() - cpu
-            made.write(batch, purified)
+            writer.write(batch, purified)
         facts: dict[str, Json] = {
             "kind": "purify",
             "settings": settings.model_dump(mode="json"),
@@ -206,7 +206,7 @@ def purify_folder(
             "seconds": wall_s / len(names),
             "cpu_seconds": cpu_s / len(names),
         }
-        made.write_output_record(facts)
+        writer.write_output_record(facts)
     return facts
 
 

@@ -116,8 +116,8 @@ def comparisons(
     for method in methods(rows, missing):
         places.setdefault(method.comparison_key, []).append(method)
     return [
-        FairnessComparison(*place, tuple(sorted(made, key=lambda method: method.standing)))
-        for place, made in places.items()
+        FairnessComparison(*key, tuple(sorted(methods, key=lambda method: method.standing)))
+        for key, methods in places.items()
     ]
 
 
@@ -297,7 +297,7 @@ def bars(method: FairnessMethod, *, common: bool = False) -> Iterator[Figure]:
         rates: dict[str, list[Estimate | None]] = {}
         for group in (group for table_of in tables for group in table_of.groups):
             rates.setdefault(group.name, []).append(_rate(group, rate))
-        if any(each for of in rates.values() for each in of):
+        if any(each for group_rates in rates.values() for each in group_rates):
             overall = _over_seeds([_rate(table_of.overall, rate) for table_of in tables])
             floor = method.floor(gap, common=common)
             yield _bars(f"{title} of {method.name} by group", title, rates, overall, floor)
@@ -310,11 +310,11 @@ def _bars(
     overall: SeedSummary | None,
     floor: SeedSummary | None,
 ) -> Figure:
-    means = {group: _over_seeds(of) for group, of in rates.items()}
+    means = {group: _over_seeds(group_rates) for group, group_rates in rates.items()}
     ends = [
         each.interval.high
-        for of in rates.values()
-        for each in of
+        for group_rates in rates.values()
+        for each in group_rates
         if each is not None and each.interval is not None
     ]
     ends += [value for mean in means.values() if mean for value in mean.values]
@@ -331,9 +331,9 @@ def _bars(
     if overall and floor:  # groups within it do not differ more than by chance
         around = (overall.mean - floor.mean / 2, overall.mean + floor.mean / 2)
         drawn.append(rectangle("floor", around, frame.y))
-    for place, group in enumerate(rates, start=1):
-        drawn.append(Label((0, place), group, "end", -6, 4))
-        drawn += _bar(place, means[group], rates[group])
+    for position, group in enumerate(rates, start=1):
+        drawn.append(Label((0, position), group, "end", -6, 4))
+        drawn += _bar(position, means[group], rates[group])
     if overall:
         drawn.append(upright(frame, overall.mean))
     return Figure(

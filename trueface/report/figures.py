@@ -249,7 +249,7 @@ def ticks(least: float, greatest: float, count: int = 5) -> tuple[float, ...]:
         size * factor for factor in (1, 2, 5, 10) if size * factor * count >= span * (1 - 1e-9)
     )
     first = -int(-least / step // 1) if least > 0 else int(least / step)
-    values = (round((first + place) * step, 10) for place in range(count * 3))
+    values = (round((first + exponent) * step, 10) for exponent in range(count * 3))
     return tuple(value for value in values if least - 1e-9 <= value <= greatest + 1e-9)
 
 

@@ -138,8 +138,8 @@ def unlearning_outcome(group: UnlearningGroup) -> str:
         if (value := row.values.get("gap")) is not None
     ]
     ranked.sort(key=lambda each: each.value.mean)
-    what = f"{group.base}, forgetting {to_be_forgotten(group)}"
-    return f"{what}: {_nearest(methods, working, ranked)}{_ruined(ruined, working)}."
+    subject = f"{group.base}, forgetting {to_be_forgotten(group)}"
+    return f"{subject}: {_nearest(methods, working, ranked)}{_ruined(ruined, working)}."
 
 
 def _nearest(

@@ -197,10 +197,10 @@ def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> I
         known.sort(key=lambda pair: pair[0])
         mse, best = known[0]
         damage = _unpurified(best, unpurified)
-        of = "" if damage is None else f" ({without}: {three_digits(damage)})"
+        damage_text = "" if damage is None else f" ({without}: {three_digits(damage)})"
         yield (
             f"Against an attack that knows the {defence}, {best.name} leaves the lowest MSE: "
-            f"{three_digits(mse)}{of}. The verdict is based on this number."
+            f"{three_digits(mse)}{damage_text}. The verdict is based on this number."
         )
         useless = [
             row.name
@@ -444,8 +444,8 @@ def _grids(restored: Sequence[RestoredFolder], order: Sequence[str]) -> dict[str
     for each in restored:
         purifier, path = each.method, each.path / GRID
         if path.is_file():
-            place = order.index(purifier) if purifier in order else len(order)
-            key = (_rank(each), _attack(each), place, purifier)
+            position = order.index(purifier) if purifier in order else len(order)
+            key = (_rank(each), _attack(each), position, purifier)
             first.setdefault(key, path)
     grids: dict[str, list[Strip]] = {}
     for key in sorted(first)[:MOST_STRIPS]:

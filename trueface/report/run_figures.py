@@ -187,7 +187,7 @@ def _thin(points: Sequence[Point]) -> list[Point]:
     if len(points) <= POINTS:
         return list(points)
     chosen = np.unique(np.linspace(0, len(points) - 1, POINTS).round().astype(int))
-    return [points[place] for place in chosen]
+    return [points[position] for position in chosen]
 
 
 def _limits(logits: Floats) -> tuple[float, float]:

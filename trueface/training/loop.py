@@ -385,13 +385,13 @@ class Loop:
         self._gradient_step.backward(loss, adds=adds)
 
     def _divergence_error(self, quantity: Quantity, value: float) -> JobError:
-        what = {
+        sentence = {
             "loss": f"the loss became {value}",
             "norm": f"the norm of the gradients became {value}",
             "scale": "the gradients are still too large for fp16",
         }[quantity]
         return JobError(
-            f"{what} in epoch {self._epoch + 1}, after {self.images_read} images (lr "
+            f"{sentence} in epoch {self._epoch + 1}, after {self.images_read} images (lr "
             f"{self.lr:.3g}, batch_size {self.config.batch_size}, precision "
             f"{self.config.precision}). Use a lower lr."
         )

@@ -173,20 +173,20 @@ def fit(
             "needs images of both classes."
         )
     standard = standard or Standardization.from_rows(rows, weights, clip)
-    wanted = targets(rows.labels, rows.weight)
+    train_targets = targets(rows.labels, rows.weight)
     system = regression(rows, standard, validation, check)
     aucs: Mapping[float, float] = {}
 
     def auc(relative: float) -> float:
         check()
-        return _auc(validation, system.solve(relative * system.unit, wanted).val_outputs)
+        return _auc(validation, system.solve(relative * system.unit, train_targets).val_outputs)
 
     if absolute_penalty is not None:
         penalty = absolute_penalty / system.unit
     if penalty is None and len(np.unique(validation.labels)) == 2:
         penalty, aucs = best_penalty(auc)
     relative = UNTESTED if penalty is None else penalty
-    solution = system.solve(relative * system.unit, wanted)
+    solution = system.solve(relative * system.unit, train_targets)
     bias = balanced_bias(solution.train_outputs, rows.labels, rows.weight)
     views = [len(part) for part in validation.parts]
     calibration = fit_calibration(validation.labels, solution.val_outputs + bias, views)
@@ -256,18 +256,20 @@ def refit(
     stays = np.ones(len(rows))
     stays[np.asarray(gone, dtype=np.int64)] = 0.0
     weight = rows.weight * stays
-    wanted = targets(rows.labels, weight)
+    train_targets = targets(rows.labels, weight)
     if is_dual(rows):
         factor = factor or factor_of(rows, standard, penalty)
         solved = (
-            factor.coefficients_without(gone, wanted) if len(gone) else factor.coefficients(wanted)
+            factor.coefficients_without(gone, train_targets)
+            if len(gone)
+            else factor.coefficients(train_targets)
         )
         direction = weighted_sum(rows, standard, solved.values)
-        outputs = solved.outputs(wanted, penalty, rows.weight)
+        outputs = solved.outputs(train_targets, penalty, rows.weight)
     else:
         columns = whole(rows, standard)
         moments = NormalEquations.from_columns(columns, weight)
-        direction = moments.weight(columns, weight * wanted, penalty)
+        direction = moments.weight(columns, weight * train_targets, penalty)
         outputs = columns @ direction
     return LinearLayer(weight=direction, bias=balanced_bias(outputs, rows.labels, weight))
 
@@ -400,8 +402,8 @@ def concat_rows(old: FeatureRows, new: FeatureRows, weight: float | None = None)
             has a weight of at least 1.
     """
     if weight is None:
-        wanted = SHARE / (1 - SHARE) * float(old.weight.sum()) / max(len(new), 1)
-        weight = float(np.clip(wanted, 1.0, MOST))
+        new_weight = SHARE / (1 - SHARE) * float(old.weight.sum()) / max(len(new), 1)
+        weight = float(np.clip(new_weight, 1.0, MOST))
     offset = 1 + int(old.images.max(initial=-1))
     return replace(
         old,

@@ -301,7 +301,7 @@ class _EpochRunner:
         """Go through one epoch, or the rest of one; choose, keep, and save the state."""
         loop, config = self._loop, self._loop.config
         began, number = time.monotonic(), len(self.history)
-        before = loop.images_read
+        images_before = loop.images_read
         sums = loop.run(number, self._sums, every=self._saving.every, pause=self._pause)
         self._sums = None
         if loop.stopped:
@@ -309,7 +309,7 @@ class _EpochRunner:
             self._after_epoch(self.history, LAST, loop.result, loop.optimizer_state)
             loop.group.wait()  # none ends before the first has written its files
             raise JobError(f"stopped in epoch {number + 1} of {config.num_epochs}")
-        speed = (loop.images_read - before) / max(time.monotonic() - began, 1e-9)
+        speed = (loop.images_read - images_before) / max(time.monotonic() - began, 1e-9)
         epoch, predictions = self._validated(validation, sums, images_per_s=speed, began=began)
         self.history.append(epoch)
         # of equally good epochs the last

@@ -61,9 +61,11 @@ class DisruptionObjective:
     def gradient(self, images: Tensor) -> Tensor:
         """Return the direction in which each image's loss rises, like `images`; the mean over the sets of labels."""
         total = torch.zeros_like(images)
-        for labels, wanted in zip(self.labels, self.wanted, strict=True):
+        for labels, target_output in zip(self.labels, self.wanted, strict=True):
             asked = images.detach().requires_grad_()
-            error = (self.generator(asked, labels) - wanted).square().flatten(1).mean(1).sum()
+            error = (
+                (self.generator(asked, labels) - target_output).square().flatten(1).mean(1).sum()
+            )
             (gradient,) = torch.autograd.grad(self.sign * error, asked)
             total += gradient
         return total / len(self.labels)

@@ -174,8 +174,8 @@ class Generator(nn.Module):
             labels: N×K, 1 for each attribute that the result must have, otherwise 0.
         """
         planes = labels.to(images)[:, :, None, None].expand(-1, -1, *images.shape[2:])
-        made: Tensor = self.main(torch.cat((images, planes), 1))
-        return made
+        output: Tensor = self.main(torch.cat((images, planes), 1))
+        return output
 
 
 class Critic(nn.Module):
@@ -266,8 +266,8 @@ class Translator:
                 f"targets have the shape {'×'.join(map(str, targets.shape))}, expected "
                 f"{len(images)}×{len(self.labels)} (images × {', '.join(self.labels)})"
             )
-        made: Tensor = self.generator(images, targets)
-        return made
+        outputs: Tensor = self.generator(images, targets)
+        return outputs
 
 
 def freeze_for_inference(
@@ -357,8 +357,8 @@ def load_foreign(path: Path, labels: int) -> Generator:
         raise CheckpointError(
             f"{path} is not a StarGAN generator with {shape.blocks} blocks: "
             + "; ".join(
-                f"{what} {', '.join(names[:MOST_SHOWN])}"
-                for what, names in (("unknown", unknown), ("missing", missing))
+                f"{noun} {', '.join(names[:MOST_SHOWN])}"
+                for noun, names in (("unknown", unknown), ("missing", missing))
                 if names
             )
         )

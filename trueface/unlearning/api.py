@@ -54,10 +54,10 @@ def check_argument_types(
             f"the model's weights are {', '.join(map(str, halves))}, which loses small steps. Convert "
             'the model to float32 and pass RunContext(precision="bf16") for the arithmetic.'
         )
-    for what, samples in (("forget", forget), ("retain", retain), ("validation", validation)):
-        if not isinstance(samples, Examples) and not (what == "retain" and samples is None):
+    for name, samples in (("forget", forget), ("retain", retain), ("validation", validation)):
+        if not isinstance(samples, Examples) and not (name == "retain" and samples is None):
             raise UsageError(
-                f"{what} is a {type(samples).__name__}. Create it with "
+                f"{name} is a {type(samples).__name__}. Create it with "
                 "trueface.unlearning.examples(inputs, labels) or examples_of(dataset, name)."
             )
     if goal is not None and goal not in get_args(Goal):
@@ -135,11 +135,11 @@ def check_example_sets(
             )
     if not len(validation):
         raise JobError("validation contains no sample of a kept class, so no result can be chosen")
-    for what, samples in (("forget", forget), ("retain", retain), ("validation", validation)):
+    for name, samples in (("forget", forget), ("retain", retain), ("validation", validation)):
         if samples is not None and not set(samples.trained) <= set(range(classes)):
             odd = sorted(set(samples.trained) - set(range(classes)))
             raise JobError(
-                f"the {what} set has class {odd[0]}, but the model has {classes} classes "
+                f"the {name} set has class {odd[0]}, but the model has {classes} classes "
                 f"(0 to {classes - 1})"
             )
 

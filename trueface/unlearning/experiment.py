@@ -82,7 +82,7 @@ def unlearn(task: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     forced = admit(settings.method, task.properties, force=settings.force)
     phases = Phases(watch, _phase_sizes(task))
     watch, shared = phases.watch, task.shared_parts
-    before = _answers(task_model.module, parts, watch)
+    predictions_before = _answers(task_model.module, parts, watch)
     attack, attack_before = None, None
     if task.attacked is not None:
         attack_before = _attack_success(task_model.module, task.attacked, watch)
@@ -108,7 +108,7 @@ def unlearn(task: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
         settings.method,
         replace(request, ids={name: parts[name].ids for name in shared}),
         forced=forced,
-        predictions_before={name: before[name] for name in shared},
+        predictions_before={name: predictions_before[name] for name in shared},
     )
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
     if task.attacked is not None:
@@ -127,7 +127,7 @@ def unlearn(task: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
         model=task_model.whole(unlearned.model),
         unlearned=unlearned,
         record=entry,
-        before=before,
+        before=predictions_before,
         after={name: answered[name] for name in parts},
         embedding=None,
     )
@@ -143,7 +143,7 @@ def _search_hidden_flips(task: UnlearningTask, watch: RunContext) -> MethodSets:
 
     meter, model, given = task.meter, task.model, task.given
     forget, retain = given.forget, given.retain
-    began, made = now(), meter.making_seconds
+    began, making_before = now(), meter.making_seconds
     counted = (samples.count_reads(meter.add) for samples in (retain, forget))
     findings = find_flipped_labels(
         model.module,
@@ -155,7 +155,7 @@ def _search_hidden_flips(task: UnlearningTask, watch: RunContext) -> MethodSets:
         flipped_ids=_ids_of(task, forget),
         known=_drawn_fraction(task),
     )
-    seconds = now() - began - (meter.making_seconds - made) - findings.judging_seconds
+    seconds = now() - began - (meter.making_seconds - making_before) - findings.judging_seconds
     flagged, hidden = findings.rows, set(task.parts["forget"].examples.positions)
     found = replace(
         score_findings(flagged, [row for row, at in enumerate(retain.positions) if at in hidden]),

@@ -165,8 +165,8 @@ class Dampening:
                 forgotten, whole = self.forgotten[name], self.everything[name]
                 chosen = forgotten > alpha * whole
                 left = (strength * whole / forgotten).clamp(max=1.0)
-                before = self.original[name]
-                weight.copy_(torch.where(chosen, before * left.to(before.dtype), before))
+                original = self.original[name]
+                weight.copy_(torch.where(chosen, original * left.to(original.dtype), original))
                 dampened.append(chosen.sum())
         return int(torch.stack(dampened).sum())
 

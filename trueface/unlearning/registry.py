@@ -71,14 +71,14 @@ class Method(Declared):
             raise ValueError(
                 f"method {self.name!r}: a name must be a lower-case letter, then such letters and digits"
             )
-        for what, words, allowed in (
+        for field_name, words, allowed in (
             ("needs", self.needs, get_args(Need)),
             ("goals", self.goals, ALL),
         ):
             for word in words:
                 if word not in allowed:
                     raise ValueError(
-                        f"{what} of {self.name}: expected one of {', '.join(sorted(allowed))}, got {word!r}"
+                        f"{field_name} of {self.name}: expected one of {', '.join(sorted(allowed))}, got {word!r}"
                     )
 
     def __call__(self, plugin: Plugin) -> Plugin:

@@ -149,9 +149,9 @@ def patches(layer: Layer, view: Tensor, taken: Tensor) -> Iterator[Tensor]:
     width = view.shape[4:].numel()
     step = max(1, MOST_NUMBERS // (taken.shape[1] * width))
     for at in range(0, len(taken), step):
-        place, (rows, columns) = taken[at : at + step], view.shape[2:4]
+        shape, (rows, columns) = taken[at : at + step], view.shape[2:4]
         # torch's function for this waits for the device
-        places = (place // (rows * columns), place // columns % rows, place % columns)
+        places = (shape // (rows * columns), shape // columns % rows, shape % columns)
         samples = torch.arange(at, at + len(places[0]), device=taken.device)[:, None]
         blocks = view[samples, *places].float()  # (b, n, C, kernel)
         blocks = blocks.reshape(-1, groups_of(layer), width // groups_of(layer)).transpose(0, 1)
@@ -381,15 +381,17 @@ def _all(request: Request, layers: Layers, most: int) -> Covariances:
             "may not be read. Pass `retain` and a cache folder once."
         )
     parts = [request.retain, request.forget]
-    wanted = members(parts)
+    members_of_parts = members(parts)
 
     def sum_all_covariances() -> dict[str, Tensor]:
         sums = sum_covariances(request, parts, layers, most)
-        return {**{name: value.float() for name, value in sums.items()}, MEMBERS: wanted}
+        return {**{name: value.float() for name, value in sums.items()}, MEMBERS: members_of_parts}
 
     tensors = request.cache.tensors(NAME, follows, sum_all_covariances)
-    if not torch.equal(tensors[MEMBERS], wanted):  # an earlier request was given other samples
-        digest = str(wanted.tolist())
+    if not torch.equal(
+        tensors[MEMBERS], members_of_parts
+    ):  # an earlier request was given other samples
+        digest = str(members_of_parts.tolist())
         tensors = request.cache.tensors(NAME, (*follows, digest), sum_all_covariances)
     return _covariances(tensors, model)
 

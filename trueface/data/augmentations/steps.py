@@ -316,13 +316,13 @@ class _ForbiddenRandom(random.Random):
 
 def active_augmentations(settings: Settings) -> tuple[RegisteredAugmentation, ...]:
     """Return the registered augmentations that are active under the settings of a training."""
-    made = []
+    augmentations = []
     for name, spec in SPECS.items():
         own = settings_of(spec, settings)
-        made.append(
+        augmentations.append(
             RegisteredAugmentation(name, own.model_dump(mode="json"), _make(SPECS.load(name), own))
         )
-    return tuple(each for each in made if each.augmentation.is_active)
+    return tuple(each for each in augmentations if each.augmentation.is_active)
 
 
 def _make(augmentation: Any, settings: Settings) -> Augmentation:

@@ -204,9 +204,9 @@ def match_colours(
     if total < LEAST:
         return source
     channels: list[Floats] = []
-    for own, wanted in zip(to_ycc(source), to_ycc(face), strict=True):
+    for own, target in zip(to_ycc(source), to_ycc(face), strict=True):
         (mean, deviation), (goal, spread) = (
-            _moments(each, weight, total) for each in (own, wanted)
+            _moments(each, weight, total) for each in (own, target)
         )
         ratio = min(max(spread / max(deviation, LEAST), RATIO[0]), RATIO[1])
         near = (own - np.float32(mean)) * np.float32(ratio) + np.float32(goal)
@@ -327,8 +327,8 @@ def nearest_faces(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
         thumbnails: (N, 256), of the faces of one group and list.
     """
     count = len(thumbnails)
-    wanted = min(NEAREST, count - 1)
-    if wanted < 1:
+    neighbours = min(NEAREST, count - 1)
+    if neighbours < 1:
         return np.empty((count, 0), np.int64)
     values = thumbnails.astype(np.float32)
     squares = np.square(values).sum(1)
@@ -337,7 +337,7 @@ def nearest_faces(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
         part = slice(start, min(start + ROWS, count))
         distances = squares[part, None] + squares[None] - 2 * (values[part] @ values.T)
         distances[np.arange(part.stop - start), np.arange(start, part.stop)] = np.inf
-        places.append(np.argsort(distances, 1, kind="stable")[:, :wanted])
+        places.append(np.argsort(distances, 1, kind="stable")[:, :neighbours])
     return np.concatenate(places).astype(np.int64)
 
 

@@ -119,9 +119,9 @@ def make_forged(
 
 
 def _other(key: str, stored: Mapping[str, Json]) -> str:
-    what = "faces" if key == "faces_sha256" else "settings"
+    noun = "faces" if key == "faces_sha256" else "settings"
     settings = json.dumps(stored.get("settings"))
-    return f"a forged set with other {what} ({settings}, recipe {stored.get('recipe')})"
+    return f"a forged set with other {noun} ({settings}, recipe {stored.get('recipe')})"
 
 
 def remarks(plan: ForgingPlan) -> Iterator[str]:
@@ -168,13 +168,13 @@ def forged_pairs(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[Fo
     """
     donors: dict[int, tuple[tuple[Path, str], ...]] = {}
     for places in plan.lenders.values() if thumbnails else ():
-        near = nearest_faces(np.stack([thumbnails[place] for place in places]))
-        for place, others in zip(places, near.tolist(), strict=True):
+        near = nearest_faces(np.stack([thumbnails[position] for position in places]))
+        for position, others in zip(places, near.tolist(), strict=True):
             lending = (plan.pairs[places[other]].face for other in others)
-            donors[place] = tuple((face.file, face.place) for face in lending)
+            donors[position] = tuple((face.file, face.place) for face in lending)
     return [
-        ForgedPair(pair=pair, donors=donors.get(place, ()) if pair.spec.needs_donor else ())
-        for place, pair in enumerate(plan.pairs)
+        ForgedPair(pair=pair, donors=donors.get(position, ()) if pair.spec.needs_donor else ())
+        for position, pair in enumerate(plan.pairs)
         if pair.images
     ]
 
@@ -294,12 +294,12 @@ def _sheet_rows(faces: Path, settings: ForgeSettings) -> Iterator[tuple[str, lis
     shown = "train" if "train" in splits else min(splits, default="")
     groups = [members for (split, _), members in cells.items() if split == shown]
     for number in range(ROWS if groups else 0):
-        members, place = groups[number % len(groups)], number // len(groups)
-        if place >= len(members):
+        members, row = groups[number % len(groups)], number // len(groups)
+        if row >= len(members):
             continue
         pixels = [read_face(face.file, face.place) for face in members]
-        near = nearest_faces(np.stack([thumbnail(each) for each in pixels]))[place]
-        face, own = members[place], pixels[place]
+        near = nearest_faces(np.stack([thumbnail(each) for each in pixels]))[row]
+        face, own = members[row], pixels[row]
         rng = rng_from_words("forge", settings.seed, face.path)
         donor = resize_like(pixels[near[0]], own.shape) if len(near) else None
         fakes = [

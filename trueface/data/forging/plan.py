@@ -204,8 +204,8 @@ def make_plan(table: FaceTable, settings: ForgeSettings) -> ForgingPlan:
     pairs, lenders, lonely = list[Pair](), dict[tuple[str, str], tuple[int, ...]](), 0
     for number, ((split, group), faces) in enumerate(cells.items()):
         lenders[split, group] = tuple(range(len(pairs), len(pairs) + len(faces)))
-        for place, face in enumerate(faces):
-            spec, is_training = types[(place + number) % len(types)], split == "train"
+        for position, face in enumerate(faces):
+            spec, is_training = types[(position + number) % len(types)], split == "train"
             if spec.needs_donor and len(faces) == 1:
                 spec, lonely = SPECS[SELF], lonely + 1
             pair = Pair(

@@ -216,7 +216,9 @@ def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
         images=tuple(images.values()),
         sources=dict(sorted((folder, label) for (_, label), folder in folders.items())),
         modifiers=tuple(sorted({each.modifier for each in came} - MODIFIERS.keys())),
-        groups={key: tied.get(of, of) for key, of in units.items() if of in tied or of != key},
+        groups={
+            key: tied.get(unit, unit) for key, unit in units.items() if unit in tied or unit != key
+        },
         published={key: min(names, key=STRICTEST.index) for key, names in lists.items() if names},
         video_folders=frozenset(folders[each.source, each.label] for each in came if each.is_frame),
         remarks=tuple(filter(None, (remark, _several(lists)))),
@@ -226,8 +228,8 @@ def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
 def _refuse_clashes(clashes: Mapping[tuple[str, str], str]) -> None:
     """Raise an error for files that would have the same place."""
     shown = [
-        f"{first} and {second} would both become {place}"
-        for (first, second), place in list(clashes.items())[:SHOWN]
+        f"{first} and {second} would both become {path}"
+        for (first, second), path in list(clashes.items())[:SHOWN]
     ]
     if len(clashes) == 1:
         raise DataError(f"{shown[0]}. Give one of them another name or source.")

@@ -242,9 +242,9 @@ def frame_staging(root: Path, *, dry: bool) -> Iterator[Path]:
     Raises:
         MachineError: it cannot be made.
     """
-    place = root / "frames" if (root / NAME).exists() else root
+    parent = root / "frames" if (root / NAME).exists() else root
     try:
-        with tempfile.TemporaryDirectory() if dry else staging_folder(place) as folder:
+        with tempfile.TemporaryDirectory() if dry else staging_folder(parent) as folder:
             yield Path(folder)
     except OSError as error:
         written = tempfile.gettempdir() if dry else root

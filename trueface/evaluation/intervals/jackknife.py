@@ -77,10 +77,10 @@ class JackknifeDesign(NamedTuple):
     def weighted_means(self, values: NDArray[np.float32]) -> Floats:
         """Return the means (F, M) of values (N, M) over the remaining rows."""
         total = np.zeros((len(self.weights), values.shape[1]))
-        for place in range(len(self.strata)):
-            rows = self.places == place
+        for stratum in range(len(self.strata)):
+            rows = self.places == stratum
             sums = self.weights[:, rows].astype(np.float32) @ values[rows]
-            total += sums.astype(np.float64) * self.scale[:, [place]]
+            total += sums.astype(np.float64) * self.scale[:, [stratum]]
         return total / len(values)
 
 
@@ -122,8 +122,8 @@ def jackknife_design(
         seed: of the groups of images in a class of one source.
         videos: (N,) video of a frame, "" of no frame. (): no row is a frame.
     """
-    made = _cached_designs if len(keys) <= KEPT_ROWS else _build_design
-    return made(tuple(keys), labels.astype(np.int32).tobytes(), seed, tuple(map(bool, videos)))
+    build = _cached_designs if len(keys) <= KEPT_ROWS else _build_design
+    return build(tuple(keys), labels.astype(np.int32).tobytes(), seed, tuple(map(bool, videos)))
 
 
 def standard_error(
@@ -222,7 +222,7 @@ def _build_design(
     classes = np.frombuffer(labels, np.int32)
     values, places = np.unique(classes, return_inverse=True)
     strata, left, scales = [], [np.ones((1, len(keys)), np.uint8)], [np.ones((1, len(values)))]
-    for place, label in enumerate(values):
+    for position, label in enumerate(values):
         rows = np.flatnonzero(classes == label)
         part, stratum = _stratum(keys, is_frame, rows, rng, label=int(label))
         strata.append(stratum)
@@ -230,7 +230,7 @@ def _build_design(
             weights = np.ones((len(stratum.parts), len(keys)), np.uint8)
             weights[part, rows] = 0
             scale = np.ones((len(stratum.parts), len(values)))
-            scale[:, place] = 1 / (1 - stratum.parts)
+            scale[:, position] = 1 / (1 - stratum.parts)
             left.append(weights)
             scales.append(scale)
     return JackknifeDesign(

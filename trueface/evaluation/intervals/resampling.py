@@ -29,8 +29,8 @@ def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -
         labels: (N,) classes; each is resampled by itself, so none gets lost.
         seed: root seed; the same table has the same resamples.
     """
-    made = _cached_resamples if len(keys) <= KEPT_ROWS else _resampled
-    return made(tuple(keys), labels.astype(np.int32).tobytes(), seed)
+    build = _cached_resamples if len(keys) <= KEPT_ROWS else _resampled
+    return build(tuple(keys), labels.astype(np.int32).tobytes(), seed)
 
 
 def picture_codes(keys: Sequence[str]) -> tuple[Indices, Indices]:

@@ -74,8 +74,8 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
 
 def lists_of(job: Job, settings: ClassifySettings) -> ClassLists:
     """Return the images of the job's data set."""
-    place = find_classes(class_dataset_type(job.data or ""), job.path(settings.data_root))
-    return class_images.load_class_images(place, settings, cpus=job.cpus, stop=job.stop)
+    folders = find_classes(class_dataset_type(job.data or ""), job.path(settings.data_root))
+    return class_images.load_class_images(folders, settings, cpus=job.cpus, stop=job.stop)
 
 
 def provenance_of(job: Job, settings: ClassifySettings, lists: ClassLists) -> dict[str, Json]:

@@ -96,6 +96,6 @@ def purify(job: Job, settings: PurifySettings) -> Mapping[str, Json]:
         diffuser=settings.diffuser,
         denoiser=settings.denoiser,
     )
-    source, place = job.path(settings.source), output_folder_of_job(job)
-    facts = purify_folder(source, settings, purifier, place, run_context(job))
+    source, output = job.path(settings.source), output_folder_of_job(job)
+    facts = purify_folder(source, settings, purifier, output, run_context(job))
     return {key: facts[key] for key in ("images", "net_calls", "seconds", "cpu_seconds")}

@@ -171,8 +171,8 @@ def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...] | str:
 def _missing_packages_of_measures(draft: Draft) -> Iterator[str]:
     from trueface.erasing.registry import unavailable_measures  # only `erased` needs it
 
-    wanted = {name: bool(draft.settings[name]) for name in ("inception", "clip")}
-    yield from (f"{draft.name}: {reason}" for reason in unavailable_measures(**wanted))
+    requested = {name: bool(draft.settings[name]) for name in ("inception", "clip")}
+    yield from (f"{draft.name}: {reason}" for reason in unavailable_measures(**requested))
 
 
 def _needs_classes(setting: str, unset: object) -> Rule:

@@ -224,8 +224,8 @@ def at_few_false_alarms(*, forget: Predictions, outside: Predictions, seed: int 
     members, others, labels = all_of_same_classes(
         forget, outside, numpy_rng("membership/tpr", seed)
     )
-    of = [forget.right_classes[members], outside.right_classes[others]]
-    counts = class_weights(*of)
+    class_labels = [forget.right_classes[members], outside.right_classes[others]]
+    counts = class_weights(*class_labels)
     # effective number of non-members with these weights (L. Kish, "Survey sampling")
     worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
     if worth < LEAST_OTHERS:

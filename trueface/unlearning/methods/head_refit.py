@@ -167,10 +167,10 @@ def _factor(
     """Return the factor of all rows, from the cache if it is there."""
 
     def make() -> dict[str, Tensor]:
-        made = factor_of(rows, standard, penalty, request.watch.raise_if_stopped)
+        factor = factor_of(rows, standard, penalty, request.watch.raise_if_stopped)
         return {
-            "lower": torch.from_numpy(np.ascontiguousarray(made.lower)),
-            "ones": torch.from_numpy(made.solved_ones),
+            "lower": torch.from_numpy(np.ascontiguousarray(factor.lower)),
+            "ones": torch.from_numpy(factor.solved_ones),
         }
 
     kept = request.cache.tensors("ridge-factor", follows, make)

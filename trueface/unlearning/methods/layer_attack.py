@@ -236,7 +236,9 @@ def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iter
     correct, size = forget.examples.subset(kept.tolist()), request.own(LauOptions).batch_size
     for inputs, labels, positions, _ in correct.read(request.watch, batch_size=size):
         spot = AttackStart(to_unit_float(inputs), forget.within.width, forget.within)
-        of_batch = torch.tensor([rows[int(place)] for place in positions], device=labels.device)
+        of_batch = torch.tensor(
+            [rows[int(position)] for position in positions], device=labels.device
+        )
         yield AttackBatch(of_batch, spot, labels, untargeted_gradient(request.logits, labels))
 
 

@@ -62,7 +62,7 @@ def class_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
     """Return the kinds of ruin alarms of a model of ten classes."""
-    alarms = ruin_alarms(parts, goal="class", before=before, retrained=retrained, forgotten=(0,))
+    alarms = ruin_alarms(parts, goal="class", original=before, retrained=retrained, forgotten=(0,))
     return {alarm.alarm_kind for alarm in alarms}
 
 
@@ -70,7 +70,7 @@ def flip_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
     """Return the kinds of ruin alarms of a detector."""
-    alarms = ruin_alarms(parts, goal="flips", before=before, retrained=retrained)
+    alarms = ruin_alarms(parts, goal="flips", original=before, retrained=retrained)
     return {alarm.alarm_kind for alarm in alarms}
 
 
@@ -103,7 +103,7 @@ def test_model_that_forgot_and_lost_nothing_raises_no_alarm() -> None:
         *ruin_alarms(
             class_predictions(0, wrong=3),
             goal="class",
-            before=class_predictions(40),
+            original=class_predictions(40),
             forgotten=(2,),
         )
     ] == []
@@ -116,7 +116,7 @@ def test_two_classes_predicted_for_nine_are_reported_by_name() -> None:
     names = [f"class {one}" for one in range(K)]
     alarms = {
         alarm.alarm_kind: alarm.text
-        for alarm in ruin_alarms(parts, goal="class", before=None, forgotten=(0,), names=names)
+        for alarm in ruin_alarms(parts, goal="class", original=None, forgotten=(0,), names=names)
     }
     assert AlarmKind.FEW_ANSWERS in alarms
     assert "270 of 270 predictions on the test set are 'class " in alarms[AlarmKind.FEW_ANSWERS]
@@ -130,7 +130,7 @@ def test_inverted_detector_is_reported() -> None:
 
 def test_two_swapped_classes_are_reported() -> None:
     parts = permute_classes(ten_class_predictions(0.2), {1: 2, 2: 1})
-    (alarm,) = ruin_alarms(parts, goal="class", before=None, forgotten=(0,))
+    (alarm,) = ruin_alarms(parts, goal="class", original=None, forgotten=(0,))
     assert alarm.alarm_kind is AlarmKind.PERMUTED
     assert "'1' as '2', '2' as '1'" in alarm.text
 
@@ -138,7 +138,7 @@ def test_two_swapped_classes_are_reported() -> None:
 def test_lost_accuracy_on_retained_data_is_reported_with_its_interval() -> None:
     before = ten_class_predictions(0.2, forgets=False)
     (alarm,) = ruin_alarms(
-        ten_class_predictions(0.35, seed=5), goal="class", before=before, forgotten=(0,)
+        ten_class_predictions(0.35, seed=5), goal="class", original=before, forgotten=(0,)
     )
     assert alarm.alarm_kind is AlarmKind.LOST
     assert "points (95 % CI " in alarm.text
@@ -168,13 +168,13 @@ def test_memorized_wrong_labels_may_be_forgotten_but_not_half_of_the_retained_da
 
 def test_identical_or_nearly_identical_predictions_are_reported() -> None:
     before = flip_predictions(20, follows=30)
-    (alarm,) = ruin_alarms(flip_predictions(20, follows=30), goal="flips", before=before)
+    (alarm,) = ruin_alarms(flip_predictions(20, follows=30), goal="flips", original=before)
     assert (alarm.alarm_kind, alarm.text.endswith("exactly the same as before")) == (
         AlarmKind.UNTOUCHED,
         True,
     )
     nearly = {name: replace(one, logits=one.logits * 1.001) for name, one in before.items()}
-    (alarm,) = ruin_alarms(nearly, goal="flips", before=before)
+    (alarm,) = ruin_alarms(nearly, goal="flips", original=before)
     assert (alarm.alarm_kind, "0 of" in alarm.text) == (AlarmKind.UNTOUCHED, True)
 
 
