@@ -218,7 +218,7 @@ class ClassPixels:
     def examples(self, positions: Sequence[int] | None = None) -> Examples:
         """Return the images at some positions, or all if None, with their labels."""
         chosen = tuple(range(len(self.images)) if positions is None else positions)
-        labels = tuple(self.images.labels[folders] for folders in chosen)
+        labels = tuple(self.images.labels[position] for position in chosen)
         return Examples(source=self.source, positions=chosen, trained=labels, true=labels)
 
 

@@ -58,7 +58,6 @@ JPEG_REACH = 2  # pixels by which the upsampling of colour looks into the next c
 CORRUPTED: Final = "corrupted"
 VARIED: Final = "varied"
 TURNED: Final = "turned"
-MIRRORED: Final = "mirrored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ concept is erased. An omitted hyperparameter has the default of its method; see 
 
 import importlib.util
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
@@ -362,16 +362,6 @@ class ErasedSettings(Settings):
             )
         return anchor
 
-    def models_named(self) -> Sequence[tuple[str, str]]:
-        """Return what each model is for, and its ID; those that are not given are left out."""
-        named = (
-            ("the measured diffuser", self.diffuser),
-            ("the teacher", self.teacher),
-            ("the classifier", self.classifier),
-            ("the diffuser trained without the concept", self.never),
-        )
-        return tuple((what, model) for what, model in named if model)
-
 
 class ReviseSettings(Settings):
     """The settings to redraw real images with an edited diffuser: DDIM inversion, then sampling."""
@@ -431,12 +421,3 @@ class ReviseSettings(Settings):
         if by == "teacher" and not others.data.get("teacher"):
             raise ValueError("inverted_by: teacher needs a teacher")
         return by
-
-    def models_named(self) -> Sequence[tuple[str, str]]:
-        """Return what each model is for, and its ID; those that are not given are left out."""
-        named = (
-            ("the edited diffuser", self.diffuser),
-            ("the teacher", self.teacher),
-            ("the classifier", self.classifier),
-        )
-        return tuple((what, model) for what, model in named if model)

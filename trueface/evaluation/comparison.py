@@ -55,20 +55,14 @@ class ComparisonInput(NamedTuple):
     notes: tuple[str, ...]  # what a reader has to know of them
 
 
-def merged_scores(*places: Path) -> Predictions:
-    """Return the merged scores of a model's folder, a run's folder, or score files.
-
-    Raises:
-        DataError: no scores there, or those of several models.
-    """
-    return read_input(places, title="").scores
-
-
 def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
-    """Return the compared scores, with a title; errors as in `merged_scores`.
+    """Return the merged scores of a model's folder, a run's folder, or score files, with a title.
 
     An image in two files counts once. Rows of old files get the file's data ID as their folder, so
     that sources are distinguished as far as possible.
+
+    Raises:
+        DataError: no scores there, or those of several models.
     """
     files = tuple(dict.fromkeys(file for path in places for file in score_files(path)))
     tables = [_name_rows(load(file), file, number) for number, file in enumerate(files)]

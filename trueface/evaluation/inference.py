@@ -28,6 +28,7 @@ from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.batch import Batch
 from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.evaluation.arrays import mean_or_none
 from trueface.evaluation.estimates import rate
 from trueface.evaluation.prediction_rows import in_order, predict_rows
 from trueface.features.bank import FeatureSet
@@ -239,8 +240,8 @@ def _turned(clean: Predictions, attacked: AttackResult, *, label: int) -> dict[s
     facts: dict[str, Json] = {
         "images": int(of_class.sum()),
         "attacked": count,
-        "called_fake_before": _share(before[of_class] > 0),
-        "called_fake_after": _share(after[of_class] > 0),
+        "called_fake_before": mean_or_none(before[of_class] > 0),
+        "called_fake_after": mean_or_none(after[of_class] > 0),
     }
     if count == 0:
         name = ("real", "fake")[label]
@@ -252,17 +253,13 @@ def _turned(clean: Predictions, attacked: AttackResult, *, label: int) -> dict[s
     return facts | {
         "success": success.json_record,
         "median_logit_shift": float(np.median(after[tried] - before[tried])),
-        "mean_psnr_db": float(moved.mean()) if len(moved) else None,
+        "mean_psnr_db": mean_or_none(moved),
     }
 
 
 def _saved(images: Tensor, names: Sequence[str], saved: Chain) -> Tensor:
     changed = [saved(each, name) for each, name in zip(images, names, strict=True)]
     return torch.stack(changed) if changed and saved else images
-
-
-def _share(values: NDArray[np.bool_]) -> float | None:
-    return float(values.mean()) if len(values) else None
 
 
 def _place(name: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trueface.evaluation.arrays import Floats
+from trueface.evaluation.arrays import Floats, mean_or_none
 from trueface.evaluation.calibration import probabilities
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.estimate import Difference, Estimate, interval_fields
@@ -491,10 +491,6 @@ def _qualities(table: QualityTable) -> Iterator[QualityScores]:
             reals=int(np.sum(~fake)),
             fakes=int(np.sum(fake)),
             accuracy=rate(float(np.mean((logits > 0) == fake)), len(fake)),
-            real_score=_mean(likely[~fake]),
-            fake_score=_mean(likely[fake]),
+            real_score=mean_or_none(likely[~fake]),
+            fake_score=mean_or_none(likely[fake]),
         )
-
-
-def _mean(values: Floats) -> float | None:
-    return float(values.mean()) if len(values) else None

@@ -40,7 +40,7 @@ from trueface.models.registry import (
     spec_of,
 )
 from trueface.runtime import tensor_files
-from trueface.runtime.errors import JobError, WeightsError
+from trueface.runtime.errors import JobError, WeightsError, first_line
 from trueface.runtime.moving_average import COUNT, PREFIX
 from trueface.runtime.tensor_files import cached_sha256, refuse_other_digest
 
@@ -200,11 +200,11 @@ def published_state(url: str) -> Mapping[str, Tensor]:
     except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         if path.is_file():
             raise WeightsError(
-                f"the published weights {path} cannot be read: {_first(error)}. Delete the file "
+                f"the published weights {path} cannot be read: {first_line(error)}. Delete the file "
                 f"to download it again, or choose other weights. {REMEDY}"
             ) from error
         raise WeightsError(
-            f"the published weights {url} cannot be downloaded: {_first(error)}. {REMEDY} Or "
+            f"the published weights {url} cannot be downloaded: {first_line(error)}. {REMEDY} Or "
             "choose a model without pretrained weights, such as residuals in "
             "tasks/photos_no_weights.yaml."
         ) from error
@@ -234,7 +234,9 @@ def fingerprint(weights: str, url: str | None) -> str | None:
     try:
         return cached_sha256(path)
     except OSError as error:
-        raise WeightsError(f"weights {path} cannot be read: {_first(error)}. {REMEDY}") from error
+        raise WeightsError(
+            f"weights {path} cannot be read: {first_line(error)}. {REMEDY}"
+        ) from error
 
 
 def _cached(url: str) -> Path:
@@ -270,11 +272,8 @@ def to_float32(tensor: Tensor, name: str, path: Path) -> Tensor:
     return wide
 
 
-def _first(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-LEAST_KERNEL = 3  # a smaller one with a stride leaves pixels out# licences of published weights that leave their use free
+LEAST_KERNEL = 3  # a smaller one with a stride leaves pixels out
+# licences of published weights that leave their use free
 PERMISSIVE = frozenset({"apache-2.0", "bsd-3-clause", "cc-by-4.0", "mit"})
 log = logging.getLogger(__name__)
 

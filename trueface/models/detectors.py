@@ -154,13 +154,6 @@ class Classifier(nn.Module):
         """Number of features of an image."""
         return self.head.in_features
 
-    @property
-    def body_state(self) -> dict[str, Tensor]:
-        """Return all parameters and buffers except those of the last layer, by name."""
-        prefix = f"{self.spec.head}."
-        state = self.network.state_dict()
-        return {name: value for name, value in state.items() if not name.startswith(prefix)}
-
     def normalize_pixels(self, pixels: Tensor) -> Tensor:
         """Return normalised images (B·C, 3, H, W), the input of the network; see `forward`.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.runtime.errors import JobError
+from trueface.runtime.errors import JobError, first_line
 
 SIDES = (64, 224)  # pixels: the first is enough for most networks
 BATCH = 2
@@ -113,11 +113,6 @@ def forward_hooks(
     finally:
         for handle in handles:
             handle.remove()
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error of a library, or its type where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _answers(network: nn.Module, name: str, side: int) -> Tensor:

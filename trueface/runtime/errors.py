@@ -89,3 +89,8 @@ class RecordError(DataError):
 
 class WeightsError(MachineError):
     """Pretrained weights cannot be had: no network, no such file, or not a state dict."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of a library, or its type if it has no message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

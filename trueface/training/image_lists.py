@@ -64,9 +64,7 @@ _RECORD = TypeAdapter(Ancestry)
 
 def write_ancestry(folder: Path, base: str | None, lessons: Sequence[TrainingSetRecord]) -> None:
     """Write the training images of the model in `folder`. A repeated record is written once."""
-    once = tuple(
-        lesson for location, lesson in enumerate(lessons) if lesson not in lessons[:location]
-    )
+    once = tuple(lesson for index, lesson in enumerate(lessons) if lesson not in lessons[:index])
     record = _RECORD.dump_python(Ancestry(base=base, lessons=once), mode="json")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(paths.ancestry(folder), {"schema": SCHEMA, **record})

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.head import MlpHead, first_line, forward_hooks
+from trueface.models.head import MlpHead, forward_hooks
 from trueface.models.inference import fuse_conv_bn
 from trueface.models.pixel_statistics import (
     BlockCosine,
@@ -28,7 +28,7 @@ from trueface.models.pixel_statistics import (
     uniform_weights,
 )
 from trueface.models.registry import BuiltNetwork, register_family, register_model
-from trueface.runtime.errors import JobError
+from trueface.runtime.errors import JobError, first_line
 
 DCT_SIDE = 256  # of an image, in pixels
 # numbers of an image, which a plan has to know without torch
