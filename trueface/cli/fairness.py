@@ -168,7 +168,7 @@ def _measures(methods: Sequence[FairnessMethod]) -> list[str]:
 def _words(method: FairnessMethod) -> str:
     """Return the verdict with the facts that limit all gaps."""
     words = [str(method.verdict), *(f"{title} undefined" for title in method.undefined)]
-    if method.standing is Comparability.CONSTANT:
+    if method.comparability is Comparability.CONSTANT:
         words = ["constant"]
     if method.why_not:
         words.append(method.why_not.partition(":")[0])

@@ -144,7 +144,7 @@ class AttributesFile:
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
-        """The columns that the seed's do not give: each is a grouping of its own."""
+        """The columns that Fairness-Generalization's tables do not have. Each is one more grouping."""
         given = {"", *OWN, FORGERY_GROUP, *(PEOPLE if self.has_signs else ())}
         return tuple(name for name in self.header if name not in given)
 

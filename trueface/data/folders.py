@@ -42,7 +42,7 @@ MOST_LISTED = 3  # names in one message
 WORTH = 1_000  # images; to list fewer takes no longer than to read the list
 OLD_S = 180 * 86400.0  # of unused lists; remaking one takes seconds
 
-_HEAD = b"trueface index 5 "  # the number is the schema; another one where `scan` changes
+_HEAD = b"trueface index 5 "  # contains the schema number, which grows with each change of `scan`
 ALL_LINKS = "/"  # replaces the names if all are links, as after an import; no file has this name
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 

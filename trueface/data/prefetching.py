@@ -111,7 +111,7 @@ def prefetch(
     """
     leave, threads = threading.Event(), torch.get_num_threads()
     pool = ThreadPoolExecutor(1, "loader")
-    pool.submit(_work_alone).result()
+    pool.submit(_use_one_torch_thread).result()
     torch.set_num_threads(threads)  # also for threads that begin later
     try:
         items = pool.submit(make, leave).result()
@@ -132,7 +132,7 @@ def prefetch(
         pool.shutdown()
 
 
-def _work_alone() -> None:
+def _use_one_torch_thread() -> None:
     """Compute in this thread alone: further threads would take cores from the network."""
     torch.set_num_threads(1)
     torch.get_num_threads()  # the first call in a thread resets its number to the global one

@@ -95,9 +95,9 @@ class SplitReport:
         yield ("images in no list", str(self.unlisted))
 
     def _findings(self) -> Iterator[tuple[str, list[str]]]:
-        yield "leak: key in several lists", _placed(self.shared)
+        yield "leak: key in several lists", _format_keys_with_lists(self.shared)
         if self.torn is not None:
-            yield "leak: group in several lists", _placed(self.torn)
+            yield "leak: group in several lists", _format_keys_with_lists(self.torn)
         if self.pictures is not None:
             yield "leak: same pixels in several lists", [*map(_equal, self.pictures.same)]
             yield "same pixels, real and fake", [*map(_labelled, self.pictures.contradictory)]
@@ -276,5 +276,5 @@ def _list_and_key(file: str, list_and_image: Mapping[str, tuple[str, Image]]) ->
     return f"{name}:{image.key}"
 
 
-def _placed(lists_of: Mapping[str, Sequence[str]]) -> list[str]:
+def _format_keys_with_lists(lists_of: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"{item} in {' and '.join(names)}" for item, names in lists_of.items()]

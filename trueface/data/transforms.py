@@ -87,7 +87,7 @@ class Transform(Protocol):
         """Return (3, h, w) or (crops, 3, h, w) of (3, H, W), uint8."""
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-        """Return the row of the image from which on it changes nothing."""
+        """Return the row of the image from which on no pixel changes the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ class TrainTransform:
         return seen
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-        """Return the first row that does not get into what the network sees in this epoch."""
+        """Return the first row below the part of the image that the network gets in this epoch."""
         if self.self_blending is not None:  # a blend looks at all of the face
             return height
         parameters = self.parameters(height, width, image, epoch)
@@ -454,5 +454,5 @@ class ImageCopy:
         return replace(self.tested, corruptions=self.chains[image.name])(pixels, image, epoch)
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-        """Return the first row below what a test sees."""
+        """Return the first row below the part of the image that a test reads."""
         return self.tested.rows_needed(height, width, image, epoch)

@@ -308,7 +308,7 @@ def import_stable(folder: StableFolder, prompts: Sequence[str]) -> Diffuser:
     unet, vae = build_unet_and_vae(configs)
     _fill(unet, folder, "unet")
     _fill(vae, folder, "vae")
-    tokens = _encoded(folder, [*prompts, NULL])
+    tokens = _encode_prompts(folder, [*prompts, NULL])
     facts = configs["unet"]
     shape = NetworkShape(
         network=NAME,
@@ -363,7 +363,7 @@ def _schedule(folder: StableFolder) -> tuple[Schedule, Prediction]:
     return make_schedule(name, steps, *ends), prediction
 
 
-def _encoded(folder: StableFolder, prompts: Sequence[str]) -> Tensor:
+def _encode_prompts(folder: StableFolder, prompts: Sequence[str]) -> Tensor:
     """Return the text encoder's last hidden states, prompts×tokens×width."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # as above
 

@@ -46,7 +46,9 @@ class RecoveryAttack:
     lr: float = 0.1  # Adam's, in units of the RMS of the class embeddings
     batch: int = 16  # noised images in a step, of each start and number of images
     samples: int = 64  # samples per rate
-    sampling: Sampling = field(default_factory=Sampling)  # its seed is that of the attack, too
+    sampling: Sampling = field(
+        default_factory=Sampling
+    )  # its random seed is also that of the attack
 
 
 Curve = tuple[Point, ...]  # by number of images, then by steps

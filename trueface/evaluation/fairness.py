@@ -180,7 +180,7 @@ class FairnessMethod(NamedTuple):
         return next((row.why_not for row in self.rows if row.why_not), "")
 
     @property
-    def standing(self) -> Comparability:
+    def comparability(self) -> Comparability:
         """The verdict on its gap; one seed that is constant, or not comparable, decides it."""
         if any(row.table.constant for row in self.rows):
             return Comparability.CONSTANT
@@ -251,7 +251,7 @@ class FairnessMethod(NamedTuple):
                 f"{name}_groups": min(row.table.groups_with(name) for row in self.rows)
                 for name in MEASURES
             },
-            "constant": self.standing is Comparability.CONSTANT,
+            "constant": self.comparability is Comparability.CONSTANT,
             "verdict": str(self.verdict),
             "comparable": not self.why_not,
             "why_not": self.why_not,
@@ -286,7 +286,7 @@ def methods(
     ranked: dict[tuple[str, str], list[tuple[float, int]]] = {}
     for at, method in enumerate(compared):
         gap = method.measure(GAP)
-        is_comparable = method.standing is Comparability.COMPARABLE
+        is_comparable = method.comparability is Comparability.COMPARABLE
         if gap is not None and is_comparable and method.verdict is not GapVerdict.UNDEFINED:
             ranked.setdefault(method.comparison_key, []).append((gap.mean, at))
     for each in ranked.values():

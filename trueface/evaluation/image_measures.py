@@ -165,7 +165,7 @@ def feature_network(
     """
     if name == RANDOM:
         features = FeatureNetwork(
-            name=RANDOM, body=_random(), mean=(0.5,) * 3, std=(0.5,) * 3, least_side=1
+            name=RANDOM, body=_random_network(), mean=(0.5,) * 3, std=(0.5,) * 3, least_side=1
         )
     elif weights is None:
         raise UsageError(
@@ -183,7 +183,7 @@ def feature_network(
     return features
 
 
-def _random() -> nn.Module:
+def _random_network() -> nn.Module:
     """Return three convolutions drawn from a fixed stream, and the mean over the image."""
     rng = torch.Generator().manual_seed(stream_seed("random features", 0))
     layers: list[nn.Module] = []

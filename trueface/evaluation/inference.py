@@ -30,7 +30,7 @@ from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.evaluation.arrays import mean_or_none
 from trueface.evaluation.estimates import rate
-from trueface.evaluation.prediction_rows import in_order, predict_rows
+from trueface.evaluation.prediction_rows import predict_rows, sort_rows
 from trueface.features.bank import FeatureSet
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
@@ -79,7 +79,7 @@ def evaluate(
             raise JobError(f"stopped before the first of {total} images. Nothing was written.")
         raise JobError(f"none of the {total} images was scored")
     watch.progress(step=len(rows), total=total)
-    logits, labels, positions = in_order(rows).numpy().T
+    logits, labels, positions = sort_rows(rows).numpy().T
     return Predictions.from_margin(
         logits.copy(), labels.astype(np.int8), positions=positions.astype(np.int64)
     )

@@ -182,7 +182,7 @@ def by_method(
     Args:
         rows: one per model, test and further key.
         model: returns the ID of a row's model.
-        key: returns what methods are compared within.
+        key: returns the place of a row. Only methods of one place are compared.
     """
     places: dict[Place, dict[str, list[Row]]] = {}
     for row in rows:

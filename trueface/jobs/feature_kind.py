@@ -203,7 +203,7 @@ def _facts_of(draft: Draft) -> _Facts:
         place=(*_place_of(settings), crops, settings["patch_size"] if crops else -1),
         # in closed form images are learned as they are tested; of its copies the store alone knows
         augmentation=_augmentation(augmenting, crops > 0) if learns and not is_ridge else (),
-        body=_new_body(*_body_of(settings)) if learns else None,
+        body=_untrained_body(*_body_of(settings)) if learns else None,
     )
 
 
@@ -219,7 +219,7 @@ def _augmentation(augmenting: tuple[Any, ...], crops: bool) -> Augmentation:
     return ()
 
 
-def _new_body(*values: Any) -> SharedBody:
+def _untrained_body(*values: Any) -> SharedBody:
     *others, seed = values
     model, weights = (others[BODY.index(name)] for name in ("model", "weights"))
     # weights that are read follow from no seed, and statistics of pixels have none

@@ -484,7 +484,7 @@ def folder_of(draft: Draft) -> Path:
 
 
 def checkpoint_input(draft: Draft, model: str, noun: str) -> Input:
-    """Return the checkpoint of a model that a job reads; `noun` it is to the job."""
+    """Return the checkpoint of a model that a job reads; `noun` names it in messages."""
     return Input(path=paths.checkpoint(draft.model_folder(model)), what=f"{noun} {model}")
 
 

@@ -38,11 +38,11 @@ from trueface.training.settings import copies_of, solver_of
 SHOWN = 5  # keys of shared images that a message names
 PUBLISHED = Origin(parts=frozenset(), is_published=True)
 _LISTS = 64  # kept in memory; a plan has a few, of up to some 100,000 keys
-# augmentations of trainings: the setting of their probability, and the corruption that they are
+# setting of an augmentation's probability → type of corruption that the augmentation applies
 _AUGMENTATIONS = {
     "jpeg_prob": "jpeg", "blur_prob": "blur", "resize_prob": "resize", "sbi": "jpeg",
 }  # fmt: skip
-# those of the copies of a training in closed form, by copy; see data/transforms, with torch
+# copy of the images of a fit in closed form → types of corruption in it; data/transforms needs torch
 CORRUPTIONS_OF_COPIES: Mapping[str, tuple[str, ...]] = {
     "corrupted": ("jpeg", "noise", "resize", "blur", "webp", "gamma", "sharpen", "contrast"),
     "varied": ("small", "saturation", "impulse", "palette", "share", "median", "gamma"),
@@ -388,7 +388,7 @@ def _names(vocabulary: DataIdResolver) -> dict[str, str]:
 
 
 def _processing(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the kinds of corruption that training images had by chance, or as copies."""
+    """Yield the types of corruption of the training images, by random augmentations or in copies."""
     copies = copies_of(settings.get("copies", "none")) if solver_of(settings) == "ridge" else ()
     copied = [kind for copy in copies for kind in CORRUPTIONS_OF_COPIES.get(copy, ())]
     if copied:

@@ -143,16 +143,16 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], noun: str) -> No
 def load_pretrained_state(
     network: nn.Module, state: Mapping[str, Tensor], noun: str, *, head: str
 ) -> None:
-    """Load `state`, but keep our own last layer where that of `state` names ImageNet's classes.
+    """Load `state`. If its last layer has ImageNet's classes, keep the last layer of `network`.
 
     Args:
         network: with a last layer of one logit.
-        state: of the network's names; a last layer may have another library's.
-        noun: begins a message.
+        state: tensors by the network's names. Those of the last layer may have another library's names.
+        noun: the weights, as messages name them.
         head: dotted name of the network's last layer.
 
     Raises:
-        WeightsError: another network's, or a last layer of neither one logit nor 1,000 classes.
+        WeightsError: the tensors are of another network, or the last layer has neither 1 nor 1,000 outputs.
     """
     own, prefix = network.state_dict(), f"{head}."
     last = {

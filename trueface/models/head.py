@@ -53,7 +53,12 @@ def dry_forward(network: nn.Module, name: str, side: int | None) -> Tensor:
     for each in others:
         try:
             return _pass(network, each)
-        except (JobError, RuntimeError, AssertionError, ValueError):  # larger ones may do
+        except (
+            JobError,
+            RuntimeError,
+            AssertionError,
+            ValueError,
+        ):  # a larger image may be accepted
             continue
     return _answers(network, name, last)
 

@@ -82,7 +82,7 @@ def choose_flips(
         if groups is None:
             unit, indices = "image", _draw_flips(images, poison, rng, per)
         else:
-            indices = _drawn_pictures(images, groups, poison, rng, per)
+            indices = _draw_pictures(images, groups, poison, rng, per)
     else:
         indices = _find_listed_images(images, poison, listed)
         kind = LIST if kind == FLIP else kind
@@ -120,7 +120,7 @@ def _draw_flips(
     ]
 
 
-def _drawn_pictures(
+def _draw_pictures(
     images: Sequence[Image],
     copies: Sequence[Sequence[int]],
     poison: Poison,

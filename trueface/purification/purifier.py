@@ -35,8 +35,8 @@ from trueface.runtime.progress import RunContext
 class Purifier:
     """One method or several after one another; the images are cut to [-1, 1] after each.
 
-    The program that the seed's chain is from cuts nothing (Anti-disrupt, WISA 2023): values may
-    leave the range there, which no file of an image can hold.
+    The authors' program of Anti-disrupt (WISA 2023) does not cut: its values may leave the range of an image
+    file.
 
     Gradients flow through it as it is: through a step whose gradient is `exact` its own, through
     any other that of the identity (BPDA, arXiv 1802.00420, section 4.1).

@@ -37,7 +37,7 @@ from trueface.report.figures import (
     lines_key,
 )
 from trueface.report.method_plane import TimedMethod, quality_by_time
-from trueface.report.outcome import some
+from trueface.report.outcome import join_names
 from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed, side_by_side
 from trueface.report.tables import SIGN, heat_cell, heat_scale, published, table
@@ -525,7 +525,7 @@ def outcome(board: Leaderboard) -> Iterator[str]:
             f"{others[0]}.{guess}"
         )
     else:
-        alike = some([str(each) for each in (first, *near)])
+        alike = join_names([str(each) for each in (first, *near)])
         yield (
             f"None of {len(ranked)} models is the best {by}. The 95 % intervals of {alike} overlap.{guess}"
         )

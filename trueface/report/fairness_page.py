@@ -101,11 +101,11 @@ class FairnessComparison(NamedTuple):
 
     data: str
     by: str
-    methods: tuple[FairnessMethod, ...]  # by their standing, else in the run's order
+    methods: tuple[FairnessMethod, ...]  # by their comparability, else in the run's order
 
-    def with_standing(self, standing: Comparability) -> list[FairnessMethod]:
+    def with_comparability(self, comparability: Comparability) -> list[FairnessMethod]:
         """Return the methods with the same verdict."""
-        return [method for method in self.methods if method.standing is standing]
+        return [method for method in self.methods if method.comparability is comparability]
 
 
 def comparisons(
@@ -116,7 +116,7 @@ def comparisons(
     for method in methods(rows, missing):
         places.setdefault(method.comparison_key, []).append(method)
     return [
-        FairnessComparison(*key, tuple(sorted(methods, key=lambda method: method.standing)))
+        FairnessComparison(*key, tuple(sorted(methods, key=lambda method: method.comparability)))
         for key, methods in places.items()
     ]
 
@@ -125,14 +125,14 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
     """Yield the sentences of one test and column; plain text, to be escaped."""
     yield from _chance(comparison)
     yield from _comparable(comparison)
-    for standing, words in (
+    for comparability, words in (
         (
             Comparability.LOWER_AUC,
             "Lower AUC, not comparable (gaps can be compared only at similar AUC)",
         ),
         (Comparability.CONSTANT, "Constant detector, so no gap"),
     ):
-        which = [method for method in comparison.with_standing(standing) if method.auc]
+        which = [method for method in comparison.with_comparability(comparability) if method.auc]
         if which:
             yield f"{words}: {_areas(which)}."
     without = [method.name for method in comparison.methods if not method.auc]
@@ -157,12 +157,12 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
 
 def verdict(method: FairnessMethod) -> str:
     """Return the verdict of a method for the leaderboard."""
-    if method.standing is Comparability.CONSTANT:
+    if method.comparability is Comparability.CONSTANT:
         constant = sum(row.table.constant for row in method.rows)
         every = constant == len(method.rows)
         return "constant" if every else f"constant in {constant} of {len(method.rows)} seeds"
     parts = []
-    if method.standing is Comparability.LOWER_AUC:
+    if method.comparability is Comparability.LOWER_AUC:
         parts = [LOWER if method.auc else "no AUC, not comparable"]
     seeds, few = len(method.rows), ""
     if method.agreeing < seeds:
@@ -173,7 +173,9 @@ def verdict(method: FairnessMethod) -> str:
 
 def _chance(comparison: FairnessComparison) -> Iterator[str]:
     sound = [
-        method for method in comparison.methods if method.standing is not Comparability.CONSTANT
+        method
+        for method in comparison.methods
+        if method.comparability is not Comparability.CONSTANT
     ]
     for word, sentence in SENTENCES.items():
         which = [_gap_and_floor(method) for method in sound if method.verdict is word]
@@ -185,7 +187,7 @@ def _chance(comparison: FairnessComparison) -> Iterator[str]:
 
 
 def _comparable(comparison: FairnessComparison) -> Iterator[str]:
-    alike = comparison.with_standing(Comparability.COMPARABLE)
+    alike = comparison.with_comparability(Comparability.COMPARABLE)
     if len(alike) < 2:
         if len(comparison.methods) > 1:
             yield "No two methods have a similar AUC, so their gaps cannot be compared."
@@ -236,7 +238,7 @@ def gap_plot(comparison: FairnessComparison) -> Figure | None:
     floor = summarize_seeds(
         row.table.permutation_p95(GAP)
         for method, _ in drawn
-        if method.standing is not Comparability.CONSTANT  # shuffled, it has no gap either
+        if method.comparability is not Comparability.CONSTANT  # shuffled, it has no gap either
         for row in method.rows
     )
     top = max([gap for _, points in drawn for _, gap in points] + ([floor.mean] if floor else []))
@@ -251,7 +253,7 @@ def gap_plot(comparison: FairnessComparison) -> Figure | None:
         if len(points) > 1:
             shapes.append(Marks(points, "disc", "seed", series, DOT_PX))
             taken += [frame.mark_box(point, 3) for point in points]
-        shape, style, radius = MARKS[method.standing]
+        shape, style, radius = MARKS[method.comparability]
         shapes.append(Marks((means[series],), shape, style, series, radius))
     if floor:
         text = f"floor: {floor.mean:.1f}"
@@ -478,7 +480,7 @@ def _rung_line(method: FairnessMethod, *, has_common: bool) -> str:
         _gap(method, GAP, common=True) if has_common else "",
         f'<td class="left">{escape(verdict(method))}{_reason(method)}</td>',
     ]
-    kind = "method" if method.standing is Comparability.COMPARABLE else "reference"
+    kind = "method" if method.comparability is Comparability.COMPARABLE else "reference"
     return f'<tbody class="{kind}">{table_row(breakable(method.name), cells)}</tbody>'
 
 

@@ -173,7 +173,7 @@ def _waited_for_place(path: Path, target: Path, waiting: Callable[[int, int], No
         if descriptor is not None:
             return descriptor
         if time.monotonic() - logged_at > LOG_EVERY_S:
-            logged_at, note = time.monotonic(), _note(path)
+            logged_at, note = time.monotonic(), _read_holder(path)
             who = f"process {note.pid} on {note.host}" if note.pid else "another process"
             log.warning("waiting for %s, which writes %s", who, target)
         waiting(0, 0)
@@ -429,7 +429,7 @@ def _holding(descriptor: int) -> Iterator[CreationLock]:
 def _waited(path: Path, stop: threading.Event, progress: Callable[[int, int], None]) -> int:
     logged_at = -LOG_EVERY_S
     while (descriptor := _acquire_lock(path)) is None:
-        note = _note(path)
+        note = _read_holder(path)
         if note.total:
             progress(note.done, note.total)
         if time.monotonic() - logged_at > LOG_EVERY_S:
@@ -480,7 +480,7 @@ def _lies_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _note(path: Path) -> LockHolder:
+def _read_holder(path: Path) -> LockHolder:
     try:
         return LockHolder(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):  # it is being written

@@ -27,7 +27,7 @@ PACKAGE = Path(trueface.__file__).parent
 
 def archive_code(run_folder: Path) -> str:
     """Write an archive of this package's code to a run folder; return its SHA-256."""
-    archive, digest = _archive(PACKAGE)
+    archive, digest = _archive_code(PACKAGE)
     path = run_folder / FOLDER / f"{digest[:16]}.zip"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def labels_provenance(training: ImageSet, validation: ImageSet) -> dict[str, Jso
 
 
 @lru_cache(maxsize=1)  # imported code does not change while a process runs
-def _archive(package: Path) -> tuple[bytes, str]:
+def _archive_code(package: Path) -> tuple[bytes, str]:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(package.rglob("*.py")):

@@ -12,7 +12,7 @@ from trueface.translation.settings import STEPPED, Target, TranslatorSettings
 
 Generator = Callable[[Tensor, Tensor], Tensor]  # images N×C×H×W, targets N×K -> images
 COLOURS = {"grey": 0.0, "black": -1.0}  # of targets that are one colour
-# the original's start of FGSM; away from G(x), whose gradient at x itself is zero, every attack needs one
+# width of the random start of FGSM, as in the authors' program; the gradient away from G(x) is zero at x
 SMALL_START = 0.001
 
 

@@ -131,7 +131,7 @@ def unfold_inputs(layer: Layer, given: Tensor, samples: int) -> Tensor:
     if isinstance(layer, nn.Linear):
         rows = pre_logits(layer, given.reshape(-1, layer.in_features))
         return rows.reshape(samples, -1, 1, 1, rows.shape[-1], 1, 1)
-    (up, left), (down, right) = zip(*_margins(layer), strict=True)
+    (up, left), (down, right) = zip(*_padding_of(layer), strict=True)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     if up or left or down or right:
         given = functional.pad(given, (left, right, up, down), mode=mode)
@@ -262,7 +262,7 @@ def _solved(even: Tensor) -> tuple[Tensor, Tensor]:
     raise JobError(f"the {width} inputs of a layer could not be decomposed. Choose another seed.")
 
 
-def _margins(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
+def _padding_of(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the padding before and after, vertically and horizontally."""
     if isinstance(layer.padding, str):
         totals = [
@@ -372,7 +372,7 @@ def _all(request: Request, layers: Layers, most: int) -> Covariances:
     if request.retain is None:
         for name in (NAME, INHERITED):
             try:
-                tensors = request.cache.tensors(name, follows, _missing)
+                tensors = request.cache.tensors(name, follows, _raise_missing)
             except _MissingError:
                 continue
             return _covariances(tensors, model, inherited=name == INHERITED)
@@ -403,7 +403,7 @@ def _covariances(
     return Covariances(by_layer=sums, members=tensors[MEMBERS], model=model, inherited=inherited)
 
 
-def _missing() -> dict[str, Tensor]:
+def _raise_missing() -> dict[str, Tensor]:
     raise _MissingError
 
 

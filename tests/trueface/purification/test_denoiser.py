@@ -156,10 +156,10 @@ def test_weights_depend_on_seed_and_global_generator_is_unchanged() -> None:
         (b"torn", "Train the denoiser again"),
         ({"kind": "diffuser"}, "is not a denoiser"),
         ({"network": {"widths": [8]}, "kind": "diffuser"}, "is not a denoiser"),
-        ({"network": "denoiser", "schema": 9}, "has another schema version"),
+        ({"kind": "denoiser", "schema": 9}, "has another schema version"),
         (
-            {"network": "denoiser", "schema": 1, "state": {},
-             "shape": {"channels": 3, "width": 4, "depth": 2}},
+            {"kind": "denoiser", "arch": "residual", "schema": 1, "state": {}, "channels": 3,
+             "width": 4, "depth": 2},
             "is damaged",
         ),
     ],

@@ -113,10 +113,10 @@ def centre_offset(height: int, width: int, size: int) -> tuple[int, int]:
 
     A negative number is the width of a black border above, or to the left.
     """
-    return _start(height, size), _start(width, size)
+    return _centred_offset(height, size), _centred_offset(width, size)
 
 
-def _start(length: int, size: int) -> int:
+def _centred_offset(length: int, size: int) -> int:
     if length < size:
         return -((size - length) // 2)
     return round((length - size) / 2)  # to even, so 0.5 is 0 and 1.5 is 2

@@ -27,7 +27,7 @@ from trueface.data.forging.settings import ForgeSettings
 from trueface.data.splits import NAMES
 from trueface.runtime.errors import DataError
 
-SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # where no table says; the seed's
+SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # fractions of the faces, if no table names lists
 SHOWN = 3
 UNSHARED = "PreSocial"
 REAL_FOLDER = "Faces"

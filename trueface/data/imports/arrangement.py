@@ -291,7 +291,7 @@ def make_import_lists(
         own = {key: name for key, name in arrangement.published.items() if key not in list_of_key}
         remarks += _completed(own, keys, arrangement.published, groups, shares, seed)
         list_of_key |= own
-    _follow(list_of_key, keys, groups)
+    _add_keys_of_listed_groups(list_of_key, keys, groups)
     rest = [image for key, image in keys.items() if key not in list_of_key]
     if rest:
         list_of_key |= _draw_lists(rest, groups, shares, seed)
@@ -358,7 +358,7 @@ def _shorten_names(sources: set[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")
 
 
-def _follow(
+def _add_keys_of_listed_groups(
     list_of_key: dict[str, str], keys: Mapping[str, Image], groups: Mapping[str, str]
 ) -> None:
     """Put keys into the split of other keys of their group."""

@@ -188,7 +188,7 @@ def _needs_classes(setting: str, unset: object) -> Rule:
 
 
 def _new_model(kind: str) -> Rule:
-    """Return the rule that a training starts from no other model."""
+    """Return the rule that forbids a base model for a training."""
     return Rule(
         lambda draft: draft.base is not None,
         f"{{model}}: a {kind} does not start from another model. Write model: null",

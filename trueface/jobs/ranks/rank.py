@@ -116,7 +116,7 @@ class Failure(NamedTuple):
         """
         how = f"ended with exit code {code}"
         if code < 0:
-            # in the words that a launcher takes for the kernel's, where memory was short
+            # launcher reads these words as a kill by the kernel for lack of memory
             how = f"is killed by signal: {signal.strsignal(-code)}"
         return cls(time.monotonic(), JobError, f"its process {how}")
 

@@ -82,7 +82,7 @@ def find_alarms(
         original: predictions of the model before unlearning. None if `parts` are these.
         retrained: predictions of the retrained model. None if there is none.
         forgotten: classes, for goal "class".
-        names: of the classes; numbers stand for those without.
+        names: names of the classes. A class without a name is called by its number.
     """
     if alarm := broken(parts):
         return (alarm,)

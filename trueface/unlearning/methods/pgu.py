@@ -221,7 +221,7 @@ def decide_stop(
     Args:
         rule: the stop rule.
         moments: of the model before unlearning, and of each epoch.
-        previous: what was chosen an epoch ago.
+        previous: number of the model that was chosen an epoch ago.
         most_loss: validation accuracy that may be lost.
     """
     start, now, epoch = moments[0], moments[-1], len(moments) - 1
