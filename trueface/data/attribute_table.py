@@ -125,7 +125,7 @@ class Contradictions:
 
     count: int
     line: int  # of the first
-    what: str  # is wrong with it
+    fault: str  # fault of the first row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -419,6 +419,6 @@ def _remarks(tables: Sequence[AttributesFile]) -> Iterator[str]:
         table, first = odd[0]
         count, rows = sum(each.count for _, each in odd), sum(len(each.rows) for each, _ in odd)
         yield (
-            f"{table.file}:{first.line}: {first.what}. {count} of {rows} rows are like this. The "
+            f"{table.file}:{first.line}: {first.fault}. {count} of {rows} rows are like this. The "
             f"columns are used, {INTERSEC} is ignored."
         )

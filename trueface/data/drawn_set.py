@@ -354,7 +354,7 @@ class Drawing:
     """An image to be made."""
 
     file: str  # below the data root, without suffix
-    what: str  # a shape, the relative name of a photograph, or the name of a portrait
+    subject: str  # a shape, the relative name of a photograph, or the name of a portrait
 
 
 @dataclass(frozen=True, slots=True)
@@ -534,7 +534,7 @@ def _draw(
 def _pixels(work: Drawing, settings: DrawSettings, source: Path | None) -> Pixels:
     size, channels = settings.size, settings.channels
     if source is not None:
-        return small_square(source / work.what, crop=settings.crop, size=size, channels=channels)
+        return small_square(source / work.subject, crop=settings.crop, size=size, channels=channels)
     if settings.content == "shapes":
-        return draw_shape(work.what, work.file, seed=settings.seed, size=size, channels=channels)
-    return draw_portrait(work.what, seed=settings.seed, size=size, channels=channels)
+        return draw_shape(work.subject, work.file, seed=settings.seed, size=size, channels=channels)
+    return draw_portrait(work.subject, seed=settings.seed, size=size, channels=channels)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trueface.evaluation.calibration_size import FEWEST
 from trueface.runtime.files import Json
 
-# not those of `bootstrap`: trainings do not depend on how intervals are made
+# not from `evaluation.arrays`: a training does not depend on the code of intervals
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int8 | np.int64]
 

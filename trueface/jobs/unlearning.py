@@ -79,8 +79,8 @@ def _of_fit(base: Path, done: UnlearningOutcome) -> dict[str, Json]:
     """Return the provenance that a model passes on to models made from it: copies and penalty."""
     provenance = read_json(paths.provenance(base)) or {}
     facts: dict[str, Json] = {"ridge": provenance["ridge"]} if "ridge" in provenance else {}
-    answers = done.after["validation"]
-    fitted = fit_calibration(answers.true_labels, answers.margin)
+    predictions = done.after["validation"]
+    fitted = fit_calibration(predictions.true_labels, predictions.margin)
     return {**facts, "calibration": fitted.json_record}
 
 

@@ -60,7 +60,7 @@ def dry_forward(network: nn.Module, name: str, side: int | None) -> Tensor:
             ValueError,
         ):  # a larger image may be accepted
             continue
-    return _answers(network, name, last)
+    return _forward_or_refuse(network, name, last)
 
 
 def refuse_small(network: nn.Module, name: str, side: int) -> None:
@@ -75,7 +75,7 @@ def refuse_small(network: nn.Module, name: str, side: int) -> None:
         JobError: it does not; says why.
     """
     if side < SIDES[0]:
-        _answers(network.eval(), name, side)
+        _forward_or_refuse(network.eval(), name, side)
 
 
 def layers_of_maps(network: nn.Module, name: str, side: int | None) -> list[Layer]:
@@ -120,7 +120,7 @@ def forward_hooks(
             handle.remove()
 
 
-def _answers(network: nn.Module, name: str, side: int) -> Tensor:
+def _forward_or_refuse(network: nn.Module, name: str, side: int) -> Tensor:
     try:
         return _pass(network, side)
     except (RuntimeError, AssertionError, ValueError) as error:

@@ -307,13 +307,13 @@ class Predictor:
         self, batch: _Batch, outputs: Tensor | None = None, features: Tensor | None = None
     ) -> Iterator[Prediction | Missing]:
         logits = [] if outputs is None else _finite(outputs).double().tolist()
-        answered = iter(zip(logits, self._far(features, len(logits)), strict=True))
+        logits_and_distances = iter(zip(logits, self._far(features, len(logits)), strict=True))
         for outcome in batch.outcomes:
             if isinstance(outcome, Missing):
                 yield outcome
                 continue
             path, unlike = outcome
-            logit, by_features = next(answered)
+            logit, by_features = next(logits_and_distances)
             yield Prediction(
                 path=path,
                 logit=logit,

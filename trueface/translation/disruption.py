@@ -52,16 +52,16 @@ class DisruptionObjective:
         self.generator, self.labels = generator, labels
         self.sign = 1.0 if target == "away" else -1.0  # the attack climbs
         if target == "away":
-            self.wanted = generate_outputs(generator, originals, labels)
+            self.target_outputs = generate_outputs(generator, originals, labels)
         else:
-            self.wanted = torch.full_like(originals, COLOURS[target]).expand(
+            self.target_outputs = torch.full_like(originals, COLOURS[target]).expand(
                 len(labels), *originals.shape
             )
 
     def gradient(self, images: Tensor) -> Tensor:
         """Return the direction in which each image's loss rises, like `images`; the mean over the sets of labels."""
         total = torch.zeros_like(images)
-        for labels, target_output in zip(self.labels, self.wanted, strict=True):
+        for labels, target_output in zip(self.labels, self.target_outputs, strict=True):
             asked = images.detach().requires_grad_()
             error = (
                 (self.generator(asked, labels) - target_output).square().flatten(1).mean(1).sum()

@@ -82,7 +82,7 @@ def unlearn(task: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     forced = admit(settings.method, task.properties, force=settings.force)
     phases = Phases(watch, _phase_sizes(task))
     watch, shared = phases.watch, task.shared_parts
-    predictions_before = _answers(task_model.module, parts, watch)
+    predictions_before = _predict_parts(task_model.module, parts, watch)
     attack, attack_before = None, None
     if task.attacked is not None:
         attack_before = _attack_success(task_model.module, task.attacked, watch)
@@ -122,13 +122,13 @@ def unlearn(task: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
         for name, part in parts.items()
         if name not in shared
     }
-    answered = {**unlearned.predictions, **_answers(unlearned.model, others, watch)}
+    predictions = {**unlearned.predictions, **_predict_parts(unlearned.model, others, watch)}
     done = UnlearningOutcome(
         model=task_model.whole(unlearned.model),
         unlearned=unlearned,
         record=entry,
         before=predictions_before,
-        after={name: answered[name] for name in parts},
+        after={name: predictions[name] for name in parts},
         embedding=None,
     )
     return done if original is None else _measured_afterwards(task, done, original, phases)
@@ -323,7 +323,7 @@ def _record(task: UnlearningTask, done: UnlearningReport, **measured: Any) -> Re
     )
 
 
-def _answers(
+def _predict_parts(
     model: nn.Module, parts: Mapping[str, IdentifiedExamples], watch: RunContext
 ) -> dict[str, Predictions]:
     return {
@@ -346,8 +346,8 @@ def forget_loss(model: nn.Module, forget: Examples, watch: RunContext, *, seed: 
     Raises:
         JobError: stopped, or a prediction is not finite.
     """
-    answers = predict_examples(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
-    return answers.loss(answers.labels)
+    predictions = predict_examples(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
+    return predictions.loss(predictions.labels)
 
 
 def relearn(

@@ -152,8 +152,8 @@ class Bench:
         attack = parse_attack(condition.attack)
         if attack is not None:
             return self._attacked(attack)
-        answers = self.network.predict_images(self.feed(condition.corrupt))
-        return CellScores(predictions=replace(answers, ids=self.names(answers.positions)))
+        predictions = self.network.predict_images(self.feed(condition.corrupt))
+        return CellScores(predictions=replace(predictions, ids=self.names(predictions.positions)))
 
     def _attacked(self, attack: Attack) -> CellScores:
         """Return the scores of attacked images; those that the model called wrong keep theirs."""
@@ -243,8 +243,8 @@ def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibratio
         missing=bench.settings.missing_images,
     )
     images, _ = image_lists.load_list(location, parse_data(lesson.images), "val")
-    answers = bench.network.predict_images(replace(bench, images=images).feed())
-    return fit_calibration(answers.labels, answers.margin)
+    predictions = bench.network.predict_images(replace(bench, images=images).feed())
+    return fit_calibration(predictions.labels, predictions.margin)
 
 
 def _ms_image(bench: Bench) -> float:

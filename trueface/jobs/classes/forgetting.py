@@ -164,10 +164,10 @@ def numbers(done: UnlearningOutcome) -> dict[str, Json]:
     """
     record = done.record
     numbers: dict[str, Json] = {"steps": len(done.unlearned.log) - 2}
-    for when, answers in (("_before", done.before), ("", done.after)):
+    for when, predictions in (("_before", done.before), ("", done.after)):
         for part in ("retain", "forget"):
-            numbers[f"{part}_accuracy{when}"] = answers[part].accuracy("trained")
-        test = answers["test"]
+            numbers[f"{part}_accuracy{when}"] = predictions[part].accuracy("trained")
+        test = predictions["test"]
         if record.goal == "instances":
             numbers[f"test_accuracy{when}"] = test.accuracy("trained")
             continue

@@ -197,7 +197,7 @@ def _run(
     """Run a network; let `see` have the position and the answer of each module of these names."""
     layers = enumerate(map(network.get_submodule, names))
     with (
-        forward_hooks(layers, lambda place, _, __, answer: see(place, answer)),
+        forward_hooks(layers, lambda key, _, __, answer: see(key, answer)),
         suppress(_LastBlock),
     ):
         network(images)
