@@ -62,7 +62,7 @@ class ModelRank:
 class WorstCell:
     """The cell in which a model is worst."""
 
-    place: CellKey
+    key: CellKey
     value: Estimate
 
 
@@ -406,7 +406,7 @@ def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores
                 mean=group.mean_area(places_of).estimate,
                 balanced=float(np.mean(group.values(BALANCED))),
                 balanced_at_threshold=float(np.mean(group.values(AT_THRESHOLD))),
-                worst=WorstCell(place=worst, value=group.area(worst).estimate),
+                worst=WorstCell(key=worst, value=group.area(worst).estimate),
                 cells=len(places_of),
                 ranked=places.get(group.name),
                 reason=reasons[group.name],

@@ -208,7 +208,7 @@ def _line_json(line: "LeaderboardRow") -> dict[str, Any]:
         setting: {
             **{name: getattr(column, name) for name in ("balanced", "balanced_at_threshold")},
             "mean": column.mean.json_record,
-            "worst": {"place": column.worst.place, "value": column.worst.value.json_record},
+            "worst": {"place": column.worst.key, "value": column.worst.value.json_record},
             "cells": column.cells,
             "ranked": None if column.ranked is None else asdict(column.ranked),
             "reason": column.reason,

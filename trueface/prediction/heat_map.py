@@ -273,12 +273,12 @@ class HeatMaps:
     """Writes the heat maps of answers.
 
     Attributes:
-        place: a PNG file, or a folder.
+        output: a PNG file, or a folder.
         by: how maps are made.
         predictor: that gave the answers.
     """
 
-    place: Path
+    output: Path
     by: By
     predictor: Predictor
     names: set[str] = field(default_factory=set)  # of files in the folder so far
@@ -343,11 +343,11 @@ class HeatMaps:
         return HeatMap(values=_wide(torch.from_numpy(heat.values), seen), window=seen)
 
     def _path(self, image: Path) -> Path:
-        if self.place.suffix.lower() == SUFFIX and not self.place.is_dir():
-            return self.place
+        if self.output.suffix.lower() == SUFFIX and not self.output.is_dir():
+            return self.output
         name, number = f"{image.stem}{SUFFIX}", 1
         while name in self.names:  # of another folder
             number += 1
             name = f"{image.stem}-{number}{SUFFIX}"
         self.names.add(name)
-        return self.place / name
+        return self.output / name

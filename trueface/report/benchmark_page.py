@@ -410,9 +410,7 @@ def _column(column: SettingScores | None) -> str:
     if column is None:
         return f"<td>{NO_VALUE}</td>" * 3
     mean, worst, ranked = column.mean, column.worst, column.ranked
-    worst_cell = (
-        worst.place[0] if worst.place[1] == "none" else f"{worst.place[1]}, {worst.place[0]}"
-    )
+    worst_cell = worst.key[0] if worst.key[1] == "none" else f"{worst.key[1]}, {worst.key[0]}"
     best = (
         f'<td title="{escape(column.reason)}">not ranked</td>'
         if ranked is None
@@ -421,7 +419,7 @@ def _column(column: SettingScores | None) -> str:
     return (
         f"<td>{mean.value:.3f}<small>{mean.ends_text('.3f')}</small></td>"
         f'<td title="{escape(worst_cell)}">{worst.value.value:.3f}<small>'
-        f"{worst.value.ends_text('.3f')}</small><small>{escape(worst.place[1])}</small></td>{best}"
+        f"{worst.value.ends_text('.3f')}</small><small>{escape(worst.key[1])}</small></td>{best}"
     )
 
 

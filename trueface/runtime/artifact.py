@@ -57,7 +57,7 @@ class Artifact(NamedTuple):
     """
 
     kind: str  # in messages: "drawn set"
-    place: Path
+    folder: Path
     mark: str  # name of the file in it that records its identity
     identity: Mapping[str, Json]
 
@@ -78,7 +78,7 @@ class Artifact(NamedTuple):
             self.refuse_foreign()
             return False
         self.refuse_other(stored, other)
-        return all(_is_whole(self.place / file) for file in files)
+        return all(_is_whole(self.folder / file) for file in files)
 
     def stored(self, mark: str) -> Mapping[str, Json] | None:
         """Return the content of the mark at the path, or None if there is no mark.
@@ -86,11 +86,11 @@ class Artifact(NamedTuple):
         Raises:
             DataError: the place is a file.
         """
-        if not self.place.exists():
+        if not self.folder.exists():
             return None
-        if not self.place.is_dir():
-            raise DataError(f"{self.place} is a file. Give a folder for the {self.kind}.")
-        return read_json(self.place / mark)
+        if not self.folder.is_dir():
+            raise DataError(f"{self.folder} is a file. Give a folder for the {self.kind}.")
+        return read_json(self.folder / mark)
 
     def refuse_foreign(self) -> None:
         """Refuse a folder that holds something without a mark.
@@ -98,9 +98,9 @@ class Artifact(NamedTuple):
         Raises:
             DataError: it does.
         """
-        if self.place.exists() and any(self.place.iterdir()):
+        if self.folder.exists() and any(self.folder.iterdir()):
             raise DataError(
-                f"{self.place} is not an empty folder. Choose another one for the {self.kind}."
+                f"{self.folder} is not an empty folder. Choose another one for the {self.kind}."
             )
 
     def refuse_other(
@@ -114,7 +114,7 @@ class Artifact(NamedTuple):
         for key, value in self.identity.items():
             if stored.get(key) != value:
                 raise DataError(
-                    f"{self.place} contains {other(key, stored)}. Remove it, or choose another folder."
+                    f"{self.folder} contains {other(key, stored)}. Remove it, or choose another folder."
                 )
 
     @contextmanager
@@ -126,8 +126,8 @@ class Artifact(NamedTuple):
         Args:
             waiting: called with 0 and 0 while another process holds the place. An exception of it ends the waiting.
         """
-        path = self.place.with_name(f".{self.place.name[:_MOST_NAME]}{LOCK}")
-        descriptor = _waited_for_place(path, self.place, waiting or (lambda *_: None))
+        path = self.folder.with_name(f".{self.folder.name[:_MOST_NAME]}{LOCK}")
+        descriptor = _waited_for_place(path, self.folder, waiting or (lambda *_: None))
         if descriptor is None:
             yield
             return
@@ -149,13 +149,13 @@ class Artifact(NamedTuple):
             DataError: it cannot be written.
         """
         try:
-            with staging_folder(self.place) as folder:
+            with staging_folder(self.folder) as folder:
                 yield folder
                 write_json(folder / self.mark, facts)
                 os.sync()  # one call for all files: a renamed folder is complete, even after a power cut
-                replace_folder(folder, self.place)
+                replace_folder(folder, self.folder)
         except OSError as error:
-            raise DataError(f"cannot write the {self.kind} {self.place}: {error}") from error
+            raise DataError(f"cannot write the {self.kind} {self.folder}: {error}") from error
 
 
 def _waited_for_place(path: Path, target: Path, waiting: Callable[[int, int], None]) -> int | None:

@@ -171,7 +171,7 @@ def forged_pairs(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[Fo
         near = nearest_faces(np.stack([thumbnails[position] for position in places]))
         for position, others in zip(places, near.tolist(), strict=True):
             lending = (plan.pairs[places[other]].face for other in others)
-            donors[position] = tuple((face.file, face.place) for face in lending)
+            donors[position] = tuple((face.file, face.named_in) for face in lending)
     return [
         ForgedPair(pair=pair, donors=donors.get(position, ()) if pair.spec.needs_donor else ())
         for position, pair in enumerate(plan.pairs)
@@ -186,7 +186,7 @@ def make_pair_images(work: ForgedPair, settings: ForgeSettings) -> Iterator[tupl
         DataError: an image cannot be decoded.
     """
     pair = work.pair
-    face = read_face(pair.face.file, pair.face.place)
+    face = read_face(pair.face.file, pair.face.named_in)
     rng = rng_from_words("forge", settings.seed, pair.face.path)
     quality, draw = quality_of(rng), rng.random()
     for path, number in pair.images:
@@ -221,7 +221,7 @@ def _make(
 
 
 def _thumbnails(pairs: Sequence[Pair]) -> list[Thumbnails]:
-    return [thumbnail(read_face(pair.face.file, pair.face.place)) for pair in pairs]
+    return [thumbnail(read_face(pair.face.file, pair.face.named_in)) for pair in pairs]
 
 
 def _write(folder: Path, settings: ForgeSettings, works: Sequence[ForgedPair]) -> None:
@@ -297,7 +297,7 @@ def _sheet_rows(faces: Path, settings: ForgeSettings) -> Iterator[tuple[str, lis
         members, row = groups[number % len(groups)], number // len(groups)
         if row >= len(members):
             continue
-        pixels = [read_face(face.file, face.place) for face in members]
+        pixels = [read_face(face.file, face.named_in) for face in members]
         near = nearest_faces(np.stack([thumbnail(each) for each in pixels]))[row]
         face, own = members[row], pixels[row]
         rng = rng_from_words("forge", settings.seed, face.path)

@@ -69,7 +69,7 @@ def names_of(faces: Sequence[Face]) -> dict[str, str]:
         name = PurePosixPath(face.path if is_short else "-".join(parts)).stem
         if paths.setdefault(name, face.path) != face.path:
             raise DataError(
-                f"{face.place}: {face.path} and {paths[name]} would both get the name {name}. "
+                f"{face.named_in}: {face.path} and {paths[name]} would both get the name {name}. "
                 "Keep one of them, or rename it."
             )
     return {path: name for name, path in paths.items()}
@@ -108,7 +108,7 @@ def _of_folder(folder: Path) -> FaceTable:
             path=file.relative_to(folder).as_posix(),
             split="",
             columns={},
-            place=str(file),
+            named_in=str(file),
         )
         for file in there.files
     )

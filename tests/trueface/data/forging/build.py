@@ -73,7 +73,7 @@ def people(**counts: int) -> dict[str, list[Face]]:
                 path=f"{group}-{number}",
                 split="train",
                 columns={"gender": gender, "race": race, "intersec": group},
-                place="faces.csv:1",
+                named_in="faces.csv:1",
             )
             for number in range(count)
         ]
