@@ -346,7 +346,7 @@ def _by_test(
 
     Args:
         model: with its tests.
-        fault_of: what is wrong in one, "" for nothing, or why that cannot be known.
+        fault_of: returns the fault of a test, "" if there is none, or a gap if it cannot be known.
         sentence: of the finding.
         advice: the recommended action.
         partly: also report why some of several tests could not be checked.

@@ -250,7 +250,7 @@ def subsample(lists: Mapping[str, Sequence[str]], *, amount: int | Fraction, see
 
     Args:
         lists: of the split.
-        amount: so many keys of each folder, taken from the lists in proportion; or a share in
+        amount: number of keys of each folder, taken from the lists in proportion, or a fraction in
             (0, 1] of each folder of each list.
         seed: of the draw.
 

@@ -91,7 +91,7 @@ def check_word(noun: str, word: str, folders: Iterable[str], existing: Container
     """Refuse a word that cannot be parsed, or that is ambiguous.
 
     Args:
-        noun: subset or modifier.
+        noun: "subset" or "modifier".
         word: a user's own.
         folders: what it stands for.
         existing: words that have a meaning already.

@@ -77,7 +77,7 @@ def curve(order: RocOrder, weights: Counts | Sums, odds: Floats | None = None) -
     """Return the curves of C resamples.
 
     Args:
-        order: a table of both classes.
+        order: images of both classes, in the order of their margins.
         weights: (C, N) how often each row counts.
         odds: (C,) weight of a fake image relative to a real one. None: the same.
     """

@@ -115,7 +115,7 @@ def with_published_gaps(
 
     Args:
         table: of the same images.
-        grouped: its logits and groups.
+        grouped: logits and groups of the images.
         shuffles: number for the floors. 0: no floors, and no intervals.
         beside: table of the same images at another threshold. F_COV has none, and is taken from there.
     """

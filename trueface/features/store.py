@@ -445,7 +445,7 @@ class FeatureStore:
         """Return a piece as a map of the shard that it becomes; as it is where it shall not be stored.
 
         Args:
-            view: what the piece was computed for; the caller holds the lock of the view.
+            view: the view that the piece belongs to. The caller holds its lock.
             piece: features in memory.
 
         Raises:

@@ -149,7 +149,7 @@ def over_epochs(subject: str, note: str, losses: Lines, accuracies: Lines) -> It
     """Yield loss and accuracy over epochs; non-finite values are left out.
 
     Args:
-        subject: subject, after "Loss". "": the training.
+        subject: ends the title, after "Loss". "": the training.
         note: stands below their captions.
         losses: by name.
         accuracies: by name, shares.

@@ -41,7 +41,7 @@ def read(path: Path, noun: str) -> dict[str, Array]:
 
     Args:
         path: of the file.
-        noun: it holds, for messages: "the answers".
+        noun: content of the file, as messages name it: "the answers".
 
     Raises:
         DataError: it cannot be read, is damaged, too large, or holds more than plain arrays.

@@ -146,7 +146,7 @@ def read_face(file: Path, named_in: str) -> Pixels:
 
     Args:
         file: in one of `image_files.FORMATS`.
-        named_in: where it is named, for the message.
+        named_in: table and line that name the file, for the message.
 
     Raises:
         DataError: it is missing, cut off, or no image.

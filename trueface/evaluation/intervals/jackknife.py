@@ -136,7 +136,7 @@ def standard_error(
     """Return the standard error of a measure over the population of sources.
 
     Args:
-        design: what was left out.
+        design: rows that were left out together.
         values: (F,) the measure on each row of it; the first is that of the whole table.
         even: classes have equal weights in the measure; otherwise by their shares, as in an accuracy.
         also: another table, of other images, whose error comes on top: of a difference.

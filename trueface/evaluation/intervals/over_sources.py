@@ -50,7 +50,7 @@ def tpr_interval(
         value: the rate.
         fake: (N,) both classes.
         logits: (N,) higher = more fake.
-        design: what is left out of the table.
+        design: rows of the table that are left out together.
     """
     reals = np.sort(logits[~fake])[::-1]
     above = logits > curves.threshold_at_fpr(reals)

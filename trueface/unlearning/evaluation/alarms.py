@@ -128,9 +128,9 @@ def noise(
 
     Args:
         original: measure of the model before unlearning, in [0, 1], mean over seeds.
-        unlearned: the same after the method.
+        unlearned: the same measure after unlearning.
         retrained: the same of retrained models, one per base and seed.
-        noun: on which samples.
+        noun: the samples, as the message names them.
         seeds: of how many `original` and `unlearned` are means.
     """
     floor = noise_floor(retrained, seeds=seeds)

@@ -231,7 +231,7 @@ def lost(
     Args:
         ours: predictions of the model.
         others: names of other models, and their predictions for the same samples.
-        noun: the samples in words.
+        noun: the samples, as the message names them.
         margin: accuracy in 0 … 1 that the lower end of the interval must exceed.
     """
     loss = loss_beside(ours, others)
