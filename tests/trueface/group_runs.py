@@ -17,7 +17,7 @@ COUNT = 240  # images of each class
 
 
 def write_faces(path: Path) -> None:
-    """Write a table in the seed's columns: genders in turn, races in turn, and a column age."""
+    """Write a table with Fairness-Generalization's columns: genders in turn, races in turn, and a column age."""
     lines = ["img_path,label,ismale,isasian,iswhite,isblack,age"]
     for label, folder in enumerate(("Real/FFHQ", "Fake/StyleGAN2")):
         for n in range(COUNT):

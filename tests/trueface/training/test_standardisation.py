@@ -93,12 +93,12 @@ def test_training_stopped_before_standardisation_has_no_statistics() -> None:
 
 
 def run(
-    folder: Path, wanted: TrainSettings, training: Pixels | Mortal
+    folder: Path, asked: TrainSettings, training: Pixels | Mortal
 ) -> tuple[Detector, TrainingResult]:
     model = a_model()
     done = train(
         model, training, featured(1),
-        CheckpointCallback(folder=folder, settings=wanted, provenance=PROVENANCE), watch=RunContext(),
+        CheckpointCallback(folder=folder, settings=asked, provenance=PROVENANCE), watch=RunContext(),
     )  # fmt: skip
     return model, done
 

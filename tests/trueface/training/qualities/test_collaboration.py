@@ -162,8 +162,8 @@ def in_two(**changed: Any) -> TrainSettings:
     return settings(**{**IN_TWO, "batch_size": 8, "select": "last", **changed})
 
 
-def collaboration_objective(wanted: TrainSettings) -> CollaborationObjective:
-    options = wanted.collaboration
+def collaboration_objective(asked: TrainSettings) -> CollaborationObjective:
+    options = asked.collaboration
     assert options is not None
     return CollaborationObjective(make_objective("bce"), options)
 
