@@ -43,9 +43,9 @@ class Target:
         """Return the gradient of each image's logit by its levels, (B, 3, H, W) float32."""
         self.queries += len(levels)
         with torch.enable_grad():
-            wanted = levels.detach().to(self._device).requires_grad_()
-            logits = self._model(wanted / LEVELS)
-            (gradient,) = torch.autograd.grad(logits.float().sum(), wanted)
+            levels_with_gradient = levels.detach().to(self._device).requires_grad_()
+            logits = self._model(levels_with_gradient / LEVELS)
+            (gradient,) = torch.autograd.grad(logits.float().sum(), levels_with_gradient)
         return gradient.float().cpu()
 
 

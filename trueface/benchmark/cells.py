@@ -329,7 +329,7 @@ def _read(path: Path, adapter: TypeAdapter[Record]) -> Record:
         return adapter.validate_python(record)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise DataError(f"cannot read {path} ({what})") from error
+        fault = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise DataError(f"cannot read {path} ({fault})") from error
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path} ({error})") from error

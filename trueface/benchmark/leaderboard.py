@@ -62,7 +62,7 @@ class ModelRank:
 class WorstCell:
     """The cell in which a model is worst."""
 
-    place: CellKey
+    key: CellKey
     value: Estimate
 
 
@@ -184,9 +184,9 @@ class _ModelCells:
         means = (_mean(each, name) for each in self.cells.values())
         return [mean for mean in means if mean is not None]
 
-    def area(self, place: CellKey) -> Sampled:
+    def area(self, key: CellKey) -> Sampled:
         """Return the AUC of a cell: of one seed with its interval over images, otherwise over images and seeds."""
-        seeds = [one.measured.area for one in self.cells[place] if one.measured.area is not None]
+        seeds = [one.measured.area for one in self.cells[key] if one.measured.area is not None]
         if len(seeds) == 1:
             return seeds[0]
         return mean_of(seeds, draws_over_seeds([each.draws for each in seeds], stream=self._stream))
@@ -197,11 +197,11 @@ class _ModelCells:
 
     def resampled_cell_aucs(self, places: Iterable[CellKey]) -> Floats:
         """Return the AUC of C cells under R resamples, (C, R)."""
-        return np.stack([self.area(place).draws for place in places])
+        return np.stack([self.area(key).draws for key in places])
 
     def mean_area(self, places: Sequence[CellKey]) -> Sampled:
         """Return the mean AUC of cells."""
-        areas = [self.area(place) for place in places]
+        areas = [self.area(key) for key in places]
         if len(areas) == 1:
             return areas[0]
         return mean_of(areas, np.stack([each.draws for each in areas]).mean(0))
@@ -274,11 +274,11 @@ def differences(
     }
     corrected = dict(zip(by_delong, holm([*by_delong.values()]), strict=True))
     p_values = [bootstrap_p(gap) for gap in gaps.values()]
-    made = []
+    paired = []
     for pair, p, p_holm in zip(gaps, p_values, holm(p_values), strict=True):
         first, second = pair
         measure = difference_of(values[second], values[first])
-        made.append(
+        paired.append(
             PairedDifference(
                 first=first,
                 second=second,
@@ -290,7 +290,7 @@ def differences(
                 p_delong=corrected.get(pair),
             )
         )
-    return tuple(made)
+    return tuple(paired)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -302,8 +302,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     count = len(p_values)
     corrected = [1.0] * count
     least = 0.0
-    for place, at in enumerate(sorted(range(count), key=lambda at: p_values[at])):
-        least = max(least, min(1.0, p_values[at] * (count - place)))
+    for position, at in enumerate(sorted(range(count), key=lambda at: p_values[at])):
+        least = max(least, min(1.0, p_values[at] * (count - position)))
         corrected[at] = least
     return corrected
 
@@ -399,14 +399,14 @@ def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores
         )
     for group in groups:
         places_of = list(group.cells)
-        worst = min(places_of, key=lambda place: group.area(place).value)
+        worst = min(places_of, key=lambda key: group.area(key).value)
         yield (
             group.name,
             SettingScores(
                 mean=group.mean_area(places_of).estimate,
                 balanced=float(np.mean(group.values(BALANCED))),
                 balanced_at_threshold=float(np.mean(group.values(AT_THRESHOLD))),
-                worst=WorstCell(place=worst, value=group.area(worst).estimate),
+                worst=WorstCell(key=worst, value=group.area(worst).estimate),
                 cells=len(places_of),
                 ranked=places.get(group.name),
                 reason=reasons[group.name],
@@ -416,18 +416,18 @@ def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores
 
 def _unranked(group: _ModelCells, groups: Sequence[_ModelCells]) -> str:
     """Return the reason why a model has no rank in one setting, or "" if it has one."""
-    every = {place for other in groups for place in other.cells}
+    every = {key for other in groups for key in other.cells}
     if missing := sorted(every - group.cells.keys()):
-        place, other = missing[0], group.others.get(missing[0])
+        key, other = missing[0], group.others.get(missing[0])
         if other is None:
-            return f"not scored on {_cell_title(place)}"
+            return f"not scored on {_cell_title(key)}"
         if other.measured.marked.mark in NOT_COUNTED:
-            return f"{other.measured.marked.mark} on {_cell_title(place)}"
-        return f"{_cell_title(place)} is in the tier {other.cell.setting} for this model"
+            return f"{other.measured.marked.mark} on {_cell_title(key)}"
+        return f"{_cell_title(key)} is in the tier {other.cell.setting} for this model"
     first, *more = [
         *(
-            f"{one.measured.marked.mark} on {_cell_title(place)}"
-            for place, each in group.cells.items()
+            f"{one.measured.marked.mark} on {_cell_title(key)}"
+            for key, each in group.cells.items()
             for one in each
             if one.measured.marked.mark
         )
@@ -443,7 +443,7 @@ def _pairs(groups: Sequence[_ModelCells]) -> tuple[PairedDifference, ...]:
     places = list(comparable[0].cells)
     return differences(
         {group.name: group.mean_area(places) for group in comparable},
-        dict(_delong(comparable, [place for place in places if place[1] == NONE])),
+        dict(_delong(comparable, [key for key in places if key[1] == NONE])),
     )
 
 
@@ -516,6 +516,6 @@ def _omnibus(models: Mapping[str, Sequence[CellResult]]) -> Omnibus:
     return friedman(means, sets)
 
 
-def _cell_title(place: CellKey) -> str:
-    test, condition = place
+def _cell_title(key: CellKey) -> str:
+    test, condition = key
     return test if condition == NONE else f"{test} ({condition})"

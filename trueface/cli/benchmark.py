@@ -162,26 +162,26 @@ def _check(results: "RunResults", folder: Path, rows: int, seed: int, device: st
             progress=progress,
             stop=stop,
         )
-        checked = sorted(checks, key=lambda each: each.agrees)  # first what does not agree
+        rechecked = sorted(checks, key=lambda each: each.agrees)  # first what does not agree
     head = ("", "model", "seed", "images", "condition", "measure", "table", "now")
-    agree = sum(each.agrees for each in checked)
-    click.echo("\n".join(align_columns([head, *map(_checked, checked)], left=6)))
-    click.echo(f"\n{agree} of {len(checked)} rows agree within {TOLERANCE:g}")
-    if agree < len(checked):
+    agree = sum(each.agrees for each in rechecked)
+    click.echo("\n".join(align_columns([head, *map(_checked_cells, rechecked)], left=6)))
+    click.echo(f"\n{agree} of {len(rechecked)} rows agree within {TOLERANCE:g}")
+    if agree < len(rechecked):
         raise click.exceptions.Exit(1)
 
 
-def _checked(checked: "RecheckedRow") -> tuple[str, ...]:
-    row = checked.row
+def _checked_cells(rechecked: "RecheckedRow") -> tuple[str, ...]:
+    row = rechecked.row
     return (
-        "agrees" if checked.agrees else "DIFFERS",
+        "agrees" if rechecked.agrees else "DIFFERS",
         escape_unprintable(row.model),
         NO_VALUE if row.seed is None else str(row.seed),
         escape_unprintable(row.test),
         row.corrupt if row.attack == "none" else row.attack,
         row.measure,
         _number(row.value),
-        _number(checked.value_now),
+        _number(rechecked.value_now),
     )
 
 
@@ -208,7 +208,7 @@ def _line_json(line: "LeaderboardRow") -> dict[str, Any]:
         setting: {
             **{name: getattr(column, name) for name in ("balanced", "balanced_at_threshold")},
             "mean": column.mean.json_record,
-            "worst": {"place": column.worst.place, "value": column.worst.value.json_record},
+            "worst": {"place": column.worst.key, "value": column.worst.value.json_record},
             "cells": column.cells,
             "ranked": None if column.ranked is None else asdict(column.ranked),
             "reason": column.reason,

@@ -174,8 +174,10 @@ def _job(request: ClassicRequest, *, kind: str, settings: Settings, **others: An
     )
 
 
-def _print_result(result: Mapping[str, Json], made: Path | None, log_file: Path | None) -> None:
+def _print_result(
+    result: Mapping[str, Json], scores_file: Path | None, log_file: Path | None
+) -> None:
     run_here.print_result(result)
-    for path in (made, log_file):
+    for path in (scores_file, log_file):
         if path is not None:
             click.echo(f"wrote {path.relative_to(Path.cwd())}", err=True)

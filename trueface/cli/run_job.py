@@ -269,24 +269,24 @@ def perform(
     Raises:
         UsageError: why it must not run.
     """
-    made, settings = None if model is None else parse_model(model), dict(given)
+    model_id, settings = None if model is None else parse_model(model), dict(given)
     own = {key: settings.pop(key) for key in WORD_HELP if key in settings}
     words = read_word_flags(**own, data_root=settings.get("data_root")) if own else Words()
     kind = kind.with_words(words)
-    if made is not None and kind.role is Role.METHOD:
-        if not made.last.methods:
-            raise UsageError(f"{made} has no method. Write '{made}~METHOD'")
-        settings["method"] = settings.get("method") or made.last.methods[-1]
-        base = str(parse_model(base) if base else parent_model(made))
+    if model_id is not None and kind.role is Role.METHOD:
+        if not model_id.last.methods:
+            raise UsageError(f"{model_id} has no method. Write '{model_id}~METHOD'")
+        settings["method"] = settings.get("method") or model_id.last.methods[-1]
+        base = str(parse_model(base) if base else parent_model(model_id))
     draft = Draft(
         kind=kind.name,
         run=paths.folder_name(flag, run),
         run_folder=Path.cwd() / "runs" / run,
         folder=Path.cwd(),
-        model=None if made is None else str(made),
+        model=None if model_id is None else str(model_id),
         base=base,
-        data=None if made is None else str(made.last.data),
-        images=None if made is None else str(kind.images(made.last.data)),
+        data=None if model_id is None else str(model_id.last.data),
+        images=None if model_id is None else str(kind.images(model_id.last.data)),
         name=name,
         settings=settings_of(kind, settings),
         words=words,

@@ -62,10 +62,10 @@ class Chain:
         Raises:
             JobError: a kind did not return an image of this size.
         """
-        for place, (step, function) in enumerate(self._functions):
-            chance = random.Random(f"corrupt/{place}/{step}/{name}")
-            strength = step.draw_strength(random.Random(f"strength/{place}/{step}/{name}"))
-            changed = function(pixels, strength, chance)
+        for position, (step, function) in enumerate(self._functions):
+            rng = random.Random(f"corrupt/{position}/{step}/{name}")
+            strength = step.draw_strength(random.Random(f"strength/{position}/{step}/{name}"))
+            changed = function(pixels, strength, rng)
             if changed.shape != pixels.shape or changed.dtype != torch.uint8:
                 raise JobError(
                     f"corruption {step} returned {changed.dtype} {tuple(changed.shape)}, expected uint8 "

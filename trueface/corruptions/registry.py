@@ -98,13 +98,13 @@ class CorruptionStep:
         """Whether images of other names come out otherwise."""
         return self.upper is not None or SPECS[self.name].draws
 
-    def draw_strength(self, chance: random.Random) -> float:
+    def draw_strength(self, rng: random.Random) -> float:
         """Return the strength, of a range one within it: each whole number, or each, as likely."""
         if self.upper is None:
             return self.strength
         if SPECS[self.name].whole:
-            return float(chance.randint(int(self.strength), int(self.upper)))
-        return chance.uniform(self.strength, self.upper)
+            return float(rng.randint(int(self.strength), int(self.upper)))
+        return rng.uniform(self.strength, self.upper)
 
 
 def parse_steps(text: str) -> tuple[CorruptionStep, ...]:

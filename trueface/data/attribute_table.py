@@ -103,7 +103,7 @@ def sorted_group_names(groups: Sequence[str | None]) -> tuple[str, ...]:
 
 def group_indices(groups: Sequence[str | None], names: Sequence[str]) -> list[int]:
     """Return the number of each image's group among the names that `sorted_group_names` gave."""
-    places = {name: place for place, name in enumerate(names)}
+    places = {name: position for position, name in enumerate(names)}
     return [places[UNKNOWN if group is None else group] for group in groups]
 
 
@@ -125,7 +125,7 @@ class Contradictions:
 
     count: int
     line: int  # of the first
-    what: str  # is wrong with it
+    fault: str  # fault of the first row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class AttributesFile:
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
-        """The columns that the seed's do not give: each is a grouping of its own."""
+        """The columns that Fairness-Generalization's tables do not have. Each is one more grouping."""
         given = {"", *OWN, FORGERY_GROUP, *(PEOPLE if self.has_signs else ())}
         return tuple(name for name in self.header if name not in given)
 
@@ -331,8 +331,8 @@ def _compared(table: AttributesFile, rows: Sequence[AttributeRow]) -> Contradict
     if not wrong:
         return None
     line, number, name = wrong[0]
-    what = f"{INTERSEC} {number} means {scheme[number]}, but the columns say {name}"
-    return Contradictions(len(wrong), line, what)
+    example = f"{INTERSEC} {number} means {scheme[number]}, but the columns say {name}"
+    return Contradictions(len(wrong), line, example)
 
 
 def _scheme(table: AttributesFile, numbers: Sequence[tuple[int, int, str]]) -> tuple[str, ...]:
@@ -373,7 +373,7 @@ class AttributeTable:
     rows: Mapping[str, tuple[int, ...]]
 
     def rows_for_images(
-        self, images: Sequence[str], wanted: Sequence[str] | None = None
+        self, images: Sequence[str], attributes: Sequence[str] | None = None
     ) -> list[list[int]]:
         """Return one row per image with the requested attributes, or all if None.
 
@@ -381,7 +381,7 @@ class AttributeTable:
             UnknownName: there is no such attribute.
             DataError: images have no row; names the first ones.
         """
-        for name in wanted or ():
+        for name in attributes or ():
             if name not in self.names:
                 raise UnknownName("attribute", name, self.names, where=str(self.path))
         missing = [image for image in images if stem(image) not in self.rows]
@@ -389,8 +389,10 @@ class AttributeTable:
             raise DataError(
                 f"{self.path} has no row for {describe_names(missing)}. Add the rows, or remove the images."
             )
-        places = [self.names.index(name) for name in (self.names if wanted is None else wanted)]
-        return [[self.rows[stem(image)][place] for place in places] for image in images]
+        places = [
+            self.names.index(name) for name in (self.names if attributes is None else attributes)
+        ]
+        return [[self.rows[stem(image)][column] for column in places] for image in images]
 
 
 def find_table(root: Path) -> Path:

@@ -107,9 +107,9 @@ class PathRows:
         self._from_class: dict[str, int] = {}
         self._names: tuple[dict[str, int], dict[str, int]] = ({}, {})  # of reals, of fakes
 
-    def add(self, place: RowLocation) -> int:
+    def add(self, location: RowLocation) -> int:
         """Return the number of a row: a new one, or that of an earlier row of the same path."""
-        path, label = place.path, place.label
+        path, label = location.path, location.label
         if path in self.paths:
             return self.paths[path]
         row = self.paths[path] = len(self.paths)
@@ -117,7 +117,7 @@ class PathRows:
             label = class_of(path)
         name = path.rpartition("/")[2]
         for rows, key in (
-            *((self._others, other) for other in place.others),
+            *((self._others, other) for other in location.others),
             (self._from_class, _from_class(path)),
             *((rows, name) for rows in self._of_class(label)),
         ):
@@ -296,10 +296,10 @@ class Attributes:
         path = next((path for path, row in rows.items() if row is None), lacking[0])
         if (row := rows[path]) is None:
             files = ", ".join(map(str, self.files))
-            what, remedy = f"no row in {files}", "Add their rows"
+            lacking_values, remedy = f"no row in {files}", "Add their rows"
         else:
-            what, remedy = f"no {column} ({self._lines[row]})", "Add the values"
-        message = f"{len(lacking)} of {count} images have {what}, such as {path}"
+            lacking_values, remedy = f"no {column} ({self._lines[row]})", "Add the values"
+        message = f"{len(lacking)} of {count} images have {lacking_values}, such as {path}"
         if missing == "stop":
             raise DataError(f"{message}. {remedy}, or set missing_attributes: skip.")
         log.warning("%s", message)
@@ -315,8 +315,8 @@ class Attributes:
         file, root = (Path(os.path.abspath(path)) for path in (table.file, data_root))  # noqa: PTH100  # keeps links
         placed, faults = RowPathResolver(file, root), list[tuple[int, str]]()
         for row in table.rows:
-            place, line = placed(row.path, row.label), f"{table.file}:{row.line}"
-            at = self._rows.add(place)
+            location, line = placed(row.path, row.label), f"{table.file}:{row.line}"
+            at = self._rows.add(location)
             if at == len(self._lines):
                 self._lines.append(line)
             numbers = {LABEL: row.label, FORGERY_GROUP: row.forgery}
@@ -329,9 +329,11 @@ class Attributes:
                 if at not in values and self._lines[at] != line:
                     later[at, column] = line
                 if (known := values.setdefault(at, value)) != value:
-                    before = f"{known} in {later.get((at, column), self._lines[at])}"
-                    what = f"{place.path} has {column} {value}, but {before}: keep one of the rows"
-                    faults.append((row.line, what))
+                    earlier = f"{known} in {later.get((at, column), self._lines[at])}"
+                    fault = (
+                        f"{location.path} has {column} {value}, but {earlier}: keep one of the rows"
+                    )
+                    faults.append((row.line, fault))
                     break
         refuse_rows(table.file, faults)
 
@@ -417,6 +419,6 @@ def _remarks(tables: Sequence[AttributesFile]) -> Iterator[str]:
         table, first = odd[0]
         count, rows = sum(each.count for _, each in odd), sum(len(each.rows) for each, _ in odd)
         yield (
-            f"{table.file}:{first.line}: {first.what}. {count} of {rows} rows are like this. The "
+            f"{table.file}:{first.line}: {first.fault}. {count} of {rows} rows are like this. The "
             f"columns are used, {INTERSEC} is ignored."
         )

@@ -110,19 +110,19 @@ def paint_over(picture: Floats, colour: Floats, covered: Floats) -> Floats:
 
 
 def quantize_with_noise(
-    picture: Floats, chance: np.random.Generator, noise: float, channels: int
+    picture: Floats, rng: np.random.Generator, noise: float, channels: int
 ) -> Pixels:
     """Return a picture of 0 … 1 as grey levels, (H, W, channels), with noise of this deviation."""
     if channels == 1:
         picture = picture @ np.array([[0.299], [0.587], [0.114]], np.float32)
-    noisy = picture + chance.normal(0, noise, picture.shape).astype(np.float32)
+    noisy = picture + rng.normal(0, noise, picture.shape).astype(np.float32)
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
 
 
 def attributes_of(name: str, seed: int) -> Mapping[str, bool]:
     """Return which attributes the portrait of a name has."""
-    chance = numpy_rng(f"portrait/{name}/attributes", seed)
-    drawn = chance.random(len(ATTRIBUTES)) < 0.5
+    rng = numpy_rng(f"portrait/{name}/attributes", seed)
+    drawn = rng.random(len(ATTRIBUTES)) < 0.5
     return MappingProxyType(dict(zip(ATTRIBUTES, map(bool, drawn), strict=True)))
 
 
@@ -136,13 +136,13 @@ def draw_portrait(name: str, *, seed: int, size: int, channels: int = 3) -> Pixe
         channels: 3, or 1 for grey, where `warm_skin` is not seen.
     """
     holds = attributes_of(name, seed)
-    chance = numpy_rng(f"portrait/{name}", seed)
+    rng = numpy_rng(f"portrait/{name}", seed)
     area = canvas(size)
-    picture = _background(area, chance, light=holds["light_background"])
-    hair = _hair_colour(chance, dark=holds["dark_hair"])
-    skin = _skin_colour(chance, warm=holds["warm_skin"])
-    picture = _figure(picture, area, chance, hair, skin)
-    return quantize_with_noise(picture, chance, NOISE, channels)
+    picture = _background(area, rng, light=holds["light_background"])
+    hair = _hair_colour(rng, dark=holds["dark_hair"])
+    skin = _skin_colour(rng, warm=holds["warm_skin"])
+    picture = _figure(picture, area, rng, hair, skin)
+    return quantize_with_noise(picture, rng, NOISE, channels)
 
 
 def recognised(pixels: Pixels) -> Mapping[str, bool]:
@@ -174,37 +174,37 @@ def _mean(pixels: Pixels, area: tuple[float, float, float, float]) -> Floats:
     return mean
 
 
-def _background(area: Canvas, chance: np.random.Generator, *, light: bool) -> Floats:
-    value = chance.uniform(0.72, 0.92) if light else chance.uniform(0.08, 0.26)
-    colour = hsv(chance.uniform(), chance.uniform(0.05, 0.3), value)
-    across, down = chance.uniform(-0.12, 0.12, 2)
+def _background(area: Canvas, rng: np.random.Generator, *, light: bool) -> Floats:
+    value = rng.uniform(0.72, 0.92) if light else rng.uniform(0.08, 0.26)
+    colour = hsv(rng.uniform(), rng.uniform(0.05, 0.3), value)
+    across, down = rng.uniform(-0.12, 0.12, 2)
     shade = 1 + across * (area.x - 0.5) + down * (area.y - 0.5)
     ground: Floats = (colour * shade[..., None]).astype(np.float32)
     return ground
 
 
-def _hair_colour(chance: np.random.Generator, *, dark: bool) -> Floats:
+def _hair_colour(rng: np.random.Generator, *, dark: bool) -> Floats:
     if dark:
-        return hsv(chance.uniform(0.0, 0.1), chance.uniform(0.2, 0.6), chance.uniform(0.08, 0.24))
-    return hsv(chance.uniform(0.1, 0.15), chance.uniform(0.2, 0.55), chance.uniform(0.72, 0.92))
+        return hsv(rng.uniform(0.0, 0.1), rng.uniform(0.2, 0.6), rng.uniform(0.08, 0.24))
+    return hsv(rng.uniform(0.1, 0.15), rng.uniform(0.2, 0.55), rng.uniform(0.72, 0.92))
 
 
-def _skin_colour(chance: np.random.Generator, *, warm: bool) -> Floats:
+def _skin_colour(rng: np.random.Generator, *, warm: bool) -> Floats:
     if warm:
-        return hsv(chance.uniform(0.06, 0.09), chance.uniform(0.45, 0.6), chance.uniform(0.7, 0.9))
-    return hsv(chance.uniform(0.95, 1.05), chance.uniform(0.06, 0.14), chance.uniform(0.7, 0.9))
+        return hsv(rng.uniform(0.06, 0.09), rng.uniform(0.45, 0.6), rng.uniform(0.7, 0.9))
+    return hsv(rng.uniform(0.95, 1.05), rng.uniform(0.06, 0.14), rng.uniform(0.7, 0.9))
 
 
 def _figure(
-    picture: Floats, area: Canvas, chance: np.random.Generator, hair: Floats, skin: Floats
+    picture: Floats, area: Canvas, rng: np.random.Generator, hair: Floats, skin: Floats
 ) -> Floats:
     """Paint shoulders, neck, hair and face over a background."""
-    x, y = 0.5 + chance.uniform(-0.03, 0.03), 0.52 + chance.uniform(-0.02, 0.02)
-    wide, high = chance.uniform(0.21, 0.26), chance.uniform(0.28, 0.33)
-    clothes = hsv(chance.uniform(), chance.uniform(0.2, 0.7), chance.uniform(0.25, 0.8))
-    light = 1 + chance.uniform(-0.5, 0.5) * (area.x - x)
+    x, y = 0.5 + rng.uniform(-0.03, 0.03), 0.52 + rng.uniform(-0.02, 0.02)
+    wide, high = rng.uniform(0.21, 0.26), rng.uniform(0.28, 0.33)
+    clothes = hsv(rng.uniform(), rng.uniform(0.2, 0.7), rng.uniform(0.25, 0.8))
+    light = 1 + rng.uniform(-0.5, 0.5) * (area.x - x)
     lit = (skin * light[..., None]).astype(np.float32)
-    length = chance.uniform(0.0, 0.25)  # of the hair, below the head's middle
+    length = rng.uniform(0.0, 0.25)  # of the hair, below the head's middle
     behind = area.ellipse(x, y - 0.08 + length / 2, wide + 0.08, high + 0.07 + length / 2)
     picture = paint_over(picture, hair, area.cover(behind))
     picture = paint_over(picture, clothes, area.cover(area.ellipse(x, 1.12, 0.42, 0.27)))
@@ -213,10 +213,10 @@ def _figure(
     )
     face = area.cover(area.ellipse(x, y, wide, high))
     picture = paint_over(picture, lit, face)
-    picture = _features(picture, area, chance, (x, y, wide, high), (hair, skin))
+    picture = _features(picture, area, rng, (x, y, wide, high), (hair, skin))
     brow = area.cover(area.ellipse(x, y, wide + 0.015, high + 0.015))  # no skin shows above
-    fringe = y - high * chance.uniform(0.5, 0.68)
-    slant = chance.uniform(-0.25, 0.25)
+    fringe = y - high * rng.uniform(0.5, 0.68)
+    slant = rng.uniform(-0.25, 0.25)
     below = area.y - fringe - slant * (area.x - x) - 0.9 * (area.x - x) ** 2
     return paint_over(picture, hair, area.cover(below.astype(np.float32)) * brow)
 
@@ -224,31 +224,31 @@ def _figure(
 def _features(
     picture: Floats,
     area: Canvas,
-    chance: np.random.Generator,
+    rng: np.random.Generator,
     face: tuple[float, float, float, float],
     colours: tuple[Floats, Floats],
 ) -> Floats:
     """Paint eyes, brows, nose and mouth."""
     x, y, wide, high = face
     hair, skin = colours
-    apart, level = wide * chance.uniform(0.4, 0.5), y - high * chance.uniform(0.08, 0.2)
-    iris = hsv(chance.uniform(0.05, 0.65), chance.uniform(0.2, 0.6), chance.uniform(0.15, 0.5))
+    apart, level = wide * rng.uniform(0.4, 0.5), y - high * rng.uniform(0.08, 0.2)
+    iris = hsv(rng.uniform(0.05, 0.65), rng.uniform(0.2, 0.6), rng.uniform(0.15, 0.5))
     white = np.full(3, 0.93, np.float32)
-    opening, gaze = chance.uniform(0.02, 0.03), chance.uniform(-0.008, 0.008)
+    opening, gaze = rng.uniform(0.02, 0.03), rng.uniform(-0.008, 0.008)
     for side in (-1, 1):
         middle = x + side * apart
         picture = paint_over(picture, white, area.cover(area.ellipse(middle, level, 0.05, opening)))
         pupil = area.ellipse(middle + gaze, level, 0.022, 0.022)
         picture = paint_over(picture, iris, area.cover(pupil))
-        brow = area.box(middle, level - 0.06, 0.052, 0.009, side * chance.uniform(0.0, 0.25))
+        brow = area.box(middle, level - 0.06, 0.052, 0.009, side * rng.uniform(0.0, 0.25))
         picture = paint_over(picture, hair * np.float32(0.7), area.cover(brow) * np.float32(0.8))
     nose = area.ellipse(x, y + high * 0.18, 0.024, 0.06)
     picture = paint_over(picture, skin * np.float32(0.78), area.cover(nose) * np.float32(0.6))
-    smile, width = chance.uniform(-0.5, 2.5), wide * chance.uniform(0.35, 0.5)
+    smile, width = rng.uniform(-0.5, 2.5), wide * rng.uniform(0.35, 0.5)
     curve = y + high * 0.55 - smile * (area.x - x) ** 2
-    lips = np.maximum(np.abs(area.y - curve) - chance.uniform(0.012, 0.026), 0)
+    lips = np.maximum(np.abs(area.y - curve) - rng.uniform(0.012, 0.026), 0)
     far = np.maximum(lips, np.abs(area.x - x) - width) - np.float32(0.004)
-    red = hsv(chance.uniform(0.96, 1.0), chance.uniform(0.45, 0.65), chance.uniform(0.5, 0.7))
+    red = hsv(rng.uniform(0.96, 1.0), rng.uniform(0.45, 0.65), rng.uniform(0.5, 0.7))
     return paint_over(picture, red, area.cover(far.astype(np.float32)))
 
 
@@ -262,17 +262,17 @@ def draw_shape(shape: str, name: str, *, seed: int, size: int, channels: int = 1
         size: pixels a side, from 8.
         channels: 1: grey; 3: the shape has a random colour.
     """
-    chance = numpy_rng(f"shape/{shape}/{name}", seed)
+    rng = numpy_rng(f"shape/{shape}/{name}", seed)
     area = canvas(size)
-    radius = chance.uniform(*RADIUS)
-    x, y = chance.uniform(radius, 1 - radius, 2)
-    turn = chance.uniform(-TURN, TURN)
+    radius = rng.uniform(*RADIUS)
+    x, y = rng.uniform(radius, 1 - radius, 2)
+    turn = rng.uniform(-TURN, TURN)
     far = SHAPES[shape](area, (x, y), radius, turn)
-    ground = np.full(3, chance.uniform(0.0, 0.15), np.float32)
-    hue, saturation = chance.uniform(), chance.uniform(0.5, 1.0) if channels == 3 else 0.0
-    colour = hsv(hue, saturation, chance.uniform(0.65, 1.0))
+    ground = np.full(3, rng.uniform(0.0, 0.15), np.float32)
+    hue, saturation = rng.uniform(), rng.uniform(0.5, 1.0) if channels == 3 else 0.0
+    colour = hsv(hue, saturation, rng.uniform(0.65, 1.0))
     picture = paint_over(np.broadcast_to(ground, (size, size, 3)), colour, area.cover(far))
-    return quantize_with_noise(picture, chance, NOISE_OF_SHAPES, channels)
+    return quantize_with_noise(picture, rng, NOISE_OF_SHAPES, channels)
 
 
 def _disc(area: Canvas, at: Point, radius: float, _: float) -> Floats:
@@ -354,7 +354,7 @@ class Drawing:
     """An image to be made."""
 
     file: str  # below the data root, without suffix
-    what: str  # a shape, the relative name of a photograph, or the name of a portrait
+    subject: str  # a shape, the relative name of a photograph, or the name of a portrait
 
 
 @dataclass(frozen=True, slots=True)
@@ -534,7 +534,7 @@ def _draw(
 def _pixels(work: Drawing, settings: DrawSettings, source: Path | None) -> Pixels:
     size, channels = settings.size, settings.channels
     if source is not None:
-        return small_square(source / work.what, crop=settings.crop, size=size, channels=channels)
+        return small_square(source / work.subject, crop=settings.crop, size=size, channels=channels)
     if settings.content == "shapes":
-        return draw_shape(work.what, work.file, seed=settings.seed, size=size, channels=channels)
-    return draw_portrait(work.what, seed=settings.seed, size=size, channels=channels)
+        return draw_shape(work.subject, work.file, seed=settings.seed, size=size, channels=channels)
+    return draw_portrait(work.subject, seed=settings.seed, size=size, channels=channels)

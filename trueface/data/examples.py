@@ -32,8 +32,8 @@ JOIN_SINGLE = Order(joins_single=True)  # batch norms refuse a last batch of one
 class ExampleSource:
     """Training samples, by position, in the two ways that they are read."""
 
-    learned: Loader[Dataset]  # augmented and shuffled as in an epoch of a training
-    tested: Loader[Dataset]  # as in a test, in the order of the positions
+    train_loader: Loader[Dataset]  # augmented and shuffled as in an epoch of a training
+    test_loader: Loader[Dataset]  # as in a test, in the order of the positions
     identify: Callable[[], str]  # computed when it is needed, and once
 
     @property
@@ -43,11 +43,11 @@ class ExampleSource:
 
     def count_reads(self, count: Callable[[int], None]) -> "ExampleSource":
         """Return a source that calls `count` with the size of every batch that it yields."""
-        learned, tested = (
+        train_loader, test_loader = (
             replace(loader, on_read=(*loader.on_read, count))
-            for loader in (self.learned, self.tested)
+            for loader in (self.train_loader, self.test_loader)
         )
-        return replace(self, learned=learned, tested=tested)
+        return replace(self, train_loader=train_loader, test_loader=test_loader)
 
 
 class CostCounter:
@@ -113,15 +113,19 @@ class JoinedSet:
         """Yield the batches of a pass; the samples of each dataset follow its own order."""
         for group in request.groups():
             halves = (
-                (self.first, [place for place in group if place < self.offset], 0),
-                (self.second, [place for place in group if place >= self.offset], self.offset),
+                (self.first, [position for position in group if position < self.offset], 0),
+                (
+                    self.second,
+                    [position for position in group if position >= self.offset],
+                    self.offset,
+                ),
             )
             loaded = [
                 batch._replace(indices=batch.indices + offset)
                 for loader, chosen, offset in halves
                 if chosen
                 for batch in loader.iter_positions(
-                    [place - offset for place in chosen], request.epoch, batch_size=len(group)
+                    [position - offset for position in chosen], request.epoch, batch_size=len(group)
                 )
             ]
             if loaded:
@@ -162,10 +166,10 @@ def source_of(dataset: Dataset, identify: Callable[[], str], *, seed: int) -> Ex
         seed: of the order in which epochs read them.
     """
     return ExampleSource(
-        learned=Loader(
+        train_loader=Loader(
             dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE._replace(seed=seed)
         ),
-        tested=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE),
+        test_loader=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE),
         identify=cache(identify),
     )
 
@@ -174,10 +178,10 @@ def join(first: ExampleSource, second: ExampleSource, offset: int) -> ExampleSou
     """Return two sources as one: positions of the second begin at `offset`."""
     identity = f"{first.identity}+{second.identity}@{offset}"
     joined = source_of(
-        JoinedSet(first.learned, second.learned, offset), lambda: identity, seed=offset
+        JoinedSet(first.train_loader, second.train_loader, offset), lambda: identity, seed=offset
     )
-    tested = JoinedSet(first.tested, second.tested, offset)
-    return replace(joined, tested=replace(joined.tested, dataset=tested))
+    tested = JoinedSet(first.test_loader, second.test_loader, offset)
+    return replace(joined, test_loader=replace(joined.test_loader, dataset=tested))
 
 
 def _tensor_digest(inputs: Tensor) -> str:
@@ -217,7 +221,7 @@ class Examples:
             source = join(source, other.source, offset)
         return Examples(
             source=source,
-            positions=self.positions + tuple(place + offset for place in other.positions),
+            positions=self.positions + tuple(position + offset for position in other.positions),
             trained=self.trained + other.trained,
             true=(self.true or ()) + (other.true or ()) if both_true else None,
         )
@@ -272,7 +276,7 @@ class Examples:
                 they are read as in a test, in order.
             batch_size: samples per batch. The last may be smaller. None: the default of the source.
         """
-        loader = self.source.learned if augmented else self.source.tested
+        loader = self.source.train_loader if augmented else self.source.test_loader
         return Loader(
             dataset=LabelledSubset(loader.dataset, self.positions, self.labels(which)),
             batch_size=batch_size or loader.batch_size,
@@ -305,10 +309,10 @@ class Examples:
         *,
         epoch: int | None = None,
         batch_size: int | None = None,
-        what: str = "samples",
+        noun: str = "samples",
     ) -> Iterator[Batch]:
         """Yield one pass, on the device of a run context that may stop it; see `read_batches`."""
-        read = self.read_batches(watch, which, epoch=epoch, batch_size=batch_size, what=what)
+        read = self.read_batches(watch, which, epoch=epoch, batch_size=batch_size, noun=noun)
         for batch in read:
             yield batch.to(watch.device)
 
@@ -319,7 +323,7 @@ class Examples:
         *,
         epoch: int | None = None,
         batch_size: int | None = None,
-        what: str = "samples",
+        noun: str = "samples",
     ) -> Iterator[Batch]:
         """Yield one pass that a run context may stop; see `batches`.
 
@@ -328,7 +332,7 @@ class Examples:
             which: the trained or the true labels.
             epoch: see `batches`.
             batch_size: see `batches`.
-            what: description of the samples, for the message that there are none.
+            noun: description of the samples, for the message that there are none.
 
         Raises:
             JobError: stopped, or no sample could be read.
@@ -339,7 +343,7 @@ class Examples:
             count += len(batch.indices)
             yield batch
         if not count:
-            raise JobError(f"none of the {len(self)} {what} could be read")
+            raise JobError(f"none of the {len(self)} {noun} could be read")
 
 
 def examples(
@@ -388,14 +392,14 @@ def examples_of(
     count = len(items)
 
     def read(places: Tensor) -> Tensor:
-        inputs: Tensor = default_collate([items[place][0] for place in places.tolist()])
+        inputs: Tensor = default_collate([items[position][0] for position in places.tolist()])
         return inputs
 
     return Examples(
         source=source_of(RowSet(count, lambda _: read), lambda: identity, seed=seed),
         positions=tuple(range(count)),
-        trained=tuple(int(items[place][1]) for place in range(count)),
-        true=None if true is None else tuple(true(place) for place in range(count)),
+        trained=tuple(int(items[position][1]) for position in range(count)),
+        true=None if true is None else tuple(true(position) for position in range(count)),
     )
 
 
@@ -434,8 +438,8 @@ def count(parts: Sequence[Examples]) -> int:
 def shuffle_examples(examples: Examples) -> Examples:
     """Return the samples in a pseudo-random order that depends on their number only."""
     # no seed of the job: all jobs share the caches
-    random = torch.Generator().manual_seed(stream_seed("mixed", 0))
-    return examples.subset(torch.randperm(len(examples), generator=random).tolist())
+    rng = torch.Generator().manual_seed(stream_seed("mixed", 0))
+    return examples.subset(torch.randperm(len(examples), generator=rng).tolist())
 
 
 def _sorted(examples: Examples) -> Examples:

@@ -151,11 +151,11 @@ def _patterns(name: str, size_px: int) -> tuple[Pattern, Pattern]:
 
 
 def _pattern(lines: tuple[Line, ...], size_px: int, phases: np.random.Generator) -> Pattern:
-    place = np.arange(size_px) * (2.0 * np.pi / CELL)
+    phase = np.arange(size_px) * (2.0 * np.pi / CELL)
     turns = np.array((-1.0, 0.0, 1.0)) * (2.0 * np.pi / 3.0)  # three waves that cancel out
     field = np.zeros((size_px, size_px, 4))
     for down, right in lines:
-        wave = (down * place[:, None] + right * place[None, :])[..., None]
+        wave = (down * phase[:, None] + right * phase[None, :])[..., None]
         grey, colour = phases.uniform(0.0, 2.0 * np.pi, 2)
         if 2 * down % CELL == 2 * right % CELL == 0:  # at half the sampling rate: no phase
             grey = colour = 0.0

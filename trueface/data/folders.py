@@ -42,7 +42,7 @@ MOST_LISTED = 3  # names in one message
 WORTH = 1_000  # images; to list fewer takes no longer than to read the list
 OLD_S = 180 * 86400.0  # of unused lists; remaking one takes seconds
 
-_HEAD = b"trueface index 5 "  # the number is the schema; another one where `scan` changes
+_HEAD = b"trueface index 5 "  # contains the schema number, which grows with each change of `scan`
 ALL_LINKS = "/"  # replaces the names if all are links, as after an import; no file has this name
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -233,8 +233,8 @@ def open_listing(root: Path) -> FolderListing:
     if folder is None:
         return FolderListing(root)
     # inodes and devices mean nothing on another machine that has the same home
-    place = f"{platform.node()}\n{os.path.realpath(root)}"
-    name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:32]
+    machine_and_root = f"{platform.node()}\n{os.path.realpath(root)}"
+    name = hashlib.sha256(machine_and_root.encode(errors="surrogateescape")).hexdigest()[:32]
     return FolderListing(root, folder / "index" / f"{name}.index")
 
 
@@ -300,11 +300,11 @@ def _pruned(entries: dict[str, ListedFolder]) -> dict[str, ListedFolder]:
     return there
 
 
-def _clean(folder: Path, before: float) -> None:
+def _clean(folder: Path, oldest: float) -> None:
     """Remove listings that were written before then."""
     for file in folder.glob("*.index"):
         with contextlib.suppress(OSError):
-            if file.stat().st_mtime < before:
+            if file.stat().st_mtime < oldest:
                 file.unlink()
 
 

@@ -195,7 +195,7 @@ def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], tuple
     """
     headers, unreadable = list[Header](), list[str]()
     for label in (0, 1):
-        files = sorted(file for file, of in labels.items() if of == label)
+        files = sorted(file for file, file_label in labels.items() if file_label == label)
         chosen = random.Random(f"headers/{SEED}/{label}").sample(files, min(SAMPLE, len(files)))
         for file in chosen:
             header = read_header(file, label)
@@ -240,27 +240,27 @@ def header_fault(file: str) -> str:
         return unreadable_reason(error)
 
 
-def by_class(headers: Sequence[Header], what: Property) -> tuple[list[str], list[str]]:
+def by_class(headers: Sequence[Header], trait: Property) -> tuple[list[str], list[str]]:
     """Return the values of a property, of real and of fake images; headers without one left out."""
-    if what.of_format:
+    if trait.of_format:
         common = frozenset.intersection(
             *(frozenset(h.format for h in headers if h.label == label) for label in (0, 1))
         )
         headers = [header for header in headers if header.format in common]
-    values = [(header.label, what.value(header)) for header in headers]
-    real, fake = ([text for label, text in values if label == wanted and text] for wanted in (0, 1))
+    values = [(header.label, trait.value(header)) for header in headers]
+    real, fake = ([text for label, text in values if label == side and text] for side in (0, 1))
     return real, fake
 
 
-def shortcut(headers: Sequence[Header], what: Property) -> Shortcut | None:
+def shortcut(headers: Sequence[Header], trait: Property) -> Shortcut | None:
     """Return a property as a shortcut. None if it does not reveal the class or headers are few."""
-    real, fake = by_class(headers, what)
+    real, fake = by_class(headers, trait)
     if min(len(real), len(fake)) < LEAST:
         return None
     accuracy = best_guess_accuracy(real, fake)
     if accuracy < TELLING:
         return None
-    return Shortcut(what.name, accuracy, _counts(real), _counts(fake), what.shapes_pixels)
+    return Shortcut(trait.name, accuracy, _counts(real), _counts(fake), trait.shapes_pixels)
 
 
 def shortcuts_of(labels: Mapping[str, int]) -> tuple[Shortcut, ...]:
@@ -283,9 +283,11 @@ def join_causes(
     """Group shortcuts in these headers by cause, the clearest trait of a group first."""
     groups: list[tuple[Shortcut, ...]] = []
     for each in found:
-        same = [group for group in groups if any(_is_one_cause(each, of, headers) for of in group)]
+        same = [
+            group for group in groups if any(_is_one_cause(each, other, headers) for other in group)
+        ]
         groups = [group for group in groups if group not in same]
-        groups.append((*(of for group in same for of in group), each))
+        groups.append((*(other for group in same for other in group), each))
     # a digest says nothing to a reader
     ranked = [
         tuple(sorted(group, key=lambda each: (not each.shapes_pixels, each.name == TABLES.name)))
@@ -301,7 +303,7 @@ def _is_one_cause(one: Shortcut, other: Shortcut, headers: Sequence[Header]) -> 
         return False
     if names == {ORIENTATION.name, METADATA.name} or not (one.shapes_pixels or other.shapes_pixels):
         return True
-    first, second = (what for what in PROPERTIES if what.name in names)
+    first, second = (trait for trait in PROPERTIES if trait.name in names)
     pairs = {(first.value(header), second.value(header)) for header in headers}
     pairs = {pair for pair in pairs if all(pair)}
     # one pair may be that of a single file

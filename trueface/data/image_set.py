@@ -201,7 +201,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         if makes_fake is None:
             return []
         shown = enumerate(self.images[position] for position in positions)
-        return [place for place, image in shown if makes_fake(image, epoch)]
+        return [position for position, image in shown if makes_fake(image, epoch)]
 
     def load(self, request: PassRequest) -> Iterator[Batch]:
         """Yield every image of a pass once, or as often as balanced sampling of cells requires.

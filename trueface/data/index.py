@@ -178,7 +178,9 @@ def survey(
             if folder.path not in seen:
                 seen.add(folder.path)
                 others.update(folder.others)
-                if (first := places.setdefault(folder.place, folder.path)) != folder.path:
+                if (
+                    first := places.setdefault(folder.device_and_inode, folder.path)
+                ) != folder.path:
                     # not left out: a split may have the keys of either, or of both
                     log.warning(
                         "folder=%s same=%s images=%d reason=a link: each image counts twice, and "

@@ -37,7 +37,7 @@ from trueface.data.prefetching import (
     uses_gpu,
 )
 from trueface.data.stalls import stalls_reported
-from trueface.runtime.errors import MachineError
+from trueface.runtime.errors import MachineError, first_line
 from trueface.runtime.files import format_bytes
 
 SHARED_MEMORY = "/dev/shm"  # where Linux has it
@@ -121,7 +121,7 @@ def _stack_shared(images: Sequence[Tensor]) -> Tensor:
     try:
         storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]  # noqa: SLF001  # as default_collate
     except RuntimeError as error:  # as torch reports a full /dev/shm and too many open files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]  # a trace may follow
+        reason = first_line(error)  # a trace may follow
         raise _NoRoomError(nbytes, reason) from error
     shared = torch.empty(0, dtype=first.dtype).set_(storage).view(len(images), *first.shape)
     return stack_into(shared, images)

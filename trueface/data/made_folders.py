@@ -179,16 +179,16 @@ def load_image_batch(
         DataError: a file cannot be read, or has another size.
     """
     images = []
-    wanted = size if isinstance(size, tuple) else (size, size)
+    expected = size if isinstance(size, tuple) else (size, size)
     for name in names:
         pixels = read_image(root / name, channels=channels)
         images.append(torch.from_numpy(pixels))
-        if wanted == (0, 0):
-            wanted = (pixels.shape[0], pixels.shape[1])
-        if pixels.shape[:2] != wanted:
+        if expected == (0, 0):
+            expected = (pixels.shape[0], pixels.shape[1])
+        if pixels.shape[:2] != expected:
             height, width = pixels.shape[:2]
             raise DataError(
-                f"{root / name} has {width}x{height} pixels, expected {wanted[1]}x{wanted[0]}. "
+                f"{root / name} has {width}x{height} pixels, expected {expected[1]}x{expected[0]}. "
                 "Resize the images of this folder first."
             )
     return to_minus_one_one(torch.stack(images).permute(0, 3, 1, 2))
@@ -302,10 +302,8 @@ class PerImageRNG:
         draw = torch.rand if uniform else torch.randn
         rows = []
         for name in self.names:
-            generator = torch.Generator().manual_seed(
-                stream_seed(f"{stream}/{stem(name)}", self.seed)
-            )
-            rows.append(draw(like.shape[1:], generator=generator))
+            rng = torch.Generator().manual_seed(stream_seed(f"{stream}/{stem(name)}", self.seed))
+            rows.append(draw(like.shape[1:], generator=rng))
         return torch.stack(rows).to(like)
 
 
@@ -344,13 +342,13 @@ class ImageFolderWriter:
 
 
 @contextmanager
-def output_folder(place: Path) -> Iterator[ImageFolderWriter]:
-    """Give a folder to fill; it is renamed to `place` at the end, and removed after an error."""
-    with staging_folder(place) as folder:
+def output_folder(path: Path) -> Iterator[ImageFolderWriter]:
+    """Give a folder to fill; it is renamed to `path` at the end, and removed after an error."""
+    with staging_folder(path) as folder:
         inside = folder / "whole"
         inside.mkdir()
         yield ImageFolderWriter(inside)
-        replace_folder(inside, place)
+        replace_folder(inside, path)
 
 
 def read_output_record(root: Path) -> Mapping[str, Json]:

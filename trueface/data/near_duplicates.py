@@ -244,9 +244,9 @@ def _croppings() -> tuple[tuple[Floats, Floats], ...]:
     )
 
 
-def _crop(part: float, place: float) -> Floats:
-    """Return what cuts a part of SIDE samples off, at `place` in 0 … 1, and stretches the rest."""
-    first, length = place * part * SIDE, (1 - part) * SIDE
+def _crop(part: float, position: float) -> Floats:
+    """Return what cuts a part of SIDE samples off, at `position` in 0 … 1, and stretches the rest."""
+    first, length = position * part * SIDE, (1 - part) * SIDE
     at = np.clip(first + length * (np.arange(SIDE) + 0.5) / SIDE - 0.5, 0, SIDE - 1)
     low = np.minimum(at.astype(int), SIDE - 2)
     matrix = np.zeros((SIDE, SIDE), dtype=np.float32)

@@ -49,15 +49,15 @@ def epoch_order(
     """
     if shuffle_seed is None:
         return list(positions)
-    random = Random(f"order/{shuffle_seed}/{epoch}")
+    rng = Random(f"order/{shuffle_seed}/{epoch}")
     if cells is not None:
-        return balanced_order(positions, cells, random)
+        return balanced_order(positions, cells, rng)
     order = list(positions)
-    random.shuffle(order)
+    rng.shuffle(order)
     return order
 
 
-def balanced_order(positions: Sequence[int], cells: Sequence[int], random: Random) -> list[int]:
+def balanced_order(positions: Sequence[int], cells: Sequence[int], rng: Random) -> list[int]:
     """Return the same number of positions, with cell counts that differ by at most one.
 
     All images of a small cell are repeated, with counts that differ by at most one. Some images of
@@ -66,17 +66,17 @@ def balanced_order(positions: Sequence[int], cells: Sequence[int], random: Rando
     Args:
         positions: of the images.
         cells: of each image of the set.
-        random: selects the images and their order.
+        rng: selects the images and their order.
     """
     members: defaultdict[int, list[int]] = defaultdict(list)
     for position in positions:
         members[cells[position]].append(position)
     for images in members.values():
-        random.shuffle(images)
+        rng.shuffle(images)
     turns = {cell: cycle(members[cell]) for cell in sorted(members)}
     order: list[int] = []
     while len(order) < len(positions):
         every = list(turns)
-        random.shuffle(every)
+        rng.shuffle(every)
         order += [next(turns[cell]) for cell in islice(every, len(positions) - len(order))]
     return order

@@ -64,12 +64,12 @@ def qualities_of(
     Raises:
         DataError: a quality or an image is missing in the list.
     """
-    made = []
+    qualities = []
     for name in names:
         word = files_of(name)
         files = None if word is None or partners is None else partners.partners(images, word)
-        made.append(Quality(name=name, chain=Chain.parse(chain_of(name)), files=files))
-    return tuple(made)
+        qualities.append(Quality(name=name, chain=Chain.parse(chain_of(name)), files=files))
+    return tuple(qualities)
 
 
 @dataclass(frozen=True, kw_only=True)

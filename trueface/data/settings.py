@@ -329,8 +329,8 @@ class TestSettings(ScoringSettings):
     def _attackable(self) -> Self:
         attack = parse_attack(self.attack)
         if self.test_crops and (attack is not None or self.save_images):
-            what = "save_images keeps" if attack is None else "an attack changes"
-            raise ValueError(f"{what} whole images, so leave test_crops out")
+            reason = "save_images keeps" if attack is None else "an attack changes"
+            raise ValueError(f"{reason} whole images, so leave test_crops out")
         if attack is not None and attack.spec.access == "transfer" and not self.surrogate:
             raise ValueError(
                 f"attack: {attack} needs a surrogate, the ID of another model of this run"

@@ -168,7 +168,7 @@ def split_images(
             message = f"{len(keys)} of {len(split.keys)} keys of {split} belong to no subset and to no folder"
             message = f"{message} of {data_root}, such as {', '.join(keys[:SHOWN])}"
             _lack(message, then, describe_stray(keys, data_root, vocabulary))
-    for modifier, keys in _missing(on_disk, chosen, split):
+    for modifier, keys in _iter_missing_keys(on_disk, chosen, split):
         if modifier not in UNSHARED:
             log.info("missing=%d modifier=%s split=%s", len(keys), modifier, split.name)
         else:
@@ -340,7 +340,7 @@ def _log_sources(on_disk: ImageSurvey, chosen: Sequence[Image], split: SplitList
         log.info("split=%s further sources=%d", split.name, len(counts) - MOST_SOURCES)
 
 
-def _missing(
+def _iter_missing_keys(
     on_disk: ImageSurvey, chosen: Sequence[Image], split: SplitList
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield (modifier, keys without a file) where there are any, of methods whose folder is there."""

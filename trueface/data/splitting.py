@@ -243,23 +243,23 @@ def make_splits(
     return {name: tuple(_ordered(keys)) for name, keys in lists.items()}
 
 
-def subsample(lists: Mapping[str, Sequence[str]], *, wanted: int | Fraction, seed: int) -> Lists:
+def subsample(lists: Mapping[str, Sequence[str]], *, amount: int | Fraction, seed: int) -> Lists:
     """Return a smaller split: in each folder some of the keys of each list, none moved to another.
 
     With one seed a smaller one holds nothing that a larger one lacks.
 
     Args:
         lists: of the split.
-        wanted: so many keys of each folder, taken from the lists in proportion; or a share in
+        amount: number of keys of each folder, taken from the lists in proportion, or a fraction in
             (0, 1] of each folder of each list.
         seed: of the draw.
 
     Raises:
         DataError: a share or number that cannot be.
     """
-    if wanted <= 0 or (isinstance(wanted, Fraction) and wanted > 1):
+    if amount <= 0 or (isinstance(amount, Fraction) and amount > 1):
         raise DataError(
-            f"cannot take {wanted} of each folder. Give a number of at least 1, or a fraction up "
+            f"cannot take {amount} of each folder. Give a number of at least 1, or a fraction up "
             "to 1."
         )
     ranked: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
@@ -269,10 +269,10 @@ def subsample(lists: Mapping[str, Sequence[str]], *, wanted: int | Fraction, see
             ranked[folder] += _ranked(members, name, f"subsample/{seed}/{name}/{folder}")
     kept: dict[str, list[str]] = {name: [] for name in lists}
     for members_of_all in ranked.values():
-        if isinstance(wanted, Fraction):
-            chosen = [member for member in members_of_all if member[0] < wanted]
+        if isinstance(amount, Fraction):
+            chosen = [member for member in members_of_all if member[0] < amount]
         else:
-            chosen = sorted(members_of_all)[:wanted]
+            chosen = sorted(members_of_all)[:amount]
         for _, name, key in chosen:
             kept[name].append(key)
     return {name: tuple(_ordered(keys)) for name, keys in kept.items()}
@@ -305,7 +305,7 @@ def _by_cell(
 def _ranked(keys: list[str], holder: str, stream: str) -> Iterator[tuple[float, str, str]]:
     """Yield keys in a random order with the share of them that comes before each, and their holder."""
     random.Random(stream).shuffle(keys)
-    return (((place + 0.5) / len(keys), holder, key) for place, key in enumerate(keys))
+    return (((position + 0.5) / len(keys), holder, key) for position, key in enumerate(keys))
 
 
 def _divisible(strata: Mapping[str, list[str]], groups: Mapping[str, str]) -> dict[str, list[str]]:
@@ -344,7 +344,7 @@ def _divide_groups(
             members[key in groups, groups.get(key, key)].append((folder, key))
         for name, part in _cut_at_bounds(keys, bounds).items():
             lacking[name][folder] = len(part)
-    wanted = {name for name, count in lacking.items() if count.total()}
+    list_names = {name for name, count in lacking.items() if count.total()}
     fits = min((need for count in lacking.values() if (need := count.total())), default=0)
     order = sorted(members)
     random.Random(f"splits/{seed}/groups").shuffle(order)
@@ -362,7 +362,7 @@ def _divide_groups(
     classes = {
         group: frozenset().union(*(labels[key] for _, key in members[group])) for group in order
     }
-    _fill_classes(given, [name for name in NAMES if name in wanted], classes)
+    _fill_classes(given, [name for name in NAMES if name in list_names], classes)
     return {name: [key for group in given[name] for _, key in members[group]] for name in NAMES}
 
 
@@ -408,13 +408,15 @@ Group = tuple[bool, str]  # whether it has a name; the name, or its only key
 
 
 def _fill_classes(
-    given: Mapping[str, list[Group]], wanted: Sequence[str], classes: Mapping[Group, frozenset[int]]
+    given: Mapping[str, list[Group]],
+    list_names: Sequence[str],
+    classes: Mapping[Group, frozenset[int]],
 ) -> None:
     """Move groups so that each list that should have images has a group of each class, if possible.
 
     Groups may be large and few. The training list has the first group of a class, validation the second.
     """
-    for name in wanted:
+    for name in list_names:
         for label in sorted(frozenset().union(*classes.values())):
             if any(label in classes[group] for group in given[name]):
                 continue

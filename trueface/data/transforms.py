@@ -58,7 +58,6 @@ JPEG_REACH = 2  # pixels by which the upsampling of colour looks into the next c
 CORRUPTED: Final = "corrupted"
 VARIED: Final = "varied"
 TURNED: Final = "turned"
-MIRRORED: Final = "mirrored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +87,7 @@ class Transform(Protocol):
         """Return (3, h, w) or (crops, 3, h, w) of (3, H, W), uint8."""
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-        """Return the row of the image from which on it changes nothing."""
+        """Return the row of the image from which on no pixel changes the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +113,8 @@ class TrainTransform:
         if self.settings.sbi == 0:
             return None
         # by name, so that trainings without it do not depend on its code
-        made: SelfBlending = import_module(SELF_BLENDING).SelfBlending(self.settings.sbi)
-        return made
+        blending: SelfBlending = import_module(SELF_BLENDING).SelfBlending(self.settings.sbi)
+        return blending
 
     def makes_fake(self, image: Image, epoch: int) -> bool:
         """Return whether a real image is shown as a fake of itself in this epoch."""
@@ -160,7 +159,7 @@ class TrainTransform:
         return seen
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-        """Return the first row that does not get into what the network sees in this epoch."""
+        """Return the first row below the part of the image that the network gets in this epoch."""
         if self.self_blending is not None:  # a blend looks at all of the face
             return height
         parameters = self.parameters(height, width, image, epoch)
@@ -172,8 +171,8 @@ class TrainTransform:
 
     def parameters(self, height: int, width: int, image: Image, epoch: int) -> AugmentationParams:
         """Return what is drawn for an image of this size in an epoch: a function of seed, name and epoch."""
-        chance = random.Random(self._stream(image, epoch))
-        return self.steps.sample_params(height, width, chance, unshared=image.modifier in UNSHARED)
+        rng = random.Random(self._stream(image, epoch))
+        return self.steps.sample_params(height, width, rng, unshared=image.modifier in UNSHARED)
 
     def _stream(self, image: Image, epoch: int) -> str:
         cycle = self.settings.augment_cycle
@@ -416,14 +415,14 @@ def matched_chains(images: Sequence[Image], seed: int, copy: str = CORRUPTED) ->
     return {image.name: _copy_chain(next(places[image.label]), seed, copy) for image in images}
 
 
-def _copy_chain(place: int, seed: int, copy: str) -> Chain:
+def _copy_chain(position: int, seed: int, copy: str) -> Chain:
     kinds = COPY_KINDS[copy]
-    kind = kinds[place % len(kinds)]
+    kind = kinds[position % len(kinds)]
     if not kind.high and not kind.exact:
         return Chain.parse(kind.name)
     stream = "copies" if copy == CORRUPTED else f"copies/{copy}"
-    draw = random.Random(f"{stream}/{seed}/{place}")
-    strength = draw.choice(kind.exact) if kind.exact else draw.uniform(kind.low, kind.high)
+    rng = random.Random(f"{stream}/{seed}/{position}")
+    strength = rng.choice(kind.exact) if kind.exact else rng.uniform(kind.low, kind.high)
     return Chain.parse(f"{kind.name}{round(strength, kind.digits):g}")
 
 
@@ -455,5 +454,5 @@ class ImageCopy:
         return replace(self.tested, corruptions=self.chains[image.name])(pixels, image, epoch)
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-        """Return the first row below what a test sees."""
+        """Return the first row below the part of the image that a test reads."""
         return self.tested.rows_needed(height, width, image, epoch)

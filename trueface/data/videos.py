@@ -94,7 +94,7 @@ def read_frames(
     Raises:
         BadVideoError: the file is damaged before its last chosen frame.
     """
-    wanted, done = frozenset(chosen.numbers), -1
+    numbers, done = frozenset(chosen.numbers), -1
     with _opened(file) as (container, stream):
         context = stream.codec_context
         context.thread_count = threads
@@ -104,7 +104,7 @@ def read_frames(
         for done, frame in enumerate(container.decode(stream)):
             if stop.is_set():
                 return
-            if done in wanted:
+            if done in numbers:
                 if frame.is_corrupt:
                     raise BadVideoError(f"frame {done} is damaged")
                 yield done, _upright(frame)

@@ -108,15 +108,21 @@ class StepEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """Two convolutions with group normalisation, scaled and shifted by the embedding of a step."""
 
-    def __init__(self, before: int, after: int, embedding: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, embedding: int) -> None:
         super().__init__()
         self.first = nn.Sequential(
-            nn.GroupNorm(GROUPS, before), nn.SiLU(), nn.Conv2d(before, after, 3, padding=1)
+            nn.GroupNorm(GROUPS, in_channels),
+            nn.SiLU(),
+            nn.Conv2d(in_channels, out_channels, 3, padding=1),
         )
-        self.modulation = nn.Linear(embedding, 2 * after)
-        self.norm = nn.GroupNorm(GROUPS, after)
-        self.second = zero_init(nn.Conv2d(after, after, 3, padding=1))
-        self.skip = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
+        self.modulation = nn.Linear(embedding, 2 * out_channels)
+        self.norm = nn.GroupNorm(GROUPS, out_channels)
+        self.second = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = (
+            nn.Identity()
+            if in_channels == out_channels
+            else nn.Conv2d(in_channels, out_channels, 1)
+        )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Return N×after×H×W of N×before×H×W; the embedding is (N, E)."""
@@ -268,8 +274,8 @@ class UNet(EpsNetwork):
         self.step = StepEmbedding(widths[0], wide)
         self.enter = nn.Conv2d(packed, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
-            ResidualBlock(before, after, wide)
-            for before, after in zip((widths[0], *widths), widths, strict=False)
+            ResidualBlock(in_channels, out_channels, wide)
+            for in_channels, out_channels in zip((widths[0], *widths), widths, strict=False)
         )
         self.bottom = ResidualBlock(widths[-1], widths[-1], wide)
         self.pixels = Attention(widths[-1]) if shape.attention else None

@@ -109,8 +109,8 @@ def stable_folder(root: Path) -> StableFolder:
             f"weights: folder {root} does not exist. Give a folder with a Stable Diffusion model in the "
             f"layout of diffusers ({INDEX} and {', '.join(PARTS)})."
         )
-    wanted = [INDEX, *(f"{part}/{name}" for part, name in PARTS.items())]
-    missing = [name for name in wanted if not (root / name).is_file()]
+    needed = [INDEX, *(f"{part}/{name}" for part, name in PARTS.items())]
+    missing = [name for name in needed if not (root / name).is_file()]
     if missing:
         raise CheckpointError(
             f"weights: {root} does not contain {', '.join(missing)}. Give a complete Stable Diffusion "
@@ -308,7 +308,7 @@ def import_stable(folder: StableFolder, prompts: Sequence[str]) -> Diffuser:
     unet, vae = build_unet_and_vae(configs)
     _fill(unet, folder, "unet")
     _fill(vae, folder, "vae")
-    tokens = _encoded(folder, [*prompts, NULL])
+    tokens = _encode_prompts(folder, [*prompts, NULL])
     facts = configs["unet"]
     shape = NetworkShape(
         network=NAME,
@@ -363,7 +363,7 @@ def _schedule(folder: StableFolder) -> tuple[Schedule, Prediction]:
     return make_schedule(name, steps, *ends), prediction
 
 
-def _encoded(folder: StableFolder, prompts: Sequence[str]) -> Tensor:
+def _encode_prompts(folder: StableFolder, prompts: Sequence[str]) -> Tensor:
     """Return the text encoder's last hidden states, prompts×tokens×width."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # as above
 
@@ -401,9 +401,9 @@ def _fill(module: nn.Module, folder: StableFolder, part: str) -> None:
     missing = [name for name in own if name not in state and own[name].is_floating_point()]
     if wrong or missing:
         named = min(wrong or missing)
-        what = "has another shape" if wrong else "is missing"
+        fault = "has another shape" if wrong else "is missing"
         raise CheckpointError(
-            f"{folder.root / part}: the weights do not fit the configuration of {part}: {named} {what}"
+            f"{folder.root / part}: the weights do not fit the configuration of {part}: {named} {fault}"
         )
     module.load_state_dict(fitting, strict=False)
 

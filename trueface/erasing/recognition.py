@@ -63,12 +63,12 @@ class Rates:
 
 
 def rates(
-    answers: Tensor, drawn: Sequence[str], known: Sequence[str], erase: str, anchor: str = ""
+    predicted: Tensor, drawn: Sequence[str], known: Sequence[str], erase: str, anchor: str = ""
 ) -> Rates:
     """Return the rates of samples.
 
     Args:
-        answers: predicted class of each sample as an index into `known`, K×n.
+        predicted: predicted class of each sample as an index into `known`, K×n.
         drawn: names of the K sampled classes.
         known: names of the classifier's classes.
         erase: the concept.
@@ -79,19 +79,21 @@ def rates(
     """
     if len(drawn) < 2:
         raise JobError(f"{erase} is the only class, so no other class can be measured")
-    right = {name: rate(row == known.index(name)) for name, row in zip(drawn, answers, strict=True)}
+    right = {
+        name: rate(row == known.index(name)) for name, row in zip(drawn, predicted, strict=True)
+    }
     kept = [at for at, name in enumerate(drawn) if name != erase]
-    truth = answers.new_tensor([[known.index(drawn[at])] for at in kept])
-    under = answers[list(drawn).index(erase)]
+    truth = predicted.new_tensor([[known.index(drawn[at])] for at in kept])
+    under = predicted[list(drawn).index(erase)]
     return Rates(
         called={
             name: {other: float((row == at).double().mean()) for at, other in enumerate(known)}
-            for name, row in zip(drawn, answers, strict=True)
+            for name, row in zip(drawn, predicted, strict=True)
         },
         right=right,
         erased=right[erase],
         anchor=rate(under == known.index(anchor)) if anchor else None,
-        others=rate(answers[kept] == truth),
+        others=rate(predicted[kept] == truth),
     )
 
 
@@ -101,7 +103,7 @@ def refuse_weak_teacher(teacher: Rates, least: float) -> None:
     Raises:
         JobError: the teacher is too weak. The message names each such class with its recognised fraction.
     """
-    weak = {name: of.value for name, of in teacher.right.items() if of.value < least}
+    weak = {name: right.value for name, right in teacher.right.items() if right.value < least}
     if not weak:
         return
     (first, share), *more = weak.items()

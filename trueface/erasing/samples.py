@@ -1,9 +1,8 @@
 """Samples of a diffuser with noise by name, and revision of real images by inversion and sampling.
 
 "cross/7" begins from the same noise in each model. Real images are inverted to noise by DDIM (arXiv 2010.02502,
-section 4.3) and sampled by the edited model under the concept's name. The seed calls this "purification of a real
-image": content that the edited model still represents is kept, erased content is replaced. With equal embeddings,
-no guidance and the unedited model in both directions, an image is reproduced up to the error of the inversion.
+section 4.3) and sampled by the edited model under the concept's name. This "purification of a real image" keeps
+content that the edited model still represents, and replaces erased content. With equal embeddings, no guidance and the unedited model in both directions, an image is reproduced up to the error of the inversion.
 This error falls with the number of steps and is the reference of the measure.
 """
 

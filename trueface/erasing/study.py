@@ -123,7 +123,9 @@ def judge_erasure(
         return ErasureVerdict(text=NOT_ERASED)
     if not floor or not ceiling:
         return ErasureVerdict(text=NO_FLOOR)
-    floors, ceilings = ({each[:2]: each.rate for each in of} for of in (floor, ceiling))
+    floors, ceilings = (
+        {each[:2]: each.rate for each in curve_points} for curve_points in (floor, ceiling)
+    )
     places = [
         _RatesAtBudget(floors[each[:2]], ceilings[each[:2]], each)
         for each in curve
@@ -131,12 +133,12 @@ def judge_erasure(
     ]
     if not places:
         return ErasureVerdict(text=NO_CURVE)
-    widest = max(places, key=lambda place: place.room)
+    widest = max(places, key=lambda budget: budget.room)
     if widest.room < LEAST_ROOM:
         shown = f"floor {widest.floor:.2f}, ceiling {widest.ceiling:.2f}"
         return widest.verdict(f"the probe cannot tell: {shown}")
-    usable = [place for place in places if place.room >= widest.room / 2]
-    strongest = max(usable, key=lambda place: place.reached)
+    usable = [budget for budget in places if budget.room >= widest.room / 2]
+    strongest = max(usable, key=lambda budget: budget.reached)
     return strongest.verdict(HIDDEN if strongest.is_half_way else ERASED)
 
 
@@ -328,7 +330,7 @@ def mean_curve(records: Iterable[ErasureRecord], name: str) -> tuple[Point, ...]
     for record in records:
         for point in record.points(name):
             rates.setdefault((point.images, point.steps), []).append(point.rate)
-    return tuple(Point(*place, fmean(of)) for place, of in sorted(rates.items()))
+    return tuple(Point(*key, fmean(values)) for key, values in sorted(rates.items()))
 
 
 def _judge_means(

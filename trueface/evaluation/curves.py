@@ -73,17 +73,19 @@ def sort_for_roc(fake: NDArray[np.bool_], logits: Floats) -> RocOrder:
     )
 
 
-def curve(of: RocOrder, weights: Counts | Sums, odds: Floats | None = None) -> Curve:
+def curve(order: RocOrder, weights: Counts | Sums, odds: Floats | None = None) -> Curve:
     """Return the curves of C resamples.
 
     Args:
-        of: a table of both classes.
+        order: images of both classes, in the order of their margins.
         weights: (C, N) how often each row counts.
         odds: (C,) weight of a fake image relative to a real one. None: the same.
     """
     exact = np.result_type(weights, np.float32)
-    fakes, reals = (np.take(weights, rows, axis=1).astype(exact) for rows in (of.fakes, of.reals))
-    return Curve(of, fakes, reals, _sums(fakes), _sums(reals), odds)
+    fakes, reals = (
+        np.take(weights, rows, axis=1).astype(exact) for rows in (order.fakes, order.reals)
+    )
+    return Curve(order, fakes, reals, _sums(fakes), _sums(reals), odds)
 
 
 def area(curve: Curve) -> Floats:

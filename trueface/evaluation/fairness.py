@@ -180,7 +180,7 @@ class FairnessMethod(NamedTuple):
         return next((row.why_not for row in self.rows if row.why_not), "")
 
     @property
-    def standing(self) -> Comparability:
+    def comparability(self) -> Comparability:
         """The verdict on its gap; one seed that is constant, or not comparable, decides it."""
         if any(row.table.constant for row in self.rows):
             return Comparability.CONSTANT
@@ -251,7 +251,7 @@ class FairnessMethod(NamedTuple):
                 f"{name}_groups": min(row.table.groups_with(name) for row in self.rows)
                 for name in MEASURES
             },
-            "constant": self.standing is Comparability.CONSTANT,
+            "constant": self.comparability is Comparability.CONSTANT,
             "verdict": str(self.verdict),
             "comparable": not self.why_not,
             "why_not": self.why_not,
@@ -274,7 +274,7 @@ def methods(
     groups: dict[tuple[str, str, str], list[FairnessRow]] = {}
     for row in rows:
         groups.setdefault((strip_seed(row.model), row.data, row.by), []).append(row)
-    made = [
+    compared = [
         FairnessMethod(
             key[0],
             names[key[0]],
@@ -284,19 +284,19 @@ def methods(
         for key, seeds in groups.items()
     ]
     ranked: dict[tuple[str, str], list[tuple[float, int]]] = {}
-    for at, method in enumerate(made):
+    for at, method in enumerate(compared):
         gap = method.measure(GAP)
-        is_comparable = method.standing is Comparability.COMPARABLE
+        is_comparable = method.comparability is Comparability.COMPARABLE
         if gap is not None and is_comparable and method.verdict is not GapVerdict.UNDEFINED:
             ranked.setdefault(method.comparison_key, []).append((gap.mean, at))
     for each in ranked.values():
         for rank, (_, at) in enumerate(sorted(each), start=1):
-            made[at] = made[at]._replace(rank=rank)
-    return made
+            compared[at] = compared[at]._replace(rank=rank)
+    return compared
 
 
-def _record(of: Difference | None) -> Json:
-    return None if of is None else of.json_record
+def _record(difference: Difference | None) -> Json:
+    return None if difference is None else difference.json_record
 
 
 class GroupedScores(NamedTuple):
@@ -387,14 +387,14 @@ def original_rows(folder: Path, by: Sequence[str] = ()) -> list[FairnessRow]:
                 "",
                 False,
                 read.scores,
-                of,
+                column,
                 none,
                 (),
                 note=read.note,
-                intersections=read.intersections(of.by),
+                intersections=read.intersections(column.by),
                 logits=read.logits,
             )
-            for of in columns
+            for column in columns
         ]
     )
 
@@ -471,7 +471,7 @@ def _compared(
     Only models that were tested on the same images are compared, with the same draws of these;
     three seeds or more are drawn as well.
     """
-    made: dict[tuple[str, str], _Compared] = {}
+    compared: dict[tuple[str, str], _Compared] = {}
     areas: dict[tuple[str, tuple[str, ...]], dict[str, Sampled]] = {}
     for each in tables:
         scores = each.grouped_scores
@@ -480,7 +480,7 @@ def _compared(
         fake = scores.labels == 1
         if fake.all() or not fake.any():
             kind = "fake" if fake.any() else "real"
-            made[each.model, each.data] = _Compared(
+            compared[each.model, each.data] = _Compared(
                 None, f"all images are {kind}, so the AUC is undefined"
             )
             continue
@@ -507,8 +507,8 @@ def _compared(
                 to_reference = difference_of(means[name], means[beside])
             for model in models:
                 area = of_models[model].estimate
-                made[model, data] = _Compared(area, why_not, to_best, to_reference)
-    return made
+                compared[model, data] = _Compared(area, why_not, to_best, to_reference)
+    return compared
 
 
 def _rows(grouped: Sequence[GroupedScores], reference: str = "") -> list[FairnessRow]:
@@ -530,10 +530,10 @@ def _row(grouped: GroupedScores, area: _Compared) -> FairnessRow:
     logits = grouped.grouped_logits
 
     def table(at: float, beside: GroupTable | None = None) -> GroupTable:
-        made = GroupTable.from_logits(
+        group_table = GroupTable.from_logits(
             scores.labels, scores.margin, column.groups, column.names, at, beside=beside
         )
-        return with_published_gaps(made, logits, beside=beside)
+        return with_published_gaps(group_table, logits, beside=beside)
 
     even = table(0.0)
     return FairnessRow(

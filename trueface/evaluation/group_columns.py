@@ -138,8 +138,8 @@ class AttributeFiles:
 
     def _table(self, files: tuple[Path, ...], root: str) -> Attributes:
         if (files, root) not in self._read:
-            place = self.project / Path(root).expanduser()
-            self._read[files, root] = Attributes(files, place)
+            root_path = self.project / Path(root).expanduser()
+            self._read[files, root] = Attributes(files, root_path)
         return self._read[files, root]
 
     def _place(self, text: str) -> Path:

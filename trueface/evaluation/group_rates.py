@@ -267,15 +267,15 @@ def permutation_baselines(
     counts: GroupConfusion, *, shuffles: int = SHUFFLES
 ) -> Mapping[str, PermutationBaseline]:
     """Return the floor of each measure of a table that is defined."""
-    random = numpy_rng("shuffled groups", 0)
+    rng = numpy_rng("shuffled groups", 0)
     shuffled = GroupConfusion(
         reals=counts.reals,
         fakes=counts.fakes,
         false_positives=_shuffle_counts(
-            random, counts.reals, int(counts.false_positives.sum()), shuffles
+            rng, counts.reals, int(counts.false_positives.sum()), shuffles
         ),
         true_positives=_shuffle_counts(
-            random, counts.fakes, int(counts.true_positives.sum()), shuffles
+            rng, counts.fakes, int(counts.true_positives.sum()), shuffles
         ),
     )
     values = group_gaps(shuffled)
@@ -295,13 +295,13 @@ def auc_gap_baseline(
     """
     if len(groups) > AREA_ROWS:
         return None
-    random = numpy_rng("shuffled groups of areas", 0)
+    rng = numpy_rng("shuffled groups of areas", 0)
     values: list[Floats] = []
     tables = max(min(DEALT_ROWS // len(groups), shuffles), 1)
     for start in range(0, shuffles, tables):
         dealt = np.tile(groups, (min(tables, shuffles - start), 1))
         for rows in (np.flatnonzero(~ranking.fake), np.flatnonzero(ranking.fake)):
-            dealt[:, rows] = random.permuted(dealt[:, rows], axis=1)
+            dealt[:, rows] = rng.permuted(dealt[:, rows], axis=1)
         values.append(PERCENT * max_difference(group_aucs(ranking, dealt, size)))
     every = np.concatenate(values)
     return permutation_baseline(every) if np.isfinite(every).all() else None
@@ -313,12 +313,12 @@ def intervals(counts: GroupConfusion) -> Mapping[str, Estimate]:
     A percentile bootstrap within group and class. Noise widens gaps, so the interval is rather too high. It
     does not test a gap against 0; the floor does.
     """
-    random = numpy_rng("bootstrap of groups", 0)
+    rng = numpy_rng("bootstrap of groups", 0)
     drawn = GroupConfusion(
         reals=counts.reals,
         fakes=counts.fakes,
-        false_positives=_draw_binomial(random, counts.reals, counts.fpr),
-        true_positives=_draw_binomial(random, counts.fakes, counts.tpr),
+        false_positives=_draw_binomial(rng, counts.reals, counts.fpr),
+        true_positives=_draw_binomial(rng, counts.fakes, counts.tpr),
     )
     spreads = group_gaps(drawn)
     return {
@@ -329,15 +329,15 @@ def intervals(counts: GroupConfusion) -> Mapping[str, Estimate]:
 
 
 def _shuffle_counts(
-    random: np.random.Generator, sizes: Integers, called: int, shuffles: int
+    rng: np.random.Generator, sizes: Integers, called: int, shuffles: int
 ) -> Integers:
     """Return how many of so many called fake fall to each group (S, G), groups being shuffled."""
-    dealt: Integers = random.multivariate_hypergeometric(sizes, called, shuffles)
+    dealt: Integers = rng.multivariate_hypergeometric(sizes, called, shuffles)
     return dealt
 
 
-def _draw_binomial(random: np.random.Generator, sizes: Integers, rates: Floats) -> Integers:
-    drawn: Integers = random.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
+def _draw_binomial(rng: np.random.Generator, sizes: Integers, rates: Floats) -> Integers:
+    drawn: Integers = rng.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
     return drawn
 
 

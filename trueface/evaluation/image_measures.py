@@ -164,8 +164,8 @@ def feature_network(
         WeightsError: the file is not of this network.
     """
     if name == RANDOM:
-        made = FeatureNetwork(
-            name=RANDOM, body=_random(), mean=(0.5,) * 3, std=(0.5,) * 3, least_side=1
+        features = FeatureNetwork(
+            name=RANDOM, body=_random_network(), mean=(0.5,) * 3, std=(0.5,) * 3, least_side=1
         )
     elif weights is None:
         raise UsageError(
@@ -176,22 +176,22 @@ def feature_network(
         assembled = assemble(name, BuildOptions(weights=str(weights)))
         network, spec = assembled.network, assembled.spec
         network.set_submodule(spec.head, nn.Identity())
-        made = FeatureNetwork(
+        features = FeatureNetwork(
             name=name, body=network, mean=spec.mean, std=spec.std, least_side=LEAST_SIDE
         )
-    made.body.eval().requires_grad_(False).to(device)
-    return made
+    features.body.eval().requires_grad_(False).to(device)
+    return features
 
 
-def _random() -> nn.Module:
+def _random_network() -> nn.Module:
     """Return three convolutions drawn from a fixed stream, and the mean over the image."""
-    generator = torch.Generator().manual_seed(stream_seed("random features", 0))
+    rng = torch.Generator().manual_seed(stream_seed("random features", 0))
     layers: list[nn.Module] = []
     channels = 3
     for width in WIDTHS:
         convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
         spread = (2 / (9 * channels)) ** 0.5  # He initialisation, which keeps the variance
-        drawn = torch.randn(convolution.weight.shape, generator=generator) * spread
+        drawn = torch.randn(convolution.weight.shape, generator=rng) * spread
         convolution.weight = nn.Parameter(drawn)
         layers += [convolution, nn.ReLU()]
         channels = width

@@ -112,8 +112,8 @@ def evaluate_table(table: SourcedScores, *, names: Collection[str] | None = None
     labels, logits = table.labels, table.logits
     _check(labels, logits)
     reasons = dict(undefined_metrics(table, names))
-    wanted = [metric for name, metric in METRICS.items() if names is None or name in names]
-    defined = [each for each in wanted if each.name not in reasons]
+    metrics = [metric for name, metric in METRICS.items() if names is None or name in names]
+    defined = [each for each in metrics if each.name not in reasons]
     with np.errstate(over="ignore", invalid="ignore"):
         reasons |= {
             each.name: "the logits are too large"

@@ -171,7 +171,7 @@ def _rows(
             **row,
             **_confounded(each, row, files),
             "modifier": each.with_root(str(row["modifier"])),
-            "data_root": each.place or None,
+            "data_root": each.data_root or None,
         }
 
 

@@ -169,12 +169,12 @@ class WeightedScores:
             counts = [np.bincount(part, minlength=table.classes) for part in parts]
             return np.stack(counts, axis=1)[None].astype(np.float64)
         sums = np.zeros((len(self.weights), table.classes, GAPS + BINS))
-        for place, (rows, columns) in enumerate(table.columns):
+        for position, (rows, columns) in enumerate(table.columns):
             chosen = np.ascontiguousarray(self.weights[:, rows])
             # how a product is rounded depends on its size: it is that of CHUNK, whatever is quickest
             products = np.concatenate([part @ columns for part in chunks(chosen)])
-            scale = 1.0 if self.scale is None else self.scale[:, [place]]
-            sums[:, table.present[place]] = products.astype(np.float64) * scale
+            scale = 1.0 if self.scale is None else self.scale[:, [position]]
+            sums[:, table.present[position]] = products.astype(np.float64) * scale
         return sums
 
     @cached_property

@@ -203,7 +203,7 @@ def _facts_of(draft: Draft) -> _Facts:
         place=(*_place_of(settings), crops, settings["patch_size"] if crops else -1),
         # in closed form images are learned as they are tested; of its copies the store alone knows
         augmentation=_augmentation(augmenting, crops > 0) if learns and not is_ridge else (),
-        body=_new_body(*_body_of(settings)) if learns else None,
+        body=_untrained_body(*_body_of(settings)) if learns else None,
     )
 
 
@@ -219,7 +219,7 @@ def _augmentation(augmenting: tuple[Any, ...], crops: bool) -> Augmentation:
     return ()
 
 
-def _new_body(*values: Any) -> SharedBody:
+def _untrained_body(*values: Any) -> SharedBody:
     *others, seed = values
     model, weights = (others[BODY.index(name)] for name in ("model", "weights"))
     # weights that are read follow from no seed, and statistics of pixels have none
@@ -242,10 +242,10 @@ def _is_frozen(draft: Draft) -> bool:
     return bool(draft.settings.get("freeze") and draft.settings.get("freeze_bn"))
 
 
-def _keeps_body(maker: Draft, before: Sequence[Draft]) -> bool:
+def _keeps_body(maker: Draft, makers: Sequence[Draft]) -> bool:
     if not _is_frozen(maker) or maker.settings.get("warm_start"):
         return False
-    return "method" not in maker.settings or not _begins_anew(maker, before)
+    return "method" not in maker.settings or not _begins_anew(maker, makers)
 
 
 def _begins_anew(draft: Draft, makers: Sequence[Draft]) -> bool:
@@ -273,7 +273,7 @@ class FeatureKind(LaboratoryKind):
 
     def shared_job(self, parts: Sequence[SharedPart]) -> SharedJob:
         """Return the job that computes some parts, all of one body."""
-        wanted, draft, base = [*map(_part, parts)], parts[0].draft, _part(parts[0]).body.base
+        inputs, draft, base = [*map(_part, parts)], parts[0].draft, _part(parts[0]).body.base
         maker = _maker(parts[0], base)
         trained = {} if maker is None else maker.settings
         model = trained.get("model") or trained.get("architecture")  # that of a published file
@@ -290,10 +290,10 @@ class FeatureKind(LaboratoryKind):
                 "augmentation": dict(part.augmentation),
                 "corrupt": part.corrupt,
             }
-            for each, part in zip(parts, wanted, strict=True)
+            for each, part in zip(parts, inputs, strict=True)
         ]
-        images = dict.fromkeys(word for part in wanted for word in part.images.split("&"))
-        corrupt = {part.corrupt for part in wanted}
+        images = dict.fromkeys(word for part in inputs for word in part.images.split("&"))
+        corrupt = {part.corrupt for part in inputs}
         # as the condition of a test; none where they differ in it
         condition = f"corrupt={corrupt.pop()}" if len(corrupt) == 1 and NONE not in corrupt else ""
         return SharedJob(
@@ -308,9 +308,9 @@ class FeatureKind(LaboratoryKind):
     def _volumes(self, parts: Sequence[SharedPart], model: str | None) -> Iterator[Volume]:
         width = None if model is None else spec_of(model).width
         seen: set[tuple[str, str]] = set()
-        for draft, wanted in ((part.draft, _part(part)) for part in parts):
+        for draft, body_input in ((part.draft, _part(part)) for part in parts):
             vocabulary = self.vocabulary.with_layout(draft.settings["layout"])
-            images = (wanted.split_list, wanted.images)
+            images = (body_input.split_list, body_input.images)
             count = count_images(draft, *images, vocabulary)
             size = None if count is None or width is None else count * width * ITEM_BYTES
             yield Volume(items=0 if images in seen else count, pass_bytes=size)
@@ -334,8 +334,8 @@ def _maker(part: SharedPart, base: str | None) -> Draft | None:
     """Return the job of this plan that determines the network of a backbone, or None if there is none."""
     if base is None:
         return part.makers[0] if part.makers else part.draft
-    made = next((maker for maker in part.makers if maker.model == base), None)
-    return made or (part.draft if "model" in part.draft.settings else None)
+    same_base = next((maker for maker in part.makers if maker.model == base), None)
+    return same_base or (part.draft if "model" in part.draft.settings else None)
 
 
 def _inputs(draft: Draft, vocabulary: DataIdResolver) -> Iterator[Input]:

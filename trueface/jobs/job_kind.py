@@ -483,9 +483,9 @@ def folder_of(draft: Draft) -> Path:
     return draft.model_folder(model_of(draft))
 
 
-def checkpoint_input(draft: Draft, model: str, what: str) -> Input:
-    """Return the checkpoint of a model that a job reads; `what` it is to the job."""
-    return Input(path=paths.checkpoint(draft.model_folder(model)), what=f"{what} {model}")
+def checkpoint_input(draft: Draft, model: str, noun: str) -> Input:
+    """Return the checkpoint of a model that a job reads; `noun` names it in messages."""
+    return Input(path=paths.checkpoint(draft.model_folder(model)), what=f"{noun} {model}")
 
 
 def base_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
@@ -513,12 +513,12 @@ def inputs_from_settings(
     """
 
     def reads(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
-        for setting, what in places.items():
+        for setting, noun in places.items():
             if place := draft.settings[setting]:
-                yield Input(path=draft.path(place), what=what)
-        for setting, what in (models or {}).items():
+                yield Input(path=draft.path(place), what=noun)
+        for setting, noun in (models or {}).items():
             if model := draft.settings[setting]:
-                yield checkpoint_input(draft, model, what)
+                yield checkpoint_input(draft, model, noun)
 
     return reads
 

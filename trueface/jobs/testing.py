@@ -318,43 +318,43 @@ def write_images(feed: ImageLoader, write: ImageWriter, watch: RunContext) -> No
 
 
 def numbers_of_test(
-    answers: Predictions, calibration: Calibration | None = None
+    predictions: Predictions, calibration: Calibration | None = None
 ) -> dict[str, Json]:
     """Return what one test alone can say; measures of both classes need tests merged."""
-    fake = answers.labels == 1
-    beyond = None if calibration is None else answers.margin > calibration.threshold
+    fake = predictions.labels == 1
+    beyond = None if calibration is None else predictions.margin > calibration.threshold
     return {
-        "n": len(answers),
+        "n": len(predictions),
         "fake": int(fake.sum()),
-        "accuracy": float(np.mean((answers.margin > 0) == fake)),
-        "called_fake": float(np.mean(answers.margin > 0)),
+        "accuracy": float(np.mean((predictions.margin > 0) == fake)),
+        "called_fake": float(np.mean(predictions.margin > 0)),
         "accuracy_at_threshold": None if beyond is None else float(np.mean(beyond == fake)),
         "called_fake_at_threshold": None if beyond is None else float(np.mean(beyond)),
-        "mean_logit": float(answers.margin.mean()),
-        "loss": mean_cross_entropy(fake, answers.margin),
+        "mean_logit": float(predictions.margin.mean()),
+        "loss": mean_cross_entropy(fake, predictions.margin),
     }
 
 
-def numbers_of_attack(answers: Predictions) -> dict[str, Json]:
+def numbers_of_attack(predictions: Predictions) -> dict[str, Json]:
     """Return the effect of a backdoor: predictions for images that carry its patch.
 
     `attack_success` is the fraction of fakes then classified as real, or None if there is no fake.
     """
-    fake = answers.labels == 1
-    called_real = answers.margin <= 0
+    fake = predictions.labels == 1
+    called_real = predictions.margin <= 0
     return {
         "attack_success": float(called_real[fake].mean()) if fake.any() else None,
         "triggered_called_fake": float(1 - called_real.mean()),
     }
 
 
-def scores_of(images: Sequence[Image], answers: Predictions, data_root: Path) -> Predictions:
+def scores_of(images: Sequence[Image], predictions: Predictions, data_root: Path) -> Predictions:
     """Return the predictions for images as a score table, with their paths below the data root.
 
     Raises:
         DataError: the data root's list of sources with videos cannot be read.
     """
-    scored = [images[position] for position in answers.positions]
+    scored = [images[position] for position in predictions.positions]
     names = tuple(image.path.relative_to(data_root).as_posix() for image in scored)
     sources = video_sources(data_root)
     videos = tuple(
@@ -362,7 +362,7 @@ def scores_of(images: Sequence[Image], answers: Predictions, data_root: Path) ->
         for path, image in zip(names, scored, strict=True)
     )
     return replace(
-        answers,
+        predictions,
         ids=names,
         keys=tuple(image.key for image in scored),
         videos=videos if any(videos) else (),
@@ -420,13 +420,13 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     return result
 
 
-def _warn_of_swapped_classes(model: str, network: ScoringModel, answers: Predictions) -> None:
+def _warn_of_swapped_classes(model: str, network: ScoringModel, predictions: Predictions) -> None:
     """Warn if a published model ranks real images above fakes: its file does not show the order of classes."""
-    fake = answers.labels == 1
+    fake = predictions.labels == 1
     fakes, reals = int(fake.sum()), int((~fake).sum())
     if not network.is_published or not fakes or not reals:
         return
-    (auc,) = area(curve(sort_for_roc(fake, answers.margin), np.ones((1, len(answers)))))
+    (auc,) = area(curve(sort_for_roc(fake, predictions.margin), np.ones((1, len(predictions)))))
     error = ((fakes + reals + 1) / (12 * fakes * reals)) ** 0.5  # of the AUC of a random ranking
     if auc < 0.5 - SWAPPED * error:
         log.warning(
@@ -469,9 +469,9 @@ def _triggered(
         return {}
     stamped = range(len(images))
     feed = eval_loader(images, settings, stamped, preprocessing=network.preprocessing)
-    answers = network.predict_images(feed)
-    write_csv(path, scores_of(images, answers, job.path(settings.data_root)))
-    return numbers_of_attack(answers)
+    predictions = network.predict_images(feed)
+    write_csv(path, scores_of(images, predictions, job.path(settings.data_root)))
+    return numbers_of_attack(predictions)
 
 
 def _checked_attributes(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.runtime.errors import JobError
+from trueface.runtime.errors import JobError, first_line
 
 SIDES = (64, 224)  # pixels: the first is enough for most networks
 BATCH = 2
@@ -53,9 +53,14 @@ def dry_forward(network: nn.Module, name: str, side: int | None) -> Tensor:
     for each in others:
         try:
             return _pass(network, each)
-        except (JobError, RuntimeError, AssertionError, ValueError):  # larger ones may do
+        except (
+            JobError,
+            RuntimeError,
+            AssertionError,
+            ValueError,
+        ):  # a larger image may be accepted
             continue
-    return _answers(network, name, last)
+    return _forward_or_refuse(network, name, last)
 
 
 def refuse_small(network: nn.Module, name: str, side: int) -> None:
@@ -70,7 +75,7 @@ def refuse_small(network: nn.Module, name: str, side: int) -> None:
         JobError: it does not; says why.
     """
     if side < SIDES[0]:
-        _answers(network.eval(), name, side)
+        _forward_or_refuse(network.eval(), name, side)
 
 
 def layers_of_maps(network: nn.Module, name: str, side: int | None) -> list[Layer]:
@@ -115,12 +120,7 @@ def forward_hooks(
             handle.remove()
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error of a library, or its type where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _answers(network: nn.Module, name: str, side: int) -> Tensor:
+def _forward_or_refuse(network: nn.Module, name: str, side: int) -> Tensor:
     try:
         return _pass(network, side)
     except (RuntimeError, AssertionError, ValueError) as error:

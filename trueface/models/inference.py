@@ -49,9 +49,11 @@ def fuse_conv_bn(network: nn.Module, head: str, *, side: int | None = None) -> n
     fused = copy.deepcopy(plain)
     with torch.no_grad():
         _fold(fused)
-        before, after = (_features(each, head, side or PROBE_SIDE) for each in (plain, fused))
-    tolerance = TOLERANCE * float(before.nan_to_num().abs().max())
-    if torch.allclose(before, after, rtol=0, atol=tolerance, equal_nan=True):
+        plain_features, after = (
+            _features(each, head, side or PROBE_SIDE) for each in (plain, fused)
+        )
+    tolerance = TOLERANCE * float(plain_features.nan_to_num().abs().max())
+    if torch.allclose(plain_features, after, rtol=0, atol=tolerance, equal_nan=True):
         return fused
     log.warning(
         "network=%s state=not folded reason=its batch norms do not directly follow the "

@@ -177,7 +177,7 @@ def halved_sums(planes: Tensor) -> Tensor:
     return rows[..., ::2] + rows[..., 1::2]
 
 
-def refuse_small(pixels: Tensor, least: int, what: str) -> None:
+def refuse_small(pixels: Tensor, least: int, noun: str) -> None:
     """Refuse images whose shorter side is below `least` pixels.
 
     Raises:
@@ -186,7 +186,7 @@ def refuse_small(pixels: Tensor, least: int, what: str) -> None:
     height, width = pixels.shape[-2:]
     if min(height, width) < least:
         raise JobError(
-            f"{what} need images of at least {least} by {least} pixels, got {width} by {height}. "
+            f"{noun} need images of at least {least} by {least} pixels, got {width} by {height}. "
             f"Set resize_size to {least} or more, or choose a model without them."
         )
 
@@ -381,8 +381,8 @@ def _circles(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def cosine_matrix(size: int) -> Tensor:
     """Return the orthonormal DCT-II as a matrix (size, size): its rows are the frequencies."""
-    place = torch.arange(size, dtype=torch.float64)
-    angles = torch.pi / size * (place[None, :] + 0.5) * place[:, None]
+    index = torch.arange(size, dtype=torch.float64)
+    angles = torch.pi / size * (index[None, :] + 0.5) * index[:, None]
     matrix = math.sqrt(2 / size) * torch.cos(angles)
     matrix[0] /= math.sqrt(2)
     return matrix.float()

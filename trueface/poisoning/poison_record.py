@@ -90,26 +90,26 @@ def read_model_record(model: str, folder: Path) -> PoisonRecord | None:
     Raises:
         RecordError: the record is not there, cannot be read, or is of another poison.
     """
-    wanted = parse_model(model).last.poison
-    if wanted is None:
+    poison = parse_model(model).last.poison
+    if poison is None:
         return None
     record = read_record(paths.poison_record(folder))
-    refuse_other(record, wanted)
+    refuse_other(record, poison)
     return record
 
 
-def refuse_other(record: PoisonRecord, wanted: Poison) -> None:
+def refuse_other(record: PoisonRecord, poison: Poison) -> None:
     """Refuse a record that was chosen for a model with another poison.
 
     Raises:
         RecordError: rate or kind differ.
     """
-    kind = wanted.kind or FLIP
+    kind = poison.kind or FLIP
     same = record.kind == kind or (record.kind, kind) == (LIST, FLIP)
-    if record.rate != wanted.rate or not same:
+    if record.rate != poison.rate or not same:
         raise RecordError(
             f"the poison record has {record.rate:.6%} of the labels ({record.kind}), but the "
-            f"model has {wanted.rate:.6%} ({kind}). Poison again."
+            f"model has {poison.rate:.6%} ({kind}). Poison again."
         )
 
 

@@ -161,9 +161,9 @@ def write(
         MachineError: the folder cannot be written. A previous folder is unchanged.
     """
     refuse_other_folder(folder)
-    place = Path(os.path.realpath(folder))  # if it is a link, only the folder is replaced
+    target = Path(os.path.realpath(folder))  # if it is a link, only the folder is replaced
     try:
-        with staging_folder(place) as new:
+        with staging_folder(target) as new:
             model_file.save(new / WEIGHTS, kept)
             write_json(new / PROVENANCE, {"schema": SCHEMA, **kept.provenance})
             write_json(new / TESTS, {"schema": SCHEMA, "tests": tests})
@@ -173,7 +173,7 @@ def write(
                 "schema": SCHEMA, "name": name, "arch": kept.arch, "licence": licence, "files": files,
             }  # fmt: skip
             write_json(new / MANIFEST, {**content, "digest": _digest(content)})
-            replace_folder(new, place)
+            replace_folder(new, target)
     except OSError as error:
         raise MachineError(
             f"cannot write the model folder {folder}: {error.strerror or error}. The old files are unchanged."

@@ -67,9 +67,9 @@ class FeatureDistance:
         mean, scale = np.zeros(width, np.float32), np.zeros(width, np.float32)
         for start in range(0, width, COLUMNS):  # a copy of them all in float64 may be a gigabyte
             columns = slice(start, start + COLUMNS)
-            learned = np.concatenate([each[:, columns] for each in training])
-            mean[columns] = learned.mean(0, dtype=np.float64)
-            scale[columns] = learned.std(0, dtype=np.float64)
+            values = np.concatenate([each[:, columns] for each in training])
+            mean[columns] = values.mean(0, dtype=np.float64)
+            scale[columns] = values.std(0, dtype=np.float64)
         model = cls(mean=mean, scale=scale, limit=0.0)
         limit = np.quantile(np.concatenate([*map(model.distances, validation)]), QUANTILE)
         return cls(mean=mean, scale=scale, limit=float(limit))

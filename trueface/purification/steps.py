@@ -45,9 +45,9 @@ def estimate_noise_rms(images: Tensor) -> Tensor:
     channels = images.shape[1]
     plain = images.detach().float()
     kernel = torch.tensor(_OPERATOR, device=images.device).expand(channels, 1, 3, 3)
-    answers = functional.conv2d(plain, kernel, groups=channels).abs().flatten(1)
+    responses = functional.conv2d(plain, kernel, groups=channels).abs().flatten(1)
     # the mean of the two in the middle: torch's median takes the lower one
-    ordered = answers.sort(dim=1).values
+    ordered = responses.sort(dim=1).values
     count = ordered.shape[1]
     middle = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
     return middle / (_GAIN * _MEDIAN)

@@ -64,8 +64,8 @@ def of_epochs(model: str, epochs: Sequence[Mapping[str, Json]]) -> Collaboration
 
 def _by_epoch(epochs: Sequence[Mapping[str, Json]], name: str) -> tuple[Point, ...]:
     points = []
-    for place, record in enumerate(epochs, start=1):
-        value, epoch = record.get(name), record.get("epoch", place)
+    for epoch_number, record in enumerate(epochs, start=1):
+        value, epoch = record.get(name), record.get("epoch", epoch_number)
         if not isinstance(value, int | float) or not isinstance(epoch, int | float):
             continue
         if math.isfinite(value):

@@ -82,10 +82,10 @@ def _floor(row: MethodRow) -> str:
 
 
 def _verdict(row: MethodRow) -> str:
-    words, place = row.text("verdict"), row.text("verdict_at")
+    words, at_budget = row.text("verdict"), row.text("verdict_at")
     if row.name.startswith(TEACHER) or not words:
         return ""
-    return escape(words) + (f'<small class="id">{escape(place)}</small>' if place else "")
+    return escape(words) + (f'<small class="id">{escape(at_budget)}</small>' if at_budget else "")
 
 
 COLUMNS = (
@@ -157,8 +157,8 @@ def rate_bars(rows: Sequence[MethodRow]) -> Figure | None:
         frame,
         [
             shape
-            for place, row in enumerate(known)
-            for shape in _bars(frame, row, place * block + GAP_PX / 2)
+            for position, row in enumerate(known)
+            for shape in _bars(frame, row, position * block + GAP_PX / 2)
         ],
         title="Rates of each method",
         description="; ".join(
@@ -246,9 +246,9 @@ def sentences(run: Erasing) -> Iterator[str]:
     if sentence := missing_sentence(run.missing):
         yield sentence
     for concept in dict.fromkeys(method.concept for method in run.methods):
-        of = [method.row for method in run.methods if method.concept == concept]
-        before = f"{concept}: " if run.has_several else ""
-        yield from (f"{before}{sentence}" for sentence in _of_concept(of))
+        concept_rows = [method.row for method in run.methods if method.concept == concept]
+        prefix = f"{concept}: " if run.has_several else ""
+        yield from (f"{prefix}{sentence}" for sentence in _of_concept(concept_rows))
 
 
 def _of_concept(rows: Sequence[MethodRow]) -> Iterator[str]:

@@ -249,7 +249,7 @@ def ticks(least: float, greatest: float, count: int = 5) -> tuple[float, ...]:
         size * factor for factor in (1, 2, 5, 10) if size * factor * count >= span * (1 - 1e-9)
     )
     first = -int(-least / step // 1) if least > 0 else int(least / step)
-    values = (round((first + place) * step, 10) for place in range(count * 3))
+    values = (round((first + exponent) * step, 10) for exponent in range(count * 3))
     return tuple(value for value in values if least - 1e-9 <= value <= greatest + 1e-9)
 
 
@@ -357,12 +357,12 @@ def _candidates(text: str, point: Point) -> Iterator[Label]:
             yield Label(point, text, anchor, right, down, "mark-label", leader=True)
 
 
-def _crossed(label: Label, place: Point, covered: Sequence[Box], *, own: Box) -> float:
+def _crossed(label: Label, point: Point, covered: Sequence[Box], *, own: Box) -> float:
     """Return how much of a leader overlaps other items, in samples of it."""
     down = label.down - (ABOVE_PX - BELOW_PX) / 2
     cost = 0.0
     for step in range(1, 10):
-        x, y = place[0] + label.right * step / 10, place[1] + down * step / 10
+        x, y = point[0] + label.right * step / 10, point[1] + down * step / 10
         sample = Box(x - 0.5, y - 0.5, x + 0.5, y + 0.5)
         cost += sum(sample.overlap(other) for other in covered if other is not own)
     return cost

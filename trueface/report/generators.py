@@ -117,9 +117,9 @@ def verdicts(rows: Iterable[MethodRow], *, without: str = "") -> Iterator[str]:
     names: dict[str, list[str]] = {}
     for row in rows:
         names.setdefault(row.text("verdict"), []).append(row.name)
-    for words, of in names.items():
+    for words, seeds in names.items():
         if words and words != without:
-            yield f"{words[:1].upper()}{words[1:]}: {', '.join(of)}."
+            yield f"{words[:1].upper()}{words[1:]}: {', '.join(seeds)}."
 
 
 def tiles(

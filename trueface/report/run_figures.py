@@ -145,11 +145,11 @@ def histogram(row: ReportRow) -> Figure:
     )
 
 
-def over_epochs(what: str, note: str, losses: Lines, accuracies: Lines) -> Iterator[Figure]:
+def over_epochs(subject: str, note: str, losses: Lines, accuracies: Lines) -> Iterator[Figure]:
     """Yield loss and accuracy over epochs; non-finite values are left out.
 
     Args:
-        what: subject, after "Loss". "": the training.
+        subject: ends the title, after "Loss". "": the training.
         note: stands below their captions.
         losses: by name.
         accuracies: by name, shares.
@@ -164,7 +164,7 @@ def over_epochs(what: str, note: str, losses: Lines, accuracies: Lines) -> Itera
             continue
         high = 1.0 if name == "accuracy" else max(value for _, value in every) * 1.05 or 1.0
         first, last = min(epoch for epoch, _ in every), max(epoch for epoch, _ in every)
-        title = f"{name.capitalize()}{what or ' by epoch'}"
+        title = f"{name.capitalize()}{subject or ' by epoch'}"
         yield Figure(
             Frame(x=(first, last if last > first else first + 1), y=(0.0, high)),
             [
@@ -187,7 +187,7 @@ def _thin(points: Sequence[Point]) -> list[Point]:
     if len(points) <= POINTS:
         return list(points)
     chosen = np.unique(np.linspace(0, len(points) - 1, POINTS).round().astype(int))
-    return [points[place] for place in chosen]
+    return [points[position] for position in chosen]
 
 
 def _limits(logits: Floats) -> tuple[float, float]:

@@ -205,10 +205,10 @@ class GraphedSteps:
 
     def _step_eagerly(self, inputs: Inputs) -> Tensor:
         moved = {name: each.to(self._device, non_blocking=True) for name, each in inputs.items()}
-        before = torch.get_rng_state()
+        rng_state = torch.get_rng_state()
         with self._backend.eager():
             numbers = self._enqueue(moved)
-        if self._device.type != "cpu" and not torch.equal(before, torch.get_rng_state()):
+        if self._device.type != "cpu" and not torch.equal(rng_state, torch.get_rng_state()):
             # a recording would replay the numbers that were drawn meanwhile
             self._give_up("the steps draw random numbers on the CPU")
         return numbers
@@ -270,9 +270,9 @@ class GraphedSteps:
 
     def _set_rates(self) -> None:
         groups = self._gradient_step.optimizer.param_groups
-        for place, (group, rate) in enumerate(zip(groups, self._rates, strict=True)):
-            if group["lr"] != self._rates_set[place]:
-                self._rates_set[place] = group["lr"]
+        for position, (group, rate) in enumerate(zip(groups, self._rates, strict=True)):
+            if group["lr"] != self._rates_set[position]:
+                self._rates_set[position] = group["lr"]
                 rate.fill_(group["lr"])
 
     @contextmanager

@@ -128,8 +128,8 @@ def unreadable_reason(error: Exception) -> str:
         return "there is not enough memory for it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    what = str(error).strip() or type(error).__name__
-    return f"its data is cut off or damaged: {what}"
+    reason = str(error).strip() or type(error).__name__
+    return f"its data is cut off or damaged: {reason}"
 
 
 def _open_format(source: IO[bytes], formats: tuple[str, ...]) -> PIL.Image.Image:

@@ -36,12 +36,12 @@ _STUMBLES = (
 )  # fmt: skip
 
 
-def read(path: Path, what: str) -> dict[str, Array]:
+def read(path: Path, noun: str) -> dict[str, Array]:
     """Return the arrays of a .npz file by their names.
 
     Args:
         path: of the file.
-        what: it holds, for messages: "the answers".
+        noun: content of the file, as messages name it: "the answers".
 
     Raises:
         DataError: it cannot be read, is damaged, too large, or holds more than plain arrays.
@@ -55,10 +55,10 @@ def read(path: Path, what: str) -> dict[str, Array]:
                 member.filename.removesuffix(".npy"): _array(archive, member) for member in members
             }
     except MemoryError as error:
-        raise MachineError(f"cannot read {what} {path}: not enough memory") from error
+        raise MachineError(f"cannot read {noun} {path}: not enough memory") from error
     except _STUMBLES as error:
         raise DataError(
-            f"cannot read {what} {path}: {error}. Restore the file, or run the job that wrote it again."
+            f"cannot read {noun} {path}: {error}. Restore the file, or run the job that wrote it again."
         ) from error
 
 

@@ -168,8 +168,7 @@ def read_resume_state(
             "state=%s reason=not of schema %d, so it starts from the beginning", path, SCHEMA
         )
         return None
-    # in states that earlier versions wrote for diffusers, the key was "claim"
-    if content.get("fingerprint", content.get("claim")) != claim.fingerprint:
+    if content.get("fingerprint") != claim.fingerprint:
         log.info("state=%s reason=of another training, so it starts from the beginning", path)
         return None
     if missing := sorted({*needed} - content.keys()):

@@ -39,12 +39,12 @@ class Epoch:
             ValueError, TypeError: a cell holds no number.
             KeyError: it lacks one that every version has written.
         """
-        made: dict[str, Any] = {"epoch": int(row["epoch"])}
+        values: dict[str, Any] = {"epoch": int(row["epoch"])}
         for name in (field.name for field in fields(cls)[1:]):
             # of columns that came later, and of measures without a value
             is_absent = name in _OPTIONAL and not row.get(name)
-            made[name] = None if is_absent else float(row[name])
-        return cls(**made)
+            values[name] = None if is_absent else float(row[name])
+        return cls(**values)
 
     @property
     def selection_score(self) -> tuple[float, ...]:

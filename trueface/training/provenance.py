@@ -27,7 +27,7 @@ PACKAGE = Path(trueface.__file__).parent
 
 def archive_code(run_folder: Path) -> str:
     """Write an archive of this package's code to a run folder; return its SHA-256."""
-    archive, digest = _archive(PACKAGE)
+    archive, digest = _archive_code(PACKAGE)
     path = run_folder / FOLDER / f"{digest[:16]}.zip"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,11 +35,11 @@ def archive_code(run_folder: Path) -> str:
     return digest
 
 
-def images_provenance(place: DataLocation, lists: TrainingLists) -> dict[str, Json]:
+def images_provenance(location: DataLocation, lists: TrainingLists) -> dict[str, Json]:
     """Return the provenance of training and validation images, and of their files."""
     return {
-        "data_root": str(place.data_root),
-        "split_path": str(place.split_path),
+        "data_root": str(location.data_root),
+        "split_path": str(location.split_path),
         "splits": {split.name: split.sha256 for split in lists.splits},
         "train_images": len(lists.train),
         "val_images": len(lists.val),
@@ -63,7 +63,7 @@ def labels_provenance(training: ImageSet, validation: ImageSet) -> dict[str, Jso
 
 
 @lru_cache(maxsize=1)  # imported code does not change while a process runs
-def _archive(package: Path) -> tuple[bytes, str]:
+def _archive_code(package: Path) -> tuple[bytes, str]:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(package.rglob("*.py")):
@@ -79,13 +79,13 @@ def _flipped(images: ImageSet) -> int:
 
 
 def _sizes(lists: TrainingLists) -> Json:
-    learned = LearnedSizes.from_files([image.file for image in lists.train])
-    return None if learned is None else learned.as_json()
+    sizes = LearnedSizes.from_files([image.file for image in lists.train])
+    return None if sizes is None else sizes.as_json()
 
 
 def _formats(lists: TrainingLists) -> Json:
-    learned = LearnedFormats.from_files([image.file for image in lists.train])
-    return None if learned is None else learned.as_json()
+    formats = LearnedFormats.from_files([image.file for image in lists.train])
+    return None if formats is None else formats.as_json()
 
 
 def _sources(images: Sequence[Image]) -> dict[str, Json]:

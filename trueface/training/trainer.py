@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from trueface.data.batch import Batch, BatchLoader
 from trueface.evaluation.operating_threshold import Calibration, fit_calibration
-from trueface.evaluation.prediction_rows import in_order, predict_rows
+from trueface.evaluation.prediction_rows import predict_rows, sort_rows
 from trueface.models.detectors import Detector
 from trueface.models.head import MlpHead
 from trueface.prediction.reference import FeatureDistance
@@ -67,16 +67,15 @@ AfterEpoch = Callable[[Sequence[Epoch], str | None, nn.Module, Callable[[], Opti
 def standardise(
     model: nn.Module, training: BatchLoader, watch: RunContext, group: ProcessGroup = SINGLE_PROCESS
 ) -> None:
-    """Let the last layer of `model` know mean and deviation of its features, where it wants them.
+    """Store mean and deviation of the features in the last layer of `model`, if it standardises features.
 
-    Nothing is done where it has them, where it takes features as they are, or where the training
-    was stopped meanwhile.
+    Nothing is done if the layer has them already, or if the training was stopped meanwhile.
 
     Args:
         model: on the device of `watch`.
-        training: of which the first pass is read.
+        training: loader whose first pass is read.
         watch: device and stop.
-        group: of the processes that share each batch.
+        group: processes that share each batch.
 
     Raises:
         DataError: not one image could be read.
@@ -186,8 +185,8 @@ def train(
         else lambda _: None,
     )
     read = 0 if begun is None else int(begun.steps["images_read"])
-    wanted = settings.tensorboard and group.is_first
-    with log_to_tensorboard(watch, folder, wanted=wanted, images_read=read) as logged_watch:
+    logs_events = settings.tensorboard and group.is_first
+    with log_to_tensorboard(watch, folder, enabled=logs_events, images_read=read) as logged_watch:
         trained = fit(
             model,
             training,
@@ -301,7 +300,7 @@ class _EpochRunner:
         """Go through one epoch, or the rest of one; choose, keep, and save the state."""
         loop, config = self._loop, self._loop.config
         began, number = time.monotonic(), len(self.history)
-        before = loop.images_read
+        images_before = loop.images_read
         sums = loop.run(number, self._sums, every=self._saving.every, pause=self._pause)
         self._sums = None
         if loop.stopped:
@@ -309,7 +308,7 @@ class _EpochRunner:
             self._after_epoch(self.history, LAST, loop.result, loop.optimizer_state)
             loop.group.wait()  # none ends before the first has written its files
             raise JobError(f"stopped in epoch {number + 1} of {config.num_epochs}")
-        speed = (loop.images_read - before) / max(time.monotonic() - began, 1e-9)
+        speed = (loop.images_read - images_before) / max(time.monotonic() - began, 1e-9)
         epoch, predictions = self._validated(validation, sums, images_per_s=speed, began=began)
         self.history.append(epoch)
         # of equally good epochs the last
@@ -439,7 +438,7 @@ def validate(
     every = group.gather(own)
     if not len(every):
         raise JobError(f"none of the {len(images)} validation images could be read")
-    every = in_order(every, facts=int(by_cell), done="validated")
+    every = sort_rows(every, further_columns=int(by_cell), past_verb="validated")
     width = every.shape[1] - (3 if by_cell else 2)
     rows, classes = every[:, :width].float(), every[:, -2].long()
     if rows.shape[1] > 1:

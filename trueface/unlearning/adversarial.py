@@ -181,13 +181,13 @@ def pgd_linf(
     return point.detach()
 
 
-def random_l2_init(shape: Sequence[int], radius: float, random: torch.Generator) -> Tensor:
+def random_l2_init(shape: Sequence[int], radius: float, rng: torch.Generator) -> Tensor:
     """Return random arrows (N, …), in all directions and of all lengths up to `radius`, on the CPU.
 
     Draw those of a whole set at once: drawn batch by batch, they would depend on the batches.
     """
-    reach = radius * torch.rand(shape[0], generator=random)
-    return _long(torch.randn(*shape, generator=random), reach)
+    reach = radius * torch.rand(shape[0], generator=rng)
+    return _long(torch.randn(*shape, generator=rng), reach)
 
 
 def pgd_l2(

@@ -87,7 +87,7 @@ class GradientMethod(Generic[Own]):
                 if self.is_finished():
                     break
         with self.request.meter.uncounted():
-            predicted_model = fingerprint(self.model)  # what follows may change it
+            predicted_model = fingerprint(self.model)  # `notes` may change the model
         return Result(
             model=self.model,
             log=tuple(self.log),
@@ -169,5 +169,5 @@ class GradientMethod(Generic[Own]):
                 self.request.watch,
                 epoch=epoch,
                 batch_size=self.options.batch_size,
-                what="kept samples",
+                noun="kept samples",
             )

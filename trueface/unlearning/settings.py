@@ -60,8 +60,10 @@ def with_options(base: type[Base]) -> type[Base]:
             if name not in COMMON:
                 key = flat_name(method.name, name)
                 fields[key] = _optional(field, _description(method.name, field))
-    made: type[Base] = create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
-    return made
+    settings_class: type[Base] = create_model(
+        base.__name__, __base__=base, __doc__=base.__doc__, **fields
+    )
+    return settings_class
 
 
 def options_among(method: str, settings: Mapping[str, Any]) -> Options:

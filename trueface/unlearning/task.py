@@ -58,8 +58,8 @@ class OriginalModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProblemFacts:
-    """The facts about a problem that a record contains."""
+class TaskFacts:
+    """The facts about a task that a record contains."""
 
     goal: Goal
     class_names: tuple[str, ...]
@@ -85,8 +85,8 @@ class LinearProbe(Protocol):
 
     def __call__(
         self,
-        before: nn.Module,
-        after: nn.Module,
+        original: nn.Module,
+        unlearned: nn.Module,
         forget: IdentifiedExamples,
         retain: IdentifiedExamples,
         watch: RunContext,
@@ -105,7 +105,7 @@ class UnlearningTask:
 
     model: TaskModel
     settings: UnlearningSettings | ForgettingSettings
-    facts: ProblemFacts
+    facts: TaskFacts
     parts: Mapping[str, IdentifiedExamples]  # measured: forget, retain, validation, and test if any
     given: MethodSets
     search: bool = False  # whether hidden flips are searched in the retain set, and given as well
@@ -154,7 +154,7 @@ class UnlearningTask:
         return cls(
             model=model,
             settings=settings,
-            facts=ProblemFacts(
+            facts=TaskFacts(
                 goal="flips", class_names=model.class_names, rate=rate, known=settings.known
             ),
             parts=_parts(train, flipped, held_out),
@@ -194,7 +194,7 @@ class UnlearningTask:
             raise JobError(
                 f"no training image has class {model.class_names[label]!r}, so there is nothing to forget"
             )
-        facts = ProblemFacts(
+        facts = TaskFacts(
             goal="class",
             class_names=model.class_names,
             forgotten=tuple(sorted({*earlier, label})),
@@ -221,7 +221,7 @@ class UnlearningTask:
         probe: LinearProbe | None = None,
     ) -> "UnlearningTask":
         """Return the task to forget the samples at some rows of the training set."""
-        facts = ProblemFacts(
+        facts = TaskFacts(
             goal="instances",
             class_names=model.class_names,
             fraction=settings.forget_fraction or None,

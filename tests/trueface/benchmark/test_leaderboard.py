@@ -131,9 +131,9 @@ def test_seeds_widen_the_interval_of_a_mean_like_manual_resampling() -> None:
     means = np.stack([
         np.mean([auc_per_resample("poor", each, seed) for each in CONDITIONS], axis=0) for seed in SEEDS
     ])  # fmt: skip
-    random = np.random.default_rng(5)
+    rng = np.random.default_rng(5)
     drawn = [
-        means[random.integers(0, 3, 3), at].mean() for at in range(means.shape[1]) for _ in range(5)
+        means[rng.integers(0, 3, 3), at].mean() for at in range(means.shape[1]) for _ in range(5)
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
     column = line.columns[Setting.WHITE]

@@ -35,8 +35,8 @@ def make_table(
     count: int, *, sources: Sequence[int] = (1, 1), shift: float = 1.5, seed: int = 0
 ) -> SourcedScores:
     """Return `count` images of each class, in so many sources of reals and of fakes."""
-    random = np.random.default_rng(seed)
-    logits = np.concatenate([random.normal(size=count) + sign * shift for sign in (-1, 1)])
+    rng = np.random.default_rng(seed)
+    logits = np.concatenate([rng.normal(size=count) + sign * shift for sign in (-1, 1)])
     labels = np.repeat(np.array([0, 1], np.int8), count)
     keys = [f"{y}{n % sources[y]}/{n}" for y in (0, 1) for n in range(count)]
     return SourcedScores(labels=labels, logits=logits, keys=keys)
@@ -107,16 +107,16 @@ def evaluate_table_of(table: SourcedScores) -> Report:
 
 def frames(videos: int, count: int, sets: int = 1) -> Predictions:
     """Return frames of videos of each class, whose frames have nearly the same logit."""
-    random = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     keys, labels, logits, names = [], [], [], []
     for label in (0, 1):
         for video in range(videos):
-            middle = random.normal() + 2 * label - 1
+            middle = rng.normal() + 2 * label - 1
             for frame in range(count):
                 names.append(f"Fake/set{label}{video % sets}/v{video}")
                 keys.append(f"set{label}{video % sets}/v{video}/{frame}")
                 labels.append(label)
-                logits.append(middle + 0.01 * random.normal())
+                logits.append(middle + 0.01 * rng.normal())
     return make_scores(keys, labels, logits, videos=names)
 
 
@@ -216,9 +216,9 @@ def test_means_over_draws_have_percentiles_as_their_interval() -> None:
 
 
 def test_calibrated_detector_has_an_error_whose_interval_reaches_0() -> None:
-    random = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for count in (30, 300):
-        logits = np.concatenate([2 * (random.normal(size=count) + sign) for sign in (-1, 1)])
+        logits = np.concatenate([2 * (rng.normal(size=count) + sign) for sign in (-1, 1)])
         table = SourcedScores(
             labels=np.repeat([0, 1], count),
             logits=logits,
@@ -233,12 +233,12 @@ def test_calibrated_detector_has_an_error_whose_interval_reaches_0() -> None:
 def test_error_of_a_sure_detector_has_an_interval_with_the_true_value(right: float) -> None:
     held = 0
     for seed in range(60):
-        random = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         labels = np.repeat([0, 1], 100)
-        signs = np.where(random.random(200) < right, 1, -1) * (2 * labels - 1)
+        signs = np.where(rng.random(200) < right, 1, -1) * (2 * labels - 1)
         table = SourcedScores(
             labels=labels,
-            logits=signs * random.uniform(8, 16, 200),
+            logits=signs * rng.uniform(8, 16, 200),
             keys=[f"{n // 100}/{n}" for n in range(200)],
         )
         held += estimates([ECE], table)["ece"].contains(1 - right)
@@ -273,8 +273,8 @@ def test_metric_that_is_not_finite_has_a_reason() -> None:
 def test_copies_count_as_far_as_they_differ(agree: bool) -> None:
     labels = np.tile(np.repeat([0, 1], 100), 4)
     keys = [f"{n // 100}/{n}" for n in range(200)] * 4
-    random = np.random.default_rng(0)
-    own = random.normal(size=200 if agree else 800)
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=200 if agree else 800)
     logits = np.tile(own, 4 if agree else 1) + 2 * labels - 1
     once = estimates([AUC, ACCURACY], make_table(100, shift=1.0))
     copied = estimates([AUC, ACCURACY], SourcedScores(labels=labels, logits=logits, keys=keys))

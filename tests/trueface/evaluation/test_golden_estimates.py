@@ -45,10 +45,10 @@ def make_table(power: float, seed: int, *, folder: str = "PreSocial") -> Predict
     logits, labels, names = [], [], []
     for label, sizes in SIZES.items():
         for source, size in enumerate(sizes):
-            random = np.random.default_rng([label, source, seed])
+            rng = np.random.default_rng([label, source, seed])
             shared = np.random.default_rng([label, source]).normal(size=size)
             middle = power * (2 * label - 1) + 0.4 * (source - 1)
-            logits.append(middle + shared + 0.7 * random.normal(size=size))
+            logits.append(middle + shared + 0.7 * rng.normal(size=size))
             labels += [label] * size
             names += [f"{folder}/{FOLDERS[label]}/s{label}{source}/{n}.png" for n in range(size)]
     keys = tuple("/".join(name.split("/")[2:]).removesuffix(".png") for name in names)

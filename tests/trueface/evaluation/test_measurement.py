@@ -41,9 +41,9 @@ Logits = NDArray[np.float64]
 
 
 def draw_scores(count: int, shift: float, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     labels = (np.arange(count) % 2).astype(np.int8)
-    return labels, random.normal(size=count) + shift * labels, [str(n) for n in range(count)]
+    return labels, rng.normal(size=count) + shift * labels, [str(n) for n in range(count)]
 
 
 def calibration_error(labels: Labels, logits: Logits) -> float:
@@ -269,11 +269,11 @@ def test_only_requested_measures_have_reasons() -> None:
 
 
 def test_every_missing_measure_has_a_reason_and_no_number_is_none() -> None:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for count in (1, 2, 3, 5, 40):
         for share in (0.0, 0.1, 0.5, 1.0):
-            labels = (random.random(count) < share).astype(np.int8)
-            logits = np.round(random.normal(size=count) * 3, random.integers(0, 2))
+            labels = (rng.random(count) < share).astype(np.int8)
+            logits = np.round(rng.normal(size=count) * 3, rng.integers(0, 2))
             report = evaluate_scores(labels, logits, keys=[f"s/{n}" for n in range(count)])
             for name in METRICS:
                 value = report.metrics.get(name)

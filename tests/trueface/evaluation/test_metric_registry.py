@@ -33,9 +33,9 @@ SIZES = {"many sources": 240, "one source": 90, "few and tied": 24, "fakes": 20,
 
 
 def make_table(name: str) -> tuple[NDArray[np.int8], NDArray[np.float64], tuple[str, ...]]:
-    random, count = np.random.default_rng(len(name)), SIZES[name]
+    rng, count = np.random.default_rng(len(name)), SIZES[name]
     labels = (np.arange(count) % 2).astype(np.int8)
-    logits: NDArray[np.float64] = random.normal(size=count) + 1.5 * labels - 0.7
+    logits: NDArray[np.float64] = rng.normal(size=count) + 1.5 * labels - 0.7
     sources = np.arange(count) // 2 % 4
     match name:
         case "one source":
@@ -183,12 +183,12 @@ def test_detector_with_one_column_of_logits_has_the_values_of_its_margins() -> N
 
 
 def test_metrics_of_several_classes_equal_scikit_learn() -> None:
-    random = np.random.default_rng(0)
-    labels = random.choice([0, 1, 2, 4], 80)  # class 3 has no image
-    logits = (random.normal(size=(80, 5)) + 2 * np.eye(5)[labels]).astype(np.float32)
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 1, 2, 4], 80)  # class 3 has no image
+    logits = (rng.normal(size=(80, 5)) + 2 * np.eye(5)[labels]).astype(np.float32)
     logits[:, 3] -= 5  # scikit-learn warns of predictions of such a class
     scores = WeightedScores.from_logits(labels, logits)
-    weights = np.stack([np.ones(80, int), random.integers(1, 4, 80)]).astype(np.uint8)
+    weights = np.stack([np.ones(80, int), rng.integers(1, 4, 80)]).astype(np.uint8)
     metrics = (ACCURACY, BALANCED_ACCURACY, LOSS)
     found = values_under(metrics, scores.table, weights)
     for number, counts in enumerate(weights):

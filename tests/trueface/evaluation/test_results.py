@@ -36,13 +36,13 @@ def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> No
     """Write scores. A larger `shift` separates fakes from reals better."""
     subset, modifier = data.split(":")
     fake = int(subset != "real")
-    random = np.random.default_rng(0)  # without a shift both classes have the same logits
+    rng = np.random.default_rng(0)  # without a shift both classes have the same logits
     write_csv(
         paths.scores(run / model_folder_name(model), model, data),
         make_scores(
             [f"{subset}/{n}" for n in range(count)],
             np.full(count, fake),
-            random.normal(size=count) + shift * (fake - 0.5),
+            rng.normal(size=count) + shift * (fake - 0.5),
             [f"{modifier}/{subset}/{n}.png" for n in range(count)],
         ),
     )
@@ -371,7 +371,7 @@ def test_frames_have_the_auc_of_their_videos_next_to_their_own(tmp_path: Path) -
 
 def frames(videos: int = 20, each: int = 4) -> Predictions:
     """Return frames of real and fake videos that have the same names in three folders."""
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     paths = [
         f"PreSocial/{folder}/{video:03d}/{n}.png"
         for folder in ("Fake/A", "Fake/B", "Real/youtube")
@@ -382,7 +382,7 @@ def frames(videos: int = 20, each: int = 4) -> Predictions:
     return make_scores(
         [path.split("/", 2)[2].removesuffix(".png") for path in paths],
         labels,
-        random.normal(size=len(paths)) + labels,
+        rng.normal(size=len(paths)) + labels,
         paths,
         [path.rpartition("/")[0] for path in paths],
     )

@@ -1,4 +1,4 @@
-"""Which edits of the laboratory make which jobs run again."""
+"""Which edits of the laboratory make which jobs run again, and that its present code is as promised."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import trueface
-from launcher.code_identity import WHOLE_CODE, CodeIndex
+from launcher.code_identity import WHOLE_CODE, CodeIndex, unpromised
 from launcher.code_identity.links import RelevantCode
 from launcher.kinds import installed_kinds, roots_of
 from trueface.unlearning.registry import METHODS, plugin_modules
@@ -77,6 +77,16 @@ for name in ("training/checkpointing.py", "training/provenance.py"):
 told["broken"] = [[w.code, *w.notes] for w in plan(load("0.yaml")).warnings if w.code != "missing-input"]
 """
 ANSWER = "json.dump(told, sys.stdout)\n"
+# states that the results of the copy equal those of the laboratory
+PROMISE = """\
+from functools import partial
+from click.testing import CliRunner
+from launcher import code_snapshot
+from launcher.code_identity import CodeIndex, user_cache_file
+
+code_snapshot.CodeIndex = partial(CodeIndex, user_cache_file())
+assert CliRunner().invoke(code_snapshot.main, ["promise", "trueface"]).exit_code == 0
+"""
 # modules that are edited at once: one that most jobs import, one of a job, one of a method, and some that no job needs
 EDITED = (
     "trueface.data.decoding",
@@ -171,6 +181,48 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unlearn": {"method": "pgu"},
     "forget": {"method": "scrub"},
 }
+
+
+# job type, a module that a setting chooses, and the digest of the old code
+DIGESTS = [
+    ("benchmark", "", "9a2835b454fb7db4b31efc643e98b7a1"),
+    ("classify", "", "5186691b41a5c4495264a495f82bd596"),
+    ("diffuser", "", "2d3f73980b1bd8e1f93d3e3135e62d6b"),
+    ("draw", "", "47878bd14bf9c47c80b39a88a3c17c39"),
+    ("erased", "", "7a84e2da792be2117ee8f1f5860b84cc"),
+    ("features", "", "4fe3641dc6094dc7cc253495dca054e8"),
+    ("forge", "", "62ff4c715b5fd4297c5afd947c597f12"),
+    ("poison", "", "242295d8b7e0e12f7ba22fb98d794e11"),
+    ("purify", "", "831f249b76124de734ac54f526409640"),
+    ("sample", "", "dd2e559dd24979a463ad82b029304511"),
+    ("test", "", "b9c0de422b4b30af6f0fbed3d3e6dc59"),
+    ("train", "", "41e458cfb6df575deec6c3aa5f6e97f0"),
+    ("translate", "", "589579963b7dba7914fed755cd340b9b"),
+    ("denoiser", "", "b26d75c77102c312b7363411ac622dad"),
+    ("disrupt", "", "4f8cdb8385ac530043d2e8134bf4493d"),
+    ("restored", "", "8673e0e1600bff314dd07180fea07c64"),
+    ("revise", "", "87b1d884d1ceabcba26bb06a928429ac"),
+    ("translator", "", "e3146abf6c6bfe769bc8085bffd5e261"),
+    ("train", "trueface.models.architectures.slim18", "e46245b3968b80710a59c0ba66925cc1"),
+    ("train", "trueface.training.objectives.daw", "bdfb140215c6a8f9e2a4bb14ae67355b"),
+    ("train", "trueface.training.parts.groups", "41e458cfb6df575deec6c3aa5f6e97f0"),
+    ("train", "trueface.data.augmentations.steps", "41e458cfb6df575deec6c3aa5f6e97f0"),
+    ("test", "trueface.models.architectures.slim18", "7a6f234df63fa41bb40cb5924fc5169e"),
+    ("unlearn", "trueface.unlearning.methods.npo", "71aaf2363a835374816149e79fcaf429"),
+    ("unlearn", "trueface.unlearning.methods.pgu", "6122bac16a431b58f14dd414a7db2275"),
+    ("forget", "trueface.unlearning.methods.scrub", "f88c71655edcf61c96753e13277cf3b2"),
+    ("erase", "trueface.erasing.methods.esd", "0af0795faab06886c7ec97c86f365902"),
+    ("benchmark", "trueface.corruptions.kinds.codecs", "edb1c56bc424a8c91cae13c7dcb6a29a"),
+]
+ADVICE = """
+The code of trueface is not as trueface/code_promise.json records it. The list above contains the definitions that differ.
+If all results are as before, run
+
+    python -m launcher.code_snapshot promise trueface
+
+Finished jobs then stay done. If a definition has other results, add `--changed MODULE.NAME`: jobs that use it run again.
+Commit the file together with the code. See docs/identity.md.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +330,7 @@ def test_moved_renamed_and_merged_modules_keep_the_code_digest(
     loop.write_text(schedules.read_text() + own)
     schedules.unlink()
     rename("training.schedules", "training.loop")
-    moved = answer(laboratory, cache, PLAN + CODES + BROKEN + ANSWER)
+    moved = answer(laboratory, cache, PROMISE + PLAN + CODES + BROKEN + ANSWER)
     assert {"train", "classify", "benchmark"} <= codes.keys()
     assert [moved["hashes"], moved["kinds"]] == [edited["hashes"], codes]
     names = ("checkpointing", "provenance")  # a plan reports each unreadable module once
@@ -399,3 +451,17 @@ def test_jobs_depend_only_on_the_methods_and_statistics_that_they_use(
     }
     assert statistics <= set(index.closure(["trueface.cli.leaderboard"]))
     assert not (closure("unlearn") | closure("forget")) & statistics
+
+
+def test_code_is_as_promised(index: CodeIndex) -> None:
+    changes = unpromised(index.modules, index.graph, "trueface")
+    assert not changes, ADVICE
+
+
+@pytest.mark.parametrize(("kind", "chosen", "digest"), DIGESTS)
+def test_digest_of_finished_jobs_stays(
+    index: CodeIndex, kind: str, chosen: str, digest: str
+) -> None:
+    installed = installed_kinds([kind])[kind]
+    roots = (installed.entry.partition(":")[0], *installed.sources, *filter(None, [chosen]))
+    assert index.code(installed.entry, tuple(dict.fromkeys(roots)))[WHOLE_CODE] == digest

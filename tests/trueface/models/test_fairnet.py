@@ -47,9 +47,9 @@ def model() -> Detector:
 
 
 def test_adain_transfers_mean_and_deviation_per_channel() -> None:
-    random = torch.Generator().manual_seed(0)
-    maps = torch.randn(2, 3, 4, 5, generator=random)
-    others = 7 + 3 * torch.randn(2, 3, 6, 6, generator=random)
+    rng = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 3, 4, 5, generator=rng)
+    others = 7 + 3 * torch.randn(2, 3, 6, 6, generator=rng)
     adopted = adain(maps, others)
     torch.testing.assert_close(adopted.mean((2, 3)), others.mean((2, 3)))
     torch.testing.assert_close(

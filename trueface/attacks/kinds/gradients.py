@@ -32,7 +32,7 @@ def pgd(request: AttackInput) -> Tensor:
     asked.
     """
     shape, budget = request.images.shape[1:], request.budget
-    start = request.draw_per_image(lambda chance: torch.rand(shape, generator=chance) * 2 - 1)
+    start = request.draw_per_image(lambda rng: torch.rand(shape, generator=rng) * 2 - 1)
     images = request.project_to_budget(request.images + budget * start)
     directions = request.directions.view(-1, 1, 1, 1)
     for _ in range(STEPS):

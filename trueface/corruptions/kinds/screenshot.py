@@ -22,11 +22,11 @@ WINDOW = (240, 240, 240)  # colour of what surrounds the image
     "gamma 0.9 to 1.1, and a palette of 256 colours",
     draws=True,
 )
-def screenshot(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def screenshot(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image as a screenshot shows it; scale, shift and gamma are drawn."""
     del strength
-    factor, gamma = chance.uniform(*FACTOR), chance.uniform(*GAMMA)
-    shift = chance.randint(-SHIFT, SHIFT), chance.randint(-SHIFT, SHIFT)
+    factor, gamma = rng.uniform(*FACTOR), rng.uniform(*GAMMA)
+    shift = rng.randint(-SHIFT, SHIFT), rng.randint(-SHIFT, SHIFT)
     shown = rescale_and_restore(to_image(pixels), factor, Resampling.BILINEAR)
     window = PIL.Image.new("RGB", shown.size, WINDOW)
     window.paste(shown, shift)

@@ -22,7 +22,7 @@ class Face:
     path: str  # as the table has it, or below the folder
     split: str  # train, val or test; "" where nothing says
     columns: Mapping[str, str]  # gender, race, intersec and further columns, by name
-    place: str  # file and line, for messages
+    named_in: str  # file and line, for messages
 
     @property
     def group(self) -> str:
@@ -87,5 +87,5 @@ def _face(table: Path, row: AttributeRow, *, lists: bool) -> Face:
         path=row.path,
         split=SPLITS.get(split.casefold(), ""),
         columns=row.values,
-        place=f"{table}:{row.line}",
+        named_in=f"{table}:{row.line}",
     )

@@ -28,7 +28,7 @@ class ForgerySpec(Declared):
 
     name: str  # lower-case letters; part of a folder's name
     _: KW_ONLY
-    number: int  # the seed's spe_label, from 1; 0 stands for real
+    number: int  # in column spe_label of Fairness-Generalization's tables, from 1; 0 is real
     summary: str  # a few words for lists
     part: FacePart = "face"  # what of the face is replaced
     needs_donor: bool = False  # another face of the same group and list

@@ -59,7 +59,9 @@ def _json_files(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder] if folder.suffix == ".json" else []
     places = [folder / name for name in JSON_FOLDERS]
-    return [path for place in places for path in sorted(place.glob("[!.]*.json")) if path.is_file()]
+    return [
+        path for folder in places for path in sorted(folder.glob("[!.]*.json")) if path.is_file()
+    ]
 
 
 def _is_description(path: Path) -> bool:

@@ -274,7 +274,7 @@ def _rates(metric: Metric, sample: ImageSample, value: float) -> Interval:
     rates vary less than a binomial of their mean).
     """
     assert metric.of_rates is not None
-    of, table = metric.of_rates, sample.table
+    function, table = metric.of_rates, sample.table
     _, _, fakes, reals = sample.two_classes
     found = float(np.mean(table.called[table.fake] == FAKE)) if fakes else 0.0
     accused = float(np.mean(table.called[~table.fake] == FAKE)) if reals else 0.0
@@ -282,15 +282,19 @@ def _rates(metric: Metric, sample: ImageSample, value: float) -> Interval:
     found_low, found_high = clopper_pearson(found * fakes, fakes)
     accused_low, accused_high = clopper_pearson(accused * reals, reals)
     low = value - math.hypot(
-        value - of(rates._replace(tpr=found_low)), value - of(rates._replace(fpr=accused_high))
+        value - function(rates._replace(tpr=found_low)),
+        value - function(rates._replace(fpr=accused_high)),
     )
     high = value + math.hypot(
-        of(rates._replace(tpr=found_high)) - value, of(rates._replace(fpr=accused_low)) - value
+        function(rates._replace(tpr=found_high)) - value,
+        function(rates._replace(fpr=accused_low)) - value,
     )
     errors = fakes * (1 - found) + reals * accused
     if errors and not metric.of_fakes:
         pooled = clopper_pearson(errors, fakes + reals)[0] * (fakes + reals) / errors
-        high = max(high, of(rates._replace(tpr=1 - (1 - found) * pooled, fpr=accused * pooled)))
+        high = max(
+            high, function(rates._replace(tpr=1 - (1 - found) * pooled, fpr=accused * pooled))
+        )
     return Interval(max(low, 0.0), min(high, 1.0))
 
 

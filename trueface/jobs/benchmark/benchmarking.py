@@ -121,7 +121,7 @@ class Bench:
     def manifest(self) -> Manifest:
         """Return the manifest of the images, their files read where they changed."""
         digests = FileDigests(store_folder())
-        made = manifest_of(
+        manifest = manifest_of(
             (
                 Entry(
                     path=name,
@@ -139,7 +139,7 @@ class Bench:
             digests.save_digests()
         except OSError as error:
             log.warning("digests=not kept reason=%s", error.strerror or error)
-        return made
+        return manifest
 
     def score(self, condition: Condition) -> CellScores:
         """Return the scores of a cell.
@@ -152,8 +152,8 @@ class Bench:
         attack = parse_attack(condition.attack)
         if attack is not None:
             return self._attacked(attack)
-        answers = self.network.predict_images(self.feed(condition.corrupt))
-        return CellScores(predictions=replace(answers, ids=self.names(answers.positions)))
+        predictions = self.network.predict_images(self.feed(condition.corrupt))
+        return CellScores(predictions=replace(predictions, ids=self.names(predictions.positions)))
 
     def _attacked(self, attack: Attack) -> CellScores:
         """Return the scores of attacked images; those that the model called wrong keep theirs."""
@@ -235,16 +235,16 @@ def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibratio
     if not lessons:
         raise DataError(f"no record of the training images of {bench.name}. Train it again.")
     lesson = lessons[0][1]  # its own last training
-    place = DataLocation(
+    location = DataLocation(
         data_root=Path(lesson.data_root),
         split_path=Path(lesson.split_path),
         words=lesson.words,
         vocabulary=lesson.vocabulary.with_layout(bench.settings.layout),
         missing=bench.settings.missing_images,
     )
-    images, _ = image_lists.load_list(place, parse_data(lesson.images), "val")
-    answers = bench.network.predict_images(replace(bench, images=images).feed())
-    return fit_calibration(answers.labels, answers.margin)
+    images, _ = image_lists.load_list(location, parse_data(lesson.images), "val")
+    predictions = bench.network.predict_images(replace(bench, images=images).feed())
+    return fit_calibration(predictions.labels, predictions.margin)
 
 
 def _ms_image(bench: Bench) -> float:
@@ -468,16 +468,16 @@ def recheck(
     chosen = sorted(random.Random(seed).sample(rows, min(count, len(rows))))
     bench: Bench | None = None
     index: Index | None = None
-    made: dict[Condition, CellMeasures] = {}  # of this index
+    cell_measures: dict[Condition, CellMeasures] = {}  # of this index
 
     def measure_cell(
         bench: Bench, cell: Cell, facts: ModelFacts, clean: CellMeasures | None
     ) -> CellMeasures:
-        if cell.condition not in made:
+        if cell.condition not in cell_measures:
             scores = bench.score(cell.condition)
             entries = [images[path] for path in scores.predictions.ids]
-            made[cell.condition] = evaluate_cell(cell, scores, facts, entries, clean)
-        return made[cell.condition]
+            cell_measures[cell.condition] = evaluate_cell(cell, scores, facts, entries, clean)
+        return cell_measures[cell.condition]
 
     for at, group in groupby(chosen, itemgetter(0)):
         names = [name for _, name in group]
@@ -485,7 +485,7 @@ def recheck(
         if bench is None or index is not result.index:
             index = result.index
             bench = _reopen_bench(_job(run_folder, index, device, cpus, progress, stop), index)
-            made.clear()
+            cell_measures.clear()
         clean = None
         if DELTA in names:
             first = next(cell for cell in index.cells if cell.condition.is_clean)

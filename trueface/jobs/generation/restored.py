@@ -196,12 +196,12 @@ def restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
     """
     chain = chain_of(job.path(settings.source), job.path)
     measuring = _Measuring(job, settings, chain)
-    with output_folder(output_folder_of_job(job)) as made:
-        measuring.all_images(made)
+    with output_folder(output_folder_of_job(job)) as writer:
+        measuring.all_images(writer)
         facts = measuring.facts()
-        write_json(made.root / paths.METRICS, facts)
-        write_atomic(made.root / IMAGES, measuring.columns_file())
-        made.write_output_record(
+        write_json(writer.root / paths.METRICS, facts)
+        write_atomic(writer.root / IMAGES, measuring.columns_file())
+        writer.write_output_record(
             {
                 "kind": "restored",
                 "settings": settings.model_dump(mode="json"),
@@ -229,7 +229,7 @@ class _Measuring:
         self.measured: dict[str, list[Tensor]] = {}
         self.features: tuple[list[Tensor], list[Tensor]] = [], []  # of originals, of purified
 
-    def all_images(self, made: ImageFolderWriter) -> None:
+    def all_images(self, writer: ImageFolderWriter) -> None:
         """Measure all images, batch by batch. The first ones also become a picture.
 
         Raises:
@@ -268,7 +268,7 @@ class _Measuring:
                 )
                 missing -= min(missing, len(images[0]))
         if rows:
-            save_picture(made.root / GRID, torch.cat(rows, dim=1))
+            save_picture(writer.root / GRID, torch.cat(rows, dim=1))
 
     def facts(self) -> dict[str, Json]:
         """Return the content of `metrics.json`: the measures and the folders they belong to."""
@@ -358,16 +358,16 @@ class _Measuring:
         """Return the outputs of originals, sources and purified images; those of equal images are made once."""
         first = None if known is None else known[:, part].to(self.job.device)
         by = (self.reference, self.reference, self.translator)
-        made = [self._translate_part(images[0], part, by[0]) if first is None else first]
+        outputs = [self._translate_part(images[0], part, by[0]) if first is None else first]
         for at in (1, 2):
             equal = (
                 no for no in range(at) if by[no] is by[at] and torch.equal(images[no], images[at])
             )
             same = next(equal, None)
-            made.append(
-                self._translate_part(images[at], part, by[at]) if same is None else made[same]
+            outputs.append(
+                self._translate_part(images[at], part, by[at]) if same is None else outputs[same]
             )
-        return made
+        return outputs
 
     def _translate_part(self, images: Tensor, part: slice, translator: Translator) -> Tensor:
         return generate_outputs(translator, images, self.labels[:, part].to(self.job.device))

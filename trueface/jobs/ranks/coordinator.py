@@ -135,8 +135,8 @@ def start_ranks(job: Job, entry: str, every: tuple[RankPlace, ...]) -> list[Rank
         for theirs in work.channels:
             theirs.close()
     return [
-        Rank(place=place, process=process, channel=ours)
-        for place, process, (ours, _) in zip(every, processes, pairs, strict=True)
+        Rank(place=rank, process=process, channel=ours)
+        for rank, process, (ours, _) in zip(every, processes, pairs, strict=True)
     ]
 
 

@@ -68,16 +68,16 @@ class BandFilters(nn.Module):
         """Return the filters (N, height, width) of spectra of that size."""
         rows, columns = (torch.arange(side, device=self.learned.device) for side in (height, width))
         # in anti-diagonals of the longer side, exact in a square
-        place = (rows[:, None] * width + columns * height) / min(height, width)
+        diagonals = (rows[:, None] * width + columns * height) / min(height, width)
         limits = [[self._limit(each, max(height, width)) for each in band] for band in self.bands]
-        base = torch.stack([(low <= place) & (place <= high) for low, high in limits])
-        learned = functional.interpolate(self.learned[None], (height, width), mode="bilinear")[0]
-        filters: Tensor = base + torch.tanh(learned / 2)  # which is sigma
+        base = torch.stack([(low <= diagonals) & (diagonals <= high) for low, high in limits])
+        added = functional.interpolate(self.learned[None], (height, width), mode="bilinear")[0]
+        filters: Tensor = base + torch.tanh(added / 2)  # which is sigma
         return filters
 
-    def _limit(self, place: float, side: int) -> float:
+    def _limit(self, fraction: float, side: int) -> float:
         """Return a limit in anti-diagonals."""
-        limit = round(place * side, 9)  # 141 / 2.82 is 50, not slightly less
+        limit = round(fraction * side, 9)  # 141 / 2.82 is 50, not slightly less
         return float(math.floor(limit)) if self.whole else limit
 
 

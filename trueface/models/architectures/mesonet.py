@@ -29,9 +29,11 @@ class Meso4(nn.Module):
         super().__init__()
         pools = *(nn.MaxPool2d(2) for _ in KERNELS[1:]), nn.AdaptiveMaxPool2d(GRID)
         layers: list[nn.Module] = []
-        for (before, width), kernel, pool in zip(pairwise(WIDTHS), KERNELS, pools, strict=True):
-            convolution = nn.Conv2d(before, width, kernel, padding=kernel // 2)
-            layers += [convolution, nn.ReLU(inplace=True), nn.BatchNorm2d(width), pool]
+        for (in_channels, out_channels), kernel, pool in zip(
+            pairwise(WIDTHS), KERNELS, pools, strict=True
+        ):
+            convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
+            layers += [convolution, nn.ReLU(inplace=True), nn.BatchNorm2d(out_channels), pool]
         self.blocks = nn.Sequential(*layers)
         self.dense = nn.Sequential(
             nn.Dropout(DROPOUT),

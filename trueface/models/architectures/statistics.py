@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.head import MlpHead, first_line, forward_hooks
+from trueface.models.head import MlpHead, forward_hooks
 from trueface.models.inference import fuse_conv_bn
 from trueface.models.pixel_statistics import (
     BlockCosine,
@@ -28,7 +28,7 @@ from trueface.models.pixel_statistics import (
     uniform_weights,
 )
 from trueface.models.registry import BuiltNetwork, register_family, register_model
-from trueface.runtime.errors import JobError
+from trueface.runtime.errors import JobError, first_line
 
 DCT_SIDE = 256  # of an image, in pixels
 # numbers of an image, which a plan has to know without torch
@@ -197,7 +197,7 @@ def _run(
     """Run a network; let `see` have the position and the answer of each module of these names."""
     layers = enumerate(map(network.get_submodule, names))
     with (
-        forward_hooks(layers, lambda place, _, __, answer: see(place, answer)),
+        forward_hooks(layers, lambda key, _, __, answer: see(key, answer)),
         suppress(_LastBlock),
     ):
         network(images)

@@ -18,9 +18,8 @@ from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from trueface.models.head import first_line
 from trueface.models.registry import BuiltNetwork, ModelSpec, register_library
-from trueface.runtime.errors import JobError, UnknownName, WeightsError
+from trueface.runtime.errors import JobError, UnknownName, WeightsError, first_line
 from trueface.runtime.tensor_files import refuse_other_digest
 
 SHA256 = re.compile(r"[0-9a-f]{64}")  # what the hub's cache calls a large file

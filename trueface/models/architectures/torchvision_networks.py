@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer, get_model_builder, get_model_weights, list_models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from trueface.models.head import first_line, last_linear
+from trueface.models.head import last_linear
 from trueface.models.registry import BuiltNetwork, ModelSpec, register_library
-from trueface.runtime.errors import JobError, UnknownName
+from trueface.runtime.errors import JobError, UnknownName, first_line
 
 # heads that learn in training only, of networks that want pixels as TensorFlow does
 INCEPTIONS: Mapping[str, tuple[str, ...]] = {

@@ -78,8 +78,8 @@ def reconstruction(
     forgery = torch.cat([real, fake, fake, real])  # image whose forgery features are used
     size = (images.shape[-2], images.shape[-1])
     drawn = network.decoder(parts.forgery[forgery], contents.repeat(2, 1, 1, 1), size)
-    wanted = images[torch.cat([real, fake, real, fake])]
-    return 4 * functional.l1_loss(drawn.float(), wanted)  # the four means have equal size
+    targets = images[torch.cat([real, fake, real, fake])]
+    return 4 * functional.l1_loss(drawn.float(), targets)  # the four means have equal size
 
 
 def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: ClassPairs) -> Tensor:
@@ -157,10 +157,10 @@ class FairNetLosses(Objective):
         # number of images in each group
         counts = Subgroups.from_training_facts(facts, "fairnet").counts.view(2, -1).sum(0)
         self._forgeries = max(FORGERIES, int(types.max()) + 1)
-        for what, number in (("groups", len(counts)), ("forgery types", self._forgeries)):
+        for noun, number in (("groups", len(counts)), ("forgery types", self._forgeries)):
             if number > MOST_CLASSES:
                 raise JobError(
-                    f"objective: fairnet supports at most {MOST_CLASSES} {what}, got {number}. "
+                    f"objective: fairnet supports at most {MOST_CLASSES} {noun}, got {number}. "
                     "Merge some of them in the CSV file, or choose another column with groups_by."
                 )
         self._margins, self._options = ldam_margins(counts), options

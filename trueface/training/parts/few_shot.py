@@ -39,7 +39,7 @@ def draw_shots(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, .
                 f"images of the training list. Use {len(names)} or less, or 0 for all images of "
                 "both classes."
             )
-        draw = random.Random(stream_seed(f"shots/{label}", seed))
+        rng = random.Random(stream_seed(f"shots/{label}", seed))
         # with the same seed, a smaller number of examples is a subset of a larger one
-        chosen |= set(draw.sample(names, len(names))[:shots])
+        chosen |= set(rng.sample(names, len(names))[:shots])
     return tuple(image for image in images if image.file in chosen)

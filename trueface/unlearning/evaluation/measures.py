@@ -80,17 +80,17 @@ def compute_metrics(makers: Mapping[str, Callable[[], float | Estimate]]) -> Met
     values, reasons = {}, {}
     for name, make in makers.items():
         try:
-            made = make()
+            measure = make()
         except UndefinedMetric as error:
             reasons[name] = str(error)
             continue
-        value = made.value if isinstance(made, Estimate) else float(made)
+        value = measure.value if isinstance(measure, Estimate) else float(measure)
         if not math.isfinite(value):
             reasons[name] = f"the value is {value}"
             continue
         values[name] = value
-        if isinstance(made, Estimate):
-            values |= _ends(name, made)
+        if isinstance(measure, Estimate):
+            values |= _ends(name, measure)
     return MetricDict(values=values, reasons=reasons)
 
 
@@ -343,7 +343,7 @@ def align_samples(first: Predictions, second: Predictions) -> Predictions:
     if first.class_count != second.class_count:
         raise UndefinedMetric("the reference model has other classes")
     if first.ids and second.ids and first.ids != second.ids and len(first) == len(second):
-        places = {name: place for place, name in enumerate(second.ids)}
+        places = {name: position for position, name in enumerate(second.ids)}
         order = np.array([places.get(name, -1) for name in first.ids], np.intp)
         if len(places) == len(second) and order.min() >= 0:
             second = second.rows(order)

@@ -139,12 +139,12 @@ def draw_shadows(
     *, retain: Predictions, outside: Predictions, forget: Predictions, seed: int = 0
 ) -> ShadowSamples:
     """Return equally many members and others, and forgotten samples, in numbers that an SVC can take."""
-    random = numpy_rng("membership/svc", seed)
+    rng = numpy_rng("membership/svc", seed)
     count = min(len(retain), len(outside), SHADOWS)
     return ShadowSamples(
-        members=_draw_rows(retain, count, random),
-        others=_draw_rows(outside, count, random),
-        forgotten=_draw_rows(forget, MOST_FORGOTTEN, random),
+        members=_draw_rows(retain, count, rng),
+        others=_draw_rows(outside, count, rng),
+        forgotten=_draw_rows(forget, MOST_FORGOTTEN, rng),
     )
 
 
@@ -224,8 +224,8 @@ def at_few_false_alarms(*, forget: Predictions, outside: Predictions, seed: int 
     members, others, labels = all_of_same_classes(
         forget, outside, numpy_rng("membership/tpr", seed)
     )
-    of = [forget.right_classes[members], outside.right_classes[others]]
-    counts = class_weights(*of)
+    class_labels = [forget.right_classes[members], outside.right_classes[others]]
+    counts = class_weights(*class_labels)
     # effective number of non-members with these weights (L. Kish, "Survey sampling")
     worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
     if worth < LEAST_OTHERS:
@@ -248,8 +248,8 @@ def _losses(
     forget: Predictions, outside: Predictions, seed: int
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of members and as many non-members, the mask of members, and their images."""
-    random = numpy_rng("membership/loss", seed)
-    return side_losses(forget, outside, matched_sides(forget, outside, random))
+    rng = numpy_rng("membership/loss", seed)
+    return side_losses(forget, outside, matched_sides(forget, outside, rng))
 
 
 def _need(forget: Predictions) -> None:
@@ -262,7 +262,7 @@ def _confidence(part: Predictions, labels: Classes) -> Floats:
     return confidence
 
 
-def _draw_rows(part: Predictions, most: int, random: np.random.Generator) -> Predictions:
+def _draw_rows(part: Predictions, most: int, rng: np.random.Generator) -> Predictions:
     if len(part) <= most:
         return part
-    return part.rows(np.sort(random.choice(len(part), most, replace=False)))
+    return part.rows(np.sort(rng.choice(len(part), most, replace=False)))

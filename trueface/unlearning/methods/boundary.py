@@ -121,8 +121,8 @@ class Expand(GradientMethod[ExpandOptions]):
         """A row (F + 1,) as Xavier's among K + 1, the last entry its bias, 0."""
         width, request = self._split.width, self.request
         reach = math.sqrt(6 / (width + request.classes + 1))
-        random = torch.Generator().manual_seed(stream_seed("expand/row", request.seed))
-        weights = (2 * torch.rand(width, generator=random) - 1) * reach
+        rng = torch.Generator().manual_seed(stream_seed("expand/row", request.seed))
+        weights = (2 * torch.rand(width, generator=rng) - 1) * reach
         return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(request.watch.device))
 
 

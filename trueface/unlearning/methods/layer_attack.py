@@ -162,11 +162,11 @@ def layer_attack(request: Request) -> Result:
     first = options.eps or FIRST[options.pgd]
     attack = EpsilonSearchPGD(first, options.eps or LARGEST * first, options.attack_steps)
     descent = Descent(forget.head.parameters(), options)
-    random = torch.Generator().manual_seed(stream_seed("lau/order", request.seed))
+    rng = torch.Generator().manual_seed(stream_seed("lau/order", request.seed))
     return train_until_forgotten(
         request,
         lambda _: descent.take_steps(
-            _losses(request, forget, _compute_teacher_targets(request, forget, attack), random)
+            _losses(request, forget, _compute_teacher_targets(request, forget, attack), rng)
         ),
         lambda: _remembered_fraction(forget),
         f"read {len(forget.labels)} of {len(request.forget)} samples of the forget set",
@@ -236,16 +236,18 @@ def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iter
     correct, size = forget.examples.subset(kept.tolist()), request.own(LauOptions).batch_size
     for inputs, labels, positions, _ in correct.read(request.watch, batch_size=size):
         spot = AttackStart(to_unit_float(inputs), forget.within.width, forget.within)
-        of_batch = torch.tensor([rows[int(place)] for place in positions], device=labels.device)
+        of_batch = torch.tensor(
+            [rows[int(position)] for position in positions], device=labels.device
+        )
         yield AttackBatch(of_batch, spot, labels, untargeted_gradient(request.logits, labels))
 
 
 def _losses(
-    request: Request, forget: ForgetFeatureSet, taught: TeacherTargets, random: torch.Generator
+    request: Request, forget: ForgetFeatureSet, taught: TeacherTargets, rng: torch.Generator
 ) -> Iterator[Tensor]:
     """Yield the losses of one pass, or of as much of one as it takes."""
     options = request.own(LauOptions)
-    order = torch.randperm(len(forget.labels), generator=random)
+    order = torch.randperm(len(forget.labels), generator=rng)
     order = order.to(forget.labels.device, non_blocking=True)
     for rows in torch.split(order, options.batch_size):
         request.watch.raise_if_stopped()

@@ -48,8 +48,8 @@ COLUMNS = {
 def batch(*chosen: int) -> Batch:
     """Return some of eight images, all where none is named; fakes carry a checkerboard."""
     places = torch.tensor(chosen or range(len(LABELS)))
-    random = torch.Generator().manual_seed(0)
-    pixels = torch.randint(100, 140, (len(LABELS), 3, 32, 32), generator=random)
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.randint(100, 140, (len(LABELS), 3, 32, 32), generator=rng)
     pixels[LABELS == 1, :, ::2, ::2] += 40
     columns = {name: values[places] for name, values in COLUMNS.items()}
     return Batch(pixels.to(torch.uint8)[places], LABELS[places, None], places, columns)

@@ -251,11 +251,11 @@ def test_interval_of_three_sources_uses_three_units() -> None:
 
 def random_predictions(classes: int) -> dict[str, Predictions]:
     """Return predictions that are right more often than not, with two logits for two classes."""
-    random = np.random.default_rng(classes)
+    rng = np.random.default_rng(classes)
     parts = {}
     for name, count in (("forget", 40), ("retain", 90), ("validation", 60), ("test", 120)):
-        true = random.integers(0, classes, count)
-        logits = random.normal(size=(count, classes)) + 2 * np.eye(classes)[true]
+        true = rng.integers(0, classes, count)
+        logits = rng.normal(size=(count, classes)) + 2 * np.eye(classes)[true]
         parts[name] = Predictions(
             logits=logits.astype(np.float32),
             labels=true,
