@@ -32,7 +32,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Examples
-from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
+from trueface.models.logits import (
+    BackboneHeadSplit,
+    as_multiclass_logits,
+    cross_entropy,
+    kl_divergence,
+)
 from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.runtime.precision import autocast
 from trueface.runtime.rng import stream_seed
@@ -263,10 +268,5 @@ def _loss(logits: Tensor, hard: Tensor, soft: Tensor, options: LauOptions) -> Te
     """Return cross entropy and distillation in their shares, the latter with a second softmax."""
     warmth = options.temperature
     target = soft.softmax(1) if options.double_softmax else soft
-    distilled = functional.kl_div(
-        (logits / warmth).log_softmax(1),
-        (target / warmth).log_softmax(1),
-        log_target=True,
-        reduction="batchmean",
-    )
+    distilled = kl_divergence(target, logits, warmth)
     return (1 - options.alpha) * cross_entropy(logits, hard) + options.alpha * warmth**2 * distilled
