@@ -13,7 +13,6 @@ depend on the seed, so that seeds can be compared.
 
 import hashlib
 import logging
-import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +43,7 @@ from trueface.data.vocabulary import (
 )
 from trueface.runtime.cores import spare_cores
 from trueface.runtime.errors import BadImageError, DataError, JobError
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import python_rng, stream_seed
 
 MOST_BYTES = 8 << 30  # of pixels in memory: 50,000 images of 224 pixels take 7 GiB
 VALIDATION = 0.1  # of the training images of each class
@@ -379,7 +378,7 @@ def _sample_per_class(
         by_class.setdefault(sample.label, []).append(sample)
     drawn: set[str] = set()
     for label, members in by_class.items():
-        draw = random.Random(stream_seed(f"{stream}/{label}", 0))
+        draw = python_rng(f"{stream}/{label}", 0)
         drawn |= {
             sample.name for sample in draw.sample(members, min(count(len(members)), len(members)))
         }

@@ -21,7 +21,7 @@ from trueface.data.pass_order import Order
 from trueface.data.prefetching import closing
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import RunContext
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.runtime.timer import now
 
 BATCH_SIZE = 128  # where neither the method nor the source sets one
@@ -434,7 +434,7 @@ def count(parts: Sequence[Examples]) -> int:
 def shuffle_examples(examples: Examples) -> Examples:
     """Return the samples in a pseudo-random order that depends on their number only."""
     # no seed of the job: all jobs share the caches
-    random = torch.Generator().manual_seed(stream_seed("mixed", 0))
+    random = torch_rng("mixed", 0)
     return examples.subset(torch.randperm(len(examples), generator=random).tolist())
 
 

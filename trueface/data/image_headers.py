@@ -25,6 +25,7 @@ import PIL.Image
 from trueface.data import header_traits
 from trueface.runtime.files import Json
 from trueface.runtime.image_files import open_image, unreadable_reason
+from trueface.runtime.rng import python_rng
 
 SAMPLE = 200  # headers of a training's images, or of each class; 0.1 ms each
 SEED = 42  # of the sample
@@ -196,7 +197,7 @@ def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], tuple
     headers, unreadable = list[Header](), list[str]()
     for label in (0, 1):
         files = sorted(file for file, of in labels.items() if of == label)
-        chosen = random.Random(f"headers/{SEED}/{label}").sample(files, min(SAMPLE, len(files)))
+        chosen = python_rng(f"headers/{SEED}/{label}").sample(files, min(SAMPLE, len(files)))
         for file in chosen:
             header = read_header(file, label)
             if header is None:

@@ -27,7 +27,7 @@ from trueface.runtime.artifact import replace_folder, staging_folder
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.files import Json, read_json, write_atomic, write_json
 from trueface.runtime.image_files import open_image, unreadable_reason
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import stream_seed, torch_rng
 
 GREY = frozenset({"1", "L", "LA"})  # modes of Pillow
 GREY_16_BITS = "I;16"  # begins the modes of each byte order
@@ -302,9 +302,7 @@ class PerImageRNG:
         draw = torch.rand if uniform else torch.randn
         rows = []
         for name in self.names:
-            generator = torch.Generator().manual_seed(
-                stream_seed(f"{stream}/{stem(name)}", self.seed)
-            )
+            generator = torch_rng(f"{stream}/{stem(name)}", self.seed)
             rows.append(draw(like.shape[1:], generator=generator))
         return torch.stack(rows).to(like)
 

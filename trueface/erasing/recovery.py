@@ -25,7 +25,7 @@ from trueface.erasing.samples import Sampling, noise_of, replace_nan_images, sam
 from trueface.erasing.study import Point, read_points
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import read_json, write_json
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 
 OWN, RANDOM = "own", "random"  # starts
 LEAST_SCALE = 1e-3  # of a table whose rows are all about 0
@@ -117,7 +117,7 @@ def initial_embeddings(diffuser: Diffuser, concept: str, seed: int) -> dict[str,
     starts: dict[str, Tensor] = {}
     if concept in diffuser.class_names:  # otherwise it is a model of the other classes only
         starts[OWN] = classes[diffuser.label(concept)]
-    generator = torch.Generator().manual_seed(stream_seed("recovery/start", seed))
+    generator = torch_rng("recovery/start", seed)
     spread = classes.std(0, unbiased=False).square().mean().sqrt()
     draw = torch.randn(classes.shape[1:], generator=generator).to(classes)
     starts[RANDOM] = classes.mean(0) + spread * draw
@@ -144,7 +144,7 @@ def invert_embeddings(
     classes = diffuser.embed(torch.arange(len(diffuser.class_names))).detach()
     scale = max(float(classes.square().mean().sqrt()), LEAST_SCALE)
     optimizer = torch.optim.Adam([vectors], lr=attack.lr * scale)
-    random = torch.Generator().manual_seed(stream_seed("recovery", attack.sampling.seed))
+    random = torch_rng("recovery", attack.sampling.seed)
     with torch.no_grad():
         latents = diffuser.network.encode_images(images[: attack.images[-1]].to(device)).cpu()
     shape = (attack.batch, *latents.shape[1:])

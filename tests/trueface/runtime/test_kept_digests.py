@@ -45,7 +45,7 @@ from trueface.jobs.generation import restored
 from trueface.models import inference as backbones
 from trueface.poisoning import poison_record
 from trueface.prediction import model_folder
-from trueface.runtime import paths, stepping
+from trueface.runtime import paths, rng, stepping
 from trueface.runtime.files import Json
 from trueface.unlearning import cache, image_source
 
@@ -201,6 +201,12 @@ DIGESTS: dict[str, tuple[Callable[[], object], object]] = {
 }
 
 STREAMS: dict[str, tuple[Callable[[], object], object]] = {
+    "seed": (lambda: rng.stream_seed("weights", 42), 1218831237610215275),
+    "torch": (lambda: rng.torch_rng("weights", 42).initial_seed(), 1218831237610215275),
+    "numpy": (lambda: rng.numpy_rng("order", 1).random(), 0.6145956947527392),
+    "numpy by name": (lambda: rng.numpy_rng(f"forge/3/{NAME}").random(), 0.18778862981499145),
+    "python": (lambda: rng.python_rng("forget", 3).random(), 0.4333728358048956),
+    "python by name": (lambda: rng.python_rng("order/3/2").random(), 0.37830341815756263),
     "order": (lambda: epoch_order(range(8), shuffle_seed=3, epoch=2), [7, 0, 3, 5, 1, 4, 2, 6]),
     "balanced order": (
         lambda: epoch_order(range(6), shuffle_seed=3, epoch=2, cells=[0, 0, 0, 0, 1, 1]),

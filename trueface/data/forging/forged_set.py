@@ -50,7 +50,7 @@ from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.process_pool import chunks_of, map_chunks, process_in_chunks
-from trueface.runtime.rng import rng_from_words
+from trueface.runtime.rng import numpy_rng
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same faces and settings would give other images
@@ -187,7 +187,7 @@ def make_pair_images(work: ForgedPair, settings: ForgeSettings) -> Iterator[tupl
     """
     pair = work.pair
     face = read_face(pair.face.file, pair.face.place)
-    chance = rng_from_words("forge", settings.seed, pair.face.path)
+    chance = numpy_rng(f"forge/{settings.seed}/{pair.face.path}")
     quality, draw = quality_of(chance), chance.random()
     for path, number in pair.images:
         if number == 0:
@@ -300,7 +300,7 @@ def _sheet_rows(faces: Path, settings: ForgeSettings) -> Iterator[tuple[str, lis
         pixels = [read_face(face.file, face.place) for face in members]
         near = nearest_faces(np.stack([thumbnail(each) for each in pixels]))[place]
         face, own = members[place], pixels[place]
-        chance = rng_from_words("forge", settings.seed, face.path)
+        chance = numpy_rng(f"forge/{settings.seed}/{face.path}")
         donor = resize_like(pixels[near[0]], own.shape) if len(near) else None
         fakes = [
             None

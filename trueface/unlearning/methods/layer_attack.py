@@ -40,7 +40,7 @@ from trueface.models.logits import (
 )
 from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.runtime.precision import autocast
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.unlearning.adversarial import (
     AttackBatch,
     AttackStart,
@@ -167,7 +167,7 @@ def layer_attack(request: Request) -> Result:
     first = options.eps or FIRST[options.pgd]
     attack = EpsilonSearchPGD(first, options.eps or LARGEST * first, options.attack_steps)
     descent = Descent(forget.head.parameters(), options)
-    random = torch.Generator().manual_seed(stream_seed("lau/order", request.seed))
+    random = torch_rng("lau/order", request.seed)
     return train_until_forgotten(
         request,
         lambda _: descent.take_steps(
