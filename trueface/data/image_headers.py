@@ -11,7 +11,6 @@ nearly all of them.
 The file formats and JPEG qualities of the training are in `image_formats`.
 """
 
-import hashlib
 import random
 import struct
 from collections import Counter
@@ -23,6 +22,7 @@ from typing import NamedTuple
 import PIL.Image
 
 from trueface.data import header_traits
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import Json
 from trueface.runtime.image_files import open_image, unreadable_reason
 from trueface.runtime.rng import python_rng
@@ -337,4 +337,4 @@ def _counts(values: Sequence[str]) -> str:
 
 def _mark(tables: Mapping[int, Sequence[int]]) -> str:
     text = repr(sorted((number, tuple(values)) for number, values in tables.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return sha256_hex(text)[:8]

@@ -10,7 +10,6 @@ All methods of a study have the same floor and ceiling. Curves of teachers and o
 concept are computed once and cached in the model folder. The cache key contains all inputs of a curve.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from torch import Tensor
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.samples import Sampling, noise_of, replace_nan_images, sample_images
 from trueface.erasing.study import Point, read_points
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import read_json, write_json
 from trueface.runtime.rng import torch_rng
@@ -187,7 +187,7 @@ def load_or_make_curve(
     """
     if folder is None:
         return make()
-    digest = hashlib.sha256(repr((SCHEMA, follows_from)).encode()).hexdigest()[:20]
+    digest = sha256_hex(repr((SCHEMA, follows_from)))[:20]
     path = folder / "cache" / f"recovery-{digest}.json"
     kept: Any = read_json(path) or {}
     try:

@@ -7,9 +7,10 @@ The functions take the name and the root seed of a stream. If the name contains 
 that of an image in an epoch does, they take the name alone.
 """
 
-import hashlib
 import random
 from typing import TYPE_CHECKING
+
+from trueface.runtime.digests import sha256_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,4 +45,4 @@ def torch_rng(name: str, seed: int | None = None) -> "torch.Generator":
 
 def _digest(name: str, seed: int | None) -> bytes:
     text = name if seed is None else f"{seed}/{name}"
-    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
+    return sha256_digest([text])

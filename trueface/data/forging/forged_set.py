@@ -18,7 +18,6 @@ Its tables have the columns of seed 002. It contains splits, and words for data 
 A contact sheet shows a few faces before a set is made, each next to its fakes of every type.
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -47,6 +46,7 @@ from trueface.data.forging.registry import SPECS, parse_types
 from trueface.data.forging.set_tables import write_tables
 from trueface.data.forging.settings import ForgeSettings
 from trueface.runtime.artifact import Artifact
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.process_pool import chunks_of, map_chunks, process_in_chunks
@@ -236,7 +236,7 @@ def _digest(plan: ForgingPlan) -> str:
         [face.path, face.split, face.file.stat().st_size, sorted(face.columns.items())]
         for face in plan.table.faces
     )
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return sha256_hex(json.dumps(rows))
 
 
 def _counts(plan: ForgingPlan) -> dict[str, Json]:
