@@ -177,9 +177,9 @@ def _differences(compared: ComparedQualities, reference: str) -> str:
 def _difference(of: Difference | None) -> str:
     if of is None:
         return NO_VALUE
-    if of.low is None or of.high is None:
+    if of.interval is None:
         return f"{_in_points(of.value)}<small>{escape(of.ends_text('.3f'))}</small>"
-    ends = f"{_in_points(of.low)} to {_in_points(of.high)}"
+    ends = f"{_in_points(of.interval.low)} to {_in_points(of.interval.high)}"
     return f"{_in_points(of.value)}<small>{ends}</small><small>{_word(of)}</small>"
 
 

@@ -14,6 +14,7 @@ from launcher.cli.result_tables import draw
 from launcher.code_identity import CodeIndex
 from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
+from tests.trueface.intervals import interval_of
 from trueface.evaluation import metrics
 from trueface.evaluation.confounds import best_confound
 from trueface.evaluation.measurement import METRICS, evaluate_scores
@@ -336,8 +337,8 @@ def test_measures_of_a_row_are_those_of_its_images(measured_run: Path) -> None:
     measure = report.metrics["ap"]
     assert pooled["ap"] == {
         "value": measure.value,
-        "low": measure.low,
-        "high": measure.high,
+        "low": interval_of(measure).low,
+        "high": interval_of(measure).high,
         "images": {"low": None, "high": None, "why": "30 of 50 reals"},
     }
 
