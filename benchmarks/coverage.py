@@ -115,9 +115,9 @@ def coverage(cell: Cell, rounds: int) -> dict[str, Count]:
         rng = np.random.default_rng([SEED, 2, number])
         logits = np.concatenate(cell.draw(rng, cell.reals, cell.sources))
         for name, measure in evaluate_scores(labels, logits, keys=keys).metrics.items():
-            low, high = measure.low, measure.high
-            if low is None or high is None:
+            if measure.interval is None:
                 continue
+            low, high = measure.interval
             count = counts[name]
             count.intervals += 1
             count.held += low <= true[name] <= high

@@ -30,7 +30,7 @@ from trueface.benchmark.results import (
 )
 from trueface.corruptions.registry import NONE
 from trueface.evaluation.arrays import Floats
-from trueface.evaluation.estimate import Difference, Estimate
+from trueface.evaluation.estimate import Difference, Estimate, Interval, ends_record
 from trueface.evaluation.estimates import (
     Sampled,
     difference_of,
@@ -41,6 +41,7 @@ from trueface.evaluation.estimates import (
 from trueface.evaluation.over_seeds import NO_MODELS, MissingModels, MissingSeeds
 from trueface.evaluation.significance import delong
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import Json
 
 NOT_COUNTED = frozenset({"few images", "one class", "attack", "not run"})  # no usable AUC
 LEAST_SETS = 5  # minimum number of sets for Friedman's test
@@ -53,9 +54,13 @@ class ModelRank:
     """The rank of one model among all. Rank 1 is the best; equal values share their mean rank."""
 
     rank: float  # mean over cells and resamples
-    low: float  # lower end of the 95 % interval of the rank
-    high: float
+    interval: Interval  # of the rank
     best: float  # probability of the best mean rank; models with equal ranks share it
+
+    @property
+    def json_record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        return {"rank": self.rank, **ends_record(self.interval), "best": self.best}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,17 +110,23 @@ class PairedDifference:
 
     first: str
     second: str
-    value: float
-    low: float | None  # lower end of the 95 % interval, not corrected
-    high: float | None
+    difference: Difference  # its interval is not corrected
     p: float  # two-sided, from the paired bootstrap
     p_holm: float
     p_delong: float | None = None  # for the AUC on clean images of one test, corrected by Holm
 
     @property
-    def difference(self) -> Difference:
-        """The value with its interval."""
-        return Difference(self.value, self.low, self.high)
+    def json_record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "value": self.difference.value,
+            **ends_record(self.difference.interval),
+            "p": self.p,
+            "p_holm": self.p_holm,
+            "p_delong": self.p_delong,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,8 +261,7 @@ def rank(values: NDArray[np.float64]) -> list[ModelRank]:
     return [
         ModelRank(
             rank=float(of_model.mean()),
-            low=float(low),
-            high=float(high),
+            interval=Interval(float(low), float(high)),
             best=float(share.mean()),
         )
         for of_model, low, high, share in zip(ranks, *ends, shares, strict=True)
@@ -277,14 +287,11 @@ def differences(
     paired = []
     for pair, p, p_holm in zip(gaps, p_values, holm(p_values), strict=True):
         first, second = pair
-        measure = difference_of(values[second], values[first])
         paired.append(
             PairedDifference(
                 first=first,
                 second=second,
-                value=measure.value,
-                low=measure.low,
-                high=measure.high,
+                difference=difference_of(values[second], values[first]),
                 p=p,
                 p_holm=p_holm,
                 p_delong=corrected.get(pair),

@@ -174,6 +174,7 @@ def row_of(benchmark: str, result: CellResult, measure: str) -> Row:
     """
     index, cell, measured = result.index, result.cell, result.measured
     value = measured[measure] or MeasureValue(measure)
+    low, high = value.interval or (None, None)
     return Row(
         manifest=benchmark[:DIGITS],
         model=result.group,
@@ -188,8 +189,8 @@ def row_of(benchmark: str, result: CellResult, measure: str) -> Row:
         access=cell.access,
         measure=measure,
         value=value.value,
-        low=value.low,
-        high=value.high,
+        low=low,
+        high=high,
         n_real=measured.counts[0],
         n_fake=measured.counts[1],
         threshold=value.threshold,

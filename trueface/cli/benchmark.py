@@ -194,7 +194,7 @@ def document(board: "Leaderboard") -> dict[str, Any]:
         "manifest": {"name": run.manifest.name, "sha256": run.manifest.sha256},
         "models": [_line_json(line) for line in board.lines],
         "differences": {
-            setting: [asdict(pair) for pair in pairs] for setting, pairs in board.pairs.items()
+            setting: [pair.json_record for pair in pairs] for setting, pairs in board.pairs.items()
         },
         "friedman": asdict(board.omnibus),
         "not_run": list(run.not_run()),
@@ -210,7 +210,7 @@ def _line_json(line: "LeaderboardRow") -> dict[str, Any]:
             "mean": column.mean.json_record,
             "worst": {"place": column.worst.key, "value": column.worst.value.json_record},
             "cells": column.cells,
-            "ranked": None if column.ranked is None else asdict(column.ranked),
+            "ranked": None if column.ranked is None else column.ranked.json_record,
             "reason": column.reason,
         }
         for setting, column in line.columns.items()
@@ -284,7 +284,7 @@ def _differences(board: "Leaderboard") -> Iterator[str]:
             delong = "" if pair.p_delong is None else f", DeLong p {pair.p_delong:.3f}"
             yield (
                 f"{setting}: {board.names[pair.second]} - {board.names[pair.first]} = "
-                f"{pair.value:+.3f} ({pair.difference.ends_text('+.3f')}), p {pair.p_holm:.3f}{delong}"
+                f"{pair.difference.value:+.3f} ({pair.difference.ends_text('+.3f')}), p {pair.p_holm:.3f}{delong}"
             )
 
 

@@ -1,6 +1,7 @@
 """Commands that do one job here and now: sample, forge, poison, unlearn, classify, forget, checkpoint."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -292,6 +293,12 @@ def perform(
         words=words,
         further_models=further,
     )
+    inherited = {
+        key: value
+        for key, value in kind.inherited_settings(draft, ()).items()
+        if given.get(key) is None
+    }
+    draft = replace(draft, settings={**draft.settings, **inherited})
     refuse_unfit(kind, draft)
     for each in () if draft.model is None else (draft.model, *further):
         paths.make_folder(draft.model_folder(each), each)

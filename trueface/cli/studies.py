@@ -135,8 +135,7 @@ def value_cells(measure: Estimate | Difference | None) -> tuple[object, object, 
     """Return the cells of a value and of both ends of its interval. Absent values are empty."""
     if measure is None:
         return "", "", ""
-    low, high = (("" if end is None else end) for end in (measure.low, measure.high))
-    return measure.value, low, high
+    return measure.value, *(measure.interval or ("", ""))
 
 
 def write_csv(out: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor
 from trueface.corruptions.registry import SPECS, CorruptionStep, format_steps, parse_steps
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
+from trueface.runtime.rng import python_rng
 
 # (3, H, W) uint8, strength, randomness → (3, H, W) uint8; it changes nothing in place
 CorruptionFunction = Callable[[Tensor, float, random.Random], Tensor]
@@ -63,8 +64,8 @@ class Chain:
             JobError: a kind did not return an image of this size.
         """
         for position, (step, function) in enumerate(self._functions):
-            rng = random.Random(f"corrupt/{position}/{step}/{name}")
-            strength = step.draw_strength(random.Random(f"strength/{position}/{step}/{name}"))
+            rng = python_rng(f"corrupt/{position}/{step}/{name}")
+            strength = step.draw_strength(python_rng(f"strength/{position}/{step}/{name}"))
             changed = function(pixels, strength, rng)
             if changed.shape != pixels.shape or changed.dtype != torch.uint8:
                 raise JobError(

@@ -11,9 +11,7 @@ the seed. The choice of a smaller set, and of the test images of an undivided fo
 depend on the seed, so that seeds can be compared.
 """
 
-import hashlib
 import logging
-import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -43,8 +41,9 @@ from trueface.data.vocabulary import (
     packed_folder,
 )
 from trueface.runtime.cores import spare_cores
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import BadImageError, DataError, JobError
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import python_rng, torch_rng
 
 MOST_BYTES = 8 << 30  # of pixels in memory: 50,000 images of 224 pixels take 7 GiB
 VALIDATION = 0.1  # of the training images of each class
@@ -116,9 +115,8 @@ class ClassImageList:
     @cached_property
     def sha256(self) -> str:
         """A checksum of names, labels and pixels."""
-        digest = hashlib.sha256(repr((self.names, self.labels, tuple(self.pixels.shape))).encode())
-        digest.update(self.pixels.numpy().data)
-        return digest.hexdigest()
+        facts = repr((self.names, self.labels, tuple(self.pixels.shape)))
+        return sha256_hex(facts, self.pixels.numpy().data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,8 +209,7 @@ class ClassPixels:
     def _augmented(self, epoch: int) -> Read:
         """Return a function that reads images, flipped and shifted by epoch and their order."""
         flip, crop = self.settings.flip, self.settings.crop
-        rng = torch.Generator()
-        rng.manual_seed(stream_seed(f"augment/{epoch}", self.settings.seed))
+        rng = torch_rng(f"augment/{epoch}", self.settings.seed)
         return lambda places: random_flip_and_shift(self._read(places), rng, flip=flip, crop=crop)
 
     def examples(self, positions: Sequence[int] | None = None) -> Examples:
@@ -381,7 +378,7 @@ def _sample_per_class(
         by_class.setdefault(sample.label, []).append(sample)
     drawn: set[str] = set()
     for label, members in by_class.items():
-        rng = random.Random(stream_seed(f"{stream}/{label}", 0))
+        rng = python_rng(f"{stream}/{label}", 0)
         drawn |= {
             sample.name for sample in rng.sample(members, min(count(len(members)), len(members)))
         }

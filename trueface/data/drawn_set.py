@@ -13,7 +13,6 @@ they are centre-cropped, then resized.
 """
 
 import colorsys
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +30,7 @@ from trueface.data.folders import stem
 from trueface.data.made_folders import divide_into_parts, image_names, read_image, to_picture
 from trueface.data.settings import DRAWN_MARK, SHAPE_CLASSES, TRAIN_SHARE, DrawSettings
 from trueface.runtime.artifact import Artifact
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.process_pool import process_in_chunks
@@ -466,7 +466,7 @@ def _plan(settings: DrawSettings, source: Path | None, attributes: Path | None) 
         plan.works,
         plan.tables,
         plan.counts,
-        {"source_sha256": hashlib.sha256(facts.encode()).hexdigest()},
+        {"source_sha256": sha256_hex(facts)},
     )
 
 

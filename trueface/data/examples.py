@@ -4,7 +4,6 @@ Inputs come from loaders, by position, in batches: augmented and shuffled by epo
 or in order as in a test.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,9 +18,10 @@ from trueface.data.batch import NO_LABELS, Batch
 from trueface.data.loader import Dataset, Loader, PassRequest
 from trueface.data.pass_order import Order
 from trueface.data.prefetching import closing
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import RunContext
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.runtime.timer import now
 
 BATCH_SIZE = 128  # where neither the method nor the source sets one
@@ -187,9 +187,8 @@ def join(first: ExampleSource, second: ExampleSource, offset: int) -> ExampleSou
 def _tensor_digest(inputs: Tensor) -> str:
     """Return a checksum of a tensor."""
     raw = inputs.detach().cpu().contiguous()
-    digest = hashlib.sha256(repr((tuple(raw.shape), raw.dtype)).encode())
-    digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    content = raw.reshape(-1).view(torch.uint8).numpy().data
+    return sha256_hex(repr((tuple(raw.shape), raw.dtype)), content)
 
 
 Label = Literal["trained", "true"]
@@ -229,8 +228,7 @@ class Examples:
     @property
     def identity(self) -> str:
         """A checksum of the samples and their trained labels."""
-        content = repr((self.source.identity, self.positions, self.trained))
-        return hashlib.sha256(content.encode()).hexdigest()
+        return sha256_hex(repr((self.source.identity, self.positions, self.trained)))
 
     def labels(self, which: Label) -> tuple[int, ...]:
         """Return the trained or the true labels.
@@ -438,7 +436,7 @@ def count(parts: Sequence[Examples]) -> int:
 def shuffle_examples(examples: Examples) -> Examples:
     """Return the samples in a pseudo-random order that depends on their number only."""
     # no seed of the job: all jobs share the caches
-    rng = torch.Generator().manual_seed(stream_seed("mixed", 0))
+    rng = torch_rng("mixed", 0)
     return examples.subset(torch.randperm(len(examples), generator=rng).tolist())
 
 

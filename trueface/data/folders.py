@@ -11,7 +11,6 @@ a broken index is ignored, and an unwritable index is not an error.
 import codecs
 import contextlib
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from typing import NamedTuple
 from trueface.runtime.artifact import CACHE as CACHE
 from trueface.runtime.artifact import RACY_NS
 from trueface.runtime.artifact import cache_folder as cache_folder
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import link_target, write_atomic
 
 # endings of `image_files.FORMATS`, a module that imports Pillow
@@ -234,7 +234,7 @@ def open_listing(root: Path) -> FolderListing:
         return FolderListing(root)
     # inodes and devices mean nothing on another machine that has the same home
     machine_and_root = f"{platform.node()}\n{os.path.realpath(root)}"
-    name = hashlib.sha256(machine_and_root.encode(errors="surrogateescape")).hexdigest()[:32]
+    name = sha256_hex(machine_and_root)[:32]
     return FolderListing(root, folder / "index" / f"{name}.index")
 
 

@@ -11,7 +11,6 @@ nearly all of them.
 The file formats and JPEG qualities of the training are in `image_formats`.
 """
 
-import hashlib
 import random
 import struct
 from collections import Counter
@@ -23,8 +22,10 @@ from typing import NamedTuple
 import PIL.Image
 
 from trueface.data import header_traits
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import Json
 from trueface.runtime.image_files import open_image, unreadable_reason
+from trueface.runtime.rng import python_rng
 
 SAMPLE = 200  # headers of a training's images, or of each class; 0.1 ms each
 SEED = 42  # of the sample
@@ -196,7 +197,7 @@ def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], tuple
     headers, unreadable = list[Header](), list[str]()
     for label in (0, 1):
         files = sorted(file for file, file_label in labels.items() if file_label == label)
-        chosen = random.Random(f"headers/{SEED}/{label}").sample(files, min(SAMPLE, len(files)))
+        chosen = python_rng(f"headers/{SEED}/{label}").sample(files, min(SAMPLE, len(files)))
         for file in chosen:
             header = read_header(file, label)
             if header is None:
@@ -338,4 +339,4 @@ def _counts(values: Sequence[str]) -> str:
 
 def _mark(tables: Mapping[int, Sequence[int]]) -> str:
     text = repr(sorted((number, tuple(values)) for number, values in tables.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return sha256_hex(text)[:8]

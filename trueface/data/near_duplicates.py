@@ -11,7 +11,6 @@ that are recompressed, resized to smaller, brightened, mirrored or cropped by 3 
 recognised. A match is a hint, not a proof.
 """
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from trueface.data.decoding import decode
 from trueface.data.index import Image
 from trueface.data.splitting import merge_groups
+from trueface.runtime.digests import sha256_digest
 from trueface.runtime.errors import BadImageError
 
 SIDE = 32  # pixels of a thumbnail
@@ -90,11 +90,10 @@ def read_appearance(file: str) -> ImageAppearance | str:
     except BadImageError as error:
         return error.reason
     height, width, _ = pixels.shape
-    digest = hashlib.sha256(f"{width}x{height}\n".encode())
-    digest.update(pixels.data)
+    digest = sha256_digest((f"{width}x{height}\n", pixels.data))
     grey = PIL.Image.fromarray(pixels).convert("L")
     thumbnail = np.asarray(grey.resize((SIDE, SIDE), PIL.Image.Resampling.BOX))
-    return ImageAppearance(digest.digest(), thumbnail)
+    return ImageAppearance(digest, thumbnail)
 
 
 def group_equal_pictures(

@@ -10,6 +10,8 @@ from itertools import cycle, islice
 from random import Random
 from typing import NamedTuple
 
+from trueface.runtime.rng import python_rng
+
 
 class Order(NamedTuple):
     """The rule that forms the batches of a pass."""
@@ -49,7 +51,7 @@ def epoch_order(
     """
     if shuffle_seed is None:
         return list(positions)
-    rng = Random(f"order/{shuffle_seed}/{epoch}")
+    rng = python_rng(f"order/{shuffle_seed}/{epoch}")
     if cells is not None:
         return balanced_order(positions, cells, rng)
     order = list(positions)

@@ -22,7 +22,6 @@ After any error the caller decodes the image itself.
 
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
 import platform
@@ -55,6 +54,7 @@ from trueface.runtime.artifact import (
     cache_folder,
     make_private,
 )
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import BadImageError
 from trueface.runtime.files import format_bytes
 
@@ -293,4 +293,4 @@ def _decoding(scaling: Scaling | None) -> str:
     """Return the name of what pixels depend on besides the file."""
     # another version may round otherwise; inodes mean nothing on a machine that has the same home
     parts = [SCHEMA, scaling, version("pillow"), version("simplejpeg"), platform.node()]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return sha256_hex(repr(parts))[:16]

@@ -8,7 +8,6 @@ slash. A key names the image on disk of exactly that name, or one that a social 
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import secrets
@@ -31,6 +30,7 @@ from trueface.data.index import (
 )
 from trueface.data.stray_keys import describe_stray, of_sources, stray_keys
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.ids import DataId
@@ -279,7 +279,7 @@ def read_list(file: Path, name: str) -> frozenset[str]:
 
 def keys_digest(keys: Iterable[str]) -> str:
     """Return a digest of a list's keys, whatever their order."""
-    return hashlib.sha256("\n".join(sorted(keys)).encode(errors="surrogateescape")).hexdigest()
+    return sha256_hex("\n".join(sorted(keys)))
 
 
 def _text(content: object) -> str:

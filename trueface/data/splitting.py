@@ -29,6 +29,7 @@ from trueface.data.image_keys import match_lists, method_of
 from trueface.data.index import Image
 from trueface.data.splits import NAMES
 from trueface.runtime.errors import DataError
+from trueface.runtime.rng import python_rng
 
 TABLES = frozenset({".csv", ".json"})
 
@@ -236,7 +237,8 @@ def make_splits(
         lists = {name: [] for name in NAMES}
         for folder, keys in strata.items():
             if cells is None:  # else they are in an order of their own
-                random.Random(f"splits/{seed}/{folder}" if stratify else seed).shuffle(keys)
+                rng = python_rng(f"splits/{seed}/{folder}") if stratify else random.Random(seed)
+                rng.shuffle(keys)
             for name, chosen in _cut_at_bounds(keys, bounds).items():
                 lists[name] += chosen
     # in the order of their folders, and sorted in each, as files are listed
@@ -304,7 +306,7 @@ def _by_cell(
 
 def _ranked(keys: list[str], holder: str, stream: str) -> Iterator[tuple[float, str, str]]:
     """Yield keys in a random order with the share of them that comes before each, and their holder."""
-    random.Random(stream).shuffle(keys)
+    python_rng(stream).shuffle(keys)
     return (((position + 0.5) / len(keys), holder, key) for position, key in enumerate(keys))
 
 
@@ -347,7 +349,7 @@ def _divide_groups(
     list_names = {name for name, count in lacking.items() if count.total()}
     fits = min((need for count in lacking.values() if (need := count.total())), default=0)
     order = sorted(members)
-    random.Random(f"splits/{seed}/groups").shuffle(order)
+    python_rng(f"splits/{seed}/groups").shuffle(order)
     # what is too large for the smallest list goes first, while the largest can still take it
     order.sort(key=lambda group: -len(members[group]) if len(members[group]) > fits else 0)
     given: dict[str, list[tuple[bool, str]]] = {name: [] for name in NAMES}

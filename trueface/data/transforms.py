@@ -16,7 +16,6 @@ same strength, so that no corruption reveals the class. Kinds come in turn.
 """
 
 import io
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -46,6 +45,7 @@ from trueface.data.preprocessing import Preprocessing
 from trueface.data.settings import SELF_BLENDING, AugmentationSettings, TestSettings
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
+from trueface.runtime.rng import python_rng
 
 if TYPE_CHECKING:
     from trueface.data.forging.blending import SelfBlending
@@ -171,7 +171,7 @@ class TrainTransform:
 
     def parameters(self, height: int, width: int, image: Image, epoch: int) -> AugmentationParams:
         """Return what is drawn for an image of this size in an epoch: a function of seed, name and epoch."""
-        rng = random.Random(self._stream(image, epoch))
+        rng = python_rng(self._stream(image, epoch))
         return self.steps.sample_params(height, width, rng, unshared=image.modifier in UNSHARED)
 
     def _stream(self, image: Image, epoch: int) -> str:
@@ -421,7 +421,7 @@ def _copy_chain(position: int, seed: int, copy: str) -> Chain:
     if not kind.high and not kind.exact:
         return Chain.parse(kind.name)
     stream = "copies" if copy == CORRUPTED else f"copies/{copy}"
-    rng = random.Random(f"{stream}/{seed}/{position}")
+    rng = python_rng(f"{stream}/{seed}/{position}")
     strength = rng.choice(kind.exact) if kind.exact else rng.uniform(kind.low, kind.high)
     return Chain.parse(f"{kind.name}{round(strength, kind.digits):g}")
 

@@ -20,7 +20,7 @@ from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.gradient_step import GradientStep
 from trueface.runtime.moving_average import ExponentialMovingAverage
 from trueface.runtime.progress import RunContext
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.runtime.stepping import StepTrainer, run_steps
 
 STOPPED = (
@@ -55,7 +55,7 @@ class ErasureTask:
 
     def generator(self, name: str) -> torch.Generator:
         """Return a new random stream. It is on the CPU, so that its numbers do not depend on the device."""
-        return torch.Generator().manual_seed(stream_seed(f"erasing/{name}", self.seed))
+        return torch_rng(f"erasing/{name}", self.seed)
 
     def raise_if_stopped_midway(self, done: int) -> None:
         """Raise if a stop was requested. No state is saved, because erasing is short.

@@ -1,6 +1,5 @@
 """The classifier of samples, the rates of its predictions, and the real images on which it is checked."""
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from trueface.models import checkpoint
 from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits
 from trueface.runtime.errors import CheckpointError, DataError, JobError
 from trueface.runtime.files import Json
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import python_rng
 
 BATCH_SIZE = 1024
 PIXELS = frozenset({1, 3})  # numbers of channels of pixel images; latents have others
@@ -231,7 +230,7 @@ def concept_images(
             f"{folder} has {len(names)} images, but the attack needs {count}. Add images, or use a "
             "smaller recover_images."
         )
-    random.Random(stream_seed(f"recovery/images/{concept}", seed)).shuffle(names)
+    python_rng(f"recovery/images/{concept}", seed).shuffle(names)
     chosen = tuple(names[:count])
     return real_images(folder, chosen, diffuser), chosen
 

@@ -10,7 +10,6 @@ All methods of a study have the same floor and ceiling. Curves of teachers and o
 concept are computed once and cached in the model folder. The cache key contains all inputs of a curve.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,9 +22,10 @@ from torch import Tensor
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.samples import Sampling, noise_of, replace_nan_images, sample_images
 from trueface.erasing.study import Point, read_points
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import read_json, write_json
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 
 OWN, RANDOM = "own", "random"  # starts
 LEAST_SCALE = 1e-3  # of a table whose rows are all about 0
@@ -122,7 +122,7 @@ def initial_embeddings(diffuser: Diffuser, concept: str, seed: int) -> dict[str,
     starts: dict[str, Tensor] = {}
     if concept in diffuser.class_names:  # otherwise it is a model of the other classes only
         starts[OWN] = classes[diffuser.label(concept)]
-    rng = torch.Generator().manual_seed(stream_seed("recovery/start", seed))
+    rng = torch_rng("recovery/start", seed)
     spread = classes.std(0, unbiased=False).square().mean().sqrt()
     draw = torch.randn(classes.shape[1:], generator=rng).to(classes)
     starts[RANDOM] = classes.mean(0) + spread * draw
@@ -149,7 +149,7 @@ def invert_embeddings(
     classes = diffuser.embed(torch.arange(len(diffuser.class_names))).detach()
     scale = max(float(classes.square().mean().sqrt()), LEAST_SCALE)
     optimizer = torch.optim.Adam([vectors], lr=attack.lr * scale)
-    rng = torch.Generator().manual_seed(stream_seed("recovery", attack.sampling.seed))
+    rng = torch_rng("recovery", attack.sampling.seed)
     with torch.no_grad():
         latents = diffuser.network.encode_images(images[: attack.images[-1]].to(device)).cpu()
     shape = (attack.batch, *latents.shape[1:])
@@ -192,7 +192,7 @@ def load_or_make_curve(
     """
     if folder is None:
         return make()
-    digest = hashlib.sha256(repr((SCHEMA, follows_from)).encode()).hexdigest()[:20]
+    digest = sha256_hex(repr((SCHEMA, follows_from)))[:20]
     path = folder / "cache" / f"recovery-{digest}.json"
     kept: Any = read_json(path) or {}
     try:

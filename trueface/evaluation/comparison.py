@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from trueface.evaluation.estimate import Difference, Over
+from trueface.evaluation.estimate import Difference, Over, ends_record
 from trueface.evaluation.estimates import (
     SourcedScores,
     SourceTest,
@@ -397,9 +397,8 @@ def _source_test_json(test: SourceTest) -> dict[str, Json]:
 
 
 def _difference_json(difference: Difference) -> dict[str, Json]:
-    value, low, high, why = difference
-    record: dict[str, Json] = {"value": value, "low": low, "high": high}
-    return {**record, "why": why} if why else record
+    record: dict[str, Json] = {"value": difference.value, **ends_record(difference.interval)}
+    return {**record, "why": difference.why} if difference.why else record
 
 
 def _contrast_json(contrast: Contrast) -> dict[str, Json]:

@@ -218,15 +218,15 @@ def estimates_over_images(metrics: Sequence[Metric], table: SourcedScores) -> di
             found[metric.name] = Estimate(value=value, over=over, why=why)
         elif table.has_many_sources:
             spread = table.resampled(metrics)[metric.name]
-            low, high = _percentiles(metric, value, spread, table)
-            found[metric.name] = Estimate(value=value, low=low, high=high, over=over)
+            interval = _percentiles(metric, value, spread, table)
+            found[metric.name] = Estimate(value=value, interval=interval, over=over)
         elif why := over_images.shortage(metric, _counts(table)):
             found[metric.name] = Estimate(value=value, over=over, why=why)
         else:
-            low, high = over_images.interval_over_images(metric, table.image_sample, value)
+            interval = over_images.interval_over_images(metric, table.image_sample, value)
             found[metric.name] = (
-                Estimate(value=value, low=low, high=high, over=over)
-                if low < high
+                Estimate(value=value, interval=interval, over=over)
+                if interval.low < interval.high
                 else Estimate(value=value, over=over, why="no image differs from another")
             )
     return {metric.name: found[metric.name] for metric in metrics}
@@ -265,7 +265,7 @@ def differences(
     for metric in metrics:
         one, other = first[metric.name], second[metric.name]
         if identical:
-            found[metric.name] = Difference(0.0, 0.0, 0.0)
+            found[metric.name] = Difference(0.0, Interval(0.0, 0.0))
         elif not several:
             found[metric.name] = _difference_over_images(
                 metric, first_scores, second_scores, paired=paired
@@ -294,7 +294,7 @@ def source_test(
     if error.error == 0:
         difference = _difference_over_images(metric, first_scores, second_scores, paired=True)
     else:
-        difference = Difference(shift, *error.interval(shift, metric.difference_scale))
+        difference = Difference(shift, error.interval(shift, metric.difference_scale))
     return SourceTest(
         difference=difference,
         freedom=error.freedom,
@@ -308,8 +308,7 @@ def rate(value: float, count: float) -> Estimate:
 
     It is Wilson's, and at 0 and 1 that of Clopper and Pearson: no exception in so many images.
     """
-    low, high = fraction_interval(value, count)
-    return Estimate(value=value, low=low, high=high)
+    return Estimate(value=value, interval=fraction_interval(value, count))
 
 
 def rates(values: Floats, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -354,13 +353,12 @@ def tpr_at_fixed_fpr(
     low, high = over_images.fixed_fpr_interval(
         value, fakes, reals, (counts[0], counts[1] * worth), of_reals
     )
-    return Estimate(value=value, low=min(low, value), high=max(high, value))
+    return Estimate(value=value, interval=Interval(min(low, value), max(high, value)))
 
 
 def area(value: float, reals: int, fakes: int) -> Estimate:
     """Return an AUC of so many independent images of each class with its interval (Hanley and McNeil)."""
-    low, high = hanley_mcneil(value, reals, fakes)
-    return Estimate(value=value, low=low, high=high)
+    return Estimate(value=value, interval=hanley_mcneil(value, reals, fakes))
 
 
 class Sampled(NamedTuple):
@@ -375,8 +373,8 @@ class Sampled(NamedTuple):
     @property
     def estimate(self) -> Estimate:
         """The value with its interval over images, and over seeds where there are several."""
-        low, high = self.interval or resampling.percentile_interval(self.value, self.draws)
-        return Estimate(value=self.value, low=low, high=high)
+        interval = self.interval or resampling.percentile_interval(self.value, self.draws)
+        return Estimate(value=self.value, interval=interval)
 
 
 def sampled(metric: Metric, table: SourcedScores) -> Sampled:
@@ -418,7 +416,7 @@ def draws_over_seeds(spreads: Sequence[Floats], *, stream: str = "seeds") -> Flo
 
 def from_error(value: float, error: float) -> Estimate:
     """Return a value with its interval of 1.96 standard errors."""
-    return Estimate(value=value, low=value - Z * error, high=value + Z * error)
+    return Estimate(value=value, interval=Interval(value - Z * error, value + Z * error))
 
 
 def clustered_mean(values: Floats, keys: Sequence[str]) -> Estimate:
@@ -435,8 +433,7 @@ def clustered_mean(values: Floats, keys: Sequence[str]) -> Estimate:
 
 def from_draws(value: float, draws: Floats) -> Estimate:
     """Return a value with the middle 95 % of its draws (R,)."""
-    low, high = resampling.percentile_interval(value, draws)
-    return Estimate(value=value, low=low, high=high)
+    return Estimate(value=value, interval=resampling.percentile_interval(value, draws))
 
 
 def middle_of_draws(draws: Floats) -> Floats:
@@ -458,8 +455,8 @@ def difference_of(first: Sampled, second: Sampled) -> Difference:
             (first.value + second.value) / 2,
             min(first.fewer, second.fewer),
         )
-        return Difference(value, *over_images.difference_interval(other, one, correlation))
-    return Difference(value, *resampling.percentile_interval(value, first.draws - second.draws))
+        return Difference(value, over_images.difference_interval(other, one, correlation))
+    return Difference(value, resampling.percentile_interval(value, first.draws - second.draws))
 
 
 def function_of_means(
@@ -483,13 +480,12 @@ def function_of_means(
     value = float(function(values.mean(0, dtype=np.float64)[None])[0])
     error = standard_error(design, function(design.weighted_means(values)), even=False)
     if design.has_several_sources and error.error > 0:
-        low, high = error.interval(value, scale)
-        return Estimate(value=value, low=low, high=high, over=design.over)
+        return Estimate(value=value, interval=error.interval(value, scale), over=design.over)
     draws = function(resampling.means_under(values, table.weights))
-    low, high = resampling.percentile_interval(value, draws)
-    if fraction and low == high:
-        low, high = fraction_interval(value, sum(each.pictures for each in design.strata))
-    return Estimate(value=value, low=low, high=high, over=dict.fromkeys(design.over, Over.IMAGES))
+    interval = resampling.percentile_interval(value, draws)
+    if fraction and interval.low == interval.high:
+        interval = fraction_interval(value, sum(each.pictures for each in design.strata))
+    return Estimate(value=value, interval=interval, over=dict.fromkeys(design.over, Over.IMAGES))
 
 
 def _over_parts(
@@ -511,10 +507,10 @@ def _over_parts(
             design=design,
             left=left[metric.name],
         )
-        low, high = over_sources.interval_over_sources(metric, sample)
-        if low < high:
+        interval = over_sources.interval_over_sources(metric, sample)
+        if interval.low < interval.high:
             found[metric.name] = Estimate(
-                value=value, low=low, high=high, over=design.over, images=images
+                value=value, interval=interval, over=design.over, images=images
             )
         else:  # sources do not differ, by chance in few of them: images do
             found[metric.name] = images or estimates_over_images([metric], table)[metric.name]
@@ -564,11 +560,11 @@ def _difference_over_images(
         spreads = [
             table.resampled([metric])[metric.name] for table in (first_scores, second_scores)
         ]
-        return Difference(value, *resampling.percentile_interval(value, spreads[1] - spreads[0]))
+        return Difference(value, resampling.percentile_interval(value, spreads[1] - spreads[0]))
     if first.interval is None or second.interval is None:
         return Difference(value, why=first.why or second.why)
     if paired and np.array_equal(first_scores.logits, second_scores.logits):
-        return Difference(value, value, value)
+        return Difference(value, Interval(value, value))
     draws = (
         first_scores.resampled([metric])[metric.name],
         second_scores.resampled([metric])[metric.name],
@@ -581,7 +577,7 @@ def _difference_over_images(
     )
     return Difference(
         value,
-        *over_images.difference_interval(
+        over_images.difference_interval(
             (first.value, first.interval), (second.value, second.interval), correlation
         ),
     )
@@ -604,14 +600,14 @@ def _difference_over_parts(
         assert second.interval is not None
         return Difference(
             value,
-            *over_images.difference_interval(
+            over_images.difference_interval(
                 (first.value, first.interval), (second.value, second.interval), 0.0
             ),
         )
     error = _error(metric, one, other, left, paired=paired)
     if error.error == 0:  # by chance in few sources; then the interval is that over images
         return _difference_over_images(metric, one, other, paired=paired)
-    return Difference(value, *error.interval(value, metric.difference_scale))
+    return Difference(value, error.interval(value, metric.difference_scale))
 
 
 def _error(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.arrays import Floats, Indices
-from trueface.evaluation.estimate import Estimate, interval_fields
+from trueface.evaluation.estimate import Estimate, Interval, interval_fields
 from trueface.evaluation.estimates import RESAMPLES, area, from_draws, rates
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
@@ -555,8 +555,7 @@ def _rows(names: Sequence[str], counts: GroupConfusion, group_areas: Floats) -> 
         measures = {
             rate: Estimate(
                 value=PERCENT * float(shares[at]),
-                low=PERCENT * float(ends[rate][0][at]),
-                high=PERCENT * float(ends[rate][1][at]),
+                interval=Interval(*(PERCENT * float(end[at]) for end in ends[rate])),
             )
             for rate, (shares, images) in shares_of.items()
             if images[at]

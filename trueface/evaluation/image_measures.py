@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trueface.models.assembly import BuildOptions, assemble
 from trueface.models.registry import Triple
 from trueface.runtime.errors import UsageError
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 
 PEAK = 2.0  # from black, -1, to white, 1
 DISRUPTED = 0.05  # mean squared error from which an image counts as disrupted: the original's
@@ -185,7 +185,7 @@ def feature_network(
 
 def _random_network() -> nn.Module:
     """Return three convolutions drawn from a fixed stream, and the mean over the image."""
-    rng = torch.Generator().manual_seed(stream_seed("random features", 0))
+    rng = torch_rng("random features", 0)
     layers: list[nn.Module] = []
     channels = 3
     for width in WIDTHS:

@@ -5,7 +5,6 @@ apart from them reals, which shall be called fake (defamation). All others keep 
 control.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -36,6 +35,7 @@ from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBackbone
 from trueface.predictions.predictions import Predictions
+from trueface.runtime.digests import sha256_digest
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import REPORT_EVERY_S, RunContext
@@ -263,7 +263,7 @@ def _saved(images: Tensor, names: Sequence[str], saved: Chain) -> Tensor:
 
 
 def _place(name: str) -> bytes:
-    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+    return sha256_digest([name])
 
 
 def _distance(clean: Tensor, attacked: Tensor) -> int:

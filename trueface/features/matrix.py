@@ -12,7 +12,6 @@ The file is memory-mapped, never unpickled. The reader checks that the SHA-256 o
 of its name (see `file_digests`).
 """
 
-import hashlib
 import json
 import os
 import secrets
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import ENDING, TEMPORARY
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import Json
 
 MAGIC = b"trueface features 1\n"
@@ -150,20 +150,19 @@ def write_shard(
     head = MAGIC + json.dumps(header).encode() + b"\n" + b"".join(shard.keys)
     head += b"\0" * (-len(head) % PAGE)
     values = np.ascontiguousarray(shard.features, dtype=FLOAT)
-    digest = hashlib.sha256()
+    pieces = head, values.reshape(-1).view(np.uint8).data
     temporary = folder / f"{stem}-{secrets.token_hex(8)}{TEMPORARY}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
-            for piece in (head, values.reshape(-1).view(np.uint8).data):
-                digest.update(piece)
+            for piece in pieces:
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        path = folder / f"{stem}-{digest.hexdigest()}{ENDING}"
+        path = folder / f"{stem}-{sha256_hex(*pieces)}{ENDING}"
         temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

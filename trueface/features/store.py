@@ -9,7 +9,6 @@ missing rows.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -48,6 +47,7 @@ from trueface.features.matrix import (
 from trueface.models.inference import FrozenBackbone
 from trueface.runtime import artifact
 from trueface.runtime.artifact import CreationLock, FileMark, StoppedError, make_private
+from trueface.runtime.digests import sha256_digest, sha256_hex
 from trueface.runtime.errors import BadImageError, DataError, MachineError
 from trueface.runtime.files import Json, code_digest
 from trueface.runtime.progress import RunContext
@@ -102,8 +102,7 @@ def identity_of(body: FrozenBackbone, image_set: ImageSet, view: int) -> dict[st
 
 def stem_of(identity: Mapping[str, Json]) -> str:
     """Return what the names of a view's files begin with: of the body, of all, and the view."""
-    text = json.dumps(identity, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    digest = sha256_hex(json.dumps(identity, sort_keys=True))
     return f"{str(identity['body_sha256'])[:BODY_DIGITS]}-{digest[:32]}-v{identity['view']}"
 
 
@@ -124,7 +123,7 @@ def row_keys(
         name = image_set.images[position].name
         own = transform.row_identity.get(name, "")
         facts = f"{'' if transform.is_test else name}\n{position in image_set.stamped:d}\n{own}"
-        keys.append(hashlib.sha256(facts.encode(errors="surrogateescape") + sha256).digest())
+        keys.append(sha256_digest((facts, sha256)))
     return tuple(keys)
 
 

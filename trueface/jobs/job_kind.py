@@ -17,6 +17,7 @@ from launcher.api import (
     DataId,
     Draft,
     Input,
+    Json,
     Kind,
     Role,
     Settings,
@@ -126,6 +127,8 @@ class JobKind:
     list_outputs: Callable[[Draft], Iterable[Path]] = yield_nothing
     build_command: Callable[[Draft], Iterable[str]] = yield_nothing
     rules: Sequence[Check] = ()  # and checks, in the order in which they are reported
+    # settings that a job takes from the training of its model
+    list_inherited: Callable[[Draft, Sequence[Draft]], Mapping[str, Json]] = lambda *_: {}
     results: str = ""
     epochs: str = ""
     sources: tuple[str, ...] = ()  # (): its entry imports all modules of its work
@@ -163,6 +166,10 @@ class JobKind:
             check(draft, makers, self.vocabulary) for check in (*self.common_checks, *self.rules)
         )
         return (*idle, *chain.from_iterable(every))
+
+    def inherited_settings(self, draft: Draft, makers: Sequence[Draft]) -> Mapping[str, Json]:
+        """Return values for settings that are not given, from the training of the job's model."""
+        return self.list_inherited(draft, makers)
 
     def warnings(self, draft: Draft) -> tuple[str, ...]:
         """Return warnings on settings that make the job slow, that are ignored, or that may be forgotten."""

@@ -6,11 +6,11 @@ runs in inference mode with its batch norms folded, which changes features by ro
 """
 
 import copy
-import hashlib
 import logging
 import platform
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -22,8 +22,10 @@ from trueface.data.batch import Batch
 from trueface.data.transfers import iter_outputs
 from trueface.models.detectors import Detector
 from trueface.models.head import capture_inputs, head_of
+from trueface.runtime.digests import sha256_digest
 from trueface.runtime.files import Json
 from trueface.runtime.precision import autocast
+from trueface.runtime.tensor_files import digest_parts
 
 PROBE_SIDE = 64  # pixels: enough for networks that divide the resolution by 32
 TOLERANCE = 1e-2  # relative to the largest feature; rounding alone stays below 1e-4
@@ -180,16 +182,14 @@ def fingerprint(model: Detector) -> str:
     tensors.
     """
     head = f"network.{model.spec.head}"
-    digest = hashlib.sha256()
-    for name, module in model.named_modules():
-        if not _belongs(name, head):
-            digest.update(repr((name, type(module).__qualname__, module.extra_repr())).encode())
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if not _belongs(name, head):
-            raw = value.detach().cpu().contiguous()
-            digest.update(repr((name, tuple(raw.shape), raw.dtype)).encode())
-            digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    layers = (
+        repr((name, type(module).__qualname__, module.extra_repr()))
+        for name, module in model.named_modules()
+        if not _belongs(name, head)
+    )
+    state = (*model.named_parameters(), *model.named_buffers())
+    body = ((name, value) for name, value in state if not _belongs(name, head))
+    return sha256_digest(chain(layers, digest_parts(body))).hex()
 
 
 def _belongs(name: str, layer: str) -> bool:

@@ -3,7 +3,6 @@
 Labels are found by the names of images, so the order of the images does not matter.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
 from trueface.runtime import paths
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import RecordError
 from trueface.runtime.files import read_json, write_json
 from trueface.runtime.ids import Poison, parse_model
@@ -143,10 +143,7 @@ def poisoned_positions(images: Sequence[Image], record: PoisonRecord) -> tuple[i
 
 def fingerprint(images: Iterable[Image]) -> str:
     """Return a SHA-256 over the names of `images`, whatever their order."""
-    digest = hashlib.sha256()
-    for name in sorted(image.name for image in images):
-        digest.update(name.encode(errors="surrogateescape") + b"\n")
-    return digest.hexdigest()
+    return sha256_hex(*(f"{name}\n" for name in sorted(image.name for image in images)))
 
 
 def write_record(path: Path, record: PoisonRecord) -> None:

@@ -15,7 +15,6 @@ The form of the card follows M. Mitchell et al., "Model Cards for Model Reportin
 The module `model_card` writes the card.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from trueface.models import checkpoint, model_file
 from trueface.models.model_file import Checkpoint
 from trueface.runtime import paths
 from trueface.runtime.artifact import replace_folder, staging_folder
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
 from trueface.runtime.files import Json, file_sha256, read_json, write_atomic, write_json
 
@@ -205,8 +205,7 @@ def _portable(value: Json) -> Json:
 
 
 def _digest(content: Mapping[str, Json]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_hex(json.dumps(content, sort_keys=True, separators=(",", ":")))
 
 
 def _sha256(path: Path) -> str | None:

@@ -99,8 +99,8 @@ class Reference:
     ) -> "Reference":
         """Return the reference of a training, of at most `MOST_ANSWERS` answers (N,)."""
         if len(labels) > MOST_ANSWERS:
-            stream = numpy_rng("reference", 0)
-            chosen = np.sort(stream.choice(len(labels), MOST_ANSWERS, replace=False))
+            rng = numpy_rng("reference", 0)
+            chosen = np.sort(rng.choice(len(labels), MOST_ANSWERS, replace=False))
             labels, logits = labels[chosen], logits[chosen]
         return cls(
             labels=labels.astype(np.int8), logits=logits.astype(np.float32), features=features

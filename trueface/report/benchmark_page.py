@@ -166,11 +166,12 @@ def _mean(values: Sequence[MeasureValue]) -> Estimate | None:
         return sum(given) / len(given)
 
     middle = mean(value.value for value in there)
-    if any(value.low is None or value.high is None for value in there):
+    intervals = [value.interval for value in there if value.interval is not None]
+    if len(intervals) < len(there):
         reasons = (value.reason for value in there if value.reason)
         return Estimate(value=middle, why=next(reasons, "").removeprefix("no interval: "))
-    low, high = mean(value.low for value in there), mean(value.high for value in there)
-    return Estimate(value=middle, low=low, high=high)
+    ends = Interval(*(mean(numbers) for numbers in zip(*intervals, strict=True)))
+    return Estimate(value=middle, interval=ends)
 
 
 def _heat(
@@ -289,7 +290,7 @@ def ranks(board: Leaderboard) -> Iterator[Figure]:
         drawn: list[DrawnShape] = []
         for rank, (name, at) in enumerate(ranked, start=1):
             drawn += [
-                Polyline(((at.low, rank), (at.high, rank)), "whisker"),
+                Polyline(((at.interval.low, rank), (at.interval.high, rank)), "whisker"),
                 Marks(((at.rank, rank),), "disc", "method", radius=4),
                 Label((LEAST_RANK, rank), name[-LONGEST_NAME:], "end", -6, 4),
             ]
@@ -304,8 +305,7 @@ def ranks(board: Leaderboard) -> Iterator[Figure]:
             drawn,
             title=f"Ranks, {setting}",
             description="; ".join(
-                f"{name}: {at.rank:.1f} ({Interval(at.low, at.high).text('.1f')})"
-                for name, at in ranked
+                f"{name}: {at.rank:.1f} ({at.interval.text('.1f')})" for name, at in ranked
             ),
             x=Axis("rank", range(1, count + 1)),
             caption=setting,
@@ -362,7 +362,7 @@ def difference_table(board: Leaderboard) -> str:
     names = board.names
     rows = [
         f'<tr><th scope="row">{setting}</th><td class="left">{escape(names[pair.second])} minus '
-        f"{escape(names[pair.first])}</td><td>{pair.value:+.3f}<small>"
+        f"{escape(names[pair.first])}</td><td>{pair.difference.value:+.3f}<small>"
         f"{pair.difference.ends_text('+.3f')}</small></td><td>{_p(pair.p_holm)}</td>"
         f"<td>{NO_VALUE if pair.p_delong is None else _p(pair.p_delong)}</td></tr>"
         for setting, pairs in board.pairs.items()
@@ -414,7 +414,7 @@ def _column(column: SettingScores | None) -> str:
     best = (
         f'<td title="{escape(column.reason)}">not ranked</td>'
         if ranked is None
-        else f"<td>{ranked.best:.2f}<small>{Interval(ranked.low, ranked.high).text('.1f')}</small></td>"
+        else f"<td>{ranked.best:.2f}<small>{ranked.interval.text('.1f')}</small></td>"
     )
     return (
         f"<td>{mean.value:.3f}<small>{mean.ends_text('.3f')}</small></td>"
@@ -443,10 +443,10 @@ def _attack(result: CellResult, name: str) -> str:
 def _value_cell(value: MeasureValue | None) -> str:
     if value is None or value.value is None:
         return NO_VALUE
-    if value.low is None or value.high is None:
+    if value.interval is None:
         sign = f'<abbr title="{escape(value.reason)}">{SIGN}</abbr>' if value.reason else ""
         return f"{value.value:.2f}{sign}"
-    return f"{value.value:.3f}<small>{Interval(value.low, value.high).text('.3f')}</small>"
+    return f"{value.value:.3f}<small>{value.interval.text('.3f')}</small>"
 
 
 def benchmark_page(board: Leaderboard) -> Page:

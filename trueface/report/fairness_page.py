@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.estimate import Estimate, Interval
 from trueface.evaluation.fairness import (
     LOWER,
     SHOWN,
@@ -364,7 +364,7 @@ def _rate(group: GroupRow, name: str) -> Estimate | None:
     if tpr is None or tpr.interval is None:
         return None
     low, high = tpr.interval
-    return Estimate(value=100 - tpr.value, low=100 - high, high=100 - low)
+    return Estimate(value=100 - tpr.value, interval=Interval(100 - high, 100 - low))
 
 
 def _bar(

@@ -177,9 +177,9 @@ def _differences(compared: ComparedQualities, reference: str) -> str:
 def _difference(difference: Difference | None) -> str:
     if difference is None:
         return NO_VALUE
-    if difference.low is None or difference.high is None:
+    if difference.interval is None:
         return f"{_in_points(difference.value)}<small>{escape(difference.ends_text('.3f'))}</small>"
-    ends = f"{_in_points(difference.low)} to {_in_points(difference.high)}"
+    ends = f"{_in_points(difference.interval.low)} to {_in_points(difference.interval.high)}"
     return f"{_in_points(difference.value)}<small>{ends}</small><small>{_word(difference)}</small>"
 
 

@@ -26,10 +26,10 @@
 `<type>_<model>_<data>.log`      The output of a classic command line.
 """
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import UsageError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.ids import condition_of_test, model_folder_name
@@ -234,6 +234,6 @@ def fit_file_name(name: str, suffix: str) -> str:
     room = NAME_BYTES - TEMPORARY_BYTES - len(suffix.encode())
     if len(name.encode()) <= room:
         return name + suffix
-    mark = hashlib.sha256(name.encode()).hexdigest()[:12]
+    mark = sha256_hex(name)[:12]
     kept = name.encode()[: room - len(mark) - 1].decode(errors="ignore")
     return f"{kept}.{mark}{suffix}"

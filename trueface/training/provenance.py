@@ -1,6 +1,5 @@
 """The provenance of a model's weights, in the checkpoint and next to it: images, labels, code."""
 
-import hashlib
 import io
 import zipfile
 from collections import Counter
@@ -16,6 +15,7 @@ from trueface.data.image_headers import LearnedSizes
 from trueface.data.image_set import ImageSet
 from trueface.data.index import Image
 from trueface.poisoning.poison_record import fingerprint
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import Json, file_sha256, write_atomic
 from trueface.training.image_lists import DataLocation, TrainingLists
 
@@ -70,7 +70,7 @@ def _archive_code(package: Path) -> tuple[bytes, str]:
             name = f"{package.name}/{file.relative_to(package).as_posix()}"
             archive.writestr(zipfile.ZipInfo(name, EPOCH), file.read_bytes(), zipfile.ZIP_DEFLATED)
     content = buffer.getvalue()
-    return content, hashlib.sha256(content).hexdigest()
+    return content, sha256_hex(content)
 
 
 def _flipped(images: ImageSet) -> int:

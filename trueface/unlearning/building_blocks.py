@@ -10,7 +10,7 @@ from trueface.data.batch import Batch
 from trueface.data.examples import Examples, Label
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
-from trueface.runtime.rng import numpy_rng, stream_seed
+from trueface.runtime.rng import numpy_rng, torch_rng
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Step
@@ -97,7 +97,7 @@ def draw_subset(samples: Examples, count: int, name: str, seed: int) -> Examples
         name: of the draw; others of the same seed do not depend on it.
         seed: of the job.
     """
-    rng = torch.Generator().manual_seed(stream_seed(name, seed))
+    rng = torch_rng(name, seed)
     rows = torch.randperm(len(samples), generator=rng)[:count]
     return samples.subset(sorted(rows.tolist()))
 

@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from trueface.runtime.digests import sha256_digest
 
 Groups = NDArray[np.int64]  # (N,) number of each sample's image, in the order of first appearance
 
@@ -33,7 +34,7 @@ def group_copies(ids: Sequence[str], features: NDArray[Any] | None = None) -> Gr
     names = _number([image_name(identity) for identity in ids])
     if features is None or not len(names):
         return names
-    rows = _number([blake2b(row.tobytes(), digest_size=16).digest() for row in features])
+    rows = _number([sha256_digest([row.tobytes()]) for row in features])
     count = int(names.max()) + 1
     size = count + int(rows.max()) + 1
     links = coo_array((np.ones(len(rows), np.int8), (names, count + rows)), shape=(size, size))

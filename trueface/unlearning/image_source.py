@@ -1,12 +1,12 @@
 """Images of a training as the source of an unlearning's samples."""
 
-import hashlib
 import json
 import os
 from functools import cache, partial
 
 from trueface.data.examples import ExampleSource
 from trueface.data.image_set import ImageLoader
+from trueface.runtime.digests import sha256_hex
 from trueface.training.settings import LearningSettings
 
 
@@ -42,7 +42,7 @@ def identity_of(
             "seed": values.get("seed"),  # of the order
         },
     ]
-    return hashlib.sha256(json.dumps(description).encode()).hexdigest()
+    return sha256_hex(json.dumps(description))
 
 
 def _stamp(file: str) -> tuple[int, int]:

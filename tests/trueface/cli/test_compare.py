@@ -239,7 +239,7 @@ def test_model_compared_with_itself_shows_no_difference(runs: Path) -> None:
     assert same.paired.mcnemar.p == 1.0
     for value in same.whole.difference.values():
         assert value is not None
-        assert value.low == value.value == value.high == 0
+        assert (value.value, value.interval) == (0, (0, 0))
 
 
 def test_equal_sources_leave_image_differences_undecided() -> None:

@@ -309,7 +309,7 @@ def test_interval_of_an_area_follows_hanley_and_mcneil() -> None:
     error = NormalDist().inv_cdf(0.975) * (variance / (reals * fakes)) ** 0.5
     middle, half = np.log(value / (1 - value)), error / (value * (1 - value))
     found = area(value, reals, fakes)
-    assert (found.low, found.high) == pytest.approx(tuple(expit([middle - half, middle + half])))
+    assert found.interval == pytest.approx(tuple(expit([middle - half, middle + half])))
 
 
 def test_mean_of_a_value_per_image_equals_the_weighted_sums_and_scikit_learn() -> None:

@@ -133,7 +133,10 @@ def benchmark_run(_: Path) -> Any:
                 )  # fmt: skip
     run = RunResults(name="r", manifest=Manifest(entries=()), results=tuple(results), problems=())
     cells = [
-        {value.name: [value.value, value.low, value.high] for value in result.measured.values}
+        {
+            value.name: [value.value, *(value.interval or (None, None))]
+            for value in result.measured.values
+        }
         for result in results[:2]
     ]
     return {"cells": cells, "board": benchmark_document(leaderboard(run))}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from tests.trueface.intervals import interval_of
 from trueface.evaluation.fairness import original_rows
 from trueface.evaluation.group_columns import ONE_LOGIT
 from trueface.evaluation.group_rates import (
@@ -51,8 +52,8 @@ def test_two_groups_with_rates_of_10_and_30_percent_are_20_points_apart() -> Non
     assert (first.name, first.reals, first.fakes) == ("a", 100, 100)
     assert first.rates["fpr"].value == pytest.approx(10.0)
     # Wilson's interval of 10 of 100
-    assert first.rates["fpr"].low == pytest.approx(5.523, abs=1e-3)
-    assert first.rates["fpr"].high == pytest.approx(17.437, abs=1e-3)
+    assert interval_of(first.rates["fpr"]).low == pytest.approx(5.523, abs=1e-3)
+    assert interval_of(first.rates["fpr"]).high == pytest.approx(17.437, abs=1e-3)
     assert table.undefined == ()
 
 
@@ -131,7 +132,7 @@ def test_aucs_are_computed_within_each_group_with_ties_counted_half() -> None:
         chosen = groups == number
         area = roc_auc_score(labels[chosen], logits[chosen])
         assert row.rates["auc"].value == pytest.approx(area, abs=1e-12)
-        assert row.rates["auc"].low < area < row.rates["auc"].high
+        assert interval_of(row.rates["auc"]).low < area < interval_of(row.rates["auc"]).high
     assert table.overall.rates["auc"].value == pytest.approx(roc_auc_score(labels, logits))
     assert table.worst == min(table.groups, key=lambda row: row.rates["auc"].value)
 

@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, fbeta_score
 
 import trueface
 from tests.trueface.evaluation.tables import make_scores
+from tests.trueface.intervals import interval_of
 from trueface.evaluation import results
 from trueface.evaluation.comparison import contrast
 from trueface.evaluation.estimate import Difference, Estimate
@@ -55,10 +56,9 @@ def equals_expected(measure: Estimate | Difference | None, expected: list[float]
         return measure is None and expected is None
     value, *interval = expected
     # resamples are products of float32 matrices: processors round their sums in different orders
-    return measure.value == pytest.approx(value, rel=1e-12, abs=1e-15) and [
-        measure.low,
-        measure.high,
-    ] == pytest.approx(interval, rel=1e-6, abs=1e-6)
+    return measure.value == pytest.approx(value, rel=1e-12, abs=1e-15) and interval_of(
+        measure
+    ) == pytest.approx(interval, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -10,10 +10,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from launcher.api import Json, model_folder_name
-from launcher.cli.result_tables import draw
+from launcher.cli.result_tables import draw, table_of_tests
 from launcher.code_identity import CodeIndex
 from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
+from tests.trueface.intervals import interval_of
 from trueface.evaluation import metrics
 from trueface.evaluation.confounds import best_confound
 from trueface.evaluation.measurement import METRICS, evaluate_scores
@@ -336,8 +337,8 @@ def test_measures_of_a_row_are_those_of_its_images(measured_run: Path) -> None:
     measure = report.metrics["ap"]
     assert pooled["ap"] == {
         "value": measure.value,
-        "low": measure.low,
-        "high": measure.high,
+        "low": interval_of(measure).low,
+        "high": interval_of(measure).high,
         "images": {"low": None, "high": None, "why": "30 of 50 reals"},
     }
 
@@ -347,6 +348,10 @@ def test_launcher_prints_the_rows_and_writes_them_as_json(measured_run: Path) ->
     assert "all:pre" in draw(rows)
     assert "gan3:pre" in draw(rows, everything=True, width=80)
     assert "NaN" not in json.dumps(rows)
+    titles = {column.name for column in table_of_tests(rows).columns}
+    assert not titles & {"ap", "eer", "f1", "precision", "recall", "tpr_at_1fpr", "ece_unscaled"}
+    added = [{**row, "mcc": row["auc"]} for row in rows]
+    assert "mcc" in {column.name for column in table_of_tests(added).columns}
 
 
 def test_frames_have_the_auc_of_their_videos_next_to_their_own(tmp_path: Path) -> None:

@@ -8,14 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.trueface.models.build import untrained
-from trueface.models.architectures.fairnet import (
-    DROPOUT,
-    DisentanglingNetwork,
-    adain,
-    encoders_of,
-    slim_encoder,
-)
+from trueface.models.architectures.fairnet import encoders_of, slim_encoder
 from trueface.models.assembly import BuildOptions, assemble
+from trueface.models.blocks.disentangling import DROPOUT, DisentanglingNetwork, adain
 from trueface.models.detectors import Detector, set_train_mode
 from trueface.runtime.errors import JobError
 

@@ -57,6 +57,8 @@ def test_original_model_is_a_frozen_copy_that_does_not_learn() -> None:
         for value in task.model.parameters():
             value.add_(1.0)
     assert torch.equal(method.original_logits(inputs), first)
+    assert float(method.divergence_to_original(inputs, first)) == 0
+    assert float(method.divergence_to_original(inputs, first + torch.eye(4)[:, :3], 2.0)) > 0
     assert method.run().log[0].metrics["loss"]
 
 

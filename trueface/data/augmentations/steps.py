@@ -19,6 +19,7 @@ from trueface.data.settings import AugmentationSettings
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Settings
 from trueface.runtime.files import Json
+from trueface.runtime.rng import python_rng
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,11 +287,7 @@ class RegisteredAugmentation:
         Raises:
             JobError: it draws though it says that nothing in it is random.
         """
-        rng = (
-            random.Random(f"{stream}/{self.name}")
-            if self.is_random
-            else _ForbiddenRandom(self.name)
-        )
+        rng = python_rng(f"{stream}/{self.name}") if self.is_random else _ForbiddenRandom(self.name)
         return self.augmentation(pixels, rng, unshared=unshared)
 
 

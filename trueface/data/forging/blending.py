@@ -38,7 +38,7 @@ from trueface.data.forging.registry import SELF, SPECS, FacePart, ForgerySpec, s
 from trueface.data.index import Image
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.image_files import open_image
-from trueface.runtime.rng import rng_from_words
+from trueface.runtime.rng import numpy_rng
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -355,7 +355,7 @@ class SelfBlending:
             words: of seed, epoch and image.
         """
         is_real = image.label == 0 and image.modifier in UNSHARED
-        return is_real and bool(rng_from_words("sbi", words).random() < self.fraction)
+        return is_real and bool(numpy_rng(f"sbi/{words}").random() < self.fraction)
 
     def __call__(self, face: Pixels, image: Image, words: str) -> Pixels:
         """Return the image of a file, (H, W, 3), blended with itself if it becomes a fake.
@@ -365,7 +365,7 @@ class SelfBlending:
         """
         if image.modifier not in UNSHARED:
             return face
-        rng = rng_from_words("sbi", words)
+        rng = numpy_rng(f"sbi/{words}")
         becomes_fake = rng.random() < self.fraction and image.label == 0
         quality = quality_of(rng)
         if becomes_fake:

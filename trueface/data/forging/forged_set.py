@@ -18,7 +18,6 @@ Its tables have the columns of seed 002. It contains splits, and words for data 
 A contact sheet shows a few faces before a set is made, each next to its fakes of every type.
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -47,10 +46,11 @@ from trueface.data.forging.registry import SPECS, parse_types
 from trueface.data.forging.set_tables import write_tables
 from trueface.data.forging.settings import ForgeSettings
 from trueface.runtime.artifact import Artifact
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.process_pool import chunks_of, map_chunks, process_in_chunks
-from trueface.runtime.rng import rng_from_words
+from trueface.runtime.rng import numpy_rng
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same faces and settings would give other images
@@ -187,7 +187,7 @@ def make_pair_images(work: ForgedPair, settings: ForgeSettings) -> Iterator[tupl
     """
     pair = work.pair
     face = read_face(pair.face.file, pair.face.named_in)
-    rng = rng_from_words("forge", settings.seed, pair.face.path)
+    rng = numpy_rng(f"forge/{settings.seed}/{pair.face.path}")
     quality, draw = quality_of(rng), rng.random()
     for path, number in pair.images:
         if number == 0:
@@ -236,7 +236,7 @@ def _digest(plan: ForgingPlan) -> str:
         [face.path, face.split, face.file.stat().st_size, sorted(face.columns.items())]
         for face in plan.table.faces
     )
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return sha256_hex(json.dumps(rows))
 
 
 def _counts(plan: ForgingPlan) -> dict[str, Json]:
@@ -300,7 +300,7 @@ def _sheet_rows(faces: Path, settings: ForgeSettings) -> Iterator[tuple[str, lis
         pixels = [read_face(face.file, face.named_in) for face in members]
         near = nearest_faces(np.stack([thumbnail(each) for each in pixels]))[row]
         face, own = members[row], pixels[row]
-        rng = rng_from_words("forge", settings.seed, face.path)
+        rng = numpy_rng(f"forge/{settings.seed}/{face.path}")
         donor = resize_like(pixels[near[0]], own.shape) if len(near) else None
         fakes = [
             None

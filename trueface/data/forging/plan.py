@@ -6,7 +6,6 @@ Beside them a table of faces may say in which list each face is. A skew that is 
 training list says which share of a group's images of a class is kept. No torch here.
 """
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from trueface.data.forging.registry import (
 )
 from trueface.data.forging.settings import ForgeSettings
 from trueface.data.splits import NAMES
+from trueface.runtime.digests import sha256_digest
 from trueface.runtime.errors import DataError
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # fractions of the faces, if no table names lists
@@ -117,7 +117,7 @@ def _of_folder(folder: Path) -> FaceTable:
 
 def _draw_list(face: Face) -> str:
     """Return the list that a face's path draws."""
-    draw = int.from_bytes(_digest(f"forge/split/{face.path}")[:8], "big") / (1 << 64)
+    draw = int.from_bytes(sha256_digest([f"forge/split/{face.path}"])[:8], "big") / (1 << 64)
     for name, share in SHARES.items():
         draw -= share
         if draw < 0:
@@ -126,11 +126,7 @@ def _draw_list(face: Face) -> str:
 
 
 def _rank(face: Face, seed: int) -> tuple[bytes, str]:
-    return _digest(f"forge/order/{seed}/{face.path}"), face.path
-
-
-def _digest(words: str) -> bytes:
-    return hashlib.sha256(words.encode(errors="surrogateescape")).digest()
+    return sha256_digest([f"forge/order/{seed}/{face.path}"]), face.path
 
 
 MARK = "forged.json"  # marker file in the data root of a forged set: faces and settings

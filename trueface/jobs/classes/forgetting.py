@@ -1,7 +1,6 @@
 """The entry function of `forget`: a class, or a fraction of the images, as an unlearning task of a network of classes."""
 
 import logging
-import random
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,7 +18,7 @@ from trueface.models.model_file import Checkpoint
 from trueface.models.registry import ClassifierShape
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import python_rng
 from trueface.unlearning import experiment, record
 from trueface.unlearning.experiment import UnlearningOutcome
 from trueface.unlearning.linear_probe import linear_probe
@@ -199,4 +198,4 @@ def draw_fraction(places: Sequence[int], fraction: float, seed: int) -> list[int
         log.warning(
             "forget_fraction=%g of images=%d is rounded to forget=%d", fraction, len(places), count
         )
-    return sorted(random.Random(stream_seed("forget", seed)).sample(places, count))
+    return sorted(python_rng("forget", seed).sample(places, count))

@@ -8,7 +8,6 @@ are the reference, as in the original program. Another training alone changes ou
 generator gives the damage without a defence, the outputs of the Fréchet distance, and `reference_mse`.
 """
 
-import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +46,7 @@ from trueface.jobs.setup import entry, run_context
 from trueface.purification.disruption_settings import RestoredSettings
 from trueface.purification.registry import NONE, PurifierName, parse_purifier
 from trueface.runtime import paths, tensor_files
+from trueface.runtime.digests import file_digest, sha256_hex
 from trueface.runtime.errors import DataError
 from trueface.translation import translator as translators
 from trueface.translation.detector_set import original_of
@@ -347,12 +347,12 @@ class _Measuring:
         """Return a digest of all that decides the outputs and their features."""
         files = [checkpoint_of(self.job, self.settings.reference or self.settings.translator)]
         files += [] if self.weights is None else [self.weights]
-        digest = hashlib.sha256(digest_of(self.chain.original, self.chain.originals).encode())
-        digest.update(self.labels.numpy().tobytes())
-        digest.update(self.settings.features.encode())
-        for path in (*CODE, *files):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()
+        return sha256_hex(
+            digest_of(self.chain.original, self.chain.originals),
+            self.labels.numpy().tobytes(),
+            self.settings.features,
+            *(file_digest(path) for path in (*CODE, *files)),
+        )
 
     def _outputs(self, images: Sequence[Tensor], part: slice, known: Tensor | None) -> list[Tensor]:
         """Return the outputs of originals, sources and purified images; those of equal images are made once."""

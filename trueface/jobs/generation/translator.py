@@ -1,6 +1,5 @@
 """The entry functions of `translator` and `translate`: from a job to a generator, from images to fakes and reals."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from trueface.jobs.job_data import checkpoint_of, folder_of, output_folder_of_jo
 from trueface.jobs.setup import entry, job_provenance, run_context, write_facts
 from trueface.models import assembly
 from trueface.runtime import paths
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.stepping import RunFingerprint, values_fingerprint
 from trueface.translation import training
 from trueface.translation.detector_set import (
@@ -64,7 +64,7 @@ def _train(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
         "labels": list(labels),
         "images": len(names),
         "images_sha256": digest_of(images_folder, names),
-        "labels_sha256": hashlib.sha256(json.dumps(rows.tolist()).encode()).hexdigest(),
+        "labels_sha256": sha256_hex(json.dumps(rows.tolist())),
     }
     source = job_provenance(job, settings, **facts)
     pictures = training.LabelledImages(images_folder, names, rows, settings.size)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.architectures.spsl import ShallowXception
+from trueface.models.blocks.xception import ShallowXception
 from trueface.models.pixel_statistics import cosine_matrix
 from trueface.models.registry import register_model
 

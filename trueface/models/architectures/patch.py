@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from trueface.models.blocks.truncation import Last, Reached
 from trueface.models.head import Layer, dry_forward, forward_hooks, layers_of_maps
 from trueface.models.registry import BuiltNetwork, register_family
 from trueface.runtime.errors import JobError
@@ -34,30 +35,6 @@ class Patches(nn.Module):
         except Reached as reached:
             return self.fc(reached.maps.mean((2, 3)))  # type: ignore[no-any-return]  # torch
         raise AssertionError
-
-
-class Last(nn.Module):
-    """The layer with which a network ends before its end."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """End the forward pass with the output of the layer for `maps`.
-
-        Raises:
-            Reached: always.
-        """
-        raise Reached(self.layer(maps))
-
-
-class Reached(Exception):  # not an error: ends the forward pass early
-    """The last layer that is wanted has ended."""
-
-    def __init__(self, maps: Tensor) -> None:
-        super().__init__()
-        self.maps = maps  # (B, C, h, w)
 
 
 @register_family("patch", summary="network cut after an early block, with one logit per patch")

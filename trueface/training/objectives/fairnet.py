@@ -18,13 +18,12 @@ from torch.nn import functional
 
 from trueface.data.batch import Batch
 from trueface.data.image_set import FORGERY
-from trueface.models.architectures.fairnet import MOST_CLASSES, DisentanglingNetwork, FairnetOutputs
+from trueface.models.blocks.disentangling import MOST_CLASSES, DisentanglingNetwork, FairnetOutputs
 from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
 from trueface.training.cells import Subgroups, bilevel_cvar
 from trueface.training.config import DEMOGRAPHIC, ObjectiveOptions
-from trueface.training.objectives.fused import FusionLoss
-from trueface.training.objectives.ldam import ldam_loss, ldam_margins
+from trueface.training.group_losses import FUSION_RIDGE, FUSION_SMOOTH, ldam_loss, ldam_margins
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
 from trueface.training.objectives.registry import register_objective
 
@@ -200,8 +199,8 @@ class FairNetLosses(Objective):
                 groups,
                 alpha_in=options.fair_alpha_in,
                 alpha_out=options.fair_alpha_out,
-                smooth=options.fair_smooth or FusionLoss.smooth,
-                ridge=FusionLoss.ridge,
+                smooth=options.fair_smooth or FUSION_SMOOTH,
+                ridge=FUSION_RIDGE,
                 count=len(margins),
             ),
         }

@@ -97,7 +97,8 @@ def compute_metrics(makers: Mapping[str, Callable[[], float | Estimate]]) -> Met
 def _ends(name: str, measure: Estimate) -> dict[str, float]:
     if measure.interval is None:
         return {}
-    return {f"{name}_low": measure.interval.low, f"{name}_high": measure.interval.high}
+    low, high = measure.interval
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def refuse_broken(parts: PredictionsBySplit) -> None:

@@ -32,7 +32,7 @@ from torch.overrides import TorchFunctionMode
 from trueface.data.examples import Examples
 from trueface.models.logits import as_multiclass_logits, last_layer
 from trueface.runtime.field_types import Count
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import draw_subset, retain_set
 from trueface.unlearning.hyperparameters import Options, Positive
@@ -119,7 +119,7 @@ def _importances(
     """Return the importance of each weight, and the mean loss for the labels of the training."""
     sums = GradientSums(trainable_parameters(request.model))
     weights = {name: value.detach() for name, value in sums.weights.items()}
-    rng = torch.Generator().manual_seed(stream_seed("fisher classes", request.seed))
+    rng = torch_rng("fisher classes", request.seed)
     count = sum(value.numel() for value in weights.values())
     size = max(1, min(MOST_IMAGES, GRADIENT_BYTES // (4 * count)))
     read, loss = 0, 0.0
@@ -219,7 +219,7 @@ def _disturb(
     request: Request, options: FisherOptions, importances: Mapping[str, Tensor], gone: list[int]
 ) -> float:
     """Add the noise and return its mean size over all weights, as a root of the mean square."""
-    rng = torch.Generator().manual_seed(stream_seed("fisher noise", request.seed))
+    rng = torch_rng("fisher noise", request.seed)
     _, head = last_layer(request.model)
     own = {id(parameter) for parameter in head.parameters()}
     squares: list[Tensor] = []

@@ -32,10 +32,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Examples
-from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
+from trueface.models.logits import (
+    BackboneHeadSplit,
+    as_multiclass_logits,
+    cross_entropy,
+    kl_divergence,
+)
 from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.runtime.precision import autocast
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.unlearning.adversarial import (
     AttackBatch,
     AttackStart,
@@ -162,7 +167,7 @@ def layer_attack(request: Request) -> Result:
     first = options.eps or FIRST[options.pgd]
     attack = EpsilonSearchPGD(first, options.eps or LARGEST * first, options.attack_steps)
     descent = Descent(forget.head.parameters(), options)
-    rng = torch.Generator().manual_seed(stream_seed("lau/order", request.seed))
+    rng = torch_rng("lau/order", request.seed)
     return train_until_forgotten(
         request,
         lambda _: descent.take_steps(
@@ -265,10 +270,5 @@ def _loss(logits: Tensor, hard: Tensor, soft: Tensor, options: LauOptions) -> Te
     """Return cross entropy and distillation in their shares, the latter with a second softmax."""
     warmth = options.temperature
     target = soft.softmax(1) if options.double_softmax else soft
-    distilled = functional.kl_div(
-        (logits / warmth).log_softmax(1),
-        (target / warmth).log_softmax(1),
-        log_target=True,
-        reduction="batchmean",
-    )
+    distilled = kl_divergence(target, logits, warmth)
     return (1 - options.alpha) * cross_entropy(logits, hard) + options.alpha * warmth**2 * distilled

@@ -205,7 +205,7 @@ def test_accuracy_has_an_interval() -> None:
     low, high = found.interval or (0, 0)
     assert 0.8 < low < 0.9 < high < 1
     values = single_model_metrics(flip_predictions(8), goal="flips").values
-    assert (values["test_low"], values["test_high"]) == (found.low, found.high)
+    assert (values["test_low"], values["test_high"]) == found.interval
 
 
 def test_copies_of_an_image_in_several_networks_do_not_narrow_an_interval() -> None:

@@ -130,8 +130,8 @@ def test_attack_confident_about_a_few_is_visible_at_few_false_alarms() -> None:
     forget.logits[:240, 1] *= 6  # a tenth is known by heart
     found = at_few_false_alarms(forget=forget, outside=test)
     assert found.contains(found.value)
-    assert found.low is not None
-    assert found.low > 0.05
+    assert found.interval is not None
+    assert found.interval.low > 0.05
     assert by_loss(forget=forget, outside=test).value < 0.6
     with pytest.raises(UndefinedMetric, match="a false-positive rate of 1 % needs 1,000"):
         at_few_false_alarms(forget=forget, outside=predictions_with_margin(2, 2, count=800))
