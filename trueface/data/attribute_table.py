@@ -52,11 +52,11 @@ PATH = "img_path"
 SIGNS = ("ismale", "isasian", "iswhite", "isblack")  # 1 or -1 each
 INTERSEC = "intersec_label"
 FORGERY = "spe_label"
-FORGERY_GROUP = "forgery"  # what that column is called as a grouping; no other column may be
+FORGERY_GROUP = "forgery"  # name of that column as a grouping; no other column may have it
 LABEL = "label"
 SPLIT = "split"  # in which list an image is: for those who make lists, no group
 OWN = frozenset({PATH, LABEL, *SIGNS, INTERSEC, FORGERY, SPLIT})
-NEEDED = ("ismale", "iswhite", "isblack")  # where any of SIGNS or INTERSEC is there
+NEEDED = ("ismale", "iswhite", "isblack")  # columns needed with any of SIGNS or INTERSEC
 EXPECTED = f"{PATH},{LABEL},{','.join(SIGNS)},{INTERSEC}"
 GENDERS = ("male", "nonmale")
 RACES = ("asian", "white", "black", "others")
@@ -64,7 +64,7 @@ EIGHT = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES))
 SIX = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES[1:]))
 # columns of groups that the signs give
 PEOPLE = ("gender", "race", "intersec")
-FORGERIES = ("real", "self", "swap", "mouth", "eyes", "soft")  # that the kind `forge` makes
+FORGERIES = ("real", "self", "swap", "mouth", "eyes", "soft")  # the kind `forge` makes these
 _SIGN = {"1": True, "+1": True, "1.0": True, "-1": False, "-1.0": False}
 _LABELS = {"0": 0, "0.0": 0, "real": 0, "1": 1, "1.0": 1, "fake": 1}
 
@@ -116,7 +116,7 @@ class AttributeRow(NamedTuple):
     label: int | None = None  # 1 fake, 0 real; None: nothing
     forgery: int | None = None  # 0 real, from 1 the kinds of forgeries; None: nothing
     values: Mapping[str, str] = MappingProxyType({})  # the columns of groups
-    number: int | None = None  # of its intersection; None: the table has no such column
+    number: int | None = None  # number of its intersection; None: the table has no such column
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Contradictions:
     """Rows whose number of an intersection is not that of their columns."""
 
     count: int
-    line: int  # of the first
+    line: int  # line of the first row
     fault: str  # fault of the first row
 
 

@@ -105,7 +105,7 @@ class PathRows:
         self.paths: dict[str, int] = {}
         self._others: dict[str, int] = {}
         self._from_class: dict[str, int] = {}
-        self._names: tuple[dict[str, int], dict[str, int]] = ({}, {})  # of reals, of fakes
+        self._names: tuple[dict[str, int], dict[str, int]] = ({}, {})  # reals, fakes
 
     def add(self, location: RowLocation) -> int:
         """Return the number of a row: a new one, or that of an earlier row of the same path."""
@@ -149,7 +149,7 @@ def _from_class(path: str) -> str:
 
 
 OnMissing = Literal["stop", "skip"]
-FORGED = "Forged-"  # what folders of the kind `forge` begin with
+FORGED = "Forged-"  # beginning of the names of folders of the kind `forge`
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class Attributes:
 
     columns: tuple[str, ...]
     forgeries: tuple[str, ...]  # the values of the column `forgery` by their numbers in spe_label
-    remarks: tuple[str, ...]  # what is odd in the files, and was logged
+    remarks: tuple[str, ...]  # oddities in the files, which were logged
 
     def __init__(self, files: Sequence[Path], data_root: Path) -> None:
         if not files:
@@ -183,7 +183,7 @@ class Attributes:
             )
         self.files = tuple(files)
         self._rows = PathRows()
-        self._lines: list[str] = []  # of each row its file and line, for messages
+        self._lines: list[str] = []  # file and line of each row, for messages
         # by column, of each row; labels and numbers of forgeries, too
         self._values: dict[str, dict[int, str]] = {LABEL: {}, FORGERY_GROUP: {}}
         tables, later = [read_table(file) for file in files], dict[tuple[int, str], str]()
@@ -245,7 +245,7 @@ class Attributes:
             row = self._row(path)
             group = None if row is None else values.get(row)
             if group is None and column == FORGERY_GROUP and class_of(path) == 0:
-                group = self.forgeries[0]  # of real images nothing need be written
+                group = self.forgeries[0]  # a table need not contain real images
             groups.append(group)
         return tuple(groups)
 

@@ -45,14 +45,14 @@ from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import python_rng, torch_rng
 
-MOST_BYTES = 8 << 30  # of pixels in memory: 50,000 images of 224 pixels take 7 GiB
-VALIDATION = 0.1  # of the training images of each class
+MOST_BYTES = 8 << 30  # bytes of pixels in memory: 50,000 images of 224 pixels take 7 GiB
+VALIDATION = 0.1  # fraction of the training images of each class
 TEST = 0.2  # fraction of the images of each class, if a class is in one folder
 GROUP = 256  # images decoded between two looks at whether the job shall stop
 TEST_BATCH_SIZE = 256
 MARGIN = 8  # a crop moves an image by up to an eighth of its side: 4 of 32 pixels, as is usual
-FACE_LISTS = ("train_list.txt", "meta/train_list.txt", "data/train_list.txt")  # of VGGFace2
-HELD_BYTES = 1 << 30  # of images that are kept on a GPU; more stay in the computer's memory
+FACE_LISTS = ("train_list.txt", "meta/train_list.txt", "data/train_list.txt")  # lists of VGGFace2
+HELD_BYTES = 1 << 30  # bytes of images that are kept on a GPU; more stay in the computer's memory
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class ClassLists:
     train: ClassImageList
     validation: ClassImageList
     test: ClassImageList
-    names: tuple[str, ...]  # of the classes
+    names: tuple[str, ...]  # names of the classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def random_flip_and_shift(batch: Tensor, rng: torch.Generator, *, flip: bool, cr
         places = moved + torch.arange(side)
         rows, columns = places.to(batch.device, non_blocking=True)  # (B, S) each
         images = torch.arange(count, device=batch.device)[:, None, None]
-        # of two indices with a slice between them the slice goes to the end
+        # two indices with a slice between them move the slice to the end
         taken = padded[images, :, rows[:, :, None], columns[:, None, :]]  # (B, S, S, 3)
         batch = taken.permute(0, 3, 1, 2)
     return batch

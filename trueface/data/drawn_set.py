@@ -42,12 +42,12 @@ Pixels = NDArray[np.uint8]
 
 ATTRIBUTES = ("dark_hair", "light_background", "warm_skin")
 NOISE = 0.012  # deviation of the pixels' noise, of 0 … 1
-# what `recognised` looks at: (left, top, right, bottom) in sides of the image, and the threshold
+# regions that `recognised` reads: (left, top, right, bottom) in sides of the image, and the threshold
 HAIR = (0.38, 0.11, 0.62, 0.2), 0.45
 BORDER = (0.0, 0.0, 0.12, 0.5), 0.45
 CHEEKS = (0.36, 0.56, 0.64, 0.66), 0.2
 GREY: Floats = np.array([0.299, 0.587, 0.114], np.float32)
-RADIUS = (0.30, 0.42)  # of the circle around a shape, in sides of the image
+RADIUS = (0.30, 0.42)  # radius of the circle around a shape, in sides of the image
 NOISE_OF_SHAPES = 0.02  # deviation of the pixels' noise, of 0 … 1
 TURN = 0.15  # radians at most, so that a square stays a square
 Point = tuple[float, float]
@@ -204,7 +204,7 @@ def _figure(
     clothes = hsv(rng.uniform(), rng.uniform(0.2, 0.7), rng.uniform(0.25, 0.8))
     light = 1 + rng.uniform(-0.5, 0.5) * (area.x - x)
     lit = (skin * light[..., None]).astype(np.float32)
-    length = rng.uniform(0.0, 0.25)  # of the hair, below the head's middle
+    length = rng.uniform(0.0, 0.25)  # length of the hair, below the head's middle
     behind = area.ellipse(x, y - 0.08 + length / 2, wide + 0.08, high + 0.07 + length / 2)
     picture = paint_over(picture, hair, area.cover(behind))
     picture = paint_over(picture, clothes, area.cover(area.ellipse(x, 1.12, 0.42, 0.27)))
@@ -301,7 +301,7 @@ def _bar(area: Canvas, at: Point, radius: float, turn: float) -> Floats:
 def _triangle(area: Canvas, at: Point, radius: float, turn: float) -> Floats:
     """Return the distance from an isosceles triangle with its base at the bottom."""
     across, down = area.turned(*at, turn)
-    half, height = radius * 0.85, radius * 1.6  # of the base, and of the triangle
+    half, height = radius * 0.85, radius * 1.6  # half the base and the height of the triangle
     length = np.hypot(half, height)
     side = (np.abs(across) * height - (down + height / 2) * half) / length
     far: Floats = np.maximum(side, down - height / 2).astype(np.float32)
@@ -364,7 +364,7 @@ class Plan:
     works: tuple[Drawing, ...]
     tables: Mapping[str, str] = field(default_factory=dict)  # file below the root → its text
     counts: Mapping[str, int] = field(default_factory=dict)  # images of each part
-    facts: Mapping[str, Json] = field(default_factory=dict)  # of the source, for the mark
+    facts: Mapping[str, Json] = field(default_factory=dict)  # facts about the source, for the mark
 
 
 def numbered_stems(count: int) -> tuple[str, ...]:

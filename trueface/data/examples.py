@@ -24,7 +24,7 @@ from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import torch_rng
 from trueface.runtime.timer import now
 
-BATCH_SIZE = 128  # where neither the method nor the source sets one
+BATCH_SIZE = 128  # samples per batch if neither the method nor the source sets a number
 JOIN_SINGLE = Order(joins_single=True)  # batch norms refuse a last batch of one sample
 
 
@@ -56,9 +56,9 @@ class CostCounter:
     def __init__(self) -> None:
         self.samples = 0
         self.cached_samples = 0  # read to fill the cache, in this job or an earlier one
-        self.cached_seconds = 0.0  # of reading them
-        self.making_seconds = 0.0  # of filling the cache in this job, and of uncounted work
-        self.saved_seconds = 0.0  # that this job saved because earlier jobs stored features
+        self.cached_seconds = 0.0  # time for reading them
+        self.making_seconds = 0.0  # time for filling the cache in this job, and for uncounted work
+        self.saved_seconds = 0.0  # time that this job saved because earlier jobs stored features
 
     def add(self, samples: int) -> None:
         """Count samples that were read."""
@@ -83,7 +83,7 @@ class RowSet:
     """Samples in memory, or that a function reads by position, as a dataset."""
 
     count: int
-    reader: Callable[[int], Read]  # of an epoch
+    reader: Callable[[int], Read]  # function that returns the reader of an epoch
     rows_per_position = 1
 
     def __len__(self) -> int:

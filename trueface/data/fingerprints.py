@@ -20,7 +20,7 @@ Spectrum = npt.NDArray[np.complexfloating[Any, Any]]  # complex64, (H, W // 2 + 
 Line = tuple[int, int]  # cycles per CELL pixels, downwards and to the right
 CELL = 16  # the longest period of a pattern, in pixels
 CORNER = 0.5  # cycles per pixel; a square grid of pixels holds up to 0.71 in its corners
-LEAST_NOISE = 0.05  # of a camera's power, in any band: even a generator's images have some
+LEAST_NOISE = 0.05  # fraction of a camera's power, in any band: even a generator's images have some
 LAG_PX = 1.5  # neighbours nearer than this are as alike in a fake as in a real image
 WANDER = 0.3  # random part of each line of a pattern, relative to its fixed part
 
@@ -37,7 +37,7 @@ class MethodFingerprint:
     name: str  # fixes the phases of its lines
     fine: tuple[Line, ...]
     coarse: tuple[Line, ...]
-    share: tuple[float, float]  # of the fine pattern in the noise's amplitude, lowest and highest
+    share: tuple[float, float]  # least and most of the fine pattern in the noise's amplitude
     coarse_levels: float = 2.2  # root mean square, of 255
     cut: float = 0.0  # fraction of the amplitude that is missing beyond CORNER, 0 … 1
     drifts: bool = False  # its place differs between images; else it is tied to the pixel grid

@@ -40,7 +40,7 @@ READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 
 MOST_LISTED = 3  # names in one message
 WORTH = 1_000  # images; to list fewer takes no longer than to read the list
-OLD_S = 180 * 86400.0  # of unused lists; remaking one takes seconds
+OLD_S = 180 * 86400.0  # age of unused lists that are deleted; remaking one takes seconds
 
 _HEAD = b"trueface index 5 "  # contains the schema number, which grows with each change of `scan`
 ALL_LINKS = "/"  # replaces the names if all are links, as after an import; no file has this name
@@ -185,7 +185,7 @@ class FolderListing:
             return kept
         began = self._clock()
         folder = ListedFolder(mark, *self._look(path))
-        # what changes within the same tick of its clock as the last time would leave no trace
+        # a change within the same tick of its clock as the last time would leave no trace
         if max(mark.mtime_ns, mark.ctime_ns) + RACY_NS <= began:
             self._new[below] = folder
         return folder
@@ -291,7 +291,7 @@ def _pruned(entries: dict[str, ListedFolder]) -> dict[str, ListedFolder]:
     """Return the entries without those that their parent folder no longer contains."""
     there: dict[str, ListedFolder] = {}
     held: set[str] = set()
-    for below in sorted(entries):  # what is above comes first
+    for below in sorted(entries):  # parent folders come first
         # nothing is above the root
         if not below or below.rpartition("/")[0] not in entries or below in held:
             there[below] = entries[below]

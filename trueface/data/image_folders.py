@@ -24,7 +24,7 @@ class KeyedFolder(NamedTuple):
     """One folder with images, or one that may have some."""
 
     path: str
-    below: str  # what the keys of its images begin with: "StyleGAN2/conf-f-psi-1/", or ""
+    below: str  # beginning of its images' keys: "StyleGAN2/conf-f-psi-1/", or ""
     names: tuple[str, ...]  # without `twins`
     label: int
     method: str

@@ -28,13 +28,13 @@ from trueface.runtime.image_files import open_image, unreadable_reason
 from trueface.runtime.rng import python_rng
 
 SAMPLE = 200  # headers of a training's images, or of each class; 0.1 ms each
-SEED = 42  # of the sample
-FACTOR = 1.5  # how far beyond the training's sizes an image may be before that is said
+SEED = 42  # seed of the sample
+FACTOR = 1.5  # ratio to the training's sizes above which an image's size is reported
 LEAST = 20  # headers of a class; fewer are not enough for a statement
 TELLING = 0.65  # balanced accuracy of a property alone; 200 fair images a class reach 0.60
 DECIDING = 0.9  # a detector needs nothing else
 SHOWN = 4  # values a class in words
-# what Pillow raises of broken headers
+# exceptions that Pillow raises for broken headers
 BROKEN = (
     OSError,
     SyntaxError,
@@ -165,7 +165,7 @@ OTHER_SOURCES = (
 class Shortcut(NamedTuple):
     """A property that reveals the class."""
 
-    name: str  # of the property
+    name: str  # name of the property
     accuracy: float  # balanced, of the property alone
     real: str  # its values and how often each is there
     fake: str

@@ -216,7 +216,7 @@ def dangling_links(files: Iterable[str], links: Collection[str]) -> list[str]:
     return [file for file in files if file in links and not os.path.exists(file)]  # noqa: PTH110
 
 
-MOST_LINKS = 2_000  # of one job that a plan looks at; they take about 5 ms on a local disk
+MOST_LINKS = 2_000  # links of one job that a plan looks at; they take about 5 ms on a local disk
 
 
 def link_fraction(folders: Iterable[KeyedFolder]) -> float:

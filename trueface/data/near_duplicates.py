@@ -31,14 +31,14 @@ from trueface.runtime.digests import sha256_digest
 from trueface.runtime.errors import BadImageError
 
 SIDE = 32  # pixels of a thumbnail
-COARSE = 16  # of the smaller one that chooses candidates
+COARSE = 16  # pixels of the smaller thumbnail that chooses candidates
 # The thresholds were chosen by inspection of the closest pairs of 8,500 real images (faces, CIFAR-10).
 # Copies cropped by 3 % reach 0.82 (photographs of 256 pixels) or 0.77 (32 pixels). Two pictures of
 # different people reach at most 0.78.
 CANDIDATE = 0.8  # correlation of the smaller thumbnails
 NEAR = 0.79  # correlation of brightness steps
-SAME_SMALL = 0.985  # of the smaller thumbnails, where no finer detail need agree: tiny copies
-CROPS = (0.03, 0.06)  # of each side, at nine places
+SAME_SMALL = 0.985  # correlation of the smaller thumbnails of tiny copies, without finer detail
+CROPS = (0.03, 0.06)  # fractions of each side, at nine places
 BLOCK = 1 << 22  # pairs compared at a time: 16 MiB
 PAIRS = 1 << 12  # candidates compared at a time: 16 MiB
 BATCH = 1024  # images handed to the threads at a time
@@ -58,7 +58,7 @@ class NearDuplicate(NamedTuple):
 
     name: str
     other: str
-    correlation: float  # of brightness steps, or of small thumbnails, whichever is larger
+    correlation: float  # correlation of brightness steps or small thumbnails, whichever is larger
     mirrored: bool
 
 
@@ -156,7 +156,7 @@ def find_near_duplicates(
     for start in range(0, len(looks), rows):
         chosen = looks[start : start + rows]
         left = _coarse(chosen)
-        # what is its own mirror image is near twice
+        # an image that is its own mirror image is near twice
         pairs_near: dict[tuple[str, str], NearDuplicate] = {}
         for mirrored in (False, True):
             alike = (_mirrored(left) if mirrored else left) @ right.T

@@ -16,8 +16,8 @@ from trueface.runtime.rng import python_rng
 class Order(NamedTuple):
     """The rule that forms the batches of a pass."""
 
-    seed: int | None = None  # of the shuffled order of each epoch. None: the order of the positions
-    cells: tuple[int, ...] | None = None  # of each sample, for balanced sampling; see `epoch_order`
+    seed: int | None = None  # seed of each epoch's shuffled order. None: the order of the positions
+    cells: tuple[int, ...] | None = None  # cells for balanced sampling; see `epoch_order`
     # a last batch of one sample is added to the batch before it, because a batch norm refuses it
     joins_single: bool = False
 

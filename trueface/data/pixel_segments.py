@@ -54,7 +54,7 @@ def unpack_records(
     for row, fields in enumerate(RECORD.iter_unpack(content[:whole]), first_row):
         key, offset, height, width, checksum, own = fields
         begin = (row - first_row) * RECORD.size
-        # that of a deleted one is wrong, as its key is zeros
+        # the checksum of a deleted record is wrong, as its key is zeros
         if own == zlib.crc32(content[begin : begin + RECORD.size - 4]):
             yield key, PixelPlace(segment, row, offset, height, width, checksum)
 

@@ -22,7 +22,7 @@ from trueface.data.stalls import stalls_reported
 from trueface.runtime.errors import first_line
 
 AHEAD = 2  # items: one that is ready, one that is being made
-PINNED_BYTES = 1 << 30  # of batches at a time; no other process can use pinned memory
+PINNED_BYTES = 1 << 30  # bytes of batches at a time; no other process can use pinned memory
 PINNED_BATCHES = AHEAD + 4  # at a time: one is used, three are copied or wait for their results
 ENDED: Any = object()  # marks the end of an iterator
 Item = TypeVar("Item")

@@ -130,7 +130,7 @@ class QualityList:
     """One list of a `data.json`, such as its `train`."""
 
     path: Path
-    name: str  # of the list in the file
+    name: str  # name of the list in the file
     files: Mapping[str, tuple[Path, ...]]  # by quality, absolute; all of one length
     labels: tuple[int, ...] | None  # 1 fake, 0 real; None: the file has none
 

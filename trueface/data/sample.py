@@ -56,7 +56,7 @@ FAKE = (  # two folders of each method
 )
 UNFINISHED = ".sample-unfinished.json"
 CHUNK = 16  # images that a process makes before it reports: a fifth of a second
-PNG_LEVEL = 1  # of 9: noise hardly gets smaller at a higher one, only slower
+PNG_LEVEL = 1  # level of at most 9: noise hardly gets smaller at a higher one, only slower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

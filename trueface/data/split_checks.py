@@ -41,7 +41,7 @@ class ListFacts:
     repeated: int  # keys that are in it more than once
     real: int  # images on disk
     fake: int
-    renamed: int  # of these, found by the first characters of their name only
+    renamed: int  # images of these that were found only by the first characters of their name
     # keys without a file, though the folder of their method is there; keys of an unknown folder
     missing: tuple[str, ...]
     elsewhere: int  # keys of methods that were not looked for, or have no folder
@@ -148,7 +148,7 @@ def examine(
         },
         shared=_shared(lists),
         torn=None if groups is None else groups_in_several_lists(groups, lists),
-        # of all lists the same
+        # the number is the same for all lists
         unlisted=min((each.unknown for each in found.values()), default=len(on_disk.images)),
         pictures=pictures,
     )

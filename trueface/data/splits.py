@@ -60,8 +60,8 @@ class SplitList:
     name: str  # "train", "val" or "test"
     keys: frozenset[str]
     others: frozenset[str]  # keys of the other lists that are not in this one
-    sha256: str  # of the sorted keys
-    path: Path | None = field(default=None, compare=False)  # where it was read
+    sha256: str  # SHA-256 of the sorted keys
+    path: Path | None = field(default=None, compare=False)  # file from which it was read
 
     def lacks(self, key: str) -> bool:
         """Return whether neither this list nor another one of the split has a key."""

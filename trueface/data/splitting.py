@@ -350,7 +350,7 @@ def _divide_groups(
     fits = min((need for count in lacking.values() if (need := count.total())), default=0)
     order = sorted(members)
     python_rng(f"splits/{seed}/groups").shuffle(order)
-    # what is too large for the smallest list goes first, while the largest can still take it
+    # groups too large for the smallest list go first, while the largest can still take them
     order.sort(key=lambda group: -len(members[group]) if len(members[group]) > fits else 0)
     given: dict[str, list[tuple[bool, str]]] = {name: [] for name in NAMES}
     for group in order:
@@ -451,7 +451,7 @@ class Grouping:
     """By which attribute images are grouped."""
 
     attributes: Attributes
-    data_root: Path  # of the images, as their files begin
+    data_root: Path  # data root of the images, as their files begin
     by: str  # column of the attributes
     missing: OnMissing  # a key without a group: stop, or call it `UNKNOWN`
 

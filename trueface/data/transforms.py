@@ -66,7 +66,7 @@ class TransformId:
 
     identity: Mapping[str, Json]  # two transforms of one identity give the same pixels
     view_identity: Mapping[str, Json]  # two that share this, too, in views of the same number
-    period: int  # how many epochs differ, after which they come again; 1: none; 0: no end of them
+    period: int  # epochs that differ, after which they repeat; 1: none; 0: they never repeat
     is_test: bool  # whether images are seen exactly as in a test of the same settings
     # by an image's name, what its pixels alone depend on, too
     row_identity: Mapping[str, str] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class TrainTransform:
         is_test = (
             not is_random and not self.registered_augmentations and self.settings.test_crops == 0
         )
-        # how many views there are changes none of them
+        # the number of views changes none of them
         of_view = {key: value for key, value in identity.items() if key != "augment_cycle"}
         return TransformId(
             identity=identity,
@@ -189,8 +189,8 @@ class TestTransform:
     resize_size: int
     patch_size: int  # side of the patches; <= 0: that of the centre crop
     crops: int  # 0: the whole centre crop
-    corruptions: Chain = NO_CHAIN  # of the centre crop
-    preprocessing: Preprocessing | None = None  # of a published model; its crop is `resize_size`
+    corruptions: Chain = NO_CHAIN  # corruptions of the centre crop
+    preprocessing: Preprocessing | None = None  # a published model's; its crop is `resize_size`
 
     def with_preprocessing(self, preprocessing: Preprocessing | None) -> "TestTransform":
         """Return the transform with the preprocessing of a published model, which replaces crop and patches.
@@ -289,10 +289,10 @@ def apply_augmentation(pixels: Tensor, parameters: AugmentationParams, size: int
 class StepWindows:
     """The window of the square that each step reads, from the last step back, without flips."""
 
-    patch: Window  # what the network sees; may exceed the square
-    seen: Window  # what it sees of the square
-    coded: Window  # what JPEG must know for that, in whole cells
-    soft: Window  # what the blur must know for that
+    patch: Window  # part that the network gets; may exceed the square
+    seen: Window  # part of the square that the network gets
+    coded: Window  # part that JPEG needs for that, in whole cells
+    soft: Window  # part that the blur needs for that
 
 
 def step_windows(parameters: AugmentationParams, size: int) -> StepWindows:
@@ -359,7 +359,7 @@ def _places(room: int, count: int) -> list[int]:
 class CopyKind:
     """A kind of corruption, and the strengths that copies get."""
 
-    name: str  # of `trueface.corruptions`
+    name: str  # name in `trueface.corruptions`
     low: float = 0.0
     high: float = 0.0
     digits: int = 0  # decimals of the strength
@@ -367,7 +367,7 @@ class CopyKind:
     exact: tuple[float, ...] = ()
 
 
-# of each copy in turn. What is common comes twice among the corrupted, so that a third of these has other
+# kinds of the copies, in turn. Common ones come twice among the corrupted, so that a third of these has other
 # processing. An image that was halved has other statistics than one resized by 0.48 or 0.52: interpolation weights
 # repeat from pixel to pixel (A. Popescu and H. Farid, IEEE TSP 53(2), 2005), which factors drawn at random never show
 COPY_KINDS: Mapping[str, tuple[CopyKind, ...]] = {
@@ -431,7 +431,7 @@ class ImageCopy:
     """The test image, corrupted, rotated or mirrored. It is the same in each epoch."""
 
     tested: TestTransform
-    copy: str  # which one
+    copy: str  # name of the copy
     chains: Mapping[str, Chain] | None  # by the image's name; None: left and right are exchanged
 
     @cached_property

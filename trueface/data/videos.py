@@ -27,7 +27,7 @@ FORMATS = "mov,matroska,avi,mpeg,mpegts,asf,flv"
 LACKING_S = 0.4  # by which a whole file may be shorter than its header says, in seconds
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions, as ITU-T H.273 numbers them
 COPY = 16  # pixels; width and height of a copy that is read only for its side data
-_MATRIX = np.dtype("<i4")  # of nine numbers, the first two rows in 16.16 fixed point
+_MATRIX = np.dtype("<i4")  # matrix of nine numbers, the first two rows in 16.16 fixed point
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 

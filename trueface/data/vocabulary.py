@@ -57,7 +57,7 @@ MODIFIERS: Mapping[str, tuple[str, ...]] = {
     "none": (".",),
 }
 
-# whose images are whole sets under their own names; of shared copies some get lost
+# modifiers whose images are whole sets under their own names; some of the shared copies get lost
 UNSHARED = frozenset({"pre", "none"})
 
 # Which of a modifier's folders are read; `auto` reads the folder that exists.
@@ -367,7 +367,7 @@ class ClassDatasetType:
 
     summary: str
     packed: str = ""  # folder in which torchvision keeps its files; "": it knows none
-    names: tuple[str, ...] = ()  # of the classes in these files
+    names: tuple[str, ...] = ()  # names of the classes in these files
     own_file: str = (
         ""  # one of the files as published, or its name before .gz; also in the root itself
     )
@@ -406,7 +406,7 @@ class ClassFolders:
     root: Path
     packed: bool  # torchvision's files, not folders
     divided: bool  # train/ and test/ are there; False: one folder, to be divided
-    names: tuple[str, ...]  # of the classes, in their order
+    names: tuple[str, ...]  # names of the classes, in their order
 
 
 def class_data(data: DataId) -> DataId:

@@ -130,12 +130,12 @@ TRIES = 10  # to find a crop that fits; torchvision's
 class AugmentationParams:
     """Of one augmented image; None stands for a step that is left out."""
 
-    crop: Window | None  # of the source, to be resized
-    sigma: float | None  # of the blur, in pixels
-    quality: int | None  # of JPEG, 1 to 100
+    crop: Window | None  # part of the source that is resized
+    sigma: float | None  # deviation of the blur, in pixels
+    quality: int | None  # quality of JPEG, 1 to 100
     mirrored: bool
     turned: bool  # upside down
-    patch: Window | None  # of the square, which it may exceed
+    patch: Window | None  # part of the square, which it may exceed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from trueface.data.attribute_table import read_table as read_rows
 from trueface.data.splits import LISTS
 from trueface.runtime.errors import refuse_rows
 
-# of images of another data set than that of the training, which are for tests alone
+# cross: images of another data set than that of the training, for tests alone
 SPLITS: Mapping[str, str] = {**LISTS, "cross": "test"}
 GROUP = "intersec"  # the column of the groups that lend each other parts
 
@@ -35,7 +35,7 @@ class FaceTable:
     """Real faces, and what their table has of them."""
 
     faces: tuple[Face, ...]
-    has_groups: bool  # of people
+    has_groups: bool  # whether the table has groups of people
     further: tuple[str, ...]  # columns in addition to those of seed 002, in their order
     contradictions: int  # rows whose intersec_label is another than their columns say
 

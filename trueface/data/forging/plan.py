@@ -138,7 +138,7 @@ class Pair:
     """A real face and its fake; either may be left out of the training list."""
 
     face: Face
-    name: str  # of both files, without suffix
+    name: str  # name of both files, without suffix
     spec: ForgerySpec
     keeps_real: bool
     keeps_fake: bool

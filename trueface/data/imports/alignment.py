@@ -73,7 +73,7 @@ class AlignmentRecord:
 class FoundFaces(NamedTuple):
     """The faces of the new pictures of an import."""
 
-    record: AlignmentRecord  # of the earlier pictures, too
+    record: AlignmentRecord  # record with the earlier pictures, too
     searches: Mapping[str, Search]  # by file
 
     def left_out(self) -> dict[str, Reason]:

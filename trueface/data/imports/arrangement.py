@@ -33,9 +33,9 @@ _STARTS = re.compile(r"^(real|0_real)(?=[-_. A-Z]|$)[-_. ]?")
 _BAD = re.compile(r"[^A-Za-z0-9_.+-]+")
 
 
-MOST = 0.6  # of the images in one group: beyond it no split could be made
+MOST = 0.6  # share of the images in one group above which no split could be made
 CLASS_FOLDERS = {REAL: "Real", FAKE: "Fake"}
-STRICTEST = ("test", "val", "train")  # of several lists that name an image, the first wins
+STRICTEST = ("test", "val", "train")  # order in which one of several lists that name an image wins
 SHOWN = 3  # sources in a remark, pairs of files in an error
 
 

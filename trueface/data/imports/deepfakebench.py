@@ -28,7 +28,7 @@ from trueface.runtime.errors import DataError
 
 COMPRESSIONS = ("c23", "c40", "raw")
 JSON_FOLDERS = ("", "dataset_json", "preprocessing/dataset_json", "rgb", "datasets/rgb")
-MOST_BYTES = 1 << 30  # that of the largest set, DFDC, is about 300 MB
+MOST_BYTES = 1 << 30  # bytes of a JSON file; that of the largest set, DFDC, has about 300 MB
 _FRAMES = "frames"
 _SEQUENCES = frozenset({"original_sequences", "manipulated_sequences"})
 

@@ -37,7 +37,7 @@ _COMPRESSIONS: Mapping[str, str] = {"c0": "raw", "raw": "raw", "c23": "c23", "c4
 _CONTENTS = frozenset({"videos", "frames"})
 SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = ("", "splits", "dataset/splits")
-_MOST_BYTES = 1 << 24  # that are read of a split file; the official ones have 10 KB
+_MOST_BYTES = 1 << 24  # bytes that are read from a split file; the official ones have 10 KB
 
 
 @register_layout(

@@ -29,8 +29,8 @@ from trueface.data.videos import (
 from trueface.runtime.errors import DataError, MachineError
 
 T = TypeVar("T")
-Place = tuple[int, str, str, tuple[str, ...], str]  # of the frames of a video in the data root
-COMPRESSION = 1  # of PNG: four times as fast as 6, and the files are a fifth larger
+Place = tuple[int, str, str, tuple[str, ...], str]  # place of a video's frames in the data root
+COMPRESSION = 1  # level of PNG: four times as fast as 6, and the files are a fifth larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ import numpy as np
 from trueface.data.forging.blending import Floats, resampled, sharpened
 from trueface.data.forging.registry import register_forgery
 
-SMALLEST = 0.1  # of the side, at any strength
+SMALLEST = 0.1  # fraction of the side, at any strength
 LOW, HIGH = 0.4, 0.6
 
 
