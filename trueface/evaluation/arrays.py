@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Counts = NDArray[np.unsignedinteger]  # how often each row counts
+Counts = NDArray[np.unsignedinteger]  # number of times that each row counts
 Indices = NDArray[np.intp]
 
 

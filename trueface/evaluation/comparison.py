@@ -40,7 +40,7 @@ FOLDER = "scores"  # below a model's folder, as in `paths.scores`
 BETWEEN = "_vs_"  # model and data in the name of a score file
 OF_TRAINING = "None_vs_"  # the original's trainings wrote those of training images under this name
 LEAST_LOGITS = 10  # different ones; fewer can be in 0 … 1 by chance
-SCHEMA = 1  # of `document`
+SCHEMA = 1  # version of `document`
 
 
 PROBABILITIES = "all logits are in 0 … 1, as probabilities are. If they are probabilities p, replace them by log(p / (1 - p))"
@@ -52,7 +52,7 @@ class ComparisonInput(NamedTuple):
     title: str
     files: tuple[Path, ...]
     scores: Predictions
-    notes: tuple[str, ...]  # what a reader has to know of them
+    notes: tuple[str, ...]  # remarks that a reader needs
 
 
 def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
@@ -219,9 +219,9 @@ class PairedTests(NamedTuple):
     mcnemar: McNemar
     delong: DeLong | None
     reason: str | None  # why there is no DeLong
-    sources: Mapping[int, int]  # of each class
-    over: Mapping[int, Over]  # what is left out of each class in the tests by source
-    by_source: Mapping[str, SourceTest]  # of the accuracy, and of the area where there is one
+    sources: Mapping[int, int]  # number of sources of each class
+    over: Mapping[int, Over]  # units of each class that the tests by source leave out
+    by_source: Mapping[str, SourceTest]  # test of the accuracy, and of the area where there is one
 
 
 class Comparison(NamedTuple):

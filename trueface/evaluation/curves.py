@@ -63,7 +63,7 @@ class Curve(NamedTuple):
 def sort_for_roc(fake: NDArray[np.bool_], logits: Floats) -> RocOrder:
     """Sort a table of labels (N,) and logits (N,)."""
     rows = np.argsort(-logits, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(logits[rows]) != 0, True))  # of runs of equal logits
+    ends = np.flatnonzero(np.append(np.diff(logits[rows]) != 0, True))  # last rows of equal logits
     of_fakes = fake[rows]
     return RocOrder(
         fakes=rows[of_fakes],
@@ -91,7 +91,7 @@ def curve(order: RocOrder, weights: Counts | Sums, odds: Floats | None = None) -
 def area(curve: Curve) -> Floats:
     """Return the areas under the curves (C,)."""
     hits, alarms = curve.order.hits, curve.order.alarms
-    # of each real how many fakes are above it, one with an equal logit being half above
+    # for each real, the number of fakes above it; one with an equal logit is half above
     end = np.searchsorted(alarms, np.arange(curve.real_weights.shape[1]), side="right")
     twice: Sums = np.take(curve.true_positives, hits[end], axis=1)
     twice += np.take(curve.true_positives, hits[end - 1], axis=1)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from trueface.runtime.files import Json
 
-NAMES = ("real", "fake")  # of the classes of a detector, by label
+NAMES = ("real", "fake")  # names of a detector's classes, by label
 NOT_COMPARABLE = "not comparable"  # without an interval
 NOTHING_SHOWN = "no difference shown"
 FEW = 5  # below so many sources a table says how many there are
@@ -17,8 +17,8 @@ class Over(StrEnum):
     """The scope of an interval in a class: it is for other draws of these."""
 
     SOURCES = "sources"
-    VIDEOS = "videos"  # of the only source
-    IMAGES = "images"  # of the only source
+    VIDEOS = "videos"  # videos of the only source
+    IMAGES = "images"  # images of the only source
 
 
 class Interval(NamedTuple):

@@ -367,7 +367,7 @@ class Sampled(NamedTuple):
     value: float
     draws: Floats  # (R,)
     interval: Interval | None = None  # its own; None: the percentiles of the draws
-    metric: Metric | None = None  # of a value with an interval of its own
+    metric: Metric | None = None  # metric of a value with an interval of its own
     fewer: float = 0.0  # independent images of the smaller class
 
     @property

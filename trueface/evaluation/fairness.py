@@ -66,7 +66,7 @@ from trueface.runtime.errors import CheckpointError
 from trueface.runtime.files import Json
 from trueface.runtime.ids import model_folder_name
 
-TARGET_PERCENT = 10  # of validation's reals are called fake
+TARGET_PERCENT = 10  # percentage of validation's reals that are called fake
 TARGET = TARGET_PERCENT / 100
 FEWEST = 20  # reals of validation: of fewer no image, or a single one, would be a tenth
 LOWER = "lower AUC, not comparable"
@@ -78,7 +78,7 @@ class ValidationThreshold(NamedTuple):
     """The threshold at which a model calls a given part of all reals fake, by its validation, or why there is none."""
 
     threshold: float | None  # in logits; values above are called fake
-    reals: int  # of validation
+    reals: int  # number of reals of validation
     reason: str  # "" where there is a threshold
 
 
@@ -89,13 +89,13 @@ class FairnessRow(NamedTuple):
     data: str
     by: str
     pooled: bool
-    auc: Estimate | None  # of all images that have a group, with its interval over images
+    auc: Estimate | None  # AUC of all images that have a group, with its interval over images
     table: GroupTable  # at a probability of a half
     common: GroupTable | None  # at the threshold of validation
     validation: ValidationThreshold
     why_not: str  # why it is not comparable; "" where it is
     attributes: tuple[str, ...]  # files
-    to_best: Difference | None = None  # of the method's mean AUC
+    to_best: Difference | None = None  # difference of the method's mean AUC
     to_reference: Difference | None = None
     ungrouped: int = 0  # images without a group, left out
     note: str = ""  # a remark on its logits
@@ -310,8 +310,8 @@ class GroupedScores(NamedTuple):
     validation: ValidationThreshold
     attributes: tuple[str, ...]
     note: str = ""
-    intersections: GroupColumn | None = None  # of gender and race, where the column is one of them
-    logits: str = MARGINS  # what the scores are; see `group_columns.OriginalScores`
+    intersections: GroupColumn | None = None  # gender × race, if the column is one of them
+    logits: str = MARGINS  # meaning of the scores; see `group_columns.OriginalScores`
 
     @property
     def grouped_scores(self) -> Predictions:
@@ -458,7 +458,7 @@ class _Compared(NamedTuple):
 
     auc: Estimate | None  # None: the images are of one class
     why_not: str
-    # of the method's mean AUC to the best one's, and to the reference's; None: there is none
+    # differences of the method's mean AUC to the best one's and the reference's; None: there is none
     to_best: Difference | None = None
     to_reference: Difference | None = None
 

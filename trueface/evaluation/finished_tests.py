@@ -30,8 +30,8 @@ class FinishedTest(NamedTuple):
     elementary: frozenset[str]  # the meaning of its modifiers
     scores: Predictions
     root: str = ""  # folder of its images; "" if unknown
-    calibration: Calibration | None = None  # of the model, by validation; None: it has none
-    settings: Mapping[str, Json] = MappingProxyType({})  # of the test; empty: not known
+    calibration: Calibration | None = None  # the model's, by validation; None: it has none
+    settings: Mapping[str, Json] = MappingProxyType({})  # settings of the test; empty: not known
 
     @property
     def condition(self) -> str:

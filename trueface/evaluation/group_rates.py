@@ -44,8 +44,8 @@ RATES: Mapping[str, str] = {
 FEWEST = 2  # groups with a rate, below which there is no gap
 SHUFFLES = 200
 HIGH = 0.95  # the floor: quantile of the shuffles
-DEALT_ROWS = 100_000  # of all shuffles that are sorted at once
-AREA_ROWS = 20_000  # of a table whose AUC gap is shuffled, too: its rows have to be sorted again
+DEALT_ROWS = 100_000  # rows of all shuffles that are sorted at once
+AREA_ROWS = 20_000  # rows of a table whose AUC gap is shuffled, too: they have to be sorted again
 # the rates that a measure compares; it is undefined if fewer than two groups have one of them
 RATES_OF: Mapping[str, tuple[str, ...]] = {
     GAP: ("fpr",),
@@ -63,7 +63,7 @@ RATES_OF: Mapping[str, tuple[str, ...]] = {
 OF_CLASS = {"real": "fpr", "fake": "tpr"}  # rates that need a class
 TOO_FEW = "fewer than two groups have this rate"
 TOO_FEW_WITH = "fewer than two groups have a known {}"
-ROUNDING = 1e-9  # of a gap in per cent
+ROUNDING = 1e-9  # rounding error of a gap in per cent
 NEAR = 2.0  # times its floor: a gap below that is reported as near it
 
 
@@ -237,12 +237,12 @@ def _areas(
         return np.full(size, np.nan)
     group, run = groups.astype(np.min_scalar_type(max(size - 1, 0))), runs
     if size > 1:
-        order = np.argsort(group, kind="stable")  # of integers of 16 bits at most: a radix sort
+        order = np.argsort(group, kind="stable")  # integers of 16 bits at most use a radix sort
         group, run, is_fake = group[order], run[order], is_fake[order]
     starts = np.flatnonzero(
         np.concatenate([[True], (group[1:] != group[:-1]) | (run[1:] != run[:-1])])
     )
-    fakes = np.add.reduceat(is_fake.astype(np.int64), starts)  # of each run of equal logits
+    fakes = np.add.reduceat(is_fake.astype(np.int64), starts)  # fakes of each run of equal logits
     reals = np.diff(np.append(starts, len(group))) - fakes
     below = np.cumsum(reals) - reals  # in groups before this one, too: taken off below
     of_run = group[starts].astype(np.intp)

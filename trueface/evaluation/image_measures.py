@@ -20,7 +20,7 @@ from trueface.runtime.rng import torch_rng
 PEAK = 2.0  # from black, -1, to white, 1
 DISRUPTED = 0.05  # mean squared error from which an image counts as disrupted: the original's
 WINDOW = 11  # pixels; the paper's
-SIGMA = 1.5  # of the Gaussian window, in pixels; the paper's
+SIGMA = 1.5  # width of the Gaussian window, in pixels; the paper's
 K1, K2 = 0.01, 0.03  # the paper's
 RANDOM = "random"  # the network without training, which needs no file
 LEAST_SIDE = 64  # pixels that trained networks get at least; smaller images are enlarged

@@ -64,7 +64,7 @@ class Report:
 
     n: int
     sources: Mapping[int, int]  # folders that the images of each class (0 real) come from
-    over: Mapping[int, Over]  # what the intervals of each class are over
+    over: Mapping[int, Over]  # scope of the intervals of each class
     metrics: Mapping[str, Estimate]  # by name; those that `reasons` has are undefined
     confusion: tuple[tuple[int, int], tuple[int, int]]  # rows true real, fake; columns predicted
     reason: str | None  # why there is no metric of two classes

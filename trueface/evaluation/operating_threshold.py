@@ -18,9 +18,9 @@ from trueface.runtime.files import Json
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int8 | np.int64]
 
-LEAST, MOST = 1e-3, 1e3  # of the slope, in the inverse of the logits' root mean square
+LEAST, MOST = 1e-3, 1e3  # bounds of the slope, in the inverse of the logits' root mean square
 PLACES = 513  # quantiles of the logits that are tried as a threshold
-FALSE_ALARMS = 0.1  # of the reals of one view, at most, where there are several
+FALSE_ALARMS = 0.1  # largest fraction of the reals of one view, where there are several
 
 
 class Calibration(NamedTuple):

@@ -78,9 +78,9 @@ class SeedSummary(NamedTuple):
     """A number over the seeds of a method."""
 
     mean: float
-    sd: float | None  # of a sample; None: one seed has a value
-    values: tuple[float, ...]  # of the seeds that have one
-    seeds: int  # of the method, those without a value among them
+    sd: float | None  # standard deviation of a sample; None: one seed has a value
+    values: tuple[float, ...]  # values of the seeds that have one
+    seeds: int  # seeds of the method, those without a value among them
     missing: MissingSeeds = NO_SEEDS  # seeds that are not among these
 
     @property

@@ -52,7 +52,7 @@ from trueface.evaluation.group_rates import (
 )
 from trueface.runtime.rng import numpy_rng
 
-NEITHER = -1  # of an image that is in no intersection
+NEITHER = -1  # number of an image that is in no intersection
 ONE_CLASS = "fewer than two groups have images of both classes"
 NO_GROUPS = "fewer than two groups have images"
 TOO_LARGE = "sums of the logits overflow"

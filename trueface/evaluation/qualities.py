@@ -63,8 +63,8 @@ class ReferenceComparison(NamedTuple):
     """A method compared with the reference: its mean over seeds, on the same images."""
 
     model: str  # the reference
-    seeds: int  # of the method
-    differences: Mapping[str, Difference]  # of SUMMARIES, then by quality
+    seeds: int  # seeds of the method
+    differences: Mapping[str, Difference]  # differences of SUMMARIES, then by quality
 
     @property
     def json_record(self) -> dict[str, Json]:
@@ -178,7 +178,7 @@ class ComparedQualities(NamedTuple):
     """Methods on one set of images."""
 
     data: str
-    qualities: tuple[str, ...]  # of any of them
+    qualities: tuple[str, ...]  # qualities of any of them
     methods: tuple[QualityMethod, ...]
 
     @property

@@ -30,9 +30,9 @@ from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import model_folder_name
 
 NONE = "none"  # the purifier that leaves images as they are
-USUAL_EPS = 0.05  # of attacks; not printed
+USUAL_EPS = 0.05  # strength of attacks that is not printed
 CONTROL = "random"
-ENOUGH = 0.5  # of the unpurified error: a purifier that leaves no more restores
+ENOUGH = 0.5  # fraction of the unpurified error: a purifier that leaves no more restores
 RULE = (
     "a purifier, or a generator trained against disruption, restores if it at least halves the mean squared error of the "
     "generator's outputs. This must hold under the worse of two attacks: one that does not know the defence, and one that "
@@ -40,14 +40,14 @@ RULE = (
 )
 FURTHER = ("share", "psnr", "ssim", "frechet", "l1", "linf")  # measures besides mse
 CLEAN, DISRUPTED, PURIFIED = "clean", "disrupted", "purified"
-LONGEST_CHAIN = 8  # of folders made of folders
+LONGEST_CHAIN = 8  # folders made of folders
 
 
 class RestoredFolder(NamedTuple):
     """The measurements of a job `restored`, and their folder."""
 
     path: Path
-    facts: Mapping[str, Json]  # of metrics.json
+    facts: Mapping[str, Json]  # content of metrics.json
 
     def text(self, name: str) -> str:
         """Return a fact; "" where there is none."""
@@ -268,7 +268,7 @@ class DetectorRow(NamedTuple):
     model: str
     trained_on: str  # "clean", "disrupted", "purified (jpeg75)"
     data: str
-    auc: tuple[float, ...]  # of each seed
+    auc: tuple[float, ...]  # AUC of each seed
     accuracy: tuple[float, ...]
     missing: MissingSeeds = NO_SEEDS  # seeds without a result
 

@@ -24,7 +24,7 @@ from trueface.evaluation.intervals.scales import bounded_interval
 from trueface.evaluation.metric import Scale
 from trueface.runtime.rng import numpy_rng
 
-GROUPS = 20  # of images, in a class of one source: t is then 2.09
+GROUPS = 20  # groups of images, in a class of one source: t is then 2.09
 MOST_SOURCES = (
     50  # left out one by one; more are left out in groups, as t hardly changes from there
 )
@@ -42,8 +42,8 @@ class Stratum(NamedTuple):
     videos: int
     pictures: int  # copies of one count once
     parts: Floats  # (K,) fraction of its rows in each source, video, or group of images
-    share: float  # of the table's rows
-    over: Over  # what is left out
+    share: float  # fraction of the table's rows
+    over: Over  # units that are left out
 
     @property
     def has_several_sources(self) -> bool:

@@ -225,7 +225,7 @@ def fixed_fpr_interval(
     if weights is not None:
         each = weights[np.argsort(-reals, kind="stable")].astype(np.float64)
     independent = int(counts[1])
-    ranks = (np.cumsum(each) - each) / each.sum() * independent  # of each real, from 0 on
+    ranks = (np.cumsum(each) - each) / each.sum() * independent  # rank of each real, from 0 on
     strict, loose = (
         _share_above(fakes, reals, float(np.interp(rank, ranks, np.arange(len(reals)))))
         for rank in _threshold_ranks(independent)
@@ -243,7 +243,7 @@ def _threshold_ranks(reals: int) -> tuple[float, float]:
     Source: A. Hutson, Journal of Applied Statistics 26(3), 1999: binomial ranks, interpolated.
     """
     at = np.arange(reals, dtype=np.float64)
-    chance = bdtr(at, reals, curves.FPR_PERCENT / 100)  # of at most so many reals above the point
+    chance = bdtr(at, reals, curves.FPR_PERCENT / 100)  # chance of at most so many reals above
     return float(np.interp(BEYOND, chance, at)), float(np.interp(1 - BEYOND, chance, at))
 
 

@@ -32,7 +32,7 @@ class SourceSample(NamedTuple):
     value: float
     by_images: Interval | None  # over images of these sources
     table: ScoreTable
-    design: JackknifeDesign  # what is left out of the table
+    design: JackknifeDesign  # parts that are left out of the table
     left: Floats  # (F,) the metric on the remaining rows; the first is that of the whole table
 
 

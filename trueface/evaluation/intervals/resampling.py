@@ -17,8 +17,8 @@ from trueface.runtime.rng import numpy_rng
 
 RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
 COVERAGE = 0.95
-LEAST_SEEDS = 3  # of a model, which are resampled
-KEPT_ROWS = 50_000  # of a table whose resamples are kept: sixteen of them are 800 MB
+LEAST_SEEDS = 3  # seeds of a model that are resampled
+KEPT_ROWS = 50_000  # rows of a table whose resamples are kept: sixteen of them are 800 MB
 
 
 def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -> Counts:
