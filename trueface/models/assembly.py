@@ -45,13 +45,13 @@ from trueface.runtime.moving_average import COUNT, PREFIX
 from trueface.runtime.tensor_files import cached_sha256, refuse_other_digest
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which files keep weights
-PREFIXES = ("_orig_mod.", "module.")  # of names in a compiled network, and in DataParallel
+PREFIXES = ("_orig_mod.", "module.")  # prefixes of names in a compiled network, and in DataParallel
 DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in names of torch's hub: begins the SHA-256
-CLASSES = 1000  # of ImageNet; a last layer for them is replaced without a word
+CLASSES = 1000  # classes of ImageNet; a last layer for them is replaced without a word
 # last layers of torchvision's networks, which ours may lack: see `pooled`
 FOREIGN_HEADS = ("fc.", "classifier.")
-VARIANCE = "running_var"  # of a batch norm
-COUNTER = ".num_batches_tracked"  # of batch norms; older and converted files have none
+VARIANCE = "running_var"  # variance of a batch norm
+COUNTER = ".num_batches_tracked"  # counter of batch norms; older and converted files have none
 REMEDY = (
     "Use a state dict of this network (--weights PATH, or TRUEFACE_WEIGHTS=PATH in the "
     "environment) or random weights (--weights none, or TRUEFACE_WEIGHTS=none)."
@@ -328,7 +328,7 @@ class BuildOptions:
     weights: str  # default, none, or the path of a state dict
     dropout: float = 0.0  # before the last layer
     pixels: tuple[Triple, Triple] | None = None  # mean and std; None: the network's own
-    side: int | None = None  # of images, in pixels; None: not known
+    side: int | None = None  # side of images, in pixels; None: not known
     nodown: bool = False  # its first convolution keeps the resolution
 
 

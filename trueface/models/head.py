@@ -18,11 +18,11 @@ from trueface.runtime.errors import JobError, first_line
 
 SIDES = (64, 224)  # pixels: the first is enough for most networks
 BATCH = 2
-Key = TypeVar("Key")  # of a layer: its name, or its place
+Key = TypeVar("Key")  # key of a layer: its name, or its position
 CLIP = 8.0  # standard deviations: a feature of an unusual image counts no more than that
 HIDDEN = 64  # units
 LEAST_DEVIATION = (
-    1e-6  # of the raw features: a smaller deviation means constant, except for rounding
+    1e-6  # deviation of the raw features: a smaller one means constant, except for rounding
 )
 TOLERANCE = 1e-4  # between logits, relative to the largest where that is above 1
 
@@ -161,7 +161,7 @@ class MlpHead(nn.Linear):
 
     def __init__(self, features: int, *, hidden: int = HIDDEN, dropout: float = 0.0) -> None:
         super().__init__(hidden, 1)
-        self.in_features = features  # what callers give, not what W gets
+        self.in_features = features  # number of features from callers, not of inputs of W
         self.hidden = nn.Linear(features, hidden)
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("mean", torch.zeros(features))

@@ -95,7 +95,7 @@ def _features(network: nn.Module, head: str, side: int) -> Tensor:
     return inputs[0]
 
 
-CPU_FACTS = Path("/proc/cpuinfo")  # of Linux; elsewhere the machine's type must do
+CPU_FACTS = Path("/proc/cpuinfo")  # file of Linux; elsewhere the machine's type must do
 
 
 class FrozenBackbone:

@@ -37,13 +37,13 @@ from trueface.runtime.errors import WeightsError
 from trueface.runtime.files import Json
 
 SHOWN = 5  # names in a message
-MOST_LETTERS = 120  # of a name from a file in a message; those of networks are shorter
+MOST_LETTERS = 120  # letters of a name from a file in a message; those of networks are shorter
 LEAST_MATCH = 0.5  # fraction of a network's names, from which on a prefix is suggested
 REFUSED = (
     "If you trust its author, load it in a separate program, and save its state dict with torch.save or "
     "safetensors"
 )
-_NAME = re.compile(r"GLOBAL ([\w.]{1,120})")  # of the object that a pickle would build
+_NAME = re.compile(r"GLOBAL ([\w.]{1,120})")  # name of the object that a pickle would build
 State = dict[str, Tensor]
 log = logging.getLogger(__name__)
 

@@ -32,18 +32,18 @@ from trueface.models.registry import register_model
 Band = tuple[float, float]  # first and last place in the spectrum, as a fraction of the side: 0 … 2
 COLOURS = 3
 HALF = (0.5, 0.5, 0.5)
-FEATURES = 512  # of both branches, 256 each
+FEATURES = 512  # features of both branches, 256 each
 # The positions below t <= 1 contain t² / 2 of the spectrum. The bands are the first 1/16, up to 1/8,
 # the rest, and the whole spectrum. They give the 12 channels of the published network, which rounds the
 # root of 8 to 2.82.
 LOW = 1 / 2.82
 IMAGE_BANDS: tuple[Band, ...] = ((0, LOW), (LOW, 0.5), (0.5, 2), (0, 2))
-CELLS = 32  # of the learned part, on each side
+CELLS = 32  # cells of the learned part, on each side
 WINDOW, STRIDE, PADDING = 10, 2, 4  # pixels: half as many windows as pixels along each side
 COUNT = 6  # bands of a window, of equal width
 WINDOW_BANDS = tuple(pairwise(2 * number / COUNT for number in range(COUNT + 1)))
 LEARNED_SPREAD = 0.1  # initial value; not in the paper. At 0 nothing beyond a band would be trained
-EPSILON = 1e-4  # of amplitudes; pixels are in -1 … 1
+EPSILON = 1e-4  # added to amplitudes; pixels are in -1 … 1
 
 
 class BandFilters(nn.Module):
@@ -72,7 +72,7 @@ class BandFilters(nn.Module):
         limits = [[self._limit(each, max(height, width)) for each in band] for band in self.bands]
         base = torch.stack([(low <= diagonals) & (diagonals <= high) for low, high in limits])
         added = functional.interpolate(self.learned[None], (height, width), mode="bilinear")[0]
-        filters: Tensor = base + torch.tanh(added / 2)  # which is sigma
+        filters: Tensor = base + torch.tanh(added / 2)  # the second term is sigma
         return filters
 
     def _limit(self, fraction: float, side: int) -> float:

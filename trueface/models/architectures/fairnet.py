@@ -36,7 +36,7 @@ from trueface.models.head import layers_of_maps
 from trueface.models.registry import BuiltNetwork, register_family, register_model
 from trueface.runtime.errors import JobError
 
-RESIDUAL_SPREAD = 12 / 255  # of a photograph's high-pass residual, where pixels are in -1 … 1
+RESIDUAL_SPREAD = 12 / 255  # spread of a photo's high-pass residual, where pixels are in -1 … 1
 PUBLISHED_WIDTH = 512
 NARROW_WIDTH = 128
 HALF = (0.5, 0.5, 0.5)
@@ -71,7 +71,7 @@ def encoders_of(inner: BuiltNetwork, width: int, count: int) -> list[nn.Module]:
     name, body = inner.spec.name, inner.network
     layers = layers_of_maps(body, name, inner.spec.input_size)
     last = next((layer for layer in reversed(layers) if layer.side > 1), None)
-    # where maps are of another form from there on, one convolution is all that is left
+    # if maps have another form from there on, only one convolution is left
     if last is None or isinstance(body.get_submodule(last.name), nn.Conv2d):
         raise JobError(
             f"model {name} has no feature maps at its end, but fairnet consists of three encoders "

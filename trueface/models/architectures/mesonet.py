@@ -17,9 +17,9 @@ from trueface.models.registry import register_model
 WIDTHS = (3, 8, 8, 16, 16)  # channels before, between and after the convolutions
 KERNELS = (3, 5, 5, 5)
 GRID = 8  # places on each side of the last maps
-UNITS = 16  # of the first dense layer
+UNITS = 16  # units of the first dense layer
 DROPOUT = 0.5  # before either dense layer; that of the settings comes on top
-SLOPE = 0.1  # of the leaky ReLU
+SLOPE = 0.1  # slope of the leaky ReLU
 
 
 class Meso4(nn.Module):

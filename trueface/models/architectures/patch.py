@@ -48,7 +48,7 @@ def patch(inner: BuiltNetwork) -> nn.Module:
     layers = layers_of_maps(body, name, inner.spec.input_size)
     side = max((layer.side_before for layer in layers), default=0)
     last = _last_early(layers, side)
-    # where maps are of another form from there on, one convolution is all that is left
+    # if maps have another form from there on, only one convolution is left
     if last is None or isinstance(body.get_submodule(last.name), nn.Conv2d):
         raise JobError(
             f"model {name} has no feature maps at a quarter of the resolution, where patch cuts "

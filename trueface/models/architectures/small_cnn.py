@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from trueface.models.registry import ClassifierShape, register_classifier
 
-WIDTHS = (32, 64, 96)  # of its convolutions; the first keeps the size, the others halve it
+WIDTHS = (32, 64, 96)  # channels of its convolutions; the first keeps the size, the others halve it
 
 
 class SmallCnn(nn.Module):

@@ -19,7 +19,7 @@ INCEPTIONS: Mapping[str, tuple[str, ...]] = {
     "googlenet": ("aux1.", "aux2."),
     "inception_v3": ("AuxLogits.",),
 }
-POSITIONS = "encoder.pos_embedding"  # of a vision transformer, (1, 1 + patches, width)
+POSITIONS = "encoder.pos_embedding"  # weights of a vision transformer, (1, 1 + patches, width)
 
 
 @register_library("tv", summary="torchvision", package="torchvision.models", extra="lab")
@@ -39,7 +39,7 @@ def tv(spec: ModelSpec, side: int | None) -> BuiltNetwork:
     size = _size(name, side, usual.crop_size[0])
     try:
         network: nn.Module = get_model_builder(name)(weights=None, **_options(name, size))
-    except (ValueError, AssertionError) as error:  # of sizes that do not fit
+    except (ValueError, AssertionError) as error:  # some sizes do not fit
         raise JobError(
             f"model {spec.name} does not accept images of {size} by {size} pixels "
             f"({first_line(error)}). Set resize_size to its usual size, {usual.crop_size[0]}."

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 EPSILON = 1e-5  # added to the variance
-DECODER_DROPOUT = 0.3  # of the input of each stage
+DECODER_DROPOUT = 0.3  # dropout of the input of each stage
 STAGES = 3  # each doubles the resolution and halves the channels
-DROPOUT = 0.2  # of output logits, as published, not of the input of the last layer
-# of forgeries and of groups; a training uses the first logits, as many as there are
+DROPOUT = 0.2  # dropout of output logits, as published, not of the input of the last layer
+# classes of forgeries and of groups; a training uses the first logits, as many as there are
 MOST_CLASSES = 64
 
 
