@@ -144,7 +144,7 @@ def check_example_sets(
             )
 
 
-NOTABLE_LOSS = 0.1  # of validation accuracy, 0 to 1, that is worth a note
+NOTABLE_LOSS = 0.1  # loss of validation accuracy, 0 to 1, that is worth a note
 Own = TypeVar("Own", bound=Options)
 
 
@@ -165,10 +165,10 @@ class Request:
     """The inputs that a method may use."""
 
     model: nn.Module  # as it was trained; the method may change it in place
-    forget: Examples  # whose influence shall go
+    forget: Examples  # samples whose influence shall go
     retain: Examples | None  # the rest of the training set; None: it must not be read
     validation: Examples  # clean, never part of the training; what chooses between results
-    options: Options  # of this method
+    options: Options  # options of this method
     goal: Goal
     classes: int  # K; 2 for a single logit
     fresh: Callable[[], nn.Module] | None  # a new model, as that one was before its training
@@ -177,7 +177,7 @@ class Request:
     meter: CostCounter
     watch: RunContext
     seed: int
-    ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the samples of SETS
+    ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # IDs of the samples of SETS
 
     def own(self, kind: type[Own]) -> Own:
         """Return the method's options."""
@@ -227,7 +227,7 @@ class Result:
     model: nn.Module
     log: tuple[Step, ...] = ()  # steps from 1, in order
     notes: tuple[str, ...] = ()  # remarks on the run for the user, a sentence each
-    # of a model for SETS, if the method has made them, and the fingerprint of that model
+    # predictions of a model for SETS, if the method has made them, and the fingerprint of that model
     predictions: Mapping[str, Predictions] | None = None
     predicted_model: str = ""
 
@@ -238,15 +238,13 @@ class UnlearningReport:
 
     model: nn.Module
     log: tuple[Step, ...]  # the first is the model before unlearning, the last the returned one
-    seconds: float  # of the method alone, without what the cache holds or was made for it
-    samples_read: int  # of both sets in that time, repeated ones counted again
-    cached_seconds: (
-        float  # that it took, now or earlier, to make what the method read from the cache
-    )
+    seconds: float  # time of the method alone, without what the cache holds or was made for it
+    samples_read: int  # samples of both sets in that time, repeated ones counted again
+    cached_seconds: float  # time, now or earlier, for making what the method read from the cache
     cached_samples: int
     peak_bytes: int | None  # most memory while the method ran; None: unknown
     notes: tuple[str, ...]
-    predictions: Mapping[str, Predictions]  # of the unlearned model, for SETS
+    predictions: Mapping[str, Predictions]  # predictions of the unlearned model, for SETS
 
 
 def run(

@@ -52,7 +52,7 @@ from trueface.unlearning.task import (
 
 RELEARN_STEPS = 200  # after which relearning is given up
 RELEARN_BATCH = 64  # samples per step of relearning
-LOOKED_AT = 256  # of the forget set, whose loss is measured after every step
+LOOKED_AT = 256  # samples of the forget set whose loss is measured after every step
 PROBED = 1000  # samples of either side of a linear probe
 
 log = logging.getLogger(__name__)
@@ -432,7 +432,7 @@ def draw_row_numbers(count: int, most: int, name: str, seed: int) -> Sequence[in
 
 
 MOST = 600
-MOST_FORGOTTEN = 200  # of these
+MOST_FORGOTTEN = 200  # forgotten ones among these
 
 
 def plane(

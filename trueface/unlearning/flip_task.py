@@ -44,10 +44,10 @@ class PoisonedDetector:
     fresh: Callable[[], Detector]  # makes it as it was before its training
     lists: TrainingLists
     test: tuple[Image, ...]  # () without a test list
-    poison: PoisonRecord  # which labels of `lists` were flipped
+    poison: PoisonRecord  # flipped labels of `lists`
     base: OriginalModel  # its name, and what its training took
-    store: "FeatureStore | None" = None  # of the features of its backbone. None computes them again
-    copies: tuple[str, ...] = ()  # of each image that it learned in closed form
+    store: "FeatureStore | None" = None  # the features of its backbone. None computes them again
+    copies: tuple[str, ...] = ()  # copies of each image that it learned in closed form
     copies_seed: int = 0
 
 

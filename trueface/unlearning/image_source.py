@@ -39,7 +39,7 @@ def identity_of(
             **train_loader.dataset.transform.id.identity,
             **test_loader.dataset.transform.id.identity,
             "decode": values.get("decode"),
-            "seed": values.get("seed"),  # of the order
+            "seed": values.get("seed"),  # seed of the order
         },
     ]
     return sha256_hex(json.dumps(description))

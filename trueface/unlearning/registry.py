@@ -20,7 +20,7 @@ FORGETTING: frozenset[Goal] = frozenset({"class", "instances"})
 ALL: frozenset[Goal] = FLIPS | FORGETTING
 NO_FLIPPED_LABEL = "replaces flipped labels by true ones, and no label is flipped here"
 NAME = re.compile(r"[a-z][a-z0-9]*")  # part of model IDs, and prefix before "_" in settings
-# what a declaration may take names from: modules that do without torch
+# modules from which a declaration may take names: those that do without torch
 MODULES = frozenset(
     {
         "pydantic",
@@ -57,10 +57,10 @@ class Method(Declared):
     summary: str  # half a line for help texts
     # a class of the same file, or of `trueface.unlearning.hyperparameters`
     hyperparameters: type[Options]
-    # what it cannot work without: the images to keep, the true labels of the forget set, a model as it was
+    # inputs that it cannot work without: the images to keep, the true labels of the forget set, a model as it was
     # before its training
     needs: Collection[Need] = ()
-    goals: Collection[Goal] = ALL  # what it can forget: flipped labels, a class, some images
+    goals: Collection[Goal] = ALL  # things that it can forget: flipped labels, a class, some images
     # why it has no other goal; continues a sentence that begins with its name
     other_goals: str = NO_FLIPPED_LABEL
     # situations within its goals in which it is known not to work

@@ -177,7 +177,7 @@ SINGLE = (
     "{base} is already an unlearned model, and unlearning cannot be repeated. Start from the "
     "trained model. To forget more images, increase forget_fraction."
 )
-# what a forgetting must have in common with its base's training
+# settings that a forgetting must have in common with its base's training
 SHARED = ("model", "stem", "size", "images_per_class", "seed", "split_seed", "data_root")
 
 

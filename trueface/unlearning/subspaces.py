@@ -33,9 +33,9 @@ from trueface.unlearning.cache import fingerprint
 Layer = nn.Linear | nn.Conv2d
 Layers = Mapping[str, Layer]
 Energy = Literal["s", "s2"]
-MOST_NUMBERS = 1 << 25  # of patches that are laid out at a time: 128 MiB
-ROUNDING = 1e-5  # of the largest eigenvalue; float32 leaves some 1e-6 for 4608 inputs
-HASH_BITS = 20  # of a place within its stretch; with 2^21 places of an image all fits 63 bits
+MOST_NUMBERS = 1 << 25  # numbers of patches that are laid out at a time: 128 MiB
+ROUNDING = 1e-5  # fraction of the largest eigenvalue; float32 leaves some 1e-6 for 4608 inputs
+HASH_BITS = 20  # bits of a place within its stretch; with 2^21 places of an image all fits 63 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +279,7 @@ def _shifted(numbers: Tensor, bits: int) -> Tensor:
     return (numbers >> bits) & ((1 << (64 - bits)) - 1)
 
 
-NAME, INHERITED = "covariances", "inherited"  # of files in the cache
+NAME, INHERITED = "covariances", "inherited"  # names of files in the cache
 MEMBERS = "/members"  # key of a tensor in the file; no layer has this name
 
 

@@ -42,9 +42,9 @@ class MethodSets:
 
     forget: Examples
     retain: Examples
-    validation: Examples  # of the classes that the result shall know
-    found: NoiseSearchResult | None = None  # of a search for the forget set. None: no search
-    seconds: float = 0.0  # that the search took, without what the cache holds
+    validation: Examples  # samples of the classes that the result shall know
+    found: NoiseSearchResult | None = None  # result of a search for the forget set. None: no search
+    seconds: float = 0.0  # time of the search, without what the cache holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class TaskFacts:
     goal: Goal
     class_names: tuple[str, ...]
     forgotten: tuple[int, ...] = ()  # classes that the result shall not know
-    fraction: float | None = None  # of the images that shall go
+    fraction: float | None = None  # fraction of the images that shall go
     rate: float | None = None  # fraction of the training labels that was flipped
     known: float = 1.0  # fraction of these that the method is given
 
@@ -74,7 +74,7 @@ class TaskModel:
     """The model of a task, whole or in part, with its origin."""
 
     original: OriginalModel
-    module: nn.Module  # what the method works on, in place: the classifier, or its last layer
+    module: nn.Module  # module that the method changes, in place: the classifier, or its last layer
     whole: Callable[[nn.Module], Classifier]  # from a method's result to its classifier
     fresh: Callable[[], nn.Module]  # makes the module as it was before the original's training
     class_names: tuple[str, ...]
@@ -112,7 +112,7 @@ class UnlearningTask:
     keep_retain: bool = True  # whether the method may read the retain set
     # whether the flips depend on nothing in the image, neither on its class nor on a patch
     random_flips: bool = True
-    attacked: Examples | None = None  # of class 1, to be predicted as class 0. None: no attack
+    attacked: Examples | None = None  # class 1, to be predicted as class 0. None: no attack
     probe: LinearProbe | None = None  # None if no probe can detect the forget set
     meter: CostCounter = field(default_factory=CostCounter)
 

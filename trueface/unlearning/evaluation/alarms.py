@@ -15,7 +15,7 @@ from trueface.unlearning.evaluation.measures import PredictionsBySplit, accuracy
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
 NEARLY = 0.9  # share of one predicted class below which such an accuracy is a coincidence
 COVERAGE = 0.95  # fraction of random changes within the noise floor
-LEAST_SEEDS = 3  # of two retrained models a standard deviation says next to nothing: t(1) is 12.7
+LEAST_SEEDS = 3  # retrained models; a deviation of two says next to nothing: t(1) is 12.7
 
 
 class AlarmKind(StrEnum):

@@ -48,7 +48,7 @@ class UnlearningRow(NamedTuple):
     method: str  # "before": the model before unlearning
     swept: str  # swept settings that the base has not: "lr=0.1"
     seeds: tuple[int, ...]
-    values: Mapping[str, SeedSummary]  # of the measures that some seed has
+    values: Mapping[str, SeedSummary]  # values of the measures that some seed has
     reasons: Mapping[str, str]  # why there is no such measure, for those that no seed has
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
@@ -82,7 +82,7 @@ class UnlearningGroup(NamedTuple):
     classes: int
     class_names: tuple[str, ...]
     forgotten: tuple[int, ...]
-    fraction: float | None  # of the training images, for instances
+    fraction: float | None  # fraction of the training images, for instances
     rate: float | None
     known: float  # fraction of the flipped labels that methods were given; 1 where they differ
     rows: tuple[UnlearningRow, ...]

@@ -396,6 +396,6 @@ def recovery(ours: Predictions, poisoned: Predictions, clean: Predictions) -> Es
 def _recovered_fraction(accuracies: Floats) -> Floats:
     """Return the recovery (R,) of accuracies (R, 3) of a model, the poisoned and the clean one."""
     mine, low, high = accuracies.T
-    with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is left out
+    with np.errstate(divide="ignore", invalid="ignore"):  # values that are not finite are left out
         share: Floats = (mine - low) / (high - low)
     return share

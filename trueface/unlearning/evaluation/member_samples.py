@@ -27,7 +27,7 @@ def matched_sides(forget: Predictions, outside: Predictions, rng: np.random.Gene
         count = min(len(pool), len(shuffled))
         members.append(shuffled[:count])
         others.append(pool[:count])
-        # of the same class, each other sample is given the label that a member was trained with
+        # each other sample is given the label that a member of the same class was trained with
         labels[pool[:count]] = forget.labels[shuffled[:count]]
     inside, beside = np.sort(np.concatenate(members)), np.sort(np.concatenate(others))
     return inside, beside, labels[beside]

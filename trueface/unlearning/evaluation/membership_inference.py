@@ -51,13 +51,13 @@ from trueface.unlearning.evaluation.member_samples import (
 from trueface.unlearning.registry import Goal
 
 LEAST_OTHERS = 1000  # for 1 % of others: it is then ten of them, and known to 0.6 points
-CLIP = 400.0  # of losses, as SCRUB's code has it
+CLIP = 400.0  # limit of losses, as SCRUB's code has it
 FOLDS = 5
 NAMES = ("mia_entropy", "mia_svc", "mia_loss", "mia_tpr")
 NO_TEST = "there is no test set, and validation images were used to choose the epoch"
-SHADOWS = 1000  # of either side for the SVC, whose time grows with the square
+SHADOWS = 1000  # samples of either side for the SVC, whose time grows with the square
 MOST_FORGOTTEN = 2000  # forgotten samples that the SVC classifies
-# of predictions and their labels (N,): one number per sample (N,), or several (N, F)
+# function of predictions and their labels (N,): one number per sample (N,), or several (N, F)
 Statistic = Callable[[Predictions, Classes], Floats]
 
 

@@ -58,7 +58,7 @@ class MeasuredModel(NamedTuple):
     sheet: MetricDict
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
-    few_sources: str  # of the test images of each class; "" of many, and where they have no folders
+    few_sources: str  # few sources of each class's test images; "" if there are many, or no folders
 
     @property
     def row(self) -> tuple[str, str]:
@@ -165,7 +165,7 @@ class _References(NamedTuple):
     """The references for the models of one base and seed."""
 
     retrained: Record | None
-    reference: _ModelPredictions | None  # of the retrained model
+    reference: _ModelPredictions | None  # predictions of the retrained model
     poisoned: _ModelPredictions
     clean: _ModelPredictions | None
 

@@ -58,7 +58,7 @@ RUINED = frozenset(
         AlarmKind.UNTOUCHED,
     }
 )
-FEW = 0.5  # of the effective number of classes of the labels; sound models: 0.66 and more
+FEW = 0.5  # fraction of the labels' effective number of classes; sound models: 0.66 and more
 LOST = 0.03  # significant loss of accuracy against the worse of base and retraining; sound models: 0.01
 LOST_TRAINED = 0.15  # the same on retained training samples, which a model may have memorized
 PERMUTED = LEAST_DAMAGE  # significant gain by a permutation of the labels; sound models: 0

@@ -42,9 +42,9 @@ from trueface.unlearning.registry import register_method
 
 EPSILON = 1e-8  # under the importances, which may be 0
 MORE = 10.0  # factor of the variance of biases and norms, and of the last layer if a class is forgotten
-ROW_VARIANCE = 1e-4  # of the row of the last layer for a forgotten class
-GRADIENT_BYTES = 1 << 29  # of the gradients of single images that are held at once
-MOST_IMAGES = 64  # of which gradients are made at once
+ROW_VARIANCE = 1e-4  # variance of the row of the last layer for a forgotten class
+GRADIENT_BYTES = 1 << 29  # bytes of the gradients of single images that are held at once
+MOST_IMAGES = 64  # images whose gradients are made at once
 SMALL = 20_000  # weights; larger convolutions take 1.5 to 4 times as long at once on a processor
 
 log = logging.getLogger(__name__)

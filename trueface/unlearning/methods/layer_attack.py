@@ -60,7 +60,7 @@ from trueface.unlearning.registry import FLIPS, FORGETTING, KnownFailure, regist
 
 ROWS = 4096  # features attacked at a time: 32 MiB where a sample has 2048
 FIRST = {"partial": 0.5, "full": 4 / 255}  # eps, in mean absolute features or the inputs' range
-LARGEST = 16  # how many times the first eps it may become
+LARGEST = 16  # largest multiple of the first eps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,8 @@ class ForgetFeatureSet:
 
     features: Tensor  # (N, F) float32
     labels: Tensor  # (N,) int64
-    examples: Examples  # where they come from, N
-    within: Range  # of the inputs; 0 to 1 if only features are attacked
+    examples: Examples  # N samples from which they come
+    within: Range  # range of the inputs; 0 to 1 if only features are attacked
     head: nn.Linear
 
     @cached_property

@@ -514,7 +514,7 @@ def _descend(request: Request, options: PguOptions, free: list[ProjectedLayer]) 
     weights, predictions = states[now.chosen]
     restore_parameters(parameters, weights)
     with request.meter.uncounted():
-        predicted_model = fingerprint(request.model)  # what follows may change it
+        predicted_model = fingerprint(request.model)  # the next lines may change the model
     revert_tiny_updates(free, start)
     return Result(
         model=request.model,

@@ -66,7 +66,7 @@ def dampen(request: Request) -> Result:
         request.watch.progress(step=len(log), total=None)
         if stands or not options.search or not dampened:
             note = _note(weights, options, alpha, dampened, len(log))
-        elif alpha >= largest:  # what is selected at any alpha
+        elif alpha >= largest:  # the same weights are selected at any alpha
             weights.restore_weights()
             note = _vain(options, accuracy_guard, weights)
         alpha *= 2
