@@ -24,7 +24,7 @@ class GroupCvar(Objective):
     single image can count as much as a large group. See `training.cells`.
     """
 
-    name: ClassVar[str]  # of the objective, for messages
+    name: ClassVar[str]  # name of the objective, for messages
     smooth: ClassVar[float] = 0.0  # τ1 if `fair_smooth` is 0
     ridge: ClassVar[float] = 0.0  # τ2
 

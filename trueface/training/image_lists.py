@@ -38,8 +38,8 @@ class TrainingSetRecord:
     words: Words  # the user's own among those of the data ID
     data_root: str  # absolute, as is the next
     split_path: str
-    train_sha256: str  # of the split's training list, as it was then
-    # of its validation list; None: validation chose nothing, or a version until 0.2 wrote this
+    train_sha256: str  # digest of the split's training list, as it was then
+    # digest of its validation list; None: validation chose nothing, or a version until 0.2 wrote this
     val_sha256: str | None = None
 
     @property

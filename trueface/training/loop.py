@@ -63,10 +63,10 @@ from trueface.training.objectives.registry import EAGER_OBJECTIVE, is_capturable
 from trueface.training.schedules import current_lr, make_schedule
 from trueface.training.settings import BOTH
 
-# of parameters and gradients: the factor of each added gradient; None: no ascent direction
+# function of parameters and gradients: the factor of each added gradient; None: no ascent direction
 Lengths = Callable[[Sequence[Tensor], Sequence[Tensor]], list[float] | None]
 RandomState = dict[str, Tensor | None]
-INPUTS, LABELS = "inputs", "labels"  # of a batch whose step is replayed; the others are its columns
+INPUTS, LABELS = "inputs", "labels"  # parts of a replayed step's batch; the others are its columns
 log = logging.getLogger(__name__)
 
 
@@ -93,7 +93,7 @@ class AccumulatedBatches(NamedTuple):
     """The batches whose gradients wait for a step of the optimizer."""
 
     batches: int = 0
-    rows: int = 0  # of all processes
+    rows: int = 0  # rows of all processes
 
     def plus(self, rows: int) -> "AccumulatedBatches":
         """Return the same with one more batch."""
@@ -170,7 +170,7 @@ class Loop:
         )
         if config.compile:  # in place, so that the parameters keep their names
             optimizer_state.network_of(model).compile()
-        self._shared = group.average_gradients(model, watch.device)  # what is asked for logits
+        self._shared = group.average_gradients(model, watch.device)  # it computes the logits
         self.images_read = 0
         self._accumulated = AccumulatedBatches()
         self._epoch = 0  # under way
@@ -311,7 +311,7 @@ class Loop:
             first = (loss,) if len(part.batch.labels) else ()
             with perturbed:
                 loss, again = self._forward(part)
-                logs = {**again, **logs}  # of terms that the first pass has not
+                logs = {**again, **logs}  # the first pass lacks some terms
                 self._backward(loss, part)
         correct = torch.as_tensor(logs[CORRECT], device=loss.device)
         last, right, *values = self._gradient_step.apply_and_read(
@@ -463,8 +463,8 @@ def restore_rng_state(device: str, state: RandomState) -> None:
 class Perturbation(NamedTuple):
     """A second pass of each step, at moved weights."""
 
-    lengths: Lengths  # how far each parameter goes along its gradient
-    least_dimensions: int = 0  # of parameters that move
+    lengths: Lengths  # distance of each parameter along its gradient
+    least_dimensions: int = 0  # dimensions of parameters that move
     first_epoch: int = 0  # from 0, with which it begins
     of_ascent: bool = False  # the first pass is that of an objective's `ascent_step`
 

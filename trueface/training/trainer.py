@@ -108,8 +108,8 @@ class Validation:
     loss: float  # cross-entropy, whatever the objective is
     accuracy: float
     balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
-    calibration: Calibration | None = None  # of a detector; None: of several classes
-    predictions: Predictions | None = None  # of a detector, of the same pass
+    calibration: Calibration | None = None  # a detector's; None: there are several classes
+    predictions: Predictions | None = None  # a detector's, of the same pass
     worst_cell: float | None = None  # accuracy of the worst group × class; None: not asked for
 
 
@@ -121,11 +121,11 @@ class TrainingResult:
     chosen: Epoch
     seconds: float
     samples_read: int  # images, those of validation not counted
-    # of the chosen weights; None: they were chosen before an interruption, or are of classes
+    # predictions of the chosen weights; None: they were chosen before an interruption, or are of classes
     val_predictions: Predictions | None = None
-    features: FeatureDistance | None = None  # of a fit in closed form, which has them at hand
-    notes: Mapping[str, Json] = field(default_factory=dict)  # of the objective
-    # how the steps were launched; empty with `accelerate: off`
+    features: FeatureDistance | None = None  # a fit in closed form has the features at hand
+    notes: Mapping[str, Json] = field(default_factory=dict)  # notes of the objective
+    # launch of the steps; empty with `accelerate: off`
     acceleration: Mapping[str, Json] = field(default_factory=dict)
 
 
@@ -134,7 +134,7 @@ class ResumeOptions(NamedTuple):
 
     resume_from_state: TrainerState | None = None
     every: int = 0  # batches; 0: after epochs only
-    start: Mapping[str, Json] = MappingProxyType({})  # what it started from
+    start: Mapping[str, Json] = MappingProxyType({})  # facts about its start
     pause: Callable[[TrainerState], None] | None = None  # None: it is not saved
 
 
@@ -276,11 +276,11 @@ class _EpochRunner:
     def __init__(self, loop: Loop, saving: ResumeOptions, after_epoch: AfterEpoch) -> None:
         self._loop, self._saving, self._after_epoch = loop, saving, after_epoch
         self._started, self._earlier = now(), 0.0
-        self._sums: RunningMetrics | None = None  # of an epoch that was interrupted
+        self._sums: RunningMetrics | None = None  # metrics of an epoch that was interrupted
         self.history: list[Epoch] = []
         self.chosen: Epoch | None = None
         self.weights: Mapping[str, Tensor] = {}
-        self.predictions: Predictions | None = None  # of these weights
+        self.predictions: Predictions | None = None  # predictions of these weights
         if saving.resume_from_state is not None:
             self._restore(saving.resume_from_state)
 
@@ -311,7 +311,7 @@ class _EpochRunner:
         speed = (loop.images_read - images_before) / max(time.monotonic() - began, 1e-9)
         epoch, predictions = self._validated(validation, sums, images_per_s=speed, began=began)
         self.history.append(epoch)
-        # of equally good epochs the last
+        # the last of equally good epochs counts
         better = config.select == "last" or epoch.selection_score == max(
             past.selection_score for past in self.history
         )
