@@ -55,7 +55,7 @@ _AUGMENTING = tuple(
 )
 _USUAL = {name: AugmentationSettings.model_fields[name].default for name in _AUGMENTING}
 _DRAWN = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob", "patch_size")
-# that change nothing by themselves, without one of those above
+# settings that change nothing by themselves, without one of those above
 _DETAILS = frozenset({"augment_seed", "resize_scale", "resize_ratio", "blur_sigma", "jpeg_qual"})
 
 _place_of, _body_of = itemgetter(*_PLACE), itemgetter(*BODY)
@@ -68,7 +68,7 @@ class SharedBody(NamedTuple):
     """A body that does not change: jobs that agree in it pass their images through the same."""
 
     base: str | None  # ID of the model whose it is; None: of new weights
-    settings: tuple[Any, ...] = ()  # of new weights: the values of `BODY`
+    settings: tuple[Any, ...] = ()  # values of `BODY`, for new weights
 
 
 class BodyInput(NamedTuple):
@@ -87,8 +87,8 @@ class _Facts(NamedTuple):
     shares: bool
     has_frozen_backbone: bool  # training under them does not change the backbone
     place: tuple[Any, ...]
-    augmentation: Augmentation  # of training images
-    body: SharedBody | None  # of new weights; None: the job has no new weights
+    augmentation: Augmentation  # augmentation of training images
+    body: SharedBody | None  # body of new weights; None: the job has no new weights
 
 
 def training_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
@@ -98,11 +98,11 @@ def training_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedW
         return
     body = body_behind(makers, draft.base, draft)
     epochs, early_stop = draft.settings["num_epochs"], draft.settings["early_stop"]
-    # that many there are in any case
+    # at least so many epochs run
     certain = min(epochs, early_stop + 1) if early_stop else epochs
     if not draft.settings.get(
         "qualities"
-    ):  # of each quality a training makes its own, and keeps them
+    ):  # a training makes its own features of each quality, and keeps them
         yield from _training_work(draft, facts, body, certain)
     yield _work(draft, facts, BodyInput(body, "val", images_of(draft)))
 
@@ -255,7 +255,7 @@ def _begins_anew(draft: Draft, makers: Sequence[Draft]) -> bool:
     return bool(makers) and not all(map(_is_frozen, makers))
 
 
-ITEM_BYTES = 4  # of a number in the store, float32
+ITEM_BYTES = 4  # bytes of a number in the store, float32
 _READING = ("batch_size", "num_threads", "on_bad_image")  # taken from the first job that is served
 
 
@@ -276,7 +276,8 @@ class FeatureKind(LaboratoryKind):
         inputs, draft, base = [*map(_part, parts)], parts[0].draft, _part(parts[0]).body.base
         maker = _maker(parts[0], base)
         trained = {} if maker is None else maker.settings
-        model = trained.get("model") or trained.get("architecture")  # that of a published file
+        # the record of a published file has `architecture` instead
+        model = trained.get("model") or trained.get("architecture")
         settings: dict[str, Any] = {name: draft.settings[name] for name in (*PLACE, *_READING)}
         if maker is not None and base is None:
             settings |= {name: maker.settings[name] for name in BODY}

@@ -93,7 +93,7 @@ MADE_BY: Mapping[str, tuple[str, ...]] = {
     "denoiser": ("denoiser",),
 }
 
-# what a job reads
+# function that returns the inputs of a job
 Reading = Callable[[Draft, DataIdResolver], Iterable[Input]]
 
 # measured: 240 images of 64 pixels with slim18, 340 s instead of 1.4 s for an epoch
@@ -115,13 +115,13 @@ def yield_nothing(*_: object) -> tuple[()]:
 class JobKind:
     """One kind of job: facts, and functions for each question about its files and its line."""
 
-    common_checks: ClassVar[tuple[Check, ...]] = ()  # of all such kinds
+    common_checks: ClassVar[tuple[Check, ...]] = ()  # checks of all such kinds
     name: str
     role: Role
     summary: str
     entry: str  # the function that does the work
     settings: type[Settings]
-    # which images a data ID means for it
+    # function that returns the meaning of a data ID for it
     resolve_data: Callable[[DataIdResolver, DataId], DataId] = DataIdResolver.test_data_id
     input_readers: tuple[Reading, ...] = ()
     list_outputs: Callable[[Draft], Iterable[Path]] = yield_nothing
@@ -620,7 +620,8 @@ def _dangling_images(
         return
     keys = frozenset(chain.from_iterable(named.get(name, ()) for name in lists))
     if lost := [file for key, file in dangling.items() if key in keys]:
-        number = str(len(lost)) if share == 1 else f"at least {len(lost)}"  # of a sample
+        # a sample of the files gives a lower bound
+        number = str(len(lost)) if share == 1 else f"at least {len(lost)}"
         yield Input(
             path=Path(lost[0]),
             what=f"one of {number} images that are broken links",

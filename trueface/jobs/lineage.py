@@ -65,7 +65,7 @@ class _TrainedList(NamedTuple):
     trained_list: _List
     root: str
     data: str
-    vocabulary: DataIdResolver  # of the data ID, then or now
+    vocabulary: DataIdResolver  # vocabulary of the data ID, then or now
 
 
 def find_leaks(test: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver) -> Iterator[str]:
@@ -328,7 +328,7 @@ def origin_of_makers(
         makers: the jobs that make its model.
         vocabulary: of the plan.
     """
-    earlier = makers[0].base if makers else test.model  # of an earlier run
+    earlier = makers[0].base if makers else test.model  # the second is that of an earlier run
     if any(map(_is_published, makers)) or _descends_from_published(earlier, test.model_folder):
         return PUBLISHED
     trainings = (

@@ -57,7 +57,7 @@ NOT_DIFFERENTIABLE = "not differentiable"
 SWAPPED = (
     3.0  # standard errors below an AUC of 0.5, from which on the classes are taken for swapped
 )
-COMPRESSION = 1  # of PNG, 0 to 9: beyond it files take longer and get little smaller
+COMPRESSION = 1  # level of PNG, 0 to 9: beyond it files take longer and get little smaller
 log = logging.getLogger(__name__)
 
 
@@ -69,7 +69,7 @@ class ScoringModel:
     watch: RunContext
     constant: bool  # see `evaluate_images`, as for the store
     store: FeatureStore | None
-    provenance: Mapping[str, Json] = field(default_factory=dict)  # of its checkpoint
+    provenance: Mapping[str, Json] = field(default_factory=dict)  # provenance of its checkpoint
 
     @classmethod
     def from_job_settings(
@@ -181,9 +181,9 @@ class ScoredTest:
     """Results of a test."""
 
     images: tuple[Image, ...]  # the scored ones
-    feed: ImageLoader  # of these
+    feed: ImageLoader  # loader of these images
     predictions: Predictions | None  # for these images; None if the attack cannot be done
-    record: Mapping[str, Json]  # of the attack
+    record: Mapping[str, Json]  # record of the attack
 
 
 def attacked_test(
@@ -427,7 +427,8 @@ def _warn_of_swapped_classes(model: str, network: ScoringModel, predictions: Pre
     if not network.is_published or not fakes or not reals:
         return
     (auc,) = area(curve(sort_for_roc(fake, predictions.margin), np.ones((1, len(predictions)))))
-    error = ((fakes + reals + 1) / (12 * fakes * reals)) ** 0.5  # of the AUC of a random ranking
+    # standard error of the AUC of a random ranking
+    error = ((fakes + reals + 1) / (12 * fakes * reals)) ** 0.5
     if auc < 0.5 - SWAPPED * error:
         log.warning(
             "model=%s auc=%.3f state=far below chance advice=the order of the classes may be wrong. Exchange "

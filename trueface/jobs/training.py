@@ -101,7 +101,7 @@ class TrainingRun:
     train_images: ImageLoader
     validation_images: ImageLoader
     model: Detector
-    state: OptimizerState | None  # of the optimizer that made the model; None: a fresh one
+    state: OptimizerState | None  # state of the optimizer that made the model; None: a fresh one
     source: Mapping[str, Json]  # provenance of the weights, without the facts of parts
     begin: Callable[[], Callable[[], None]]  # see `CheckpointCallback.on_first_write`
 

@@ -69,7 +69,7 @@ from trueface.training import image_lists, provenance
 from trueface.training.image_lists import DataLocation
 
 log = logging.getLogger(__name__)
-REPEATS = 30  # of one image, the median of which counts
+REPEATS = 30  # repetitions for one image; their median counts
 WARM_UP = 3  # passes that are not timed
 
 
@@ -81,7 +81,7 @@ class NotRunError(Exception):
 class Bench:
     """A model, the images that it is scored on, and the means to do so."""
 
-    name: str  # of the model
+    name: str  # name of the model
     network: ScoringModel
     surrogate: Detector | None  # on the device; of transfer attacks
     images: tuple[Image, ...]
@@ -468,7 +468,7 @@ def recheck(
     chosen = sorted(random.Random(seed).sample(rows, min(count, len(rows))))
     bench: Bench | None = None
     index: Index | None = None
-    cell_measures: dict[Condition, CellMeasures] = {}  # of this index
+    cell_measures: dict[Condition, CellMeasures] = {}  # measures of this index
 
     def measure_cell(
         bench: Bench, cell: Cell, facts: ModelFacts, clean: CellMeasures | None

@@ -17,7 +17,7 @@ from trueface.jobs.setup import entry, job_provenance, run_context, write_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 
-MOST_ROWS = 100  # of the losses in the record
+MOST_ROWS = 100  # rows of the losses in the record
 
 
 @entry(EraseSettings)
@@ -65,7 +65,7 @@ def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
         },
     )
     write_record(paths.summary(folder), numbers)
-    paths.resume(folder).unlink(missing_ok=True)  # of a retraining
+    paths.resume(folder).unlink(missing_ok=True)  # state of a retraining
     return numbers
 
 

@@ -61,7 +61,7 @@ from trueface.translation.translator import (
 Facts = Mapping[str, Json]
 KEPT = ".outputs"  # in the folder of a run's made folders
 CODE = tuple(Path(str(module.__file__)) for module in (translators, feature_networks))
-MOST_BYTES = 1 << 26  # of outputs, which are held in memory; beyond, nothing is kept
+MOST_BYTES = 1 << 26  # bytes of outputs, which are held in memory; beyond, nothing is kept
 SCHEMA = 1
 IMAGES = "images.npz"  # the measures of each image
 GRID = "grid.png"
@@ -227,7 +227,7 @@ class _Measuring:
         _, own = labels_of(chain.original, chain.originals, self.translator.labels)
         self.labels = flip_each_attribute(own, self.translator.labels)  # S×N×K
         self.measured: dict[str, list[Tensor]] = {}
-        self.features: tuple[list[Tensor], list[Tensor]] = [], []  # of originals, of purified
+        self.features: tuple[list[Tensor], list[Tensor]] = [], []  # originals, purified images
 
     def all_images(self, writer: ImageFolderWriter) -> None:
         """Measure all images, batch by batch. The first ones also become a picture.

@@ -77,14 +77,14 @@ class RankWork:
     places: tuple[RankPlace, ...]
     channels: tuple[Connection, ...]  # to the job's own process, one a rank
     environment: Mapping[str, str]
-    start_method: str  # of the processes that a rank starts, which load images
+    start_method: str  # start method of the processes that load a rank's images
 
 
 class Failure(NamedTuple):
     """Why a rank did not come to its end."""
 
-    at: float  # of the clock that all processes of a machine share, in seconds
-    kind: type[Exception]  # what the job's own process raises for it
+    at: float  # time on the clock that all processes of a machine share, in seconds
+    kind: type[Exception]  # error that the job's own process raises for it
     text: str
     is_reported: bool = False  # errors of this package, whose messages need no rank
     is_peer_loss: bool = False  # it missed another rank: that one's failure came first
@@ -228,7 +228,7 @@ def job_of_rank(work: RankWork, rank: RankPlace, channel: Channel) -> Job:
     """Return the job of a rank: with its own device and cores, and read by its job's own process alone."""
 
     def progress(*, step: int, total: int | None = None, **metrics: float | str) -> None:
-        if rank.rank == 0:  # whose progress is the job's
+        if rank.rank == 0:  # the job's progress is that of rank 0
             channel.send(PROGRESS, {"step": step, "total": total, **metrics})
 
     return work.job_of(
