@@ -42,7 +42,7 @@ class Collaboration(NamedTuple):
         return bool(self.shares) and max(share for _, share in self.shares) < LEAST_SHARE
 
 
-COLLABORATION = "collaboration"  # of a training's summary: a record an epoch
+COLLABORATION = "collaboration"  # key in a training's summary: a record for each epoch
 LEAST_DECADE = -12.0
 
 

@@ -61,11 +61,11 @@ RATES = (
 BAR_PX, GAP_PX = 9, 10
 BARS_WIDTH = 760
 SHADE = 5  # the series whose colour is between floor and ceiling
-OTHERS_LOSS = 0.05  # of the accuracy of other concepts
+OTHERS_LOSS = 0.05  # loss of the accuracy of other concepts
 DRAWN = 0.9  # a teacher that draws a concept less often has nothing to erase
-RECOGNISED = 0.95  # of held-out real images: a classifier that knows fewer says little of samples
+RECOGNISED = 0.95  # accuracy on held-out real images; below it a classifier says little of samples
 PENALTY = "penalty"  # a setting of All but One
-PICTURES = 2  # of each concept
+PICTURES = 2  # pictures of each concept
 FIGURES = ("NudeNet, %", "FID", "KID", "CLIP score", "SSIM")
 FILE = "erasing.html"
 
@@ -119,7 +119,7 @@ COLUMNS = (
 class Erasing(NamedTuple):
     """The erasing results of a run."""
 
-    name: str  # of the run
+    name: str  # name of the run
     methods: Sequence[ErasedMethod]  # the teacher among them
     missing: MissingModels = NO_MODELS  # models and folders without a result
 
@@ -258,7 +258,7 @@ def _of_concept(rows: Sequence[MethodRow]) -> Iterator[str]:
     if teacher is not None:
         yield from _teacher(teacher)
         yield from _erased(methods, teacher)
-    yield from verdicts(methods, without=NOT_ERASED)  # of which it is said how often they draw it
+    yield from verdicts(methods, without=NOT_ERASED)  # sentences above say how often those draw it
     yield from _penalty(methods)
     yield from _recovered(methods)
 

@@ -73,8 +73,8 @@ FILE = "fairness.html"  # in a run's folder, where its report links to it
 UNFOLDED = 1  # methods whose groups are shown at once
 AT_COMMON = f"FPR {PERCENT * TARGET:g} % of validation"
 SCATTER_WIDTH, HEIGHT = 860, 380
-LEAST_SPAN = 0.04  # of the AUC
-PAD = 0.12  # of the span, on either side
+LEAST_SPAN = 0.04  # least range of the AUC
+PAD = 0.12  # fraction of the range, on either side
 DOT_PX = 2.4
 BARS_WIDTH = 340
 ROW_PX, BAR_PX = 22, 12
@@ -87,7 +87,7 @@ MARKS: Mapping[
     Comparability.CONSTANT: ("cross", "hollow", 4),
 }
 BAR_RATES = (("fpr", "FPR", "fpr_gap"), ("fnr", "FNR", "tpr_gap"))  # a gap of FNR is one of TPR
-COLUMNS = ("fpr", "tpr", "acc", OF_BOTH, "positive")  # of the tables of groups
+COLUMNS = ("fpr", "tpr", "acc", OF_BOTH, "positive")  # columns of the tables of groups
 FURTHER = tuple(name for name in MEASURES if name not in SHOWN)
 SENTENCES = {
     GapVerdict.ABOVE: "The FPR gap is above chance",

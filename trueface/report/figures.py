@@ -12,9 +12,9 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 CHARACTER_PX = 6.6  # a wide guess for 11 px letters of any sans serif
-ABOVE_PX, BELOW_PX = 9.0, 3.0  # of a base line
+ABOVE_PX, BELOW_PX = 9.0, 3.0  # space above and below a base line
 MARK_PX = 6.0  # half the side of a mark, with some air
-RINGS_PX = (16, 26, 38, 52, 68, 88)  # how far a name may go from its mark, on a leader
+RINGS_PX = (16, 26, 38, 52, 68, 88)  # distances of a name from its mark, on a leader
 ANGLES = 16
 QUARTERS = (0, 0.25, 0.5, 0.75, 1)
 
@@ -81,7 +81,7 @@ class Polyline(NamedTuple):
 
     points: Sequence[Point]
     style: str
-    series: int = 0  # whose colour it has, where the style says so
+    series: int = 0  # number of its colour, where the style says so
     closed: bool = False
 
 
@@ -101,7 +101,7 @@ class Label(NamedTuple):
     point: Point
     text: str
     anchor: Anchor = "start"
-    right: float = 0.0  # where their base line begins or ends, from the point, in pixels
+    right: float = 0.0  # ends of the base line, from the point, in pixels
     down: float = 0.0
     style: Literal["", "mark-label", "weak-label"] = ""
     leader: bool = False  # so far from the point that a line must lead there
@@ -124,14 +124,14 @@ class Axis(NamedTuple):
 
     name: str
     ticks: Sequence[float] = QUARTERS
-    names: Sequence[str] = ()  # of the ticks; (): their numbers
+    names: Sequence[str] = ()  # names of the ticks; (): their numbers
 
 
 class FigureLegend(NamedTuple):
     """The key of lines and marks: words, and the symbols before them, in pixels, y downwards."""
 
     entries: Sequence[tuple[str, Sequence[DrawnShape]]] = ()
-    width: int = 26  # of the symbol, in pixels
+    width: int = 26  # width of the symbol, in pixels
     height: int = 10
     beside: bool = False  # the entries are side by side, not below each other
 

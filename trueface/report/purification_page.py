@@ -47,7 +47,7 @@ from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed
 from trueface.report.tables import table
 
-RIVALS = ("jpeg@75", "jpeg75")  # what needs neither training nor a network
+RIVALS = ("jpeg@75", "jpeg75")  # methods that need neither training nor a network
 ADAPTIVE = "mse_adaptive"
 CLOSER_DB = 1.0  # an image must get closer to the original by this to be reported
 
@@ -60,7 +60,7 @@ MARKS = {  # by the kind of the attack, in the order of the key
     "adaptive": Marks(((8, 6),), "cross", "broken", radius=4),
 }
 FILE = "purification.html"
-GRID = "grid.png"  # of a folder: `COLUMNS`, a row an image
+GRID = "grid.png"  # file in a folder: `COLUMNS`, a row for each image
 COLUMNS = (
     "original", "output for it", "disrupted", "change × 10", "output for it", "purified", "output for it",
 )  # fmt: skip
@@ -109,7 +109,7 @@ PURIFIERS = (
     StudyColumn("seeds", "seeds", screen=9),
     StudyColumn("verdict", "verdict", words=_verdict),
 )
-REFERENCE = (  # of generators that were trained against disruption
+REFERENCE = (  # columns of generators that were trained against disruption
     StudyColumn(
         "reference_mse_adaptive",
         "MSE<small>to the undefended generator, adaptive attack</small>",
@@ -399,7 +399,7 @@ def _damages(rows: Sequence[MethodRow]) -> Iterator[PurifierDamage]:
 class Purification(NamedTuple):
     """The purification results of a run."""
 
-    name: str  # of the run
+    name: str  # name of the run
     rows: Sequence[MethodRow]  # one a purifier
     attacks: Sequence[MethodRow]  # one an attack, the control among them
     restored: Sequence[RestoredFolder]  # with tiles

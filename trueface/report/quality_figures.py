@@ -26,8 +26,8 @@ from trueface.report.figures import (
 LEFT, RIGHT = 54, 24
 WIDE_STEP_PX, STEP_PX = 120, 64  # between two qualities, at least
 AIR_PX = 14  # between their names
-SMALL_WIDTH = 340  # of a plot, at least
-LEAST_SPAN = 0.05  # of the AUC: finer differences are noise
+SMALL_WIDTH = 340  # least width of a plot
+LEAST_SPAN = 0.05  # least range of the AUC: finer differences are noise
 
 
 def quality_curves(compared: ComparedQualities) -> Figure | None:

@@ -26,9 +26,9 @@ from trueface.report.figures import (
 )
 
 Lines = Mapping[str, Sequence[Point]]
-POINTS = 160  # of a curve; more cannot be seen at this size
-BINS = 32  # of a histogram
-MOST_MARKS = 30  # of a line; of more points none is marked
+POINTS = 160  # points of a curve; more cannot be seen at this size
+BINS = 32  # bins of a histogram
+MOST_MARKS = 30  # marks of a line; a line with more points has none
 BELIEFS = 10  # bins of a reliability diagram
 OUTSIDE = 0.005  # fraction of the logits that may be outside of a histogram
 CLASSES = ("real", "fake")
