@@ -41,7 +41,7 @@ LOG_EVERY_S = 10.0
 SUFFIX = "staged"
 _MOST_NAME = 200  # characters of 255; the rest is for the dots, digits and suffix
 
-# of Linux's renameat2
+# constants of Linux's renameat2
 _HERE = -100  # AT_FDCWD: paths start at the working folder
 _EXCHANGE = 2  # RENAME_EXCHANGE
 # the kernel, the C library or the file system has no such call

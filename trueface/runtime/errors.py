@@ -30,7 +30,7 @@ from launcher.api import UsageError as UsageError
 from launcher.api import install_command as install_command
 from launcher.api import nearest as nearest
 
-MOST_ROWS = 3  # of a table, whose faults are said
+MOST_ROWS = 3  # rows of a table whose faults are listed
 
 
 class DeclarationError(UsageError):

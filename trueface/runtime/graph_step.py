@@ -33,7 +33,7 @@ TOO_FEW = f"no batch shape occurred more than {WARM_UP} times"
 log = logging.getLogger(__name__)
 
 Inputs = Mapping[str, Tensor]
-# of a batch on the device: the loss, and values to log
+# function of a batch on the device: the loss, and values to log
 LossFunction = Callable[[Inputs], tuple[Tensor, Mapping[str, Tensor | float]]]
 
 
@@ -150,11 +150,11 @@ class GraphedSteps:
         self._may_record = True  # once
         self._graph: Graph | None = None
         self._buffers: dict[str, Tensor] = {}  # the batch that the graph reads
-        self._numbers = torch.empty(0)  # that it writes
-        self._names: tuple[str, ...] = ()  # of the logged values among them
+        self._numbers = torch.empty(0)  # numbers that the graph writes
+        self._names: tuple[str, ...] = ()  # names of the logged values among them
         self._seen: Counter[object] = Counter()  # eager steps by shape
-        self._shape: object = None  # of the recorded step
-        self._constants: object = None  # of the optimizer, in the recorded step
+        self._shape: object = None  # shape of the recorded step
+        self._constants: object = None  # constants of the optimizer, in the recorded step
         self.reason = TOO_FEW
         groups = gradient_step.optimizer.param_groups
         # the kernels of a GPU read a float32 rate from the device; those of a CPU read any

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from trueface.runtime.errors import DataError, MachineError
 
 MEMBERS = 64  # members of an archive; files of this package have at most sixteen
-MOST_BYTES = 1 << 31  # of all arrays of a file: 20 million answers to ten classes with their names
-FREE_BYTES = 1 << 27  # that any file may hold, however small it is
+MOST_BYTES = 1 << 31  # bytes of a file's arrays: 20 million answers to ten classes with their names
+FREE_BYTES = 1 << 27  # bytes that any file may hold, however small it is
 MOST_EXPANDED = (
     512  # times the file beyond that: answers shrink 50-fold, 400-fold with one long name
 )
@@ -29,7 +29,7 @@ PLAIN = frozenset("biufU")  # kinds of NumPy types: truth values, numbers, text
 
 Array = NDArray[np.generic]
 
-# what zipfile, zlib and numpy raise of files that are cut off, damaged or none of theirs
+# errors that zipfile, zlib and numpy raise for files that are cut off, damaged or none of theirs
 _STUMBLES = (
     OSError, ValueError, LookupError, EOFError, SyntaxError, TypeError, NotImplementedError,
     RuntimeError, RecursionError, struct.error, zipfile.BadZipFile, zlib.error,

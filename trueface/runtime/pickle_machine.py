@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 MAX_STEPS = 2_500_000  # instructions, a few seconds; a record of 200,000 images has 1.2 million
 MAX_BYTES = 256 << 20  # bytes of the arrays that stand-ins create
 MAX_STREAMS = 64  # pickles within the pickle; a score file has 3
-MAX_ENTRIES = 4096  # of one dict: keys of one hash cost the square of their number
+MAX_ENTRIES = 4096  # entries of one dict: keys of one hash cost the square of their number
 SHOWN = 120  # characters of a requested name
 Stack = list[object]
 _NOTHING = frozenset({"PROTO", "FRAME"})
