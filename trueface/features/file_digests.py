@@ -56,7 +56,7 @@ class Table:
         newer = np.array([(*mark, *kept) for mark, kept in entries.items()], dtype=ROW)
         rows = np.concatenate([newer, self.rows])
         marks = rows[list(FileMark._fields)]
-        _, first = np.unique(marks, return_index=True)  # of equal ones the first, which is newer
+        _, first = np.unique(marks, return_index=True)  # the first of equal ones is newer
         rows = rows[first]
         recent = np.argsort(rows["day"], kind="stable")[::-1][:MOST_FILES]
         return Table(rows[recent])

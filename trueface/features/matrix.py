@@ -31,8 +31,8 @@ from trueface.runtime.files import Json
 
 MAGIC = b"trueface features 1\n"
 PAGE = 4096  # bytes; a map begins at a page
-BODY_DIGITS = 16  # of the body's SHA-256, with which the name begins
-KEY_BYTES = 32  # of a row key, a SHA-256
+BODY_DIGITS = 16  # digits of the body's SHA-256, with which the name begins
+KEY_BYTES = 32  # bytes of a row key, a SHA-256
 MOST_HEADER = 1 << 16  # bytes
 FLOAT = np.dtype("<f4")
 
@@ -44,7 +44,7 @@ class Cost(NamedTuple):
 
     read: int = 0  # rows that were in the store
     computed: int = 0  # rows that passed through the body now
-    seconds: float = 0.0  # of the body, whenever it was
+    seconds: float = 0.0  # time of the body, whenever it was
     saved_s: float = 0.0  # time that others had spent on these rows
 
     def plus(self, other: "Cost") -> "Cost":
@@ -123,7 +123,7 @@ class OpenShard(NamedTuple):
     path: Path | None  # None: in memory
     keys: tuple[bytes, ...]  # one a row
     features: Features  # (N, F), a map of the file where there is one
-    seconds: float  # that the body took for all rows
+    seconds: float  # time of the body for all rows
 
 
 def bytes_of(rows: int, width: int) -> int:

@@ -52,13 +52,13 @@ from trueface.runtime.errors import BadImageError, DataError, MachineError
 from trueface.runtime.files import Json, code_digest
 from trueface.runtime.progress import RunContext
 
-SHARD_BYTES = 256 << 20  # of features that are computed before they are handed over
-MOST_SHARDS = 8  # of a view; more are made one
-SMALL_BYTES = 32 << 20  # of a shard that is worth making one with others
+SHARD_BYTES = 256 << 20  # bytes of features that are computed before they are handed over
+MOST_SHARDS = 8  # shards of a view; more are made one
+SMALL_BYTES = 32 << 20  # bytes of a shard that is worth making one with others
 MOST_LOOKED_AT = 16  # headers of shards; a guess is enough for a log
 
 SCHEMA = 1
-# what makes pixels and features; and packages of which a setting names the modules
+# code that makes pixels and features; and packages of which a setting names the modules
 CODE = (
     "trueface.features.bank:FeatureSet",
     "trueface.corruptions.kinds",
@@ -153,9 +153,9 @@ class WantedView:
     body: FrozenBackbone
     feed: ImageLoader
     view: int
-    positions: tuple[int, ...]  # of the images in the feed's set, rising
-    marks: tuple[FileMark | None, ...]  # of their files; None: it says nothing
-    keys: tuple[bytes, ...]  # of their rows
+    positions: tuple[int, ...]  # positions of the images in the feed's set, rising
+    marks: tuple[FileMark | None, ...]  # marks of their files; None: it says nothing
+    keys: tuple[bytes, ...]  # keys of their rows
 
     @classmethod
     def from_row_keys(
@@ -384,7 +384,7 @@ class FeatureStore:
             try:
                 if path.suffix == ENDING:
                     shards.append(read_shard(path, view.identity, self._digests))
-                elif mend:  # of a process that was killed
+                elif mend:  # the file of a process that was killed
                     path.unlink()
             except FileNotFoundError:  # removed meanwhile, to make room
                 continue
