@@ -15,7 +15,7 @@ NetworkName = Literal["unet", "mlp", "stable"]  # stable: that of an imported St
 
 
 SLOWEST = 10_000.0  # longest period of the sines, in steps (arXiv 1706.03762, section 3.5)
-GROUPS = 8  # of channels that are normalised together
+GROUPS = 8  # channels that are normalised together
 HEAD = 32  # channels of one head of attention
 SINES = 64
 TIMES_WIDTH = 4  # the embedding of a step, in widths of the first level (arXiv 2006.11239)
@@ -215,7 +215,8 @@ class ResidualMlp(EpsNetwork):
         hidden = self.enter(x.flatten(1))
         for block in self.blocks:
             hidden = block(hidden, step, embedding)
-        share = self.share(step)[:, :, None, None]  # of the image: much of the answer at large t
+        # the share of the image is much of the answer at large t
+        share = self.share(step)[:, :, None, None]
         result: Tensor = self.leave(hidden).reshape(x.shape) + share * x
         return result
 

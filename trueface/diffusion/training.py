@@ -52,7 +52,7 @@ class TrainedDiffuser:
     diffuser: Diffuser
     rows: tuple[tuple[float, ...], ...]  # history: step, mean loss since the previous row, …
     seconds: float  # duration without interruptions
-    # how the steps were launched; empty with `accelerate: off`
+    # launch of the steps; empty with `accelerate: off`
     acceleration: Mapping[str, Json] = field(default_factory=dict)
 
     @property
