@@ -37,8 +37,8 @@ from trueface.runtime.progress import RunContext
 AT_ONCE = 32  # pairs whose SSIM takes a dozen copies in double precision: gigabytes of 512 pixels
 
 
-DRIFT_SAMPLES = 8  # of each class, along whose paths the null prediction is compared
-PARTS = 5  # of the progress
+DRIFT_SAMPLES = 8  # samples of each class, along whose paths the null prediction is compared
+PARTS = 5  # parts of the progress
 COLUMNS = 4  # samples of each class; the page of erasing expects as many
 
 
@@ -48,8 +48,8 @@ class Likeness:
 
     ssim: float  # mean over pairs
     feature_distance: float  # Euclidean, mean over pairs
-    frechet: float  # of both sets of features
-    frechet_floor: float  # of two sets of teacher samples with different noise
+    frechet: float  # distance of both sets of features
+    frechet_floor: float  # distance of two sets of teacher samples with different noise
     n: int  # pairs
 
 
@@ -116,8 +116,8 @@ class EvaluatedDiffuser:
     """A diffuser, and the cache folder and key of its curves."""
 
     diffuser: Diffuser
-    folder: Path | None = None  # of the model, where curves are kept; None: nowhere
-    digest: str = ""  # of its checkpoint
+    folder: Path | None = None  # folder of the model, where curves are kept; None: nowhere
+    digest: str = ""  # digest of its checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from trueface.runtime.files import read_json, write_json
 from trueface.runtime.rng import torch_rng
 
 OWN, RANDOM = "own", "random"  # starts
-LEAST_SCALE = 1e-3  # of a table whose rows are all about 0
+LEAST_SCALE = 1e-3  # least scale of a table whose rows are all about 0
 
 Recognised = Callable[[Tensor], Tensor]  # N×C×H×W -> (N,), true where it is the concept
 

@@ -17,8 +17,8 @@ from trueface.data.made_folders import PerImageRNG
 from trueface.diffusion.diffuser import Diffuser, ddim_invert, ddim_sample
 from trueface.runtime.errors import JobError
 
-STREAM = "sample"  # of the noise from which a sample begins
-OTHER_STREAM = "other sample"  # of second samples, which show the random variation of a measure
+STREAM = "sample"  # stream of the noise from which a sample begins
+OTHER_STREAM = "other sample"  # stream of second samples, which show the variation of a measure
 
 StepHook = Callable[[int, Tensor], None]  # sees t and z_t before each step
 
@@ -135,7 +135,7 @@ class Revision:
     inverted_as: int | None  # class under which they are inverted; None: the null token
     drawn_as: int  # class under which they are sampled again
     steps: int = 50
-    guidance: float = 1.0  # of sampling; 1: none
+    guidance: float = 1.0  # guidance of sampling; 1: none
 
 
 @torch.no_grad()

@@ -20,9 +20,9 @@ from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import parse_model
 
-LEAST_ERASED = 0.2  # of the teacher's rate: a model above it has not erased the concept
+LEAST_ERASED = 0.2  # fraction of the teacher's rate: a model above it has not erased the concept
 LEAST_ROOM = 0.2  # between floor and ceiling; rates of 64 samples vary by about 0.1
-LEAST_KEPT = 0.5  # of the teacher's rate of the other classes: a model below it is broken
+LEAST_KEPT = 0.5  # fraction of the teacher's rate of the other classes: a model below it is broken
 RULE = (
     "A model is broken if it draws the other classes less than half as often as the teacher. The "
     "concept is erased if the model draws it at most a fifth as often as the teacher. It is hidden if "
@@ -56,7 +56,7 @@ class Point(NamedTuple):
 
     images: int
     steps: int
-    rate: float  # of the better start, which is a little optimistic
+    rate: float  # rate of the better start, which is a little optimistic
     starts: Mapping[str, float] = MappingProxyType({})  # the rate of each
 
     @property
