@@ -29,7 +29,7 @@ from trueface.runtime.rng import python_rng
 
 # (3, H, W) uint8, strength, randomness → (3, H, W) uint8; it changes nothing in place
 CorruptionFunction = Callable[[Tensor, float, random.Random], Tensor]
-MOST_S = 60.0  # of a program, for one picture
+MOST_S = 60.0  # seconds of a program, for one picture
 
 
 @dataclass(frozen=True)

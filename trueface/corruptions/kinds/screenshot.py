@@ -9,10 +9,10 @@ from torch import Tensor
 from trueface.corruptions.pillow import rescale_and_restore, to_image, to_pixels
 from trueface.corruptions.registry import register_corruption
 
-FACTOR = (0.75, 1.25)  # of the display's scaling
+FACTOR = (0.75, 1.25)  # factor of the display's scaling
 SHIFT = 4  # pixels, at most, in each direction
-GAMMA = (0.9, 1.1)  # of the display
-COLOURS = 256  # of the palette of a small PNG
+GAMMA = (0.9, 1.1)  # gamma of the display
+COLOURS = 256  # colours of the palette of a small PNG
 WINDOW = (240, 240, 240)  # colour of what surrounds the image
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from trueface.corruptions.pillow import reencode_lossy, rescale_and_restore, to_image, to_pixels
 from trueface.corruptions.registry import register_corruption
 
-QUALITY = (70, 90)  # of both JPEGs, drawn apart
-FACTOR = (0.5, 0.9)  # of the platform's resizing
+QUALITY = (70, 90)  # quality of both JPEGs, drawn apart
+FACTOR = (0.5, 0.9)  # factor of the platform's resizing
 KEPT = (60, 95)  # quality of the one JPEG of a small image
 
 
