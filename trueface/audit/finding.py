@@ -17,10 +17,10 @@ class Finding(NamedTuple):
     """One thing that went wrong in an experiment."""
 
     severity: Severity
-    sentence: str  # what is wrong; lower case, no full stop
-    advice: str  # what to do
+    sentence: str  # description of the fault; lower case, no full stop
+    advice: str  # remedy for it
     evidence: Mapping[str, int | float | str]
-    code: str = ""  # of the check, "poisoned-validation"
+    code: str = ""  # code of the check, "poisoned-validation"
     model: str = ""
 
     def as_json(self) -> dict[str, Json]:

@@ -12,7 +12,7 @@ from trueface.runtime import original_runs, paths
 from trueface.runtime.errors import DataError, RecordError, UsageError
 from trueface.runtime.files import Json, read_json
 
-RESULTS, CONFIG = "results.npy", "config.json"  # of an old unlearning
+RESULTS, CONFIG = "results.npy", "config.json"  # files of an old unlearning
 MARKS = ("provenance.json", "history.csv", "poison.json", "scores", "checkpoints", RESULTS)
 BETWEEN = "_vs_"  # model and data in the name of a score file
 OF_TRAINING = "None_vs_"  # the original's trainings wrote scores of training images under this name
