@@ -31,18 +31,18 @@ from trueface.runtime.errors import JobError, MachineError, UsageError
 from trueface.runtime.files import write_atomic
 
 SQUARES = 8  # along each side of the network input
-STEPS = 2  # of a square: it moves by half of its side
+STEPS = 2  # steps for a square: it moves by half of its side
 BLURRED = 0.5  # standard deviation of the blur, in sides of a square
 EXACT = 1e-3  # relative difference of a map's mean and the logit, beyond which it is none of it
 
-SUFFIX = ".png"  # of a place that is one file
+SUFFIX = ".png"  # suffix of a place that is one file
 
 By = Literal["occlusion", "blocks"]
 Score = Callable[[list[Tensor]], NDArray[np.float64]]  # logits (B,) of decoded images
 FAKE, REAL = (215, 48, 39), (69, 117, 180)  # red and blue of ColorBrewer's RdYlBu
 STRONGEST = 0.75  # opacity of the largest value
 OUTSIDE = 0.35  # brightness of pixels outside the network input
-LEAST_SIDE, MOST_SIDE = 320, 1024  # of the drawn image, in pixels
+LEAST_SIDE, MOST_SIDE = 320, 1024  # sides of the drawn image, in pixels
 LEGEND = 76  # rows below it
 BAR = 12  # rows of the colour bar
 INK, PAPER = (30, 30, 30), (255, 255, 255)
@@ -281,7 +281,7 @@ class HeatMaps:
     output: Path
     by: By
     predictor: Predictor
-    names: set[str] = field(default_factory=set)  # of files in the folder so far
+    names: set[str] = field(default_factory=set)  # names of files in the folder so far
 
     def write(self, answer: Prediction) -> Path:
         """Make and write the map of an answer; return its file.
@@ -346,7 +346,7 @@ class HeatMaps:
         if self.output.suffix.lower() == SUFFIX and not self.output.is_dir():
             return self.output
         name, number = f"{image.stem}{SUFFIX}", 1
-        while name in self.names:  # of another folder
+        while name in self.names:  # the name is that of an image of another folder
             number += 1
             name = f"{image.stem}-{number}{SUFFIX}"
         self.names.add(name)

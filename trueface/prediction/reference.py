@@ -22,14 +22,14 @@ from trueface.runtime.rng import numpy_rng
 
 CLIP = 8.0  # standard deviations: no single feature decides
 QUANTILE = (
-    0.99  # of validation's distances: beyond it an image is far; 1 % of the training's sort is
+    0.99  # quantile of validation's distances: beyond it an image is far; 1 % of training's sort is
 )
 FEWEST = 50  # images of validation, below which that quantile is a guess: nothing is recorded
 MOST_FEATURES = 100_000  # 0.8 MB in a checkpoint
 COLUMNS = 1024  # at a time
 
 Floats = NDArray[np.floating]
-MOST_ANSWERS = 20_000  # of validation, 100 kB; of more a sample is kept
+MOST_ANSWERS = 20_000  # answers for validation, 100 kB; of more a sample is kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
