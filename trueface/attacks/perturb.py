@@ -16,7 +16,7 @@ from trueface.runtime.rng import torch_rng
 
 TOWARDS_REAL, TOWARDS_FAKE = -1.0, 1.0
 LEVELS = 255.0
-QUERIES = 500  # that an attack by scores may ask for each image
+QUERIES = 500  # queries of an attack by scores for each image
 
 
 class Target:

@@ -10,8 +10,8 @@ from torch import Tensor
 from trueface.attacks.perturb import AttackInput
 from trueface.attacks.registry import register_attack
 
-STEPS = 10  # of PGD
-STEP = 1 / 4  # of the budget
+STEPS = 10  # steps of PGD
+STEP = 1 / 4  # fraction of the budget
 
 
 @register_attack("fgsm", summary="one step along the sign of the gradient", access="full")

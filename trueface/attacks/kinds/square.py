@@ -11,7 +11,7 @@ from torch import Tensor
 from trueface.attacks.perturb import AttackInput
 from trueface.attacks.registry import register_attack
 
-FIRST_SHARE = 0.05  # of the pixels that the first square covers; the paper's
+FIRST_SHARE = 0.05  # fraction of the pixels that the first square covers; the paper's
 # after how many of 10,000 queries that share is halved; the paper's, scaled to the queries here
 HALVED_AFTER = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
 OF_QUERIES = 10_000
