@@ -133,7 +133,7 @@ class TrainedDenoiser:
     denoiser: Denoiser
     loss: float  # mean squared error, as an exponential moving average over the steps
     resumed_at: int  # number of steps before this attempt; 0 if it was not resumed
-    # how the steps were launched; empty with `accelerate: off`
+    # launch of the steps; empty with `accelerate: off`
     acceleration: Mapping[str, Json] = field(default_factory=dict)
 
 

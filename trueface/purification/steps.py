@@ -17,7 +17,7 @@ LEAST_SIDE = 3  # pixels: of the operator
 # Laplacians, which answers neither to constant nor to linear nor to quadratic brightness
 _OPERATOR = ((1.0, -2.0, 1.0), (-2.0, 4.0, -2.0), (1.0, -2.0, 1.0))
 _GAIN = 6.0  # root of the sum of its squares: white noise of RMS s leaves it with 6 s
-_MEDIAN = 0.6744897501960817  # of |z|, z standard normal
+_MEDIAN = 0.6744897501960817  # median of |z|, z standard normal
 
 
 def estimate_noise_rms(images: Tensor) -> Tensor:
