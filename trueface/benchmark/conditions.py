@@ -218,7 +218,7 @@ def _black(why: str) -> Derived:
     return Derived(setting=Setting.BLACK, why=why)
 
 
-# of a model whose weights others published, or that continues from such weights
+# condition of a model whose weights others published, or that continues from such weights
 UNKNOWN = _black("the training images of a published model are not known")
 
 

@@ -54,7 +54,7 @@ class ModelRank:
     """The rank of one model among all. Rank 1 is the best; equal values share their mean rank."""
 
     rank: float  # mean over cells and resamples
-    interval: Interval  # of the rank
+    interval: Interval  # interval of the rank
     best: float  # probability of the best mean rank; models with equal ranks share it
 
     @property
