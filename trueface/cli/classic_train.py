@@ -95,7 +95,7 @@ def _train(request: ClassicRequest) -> None:
         if request.poison is not None and not request.keep_poison:
             run_here.perform(POISON, partial(job, kind="poison", settings=choice))
         elif request.poison is None and record.exists():
-            record.unlink()  # of an earlier training; its flips no longer apply
+            record.unlink()  # the record is of an earlier training; its flips no longer apply
         result = run_here.perform(TRAIN, partial(job, kind="train", settings=settings))
         log.info("result=%s", result)
     _print_result(

@@ -20,7 +20,7 @@ from trueface.evaluation.measurement import CONSTANT, METRICS, Report, few_sourc
 from trueface.evaluation.significance import DeLong, McNemar
 
 LABELS = ("Real", "Fake")
-SMALLEST = 1e-300  # of a p: below it the arithmetic has no numbers
+SMALLEST = 1e-300  # least p: below it the arithmetic has no numbers
 
 Confusion = Sequence[Sequence[int]]
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from trueface.data.imports.passed_over import PassedOver
 
 SCHEMA = 1
-FRAMES = 32  # of a video, as DeepfakeBench reads them
+FRAMES = 32  # frames of a video, as DeepfakeBench reads them
 MOST_FRAMES = 100_000
 VIDEO = "video"  # the format of video files in messages
 MOST_REASONS = 3  # in the warning about broken videos
@@ -72,7 +72,7 @@ class ImportRequest(NamedTuple):
     align: bool
     align_size: int | None
     align_margin: float | None
-    frames: int  # of each video file
+    frames: int  # frames of each video file
     copy: bool
     dry_run: bool
 
