@@ -41,7 +41,7 @@ from trueface.runtime.original_runs import OldPoison, read_poison
 from trueface.runtime.pickle_machine import shorten_for_message
 
 SEED = 42  # the original's constant
-LEEWAY = 0.005  # of the labels: how far a list's rate may be from that of the ID
+LEEWAY = 0.005  # fraction of the labels by which a list's rate may differ from that of the ID
 
 
 def choose_flips(

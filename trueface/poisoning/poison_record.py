@@ -41,9 +41,9 @@ class PoisonRecord:
     kind: str  # one of KINDS, or LIST
     seed: int
     per: Per
-    unit: Unit = "image"  # what was drawn; until 0.2 always images
+    unit: Unit = "image"  # drawn units; until 0.2 always images
     total: int  # images of the training set
-    split_sha256: str  # of the training set: every name, sorted
+    split_sha256: str  # digest of the training set: every name, sorted
     indices: tuple[int, ...]  # positions in the defined order, in the order they were drawn
     keys: tuple[str, ...]  # Image.name of each, "pre:StyleGAN2/conf-f-psi-1/00012"
 
