@@ -47,7 +47,7 @@ class Pairs:
     reals: tuple[str, ...]
     labels: Tensor  # N×K, own
     targets: Tensor  # N×K, one attribute flipped
-    changed: tuple[str, ...]  # which one, of each image
+    changed: tuple[str, ...]  # name of the changed attribute, for each image
 
 
 def pairs_of(

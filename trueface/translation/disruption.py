@@ -11,7 +11,7 @@ from torch import Tensor
 from trueface.translation.settings import STEPPED, Target, TranslatorSettings
 
 Generator = Callable[[Tensor, Tensor], Tensor]  # images N×C×H×W, targets N×K -> images
-COLOURS = {"grey": 0.0, "black": -1.0}  # of targets that are one colour
+COLOURS = {"grey": 0.0, "black": -1.0}  # colours of targets of one colour
 # width of the random start of FGSM, as in the authors' program; the gradient away from G(x) is zero at x
 SMALL_START = 0.001
 
