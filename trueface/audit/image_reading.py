@@ -5,7 +5,6 @@ different sizes cannot be equal, so only files of equal size are read.
 """
 
 import os
-import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from trueface.evaluation.group_rates import GAP, count_by_group, group_gaps, per
 from trueface.predictions.predictions import Predictions, merge
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json, file_sha256
+from trueface.runtime.rng import seeded_python_rng
 
 SEED = 42  # seed of the order in which test files are compared
 
@@ -109,7 +109,7 @@ class Surveyor:
         by_size = self._sizes[name]
         pairs: list[tuple[str, str]] = []
         # in random order, so that the files compared within the time limit are a random sample
-        order = random.Random(SEED).sample(list(tested), len(tested))
+        order = seeded_python_rng(SEED).sample(list(tested), len(tested))
         for position, file in enumerate(order):
             if self.clock() > until:
                 return tuple(sorted(pairs)), len(order) - position

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trueface.data.scenes import Plane
+from trueface.runtime.rng import seeded_numpy_rng
 
 Spectrum = npt.NDArray[np.complexfloating[Any, Any]]  # complex64, (H, W // 2 + 1, channels)
 Line = tuple[int, int]  # cycles per CELL pixels, downwards and to the right
@@ -145,7 +146,7 @@ def _drift(rng: np.random.Generator, size_px: int) -> Spectrum:
 @lru_cache(maxsize=16)
 def _patterns(name: str, size_px: int) -> tuple[Pattern, Pattern]:
     """Return the fine and the coarse pattern of a method."""
-    fingerprint, phases = FINGERPRINTS[name], np.random.default_rng(list(name.encode()))
+    fingerprint, phases = FINGERPRINTS[name], seeded_numpy_rng(list(name.encode()))
     fine = _pattern(fingerprint.fine, size_px, phases)
     return fine, _pattern(fingerprint.coarse, size_px, phases)
 

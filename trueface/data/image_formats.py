@@ -5,7 +5,6 @@ compressed more strongly than all training images may be classified as fake, or 
 reason alone. A model therefore stores the formats of its training files.
 """
 
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from trueface.data.image_headers import SAMPLE, SEED
 from trueface.runtime.files import Json
 from trueface.runtime.image_files import open_image
+from trueface.runtime.rng import seeded_python_rng
 
 LOSSLESS = "lossless"
 FAMILIES = {"PNG": LOSSLESS, "BMP": LOSSLESS, "TIFF": LOSSLESS}  # others stand for themselves
@@ -56,7 +56,7 @@ class LearnedFormats:
     @classmethod
     def from_files(cls, files: Sequence[str]) -> "LearnedFormats | None":
         """Look at a sample of the files; None where none of these is an image."""
-        chosen = random.Random(SEED).sample(files, min(SAMPLE, len(files)))
+        chosen = seeded_python_rng(SEED).sample(files, min(SAMPLE, len(files)))
         formats = [form for form in map(read_format, chosen) if form is not None]
         if not formats:
             return None

@@ -11,7 +11,6 @@ nearly all of them.
 The file formats and JPEG qualities of the training are in `image_formats`.
 """
 
-import random
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from trueface.data import header_traits
 from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import Json
 from trueface.runtime.image_files import open_image, unreadable_reason
-from trueface.runtime.rng import python_rng
+from trueface.runtime.rng import python_rng, seeded_python_rng
 
 SAMPLE = 200  # headers of a training's images, or of each class; 0.1 ms each
 SEED = 42  # seed of the sample
@@ -67,7 +66,7 @@ class LearnedSizes(NamedTuple):
     @classmethod
     def from_files(cls, files: Sequence[str]) -> "LearnedSizes | None":
         """Look at a sample of the files; None where none of these is an image."""
-        chosen = random.Random(SEED).sample(files, min(SAMPLE, len(files)))
+        chosen = seeded_python_rng(SEED).sample(files, min(SAMPLE, len(files)))
         sides = sorted(size.shorter for size in map(read_size, chosen) if size is not None)
         if not sides:
             return None

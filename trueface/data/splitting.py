@@ -13,7 +13,6 @@ Cells are the groups and classes of keys, counted by list.
 
 import csv
 import json
-import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from trueface.data.image_keys import match_lists, method_of
 from trueface.data.index import Image
 from trueface.data.splits import NAMES
 from trueface.runtime.errors import DataError
-from trueface.runtime.rng import python_rng
+from trueface.runtime.rng import python_rng, seeded_python_rng
 
 TABLES = frozenset({".csv", ".json"})
 
@@ -237,7 +236,7 @@ def make_splits(
         lists = {name: [] for name in NAMES}
         for folder, keys in strata.items():
             if cells is None:  # else they are in an order of their own
-                rng = python_rng(f"splits/{seed}/{folder}") if stratify else random.Random(seed)
+                rng = python_rng(f"splits/{seed}/{folder}") if stratify else seeded_python_rng(seed)
                 rng.shuffle(keys)
             for name, chosen in _cut_at_bounds(keys, bounds).items():
                 lists[name] += chosen

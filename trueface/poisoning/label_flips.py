@@ -39,6 +39,7 @@ from trueface.runtime.errors import DataError, RecordError, UnknownName
 from trueface.runtime.ids import Poison
 from trueface.runtime.original_runs import OldPoison, read_poison
 from trueface.runtime.pickle_machine import shorten_for_message
+from trueface.runtime.rng import seeded_python_rng
 
 SEED = 42  # the original's constant
 LEEWAY = 0.005  # fraction of the labels by which a list's rate may differ from that of the ID
@@ -77,7 +78,7 @@ def choose_flips(
     if kind not in KINDS:
         raise UnknownName("kind of poison", kind, KINDS)
     if listed is None:
-        rng = random.Random(seed)
+        rng = seeded_python_rng(seed)
         groups = _copies_by_picture(images) if unit == "picture" else None
         if groups is None:
             unit, indices = "image", _draw_flips(images, poison, rng, per)

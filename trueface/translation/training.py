@@ -22,7 +22,7 @@ from trueface.data.step_loader import StepLoader
 from trueface.runtime.gradient_step import GradientStep, set_lr
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import stream_seed, torch_rng
 from trueface.runtime.stepping import ResumeFile, RunFingerprint, StepTrainer, run_steps
 from trueface.translation.disruption import disrupt_training_images
 from trueface.translation.settings import TranslatorSettings
@@ -198,8 +198,7 @@ class TranslatorTraining(StepTrainer):
 
     def _attack(self, step: int) -> Callable[[Tensor, Tensor], Tensor]:
         """Return what disrupts images under labels. It depends only on the step and the weights."""
-        seed = stream_seed(f"translator/adversarial/{step}", self.settings.seed)
-        rng = torch.Generator().manual_seed(seed)
+        rng = torch_rng(f"translator/adversarial/{step}", self.settings.seed)
 
         def attack(images: Tensor, labels: Tensor) -> Tensor:
             with self._precision():

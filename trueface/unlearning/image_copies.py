@@ -1,6 +1,5 @@
 """The images of samples: all copies of an image are drawn or held out together."""
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from trueface.runtime.digests import sha256_digest
+from trueface.runtime.rng import seeded_python_rng
 
 Groups = NDArray[np.int64]  # (N,) number of each sample's image, in the order of first appearance
 
@@ -53,7 +53,7 @@ def draw_images(rows: Sequence[int], ids: Sequence[str], fraction: float, seed: 
     """
     groups = group_copies([ids[row] for row in rows])
     images = range(len(first_rows(groups)))
-    chosen = random.Random(seed).sample(images, round(len(images) * fraction))
+    chosen = seeded_python_rng(seed).sample(images, round(len(images) * fraction))
     return sorted(np.array(rows, np.int64)[np.isin(groups, chosen)].tolist())
 
 

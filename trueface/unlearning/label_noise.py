@@ -59,7 +59,7 @@ from trueface.data.examples import Examples
 from trueface.models.logits import BackboneHeadSplit
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import seeded_numpy_rng, stream_seed
 from trueface.runtime.timer import now
 from trueface.unlearning.cache import Cache, fingerprint
 from trueface.unlearning.confident_learning import (
@@ -311,7 +311,7 @@ def _recall_of_known(
 
 def _strength(samples: _Samples, watch: RunContext) -> float:
     """Return the inverse penalty whose probabilities fit the given labels best, out of fold."""
-    rng = np.random.default_rng(samples.seed)
+    rng = seeded_numpy_rng(samples.seed)
     share = min(1.0, SEARCHED / len(samples.labels))
     labels = samples.labels[first_rows(samples.groups)]
     images = [np.flatnonzero(labels == label) for label in range(samples.classes)]

@@ -207,6 +207,9 @@ STREAMS: dict[str, tuple[Callable[[], object], object]] = {
     "numpy by name": (lambda: rng.numpy_rng(f"forge/3/{NAME}").random(), 0.18778862981499145),
     "python": (lambda: rng.python_rng("forget", 3).random(), 0.4333728358048956),
     "python by name": (lambda: rng.python_rng("order/3/2").random(), 0.37830341815756263),
+    "python by seed": (lambda: rng.seeded_python_rng(42).random(), 0.6394267984578837),
+    "numpy by seed": (lambda: rng.seeded_numpy_rng(24).random(), 0.3302688366693154),
+    "numpy by seeds": (lambda: rng.seeded_numpy_rng([103, 97, 110]).random(), 0.7355968422255635),
     "order": (lambda: epoch_order(range(8), shuffle_seed=3, epoch=2), [7, 0, 3, 5, 1, 4, 2, 6]),
     "balanced order": (
         lambda: epoch_order(range(6), shuffle_seed=3, epoch=2, cells=[0, 0, 0, 0, 1, 1]),

@@ -4,7 +4,6 @@ A cell has the scores under one condition, the model's operating point from vali
 """
 
 import logging
-import random
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,6 +62,7 @@ from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import file_sha256
+from trueface.runtime.rng import seeded_python_rng
 from trueface.runtime.rng import stream_seed as derive_seed
 from trueface.runtime.timer import now
 from trueface.training import image_lists, provenance
@@ -465,7 +465,7 @@ def recheck(
         for value in result.measured.values
         if value.value is not None
     ]
-    chosen = sorted(random.Random(seed).sample(rows, min(count, len(rows))))
+    chosen = sorted(seeded_python_rng(seed).sample(rows, min(count, len(rows))))
     bench: Bench | None = None
     index: Index | None = None
     cell_measures: dict[Condition, CellMeasures] = {}  # measures of this index

@@ -29,6 +29,7 @@ from trueface.models.pixel_statistics import (
 )
 from trueface.models.registry import BuiltNetwork, register_family, register_model
 from trueface.runtime.errors import JobError, first_line
+from trueface.runtime.rng import seeded_numpy_rng
 
 DCT_SIDE = 256  # side of an image, in pixels
 # numbers of an image, which a plan has to know without torch
@@ -395,7 +396,7 @@ def projection(channels: int, kept: int = PROJECTED) -> Tensor:
     """Return orthonormal columns (channels, kept), random but fixed; of few channels the identity."""
     if channels <= kept:
         return torch.eye(channels)
-    draws = np.random.default_rng(channels).standard_normal((channels, kept))
+    draws = seeded_numpy_rng(channels).standard_normal((channels, kept))
     columns, triangle = np.linalg.qr(draws)
     return torch.from_numpy(columns * np.sign(np.diag(triangle))).float()
 
