@@ -132,7 +132,7 @@ def raised(model: Honest, parts: PredictionsBySplit | None = None) -> frozenset[
     warned = find_alarms(
         model.parts if parts is None else parts,
         goal=model.goal,
-        before=None if model.anew and parts is None else model.before,
+        original=None if model.anew and parts is None else model.before,
         retrained=model.retrained,
         forgotten=model.forgotten,
     )
@@ -225,13 +225,13 @@ def found(runs: Sequence[Path]) -> Iterator[Cells]:
 def noise_lines() -> Iterator[Cells]:
     """Yield how often pure noise passes for a change: ours, and two standard deviations."""
     yield ("retrained models", "passes", "with 2 standard deviations", "nominal")
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for seeds in (2, 3, 4, 5, 10):
         passes, before = 0, 0
-        for first, then, retrained in random.normal(0.9, 0.01, (DRAWS, 3, seeds)):
+        for first, then, retrained in rng.normal(0.9, 0.01, (DRAWS, 3, seeds)):
             alarm = noise(first.mean(), then.mean(), retrained.tolist(), seeds=seeds)
             passes += alarm is None
-            single = random.normal(0, 0.01)  # the change of one model, as the rule was meant
+            single = rng.normal(0, 0.01)  # the change of one model, as the rule was meant
             before += abs(single) > 2 * retrained.std(ddof=1)
         ours = "cannot tell" if seeds < 3 else f"{passes / DRAWS:.1%}"
         yield (f"{seeds}", ours, f"{before / DRAWS:.1%}", "5 %")

@@ -36,7 +36,7 @@ def ruins(honest: PredictionsBySplit, before: PredictionsBySplit, seed: int) -> 
         before: those of the model that it was made from.
         seed: Seed of the random draws.
     """
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     classes = honest["test"].logits.shape[1]
     spread = float(np.concatenate([part.logits for part in honest.values()]).std()) or 1.0
     for share in (1.0, 0.995):
@@ -44,19 +44,19 @@ def ruins(honest: PredictionsBySplit, before: PredictionsBySplit, seed: int) -> 
                     honest, lambda logits, share=share: _mostly(logits, share))  # type: ignore[misc]  # fmt: skip
     if classes > 3:
         for count in (2, 3):
-            some = draw.permutation(classes)[:count]
+            some = rng.permutation(classes)[:count]
             yield _ruin("few classes", f"{count} of {classes}", {AlarmKind.FEW_ANSWERS, AlarmKind.LOST}, honest,
                         lambda logits, some=some: _only(logits, some, spread))  # type: ignore[misc]  # fmt: skip
     for degree in ("weights drawn anew", "noise 30 times as large"):
         yield _ruin("chance", degree, {AlarmKind.CHANCE, AlarmKind.BELOW_CHANCE, AlarmKind.LOST}, honest,
-                    lambda logits, whole=degree[0] == "w": _noise(logits, draw, 0 if whole else 1, 30 * spread))  # type: ignore[misc]  # fmt: skip
+                    lambda logits, whole=degree[0] == "w": _noise(logits, rng, 0 if whole else 1, 30 * spread))  # type: ignore[misc]  # fmt: skip
     known = len(np.unique(honest["retain"].right_classes))
     for count in sorted({2, min(4, known), known}):
-        names = _permutation(np.unique(honest["retain"].right_classes), classes, count, draw)
+        names = _permutation(np.unique(honest["retain"].right_classes), classes, count, rng)
         yield _ruin("labels permuted", f"{count} of {known}", {AlarmKind.PERMUTED, AlarmKind.BELOW_CHANCE, AlarmKind.LOST}, honest,
                     lambda logits, names=names: logits[:, names])  # type: ignore[misc]  # fmt: skip
     for points in (10, 20, 30):
-        ruined = _lossy(honest, before, points / 100, draw)
+        ruined = _lossy(honest, before, points / 100, rng)
         if ruined is not None:
             yield Ruin(
                 kind="kept accuracy lost", degree=f"{points} points", parts=ruined,
@@ -67,7 +67,7 @@ def ruins(honest: PredictionsBySplit, before: PredictionsBySplit, seed: int) -> 
             yield _broken(honest, part, value)
     for noise in (0.0, 1e-6, 1e-3):
         yield _ruin("untouched", f"noise of {noise:g}" if noise else "to the bit", {AlarmKind.UNTOUCHED},
-                    before, lambda logits, noise=noise: _noise(logits, draw, 1, noise * spread))  # type: ignore[misc]  # fmt: skip
+                    before, lambda logits, noise=noise: _noise(logits, rng, 1, noise * spread))  # type: ignore[misc]  # fmt: skip
 
 
 def _ruin(
@@ -95,23 +95,23 @@ def _only(logits: Logits, some: NDArray[np.int64], spread: float) -> Logits:
     return masked
 
 
-def _noise(logits: Logits, draw: np.random.Generator, kept: float, size: float) -> Logits:
-    noise = (size or float(kept == 0)) * draw.normal(size=logits.shape)
+def _noise(logits: Logits, rng: np.random.Generator, kept: float, size: float) -> Logits:
+    noise = (size or float(kept == 0)) * rng.normal(size=logits.shape)
     return (kept * logits + noise).astype(np.float32)
 
 
 def _permutation(
-    known: NDArray[np.int64], classes: int, count: int, draw: np.random.Generator
+    known: NDArray[np.int64], classes: int, count: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return a naming of all classes in which `count` of the known ones have another's name."""
-    chosen = draw.permutation(known)[:count]
+    chosen = rng.permutation(known)[:count]
     names = np.arange(classes)
     names[chosen] = np.roll(chosen, 1)
     return names
 
 
 def _lossy(
-    honest: PredictionsBySplit, before: PredictionsBySplit, loss: float, draw: np.random.Generator
+    honest: PredictionsBySplit, before: PredictionsBySplit, loss: float, rng: np.random.Generator
 ) -> PredictionsBySplit | None:
     """Return answers that are right that much less often than before; None of too little skill."""
     test, then = honest["test"], before["test"]
@@ -121,15 +121,15 @@ def _lossy(
     share = 1 - (had - loss) / max(has, 1e-9)  # of the right answers that are made wrong
     if had - loss < 1 / test.logits.shape[1] or share <= 0:
         return None
-    return {name: _wronged(part, share, draw) for name, part in honest.items()}
+    return {name: _wronged(part, share, rng) for name, part in honest.items()}
 
 
-def _wronged(part: Predictions, share: float, draw: np.random.Generator) -> Predictions:
+def _wronged(part: Predictions, share: float, rng: np.random.Generator) -> Predictions:
     """Return answers of which a share of the right ones is wrong: another class has their logit."""
     labels, logits = part.right_classes, part.logits.copy()
     hits = np.flatnonzero(logits.argmax(1) == labels)
-    for row in draw.permutation(hits)[: round(share * len(hits))]:
-        other = int(draw.choice(np.delete(np.arange(logits.shape[1]), labels[row])))
+    for row in rng.permutation(hits)[: round(share * len(hits))]:
+        other = int(rng.choice(np.delete(np.arange(logits.shape[1]), labels[row])))
         logits[row, [labels[row], other]] = logits[row, [other, labels[row]]]
     return replace(part, logits=logits)
 

@@ -41,9 +41,7 @@ class Detector:
     about: str
     shift: float
     stretch: float = 1.0
-    draw: Callable[[np.random.Generator, int], Floats] = lambda random, size: random.normal(
-        size=size
-    )
+    draw: Callable[[np.random.Generator, int], Floats] = lambda rng, size: rng.normal(size=size)
 
 
 DETECTORS: Mapping[str, Detector] = {
@@ -53,7 +51,7 @@ DETECTORS: Mapping[str, Detector] = {
     "heavy tails": Detector(
         about="t with 3 degrees of freedom, means 3 apart",
         shift=1.5,
-        draw=lambda random, size: random.standard_t(3, size),
+        draw=lambda rng, size: rng.standard_t(3, size),
     ),
 }
 
@@ -72,7 +70,7 @@ class Cell:
         detector = DETECTORS[self.detector]
         return SPREAD / NormalDist().pdf(detector.shift) if self.sources > 1 else 0.0
 
-    def draw(self, random: np.random.Generator, images: int, sources: int) -> tuple[Floats, ...]:
+    def draw(self, rng: np.random.Generator, images: int, sources: int) -> tuple[Floats, ...]:
         """Return the logits of reals and of fakes, images of a source side by side."""
         detector = DETECTORS[self.detector]
         of_source = np.arange(images) * sources // images
@@ -80,8 +78,8 @@ class Cell:
             detector.stretch
             * (
                 sign * detector.shift
-                + detector.draw(random, images)
-                + (self.moves * random.normal(size=sources))[of_source]
+                + detector.draw(rng, images)
+                + (self.moves * rng.normal(size=sources))[of_source]
             )
             for sign in (-1, 1)
         )
@@ -89,9 +87,9 @@ class Cell:
 
 def truth(cell: Cell) -> dict[str, float]:
     """Return the measures over the population."""
-    random = np.random.default_rng([SEED, 1])
+    rng = np.random.default_rng([SEED, 1])
     endless = 1 if cell.sources == 1 else ENDLESS
-    logits = np.concatenate(cell.draw(random, ENDLESS, endless))
+    logits = np.concatenate(cell.draw(rng, ENDLESS, endless))
     labels = np.repeat(np.array([0, 1], np.int8), ENDLESS)
     scores = WeightedScores.from_logits(labels, logits)
     return {name: metric.value(scores) for name, metric in METRICS.items()}
@@ -114,12 +112,12 @@ def coverage(cell: Cell, rounds: int) -> dict[str, Count]:
     of_source = np.arange(cell.reals) * cell.sources // cell.reals
     keys = [f"{y}{s}/{n}" for y in (0, 1) for n, s in enumerate(of_source.tolist())]
     for number in range(rounds):
-        random = np.random.default_rng([SEED, 2, number])
-        logits = np.concatenate(cell.draw(random, cell.reals, cell.sources))
+        rng = np.random.default_rng([SEED, 2, number])
+        logits = np.concatenate(cell.draw(rng, cell.reals, cell.sources))
         for name, measure in evaluate_scores(labels, logits, keys=keys).metrics.items():
-            low, high = measure.low, measure.high
-            if low is None or high is None:
+            if measure.interval is None:
                 continue
+            low, high = measure.interval
             count = counts[name]
             count.intervals += 1
             count.held += low <= true[name] <= high

@@ -59,19 +59,19 @@ def main() -> None:
 
 def _answers(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return labels, logits and groups, the last one of uneven sizes."""
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 2, rows).astype(np.int8)
-    logits = random.normal(size=rows) + labels
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, rows).astype(np.int8)
+    logits = rng.normal(size=rows) + labels
     sizes = np.arange(1, GROUPS + 1) / np.arange(1, GROUPS + 1).sum()
-    return labels, logits, random.choice(GROUPS, rows, p=sizes)
+    return labels, logits, rng.choice(GROUPS, rows, p=sizes)
 
 
 def _shuffle_rows(fake: np.ndarray, called: np.ndarray, groups: np.ndarray) -> None:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(SHUFFLES):
         dealt = groups.copy()
         for kind in (fake, ~fake):
-            dealt[kind] = random.permutation(groups[kind])
+            dealt[kind] = rng.permutation(groups[kind])
         group_gaps(count_by_group(fake, called, dealt, GROUPS))
 
 

@@ -57,8 +57,8 @@ class OneBatch:
 
 def one_batch(size: int, side: int) -> OneBatch:
     """Return a batch of noise, half of it fake, of all groups and types."""
-    random = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (size, 3, side, side), generator=random).to(torch.uint8)
+    rng = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (size, 3, side, side), generator=rng).to(torch.uint8)
     places = torch.arange(size)
     labels = places % 2
     columns = {"demographic": places // 2 % GROUPS, "forgery": labels * (1 + places // 2 % 5)}

@@ -27,15 +27,15 @@ LISTS = ("train", "val", "test")
 def make_faces(folder: Path, count: int, side: int) -> Path:
     """Write so many made-up faces of eight groups as JPEG files, and their table."""
     (folder / "images").mkdir()
-    chance = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     table = folder / "faces.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("img_path", "group", "split"))
         for number in range(count):
-            small = chance.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             face = PIL.Image.fromarray(small).resize((side, side), PIL.Image.Resampling.BICUBIC)
-            noisy = np.asarray(face, np.int16) + chance.integers(-9, 10, (side, side, 3))
+            noisy = np.asarray(face, np.int16) + rng.integers(-9, 10, (side, side, 3))
             name = f"images/{number:05d}.jpg"
             image = PIL.Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
             image.save(folder / name, quality=95, subsampling=0)

@@ -197,14 +197,14 @@ def samples(folder: Path) -> Iterator[Sample]:
 
 def picture(side: int, number: int, faces: Sequence[Path]) -> PIL.Image.Image:
     """Return a face made larger, or gradients, with the noise of a camera."""
-    chance = np.random.default_rng(number)
+    rng = np.random.default_rng(number)
     if faces:
         with PIL.Image.open(faces[number * 37 % len(faces)]) as face:
             smooth = np.asarray(face.convert("RGB").resize((side, side)), dtype=np.float64)
     else:
         rows, columns = np.mgrid[0:side, 0:side] / side
         smooth = 255 * np.stack([rows, columns, np.sin(9 * rows * columns) ** 2], axis=2)
-    noisy = smooth + chance.normal(0, 4, smooth.shape)
+    noisy = smooth + rng.normal(0, 4, smooth.shape)
     return PIL.Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
 
 

@@ -117,8 +117,8 @@ def loss_rows(batch_size: int, rounds: int) -> list[Row]:
 
 def step_rows(batch_size: int, side: int, steps: int) -> list[Row]:
     """Return how long a step with each objective takes, in milliseconds."""
-    random = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (batch_size, 3, side, side), generator=random).to(torch.uint8)
+    rng = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (batch_size, 3, side, side), generator=rng).to(torch.uint8)
     places = torch.arange(batch_size)
     columns = {"demographic": places // 2 % GROUPS}
     feed = OneBatch(Batch(images, (places % 2)[:, None].float(), places, columns))

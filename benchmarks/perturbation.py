@@ -47,8 +47,8 @@ class OneBatch:
 
 def measured(batch_size: int, side: int, steps: int) -> list[Row]:
     """Return a row for each kind of step, in milliseconds."""
-    random = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (batch_size, 3, side, side), generator=random).to(torch.uint8)
+    rng = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (batch_size, 3, side, side), generator=rng).to(torch.uint8)
     labels = (torch.arange(batch_size) % 2)[:, None].float()
     feed = OneBatch(Batch(images, labels, torch.arange(batch_size)))
     loops = {

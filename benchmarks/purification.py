@@ -71,9 +71,9 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     widths = tuple(map(int, given.widths.split(",")))
-    chance = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     images = round_to_levels(
-        torch.rand(given.images, 3, given.size, given.size, generator=chance) * 2 - 1
+        torch.rand(given.images, 3, given.size, given.size, generator=rng) * 2 - 1
     )
     with torch.no_grad():
         purifiers = networks(given.size, widths, given.unshuffle)

@@ -53,9 +53,9 @@ def steps(model: Detector, objective: Objective, batch: Batch) -> Iterator[None]
 
 def collab(rounds: int, items: int, side: int) -> Row:
     """Measure what the collaboration of three qualities adds to a step of a ResNet-50."""
-    random = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     count = len(QUALITIES)
-    pixels = torch.randint(0, 256, (count * items, 3, side, side), generator=random)
+    pixels = torch.randint(0, 256, (count * items, 3, side, side), generator=rng)
     batch = Batch(
         pixels.to(torch.uint8),
         (torch.arange(items) % 2).float().repeat(count)[:, None],
@@ -107,10 +107,10 @@ def _training(images: Sequence[Image], names: Sequence[str]) -> Callable[[], obj
 
 
 def _written(folder: Path, count: int) -> list[Image]:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     listed = []
     for number in range(count):
-        small = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        small = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
         path = folder / f"{number:05}.jpg"
         PIL.Image.fromarray(small).resize((IMAGE_SIDE, IMAGE_SIDE)).save(path, quality=95)
         listed.append(Image(str(path), f"A/{number:05}", number % 2, "A", "pre"))

@@ -60,10 +60,10 @@ def projection_lines(seeds: Sequence[int]) -> Iterator[Sequence[str]]:
 
 def _images(seed: int) -> Examples:
     """Return small images whose colour depends on their class."""
-    random = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(CLASSES).repeat(PER_CLASS)
-    colours = torch.rand(CLASSES, 3, generator=random)
-    noise = 0.2 * torch.randn(len(labels), 3, SIDE, SIDE, generator=random)
+    colours = torch.rand(CLASSES, 3, generator=rng)
+    noise = 0.2 * torch.randn(len(labels), 3, SIDE, SIDE, generator=rng)
     return examples((colours[labels][:, :, None, None] + noise).clamp(0, 1), labels)
 
 

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from launcher.gpu.core_shares import CoreShare, core_share
     from launcher.kind_interface import (
         HasEpochs,
+        InheritsSettings,
         KeepsWork,
         Kept,
         Kind,
@@ -84,6 +85,7 @@ _LATE = {
     **dict.fromkeys(
         (
             "HasEpochs",
+            "InheritsSettings",
             "KeepsWork",
             "Kept",
             "Kind",
@@ -139,6 +141,7 @@ __all__ = [
     "Executor",
     "Future",
     "HasEpochs",
+    "InheritsSettings",
     "Input",
     "Job",
     "JobError",

@@ -3,7 +3,7 @@
 `Kind` is the main protocol: inputs, outputs, refusals, and the code of the work. A kind
 is described without heavy imports; the work itself is a function named by `entry`, imported in the worker.
 Optional properties are separate protocols: `HasEpochs`, `RanksMetrics`, `NamesModels`, `RepeatsWork`,
-`SharesWork` and `WarnsOfJobs`.
+`SharesWork`, `InheritsSettings` and `WarnsOfJobs`.
 
 A kind may declare the part of a job's work that other jobs repeat (`RepeatsWork`). A kind of the
 role `shared` may do such work once and keep its result for those jobs (`SharesWork`).
@@ -25,6 +25,7 @@ from pydantic.fields import FieldInfo
 
 from launcher.draft import Draft, Input, condition_name
 from launcher.ids import DataId, Words
+from launcher.system.files import Json
 
 
 class FieldFacts(NamedTuple):
@@ -391,6 +392,19 @@ class SharedJob(NamedTuple):
     base: str | None = None  # ID of the model that it reads
     data: str | None = None  # data ID as written
     images: str | None = None  # data ID with real data added
+
+
+@runtime_checkable
+class InheritsSettings(Protocol):
+    """Optional interface of a `Kind` whose jobs take settings from the training of their model."""
+
+    def inherited_settings(self, draft: Draft, makers: Sequence[Draft]) -> Mapping[str, Json]:
+        """Return values for settings that a task file does not give; the hash contains them like given ones.
+
+        Args:
+            draft: Job with the given settings and the defaults of all others.
+            makers: See `Kind.refusals`.
+        """
 
 
 @runtime_checkable

@@ -51,8 +51,8 @@ def work(job: Job) -> Mapping[str, Any]:
     finally:
         taken.unlink(missing_ok=True)
     if job.kind == "test":
-        chance = random.Random(job.name)
-        return {"n": 300, "auc": round(chance.uniform(0.9, 0.999), 4), "eer": 0.031}
+        rng = random.Random(job.name)
+        return {"n": 300, "auc": round(rng.uniform(0.9, 0.999), 4), "eer": 0.031}
     return {"epochs": 10, "loss": 0.0902}
 
 

@@ -212,6 +212,17 @@ def test_commands_of_a_recipe_print_the_shown_output(
                 file.write(ended.stdout)
 
 
+EARLIER = tuple(read_sections(TREE / "tests/data/earlier_recipes.md"))
+
+
+@pytest.mark.night
+@pytest.mark.parametrize("section", EARLIER, ids=lambda section: section.thing.replace(" ", "-"))
+def test_plugin_written_by_an_earlier_page_runs(
+    section: Section, project: Project, data: Path
+) -> None:
+    test_commands_of_a_recipe_print_the_shown_output(section, project, data)
+
+
 # plans task files, and prints the names of the jobs that would run; with an argument all are recorded as done
 PLANS = """
 import sys, time

@@ -76,6 +76,11 @@ STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their v
 OPENS_IMAGES = re.compile(
     r"\bImage\.open\(|from PIL\.Image import [^\n]*\bopen\b|torchvision\.io|default_loader|imread\("
 )
+HASHES = re.compile(r"\bhashlib\b")
+# a generator whose seed is derived from a name; a plain seed is the rule of the original system
+NAMES_STREAM = re.compile(
+    r"\bRandom\((?!seed\)|SEED\)|\))|Generator\(\S*\)\.manual_seed\(stream|default_rng\(stream"
+)
 DESK = ROOT / "launcher/backends/ray_desk.py"
 
 
@@ -164,6 +169,22 @@ def test_alternative_definitions_are_not_duplicates(
 def test_only_one_module_of_the_lab_opens_image_files() -> None:
     opening = [dotted for dotted, text in texts("trueface").items() if OPENS_IMAGES.search(text)]
     assert opening == ["trueface.runtime.image_files"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "only"),
+    [(HASHES, "trueface.runtime.digests"), (NAMES_STREAM, "trueface.runtime.rng")],
+    ids=["digests", "streams"],
+)
+def test_only_one_module_of_the_lab_makes_digests_and_random_streams(
+    pattern: re.Pattern[str], only: str
+) -> None:
+    found = [
+        dotted
+        for dotted, text in texts("trueface").items()
+        if pattern.search(re.sub(r"class \w+\(random\.Random\)", "", text))
+    ]
+    assert found == [only]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

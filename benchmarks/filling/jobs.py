@@ -13,16 +13,16 @@ MINUTE_S = 6.0  # what stands for the minute in which a large program loads its 
 
 def study(count: int, seed: int = 1) -> list[Job]:
     """Return short jobs of different kinds; another seed gives the same jobs with another setting."""
-    draw = random.Random(0)
+    rng = random.Random(0)
     return [
         Job(
             {
                 "name": "study",
                 "kind": KINDS[number % len(KINDS)],
-                "startup": draw.uniform(0.4, 0.7),
-                "seconds": draw.uniform(0.5, 1.2),
-                "gib": draw.uniform(0.2, 0.6),
-                "percent": draw.uniform(2, 5),
+                "startup": rng.uniform(0.4, 0.7),
+                "seconds": rng.uniform(0.5, 1.2),
+                "gib": rng.uniform(0.2, 0.6),
+                "percent": rng.uniform(2, 5),
                 "words": (
                     f"--method={METHODS[number // len(KINDS) % len(METHODS)]}",
                     f"--part={number}",
@@ -79,10 +79,10 @@ def mixed() -> list[Job]:
 
 def small(count: int = 100) -> list[Job]:
     """Return jobs of 2 to 3 s."""
-    draw = random.Random(0)
+    rng = random.Random(0)
     load = {"name": "small", "kind": "predict", "startup": 0.5, "gib": 0.4, "percent": 5}
     return [
-        Job(load | {"seconds": draw.uniform(1.3, 2.3), "words": (f"--part={number}",)})
+        Job(load | {"seconds": rng.uniform(1.3, 2.3), "words": (f"--part={number}",)})
         for number in range(count)
     ]
 

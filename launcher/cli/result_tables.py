@@ -1,6 +1,6 @@
 """The results of tests as tables for users, printed by `run` and `results`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from textwrap import wrap
 
 from launcher.cli.output import ABSENT
@@ -19,6 +19,13 @@ FEW_SOURCES = (
 )
 # metrics of models calibrated on the validation split; omitted if there is none
 _CALIBRATED = ("balanced_accuracy_at_threshold", "ece_scaled")
+# measures without a column: `--metric` prints them. A plugin package that adds another one gets a column for it
+_NOT_IN_TABLE = frozenset(
+    {
+        "accuracy_by_images", "ap", "auc_by_images", "balanced_accuracy_by_images", "ece_unscaled", "eer",
+        "f1", "f_fpr", "fpr_gap", "precision", "recall", "tpr_at_1fpr", "video_auc",
+    }
+)  # fmt: skip
 _PART = 8  # parts of a model are dropped before all others: its ID contains them
 _NAMED = 2  # columns that identify a row
 _SHORTEST = 24  # columns of a model's name; two names may differ in the middle
@@ -54,7 +61,7 @@ def table_of_tests(
         if brackets
         else ("balanced acc %", "at threshold %", "scaled ECE", "time s")
     )
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("model", least=_SHORTEST, middle=True, cell_of=lambda row: row[MODEL]),
         Column("data", least=_SHORTEST, middle=True, cell_of=lambda row: row[data]),
         number("n", "n", lambda row: str(row["n"]), 3),
@@ -65,16 +72,34 @@ def table_of_tests(
         metric_column("ECE", "ece", 4, interval=not few),
         metric_column(scaled, "ece_scaled", 5, interval=False),
         metric_column("loss", "loss", 6, interval=False),
+    )
+    added = _added_measures(rows, _NOT_IN_TABLE.union(column.name for column in columns))
+    columns = (
+        *columns,
+        *(metric_column(name, name, interval=not few) for name in added),
         Column("verdict", cell_of=lambda row: row.get("verdict") or ""),
         number(seconds, "seconds", lambda row: _seconds(row.get("seconds"), " s" * brackets), 7),
         Column("sources", cell_of=lambda row: row.get("few_sources") or ""),
     )
     table = TextTable(columns, rows)
-    with_interval = ["balanced_accuracy", "auc", *([] if few else ["accuracy", "ece"])]
+    with_interval = ["balanced_accuracy", "auc", *([] if few else ["accuracy", "ece", *added])]
     cells = (row.get(key) for row in rows for key in with_interval)
     without = (read_metric(cell) for cell in cells if cell is not None and cell.get("why"))
     notes = footnotes(without) if brackets else []
     return table._replace(notes=[line(note) for note in notes])
+
+
+def _added_measures(rows: Sequence[Row], known: Collection[str]) -> list[str]:
+    """Return the other measures of the rows, sorted. A measure is a value that may have an interval."""
+    return [
+        name
+        for name in sorted(set[str]().union(*rows).difference(known))
+        if _is_measure(next((row[name] for row in rows if row.get(name) is not None), None))
+    ]
+
+
+def _is_measure(cell: object) -> bool:
+    return isinstance(cell, dict) and {"value", "low", "high"} <= cell.keys()
 
 
 def _seconds(seconds: float | None, unit: str) -> str:

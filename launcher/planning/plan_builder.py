@@ -31,7 +31,7 @@ from launcher.errors import (
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data, parse_model
 from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
-from launcher.kind_interface import Kind, Role, SharedJob, WarnsOfJobs
+from launcher.kind_interface import InheritsSettings, Kind, Role, SharedJob, WarnsOfJobs
 from launcher.kinds import roots_of, signature_of
 from launcher.planning.dependencies import (
     NO_PREDECESSORS,
@@ -49,10 +49,11 @@ from launcher.planning.input_patterns import resolve_inputs
 from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob, SharedJobPlan, as_errors
 from launcher.planning.shared_work import shared_job_request, shares
 from launcher.signatures import program_cost
+from launcher.system.files import Json
 from launcher.system.real_paths import RealPaths
 from launcher.taskfile.entries import TaskFile, order_problems
 from launcher.taskfile.scope import RESOURCES
-from launcher.taskfile.settings import ResolvedSettings, complete_settings
+from launcher.taskfile.settings import ResolvedSettings, complete_settings, replace_values
 
 _PREPARING = frozenset({Role.DATA, Role.LABELS})
 # codes of errors in spite of which every job is planned
@@ -209,6 +210,9 @@ def _prepare_steps(
         makers = tuple(maker for model in starts for maker in made_by.get(model or "", ()))
         try:
             prepared = drafter.prepare_step(step, makers)
+            if inherited := _inherited_settings(step, prepared.draft, makers):
+                settings = replace_values(step.kind, step.settings, inherited)
+                prepared = drafter.prepare_step(step._replace(settings=settings), makers)
         except Error as error:  # a check of the plugin package
             problems.add_error(step, "setting", str(error))
             continue
@@ -220,6 +224,19 @@ def _prepare_steps(
                 problems.add_error(step, "refused", *split_advice(reason), *notes)
             _warn(step, prepared.draft, warned, problems)
         yield prepared
+
+
+def _inherited_settings(
+    step: PlannedStep, draft: Draft, makers: Sequence[Draft]
+) -> dict[str, Json]:
+    """Return the settings that the task file does not give and that a step takes from its model's training."""
+    if not isinstance(step.kind, InheritsSettings):
+        return {}
+    return {
+        name: value
+        for name, value in step.kind.inherited_settings(draft, makers).items()
+        if name not in step.settings.given and value != step.settings.values[name]
+    }
 
 
 def _warn(step: PlannedStep, draft: Draft, warned: set[str], problems: Problems) -> None:

@@ -27,9 +27,9 @@ SMALL: dict[str, Any] = {
 def write_class(folder: Path, name: str, count: int, *, colour: int = 0, side: int = SIDE) -> None:
     """Write images of noise in which the channel of the class is brighter."""
     (folder / name).mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng([colour, count, len(folder.name)])
+    rng = np.random.default_rng([colour, count, len(folder.name)])
     for number in range(count):
-        pixels = random.integers(0, 100, (side, side, 3))
+        pixels = rng.integers(0, 100, (side, side, 3))
         pixels[:, :, colour % 3] += 120
         PIL.Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:03}.png")
 
@@ -81,8 +81,8 @@ def settings(**changed: Any) -> ClassifySettings:
 def colours(per_class: int, **changed: Any) -> ClassPixels:
     """Return images in memory of three classes, each of which has a brighter channel."""
     labels = torch.arange(3).repeat(per_class)
-    random = torch.Generator().manual_seed(per_class)
-    pixels = torch.randint(0, 90, (len(labels), 3, 16, 16), dtype=torch.uint8, generator=random)
+    rng = torch.Generator().manual_seed(per_class)
+    pixels = torch.randint(0, 90, (len(labels), 3, 16, 16), dtype=torch.uint8, generator=rng)
     pixels[torch.arange(len(labels)), labels] += 150
     names = tuple(f"{at}.png" for at in range(len(labels)))
     return ClassPixels(ClassImageList(pixels, tuple(labels.tolist()), names), settings(**changed))

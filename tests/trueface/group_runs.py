@@ -17,7 +17,7 @@ COUNT = 240  # images of each class
 
 
 def write_faces(path: Path) -> None:
-    """Write a table in the seed's columns: genders in turn, races in turn, and a column age."""
+    """Write a table with Fairness-Generalization's columns: genders in turn, races in turn, and a column age."""
     lines = ["img_path,label,ismale,isasian,iswhite,isblack,age"]
     for label, folder in enumerate(("Real/FFHQ", "Fake/StyleGAN2")):
         for n in range(COUNT):
@@ -34,9 +34,9 @@ def is_male(number: int) -> bool:
 
 def logits(label: int, *, power: float, skew: float, seed: int = 0) -> NDArray[np.float64]:
     """Return logits (COUNT,): fakes higher by `power`, women's by `skew` whatever they are."""
-    random = np.random.default_rng([label, seed])
+    rng = np.random.default_rng([label, seed])
     women = np.array([not is_male(n) for n in range(COUNT)])
-    shifted: NDArray[np.float64] = random.normal(size=COUNT) + power * (label - 0.5) + skew * women
+    shifted: NDArray[np.float64] = rng.normal(size=COUNT) + power * (label - 0.5) + skew * women
     return shifted
 
 

@@ -4,7 +4,6 @@ Everything is in grey levels 0 … 255. What is drawn for an image follows from 
 neither the other images of its batch nor the order of loading changes it.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 
 from trueface.attacks.registry import SPECS, Attack
 from trueface.runtime.errors import JobError
+from trueface.runtime.rng import torch_rng
 
 TOWARDS_REAL, TOWARDS_FAKE = -1.0, 1.0
 LEVELS = 255.0
-QUERIES = 500  # that an attack by scores may ask for each image
+QUERIES = 500  # queries of an attack by scores for each image
 
 
 class Target:
@@ -43,9 +43,9 @@ class Target:
         """Return the gradient of each image's logit by its levels, (B, 3, H, W) float32."""
         self.queries += len(levels)
         with torch.enable_grad():
-            wanted = levels.detach().to(self._device).requires_grad_()
-            logits = self._model(wanted / LEVELS)
-            (gradient,) = torch.autograd.grad(logits.float().sum(), wanted)
+            levels_with_gradient = levels.detach().to(self._device).requires_grad_()
+            logits = self._model(levels_with_gradient / LEVELS)
+            (gradient,) = torch.autograd.grad(logits.float().sum(), levels_with_gradient)
         return gradient.float().cpu()
 
 
@@ -120,5 +120,4 @@ def apply_attack(
 
 def _generator(attack: Attack, name: str) -> torch.Generator:
     # the budget is left out: a larger one begins as a smaller one does
-    digest = hashlib.sha256(f"attack/{attack.name}/{name}".encode(errors="surrogateescape"))
-    return torch.Generator().manual_seed(int.from_bytes(digest.digest()[:8]) >> 1)
+    return torch_rng(f"attack/{attack.name}/{name}")

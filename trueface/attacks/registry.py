@@ -17,7 +17,7 @@ from trueface.runtime.errors import UnknownName
 PACKAGE = "trueface.attacks.kinds"
 CONTROL = "random"  # the kind that knows nothing, with which every other is compared
 
-# what is known of the detector: nothing; another one of its family; its logits; its weights
+# knowledge of the detector: nothing; another one of its family; its logits; its weights
 Access = Literal["random", "transfer", "score", "full"]
 NONE = "none"
 MOST_BUDGET = 16  # grey levels; beyond it anybody sees the change
@@ -37,7 +37,7 @@ class AttackSpec(Declared):
     name: str  # lower-case letters, which stand before the budget
     _: KW_ONLY
     summary: str  # a few words for lists
-    access: Access  # what it knows of the detector. Of `transfer` the function gets the surrogate
+    access: Access  # its knowledge of the detector. Of `transfer` the function gets the surrogate
 
     def __post_init__(self) -> None:
         name = self.name

@@ -18,7 +18,7 @@ class Check(NamedTuple):
     """One check; `collect` finds those of all modules."""
 
     code: str  # "poisoned-validation"
-    purpose: str  # what it checks: "flipped labels in the validation list"
+    purpose: str  # subject of the check: "flipped labels in the validation list"
     function: CheckFunction
 
 
@@ -35,8 +35,8 @@ def check(code: str, purpose: str) -> Callable[[CheckFunction], Check]:
     return lambda function: Check(code, purpose, function)
 
 
-PREFIX = "checks_"  # of the names of modules that hold checks
-# what makes a result void comes first; modules that are not named here follow, by name
+PREFIX = "checks_"  # beginning of the names of modules with checks
+# checks of what makes a result void come first; modules that are not named here follow, by name
 ORDER = ("poisoning", "predictions", "images", "testing", "training", "unlearning")
 
 

@@ -182,36 +182,36 @@ def _keys(model: Model, test: AuditedTest) -> frozenset[str]:
     scores = test.scores
     if scores is None or not scores.names_images:
         return frozenset()
-    root, place = model.provenance.get("data_root"), test.settings.get("data_root")
-    if isinstance(root, str) and isinstance(place, str) and place.startswith("/") and place != root:
+    root, roots = model.provenance.get("data_root"), test.settings.get("data_root")
+    if isinstance(root, str) and isinstance(roots, str) and roots.startswith("/") and roots != root:
         return frozenset()  # the same key is another image there
     return frozenset(scores.keys)
 
 
-def differ(model: Model, what: Property) -> Iterator[Outcome]:
+def differ(model: Model, trait: Property) -> Iterator[Outcome]:
     """Find a property of image files that predicts the class of a training image.
 
     Args:
         model: with a survey of its training files.
-        what: the property.
+        trait: the property.
     """
     survey = model.survey
     if survey is None:
         yield Gap(model.survey_trouble)
         return
-    real, fake = by_class(survey.file_headers, what)
-    if what.of_format and not (real and fake):
+    real, fake = by_class(survey.file_headers, trait)
+    if trait.of_format and not (real and fake):
         yield NotApplicable("the classes have no files of a common format that have it")
         return
     if min(len(real), len(fake)) < LEAST:
         counts = f"only {len(real)} real and {len(fake)} fake headers"
         yield Gap(f"{counts}, but {LEAST} of each are needed")
         return
-    tells = shortcut(survey.file_headers, what)
+    tells = shortcut(survey.file_headers, trait)
     if tells is None:
         return
     yield Finding(
-        FAULT if tells.accuracy >= DECIDING and what.shapes_pixels else WARNING,
+        FAULT if tells.accuracy >= DECIDING and trait.shapes_pixels else WARNING,
         tells.sentence,
         tells.remedy,
         {
@@ -223,37 +223,37 @@ def differ(model: Model, what: Property) -> Iterator[Outcome]:
 
 
 in_format = check("class-differs-in-format", "a class with another file format")(
-    partial(differ, what=FORMAT)
+    partial(differ, trait=FORMAT)
 )
 in_size = check("class-differs-in-size", "a class with another image size")(
-    partial(differ, what=SIZE)
+    partial(differ, trait=SIZE)
 )
 in_tables = check("class-differs-in-jpeg-tables", "a class with other JPEG tables")(
-    partial(differ, what=TABLES)
+    partial(differ, trait=TABLES)
 )
 in_orientation = check("class-differs-in-orientation", "a class with another EXIF orientation")(
-    partial(differ, what=ORIENTATION)
+    partial(differ, trait=ORIENTATION)
 )
 in_colour_mode = check("class-differs-in-colour-mode", "a class with another colour mode")(
-    partial(differ, what=COLOUR_MODE)
+    partial(differ, trait=COLOUR_MODE)
 )
 in_subsampling = check("class-differs-in-chroma-subsampling", "a class with another subsampling")(
-    partial(differ, what=SUBSAMPLING)
+    partial(differ, trait=SUBSAMPLING)
 )
 in_compression = check("class-differs-in-compression", "a class of lossy or lossless files")(
-    partial(differ, what=COMPRESSION)
+    partial(differ, trait=COMPRESSION)
 )
 in_coding = check("class-differs-in-coding", "a class of progressive or interlaced files")(
-    partial(differ, what=CODING)
+    partial(differ, trait=CODING)
 )
 in_metadata = check("class-differs-in-metadata", "a class with other kinds of metadata")(
-    partial(differ, what=METADATA)
+    partial(differ, trait=METADATA)
 )
 in_resolution = check("class-differs-in-resolution", "a class with another recorded resolution")(
-    partial(differ, what=RESOLUTION)
+    partial(differ, trait=RESOLUTION)
 )
 in_software = check("class-differs-in-software", "a class from another camera or software")(
-    partial(differ, what=SOFTWARE)
+    partial(differ, trait=SOFTWARE)
 )
 
 
@@ -336,7 +336,7 @@ def untrained_group(model: Model) -> Iterator[Outcome]:
 
 def _by_test(
     model: Model,
-    of: Callable[[GroupTest], str | Gap],
+    fault_of: Callable[[GroupTest], str | Gap],
     sentence: str,
     advice: str,
     *,
@@ -346,7 +346,7 @@ def _by_test(
 
     Args:
         model: with its tests.
-        of: what is wrong in one, "" for nothing, or why that cannot be known.
+        fault_of: returns the fault of a test, "" if there is none, or a gap if it cannot be known.
         sentence: of the finding.
         advice: the recommended action.
         partly: also report why some of several tests could not be checked.
@@ -359,7 +359,7 @@ def _by_test(
         yield Gap(groups.test_trouble)
     evidence: Evidence = {}
     for test in groups.tests:
-        found = of(test)
+        found = fault_of(test)
         if isinstance(found, Gap):
             yield found
         elif found:

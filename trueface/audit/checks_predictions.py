@@ -92,7 +92,9 @@ def _worse(
 ) -> Finding:
     sources = len({key.rpartition("/")[0] for key in scores.predictions.keys})
     ends = {} if auc.interval is None else auc.interval._asdict()
-    of = "over images; over sources it contains 0.5" if by_images else "over sources and images"
+    interval_unit = (
+        "over images; over sources it contains 0.5" if by_images else "over sources and images"
+    )
     return Finding(
         severity,
         f"the AUC is {auc.value:.3f}, below chance"
@@ -101,7 +103,7 @@ def _worse(
         {
             "AUC": round(auc.value, 4),
             **{f"interval's {name} end": round(end, 4) for name, end in ends.items()},
-            "interval": of,
+            "interval": interval_unit,
             "sources": sources,
             "images": len(scores.predictions),
             "data": scores.data,

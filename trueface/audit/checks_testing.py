@@ -79,8 +79,8 @@ def missing_scores(model: Model) -> Iterator[Outcome]:
 @check("other-preprocessing", "a test with other preprocessing")
 def other_reading(model: Model) -> Iterator[Outcome]:
     """Find a test that read images otherwise than the training did."""
-    learned = model.settings
-    if not learned:
+    train_settings = model.settings
+    if not train_settings:
         yield Gap("provenance.json is missing, so the preprocessing of the training is unknown")
         return
     if not model.tests:
@@ -88,8 +88,11 @@ def other_reading(model: Model) -> Iterator[Outcome]:
     for test in model.tests:
         if "preprocessing" in test.metrics:  # a published model brings its own
             continue
-        used = mapping(test.metrics, "settings", test.metrics)
-        pairs = {key: (learned.get(key), used.get(key)) for key in _alike(learned, used)}
+        test_settings = mapping(test.metrics, "settings", test.metrics)
+        pairs = {
+            key: (train_settings.get(key), test_settings.get(key))
+            for key in _alike(train_settings, test_settings)
+        }
         if not any(None not in pair for pair in pairs.values()):
             yield Gap(f"the metrics of {test.data} do not contain the preprocessing. Test again.")
         other = {
@@ -160,10 +163,14 @@ def _missing(test: AuditedTest, evidence: Evidence) -> Finding:
     )
 
 
-def _alike(learned: Mapping[str, Json], used: Mapping[str, Json]) -> tuple[str, ...]:
+def _alike(
+    train_settings: Mapping[str, Json], test_settings: Mapping[str, Json]
+) -> tuple[str, ...]:
     """Return the settings that determine the input images of a validation and a test."""
-    patches = any((number(settings, "test_crops") or 0) > 0 for settings in (learned, used))
+    patches = any(
+        (number(settings, "test_crops") or 0) > 0 for settings in (train_settings, test_settings)
+    )
     if not patches:  # training patches are not part of the validation
         return ("decode", "resize_size")
-    scaled = {learned.get("decode"), used.get("decode")} & {"scaled", "fitted"}
+    scaled = {train_settings.get("decode"), test_settings.get("decode")} & {"scaled", "fitted"}
     return ("decode", "test_crops", "patch_size", *(("resize_size",) if scaled else ()))

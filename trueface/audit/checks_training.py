@@ -11,8 +11,8 @@ from trueface.training.image_lists import validation_decides
 from trueface.training.ineffective_settings import ineffective_settings
 from trueface.training.settings import MOMENTUM, TrainSettings
 
-LEAST_FALL = 0.001  # of the loss, as a share; less is the noise of the last digits
-LEAST_EPOCHS = 3  # of fewer, the first is the best by mere chance
+LEAST_FALL = 0.001  # fall of the loss, as a share; less is the noise of the last digits
+LEAST_EPOCHS = 3  # epochs; the first of fewer is the best by mere chance
 LIST_NAMES = {"train": "training", "val": "validation"}
 HOPELESS = "about half of the labels are wrong, so little can be learned"
 

@@ -17,10 +17,10 @@ class Finding(NamedTuple):
     """One thing that went wrong in an experiment."""
 
     severity: Severity
-    sentence: str  # what is wrong; lower case, no full stop
-    advice: str  # what to do
+    sentence: str  # description of the fault; lower case, no full stop
+    advice: str  # remedy for it
     evidence: Mapping[str, int | float | str]
-    code: str = ""  # of the check, "poisoned-validation"
+    code: str = ""  # code of the check, "poisoned-validation"
     model: str = ""
 
     def as_json(self) -> dict[str, Json]:
@@ -76,9 +76,11 @@ class Audit(NamedTuple):
         unasked: tuple[Gap | NotApplicable, ...] = (*self.gaps, *self.not_applicable)
         for outcome in unasked:
             models.setdefault(outcome.code, set()).add(outcome.model)
-        made = {finding.code for finding in self.findings}
+        codes_with_findings = {finding.code for finding in self.findings}
         return frozenset(
-            code for code, of in models.items() if len(of) == len(self.models) and code not in made
+            code
+            for code, models_of_code in models.items()
+            if len(models_of_code) == len(self.models) and code not in codes_with_findings
         )
 
     def as_json(self) -> dict[str, Json]:
@@ -107,9 +109,9 @@ def lines(audit: Audit) -> Iterator[str]:
     yield from _gaps(audit)
 
 
-def count(number: int, what: str) -> str:
+def count(number: int, noun: str) -> str:
     """Return a number of things: "1 fault", "2 faults"."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def gaps(audit: Audit) -> Iterator[tuple[str, str, str]]:

@@ -5,7 +5,6 @@ different sizes cannot be equal, so only files of equal size are read.
 """
 
 import os
-import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from trueface.evaluation.group_rates import GAP, count_by_group, group_gaps, per
 from trueface.predictions.predictions import Predictions, merge
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json, file_sha256
+from trueface.runtime.rng import seeded_python_rng
 
 SEED = 42  # seed of the order in which test files are compared
 
@@ -109,10 +109,10 @@ class Surveyor:
         by_size = self._sizes[name]
         pairs: list[tuple[str, str]] = []
         # in random order, so that the files compared within the time limit are a random sample
-        order = random.Random(SEED).sample(list(tested), len(tested))
-        for place, file in enumerate(order):
+        order = seeded_python_rng(SEED).sample(list(tested), len(tested))
+        for position, file in enumerate(order):
             if self.clock() > until:
-                return tuple(sorted(pairs)), len(order) - place
+                return tuple(sorted(pairs)), len(order) - position
             for other in by_size.get(_size(file), ()):
                 if other != file and self._digest(other) == self._digest(file):
                     pairs.append((other, file))
@@ -163,8 +163,12 @@ class GroupReader:
         if trained is None:
             # the settings of a test may name attributes that the training does not use
             root = self._root(project, data_root)
-            trained = next((of for _, of in tested if of is not None and of[1] == root), None)
-        places = [of for of in (trained, *(of for _, of in tested)) if of is not None]
+            trained = next(
+                (tables for _, tables in tested if tables is not None and tables[1] == root), None
+            )
+        places = [
+            tables for tables in (trained, *(tables for _, tables in tested)) if tables is not None
+        ]
         if not places:
             return None
         asked = settings.get("groups_by")
@@ -184,52 +188,55 @@ class GroupReader:
         )
 
     def _training(
-        self, place: Place | None, images: Sequence[Image], columns: Sequence[str]
+        self, tables: Place | None, images: Sequence[Image], columns: Sequence[str]
     ) -> tuple[dict[str, AttributeCounts], str]:
-        if place is None:
+        if tables is None:
             return {}, "the training images have no table of attributes"
         if not images:
             return {}, "the training images are unknown. Give --data-root and --split-path."
-        paths = [image.file.removeprefix(f"{place[1]}/") for image in images]
+        paths = [image.file.removeprefix(f"{tables[1]}/") for image in images]
         labels = [image.label for image in images]
-        groups, trouble = self._columns(place, paths, columns)
-        return {by: AttributeCounts.from_groups(of, labels) for by, of in groups.items()}, trouble
+        groups, trouble = self._columns(tables, paths, columns)
+        return {
+            by: AttributeCounts.from_groups(attribute_groups, labels)
+            for by, attribute_groups in groups.items()
+        }, trouble
 
     def _tests(
         self, tested: Sequence[tuple[AuditedTest, Place | None]], columns: Sequence[str]
     ) -> tuple[list[GroupTest], list[str]]:
         """Return one joint test per tables and modifiers, because a gap needs both classes."""
         together: dict[tuple[Place, frozenset[str]], list[tuple[str, Predictions]]] = {}
-        for test, place in tested:
-            if place is not None and test.scores is not None and test.scores.names_images:
-                tables = together.setdefault((place, test.modifiers), [])
+        for test, tables_and_root in tested:
+            if tables_and_root is not None and test.scores is not None and test.scores.names_images:
+                tables = together.setdefault((tables_and_root, test.modifiers), [])
                 tables.append((test.data, test.scores))
         measured: list[GroupTest] = []
         troubles: list[str] = []
-        for (place, _), tables in together.items():
+        for (tables_and_root, _), tables in together.items():
             data = "&".join(name for name, _ in tables)
             scores = merge(table for _, table in tables)
-            groups, trouble = self._columns(place, scores.ids, columns)
+            groups, trouble = self._columns(tables_and_root, scores.ids, columns)
             troubles += [f"{data}: {trouble}"] if trouble else []
             measured += [
                 GroupTest(
                     data,
                     by,
-                    AttributeCounts.from_groups(of, scores.labels.tolist()),
-                    *fpr_gap(scores, of),
+                    AttributeCounts.from_groups(attribute_groups, scores.labels.tolist()),
+                    *fpr_gap(scores, attribute_groups),
                 )
-                for by, of in groups.items()
+                for by, attribute_groups in groups.items()
             ]
         return measured, troubles
 
     def _columns(
-        self, place: Place, paths: Sequence[str], columns: Sequence[str]
+        self, tables: Place, paths: Sequence[str], columns: Sequence[str]
     ) -> tuple[dict[str, tuple[str | None, ...]], str]:
         """Return the groups of some images by column, and the reason if they cannot be read."""
         try:
-            if place not in self._read:
-                self._read[place] = Attributes(*place)
-            table = self._read[place]
+            if tables not in self._read:
+                self._read[tables] = Attributes(*tables)
+            table = self._read[tables]
             there = [by for by in columns if by in table.columns]
             return {by: table.values(by, paths, missing="skip") for by in there}, ""
         except (DataError, UsageError, OSError) as error:

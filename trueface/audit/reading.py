@@ -111,7 +111,7 @@ class Reader:
         folders = model_folders(folder)
         if not folders:
             raise UsageError(f"no model in {folder}. Name the folder of a run, runs/NAME.")
-        methods = {of: int(not names_real(key)) for key, of in SUBSETS.items()}
+        methods = {method: int(not names_real(key)) for key, method in SUBSETS.items()}
         return Run(folder.name, folder, tuple(self._model(path, methods) for path in folders))
 
     def _model(self, folder: Path, methods: Mapping[str, int]) -> Model:
@@ -124,8 +124,8 @@ class Reader:
         damaged.append(("history.csv", damage))
         metrics = {
             path: read_json(path) or {}
-            for place in ("metrics", paths.CONDITIONS)
-            for path in sorted((folder / place).glob("[!.]*.json"))
+            for subfolder in ("metrics", paths.CONDITIONS)
+            for path in sorted((folder / subfolder).glob("[!.]*.json"))
         }
         tests = tuple(self._tests(origin, metrics, "scores"))
         conditioned = tuple(self._tests(origin, metrics, paths.CONDITIONS))
@@ -164,8 +164,8 @@ class Reader:
 
     def _origin(self, folder: Path, provenance: Mapping[str, Json]) -> _Origin:
         name, old = model_name(folder), old_model(folder)
-        learned = image_lists.read_ancestry(folder)
-        vocabulary = learned.lessons[-1].vocabulary if learned and learned.lessons else BUILT_IN
+        ancestry = image_lists.read_ancestry(folder)
+        vocabulary = ancestry.lessons[-1].vocabulary if ancestry and ancestry.lessons else BUILT_IN
         layout = mapping(provenance, "settings").get("layout")
         if isinstance(layout, str):
             vocabulary = vocabulary.with_layout(layout)
@@ -203,9 +203,9 @@ class Reader:
         return path if is_other else origin.split
 
     def _tests(
-        self, origin: _Origin, metrics: Mapping[Path, Mapping[str, Json]], place: str
+        self, origin: _Origin, metrics: Mapping[Path, Mapping[str, Json]], subfolder: str
     ) -> Iterator[AuditedTest]:
-        for path in score_paths(origin.folder, place):
+        for path in score_paths(origin.folder, subfolder):
             data = data_of(path, origin.name)
             images = data_of_test(data)
             told = metrics.get(paths.metrics(origin.folder, data), {})

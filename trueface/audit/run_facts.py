@@ -223,8 +223,8 @@ def _pool(tests: list[tuple[str, Predictions]]) -> PooledScores:
             scores.ids, scores.keys, scores.labels, scores.margin, strict=True
         ):
             # score files of the original system do not name images, so test and position identify a row
-            place = ("", path) if named else (data, path)
-            rows.setdefault(place, (key if named else f"{data}/{key}", int(label), logit))
+            group_and_path = ("", path) if named else (data, path)
+            rows.setdefault(group_and_path, (key if named else f"{data}/{key}", int(label), logit))
     predictions = Predictions.from_margin(
         np.array([logit for _, _, logit in rows.values()], np.float64),
         np.array([label for _, label, _ in rows.values()], np.int8),

@@ -12,7 +12,7 @@ from trueface.runtime import original_runs, paths
 from trueface.runtime.errors import DataError, RecordError, UsageError
 from trueface.runtime.files import Json, read_json
 
-RESULTS, CONFIG = "results.npy", "config.json"  # of an old unlearning
+RESULTS, CONFIG = "results.npy", "config.json"  # files of an old unlearning
 MARKS = ("provenance.json", "history.csv", "poison.json", "scores", "checkpoints", RESULTS)
 BETWEEN = "_vs_"  # model and data in the name of a score file
 OF_TRAINING = "None_vs_"  # the original's trainings wrote scores of training images under this name
@@ -47,14 +47,14 @@ def model_name(folder: Path) -> str:
     return folder.name
 
 
-def score_paths(folder: Path, place: str = "scores") -> tuple[Path, ...]:
+def score_paths(folder: Path, subfolder: str = "scores") -> tuple[Path, ...]:
     """Return the score files of a model, sorted; those of trainings left out.
 
     Args:
         folder: of the model.
-        place: the folder in it: `scores`, or `conditions` of tests under conditions.
+        subfolder: the folder in it: `scores`, or `conditions` of tests under conditions.
     """
-    where = folder / place
+    where = folder / subfolder
     if not where.is_dir():
         return ()
     names = (path for path in where.iterdir() if path.suffix in {".csv", ".pkl"})
@@ -133,9 +133,9 @@ def old_record(folder: Path, rate: float | None) -> tuple[FlipRecord | None, str
 def key_of(file: str) -> str:
     """Return the key of an image of the original's lists: below Real/ or Fake/, five characters."""
     parts = PurePosixPath(file).parts
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place].casefold() in _CLASSES:
-            return short_key("/".join(parts[place + 1 :]))
+    for position in range(len(parts) - 2, -1, -1):
+        if parts[position].casefold() in _CLASSES:
+            return short_key("/".join(parts[position + 1 :]))
     return file
 
 

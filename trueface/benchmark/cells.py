@@ -10,7 +10,6 @@ The name of a benchmark is the SHA-256 of the sorted list of all images. Results
 name is equal. It depends on the names and contents of the images, not on their folders.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +27,7 @@ from trueface.evaluation.arrays import Floats
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.predictions.predictions import Predictions
 from trueface.runtime import npz_files
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json, write_atomic, write_json
 from trueface.runtime.ids import Words
@@ -132,7 +132,7 @@ class Manifest:
     def sha256(self) -> str:
         """The SHA-256 of the sorted list of images."""
         lines = (f"{json.dumps(entry)}\n" for entry in self.entries)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return sha256_hex(*lines)
 
     @property
     def name(self) -> str:
@@ -155,7 +155,7 @@ def find_indexes(run_folder: Path) -> Sequence[Path]:
 
 def identity_of(facts: Mapping[str, Json]) -> str:
     """Return a digest of everything that determines the scores of a cell."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return sha256_hex(json.dumps(facts, sort_keys=True))
 
 
 def write_scores(path: Path, scores: CellScores, identity: str) -> None:
@@ -329,7 +329,7 @@ def _read(path: Path, adapter: TypeAdapter[Record]) -> Record:
         return adapter.validate_python(record)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise DataError(f"cannot read {path} ({what})") from error
+        fault = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise DataError(f"cannot read {path} ({fault})") from error
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path} ({error})") from error

@@ -157,9 +157,9 @@ def derive_setting(trained: Origin, tested: Origin, corrupt: str = NONE) -> Deri
         return _black(f"the origin of the images of {_and(untold)} is unknown")
     families = {family_of(name) for name in trained.fakes}
     if strange := sorted(name for name in tested.fakes if family_of(name) not in families):
-        learned = _and(sorted(trained.fakes)) or "none"
+        trained_fakes = _and(sorted(trained.fakes)) or "none"
         return _black(
-            f"{_and(strange)} is not of the same family as the generators in training ({learned})"
+            f"{_and(strange)} is not of the same family as the generators in training ({trained_fakes})"
         )
     new = list(_new_things(trained, tested, corrupt))
     if len(new) > 1:
@@ -201,10 +201,10 @@ def _new_things(trained: Origin, tested: Origin, corrupt: str) -> Iterator[str]:
             yield f"corruption {link} is not in training"
 
 
-def _each(what: str, new: Collection[str], known: Iterable[str]) -> Iterator[str]:
-    learned = _and(sorted(known)) or "none"
+def _each(noun: str, new: Collection[str], known: Iterable[str]) -> Iterator[str]:
+    trained_names = _and(sorted(known)) or "none"
     for name in sorted(new):
-        yield f"{what} {name} is not in training ({learned})"
+        yield f"{noun} {name} is not in training ({trained_names})"
 
 
 def _all_known(tested: Origin, corrupt: str) -> str:
@@ -218,7 +218,7 @@ def _black(why: str) -> Derived:
     return Derived(setting=Setting.BLACK, why=why)
 
 
-# of a model whose weights others published, or that continues from such weights
+# condition of a model whose weights others published, or that continues from such weights
 UNKNOWN = _black("the training images of a published model are not known")
 
 

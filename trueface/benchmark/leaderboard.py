@@ -30,7 +30,7 @@ from trueface.benchmark.results import (
 )
 from trueface.corruptions.registry import NONE
 from trueface.evaluation.arrays import Floats
-from trueface.evaluation.estimate import Difference, Estimate
+from trueface.evaluation.estimate import Difference, Estimate, Interval, ends_record
 from trueface.evaluation.estimates import (
     Sampled,
     difference_of,
@@ -41,6 +41,7 @@ from trueface.evaluation.estimates import (
 from trueface.evaluation.over_seeds import NO_MODELS, MissingModels, MissingSeeds
 from trueface.evaluation.significance import delong
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import Json
 
 NOT_COUNTED = frozenset({"few images", "one class", "attack", "not run"})  # no usable AUC
 LEAST_SETS = 5  # minimum number of sets for Friedman's test
@@ -53,16 +54,20 @@ class ModelRank:
     """The rank of one model among all. Rank 1 is the best; equal values share their mean rank."""
 
     rank: float  # mean over cells and resamples
-    low: float  # lower end of the 95 % interval of the rank
-    high: float
+    interval: Interval  # interval of the rank
     best: float  # probability of the best mean rank; models with equal ranks share it
+
+    @property
+    def json_record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        return {"rank": self.rank, **ends_record(self.interval), "best": self.best}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorstCell:
     """The cell in which a model is worst."""
 
-    place: CellKey
+    key: CellKey
     value: Estimate
 
 
@@ -105,17 +110,23 @@ class PairedDifference:
 
     first: str
     second: str
-    value: float
-    low: float | None  # lower end of the 95 % interval, not corrected
-    high: float | None
+    difference: Difference  # its interval is not corrected
     p: float  # two-sided, from the paired bootstrap
     p_holm: float
     p_delong: float | None = None  # for the AUC on clean images of one test, corrected by Holm
 
     @property
-    def difference(self) -> Difference:
-        """The value with its interval."""
-        return Difference(self.value, self.low, self.high)
+    def json_record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "value": self.difference.value,
+            **ends_record(self.difference.interval),
+            "p": self.p,
+            "p_holm": self.p_holm,
+            "p_delong": self.p_delong,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,9 +195,9 @@ class _ModelCells:
         means = (_mean(each, name) for each in self.cells.values())
         return [mean for mean in means if mean is not None]
 
-    def area(self, place: CellKey) -> Sampled:
+    def area(self, key: CellKey) -> Sampled:
         """Return the AUC of a cell: of one seed with its interval over images, otherwise over images and seeds."""
-        seeds = [one.measured.area for one in self.cells[place] if one.measured.area is not None]
+        seeds = [one.measured.area for one in self.cells[key] if one.measured.area is not None]
         if len(seeds) == 1:
             return seeds[0]
         return mean_of(seeds, draws_over_seeds([each.draws for each in seeds], stream=self._stream))
@@ -197,11 +208,11 @@ class _ModelCells:
 
     def resampled_cell_aucs(self, places: Iterable[CellKey]) -> Floats:
         """Return the AUC of C cells under R resamples, (C, R)."""
-        return np.stack([self.area(place).draws for place in places])
+        return np.stack([self.area(key).draws for key in places])
 
     def mean_area(self, places: Sequence[CellKey]) -> Sampled:
         """Return the mean AUC of cells."""
-        areas = [self.area(place) for place in places]
+        areas = [self.area(key) for key in places]
         if len(areas) == 1:
             return areas[0]
         return mean_of(areas, np.stack([each.draws for each in areas]).mean(0))
@@ -250,8 +261,7 @@ def rank(values: NDArray[np.float64]) -> list[ModelRank]:
     return [
         ModelRank(
             rank=float(of_model.mean()),
-            low=float(low),
-            high=float(high),
+            interval=Interval(float(low), float(high)),
             best=float(share.mean()),
         )
         for of_model, low, high, share in zip(ranks, *ends, shares, strict=True)
@@ -274,23 +284,20 @@ def differences(
     }
     corrected = dict(zip(by_delong, holm([*by_delong.values()]), strict=True))
     p_values = [bootstrap_p(gap) for gap in gaps.values()]
-    made = []
+    paired = []
     for pair, p, p_holm in zip(gaps, p_values, holm(p_values), strict=True):
         first, second = pair
-        measure = difference_of(values[second], values[first])
-        made.append(
+        paired.append(
             PairedDifference(
                 first=first,
                 second=second,
-                value=measure.value,
-                low=measure.low,
-                high=measure.high,
+                difference=difference_of(values[second], values[first]),
                 p=p,
                 p_holm=p_holm,
                 p_delong=corrected.get(pair),
             )
         )
-    return tuple(made)
+    return tuple(paired)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -302,8 +309,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     count = len(p_values)
     corrected = [1.0] * count
     least = 0.0
-    for place, at in enumerate(sorted(range(count), key=lambda at: p_values[at])):
-        least = max(least, min(1.0, p_values[at] * (count - place)))
+    for position, at in enumerate(sorted(range(count), key=lambda at: p_values[at])):
+        least = max(least, min(1.0, p_values[at] * (count - position)))
         corrected[at] = least
     return corrected
 
@@ -399,14 +406,14 @@ def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores
         )
     for group in groups:
         places_of = list(group.cells)
-        worst = min(places_of, key=lambda place: group.area(place).value)
+        worst = min(places_of, key=lambda key: group.area(key).value)
         yield (
             group.name,
             SettingScores(
                 mean=group.mean_area(places_of).estimate,
                 balanced=float(np.mean(group.values(BALANCED))),
                 balanced_at_threshold=float(np.mean(group.values(AT_THRESHOLD))),
-                worst=WorstCell(place=worst, value=group.area(worst).estimate),
+                worst=WorstCell(key=worst, value=group.area(worst).estimate),
                 cells=len(places_of),
                 ranked=places.get(group.name),
                 reason=reasons[group.name],
@@ -416,18 +423,18 @@ def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores
 
 def _unranked(group: _ModelCells, groups: Sequence[_ModelCells]) -> str:
     """Return the reason why a model has no rank in one setting, or "" if it has one."""
-    every = {place for other in groups for place in other.cells}
+    every = {key for other in groups for key in other.cells}
     if missing := sorted(every - group.cells.keys()):
-        place, other = missing[0], group.others.get(missing[0])
+        key, other = missing[0], group.others.get(missing[0])
         if other is None:
-            return f"not scored on {_cell_title(place)}"
+            return f"not scored on {_cell_title(key)}"
         if other.measured.marked.mark in NOT_COUNTED:
-            return f"{other.measured.marked.mark} on {_cell_title(place)}"
-        return f"{_cell_title(place)} is in the tier {other.cell.setting} for this model"
+            return f"{other.measured.marked.mark} on {_cell_title(key)}"
+        return f"{_cell_title(key)} is in the tier {other.cell.setting} for this model"
     first, *more = [
         *(
-            f"{one.measured.marked.mark} on {_cell_title(place)}"
-            for place, each in group.cells.items()
+            f"{one.measured.marked.mark} on {_cell_title(key)}"
+            for key, each in group.cells.items()
             for one in each
             if one.measured.marked.mark
         )
@@ -443,7 +450,7 @@ def _pairs(groups: Sequence[_ModelCells]) -> tuple[PairedDifference, ...]:
     places = list(comparable[0].cells)
     return differences(
         {group.name: group.mean_area(places) for group in comparable},
-        dict(_delong(comparable, [place for place in places if place[1] == NONE])),
+        dict(_delong(comparable, [key for key in places if key[1] == NONE])),
     )
 
 
@@ -516,6 +523,6 @@ def _omnibus(models: Mapping[str, Sequence[CellResult]]) -> Omnibus:
     return friedman(means, sets)
 
 
-def _cell_title(place: CellKey) -> str:
-    test, condition = place
+def _cell_title(key: CellKey) -> str:
+    test, condition = key
     return test if condition == NONE else f"{test} ({condition})"

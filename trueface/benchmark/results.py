@@ -21,7 +21,7 @@ from trueface.corruptions.registry import NONE
 from trueface.data.image_headers import DECIDING
 from trueface.evaluation.arrays import Floats
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.estimate import Estimate, Interval
 from trueface.evaluation.estimates import (
     Sampled,
     SourcedScores,
@@ -63,8 +63,7 @@ class MeasureValue(NamedTuple):
 
     name: str
     value: float | None = None
-    low: float | None = None
-    high: float | None = None
+    interval: Interval | None = None
     threshold: float | None = None  # threshold of the logit, if the measure has one
     reason: str = ""
 
@@ -365,8 +364,7 @@ def evaluate_unattacked(
     if min(counts) < LEAST:
         reason = f"fewer than {LEAST} images of a class, so there is no interval"
         values = {
-            name: value._replace(low=None, high=None, reason=reason)
-            for name, value in values.items()
+            name: value._replace(interval=None, reason=reason) for name, value in values.items()
         }
     return CellMeasures(
         values=(*values.values(), *shares),
@@ -387,8 +385,7 @@ def auc_change(cell: CellMeasures, clean: CellMeasures) -> MeasureValue:
     return MeasureValue(
         DELTA,
         change.value,
-        change.low,
-        change.high,
+        change.interval,
         reason=f"no interval: {change.why}" if change.why else "",
     )
 
@@ -445,7 +442,7 @@ def _median(name: str, values: Floats) -> MeasureValue:
 
 def _value(name: str, measure: Estimate, threshold: float | None = None) -> MeasureValue:
     reason = f"no interval: {measure.why}" if measure.why else ""
-    return MeasureValue(name, measure.value, measure.low, measure.high, threshold, reason)
+    return MeasureValue(name, measure.value, measure.interval, threshold, reason)
 
 
 def _rank_mark(logits: Floats, counts: tuple[int, int], area: MeasureValue) -> RankMark:
@@ -455,7 +452,7 @@ def _rank_mark(logits: Floats, counts: tuple[int, int], area: MeasureValue) -> R
         return RankMark(
             "few images", f"only {min(counts)} images of a class, and {LEAST} are needed"
         )
-    if area.low is not None and area.high is not None and area.low <= 0.5 <= area.high:
+    if area.interval is not None and area.interval.low <= 0.5 <= area.interval.high:
         return RankMark("chance", "the interval of the AUC contains 0.5")
     return RANKED
 

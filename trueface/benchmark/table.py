@@ -15,7 +15,7 @@ from trueface.benchmark.results import CellResult, MeasureValue, RunResults
 from trueface.corruptions.registry import NONE
 from trueface.runtime.errors import DataError
 
-TOLERANCE = 1e-4  # of a value that is measured again
+TOLERANCE = 1e-4  # difference of a value that is measured again
 NOT_RUN = "cell"  # the measure of the one row of a cell without scores
 SHA_DIGITS = 16
 
@@ -96,7 +96,7 @@ def read_csv(path: Path) -> tuple[Row, ...]:
                     {name: text or (None if name in _EMPTY else "") for name, text in pairs}
                 )
             )
-        except ValueError as error:  # of pydantic, too
+        except ValueError as error:  # pydantic's errors are among these
             raise DataError(f"{path}:{number}: not a row of a benchmark table ({error})") from error
     return tuple(rows)
 
@@ -174,6 +174,7 @@ def row_of(benchmark: str, result: CellResult, measure: str) -> Row:
     """
     index, cell, measured = result.index, result.cell, result.measured
     value = measured[measure] or MeasureValue(measure)
+    low, high = value.interval or (None, None)
     return Row(
         manifest=benchmark[:DIGITS],
         model=result.group,
@@ -188,8 +189,8 @@ def row_of(benchmark: str, result: CellResult, measure: str) -> Row:
         access=cell.access,
         measure=measure,
         value=value.value,
-        low=value.low,
-        high=value.high,
+        low=low,
+        high=high,
         n_real=measured.counts[0],
         n_fake=measured.counts[1],
         threshold=value.threshold,

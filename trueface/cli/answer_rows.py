@@ -106,11 +106,11 @@ def prediction_row(answer: "Prediction") -> dict[str, Json]:
     }
 
 
-def model_facts(place: Path, predictor: "Predictor") -> dict[str, Json]:
+def model_facts(model_path: Path, predictor: "Predictor") -> dict[str, Json]:
     """Return what the JSON object says of the model."""
     selection, calibration = predictor.selection, predictor.calibration
     return {
-        "checkpoint": str(place),
+        "checkpoint": str(model_path),
         "calibrated": predictor.calibrated is not None,
         # by which a logit still has to be divided, to be that of the probability
         "temperature": 1.0 if calibration.in_logits else calibration.temperature,
@@ -127,10 +127,12 @@ def model_facts(place: Path, predictor: "Predictor") -> dict[str, Json]:
 
 
 def rows_for(
-    files: Sequence[Path], place: Path, predictor: "Predictor", *, as_json: bool
+    files: Sequence[Path], model_path: Path, predictor: "Predictor", *, as_json: bool
 ) -> PredictionRows:
     """Return the writer of predictions: JSON on request, a table on a terminal, otherwise columns."""
     if as_json:
         sizes = predictor.learnt.sizes
-        return JsonRows(model_facts(place, predictor), None if sizes is None else sizes.as_json())
+        return JsonRows(
+            model_facts(model_path, predictor), None if sizes is None else sizes.as_json()
+        )
     return TableRows(files) if sys.stdout.isatty() else TabbedRows()

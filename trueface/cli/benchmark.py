@@ -162,26 +162,26 @@ def _check(results: "RunResults", folder: Path, rows: int, seed: int, device: st
             progress=progress,
             stop=stop,
         )
-        checked = sorted(checks, key=lambda each: each.agrees)  # first what does not agree
+        rechecked = sorted(checks, key=lambda each: each.agrees)  # first what does not agree
     head = ("", "model", "seed", "images", "condition", "measure", "table", "now")
-    agree = sum(each.agrees for each in checked)
-    click.echo("\n".join(align_columns([head, *map(_checked, checked)], left=6)))
-    click.echo(f"\n{agree} of {len(checked)} rows agree within {TOLERANCE:g}")
-    if agree < len(checked):
+    agree = sum(each.agrees for each in rechecked)
+    click.echo("\n".join(align_columns([head, *map(_checked_cells, rechecked)], left=6)))
+    click.echo(f"\n{agree} of {len(rechecked)} rows agree within {TOLERANCE:g}")
+    if agree < len(rechecked):
         raise click.exceptions.Exit(1)
 
 
-def _checked(checked: "RecheckedRow") -> tuple[str, ...]:
-    row = checked.row
+def _checked_cells(rechecked: "RecheckedRow") -> tuple[str, ...]:
+    row = rechecked.row
     return (
-        "agrees" if checked.agrees else "DIFFERS",
+        "agrees" if rechecked.agrees else "DIFFERS",
         escape_unprintable(row.model),
         NO_VALUE if row.seed is None else str(row.seed),
         escape_unprintable(row.test),
         row.corrupt if row.attack == "none" else row.attack,
         row.measure,
         _number(row.value),
-        _number(checked.value_now),
+        _number(rechecked.value_now),
     )
 
 
@@ -194,7 +194,7 @@ def document(board: "Leaderboard") -> dict[str, Any]:
         "manifest": {"name": run.manifest.name, "sha256": run.manifest.sha256},
         "models": [_line_json(line) for line in board.lines],
         "differences": {
-            setting: [asdict(pair) for pair in pairs] for setting, pairs in board.pairs.items()
+            setting: [pair.json_record for pair in pairs] for setting, pairs in board.pairs.items()
         },
         "friedman": asdict(board.omnibus),
         "not_run": list(run.not_run()),
@@ -208,9 +208,9 @@ def _line_json(line: "LeaderboardRow") -> dict[str, Any]:
         setting: {
             **{name: getattr(column, name) for name in ("balanced", "balanced_at_threshold")},
             "mean": column.mean.json_record,
-            "worst": {"place": column.worst.place, "value": column.worst.value.json_record},
+            "worst": {"place": column.worst.key, "value": column.worst.value.json_record},
             "cells": column.cells,
-            "ranked": None if column.ranked is None else asdict(column.ranked),
+            "ranked": None if column.ranked is None else column.ranked.json_record,
             "reason": column.reason,
         }
         for setting, column in line.columns.items()
@@ -284,7 +284,7 @@ def _differences(board: "Leaderboard") -> Iterator[str]:
             delong = "" if pair.p_delong is None else f", DeLong p {pair.p_delong:.3f}"
             yield (
                 f"{setting}: {board.names[pair.second]} - {board.names[pair.first]} = "
-                f"{pair.value:+.3f} ({pair.difference.ends_text('+.3f')}), p {pair.p_holm:.3f}{delong}"
+                f"{pair.difference.value:+.3f} ({pair.difference.ends_text('+.3f')}), p {pair.p_holm:.3f}{delong}"
             )
 
 

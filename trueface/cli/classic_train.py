@@ -95,7 +95,7 @@ def _train(request: ClassicRequest) -> None:
         if request.poison is not None and not request.keep_poison:
             run_here.perform(POISON, partial(job, kind="poison", settings=choice))
         elif request.poison is None and record.exists():
-            record.unlink()  # of an earlier training; its flips no longer apply
+            record.unlink()  # the record is of an earlier training; its flips no longer apply
         result = run_here.perform(TRAIN, partial(job, kind="train", settings=settings))
         log.info("result=%s", result)
     _print_result(
@@ -174,8 +174,10 @@ def _job(request: ClassicRequest, *, kind: str, settings: Settings, **others: An
     )
 
 
-def _print_result(result: Mapping[str, Json], made: Path | None, log_file: Path | None) -> None:
+def _print_result(
+    result: Mapping[str, Json], scores_file: Path | None, log_file: Path | None
+) -> None:
     run_here.print_result(result)
-    for path in (made, log_file):
+    for path in (scores_file, log_file):
         if path is not None:
             click.echo(f"wrote {path.relative_to(Path.cwd())}", err=True)

@@ -123,7 +123,7 @@ class ClassicUnlearning(NamedTuple):
     argv: tuple[str, ...]
     flags: Mapping[str, Any]  # all of them, as typed or by default
     poisoned: Path  # folder of the poisoned model
-    made: Path  # folder of the result
+    model_folder: Path  # folder of the result
     baseline: Path | None  # a checkpoint
     data: DataId
     poison: Poison
@@ -143,7 +143,7 @@ class ClassicUnlearning(NamedTuple):
     @property
     def folders(self) -> Mapping[str, Path]:
         """Folders of both models, by ID."""
-        return {self.base: self.poisoned, self.model: self.made}
+        return {self.base: self.poisoned, self.model: self.model_folder}
 
 
 def parse_command_line(argv: Sequence[str]) -> ClassicUnlearning:
@@ -159,9 +159,11 @@ def parse_command_line(argv: Sequence[str]) -> ClassicUnlearning:
             raise UsageError(f"--{needed} is required: {OWN[needed].removesuffix(' (required)')}")
     name = paths.folder_name("--name", flags["name"])
     poisoned = _model_folder(flags["poisoned_model"])
-    made = Path.cwd() / flags["output_dir"] / name
-    if made.resolve() == poisoned.resolve():
-        raise UsageError(f"{made} is the folder of the poisoned model. Give another --name.")
+    model_folder = Path.cwd() / flags["output_dir"] / name
+    if model_folder.resolve() == poisoned.resolve():
+        raise UsageError(
+            f"{model_folder} is the folder of the poisoned model. Give another --name."
+        )
     if flags["baseline_model"] == "None":  # the original's own default, as it is printed
         flags["baseline_model"] = None
     if flags["baseline_model"] is not None and not Path(flags["baseline_model"]).is_file():
@@ -170,7 +172,7 @@ def parse_command_line(argv: Sequence[str]) -> ClassicUnlearning:
         argv=tuple(argv),
         flags=flags,
         poisoned=poisoned,
-        made=made,
+        model_folder=model_folder,
         baseline=None if flags["baseline_model"] is None else Path(flags["baseline_model"]),
         data=parse_data(flags["data"]),
         poison=_poison(flags["poison_rate"], poisoned),
@@ -198,13 +200,13 @@ def _poison(rate: str, folder: Path) -> Poison:
     record = poison_record.read_record(paths.poison_record(folder))
     percent = percent_of(rate)
     prefix = "" if record.kind in {FLIP, LIST} else f"{record.kind}-"
-    wanted = None if percent is None else parse_poison(f"{prefix}{percent:f}")
-    if wanted is None or wanted.rate != record.rate:
+    poison = None if percent is None else parse_poison(f"{prefix}{percent:f}")
+    if poison is None or poison.rate != record.rate:
         raise UsageError(
             f"--poison_rate {rate}: by {paths.poison_record(folder)}, {record.rate:.6g} of the labels "
             "were flipped"
         )
-    return wanted
+    return poison
 
 
 def _settings(flags: Mapping[str, Any]) -> UnlearningSettings:
@@ -300,21 +302,21 @@ def run(argv: Sequence[str]) -> None:
         refuse_unfit(UNLEARN, _draft(request))
     except UsageError as error:
         raise UsageError(_with_flags(str(error))) from error
-    paths.make_folder(request.made, request.made.name)
-    with logs.log_to_stderr(), logs.log_to_file(request.made / "unlearn.log"):
+    paths.make_folder(request.model_folder, request.model_folder.name)
+    with logs.log_to_stderr(), logs.log_to_file(request.model_folder / "unlearn.log"):
         log.info("command=%s", shlex.join(request.argv))
         if reason := weakness(request):
             log.warning("method=%s state=forced reason=%s", METHOD, reason)
         run_here.warn_without_effect(
             UNLEARN, request.settings.model_dump(mode="json"), typed_flags(request.argv)
         )
-        write_json(request.made / "config.json", {"schema": SCHEMA, **request.flags})
+        write_json(request.model_folder / "config.json", {"schema": SCHEMA, **request.flags})
         job = partial(_job, request, device=run_here.device(request.device))
         compared = None if request.baseline is None else rival(job(), request.baseline)
         result = run_here.perform(UNLEARN, job, are_flags_named=True)
-        results = write_results(request.made, result, compared)
+        results = write_results(request.model_folder, result, compared)
     run_here.print_result(results)
-    click.echo(f"wrote {paths.checkpoint(request.made)}", err=True)
+    click.echo(f"wrote {paths.checkpoint(request.model_folder)}", err=True)
 
 
 def weakness(request: ClassicUnlearning) -> str | None:
@@ -340,9 +342,9 @@ def _draft(request: ClassicUnlearning) -> ClassicDraft:
 
 def _job(request: ClassicUnlearning, **others: Any) -> ClassicJob:
     return ClassicJob(
-        name=f"{UNLEARN.name}/{request.made.name}",
+        name=f"{UNLEARN.name}/{request.model_folder.name}",
         kind=UNLEARN.name,
-        attempt_folder=request.made,
+        attempt_folder=request.model_folder,
         attempt=1,
         **{"cpus": 1, **others},
         **_facts(request),
@@ -351,8 +353,8 @@ def _job(request: ClassicUnlearning, **others: Any) -> ClassicJob:
 
 def _facts(request: ClassicUnlearning) -> dict[str, Any]:
     return {
-        "run": request.made.parent.name,
-        "run_folder": request.made.parent,
+        "run": request.model_folder.parent.name,
+        "run_folder": request.model_folder.parent,
         "folder": Path.cwd(),
         "model": request.model,
         "base": request.base,

@@ -85,12 +85,12 @@ def compare(
 
 
 def _inputs(
-    places: tuple[Path, ...], before: tuple[Path, ...], after: tuple[Path, ...]
+    places: tuple[Path, ...], first_files: tuple[Path, ...], second_files: tuple[Path, ...]
 ) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    if len(places) == 2 and not before and not after:
+    if len(places) == 2 and not first_files and not second_files:
         return places[:1], places[1:]
-    if not places and before and after:
-        return before, after
+    if not places and first_files and second_files:
+        return first_files, second_files
     raise UsageError(
         "expected two models. Give A and B, or --before FILE… with --after FILE…: "
         "trueface compare --help"

@@ -20,7 +20,7 @@ from trueface.evaluation.measurement import CONSTANT, METRICS, Report, few_sourc
 from trueface.evaluation.significance import DeLong, McNemar
 
 LABELS = ("Real", "Fake")
-SMALLEST = 1e-300  # of a p: below it the arithmetic has no numbers
+SMALLEST = 1e-300  # least p: below it the arithmetic has no numbers
 
 Confusion = Sequence[Sequence[int]]
 
@@ -89,9 +89,9 @@ def performance(title: str, confusion: Confusion) -> list[str]:
     ]
 
 
-def net_difference(before: Confusion, after: Confusion) -> list[str]:
+def net_difference(first_counts: Confusion, second_counts: Confusion) -> list[str]:
     """Return the original's block of differences, of values that are not rounded yet."""
-    first, second = confusion_rates(before), confusion_rates(after)
+    first, second = confusion_rates(first_counts), confusion_rates(second_counts)
     return [
         "### Net Difference (After - Before) ###",
         *(f"{name} Difference: {second[name] - first[name]:.2%}" for name in first),

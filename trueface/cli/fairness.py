@@ -63,7 +63,7 @@ LEGEND = (
 def text(
     name: str,
     rows: Sequence[FairnessRow],
-    made: Sequence[FairnessMethod],
+    methods: Sequence[FairnessMethod],
     *,
     groups: bool,
     rank: bool,
@@ -71,11 +71,11 @@ def text(
 ) -> str:
     """Return a table of the methods for each set of images and grouping, and notes below it."""
     lines = [f"fairness {escape_unprintable(name)}: {LEGEND}"]
-    for place in dict.fromkeys(method.comparison_key for method in made):
-        here = [method for method in made if method.comparison_key == place]
+    for key in dict.fromkeys(method.comparison_key for method in methods):
+        here = [method for method in methods if method.comparison_key == key]
         if rank:
             here.sort(key=lambda method: (method.rank is None, method.rank or 0))
-        data, by = place
+        data, by = key
         title = (
             f"{escape_unprintable(data)} by {escape_unprintable(by)}"
             if data
@@ -97,14 +97,14 @@ def text(
 
 
 def document(
-    name: str, rows: Sequence[FairnessRow], made: Sequence[FairnessMethod]
+    name: str, rows: Sequence[FairnessRow], methods: Sequence[FairnessMethod]
 ) -> dict[str, Any]:
     """Return all of it as one JSON object; `models` are single trainings, `methods` over seeds."""
     return {
         "schema": 1,
         "run": name,
         "models": [row.json_record for row in rows],
-        "methods": [method.json_record for method in made],
+        "methods": [method.json_record for method in methods],
     }
 
 
@@ -133,11 +133,11 @@ def _csv_table(head: tuple[object, ...], table: GroupTable) -> Iterator[tuple[ob
             yield (*head, group.name, rate, *cells, group.reals, group.fakes)
 
 
-def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
+def _table(methods: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
     gaps = [f"{MEASURES[name]} %" for name in SHOWN]
     header = ["method", "seeds", "AUC", "AUC of worst group", *gaps, f"{AT_COMMON} %"]
     listed = [[*header, "rank", ""] if rank else [*header, ""]]
-    for method in made:
+    for method in methods:
         cells = [escape_unprintable(method.model), seeds_text(len(method.rows), method.missing)]
         worst = over_seeds(method.worst_auc, 3) + _bracketed(method.groups_note(AREA_GAP))
         cells += [over_seeds(method.auc, 3), worst]
@@ -154,13 +154,13 @@ def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
     ]
 
 
-def _measures(made: Sequence[FairnessMethod]) -> list[str]:
+def _measures(methods: Sequence[FairnessMethod]) -> list[str]:
     """Return the table of the measures that the first table leaves out."""
     names = [name for name in MEASURES if name not in SHOWN]
     header = ("method", *(f"{MEASURES[name]} {unit_of(name)}" for name in names))
     lines = [
         (escape_unprintable(method.model), *(_floored(method, name) for name in names))
-        for method in made
+        for method in methods
     ]
     return align_columns([header, *lines])
 
@@ -168,17 +168,17 @@ def _measures(made: Sequence[FairnessMethod]) -> list[str]:
 def _words(method: FairnessMethod) -> str:
     """Return the verdict with the facts that limit all gaps."""
     words = [str(method.verdict), *(f"{title} undefined" for title in method.undefined)]
-    if method.standing is Comparability.CONSTANT:
+    if method.comparability is Comparability.CONSTANT:
         words = ["constant"]
     if method.why_not:
         words.append(method.why_not.partition(":")[0])
     return ", ".join(words)
 
 
-def _compared(made: Sequence[FairnessMethod]) -> list[str]:
+def _compared(methods: Sequence[FairnessMethod]) -> list[str]:
     """Return lines on why methods are not comparable, and on the reference."""
     lines = []
-    for method in made:
+    for method in methods:
         to_reference = method.rows[0].to_reference
         if to_reference is not None:
             ends = f"({to_reference.ends_text('+.3f')})"
@@ -328,11 +328,11 @@ def fairness(
         from trueface.report.fairness_page import fairness_page
 
         write(fairness_page(rows, name or Path(run).absolute().name, without))
-    made = methods(rows, without)
+    found = methods(rows, without)
     if as_json:
-        click.echo(json.dumps(document(name, rows, made)))
+        click.echo(json.dumps(document(name, rows, found)))
     elif csv_out != STANDARD_OUTPUT:
-        click.echo(text(name, rows, made, groups=groups, rank=rank, measures=measures))
+        click.echo(text(name, rows, found, groups=groups, rank=rank, measures=measures))
 
 
 def _rows(

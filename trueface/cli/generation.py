@@ -230,19 +230,19 @@ def _output_folders(run_folder: Path, kind: str) -> list[Path]:
     Raises:
         DataError: there is no such folder.
     """
-    place = run_folder / paths.OUTPUTS_FOLDER
-    folders = sorted(place.iterdir()) if place.is_dir() else []
-    made = [
+    outputs = run_folder / paths.OUTPUTS_FOLDER
+    folders = sorted(outputs.iterdir()) if outputs.is_dir() else []
+    finished = [
         folder
         for folder in folders
         if not folder.name.startswith(".")
         and (read_json(folder / paths.OUTPUT_RECORD) or {}).get("kind") == kind
     ]
-    if not made:
+    if not finished:
         raise DataError(
             f"{run_folder} has no finished job of type {kind}. Run the task file of the run first."
         )
-    return made
+    return finished
 
 
 def _results(run_folder: Path) -> list[dict[str, Json]]:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from trueface.data.imports.passed_over import PassedOver
 
 SCHEMA = 1
-FRAMES = 32  # of a video, as DeepfakeBench reads them
+FRAMES = 32  # frames of a video, as DeepfakeBench reads them
 MOST_FRAMES = 100_000
 VIDEO = "video"  # the format of video files in messages
 MOST_REASONS = 3  # in the warning about broken videos
@@ -72,7 +72,7 @@ class ImportRequest(NamedTuple):
     align: bool
     align_size: int | None
     align_margin: float | None
-    frames: int  # of each video file
+    frames: int  # frames of each video file
     copy: bool
     dry_run: bool
 
@@ -233,7 +233,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
         lists, remarks = make_import_lists(
             arrangement,
             record.groups,
-            before=earlier,
+            earlier=earlier,
             published=not request.redraw,
             shares=request.shares,
             seed=request.seed,
@@ -252,8 +252,8 @@ def _import(request: ImportRequest) -> ImportOutcome:
                 split_path=request.splits,
                 lists=None if _same(earlier, lists) else lists,
                 copy=request.copy,
-                made=listed.made,
-                place=None
+                decoded=listed.decoded,
+                write_faces=None
                 if faces is None
                 else partial(_write_faces, difference.new, faces, listed),
             )
@@ -333,7 +333,7 @@ def _find_faces(
             read_alignment(root),
             progress,
             are_all=not difference.there,
-            made=listed.made,
+            decoded=listed.decoded,
             videos=listed.videos,
         )
 
@@ -344,7 +344,7 @@ def _write_faces(
     from trueface.data.imports.alignment import write_faces
 
     with progress_bar(len(new), "writing faces") as progress:
-        write_faces(folder, new, faces, progress, made=listed.made)
+        write_faces(folder, new, faces, progress, decoded=listed.decoded)
 
 
 def _edge_remarks(arrangement: Arrangement, faces: "FoundFaces") -> Iterator[str]:
@@ -368,11 +368,11 @@ class _Listed(NamedTuple):
     videos: Mapping[str, int]  # video file with frames among the images → all frames that it has
     broken: Mapping[str, str]  # video file → why it gives no frames
     doubles: list[str]  # video files that are left out for a folder of frames
-    made: Mapping[str, str]  # frame → its picture, which was decoded now
+    decoded: Mapping[str, str]  # frame → its picture, which was decoded now
 
 
 def _list_images(
-    request: ImportRequest, layout: str, before: ImportRecord, stack: ExitStack
+    request: ImportRequest, layout: str, earlier: ImportRecord, stack: ExitStack
 ) -> _Listed:
     """List the images of the data set, and decode the frames that were not imported before.
 
@@ -395,12 +395,12 @@ def _list_images(
     images, formats = without_reader(registry.load(layout).images(request.folder, options))
     unread = formats | dict.fromkeys(found.unread, VIDEO)
     images, doubles = video_frames.without_doubles(images, found)
-    waiting = video_frames.videos_to_decode(images, found, before, _pictures_without_face(request))
-    broken, made = dict(found.broken), dict[str, str]()
+    waiting = video_frames.videos_to_decode(images, found, earlier, _pictures_without_face(request))
+    broken, decoded = dict(found.broken), dict[str, str]()
     if waiting and (request.align or not request.dry_run):  # only pixels show a face
         arrange(name_aligned(images) if request.align else images)  # refuses names before the work
         folder = stack.enter_context(frame_staging(request.out, dry=request.dry_run))
-        made, damaged = video_frames.decode_videos(waiting, found.chosen, folder)
+        decoded, damaged = video_frames.decode_videos(waiting, found.chosen, folder)
         broken |= damaged
         images = [image for image in images if image.file.rpartition("/")[0] not in damaged]
     if not images:
@@ -409,7 +409,7 @@ def _list_images(
         _refuse_unused_real(request.real, images, layout)
     used = {image.file.rpartition("/")[0] for image in images}
     totals = {video: chosen.total for video, chosen in found.chosen.items() if video in used}
-    return _Listed(images, unread, totals, broken, doubles, made)
+    return _Listed(images, unread, totals, broken, doubles, decoded)
 
 
 def _refuse_unused_real(
@@ -446,14 +446,14 @@ def _refuse_nothing(
         )
 
 
-def _earlier(request: ImportRequest, before: ImportRecord) -> dict[str, list[str]]:
+def _earlier(request: ImportRequest, earlier: ImportRecord) -> dict[str, list[str]]:
     """Return the lists of an earlier import. Reject lists of any other origin."""
     if not any(path.exists() for path in split_files(request.splits)):
         return {}
     lists = read_lists(request.splits)
     own = {
         path.split("/Real/", 1)[-1].split("/Fake/", 1)[-1].rpartition(".")[0].replace("\\", "/")
-        for path in before.files
+        for path in earlier.files
     }
     if own.isdisjoint(key for keys in lists.values() for key in keys):
         raise UsageError(

@@ -187,7 +187,7 @@ def _heading(group: "UnlearningGroup") -> str:
     from trueface.unlearning.evaluation.alarms import class_name
 
     names = [escape_unprintable(class_name(label, group.class_names)) for label in group.forgotten]
-    what = {
+    forget_set = {
         "flips": "flipped labels" if group.rate is None else f"{group.rate:.0%} flipped labels",
         "class": f"class {', '.join(names)}",
         "instances": "some images"
@@ -195,7 +195,7 @@ def _heading(group: "UnlearningGroup") -> str:
         else f"{100 * group.fraction:.3g}% of the training images",
     }[group.goal]
     suffix = "" if group.known == 1 else f", {group.known:.0%} of them known"
-    return f"{escape_unprintable(group.base)}: forget {what}{suffix}"
+    return f"{escape_unprintable(group.base)}: forget {forget_set}{suffix}"
 
 
 def _cells(group: "UnlearningGroup", *, tabs: bool = False) -> list[tuple[str, ...]]:

@@ -42,8 +42,8 @@ def resolve_model_path(
         return Path(model)
     variable = os.environ.get(VARIABLE)
     if model is None and run is None and variable:
-        place = Path(variable)
-        return _folder(place) if place.is_dir() else _file(place, VARIABLE)
+        path = Path(variable)
+        return _folder(path) if path.is_dir() else _file(path, VARIABLE)
     return _of_run(run or _usual_run(), model)
 
 

@@ -25,30 +25,30 @@ SUFFIX = ".png"
 By = Literal["occlusion", "blocks"]
 
 
-def check_heat_place(place: Path, files: Sequence[Path]) -> None:
+def check_heat_place(output: Path, files: Sequence[Path]) -> None:
     """Refuse a place that cannot take the maps, before an image is read.
 
     Raises:
         UsageError: one file for several images, a folder that cannot be made, or a place where maps
             would replace the images.
     """
-    if place.suffix.lower() == SUFFIX and not place.is_dir():
+    if output.suffix.lower() == SUFFIX and not output.is_dir():
         if len(files) > 1:
             raise UsageError(
-                f"--heat-map {place} is one file for {len(files)} images. Give a folder."
+                f"--heat-map {output} is one file for {len(files)} images. Give a folder."
             )
-        if not place.parent.is_dir():
-            raise UsageError(f"--heat-map {place}: folder {place.parent} does not exist")
-    elif place.exists() and not place.is_dir():
+        if not output.parent.is_dir():
+            raise UsageError(f"--heat-map {output}: folder {output.parent} does not exist")
+    elif output.exists() and not output.is_dir():
         raise UsageError(
-            f"--heat-map {place}: expected a file that ends with {SUFFIX}, or a folder"
+            f"--heat-map {output}: expected a file that ends with {SUFFIX}, or a folder"
         )
-    where = os.path.realpath(place)
+    where = os.path.realpath(output)
     for file in files:
         image = os.path.realpath(file)
         if where in {image, os.path.dirname(image)}:  # noqa: PTH120  # there may be 100,000
             raise UsageError(
-                f"--heat-map {place} could overwrite the input images, such as {file}. Give another "
+                f"--heat-map {output} could overwrite the input images, such as {file}. Give another "
                 "folder"
             )
 
@@ -139,26 +139,26 @@ def predict(
       trueface predict photos/ --name study --json
       trueface predict photo.jpg --model-folder detector --heat-map photo.png
     """
-    place = resolve_model_path(model_id, name, weights, model_folder)
+    model_path = resolve_model_path(model_id, name, weights, model_folder)
     listed = () if files_from is None else paths_in(files_from.read())
     if not images and files_from is None:
         raise UsageError("expected an IMAGE or --files-from FILE")
     pictures = find_images((*images, *listed))
     if heat_place is not None:
         check_heat_place(heat_place, pictures.files)
-    predictor = _load(place, device=device, batch_size=batch_size, abstain=abstain)
+    predictor = _load(model_path, device=device, batch_size=batch_size, abstain=abstain)
     heat = None
     if heat_place is not None:
         from trueface.prediction.heat_map import HeatMaps  # as above
 
         heat = HeatMaps(heat_place, heat_map_by, predictor)
-    bad = _answer(place, predictor, pictures, heat, as_json=as_json)
+    bad = _answer(model_path, predictor, pictures, heat, as_json=as_json)
     if bad:
         places = len(pictures.files) + len(pictures.missing)
         raise JobError(f"no prediction for {bad} of {places} paths. See the errors above.")
 
 
-def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -> "Predictor":
+def _load(model_path: Path, *, device: str, batch_size: int, abstain: float | None) -> "Predictor":
     # torch takes seconds to import; help and wrong arguments must not wait for it
     with run_here.without_collection():
         run_here.import_torchvision()
@@ -168,14 +168,14 @@ def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -
 
     with logs.log_to_stderr():
         on = run_here.device(device)
-    kept = model_folder.load(place) if place.is_dir() else checkpoint.load(place)
-    if place.is_dir() and (failed := model_card.failed_tests(place)):
+    kept = model_folder.load(model_path) if model_path.is_dir() else checkpoint.load(model_path)
+    if model_path.is_dir() and (failed := model_card.failed_tests(model_path)):
         click.echo(
             f"warning: the model failed its own tests (balanced accuracy: {describe_names(failed)}). Do not rely on "
-            f"its answers. Details: {place / model_folder.CARD}",
+            f"its answers. Details: {model_path / model_folder.CARD}",
             err=True,
         )
-    predictor = Predictor(kept, place, device=on, batch_size=batch_size, abstain=abstain)
+    predictor = Predictor(kept, model_path, device=on, batch_size=batch_size, abstain=abstain)
     if predictor.selection is not None:
         selection = predictor.selection
         click.echo(
@@ -189,7 +189,7 @@ def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -
 
 
 def _answer(
-    place: Path,
+    model_path: Path,
     predictor: "Predictor",
     pictures: FoundImages,
     heat: "HeatMaps | None",
@@ -197,7 +197,7 @@ def _answer(
     as_json: bool,
 ) -> int:
     """Print the answers; return how many places gave none."""
-    rows = rows_for(pictures.files, place, predictor, as_json=as_json)
+    rows = rows_for(pictures.files, model_path, predictor, as_json=as_json)
     remarks, bad = Remarks(), list(pictures.missing)
     for missing in bad:
         _say(missing)

@@ -1,6 +1,7 @@
 """Commands that do one job here and now: sample, forge, poison, unlearn, classify, forget, checkpoint."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -269,29 +270,35 @@ def perform(
     Raises:
         UsageError: why it must not run.
     """
-    made, settings = None if model is None else parse_model(model), dict(given)
+    model_id, settings = None if model is None else parse_model(model), dict(given)
     own = {key: settings.pop(key) for key in WORD_HELP if key in settings}
     words = read_word_flags(**own, data_root=settings.get("data_root")) if own else Words()
     kind = kind.with_words(words)
-    if made is not None and kind.role is Role.METHOD:
-        if not made.last.methods:
-            raise UsageError(f"{made} has no method. Write '{made}~METHOD'")
-        settings["method"] = settings.get("method") or made.last.methods[-1]
-        base = str(parse_model(base) if base else parent_model(made))
+    if model_id is not None and kind.role is Role.METHOD:
+        if not model_id.last.methods:
+            raise UsageError(f"{model_id} has no method. Write '{model_id}~METHOD'")
+        settings["method"] = settings.get("method") or model_id.last.methods[-1]
+        base = str(parse_model(base) if base else parent_model(model_id))
     draft = Draft(
         kind=kind.name,
         run=paths.folder_name(flag, run),
         run_folder=Path.cwd() / "runs" / run,
         folder=Path.cwd(),
-        model=None if made is None else str(made),
+        model=None if model_id is None else str(model_id),
         base=base,
-        data=None if made is None else str(made.last.data),
-        images=None if made is None else str(kind.images(made.last.data)),
+        data=None if model_id is None else str(model_id.last.data),
+        images=None if model_id is None else str(kind.images(model_id.last.data)),
         name=name,
         settings=settings_of(kind, settings),
         words=words,
         further_models=further,
     )
+    inherited = {
+        key: value
+        for key, value in kind.inherited_settings(draft, ()).items()
+        if given.get(key) is None
+    }
+    draft = replace(draft, settings={**draft.settings, **inherited})
     refuse_unfit(kind, draft)
     for each in () if draft.model is None else (draft.model, *further):
         paths.make_folder(draft.model_folder(each), each)

@@ -175,10 +175,10 @@ def _option(model: type[Settings], key: str, field: FieldInfo) -> Callable[[Comm
 
     def decorate(function: Command) -> Command:
         decorated = click.option(*names, key, type=kind, default=None, cls=cls, help=text)(function)
-        made = vars(decorated)["__click_params__"][-1]
-        if isinstance(made, RareOption) and "method" in model.model_fields:
+        option = vars(decorated)["__click_params__"][-1]
+        if isinstance(option, RareOption) and "method" in model.model_fields:
             method = key.partition("_")[0]
-            made.method = method if method in METHODS else ""
+            option.method = method if method in METHODS else ""
         return decorated
 
     return decorate

@@ -79,8 +79,8 @@ def survey_images(request: SplitRequest) -> ImageSurvey:
     """
     data_root, vocabulary = _root_and_vocabulary(request)
     data = request.data or _unshared(data_root, vocabulary)
-    wanted = vocabulary.test_data_id(parse_data(data))
-    on_disk = survey(data_root, wanted, vocabulary)
+    test_data = vocabulary.test_data_id(parse_data(data))
+    on_disk = survey(data_root, test_data, vocabulary)
     click.echo(f"found {len(on_disk.images)} images of {data}", err=True)
     for remark in on_disk.remarks:
         click.echo(f"warning: {remark}", err=True)
@@ -405,7 +405,7 @@ def _make(request: SplitRequest) -> None:
     else:
         lists, on_disk = lists_from_split(request, request.source)
     if request.subsample is not None:
-        lists = subsample(lists, wanted=subsample_size(request.subsample), seed=request.seed)
+        lists = subsample(lists, amount=subsample_size(request.subsample), seed=request.seed)
     cells = _cells(grouping, lists, on_disk)
     for name in (name for name, keys in lists.items() if not keys):
         click.echo(f"warning: the list {name} is empty", err=True)

@@ -41,12 +41,12 @@ def figure_options(command: Callable[..., Any]) -> Callable[..., Any]:
         MachineError: the command raises it at its start if matplotlib is missing.
     """
 
-    def store_format(context: click.Context, option: click.Parameter, wanted: bool) -> None:
-        if wanted and find_spec("matplotlib") is None:
+    def store_format(context: click.Context, option: click.Parameter, enabled: bool) -> None:
+        if enabled and find_spec("matplotlib") is None:
             raise MachineError(f"--{option.name} needs matplotlib: {install_command('plots')}")
         context.meta[FIGURE_FORMATS_KEY] = [
             *context.meta.get(FIGURE_FORMATS_KEY, ()),
-            *([option.name] if wanted else []),
+            *([option.name] if enabled else []),
         ]
 
     for kind in ("pdf", "png"):
@@ -115,8 +115,8 @@ def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
         (model, data_of(path, model))
         for each in folders
         for model in (model_name(each),)
-        for place in ("scores", CONDITIONS)
-        for path in score_paths(each, place)
+        for subfolder in ("scores", CONDITIONS)
+        for path in score_paths(each, subfolder)
         if path.suffix not in OLD_SUFFIXES
     ]
     if not tests:
@@ -135,8 +135,7 @@ def value_cells(measure: Estimate | Difference | None) -> tuple[object, object, 
     """Return the cells of a value and of both ends of its interval. Absent values are empty."""
     if measure is None:
         return "", "", ""
-    low, high = (("" if end is None else end) for end in (measure.low, measure.high))
-    return measure.value, low, high
+    return measure.value, *(measure.interval or ("", ""))
 
 
 def write_csv(out: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -48,9 +48,9 @@ def format_with_interval(value: "Estimate | Difference | None", scale: int) -> s
         return "–"
     digits = 2 if scale == 100 else 4
     middle = _rounded(scale * value.value, digits)
-    if value.low is None or value.high is None:
+    if value.interval is None:
         return f"{middle} ({value.ends_text('')})"
-    low, high = (_rounded(scale * number, digits) for number in (value.low, value.high))
+    low, high = (_rounded(scale * number, digits) for number in value.interval)
     return f"{middle} ({low} to {high})"
 
 

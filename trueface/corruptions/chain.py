@@ -25,10 +25,11 @@ from torch import Tensor
 from trueface.corruptions.registry import SPECS, CorruptionStep, format_steps, parse_steps
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
+from trueface.runtime.rng import python_rng
 
 # (3, H, W) uint8, strength, randomness → (3, H, W) uint8; it changes nothing in place
 CorruptionFunction = Callable[[Tensor, float, random.Random], Tensor]
-MOST_S = 60.0  # of a program, for one picture
+MOST_S = 60.0  # seconds of a program, for one picture
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ class Chain:
         Raises:
             JobError: a kind did not return an image of this size.
         """
-        for place, (step, function) in enumerate(self._functions):
-            chance = random.Random(f"corrupt/{place}/{step}/{name}")
-            strength = step.draw_strength(random.Random(f"strength/{place}/{step}/{name}"))
-            changed = function(pixels, strength, chance)
+        for position, (step, function) in enumerate(self._functions):
+            rng = python_rng(f"corrupt/{position}/{step}/{name}")
+            strength = step.draw_strength(python_rng(f"strength/{position}/{step}/{name}"))
+            changed = function(pixels, strength, rng)
             if changed.shape != pixels.shape or changed.dtype != torch.uint8:
                 raise JobError(
                     f"corruption {step} returned {changed.dtype} {tuple(changed.shape)}, expected uint8 "

@@ -21,13 +21,13 @@ from trueface.runtime.errors import UnknownName
 from trueface.runtime.files import Json
 
 PACKAGE = "trueface.corruptions.kinds"
-NO_STRENGTH = 0.0  # what a corruption without a number gets
+NO_STRENGTH = 0.0  # strength of a corruption without a number
 _DECLARED = re.compile(r"[a-z]+(?:[0-9]+-)?")  # with digits and a dash: h264-, of h264-23
 NONE = "none"
-RAW = "raw"  # what the qualities of a training call it
-# of videos, after FaceForensics++ (A. Rössler et al., arXiv 1901.08971): constant rate factors
+RAW = "raw"  # name of this chain as a quality of a training
+# names for videos, after FaceForensics++ (A. Rössler et al., arXiv 1901.08971): constant rate factors
 ALIASES: Mapping[str, str] = MappingProxyType({"c23": "h264-23", "c40": "h264-40"})
-MOST_STEPS = 8  # of a chain, because its text is part of file names
+MOST_STEPS = 8  # steps of a chain, because its text is part of file names
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 # a sign only to be refused; where a kind's name has a dash, the number follows it
 _STEP = re.compile(rf"([a-z]+(?:[0-9]+-(?=[0-9]))?)(-?{_NUMBER})?(?:-({_NUMBER}))?")
@@ -47,8 +47,8 @@ class CorruptionSpec(Numbered):
     """
 
     _: KW_ONLY
-    strength: str = ""  # what the number is, with its unit; "": it takes none
-    program: str = ""  # that must be installed, or jobs are refused; "": none
+    strength: str = ""  # meaning of the number, with its unit; "": it takes none
+    program: str = ""  # program that must be installed, or jobs are refused; "": none
 
     def __post_init__(self) -> None:
         if not _DECLARED.fullmatch(self.name) or self.name in {"none", "raw"}:
@@ -98,13 +98,13 @@ class CorruptionStep:
         """Whether images of other names come out otherwise."""
         return self.upper is not None or SPECS[self.name].draws
 
-    def draw_strength(self, chance: random.Random) -> float:
+    def draw_strength(self, rng: random.Random) -> float:
         """Return the strength, of a range one within it: each whole number, or each, as likely."""
         if self.upper is None:
             return self.strength
         if SPECS[self.name].whole:
-            return float(chance.randint(int(self.strength), int(self.upper)))
-        return chance.uniform(self.strength, self.upper)
+            return float(rng.randint(int(self.strength), int(self.upper)))
+        return rng.uniform(self.strength, self.upper)
 
 
 def parse_steps(text: str) -> tuple[CorruptionStep, ...]:

@@ -52,11 +52,11 @@ PATH = "img_path"
 SIGNS = ("ismale", "isasian", "iswhite", "isblack")  # 1 or -1 each
 INTERSEC = "intersec_label"
 FORGERY = "spe_label"
-FORGERY_GROUP = "forgery"  # what that column is called as a grouping; no other column may be
+FORGERY_GROUP = "forgery"  # name of that column as a grouping; no other column may have it
 LABEL = "label"
 SPLIT = "split"  # in which list an image is: for those who make lists, no group
 OWN = frozenset({PATH, LABEL, *SIGNS, INTERSEC, FORGERY, SPLIT})
-NEEDED = ("ismale", "iswhite", "isblack")  # where any of SIGNS or INTERSEC is there
+NEEDED = ("ismale", "iswhite", "isblack")  # columns needed with any of SIGNS or INTERSEC
 EXPECTED = f"{PATH},{LABEL},{','.join(SIGNS)},{INTERSEC}"
 GENDERS = ("male", "nonmale")
 RACES = ("asian", "white", "black", "others")
@@ -64,7 +64,7 @@ EIGHT = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES))
 SIX = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES[1:]))
 # columns of groups that the signs give
 PEOPLE = ("gender", "race", "intersec")
-FORGERIES = ("real", "self", "swap", "mouth", "eyes", "soft")  # that the kind `forge` makes
+FORGERIES = ("real", "self", "swap", "mouth", "eyes", "soft")  # the kind `forge` makes these
 _SIGN = {"1": True, "+1": True, "1.0": True, "-1": False, "-1.0": False}
 _LABELS = {"0": 0, "0.0": 0, "real": 0, "1": 1, "1.0": 1, "fake": 1}
 
@@ -103,7 +103,7 @@ def sorted_group_names(groups: Sequence[str | None]) -> tuple[str, ...]:
 
 def group_indices(groups: Sequence[str | None], names: Sequence[str]) -> list[int]:
     """Return the number of each image's group among the names that `sorted_group_names` gave."""
-    places = {name: place for place, name in enumerate(names)}
+    places = {name: position for position, name in enumerate(names)}
     return [places[UNKNOWN if group is None else group] for group in groups]
 
 
@@ -116,7 +116,7 @@ class AttributeRow(NamedTuple):
     label: int | None = None  # 1 fake, 0 real; None: nothing
     forgery: int | None = None  # 0 real, from 1 the kinds of forgeries; None: nothing
     values: Mapping[str, str] = MappingProxyType({})  # the columns of groups
-    number: int | None = None  # of its intersection; None: the table has no such column
+    number: int | None = None  # number of its intersection; None: the table has no such column
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,8 @@ class Contradictions:
     """Rows whose number of an intersection is not that of their columns."""
 
     count: int
-    line: int  # of the first
-    what: str  # is wrong with it
+    line: int  # line of the first row
+    fault: str  # fault of the first row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class AttributesFile:
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
-        """The columns that the seed's do not give: each is a grouping of its own."""
+        """The columns that Fairness-Generalization's tables do not have. Each is one more grouping."""
         given = {"", *OWN, FORGERY_GROUP, *(PEOPLE if self.has_signs else ())}
         return tuple(name for name in self.header if name not in given)
 
@@ -331,8 +331,8 @@ def _compared(table: AttributesFile, rows: Sequence[AttributeRow]) -> Contradict
     if not wrong:
         return None
     line, number, name = wrong[0]
-    what = f"{INTERSEC} {number} means {scheme[number]}, but the columns say {name}"
-    return Contradictions(len(wrong), line, what)
+    example = f"{INTERSEC} {number} means {scheme[number]}, but the columns say {name}"
+    return Contradictions(len(wrong), line, example)
 
 
 def _scheme(table: AttributesFile, numbers: Sequence[tuple[int, int, str]]) -> tuple[str, ...]:
@@ -373,7 +373,7 @@ class AttributeTable:
     rows: Mapping[str, tuple[int, ...]]
 
     def rows_for_images(
-        self, images: Sequence[str], wanted: Sequence[str] | None = None
+        self, images: Sequence[str], attributes: Sequence[str] | None = None
     ) -> list[list[int]]:
         """Return one row per image with the requested attributes, or all if None.
 
@@ -381,7 +381,7 @@ class AttributeTable:
             UnknownName: there is no such attribute.
             DataError: images have no row; names the first ones.
         """
-        for name in wanted or ():
+        for name in attributes or ():
             if name not in self.names:
                 raise UnknownName("attribute", name, self.names, where=str(self.path))
         missing = [image for image in images if stem(image) not in self.rows]
@@ -389,8 +389,10 @@ class AttributeTable:
             raise DataError(
                 f"{self.path} has no row for {describe_names(missing)}. Add the rows, or remove the images."
             )
-        places = [self.names.index(name) for name in (self.names if wanted is None else wanted)]
-        return [[self.rows[stem(image)][place] for place in places] for image in images]
+        places = [
+            self.names.index(name) for name in (self.names if attributes is None else attributes)
+        ]
+        return [[self.rows[stem(image)][column] for column in places] for image in images]
 
 
 def find_table(root: Path) -> Path:

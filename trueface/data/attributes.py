@@ -105,11 +105,11 @@ class PathRows:
         self.paths: dict[str, int] = {}
         self._others: dict[str, int] = {}
         self._from_class: dict[str, int] = {}
-        self._names: tuple[dict[str, int], dict[str, int]] = ({}, {})  # of reals, of fakes
+        self._names: tuple[dict[str, int], dict[str, int]] = ({}, {})  # reals, fakes
 
-    def add(self, place: RowLocation) -> int:
+    def add(self, location: RowLocation) -> int:
         """Return the number of a row: a new one, or that of an earlier row of the same path."""
-        path, label = place.path, place.label
+        path, label = location.path, location.label
         if path in self.paths:
             return self.paths[path]
         row = self.paths[path] = len(self.paths)
@@ -117,7 +117,7 @@ class PathRows:
             label = class_of(path)
         name = path.rpartition("/")[2]
         for rows, key in (
-            *((self._others, other) for other in place.others),
+            *((self._others, other) for other in location.others),
             (self._from_class, _from_class(path)),
             *((rows, name) for rows in self._of_class(label)),
         ):
@@ -149,7 +149,7 @@ def _from_class(path: str) -> str:
 
 
 OnMissing = Literal["stop", "skip"]
-FORGED = "Forged-"  # what folders of the kind `forge` begin with
+FORGED = "Forged-"  # beginning of the names of folders of the kind `forge`
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class Attributes:
 
     columns: tuple[str, ...]
     forgeries: tuple[str, ...]  # the values of the column `forgery` by their numbers in spe_label
-    remarks: tuple[str, ...]  # what is odd in the files, and was logged
+    remarks: tuple[str, ...]  # oddities in the files, which were logged
 
     def __init__(self, files: Sequence[Path], data_root: Path) -> None:
         if not files:
@@ -183,7 +183,7 @@ class Attributes:
             )
         self.files = tuple(files)
         self._rows = PathRows()
-        self._lines: list[str] = []  # of each row its file and line, for messages
+        self._lines: list[str] = []  # file and line of each row, for messages
         # by column, of each row; labels and numbers of forgeries, too
         self._values: dict[str, dict[int, str]] = {LABEL: {}, FORGERY_GROUP: {}}
         tables, later = [read_table(file) for file in files], dict[tuple[int, str], str]()
@@ -245,7 +245,7 @@ class Attributes:
             row = self._row(path)
             group = None if row is None else values.get(row)
             if group is None and column == FORGERY_GROUP and class_of(path) == 0:
-                group = self.forgeries[0]  # of real images nothing need be written
+                group = self.forgeries[0]  # a table need not contain real images
             groups.append(group)
         return tuple(groups)
 
@@ -296,10 +296,10 @@ class Attributes:
         path = next((path for path, row in rows.items() if row is None), lacking[0])
         if (row := rows[path]) is None:
             files = ", ".join(map(str, self.files))
-            what, remedy = f"no row in {files}", "Add their rows"
+            lacking_values, remedy = f"no row in {files}", "Add their rows"
         else:
-            what, remedy = f"no {column} ({self._lines[row]})", "Add the values"
-        message = f"{len(lacking)} of {count} images have {what}, such as {path}"
+            lacking_values, remedy = f"no {column} ({self._lines[row]})", "Add the values"
+        message = f"{len(lacking)} of {count} images have {lacking_values}, such as {path}"
         if missing == "stop":
             raise DataError(f"{message}. {remedy}, or set missing_attributes: skip.")
         log.warning("%s", message)
@@ -315,8 +315,8 @@ class Attributes:
         file, root = (Path(os.path.abspath(path)) for path in (table.file, data_root))  # noqa: PTH100  # keeps links
         placed, faults = RowPathResolver(file, root), list[tuple[int, str]]()
         for row in table.rows:
-            place, line = placed(row.path, row.label), f"{table.file}:{row.line}"
-            at = self._rows.add(place)
+            location, line = placed(row.path, row.label), f"{table.file}:{row.line}"
+            at = self._rows.add(location)
             if at == len(self._lines):
                 self._lines.append(line)
             numbers = {LABEL: row.label, FORGERY_GROUP: row.forgery}
@@ -329,9 +329,11 @@ class Attributes:
                 if at not in values and self._lines[at] != line:
                     later[at, column] = line
                 if (known := values.setdefault(at, value)) != value:
-                    before = f"{known} in {later.get((at, column), self._lines[at])}"
-                    what = f"{place.path} has {column} {value}, but {before}: keep one of the rows"
-                    faults.append((row.line, what))
+                    earlier = f"{known} in {later.get((at, column), self._lines[at])}"
+                    fault = (
+                        f"{location.path} has {column} {value}, but {earlier}: keep one of the rows"
+                    )
+                    faults.append((row.line, fault))
                     break
         refuse_rows(table.file, faults)
 
@@ -417,6 +419,6 @@ def _remarks(tables: Sequence[AttributesFile]) -> Iterator[str]:
         table, first = odd[0]
         count, rows = sum(each.count for _, each in odd), sum(len(each.rows) for each, _ in odd)
         yield (
-            f"{table.file}:{first.line}: {first.what}. {count} of {rows} rows are like this. The "
+            f"{table.file}:{first.line}: {first.fault}. {count} of {rows} rows are like this. The "
             f"columns are used, {INTERSEC} is ignored."
         )

@@ -66,17 +66,17 @@ class AutoLoading:
         """Return the number of processes: that of the last pass, unless it is twice too large or too small."""
         computing = 1 if uses_gpu() else torch.get_num_threads()
         own, free = spare_cores(computing * shard.size)
-        wanted = ProcessCount(own // shard.size, free // shard.size)
-        if wanted.total < LEAST_PROCESSES:
-            wanted = ProcessCount(0, 0)
-        before = self._count
-        if before is not None and (
-            wanted.total == before.total or before.total / 2 < wanted.total < before.total * 2
+        count = ProcessCount(own // shard.size, free // shard.size)
+        if count.total < LEAST_PROCESSES:
+            count = ProcessCount(0, 0)
+        last = self._count
+        if last is not None and (
+            count.total == last.total or last.total / 2 < count.total < last.total * 2
         ):
-            return before
-        self._count = wanted
+            return last
+        self._count = count
         log.info(
             "loading_processes=%d reserved_cores=%d free_cores=%d",
-            wanted.total, wanted.own, wanted.free,
+            count.total, count.own, count.free,
         )  # fmt: skip
-        return wanted
+        return count

@@ -10,7 +10,7 @@ from torch import Tensor
 from trueface.runtime.errors import JobError
 
 NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
-NO_LABELS = torch.empty(0, dtype=torch.int64)  # of a dataset whose labels are in `Examples`
+NO_LABELS = torch.empty(0, dtype=torch.int64)  # labels of a dataset whose labels are in `Examples`
 
 
 class Batch(NamedTuple):

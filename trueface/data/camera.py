@@ -39,7 +39,7 @@ class Finish:
     blur: float  # weight of each neighbour in a row of three pixels
     residual: float  # levels: root mean square of the image minus its 3 x 3 mean
     noise: float  # fraction of noise in the residual's energy
-    softness_px: float  # of the noise: standard deviation of the blur of demosaicing
+    softness_px: float  # softness of the noise: standard deviation of the blur of demosaicing
     chroma: float  # fraction of colour in the noise's energy
     slope: float  # 0 = the same noise everywhere, 1 = shot noise only
 

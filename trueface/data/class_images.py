@@ -11,9 +11,7 @@ the seed. The choice of a smaller set, and of the test images of an undivided fo
 depend on the seed, so that seeds can be compared.
 """
 
-import hashlib
 import logging
-import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -43,17 +41,18 @@ from trueface.data.vocabulary import (
     packed_folder,
 )
 from trueface.runtime.cores import spare_cores
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import BadImageError, DataError, JobError
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import python_rng, torch_rng
 
-MOST_BYTES = 8 << 30  # of pixels in memory: 50,000 images of 224 pixels take 7 GiB
-VALIDATION = 0.1  # of the training images of each class
+MOST_BYTES = 8 << 30  # bytes of pixels in memory: 50,000 images of 224 pixels take 7 GiB
+VALIDATION = 0.1  # fraction of the training images of each class
 TEST = 0.2  # fraction of the images of each class, if a class is in one folder
 GROUP = 256  # images decoded between two looks at whether the job shall stop
 TEST_BATCH_SIZE = 256
 MARGIN = 8  # a crop moves an image by up to an eighth of its side: 4 of 32 pixels, as is usual
-FACE_LISTS = ("train_list.txt", "meta/train_list.txt", "data/train_list.txt")  # of VGGFace2
-HELD_BYTES = 1 << 30  # of images that are kept on a GPU; more stay in the computer's memory
+FACE_LISTS = ("train_list.txt", "meta/train_list.txt", "data/train_list.txt")  # lists of VGGFace2
+HELD_BYTES = 1 << 30  # bytes of images that are kept on a GPU; more stay in the computer's memory
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +115,8 @@ class ClassImageList:
     @cached_property
     def sha256(self) -> str:
         """A checksum of names, labels and pixels."""
-        digest = hashlib.sha256(repr((self.names, self.labels, tuple(self.pixels.shape))).encode())
-        digest.update(self.pixels.numpy().data)
-        return digest.hexdigest()
+        facts = repr((self.names, self.labels, tuple(self.pixels.shape)))
+        return sha256_hex(facts, self.pixels.numpy().data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +126,7 @@ class ClassLists:
     train: ClassImageList
     validation: ClassImageList
     test: ClassImageList
-    names: tuple[str, ...]  # of the classes
+    names: tuple[str, ...]  # names of the classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +139,7 @@ class _Sample:
 
 
 def load_class_images(
-    place: ClassFolders,
+    folders: ClassFolders,
     settings: ListSettings,
     *,
     cpus: int,
@@ -155,15 +153,16 @@ def load_class_images(
             memory may hold.
         JobError: stopped.
     """
-    lists = _divided(place, settings)
+    lists = _divided(folders, settings)
     _refuse_too_many(sum(map(len, lists.values())), settings.size, most_bytes)
     threads = settings.num_threads or cpus
     if threads == "auto":
         threads = cpus + sum(spare_cores(cpus))
     read = {
-        name: _read(place, samples, settings.size, threads, stop) for name, samples in lists.items()
+        name: _read(folders, samples, settings.size, threads, stop)
+        for name, samples in lists.items()
     }
-    return ClassLists(**read, names=place.names)
+    return ClassLists(**read, names=folders.names)
 
 
 @dataclass(frozen=True)
@@ -190,12 +189,12 @@ class ClassPixels:
         """The images as they are trained and as they are tested."""
         settings = self.settings
         return ExampleSource(
-            learned=Loader(
+            train_loader=Loader(
                 dataset=RowSet(len(self.images), self._augmented),
                 batch_size=settings.batch_size,
                 order=JOIN_SINGLE._replace(seed=settings.seed),
             ),
-            tested=Loader(
+            test_loader=Loader(
                 dataset=RowSet(len(self.images), lambda _: self._read),
                 batch_size=TEST_BATCH_SIZE,
                 order=JOIN_SINGLE,
@@ -210,69 +209,69 @@ class ClassPixels:
     def _augmented(self, epoch: int) -> Read:
         """Return a function that reads images, flipped and shifted by epoch and their order."""
         flip, crop = self.settings.flip, self.settings.crop
-        random = torch.Generator()
-        random.manual_seed(stream_seed(f"augment/{epoch}", self.settings.seed))
-        return lambda places: random_flip_and_shift(
-            self._read(places), random, flip=flip, crop=crop
-        )
+        rng = torch_rng(f"augment/{epoch}", self.settings.seed)
+        return lambda places: random_flip_and_shift(self._read(places), rng, flip=flip, crop=crop)
 
     def examples(self, positions: Sequence[int] | None = None) -> Examples:
         """Return the images at some positions, or all if None, with their labels."""
         chosen = tuple(range(len(self.images)) if positions is None else positions)
-        labels = tuple(self.images.labels[place] for place in chosen)
+        labels = tuple(self.images.labels[position] for position in chosen)
         return Examples(source=self.source, positions=chosen, trained=labels, true=labels)
 
 
-def random_flip_and_shift(
-    batch: Tensor, random: torch.Generator, *, flip: bool, crop: bool
-) -> Tensor:
+def random_flip_and_shift(batch: Tensor, rng: torch.Generator, *, flip: bool, crop: bool) -> Tensor:
     """Return images (B, 3, S, S) flipped and shifted at random, each on its own; black comes in."""
     count, _, side, _ = batch.shape
     if flip:
-        mirrored = (torch.rand(count, generator=random) < 0.5).to(batch.device, non_blocking=True)
+        mirrored = (torch.rand(count, generator=rng) < 0.5).to(batch.device, non_blocking=True)
         batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
     margin = side // MARGIN
     if crop and margin:
         padded = functional.pad(batch, (margin,) * 4)
-        moved = torch.randint(2 * margin + 1, (2, count, 1), generator=random)
+        moved = torch.randint(2 * margin + 1, (2, count, 1), generator=rng)
         places = moved + torch.arange(side)
         rows, columns = places.to(batch.device, non_blocking=True)  # (B, S) each
         images = torch.arange(count, device=batch.device)[:, None, None]
-        # of two indices with a slice between them the slice goes to the end
+        # two indices with a slice between them move the slice to the end
         taken = padded[images, :, rows[:, :, None], columns[:, None, :]]  # (B, S, S, 3)
         batch = taken.permute(0, 3, 1, 2)
     return batch
 
 
-def _divided(place: ClassFolders, settings: ListSettings) -> dict[str, list[_Sample]]:
+def _divided(folders: ClassFolders, settings: ListSettings) -> dict[str, list[_Sample]]:
     """Return the samples of each list."""
     most, seed = settings.images_per_class, settings.seed
-    if place.divided:
-        all_learned, all_test = _samples(place, "train"), _samples(place, "test")
-        test, learned = all_test, all_learned
+    if folders.divided:
+        all_learned, all_test = _samples(folders, "train"), _samples(folders, "test")
+        test, train_and_validation = all_test, all_learned
     else:
-        all_learned = all_test = _samples(place, "")
-        test, learned = _parted(all_learned, TEST, f"test/{settings.split_seed}")
-    test, learned = _limit_per_class(test, most), _limit_per_class(learned, most)
-    validation, train = _parted(learned, VALIDATION, f"validation/{seed}")
-    for what, samples, found in (("training", train, all_learned), ("test", test, all_test)):
-        empty = set(range(len(place.names))) - {sample.label for sample in samples}
+        all_learned = all_test = _samples(folders, "")
+        test, train_and_validation = _parted(all_learned, TEST, f"test/{settings.split_seed}")
+    test, train_and_validation = (
+        _limit_per_class(test, most),
+        _limit_per_class(train_and_validation, most),
+    )
+    validation, train = _parted(train_and_validation, VALIDATION, f"validation/{seed}")
+    for noun, samples, found in (("training", train, all_learned), ("test", test, all_test)):
+        empty = set(range(len(folders.names))) - {sample.label for sample in samples}
         if empty:
             label = min(empty)
             count = sum(sample.label == label for sample in found)
             # one image of a class goes to each list
-            least = 3 if not place.divided else 2 if what == "training" else 1
+            least = 3 if not folders.divided else 2 if noun == "training" else 1
             raise DataError(
-                f"{place.root} has too few images of class {place.names[label]!r} for the {what} list: "
-                + _remedy(place, count, least, most)
+                f"{folders.root} has too few images of class {folders.names[label]!r} for the {noun} list: "
+                + _remedy(folders, count, least, most)
             )
     return {"train": train, "validation": validation, "test": test}
 
 
-def _remedy(place: ClassFolders, count: int, least: int, most: int) -> str:
+def _remedy(folders: ClassFolders, count: int, least: int, most: int) -> str:
     if count >= least:
         return f"images_per_class {most} is too small. Use at least 2, or 0 for all."
-    how = "Get the files again" if place.packed else "Add images, or remove the folder of the class"
+    how = (
+        "Get the files again" if folders.packed else "Add images, or remove the folder of the class"
+    )
     return f"{count}, and at least {least} are needed. {how}."
 
 
@@ -287,20 +286,20 @@ class _VisibleFolders(ImageFolder):  # type: ignore[misc]  # torchvision has no 
         return list(names), {name: number for number, name in enumerate(names)}
 
 
-def _samples(place: ClassFolders, part: str) -> list[_Sample]:
-    if place.packed:
-        labels = _packed(place, part)[1]
+def _samples(folders: ClassFolders, part: str) -> list[_Sample]:
+    if folders.packed:
+        labels = _packed(folders, part)[1]
         return [_Sample(f"{part}/{at:05}", label, at) for at, label in enumerate(labels)]
-    folder = place.root / part
+    folder = folders.root / part
     others: Counter[str] = Counter()
 
     def is_wanted(path: str) -> bool:
         *above, name = path.removeprefix(f"{folder}/").split("/")
         if any(directory.startswith(".") for directory in above):
             return False
-        if not (wanted := is_image(name)) and not name.startswith("."):
+        if not (is_used := is_image(name)) and not name.startswith("."):
             others[suffix(name)] += 1
-        return wanted
+        return is_used
 
     try:
         dataset = _VisibleFolders(folder, is_valid_file=is_wanted)
@@ -312,32 +311,32 @@ def _samples(place: ClassFolders, part: str) -> list[_Sample]:
         ) from error
     if others:
         log.warning("folder=%s passed_over=%s; %s", folder, describe_suffixes(others), READ)
-    if tuple(dataset.classes) != place.names:
-        other = sorted(set(dataset.classes) ^ set(place.names))
+    if tuple(dataset.classes) != folders.names:
+        other = sorted(set(dataset.classes) ^ set(folders.names))
         raise DataError(f"{folder} and train/ have different classes: {', '.join(other)}")
     samples = [
-        _Sample(Path(path).relative_to(place.root).as_posix(), label, Path(path))
+        _Sample(Path(path).relative_to(folders.root).as_posix(), label, Path(path))
         for path, label in dataset.samples
     ]
-    return _listed_faces(place, samples) if place.dataset_type == "vggface2" else samples
+    return _listed_faces(folders, samples) if folders.dataset_type == "vggface2" else samples
 
 
-def _listed_faces(place: ClassFolders, samples: list[_Sample]) -> list[_Sample]:
+def _listed_faces(folders: ClassFolders, samples: list[_Sample]) -> list[_Sample]:
     """Return the images of VGGFace2 that its own list names; all without a list.
 
     Raises:
         DataError: images of the people here are missing.
     """
-    top = place.root.parent
+    top = folders.root.parent
     file = next((top / name for name in FACE_LISTS if (top / name).is_file()), None)
-    if file is None or place.divided:
+    if file is None or folders.divided:
         return samples
     with file.open(encoding="utf-8", errors="replace") as lines:
-        names = frozenset(place.names)
+        names = frozenset(folders.names)
         listed = {name for line in lines if (name := line.strip()).partition("/")[0] in names}
     if missing := listed.difference(sample.name for sample in samples):
         raise DataError(
-            f"{file} lists {len(missing)} images that {place.root} does not have, such as "
+            f"{file} lists {len(missing)} images that {folders.root} does not have, such as "
             f"{min(missing)}. Unpack the archive again, or remove the list."
         )
     found = [sample for sample in samples if sample.name in listed]
@@ -346,15 +345,15 @@ def _listed_faces(place: ClassFolders, samples: list[_Sample]) -> list[_Sample]:
     return found
 
 
-def _packed(place: ClassFolders, part: str) -> tuple[np.ndarray, list[int]]:
+def _packed(folders: ClassFolders, part: str) -> tuple[np.ndarray, list[int]]:
     """Return the arrays of a data set's own files, (N, H, W, 3) or (N, H, W) uint8, and labels."""
-    if place.dataset_type == "fashion":
-        folder = packed_folder(place.dataset_type, place.root) or place.root
-        return read_idx_set(folder, part, len(place.names))
+    if folders.dataset_type == "fashion":
+        folder = packed_folder(folders.dataset_type, folders.root) or folders.root
+        return read_idx_set(folder, part, len(folders.names))
     try:
-        dataset = CIFAR10(place.root, train=part == "train", download=False)
+        dataset = CIFAR10(folders.root, train=part == "train", download=False)
     except (RuntimeError, OSError, ValueError, EOFError) as error:
-        folder = place.root / CLASS_DATASET_TYPES[place.dataset_type].packed
+        folder = folders.root / CLASS_DATASET_TYPES[folders.dataset_type].packed
         raise DataError(f"cannot read torchvision's files in {folder}: {error}") from error
     return np.asarray(dataset.data), [int(label) for label in dataset.targets]
 
@@ -379,9 +378,9 @@ def _sample_per_class(
         by_class.setdefault(sample.label, []).append(sample)
     drawn: set[str] = set()
     for label, members in by_class.items():
-        draw = random.Random(stream_seed(f"{stream}/{label}", 0))
+        rng = python_rng(f"{stream}/{label}", 0)
         drawn |= {
-            sample.name for sample in draw.sample(members, min(count(len(members)), len(members)))
+            sample.name for sample in rng.sample(members, min(count(len(members)), len(members)))
         }
     return [sample for sample in samples if sample.name in drawn], [
         sample for sample in samples if sample.name not in drawn
@@ -398,10 +397,14 @@ def _refuse_too_many(count: int, size: int, most: int) -> None:
 
 
 def _read(
-    place: ClassFolders, samples: Sequence[_Sample], size: int, threads: int, stop: threading.Event
+    folders: ClassFolders,
+    samples: Sequence[_Sample],
+    size: int,
+    threads: int,
+    stop: threading.Event,
 ) -> ClassImageList:
     pixels = torch.empty((len(samples), 3, size, size), dtype=torch.uint8)
-    rows = enumerate(_decoded(place, samples, size, threads, stop))
+    rows = enumerate(_decoded(folders, samples, size, threads, stop))
     for row, image in rows:
         pixels[row] = image
     return ClassImageList(
@@ -412,9 +415,15 @@ def _read(
 
 
 def _decoded(
-    place: ClassFolders, samples: Sequence[_Sample], size: int, threads: int, stop: threading.Event
+    folders: ClassFolders,
+    samples: Sequence[_Sample],
+    size: int,
+    threads: int,
+    stop: threading.Event,
 ) -> Iterator[Tensor]:
-    arrays = {part: _packed(place, part)[0] for part in ("train", "test")} if place.packed else {}
+    arrays = (
+        {part: _packed(folders, part)[0] for part in ("train", "test")} if folders.packed else {}
+    )
 
     def image(sample: _Sample) -> Tensor:
         if isinstance(sample.source, int):

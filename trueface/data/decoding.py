@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SCALES = (8, 4, 2)  # divisors of the size of a JPEG during decoding, in addition to 1
 JPEG = b"\xff\xd8\xff"
 NARROW = 8  # columns of JPEG: fewer have the same width at several eighths of the size
-COLOURS = frozenset({"Gray", "YCbCr", "RGB"})  # of JPEG; Pillow knows how Adobe turns CMYK round
+COLOURS = frozenset({"Gray", "YCbCr", "RGB"})  # JPEG's; Pillow knows how Adobe turns CMYK round
 INVENTED = "premature end of data"  # libjpeg's warning before it fills in grey; Pillow ignores it
 
 RowsNeeded = Callable[[int, int], int]  # (height, width) -> the first row that is not needed

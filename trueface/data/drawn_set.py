@@ -13,7 +13,6 @@ they are centre-cropped, then resized.
 """
 
 import colorsys
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +30,7 @@ from trueface.data.folders import stem
 from trueface.data.made_folders import divide_into_parts, image_names, read_image, to_picture
 from trueface.data.settings import DRAWN_MARK, SHAPE_CLASSES, TRAIN_SHARE, DrawSettings
 from trueface.runtime.artifact import Artifact
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.process_pool import process_in_chunks
@@ -42,12 +42,12 @@ Pixels = NDArray[np.uint8]
 
 ATTRIBUTES = ("dark_hair", "light_background", "warm_skin")
 NOISE = 0.012  # deviation of the pixels' noise, of 0 … 1
-# what `recognised` looks at: (left, top, right, bottom) in sides of the image, and the threshold
+# regions that `recognised` reads: (left, top, right, bottom) in sides of the image, and the threshold
 HAIR = (0.38, 0.11, 0.62, 0.2), 0.45
 BORDER = (0.0, 0.0, 0.12, 0.5), 0.45
 CHEEKS = (0.36, 0.56, 0.64, 0.66), 0.2
 GREY: Floats = np.array([0.299, 0.587, 0.114], np.float32)
-RADIUS = (0.30, 0.42)  # of the circle around a shape, in sides of the image
+RADIUS = (0.30, 0.42)  # radius of the circle around a shape, in sides of the image
 NOISE_OF_SHAPES = 0.02  # deviation of the pixels' noise, of 0 … 1
 TURN = 0.15  # radians at most, so that a square stays a square
 Point = tuple[float, float]
@@ -110,19 +110,19 @@ def paint_over(picture: Floats, colour: Floats, covered: Floats) -> Floats:
 
 
 def quantize_with_noise(
-    picture: Floats, chance: np.random.Generator, noise: float, channels: int
+    picture: Floats, rng: np.random.Generator, noise: float, channels: int
 ) -> Pixels:
     """Return a picture of 0 … 1 as grey levels, (H, W, channels), with noise of this deviation."""
     if channels == 1:
         picture = picture @ np.array([[0.299], [0.587], [0.114]], np.float32)
-    noisy = picture + chance.normal(0, noise, picture.shape).astype(np.float32)
+    noisy = picture + rng.normal(0, noise, picture.shape).astype(np.float32)
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
 
 
 def attributes_of(name: str, seed: int) -> Mapping[str, bool]:
     """Return which attributes the portrait of a name has."""
-    chance = numpy_rng(f"portrait/{name}/attributes", seed)
-    drawn = chance.random(len(ATTRIBUTES)) < 0.5
+    rng = numpy_rng(f"portrait/{name}/attributes", seed)
+    drawn = rng.random(len(ATTRIBUTES)) < 0.5
     return MappingProxyType(dict(zip(ATTRIBUTES, map(bool, drawn), strict=True)))
 
 
@@ -136,13 +136,13 @@ def draw_portrait(name: str, *, seed: int, size: int, channels: int = 3) -> Pixe
         channels: 3, or 1 for grey, where `warm_skin` is not seen.
     """
     holds = attributes_of(name, seed)
-    chance = numpy_rng(f"portrait/{name}", seed)
+    rng = numpy_rng(f"portrait/{name}", seed)
     area = canvas(size)
-    picture = _background(area, chance, light=holds["light_background"])
-    hair = _hair_colour(chance, dark=holds["dark_hair"])
-    skin = _skin_colour(chance, warm=holds["warm_skin"])
-    picture = _figure(picture, area, chance, hair, skin)
-    return quantize_with_noise(picture, chance, NOISE, channels)
+    picture = _background(area, rng, light=holds["light_background"])
+    hair = _hair_colour(rng, dark=holds["dark_hair"])
+    skin = _skin_colour(rng, warm=holds["warm_skin"])
+    picture = _figure(picture, area, rng, hair, skin)
+    return quantize_with_noise(picture, rng, NOISE, channels)
 
 
 def recognised(pixels: Pixels) -> Mapping[str, bool]:
@@ -174,37 +174,37 @@ def _mean(pixels: Pixels, area: tuple[float, float, float, float]) -> Floats:
     return mean
 
 
-def _background(area: Canvas, chance: np.random.Generator, *, light: bool) -> Floats:
-    value = chance.uniform(0.72, 0.92) if light else chance.uniform(0.08, 0.26)
-    colour = hsv(chance.uniform(), chance.uniform(0.05, 0.3), value)
-    across, down = chance.uniform(-0.12, 0.12, 2)
+def _background(area: Canvas, rng: np.random.Generator, *, light: bool) -> Floats:
+    value = rng.uniform(0.72, 0.92) if light else rng.uniform(0.08, 0.26)
+    colour = hsv(rng.uniform(), rng.uniform(0.05, 0.3), value)
+    across, down = rng.uniform(-0.12, 0.12, 2)
     shade = 1 + across * (area.x - 0.5) + down * (area.y - 0.5)
     ground: Floats = (colour * shade[..., None]).astype(np.float32)
     return ground
 
 
-def _hair_colour(chance: np.random.Generator, *, dark: bool) -> Floats:
+def _hair_colour(rng: np.random.Generator, *, dark: bool) -> Floats:
     if dark:
-        return hsv(chance.uniform(0.0, 0.1), chance.uniform(0.2, 0.6), chance.uniform(0.08, 0.24))
-    return hsv(chance.uniform(0.1, 0.15), chance.uniform(0.2, 0.55), chance.uniform(0.72, 0.92))
+        return hsv(rng.uniform(0.0, 0.1), rng.uniform(0.2, 0.6), rng.uniform(0.08, 0.24))
+    return hsv(rng.uniform(0.1, 0.15), rng.uniform(0.2, 0.55), rng.uniform(0.72, 0.92))
 
 
-def _skin_colour(chance: np.random.Generator, *, warm: bool) -> Floats:
+def _skin_colour(rng: np.random.Generator, *, warm: bool) -> Floats:
     if warm:
-        return hsv(chance.uniform(0.06, 0.09), chance.uniform(0.45, 0.6), chance.uniform(0.7, 0.9))
-    return hsv(chance.uniform(0.95, 1.05), chance.uniform(0.06, 0.14), chance.uniform(0.7, 0.9))
+        return hsv(rng.uniform(0.06, 0.09), rng.uniform(0.45, 0.6), rng.uniform(0.7, 0.9))
+    return hsv(rng.uniform(0.95, 1.05), rng.uniform(0.06, 0.14), rng.uniform(0.7, 0.9))
 
 
 def _figure(
-    picture: Floats, area: Canvas, chance: np.random.Generator, hair: Floats, skin: Floats
+    picture: Floats, area: Canvas, rng: np.random.Generator, hair: Floats, skin: Floats
 ) -> Floats:
     """Paint shoulders, neck, hair and face over a background."""
-    x, y = 0.5 + chance.uniform(-0.03, 0.03), 0.52 + chance.uniform(-0.02, 0.02)
-    wide, high = chance.uniform(0.21, 0.26), chance.uniform(0.28, 0.33)
-    clothes = hsv(chance.uniform(), chance.uniform(0.2, 0.7), chance.uniform(0.25, 0.8))
-    light = 1 + chance.uniform(-0.5, 0.5) * (area.x - x)
+    x, y = 0.5 + rng.uniform(-0.03, 0.03), 0.52 + rng.uniform(-0.02, 0.02)
+    wide, high = rng.uniform(0.21, 0.26), rng.uniform(0.28, 0.33)
+    clothes = hsv(rng.uniform(), rng.uniform(0.2, 0.7), rng.uniform(0.25, 0.8))
+    light = 1 + rng.uniform(-0.5, 0.5) * (area.x - x)
     lit = (skin * light[..., None]).astype(np.float32)
-    length = chance.uniform(0.0, 0.25)  # of the hair, below the head's middle
+    length = rng.uniform(0.0, 0.25)  # length of the hair, below the head's middle
     behind = area.ellipse(x, y - 0.08 + length / 2, wide + 0.08, high + 0.07 + length / 2)
     picture = paint_over(picture, hair, area.cover(behind))
     picture = paint_over(picture, clothes, area.cover(area.ellipse(x, 1.12, 0.42, 0.27)))
@@ -213,10 +213,10 @@ def _figure(
     )
     face = area.cover(area.ellipse(x, y, wide, high))
     picture = paint_over(picture, lit, face)
-    picture = _features(picture, area, chance, (x, y, wide, high), (hair, skin))
+    picture = _features(picture, area, rng, (x, y, wide, high), (hair, skin))
     brow = area.cover(area.ellipse(x, y, wide + 0.015, high + 0.015))  # no skin shows above
-    fringe = y - high * chance.uniform(0.5, 0.68)
-    slant = chance.uniform(-0.25, 0.25)
+    fringe = y - high * rng.uniform(0.5, 0.68)
+    slant = rng.uniform(-0.25, 0.25)
     below = area.y - fringe - slant * (area.x - x) - 0.9 * (area.x - x) ** 2
     return paint_over(picture, hair, area.cover(below.astype(np.float32)) * brow)
 
@@ -224,31 +224,31 @@ def _figure(
 def _features(
     picture: Floats,
     area: Canvas,
-    chance: np.random.Generator,
+    rng: np.random.Generator,
     face: tuple[float, float, float, float],
     colours: tuple[Floats, Floats],
 ) -> Floats:
     """Paint eyes, brows, nose and mouth."""
     x, y, wide, high = face
     hair, skin = colours
-    apart, level = wide * chance.uniform(0.4, 0.5), y - high * chance.uniform(0.08, 0.2)
-    iris = hsv(chance.uniform(0.05, 0.65), chance.uniform(0.2, 0.6), chance.uniform(0.15, 0.5))
+    apart, level = wide * rng.uniform(0.4, 0.5), y - high * rng.uniform(0.08, 0.2)
+    iris = hsv(rng.uniform(0.05, 0.65), rng.uniform(0.2, 0.6), rng.uniform(0.15, 0.5))
     white = np.full(3, 0.93, np.float32)
-    opening, gaze = chance.uniform(0.02, 0.03), chance.uniform(-0.008, 0.008)
+    opening, gaze = rng.uniform(0.02, 0.03), rng.uniform(-0.008, 0.008)
     for side in (-1, 1):
         middle = x + side * apart
         picture = paint_over(picture, white, area.cover(area.ellipse(middle, level, 0.05, opening)))
         pupil = area.ellipse(middle + gaze, level, 0.022, 0.022)
         picture = paint_over(picture, iris, area.cover(pupil))
-        brow = area.box(middle, level - 0.06, 0.052, 0.009, side * chance.uniform(0.0, 0.25))
+        brow = area.box(middle, level - 0.06, 0.052, 0.009, side * rng.uniform(0.0, 0.25))
         picture = paint_over(picture, hair * np.float32(0.7), area.cover(brow) * np.float32(0.8))
     nose = area.ellipse(x, y + high * 0.18, 0.024, 0.06)
     picture = paint_over(picture, skin * np.float32(0.78), area.cover(nose) * np.float32(0.6))
-    smile, width = chance.uniform(-0.5, 2.5), wide * chance.uniform(0.35, 0.5)
+    smile, width = rng.uniform(-0.5, 2.5), wide * rng.uniform(0.35, 0.5)
     curve = y + high * 0.55 - smile * (area.x - x) ** 2
-    lips = np.maximum(np.abs(area.y - curve) - chance.uniform(0.012, 0.026), 0)
+    lips = np.maximum(np.abs(area.y - curve) - rng.uniform(0.012, 0.026), 0)
     far = np.maximum(lips, np.abs(area.x - x) - width) - np.float32(0.004)
-    red = hsv(chance.uniform(0.96, 1.0), chance.uniform(0.45, 0.65), chance.uniform(0.5, 0.7))
+    red = hsv(rng.uniform(0.96, 1.0), rng.uniform(0.45, 0.65), rng.uniform(0.5, 0.7))
     return paint_over(picture, red, area.cover(far.astype(np.float32)))
 
 
@@ -262,17 +262,17 @@ def draw_shape(shape: str, name: str, *, seed: int, size: int, channels: int = 1
         size: pixels a side, from 8.
         channels: 1: grey; 3: the shape has a random colour.
     """
-    chance = numpy_rng(f"shape/{shape}/{name}", seed)
+    rng = numpy_rng(f"shape/{shape}/{name}", seed)
     area = canvas(size)
-    radius = chance.uniform(*RADIUS)
-    x, y = chance.uniform(radius, 1 - radius, 2)
-    turn = chance.uniform(-TURN, TURN)
+    radius = rng.uniform(*RADIUS)
+    x, y = rng.uniform(radius, 1 - radius, 2)
+    turn = rng.uniform(-TURN, TURN)
     far = SHAPES[shape](area, (x, y), radius, turn)
-    ground = np.full(3, chance.uniform(0.0, 0.15), np.float32)
-    hue, saturation = chance.uniform(), chance.uniform(0.5, 1.0) if channels == 3 else 0.0
-    colour = hsv(hue, saturation, chance.uniform(0.65, 1.0))
+    ground = np.full(3, rng.uniform(0.0, 0.15), np.float32)
+    hue, saturation = rng.uniform(), rng.uniform(0.5, 1.0) if channels == 3 else 0.0
+    colour = hsv(hue, saturation, rng.uniform(0.65, 1.0))
     picture = paint_over(np.broadcast_to(ground, (size, size, 3)), colour, area.cover(far))
-    return quantize_with_noise(picture, chance, NOISE_OF_SHAPES, channels)
+    return quantize_with_noise(picture, rng, NOISE_OF_SHAPES, channels)
 
 
 def _disc(area: Canvas, at: Point, radius: float, _: float) -> Floats:
@@ -301,7 +301,7 @@ def _bar(area: Canvas, at: Point, radius: float, turn: float) -> Floats:
 def _triangle(area: Canvas, at: Point, radius: float, turn: float) -> Floats:
     """Return the distance from an isosceles triangle with its base at the bottom."""
     across, down = area.turned(*at, turn)
-    half, height = radius * 0.85, radius * 1.6  # of the base, and of the triangle
+    half, height = radius * 0.85, radius * 1.6  # half the base and the height of the triangle
     length = np.hypot(half, height)
     side = (np.abs(across) * height - (down + height / 2) * half) / length
     far: Floats = np.maximum(side, down - height / 2).astype(np.float32)
@@ -354,7 +354,7 @@ class Drawing:
     """An image to be made."""
 
     file: str  # below the data root, without suffix
-    what: str  # a shape, the relative name of a photograph, or the name of a portrait
+    subject: str  # a shape, the relative name of a photograph, or the name of a portrait
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +364,7 @@ class Plan:
     works: tuple[Drawing, ...]
     tables: Mapping[str, str] = field(default_factory=dict)  # file below the root → its text
     counts: Mapping[str, int] = field(default_factory=dict)  # images of each part
-    facts: Mapping[str, Json] = field(default_factory=dict)  # of the source, for the mark
+    facts: Mapping[str, Json] = field(default_factory=dict)  # facts about the source, for the mark
 
 
 def numbered_stems(count: int) -> tuple[str, ...]:
@@ -466,7 +466,7 @@ def _plan(settings: DrawSettings, source: Path | None, attributes: Path | None) 
         plan.works,
         plan.tables,
         plan.counts,
-        {"source_sha256": hashlib.sha256(facts.encode()).hexdigest()},
+        {"source_sha256": sha256_hex(facts)},
     )
 
 
@@ -534,7 +534,7 @@ def _draw(
 def _pixels(work: Drawing, settings: DrawSettings, source: Path | None) -> Pixels:
     size, channels = settings.size, settings.channels
     if source is not None:
-        return small_square(source / work.what, crop=settings.crop, size=size, channels=channels)
+        return small_square(source / work.subject, crop=settings.crop, size=size, channels=channels)
     if settings.content == "shapes":
-        return draw_shape(work.what, work.file, seed=settings.seed, size=size, channels=channels)
-    return draw_portrait(work.what, seed=settings.seed, size=size, channels=channels)
+        return draw_shape(work.subject, work.file, seed=settings.seed, size=size, channels=channels)
+    return draw_portrait(work.subject, seed=settings.seed, size=size, channels=channels)

@@ -4,11 +4,11 @@ Files of different sizes cannot be equal, so few bytes are read. First comes the
 whose size both classes have, then all bytes of the files whose ends are equal.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from trueface.runtime.digests import sha256_digest
 from trueface.runtime.files import file_sha256
 
 END_BYTES = 4096  # one page; headers of files are alike, their ends are not
@@ -100,4 +100,4 @@ def _end(each: LabelledFile) -> bytes:
     with open(each.file, "rb") as file:  # noqa: PTH123  # a Path for each of a million takes longer
         file.seek(max(0, each.size_bytes - END_BYTES))
         # the bytes themselves would take 4 GiB for a million files of one size
-        return hashlib.sha256(file.read(END_BYTES)).digest()
+        return sha256_digest([file.read(END_BYTES)])

@@ -4,7 +4,6 @@ Inputs come from loaders, by position, in batches: augmented and shuffled by epo
 or in order as in a test.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,12 +18,13 @@ from trueface.data.batch import NO_LABELS, Batch
 from trueface.data.loader import Dataset, Loader, PassRequest
 from trueface.data.pass_order import Order
 from trueface.data.prefetching import closing
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import RunContext
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.runtime.timer import now
 
-BATCH_SIZE = 128  # where neither the method nor the source sets one
+BATCH_SIZE = 128  # samples per batch if neither the method nor the source sets a number
 JOIN_SINGLE = Order(joins_single=True)  # batch norms refuse a last batch of one sample
 
 
@@ -32,8 +32,8 @@ JOIN_SINGLE = Order(joins_single=True)  # batch norms refuse a last batch of one
 class ExampleSource:
     """Training samples, by position, in the two ways that they are read."""
 
-    learned: Loader[Dataset]  # augmented and shuffled as in an epoch of a training
-    tested: Loader[Dataset]  # as in a test, in the order of the positions
+    train_loader: Loader[Dataset]  # augmented and shuffled as in an epoch of a training
+    test_loader: Loader[Dataset]  # as in a test, in the order of the positions
     identify: Callable[[], str]  # computed when it is needed, and once
 
     @property
@@ -43,11 +43,11 @@ class ExampleSource:
 
     def count_reads(self, count: Callable[[int], None]) -> "ExampleSource":
         """Return a source that calls `count` with the size of every batch that it yields."""
-        learned, tested = (
+        train_loader, test_loader = (
             replace(loader, on_read=(*loader.on_read, count))
-            for loader in (self.learned, self.tested)
+            for loader in (self.train_loader, self.test_loader)
         )
-        return replace(self, learned=learned, tested=tested)
+        return replace(self, train_loader=train_loader, test_loader=test_loader)
 
 
 class CostCounter:
@@ -56,9 +56,9 @@ class CostCounter:
     def __init__(self) -> None:
         self.samples = 0
         self.cached_samples = 0  # read to fill the cache, in this job or an earlier one
-        self.cached_seconds = 0.0  # of reading them
-        self.making_seconds = 0.0  # of filling the cache in this job, and of uncounted work
-        self.saved_seconds = 0.0  # that this job saved because earlier jobs stored features
+        self.cached_seconds = 0.0  # time for reading them
+        self.making_seconds = 0.0  # time for filling the cache in this job, and for uncounted work
+        self.saved_seconds = 0.0  # time that this job saved because earlier jobs stored features
 
     def add(self, samples: int) -> None:
         """Count samples that were read."""
@@ -83,7 +83,7 @@ class RowSet:
     """Samples in memory, or that a function reads by position, as a dataset."""
 
     count: int
-    reader: Callable[[int], Read]  # of an epoch
+    reader: Callable[[int], Read]  # function that returns the reader of an epoch
     rows_per_position = 1
 
     def __len__(self) -> int:
@@ -113,15 +113,19 @@ class JoinedSet:
         """Yield the batches of a pass; the samples of each dataset follow its own order."""
         for group in request.groups():
             halves = (
-                (self.first, [place for place in group if place < self.offset], 0),
-                (self.second, [place for place in group if place >= self.offset], self.offset),
+                (self.first, [position for position in group if position < self.offset], 0),
+                (
+                    self.second,
+                    [position for position in group if position >= self.offset],
+                    self.offset,
+                ),
             )
             loaded = [
                 batch._replace(indices=batch.indices + offset)
                 for loader, chosen, offset in halves
                 if chosen
                 for batch in loader.iter_positions(
-                    [place - offset for place in chosen], request.epoch, batch_size=len(group)
+                    [position - offset for position in chosen], request.epoch, batch_size=len(group)
                 )
             ]
             if loaded:
@@ -162,10 +166,10 @@ def source_of(dataset: Dataset, identify: Callable[[], str], *, seed: int) -> Ex
         seed: of the order in which epochs read them.
     """
     return ExampleSource(
-        learned=Loader(
+        train_loader=Loader(
             dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE._replace(seed=seed)
         ),
-        tested=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE),
+        test_loader=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE),
         identify=cache(identify),
     )
 
@@ -174,18 +178,17 @@ def join(first: ExampleSource, second: ExampleSource, offset: int) -> ExampleSou
     """Return two sources as one: positions of the second begin at `offset`."""
     identity = f"{first.identity}+{second.identity}@{offset}"
     joined = source_of(
-        JoinedSet(first.learned, second.learned, offset), lambda: identity, seed=offset
+        JoinedSet(first.train_loader, second.train_loader, offset), lambda: identity, seed=offset
     )
-    tested = JoinedSet(first.tested, second.tested, offset)
-    return replace(joined, tested=replace(joined.tested, dataset=tested))
+    tested = JoinedSet(first.test_loader, second.test_loader, offset)
+    return replace(joined, test_loader=replace(joined.test_loader, dataset=tested))
 
 
 def _tensor_digest(inputs: Tensor) -> str:
     """Return a checksum of a tensor."""
     raw = inputs.detach().cpu().contiguous()
-    digest = hashlib.sha256(repr((tuple(raw.shape), raw.dtype)).encode())
-    digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    content = raw.reshape(-1).view(torch.uint8).numpy().data
+    return sha256_hex(repr((tuple(raw.shape), raw.dtype)), content)
 
 
 Label = Literal["trained", "true"]
@@ -217,7 +220,7 @@ class Examples:
             source = join(source, other.source, offset)
         return Examples(
             source=source,
-            positions=self.positions + tuple(place + offset for place in other.positions),
+            positions=self.positions + tuple(position + offset for position in other.positions),
             trained=self.trained + other.trained,
             true=(self.true or ()) + (other.true or ()) if both_true else None,
         )
@@ -225,8 +228,7 @@ class Examples:
     @property
     def identity(self) -> str:
         """A checksum of the samples and their trained labels."""
-        content = repr((self.source.identity, self.positions, self.trained))
-        return hashlib.sha256(content.encode()).hexdigest()
+        return sha256_hex(repr((self.source.identity, self.positions, self.trained)))
 
     def labels(self, which: Label) -> tuple[int, ...]:
         """Return the trained or the true labels.
@@ -272,7 +274,7 @@ class Examples:
                 they are read as in a test, in order.
             batch_size: samples per batch. The last may be smaller. None: the default of the source.
         """
-        loader = self.source.learned if augmented else self.source.tested
+        loader = self.source.train_loader if augmented else self.source.test_loader
         return Loader(
             dataset=LabelledSubset(loader.dataset, self.positions, self.labels(which)),
             batch_size=batch_size or loader.batch_size,
@@ -305,10 +307,10 @@ class Examples:
         *,
         epoch: int | None = None,
         batch_size: int | None = None,
-        what: str = "samples",
+        noun: str = "samples",
     ) -> Iterator[Batch]:
         """Yield one pass, on the device of a run context that may stop it; see `read_batches`."""
-        read = self.read_batches(watch, which, epoch=epoch, batch_size=batch_size, what=what)
+        read = self.read_batches(watch, which, epoch=epoch, batch_size=batch_size, noun=noun)
         for batch in read:
             yield batch.to(watch.device)
 
@@ -319,7 +321,7 @@ class Examples:
         *,
         epoch: int | None = None,
         batch_size: int | None = None,
-        what: str = "samples",
+        noun: str = "samples",
     ) -> Iterator[Batch]:
         """Yield one pass that a run context may stop; see `batches`.
 
@@ -328,7 +330,7 @@ class Examples:
             which: the trained or the true labels.
             epoch: see `batches`.
             batch_size: see `batches`.
-            what: description of the samples, for the message that there are none.
+            noun: description of the samples, for the message that there are none.
 
         Raises:
             JobError: stopped, or no sample could be read.
@@ -339,7 +341,7 @@ class Examples:
             count += len(batch.indices)
             yield batch
         if not count:
-            raise JobError(f"none of the {len(self)} {what} could be read")
+            raise JobError(f"none of the {len(self)} {noun} could be read")
 
 
 def examples(
@@ -388,14 +390,14 @@ def examples_of(
     count = len(items)
 
     def read(places: Tensor) -> Tensor:
-        inputs: Tensor = default_collate([items[place][0] for place in places.tolist()])
+        inputs: Tensor = default_collate([items[position][0] for position in places.tolist()])
         return inputs
 
     return Examples(
         source=source_of(RowSet(count, lambda _: read), lambda: identity, seed=seed),
         positions=tuple(range(count)),
-        trained=tuple(int(items[place][1]) for place in range(count)),
-        true=None if true is None else tuple(true(place) for place in range(count)),
+        trained=tuple(int(items[position][1]) for position in range(count)),
+        true=None if true is None else tuple(true(position) for position in range(count)),
     )
 
 
@@ -434,8 +436,8 @@ def count(parts: Sequence[Examples]) -> int:
 def shuffle_examples(examples: Examples) -> Examples:
     """Return the samples in a pseudo-random order that depends on their number only."""
     # no seed of the job: all jobs share the caches
-    random = torch.Generator().manual_seed(stream_seed("mixed", 0))
-    return examples.subset(torch.randperm(len(examples), generator=random).tolist())
+    rng = torch_rng("mixed", 0)
+    return examples.subset(torch.randperm(len(examples), generator=rng).tolist())
 
 
 def _sorted(examples: Examples) -> Examples:

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trueface.data.scenes import Plane
+from trueface.runtime.rng import seeded_numpy_rng
 
 Spectrum = npt.NDArray[np.complexfloating[Any, Any]]  # complex64, (H, W // 2 + 1, channels)
 Line = tuple[int, int]  # cycles per CELL pixels, downwards and to the right
 CELL = 16  # the longest period of a pattern, in pixels
 CORNER = 0.5  # cycles per pixel; a square grid of pixels holds up to 0.71 in its corners
-LEAST_NOISE = 0.05  # of a camera's power, in any band: even a generator's images have some
+LEAST_NOISE = 0.05  # fraction of a camera's power, in any band: even a generator's images have some
 LAG_PX = 1.5  # neighbours nearer than this are as alike in a fake as in a real image
 WANDER = 0.3  # random part of each line of a pattern, relative to its fixed part
 
@@ -37,7 +38,7 @@ class MethodFingerprint:
     name: str  # fixes the phases of its lines
     fine: tuple[Line, ...]
     coarse: tuple[Line, ...]
-    share: tuple[float, float]  # of the fine pattern in the noise's amplitude, lowest and highest
+    share: tuple[float, float]  # least and most of the fine pattern in the noise's amplitude
     coarse_levels: float = 2.2  # root mean square, of 255
     cut: float = 0.0  # fraction of the amplitude that is missing beyond CORNER, 0 … 1
     drifts: bool = False  # its place differs between images; else it is tied to the pixel grid
@@ -145,17 +146,17 @@ def _drift(rng: np.random.Generator, size_px: int) -> Spectrum:
 @lru_cache(maxsize=16)
 def _patterns(name: str, size_px: int) -> tuple[Pattern, Pattern]:
     """Return the fine and the coarse pattern of a method."""
-    fingerprint, phases = FINGERPRINTS[name], np.random.default_rng(list(name.encode()))
+    fingerprint, phases = FINGERPRINTS[name], seeded_numpy_rng(list(name.encode()))
     fine = _pattern(fingerprint.fine, size_px, phases)
     return fine, _pattern(fingerprint.coarse, size_px, phases)
 
 
 def _pattern(lines: tuple[Line, ...], size_px: int, phases: np.random.Generator) -> Pattern:
-    place = np.arange(size_px) * (2.0 * np.pi / CELL)
+    phase = np.arange(size_px) * (2.0 * np.pi / CELL)
     turns = np.array((-1.0, 0.0, 1.0)) * (2.0 * np.pi / 3.0)  # three waves that cancel out
     field = np.zeros((size_px, size_px, 4))
     for down, right in lines:
-        wave = (down * place[:, None] + right * place[None, :])[..., None]
+        wave = (down * phase[:, None] + right * phase[None, :])[..., None]
         grey, colour = phases.uniform(0.0, 2.0 * np.pi, 2)
         if 2 * down % CELL == 2 * right % CELL == 0:  # at half the sampling rate: no phase
             grey = colour = 0.0

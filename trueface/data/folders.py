@@ -11,7 +11,6 @@ a broken index is ignored, and an unwritable index is not an error.
 import codecs
 import contextlib
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from typing import NamedTuple
 from trueface.runtime.artifact import CACHE as CACHE
 from trueface.runtime.artifact import RACY_NS
 from trueface.runtime.artifact import cache_folder as cache_folder
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import link_target, write_atomic
 
 # endings of `image_files.FORMATS`, a module that imports Pillow
@@ -40,9 +40,9 @@ READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 
 MOST_LISTED = 3  # names in one message
 WORTH = 1_000  # images; to list fewer takes no longer than to read the list
-OLD_S = 180 * 86400.0  # of unused lists; remaking one takes seconds
+OLD_S = 180 * 86400.0  # age of unused lists that are deleted; remaking one takes seconds
 
-_HEAD = b"trueface index 5 "  # the number is the schema; another one where `scan` changes
+_HEAD = b"trueface index 5 "  # contains the schema number, which grows with each change of `scan`
 ALL_LINKS = "/"  # replaces the names if all are links, as after an import; no file has this name
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -185,7 +185,7 @@ class FolderListing:
             return kept
         began = self._clock()
         folder = ListedFolder(mark, *self._look(path))
-        # what changes within the same tick of its clock as the last time would leave no trace
+        # a change within the same tick of its clock as the last time would leave no trace
         if max(mark.mtime_ns, mark.ctime_ns) + RACY_NS <= began:
             self._new[below] = folder
         return folder
@@ -233,8 +233,8 @@ def open_listing(root: Path) -> FolderListing:
     if folder is None:
         return FolderListing(root)
     # inodes and devices mean nothing on another machine that has the same home
-    place = f"{platform.node()}\n{os.path.realpath(root)}"
-    name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:32]
+    machine_and_root = f"{platform.node()}\n{os.path.realpath(root)}"
+    name = sha256_hex(machine_and_root)[:32]
     return FolderListing(root, folder / "index" / f"{name}.index")
 
 
@@ -291,7 +291,7 @@ def _pruned(entries: dict[str, ListedFolder]) -> dict[str, ListedFolder]:
     """Return the entries without those that their parent folder no longer contains."""
     there: dict[str, ListedFolder] = {}
     held: set[str] = set()
-    for below in sorted(entries):  # what is above comes first
+    for below in sorted(entries):  # parent folders come first
         # nothing is above the root
         if not below or below.rpartition("/")[0] not in entries or below in held:
             there[below] = entries[below]
@@ -300,11 +300,11 @@ def _pruned(entries: dict[str, ListedFolder]) -> dict[str, ListedFolder]:
     return there
 
 
-def _clean(folder: Path, before: float) -> None:
+def _clean(folder: Path, oldest: float) -> None:
     """Remove listings that were written before then."""
     for file in folder.glob("*.index"):
         with contextlib.suppress(OSError):
-            if file.stat().st_mtime < before:
+            if file.stat().st_mtime < oldest:
                 file.unlink()
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trueface.runtime.errors import DataError
 
-MOST_BYTES = 1 << 30  # of numbers in a file; the largest of EMNIST has 600 MB
+MOST_BYTES = 1 << 30  # bytes of numbers in a file; the largest of EMNIST has 600 MB
 _UNSIGNED_BYTES = 8
 _PREFIX = {"train": "train", "test": "t10k"}
 _AGAIN = "Get the file again."

@@ -24,12 +24,12 @@ class KeyedFolder(NamedTuple):
     """One folder with images, or one that may have some."""
 
     path: str
-    below: str  # what the keys of its images begin with: "StyleGAN2/conf-f-psi-1/", or ""
+    below: str  # beginning of its images' keys: "StyleGAN2/conf-f-psi-1/", or ""
     names: tuple[str, ...]  # without `twins`
     label: int
     method: str
     modifier: str
-    place: tuple[int, int]  # device and inode: the folder itself, by whatever path
+    device_and_inode: tuple[int, int]  # device and inode: the folder itself, by whatever path
     others: Mapping[str, int]  # other files: suffix → how many
     broken: bool  # a link that leads nowhere, in place of a folder
     links: frozenset[str]  # those of `names` that are links
@@ -80,7 +80,7 @@ def list_image_folders(
                     label=label,
                     method=method,
                     modifier=named,
-                    place=held.mark[:2] if held else (-1, -1),
+                    device_and_inode=held.mark[:2] if held else (-1, -1),
                     others=held.others if held else {},
                     broken=held is None,
                     links=held.links - twins if held else frozenset(),

@@ -5,7 +5,6 @@ compressed more strongly than all training images may be classified as fake, or 
 reason alone. A model therefore stores the formats of its training files.
 """
 
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +19,11 @@ from PIL.JpegImagePlugin import JpegImageFile
 from trueface.data.image_headers import SAMPLE, SEED
 from trueface.runtime.files import Json
 from trueface.runtime.image_files import open_image
+from trueface.runtime.rng import seeded_python_rng
 
 LOSSLESS = "lossless"
 FAMILIES = {"PNG": LOSSLESS, "BMP": LOSSLESS, "TIFF": LOSSLESS}  # others stand for themselves
-UPRIGHT = 1  # of EXIF's flag of orientation
+UPRIGHT = 1  # value of EXIF's flag of orientation
 # Pillow turns TIFF itself, and PNG has it behind the pixels. HEIF is turned while it is decoded
 WITH_FLAG = frozenset({"JPEG", "MPO", "WEBP", "AVIF"})
 MARGIN = 10  # points of JPEG quality beyond the training's before that is said
@@ -40,7 +40,7 @@ class Format(NamedTuple):
     """Of an image file."""
 
     name: str  # one of `image_files.FORMATS`
-    quality: int | None  # of JPEG: the quality of libjpeg whose table is nearest, 1 … 100
+    quality: int | None  # quality of JPEG: that of libjpeg whose table is nearest, 1 … 100
 
     def __str__(self) -> str:
         return self.name if self.quality is None else f"{self.name} of quality {self.quality}"
@@ -56,7 +56,7 @@ class LearnedFormats:
     @classmethod
     def from_files(cls, files: Sequence[str]) -> "LearnedFormats | None":
         """Look at a sample of the files; None where none of these is an image."""
-        chosen = random.Random(SEED).sample(files, min(SAMPLE, len(files)))
+        chosen = seeded_python_rng(SEED).sample(files, min(SAMPLE, len(files)))
         formats = [form for form in map(read_format, chosen) if form is not None]
         if not formats:
             return None
@@ -123,7 +123,7 @@ def read_format(file: str | Path) -> Format | None:
 def format_of(image: PIL.Image.Image) -> Format:
     """Return the format of an opened image file."""
     tables = image.quantization if isinstance(image, JpegImageFile) else {}
-    # of several pictures in a JPEG file the first one counts
+    # the first of several pictures in a JPEG file counts
     name = "JPEG" if image.format == "MPO" else image.format or ""
     return Format(name, jpeg_quality(tables[0]) if 0 in tables else None)
 

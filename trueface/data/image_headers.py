@@ -11,8 +11,6 @@ nearly all of them.
 The file formats and JPEG qualities of the training are in `image_formats`.
 """
 
-import hashlib
-import random
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,17 +21,19 @@ from typing import NamedTuple
 import PIL.Image
 
 from trueface.data import header_traits
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import Json
 from trueface.runtime.image_files import open_image, unreadable_reason
+from trueface.runtime.rng import python_rng, seeded_python_rng
 
 SAMPLE = 200  # headers of a training's images, or of each class; 0.1 ms each
-SEED = 42  # of the sample
-FACTOR = 1.5  # how far beyond the training's sizes an image may be before that is said
+SEED = 42  # seed of the sample
+FACTOR = 1.5  # ratio to the training's sizes above which an image's size is reported
 LEAST = 20  # headers of a class; fewer are not enough for a statement
 TELLING = 0.65  # balanced accuracy of a property alone; 200 fair images a class reach 0.60
 DECIDING = 0.9  # a detector needs nothing else
 SHOWN = 4  # values a class in words
-# what Pillow raises of broken headers
+# exceptions that Pillow raises for broken headers
 BROKEN = (
     OSError,
     SyntaxError,
@@ -66,7 +66,7 @@ class LearnedSizes(NamedTuple):
     @classmethod
     def from_files(cls, files: Sequence[str]) -> "LearnedSizes | None":
         """Look at a sample of the files; None where none of these is an image."""
-        chosen = random.Random(SEED).sample(files, min(SAMPLE, len(files)))
+        chosen = seeded_python_rng(SEED).sample(files, min(SAMPLE, len(files)))
         sides = sorted(size.shorter for size in map(read_size, chosen) if size is not None)
         if not sides:
             return None
@@ -164,7 +164,7 @@ OTHER_SOURCES = (
 class Shortcut(NamedTuple):
     """A property that reveals the class."""
 
-    name: str  # of the property
+    name: str  # name of the property
     accuracy: float  # balanced, of the property alone
     real: str  # its values and how often each is there
     fake: str
@@ -195,8 +195,8 @@ def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], tuple
     """
     headers, unreadable = list[Header](), list[str]()
     for label in (0, 1):
-        files = sorted(file for file, of in labels.items() if of == label)
-        chosen = random.Random(f"headers/{SEED}/{label}").sample(files, min(SAMPLE, len(files)))
+        files = sorted(file for file, file_label in labels.items() if file_label == label)
+        chosen = python_rng(f"headers/{SEED}/{label}").sample(files, min(SAMPLE, len(files)))
         for file in chosen:
             header = read_header(file, label)
             if header is None:
@@ -240,27 +240,27 @@ def header_fault(file: str) -> str:
         return unreadable_reason(error)
 
 
-def by_class(headers: Sequence[Header], what: Property) -> tuple[list[str], list[str]]:
+def by_class(headers: Sequence[Header], trait: Property) -> tuple[list[str], list[str]]:
     """Return the values of a property, of real and of fake images; headers without one left out."""
-    if what.of_format:
+    if trait.of_format:
         common = frozenset.intersection(
             *(frozenset(h.format for h in headers if h.label == label) for label in (0, 1))
         )
         headers = [header for header in headers if header.format in common]
-    values = [(header.label, what.value(header)) for header in headers]
-    real, fake = ([text for label, text in values if label == wanted and text] for wanted in (0, 1))
+    values = [(header.label, trait.value(header)) for header in headers]
+    real, fake = ([text for label, text in values if label == side and text] for side in (0, 1))
     return real, fake
 
 
-def shortcut(headers: Sequence[Header], what: Property) -> Shortcut | None:
+def shortcut(headers: Sequence[Header], trait: Property) -> Shortcut | None:
     """Return a property as a shortcut. None if it does not reveal the class or headers are few."""
-    real, fake = by_class(headers, what)
+    real, fake = by_class(headers, trait)
     if min(len(real), len(fake)) < LEAST:
         return None
     accuracy = best_guess_accuracy(real, fake)
     if accuracy < TELLING:
         return None
-    return Shortcut(what.name, accuracy, _counts(real), _counts(fake), what.shapes_pixels)
+    return Shortcut(trait.name, accuracy, _counts(real), _counts(fake), trait.shapes_pixels)
 
 
 def shortcuts_of(labels: Mapping[str, int]) -> tuple[Shortcut, ...]:
@@ -283,9 +283,11 @@ def join_causes(
     """Group shortcuts in these headers by cause, the clearest trait of a group first."""
     groups: list[tuple[Shortcut, ...]] = []
     for each in found:
-        same = [group for group in groups if any(_is_one_cause(each, of, headers) for of in group)]
+        same = [
+            group for group in groups if any(_is_one_cause(each, other, headers) for other in group)
+        ]
         groups = [group for group in groups if group not in same]
-        groups.append((*(of for group in same for of in group), each))
+        groups.append((*(other for group in same for other in group), each))
     # a digest says nothing to a reader
     ranked = [
         tuple(sorted(group, key=lambda each: (not each.shapes_pixels, each.name == TABLES.name)))
@@ -301,7 +303,7 @@ def _is_one_cause(one: Shortcut, other: Shortcut, headers: Sequence[Header]) -> 
         return False
     if names == {ORIENTATION.name, METADATA.name} or not (one.shapes_pixels or other.shapes_pixels):
         return True
-    first, second = (what for what in PROPERTIES if what.name in names)
+    first, second = (trait for trait in PROPERTIES if trait.name in names)
     pairs = {(first.value(header), second.value(header)) for header in headers}
     pairs = {pair for pair in pairs if all(pair)}
     # one pair may be that of a single file
@@ -336,4 +338,4 @@ def _counts(values: Sequence[str]) -> str:
 
 def _mark(tables: Mapping[int, Sequence[int]]) -> str:
     text = repr(sorted((number, tuple(values)) for number, values in tables.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return sha256_hex(text)[:8]

@@ -17,8 +17,8 @@ class MatchedImages:
     """The images of a split among those on disk."""
 
     images: tuple[Image, ...]
-    renamed: int  # how many of them were matched by the first characters of their name only
-    unknown: int  # how many images on disk are in no list at all
+    renamed: int  # images matched only by the first characters of their name
+    unknown: int  # images on disk that are in no list
 
 
 def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str]) -> MatchedImages:

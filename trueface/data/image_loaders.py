@@ -92,5 +92,5 @@ def _shared(settings: AugmentationSettings | TestSettings) -> SharedImages | Non
 
 def _numbers(values: Sequence[str], names: Sequence[str]) -> list[int]:
     """Return the index of each image's value in the sorted names."""
-    places = {name: place for place, name in enumerate(names)}
+    places = {name: position for position, name in enumerate(names)}
     return [places[name] for name in values]

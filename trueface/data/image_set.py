@@ -42,7 +42,7 @@ from trueface.runtime.image_files import lacks_reader
 
 SHARE = 8  # the patch is an eighth as wide and high as the image
 LEAST = 4  # pixels
-CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
+CACHE_BYTES = 1 << 30  # bytes of decoded images; more images are decoded again in every pass
 FORGERY = "forgery"  # the column with the type of each fake, 0 for real
 SELF_BLENDED = 1  # its number; see `forging.types`
 OnBadImage = Literal["skip", "stop"]
@@ -201,7 +201,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         if makes_fake is None:
             return []
         shown = enumerate(self.images[position] for position in positions)
-        return [place for place, image in shown if makes_fake(image, epoch)]
+        return [position for position, image in shown if makes_fake(image, epoch)]
 
     def load(self, request: PassRequest) -> Iterator[Batch]:
         """Yield every image of a pass once, or as often as balanced sampling of cells requires.

@@ -178,7 +178,9 @@ def survey(
             if folder.path not in seen:
                 seen.add(folder.path)
                 others.update(folder.others)
-                if (first := places.setdefault(folder.place, folder.path)) != folder.path:
+                if (
+                    first := places.setdefault(folder.device_and_inode, folder.path)
+                ) != folder.path:
                     # not left out: a split may have the keys of either, or of both
                     log.warning(
                         "folder=%s same=%s images=%d reason=a link: each image counts twice, and "
@@ -214,7 +216,7 @@ def dangling_links(files: Iterable[str], links: Collection[str]) -> list[str]:
     return [file for file in files if file in links and not os.path.exists(file)]  # noqa: PTH110
 
 
-MOST_LINKS = 2_000  # of one job that a plan looks at; they take about 5 ms on a local disk
+MOST_LINKS = 2_000  # links of one job that a plan looks at; they take about 5 ms on a local disk
 
 
 def link_fraction(folders: Iterable[KeyedFolder]) -> float:

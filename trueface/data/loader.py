@@ -41,7 +41,7 @@ WHOLE = Shard()
 class PassRequest:
     """One pass over samples of a dataset."""
 
-    positions: Sequence[int]  # of the samples; a balanced `order` repeats some and leaves some out
+    positions: Sequence[int]  # samples by position; a balanced `order` repeats or omits some
     epoch: int
     order: Order
     batch_size: int  # the last batch and a batch with unreadable samples may be smaller
@@ -80,7 +80,7 @@ class Loader(Generic[DatasetT_co]):
     dataset: DatasetT_co
     batch_size: int
     order: Order = IN_ORDER
-    shard: Shard = WHOLE  # of each batch
+    shard: Shard = WHOLE  # part of each batch
     on_read: tuple[Callable[[int], None], ...] = ()  # called with the size of every batch
 
     def __len__(self) -> int:

@@ -37,14 +37,14 @@ from trueface.data.prefetching import (
     uses_gpu,
 )
 from trueface.data.stalls import stalls_reported
-from trueface.runtime.errors import MachineError
+from trueface.runtime.errors import MachineError, first_line
 from trueface.runtime.files import format_bytes
 
-SHARED_MEMORY = "/dev/shm"  # where Linux has it
+SHARED_MEMORY = "/dev/shm"  # folder of shared memory on Linux
 PREFETCHED = 2  # parts of each process that exist before they are asked for; torch's default
 PART = 16  # images that a process loads at a time; sending less costs more than it gains
-NICENESS = 10  # of processes on free cores; a process at 0 gets about ten times as much time
-DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
+NICENESS = 10  # niceness of processes on free cores; one at 0 gets about ten times as much time
+DEAD = "DataLoader worker"  # beginning of torch's message when one of its processes is gone
 BatchT = TypeVar("BatchT")
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class BadFile(NamedTuple):
 class LoadedBatch(NamedTuple):
     """A batch of images."""
 
-    pixels: Tensor | None  # of the images that could be read, (B, …) uint8. None: no image could
+    pixels: Tensor | None  # pixels of readable images, (B, …) uint8. None: no image could be read
     bad: list[BadFile]  # the other images
 
     @classmethod
@@ -121,7 +121,7 @@ def _stack_shared(images: Sequence[Tensor]) -> Tensor:
     try:
         storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]  # noqa: SLF001  # as default_collate
     except RuntimeError as error:  # as torch reports a full /dev/shm and too many open files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]  # a trace may follow
+        reason = first_line(error)  # a trace may follow
         raise _NoRoomError(nbytes, reason) from error
     shared = torch.empty(0, dtype=first.dtype).set_(storage).view(len(images), *first.shape)
     return stack_into(shared, images)
@@ -424,7 +424,7 @@ class BatchPart(NamedTuple):
 
     batch: int  # its number, from 0
     requests: Sequence[ImageRequest]
-    is_last: bool  # of its batch
+    is_last: bool  # whether it is the last part of its batch
 
 
 def split_batches(batches: Sequence[Sequence[ImageRequest]]) -> list[BatchPart]:

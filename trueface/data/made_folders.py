@@ -4,7 +4,6 @@ A job writes lossless PNG files with the names of the originals, and `made.json`
 image depends on its name, so that the batch size changes nothing.
 """
 
-import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,10 +23,11 @@ from trueface.data.folders import describe_names, is_image, stem
 from trueface.data.index import describe_links
 from trueface.data.settings import PARTS
 from trueface.runtime.artifact import replace_folder, staging_folder
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import BadImageError, DataError, JobError
-from trueface.runtime.files import Json, read_json, write_atomic, write_json
+from trueface.runtime.files import Json, file_sha256, read_json, write_atomic, write_json
 from trueface.runtime.image_files import open_image, unreadable_reason
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import stream_seed, torch_rng
 
 GREY = frozenset({"1", "L", "LA"})  # modes of Pillow
 GREY_16_BITS = "I;16"  # begins the modes of each byte order
@@ -179,16 +179,16 @@ def load_image_batch(
         DataError: a file cannot be read, or has another size.
     """
     images = []
-    wanted = size if isinstance(size, tuple) else (size, size)
+    expected = size if isinstance(size, tuple) else (size, size)
     for name in names:
         pixels = read_image(root / name, channels=channels)
         images.append(torch.from_numpy(pixels))
-        if wanted == (0, 0):
-            wanted = (pixels.shape[0], pixels.shape[1])
-        if pixels.shape[:2] != wanted:
+        if expected == (0, 0):
+            expected = (pixels.shape[0], pixels.shape[1])
+        if pixels.shape[:2] != expected:
             height, width = pixels.shape[:2]
             raise DataError(
-                f"{root / name} has {width}x{height} pixels, expected {wanted[1]}x{wanted[0]}. "
+                f"{root / name} has {width}x{height} pixels, expected {expected[1]}x{expected[0]}. "
                 "Resize the images of this folder first."
             )
     return to_minus_one_one(torch.stack(images).permute(0, 3, 1, 2))
@@ -226,11 +226,9 @@ def digest_of_images(
     images: Tensor, labels: Tensor | None = None, names: Sequence[str] = ()
 ) -> str:
     """Return the SHA-256 of images, their classes, and the classes' names."""
-    sha256 = hashlib.sha256(repr((tuple(images.shape), tuple(names))).encode())
-    sha256.update(images.contiguous().numpy().data)
-    if labels is not None:
-        sha256.update(labels.contiguous().numpy().data)
-    return sha256.hexdigest()
+    tensors = (images,) if labels is None else (images, labels)
+    contents = (tensor.contiguous().numpy().data for tensor in tensors)
+    return sha256_hex(repr((tuple(images.shape), tuple(names))), *contents)
 
 
 def _unreadable(path: Path, reason: str) -> DataError:
@@ -266,11 +264,7 @@ def to_picture(levels: NDArray[np.uint8]) -> PIL.Image.Image:
 
 def digest_of(root: Path, names: Sequence[str]) -> str:
     """Return the SHA-256 of some images' names and contents."""
-    digest = hashlib.sha256()
-    for name in names:
-        content = hashlib.sha256((root / name).read_bytes()).hexdigest()
-        digest.update(f"{name}\0{content}\n".encode())
-    return digest.hexdigest()
+    return sha256_hex(*(f"{name}\0{file_sha256(root / name)}\n" for name in names))
 
 
 class PerImageRNG:
@@ -302,10 +296,8 @@ class PerImageRNG:
         draw = torch.rand if uniform else torch.randn
         rows = []
         for name in self.names:
-            generator = torch.Generator().manual_seed(
-                stream_seed(f"{stream}/{stem(name)}", self.seed)
-            )
-            rows.append(draw(like.shape[1:], generator=generator))
+            rng = torch_rng(f"{stream}/{stem(name)}", self.seed)
+            rows.append(draw(like.shape[1:], generator=rng))
         return torch.stack(rows).to(like)
 
 
@@ -344,13 +336,13 @@ class ImageFolderWriter:
 
 
 @contextmanager
-def output_folder(place: Path) -> Iterator[ImageFolderWriter]:
-    """Give a folder to fill; it is renamed to `place` at the end, and removed after an error."""
-    with staging_folder(place) as folder:
+def output_folder(path: Path) -> Iterator[ImageFolderWriter]:
+    """Give a folder to fill; it is renamed to `path` at the end, and removed after an error."""
+    with staging_folder(path) as folder:
         inside = folder / "whole"
         inside.mkdir()
         yield ImageFolderWriter(inside)
-        replace_folder(inside, place)
+        replace_folder(inside, path)
 
 
 def read_output_record(root: Path) -> Mapping[str, Json]:

@@ -11,7 +11,6 @@ that are recompressed, resized to smaller, brightened, mirrored or cropped by 3 
 recognised. A match is a hint, not a proof.
 """
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,17 +27,18 @@ from numpy.typing import NDArray
 from trueface.data.decoding import decode
 from trueface.data.index import Image
 from trueface.data.splitting import merge_groups
+from trueface.runtime.digests import sha256_digest
 from trueface.runtime.errors import BadImageError
 
 SIDE = 32  # pixels of a thumbnail
-COARSE = 16  # of the smaller one that chooses candidates
+COARSE = 16  # pixels of the smaller thumbnail that chooses candidates
 # The thresholds were chosen by inspection of the closest pairs of 8,500 real images (faces, CIFAR-10).
 # Copies cropped by 3 % reach 0.82 (photographs of 256 pixels) or 0.77 (32 pixels). Two pictures of
 # different people reach at most 0.78.
 CANDIDATE = 0.8  # correlation of the smaller thumbnails
 NEAR = 0.79  # correlation of brightness steps
-SAME_SMALL = 0.985  # of the smaller thumbnails, where no finer detail need agree: tiny copies
-CROPS = (0.03, 0.06)  # of each side, at nine places
+SAME_SMALL = 0.985  # correlation of the smaller thumbnails of tiny copies, without finer detail
+CROPS = (0.03, 0.06)  # fractions of each side, at nine places
 BLOCK = 1 << 22  # pairs compared at a time: 16 MiB
 PAIRS = 1 << 12  # candidates compared at a time: 16 MiB
 BATCH = 1024  # images handed to the threads at a time
@@ -58,7 +58,7 @@ class NearDuplicate(NamedTuple):
 
     name: str
     other: str
-    correlation: float  # of brightness steps, or of small thumbnails, whichever is larger
+    correlation: float  # correlation of brightness steps or small thumbnails, whichever is larger
     mirrored: bool
 
 
@@ -90,11 +90,10 @@ def read_appearance(file: str) -> ImageAppearance | str:
     except BadImageError as error:
         return error.reason
     height, width, _ = pixels.shape
-    digest = hashlib.sha256(f"{width}x{height}\n".encode())
-    digest.update(pixels.data)
+    digest = sha256_digest((f"{width}x{height}\n", pixels.data))
     grey = PIL.Image.fromarray(pixels).convert("L")
     thumbnail = np.asarray(grey.resize((SIDE, SIDE), PIL.Image.Resampling.BOX))
-    return ImageAppearance(digest.digest(), thumbnail)
+    return ImageAppearance(digest, thumbnail)
 
 
 def group_equal_pictures(
@@ -157,7 +156,7 @@ def find_near_duplicates(
     for start in range(0, len(looks), rows):
         chosen = looks[start : start + rows]
         left = _coarse(chosen)
-        # what is its own mirror image is near twice
+        # an image that is its own mirror image is near twice
         pairs_near: dict[tuple[str, str], NearDuplicate] = {}
         for mirrored in (False, True):
             alike = (_mirrored(left) if mirrored else left) @ right.T
@@ -244,9 +243,9 @@ def _croppings() -> tuple[tuple[Floats, Floats], ...]:
     )
 
 
-def _crop(part: float, place: float) -> Floats:
-    """Return what cuts a part of SIDE samples off, at `place` in 0 … 1, and stretches the rest."""
-    first, length = place * part * SIDE, (1 - part) * SIDE
+def _crop(part: float, position: float) -> Floats:
+    """Return what cuts a part of SIDE samples off, at `position` in 0 … 1, and stretches the rest."""
+    first, length = position * part * SIDE, (1 - part) * SIDE
     at = np.clip(first + length * (np.arange(SIDE) + 0.5) / SIDE - 0.5, 0, SIDE - 1)
     low = np.minimum(at.astype(int), SIDE - 2)
     matrix = np.zeros((SIDE, SIDE), dtype=np.float32)

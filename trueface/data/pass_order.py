@@ -10,12 +10,14 @@ from itertools import cycle, islice
 from random import Random
 from typing import NamedTuple
 
+from trueface.runtime.rng import python_rng
+
 
 class Order(NamedTuple):
     """The rule that forms the batches of a pass."""
 
-    seed: int | None = None  # of the shuffled order of each epoch. None: the order of the positions
-    cells: tuple[int, ...] | None = None  # of each sample, for balanced sampling; see `epoch_order`
+    seed: int | None = None  # seed of each epoch's shuffled order. None: the order of the positions
+    cells: tuple[int, ...] | None = None  # cells for balanced sampling; see `epoch_order`
     # a last batch of one sample is added to the batch before it, because a batch norm refuses it
     joins_single: bool = False
 
@@ -49,15 +51,15 @@ def epoch_order(
     """
     if shuffle_seed is None:
         return list(positions)
-    random = Random(f"order/{shuffle_seed}/{epoch}")
+    rng = python_rng(f"order/{shuffle_seed}/{epoch}")
     if cells is not None:
-        return balanced_order(positions, cells, random)
+        return balanced_order(positions, cells, rng)
     order = list(positions)
-    random.shuffle(order)
+    rng.shuffle(order)
     return order
 
 
-def balanced_order(positions: Sequence[int], cells: Sequence[int], random: Random) -> list[int]:
+def balanced_order(positions: Sequence[int], cells: Sequence[int], rng: Random) -> list[int]:
     """Return the same number of positions, with cell counts that differ by at most one.
 
     All images of a small cell are repeated, with counts that differ by at most one. Some images of
@@ -66,17 +68,17 @@ def balanced_order(positions: Sequence[int], cells: Sequence[int], random: Rando
     Args:
         positions: of the images.
         cells: of each image of the set.
-        random: selects the images and their order.
+        rng: selects the images and their order.
     """
     members: defaultdict[int, list[int]] = defaultdict(list)
     for position in positions:
         members[cells[position]].append(position)
     for images in members.values():
-        random.shuffle(images)
+        rng.shuffle(images)
     turns = {cell: cycle(members[cell]) for cell in sorted(members)}
     order: list[int] = []
     while len(order) < len(positions):
         every = list(turns)
-        random.shuffle(every)
+        rng.shuffle(every)
         order += [next(turns[cell]) for cell in islice(every, len(positions) - len(order))]
     return order

@@ -54,7 +54,7 @@ def unpack_records(
     for row, fields in enumerate(RECORD.iter_unpack(content[:whole]), first_row):
         key, offset, height, width, checksum, own = fields
         begin = (row - first_row) * RECORD.size
-        # that of a deleted one is wrong, as its key is zeros
+        # the checksum of a deleted record is wrong, as its key is zeros
         if own == zlib.crc32(content[begin : begin + RECORD.size - 4]):
             yield key, PixelPlace(segment, row, offset, height, width, checksum)
 
@@ -67,10 +67,10 @@ def read_index(folder: Path, segment: str, begin: int = 0) -> bytes:
     return b""
 
 
-def delete_record(folder: Path, place: PixelPlace) -> None:
+def delete_record(folder: Path, location: PixelPlace) -> None:
     """Delete the record of an image whose pixels are not what they were."""
-    with contextlib.suppress(OSError), (folder / f"{place.segment}{INDEX}").open("r+b") as file:
-        file.seek(place.row * RECORD.size)
+    with contextlib.suppress(OSError), (folder / f"{location.segment}{INDEX}").open("r+b") as file:
+        file.seek(location.row * RECORD.size)
         file.write(bytes(KEY_BYTES))
 
 
@@ -98,12 +98,12 @@ class SegmentMap:
         self._index = folder / f"{segment}{INDEX}"
         self._used_at = 0.0
 
-    def pixels(self, place: PixelPlace) -> Pixels | None:
+    def pixels(self, location: PixelPlace) -> Pixels | None:
         """Return an image, a view of the file; None where the file ends before it does."""
-        if place.end > len(self._memory):
+        if location.end > len(self._memory):
             return None
-        shape = place.height, place.width, CHANNELS
-        return np.ndarray(shape, np.uint8, self._memory, place.offset)
+        shape = location.height, location.width, CHANNELS
+        return np.ndarray(shape, np.uint8, self._memory, location.offset)
 
     def mark_used(self) -> None:
         """Note that it is in use, for those who look for the least recently used."""
@@ -187,15 +187,15 @@ class SegmentWriter:
         if channels != CHANNELS or not image.flags.c_contiguous:
             raise ValueError(f"an image of shape {image.shape} is not a contiguous (H, W, 3) array")
         content = image.data.cast("B")
-        place = PixelPlace(
+        location = PixelPlace(
             self.segment, self._rows, self._begin(), height, width, zlib.crc32(content)
         )
-        _write(self._pixels, content, place.offset)
-        record = RECORD.pack(key, place.offset, height, width, place.checksum, 0)[:-4]
+        _write(self._pixels, content, location.offset)
+        record = RECORD.pack(key, location.offset, height, width, location.checksum, 0)[:-4]
         record += zlib.crc32(record).to_bytes(4, "little")
         _write(self._index, memoryview(record), self._rows * RECORD.size)
-        self._rows, self._end = self._rows + 1, place.end
-        return place
+        self._rows, self._end = self._rows + 1, location.end
+        return location
 
     def close(self) -> None:
         """Leave the segment to others."""

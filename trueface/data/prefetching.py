@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from trueface.data.stalls import stalls_reported
+from trueface.runtime.errors import first_line
 
 AHEAD = 2  # items: one that is ready, one that is being made
-PINNED_BYTES = 1 << 30  # of batches at a time; no other process can use pinned memory
+PINNED_BYTES = 1 << 30  # bytes of batches at a time; no other process can use pinned memory
 PINNED_BATCHES = AHEAD + 4  # at a time: one is used, three are copied or wait for their results
 ENDED: Any = object()  # marks the end of an iterator
 Item = TypeVar("Item")
@@ -53,7 +54,7 @@ class PinnedMemory:
             return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
         except RuntimeError as error:  # the limit of locked memory, or no memory is left
             self._fails = True
-            reason = (str(error).splitlines() or [type(error).__name__])[0]  # a trace may follow
+            reason = first_line(error)  # a trace may follow
             log.warning("batches=not pinned bytes=%d reason=%s", nbytes, reason)
             return None
 
@@ -110,7 +111,7 @@ def prefetch(
     """
     leave, threads = threading.Event(), torch.get_num_threads()
     pool = ThreadPoolExecutor(1, "loader")
-    pool.submit(_work_alone).result()
+    pool.submit(_use_one_torch_thread).result()
     torch.set_num_threads(threads)  # also for threads that begin later
     try:
         items = pool.submit(make, leave).result()
@@ -131,7 +132,7 @@ def prefetch(
         pool.shutdown()
 
 
-def _work_alone() -> None:
+def _use_one_torch_thread() -> None:
     """Compute in this thread alone: further threads would take cores from the network."""
     torch.set_num_threads(1)
     torch.get_num_threads()  # the first call in a thread resets its number to the global one

@@ -130,7 +130,7 @@ class QualityList:
     """One list of a `data.json`, such as its `train`."""
 
     path: Path
-    name: str  # of the list in the file
+    name: str  # name of the list in the file
     files: Mapping[str, tuple[Path, ...]]  # by quality, absolute; all of one length
     labels: tuple[int, ...] | None  # 1 fake, 0 real; None: the file has none
 
@@ -155,9 +155,9 @@ class QualityList:
                 f"{path}: {name} has no list {RAW!r}, which is needed to find the training "
                 f"images. Its lists: {', '.join(columns) or 'none'}."
             )
-        made = cls(path=path, name=name, files=columns, labels=_labels(path, name, labels))
-        made._check()
-        return made
+        quality_list = cls(path=path, name=name, files=columns, labels=_labels(path, name, labels))
+        quality_list._check()
+        return quality_list
 
     def partners(self, images: Sequence[Image], quality: str) -> dict[str, Path]:
         """Return the file of each image in a quality, by the image's name.

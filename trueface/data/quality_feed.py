@@ -11,7 +11,6 @@ A batch has all items in the first quality, then all in the second, and so on. R
 item` of a batch is that item in that quality. The column `quality_index` contains the quality, too.
 """
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +32,7 @@ from trueface.data.qualities import QualityList, chain_of, digests, files_of
 from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.errors import BadImageError, JobError
 from trueface.runtime.files import Json
+from trueface.runtime.rng import python_rng
 
 Form = Literal["paired", "mixed", "alone"]
 
@@ -64,12 +64,12 @@ def qualities_of(
     Raises:
         DataError: a quality or an image is missing in the list.
     """
-    made = []
+    qualities = []
     for name in names:
         word = files_of(name)
         files = None if word is None or partners is None else partners.partners(images, word)
-        made.append(Quality(name=name, chain=Chain.parse(chain_of(name)), files=files))
-    return tuple(made)
+        qualities.append(Quality(name=name, chain=Chain.parse(chain_of(name)), files=files))
+    return tuple(qualities)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class QualityTransform:
         """Return the index of the quality of an image in a mixed batch."""
         if len(self.qualities) == 1:
             return 0
-        return random.Random(f"{self._stream(image, epoch)}/quality").randrange(len(self.qualities))
+        return python_rng(f"{self._stream(image, epoch)}/quality").randrange(len(self.qualities))
 
     def _plain(self, pixels: Tensor, image: Image, epoch: int) -> Tensor | None:
         if all(each.files is not None for each in self.qualities):

@@ -40,7 +40,7 @@ from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, write_json
 from trueface.runtime.process_pool import process_in_chunks
-from trueface.runtime.rng import rng_from_words
+from trueface.runtime.rng import numpy_rng
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same spec would give other images
@@ -56,7 +56,7 @@ FAKE = (  # two folders of each method
 )
 UNFINISHED = ".sample-unfinished.json"
 CHUNK = 16  # images that a process makes before it reports: a fifth of a second
-PNG_LEVEL = 1  # of 9: noise hardly gets smaller at a higher one, only slower
+PNG_LEVEL = 1  # level of at most 9: noise hardly gets smaller at a higher one, only slower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +224,7 @@ def _make_chunk(root: Path, spec: SampleSpec, pictures: Sequence[Picture]) -> No
 
 def _stream(spec: SampleSpec, picture: Picture, purpose: str) -> np.random.Generator:
     """Return dice that depend on the seed, the key and the purpose, not on the order of work."""
-    return rng_from_words("sample", spec.seed, picture.key, purpose)
+    return numpy_rng(f"sample/{spec.seed}/{picture.key}/{purpose}")
 
 
 def _write(path: Path, content: bytes) -> None:

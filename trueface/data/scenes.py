@@ -17,9 +17,9 @@ import numpy.typing as npt
 Plane = npt.NDArray[np.floating[Any]]
 
 EDGE_PX = 0.45  # half the width of an edge, as lens and pixel of a sharp camera leave it
-DARKEST = 1e-3  # of a white wall; no scene is without any light
+DARKEST = 1e-3  # brightness relative to a white wall; no scene is without any light
 SMALL = 0.09  # bodies below this radius are drawn plain: no texture, no shadow
-SLOPES = (0.9, 1.2, 1.6)  # of the amplitude spectra of natural surfaces: 0.7 … 1.7 (Field 1987)
+SLOPES = (0.9, 1.2, 1.6)  # amplitude spectra of natural surfaces have 0.7 … 1.7 (Field 1987)
 
 SKIN = ((0.80, 0.56, 0.43), (0.66, 0.42, 0.29), (0.46, 0.28, 0.18), (0.29, 0.17, 0.11))
 HAIR = ((0.05, 0.04, 0.04), (0.16, 0.09, 0.05), (0.33, 0.20, 0.10), (0.62, 0.46, 0.25), (0.6,) * 3)

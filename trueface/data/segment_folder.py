@@ -18,7 +18,7 @@ from trueface.runtime.artifact import (
 
 LIMIT = "TRUEFACE_DECODED_LIMIT"  # environment variable
 OF_DISK, OF_MEMORY = 4, 2  # the limit where none is set: a quarter of the one, half of the other
-SEGMENTS = 64  # that the limit is divided into: each that is read takes a file descriptor
+SEGMENTS = 64  # parts of the limit: each part that is read takes a file descriptor
 LEAST, MOST = 1 << 26, 1 << 30  # bytes of a segment, where the limit allows
 
 

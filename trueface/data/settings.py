@@ -45,7 +45,7 @@ PREPROCESSING = "preprocessing"  # in the provenance of a model that others publ
 COLUMNS: Mapping[str, str] = {"quality": "modifier", "group": "method"}
 # … and columns of the CSV files of the setting `attributes`
 ATTRIBUTE_COLUMNS = ("demographic", "forgery")
-BATCH_SIZE = 64  # of trainings; the original's
+BATCH_SIZE = 64  # images per batch of a training; the original's
 
 
 BLUR_SIDE = 8  # pixels: the blur reaches seven to each side, and mirrors the image there
@@ -55,8 +55,8 @@ _NUMBER = TypeAdapter(int)  # as settings take it: 16, "16", 16.0
 DRAWN_MARK = "drawn.json"  # marker file in the data root of a drawn set: settings and photographs
 LEAST_SIZE: Mapping[str, int] = {"portraits": 32, "shapes": 8, "resized": 8}
 PARTS: Mapping[str, float] = {"A": 0.7, "B": 0.2, "C": 0.1}
-SHAPE_CLASSES = ("bar", "cross", "disc", "ring", "square", "triangle")  # of shapes, sorted
-TRAIN_SHARE = 0.8  # of each class of shapes
+SHAPE_CLASSES = ("bar", "cross", "disc", "ring", "square", "triangle")  # classes of shapes, sorted
+TRAIN_SHARE = 0.8  # fraction of each class of shapes
 
 
 def _eighth(value: Any) -> Any:
@@ -105,7 +105,7 @@ class PlaceSettings(Settings):
     data_root: str = setting(
         cost=True,
         aliases=("dataset_path",),
-        word_file="dataset.yaml",  # of `trueface import`
+        word_file="dataset.yaml",  # file of `trueface import`
         description="Folder of the images, with PreSocial/, Facebook/, …",
     )
     split_path: str = setting(
@@ -329,8 +329,8 @@ class TestSettings(ScoringSettings):
     def _attackable(self) -> Self:
         attack = parse_attack(self.attack)
         if self.test_crops and (attack is not None or self.save_images):
-            what = "save_images keeps" if attack is None else "an attack changes"
-            raise ValueError(f"{what} whole images, so leave test_crops out")
+            reason = "save_images keeps" if attack is None else "an attack changes"
+            raise ValueError(f"{reason} whole images, so leave test_crops out")
         if attack is not None and attack.spec.access == "transfer" and not self.surrogate:
             raise ValueError(
                 f"attack: {attack} needs a surrogate, the ID of another model of this run"

@@ -22,7 +22,6 @@ After any error the caller decodes the image itself.
 
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
 import platform
@@ -55,6 +54,7 @@ from trueface.runtime.artifact import (
     cache_folder,
     make_private,
 )
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import BadImageError
 from trueface.runtime.files import format_bytes
 
@@ -114,7 +114,7 @@ class SharedImages:
             self._begin_as_a_fork()
         keys = [self._key(path) for path in paths]
         results: dict[bytes, Fetched] = {}
-        wanted: dict[bytes, Path] = {}
+        missing: dict[bytes, Path] = {}
         with self._lock:
             if any(key is not None and key not in self._places for key in keys):
                 self._read_new_records()
@@ -122,23 +122,23 @@ class SharedImages:
                 if key is not None and (pixels := self._stored(key)) is not None:
                     results[key] = pixels
                 elif key is not None and key not in self._too_large:
-                    wanted[key] = path
-        self._make(wanted, results, leave or threading.Event())
+                    missing[key] = path
+        self._make(missing, results, leave or threading.Event())
         return [None if key is None else results.get(key) for key in keys]
 
     def _make(
-        self, wanted: dict[bytes, Path], results: dict[bytes, Fetched], leave: threading.Event
+        self, missing: dict[bytes, Path], results: dict[bytes, Fetched], leave: threading.Event
     ) -> None:
         """Decode what no other process decodes; wait for the others."""
         patient_until = time.monotonic() + self._patience_s
-        while wanted and not self._is_full and not leave.is_set():
-            before = len(wanted)
-            for key, path in list(wanted.items()):
+        while missing and not self._is_full and not leave.is_set():
+            missing_before = len(missing)
+            for key, path in list(missing.items()):
                 with self._claimed(key, leave) as is_ours:
                     if is_ours:
                         results[key] = self._decode_and_store(key, path)
-                        del wanted[key]
-            if len(wanted) < before:
+                        del missing[key]
+            if len(missing) < missing_before:
                 patient_until = time.monotonic() + self._patience_s
             elif time.monotonic() > patient_until:
                 break
@@ -162,23 +162,23 @@ class SharedImages:
         return pixels
 
     def _stored(self, key: bytes) -> Tensor | None:
-        place = self._places.get(key)
-        if place is None:
+        location = self._places.get(key)
+        if location is None:
             return None
-        segment = self._map(place.segment)
-        pixels = None if segment is None else segment.pixels(place)
+        segment = self._map(location.segment)
+        pixels = None if segment is None else segment.pixels(location)
         if segment is not None and pixels is not None:
-            if key in self._whole or zlib.crc32(pixels.data) == place.checksum:
+            if key in self._whole or zlib.crc32(pixels.data) == location.checksum:
                 self._whole.add(key)
                 segment.mark_used()
                 return torch.from_numpy(pixels).permute(2, 0, 1)
             log.warning(
                 "decoded=%s/%s row=%d state=damaged, decoding again",
-                self._folder.path, place.segment, place.row,
+                self._folder.path, location.segment, location.row,
             )  # fmt: skip
         del self._places[key]
         if segment is not None:
-            delete_record(self._folder.path, place)
+            delete_record(self._folder.path, location)
         return None
 
     def _map(self, segment: str) -> SegmentMap | None:
@@ -293,4 +293,4 @@ def _decoding(scaling: Scaling | None) -> str:
     """Return the name of what pixels depend on besides the file."""
     # another version may round otherwise; inodes mean nothing on a machine that has the same home
     parts = [SCHEMA, scaling, version("pillow"), version("simplejpeg"), platform.node()]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return sha256_hex(repr(parts))[:16]

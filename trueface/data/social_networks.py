@@ -20,9 +20,9 @@ COLOUR_AT_HALF_SIZE = 2  # pillow's number for 4:2:0
 class Network:
     """One network's treatment."""
 
-    scale: float  # of width and height
+    scale: float  # scale of width and height
     resampling: Image.Resampling
-    quality: tuple[int, int]  # of JPEG, lowest and highest
+    quality: tuple[int, int]  # quality of JPEG, lowest and highest
 
 
 # By the name of the folder. The fingerprints fill small images, so the qualities lie above those of the

@@ -41,7 +41,7 @@ class ListFacts:
     repeated: int  # keys that are in it more than once
     real: int  # images on disk
     fake: int
-    renamed: int  # of these, found by the first characters of their name only
+    renamed: int  # images of these that were found only by the first characters of their name
     # keys without a file, though the folder of their method is there; keys of an unknown folder
     missing: tuple[str, ...]
     elsewhere: int  # keys of methods that were not looked for, or have no folder
@@ -87,17 +87,17 @@ class SplitReport:
         for name, facts in self.lists.items():
             numbers = (facts.keys, facts.real, facts.fake, len(facts.missing), facts.elsewhere)
             yield (name, *map(str, (*numbers, facts.repeated, facts.renamed)))
-        for what, examples in self._findings():
+        for finding, examples in self._findings():
             shown = ", ".join(examples[:SHOWN]) + (", …" if len(examples) > SHOWN else "")
-            yield (what, str(len(examples)), *([shown] if shown else []))
+            yield (finding, str(len(examples)), *([shown] if shown else []))
         if self.pictures is not None:
             yield ("same pixels within a list", str(self.pictures.repeated))
         yield ("images in no list", str(self.unlisted))
 
     def _findings(self) -> Iterator[tuple[str, list[str]]]:
-        yield "leak: key in several lists", _placed(self.shared)
+        yield "leak: key in several lists", _format_keys_with_lists(self.shared)
         if self.torn is not None:
-            yield "leak: group in several lists", _placed(self.torn)
+            yield "leak: group in several lists", _format_keys_with_lists(self.torn)
         if self.pictures is not None:
             yield "leak: same pixels in several lists", [*map(_equal, self.pictures.same)]
             yield "same pixels, real and fake", [*map(_labelled, self.pictures.contradictory)]
@@ -148,7 +148,7 @@ def examine(
         },
         shared=_shared(lists),
         torn=None if groups is None else groups_in_several_lists(groups, lists),
-        # of all lists the same
+        # the number is the same for all lists
         unlisted=min((each.unknown for each in found.values()), default=len(on_disk.images)),
         pictures=pictures,
     )
@@ -193,11 +193,13 @@ def _examine_pictures(
     progress: Callable[[int], object] | None,
 ) -> PictureFindings:
     """Decode each image of the lists once; an image in two lists is reported as a shared key."""
-    place: dict[str, tuple[str, Image]] = {}
+    list_and_image: dict[str, tuple[str, Image]] = {}
     for name, images in chosen.items():
         for image in images:
-            place.setdefault(image.file, (name, image))
-    read = zip(place, read_appearances(list(place), progress=progress), strict=True)
+            list_and_image.setdefault(image.file, (name, image))
+    read = zip(
+        list_and_image, read_appearances(list(list_and_image), progress=progress), strict=True
+    )
     good: dict[str, ImageAppearance] = {}
     bad: list[tuple[str, str]] = []
     for file, look in read:
@@ -206,46 +208,47 @@ def _examine_pictures(
         else:
             good[file] = look
     equal = find_equal_pictures(good)
-    lists_of = [{place[file][0] for file in files} for files in equal]
+    lists_of = [{list_and_image[file][0] for file in files} for files in equal]
     within = sum(len(files) - len(lists) for files, lists in zip(equal, lists_of, strict=True))
     return PictureFindings(
-        looked_at=len(place),
+        looked_at=len(list_and_image),
         unreadable=tuple(bad),
         same=tuple(
-            tuple(_list_and_key(file, place) for file in files)
+            tuple(_list_and_key(file, list_and_image) for file in files)
             for files, lists in zip(equal, lists_of, strict=True)
             if len(lists) > 1
         ),
         repeated=within,
-        contradictory=tuple(_contradictory(equal, place)),
-        near=tuple(_near_in_lists(good, place)) if similar else None,
+        contradictory=tuple(_contradictory(equal, list_and_image)),
+        near=tuple(_near_in_lists(good, list_and_image)) if similar else None,
     )
 
 
 def _contradictory(
-    equal: Iterable[Sequence[str]], place: Mapping[str, tuple[str, Image]]
+    equal: Iterable[Sequence[str]], list_and_image: Mapping[str, tuple[str, Image]]
 ) -> Iterator[tuple[str, ...]]:
     """Yield the files of equal pixels that have both labels; a real and a fake one come first."""
     for files in equal:
-        by_label = {place[file][1].label: file for file in reversed(files)}
+        by_label = {list_and_image[file][1].label: file for file in reversed(files)}
         if len(by_label) > 1:
             first = dict.fromkeys(by_label[label] for label in sorted(by_label))
             yield tuple(
-                f"{_list_and_key(file, place)} ({CLASSES[place[file][1].label]})"
+                f"{_list_and_key(file, list_and_image)} ({CLASSES[list_and_image[file][1].label]})"
                 for file in dict.fromkeys((*first, *files))
             )
 
 
 def _near_in_lists(
-    good: Mapping[str, ImageAppearance], place: Mapping[str, tuple[str, Image]]
+    good: Mapping[str, ImageAppearance], list_and_image: Mapping[str, tuple[str, Image]]
 ) -> Iterator[NearDuplicate]:
     lists: dict[str, dict[str, ImageAppearance]] = defaultdict(dict)
     for file, look in good.items():
-        lists[place[file][0]][file] = look
+        lists[list_and_image[file][0]][file] = look
     for members, others in combinations(lists.values(), 2):
         for pair in find_near_duplicates(members, others):
             yield pair._replace(
-                name=_list_and_key(pair.name, place), other=_list_and_key(pair.other, place)
+                name=_list_and_key(pair.name, list_and_image),
+                other=_list_and_key(pair.other, list_and_image),
             )
 
 
@@ -268,10 +271,10 @@ def _labelled(names: Sequence[str]) -> str:
     return f"{' = '.join(names[: 2 if more else MEMBERS])}{more}"
 
 
-def _list_and_key(file: str, place: Mapping[str, tuple[str, Image]]) -> str:
-    name, image = place[file]
+def _list_and_key(file: str, list_and_image: Mapping[str, tuple[str, Image]]) -> str:
+    name, image = list_and_image[file]
     return f"{name}:{image.key}"
 
 
-def _placed(lists_of: Mapping[str, Sequence[str]]) -> list[str]:
+def _format_keys_with_lists(lists_of: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"{item} in {' and '.join(names)}" for item, names in lists_of.items()]

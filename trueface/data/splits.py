@@ -8,7 +8,6 @@ slash. A key names the image on disk of exactly that name, or one that a social 
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import secrets
@@ -31,6 +30,7 @@ from trueface.data.index import (
 )
 from trueface.data.stray_keys import describe_stray, of_sources, stray_keys
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.ids import DataId
@@ -60,8 +60,8 @@ class SplitList:
     name: str  # "train", "val" or "test"
     keys: frozenset[str]
     others: frozenset[str]  # keys of the other lists that are not in this one
-    sha256: str  # of the sorted keys
-    path: Path | None = field(default=None, compare=False)  # where it was read
+    sha256: str  # SHA-256 of the sorted keys
+    path: Path | None = field(default=None, compare=False)  # file from which it was read
 
     def lacks(self, key: str) -> bool:
         """Return whether neither this list nor another one of the split has a key."""
@@ -168,7 +168,7 @@ def split_images(
             message = f"{len(keys)} of {len(split.keys)} keys of {split} belong to no subset and to no folder"
             message = f"{message} of {data_root}, such as {', '.join(keys[:SHOWN])}"
             _lack(message, then, describe_stray(keys, data_root, vocabulary))
-    for modifier, keys in _missing(on_disk, chosen, split):
+    for modifier, keys in _iter_missing_keys(on_disk, chosen, split):
         if modifier not in UNSHARED:
             log.info("missing=%d modifier=%s split=%s", len(keys), modifier, split.name)
         else:
@@ -279,7 +279,7 @@ def read_list(file: Path, name: str) -> frozenset[str]:
 
 def keys_digest(keys: Iterable[str]) -> str:
     """Return a digest of a list's keys, whatever their order."""
-    return hashlib.sha256("\n".join(sorted(keys)).encode(errors="surrogateescape")).hexdigest()
+    return sha256_hex("\n".join(sorted(keys)))
 
 
 def _text(content: object) -> str:
@@ -340,7 +340,7 @@ def _log_sources(on_disk: ImageSurvey, chosen: Sequence[Image], split: SplitList
         log.info("split=%s further sources=%d", split.name, len(counts) - MOST_SOURCES)
 
 
-def _missing(
+def _iter_missing_keys(
     on_disk: ImageSurvey, chosen: Sequence[Image], split: SplitList
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield (modifier, keys without a file) where there are any, of methods whose folder is there."""

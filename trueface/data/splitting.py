@@ -13,7 +13,6 @@ Cells are the groups and classes of keys, counted by list.
 
 import csv
 import json
-import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from trueface.data.image_keys import match_lists, method_of
 from trueface.data.index import Image
 from trueface.data.splits import NAMES
 from trueface.runtime.errors import DataError
+from trueface.runtime.rng import python_rng, seeded_python_rng
 
 TABLES = frozenset({".csv", ".json"})
 
@@ -236,30 +236,31 @@ def make_splits(
         lists = {name: [] for name in NAMES}
         for folder, keys in strata.items():
             if cells is None:  # else they are in an order of their own
-                random.Random(f"splits/{seed}/{folder}" if stratify else seed).shuffle(keys)
+                rng = python_rng(f"splits/{seed}/{folder}") if stratify else seeded_python_rng(seed)
+                rng.shuffle(keys)
             for name, chosen in _cut_at_bounds(keys, bounds).items():
                 lists[name] += chosen
     # in the order of their folders, and sorted in each, as files are listed
     return {name: tuple(_ordered(keys)) for name, keys in lists.items()}
 
 
-def subsample(lists: Mapping[str, Sequence[str]], *, wanted: int | Fraction, seed: int) -> Lists:
+def subsample(lists: Mapping[str, Sequence[str]], *, amount: int | Fraction, seed: int) -> Lists:
     """Return a smaller split: in each folder some of the keys of each list, none moved to another.
 
     With one seed a smaller one holds nothing that a larger one lacks.
 
     Args:
         lists: of the split.
-        wanted: so many keys of each folder, taken from the lists in proportion; or a share in
+        amount: number of keys of each folder, taken from the lists in proportion, or a fraction in
             (0, 1] of each folder of each list.
         seed: of the draw.
 
     Raises:
         DataError: a share or number that cannot be.
     """
-    if wanted <= 0 or (isinstance(wanted, Fraction) and wanted > 1):
+    if amount <= 0 or (isinstance(amount, Fraction) and amount > 1):
         raise DataError(
-            f"cannot take {wanted} of each folder. Give a number of at least 1, or a fraction up "
+            f"cannot take {amount} of each folder. Give a number of at least 1, or a fraction up "
             "to 1."
         )
     ranked: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
@@ -269,10 +270,10 @@ def subsample(lists: Mapping[str, Sequence[str]], *, wanted: int | Fraction, see
             ranked[folder] += _ranked(members, name, f"subsample/{seed}/{name}/{folder}")
     kept: dict[str, list[str]] = {name: [] for name in lists}
     for members_of_all in ranked.values():
-        if isinstance(wanted, Fraction):
-            chosen = [member for member in members_of_all if member[0] < wanted]
+        if isinstance(amount, Fraction):
+            chosen = [member for member in members_of_all if member[0] < amount]
         else:
-            chosen = sorted(members_of_all)[:wanted]
+            chosen = sorted(members_of_all)[:amount]
         for _, name, key in chosen:
             kept[name].append(key)
     return {name: tuple(_ordered(keys)) for name, keys in kept.items()}
@@ -304,8 +305,8 @@ def _by_cell(
 
 def _ranked(keys: list[str], holder: str, stream: str) -> Iterator[tuple[float, str, str]]:
     """Yield keys in a random order with the share of them that comes before each, and their holder."""
-    random.Random(stream).shuffle(keys)
-    return (((place + 0.5) / len(keys), holder, key) for place, key in enumerate(keys))
+    python_rng(stream).shuffle(keys)
+    return (((position + 0.5) / len(keys), holder, key) for position, key in enumerate(keys))
 
 
 def _divisible(strata: Mapping[str, list[str]], groups: Mapping[str, str]) -> dict[str, list[str]]:
@@ -344,11 +345,11 @@ def _divide_groups(
             members[key in groups, groups.get(key, key)].append((folder, key))
         for name, part in _cut_at_bounds(keys, bounds).items():
             lacking[name][folder] = len(part)
-    wanted = {name for name, count in lacking.items() if count.total()}
+    list_names = {name for name, count in lacking.items() if count.total()}
     fits = min((need for count in lacking.values() if (need := count.total())), default=0)
     order = sorted(members)
-    random.Random(f"splits/{seed}/groups").shuffle(order)
-    # what is too large for the smallest list goes first, while the largest can still take it
+    python_rng(f"splits/{seed}/groups").shuffle(order)
+    # groups too large for the smallest list go first, while the largest can still take them
     order.sort(key=lambda group: -len(members[group]) if len(members[group]) > fits else 0)
     given: dict[str, list[tuple[bool, str]]] = {name: [] for name in NAMES}
     for group in order:
@@ -362,7 +363,7 @@ def _divide_groups(
     classes = {
         group: frozenset().union(*(labels[key] for _, key in members[group])) for group in order
     }
-    _fill_classes(given, [name for name in NAMES if name in wanted], classes)
+    _fill_classes(given, [name for name in NAMES if name in list_names], classes)
     return {name: [key for group in given[name] for _, key in members[group]] for name in NAMES}
 
 
@@ -408,13 +409,15 @@ Group = tuple[bool, str]  # whether it has a name; the name, or its only key
 
 
 def _fill_classes(
-    given: Mapping[str, list[Group]], wanted: Sequence[str], classes: Mapping[Group, frozenset[int]]
+    given: Mapping[str, list[Group]],
+    list_names: Sequence[str],
+    classes: Mapping[Group, frozenset[int]],
 ) -> None:
     """Move groups so that each list that should have images has a group of each class, if possible.
 
     Groups may be large and few. The training list has the first group of a class, validation the second.
     """
-    for name in wanted:
+    for name in list_names:
         for label in sorted(frozenset().union(*classes.values())):
             if any(label in classes[group] for group in given[name]):
                 continue
@@ -447,7 +450,7 @@ class Grouping:
     """By which attribute images are grouped."""
 
     attributes: Attributes
-    data_root: Path  # of the images, as their files begin
+    data_root: Path  # data root of the images, as their files begin
     by: str  # column of the attributes
     missing: OnMissing  # a key without a group: stop, or call it `UNKNOWN`
 

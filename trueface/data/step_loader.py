@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trueface.data.batch import NO_LABELS, Batch
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 
 
 class Rows(Protocol):
@@ -36,6 +36,6 @@ class StepLoader:
 
     def __call__(self, step: int) -> tuple[Batch, torch.Generator]:
         """Return the batch of a step, and the step's random stream for all further draws."""
-        stream = torch.Generator().manual_seed(stream_seed(f"{self._stream}/{step}", self._seed))
-        rows = torch.randint(len(self._images), (self._batch_size,), generator=stream)
-        return Batch(self._images[rows], NO_LABELS, rows), stream
+        rng = torch_rng(f"{self._stream}/{step}", self._seed)
+        rows = torch.randint(len(self._images), (self._batch_size,), generator=rng)
+        return Batch(self._images[rows], NO_LABELS, rows), rng

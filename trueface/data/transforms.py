@@ -16,7 +16,6 @@ same strength, so that no corruption reveals the class. Kinds come in turn.
 """
 
 import io
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -46,6 +45,7 @@ from trueface.data.preprocessing import Preprocessing
 from trueface.data.settings import SELF_BLENDING, AugmentationSettings, TestSettings
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
+from trueface.runtime.rng import python_rng
 
 if TYPE_CHECKING:
     from trueface.data.forging.blending import SelfBlending
@@ -58,7 +58,6 @@ JPEG_REACH = 2  # pixels by which the upsampling of colour looks into the next c
 CORRUPTED: Final = "corrupted"
 VARIED: Final = "varied"
 TURNED: Final = "turned"
-MIRRORED: Final = "mirrored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ class TransformId:
 
     identity: Mapping[str, Json]  # two transforms of one identity give the same pixels
     view_identity: Mapping[str, Json]  # two that share this, too, in views of the same number
-    period: int  # how many epochs differ, after which they come again; 1: none; 0: no end of them
+    period: int  # epochs that differ, after which they repeat; 1: none; 0: they never repeat
     is_test: bool  # whether images are seen exactly as in a test of the same settings
     # by an image's name, what its pixels alone depend on, too
     row_identity: Mapping[str, str] = field(default_factory=dict)
@@ -88,7 +87,7 @@ class Transform(Protocol):
         """Return (3, h, w) or (crops, 3, h, w) of (3, H, W), uint8."""
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-        """Return the row of the image from which on it changes nothing."""
+        """Return the row of the image from which on no pixel changes the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +113,8 @@ class TrainTransform:
         if self.settings.sbi == 0:
             return None
         # by name, so that trainings without it do not depend on its code
-        made: SelfBlending = import_module(SELF_BLENDING).SelfBlending(self.settings.sbi)
-        return made
+        blending: SelfBlending = import_module(SELF_BLENDING).SelfBlending(self.settings.sbi)
+        return blending
 
     def makes_fake(self, image: Image, epoch: int) -> bool:
         """Return whether a real image is shown as a fake of itself in this epoch."""
@@ -137,7 +136,7 @@ class TrainTransform:
         is_test = (
             not is_random and not self.registered_augmentations and self.settings.test_crops == 0
         )
-        # how many views there are changes none of them
+        # the number of views changes none of them
         of_view = {key: value for key, value in identity.items() if key != "augment_cycle"}
         return TransformId(
             identity=identity,
@@ -160,7 +159,7 @@ class TrainTransform:
         return seen
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-        """Return the first row that does not get into what the network sees in this epoch."""
+        """Return the first row below the part of the image that the network gets in this epoch."""
         if self.self_blending is not None:  # a blend looks at all of the face
             return height
         parameters = self.parameters(height, width, image, epoch)
@@ -172,8 +171,8 @@ class TrainTransform:
 
     def parameters(self, height: int, width: int, image: Image, epoch: int) -> AugmentationParams:
         """Return what is drawn for an image of this size in an epoch: a function of seed, name and epoch."""
-        chance = random.Random(self._stream(image, epoch))
-        return self.steps.sample_params(height, width, chance, unshared=image.modifier in UNSHARED)
+        rng = python_rng(self._stream(image, epoch))
+        return self.steps.sample_params(height, width, rng, unshared=image.modifier in UNSHARED)
 
     def _stream(self, image: Image, epoch: int) -> str:
         cycle = self.settings.augment_cycle
@@ -190,8 +189,8 @@ class TestTransform:
     resize_size: int
     patch_size: int  # side of the patches; <= 0: that of the centre crop
     crops: int  # 0: the whole centre crop
-    corruptions: Chain = NO_CHAIN  # of the centre crop
-    preprocessing: Preprocessing | None = None  # of a published model; its crop is `resize_size`
+    corruptions: Chain = NO_CHAIN  # corruptions of the centre crop
+    preprocessing: Preprocessing | None = None  # a published model's; its crop is `resize_size`
 
     def with_preprocessing(self, preprocessing: Preprocessing | None) -> "TestTransform":
         """Return the transform with the preprocessing of a published model, which replaces crop and patches.
@@ -290,10 +289,10 @@ def apply_augmentation(pixels: Tensor, parameters: AugmentationParams, size: int
 class StepWindows:
     """The window of the square that each step reads, from the last step back, without flips."""
 
-    patch: Window  # what the network sees; may exceed the square
-    seen: Window  # what it sees of the square
-    coded: Window  # what JPEG must know for that, in whole cells
-    soft: Window  # what the blur must know for that
+    patch: Window  # part that the network gets; may exceed the square
+    seen: Window  # part of the square that the network gets
+    coded: Window  # part that JPEG needs for that, in whole cells
+    soft: Window  # part that the blur needs for that
 
 
 def step_windows(parameters: AugmentationParams, size: int) -> StepWindows:
@@ -360,7 +359,7 @@ def _places(room: int, count: int) -> list[int]:
 class CopyKind:
     """A kind of corruption, and the strengths that copies get."""
 
-    name: str  # of `trueface.corruptions`
+    name: str  # name in `trueface.corruptions`
     low: float = 0.0
     high: float = 0.0
     digits: int = 0  # decimals of the strength
@@ -368,7 +367,7 @@ class CopyKind:
     exact: tuple[float, ...] = ()
 
 
-# of each copy in turn. What is common comes twice among the corrupted, so that a third of these has other
+# kinds of the copies, in turn. Common ones come twice among the corrupted, so that a third of these has other
 # processing. An image that was halved has other statistics than one resized by 0.48 or 0.52: interpolation weights
 # repeat from pixel to pixel (A. Popescu and H. Farid, IEEE TSP 53(2), 2005), which factors drawn at random never show
 COPY_KINDS: Mapping[str, tuple[CopyKind, ...]] = {
@@ -416,14 +415,14 @@ def matched_chains(images: Sequence[Image], seed: int, copy: str = CORRUPTED) ->
     return {image.name: _copy_chain(next(places[image.label]), seed, copy) for image in images}
 
 
-def _copy_chain(place: int, seed: int, copy: str) -> Chain:
+def _copy_chain(position: int, seed: int, copy: str) -> Chain:
     kinds = COPY_KINDS[copy]
-    kind = kinds[place % len(kinds)]
+    kind = kinds[position % len(kinds)]
     if not kind.high and not kind.exact:
         return Chain.parse(kind.name)
     stream = "copies" if copy == CORRUPTED else f"copies/{copy}"
-    draw = random.Random(f"{stream}/{seed}/{place}")
-    strength = draw.choice(kind.exact) if kind.exact else draw.uniform(kind.low, kind.high)
+    rng = python_rng(f"{stream}/{seed}/{position}")
+    strength = rng.choice(kind.exact) if kind.exact else rng.uniform(kind.low, kind.high)
     return Chain.parse(f"{kind.name}{round(strength, kind.digits):g}")
 
 
@@ -432,7 +431,7 @@ class ImageCopy:
     """The test image, corrupted, rotated or mirrored. It is the same in each epoch."""
 
     tested: TestTransform
-    copy: str  # which one
+    copy: str  # name of the copy
     chains: Mapping[str, Chain] | None  # by the image's name; None: left and right are exchanged
 
     @cached_property
@@ -455,5 +454,5 @@ class ImageCopy:
         return replace(self.tested, corruptions=self.chains[image.name])(pixels, image, epoch)
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-        """Return the first row below what a test sees."""
+        """Return the first row below the part of the image that a test reads."""
         return self.tested.rows_needed(height, width, image, epoch)

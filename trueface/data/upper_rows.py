@@ -5,7 +5,7 @@ import zlib
 from typing import NamedTuple
 
 CELL = 16  # rows; the highest that a cell is where colour has half the size
-WORTH = 0.9  # of the height: below more rows than that, stopping gains nothing
+WORTH = 0.9  # fraction of the height: below more rows than that, stopping gains nothing
 SEQUENTIAL = frozenset({0xC0, 0xC1})  # Huffman-coded frames that are not progressive
 TABLES = frozenset({0xC4, 0xDB, 0xDD, 0xFE}) | frozenset(range(0xE0, 0xF0))  # and comments
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -27,7 +27,7 @@ FORMATS = "mov,matroska,avi,mpeg,mpegts,asf,flv"
 LACKING_S = 0.4  # by which a whole file may be shorter than its header says, in seconds
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions, as ITU-T H.273 numbers them
 COPY = 16  # pixels; width and height of a copy that is read only for its side data
-_MATRIX = np.dtype("<i4")  # of nine numbers, the first two rows in 16.16 fixed point
+_MATRIX = np.dtype("<i4")  # matrix of nine numbers, the first two rows in 16.16 fixed point
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 
@@ -94,7 +94,7 @@ def read_frames(
     Raises:
         BadVideoError: the file is damaged before its last chosen frame.
     """
-    wanted, done = frozenset(chosen.numbers), -1
+    numbers, done = frozenset(chosen.numbers), -1
     with _opened(file) as (container, stream):
         context = stream.codec_context
         context.thread_count = threads
@@ -104,7 +104,7 @@ def read_frames(
         for done, frame in enumerate(container.decode(stream)):
             if stop.is_set():
                 return
-            if done in wanted:
+            if done in numbers:
                 if frame.is_corrupt:
                     raise BadVideoError(f"frame {done} is damaged")
                 yield done, _upright(frame)

@@ -57,7 +57,7 @@ MODIFIERS: Mapping[str, tuple[str, ...]] = {
     "none": (".",),
 }
 
-# whose images are whole sets under their own names; of shared copies some get lost
+# modifiers whose images are whole sets under their own names; some of the shared copies get lost
 UNSHARED = frozenset({"pre", "none"})
 
 # Which of a modifier's folders are read; `auto` reads the folder that exists.
@@ -87,11 +87,11 @@ SETS: Mapping[str, str] = MappingProxyType(
 WHOLE_ROOT = "all"  # the part that is the data root itself
 
 
-def check_word(what: str, word: str, folders: Iterable[str], existing: Container[str]) -> None:
+def check_word(noun: str, word: str, folders: Iterable[str], existing: Container[str]) -> None:
     """Refuse a word that cannot be parsed, or that is ambiguous.
 
     Args:
-        what: subset or modifier.
+        noun: "subset" or "modifier".
         word: a user's own.
         folders: what it stands for.
         existing: words that have a meaning already.
@@ -101,19 +101,19 @@ def check_word(what: str, word: str, folders: Iterable[str], existing: Container
     """
     if _WORD.fullmatch(word) is None:
         raise UsageError(
-            f"{word!r} cannot be the name of a {what}. Begin with a letter or digit, followed by "
+            f"{word!r} cannot be the name of a {noun}. Begin with a letter or digit, followed by "
             "letters, digits or any of _.+-"
         )
     if word in existing:
-        raise UsageError(f"{what} {word!r} already exists. Choose another name.")
+        raise UsageError(f"{noun} {word!r} already exists. Choose another name.")
     if not tuple(folders):
-        raise UsageError(f"{what} {word!r} has no folder")
+        raise UsageError(f"{noun} {word!r} has no folder")
     for folder in folders:
-        if reason := _fault(what, folder):
-            raise UsageError(f"{what} {word!r}: {folder!r} {reason}")
+        if reason := _fault(noun, folder):
+            raise UsageError(f"{noun} {word!r}: {folder!r} {reason}")
 
 
-def _fault(what: str, folder: str) -> str:
+def _fault(noun: str, folder: str) -> str:
     """Return why `folder` cannot be what a word stands for; empty if it can."""
     if not folder.strip():
         return "is not a folder name"
@@ -122,7 +122,7 @@ def _fault(what: str, folder: str) -> str:
             "contains a comma or a character that cannot be printed. Rename the folder, or link "
             "to it."
         )
-    if what == "subset" and ("/" in folder or folder in {".", ".."}):
+    if noun == "subset" and ("/" in folder or folder in {".", ".."}):
         return "is not the name of a folder directly in Real/ and Fake/, such as StyleGAN2"
     if folder.startswith("/") or ".." in PurePosixPath(folder).parts:
         return "is outside the data root. Name a folder in it, or make a link there."
@@ -168,12 +168,12 @@ class DataIdResolver:
         Raises:
             UsageError: a word that is known already or cannot be one, or a folder that cannot be.
         """
-        for what, added, existing in (
+        for noun, added, existing in (
             ("subset", words.subsets, self._subset_keys),
             ("modifier", words.modifiers, self._modifier_keys),
         ):
             for word, folders in added.items():
-                check_word(what, word, folders, existing)
+                check_word(noun, word, folders, existing)
         subsets = ((word, tuple(folders)) for word, folders in words.subsets.items())
         modifiers = ((word, tuple(folders)) for word, folders in words.modifiers.items())
         return replace(
@@ -355,9 +355,9 @@ def _without_repeats(keys: Iterable[str], same: Mapping[str, tuple[str, ...]]) -
     ]
 
 
-def _lookup_word(what: str, word: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def _lookup_word(noun: str, word: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     if word not in table:
-        raise UnknownName(what, word, table, where="launcher help ids")
+        raise UnknownName(noun, word, table, where="launcher help ids")
     return table[word]
 
 
@@ -367,7 +367,7 @@ class ClassDatasetType:
 
     summary: str
     packed: str = ""  # folder in which torchvision keeps its files; "": it knows none
-    names: tuple[str, ...] = ()  # of the classes in these files
+    names: tuple[str, ...] = ()  # names of the classes in these files
     own_file: str = (
         ""  # one of the files as published, or its name before .gz; also in the root itself
     )
@@ -406,7 +406,7 @@ class ClassFolders:
     root: Path
     packed: bool  # torchvision's files, not folders
     divided: bool  # train/ and test/ are there; False: one folder, to be divided
-    names: tuple[str, ...]  # of the classes, in their order
+    names: tuple[str, ...]  # names of the classes, in their order
 
 
 def class_data(data: DataId) -> DataId:
@@ -482,22 +482,22 @@ def _same_people(root: Path) -> bool:
     return test.is_dir() and not set(class_folders(root / "train")).isdisjoint(class_folders(test))
 
 
-def class_index(names: Sequence[str], wanted: int | str) -> int:
+def class_index(names: Sequence[str], name_or_index: int | str) -> int:
     """Return the place of a class in their order, given its name, or that place.
 
     Raises:
         UsageError: there is no such class; says which there are.
     """
-    if str(wanted) in names:
-        return names.index(str(wanted))
+    if str(name_or_index) in names:
+        return names.index(str(name_or_index))
     try:
-        place = int(wanted)
+        index = int(name_or_index)
     except ValueError:
-        place = -1
-    if not 0 <= place < len(names):
+        index = -1
+    if not 0 <= index < len(names):
         listed = ", ".join(f"{at} {name}" for at, name in enumerate(names))
-        raise UsageError(f"class {wanted!r} to forget does not exist. Classes: {listed}.")
-    return place
+        raise UsageError(f"class {name_or_index!r} to forget does not exist. Classes: {listed}.")
+    return index
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:

@@ -172,8 +172,8 @@ class Diffuser:
         if guidance == 1:
             return self.eps(x, t, embedding)
         both = t if isinstance(t, int) else torch.cat([t, t])
-        answers = self.eps(torch.cat([x, x]), both, torch.cat([self.null(len(x)), embedding]))
-        null, named = answers.chunk(2)
+        noises = self.eps(torch.cat([x, x]), both, torch.cat([self.null(len(x)), embedding]))
+        null, named = noises.chunk(2)
         return null + guidance * (named - null)
 
     def to(self, device: str | torch.device) -> "Diffuser":

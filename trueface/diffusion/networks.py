@@ -15,7 +15,7 @@ NetworkName = Literal["unet", "mlp", "stable"]  # stable: that of an imported St
 
 
 SLOWEST = 10_000.0  # longest period of the sines, in steps (arXiv 1706.03762, section 3.5)
-GROUPS = 8  # of channels that are normalised together
+GROUPS = 8  # channels that are normalised together
 HEAD = 32  # channels of one head of attention
 SINES = 64
 TIMES_WIDTH = 4  # the embedding of a step, in widths of the first level (arXiv 2006.11239)
@@ -108,15 +108,21 @@ class StepEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """Two convolutions with group normalisation, scaled and shifted by the embedding of a step."""
 
-    def __init__(self, before: int, after: int, embedding: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, embedding: int) -> None:
         super().__init__()
         self.first = nn.Sequential(
-            nn.GroupNorm(GROUPS, before), nn.SiLU(), nn.Conv2d(before, after, 3, padding=1)
+            nn.GroupNorm(GROUPS, in_channels),
+            nn.SiLU(),
+            nn.Conv2d(in_channels, out_channels, 3, padding=1),
         )
-        self.modulation = nn.Linear(embedding, 2 * after)
-        self.norm = nn.GroupNorm(GROUPS, after)
-        self.second = zero_init(nn.Conv2d(after, after, 3, padding=1))
-        self.skip = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
+        self.modulation = nn.Linear(embedding, 2 * out_channels)
+        self.norm = nn.GroupNorm(GROUPS, out_channels)
+        self.second = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = (
+            nn.Identity()
+            if in_channels == out_channels
+            else nn.Conv2d(in_channels, out_channels, 1)
+        )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Return N×after×H×W of N×before×H×W; the embedding is (N, E)."""
@@ -209,7 +215,8 @@ class ResidualMlp(EpsNetwork):
         hidden = self.enter(x.flatten(1))
         for block in self.blocks:
             hidden = block(hidden, step, embedding)
-        share = self.share(step)[:, :, None, None]  # of the image: much of the answer at large t
+        # the share of the image is much of the answer at large t
+        share = self.share(step)[:, :, None, None]
         result: Tensor = self.leave(hidden).reshape(x.shape) + share * x
         return result
 
@@ -268,8 +275,8 @@ class UNet(EpsNetwork):
         self.step = StepEmbedding(widths[0], wide)
         self.enter = nn.Conv2d(packed, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
-            ResidualBlock(before, after, wide)
-            for before, after in zip((widths[0], *widths), widths, strict=False)
+            ResidualBlock(in_channels, out_channels, wide)
+            for in_channels, out_channels in zip((widths[0], *widths), widths, strict=False)
         )
         self.bottom = ResidualBlock(widths[-1], widths[-1], wide)
         self.pixels = Attention(widths[-1]) if shape.attention else None

@@ -33,7 +33,7 @@ PARTS: Mapping[str, str] = {
     "tokenizer": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
 }
-# of a part, the first that is there
+# files of a part, the first that is there
 WEIGHTS = (
     "diffusion_pytorch_model.safetensors",
     "model.safetensors",
@@ -45,13 +45,13 @@ PACKAGES = ("diffusers", "transformers", "safetensors")
 
 NAME: Final = "stable"
 AT_ONCE = 8  # images through the VAE, which takes gigabytes for some of 512 pixels
-CROSS_ATTENTION = ("attn2.to_k", "attn2.to_v")  # how the maps' names end
+CROSS_ATTENTION = ("attn2.to_k", "attn2.to_v")  # endings of the maps' names
 NULL = ""  # the empty prompt
 SCHEDULES: Mapping[str, ScheduleName] = {"linear": "linear", "scaled_linear": "scaled"}
 PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "eps", "v_prediction": "v"}
 # keys of a U-Net's configuration for inputs other than latents, step and prompt; None if unused
 OTHER_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")
-OTHER_SCHEDULES = ("trained_betas", "rescale_betas_zero_snr")  # of a scheduler's
+OTHER_SCHEDULES = ("trained_betas", "rescale_betas_zero_snr")  # keys of a scheduler's configuration
 LONGEST_LINE = 400  # characters of a prompt
 
 
@@ -109,8 +109,8 @@ def stable_folder(root: Path) -> StableFolder:
             f"weights: folder {root} does not exist. Give a folder with a Stable Diffusion model in the "
             f"layout of diffusers ({INDEX} and {', '.join(PARTS)})."
         )
-    wanted = [INDEX, *(f"{part}/{name}" for part, name in PARTS.items())]
-    missing = [name for name in wanted if not (root / name).is_file()]
+    needed = [INDEX, *(f"{part}/{name}" for part, name in PARTS.items())]
+    missing = [name for name in needed if not (root / name).is_file()]
     if missing:
         raise CheckpointError(
             f"weights: {root} does not contain {', '.join(missing)}. Give a complete Stable Diffusion "
@@ -180,7 +180,8 @@ class StableNetwork(EpsNetwork):
         self.unet = unet
         self.vae = _as_buffers(vae)
         self.configs = configs
-        self.scale = float(configs["vae"].get("scaling_factor", 0.18215))  # of diffusers 0.42
+        # the default is that of diffusers 0.42
+        self.scale = float(configs["vae"].get("scaling_factor", 0.18215))
 
     def build_config(self) -> dict[str, Any]:
         """Return all that is needed to build it again, but the weights, as plain values."""
@@ -222,7 +223,7 @@ class StableNetwork(EpsNetwork):
         return torch.cat(parts) * self.scale
 
 
-def _as_buffers(module: nn.Module) -> Any:  # of a package without types
+def _as_buffers(module: nn.Module) -> Any:  # the package has no types
     for part, name, weight in list(_weights(module)):
         delattr(part, name)
         part.register_buffer(name, weight.detach())
@@ -308,7 +309,7 @@ def import_stable(folder: StableFolder, prompts: Sequence[str]) -> Diffuser:
     unet, vae = build_unet_and_vae(configs)
     _fill(unet, folder, "unet")
     _fill(vae, folder, "vae")
-    tokens = _encoded(folder, [*prompts, NULL])
+    tokens = _encode_prompts(folder, [*prompts, NULL])
     facts = configs["unet"]
     shape = NetworkShape(
         network=NAME,
@@ -363,7 +364,7 @@ def _schedule(folder: StableFolder) -> tuple[Schedule, Prediction]:
     return make_schedule(name, steps, *ends), prediction
 
 
-def _encoded(folder: StableFolder, prompts: Sequence[str]) -> Tensor:
+def _encode_prompts(folder: StableFolder, prompts: Sequence[str]) -> Tensor:
     """Return the text encoder's last hidden states, prompts×tokens×width."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # as above
 
@@ -401,9 +402,9 @@ def _fill(module: nn.Module, folder: StableFolder, part: str) -> None:
     missing = [name for name in own if name not in state and own[name].is_floating_point()]
     if wrong or missing:
         named = min(wrong or missing)
-        what = "has another shape" if wrong else "is missing"
+        fault = "has another shape" if wrong else "is missing"
         raise CheckpointError(
-            f"{folder.root / part}: the weights do not fit the configuration of {part}: {named} {what}"
+            f"{folder.root / part}: the weights do not fit the configuration of {part}: {named} {fault}"
         )
     module.load_state_dict(fitting, strict=False)
 

@@ -52,7 +52,7 @@ class TrainedDiffuser:
     diffuser: Diffuser
     rows: tuple[tuple[float, ...], ...]  # history: step, mean loss since the previous row, …
     seconds: float  # duration without interruptions
-    # how the steps were launched; empty with `accelerate: off`
+    # launch of the steps; empty with `accelerate: off`
     acceleration: Mapping[str, Json] = field(default_factory=dict)
 
     @property
@@ -112,9 +112,9 @@ def fit(
             _fingerprint(settings, digest_of_images(images, labels, class_names))
         )
         kept = ResumeFile(paths.resume(folder), claim, settings.save_every)
-    learned = _exclude_class(images, labels, class_names, settings.without)
+    images_and_labels = _exclude_class(images, labels, class_names, settings.without)
     watch = watch or RunContext()
-    training = _DiffuserTraining(*learned, settings, class_names, watch.device, folder)
+    training = _DiffuserTraining(*images_and_labels, settings, class_names, watch.device, folder)
     try:
         run_steps(training, watch, kept)
     finally:
@@ -349,9 +349,9 @@ def _exclude_class(
 
 
 def _refuse_other_shape(images: Tensor, settings: DiffuserSettings) -> None:
-    wanted = (settings.channels, settings.size, settings.size)
-    if images.dim() != 4 or tuple(images.shape[1:]) != wanted or not len(images):
-        raise DataError(f"images have the shape {tuple(images.shape)}, expected (N, {wanted})")
+    expected = (settings.channels, settings.size, settings.size)
+    if images.dim() != 4 or tuple(images.shape[1:]) != expected or not len(images):
+        raise DataError(f"images have the shape {tuple(images.shape)}, expected (N, {expected})")
 
 
 def _fingerprint(settings: DiffuserSettings, images: str) -> str:

@@ -20,7 +20,7 @@ from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.gradient_step import GradientStep
 from trueface.runtime.moving_average import ExponentialMovingAverage
 from trueface.runtime.progress import RunContext
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.runtime.stepping import StepTrainer, run_steps
 
 STOPPED = (
@@ -55,7 +55,7 @@ class ErasureTask:
 
     def generator(self, name: str) -> torch.Generator:
         """Return a new random stream. It is on the CPU, so that its numbers do not depend on the device."""
-        return torch.Generator().manual_seed(stream_seed(f"erasing/{name}", self.seed))
+        return torch_rng(f"erasing/{name}", self.seed)
 
     def raise_if_stopped_midway(self, done: int) -> None:
         """Raise if a stop was requested. No state is saved, because erasing is short.
@@ -123,11 +123,11 @@ class Trajectories:
     points: Tensor  # S×N×C×H×W, z_t of N trajectories at each of these steps
     images: Tensor  # N×C×H×W, the sampled images
 
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return points sampled uniformly over trajectories and steps, `count`×C×H×W, and their t."""
         steps, images = self.points.shape[:2]
-        step = torch.randint(steps, (count,), generator=generator)
-        image = torch.randint(images, (count,), generator=generator)
+        step = torch.randint(steps, (count,), generator=rng)
+        image = torch.randint(images, (count,), generator=rng)
         device = self.points.device
         return self.points[step.to(device), image.to(device)], self.times[step].to(device)
 
@@ -136,8 +136,8 @@ def sample_trajectories(
     diffuser: Diffuser,
     label: int | None,
     count: int,
-    problem: ErasureTask,
-    generator: torch.Generator,
+    task: ErasureTask,
+    rng: torch.Generator,
     *,
     done: int = 0,
 ) -> Trajectories:
@@ -147,8 +147,8 @@ def sample_trajectories(
         diffuser: the diffuser to sample from.
         label: class of the samples. None for the null token.
         count: number of samples.
-        problem: the task, with guidance, sampling steps and stop signal.
-        generator: random stream of the first noise.
+        task: the task, with guidance, sampling steps and stop signal.
+        rng: random stream of the first noise.
         done: finished steps of the method, for the message of a stop.
 
     Raises:
@@ -157,7 +157,7 @@ def sample_trajectories(
     numbers = diffuser.channels * diffuser.size**2
     at_once = max(1, min(MOST_AT_ONCE, MOST_NUMBERS // numbers))
     parts = [
-        _part(diffuser, label, min(at_once, count - start), problem, generator, done)
+        _part(diffuser, label, min(at_once, count - start), task, rng, done)
         for start in range(0, count, at_once)
     ]
     return Trajectories(
@@ -171,24 +171,24 @@ def _part(
     diffuser: Diffuser,
     label: int | None,
     count: int,
-    problem: ErasureTask,
-    generator: torch.Generator,
+    task: ErasureTask,
+    rng: torch.Generator,
     done: int,
 ) -> Trajectories:
     times: list[int] = []
     points: list[Tensor] = []
 
     def keep(t: int, point: Tensor) -> None:
-        problem.raise_if_stopped_midway(done)
+        task.raise_if_stopped_midway(done)
         times.append(t)
         points.append(point.detach().clone())
 
     shape = (count, diffuser.channels, diffuser.size, diffuser.size)
-    options = problem.options
+    options = task.options
     with torch.no_grad():
         images = ddim_sample(
             diffuser,
-            torch.randn(shape, generator=generator).to(diffuser.device),
+            torch.randn(shape, generator=rng).to(diffuser.device),
             diffuser.repeat_embedding(label, count),
             steps=options.sample_steps,
             guidance=options.guidance,
@@ -198,7 +198,7 @@ def _part(
 
 
 def iter_trajectory_batches(
-    teacher: Diffuser, own: Diffuser, problem: ErasureTask
+    teacher: Diffuser, own: Diffuser, task: ErasureTask
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of z_t with their t, without end, from the trajectories that the option `trajectory` selects.
 
@@ -206,68 +206,64 @@ def iter_trajectory_batches(
         teacher: model whose trajectories for anchor or concept are sampled once.
         own: student, or the average of its weights. If the option is "own", its trajectories are sampled
             again every `refresh` steps.
-        problem: the task with its options. Without an anchor, `anchor` means the concept.
+        task: the task with its options. Without an anchor, `anchor` means the concept.
     """
-    options, generator = problem.options, problem.generator("paths")
+    options, rng = task.options, task.generator("paths")
     if options.trajectory == "own":
         step = 0
         while True:
-            paths = sample_trajectories(
-                own, problem.erase, options.batch_size, problem, generator, done=step
-            )
+            paths = sample_trajectories(own, task.erase, options.batch_size, task, rng, done=step)
             for _ in range(options.refresh):
-                yield paths.draw(options.batch_size, generator)
+                yield paths.draw(options.batch_size, rng)
                 step += 1
-    label = problem.erase
-    if options.trajectory == "anchor" and problem.anchor is not None:
-        label = problem.anchor
-    paths = sample_trajectories(teacher, label, options.paths, problem, generator)
+    label = task.erase
+    if options.trajectory == "anchor" and task.anchor is not None:
+        label = task.anchor
+    paths = sample_trajectories(teacher, label, options.paths, task, rng)
     while True:
-        yield paths.draw(options.batch_size, generator)
+        yield paths.draw(options.batch_size, rng)
 
 
 Batches = Iterator[tuple[Tensor, Tensor]]  # z_t and t, without end
-# student, teacher, z_t, t, problem → the loss of a batch
+# student, teacher, z_t, t, task → the loss of a batch
 Loss = Callable[[Diffuser, Diffuser, Tensor, Tensor, ErasureTask], Tensor]
 
 
 def distill(
-    teacher: Diffuser, problem: ErasureTask, loss_of: Loss, noisy: Batches | None = None
+    teacher: Diffuser, task: ErasureTask, loss_of: Loss, noisy: Batches | None = None
 ) -> Diffuser:
     """Return a copy of the teacher that was trained to minimize a loss.
 
     Args:
         teacher: model to copy.
-        problem: the task with its options. Its `history` is filled.
+        task: the task with its options. Its `history` is filled.
         loss_of: function that returns the loss of a batch.
         noisy: batches of z_t and t. None: those of `iter_trajectory_batches`.
 
     Raises:
         JobError: see `minimize_with_adam`.
     """
-    student, parameters = make_student(teacher, problem.options.scope)
-    drawn = iter_trajectory_batches(teacher, student, problem) if noisy is None else noisy
-    minimize_with_adam(
-        problem, parameters, lambda: loss_of(student, teacher, *next(drawn), problem)
-    )
+    student, parameters = make_student(teacher, task.options.scope)
+    drawn = iter_trajectory_batches(teacher, student, task) if noisy is None else noisy
+    minimize_with_adam(task, parameters, lambda: loss_of(student, teacher, *next(drawn), task))
     return freeze_student(student)
 
 
 def minimize_with_adam(
-    problem: ErasureTask,
+    task: ErasureTask,
     parameters: Sequence[nn.Parameter],
     loss_of: Callable[[], Tensor],
     *,
     average: ExponentialMovingAverage[nn.Module] | None = None,
 ) -> None:
-    """Minimize a loss with Adam, and store the loss of each step in `problem.history`.
+    """Minimize a loss with Adam, and store the loss of each step in `task.history`.
 
     Adam has no weight decay and a constant learning rate, as in the programs of ESD and of the
     predecessors of All but One. It normalises gradients by their size. A loss that is a mean over pixels
     and one that is a sum over pixels therefore lead to the same steps.
 
     Args:
-        problem: the task, with steps, learning rate, stop signal and progress.
+        task: the task, with steps, learning rate, stop signal and progress.
         parameters: parameters to train.
         loss_of: function that returns the loss of a new batch.
         average: moving average of the network, updated after each step.
@@ -276,12 +272,12 @@ def minimize_with_adam(
         JobError: a stop was requested, or the loss or a parameter is not finite. The message contains
             the step.
     """
-    descent = _Descent(problem, parameters, loss_of, average)
-    run_steps(descent, problem.watch)
+    descent = _Descent(task, parameters, loss_of, average)
+    run_steps(descent, task.watch)
     if not all(bool(parameter.isfinite().all()) for parameter in parameters):
         raise JobError(
             f"parameters are not finite after step {descent.total} of {descent.total}. Use a smaller lr "
-            f"than {problem.options.lr:g}."
+            f"than {task.options.lr:g}."
         )
 
 
@@ -290,14 +286,14 @@ class _Descent(StepTrainer):
 
     def __init__(
         self,
-        problem: ErasureTask,
+        task: ErasureTask,
         parameters: Sequence[nn.Parameter],
         loss_of: Callable[[], Tensor],
         average: ExponentialMovingAverage[nn.Module] | None,
     ) -> None:
-        super().__init__(problem.options.num_steps)
-        self.problem, self.loss_of = problem, loss_of
-        optimizer = torch.optim.Adam(parameters, lr=problem.options.lr)
+        super().__init__(task.options.num_steps)
+        self.task, self.loss_of = task, loss_of
+        optimizer = torch.optim.Adam(parameters, lr=task.options.lr)
         self.gradient_step = GradientStep(optimizer, average=average)
 
     def take_step(self) -> Mapping[str, float]:
@@ -308,12 +304,12 @@ class _Descent(StepTrainer):
         """Return a message with the step and the learning rate."""
         return (
             f"the {name} is {loss} at step {self.step} of {self.total}. Use a smaller lr than "
-            f"{self.problem.options.lr:g}."
+            f"{self.task.options.lr:g}."
         )
 
     def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Add the loss of the step to the history."""
-        self.problem.history.append((self.step, losses["loss"]))
+        self.task.history.append((self.step, losses["loss"]))
         return losses
 
 
@@ -331,13 +327,13 @@ class ErasureResult:
     parameters: int  # number of parameters of the network
 
 
-def run_erasure(method: str, teacher: Diffuser, problem: ErasureTask) -> ErasureResult:
+def run_erasure(method: str, teacher: Diffuser, task: ErasureTask) -> ErasureResult:
     """Return a copy of a teacher without a concept. The teacher does not change.
 
     Args:
         method: a name in `registry.METHODS`.
         teacher: class-conditional diffuser.
-        problem: the task, with concept, anchor and hyperparameters. Its `history` is filled.
+        task: the task, with concept, anchor and hyperparameters. Its `history` is filled.
 
     Raises:
         UnknownName: the method does not exist.
@@ -347,33 +343,33 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasureTask) -> Erasure
     """
     if method not in METHODS:
         raise UnknownName("erasing method", method, METHODS)
-    _refuse(method, teacher, problem)
+    _refuse(method, teacher, task)
     if "sample_steps" in METHODS[method].defaults:
         teacher.check_samples_from_noise()
-    diffuser: Diffuser = METHODS.load(method)(teacher, problem)
+    diffuser: Diffuser = METHODS.load(method)(teacher, task)
     changed, parameters = _changes(teacher, diffuser)
     return ErasureResult(diffuser=diffuser, changed=changed, parameters=parameters)
 
 
-def _refuse(method: str, teacher: Diffuser, problem: ErasureTask) -> None:
+def _refuse(method: str, teacher: Diffuser, task: ErasureTask) -> None:
     needs = METHODS[method].needs
     if not teacher.class_names:
         raise JobError("this diffuser was trained without classes, so no concept can be erased")
-    if problem.erase == problem.anchor:
-        raise JobError(SAME.format(name=teacher.class_names[problem.erase]))
-    if "anchor" in needs and problem.anchor is None:
+    if task.erase == task.anchor:
+        raise JobError(SAME.format(name=teacher.class_names[task.erase]))
+    if "anchor" in needs and task.anchor is None:
         raise JobError(f"{method} needs an anchor, the class that is drawn instead")
     samples = "sample_steps" in METHODS[method].defaults
-    guided = samples and problem.options.guidance != 1
+    guided = samples and task.options.guidance != 1
     if ("null" in needs or guided) and not teacher.has_null:
         raise JobError(NO_NULL.format(method=method))
 
 
 @torch.no_grad()
 def _changes(teacher: Diffuser, student: Diffuser) -> tuple[int, int]:
-    before = dict(teacher.network.named_parameters())
+    weights_before = dict(teacher.network.named_parameters())
     changed = total = 0
     for name, parameter in student.network.named_parameters():
         total += parameter.numel()
-        changed += int((parameter != before[name]).sum())
+        changed += int((parameter != weights_before[name]).sum())
     return changed, total

@@ -37,8 +37,8 @@ from trueface.runtime.progress import RunContext
 AT_ONCE = 32  # pairs whose SSIM takes a dozen copies in double precision: gigabytes of 512 pixels
 
 
-DRIFT_SAMPLES = 8  # of each class, along whose paths the null prediction is compared
-PARTS = 5  # of the progress
+DRIFT_SAMPLES = 8  # samples of each class, along whose paths the null prediction is compared
+PARTS = 5  # parts of the progress
 COLUMNS = 4  # samples of each class; the page of erasing expects as many
 
 
@@ -48,8 +48,8 @@ class Likeness:
 
     ssim: float  # mean over pairs
     feature_distance: float  # Euclidean, mean over pairs
-    frechet: float  # of both sets of features
-    frechet_floor: float  # of two sets of teacher samples with different noise
+    frechet: float  # distance of both sets of features
+    frechet_floor: float  # distance of two sets of teacher samples with different noise
     n: int  # pairs
 
 
@@ -116,8 +116,8 @@ class EvaluatedDiffuser:
     """A diffuser, and the cache folder and key of its curves."""
 
     diffuser: Diffuser
-    folder: Path | None = None  # of the model, where curves are kept; None: nowhere
-    digest: str = ""  # of its checkpoint
+    folder: Path | None = None  # folder of the model, where curves are kept; None: nowhere
+    digest: str = ""  # digest of its checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,15 +183,15 @@ def evaluate_erasure(
     others = [label for label in labels if label != concept]
 
     of_teacher = sample_classes(teacher.diffuser, labels, question.samples, sampling)
-    answers, teacher_features = recogniser.predict_with_features(of_teacher.flatten(0, 1))
-    teacher_rates = _rates(answers, names, recogniser, question)
+    predicted, teacher_features = recogniser.predict_with_features(of_teacher.flatten(0, 1))
+    teacher_rates = _rates(predicted, names, recogniser, question)
     refuse_weak_teacher(teacher_rates, question.least_teacher_rate)
     watch.progress(step=1, total=PARTS)
 
     of_student, diverged = replace_nan_images(
         sample_classes(student.diffuser, labels, question.samples, sampling).flatten(0, 1)
     )
-    answers, student_features = recogniser.predict_with_features(of_student)
+    predicted, student_features = recogniser.predict_with_features(of_student)
     of_student = of_student.reshape(of_teacher.shape)
     again = sample_classes(
         teacher.diffuser, others, question.samples, sampling, stream=OTHER_STREAM
@@ -224,7 +224,7 @@ def evaluate_erasure(
 
     curves = _curves(student, teacher, never, question, recognised, watch)
     return MeasuredErasure(
-        student=_rates(answers, names, recogniser, question),
+        student=_rates(predicted, names, recogniser, question),
         teacher=teacher_rates,
         likeness=alike,
         published=further,
@@ -260,17 +260,20 @@ def check_same_image_format(model: Diffuser, teacher: Diffuser, name: str) -> No
         _refuse("channels", name, model.channels, teacher.channels)
 
 
-def _refuse(what: str, name: str, mine: object, its: object) -> NoReturn:
+def _refuse(noun: str, name: str, mine: object, its: object) -> NoReturn:
     raise JobError(
-        f"the {what} of {name} ({mine}) and of the teacher ({its}) differ. Name the teacher from which "
+        f"the {noun} of {name} ({mine}) and of the teacher ({its}) differ. Name the teacher from which "
         "it was made, or one with the same settings."
     )
 
 
 def _rates(
-    answers: Tensor, names: tuple[str, ...], recogniser: ConceptClassifier, question: EvaluationSpec
+    predicted: Tensor,
+    names: tuple[str, ...],
+    recogniser: ConceptClassifier,
+    question: EvaluationSpec,
 ) -> Rates:
-    table = answers.reshape(len(names), question.samples)
+    table = predicted.reshape(len(names), question.samples)
     return rates(table, names, recogniser.names, question.concept, question.anchor)
 
 

@@ -25,8 +25,8 @@ from trueface.models.assembly import read_state
 from trueface.runtime.errors import CheckpointError, JobError, WeightsError
 from trueface.runtime.progress import RunContext
 
-FEATURES = "2048"  # of InceptionV3: what its last layer gets
-SUBSETS, MOST_OF_SUBSET = 100, 1000  # of KID, torchmetrics' own; fewer images: all of them
+FEATURES = "2048"  # features of InceptionV3: inputs of its last layer
+SUBSETS, MOST_OF_SUBSET = 100, 1000  # sizes for KID, torchmetrics' own; fewer images: all of them
 AT_ONCE = 64  # images
 
 

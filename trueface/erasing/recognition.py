@@ -1,6 +1,5 @@
 """The classifier of samples, the rates of its predictions, and the real images on which it is checked."""
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from trueface.models import checkpoint
 from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits
 from trueface.runtime.errors import CheckpointError, DataError, JobError
 from trueface.runtime.files import Json
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import python_rng
 
 BATCH_SIZE = 1024
 PIXELS = frozenset({1, 3})  # numbers of channels of pixel images; latents have others
@@ -63,12 +62,12 @@ class Rates:
 
 
 def rates(
-    answers: Tensor, drawn: Sequence[str], known: Sequence[str], erase: str, anchor: str = ""
+    predicted: Tensor, drawn: Sequence[str], known: Sequence[str], erase: str, anchor: str = ""
 ) -> Rates:
     """Return the rates of samples.
 
     Args:
-        answers: predicted class of each sample as an index into `known`, K×n.
+        predicted: predicted class of each sample as an index into `known`, K×n.
         drawn: names of the K sampled classes.
         known: names of the classifier's classes.
         erase: the concept.
@@ -79,19 +78,21 @@ def rates(
     """
     if len(drawn) < 2:
         raise JobError(f"{erase} is the only class, so no other class can be measured")
-    right = {name: rate(row == known.index(name)) for name, row in zip(drawn, answers, strict=True)}
+    right = {
+        name: rate(row == known.index(name)) for name, row in zip(drawn, predicted, strict=True)
+    }
     kept = [at for at, name in enumerate(drawn) if name != erase]
-    truth = answers.new_tensor([[known.index(drawn[at])] for at in kept])
-    under = answers[list(drawn).index(erase)]
+    truth = predicted.new_tensor([[known.index(drawn[at])] for at in kept])
+    under = predicted[list(drawn).index(erase)]
     return Rates(
         called={
             name: {other: float((row == at).double().mean()) for at, other in enumerate(known)}
-            for name, row in zip(drawn, answers, strict=True)
+            for name, row in zip(drawn, predicted, strict=True)
         },
         right=right,
         erased=right[erase],
         anchor=rate(under == known.index(anchor)) if anchor else None,
-        others=rate(answers[kept] == truth),
+        others=rate(predicted[kept] == truth),
     )
 
 
@@ -101,7 +102,7 @@ def refuse_weak_teacher(teacher: Rates, least: float) -> None:
     Raises:
         JobError: the teacher is too weak. The message names each such class with its recognised fraction.
     """
-    weak = {name: of.value for name, of in teacher.right.items() if of.value < least}
+    weak = {name: right.value for name, right in teacher.right.items() if right.value < least}
     if not weak:
         return
     (first, share), *more = weak.items()
@@ -229,7 +230,7 @@ def concept_images(
             f"{folder} has {len(names)} images, but the attack needs {count}. Add images, or use a "
             "smaller recover_images."
         )
-    random.Random(stream_seed(f"recovery/images/{concept}", seed)).shuffle(names)
+    python_rng(f"recovery/images/{concept}", seed).shuffle(names)
     chosen = tuple(names[:count])
     return real_images(folder, chosen, diffuser), chosen
 

@@ -10,7 +10,6 @@ All methods of a study have the same floor and ceiling. Curves of teachers and o
 concept are computed once and cached in the model folder. The cache key contains all inputs of a curve.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,12 +22,13 @@ from torch import Tensor
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.samples import Sampling, noise_of, replace_nan_images, sample_images
 from trueface.erasing.study import Point, read_points
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import read_json, write_json
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 
 OWN, RANDOM = "own", "random"  # starts
-LEAST_SCALE = 1e-3  # of a table whose rows are all about 0
+LEAST_SCALE = 1e-3  # least scale of a table whose rows are all about 0
 
 Recognised = Callable[[Tensor], Tensor]  # N×C×H×W -> (N,), true where it is the concept
 
@@ -46,7 +46,9 @@ class RecoveryAttack:
     lr: float = 0.1  # Adam's, in units of the RMS of the class embeddings
     batch: int = 16  # noised images in a step, of each start and number of images
     samples: int = 64  # samples per rate
-    sampling: Sampling = field(default_factory=Sampling)  # its seed is that of the attack, too
+    sampling: Sampling = field(
+        default_factory=Sampling
+    )  # its random seed is also that of the attack
 
 
 Curve = tuple[Point, ...]  # by number of images, then by steps
@@ -99,7 +101,10 @@ def recovery(
     curve = []
     for row, images_used in enumerate(attack.images):
         for column, steps in enumerate(attack.steps):
-            by = {start: of[row][column] for start, of in zip(starts, shares, strict=True)}
+            by = {
+                start: start_shares[row][column]
+                for start, start_shares in zip(starts, shares, strict=True)
+            }
             curve.append(Point(images_used, steps, max(by.values()), by))
     return tuple(curve)
 
@@ -117,9 +122,9 @@ def initial_embeddings(diffuser: Diffuser, concept: str, seed: int) -> dict[str,
     starts: dict[str, Tensor] = {}
     if concept in diffuser.class_names:  # otherwise it is a model of the other classes only
         starts[OWN] = classes[diffuser.label(concept)]
-    generator = torch.Generator().manual_seed(stream_seed("recovery/start", seed))
+    rng = torch_rng("recovery/start", seed)
     spread = classes.std(0, unbiased=False).square().mean().sqrt()
-    draw = torch.randn(classes.shape[1:], generator=generator).to(classes)
+    draw = torch.randn(classes.shape[1:], generator=rng).to(classes)
     starts[RANDOM] = classes.mean(0) + spread * draw
     return starts
 
@@ -144,7 +149,7 @@ def invert_embeddings(
     classes = diffuser.embed(torch.arange(len(diffuser.class_names))).detach()
     scale = max(float(classes.square().mean().sqrt()), LEAST_SCALE)
     optimizer = torch.optim.Adam([vectors], lr=attack.lr * scale)
-    random = torch.Generator().manual_seed(stream_seed("recovery", attack.sampling.seed))
+    rng = torch_rng("recovery", attack.sampling.seed)
     with torch.no_grad():
         latents = diffuser.network.encode_images(images[: attack.images[-1]].to(device)).cpu()
     shape = (attack.batch, *latents.shape[1:])
@@ -152,9 +157,9 @@ def invert_embeddings(
     for step in range(1, attack.steps[-1] + 1):
         if attack.sampling.stop.is_set():
             raise JobError(f"stopped at step {step} of the attack. Nothing was written.")
-        places = torch.rand(attack.batch, generator=random)
-        t = torch.randint(1, diffuser.t_max + 1, (attack.batch,), generator=random)
-        noise = torch.randn(shape, generator=random)
+        places = torch.rand(attack.batch, generator=rng)
+        t = torch.randint(1, diffuser.t_max + 1, (attack.batch,), generator=rng)
+        noise = torch.randn(shape, generator=rng)
         chosen = (places * counts[:, None]).long().repeat(len(starts), 1)  # runs × batch
         clean = latents[chosen.flatten()].to(device)
         t_all, noise_all = t.repeat(runs), noise.repeat(runs, 1, 1, 1).to(device)
@@ -187,7 +192,7 @@ def load_or_make_curve(
     """
     if folder is None:
         return make()
-    digest = hashlib.sha256(repr((SCHEMA, follows_from)).encode()).hexdigest()[:20]
+    digest = sha256_hex(repr((SCHEMA, follows_from)))[:20]
     path = folder / "cache" / f"recovery-{digest}.json"
     kept: Any = read_json(path) or {}
     try:

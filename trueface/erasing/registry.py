@@ -6,7 +6,7 @@ concept is erased. An omitted hyperparameter has the default of its method; see 
 
 import importlib.util
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
@@ -99,13 +99,13 @@ class Erasure(Declared):
                 f"method {self.name!r}: the name must consist of lower-case letters, with at most one dash "
                 "inside"
             )
-        for what, words, known in (
+        for field_name, words, known in (
             ("needs", self.needs, get_args(Need)), ("defaults", self.defaults, NAMES),
         ):  # fmt: skip
             for word in words:
                 if word not in known:
                     raise ValueError(
-                        f"{what} of {self.name}: {word!r} is not one of {', '.join(known)}"
+                        f"{field_name} of {self.name}: {word!r} is not one of {', '.join(known)}"
                     )
 
     def options(self, given: Mapping[str, Any]) -> ErasureOptions:
@@ -263,13 +263,13 @@ def unavailable_measures(*, inception: bool, clip: bool) -> Iterator[str]:
         inception: whether FID and KID are requested.
         clip: whether the CLIP score is requested.
     """
-    for wanted, what, packages in (
+    for requested, measure, packages in (
         (inception, "FID and KID (inception)", ("torchmetrics", "torch_fidelity")),
         (clip, "CLIP score (clip)", ("torchmetrics", "transformers", "safetensors")),
     ):
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
-        if wanted and missing:
-            yield f"{what} needs {', '.join(missing)}. Install with: {install_command('metrics')}"
+        if requested and missing:
+            yield f"{measure} needs {', '.join(missing)}. Install with: {install_command('metrics')}"
 
 
 Rising = Annotated[tuple[Count, ...], BeforeValidator(_several), AfterValidator(_rising)]
@@ -362,16 +362,6 @@ class ErasedSettings(Settings):
             )
         return anchor
 
-    def models_named(self) -> Sequence[tuple[str, str]]:
-        """Return what each model is for, and its ID; those that are not given are left out."""
-        named = (
-            ("the measured diffuser", self.diffuser),
-            ("the teacher", self.teacher),
-            ("the classifier", self.classifier),
-            ("the diffuser trained without the concept", self.never),
-        )
-        return tuple((what, model) for what, model in named if model)
-
 
 class ReviseSettings(Settings):
     """The settings to redraw real images with an edited diffuser: DDIM inversion, then sampling."""
@@ -431,12 +421,3 @@ class ReviseSettings(Settings):
         if by == "teacher" and not others.data.get("teacher"):
             raise ValueError("inverted_by: teacher needs a teacher")
         return by
-
-    def models_named(self) -> Sequence[tuple[str, str]]:
-        """Return what each model is for, and its ID; those that are not given are left out."""
-        named = (
-            ("the edited diffuser", self.diffuser),
-            ("the teacher", self.teacher),
-            ("the classifier", self.classifier),
-        )
-        return tuple((what, model) for what, model in named if model)

@@ -1,9 +1,8 @@
 """Samples of a diffuser with noise by name, and revision of real images by inversion and sampling.
 
 "cross/7" begins from the same noise in each model. Real images are inverted to noise by DDIM (arXiv 2010.02502,
-section 4.3) and sampled by the edited model under the concept's name. The seed calls this "purification of a real
-image": content that the edited model still represents is kept, erased content is replaced. With equal embeddings,
-no guidance and the unedited model in both directions, an image is reproduced up to the error of the inversion.
+section 4.3) and sampled by the edited model under the concept's name. This "purification of a real image" keeps
+content that the edited model still represents, and replaces erased content. With equal embeddings, no guidance and the unedited model in both directions, an image is reproduced up to the error of the inversion.
 This error falls with the number of steps and is the reference of the measure.
 """
 
@@ -18,8 +17,8 @@ from trueface.data.made_folders import PerImageRNG
 from trueface.diffusion.diffuser import Diffuser, ddim_invert, ddim_sample
 from trueface.runtime.errors import JobError
 
-STREAM = "sample"  # of the noise from which a sample begins
-OTHER_STREAM = "other sample"  # of second samples, which show the random variation of a measure
+STREAM = "sample"  # stream of the noise from which a sample begins
+OTHER_STREAM = "other sample"  # stream of second samples, which show the variation of a measure
 
 StepHook = Callable[[int, Tensor], None]  # sees t and z_t before each step
 
@@ -136,7 +135,7 @@ class Revision:
     inverted_as: int | None  # class under which they are inverted; None: the null token
     drawn_as: int  # class under which they are sampled again
     steps: int = 50
-    guidance: float = 1.0  # of sampling; 1: none
+    guidance: float = 1.0  # guidance of sampling; 1: none
 
 
 @torch.no_grad()

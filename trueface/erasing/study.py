@@ -20,9 +20,9 @@ from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import parse_model
 
-LEAST_ERASED = 0.2  # of the teacher's rate: a model above it has not erased the concept
+LEAST_ERASED = 0.2  # fraction of the teacher's rate: a model above it has not erased the concept
 LEAST_ROOM = 0.2  # between floor and ceiling; rates of 64 samples vary by about 0.1
-LEAST_KEPT = 0.5  # of the teacher's rate of the other classes: a model below it is broken
+LEAST_KEPT = 0.5  # fraction of the teacher's rate of the other classes: a model below it is broken
 RULE = (
     "A model is broken if it draws the other classes less than half as often as the teacher. The "
     "concept is erased if the model draws it at most a fifth as often as the teacher. It is hidden if "
@@ -56,7 +56,7 @@ class Point(NamedTuple):
 
     images: int
     steps: int
-    rate: float  # of the better start, which is a little optimistic
+    rate: float  # rate of the better start, which is a little optimistic
     starts: Mapping[str, float] = MappingProxyType({})  # the rate of each
 
     @property
@@ -123,7 +123,9 @@ def judge_erasure(
         return ErasureVerdict(text=NOT_ERASED)
     if not floor or not ceiling:
         return ErasureVerdict(text=NO_FLOOR)
-    floors, ceilings = ({each[:2]: each.rate for each in of} for of in (floor, ceiling))
+    floors, ceilings = (
+        {each[:2]: each.rate for each in curve_points} for curve_points in (floor, ceiling)
+    )
     places = [
         _RatesAtBudget(floors[each[:2]], ceilings[each[:2]], each)
         for each in curve
@@ -131,12 +133,12 @@ def judge_erasure(
     ]
     if not places:
         return ErasureVerdict(text=NO_CURVE)
-    widest = max(places, key=lambda place: place.room)
+    widest = max(places, key=lambda budget: budget.room)
     if widest.room < LEAST_ROOM:
         shown = f"floor {widest.floor:.2f}, ceiling {widest.ceiling:.2f}"
         return widest.verdict(f"the probe cannot tell: {shown}")
-    usable = [place for place in places if place.room >= widest.room / 2]
-    strongest = max(usable, key=lambda place: place.reached)
+    usable = [budget for budget in places if budget.room >= widest.room / 2]
+    strongest = max(usable, key=lambda budget: budget.reached)
     return strongest.verdict(HIDDEN if strongest.is_half_way else ERASED)
 
 
@@ -328,7 +330,7 @@ def mean_curve(records: Iterable[ErasureRecord], name: str) -> tuple[Point, ...]
     for record in records:
         for point in record.points(name):
             rates.setdefault((point.images, point.steps), []).append(point.rate)
-    return tuple(Point(*place, fmean(of)) for place, of in sorted(rates.items()))
+    return tuple(Point(*key, fmean(values)) for key, values in sorted(rates.items()))
 
 
 def _judge_means(

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from trueface.evaluation.arrays import Floats
 
-BINS = 15  # of the calibration error: C. Guo et al., arXiv 1706.04599, section 5
+BINS = 15  # bins of the calibration error: C. Guo et al., arXiv 1706.04599, section 5
 LEAST_OF_TWO = 0.5  # confidence in the predicted one of two classes
 
 

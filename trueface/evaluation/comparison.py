@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from trueface.evaluation.estimate import Difference, Over
+from trueface.evaluation.estimate import Difference, Over, ends_record
 from trueface.evaluation.estimates import (
     SourcedScores,
     SourceTest,
@@ -40,7 +40,7 @@ FOLDER = "scores"  # below a model's folder, as in `paths.scores`
 BETWEEN = "_vs_"  # model and data in the name of a score file
 OF_TRAINING = "None_vs_"  # the original's trainings wrote those of training images under this name
 LEAST_LOGITS = 10  # different ones; fewer can be in 0 … 1 by chance
-SCHEMA = 1  # of `document`
+SCHEMA = 1  # version of `document`
 
 
 PROBABILITIES = "all logits are in 0 … 1, as probabilities are. If they are probabilities p, replace them by log(p / (1 - p))"
@@ -52,23 +52,17 @@ class ComparisonInput(NamedTuple):
     title: str
     files: tuple[Path, ...]
     scores: Predictions
-    notes: tuple[str, ...]  # what a reader has to know of them
-
-
-def merged_scores(*places: Path) -> Predictions:
-    """Return the merged scores of a model's folder, a run's folder, or score files.
-
-    Raises:
-        DataError: no scores there, or those of several models.
-    """
-    return read_input(places, title="").scores
+    notes: tuple[str, ...]  # remarks that a reader needs
 
 
 def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
-    """Return the compared scores, with a title; errors as in `merged_scores`.
+    """Return the merged scores of a model's folder, a run's folder, or score files, with a title.
 
     An image in two files counts once. Rows of old files get the file's data ID as their folder, so
     that sources are distinguished as far as possible.
+
+    Raises:
+        DataError: no scores there, or those of several models.
     """
     files = tuple(dict.fromkeys(file for path in places for file in score_files(path)))
     tables = [_name_rows(load(file), file, number) for number, file in enumerate(files)]
@@ -81,12 +75,12 @@ def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
 
 
 def note_launch_modes(
-    before: ComparisonInput, after: ComparisonInput
+    first: ComparisonInput, second: ComparisonInput
 ) -> tuple[ComparisonInput, ComparisonInput]:
     """Return both inputs, each with a note if the steps of their trainings were launched in different ways."""
-    modes = [_launch_mode(each.files) for each in (before, after)]
+    modes = [_launch_mode(each.files) for each in (first, second)]
     if None in modes or modes[0] == modes[1]:
-        return before, after
+        return first, second
     one, other = (
         each._replace(
             notes=(
@@ -94,14 +88,14 @@ def note_launch_modes(
                 f"trained with accelerate: {mode}, so its weights also differ by rounding",
             )
         )
-        for each, mode in zip((before, after), modes, strict=True)
+        for each, mode in zip((first, second), modes, strict=True)
     )
     return one, other
 
 
-def titles(before: Sequence[Path], after: Sequence[Path]) -> tuple[str, str]:
+def titles(first_files: Sequence[Path], second_files: Sequence[Path]) -> tuple[str, str]:
     """Return short names that distinguish two inputs: of runs, models, files, or their paths."""
-    (run, model), (other_run, other_model) = _place(before), _place(after)
+    (run, model), (other_run, other_model) = _place(first_files), _place(second_files)
     if run and other_run and (run, model) != (other_run, other_model):
         if run == other_run:
             return model, other_model
@@ -110,9 +104,9 @@ def titles(before: Sequence[Path], after: Sequence[Path]) -> tuple[str, str]:
             if model == other_model
             else (f"{run}/{model}", f"{other_run}/{other_model}")
         )
-    if len(before) == len(after) == 1 and before != after:
-        first, second = before[0].stem, after[0].stem
-        return (first, second) if first != second else (str(before[0]), str(after[0]))
+    if len(first_files) == len(second_files) == 1 and first_files != second_files:
+        first, second = first_files[0].stem, second_files[0].stem
+        return (first, second) if first != second else (str(first_files[0]), str(second_files[0]))
     return "before", "after"
 
 
@@ -225,9 +219,9 @@ class PairedTests(NamedTuple):
     mcnemar: McNemar
     delong: DeLong | None
     reason: str | None  # why there is no DeLong
-    sources: Mapping[int, int]  # of each class
-    over: Mapping[int, Over]  # what is left out of each class in the tests by source
-    by_source: Mapping[str, SourceTest]  # of the accuracy, and of the area where there is one
+    sources: Mapping[int, int]  # number of sources of each class
+    over: Mapping[int, Over]  # units of each class that the tests by source leave out
+    by_source: Mapping[str, SourceTest]  # test of the accuracy, and of the area where there is one
 
 
 class Comparison(NamedTuple):
@@ -243,19 +237,19 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    before: ComparisonInput, after: ComparisonInput, *, same_order: bool = False
+    first: ComparisonInput, second: ComparisonInput, *, same_order: bool = False
 ) -> Comparison:
     """Compare two models.
 
     Args:
-        before: scores of one model.
-        after: of the other.
+        first: scores of one model.
+        second: of the other.
         same_order: rows of old files, which name no images, are paired in their order.
 
     Raises:
         DataError: a logit that is not finite, or `same_order` where labels do not agree.
     """
-    tables = before.scores, after.scores
+    tables = first.scores, second.scores
     paired, unpaired = None, None
     try:
         paired = _tests(pair(*tables, same_order=same_order))
@@ -265,8 +259,8 @@ def compare(
         unpaired = str(error)
     contrasted = partial(contrast, same_order=same_order)
     return Comparison(
-        before=before,
-        after=after,
+        before=first,
+        after=second,
         whole=contrasted(*tables),
         paired=paired,
         unpaired=unpaired,
@@ -275,12 +269,12 @@ def compare(
     )
 
 
-def contrast(before: Predictions, after: Predictions, *, same_order: bool = False) -> Contrast:
+def contrast(first: Predictions, second: Predictions, *, same_order: bool = False) -> Contrast:
     """Return the measures of two tables, one of which may be empty, and their differences, with intervals.
 
     Tables of the same images are resampled together, so that images that are hard for both cancel out.
     """
-    pairs = _whole_pairs(before, after, same_order=same_order)
+    pairs = _whole_pairs(first, second, same_order=same_order)
     sides: list[SourcedScores | None]
     if pairs is not None:
         sides = [
@@ -288,10 +282,10 @@ def contrast(before: Predictions, after: Predictions, *, same_order: bool = Fals
             for logits in (pairs.first, pairs.second)
         ]
     else:
-        several = bool(len(before) and len(after))  # then the resamples differ as well
+        several = bool(len(first) and len(second))  # then the resamples differ as well
         sides = [
             SourcedScores.from_predictions(table, seed=at if several else 0) if len(table) else None
-            for at, table in enumerate((before, after))
+            for at, table in enumerate((first, second))
         ]
     reports = [None if side is None else evaluate_table(side) for side in sides]
     return Contrast(
@@ -314,9 +308,9 @@ def _differences(
     return {name: changes.get(name) for name in METRICS}
 
 
-def _whole_pairs(before: Predictions, after: Predictions, *, same_order: bool) -> ImagePairs | None:
+def _whole_pairs(first: Predictions, second: Predictions, *, same_order: bool) -> ImagePairs | None:
     try:
-        pairs = pair(before, after, same_order=same_order)
+        pairs = pair(first, second, same_order=same_order)
     except DataError:  # reported once, for the whole tables
         return None
     return None if pairs.only_first or pairs.only_second else pairs
@@ -346,18 +340,18 @@ def _tests(pairs: ImagePairs) -> PairedTests:
 
 
 def _parts(
-    before: Predictions,
-    after: Predictions,
+    first: Predictions,
+    second: Predictions,
     kind: Literal["subsets", "modifiers"],
     contrasted: Callable[[Predictions, Predictions], Contrast],
 ) -> dict[str, Contrast]:
     """Return the contrast of each subset or modifier that is in either table."""
-    names = [np.array(getattr(table, kind)) for table in (before, after)]
+    names = [np.array(getattr(table, kind)) for table in (first, second)]
     parts: dict[str, Contrast] = {}
     for name in dict.fromkeys(np.concatenate(names).tolist()):
         if not name:  # old files name no modifier
             continue
-        parts[name] = contrasted(before.rows(names[0] == name), after.rows(names[1] == name))
+        parts[name] = contrasted(first.rows(names[0] == name), second.rows(names[1] == name))
     return parts
 
 
@@ -403,9 +397,8 @@ def _source_test_json(test: SourceTest) -> dict[str, Json]:
 
 
 def _difference_json(difference: Difference) -> dict[str, Json]:
-    value, low, high, why = difference
-    record: dict[str, Json] = {"value": value, "low": low, "high": high}
-    return {**record, "why": why} if why else record
+    record: dict[str, Json] = {"value": difference.value, **ends_record(difference.interval)}
+    return {**record, "why": difference.why} if difference.why else record
 
 
 def _contrast_json(contrast: Contrast) -> dict[str, Json]:

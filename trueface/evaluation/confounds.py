@@ -32,9 +32,9 @@ class TestedFiles:
             return None
         key = (root, scores.ids)  # models are tested on the same images
         if key not in self._known:
-            place = self.project / Path(root).expanduser()
+            root_path = self.project / Path(root).expanduser()
             labels = zip(scores.ids, scores.labels.tolist(), strict=True)
-            files = {f"{place}/{path}": label for path, label in labels}
+            files = {f"{root_path}/{path}": label for path, label in labels}
             self._known[key] = best_confound(files)
             first = next(iter(files), None)
             if first is not None and not Path(first).exists():

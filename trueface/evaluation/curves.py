@@ -63,7 +63,7 @@ class Curve(NamedTuple):
 def sort_for_roc(fake: NDArray[np.bool_], logits: Floats) -> RocOrder:
     """Sort a table of labels (N,) and logits (N,)."""
     rows = np.argsort(-logits, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(logits[rows]) != 0, True))  # of runs of equal logits
+    ends = np.flatnonzero(np.append(np.diff(logits[rows]) != 0, True))  # last rows of equal logits
     of_fakes = fake[rows]
     return RocOrder(
         fakes=rows[of_fakes],
@@ -73,23 +73,25 @@ def sort_for_roc(fake: NDArray[np.bool_], logits: Floats) -> RocOrder:
     )
 
 
-def curve(of: RocOrder, weights: Counts | Sums, odds: Floats | None = None) -> Curve:
+def curve(order: RocOrder, weights: Counts | Sums, odds: Floats | None = None) -> Curve:
     """Return the curves of C resamples.
 
     Args:
-        of: a table of both classes.
+        order: images of both classes, in the order of their margins.
         weights: (C, N) how often each row counts.
         odds: (C,) weight of a fake image relative to a real one. None: the same.
     """
     exact = np.result_type(weights, np.float32)
-    fakes, reals = (np.take(weights, rows, axis=1).astype(exact) for rows in (of.fakes, of.reals))
-    return Curve(of, fakes, reals, _sums(fakes), _sums(reals), odds)
+    fakes, reals = (
+        np.take(weights, rows, axis=1).astype(exact) for rows in (order.fakes, order.reals)
+    )
+    return Curve(order, fakes, reals, _sums(fakes), _sums(reals), odds)
 
 
 def area(curve: Curve) -> Floats:
     """Return the areas under the curves (C,)."""
     hits, alarms = curve.order.hits, curve.order.alarms
-    # of each real how many fakes are above it, one with an equal logit being half above
+    # for each real, the number of fakes above it; one with an equal logit is half above
     end = np.searchsorted(alarms, np.arange(curve.real_weights.shape[1]), side="right")
     twice: Sums = np.take(curve.true_positives, hits[end], axis=1)
     twice += np.take(curve.true_positives, hits[end - 1], axis=1)

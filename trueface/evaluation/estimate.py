@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from trueface.runtime.files import Json
 
-NAMES = ("real", "fake")  # of the classes of a detector, by label
+NAMES = ("real", "fake")  # names of a detector's classes, by label
 NOT_COMPARABLE = "not comparable"  # without an interval
 NOTHING_SHOWN = "no difference shown"
 FEW = 5  # below so many sources a table says how many there are
@@ -17,8 +17,8 @@ class Over(StrEnum):
     """The scope of an interval in a class: it is for other draws of these."""
 
     SOURCES = "sources"
-    VIDEOS = "videos"  # of the only source
-    IMAGES = "images"  # of the only source
+    VIDEOS = "videos"  # videos of the only source
+    IMAGES = "images"  # images of the only source
 
 
 class Interval(NamedTuple):
@@ -31,24 +31,20 @@ class Interval(NamedTuple):
         """Return both ends in a format such as ".3f" or "+.1f": "0.967 to 0.993"."""
         return f"{self.low:{form}} to {self.high:{form}}"
 
+    def scaled(self, factor: float) -> "Interval":
+        """Return the same in another unit, such as per cent for the factor 100."""
+        return Interval(factor * self.low, factor * self.high)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """A value with its 95 % interval, or the reason why it has none."""
 
     value: float
-    low: float | None = None  # None: no interval
-    high: float | None = None
+    interval: Interval | None = None
     over: Mapping[int, Over] = field(default_factory=dict)  # by label; empty: over images
     why: str = ""  # why there is no interval, "50 of 368 reals"; "" if there is one
     images: "Estimate | None" = None  # over images of these sources, if `over` has sources
-
-    @property
-    def interval(self) -> Interval | None:
-        """Both ends, or None."""
-        if self.low is None or self.high is None:
-            return None
-        return Interval(self.low, self.high)
 
     @property
     def by_images(self) -> "Estimate":
@@ -66,15 +62,13 @@ class Estimate:
 
     def contains(self, value: float) -> bool:
         """Return whether there is an interval and it contains a value."""
-        return self.low is not None and self.high is not None and self.low <= value <= self.high
+        return self.interval is not None and self.interval.low <= value <= self.interval.high
 
     def scaled(self, factor: float) -> "Estimate":
         """Return the same in another unit, such as per cent for the factor 100."""
-        low, high = self.interval or (None, None)
         return Estimate(
             value=factor * self.value,
-            low=None if low is None else factor * low,
-            high=None if high is None else factor * high,
+            interval=None if self.interval is None else self.interval.scaled(factor),
             over=self.over,
             why=self.why,
             images=None if self.images is None else self.images.scaled(factor),
@@ -86,9 +80,7 @@ class Estimate:
         Args:
             form: format specification of both ends, such as ".3f" or "+.1f".
         """
-        if self.low is None or self.high is None:
-            return f"no interval: {self.why}"
-        return Interval(self.low, self.high).text(form)
+        return f"no interval: {self.why}" if self.interval is None else self.interval.text(form)
 
     def text(self, form: str) -> str:
         """Return "0.980 (0.967 to 0.993)", or "0.370 (no interval: 50 of 368 reals)"."""
@@ -97,7 +89,7 @@ class Estimate:
     @property
     def json_record(self) -> dict[str, Json]:
         """The same as JSON: value, low and high, and `over` by class and `why` if there are any."""
-        record: dict[str, Json] = {"value": self.value, "low": self.low, "high": self.high}
+        record: dict[str, Json] = {"value": self.value, **ends_record(self.interval)}
         if self.over:
             record["over"] = {class_name(label): over for label, over in self.over.items()}
         if self.why:
@@ -109,39 +101,30 @@ class Difference(NamedTuple):
     """By how much a model exceeds another, with its 95 % interval."""
 
     value: float
-    low: float | None = None
-    high: float | None = None
+    interval: Interval | None = None
     why: str = ""  # why there is no interval
-
-    @property
-    def interval(self) -> Interval | None:
-        """Both ends, or None."""
-        if self.low is None or self.high is None:
-            return None
-        return Interval(self.low, self.high)
 
     @property
     def word(self) -> str:
         """The conclusion: a difference whose interval contains 0 shows nothing."""
-        if self.low is None or self.high is None:
+        if self.interval is None:
             return NOT_COMPARABLE
-        if self.low > 0:
+        if self.interval.low > 0:
             return "gain"
-        return "loss" if self.high < 0 else NOTHING_SHOWN
+        return "loss" if self.interval.high < 0 else NOTHING_SHOWN
 
     def ends_text(self, form: str, factor: float = 1) -> str:
         """Return "+0.1 to +0.3", or "not comparable: no interval"."""
-        if self.low is None or self.high is None:
+        if self.interval is None:
             return f"{NOT_COMPARABLE}: {self.why}"
-        return f"{factor * self.low:{form}} to {factor * self.high:{form}}"
+        return self.interval.scaled(factor).text(form)
 
     @property
     def json_record(self) -> dict[str, Json]:
         """The same as JSON."""
         record: dict[str, Json] = {
             "difference": self.value,
-            "low": self.low,
-            "high": self.high,
+            **ends_record(self.interval),
             "word": self.word,
         }
         return {**record, "why": self.why} if self.why else record
@@ -154,9 +137,16 @@ def class_name(label: int) -> str:
 
 def interval_fields(name: str, measure: Estimate | None) -> dict[str, Json]:
     """Return a measure as fields of a record, `<name>`, `<name>_low`, `<name>_high`; null where there is none."""
-    values = (None,) * 3 if measure is None else (measure.value, measure.low, measure.high)
-    fields: dict[str, Json] = dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
-    return {**fields, f"{name}_why": measure.why} if measure is not None and measure.why else fields
+    if measure is None:
+        return {name: None, **ends_record(None, f"{name}_")}
+    fields: dict[str, Json] = {name: measure.value, **ends_record(measure.interval, f"{name}_")}
+    return {**fields, f"{name}_why": measure.why} if measure.why else fields
+
+
+def ends_record(interval: Interval | None, prefix: str = "") -> dict[str, Json]:
+    """Return the ends of an interval as fields of a record, `low` and `high`; null without an interval."""
+    low, high = interval or (None, None)
+    return {f"{prefix}low": low, f"{prefix}high": high}
 
 
 def classes_text(

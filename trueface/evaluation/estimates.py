@@ -123,9 +123,9 @@ class SourcedScores:
         """Return each metric on the remaining rows when a part is left out (F,), by name."""
         missing = [metric for metric in metrics if metric.name not in self._left_out]
         if missing:
-            of = self.design
+            design = self.design
             self._left_out.update(
-                resampling.values_under(missing, self.table, of.weights, of.scale)
+                resampling.values_under(missing, self.table, design.weights, design.scale)
             )
         return self._left_out
 
@@ -208,28 +208,28 @@ def estimates_over_images(metrics: Sequence[Metric], table: SourcedScores) -> di
         each.label: Over.VIDEOS if each.videos > 1 else table.unit for each in table.design.strata
     }
     alone = [class_name(each.label) for each in table.design.strata if each.videos == 1]
-    made = table.known_over_images
+    found = table.known_over_images
     for metric in metrics:
-        if metric.name in made:
+        if metric.name in found:
             continue
         value = metric.value(table.whole)
         if alone and not table.has_many_sources:
             why = f"all {' and '.join(alone)} images are of one video"
-            made[metric.name] = Estimate(value=value, over=over, why=why)
+            found[metric.name] = Estimate(value=value, over=over, why=why)
         elif table.has_many_sources:
             spread = table.resampled(metrics)[metric.name]
-            low, high = _percentiles(metric, value, spread, table)
-            made[metric.name] = Estimate(value=value, low=low, high=high, over=over)
+            interval = _percentiles(metric, value, spread, table)
+            found[metric.name] = Estimate(value=value, interval=interval, over=over)
         elif why := over_images.shortage(metric, _counts(table)):
-            made[metric.name] = Estimate(value=value, over=over, why=why)
+            found[metric.name] = Estimate(value=value, over=over, why=why)
         else:
-            low, high = over_images.interval_over_images(metric, table.image_sample, value)
-            made[metric.name] = (
-                Estimate(value=value, low=low, high=high, over=over)
-                if low < high
+            interval = over_images.interval_over_images(metric, table.image_sample, value)
+            found[metric.name] = (
+                Estimate(value=value, interval=interval, over=over)
+                if interval.low < interval.high
                 else Estimate(value=value, over=over, why="no image differs from another")
             )
-    return {metric.name: made[metric.name] for metric in metrics}
+    return {metric.name: found[metric.name] for metric in metrics}
 
 
 class SourceTest(NamedTuple):
@@ -242,7 +242,11 @@ class SourceTest(NamedTuple):
 
 
 def differences(
-    metrics: Sequence[Metric], before: SourcedScores, after: SourcedScores, *, paired: bool
+    metrics: Sequence[Metric],
+    first_scores: SourcedScores,
+    second_scores: SourcedScores,
+    *,
+    paired: bool,
 ) -> dict[str, Difference]:
     """Return by how much the second model exceeds the first in each metric, by name.
 
@@ -250,46 +254,52 @@ def differences(
 
     Args:
         metrics: all of them defined for both tables.
-        before: scores of one model.
-        after: of the other.
+        first_scores: scores of one model.
+        second_scores: of the other.
         paired: both tables are of the same images in one order, and images that are hard for both cancel out.
     """
-    first, second = estimates(metrics, before), estimates(metrics, after)
-    identical = paired and np.array_equal(before.logits, after.logits)
-    several = before.design.has_several_sources or after.design.has_several_sources
-    made = {}
+    first, second = estimates(metrics, first_scores), estimates(metrics, second_scores)
+    identical = paired and np.array_equal(first_scores.logits, second_scores.logits)
+    several = first_scores.design.has_several_sources or second_scores.design.has_several_sources
+    found = {}
     for metric in metrics:
         one, other = first[metric.name], second[metric.name]
         if identical:
-            made[metric.name] = Difference(0.0, 0.0, 0.0)
+            found[metric.name] = Difference(0.0, Interval(0.0, 0.0))
         elif not several:
-            made[metric.name] = _difference_over_images(metric, before, after, paired=paired)
-        elif one.interval is None or other.interval is None:
-            made[metric.name] = Difference(other.value - one.value, why=one.why or other.why)
-        else:
-            made[metric.name] = _difference_over_parts(
-                metric, (before, one), (after, other), paired=paired
+            found[metric.name] = _difference_over_images(
+                metric, first_scores, second_scores, paired=paired
             )
-    return made
+        elif one.interval is None or other.interval is None:
+            found[metric.name] = Difference(other.value - one.value, why=one.why or other.why)
+        else:
+            found[metric.name] = _difference_over_parts(
+                metric, (first_scores, one), (second_scores, other), paired=paired
+            )
+    return found
 
 
-def source_test(metric: Metric, before: SourcedScores, after: SourcedScores) -> SourceTest:
+def source_test(
+    metric: Metric, first_scores: SourcedScores, second_scores: SourcedScores
+) -> SourceTest:
     """Return the test of equal values of a metric over sources, of two tables of the same images."""
-    first, second = (table.left_out([metric])[metric.name] for table in (before, after))
+    first, second = (
+        table.left_out([metric])[metric.name] for table in (first_scores, second_scores)
+    )
     change = second - first
     error, shift = (
-        standard_error(before.design, change, even=not metric.pooled),
+        standard_error(first_scores.design, change, even=not metric.pooled),
         float(change[0]),
     )
     if error.error == 0:
-        difference = _difference_over_images(metric, before, after, paired=True)
+        difference = _difference_over_images(metric, first_scores, second_scores, paired=True)
     else:
-        difference = Difference(shift, *error.interval(shift, metric.difference_scale))
+        difference = Difference(shift, error.interval(shift, metric.difference_scale))
     return SourceTest(
         difference=difference,
         freedom=error.freedom,
         p=error.p(shift),
-        alike=np.array_equal(_decisive(metric, before), _decisive(metric, after)),
+        alike=np.array_equal(_decisive(metric, first_scores), _decisive(metric, second_scores)),
     )
 
 
@@ -298,8 +308,7 @@ def rate(value: float, count: float) -> Estimate:
 
     It is Wilson's, and at 0 and 1 that of Clopper and Pearson: no exception in so many images.
     """
-    low, high = fraction_interval(value, count)
-    return Estimate(value=value, low=low, high=high)
+    return Estimate(value=value, interval=fraction_interval(value, count))
 
 
 def rates(values: Floats, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -344,13 +353,12 @@ def tpr_at_fixed_fpr(
     low, high = over_images.fixed_fpr_interval(
         value, fakes, reals, (counts[0], counts[1] * worth), of_reals
     )
-    return Estimate(value=value, low=min(low, value), high=max(high, value))
+    return Estimate(value=value, interval=Interval(min(low, value), max(high, value)))
 
 
 def area(value: float, reals: int, fakes: int) -> Estimate:
     """Return an AUC of so many independent images of each class with its interval (Hanley and McNeil)."""
-    low, high = hanley_mcneil(value, reals, fakes)
-    return Estimate(value=value, low=low, high=high)
+    return Estimate(value=value, interval=hanley_mcneil(value, reals, fakes))
 
 
 class Sampled(NamedTuple):
@@ -359,14 +367,14 @@ class Sampled(NamedTuple):
     value: float
     draws: Floats  # (R,)
     interval: Interval | None = None  # its own; None: the percentiles of the draws
-    metric: Metric | None = None  # of a value with an interval of its own
+    metric: Metric | None = None  # metric of a value with an interval of its own
     fewer: float = 0.0  # independent images of the smaller class
 
     @property
     def estimate(self) -> Estimate:
         """The value with its interval over images, and over seeds where there are several."""
-        low, high = self.interval or resampling.percentile_interval(self.value, self.draws)
-        return Estimate(value=self.value, low=low, high=high)
+        interval = self.interval or resampling.percentile_interval(self.value, self.draws)
+        return Estimate(value=self.value, interval=interval)
 
 
 def sampled(metric: Metric, table: SourcedScores) -> Sampled:
@@ -408,7 +416,7 @@ def draws_over_seeds(spreads: Sequence[Floats], *, stream: str = "seeds") -> Flo
 
 def from_error(value: float, error: float) -> Estimate:
     """Return a value with its interval of 1.96 standard errors."""
-    return Estimate(value=value, low=value - Z * error, high=value + Z * error)
+    return Estimate(value=value, interval=Interval(value - Z * error, value + Z * error))
 
 
 def clustered_mean(values: Floats, keys: Sequence[str]) -> Estimate:
@@ -425,8 +433,7 @@ def clustered_mean(values: Floats, keys: Sequence[str]) -> Estimate:
 
 def from_draws(value: float, draws: Floats) -> Estimate:
     """Return a value with the middle 95 % of its draws (R,)."""
-    low, high = resampling.percentile_interval(value, draws)
-    return Estimate(value=value, low=low, high=high)
+    return Estimate(value=value, interval=resampling.percentile_interval(value, draws))
 
 
 def middle_of_draws(draws: Floats) -> Floats:
@@ -448,8 +455,8 @@ def difference_of(first: Sampled, second: Sampled) -> Difference:
             (first.value + second.value) / 2,
             min(first.fewer, second.fewer),
         )
-        return Difference(value, *over_images.difference_interval(other, one, correlation))
-    return Difference(value, *resampling.percentile_interval(value, first.draws - second.draws))
+        return Difference(value, over_images.difference_interval(other, one, correlation))
+    return Difference(value, resampling.percentile_interval(value, first.draws - second.draws))
 
 
 def function_of_means(
@@ -473,13 +480,12 @@ def function_of_means(
     value = float(function(values.mean(0, dtype=np.float64)[None])[0])
     error = standard_error(design, function(design.weighted_means(values)), even=False)
     if design.has_several_sources and error.error > 0:
-        low, high = error.interval(value, scale)
-        return Estimate(value=value, low=low, high=high, over=design.over)
+        return Estimate(value=value, interval=error.interval(value, scale), over=design.over)
     draws = function(resampling.means_under(values, table.weights))
-    low, high = resampling.percentile_interval(value, draws)
-    if fraction and low == high:
-        low, high = fraction_interval(value, sum(each.pictures for each in design.strata))
-    return Estimate(value=value, low=low, high=high, over=dict.fromkeys(design.over, Over.IMAGES))
+    interval = resampling.percentile_interval(value, draws)
+    if fraction and interval.low == interval.high:
+        interval = fraction_interval(value, sum(each.pictures for each in design.strata))
+    return Estimate(value=value, interval=interval, over=dict.fromkeys(design.over, Over.IMAGES))
 
 
 def _over_parts(
@@ -487,12 +493,12 @@ def _over_parts(
 ) -> dict[str, Estimate]:
     """Return the metrics with their intervals over sources, of a class of one source over its videos or images."""
     design, left = table.design, table.left_out(metrics)
-    made = {}
+    found = {}
     for metric in metrics:
         images, value = by_images.get(metric.name), metric.value(table.whole)
         fixed = metric.interval is IntervalMethod.FIXED_FPR  # its threshold is one of few reals
         if fixed and (why := over_images.shortage(metric, _counts(table, only=design.over))):
-            made[metric.name] = Estimate(value=value, over=design.over, why=why, images=images)
+            found[metric.name] = Estimate(value=value, over=design.over, why=why, images=images)
             continue
         sample = over_sources.SourceSample(
             value=value,
@@ -501,14 +507,14 @@ def _over_parts(
             design=design,
             left=left[metric.name],
         )
-        low, high = over_sources.interval_over_sources(metric, sample)
-        if low < high:
-            made[metric.name] = Estimate(
-                value=value, low=low, high=high, over=design.over, images=images
+        interval = over_sources.interval_over_sources(metric, sample)
+        if interval.low < interval.high:
+            found[metric.name] = Estimate(
+                value=value, interval=interval, over=design.over, images=images
             )
         else:  # sources do not differ, by chance in few of them: images do
-            made[metric.name] = images or estimates_over_images([metric], table)[metric.name]
-    return made
+            found[metric.name] = images or estimates_over_images([metric], table)[metric.name]
+    return found
 
 
 def _counts(
@@ -543,32 +549,35 @@ def _percentiles(metric: Metric, value: float, spread: Floats, table: SourcedSco
 
 
 def _difference_over_images(
-    metric: Metric, before: SourcedScores, after: SourcedScores, *, paired: bool
+    metric: Metric, first_scores: SourcedScores, second_scores: SourcedScores, *, paired: bool
 ) -> Difference:
     first, second = (
-        estimates_over_images([metric], table)[metric.name] for table in (before, after)
+        estimates_over_images([metric], table)[metric.name]
+        for table in (first_scores, second_scores)
     )
     value = second.value - first.value
-    if before.has_many_sources and after.has_many_sources:
-        spreads = [table.resampled([metric])[metric.name] for table in (before, after)]
-        return Difference(value, *resampling.percentile_interval(value, spreads[1] - spreads[0]))
+    if first_scores.has_many_sources and second_scores.has_many_sources:
+        spreads = [
+            table.resampled([metric])[metric.name] for table in (first_scores, second_scores)
+        ]
+        return Difference(value, resampling.percentile_interval(value, spreads[1] - spreads[0]))
     if first.interval is None or second.interval is None:
         return Difference(value, why=first.why or second.why)
-    if paired and np.array_equal(before.logits, after.logits):
-        return Difference(value, value, value)
+    if paired and np.array_equal(first_scores.logits, second_scores.logits):
+        return Difference(value, Interval(value, value))
     draws = (
-        before.resampled([metric])[metric.name],
-        after.resampled([metric])[metric.name],
+        first_scores.resampled([metric])[metric.name],
+        second_scores.resampled([metric])[metric.name],
     )
     correlation = over_images.correlation_of(
         metric,
         draws if paired else None,
         (first.value + second.value) / 2,
-        min(table.image_sample.fewer for table in (before, after)),
+        min(table.image_sample.fewer for table in (first_scores, second_scores)),
     )
     return Difference(
         value,
-        *over_images.difference_interval(
+        over_images.difference_interval(
             (first.value, first.interval), (second.value, second.interval), correlation
         ),
     )
@@ -576,12 +585,12 @@ def _difference_over_images(
 
 def _difference_over_parts(
     metric: Metric,
-    before: tuple[SourcedScores, Estimate],
-    after: tuple[SourcedScores, Estimate],
+    first_part: tuple[SourcedScores, Estimate],
+    second_part: tuple[SourcedScores, Estimate],
     *,
     paired: bool,
 ) -> Difference:
-    (one, first), (other, second) = before, after
+    (one, first), (other, second) = first_part, second_part
     value, name = second.value - first.value, metric.name
     left = [table.left_out([metric])[name] for table in (one, other)]
     alike = paired and np.array_equal(left[0], left[1])
@@ -591,20 +600,20 @@ def _difference_over_parts(
         assert second.interval is not None
         return Difference(
             value,
-            *over_images.difference_interval(
+            over_images.difference_interval(
                 (first.value, first.interval), (second.value, second.interval), 0.0
             ),
         )
     error = _error(metric, one, other, left, paired=paired)
     if error.error == 0:  # by chance in few sources; then the interval is that over images
         return _difference_over_images(metric, one, other, paired=paired)
-    return Difference(value, *error.interval(value, metric.difference_scale))
+    return Difference(value, error.interval(value, metric.difference_scale))
 
 
 def _error(
     metric: Metric,
-    before: SourcedScores,
-    after: SourcedScores,
+    first_scores: SourcedScores,
+    second_scores: SourcedScores,
     left: Sequence[Floats],
     *,
     paired: bool,
@@ -612,8 +621,10 @@ def _error(
     """Return the standard error over sources of a difference."""
     even, (first, second) = not metric.pooled, left
     if paired:
-        return standard_error(before.design, second - first, even=even)
-    return standard_error(before.design, first, even=even, also=(after.design, second))
+        return standard_error(first_scores.design, second - first, even=even)
+    return standard_error(
+        first_scores.design, first, even=even, also=(second_scores.design, second)
+    )
 
 
 def _decisive(metric: Metric, table: SourcedScores) -> NDArray[np.intp]:

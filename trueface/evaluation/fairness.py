@@ -66,7 +66,7 @@ from trueface.runtime.errors import CheckpointError
 from trueface.runtime.files import Json
 from trueface.runtime.ids import model_folder_name
 
-TARGET_PERCENT = 10  # of validation's reals are called fake
+TARGET_PERCENT = 10  # percentage of validation's reals that are called fake
 TARGET = TARGET_PERCENT / 100
 FEWEST = 20  # reals of validation: of fewer no image, or a single one, would be a tenth
 LOWER = "lower AUC, not comparable"
@@ -78,7 +78,7 @@ class ValidationThreshold(NamedTuple):
     """The threshold at which a model calls a given part of all reals fake, by its validation, or why there is none."""
 
     threshold: float | None  # in logits; values above are called fake
-    reals: int  # of validation
+    reals: int  # number of reals of validation
     reason: str  # "" where there is a threshold
 
 
@@ -89,13 +89,13 @@ class FairnessRow(NamedTuple):
     data: str
     by: str
     pooled: bool
-    auc: Estimate | None  # of all images that have a group, with its interval over images
+    auc: Estimate | None  # AUC of all images that have a group, with its interval over images
     table: GroupTable  # at a probability of a half
     common: GroupTable | None  # at the threshold of validation
     validation: ValidationThreshold
     why_not: str  # why it is not comparable; "" where it is
     attributes: tuple[str, ...]  # files
-    to_best: Difference | None = None  # of the method's mean AUC
+    to_best: Difference | None = None  # difference of the method's mean AUC
     to_reference: Difference | None = None
     ungrouped: int = 0  # images without a group, left out
     note: str = ""  # a remark on its logits
@@ -180,7 +180,7 @@ class FairnessMethod(NamedTuple):
         return next((row.why_not for row in self.rows if row.why_not), "")
 
     @property
-    def standing(self) -> Comparability:
+    def comparability(self) -> Comparability:
         """The verdict on its gap; one seed that is constant, or not comparable, decides it."""
         if any(row.table.constant for row in self.rows):
             return Comparability.CONSTANT
@@ -251,7 +251,7 @@ class FairnessMethod(NamedTuple):
                 f"{name}_groups": min(row.table.groups_with(name) for row in self.rows)
                 for name in MEASURES
             },
-            "constant": self.standing is Comparability.CONSTANT,
+            "constant": self.comparability is Comparability.CONSTANT,
             "verdict": str(self.verdict),
             "comparable": not self.why_not,
             "why_not": self.why_not,
@@ -274,7 +274,7 @@ def methods(
     groups: dict[tuple[str, str, str], list[FairnessRow]] = {}
     for row in rows:
         groups.setdefault((strip_seed(row.model), row.data, row.by), []).append(row)
-    made = [
+    compared = [
         FairnessMethod(
             key[0],
             names[key[0]],
@@ -284,19 +284,19 @@ def methods(
         for key, seeds in groups.items()
     ]
     ranked: dict[tuple[str, str], list[tuple[float, int]]] = {}
-    for at, method in enumerate(made):
+    for at, method in enumerate(compared):
         gap = method.measure(GAP)
-        is_comparable = method.standing is Comparability.COMPARABLE
+        is_comparable = method.comparability is Comparability.COMPARABLE
         if gap is not None and is_comparable and method.verdict is not GapVerdict.UNDEFINED:
             ranked.setdefault(method.comparison_key, []).append((gap.mean, at))
     for each in ranked.values():
         for rank, (_, at) in enumerate(sorted(each), start=1):
-            made[at] = made[at]._replace(rank=rank)
-    return made
+            compared[at] = compared[at]._replace(rank=rank)
+    return compared
 
 
-def _record(of: Difference | None) -> Json:
-    return None if of is None else of.json_record
+def _record(difference: Difference | None) -> Json:
+    return None if difference is None else difference.json_record
 
 
 class GroupedScores(NamedTuple):
@@ -310,8 +310,8 @@ class GroupedScores(NamedTuple):
     validation: ValidationThreshold
     attributes: tuple[str, ...]
     note: str = ""
-    intersections: GroupColumn | None = None  # of gender and race, where the column is one of them
-    logits: str = MARGINS  # what the scores are; see `group_columns.OriginalScores`
+    intersections: GroupColumn | None = None  # gender × race, if the column is one of them
+    logits: str = MARGINS  # meaning of the scores; see `group_columns.OriginalScores`
 
     @property
     def grouped_scores(self) -> Predictions:
@@ -387,14 +387,14 @@ def original_rows(folder: Path, by: Sequence[str] = ()) -> list[FairnessRow]:
                 "",
                 False,
                 read.scores,
-                of,
+                column,
                 none,
                 (),
                 note=read.note,
-                intersections=read.intersections(of.by),
+                intersections=read.intersections(column.by),
                 logits=read.logits,
             )
-            for of in columns
+            for column in columns
         ]
     )
 
@@ -458,7 +458,7 @@ class _Compared(NamedTuple):
 
     auc: Estimate | None  # None: the images are of one class
     why_not: str
-    # of the method's mean AUC to the best one's, and to the reference's; None: there is none
+    # differences of the method's mean AUC to the best one's and the reference's; None: there is none
     to_best: Difference | None = None
     to_reference: Difference | None = None
 
@@ -471,7 +471,7 @@ def _compared(
     Only models that were tested on the same images are compared, with the same draws of these;
     three seeds or more are drawn as well.
     """
-    made: dict[tuple[str, str], _Compared] = {}
+    compared: dict[tuple[str, str], _Compared] = {}
     areas: dict[tuple[str, tuple[str, ...]], dict[str, Sampled]] = {}
     for each in tables:
         scores = each.grouped_scores
@@ -480,7 +480,7 @@ def _compared(
         fake = scores.labels == 1
         if fake.all() or not fake.any():
             kind = "fake" if fake.any() else "real"
-            made[each.model, each.data] = _Compared(
+            compared[each.model, each.data] = _Compared(
                 None, f"all images are {kind}, so the AUC is undefined"
             )
             continue
@@ -507,8 +507,8 @@ def _compared(
                 to_reference = difference_of(means[name], means[beside])
             for model in models:
                 area = of_models[model].estimate
-                made[model, data] = _Compared(area, why_not, to_best, to_reference)
-    return made
+                compared[model, data] = _Compared(area, why_not, to_best, to_reference)
+    return compared
 
 
 def _rows(grouped: Sequence[GroupedScores], reference: str = "") -> list[FairnessRow]:
@@ -530,10 +530,10 @@ def _row(grouped: GroupedScores, area: _Compared) -> FairnessRow:
     logits = grouped.grouped_logits
 
     def table(at: float, beside: GroupTable | None = None) -> GroupTable:
-        made = GroupTable.from_logits(
+        group_table = GroupTable.from_logits(
             scores.labels, scores.margin, column.groups, column.names, at, beside=beside
         )
-        return with_published_gaps(made, logits, beside=beside)
+        return with_published_gaps(group_table, logits, beside=beside)
 
     even = table(0.0)
     return FairnessRow(

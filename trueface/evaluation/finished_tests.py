@@ -30,8 +30,8 @@ class FinishedTest(NamedTuple):
     elementary: frozenset[str]  # the meaning of its modifiers
     scores: Predictions
     root: str = ""  # folder of its images; "" if unknown
-    calibration: Calibration | None = None  # of the model, by validation; None: it has none
-    settings: Mapping[str, Json] = MappingProxyType({})  # of the test; empty: not known
+    calibration: Calibration | None = None  # the model's, by validation; None: it has none
+    settings: Mapping[str, Json] = MappingProxyType({})  # settings of the test; empty: not known
 
     @property
     def condition(self) -> str:
@@ -50,11 +50,13 @@ class GroupedTests(NamedTuple):
     data: str
     tests: tuple[FinishedTest, ...]
     pooled: bool  # several sets of fakes
-    place: str  # folder of its images if the model was tested on several data roots; otherwise ""
+    data_root: (
+        str  # folder of its images if the model was tested on several data roots; otherwise ""
+    )
 
     def with_root(self, text: str) -> str:
         """Return a name of it with its place."""
-        return f"{text} in {self.place}" if self.place else text
+        return f"{text} in {self.data_root}" if self.data_root else text
 
     @property
     def scores(self) -> Predictions:
@@ -110,19 +112,21 @@ def group_tests(tests: Sequence[FinishedTest]) -> Iterator[GroupedTests]:
     for test in tests:
         groups.setdefault((test.root, test.condition, test.elementary), []).append(test)
     for (root, condition, _), group in groups.items():
-        place = (root or "an unknown data root") if several else ""
+        data_root = (root or "an unknown data root") if several else ""
         reals = [test for test in group if test.classes == {0}]
         others = [test for test in group if test.classes != {0}]
         sets = []
         for test in others or reals:
             beside = reals if test.classes == {1} else []
             sets.append(
-                GroupedTests(data=test.data, tests=(test, *beside), pooled=False, place=place)
+                GroupedTests(
+                    data=test.data, tests=(test, *beside), pooled=False, data_root=data_root
+                )
             )
         yield from sets
         if len(others) > 1:
             data = tested(_every_part(others, reals), condition)
-            every = GroupedTests(data=data, tests=tuple(group), pooled=True, place=place)
+            every = GroupedTests(data=data, tests=tuple(group), pooled=True, data_root=data_root)
             if len(every.scores) > max(len(each.scores) for each in sets):
                 yield every
 

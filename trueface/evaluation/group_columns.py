@@ -67,7 +67,7 @@ class AttributeFiles:
     project: Path
     files: tuple[Path, ...] = ()
     missing: Missing | None = None
-    used: set[Path] = field(default_factory=set)  # that results rest on, there or not
+    used: set[Path] = field(default_factory=set)  # files that results rest on, there or not
     _read: dict[tuple[tuple[Path, ...], str], Attributes] = field(default_factory=dict)
     _made: dict[tuple[object, ...], GroupColumn] = field(default_factory=dict)
 
@@ -138,8 +138,8 @@ class AttributeFiles:
 
     def _table(self, files: tuple[Path, ...], root: str) -> Attributes:
         if (files, root) not in self._read:
-            place = self.project / Path(root).expanduser()
-            self._read[files, root] = Attributes(files, place)
+            root_path = self.project / Path(root).expanduser()
+            self._read[files, root] = Attributes(files, root_path)
         return self._read[files, root]
 
     def _place(self, text: str) -> Path:
@@ -175,7 +175,7 @@ class OriginalScores(NamedTuple):
 
     scores: Predictions
     groups: tuple[str, ...]  # (N,) of each row: "male-asian"
-    note: str  # what has to be known of the logits
+    note: str  # remark on the logits
     files: tuple[str, ...] = ()  # the groups that have files, also empty ones
     logits: str = MARGINS  # or ONE_LOGIT_PER_ROW
 

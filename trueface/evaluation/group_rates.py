@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.arrays import Floats, Indices
-from trueface.evaluation.estimate import Estimate, interval_fields
+from trueface.evaluation.estimate import Estimate, Interval, interval_fields
 from trueface.evaluation.estimates import RESAMPLES, area, from_draws, rates
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
@@ -44,8 +44,8 @@ RATES: Mapping[str, str] = {
 FEWEST = 2  # groups with a rate, below which there is no gap
 SHUFFLES = 200
 HIGH = 0.95  # the floor: quantile of the shuffles
-DEALT_ROWS = 100_000  # of all shuffles that are sorted at once
-AREA_ROWS = 20_000  # of a table whose AUC gap is shuffled, too: its rows have to be sorted again
+DEALT_ROWS = 100_000  # rows of all shuffles that are sorted at once
+AREA_ROWS = 20_000  # rows of a table whose AUC gap is shuffled, too: they have to be sorted again
 # the rates that a measure compares; it is undefined if fewer than two groups have one of them
 RATES_OF: Mapping[str, tuple[str, ...]] = {
     GAP: ("fpr",),
@@ -63,7 +63,7 @@ RATES_OF: Mapping[str, tuple[str, ...]] = {
 OF_CLASS = {"real": "fpr", "fake": "tpr"}  # rates that need a class
 TOO_FEW = "fewer than two groups have this rate"
 TOO_FEW_WITH = "fewer than two groups have a known {}"
-ROUNDING = 1e-9  # of a gap in per cent
+ROUNDING = 1e-9  # rounding error of a gap in per cent
 NEAR = 2.0  # times its floor: a gap below that is reported as near it
 
 
@@ -237,12 +237,12 @@ def _areas(
         return np.full(size, np.nan)
     group, run = groups.astype(np.min_scalar_type(max(size - 1, 0))), runs
     if size > 1:
-        order = np.argsort(group, kind="stable")  # of integers of 16 bits at most: a radix sort
+        order = np.argsort(group, kind="stable")  # integers of 16 bits at most use a radix sort
         group, run, is_fake = group[order], run[order], is_fake[order]
     starts = np.flatnonzero(
         np.concatenate([[True], (group[1:] != group[:-1]) | (run[1:] != run[:-1])])
     )
-    fakes = np.add.reduceat(is_fake.astype(np.int64), starts)  # of each run of equal logits
+    fakes = np.add.reduceat(is_fake.astype(np.int64), starts)  # fakes of each run of equal logits
     reals = np.diff(np.append(starts, len(group))) - fakes
     below = np.cumsum(reals) - reals  # in groups before this one, too: taken off below
     of_run = group[starts].astype(np.intp)
@@ -267,15 +267,15 @@ def permutation_baselines(
     counts: GroupConfusion, *, shuffles: int = SHUFFLES
 ) -> Mapping[str, PermutationBaseline]:
     """Return the floor of each measure of a table that is defined."""
-    random = numpy_rng("shuffled groups", 0)
+    rng = numpy_rng("shuffled groups", 0)
     shuffled = GroupConfusion(
         reals=counts.reals,
         fakes=counts.fakes,
         false_positives=_shuffle_counts(
-            random, counts.reals, int(counts.false_positives.sum()), shuffles
+            rng, counts.reals, int(counts.false_positives.sum()), shuffles
         ),
         true_positives=_shuffle_counts(
-            random, counts.fakes, int(counts.true_positives.sum()), shuffles
+            rng, counts.fakes, int(counts.true_positives.sum()), shuffles
         ),
     )
     values = group_gaps(shuffled)
@@ -295,13 +295,13 @@ def auc_gap_baseline(
     """
     if len(groups) > AREA_ROWS:
         return None
-    random = numpy_rng("shuffled groups of areas", 0)
+    rng = numpy_rng("shuffled groups of areas", 0)
     values: list[Floats] = []
     tables = max(min(DEALT_ROWS // len(groups), shuffles), 1)
     for start in range(0, shuffles, tables):
         dealt = np.tile(groups, (min(tables, shuffles - start), 1))
         for rows in (np.flatnonzero(~ranking.fake), np.flatnonzero(ranking.fake)):
-            dealt[:, rows] = random.permuted(dealt[:, rows], axis=1)
+            dealt[:, rows] = rng.permuted(dealt[:, rows], axis=1)
         values.append(PERCENT * max_difference(group_aucs(ranking, dealt, size)))
     every = np.concatenate(values)
     return permutation_baseline(every) if np.isfinite(every).all() else None
@@ -313,12 +313,12 @@ def intervals(counts: GroupConfusion) -> Mapping[str, Estimate]:
     A percentile bootstrap within group and class. Noise widens gaps, so the interval is rather too high. It
     does not test a gap against 0; the floor does.
     """
-    random = numpy_rng("bootstrap of groups", 0)
+    rng = numpy_rng("bootstrap of groups", 0)
     drawn = GroupConfusion(
         reals=counts.reals,
         fakes=counts.fakes,
-        false_positives=_draw_binomial(random, counts.reals, counts.fpr),
-        true_positives=_draw_binomial(random, counts.fakes, counts.tpr),
+        false_positives=_draw_binomial(rng, counts.reals, counts.fpr),
+        true_positives=_draw_binomial(rng, counts.fakes, counts.tpr),
     )
     spreads = group_gaps(drawn)
     return {
@@ -329,15 +329,15 @@ def intervals(counts: GroupConfusion) -> Mapping[str, Estimate]:
 
 
 def _shuffle_counts(
-    random: np.random.Generator, sizes: Integers, called: int, shuffles: int
+    rng: np.random.Generator, sizes: Integers, called: int, shuffles: int
 ) -> Integers:
     """Return how many of so many called fake fall to each group (S, G), groups being shuffled."""
-    dealt: Integers = random.multivariate_hypergeometric(sizes, called, shuffles)
+    dealt: Integers = rng.multivariate_hypergeometric(sizes, called, shuffles)
     return dealt
 
 
-def _draw_binomial(random: np.random.Generator, sizes: Integers, rates: Floats) -> Integers:
-    drawn: Integers = random.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
+def _draw_binomial(rng: np.random.Generator, sizes: Integers, rates: Floats) -> Integers:
+    drawn: Integers = rng.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
     return drawn
 
 
@@ -555,8 +555,7 @@ def _rows(names: Sequence[str], counts: GroupConfusion, group_areas: Floats) -> 
         measures = {
             rate: Estimate(
                 value=PERCENT * float(shares[at]),
-                low=PERCENT * float(ends[rate][0][at]),
-                high=PERCENT * float(ends[rate][1][at]),
+                interval=Interval(*(PERCENT * float(end[at]) for end in ends[rate])),
             )
             for rate, (shares, images) in shares_of.items()
             if images[at]

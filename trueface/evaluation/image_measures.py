@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from trueface.models.assembly import BuildOptions, assemble
 from trueface.models.registry import Triple
 from trueface.runtime.errors import UsageError
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 
 PEAK = 2.0  # from black, -1, to white, 1
 DISRUPTED = 0.05  # mean squared error from which an image counts as disrupted: the original's
 WINDOW = 11  # pixels; the paper's
-SIGMA = 1.5  # of the Gaussian window, in pixels; the paper's
+SIGMA = 1.5  # width of the Gaussian window, in pixels; the paper's
 K1, K2 = 0.01, 0.03  # the paper's
 RANDOM = "random"  # the network without training, which needs no file
 LEAST_SIDE = 64  # pixels that trained networks get at least; smaller images are enlarged
@@ -164,8 +164,8 @@ def feature_network(
         WeightsError: the file is not of this network.
     """
     if name == RANDOM:
-        made = FeatureNetwork(
-            name=RANDOM, body=_random(), mean=(0.5,) * 3, std=(0.5,) * 3, least_side=1
+        features = FeatureNetwork(
+            name=RANDOM, body=_random_network(), mean=(0.5,) * 3, std=(0.5,) * 3, least_side=1
         )
     elif weights is None:
         raise UsageError(
@@ -176,22 +176,22 @@ def feature_network(
         assembled = assemble(name, BuildOptions(weights=str(weights)))
         network, spec = assembled.network, assembled.spec
         network.set_submodule(spec.head, nn.Identity())
-        made = FeatureNetwork(
+        features = FeatureNetwork(
             name=name, body=network, mean=spec.mean, std=spec.std, least_side=LEAST_SIDE
         )
-    made.body.eval().requires_grad_(False).to(device)
-    return made
+    features.body.eval().requires_grad_(False).to(device)
+    return features
 
 
-def _random() -> nn.Module:
+def _random_network() -> nn.Module:
     """Return three convolutions drawn from a fixed stream, and the mean over the image."""
-    generator = torch.Generator().manual_seed(stream_seed("random features", 0))
+    rng = torch_rng("random features", 0)
     layers: list[nn.Module] = []
     channels = 3
     for width in WIDTHS:
         convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
         spread = (2 / (9 * channels)) ** 0.5  # He initialisation, which keeps the variance
-        drawn = torch.randn(convolution.weight.shape, generator=generator) * spread
+        drawn = torch.randn(convolution.weight.shape, generator=rng) * spread
         convolution.weight = nn.Parameter(drawn)
         layers += [convolution, nn.ReLU()]
         channels = width

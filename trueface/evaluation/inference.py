@@ -5,7 +5,6 @@ apart from them reals, which shall be called fake (defamation). All others keep 
 control.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -28,13 +27,15 @@ from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.batch import Batch
 from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.evaluation.arrays import mean_or_none
 from trueface.evaluation.estimates import rate
-from trueface.evaluation.prediction_rows import in_order, predict_rows
+from trueface.evaluation.prediction_rows import predict_rows, sort_rows
 from trueface.features.bank import FeatureSet
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBackbone
 from trueface.predictions.predictions import Predictions
+from trueface.runtime.digests import sha256_digest
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import REPORT_EVERY_S, RunContext
@@ -78,7 +79,7 @@ def evaluate(
             raise JobError(f"stopped before the first of {total} images. Nothing was written.")
         raise JobError(f"none of the {total} images was scored")
     watch.progress(step=len(rows), total=total)
-    logits, labels, positions = in_order(rows).numpy().T
+    logits, labels, positions = sort_rows(rows).numpy().T
     return Predictions.from_margin(
         logits.copy(), labels.astype(np.int8), positions=positions.astype(np.int64)
     )
@@ -189,18 +190,20 @@ def attack_images(
         at = np.array([rows[position] for position in batch.indices.tolist()])
         images = [feed.dataset.images[position] for position in batch.indices.tolist()]
         hit = torch.from_numpy(right[at])
-        before, pixels = batch.inputs[hit], batch.inputs.clone()
+        clean_images, pixels = batch.inputs[hit], batch.inputs.clone()
         names = [image.name for image, is_hit in zip(images, hit, strict=True) if is_hit]
         fake = torch.from_numpy(clean.labels[at])[hit] == 1
         directions = torch.where(fake, TOWARDS_REAL, TOWARDS_FAKE)
-        after = apply_attack(before, names, attack, target, directions=directions, queries=queries)
-        largest = max(largest, _distance(before, after))
+        after = apply_attack(
+            clean_images, names, attack, target, directions=directions, queries=queries
+        )
+        largest = max(largest, _distance(clean_images, after))
         pixels[hit] = after = _saved(after, names, saved)
-        moved = (after != before).flatten(1).any(1)
+        moved = (after != clean_images).flatten(1).any(1)
         if moved.any():
             changed = at[hit.numpy()][moved.numpy()]
             logits[changed] = score(after[moved]).double().numpy()
-            psnr[changed] = _psnr(before[moved], after[moved])
+            psnr[changed] = _psnr(clean_images[moved], after[moved])
         if keep is not None:
             for image, each in zip(images, pixels, strict=True):
                 keep(image, each)
@@ -237,8 +240,8 @@ def _turned(clean: Predictions, attacked: AttackResult, *, label: int) -> dict[s
     facts: dict[str, Json] = {
         "images": int(of_class.sum()),
         "attacked": count,
-        "called_fake_before": _share(before[of_class] > 0),
-        "called_fake_after": _share(after[of_class] > 0),
+        "called_fake_before": mean_or_none(before[of_class] > 0),
+        "called_fake_after": mean_or_none(after[of_class] > 0),
     }
     if count == 0:
         name = ("real", "fake")[label]
@@ -250,7 +253,7 @@ def _turned(clean: Predictions, attacked: AttackResult, *, label: int) -> dict[s
     return facts | {
         "success": success.json_record,
         "median_logit_shift": float(np.median(after[tried] - before[tried])),
-        "mean_psnr_db": float(moved.mean()) if len(moved) else None,
+        "mean_psnr_db": mean_or_none(moved),
     }
 
 
@@ -259,20 +262,16 @@ def _saved(images: Tensor, names: Sequence[str], saved: Chain) -> Tensor:
     return torch.stack(changed) if changed and saved else images
 
 
-def _share(values: NDArray[np.bool_]) -> float | None:
-    return float(values.mean()) if len(values) else None
-
-
 def _place(name: str) -> bytes:
-    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+    return sha256_digest([name])
 
 
-def _distance(before: Tensor, after: Tensor) -> int:
-    return int((after.int() - before.int()).abs().max()) if len(before) else 0
+def _distance(clean: Tensor, attacked: Tensor) -> int:
+    return int((attacked.int() - clean.int()).abs().max()) if len(clean) else 0
 
 
-def _psnr(before: Tensor, after: Tensor) -> NDArray[np.float64]:
+def _psnr(clean: Tensor, attacked: Tensor) -> NDArray[np.float64]:
     """Return the peak signal-to-noise ratio of images that differ, in decibels, (B,)."""
-    error = (after.double() - before.double()).square().flatten(1).mean(1)
+    error = (attacked.double() - clean.double()).square().flatten(1).mean(1)
     ratios: NDArray[np.float64] = (10 * torch.log10(LEVELS**2 / error)).numpy()
     return ratios

@@ -64,7 +64,7 @@ class Report:
 
     n: int
     sources: Mapping[int, int]  # folders that the images of each class (0 real) come from
-    over: Mapping[int, Over]  # what the intervals of each class are over
+    over: Mapping[int, Over]  # scope of the intervals of each class
     metrics: Mapping[str, Estimate]  # by name; those that `reasons` has are undefined
     confusion: tuple[tuple[int, int], tuple[int, int]]  # rows true real, fake; columns predicted
     reason: str | None  # why there is no metric of two classes
@@ -112,8 +112,8 @@ def evaluate_table(table: SourcedScores, *, names: Collection[str] | None = None
     labels, logits = table.labels, table.logits
     _check(labels, logits)
     reasons = dict(undefined_metrics(table, names))
-    wanted = [metric for name, metric in METRICS.items() if names is None or name in names]
-    defined = [each for each in wanted if each.name not in reasons]
+    metrics = [metric for name, metric in METRICS.items() if names is None or name in names]
+    defined = [each for each in metrics if each.name not in reasons]
     with np.errstate(over="ignore", invalid="ignore"):
         reasons |= {
             each.name: "the logits are too large"

@@ -19,18 +19,18 @@ class Scale(StrEnum):
 
     SHARE = "share"  # 0 … 1: logit
     LOSS = "loss"  # from 0 on: logarithm
-    SHIFT = "shift"  # of fractions, -1 … 1: the inverse of the hyperbolic tangent
+    SHIFT = "shift"  # differences of fractions, -1 … 1: the inverse of the hyperbolic tangent
     PLAIN = "plain"
 
 
 class IntervalMethod(StrEnum):
     """How the interval of a metric is computed; `estimates` has the methods with their sources."""
 
-    RESAMPLES = "resamples"  # of any metric
-    RATES = "rates"  # of a function of the true and the false positive rate
+    RESAMPLES = "resamples"  # any metric
+    RATES = "rates"  # a function of the true and the false positive rate
     AREA = "area"  # under the ROC curve
     PRECISION = "precision"  # mean over the fakes
-    CROSSING = "crossing"  # of two error rates
+    CROSSING = "crossing"  # equality of two error rates
     FIXED_FPR = "fixed FPR"  # a rate at the threshold of a few reals
     CALIBRATION = "calibration"  # a sum of absolute gaps
     MEAN = "mean"  # over the images

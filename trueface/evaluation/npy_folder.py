@@ -50,17 +50,17 @@ def write_npy_folders(folder: Path, rows: Sequence[FairnessRow]) -> list[Path]:
         DataError: a group cannot be the name of a file.
         MachineError: a folder cannot be written. Its old files are unchanged.
     """
-    made = _folders(folder, rows)
-    contents = {place: _files_of(each) for place, each in made.items()}
-    if folder not in made:
+    folders = _folders(folder, rows)
+    contents = {subfolder: _files_of(each) for subfolder, each in folders.items()}
+    if folder not in folders:
         _refuse_files(folder)
-    for place in made:
-        _refuse_other_folder(place)
-    for place, each in made.items():
-        _write(place, each, contents[place])
-    for remark in dict.fromkeys(remark for each in made.values() for remark in _remarks(each)):
+    for subfolder in folders:
+        _refuse_other_folder(subfolder)
+    for subfolder, each in folders.items():
+        _write(subfolder, each, contents[subfolder])
+    for remark in dict.fromkeys(remark for each in folders.values() for remark in _remarks(each)):
         log.warning("--npy %s: %s", folder, remark)
-    return list(made)
+    return list(folders)
 
 
 def _remarks(grouped: GroupedScores) -> Iterator[str]:
@@ -81,17 +81,17 @@ def _folders(folder: Path, rows: Sequence[FairnessRow]) -> Mapping[Path, Grouped
     for _, of_test in groupby(rows, key=lambda row: (row.model, row.data)):
         grouped = [row.grouped for row in of_test if row.grouped is not None]
         chosen.append(next(filter(None, map(_by_intersection, grouped)), grouped[0]))
-    made: dict[Path, GroupedScores] = {}
+    folders: dict[Path, GroupedScores] = {}
     for each in chosen:
         test = paths.fit_file_name(each.data.replace("/", "_"), "")
-        place = folder / model_folder_name(each.model) / test if len(chosen) > 1 else folder
-        if place in made:
+        subfolder = folder / model_folder_name(each.model) / test if len(chosen) > 1 else folder
+        if subfolder in folders:
             raise UsageError(
-                f"--npy {folder}: the tests {made[place].data!r} and {each.data!r} of {each.model} would both be "
-                f"written to {place}. Rename one of them."
+                f"--npy {folder}: the tests {folders[subfolder].data!r} and {each.data!r} of {each.model} would both be "
+                f"written to {subfolder}. Rename one of them."
             )
-        made[place] = each
-    return made
+        folders[subfolder] = each
+    return folders
 
 
 def _by_intersection(grouped: GroupedScores) -> GroupedScores | None:
@@ -152,38 +152,38 @@ def _refuse_files(folder: Path) -> None:
         )
 
 
-def _refuse_other_folder(place: Path) -> None:
+def _refuse_other_folder(folder: Path) -> None:
     """Refuse a path at which writing would remove files that this module did not write."""
     try:
-        names = {path.name for path in place.iterdir()}
+        names = {path.name for path in folder.iterdir()}
     except FileNotFoundError:
         return
     except OSError as error:
         if isinstance(error, NotADirectoryError):
-            raise UsageError(f"--npy {place} is a file. Name a new folder.") from error
-        raise MachineError(f"cannot list {place}: {error.strerror or error}") from error
+            raise UsageError(f"--npy {folder} is a file. Name a new folder.") from error
+        raise MachineError(f"cannot list {folder}: {error.strerror or error}") from error
     if not names:
         return
-    record = read_folder_record(place)
+    record = read_folder_record(folder)
     if record.get("logits") not in {MARGINS, ONE_LOGIT_PER_ROW}:
-        if all(path.is_dir() for path in place.iterdir()):
+        if all(path.is_dir() for path in folder.iterdir()):
             raise UsageError(
-                f"--npy {place}: the folder has folders ({', '.join(sorted(names)[:3])}), but the files of one model and "
+                f"--npy {folder}: the folder has folders ({', '.join(sorted(names)[:3])}), but the files of one model and "
                 "test would replace it. Name a new folder."
             )
         raise UsageError(
-            f"--npy {place}: the folder has files that trueface fairness did not write. Name a new folder."
+            f"--npy {folder}: the folder has files that trueface fairness did not write. Name a new folder."
         )
     files = record.get("files")
     known = {RECORD, *map(str, files if isinstance(files, list) else [])}
     if others := sorted(names - known):
         raise UsageError(
-            f"--npy {place}: {', '.join(others[:3])} would be deleted, and trueface fairness did not write it. Name a "
+            f"--npy {folder}: {', '.join(others[:3])} would be deleted, and trueface fairness did not write it. Name a "
             "new folder, or move your files."
         )
 
 
-def _write(place: Path, grouped: GroupedScores, files: Mapping[str, np.ndarray]) -> None:
+def _write(folder: Path, grouped: GroupedScores, files: Mapping[str, np.ndarray]) -> None:
     record: dict[str, Json] = {
         "schema": SCHEMA,
         "model": grouped.model,
@@ -192,7 +192,7 @@ def _write(place: Path, grouped: GroupedScores, files: Mapping[str, np.ndarray])
         "logits": grouped.logits,
         "files": list(files),
     }
-    target = Path(os.path.realpath(place))  # if it is a link, only the folder is replaced
+    target = Path(os.path.realpath(folder))  # if it is a link, only the folder is replaced
     try:
         with staging_folder(target) as new:
             for name, values in files.items():
@@ -202,5 +202,5 @@ def _write(place: Path, grouped: GroupedScores, files: Mapping[str, np.ndarray])
     except OSError as error:
         unchanged = " The old files are unchanged." if target.exists() else ""
         raise MachineError(
-            f"cannot write the folder {place}: {error.strerror or error}.{unchanged}"
+            f"cannot write the folder {folder}: {error.strerror or error}.{unchanged}"
         ) from error

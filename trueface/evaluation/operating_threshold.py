@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from trueface.evaluation.calibration_size import FEWEST
 from trueface.runtime.files import Json
 
-# not those of `bootstrap`: trainings do not depend on how intervals are made
+# not from `evaluation.arrays`: a training does not depend on the code of intervals
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int8 | np.int64]
 
-LEAST, MOST = 1e-3, 1e3  # of the slope, in the inverse of the logits' root mean square
+LEAST, MOST = 1e-3, 1e3  # bounds of the slope, in the inverse of the logits' root mean square
 PLACES = 513  # quantiles of the logits that are tried as a threshold
-FALSE_ALARMS = 0.1  # of the reals of one view, at most, where there are several
+FALSE_ALARMS = 0.1  # largest fraction of the reals of one view, where there are several
 
 
 class Calibration(NamedTuple):
@@ -117,12 +117,12 @@ def fit_temperature(labels: Labels, logits: Floats) -> float:
 
     fake = labels == 1
     counts = np.where(fake, np.count_nonzero(fake), np.count_nonzero(~fake))
-    wanted = np.where(fake, (counts + 1) / (counts + 2), 1 / (counts + 2))
+    targets = np.where(fake, (counts + 1) / (counts + 2), 1 / (counts + 2))
     unit = float(np.sqrt(np.mean(np.square(logits)))) or 1.0
 
     def loss(power: float) -> float:
         scaled = np.exp(power) / unit * logits
-        losses = np.logaddexp(0.0, scaled) - wanted * scaled
+        losses = np.logaddexp(0.0, scaled) - targets * scaled
         return float(np.sum(losses / counts))
 
     bounds = (np.log(LEAST), np.log(MOST))
@@ -173,5 +173,5 @@ def _smoothed_cdf(places: Floats, logits: Floats) -> Floats:
     quarter, three = np.percentile(logits, (25, 75))
     spread = min(float(logits.std()), float(three - quarter) / 1.34)
     width = 1.06 * spread * len(logits) ** -0.2 or np.finfo(np.float64).tiny
-    below: Floats = np.array([ndtr((place - logits) / width).mean() for place in places])
+    below: Floats = np.array([ndtr((point - logits) / width).mean() for point in places])
     return below

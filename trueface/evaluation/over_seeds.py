@@ -67,18 +67,20 @@ def missing_sentence(missing: MissingModels) -> str:
     number = len(missing.why)
     if not number:
         return ""
-    what = "model or folder of the run has" if number == 1 else "models or folders of the run have"
+    subject = (
+        "model or folder of the run has" if number == 1 else "models or folders of the run have"
+    )
     why = reasons_text(Counter(missing.why.values()))
-    return f"{number} {what} no result: {why}. Means over seeds do not include them."
+    return f"{number} {subject} no result: {why}. Means over seeds do not include them."
 
 
 class SeedSummary(NamedTuple):
     """A number over the seeds of a method."""
 
     mean: float
-    sd: float | None  # of a sample; None: one seed has a value
-    values: tuple[float, ...]  # of the seeds that have one
-    seeds: int  # of the method, those without a value among them
+    sd: float | None  # standard deviation of a sample; None: one seed has a value
+    values: tuple[float, ...]  # values of the seeds that have one
+    seeds: int  # seeds of the method, those without a value among them
     missing: MissingSeeds = NO_SEEDS  # seeds that are not among these
 
     @property
@@ -173,18 +175,18 @@ def strip_seed(model: str) -> str:
 
 
 def by_method(
-    rows: Iterable[Row], model: Callable[[Row], str], place: Callable[[Row], Place]
+    rows: Iterable[Row], model: Callable[[Row], str], key: Callable[[Row], Place]
 ) -> dict[Place, dict[str, list[Row]]]:
     """Return rows by place, and within each by their model without its seed, all in the order of rows.
 
     Args:
         rows: one per model, test and further key.
         model: returns the ID of a row's model.
-        place: returns what methods are compared within.
+        key: returns the place of a row. Only methods of one place are compared.
     """
     places: dict[Place, dict[str, list[Row]]] = {}
     for row in rows:
-        methods = places.setdefault(place(row), {})
+        methods = places.setdefault(key(row), {})
         methods.setdefault(strip_seed(model(row)), []).append(row)
     return places
 

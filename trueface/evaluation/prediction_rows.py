@@ -59,7 +59,7 @@ def _begin_batches(
             yield batch
 
 
-def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
+def sort_rows(rows: Tensor, *, further_columns: int = 0, past_verb: str = "scored") -> Tensor:
     """Return rows of `predict_rows` by their positions.
 
     Raises:
@@ -67,8 +67,8 @@ def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
     """
     rows = rows[rows[:, -1].argsort()]
     if repeated := int((rows[:, -1].diff() == 0).sum()):
-        raise JobError(f"{repeated} images were {done} twice")
-    if broken := int((~rows[:, : rows.shape[1] - facts - 2].isfinite()).any(1).sum()):
+        raise JobError(f"{repeated} images were {past_verb} twice")
+    if broken := int((~rows[:, : rows.shape[1] - further_columns - 2].isfinite()).any(1).sum()):
         raise JobError(
             f"{broken} of {len(rows)} logits are not finite numbers. The model is broken. "
             "Train it again with a lower lr."

@@ -52,7 +52,7 @@ from trueface.evaluation.group_rates import (
 )
 from trueface.runtime.rng import numpy_rng
 
-NEITHER = -1  # of an image that is in no intersection
+NEITHER = -1  # number of an image that is in no intersection
 ONE_CLASS = "fewer than two groups have images of both classes"
 NO_GROUPS = "fewer than two groups have images"
 TOO_LARGE = "sums of the logits overflow"
@@ -106,7 +106,7 @@ def empty_intersections(names: Sequence[str], empty: Sequence[str] = ()) -> tupl
 
 def with_published_gaps(
     table: GroupTable,
-    of: GroupedLogits,
+    grouped: GroupedLogits,
     *,
     shuffles: int = SHUFFLES,
     beside: GroupTable | None = None,
@@ -115,11 +115,11 @@ def with_published_gaps(
 
     Args:
         table: of the same images.
-        of: its logits and groups.
+        grouped: logits and groups of the images.
         shuffles: number for the floors. 0: no floors, and no intervals.
         beside: table of the same images at another threshold. F_COV has none, and is taken from there.
     """
-    cells = _Cells.from_logits(of, table.threshold)
+    cells = _Cells.from_logits(grouped, table.threshold)
     values = dict(cells.gaps(cells.counts))
     spreads: dict[str, Floats] = {}
     shuffled: dict[str, Floats] = {}
@@ -128,7 +128,7 @@ def with_published_gaps(
         shuffled |= cells.gaps(_shuffle_counts(cells.counts, shuffles))
     if beside is None:
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is reported as undefined
-            rows = of.in_fixed_order()
+            rows = grouped.in_fixed_order()
             sums, sizes = _sums(rows, rows.groups), _sizes(rows)
             values[COVARIANCE] = _covariance(sums, sizes, rows.places)
             if shuffles:
@@ -149,7 +149,7 @@ def with_published_gaps(
         measures={**table.measures, **measures},
         floor={**table.floor, **floors},
         intervals={**table.intervals, **ends},
-        undefined=(*table.undefined, *_undefined(measures, _sizes(of))),
+        undefined=(*table.undefined, *_undefined(measures, _sizes(grouped))),
     )
 
 
@@ -161,11 +161,13 @@ class _Cells(NamedTuple):
     intersections: Integers  # (J,) its intersection, or NEITHER
 
     @classmethod
-    def from_logits(cls, of: GroupedLogits, threshold: float) -> "_Cells":
-        finer = of.intersections.astype(np.int64) - NEITHER  # 0 is NEITHER
+    def from_logits(cls, grouped: GroupedLogits, threshold: float) -> "_Cells":
+        finer = grouped.intersections.astype(np.int64) - NEITHER  # 0 is NEITHER
         radix = int(finer.max(initial=0)) + 1
-        parts, numbers = np.unique(of.groups.astype(np.int64) * radix + finer, return_inverse=True)
-        counts = count_by_group(of.fake, of.logits > threshold, numbers, len(parts))
+        parts, numbers = np.unique(
+            grouped.groups.astype(np.int64) * radix + finer, return_inverse=True
+        )
+        counts = count_by_group(grouped.fake, grouped.logits > threshold, numbers, len(parts))
         return cls(counts, parts // radix, parts % radix + NEITHER)
 
     def gaps(self, counts: GroupConfusion) -> Mapping[str, Floats]:
@@ -196,10 +198,10 @@ def _positive_rates(counts: GroupConfusion) -> Floats:
 
 def _draw_counts(counts: GroupConfusion) -> GroupConfusion:
     """Return the counts of other images of each part and class, (RESAMPLES, J)."""
-    random = numpy_rng("bootstrap of published gaps", 0)
+    rng = numpy_rng("bootstrap of published gaps", 0)
 
     def draw(sizes: Integers, rates: Floats) -> Integers:
-        called: Integers = random.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
+        called: Integers = rng.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
         return called
 
     return counts._replace(
@@ -210,10 +212,10 @@ def _draw_counts(counts: GroupConfusion) -> GroupConfusion:
 
 def _shuffle_counts(counts: GroupConfusion, shuffles: int) -> GroupConfusion:
     """Return the counts of groups shuffled within each class, (S, J)."""
-    random = numpy_rng("shuffled groups of published gaps", 0)
+    rng = numpy_rng("shuffled groups of published gaps", 0)
 
     def deal(sizes: Integers, called: Integers) -> Integers:
-        count: Integers = random.multivariate_hypergeometric(sizes, int(called.sum()), shuffles)
+        count: Integers = rng.multivariate_hypergeometric(sizes, int(called.sum()), shuffles)
         return count
 
     return counts._replace(
@@ -230,41 +232,41 @@ def _covariance(sums: Floats, sizes: Integers, places: Integers) -> Floats:
     return value if np.count_nonzero(sizes) >= FEWEST else np.full_like(value, np.nan)
 
 
-def _sizes(of: GroupedLogits) -> Integers:
-    sizes: Integers = np.bincount(of.groups, minlength=len(of.places))
+def _sizes(grouped: GroupedLogits) -> Integers:
+    sizes: Integers = np.bincount(grouped.groups, minlength=len(grouped.places))
     return sizes
 
 
-def _sums(of: GroupedLogits, groups: NDArray[np.integer]) -> Floats:
-    sums = np.bincount(groups, weights=of.logits, minlength=len(of.places))
+def _sums(grouped: GroupedLogits, groups: NDArray[np.integer]) -> Floats:
+    sums = np.bincount(groups, weights=grouped.logits, minlength=len(grouped.places))
     return np.asarray(sums, np.float64)
 
 
-def _draw_sums(of: GroupedLogits) -> Floats:
+def _draw_sums(grouped: GroupedLogits) -> Floats:
     """Return sums of logits (RESAMPLES, G) of other images of each group and class.
 
     They are normal around the sums, with the variances of a bootstrap.
     """
-    random = numpy_rng("bootstrap of covariances", 0)
-    cells, size = of.groups * 2 + of.fake, 2 * len(of.places)
+    rng = numpy_rng("bootstrap of covariances", 0)
+    cells, size = grouped.groups * 2 + grouped.fake, 2 * len(grouped.places)
     counts = np.bincount(cells, minlength=size)
-    sums = np.bincount(cells, weights=of.logits, minlength=size)
+    sums = np.bincount(cells, weights=grouped.logits, minlength=size)
     means = sums / np.maximum(counts, 1)
-    squares = np.bincount(cells, weights=(of.logits - means[cells]) ** 2, minlength=size)
-    drawn: Floats = sums + np.sqrt(squares) * random.normal(size=(RESAMPLES, size))
+    squares = np.bincount(cells, weights=(grouped.logits - means[cells]) ** 2, minlength=size)
+    drawn: Floats = sums + np.sqrt(squares) * rng.normal(size=(RESAMPLES, size))
     of_groups: Floats = drawn.reshape(RESAMPLES, -1, 2).sum(-1)
     return of_groups
 
 
-def _shuffle_sums(of: GroupedLogits, shuffles: int) -> Floats:
+def _shuffle_sums(grouped: GroupedLogits, shuffles: int) -> Floats:
     """Return sums of logits (S, G) of groups shuffled within each class."""
-    random = numpy_rng("shuffled groups of covariances", 0)
-    classes = (np.flatnonzero(~of.fake), np.flatnonzero(of.fake))
-    dealt, sums = of.groups.copy(), []
+    rng = numpy_rng("shuffled groups of covariances", 0)
+    classes = (np.flatnonzero(~grouped.fake), np.flatnonzero(grouped.fake))
+    dealt, sums = grouped.groups.copy(), []
     for _ in range(shuffles):
         for rows in classes:
-            dealt[rows] = random.permutation(dealt[rows])
-        sums.append(_sums(of, dealt))
+            dealt[rows] = rng.permutation(dealt[rows])
+        sums.append(_sums(grouped, dealt))
     return np.array(sums)
 
 

@@ -34,7 +34,7 @@ class PublishedTable(NamedTuple):
     name: str
     title: str
     citation: str
-    note: str  # what must be known before any of them is read
+    note: str  # remark to read before any of them
     rows: tuple[PublishedRow, ...]
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trueface.evaluation.arrays import Floats
+from trueface.evaluation.arrays import Floats, mean_or_none
 from trueface.evaluation.calibration import probabilities
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.estimate import Difference, Estimate, interval_fields
@@ -63,8 +63,8 @@ class ReferenceComparison(NamedTuple):
     """A method compared with the reference: its mean over seeds, on the same images."""
 
     model: str  # the reference
-    seeds: int  # of the method
-    differences: Mapping[str, Difference]  # of SUMMARIES, then by quality
+    seeds: int  # seeds of the method
+    differences: Mapping[str, Difference]  # differences of SUMMARIES, then by quality
 
     @property
     def json_record(self) -> dict[str, Json]:
@@ -178,7 +178,7 @@ class ComparedQualities(NamedTuple):
     """Methods on one set of images."""
 
     data: str
-    qualities: tuple[str, ...]  # of any of them
+    qualities: tuple[str, ...]  # qualities of any of them
     methods: tuple[QualityMethod, ...]
 
     @property
@@ -206,16 +206,18 @@ def comparisons(
         ComparedQualities(
             data,
             tuple(
-                dict.fromkeys(name for of in methods.values() for row in of for name in row.names)
+                dict.fromkeys(
+                    name for seeds in methods.values() for row in seeds for name in row.names
+                )
             ),
             tuple(
                 QualityMethod(
                     model,
                     names[model],
-                    tuple(of),
-                    missing.count_missing_seeds({row.model for row in of}),
+                    tuple(seeds),
+                    missing.count_missing_seeds({row.model for row in seeds}),
                 )
-                for model, of in methods.items()
+                for model, seeds in methods.items()
             ),
         )
         for (data, _), methods in places.items()
@@ -256,7 +258,10 @@ class QualityTable(NamedTuple):
             labels=first.labels[rows[0]],
             qualities=tuple(tables),
             logits=np.stack(
-                [scores.margin[of] for scores, of in zip(tables.values(), rows, strict=True)]
+                [
+                    scores.margin[quality_rows]
+                    for scores, quality_rows in zip(tables.values(), rows, strict=True)
+                ]
             ),
             left_out=len(every) - len(common),
             videos=tuple(first.videos[row] for row in rows[0]) if first.videos else (),
@@ -346,7 +351,7 @@ def compare_with_reference(
     check_reference(reference, [each.model for each in measured])
     chosen = {reference} if any(each.model == reference for each in measured) else set()
     chosen = chosen or {each.model for each in measured if strip_seed(each.model) == reference}
-    made: dict[tuple[str, str], ReferenceComparison | str] = {}
+    found_by_model: dict[tuple[str, str], ReferenceComparison | str] = {}
     for methods in by_method(
         measured, lambda each: each.model, lambda each: each.comparison_key
     ).values():
@@ -362,8 +367,8 @@ def compare_with_reference(
                 found = ReferenceComparison(reference, len(seeds), _differences(seeds, beside))
             for each in seeds:
                 is_reference = each.model in chosen
-                made[each.model, each.data] = "the reference" if is_reference else found
-    return made
+                found_by_model[each.model, each.data] = "the reference" if is_reference else found
+    return found_by_model
 
 
 def _differences(
@@ -422,7 +427,7 @@ def unmeasured(tests: Iterable[tuple[str, str]], measured: Iterable[str]) -> lis
 
 
 def _of_model(
-    model: str, tests: Sequence[FinishedTest], wanted: Sequence[str]
+    model: str, tests: Sequence[FinishedTest], names: Sequence[str]
 ) -> Iterator[MeasuredQualities]:
     sets: dict[tuple[str, bool], dict[str, Predictions]] = {}
     for each in group_tests(tests):
@@ -434,7 +439,7 @@ def _of_model(
             sets.setdefault((data, each.pooled), {})[quality] = each.scores
     for (data, pooled), tables in sets.items():
         table = (
-            QualityTable.from_predictions(_ordered(tables, wanted))
+            QualityTable.from_predictions(_ordered(tables, names))
             if len(tables) >= FEWEST
             else None
         )
@@ -445,11 +450,11 @@ def _of_model(
         )
 
 
-def _ordered(tables: Mapping[str, Predictions], wanted: Sequence[str]) -> dict[str, Predictions]:
-    for name in wanted:
+def _ordered(tables: Mapping[str, Predictions], order: Sequence[str]) -> dict[str, Predictions]:
+    for name in order:
         if name not in tables:
             raise DataError(str(UnknownName("quality", name, list(tables))))
-    names = wanted or sorted(tables, key=_place)
+    names = order or sorted(tables, key=_place)
     return {name: tables[name] for name in names}
 
 
@@ -486,10 +491,6 @@ def _qualities(table: QualityTable) -> Iterator[QualityScores]:
             reals=int(np.sum(~fake)),
             fakes=int(np.sum(fake)),
             accuracy=rate(float(np.mean((logits > 0) == fake)), len(fake)),
-            real_score=_mean(likely[~fake]),
-            fake_score=_mean(likely[fake]),
+            real_score=mean_or_none(likely[~fake]),
+            fake_score=mean_or_none(likely[fake]),
         )
-
-
-def _mean(values: Floats) -> float | None:
-    return float(values.mean()) if len(values) else None

@@ -30,9 +30,9 @@ from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import model_folder_name
 
 NONE = "none"  # the purifier that leaves images as they are
-USUAL_EPS = 0.05  # of attacks; not printed
+USUAL_EPS = 0.05  # strength of attacks that is not printed
 CONTROL = "random"
-ENOUGH = 0.5  # of the unpurified error: a purifier that leaves no more restores
+ENOUGH = 0.5  # fraction of the unpurified error: a purifier that leaves no more restores
 RULE = (
     "a purifier, or a generator trained against disruption, restores if it at least halves the mean squared error of the "
     "generator's outputs. This must hold under the worse of two attacks: one that does not know the defence, and one that "
@@ -40,14 +40,14 @@ RULE = (
 )
 FURTHER = ("share", "psnr", "ssim", "frechet", "l1", "linf")  # measures besides mse
 CLEAN, DISRUPTED, PURIFIED = "clean", "disrupted", "purified"
-LONGEST_CHAIN = 8  # of folders made of folders
+LONGEST_CHAIN = 8  # folders made of folders
 
 
 class RestoredFolder(NamedTuple):
     """The measurements of a job `restored`, and their folder."""
 
     path: Path
-    facts: Mapping[str, Json]  # of metrics.json
+    facts: Mapping[str, Json]  # content of metrics.json
 
     def text(self, name: str) -> str:
         """Return a fact; "" where there is none."""
@@ -133,15 +133,15 @@ def purifier_rows(measured: Group) -> list[MethodRow]:
     """Return a row a purifier, `none` first; its record is that of `table`."""
     labels = list(dict.fromkeys(each.method for each in measured))
     labels.sort(key=lambda label: label != NONE)  # stable
-    of = {label: [each for each in measured if each.method == label] for label in labels}
-    plain = {label: [each for each in group if each.is_plain] for label, group in of.items()}
+    by_label = {label: [each for each in measured if each.method == label] for label in labels}
+    plain = {label: [each for each in group if each.is_plain] for label, group in by_label.items()}
     purified = {
         each.describe_attack() for label in labels if label != NONE for each in plain[label]
     }
     if purified:
         plain[NONE] = [each for each in plain.get(NONE, ()) if each.describe_attack() in purified]
     named = len({each.text("attack") for group in plain.values() for each in group}) > 1
-    return [_row(label, plain[label], of[label], named=named) for label in labels]
+    return [_row(label, plain[label], by_label[label], named=named) for label in labels]
 
 
 def attack_rows(measured: Group) -> list[MethodRow]:
@@ -254,7 +254,7 @@ def _seeds(group: Group, name: str) -> SeedSummary | None:
     by_seed: dict[tuple[Json, ...], list[RestoredFolder]] = {}
     for each in group:
         by_seed.setdefault(each.replicate, []).append(each)
-    return summarize_seeds(_mean(of, name, "summary") for of in by_seed.values())
+    return summarize_seeds(_mean(replicates, name, "summary") for replicates in by_seed.values())
 
 
 def _mean(group: Group, name: str, part: str = "") -> float | None:
@@ -268,7 +268,7 @@ class DetectorRow(NamedTuple):
     model: str
     trained_on: str  # "clean", "disrupted", "purified (jpeg75)"
     data: str
-    auc: tuple[float, ...]  # of each seed
+    auc: tuple[float, ...]  # AUC of each seed
     accuracy: tuple[float, ...]
     missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
@@ -289,16 +289,16 @@ def detectors(
             model = str(row["model"])
             key = strip_seed(model), trained_on(run_folder, model), str(row["data"])
             groups.setdefault(key, []).append(row)
-    made = [
+    detector_rows = [
         DetectorRow(
             *key,
-            _values_in_rows(of, "auc"),
-            _values_in_rows(of, "accuracy"),
-            missing.count_missing_seeds({str(row["model"]) for row in of}),
+            _values_in_rows(seed_rows, "auc"),
+            _values_in_rows(seed_rows, "accuracy"),
+            missing.count_missing_seeds({str(row["model"]) for row in seed_rows}),
         )
-        for key, of in groups.items()
+        for key, seed_rows in groups.items()
     ]
-    return tuple(sorted(made, key=lambda each: each.trained_on != CLEAN))
+    return tuple(sorted(detector_rows, key=lambda each: each.trained_on != CLEAN))
 
 
 def trained_on(run_folder: Path, model: str) -> str:

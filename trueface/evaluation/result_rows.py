@@ -48,10 +48,10 @@ from trueface.runtime.ids import condition_of_test, model_folder_name
 # measures after calibration: the metric, of which logits
 AT_THRESHOLD = "balanced_accuracy_at_threshold"
 UNSCALED, SCALED = "ece_unscaled", "ece_scaled"
-OF_GROUPS = ("fpr_gap", "f_fpr")  # where a test has attributes
-BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # of which a table has both intervals
+OF_GROUPS = ("fpr_gap", "f_fpr")  # columns of a test with attributes
+BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # metrics of which a table has both intervals
 TRAINED = "train"  # the method of a model from which nothing was unlearned
-_UNLEARNED = re.compile(r"~([A-Za-z0-9_.+\-]+)")  # of a model ID
+_UNLEARNED = re.compile(r"~([A-Za-z0-9_.+\-]+)")  # method in a model ID
 
 
 class VideoReport(NamedTuple):
@@ -171,7 +171,7 @@ def _rows(
             **row,
             **_confounded(each, row, files),
             "modifier": each.with_root(str(row["modifier"])),
-            "data_root": each.place or None,
+            "data_root": each.data_root or None,
         }
 
 

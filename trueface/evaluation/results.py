@@ -4,12 +4,12 @@ A cached table needs neither scikit-learn nor NumPy.
 """
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trueface.runtime import paths
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import Json, code_digest, read_json, write_json
 from trueface.runtime.ids import model_folder_name
 
@@ -136,4 +136,4 @@ def _mark(run_folder: Path, scores: Mapping[tuple[str, str], Json]) -> str:
         [model, data, state, _state(paths.metrics(folders[model], data))]
         for (model, data), state in scores.items()
     ]
-    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+    return sha256_hex(json.dumps(entries))

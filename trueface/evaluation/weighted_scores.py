@@ -20,7 +20,7 @@ from trueface.predictions.cross_entropy import cross_entropies, log_softmax
 IMAGES, CALLED, CORRECT, LOSS, GAPS = range(5)
 CHUNK = 50  # weightings at a time; those of 20,000 images fit into a core's cache
 SIZE = 200_000  # weights at a time, where rows are few: arrays are then worth their calls
-LARGEST_LOSS = 1e25  # of an image, in float32; sums of 10¹³ such losses are finite
+LARGEST_LOSS = 1e25  # loss of an image, in float32; sums of 10¹³ such losses are finite
 REAL, FAKE = 0, 1
 
 Weights = NDArray[np.float32]
@@ -169,12 +169,12 @@ class WeightedScores:
             counts = [np.bincount(part, minlength=table.classes) for part in parts]
             return np.stack(counts, axis=1)[None].astype(np.float64)
         sums = np.zeros((len(self.weights), table.classes, GAPS + BINS))
-        for place, (rows, columns) in enumerate(table.columns):
+        for position, (rows, columns) in enumerate(table.columns):
             chosen = np.ascontiguousarray(self.weights[:, rows])
-            # how a product is rounded depends on its size: it is that of CHUNK, whatever is quickest
+            # the rounding of a product depends on its size: it is that of CHUNK, whatever is quickest
             products = np.concatenate([part @ columns for part in chunks(chosen)])
-            scale = 1.0 if self.scale is None else self.scale[:, [place]]
-            sums[:, table.present[place]] = products.astype(np.float64) * scale
+            scale = 1.0 if self.scale is None else self.scale[:, [position]]
+            sums[:, table.present[position]] = products.astype(np.float64) * scale
         return sums
 
     @cached_property

@@ -32,7 +32,7 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.progress import RunContext
 
-BANK_BYTES = 2 << 30  # of features held in memory; ResNet-50's of 260,000 images
+BANK_BYTES = 2 << 30  # bytes of features held in memory; ResNet-50's of 260,000 images
 LOG_EVERY_S = 10.0  # seconds between log lines while features are computed before the first step
 
 log = logging.getLogger(__name__)
@@ -84,13 +84,13 @@ class FeatureSet:
         self._complete: set[int] = set()  # views that were found complete while waiting
         self._held: dict[int, FeatureMatrix] = {}
         self._logged_at = time.monotonic()
-        self.cost = NO_COST  # of all views until now
+        self.cost = NO_COST  # cost of all views until now
         log.info(
             "features=%d images=%d views=%d stored=%d held=%d bytes_of_view=%d",
             body.width, len(feed), self.views, self.stored_views, self._room, each_bytes,
         )  # fmt: skip
         if store and self.stored_views < self.views:
-            cycle = f", or augment_cycle: {fitting}" if fitting else ""  # of none, no cycle fits
+            cycle = f", or augment_cycle: {fitting}" if fitting else ""  # with 0, no cycle fits
             log.warning(
                 "views=%d state=not all stored fitting=%d bytes_of_view=%d limit=%d "
                 "remedy=set %s higher%s",
@@ -118,7 +118,7 @@ class FeatureSet:
     def load(self, request: PassRequest) -> Iterator[Batch]:
         """Yield the batches of a pass; it ends early if stopped while features are computed."""
         try:
-            # of a view that never repeats, only the requested positions are computed
+            # only the requested positions of a view that never repeats are computed
             matrix = self.matrix(request.epoch, None if self._id.period else request.positions)
         except StoppedError:
             return

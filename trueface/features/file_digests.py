@@ -8,7 +8,6 @@ again undetected: its digest is not cached.
     <folder>/digests-<machine>.bin     A checksum, then one row per file. Inodes have no meaning elsewhere.
 """
 
-import hashlib
 import logging
 import platform
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from trueface.runtime.artifact import FileMark
+from trueface.runtime.digests import file_digest, sha256_digest, sha256_hex
 from trueface.runtime.files import write_atomic
 
 DIGESTS_MAGIC = b"trueface digests 1\n"
@@ -29,7 +29,6 @@ ROW = np.dtype(
         ("ctime_ns", "<i8"), ("sha256", "V32"), ("day", "<u4"),
     ]
 )  # fmt: skip
-CHECKSUM = hashlib.sha256
 log = logging.getLogger(__name__)
 
 
@@ -57,7 +56,7 @@ class Table:
         newer = np.array([(*mark, *kept) for mark, kept in entries.items()], dtype=ROW)
         rows = np.concatenate([newer, self.rows])
         marks = rows[list(FileMark._fields)]
-        _, first = np.unique(marks, return_index=True)  # of equal ones the first, which is newer
+        _, first = np.unique(marks, return_index=True)  # the first of equal ones is newer
         rows = rows[first]
         recent = np.argsort(rows["day"], kind="stable")[::-1][:MOST_FILES]
         return Table(rows[recent])
@@ -89,8 +88,7 @@ class FileDigests:
         is_sure = not mark.is_racy(time.time_ns())  # before the file is read
         if (digest := self._remembered_digest(mark)) is not None:
             return mark, digest, True
-        with open(path, "rb") as file:  # noqa: PTH123  # likewise
-            digest = hashlib.file_digest(file, "sha256").digest()
+        digest = file_digest(path)
         self.hashed += 1
         if is_sure and FileMark.from_path(path) == mark:
             self._new[mark] = digest, self._today
@@ -109,7 +107,7 @@ class FileDigests:
         self._remembered, self._new = self._read().with_newer(self._new), {}
         rows = self._remembered.rows.tobytes()
         write_atomic(
-            self._path, DIGESTS_MAGIC + CHECKSUM(rows).digest() + rows, mode=0o600, durable=False
+            self._path, DIGESTS_MAGIC + sha256_digest([rows]) + rows, mode=0o600, durable=False
         )
         for left in self._path.parent.glob(".*.tmp"):  # by a process that was killed
             if time.time() - left.stat().st_mtime > DAY_S:
@@ -133,7 +131,7 @@ class FileDigests:
         except OSError:
             return nothing
         head, rows = content[: len(DIGESTS_MAGIC) + 32], content[len(DIGESTS_MAGIC) + 32 :]
-        if head != DIGESTS_MAGIC + CHECKSUM(rows).digest() or len(rows) % ROW.itemsize:
+        if head != DIGESTS_MAGIC + sha256_digest([rows]) or len(rows) % ROW.itemsize:
             if content:
                 log.warning("digests=%s state=ignored reason=damaged", self._path)
             return nothing
@@ -141,4 +139,4 @@ class FileDigests:
 
 
 def _machine() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
+    return sha256_hex(platform.node())[:12]

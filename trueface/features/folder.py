@@ -17,7 +17,7 @@ FOLDER = "features"  # in the cache folder
 LIMIT = "TRUEFACE_FEATURES_LIMIT"  # environment variable: "20GiB"
 MOST_BYTES = 20 << 30
 SHARE = 10  # the store takes a tenth of a disk at most
-ENDING, TEMPORARY = ".features", ".tmp"  # of shards, and of those that are being written
+ENDING, TEMPORARY = ".features", ".tmp"  # suffixes of shards, and of those that are being written
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ The file is memory-mapped, never unpickled. The reader checks that the SHA-256 o
 of its name (see `file_digests`).
 """
 
-import hashlib
 import json
 import os
 import secrets
@@ -27,12 +26,13 @@ from numpy.typing import NDArray
 
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import ENDING, TEMPORARY
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import Json
 
 MAGIC = b"trueface features 1\n"
 PAGE = 4096  # bytes; a map begins at a page
-BODY_DIGITS = 16  # of the body's SHA-256, with which the name begins
-KEY_BYTES = 32  # of a row key, a SHA-256
+BODY_DIGITS = 16  # digits of the body's SHA-256, with which the name begins
+KEY_BYTES = 32  # bytes of a row key, a SHA-256
 MOST_HEADER = 1 << 16  # bytes
 FLOAT = np.dtype("<f4")
 
@@ -44,7 +44,7 @@ class Cost(NamedTuple):
 
     read: int = 0  # rows that were in the store
     computed: int = 0  # rows that passed through the body now
-    seconds: float = 0.0  # of the body, whenever it was
+    seconds: float = 0.0  # time of the body, whenever it was
     saved_s: float = 0.0  # time that others had spent on these rows
 
     def plus(self, other: "Cost") -> "Cost":
@@ -123,7 +123,7 @@ class OpenShard(NamedTuple):
     path: Path | None  # None: in memory
     keys: tuple[bytes, ...]  # one a row
     features: Features  # (N, F), a map of the file where there is one
-    seconds: float  # that the body took for all rows
+    seconds: float  # time of the body for all rows
 
 
 def bytes_of(rows: int, width: int) -> int:
@@ -150,20 +150,19 @@ def write_shard(
     head = MAGIC + json.dumps(header).encode() + b"\n" + b"".join(shard.keys)
     head += b"\0" * (-len(head) % PAGE)
     values = np.ascontiguousarray(shard.features, dtype=FLOAT)
-    digest = hashlib.sha256()
+    pieces = head, values.reshape(-1).view(np.uint8).data
     temporary = folder / f"{stem}-{secrets.token_hex(8)}{TEMPORARY}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
-            for piece in (head, values.reshape(-1).view(np.uint8).data):
-                digest.update(piece)
+            for piece in pieces:
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        path = folder / f"{stem}-{digest.hexdigest()}{ENDING}"
+        path = folder / f"{stem}-{sha256_hex(*pieces)}{ENDING}"
         temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ missing rows.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -48,17 +47,18 @@ from trueface.features.matrix import (
 from trueface.models.inference import FrozenBackbone
 from trueface.runtime import artifact
 from trueface.runtime.artifact import CreationLock, FileMark, StoppedError, make_private
+from trueface.runtime.digests import sha256_digest, sha256_hex
 from trueface.runtime.errors import BadImageError, DataError, MachineError
 from trueface.runtime.files import Json, code_digest
 from trueface.runtime.progress import RunContext
 
-SHARD_BYTES = 256 << 20  # of features that are computed before they are handed over
-MOST_SHARDS = 8  # of a view; more are made one
-SMALL_BYTES = 32 << 20  # of a shard that is worth making one with others
+SHARD_BYTES = 256 << 20  # bytes of features that are computed before they are handed over
+MOST_SHARDS = 8  # shards of a view; more are made one
+SMALL_BYTES = 32 << 20  # bytes of a shard that is worth making one with others
 MOST_LOOKED_AT = 16  # headers of shards; a guess is enough for a log
 
 SCHEMA = 1
-# what makes pixels and features; and packages of which a setting names the modules
+# code that makes pixels and features; and packages of which a setting names the modules
 CODE = (
     "trueface.features.bank:FeatureSet",
     "trueface.corruptions.kinds",
@@ -102,8 +102,7 @@ def identity_of(body: FrozenBackbone, image_set: ImageSet, view: int) -> dict[st
 
 def stem_of(identity: Mapping[str, Json]) -> str:
     """Return what the names of a view's files begin with: of the body, of all, and the view."""
-    text = json.dumps(identity, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    digest = sha256_hex(json.dumps(identity, sort_keys=True))
     return f"{str(identity['body_sha256'])[:BODY_DIGITS]}-{digest[:32]}-v{identity['view']}"
 
 
@@ -124,7 +123,7 @@ def row_keys(
         name = image_set.images[position].name
         own = transform.row_identity.get(name, "")
         facts = f"{'' if transform.is_test else name}\n{position in image_set.stamped:d}\n{own}"
-        keys.append(hashlib.sha256(facts.encode(errors="surrogateescape") + sha256).digest())
+        keys.append(sha256_digest((facts, sha256)))
     return tuple(keys)
 
 
@@ -154,9 +153,9 @@ class WantedView:
     body: FrozenBackbone
     feed: ImageLoader
     view: int
-    positions: tuple[int, ...]  # of the images in the feed's set, rising
-    marks: tuple[FileMark | None, ...]  # of their files; None: it says nothing
-    keys: tuple[bytes, ...]  # of their rows
+    positions: tuple[int, ...]  # positions of the images in the feed's set, rising
+    marks: tuple[FileMark | None, ...]  # marks of their files; None: it says nothing
+    keys: tuple[bytes, ...]  # keys of their rows
 
     @classmethod
     def from_row_keys(
@@ -271,8 +270,8 @@ class WantedView:
         keys = dict(zip(self.positions, self.keys, strict=True))
         return OpenShard(None, tuple(keys[row] for row in rows), np.concatenate(features), seconds)
 
-    def _holds(self, place: int, digests: FileDigests) -> bool:
-        mark, position = self.marks[place], self.positions[place]
+    def _holds(self, row: int, digests: FileDigests) -> bool:
+        mark, position = self.marks[row], self.positions[row]
         file = self.feed.dataset.images[position].file
         try:
             if mark is not None and FileMark.from_path(file) == mark:
@@ -280,7 +279,7 @@ class WantedView:
             sha256 = digests.digest_file(file)[1]
         except OSError:
             return False
-        return row_keys(self.feed.dataset, [position], [sha256]) == (self.keys[place],)
+        return row_keys(self.feed.dataset, [position], [sha256]) == (self.keys[row],)
 
 
 def no_progress(_done: int, _total: int) -> None:
@@ -364,28 +363,28 @@ class FeatureStore:
         chosen = range(len(feed)) if positions is None else sorted(positions)
         rows = self._rows.setdefault(feed.dataset, {})
         add_rows(rows, feed.dataset, chosen, self._digests)
-        wanted = WantedView.from_row_keys(body, feed, view, chosen, rows)
-        shards = self._stored(wanted, mend=False)
+        requested = WantedView.from_row_keys(body, feed, view, chosen, rows)
+        shards = self._stored(requested, mend=False)
         computed: tuple[OpenShard, ...] = ()
-        if wanted.missing_from(shards):
+        if requested.missing_from(shards):
             hold = partial(artifact.hold_lock, stop=watch.stop, progress=progress)
-            with self._lock(wanted, hold if wait else artifact.hold_lock_if_free) as lock:
-                shards = self._stored(wanted, mend=lock is not None)
-                if missing := wanted.missing_from(shards):
+            with self._lock(requested, hold if wait else artifact.hold_lock_if_free) as lock:
+                shards = self._stored(requested, mend=lock is not None)
+                if missing := requested.missing_from(shards):
                     if not shards:
-                        self._log_difference(wanted)
-                    computed = self._computed(wanted, missing, lock, watch, progress)
-        self._note_use(wanted)
-        return wanted.matrix(shards, computed)
+                        self._log_difference(requested)
+                    computed = self._computed(requested, missing, lock, watch, progress)
+        self._note_use(requested)
+        return requested.matrix(shards, computed)
 
-    def _stored(self, wanted: WantedView, *, mend: bool) -> tuple[OpenShard, ...]:
+    def _stored(self, view: WantedView, *, mend: bool) -> tuple[OpenShard, ...]:
         """Return the shards of a view. Remove partial files, and broken shards if `mend`."""
         shards = []
-        for path in sorted(self._root.glob(f"{wanted.stem}-*")):
+        for path in sorted(self._root.glob(f"{view.stem}-*")):
             try:
                 if path.suffix == ENDING:
-                    shards.append(read_shard(path, wanted.identity, self._digests))
-                elif mend:  # of a process that was killed
+                    shards.append(read_shard(path, view.identity, self._digests))
+                elif mend:  # the file of a process that was killed
                     path.unlink()
             except FileNotFoundError:  # removed meanwhile, to make room
                 continue
@@ -397,20 +396,20 @@ class FeatureStore:
         return tuple(shards)
 
     @contextlib.contextmanager
-    def _lock(self, wanted: WantedView, hold: Hold) -> Iterator[CreationLock | None]:
+    def _lock(self, view: WantedView, hold: Hold) -> Iterator[CreationLock | None]:
         """Hold the lock of a view; None where nothing can be written."""
         with contextlib.ExitStack() as stack:
             lock = None
             if self.is_writable:
                 try:
-                    lock = stack.enter_context(hold(lock_of(self._root, wanted.stem)))
+                    lock = stack.enter_context(hold(lock_of(self._root, view.stem)))
                 except OSError as error:
                     self._give_up(error)
             yield lock
 
     def _computed(
         self,
-        wanted: WantedView,
+        view: WantedView,
         missing: Sequence[int],
         lock: CreationLock | None,
         watch: RunContext,
@@ -424,34 +423,34 @@ class FeatureStore:
                 lock.report(done, len(missing))
 
         pieces = tuple(
-            self._store_piece(wanted, piece) if lock is not None and self.is_writable else piece
-            for piece in wanted.compute_pieces(missing, watch.stop, report)
+            self._store_piece(view, piece) if lock is not None and self.is_writable else piece
+            for piece in view.compute_pieces(missing, watch.stop, report)
         )
         if watch.stop.is_set():
             raise StoppedError(f"stopped after {sum(len(piece.keys) for piece in pieces)} images")
         return pieces
 
-    def _store_piece(self, wanted: WantedView, piece: OpenShard) -> OpenShard:
+    def _store_piece(self, view: WantedView, piece: OpenShard) -> OpenShard:
         """Return a piece as a map of its shard, or as it is where it cannot be written."""
         try:
-            written = self._write(wanted, piece)
-            self._merge(wanted, self._stored(wanted, mend=False))
+            written = self._write(view, piece)
+            self._merge(view, self._stored(view, mend=False))
         except OSError as error:
             self._give_up(error)
             return piece
         return written
 
-    def _write(self, wanted: WantedView, piece: OpenShard) -> OpenShard:
+    def _write(self, view: WantedView, piece: OpenShard) -> OpenShard:
         """Return a piece as a map of the shard that it becomes; as it is where it shall not be stored.
 
         Args:
-            wanted: what the piece was computed for; the caller holds the lock of the view.
+            view: the view that the piece belongs to. The caller holds its lock.
             piece: features in memory.
 
         Raises:
             OSError: the disk is full, or the folder cannot be written.
         """
-        good = wanted.unchanged(piece, self._digests)
+        good = view.unchanged(piece, self._digests)
         if len(good) < len(piece.keys):
             log.warning(
                 "features=not stored images=%d reason=their files changed while they were being "
@@ -460,23 +459,23 @@ class FeatureStore:
             )
             if good:
                 keys = tuple(piece.keys[row] for row in good)
-                self._write(wanted, piece._replace(keys=keys, features=piece.features[good]))
+                self._write(view, piece._replace(keys=keys, features=piece.features[good]))
             return piece
         need_bytes = bytes_of(*piece.features.shape)
-        lock = lock_of(self._root, wanted.stem)
+        lock = lock_of(self._root, view.stem)
         if not make_room(self._root, need_bytes, self.limit_bytes, but=lock):
             log.warning(
                 "features=not stored bytes=%d limit=%d reason=not enough room, set %s higher",
                 need_bytes, self.limit_bytes, LIMIT,
             )  # fmt: skip
             return piece
-        return write_shard(self._root, wanted.stem, wanted.identity, piece)
+        return write_shard(self._root, view.stem, view.identity, piece)
 
-    def _merge(self, wanted: WantedView, shards: Sequence[OpenShard]) -> None:
+    def _merge(self, view: WantedView, shards: Sequence[OpenShard]) -> None:
         """Merge the small shards of a view, if many small jobs wrote many.
 
         Args:
-            wanted: the view, whose lock the caller holds.
+            view: the view, whose lock the caller holds.
             shards: the existing shards.
 
         Raises:
@@ -492,16 +491,16 @@ class FeatureStore:
         }
         seconds = sum(each.seconds for each in small)
         merged = OpenShard(None, tuple(rows), np.stack(list(rows.values())), seconds)
-        written = write_shard(self._root, wanted.stem, wanted.identity, merged)
+        written = write_shard(self._root, view.stem, view.identity, merged)
         for each in small:
             if each.path is not None and each.path != written.path:
                 each.path.unlink(missing_ok=True)
 
-    def _log_difference(self, wanted: WantedView) -> None:
+    def _log_difference(self, view: WantedView) -> None:
         """Say in what stored features of the same body differ from those that are missing."""
         best: tuple[str, ...] = ()
-        identity = _flat(wanted.identity)
-        names = f"{wanted.stem[:BODY_DIGITS]}-*{ENDING}"
+        identity = _flat(view.identity)
+        names = f"{view.stem[:BODY_DIGITS]}-*{ENDING}"
         for path in islice(self._root.glob(names), MOST_LOOKED_AT):
             stored = _flat(header_of(path).get("identity"))
             # features of a test equal those of a training
@@ -512,10 +511,10 @@ class FeatureStore:
         if best:
             log.info("features=computed reason=%s", ", ".join(best))
 
-    def _note_use(self, wanted: WantedView) -> None:
+    def _note_use(self, view: WantedView) -> None:
         """Mark this view as the most recently used, and save digests for other processes."""
         with contextlib.suppress(OSError):  # then it leaves earlier, or files are hashed again
-            os.utime(lock_of(self._root, wanted.stem))
+            os.utime(lock_of(self._root, view.stem))
         with contextlib.suppress(OSError):
             self._digests.save_digests()
 

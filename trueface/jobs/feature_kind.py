@@ -55,7 +55,7 @@ _AUGMENTING = tuple(
 )
 _USUAL = {name: AugmentationSettings.model_fields[name].default for name in _AUGMENTING}
 _DRAWN = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob", "patch_size")
-# that change nothing by themselves, without one of those above
+# settings that change nothing by themselves, without one of those above
 _DETAILS = frozenset({"augment_seed", "resize_scale", "resize_ratio", "blur_sigma", "jpeg_qual"})
 
 _place_of, _body_of = itemgetter(*_PLACE), itemgetter(*BODY)
@@ -68,7 +68,7 @@ class SharedBody(NamedTuple):
     """A body that does not change: jobs that agree in it pass their images through the same."""
 
     base: str | None  # ID of the model whose it is; None: of new weights
-    settings: tuple[Any, ...] = ()  # of new weights: the values of `BODY`
+    settings: tuple[Any, ...] = ()  # values of `BODY`, for new weights
 
 
 class BodyInput(NamedTuple):
@@ -87,8 +87,8 @@ class _Facts(NamedTuple):
     shares: bool
     has_frozen_backbone: bool  # training under them does not change the backbone
     place: tuple[Any, ...]
-    augmentation: Augmentation  # of training images
-    body: SharedBody | None  # of new weights; None: the job has no new weights
+    augmentation: Augmentation  # augmentation of training images
+    body: SharedBody | None  # body of new weights; None: the job has no new weights
 
 
 def training_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
@@ -98,11 +98,11 @@ def training_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedW
         return
     body = body_behind(makers, draft.base, draft)
     epochs, early_stop = draft.settings["num_epochs"], draft.settings["early_stop"]
-    # that many there are in any case
+    # at least so many epochs run
     certain = min(epochs, early_stop + 1) if early_stop else epochs
     if not draft.settings.get(
         "qualities"
-    ):  # of each quality a training makes its own, and keeps them
+    ):  # a training makes its own features of each quality, and keeps them
         yield from _training_work(draft, facts, body, certain)
     yield _work(draft, facts, BodyInput(body, "val", images_of(draft)))
 
@@ -203,7 +203,7 @@ def _facts_of(draft: Draft) -> _Facts:
         place=(*_place_of(settings), crops, settings["patch_size"] if crops else -1),
         # in closed form images are learned as they are tested; of its copies the store alone knows
         augmentation=_augmentation(augmenting, crops > 0) if learns and not is_ridge else (),
-        body=_new_body(*_body_of(settings)) if learns else None,
+        body=_untrained_body(*_body_of(settings)) if learns else None,
     )
 
 
@@ -219,7 +219,7 @@ def _augmentation(augmenting: tuple[Any, ...], crops: bool) -> Augmentation:
     return ()
 
 
-def _new_body(*values: Any) -> SharedBody:
+def _untrained_body(*values: Any) -> SharedBody:
     *others, seed = values
     model, weights = (others[BODY.index(name)] for name in ("model", "weights"))
     # weights that are read follow from no seed, and statistics of pixels have none
@@ -242,10 +242,10 @@ def _is_frozen(draft: Draft) -> bool:
     return bool(draft.settings.get("freeze") and draft.settings.get("freeze_bn"))
 
 
-def _keeps_body(maker: Draft, before: Sequence[Draft]) -> bool:
+def _keeps_body(maker: Draft, makers: Sequence[Draft]) -> bool:
     if not _is_frozen(maker) or maker.settings.get("warm_start"):
         return False
-    return "method" not in maker.settings or not _begins_anew(maker, before)
+    return "method" not in maker.settings or not _begins_anew(maker, makers)
 
 
 def _begins_anew(draft: Draft, makers: Sequence[Draft]) -> bool:
@@ -255,7 +255,7 @@ def _begins_anew(draft: Draft, makers: Sequence[Draft]) -> bool:
     return bool(makers) and not all(map(_is_frozen, makers))
 
 
-ITEM_BYTES = 4  # of a number in the store, float32
+ITEM_BYTES = 4  # bytes of a number in the store, float32
 _READING = ("batch_size", "num_threads", "on_bad_image")  # taken from the first job that is served
 
 
@@ -273,10 +273,11 @@ class FeatureKind(LaboratoryKind):
 
     def shared_job(self, parts: Sequence[SharedPart]) -> SharedJob:
         """Return the job that computes some parts, all of one body."""
-        wanted, draft, base = [*map(_part, parts)], parts[0].draft, _part(parts[0]).body.base
+        inputs, draft, base = [*map(_part, parts)], parts[0].draft, _part(parts[0]).body.base
         maker = _maker(parts[0], base)
         trained = {} if maker is None else maker.settings
-        model = trained.get("model") or trained.get("architecture")  # that of a published file
+        # the record of a published file has `architecture` instead
+        model = trained.get("model") or trained.get("architecture")
         settings: dict[str, Any] = {name: draft.settings[name] for name in (*PLACE, *_READING)}
         if maker is not None and base is None:
             settings |= {name: maker.settings[name] for name in BODY}
@@ -290,10 +291,10 @@ class FeatureKind(LaboratoryKind):
                 "augmentation": dict(part.augmentation),
                 "corrupt": part.corrupt,
             }
-            for each, part in zip(parts, wanted, strict=True)
+            for each, part in zip(parts, inputs, strict=True)
         ]
-        images = dict.fromkeys(word for part in wanted for word in part.images.split("&"))
-        corrupt = {part.corrupt for part in wanted}
+        images = dict.fromkeys(word for part in inputs for word in part.images.split("&"))
+        corrupt = {part.corrupt for part in inputs}
         # as the condition of a test; none where they differ in it
         condition = f"corrupt={corrupt.pop()}" if len(corrupt) == 1 and NONE not in corrupt else ""
         return SharedJob(
@@ -308,9 +309,9 @@ class FeatureKind(LaboratoryKind):
     def _volumes(self, parts: Sequence[SharedPart], model: str | None) -> Iterator[Volume]:
         width = None if model is None else spec_of(model).width
         seen: set[tuple[str, str]] = set()
-        for draft, wanted in ((part.draft, _part(part)) for part in parts):
+        for draft, body_input in ((part.draft, _part(part)) for part in parts):
             vocabulary = self.vocabulary.with_layout(draft.settings["layout"])
-            images = (wanted.split_list, wanted.images)
+            images = (body_input.split_list, body_input.images)
             count = count_images(draft, *images, vocabulary)
             size = None if count is None or width is None else count * width * ITEM_BYTES
             yield Volume(items=0 if images in seen else count, pass_bytes=size)
@@ -334,8 +335,8 @@ def _maker(part: SharedPart, base: str | None) -> Draft | None:
     """Return the job of this plan that determines the network of a backbone, or None if there is none."""
     if base is None:
         return part.makers[0] if part.makers else part.draft
-    made = next((maker for maker in part.makers if maker.model == base), None)
-    return made or (part.draft if "model" in part.draft.settings else None)
+    same_base = next((maker for maker in part.makers if maker.model == base), None)
+    return same_base or (part.draft if "model" in part.draft.settings else None)
 
 
 def _inputs(draft: Draft, vocabulary: DataIdResolver) -> Iterator[Input]:

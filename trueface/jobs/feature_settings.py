@@ -21,7 +21,7 @@ class FeaturePart(BaseModel):
     images: str  # data ID, real ones included
     views: Count = 1
     augmentation: dict[str, Any] = Field(default_factory=dict)  # settings; empty: as tested
-    corrupt: Corruptions = NONE  # of test images
+    corrupt: Corruptions = NONE  # corruptions of test images
 
 
 class FeatureSettings(DataSettings):

@@ -43,29 +43,29 @@ def features(job: Job, settings: FeatureSettings) -> Mapping[str, Json]:
     watch = run_context(job, settings.precision)
     body = FrozenBackbone(_body(job, settings), device=watch.device, precision=watch.precision)
     views = [*chain.from_iterable(_views(job, settings, part) for part in settings.parts)]
-    wanted = sum(len(feed) for feed, _ in views)
+    total = sum(len(feed) for feed, _ in views)
     room, done, images, computed = store.limit_bytes, 0, 0, 0
     for feed, view in views:
         size = bytes_of(len(feed), body.width)
         if size > room or not store.is_writable:
             continue
         room -= size
-        progress = partial(_report, watch, images, wanted)
+        progress = partial(_report, watch, images, total)
         try:
             matrix = store.matrix(body, feed, view, watch=watch, progress=progress)
         except StoppedError as error:
             raise JobError(f"stopped: {error}") from error
         done, images = done + 1, images + len(feed)
         computed += matrix.cost.computed
-        watch.progress(step=images, total=wanted)
+        watch.progress(step=images, total=total)
     if done < len(views):
         reason = f"the feature store of {store.limit_bytes} bytes or its disk is full"
         log.warning("views=%d of=%d reason=%s", done, len(views), reason)
     return {"views": done, "images": images, "computed": computed}
 
 
-def _report(watch: RunContext, before: int, wanted: int, done: int, _total: int) -> None:
-    watch.progress(step=before + done, total=wanted)
+def _report(watch: RunContext, stored: int, total: int, done: int, _total: int) -> None:
+    watch.progress(step=stored + done, total=total)
 
 
 def _body(job: Job, settings: FeatureSettings) -> Detector:
@@ -81,9 +81,9 @@ def _body(job: Job, settings: FeatureSettings) -> Detector:
 
 def _views(job: Job, settings: FeatureSettings, part: FeaturePart) -> list[tuple[ImageLoader, int]]:
     """Return the images of a part, once with the number of each of its views."""
-    place = job_data.data_location(job, settings)
+    location = job_data.data_location(job, settings)
     images, _ = job_data.load_split_images(job, settings, parse_data(part.images), part.split_list)
-    log.info("list=%s images=%d data_root=%s", part.split_list, len(images), place.data_root)
+    log.info("list=%s images=%d data_root=%s", part.split_list, len(images), location.data_root)
     training = _training(settings, part.augmentation)
     if part.augmentation:
         feed = train_loader(images, training)

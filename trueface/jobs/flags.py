@@ -36,7 +36,7 @@ def classic_words(settings: Mapping[str, Any], model: type[Settings]) -> Iterato
     for key, usual in _usual(model):
         if key not in settings or _same(settings[key], usual):
             continue
-        yield from _truth(key, settings[key]) or (f"--{key}", *_values(settings[key]))
+        yield from _boolean_flag(key, settings[key]) or (f"--{key}", *_values(settings[key]))
 
 
 @cache  # cached because a plan calls it thousands of times
@@ -50,7 +50,10 @@ def words(settings: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:
         if key not in settings or _same(settings[key], field.get_default()):
             continue
         name = key.replace("_", "-")
-        yield from _truth(name, settings[key]) or (f"--{name}", ",".join(_values(settings[key])))
+        yield from _boolean_flag(name, settings[key]) or (
+            f"--{name}",
+            ",".join(_values(settings[key])),
+        )
 
 
 def word_flags(own: Words) -> Iterator[str]:
@@ -133,7 +136,7 @@ def _own_words(flag: str, given: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return own
 
 
-def _truth(name: str, value: Any) -> tuple[str, ...]:
+def _boolean_flag(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, bool):
         return ()
     return (f"--{name}",) if value else (f"--no-{name}",)

@@ -17,6 +17,7 @@ from launcher.api import (
     DataId,
     Draft,
     Input,
+    Json,
     Kind,
     Role,
     Settings,
@@ -92,7 +93,7 @@ MADE_BY: Mapping[str, tuple[str, ...]] = {
     "denoiser": ("denoiser",),
 }
 
-# what a job reads
+# function that returns the inputs of a job
 Reading = Callable[[Draft, DataIdResolver], Iterable[Input]]
 
 # measured: 240 images of 64 pixels with slim18, 340 s instead of 1.4 s for an epoch
@@ -114,18 +115,20 @@ def yield_nothing(*_: object) -> tuple[()]:
 class JobKind:
     """One kind of job: facts, and functions for each question about its files and its line."""
 
-    common_checks: ClassVar[tuple[Check, ...]] = ()  # of all such kinds
+    common_checks: ClassVar[tuple[Check, ...]] = ()  # checks of all such kinds
     name: str
     role: Role
     summary: str
     entry: str  # the function that does the work
     settings: type[Settings]
-    # which images a data ID means for it
+    # function that returns the meaning of a data ID for it
     resolve_data: Callable[[DataIdResolver, DataId], DataId] = DataIdResolver.test_data_id
     input_readers: tuple[Reading, ...] = ()
     list_outputs: Callable[[Draft], Iterable[Path]] = yield_nothing
     build_command: Callable[[Draft], Iterable[str]] = yield_nothing
     rules: Sequence[Check] = ()  # and checks, in the order in which they are reported
+    # settings that a job takes from the training of its model
+    list_inherited: Callable[[Draft, Sequence[Draft]], Mapping[str, Json]] = lambda *_: {}
     results: str = ""
     epochs: str = ""
     sources: tuple[str, ...] = ()  # (): its entry imports all modules of its work
@@ -163,6 +166,10 @@ class JobKind:
             check(draft, makers, self.vocabulary) for check in (*self.common_checks, *self.rules)
         )
         return (*idle, *chain.from_iterable(every))
+
+    def inherited_settings(self, draft: Draft, makers: Sequence[Draft]) -> Mapping[str, Json]:
+        """Return values for settings that are not given, from the training of the job's model."""
+        return self.list_inherited(draft, makers)
 
     def warnings(self, draft: Draft) -> tuple[str, ...]:
         """Return warnings on settings that make the job slow, that are ignored, or that may be forgotten."""
@@ -483,9 +490,9 @@ def folder_of(draft: Draft) -> Path:
     return draft.model_folder(model_of(draft))
 
 
-def checkpoint_input(draft: Draft, model: str, what: str) -> Input:
-    """Return the checkpoint of a model that a job reads; `what` it is to the job."""
-    return Input(path=paths.checkpoint(draft.model_folder(model)), what=f"{what} {model}")
+def checkpoint_input(draft: Draft, model: str, noun: str) -> Input:
+    """Return the checkpoint of a model that a job reads; `noun` names it in messages."""
+    return Input(path=paths.checkpoint(draft.model_folder(model)), what=f"{noun} {model}")
 
 
 def base_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
@@ -513,12 +520,12 @@ def inputs_from_settings(
     """
 
     def reads(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
-        for setting, what in places.items():
+        for setting, noun in places.items():
             if place := draft.settings[setting]:
-                yield Input(path=draft.path(place), what=what)
-        for setting, what in (models or {}).items():
+                yield Input(path=draft.path(place), what=noun)
+        for setting, noun in (models or {}).items():
             if model := draft.settings[setting]:
-                yield checkpoint_input(draft, model, what)
+                yield checkpoint_input(draft, model, noun)
 
     return reads
 
@@ -613,7 +620,8 @@ def _dangling_images(
         return
     keys = frozenset(chain.from_iterable(named.get(name, ()) for name in lists))
     if lost := [file for key, file in dangling.items() if key in keys]:
-        number = str(len(lost)) if share == 1 else f"at least {len(lost)}"  # of a sample
+        # a sample of the files gives a lower bound
+        number = str(len(lost)) if share == 1 else f"at least {len(lost)}"
         yield Input(
             path=Path(lost[0]),
             what=f"one of {number} images that are broken links",

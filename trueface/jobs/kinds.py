@@ -4,12 +4,12 @@ Each kind lists its inputs and outputs, as far as they are known at planning, an
 command line without the queue.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from launcher.api import Draft, Input, ModelId, Role, Settings, parse_model, tested
+from launcher.api import Draft, Input, Json, ModelId, Role, Settings, parse_model, tested
 from trueface.corruptions.registry import NONE
 from trueface.data.settings import SampleSettings, TestSettings
 from trueface.data.vocabulary import DataIdResolver
@@ -33,6 +33,8 @@ from trueface.jobs.job_kind import (
 from trueface.jobs.rules import RULES
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.runtime import paths
+from trueface.runtime.files import read_json
+from trueface.training.objectives.registry import objectives, used_objective
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.settings import UnlearnSettings
 
@@ -55,6 +57,19 @@ def _unlearning_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     """Yield the poison record of the poisoned model."""
     if draft.base is not None:
         yield _poison_record(draft, draft.base)
+
+
+def _objective_of_base(draft: Draft, makers: Sequence[Draft]) -> Mapping[str, Json]:
+    """Return the objective with which the job's base was trained, unless an unlearning cannot use it."""
+    trained = next((maker for maker in reversed(makers) if maker.kind == "train"), None)
+    settings: Json = None if trained is None else dict(trained.settings)
+    if settings is None and draft.base is not None:
+        record = read_json(paths.provenance(draft.model_folder(draft.base)))
+        settings = record.get("settings") if record else None
+    if not isinstance(settings, dict):
+        return {}
+    spec = objectives().get(used_objective(settings))
+    return {} if spec is None or spec.columns else {"objective": spec.name}
 
 
 def _poison_record(draft: Draft, model: str) -> Input:
@@ -237,6 +252,7 @@ UNLEARN = LaboratoryKind(
     # its poison record is a copy of its base's
     list_outputs=model_files(paths.poison_record, paths.unlearning),
     build_command=_unlearning_line,
+    list_inherited=_objective_of_base,
     rules=RULES["unlearn"],
     list_shared_work=feature_kind.unlearning_features,
     epochs=EPOCHS,

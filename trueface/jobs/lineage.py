@@ -38,11 +38,11 @@ from trueface.training.settings import copies_of, solver_of
 SHOWN = 5  # keys of shared images that a message names
 PUBLISHED = Origin(parts=frozenset(), is_published=True)
 _LISTS = 64  # kept in memory; a plan has a few, of up to some 100,000 keys
-# augmentations of trainings: the setting of their probability, and the corruption that they are
+# setting of an augmentation's probability → type of corruption that the augmentation applies
 _AUGMENTATIONS = {
     "jpeg_prob": "jpeg", "blur_prob": "blur", "resize_prob": "resize", "sbi": "jpeg",
 }  # fmt: skip
-# those of the copies of a training in closed form, by copy; see data/transforms, with torch
+# copy of the images of a fit in closed form → types of corruption in it; data/transforms needs torch
 CORRUPTIONS_OF_COPIES: Mapping[str, tuple[str, ...]] = {
     "corrupted": ("jpeg", "noise", "resize", "blur", "webp", "gamma", "sharpen", "contrast"),
     "varied": ("small", "saturation", "impulse", "palette", "share", "median", "gamma"),
@@ -65,7 +65,7 @@ class _TrainedList(NamedTuple):
     trained_list: _List
     root: str
     data: str
-    vocabulary: DataIdResolver  # of the data ID, then or now
+    vocabulary: DataIdResolver  # vocabulary of the data ID, then or now
 
 
 def find_leaks(test: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver) -> Iterator[str]:
@@ -76,24 +76,24 @@ def find_leaks(test: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver)
         makers: the trainings and unlearnings of this plan that make its model, first to last.
         vocabulary: of the data IDs of this plan.
     """
-    tested, wanted = _list(test, "test"), test.images or test.data
-    if tested is None or wanted is None:
+    tested, test_images = _list(test, "test"), test.images or test.data
+    if tested is None or test_images is None:
         return
     root = _root(test.path(test.settings["data_root"]))
     seen: set[_TrainedList] = set()
     for model, taught in _training_lists(test, makers, vocabulary):
-        learned = taught.trained_list
-        if taught in seen or taught.root != root or not _common(learned, tested):
+        trained_list = taught.trained_list
+        if taught in seen or taught.root != root or not _common(trained_list, tested):
             continue  # reported already, or no leak
         seen.add(taught)
-        keys, total = _shared(taught, tested, wanted, vocabulary)
+        keys, total = _shared(taught, tested, test_images, vocabulary)
         if not (count := sum(map(len, keys))):
             continue
-        files = (path.removeprefix(f"{test.folder}/") for path in (tested.path, learned.path))
+        files = (path.removeprefix(f"{test.folder}/") for path in (tested.path, trained_list.path))
         counted = f"{count} of the {total} test images of {test.data} are among the"
         shown = ", ".join(nsmallest(SHOWN, chain.from_iterable(keys)))
         shown += f" and {count - SHOWN} more" if count > SHOWN else ""
-        if learned.name == "train":
+        if trained_list.name == "train":
             yield f"{counted} training images of {model} ({', '.join(files)}): {shown}"
         else:
             yield (
@@ -146,10 +146,10 @@ def _planned(maker: Draft, vocabulary: DataIdResolver) -> Iterator[_TrainedList]
         return
     chooses = image_lists.validation_decides(maker.settings, unlearns=maker.kind != "train")
     for name in ("train", "val") if chooses else ("train",):
-        learned = _list(maker, name)
-        if learned is not None:
+        split_list = _list(maker, name)
+        if split_list is not None:
             root = _root(maker.path(maker.settings["data_root"]))
-            yield _TrainedList(learned, root, data, vocabulary)
+            yield _TrainedList(split_list, root, data, vocabulary)
 
 
 def _is_published(maker: Draft) -> bool:
@@ -162,17 +162,17 @@ def _recorded_lists(test: Draft, model: str) -> tuple[tuple[str, _TrainedList], 
     if not os.path.exists(paths.checkpoint(test.model_folder(model))):  # noqa: PTH110  # takes any name
         return ()
     read_ancestry = partial(_ancestry, test)
-    learned: dict[_TrainedList, str] = {}
+    models: dict[_TrainedList, str] = {}
     for name, lesson in image_lists.iter_training_sets(model, read_ancestry):
         for kind, sha256 in (("train", lesson.train_sha256), ("val", lesson.val_sha256)):
             key = ("lesson", lesson.split_path, kind, sha256)
             learned_list = test.once(key, partial(_same, lesson.split_path, kind, sha256))
             if learned_list is not None:
                 root = _root(Path(lesson.data_root))
-                learned.setdefault(
+                models.setdefault(
                     _TrainedList(learned_list, root, lesson.images, lesson.vocabulary), name
                 )
-    return tuple((name, taught) for taught, name in learned.items())
+    return tuple((name, taught) for taught, name in models.items())
 
 
 def _ancestry(test: Draft, model: str) -> Ancestry | None:
@@ -286,7 +286,7 @@ def origin_of_model(
     if _descends_from_published(model, model_folder):
         return PUBLISHED
 
-    def read_lessons() -> Iterator[_Learned]:
+    def read_lessons() -> Iterator[_Training]:
         read = image_lists.read_ancestry
         for name, lesson in image_lists.iter_training_sets(
             model, lambda name: read(model_folder(name))
@@ -328,10 +328,10 @@ def origin_of_makers(
         makers: the jobs that make its model.
         vocabulary: of the plan.
     """
-    earlier = makers[0].base if makers else test.model  # of an earlier run
+    earlier = makers[0].base if makers else test.model  # the second is that of an earlier run
     if any(map(_is_published, makers)) or _descends_from_published(earlier, test.model_folder):
         return PUBLISHED
-    learned = (
+    trainings = (
         (
             each.path(each.settings["split_path"]),
             each.images or each.data or "",
@@ -340,7 +340,7 @@ def origin_of_makers(
         )
         for each in makers
     )
-    return _origin(learned, vocabulary)
+    return _origin(trainings, vocabulary)
 
 
 def origin_of_test(test: Draft, vocabulary: DataIdResolver) -> Origin | None:
@@ -351,12 +351,12 @@ def origin_of_test(test: Draft, vocabulary: DataIdResolver) -> Origin | None:
 
 
 # folder of a training's lists, its images, the meaning of user words, and its settings
-_Learned = tuple[Path, str, DataIdResolver, Mapping[str, Any]]
+_Training = tuple[Path, str, DataIdResolver, Mapping[str, Any]]
 
 
-def _origin(learned: Iterable[_Learned], vocabulary: DataIdResolver) -> Origin | None:
+def _origin(trainings: Iterable[_Training], vocabulary: DataIdResolver) -> Origin | None:
     names, parts, processing = _names(vocabulary), set[tuple[str, str]](), set[str]()
-    for split_path, data, words, settings in learned:
+    for split_path, data, words, settings in trainings:
         parts |= set(_parts(split_path, "train", data, words, names))
         processing |= set(_processing(settings))
     return Origin(parts=frozenset(parts), processing=frozenset(processing)) if parts else None
@@ -388,7 +388,7 @@ def _names(vocabulary: DataIdResolver) -> dict[str, str]:
 
 
 def _processing(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the kinds of corruption that training images had by chance, or as copies."""
+    """Yield the types of corruption of the training images, by random augmentations or in copies."""
     copies = copies_of(settings.get("copies", "none")) if solver_of(settings) == "ridge" else ()
     copied = [kind for copy in copies for kind in CORRUPTIONS_OF_COPIES.get(copy, ())]
     if copied:

@@ -23,11 +23,11 @@ def poison(job: Job) -> Mapping[str, Json]:
 
 
 def _flip_labels(job: Job, settings: PoisonSettings) -> Mapping[str, Json]:
-    wanted = parse_model(model_name(job)).last.poison
-    if wanted is None:
+    poison = parse_model(model_name(job)).last.poison
+    if poison is None:
         raise JobError(f"{job.model} has no poison: its ID has no '%'")
     images, _ = job_data.load_split_images(job, settings, job_data.job_data_id(job), "train")
-    record = choose_poison(job, settings, images, wanted)
+    record = choose_poison(job, settings, images, poison)
     own = paths.poison_record(job.model_folder(model_name(job)))
     for path in job.outputs or (own,):
         poison_record.write_record(path, record)
@@ -38,7 +38,7 @@ def _flip_labels(job: Job, settings: PoisonSettings) -> Mapping[str, Json]:
 
 
 def choose_poison(
-    job: Job, settings: PoisonSettings, images: Sequence[Image], wanted: Poison
+    job: Job, settings: PoisonSettings, images: Sequence[Image], poison: Poison
 ) -> PoisonRecord:
     """Choose the flipped labels."""
     listed = None
@@ -46,7 +46,7 @@ def choose_poison(
         listed = read_list(job.path(settings.poison_list), images)
     return choose_flips(
         images,
-        wanted,
+        poison,
         settings.poison_seed,
         per=settings.poison_per,
         unit=settings.poison_unit,

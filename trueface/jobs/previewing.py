@@ -98,10 +98,10 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
     settings = TrainSettings.model_validate(job.settings)
     lists = image_lists.load_lists(job_data.data_location(job, settings), job_data.job_data_id(job))
     model, folder = model_name(job), job.model_folder(model_name(job))
-    wanted = parse_model(model).last.poison
+    poison = parse_model(model).last.poison
     record = read_model_record(model, folder) if choice is None else None
-    if choice is not None and wanted is not None:
-        record = choose_poison(job, choice, lists.train, wanted)
+    if choice is not None and poison is not None:
+        record = choose_poison(job, choice, lists.train, poison)
     path = paths.preview(folder)
     shown = write_preview(path, poisoned_train_loader(lists.train, settings, record).dataset)
     return {"images": len(lists.train), "shown": shown, "preview": str(path)}

@@ -214,10 +214,10 @@ def check_solver(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> It
         return
     is_ridge = _is_closed_form(draft)
     if is_ridge != (solver_of(base.settings) == "ridge"):
-        made = "by steps" if is_ridge else "in closed form"
-        wanted = "solver: ridge" if is_ridge else "another solver"
+        fitted_how = "by steps" if is_ridge else "in closed form"
+        remedy = "solver: ridge" if is_ridge else "another solver"
         yield (
-            f"{base.model} is trained {made}. A training with {wanted} cannot start from it. Train it "
+            f"{base.model} is trained {fitted_how}. A training with {remedy} cannot start from it. Train it "
             "again, or use the same solver."
         )
 

@@ -21,5 +21,5 @@ def sample(job: Job) -> Mapping[str, Json]:
     )
 
     started = time.monotonic()
-    made = make_sample(job.path(settings.data_root), spec, progress=progress_callback(job))
-    return {"images": made["images"], "seconds": time.monotonic() - started}
+    sampled = make_sample(job.path(settings.data_root), spec, progress=progress_callback(job))
+    return {"images": sampled["images"], "seconds": time.monotonic() - started}

@@ -57,7 +57,7 @@ NOT_DIFFERENTIABLE = "not differentiable"
 SWAPPED = (
     3.0  # standard errors below an AUC of 0.5, from which on the classes are taken for swapped
 )
-COMPRESSION = 1  # of PNG, 0 to 9: beyond it files take longer and get little smaller
+COMPRESSION = 1  # level of PNG, 0 to 9: beyond it files take longer and get little smaller
 log = logging.getLogger(__name__)
 
 
@@ -69,7 +69,7 @@ class ScoringModel:
     watch: RunContext
     constant: bool  # see `evaluate_images`, as for the store
     store: FeatureStore | None
-    provenance: Mapping[str, Json] = field(default_factory=dict)  # of its checkpoint
+    provenance: Mapping[str, Json] = field(default_factory=dict)  # provenance of its checkpoint
 
     @classmethod
     def from_job_settings(
@@ -181,9 +181,9 @@ class ScoredTest:
     """Results of a test."""
 
     images: tuple[Image, ...]  # the scored ones
-    feed: ImageLoader  # of these
+    feed: ImageLoader  # loader of these images
     predictions: Predictions | None  # for these images; None if the attack cannot be done
-    record: Mapping[str, Json]  # of the attack
+    record: Mapping[str, Json]  # record of the attack
 
 
 def attacked_test(
@@ -318,43 +318,43 @@ def write_images(feed: ImageLoader, write: ImageWriter, watch: RunContext) -> No
 
 
 def numbers_of_test(
-    answers: Predictions, calibration: Calibration | None = None
+    predictions: Predictions, calibration: Calibration | None = None
 ) -> dict[str, Json]:
     """Return what one test alone can say; measures of both classes need tests merged."""
-    fake = answers.labels == 1
-    beyond = None if calibration is None else answers.margin > calibration.threshold
+    fake = predictions.labels == 1
+    beyond = None if calibration is None else predictions.margin > calibration.threshold
     return {
-        "n": len(answers),
+        "n": len(predictions),
         "fake": int(fake.sum()),
-        "accuracy": float(np.mean((answers.margin > 0) == fake)),
-        "called_fake": float(np.mean(answers.margin > 0)),
+        "accuracy": float(np.mean((predictions.margin > 0) == fake)),
+        "called_fake": float(np.mean(predictions.margin > 0)),
         "accuracy_at_threshold": None if beyond is None else float(np.mean(beyond == fake)),
         "called_fake_at_threshold": None if beyond is None else float(np.mean(beyond)),
-        "mean_logit": float(answers.margin.mean()),
-        "loss": mean_cross_entropy(fake, answers.margin),
+        "mean_logit": float(predictions.margin.mean()),
+        "loss": mean_cross_entropy(fake, predictions.margin),
     }
 
 
-def numbers_of_attack(answers: Predictions) -> dict[str, Json]:
+def numbers_of_attack(predictions: Predictions) -> dict[str, Json]:
     """Return the effect of a backdoor: predictions for images that carry its patch.
 
     `attack_success` is the fraction of fakes then classified as real, or None if there is no fake.
     """
-    fake = answers.labels == 1
-    called_real = answers.margin <= 0
+    fake = predictions.labels == 1
+    called_real = predictions.margin <= 0
     return {
         "attack_success": float(called_real[fake].mean()) if fake.any() else None,
         "triggered_called_fake": float(1 - called_real.mean()),
     }
 
 
-def scores_of(images: Sequence[Image], answers: Predictions, data_root: Path) -> Predictions:
+def scores_of(images: Sequence[Image], predictions: Predictions, data_root: Path) -> Predictions:
     """Return the predictions for images as a score table, with their paths below the data root.
 
     Raises:
         DataError: the data root's list of sources with videos cannot be read.
     """
-    scored = [images[position] for position in answers.positions]
+    scored = [images[position] for position in predictions.positions]
     names = tuple(image.path.relative_to(data_root).as_posix() for image in scored)
     sources = video_sources(data_root)
     videos = tuple(
@@ -362,7 +362,7 @@ def scores_of(images: Sequence[Image], answers: Predictions, data_root: Path) ->
         for path, image in zip(names, scored, strict=True)
     )
     return replace(
-        answers,
+        predictions,
         ids=names,
         keys=tuple(image.key for image in scored),
         videos=videos if any(videos) else (),
@@ -420,14 +420,15 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     return result
 
 
-def _warn_of_swapped_classes(model: str, network: ScoringModel, answers: Predictions) -> None:
+def _warn_of_swapped_classes(model: str, network: ScoringModel, predictions: Predictions) -> None:
     """Warn if a published model ranks real images above fakes: its file does not show the order of classes."""
-    fake = answers.labels == 1
+    fake = predictions.labels == 1
     fakes, reals = int(fake.sum()), int((~fake).sum())
     if not network.is_published or not fakes or not reals:
         return
-    (auc,) = area(curve(sort_for_roc(fake, answers.margin), np.ones((1, len(answers)))))
-    error = ((fakes + reals + 1) / (12 * fakes * reals)) ** 0.5  # of the AUC of a random ranking
+    (auc,) = area(curve(sort_for_roc(fake, predictions.margin), np.ones((1, len(predictions)))))
+    # standard error of the AUC of a random ranking
+    error = ((fakes + reals + 1) / (12 * fakes * reals)) ** 0.5
     if auc < 0.5 - SWAPPED * error:
         log.warning(
             "model=%s auc=%.3f state=far below chance advice=the order of the classes may be wrong. Exchange "
@@ -469,9 +470,9 @@ def _triggered(
         return {}
     stamped = range(len(images))
     feed = eval_loader(images, settings, stamped, preprocessing=network.preprocessing)
-    answers = network.predict_images(feed)
-    write_csv(path, scores_of(images, answers, job.path(settings.data_root)))
-    return numbers_of_attack(answers)
+    predictions = network.predict_images(feed)
+    write_csv(path, scores_of(images, predictions, job.path(settings.data_root)))
+    return numbers_of_attack(predictions)
 
 
 def _checked_attributes(

@@ -98,10 +98,10 @@ class TrainingRun:
     training: TrainingContext
     parts: tuple[Part, ...]
     lists: TrainingLists
-    learned: ImageLoader
-    checked: ImageLoader
+    train_images: ImageLoader
+    validation_images: ImageLoader
     model: Detector
-    state: OptimizerState | None  # of the optimizer that made the model; None: a fresh one
+    state: OptimizerState | None  # state of the optimizer that made the model; None: a fresh one
     source: Mapping[str, Json]  # provenance of the weights, without the facts of parts
     begin: Callable[[], Callable[[], None]]  # see `CheckpointCallback.on_first_write`
 
@@ -120,15 +120,17 @@ class TrainingRun:
             group=group,
         )
         parts = tuple(part(training) for part in chain(PARTS, further_parts(settings)))
-        place, start, data = training.place, training.start, job_data.job_data_id(job)
-        lists = image_lists.load_lists(place, data)
+        location, start, data = training.place, training.start, job_data.job_data_id(job)
+        lists = image_lists.load_lists(location, data)
         lists = reduce(lambda lists, part: part.lists(lists), parts, lists)
-        lesson = image_lists.training_set_record(place, data, lists, settings)
+        lesson = image_lists.training_set_record(location, data, lists, settings)
         images = (
             train_loader(lists.train, settings, settings.columns_read),
             eval_loader(lists.val, settings),
         )
-        learned, checked = reduce(lambda images, part: part.images(*images), parts, images)
+        train_images, validation_images = reduce(
+            lambda images, part: part.images(*images), parts, images
+        )
         if not _extends_fit(start, settings):
             image_lists.refuse_one_class(lists.train, makes_fakes=settings.sbi > 0)
         image_lists.warn_of_one_class(lists.val, settings.model_dump())
@@ -136,8 +138,8 @@ class TrainingRun:
         model = init_model(start, settings, job.device)
         source = {
             **setup.job_provenance(job, settings, **setup.learning_provenance(job, data)),
-            **provenance.images_provenance(place, lists),
-            **provenance.labels_provenance(learned.dataset, checked.dataset),
+            **provenance.images_provenance(location, lists),
+            **provenance.labels_provenance(train_images.dataset, validation_images.dataset),
             **start_provenance(start, settings, optimizer=state is not None),
             **network_provenance(model, start),
         }
@@ -145,8 +147,8 @@ class TrainingRun:
             training=training,
             parts=parts,
             lists=lists,
-            learned=learned,
-            checked=checked,
+            train_images=train_images,
+            validation_images=validation_images,
             model=model,
             state=state,
             source=source,
@@ -179,17 +181,17 @@ class TrainingRun:
     def share_bad_images(self) -> None:
         """Let all processes know which images gave no pixels, and the first list them."""
         group = self.training.group
-        for image_set in (self.learned.dataset, self.checked.dataset):
+        for image_set in (self.train_images.dataset, self.validation_images.dataset):
             own = [(bad.position, str(bad.path), bad.reason) for bad in image_set.bad.values()]
             for position, path, reason in chain.from_iterable(group.gather_json(own)):
                 report_bad_image(image_set, BadFile(position, Path(path), reason))
         if group.is_first:
-            for name, feed in (("train", self.learned), ("val", self.checked)):
+            for name, feed in (("train", self.train_images), ("val", self.validation_images)):
                 path = paths.bad_images(self.training.folder, name)
                 setup.write_bad_images(path, feed.dataset.bad.values())
         settings = self.training.settings
-        if self.learned.dataset.bad and not _extends_fit(self.training.start, settings):
-            readable = self.learned.dataset.readable_images()
+        if self.train_images.dataset.bad and not _extends_fit(self.training.start, settings):
+            readable = self.train_images.dataset.readable_images()
             image_lists.refuse_one_class(readable, makes_fakes=settings.sbi > 0)
 
 
@@ -213,8 +215,8 @@ def fit_ridge(run: TrainingRun) -> TrainingResult:
     training = run.training
     return ridge.train(
         run.model,
-        run.learned,
-        run.checked,
+        run.train_images,
+        run.validation_images,
         run.checkpoint_callback,
         watch=training.watch,
         store=training.store,
@@ -225,7 +227,7 @@ def fit_ridge(run: TrainingRun) -> TrainingResult:
 def fit_steps(run: TrainingRun) -> TrainingResult:
     """Train by steps, on the batches and the objective as the parts transform them."""
     training, model = run.training, run.model
-    feeds: tuple[Loader[Dataset], Loader[Dataset]] = run.learned, run.checked
+    feeds: tuple[Loader[Dataset], Loader[Dataset]] = run.train_images, run.validation_images
     feeds = reduce(lambda feeds, part: part.feeds(*feeds, model), run.parts, feeds)
     objective = make_objective(training.settings.used_objective)
     objective = reduce(lambda whole, part: part.objective(whole), run.parts, objective)
@@ -243,8 +245,8 @@ def fit_steps(run: TrainingRun) -> TrainingResult:
 def finish(run: TrainingRun, trained: TrainingResult) -> Mapping[str, Json]:
     """Write the summary of a training, remove its resume file, and return its result."""
     folder = run.training.folder
-    if run.checked.dataset.bad:
-        readable = run.checked.dataset.readable_images()
+    if run.validation_images.dataset.bad:
+        readable = run.validation_images.dataset.readable_images()
         image_lists.warn_of_one_class(readable, run.training.settings.model_dump())
     for part in run.parts:
         part.finish(run.lists, run.model, trained)

@@ -26,10 +26,10 @@ from trueface.training.checkpointing import (
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import other_objective
 from trueface.training.settings import has_frozen_backbone
-from trueface.unlearning import problem, record
+from trueface.unlearning import experiment, record
 from trueface.unlearning.api import UnlearningReport
-from trueface.unlearning.flip_problem import PoisonedDetector, make_flip_problem
-from trueface.unlearning.problem import UnlearningOutcome
+from trueface.unlearning.experiment import UnlearningOutcome
+from trueface.unlearning.flip_task import PoisonedDetector, make_flip_task
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
 from trueface.unlearning.task import OriginalModel
 
@@ -43,18 +43,18 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not the result of {settings.method} on {job.base}")
     record_path = paths.poison_record(job.model_folder(job.base))
-    place, data = job_data.data_location(job, settings), job_data.job_data_id(job)
-    lists = image_lists.load_lists(place, data)
+    location, data = job_data.data_location(job, settings), job_data.job_data_id(job)
+    lists = image_lists.load_lists(location, data)
     image_lists.refuse_one_class(lists.train, makes_fakes=settings.sbi > 0)
     image_lists.warn_of_one_class(lists.val, settings.model_dump(), unlearns=True)
     start = setup.make_start(job, settings, job.base)
     _refuse_other_objective(start, settings)
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
     watch = run_context(job, settings.precision)
-    done = problem.unlearn(make_flip_problem(poisoned, settings, watch), watch)
+    done = experiment.unlearn(make_flip_task(poisoned, settings, watch), watch)
     source = {
         **setup.job_provenance(job, settings, **setup.learning_provenance(job, data)),
-        **provenance.images_provenance(place, lists),
+        **provenance.images_provenance(location, lists),
         "poison_record_sha256": file_sha256(record_path),
         **start_provenance(start, settings),
         **network_provenance(done.model, start),
@@ -63,12 +63,12 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     }
     # for an unlearning of the unlearned model: the flips of the training stay the same
     poison_record.write_record(paths.poison_record(folder), poisoned.poison)
-    lesson = image_lists.training_set_record(place, data, lists, settings, unlearns=True)
+    lesson = image_lists.training_set_record(location, data, lists, settings, unlearns=True)
     written = image_lists.begin_training_set(folder, job.base, lesson)
     checkpoint.save_model(paths.checkpoint(folder), done.model, source)
     setup.write_record(paths.provenance(folder), source)
     written()
-    problem.write(folder, done)
+    experiment.write(folder, done)
     result = _numbers(done.unlearned)
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.unlearned.log]
     setup.write_record(paths.summary(folder), {**result, "log": rows})
@@ -77,10 +77,10 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
 
 def _of_fit(base: Path, done: UnlearningOutcome) -> dict[str, Json]:
     """Return the provenance that a model passes on to models made from it: copies and penalty."""
-    before = read_json(paths.provenance(base)) or {}
-    facts: dict[str, Json] = {"ridge": before["ridge"]} if "ridge" in before else {}
-    answers = done.after["validation"]
-    fitted = fit_calibration(answers.true_labels, answers.margin)
+    provenance = read_json(paths.provenance(base)) or {}
+    facts: dict[str, Json] = {"ridge": provenance["ridge"]} if "ridge" in provenance else {}
+    predictions = done.after["validation"]
+    fitted = fit_calibration(predictions.true_labels, predictions.margin)
     return {**facts, "calibration": fitted.json_record}
 
 
@@ -91,8 +91,11 @@ def _refuse_other_objective(start: TrainingStart, settings: UnlearningSettings) 
         JobError: so it is.
     """
     trained = None if start.folder is None else read_json(paths.provenance(start.folder))
-    before = trained.get("settings") if trained else None
-    differs = other_objective(before if isinstance(before, dict) else {}, settings.model_dump())
+    settings_of_training = trained.get("settings") if trained else None
+    differs = other_objective(
+        settings_of_training if isinstance(settings_of_training, dict) else {},
+        settings.model_dump(),
+    )
     if differs:
         raise JobError(
             f"{start.model} was trained with {differs}. Use the same value in training and unlearning."
@@ -107,8 +110,8 @@ def _poisoned_detector(
     Raises:
         CheckpointError: the base cannot be read, or is of another architecture.
     """
-    before = "#".join(map(str, parse_model(base).stages[:-1])) or None
-    untrained = setup.make_start(job, settings, before)
+    earlier_model = "#".join(map(str, parse_model(base).stages[:-1])) or None
+    untrained = setup.make_start(job, settings, earlier_model)
     folder = job.model_folder(base)
     copies, copies_seed = _copies(folder)
     store = None

@@ -40,18 +40,18 @@ from trueface.models.registry import (
     spec_of,
 )
 from trueface.runtime import tensor_files
-from trueface.runtime.errors import JobError, WeightsError
+from trueface.runtime.errors import JobError, WeightsError, first_line
 from trueface.runtime.moving_average import COUNT, PREFIX
 from trueface.runtime.tensor_files import cached_sha256, refuse_other_digest
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which files keep weights
-PREFIXES = ("_orig_mod.", "module.")  # of names in a compiled network, and in DataParallel
+PREFIXES = ("_orig_mod.", "module.")  # prefixes of names in a compiled network, and in DataParallel
 DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in names of torch's hub: begins the SHA-256
-CLASSES = 1000  # of ImageNet; a last layer for them is replaced without a word
+CLASSES = 1000  # classes of ImageNet; a last layer for them is replaced without a word
 # last layers of torchvision's networks, which ours may lack: see `pooled`
 FOREIGN_HEADS = ("fc.", "classifier.")
-VARIANCE = "running_var"  # of a batch norm
-COUNTER = ".num_batches_tracked"  # of batch norms; older and converted files have none
+VARIANCE = "running_var"  # variance of a batch norm
+COUNTER = ".num_batches_tracked"  # counter of batch norms; older and converted files have none
 REMEDY = (
     "Use a state dict of this network (--weights PATH, or TRUEFACE_WEIGHTS=PATH in the "
     "environment) or random weights (--weights none, or TRUEFACE_WEIGHTS=none)."
@@ -112,7 +112,7 @@ def without_average_count(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return others if others and is_average else state
 
 
-def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+def load_state(network: nn.Module, state: Mapping[str, Tensor], noun: str) -> None:
     """Load every tensor of `state` into `network`.
 
     Raises:
@@ -136,23 +136,23 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> No
         if names
     ]
     if reports:
-        raise WeightsError(f"{what} do not fit this model: {'; '.join(reports)}")
+        raise WeightsError(f"{noun} do not fit this model: {'; '.join(reports)}")
     network.load_state_dict(dict(state))
 
 
 def load_pretrained_state(
-    network: nn.Module, state: Mapping[str, Tensor], what: str, *, head: str
+    network: nn.Module, state: Mapping[str, Tensor], noun: str, *, head: str
 ) -> None:
-    """Load `state`, but keep our own last layer where that of `state` names ImageNet's classes.
+    """Load `state`. If its last layer has ImageNet's classes, keep the last layer of `network`.
 
     Args:
         network: with a last layer of one logit.
-        state: of the network's names; a last layer may have another library's.
-        what: begins a message.
+        state: tensors by the network's names. Those of the last layer may have another library's names.
+        noun: the weights, as messages name them.
         head: dotted name of the network's last layer.
 
     Raises:
-        WeightsError: another network's, or a last layer of neither one logit nor 1,000 classes.
+        WeightsError: the tensors are of another network, or the last layer has neither 1 nor 1,000 outputs.
     """
     own, prefix = network.state_dict(), f"{head}."
     last = {
@@ -163,7 +163,7 @@ def load_pretrained_state(
     classes = {len(state[name]) for name in last if name.endswith("weight") and state[name].dim()}
     if other := classes - {1, CLASSES}:
         raise WeightsError(
-            f"{what} have a last layer of {min(other)} classes, but a detector has one logit. "
+            f"{noun} have a last layer of {min(other)} classes, but a detector has one logit. "
             f"Only a layer of ImageNet's {CLASSES} classes is replaced. To start with a new "
             f"layer, remove {', '.join(sorted(last))} from the file."
         )
@@ -177,7 +177,7 @@ def load_pretrained_state(
         for name, tensor in own.items()
         if name not in fitting and (name.startswith(prefix) or name.endswith(COUNTER))
     }
-    load_state(network, fitting, what)
+    load_state(network, fitting, noun)
 
 
 def published_state(url: str) -> Mapping[str, Tensor]:
@@ -200,11 +200,11 @@ def published_state(url: str) -> Mapping[str, Tensor]:
     except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         if path.is_file():
             raise WeightsError(
-                f"the published weights {path} cannot be read: {_first(error)}. Delete the file "
+                f"the published weights {path} cannot be read: {first_line(error)}. Delete the file "
                 f"to download it again, or choose other weights. {REMEDY}"
             ) from error
         raise WeightsError(
-            f"the published weights {url} cannot be downloaded: {_first(error)}. {REMEDY} Or "
+            f"the published weights {url} cannot be downloaded: {first_line(error)}. {REMEDY} Or "
             "choose a model without pretrained weights, such as residuals in "
             "tasks/photos_no_weights.yaml."
         ) from error
@@ -234,7 +234,9 @@ def fingerprint(weights: str, url: str | None) -> str | None:
     try:
         return cached_sha256(path)
     except OSError as error:
-        raise WeightsError(f"weights {path} cannot be read: {_first(error)}. {REMEDY}") from error
+        raise WeightsError(
+            f"weights {path} cannot be read: {first_line(error)}. {REMEDY}"
+        ) from error
 
 
 def _cached(url: str) -> Path:
@@ -270,11 +272,8 @@ def to_float32(tensor: Tensor, name: str, path: Path) -> Tensor:
     return wide
 
 
-def _first(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-LEAST_KERNEL = 3  # a smaller one with a stride leaves pixels out# licences of published weights that leave their use free
+LEAST_KERNEL = 3  # a smaller one with a stride leaves pixels out
+# licences of published weights that leave their use free
 PERMISSIVE = frozenset({"apache-2.0", "bsd-3-clause", "cc-by-4.0", "mit"})
 log = logging.getLogger(__name__)
 
@@ -329,11 +328,11 @@ class BuildOptions:
     weights: str  # default, none, or the path of a state dict
     dropout: float = 0.0  # before the last layer
     pixels: tuple[Triple, Triple] | None = None  # mean and std; None: the network's own
-    side: int | None = None  # of images, in pixels; None: not known
+    side: int | None = None  # side of images, in pixels; None: not known
     nodown: bool = False  # its first convolution keeps the resolution
 
 
-def assemble(name: str, wanted: BuildOptions) -> BuiltNetwork:
+def assemble(name: str, options: BuildOptions) -> BuiltNetwork:
     """Return the network of that name. Random weights come from torch's own generator.
 
     Raises:
@@ -342,20 +341,20 @@ def assemble(name: str, wanted: BuildOptions) -> BuiltNetwork:
         WeightsError: the weights are not available, or are another network's.
     """
     spec = spec_of(name)
-    made = _build_network(spec, wanted)
-    network, spec = made.network, made.spec
+    built = _build_network(spec, options)
+    network, spec = built.network, built.spec
     if isinstance(own := head_of(network, spec.head), MlpHead):
-        own.dropout.p = wanted.dropout
+        own.dropout.p = options.dropout
     elif spec.solver == "gradient":  # others bring a last layer of their own
-        head = Head(head_of(network, spec.head).in_features, wanted.dropout)
+        head = Head(head_of(network, spec.head).in_features, options.dropout)
         network.set_submodule(spec.head, head)
     if spec.inner is None:
-        _start_from(made, wanted.weights)
-    if wanted.nodown and spec.inner is None:  # a family reads the maps of a network that has it
+        _start_from(built, options.weights)
+    if options.nodown and spec.inner is None:  # a family reads the maps of a network that has it
         keep_resolution(network, name, spec.input_size)
     if spec.solver == "gradient":
         check_single_head(network, name, spec.head, spec.input_size)
-    return made
+    return built
 
 
 def weights_sha256(name: str, weights: str) -> str | None:
@@ -370,17 +369,17 @@ def weights_sha256(name: str, weights: str) -> str | None:
     if weights != "default" or not library:
         return fingerprint(weights, spec.weights_url)
     with torch.random.fork_rng(devices=()):
-        made = _build_network(spec_of(spec.inner or name), BuildOptions(weights="none"))
-    if made.published is not None:
-        weights = str(made.published())
-    return fingerprint(weights, made.spec.weights_url)
+        built = _build_network(spec_of(spec.inner or name), BuildOptions(weights="none"))
+    if built.published is not None:
+        weights = str(built.published())
+    return fingerprint(weights, built.spec.weights_url)
 
 
-def _build_network(spec: ModelSpec, wanted: BuildOptions) -> BuiltNetwork:
+def _build_network(spec: ModelSpec, options: BuildOptions) -> BuiltNetwork:
     make = load_model_maker(spec.name)
     if spec.inner is not None:
-        inner = assemble(spec.inner, replace(wanted, dropout=0.0))
-        mean, std = wanted.pixels or (inner.spec.mean, inner.spec.std)
+        inner = assemble(spec.inner, replace(options, dropout=0.0))
+        mean, std = options.pixels or (inner.spec.mean, inner.spec.std)
         inner = replace(inner, spec=replace(inner.spec, mean=mean, std=std))
         own = replace(
             spec,
@@ -392,21 +391,21 @@ def _build_network(spec: ModelSpec, wanted: BuildOptions) -> BuiltNetwork:
         )
         return BuiltNetwork(network=make(inner), spec=own)
     if spec.name.partition("/")[0] in LIBRARIES:
-        return make(spec, wanted.side)  # type: ignore[no-any-return]  # what a file holds
+        return make(spec, options.side)  # type: ignore[no-any-return]  # what a file holds
     return BuiltNetwork(network=make(), spec=spec)
 
 
-def _start_from(made: BuiltNetwork, weights: str) -> None:
-    spec = made.spec
-    if weights == "none" or (weights == "default" and not (spec.weights_url or made.published)):
+def _start_from(built: BuiltNetwork, weights: str) -> None:
+    spec = built.spec
+    if weights == "none" or (weights == "default" and not (spec.weights_url or built.published)):
         return
     if weights == "default" and spec.weights_url:
         state = published_state(spec.weights_url)
-        what = f"the ImageNet weights of {spec.name}"
-        load_pretrained_state(made.network, made.adapt(dict(state)), what, head=spec.head)
+        noun = f"the ImageNet weights of {spec.name}"
+        load_pretrained_state(built.network, built.adapt(dict(state)), noun, head=spec.head)
     else:
-        published = weights == "default" and made.published
-        _adopt_file(made, published() if published else Path(weights))
+        published = weights == "default" and built.published
+        _adopt_file(built, published() if published else Path(weights))
     if spec.licence and spec.licence not in PERMISSIVE:
         log.warning(
             "network=%s licence=%s advice=check that the licence allows your use of the weights",
@@ -415,10 +414,10 @@ def _start_from(made: BuiltNetwork, weights: str) -> None:
         )
 
 
-def _adopt_file(made: BuiltNetwork, path: Path) -> None:
-    state, spec = read_state(path), made.spec
+def _adopt_file(built: BuiltNetwork, path: Path) -> None:
+    state, spec = read_state(path), built.spec
     try:
-        load_pretrained_state(made.network, made.adapt(state), f"weights {path}", head=spec.head)
+        load_pretrained_state(built.network, built.adapt(state), f"weights {path}", head=spec.head)
     except WeightsError as error:
         others = fitting_networks(spec.name, state)
         advice = f"They fit model {' and '.join(others)}." if others else REMEDY
@@ -449,15 +448,15 @@ def _relatives(name: str) -> list[str]:
 def _fits(name: str, state: Mapping[str, Tensor]) -> bool:
     with torch.random.fork_rng(devices=()), torch.device("meta"):
         try:
-            made = _build_network(spec_of(name), BuildOptions(weights="none"))
+            built = _build_network(spec_of(name), BuildOptions(weights="none"))
         except (JobError, NotImplementedError):  # not every network of a library can be made so
             return False
     shapes = {
         key: value.shape
-        for key, value in made.network.state_dict().items()
-        if not key.startswith(f"{made.spec.head}.") and not key.endswith(COUNTER)
+        for key, value in built.network.state_dict().items()
+        if not key.startswith(f"{built.spec.head}.") and not key.endswith(COUNTER)
     }
-    heads = (f"{made.spec.head}.", *FOREIGN_HEADS)
+    heads = (f"{built.spec.head}.", *FOREIGN_HEADS)
     body = {key for key in state if not key.startswith(heads) and not key.endswith(COUNTER)}
     # every file would fit a network without tensors
     return (

@@ -93,17 +93,17 @@ def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> Non
         )
 
 
-def refuse_other_normalization(checkpoint: Checkpoint, wanted: str) -> None:
-    """Refuse a base model that was trained with another normalization than `wanted`.
+def refuse_other_normalization(checkpoint: Checkpoint, normalization: str) -> None:
+    """Refuse a base model that was trained with another normalization than `normalization`.
 
     Raises:
         CheckpointError: the normalizations differ. "model" accepts any.
     """
     trained = checkpoint.arguments["normalization"]
-    if wanted not in {"model", trained}:
+    if normalization not in {"model", trained}:
         raise CheckpointError(
             f"the base was trained with normalization: {trained}, and this "
-            f"training uses {wanted}. Leave the setting out to keep that of the base."
+            f"training uses {normalization}. Leave the setting out to keep that of the base."
         )
 
 

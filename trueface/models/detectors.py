@@ -154,13 +154,6 @@ class Classifier(nn.Module):
         """Number of features of an image."""
         return self.head.in_features
 
-    @property
-    def body_state(self) -> dict[str, Tensor]:
-        """Return all parameters and buffers except those of the last layer, by name."""
-        prefix = f"{self.spec.head}."
-        state = self.network.state_dict()
-        return {name: value for name, value in state.items() if not name.startswith(prefix)}
-
     def normalize_pixels(self, pixels: Tensor) -> Tensor:
         """Return normalised images (B·C, 3, H, W), the input of the network; see `forward`.
 
@@ -224,17 +217,19 @@ def build_detector(
         WeightsError: the weights are not available, or belong to another network.
     """
     pixels = normalization_numbers(normalization)
-    wanted = BuildOptions(weights=weights, dropout=dropout, pixels=pixels, side=side, nodown=nodown)
+    options = BuildOptions(
+        weights=weights, dropout=dropout, pixels=pixels, side=side, nodown=nodown
+    )
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(stream_seed("weights", seed))
-        made = assemble(name, wanted)
-    network: nn.Module = made.network
-    if side is not None and made.spec.input_size is None:
+        built = assemble(name, options)
+    network: nn.Module = built.network
+    if side is not None and built.spec.input_size is None:
         refuse_small(network, name, side)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
     return Detector(
-        made.spec,
+        built.spec,
         network,
         normalization=normalization,
         channels_last=channels_last,

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.runtime.errors import JobError
+from trueface.runtime.errors import JobError, first_line
 
 SIDES = (64, 224)  # pixels: the first is enough for most networks
 BATCH = 2
-Key = TypeVar("Key")  # of a layer: its name, or its place
+Key = TypeVar("Key")  # key of a layer: its name, or its position
 CLIP = 8.0  # standard deviations: a feature of an unusual image counts no more than that
 HIDDEN = 64  # units
 LEAST_DEVIATION = (
-    1e-6  # of the raw features: a smaller deviation means constant, except for rounding
+    1e-6  # deviation of the raw features: a smaller one means constant, except for rounding
 )
 TOLERANCE = 1e-4  # between logits, relative to the largest where that is above 1
 
@@ -53,9 +53,14 @@ def dry_forward(network: nn.Module, name: str, side: int | None) -> Tensor:
     for each in others:
         try:
             return _pass(network, each)
-        except (JobError, RuntimeError, AssertionError, ValueError):  # larger ones may do
+        except (
+            JobError,
+            RuntimeError,
+            AssertionError,
+            ValueError,
+        ):  # a larger image may be accepted
             continue
-    return _answers(network, name, last)
+    return _forward_or_refuse(network, name, last)
 
 
 def refuse_small(network: nn.Module, name: str, side: int) -> None:
@@ -70,7 +75,7 @@ def refuse_small(network: nn.Module, name: str, side: int) -> None:
         JobError: it does not; says why.
     """
     if side < SIDES[0]:
-        _answers(network.eval(), name, side)
+        _forward_or_refuse(network.eval(), name, side)
 
 
 def layers_of_maps(network: nn.Module, name: str, side: int | None) -> list[Layer]:
@@ -115,12 +120,7 @@ def forward_hooks(
             handle.remove()
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error of a library, or its type where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _answers(network: nn.Module, name: str, side: int) -> Tensor:
+def _forward_or_refuse(network: nn.Module, name: str, side: int) -> Tensor:
     try:
         return _pass(network, side)
     except (RuntimeError, AssertionError, ValueError) as error:
@@ -161,7 +161,7 @@ class MlpHead(nn.Linear):
 
     def __init__(self, features: int, *, hidden: int = HIDDEN, dropout: float = 0.0) -> None:
         super().__init__(hidden, 1)
-        self.in_features = features  # what callers give, not what W gets
+        self.in_features = features  # number of features from callers, not of inputs of W
         self.hidden = nn.Linear(features, hidden)
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("mean", torch.zeros(features))

@@ -6,11 +6,11 @@ runs in inference mode with its batch norms folded, which changes features by ro
 """
 
 import copy
-import hashlib
 import logging
 import platform
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -22,8 +22,10 @@ from trueface.data.batch import Batch
 from trueface.data.transfers import iter_outputs
 from trueface.models.detectors import Detector
 from trueface.models.head import capture_inputs, head_of
+from trueface.runtime.digests import sha256_digest
 from trueface.runtime.files import Json
 from trueface.runtime.precision import autocast
+from trueface.runtime.tensor_files import digest_parts
 
 PROBE_SIDE = 64  # pixels: enough for networks that divide the resolution by 32
 TOLERANCE = 1e-2  # relative to the largest feature; rounding alone stays below 1e-4
@@ -49,9 +51,11 @@ def fuse_conv_bn(network: nn.Module, head: str, *, side: int | None = None) -> n
     fused = copy.deepcopy(plain)
     with torch.no_grad():
         _fold(fused)
-        before, after = (_features(each, head, side or PROBE_SIDE) for each in (plain, fused))
-    tolerance = TOLERANCE * float(before.nan_to_num().abs().max())
-    if torch.allclose(before, after, rtol=0, atol=tolerance, equal_nan=True):
+        plain_features, after = (
+            _features(each, head, side or PROBE_SIDE) for each in (plain, fused)
+        )
+    tolerance = TOLERANCE * float(plain_features.nan_to_num().abs().max())
+    if torch.allclose(plain_features, after, rtol=0, atol=tolerance, equal_nan=True):
         return fused
     log.warning(
         "network=%s state=not folded reason=its batch norms do not directly follow the "
@@ -91,7 +95,7 @@ def _features(network: nn.Module, head: str, side: int) -> Tensor:
     return inputs[0]
 
 
-CPU_FACTS = Path("/proc/cpuinfo")  # of Linux; elsewhere the machine's type must do
+CPU_FACTS = Path("/proc/cpuinfo")  # file of Linux; elsewhere the machine's type must do
 
 
 class FrozenBackbone:
@@ -178,16 +182,14 @@ def fingerprint(model: Detector) -> str:
     tensors.
     """
     head = f"network.{model.spec.head}"
-    digest = hashlib.sha256()
-    for name, module in model.named_modules():
-        if not _belongs(name, head):
-            digest.update(repr((name, type(module).__qualname__, module.extra_repr())).encode())
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if not _belongs(name, head):
-            raw = value.detach().cpu().contiguous()
-            digest.update(repr((name, tuple(raw.shape), raw.dtype)).encode())
-            digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    layers = (
+        repr((name, type(module).__qualname__, module.extra_repr()))
+        for name, module in model.named_modules()
+        if not _belongs(name, head)
+    )
+    state = (*model.named_parameters(), *model.named_buffers())
+    body = ((name, value) for name, value in state if not _belongs(name, head))
+    return sha256_digest(chain(layers, digest_parts(body))).hex()
 
 
 def _belongs(name: str, layer: str) -> bool:

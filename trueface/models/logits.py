@@ -34,6 +34,20 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits, labels)
 
 
+def kl_divergence(target: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return KL(softmax(target/T) || softmax(logits/T)) of logits (B, K), K >= 2, mean over B.
+
+    Its gradient in `logits` is that of the cross-entropy with the soft labels softmax(target/T).
+    Distillation multiplies it by T² (G. Hinton et al., arXiv 1503.02531, section 2).
+    """
+    return functional.kl_div(
+        (logits / temperature).log_softmax(1),
+        (target / temperature).log_softmax(1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
 def probability_of(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the probability (B,) of classes (B,) under logits (B, K), K >= 2."""
     return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)

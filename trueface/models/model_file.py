@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from trueface.models.assembly import load_state
 from trueface.runtime import tensor_files
-from trueface.runtime.errors import CheckpointError, WeightsError
+from trueface.runtime.errors import CheckpointError, WeightsError, first_line
 from trueface.runtime.files import Json
 
 SCHEMA = 1
@@ -132,7 +132,7 @@ def build(
     try:
         return make(checkpoint)
     except _UNFIT as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise kind.refusal(kind.damaged, path, error=reason) from error
 
 
@@ -153,23 +153,12 @@ def _tensors(content: object) -> dict[str, Tensor]:
 
 
 def _in_present_layout(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a file of any version with the keys that `save` writes."""
-    if "arch" in content:
-        return content if "kind" in content else _from_0_2(content)
-    # files of generators from development versions of 0.3
-    network = content.get("network")
-    if content.get("kind") == "diffuser":
-        arguments = _dict(network)
-        return {**content, "arch": arguments.pop("network", None), "network": arguments}
-    if content.get("what") == "translator":
-        return {"kind": "translator", "arch": "stargan", **content}
-    if network == "denoiser":
-        return {"kind": "denoiser", "arch": "residual", **_dict(content.get("shape")), **content}
-    return content
+    """Return the content of a file of any version with the keys that `save` writes.
 
-
-def _from_0_2(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a file of version 0.2, which has no key for the kind of model."""
+    A file of version 0.2 has no key for the kind of model.
+    """
+    if "arch" not in content or "kind" in content:
+        return content
     facts = _dict(content.get("provenance"))
     if "class_names" not in facts:  # version 0.2 did not write nodown and side
         arguments = {"normalization": "model", "nodown": False, "side": None}

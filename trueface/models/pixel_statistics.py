@@ -27,22 +27,22 @@ FROM_RGB = (
 )
 TRUNCATION = 2  # T of the paper: residuals are -2 … 2
 LEVELS = 2 * TRUNCATION + 1
-LENGTH = 4  # of a word: the order of the co-occurrence
+LENGTH = 4  # residuals of a word: the order of the co-occurrence
 WORDS = LEVELS**LENGTH
 COLOURS = 3  # Y, Cb, Cr
 DOWN, ACROSS = 0, 1  # axes of an image
-RESIDUALS_SIDE = 128  # of an image, in pixels: half of it still has 4,000 words
+RESIDUALS_SIDE = 128  # side of an image, in pixels: half of it still has 4,000 words
 STEPS = (1, 2, 3, 4)  # q of orders 1, 2, 3 and of the square, in grey levels
-CELLS = 16  # of the usual grid, on each side
-CELL_SIDE = 8  # of a cell, in pixels, at least
+CELLS = 16  # cells of the usual grid, on each side
+CELL_SIDE = 8  # least side of a cell, in pixels
 ENERGY_EPSILON = 0.05  # grey levels
-SQUARE = ((-0.25, 0.5, -0.25), (0.5, -1.0, 0.5), (-0.25, 0.5, -0.25))  # of the spatial rich model
-BINS = 180  # of a profile, from frequency 0 to the corner: a circle of its own each, at 256 pixels
-SPECTRUM_SIDE = 32  # of an image, in pixels
-POWER_EPSILON = 1e-4  # of power; pixels are in grey levels and the transform is orthonormal
+SQUARE = ((-0.25, 0.5, -0.25), (0.5, -1.0, 0.5), (-0.25, 0.5, -0.25))  # the spatial rich model's
+BINS = 180  # bins of a profile, from frequency 0 to the corner: one circle each, at 256 pixels
+SPECTRUM_SIDE = 32  # side of an image, in pixels
+POWER_EPSILON = 1e-4  # added to power; pixels are in grey levels and the transform is orthonormal
 TRANSFORM_EPSILON = 1e-2  # grey levels: above what float32 rounds a transform of 256 by 256 pixels
-SIDE = 8  # of a block, in pixels
-COSINE_SIDE = 64  # of an image, in pixels: 64 blocks
+SIDE = 8  # side of a block, in pixels
+COSINE_SIDE = 64  # side of an image, in pixels: 64 blocks
 VANISHED = 0.5  # grey levels: a coefficient below it is 0 when rounded
 COSINE_EPSILON = 1e-2  # grey levels
 
@@ -177,7 +177,7 @@ def halved_sums(planes: Tensor) -> Tensor:
     return rows[..., ::2] + rows[..., 1::2]
 
 
-def refuse_small(pixels: Tensor, least: int, what: str) -> None:
+def refuse_small(pixels: Tensor, least: int, noun: str) -> None:
     """Refuse images whose shorter side is below `least` pixels.
 
     Raises:
@@ -186,7 +186,7 @@ def refuse_small(pixels: Tensor, least: int, what: str) -> None:
     height, width = pixels.shape[-2:]
     if min(height, width) < least:
         raise JobError(
-            f"{what} need images of at least {least} by {least} pixels, got {width} by {height}. "
+            f"{noun} need images of at least {least} by {least} pixels, got {width} by {height}. "
             f"Set resize_size to {least} or more, or choose a model without them."
         )
 
@@ -210,7 +210,7 @@ class Residuals(nn.Module):
 
     def __init__(self, *, halved: bool = False) -> None:
         super().__init__()
-        # of pixel values: sums of four pixels in the place of means
+        # factor of pixel values: sums of four pixels instead of means
         self.scale = 4 if halved else 1
         classes = word_classes()
         self.register_buffer("classes", torch.tensor(classes), persistent=False)
@@ -381,8 +381,8 @@ def _circles(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def cosine_matrix(size: int) -> Tensor:
     """Return the orthonormal DCT-II as a matrix (size, size): its rows are the frequencies."""
-    place = torch.arange(size, dtype=torch.float64)
-    angles = torch.pi / size * (place[None, :] + 0.5) * place[:, None]
+    index = torch.arange(size, dtype=torch.float64)
+    angles = torch.pi / size * (index[None, :] + 0.5) * index[:, None]
     matrix = math.sqrt(2 / size) * torch.cos(angles)
     matrix[0] /= math.sqrt(2)
     return matrix.float()

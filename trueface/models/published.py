@@ -37,13 +37,13 @@ from trueface.runtime.errors import WeightsError
 from trueface.runtime.files import Json
 
 SHOWN = 5  # names in a message
-MOST_LETTERS = 120  # of a name from a file in a message; those of networks are shorter
+MOST_LETTERS = 120  # letters of a name from a file in a message; those of networks are shorter
 LEAST_MATCH = 0.5  # fraction of a network's names, from which on a prefix is suggested
 REFUSED = (
     "If you trust its author, load it in a separate program, and save its state dict with torch.save or "
     "safetensors"
 )
-_NAME = re.compile(r"GLOBAL ([\w.]{1,120})")  # of the object that a pickle would build
+_NAME = re.compile(r"GLOBAL ([\w.]{1,120})")  # name of the object that a pickle would build
 State = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
@@ -66,14 +66,14 @@ def read_published(path: Path, settings: PublishedSettings) -> Checkpoint:
         WeightsError: the file cannot be read safely, is ambiguous, or does not fit the settings.
         JobError: the network cannot be built, or does not accept images of the size of the crop.
     """
-    made = _build(settings)
-    found = _find_state(path, settings, made)
-    tensors = _as_detector(path, settings, made, found)
-    what = f"weights {path}"
+    built = _build(settings)
+    found = _find_state(path, settings, built)
+    tensors = _as_detector(path, settings, built, found)
+    noun = f"weights {path}"
     try:
-        load_state(made.network, tensors, what)
+        load_state(built.network, tensors, noun)
     except WeightsError as error:
-        advice = ". ".join(_advice(settings, made, found))
+        advice = ". ".join(_advice(settings, built, found))
         raise WeightsError(f"{error}. {advice}.") from error
     log.info(
         "weights=%s key=%s prefix=%s tensors=%d ignored=%d",
@@ -94,10 +94,10 @@ def read_published(path: Path, settings: PublishedSettings) -> Checkpoint:
         arguments={
             "normalization": settings.normalization,
             "nodown": False,
-            "side": made.spec.input_size,
+            "side": built.spec.input_size,
         },
-        state=made.network.state_dict(),
-        provenance={"library": made.spec.library, **facts},
+        state=built.network.state_dict(),
+        provenance={"library": built.spec.library, **facts},
     )
     checkpoint.from_checkpoint(kept, path)  # the network works on images of this size
     return kept
@@ -105,15 +105,15 @@ def read_published(path: Path, settings: PublishedSettings) -> Checkpoint:
 
 def _build(settings: PublishedSettings) -> BuiltNetwork:
     pixels = normalization_numbers(settings.normalization)
-    wanted = BuildOptions(weights="none", pixels=pixels, side=settings.crop)
+    options = BuildOptions(weights="none", pixels=pixels, side=settings.crop)
     with torch.random.fork_rng(devices=()):
-        return assemble(settings.architecture, wanted)
+        return assemble(settings.architecture, options)
 
 
 # --- the state dict in a file
 
 
-def _find_state(path: Path, settings: PublishedSettings, made: BuiltNetwork) -> PublishedState:
+def _find_state(path: Path, settings: PublishedSettings, built: BuiltNetwork) -> PublishedState:
     key, state = _state_dict(path, _content(path), settings.key)
     if not _is_whole(state):
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in state.items())
@@ -122,7 +122,7 @@ def _find_state(path: Path, settings: PublishedSettings, made: BuiltNetwork) -> 
             "reads. Give a file with the whole network. For a layer on frozen features, train "
             "linear/NETWORK instead."
         )
-    prefix = settings.prefix or _find_prefix(path, state, made)
+    prefix = settings.prefix or _find_prefix(path, state, built)
     own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
     if not own:
         raise WeightsError(
@@ -134,11 +134,11 @@ def _find_state(path: Path, settings: PublishedSettings, made: BuiltNetwork) -> 
     others = [name for name in state if not name.startswith(prefix) and name not in outer_head]
     heads = [
         name.removeprefix(prefix)
-        for name in _heads(state, head_of(made.network, made.spec.head).in_features)
+        for name in _heads(state, head_of(built.network, built.spec.head).in_features)
     ]
     if others and not settings.prefix:  # the use of a part of the file must be confirmed
         outside = [name for name in heads if f"{name}.weight" in others]
-        alone = bool(outside) and f"{settings.head or made.spec.head}.weight" not in own
+        alone = bool(outside) and f"{settings.head or built.spec.head}.weight" not in own
         remedy = (
             f"If the last layer is one of them, set head, such as head: {outside[0]}."
             if alone
@@ -218,8 +218,8 @@ def _content(path: Path) -> object:
         raise WeightsError(f"weights {path} cannot be read: no such file.") from error
     except tensor_files.BrokenFileError as error:
         named = _NAME.search(str(error.__cause__ or ""))  # torch's message
-        what = f"{error} (it needs {named[1]})" if named else str(error)
-        raise WeightsError(f"weights {path} cannot be read safely: {what}. {REFUSED}.") from error
+        reason = f"{error} (it needs {named[1]})" if named else str(error)
+        raise WeightsError(f"weights {path} cannot be read safely: {reason}. {REFUSED}.") from error
 
 
 def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
@@ -238,9 +238,9 @@ def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
     inside = content.items() if isinstance(content, Mapping) else ()
     dicts = {_plain(str(name)): value for name, value in inside if _is_state(value)}
     if len(dicts) != 1:
-        what = "several state dicts" if dicts else "no state dict (names and tensors)"
+        found_content = "several state dicts" if dicts else "no state dict (names and tensors)"
         raise WeightsError(
-            f"weights {path}: the file has {what}. {_keys(content)}"
+            f"weights {path}: the file has {found_content}. {_keys(content)}"
             + (f" Set key, such as key: {next(iter(dicts))}." if dicts else "")
         )
     ((name, state),) = dicts.items()
@@ -286,17 +286,17 @@ def _is_whole(state: State) -> bool:
     return len(state) > 2 or any(tensor.dim() > 2 for tensor in state.values())
 
 
-def _find_prefix(path: Path, state: State, made: BuiltNetwork) -> str:
+def _find_prefix(path: Path, state: State, built: BuiltNetwork) -> str:
     """Return the text before the network's names: the one that fits, or that fits best.
 
     Raises:
         WeightsError: several fit completely.
     """
-    wanted = frozenset(_body_names(made))
+    expected = frozenset(_body_names(built))
     counts = Counter(
-        name[:at] for name in state for at in _word_starts(name) if name[at:] in wanted
+        name[:at] for name in state for at in _word_starts(name) if name[at:] in expected
     )
-    whole = [prefix for prefix, count in counts.items() if count == len(wanted)]
+    whole = [prefix for prefix, count in counts.items() if count == len(expected)]
     if len(whole) > 1:
         raise WeightsError(
             f"weights {path}: the file has {len(whole)} networks of this architecture. Set prefix to one of "
@@ -305,7 +305,7 @@ def _find_prefix(path: Path, state: State, made: BuiltNetwork) -> str:
     if whole:
         return whole[0]
     prefix, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
-    return prefix if count >= LEAST_MATCH * len(wanted) else ""
+    return prefix if count >= LEAST_MATCH * len(expected) else ""
 
 
 def _word_starts(name: str) -> Iterator[int]:
@@ -313,10 +313,10 @@ def _word_starts(name: str) -> Iterator[int]:
     yield from (at + 1 for at, letter in enumerate(name) if letter == ".")
 
 
-def _body_names(made: BuiltNetwork) -> Iterator[str]:
+def _body_names(built: BuiltNetwork) -> Iterator[str]:
     """Yield the names of the network's tensors, without its last layer and the counters of batch norms."""
-    for name in made.network.state_dict():
-        if not name.startswith(f"{made.spec.head}.") and not name.endswith(COUNTER):
+    for name in built.network.state_dict():
+        if not name.startswith(f"{built.spec.head}.") and not name.endswith(COUNTER):
             yield name
 
 
@@ -324,16 +324,16 @@ def _body_names(made: BuiltNetwork) -> Iterator[str]:
 
 
 def _as_detector(
-    path: Path, settings: PublishedSettings, made: BuiltNetwork, found: PublishedState
+    path: Path, settings: PublishedSettings, built: BuiltNetwork, found: PublishedState
 ) -> State:
     """Return the tensors with a last layer of one logit, positive = fake.
 
     Raises:
         WeightsError: the last layer is missing, or has another number of logits.
     """
-    own, head = made.network.state_dict(), made.spec.head
-    state = made.adapt(dict(found.tensors))
-    _refuse_other_size(path, settings.crop, made, found.tensors, state)
+    own, head = built.network.state_dict(), built.spec.head
+    state = built.adapt(dict(found.tensors))
+    _refuse_other_size(path, settings.crop, built, found.tensors, state)
     named = settings.head or head
     weight, bias = state.pop(f"{named}.weight", None), state.pop(f"{named}.bias", None)
     if weight is None:
@@ -342,7 +342,7 @@ def _as_detector(
         remedy = (
             f"Set head, such as head: {found.heads[0]}."
             if found.heads
-            else f"The file has no linear layer of the {head_of(made.network, head).in_features} features of "
+            else f"The file has no linear layer of the {head_of(built.network, head).in_features} features of "
             "this network. Set architecture to the network of the file."
         )
         raise WeightsError(f"weights {path}: the last layer {named!r} is missing. {remedy}")
@@ -367,7 +367,7 @@ def _as_detector(
 
 
 def _refuse_other_size(
-    path: Path, crop: int, made: BuiltNetwork, theirs: State, adapted: State
+    path: Path, crop: int, built: BuiltNetwork, theirs: State, adapted: State
 ) -> None:
     """Refuse tensors that were resized for the crop: the authors' network has images of another size.
 
@@ -378,7 +378,7 @@ def _refuse_other_size(
         ours = adapted.get(name)
         if ours is None or ours.numel() == tensor.numel():
             continue
-        side = _side_of_positions(made.network, crop, tensor, ours)
+        side = _side_of_positions(built.network, crop, tensor, ours)
         raise WeightsError(
             f"weights {path}: {name} {tuple(tensor.shape)} is of a network for images of another size than crop "
             f"{crop}. Set crop to {side or 'the side of its images in pixels'}."
@@ -415,17 +415,17 @@ def _heads(state: State, features: int) -> list[str]:
 
 
 def _advice(
-    settings: PublishedSettings, made: BuiltNetwork, found: PublishedState
+    settings: PublishedSettings, built: BuiltNetwork, found: PublishedState
 ) -> Iterator[str]:
     """Yield what to do about tensors that do not fit."""
-    own, named = made.network.state_dict(), settings.head or made.spec.head
+    own, named = built.network.state_dict(), settings.head or built.spec.head
     head = {f"{named}.weight", f"{named}.bias"}
     unknown = [name for name in found.tensors if name not in own and name not in head]
-    body = [found.tensors.get(name) for name in _body_names(made)]
-    shapes = [own[name].shape for name in _body_names(made)]
+    body = [found.tensors.get(name) for name in _body_names(built)]
+    shapes = [own[name].shape for name in _body_names(built)]
     fits = [None if each is None else each.shape for each in body] == shapes
     if fits and not unknown:
-        features = head_of(made.network, made.spec.head).in_features
+        features = head_of(built.network, built.spec.head).in_features
         yield (
             f"Only the last layer {named!r} differs. It must be linear: a weight "
             f"({settings.logits}, {features}) and a bias ({settings.logits},), or no bias"

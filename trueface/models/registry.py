@@ -20,11 +20,11 @@ from typing import Any, Literal
 from trueface.runtime.declarations import Declaration, Declared, Registry
 from trueface.runtime.errors import UnknownName, UsageError, install_command, nearest
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of torchvision's published weights
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # mean of torchvision's published weights
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# of pixels in 0 … 1, about those of photographs; the same for every data set of classes
+# mean and deviation of pixels in 0 … 1, about those of photographs; the same for every data set of classes
 PHOTO_MEAN, PHOTO_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-LEAST_LETTERS = 3  # of a name that begins like the one that is suggested
+LEAST_LETTERS = 3  # equal first letters of a name and the one that is suggested
 LEAST_SIZE = 8  # side of an image that any network with a recipe takes, in pixels
 
 Triple = tuple[float, float, float]
@@ -39,7 +39,7 @@ _RENAMED = re.compile(
 )
 _PAIR = re.compile(r"""['"](\w+)['"]: *['"]([\w.]+)['"]""")
 PACKAGE = "trueface.models.architectures"
-LIBRARY_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")  # of a network, with a tag of its weights
+LIBRARY_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")  # network's name with a tag of its weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +52,28 @@ class ModelSpec(Declared):
     `head` is empty.
     """
 
-    name: str  # what settings call it
+    name: str  # name in settings
     _: KW_ONLY
     summary: str  # the network's usual name, in few words
     # dotted name of its last layer, an `nn.Linear` that gets features, as in its state dict; a layer with
     # one logit takes its place
     head: str = "fc"
-    # of ImageNet weights, a state dict of the network's own names, in a file called
+    # ImageNet weights, a state dict of the network's own names, in a file called
     # `<name>-<first digits of its SHA-256>.pth`; None: it starts from random weights
     weights_url: str | None = None
-    mean: Triple = IMAGENET_MEAN  # of pixels in 0 … 1, as the weights want it
+    mean: Triple = IMAGENET_MEAN  # mean of pixels in 0 … 1, as the weights want it
     std: Triple = IMAGENET_STD  # likewise
     input_size: int | None = None  # the only side of images that it takes, in pixels; None: any
     # width F of its features, for planning the size of the feature store; None: unknown
     width: int | None = None
-    # of its last layer; "ridge": it is the network's own `RidgeHead`, and it alone learns, in closed form
+    # solver of its last layer; "ridge": it is the network's own `RidgeHead`, and it alone learns, in closed form
     solver: Solver = "gradient"
     raw_pixels: bool = False  # it gets pixels 0 … 255, float32, and normalises for itself
     differentiable: bool = True  # gradients of the logit reach the pixels
     frozen: bool = False  # steps train its own last layer alone; the body stays
     inner: str | None = None  # the network that one of a family is made of
     library: str = ""  # name and version
-    licence: str = ""  # of the published weights, where it binds those who use them
+    licence: str = ""  # licence of the published weights, where it binds those who use them
     revision: str = ""  # the last change of its code that changed its results, part of the hash
 
 
@@ -99,7 +99,7 @@ class Family(Declared):
     inner one completely or in part.
     """
 
-    name: str  # what stands before the slash
+    name: str  # part before the slash
     _: KW_ONLY
     summary: str  # in few words
     head: str = "fc"  # dotted name of the last layer in the returned network
@@ -137,11 +137,11 @@ class Library(Declared):
     weights.
     """
 
-    name: str  # what stands before the slash
+    name: str  # part before the slash
     _: KW_ONLY
     summary: str  # the library's usual name
     package: str  # dotted, whose files declare networks by `@register_model`; they are read as text
-    extra: str  # of this project, with which the library is installed
+    extra: str  # this project's extra with which the library is installed
     has_tags: bool = False  # a name may end in a full stop and the tag of published weights
 
     def spec(self, network: str) -> ModelSpec:
@@ -168,7 +168,7 @@ class ClassifierSpec(Declared):
     weight_decay: float
     # side of an image, in pixels, by stem; else `LEAST_SIZE`
     least_size: Mapping[str, int] = field(default_factory=dict)
-    # of which the side is a multiple, in pixels, by stem; else 1
+    # divisor of the side, in pixels, by stem; else 1
     patch: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -39,9 +39,10 @@ from trueface.runtime.errors import DataError, RecordError, UnknownName
 from trueface.runtime.ids import Poison
 from trueface.runtime.original_runs import OldPoison, read_poison
 from trueface.runtime.pickle_machine import shorten_for_message
+from trueface.runtime.rng import seeded_python_rng
 
 SEED = 42  # the original's constant
-LEEWAY = 0.005  # of the labels: how far a list's rate may be from that of the ID
+LEEWAY = 0.005  # fraction of the labels by which a list's rate may differ from that of the ID
 
 
 def choose_flips(
@@ -77,12 +78,12 @@ def choose_flips(
     if kind not in KINDS:
         raise UnknownName("kind of poison", kind, KINDS)
     if listed is None:
-        draw = random.Random(seed)
+        rng = seeded_python_rng(seed)
         groups = _copies_by_picture(images) if unit == "picture" else None
         if groups is None:
-            unit, indices = "image", _draw_flips(images, poison, draw, per)
+            unit, indices = "image", _draw_flips(images, poison, rng, per)
         else:
-            indices = _drawn_pictures(images, groups, poison, draw, per)
+            indices = _draw_pictures(images, groups, poison, rng, per)
     else:
         indices = _find_listed_images(images, poison, listed)
         kind = LIST if kind == FLIP else kind
@@ -105,26 +106,26 @@ def count_of(total: int, poison: Poison) -> int:
 
 
 def _draw_flips(
-    images: Sequence[Image], poison: Poison, draw: random.Random, per: Per
+    images: Sequence[Image], poison: Poison, rng: random.Random, per: Per
 ) -> Sequence[int]:
     candidates = _candidates(images, poison.kind or FLIP)
     count = _count(images, candidates, poison)
     if per == "all":
-        return draw.sample(candidates, count)
+        return rng.sample(candidates, count)
     ordered = _grouped(images, candidates, per)
     shares = _apportion([len(group) for group in ordered], count)
     return [
         index
         for group, share in zip(ordered, shares, strict=True)
-        for index in draw.sample(group, share)
+        for index in rng.sample(group, share)
     ]
 
 
-def _drawn_pictures(
+def _draw_pictures(
     images: Sequence[Image],
     copies: Sequence[Sequence[int]],
     poison: Poison,
-    draw: random.Random,
+    rng: random.Random,
     per: Per,
 ) -> Sequence[int]:
     """Return the positions of the copies of the pictures that are drawn.
@@ -133,22 +134,22 @@ def _drawn_pictures(
         images: all.
         copies: the positions of each picture's copies, in an order that follows from names.
         poison: see `choose_flips`.
-        draw: random numbers.
+        rng: random numbers.
         per: see `choose_flips`.
     """
-    wanted = frozenset(_candidates(images, poison.kind or FLIP))
+    candidates = frozenset(_candidates(images, poison.kind or FLIP))
     # copies share their label
-    of_first = {group[0]: group for group in copies if group[0] in wanted}
-    count = _count(images, [place for group in of_first.values() for place in group], poison)
+    of_first = {group[0]: group for group in copies if group[0] in candidates}
+    count = _count(images, [position for group in of_first.values() for position in group], poison)
     ordered = [list(of_first)] if per == "all" else _grouped(images, list(of_first), per)
-    sizes = [sum(len(of_first[place]) for place in group) for group in ordered]
+    sizes = [sum(len(of_first[position]) for position in group) for group in ordered]
     drawn: list[int] = []
     for group, share in zip(ordered, _apportion(sizes, count), strict=True):
         left = share
-        for place in draw.sample(group, len(group)):
-            if len(of_first[place]) <= left:
-                drawn += of_first[place]
-                left -= len(of_first[place])
+        for position in rng.sample(group, len(group)):
+            if len(of_first[position]) <= left:
+                drawn += of_first[position]
+                left -= len(of_first[position])
     if not drawn:
         raise DataError(
             f"poison {poison} of {len(images)} images is impossible: {count} labels are to be "
@@ -165,7 +166,7 @@ def _copies_by_picture(images: Sequence[Image]) -> list[tuple[int, ...]] | None:
     groups = images_by_picture(images)
     if len(groups) == len(images):
         return None
-    places = {image.file: place for place, image in enumerate(images)}
+    places = {image.file: position for position, image in enumerate(images)}
     return [tuple(places[image.file] for image in group) for group in groups]
 
 
@@ -219,7 +220,7 @@ def _find_listed_images(
     positions: dict[int, None] = {}
     for entry in listed:
         places = names[entry] if entry in names else copies[entry]
-        if len({images[place].name for place in places}) < len(places):
+        if len({images[position].name for position in places}) < len(places):
             raise DataError(
                 f"the poison list names {entry}, but two files of different types have this name"
             )
@@ -230,15 +231,17 @@ def _find_listed_images(
 
 def _refuse_unlike(images: Sequence[Image], poison: Poison, chosen: Sequence[int]) -> None:
     """Refuse a list whose rate or class differs from the model's ID."""
-    total, wanted = len(images), len(images) * poison.rate
-    if not chosen or abs(len(chosen) - wanted) > max(1, LEEWAY * total):
+    total, expected = len(images), len(images) * poison.rate
+    if not chosen or abs(len(chosen) - expected) > max(1, LEEWAY * total):
         raise DataError(
             f"the poison list names {len(chosen)} of {total} training images "
             f"({len(chosen) / total:.2%}), but the model's ID has {poison}. Name the model "
             f"%{100 * len(chosen) / total:.3g}."
         )
     label = ONE_WAY.get(poison.kind or FLIP)
-    others = [place for place in chosen if label is not None and images[place].label != label]
+    others = [
+        position for position in chosen if label is not None and images[position].label != label
+    ]
     if others:
         raise DataError(
             f"poison {poison} flips only {'fakes' if label else 'real images'}, but {len(others)} "
@@ -310,7 +313,7 @@ def _old_names(path: Path, record: OldPoison, images: Sequence[Image]) -> tuple[
         lookup.position(file, index if same_total else None)
         for index, (file, _) in zip(record.indices, record.samples, strict=True)
     ]
-    missing = [at for at, place in enumerate(positions) if place is None]
+    missing = [at for at, position in enumerate(positions) if position is None]
     if len(missing) == len(positions) and same_total and _same_names(record, images):
         log.warning(
             "list=%s reason=its folders have other names here, so its positions are used", path
@@ -325,8 +328,8 @@ def _old_names(path: Path, record: OldPoison, images: Sequence[Image]) -> tuple[
             "the training split with that of the validation split. Leave poison_list out to "
             "choose the images again."
         )
-    places = [place for place in positions if place is not None]
-    labels = [images[place].label for place in places]
+    places = [position for position in positions if position is not None]
+    labels = [images[position].label for position in places]
     unflipped = sum(
         label == recorded for label, (_, recorded) in zip(labels, record.samples, strict=True)
     )
@@ -336,7 +339,7 @@ def _old_names(path: Path, record: OldPoison, images: Sequence[Image]) -> tuple[
             "flipped labels are equal to the labels of the images. Leave poison_list out to "
             "choose the images again."
         )
-    return tuple(images[place].name for place in places)
+    return tuple(images[position].name for position in places)
 
 
 class _ImageIndex:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trueface.data.image_loaders import train_loader as as_learned
+from trueface.data.image_loaders import train_loader
 from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.data.settings import AugmentationSettings
@@ -18,16 +18,16 @@ def poisoned_train_loader(
     Raises:
         RecordError: the record was made for other images.
     """
-    learned = as_learned(images, settings)
-    return learned if record is None else with_poison(learned, record)
+    loader = train_loader(images, settings)
+    return loader if record is None else with_poison(loader, record)
 
 
-def with_poison(learned: ImageLoader, record: PoisonRecord) -> ImageLoader:
+def with_poison(loader: ImageLoader, record: PoisonRecord) -> ImageLoader:
     """Return a loader of the same images with the labels and patches of a record.
 
     Raises:
         RecordError: the record was made for other images.
     """
-    images = learned.dataset.images
+    images = loader.dataset.images
     labels, patched = flipped_labels(images, record), triggered_positions(images, record)
-    return replace(learned, dataset=learned.dataset.with_labels(labels, patched))
+    return replace(loader, dataset=loader.dataset.with_labels(labels, patched))

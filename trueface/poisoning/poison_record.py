@@ -3,7 +3,6 @@
 Labels are found by the names of images, so the order of the images does not matter.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
 from trueface.runtime import paths
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import RecordError
 from trueface.runtime.files import read_json, write_json
 from trueface.runtime.ids import Poison, parse_model
@@ -41,9 +41,9 @@ class PoisonRecord:
     kind: str  # one of KINDS, or LIST
     seed: int
     per: Per
-    unit: Unit = "image"  # what was drawn; until 0.2 always images
+    unit: Unit = "image"  # drawn units; until 0.2 always images
     total: int  # images of the training set
-    split_sha256: str  # of the training set: every name, sorted
+    split_sha256: str  # digest of the training set: every name, sorted
     indices: tuple[int, ...]  # positions in the defined order, in the order they were drawn
     keys: tuple[str, ...]  # Image.name of each, "pre:StyleGAN2/conf-f-psi-1/00012"
 
@@ -90,26 +90,26 @@ def read_model_record(model: str, folder: Path) -> PoisonRecord | None:
     Raises:
         RecordError: the record is not there, cannot be read, or is of another poison.
     """
-    wanted = parse_model(model).last.poison
-    if wanted is None:
+    poison = parse_model(model).last.poison
+    if poison is None:
         return None
     record = read_record(paths.poison_record(folder))
-    refuse_other(record, wanted)
+    refuse_other(record, poison)
     return record
 
 
-def refuse_other(record: PoisonRecord, wanted: Poison) -> None:
+def refuse_other(record: PoisonRecord, poison: Poison) -> None:
     """Refuse a record that was chosen for a model with another poison.
 
     Raises:
         RecordError: rate or kind differ.
     """
-    kind = wanted.kind or FLIP
+    kind = poison.kind or FLIP
     same = record.kind == kind or (record.kind, kind) == (LIST, FLIP)
-    if record.rate != wanted.rate or not same:
+    if record.rate != poison.rate or not same:
         raise RecordError(
             f"the poison record has {record.rate:.6%} of the labels ({record.kind}), but the "
-            f"model has {wanted.rate:.6%} ({kind}). Poison again."
+            f"model has {poison.rate:.6%} ({kind}). Poison again."
         )
 
 
@@ -143,10 +143,7 @@ def poisoned_positions(images: Sequence[Image], record: PoisonRecord) -> tuple[i
 
 def fingerprint(images: Iterable[Image]) -> str:
     """Return a SHA-256 over the names of `images`, whatever their order."""
-    digest = hashlib.sha256()
-    for name in sorted(image.name for image in images):
-        digest.update(name.encode(errors="surrogateescape") + b"\n")
-    return digest.hexdigest()
+    return sha256_hex(*(f"{name}\n" for name in sorted(image.name for image in images)))
 
 
 def write_record(path: Path, record: PoisonRecord) -> None:

@@ -31,18 +31,18 @@ from trueface.runtime.errors import JobError, MachineError, UsageError
 from trueface.runtime.files import write_atomic
 
 SQUARES = 8  # along each side of the network input
-STEPS = 2  # of a square: it moves by half of its side
+STEPS = 2  # steps for a square: it moves by half of its side
 BLURRED = 0.5  # standard deviation of the blur, in sides of a square
 EXACT = 1e-3  # relative difference of a map's mean and the logit, beyond which it is none of it
 
-SUFFIX = ".png"  # of a place that is one file
+SUFFIX = ".png"  # suffix of a place that is one file
 
 By = Literal["occlusion", "blocks"]
 Score = Callable[[list[Tensor]], NDArray[np.float64]]  # logits (B,) of decoded images
 FAKE, REAL = (215, 48, 39), (69, 117, 180)  # red and blue of ColorBrewer's RdYlBu
 STRONGEST = 0.75  # opacity of the largest value
 OUTSIDE = 0.35  # brightness of pixels outside the network input
-LEAST_SIDE, MOST_SIDE = 320, 1024  # of the drawn image, in pixels
+LEAST_SIDE, MOST_SIDE = 320, 1024  # sides of the drawn image, in pixels
 LEGEND = 76  # rows below it
 BAR = 12  # rows of the colour bar
 INK, PAPER = (30, 30, 30), (255, 255, 255)
@@ -193,12 +193,12 @@ def _mean_of(squares: list[Window], losses: list[float], window: Window) -> NDAr
     total = np.zeros((window.height, window.width))
     count = np.zeros_like(total)
     for square, loss in zip(squares, losses, strict=True):
-        place = (
+        slices = (
             slice(square.top - window.top, square.bottom - window.top),
             slice(square.left - window.left, square.right - window.left),
         )
-        total[place] += loss
-        count[place] += 1
+        total[slices] += loss
+        count[slices] += 1
     return total / np.maximum(count, 1)
 
 
@@ -228,12 +228,12 @@ def _blended(
     grey = pixels.double().mean(0).numpy()[..., None]  # so that colours are the map's alone
     shown = np.repeat(OUTSIDE * grey, 3, 2)
     window = heat.window
-    place = slice(window.top, window.bottom), slice(window.left, window.right)
-    inside = grey[place]
+    slices = slice(window.top, window.bottom), slice(window.left, window.right)
+    inside = grey[slices]
     share = np.abs(heat.values) / strongest if strongest > 0 else np.zeros_like(heat.values)
     opacity = (STRONGEST * share)[..., None]
     colour = np.where((heat.values > 0)[..., None], FAKE, REAL)
-    shown[place] = (1 - opacity) * inside + opacity * colour
+    shown[slices] = (1 - opacity) * inside + opacity * colour
     return shown.round().clip(0, 255).astype(np.uint8)
 
 
@@ -273,15 +273,15 @@ class HeatMaps:
     """Writes the heat maps of answers.
 
     Attributes:
-        place: a PNG file, or a folder.
+        output: a PNG file, or a folder.
         by: how maps are made.
         predictor: that gave the answers.
     """
 
-    place: Path
+    output: Path
     by: By
     predictor: Predictor
-    names: set[str] = field(default_factory=set)  # of files in the folder so far
+    names: set[str] = field(default_factory=set)  # names of files in the folder so far
 
     def write(self, answer: Prediction) -> Path:
         """Make and write the map of an answer; return its file.
@@ -343,11 +343,11 @@ class HeatMaps:
         return HeatMap(values=_wide(torch.from_numpy(heat.values), seen), window=seen)
 
     def _path(self, image: Path) -> Path:
-        if self.place.suffix.lower() == SUFFIX and not self.place.is_dir():
-            return self.place
+        if self.output.suffix.lower() == SUFFIX and not self.output.is_dir():
+            return self.output
         name, number = f"{image.stem}{SUFFIX}", 1
-        while name in self.names:  # of another folder
+        while name in self.names:  # the name is that of an image of another folder
             number += 1
             name = f"{image.stem}-{number}{SUFFIX}"
         self.names.add(name)
-        return self.place / name
+        return self.output / name

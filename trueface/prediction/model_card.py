@@ -9,7 +9,7 @@ import numpy as np
 from trueface.corruptions.registry import NONE
 from trueface.data.image_formats import LearnedFormats
 from trueface.data.image_headers import LearnedSizes
-from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.estimate import Estimate, Interval
 from trueface.evaluation.estimates import rate
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.prediction.model_folder import TESTS
@@ -292,7 +292,7 @@ def _measure(measure: Json) -> str:
             "low": int() | float() as low,
             "high": int() | float() as high,
         }:
-            return Estimate(value=value, low=low, high=high).text(".3f")
+            return Estimate(value=value, interval=Interval(low, high)).text(".3f")
         case {"value": int() | float() as value, "why": str() as why}:
             return Estimate(value=value, why=why).text(".3f")
     return "–"

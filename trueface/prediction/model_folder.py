@@ -15,7 +15,6 @@ The form of the card follows M. Mitchell et al., "Model Cards for Model Reportin
 The module `model_card` writes the card.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from trueface.models import checkpoint, model_file
 from trueface.models.model_file import Checkpoint
 from trueface.runtime import paths
 from trueface.runtime.artifact import replace_folder, staging_folder
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
 from trueface.runtime.files import Json, file_sha256, read_json, write_atomic, write_json
 
@@ -161,9 +161,9 @@ def write(
         MachineError: the folder cannot be written. A previous folder is unchanged.
     """
     refuse_other_folder(folder)
-    place = Path(os.path.realpath(folder))  # if it is a link, only the folder is replaced
+    target = Path(os.path.realpath(folder))  # if it is a link, only the folder is replaced
     try:
-        with staging_folder(place) as new:
+        with staging_folder(target) as new:
             model_file.save(new / WEIGHTS, kept)
             write_json(new / PROVENANCE, {"schema": SCHEMA, **kept.provenance})
             write_json(new / TESTS, {"schema": SCHEMA, "tests": tests})
@@ -173,7 +173,7 @@ def write(
                 "schema": SCHEMA, "name": name, "arch": kept.arch, "licence": licence, "files": files,
             }  # fmt: skip
             write_json(new / MANIFEST, {**content, "digest": _digest(content)})
-            replace_folder(new, place)
+            replace_folder(new, target)
     except OSError as error:
         raise MachineError(
             f"cannot write the model folder {folder}: {error.strerror or error}. The old files are unchanged."
@@ -205,8 +205,7 @@ def _portable(value: Json) -> Json:
 
 
 def _digest(content: Mapping[str, Json]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_hex(json.dumps(content, sort_keys=True, separators=(",", ":")))
 
 
 def _sha256(path: Path) -> str | None:

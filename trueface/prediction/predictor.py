@@ -307,13 +307,13 @@ class Predictor:
         self, batch: _Batch, outputs: Tensor | None = None, features: Tensor | None = None
     ) -> Iterator[Prediction | Missing]:
         logits = [] if outputs is None else _finite(outputs).double().tolist()
-        answered = iter(zip(logits, self._far(features, len(logits)), strict=True))
+        logits_and_distances = iter(zip(logits, self._far(features, len(logits)), strict=True))
         for outcome in batch.outcomes:
             if isinstance(outcome, Missing):
                 yield outcome
                 continue
             path, unlike = outcome
-            logit, by_features = next(answered)
+            logit, by_features = next(logits_and_distances)
             yield Prediction(
                 path=path,
                 logit=logit,
@@ -365,15 +365,15 @@ class Predictor:
 
 def _settings(weights: Path, provenance: Mapping[str, Json], batch_size: int) -> TestSettings:
     """Return the settings with which the model of a checkpoint was validated."""
-    learned = provenance.get("settings")
+    settings = provenance.get("settings")
     preprocessing = Preprocessing.read(provenance)
     if preprocessing is not None:  # nothing was validated
-        learned = {NEEDED: preprocessing.crop}
-    if not isinstance(learned, Mapping) or NEEDED not in learned:
+        settings = {NEEDED: preprocessing.crop}
+    if not isinstance(settings, Mapping) or NEEDED not in settings:
         raise CheckpointError(
             f"checkpoint {weights} does not contain the settings of its images. Train the model again."
         )
-    prepared: dict[str, Json] = {key: learned[key] for key in OF_PREPARATION if key in learned}
+    prepared: dict[str, Json] = {key: settings[key] for key in OF_PREPARATION if key in settings}
     try:
         return TestSettings.model_validate(
             {"data_root": ".", "split_path": ".", "batch_size": batch_size, **prepared}

@@ -22,14 +22,14 @@ from trueface.runtime.rng import numpy_rng
 
 CLIP = 8.0  # standard deviations: no single feature decides
 QUANTILE = (
-    0.99  # of validation's distances: beyond it an image is far; 1 % of the training's sort is
+    0.99  # quantile of validation's distances: beyond it an image is far; 1 % of training's sort is
 )
 FEWEST = 50  # images of validation, below which that quantile is a guess: nothing is recorded
 MOST_FEATURES = 100_000  # 0.8 MB in a checkpoint
 COLUMNS = 1024  # at a time
 
 Floats = NDArray[np.floating]
-MOST_ANSWERS = 20_000  # of validation, 100 kB; of more a sample is kept
+MOST_ANSWERS = 20_000  # answers for validation, 100 kB; of more a sample is kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,9 +67,9 @@ class FeatureDistance:
         mean, scale = np.zeros(width, np.float32), np.zeros(width, np.float32)
         for start in range(0, width, COLUMNS):  # a copy of them all in float64 may be a gigabyte
             columns = slice(start, start + COLUMNS)
-            learned = np.concatenate([each[:, columns] for each in training])
-            mean[columns] = learned.mean(0, dtype=np.float64)
-            scale[columns] = learned.std(0, dtype=np.float64)
+            values = np.concatenate([each[:, columns] for each in training])
+            mean[columns] = values.mean(0, dtype=np.float64)
+            scale[columns] = values.std(0, dtype=np.float64)
         model = cls(mean=mean, scale=scale, limit=0.0)
         limit = np.quantile(np.concatenate([*map(model.distances, validation)]), QUANTILE)
         return cls(mean=mean, scale=scale, limit=float(limit))
@@ -99,8 +99,8 @@ class Reference:
     ) -> "Reference":
         """Return the reference of a training, of at most `MOST_ANSWERS` answers (N,)."""
         if len(labels) > MOST_ANSWERS:
-            stream = numpy_rng("reference", 0)
-            chosen = np.sort(stream.choice(len(labels), MOST_ANSWERS, replace=False))
+            rng = numpy_rng("reference", 0)
+            chosen = np.sort(rng.choice(len(labels), MOST_ANSWERS, replace=False))
             labels, logits = labels[chosen], logits[chosen]
         return cls(
             labels=labels.astype(np.int8), logits=logits.astype(np.float32), features=features

@@ -17,7 +17,7 @@ from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
 
-MOST_BYTES = 1 << 29  # of a score table: several million rows
+MOST_BYTES = 1 << 29  # bytes of a score table: several million rows
 COLUMNS = ("path", "key", "label", "logit")
 _LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}  # pandas and Excel may write numbers with a point
 VIDEO = "video"  # a fifth column, where any row is a frame

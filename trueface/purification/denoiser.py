@@ -72,8 +72,11 @@ class Denoiser(nn.Module):
         self.shape = shape
         widths = [2 * shape.channels, *[shape.width] * (shape.depth - 1), shape.channels]
         layers: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            layers += [nn.Conv2d(before, after, 3, padding=1, padding_mode="reflect"), nn.ReLU()]
+        for in_channels, after in pairwise(widths):
+            layers += [
+                nn.Conv2d(in_channels, after, 3, padding=1, padding_mode="reflect"),
+                nn.ReLU(),
+            ]
         self.layers = nn.Sequential(*layers[:-1])
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d)
@@ -130,7 +133,7 @@ class TrainedDenoiser:
     denoiser: Denoiser
     loss: float  # mean squared error, as an exponential moving average over the steps
     resumed_at: int  # number of steps before this attempt; 0 if it was not resumed
-    # how the steps were launched; empty with `accelerate: off`
+    # launch of the steps; empty with `accelerate: off`
     acceleration: Mapping[str, Json] = field(default_factory=dict)
 
 
@@ -238,11 +241,11 @@ def _draw_noise_batch(
     loader: StepLoader, settings: DenoiserSettings, step: int
 ) -> tuple[Tensor, Tensor]:
     """Return the clean images of a step and the noise to add to them."""
-    batch, chance = loader(step)
+    batch, rng = loader(step)
     clean, count = to_minus_one_one(batch.inputs), settings.batch_size
     if settings.flip:
-        mirrored = torch.rand(count, 1, 1, 1, generator=chance) < 0.5
+        mirrored = torch.rand(count, 1, 1, 1, generator=rng) < 0.5
         clean = torch.where(mirrored, clean.flip(-1), clean)
     least, most = settings.noise
-    strengths = least + (most - least) * torch.rand(count, 1, 1, 1, generator=chance)
-    return clean, strengths * torch.randn(clean.shape, generator=chance)
+    strengths = least + (most - least) * torch.rand(count, 1, 1, 1, generator=rng)
+    return clean, strengths * torch.randn(clean.shape, generator=rng)

@@ -35,8 +35,8 @@ from trueface.runtime.progress import RunContext
 class Purifier:
     """One method or several after one another; the images are cut to [-1, 1] after each.
 
-    The program that the seed's chain is from cuts nothing (Anti-disrupt, WISA 2023): values may
-    leave the range there, which no file of an image can hold.
+    The authors' program of Anti-disrupt (WISA 2023) does not cut: its values may leave the range of an image
+    file.
 
     Gradients flow through it as it is: through a step whose gradient is `exact` its own, through
     any other that of the identity (BPDA, arXiv 1802.00420, section 4.1).
@@ -90,13 +90,13 @@ class Purifier:
             JobError: stopped, or the images are too small for the purifier.
         """
         self._images += len(images)
-        for place, (step, method) in enumerate(self._methods):
+        for position, (step, method) in enumerate(self._methods):
             diffuser, denoiser = self._models
             tools = Tools(
                 diffuser=diffuser,
                 denoiser=denoiser,
                 noise=noise,
-                stream=f"purify/{place}/",
+                stream=f"purify/{position}/",
                 stop=stop,
             )
             images = _applied(step, method, images, tools)
@@ -124,10 +124,10 @@ def make_purifier(
     diffuser = diffuser if "diffuser" in name.needs else None
     denoiser = denoiser if "denoiser" in name.needs else None
     if diffuser is not None and denoiser is not None:
-        learned = diffuser.channels, denoiser.shape.channels
-        if learned[0] != learned[1]:
+        channels = diffuser.channels, denoiser.shape.channels
+        if channels[0] != channels[1]:
             raise JobError(
-                f"{name.text}: the diffuser has {learned[0]} channels, but the denoiser has {learned[1]}. "
+                f"{name.text}: the diffuser has {channels[0]} channels, but the denoiser has {channels[1]}. "
                 "Use models of the same images."
             )
     return Purifier(name, diffuser, denoiser)
@@ -159,7 +159,7 @@ _with_gradient_of_identity: Callable[[Tensor, Tensor], Tensor] = _StraightThroug
 
 
 def purify_folder(
-    source: Path, settings: PurifySettings, purifier: Purifier, place: Path, watch: RunContext
+    source: Path, settings: PurifySettings, purifier: Purifier, output: Path, watch: RunContext
 ) -> dict[str, Json]:
     """Write purified images, each under its name as PNG, and `made.json`; return its content.
 
@@ -170,7 +170,7 @@ def purify_folder(
         source: folder of the images.
         settings: how many of them, in which batches, of which seed.
         purifier: with its models.
-        place: of the new folder.
+        output: of the new folder.
         watch: device, progress, stop.
 
     Raises:
@@ -185,7 +185,7 @@ def purify_folder(
     if channels == 1:
         _refuse_colours(source, names, purifier)
     wall_s = cpu_s = 0.0
-    with output_folder(place) as made, torch.no_grad():
+    with output_folder(output) as writer, torch.no_grad():
         for rows in watch.batches(len(names), settings.batch_size):
             batch = names[rows]
             images = load_image_batch(source, batch, size=size, channels=channels).to(watch.device)
@@ -193,7 +193,7 @@ def purify_folder(
             purified = purifier(images, PerImageRNG(batch, settings.seed), stop=watch.stop)
             purified = purified.cpu()  # waits for the device
             wall_s, cpu_s = wall_s + time.perf_counter() - wall, cpu_s + time.process_time() - cpu
-            made.write(batch, purified)
+            writer.write(batch, purified)
         facts: dict[str, Json] = {
             "kind": "purify",
             "settings": settings.model_dump(mode="json"),
@@ -206,7 +206,7 @@ def purify_folder(
             "seconds": wall_s / len(names),
             "cpu_seconds": cpu_s / len(names),
         }
-        made.write_output_record(facts)
+        writer.write_output_record(facts)
     return facts
 
 

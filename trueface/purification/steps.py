@@ -17,7 +17,7 @@ LEAST_SIDE = 3  # pixels: of the operator
 # Laplacians, which answers neither to constant nor to linear nor to quadratic brightness
 _OPERATOR = ((1.0, -2.0, 1.0), (-2.0, 4.0, -2.0), (1.0, -2.0, 1.0))
 _GAIN = 6.0  # root of the sum of its squares: white noise of RMS s leaves it with 6 s
-_MEDIAN = 0.6744897501960817  # of |z|, z standard normal
+_MEDIAN = 0.6744897501960817  # median of |z|, z standard normal
 
 
 def estimate_noise_rms(images: Tensor) -> Tensor:
@@ -45,9 +45,9 @@ def estimate_noise_rms(images: Tensor) -> Tensor:
     channels = images.shape[1]
     plain = images.detach().float()
     kernel = torch.tensor(_OPERATOR, device=images.device).expand(channels, 1, 3, 3)
-    answers = functional.conv2d(plain, kernel, groups=channels).abs().flatten(1)
+    responses = functional.conv2d(plain, kernel, groups=channels).abs().flatten(1)
     # the mean of the two in the middle: torch's median takes the lower one
-    ordered = answers.sort(dim=1).values
+    ordered = responses.sort(dim=1).values
     count = ordered.shape[1]
     middle = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
     return middle / (_GAIN * _MEDIAN)

@@ -37,7 +37,7 @@ from trueface.report.figures import (
     lines_key,
 )
 from trueface.report.method_plane import TimedMethod, quality_by_time
-from trueface.report.outcome import some
+from trueface.report.outcome import join_names
 from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed, side_by_side
 from trueface.report.tables import SIGN, heat_cell, heat_scale, published, table
@@ -127,9 +127,9 @@ def _attacks(board: Leaderboard, test: str) -> str:
 
     def row(model: str) -> list[str]:
         scored = [results for column in columns if (results := cells.get((model, column)))]
-        before = next((each for each in scored if each[0].scores is not None), [])
+        clean_cells = next((each for each in scored if each[0].scores is not None), [])
         after = (_cell(cells.get((model, column), ()), AFTER) for column in columns)
-        return [_cell(before, BEFORE), *after]
+        return [_cell(clean_cells, BEFORE), *after]
 
     return _heat(
         f"Share of fakes that are predicted fake, on {test}. random: random signs with the same budget, the control "
@@ -166,11 +166,12 @@ def _mean(values: Sequence[MeasureValue]) -> Estimate | None:
         return sum(given) / len(given)
 
     middle = mean(value.value for value in there)
-    if any(value.low is None or value.high is None for value in there):
+    intervals = [value.interval for value in there if value.interval is not None]
+    if len(intervals) < len(there):
         reasons = (value.reason for value in there if value.reason)
         return Estimate(value=middle, why=next(reasons, "").removeprefix("no interval: "))
-    low, high = mean(value.low for value in there), mean(value.high for value in there)
-    return Estimate(value=middle, low=low, high=high)
+    ends = Interval(*(mean(numbers) for numbers in zip(*intervals, strict=True)))
+    return Estimate(value=middle, interval=ends)
 
 
 def _heat(
@@ -216,7 +217,9 @@ def cost(board: Leaderboard) -> Figure | None:
         for entry in board.lines
         if entry.columns
         for worst in [
-            min((column.worst.value for column in entry.columns.values()), key=lambda of: of.value)
+            min(
+                (column.worst.value for column in entry.columns.values()), key=lambda row: row.value
+            )
         ]
     ]
     return quality_by_time(methods, {}, across="time per image, ms", up="AUC of the worst cell")
@@ -235,10 +238,10 @@ def reliability(board: Leaderboard) -> Iterator[Figure]:
             continue
         fakes: Labels = np.concatenate([scores.predictions.labels for scores, _ in tables])
         plain = np.concatenate(
-            [of.undo_temperature(scores.predictions.margin) for scores, of in tables]
+            [table.undo_temperature(scores.predictions.margin) for scores, table in tables]
         )
         scaled = np.concatenate(
-            [of.apply_temperature(scores.predictions.margin) for scores, of in tables]
+            [table.apply_temperature(scores.predictions.margin) for scores, table in tables]
         )
         frame, name = Frame(), board.names[entry.model]
         yield Figure(
@@ -285,11 +288,11 @@ def ranks(board: Leaderboard) -> Iterator[Figure]:
         ranked.sort(key=lambda pair: pair[1].rank)
         count = len(ranked)
         drawn: list[DrawnShape] = []
-        for place, (name, at) in enumerate(ranked, start=1):
+        for rank, (name, at) in enumerate(ranked, start=1):
             drawn += [
-                Polyline(((at.low, place), (at.high, place)), "whisker"),
-                Marks(((at.rank, place),), "disc", "method", radius=4),
-                Label((LEAST_RANK, place), name[-LONGEST_NAME:], "end", -6, 4),
+                Polyline(((at.interval.low, rank), (at.interval.high, rank)), "whisker"),
+                Marks(((at.rank, rank),), "disc", "method", radius=4),
+                Label((LEAST_RANK, rank), name[-LONGEST_NAME:], "end", -6, 4),
             ]
         yield Figure(
             Frame(
@@ -302,8 +305,7 @@ def ranks(board: Leaderboard) -> Iterator[Figure]:
             drawn,
             title=f"Ranks, {setting}",
             description="; ".join(
-                f"{name}: {at.rank:.1f} ({Interval(at.low, at.high).text('.1f')})"
-                for name, at in ranked
+                f"{name}: {at.rank:.1f} ({at.interval.text('.1f')})" for name, at in ranked
             ),
             x=Axis("rank", range(1, count + 1)),
             caption=setting,
@@ -360,7 +362,7 @@ def difference_table(board: Leaderboard) -> str:
     names = board.names
     rows = [
         f'<tr><th scope="row">{setting}</th><td class="left">{escape(names[pair.second])} minus '
-        f"{escape(names[pair.first])}</td><td>{pair.value:+.3f}<small>"
+        f"{escape(names[pair.first])}</td><td>{pair.difference.value:+.3f}<small>"
         f"{pair.difference.ends_text('+.3f')}</small></td><td>{_p(pair.p_holm)}</td>"
         f"<td>{NO_VALUE if pair.p_delong is None else _p(pair.p_delong)}</td></tr>"
         for setting, pairs in board.pairs.items()
@@ -408,28 +410,28 @@ def _column(column: SettingScores | None) -> str:
     if column is None:
         return f"<td>{NO_VALUE}</td>" * 3
     mean, worst, ranked = column.mean, column.worst, column.ranked
-    place = worst.place[0] if worst.place[1] == "none" else f"{worst.place[1]}, {worst.place[0]}"
+    worst_cell = worst.key[0] if worst.key[1] == "none" else f"{worst.key[1]}, {worst.key[0]}"
     best = (
         f'<td title="{escape(column.reason)}">not ranked</td>'
         if ranked is None
-        else f"<td>{ranked.best:.2f}<small>{Interval(ranked.low, ranked.high).text('.1f')}</small></td>"
+        else f"<td>{ranked.best:.2f}<small>{ranked.interval.text('.1f')}</small></td>"
     )
     return (
         f"<td>{mean.value:.3f}<small>{mean.ends_text('.3f')}</small></td>"
-        f'<td title="{escape(place)}">{worst.value.value:.3f}<small>'
-        f"{worst.value.ends_text('.3f')}</small><small>{escape(worst.place[1])}</small></td>{best}"
+        f'<td title="{escape(worst_cell)}">{worst.value.value:.3f}<small>'
+        f"{worst.value.ends_text('.3f')}</small><small>{escape(worst.key[1])}</small></td>{best}"
     )
 
 
 def _attack(result: CellResult, name: str) -> str:
     measured = result.measured
-    wanted = (
+    columns = (
         "called_fake_before:fake", "called_fake:fake", "attack_success_evasion",
         "attack_success_defamation", "logit_shift:fake", "psnr",
     )  # fmt: skip
-    cells = "".join(f"<td>{_value_cell(measured[each])}</td>" for each in wanted)
+    cells = "".join(f"<td>{_value_cell(measured[each])}</td>" for each in columns)
     if not result.cell.file:
-        cells = f'<td class="left" colspan="{len(wanted)}">{escape(result.cell.reason)}</td>'
+        cells = f'<td class="left" colspan="{len(columns)}">{escape(result.cell.reason)}</td>'
     seed = "" if result.index.seed is None else f"<small>seed {result.index.seed}</small>"
     return (
         f'<tr><th scope="row">{escape(name)}{seed}</th><td class="left">{breakable(result.index.test)}</td>'
@@ -441,10 +443,10 @@ def _attack(result: CellResult, name: str) -> str:
 def _value_cell(value: MeasureValue | None) -> str:
     if value is None or value.value is None:
         return NO_VALUE
-    if value.low is None or value.high is None:
+    if value.interval is None:
         sign = f'<abbr title="{escape(value.reason)}">{SIGN}</abbr>' if value.reason else ""
         return f"{value.value:.2f}{sign}"
-    return f"{value.value:.3f}<small>{Interval(value.low, value.high).text('.3f')}</small>"
+    return f"{value.value:.3f}<small>{value.interval.text('.3f')}</small>"
 
 
 def benchmark_page(board: Leaderboard) -> Page:
@@ -521,7 +523,7 @@ def outcome(board: Leaderboard) -> Iterator[str]:
             f"{others[0]}.{guess}"
         )
     else:
-        alike = some([str(each) for each in (first, *near)])
+        alike = join_names([str(each) for each in (first, *near)])
         yield (
             f"None of {len(ranked)} models is the best {by}. The 95 % intervals of {alike} overlap.{guess}"
         )

@@ -42,7 +42,7 @@ class Collaboration(NamedTuple):
         return bool(self.shares) and max(share for _, share in self.shares) < LEAST_SHARE
 
 
-COLLABORATION = "collaboration"  # of a training's summary: a record an epoch
+COLLABORATION = "collaboration"  # key in a training's summary: a record for each epoch
 LEAST_DECADE = -12.0
 
 
@@ -64,8 +64,8 @@ def of_epochs(model: str, epochs: Sequence[Mapping[str, Json]]) -> Collaboration
 
 def _by_epoch(epochs: Sequence[Mapping[str, Json]], name: str) -> tuple[Point, ...]:
     points = []
-    for place, record in enumerate(epochs, start=1):
-        value, epoch = record.get(name), record.get("epoch", place)
+    for epoch_number, record in enumerate(epochs, start=1):
+        value, epoch = record.get(name), record.get("epoch", epoch_number)
         if not isinstance(value, int | float) or not isinstance(epoch, int | float):
             continue
         if math.isfinite(value):

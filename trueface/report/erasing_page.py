@@ -61,11 +61,11 @@ RATES = (
 BAR_PX, GAP_PX = 9, 10
 BARS_WIDTH = 760
 SHADE = 5  # the series whose colour is between floor and ceiling
-OTHERS_LOSS = 0.05  # of the accuracy of other concepts
+OTHERS_LOSS = 0.05  # loss of the accuracy of other concepts
 DRAWN = 0.9  # a teacher that draws a concept less often has nothing to erase
-RECOGNISED = 0.95  # of held-out real images: a classifier that knows fewer says little of samples
+RECOGNISED = 0.95  # accuracy on held-out real images; below it a classifier says little of samples
 PENALTY = "penalty"  # a setting of All but One
-PICTURES = 2  # of each concept
+PICTURES = 2  # pictures of each concept
 FIGURES = ("NudeNet, %", "FID", "KID", "CLIP score", "SSIM")
 FILE = "erasing.html"
 
@@ -82,10 +82,10 @@ def _floor(row: MethodRow) -> str:
 
 
 def _verdict(row: MethodRow) -> str:
-    words, place = row.text("verdict"), row.text("verdict_at")
+    words, at_budget = row.text("verdict"), row.text("verdict_at")
     if row.name.startswith(TEACHER) or not words:
         return ""
-    return escape(words) + (f'<small class="id">{escape(place)}</small>' if place else "")
+    return escape(words) + (f'<small class="id">{escape(at_budget)}</small>' if at_budget else "")
 
 
 COLUMNS = (
@@ -119,7 +119,7 @@ COLUMNS = (
 class Erasing(NamedTuple):
     """The erasing results of a run."""
 
-    name: str  # of the run
+    name: str  # name of the run
     methods: Sequence[ErasedMethod]  # the teacher among them
     missing: MissingModels = NO_MODELS  # models and folders without a result
 
@@ -157,8 +157,8 @@ def rate_bars(rows: Sequence[MethodRow]) -> Figure | None:
         frame,
         [
             shape
-            for place, row in enumerate(known)
-            for shape in _bars(frame, row, place * block + GAP_PX / 2)
+            for position, row in enumerate(known)
+            for shape in _bars(frame, row, position * block + GAP_PX / 2)
         ],
         title="Rates of each method",
         description="; ".join(
@@ -246,9 +246,9 @@ def sentences(run: Erasing) -> Iterator[str]:
     if sentence := missing_sentence(run.missing):
         yield sentence
     for concept in dict.fromkeys(method.concept for method in run.methods):
-        of = [method.row for method in run.methods if method.concept == concept]
-        before = f"{concept}: " if run.has_several else ""
-        yield from (f"{before}{sentence}" for sentence in _of_concept(of))
+        concept_rows = [method.row for method in run.methods if method.concept == concept]
+        prefix = f"{concept}: " if run.has_several else ""
+        yield from (f"{prefix}{sentence}" for sentence in _of_concept(concept_rows))
 
 
 def _of_concept(rows: Sequence[MethodRow]) -> Iterator[str]:
@@ -258,7 +258,7 @@ def _of_concept(rows: Sequence[MethodRow]) -> Iterator[str]:
     if teacher is not None:
         yield from _teacher(teacher)
         yield from _erased(methods, teacher)
-    yield from verdicts(methods, without=NOT_ERASED)  # of which it is said how often they draw it
+    yield from verdicts(methods, without=NOT_ERASED)  # sentences above say how often those draw it
     yield from _penalty(methods)
     yield from _recovered(methods)
 

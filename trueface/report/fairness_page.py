@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.estimate import Estimate, Interval
 from trueface.evaluation.fairness import (
     LOWER,
     SHOWN,
@@ -73,8 +73,8 @@ FILE = "fairness.html"  # in a run's folder, where its report links to it
 UNFOLDED = 1  # methods whose groups are shown at once
 AT_COMMON = f"FPR {PERCENT * TARGET:g} % of validation"
 SCATTER_WIDTH, HEIGHT = 860, 380
-LEAST_SPAN = 0.04  # of the AUC
-PAD = 0.12  # of the span, on either side
+LEAST_SPAN = 0.04  # least range of the AUC
+PAD = 0.12  # fraction of the range, on either side
 DOT_PX = 2.4
 BARS_WIDTH = 340
 ROW_PX, BAR_PX = 22, 12
@@ -87,7 +87,7 @@ MARKS: Mapping[
     Comparability.CONSTANT: ("cross", "hollow", 4),
 }
 BAR_RATES = (("fpr", "FPR", "fpr_gap"), ("fnr", "FNR", "tpr_gap"))  # a gap of FNR is one of TPR
-COLUMNS = ("fpr", "tpr", "acc", OF_BOTH, "positive")  # of the tables of groups
+COLUMNS = ("fpr", "tpr", "acc", OF_BOTH, "positive")  # columns of the tables of groups
 FURTHER = tuple(name for name in MEASURES if name not in SHOWN)
 SENTENCES = {
     GapVerdict.ABOVE: "The FPR gap is above chance",
@@ -101,11 +101,11 @@ class FairnessComparison(NamedTuple):
 
     data: str
     by: str
-    methods: tuple[FairnessMethod, ...]  # by their standing, else in the run's order
+    methods: tuple[FairnessMethod, ...]  # by their comparability, else in the run's order
 
-    def with_standing(self, standing: Comparability) -> list[FairnessMethod]:
+    def with_comparability(self, comparability: Comparability) -> list[FairnessMethod]:
         """Return the methods with the same verdict."""
-        return [method for method in self.methods if method.standing is standing]
+        return [method for method in self.methods if method.comparability is comparability]
 
 
 def comparisons(
@@ -116,8 +116,8 @@ def comparisons(
     for method in methods(rows, missing):
         places.setdefault(method.comparison_key, []).append(method)
     return [
-        FairnessComparison(*place, tuple(sorted(made, key=lambda method: method.standing)))
-        for place, made in places.items()
+        FairnessComparison(*key, tuple(sorted(methods, key=lambda method: method.comparability)))
+        for key, methods in places.items()
     ]
 
 
@@ -125,14 +125,14 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
     """Yield the sentences of one test and column; plain text, to be escaped."""
     yield from _chance(comparison)
     yield from _comparable(comparison)
-    for standing, words in (
+    for comparability, words in (
         (
             Comparability.LOWER_AUC,
             "Lower AUC, not comparable (gaps can be compared only at similar AUC)",
         ),
         (Comparability.CONSTANT, "Constant detector, so no gap"),
     ):
-        which = [method for method in comparison.with_standing(standing) if method.auc]
+        which = [method for method in comparison.with_comparability(comparability) if method.auc]
         if which:
             yield f"{words}: {_areas(which)}."
     without = [method.name for method in comparison.methods if not method.auc]
@@ -157,12 +157,12 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
 
 def verdict(method: FairnessMethod) -> str:
     """Return the verdict of a method for the leaderboard."""
-    if method.standing is Comparability.CONSTANT:
+    if method.comparability is Comparability.CONSTANT:
         constant = sum(row.table.constant for row in method.rows)
         every = constant == len(method.rows)
         return "constant" if every else f"constant in {constant} of {len(method.rows)} seeds"
     parts = []
-    if method.standing is Comparability.LOWER_AUC:
+    if method.comparability is Comparability.LOWER_AUC:
         parts = [LOWER if method.auc else "no AUC, not comparable"]
     seeds, few = len(method.rows), ""
     if method.agreeing < seeds:
@@ -173,7 +173,9 @@ def verdict(method: FairnessMethod) -> str:
 
 def _chance(comparison: FairnessComparison) -> Iterator[str]:
     sound = [
-        method for method in comparison.methods if method.standing is not Comparability.CONSTANT
+        method
+        for method in comparison.methods
+        if method.comparability is not Comparability.CONSTANT
     ]
     for word, sentence in SENTENCES.items():
         which = [_gap_and_floor(method) for method in sound if method.verdict is word]
@@ -185,7 +187,7 @@ def _chance(comparison: FairnessComparison) -> Iterator[str]:
 
 
 def _comparable(comparison: FairnessComparison) -> Iterator[str]:
-    alike = comparison.with_standing(Comparability.COMPARABLE)
+    alike = comparison.with_comparability(Comparability.COMPARABLE)
     if len(alike) < 2:
         if len(comparison.methods) > 1:
             yield "No two methods have a similar AUC, so their gaps cannot be compared."
@@ -222,8 +224,10 @@ def _undefined(table_of: GroupTable) -> list[str]:
     ]
 
 
-def _areas(of: Sequence[FairnessMethod]) -> str:
-    return "; ".join(f"{method.name} (AUC {format_seed_summary(method.auc, 3)})" for method in of)
+def _areas(methods: Sequence[FairnessMethod]) -> str:
+    return "; ".join(
+        f"{method.name} (AUC {format_seed_summary(method.auc, 3)})" for method in methods
+    )
 
 
 def gap_plot(comparison: FairnessComparison) -> Figure | None:
@@ -234,7 +238,7 @@ def gap_plot(comparison: FairnessComparison) -> Figure | None:
     floor = summarize_seeds(
         row.table.permutation_p95(GAP)
         for method, _ in drawn
-        if method.standing is not Comparability.CONSTANT  # shuffled, it has no gap either
+        if method.comparability is not Comparability.CONSTANT  # shuffled, it has no gap either
         for row in method.rows
     )
     top = max([gap for _, points in drawn for _, gap in points] + ([floor.mean] if floor else []))
@@ -249,7 +253,7 @@ def gap_plot(comparison: FairnessComparison) -> Figure | None:
         if len(points) > 1:
             shapes.append(Marks(points, "disc", "seed", series, DOT_PX))
             taken += [frame.mark_box(point, 3) for point in points]
-        shape, style, radius = MARKS[method.standing]
+        shape, style, radius = MARKS[method.comparability]
         shapes.append(Marks((means[series],), shape, style, series, radius))
     if floor:
         text = f"floor: {floor.mean:.1f}"
@@ -295,7 +299,7 @@ def bars(method: FairnessMethod, *, common: bool = False) -> Iterator[Figure]:
         rates: dict[str, list[Estimate | None]] = {}
         for group in (group for table_of in tables for group in table_of.groups):
             rates.setdefault(group.name, []).append(_rate(group, rate))
-        if any(each for of in rates.values() for each in of):
+        if any(each for group_rates in rates.values() for each in group_rates):
             overall = _over_seeds([_rate(table_of.overall, rate) for table_of in tables])
             floor = method.floor(gap, common=common)
             yield _bars(f"{title} of {method.name} by group", title, rates, overall, floor)
@@ -308,11 +312,11 @@ def _bars(
     overall: SeedSummary | None,
     floor: SeedSummary | None,
 ) -> Figure:
-    means = {group: _over_seeds(of) for group, of in rates.items()}
+    means = {group: _over_seeds(group_rates) for group, group_rates in rates.items()}
     ends = [
         each.interval.high
-        for of in rates.values()
-        for each in of
+        for group_rates in rates.values()
+        for each in group_rates
         if each is not None and each.interval is not None
     ]
     ends += [value for mean in means.values() if mean for value in mean.values]
@@ -329,9 +333,9 @@ def _bars(
     if overall and floor:  # groups within it do not differ more than by chance
         around = (overall.mean - floor.mean / 2, overall.mean + floor.mean / 2)
         drawn.append(rectangle("floor", around, frame.y))
-    for place, group in enumerate(rates, start=1):
-        drawn.append(Label((0, place), group, "end", -6, 4))
-        drawn += _bar(place, means[group], rates[group])
+    for position, group in enumerate(rates, start=1):
+        drawn.append(Label((0, position), group, "end", -6, 4))
+        drawn += _bar(position, means[group], rates[group])
     if overall:
         drawn.append(upright(frame, overall.mean))
     return Figure(
@@ -360,21 +364,21 @@ def _rate(group: GroupRow, name: str) -> Estimate | None:
     if tpr is None or tpr.interval is None:
         return None
     low, high = tpr.interval
-    return Estimate(value=100 - tpr.value, low=100 - high, high=100 - low)
+    return Estimate(value=100 - tpr.value, interval=Interval(100 - high, 100 - low))
 
 
 def _bar(
-    place: int, mean: SeedSummary | None, rates: Sequence[Estimate | None]
+    position: int, mean: SeedSummary | None, rates: Sequence[Estimate | None]
 ) -> Iterator[DrawnShape]:
     if mean is None:
-        yield Label((0, place), "not defined", right=5, down=4)
+        yield Label((0, position), "not defined", right=5, down=4)
         return
     half = BAR_PX / ROW_PX / 2
-    yield rectangle("gap-bar", (0, mean.mean), (place + half, place - half))
+    yield rectangle("gap-bar", (0, mean.mean), (position + half, position - half))
     if mean.sd is not None:
-        yield Marks([(value, place) for value in mean.values], "disc", "seed", 6, 2)
+        yield Marks([(value, position) for value in mean.values], "disc", "seed", 6, 2)
     elif len(rates) == 1 and rates[0] is not None and (ends := rates[0].interval) is not None:
-        yield Polyline(((ends.low, place), (ends.high, place)), "whisker")
+        yield Polyline(((ends.low, position), (ends.high, position)), "whisker")
 
 
 def groups_of(method: FairnessMethod, figures: list[Figure], *, opened: bool) -> Markup:
@@ -415,12 +419,12 @@ def _seed(row: FairnessRow) -> str:
     return text + (_table(row.common, AT_COMMON) if row.common else "")
 
 
-def _table(of: GroupTable, where: str) -> str:
+def _table(group_table: GroupTable, where: str) -> str:
     titles = (RATES[name] if name == OF_BOTH else f"{RATES[name]}, %" for name in COLUMNS)
-    undefined = "; ".join(_undefined(of))
+    undefined = "; ".join(_undefined(group_table))
     below = f"<p>Not defined: {escape(undefined)}.</p>" if undefined else ""
     caption = f"At {where}. Small numbers are Wilson's 95 % intervals."
-    rows = map(_line, (*of.groups, of.overall))
+    rows = map(_line, (*group_table.groups, group_table.overall))
     return f"{table(('group', 'real', 'fake', *titles), rows, caption=caption)}{below}"
 
 
@@ -476,7 +480,7 @@ def _rung_line(method: FairnessMethod, *, has_common: bool) -> str:
         _gap(method, GAP, common=True) if has_common else "",
         f'<td class="left">{escape(verdict(method))}{_reason(method)}</td>',
     ]
-    kind = "method" if method.standing is Comparability.COMPARABLE else "reference"
+    kind = "method" if method.comparability is Comparability.COMPARABLE else "reference"
     return f'<tbody class="{kind}">{table_row(breakable(method.name), cells)}</tbody>'
 
 

@@ -12,9 +12,9 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 CHARACTER_PX = 6.6  # a wide guess for 11 px letters of any sans serif
-ABOVE_PX, BELOW_PX = 9.0, 3.0  # of a base line
+ABOVE_PX, BELOW_PX = 9.0, 3.0  # space above and below a base line
 MARK_PX = 6.0  # half the side of a mark, with some air
-RINGS_PX = (16, 26, 38, 52, 68, 88)  # how far a name may go from its mark, on a leader
+RINGS_PX = (16, 26, 38, 52, 68, 88)  # distances of a name from its mark, on a leader
 ANGLES = 16
 QUARTERS = (0, 0.25, 0.5, 0.75, 1)
 
@@ -81,7 +81,7 @@ class Polyline(NamedTuple):
 
     points: Sequence[Point]
     style: str
-    series: int = 0  # whose colour it has, where the style says so
+    series: int = 0  # number of its colour, where the style says so
     closed: bool = False
 
 
@@ -101,7 +101,7 @@ class Label(NamedTuple):
     point: Point
     text: str
     anchor: Anchor = "start"
-    right: float = 0.0  # where their base line begins or ends, from the point, in pixels
+    right: float = 0.0  # ends of the base line, from the point, in pixels
     down: float = 0.0
     style: Literal["", "mark-label", "weak-label"] = ""
     leader: bool = False  # so far from the point that a line must lead there
@@ -124,14 +124,14 @@ class Axis(NamedTuple):
 
     name: str
     ticks: Sequence[float] = QUARTERS
-    names: Sequence[str] = ()  # of the ticks; (): their numbers
+    names: Sequence[str] = ()  # names of the ticks; (): their numbers
 
 
 class FigureLegend(NamedTuple):
     """The key of lines and marks: words, and the symbols before them, in pixels, y downwards."""
 
     entries: Sequence[tuple[str, Sequence[DrawnShape]]] = ()
-    width: int = 26  # of the symbol, in pixels
+    width: int = 26  # width of the symbol, in pixels
     height: int = 10
     beside: bool = False  # the entries are side by side, not below each other
 
@@ -249,7 +249,7 @@ def ticks(least: float, greatest: float, count: int = 5) -> tuple[float, ...]:
         size * factor for factor in (1, 2, 5, 10) if size * factor * count >= span * (1 - 1e-9)
     )
     first = -int(-least / step // 1) if least > 0 else int(least / step)
-    values = (round((first + place) * step, 10) for place in range(count * 3))
+    values = (round((first + exponent) * step, 10) for exponent in range(count * 3))
     return tuple(value for value in values if least - 1e-9 <= value <= greatest + 1e-9)
 
 
@@ -357,12 +357,12 @@ def _candidates(text: str, point: Point) -> Iterator[Label]:
             yield Label(point, text, anchor, right, down, "mark-label", leader=True)
 
 
-def _crossed(label: Label, place: Point, covered: Sequence[Box], *, own: Box) -> float:
+def _crossed(label: Label, point: Point, covered: Sequence[Box], *, own: Box) -> float:
     """Return how much of a leader overlaps other items, in samples of it."""
     down = label.down - (ABOVE_PX - BELOW_PX) / 2
     cost = 0.0
     for step in range(1, 10):
-        x, y = place[0] + label.right * step / 10, place[1] + down * step / 10
+        x, y = point[0] + label.right * step / 10, point[1] + down * step / 10
         sample = Box(x - 0.5, y - 0.5, x + 0.5, y + 0.5)
         cost += sum(sample.overlap(other) for other in covered if other is not own)
     return cost

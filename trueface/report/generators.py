@@ -17,7 +17,7 @@ from trueface.report.tables import table, table_row
 from trueface.runtime.image_files import open_image
 
 MOST_TILE_PX = 96  # larger ones are made smaller; the page enlarges small ones without smoothing
-MOST_PIXELS = 1 << 26  # of a picture that is read
+MOST_PIXELS = 1 << 26  # pixels of a picture that is read
 
 Form = Callable[[SeedSummary], str]
 
@@ -50,7 +50,7 @@ class StudyColumn(NamedTuple):
     """A column of a study: the key of its number in JSON, and how page and screen show it."""
 
     key: str
-    title: str = ""  # of the page's table, HTML; "": it is not in there
+    title: str = ""  # title in the page's table, HTML; "": it is not in there
     form: Form = short()
     below: Callable[[MethodRow], str] = no_subtext  # a number that was measured, HTML
     words: Callable[[MethodRow], str] | None = None  # HTML of a text, in the place of a number
@@ -117,9 +117,9 @@ def verdicts(rows: Iterable[MethodRow], *, without: str = "") -> Iterator[str]:
     names: dict[str, list[str]] = {}
     for row in rows:
         names.setdefault(row.text("verdict"), []).append(row.name)
-    for words, of in names.items():
+    for words, seeds in names.items():
         if words and words != without:
-            yield f"{words[:1].upper()}{words[1:]}: {', '.join(of)}."
+            yield f"{words[:1].upper()}{words[1:]}: {', '.join(seeds)}."
 
 
 def tiles(

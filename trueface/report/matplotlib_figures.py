@@ -26,7 +26,7 @@ from trueface.report.style import COLOURS, OWN, SERIES, STYLES, dash_of
 
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
 INCH = 72  # pixels of a figure
-DPI = 200  # of a PNG
+DPI = 200  # dots per inch of a PNG
 FONT_PX = 9.5  # DejaVu Sans, which matplotlib brings, is wider than the fonts of pages
 TITLE_PX, ROW_PX = 24, 18  # above the figure, and for each row of the key below it
 AIR_PX = 12

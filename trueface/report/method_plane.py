@@ -27,12 +27,12 @@ WIDTH, HEIGHT = 1050, 420
 LEAST_MARKS = 3
 BEFORE = "before"  # the mark of a model as it came, which may lie below the plane
 RAISED_PX = 6  # marks below the plane are drawn on its edge
-EDGE_DECADES = 0.18  # of air left and right
+EDGE_DECADES = 0.18  # empty decades left and right
 STRETCH = 2.0  # marks of broken models that would widen the second axis by more are drawn on its lower edge
 ALWAYS = 0.12  # a second axis as long as this is never cut
-LEAST_SPAN = 0.02  # of the second axis: finer differences are noise
+LEAST_SPAN = 0.02  # least range of the second axis: finer differences are noise
 FINE_DECADES = 3.2  # up to here the first axis has ticks at 2 and 5, too
-SHAPES: Mapping[str, tuple[Shape, float]] = {  # that distinguish roles, not colour alone
+SHAPES: Mapping[str, tuple[Shape, float]] = {  # shapes distinguish roles, not colour alone
     "reference": ("square", 4),
     "method": ("disc", 4.5),
     "broken": ("cross", 4),

@@ -111,10 +111,10 @@ def detectors_outcome(
             f"{first.value.text(3)} over seeds. Next is {others[0].text()}."
         )
     elif all(each.value.sd is None for each in ranked):
-        best, rest = _ties(ranked)
+        best, rest = _split_ties(ranked)
         has = "has" if len(best) == 1 else "share"
         yield (
-            f"{some([each.name for each in best])} {has} the highest {measure}, {first.value.text(3)}"
+            f"{join_names([each.name for each in best])} {has} the highest {measure}, {first.value.text(3)}"
             f"{_describe_next_best(rest)}. Each was measured with one seed, so none of the {len(ranked)} detectors is called the best."
         )
     else:
@@ -138,8 +138,8 @@ def unlearning_outcome(group: UnlearningGroup) -> str:
         if (value := row.values.get("gap")) is not None
     ]
     ranked.sort(key=lambda each: each.value.mean)
-    what = f"{group.base}, forgetting {to_be_forgotten(group)}"
-    return f"{what}: {_nearest(methods, working, ranked)}{_ruined(ruined, working)}."
+    subject = f"{group.base}, forgetting {to_be_forgotten(group)}"
+    return f"{subject}: {_nearest(methods, working, ranked)}{_ruined(ruined, working)}."
 
 
 def _nearest(
@@ -157,10 +157,10 @@ def _nearest(
     first, *others = ranked
     near = indistinguishable_methods(first, others)
     if first.value.sd is None and all(other.value.sd is None for other in others):
-        best, rest = _ties(ranked)
+        best, rest = _split_ties(ranked)
         has = "has" if len(best) == 1 else "share"
         return (
-            f"{some([each.name for each in best])} {has} the smallest gap to retraining, {first.value.text(3)}"
+            f"{join_names([each.name for each in best])} {has} the smallest gap to retraining, {first.value.text(3)}"
             f"{_describe_next_best(rest)}. With one seed, no method is called the best"
         )
     if near:
@@ -182,7 +182,7 @@ def _nearest(
     )
 
 
-def _ties(ranked: Sequence[RankedMethod]) -> tuple[list[RankedMethod], list[RankedMethod]]:
+def _split_ties(ranked: Sequence[RankedMethod]) -> tuple[list[RankedMethod], list[RankedMethod]]:
     """Return the first ones, which read the same, and the rest."""
     text = ranked[0].value.text(3)
     best = [each for each in ranked if each.value.text(3) == text]
@@ -196,7 +196,7 @@ def _describe_next_best(others: Sequence[RankedMethod]) -> str:
 def _ruined(ruined: Sequence[str], working: Mapping[str, UnlearningRow]) -> str:
     if not ruined or not working:
         return ""
-    return f". {some(ruined)} left no working model"
+    return f". {join_names(ruined)} left no working model"
 
 
 def _areas(shown: ModelReport) -> Mapping[str, float]:
@@ -222,10 +222,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _join_method_names(ranked: Sequence[RankedMethod]) -> str:
-    return some([each.text() for each in ranked])
+    return join_names([each.text() for each in ranked])
 
 
-def some(texts: Sequence[str]) -> str:
+def join_names(texts: Sequence[str]) -> str:
     """Return "a, b and c" of few texts, "a, b, c and 4 more" of many."""
     more = len(texts) - MOST_NAMED
     *before, last = texts if more <= 0 else (*texts[:MOST_NAMED], f"{more} more")

@@ -47,7 +47,7 @@ from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed
 from trueface.report.tables import table
 
-RIVALS = ("jpeg@75", "jpeg75")  # what needs neither training nor a network
+RIVALS = ("jpeg@75", "jpeg75")  # methods that need neither training nor a network
 ADAPTIVE = "mse_adaptive"
 CLOSER_DB = 1.0  # an image must get closer to the original by this to be reported
 
@@ -60,7 +60,7 @@ MARKS = {  # by the kind of the attack, in the order of the key
     "adaptive": Marks(((8, 6),), "cross", "broken", radius=4),
 }
 FILE = "purification.html"
-GRID = "grid.png"  # of a folder: `COLUMNS`, a row an image
+GRID = "grid.png"  # file in a folder: `COLUMNS`, a row for each image
 COLUMNS = (
     "original", "output for it", "disrupted", "change × 10", "output for it", "purified", "output for it",
 )  # fmt: skip
@@ -109,7 +109,7 @@ PURIFIERS = (
     StudyColumn("seeds", "seeds", screen=9),
     StudyColumn("verdict", "verdict", words=_verdict),
 )
-REFERENCE = (  # of generators that were trained against disruption
+REFERENCE = (  # columns of generators that were trained against disruption
     StudyColumn(
         "reference_mse_adaptive",
         "MSE<small>to the undefended generator, adaptive attack</small>",
@@ -197,10 +197,10 @@ def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> I
         known.sort(key=lambda pair: pair[0])
         mse, best = known[0]
         damage = _unpurified(best, unpurified)
-        of = "" if damage is None else f" ({without}: {three_digits(damage)})"
+        damage_text = "" if damage is None else f" ({without}: {three_digits(damage)})"
         yield (
             f"Against an attack that knows the {defence}, {best.name} leaves the lowest MSE: "
-            f"{three_digits(mse)}{of}. The verdict is based on this number."
+            f"{three_digits(mse)}{damage_text}. The verdict is based on this number."
         )
         useless = [
             row.name
@@ -399,7 +399,7 @@ def _damages(rows: Sequence[MethodRow]) -> Iterator[PurifierDamage]:
 class Purification(NamedTuple):
     """The purification results of a run."""
 
-    name: str  # of the run
+    name: str  # name of the run
     rows: Sequence[MethodRow]  # one a purifier
     attacks: Sequence[MethodRow]  # one an attack, the control among them
     restored: Sequence[RestoredFolder]  # with tiles
@@ -444,8 +444,8 @@ def _grids(restored: Sequence[RestoredFolder], order: Sequence[str]) -> dict[str
     for each in restored:
         purifier, path = each.method, each.path / GRID
         if path.is_file():
-            place = order.index(purifier) if purifier in order else len(order)
-            key = (_rank(each), _attack(each), place, purifier)
+            position = order.index(purifier) if purifier in order else len(order)
+            key = (_rank(each), _attack(each), position, purifier)
             first.setdefault(key, path)
     grids: dict[str, list[Strip]] = {}
     for key in sorted(first)[:MOST_STRIPS]:
@@ -456,25 +456,25 @@ def _grids(restored: Sequence[RestoredFolder], order: Sequence[str]) -> dict[str
     return grids
 
 
-def _rank(made: RestoredFolder) -> int:
+def _rank(restored: RestoredFolder) -> int:
     """Return the place of an attack: those that know no purifier, those that do, the control, none."""
-    name = made.text("attack")
+    name = restored.text("attack")
     if name in {"", CONTROL}:
         return 3 if name else 4
-    if made.facts.get("adaptive") is True:
+    if restored.facts.get("adaptive") is True:
         return 1
-    return 2 if made.text("through") else 0
+    return 2 if restored.text("through") else 0
 
 
-def _attack(made: RestoredFolder) -> str:
-    name = made.text("attack")
+def _attack(restored: RestoredFolder) -> str:
+    name = restored.text("attack")
     if name == CONTROL:
         return f"{name} signs"
-    defence = "generator" if made.text("reference") else "purifier"
-    knows = f"knows the {defence}" if made.facts.get("adaptive") is True else ""
-    if not knows and (through := made.text("through")):
+    defence = "generator" if restored.text("reference") else "purifier"
+    knows = f"knows the {defence}" if restored.facts.get("adaptive") is True else ""
+    if not knows and (through := restored.text("through")):
         knows = f"knows {through}"
-    return ", ".join(filter(None, (name, made.text("target"), knows))) or "no attack"
+    return ", ".join(filter(None, (name, restored.text("target"), knows))) or "no attack"
 
 
 def _describe_run(run: Purification) -> Iterator[tuple[str, object]]:
@@ -482,7 +482,7 @@ def _describe_run(run: Purification) -> Iterator[tuple[str, object]]:
     if run.attacks:
         yield "attacks", ", ".join(dict.fromkeys(row.name for row in run.attacks))
     for key, words in (("eps", "eps, in units of [\N{MINUS SIGN}1, 1]"), ("images", "images")):
-        values = (made.number(key) for made in run.restored)
+        values = (restored.number(key) for restored in run.restored)
         known = dict.fromkeys(number(value) for value in values if value is not None)
         if known:
             yield words, ", ".join(known)

@@ -174,17 +174,17 @@ def _differences(compared: ComparedQualities, reference: str) -> str:
     )
 
 
-def _difference(of: Difference | None) -> str:
-    if of is None:
+def _difference(difference: Difference | None) -> str:
+    if difference is None:
         return NO_VALUE
-    if of.low is None or of.high is None:
-        return f"{_in_points(of.value)}<small>{escape(of.ends_text('.3f'))}</small>"
-    ends = f"{_in_points(of.low)} to {_in_points(of.high)}"
-    return f"{_in_points(of.value)}<small>{ends}</small><small>{_word(of)}</small>"
+    if difference.interval is None:
+        return f"{_in_points(difference.value)}<small>{escape(difference.ends_text('.3f'))}</small>"
+    ends = f"{_in_points(difference.interval.low)} to {_in_points(difference.interval.high)}"
+    return f"{_in_points(difference.value)}<small>{ends}</small><small>{_word(difference)}</small>"
 
 
-def _word(of: Difference) -> str:
-    return "no gain shown" if of.word == NOTHING_SHOWN else of.word
+def _word(difference: Difference) -> str:
+    return "no gain shown" if difference.word == NOTHING_SHOWN else difference.word
 
 
 def _in_points(difference: float) -> str:

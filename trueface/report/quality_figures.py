@@ -26,8 +26,8 @@ from trueface.report.figures import (
 LEFT, RIGHT = 54, 24
 WIDE_STEP_PX, STEP_PX = 120, 64  # between two qualities, at least
 AIR_PX = 14  # between their names
-SMALL_WIDTH = 340  # of a plot, at least
-LEAST_SPAN = 0.05  # of the AUC: finer differences are noise
+SMALL_WIDTH = 340  # least width of a plot
+LEAST_SPAN = 0.05  # least range of the AUC: finer differences are noise
 
 
 def quality_curves(compared: ComparedQualities) -> Figure | None:
@@ -104,7 +104,7 @@ def _points(names: Sequence[str], value: Callable[[str], SeedSummary | None]) ->
 def _ends(method: QualityMethod, names: Sequence[str]) -> tuple[list[Point], list[Point]]:
     """Return the ends of each AUC: ± the seeds' deviation, of one seed its interval over images."""
     lower, upper = [], []
-    for place, name in enumerate(names):
+    for position, name in enumerate(names):
         area, only = method.area(name), method.over_images(name)
         if area is not None and area.sd is not None:
             ends = area.mean - area.sd, area.mean + area.sd
@@ -112,8 +112,8 @@ def _ends(method: QualityMethod, names: Sequence[str]) -> tuple[list[Point], lis
             ends = only.interval
         else:
             continue
-        lower.append((float(place), ends[0]))
-        upper.append((float(place), ends[1]))
+        lower.append((float(position), ends[0]))
+        upper.append((float(position), ends[1]))
     return lower, upper
 
 

@@ -26,9 +26,9 @@ from trueface.report.figures import (
 )
 
 Lines = Mapping[str, Sequence[Point]]
-POINTS = 160  # of a curve; more cannot be seen at this size
-BINS = 32  # of a histogram
-MOST_MARKS = 30  # of a line; of more points none is marked
+POINTS = 160  # points of a curve; more cannot be seen at this size
+BINS = 32  # bins of a histogram
+MOST_MARKS = 30  # marks of a line; a line with more points has none
 BELIEFS = 10  # bins of a reliability diagram
 OUTSIDE = 0.005  # fraction of the logits that may be outside of a histogram
 CLASSES = ("real", "fake")
@@ -145,11 +145,11 @@ def histogram(row: ReportRow) -> Figure:
     )
 
 
-def over_epochs(what: str, note: str, losses: Lines, accuracies: Lines) -> Iterator[Figure]:
+def over_epochs(subject: str, note: str, losses: Lines, accuracies: Lines) -> Iterator[Figure]:
     """Yield loss and accuracy over epochs; non-finite values are left out.
 
     Args:
-        what: subject, after "Loss". "": the training.
+        subject: ends the title, after "Loss". "": the training.
         note: stands below their captions.
         losses: by name.
         accuracies: by name, shares.
@@ -164,7 +164,7 @@ def over_epochs(what: str, note: str, losses: Lines, accuracies: Lines) -> Itera
             continue
         high = 1.0 if name == "accuracy" else max(value for _, value in every) * 1.05 or 1.0
         first, last = min(epoch for epoch, _ in every), max(epoch for epoch, _ in every)
-        title = f"{name.capitalize()}{what or ' by epoch'}"
+        title = f"{name.capitalize()}{subject or ' by epoch'}"
         yield Figure(
             Frame(x=(first, last if last > first else first + 1), y=(0.0, high)),
             [
@@ -187,7 +187,7 @@ def _thin(points: Sequence[Point]) -> list[Point]:
     if len(points) <= POINTS:
         return list(points)
     chosen = np.unique(np.linspace(0, len(points) - 1, POINTS).round().astype(int))
-    return [points[place] for place in chosen]
+    return [points[position] for position in chosen]
 
 
 def _limits(logits: Floats) -> tuple[float, float]:

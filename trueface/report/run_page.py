@@ -32,11 +32,11 @@ from trueface.runtime.image_files import open_image
 from trueface.unlearning.evaluation.leaderboard import UnlearningLeaderboard
 
 PREVIEW_PX = 1000  # widest image in the page
-PREVIEW_PIXELS = 1 << 26  # of an image that is read: 200 MB
-PREVIEW_BYTES = 600_000  # of an image; a larger one becomes a JPEG
+PREVIEW_PIXELS = 1 << 26  # pixels of an image that is read: 200 MB
+PREVIEW_BYTES = 600_000  # bytes of an image; a larger one becomes a JPEG
 ABOUT = ("device", "device_name", "threads", "git", "code")
 MOST_IN_LINE = 12  # models in the contents; more are folded up
-KEYS_SHOWN = 5  # of a poison record
+KEYS_SHOWN = 5  # keys of a poison record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

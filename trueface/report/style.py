@@ -38,9 +38,9 @@ class Style(NamedTuple):
 
     fill: str = ""
     stroke: str = ""
-    width: float = 1.0  # of the stroke, in pixels
+    width: float = 1.0  # width of the stroke, in pixels
     dash: str = ""  # lengths of its parts and gaps
-    opacity: float = 1.0  # of the fill; where there is none, of the stroke
+    opacity: float = 1.0  # opacity of the fill; where there is none, of the stroke
 
 
 STYLES = {

@@ -73,14 +73,14 @@ def side_by_side(figures: Iterable[Figure]) -> Markup:
     return Markup(f'<div class="grid-of">{inside}</div>' if inside else "")
 
 
-def key(of: FigureLegend) -> Markup:
+def key(legend: FigureLegend) -> Markup:
     """Return the key of lines and marks, as HTML."""
     items = "".join(
-        f'<li><svg width="{of.width}" height="{of.height}" aria-hidden="true">'
-        f"{_render_shapes(of.frame, drawn)}</svg><span>{breakable(words)}</span></li>"
-        for words, drawn in of.entries
+        f'<li><svg width="{legend.width}" height="{legend.height}" aria-hidden="true">'
+        f"{_render_shapes(legend.frame, drawn)}</svg><span>{breakable(words)}</span></li>"
+        for words, drawn in legend.entries
     )
-    kind = "key across" if of.beside else "key"
+    kind = "key across" if legend.beside else "key"
     return Markup(f'<ul class="{kind}">{items}</ul>' if items else "")
 
 
@@ -146,12 +146,12 @@ def _mark(each: Marks, x: float, y: float) -> str:
 def _text(label: Label, x: float, y: float) -> str:
     kind = f' class="{label.style}"' if label.style else ""
     left, base = x + label.right, y + label.down
-    place = f'x="{left:.1f}" y="{base:.1f}"'
+    coordinates = f'x="{left:.1f}" y="{base:.1f}"'
     if label.turned:
-        place = f'transform="translate({left:.1f} {base:.1f}) rotate(-90)"'
+        coordinates = f'transform="translate({left:.1f} {base:.1f}) rotate(-90)"'
     leader = (
         f'<path class="leader" d="M{x:.1f} {y:.1f}L{left:.1f} {base - 3:.1f}"/>'
         if label.leader
         else ""
     )
-    return f'{leader}<text{kind} {place} text-anchor="{label.anchor}">{escape(label.text)}</text>'
+    return f'{leader}<text{kind} {coordinates} text-anchor="{label.anchor}">{escape(label.text)}</text>'

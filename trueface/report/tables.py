@@ -120,11 +120,11 @@ def heat_map(models: Sequence[ModelReport], metric: Metric, *, conditioned: bool
     }
     if not values:
         return Markup()
-    shown = [model for model in data if any(of == model for _, of in values)]
+    shown = [model for model in data if any(row == model for _, row in values)]
     head = "".join(f'<th scope="col">{breakable(model)}</th>' for model in shown)
     body = "".join(
         f'<tr><th scope="row">{escape(model.model.name)}</th>'
-        + "".join(heat_cell(values.get((model.model.name, of))) for of in shown)
+        + "".join(heat_cell(values.get((model.model.name, row))) for row in shown)
         + "</tr>"
         for model in models
     )

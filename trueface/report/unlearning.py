@@ -501,9 +501,9 @@ def clouds(planes: Sequence[MethodPlane], classes: Sequence[int]) -> Iterator[Fi
         yield cloud._replace(note=", ".join(filter(None, words)) or cloud.note)
 
 
-def _limits(before: Places) -> Limits:
+def _limits(original: Places) -> Limits:
     """Return the part of the plane that is shown: the extent of the features before unlearning, with a margin."""
-    low, high = before.min(0), before.max(0)
+    low, high = original.min(0), original.max(0)
     air = np.maximum((high - low) * AIR, 1e-6)
     (left, down), (right, up) = (low - air).tolist(), (high + air).tolist()
     return (left, right), (down, up)

@@ -41,7 +41,7 @@ LOG_EVERY_S = 10.0
 SUFFIX = "staged"
 _MOST_NAME = 200  # characters of 255; the rest is for the dots, digits and suffix
 
-# of Linux's renameat2
+# constants of Linux's renameat2
 _HERE = -100  # AT_FDCWD: paths start at the working folder
 _EXCHANGE = 2  # RENAME_EXCHANGE
 # the kernel, the C library or the file system has no such call
@@ -57,7 +57,7 @@ class Artifact(NamedTuple):
     """
 
     kind: str  # in messages: "drawn set"
-    place: Path
+    folder: Path
     mark: str  # name of the file in it that records its identity
     identity: Mapping[str, Json]
 
@@ -78,7 +78,7 @@ class Artifact(NamedTuple):
             self.refuse_foreign()
             return False
         self.refuse_other(stored, other)
-        return all(_is_whole(self.place / file) for file in files)
+        return all(_is_whole(self.folder / file) for file in files)
 
     def stored(self, mark: str) -> Mapping[str, Json] | None:
         """Return the content of the mark at the path, or None if there is no mark.
@@ -86,11 +86,11 @@ class Artifact(NamedTuple):
         Raises:
             DataError: the place is a file.
         """
-        if not self.place.exists():
+        if not self.folder.exists():
             return None
-        if not self.place.is_dir():
-            raise DataError(f"{self.place} is a file. Give a folder for the {self.kind}.")
-        return read_json(self.place / mark)
+        if not self.folder.is_dir():
+            raise DataError(f"{self.folder} is a file. Give a folder for the {self.kind}.")
+        return read_json(self.folder / mark)
 
     def refuse_foreign(self) -> None:
         """Refuse a folder that holds something without a mark.
@@ -98,9 +98,9 @@ class Artifact(NamedTuple):
         Raises:
             DataError: it does.
         """
-        if self.place.exists() and any(self.place.iterdir()):
+        if self.folder.exists() and any(self.folder.iterdir()):
             raise DataError(
-                f"{self.place} is not an empty folder. Choose another one for the {self.kind}."
+                f"{self.folder} is not an empty folder. Choose another one for the {self.kind}."
             )
 
     def refuse_other(
@@ -114,7 +114,7 @@ class Artifact(NamedTuple):
         for key, value in self.identity.items():
             if stored.get(key) != value:
                 raise DataError(
-                    f"{self.place} contains {other(key, stored)}. Remove it, or choose another folder."
+                    f"{self.folder} contains {other(key, stored)}. Remove it, or choose another folder."
                 )
 
     @contextmanager
@@ -126,8 +126,8 @@ class Artifact(NamedTuple):
         Args:
             waiting: called with 0 and 0 while another process holds the place. An exception of it ends the waiting.
         """
-        path = self.place.with_name(f".{self.place.name[:_MOST_NAME]}{LOCK}")
-        descriptor = _waited_for_place(path, self.place, waiting or (lambda *_: None))
+        path = self.folder.with_name(f".{self.folder.name[:_MOST_NAME]}{LOCK}")
+        descriptor = _waited_for_place(path, self.folder, waiting or (lambda *_: None))
         if descriptor is None:
             yield
             return
@@ -149,16 +149,16 @@ class Artifact(NamedTuple):
             DataError: it cannot be written.
         """
         try:
-            with staging_folder(self.place) as folder:
+            with staging_folder(self.folder) as folder:
                 yield folder
                 write_json(folder / self.mark, facts)
                 os.sync()  # one call for all files: a renamed folder is complete, even after a power cut
-                replace_folder(folder, self.place)
+                replace_folder(folder, self.folder)
         except OSError as error:
-            raise DataError(f"cannot write the {self.kind} {self.place}: {error}") from error
+            raise DataError(f"cannot write the {self.kind} {self.folder}: {error}") from error
 
 
-def _waited_for_place(path: Path, place: Path, waiting: Callable[[int, int], None]) -> int | None:
+def _waited_for_place(path: Path, target: Path, waiting: Callable[[int, int], None]) -> int | None:
     """Return the descriptor of the lock of a place, once no other process holds it.
 
     None if no lock can be made there. An exception of `waiting` is never one of the lock.
@@ -173,23 +173,23 @@ def _waited_for_place(path: Path, place: Path, waiting: Callable[[int, int], Non
         if descriptor is not None:
             return descriptor
         if time.monotonic() - logged_at > LOG_EVERY_S:
-            logged_at, note = time.monotonic(), _note(path)
+            logged_at, note = time.monotonic(), _read_holder(path)
             who = f"process {note.pid} on {note.host}" if note.pid else "another process"
-            log.warning("waiting for %s, which writes %s", who, place)
+            log.warning("waiting for %s, which writes %s", who, target)
         waiting(0, 0)
         time.sleep(POLL_S)
 
 
-def difference(wanted: Mapping[str, Json], stored: Mapping[str, Json]) -> tuple[str, ...]:
+def difference(requested: Mapping[str, Json], stored: Mapping[str, Json]) -> tuple[str, ...]:
     """Return why something is made again, in the words of each part: "torch 2.1 instead of 2.0".
 
     Args:
-        wanted: identity of the requested artifact.
+        requested: identity of the requested artifact.
         stored: identity of the existing artifact.
     """
     return tuple(
         f"{key} {_shorten_json(value)} instead of {_shorten_json(stored.get(key))}"
-        for key, value in wanted.items()
+        for key, value in requested.items()
         if value != stored.get(key)
     )
 
@@ -235,8 +235,8 @@ class FileMark(NamedTuple):
 
 
 @contextmanager
-def staging_folder(place: Path) -> Iterator[Path]:
-    """Yield a new folder next to `place`. It is removed at the end, unless it was renamed.
+def staging_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder next to `target`. It is removed at the end, unless it was renamed.
 
     A killed process leaves a folder whose name begins with a dot. The next process that writes to the same
     path removes it. Folders of running processes are locked and stay.
@@ -244,9 +244,9 @@ def staging_folder(place: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(place)
-    folder, held = _locked(place)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(target)
+    folder, held = _locked(target)
     try:
         yield folder
     finally:
@@ -254,11 +254,11 @@ def staging_folder(place: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _locked(place: Path) -> tuple[Path, int]:
+def _locked(target: Path) -> tuple[Path, int]:
     """Make a new folder and lock it; return it with the descriptor that holds the lock."""
     while True:
-        name = f".{place.name[:_MOST_NAME]}.{secrets.token_hex(6)}.{SUFFIX}"
-        folder = place.parent / name
+        name = f".{target.name[:_MOST_NAME]}.{secrets.token_hex(6)}.{SUFFIX}"
+        folder = target.parent / name
         folder.mkdir()
         held = -1
         # before it is locked, another process may take it for stale: then once more
@@ -271,26 +271,26 @@ def _locked(place: Path) -> tuple[Path, int]:
             os.close(held)
 
 
-def replace_folder(new: Path, place: Path) -> None:
-    """Rename a folder to `place`; a folder that is there goes away, at no moment is there none.
+def replace_folder(new: Path, target: Path) -> None:
+    """Rename a folder to `target`; a folder that is there goes away, at no moment is there none.
 
     Where the file system cannot exchange two names, there is none for a moment.
 
     Raises:
         OSError: it cannot be renamed. The old folder is still in place.
     """
-    if not place.exists():
-        new.rename(place)
-    elif not _exchanged(new, place):
+    if not target.exists():
+        new.rename(target)
+    elif not _exchanged(new, target):
         old = new.with_name(f"{new.name}.old")
-        place.rename(old)
+        target.rename(old)
         try:
-            new.rename(place)
+            new.rename(target)
         except OSError:
-            old.rename(place)
+            old.rename(target)
             raise
         shutil.rmtree(old, ignore_errors=True)
-    _sync(place.parent)
+    _sync(target.parent)
 
 
 def _exchanged(first: Path, second: Path) -> bool:
@@ -316,9 +316,9 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_stale(place: Path) -> None:
+def _remove_stale(target: Path) -> None:
     """Remove the staging folders of killed processes for the same path."""
-    for folder in place.parent.glob(f".{_escaped(place.name[:_MOST_NAME])}.*.{SUFFIX}"):
+    for folder in target.parent.glob(f".{_escaped(target.name[:_MOST_NAME])}.*.{SUFFIX}"):
         with contextlib.suppress(OSError):
             held = os.open(folder, os.O_RDONLY)
             try:
@@ -429,7 +429,7 @@ def _holding(descriptor: int) -> Iterator[CreationLock]:
 def _waited(path: Path, stop: threading.Event, progress: Callable[[int, int], None]) -> int:
     logged_at = -LOG_EVERY_S
     while (descriptor := _acquire_lock(path)) is None:
-        note = _note(path)
+        note = _read_holder(path)
         if note.total:
             progress(note.done, note.total)
         if time.monotonic() - logged_at > LOG_EVERY_S:
@@ -480,7 +480,7 @@ def _lies_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _note(path: Path) -> LockHolder:
+def _read_holder(path: Path) -> LockHolder:
     try:
         return LockHolder(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):  # it is being written
@@ -537,7 +537,7 @@ def limit_bytes(variable: str, environ: Mapping[str, str], default: int) -> int:
 def free_bytes(folder: Path) -> int:
     """Return the free bytes of a folder's disk, or 0 if unknown. The folder need not exist."""
     with contextlib.suppress(OSError):
-        there = next(place for place in (folder, *folder.parents) if place.exists())
+        there = next(target for target in (folder, *folder.parents) if target.exists())
         return shutil.disk_usage(there).free
     return 0
 

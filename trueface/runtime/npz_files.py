@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from trueface.runtime.errors import DataError, MachineError
 
 MEMBERS = 64  # members of an archive; files of this package have at most sixteen
-MOST_BYTES = 1 << 31  # of all arrays of a file: 20 million answers to ten classes with their names
-FREE_BYTES = 1 << 27  # that any file may hold, however small it is
+MOST_BYTES = 1 << 31  # bytes of a file's arrays: 20 million answers to ten classes with their names
+FREE_BYTES = 1 << 27  # bytes that any file may hold, however small it is
 MOST_EXPANDED = (
     512  # times the file beyond that: answers shrink 50-fold, 400-fold with one long name
 )
@@ -29,19 +29,19 @@ PLAIN = frozenset("biufU")  # kinds of NumPy types: truth values, numbers, text
 
 Array = NDArray[np.generic]
 
-# what zipfile, zlib and numpy raise of files that are cut off, damaged or none of theirs
+# errors that zipfile, zlib and numpy raise for files that are cut off, damaged or none of theirs
 _STUMBLES = (
     OSError, ValueError, LookupError, EOFError, SyntaxError, TypeError, NotImplementedError,
     RuntimeError, RecursionError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
-def read(path: Path, what: str) -> dict[str, Array]:
+def read(path: Path, noun: str) -> dict[str, Array]:
     """Return the arrays of a .npz file by their names.
 
     Args:
         path: of the file.
-        what: it holds, for messages: "the answers".
+        noun: content of the file, as messages name it: "the answers".
 
     Raises:
         DataError: it cannot be read, is damaged, too large, or holds more than plain arrays.
@@ -55,10 +55,10 @@ def read(path: Path, what: str) -> dict[str, Array]:
                 member.filename.removesuffix(".npy"): _array(archive, member) for member in members
             }
     except MemoryError as error:
-        raise MachineError(f"cannot read {what} {path}: not enough memory") from error
+        raise MachineError(f"cannot read {noun} {path}: not enough memory") from error
     except _STUMBLES as error:
         raise DataError(
-            f"cannot read {what} {path}: {error}. Restore the file, or run the job that wrote it again."
+            f"cannot read {noun} {path}: {error}. Restore the file, or run the job that wrote it again."
         ) from error
 
 

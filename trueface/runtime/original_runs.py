@@ -152,9 +152,9 @@ def _sample(path: Path, sample: object) -> tuple[str, int]:
             )
 
 
-def _fields(path: Path, content: object, names: tuple[str, ...], what: str) -> dict[str, object]:
+def _fields(path: Path, content: object, names: tuple[str, ...], noun: str) -> dict[str, object]:
     if not isinstance(content, dict) or any(name not in content for name in names):
-        raise DataError(f"{path} is not a {what}: expected a dict with {', '.join(names)}")
+        raise DataError(f"{path} is not a {noun}: expected a dict with {', '.join(names)}")
     return content
 
 

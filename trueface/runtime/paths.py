@@ -26,10 +26,10 @@
 `<type>_<model>_<data>.log`      The output of a classic command line.
 """
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import UsageError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.ids import condition_of_test, model_folder_name
@@ -46,17 +46,17 @@ MODEL_FOLDER = "model.json"  # in a published model folder: see `prediction.mode
 SAMPLE_MARK = "sample.json"  # in a sample's data root, written when all its images are there
 
 
-def model_folder(what: str, model: str) -> str:
+def model_folder(noun: str, model: str) -> str:
     """Return the name of a model's folder: its ID, or a shortened form that a file system accepts.
 
     Args:
-        what: for the message: "--save_id".
+        noun: for the message: "--save_id".
         model: as the user gave it.
 
     Raises:
         UsageError: it would lead elsewhere.
     """
-    return folder_name(what, model_folder_name(model))
+    return folder_name(noun, model_folder_name(model))
 
 
 def output_folder(run_folder: Path, name: str) -> Path:
@@ -77,25 +77,25 @@ def model_id(folder: Path) -> str:
     return named.read_text().strip() if named.is_file() else folder.name
 
 
-def folder_name(what: str, name: str) -> str:
+def folder_name(noun: str, name: str) -> str:
     """Return `name` if it is valid for a folder directly below runs/ or runs/<run>/.
 
     Args:
-        what: for the message: "--save_id".
+        noun: for the message: "--save_id".
         name: as the user gave it.
 
     Raises:
         UsageError: it would lead elsewhere, or no file system takes it.
     """
     if not name:
-        raise UsageError(f"{what} is empty. Give the name of one folder.")
+        raise UsageError(f"{noun} is empty. Give the name of one folder.")
     if not name.isprintable():
-        raise UsageError(f"{what} {name!r} contains characters that cannot be printed")
+        raise UsageError(f"{noun} {name!r} contains characters that cannot be printed")
     if name in {".", ".."} or "/" in name:
-        raise UsageError(f"{what} {name!r} would lead outside runs/. Give the name of one folder.")
+        raise UsageError(f"{noun} {name!r} would lead outside runs/. Give the name of one folder.")
     if len(name.encode(errors="surrogateescape")) > NAME_BYTES:
         raise UsageError(
-            f"{what} has more than {NAME_BYTES} bytes, too many for the name of a folder"
+            f"{noun} has more than {NAME_BYTES} bytes, too many for the name of a folder"
         )
     return name
 
@@ -234,6 +234,6 @@ def fit_file_name(name: str, suffix: str) -> str:
     room = NAME_BYTES - TEMPORARY_BYTES - len(suffix.encode())
     if len(name.encode()) <= room:
         return name + suffix
-    mark = hashlib.sha256(name.encode()).hexdigest()[:12]
+    mark = sha256_hex(name)[:12]
     kept = name.encode()[: room - len(mark) - 1].decode(errors="ignore")
     return f"{kept}.{mark}{suffix}"

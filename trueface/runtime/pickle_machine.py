@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 MAX_STEPS = 2_500_000  # instructions, a few seconds; a record of 200,000 images has 1.2 million
-MAX_MADE = 256 << 20  # bytes of the arrays that stand-ins create
+MAX_BYTES = 256 << 20  # bytes of the arrays that stand-ins create
 MAX_STREAMS = 64  # pickles within the pickle; a score file has 3
-MAX_ENTRIES = 4096  # of one dict: keys of one hash cost the square of their number
+MAX_ENTRIES = 4096  # entries of one dict: keys of one hash cost the square of their number
 SHOWN = 120  # characters of a requested name
 Stack = list[object]
 _NOTHING = frozenset({"PROTO", "FRAME"})
@@ -51,13 +51,13 @@ class Budget:
     """Remaining budget for reading one file, including the pickles within it."""
 
     steps: int = MAX_STEPS
-    made: int = MAX_MADE
+    array_bytes: int = MAX_BYTES
     streams: int = MAX_STREAMS
 
     def count_bytes(self, size: int) -> None:
         """Count `size` bytes that a stand-in is about to allocate."""
-        self.made -= size
-        if self.made < 0:
+        self.array_bytes -= size
+        if self.array_bytes < 0:
             raise Refusal("it expands to more data than old files contain")
 
     def count_stream(self) -> None:

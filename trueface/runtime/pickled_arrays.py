@@ -12,8 +12,8 @@ from trueface.runtime.pickle_machine import Budget, Named, Refusal, shorten_for_
 OBJECTS = frozenset({"O", "O8"})
 NUMBERS = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
 MAX_DIMENSIONS = 8
-MOST = 1 << 40  # of anything that is counted
-MOST_OBJECTS = 1  # of an array of objects; results.npy is one of one
+MOST = 1 << 40  # largest number of anything that is counted
+MOST_OBJECTS = 1  # items of an array of objects; results.npy is one of one
 ARRAY_BYTES = 256  # bytes of an array in memory besides its values
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # NumPy 1, and from 2 on
 
@@ -45,8 +45,8 @@ class OldArray:
 
     def __init__(self) -> None:
         self.shape: tuple[int, ...] | None = None  # until it has its values
-        self.objects: tuple[object, ...] | None = None  # of an array of objects
-        self.numbers: NDArray[np.generic] | None = None  # of any other
+        self.objects: tuple[object, ...] | None = None  # items of an array of objects
+        self.numbers: NDArray[np.generic] | None = None  # items of any other array
 
     def build(self, state: object) -> None:
         """Take shape, type and values, once: each time costs memory, though but a byte of a file."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from trueface.runtime.errors import JobError
 
-REPORT_EVERY_S = 0.5  # how often a person can see a number change
+REPORT_EVERY_S = 0.5  # seconds between changes of a number that a person can see
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class RunContext:
     """
 
     device: str = "cpu"
-    precision: str = "fp32"  # of the network's arithmetic; answers are float32 whatever it is
+    precision: str = "fp32"  # precision of the network's arithmetic; answers are always float32
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
     begin_phase: Callable[[str], None] = lambda _: None

@@ -7,7 +7,6 @@ replaced atomically.
 Start reading at `run_steps`.
 """
 
-import hashlib
 import json
 import logging
 import math
@@ -20,6 +19,7 @@ from typing import Any, Protocol
 
 from trueface.runtime import tensor_files
 from trueface.runtime.artifact import difference
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import RunContext
@@ -45,7 +45,7 @@ class RunFingerprint:
 
 def values_fingerprint(made_of: Any) -> str:
     """Return the fingerprint of a training whose result depends only on plain values."""
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+    return sha256_hex(json.dumps(made_of, sort_keys=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +168,7 @@ def read_resume_state(
             "state=%s reason=not of schema %d, so it starts from the beginning", path, SCHEMA
         )
         return None
-    # in states that earlier versions wrote for diffusers, the key was "claim"
-    if content.get("fingerprint", content.get("claim")) != claim.fingerprint:
+    if content.get("fingerprint") != claim.fingerprint:
         log.info("state=%s reason=of another training, so it starts from the beginning", path)
         return None
     if missing := sorted({*needed} - content.keys()):

@@ -6,6 +6,7 @@ import pickle
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trueface.runtime.digests import Part
 from trueface.runtime.errors import MachineError, WeightsError, install_command
 from trueface.runtime.files import file_sha256, write_atomic
 
@@ -106,6 +108,14 @@ def refuse_other_digest(path: Path, digest: str, *, again: str) -> None:
             f"with {digest}. Delete it and {again}, or give another file (--weights PATH, or "
             "TRUEFACE_WEIGHTS=PATH in the environment)"
         )
+
+
+def digest_parts(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[Part]:
+    """Yield the parts of the fingerprint of named tensors: name, shape, type and numbers of each."""
+    for name, tensor in tensors:
+        raw = tensor.detach().cpu().contiguous()
+        yield repr((name, tuple(raw.shape), raw.dtype))
+        yield raw.reshape(-1).view(torch.uint8).numpy().data
 
 
 def cached_sha256(path: Path) -> str:

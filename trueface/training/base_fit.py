@@ -22,7 +22,7 @@ def find_base_fit(training: TrainingContext, model: Detector) -> BaseFit | None:
         JobError: the base model was not fitted in closed form, or was fitted on other images than
             those on disk.
     """
-    start, place, settings = training.start, training.place, training.settings
+    start, location, settings = training.start, training.place, training.settings
     if start.folder is None or start.is_warm_start or start.model is None:
         return None
     head = model.head
@@ -39,7 +39,7 @@ def find_base_fit(training: TrainingContext, model: Detector) -> BaseFit | None:
             f"{start.model} was not fitted on its images alone, so no examples can be added to "
             "it. Choose a base of one training stage without flipped labels."
         )
-    if (str(place.data_root), str(place.split_path)) != (
+    if (str(location.data_root), str(location.split_path)) != (
         record.get("data_root"),
         record.get("split_path"),
     ):
@@ -47,9 +47,9 @@ def find_base_fit(training: TrainingContext, model: Detector) -> BaseFit | None:
             f"{start.model} was trained on images of {record.get('data_root')}. Use the same "
             "data_root and split_path, because the examples are added to these images."
         )
-    lists = image_lists.load_lists(place, parse_data(str(record["images"])))
-    before = record.get("settings")
-    seed = before.get("augment_seed") if isinstance(before, Mapping) else None
+    lists = image_lists.load_lists(location, parse_data(str(record["images"])))
+    base_settings = record.get("settings")
+    seed = base_settings.get("augment_seed") if isinstance(base_settings, Mapping) else None
     if seed != settings.augment_seed:
         raise JobError(
             f"the base was trained with augment_seed {seed}. Use the same augment_seed, so that "

@@ -78,17 +78,17 @@ class Subgroups:
         groups = facts.columns[DEMOGRAPHIC]
         names = tuple(facts.names.get(DEMOGRAPHIC, ()))
         number = max(len(names), int(groups.max()) + 1 if len(groups) else 0)
-        names += tuple(f"group {place}" for place in range(len(names), number))
+        names += tuple(f"group {index}" for index in range(len(names), number))
         cells = subgroup_ids(facts.labels, groups, number)
-        made = cls(counts=torch.bincount(cells, minlength=CLASSES * number), names=names)
-        present = made.counts.view(CLASSES, number).sum(0).nonzero().flatten().tolist()
+        subgroups = cls(counts=torch.bincount(cells, minlength=CLASSES * number), names=names)
+        present = subgroups.counts.view(CLASSES, number).sum(0).nonzero().flatten().tolist()
         if compares and len(present) < CLASSES:
             only = names[present[0]] if present else "none"
             raise JobError(
                 f"fair: {name} compares groups, but all {len(groups)} training images are in one "
                 f"group, {only}. Choose another column with groups_by, or leave fair out."
             )
-        return made
+        return subgroups
 
 
 def subgroup_ids(labels: Tensor, groups: Tensor, number: int) -> Tensor:

@@ -59,20 +59,20 @@ def clear_event_files(folder: Path) -> None:
 
 @contextmanager
 def log_to_tensorboard(
-    watch: RunContext, folder: Path, *, wanted: bool, images_read: int = 0
+    watch: RunContext, folder: Path, *, enabled: bool, images_read: int = 0
 ) -> Iterator[RunContext]:
     """Yield a run context whose reports are also written as event files to a model's folder.
 
     Args:
         watch: receives the reports.
         folder: folder of the model.
-        wanted: whether event files are written. If false, the run context is yielded unchanged.
+        enabled: whether event files are written. If false, the run context is yielded unchanged.
         images_read: position at which the training resumes. TensorBoard hides later events.
 
     Raises:
         JobError: the package is not installed.
     """
-    if not wanted:
+    if not enabled:
         yield watch
         return
     try:

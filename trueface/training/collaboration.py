@@ -234,9 +234,9 @@ class CollaborationObjective(Objective):
 
 def _gradient_norm(model: nn.Module, value: Tensor) -> float:
     """Return the norm of a value's gradient over all trainable parameters."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients: Sequence[Tensor | None] = torch.autograd.grad(
-        value * _SCALE, learned, retain_graph=True, allow_unused=True
+        value * _SCALE, trainable, retain_graph=True, allow_unused=True
     )
     squares = [each.double().square().sum() for each in gradients if each is not None]
     return float(torch.stack(squares).sum().sqrt()) / _SCALE if squares else 0.0

@@ -17,7 +17,7 @@ from trueface.training.objectives.registry import NOT_FAIR, OVERSAMPLE
 
 ScheduleName = Literal["plateau", "step", "onecycle", "warmup_cosine", "warmup_onecycle"]
 Selection = Literal["best", "last", "worst-cell"]
-WORST_CELL = "worst-cell"  # of the setting `select`
+WORST_CELL = "worst-cell"  # value of the setting `select`
 DEMOGRAPHIC = "demographic"  # the column of a batch with the number of each image's group
 Share = Annotated[Finite, Field(gt=0, le=1)]
 
@@ -193,13 +193,13 @@ class TrainerConfig:
     weight_decay: float
     schedule: ScheduleName
     precision: str = "fp32"  # bf16 and fp16 keep the weights in fp32
-    momentum: float = 0.0  # of sgd
-    cycle_momentum: bool = True  # of onecycle: it also moves momentum, or the first beta of Adam
+    momentum: float = 0.0  # only sgd uses it
+    cycle_momentum: bool = True  # onecycle also moves momentum, or the first beta of Adam
     fused: bool = False  # one kernel for all parameters; rounds otherwise than a loop over them
-    lr_decay_epochs: int = -1  # of plateau and step; <= 0: never
-    lr_gamma: float = 0.1  # of plateau and step: factor of the rate
+    lr_decay_epochs: int = -1  # plateau and step use it; <= 0: never
+    lr_gamma: float = 0.1  # factor of the rate with plateau and step
     early_stop: int = 0  # epochs without progress; 0: never
-    select: Selection = "best"  # which epoch's weights are kept
+    select: Selection = "best"  # epoch whose weights are kept
     ema: float = 0.0  # decay of a running mean of the weights; 0: none
     ema_warmup: bool = False  # whether the decay rises with each step
     finite_gradients: bool = True  # end when their norm is not; False: the loss alone decides
@@ -207,11 +207,11 @@ class TrainerConfig:
     freeze_bn: bool = True  # with freeze: batch statistics stay, too
     compile: bool = False
     accelerate: Accelerate = "off"  # graph: steps are replayed as a CUDA graph
-    options: ObjectiveOptions = field(default_factory=ObjectiveOptions)  # of the objective
+    options: ObjectiveOptions = field(default_factory=ObjectiveOptions)  # options of the objective
     sam: float = 0.0  # radius of a second pass at moved weights; see `loop`; 0: none
     awp: float = 0.0  # radius of AWP, as a fraction of the norm of each weight
     awp_from: int = 1  # the first epoch, from 1, with awp
-    rows_per_image: int = 1  # of a batch: one for each quality of an image
+    rows_per_image: int = 1  # rows of a batch for each image: one for each quality
     accumulate: int = 1  # batches per step of the optimizer
 
     @property

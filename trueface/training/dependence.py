@@ -22,8 +22,8 @@ from torch import Tensor
 
 from trueface.training.quality_settings import DIM, MEDIAN
 
-SIGMA = 6.0  # of the published configurations, for `dim`
-EPSILON = 1e-5  # of the CCA form, times B
+SIGMA = 6.0  # value of the published configurations, for `dim`
+EPSILON = 1e-5  # constant of the CCA form, times B
 TINY = 1e-12  # below it features are all alike, and depend on nothing
 SHIFTS = 8  # permutations of the baseline, at most
 Form = Callable[[Tensor, Tensor], Tensor]

@@ -24,11 +24,11 @@ class Epoch:
     val_accuracy: float
     val_balanced_accuracy: float | None  # None: validation has one class only
     seconds: float
-    images_per_s: float  # of the training part
-    # that validation asks for, see `Calibration`; None: nothing was fitted
+    images_per_s: float  # speed of the training part
+    # values from validation, see `Calibration`; None: nothing was fitted
     temperature: float | None = None
     threshold: float | None = None
-    # of the worst group × class of validation, where that decides between epochs; None: it does not
+    # accuracy of the worst group × class of validation, where it decides between epochs; None: it does not
     val_worst_cell_accuracy: float | None = None
 
     @classmethod
@@ -39,12 +39,12 @@ class Epoch:
             ValueError, TypeError: a cell holds no number.
             KeyError: it lacks one that every version has written.
         """
-        made: dict[str, Any] = {"epoch": int(row["epoch"])}
+        values: dict[str, Any] = {"epoch": int(row["epoch"])}
         for name in (field.name for field in fields(cls)[1:]):
-            # of columns that came later, and of measures without a value
+            # columns that came later and measures without a value may be empty
             is_absent = name in _OPTIONAL and not row.get(name)
-            made[name] = None if is_absent else float(row[name])
-        return cls(**made)
+            values[name] = None if is_absent else float(row[name])
+        return cls(**values)
 
     @property
     def selection_score(self) -> tuple[float, ...]:

@@ -38,8 +38,8 @@ class TrainingSetRecord:
     words: Words  # the user's own among those of the data ID
     data_root: str  # absolute, as is the next
     split_path: str
-    train_sha256: str  # of the split's training list, as it was then
-    # of its validation list; None: validation chose nothing, or a version until 0.2 wrote this
+    train_sha256: str  # digest of the split's training list, as it was then
+    # digest of its validation list; None: validation chose nothing, or a version until 0.2 wrote this
     val_sha256: str | None = None
 
     @property
@@ -64,7 +64,7 @@ _RECORD = TypeAdapter(Ancestry)
 
 def write_ancestry(folder: Path, base: str | None, lessons: Sequence[TrainingSetRecord]) -> None:
     """Write the training images of the model in `folder`. A repeated record is written once."""
-    once = tuple(lesson for place, lesson in enumerate(lessons) if lesson not in lessons[:place])
+    once = tuple(lesson for index, lesson in enumerate(lessons) if lesson not in lessons[:index])
     record = _RECORD.dump_python(Ancestry(base=base, lessons=once), mode="json")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(paths.ancestry(folder), {"schema": SCHEMA, **record})
@@ -193,25 +193,29 @@ def data_of(images: str | None, model: str | None, words: Words) -> DataId:
     return BUILT_IN.with_words(words).training_data_id(parse_model(model).last.data)
 
 
-def load_lists(place: DataLocation, data: DataId) -> TrainingLists:
+def load_lists(location: DataLocation, data: DataId) -> TrainingLists:
     """Return what a training or unlearning learns from and is validated on.
 
     Raises:
         DataError: a part of the data has no image, or the split names images that are not there.
     """
-    train, train_split = load_list(place, data, "train")
-    val, val_split = load_list(place, data, "val")
+    train, train_split = load_list(location, data, "train")
+    val, val_split = load_list(location, data, "val")
     return TrainingLists(train=train, val=val, splits=(train_split, val_split))
 
 
-def load_list(place: DataLocation, data: DataId, name: str) -> tuple[tuple[Image, ...], SplitList]:
+def load_list(
+    location: DataLocation, data: DataId, name: str
+) -> tuple[tuple[Image, ...], SplitList]:
     """Return the images of one list of the split, and the list.
 
     Raises:
         DataError: as `load_lists`.
     """
-    split = load_split(place.split_path, name)
-    images = split_images(place.data_root, data, split, place.vocabulary, missing=place.missing)
+    split = load_split(location.split_path, name)
+    images = split_images(
+        location.data_root, data, split, location.vocabulary, missing=location.missing
+    )
     return images, split
 
 
@@ -271,7 +275,7 @@ def count_classes(images: Iterable[Image]) -> tuple[int, int]:
 
 
 def training_set_record(
-    place: DataLocation,
+    location: DataLocation,
     data: DataId,
     lists: TrainingLists,
     settings: LearningSettings,
@@ -282,9 +286,9 @@ def training_set_record(
     decides = validation_decides(settings.model_dump(), unlearns=unlearns)
     return TrainingSetRecord(
         images=str(data),
-        words=place.words,
-        data_root=str(place.data_root),
-        split_path=str(place.split_path),
+        words=location.words,
+        data_root=str(location.data_root),
+        split_path=str(location.split_path),
         train_sha256=lists.splits[0].sha256,
         val_sha256=lists.splits[1].sha256 if decides else None,
     )

@@ -23,7 +23,7 @@ OF_STEPS = frozenset(
     }
 )  # fmt: skip
 AWP_FROM = 3  # the default of awp_from
-LAST = "last"  # of the setting `select`
+LAST = "last"  # value of the setting `select`
 ONLY_CLOSED_FORM = "only a training in closed form uses it"
 
 
@@ -112,7 +112,7 @@ def _is_random(values: Mapping[str, Any]) -> bool:
         any(values.get(key) for key in CHANCES)
         or (values.get("patch_size") or 0) > 0
         or bool(values.get("sbi"))
-        or bool(values.get("qualities"))  # whose corruptions are drawn with the same seed
+        or bool(values.get("qualities"))  # their corruptions are drawn with the same seed
         or any(values.get(key, field.default) != field.default for key, field in further)
     )
 

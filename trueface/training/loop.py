@@ -63,10 +63,10 @@ from trueface.training.objectives.registry import EAGER_OBJECTIVE, is_capturable
 from trueface.training.schedules import current_lr, make_schedule
 from trueface.training.settings import BOTH
 
-# of parameters and gradients: the factor of each added gradient; None: no ascent direction
+# function of parameters and gradients: the factor of each added gradient; None: no ascent direction
 Lengths = Callable[[Sequence[Tensor], Sequence[Tensor]], list[float] | None]
 RandomState = dict[str, Tensor | None]
-INPUTS, LABELS = "inputs", "labels"  # of a batch whose step is replayed; the others are its columns
+INPUTS, LABELS = "inputs", "labels"  # parts of a replayed step's batch; the others are its columns
 log = logging.getLogger(__name__)
 
 
@@ -89,15 +89,15 @@ class RunningMetrics:
         )
 
 
-class Waiting(NamedTuple):
+class AccumulatedBatches(NamedTuple):
     """The batches whose gradients wait for a step of the optimizer."""
 
     batches: int = 0
-    rows: int = 0  # of all processes
+    rows: int = 0  # rows of all processes
 
-    def plus(self, rows: int) -> "Waiting":
+    def plus(self, rows: int) -> "AccumulatedBatches":
         """Return the same with one more batch."""
-        return Waiting(self.batches + 1, self.rows + rows)
+        return AccumulatedBatches(self.batches + 1, self.rows + rows)
 
 
 class Loop:
@@ -170,9 +170,9 @@ class Loop:
         )
         if config.compile:  # in place, so that the parameters keep their names
             optimizer_state.network_of(model).compile()
-        self._shared = group.average_gradients(model, watch.device)  # what is asked for logits
+        self._shared = group.average_gradients(model, watch.device)  # it computes the logits
         self.images_read = 0
-        self._waiting = Waiting()
+        self._accumulated = AccumulatedBatches()
         self._epoch = 0  # under way
         self._reported_at = 0.0
 
@@ -232,7 +232,7 @@ class Loop:
         with closing(self.training(epoch)) as batches:
             for part in islice(self.group.iter_rank_batches(batches), sums.batches, None):
                 # saved gradients would be as large as the model, so a training pauses between steps
-                if not self._waiting.batches and self.stopped:
+                if not self._accumulated.batches and self.stopped:
                     break
                 loss, logs = self._step(part)
                 loss, right = self.group.mean_of(part, loss, int(logs[CORRECT]))
@@ -240,11 +240,11 @@ class Loop:
                 self.images_read += part.total
                 speed = (sums.images - earlier) / max(time.monotonic() - began, 1e-9)
                 self._report_step(epoch, sums.loss / sums.images, speed, logs)
-                if self._waiting.batches:
+                if self._accumulated.batches:
                     continue
                 if every and sums.batches % every < self.config.accumulate:
                     pause(sums)
-        if self._waiting.batches:  # the last batches of an epoch are a step, too
+        if self._accumulated.batches:  # the last batches of an epoch are a step, too
             self._apply_waiting()
         return sums
 
@@ -311,7 +311,7 @@ class Loop:
             first = (loss,) if len(part.batch.labels) else ()
             with perturbed:
                 loss, again = self._forward(part)
-                logs = {**again, **logs}  # of terms that the first pass has not
+                logs = {**again, **logs}  # the first pass lacks some terms
                 self._backward(loss, part)
         correct = torch.as_tensor(logs[CORRECT], device=loss.device)
         last, right, *values = self._gradient_step.apply_and_read(
@@ -325,12 +325,12 @@ class Loop:
 
     def _accumulate(self, part: RankBatch) -> tuple[float, Logs]:
         """Add the gradients of a batch; take the step after the last batch of a group."""
-        if not self._waiting.batches:
+        if not self._accumulated.batches:
             self.schedule.begin_step()
         loss, logs = self._forward(part)
         # as if the group had no missing images; see `_apply_waiting`
         share = part.total / self.config.rows_per_step
-        self._backward(loss * share, part, adds=self._waiting.batches > 0)
+        self._backward(loss * share, part, adds=self._accumulated.batches > 0)
         if self._perturbation or self.objective.perturbed(self.model) is not None:
             raise JobError(
                 f"accumulate: {self.config.accumulate} cannot be used with a second pass of each step. "
@@ -338,19 +338,19 @@ class Loop:
             )
         correct = torch.as_tensor(logs[CORRECT], device=loss.device)
         value, right = self._gradient_step.read(_mean(loss, part), correct)
-        self._waiting = self._waiting.plus(part.total)
-        if self._waiting.batches == self.config.accumulate:
+        self._accumulated = self._accumulated.plus(part.total)
+        if self._accumulated.batches == self.config.accumulate:
             self._apply_waiting()
         return value, {**logs, CORRECT: right}
 
     def _apply_waiting(self) -> None:
         """Take the step of the batches whose gradients wait, as the mean over their images."""
-        if self._waiting.rows != self.config.rows_per_step:
-            self._gradient_step.scale_gradients(self.config.rows_per_step / self._waiting.rows)
+        if self._accumulated.rows != self.config.rows_per_step:
+            self._gradient_step.scale_gradients(self.config.rows_per_step / self._accumulated.rows)
         self._gradient_step.apply()
         self.objective.stepped()
         self.schedule.end_step()
-        self._waiting = Waiting()
+        self._accumulated = AccumulatedBatches()
 
     def _graphed_step(self, graphed: GraphedSteps, batch: Batch) -> tuple[float, Logs]:
         self.schedule.begin_step()
@@ -385,13 +385,13 @@ class Loop:
         self._gradient_step.backward(loss, adds=adds)
 
     def _divergence_error(self, quantity: Quantity, value: float) -> JobError:
-        what = {
+        sentence = {
             "loss": f"the loss became {value}",
             "norm": f"the norm of the gradients became {value}",
             "scale": "the gradients are still too large for fp16",
         }[quantity]
         return JobError(
-            f"{what} in epoch {self._epoch + 1}, after {self.images_read} images (lr "
+            f"{sentence} in epoch {self._epoch + 1}, after {self.images_read} images (lr "
             f"{self.lr:.3g}, batch_size {self.config.batch_size}, precision "
             f"{self.config.precision}). Use a lower lr."
         )
@@ -463,8 +463,8 @@ def restore_rng_state(device: str, state: RandomState) -> None:
 class Perturbation(NamedTuple):
     """A second pass of each step, at moved weights."""
 
-    lengths: Lengths  # how far each parameter goes along its gradient
-    least_dimensions: int = 0  # of parameters that move
+    lengths: Lengths  # distance of each parameter along its gradient
+    least_dimensions: int = 0  # dimensions of parameters that move
     first_epoch: int = 0  # from 0, with which it begins
     of_ascent: bool = False  # the first pass is that of an objective's `ascent_step`
 

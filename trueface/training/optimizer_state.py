@@ -15,10 +15,10 @@ from torch.optim import SGD, Optimizer
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
 
-SCHEMA = 1  # of an optimizer's state
-MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam and AdamW alike: the shape of the parameter
+SCHEMA = 1  # version of an optimizer's state
+MOMENTS = ("exp_avg", "exp_avg_sq")  # moments of Adam and AdamW alike: the shape of the parameter
 STEP = "step"
-MOMENTUM = "momentum_buffer"  # of SGD, of that shape, too
+MOMENTUM = "momentum_buffer"  # moment of SGD, of that shape, too
 OptimizerState = Mapping[str, Mapping[str, Tensor]]  # parameter → moment → values
 
 
@@ -60,7 +60,7 @@ def load_optimizer_state_dict(model: nn.Module, optimizer: Optimizer, state: Opt
         # like the parameter, so that device and memory format are those of its gradients
         own = {key: torch.empty_like(parameter).copy_(kept[key]) for key in shaped}
         if shaped == MOMENTS:
-            own[STEP] = kept[STEP].to(parameter.device, copy=True)  # where a fused optimizer counts
+            own[STEP] = kept[STEP].to(parameter.device, copy=True)  # a fused optimizer counts there
         optimizer.state[parameter] = own
         count += 1
     return count

@@ -1,6 +1,5 @@
 """The provenance of a model's weights, in the checkpoint and next to it: images, labels, code."""
 
-import hashlib
 import io
 import zipfile
 from collections import Counter
@@ -16,6 +15,7 @@ from trueface.data.image_headers import LearnedSizes
 from trueface.data.image_set import ImageSet
 from trueface.data.index import Image
 from trueface.poisoning.poison_record import fingerprint
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import Json, file_sha256, write_atomic
 from trueface.training.image_lists import DataLocation, TrainingLists
 
@@ -27,7 +27,7 @@ PACKAGE = Path(trueface.__file__).parent
 
 def archive_code(run_folder: Path) -> str:
     """Write an archive of this package's code to a run folder; return its SHA-256."""
-    archive, digest = _archive(PACKAGE)
+    archive, digest = _archive_code(PACKAGE)
     path = run_folder / FOLDER / f"{digest[:16]}.zip"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,11 +35,11 @@ def archive_code(run_folder: Path) -> str:
     return digest
 
 
-def images_provenance(place: DataLocation, lists: TrainingLists) -> dict[str, Json]:
+def images_provenance(location: DataLocation, lists: TrainingLists) -> dict[str, Json]:
     """Return the provenance of training and validation images, and of their files."""
     return {
-        "data_root": str(place.data_root),
-        "split_path": str(place.split_path),
+        "data_root": str(location.data_root),
+        "split_path": str(location.split_path),
         "splits": {split.name: split.sha256 for split in lists.splits},
         "train_images": len(lists.train),
         "val_images": len(lists.val),
@@ -63,14 +63,14 @@ def labels_provenance(training: ImageSet, validation: ImageSet) -> dict[str, Jso
 
 
 @lru_cache(maxsize=1)  # imported code does not change while a process runs
-def _archive(package: Path) -> tuple[bytes, str]:
+def _archive_code(package: Path) -> tuple[bytes, str]:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(package.rglob("*.py")):
             name = f"{package.name}/{file.relative_to(package).as_posix()}"
             archive.writestr(zipfile.ZipInfo(name, EPOCH), file.read_bytes(), zipfile.ZIP_DEFLATED)
     content = buffer.getvalue()
-    return content, hashlib.sha256(content).hexdigest()
+    return content, sha256_hex(content)
 
 
 def _flipped(images: ImageSet) -> int:
@@ -79,13 +79,13 @@ def _flipped(images: ImageSet) -> int:
 
 
 def _sizes(lists: TrainingLists) -> Json:
-    learned = LearnedSizes.from_files([image.file for image in lists.train])
-    return None if learned is None else learned.as_json()
+    sizes = LearnedSizes.from_files([image.file for image in lists.train])
+    return None if sizes is None else sizes.as_json()
 
 
 def _formats(lists: TrainingLists) -> Json:
-    learned = LearnedFormats.from_files([image.file for image in lists.train])
-    return None if learned is None else learned.as_json()
+    formats = LearnedFormats.from_files([image.file for image in lists.train])
+    return None if formats is None else formats.as_json()
 
 
 def _sources(images: Sequence[Image]) -> dict[str, Json]:

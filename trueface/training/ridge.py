@@ -173,20 +173,20 @@ def fit(
             "needs images of both classes."
         )
     standard = standard or Standardization.from_rows(rows, weights, clip)
-    wanted = targets(rows.labels, rows.weight)
+    train_targets = targets(rows.labels, rows.weight)
     system = regression(rows, standard, validation, check)
     aucs: Mapping[float, float] = {}
 
     def auc(relative: float) -> float:
         check()
-        return _auc(validation, system.solve(relative * system.unit, wanted).val_outputs)
+        return _auc(validation, system.solve(relative * system.unit, train_targets).val_outputs)
 
     if absolute_penalty is not None:
         penalty = absolute_penalty / system.unit
     if penalty is None and len(np.unique(validation.labels)) == 2:
         penalty, aucs = best_penalty(auc)
     relative = UNTESTED if penalty is None else penalty
-    solution = system.solve(relative * system.unit, wanted)
+    solution = system.solve(relative * system.unit, train_targets)
     bias = balanced_bias(solution.train_outputs, rows.labels, rows.weight)
     views = [len(part) for part in validation.parts]
     calibration = fit_calibration(validation.labels, solution.val_outputs + bias, views)
@@ -256,18 +256,20 @@ def refit(
     stays = np.ones(len(rows))
     stays[np.asarray(gone, dtype=np.int64)] = 0.0
     weight = rows.weight * stays
-    wanted = targets(rows.labels, weight)
+    train_targets = targets(rows.labels, weight)
     if is_dual(rows):
         factor = factor or factor_of(rows, standard, penalty)
         solved = (
-            factor.coefficients_without(gone, wanted) if len(gone) else factor.coefficients(wanted)
+            factor.coefficients_without(gone, train_targets)
+            if len(gone)
+            else factor.coefficients(train_targets)
         )
         direction = weighted_sum(rows, standard, solved.values)
-        outputs = solved.outputs(wanted, penalty, rows.weight)
+        outputs = solved.outputs(train_targets, penalty, rows.weight)
     else:
         columns = whole(rows, standard)
         moments = NormalEquations.from_columns(columns, weight)
-        direction = moments.weight(columns, weight * wanted, penalty)
+        direction = moments.weight(columns, weight * train_targets, penalty)
         outputs = columns @ direction
     return LinearLayer(weight=direction, bias=balanced_bias(outputs, rows.labels, weight))
 
@@ -400,8 +402,8 @@ def concat_rows(old: FeatureRows, new: FeatureRows, weight: float | None = None)
             has a weight of at least 1.
     """
     if weight is None:
-        wanted = SHARE / (1 - SHARE) * float(old.weight.sum()) / max(len(new), 1)
-        weight = float(np.clip(wanted, 1.0, MOST))
+        new_weight = SHARE / (1 - SHARE) * float(old.weight.sum()) / max(len(new), 1)
+        weight = float(np.clip(new_weight, 1.0, MOST))
     offset = 1 + int(old.images.max(initial=-1))
     return replace(
         old,
@@ -448,15 +450,15 @@ def train(
     """
     began, settings = now(), kept.settings
     head = ridge_head(model)
-    checked = validation if earlier is None else earlier.validation
-    learned = compute_fit_data(model, training, checked, settings, watch, store)
+    selection = validation if earlier is None else earlier.validation
+    data = compute_fit_data(model, training, selection, settings, watch, store)
     if earlier is not None:
-        before = compute_fit_data(model, earlier.training, checked, settings, watch, store)
-        rows = concat_rows(before.rows, learned.rows, settings.shot_weight or None)
-        learned = replace(learned, rows=rows)
+        base = compute_fit_data(model, earlier.training, selection, settings, watch, store)
+        rows = concat_rows(base.rows, data.rows, settings.shot_weight or None)
+        data = replace(data, rows=rows)
     fitted = fit(
-        learned.rows,
-        learned.validation,
+        data.rows,
+        data.validation,
         weights=standardization_of_head(head).weights,
         clip=float(head.clip),
         penalty=settings.penalty or None,
@@ -465,12 +467,12 @@ def train(
         check=stop_check(watch),
     )
     write_fit(fitted, head, views=1 + len(settings.copies_learned))
-    epoch = _epoch(fitted, learned, seconds=now() - began)
+    epoch = _epoch(fitted, data, seconds=now() - began)
     source: dict[str, Json] = {
         **kept.provenance,
         **kept.facts(),
-        "features": dict(learned.facts),
-        "ridge": fit_provenance(fitted, learned, settings, earlier),
+        "features": dict(data.facts),
+        "ridge": fit_provenance(fitted, data, settings, earlier),
         "calibration": fitted.calibration.json_record,
     }
     replace(kept, provenance=source, facts=dict)([epoch], BEST, model, dict)
@@ -478,16 +480,16 @@ def train(
         "epoch=1 of=1 loss=%.4g val_accuracy=%.4g threshold=%.3g penalty=%.3g",
         epoch.loss, epoch.val_accuracy, fitted.calibration.threshold, fitted.relative_penalty,
     )  # fmt: skip
-    clean = _first_views(learned.validation)
+    clean = _first_views(data.validation)
     return TrainingResult(
         epochs=(epoch,),
         chosen=epoch,
         seconds=now() - began,
-        samples_read=len(learned.rows),
+        samples_read=len(data.rows),
         val_predictions=Predictions.from_margin(
-            fitted.val_outputs[clean], learned.validation.labels[clean]
+            fitted.val_outputs[clean], data.validation.labels[clean]
         ),
-        features=FeatureDistance.from_features(learned.rows.parts, learned.validation.parts),
+        features=FeatureDistance.from_features(data.rows.parts, data.validation.parts),
     )
 
 
@@ -507,18 +509,18 @@ def compute_fit_data(
     def matrices(views: Sequence[ImageLoader]) -> list[FeatureMatrix]:
         return [feature_matrix(body, view, watch, store=store) for view in views]
 
-    checked = matrices(views_of(validation, settings, tested))
-    learned = matrices(views_of(training, settings, copies))
+    validation_features = matrices(views_of(validation, settings, tested))
+    train_features = matrices(views_of(training, settings, copies))
     cost = NO_COST
-    for matrix in (*checked, *learned):
+    for matrix in (*validation_features, *train_features):
         cost = cost.plus(matrix.cost)
     return RidgeData(
-        rows=rows_of(training, learned),
-        validation=rows_of(validation, checked),
+        rows=rows_of(training, train_features),
+        validation=rows_of(validation, validation_features),
         facts={
             "store": store is not None,
-            "views": len(learned),
-            "stored_views": len(learned) if store is not None else 0,
+            "views": len(train_features),
+            "stored_views": len(train_features) if store is not None else 0,
             "rows_read": cost.read,
             "rows_computed": cost.computed,
             "seconds_saved": cost.saved_s,
@@ -527,14 +529,14 @@ def compute_fit_data(
 
 
 def fit_provenance(
-    fitted: RidgeFit, learned: RidgeData, settings: TrainSettings, earlier: BaseFit | None
+    fitted: RidgeFit, data: RidgeData, settings: TrainSettings, earlier: BaseFit | None
 ) -> dict[str, Json]:
     """Return the parameters and data of a fit, for the provenance."""
     return {
         "penalty": fitted.penalty,
         "relative_penalty": fitted.relative_penalty,
         "penalty_by": _penalty_by(fitted, settings, earlier),
-        "examples_weight": float(learned.rows.weight[-1]) if earlier else None,
+        "examples_weight": float(data.rows.weight[-1]) if earlier else None,
         "val_auc_by_penalty": {f"{key:.4g}": auc for key, auc in sorted(fitted.aucs.items())},
         "rows": len(fitted.train_outputs),
         "copies": list(settings.copies_learned),
@@ -562,19 +564,19 @@ def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: BaseFit | No
     return "validation" if fitted.aucs else "default"
 
 
-def _epoch(fitted: RidgeFit, learned: RidgeData, *, seconds: float) -> Epoch:
-    rows, validation = learned.rows, learned.validation
+def _epoch(fitted: RidgeFit, data: RidgeData, *, seconds: float) -> Epoch:
+    rows, validation = data.rows, data.validation
     clean = _first_views(validation)
-    own = validate_logits(fitted.train_outputs, rows.labels == 1)
-    checked = validate_logits(fitted.val_outputs[clean], validation.labels[clean] == 1)
+    train_metrics = validate_logits(fitted.train_outputs, rows.labels == 1)
+    val_metrics = validate_logits(fitted.val_outputs[clean], validation.labels[clean] == 1)
     return Epoch(
         epoch=1,
         lr=0.0,
-        loss=own.loss,
-        accuracy=own.accuracy,
-        val_loss=checked.loss,
-        val_accuracy=checked.accuracy,
-        val_balanced_accuracy=checked.balanced_accuracy,
+        loss=train_metrics.loss,
+        accuracy=train_metrics.accuracy,
+        val_loss=val_metrics.loss,
+        val_accuracy=val_metrics.accuracy,
+        val_balanced_accuracy=val_metrics.balanced_accuracy,
         seconds=seconds,
         images_per_s=len(rows) / max(seconds, 1e-9),
         temperature=fitted.calibration.temperature,

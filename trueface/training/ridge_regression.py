@@ -212,7 +212,7 @@ class DualFactor:
         units = np.zeros((len(self.lower), len(gone)))
         units[gone, np.arange(len(gone))] = 1.0
         columns, solved = self.solve(units), self.solve(right)
-        # what the rows that go would get is taken to zero by a right-hand side of theirs
+        # a right-hand side for the rows that go takes their values to zero
         values, ones = (solved - columns @ np.linalg.solve(columns[gone], solved[gone])).T
         values[gone] = ones[gone] = 0.0
         return Coefficients.from_solutions(values, ones)
@@ -347,7 +347,7 @@ class Dual:
             for start, end in rows.blocks():
                 check()
                 block = standard.block(rows, start, end)
-                # of the transpose, which is in Fortran's order: the lower half alone is computed
+                # the transpose is in Fortran's order: the lower half alone is computed
                 own = blas.dsyrk(1.0, block.T, beta=1.0, c=own, trans=1, lower=1, overwrite_c=1)
                 if others is not None:
                     other += standard.block(others, start, end) @ block.T

@@ -27,7 +27,7 @@ from trueface.training.config import TrainerConfig
 LOWEST = 1e-6  # below it the original stops
 # torch's own; arXiv 1708.07120
 ONE_CYCLE_RISE, ONE_CYCLE_LOW = 0.3, 0.04
-# of the steps, in which the cosine's rate rises from nothing; P. Goyal et al., arXiv 1706.02677
+# fraction of the steps in which the cosine's rate rises from nothing; P. Goyal et al., arXiv 1706.02677
 WARMUP = 0.05
 
 

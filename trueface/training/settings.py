@@ -39,7 +39,7 @@ from trueface.training.objectives import registry
 from trueface.training.parts.registry import with_parts
 from trueface.training.quality_settings import QualitySettings
 
-MOMENTUM = 0.9  # of SGD, if none is set
+MOMENTUM = 0.9  # momentum of SGD, if none is set
 HOLDING = ("momentum", "optimizer", "schedule")  # decide whether onecycle moves the momentum
 BOTH = "sam and awp cannot be combined: set one of them to 0"
 RANDOM_COPIES = frozenset({"corrupted", "varied", "turned"})

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from trueface.data.batch import Batch, BatchLoader
 from trueface.evaluation.operating_threshold import Calibration, fit_calibration
-from trueface.evaluation.prediction_rows import in_order, predict_rows
+from trueface.evaluation.prediction_rows import predict_rows, sort_rows
 from trueface.models.detectors import Detector
 from trueface.models.head import MlpHead
 from trueface.prediction.reference import FeatureDistance
@@ -67,16 +67,15 @@ AfterEpoch = Callable[[Sequence[Epoch], str | None, nn.Module, Callable[[], Opti
 def standardise(
     model: nn.Module, training: BatchLoader, watch: RunContext, group: ProcessGroup = SINGLE_PROCESS
 ) -> None:
-    """Let the last layer of `model` know mean and deviation of its features, where it wants them.
+    """Store mean and deviation of the features in the last layer of `model`, if it standardises features.
 
-    Nothing is done where it has them, where it takes features as they are, or where the training
-    was stopped meanwhile.
+    Nothing is done if the layer has them already, or if the training was stopped meanwhile.
 
     Args:
         model: on the device of `watch`.
-        training: of which the first pass is read.
+        training: loader whose first pass is read.
         watch: device and stop.
-        group: of the processes that share each batch.
+        group: processes that share each batch.
 
     Raises:
         DataError: not one image could be read.
@@ -109,8 +108,8 @@ class Validation:
     loss: float  # cross-entropy, whatever the objective is
     accuracy: float
     balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
-    calibration: Calibration | None = None  # of a detector; None: of several classes
-    predictions: Predictions | None = None  # of a detector, of the same pass
+    calibration: Calibration | None = None  # a detector's; None: there are several classes
+    predictions: Predictions | None = None  # a detector's, of the same pass
     worst_cell: float | None = None  # accuracy of the worst group × class; None: not asked for
 
 
@@ -122,11 +121,11 @@ class TrainingResult:
     chosen: Epoch
     seconds: float
     samples_read: int  # images, those of validation not counted
-    # of the chosen weights; None: they were chosen before an interruption, or are of classes
+    # predictions of the chosen weights; None: they were chosen before an interruption, or are of classes
     val_predictions: Predictions | None = None
-    features: FeatureDistance | None = None  # of a fit in closed form, which has them at hand
-    notes: Mapping[str, Json] = field(default_factory=dict)  # of the objective
-    # how the steps were launched; empty with `accelerate: off`
+    features: FeatureDistance | None = None  # a fit in closed form has the features at hand
+    notes: Mapping[str, Json] = field(default_factory=dict)  # notes of the objective
+    # launch of the steps; empty with `accelerate: off`
     acceleration: Mapping[str, Json] = field(default_factory=dict)
 
 
@@ -135,7 +134,7 @@ class ResumeOptions(NamedTuple):
 
     resume_from_state: TrainerState | None = None
     every: int = 0  # batches; 0: after epochs only
-    start: Mapping[str, Json] = MappingProxyType({})  # what it started from
+    start: Mapping[str, Json] = MappingProxyType({})  # facts about its start
     pause: Callable[[TrainerState], None] | None = None  # None: it is not saved
 
 
@@ -186,8 +185,8 @@ def train(
         else lambda _: None,
     )
     read = 0 if begun is None else int(begun.steps["images_read"])
-    wanted = settings.tensorboard and group.is_first
-    with log_to_tensorboard(watch, folder, wanted=wanted, images_read=read) as logged_watch:
+    logs_events = settings.tensorboard and group.is_first
+    with log_to_tensorboard(watch, folder, enabled=logs_events, images_read=read) as logged_watch:
         trained = fit(
             model,
             training,
@@ -277,11 +276,11 @@ class _EpochRunner:
     def __init__(self, loop: Loop, saving: ResumeOptions, after_epoch: AfterEpoch) -> None:
         self._loop, self._saving, self._after_epoch = loop, saving, after_epoch
         self._started, self._earlier = now(), 0.0
-        self._sums: RunningMetrics | None = None  # of an epoch that was interrupted
+        self._sums: RunningMetrics | None = None  # metrics of an epoch that was interrupted
         self.history: list[Epoch] = []
         self.chosen: Epoch | None = None
         self.weights: Mapping[str, Tensor] = {}
-        self.predictions: Predictions | None = None  # of these weights
+        self.predictions: Predictions | None = None  # predictions of these weights
         if saving.resume_from_state is not None:
             self._restore(saving.resume_from_state)
 
@@ -301,7 +300,7 @@ class _EpochRunner:
         """Go through one epoch, or the rest of one; choose, keep, and save the state."""
         loop, config = self._loop, self._loop.config
         began, number = time.monotonic(), len(self.history)
-        before = loop.images_read
+        images_before = loop.images_read
         sums = loop.run(number, self._sums, every=self._saving.every, pause=self._pause)
         self._sums = None
         if loop.stopped:
@@ -309,10 +308,10 @@ class _EpochRunner:
             self._after_epoch(self.history, LAST, loop.result, loop.optimizer_state)
             loop.group.wait()  # none ends before the first has written its files
             raise JobError(f"stopped in epoch {number + 1} of {config.num_epochs}")
-        speed = (loop.images_read - before) / max(time.monotonic() - began, 1e-9)
+        speed = (loop.images_read - images_before) / max(time.monotonic() - began, 1e-9)
         epoch, predictions = self._validated(validation, sums, images_per_s=speed, began=began)
         self.history.append(epoch)
-        # of equally good epochs the last
+        # the last of equally good epochs counts
         better = config.select == "last" or epoch.selection_score == max(
             past.selection_score for past in self.history
         )
@@ -439,7 +438,7 @@ def validate(
     every = group.gather(own)
     if not len(every):
         raise JobError(f"none of the {len(images)} validation images could be read")
-    every = in_order(every, facts=int(by_cell), done="validated")
+    every = sort_rows(every, further_columns=int(by_cell), past_verb="validated")
     width = every.shape[1] - (3 if by_cell else 2)
     rows, classes = every[:, :width].float(), every[:, -2].long()
     if rows.shape[1] > 1:

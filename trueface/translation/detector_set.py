@@ -47,7 +47,7 @@ class Pairs:
     reals: tuple[str, ...]
     labels: Tensor  # N×K, own
     targets: Tensor  # N×K, one attribute flipped
-    changed: tuple[str, ...]  # which one, of each image
+    changed: tuple[str, ...]  # name of the changed attribute, for each image
 
 
 def pairs_of(
@@ -106,7 +106,7 @@ def original_of(source: Path, resolve: Callable[[str], Path]) -> Path:
 
 
 def write_pairs(
-    made: ImageFolderWriter,
+    writer: ImageFolderWriter,
     pairs: Pairs,
     translator: Translator,
     settings: TranslateSettings,
@@ -123,10 +123,12 @@ def write_pairs(
         images = load_image_batch(pairs.source, pairs.names[part], size=size)
         with torch.no_grad():
             fakes = translator(images.to(watch.device), pairs.targets[part].to(watch.device))
-        made.write([_file("Fake", settings.fakes, name) for name in pairs.names[part]], fakes.cpu())
+        writer.write(
+            [_file("Fake", settings.fakes, name) for name in pairs.names[part]], fakes.cpu()
+        )
         reals = load_image_batch(pairs.real, pairs.reals[part], size=size)
-        made.write([_file("Real", settings.reals, name) for name in pairs.names[part]], reals)
-    write_splits(made.root / SPLITS, lists_of(pairs.names, settings))
+        writer.write([_file("Real", settings.reals, name) for name in pairs.names[part]], reals)
+    write_splits(writer.root / SPLITS, lists_of(pairs.names, settings))
 
 
 def lists_of(names: Sequence[str], settings: TranslateSettings) -> dict[str, list[str]]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from trueface.translation.settings import STEPPED, Target, TranslatorSettings
 
 Generator = Callable[[Tensor, Tensor], Tensor]  # images N×C×H×W, targets N×K -> images
-COLOURS = {"grey": 0.0, "black": -1.0}  # of targets that are one colour
-# the original's start of FGSM; away from G(x), whose gradient at x itself is zero, every attack needs one
+COLOURS = {"grey": 0.0, "black": -1.0}  # colours of targets of one colour
+# width of the random start of FGSM, as in the authors' program; the gradient away from G(x) is zero at x
 SMALL_START = 0.001
 
 
@@ -52,18 +52,20 @@ class DisruptionObjective:
         self.generator, self.labels = generator, labels
         self.sign = 1.0 if target == "away" else -1.0  # the attack climbs
         if target == "away":
-            self.wanted = generate_outputs(generator, originals, labels)
+            self.target_outputs = generate_outputs(generator, originals, labels)
         else:
-            self.wanted = torch.full_like(originals, COLOURS[target]).expand(
+            self.target_outputs = torch.full_like(originals, COLOURS[target]).expand(
                 len(labels), *originals.shape
             )
 
     def gradient(self, images: Tensor) -> Tensor:
         """Return the direction in which each image's loss rises, like `images`; the mean over the sets of labels."""
         total = torch.zeros_like(images)
-        for labels, wanted in zip(self.labels, self.wanted, strict=True):
+        for labels, target_output in zip(self.labels, self.target_outputs, strict=True):
             asked = images.detach().requires_grad_()
-            error = (self.generator(asked, labels) - wanted).square().flatten(1).mean(1).sum()
+            error = (
+                (self.generator(asked, labels) - target_output).square().flatten(1).mean(1).sum()
+            )
             (gradient,) = torch.autograd.grad(self.sign * error, asked)
             total += gradient
         return total / len(self.labels)
@@ -74,7 +76,7 @@ def disrupt_training_images(
     images: Tensor,
     labels: Tensor,
     settings: TranslatorSettings,
-    chance: torch.Generator,
+    rng: torch.Generator,
 ) -> Tensor:
     """Return images as a step of adversarial training perturbs them, without gradients.
 
@@ -86,14 +88,14 @@ def disrupt_training_images(
         images: N×3×H×W in [-1, 1], real or translated.
         labels: attributes under which the generator is disrupted, N×K.
         settings: the attack, `adversarial_*`.
-        chance: random stream of the step, for the start of the attack.
+        rng: random stream of the step, for the start of the attack.
     """
     bound, attack = settings.adversarial_eps, settings.adversarial_attack
     originals = images.detach().float()
     disrupted = originals
     width = start_width(attack, settings.adversarial_target, bound)
     if width:
-        drawn = 2 * torch.rand(images.shape, generator=chance) - 1
+        drawn = 2 * torch.rand(images.shape, generator=rng) - 1
         disrupted = project_to_bound(originals + width * drawn.to(originals), originals, bound)
     objective = DisruptionObjective(generator, originals, labels[None], settings.adversarial_target)
     stepped = attack in STEPPED

@@ -12,7 +12,7 @@ from trueface.runtime.field_types import Count, Probability, Settings, setting
 HALVINGS = 2  # the generator halves the image this often, so that sides must be multiples of 4
 MOST_LAYERS = 6  # layers of the critic; the number in the paper, for 128 pixels
 LEAST_SIDE = 2  # pixels; side of the input of the critic's last layer
-Target = Literal["grey", "black", "away"]  # of a disruption
+Target = Literal["grey", "black", "away"]  # target of a disruption
 STEPPED = ("bim", "pgd")  # attacks of several steps
 ADVERSARIAL = "adversarial_"  # the settings of the attack of an adversarial training begin with it
 

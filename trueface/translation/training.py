@@ -22,7 +22,7 @@ from trueface.data.step_loader import StepLoader
 from trueface.runtime.gradient_step import GradientStep, set_lr
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import stream_seed, torch_rng
 from trueface.runtime.stepping import ResumeFile, RunFingerprint, StepTrainer, run_steps
 from trueface.translation.disruption import disrupt_training_images
 from trueface.translation.settings import TranslatorSettings
@@ -82,10 +82,10 @@ class LabelledImages:
 
         Targets are the labels of the same images in another order, as in the paper.
         """
-        batch, chance = StepLoader(self, "translator/batch", count, seed)(step)
-        mirrored = torch.rand(count, generator=chance) < flip
-        order = torch.randperm(count, generator=chance)
-        share = torch.rand(count, 1, 1, 1, generator=chance)
+        batch, rng = StepLoader(self, "translator/batch", count, seed)(step)
+        mirrored = torch.rand(count, generator=rng) < flip
+        order = torch.randperm(count, generator=rng)
+        share = torch.rand(count, 1, 1, 1, generator=rng)
         flipped = batch.inputs.flip(3)
         images = torch.where(mirrored[:, None, None, None], flipped, batch.inputs)
         labels = self.labels[batch.indices]
@@ -198,14 +198,11 @@ class TranslatorTraining(StepTrainer):
 
     def _attack(self, step: int) -> Callable[[Tensor, Tensor], Tensor]:
         """Return what disrupts images under labels. It depends only on the step and the weights."""
-        seed = stream_seed(f"translator/adversarial/{step}", self.settings.seed)
-        chance = torch.Generator().manual_seed(seed)
+        rng = torch_rng(f"translator/adversarial/{step}", self.settings.seed)
 
         def attack(images: Tensor, labels: Tensor) -> Tensor:
             with self._precision():
-                return disrupt_training_images(
-                    self.generator, images, labels, self.settings, chance
-                )
+                return disrupt_training_images(self.generator, images, labels, self.settings, rng)
 
         return attack
 

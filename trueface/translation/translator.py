@@ -44,21 +44,21 @@ MOST_SHOWN = 3
 
 
 def labels_of(
-    root: Path, names: Sequence[str], wanted: Sequence[str] | None = None
+    root: Path, names: Sequence[str], attributes: Sequence[str] | None = None
 ) -> tuple[tuple[str, ...], Tensor]:
     """Return the names of the attributes, and a row of 0 or 1 for each image, N×K float32.
 
     Args:
         root: folder of the images, with attributes.csv or list_attr_celeba.txt in it or next to it.
         names: paths of the images, relative to `root`.
-        wanted: names of the attributes to return, in this order. None: all of the table.
+        attributes: names of the attributes to return, in this order. None: all of the table.
 
     Raises:
         DataError: the table is missing or broken, or an image has no row in it.
         UnknownName: the table has no such attribute.
     """
     table = read_attribute_table(find_table(root))
-    held = table.names if wanted is None else tuple(wanted)
+    held = table.names if attributes is None else tuple(attributes)
     return held, torch.tensor(table.rows_for_images(names, held), dtype=torch.float32).reshape(
         -1, len(held)
     )
@@ -174,8 +174,8 @@ class Generator(nn.Module):
             labels: N×K, 1 for each attribute that the result must have, otherwise 0.
         """
         planes = labels.to(images)[:, :, None, None].expand(-1, -1, *images.shape[2:])
-        made: Tensor = self.main(torch.cat((images, planes), 1))
-        return made
+        output: Tensor = self.main(torch.cat((images, planes), 1))
+        return output
 
 
 class Critic(nn.Module):
@@ -266,8 +266,8 @@ class Translator:
                 f"targets have the shape {'×'.join(map(str, targets.shape))}, expected "
                 f"{len(images)}×{len(self.labels)} (images × {', '.join(self.labels)})"
             )
-        made: Tensor = self.generator(images, targets)
-        return made
+        outputs: Tensor = self.generator(images, targets)
+        return outputs
 
 
 def freeze_for_inference(
@@ -357,8 +357,8 @@ def load_foreign(path: Path, labels: int) -> Generator:
         raise CheckpointError(
             f"{path} is not a StarGAN generator with {shape.blocks} blocks: "
             + "; ".join(
-                f"{what} {', '.join(names[:MOST_SHOWN])}"
-                for what, names in (("unknown", unknown), ("missing", missing))
+                f"{noun} {', '.join(names[:MOST_SHOWN])}"
+                for noun, names in (("unknown", unknown), ("missing", missing))
                 if names
             )
         )

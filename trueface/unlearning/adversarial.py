@@ -21,7 +21,7 @@ from trueface.models.logits import as_multiclass_logits
 
 STRIDE = 2.5  # length of all steps together, in radii: Madry's, so that every corner is in reach
 FLIPPED = 0.95  # fraction of attacked predictions that must change; below it an attack grows
-TINY = 1e-12  # where a gradient is zero the step is, too
+TINY = 1e-12  # if a gradient is zero, the step is, too
 
 LogitsFunction = Callable[[Tensor], Tensor]  # inputs (B, …) to wide logits (B, K)
 GradientFunction = Callable[
@@ -80,7 +80,7 @@ class EpsilonSearchPGD:
         """
         while True:
             attacked, count = [], 0
-            flipped: list[Tensor] = []  # of each part
+            flipped: list[Tensor] = []  # flipped samples of each part
             for rows, at, labels, slope in parts():
                 eps = self.eps * at.unit
                 logits = answer(
@@ -155,7 +155,8 @@ def untargeted_linear_gradient(layer: nn.Linear, labels: Tensor) -> GradientFunc
         pull = (
             _mask_label_logits(logits, labels).softmax(1).scatter(1, labels[:, None], -1.0)
         )  # (B, K)
-        return pull[:, -len(weight) :] @ weight  # of a single logit the other one is constant
+        # if there is a single logit, the other one is constant
+        return pull[:, -len(weight) :] @ weight
 
     return slope
 
@@ -172,7 +173,7 @@ def pgd_linf(
         steps: how many; one is the fast gradient sign method.
         within: no entry leaves it.
     """
-    step = STRIDE * eps / steps  # of one it is cut to `eps`, as all of them are
+    step = STRIDE * eps / steps  # a single step is cut to `eps`, as all of them are
     low, high = (start - eps).clamp_(*within), (start + eps).clamp_(*within)
     point = start
     for _ in range(steps):
@@ -181,13 +182,13 @@ def pgd_linf(
     return point.detach()
 
 
-def random_l2_init(shape: Sequence[int], radius: float, random: torch.Generator) -> Tensor:
+def random_l2_init(shape: Sequence[int], radius: float, rng: torch.Generator) -> Tensor:
     """Return random arrows (N, …), in all directions and of all lengths up to `radius`, on the CPU.
 
     Draw those of a whole set at once: drawn batch by batch, they would depend on the batches.
     """
-    reach = radius * torch.rand(shape[0], generator=random)
-    return _long(torch.randn(*shape, generator=random), reach)
+    reach = radius * torch.rand(shape[0], generator=rng)
+    return _long(torch.randn(*shape, generator=rng), reach)
 
 
 def pgd_l2(

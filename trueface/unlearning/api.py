@@ -54,10 +54,10 @@ def check_argument_types(
             f"the model's weights are {', '.join(map(str, halves))}, which loses small steps. Convert "
             'the model to float32 and pass RunContext(precision="bf16") for the arithmetic.'
         )
-    for what, samples in (("forget", forget), ("retain", retain), ("validation", validation)):
-        if not isinstance(samples, Examples) and not (what == "retain" and samples is None):
+    for name, samples in (("forget", forget), ("retain", retain), ("validation", validation)):
+        if not isinstance(samples, Examples) and not (name == "retain" and samples is None):
             raise UsageError(
-                f"{what} is a {type(samples).__name__}. Create it with "
+                f"{name} is a {type(samples).__name__}. Create it with "
                 "trueface.unlearning.examples(inputs, labels) or examples_of(dataset, name)."
             )
     if goal is not None and goal not in get_args(Goal):
@@ -135,16 +135,16 @@ def check_example_sets(
             )
     if not len(validation):
         raise JobError("validation contains no sample of a kept class, so no result can be chosen")
-    for what, samples in (("forget", forget), ("retain", retain), ("validation", validation)):
+    for name, samples in (("forget", forget), ("retain", retain), ("validation", validation)):
         if samples is not None and not set(samples.trained) <= set(range(classes)):
             odd = sorted(set(samples.trained) - set(range(classes)))
             raise JobError(
-                f"the {what} set has class {odd[0]}, but the model has {classes} classes "
+                f"the {name} set has class {odd[0]}, but the model has {classes} classes "
                 f"(0 to {classes - 1})"
             )
 
 
-NOTABLE_LOSS = 0.1  # of validation accuracy, 0 to 1, that is worth a note
+NOTABLE_LOSS = 0.1  # loss of validation accuracy, 0 to 1, that is worth a note
 Own = TypeVar("Own", bound=Options)
 
 
@@ -165,10 +165,10 @@ class Request:
     """The inputs that a method may use."""
 
     model: nn.Module  # as it was trained; the method may change it in place
-    forget: Examples  # whose influence shall go
+    forget: Examples  # samples whose influence shall go
     retain: Examples | None  # the rest of the training set; None: it must not be read
     validation: Examples  # clean, never part of the training; what chooses between results
-    options: Options  # of this method
+    options: Options  # options of this method
     goal: Goal
     classes: int  # K; 2 for a single logit
     fresh: Callable[[], nn.Module] | None  # a new model, as that one was before its training
@@ -177,7 +177,7 @@ class Request:
     meter: CostCounter
     watch: RunContext
     seed: int
-    ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the samples of SETS
+    ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # IDs of the samples of SETS
 
     def own(self, kind: type[Own]) -> Own:
         """Return the method's options."""
@@ -227,7 +227,7 @@ class Result:
     model: nn.Module
     log: tuple[Step, ...] = ()  # steps from 1, in order
     notes: tuple[str, ...] = ()  # remarks on the run for the user, a sentence each
-    # of a model for SETS, if the method has made them, and the fingerprint of that model
+    # predictions of a model for SETS, if the method has made them, and the fingerprint of that model
     predictions: Mapping[str, Predictions] | None = None
     predicted_model: str = ""
 
@@ -238,15 +238,13 @@ class UnlearningReport:
 
     model: nn.Module
     log: tuple[Step, ...]  # the first is the model before unlearning, the last the returned one
-    seconds: float  # of the method alone, without what the cache holds or was made for it
-    samples_read: int  # of both sets in that time, repeated ones counted again
-    cached_seconds: (
-        float  # that it took, now or earlier, to make what the method read from the cache
-    )
+    seconds: float  # time of the method alone, without what the cache holds or was made for it
+    samples_read: int  # samples of both sets in that time, repeated ones counted again
+    cached_seconds: float  # time, now or earlier, for making what the method read from the cache
     cached_samples: int
     peak_bytes: int | None  # most memory while the method ran; None: unknown
     notes: tuple[str, ...]
-    predictions: Mapping[str, Predictions]  # of the unlearned model, for SETS
+    predictions: Mapping[str, Predictions]  # predictions of the unlearned model, for SETS
 
 
 def run(
@@ -376,7 +374,7 @@ def apply_method(
     request: Request,
     *,
     forced: str | None = None,
-    before: Mapping[str, Predictions] | None = None,
+    predictions_before: Mapping[str, Predictions] | None = None,
 ) -> UnlearningReport:
     """Apply a method; return its result with its cost and its measurements before and after.
 
@@ -384,7 +382,7 @@ def apply_method(
         name: of the method.
         request: as `make_request` returns it.
         forced: the reason for which it is known not to work here, or None. See `registry.admit`.
-        before: predictions of the model before unlearning, for any of SETS. The others are made.
+        predictions_before: predictions of the model before unlearning, for any of SETS. The others are made.
 
     Raises:
         JobError: stopped, or a non-finite result.
@@ -396,7 +394,7 @@ def apply_method(
         for key, reason in chosen.without_effect(request.goal, request.classes).items()
         if key in chosen.model_fields_set
     )
-    known = before or {}
+    known = predictions_before or {}
     others = request.predict_sets(names=[part for part in SETS if part not in known])
     first = Step(step=0, metrics=accuracies_of({**others, **known}))
     meter.samples, meter.making_seconds, meter.saved_seconds = 0, 0.0, 0.0
@@ -444,23 +442,23 @@ def _refuse_broken(model: nn.Module) -> None:
 
 
 def _warnings(
-    before: Mapping[str, float | None],
-    after: Mapping[str, float | None],
+    measures_before: Mapping[str, float | None],
+    measures_after: Mapping[str, float | None],
     request: Request,
     *,
     own: tuple[str, ...],
 ) -> Iterator[str]:
     """Yield remarks for the user that apply to any method."""
-    first, last = before["val_accuracy"], after["val_accuracy"]
+    first, last = measures_before["val_accuracy"], measures_after["val_accuracy"]
     if first is not None and last is not None and last < first - NOTABLE_LOSS:
         yield f"validation accuracy fell from {first:.1%} to {last:.1%}"
-    trained = before["forget_accuracy_trained"]
+    trained = measures_before["forget_accuracy_trained"]
     steps = isinstance(request.options, DescentOptions) and not own  # otherwise it has its own note
     if (
         steps
         and request.goal != "flips"
         and trained
-        and trained == after["forget_accuracy_trained"]
+        and trained == measures_after["forget_accuracy_trained"]
     ):
         yield (
             f"predictions on the forget set are unchanged ({trained:.1%} match the trained labels). "

@@ -10,7 +10,7 @@ from trueface.data.batch import Batch
 from trueface.data.examples import Examples, Label
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
-from trueface.runtime.rng import numpy_rng, stream_seed
+from trueface.runtime.rng import numpy_rng, torch_rng
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Step
@@ -97,8 +97,8 @@ def draw_subset(samples: Examples, count: int, name: str, seed: int) -> Examples
         name: of the draw; others of the same seed do not depend on it.
         seed: of the job.
     """
-    random = torch.Generator().manual_seed(stream_seed(name, seed))
-    rows = torch.randperm(len(samples), generator=random)[:count]
+    rng = torch_rng(name, seed)
+    rows = torch.randperm(len(samples), generator=rng)[:count]
     return samples.subset(sorted(rows.tolist()))
 
 
@@ -144,14 +144,14 @@ def random_other_labels(request: Request, epoch: int) -> tuple[int, ...]:
     Where classes shall go, it is one of those that stay, as long as there are any.
     """
     trained = request.forget.trained
-    random = numpy_rng(f"random labels/{epoch}", request.seed)
+    rng = numpy_rng(f"random labels/{epoch}", request.seed)
     gone = set(trained) if request.goal == "class" else set()
     left = [label for label in range(request.classes) if label not in gone]
     if gone and left:
-        return tuple(random.choice(left, len(trained)).tolist())
-    return _others(trained, request.classes, random)
+        return tuple(rng.choice(left, len(trained)).tolist())
+    return _others(trained, request.classes, rng)
 
 
-def _others(labels: Sequence[int], classes: int, random: np.random.Generator) -> tuple[int, ...]:
-    moves = random.integers(1, classes, len(labels))
+def _others(labels: Sequence[int], classes: int, rng: np.random.Generator) -> tuple[int, ...]:
+    moves = rng.integers(1, classes, len(labels))
     return tuple(((np.asarray(labels) + moves) % classes).tolist())

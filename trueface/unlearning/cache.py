@@ -4,17 +4,17 @@ A file is found again by all that it follows from, weights included; a broken on
 The time it took to make is stored with it, so a method's cost is known with and without it.
 """
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from trueface.data.examples import CostCounter, Examples
 from trueface.models.logits import BackboneHeadSplit
 from trueface.runtime import tensor_files
+from trueface.runtime.digests import sha256_digest, sha256_hex
 from trueface.runtime.errors import MachineError
 from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
@@ -40,7 +40,7 @@ class Cache:
             follows_from: all that the result is a function of, as texts.
             make: computes the value. Its samples and time are counted separately.
         """
-        digest = hashlib.sha256(repr(tuple(follows_from)).encode()).hexdigest()[:20]
+        digest = sha256_hex(repr(tuple(follows_from)))[:20]
         path = None if self._folder is None else self._folder / f"{name}-{digest}.pt"
         kept = None if path is None else _load_entry(path)
         if kept is None:
@@ -92,18 +92,11 @@ def fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
 
     The fingerprint of a model covers all its numbers, also those that it does not save, and its layers.
     """
-    digest = hashlib.sha256()
-    state: Iterable[tuple[str, Tensor]]
-    if isinstance(model, nn.Module):
-        state = (*model.named_parameters(), *model.named_buffers())
-        digest.update(repr(model).encode())  # strides and paddings are not among its numbers
-    else:
-        state = model.items()
-    for name, value in state:
-        raw = value.detach().cpu().contiguous()
-        digest.update(repr((name, tuple(raw.shape), raw.dtype)).encode())
-        digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    if not isinstance(model, nn.Module):
+        return sha256_digest(tensor_files.digest_parts(model.items())).hex()
+    state = (*model.named_parameters(), *model.named_buffers())
+    # strides and paddings are not among its numbers
+    return sha256_digest(chain([repr(model)], tensor_files.digest_parts(state))).hex()
 
 
 def _load_entry(path: Path) -> tuple[dict[str, Tensor], float, int] | None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-ITERATIONS = 200  # of L-BFGS
+ITERATIONS = 200  # iterations of L-BFGS
 LIGHT = 100.0  # inverse penalty of the calibration, which has K - 1 inputs
 TINY = 1e-9  # a probability that is zero in float32 has a logarithm all the same
 Floats = NDArray[np.float64]
@@ -90,6 +90,6 @@ def fit_logistic_regression(
     features: NDArray[np.floating], labels: Classes, strength: float
 ) -> LogisticRegression:
     """Return a logistic regression fitted with an inverse penalty of `strength`."""
-    with warnings.catch_warnings():  # where it stops is near enough: what follows is calibrated
+    with warnings.catch_warnings():  # its last point is near enough: a calibration follows
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=strength, max_iter=ITERATIONS).fit(features, labels)

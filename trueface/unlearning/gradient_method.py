@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trueface.data.batch import Batch
 from trueface.data.examples import Examples
 from trueface.models.detectors import set_train_mode
-from trueface.models.logits import cross_entropy
+from trueface.models.logits import cross_entropy, kl_divergence
 from trueface.predictions.predictions import Predictions
 from trueface.unlearning.api import Request, Result, accuracies_of
 from trueface.unlearning.building_blocks import epochs
@@ -87,7 +87,7 @@ class GradientMethod(Generic[Own]):
                 if self.is_finished():
                     break
         with self.request.meter.uncounted():
-            predicted_model = fingerprint(self.model)  # what follows may change it
+            predicted_model = fingerprint(self.model)  # `notes` may change the model
         return Result(
             model=self.model,
             log=tuple(self.log),
@@ -146,6 +146,18 @@ class GradientMethod(Generic[Own]):
             raise TypeError(f"{type(self).__name__} needs keeps_original = True")
         return self.request.logits(inputs, self._original)
 
+    def divergence_to_original(
+        self, inputs: Tensor, logits: Tensor, temperature: float = 1.0
+    ) -> Tensor:
+        """Return T² KL(original || model) of a batch, the mean over B; needs `keeps_original`.
+
+        Args:
+            inputs: of the batch, for the model before unlearning.
+            logits: of the model for these inputs, (B, K).
+            temperature: T, which divides the logits of both.
+        """
+        return temperature**2 * kl_divergence(self.original_logits(inputs), logits, temperature)
+
     def next_retain_batch(self) -> Batch | None:
         """Return the next batch of the retain set, pass after pass. None: it must not be read."""
         return next(self._retain_batches, None)
@@ -169,5 +181,5 @@ class GradientMethod(Generic[Own]):
                 self.request.watch,
                 epoch=epoch,
                 batch_size=self.options.batch_size,
-                what="kept samples",
+                noun="kept samples",
             )

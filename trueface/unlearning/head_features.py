@@ -27,8 +27,8 @@ from trueface.unlearning.image_source import identity_of
 
 
 def feature_source(
-    learned: ImageLoader,
-    tested: ImageLoader,
+    train_loader: ImageLoader,
+    test_loader: ImageLoader,
     model: Detector,
     settings: LearningSettings,
     watch: RunContext,
@@ -41,8 +41,8 @@ def feature_source(
     """Return images as features of the model's backbone, the inputs of its last layer.
 
     Args:
-        learned: the images as they are augmented.
-        tested: the images as they are tested.
+        train_loader: the images as they are augmented.
+        test_loader: the images as they are tested.
         model: the owner of the backbone.
         settings: of the training.
         watch: device, precision, stop.
@@ -57,17 +57,17 @@ def feature_source(
     """
     began = now()
     body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
-    matrix = feature_matrix(body, tested, watch, store=store)
+    matrix = feature_matrix(body, test_loader, watch, store=store)
     meter.cached_samples += len(matrix)
     meter.cached_seconds += matrix.cost.seconds
     if matrix.cost.computed:
         meter.making_seconds += now() - began
-    eval_features = _rows(matrix, len(tested))
-    features = FeatureSet(body, learned, watch=watch, store=store)
+    eval_features = _rows(matrix, len(test_loader))
+    features = FeatureSet(body, train_loader, watch=watch, store=store)
     seeded = settings.model_copy(update={"augment_seed": copies_seed})
-    views = views_of(learned, seeded, copies) if copies else ()
+    views = views_of(train_loader, seeded, copies) if copies else ()
     sets = tuple(FeatureSet(body, view, watch=watch, store=store) for view in views)
-    period = len(sets) or learned.dataset.transform.id.period
+    period = len(sets) or train_loader.dataset.transform.id.period
     source: Loader[Dataset] = features.loader()
     if period:
         repeated = FeatureViews(eval_features, sets or (features,) * period, meter)
@@ -79,13 +79,13 @@ def feature_source(
     else:  # the augmentation never repeats
         source = replace(source, dataset=NewFeatures(features, watch, meter))
     return ExampleSource(
-        learned=source,
-        tested=Loader(
+        train_loader=source,
+        test_loader=Loader(
             dataset=FeatureDataset(eval_features, lambda _: eval_features),
             batch_size=BATCH_SIZE,
             order=JOIN_SINGLE,
         ),
-        identify=cache(lambda: f"{identity_of(learned, tested, settings)}/{body.sha256}"),
+        identify=cache(lambda: f"{identity_of(train_loader, test_loader, settings)}/{body.sha256}"),
     )
 
 
@@ -131,9 +131,9 @@ class FeatureViews:
         if features.is_test:
             return self.eval_features
         if number not in self.held:
-            before = features.cost
+            cost_before = features.cost
             matrix = features.full_matrix(number)
-            _count_saved(features, before, self.meter)
+            _count_saved(features, cost_before, self.meter)
             self.held[number] = _rows(matrix, len(self.eval_features))
         return self.held[number]
 
@@ -156,10 +156,10 @@ class NewFeatures:
         Raises:
             JobError: stopped.
         """
-        before = self.features.cost
+        cost_before = self.features.cost
         with closing(self.features.load(request)) as batches:
             for batch in batches:
-                before = _count_saved(self.features, before, self.meter)
+                cost_before = _count_saved(self.features, cost_before, self.meter)
                 yield batch
         if self.watch.stop.is_set():  # the pass may have ended before its first batch
             raise JobError(
@@ -167,10 +167,10 @@ class NewFeatures:
             )
 
 
-def _count_saved(features: FeatureSet, before: Cost, meter: CostCounter) -> Cost:
+def _count_saved(features: FeatureSet, cost_before: Cost, meter: CostCounter) -> Cost:
     """Count the time that the store saved, so that a method costs the same with and without a store."""
     cost = features.cost
-    meter.saved_seconds += cost.saved_s - before.saved_s
+    meter.saved_seconds += cost.saved_s - cost_before.saved_s
     return cost
 
 

@@ -1,14 +1,15 @@
 """The images of samples: all copies of an image are drawn or held out together."""
 
-import random
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from trueface.runtime.digests import sha256_digest
+from trueface.runtime.rng import seeded_python_rng
 
 Groups = NDArray[np.int64]  # (N,) number of each sample's image, in the order of first appearance
 
@@ -33,7 +34,7 @@ def group_copies(ids: Sequence[str], features: NDArray[Any] | None = None) -> Gr
     names = _number([image_name(identity) for identity in ids])
     if features is None or not len(names):
         return names
-    rows = _number([blake2b(row.tobytes(), digest_size=16).digest() for row in features])
+    rows = _number([sha256_digest([row.tobytes()]) for row in features])
     count = int(names.max()) + 1
     size = count + int(rows.max()) + 1
     links = coo_array((np.ones(len(rows), np.int8), (names, count + rows)), shape=(size, size))
@@ -52,7 +53,7 @@ def draw_images(rows: Sequence[int], ids: Sequence[str], fraction: float, seed: 
     """
     groups = group_copies([ids[row] for row in rows])
     images = range(len(first_rows(groups)))
-    chosen = random.Random(seed).sample(images, round(len(images) * fraction))
+    chosen = seeded_python_rng(seed).sample(images, round(len(images) * fraction))
     return sorted(np.array(rows, np.int64)[np.isin(groups, chosen)].tolist())
 
 

@@ -1,46 +1,48 @@
 """Images of a training as the source of an unlearning's samples."""
 
-import hashlib
 import json
 import os
 from functools import cache, partial
 
 from trueface.data.examples import ExampleSource
 from trueface.data.image_set import ImageLoader
+from trueface.runtime.digests import sha256_hex
 from trueface.training.settings import LearningSettings
 
 
 def pixel_source(
-    learned: ImageLoader, tested: ImageLoader, settings: LearningSettings
+    train_loader: ImageLoader, test_loader: ImageLoader, settings: LearningSettings
 ) -> ExampleSource:
     """Return the images of one list as a source of samples.
 
     Args:
-        learned: the images as they are augmented in epochs.
-        tested: the same images as in a test.
+        train_loader: the images as they are augmented in epochs.
+        test_loader: the same images as in a test.
         settings: of the training.
     """
     return ExampleSource(
-        learned=learned,
-        tested=tested,
-        identify=cache(partial(identity_of, learned, tested, settings)),
+        train_loader=train_loader,
+        test_loader=test_loader,
+        identify=cache(partial(identity_of, train_loader, test_loader, settings)),
     )
 
 
-def identity_of(learned: ImageLoader, tested: ImageLoader, settings: LearningSettings) -> str:
+def identity_of(
+    train_loader: ImageLoader, test_loader: ImageLoader, settings: LearningSettings
+) -> str:
     """Return a checksum of the files in their order and of their processing."""
     values = settings.model_dump(mode="json")
     description = [
-        [(image.name, *_stamp(image.file)) for image in tested.dataset.images],
-        sorted(tested.dataset.stamped),
+        [(image.name, *_stamp(image.file)) for image in test_loader.dataset.images],
+        sorted(test_loader.dataset.stamped),
         {
-            **learned.dataset.transform.id.identity,
-            **tested.dataset.transform.id.identity,
+            **train_loader.dataset.transform.id.identity,
+            **test_loader.dataset.transform.id.identity,
             "decode": values.get("decode"),
-            "seed": values.get("seed"),  # of the order
+            "seed": values.get("seed"),  # seed of the order
         },
     ]
-    return hashlib.sha256(json.dumps(description).encode()).hexdigest()
+    return sha256_hex(json.dumps(description))
 
 
 def _stamp(file: str) -> tuple[int, int]:

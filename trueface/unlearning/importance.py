@@ -165,8 +165,8 @@ class Dampening:
                 forgotten, whole = self.forgotten[name], self.everything[name]
                 chosen = forgotten > alpha * whole
                 left = (strength * whole / forgotten).clamp(max=1.0)
-                before = self.original[name]
-                weight.copy_(torch.where(chosen, before * left.to(before.dtype), before))
+                original = self.original[name]
+                weight.copy_(torch.where(chosen, original * left.to(original.dtype), original))
                 dampened.append(chosen.sum())
         return int(torch.stack(dampened).sum())
 
@@ -219,30 +219,32 @@ class Guard:
         A model fails if it lost more than `most_loss`, or if its predictions became constant. At chance,
         when half of the labels are wrong, accuracy alone would not show that.
         """
-        answers = predict_examples(self.request.model, self.request.validation, self.request.watch)
-        accuracy = _accuracy(answers)
+        predictions = predict_examples(
+            self.request.model, self.request.validation, self.request.watch
+        )
+        accuracy = _accuracy(predictions)
         fell = self.accuracy - accuracy > self.most_loss
-        return accuracy, not fell and (self.constant or not _constant(answers))
+        return accuracy, not fell and (self.constant or not _constant(predictions))
 
 
 def guard(request: Request, most_loss: float) -> Guard:
     """Return the guard of a model that nothing was done to yet."""
-    answers = predict_examples(request.model, request.validation, request.watch)
+    predictions = predict_examples(request.model, request.validation, request.watch)
     return Guard(
         request=request,
         most_loss=most_loss,
-        accuracy=_accuracy(answers),
-        constant=_constant(answers) or len(set(request.validation.trained)) == 1,
+        accuracy=_accuracy(predictions),
+        constant=_constant(predictions) or len(set(request.validation.trained)) == 1,
     )
 
 
-def _accuracy(answers: Predictions) -> float:
-    accuracy = answers.accuracy("trained")
+def _accuracy(predictions: Predictions) -> float:
+    accuracy = predictions.accuracy("trained")
     if accuracy is None:
         raise JobError("all labels of the validation samples are unknown")
     return accuracy
 
 
-def _constant(answers: Predictions) -> bool:
-    predicted = torch.from_numpy(answers.predicted_classes)
+def _constant(predictions: Predictions) -> bool:
+    predicted = torch.from_numpy(predictions.predicted_classes)
     return int(predicted.bincount().max()) > CONSTANT * len(predicted)

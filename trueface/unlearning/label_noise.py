@@ -59,7 +59,7 @@ from trueface.data.examples import Examples
 from trueface.models.logits import BackboneHeadSplit
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import seeded_numpy_rng, stream_seed
 from trueface.runtime.timer import now
 from trueface.unlearning.cache import Cache, fingerprint
 from trueface.unlearning.confident_learning import (
@@ -311,13 +311,12 @@ def _recall_of_known(
 
 def _strength(samples: _Samples, watch: RunContext) -> float:
     """Return the inverse penalty whose probabilities fit the given labels best, out of fold."""
-    chance = np.random.default_rng(samples.seed)
+    rng = seeded_numpy_rng(samples.seed)
     share = min(1.0, SEARCHED / len(samples.labels))
     labels = samples.labels[first_rows(samples.groups)]
     images = [np.flatnonzero(labels == label) for label in range(samples.classes)]
     taken = [
-        chance.permutation(members)[: max(FEWEST, round(share * len(members)))]
-        for members in images
+        rng.permutation(members)[: max(FEWEST, round(share * len(members)))] for members in images
     ]
     chosen = np.flatnonzero(np.isin(samples.groups, np.concatenate(taken)))
     subset = replace(
@@ -342,11 +341,13 @@ def _out_of_fold(samples: _Samples, target: Classes, strength: float, watch: Run
     for _, held_out in folds.split(images, samples.labels[firsts]):
         watch.raise_if_stopped()
         is_judged = np.isin(samples.groups, images[held_out])
-        learned, judged = np.flatnonzero(~is_judged), np.flatnonzero(is_judged)
-        features = np.concatenate([samples.features[learned], samples.sure_features])
-        labels = np.concatenate([target[learned], samples.sure_labels])
+        train_rows, test_rows = np.flatnonzero(~is_judged), np.flatnonzero(is_judged)
+        features = np.concatenate([samples.features[train_rows], samples.sure_features])
+        labels = np.concatenate([target[train_rows], samples.sure_labels])
         fitted = fit_logistic_regression(features, labels, strength)
-        predicted[np.ix_(judged, fitted.classes_)] = fitted.predict_proba(samples.features[judged])
+        predicted[np.ix_(test_rows, fitted.classes_)] = fitted.predict_proba(
+            samples.features[test_rows]
+        )
     return predicted
 
 
@@ -363,12 +364,12 @@ def _features(
     return features.numpy(), rows
 
 
-def _refuse_few(labels: Classes, groups: Groups, classes: int, what: str) -> None:
+def _refuse_few(labels: Classes, groups: Groups, classes: int, noun: str) -> None:
     counts = np.bincount(labels[first_rows(groups)], minlength=classes)
     scarce = int(counts.argmin())
     if counts[scarce] < FEWEST:
         raise JobError(
-            f"cannot search for flipped labels: {counts[scarce]} images of class {scarce} {what}, but "
+            f"cannot search for flipped labels: {counts[scarce]} images of class {scarce} {noun}, but "
             f"each of {classes} classes needs {FEWEST}. Add data, or set find: false."
         )
 

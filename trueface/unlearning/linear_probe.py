@@ -9,8 +9,8 @@ from torch import nn
 
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.evaluation.planes import Features
+from trueface.unlearning.experiment import PROBED, draw_row_numbers, penultimate
 from trueface.unlearning.image_copies import Groups, first_rows, group_copies
-from trueface.unlearning.problem import PROBED, draw_row_numbers, penultimate
 from trueface.unlearning.record import Probe
 from trueface.unlearning.task import IdentifiedExamples
 
@@ -18,8 +18,8 @@ LEAST_PROBED = 8  # images of either side: half of them are held out
 
 
 def linear_probe(
-    before: nn.Module,
-    after: nn.Module,
+    original: nn.Module,
+    unlearned: nn.Module,
     forget: IdentifiedExamples,
     retain: IdentifiedExamples,
     watch: RunContext,
@@ -34,8 +34,8 @@ def linear_probe(
     themselves. None if there are too few images.
 
     Args:
-        before: the model before unlearning.
-        after: the one that has unlearned.
+        original: the model before unlearning.
+        unlearned: the one that has unlearned.
         forget: what was forgotten: a class, or some samples.
         retain: the rest of the training set.
         watch: device, stop.
@@ -51,7 +51,7 @@ def linear_probe(
         part.subset(draw_row_numbers(len(part.ids), most, f"afterwards/probe/{name}", seed))
         for name, part in (("forget", forget), ("retain", retain))
     ]
-    read = [[_features(model, side, watch) for side in sides] for model in (before, after)]
+    read = [[_features(model, side, watch) for side in sides] for model in (original, unlearned)]
     ids = [identity for _, side_ids in read[0] for identity in side_ids]
     groups = group_copies(ids, np.concatenate([features for features, _ in read[0]]))
     accuracies = [
@@ -86,12 +86,15 @@ def probe_accuracy(
         groups[firsts], test_size=0.5, stratify=side[firsts], random_state=seed
     )
     is_asked = np.isin(groups, held_out)
-    learned, asked = np.flatnonzero(~is_asked), np.flatnonzero(is_asked)
+    train_rows, test_rows = np.flatnonzero(~is_asked), np.flatnonzero(is_asked)
     model = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5000)
     )
-    right = model.fit(values[learned], side[learned]).predict(values[asked]) == side[asked]
-    return float((right[side[asked] == 1].mean() + right[side[asked] == 0].mean()) / 2)
+    right = (
+        model.fit(values[train_rows], side[train_rows]).predict(values[test_rows])
+        == side[test_rows]
+    )
+    return float((right[side[test_rows] == 1].mean() + right[side[test_rows] == 0].mean()) / 2)
 
 
 def _features(

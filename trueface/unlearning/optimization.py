@@ -82,7 +82,7 @@ def _divergence_error(quantity: Quantity, value: float) -> JobError:
     return JobError(f"the gradient norm became {value}. Choose a lower lr.")
 
 
-EPOCHS, LR, BATCH_SIZE = 10, 0.01, 64  # of the default training, if not given
+EPOCHS, LR, BATCH_SIZE = 10, 0.01, 64  # values of the default training, if not given
 
 
 class TrainFunction(Protocol):

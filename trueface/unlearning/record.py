@@ -23,7 +23,7 @@ class NoiseSearchResult:
 
     flagged: int  # called flipped
     hidden: int  # flipped, and not given to the method
-    right: int  # of the flagged those that are flipped
+    right: int  # flipped ones among the flagged
     expected_precision: float | None = None  # by the known flips, in 0 … 1. None if unknown
 
     @property
@@ -52,7 +52,7 @@ class Probe:
 
     before: float
     after: float
-    chance: float  # of one answer to all
+    chance: float  # accuracy of one answer to all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Record:
     class_names: tuple[str, ...]
     forgotten: tuple[int, ...]  # classes; () for flips and instances
     seed: int
-    fraction: float | None = None  # of the training images that was to be forgotten, for instances
+    fraction: float | None = None  # share of the training images to be forgotten, for instances
     rate: float | None  # fraction of the training labels that was flipped
     known: float  # fraction of these that the method was given
     found: NoiseSearchResult | None  # None: no search
@@ -87,7 +87,7 @@ class Record:
     cached_seconds: float
     cached_samples: int
     peak_bytes: int | None
-    training_seconds: float | None  # of the base
+    training_seconds: float | None  # time for training the base
     training_samples: int | None
     relearn: Relearn | None
     probe: Probe | None

@@ -20,7 +20,7 @@ FORGETTING: frozenset[Goal] = frozenset({"class", "instances"})
 ALL: frozenset[Goal] = FLIPS | FORGETTING
 NO_FLIPPED_LABEL = "replaces flipped labels by true ones, and no label is flipped here"
 NAME = re.compile(r"[a-z][a-z0-9]*")  # part of model IDs, and prefix before "_" in settings
-# what a declaration may take names from: modules that do without torch
+# modules from which a declaration may take names: those that do without torch
 MODULES = frozenset(
     {
         "pydantic",
@@ -57,10 +57,10 @@ class Method(Declared):
     summary: str  # half a line for help texts
     # a class of the same file, or of `trueface.unlearning.hyperparameters`
     hyperparameters: type[Options]
-    # what it cannot work without: the images to keep, the true labels of the forget set, a model as it was
+    # inputs that it cannot work without: the images to keep, the true labels of the forget set, a model as it was
     # before its training
     needs: Collection[Need] = ()
-    goals: Collection[Goal] = ALL  # what it can forget: flipped labels, a class, some images
+    goals: Collection[Goal] = ALL  # things that it can forget: flipped labels, a class, some images
     # why it has no other goal; continues a sentence that begins with its name
     other_goals: str = NO_FLIPPED_LABEL
     # situations within its goals in which it is known not to work
@@ -71,14 +71,14 @@ class Method(Declared):
             raise ValueError(
                 f"method {self.name!r}: a name must be a lower-case letter, then such letters and digits"
             )
-        for what, words, allowed in (
+        for field_name, words, allowed in (
             ("needs", self.needs, get_args(Need)),
             ("goals", self.goals, ALL),
         ):
             for word in words:
                 if word not in allowed:
                     raise ValueError(
-                        f"{what} of {self.name}: expected one of {', '.join(sorted(allowed))}, got {word!r}"
+                        f"{field_name} of {self.name}: expected one of {', '.join(sorted(allowed))}, got {word!r}"
                     )
 
     def __call__(self, plugin: Plugin) -> Plugin:
@@ -143,11 +143,11 @@ class TaskProperties:
 
 
 def refusal(method: str, situation: TaskProperties, *, force: bool) -> str | None:
-    """Return why a method is not applied, and the remedy. None if it is applied."""
+    """Return the reason to refuse a method, with the remedy. None if the method may be applied."""
     reason = unusable(method, situation)
     if reason is None:
         return None
-    if _forget_set_is_empty(situation):  # no force gives it something to forget
+    if _forget_set_is_empty(situation):  # `force` cannot give the method something to forget
         return reason
     return None if force else f"{reason} (force: true applies it anyway)"
 
@@ -156,7 +156,7 @@ def admit(method: str, situation: TaskProperties, *, force: bool) -> str | None:
     """Return why a method is known not to work and is only forced; None if it may work.
 
     Raises:
-        UsageError: it is not applied, see `refusal`.
+        UsageError: the method is refused, see `refusal`.
     """
     if reason := refusal(method, situation, force=force):
         raise UsageError(reason)

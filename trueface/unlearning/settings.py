@@ -60,8 +60,10 @@ def with_options(base: type[Base]) -> type[Base]:
             if name not in COMMON:
                 key = flat_name(method.name, name)
                 fields[key] = _optional(field, _description(method.name, field))
-    made: type[Base] = create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
-    return made
+    settings_class: type[Base] = create_model(
+        base.__name__, __base__=base, __doc__=base.__doc__, **fields
+    )
+    return settings_class
 
 
 def options_among(method: str, settings: Mapping[str, Any]) -> Options:
@@ -175,7 +177,7 @@ SINGLE = (
     "{base} is already an unlearned model, and unlearning cannot be repeated. Start from the "
     "trained model. To forget more images, increase forget_fraction."
 )
-# what a forgetting must have in common with its base's training
+# settings that a forgetting must have in common with its base's training
 SHARED = ("model", "stem", "size", "images_per_class", "seed", "split_seed", "data_root")
 
 

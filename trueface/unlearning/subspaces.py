@@ -33,9 +33,9 @@ from trueface.unlearning.cache import fingerprint
 Layer = nn.Linear | nn.Conv2d
 Layers = Mapping[str, Layer]
 Energy = Literal["s", "s2"]
-MOST_NUMBERS = 1 << 25  # of patches that are laid out at a time: 128 MiB
-ROUNDING = 1e-5  # of the largest eigenvalue; float32 leaves some 1e-6 for 4608 inputs
-HASH_BITS = 20  # of a place within its stretch; with 2^21 places of an image all fits 63 bits
+MOST_NUMBERS = 1 << 25  # numbers of patches that are laid out at a time: 128 MiB
+ROUNDING = 1e-5  # fraction of the largest eigenvalue; float32 leaves some 1e-6 for 4608 inputs
+HASH_BITS = 20  # bits of a place within its stretch; with 2^21 places of an image all fits 63 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ def unfold_inputs(layer: Layer, given: Tensor, samples: int) -> Tensor:
     if isinstance(layer, nn.Linear):
         rows = pre_logits(layer, given.reshape(-1, layer.in_features))
         return rows.reshape(samples, -1, 1, 1, rows.shape[-1], 1, 1)
-    (up, left), (down, right) = zip(*_margins(layer), strict=True)
+    (up, left), (down, right) = zip(*_padding_of(layer), strict=True)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     if up or left or down or right:
         given = functional.pad(given, (left, right, up, down), mode=mode)
@@ -149,9 +149,9 @@ def patches(layer: Layer, view: Tensor, taken: Tensor) -> Iterator[Tensor]:
     width = view.shape[4:].numel()
     step = max(1, MOST_NUMBERS // (taken.shape[1] * width))
     for at in range(0, len(taken), step):
-        place, (rows, columns) = taken[at : at + step], view.shape[2:4]
+        shape, (rows, columns) = taken[at : at + step], view.shape[2:4]
         # torch's function for this waits for the device
-        places = (place // (rows * columns), place // columns % rows, place % columns)
+        places = (shape // (rows * columns), shape // columns % rows, shape % columns)
         samples = torch.arange(at, at + len(places[0]), device=taken.device)[:, None]
         blocks = view[samples, *places].float()  # (b, n, C, kernel)
         blocks = blocks.reshape(-1, groups_of(layer), width // groups_of(layer)).transpose(0, 1)
@@ -262,7 +262,7 @@ def _solved(even: Tensor) -> tuple[Tensor, Tensor]:
     raise JobError(f"the {width} inputs of a layer could not be decomposed. Choose another seed.")
 
 
-def _margins(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
+def _padding_of(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the padding before and after, vertically and horizontally."""
     if isinstance(layer.padding, str):
         totals = [
@@ -279,7 +279,7 @@ def _shifted(numbers: Tensor, bits: int) -> Tensor:
     return (numbers >> bits) & ((1 << (64 - bits)) - 1)
 
 
-NAME, INHERITED = "covariances", "inherited"  # of files in the cache
+NAME, INHERITED = "covariances", "inherited"  # names of files in the cache
 MEMBERS = "/members"  # key of a tensor in the file; no layer has this name
 
 
@@ -372,7 +372,7 @@ def _all(request: Request, layers: Layers, most: int) -> Covariances:
     if request.retain is None:
         for name in (NAME, INHERITED):
             try:
-                tensors = request.cache.tensors(name, follows, _missing)
+                tensors = request.cache.tensors(name, follows, _raise_missing)
             except _MissingError:
                 continue
             return _covariances(tensors, model, inherited=name == INHERITED)
@@ -381,15 +381,17 @@ def _all(request: Request, layers: Layers, most: int) -> Covariances:
             "may not be read. Pass `retain` and a cache folder once."
         )
     parts = [request.retain, request.forget]
-    wanted = members(parts)
+    members_of_parts = members(parts)
 
     def sum_all_covariances() -> dict[str, Tensor]:
         sums = sum_covariances(request, parts, layers, most)
-        return {**{name: value.float() for name, value in sums.items()}, MEMBERS: wanted}
+        return {**{name: value.float() for name, value in sums.items()}, MEMBERS: members_of_parts}
 
     tensors = request.cache.tensors(NAME, follows, sum_all_covariances)
-    if not torch.equal(tensors[MEMBERS], wanted):  # an earlier request was given other samples
-        digest = str(wanted.tolist())
+    if not torch.equal(
+        tensors[MEMBERS], members_of_parts
+    ):  # an earlier request was given other samples
+        digest = str(members_of_parts.tolist())
         tensors = request.cache.tensors(NAME, (*follows, digest), sum_all_covariances)
     return _covariances(tensors, model)
 
@@ -401,7 +403,7 @@ def _covariances(
     return Covariances(by_layer=sums, members=tensors[MEMBERS], model=model, inherited=inherited)
 
 
-def _missing() -> dict[str, Tensor]:
+def _raise_missing() -> dict[str, Tensor]:
     raise _MissingError
 
 

@@ -42,9 +42,9 @@ class MethodSets:
 
     forget: Examples
     retain: Examples
-    validation: Examples  # of the classes that the result shall know
-    found: NoiseSearchResult | None = None  # of a search for the forget set. None: no search
-    seconds: float = 0.0  # that the search took, without what the cache holds
+    validation: Examples  # samples of the classes that the result shall know
+    found: NoiseSearchResult | None = None  # result of a search for the forget set. None: no search
+    seconds: float = 0.0  # time of the search, without what the cache holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +58,13 @@ class OriginalModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProblemFacts:
-    """The facts about a problem that a record contains."""
+class TaskFacts:
+    """The facts about a task that a record contains."""
 
     goal: Goal
     class_names: tuple[str, ...]
     forgotten: tuple[int, ...] = ()  # classes that the result shall not know
-    fraction: float | None = None  # of the images that shall go
+    fraction: float | None = None  # fraction of the images that shall go
     rate: float | None = None  # fraction of the training labels that was flipped
     known: float = 1.0  # fraction of these that the method is given
 
@@ -74,7 +74,7 @@ class TaskModel:
     """The model of a task, whole or in part, with its origin."""
 
     original: OriginalModel
-    module: nn.Module  # what the method works on, in place: the classifier, or its last layer
+    module: nn.Module  # module that the method changes, in place: the classifier, or its last layer
     whole: Callable[[nn.Module], Classifier]  # from a method's result to its classifier
     fresh: Callable[[], nn.Module]  # makes the module as it was before the original's training
     class_names: tuple[str, ...]
@@ -85,8 +85,8 @@ class LinearProbe(Protocol):
 
     def __call__(
         self,
-        before: nn.Module,
-        after: nn.Module,
+        original: nn.Module,
+        unlearned: nn.Module,
         forget: IdentifiedExamples,
         retain: IdentifiedExamples,
         watch: RunContext,
@@ -105,14 +105,14 @@ class UnlearningTask:
 
     model: TaskModel
     settings: UnlearningSettings | ForgettingSettings
-    facts: ProblemFacts
+    facts: TaskFacts
     parts: Mapping[str, IdentifiedExamples]  # measured: forget, retain, validation, and test if any
     given: MethodSets
     search: bool = False  # whether hidden flips are searched in the retain set, and given as well
     keep_retain: bool = True  # whether the method may read the retain set
     # whether the flips depend on nothing in the image, neither on its class nor on a patch
     random_flips: bool = True
-    attacked: Examples | None = None  # of class 1, to be predicted as class 0. None: no attack
+    attacked: Examples | None = None  # class 1, to be predicted as class 0. None: no attack
     probe: LinearProbe | None = None  # None if no probe can detect the forget set
     meter: CostCounter = field(default_factory=CostCounter)
 
@@ -154,7 +154,7 @@ class UnlearningTask:
         return cls(
             model=model,
             settings=settings,
-            facts=ProblemFacts(
+            facts=TaskFacts(
                 goal="flips", class_names=model.class_names, rate=rate, known=settings.known
             ),
             parts=_parts(train, flipped, held_out),
@@ -194,7 +194,7 @@ class UnlearningTask:
             raise JobError(
                 f"no training image has class {model.class_names[label]!r}, so there is nothing to forget"
             )
-        facts = ProblemFacts(
+        facts = TaskFacts(
             goal="class",
             class_names=model.class_names,
             forgotten=tuple(sorted({*earlier, label})),
@@ -221,7 +221,7 @@ class UnlearningTask:
         probe: LinearProbe | None = None,
     ) -> "UnlearningTask":
         """Return the task to forget the samples at some rows of the training set."""
-        facts = ProblemFacts(
+        facts = TaskFacts(
             goal="instances",
             class_names=model.class_names,
             fraction=settings.forget_fraction or None,

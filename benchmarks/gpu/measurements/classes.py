@@ -100,12 +100,12 @@ def _job(
 
 def _squares(folder: Path) -> Path:
     """Write a few small images of three classes, for a rehearsal."""
-    place, random = folder / "images", np.random.default_rng(1)
+    place, rng = folder / "images", np.random.default_rng(1)
     for part in ("train", "test"):
         for number, name in enumerate(NAMES):
             (place / part / name).mkdir(parents=True)
             for image in range(8):
-                pixels = random.integers(0, 255, (32, 32, 3), np.uint8) // 2
+                pixels = rng.integers(0, 255, (32, 32, 3), np.uint8) // 2
                 pixels[..., number] += 100
                 file = place / part / name / f"{image}.png"
                 PIL.Image.fromarray(pixels).save(file)

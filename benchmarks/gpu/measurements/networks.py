@@ -106,9 +106,9 @@ class Case:
 
     def batch(self) -> Batch:
         """Return one random batch that is on the device."""
-        generator = torch.Generator().manual_seed(1)
+        rng = torch.Generator().manual_seed(1)
         shape = (self.batch_size, 3, self.side, self.side)
-        pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=rng)
         labels = torch.arange(self.batch_size).remainder(2).float()[:, None]
         batch = Batch(inputs=pixels, labels=labels, indices=torch.arange(self.batch_size))
         return batch.to(self.bench.device)

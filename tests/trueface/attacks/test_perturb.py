@@ -30,8 +30,8 @@ class Linear(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        signs = torch.randint(0, 2, (3, SIDE, SIDE), generator=generator) * 2.0 - 1
+        rng = torch.Generator().manual_seed(0)
+        signs = torch.randint(0, 2, (3, SIDE, SIDE), generator=rng) * 2.0 - 1
         self.signs = nn.Parameter(signs)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -40,8 +40,8 @@ class Linear(nn.Module):
 
 @pytest.fixture
 def pixels() -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (4, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    rng = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (4, 3, SIDE, SIDE), generator=rng, dtype=torch.uint8)
     images[0, :, :4], images[0, :, 4:] = 0, 255  # on both borders
     return images
 

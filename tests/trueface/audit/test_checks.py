@@ -199,14 +199,14 @@ def damage_history(lab: Lab) -> None:
 
 
 def write_many_sources(lab: Lab) -> None:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     sides = (
         ("gan2:pre", 1, {"StyleGAN2/a": 0.0, "StyleGAN2/b": 0.0, "StyleGAN2/c": 0.0}),
         ("realFFHQ:pre", 0, {"FFHQ": 0.9, "FORLAB": 0.9, "other": -0.8}),
     )
     for data, label, sources in sides:
         keys = [f"{source}/{at}" for source in sources for at in range(400)]
-        logits = [random.normal(shift) for shift in sources.values() for _ in range(400)]
+        logits = [rng.normal(shift) for shift in sources.values() for _ in range(400)]
         lab.scores(lab.run / DATA, data, keys, label, logits)
 
 
@@ -643,9 +643,9 @@ def test_model_below_chance_is_found_with_its_interval(lab: Lab) -> None:
 
 
 def test_fast_auc_equals_scikit_learn() -> None:
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 2, 300).astype(np.int8)
-    logits = random.integers(-5, 5, 300).astype(np.float64)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300).astype(np.int8)
+    logits = rng.integers(-5, 5, 300).astype(np.float64)
     assert rough_auc(labels, logits) == pytest.approx(roc_auc_score(labels, logits))
 
 

@@ -108,7 +108,7 @@ def test_means_ranks_and_differences_of_one_seed_equal_a_manual_computation() ->
         name, column = line.architecture, line.columns[Setting.WHITE]
         assert column.mean.value == pytest.approx(np.mean(points[name]))
         ends = np.quantile(spreads[name].mean(0), [0.025, 0.975])
-        assert (column.mean.low, column.mean.high) == pytest.approx(tuple(ends))
+        assert column.mean.interval == pytest.approx(tuple(ends))
         assert column.worst.value.value == pytest.approx(min(points[name]))
         assert column.ranked is not None
         assert column.ranked.best == pytest.approx(shares[name])
@@ -117,8 +117,10 @@ def test_means_ranks_and_differences_of_one_seed_equal_a_manual_computation() ->
     assert named == [*combinations(STRENGTHS, 2)]
     for pair, (first, second) in zip(pairs, named, strict=True):
         gap = spreads[second].mean(0) - spreads[first].mean(0)
-        assert pair.value == pytest.approx(np.mean(points[second]) - np.mean(points[first]))
-        assert (pair.low, pair.high) == pytest.approx(tuple(np.quantile(gap, [0.025, 0.975])))
+        assert pair.difference.value == pytest.approx(
+            np.mean(points[second]) - np.mean(points[first])
+        )
+        assert pair.difference.interval == pytest.approx(tuple(np.quantile(gap, [0.025, 0.975])))
     by_hand = [delong_p(logits(one, "none", 1), logits(two, "none", 1)) for one, two in named]
     assert [pair.p_delong for pair in pairs] == pytest.approx(holm(by_hand))
     assert [pair.p_holm for pair in pairs] == holm([pair.p for pair in pairs])
@@ -131,9 +133,9 @@ def test_seeds_widen_the_interval_of_a_mean_like_manual_resampling() -> None:
     means = np.stack([
         np.mean([auc_per_resample("poor", each, seed) for each in CONDITIONS], axis=0) for seed in SEEDS
     ])  # fmt: skip
-    random = np.random.default_rng(5)
+    rng = np.random.default_rng(5)
     drawn = [
-        means[random.integers(0, 3, 3), at].mean() for at in range(means.shape[1]) for _ in range(5)
+        means[rng.integers(0, 3, 3), at].mean() for at in range(means.shape[1]) for _ in range(5)
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
     column = line.columns[Setting.WHITE]
@@ -142,7 +144,7 @@ def test_seeds_widen_the_interval_of_a_mean_like_manual_resampling() -> None:
             pairwise_wins(logits("poor", each, seed)).mean() for each in CONDITIONS for seed in SEEDS
         ])
     )  # fmt: skip
-    assert (column.mean.low, column.mean.high) == pytest.approx((low, high), abs=0.015)
+    assert column.mean.interval == pytest.approx((low, high), abs=0.015)
 
 
 def test_confounded_cell_has_a_value_but_no_rank() -> None:

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binomtest, friedmanchisquare
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from tests.trueface.intervals import interval_of
 from trueface.benchmark.cells import CellScores, ModelFacts
 from trueface.benchmark.leaderboard import (
     bootstrap_p,
@@ -80,7 +81,7 @@ def test_rates_of_one_source_have_wilson_intervals() -> None:
     rate = measure(cell)["tpr:StyleGAN"]
     assert rate is not None
     exact = binomtest(24, 30).proportion_ci(method="wilson")
-    assert (rate.value, rate.low, rate.high) == pytest.approx((0.8, exact.low, exact.high))
+    assert (rate.value, *interval_of(rate)) == pytest.approx((0.8, exact.low, exact.high))
     assert read_value(measure(cell), "tnr:FFHQ") == 1.0
 
 
@@ -101,7 +102,7 @@ def test_cell_without_a_rank_is_marked(cell: CellScores, mark: str) -> None:
 def test_few_images_give_values_without_intervals_and_one_class_gives_only_rates() -> None:
     few = measure(scores(np.arange(5.0), np.arange(5.0, 12.0)))["auc"]
     assert few is not None
-    assert (few.value, few.low) == (1.0, None)
+    assert (few.value, few.interval) == (1.0, None)
     assert "fewer than 20 images" in few.reason
     alone = measure(scores(np.zeros(0), np.array([1.0] * 3 + [-1.0])))
     assert read_value(alone, "tpr:StyleGAN") == 0.75
@@ -115,13 +116,13 @@ def test_change_from_clean_images_is_paired() -> None:
     corrupted = with_logits(clean, clean.predictions.margin + 0.01 * RANDOM.standard_normal(200))
     change = auc_change(measure(corrupted), measure(clean))
     assert change.value is not None
-    assert change.low is not None
-    assert change.high is not None
+    assert change.interval is not None
     alone = measure(clean)["auc"]
     assert alone is not None
-    assert alone.low is not None
-    assert alone.high is not None
-    assert change.high - change.low < (alone.high - alone.low) / 4
+    assert alone.interval is not None
+    assert (
+        change.interval.high - change.interval.low < (alone.interval.high - alone.interval.low) / 4
+    )
 
 
 def test_attack_counts_only_images_that_were_right_before() -> None:
@@ -173,7 +174,7 @@ def test_two_copies_of_one_model_have_the_same_probability_of_being_best() -> No
     first, second, third = rank(np.stack([accuracies, accuracies, worse]))
     assert first.best == second.best == pytest.approx(0.5, abs=0.05)
     assert first.rank == pytest.approx(1.5)
-    assert (third.best, third.rank, third.low, third.high) == (0, 3, 3, 3)
+    assert (third.best, third.rank, third.interval) == (0, 3, (3, 3))
     assert bootstrap_p((accuracies - accuracies).mean(0)) == 1.0
 
 
@@ -185,8 +186,8 @@ def test_rank_is_the_mean_over_cells_with_an_interval_over_resamples() -> None:
     assert better.rank == pytest.approx((1 + 1 + 1 + 1.5) / 4)
     assert better.best == pytest.approx((1 + 1 + 1 + 0.5) / 4)
     assert better.best + other.best == pytest.approx(1)
-    assert better.low == 1.0
-    assert 1.4 < better.high <= 1.5
+    assert better.interval.low == 1.0
+    assert 1.4 < better.interval.high <= 1.5
 
 
 def test_seeds_are_resampled_from_three_seeds_on() -> None:
@@ -215,8 +216,9 @@ def test_difference_is_paired_and_its_p_is_never_0() -> None:
     )
     first = made[0]
     assert (first.first, first.second) == ("a", "b")
-    assert first.value == pytest.approx(0.02)
-    assert first.low == pytest.approx(0.02)  # both share the rest, which adds no uncertainty
+    assert first.difference.value == pytest.approx(0.02)
+    # both share the rest, which adds no uncertainty
+    assert interval_of(first.difference).low == pytest.approx(0.02)
     assert first.p == pytest.approx(2 / 1001)
     assert first.p_holm == pytest.approx(6 / 1001)
     assert first.p_delong == 0.02

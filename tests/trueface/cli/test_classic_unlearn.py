@@ -111,7 +111,7 @@ def test_omitted_flags_have_defaults_of_the_original(paper: Path) -> None:
     request = understood([*POISONED, "--data_root", "data", "--split_path", "splits"])
     settings, options = request.settings, request.settings.options.model_dump()
     assert str(request.data) == "gan2:pre&gan3:pre&sdXL:pre&real:pre"
-    assert request.made == paper / "runs/unlearning/u"
+    assert request.model_folder == paper / "runs/unlearning/u"
     assert (request.device, settings.model, settings.freeze) == ("cuda:0", "nodown", False)
     assert (options["epochs"], options["lr"], options["lr_end"]) == (50, 0.01, 0.001)
     assert (options["retained"], options["offset"], options["most_loss"]) == (0.95, 0.1, 0.05)

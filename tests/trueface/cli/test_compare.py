@@ -15,7 +15,6 @@ from trueface.evaluation.comparison import (
     compare,
     contrast,
     document,
-    merged_scores,
     read_input,
     titles,
 )
@@ -240,7 +239,7 @@ def test_model_compared_with_itself_shows_no_difference(runs: Path) -> None:
     assert same.paired.mcnemar.p == 1.0
     for value in same.whole.difference.values():
         assert value is not None
-        assert value.low == value.value == value.high == 0
+        assert (value.value, value.interval) == (0, (0, 0))
 
 
 def test_equal_sources_leave_image_differences_undecided() -> None:
@@ -333,7 +332,7 @@ def test_probabilities_in_place_of_logits_are_reported(
 def test_run_with_several_models_requires_a_choice(runs: Path) -> None:
     write_run(runs / "clean", 1.0, model="other")
     with pytest.raises(DataError, match=r"2 models .* Name one of them: .*gan2.*other"):
-        merged_scores(runs / "clean")
+        input_of_files(runs / "clean")
 
 
 @pytest.mark.parametrize(
@@ -342,7 +341,7 @@ def test_run_with_several_models_requires_a_choice(runs: Path) -> None:
 def test_folder_without_scores_is_named(tmp_path: Path, place: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=said):
-        merged_scores(tmp_path / place)
+        input_of_files(tmp_path / place)
 
 
 def test_images_scored_by_one_model_only_are_counted_and_excluded_from_paired_tests(
@@ -393,8 +392,8 @@ def test_old_runs_are_compared_without_paired_tests_with_a_reason(
         in out
     )
     assert "\ngan2:pre      40" in out
-    assert merged_scores(one).keys[:2] == ("gan2:pre/#0", "gan2:pre/#1")
-    assert len(merged_scores(one)) == 80  # its training's scores are left out
+    assert input_of_files(one).scores.keys[:2] == ("gan2:pre/#0", "gan2:pre/#1")
+    assert len(input_of_files(one).scores) == 80  # its training's scores are left out
 
 
 def test_old_runs_with_equal_order_are_paired_on_request(tmp_path: Path) -> None:
@@ -409,7 +408,7 @@ def test_old_runs_with_equal_order_are_paired_on_request(tmp_path: Path) -> None
 def test_new_scores_take_precedence_over_old_ones_in_a_folder(tmp_path: Path) -> None:
     folder = old_run(tmp_path / "run", 1.0) / MODEL
     write_csv(paths.scores(folder, MODEL, "gan2:pre"), scores("StyleGAN2", 1, 1.0))
-    assert merged_scores(folder).names_images
+    assert input_of_files(folder).scores.names_images
 
 
 def test_sides_are_named_by_their_difference(tmp_path: Path) -> None:

@@ -24,11 +24,11 @@ SMALL = {
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    random = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     folder = tmp_path / "data" / "A"
     folder.mkdir(parents=True)
     for number in range(4):
-        levels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        levels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         PIL.Image.fromarray(levels).save(folder / f"{number}.png")
     return tmp_path
 

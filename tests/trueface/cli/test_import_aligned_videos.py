@@ -26,8 +26,8 @@ def frames(source: str, seed: int) -> list[Pixels]:
     for file in sorted((FACES / source).glob("*.jpg"))[:WITH_FACE]:
         with open_image(file) as image:
             faces.append(np.array(image.convert("RGB").crop(FACE)))
-    random = np.random.default_rng(seed)
-    return [*faces, *(random.integers(0, 256, faces[0].shape, np.uint8) for _ in LOST)]
+    rng = np.random.default_rng(seed)
+    return [*faces, *(rng.integers(0, 256, faces[0].shape, np.uint8) for _ in LOST)]
 
 
 @pytest.fixture
@@ -91,9 +91,9 @@ def test_second_import_of_aligned_videos_changes_nothing(
 
 
 def test_video_without_a_face_is_reported(tmp_path: Path, command: Command) -> None:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for name in ("real/a", "fake/b"):
-        pixels = [random.integers(0, 256, (80, 80, 3), np.uint8) for _ in range(2)]
+        pixels = [rng.integers(0, 256, (80, 80, 3), np.uint8) for _ in range(2)]
         write_video(tmp_path / f"v/{name}.mp4", pixels, **LOSSLESS)
     words = ["import", "folders", str(tmp_path / "v"), "--videos", "--align"]
     refused = command(*words, "--out", str(tmp_path / "vi"), code=2).err

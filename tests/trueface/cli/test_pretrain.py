@@ -40,11 +40,11 @@ SETTINGS: dict[str, Json] = {
 
 def write_images(root: Path) -> None:
     lists: dict[str, list[str]] = {name: [] for name in COUNTS}
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for folder, trace in {"Fake/StyleGAN2/conf-f-psi-1": 60, "Real/FFHQ": 0}.items():
         names = [name for name, count in COUNTS.items() for _ in range(count)]
         for number, name in enumerate(names):
-            pixels = random.integers(90, 150, (SIDE, SIDE, 3))
+            pixels = rng.integers(90, 150, (SIDE, SIDE, 3))
             pixels[::2, ::2] += trace
             path = root / "data/PreSocial" / folder / f"{number:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ from trueface.models.detectors import build_detector
 from trueface.purification.denoiser import _draw_noise_batch
 from trueface.purification.registry import DenoiserSettings
 from trueface.runtime.progress import RunContext
-from trueface.training.parts.bank import build_quality_feeds
+from trueface.training.parts.bank import build_feature_feeds
 from trueface.training.parts.qualities import in_qualities, rows_of
 from trueface.training.settings import TrainSettings
 from trueface.translation.training import LabelledImages
@@ -142,7 +142,7 @@ def test_features_in_qualities(images: tuple[Image, ...], form: str) -> None:
     chosen = settings(
         qualities="raw, jpeg40", quality_batch=form, freeze=True, augment_cycle=2, num_epochs=2
     )
-    learned, checked = build_quality_feeds(
+    learned, checked = build_feature_feeds(
         build_detector("slim18", weights="none", seed=1),
         in_qualities(train_loader(images, chosen, COLUMNS), chosen, Path),
         eval_loader(images, chosen), chosen, RunContext(),

@@ -29,10 +29,10 @@ def idx(numbers: np.ndarray) -> bytes:
 def fashion(folder: Path, end: str = ".gz") -> Path:
     """Write the four files of Fashion-MNIST with some images of each class."""
     folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for name, count in FILES.items():
         labels = np.arange(count) % 10
-        images = random.integers(0, 90, (count, 28, 28)) + 10 * labels[:, None, None]
+        images = rng.integers(0, 90, (count, 28, 28)) + 10 * labels[:, None, None]
         content = idx(images if "images" in name else labels)
         (folder / f"{name}{end}").write_bytes(gzip.compress(content) if end else content)
     return folder
@@ -40,14 +40,14 @@ def fashion(folder: Path, end: str = ".gz") -> Path:
 
 def faces(root: Path, *, people: int = 3, images: int = 10) -> Path:
     """Write a small VGGFace2: other people in test/ than in train/, with its list and table."""
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     names = list[str]()
     for number in range(1, people + 3):
         part = "train" if number <= people else "test"
         for image in range(1, images + 1):
             name = f"n{number:06}/{image:04}_01.jpg"
             (root / part / name).parent.mkdir(parents=True, exist_ok=True)
-            pixels = random.integers(0, 90, (24, 20, 3)) + 20 * number
+            pixels = rng.integers(0, 90, (24, 20, 3)) + 20 * number
             PIL.Image.fromarray(pixels.astype(np.uint8)).save(root / part / name)
             names += [name] * (part == "train")
     (root / "train_list.txt").write_text("".join(f"{name}\n" for name in names))

@@ -227,12 +227,12 @@ def test_training_batches_depend_on_epoch_and_test_batches_keep_file_order() -> 
 
 def test_images_are_mirrored_and_shifted_independently() -> None:
     batch = torch.randint(1, 256, (64, 3, 16, 16), dtype=torch.uint8)
-    random = torch.Generator().manual_seed(1)
-    flipped = random_flip_and_shift(batch, random, flip=True, crop=False)
+    rng = torch.Generator().manual_seed(1)
+    flipped = random_flip_and_shift(batch, rng, flip=True, crop=False)
     same = (flipped == batch).flatten(1).all(1)
     assert 10 < int(same.sum()) < 54
     assert torch.equal(flipped[~same], batch[~same].flip(-1))
-    moved = random_flip_and_shift(batch, random, flip=False, crop=True)
+    moved = random_flip_and_shift(batch, rng, flip=False, crop=True)
     assert moved.shape == batch.shape
     for image, shifted in zip(batch, moved, strict=True):
         assert any(

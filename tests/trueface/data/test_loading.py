@@ -653,8 +653,8 @@ def test_non_image_file_has_no_header(tmp_path: Path) -> None:
 
 
 def test_sizes_from_same_distribution_are_no_shortcut() -> None:
-    draw = random.Random(0)
-    reals, fakes = ([str(draw.randrange(10_000)) for _ in range(200)] for _ in range(2))
+    rng = random.Random(0)
+    reals, fakes = ([str(rng.randrange(10_000)) for _ in range(200)] for _ in range(2))
     assert best_guess_accuracy(reals, fakes) == pytest.approx(0.5, abs=0.05)
 
 

@@ -88,7 +88,7 @@ def test_invalid_shares_and_draws_are_refused() -> None:
             make_splits(some_images(), seed=1, shares=shares)
     for wanted in (0, -1, Fraction(3, 2), Fraction(0)):
         with pytest.raises(DataError, match="cannot take"):
-            subsample({"train": ["M/1"]}, wanted=wanted, seed=1)
+            subsample({"train": ["M/1"]}, amount=wanted, seed=1)
 
 
 @pytest.mark.parametrize("stratify", [True, False])
@@ -192,10 +192,10 @@ def test_smaller_split_moves_no_key_to_another_split() -> None:
         (Fraction(1, 10), [24, 3, 3]),
         (Fraction(1), [240, 30, 30]),
     ):
-        smaller = subsample(lists, wanted=wanted, seed=1)
+        smaller = subsample(lists, amount=wanted, seed=1)
         assert all(set(keys) <= set(lists[name]) for name, keys in smaller.items())
         assert [len(keys) for keys in smaller.values()] == counts
-    assert subsample(lists, wanted=1000, seed=1) == lists
+    assert subsample(lists, amount=1000, seed=1) == lists
 
 
 @given(
@@ -209,7 +209,7 @@ def test_larger_draw_of_same_seed_contains_smaller_one(
         name: [f"M/{name}{n:05d}" for n in range(size)]
         for name, size in zip(names, sizes, strict=True)
     }
-    few, many = (subsample(lists, wanted=n, seed=3) for n in (small, small + more))
+    few, many = (subsample(lists, amount=n, seed=3) for n in (small, small + more))
     assert all(set(few[name]) <= set(many[name]) for name in names)
     assert sum(map(len, few.values())) == min(small, sum(sizes))
 

@@ -42,8 +42,8 @@ def generator(stream: str, seed: int = SEED) -> torch.Generator:
 
 def pixels() -> Tensor:
     """Return different images, no two rows of which are mirrored into each other."""
-    chance = torch.Generator().manual_seed(2)
-    return torch.randint(0, 256, (COUNT, 3, SIDE, SIDE), generator=chance, dtype=torch.uint8)
+    rng = torch.Generator().manual_seed(2)
+    return torch.randint(0, 256, (COUNT, 3, SIDE, SIDE), generator=rng, dtype=torch.uint8)
 
 
 def mirrored(images: Tensor, chosen: Tensor) -> Tensor:
@@ -168,13 +168,13 @@ def test_draws_of_translator(
 
 def test_draws_of_erasing() -> None:
     count, paths, teacher = FEW["batch_size"], FEW["paths"], small()
-    problem = a_problem(few(METHODS["abo"].options({"trajectory": "concept"})))
-    draw = problem.generator("paths")
-    sampled = sample_trajectories(teacher, problem.erase, paths, problem, draw)
-    batches = iter_trajectory_batches(teacher, teacher, problem)
+    task = a_problem(few(METHODS["abo"].options({"trajectory": "concept"})))
+    rng = task.generator("paths")
+    sampled = sample_trajectories(teacher, task.erase, paths, task, rng)
+    batches = iter_trajectory_batches(teacher, teacher, task)
     for _ in range(3):
-        at = torch.randint(len(sampled.times), (count,), generator=draw)
-        image = torch.randint(paths, (count,), generator=draw)
+        at = torch.randint(len(sampled.times), (count,), generator=rng)
+        image = torch.randint(paths, (count,), generator=rng)
         noisy, t = next(batches)
         assert torch.equal(noisy, sampled.points[at, image])
         assert torch.equal(t, sampled.times[at])
@@ -182,27 +182,27 @@ def test_draws_of_erasing() -> None:
 
 def test_draws_of_erasing_along_the_trajectories_of_the_student() -> None:
     count, teacher = FEW["batch_size"], small()
-    problem = a_problem(few(METHODS["abo"].options({"trajectory": "own"})))
-    draw = problem.generator("paths")
-    batches = iter_trajectory_batches(teacher, teacher, problem)
+    task = a_problem(few(METHODS["abo"].options({"trajectory": "own"})))
+    rng = task.generator("paths")
+    batches = iter_trajectory_batches(teacher, teacher, task)
     for _ in range(2):
-        sampled = sample_trajectories(teacher, problem.erase, count, problem, draw)
-        for _ in range(problem.options.refresh):
-            at = torch.randint(len(sampled.times), (count,), generator=draw)
-            image = torch.randint(count, (count,), generator=draw)
+        sampled = sample_trajectories(teacher, task.erase, count, task, rng)
+        for _ in range(task.options.refresh):
+            at = torch.randint(len(sampled.times), (count,), generator=rng)
+            image = torch.randint(count, (count,), generator=rng)
             assert torch.equal(next(batches)[0], sampled.points[at, image])
 
 
 def test_draws_of_ablation() -> None:
     count, paths, teacher = FEW["batch_size"], FEW["paths"], small()
-    problem = a_problem(few(METHODS["ablate"].options({})))
-    draw = problem.generator("samples")
-    images = sample_trajectories(teacher, problem.anchor, paths, problem, draw).images
-    batches = noised_samples(teacher, problem)
+    task = a_problem(few(METHODS["ablate"].options({})))
+    rng = task.generator("samples")
+    images = sample_trajectories(teacher, task.anchor, paths, task, rng).images
+    batches = noised_samples(teacher, task)
     for _ in range(3):
-        rows = torch.randint(paths, (count,), generator=draw)
-        t = torch.randint(1, teacher.t_max + 1, (count,), generator=draw)
-        noise = torch.randn(images[rows].shape, generator=draw)
+        rows = torch.randint(paths, (count,), generator=rng)
+        t = torch.randint(1, teacher.t_max + 1, (count,), generator=rng)
+        noise = torch.randn(images[rows].shape, generator=rng)
         noisy, times = next(batches)
         assert torch.equal(noisy, teacher.schedule.add_noise(images[rows], t, noise))
         assert torch.equal(times, t)

@@ -101,9 +101,9 @@ class Mean(nn.Module):
 
 
 def batches(sizes: list[int], side: int = 4) -> Iterator[Batch]:
-    generator, begin = torch.Generator().manual_seed(1), 0
+    rng, begin = torch.Generator().manual_seed(1), 0
     for size in sizes:
-        pixels = torch.randint(0, 256, (size, 3, side, side), generator=generator).to(torch.uint8)
+        pixels = torch.randint(0, 256, (size, 3, side, side), generator=rng).to(torch.uint8)
         places = torch.arange(begin, begin + size)
         begin += size
         yield Batch(pixels, (places % 2)[:, None].float(), places)

@@ -34,8 +34,8 @@ def an_image(name: str = "00000", modifier: str = "pre") -> Image:
 
 
 def pixels(height: int = 40, width: int = 40, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=rng)
 
 
 def all_random_settings(**settings: Any) -> TrainSettings:
@@ -54,43 +54,43 @@ def all_random_settings(**settings: Any) -> TrainSettings:
 
 
 def augment(
-    image: Tensor, settings: TrainSettings, chance: random.Random, *, unshared: bool
+    image: Tensor, settings: TrainSettings, rng: random.Random, *, unshared: bool
 ) -> Tensor:
     height, width = image.shape[-2:]
     parameters = AugmentationSteps.from_settings(settings).sample_params(
-        height, width, chance, unshared=unshared
+        height, width, rng, unshared=unshared
     )
     return apply_augmentation(image, parameters, settings.resize_size)
 
 
 def augment_whole_image(
-    image: Tensor, settings: TrainSettings, chance: random.Random, *, unshared: bool
+    image: Tensor, settings: TrainSettings, rng: random.Random, *, unshared: bool
 ) -> Tensor:
     """Return what `augment` shall, step by step on the whole image: slow, and easy to believe."""
     size, side = settings.resize_size, settings.patch_size
-    if chance.random() < settings.resize_prob:
+    if rng.random() < settings.resize_prob:
         crop = v2.RandomResizedCrop(size, settings.resize_scale, settings.resize_ratio)
         with torch.random.fork_rng(devices=()):
-            torch.default_generator.manual_seed(chance.getrandbits(63))
+            torch.default_generator.manual_seed(rng.getrandbits(63))
             image = crop(image)
     image = image_ops.center_crop(image, [size, size])
-    if unshared and chance.random() < settings.blur_prob:
-        sigma = chance.uniform(*settings.blur_sigma)
+    if unshared and rng.random() < settings.blur_prob:
+        sigma = rng.uniform(*settings.blur_sigma)
         image = image_ops.gaussian_blur(image, [15, 15], [sigma, sigma])
-    if unshared and chance.random() < settings.jpeg_prob:
+    if unshared and rng.random() < settings.jpeg_prob:
         file = io.BytesIO()
-        quality = chance.randint(*settings.jpeg_qual)
+        quality = rng.randint(*settings.jpeg_qual)
         PIL.Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
         with PIL.Image.open(file) as coded:
             image = torch.from_numpy(np.array(coded)).permute(2, 0, 1)
-    if chance.random() < settings.flip_prob:
+    if rng.random() < settings.flip_prob:
         image = image_ops.horizontal_flip(image)
-    if chance.random() < settings.flip_prob:
+    if rng.random() < settings.flip_prob:
         image = image_ops.vertical_flip(image)
     if side > 0:
         border = max(0, side - size)
         image = image_ops.pad(image, [border, border])
-        top, left = (chance.randint(0, length - side) for length in image.shape[-2:])
+        top, left = (rng.randint(0, length - side) for length in image.shape[-2:])
         image = image[:, top : top + side, left : left + side]
     return image
 

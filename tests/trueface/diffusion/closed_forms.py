@@ -53,10 +53,10 @@ def small(
         network="mlp", size=size, channels=1, classes=classes, embedding=4, widths=(8, 8)
     )
     network = build_network(shape, seed=1).eval()
-    generator = torch.Generator().manual_seed(2)
+    rng = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for weight in network.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) / 3)
+            weight.copy_(torch.randn(weight.shape, generator=rng) / 3)
     return Diffuser(
         network=network,
         schedule=make_schedule("linear"),

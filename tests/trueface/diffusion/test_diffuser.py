@@ -211,8 +211,8 @@ def test_reverse_chain_of_gaussian_images_has_closed_form_mean_and_variance() ->
     schedule = make_schedule("seed")
     diffuser, start = gaussian(SPREAD, schedule), 10
     x = torch.full((4000, 1, SIDE, SIDE), 0.7)
-    generator = torch.Generator().manual_seed(3)
-    result = ddpm_reverse(diffuser, x, start, lambda _: torch.randn(x.shape, generator=generator))
+    rng = torch.Generator().manual_seed(3)
+    result = ddpm_reverse(diffuser, x, start, lambda _: torch.randn(x.shape, generator=rng))
     mean, variance = 0.7, 0.0
     for t in range(start, 0, -1):
         beta, alpha_bar = float(schedule.betas[t]), float(schedule.alpha_bar[t])

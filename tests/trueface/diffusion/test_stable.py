@@ -150,8 +150,8 @@ SMALL = {"num_steps": 1, "batch_size": 2, "sample_steps": 2, "paths": 2}
 @pytest.mark.parametrize("method", ["abo", "esd-x", "sdd", "ablate", "uce"])
 def test_concept_is_erased_from_prompts_as_from_classes(method: str, diffuser: Diffuser) -> None:
     options = METHODS[method].options(SMALL)
-    problem = ErasureTask(erase=0, anchor=1, options=options, seed=1)
-    erased = run_erasure(method, diffuser, problem)
+    task = ErasureTask(erase=0, anchor=1, options=options, seed=1)
+    erased = run_erasure(method, diffuser, task)
     assert 0 < erased.changed <= erased.parameters
     before, after = diffuser.network.state_dict(), erased.diffuser.network.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -170,8 +170,8 @@ def test_imported_model_can_be_sampled(diffuser: Diffuser) -> None:
 def test_checkpoint_after_erasing_is_a_stable_diffusion_checkpoint(
     diffuser: Diffuser, tmp_path: Path
 ) -> None:
-    problem = ErasureTask(erase=0, anchor=1, options=METHODS["uce"].options({}))
-    erased = run_erasure("uce", diffuser, problem).diffuser
+    task = ErasureTask(erase=0, anchor=1, options=METHODS["uce"].options({}))
+    erased = run_erasure("uce", diffuser, task).diffuser
     save_diffuser(tmp_path / "best.pt", erased, {})
     again = load_diffuser(tmp_path / "best.pt").network.state_dict()
     assert all(

@@ -37,9 +37,9 @@ def settings(**given: Any) -> DiffuserSettings:
 
 
 def images(count: int = 10, channels: int = 1, side: int = 8) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     shape = (count, channels, side, side)
-    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    return torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8)
 
 
 def labels(count: int = 10) -> Tensor:

@@ -70,10 +70,10 @@ def small(*, has_null: bool = True, seed: int = 0) -> Diffuser:
     """Return a small untrained network of three classes, whose maps and last layer are not zero."""
     shape = NetworkShape(network="mlp", size=4, channels=1, classes=3, embedding=4, widths=(16, 16))
     network = build_network(shape, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
     return Diffuser(
         network=network.eval(),
         schedule=make_schedule("linear"),

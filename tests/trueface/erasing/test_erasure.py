@@ -73,9 +73,9 @@ def test_equal_seeds_give_bit_identical_results(method: str) -> None:
 
 @pytest.mark.parametrize("method", STEPPING)
 def test_each_step_records_its_loss(method: str) -> None:
-    problem = a_problem(few(METHODS[method].options({})))
-    run_erasure(method, small(), problem)
-    assert [step for step, _ in problem.history] == [1, 2, 3]
+    task = a_problem(few(METHODS[method].options({})))
+    run_erasure(method, small(), task)
+    assert [step for step, _ in task.history] == [1, 2, 3]
 
 
 def test_self_distillation_returns_the_average_of_the_students() -> None:
@@ -98,12 +98,10 @@ def test_nonfinite_loss_fails_with_its_step() -> None:
 
 
 def test_nonfinite_parameters_after_last_step_fail() -> None:
-    problem = a_problem(few(METHODS["abo"].options({}), num_steps=1))
+    task = a_problem(few(METHODS["abo"].options({}), num_steps=1))
     weight = torch.nn.Parameter(torch.zeros(1))
     with pytest.raises(JobError, match=r"not finite after step 1 of 1\. Use a smaller lr"):
-        minimize_with_adam(
-            problem, [weight], lambda: weight.sqrt().sum()
-        )  # 0, of an infinite slope
+        minimize_with_adam(task, [weight], lambda: weight.sqrt().sum())  # 0, of an infinite slope
 
 
 @pytest.mark.parametrize("method", STEPPING)
@@ -172,9 +170,9 @@ def problem_of(**options: object) -> ErasureTask:
 
 
 def test_trajectory_points_are_those_of_teacher_ddim_sampling() -> None:
-    teacher, problem = small(), problem_of(guidance=2.0)
-    paths = sample_trajectories(teacher, 0, 4, problem, problem.generator("paths"))
-    noise = torch.randn(4, 1, 4, 4, generator=problem.generator("paths"))
+    teacher, task = small(), problem_of(guidance=2.0)
+    paths = sample_trajectories(teacher, 0, 4, task, task.generator("paths"))
+    noise = torch.randn(4, 1, 4, 4, generator=task.generator("paths"))
     seen: list[tuple[int, torch.Tensor]] = []
     with torch.no_grad():
         ends = ddim_sample(
@@ -192,9 +190,9 @@ def test_trajectory_points_are_those_of_teacher_ddim_sampling() -> None:
 
 
 def test_batch_contains_trajectory_points_with_their_steps() -> None:
-    teacher, problem = small(), problem_of(trajectory="concept")
-    paths = sample_trajectories(teacher, 1, 4, problem, problem.generator("paths"))
-    noisy, t = next(iter_trajectory_batches(teacher, teacher, problem))
+    teacher, task = small(), problem_of(trajectory="concept")
+    paths = sample_trajectories(teacher, 1, 4, task, task.generator("paths"))
+    noisy, t = next(iter_trajectory_batches(teacher, teacher, task))
     assert noisy.shape == (8, 1, 4, 4)
     for point, time in zip(noisy, t.tolist(), strict=True):
         at = paths.times.tolist().index(time)
@@ -209,11 +207,11 @@ def test_anchor_trajectories_differ_from_concept_trajectories() -> None:
 
 
 def test_student_trajectories_are_resampled_and_follow_the_model() -> None:
-    problem = problem_of(trajectory="own", refresh=1)
+    task = problem_of(trajectory="own", refresh=1)
     model, same = small(), small()
     points, unchanged = (
-        iter_trajectory_batches(small(), model, problem),
-        iter_trajectory_batches(small(), same, problem),
+        iter_trajectory_batches(small(), model, task),
+        iter_trajectory_batches(small(), same, task),
     )
     assert torch.equal(next(points)[0], next(unchanged)[0])
     with torch.no_grad():

@@ -60,11 +60,11 @@ def test_detached_null_score_has_no_gradient(method: str) -> None:
     student, teacher = pair()
     table = student.network.table
     assert table is not None
-    problem = a_problem(ErasureOptions(penalty=0.0))
+    task = a_problem(ErasureOptions(penalty=0.0))
     loss = (
-        all_but_one_loss(student, teacher, *noisy(), problem)
+        all_but_one_loss(student, teacher, *noisy(), task)
         if method == "abo"
-        else self_distillation_loss(student, *noisy(), problem)
+        else self_distillation_loss(student, *noisy(), task)
     )
     loss.backward()  # type: ignore[no-untyped-call]  # torch
     assert table.weight.grad is not None
@@ -75,16 +75,16 @@ def test_detached_null_score_has_no_gradient(method: str) -> None:
 
 def test_all_but_one_without_anchor_removes_guidance_of_the_concept() -> None:
     student, teacher = pair()
-    problem = a_problem(ErasureOptions(penalty=0.0), anchor=None)
-    loss = all_but_one_loss(student, teacher, *noisy(), problem)
+    task = a_problem(ErasureOptions(penalty=0.0), anchor=None)
+    loss = all_but_one_loss(student, teacher, *noisy(), task)
     assert loss.item() == close((B * (CONCEPT - NULL)) ** 2)
 
 
 def test_mask_moves_strongest_entries_from_concept_to_anchor_guidance() -> None:
     student, teacher = pair()
-    problem = a_problem(ErasureOptions(penalty=0.0, mask=0.4))  # of one entry: it is kept
+    task = a_problem(ErasureOptions(penalty=0.0, mask=0.4))  # of one entry: it is kept
     explicit = a_problem(ErasureOptions(penalty=0.0))
-    loss = all_but_one_loss(student, teacher, *noisy(), problem)
+    loss = all_but_one_loss(student, teacher, *noisy(), task)
     assert loss.item() == close(all_but_one_loss(student, teacher, *noisy(), explicit).item())
     none = a_problem(ErasureOptions(penalty=0.0, mask=0.6))  # of one entry: none is kept
     loss = all_but_one_loss(student, teacher, *noisy(), none)
@@ -94,8 +94,8 @@ def test_mask_moves_strongest_entries_from_concept_to_anchor_guidance() -> None:
 @pytest.mark.parametrize("anchor", [0, None])
 def test_edit_without_mask_is_scaled_with_and_without_anchor(anchor: int | None) -> None:
     student, teacher = pair()
-    problem = a_problem(ErasureOptions(penalty=0.0, edit_scale=0.5), anchor=anchor)
-    loss = all_but_one_loss(student, teacher, *noisy(), problem)
+    task = a_problem(ErasureOptions(penalty=0.0, edit_scale=0.5), anchor=anchor)
+    loss = all_but_one_loss(student, teacher, *noisy(), task)
     target = B_TEACHER * ((CONCEPT + (NULL if anchor is None else ANCHOR)) / 2 - NULL)
     assert loss.item() == close((B * (CONCEPT - NULL) - target) ** 2)
 
@@ -147,11 +147,11 @@ def test_entries_outside_the_tail_are_not_edited() -> None:
 
 
 def test_closed_form_is_the_least_squares_solution() -> None:
-    generator = torch.Generator().manual_seed(4)
-    weight = torch.randn(7, 5, generator=generator)
-    concepts = torch.randn(2, 5, generator=generator)
-    anchors = torch.randn(2, 5, generator=generator)
-    others = torch.randn(3, 5, generator=generator)
+    rng = torch.Generator().manual_seed(4)
+    weight = torch.randn(7, 5, generator=rng)
+    concepts = torch.randn(2, 5, generator=rng)
+    anchors = torch.randn(2, 5, generator=rng)
+    others = torch.randn(3, 5, generator=rng)
     keep, preserve = 0.1, 0.7
     new = uce_update(weight, concepts, anchors, others, keep=keep, preserve=preserve)
     unit = torch.eye(5)

@@ -9,9 +9,10 @@ from scipy import stats
 
 from benchmarks.coverage import Cell, coverage
 from tests.trueface.evaluation.tables import make_scores
+from tests.trueface.intervals import interval_of
 from trueface.cli.comparison_text import text
 from trueface.evaluation.comparison import ComparisonInput, compare, contrast, document
-from trueface.evaluation.estimate import NOT_COMPARABLE, Difference, Over
+from trueface.evaluation.estimate import NOT_COMPARABLE, Difference, Interval, Over
 from trueface.evaluation.estimates import (
     Sampled,
     SourcedScores,
@@ -35,8 +36,8 @@ def make_table(
     count: int, *, sources: Sequence[int] = (1, 1), shift: float = 1.5, seed: int = 0
 ) -> SourcedScores:
     """Return `count` images of each class, in so many sources of reals and of fakes."""
-    random = np.random.default_rng(seed)
-    logits = np.concatenate([random.normal(size=count) + sign * shift for sign in (-1, 1)])
+    rng = np.random.default_rng(seed)
+    logits = np.concatenate([rng.normal(size=count) + sign * shift for sign in (-1, 1)])
     labels = np.repeat(np.array([0, 1], np.int8), count)
     keys = [f"{y}{n % sources[y]}/{n}" for y in (0, 1) for n in range(count)]
     return SourcedScores(labels=labels, logits=logits, keys=keys)
@@ -76,18 +77,18 @@ def test_interval_of_a_recall_is_that_of_clopper_and_pearson() -> None:
     found = int((table.logits[table.labels == 1] > 0).sum())
     measure = estimates([RECALL], table)["recall"]
     ends = stats.beta.ppf([0.025, 0.975], [found, found + 1], [41 - found, 40 - found])
-    assert [measure.low, measure.high] == pytest.approx(ends)
+    assert measure.interval == pytest.approx(ends)
 
 
 def test_balanced_accuracy_has_the_interval_of_both_rates() -> None:
     """With 10 of 40 errors in one class and 8 in the other, square-and-add is the wider one below."""
     measure = estimates([BALANCED_ACCURACY], make_table(40, shift=0.6))["balanced_accuracy"]
     low, high = stats.beta.ppf([0.025, 0.975], [30, 9], [11, 32])
-    assert measure.low == pytest.approx(
+    assert interval_of(measure).low == pytest.approx(
         measure.value - np.hypot(measure.value - (low + 0.8) / 2, measure.value - (1.75 - high) / 2)
     )
     errors = stats.beta.ppf(0.025, 18, 63) * 80 / 18
-    assert measure.high == pytest.approx(1 - (10 + 8) * errors / 80)
+    assert interval_of(measure).high == pytest.approx(1 - (10 + 8) * errors / 80)
 
 
 def test_each_class_says_what_its_interval_is_over() -> None:
@@ -107,16 +108,16 @@ def evaluate_table_of(table: SourcedScores) -> Report:
 
 def frames(videos: int, count: int, sets: int = 1) -> Predictions:
     """Return frames of videos of each class, whose frames have nearly the same logit."""
-    random = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     keys, labels, logits, names = [], [], [], []
     for label in (0, 1):
         for video in range(videos):
-            middle = random.normal() + 2 * label - 1
+            middle = rng.normal() + 2 * label - 1
             for frame in range(count):
                 names.append(f"Fake/set{label}{video % sets}/v{video}")
                 keys.append(f"set{label}{video % sets}/v{video}/{frame}")
                 labels.append(label)
-                logits.append(middle + 0.01 * random.normal())
+                logits.append(middle + 0.01 * rng.normal())
     return make_scores(keys, labels, logits, videos=names)
 
 
@@ -178,7 +179,7 @@ def test_difference_without_an_interval_is_not_comparable_and_wins_nothing() -> 
     assert made["tpr_at_1fpr"].word == NOT_COMPARABLE
     assert made["tpr_at_1fpr"].json_record["low"] is None
     assert made["auc"].word != NOT_COMPARABLE
-    unknown, known = Difference(0.3, why="50 of 368 reals"), Difference(0.3, 0.1, 0.5)
+    unknown, known = Difference(0.3, why="50 of 368 reals"), Difference(0.3, Interval(0.1, 0.5))
     assert unknown.word == NOT_COMPARABLE
     assert unknown.json_record["why"] == "50 of 368 reals"
     assert known.json_record == {"difference": 0.3, "low": 0.1, "high": 0.5, "word": "gain"}
@@ -191,11 +192,11 @@ def test_difference_of_equal_models_contains_0(paired: bool) -> None:
         labels=table.labels, logits=table.logits + 0.0, keys=table.keys, seed=int(not paired)
     )
     for name, change in differences(list(METRICS.values()), table, other, paired=paired).items():
-        assert change.low is not None, name
-        assert change.high is not None, name
+        assert change.interval is not None, name
         assert change.value == 0
-        assert change.low <= 0 <= change.high, name
-        assert (change.low == change.high) is paired, name  # identical models on the same images
+        assert change.interval.low <= 0 <= change.interval.high, name
+        # identical models on the same images
+        assert (change.interval.low == change.interval.high) is paired, name
 
 
 def test_perfect_models_that_differ_have_a_difference_with_a_width() -> None:
@@ -206,39 +207,39 @@ def test_perfect_models_that_differ_have_a_difference_with_a_width() -> None:
         low, high = change[name].interval or (0, 0)
         assert low < 0 < high
     of_draws = difference_of(sampled(AUC, first), sampled(AUC, second))
-    assert of_draws.low == pytest.approx(change["auc"].low)
+    assert interval_of(of_draws).low == pytest.approx(interval_of(change["auc"]).low)
 
 
 def test_means_over_draws_have_percentiles_as_their_interval() -> None:
     draws = np.linspace(0, 1, 1001)
     measure = Sampled(0.5, draws).estimate
-    assert (measure.low, measure.high) == pytest.approx((0.025, 0.975))
+    assert measure.interval == pytest.approx((0.025, 0.975))
 
 
 def test_calibrated_detector_has_an_error_whose_interval_reaches_0() -> None:
-    random = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for count in (30, 300):
-        logits = np.concatenate([2 * (random.normal(size=count) + sign) for sign in (-1, 1)])
+        logits = np.concatenate([2 * (rng.normal(size=count) + sign) for sign in (-1, 1)])
         table = SourcedScores(
             labels=np.repeat([0, 1], count),
             logits=logits,
             keys=[f"{n // count}/{n}" for n in range(2 * count)],
         )
         measure = estimates([ECE], table)["ece"]
-        assert measure.low is not None
-        assert measure.low <= 0.004 < measure.value
+        assert measure.interval is not None
+        assert measure.interval.low <= 0.004 < measure.value
 
 
 @pytest.mark.parametrize("right", [0.9, 0.99])
 def test_error_of_a_sure_detector_has_an_interval_with_the_true_value(right: float) -> None:
     held = 0
     for seed in range(60):
-        random = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         labels = np.repeat([0, 1], 100)
-        signs = np.where(random.random(200) < right, 1, -1) * (2 * labels - 1)
+        signs = np.where(rng.random(200) < right, 1, -1) * (2 * labels - 1)
         table = SourcedScores(
             labels=labels,
-            logits=signs * random.uniform(8, 16, 200),
+            logits=signs * rng.uniform(8, 16, 200),
             keys=[f"{n // 100}/{n}" for n in range(200)],
         )
         held += estimates([ECE], table)["ece"].contains(1 - right)
@@ -249,7 +250,7 @@ def test_mean_of_perfect_models_has_an_interval_with_a_width() -> None:
     models = [sampled(AUC, make_table(30, shift=9.0, seed=seed)) for seed in (1, 2, 3)]
     (alone, *_), mean = models, mean_over_seeds(models).estimate
     assert mean.value == 1
-    assert mean.low == pytest.approx(alone.estimate.low)
+    assert interval_of(mean).low == pytest.approx(interval_of(alone.estimate).low)
 
 
 def test_frames_of_one_video_have_no_interval() -> None:
@@ -273,8 +274,8 @@ def test_metric_that_is_not_finite_has_a_reason() -> None:
 def test_copies_count_as_far_as_they_differ(agree: bool) -> None:
     labels = np.tile(np.repeat([0, 1], 100), 4)
     keys = [f"{n // 100}/{n}" for n in range(200)] * 4
-    random = np.random.default_rng(0)
-    own = random.normal(size=200 if agree else 800)
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=200 if agree else 800)
     logits = np.tile(own, 4 if agree else 1) + 2 * labels - 1
     once = estimates([AUC, ACCURACY], make_table(100, shift=1.0))
     copied = estimates([AUC, ACCURACY], SourcedScores(labels=labels, logits=logits, keys=keys))
@@ -301,8 +302,8 @@ def test_weights_of_reals_move_the_threshold_and_widen_the_interval() -> None:
         for weights in (plain, heavy)
     )
     unweighted = estimates([TPR_AT_1_FPR], table)["tpr_at_1fpr"]
-    assert (once.value, once.low, once.high) == pytest.approx(
-        (unweighted.value, unweighted.low, unweighted.high)
+    assert (once.value, *interval_of(once)) == pytest.approx(
+        (unweighted.value, *interval_of(unweighted))
     )
     assert weighted.half_width > once.half_width
 

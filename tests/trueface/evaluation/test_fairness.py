@@ -103,7 +103,7 @@ def test_gap_of_a_much_weaker_or_constant_detector_is_not_compared(run: Path) ->
     assert {name: method.rank for name, method in by_name.items()} == {
         "cvar2": None, "dag": None, "none": None, "reweight": 1,
     }  # fmt: skip
-    assert by_name["cvar2"].standing is Comparability.CONSTANT
+    assert by_name["cvar2"].comparability is Comparability.CONSTANT
     assert by_name["cvar2"].why_not == ""  # its logits order the images as well as any
     assert by_name["dag"].why_not.startswith("lower AUC, not comparable: -0.")
     assert " compared with gan2:pre@fair=" in by_name["dag"].why_not
@@ -113,7 +113,7 @@ def test_gap_of_a_much_weaker_or_constant_detector_is_not_compared(run: Path) ->
     assert gap.mean > 30
     assert gap.sd is not None
     assert by_name["none"].verdict is GapVerdict.ABOVE
-    assert by_name["none"].standing is Comparability.LOWER_AUC
+    assert by_name["none"].comparability is Comparability.LOWER_AUC
     assert by_name["reweight"].verdict in {GapVerdict.NEAR, GapVerdict.WITHIN}
 
 

@@ -41,9 +41,9 @@ BINS = 15
 
 def random_table(count: int, seed: int, digits: int = 8) -> tuple[Labels, Logits]:
     """Return a table of both classes; few digits make ties."""
-    random = np.random.default_rng(seed)
-    labels = random.permutation(np.arange(count) % 2)
-    return labels, np.round(random.normal(size=count) + 1.5 * labels - 0.7, digits)
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(count) % 2)
+    return labels, np.round(rng.normal(size=count) + 1.5 * labels - 0.7, digits)
 
 
 def detector_table(name: str) -> tuple[Labels, Logits]:
@@ -99,9 +99,9 @@ def test_accuracies_and_losses_of_a_detector_agree_to_the_bit(name: str) -> None
 @pytest.mark.parametrize("classes", [2, 3, 12])
 @pytest.mark.parametrize("case", ["random", "ties", "one class", "one row", "large"])
 def test_accuracies_and_losses_of_several_classes_agree_to_the_bit(case: str, classes: int) -> None:
-    random = np.random.default_rng(classes)
-    labels = random.integers(0, classes, 60)
-    logits = (random.normal(size=(60, classes)) + 2 * np.eye(classes)[labels]).astype(np.float32)
+    rng = np.random.default_rng(classes)
+    labels = rng.integers(0, classes, 60)
+    logits = (rng.normal(size=(60, classes)) + 2 * np.eye(classes)[labels]).astype(np.float32)
     match case:
         case "ties":
             logits = np.round(logits)
@@ -190,8 +190,8 @@ def calibration_error(correct: NDArray[np.bool_], confidence: Logits, least: flo
 def test_weighted_rows_have_the_values_of_repeated_rows(digits: int) -> None:
     labels, logits = random_table(90, digits, digits)
     logits[::2] *= 4  # bins with too much and with too little confidence
-    random = np.random.default_rng(digits)
-    weights = random.integers(0, 4, (6, len(labels))).astype(np.uint8)  # rows of weight 0 are out
+    rng = np.random.default_rng(digits)
+    weights = rng.integers(0, 4, (6, len(labels))).astype(np.uint8)  # rows of weight 0 are out
     table = ScoreTable(labels=labels, logits=logits)
     found = values_under(list(METRICS.values()), table, weights)
     for number, counts in enumerate(weights):
@@ -221,9 +221,9 @@ def test_resample_without_a_class_has_no_value_where_a_metric_needs_it() -> None
 
 @pytest.mark.parametrize("classes", [2, 3, 12])
 def test_calibration_error_of_several_classes_equals_a_loop_over_bins(classes: int) -> None:
-    random = np.random.default_rng(classes)
-    labels = random.integers(0, classes, 300)
-    logits = random.normal(size=(300, classes)) + 2 * np.eye(classes)[labels]
+    rng = np.random.default_rng(classes)
+    labels = rng.integers(0, classes, 300)
+    logits = rng.normal(size=(300, classes)) + 2 * np.eye(classes)[labels]
     logits[::2] *= 4  # bins with too much and with too little confidence
     likely = softmax(logits, axis=1)
     correct = likely.argmax(1) == labels
@@ -238,9 +238,9 @@ def test_calibration_error_of_several_classes_equals_a_loop_over_bins(classes: i
 def test_calibration_error_of_weak_predictions_keeps_the_bits_of_earlier_versions(
     seed: int, expected: float
 ) -> None:
-    random = np.random.default_rng(seed)
-    logits = (random.normal(size=(200, 10)) * 0.3).astype(np.float32)  # fewer than 8 bins are used
-    labels = random.integers(0, 10, 200)
+    rng = np.random.default_rng(seed)
+    logits = (rng.normal(size=(200, 10)) * 0.3).astype(np.float32)  # fewer than 8 bins are used
+    labels = rng.integers(0, 10, 200)
     assert ECE.value(WeightedScores.from_logits(labels, logits)) == expected
 
 
@@ -309,15 +309,15 @@ def test_interval_of_an_area_follows_hanley_and_mcneil() -> None:
     error = NormalDist().inv_cdf(0.975) * (variance / (reals * fakes)) ** 0.5
     middle, half = np.log(value / (1 - value)), error / (value * (1 - value))
     found = area(value, reals, fakes)
-    assert (found.low, found.high) == pytest.approx(tuple(expit([middle - half, middle + half])))
+    assert found.interval == pytest.approx(tuple(expit([middle - half, middle + half])))
 
 
 def test_mean_of_a_value_per_image_equals_the_weighted_sums_and_scikit_learn() -> None:
     labels, logits = random_table(60, 5)
     table = ScoreTable(labels=labels, logits=logits)
-    random = np.random.default_rng(6)
-    weights = random.multinomial(60, np.full(60, 1 / 60), size=7).astype(np.uint32)
-    scale = random.uniform(0.5, 2, size=(7, 2))
+    rng = np.random.default_rng(6)
+    weights = rng.multinomial(60, np.full(60, 1 / 60), size=7).astype(np.uint32)
+    scale = rng.uniform(0.5, 2, size=(7, 2))
     for scores in (
         WeightedScores(table=table),
         WeightedScores(table=table, weights=weights),

@@ -45,10 +45,10 @@ def make_table(power: float, seed: int, *, folder: str = "PreSocial") -> Predict
     logits, labels, names = [], [], []
     for label, sizes in SIZES.items():
         for source, size in enumerate(sizes):
-            random = np.random.default_rng([label, source, seed])
+            rng = np.random.default_rng([label, source, seed])
             shared = np.random.default_rng([label, source]).normal(size=size)
             middle = power * (2 * label - 1) + 0.4 * (source - 1)
-            logits.append(middle + shared + 0.7 * random.normal(size=size))
+            logits.append(middle + shared + 0.7 * rng.normal(size=size))
             labels += [label] * size
             names += [f"{folder}/{FOLDERS[label]}/s{label}{source}/{n}.png" for n in range(size)]
     keys = tuple("/".join(name.split("/")[2:]).removesuffix(".png") for name in names)
@@ -133,7 +133,10 @@ def benchmark_run(_: Path) -> Any:
                 )  # fmt: skip
     run = RunResults(name="r", manifest=Manifest(entries=()), results=tuple(results), problems=())
     cells = [
-        {value.name: [value.value, value.low, value.high] for value in result.measured.values}
+        {
+            value.name: [value.value, *(value.interval or (None, None))]
+            for value in result.measured.values
+        }
         for result in results[:2]
     ]
     return {"cells": cells, "board": benchmark_document(leaderboard(run))}

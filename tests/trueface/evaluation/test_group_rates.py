@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from tests.trueface.intervals import interval_of
 from trueface.evaluation.fairness import original_rows
 from trueface.evaluation.group_columns import ONE_LOGIT
 from trueface.evaluation.group_rates import (
@@ -51,8 +52,8 @@ def test_two_groups_with_rates_of_10_and_30_percent_are_20_points_apart() -> Non
     assert (first.name, first.reals, first.fakes) == ("a", 100, 100)
     assert first.rates["fpr"].value == pytest.approx(10.0)
     # Wilson's interval of 10 of 100
-    assert first.rates["fpr"].low == pytest.approx(5.523, abs=1e-3)
-    assert first.rates["fpr"].high == pytest.approx(17.437, abs=1e-3)
+    assert interval_of(first.rates["fpr"]).low == pytest.approx(5.523, abs=1e-3)
+    assert interval_of(first.rates["fpr"]).high == pytest.approx(17.437, abs=1e-3)
     assert table.undefined == ()
 
 
@@ -122,16 +123,16 @@ def test_constant_detector_has_no_gaps_and_is_called_constant() -> None:
 
 
 def test_aucs_are_computed_within_each_group_with_ties_counted_half() -> None:
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 2, 600)
-    logits = np.round(random.normal(size=600) + labels, 1)
-    groups = random.integers(0, 5, 600)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 600)
+    logits = np.round(rng.normal(size=600) + labels, 1)
+    groups = rng.integers(0, 5, 600)
     table = GroupTable.from_logits(labels, logits, groups, tuple("abcde"), shuffles=0)
     for number, row in enumerate(table.groups):
         chosen = groups == number
         area = roc_auc_score(labels[chosen], logits[chosen])
         assert row.rates["auc"].value == pytest.approx(area, abs=1e-12)
-        assert row.rates["auc"].low < area < row.rates["auc"].high
+        assert interval_of(row.rates["auc"]).low < area < interval_of(row.rates["auc"]).high
     assert table.overall.rates["auc"].value == pytest.approx(roc_auc_score(labels, logits))
     assert table.worst == min(table.groups, key=lambda row: row.rates["auc"].value)
 
@@ -155,9 +156,9 @@ def test_non_finite_logit_is_rejected() -> None:
 
 def test_gaps_equal_fairlearn_if_every_group_has_both_classes() -> None:
     metrics = pytest.importorskip("fairlearn.metrics", reason="fairlearn is not installed")
-    random = np.random.default_rng(1)
-    labels, groups = random.integers(0, 2, 800), random.integers(0, 4, 800)
-    logits = random.normal(size=800) + labels * 0.5 + groups * 0.2
+    rng = np.random.default_rng(1)
+    labels, groups = rng.integers(0, 2, 800), rng.integers(0, 4, 800)
+    logits = rng.normal(size=800) + labels * 0.5 + groups * 0.2
     table = GroupTable.from_logits(labels, logits, groups, tuple("abcd"), shuffles=0)
     called = (logits > 0).astype(int)
     parity = metrics.demographic_parity_difference(labels, called, sensitive_features=groups)
@@ -180,14 +181,14 @@ def test_gaps_equal_fairlearn_if_every_group_has_both_classes() -> None:
 
 
 def test_floors_equal_groups_shuffled_row_by_row_within_each_class() -> None:
-    random = np.random.default_rng(0)
-    fake, groups = random.random(900) < 0.4, random.choice(4, 900, p=[0.6, 0.2, 0.15, 0.05])
-    called = random.random(900) < np.where(fake, 0.7, 0.2)
+    rng = np.random.default_rng(0)
+    fake, groups = rng.random(900) < 0.4, rng.choice(4, 900, p=[0.6, 0.2, 0.15, 0.05])
+    called = rng.random(900) < np.where(fake, 0.7, 0.2)
     shuffled: dict[str, list[float]] = {}
     for _ in range(1000):
         dealt = groups.copy()
         for kind in (fake, ~fake):
-            dealt[kind] = random.permutation(groups[kind])
+            dealt[kind] = rng.permutation(groups[kind])
         for name, value in group_gaps(count_by_group(fake, called, dealt, 4)).items():
             shuffled.setdefault(name, []).append(float(value))
     floor = permutation_baselines(count_by_group(fake, called, groups, 4), shuffles=4000)
@@ -215,14 +216,14 @@ def test_interval_contains_its_gap_and_widens_with_fewer_images() -> None:
 
 
 def test_floor_of_the_auc_gap_equals_shuffled_rows() -> None:
-    random = np.random.default_rng(2)
-    fake, groups = random.random(400) < 0.5, random.choice(3, 400, p=[0.7, 0.2, 0.1])
-    logits = np.round(random.normal(size=400) + fake, 1)
+    rng = np.random.default_rng(2)
+    fake, groups = rng.random(400) < 0.5, rng.choice(3, 400, p=[0.7, 0.2, 0.1])
+    logits = np.round(rng.normal(size=400) + fake, 1)
     ranking, gaps_of_areas = SortedScores.from_logits(fake, logits), []
     for _ in range(300):
         dealt = groups.copy()
         for kind in (fake, ~fake):
-            dealt[kind] = random.permutation(groups[kind])
+            dealt[kind] = rng.permutation(groups[kind])
         gaps_of_areas.append(100 * np.ptp(group_aucs(ranking, dealt, 3)))
     floor = auc_gap_baseline(ranking, groups, 3, shuffles=2000)
     assert floor is not None

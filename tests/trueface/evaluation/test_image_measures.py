@@ -22,8 +22,8 @@ SQUEEZENET = Path(__file__).parents[4] / "shared/data/weights/squeezenet1_1_imag
 
 
 def pictures(n: int = 2, side: int = 16, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand((n, 3, side, side), generator=generator) * 2 - 1
+    rng = torch.Generator().manual_seed(seed)
+    return torch.rand((n, 3, side, side), generator=rng) * 2 - 1
 
 
 def test_distances_are_per_image() -> None:
@@ -92,9 +92,9 @@ def test_frechet_distance_of_known_gaussians_equals_the_closed_form() -> None:
 
 
 def test_frechet_distance_does_not_depend_on_the_axes() -> None:
-    generator = torch.Generator().manual_seed(3)
-    first, second = (torch.randn((40, 6), generator=generator) for _ in range(2))
-    turned, _ = torch.linalg.qr(torch.randn((6, 6), generator=generator).double())
+    rng = torch.Generator().manual_seed(3)
+    first, second = (torch.randn((40, 6), generator=rng) for _ in range(2))
+    turned, _ = torch.linalg.qr(torch.randn((6, 6), generator=rng).double())
     expected = frechet_distance(first, second)
     assert frechet_distance(first.double() @ turned, second.double() @ turned) == pytest.approx(
         expected

@@ -16,6 +16,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from tests.trueface.intervals import interval_of
 from trueface.evaluation.estimates import RESAMPLES, SourcedScores
 from trueface.evaluation.intervals.jackknife import jackknife_design, standard_error
 from trueface.evaluation.intervals.resampling import resamples, values_under
@@ -41,9 +42,9 @@ Logits = NDArray[np.float64]
 
 
 def draw_scores(count: int, shift: float, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     labels = (np.arange(count) % 2).astype(np.int8)
-    return labels, random.normal(size=count) + shift * labels, [str(n) for n in range(count)]
+    return labels, rng.normal(size=count) + shift * labels, [str(n) for n in range(count)]
 
 
 def calibration_error(labels: Labels, logits: Logits) -> float:
@@ -98,20 +99,20 @@ def test_source_with_one_image_is_harmless() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.int8)
     keys = ["a/1", "a/2", "b/1", "c/1", "d/1"]
     auc = evaluate_scores(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).metrics["auc"]
-    assert auc.low is not None
-    assert 0 < auc.low < 1
-    assert auc.high == 1.0
+    assert auc.interval is not None
+    assert 0 < auc.interval.low < 1
+    assert auc.interval.high == 1.0
 
 
 def test_rate_of_0_or_1_over_few_images_has_a_wide_interval() -> None:
     labels, logits, keys = draw_scores(200, 50.0)
     report = evaluate_scores(labels, logits - 25, keys=keys)
-    assert report.metrics["accuracy"].value == report.metrics["accuracy"].high == 1
-    assert report.metrics["accuracy"].low == pytest.approx(
+    assert report.metrics["accuracy"].value == interval_of(report.metrics["accuracy"]).high == 1
+    assert interval_of(report.metrics["accuracy"]).low == pytest.approx(
         0.025 ** (1 / 200)
     )  # no error on 200 images
     assert report.metrics["recall"].value == 1
-    assert report.metrics["recall"].low == pytest.approx(0.025 ** (1 / 100))
+    assert interval_of(report.metrics["recall"]).low == pytest.approx(0.025 ** (1 / 100))
 
 
 @pytest.mark.parametrize("count", [40, 400])
@@ -269,11 +270,11 @@ def test_only_requested_measures_have_reasons() -> None:
 
 
 def test_every_missing_measure_has_a_reason_and_no_number_is_none() -> None:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for count in (1, 2, 3, 5, 40):
         for share in (0.0, 0.1, 0.5, 1.0):
-            labels = (random.random(count) < share).astype(np.int8)
-            logits = np.round(random.normal(size=count) * 3, random.integers(0, 2))
+            labels = (rng.random(count) < share).astype(np.int8)
+            logits = np.round(rng.normal(size=count) * 3, rng.integers(0, 2))
             report = evaluate_scores(labels, logits, keys=[f"s/{n}" for n in range(count)])
             for name in METRICS:
                 value = report.metrics.get(name)
@@ -369,7 +370,7 @@ def test_large_class_dominates_accuracy_but_not_auc() -> None:
             bounded_interval(found.value, standard_error(made, left, even=each).half, Scale.SHARE)
             for each in (even, not even)
         )
-        assert (found.low, found.high) == pytest.approx(wanted, abs=1e-4), name
+        assert found.interval == pytest.approx(wanted, abs=1e-4), name
         assert wanted != pytest.approx(other, abs=1e-3), name
 
 

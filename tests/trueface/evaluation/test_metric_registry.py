@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, fbeta_score
 
 import trueface
 from tests.trueface.evaluation.tables import make_scores
+from tests.trueface.intervals import interval_of
 from trueface.evaluation import results
 from trueface.evaluation.comparison import contrast
 from trueface.evaluation.estimate import Difference, Estimate
@@ -33,9 +34,9 @@ SIZES = {"many sources": 240, "one source": 90, "few and tied": 24, "fakes": 20,
 
 
 def make_table(name: str) -> tuple[NDArray[np.int8], NDArray[np.float64], tuple[str, ...]]:
-    random, count = np.random.default_rng(len(name)), SIZES[name]
+    rng, count = np.random.default_rng(len(name)), SIZES[name]
     labels = (np.arange(count) % 2).astype(np.int8)
-    logits: NDArray[np.float64] = random.normal(size=count) + 1.5 * labels - 0.7
+    logits: NDArray[np.float64] = rng.normal(size=count) + 1.5 * labels - 0.7
     sources = np.arange(count) // 2 % 4
     match name:
         case "one source":
@@ -55,10 +56,9 @@ def equals_expected(measure: Estimate | Difference | None, expected: list[float]
         return measure is None and expected is None
     value, *interval = expected
     # resamples are products of float32 matrices: processors round their sums in different orders
-    return measure.value == pytest.approx(value, rel=1e-12, abs=1e-15) and [
-        measure.low,
-        measure.high,
-    ] == pytest.approx(interval, rel=1e-6, abs=1e-6)
+    return measure.value == pytest.approx(value, rel=1e-12, abs=1e-15) and interval_of(
+        measure
+    ) == pytest.approx(interval, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -183,12 +183,12 @@ def test_detector_with_one_column_of_logits_has_the_values_of_its_margins() -> N
 
 
 def test_metrics_of_several_classes_equal_scikit_learn() -> None:
-    random = np.random.default_rng(0)
-    labels = random.choice([0, 1, 2, 4], 80)  # class 3 has no image
-    logits = (random.normal(size=(80, 5)) + 2 * np.eye(5)[labels]).astype(np.float32)
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 1, 2, 4], 80)  # class 3 has no image
+    logits = (rng.normal(size=(80, 5)) + 2 * np.eye(5)[labels]).astype(np.float32)
     logits[:, 3] -= 5  # scikit-learn warns of predictions of such a class
     scores = WeightedScores.from_logits(labels, logits)
-    weights = np.stack([np.ones(80, int), random.integers(1, 4, 80)]).astype(np.uint8)
+    weights = np.stack([np.ones(80, int), rng.integers(1, 4, 80)]).astype(np.uint8)
     metrics = (ACCURACY, BALANCED_ACCURACY, LOSS)
     found = values_under(metrics, scores.table, weights)
     for number, counts in enumerate(weights):

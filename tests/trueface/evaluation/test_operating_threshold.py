@@ -15,9 +15,9 @@ from trueface.runtime.files import Json
 
 def draw_calibrated_logits(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """Return labels drawn from the probabilities of logits, and the logits times a temperature."""
-    random = np.random.default_rng(0)
-    logits = random.normal(0, 2, count)
-    labels = (random.random(count) < 1 / (1 + np.exp(-logits))).astype(np.int8)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, count)
+    labels = (rng.random(count) < 1 / (1 + np.exp(-logits))).astype(np.int8)
     return labels, logits * temperature
 
 
@@ -65,11 +65,11 @@ def test_threshold_gives_nearly_the_best_balanced_accuracy() -> None:
 
 
 def test_threshold_of_few_images_varies_less_than_the_best_one() -> None:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     labels = np.arange(200, dtype=np.int8) % 2
     smooth, counted = [], []
     for _ in range(30):
-        logits = random.normal(2.0 * labels - 1, 1.2)
+        logits = rng.normal(2.0 * labels - 1, 1.2)
         smooth.append(best_threshold(labels, logits))
         order = np.sort(logits)
         counted.append(max(order, key=lambda place: balanced_accuracy_at(labels, logits, place)))

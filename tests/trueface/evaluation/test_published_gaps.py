@@ -54,11 +54,11 @@ def write_groups(
 ) -> None:
     """Write the files of groups with so many images, whose logits rise from group to group."""
     folder.mkdir(exist_ok=True)
-    random = np.random.default_rng(7)
+    rng = np.random.default_rng(7)
     groups = [f"{gender},{race}" for gender in ("male", "nonmale") for race in races]
     for number, (group, size) in enumerate(zip(groups, sizes, strict=True)):
         labels = np.arange(size) % 2
-        logits = random.normal(size=size) + 1.5 * (labels - 0.5) + 0.25 * number
+        logits = rng.normal(size=size) + 1.5 * (labels - 0.5) + 0.25 * number
         np.save(
             folder / f"{group}labels.npy", np.ones_like(labels) if group == one_class else labels
         )
@@ -145,12 +145,12 @@ def test_floors_equal_groups_shuffled_row_by_row_within_each_class(tmp_path: Pat
     assert row.grouped is not None
     of = row.grouped.grouped_logits
     floors = with_published_gaps(row.table, of, shuffles=4000).floor
-    random, found = np.random.default_rng(0), []
+    rng, found = np.random.default_rng(0), []
     for _ in range(2000):
         order = np.arange(len(of.logits))
         for kind in (0, 1):
             rows = np.flatnonzero(of.fake == kind)
-            order[rows] = random.permutation(rows)
+            order[rows] = rng.permutation(rows)
         groups, finer = of.groups[order], of.intersections[order]
         called = of.logits > 0
         rates = np.array([called[groups == group].mean() for group in range(2)])

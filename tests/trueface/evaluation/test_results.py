@@ -10,10 +10,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from launcher.api import Json, model_folder_name
-from launcher.cli.result_tables import draw
+from launcher.cli.result_tables import draw, table_of_tests
 from launcher.code_identity import CodeIndex
 from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
+from tests.trueface.intervals import interval_of
 from trueface.evaluation import metrics
 from trueface.evaluation.confounds import best_confound
 from trueface.evaluation.measurement import METRICS, evaluate_scores
@@ -36,13 +37,13 @@ def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> No
     """Write scores. A larger `shift` separates fakes from reals better."""
     subset, modifier = data.split(":")
     fake = int(subset != "real")
-    random = np.random.default_rng(0)  # without a shift both classes have the same logits
+    rng = np.random.default_rng(0)  # without a shift both classes have the same logits
     write_csv(
         paths.scores(run / model_folder_name(model), model, data),
         make_scores(
             [f"{subset}/{n}" for n in range(count)],
             np.full(count, fake),
-            random.normal(size=count) + shift * (fake - 0.5),
+            rng.normal(size=count) + shift * (fake - 0.5),
             [f"{modifier}/{subset}/{n}.png" for n in range(count)],
         ),
     )
@@ -336,8 +337,8 @@ def test_measures_of_a_row_are_those_of_its_images(measured_run: Path) -> None:
     measure = report.metrics["ap"]
     assert pooled["ap"] == {
         "value": measure.value,
-        "low": measure.low,
-        "high": measure.high,
+        "low": interval_of(measure).low,
+        "high": interval_of(measure).high,
         "images": {"low": None, "high": None, "why": "30 of 50 reals"},
     }
 
@@ -347,6 +348,10 @@ def test_launcher_prints_the_rows_and_writes_them_as_json(measured_run: Path) ->
     assert "all:pre" in draw(rows)
     assert "gan3:pre" in draw(rows, everything=True, width=80)
     assert "NaN" not in json.dumps(rows)
+    titles = {column.name for column in table_of_tests(rows).columns}
+    assert not titles & {"ap", "eer", "f1", "precision", "recall", "tpr_at_1fpr", "ece_unscaled"}
+    added = [{**row, "mcc": row["auc"]} for row in rows]
+    assert "mcc" in {column.name for column in table_of_tests(added).columns}
 
 
 def test_frames_have_the_auc_of_their_videos_next_to_their_own(tmp_path: Path) -> None:
@@ -371,7 +376,7 @@ def test_frames_have_the_auc_of_their_videos_next_to_their_own(tmp_path: Path) -
 
 def frames(videos: int = 20, each: int = 4) -> Predictions:
     """Return frames of real and fake videos that have the same names in three folders."""
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     paths = [
         f"PreSocial/{folder}/{video:03d}/{n}.png"
         for folder in ("Fake/A", "Fake/B", "Real/youtube")
@@ -382,7 +387,7 @@ def frames(videos: int = 20, each: int = 4) -> Predictions:
     return make_scores(
         [path.split("/", 2)[2].removesuffix(".png") for path in paths],
         labels,
-        random.normal(size=len(paths)) + labels,
+        rng.normal(size=len(paths)) + labels,
         paths,
         [path.rpartition("/")[0] for path in paths],
     )

@@ -81,11 +81,11 @@ def delong_by_definition(
 
 @pytest.mark.parametrize(("seed", "digits"), list(product(range(4), (0, 1, 8))))
 def test_fast_delong_equals_its_definition(seed: int, digits: int) -> None:
-    random = np.random.default_rng(seed)
-    labels = (random.random(70) < 0.4).astype(np.int8)
-    common = random.normal(size=70)
-    first: Logits = (common + random.normal(size=70) + labels).round(digits)
-    second: Logits = (common + random.normal(size=70) + 0.3 * labels).round(digits)
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(70) < 0.4).astype(np.int8)
+    common = rng.normal(size=70)
+    first: Logits = (common + rng.normal(size=70) + labels).round(digits)
+    second: Logits = (common + rng.normal(size=70) + 0.3 * labels).round(digits)
     test = delong(labels, first, second)
     one, two, variance = delong_by_definition(labels, first, second)
     assert test.first == pytest.approx(one)
@@ -95,9 +95,9 @@ def test_fast_delong_equals_its_definition(seed: int, digits: int) -> None:
 
 
 def test_delong_depends_only_on_the_order_of_scores() -> None:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     labels = (np.arange(90) % 3 == 0).astype(np.int8)
-    first, second = random.normal(size=(2, 90)) + labels
+    first, second = rng.normal(size=(2, 90)) + labels
     plain, bent = delong(labels, first, second), delong(labels, np.exp(first), second**3)
     assert bent.p == pytest.approx(plain.p)
 
@@ -105,10 +105,10 @@ def test_delong_depends_only_on_the_order_of_scores() -> None:
 def test_equivalent_models_differ_by_chance_at_the_nominal_rate() -> None:
     below = 0
     for seed in range(200):
-        random = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         labels = (np.arange(120) % 2).astype(np.int8)
-        common = random.normal(size=120) + labels
-        first, second = (common + random.normal(size=120) for _ in range(2))
+        common = rng.normal(size=120) + labels
+        first, second = (common + rng.normal(size=120) for _ in range(2))
         test = delong(labels, first, second)
         assert test.p is not None
         below += test.p < 0.05
@@ -159,16 +159,16 @@ def test_rows_without_names_are_paired_only_on_request_and_if_labels_agree() -> 
 
 
 def test_rows_of_one_class_pair_in_any_order_but_shuffled_rows_give_a_warning() -> None:
-    random = np.random.default_rng(0)
-    common = random.normal(size=200)
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=200)
     names = tuple(f"real:pre/#{row}" for row in range(200))
 
     def old(logits: Logits) -> Predictions:
         return make_scores(names, np.zeros(200), logits)
 
-    one, other = old(common), old(common + random.normal(size=200))
+    one, other = old(common), old(common + rng.normal(size=200))
     assert pair(one, other, same_order=True).doubt is None
-    shuffled = pair(one, old(random.permutation(other.margin)), same_order=True)
+    shuffled = pair(one, old(rng.permutation(other.margin)), same_order=True)
     assert shuffled.doubt is not None
     assert "are hardly correlated" in shuffled.doubt
     assert pair(one, old(np.zeros(200)), same_order=True).doubt is not None

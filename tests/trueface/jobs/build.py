@@ -59,10 +59,10 @@ def plan_text(text: str, kinds: Iterable[Kind], root: Path = Path("/lab")) -> Pl
 
 def write_images(root: Path, count: int) -> list[str]:
     """Write a number of images of each method below `root`/data; return their keys."""
-    random, keys = np.random.default_rng(0), []
+    rng, keys = np.random.default_rng(0), []
     for folder, trace in FOLDERS.items():
         for number in range(count):
-            pixels = random.integers(100, 140, (SIDE, SIDE, 3))
+            pixels = rng.integers(100, 140, (SIDE, SIDE, 3))
             pixels[::2, ::2] += trace
             path = root / "data/PreSocial" / folder / f"{number:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Which edits of the laboratory make which jobs run again."""
+"""Which edits of the laboratory make which jobs run again, and that its present code is as promised."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import trueface
-from launcher.code_identity import WHOLE_CODE, CodeIndex
+from launcher.code_identity import WHOLE_CODE, CodeIndex, unpromised
 from launcher.code_identity.links import RelevantCode
 from launcher.kinds import installed_kinds, roots_of
 from trueface.unlearning.registry import METHODS, plugin_modules
@@ -77,6 +77,16 @@ for name in ("training/checkpointing.py", "training/provenance.py"):
 told["broken"] = [[w.code, *w.notes] for w in plan(load("0.yaml")).warnings if w.code != "missing-input"]
 """
 ANSWER = "json.dump(told, sys.stdout)\n"
+# states that the results of the copy equal those of the laboratory
+PROMISE = """\
+from functools import partial
+from click.testing import CliRunner
+from launcher import code_snapshot
+from launcher.code_identity import CodeIndex, user_cache_file
+
+code_snapshot.CodeIndex = partial(CodeIndex, user_cache_file())
+assert CliRunner().invoke(code_snapshot.main, ["promise", "trueface"]).exit_code == 0
+"""
 # modules that are edited at once: one that most jobs import, one of a job, one of a method, and some that no job needs
 EDITED = (
     "trueface.data.decoding",
@@ -171,6 +181,48 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unlearn": {"method": "pgu"},
     "forget": {"method": "scrub"},
 }
+
+
+# job type, a module that a setting chooses, and the digest of the old code
+DIGESTS = [
+    ("benchmark", "", "49b1f75daf4678216d50d9d6f8715795"),
+    ("classify", "", "ab20d7a6c51e71d9b31c16e5c4f60ce5"),
+    ("diffuser", "", "36c4a972eb4f859b44546a5300d59b44"),
+    ("draw", "", "400005eeb339a28d00949e6eae48e7b4"),
+    ("erased", "", "e0aa50c7904843189c9e727e418364db"),
+    ("features", "", "f1164270ede99ea6976a8d3cc22159e7"),
+    ("forge", "", "86db12f17495f265d97abd5d6f6eea03"),
+    ("poison", "", "b5635d18b9d287cd16ce5282c70602b1"),
+    ("purify", "", "7d51f7489e6509812c60c153272cf93a"),
+    ("sample", "", "54e424b264ee935a04af31d195baf2fe"),
+    ("test", "", "a13ac52317b1ac8dd149a5e27eadcce5"),
+    ("train", "", "188bcd8fc589c746bf9d44790b6f9ce7"),
+    ("translate", "", "33718b4b96b0b540460e6ddaac1ddd64"),
+    ("denoiser", "", "2f22adbaa136f59489e21d8930305fbb"),
+    ("disrupt", "", "2e54406904562a5a1d4a91b78d4b73d4"),
+    ("restored", "", "0bc97090ac7b6df7146c0e106c562519"),
+    ("revise", "", "e01bb2fa4547f611ea2294747ec98026"),
+    ("translator", "", "19b63c0c9418be9e1523472bd30cd538"),
+    ("train", "trueface.models.architectures.slim18", "fe1b8610ed3238324d1271b48bce4388"),
+    ("train", "trueface.training.objectives.daw", "5fd1099a0081d6cb1f5bd0c311faed39"),
+    ("train", "trueface.training.parts.groups", "188bcd8fc589c746bf9d44790b6f9ce7"),
+    ("train", "trueface.data.augmentations.steps", "188bcd8fc589c746bf9d44790b6f9ce7"),
+    ("test", "trueface.models.architectures.slim18", "c4c1203f236b0a9ab47c4f3c1ba59ca5"),
+    ("unlearn", "trueface.unlearning.methods.npo", "83cf981842686442111e3697133e56f6"),
+    ("unlearn", "trueface.unlearning.methods.pgu", "db26962d8e12f8e69247a71fd4f4e8b3"),
+    ("forget", "trueface.unlearning.methods.scrub", "c74cf27ccb9e63cbcad7fecd5cb6f07b"),
+    ("erase", "trueface.erasing.methods.esd", "4d186b58a88ea4b63ea171da5e53494c"),
+    ("benchmark", "trueface.corruptions.kinds.codecs", "71c1d8bca57c7110f3d3840d2bf4da7e"),
+]
+ADVICE = """
+The code of trueface is not as trueface/code_promise.json records it. The list above contains the definitions that differ.
+If all results are as before, run
+
+    python -m launcher.code_snapshot promise trueface
+
+Finished jobs then stay done. If a definition has other results, add `--changed MODULE.NAME`: jobs that use it run again.
+Commit the file together with the code. See docs/identity.md.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +330,7 @@ def test_moved_renamed_and_merged_modules_keep_the_code_digest(
     loop.write_text(schedules.read_text() + own)
     schedules.unlink()
     rename("training.schedules", "training.loop")
-    moved = answer(laboratory, cache, PLAN + CODES + BROKEN + ANSWER)
+    moved = answer(laboratory, cache, PROMISE + PLAN + CODES + BROKEN + ANSWER)
     assert {"train", "classify", "benchmark"} <= codes.keys()
     assert [moved["hashes"], moved["kinds"]] == [edited["hashes"], codes]
     names = ("checkpointing", "provenance")  # a plan reports each unreadable module once
@@ -399,3 +451,17 @@ def test_jobs_depend_only_on_the_methods_and_statistics_that_they_use(
     }
     assert statistics <= set(index.closure(["trueface.cli.leaderboard"]))
     assert not (closure("unlearn") | closure("forget")) & statistics
+
+
+def test_code_is_as_promised(index: CodeIndex) -> None:
+    changes = unpromised(index.modules, index.graph, "trueface")
+    assert not changes, ADVICE
+
+
+@pytest.mark.parametrize(("kind", "chosen", "digest"), DIGESTS)
+def test_digest_of_finished_jobs_stays(
+    index: CodeIndex, kind: str, chosen: str, digest: str
+) -> None:
+    installed = installed_kinds([kind])[kind]
+    roots = (installed.entry.partition(":")[0], *installed.sources, *filter(None, [chosen]))
+    assert index.code(installed.entry, tuple(dict.fromkeys(roots)))[WHOLE_CODE] == digest

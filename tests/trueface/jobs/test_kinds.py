@@ -388,7 +388,7 @@ def test_user_folder_with_invalid_name_is_missing(tmp_path: Path, name: str) -> 
         assert any(name in path for path in paths)
 
 
-def test_unlearning_uses_the_objective_of_its_model() -> None:
+def test_unlearning_with_another_objective_than_its_model_is_refused() -> None:
     poisoned = "gan2:pre%20"
     training = a_draft(TRAIN, {"objective": "ce"}, model=poisoned)
     model = f"{poisoned}~retrain"

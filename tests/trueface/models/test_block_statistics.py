@@ -40,10 +40,10 @@ def chain() -> nn.Sequential:
 
 
 def maps(channels: int, side: int = 10) -> Tensor:
-    random = torch.Generator().manual_seed(channels)
-    mixed = torch.randn(channels, channels, generator=random)
+    rng = torch.Generator().manual_seed(channels)
+    mixed = torch.randn(channels, channels, generator=rng)
     return torch.einsum(
-        "dc,bchw->bdhw", mixed, torch.randn(2, channels, side, side + 2, generator=random)
+        "dc,bchw->bdhw", mixed, torch.randn(2, channels, side, side + 2, generator=rng)
     )
 
 

@@ -28,8 +28,8 @@ SMALL = ["baseline18", "nodown18", "slim18", "squeezenet", "mobilenet", "mesonet
 
 
 def pixels(count: int = 4, side: int = 32) -> torch.Tensor:
-    random = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=random)
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=rng)
 
 
 def state(model: Detector) -> dict[str, torch.Tensor]:

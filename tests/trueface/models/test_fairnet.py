@@ -8,14 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.trueface.models.build import untrained
-from trueface.models.architectures.fairnet import (
-    DROPOUT,
-    DisentanglingNetwork,
-    adain,
-    encoders_of,
-    slim_encoder,
-)
+from trueface.models.architectures.fairnet import encoders_of, slim_encoder
 from trueface.models.assembly import BuildOptions, assemble
+from trueface.models.blocks.disentangling import DROPOUT, DisentanglingNetwork, adain
 from trueface.models.detectors import Detector, set_train_mode
 from trueface.runtime.errors import JobError
 
@@ -47,9 +42,9 @@ def model() -> Detector:
 
 
 def test_adain_transfers_mean_and_deviation_per_channel() -> None:
-    random = torch.Generator().manual_seed(0)
-    maps = torch.randn(2, 3, 4, 5, generator=random)
-    others = 7 + 3 * torch.randn(2, 3, 6, 6, generator=random)
+    rng = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 3, 4, 5, generator=rng)
+    others = 7 + 3 * torch.randn(2, 3, 6, 6, generator=rng)
     adopted = adain(maps, others)
     torch.testing.assert_close(adopted.mean((2, 3)), others.mean((2, 3)))
     torch.testing.assert_close(

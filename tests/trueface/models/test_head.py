@@ -139,13 +139,13 @@ def test_dropout_is_before_last_layer_only_in_training() -> None:
 
 
 def fitted(width: int) -> RidgeHead:
-    random = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     head = RidgeHead(width)
     with torch.no_grad():
         for values in (head.weight, head.bias, head.mean):
-            values.copy_(torch.randn(values.shape, generator=random))
+            values.copy_(torch.randn(values.shape, generator=rng))
         for values in (head.scale, head.weights):
-            values.copy_(torch.rand(values.shape, generator=random) + 0.1)
+            values.copy_(torch.rand(values.shape, generator=rng) + 0.1)
     return head
 
 
@@ -156,8 +156,8 @@ def ridge_detector() -> Detector:
 
 
 def pixels(count: int = 3) -> torch.Tensor:
-    random = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=random)
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=rng)
 
 
 def test_ridge_logit_is_weighted_sum_of_clipped_standardised_features() -> None:

@@ -28,8 +28,8 @@ SIDE = 64
 
 
 def pixels() -> torch.Tensor:
-    random = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8, generator=random)
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8, generator=rng)
 
 
 def made(name: str, weights: str = "none") -> Detector:

@@ -122,10 +122,10 @@ def test_mirrored_image_has_same_energies() -> None:
 
 def images(count: int = 3, side: int = 64, seed: int = 0) -> Tensor:
     """Return smooth random images with some noise, in whole grey levels."""
-    random = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 3, side // 8, side // 8, generator=random) * 255
+    rng = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, side // 8, side // 8, generator=rng) * 255
     smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
-    noise = 4 * torch.randn(count, 3, side, side, generator=random)
+    noise = 4 * torch.randn(count, 3, side, side, generator=rng)
     return (smooth + noise).round().clamp(0, 255)
 
 

@@ -22,9 +22,9 @@ from trueface.runtime.errors import JobError, UsageError
 
 
 def draw_logits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    chance = np.random.default_rng(seed)
-    labels = chance.integers(0, 2, count)
-    return labels, (2 * labels - 1) * 1.5 + chance.normal(0, 1.2, count)
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    return labels, (2 * labels - 1) * 1.5 + rng.normal(0, 1.2, count)
 
 
 def test_bound_matches_clopper_pearson() -> None:
@@ -85,8 +85,8 @@ def test_file_without_header_is_not_unlike(tmp_path: Path) -> None:
 
 
 def noise(height: int, width: int) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=rng)
 
 
 def contrast_in_the_corner(images: list[Tensor]) -> NDArray[np.float64]:

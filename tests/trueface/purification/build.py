@@ -21,10 +21,10 @@ def a_gaussian_diffuser(
 
 def smooth_images(count: int = 4, side: int = 32, seed: int = 1) -> Tensor:
     """Images of slow waves in each channel, within ±.8: count×3×side×side."""
-    chance = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     grid = torch.linspace(0, 1, side)
-    slopes = torch.rand(count, 3, 2, 1, 1, generator=chance) * 4 - 2
-    shift = torch.rand(count, 3, 1, 1, generator=chance) * 6
+    slopes = torch.rand(count, 3, 2, 1, 1, generator=rng) * 4 - 2
+    shift = torch.rand(count, 3, 1, 1, generator=rng) * 6
     return 0.8 * torch.sin(
         slopes[:, :, 0] * grid[:, None] + slopes[:, :, 1] * grid[None, :] + shift
     )

@@ -95,8 +95,8 @@ def test_killed_training_resumes_from_last_state(tmp_path: Path) -> None:
 
 
 def test_state_of_earlier_version_resumes(tmp_path: Path) -> None:
-    chance = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (16, 3, 16, 16), generator=chance, dtype=torch.uint8)
+    rng = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (16, 3, 16, 16), generator=rng, dtype=torch.uint8)
     put_state("denoiser-0.3", tmp_path / "resume.pt")
     resumed, whole = (
         train_denoiser(images, make_settings(), watch=RunContext(), state=tmp_path / name)
@@ -156,10 +156,10 @@ def test_weights_depend_on_seed_and_global_generator_is_unchanged() -> None:
         (b"torn", "Train the denoiser again"),
         ({"kind": "diffuser"}, "is not a denoiser"),
         ({"network": {"widths": [8]}, "kind": "diffuser"}, "is not a denoiser"),
-        ({"network": "denoiser", "schema": 9}, "has another schema version"),
+        ({"kind": "denoiser", "schema": 9}, "has another schema version"),
         (
-            {"network": "denoiser", "schema": 1, "state": {},
-             "shape": {"channels": 3, "width": 4, "depth": 2}},
+            {"kind": "denoiser", "arch": "residual", "schema": 1, "state": {}, "channels": 3,
+             "width": 4, "depth": 2},
             "is damaged",
         ),
     ],

@@ -67,11 +67,11 @@ class Forgetful:
         **changes: Any,
     ) -> Path:
         """Write one of them, with the given accuracies on the test and on the forget set."""
-        random = np.random.default_rng([seed, *method.encode()])
+        rng = np.random.default_rng([seed, *method.encode()])
         name = f"{changes.get('base', FLIPS_BASE)}~{method}@seed={seed}"
-        shift = 0.004 * random.normal()
+        shift = 0.004 * rng.normal()
         one_sided = method in {"ng", "ssd"}
-        parts = two_classes(random, test + shift, forget, one_sided)
+        parts = two_classes(rng, test + shift, forget, one_sided)
         base = two_classes(np.random.default_rng(9), *BEFORE, False)
         return self.write(
             name,
@@ -81,7 +81,7 @@ class Forgetful:
             changes={
                 "method": method,
                 "seed": seed,
-                "seconds": seconds * float(random.uniform(0.95, 1.05)),
+                "seconds": seconds * float(rng.uniform(0.95, 1.05)),
                 "samples_read": samples,
                 **changes,
             },
@@ -91,13 +91,13 @@ class Forgetful:
         self, method: str, seed: int, kept: float, forgotten: float, seconds: float
     ) -> Path:
         """Write a model of five classes that was to forget one."""
-        random = np.random.default_rng([seed, *method.encode()])
-        parts = five_classes(random, kept + 0.004 * float(random.normal()), forgotten)
+        rng = np.random.default_rng([seed, *method.encode()])
+        parts = five_classes(rng, kept + 0.004 * float(rng.normal()), forgotten)
         base = five_classes(np.random.default_rng(9), 0.93, 0.94)
         changes = {
             "method": method,
             "seed": seed,
-            "seconds": seconds * float(random.uniform(0.95, 1.05)),
+            "seconds": seconds * float(rng.uniform(0.95, 1.05)),
             "samples_read": 400,
             "base": CLASS_BASE,
             "goal": "class",
@@ -144,7 +144,7 @@ def make_noise_search() -> NoiseSearchResult:
 
 
 def two_classes(
-    random: np.random.Generator, test: float, forget: float, one_sided: bool
+    rng: np.random.Generator, test: float, forget: float, one_sided: bool
 ) -> dict[str, Predictions]:
     """Return predictions of a model of two classes with given accuracies."""
     parts = {}
@@ -155,14 +155,12 @@ def two_classes(
         if one_sided:
             given = np.full(count, 0 if share <= 0.5 else 1)
         else:
-            given = np.where(random.random(count) < share, true, 1 - true)
-        parts[name] = draw_predictions(random, given, trained, true, 2, name)
+            given = np.where(rng.random(count) < share, true, 1 - true)
+        parts[name] = draw_predictions(rng, given, trained, true, 2, name)
     return parts
 
 
-def five_classes(
-    random: np.random.Generator, kept: float, forgotten: float
-) -> dict[str, Predictions]:
+def five_classes(rng: np.random.Generator, kept: float, forgotten: float) -> dict[str, Predictions]:
     """Return predictions of a model of five classes, with class 2 as the forget set."""
     parts = {}
     for name, count in SIZES.items():
@@ -176,13 +174,13 @@ def five_classes(
             )
         share = np.where(true == 2, forgotten, kept)
         other = np.where((true + 1) % 5 == 2, (true + 2) % 5, (true + 1) % 5)
-        given = np.where(random.random(count) < share, true, other)
-        parts[name] = draw_predictions(random, given, true, np.full(count, UNKNOWN), 5, name)
+        given = np.where(rng.random(count) < share, true, other)
+        parts[name] = draw_predictions(rng, given, true, np.full(count, UNKNOWN), 5, name)
     return parts
 
 
 def draw_predictions(
-    random: np.random.Generator,
+    rng: np.random.Generator,
     given: NDArray[Any],
     trained: NDArray[Any],
     true: NDArray[Any],
@@ -190,8 +188,8 @@ def draw_predictions(
     name: str,
 ) -> Predictions:
     """Return predictions of the classes `given`."""
-    logits = random.normal(0, 0.3, (len(given), classes))
-    logits[np.arange(len(given)), given] = 1.2 + np.abs(random.normal(0.8, 1.2, len(given)))
+    logits = rng.normal(0, 0.3, (len(given), classes))
+    logits[np.arange(len(given)), given] = 1.2 + np.abs(rng.normal(0.8, 1.2, len(given)))
     return Predictions(
         logits=logits.astype(np.float32),
         labels=trained.astype(np.int64),
@@ -204,12 +202,12 @@ def make_plane(
     method: str, classes: int, gone: int | None, count: int = 300
 ) -> dict[str, NDArray[Any]]:
     """Return features before and after."""
-    random = np.random.default_rng(4)
+    rng = np.random.default_rng(4)
     label = np.arange(count) % classes
-    forget = label == gone if gone is not None else random.random(count) < 0.2
+    forget = label == gone if gone is not None else rng.random(count) < 0.2
     angle = label * 2 * np.pi / classes
     centres = 3 * np.column_stack([np.cos(angle), np.sin(angle)])
-    before = centres + random.normal(0, 1, (count, 2))
+    before = centres + rng.normal(0, 1, (count, 2))
     mine = np.random.default_rng(list(method.encode()))
     moved = before.copy()
     if gone is None:  # they move to the class of their label

@@ -7,7 +7,7 @@ import numpy as np
 
 from launcher.api import Json, write_json
 from tests.trueface.report.test_page import NASTY, Reading, safe
-from trueface.evaluation.estimate import Difference, Estimate
+from trueface.evaluation.estimate import Difference, Estimate, Interval
 from trueface.evaluation.fairness import LOWER, FairnessRow, ValidationThreshold
 from trueface.evaluation.group_rates import (
     MEASURES,
@@ -69,7 +69,7 @@ def _row(
         data="forged:pre",
         by="gender" if names is SEXES else "intersec",
         pooled=False,
-        auc=Estimate(value=auc, low=auc - 0.02, high=auc + 0.02),
+        auc=Estimate(value=auc, interval=Interval(auc - 0.02, auc + 0.02)),
         table=table(fpr),
         common=table([rate / 2 for rate in fpr]) if common else None,
         validation=ValidationThreshold(0.1, 99, "")
@@ -86,10 +86,10 @@ def _rates(
 ) -> dict[str, Estimate]:
     values = {"fpr": fpr, "tpr": tpr, "acc": (100 - fpr + tpr) / 2, "positive": (fpr + tpr) / 2}
     rates = {
-        name: Estimate(value=value, low=max(value - 6.5, 0), high=min(value + 6.5, 100))
+        name: Estimate(value=value, interval=Interval(max(value - 6.5, 0), min(value + 6.5, 100)))
         for name, value in values.items()
     }
-    rates["auc"] = Estimate(value=auc - 0.01, low=auc - 0.05, high=auc)
+    rates["auc"] = Estimate(value=auc - 0.01, interval=Interval(auc - 0.05, auc))
     return {name: rate for name, rate in rates.items() if name not in gone}
 
 
@@ -260,18 +260,22 @@ def make_quality_row(
     differences = {}
     if worst is not None:
         value, low, high = worst
-        change = Difference(value=value, low=low, high=high)
+        change = Difference(value=value, interval=Interval(low, high))
         differences = dict.fromkeys((*SUMMARIES, *QUALITIES), change)
     return QualityRow(
         model=model,
         data=DATA,
         pooled_sets=False,
         qualities=tuple(
-            QualityScores(name, 400, 400, Estimate(value=0.8, low=0.7, high=0.9), 0.2, 0.8)
+            QualityScores(
+                name, 400, 400, Estimate(value=0.8, interval=Interval(0.7, 0.9)), 0.2, 0.8
+            )
             for name in QUALITIES
         ),
         areas={
-            name: None if area is None else Estimate(value=area, low=area - 0.02, high=area + 0.02)
+            name: None
+            if area is None
+            else Estimate(value=area, interval=Interval(area - 0.02, area + 0.02))
             for name, area in values.items()
         },
         worst_quality=QUALITIES[list(areas).index(min(known))],

@@ -15,7 +15,7 @@ from tests.trueface.unlearning.unlearned_runs import (
 )
 from trueface.audit.run_facts import Model
 from trueface.benchmark.conditions import Setting
-from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.estimate import Estimate, Interval
 from trueface.evaluation.over_seeds import MissingModels, summarize_seeds
 from trueface.report.benchmark_page import outcome
 from trueface.report.content import ModelReport, ReportRow
@@ -43,7 +43,7 @@ def detector(name: str, **areas: float) -> ModelReport:
             pooled=False,
             labels=None,  # type: ignore[arg-type]  # not looked at
             logits=None,  # type: ignore[arg-type]  # likewise
-            report=Stub(metrics={"auc": Estimate(value=area, low=0, high=1)}),  # type: ignore[arg-type]
+            report=Stub(metrics={"auc": Estimate(value=area, interval=Interval(0, 1))}),  # type: ignore[arg-type]
         )
         for data, area in areas.items()
     )
@@ -183,7 +183,7 @@ def test_benchmark_models_are_ranked_by_their_worst_tier(case: str) -> None:
         Stub(
             model=name,
             columns={
-                setting: Stub(mean=Estimate(value=value, low=low, high=high))
+                setting: Stub(mean=Estimate(value=value, interval=Interval(low, high)))
                 for setting, (value, low, high) in areas.items()
             },
         )

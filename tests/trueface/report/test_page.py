@@ -305,13 +305,13 @@ def test_single_class_has_scores_but_no_curve(lab: Lab) -> None:
 
 
 def test_page_of_eight_models_by_eight_datasets_is_below_five_megabytes(lab: Lab) -> None:
-    random = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     for number in range(2):
         folder = lab.model(f"{DATA}@seed={number}")
         for data in range(8):
             label = data % 2
             keys = [f"{'StyleGAN2' if label else 'FFHQ'}/{one:05d}" for one in range(500)]
-            lab.scores(folder, f"set{data}:pre", keys, label, random.normal(label, 1, 500).tolist())
+            lab.scores(folder, f"set{data}:pre", keys, label, rng.normal(label, 1, 500).tolist())
     small = len(_page(lab.run))
     # what two models with eight tests take, four times
     assert small * 4 < 5_000_000

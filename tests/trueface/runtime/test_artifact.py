@@ -139,11 +139,11 @@ def test_artifact_is_created_once_and_reused(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path / "set")
     assert not artifact.is_complete(["a.txt"], describe_difference)
     with artifact.create_folder({**artifact.identity, "images": 1}) as folder:
-        assert not artifact.place.exists()
+        assert not artifact.folder.exists()
         fill(folder, "first")
     assert artifact.is_complete(["a.txt"], describe_difference)
     assert not artifact.is_complete(["a.txt", "b.txt"], describe_difference)
-    (artifact.place / "a.txt").write_text("")  # as after a power cut
+    (artifact.folder / "a.txt").write_text("")  # as after a power cut
     assert not artifact.is_complete(["a.txt"], describe_difference)
 
 

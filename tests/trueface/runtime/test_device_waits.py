@@ -15,7 +15,7 @@ from tests.trueface.diffusion import test_training as diffusers
 from tests.trueface.purification import test_denoiser as denoisers
 from tests.trueface.training import test_trainer as detectors
 from tests.trueface.translation.build import portraits, tiny
-from tests.trueface.unlearning.build import make_class_problem
+from tests.trueface.unlearning.build import make_class_task
 from trueface.data.class_images import ClassImageList, ClassPixels
 from trueface.data.made_folders import image_names
 from trueface.diffusion.training import fit as fit_diffuser
@@ -47,9 +47,9 @@ def class_network(_: Path, steps: int) -> None:
     settings = ClassifySettings(
         **{**SMALL, "model": "cnn", "num_epochs": 1, "batch_size": BATCH, "crop": True}
     )
-    random = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     shape = (steps * BATCH, 3, 16, 16)
-    pixels = torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
+    pixels = torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8)
     labels = tuple(row % 3 for row in range(len(pixels)))
     names = tuple(map(str, range(len(pixels))))
     images = ClassPixels(ClassImageList(pixels, labels, names), settings, DEVICE).examples()
@@ -60,11 +60,11 @@ def class_network(_: Path, steps: int) -> None:
 
 def unlearning(method: str, **options: Any) -> Training:
     def train(_: Path, steps: int) -> None:
-        problem = make_class_problem(pictures=True, epochs=5)
-        problem.model.to(DEVICE)
-        size = len(problem.forget) // steps
+        task = make_class_task(pictures=True, epochs=5)
+        task.model.to(DEVICE)
+        size = len(task.forget) // steps
         given = {"epochs": 1, "batch_size": size, **options}
-        problem.run(method, options=given, force=True, watch=WATCH)
+        task.run(method, options=given, force=True, watch=WATCH)
 
     return train
 
@@ -129,9 +129,9 @@ def test_training_step_reads_the_device_once(
 
 def test_results_on_the_counted_device_have_the_bits_of_the_cpu() -> None:
     def state(watch: RunContext) -> dict[str, Tensor]:
-        problem = make_class_problem(pictures=True, epochs=5)
-        problem.model.to(watch.device)
-        done = problem.run("lau", options={"epochs": 2}, watch=watch)
+        task = make_class_task(pictures=True, epochs=5)
+        task.model.to(watch.device)
+        done = task.run("lau", options={"epochs": 2}, watch=watch)
         return {name: value.cpu() for name, value in done.model.state_dict().items()}
 
     expected = state(RunContext())

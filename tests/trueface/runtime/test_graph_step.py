@@ -47,11 +47,11 @@ def network(device: str = "cpu", dropout: float = 0.0) -> nn.Module:
 
 
 def batches(*sizes: int) -> Iterator[dict[str, Tensor]]:
-    draw = torch.Generator().manual_seed(2)
+    rng = torch.Generator().manual_seed(2)
     for size in sizes:
         yield {
-            "inputs": torch.rand(size, 4, generator=draw),
-            "labels": torch.rand(size, 1, generator=draw),
+            "inputs": torch.rand(size, 4, generator=rng),
+            "labels": torch.rand(size, 1, generator=rng),
         }
 
 

@@ -148,7 +148,7 @@ def test_tensor_without_storage_is_rejected() -> None:
 
 
 def test_memory_of_tensors_is_limited() -> None:
-    budget = Budget(made=100)
+    budget = Budget(array_bytes=100)
     rebuild(budget, np.zeros(8), 0, (8,), (1,))
     with pytest.raises(Refusal, match="expands to more data"):
         rebuild(budget, np.zeros(8), 0, (8,), (1,))

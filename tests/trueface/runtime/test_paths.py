@@ -4,7 +4,7 @@ import pytest
 
 from launcher.api import UsageError
 from trueface.runtime import paths
-from trueface.runtime.rng import numpy_rng, stream_seed
+from trueface.runtime.rng import stream_seed
 
 FOLDER = Path("runs/study/gan2:pre")
 
@@ -38,13 +38,11 @@ def test_name_that_leaves_the_folder_is_rejected(name: str) -> None:
             paths.model_folder("--save_id", name)
 
 
-def test_derived_numbers_depend_only_on_names_and_seeds() -> None:
-    assert stream_seed("weights", 42) == 1218831237610215275
+def test_streams_of_other_names_and_seeds_differ() -> None:
     seeds = {
         stream_seed(name, seed) for name in ("order", "augment", "weights") for seed in range(10)
     }
     assert len(seeds) == 30
-    assert numpy_rng("order", 1).random() == numpy_rng("order", 1).random()
 
 
 @pytest.mark.parametrize("name", ["gan2:pre&real:pre%50~relabel#sd:pre", "...", "g" * 255])

@@ -321,7 +321,7 @@ def test_array_state_is_set_only_once() -> None:
 
 
 def test_array_sizes_are_checked_before_allocation() -> None:
-    make: Any = numpy_names(Budget(made=1000))["numpy.core.multiarray._reconstruct"]
+    make: Any = numpy_names(Budget(array_bytes=1000))["numpy.core.multiarray._reconstruct"]
     kind = Named(name="numpy.ndarray", value=None)
     with pytest.raises(Refusal, match="expands to more data"):
         [make(kind, (0,), b"b") for _ in range(100)]

@@ -135,11 +135,11 @@ def test_state_of_another_training_is_ignored_and_logged(
 
 
 def test_state_of_earlier_versions_is_resumed(tmp_path: Path) -> None:
-    state = {"step": 9, "number": {"value": 5.0}, "sum": 1.0}
-    for name in ("fingerprint", "claim"):  # with no schema, conditions or seconds
-        tensor_files.save(tmp_path / "resume.pt", {name: "this", **state})
-        run_steps(toy := Toy(), RunContext(), resume_file(tmp_path))
-        assert (toy.number.value, toy.sum) == (14, 15)
+    # with no schema, conditions or seconds
+    state = {"fingerprint": "this", "step": 9, "number": {"value": 5.0}, "sum": 1.0}
+    tensor_files.save(tmp_path / "resume.pt", state)
+    run_steps(toy := Toy(), RunContext(), resume_file(tmp_path))
+    assert (toy.number.value, toy.sum) == (14, 15)
 
 
 @pytest.mark.parametrize(

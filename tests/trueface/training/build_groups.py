@@ -72,10 +72,10 @@ def a_set(
     counts: tuple[int, int, int, int], seed: int = 0, *, shuffled: bool = True, drawn: bool = False
 ) -> Features:
     """Return so many features of real men, real women, fake men, fake women."""
-    random = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     cells = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
     labels, groups = cells // 2, cells % 2
-    noise = torch.randn(len(cells), 4, generator=random)
+    noise = torch.randn(len(cells), 4, generator=rng)
     weak = noise[:, 0] + 0.7 * (2 * labels - 1)  # a weak feature of fakes
     strong = noise[:, 1] / 3 + (2 * groups - 1)  # a strong feature of the group
     images = torch.stack([weak, strong, noise[:, 2], noise[:, 3]], 1)

@@ -27,8 +27,8 @@ def a_model(seed: int = 1) -> Detector:
 def run_steps(model: Detector, optimizer: Optimizer, steps: int = 3) -> None:
     for step in range(steps):
         for parameter in model.parameters():
-            random = torch.Generator().manual_seed(step)
-            parameter.grad = torch.randn(parameter.shape, generator=random)
+            rng = torch.Generator().manual_seed(step)
+            parameter.grad = torch.randn(parameter.shape, generator=rng)
         optimizer.step()
 
 

@@ -28,16 +28,16 @@ def network() -> Classifier:
 
 def fit(
     model: nn.Module,
-    learned: ClassPixels,
-    checked: ClassPixels,
+    train_images: ClassPixels,
+    validation_images: ClassPixels,
     chosen: ClassifySettings,
     *,
     watch: RunContext,
 ) -> TrainingResult:
     return trainer.fit(
         model,
-        learned.examples().loader(batch_size=chosen.batch_size),
-        checked.examples().loader(augmented=False),
+        train_images.examples().loader(batch_size=chosen.batch_size),
+        validation_images.examples().loader(augmented=False),
         chosen.trainer,
         watch=watch,
     )

@@ -16,8 +16,8 @@ ALPHAS = (0.1, 0.5, 0.9, 1.0)
 
 
 def losses_of(count: int, seed: int = 0) -> Tensor:
-    random = torch.Generator().manual_seed(seed)
-    return 3 * torch.rand(count, generator=random, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(seed)
+    return 3 * torch.rand(count, generator=rng, dtype=torch.float64)
 
 
 def minimum_by_search(losses: Tensor, alpha: float) -> float:

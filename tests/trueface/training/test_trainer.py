@@ -63,8 +63,8 @@ class Second:
 
 
 def checkered(seed: int = 0, count: int = COUNT) -> Pixels:
-    random = torch.Generator().manual_seed(seed)
-    images = torch.randint(100, 140, (count, 3, SIDE, SIDE), generator=random)
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.randint(100, 140, (count, 3, SIDE, SIDE), generator=rng)
     labels = torch.arange(count) % 2
     images[labels == 1, :, ::2, ::2] += 40
     return Pixels(labels[:, None].float(), images.to(torch.uint8))
@@ -224,9 +224,9 @@ def test_stopped_training_saves_last_weights_and_reports_it(tmp_path: Path) -> N
 
 
 def checkpoint_callback(
-    folder: Path, wanted: TrainSettings, **provenance: Any
+    folder: Path, asked: TrainSettings, **provenance: Any
 ) -> CheckpointCallback:
-    return CheckpointCallback(folder=folder, settings=wanted, provenance=provenance)
+    return CheckpointCallback(folder=folder, settings=asked, provenance=provenance)
 
 
 def test_checkpoint_and_history_are_in_model_folder(tmp_path: Path) -> None:

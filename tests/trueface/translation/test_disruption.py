@@ -15,17 +15,17 @@ EPS = 0.05
 
 def pictures(count: int = 4) -> tuple[Tensor, Tensor]:
     """Return images and labels, some pixels at the ends of the range."""
-    chance = torch.Generator().manual_seed(4)
-    images = (torch.rand((count, 3, SIZE, SIZE), generator=chance) * 2.4 - 1.2).clamp(-1, 1)
-    return images, torch.randint(0, 2, (count, 3), generator=chance).float()
+    rng = torch.Generator().manual_seed(4)
+    images = (torch.rand((count, 3, SIZE, SIZE), generator=rng) * 2.4 - 1.2).clamp(-1, 1)
+    return images, torch.randint(0, 2, (count, 3), generator=rng).float()
 
 
 def disrupted(seed: int = 7, **attack: Any) -> Tensor:
     images, labels = pictures()
     given = {f"adversarial_{name}": value for name, value in attack.items()}
     settings = tiny(adversarial="generator", **given)
-    chance = torch.Generator().manual_seed(seed)
-    return disrupt_training_images(a_translator(), images, labels, settings, chance)
+    rng = torch.Generator().manual_seed(seed)
+    return disrupt_training_images(a_translator(), images, labels, settings, rng)
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_outputs_get_closer_to_the_target_or_further_away_within_eps(
 
 def test_images_of_half_precision_stay_within_eps() -> None:
     images, labels = pictures()
-    given, chance = images.bfloat16(), torch.Generator().manual_seed(7)
+    given, rng = images.bfloat16(), torch.Generator().manual_seed(7)
     settings = tiny(adversarial="both", adversarial_eps=EPS)
     with torch.autocast("cpu", torch.bfloat16):
-        made = disrupt_training_images(a_translator(), given, labels, settings, chance)
+        made = disrupt_training_images(a_translator(), given, labels, settings, rng)
     change = float((made.float() - given.float()).abs().max())
     assert 0.9 * EPS < change <= EPS + 1e-6
 
@@ -74,8 +74,8 @@ def test_only_a_random_start_depends_on_the_random_stream() -> None:
 def test_attack_leaves_no_gradients_in_the_trained_generator() -> None:
     images, labels = pictures()
     generator = build_generator(GeneratorShape(3, width=4, blocks=1), seed=1)
-    chance = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     settings = tiny(adversarial="both", adversarial_steps=1)
-    made = disrupt_training_images(generator, images, labels, settings, chance)
+    made = disrupt_training_images(generator, images, labels, settings, rng)
     assert not made.requires_grad
     assert all(each.grad is None and each.requires_grad for each in generator.parameters())

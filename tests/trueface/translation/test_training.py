@@ -170,8 +170,8 @@ def test_killed_training_resumes_from_last_state(pictures: LabelledImages, tmp_p
 
 
 def test_state_of_earlier_version_resumes(tmp_path: Path) -> None:
-    chance, names = torch.Generator().manual_seed(1), [f"{number}.png" for number in range(6)]
-    images = torch.randint(0, 256, (6, 3, 16, 16), generator=chance, dtype=torch.uint8)
+    rng, names = torch.Generator().manual_seed(1), [f"{number}.png" for number in range(6)]
+    images = torch.randint(0, 256, (6, 3, 16, 16), generator=rng, dtype=torch.uint8)
     for name, image in zip(names, images, strict=True):
         PIL.Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / name)
     labels = torch.tensor([[number % 2, number // 3] for number in range(6)]).float()

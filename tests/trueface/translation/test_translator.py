@@ -92,7 +92,7 @@ def test_file_without_translator_is_rejected(tmp_path: Path) -> None:
     torch.save({"schema": 1, "arch": "slim"}, tmp_path / "best.pt")
     with pytest.raises(CheckpointError, match="is not a translator"):
         load_translator(tmp_path / "best.pt")
-    torch.save({"schema": 1, "what": "translator", "labels": ["a"]}, tmp_path / "best.pt")
+    torch.save({"schema": 1, "kind": "translator", "labels": ["a"]}, tmp_path / "best.pt")
     with pytest.raises(CheckpointError, match="damaged translator"):
         load_translator(tmp_path / "best.pt")
 

@@ -25,7 +25,7 @@ PER_CLASS = 32
 
 
 @dataclass(frozen=True)
-class Problem:
+class SmallTask:
     """A trained model and its forget set."""
 
     model: nn.Module
@@ -71,61 +71,61 @@ def network(logits: int, seed: int = 0) -> nn.Module:
 
 def points(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return separable blobs on a circle: (N, 2) and classes (N,)."""
-    random = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat(per_class)
     angle = labels * (2 * torch.pi / classes)
     centres = torch.stack([angle.cos(), angle.sin()], 1) * 3
-    return centres + 0.5 * torch.randn(len(labels), 2, generator=random), labels
+    return centres + 0.5 * torch.randn(len(labels), 2, generator=rng), labels
 
 
 def images(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return small images whose colour depends on their class: (N, 3, 8, 8) in [0, 1], and classes."""
-    random = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat(per_class)
     colours = torch.rand(classes, 3, generator=torch.Generator().manual_seed(7))
-    noise = 0.15 * torch.randn(len(labels), 3, SIDE, SIDE, generator=random)
+    noise = 0.15 * torch.randn(len(labels), 3, SIDE, SIDE, generator=rng)
     return (colours[labels][:, :, None, None] + noise).clamp(0, 1), labels
 
 
-def make_flip_problem(
+def make_flip_task(
     *, pictures: bool = False, rate: float = 0.25, logits: int = 1, epochs: int = 20
-) -> Problem:
+) -> SmallTask:
     """Return a model of two classes that was trained with some labels flipped."""
-    return _copy_model(_train_flip_problem(pictures, rate, logits, epochs))
+    return _copy_model(_train_flip_task(pictures, rate, logits, epochs))
 
 
 @cache
-def _train_flip_problem(pictures: bool, rate: float, logits: int, epochs: int) -> Problem:
+def _train_flip_task(pictures: bool, rate: float, logits: int, epochs: int) -> SmallTask:
     make, data = (network, images) if pictures else (perceptron, points)
     inputs, labels = data(2, PER_CLASS, 1)
     wrong = torch.rand(len(labels), generator=torch.Generator().manual_seed(3)) < rate
     trained = torch.where(wrong, 1 - labels, labels)
     everything = examples(inputs, trained, labels)
     rows = torch.arange(len(labels))
-    return _problem(make, logits, 2, everything, rows[wrong].tolist(), data, epochs)
+    return _small_task(make, logits, 2, everything, rows[wrong].tolist(), data, epochs)
 
 
-def make_class_problem(*, pictures: bool = False, classes: int = 3, epochs: int = 20) -> Problem:
+def make_class_task(*, pictures: bool = False, classes: int = 3, epochs: int = 20) -> SmallTask:
     """Return a model of K classes with the last as the forget set."""
-    return _copy_model(_train_class_problem(pictures, classes, epochs))
+    return _copy_model(_train_class_task(pictures, classes, epochs))
 
 
 @cache
-def _train_class_problem(pictures: bool, classes: int, epochs: int) -> Problem:
+def _train_class_task(pictures: bool, classes: int, epochs: int) -> SmallTask:
     make, data = (network, images) if pictures else (perceptron, points)
     inputs, labels = data(classes, PER_CLASS, 1)
     everything = examples(inputs, labels)
     rows = torch.arange(len(labels))[labels == classes - 1]
-    return _problem(make, classes, classes, everything, rows.tolist(), data, epochs)
+    return _small_task(make, classes, classes, everything, rows.tolist(), data, epochs)
 
 
-def _copy_model(problem: Problem) -> Problem:
-    """Return a problem trained once per process, with a copy of its model."""
+def _copy_model(task: SmallTask) -> SmallTask:
+    """Return a task trained once per process, with a copy of its model."""
     torch.manual_seed(0)  # as for whoever is the first to train it
-    return replace(problem, model=deepcopy(problem.model))
+    return replace(task, model=deepcopy(task.model))
 
 
-def _problem(
+def _small_task(
     make: Callable[..., nn.Module],
     logits: int,
     classes: int,
@@ -133,24 +133,24 @@ def _problem(
     forget: list[int],
     data: Callable[[int, int, int], tuple[Tensor, Tensor]],
     epochs: int,
-) -> Problem:
+) -> SmallTask:
     model = make(logits, 0)
     checked, test = examples(*data(classes, 16, 2)), examples(*data(classes, 16, 3))
     options = TrainingOptions(epochs=epochs, lr=0.1)
     default_training(
         model, everything, "trained", validation=checked, options=options, watch=RunContext()
     )
-    problem = split_problem(model, everything, forget, validation=checked, classes=classes)
-    return replace(problem, test=test, fresh=lambda: make(logits, 5))
+    task = split_task(model, everything, forget, validation=checked, classes=classes)
+    return replace(task, test=test, fresh=lambda: make(logits, 5))
 
 
 def inputs_of(samples: Examples) -> Tensor:
     """Return the inputs of samples in memory, also of those in other parts of their dataset."""
-    return torch.cat([batch.inputs for batch in samples.source.tested(0)])
+    return torch.cat([batch.inputs for batch in samples.source.test_loader(0)])
 
 
 def make_request(
-    problem: Problem,
+    task: SmallTask,
     options: Options,
     *,
     goal: Goal = "flips",
@@ -160,13 +160,13 @@ def make_request(
     """Return a request as `run` makes it."""
     meter = CostCounter()
     request = Request(
-        model=problem.model,
-        forget=problem.forget,
-        retain=problem.retain,
-        validation=problem.validation,
+        model=task.model,
+        forget=task.forget,
+        retain=task.retain,
+        validation=task.validation,
         options=options,
         goal=goal,
-        classes=problem.classes,
+        classes=task.classes,
         fresh=None,
         learn=default_training,
         cache=Cache(cache, meter),
@@ -177,7 +177,7 @@ def make_request(
     return replace(request, **of)
 
 
-def split_problem(
+def split_task(
     model: nn.Module,
     everything: Examples,
     gone: Iterable[int],
@@ -185,11 +185,11 @@ def split_problem(
     kept: Iterable[int] | None = None,
     validation: Examples | None = None,
     classes: int = 2,
-) -> Problem:
-    """Return a problem with some samples as the forget set, and the others or `kept` as the retain set."""
+) -> SmallTask:
+    """Return a task with some samples as the forget set, and the others or `kept` as the retain set."""
     gone = set(gone)
     rest = [row for row in range(len(everything)) if row not in gone]
-    return Problem(
+    return SmallTask(
         model=model,
         forget=everything.subset(sorted(gone)),
         retain=everything.subset(rest if kept is None else [*kept]),

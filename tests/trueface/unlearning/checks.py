@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.trueface.unlearning.build import (
-    Problem,
-    make_class_problem,
-    make_flip_problem,
+    SmallTask,
+    make_class_task,
+    make_flip_task,
     points,
-    split_problem,
+    split_task,
 )
 from trueface.data.examples import examples
 from trueface.runtime.progress import RunContext
@@ -20,32 +20,32 @@ from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.optimization import default_training
 
 
-def instance_problem() -> Problem:
+def instance_task() -> SmallTask:
     """Return a model of points with some of each class as the forget set."""
-    problem = make_class_problem()
-    everything = problem.retain + problem.forget
+    task = make_class_task()
+    everything = task.retain + task.forget
     rows = range(len(everything))
     return replace(
-        problem,
+        task,
         forget=everything.subset(rows[::4]),
         retain=everything.subset([row for row in rows if row % 4]),
     )
 
 
-def last_layer_problem(logits: int) -> Problem:
-    """Return a flipped problem whose model is a last layer alone."""
-    problem = make_flip_problem()
+def last_layer_task(logits: int) -> SmallTask:
+    """Return a flipped task whose model is a last layer alone."""
+    task = make_flip_task()
     torch.manual_seed(0)
     model = nn.Linear(2, logits)
     default_training(
         model,
-        problem.forget + problem.retain,
+        task.forget + task.retain,
         "trained",
-        validation=problem.validation,
+        validation=task.validation,
         options=TrainingOptions(epochs=10, lr=0.1),
         watch=RunContext(),
     )
-    return replace(problem, model=model)
+    return replace(task, model=model)
 
 
 def copy_weights(model: nn.Module) -> list[Tensor]:
@@ -68,7 +68,7 @@ def assert_sound(done: UnlearningReport, epochs: int | None = None) -> None:
     assert done.samples_read > 0
 
 
-def nearest_centre_problem() -> Problem:
+def nearest_centre_task() -> SmallTask:
     """Return a single layer over points of three classes, with the last as the forget set."""
     inputs, labels = points(3, 20, 0)
     layer = nn.Linear(2, 3)
@@ -77,7 +77,7 @@ def nearest_centre_problem() -> Problem:
         layer.weight.copy_(torch.stack([angle.cos(), angle.sin()], 1))
         layer.bias.zero_()
     gone = (labels == 2).nonzero().flatten().tolist()
-    return split_problem(layer, examples(inputs, labels), gone, classes=3)
+    return split_task(layer, examples(inputs, labels), gone, classes=3)
 
 
 def last_metric(done: UnlearningReport, name: str = "forget_accuracy_trained") -> float:

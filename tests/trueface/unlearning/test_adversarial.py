@@ -186,9 +186,9 @@ def test_targeted_attack_on_images_stays_among_pixels_and_follows_its_seed() -> 
     targets = torch.arange(6) % 3
 
     def once(seed: int) -> torch.Tensor:
-        random = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
         slope = targeted_gradient(lambda some: as_multiclass_logits(model(some)), targets)
-        offset = random_l2_init(images.shape, 1.0, random)
+        offset = random_l2_init(images.shape, 1.0, rng)
         return pgd_l2(slope, images, offset, radius=1.0, steps=4, within=Range(0.0, 1.0))
 
     assert torch.equal(once(1), once(1))

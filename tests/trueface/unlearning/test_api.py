@@ -12,9 +12,9 @@ from torch import nn
 
 from launcher.api import JobError, UnknownName, UsageError
 from tests.trueface.unlearning.build import (
-    Problem,
-    make_class_problem,
-    make_flip_problem,
+    SmallTask,
+    make_class_task,
+    make_flip_task,
     network,
     perceptron,
 )
@@ -55,80 +55,84 @@ class Watched:
         return self.dataset.load(replace(request, positions=positions))
 
 
-def with_spy(problem: Problem) -> tuple[Problem, Spy]:
-    source, spy = problem.forget.source, Spy()
+def with_spy(task: SmallTask) -> tuple[SmallTask, Spy]:
+    source, spy = task.forget.source, Spy()
     watched = replace(
         source,
-        learned=replace(source.learned, dataset=Watched(source.learned.dataset, spy, True)),
-        tested=replace(source.tested, dataset=Watched(source.tested.dataset, spy, False)),
+        train_loader=replace(
+            source.train_loader, dataset=Watched(source.train_loader.dataset, spy, True)
+        ),
+        test_loader=replace(
+            source.test_loader, dataset=Watched(source.test_loader.dataset, spy, False)
+        ),
     )
     return replace(
-        problem,
-        forget=replace(problem.forget, source=watched),
-        retain=replace(problem.retain, source=watched),
+        task,
+        forget=replace(task.forget, source=watched),
+        retain=replace(task.retain, source=watched),
     ), spy
 
 
 @pytest.mark.parametrize("method", ["retrain", "finetune"])
 def test_forget_set_is_never_trained_on(method: str) -> None:
-    problem, spy = with_spy(make_flip_problem(pictures=True))
-    problem.run(method)
-    assert spy.learned == set(problem.retain.positions)
+    task, spy = with_spy(make_flip_task(pictures=True))
+    task.run(method)
+    assert spy.learned == set(task.retain.positions)
 
 
 def test_retrain_starts_from_a_fresh_model_not_from_the_given_one() -> None:
-    problem = make_flip_problem(pictures=True)
-    problem.model[-1].bias.data.fill_(99.0)  # type: ignore[index]  # a Sequential
-    done = problem.run("retrain", options={"epochs": 1, "lr": 1e-9})
-    assert done.model is not problem.model
+    task = make_flip_task(pictures=True)
+    task.model[-1].bias.data.fill_(99.0)  # type: ignore[index]  # a Sequential
+    done = task.run("retrain", options={"epochs": 1, "lr": 1e-9})
+    assert done.model is not task.model
     assert [step.step for step in done.log] == [0, 1, 2]
     assert abs(done.model[-1].bias.item()) < 1  # type: ignore[index]  # as above
 
 
 @pytest.mark.parametrize("method", ["relabel", "corrected", "restart"])
 def test_wrong_labels_are_corrected_and_all_images_are_read(method: str) -> None:
-    problem, spy = with_spy(make_flip_problem(rate=0.4))
-    done = problem.run(method)
-    assert spy.learned == {*problem.forget.positions, *problem.retain.positions}
+    task, spy = with_spy(make_flip_task(rate=0.4))
+    done = task.run(method)
+    assert spy.learned == {*task.forget.positions, *task.retain.positions}
     assert last_metric(done, "forget_accuracy_true") == 1.0
     assert last_metric(done) == 0.0
 
 
 def test_relabel_without_retained_images_reads_only_the_forget_set() -> None:
-    problem, spy = with_spy(make_flip_problem())
-    problem.run("relabel", retain=None)
-    assert set(spy.read) == set(problem.forget.positions)
+    task, spy = with_spy(make_flip_task())
+    task.run("relabel", retain=None)
+    assert set(spy.read) == set(task.forget.positions)
 
 
 def test_several_classes_that_are_not_retained_are_a_class_unlearning() -> None:
-    problem = make_class_problem(classes=4)
-    everything = problem.forget + problem.retain
+    task = make_class_task(classes=4)
+    everything = task.forget + task.retain
     gone = [row for row, label in enumerate(everything.trained) if label >= 2]
     kept = [row for row, label in enumerate(everything.trained) if label < 2]
     with pytest.raises(UsageError, match="no label is flipped"):
-        problem.run("relabel", forget=everything.subset(gone), retain=everything.subset(kept))
-    done = problem.run("retrain", forget=everything.subset(gone), retain=everything.subset(kept))
+        task.run("relabel", forget=everything.subset(gone), retain=everything.subset(kept))
+    done = task.run("retrain", forget=everything.subset(gone), retain=everything.subset(kept))
     assert last_metric(done, "val_accuracy") == 1.0  # of the two that are kept
 
 
 @pytest.mark.parametrize(("lr", "unchanged"), [(1e-9, True), (0.1, False)])
 def test_forget_set_with_unchanged_predictions_is_reported(lr: float, unchanged: bool) -> None:
-    done = make_class_problem().run("salun", options={"lr": lr, "epochs": 20})
+    done = make_class_task().run("salun", options={"lr": lr, "epochs": 20})
     assert any("on the forget set are unchanged" in note for note in done.notes) is unchanged
 
 
 def test_unreadable_first_sample_is_left_out() -> None:
-    problem, spy = with_spy(make_flip_problem())
-    spy.torn = {problem.forget.positions[0]}
-    assert problem.run("relabel", options={"epochs": 1}).log[-1].metrics["val_accuracy"]
-    spy.torn = set(problem.forget.positions)
+    task, spy = with_spy(make_flip_task())
+    spy.torn = {task.forget.positions[0]}
+    assert task.run("relabel", options={"epochs": 1}).log[-1].metrics["val_accuracy"]
+    spy.torn = set(task.forget.positions)
     with pytest.raises(JobError, match=r"none of the .* samples of the forget set could be read"):
-        problem.run("relabel")
+        task.run("relabel")
 
 
 def test_rejected_method_can_be_forced_and_gives_a_note() -> None:
-    problem = make_flip_problem(pictures=True)
-    done = problem.run("pgu", force=True, options={"epochs": 1})
+    task = make_flip_task(pictures=True)
+    done = task.run("pgu", force=True, options={"epochs": 1})
     assert done.notes[0].startswith("forced: pgu protects")
 
 
@@ -159,80 +163,78 @@ def test_perceptron_and_network_of_the_tests_have_the_assumed_layers() -> None:
     assert perceptron(1)(torch.zeros(2, 2)).shape == (2, 1)
     assert network(4)(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
     with pytest.raises(ValueError, match="needs its labels"):
-        Examples(
-            source=make_flip_problem().forget.source, positions=(0, 1), trained=(1,), true=(0, 1)
-        )
+        Examples(source=make_flip_task().forget.source, positions=(0, 1), trained=(1,), true=(0, 1))
 
 
 @pytest.mark.parametrize(
     ("method", "build", "given", "error", "match"),
     [
-        ("retrain", make_flip_problem, lambda p: {"forget": p.forget.subset([])}, JobError, "the forget set is empty"),
+        ("retrain", make_flip_task, lambda p: {"forget": p.forget.subset([])}, JobError, "the forget set is empty"),
         (
-            "retrain", make_flip_problem, lambda p: {"retain": p.retain.subset([])},
+            "retrain", make_flip_task, lambda p: {"retain": p.retain.subset([])},
             JobError, "everything would be forgotten",
         ),
         (
-            "retrain", make_flip_problem, lambda p: {"validation": p.validation.subset([])},
+            "retrain", make_flip_task, lambda p: {"validation": p.validation.subset([])},
             JobError, "validation contains no sample",
         ),
         (
-            "retrain", make_flip_problem, lambda _: {"retain": None},
+            "retrain", make_flip_task, lambda _: {"retain": None},
             UsageError, "retrain needs the images to keep",
         ),
         (
-            "relabel", make_flip_problem, lambda p: {"retain": p.forget + p.retain},
+            "relabel", make_flip_task, lambda p: {"retain": p.forget + p.retain},
             JobError, r"(\d+) of \1 samples .* are also in the retain set",
         ),
         (
-            "ng", make_class_problem, lambda p: {"forget": p.forget.relabelled([7] * len(p.forget))},
+            "ng", make_class_task, lambda p: {"forget": p.forget.relabelled([7] * len(p.forget))},
             JobError, "class 7, but the model has 3 classes",
         ),
-        ("relabel", make_class_problem, lambda _: {}, UsageError, "no label is flipped"),
-        ("pgu", make_flip_problem, lambda _: {}, UsageError, "force"),
-        ("scrubb", make_flip_problem, lambda _: {}, UnknownName, "Did you mean 'scrub'"),
+        ("relabel", make_class_task, lambda _: {}, UsageError, "no label is flipped"),
+        ("pgu", make_flip_task, lambda _: {}, UsageError, "force"),
+        ("scrubb", make_flip_task, lambda _: {}, UnknownName, "Did you mean 'scrub'"),
         (
-            "scrub", make_flip_problem, lambda _: {"options": {"alfa": 1}},
+            "scrub", make_flip_task, lambda _: {"options": {"alfa": 1}},
             UsageError, r"options of scrub: alfa.*options: .*alpha",
         ),
         (
-            "ng", make_flip_problem, lambda _: {"options": METHODS["scrub"].hyperparameters()},
+            "ng", make_flip_task, lambda _: {"options": METHODS["scrub"].hyperparameters()},
             UsageError, "expected NgOptions, got ScrubOptions",
         ),
         (
-            "scrub", make_flip_problem, lambda _: {"watch": RunContext(precision="fp16")},
+            "scrub", make_flip_task, lambda _: {"watch": RunContext(precision="fp16")},
             UsageError, "Choose bf16 or fp32",
         ),
     ],
 )  # fmt: skip
 def test_invalid_requests_are_rejected(
     method: str,
-    build: Callable[[], Problem],
-    given: Callable[[Problem], dict[str, Any]],
+    build: Callable[[], SmallTask],
+    given: Callable[[SmallTask], dict[str, Any]],
     error: type[Exception],
     match: str,
 ) -> None:
-    problem = build()
+    task = build()
     with pytest.raises(error, match=match):
-        problem.run(method, **given(problem))
+        task.run(method, **given(task))
 
 
 def test_non_finite_weights_are_rejected_even_if_predictions_are_finite() -> None:
-    problem = make_class_problem()
-    problem.model.register_parameter("idle", nn.Parameter(torch.tensor([1.0, float("nan")])))
+    task = make_class_task()
+    task.model.register_parameter("idle", nn.Parameter(torch.tensor([1.0, float("nan")])))
     with pytest.raises(JobError, match="1 of 2 values of idle are not finite"):
-        problem.run("finetune")
-    next(problem.model.parameters()).data.fill_(torch.nan)
+        task.run("finetune")
+    next(task.model.parameters()).data.fill_(torch.nan)
     with pytest.raises(JobError, match="not finite"):
-        problem.run("finetune")
+        task.run("finetune")
 
 
 @pytest.mark.parametrize(("method", "all_parts"), [("relabel", True), ("rl", False)])
 def test_samples_read_are_counted_except_those_only_for_the_log(
     method: str, all_parts: bool
 ) -> None:
-    problem = make_flip_problem()
-    done = problem.run(method, options={"epochs": 3})
-    assert done.samples_read == 3 * (len(problem.forget) + all_parts * len(problem.retain))
+    task = make_flip_task()
+    done = task.run(method, options={"epochs": 3})
+    assert done.samples_read == 3 * (len(task.forget) + all_parts * len(task.retain))
     assert done.seconds > 0
     assert "val_accuracy" in done.log[1].metrics

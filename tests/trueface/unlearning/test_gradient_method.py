@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trueface.unlearning.build import make_class_problem, make_request
+from tests.trueface.unlearning.build import make_class_task, make_request
 from trueface.data.batch import Batch
 from trueface.unlearning import api
 from trueface.unlearning.api import Request
@@ -38,46 +38,48 @@ class Stopping(GradientMethod[DescentOptions]):
 
 
 def test_default_is_one_pass_of_cross_entropy_per_epoch() -> None:
-    problem = make_class_problem()
-    request = make_request(problem, OPTIONS, goal="class")
-    before = [value.clone() for value in problem.model.parameters()]
+    task = make_class_task()
+    request = make_request(task, OPTIONS, goal="class")
+    before = [value.clone() for value in task.model.parameters()]
     result = GradientMethod[DescentOptions](request).run()
     assert [step.step for step in result.log] == [1, 2]
-    assert result.model is problem.model
-    assert not all(map(torch.equal, before, problem.model.parameters()))
+    assert result.model is task.model
+    assert not all(map(torch.equal, before, task.model.parameters()))
 
 
 def test_original_model_is_a_frozen_copy_that_does_not_learn() -> None:
-    problem = make_class_problem(pictures=True)
+    task = make_class_task(pictures=True)
     inputs = torch.rand(4, 3, 8, 8)
-    method = Distance(make_request(problem, OPTIONS, goal="class"))
+    method = Distance(make_request(task, OPTIONS, goal="class"))
     first = method.original_logits(inputs)
     assert not first.requires_grad
     with torch.no_grad():
-        for value in problem.model.parameters():
+        for value in task.model.parameters():
             value.add_(1.0)
     assert torch.equal(method.original_logits(inputs), first)
+    assert float(method.divergence_to_original(inputs, first)) == 0
+    assert float(method.divergence_to_original(inputs, first + torch.eye(4)[:, :3], 2.0)) > 0
     assert method.run().log[0].metrics["loss"]
 
 
 def test_original_logits_need_a_declaration() -> None:
-    method = Stopping(make_request(make_class_problem(), OPTIONS, goal="class"))
+    method = Stopping(make_request(make_class_task(), OPTIONS, goal="class"))
     with pytest.raises(TypeError, match="Stopping needs keeps_original"):
         method.original_logits(torch.rand(2, 2))
 
 
 def test_retain_loss_is_zero_without_weight_and_without_retain_set() -> None:
-    problem = make_class_problem()
-    assert Distance(make_request(problem, OPTIONS)).retain_loss(0) == 0
-    assert Distance(make_request(problem, OPTIONS, retain=None)).retain_loss() == 0
+    task = make_class_task()
+    assert Distance(make_request(task, OPTIONS)).retain_loss(0) == 0
+    assert Distance(make_request(task, OPTIONS, retain=None)).retain_loss() == 0
     with torch.no_grad():
-        one, two = (Distance(make_request(problem, OPTIONS)).retain_loss(at) for at in (1.0, 2.0))
+        one, two = (Distance(make_request(task, OPTIONS)).retain_loss(at) for at in (1.0, 2.0))
     assert float(two) == pytest.approx(2 * float(one))
 
 
 def test_batches_of_the_retain_set_go_on_with_the_next_pass() -> None:
-    problem = make_class_problem()
-    method = Distance(make_request(problem, OPTIONS, goal="class"))
+    task = make_class_task()
+    method = Distance(make_request(task, OPTIONS, goal="class"))
     assert method.request.retain is not None
     count, read = len(method.request.retain), 0
     while read < 2 * count:
@@ -86,11 +88,11 @@ def test_batches_of_the_retain_set_go_on_with_the_next_pass() -> None:
         read += len(batch.labels)
         assert len(batch.labels) <= OPTIONS.batch_size
     assert read == 2 * count  # a pass ends with a smaller batch
-    assert Distance(make_request(problem, OPTIONS, retain=None)).next_retain_batch() is None
+    assert Distance(make_request(task, OPTIONS, retain=None)).next_retain_batch() is None
 
 
 def test_method_ends_if_it_is_finished() -> None:
-    result = Stopping(make_request(make_class_problem(), OPTIONS, goal="class")).run()
+    result = Stopping(make_request(make_class_task(), OPTIONS, goal="class")).run()
     assert (len(result.log), result.notes) == (1, ("1 epoch",))
 
 
@@ -117,7 +119,7 @@ def test_result_is_measured_again_only_if_the_model_changed_after_the_last_epoch
     declared = Method("stopping", summary="ends", hyperparameters=DescentOptions)
     loaded = Loaded(method=declared, function=method)
     monkeypatch.setattr(api, "load", lambda _: loaded)
-    request = make_request(make_class_problem(), OPTIONS, goal="class")
+    request = make_request(make_class_task(), OPTIONS, goal="class")
     report = api.apply_method("stopping", request)
     assert len(models) == 2 + measured
     last = dict(report.log[-1].metrics)
@@ -130,5 +132,5 @@ def test_values_of_an_epoch_are_logged_before_the_accuracies() -> None:
         def take_epoch(self) -> Mapping[str, float]:
             return {**super().take_epoch(), "passes": 1.0}
 
-    result = Logging(make_request(make_class_problem(), OPTIONS, goal="class")).run()
+    result = Logging(make_request(make_class_task(), OPTIONS, goal="class")).run()
     assert list(result.log[0].metrics)[:3] == ["loss", "passes", "forget_accuracy_trained"]

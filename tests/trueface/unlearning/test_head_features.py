@@ -50,8 +50,8 @@ def features(images: tuple[Image, ...], folder: Path, meter: CostCounter) -> Ten
     store = FeatureStore(folder, limit_bytes=1 << 30)
     both = loaders(images, given)
     source = feature_source(*both, model, given, RunContext(), meter=meter, store=store)
-    assert isinstance(source.tested.dataset, FeatureDataset)
-    return source.tested.dataset.eval_features
+    assert isinstance(source.test_loader.dataset, FeatureDataset)
+    return source.test_loader.dataset.eval_features
 
 
 def test_features_of_other_images_with_the_same_names_are_not_used(
@@ -88,7 +88,7 @@ def test_stop_during_feature_computation_is_not_an_empty_pass(
     source = feature_source(*both, model, given, watch, meter=CostCounter(), store=store)
     watch.stop.set()
     with pytest.raises(JobError, match="stopped"):
-        list(source.learned.iter_positions(range(COUNT), 0, batch_size=2))
+        list(source.train_loader.iter_positions(range(COUNT), 0, batch_size=2))
 
 
 def test_cost_of_augmented_images_is_the_same_with_and_without_the_store(
@@ -101,6 +101,6 @@ def test_cost_of_augmented_images_is_the_same_with_and_without_the_store(
     for _ in range(2):
         meter, store = CostCounter(), FeatureStore(tmp_path, limit_bytes=1 << 30)
         source = feature_source(*both, model, given, RunContext(), meter=meter, store=store)
-        list(source.learned.iter_positions(range(COUNT), 0, batch_size=2))
+        list(source.train_loader.iter_positions(range(COUNT), 0, batch_size=2))
         saved.append(meter.saved_seconds)
     assert saved[0] == 0 < saved[1]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import make_flip_problem
+from tests.trueface.unlearning.build import make_flip_task
 from trueface.data.examples import CostCounter, Examples, examples
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.cache import Cache
@@ -71,11 +71,11 @@ def gaussians(
     seed: int = 1,
 ) -> Hidden:
     """Return Gaussian classes; a line separates two of them with an accuracy of `separable`."""
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     true = np.arange(count + known) % classes
-    features = chance.standard_normal((count + known, width))
+    features = rng.standard_normal((count + known, width))
     features[np.arange(count + known), true] += 2**0.5 * NormalDist().inv_cdf(separable)
-    wrong = chance.random(count + known) < (rate * 2 * true if one_way else rate)
+    wrong = rng.random(count + known) < (rate * 2 * true if one_way else rate)
     wrong[count:] = True
     trained = np.where(wrong, (true + 1) % classes, true)
     torch.manual_seed(0)
@@ -203,9 +203,9 @@ def test_most_flagged_labels_are_wrong_if_classes_overlap() -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_copies_of_images_hide_no_flips(noise: float) -> None:
     once = gaussians(0.995, count=600, known=0)
-    random = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     inputs = torch.cat([batch.inputs for batch in once.retain.read(RunContext())])
-    copies = [inputs + noise * torch.randn(inputs.shape, generator=random) for _ in range(3)]
+    copies = [inputs + noise * torch.randn(inputs.shape, generator=rng) for _ in range(3)]
     many = replace(
         once,
         retain=examples(torch.cat(copies), once.retain.trained * 3),
@@ -261,15 +261,15 @@ def test_corrected_samples_have_fewer_wrong_labels() -> None:
 
 
 def test_flips_hidden_from_a_trained_network_are_found() -> None:
-    problem = make_flip_problem(rate=0.25)
-    rows = range(len(problem.forget))
-    known, untold = problem.forget.subset(rows[::2]), problem.forget.subset(rows[1::2])
-    retain = problem.retain + untold
-    before = {name: value.clone() for name, value in problem.model.state_dict().items()}
-    hidden = Hidden(problem.model, retain, known, tuple(range(len(problem.retain), len(retain))))
+    task = make_flip_task(rate=0.25)
+    rows = range(len(task.forget))
+    known, untold = task.forget.subset(rows[::2]), task.forget.subset(rows[1::2])
+    retain = task.retain + untold
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    hidden = Hidden(task.model, retain, known, tuple(range(len(task.retain), len(retain))))
     assert min(precision_and_recall(hidden, hidden.find())) >= 0.8
-    assert all(before[name].equal(value) for name, value in problem.model.state_dict().items())
-    assert not problem.model.training
+    assert all(before[name].equal(value) for name, value in task.model.state_dict().items())
+    assert not task.model.training
 
 
 def test_true_labels_of_searched_samples_are_not_used() -> None:

@@ -171,8 +171,8 @@ def test_frozen_or_unused_layer_has_no_covariance() -> None:
 def test_subspace_equals_the_singular_vectors_of_the_inputs(
     energy: Energy, retained: float
 ) -> None:
-    random = torch.Generator().manual_seed(0)
-    inputs = torch.randn(200, 8, generator=random).double() * torch.linspace(3, 0.1, 8)
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 8, generator=rng).double() * torch.linspace(3, 0.1, 8)
     _, values, right = torch.linalg.svd(inputs, full_matrices=False)
     spectrum = values if energy == "s" else values.square()
     count = int((spectrum.cumsum(0) / spectrum.sum() <= retained).sum())
@@ -180,7 +180,7 @@ def test_subspace_equals_the_singular_vectors_of_the_inputs(
     found = principal_subspace((inputs.T @ inputs)[None], retained, energy)
     assert found.protected == (count,)
     assert found.share == pytest.approx(1 - count / 8)
-    gradient = torch.randn(1, 5, 8, generator=random)
+    gradient = torch.randn(1, 5, 8, generator=rng)
     core = right[:count].float()
     assert torch.allclose(
         found.project_out(gradient), gradient - gradient @ core.T @ core, atol=1e-5
@@ -207,16 +207,16 @@ def gram_schmidt(columns: Tensor) -> Tensor:
 def test_subspace_equals_gram_schmidt_of_the_singular_vectors_of_stored_activations(
     layer: Layer, images: int, energy: Energy
 ) -> None:
-    random = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     shape = (images, 24) if isinstance(layer, nn.Linear) else (images, 3, 5, 5)
-    inputs = (torch.randn(shape, generator=random) * 0.7 + 0.5).relu()  # as after a layer before
+    inputs = (torch.randn(shape, generator=rng) * 0.7 + 0.5).relu()  # as after a layer before
     activations = all_patches(layer, unfold_inputs(layer, inputs, images))[0].double()  # (N, D)
     _, values, right = torch.linalg.svd(activations, full_matrices=False)
     spectrum = values if energy == "s" else values.square()
     count = int((spectrum.cumsum(0) / spectrum.sum() <= 0.95).sum())
     assert 0 < count < activations.shape[1]
     basis = gram_schmidt(right[:count].T)
-    mixed = gram_schmidt(right[:count].T @ torch.randn(count, count, generator=random).double())
+    mixed = gram_schmidt(right[:count].T @ torch.randn(count, count, generator=rng).double())
 
     (covariance,) = accumulate(nn.Sequential(layer), inputs).values()
     found = principal_subspace(covariance, 0.95, energy)
@@ -238,12 +238,12 @@ def test_smaller_basis_is_stored() -> None:
 
 @pytest.mark.parametrize("retained", [0.3, 0.7, 0.97])
 def test_each_group_has_separate_directions(retained: float) -> None:
-    random = torch.Generator().manual_seed(0)
-    inputs = torch.randn(3, 90, 9, generator=random).double()
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.randn(3, 90, 9, generator=rng).double()
     inputs[0] *= torch.linspace(1, 0.01, 9)
     inputs[2, :, 4:] = 0
     whole = inputs.mT @ inputs
-    gradient = torch.randn(3, 2, 9, generator=random)
+    gradient = torch.randn(3, 2, 9, generator=rng)
     together = principal_subspace(whole, retained, "s")
     assert len(set(together.protected)) > 1
     for group in range(3):

@@ -72,7 +72,7 @@ def change_classes(
 
 
 def flip_predictions(wrong: int, *, follows: int = 0, seed: int = 0) -> dict[str, Predictions]:
-    """Return predictions of a model on a problem with flipped labels.
+    """Return predictions of a model on a task with flipped labels.
 
     Args:
         wrong: number of wrong predictions on the test, of 80.

@@ -10,8 +10,8 @@ from torch import Tensor
 from trueface.attacks.perturb import AttackInput
 from trueface.attacks.registry import register_attack
 
-STEPS = 10  # of PGD
-STEP = 1 / 4  # of the budget
+STEPS = 10  # steps of PGD
+STEP = 1 / 4  # fraction of the budget
 
 
 @register_attack("fgsm", summary="one step along the sign of the gradient", access="full")
@@ -32,7 +32,7 @@ def pgd(request: AttackInput) -> Tensor:
     asked.
     """
     shape, budget = request.images.shape[1:], request.budget
-    start = request.draw_per_image(lambda chance: torch.rand(shape, generator=chance) * 2 - 1)
+    start = request.draw_per_image(lambda rng: torch.rand(shape, generator=rng) * 2 - 1)
     images = request.project_to_budget(request.images + budget * start)
     directions = request.directions.view(-1, 1, 1, 1)
     for _ in range(STEPS):

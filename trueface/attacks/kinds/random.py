@@ -11,7 +11,5 @@ from trueface.attacks.registry import register_attack
 def random(request: AttackInput) -> Tensor:
     """Return each level moved by the whole budget, up or down."""
     shape = request.images.shape[1:]
-    signs = request.draw_per_image(
-        lambda chance: torch.randint(0, 2, shape, generator=chance) * 2 - 1
-    )
+    signs = request.draw_per_image(lambda rng: torch.randint(0, 2, shape, generator=rng) * 2 - 1)
     return request.project_to_budget(request.images + request.budget * signs)

@@ -11,7 +11,7 @@ from torch import Tensor
 from trueface.attacks.perturb import AttackInput
 from trueface.attacks.registry import register_attack
 
-FIRST_SHARE = 0.05  # of the pixels that the first square covers; the paper's
+FIRST_SHARE = 0.05  # fraction of the pixels that the first square covers; the paper's
 # after how many of 10,000 queries that share is halved; the paper's, scaled to the queries here
 HALVED_AFTER = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
 OF_QUERIES = 10_000
@@ -21,7 +21,7 @@ OF_QUERIES = 10_000
 def square(request: AttackInput) -> Tensor:
     """Return the best of so many tries for each image; it begins with vertical stripes."""
     shape, directions = request.images.shape[1:], request.directions
-    stripes = request.draw_per_image(lambda chance: _signs((shape[0], 1, shape[2]), chance))
+    stripes = request.draw_per_image(lambda rng: _signs((shape[0], 1, shape[2]), rng))
     best = request.project_to_budget(request.images + request.budget * stripes)
     gains = request.target.logits(best) * directions
     for query in range(1, request.queries):
@@ -39,13 +39,13 @@ def square(request: AttackInput) -> Tensor:
 
 def _tried(request: AttackInput, best: Tensor, at: int, side: int) -> Tensor:
     """Return an image with a new square, each channel of which moves as a whole."""
-    chance = request.generators[at]
+    rng = request.generators[at]
     height, width = best.shape[1:]
-    top = int(torch.randint(0, height - side + 1, (1,), generator=chance))
-    left = int(torch.randint(0, width - side + 1, (1,), generator=chance))
+    top = int(torch.randint(0, height - side + 1, (1,), generator=rng))
+    left = int(torch.randint(0, width - side + 1, (1,), generator=rng))
     window = (slice(None), slice(top, top + side), slice(left, left + side))
     changed = best.clone()
-    moved = request.images[at][window] + request.budget * _signs((len(best), 1, 1), chance)
+    moved = request.images[at][window] + request.budget * _signs((len(best), 1, 1), rng)
     changed[window] = moved.clamp(0, 255)
     return changed
 
@@ -58,5 +58,5 @@ def _side(shape: torch.Size, query: int, queries: int) -> int:
     return min(max(side, 1), height, width)
 
 
-def _signs(shape: tuple[int, ...], chance: torch.Generator) -> Tensor:
-    return torch.randint(0, 2, shape, generator=chance).float() * 2 - 1
+def _signs(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, shape, generator=rng).float() * 2 - 1

@@ -16,9 +16,9 @@ from trueface.corruptions.registry import register_corruption
     high=100,
     whole=True,
 )
-def jpeg(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def jpeg(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image as JPEG of a quality leaves it."""
-    del chance
+    del rng
     return to_pixels(reencode_lossy(to_image(pixels), "JPEG", int(strength)))
 
 
@@ -30,7 +30,7 @@ def jpeg(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     high=100,
     whole=True,
 )
-def webp(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def webp(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image as WebP of a quality leaves it."""
-    del chance
+    del rng
     return to_pixels(reencode_lossy(to_image(pixels), "WEBP", int(strength)))

@@ -18,9 +18,9 @@ from trueface.corruptions.registry import register_corruption
     low=0.05,
     high=10,
 )
-def brightness(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def brightness(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image brighter or darker."""
-    del chance
+    del rng
     return to_pixels(Brightness(to_image(pixels)).enhance(strength))
 
 
@@ -31,9 +31,9 @@ def brightness(pixels: Tensor, strength: float, chance: random.Random) -> Tensor
     low=0.05,
     high=10,
 )
-def contrast(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def contrast(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image with another contrast."""
-    del chance
+    del rng
     return to_pixels(Contrast(to_image(pixels)).enhance(strength))
 
 
@@ -44,9 +44,9 @@ def contrast(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     low=0,
     high=10,
 )
-def saturation(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def saturation(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image with stronger or weaker colours."""
-    del chance
+    del rng
     return to_pixels(Color(to_image(pixels)).enhance(strength))
 
 
@@ -57,9 +57,9 @@ def saturation(pixels: Tensor, strength: float, chance: random.Random) -> Tensor
     low=0.1,
     high=10,
 )
-def gamma(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def gamma(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image after a power law, rounded."""
-    del chance
+    del rng
     levels = (255 * (torch.arange(256, dtype=torch.float64) / 255) ** strength).round()
     return levels.to(torch.uint8)[pixels.long()]
 
@@ -72,8 +72,8 @@ def gamma(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     high=256,
     whole=True,
 )
-def palette(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def palette(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image in few colours."""
-    del chance
+    del rng
     image = to_image(pixels)
     return to_pixels(image.quantize(int(strength), dither=Dither.NONE).convert("RGB"))

@@ -18,11 +18,11 @@ from trueface.corruptions.registry import register_corruption
     high=1,
     draws=True,
 )
-def crop(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def crop(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return a part of the image in the size of the whole."""
     image = to_image(pixels)
     width, height = (max(1, round(side * strength)) for side in image.size)
-    left, top = chance.randint(0, image.width - width), chance.randint(0, image.height - height)
+    left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
     box = (left, top, left + width, top + height)
     return to_pixels(image.resize(image.size, Resampling.BICUBIC, box=box))
 
@@ -35,9 +35,9 @@ def crop(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     high=3,
     whole=True,
 )
-def turn(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def turn(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image turned, in its old size."""
-    del chance
+    del rng
     turned = torch.rot90(pixels, int(strength), (1, 2))
     if turned.shape == pixels.shape:
         return turned

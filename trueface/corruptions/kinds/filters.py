@@ -22,9 +22,9 @@ RADIUS = 2  # pixels of the unsharp mask: Pillow's and most editors' default
     low=0.1,
     high=20,
 )
-def blur(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def blur(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image blurred: rows, then columns, rounded once."""
-    del chance
+    del rng
     height, width = pixels.shape[-2:]
     across, down = (2 * min(math.ceil(REACH * strength), side - 1) + 1 for side in (width, height))
     sigma = [strength, strength]
@@ -41,9 +41,9 @@ def blur(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     high=5,
     whole=True,
 )
-def median(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def median(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image with each pixel replaced by the median around it."""
-    del chance
+    del rng
     return to_pixels(to_image(pixels).filter(MedianFilter(2 * int(strength) + 1)))
 
 
@@ -54,8 +54,8 @@ def median(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     low=0.1,
     high=10,
 )
-def sharpen(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def sharpen(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image plus its difference from a blurred copy."""
-    del chance
+    del rng
     mask = UnsharpMask(radius=RADIUS, percent=round(100 * strength), threshold=0)
     return to_pixels(to_image(pixels).filter(mask))

@@ -29,13 +29,13 @@ _RAW = ("-f", "rawvideo", "-pix_fmt", "rgb24")
     whole=True,
     program="ffmpeg",
 )
-def h264(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def h264(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image as libx264 leaves it, with colour at half resolution.
 
     Raises:
         JobError: ffmpeg is not installed, has no libx264, or does not end.
     """
-    del chance
+    del rng
     height, width = pixels.shape[-2:]
     # an even number of rows and columns, and a whole macroblock: borders are repeated
     down, right = (max(LEAST, side + side % 2) - side for side in (height, width))

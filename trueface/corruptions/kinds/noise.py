@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trueface.corruptions.registry import register_corruption
+from trueface.runtime.rng import seeded_numpy_rng
 
 
 @register_corruption(
@@ -17,9 +18,9 @@ from trueface.corruptions.registry import register_corruption
     high=128,
     draws=True,
 )
-def noise(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def noise(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image with noise, rounded and clipped."""
-    drawn = np.random.default_rng(chance.getrandbits(64)).standard_normal(
+    drawn = seeded_numpy_rng(rng.getrandbits(64)).standard_normal(
         tuple(pixels.shape), dtype=np.float32
     )
     noisy = pixels + strength * torch.from_numpy(drawn)
@@ -34,8 +35,8 @@ def noise(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     high=50,
     draws=True,
 )
-def impulse(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def impulse(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image with pixels that are lost, in all channels."""
-    drawn = np.random.default_rng(chance.getrandbits(64)).random(tuple(pixels.shape[1:]))
+    drawn = seeded_numpy_rng(rng.getrandbits(64)).random(tuple(pixels.shape[1:]))
     lost, white = torch.from_numpy(drawn < strength / 100), torch.from_numpy(drawn < strength / 200)
     return pixels.masked_fill(lost, 0).masked_fill(white, 255)

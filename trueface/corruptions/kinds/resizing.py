@@ -15,9 +15,9 @@ from trueface.corruptions.registry import register_corruption
     low=0.05,
     high=4,
 )
-def resize(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def resize(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image resized and brought back to its size."""
-    del chance
+    del rng
     return to_pixels(rescale_and_restore(to_image(pixels), strength))
 
 
@@ -25,9 +25,9 @@ def resize(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     "half",
     summary="resized to half of the sides and back, bicubic and antialiased, like resize0.5",
 )
-def half(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def half(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image in its old size after it had a half of the sides."""
-    del strength, chance
+    del strength, rng
     return to_pixels(rescale_and_restore(to_image(pixels), 0.5))
 
 
@@ -35,7 +35,7 @@ def half(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     "quarter",
     summary="resized to a quarter of the sides and back, bicubic and antialiased, like resize0.25",
 )
-def quarter(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def quarter(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image in its old size after it had a quarter of the sides."""
-    del strength, chance
+    del strength, rng
     return to_pixels(rescale_and_restore(to_image(pixels), 0.25))

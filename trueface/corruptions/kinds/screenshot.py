@@ -9,10 +9,10 @@ from torch import Tensor
 from trueface.corruptions.pillow import rescale_and_restore, to_image, to_pixels
 from trueface.corruptions.registry import register_corruption
 
-FACTOR = (0.75, 1.25)  # of the display's scaling
+FACTOR = (0.75, 1.25)  # factor of the display's scaling
 SHIFT = 4  # pixels, at most, in each direction
-GAMMA = (0.9, 1.1)  # of the display
-COLOURS = 256  # of the palette of a small PNG
+GAMMA = (0.9, 1.1)  # gamma of the display
+COLOURS = 256  # colours of the palette of a small PNG
 WINDOW = (240, 240, 240)  # colour of what surrounds the image
 
 
@@ -22,11 +22,11 @@ WINDOW = (240, 240, 240)  # colour of what surrounds the image
     "gamma 0.9 to 1.1, and a palette of 256 colours",
     draws=True,
 )
-def screenshot(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+def screenshot(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image as a screenshot shows it; scale, shift and gamma are drawn."""
     del strength
-    factor, gamma = chance.uniform(*FACTOR), chance.uniform(*GAMMA)
-    shift = chance.randint(-SHIFT, SHIFT), chance.randint(-SHIFT, SHIFT)
+    factor, gamma = rng.uniform(*FACTOR), rng.uniform(*GAMMA)
+    shift = rng.randint(-SHIFT, SHIFT), rng.randint(-SHIFT, SHIFT)
     shown = rescale_and_restore(to_image(pixels), factor, Resampling.BILINEAR)
     window = PIL.Image.new("RGB", shown.size, WINDOW)
     window.paste(shown, shift)

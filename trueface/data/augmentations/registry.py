@@ -64,25 +64,27 @@ def extended(
     owners = dict.fromkeys(base.model_fields, "every training")
     costs, modules = base.costs, dict(base.modules)
     for name, spec in specs.items():
-        place = declared[name]
+        declared_by = declared[name]
         for key, field in spec.settings.model_fields.items():
             if field.is_required():
-                raise DeclarationError(place.path, place.line, f"setting {key} needs a default")
+                raise DeclarationError(
+                    declared_by.path, declared_by.line, f"setting {key} needs a default"
+                )
             if key in owners:
                 reason = f"setting {key} already belongs to {owners[key]}. Choose another name."
-                raise DeclarationError(place.path, place.line, reason)
+                raise DeclarationError(declared_by.path, declared_by.line, reason)
             owners[key] = name
-            modules[key] = partial(_module_in_use, place.module, field.get_default())
+            modules[key] = partial(_module_in_use, declared_by.module, field.get_default())
         costs |= spec.settings.costs
     bases = (base, *(spec.settings for spec in specs.values()))
-    made = cast(
+    model = cast(
         Any,  # pydantic: a type of several bases
         create_model(
             base.__name__, __base__=bases, __doc__=base.__doc__, __module__=base.__module__
         ),
     )
-    made.costs, made.modules = costs, modules
-    return cast(type[Base], made)
+    model.costs, model.modules = costs, modules
+    return cast(type[Base], model)
 
 
 def _module_in_use(module: str, default: Any, value: Any) -> tuple[str, ...]:

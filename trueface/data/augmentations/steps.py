@@ -19,6 +19,7 @@ from trueface.data.settings import AugmentationSettings
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Settings
 from trueface.runtime.files import Json
+from trueface.runtime.rng import python_rng
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +114,10 @@ def centre_offset(height: int, width: int, size: int) -> tuple[int, int]:
 
     A negative number is the width of a black border above, or to the left.
     """
-    return _start(height, size), _start(width, size)
+    return _centred_offset(height, size), _centred_offset(width, size)
 
 
-def _start(length: int, size: int) -> int:
+def _centred_offset(length: int, size: int) -> int:
     if length < size:
         return -((size - length) // 2)
     return round((length - size) / 2)  # to even, so 0.5 is 0 and 1.5 is 2
@@ -129,12 +130,12 @@ TRIES = 10  # to find a crop that fits; torchvision's
 class AugmentationParams:
     """Of one augmented image; None stands for a step that is left out."""
 
-    crop: Window | None  # of the source, to be resized
-    sigma: float | None  # of the blur, in pixels
-    quality: int | None  # of JPEG, 1 to 100
+    crop: Window | None  # part of the source that is resized
+    sigma: float | None  # deviation of the blur, in pixels
+    quality: int | None  # quality of JPEG, 1 to 100
     mirrored: bool
     turned: bool  # upside down
-    patch: Window | None  # of the square, which it may exceed
+    patch: Window | None  # part of the square, which it may exceed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,43 +179,43 @@ class AugmentationSteps:
         return asdict(self)
 
     def sample_params(
-        self, height: int, width: int, chance: random.Random, *, unshared: bool
+        self, height: int, width: int, rng: random.Random, *, unshared: bool
     ) -> AugmentationParams:
         """Draw the parameters of an image of this size, in the original's order of steps.
 
         Args:
             height: of the image, in pixels.
             width: of the image, in pixels.
-            chance: source of every random choice.
+            rng: source of every random choice.
             unshared: whether blur and JPEG may be applied; shared images have had theirs.
         """
         crop = sigma = quality = None
-        if chance.random() < self.resize_prob:
-            crop = self._crop(height, width, chance.getrandbits(63))
-        if unshared and chance.random() < self.blur_prob:
-            sigma = chance.uniform(*self.blur_sigma)
-        if unshared and chance.random() < self.jpeg_prob:
-            quality = chance.randint(*self.jpeg_qual)
+        if rng.random() < self.resize_prob:
+            crop = self._crop(height, width, rng.getrandbits(63))
+        if unshared and rng.random() < self.blur_prob:
+            sigma = rng.uniform(*self.blur_sigma)
+        if unshared and rng.random() < self.jpeg_prob:
+            quality = rng.randint(*self.jpeg_qual)
         return AugmentationParams(
             crop=crop,
             sigma=sigma,
             quality=quality,
-            mirrored=chance.random() < self.flip_prob,
-            turned=chance.random() < self.flip_prob,
-            patch=self._patch(chance),
+            mirrored=rng.random() < self.flip_prob,
+            turned=rng.random() < self.flip_prob,
+            patch=self._patch(rng),
         )
 
     def _crop(self, height: int, width: int, seed: int) -> Window:
         """Return what torchvision's RandomResizedCrop chooses after `torch.manual_seed(seed)`."""
-        generator = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
         low, high = torch.log(torch.tensor(self.resize_ratio)).tolist()
         for _ in range(TRIES):
-            area = height * width * _uniform(self.resize_scale, generator).item()
-            ratio = torch.exp(_uniform((low, high), generator)).item()
+            area = height * width * _uniform(self.resize_scale, rng).item()
+            ratio = torch.exp(_uniform((low, high), rng)).item()
             columns, rows = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < columns <= width and 0 < rows <= height:
-                top = int(torch.randint(0, height - rows + 1, size=(1,), generator=generator))
-                left = int(torch.randint(0, width - columns + 1, size=(1,), generator=generator))
+                top = int(torch.randint(0, height - rows + 1, size=(1,), generator=rng))
+                left = int(torch.randint(0, width - columns + 1, size=(1,), generator=rng))
                 return Window(top=top, left=left, height=rows, width=columns)
         narrowest, widest = self.resize_ratio
         rows, columns = height, width
@@ -227,18 +228,18 @@ class AugmentationSteps:
             top=(height - rows) // 2, left=(width - columns) // 2, height=rows, width=columns
         )
 
-    def _patch(self, chance: random.Random) -> Window | None:
+    def _patch(self, rng: random.Random) -> Window | None:
         """Return where the patch lies; a square that is smaller has borders on both sides."""
         size, side = self.resize_size, self.patch_size
         if side <= 0:
             return None
         border = max(0, side - size)
-        top, left = (chance.randint(0, size + 2 * border - side) - border for _ in range(2))
+        top, left = (rng.randint(0, size + 2 * border - side) - border for _ in range(2))
         return Window(top=top, left=left, height=side, width=side)
 
 
-def _uniform(span: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
-    return torch.empty(1).uniform_(*span, generator=generator)
+def _uniform(span: tuple[float, float], rng: torch.Generator) -> torch.Tensor:
+    return torch.empty(1).uniform_(*span, generator=rng)
 
 
 class Augmentation(Protocol):
@@ -252,12 +253,12 @@ class Augmentation(Protocol):
     def is_random(self) -> bool:
         """Whether its parameters are drawn again for every image and epoch."""
 
-    def __call__(self, pixels: Tensor, chance: random.Random, *, unshared: bool) -> Tensor:
+    def __call__(self, pixels: Tensor, rng: random.Random, *, unshared: bool) -> Tensor:
         """Return what the network sees, (3, h, w) uint8, of an image of that form.
 
         Args:
             pixels: what the steps before it left; not to be changed in place.
-            chance: the only source of randomness: of seed, image, epoch and name.
+            rng: the only source of randomness: of seed, image, epoch and name.
             unshared: whether no social network has compressed the image.
         """
 
@@ -286,12 +287,8 @@ class RegisteredAugmentation:
         Raises:
             JobError: it draws though it says that nothing in it is random.
         """
-        chance = (
-            random.Random(f"{stream}/{self.name}")
-            if self.is_random
-            else _ForbiddenRandom(self.name)
-        )
-        return self.augmentation(pixels, chance, unshared=unshared)
+        rng = python_rng(f"{stream}/{self.name}") if self.is_random else _ForbiddenRandom(self.name)
+        return self.augmentation(pixels, rng, unshared=unshared)
 
 
 class _ForbiddenRandom(random.Random):
@@ -316,13 +313,13 @@ class _ForbiddenRandom(random.Random):
 
 def active_augmentations(settings: Settings) -> tuple[RegisteredAugmentation, ...]:
     """Return the registered augmentations that are active under the settings of a training."""
-    made = []
+    augmentations = []
     for name, spec in SPECS.items():
         own = settings_of(spec, settings)
-        made.append(
+        augmentations.append(
             RegisteredAugmentation(name, own.model_dump(mode="json"), _make(SPECS.load(name), own))
         )
-    return tuple(each for each in made if each.augmentation.is_active)
+    return tuple(each for each in augmentations if each.augmentation.is_active)
 
 
 def _make(augmentation: Any, settings: Settings) -> Augmentation:

@@ -38,7 +38,7 @@ from trueface.data.forging.registry import SELF, SPECS, FacePart, ForgerySpec, s
 from trueface.data.index import Image
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.image_files import open_image
-from trueface.runtime.rng import rng_from_words
+from trueface.runtime.rng import numpy_rng
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -47,20 +47,20 @@ POINTS = 24
 CENTRE = (0.50, 0.53)  # across, down
 AXES = (0.31, 0.40)  # half of them
 CENTRE_SPREAD, AXES_SPREAD, RADIUS_SPREAD = 0.01, 0.10, 0.03
-BROWS = 0.75  # of the half height above the centre: where the eyes' part begins
-MOUTH = (0.05, 0.20)  # of the half height below it: where the mouth's part begins
+BROWS = 0.75  # upper bound of the eyes' part, in half heights above the centre
+MOUTH = (0.05, 0.20)  # upper bound of the mouth's part, in half heights below it
 SOFTEST, HARDEST = 3.0 / 128, 1.0 / 128  # deviation of the blurred edge
 STEEPER = 1.6
 REDUCED = 0.75  # and back: what softens a source
-RATIO = (0.6, 1.6)  # of deviations, at most
-SHARE = (0.8, 1.0)  # of the way to the face's colours
+RATIO = (0.6, 1.6)  # least and largest ratio of deviations
+SHARE = (0.8, 1.0)  # fraction of the way to the face's colours
 LEAST = 1e-3  # weight, or deviation in grey levels: below it there is nothing to match
 # most of each, at strength 1
 HUE_DEGREES, SATURATION, VALUE = 8.0, 0.15, 0.10
-RATIOS = (0.6, 0.8, 1.0, 1.0)  # of the source within the mask
+RATIOS = (0.6, 0.8, 1.0, 1.0)  # scales of the source within the mask
 LOWEST, HIGHEST = 85, 95  # quality of a pair, drawn
 FULL_COLOUR = 0  # Pillow's 4:4:4: the chroma resolution does not reveal the type
-SIDE = 16  # of the grey copies that are compared
+SIDE = 16  # side of the grey copies that are compared
 NEAREST = 5
 LEVELS = 40  # per deviation
 MOST = 127  # so that sums of products of two faces are whole numbers below 2^24: exact in float32
@@ -68,12 +68,12 @@ ROWS = 1024  # compared at once
 Thumbnails = npt.NDArray[np.int8]
 
 
-def outline(part: FacePart, chance: np.random.Generator) -> npt.NDArray[np.float64]:
+def outline(part: FacePart, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Return the corners of a part of the face, (24, 2), x and y in parts of the sides."""
-    middle = np.array(CENTRE) + chance.uniform(-CENTRE_SPREAD, CENTRE_SPREAD, 2)
-    axes = np.array(AXES) * (1 + chance.uniform(-AXES_SPREAD, AXES_SPREAD, 2))
-    radius = 1 + RADIUS_SPREAD * np.clip(chance.standard_normal(POINTS), -2, 2)
-    lip = chance.uniform(*MOUTH)
+    middle = np.array(CENTRE) + rng.uniform(-CENTRE_SPREAD, CENTRE_SPREAD, 2)
+    axes = np.array(AXES) * (1 + rng.uniform(-AXES_SPREAD, AXES_SPREAD, 2))
+    radius = 1 + RADIUS_SPREAD * np.clip(rng.standard_normal(POINTS), -2, 2)
+    lip = rng.uniform(*MOUTH)
     angles = 2 * math.pi * np.arange(POINTS) / POINTS
     corners = middle + axes * radius[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
     if part == "mouth":
@@ -84,14 +84,14 @@ def outline(part: FacePart, chance: np.random.Generator) -> npt.NDArray[np.float
     return outlined
 
 
-def mask(part: FacePart, height: int, width: int, chance: np.random.Generator) -> Floats:
+def mask(part: FacePart, height: int, width: int, rng: np.random.Generator) -> Floats:
     """Return how much of each pixel is replaced, (H, W) in 0 to 1, with a soft edge.
 
     Drawn at double size and reduced, blurred, and half of the time steepened around 0.5.
     """
-    corners = outline(part, chance)
-    sigma = chance.uniform(HARDEST, SOFTEST) * min(height, width)
-    is_steep = chance.random() < 0.5
+    corners = outline(part, rng)
+    sigma = rng.uniform(HARDEST, SOFTEST) * min(height, width)
+    is_steep = rng.random() < 0.5
     drawn = PIL.Image.new("L", (2 * width, 2 * height), 0)
     places = [(float(x), float(y)) for x, y in corners * (2 * width, 2 * height)]
     ImageDraw.Draw(drawn).polygon(places, fill=255)
@@ -103,21 +103,21 @@ def mask(part: FacePart, height: int, width: int, chance: np.random.Generator) -
 
 
 def move_randomly(
-    face: Floats, chance: np.random.Generator, *, shift: float, scale: float, turn_degrees: float
+    face: Floats, rng: np.random.Generator, *, shift: float, scale: float, turn_degrees: float
 ) -> Floats:
     """Return a face moved about its centre. Each amount is uniform up to its bound.
 
     Args:
         face: (H, W, 3) in 0 to 255, like the result. Pixels from outside repeat the edge.
-        chance: gives four numbers.
+        rng: gives four numbers.
         shift: maximum, as a fraction of the side.
         scale: maximum, as a fraction of the size.
         turn_degrees: maximum rotation.
     """
     height, width = face.shape[:2]
-    right, down = chance.uniform(-shift, shift, 2) * (width, height)
-    factor = 1 + chance.uniform(-scale, scale)
-    angle = math.radians(chance.uniform(-turn_degrees, turn_degrees))
+    right, down = rng.uniform(-shift, shift, 2) * (width, height)
+    factor = 1 + rng.uniform(-scale, scale)
+    angle = math.radians(rng.uniform(-turn_degrees, turn_degrees))
     border = 2 + math.ceil((shift + scale + math.radians(turn_degrees)) * max(height, width))
     wide = np.pad(_bytes(face), ((border, border), (border, border), (0, 0)), mode="edge")
     cosine, sine = math.cos(angle) / factor, math.sin(angle) / factor
@@ -157,9 +157,9 @@ def sharpened(face: Floats, amount: float) -> Floats:
     return np.clip(face + np.float32(amount) * lost, 0, 255)
 
 
-def sharper_or_softer(face: Floats, chance: np.random.Generator, strength: float) -> Floats:
+def sharper_or_softer(face: Floats, rng: np.random.Generator, strength: float) -> Floats:
     """Return a source sharpened or softened, either as often as the other."""
-    is_sharper, amount = chance.random() < 0.5, chance.uniform(0.5, 1.0)
+    is_sharper, amount = rng.random() < 0.5, rng.uniform(0.5, 1.0)
     if is_sharper:
         return sharpened(face, amount * strength)
     return resampled(face, max(1 - (1 - REDUCED) * strength, 0.1))
@@ -186,7 +186,7 @@ def to_rgb(luma: Floats, blueness: Floats, redness: Floats) -> Floats:
 
 
 def match_colours(
-    source: Floats, face: Floats, weight: Floats, chance: np.random.Generator, strength: float
+    source: Floats, face: Floats, weight: Floats, rng: np.random.Generator, strength: float
 ) -> Floats:
     """Return a source with the mean and deviation of a face's colours, both inside the mask.
 
@@ -196,17 +196,17 @@ def match_colours(
         source: (H, W, 3) in 0 to 255.
         face: the same form.
         weight: (H, W), the mask.
-        chance: gives the share of the way.
+        rng: gives the share of the way.
         strength: a larger one leaves more of the source's own colours.
     """
-    missing = (1 - chance.uniform(*SHARE)) * strength
+    missing = (1 - rng.uniform(*SHARE)) * strength
     total = float(weight.sum(dtype=np.float64))
     if total < LEAST:
         return source
     channels: list[Floats] = []
-    for own, wanted in zip(to_ycc(source), to_ycc(face), strict=True):
+    for own, target in zip(to_ycc(source), to_ycc(face), strict=True):
         (mean, deviation), (goal, spread) = (
-            _moments(each, weight, total) for each in (own, wanted)
+            _moments(each, weight, total) for each in (own, target)
         )
         ratio = min(max(spread / max(deviation, LEAST), RATIO[0]), RATIO[1])
         near = (own - np.float32(mean)) * np.float32(ratio) + np.float32(goal)
@@ -214,9 +214,9 @@ def match_colours(
     return to_rgb(*channels)
 
 
-def jitter_colours(source: Floats, chance: np.random.Generator, strength: float) -> Floats:
+def jitter_colours(source: Floats, rng: np.random.Generator, strength: float) -> Floats:
     """Return a source with hue, saturation and brightness each changed a little."""
-    hue, saturation, value = chance.uniform(-1, 1, 3) * strength
+    hue, saturation, value = rng.uniform(-1, 1, 3) * strength
     angle = math.radians(HUE_DEGREES * hue)
     factor = max(1 + SATURATION * saturation, 0.0)
     cosine, sine = np.float32(math.cos(angle) * factor), np.float32(math.sin(angle) * factor)
@@ -236,14 +236,14 @@ class ForgerySource(Protocol):
     """The function of a forgery type."""
 
     def __call__(
-        self, face: Floats, donor: Floats | None, chance: np.random.Generator, strength: float
+        self, face: Floats, donor: Floats | None, rng: np.random.Generator, strength: float
     ) -> Floats:
         """Return what goes into the face, (H, W, 3) in 0 to 255.
 
         Args:
             face: of that form; not to be changed in place.
             donor: of that form; None for types that need none.
-            chance: the only source of randomness.
+            rng: the only source of randomness.
             strength: of the movement and of all else that can be seen; 1 is usual.
         """
 
@@ -252,7 +252,7 @@ def forge_face(
     face: Pixels,
     donor: Pixels | None,
     spec: ForgerySpec,
-    chance: np.random.Generator,
+    rng: np.random.Generator,
     strength: float = 1.0,
 ) -> Pixels:
     """Return a forged face.
@@ -261,7 +261,7 @@ def forge_face(
         face: (H, W, 3) RGB, aligned, like the result.
         donor: a face of the same shape, for types that need one.
         spec: the type.
-        chance: the only source of randomness.
+        rng: the only source of randomness.
         strength: above 0. Scales the visible traces of the forgery.
 
     Raises:
@@ -271,12 +271,12 @@ def forge_face(
         raise ValueError(f"{spec.name} needs a donor of shape {face.shape}")
     target = face.astype(np.float32)
     other = None if donor is None else donor.astype(np.float32)
-    weight = mask(spec.part, face.shape[0], face.shape[1], chance)
-    ratio = RATIOS[int(chance.integers(len(RATIOS)))]
-    source = cast(ForgerySource, source_of(spec.name))(target, other, chance, strength)
+    weight = mask(spec.part, face.shape[0], face.shape[1], rng)
+    ratio = RATIOS[int(rng.integers(len(RATIOS)))]
+    source = cast(ForgerySource, source_of(spec.name))(target, other, rng, strength)
     if spec.matches_colour:
-        source = match_colours(source, target, weight, chance, strength)
-    source = jitter_colours(source, chance, strength)
+        source = match_colours(source, target, weight, rng, strength)
+    source = jitter_colours(source, rng, strength)
     share = (weight * np.float32(ratio))[..., None]
     return np.rint(np.clip(target + (source - target) * share, 0, 255)).astype(np.uint8)
 
@@ -289,9 +289,9 @@ def resize_like(face: Pixels, form: tuple[int, ...]) -> Pixels:
     return np.asarray(image.resize((form[1], form[0]), PIL.Image.Resampling.BICUBIC))
 
 
-def quality_of(chance: np.random.Generator) -> int:
+def quality_of(rng: np.random.Generator) -> int:
     """Return the quality of a pair."""
-    return int(chance.integers(LOWEST, HIGHEST + 1))
+    return int(rng.integers(LOWEST, HIGHEST + 1))
 
 
 def encoded(face: Pixels, quality: int) -> bytes:
@@ -327,8 +327,8 @@ def nearest_faces(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
         thumbnails: (N, 256), of the faces of one group and list.
     """
     count = len(thumbnails)
-    wanted = min(NEAREST, count - 1)
-    if wanted < 1:
+    neighbours = min(NEAREST, count - 1)
+    if neighbours < 1:
         return np.empty((count, 0), np.int64)
     values = thumbnails.astype(np.float32)
     squares = np.square(values).sum(1)
@@ -337,7 +337,7 @@ def nearest_faces(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
         part = slice(start, min(start + ROWS, count))
         distances = squares[part, None] + squares[None] - 2 * (values[part] @ values.T)
         distances[np.arange(part.stop - start), np.arange(start, part.stop)] = np.inf
-        places.append(np.argsort(distances, 1, kind="stable")[:, :wanted])
+        places.append(np.argsort(distances, 1, kind="stable")[:, :neighbours])
     return np.concatenate(places).astype(np.int64)
 
 
@@ -355,7 +355,7 @@ class SelfBlending:
             words: of seed, epoch and image.
         """
         is_real = image.label == 0 and image.modifier in UNSHARED
-        return is_real and bool(rng_from_words("sbi", words).random() < self.fraction)
+        return is_real and bool(numpy_rng(f"sbi/{words}").random() < self.fraction)
 
     def __call__(self, face: Pixels, image: Image, words: str) -> Pixels:
         """Return the image of a file, (H, W, 3), blended with itself if it becomes a fake.
@@ -365,9 +365,9 @@ class SelfBlending:
         """
         if image.modifier not in UNSHARED:
             return face
-        chance = rng_from_words("sbi", words)
-        becomes_fake = chance.random() < self.fraction and image.label == 0
-        quality = quality_of(chance)
+        rng = numpy_rng(f"sbi/{words}")
+        becomes_fake = rng.random() < self.fraction and image.label == 0
+        quality = quality_of(rng)
         if becomes_fake:
-            face = forge_face(face, None, SPECS[SELF], chance, strength=1.0)
+            face = forge_face(face, None, SPECS[SELF], rng, strength=1.0)
         return decoded(encoded(np.ascontiguousarray(face), quality))

@@ -9,7 +9,7 @@ from trueface.data.attribute_table import read_table as read_rows
 from trueface.data.splits import LISTS
 from trueface.runtime.errors import refuse_rows
 
-# of images of another data set than that of the training, which are for tests alone
+# cross: images of another data set than that of the training, for tests alone
 SPLITS: Mapping[str, str] = {**LISTS, "cross": "test"}
 GROUP = "intersec"  # the column of the groups that lend each other parts
 
@@ -22,7 +22,7 @@ class Face:
     path: str  # as the table has it, or below the folder
     split: str  # train, val or test; "" where nothing says
     columns: Mapping[str, str]  # gender, race, intersec and further columns, by name
-    place: str  # file and line, for messages
+    named_in: str  # file and line, for messages
 
     @property
     def group(self) -> str:
@@ -35,7 +35,7 @@ class FaceTable:
     """Real faces, and what their table has of them."""
 
     faces: tuple[Face, ...]
-    has_groups: bool  # of people
+    has_groups: bool  # whether the table has groups of people
     further: tuple[str, ...]  # columns in addition to those of seed 002, in their order
     contradictions: int  # rows whose intersec_label is another than their columns say
 
@@ -87,5 +87,5 @@ def _face(table: Path, row: AttributeRow, *, lists: bool) -> Face:
         path=row.path,
         split=SPLITS.get(split.casefold(), ""),
         columns=row.values,
-        place=f"{table}:{row.line}",
+        named_in=f"{table}:{row.line}",
     )

@@ -18,7 +18,6 @@ Its tables have the columns of seed 002. It contains splits, and words for data 
 A contact sheet shows a few faces before a set is made, each next to its fakes of every type.
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -47,10 +46,11 @@ from trueface.data.forging.registry import SPECS, parse_types
 from trueface.data.forging.set_tables import write_tables
 from trueface.data.forging.settings import ForgeSettings
 from trueface.runtime.artifact import Artifact
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.process_pool import chunks_of, map_chunks, process_in_chunks
-from trueface.runtime.rng import rng_from_words
+from trueface.runtime.rng import numpy_rng
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same faces and settings would give other images
@@ -119,9 +119,9 @@ def make_forged(
 
 
 def _other(key: str, stored: Mapping[str, Json]) -> str:
-    what = "faces" if key == "faces_sha256" else "settings"
+    noun = "faces" if key == "faces_sha256" else "settings"
     settings = json.dumps(stored.get("settings"))
-    return f"a forged set with other {what} ({settings}, recipe {stored.get('recipe')})"
+    return f"a forged set with other {noun} ({settings}, recipe {stored.get('recipe')})"
 
 
 def remarks(plan: ForgingPlan) -> Iterator[str]:
@@ -141,12 +141,12 @@ def remarks(plan: ForgingPlan) -> Iterator[str]:
             yield f"the list {name} is empty"
 
 
-def read_face(file: Path, place: str) -> Pixels:
+def read_face(file: Path, named_in: str) -> Pixels:
     """Return the pixels of an image file, (H, W, 3) RGB.
 
     Args:
         file: in one of `image_files.FORMATS`.
-        place: where it is named, for the message.
+        named_in: table and line that name the file, for the message.
 
     Raises:
         DataError: it is missing, cut off, or no image.
@@ -155,7 +155,7 @@ def read_face(file: Path, place: str) -> Pixels:
         return decode_array(file)
     except BadImageError as error:
         raise DataError(
-            f"{place}: cannot decode {file}: {error.reason}. Fix the file or leave it out."
+            f"{named_in}: cannot decode {file}: {error.reason}. Fix the file or leave it out."
         ) from error
 
 
@@ -168,13 +168,13 @@ def forged_pairs(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[Fo
     """
     donors: dict[int, tuple[tuple[Path, str], ...]] = {}
     for places in plan.lenders.values() if thumbnails else ():
-        near = nearest_faces(np.stack([thumbnails[place] for place in places]))
-        for place, others in zip(places, near.tolist(), strict=True):
+        near = nearest_faces(np.stack([thumbnails[position] for position in places]))
+        for position, others in zip(places, near.tolist(), strict=True):
             lending = (plan.pairs[places[other]].face for other in others)
-            donors[place] = tuple((face.file, face.place) for face in lending)
+            donors[position] = tuple((face.file, face.named_in) for face in lending)
     return [
-        ForgedPair(pair=pair, donors=donors.get(place, ()) if pair.spec.needs_donor else ())
-        for place, pair in enumerate(plan.pairs)
+        ForgedPair(pair=pair, donors=donors.get(position, ()) if pair.spec.needs_donor else ())
+        for position, pair in enumerate(plan.pairs)
         if pair.images
     ]
 
@@ -186,9 +186,9 @@ def make_pair_images(work: ForgedPair, settings: ForgeSettings) -> Iterator[tupl
         DataError: an image cannot be decoded.
     """
     pair = work.pair
-    face = read_face(pair.face.file, pair.face.place)
-    chance = rng_from_words("forge", settings.seed, pair.face.path)
-    quality, draw = quality_of(chance), chance.random()
+    face = read_face(pair.face.file, pair.face.named_in)
+    rng = numpy_rng(f"forge/{settings.seed}/{pair.face.path}")
+    quality, draw = quality_of(rng), rng.random()
     for path, number in pair.images:
         if number == 0:
             yield path, encoded(face, quality)
@@ -196,7 +196,7 @@ def make_pair_images(work: ForgedPair, settings: ForgeSettings) -> Iterator[tupl
         donor = None
         if pair.spec.needs_donor:
             donor = resize_like(read_face(*work.donors[int(draw * len(work.donors))]), face.shape)
-        pixels = forge_face(face, donor, pair.spec, chance, settings.strength)
+        pixels = forge_face(face, donor, pair.spec, rng, settings.strength)
         yield path, encoded(pixels, quality)
 
 
@@ -221,7 +221,7 @@ def _make(
 
 
 def _thumbnails(pairs: Sequence[Pair]) -> list[Thumbnails]:
-    return [thumbnail(read_face(pair.face.file, pair.face.place)) for pair in pairs]
+    return [thumbnail(read_face(pair.face.file, pair.face.named_in)) for pair in pairs]
 
 
 def _write(folder: Path, settings: ForgeSettings, works: Sequence[ForgedPair]) -> None:
@@ -236,7 +236,7 @@ def _digest(plan: ForgingPlan) -> str:
         [face.path, face.split, face.file.stat().st_size, sorted(face.columns.items())]
         for face in plan.table.faces
     )
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return sha256_hex(json.dumps(rows))
 
 
 def _counts(plan: ForgingPlan) -> dict[str, Json]:
@@ -294,18 +294,18 @@ def _sheet_rows(faces: Path, settings: ForgeSettings) -> Iterator[tuple[str, lis
     shown = "train" if "train" in splits else min(splits, default="")
     groups = [members for (split, _), members in cells.items() if split == shown]
     for number in range(ROWS if groups else 0):
-        members, place = groups[number % len(groups)], number // len(groups)
-        if place >= len(members):
+        members, row = groups[number % len(groups)], number // len(groups)
+        if row >= len(members):
             continue
-        pixels = [read_face(face.file, face.place) for face in members]
-        near = nearest_faces(np.stack([thumbnail(each) for each in pixels]))[place]
-        face, own = members[place], pixels[place]
-        chance = rng_from_words("forge", settings.seed, face.path)
+        pixels = [read_face(face.file, face.named_in) for face in members]
+        near = nearest_faces(np.stack([thumbnail(each) for each in pixels]))[row]
+        face, own = members[row], pixels[row]
+        rng = numpy_rng(f"forge/{settings.seed}/{face.path}")
         donor = resize_like(pixels[near[0]], own.shape) if len(near) else None
         fakes = [
             None
             if SPECS[spec.name].needs_donor and donor is None
-            else forge_face(own, donor, spec, chance, settings.strength)
+            else forge_face(own, donor, spec, rng, settings.strength)
             for spec in parse_types(settings.types)
         ]
         yield f"{face.group} {face.path}".strip(), [own, *fakes]

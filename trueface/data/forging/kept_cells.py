@@ -97,9 +97,9 @@ def select_kept_images(
         UsageError: two cells name the same images, or a cell names more images than there are.
     """
     ranked = {
-        face.path: ((place, face.path), face)
+        face.path: ((position, face.path), face)
         for members in ordered.values()
-        for place, face in enumerate(members)
+        for position, face in enumerate(members)
     }
     faces = [face for _, face in ranked.values()]
     holding = _faces_of_cells(cells, faces)

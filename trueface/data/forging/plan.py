@@ -6,7 +6,6 @@ Beside them a table of faces may say in which list each face is. A skew that is 
 training list says which share of a group's images of a class is kept. No torch here.
 """
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,15 +24,16 @@ from trueface.data.forging.registry import (
 )
 from trueface.data.forging.settings import ForgeSettings
 from trueface.data.splits import NAMES
+from trueface.runtime.digests import sha256_digest
 from trueface.runtime.errors import DataError
 
-SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # where no table says; the seed's
+SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # fractions of the faces, if no table names lists
 SHOWN = 3
 UNSHARED = "PreSocial"
 REAL_FOLDER = "Faces"
 
 
-def read_faces(place: Path) -> FaceTable:
+def read_faces(path: Path) -> FaceTable:
     """Read the faces of a table or of a folder; each is in one of the three lists.
 
     Faces without a list get one by a digest of their path, so that it lasts when others come.
@@ -41,13 +41,13 @@ def read_faces(place: Path) -> FaceTable:
     Raises:
         DataError: no such file or folder, no image in it, or a table that cannot be.
     """
-    if os.path.isdir(place):  # noqa: PTH112  # a Path raises for what may not be looked at
-        table = _of_folder(place)
-    elif os.path.isfile(place):  # noqa: PTH113  # likewise
-        table = read_table(place)
+    if os.path.isdir(path):  # noqa: PTH112  # a Path raises for what may not be looked at
+        table = _of_folder(path)
+    elif os.path.isfile(path):  # noqa: PTH113  # likewise
+        table = read_table(path)
     else:
         raise DataError(
-            f"{place} does not exist. Name a table of faces or a folder of aligned faces."
+            f"{path} does not exist. Name a table of faces or a folder of aligned faces."
         )
     faces = (face if face.split else replace(face, split=_draw_list(face)) for face in table.faces)
     return replace(table, faces=tuple(faces))
@@ -69,7 +69,7 @@ def names_of(faces: Sequence[Face]) -> dict[str, str]:
         name = PurePosixPath(face.path if is_short else "-".join(parts)).stem
         if paths.setdefault(name, face.path) != face.path:
             raise DataError(
-                f"{face.place}: {face.path} and {paths[name]} would both get the name {name}. "
+                f"{face.named_in}: {face.path} and {paths[name]} would both get the name {name}. "
                 "Keep one of them, or rename it."
             )
     return {path: name for name, path in paths.items()}
@@ -108,7 +108,7 @@ def _of_folder(folder: Path) -> FaceTable:
             path=file.relative_to(folder).as_posix(),
             split="",
             columns={},
-            place=str(file),
+            named_in=str(file),
         )
         for file in there.files
     )
@@ -117,7 +117,7 @@ def _of_folder(folder: Path) -> FaceTable:
 
 def _draw_list(face: Face) -> str:
     """Return the list that a face's path draws."""
-    draw = int.from_bytes(_digest(f"forge/split/{face.path}")[:8], "big") / (1 << 64)
+    draw = int.from_bytes(sha256_digest([f"forge/split/{face.path}"])[:8], "big") / (1 << 64)
     for name, share in SHARES.items():
         draw -= share
         if draw < 0:
@@ -126,11 +126,7 @@ def _draw_list(face: Face) -> str:
 
 
 def _rank(face: Face, seed: int) -> tuple[bytes, str]:
-    return _digest(f"forge/order/{seed}/{face.path}"), face.path
-
-
-def _digest(words: str) -> bytes:
-    return hashlib.sha256(words.encode(errors="surrogateescape")).digest()
+    return sha256_digest([f"forge/order/{seed}/{face.path}"]), face.path
 
 
 MARK = "forged.json"  # marker file in the data root of a forged set: faces and settings
@@ -142,7 +138,7 @@ class Pair:
     """A real face and its fake; either may be left out of the training list."""
 
     face: Face
-    name: str  # of both files, without suffix
+    name: str  # name of both files, without suffix
     spec: ForgerySpec
     keeps_real: bool
     keeps_fake: bool
@@ -204,8 +200,8 @@ def make_plan(table: FaceTable, settings: ForgeSettings) -> ForgingPlan:
     pairs, lenders, lonely = list[Pair](), dict[tuple[str, str], tuple[int, ...]](), 0
     for number, ((split, group), faces) in enumerate(cells.items()):
         lenders[split, group] = tuple(range(len(pairs), len(pairs) + len(faces)))
-        for place, face in enumerate(faces):
-            spec, is_training = types[(place + number) % len(types)], split == "train"
+        for position, face in enumerate(faces):
+            spec, is_training = types[(position + number) % len(types)], split == "train"
             if spec.needs_donor and len(faces) == 1:
                 spec, lonely = SPECS[SELF], lonely + 1
             pair = Pair(

@@ -13,7 +13,7 @@ from trueface.runtime.declarations import Declared, Registry
 from trueface.runtime.errors import UnknownName
 
 PACKAGE = "trueface.data.forging.types"
-SELF = "self"  # what stands for a type that needs a donor, where there is none
+SELF = "self"  # type that replaces one that needs a donor, if there is no donor
 
 FacePart = Literal["face", "mouth", "eyes"]
 
@@ -28,9 +28,9 @@ class ForgerySpec(Declared):
 
     name: str  # lower-case letters; part of a folder's name
     _: KW_ONLY
-    number: int  # the seed's spe_label, from 1; 0 stands for real
+    number: int  # in column spe_label of Fairness-Generalization's tables, from 1; 0 is real
     summary: str  # a few words for lists
-    part: FacePart = "face"  # what of the face is replaced
+    part: FacePart = "face"  # replaced part of the face
     needs_donor: bool = False  # another face of the same group and list
     matches_colour: bool = False  # the source takes mean and deviation of the face's colours
 

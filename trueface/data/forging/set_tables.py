@@ -23,7 +23,7 @@ from trueface.data.forging.registry import SPECS
 from trueface.data.splits import write_splits
 from trueface.runtime.files import write_atomic
 
-SEED_TABLES = "csv"
+AUTHORS_TABLES = "csv"
 WORD = "forged"  # all images of the set
 REAL_WORD = "realFaces"  # a word that begins with real: what trainings add where none is named
 
@@ -42,19 +42,19 @@ def write_tables(folder: Path, root: Path, plan: ForgingPlan) -> None:
     if plan.table.has_groups:
         seeds = [name for name in columns if name not in {SPLIT, *plan.table.further}]
         plain = [name for name in seeds if name != FORGERY]
-        (folder / SEED_TABLES).mkdir()
+        (folder / AUTHORS_TABLES).mkdir()
         for name in ("train", "val"):
             for word, label, held in (("real", "0", plain), ("fake", "1", seeds)):
                 chosen = [row for row in rows if (row[SPLIT], row[LABEL]) == (name, label)]
-                write_atomic(folder / SEED_TABLES / f"{word}{name}.csv", _text(held, chosen))
+                write_atomic(folder / AUTHORS_TABLES / f"{word}{name}.csv", _text(held, chosen))
         tested = [row for row in rows if row[SPLIT] == "test"]
-        write_atomic(folder / SEED_TABLES / "test.csv", _text(plain, tested))
+        write_atomic(folder / AUTHORS_TABLES / "test.csv", _text(plain, tested))
     write_splits(folder / "splits", plan.lists)
     write_dataset_file(folder, root, root / "splits", "forge", _sections(plan))
 
 
 def columns_of(plan: ForgingPlan) -> tuple[str, ...]:
-    """Return the columns of the table of all images: the seed's, list, and the faces' own."""
+    """Return the columns of the table of all images: those of Fairness-Generalization, `split`, further ones."""
     groups = (*SIGNS, INTERSEC) if plan.table.has_groups else ()
     return (PATH, LABEL, *groups, FORGERY, SPLIT, *plan.table.further)
 
@@ -68,7 +68,7 @@ def _rows(plan: ForgingPlan) -> Iterator[dict[str, str]]:
 
 
 def _numbers(face: Face) -> dict[str, str]:
-    """Return the seed's columns of a face's groups, numbered as eight intersections."""
+    """Return Fairness-Generalization's columns of a face's groups, with one of eight intersections."""
     gender, race = face.columns["gender"], face.columns["race"]
     signs = (gender == GENDERS[0], *(race == each for each in RACES[:-1]))
     numbers = {name: "1" if sign else "-1" for name, sign in zip(SIGNS, signs, strict=True)}

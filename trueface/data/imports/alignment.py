@@ -73,7 +73,7 @@ class AlignmentRecord:
 class FoundFaces(NamedTuple):
     """The faces of the new pictures of an import."""
 
-    record: AlignmentRecord  # of the earlier pictures, too
+    record: AlignmentRecord  # record with the earlier pictures, too
     searches: Mapping[str, Search]  # by file
 
     def left_out(self) -> dict[str, Reason]:
@@ -146,25 +146,25 @@ def write_alignment(root: Path, record: AlignmentRecord) -> None:
     write_atomic(root / ALIGNMENT, json.dumps(content, ensure_ascii=False, indent=0) + "\n")
 
 
-def check_alignment(root: Path, wanted: Geometry | None, *, is_new: bool) -> None:
+def check_alignment(root: Path, geometry: Geometry | None, *, is_new: bool) -> None:
     """Reject an import that would mix images that are aligned differently.
 
     Args:
         root: the data root.
-        wanted: size and margin of this import, or None if it does not align.
+        geometry: size and margin of this import, or None if it does not align.
         is_new: nothing was imported into the data root yet.
 
     Raises:
         UsageError: the images of the data root were aligned in another way.
     """
     stored = read_alignment(root)
-    if is_new or (stored is None and wanted is None):
+    if is_new or (stored is None and geometry is None):
         return
     if stored is None:
         raise UsageError(
             f"{root} contains images that are not aligned. Import into a new folder, or leave out --align."
         )
-    if wanted != stored.geometry:
+    if geometry != stored.geometry:
         size, margin = stored.geometry
         raise UsageError(
             f"{root} contains faces with size {size} and margin {margin:g}. Import into a new folder, or "
@@ -180,11 +180,11 @@ def name_aligned(images: Iterable[ImportedImage]) -> list[ImportedImage]:
 def find_faces(
     files: Sequence[str],
     geometry: Geometry,
-    before: AlignmentRecord | None,
+    earlier: AlignmentRecord | None,
     progress: Progress,
     *,
     are_all: bool,
-    made: Mapping[str, str] = MappingProxyType({}),
+    decoded: Mapping[str, str] = MappingProxyType({}),
     videos: Container[str] = (),
     workers: int | None = None,
 ) -> FoundFaces:
@@ -193,10 +193,10 @@ def find_faces(
     Args:
         files: the pictures.
         geometry: size and margin.
-        before: of an earlier import into the same data root.
+        earlier: of an earlier import into the same data root.
         progress: called with the pictures that were searched.
         are_all: no picture of this import is in the data root yet.
-        made: the decoded picture of each new frame.
+        decoded: the decoded picture of each new frame.
         videos: video files. Frames that were not decoded now have the result of the earlier import.
         workers: number of processes, or None for one per available core.
 
@@ -205,24 +205,24 @@ def find_faces(
         DataError: all pictures are new, and none has a face.
     """
     versions = describe_models()
-    if before is not None and files and before.versions != versions:
-        old, new = (", ".join(each.values()) for each in (before.versions, versions))
+    if earlier is not None and files and earlier.versions != versions:
+        old, new = (", ".join(each.values()) for each in (earlier.versions, versions))
         raise UsageError(
             f"the faces of this data root were aligned with {old}, and {new} is installed here. Import "
             "into a new folder, or install the earlier versions."
         )
     found = {
-        file: Search(None, fault="" if before is None else before.unreadable.get(file, ""))
+        file: Search(None, fault="" if earlier is None else earlier.unreadable.get(file, ""))
         for file in files
-        if file not in made and file.rpartition("/")[0] in videos
+        if file not in decoded and file.rpartition("/")[0] in videos
     }
-    pictures = [(file, made.get(file, file)) for file in files if file not in found]
+    pictures = [(file, decoded.get(file, file)) for file in files if file not in found]
     chunks = chunks_of(pictures, CHUNK)
     search = partial(_search_all, geometry=geometry)
     for results in map_chunks(search, chunks, workers, doing="searched faces"):
         found.update(results)
         progress(len(results))
-    record = _extended(before or AlignmentRecord(geometry=geometry, versions=versions), found)
+    record = _extended(earlier or AlignmentRecord(geometry=geometry, versions=versions), found)
     if are_all and files and not any(each.face for each in found.values()):
         raise DataError(_none_sentence(record.versions, found))
     return FoundFaces(record, found)
@@ -301,7 +301,7 @@ def write_faces(
     faces: FoundFaces,
     progress: Progress,
     *,
-    made: Mapping[str, str] = MappingProxyType({}),
+    decoded: Mapping[str, str] = MappingProxyType({}),
     workers: int | None = None,
 ) -> None:
     """Write the faces of an import, and the record.
@@ -311,7 +311,7 @@ def write_faces(
         new: path below it → picture.
         faces: those of the pictures.
         progress: called with the faces that were written.
-        made: the decoded picture of each new frame.
+        decoded: the decoded picture of each new frame.
         workers: as `find_faces` has it.
 
     Raises:
@@ -319,7 +319,7 @@ def write_faces(
         DataError: a picture cannot be read any more.
     """
     works = [
-        _Work(made.get(file, file), f"{folder}/{path}", face)
+        _Work(decoded.get(file, file), f"{folder}/{path}", face)
         for path, (file, _, _) in new.items()
         if (face := faces.searches[file].face) is not None
     ]

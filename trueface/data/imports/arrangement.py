@@ -33,9 +33,9 @@ _STARTS = re.compile(r"^(real|0_real)(?=[-_. A-Z]|$)[-_. ]?")
 _BAD = re.compile(r"[^A-Za-z0-9_.+-]+")
 
 
-MOST = 0.6  # of the images in one group: beyond it no split could be made
+MOST = 0.6  # share of the images in one group above which no split could be made
 CLASS_FOLDERS = {REAL: "Real", FAKE: "Fake"}
-STRICTEST = ("test", "val", "train")  # of several lists that name an image, the first wins
+STRICTEST = ("test", "val", "train")  # order in which one of several lists that name an image wins
 SHOWN = 3  # sources in a remark, pairs of files in an error
 
 
@@ -216,7 +216,9 @@ def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
         images=tuple(images.values()),
         sources=dict(sorted((folder, label) for (_, label), folder in folders.items())),
         modifiers=tuple(sorted({each.modifier for each in came} - MODIFIERS.keys())),
-        groups={key: tied.get(of, of) for key, of in units.items() if of in tied or of != key},
+        groups={
+            key: tied.get(unit, unit) for key, unit in units.items() if unit in tied or unit != key
+        },
         published={key: min(names, key=STRICTEST.index) for key, names in lists.items() if names},
         video_folders=frozenset(folders[each.source, each.label] for each in came if each.is_frame),
         remarks=tuple(filter(None, (remark, _several(lists)))),
@@ -226,8 +228,8 @@ def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
 def _refuse_clashes(clashes: Mapping[tuple[str, str], str]) -> None:
     """Raise an error for files that would have the same place."""
     shown = [
-        f"{first} and {second} would both become {place}"
-        for (first, second), place in list(clashes.items())[:SHOWN]
+        f"{first} and {second} would both become {path}"
+        for (first, second), path in list(clashes.items())[:SHOWN]
     ]
     if len(clashes) == 1:
         raise DataError(f"{shown[0]}. Give one of them another name or source.")
@@ -267,7 +269,7 @@ def make_import_lists(
     arrangement: Arrangement,
     groups: Mapping[str, str],
     *,
-    before: Mapping[str, Iterable[str]],
+    earlier: Mapping[str, Iterable[str]],
     published: bool = True,
     shares: tuple[float, float] = SHARES,
     seed: int = 42,
@@ -277,23 +279,25 @@ def make_import_lists(
     Args:
         arrangement: of all images that are in the data root now.
         groups: of all keys, those of earlier imports too.
-        before: the splits of an earlier import. Their keys do not move.
+        earlier: the splits of an earlier import. Their keys do not move.
         published: keep the published splits of the data set. Otherwise all are drawn.
         shares: of training and validation among the drawn keys.
         seed: of the draw.
     """
     keys = {image.key: image for image in arrangement.images}
-    place = {key: name for name in NAMES for key in before.get(name, ())}
+    list_of_key = {key: name for name in NAMES for key in earlier.get(name, ())}
     remarks = []
     if published and arrangement.published:
-        own = {key: name for key, name in arrangement.published.items() if key not in place}
+        own = {key: name for key, name in arrangement.published.items() if key not in list_of_key}
         remarks += _completed(own, keys, arrangement.published, groups, shares, seed)
-        place |= own
-    _follow(place, keys, groups)
-    rest = [image for key, image in keys.items() if key not in place]
+        list_of_key |= own
+    _add_keys_of_listed_groups(list_of_key, keys, groups)
+    rest = [image for key, image in keys.items() if key not in list_of_key]
     if rest:
-        place |= _draw_lists(rest, groups, shares, seed)
-    lists = {name: tuple(sorted(k for k, at in place.items() if at == name)) for name in NAMES}
+        list_of_key |= _draw_lists(rest, groups, shares, seed)
+    lists = {
+        name: tuple(sorted(k for k, at in list_of_key.items() if at == name)) for name in NAMES
+    }
     if split := groups_in_several_lists(groups, lists):
         group, names = next(iter(split.items()))
         remarks.append(
@@ -354,17 +358,19 @@ def _shorten_names(sources: set[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")
 
 
-def _follow(place: dict[str, str], keys: Mapping[str, Image], groups: Mapping[str, str]) -> None:
+def _add_keys_of_listed_groups(
+    list_of_key: dict[str, str], keys: Mapping[str, Image], groups: Mapping[str, str]
+) -> None:
     """Put keys into the split of other keys of their group."""
     of_group: dict[str, str] = {}
-    for key, name in place.items():
+    for key, name in list_of_key.items():
         group = groups.get(key)
         if group is not None:
             first = of_group.setdefault(group, name)
             of_group[group] = min(first, name, key=STRICTEST.index)
     for key in keys:
-        if key not in place and (name := of_group.get(groups.get(key, ""), "")):
-            place[key] = name
+        if key not in list_of_key and (name := of_group.get(groups.get(key, ""), "")):
+            list_of_key[key] = name
 
 
 def _draw_lists(

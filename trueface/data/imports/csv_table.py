@@ -96,7 +96,7 @@ class CsvTable:
                 "%s: In %d rows the source is nan, NA, None or null. Their source is %s.",
                 path, sourceless, path.stem,
             )  # fmt: skip
-        for image, ties in zip(images, _ties(path, groups), strict=True):
+        for image, ties in zip(images, _iter_ties(path, groups), strict=True):
             yield image._replace(ties=(*ties, *image.ties))
 
 
@@ -253,7 +253,9 @@ def _image(table: Path, row: _Row, options: LayoutOptions) -> ImportedImage:
     )
 
 
-def _ties(path: Path, groups: Sequence[tuple[tuple[str, str], ...]]) -> Iterator[tuple[str, ...]]:
+def _iter_ties(
+    path: Path, groups: Sequence[tuple[tuple[str, str], ...]]
+) -> Iterator[tuple[str, ...]]:
     """Yield the groups of each row with one name each; report rows with a name that means none."""
     missing = sum(any(is_missing(name) for _, name in row) for row in groups)
     if missing:

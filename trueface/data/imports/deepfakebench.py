@@ -28,7 +28,7 @@ from trueface.runtime.errors import DataError
 
 COMPRESSIONS = ("c23", "c40", "raw")
 JSON_FOLDERS = ("", "dataset_json", "preprocessing/dataset_json", "rgb", "datasets/rgb")
-MOST_BYTES = 1 << 30  # that of the largest set, DFDC, is about 300 MB
+MOST_BYTES = 1 << 30  # bytes of a JSON file; that of the largest set, DFDC, has about 300 MB
 _FRAMES = "frames"
 _SEQUENCES = frozenset({"original_sequences", "manipulated_sequences"})
 
@@ -59,7 +59,9 @@ def _json_files(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder] if folder.suffix == ".json" else []
     places = [folder / name for name in JSON_FOLDERS]
-    return [path for place in places for path in sorted(place.glob("[!.]*.json")) if path.is_file()]
+    return [
+        path for folder in places for path in sorted(folder.glob("[!.]*.json")) if path.is_file()
+    ]
 
 
 def _is_description(path: Path) -> bool:

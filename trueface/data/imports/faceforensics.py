@@ -37,7 +37,7 @@ _COMPRESSIONS: Mapping[str, str] = {"c0": "raw", "raw": "raw", "c23": "c23", "c4
 _CONTENTS = frozenset({"videos", "frames"})
 SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = ("", "splits", "dataset/splits")
-_MOST_BYTES = 1 << 24  # that are read of a split file; the official ones have 10 KB
+_MOST_BYTES = 1 << 24  # bytes that are read from a split file; the official ones have 10 KB
 
 
 @register_layout(
@@ -88,19 +88,19 @@ def _official_lists(folder: Path) -> dict[str, tuple[str, ...]]:
     Raises:
         DataError: a file is not a list of pairs, or a person is in several lists.
     """
-    place = next(
+    splits = next(
         (folder / name for name in SPLIT_FOLDERS if (folder / name / "train.json").is_file()), None
     )
-    if place is None:
+    if splits is None:
         return {}
     lists: dict[str, tuple[str, ...]] = {}
     of_person: dict[str, str] = {}
     for name in SPLITS:
-        for first, second in _pairs(place / f"{name}.json"):
+        for first, second in _pairs(splits / f"{name}.json"):
             for person in (first, second):
                 if of_person.setdefault(person, name) != name:
                     raise DataError(
-                        f"{place}: {person} is in {of_person[person]}.json and in {name}.json. Use "
+                        f"{splits}: {person} is in {of_person[person]}.json and in {name}.json. Use "
                         "the official files, or remove them to draw lists."
                     )
             for video in (first, second, f"{first}_{second}", f"{second}_{first}"):

@@ -63,12 +63,12 @@ class Folders:
             below = "".join(f"{part}/" for part in deeper)
             people = people_of_video(rest[-1]) if is_frame else ()
             for name in names:
-                place = below + listed_name(name, lists)
+                list_names = below + listed_name(name, lists)
                 yield ImportedImage(
                     f"{path}/{name}",
                     label,
                     source,
-                    place,
+                    list_names,
                     ties=people,
                     is_frame=is_frame,
                     lists=lists,

@@ -43,7 +43,7 @@ CLASSES: Mapping[str, int] = {
 # the path of each video file → the names of its frames, as if it were a folder: "v/000_003.mp4/012.png"
 Frames = Mapping[str, tuple[str, ...]]
 NO_FRAMES: Frames = MappingProxyType({})
-# of files that can be videos; their content decides
+# suffixes of files that can be videos; their content decides
 VIDEO_SUFFIXES = frozenset({"avi", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv"})
 
 
@@ -54,7 +54,7 @@ class ImportedImage(NamedTuple):
     label: int  # 1 fake, 0 real
     source: str  # generator, manipulation or collection: a folder below Real/ or Fake/
     below: str  # its path in that folder with the suffix: "000_003/012.png"
-    modifier: str = "pre"  # of the vocabulary, or a word for a version of the set: "c23"
+    modifier: str = "pre"  # modifier of the vocabulary, or a word for a version of the set: "c23"
     ties: tuple[str, ...] = ()  # prompts, identities: images with one in common share a list
     is_frame: bool = False  # the folder in `below` is the video that it is a frame of
     lists: tuple[str, ...] = ()  # published lists that name it
@@ -159,7 +159,7 @@ class LayoutOptions:
 
     real: frozenset[str] = frozenset()  # classes or sources that are real
     videos: bool = False  # folders with images are videos (of plain folders and ImageFolder)
-    frames: Frames = field(default_factory=dict)  # of video files
+    frames: Frames = field(default_factory=dict)  # frames of video files
 
 
 class Layout(Protocol):
@@ -182,8 +182,8 @@ class LayoutSpec(Declared):
 
     name: str  # as people write it
     _: KW_ONLY
-    summary: str  # which data sets lie so
-    expects: str  # what a folder must hold, for messages
+    summary: str  # data sets with this layout, in words
+    expects: str  # required content of a folder, for messages
     tables: tuple[str, ...] = ()  # patterns of files of the folder that are read in addition
     reads_videos: bool = False  # `images` yields the frames of video files
 

@@ -29,8 +29,8 @@ from trueface.data.videos import (
 from trueface.runtime.errors import DataError, MachineError
 
 T = TypeVar("T")
-Place = tuple[int, str, str, tuple[str, ...], str]  # of the frames of a video in the data root
-COMPRESSION = 1  # of PNG: four times as fast as 6, and the files are a fifth larger
+Place = tuple[int, str, str, tuple[str, ...], str]  # place of a video's frames in the data root
+COMPRESSION = 1  # level of PNG: four times as fast as 6, and the files are a fifth larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +80,12 @@ def without_doubles(
     for image in images if videos.chosen else ():
         above = image.file.rpartition("/")[0]
         below = image.below.rpartition("/")[0]
-        place = (image.label, image.source, image.modifier, image.lists, below)
+        key = (image.label, image.source, image.modifier, image.lists, below)
         if above in videos.chosen:
-            places[above] = place
+            places[above] = key
         else:
-            folders.add(place)
-    doubles = {video for video, place in places.items() if place in folders}
+            folders.add(key)
+    doubles = {video for video, key in places.items() if key in folders}
     return [each for each in images if each.file.rpartition("/")[0] not in doubles], sorted(doubles)
 
 
@@ -147,12 +147,14 @@ def decode_videos(
     threads = max(1, cores // max(1, len(videos)))
 
     def decode(video: str) -> dict[str, str]:
-        place = folder / str(numbers[video])
-        place.mkdir()
-        made = {}
+        video_folder = folder / str(numbers[video])
+        video_folder.mkdir()
+        pictures = {}
         for number, pixels in read_frames(video, chosen[video], stop=stop, threads=threads):
-            made[f"{video}/{_name(number)}"] = write_picture(pixels, place / _name(number))
-        return made
+            pictures[f"{video}/{_name(number)}"] = write_picture(
+                pixels, video_folder / _name(number)
+            )
+        return pictures
 
     numbers = {video: number for number, video in enumerate(videos)}
     try:

@@ -242,9 +242,9 @@ def frame_staging(root: Path, *, dry: bool) -> Iterator[Path]:
     Raises:
         MachineError: it cannot be made.
     """
-    place = root / "frames" if (root / NAME).exists() else root
+    parent = root / "frames" if (root / NAME).exists() else root
     try:
-        with tempfile.TemporaryDirectory() if dry else staging_folder(place) as folder:
+        with tempfile.TemporaryDirectory() if dry else staging_folder(parent) as folder:
             yield Path(folder)
     except OSError as error:
         written = tempfile.gettempdir() if dry else root
@@ -259,8 +259,8 @@ def write_root(
     split_path: Path,
     lists: Lists | None,
     copy: bool,
-    place: Callable[[Path], None] | None = None,
-    made: Mapping[str, str] = MappingProxyType({}),
+    write_faces: Callable[[Path], None] | None = None,
+    decoded: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Bring a data root to what a record says.
 
@@ -271,8 +271,8 @@ def write_root(
         split_path: absolute; where the lists go.
         lists: None: they are there already.
         copy: copy the images, instead of linking them.
-        place: writes the new images below a folder, instead of linking or copying them.
-        made: the picture that was made for an image, such as a frame. It is moved to its place.
+        write_faces: writes the new images below a folder, instead of linking or copying them.
+        decoded: the picture that was made for an image, such as a frame. It is moved to its place.
 
     Raises:
         MachineError: links cannot be made here, or the disk is full.
@@ -281,10 +281,10 @@ def write_root(
     first = not (root / NAME).exists()
     try:
         with _staged(root) if first else contextlib.nullcontext(root) as folder:
-            if place is None:
-                _place(folder, new, copy=copy, made=made)
+            if write_faces is None:
+                _place(folder, new, copy=copy, decoded=decoded)
             else:
-                place(folder)
+                write_faces(folder)
             inside = folder / split_path.relative_to(root) if _is_in(split_path, root) else None
             if lists is not None and inside is not None:
                 write_splits(inside, lists)
@@ -293,7 +293,7 @@ def write_root(
             write_video_sources(folder, record.video_folders)
             write_dataset_file(folder, root, split_path, "import", _sections(record))
             write_record(folder, record)
-            if copy or made or place is not None:
+            if copy or decoded or write_faces is not None:
                 os.sync()  # one call for all: a copy that is named is whole, even after a power cut
         if lists is not None and first and not _is_in(split_path, root):
             write_splits(split_path, lists)
@@ -316,7 +316,9 @@ def _staged(root: Path) -> Iterator[Path]:
             raise
 
 
-def _place(folder: Path, new: Mapping[str, Origin], *, copy: bool, made: Mapping[str, str]) -> None:
+def _place(
+    folder: Path, new: Mapping[str, Origin], *, copy: bool, decoded: Mapping[str, str]
+) -> None:
     folders: set[str] = set()
     for path, (file, _, _) in new.items():
         target = f"{folder}/{path}"
@@ -324,7 +326,7 @@ def _place(folder: Path, new: Mapping[str, Origin], *, copy: bool, made: Mapping
         if above not in folders:
             os.makedirs(above, exist_ok=True)  # noqa: PTH103  # a Path for each of 200,000 takes longer than its link
             folders.add(above)
-        if picture := made.get(file):
+        if picture := decoded.get(file):
             os.replace(picture, target)  # noqa: PTH105  # likewise
         elif copy:
             part = f"{above}/.{secrets.token_hex(6)}.part"

@@ -27,7 +27,7 @@ from trueface.erasing.registry import STEPS, register_erasure
     needs={"anchor"},
     defaults={**STEPS, "scope": "maps", "paths": 256},
 )
-def ablate(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
+def ablate(teacher: Diffuser, task: ErasureTask) -> Diffuser:
     """Erase by concept ablation, its model-based variant (N. Kumari et al., ICCV 2023, arXiv 2303.13516).
 
         L = || eps_θ(x_t,c) - eps*(x_t,c') ||²
@@ -40,26 +40,26 @@ def ablate(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     changes and the student diverges, so the target here is the teacher's. With lr 1e-4 300
     steps of all weights leave half of the concept, with 3e-4 a tenth.
     """
-    return distill(teacher, problem, ablation_loss, noised_samples(teacher, problem))
+    return distill(teacher, task, ablation_loss, noised_samples(teacher, task))
 
 
 def ablation_loss(
-    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasureTask
+    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, task: ErasureTask
 ) -> Tensor:
     """Return the loss of a batch x_t."""
     with torch.no_grad():
-        target = predict_noise(teacher, noisy, t, problem.anchor)
-    return mean_square(predict_noise(student, noisy, t, problem.erase) - target)
+        target = predict_noise(teacher, noisy, t, task.anchor)
+    return mean_square(predict_noise(student, noisy, t, task.erase) - target)
 
 
-def noised_samples(teacher: Diffuser, problem: ErasureTask) -> Batches:
+def noised_samples(teacher: Diffuser, task: ErasureTask) -> Batches:
     """Yield batches of the teacher's samples of the anchor with noise of a random t, without end."""
-    options, generator = problem.options, problem.generator("samples")
-    images = sample_trajectories(teacher, problem.anchor, options.paths, problem, generator).images
+    options, rng = task.options, task.generator("samples")
+    images = sample_trajectories(teacher, task.anchor, options.paths, task, rng).images
     while True:
-        chosen = torch.randint(len(images), (options.batch_size,), generator=generator)
-        t = torch.randint(1, teacher.t_max + 1, (options.batch_size,), generator=generator)
+        chosen = torch.randint(len(images), (options.batch_size,), generator=rng)
+        t = torch.randint(1, teacher.t_max + 1, (options.batch_size,), generator=rng)
         clean = images[chosen.to(images.device)]
-        noise = torch.randn(clean.shape, generator=generator).to(images.device)
+        noise = torch.randn(clean.shape, generator=rng).to(images.device)
         t = t.to(images.device)
         yield teacher.schedule.add_noise(clean, t, noise).to(clean.dtype), t

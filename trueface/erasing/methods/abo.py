@@ -57,7 +57,7 @@ def sparse_edit(edit: Tensor, quantile: float, scale: float) -> Tensor:
         "edit_scale": 1.0,
     },
 )
-def all_but_one(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
+def all_but_one(teacher: Diffuser, task: ErasureTask) -> Diffuser:
     """Erase by All but One (S. Hong et al., AAAI 2024, arXiv 2312.12807).
 
         L = || gamma2 (eps_θ(z,c) - sg eps_θ(z)) - target ||² + lambda || eps_θ(z) - eps*(z) ||²
@@ -70,33 +70,33 @@ def all_but_one(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     program took some 450 steps. Which parameters change is not published. `scope: maps` preserves the other
     classes best. With `all`, only the penalty preserves the model.
     """
-    return distill(teacher, problem, all_but_one_loss)
+    return distill(teacher, task, all_but_one_loss)
 
 
 def all_but_one_loss(
-    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasureTask
+    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, task: ErasureTask
 ) -> Tensor:
     """Return the loss of a batch z_t; no gradient goes through the null score of its first term."""
-    options = problem.options
+    options = task.options
     with torch.no_grad():
-        target, null = teachers_part(teacher, noisy, t, problem)
-    concept, own_null = predict_noise_pair(student, noisy, t, problem.erase, None)
+        target, null = teachers_part(teacher, noisy, t, task)
+    concept, own_null = predict_noise_pair(student, noisy, t, task.erase, None)
     loss = mean_square(options.gamma2 * (concept - own_null.detach()) - target)
     return loss + options.penalty * mean_square(own_null - null)
 
 
 def teachers_part(
-    teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasureTask
+    teacher: Diffuser, noisy: Tensor, t: Tensor, task: ErasureTask
 ) -> tuple[Tensor, Tensor]:
     """Return the target of the student's guidance, and the teacher's null score."""
-    options = problem.options
-    if problem.anchor is not None and options.is_whole_edit:
-        anchor, null = predict_noise_pair(teacher, noisy, t, problem.anchor, None)
+    options = task.options
+    if task.anchor is not None and options.is_whole_edit:
+        anchor, null = predict_noise_pair(teacher, noisy, t, task.anchor, None)
         return options.gamma1 * (anchor - null), null
-    concept, null = predict_noise_pair(teacher, noisy, t, problem.erase, None)
+    concept, null = predict_noise_pair(teacher, noisy, t, task.erase, None)
     instead = null
-    if problem.anchor is not None:
-        instead = predict_noise(teacher, noisy, t, problem.anchor)
+    if task.anchor is not None:
+        instead = predict_noise(teacher, noisy, t, task.anchor)
     return alternate_guidance(concept, null, instead, options), null
 
 

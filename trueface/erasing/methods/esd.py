@@ -30,7 +30,7 @@ from trueface.erasing.registry import STEPS, register_erasure
         **STEPS, "lr": 1e-4, "scope": "rest", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,
     },
 )  # fmt: skip
-def negative_guidance(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
+def negative_guidance(teacher: Diffuser, task: ErasureTask) -> Diffuser:
     """Erase by ESD (R. Gandikota et al., ICCV 2023, arXiv 2303.07345).
 
         L = || eps_θ(z,c) - ( eps*(z) - eta (eps*(z,c) - eps*(z)) ) ||²
@@ -43,14 +43,14 @@ def negative_guidance(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     Here the maps of queries and outputs, which take no class embedding, belong to ESD-u. Their program also
     excludes the time embedding and the last layer from ESD-u; the paper and this code do not.
     """
-    return distill(teacher, problem, negative_guidance_loss)
+    return distill(teacher, task, negative_guidance_loss)
 
 
 def negative_guidance_loss(
-    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasureTask
+    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, task: ErasureTask
 ) -> Tensor:
     """Return the loss of a batch z_t."""
     with torch.no_grad():
-        concept, null = predict_noise_pair(teacher, noisy, t, problem.erase, None)
-        target = null - problem.options.eta * (concept - null)
-    return mean_square(predict_noise(student, noisy, t, problem.erase) - target)
+        concept, null = predict_noise_pair(teacher, noisy, t, task.erase, None)
+        target = null - task.options.eta * (concept - null)
+    return mean_square(predict_noise(student, noisy, t, task.erase) - target)

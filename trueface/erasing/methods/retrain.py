@@ -14,20 +14,20 @@ from trueface.runtime.errors import JobError
     needs={"images"},
     defaults={},
 )
-def retrain(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
+def retrain(teacher: Diffuser, task: ErasureTask) -> Diffuser:
     """Train a diffuser as the teacher was trained, without the concept's images.
 
-    The settings are those of the teacher's checkpoint, the seed is the problem's. The concept keeps its
+    The settings are those of the teacher's checkpoint, the random seed is that of the task. The concept keeps its
     row in the table of embeddings, which is never trained: the model still samples images under it.
     Unlike the other methods, an interrupted retraining resumes.
 
     Raises:
         JobError: the teacher's settings are not known, it was imported, or it lacks another class.
     """
-    name = teacher.class_names[problem.erase]
-    if problem.images is None or problem.labels is None or not problem.training:
+    name = teacher.class_names[task.erase]
+    if task.images is None or task.labels is None or not task.training:
         raise JobError("retrain needs the images and the settings of the teacher's training")
-    trained = DiffuserSettings.model_validate({**problem.training, "data_root": ""})
+    trained = DiffuserSettings.model_validate({**task.training, "data_root": ""})
     if trained.weights:
         raise JobError("this diffuser was imported, so it cannot be retrained")
     if trained.without not in ("", name):
@@ -36,12 +36,12 @@ def retrain(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
             "only one class"
         )
     result = fit(
-        problem.images,
-        problem.labels,
-        trained.model_copy(update={"without": name, "seed": problem.seed}),
+        task.images,
+        task.labels,
+        trained.model_copy(update={"without": name, "seed": task.seed}),
         class_names=teacher.class_names,
-        watch=problem.watch,
-        folder=problem.folder,
+        watch=task.watch,
+        folder=task.folder,
     )
-    problem.history.extend((int(row[0]), float(row[1])) for row in result.rows)
+    task.history.extend((int(row[0]), float(row[1])) for row in result.rows)
     return result.diffuser.to(teacher.device)

@@ -26,7 +26,7 @@ from trueface.runtime.moving_average import ExponentialMovingAverage
         "refresh": 10, "ema": 0.99,
     },
 )  # fmt: skip
-def self_distillation(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
+def self_distillation(teacher: Diffuser, task: ErasureTask) -> Diffuser:
     """Erase by SDD (S. Kim et al., ICML 2023 workshop, arXiv 2307.05977).
 
         L = || eps_θ(z,c) - sg eps_θ(z) ||²
@@ -42,22 +42,22 @@ def self_distillation(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     most at small t, but the class is decided at large t. The method needs more steps than its falling loss
     suggests.
     """
-    student, parameters = make_student(teacher, problem.options.scope)
-    average = ExponentialMovingAverage(student.network, problem.options.ema)
+    student, parameters = make_student(teacher, task.options.scope)
+    average = ExponentialMovingAverage(student.network, task.options.ema)
     averaged = replace(student, network=average.network)
-    noisy = iter_trajectory_batches(teacher, averaged, problem)
+    noisy = iter_trajectory_batches(teacher, averaged, task)
     minimize_with_adam(
-        problem,
+        task,
         parameters,
-        lambda: self_distillation_loss(student, *next(noisy), problem),
+        lambda: self_distillation_loss(student, *next(noisy), task),
         average=average,
     )
     return averaged
 
 
 def self_distillation_loss(
-    student: Diffuser, noisy: Tensor, t: Tensor, problem: ErasureTask
+    student: Diffuser, noisy: Tensor, t: Tensor, task: ErasureTask
 ) -> Tensor:
     """Return the loss of a batch z_t. The null score is computed without gradient."""
-    concept, null = predict_noise_pair(student, noisy, t, problem.erase, None)
+    concept, null = predict_noise_pair(student, noisy, t, task.erase, None)
     return mean_square(concept - null.detach())

@@ -14,7 +14,7 @@ from trueface.erasing.registry import register_erasure
     needs=(),
     defaults={"uce_lambda": 0.1, "uce_preserve": 1.0},
 )
-def edit_concept(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
+def edit_concept(teacher: Diffuser, task: ErasureTask) -> Diffuser:
     """Erase by UCE (R. Gandikota et al., WACV 2024, arXiv 2308.14761, equation 7).
 
     Every map learns to take the concept's embedding for the anchor's, or for the null token's without an
@@ -24,15 +24,13 @@ def edit_concept(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     """
     student, _ = make_student(teacher, "maps")
     labels: list[int | None] = [
-        label for label in range(len(teacher.class_names)) if label != problem.erase
+        label for label in range(len(teacher.class_names)) if label != task.erase
     ]
     if teacher.has_null:  # its embedding was trained
         labels.append(None)
-    erased, instead = (
-        token_embeddings(teacher, label) for label in (problem.erase, problem.anchor)
-    )
+    erased, instead = (token_embeddings(teacher, label) for label in (task.erase, task.anchor))
     kept = torch.cat([token_embeddings(teacher, label) for label in labels])
-    options = problem.options
+    options = task.options
     with torch.no_grad():
         for linear in student.network.condition_maps():
             linear.weight.copy_(

@@ -53,7 +53,7 @@ def calibration_interval(value: float, table: ScoreTable, effect: float) -> Inte
     overall = float(gaps.sum()) / images
     spread = max(squares - overall**2, 0.0) / images
     wider = math.sqrt(effect)
-    known = (right + SEEN) / (count + 2 * SEEN)  # of an accuracy unlike the confidences
+    known = (right + SEEN) / (count + 2 * SEEN)  # an accuracy unlike the confidences
     noise = float(np.sum(count * known * (1 - known))) / images**2
     half = Z * wider * math.sqrt(noise + between)
     by_draws = value - max(wider * float(np.quantile(calibrated, CALIBRATED)), half)

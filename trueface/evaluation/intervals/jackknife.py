@@ -24,7 +24,7 @@ from trueface.evaluation.intervals.scales import bounded_interval
 from trueface.evaluation.metric import Scale
 from trueface.runtime.rng import numpy_rng
 
-GROUPS = 20  # of images, in a class of one source: t is then 2.09
+GROUPS = 20  # groups of images, in a class of one source: t is then 2.09
 MOST_SOURCES = (
     50  # left out one by one; more are left out in groups, as t hardly changes from there
 )
@@ -42,8 +42,8 @@ class Stratum(NamedTuple):
     videos: int
     pictures: int  # copies of one count once
     parts: Floats  # (K,) fraction of its rows in each source, video, or group of images
-    share: float  # of the table's rows
-    over: Over  # what is left out
+    share: float  # fraction of the table's rows
+    over: Over  # units that are left out
 
     @property
     def has_several_sources(self) -> bool:
@@ -77,10 +77,10 @@ class JackknifeDesign(NamedTuple):
     def weighted_means(self, values: NDArray[np.float32]) -> Floats:
         """Return the means (F, M) of values (N, M) over the remaining rows."""
         total = np.zeros((len(self.weights), values.shape[1]))
-        for place in range(len(self.strata)):
-            rows = self.places == place
+        for stratum in range(len(self.strata)):
+            rows = self.places == stratum
             sums = self.weights[:, rows].astype(np.float32) @ values[rows]
-            total += sums.astype(np.float64) * self.scale[:, [place]]
+            total += sums.astype(np.float64) * self.scale[:, [stratum]]
         return total / len(values)
 
 
@@ -122,12 +122,12 @@ def jackknife_design(
         seed: of the groups of images in a class of one source.
         videos: (N,) video of a frame, "" of no frame. (): no row is a frame.
     """
-    made = _cached_designs if len(keys) <= KEPT_ROWS else _build_design
-    return made(tuple(keys), labels.astype(np.int32).tobytes(), seed, tuple(map(bool, videos)))
+    build = _cached_designs if len(keys) <= KEPT_ROWS else _build_design
+    return build(tuple(keys), labels.astype(np.int32).tobytes(), seed, tuple(map(bool, videos)))
 
 
 def standard_error(
-    of: JackknifeDesign,
+    design: JackknifeDesign,
     values: Floats,
     *,
     even: bool = True,
@@ -136,13 +136,13 @@ def standard_error(
     """Return the standard error of a measure over the population of sources.
 
     Args:
-        of: what was left out.
+        design: rows that were left out together.
         values: (F,) the measure on each row of it; the first is that of the whole table.
         even: classes have equal weights in the measure; otherwise by their shares, as in an accuracy.
         also: another table, of other images, whose error comes on top: of a difference.
     """
     unit = _unit(values, *([] if also is None else [also[1]]))
-    pieces = _pieces(of, values / unit)
+    pieces = _pieces(design, values / unit)
     pieces += [] if also is None else _pieces(also[0], also[1] / unit)
     variance = sum(var for _, var, _ in pieces)
     if variance <= LEAST_STANDARD_ERROR**2:
@@ -169,16 +169,16 @@ def _unit(*values: Floats) -> float:
     return 1.0 if largest < LARGE else 2.0 ** (math.frexp(largest)[1] - 1)
 
 
-def variances(of: JackknifeDesign, values: Floats) -> Floats:
+def variances(design: JackknifeDesign, values: Floats) -> Floats:
     """Return the variances of several values at once: (F, B) to (B,)."""
-    summed: Floats = np.sum([_variance(part, values, at) for part, at in _places(of)], axis=0)
+    summed: Floats = np.sum([_variance(part, values, at) for part, at in _places(design)], axis=0)
     return summed
 
 
-def _places(of: JackknifeDesign) -> list[tuple[Stratum, slice]]:
+def _places(design: JackknifeDesign) -> list[tuple[Stratum, slice]]:
     """Return each class of several parts with the rows of the design that leave one out."""
     placed, at = [], 1
-    for stratum in of.strata:
+    for stratum in design.strata:
         count = len(stratum.parts)
         if count > 1:
             placed.append((stratum, slice(at, at + count)))
@@ -186,11 +186,11 @@ def _places(of: JackknifeDesign) -> list[tuple[Stratum, slice]]:
     return placed
 
 
-def _pieces(of: JackknifeDesign, values: Floats) -> list[tuple[Stratum, float, float]]:
+def _pieces(design: JackknifeDesign, values: Floats) -> list[tuple[Stratum, float, float]]:
     """Return the variance that each class adds, and its degrees of freedom."""
     return [
         (stratum, float(_variance(stratum, values, at)), _freedom(stratum.parts))
-        for stratum, at in _places(of)
+        for stratum, at in _places(design)
     ]
 
 
@@ -218,19 +218,19 @@ def _freedom(parts: Floats) -> float:
 def _build_design(
     keys: tuple[str, ...], labels: bytes, seed: int, is_frame: tuple[bool, ...]
 ) -> JackknifeDesign:
-    random = numpy_rng("left-out", seed)
+    rng = numpy_rng("left-out", seed)
     classes = np.frombuffer(labels, np.int32)
     values, places = np.unique(classes, return_inverse=True)
     strata, left, scales = [], [np.ones((1, len(keys)), np.uint8)], [np.ones((1, len(values)))]
-    for place, label in enumerate(values):
+    for position, label in enumerate(values):
         rows = np.flatnonzero(classes == label)
-        part, stratum = _stratum(keys, is_frame, rows, random, label=int(label))
+        part, stratum = _stratum(keys, is_frame, rows, rng, label=int(label))
         strata.append(stratum)
         if len(stratum.parts) > 1:
             weights = np.ones((len(stratum.parts), len(keys)), np.uint8)
             weights[part, rows] = 0
             scale = np.ones((len(stratum.parts), len(values)))
-            scale[:, place] = 1 / (1 - stratum.parts)
+            scale[:, position] = 1 / (1 - stratum.parts)
             left.append(weights)
             scales.append(scale)
     return JackknifeDesign(
@@ -245,7 +245,7 @@ def _stratum(
     keys: Sequence[str],
     is_frame: Sequence[bool],
     rows: NDArray[np.intp],
-    random: np.random.Generator,
+    rng: np.random.Generator,
     *,
     label: int,
 ) -> tuple[NDArray[np.intp], Stratum]:
@@ -257,11 +257,11 @@ def _stratum(
     videos = len(np.unique(folder[frames])) if any(frames) else 0
     over = Over.SOURCES if sources > 1 else Over.VIDEOS if videos > 1 else Over.IMAGES
     if over is Over.IMAGES:
-        part = (random.permutation(pictures) % min(GROUPS, pictures))[picture]
+        part = (rng.permutation(pictures) % min(GROUPS, pictures))[picture]
     else:
         part = source if over is Over.SOURCES else folder
         if (count := int(part.max()) + 1) > MOST_SOURCES:
-            part = (random.permutation(count) % MOST_SOURCES)[part]
+            part = (rng.permutation(count) % MOST_SOURCES)[part]
     stratum = Stratum(
         label=label,
         sources=sources,

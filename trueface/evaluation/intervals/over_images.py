@@ -225,7 +225,7 @@ def fixed_fpr_interval(
     if weights is not None:
         each = weights[np.argsort(-reals, kind="stable")].astype(np.float64)
     independent = int(counts[1])
-    ranks = (np.cumsum(each) - each) / each.sum() * independent  # of each real, from 0 on
+    ranks = (np.cumsum(each) - each) / each.sum() * independent  # rank of each real, from 0 on
     strict, loose = (
         _share_above(fakes, reals, float(np.interp(rank, ranks, np.arange(len(reals)))))
         for rank in _threshold_ranks(independent)
@@ -243,7 +243,7 @@ def _threshold_ranks(reals: int) -> tuple[float, float]:
     Source: A. Hutson, Journal of Applied Statistics 26(3), 1999: binomial ranks, interpolated.
     """
     at = np.arange(reals, dtype=np.float64)
-    chance = bdtr(at, reals, curves.FPR_PERCENT / 100)  # of at most so many reals above the point
+    chance = bdtr(at, reals, curves.FPR_PERCENT / 100)  # chance of at most so many reals above
     return float(np.interp(BEYOND, chance, at)), float(np.interp(1 - BEYOND, chance, at))
 
 
@@ -274,7 +274,7 @@ def _rates(metric: Metric, sample: ImageSample, value: float) -> Interval:
     rates vary less than a binomial of their mean).
     """
     assert metric.of_rates is not None
-    of, table = metric.of_rates, sample.table
+    function, table = metric.of_rates, sample.table
     _, _, fakes, reals = sample.two_classes
     found = float(np.mean(table.called[table.fake] == FAKE)) if fakes else 0.0
     accused = float(np.mean(table.called[~table.fake] == FAKE)) if reals else 0.0
@@ -282,15 +282,19 @@ def _rates(metric: Metric, sample: ImageSample, value: float) -> Interval:
     found_low, found_high = clopper_pearson(found * fakes, fakes)
     accused_low, accused_high = clopper_pearson(accused * reals, reals)
     low = value - math.hypot(
-        value - of(rates._replace(tpr=found_low)), value - of(rates._replace(fpr=accused_high))
+        value - function(rates._replace(tpr=found_low)),
+        value - function(rates._replace(fpr=accused_high)),
     )
     high = value + math.hypot(
-        of(rates._replace(tpr=found_high)) - value, of(rates._replace(fpr=accused_low)) - value
+        function(rates._replace(tpr=found_high)) - value,
+        function(rates._replace(fpr=accused_low)) - value,
     )
     errors = fakes * (1 - found) + reals * accused
     if errors and not metric.of_fakes:
         pooled = clopper_pearson(errors, fakes + reals)[0] * (fakes + reals) / errors
-        high = max(high, of(rates._replace(tpr=1 - (1 - found) * pooled, fpr=accused * pooled)))
+        high = max(
+            high, function(rates._replace(tpr=1 - (1 - found) * pooled, fpr=accused * pooled))
+        )
     return Interval(max(low, 0.0), min(high, 1.0))
 
 

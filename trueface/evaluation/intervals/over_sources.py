@@ -32,7 +32,7 @@ class SourceSample(NamedTuple):
     value: float
     by_images: Interval | None  # over images of these sources
     table: ScoreTable
-    design: JackknifeDesign  # what is left out of the table
+    design: JackknifeDesign  # parts that are left out of the table
     left: Floats  # (F,) the metric on the remaining rows; the first is that of the whole table
 
 
@@ -42,7 +42,7 @@ def interval_over_sources(metric: Metric, sample: SourceSample) -> Interval:
 
 
 def tpr_interval(
-    value: float, fake: NDArray[np.bool_], logits: Floats, of: JackknifeDesign
+    value: float, fake: NDArray[np.bool_], logits: Floats, design: JackknifeDesign
 ) -> Interval:
     """Return the 95 % interval of TPR at 1 % FPR over the population of sources.
 
@@ -50,11 +50,11 @@ def tpr_interval(
         value: the rate.
         fake: (N,) both classes.
         logits: (N,) higher = more fake.
-        of: what is left out of the table.
+        design: rows of the table that are left out together.
     """
     reals = np.sort(logits[~fake])[::-1]
     above = logits > curves.threshold_at_fpr(reals)
-    accused = _error_of(above, ~fake, of)
+    accused = _error_of(above, ~fake, design)
     least, most = bounded_interval(ALLOWED, accused.half, Scale.SHARE)
     last = len(reals) - 1
     low = (
@@ -63,7 +63,7 @@ def tpr_interval(
         else 0.0
     )
     high = _share_above(logits[fake], reals[min(math.ceil(most * len(reals)), last)])
-    under, over = bounded_interval(value, _rate(above, fake, of).half, Scale.SHARE)
+    under, over = bounded_interval(value, _rate(above, fake, design).half, Scale.SHARE)
     return Interval(
         max(value - math.hypot(value - min(low, value), value - under), 0.0),
         min(value + math.hypot(max(high, value) - value, over - value), 1.0),
@@ -114,21 +114,23 @@ _METHODS: Mapping[IntervalMethod, Callable[[Metric, SourceSample], Interval]] = 
 
 
 def _error_of(
-    above: NDArray[np.bool_], reals: NDArray[np.bool_], of: JackknifeDesign
+    above: NDArray[np.bool_], reals: NDArray[np.bool_], design: JackknifeDesign
 ) -> StandardError:
     """Return the error of the fraction of reals above the threshold, as if it were 1 %."""
-    error = _rate(above, reals, of)
+    error = _rate(above, reals, design)
     share = float(above[reals].mean())
-    pictures = max(min(stratum.pictures for stratum in of.strata if stratum.label == 0), 1)
+    pictures = max(min(stratum.pictures for stratum in design.strata if stratum.label == 0), 1)
     if error.error == 0 or share == 0:
         binomial = math.sqrt(ALLOWED * (1 - ALLOWED) / pictures)
         return StandardError(error=binomial, freedom=error.freedom)
     return StandardError(error=error.error * ALLOWED / share, freedom=error.freedom)
 
 
-def _rate(above: NDArray[np.bool_], rows: NDArray[np.bool_], of: JackknifeDesign) -> StandardError:
-    weights = of.weights[:, rows].astype(np.float64)
-    return standard_error(of, weights @ above[rows] / weights.sum(1))
+def _rate(
+    above: NDArray[np.bool_], rows: NDArray[np.bool_], design: JackknifeDesign
+) -> StandardError:
+    weights = design.weights[:, rows].astype(np.float64)
+    return standard_error(design, weights @ above[rows] / weights.sum(1))
 
 
 def _share_above(logits: Floats, threshold: float) -> float:

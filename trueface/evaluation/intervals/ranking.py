@@ -43,7 +43,7 @@ class Ranked(NamedTuple):
     of_reals: float
 
 
-Ranking = Callable[[Steps, float], Ranked]  # of the share of fakes among all images
+Ranking = Callable[[Steps, float], Ranked]  # function of the steps and the share of fakes
 
 
 def area_interval(
@@ -115,8 +115,8 @@ def _steps(fakes: Floats, fake_weights: Floats, reals: Floats, real_weights: Flo
 def _rank_area(steps: Steps, share: float) -> Ranked:
     """Return AUC with its variances. Source: E. DeLong et al., Biometrics 44(3), 1988."""
     del share
-    above = 1 - steps.fpr + steps.reals / 2  # of a fake: reals below it
-    below = steps.tpr - steps.fakes / 2  # of a real: fakes above it
+    above = 1 - steps.fpr + steps.reals / 2  # fraction of reals below a fake
+    below = steps.tpr - steps.fakes / 2  # fraction of fakes above a real
     value = float(steps.fakes @ above)
     return Ranked(
         value,
@@ -131,7 +131,7 @@ def _rank_precision(steps: Steps, share: float) -> Ranked:
     called = np.maximum(share * tpr + (1 - share) * fpr, TINY)
     precision = share * tpr / called
     value = float(fakes @ precision)
-    # what a higher TPR or FPR at a point adds to the precision there, summed from each point on
+    # effect of a higher TPR or FPR at a point on the precision there, summed from each point on
     up = fakes * share * (1 - share) * fpr / called**2
     down = fakes * share * (1 - share) * tpr / called**2
     of_fake = precision - value + np.cumsum(up[::-1])[::-1] - up @ tpr

@@ -17,8 +17,8 @@ from trueface.runtime.rng import numpy_rng
 
 RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
 COVERAGE = 0.95
-LEAST_SEEDS = 3  # of a model, which are resampled
-KEPT_ROWS = 50_000  # of a table whose resamples are kept: sixteen of them are 800 MB
+LEAST_SEEDS = 3  # seeds of a model that are resampled
+KEPT_ROWS = 50_000  # rows of a table whose resamples are kept: sixteen of them are 800 MB
 
 
 def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -> Counts:
@@ -29,8 +29,8 @@ def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -
         labels: (N,) classes; each is resampled by itself, so none gets lost.
         seed: root seed; the same table has the same resamples.
     """
-    made = _cached_resamples if len(keys) <= KEPT_ROWS else _resampled
-    return made(tuple(keys), labels.astype(np.int32).tobytes(), seed)
+    build = _cached_resamples if len(keys) <= KEPT_ROWS else _resampled
+    return build(tuple(keys), labels.astype(np.int32).tobytes(), seed)
 
 
 def picture_codes(keys: Sequence[str]) -> tuple[Indices, Indices]:
@@ -85,14 +85,14 @@ def correct_bias(value: float, resampled: Floats) -> Floats:
 
 
 def _resampled(keys: tuple[str, ...], labels: bytes, seed: int) -> Counts:
-    random = numpy_rng("bootstrap", seed)
+    rng = numpy_rng("bootstrap", seed)
     classes = np.frombuffer(labels, np.int32)
     _, picture = picture_codes(keys)
     weights = np.zeros((RESAMPLES, len(keys)), np.uint16)
     for label in np.unique(classes):
         rows = np.flatnonzero(classes == label)
         _, image = np.unique(picture[rows], return_inverse=True)
-        weights[:, rows] = _draw(random, int(image.max()) + 1)[:, image]
+        weights[:, rows] = _draw(rng, int(image.max()) + 1)[:, image]
     return weights.astype(np.uint8) if weights.max() < 256 else weights
 
 
@@ -100,13 +100,13 @@ def _resampled(keys: tuple[str, ...], labels: bytes, seed: int) -> Counts:
 _cached_resamples = lru_cache(maxsize=16)(_resampled)
 
 
-def _draw(random: np.random.Generator, size: int) -> NDArray[np.uint16]:
+def _draw(rng: np.random.Generator, size: int) -> NDArray[np.uint16]:
     """Return how often each of `size` things is drawn in `size` draws, for each resample."""
     if size == 1:
         return np.ones((RESAMPLES, 1), np.uint16)
     counts = np.empty((RESAMPLES, size), np.uint16)
     for start in range(0, RESAMPLES, CHUNK):  # all at once, 70,000 images would take 560 MB
-        drawn = random.integers(0, size, (CHUNK, size)) + size * np.arange(CHUNK)[:, None]
+        drawn = rng.integers(0, size, (CHUNK, size)) + size * np.arange(CHUNK)[:, None]
         counted = np.bincount(drawn.ravel(), minlength=CHUNK * size)
         counts[start : start + CHUNK] = counted.reshape(CHUNK, size)
     return counts

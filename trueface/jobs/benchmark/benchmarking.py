@@ -4,7 +4,6 @@ A cell has the scores under one condition, the model's operating point from vali
 """
 
 import logging
-import random
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,13 +62,14 @@ from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import file_sha256
+from trueface.runtime.rng import seeded_python_rng
 from trueface.runtime.rng import stream_seed as derive_seed
 from trueface.runtime.timer import now
 from trueface.training import image_lists, provenance
 from trueface.training.image_lists import DataLocation
 
 log = logging.getLogger(__name__)
-REPEATS = 30  # of one image, the median of which counts
+REPEATS = 30  # repetitions for one image; their median counts
 WARM_UP = 3  # passes that are not timed
 
 
@@ -81,7 +81,7 @@ class NotRunError(Exception):
 class Bench:
     """A model, the images that it is scored on, and the means to do so."""
 
-    name: str  # of the model
+    name: str  # name of the model
     network: ScoringModel
     surrogate: Detector | None  # on the device; of transfer attacks
     images: tuple[Image, ...]
@@ -121,7 +121,7 @@ class Bench:
     def manifest(self) -> Manifest:
         """Return the manifest of the images, their files read where they changed."""
         digests = FileDigests(store_folder())
-        made = manifest_of(
+        manifest = manifest_of(
             (
                 Entry(
                     path=name,
@@ -139,7 +139,7 @@ class Bench:
             digests.save_digests()
         except OSError as error:
             log.warning("digests=not kept reason=%s", error.strerror or error)
-        return made
+        return manifest
 
     def score(self, condition: Condition) -> CellScores:
         """Return the scores of a cell.
@@ -152,8 +152,8 @@ class Bench:
         attack = parse_attack(condition.attack)
         if attack is not None:
             return self._attacked(attack)
-        answers = self.network.predict_images(self.feed(condition.corrupt))
-        return CellScores(predictions=replace(answers, ids=self.names(answers.positions)))
+        predictions = self.network.predict_images(self.feed(condition.corrupt))
+        return CellScores(predictions=replace(predictions, ids=self.names(predictions.positions)))
 
     def _attacked(self, attack: Attack) -> CellScores:
         """Return the scores of attacked images; those that the model called wrong keep theirs."""
@@ -235,16 +235,16 @@ def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibratio
     if not lessons:
         raise DataError(f"no record of the training images of {bench.name}. Train it again.")
     lesson = lessons[0][1]  # its own last training
-    place = DataLocation(
+    location = DataLocation(
         data_root=Path(lesson.data_root),
         split_path=Path(lesson.split_path),
         words=lesson.words,
         vocabulary=lesson.vocabulary.with_layout(bench.settings.layout),
         missing=bench.settings.missing_images,
     )
-    images, _ = image_lists.load_list(place, parse_data(lesson.images), "val")
-    answers = bench.network.predict_images(replace(bench, images=images).feed())
-    return fit_calibration(answers.labels, answers.margin)
+    images, _ = image_lists.load_list(location, parse_data(lesson.images), "val")
+    predictions = bench.network.predict_images(replace(bench, images=images).feed())
+    return fit_calibration(predictions.labels, predictions.margin)
 
 
 def _ms_image(bench: Bench) -> float:
@@ -465,19 +465,19 @@ def recheck(
         for value in result.measured.values
         if value.value is not None
     ]
-    chosen = sorted(random.Random(seed).sample(rows, min(count, len(rows))))
+    chosen = sorted(seeded_python_rng(seed).sample(rows, min(count, len(rows))))
     bench: Bench | None = None
     index: Index | None = None
-    made: dict[Condition, CellMeasures] = {}  # of this index
+    cell_measures: dict[Condition, CellMeasures] = {}  # measures of this index
 
     def measure_cell(
         bench: Bench, cell: Cell, facts: ModelFacts, clean: CellMeasures | None
     ) -> CellMeasures:
-        if cell.condition not in made:
+        if cell.condition not in cell_measures:
             scores = bench.score(cell.condition)
             entries = [images[path] for path in scores.predictions.ids]
-            made[cell.condition] = evaluate_cell(cell, scores, facts, entries, clean)
-        return made[cell.condition]
+            cell_measures[cell.condition] = evaluate_cell(cell, scores, facts, entries, clean)
+        return cell_measures[cell.condition]
 
     for at, group in groupby(chosen, itemgetter(0)):
         names = [name for _, name in group]
@@ -485,7 +485,7 @@ def recheck(
         if bench is None or index is not result.index:
             index = result.index
             bench = _reopen_bench(_job(run_folder, index, device, cpus, progress, stop), index)
-            made.clear()
+            cell_measures.clear()
         clean = None
         if DELTA in names:
             first = next(cell for cell in index.cells if cell.condition.is_clean)

@@ -37,7 +37,7 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     }
     checkpointing.clear_event_files(folder)
     with checkpointing.log_to_tensorboard(
-        watch, folder, wanted=settings.tensorboard
+        watch, folder, enabled=settings.tensorboard
     ) as logged_watch:
         trained = fit(
             model,
@@ -47,11 +47,11 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
             watch=logged_watch,
             after_epoch=lambda epochs, *_: write_history(paths.history(folder), epochs),
         )
-    answers = {
+    predictions = {
         name: forward.predict_examples(model, part, watch, images[name].names)
         for name, part in parts.items()
     }
-    write_npz(folder / "answers" / ANSWERS, answers)
+    write_npz(folder / "answers" / ANSWERS, predictions)
     source = {**source, "epochs": trained.chosen.epoch}
     checkpoint.save_model(paths.checkpoint(folder), model, source)
     result: dict[str, Json] = {
@@ -61,8 +61,8 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
         "best_epoch": trained.chosen.epoch,
         "loss": trained.chosen.loss,
         "val_accuracy": trained.chosen.val_accuracy,
-        "accuracy": answers["test"].accuracy("trained"),
-        "balanced_accuracy": answers["test"].balanced_accuracy("trained"),
+        "accuracy": predictions["test"].accuracy("trained"),
+        "balanced_accuracy": predictions["test"].balanced_accuracy("trained"),
         "seconds": trained.seconds,
         "samples_read": trained.samples_read,
         "images_per_s": trained.samples_read / trained.seconds,
@@ -74,8 +74,8 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
 
 def lists_of(job: Job, settings: ClassifySettings) -> ClassLists:
     """Return the images of the job's data set."""
-    place = find_classes(class_dataset_type(job.data or ""), job.path(settings.data_root))
-    return class_images.load_class_images(place, settings, cpus=job.cpus, stop=job.stop)
+    folders = find_classes(class_dataset_type(job.data or ""), job.path(settings.data_root))
+    return class_images.load_class_images(folders, settings, cpus=job.cpus, stop=job.stop)
 
 
 def provenance_of(job: Job, settings: ClassifySettings, lists: ClassLists) -> dict[str, Json]:

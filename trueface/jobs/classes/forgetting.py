@@ -1,7 +1,6 @@
-"""The entry function of `forget`: a class, or a fraction of the images, as an unlearning problem of a network of classes."""
+"""The entry function of `forget`: a class, or a fraction of the images, as an unlearning task of a network of classes."""
 
 import logging
-import random
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,10 +18,10 @@ from trueface.models.model_file import Checkpoint
 from trueface.models.registry import ClassifierShape
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
-from trueface.runtime.rng import stream_seed
-from trueface.unlearning import problem, record
+from trueface.runtime.rng import python_rng
+from trueface.unlearning import experiment, record
+from trueface.unlearning.experiment import UnlearningOutcome
 from trueface.unlearning.linear_probe import linear_probe
-from trueface.unlearning.problem import UnlearningOutcome
 from trueface.unlearning.settings import SINGLE, ForgetSettings, ForgettingSettings, differences
 from trueface.unlearning.task import IdentifiedExamples, OriginalModel, TaskModel, UnlearningTask
 
@@ -53,7 +52,7 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     model = checkpoint.classifier_from_checkpoint(
         kept, paths.checkpoint(base), channels_last=settings.channels_last
     )
-    task = problem_of(
+    task = task_of(
         model.to(job.device),
         shape,
         lists,
@@ -68,9 +67,9 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
         earlier=() if earlier is None else earlier.forgotten,
         device=job.device,
     )
-    done = problem.unlearn(task, run_context(job, settings.precision))
+    done = experiment.unlearn(task, run_context(job, settings.precision))
     checkpoint.save_model(paths.checkpoint(folder), done.model, source)
-    problem.write(folder, done)
+    experiment.write(folder, done)
     result = numbers(done)
     write_facts(folder, source, result)
     return result
@@ -93,7 +92,7 @@ def _refuse_other(kept: Checkpoint, settings: ForgettingSettings, base: str) -> 
             )
 
 
-def problem_of(
+def task_of(
     model: Classifier,
     shape: ClassifierShape,
     lists: ClassLists,
@@ -104,7 +103,7 @@ def problem_of(
     earlier: tuple[int, ...],
     device: str,
 ) -> UnlearningTask:
-    """Return the unlearning problem of a network that is to forget another class, or some images.
+    """Return the unlearning task of a network that is to forget another class, or some images.
 
     Args:
         model: as it was trained, on the device; unlearning changes it in place.
@@ -164,10 +163,10 @@ def numbers(done: UnlearningOutcome) -> dict[str, Json]:
     """
     record = done.record
     numbers: dict[str, Json] = {"steps": len(done.unlearned.log) - 2}
-    for when, answers in (("_before", done.before), ("", done.after)):
+    for when, predictions in (("_before", done.before), ("", done.after)):
         for part in ("retain", "forget"):
-            numbers[f"{part}_accuracy{when}"] = answers[part].accuracy("trained")
-        test = answers["test"]
+            numbers[f"{part}_accuracy{when}"] = predictions[part].accuracy("trained")
+        test = predictions["test"]
         if record.goal == "instances":
             numbers[f"test_accuracy{when}"] = test.accuracy("trained")
             continue
@@ -199,4 +198,4 @@ def draw_fraction(places: Sequence[int], fraction: float, seed: int) -> list[int
         log.warning(
             "forget_fraction=%g of images=%d is rounded to forget=%d", fraction, len(places), count
         )
-    return sorted(random.Random(stream_seed("forget", seed)).sample(places, count))
+    return sorted(python_rng("forget", seed).sample(places, count))

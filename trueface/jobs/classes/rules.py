@@ -14,7 +14,7 @@ from trueface.jobs.rules import TENSORBOARD, describe_no_mean, unfit_accumulatio
 from trueface.runtime.errors import DataError
 from trueface.training.objectives.registry import objectives
 
-UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
+UNKNOWN_CLASSES = 3  # classes of data that is not there yet: enough for every method
 
 
 def _class_names(draft: Draft) -> tuple[str, ...]:

@@ -20,14 +20,14 @@ def forge(job: Job) -> Mapping[str, Json]:
 
     started = time.monotonic()
     with logs.log_to_stderr(logging.INFO):
-        made = make_forged(
+        forged = make_forged(
             job.path(settings.data_root),
             job.path(settings.faces),
             settings,
             progress=progress_callback(job, "pairs"),
         )
     return {
-        "images": made["images"],
-        "without_donor": made["without_donor"],
+        "images": forged["images"],
+        "without_donor": forged["without_donor"],
         "seconds": time.monotonic() - started,
     }

@@ -26,7 +26,7 @@ def _unfit(draft: Draft, *_: object) -> Iterator[str]:
     faces = draft.path(draft.settings["faces"])
     if os.path.exists(faces):  # noqa: PTH110  # a Path raises for what may not be looked at; else it is said already
         try:
-            table = draft.once(("faces", faces), lambda: read_faces(faces))  # of several strengths
+            table = draft.once(("faces", faces), lambda: read_faces(faces))  # strengths share it
             make_plan(table, ForgeSettings.model_validate(draft.settings))
         except UsageError as error:
             yield str(error)

@@ -36,7 +36,7 @@ def train_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
     trained = fit(images, labels, settings, class_names=names, watch=watch, folder=folder)
     save_diffuser(paths.checkpoint(folder), trained.diffuser, source)
     parameters = sum(weight.numel() for weight in trained.diffuser.network.parameters())
-    learned = settings.num_steps * settings.batch_size
+    images_read = settings.num_steps * settings.batch_size
     result: dict[str, Json] = {
         "images": len(images),
         "classes": len(names),
@@ -44,7 +44,7 @@ def train_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
         "loss": trained.loss,
         "parameters": parameters,
         "seconds": trained.seconds,
-        "images_per_s": learned / max(trained.seconds, 1e-9),
+        "images_per_s": images_read / max(trained.seconds, 1e-9),
         **trained.acceleration,
     }
     write_facts(folder, source, result)

@@ -28,8 +28,8 @@ def _diffuser_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     """Yield the folder of images, or the weights that take their place."""
     weights = draft.settings["weights"]
     if weights:
-        what = "the folder of a Stable Diffusion model, with model_index.json in it"
-        yield Input(path=draft.path(weights), what=what)
+        noun = "the folder of a Stable Diffusion model, with model_index.json in it"
+        yield Input(path=draft.path(weights), what=noun)
         if draft.settings["prompts"]:
             yield Input(path=draft.path(draft.settings["prompts"]), what="the file of prompts")
         return

@@ -57,7 +57,7 @@ def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
     _, own = labels_of(original, partners(original, names), translator.labels)
     every = disruption_labels(own, flip_each_attribute(own, translator.labels), settings.over)
     started = time.perf_counter()
-    with output_folder(output_folder_of_job(job)) as made:
+    with output_folder(output_folder_of_job(job)) as writer:
         for part in run_context(job).batches(len(names), settings.batch_size):
             images = load_image_batch(source, names[part], size=translator.size)
             disrupted = disrupt_images(
@@ -70,7 +70,7 @@ def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
                 stop=job.stop,
             ).cpu()
             size += perturbation_norms(disrupted, images, levels)
-            made.write(names[part], disrupted)
+            writer.write(names[part], disrupted)
         if size.linf > settings.eps + 1e-6:
             raise DataError(f"a pixel changed by {size.linf:.5f}, more than eps {settings.eps:g}")
         seconds = (time.perf_counter() - started) / len(names)
@@ -80,7 +80,7 @@ def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
             "gradient": "" if purifier is None else purifier.gradient,
             "seconds": seconds,
         }
-        made.write_output_record(
+        writer.write_output_record(
             {
                 "kind": "disrupt",
                 "settings": settings.model_dump(mode="json"),

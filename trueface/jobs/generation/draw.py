@@ -17,7 +17,7 @@ def draw(job: Job) -> Mapping[str, Json]:
     settings = DrawSettings.model_validate(job.settings)
 
     started = time.monotonic()
-    made = make_drawn(
+    drawn = make_drawn(
         job.path(settings.data_root),
         settings,
         source=job.path(settings.source) if settings.source else None,
@@ -25,7 +25,7 @@ def draw(job: Job) -> Mapping[str, Json]:
         progress=progress_callback(job),
     )
     return {
-        "images": made["images"],
-        "parts": made["parts"],
+        "images": drawn["images"],
+        "parts": drawn["parts"],
         "seconds": time.monotonic() - started,
     }

@@ -17,7 +17,7 @@ from trueface.jobs.setup import entry, job_provenance, run_context, write_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 
-MOST_ROWS = 100  # of the losses in the record
+MOST_ROWS = 100  # rows of the losses in the record
 
 
 @entry(EraseSettings)
@@ -36,16 +36,16 @@ def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
         raise JobError(f"{job.model} needs a diffuser to start from. Give it as base.")
     folder = folder_of(job)
     kept = read_diffuser(checkpoint_of(job, job.base), job.device)
-    problem = _problem(job, settings, kept)
+    task = _task(job, settings, kept)
     started = time.monotonic()
-    erased = run_erasure(settings.method, kept.diffuser, problem)
+    erased = run_erasure(settings.method, kept.diffuser, task)
     numbers: dict[str, Json] = {
         "method": settings.method,
         "concept": settings.concept,
         "anchor": settings.anchor,
         "seconds": time.monotonic() - started,
-        "steps": problem.history[-1][0] if problem.history else 0,
-        "loss": problem.history[-1][1] if problem.history else None,
+        "steps": task.history[-1][0] if task.history else 0,
+        "loss": task.history[-1][1] if task.history else None,
         "changed_parameters": erased.changed,
         "parameters": erased.parameters,
     }
@@ -61,15 +61,15 @@ def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
             },
             "settings": settings.model_dump(mode="json"),
             "class_names": list(kept.diffuser.class_names),
-            "losses": [list(row) for row in thin_history(problem.history)],
+            "losses": [list(row) for row in thin_history(task.history)],
         },
     )
     write_record(paths.summary(folder), numbers)
-    paths.resume(folder).unlink(missing_ok=True)  # of a retraining
+    paths.resume(folder).unlink(missing_ok=True)  # state of a retraining
     return numbers
 
 
-def _problem(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> ErasureTask:
+def _task(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> ErasureTask:
     teacher, training = kept.diffuser, training_of(kept.provenance)
     images = labels = None
     erased = teacher.label(settings.concept)
@@ -138,7 +138,7 @@ def _refuse_other_images(where: Path, source: Mapping[str, Any], used: str) -> N
 
 
 def _source(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> dict[str, Json]:
-    learned = ("data_root", "train_images_sha256")
+    inherited = ("data_root", "train_images_sha256")
     return job_provenance(
         job,
         settings,
@@ -146,7 +146,7 @@ def _source(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> dict[str
         method=settings.method,
         erased=[*_erased_before(kept.provenance), settings.concept],
         training=dict(training_of(kept.provenance)),
-        **{name: kept.provenance[name] for name in learned if name in kept.provenance},
+        **{name: kept.provenance[name] for name in inherited if name in kept.provenance},
         class_names=list(kept.diffuser.class_names),
     )
 

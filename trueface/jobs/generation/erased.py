@@ -77,11 +77,11 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
         "classifier_accuracy": None if real is None else real.json_record,
         **erasure_json(measured, recogniser),
     }
-    with output_folder(output_folder_of_job(job)) as made:
-        rows, columns = write_sheet(made.root / study.SHEET, measured.samples)
+    with output_folder(output_folder_of_job(job)) as writer:
+        rows, columns = write_sheet(writer.root / study.SHEET, measured.samples)
         tiles: Json = {"rows": rows, "columns": columns, "size": teacher.diffuser.size}
-        write_json(made.root / paths.METRICS, {**results, "tiles": tiles})
-        made.write_output_record(
+        write_json(writer.root / paths.METRICS, {**results, "tiles": tiles})
+        writer.write_output_record(
             {
                 "kind": job.kind,
                 "settings": settings.model_dump(mode="json"),
@@ -108,9 +108,11 @@ def _diffusers(settings: ErasedSettings) -> tuple[str, ...]:
 
 def _probed(job: Job, model: str) -> EvaluatedDiffuser:
     folder = job.model_folder(model)
-    place = paths.checkpoint(folder)
+    checkpoint_path = paths.checkpoint(folder)
     return EvaluatedDiffuser(
-        diffuser=load_diffuser(place, job.device), folder=folder, digest=file_sha256(place)
+        diffuser=load_diffuser(checkpoint_path, job.device),
+        folder=folder,
+        digest=file_sha256(checkpoint_path),
     )
 
 
@@ -198,14 +200,14 @@ def revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
     names = image_names(root, limit=settings.limit)
     measured = _ErrorTotals(recogniser, settings.drawn_as)
     seconds = 0.0
-    with output_folder(output_folder_of_job(job)) as made:
+    with output_folder(output_folder_of_job(job)) as writer:
         for rows in run_context(job).batches(len(names), settings.batch_size):
             batch = names[rows]
             images = real_images(root, batch, edited)
             began = now()
             drawn = round_to_levels(revise_images(images, edited, inverter, revision))
             seconds += now() - began
-            made.write(batch, drawn)
+            writer.write(batch, drawn)
             measured.add("rms", AFTER, images, drawn)
             measured.add("", BEFORE, images, images)
             if teacher is not None:
@@ -216,7 +218,7 @@ def revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
             **measured.average_measures(),
             "seconds": seconds / len(names),
         }
-        made.write_output_record(
+        writer.write_output_record(
             {
                 "kind": job.kind,
                 "settings": settings.model_dump(mode="json"),

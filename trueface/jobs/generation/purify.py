@@ -69,19 +69,19 @@ def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -
         JobError: the diffuser did not learn the steps that it names.
         CheckpointError: a model cannot be read.
     """
-    learned, denoising = None, None
+    diffusion, denoising = None, None
     if "diffuser" in name.needs:
-        learned = load_diffuser(checkpoint_of(job, diffuser), job.device)
-        if reason := refuse_untrained(name, learned.t_max, diffuser):
+        diffusion = load_diffuser(checkpoint_of(job, diffuser), job.device)
+        if reason := refuse_untrained(name, diffusion.t_max, diffuser):
             raise JobError(reason)
-        if learned.channels not in COLOURS:
+        if diffusion.channels not in COLOURS:
             raise JobError(
-                f"{diffuser} works on {learned.channels} channels, such as latents, not on images. Train a "
+                f"{diffuser} works on {diffusion.channels} channels, such as latents, not on images. Train a "
                 "diffuser of images to purify them."
             )
     if "denoiser" in name.needs:
         denoising = load_denoiser(checkpoint_of(job, denoiser), job.device)
-    return make_purifier(name, diffuser=learned, denoiser=denoising)
+    return make_purifier(name, diffuser=diffusion, denoiser=denoising)
 
 
 @entry(PurifySettings)
@@ -96,6 +96,6 @@ def purify(job: Job, settings: PurifySettings) -> Mapping[str, Json]:
         diffuser=settings.diffuser,
         denoiser=settings.denoiser,
     )
-    source, place = job.path(settings.source), output_folder_of_job(job)
-    facts = purify_folder(source, settings, purifier, place, run_context(job))
+    source, output = job.path(settings.source), output_folder_of_job(job)
+    facts = purify_folder(source, settings, purifier, output, run_context(job))
     return {key: facts[key] for key in ("images", "net_calls", "seconds", "cpu_seconds")}

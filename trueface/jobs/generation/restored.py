@@ -8,7 +8,6 @@ are the reference, as in the original program. Another training alone changes ou
 generator gives the damage without a defence, the outputs of the Fréchet distance, and `reference_mse`.
 """
 
-import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +46,7 @@ from trueface.jobs.setup import entry, run_context
 from trueface.purification.disruption_settings import RestoredSettings
 from trueface.purification.registry import NONE, PurifierName, parse_purifier
 from trueface.runtime import paths, tensor_files
+from trueface.runtime.digests import file_digest, sha256_hex
 from trueface.runtime.errors import DataError
 from trueface.translation import translator as translators
 from trueface.translation.detector_set import original_of
@@ -61,7 +61,7 @@ from trueface.translation.translator import (
 Facts = Mapping[str, Json]
 KEPT = ".outputs"  # in the folder of a run's made folders
 CODE = tuple(Path(str(module.__file__)) for module in (translators, feature_networks))
-MOST_BYTES = 1 << 26  # of outputs, which are held in memory; beyond, nothing is kept
+MOST_BYTES = 1 << 26  # bytes of outputs, which are held in memory; beyond, nothing is kept
 SCHEMA = 1
 IMAGES = "images.npz"  # the measures of each image
 GRID = "grid.png"
@@ -196,12 +196,12 @@ def restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
     """
     chain = chain_of(job.path(settings.source), job.path)
     measuring = _Measuring(job, settings, chain)
-    with output_folder(output_folder_of_job(job)) as made:
-        measuring.all_images(made)
+    with output_folder(output_folder_of_job(job)) as writer:
+        measuring.all_images(writer)
         facts = measuring.facts()
-        write_json(made.root / paths.METRICS, facts)
-        write_atomic(made.root / IMAGES, measuring.columns_file())
-        made.write_output_record(
+        write_json(writer.root / paths.METRICS, facts)
+        write_atomic(writer.root / IMAGES, measuring.columns_file())
+        writer.write_output_record(
             {
                 "kind": "restored",
                 "settings": settings.model_dump(mode="json"),
@@ -227,9 +227,9 @@ class _Measuring:
         _, own = labels_of(chain.original, chain.originals, self.translator.labels)
         self.labels = flip_each_attribute(own, self.translator.labels)  # S×N×K
         self.measured: dict[str, list[Tensor]] = {}
-        self.features: tuple[list[Tensor], list[Tensor]] = [], []  # of originals, of purified
+        self.features: tuple[list[Tensor], list[Tensor]] = [], []  # originals, purified images
 
-    def all_images(self, made: ImageFolderWriter) -> None:
+    def all_images(self, writer: ImageFolderWriter) -> None:
         """Measure all images, batch by batch. The first ones also become a picture.
 
         Raises:
@@ -268,7 +268,7 @@ class _Measuring:
                 )
                 missing -= min(missing, len(images[0]))
         if rows:
-            save_picture(made.root / GRID, torch.cat(rows, dim=1))
+            save_picture(writer.root / GRID, torch.cat(rows, dim=1))
 
     def facts(self) -> dict[str, Json]:
         """Return the content of `metrics.json`: the measures and the folders they belong to."""
@@ -347,27 +347,27 @@ class _Measuring:
         """Return a digest of all that decides the outputs and their features."""
         files = [checkpoint_of(self.job, self.settings.reference or self.settings.translator)]
         files += [] if self.weights is None else [self.weights]
-        digest = hashlib.sha256(digest_of(self.chain.original, self.chain.originals).encode())
-        digest.update(self.labels.numpy().tobytes())
-        digest.update(self.settings.features.encode())
-        for path in (*CODE, *files):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()
+        return sha256_hex(
+            digest_of(self.chain.original, self.chain.originals),
+            self.labels.numpy().tobytes(),
+            self.settings.features,
+            *(file_digest(path) for path in (*CODE, *files)),
+        )
 
     def _outputs(self, images: Sequence[Tensor], part: slice, known: Tensor | None) -> list[Tensor]:
         """Return the outputs of originals, sources and purified images; those of equal images are made once."""
         first = None if known is None else known[:, part].to(self.job.device)
         by = (self.reference, self.reference, self.translator)
-        made = [self._translate_part(images[0], part, by[0]) if first is None else first]
+        outputs = [self._translate_part(images[0], part, by[0]) if first is None else first]
         for at in (1, 2):
             equal = (
                 no for no in range(at) if by[no] is by[at] and torch.equal(images[no], images[at])
             )
             same = next(equal, None)
-            made.append(
-                self._translate_part(images[at], part, by[at]) if same is None else made[same]
+            outputs.append(
+                self._translate_part(images[at], part, by[at]) if same is None else outputs[same]
             )
-        return made
+        return outputs
 
     def _translate_part(self, images: Tensor, part: slice, translator: Translator) -> Tensor:
         return generate_outputs(translator, images, self.labels[:, part].to(self.job.device))

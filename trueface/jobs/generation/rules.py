@@ -62,11 +62,11 @@ def _unlearned_steps(draft: Draft, name: PurifierName, makers: Sequence[Draft]) 
     """
     diffuser = draft.settings["diffuser"]
     for maker in makers:
-        learned = maker.settings.get("t_max") or maker.settings.get("noise_steps")
-        if "diffuser" not in name.needs or maker.model != diffuser or learned is None:
+        trained_steps = maker.settings.get("t_max") or maker.settings.get("noise_steps")
+        if "diffuser" not in name.needs or maker.model != diffuser or trained_steps is None:
             continue
         if not maker.settings.get("weights") and (
-            reason := refuse_untrained(name, learned, diffuser)
+            reason := refuse_untrained(name, trained_steps, diffuser)
         ):
             yield f"{draft.name}: {reason}"
 
@@ -171,8 +171,8 @@ def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...] | str:
 def _missing_packages_of_measures(draft: Draft) -> Iterator[str]:
     from trueface.erasing.registry import unavailable_measures  # only `erased` needs it
 
-    wanted = {name: bool(draft.settings[name]) for name in ("inception", "clip")}
-    yield from (f"{draft.name}: {reason}" for reason in unavailable_measures(**wanted))
+    requested = {name: bool(draft.settings[name]) for name in ("inception", "clip")}
+    yield from (f"{draft.name}: {reason}" for reason in unavailable_measures(**requested))
 
 
 def _needs_classes(setting: str, unset: object) -> Rule:
@@ -188,7 +188,7 @@ def _needs_classes(setting: str, unset: object) -> Rule:
 
 
 def _new_model(kind: str) -> Rule:
-    """Return the rule that a training starts from no other model."""
+    """Return the rule that forbids a base model for a training."""
     return Rule(
         lambda draft: draft.base is not None,
         f"{{model}}: a {kind} does not start from another model. Write model: null",

@@ -23,7 +23,7 @@ def import_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
         DataError: the file of prompts cannot be read.
         JobError: the extra `diffusion` is not installed.
     """
-    place = folder_of(job)
+    target = folder_of(job)
     root = job.path(settings.weights)
     folder = stable_folder(root)
     start = time.perf_counter()
@@ -38,11 +38,11 @@ def import_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
         "weights": str(root),
         "versions": checkpoint.versions(),
     }
-    save_diffuser(paths.checkpoint(place), diffuser, source)
+    save_diffuser(paths.checkpoint(target), diffuser, source)
     result: dict[str, Json] = {
         "classes": len(prompts),
         "parameters": sum(weight.numel() for weight in diffuser.network.parameters()),
         "seconds": time.perf_counter() - start,
     }
-    write_facts(place, source, result)
+    write_facts(target, source, result)
     return result

@@ -1,6 +1,5 @@
 """The entry functions of `translator` and `translate`: from a job to a generator, from images to fakes and reals."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from trueface.jobs.job_data import checkpoint_of, folder_of, output_folder_of_jo
 from trueface.jobs.setup import entry, job_provenance, run_context, write_facts
 from trueface.models import assembly
 from trueface.runtime import paths
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.stepping import RunFingerprint, values_fingerprint
 from trueface.translation import training
 from trueface.translation.detector_set import (
@@ -56,18 +56,18 @@ def train_translator(job: Job, settings: TranslatorSettings) -> Mapping[str, Jso
 
 def _train(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
     root = job.path(settings.data_root)
-    place = picture_folder(root, job.data or "")
+    images_folder = picture_folder(root, job.data or "")
     refuse_shared(root)
-    names = image_names(place)
-    labels, rows = labels_of(place, names, settings.label_names)
+    names = image_names(images_folder)
+    labels, rows = labels_of(images_folder, names, settings.label_names)
     facts: dict[str, Json] = {
         "labels": list(labels),
         "images": len(names),
-        "images_sha256": digest_of(place, names),
-        "labels_sha256": hashlib.sha256(json.dumps(rows.tolist()).encode()).hexdigest(),
+        "images_sha256": digest_of(images_folder, names),
+        "labels_sha256": sha256_hex(json.dumps(rows.tolist())),
     }
     source = job_provenance(job, settings, **facts)
-    pictures = training.LabelledImages(place, names, rows, settings.size)
+    pictures = training.LabelledImages(images_folder, names, rows, settings.size)
     folder = folder_of(job)
     started = time.monotonic()
     generator, history = training.train_translator(
@@ -82,7 +82,10 @@ def _train(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
     first = names[:SHOWN]
     write_atomic(paths.history(folder), training.losses_text(history))
     _picture(
-        folder, translator, load_image_batch(place, first, size=settings.size), rows[: len(first)]
+        folder,
+        translator,
+        load_image_batch(images_folder, first, size=settings.size),
+        rows[: len(first)],
     )
     last = {name: value for name, value in history[-1].items() if name != "step"}
     return _keep(job, translator, source, {"steps": settings.num_steps, **last, "seconds": seconds})
@@ -92,8 +95,8 @@ def _adopt(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
     path = job.path(settings.weights)
     labels = settings.label_names
     if labels is None:  # the table's
-        place = picture_folder(job.path(settings.data_root), job.data or "")
-        labels, _ = labels_of(place, ())
+        folder = picture_folder(job.path(settings.data_root), job.data or "")
+        labels, _ = labels_of(folder, ())
     generator = load_foreign(path, len(labels))
     facts: dict[str, Json] = {
         "labels": list(labels),
@@ -155,14 +158,14 @@ def translate(job: Job, settings: TranslateSettings) -> Mapping[str, Json]:
     real = job.path(settings.real) if settings.real else original_of(source, job.path)
     translator = load_translator(checkpoint_of(job, settings.translator), job.device)
     pairs = pairs_of(source, real, settings, translator.labels)
-    with output_folder(output_folder_of_job(job)) as made:
-        write_pairs(made, pairs, translator, settings, run_context(job))
+    with output_folder(output_folder_of_job(job)) as writer:
+        write_pairs(writer, pairs, translator, settings, run_context(job))
         facts: dict[str, Json] = {
             "images": len(pairs.names),
             "lists": {name: len(keys) for name, keys in lists_of(pairs.names, settings).items()},
             "flipped": dict(count_changed(pairs)),
         }
-        made.write_output_record(
+        writer.write_output_record(
             {
                 "kind": "translate",
                 "settings": settings.model_dump(mode="json"),

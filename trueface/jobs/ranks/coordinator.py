@@ -43,7 +43,7 @@ from trueface.jobs.ranks.rank import (
 )
 
 PRELOADED = "trueface.jobs.ranks.preloaded"
-# what each process has of a job
+# fields of a job that differ between its processes
 FIELDS_PER_RANK = frozenset({"progress", "stop", "share", "device", "cpus"})
 POLL_INTERVAL_S = 0.2  # for a wish to stop, and for another limit
 GRACE_S = (
@@ -135,8 +135,8 @@ def start_ranks(job: Job, entry: str, every: tuple[RankPlace, ...]) -> list[Rank
         for theirs in work.channels:
             theirs.close()
     return [
-        Rank(place=place, process=process, channel=ours)
-        for place, process, (ours, _) in zip(every, processes, pairs, strict=True)
+        Rank(place=rank, process=process, channel=ours)
+        for rank, process, (ours, _) in zip(every, processes, pairs, strict=True)
     ]
 
 
@@ -233,7 +233,7 @@ class Coordinator:
             if rank.channel is not None:
                 rank.channel.close()
             if not rank.lives:
-                rank.process.close()  # which ends it for certain; see `end_with_parent`
+                rank.process.close()  # closing ends it for certain; see `end_with_parent`
 
     def _forward_orders(self) -> None:
         """Forward the stop request and memory limits of the job to the ranks."""

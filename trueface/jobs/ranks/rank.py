@@ -77,14 +77,14 @@ class RankWork:
     places: tuple[RankPlace, ...]
     channels: tuple[Connection, ...]  # to the job's own process, one a rank
     environment: Mapping[str, str]
-    start_method: str  # of the processes that a rank starts, which load images
+    start_method: str  # start method of the processes that load a rank's images
 
 
 class Failure(NamedTuple):
     """Why a rank did not come to its end."""
 
-    at: float  # of the clock that all processes of a machine share, in seconds
-    kind: type[Exception]  # what the job's own process raises for it
+    at: float  # time on the clock that all processes of a machine share, in seconds
+    kind: type[Exception]  # error that the job's own process raises for it
     text: str
     is_reported: bool = False  # errors of this package, whose messages need no rank
     is_peer_loss: bool = False  # it missed another rank: that one's failure came first
@@ -116,7 +116,7 @@ class Failure(NamedTuple):
         """
         how = f"ended with exit code {code}"
         if code < 0:
-            # in the words that a launcher takes for the kernel's, where memory was short
+            # launcher reads these words as a kill by the kernel for lack of memory
             how = f"is killed by signal: {signal.strsignal(-code)}"
         return cls(time.monotonic(), JobError, f"its process {how}")
 
@@ -207,15 +207,15 @@ def main(number: int, work: RankWork) -> None:
     multiprocessing.set_start_method(
         work.start_method, force=True
     )  # otherwise that of the rank itself
-    channel, place = Channel(connection), work.places[number]
+    channel, rank = Channel(connection), work.places[number]
     try:
-        job = job_of_rank(work, place, channel)
+        job = job_of_rank(work, rank, channel)
         threading.Thread(target=_listen, args=(connection, job), daemon=True).start()
         # the first one's log is the job's; those of the others would say the same again
         logs.root().addHandler(Forwarding(channel) if number == 0 else logging.NullHandler())
         module, _, function = work.entry.partition(":")
         entry: Entry = getattr(importlib.import_module(module), function)
-        with _meeting(place) as group:
+        with _meeting(rank) as group:
             result = entry(job, group)
         channel.send(DONE, dict(result))
     except BaseException as error:  # noqa: BLE001  # the rank's top: whatever it was is told
@@ -224,16 +224,16 @@ def main(number: int, work: RankWork) -> None:
         os._exit(1)  # who waits for other ranks could not leave in order
 
 
-def job_of_rank(work: RankWork, place: RankPlace, channel: Channel) -> Job:
+def job_of_rank(work: RankWork, rank: RankPlace, channel: Channel) -> Job:
     """Return the job of a rank: with its own device and cores, and read by its job's own process alone."""
 
     def progress(*, step: int, total: int | None = None, **metrics: float | str) -> None:
-        if place.rank == 0:  # whose progress is the job's
+        if rank.rank == 0:  # the job's progress is that of rank 0
             channel.send(PROGRESS, {"step": step, "total": total, **metrics})
 
     return work.job_of(
-        device=place.device,
-        cpus=place.cpus,
+        device=rank.device,
+        cpus=rank.cpus,
         progress=progress,
         stop=threading.Event(),
         share=RankShare(channel),
@@ -258,37 +258,37 @@ def _listen(connection: Connection, job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _meeting(place: RankPlace) -> Iterator[ProcessGroup]:
+def _meeting(rank: RankPlace) -> Iterator[ProcessGroup]:
     """Join the other ranks of the job, and leave together with them.
 
     Raises:
         UsageError: there are fewer GPUs than ranks.
         JobError: torch cannot use the rank's GPU, or it is not the reserved one.
     """
-    if place.device != "cpu":
-        _take_card(place)
+    if rank.device != "cpu":
+        _take_card(rank)
     # not declared as exported, though documented
-    store = dist.FileStore(place.meeting, place.size)  # type: ignore[attr-defined]
+    store = dist.FileStore(rank.meeting, rank.size)  # type: ignore[attr-defined]
     dist.init_process_group(
-        place.backend,
+        rank.backend,
         store=store,
-        rank=place.rank,
-        world_size=place.size,
+        rank=rank.rank,
+        world_size=rank.size,
         timeout=PATIENCE,
     )
     control = dist.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(control, dist.ProcessGroup)  # this rank is in it
-    shard = Shard(rank=place.rank, size=place.size)
-    yield ProcessGroup(shard, control=control, backend=place.backend)
+    shard = Shard(rank=rank.rank, size=rank.size)
+    yield ProcessGroup(shard, control=control, backend=rank.backend)
     dist.barrier(group=control)
     dist.destroy_process_group()
 
 
-def _take_card(place: RankPlace) -> None:
-    number, there = torch.device(place.device).index or 0, torch.cuda.device_count()
+def _take_card(rank: RankPlace) -> None:
+    number, there = torch.device(rank.device).index or 0, torch.cuda.device_count()
     if 0 < there <= number:
         raise UsageError(
-            f"{place.name}: this job has {there} GPU{'s' * (there > 1)}. Request as many GPUs as "
+            f"{rank.name}: this job has {there} GPU{'s' * (there > 1)}. Request as many GPUs as "
             f"processes, or set processes: {there}"
         )
     memory.confirm_device(number, os.environ)

@@ -25,25 +25,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.architectures.spsl import ShallowXception
+from trueface.models.blocks.xception import ShallowXception
 from trueface.models.pixel_statistics import cosine_matrix
 from trueface.models.registry import register_model
 
 Band = tuple[float, float]  # first and last place in the spectrum, as a fraction of the side: 0 … 2
 COLOURS = 3
 HALF = (0.5, 0.5, 0.5)
-FEATURES = 512  # of both branches, 256 each
+FEATURES = 512  # features of both branches, 256 each
 # The positions below t <= 1 contain t² / 2 of the spectrum. The bands are the first 1/16, up to 1/8,
 # the rest, and the whole spectrum. They give the 12 channels of the published network, which rounds the
 # root of 8 to 2.82.
 LOW = 1 / 2.82
 IMAGE_BANDS: tuple[Band, ...] = ((0, LOW), (LOW, 0.5), (0.5, 2), (0, 2))
-CELLS = 32  # of the learned part, on each side
+CELLS = 32  # cells of the learned part, on each side
 WINDOW, STRIDE, PADDING = 10, 2, 4  # pixels: half as many windows as pixels along each side
 COUNT = 6  # bands of a window, of equal width
 WINDOW_BANDS = tuple(pairwise(2 * number / COUNT for number in range(COUNT + 1)))
 LEARNED_SPREAD = 0.1  # initial value; not in the paper. At 0 nothing beyond a band would be trained
-EPSILON = 1e-4  # of amplitudes; pixels are in -1 … 1
+EPSILON = 1e-4  # added to amplitudes; pixels are in -1 … 1
 
 
 class BandFilters(nn.Module):
@@ -68,16 +68,16 @@ class BandFilters(nn.Module):
         """Return the filters (N, height, width) of spectra of that size."""
         rows, columns = (torch.arange(side, device=self.learned.device) for side in (height, width))
         # in anti-diagonals of the longer side, exact in a square
-        place = (rows[:, None] * width + columns * height) / min(height, width)
+        diagonals = (rows[:, None] * width + columns * height) / min(height, width)
         limits = [[self._limit(each, max(height, width)) for each in band] for band in self.bands]
-        base = torch.stack([(low <= place) & (place <= high) for low, high in limits])
-        learned = functional.interpolate(self.learned[None], (height, width), mode="bilinear")[0]
-        filters: Tensor = base + torch.tanh(learned / 2)  # which is sigma
+        base = torch.stack([(low <= diagonals) & (diagonals <= high) for low, high in limits])
+        added = functional.interpolate(self.learned[None], (height, width), mode="bilinear")[0]
+        filters: Tensor = base + torch.tanh(added / 2)  # the second term is sigma
         return filters
 
-    def _limit(self, place: float, side: int) -> float:
+    def _limit(self, fraction: float, side: int) -> float:
         """Return a limit in anti-diagonals."""
-        limit = round(place * side, 9)  # 141 / 2.82 is 50, not slightly less
+        limit = round(fraction * side, 9)  # 141 / 2.82 is 50, not slightly less
         return float(math.floor(limit)) if self.whole else limit
 
 

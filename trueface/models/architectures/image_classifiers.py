@@ -16,8 +16,8 @@ from torchvision.models.resnet import ResNet
 
 from trueface.models.registry import ClassifierShape, register_classifier
 
-VGG_WIDTH = 512  # of its last convolution
-PATCH = {"small": 4, "large": 16}  # of vit, in pixels
+VGG_WIDTH = 512  # width of its last convolution
+PATCH = {"small": 4, "large": 16}  # side of vit's patches, in pixels
 TINY = {"num_layers": 12, "num_heads": 3, "hidden_dim": 192, "mlp_dim": 768}  # arXiv 2012.12877
 
 

@@ -17,9 +17,9 @@ from trueface.models.registry import register_model
 WIDTHS = (3, 8, 8, 16, 16)  # channels before, between and after the convolutions
 KERNELS = (3, 5, 5, 5)
 GRID = 8  # places on each side of the last maps
-UNITS = 16  # of the first dense layer
+UNITS = 16  # units of the first dense layer
 DROPOUT = 0.5  # before either dense layer; that of the settings comes on top
-SLOPE = 0.1  # of the leaky ReLU
+SLOPE = 0.1  # slope of the leaky ReLU
 
 
 class Meso4(nn.Module):
@@ -29,9 +29,11 @@ class Meso4(nn.Module):
         super().__init__()
         pools = *(nn.MaxPool2d(2) for _ in KERNELS[1:]), nn.AdaptiveMaxPool2d(GRID)
         layers: list[nn.Module] = []
-        for (before, width), kernel, pool in zip(pairwise(WIDTHS), KERNELS, pools, strict=True):
-            convolution = nn.Conv2d(before, width, kernel, padding=kernel // 2)
-            layers += [convolution, nn.ReLU(inplace=True), nn.BatchNorm2d(width), pool]
+        for (in_channels, out_channels), kernel, pool in zip(
+            pairwise(WIDTHS), KERNELS, pools, strict=True
+        ):
+            convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
+            layers += [convolution, nn.ReLU(inplace=True), nn.BatchNorm2d(out_channels), pool]
         self.blocks = nn.Sequential(*layers)
         self.dense = nn.Sequential(
             nn.Dropout(DROPOUT),

@@ -22,7 +22,7 @@ class NeighbouringPixels(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        network = ResNet(Bottleneck, [3, 4, 1, 1])  # of a ResNet-50 as far as the second stage
+        network = ResNet(Bottleneck, [3, 4, 1, 1])  # a ResNet-50 as far as the second stage
         self.conv1 = nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.bn1, self.relu, self.maxpool = network.bn1, network.relu, network.maxpool

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from trueface.models.blocks.truncation import Last, Reached
 from trueface.models.head import Layer, dry_forward, forward_hooks, layers_of_maps
 from trueface.models.registry import BuiltNetwork, register_family
 from trueface.runtime.errors import JobError
@@ -36,30 +37,6 @@ class Patches(nn.Module):
         raise AssertionError
 
 
-class Last(nn.Module):
-    """The layer with which a network ends before its end."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """End the forward pass with the output of the layer for `maps`.
-
-        Raises:
-            Reached: always.
-        """
-        raise Reached(self.layer(maps))
-
-
-class Reached(Exception):  # not an error: ends the forward pass early
-    """The last layer that is wanted has ended."""
-
-    def __init__(self, maps: Tensor) -> None:
-        super().__init__()
-        self.maps = maps  # (B, C, h, w)
-
-
 @register_family("patch", summary="network cut after an early block, with one logit per patch")
 def patch(inner: BuiltNetwork) -> nn.Module:
     """Return a network that is cut where its maps have a quarter of the resolution.
@@ -71,7 +48,7 @@ def patch(inner: BuiltNetwork) -> nn.Module:
     layers = layers_of_maps(body, name, inner.spec.input_size)
     side = max((layer.side_before for layer in layers), default=0)
     last = _last_early(layers, side)
-    # where maps are of another form from there on, one convolution is all that is left
+    # if maps have another form from there on, only one convolution is left
     if last is None or isinstance(body.get_submodule(last.name), nn.Conv2d):
         raise JobError(
             f"model {name} has no feature maps at a quarter of the resolution, where patch cuts "

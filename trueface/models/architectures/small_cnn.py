@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from trueface.models.registry import ClassifierShape, register_classifier
 
-WIDTHS = (32, 64, 96)  # of its convolutions; the first keeps the size, the others halve it
+WIDTHS = (32, 64, 96)  # channels of its convolutions; the first keeps the size, the others halve it
 
 
 class SmallCnn(nn.Module):
@@ -15,10 +15,12 @@ class SmallCnn(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, width in pairwise((3, *WIDTHS)):
+        for in_channels, out_channels in pairwise((3, *WIDTHS)):
             layers += [
-                nn.Conv2d(before, width, 3, stride=2 if layers else 1, padding=1, bias=False),
-                nn.BatchNorm2d(width),
+                nn.Conv2d(
+                    in_channels, out_channels, 3, stride=2 if layers else 1, padding=1, bias=False
+                ),
+                nn.BatchNorm2d(out_channels),
                 nn.ReLU(inplace=True),
             ]
         self.features = nn.Sequential(*layers)

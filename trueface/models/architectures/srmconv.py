@@ -15,7 +15,7 @@ GREY_LEVEL = 1 / 255
 LARGEST = 3.0  # grey levels: what goes beyond is the scene, not the noise
 WIDTHS = (32, 64, 128)
 
-# of second order, of the 3 by 3 square, and of the 5 by 5 square; each adds up to 0
+# filters of second order, of the 3 by 3 square, and of the 5 by 5 square; each adds up to 0
 FILTERS = (
     ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 1, -2, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0)),
     ((0, 0, 0, 0, 0), (0, -1, 2, -1, 0), (0, 2, -4, 2, 0), (0, -1, 2, -1, 0), (0, 0, 0, 0, 0)),

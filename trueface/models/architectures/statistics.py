@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.head import MlpHead, first_line, forward_hooks
+from trueface.models.head import MlpHead, forward_hooks
 from trueface.models.inference import fuse_conv_bn
 from trueface.models.pixel_statistics import (
     BlockCosine,
@@ -28,33 +28,34 @@ from trueface.models.pixel_statistics import (
     uniform_weights,
 )
 from trueface.models.registry import BuiltNetwork, register_family, register_model
-from trueface.runtime.errors import JobError
+from trueface.runtime.errors import JobError, first_line
+from trueface.runtime.rng import seeded_numpy_rng
 
-DCT_SIDE = 256  # of an image, in pixels
+DCT_SIDE = 256  # side of an image, in pixels
 # numbers of an image, which a plan has to know without torch
 COSINES = 576
 ENERGIES = 384
 POWERS = 540
 RESIDUALS = 2028  # at one size
-PIXEL_SHARE = 0.5  # of a family of blocks: what pixels say does not survive much processing
+PIXEL_SHARE = 0.5  # share of a family of blocks: pixels' information hardly survives processing
 COARSEST = 16  # stride of a block: beyond it a map shows objects, and 8 by 8 places are few
-EPSILON = 1e-6  # of a variance
+EPSILON = 1e-6  # added to a variance
 LEAST_BLOCKS = 2
 PROBE_SIDES = (96, 160)  # pixels; two, since maps with channels last have a side in their place
-CONTAINERS = (nn.Sequential, nn.ModuleList)  # of blocks; their subclasses are blocks
+CONTAINERS = (nn.Sequential, nn.ModuleList)  # containers of blocks; their subclasses are blocks
 NO_BLOCKS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten)
 
-Reduction = Callable[[int, Tensor], Tensor]  # of a block's position and its map (B, C, h, w)
+Reduction = Callable[[int, Tensor], Tensor]  # function of a block's position and map (B, C, h, w)
 LEVELS = 255  # grey level of white
 AT_ONCE = 4  # images: their largest maps stay in the caches of a processor
 
 Reader = Callable[[int], nn.Module]  # from the channels of a block to what reads its maps
-CELLS = 4  # of the grid, on each side; an even number
+CELLS = 4  # cells of the grid, on each side; an even number
 PROJECTED = 24  # channels
-SHRINKAGE = 1e-3  # of the mean variance, added to each: a logarithm needs eigenvalues above 0
+SHRINKAGE = 1e-3  # part of the mean variance, added to each: a logarithm needs eigenvalues above 0
 GRID = 4  # cells of a map, on each side
-DEPTHS = (1 / 6, 1 / 3, 3 / 4)  # of a network: of MobileNet v2 its stages 2, 5 and 13
-ENERGY_CELLS = 8  # of an image, on each side
+DEPTHS = (1 / 6, 1 / 3, 3 / 4)  # fractions of a network's depth: stages 2, 5 and 13 of MobileNet v2
+ENERGY_CELLS = 8  # cells of an image, on each side
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class Moments(StatisticsFamily):
 class NetworkBlock:
     """A block of a network."""
 
-    name: str  # of the module that returns the map
+    name: str  # name of the module that returns the map
     channels: int
     stride: float  # side of an image by side of the map
 
@@ -197,7 +198,7 @@ def _run(
     """Run a network; let `see` have the position and the answer of each module of these names."""
     layers = enumerate(map(network.get_submodule, names))
     with (
-        forward_hooks(layers, lambda place, _, __, answer: see(place, answer)),
+        forward_hooks(layers, lambda key, _, __, answer: see(key, answer)),
         suppress(_LastBlock),
     ):
         network(images)
@@ -395,7 +396,7 @@ def projection(channels: int, kept: int = PROJECTED) -> Tensor:
     """Return orthonormal columns (channels, kept), random but fixed; of few channels the identity."""
     if channels <= kept:
         return torch.eye(channels)
-    draws = np.random.default_rng(channels).standard_normal((channels, kept))
+    draws = seeded_numpy_rng(channels).standard_normal((channels, kept))
     columns, triangle = np.linalg.qr(draws)
     return torch.from_numpy(columns * np.sign(np.diag(triangle))).float()
 

@@ -18,13 +18,12 @@ from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from trueface.models.head import first_line
 from trueface.models.registry import BuiltNetwork, ModelSpec, register_library
-from trueface.runtime.errors import JobError, UnknownName, WeightsError
+from trueface.runtime.errors import JobError, UnknownName, WeightsError, first_line
 from trueface.runtime.tensor_files import refuse_other_digest
 
-SHA256 = re.compile(r"[0-9a-f]{64}")  # what the hub's cache calls a large file
-FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository at the Hugging Face hub
+SHA256 = re.compile(r"[0-9a-f]{64}")  # name of a large file in the hub's cache
+FILES = ("model.safetensors", "pytorch_model.bin")  # files of a repository at the Hugging Face hub
 
 
 @register_library("timm", summary="timm", package="timm.models", extra="timm", has_tags=True)

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer, get_model_builder, get_model_weights, list_models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from trueface.models.head import first_line, last_linear
+from trueface.models.head import last_linear
 from trueface.models.registry import BuiltNetwork, ModelSpec, register_library
-from trueface.runtime.errors import JobError, UnknownName
+from trueface.runtime.errors import JobError, UnknownName, first_line
 
 # heads that learn in training only, of networks that want pixels as TensorFlow does
 INCEPTIONS: Mapping[str, tuple[str, ...]] = {
     "googlenet": ("aux1.", "aux2."),
     "inception_v3": ("AuxLogits.",),
 }
-POSITIONS = "encoder.pos_embedding"  # of a vision transformer, (1, 1 + patches, width)
+POSITIONS = "encoder.pos_embedding"  # weights of a vision transformer, (1, 1 + patches, width)
 
 
 @register_library("tv", summary="torchvision", package="torchvision.models", extra="lab")
@@ -39,7 +39,7 @@ def tv(spec: ModelSpec, side: int | None) -> BuiltNetwork:
     size = _size(name, side, usual.crop_size[0])
     try:
         network: nn.Module = get_model_builder(name)(weights=None, **_options(name, size))
-    except (ValueError, AssertionError) as error:  # of sizes that do not fit
+    except (ValueError, AssertionError) as error:  # some sizes do not fit
         raise JobError(
             f"model {spec.name} does not accept images of {size} by {size} pixels "
             f"({first_line(error)}). Set resize_size to its usual size, {usual.crop_size[0]}."

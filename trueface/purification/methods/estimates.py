@@ -7,7 +7,7 @@ from torch.nn import functional
 from trueface.purification.registry import register_purifier
 from trueface.purification.steps import Tools
 
-FACTORS = (0.5, 1.0, 1.5)  # of t; the declaration's reach is the largest
+FACTORS = (0.5, 1.0, 1.5)  # factors of t; the declaration's reach is the largest
 DRAWS = 8
 SHIFTS = ((1, 1), (0, 1), (1, 0), (0, 0))  # corners of the window in the padded image; (1, 1): none
 

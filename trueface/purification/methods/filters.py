@@ -18,8 +18,8 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.image_files import open_image
 
 REACH = 3  # standard deviations to each side: 11 pixels for 1.5, as in Anti-disrupt (WISA 2023)
-ROUNDS = 30  # of total variation
-STEP = 0.25  # of the projection: converges in practice; proven up to 1/8 (theorem 3.1)
+ROUNDS = 30  # rounds of total variation
+STEP = 0.25  # step of the projection: converges in practice; proven up to 1/8 (theorem 3.1)
 _TINY = 1e-12  # the root's slope at 0 has no end
 
 

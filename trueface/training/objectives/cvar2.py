@@ -4,7 +4,7 @@ from torch import Tensor
 
 from trueface.data.batch import Batch
 from trueface.training.cells import CLASSES, merge_small_groups
-from trueface.training.objectives.daw import DemographicAware
+from trueface.training.group_losses import GroupCvar
 from trueface.training.objectives.registry import register_objective
 
 
@@ -17,7 +17,7 @@ from trueface.training.objectives.registry import register_objective
     capturable=True,
     options=("fair_alpha_in", "fair_alpha_out", "fair_smooth", "fair_min"),
 )
-class SubgroupCvar(DemographicAware):
+class SubgroupCvar(GroupCvar):
     """CVaR over the cells of a batch.
 
     If the real images of a group are often called fake, only one of its two cells has a high loss. CVaR over
@@ -27,9 +27,11 @@ class SubgroupCvar(DemographicAware):
 
     name = "cvar2"
 
-    def _numbers(self, batch: Batch) -> tuple[Tensor, int]:
-        cells, least = self._cells, self._options.fair_min
-        count = CLASSES * cells.groups
+    def group_numbers(self, batch: Batch) -> tuple[Tensor, int]:
+        """Return the cell of each image after merging small cells, (B,), and the number of cell numbers."""
         return merge_small_groups(
-            cells.subgroup_ids_of_batch(batch), least, count=count, blocks=CLASSES
+            self.cells.subgroup_ids_of_batch(batch),
+            self.options.fair_min,
+            count=CLASSES * self.cells.groups,
+            blocks=CLASSES,
         )

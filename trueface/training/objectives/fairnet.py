@@ -18,13 +18,12 @@ from torch.nn import functional
 
 from trueface.data.batch import Batch
 from trueface.data.image_set import FORGERY
-from trueface.models.architectures.fairnet import MOST_CLASSES, DisentanglingNetwork, FairnetOutputs
+from trueface.models.blocks.disentangling import MOST_CLASSES, DisentanglingNetwork, FairnetOutputs
 from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
 from trueface.training.cells import Subgroups, bilevel_cvar
 from trueface.training.config import DEMOGRAPHIC, ObjectiveOptions
-from trueface.training.objectives.fused import FusionLoss
-from trueface.training.objectives.ldam import ldam_loss, ldam_margins
+from trueface.training.group_losses import FUSION_RIDGE, FUSION_SMOOTH, ldam_loss, ldam_margins
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
 from trueface.training.objectives.registry import register_objective
 
@@ -78,8 +77,8 @@ def reconstruction(
     forgery = torch.cat([real, fake, fake, real])  # image whose forgery features are used
     size = (images.shape[-2], images.shape[-1])
     drawn = network.decoder(parts.forgery[forgery], contents.repeat(2, 1, 1, 1), size)
-    wanted = images[torch.cat([real, fake, real, fake])]
-    return 4 * functional.l1_loss(drawn.float(), wanted)  # the four means have equal size
+    targets = images[torch.cat([real, fake, real, fake])]
+    return 4 * functional.l1_loss(drawn.float(), targets)  # the four means have equal size
 
 
 def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: ClassPairs) -> Tensor:
@@ -157,10 +156,10 @@ class FairNetLosses(Objective):
         # number of images in each group
         counts = Subgroups.from_training_facts(facts, "fairnet").counts.view(2, -1).sum(0)
         self._forgeries = max(FORGERIES, int(types.max()) + 1)
-        for what, number in (("groups", len(counts)), ("forgery types", self._forgeries)):
+        for noun, number in (("groups", len(counts)), ("forgery types", self._forgeries)):
             if number > MOST_CLASSES:
                 raise JobError(
-                    f"objective: fairnet supports at most {MOST_CLASSES} {what}, got {number}. "
+                    f"objective: fairnet supports at most {MOST_CLASSES} {noun}, got {number}. "
                     "Merge some of them in the CSV file, or choose another column with groups_by."
                 )
         self._margins, self._options = ldam_margins(counts), options
@@ -200,8 +199,8 @@ class FairNetLosses(Objective):
                 groups,
                 alpha_in=options.fair_alpha_in,
                 alpha_out=options.fair_alpha_out,
-                smooth=options.fair_smooth or FusionLoss.smooth,
-                ridge=FusionLoss.ridge,
+                smooth=options.fair_smooth or FUSION_SMOOTH,
+                ridge=FUSION_RIDGE,
                 count=len(margins),
             ),
         }

@@ -1,6 +1,6 @@
 """The fusion loss of fairness generalisation: DAW-FDD, smoothed on the level of groups."""
 
-from trueface.training.objectives.daw import DemographicAware
+from trueface.training.group_losses import FUSION_RIDGE, FUSION_SMOOTH, GroupCvar
 from trueface.training.objectives.registry import register_objective
 
 
@@ -13,7 +13,7 @@ from trueface.training.objectives.registry import register_objective
     capturable=True,
     options=("fair_alpha_in", "fair_alpha_out", "fair_smooth", "fair_min"),
 )
-class FusionLoss(DemographicAware):
+class FusionLoss(GroupCvar):
     """L. Lin et al., CVPR 2024 (arXiv 2402.17229): its bi-level loss alone, without its network.
 
     In their code the flags for both shares, --lamda1 and --lamda2, were read and not used: .9 and
@@ -22,5 +22,5 @@ class FusionLoss(DemographicAware):
     """
 
     name = "fused"
-    smooth = 0.001
-    ridge = 1e-4
+    smooth = FUSION_SMOOTH
+    ridge = FUSION_RIDGE

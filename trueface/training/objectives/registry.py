@@ -10,7 +10,7 @@ from trueface.runtime.declarations import Declared, Registry
 from trueface.runtime.errors import UnknownName
 
 PACKAGE = "trueface.training.objectives"
-DEFAULT = "bce"  # of detectors, also of those that were trained before there was a choice
+DEFAULT = "bce"  # objective of detectors, also of those that were trained before there was a choice
 # values of the setting `fair` that are not objectives and keep the objective unchanged
 NOT_FAIR, OVERSAMPLE = "none", "oversample"
 
@@ -30,7 +30,7 @@ class ObjectiveSpec(Declared):
     _: KW_ONLY
     summary: str  # a few words for lists of settings
     binary: bool = False  # it takes models with one logit only, which detectors are
-    # of `data.settings.COLUMNS` and `ATTRIBUTE_COLUMNS`, that a batch must have besides images and labels
+    # names in `data.settings.COLUMNS` and `ATTRIBUTE_COLUMNS` that a batch must have besides images and labels
     columns: tuple[str, ...] = ()
     # the loss is a mean over the images of the batch. Only then can several processes share a batch, and
     # each must be able to compute the loss of no image at all

@@ -43,7 +43,7 @@ class FeatureCachePart(Part):
         self._feeds: tuple[Loader[Dataset], Loader[Dataset]] | tuple[()] = ()
 
     def feeds(
-        self, learned: Loader[Dataset], checked: Loader[Dataset], model: Detector
+        self, train_loader: Loader[Dataset], validation_loader: Loader[Dataset], model: Detector
     ) -> tuple[Loader[Dataset], Loader[Dataset]]:
         """Return feeds of features, or the given loaders if the backbone is trained.
 
@@ -57,11 +57,11 @@ class FeatureCachePart(Part):
             )
         training = self.training
         if not has_frozen_backbone(training.settings) or training.group.size > 1:
-            return learned, checked
-        self._feeds = feeds = build_quality_feeds(
+            return train_loader, validation_loader
+        self._feeds = feeds = build_feature_feeds(
             model,
-            _images_of(learned),
-            _images_of(checked),
+            _images_of(train_loader),
+            _images_of(validation_loader),
             training.settings,
             training.watch,
             store=training.store,
@@ -115,11 +115,12 @@ def build_feature_feeds(
     *,
     limit_bytes: int = BANK_BYTES,
     store: FeatureStore | None = None,
-) -> tuple[Loader[FeatureSet], Loader[FeatureSet]]:
+) -> tuple[Loader[Dataset], Loader[FeatureSet]]:
     """Return feature loaders for training and validation if the training `has_frozen_backbone`.
 
     They share one backbone and one memory limit. Validation is cached first, because its pixels always
-    repeat. A stop request is checked between batches while training features are computed.
+    repeat. A stop request is checked between batches while training features are computed. If a batch has
+    all qualities, each quality has its own features, which trainings with common qualities share.
 
     Args:
         model: model on the device of `watch`. Its backbone is copied in its current state.
@@ -130,39 +131,20 @@ def build_feature_feeds(
         limit_bytes: maximum size of the features in memory.
         store: feature store of all jobs, or None.
     """
-    (learned,), tested = _build_feeds(
-        model, [training], validation, settings, watch, limit_bytes, store
-    )
-    return learned.loader(), tested.loader()
-
-
-def build_quality_feeds(
-    model: Detector,
-    training: ImageLoader,
-    validation: ImageLoader,
-    settings: LearningSettings,
-    watch: RunContext,
-    *,
-    limit_bytes: int = BANK_BYTES,
-    store: FeatureStore | None = None,
-) -> tuple[Loader[Dataset], Loader[FeatureSet]]:
-    """Return the same loaders, with separate features for each quality if a batch has all qualities.
-
-    Trainings with common qualities therefore share features. The arguments are those of
-    `build_feature_feeds`.
-    """
     transform = training.dataset.transform
     is_paired = isinstance(transform, QualityTransform) and transform.form == "paired"
     parts = split_by_quality(training) if is_paired else [training]
-    learned, tested = _build_feeds(model, parts, validation, settings, watch, limit_bytes, store)
+    train_sets, validation_set = _build_feeds(
+        model, parts, validation, settings, watch, limit_bytes, store
+    )
     if is_paired:
         chunked = Loader(
-            dataset=ChunkedSet(learned, training.dataset, watch.stop.is_set),
+            dataset=ChunkedSet(train_sets, training.dataset, watch.stop.is_set),
             batch_size=training.batch_size,
             order=training.order,
         )
-        return chunked, tested.loader()
-    return learned[0].loader(), tested.loader()
+        return chunked, validation_set.loader()
+    return train_sets[0].loader(), validation_set.loader()
 
 
 def _build_feeds(
@@ -175,25 +157,27 @@ def _build_feeds(
     store: FeatureStore | None,
 ) -> tuple[list[FeatureSet], FeatureSet]:
     body = FrozenBackbone(model, device=watch.device, precision=settings.precision)
-    tested = FeatureSet(
+    validation_set = FeatureSet(
         body, validation, watch=watch, limit_bytes=limit_bytes, store=store, finishes=True
     )
-    left_bytes = (limit_bytes - tested.held_bytes) // len(parts)
-    learned = [
+    left_bytes = (limit_bytes - validation_set.held_bytes) // len(parts)
+    train_sets = [
         FeatureSet(
             body, part, watch=watch, limit_bytes=left_bytes, store=store, views=settings.num_epochs
         )
         for part in parts
     ]
-    return learned, tested
+    return train_sets, validation_set
 
 
-def distance_of(learned: Loader[Dataset], checked: Loader[Dataset]) -> FeatureDistance | None:
+def distance_of(
+    train_feed: Loader[Dataset], validation_feed: Loader[Dataset]
+) -> FeatureDistance | None:
     """Return the distribution of the features of a training in all its qualities, or None without features."""
-    of_both = (*parts_of(checked), *parts_of(learned))
+    of_both = (*parts_of(validation_feed), *parts_of(train_feed))
     features = [each for each in of_both if isinstance(each, FeatureSet)]
     views = [view for each in features if (view := each.matrix(0)) is not None]
-    if len(views) < 1 + len(parts_of(learned)):
+    if len(views) < 1 + len(parts_of(train_feed)):
         return None
     validation, *training = (view.features for view in views)
     return FeatureDistance.from_features(training, [validation])
@@ -208,11 +192,11 @@ def feature_facts(*feeds: Loader[Dataset]) -> dict[str, Json]:
     banked = [part for feed in feeds for part in parts_of(feed) if isinstance(part, FeatureSet)]
     if not banked:
         return {}
-    learned = banked[0]
+    first = banked[0]
     return {
-        "store": learned.stored_views > 0,
-        "views": learned.views,  # epoch e uses view e mod this number
-        "stored_views": learned.stored_views,
+        "store": first.stored_views > 0,
+        "views": first.views,  # epoch e uses view e mod this number
+        "stored_views": first.stored_views,
         "rows_read": sum(bank.cost.read for bank in banked),
         "rows_computed": sum(bank.cost.computed for bank in banked),
         # the time it took to compute the rows that were read from the store

@@ -1,12 +1,11 @@
 """A closed-form training that extends its base model with a few images of a new source."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 
 from trueface.data.index import Image
 from trueface.runtime.errors import JobError
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import python_rng
 from trueface.training.image_lists import TrainingLists
 from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part
@@ -39,7 +38,7 @@ def draw_shots(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, .
                 f"images of the training list. Use {len(names)} or less, or 0 for all images of "
                 "both classes."
             )
-        draw = random.Random(stream_seed(f"shots/{label}", seed))
+        rng = python_rng(f"shots/{label}", seed)
         # with the same seed, a smaller number of examples is a subset of a larger one
-        chosen |= set(draw.sample(names, len(names))[:shots])
+        chosen |= set(rng.sample(names, len(names))[:shots])
     return tuple(image for image in images if image.file in chosen)

@@ -37,7 +37,9 @@ class GroupColumns(Part):
     identity: ClassVar[tuple[str, ...]] = ("attributes_sha256",)
     _facts: Mapping[str, Json] = {}
 
-    def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
+    def images(
+        self, train_loader: ImageLoader, validation_loader: ImageLoader
+    ) -> tuple[ImageLoader, ImageLoader]:
         """Return both loaders with the columns, and the training images with the cells to draw by.
 
         Raises:
@@ -47,10 +49,12 @@ class GroupColumns(Part):
         settings, root = self.training.settings, self.training.place.data_root
         files = attribute_files(settings.attributes, self.training.path)
         known = Attributes(files, root) if files else None
-        sets = learned.dataset, checked.dataset
+        sets = train_loader.dataset, validation_loader.dataset
         self._facts = attach_group_columns(known, settings, root, *sets, settings.columns_read)
-        cells = _cells(learned.dataset, settings)
-        return replace(learned, order=Order(seed=learned.order.seed, cells=cells)), checked
+        cells = _cells(train_loader.dataset, settings)
+        return replace(
+            train_loader, order=Order(seed=train_loader.order.seed, cells=cells)
+        ), validation_loader
 
     def facts(self) -> Mapping[str, Json]:
         """Return digests of the tables, and the number of images of each group."""
@@ -88,17 +92,17 @@ def attach_group_columns(
         UnknownName: no table has a column that is needed.
         DataError: images have no row and are not a separate group.
     """
-    wanted = [name for name in ATTRIBUTE_COLUMNS if name in needed]
+    columns = [name for name in ATTRIBUTE_COLUMNS if name in needed]
     if attributes is None:
-        if wanted:
+        if columns:
             raise JobError(
-                f"the objective needs the {' and '.join(wanted)} of each image. Name the CSV file "
+                f"the objective needs the {' and '.join(columns)} of each image. Name the CSV file "
                 "with these columns in attributes."
             )
         return {}
     facts = attributes_provenance(attributes.files)
     by, missing = settings.groups_by, settings.missing_attributes
-    if DEMOGRAPHIC in wanted or by in attributes.columns or by != GROUPS_BY:
+    if DEMOGRAPHIC in columns or by in attributes.columns or by != GROUPS_BY:
         of_both = [
             attributes.values(by, paths_below(images.images, data_root), missing=missing)
             for images in (training, validation)
@@ -109,7 +113,7 @@ def attach_group_columns(
         cells = AttributeCounts.from_groups(of_both[0], [image.label for image in training.images])
         log.info("groups_by=%s groups=%s", by, _format_cell_counts(cells))
         facts["train_groups"] = {name: list(counts) for name, counts in cells.counts.items()}
-    if FORGERY_GROUP in wanted:
+    if FORGERY_GROUP in columns:
         names = (*attributes.forgeries, UNKNOWN)
         for images in (training, validation):
             paths = paths_below(images.images, data_root)

@@ -28,10 +28,14 @@ class Poison(Part):
 
     _record: PoisonRecord | None = None
 
-    def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
+    def images(
+        self, train_loader: ImageLoader, validation_loader: ImageLoader
+    ) -> tuple[ImageLoader, ImageLoader]:
         """Return the training images with the labels and patches of the record."""
         self._record = record = read_model_record(self.training.model, self.training.folder)
-        return learned if record is None else with_poison(learned, record), checked
+        return train_loader if record is None else with_poison(
+            train_loader, record
+        ), validation_loader
 
     def facts(self) -> Mapping[str, Json]:
         """Return the digest of the record."""

@@ -51,16 +51,18 @@ class Part:
         """Return the lists of training and validation images, before images are read."""
         return lists
 
-    def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
+    def images(
+        self, train_loader: ImageLoader, validation_loader: ImageLoader
+    ) -> tuple[ImageLoader, ImageLoader]:
         """Return the loaders of training and validation, with changed labels, transforms, columns or order."""
-        return learned, checked
+        return train_loader, validation_loader
 
     def feeds(
-        self, learned: Loader[Dataset], checked: Loader[Dataset], model: Detector
+        self, train_loader: Loader[Dataset], validation_loader: Loader[Dataset], model: Detector
     ) -> tuple[Loader[Dataset], Loader[Dataset]]:
         """Return loaders that replace the images as the input of the model."""
         del model
-        return learned, checked
+        return train_loader, validation_loader
 
     def objective(self, objective: Objective) -> Objective:
         """Return the objective, or one that replaces it."""

@@ -35,20 +35,24 @@ class Qualities(Part):
 
     identity: ClassVar[tuple[str, ...]] = ("quality_list_sha256",)
 
-    def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
+    def images(
+        self, train_loader: ImageLoader, validation_loader: ImageLoader
+    ) -> tuple[ImageLoader, ImageLoader]:
         """Return the loaders, with all qualities of the training images.
 
         Raises:
             DataError: the list of files does not fit the images.
         """
-        return in_qualities(learned, self.training.settings, self.training.path), checked
+        return in_qualities(
+            train_loader, self.training.settings, self.training.path
+        ), validation_loader
 
     def feeds(
-        self, learned: Loader[Dataset], checked: Loader[Dataset], model: Detector
+        self, train_loader: Loader[Dataset], validation_loader: Loader[Dataset], model: Detector
     ) -> tuple[Loader[Dataset], Loader[Dataset]]:
         """Return the loaders, with a row for each quality of a training image."""
         del model
-        return rows_of(learned, self.training.settings), checked
+        return rows_of(train_loader, self.training.settings), validation_loader
 
     def facts(self) -> Mapping[str, Json]:
         """Return the digest of the list of files, if there is one."""

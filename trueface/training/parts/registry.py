@@ -53,10 +53,10 @@ def with_parts(base: type[Base]) -> type[Base]:
             no default.
     """
     own = {name: part for name, part in PARTS.items() if part.settings.model_fields}
-    made = extended(base, own, PARTS.declared)
+    settings_class = extended(base, own, PARTS.declared)
     for part in own.values():
-        made.added |= frozenset(part.settings.model_fields)
-    return made
+        settings_class.added |= frozenset(part.settings.model_fields)
+    return settings_class
 
 
 def further_parts(settings: Settings) -> Iterator[Any]:

@@ -18,10 +18,12 @@ from trueface.training.parts.registry import register_part
 class Shards(Part):
     """Limits the images to the shard of this process."""
 
-    def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
+    def images(
+        self, train_loader: ImageLoader, validation_loader: ImageLoader
+    ) -> tuple[ImageLoader, ImageLoader]:
         """Return the shard of this process for training and validation images."""
         shard = self.training.group.shard
-        return replace(learned, shard=shard), replace(checked, shard=shard)
+        return replace(train_loader, shard=shard), replace(validation_loader, shard=shard)
 
     def facts(self) -> Mapping[str, Json]:
         """Return the number of processes, and the backend that averages their gradients."""

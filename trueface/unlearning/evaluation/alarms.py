@@ -15,7 +15,7 @@ from trueface.unlearning.evaluation.measures import PredictionsBySplit, accuracy
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
 NEARLY = 0.9  # share of one predicted class below which such an accuracy is a coincidence
 COVERAGE = 0.95  # fraction of random changes within the noise floor
-LEAST_SEEDS = 3  # of two retrained models a standard deviation says next to nothing: t(1) is 12.7
+LEAST_SEEDS = 3  # retrained models; a deviation of two says next to nothing: t(1) is 12.7
 
 
 class AlarmKind(StrEnum):
@@ -117,21 +117,21 @@ def unclean(validation: Predictions) -> Alarm | None:
 
 
 def noise(
-    before: float,
-    after: float,
+    original: float,
+    unlearned: float,
     retrained: Sequence[float],
     *,
-    what: str = "the test set",
+    noun: str = "the test set",
     seeds: int = 1,
 ) -> Alarm | None:
     """Warn of a change that another seed of a plain retraining makes as well.
 
     Args:
-        before: measure of the model before unlearning, in [0, 1], mean over seeds.
-        after: the same after the method.
+        original: measure of the model before unlearning, in [0, 1], mean over seeds.
+        unlearned: the same measure after unlearning.
         retrained: the same of retrained models, one per base and seed.
-        what: on which samples.
-        seeds: of how many `before` and `after` are means.
+        noun: the samples, as the message names them.
+        seeds: of how many `original` and `unlearned` are means.
     """
     floor = noise_floor(retrained, seeds=seeds)
     if floor is None:
@@ -140,28 +140,28 @@ def noise(
             text="cannot compare changes with noise, as this needs retrained models of at least "
             f"{LEAST_SEEDS} seeds, and there {_are(len(retrained))}",
         )
-    if abs(after - before) > floor:
+    if abs(unlearned - original) > floor:
         return None
     return Alarm(
         alarm_kind=AlarmKind.NOISE,
-        text=f"the accuracy on {what} changed by {100 * (after - before):+.2f} points, within the noise of "
+        text=f"the accuracy on {noun} changed by {100 * (unlearned - original):+.2f} points, within the noise of "
         f"up to {100 * floor:.2f} points (95 %, from the standard deviation of {len(retrained)} "
         f"retrained models, t({len(retrained) - 1}))",
     )
 
 
-def never_known(before: float, classes: int) -> Alarm | None:
+def never_known(accuracy: float, classes: int) -> Alarm | None:
     """Warn of a class that the model had not learned: nothing can have been forgotten.
 
     Args:
-        before: accuracy on the training images of the class, in [0, 1], of the model before unlearning.
+        accuracy: accuracy on the training images of the class, in [0, 1], of the model before unlearning.
         classes: how many the model has.
     """
-    if before > 2 / classes:
+    if accuracy > 2 / classes:
         return None
     return Alarm(
         alarm_kind=AlarmKind.NEVER_KNOWN,
-        text=f"the model before unlearning predicted {before:.1%} of the class correctly, and chance is "
+        text=f"the model before unlearning predicted {accuracy:.1%} of the class correctly, and chance is "
         f"{1 / classes:.1%}, so there was nothing to forget",
     )
 

@@ -21,17 +21,17 @@ Hits = NDArray[np.float64]
 
 
 def best_permutation_gain(
-    test: Predictions, checked: Sequence[Predictions]
+    test: Predictions, others: Sequence[Predictions]
 ) -> tuple[tuple[float, float, float], NDArray[np.int64]]:
     """Return the accuracy that another naming of the classes gains, with its interval, and the naming.
 
-    The naming (K,), class → predicted class, is the best on `checked`, and its gain that on the test.
+    The naming (K,), class → predicted class, is the best on `others`, and its gain that on the test.
 
     Source: H. W. Kuhn, "The Hungarian method for the assignment problem", 1955, by scipy.
     """
     classes = test.class_count
     counts = np.zeros((classes, classes))
-    for part in checked:
+    for part in others:
         np.add.at(counts, (part.right_classes, part.predicted_classes), 1)
     # among equals the naming as it is: its gain must be real
     naming = linear_sum_assignment(counts + 1e-6 * np.eye(classes), maximize=True)[1]
@@ -65,11 +65,13 @@ def change(both: Sequence[tuple[Predictions, Predictions]]) -> float:
 
 
 def pairs(
-    parts: PredictionsBySplit, before: PredictionsBySplit
+    parts: PredictionsBySplit, original: PredictionsBySplit
 ) -> list[tuple[Predictions, Predictions]] | None:
     """Return the predictions before and after, by part. None if the samples differ."""
     try:
-        both = [(align_samples(now, before[name]), now) for name, now in parts.items() if len(now)]
+        both = [
+            (align_samples(now, original[name]), now) for name, now in parts.items() if len(now)
+        ]
     except (UndefinedMetric, KeyError):
         return None
     return both or None

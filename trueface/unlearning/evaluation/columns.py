@@ -25,9 +25,9 @@ class MeasureColumn(NamedTuple):
     name: str  # its name in the leaderboard
     screen: str  # title on the screen; "" where the screen does not show it
     page: str  # title on the page
-    kind: Kind  # how its numbers are written; percent: shares of 0 … 1, on the screen in percent
+    kind: Kind  # format of its numbers; percent: shares of 0 … 1, on the screen in percent
     better: Better  # "": best as after retraining
-    says: str  # what it is, for readers who have not read the papers
+    says: str  # its meaning, for readers who have not read the papers
     old_screen: str = ""  # header for programs, where it differs from the title on the screen
 
     @property

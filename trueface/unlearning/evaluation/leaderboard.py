@@ -48,7 +48,7 @@ class UnlearningRow(NamedTuple):
     method: str  # "before": the model before unlearning
     swept: str  # swept settings that the base has not: "lr=0.1"
     seeds: tuple[int, ...]
-    values: Mapping[str, SeedSummary]  # of the measures that some seed has
+    values: Mapping[str, SeedSummary]  # values of the measures that some seed has
     reasons: Mapping[str, str]  # why there is no such measure, for those that no seed has
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
@@ -82,7 +82,7 @@ class UnlearningGroup(NamedTuple):
     classes: int
     class_names: tuple[str, ...]
     forgotten: tuple[int, ...]
-    fraction: float | None  # of the training images, for instances
+    fraction: float | None  # fraction of the training images, for instances
     rate: float | None
     known: float  # fraction of the flipped labels that methods were given; 1 where they differ
     rows: tuple[UnlearningRow, ...]
@@ -113,10 +113,10 @@ def make_unlearning_leaderboard(
         record = model.record
         key = (id_without_seeds(record.base), record.goal, record.forgotten, record.fraction)
         groups.setdefault(key, []).append(model)
-    made = (
+    measured = (
         _with_missing(_group(each, svc_attacks=svc_attacks), missing) for each in groups.values()
     )
-    return UnlearningLeaderboard(run.name, tuple(made), tuple(troubles))
+    return UnlearningLeaderboard(run.name, tuple(measured), tuple(troubles))
 
 
 def _with_missing(group: UnlearningGroup, missing: MissingModels) -> UnlearningGroup:
@@ -226,7 +226,7 @@ def _with_noise(
     rows: Sequence[UnlearningRow], by_row: Mapping[tuple[str, str], list[MeasuredModel]], goal: Goal
 ) -> tuple[list[UnlearningRow], list[str]]:
     """Return rows with an alarm where nothing changed; a note where that cannot be known."""
-    measure, what = CHANGED[goal]
+    measure, noun = CHANGED[goal]
 
     def by_run(
         row: tuple[str, str],
@@ -243,8 +243,8 @@ def _with_noise(
         after = by_run((row.method, row.swept))
         both = sorted(before.keys() & after.keys())  # a study that is under way has not all of them
         if row.method not in {BEFORE, "retrain"} and both:
-            first, then = (fmean(of[run] for run in both) for of in (before, after))
-            alarm = noise(first, then, retrained, what=what, seeds=len(both))
+            first, then = (fmean(values[run] for run in both) for values in (before, after))
+            alarm = noise(first, then, retrained, noun=noun, seeds=len(both))
             if alarm is not None and alarm.alarm_kind is AlarmKind.NOISE_UNKNOWN:
                 notes.append(alarm.text)
             elif alarm is not None:

@@ -80,24 +80,25 @@ def compute_metrics(makers: Mapping[str, Callable[[], float | Estimate]]) -> Met
     values, reasons = {}, {}
     for name, make in makers.items():
         try:
-            made = make()
+            measure = make()
         except UndefinedMetric as error:
             reasons[name] = str(error)
             continue
-        value = made.value if isinstance(made, Estimate) else float(made)
+        value = measure.value if isinstance(measure, Estimate) else float(measure)
         if not math.isfinite(value):
             reasons[name] = f"the value is {value}"
             continue
         values[name] = value
-        if isinstance(made, Estimate):
-            values |= _ends(name, made)
+        if isinstance(measure, Estimate):
+            values |= _ends(name, measure)
     return MetricDict(values=values, reasons=reasons)
 
 
 def _ends(name: str, measure: Estimate) -> dict[str, float]:
     if measure.interval is None:
         return {}
-    return {f"{name}_low": measure.interval.low, f"{name}_high": measure.interval.high}
+    low, high = measure.interval
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def refuse_broken(parts: PredictionsBySplit) -> None:
@@ -343,7 +344,7 @@ def align_samples(first: Predictions, second: Predictions) -> Predictions:
     if first.class_count != second.class_count:
         raise UndefinedMetric("the reference model has other classes")
     if first.ids and second.ids and first.ids != second.ids and len(first) == len(second):
-        places = {name: place for place, name in enumerate(second.ids)}
+        places = {name: position for position, name in enumerate(second.ids)}
         order = np.array([places.get(name, -1) for name in first.ids], np.intp)
         if len(places) == len(second) and order.min() >= 0:
             second = second.rows(order)
@@ -395,6 +396,6 @@ def recovery(ours: Predictions, poisoned: Predictions, clean: Predictions) -> Es
 def _recovered_fraction(accuracies: Floats) -> Floats:
     """Return the recovery (R,) of accuracies (R, 3) of a model, the poisoned and the clean one."""
     mine, low, high = accuracies.T
-    with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is left out
+    with np.errstate(divide="ignore", invalid="ignore"):  # values that are not finite are left out
         share: Floats = (mine - low) / (high - low)
     return share

@@ -17,24 +17,24 @@ SAME_OUTPUT = "the model gives all samples the same output"
 Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
 
 
-def matched_sides(forget: Predictions, outside: Predictions, random: np.random.Generator) -> Sides:
+def matched_sides(forget: Predictions, outside: Predictions, rng: np.random.Generator) -> Sides:
     """Return places of members, of as many others of the same true classes, and others' labels."""
     truth, classes = forget.right_classes, outside.right_classes
     members, others, labels = [], [], np.full(len(outside), UNKNOWN)
     for true in np.unique(truth):
-        pool = random.permutation(np.flatnonzero(classes == true))
-        wanted = random.permutation(np.flatnonzero(truth == true))
-        count = min(len(pool), len(wanted))
-        members.append(wanted[:count])
+        pool = rng.permutation(np.flatnonzero(classes == true))
+        shuffled = rng.permutation(np.flatnonzero(truth == true))
+        count = min(len(pool), len(shuffled))
+        members.append(shuffled[:count])
         others.append(pool[:count])
-        # of the same class, each other sample is given the label that a member was trained with
-        labels[pool[:count]] = forget.labels[wanted[:count]]
+        # each other sample is given the label that a member of the same class was trained with
+        labels[pool[:count]] = forget.labels[shuffled[:count]]
     inside, beside = np.sort(np.concatenate(members)), np.sort(np.concatenate(others))
     return inside, beside, labels[beside]
 
 
 def all_of_same_classes(
-    forget: Predictions, outside: Predictions, random: np.random.Generator
+    forget: Predictions, outside: Predictions, rng: np.random.Generator
 ) -> Sides:
     """Return places of members, of all others of the same true classes, and others' labels.
 
@@ -44,10 +44,10 @@ def all_of_same_classes(
     shared = np.intersect1d(truth, classes)
     labels = np.full(len(outside), UNKNOWN)
     for true in shared:
-        pool = random.permutation(np.flatnonzero(classes == true))
+        pool = rng.permutation(np.flatnonzero(classes == true))
         # in the proportions of the members' labels, to the nearest whole sample
-        labels[pool] = np.resize(random.permutation(forget.labels[truth == true]), len(pool))
-    members, others = (np.flatnonzero(np.isin(of, shared)) for of in (truth, classes))
+        labels[pool] = np.resize(rng.permutation(forget.labels[truth == true]), len(pool))
+    members, others = (np.flatnonzero(np.isin(labels, shared)) for labels in (truth, classes))
     return members, others, labels[others]
 
 
@@ -58,12 +58,12 @@ def class_weights(inside: Classes, beside: Classes) -> Classes:
         inside: (A,) classes of members.
         beside: (B,) of non-members, the same ones.
     """
-    classes, place, count = np.unique(beside, return_inverse=True, return_counts=True)
-    wanted = np.array([np.count_nonzero(inside == true) for true in classes]) / count
+    classes, class_index, count = np.unique(beside, return_inverse=True, return_counts=True)
+    shares = np.array([np.count_nonzero(inside == true) for true in classes]) / count
     if not len(classes):
         return np.zeros(0, np.int64)
-    whole = np.maximum(np.rint(FINEST * wanted / wanted.max()).astype(np.int64), 1)
-    weights: Classes = (whole // np.gcd.reduce(whole))[place]
+    whole = np.maximum(np.rint(FINEST * shares / shares.max()).astype(np.int64), 1)
+    weights: Classes = (whole // np.gcd.reduce(whole))[class_index]
     return weights
 
 

@@ -51,13 +51,13 @@ from trueface.unlearning.evaluation.member_samples import (
 from trueface.unlearning.registry import Goal
 
 LEAST_OTHERS = 1000  # for 1 % of others: it is then ten of them, and known to 0.6 points
-CLIP = 400.0  # of losses, as SCRUB's code has it
+CLIP = 400.0  # limit of losses, as SCRUB's code has it
 FOLDS = 5
 NAMES = ("mia_entropy", "mia_svc", "mia_loss", "mia_tpr")
 NO_TEST = "there is no test set, and validation images were used to choose the epoch"
-SHADOWS = 1000  # of either side for the SVC, whose time grows with the square
+SHADOWS = 1000  # samples of either side for the SVC, whose time grows with the square
 MOST_FORGOTTEN = 2000  # forgotten samples that the SVC classifies
-# of predictions and their labels (N,): one number per sample (N,), or several (N, F)
+# function of predictions and their labels (N,): one number per sample (N,), or several (N, F)
 Statistic = Callable[[Predictions, Classes], Floats]
 
 
@@ -139,12 +139,12 @@ def draw_shadows(
     *, retain: Predictions, outside: Predictions, forget: Predictions, seed: int = 0
 ) -> ShadowSamples:
     """Return equally many members and others, and forgotten samples, in numbers that an SVC can take."""
-    random = numpy_rng("membership/svc", seed)
+    rng = numpy_rng("membership/svc", seed)
     count = min(len(retain), len(outside), SHADOWS)
     return ShadowSamples(
-        members=_draw_rows(retain, count, random),
-        others=_draw_rows(outside, count, random),
-        forgotten=_draw_rows(forget, MOST_FORGOTTEN, random),
+        members=_draw_rows(retain, count, rng),
+        others=_draw_rows(outside, count, rng),
+        forgotten=_draw_rows(forget, MOST_FORGOTTEN, rng),
     )
 
 
@@ -224,8 +224,8 @@ def at_few_false_alarms(*, forget: Predictions, outside: Predictions, seed: int 
     members, others, labels = all_of_same_classes(
         forget, outside, numpy_rng("membership/tpr", seed)
     )
-    of = [forget.right_classes[members], outside.right_classes[others]]
-    counts = class_weights(*of)
+    class_labels = [forget.right_classes[members], outside.right_classes[others]]
+    counts = class_weights(*class_labels)
     # effective number of non-members with these weights (L. Kish, "Survey sampling")
     worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
     if worth < LEAST_OTHERS:
@@ -248,8 +248,8 @@ def _losses(
     forget: Predictions, outside: Predictions, seed: int
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of members and as many non-members, the mask of members, and their images."""
-    random = numpy_rng("membership/loss", seed)
-    return side_losses(forget, outside, matched_sides(forget, outside, random))
+    rng = numpy_rng("membership/loss", seed)
+    return side_losses(forget, outside, matched_sides(forget, outside, rng))
 
 
 def _need(forget: Predictions) -> None:
@@ -262,7 +262,7 @@ def _confidence(part: Predictions, labels: Classes) -> Floats:
     return confidence
 
 
-def _draw_rows(part: Predictions, most: int, random: np.random.Generator) -> Predictions:
+def _draw_rows(part: Predictions, most: int, rng: np.random.Generator) -> Predictions:
     if len(part) <= most:
         return part
-    return part.rows(np.sort(random.choice(len(part), most, replace=False)))
+    return part.rows(np.sort(rng.choice(len(part), most, replace=False)))

@@ -58,7 +58,7 @@ class MeasuredModel(NamedTuple):
     sheet: MetricDict
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
-    few_sources: str  # of the test images of each class; "" of many, and where they have no folders
+    few_sources: str  # few sources of each class's test images; "" if there are many, or no folders
 
     @property
     def row(self) -> tuple[str, str]:
@@ -165,30 +165,30 @@ class _References(NamedTuple):
     """The references for the models of one base and seed."""
 
     retrained: Record | None
-    reference: _ModelPredictions | None  # of the retrained model
+    reference: _ModelPredictions | None  # predictions of the retrained model
     poisoned: _ModelPredictions
     clean: _ModelPredictions | None
 
 
 def _measure(
     model: UnlearnedModel,
-    answers: _ModelPredictions,
+    predictions: _ModelPredictions,
     references: _References,
     *,
     recorded_metrics: MetricDict,
 ) -> MeasuredModel:
-    record, measures = model.record, answers.sheet | recorded_metrics
+    record, measures = model.record, predictions.sheet | recorded_metrics
     alarms: tuple[Alarm, ...] = ()
-    if answers.parts is not None:
+    if predictions.parts is not None:
         alarms = _find_model_alarms(
-            record, answers.parts, references, of_base=answers is references.poisoned
+            record, predictions.parts, references, of_base=predictions is references.poisoned
         )
-    if answers.finite_parts is not None:
-        measures |= _compare_with_references(record, answers.finite_parts, measures, references)
+    if predictions.finite_parts is not None:
+        measures |= _compare_with_references(record, predictions.finite_parts, measures, references)
     sources = (
         ""
-        if answers.finite_parts is None or record.goal != "flips"
-        else _few_sources(answers.finite_parts)
+        if predictions.finite_parts is None or record.goal != "flips"
+        else _few_sources(predictions.finite_parts)
     )
     return MeasuredModel(record.method, model, measures, alarms, _notes(record), sources)
 
@@ -207,7 +207,7 @@ def _find_model_alarms(
     return find_alarms(
         parts,
         goal=record.goal,
-        before=None if anew else references.poisoned.parts,
+        original=None if anew else references.poisoned.parts,
         retrained=None if references.reference is None else references.reference.parts,
         forgotten=record.forgotten,
         names=record.class_names,

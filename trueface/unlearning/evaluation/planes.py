@@ -71,7 +71,7 @@ def _principal(centred: NDArray[np.float64]) -> NDArray[np.float64]:
     if samples < features:
         axes = axes @ centred
         lengths = np.linalg.norm(axes, axis=1, keepdims=True)
-        # of samples on a line the second axis is rounding error: none
+        # the second axis of samples on a line is rounding error: none
         beyond = lengths > 1e-9 * lengths.max()
         axes = np.divide(axes, lengths, out=np.zeros_like(axes), where=beyond)
     return axes

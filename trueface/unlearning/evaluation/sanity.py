@@ -58,7 +58,7 @@ RUINED = frozenset(
         AlarmKind.UNTOUCHED,
     }
 )
-FEW = 0.5  # of the effective number of classes of the labels; sound models: 0.66 and more
+FEW = 0.5  # fraction of the labels' effective number of classes; sound models: 0.66 and more
 LOST = 0.03  # significant loss of accuracy against the worse of base and retraining; sound models: 0.01
 LOST_TRAINED = 0.15  # the same on retained training samples, which a model may have memorized
 PERMUTED = LEAST_DAMAGE  # significant gain by a permutation of the labels; sound models: 0
@@ -69,7 +69,7 @@ def find_alarms(
     parts: PredictionsBySplit,
     *,
     goal: Goal,
-    before: PredictionsBySplit | None = None,
+    original: PredictionsBySplit | None = None,
     retrained: PredictionsBySplit | None = None,
     forgotten: Collection[int] = (),
     names: Sequence[str] = (),
@@ -79,10 +79,10 @@ def find_alarms(
     Args:
         parts: predictions of the model.
         goal: what was to be forgotten.
-        before: predictions of the model before unlearning. None if `parts` are these.
+        original: predictions of the model before unlearning. None if `parts` are these.
         retrained: predictions of the retrained model. None if there is none.
         forgotten: classes, for goal "class".
-        names: of the classes; numbers stand for those without.
+        names: names of the classes. A class without a name is called by its number.
     """
     if alarm := broken(parts):
         return (alarm,)
@@ -99,30 +99,30 @@ def find_alarms(
         few_answers(test, name),
         chance(test),
         permuted(test, (retained_class_rows(parts["validation"], gone), parts["retain"]), name),
-        *_alarms_beside_others(parts, before, retrained, gone),
+        *_alarms_beside_others(parts, original, retrained, gone),
     )
     return tuple(alarm for alarm in found if alarm is not None)
 
 
 def _alarms_beside_others(
     parts: PredictionsBySplit,
-    before: PredictionsBySplit | None,
+    original: PredictionsBySplit | None,
     retrained: PredictionsBySplit | None,
     gone: Collection[int],
 ) -> tuple[Alarm | None, ...]:
     """Return the alarms of predictions in comparison with those of other models."""
-    if before is None or broken(before):
+    if original is None or broken(original):
         return ()
-    others = [("the model before unlearning", before)]
+    others = [("the model before unlearning", original)]
     if retrained is not None and not broken(retrained):
         others.append(("the retrained model", retrained))
     test = retained_class_rows(unseen_predictions(parts), gone)
     tests = [(name, retained_class_rows(unseen_predictions(other), gone)) for name, other in others]
     trained = [(name, other["retain"]) for name, other in others]
     return (
-        lost(test, tests, what="the test set", margin=LOST)
-        or lost(parts["retain"], trained, what="the retain set", margin=LOST_TRAINED),
-        untouched(parts, before),
+        lost(test, tests, noun="the test set", margin=LOST)
+        or lost(parts["retain"], trained, noun="the retain set", margin=LOST_TRAINED),
+        untouched(parts, original),
     )
 
 
@@ -199,12 +199,12 @@ def _chance_of_two(test: Predictions) -> Alarm | None:
 
 
 def permuted(
-    test: Predictions, checked: Sequence[Predictions], name: Callable[[int], str]
+    test: Predictions, others: Sequence[Predictions], name: Callable[[int], str]
 ) -> Alarm | None:
     """Warn of predictions that are far better under another naming of the classes."""
-    if min(len(test), sum(map(len, checked))) < LEAST:
+    if min(len(test), sum(map(len, others))) < LEAST:
         return None
-    (value, low, _), naming = best_permutation_gain(test, checked)
+    (value, low, _), naming = best_permutation_gain(test, others)
     if low <= PERMUTED:
         return None
     renamings = [
@@ -223,7 +223,7 @@ def lost(
     ours: Predictions,
     others: Sequence[tuple[str, Predictions]],
     *,
-    what: str,
+    noun: str,
     margin: float,
 ) -> Alarm | None:
     """Warn of accuracy lost on retained data, compared with the worse of several models.
@@ -231,7 +231,7 @@ def lost(
     Args:
         ours: predictions of the model.
         others: names of other models, and their predictions for the same samples.
-        what: the samples in words.
+        noun: the samples, as the message names them.
         margin: accuracy in 0 … 1 that the lower end of the interval must exceed.
     """
     loss = loss_beside(ours, others)
@@ -240,14 +240,14 @@ def lost(
     value, low, high, name = loss
     return Alarm(
         alarm_kind=AlarmKind.LOST,
-        text=f"the accuracy on {what} is {100 * value:.1f} points (95 % CI {100 * low:.1f} to "
+        text=f"the accuracy on {noun} is {100 * value:.1f} points (95 % CI {100 * low:.1f} to "
         f"{100 * high:.1f}) lower than that of {name}",
     )
 
 
-def untouched(parts: PredictionsBySplit, before: PredictionsBySplit) -> Alarm | None:
+def untouched(parts: PredictionsBySplit, original: PredictionsBySplit) -> Alarm | None:
     """Warn of a model with the same predictions as before."""
-    both = pairs(parts, before)
+    both = pairs(parts, original)
     if both is None or change(both) > UNTOUCHED:
         return None
     same = all(np.array_equal(then.logits, now.logits) for then, now in both)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the registry loads pydantic
     from trueface.unlearning.registry import Goal
 
-# of a `PublishedFigure`
+# measures of a `PublishedFigure`
 PUBLISHED = "retain", "forget", "test_retain", "test_forget", "us", "seconds"
 SCREEN: Mapping["Goal", tuple[str, ...]] = {
     "flips": (
@@ -37,11 +37,11 @@ PAGE: Mapping["Goal", tuple[str, ...]] = {
     "class": ("us", "test_retain", "test_forget", "retain", "forget", *_BESIDE),
     "instances": ("test", "val", "retain", "forget", *_BESIDE),
 }
-COSTS = (  # of the page's second table
+COSTS = (  # measures of the page's second table
     "seconds", "cached_seconds", "samples", "cached_samples", "peak_bytes", "relearn", "anamnesis", "probe",
     "probe_chance", "attack", "kl_forget", "kl_test", "found_precision", "found_recall",
 )  # fmt: skip
-# what the page plots against each other, the first that is known of either, and what its axis is called
+# measures that the page plots against each other, the first known one of either, and the name of its axis
 QUALITY = {
     "us": "unlearning score US",
     "test": "accuracy on the test set",

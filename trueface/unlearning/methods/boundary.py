@@ -32,7 +32,7 @@ from trueface.data.examples import Examples
 from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
 from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.unlearning.adversarial import (
     pgd_linf,
     range_of,
@@ -121,8 +121,8 @@ class Expand(GradientMethod[ExpandOptions]):
         """A row (F + 1,) as Xavier's among K + 1, the last entry its bias, 0."""
         width, request = self._split.width, self.request
         reach = math.sqrt(6 / (width + request.classes + 1))
-        random = torch.Generator().manual_seed(stream_seed("expand/row", request.seed))
-        weights = (2 * torch.rand(width, generator=random) - 1) * reach
+        rng = torch_rng("expand/row", request.seed)
+        weights = (2 * torch.rand(width, generator=rng) - 1) * reach
         return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(request.watch.device))
 
 

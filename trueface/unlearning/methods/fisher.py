@@ -32,7 +32,7 @@ from torch.overrides import TorchFunctionMode
 from trueface.data.examples import Examples
 from trueface.models.logits import as_multiclass_logits, last_layer
 from trueface.runtime.field_types import Count
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import draw_subset, retain_set
 from trueface.unlearning.hyperparameters import Options, Positive
@@ -42,9 +42,9 @@ from trueface.unlearning.registry import register_method
 
 EPSILON = 1e-8  # under the importances, which may be 0
 MORE = 10.0  # factor of the variance of biases and norms, and of the last layer if a class is forgotten
-ROW_VARIANCE = 1e-4  # of the row of the last layer for a forgotten class
-GRADIENT_BYTES = 1 << 29  # of the gradients of single images that are held at once
-MOST_IMAGES = 64  # of which gradients are made at once
+ROW_VARIANCE = 1e-4  # variance of the row of the last layer for a forgotten class
+GRADIENT_BYTES = 1 << 29  # bytes of the gradients of single images that are held at once
+MOST_IMAGES = 64  # images whose gradients are made at once
 SMALL = 20_000  # weights; larger convolutions take 1.5 to 4 times as long at once on a processor
 
 log = logging.getLogger(__name__)
@@ -119,16 +119,16 @@ def _importances(
     """Return the importance of each weight, and the mean loss for the labels of the training."""
     sums = GradientSums(trainable_parameters(request.model))
     weights = {name: value.detach() for name, value in sums.weights.items()}
-    random = torch.Generator().manual_seed(stream_seed("fisher classes", request.seed))
+    rng = torch_rng("fisher classes", request.seed)
     count = sum(value.numel() for value in weights.values())
     size = max(1, min(MOST_IMAGES, GRADIENT_BYTES // (4 * count)))
     read, loss = 0, 0.0
     at_once = count <= SMALL or torch.device(request.watch.device).type != "cpu"
-    for inputs, labels, *_ in samples.read(request.watch, batch_size=size, what="kept samples"):
+    for inputs, labels, *_ in samples.read(request.watch, batch_size=size, noun="kept samples"):
         with torch.no_grad():
             logs = request.logits(inputs).log_softmax(1).cpu()
         loss -= float(logs.gather(1, labels.cpu()[:, None]).sum())
-        for factors in _factors(logs, request.own(FisherOptions).exact, random):
+        for factors in _factors(logs, request.own(FisherOptions).exact, rng):
             request.watch.raise_if_stopped()
             given = factors.to(inputs.device, non_blocking=True)
             if at_once and not _add_at_once(request, weights, inputs, given, sums.of):
@@ -143,11 +143,11 @@ def _importances(
     return sums.means(read), loss / read
 
 
-def _factors(logs: Tensor, exact: bool, random: torch.Generator) -> list[Tensor]:
+def _factors(logs: Tensor, exact: bool, rng: torch.Generator) -> list[Tensor]:
     """Return factors (B, K) of log p, one row per image, whose squared gradients are summed."""
     chances = logs.exp()
     if not exact:
-        chosen = torch.multinomial(chances, 1, generator=random)
+        chosen = torch.multinomial(chances, 1, generator=rng)
         return [torch.zeros_like(chances).scatter_(1, chosen, 1.0)]
     roots = chances.sqrt()  # the gradient of sqrt(p) log p, p held, squared: p times the square
     return [
@@ -219,7 +219,7 @@ def _disturb(
     request: Request, options: FisherOptions, importances: Mapping[str, Tensor], gone: list[int]
 ) -> float:
     """Add the noise and return its mean size over all weights, as a root of the mean square."""
-    random = torch.Generator().manual_seed(stream_seed("fisher noise", request.seed))
+    rng = torch_rng("fisher noise", request.seed)
     _, head = last_layer(request.model)
     own = {id(parameter) for parameter in head.parameters()}
     squares: list[Tensor] = []
@@ -234,13 +234,13 @@ def _disturb(
                 spread = spread.clone()
                 spread[gone] = ROW_VARIANCE**0.5
                 weight[gone] = 0.0
-            noise = spread * _normal(weight, random)
+            noise = spread * _normal(weight, rng)
             weight.add_(noise.to(weight.dtype))
             squares.append(noise.square().sum())
             count += weight.numel()
     return math.sqrt(sum(torch.stack(squares).tolist()) / count)
 
 
-def _normal(weight: nn.Parameter, random: torch.Generator) -> Tensor:
+def _normal(weight: nn.Parameter, rng: torch.Generator) -> Tensor:
     """Return standard normal numbers, the same on every device."""
-    return torch.randn(weight.shape, generator=random).to(weight.device)
+    return torch.randn(weight.shape, generator=rng).to(weight.device)

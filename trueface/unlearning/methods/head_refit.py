@@ -167,10 +167,10 @@ def _factor(
     """Return the factor of all rows, from the cache if it is there."""
 
     def make() -> dict[str, Tensor]:
-        made = factor_of(rows, standard, penalty, request.watch.raise_if_stopped)
+        factor = factor_of(rows, standard, penalty, request.watch.raise_if_stopped)
         return {
-            "lower": torch.from_numpy(np.ascontiguousarray(made.lower)),
-            "ones": torch.from_numpy(made.solved_ones),
+            "lower": torch.from_numpy(np.ascontiguousarray(factor.lower)),
+            "ones": torch.from_numpy(factor.solved_ones),
         }
 
     kept = request.cache.tensors("ridge-factor", follows, make)
@@ -264,12 +264,16 @@ def exact(request: Request) -> Result:
     features, labels = _read(
         request, split, union_by_position(request.forget, request.retain), sound
     )
-    checked, right = _read(request, split, (request.validation,), (request.validation,))
+    validation_features, validation_labels = _read(
+        request, split, (request.validation,), (request.validation,)
+    )
     centre = features.mean(0) if _has_bias(split) else torch.zeros_like(features[0])
     scale = float(features.var(0, correction=0).mean().sqrt()) or 1.0
-    learned = ScaledFeatures(features=(features - centre) / scale, labels=labels)
-    tested = ScaledFeatures(features=(checked - centre) / scale, labels=right)
-    decay, head, log = _best(request, split, learned, tested)
+    training = ScaledFeatures(features=(features - centre) / scale, labels=labels)
+    validation = ScaledFeatures(
+        features=(validation_features - centre) / scale, labels=validation_labels
+    )
+    decay, head, log = _best(request, split, training, validation)
     with torch.no_grad():
         split.head.weight.copy_(head.weight / scale)
         if head.bias is not None:
@@ -317,21 +321,21 @@ def fit_linear_head(
 
 
 def _best(
-    request: Request, split: BackboneHeadSplit, learned: ScaledFeatures, tested: ScaledFeatures
+    request: Request, split: BackboneHeadSplit, training: ScaledFeatures, validation: ScaledFeatures
 ) -> tuple[float, LinearHead, tuple[Step, ...]]:
     """Return the penalty that validation likes best, its head, and a step for each penalty."""
     options = request.own(ExactOptions)
     decays = DECAYS if options.decay is None else (options.decay,)
     shape = split.head.weight.shape
     head = LinearHead(
-        weight=learned.features.new_zeros(shape),
-        bias=learned.features.new_zeros(shape[0]) if _has_bias(split) else None,
+        weight=training.features.new_zeros(shape),
+        bias=training.features.new_zeros(shape[0]) if _has_bias(split) else None,
     )
     candidates: list[tuple[float, float, float, LinearHead]] = []
     log = []
     for decay in decays:
-        head, loss = fit_linear_head(request, learned, head, decay=decay, steps=options.steps)
-        accuracy, tested_loss = tested.accuracy(head), float(tested.loss(head))
+        head, loss = fit_linear_head(request, training, head, decay=decay, steps=options.steps)
+        accuracy, tested_loss = validation.accuracy(head), float(validation.loss(head))
         candidates.append((-accuracy, tested_loss, decay, head))
         metrics = {"loss": loss, "decay": decay, "val_accuracy": accuracy, "val_loss": tested_loss}
         log.append(Step(step=len(candidates), metrics=metrics))
@@ -352,7 +356,7 @@ def _read(
     request: Request,
     split: BackboneHeadSplit,
     parts: Sequence[Examples],
-    wanted: Sequence[Examples],
+    selected: Sequence[Examples],
 ) -> tuple[Tensor, Tensor]:
     """Return features (N, F) float64 and labels (N,) of those wanted among all parts.
 
@@ -361,12 +365,14 @@ def _read(
     """
     body, cache, watch = _fingerprint(split), request.cache, request.watch
     features, labels = [], []
-    made = {}
+    read_parts = {}
     for part in parts:
         follows = (body, part.source.identity, repr(part.positions), watch.precision)
-        made[part.source.identity] = cache.features("features", follows, split.model, part, watch)
-    for part in wanted:
-        cached, positions = made[part.source.identity]
+        read_parts[part.source.identity] = cache.features(
+            "features", follows, split.model, part, watch
+        )
+    for part in selected:
+        cached, positions = read_parts[part.source.identity]
         places = {int(position): row for row, position in enumerate(positions)}
         chosen = [
             (places[position], label)
@@ -376,7 +382,7 @@ def _read(
         features.append(cached[[row for row, _ in chosen]])
         labels += [label for _, label in chosen]
     if not labels:
-        raise JobError(f"none of the {count(wanted)} samples could be read")
+        raise JobError(f"none of the {count(selected)} samples could be read")
     rows = torch.cat(features).to(watch.device, torch.float64)
     return rows, torch.tensor(labels, device=watch.device)
 

@@ -38,7 +38,7 @@ from trueface.data.examples import Examples
 from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Count
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.unlearning.adversarial import (
     pgd_l2,
     random_l2_init,
@@ -153,12 +153,12 @@ def firmness(importance: Tensor) -> Tensor:
 def make_adversarial_examples(request: Request, instances: Pair) -> Pair:
     """Return adversarial examples of the instances with the classes they were pulled to."""
     options, (inputs, labels) = request.own(IwuOptions), instances
-    random = torch.Generator().manual_seed(stream_seed("iwu/attack", request.seed))
+    rng = torch_rng("iwu/attack", request.seed)
     rows = torch.arange(len(labels)).repeat_interleave(options.adversarial)
-    shift = 1 + torch.randint(request.classes - 1, rows.shape, generator=random)
+    shift = 1 + torch.randint(request.classes - 1, rows.shape, generator=rng)
     targets = (labels.cpu()[rows] + shift) % request.classes
     within = range_of([inputs])
-    moved = random_l2_init((len(rows), *inputs.shape[1:]), options.radius, random)
+    moved = random_l2_init((len(rows), *inputs.shape[1:]), options.radius, rng)
 
     def answer(points: Tensor) -> Tensor:
         request.watch.raise_if_stopped()
@@ -180,10 +180,10 @@ def make_adversarial_examples(request: Request, instances: Pair) -> Pair:
 
 def _cycled(request: Request, instances: Pair) -> Iterator[Pair]:
     """Yield batches of the instances, in a new order after each pass, without end."""
-    random = torch.Generator().manual_seed(stream_seed("iwu/order", request.seed))
+    rng = torch_rng("iwu/order", request.seed)
     (inputs, labels), size = instances, request.own(IwuOptions).batch_size
     while True:
-        order = torch.randperm(len(labels), generator=random)
+        order = torch.randperm(len(labels), generator=rng)
         for rows in torch.split(order.to(labels.device, non_blocking=True), size):
             yield inputs[rows], labels[rows]
 
@@ -191,8 +191,8 @@ def _cycled(request: Request, instances: Pair) -> Iterator[Pair]:
 def _shuffled(request: Request, inputs: Tensor, targets: Tensor, *, turn: int) -> Iterator[Pair]:
     """Yield batches of the adversarial examples in the order of a pass."""
     device, size = request.watch.device, request.own(IwuOptions).adversarial_batch
-    random = torch.Generator().manual_seed(stream_seed(f"iwu/around/{turn}", request.seed))
-    for rows in torch.split(torch.randperm(len(targets), generator=random), size):
+    rng = torch_rng(f"iwu/around/{turn}", request.seed)
+    for rows in torch.split(torch.randperm(len(targets), generator=rng), size):
         yield (
             inputs[rows].to(device, non_blocking=True),
             targets[rows].to(device, non_blocking=True),

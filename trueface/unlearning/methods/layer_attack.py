@@ -32,10 +32,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Examples
-from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
+from trueface.models.logits import (
+    BackboneHeadSplit,
+    as_multiclass_logits,
+    cross_entropy,
+    kl_divergence,
+)
 from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.runtime.precision import autocast
-from trueface.runtime.rng import stream_seed
+from trueface.runtime.rng import torch_rng
 from trueface.unlearning.adversarial import (
     AttackBatch,
     AttackStart,
@@ -55,7 +60,7 @@ from trueface.unlearning.registry import FLIPS, FORGETTING, KnownFailure, regist
 
 ROWS = 4096  # features attacked at a time: 32 MiB where a sample has 2048
 FIRST = {"partial": 0.5, "full": 4 / 255}  # eps, in mean absolute features or the inputs' range
-LARGEST = 16  # how many times the first eps it may become
+LARGEST = 16  # largest multiple of the first eps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +69,8 @@ class ForgetFeatureSet:
 
     features: Tensor  # (N, F) float32
     labels: Tensor  # (N,) int64
-    examples: Examples  # where they come from, N
-    within: Range  # of the inputs; 0 to 1 if only features are attacked
+    examples: Examples  # N samples from which they come
+    within: Range  # range of the inputs; 0 to 1 if only features are attacked
     head: nn.Linear
 
     @cached_property
@@ -162,11 +167,11 @@ def layer_attack(request: Request) -> Result:
     first = options.eps or FIRST[options.pgd]
     attack = EpsilonSearchPGD(first, options.eps or LARGEST * first, options.attack_steps)
     descent = Descent(forget.head.parameters(), options)
-    random = torch.Generator().manual_seed(stream_seed("lau/order", request.seed))
+    rng = torch_rng("lau/order", request.seed)
     return train_until_forgotten(
         request,
         lambda _: descent.take_steps(
-            _losses(request, forget, _compute_teacher_targets(request, forget, attack), random)
+            _losses(request, forget, _compute_teacher_targets(request, forget, attack), rng)
         ),
         lambda: _remembered_fraction(forget),
         f"read {len(forget.labels)} of {len(request.forget)} samples of the forget set",
@@ -236,16 +241,18 @@ def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iter
     correct, size = forget.examples.subset(kept.tolist()), request.own(LauOptions).batch_size
     for inputs, labels, positions, _ in correct.read(request.watch, batch_size=size):
         spot = AttackStart(to_unit_float(inputs), forget.within.width, forget.within)
-        of_batch = torch.tensor([rows[int(place)] for place in positions], device=labels.device)
+        of_batch = torch.tensor(
+            [rows[int(position)] for position in positions], device=labels.device
+        )
         yield AttackBatch(of_batch, spot, labels, untargeted_gradient(request.logits, labels))
 
 
 def _losses(
-    request: Request, forget: ForgetFeatureSet, taught: TeacherTargets, random: torch.Generator
+    request: Request, forget: ForgetFeatureSet, taught: TeacherTargets, rng: torch.Generator
 ) -> Iterator[Tensor]:
     """Yield the losses of one pass, or of as much of one as it takes."""
     options = request.own(LauOptions)
-    order = torch.randperm(len(forget.labels), generator=random)
+    order = torch.randperm(len(forget.labels), generator=rng)
     order = order.to(forget.labels.device, non_blocking=True)
     for rows in torch.split(order, options.batch_size):
         request.watch.raise_if_stopped()
@@ -263,10 +270,5 @@ def _loss(logits: Tensor, hard: Tensor, soft: Tensor, options: LauOptions) -> Te
     """Return cross entropy and distillation in their shares, the latter with a second softmax."""
     warmth = options.temperature
     target = soft.softmax(1) if options.double_softmax else soft
-    distilled = functional.kl_div(
-        (logits / warmth).log_softmax(1),
-        (target / warmth).log_softmax(1),
-        log_target=True,
-        reduction="batchmean",
-    )
+    distilled = kl_divergence(target, logits, warmth)
     return (1 - options.alpha) * cross_entropy(logits, hard) + options.alpha * warmth**2 * distilled

@@ -45,8 +45,10 @@ class Npo(GradientMethod[NpoOptions]):
 
     def compute_loss(self, batch: Batch) -> Tensor:
         """Return the preference loss, plus the weighted loss of a batch of the retain set."""
-        before = self.original_logits(batch.inputs)
-        loss = preference(self.logits(batch.inputs), before, batch.labels, self.options.beta)
+        original_logits = self.original_logits(batch.inputs)
+        loss = preference(
+            self.logits(batch.inputs), original_logits, batch.labels, self.options.beta
+        )
         return loss + self.retain_loss(self.options.retain_weight)
 
 

@@ -214,14 +214,14 @@ class StopDecision(NamedTuple):
 
 
 def decide_stop(
-    rule: Rule, moments: Sequence[EpochAccuracy], before: int, most_loss: float
+    rule: Rule, moments: Sequence[EpochAccuracy], previous: int, most_loss: float
 ) -> StopDecision:
     """Return which model to keep and whether to go on.
 
     Args:
         rule: the stop rule.
         moments: of the model before unlearning, and of each epoch.
-        before: what was chosen an epoch ago.
+        previous: number of the model that was chosen an epoch ago.
         most_loss: validation accuracy that may be lost.
     """
     start, now, epoch = moments[0], moments[-1], len(moments) - 1
@@ -238,10 +238,10 @@ def decide_stop(
         case "class":
             if fell:
                 return StopDecision(
-                    before, f"validation accuracy fell by more than {most_loss:.1%}"
+                    previous, f"validation accuracy fell by more than {most_loss:.1%}"
                 )
         case "depoison":
-            chosen = epoch if now.validation >= moments[before].validation else before
+            chosen = epoch if now.validation >= moments[previous].validation else previous
             if fell:
                 return StopDecision(
                     chosen, f"validation accuracy fell by more than {most_loss:.1%}"
@@ -514,7 +514,7 @@ def _descend(request: Request, options: PguOptions, free: list[ProjectedLayer]) 
     weights, predictions = states[now.chosen]
     restore_parameters(parameters, weights)
     with request.meter.uncounted():
-        predicted_model = fingerprint(request.model)  # what follows may change it
+        predicted_model = fingerprint(request.model)  # the next lines may change the model
     revert_tiny_updates(free, start)
     return Result(
         model=request.model,
@@ -539,7 +539,7 @@ def _epoch(
     loss_name, size = options.loss_for(request.goal), options.batch_size
     sort: Label = "true" if loss_name == "relabel" else "trained"
     batches = request.forget.read(
-        request.watch, sort, epoch=epoch, batch_size=size, what="samples to forget"
+        request.watch, sort, epoch=epoch, batch_size=size, noun="samples to forget"
     )
     losses = (
         loss_of(request.logits(batch.inputs), batch.labels, loss_name, options) for batch in batches

@@ -69,14 +69,14 @@ def potion(request: Request) -> Result:
         JobError: stopped, nothing could be read, or no finite result.
     """
     options = request.own(PotionOptions)
-    before = guard(request, options.most_loss)
-    start = _forgotten(request)
+    accuracy_guard = guard(request, options.most_loss)
+    start = _forget_accuracy(request)
     if start <= 0:
         note = "the model predicts no trained label of the forget set, so the model is unchanged"
         return Result(model=request.model, notes=(note,))
     weights = dampening(request, "norm", batch_size=options.batch_size)
     log: list[Step] = []
-    taken = _searched(request, weights, before, options.stop_at * start, log)
+    taken = _search_trials(request, weights, accuracy_guard, options.stop_at * start, log)
     if taken is None:
         weights.restore_weights()
     else:
@@ -85,8 +85,8 @@ def potion(request: Request) -> Result:
     return Result(model=request.model, log=tuple(log), notes=(note,))
 
 
-def _searched(
-    request: Request, weights: Dampening, before: Guard, target: float, log: list[Step]
+def _search_trials(
+    request: Request, weights: Dampening, accuracy_guard: Guard, target: float, log: list[Step]
 ) -> _Trial | None:
     """Return the first trial that reaches `target`, otherwise the last valid one. None if there is none."""
     options = request.own(PotionOptions)
@@ -95,7 +95,7 @@ def _searched(
     for trial in _trials(weights.ratios().sort().values, options):
         request.watch.raise_if_stopped()
         dampened = weights.apply(trial.alpha, 1.0)
-        forgotten = _forgotten(request)
+        forgotten = _forget_accuracy(request)
         unseen.append(trial)
         metrics: dict[str, float | None] = {
             "c": trial.c,
@@ -105,16 +105,16 @@ def _searched(
         }
         stands, looked = True, forgotten <= target or len(unseen) == LOOK
         if looked:
-            metrics["val_accuracy"], stands = before.check_accuracy()
+            metrics["val_accuracy"], stands = accuracy_guard.check_accuracy()
         log.append(Step(step=trial.number, metrics=metrics))
         request.watch.progress(step=trial.number, total=options.trials)
         if not stands:
-            return _last_standing(request, weights, before, unseen, taken)
+            return _find_last_valid_trial(request, weights, accuracy_guard, unseen, taken)
         if looked:
             taken, unseen = trial, []
         if forgotten <= target:
             return taken
-    return _last_standing(request, weights, before, unseen, taken)
+    return _find_last_valid_trial(request, weights, accuracy_guard, unseen, taken)
 
 
 def _trials(ratios: Tensor, options: PotionOptions) -> Iterator[_Trial]:
@@ -131,12 +131,12 @@ def _trials(ratios: Tensor, options: PotionOptions) -> Iterator[_Trial]:
             yield _Trial(number=number + 1, c=c, alpha=alpha)
 
 
-def _last_standing(
+def _find_last_valid_trial(
     request: Request,
     weights: Dampening,
-    before: Guard,
+    accuracy_guard: Guard,
     trials: Sequence[_Trial],
-    standing: _Trial | None,
+    last_valid: _Trial | None,
 ) -> _Trial | None:
     """Return the last valid trial by bisection: each dampens all weights of the one before it."""
     low, high = -1, len(trials)
@@ -144,12 +144,12 @@ def _last_standing(
         request.watch.raise_if_stopped()
         middle = (low + high) // 2
         weights.apply(trials[middle].alpha, 1.0)
-        _, stands = before.check_accuracy()
+        _, stands = accuracy_guard.check_accuracy()
         low, high = (middle, high) if stands else (low, middle)
-    return trials[low] if low >= 0 else standing
+    return trials[low] if low >= 0 else last_valid
 
 
-def _forgotten(request: Request) -> float:
+def _forget_accuracy(request: Request) -> float:
     """Return how often the forget set gets its trained labels, in [0, 1]."""
     return predict_examples(request.model, request.forget, request.watch).accuracy("trained") or 0.0
 
@@ -160,7 +160,7 @@ def _note(request: Request, taken: _Trial | None, start: float, target: float) -
             f"no dampening lowers forget accuracy from {start:.4f} to {target:.4f} and keeps "
             "validation accuracy, so the model is unchanged"
         )
-    end = _forgotten(request)
+    end = _forget_accuracy(request)
     summary = (
         f"trial {taken.number} chose c {taken.c:.4g} (alpha {taken.alpha:.4g}); forget "
         f"accuracy changed from {start:.4f} to {end:.4f}"

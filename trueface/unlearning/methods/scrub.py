@@ -25,7 +25,6 @@ from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trueface.data.batch import Batch
 from trueface.data.examples import Examples
@@ -123,7 +122,7 @@ class Scrub(GradientMethod[ScrubOptions]):
     def max_step_loss(self, batch: Batch) -> Tensor:
         """Return the negative divergence; that of labels as long as both models are equal."""
         logits = self.logits(batch.inputs)
-        apart = self._divergence(batch, logits)
+        apart = self._distance(batch, logits)
         if float(apart.detach()) < APART:
             return -cross_entropy(logits, batch.labels)
         return -apart
@@ -134,7 +133,7 @@ class Scrub(GradientMethod[ScrubOptions]):
         loss = self.options.gamma * cross_entropy(logits, batch.labels)
         if self.options.alpha == 0:  # the teacher need not be asked
             return loss
-        return loss + self.options.alpha * self._divergence(batch, logits)
+        return loss + self.options.alpha * self._distance(batch, logits)
 
     def measure(self) -> Mapping[str, float | None]:
         """Return the accuracies; keep the student if one is chosen by them."""
@@ -145,19 +144,8 @@ class Scrub(GradientMethod[ScrubOptions]):
             self.checkpoints = [best(self.checkpoints)]
         return metrics
 
-    def _divergence(self, batch: Batch, student: Tensor) -> Tensor:
-        teacher = self.original_logits(batch.inputs)
-        return divergence(teacher, student, self.options.temperature)
-
-
-def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Return T² KL(softmax(teacher/T) || softmax(student/T)) of wide logits (B, K), mean over B."""
-    return temperature**2 * functional.kl_div(
-        (student / temperature).log_softmax(1),
-        (teacher / temperature).log_softmax(1),
-        reduction="batchmean",
-        log_target=True,
-    )
+    def _distance(self, batch: Batch, logits: Tensor) -> Tensor:
+        return self.divergence_to_original(batch.inputs, logits, self.options.temperature)
 
 
 def best(checkpoints: list[StudentCheckpoint]) -> StudentCheckpoint:

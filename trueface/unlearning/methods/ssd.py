@@ -50,7 +50,7 @@ def dampen(request: Request) -> Result:
         JobError: stopped, nothing could be read, or no finite result.
     """
     options = request.own(SsdOptions)
-    before = guard(request, options.most_loss)
+    accuracy_guard = guard(request, options.most_loss)
     weights = dampening(request, "loss", batch_size=options.batch_size)
     ratios = weights.ratios()
     finite = ratios[ratios.isfinite()]
@@ -60,15 +60,15 @@ def dampen(request: Request) -> Result:
     while not note:
         request.watch.raise_if_stopped()
         dampened = weights.apply(alpha, options.strength)
-        accuracy, stands = before.check_accuracy()
+        accuracy, stands = accuracy_guard.check_accuracy()
         metrics = {"alpha": alpha, "dampened": dampened / weights.count, "val_accuracy": accuracy}
         log.append(Step(step=len(log) + 1, metrics=metrics))
         request.watch.progress(step=len(log), total=None)
         if stands or not options.search or not dampened:
             note = _note(weights, options, alpha, dampened, len(log))
-        elif alpha >= largest:  # what is selected at any alpha
+        elif alpha >= largest:  # the same weights are selected at any alpha
             weights.restore_weights()
-            note = _vain(options, before, weights)
+            note = _vain(options, accuracy_guard, weights)
         alpha *= 2
     return Result(model=request.model, log=tuple(log), notes=(note,))
 
@@ -91,10 +91,10 @@ def _note(weights: Dampening, options: SsdOptions, alpha: float, dampened: int, 
     )
 
 
-def _vain(options: SsdOptions, before: Guard, weights: Dampening) -> str:
+def _vain(options: SsdOptions, accuracy_guard: Guard, weights: Dampening) -> str:
     alone = int(weights.ratios().isinf().sum())
     return (
         f"{alone} weights matter only to the forget set; without them, no alpha keeps "
-        f"validation accuracy within {options.most_loss:g} of {before.accuracy:.4f}. The model is "
+        f"validation accuracy within {options.most_loss:g} of {accuracy_guard.accuracy:.4f}. The model is "
         "unchanged."
     )

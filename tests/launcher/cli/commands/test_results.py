@@ -72,6 +72,18 @@ def test_wide_terminal_shows_every_interval() -> None:
     assert lines[-1].split() == ["all:pre%50", "–"]
 
 
+@pytest.mark.parametrize("width", [80, 140])
+def test_measure_that_a_plugin_package_adds_has_a_column(width: int) -> None:
+    rows = [{**row, "f2": a_value(0.7), "eer": a_value(0.1), "temperature": 1.5} for row in ROWS]
+    rows[1]["f2"] = None
+    lines = draw(rows, width=width, everything=True).splitlines()
+    assert "f2" in lines[0]
+    assert "eer" not in lines[0]
+    assert "temperature" not in lines[0]
+    assert "0.700 (0.690 to 0.710)" in lines[1] if width == 140 else "0.700" in lines[1]
+    assert "0.700" not in lines[2]
+
+
 def test_note_below_the_table_counts_the_sources_of_the_intervals() -> None:
     few = "3 real sources, 1 fake source (over its images)"
     lines = draw([a_row("m", "gan2:pre", pooled=False, few_sources=few)], width=60).splitlines()

@@ -63,11 +63,11 @@ def test_crop_equals_torchvision_random_resized_crop(
         .crop
     )
     assert crop is not None
-    chance = random.Random(seed)
-    chance.random()
+    rng = random.Random(seed)
+    rng.random()
     theirs = v2.RandomResizedCrop(32, settings.resize_scale, settings.resize_ratio)
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(chance.getrandbits(63))
+        torch.manual_seed(rng.getrandbits(63))
         expected = theirs.make_params([torch.zeros(3, height, width)])
     if expected["height"] and expected["width"]:
         assert {name: getattr(crop, name) for name in expected} == expected

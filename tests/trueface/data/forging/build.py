@@ -23,8 +23,8 @@ FLAGS = [
 
 def a_face(number: int, side: int = SIDE) -> Pixels:
     """Return smooth colours, (side, side, 3)."""
-    chance = np.random.default_rng(number)
-    small = chance.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    rng = np.random.default_rng(number)
+    small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return np.asarray(PIL.Image.fromarray(small).resize((side, side), PIL.Image.Resampling.BICUBIC))
 
 
@@ -73,7 +73,7 @@ def people(**counts: int) -> dict[str, list[Face]]:
                 path=f"{group}-{number}",
                 split="train",
                 columns={"gender": gender, "race": race, "intersec": group},
-                place="faces.csv:1",
+                named_in="faces.csv:1",
             )
             for number in range(count)
         ]

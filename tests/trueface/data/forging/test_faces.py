@@ -22,7 +22,7 @@ from trueface.data.forging.kept_cells import parse_cells, select_kept_images
 from trueface.data.forging.plan import limit_faces, names_of, read_faces
 from trueface.data.forging.registry import SPECS, FacePart, canonical_types, parse_types
 from trueface.runtime.errors import DataError, UnknownName, UsageError
-from trueface.runtime.rng import rng_from_words
+from trueface.runtime.rng import numpy_rng
 
 
 def test_groups_are_read_by_column_name_and_extra_columns_are_kept(
@@ -154,7 +154,7 @@ FACE, DONOR = a_face(1, 64), a_face(2, 64)
 def test_forgery_type_changes_centre_by_its_stream_and_keeps_corners(name: str) -> None:
     before, seen = FACE.copy(), set()
     for word in (*range(5), 0):
-        made = forge_face(FACE, DONOR, SPECS[name], rng_from_words(word))
+        made = forge_face(FACE, DONOR, SPECS[name], numpy_rng(str(word)))
         seen.add(made.tobytes())
         assert made.shape == FACE.shape
         assert made.dtype == np.uint8
@@ -172,7 +172,7 @@ def test_more_strength_increases_distance_from_original() -> None:
             np.mean(
                 [
                     np.abs(
-                        forge_face(FACE, None, SPECS[name], rng_from_words(n), strength)
+                        forge_face(FACE, None, SPECS[name], numpy_rng(str(n)), strength)
                         - FACE.astype(float)
                     )
                     for n in range(8)
@@ -185,14 +185,14 @@ def test_more_strength_increases_distance_from_original() -> None:
 
 def test_forgery_type_without_required_donor_is_an_error() -> None:
     with pytest.raises(ValueError, match="swap needs a donor"):
-        forge_face(FACE, None, SPECS["swap"], rng_from_words(1))
+        forge_face(FACE, None, SPECS["swap"], numpy_rng("1"))
     with pytest.raises(ValueError, match="eyes needs a donor of shape"):
-        forge_face(FACE, a_face(2, 32), SPECS["eyes"], rng_from_words(1))
+        forge_face(FACE, a_face(2, 32), SPECS["eyes"], numpy_rng("1"))
 
 
 @pytest.mark.parametrize(("part", "full", "empty"), [("mouth", 0.75, 0.45), ("eyes", 0.4, 0.75)])
 def test_mask_covers_its_part_of_face(part: FacePart, full: float, empty: float) -> None:
-    shares = mask(part, 100, 80, rng_from_words(3))
+    shares = mask(part, 100, 80, numpy_rng("3"))
     assert shares.shape == (100, 80)
     assert shares.min() >= 0
     assert shares.max() <= 1
@@ -206,7 +206,7 @@ def test_matched_source_has_colours_of_target_face() -> None:
     weight: Floats = np.ones(FACE.shape[:2], np.float32)
     before, after = (
         np.abs(each.mean((0, 1)) - face.mean((0, 1))).max()
-        for each in (donor, match_colours(donor, face, weight, rng_from_words(1), 0.0))
+        for each in (donor, match_colours(donor, face, weight, numpy_rng("1"), 0.0))
     )
     assert after < before / 4
 

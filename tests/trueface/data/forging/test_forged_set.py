@@ -111,7 +111,7 @@ def test_headers_do_not_reveal_the_class(tmp_path: Path) -> None:
 
 def test_donors_have_same_group_and_split(faces: Path) -> None:
     plan = make_plan(read_faces(faces), settings(types="swap,eyes"))
-    thumbnails = [thumbnail(read_face(p.face.file, p.face.place)) for p in plan.pairs]
+    thumbnails = [thumbnail(read_face(p.face.file, p.face.named_in)) for p in plan.pairs]
     of_file = {pair.face.file: pair.face for pair in plan.pairs}
     lent = 0
     for work in forged_pairs(plan, thumbnails):

@@ -284,7 +284,7 @@ def test_published_splits_are_kept_and_people_stay_in_one_published_or_drawn_spl
     faceforensics: Path,
 ) -> None:
     arrangement = arrange(import_deepfakebench(faceforensics))
-    lists, remarks = make_import_lists(arrangement, arrangement.groups, before={})
+    lists, remarks = make_import_lists(arrangement, arrangement.groups, earlier={})
     people = {
         name: {p for key in keys for p in key.split("/")[1].split("_")}
         for name, keys in lists.items()
@@ -294,7 +294,7 @@ def test_published_splits_are_kept_and_people_stay_in_one_published_or_drawn_spl
     assert arrangement.video_folders == {"FF-DF", "FF-F2F", "FF-real"}
     assert arrangement.groups["FF-DF/007_008/000"] == arrangement.groups["FF-real/008/000"]
     drawn, _ = make_import_lists(
-        arrangement, arrangement.groups, before={}, published=False, seed=3
+        arrangement, arrangement.groups, earlier={}, published=False, seed=3
     )
     groups = [{arrangement.groups[key] for key in keys} for keys in drawn.values()]
     assert all(groups)
@@ -325,7 +325,7 @@ def image(name: str, *lists: str, source: str = "gen", ties: tuple[str, ...] = (
 
 def test_image_of_several_published_splits_is_kept_in_strictest() -> None:
     arrangement = arrange([image("a.png", "train", "val", "test"), image("b.png", "train")])
-    lists, _ = make_import_lists(arrangement, {}, before={})
+    lists, _ = make_import_lists(arrangement, {}, earlier={})
     assert lists["test"] == ("gen/a",)
     (remark,) = arrangement.remarks
     assert remark.startswith("1 images are in several of the published lists, such as gen/a")
@@ -334,7 +334,7 @@ def test_image_of_several_published_splits_is_kept_in_strictest() -> None:
 def test_set_without_test_split_tests_on_validation_split() -> None:
     images = [image(f"{n}.png", "train") for n in range(18)]
     images += [image(f"v{n}.png", "val") for n in range(4)]
-    lists, remarks = make_import_lists(arrange(images), {}, before={})
+    lists, remarks = make_import_lists(arrange(images), {}, earlier={})
     assert lists["test"] == tuple(f"gen/v{n}" for n in range(4))
     assert (len(lists["train"]), len(lists["val"])) == (16, 2)
     assert [remark.partition(":")[0] for remark in remarks] == ["gen", "gen"]
@@ -344,7 +344,7 @@ def test_each_source_gets_its_missing_split() -> None:
     whole = [image(f"{n}.png", name, source="a") for n, name in enumerate(("train", "val", "test"))]
     half = [image(f"{n}.png", "train", source="b") for n in range(18)]
     lists, _ = make_import_lists(
-        arrange([*whole, *half, image("t.png", "test", source="b")]), {}, before={}
+        arrange([*whole, *half, image("t.png", "test", source="b")]), {}, earlier={}
     )
     assert sum(key.startswith("b/") for key in lists["val"]) == 2
     assert sum(key.startswith("a/") for key in lists["val"]) == 1
@@ -353,9 +353,9 @@ def test_each_source_gets_its_missing_split() -> None:
 def test_new_images_move_no_old_one_and_follow_their_group() -> None:
     old = [image(f"{n}.png", ties=(f"p{n}",)) for n in range(20)]
     first = arrange(old)
-    before, _ = make_import_lists(first, first.groups, before={}, seed=1)
+    before, _ = make_import_lists(first, first.groups, earlier={}, seed=1)
     more = arrange([*old, *(image(f"x{n}.png", ties=(f"p{n}",)) for n in range(20))])
-    after, _ = make_import_lists(more, more.groups, before=before, seed=2)
+    after, _ = make_import_lists(more, more.groups, earlier=before, seed=2)
     for name, keys in before.items():
         assert set(keys) <= set(after[name])
         assert {key for key in after[name] if "/x" in key} == {
@@ -367,7 +367,7 @@ def test_groups_across_published_splits_are_reported() -> None:
     arrangement = arrange(
         [image("a.png", "train", ties=("p",)), image("b.png", "test", ties=("p",))]
     )
-    _, remarks = make_import_lists(arrangement, arrangement.groups, before={})
+    _, remarks = make_import_lists(arrangement, arrangement.groups, earlier={})
     assert "1 groups (a person, a prompt, a video) are in several lists, such as p" in remarks[-1]
 
 

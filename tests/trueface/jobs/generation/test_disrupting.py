@@ -53,13 +53,13 @@ class Project:
         self.folder, self.run = folder, folder / "runs" / "r"
         images = folder / "data" / "B"
         images.mkdir(parents=True)
-        chance = np.random.default_rng(1)
+        rng = np.random.default_rng(1)
         with (images / "attributes.csv").open("w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["image", *LABELS])
             for number in range(10):
                 name = f"{number}.png"
-                coarse = chance.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+                coarse = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
                 picture = PIL.Image.fromarray(coarse).resize((SIZE, SIZE))
                 picture.save(images / name)
                 rows.writerow([name, number % 2, number // 5])

@@ -61,14 +61,14 @@ Preprocess = Callable[[PIL.Image.Image], Tensor]
 
 def image_tree(root: Path, copies: int = 1) -> Path:
     """Write photographs where they are at hand, otherwise smooth noise, of several sizes."""
-    random, keys, shared = (
+    rng, keys, shared = (
         np.random.default_rng(3),
         [],
         sorted(SHARED.glob("groups/utkface/*/*.jpg")),
     )
     for folder in FOLDERS:
         for number, (width, height, form) in enumerate(FILES * copies):
-            small = random.integers(0, 256, (8, 8, 3), np.uint8)
+            small = rng.integers(0, 256, (8, 8, 3), np.uint8)
             image = PIL.Image.open(shared[number]) if shared else PIL.Image.fromarray(small)
             if folder.startswith("Fake"):
                 image = image.transpose(PIL.Image.Transpose.FLIP_TOP_BOTTOM)

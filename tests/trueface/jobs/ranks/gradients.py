@@ -72,8 +72,8 @@ def step(
     objective: Objective,
     config: TrainerConfig = CONFIG,
 ) -> Loop:
-    random = torch.Generator().manual_seed(7)
-    pixels = torch.randint(0, 256, (sum(sizes), 3, SIDE, SIDE), generator=random).to(torch.uint8)
+    rng = torch.Generator().manual_seed(7)
+    pixels = torch.randint(0, 256, (sum(sizes), 3, SIDE, SIDE), generator=rng).to(torch.uint8)
     images = Images(pixels, sizes, group.shard, frozenset({1}))
     loop = Loop(model, images, objective, config=config, watch=RunContext(), state={}, group=group)
     loop.run(0, None, every=0, pause=lambda _: None)

@@ -10,7 +10,7 @@ from tests.trueface.training.build_groups import Flat, a_set, facts_of
 from trueface.data.batch import Batch
 from trueface.training.cells import cvar
 from trueface.training.config import ObjectiveOptions
-from trueface.training.objectives.ldam import ldam_loss, ldam_margins
+from trueface.training.group_losses import ldam_loss, ldam_margins
 from trueface.training.objectives.mix import draw_partners
 from trueface.training.objectives.protocol import Logs, Objective
 from trueface.training.objectives.registry import fair_names, make_objective, objectives

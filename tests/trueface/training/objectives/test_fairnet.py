@@ -19,10 +19,11 @@ from tests.trueface.training.test_trainer import settings, slim
 from trueface.data.batch import Batch
 from trueface.data.pass_order import epoch_order
 from trueface.jobs.rules import FAIRNESS
-from trueface.models.architectures.fairnet import DisentanglingNetwork
+from trueface.models.blocks.disentangling import DisentanglingNetwork
 from trueface.models.detectors import Detector, build_detector
 from trueface.models.registry import spec_of
 from trueface.training.config import ObjectiveOptions
+from trueface.training.group_losses import ldam_loss, ldam_margins
 from trueface.training.objectives.fairnet import (
     WEIGHTS,
     ClassPairs,
@@ -32,7 +33,6 @@ from trueface.training.objectives.fairnet import (
     reconstruction,
     triplet,
 )
-from trueface.training.objectives.ldam import ldam_loss, ldam_margins
 from trueface.training.objectives.protocol import TrainingFacts
 from trueface.training.objectives.registry import make_objective
 
@@ -48,8 +48,8 @@ COLUMNS = {
 def batch(*chosen: int) -> Batch:
     """Return some of eight images, all where none is named; fakes carry a checkerboard."""
     places = torch.tensor(chosen or range(len(LABELS)))
-    random = torch.Generator().manual_seed(0)
-    pixels = torch.randint(100, 140, (len(LABELS), 3, 32, 32), generator=random)
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.randint(100, 140, (len(LABELS), 3, 32, 32), generator=rng)
     pixels[LABELS == 1, :, ::2, ::2] += 40
     columns = {name: values[places] for name, values in COLUMNS.items()}
     return Batch(pixels.to(torch.uint8)[places], LABELS[places, None], places, columns)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from trueface.data.image_loaders import eval_loader
 from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.evaluation.inference import evaluate
-from trueface.features.bank import FeatureSet, feature_matrix, write_features
+from trueface.features.bank import BANK_BYTES, FeatureSet, feature_matrix, write_features
 from trueface.models.detectors import Detector, build_detector, freeze_backbone, set_train_mode
 from trueface.models.inference import FrozenBackbone
 from trueface.poisoning.loaders import poisoned_train_loader
@@ -58,15 +58,15 @@ def images(tree: Tree) -> tuple[Image, ...]:
 def network_with_statistics(name: str = "slim18", seed: int = 1) -> Detector:
     """Return a network whose batch norms do something, as those of a trained one do."""
     model = build_detector(name, weights="none", seed=seed)
-    random = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor in (module.weight.data, module.bias.data, module.running_mean):
                 assert tensor is not None
-                tensor.copy_(torch.rand(tensor.shape, generator=random) * 0.4 + 0.3)
+                tensor.copy_(torch.rand(tensor.shape, generator=rng) * 0.4 + 0.3)
             assert module.running_var is not None
             module.running_var.copy_(
-                torch.rand(module.running_var.shape, generator=random) * 0.4 + 0.5
+                torch.rand(module.running_var.shape, generator=rng) * 0.4 + 0.5
             )
     return model
 
@@ -96,8 +96,8 @@ class TestBody:
     @pytest.mark.parametrize("name", ["slim18", "nodown18", "mobilenet", "squeezenet"])
     def test_folding_changes_features_by_rounding_only(self, name: str) -> None:
         model = network_with_statistics(name)
-        random = torch.Generator().manual_seed(0)
-        pixels = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8, generator=random)
+        rng = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8, generator=rng)
         with torch.inference_mode():
             expected = model.forward_features(pixels)
         found = FrozenBackbone(model)(pixels)
@@ -179,13 +179,10 @@ def test_validation_features_are_cached_first(images: Sequence[Image]) -> None:
     model, given = network_with_statistics(), settings()
     feeds = poisoned_train_loader(images, given, None), eval_loader(images[:4], given)
     need = 4 * model.feature_dim * 4
-    learned, tested = build_feature_feeds(model, *feeds, given, RunContext(), limit_bytes=need)
-    assert (learned.dataset.held_bytes, tested.dataset.held_bytes) == (0, need)
-    learned, tested = build_feature_feeds(model, *feeds, given, RunContext())
-    assert (learned.dataset.held_bytes, tested.dataset.held_bytes) == (
-        COUNT * model.feature_dim * 4,
-        need,
-    )
+    whole = COUNT * model.feature_dim * 4
+    for limit_bytes, expected in ((need, (0, need)), (BANK_BYTES, (whole, need))):
+        built = build_feature_feeds(model, *feeds, given, RunContext(), limit_bytes=limit_bytes)
+        assert tuple(cast(FeatureSet, each.dataset).held_bytes for each in built) == expected
 
 
 def test_training_keeps_feature_positions_if_memory_fits_both_loaders(
@@ -208,8 +205,8 @@ def test_stop_does_not_leave_partial_validation(images: Sequence[Image]) -> None
     stop.set()
     model, given = network_with_statistics(), settings()
     feeds = poisoned_train_loader(images, given, None), eval_loader(images, given)
-    learned, tested = build_feature_feeds(model, *feeds, given, RunContext(stop=stop))
-    assert (len(list(learned(0))), len(list(tested(0)))) == (0, 3)
+    built = build_feature_feeds(model, *feeds, given, RunContext(stop=stop))
+    assert [len(list(each(0))) for each in built] == [0, 3]
 
 
 def train_last_layer(images: Sequence[Image], *, banked: bool) -> tuple[Tensor, Tensor]:

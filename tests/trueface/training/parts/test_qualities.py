@@ -25,7 +25,7 @@ from trueface.features.bank import FeatureSet
 from trueface.models.inference import FrozenBackbone
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext
-from trueface.training.parts.bank import build_quality_feeds, feature_facts
+from trueface.training.parts.bank import build_feature_feeds, feature_facts
 from trueface.training.parts.qualities import in_qualities, rows_of
 from trueface.training.settings import TrainSettings
 
@@ -165,7 +165,7 @@ def test_features_of_frozen_backbone_equal_those_of_pixels(
     settings = options(freeze=True, quality_batch=form, num_epochs=2)
     model = network_with_statistics()
     body = FrozenBackbone(model)
-    banked, _ = build_quality_feeds(
+    banked, _ = build_feature_feeds(
         model,
         loader_in_qualities(images, settings),
         eval_loader(images, settings),
@@ -188,7 +188,7 @@ def test_stop_during_features_of_quality_ends_the_pass(
     images: tuple[Image, ...],
 ) -> None:
     settings, watch = options(freeze=True), RunContext()
-    feed, _ = build_quality_feeds(
+    feed, _ = build_feature_feeds(
         network_with_statistics(),
         loader_in_qualities(images, settings),
         eval_loader(images, settings),

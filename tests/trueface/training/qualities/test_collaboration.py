@@ -162,8 +162,8 @@ def in_two(**changed: Any) -> TrainSettings:
     return settings(**{**IN_TWO, "batch_size": 8, "select": "last", **changed})
 
 
-def collaboration_objective(wanted: TrainSettings) -> CollaborationObjective:
-    options = wanted.collaboration
+def collaboration_objective(asked: TrainSettings) -> CollaborationObjective:
+    options = asked.collaboration
     assert options is not None
     return CollaborationObjective(make_objective("bce"), options)
 
@@ -208,8 +208,8 @@ MEASURED = 24
 
 
 def features(seed: int, width: int = 6, items: int = MEASURED) -> Tensor:
-    random = torch.Generator().manual_seed(seed)
-    return torch.randn(items, width, dtype=torch.float64, generator=random)
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(items, width, dtype=torch.float64, generator=rng)
 
 
 def grams(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ def rows(
     count: int, width: int, *, seed: int = 0, gap: float = 1.0, fakes: float = 0.5
 ) -> FeatureRows:
     """Return rows of random features, a tenth of which depend on the class."""
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     labels = (np.arange(count) < round(fakes * count)).astype(np.int8)
-    features = random.normal(3.0, 2.0, (count, width))
+    features = rng.normal(3.0, 2.0, (count, width))
     features[:, : max(width // 10, 1)] += gap * labels[:, None]
     half = count // 2
     values = features.astype(np.float32)

@@ -11,9 +11,9 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning.build import (
-    Problem,
-    make_class_problem,
-    make_flip_problem,
+    SmallTask,
+    make_class_task,
+    make_flip_task,
     perceptron,
 )
 from tests.trueface.unlearning.build import points as blobs
@@ -23,9 +23,7 @@ from trueface.models.logits import last_layer
 from trueface.runtime.errors import DataError
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.evaluation.planes import Axes, Plane, read, write
-from trueface.unlearning.image_copies import group_copies
-from trueface.unlearning.linear_probe import linear_probe, probe_accuracy
-from trueface.unlearning.problem import (
+from trueface.unlearning.experiment import (
     MOST,
     draw_row_numbers,
     forget_loss,
@@ -33,6 +31,8 @@ from trueface.unlearning.problem import (
     plane,
     relearn,
 )
+from trueface.unlearning.image_copies import group_copies
+from trueface.unlearning.linear_probe import linear_probe, probe_accuracy
 from trueface.unlearning.record import Probe
 from trueface.unlearning.task import IdentifiedExamples
 
@@ -40,9 +40,9 @@ WATCH = RunContext()
 
 
 @pytest.fixture(scope="module")
-def points() -> Problem:
+def points() -> SmallTask:
     """A trained model with a class as the forget set."""
-    return make_class_problem()
+    return make_class_task()
 
 
 def with_dead_class(model: nn.Module, forgotten: int) -> nn.Module:
@@ -54,7 +54,7 @@ def with_dead_class(model: nn.Module, forgotten: int) -> nn.Module:
     return model
 
 
-def test_model_that_forgot_nothing_needs_no_step(points: Problem) -> None:
+def test_model_that_forgot_nothing_needs_no_step(points: SmallTask) -> None:
     target = forget_loss(points.model, points.forget, WATCH)
     found = relearn(points.model, points.forget, WATCH, target=target)
     assert found.steps == 0
@@ -62,7 +62,7 @@ def test_model_that_forgot_nothing_needs_no_step(points: Problem) -> None:
 
 
 @both_precisions
-def test_changed_last_layer_relearns_at_once(points: Problem, precision: str) -> None:
+def test_changed_last_layer_relearns_at_once(points: SmallTask, precision: str) -> None:
     watch = RunContext(precision=precision)
     target = forget_loss(points.model, points.forget, watch) + 0.05
     after = with_dead_class(points.model, 2)
@@ -71,34 +71,32 @@ def test_changed_last_layer_relearns_at_once(points: Problem, precision: str) ->
     assert 0 < found.steps <= 200
 
 
-def test_relearning_does_not_change_the_model(points: Problem) -> None:
+def test_relearning_does_not_change_the_model(points: SmallTask) -> None:
     after = with_dead_class(points.model, 2)
     kept = copy.deepcopy(after.state_dict())
     relearn(after, points.forget, WATCH, target=0.5, most=5)
     assert all(torch.equal(value, kept[name]) for name, value in after.state_dict().items())
 
 
-def test_relearning_stops_at_its_limit(points: Problem) -> None:
+def test_relearning_stops_at_its_limit(points: SmallTask) -> None:
     found = relearn(with_dead_class(points.model, 2), points.forget, WATCH, target=0.0, most=3)
     assert found.steps is None
     assert found.most == 3
 
 
 def test_flips_relearn_the_wrong_labels() -> None:
-    problem = make_flip_problem()
-    said_wrong = problem.forget.relabelled(problem.forget.true or ())
-    assert forget_loss(problem.model, problem.forget, WATCH) > forget_loss(
-        problem.model, said_wrong, WATCH
-    )
+    task = make_flip_task()
+    said_wrong = task.forget.relabelled(task.forget.true or ())
+    assert forget_loss(task.model, task.forget, WATCH) > forget_loss(task.model, said_wrong, WATCH)
 
 
-def test_same_seed_takes_the_same_steps(points: Problem) -> None:
+def test_same_seed_takes_the_same_steps(points: SmallTask) -> None:
     after = with_dead_class(points.model, 2)
     first, second = (relearn(after, points.forget, WATCH, target=0.3, lr=0.1) for _ in range(2))
     assert first == second
 
 
-def test_stop_ends_relearning(points: Problem) -> None:
+def test_stop_ends_relearning(points: SmallTask) -> None:
     watch = RunContext(stop=threading.Event())
     watch.stop.set()
     with pytest.raises(JobError, match="stopped"):
@@ -118,16 +116,16 @@ def probe(before: nn.Module, after: nn.Module, forget: Examples, retain: Example
 
 @points_and_pictures
 def test_probe_finds_what_only_the_last_layer_forgot(pictures: bool) -> None:
-    problem = make_class_problem(pictures=pictures)
-    after = with_dead_class(problem.model, 2)
-    found = probe(problem.model, after, problem.forget, problem.retain)
+    task = make_class_task(pictures=pictures)
+    after = with_dead_class(task.model, 2)
+    found = probe(task.model, after, task.forget, task.retain)
     assert found is not None
     assert found.before == found.after
     assert found.after > 0.9
     assert found.chance == 0.5
 
 
-def test_probe_of_dead_features_is_at_chance(points: Problem) -> None:
+def test_probe_of_dead_features_is_at_chance(points: SmallTask) -> None:
     after = copy.deepcopy(points.model)
     with torch.no_grad():
         for parameter in after.parameters():
@@ -137,23 +135,23 @@ def test_probe_of_dead_features_is_at_chance(points: Problem) -> None:
     assert found.after == 0.5
 
 
-def test_probe_of_few_samples_has_no_result(points: Problem) -> None:
+def test_probe_of_few_samples_has_no_result(points: SmallTask) -> None:
     few = points.forget.subset([0, 1, 2])
     assert probe(points.model, points.model, few, points.retain) is None
 
 
 def test_features_without_signal_are_at_chance() -> None:
-    random = np.random.default_rng(0)
-    first, second = (random.normal(size=(400, 4)).astype(np.float32) for _ in range(2))
+    rng = np.random.default_rng(0)
+    first, second = (rng.normal(size=(400, 4)).astype(np.float32) for _ in range(2))
     assert probe_accuracy(first, second) == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_copies_of_an_image_do_not_leak_into_the_held_out_half_of_a_probe(noise: float) -> None:
-    random = np.random.default_rng(0)
-    images = random.normal(size=(2, 100, 64))
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, 100, 64))
     copies = [
-        np.concatenate([side + noise * random.normal(size=side.shape) for _ in range(3)])
+        np.concatenate([side + noise * rng.normal(size=side.shape) for _ in range(3)])
         for side in images
     ]
     first, second = (each.astype(np.float32) for each in copies)
@@ -172,7 +170,7 @@ def test_probe_of_few_images_in_many_copies_has_no_result() -> None:
     assert probe_accuracy(first, second, groups) is None
 
 
-def test_features_are_the_input_of_the_last_layer(points: Problem) -> None:
+def test_features_are_the_input_of_the_last_layer(points: SmallTask) -> None:
     features, positions = penultimate(points.model, points.forget, WATCH)
     assert features.shape == (len(points.forget), 32)
     assert positions.tolist() == list(points.forget.positions)
@@ -185,7 +183,7 @@ def test_rows_are_drawn_without_repetition_and_in_order() -> None:
     assert list(draw_row_numbers(3, 10, "some", 0)) == [0, 1, 2]
 
 
-def test_unchanged_model_keeps_its_position_in_the_plane(points: Problem) -> None:
+def test_unchanged_model_keeps_its_position_in_the_plane(points: SmallTask) -> None:
     found = plane(points.model, points.model, points.forget, points.retain, WATCH)
     assert np.array_equal(found.before, found.after)
     assert found.forget.sum() == len(points.forget)
@@ -205,8 +203,8 @@ def test_at_most_600_samples_are_shown() -> None:
 
 
 def test_axes_have_the_largest_spread() -> None:
-    random = np.random.default_rng(0)
-    features = (random.normal(size=(200, 3)) * [1.0, 10.0, 0.1]).astype(np.float32) + 5
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=(200, 3)) * [1.0, 10.0, 0.1]).astype(np.float32) + 5
     axes = Axes.from_features(features)
     assert abs(axes.directions[0, 1]) > 0.99
     assert axes.directions[0, 1] > 0  # the same way round for the same features
@@ -222,8 +220,8 @@ def test_single_feature_has_a_plane() -> None:
 
 
 def test_plane_survives_a_round_trip(tmp_path: Path) -> None:
-    problem = make_class_problem()
-    found = plane(problem.model, problem.model, problem.forget, problem.retain, WATCH)
+    task = make_class_task()
+    found = plane(task.model, task.model, task.forget, task.retain, WATCH)
     write(tmp_path / "plane.npz", found)
     again = read(tmp_path / "plane.npz")
     for name in ("before", "after", "label", "forget"):

@@ -205,7 +205,7 @@ def test_accuracy_has_an_interval() -> None:
     low, high = found.interval or (0, 0)
     assert 0.8 < low < 0.9 < high < 1
     values = single_model_metrics(flip_predictions(8), goal="flips").values
-    assert (values["test_low"], values["test_high"]) == (found.low, found.high)
+    assert (values["test_low"], values["test_high"]) == found.interval
 
 
 def test_copies_of_an_image_in_several_networks_do_not_narrow_an_interval() -> None:
@@ -251,11 +251,11 @@ def test_interval_of_three_sources_uses_three_units() -> None:
 
 def random_predictions(classes: int) -> dict[str, Predictions]:
     """Return predictions that are right more often than not, with two logits for two classes."""
-    random = np.random.default_rng(classes)
+    rng = np.random.default_rng(classes)
     parts = {}
     for name, count in (("forget", 40), ("retain", 90), ("validation", 60), ("test", 120)):
-        true = random.integers(0, classes, count)
-        logits = random.normal(size=(count, classes)) + 2 * np.eye(classes)[true]
+        true = rng.integers(0, classes, count)
+        logits = rng.normal(size=(count, classes)) + 2 * np.eye(classes)[true]
         parts[name] = Predictions(
             logits=logits.astype(np.float32),
             labels=true,

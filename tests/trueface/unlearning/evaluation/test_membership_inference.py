@@ -21,9 +21,9 @@ def predictions_with_margin(
     sure: float, seed: int, *, count: int = COUNT, wrong: bool = False
 ) -> Predictions:
     """Return predictions of one mean confidence, all right (or all wrong), of two classes."""
-    random = np.random.default_rng(seed)
-    truth = random.integers(0, 2, count)
-    margin = random.normal(sure, 1.0, count) * np.where(truth == 1, 1, -1)
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, count)
+    margin = rng.normal(sure, 1.0, count) * np.where(truth == 1, 1, -1)
     part = make_predictions(
         (1 - truth if wrong else truth).tolist(), truth.tolist(), true=truth.tolist()
     )
@@ -130,8 +130,8 @@ def test_attack_confident_about_a_few_is_visible_at_few_false_alarms() -> None:
     forget.logits[:240, 1] *= 6  # a tenth is known by heart
     found = at_few_false_alarms(forget=forget, outside=test)
     assert found.contains(found.value)
-    assert found.low is not None
-    assert found.low > 0.05
+    assert found.interval is not None
+    assert found.interval.low > 0.05
     assert by_loss(forget=forget, outside=test).value < 0.6
     with pytest.raises(UndefinedMetric, match="a false-positive rate of 1 % needs 1,000"):
         at_few_false_alarms(forget=forget, outside=predictions_with_margin(2, 2, count=800))
@@ -170,8 +170,8 @@ def test_copies_of_an_image_do_not_narrow_the_interval_of_an_attack() -> None:
 def easy_and_hard_class(easy: int, hard: int) -> Predictions:
     """Return predictions of two classes, of which the first has the lower losses."""
     truth = [0] * easy + [1] * hard
-    random = np.random.default_rng(easy)
-    margins = np.where(np.array(truth) == 0, -4, 0) + random.normal(0, 1, easy + hard)
+    rng = np.random.default_rng(easy)
+    margins = np.where(np.array(truth) == 0, -4, 0) + rng.normal(0, 1, easy + hard)
     part = make_predictions(truth, truth, true=truth)
     part.logits[:] = np.stack([np.zeros(easy + hard), margins], 1)
     return part
@@ -203,15 +203,13 @@ def test_attack_with_one_result_for_all_of_few_samples_has_a_wide_interval() -> 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
 def test_interval_of_every_attack_contains_its_value(share: float) -> None:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     parts = {
-        name: predictions_with_margins(
-            1000, np.where(random.random(1000) < of_sure, 20.0, noise), 0
-        )
+        name: predictions_with_margins(1000, np.where(rng.random(1000) < of_sure, 20.0, noise), 0)
         for name, of_sure, noise in (
-            ("forget", share, random.normal(0, 1, 1000)),
-            ("retain", 0.5, random.normal(2, 1, 1000)),
-            ("test", 1 - share, random.normal(1, 1, 1000)),
+            ("forget", share, rng.normal(0, 1, 1000)),
+            ("retain", 0.5, rng.normal(2, 1, 1000)),
+            ("test", 1 - share, rng.normal(1, 1, 1000)),
         )
     }
     found = membership(parts, goal="flips").values

@@ -34,14 +34,14 @@ def ten_class_predictions(wrong: float, *, forgets: bool = True, seed: int = 0) 
         forgets: whether class 0 is gone.
         seed: of where it is wrong.
     """
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
     def answers(labels: Sequence[int], noise: int) -> Predictions:
         called = np.array(labels)
-        places = random.permutation(len(called))[: round(wrong * len(called))]
-        called[places] = (called[places] + random.integers(1, K, len(places))) % K
+        places = rng.permutation(len(called))[: round(wrong * len(called))]
+        called[places] = (called[places] + rng.integers(1, K, len(places))) % K
         if forgets:
-            called = np.where(called == 0, random.integers(1, K, len(called)), called)
+            called = np.where(called == 0, rng.integers(1, K, len(called)), called)
         return make_predictions(labels, called.tolist(), classes=K, noise=seed + noise)
 
     stay, gone = list(range(1, K)) * PER_CLASS, [0] * PER_CLASS
@@ -62,7 +62,7 @@ def class_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
     """Return the kinds of ruin alarms of a model of ten classes."""
-    alarms = ruin_alarms(parts, goal="class", before=before, retrained=retrained, forgotten=(0,))
+    alarms = ruin_alarms(parts, goal="class", original=before, retrained=retrained, forgotten=(0,))
     return {alarm.alarm_kind for alarm in alarms}
 
 
@@ -70,7 +70,7 @@ def flip_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
     """Return the kinds of ruin alarms of a detector."""
-    alarms = ruin_alarms(parts, goal="flips", before=before, retrained=retrained)
+    alarms = ruin_alarms(parts, goal="flips", original=before, retrained=retrained)
     return {alarm.alarm_kind for alarm in alarms}
 
 
@@ -103,7 +103,7 @@ def test_model_that_forgot_and_lost_nothing_raises_no_alarm() -> None:
         *ruin_alarms(
             class_predictions(0, wrong=3),
             goal="class",
-            before=class_predictions(40),
+            original=class_predictions(40),
             forgotten=(2,),
         )
     ] == []
@@ -116,7 +116,7 @@ def test_two_classes_predicted_for_nine_are_reported_by_name() -> None:
     names = [f"class {one}" for one in range(K)]
     alarms = {
         alarm.alarm_kind: alarm.text
-        for alarm in ruin_alarms(parts, goal="class", before=None, forgotten=(0,), names=names)
+        for alarm in ruin_alarms(parts, goal="class", original=None, forgotten=(0,), names=names)
     }
     assert AlarmKind.FEW_ANSWERS in alarms
     assert "270 of 270 predictions on the test set are 'class " in alarms[AlarmKind.FEW_ANSWERS]
@@ -130,7 +130,7 @@ def test_inverted_detector_is_reported() -> None:
 
 def test_two_swapped_classes_are_reported() -> None:
     parts = permute_classes(ten_class_predictions(0.2), {1: 2, 2: 1})
-    (alarm,) = ruin_alarms(parts, goal="class", before=None, forgotten=(0,))
+    (alarm,) = ruin_alarms(parts, goal="class", original=None, forgotten=(0,))
     assert alarm.alarm_kind is AlarmKind.PERMUTED
     assert "'1' as '2', '2' as '1'" in alarm.text
 
@@ -138,7 +138,7 @@ def test_two_swapped_classes_are_reported() -> None:
 def test_lost_accuracy_on_retained_data_is_reported_with_its_interval() -> None:
     before = ten_class_predictions(0.2, forgets=False)
     (alarm,) = ruin_alarms(
-        ten_class_predictions(0.35, seed=5), goal="class", before=before, forgotten=(0,)
+        ten_class_predictions(0.35, seed=5), goal="class", original=before, forgotten=(0,)
     )
     assert alarm.alarm_kind is AlarmKind.LOST
     assert "points (95 % CI " in alarm.text
@@ -168,13 +168,13 @@ def test_memorized_wrong_labels_may_be_forgotten_but_not_half_of_the_retained_da
 
 def test_identical_or_nearly_identical_predictions_are_reported() -> None:
     before = flip_predictions(20, follows=30)
-    (alarm,) = ruin_alarms(flip_predictions(20, follows=30), goal="flips", before=before)
+    (alarm,) = ruin_alarms(flip_predictions(20, follows=30), goal="flips", original=before)
     assert (alarm.alarm_kind, alarm.text.endswith("exactly the same as before")) == (
         AlarmKind.UNTOUCHED,
         True,
     )
     nearly = {name: replace(one, logits=one.logits * 1.001) for name, one in before.items()}
-    (alarm,) = ruin_alarms(nearly, goal="flips", before=before)
+    (alarm,) = ruin_alarms(nearly, goal="flips", original=before)
     assert (alarm.alarm_kind, "0 of" in alarm.text) == (AlarmKind.UNTOUCHED, True)
 
 
@@ -201,10 +201,10 @@ def first_rows(part: Predictions, count: int) -> Predictions:
 
 
 def test_interval_of_a_loss_has_95_percent_coverage_and_copies_count_as_one_image() -> None:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     inside = 0
     for _ in range(1000):
-        drawn = random.choice([-1.0, 0.0, 1.0], size=300, p=[0.05, 0.8, 0.15])
+        drawn = rng.choice([-1.0, 0.0, 1.0], size=300, p=[0.05, 0.8, 0.15])
         measure = clustered_mean(
             np.repeat(drawn, 4), [f"{at}" for at in range(300) for _ in range(4)]
         )
@@ -223,7 +223,7 @@ def test_copies_in_several_networks_do_not_narrow_an_interval() -> None:
     ends = []
     for part in (once, twice):
         sound = replace(part, logits=np.eye(2, dtype=np.float32)[part.labels])
-        alarm = lost(part, [("before", sound)], what="the test", margin=0)
+        alarm = lost(part, [("before", sound)], noun="the test", margin=0)
         assert alarm is not None
         ends.append(alarm.text)
     assert ends[0] == ends[1]
@@ -332,10 +332,10 @@ def test_fewer_than_three_retrained_models_give_no_noise_estimate(
 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_pure_noise_passes_as_a_change_in_5_percent_of_cases(seeds: int) -> None:
-    random = np.random.default_rng(seeds)
+    rng = np.random.default_rng(seeds)
     passed = 0
     for _ in range(4000):
-        before, after, retrained = random.normal(0.9, 0.01, (3, seeds))
+        before, after, retrained = rng.normal(0.9, 0.01, (3, seeds))
         passed += noise(before.mean(), after.mean(), retrained.tolist(), seeds=seeds) is None
     assert 0.04 <= passed / 4000 <= 0.06
 

@@ -31,9 +31,9 @@ def noisy_predictions(
     count: int, sure: float, seed: int, *, classes: int = 4, only: int | None = None
 ) -> Predictions:
     """Return predictions with standard normal logits, and `sure` more for the label."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, classes, count) if only is None else np.full(count, only)
-    logits = random.normal(size=(count, classes)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count) if only is None else np.full(count, only)
+    logits = rng.normal(size=(count, classes)).astype(np.float32)
     logits[np.arange(count), labels] += sure
     return Predictions(logits=logits, labels=labels, true_labels=labels)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
-from tests.trueface.unlearning.build import make_class_problem, make_flip_problem, make_request
+from tests.trueface.unlearning.build import make_class_task, make_flip_task, make_request
 from tests.trueface.unlearning.checks import last_metric, one_logit_and_two, points_and_pictures
 from trueface.data.examples import (
     CostCounter,
@@ -29,26 +29,26 @@ SORTS: tuple[ImportanceKind, ...] = ("loss", "norm")
 @pytest.mark.parametrize("sort", SORTS)
 @one_logit_and_two
 def test_importances_of_one_batch_match_its_gradient(sort: ImportanceKind, logits: int) -> None:
-    problem = make_flip_problem(logits=logits)
-    request = make_request(problem, SsdOptions())
-    found = importances(request, (problem.forget,), sort, batch_size=1000)
-    inputs = torch.cat([batch.inputs for batch in problem.forget.batches("trained", epoch=None)])
-    said = as_multiclass_logits(problem.model(inputs))
-    right = torch.tensor(problem.forget.trained)
+    task = make_flip_task(logits=logits)
+    request = make_request(task, SsdOptions())
+    found = importances(request, (task.forget,), sort, batch_size=1000)
+    inputs = torch.cat([batch.inputs for batch in task.forget.batches("trained", epoch=None)])
+    said = as_multiclass_logits(task.model(inputs))
+    right = torch.tensor(task.forget.trained)
     if sort == "loss":
         loss = nn.functional.cross_entropy(said, right)
     else:
         loss = said.square().sum(1).sqrt().mean()
-    for name, weight in problem.model.named_parameters():
+    for name, weight in task.model.named_parameters():
         (gradient,) = torch.autograd.grad(loss, weight, retain_graph=True)
         size = gradient.square() if sort == "loss" else gradient.abs()
         torch.testing.assert_close(found[name], size, rtol=1e-4, atol=1e-7)
 
 
 def test_each_batch_is_weighted_by_its_size() -> None:
-    problem = make_flip_problem()
-    request = make_request(problem, SsdOptions())
-    some = problem.retain.subset(range(5))
+    task = make_flip_task()
+    request = make_request(task, SsdOptions())
+    some = task.retain.subset(range(5))
     found = importances(request, (some,), "loss", batch_size=3)
     parts = [shuffle_examples(some).subset(rows) for rows in ((0, 1, 2), (3, 4))]
     singles = [importances(request, (part,), "loss", batch_size=3) for part in parts]
@@ -58,39 +58,39 @@ def test_each_batch_is_weighted_by_its_size() -> None:
 
 
 def test_batch_statistics_and_gradients_are_unchanged() -> None:
-    problem = make_flip_problem(pictures=True)
-    before = checks.copy_weights(problem.model)
-    problem.model.zero_grad(set_to_none=True)
-    importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
-    assert not checks.has_changed(before, problem.model)
-    assert all(weight.grad is None for weight in problem.model.parameters())
+    task = make_flip_task(pictures=True)
+    before = checks.copy_weights(task.model)
+    task.model.zero_grad(set_to_none=True)
+    importances(make_request(task, SsdOptions()), (task.forget,), "loss", batch_size=8)
+    assert not checks.has_changed(before, task.model)
+    assert all(weight.grad is None for weight in task.model.parameters())
 
 
 def test_frozen_weights_are_left_out() -> None:
-    problem = make_flip_problem()
-    problem.model[0].requires_grad_(False)  # type: ignore[index]  # a Sequential
+    task = make_flip_task()
+    task.model[0].requires_grad_(False)  # type: ignore[index]  # a Sequential
     assert set(
-        importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+        importances(make_request(task, SsdOptions()), (task.forget,), "loss", batch_size=8)
     ) == {
         "2.weight",
         "2.bias",
     }
-    problem.model.requires_grad_(False)
+    task.model.requires_grad_(False)
     with pytest.raises(JobError, match="all are frozen"):
-        importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+        importances(make_request(task, SsdOptions()), (task.forget,), "loss", batch_size=8)
 
 
 @pytest.mark.parametrize("sort", SORTS)
 def test_forgetting_everything_selects_no_ratio_above_one(sort: ImportanceKind) -> None:
-    problem = make_flip_problem(pictures=True)
-    every = problem.forget + problem.retain
-    request = replace(make_request(problem, SsdOptions()), forget=every, retain=every)
-    before = checks.copy_weights(problem.model)
+    task = make_flip_task(pictures=True)
+    every = task.forget + task.retain
+    request = replace(make_request(task, SsdOptions()), forget=every, retain=every)
+    before = checks.copy_weights(task.model)
     found = dampening(request, sort, batch_size=16)
     ratios = found.ratios()
     assert set(ratios.tolist()) <= {0.0, 1.0}
     assert found.apply(1.0, 1.0) == 0
-    assert not checks.has_changed(before, problem.model)
+    assert not checks.has_changed(before, task.model)
 
 
 def test_weights_are_dampened_by_their_ratio_from_the_originals_each_time() -> None:
@@ -111,13 +111,13 @@ def test_weights_are_dampened_by_their_ratio_from_the_originals_each_time() -> N
 
 
 def test_importance_of_all_data_is_reused_for_every_forget_set(tmp_path: Path) -> None:
-    problem = make_flip_problem()
+    task = make_flip_task()
     meter = CostCounter()
-    every = problem.forget + problem.retain
+    every = task.forget + task.retain
     for rows in (range(16), range(20, 36)):
         gone = set(rows)
         kept = [row for row in range(len(every)) if row not in gone]
-        request = make_request(problem, SsdOptions())
+        request = make_request(task, SsdOptions())
         dampening(
             replace(
                 request,
@@ -133,58 +133,58 @@ def test_importance_of_all_data_is_reused_for_every_forget_set(tmp_path: Path) -
 
 
 def test_other_label_kind_or_weights_have_other_importances(tmp_path: Path) -> None:
-    problem = make_flip_problem()
-    request = make_request(problem, SsdOptions(), cache=tmp_path)
+    task = make_flip_task()
+    request = make_request(task, SsdOptions(), cache=tmp_path)
     dampening(request, "loss", batch_size=16)
     dampening(request, "norm", batch_size=16)
-    right = problem.forget.relabelled(problem.forget.true or ())
+    right = task.forget.relabelled(task.forget.true or ())
     dampening(replace(request, forget=right), "loss", batch_size=16)
     with torch.no_grad():
-        next(problem.model.parameters()).mul_(2)
+        next(task.model.parameters()).mul_(2)
     dampening(request, "loss", batch_size=16)
     assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_samples_of_two_sources_are_both_read() -> None:
-    problem = make_flip_problem()
+    task = make_flip_task()
     other = examples(torch.zeros(3, 2), [0, 1, 1])
-    parts = union_by_position(problem.forget, other)
-    assert [len(part) for part in parts] == [len(problem.forget), 3]
-    importances(make_request(problem, SsdOptions()), parts, "loss", batch_size=8)
+    parts = union_by_position(task.forget, other)
+    assert [len(part) for part in parts] == [len(task.forget), 3]
+    importances(make_request(task, SsdOptions()), parts, "loss", batch_size=8)
 
 
 def test_union_does_not_depend_on_the_split() -> None:
-    problem = make_flip_problem()
-    every = problem.forget + problem.retain
-    (one,) = union_by_position(problem.forget, problem.retain)
+    task = make_flip_task()
+    every = task.forget + task.retain
+    (one,) = union_by_position(task.forget, task.retain)
     (other,) = union_by_position(every.subset(range(40, 50)), every)
     assert one == other
 
 
 def test_non_finite_importances_are_rejected() -> None:
-    problem = make_flip_problem()
+    task = make_flip_task()
     with torch.no_grad():
-        next(problem.model.parameters()).fill_(torch.nan)
+        next(task.model.parameters()).fill_(torch.nan)
     with pytest.raises(JobError, match="not finite"):
-        importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+        importances(make_request(task, SsdOptions()), (task.forget,), "loss", batch_size=8)
 
 
 def test_model_with_constant_predictions_fails_the_guard() -> None:
-    problem = make_flip_problem()
-    before = guard(make_request(problem, SsdOptions()), most_loss=1.0)
+    task = make_flip_task()
+    before = guard(make_request(task, SsdOptions()), most_loss=1.0)
     assert before.check_accuracy()[1]
     with torch.no_grad():
-        for weight in problem.model.parameters():
+        for weight in task.model.parameters():
             weight.zero_()
     assert before.check_accuracy() == (0.5, False)
 
 
 def test_constant_predictions_are_allowed_if_one_class_is_left() -> None:
-    problem = make_class_problem(classes=2)
-    kept = [row for row, label in enumerate(problem.validation.trained) if label == 0]
+    task = make_class_task(classes=2)
+    kept = [row for row, label in enumerate(task.validation.trained) if label == 0]
     request = replace(
-        make_request(problem, SsdOptions(), goal="class"),
-        validation=problem.validation.subset(kept),
+        make_request(task, SsdOptions(), goal="class"),
+        validation=task.validation.subset(kept),
     )
     assert guard(request, most_loss=0.05).check_accuracy()[1]
 
@@ -200,11 +200,11 @@ def test_constant_predictions_are_allowed_if_one_class_is_left() -> None:
 def test_model_is_unchanged_if_no_weight_can_be_dampened(
     method: str, pictures: bool, options: dict[str, float], note: str
 ) -> None:
-    problem = (make_class_problem if pictures else make_flip_problem)(pictures=pictures)
-    before = checks.copy_weights(problem.model)
-    done = problem.run(method, options=options)
+    task = (make_class_task if pictures else make_flip_task)(pictures=pictures)
+    before = checks.copy_weights(task.model)
+    done = task.run(method, options=options)
     assert note in done.notes[0]
-    assert not checks.has_changed(before, problem.model)
+    assert not checks.has_changed(before, task.model)
 
 
 @points_and_pictures
@@ -214,7 +214,7 @@ def test_validation_accuracy_is_kept_on_random_flips(
     method: str, pictures: bool, logits: int
 ) -> None:
     options = {"alpha": 0.01} if method == "ssd" else {}
-    done = make_flip_problem(pictures=pictures, logits=logits).run(method, options=options)
+    done = make_flip_task(pictures=pictures, logits=logits).run(method, options=options)
     lost = (done.log[0].metrics["val_accuracy"] or 0) - last_metric(done, "val_accuracy")
     assert lost <= 0.05
     if method == "ssd":
@@ -224,36 +224,36 @@ def test_validation_accuracy_is_kept_on_random_flips(
 
 
 def test_single_alpha_is_used_without_a_search() -> None:
-    problem = make_flip_problem()
-    before = checks.copy_weights(problem.model)
-    done = problem.run("ssd", options={"alpha": 0.01, "search": False})
+    task = make_flip_task()
+    before = checks.copy_weights(task.model)
+    done = task.run("ssd", options={"alpha": 0.01, "search": False})
     assert len(done.log) == 3
     assert "chose alpha 0.01" in done.notes[0]
-    assert checks.has_changed(before, problem.model)
+    assert checks.has_changed(before, task.model)
 
 
 def test_random_predictions_are_not_traded_for_constant_ones() -> None:
-    problem = make_flip_problem(rate=0.5, pictures=True, epochs=40)
-    done = problem.run("ssd", options={"alpha": 0.5, "most_loss": 1.0})
+    task = make_flip_task(rate=0.5, pictures=True, epochs=40)
+    done = task.run("ssd", options={"alpha": 0.5, "most_loss": 1.0})
     said = [
-        done.model(batch.inputs) > 0 for batch in problem.validation.batches("trained", epoch=None)
+        done.model(batch.inputs) > 0 for batch in task.validation.batches("trained", epoch=None)
     ]
     share = torch.cat(said).float().mean()
     assert 0 < share < 1 or "the model is unchanged" in done.notes[0]
 
 
 def test_samples_never_learned_need_no_forgetting() -> None:
-    problem = make_class_problem()
-    before = checks.copy_weights(problem.model)
-    wrong = problem.forget.relabelled([0] * len(problem.forget))
-    done = problem.run("potion", forget=wrong, goal="instances")
+    task = make_class_task()
+    before = checks.copy_weights(task.model)
+    wrong = task.forget.relabelled([0] * len(task.forget))
+    done = task.run("potion", forget=wrong, goal="instances")
     assert "predicts no trained label of the forget set" in done.notes[0]
-    assert done.samples_read == len(problem.forget)
-    assert not checks.has_changed(before, problem.model)
+    assert done.samples_read == len(task.forget)
+    assert not checks.has_changed(before, task.model)
 
 
 def test_stop_share_of_one_is_reached_at_once() -> None:
-    done = make_class_problem(pictures=True).run("potion", options={"stop_at": 1.0})
+    done = make_class_task(pictures=True).run("potion", options={"stop_at": 1.0})
     assert len(done.log) == 3
 
 
@@ -276,9 +276,7 @@ def test_trials_end_if_no_percentile_is_left() -> None:
 
 @pytest.mark.parametrize("method", ["ssd", "potion"])
 def test_second_request_reads_only_the_forget_set(method: str, tmp_path: Path) -> None:
-    first, second = (
-        make_class_problem(pictures=True).run(method, cache=tmp_path) for _ in range(2)
-    )
+    first, second = (make_class_task(pictures=True).run(method, cache=tmp_path) for _ in range(2))
     assert first.samples_read == second.samples_read
     assert first.samples_read == 32 or method == "potion"
     assert first.cached_samples == second.cached_samples == 96

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import (
-    Problem,
-    make_class_problem,
-    make_flip_problem,
+    SmallTask,
+    make_class_task,
+    make_flip_task,
     make_request,
     perceptron,
     points,
@@ -43,7 +43,7 @@ MASKED = {"lr": 0.05, "epochs": 10}
 
 @one_logit_and_two
 def test_wrong_labels_are_forgotten_until_as_rare_as_errors(logits: int) -> None:
-    done = make_flip_problem(logits=logits).run("ng", options=SLOW, retain=None)
+    done = make_flip_task(logits=logits).run("ng", options=SLOW, retain=None)
     checks.assert_sound(done)
     last = done.log[-1].metrics
     assert last["forget_accuracy_trained"] is not None
@@ -52,7 +52,7 @@ def test_wrong_labels_are_forgotten_until_as_rare_as_errors(logits: int) -> None
 
 
 def test_instances_are_forgotten_until_like_validation() -> None:
-    done = checks.instance_problem().run("ng", options={"stop_at": None, **SLOW})
+    done = checks.instance_task().run("ng", options={"stop_at": None, **SLOW})
     last = done.log[-1].metrics
     assert last["forget_accuracy_trained"] is not None
     assert last["forget_accuracy_trained"] <= (last["val_accuracy"] or 0)
@@ -60,37 +60,37 @@ def test_instances_are_forgotten_until_like_validation() -> None:
 
 @pytest.mark.parametrize("where", [0.9, 1.0])
 def test_no_step_is_taken_if_the_forget_set_is_already_predicted_like_others(where: float) -> None:
-    problem = make_flip_problem()
-    before = checks.copy_weights(problem.model)
-    done = problem.run("ng", options={**SLOW, "stop_at": where})
+    task = make_flip_task()
+    before = checks.copy_weights(task.model)
+    done = task.run("ng", options={**SLOW, "stop_at": where})
     assert not checks.has_changed(before, done.model)
     assert len(done.log) == 2
     assert "so the model is unchanged" in done.notes[0]
 
 
 def test_pass_ends_if_the_latest_predictions_reach_the_target() -> None:
-    problem = make_class_problem(pictures=True)
-    forget = problem.forget + problem.forget
-    rows = [row % len(problem.forget) for row in range(30 * len(problem.forget))]
+    task = make_class_task(pictures=True)
+    forget = task.forget + task.forget
+    rows = [row % len(task.forget) for row in range(30 * len(task.forget))]
     many = type(forget)(
         source=forget.source,
-        positions=tuple(problem.forget.positions[row] for row in rows),
-        trained=tuple(problem.forget.trained[row] for row in rows),
+        positions=tuple(task.forget.positions[row] for row in rows),
+        trained=tuple(task.forget.trained[row] for row in rows),
         true=None,
     )
     options = {"lr": 0.1, "epochs": 1, "batch_size": 16}
-    done = problem.run("ng", options=options, forget=many)
+    done = task.run("ng", options=options, forget=many)
     whole = 3 * len(many)  # one pass, measured before and after
     assert last_metric(done) == 0
     assert done.samples_read < whole
 
 
 def test_zero_loss_is_logged_without_a_sign() -> None:
-    problem = make_class_problem()
+    task = make_class_task()
     with torch.no_grad():
-        for value in problem.model.parameters():
+        for value in task.model.parameters():
             value.mul_(1000)  # so certain that no cross entropy is left
-    done = problem.run("ng", options={"epochs": 1})
+    done = task.run("ng", options={"epochs": 1})
     assert str(done.log[1].metrics["loss"]) == "0.0"
 
 
@@ -107,24 +107,24 @@ def test_excessive_learning_rate_gives_finite_outputs_or_an_error(
 ) -> None:
     options = {"lr": 10.0, "epochs": 20, "stop_at": 0.0, "clip": clip}
     with contextlib.suppress(JobError):
-        checks.assert_sound(make_class_problem(pictures=pictures).run("ng", options=options))
+        checks.assert_sound(make_class_task(pictures=pictures).run("ng", options=options))
 
 
 def test_note_reports_lost_accuracy() -> None:
     options = {"lr": 1.0, "epochs": 20, "stop_at": 0.0, "momentum": 0.0}
-    done = make_class_problem(pictures=True).run("ng", options=options)
+    done = make_class_task(pictures=True).run("ng", options=options)
     fell = (done.log[0].metrics["val_accuracy"] or 0) - last_metric(done, "val_accuracy")
     assert any("validation accuracy fell" in note for note in done.notes) == (fell > 0.1)
 
 
 def test_note_reports_a_missed_target() -> None:
-    done = make_class_problem().run("ng", options={"lr": 1e-6, "epochs": 2})
+    done = make_class_task().run("ng", options={"lr": 1e-6, "epochs": 2})
     assert "after 2 epochs (target: 0.0%)" in done.notes[0]
 
 
 def test_missed_target_and_lost_accuracy_give_consistent_advice() -> None:
     options = {"lr": 1.0, "epochs": 2, "stop_at": 0.0}
-    done = make_flip_problem(pictures=True, epochs=60).run("ng", options=options)
+    done = make_flip_task(pictures=True, epochs=60).run("ng", options=options)
     fell = (done.log[0].metrics["val_accuracy"] or 0) - last_metric(done, "val_accuracy")
     assert fell > 0.1
     assert last_metric(done) > 0
@@ -172,24 +172,24 @@ def test_loss_is_bounded_and_its_gradient_vanishes() -> None:
 
 
 def test_npo_can_forget_instances() -> None:
-    done = checks.instance_problem().run("npo", options=FAST)
+    done = checks.instance_task().run("npo", options=FAST)
     checks.assert_sound(done, 20)
 
 
 def test_npo_reads_retained_samples_only_with_nonzero_weight() -> None:
-    problem = make_class_problem()
+    task = make_class_task()
     options = {"epochs": 3, "batch_size": 8}
-    alone = problem.run("npo", options={**options, "retain_weight": 0})
-    assert alone.samples_read == 3 * len(problem.forget)
-    unkept = make_class_problem().run("npo", options=options, retain=None, goal="class")
+    alone = task.run("npo", options={**options, "retain_weight": 0})
+    assert alone.samples_read == 3 * len(task.forget)
+    unkept = make_class_task().run("npo", options=options, retain=None, goal="class")
     assert unkept.log == alone.log
-    both = make_class_problem().run("npo", options=options)
-    assert both.samples_read == alone.samples_read + 3 * len(problem.forget)
+    both = make_class_task().run("npo", options=options)
+    assert both.samples_read == alone.samples_read + 3 * len(task.forget)
 
 
 def test_pass_over_few_retained_samples_restarts() -> None:
-    problem = make_flip_problem()
-    done = problem.run("npo", options={"batch_size": 2}, retain=problem.retain.subset([0, 1, 2]))
+    task = make_flip_task()
+    done = task.run("npo", options={"batch_size": 2}, retain=task.retain.subset([0, 1, 2]))
     checks.assert_sound(done, 5)
 
 
@@ -197,13 +197,13 @@ def test_pass_over_few_retained_samples_restarts() -> None:
 @pytest.mark.parametrize("beta", [1e-6, 100.0])
 def test_no_setting_makes_the_descent_endless(rate: float, beta: float) -> None:
     options = {"lr": rate, "beta": beta, "clip": 0.0}
-    checks.assert_sound(make_flip_problem().run("npo", options=options, retain=None))
+    checks.assert_sound(make_flip_task().run("npo", options=options, retain=None))
 
 
 def draw_labels(trained: list[int], classes: int, goal: Goal, epoch: int = 0, seed: int = 0) -> Any:
     some = examples(torch.rand(len(trained), 2), trained)
-    problem = make_class_problem(classes=classes, epochs=1)
-    request = make_request(problem, RlOptions(), goal=goal, forget=some, seed=seed)
+    task = make_class_task(classes=classes, epochs=1)
+    request = make_request(task, RlOptions(), goal=goal, forget=some, seed=seed)
     return random_other_labels(request, epoch)
 
 
@@ -225,19 +225,19 @@ def test_drawn_labels_follow_from_seed_and_epoch() -> None:
 
 
 def test_random_labels_read_retained_samples_only_on_request() -> None:
-    problem = make_class_problem()
-    alone = problem.run("rl", options={"epochs": 1}, retain=None)
-    assert alone.samples_read == len(problem.forget)
-    both = make_class_problem().run("rl", options={"epochs": 1, "with_retain": True})
-    assert both.samples_read == alone.samples_read + len(problem.retain)
+    task = make_class_task()
+    alone = task.run("rl", options={"epochs": 1}, retain=None)
+    assert alone.samples_read == len(task.forget)
+    both = make_class_task().run("rl", options={"epochs": 1, "with_retain": True})
+    assert both.samples_read == alone.samples_read + len(task.retain)
     with pytest.raises(JobError, match="nothing to learn from"):
-        problem.run("rl", options={"with_retain": True}, retain=None)
+        task.run("rl", options={"with_retain": True}, retain=None)
 
 
-PROBLEMS: list[Callable[[], Problem]] = [
-    make_flip_problem,
-    make_class_problem,
-    lambda: make_class_problem(pictures=True),
+TASKS: list[Callable[[], SmallTask]] = [
+    make_flip_task,
+    make_class_task,
+    lambda: make_class_task(pictures=True),
 ]
 
 
@@ -248,16 +248,16 @@ def unchanged_fraction(before: list[Tensor], model: nn.Module) -> float:
 
 
 @both_precisions
-@pytest.mark.parametrize("make", PROBLEMS)
+@pytest.mark.parametrize("make", TASKS)
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_weights_outside_the_mask_stay_bit_identical(
-    make: Callable[[], Problem], share: float, precision: str
+    make: Callable[[], SmallTask], share: float, precision: str
 ) -> None:
-    problem = make()
-    before = [one.detach().clone() for one in problem.model.parameters()]
+    task = make()
+    before = [one.detach().clone() for one in task.model.parameters()]
     options = {**MASKED, "share": share, "weight_decay": 0.1, "momentum": 0.9}
-    problem.run("salun", options=options, watch=RunContext(precision=precision))
-    assert unchanged_fraction(before, problem.model) == pytest.approx(1 - share, abs=0.02)
+    task.run("salun", options=options, watch=RunContext(precision=precision))
+    assert unchanged_fraction(before, task.model) == pytest.approx(1 - share, abs=0.02)
 
 
 def test_mask_contains_the_largest_of_all_weights_together() -> None:
@@ -291,15 +291,15 @@ def test_weight_decay_and_momentum_do_not_move_masked_weights() -> None:
 
 
 def test_two_classes_need_no_true_labels() -> None:
-    problem = make_flip_problem()
-    unknown = problem.forget.relabelled(problem.forget.trained)
+    task = make_flip_task()
+    unknown = task.forget.relabelled(task.forget.trained)
     blind = type(unknown)(
         source=unknown.source, positions=unknown.positions, trained=unknown.trained, true=None
     )
-    done = problem.run("salun", options=MASKED, forget=blind, goal="flips")
+    done = task.run("salun", options=MASKED, forget=blind, goal="flips")
     assert done.notes == (ONLY_OTHER,)
     assert not checks.has_changed(
-        checks.copy_weights(done.model), make_flip_problem().run("salun", options=MASKED).model
+        checks.copy_weights(done.model), make_flip_task().run("salun", options=MASKED).model
     )
 
 
@@ -315,6 +315,6 @@ def test_draw_depends_only_on_its_name_and_the_seed() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 39, 40, 41])
 def test_draw_is_the_start_of_a_permutation_in_sample_order(count: int) -> None:
-    random = torch.Generator().manual_seed(stream_seed("some", 3))
-    order = torch.randperm(40, generator=random).tolist()
+    rng = torch.Generator().manual_seed(stream_seed("some", 3))
+    order = torch.randperm(40, generator=rng).tolist()
     assert draw_subset(SAMPLES, count, "some", 3).positions == tuple(sorted(order[:count]))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
-from tests.trueface.unlearning.build import make_class_problem, make_flip_problem
+from tests.trueface.unlearning.build import make_class_task, make_flip_task
 from tests.trueface.unlearning.checks import (
     last_metric,
     one_logit_and_two,
@@ -50,10 +50,10 @@ DRAWN = ("rl", "salun", "expand", "iwu", "lau", "fisher")  # what they do follow
 def test_single_and_multiple_logits_are_accepted(
     method: str, several: bool, pictures: bool, precision: str
 ) -> None:
-    problem = (make_class_problem if several else make_flip_problem)(pictures=pictures, epochs=5)
-    names = [name for name, _ in problem.model.named_parameters()]
+    task = (make_class_task if several else make_flip_task)(pictures=pictures, epochs=5)
+    names = [name for name, _ in task.model.named_parameters()]
     watch = RunContext(precision=precision)
-    done = problem.run(method, options=SHORT.get(method, {}), force=True, watch=watch)
+    done = task.run(method, options=SHORT.get(method, {}), force=True, watch=watch)
     assert all(bool(value.isfinite().all()) for value in done.model.state_dict().values())
     assert all(value.dtype == torch.float32 for value in done.model.parameters())
     assert [name for name, _ in done.model.named_parameters()] == names
@@ -73,7 +73,7 @@ def test_stop_request_ends_it_before_the_start_and_during_the_run(
         stop.set()
     options = {"lau": {"lr": 1e-9}, "ng": {"lr": 1e-6, "stop_at": 0.0}, "iwu": ATTACK}
     with pytest.raises(JobError, match="stopped"):
-        (make_class_problem if method in CLASS else make_flip_problem)().run(
+        (make_class_task if method in CLASS else make_flip_task)().run(
             method, options=options.get(method, {}), watch=watch, force=True
         )
 
@@ -81,22 +81,20 @@ def test_stop_request_ends_it_before_the_start_and_during_the_run(
 @pytest.mark.parametrize("frozen", ["body", "head"])
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_frozen_weights_and_batch_statistics_are_unchanged(method: str, frozen: str) -> None:
-    problem = (make_class_problem if method in CLASS else make_flip_problem)(
-        pictures=True, epochs=5
-    )
-    *body, head = problem.model.children()
+    task = (make_class_task if method in CLASS else make_flip_task)(pictures=True, epochs=5)
+    *body, head = task.model.children()
     for part in body if frozen == "body" else [head]:
         part.requires_grad_(False)
-    names = {name for name, one in problem.model.named_parameters() if not one.requires_grad}
+    names = {name for name, one in task.model.named_parameters() if not one.requires_grad}
     if frozen == "body":
-        names |= {name for name, _ in problem.model.named_buffers()}
-    before = {name: one.clone() for name, one in problem.model.state_dict().items()}
-    again = copy.deepcopy(problem.model)
+        names |= {name for name, _ in task.model.named_buffers()}
+    before = {name: one.clone() for name, one in task.model.state_dict().items()}
+    again = copy.deepcopy(task.model)
     if frozen == "head" and method in ("exact", "lau"):
         with pytest.raises(JobError, match=r"is frozen|no parameter .* is trainable"):
-            problem.run(method, force=True)
+            task.run(method, force=True)
         return
-    done = problem.run(method, options=SHORT.get(method, {}), force=True, fresh=lambda: again)
+    done = task.run(method, options=SHORT.get(method, {}), force=True, fresh=lambda: again)
     after = done.model.state_dict()
     assert [name for name in sorted(names) if not torch.equal(before[name], after[name])] == []
     assert {name for name, one in done.model.named_parameters() if not one.requires_grad} <= names
@@ -148,10 +146,10 @@ def test_class_is_forgotten_and_the_others_are_not(
     kept: float,
     note: str | None,
 ) -> None:
-    problem = make_class_problem(pictures=pictures, epochs=4 if method == "pgu" else 20)
-    begun = checks.copy_weights(problem.model)
+    task = make_class_task(pictures=pictures, epochs=4 if method == "pgu" else 20)
+    begun = checks.copy_weights(task.model)
     alone: Given = {"retain": None, "goal": "class"} if method in ("ng", "expand", "shrink") else {}
-    done = problem.run(method, options=options, watch=RunContext(precision=precision), **alone)
+    done = task.run(method, options=options, watch=RunContext(precision=precision), **alone)
     assert checks.has_changed(begun, done.model)
     first, last = done.log[0].metrics, done.log[-1].metrics
     assert first["forget_accuracy_trained"] is not None
@@ -185,7 +183,7 @@ def test_class_is_forgotten_and_the_others_are_not(
 def test_wrong_labels_are_replaced_by_the_right_ones(
     method: str, options: Given, kept: float, note: str, logits: int, pictures: bool
 ) -> None:
-    done = make_flip_problem(pictures=pictures, logits=logits).run(method, options=options)
+    done = make_flip_task(pictures=pictures, logits=logits).run(method, options=options)
     checks.assert_sound(done, options.get("epochs"))
     last = done.log[-1].metrics
     assert (last["forget_accuracy_trained"], last["forget_accuracy_true"]) == (0, 1)
@@ -219,9 +217,9 @@ def test_wrong_labels_are_replaced_by_the_right_ones(
 def test_seed_alone_determines_the_result(method: str, options: Given) -> None:
     found = []
     for draws, seed in ((0, 5), (3, 5), (0, 6)):
-        problem = make_class_problem(pictures=True)
+        task = make_class_task(pictures=True)
         torch.rand(draws)
-        found.append(problem.run(method, options=options, seed=seed))
+        found.append(task.run(method, options=options, seed=seed))
     first, second, other = found
     assert not checks.has_changed(checks.copy_weights(first.model), second.model)
     assert first.log == second.log
@@ -243,9 +241,9 @@ def test_seed_alone_determines_the_result(method: str, options: Given) -> None:
     ],
 )
 def test_batch_statistics_are_unchanged_unless_requested(method: str, options: Given) -> None:
-    problem = make_class_problem(pictures=True)
-    before = [one.clone() for one in problem.model.buffers()]
-    done = problem.run(method, options=options)
+    task = make_class_task(pictures=True)
+    before = [one.clone() for one in task.model.buffers()]
+    done = task.run(method, options=options)
     stayed = [torch.equal(*pair) for pair in zip(before, done.model.buffers(), strict=True)]
     assert all(stayed) == (options.get("bn") != "train")
 
@@ -262,7 +260,7 @@ def test_batch_statistics_are_unchanged_unless_requested(method: str, options: G
     ],
 )
 def test_last_layer_alone_corrects_labels(method: str, options: Given, logits: int) -> None:
-    done = checks.last_layer_problem(logits).run(method, options=options)
+    done = checks.last_layer_task(logits).run(method, options=options)
     assert last_metric(done, "forget_accuracy_true") >= 0.9
 
 
@@ -277,10 +275,10 @@ def test_last_layer_alone_corrects_labels(method: str, options: Given, logits: i
 def test_layer_over_features_can_be_the_whole_model(
     method: str, options: Given, left: float, kept: float
 ) -> None:
-    problem = checks.nearest_centre_problem()
-    before = checks.copy_weights(problem.model)
-    done = problem.run(method, options=options)
-    assert done.model is problem.model
+    task = checks.nearest_centre_task()
+    before = checks.copy_weights(task.model)
+    done = task.run(method, options=options)
+    assert done.model is task.model
     assert checks.has_changed(before, done.model)
     assert [one.shape for one in before] == [(3, 2), (3,)]
     assert done.log[0].metrics["forget_accuracy_trained"] == 1
@@ -312,14 +310,14 @@ def test_option_without_effect_for_two_classes_is_named_and_has_none(
     method: str, options: Given, name: str, values: tuple[Any, Any]
 ) -> None:
     done = [
-        make_flip_problem(pictures=True).run(method, options={**options, name: value}, force=True)
+        make_flip_task(pictures=True).run(method, options={**options, name: value}, force=True)
         for value in values
     ]
     weights = [list(each.model.state_dict().values()) for each in done]
     assert all(map(torch.equal, *weights))
     for each in done:
         assert any(note.startswith(f"{name} has no effect here: ") for note in each.notes)
-    without = make_flip_problem(pictures=True).run(method, options=options, force=True)
+    without = make_flip_task(pictures=True).run(method, options=options, force=True)
     assert not any("has no effect" in note for note in without.notes)
 
 
@@ -336,7 +334,7 @@ def test_option_without_effect_for_two_classes_is_named_and_has_none(
 def test_options_with_an_effect_on_several_classes_are_not_named(
     method: str, options: Given
 ) -> None:
-    done = make_class_problem().run(method, options={"epochs": 1, **options})
+    done = make_class_task().run(method, options={"epochs": 1, **options})
     assert not any("has no effect" in note for note in done.notes)
 
 
@@ -366,14 +364,14 @@ class Pixels(nn.Module):
     ],
 )
 def test_uint8_inputs_are_attacked_as_pixels(method: str, options: Given) -> None:
-    problem = make_class_problem(pictures=True)
-    some = problem.forget
+    task = make_class_task(pictures=True)
+    some = task.forget
     (raw,) = [batch.inputs for batch in some.batches()]
     whole = (raw * 255).round().byte()
     found = []
     for inputs in (whole, whole / 255):
-        model = Pixels(copy.deepcopy(problem.model)).eval()
-        given = replace(problem, model=model, forget=examples(inputs, some.trained))
+        model = Pixels(copy.deepcopy(task.model)).eval()
+        given = replace(task, model=model, forget=examples(inputs, some.trained))
         found.append(given.run(method, options=options, retain=None, goal="class"))
     assert found[0].log[-1].metrics["forget_accuracy_trained"] == 0
     assert found[0].log == found[1].log

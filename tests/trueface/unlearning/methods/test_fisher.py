@@ -9,11 +9,11 @@ from torch.nn import functional
 
 from tests.trueface.unlearning.build import (
     PER_CLASS,
-    Problem,
-    make_class_problem,
-    make_flip_problem,
+    SmallTask,
+    make_class_task,
+    make_flip_task,
     make_request,
-    split_problem,
+    split_task,
 )
 from tests.trueface.unlearning.checks import (
     both_precisions,
@@ -34,13 +34,13 @@ from trueface.unlearning.methods.fisher import (
 from trueface.unlearning.registry import Goal
 
 
-def exact_fisher_diagonal(problem: Problem) -> dict[str, Tensor]:
+def exact_fisher_diagonal(task: SmallTask) -> dict[str, Tensor]:
     """Return the exact diagonal of the Fisher information, computed per image and class."""
-    named = dict(problem.model.named_parameters())
+    named = dict(task.model.named_parameters())
     sums = {name: torch.zeros_like(one) for name, one in named.items()}
-    inputs = torch.cat([batch.inputs for batch in problem.retain.batches("trained", epoch=None)])
+    inputs = torch.cat([batch.inputs for batch in task.retain.batches("trained", epoch=None)])
     for image in inputs:
-        logs = as_multiclass_logits(problem.model(image[None])).log_softmax(1)[0]
+        logs = as_multiclass_logits(task.model(image[None])).log_softmax(1)[0]
         for log in logs:
             found = torch.autograd.grad(log, tuple(named.values()), retain_graph=True)
             for name, one in zip(named, found, strict=True):
@@ -76,20 +76,20 @@ class Striped(nn.Module):
 
 @points_and_pictures
 def test_weighting_all_classes_gives_the_exact_information(pictures: bool) -> None:
-    problem = make_class_problem(pictures=pictures, epochs=2)
+    task = make_class_task(pictures=pictures, epochs=2)
     notes: list[str] = []
-    found, _ = _importances(make_request(problem, FisherOptions(exact=True)), problem.retain, notes)
-    for name, one in exact_fisher_diagonal(problem).items():
+    found, _ = _importances(make_request(task, FisherOptions(exact=True)), task.retain, notes)
+    for name, one in exact_fisher_diagonal(task).items():
         torch.testing.assert_close(found[name], one, rtol=1e-3, atol=1e-6)
     assert notes == []
 
 
 def test_one_drawn_class_per_image_gives_the_same_mean() -> None:
-    problem = make_flip_problem(epochs=2)
+    task = make_flip_task(epochs=2)
     notes: list[str] = []
-    exact, _ = _importances(make_request(problem, FisherOptions(exact=True)), problem.retain, notes)
+    exact, _ = _importances(make_request(task, FisherOptions(exact=True)), task.retain, notes)
     drawn = [
-        _importances(make_request(problem, FisherOptions(), seed=seed), problem.retain, notes)[0]
+        _importances(make_request(task, FisherOptions(), seed=seed), task.retain, notes)[0]
         for seed in range(40)
     ]
     mean = torch.stack([one["2.weight"] for one in drawn]).mean(0)
@@ -97,12 +97,12 @@ def test_one_drawn_class_per_image_gives_the_same_mean() -> None:
 
 
 def test_model_that_cannot_be_vectorized_is_read_image_by_image() -> None:
-    problem = make_flip_problem(pictures=True, epochs=2)
-    branching = replace(problem, model=Branching(problem.model))
+    task = make_flip_task(pictures=True, epochs=2)
+    branching = replace(task, model=Branching(task.model))
     notes: list[str] = []
-    quick, loss = _importances(make_request(problem, FisherOptions()), problem.retain, notes)
+    quick, loss = _importances(make_request(task, FisherOptions()), task.retain, notes)
     assert notes == []
-    slow, same = _importances(make_request(branching, FisherOptions()), problem.retain, notes)
+    slow, same = _importances(make_request(branching, FisherOptions()), task.retain, notes)
     assert "image by image" in notes[0]
     assert len(notes) == 1
     assert loss == pytest.approx(same)
@@ -111,11 +111,11 @@ def test_model_that_cannot_be_vectorized_is_read_image_by_image() -> None:
 
 
 def test_memory_format_does_not_prevent_vectorization() -> None:
-    problem = make_flip_problem(pictures=True, epochs=2)
+    task = make_flip_task(pictures=True, epochs=2)
     notes: list[str] = []
-    striped = replace(problem, model=Striped(problem.model))
-    found, _ = _importances(make_request(striped, FisherOptions()), problem.retain, notes)
-    plain, _ = _importances(make_request(problem, FisherOptions()), problem.retain, notes)
+    striped = replace(task, model=Striped(task.model))
+    found, _ = _importances(make_request(striped, FisherOptions()), task.retain, notes)
+    plain, _ = _importances(make_request(task, FisherOptions()), task.retain, notes)
     assert notes == []
     for name, one in plain.items():
         torch.testing.assert_close(found[f"inner.{name}"], one, rtol=1e-3, atol=1e-7)
@@ -154,10 +154,10 @@ def test_last_layer_gets_more_noise_only_if_a_class_is_forgotten() -> None:
 
 def test_noise_of_the_last_layer_depends_on_the_goal() -> None:
     def moved(goal: Goal) -> float:
-        problem = make_class_problem(pictures=True)
-        before = problem.model[-1].weight.detach()[:2].clone()  # type: ignore[index]  # a Sequential
-        problem.run("fisher", goal=goal, options={"alpha": 1e-8, "most_last": 1e-2})
-        after = problem.model[-1].weight.detach()[:2]  # type: ignore[index]
+        task = make_class_task(pictures=True)
+        before = task.model[-1].weight.detach()[:2].clone()  # type: ignore[index]  # a Sequential
+        task.run("fisher", goal=goal, options={"alpha": 1e-8, "most_last": 1e-2})
+        after = task.model[-1].weight.detach()[:2]  # type: ignore[index]
         return float((after - before).std())
 
     assert moved("class") == pytest.approx(moved("instances") * MORE**0.5, rel=1e-3)
@@ -173,19 +173,19 @@ def test_important_weights_move_less_and_a_matrix_moves_by_rows() -> None:
 
 
 def test_dead_weights_move_by_the_cap() -> None:
-    problem = make_flip_problem(pictures=True)
+    task = make_flip_task(pictures=True)
     with torch.no_grad():
-        problem.model[3].weight.zero_()  # type: ignore[index]  # a Sequential
-        problem.model[4].weight.zero_()  # type: ignore[index]
-        problem.model[4].bias.fill_(-1.0)  # type: ignore[index]
-    problem.run("fisher", goal="instances", options={"alpha": 1e-4})
-    moved = problem.model[3].weight  # type: ignore[index]
+        task.model[3].weight.zero_()  # type: ignore[index]  # a Sequential
+        task.model[4].weight.zero_()  # type: ignore[index]
+        task.model[4].bias.fill_(-1.0)  # type: ignore[index]
+    task.run("fisher", goal="instances", options={"alpha": 1e-4})
+    moved = task.model[3].weight  # type: ignore[index]
     assert float(moved.detach().std()) == pytest.approx((1e-4 * 1e3) ** 0.5, rel=0.1)
 
 
 def test_row_of_a_class_is_forgotten() -> None:
-    problem = make_class_problem(pictures=True)
-    done = problem.run("fisher", options={"alpha": 1e-12})
+    task = make_class_task(pictures=True)
+    done = task.run("fisher", options={"alpha": 1e-12})
     last = done.model[-1]  # type: ignore[index]  # a Sequential
     row = torch.cat([last.weight[2], last.bias[2:]]).detach()
     assert 0 < float(row.abs().max()) < 5 * ROW_VARIANCE**0.5
@@ -194,11 +194,11 @@ def test_row_of_a_class_is_forgotten() -> None:
 
 
 def test_single_logit_has_no_row_to_forget_and_a_note() -> None:
-    problem = make_flip_problem()
-    right = problem.validation
+    task = make_flip_task()
+    right = task.validation
     rows = [row for row, label in enumerate(right.trained) if label == 1]
     rest = [row for row, label in enumerate(right.trained) if label == 0]
-    done = problem.run(
+    done = task.run(
         "fisher", forget=right.subset(rows), retain=right.subset(rest), goal="class", force=True
     )
     assert "no separate row" in done.notes[1]
@@ -207,7 +207,7 @@ def test_single_logit_has_no_row_to_forget_and_a_note() -> None:
 @both_precisions
 @one_logit_and_two
 def test_one_and_two_logits_run_at_any_precision(logits: int, precision: str) -> None:
-    done = make_flip_problem(pictures=True, logits=logits).run(
+    done = make_flip_task(pictures=True, logits=logits).run(
         "fisher", watch=RunContext(precision=precision)
     )
     assert done.notes == ()
@@ -215,15 +215,15 @@ def test_one_and_two_logits_run_at_any_precision(logits: int, precision: str) ->
 
 
 def test_only_the_requested_number_of_images_is_read() -> None:
-    problem = make_class_problem()
-    assert problem.run("fisher", options={"samples": 7}).samples_read == 7
-    every = make_class_problem().run("fisher", options={"samples": 10_000}).samples_read
+    task = make_class_task()
+    assert task.run("fisher", options={"samples": 7}).samples_read == 7
+    every = make_class_task().run("fisher", options={"samples": 10_000}).samples_read
     assert every == 2 * PER_CLASS
 
 
 def test_more_noise_forgets_more() -> None:
-    little = make_class_problem().run("fisher", goal="instances", options={"alpha": 1e-9})
-    much = make_class_problem().run("fisher", goal="instances", options={"alpha": 1.0})
+    little = make_class_task().run("fisher", goal="instances", options={"alpha": 1e-9})
+    much = make_class_task().run("fisher", goal="instances", options={"alpha": 1.0})
     assert last_metric(little) == 1
     assert (much.log[1].metrics["noise"] or 0) > 1e3 * (little.log[1].metrics["noise"] or 0)
 
@@ -233,10 +233,10 @@ def test_single_linear_layer_over_features_is_accepted() -> None:
     labels = (inputs[:, 0] > 0).long()
     every = examples(inputs, labels)
     model = nn.Linear(4, 1)
-    problem = split_problem(model, every, range(5))
+    task = split_task(model, every, range(5))
     before = model.weight.detach().clone()
     logits = model(inputs[5:])[:, 0].detach()
     loss = functional.binary_cross_entropy_with_logits(logits, labels[5:].float())
-    done = problem.run("fisher")
+    done = task.run("fisher")
     assert done.log[1].metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
     assert not torch.equal(before, model.weight)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.training.ridge.build import rows
-from tests.trueface.unlearning.build import Problem, inputs_of, make_flip_problem, split_problem
+from tests.trueface.unlearning.build import SmallTask, inputs_of, make_flip_task, split_task
 from tests.trueface.unlearning.checks import copy_weights, has_changed, last_metric
 from trueface.data.batch import Batch
 from trueface.data.examples import Examples, RowSet, examples, source_of
@@ -23,15 +23,15 @@ from trueface.training.ridge_regression import FeatureRows, Standardization
 from trueface.unlearning.methods.head_refit import DECAYS, is_fitted_on
 
 
-def make_linear_problem(
+def make_linear_task(
     classes: int, *, bias: bool = True, seed: int = 0
-) -> tuple[Problem, Tensor, Tensor]:
+) -> tuple[SmallTask, Tensor, Tensor]:
     """Return a linear layer over features of different scales, with some flipped labels as the forget set."""
-    random = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     scales = torch.tensor([3.0, 1.0, 0.3, 1.0, 0.1])
-    inputs = (torch.randn(240, 5, generator=random) * scales) + torch.tensor([5.0, 0, 1, -2, 0])
-    noise = torch.randn(240, classes, generator=random)
-    mix = torch.randn(5, classes, generator=random) / scales[:, None]
+    inputs = (torch.randn(240, 5, generator=rng) * scales) + torch.tensor([5.0, 0, 1, -2, 0])
+    noise = torch.randn(240, classes, generator=rng)
+    mix = torch.randn(5, classes, generator=rng) / scales[:, None]
     right = ((inputs - inputs.mean(0)) @ mix + noise).argmax(1)
     trained = right.clone()
     trained[:40] = (right[:40] + 1) % classes
@@ -39,10 +39,10 @@ def make_linear_problem(
     torch.manual_seed(seed)
     model = nn.Linear(5, 1 if classes == 2 else classes, bias=bias)
     checked = examples(inputs[200:], right[200:])
-    problem = split_problem(
+    task = split_task(
         model, every, range(40), kept=range(40, 200), validation=checked, classes=classes
     )
-    return problem, inputs[:200], right[:200]
+    return task, inputs[:200], right[:200]
 
 
 def probabilities(
@@ -60,22 +60,22 @@ def probabilities(
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("decay", [1.0, 0.01])
 def test_minimum_equals_that_of_another_solver(classes: int, decay: float, bias: bool) -> None:
-    problem, inputs, right = make_linear_problem(classes, bias=bias)
-    problem.run("exact", options={"decay": decay, "steps": 300})
+    task, inputs, right = make_linear_task(classes, bias=bias)
+    task.run("exact", options={"decay": decay, "steps": 300})
     scale = float(inputs.double().var(0, correction=0).mean().sqrt())
     other = LogisticRegression(
         C=1 / (decay * len(inputs)), fit_intercept=bias, tol=1e-9, max_iter=10_000
     ).fit((inputs / scale).numpy().astype(np.float64), right.numpy())
     expected = other.predict_proba((inputs / scale).numpy().astype(np.float64))
-    assert np.abs(probabilities(problem.model, inputs) - expected).max() < 1e-3
+    assert np.abs(probabilities(task.model, inputs) - expected).max() < 1e-3
     if classes == 2:
-        weight = problem.model.weight.detach().numpy() * scale  # type: ignore[operator]
+        weight = task.model.weight.detach().numpy() * scale  # type: ignore[operator]
         assert np.abs(weight - other.coef_).max() < 1e-3
 
 
 def test_single_logit_stays_single_and_all_labels_are_corrected() -> None:
-    problem = make_flip_problem(pictures=True)
-    done = problem.run("exact")
+    task = make_flip_task(pictures=True)
+    done = task.run("exact")
     assert last_metric(done, "forget_accuracy_true") == 1
     assert last_metric(done, "val_accuracy") == 1
     assert done.model[-1].weight.shape == (1, 16)  # type: ignore[index]  # a Sequential
@@ -84,26 +84,26 @@ def test_single_logit_stays_single_and_all_labels_are_corrected() -> None:
 
 
 def test_backbone_stays_bit_identical() -> None:
-    problem = make_flip_problem(pictures=True, logits=2)
-    before = copy.deepcopy(problem.model).state_dict()
-    after = problem.run("exact").model.state_dict()
+    task = make_flip_task(pictures=True, logits=2)
+    before = copy.deepcopy(task.model).state_dict()
+    after = task.run("exact").model.state_dict()
     changed = {name for name, one in after.items() if not torch.equal(one, before[name])}
     assert changed == {"8.weight", "8.bias"}
 
 
 def test_previous_head_does_not_matter() -> None:
-    problem = make_flip_problem()
-    first = copy_weights(problem.run("exact").model)
+    task = make_flip_task()
+    first = copy_weights(task.run("exact").model)
     with torch.no_grad():
-        problem.model[2].weight.fill_(3.0)  # type: ignore[index]
-    assert not has_changed(first, problem.run("exact").model)
+        task.model[2].weight.fill_(3.0)  # type: ignore[index]
+    assert not has_changed(first, task.run("exact").model)
 
 
 def test_second_call_reads_the_cache_and_gives_the_same_bits(tmp_path: Path) -> None:
-    problem = make_flip_problem(pictures=True)
-    first = problem.run("exact", cache=tmp_path)
+    task = make_flip_task(pictures=True)
+    first = task.run("exact", cache=tmp_path)
     held = copy_weights(first.model)
-    second = problem.run("exact", cache=tmp_path)  # with another head than at first
+    second = task.run("exact", cache=tmp_path)  # with another head than at first
     assert first.cached_samples == second.cached_samples >= 64
     assert second.samples_read == 0
     assert len(list(tmp_path.iterdir())) == 2
@@ -111,14 +111,14 @@ def test_second_call_reads_the_cache_and_gives_the_same_bits(tmp_path: Path) -> 
 
 
 def test_other_labels_and_another_split_find_the_same_features(tmp_path: Path) -> None:
-    problem = make_flip_problem()
-    every = problem.forget + problem.retain
-    problem.run("exact", cache=tmp_path)
-    problem.run(
+    task = make_flip_task()
+    every = task.forget + task.retain
+    task.run("exact", cache=tmp_path)
+    task.run(
         "exact", cache=tmp_path, forget=every.subset(range(9)), retain=every.subset(range(9, 64))
     )
     sound = every.relabelled(every.true or ())
-    problem.run(
+    task.run(
         "exact",
         cache=tmp_path,
         forget=sound.subset(range(9)),
@@ -129,46 +129,46 @@ def test_other_labels_and_another_split_find_the_same_features(tmp_path: Path) -
 
 
 def test_another_backbone_has_separate_features(tmp_path: Path) -> None:
-    problem = make_flip_problem()
-    problem.run("exact", cache=tmp_path)
+    task = make_flip_task()
+    task.run("exact", cache=tmp_path)
     with torch.no_grad():
-        problem.model[0].bias.add_(1.0)  # type: ignore[index]
-    problem.run("exact", cache=tmp_path)
+        task.model[0].bias.add_(1.0)  # type: ignore[index]
+    task.run("exact", cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_truncated_file_is_computed_again(tmp_path: Path) -> None:
-    problem = make_flip_problem()
-    held = copy_weights(problem.run("exact", cache=tmp_path).model)
+    task = make_flip_task()
+    held = copy_weights(task.run("exact", cache=tmp_path).model)
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:300])
-    assert not has_changed(held, problem.run("exact", cache=tmp_path).model)
+    assert not has_changed(held, task.run("exact", cache=tmp_path).model)
     assert all(path.stat().st_size > 300 for path in tmp_path.iterdir())
 
 
 def test_head_is_fitted_on_retained_samples_without_true_labels() -> None:
-    problem, inputs, right = make_linear_problem(2)
-    unknown = replace(problem.forget, true=None)
-    done = problem.run("exact", forget=unknown, goal="flips", options={"decay": 0.1})
+    task, inputs, right = make_linear_task(2)
+    unknown = replace(task.forget, true=None)
+    done = task.run("exact", forget=unknown, goal="flips", options={"decay": 0.1})
     assert "fitted on 160 samples" in done.notes[0]
     alone = probabilities(done.model, inputs)
-    reference, _, _ = make_linear_problem(2)
+    reference, _, _ = make_linear_task(2)
     reference.run("exact", forget=unknown, goal="instances", options={"decay": 0.1})
     assert np.array_equal(alone, probabilities(reference.model, inputs))
     assert len(right) == 200
 
 
 def test_forget_set_with_right_labels_is_enough_without_retained_samples() -> None:
-    problem = make_flip_problem()
-    done = problem.run("exact", retain=None, force=True)
-    assert f"fitted on {len(problem.forget)} samples" in done.notes[-1]
+    task = make_flip_task()
+    done = task.run("exact", retain=None, force=True)
+    assert f"fitted on {len(task.forget)} samples" in done.notes[-1]
     with pytest.raises(JobError, match="nothing to learn from"):
-        problem.run("exact", retain=None, force=True, goal="instances")
+        task.run("exact", retain=None, force=True, goal="instances")
 
 
 def test_best_penalty_on_validation_is_used() -> None:
-    problem, _, _ = make_linear_problem(3)
-    done = problem.run("exact")
+    task, _, _ = make_linear_task(3)
+    done = task.run("exact")
     tried = [step.metrics for step in done.log[1:-1]]
     best = max(tried, key=lambda one: (one["val_accuracy"] or 0, -(one["val_loss"] or 0)))
     assert f"penalty {best['decay']:g}, the best of {len(DECAYS)}" in done.notes[0]
@@ -176,14 +176,14 @@ def test_best_penalty_on_validation_is_used() -> None:
 
 
 def test_samples_of_two_sources_are_both_read() -> None:
-    problem, inputs, right = make_linear_problem(2)
-    apart = problem.run(
+    task, inputs, right = make_linear_task(2)
+    apart = task.run(
         "exact",
         forget=examples(inputs[:40], 1 - right[:40], right[:40]),
         retain=examples(inputs[40:], right[40:]),
         options={"decay": 0.1},
     )
-    together, _, _ = make_linear_problem(2)
+    together, _, _ = make_linear_task(2)
     together.run("exact", options={"decay": 0.1})
     found = probabilities(apart.model, inputs)
     assert np.allclose(found, probabilities(together.model, inputs), atol=1e-5)
@@ -192,13 +192,13 @@ def test_samples_of_two_sources_are_both_read() -> None:
 def test_constant_features_and_a_single_step_are_harmless() -> None:
     every = examples(torch.ones(8, 3), [0, 1] * 4, [1, 0] * 4)
     model = nn.Linear(3, 1)
-    problem = split_problem(model, every, range(2))
-    problem.run("exact", options={"steps": 1, "decay": 0.0})
+    task = split_task(model, every, range(2))
+    task.run("exact", options={"steps": 1, "decay": 0.0})
     assert all(one.isfinite().all() for one in model.state_dict().values())
 
 
 def test_unreadable_samples_are_left_out() -> None:
-    problem = make_flip_problem()
+    task = make_flip_task()
 
     class Gaps(RowSet):
         """A dataset in which every fourth sample is unreadable."""
@@ -208,18 +208,18 @@ def test_unreadable_samples_are_left_out() -> None:
             return RowSet.load(self, replace(request, positions=some))
 
     def gappy(some: Examples) -> Examples:
-        inputs = inputs_of(problem.retain)
+        inputs = inputs_of(task.retain)
         gaps = Gaps(len(inputs), lambda _: inputs.__getitem__)
         return replace(some, source=source_of(gaps, lambda: "gaps", seed=0))
 
-    done = problem.run("exact", forget=gappy(problem.forget), retain=gappy(problem.retain))
+    done = task.run("exact", forget=gappy(task.forget), retain=gappy(task.retain))
     assert "fitted on 48 samples" in done.notes[0]
 
 
 def test_last_layer_with_a_hidden_layer_is_rejected() -> None:
-    problem = replace(make_flip_problem(), model=MlpHead(2, hidden=8))
+    task = replace(make_flip_task(), model=MlpHead(2, hidden=8))
     with pytest.raises(JobError, match="hidden layer that also learned from the forget set"):
-        problem.run("exact")
+        task.run("exact")
 
 
 def test_rows_that_a_layer_was_not_fitted_on_are_recognized() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import Problem, make_class_problem, make_request
+from tests.trueface.unlearning.build import SmallTask, make_class_task, make_request
 from tests.trueface.unlearning.checks import (
     copy_weights,
     has_changed,
@@ -30,8 +30,8 @@ from trueface.unlearning.methods.instance_wise import (
 SOON = {"lr": 0.01, "attack_steps": 10}  # few steps for few instances
 
 
-def retained_accuracy(done: UnlearningReport, problem: Problem) -> float:
-    found = predict_examples(done.model, problem.retain, RunContext()).accuracy("trained")
+def retained_accuracy(done: UnlearningReport, task: SmallTask) -> float:
+    found = predict_examples(done.model, task.retain, RunContext()).accuracy("trained")
     assert found is not None
     return found
 
@@ -39,11 +39,11 @@ def retained_accuracy(done: UnlearningReport, problem: Problem) -> float:
 @points_and_pictures
 def test_few_instances_are_forgotten_and_importance_keeps_the_rest(pictures: bool) -> None:
     def done(importance: float) -> tuple[float, float]:
-        problem = make_class_problem(classes=10, pictures=pictures)
-        some = problem.forget.subset(range(16))
+        task = make_class_task(classes=10, pictures=pictures)
+        some = task.forget.subset(range(16))
         options = {**SOON, "importance": importance}
-        found = problem.run("iwu", forget=some, options=options, goal="instances")
-        return last_metric(found), retained_accuracy(found, problem)
+        found = task.run("iwu", forget=some, options=options, goal="instances")
+        return last_metric(found), retained_accuracy(found, task)
 
     held, free = done(10.0), done(0.0)
     assert held[0] == free[0] == 0
@@ -52,34 +52,34 @@ def test_few_instances_are_forgotten_and_importance_keeps_the_rest(pictures: boo
 
 
 def test_run_ends_as_soon_as_all_instances_are_forgotten() -> None:
-    done = make_class_problem().run("iwu", options={**SOON, "radius": 1.0})
+    done = make_class_task().run("iwu", options={**SOON, "radius": 1.0})
     assert last_metric(done) == 0
     assert len(done.log) - 2 < 100
     assert [step.step for step in done.log] == list(range(len(done.log)))
 
 
 def test_forgotten_instances_stay_as_they_are() -> None:
-    problem = make_class_problem()
-    before = copy_weights(problem.model)
-    gone = problem.forget.relabelled([0] * len(problem.forget))
-    done = problem.run("iwu", forget=gone, options=SOON)
+    task = make_class_task()
+    before = copy_weights(task.model)
+    gone = task.forget.relabelled([0] * len(task.forget))
+    done = task.run("iwu", forget=gone, options=SOON)
     assert not has_changed(before, done.model)
 
 
 def test_note_reports_a_missed_forget_target() -> None:
-    done = make_class_problem().run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9})
+    done = make_class_task().run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9})
     assert "100.0% of these still get their trained label" in done.notes[-1]
 
 
 @pytest.mark.parametrize(("per_step", "steps"), [(32, 4), (64, 2), (128, 1)])
 def test_epoch_is_a_pass_over_the_adversarial_examples(per_step: int, steps: int) -> None:
-    problem = make_class_problem()
+    task = make_class_task()
     options = {"epochs": 1, "lr": 1e-9, "adversarial": 4, "adversarial_batch": per_step}
     passes: list[int] = []
-    problem.model.register_forward_pre_hook(
+    task.model.register_forward_pre_hook(
         lambda model, given: passes.append(len(given[0])) if torch.is_grad_enabled() else None
     )
-    problem.run("iwu", options={**options, "attack_steps": 1, "importance": 0.0, "batch_size": 16})
+    task.run("iwu", options={**options, "attack_steps": 1, "importance": 0.0, "batch_size": 16})
     assert [size for size in passes if size == 16 + per_step] == [16 + per_step] * steps
 
 
@@ -87,31 +87,31 @@ def test_epoch_is_a_pass_over_the_adversarial_examples(per_step: int, steps: int
 def test_importances_and_steps_use_the_chosen_statistics(
     bn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problem = make_class_problem(pictures=True)
-    before = problem.model[1].running_mean.clone()  # type: ignore[index]  # a Sequential
+    task = make_class_task(pictures=True)
+    before = task.model[1].running_mean.clone()  # type: ignore[index]  # a Sequential
     modes: list[bool] = []
 
     def note(request: Request, *args: Any, **options: Any) -> dict[str, torch.Tensor]:
         modes.append(options["batch_statistics"])
         found = importances(request, *args, **options)
-        assert torch.equal(problem.model[1].running_mean, before)  # type: ignore[index]
+        assert torch.equal(task.model[1].running_mean, before)  # type: ignore[index]
         return found
 
     monkeypatch.setattr(instance_wise, "importances", note)
-    done = problem.run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9, "bn": bn})
+    done = task.run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9, "bn": bn})
     assert modes == [bn == "train"]
     assert torch.equal(done.model[1].running_mean, before) is (bn == "eval")  # type: ignore[index]
 
 
 @pytest.mark.parametrize(("most", "used"), [(1, 1), (8, 8), (500, 32)])
 def test_number_of_instances_is_limited(most: int, used: int) -> None:
-    done = make_class_problem().run("iwu", options={**SOON, "epochs": 1, "most": most})
+    done = make_class_task().run("iwu", options={**SOON, "epochs": 1, "most": most})
     assert done.notes[0] == f"used {used} of 32 samples of the forget set"
     assert done.samples_read == 2 * used  # for itself, and for the importances
 
 
 def test_adversarial_points_do_not_depend_on_the_batch_size() -> None:
-    problem = make_class_problem(pictures=True)
+    task = make_class_task(pictures=True)
     instances = (
         torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
         torch.ones(6).long(),
@@ -119,7 +119,7 @@ def test_adversarial_points_do_not_depend_on_the_batch_size() -> None:
 
     def attacked(size: int) -> torch.Tensor:
         options = IwuOptions(adversarial=4, adversarial_batch=size, attack_steps=3)
-        request = make_request(problem, options, goal="class", retain=None)
+        request = make_request(task, options, goal="class", retain=None)
         return make_adversarial_examples(request, instances)[0]
 
     whole = attacked(24)
@@ -135,12 +135,12 @@ def test_least_important_weights_are_regularized_most() -> None:
 
 
 def test_stop_ends_the_attack() -> None:
-    stop, problem = threading.Event(), make_class_problem()
+    stop, task = threading.Event(), make_class_task()
 
     class Halting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network, self.attacked = problem.model, 0
+            self.network, self.attacked = task.model, 0
 
         def forward(self, given: torch.Tensor) -> torch.Tensor:
             if given.requires_grad:
@@ -151,5 +151,5 @@ def test_stop_ends_the_attack() -> None:
 
     model = Halting().eval()
     with pytest.raises(JobError, match="stopped"):
-        replace(problem, model=model).run("iwu", watch=RunContext(stop=stop))
+        replace(task, model=model).run("iwu", watch=RunContext(stop=stop))
     assert model.attacked == 1

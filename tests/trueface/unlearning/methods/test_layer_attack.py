@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from launcher.api import JobError, UsageError
-from tests.trueface.unlearning.build import Problem, make_class_problem, make_flip_problem, network
+from tests.trueface.unlearning.build import SmallTask, make_class_task, make_flip_task, network
 from tests.trueface.unlearning.checks import (
     copy_weights,
     has_changed,
@@ -22,9 +22,9 @@ from trueface.models.logits import last_layer
 from trueface.runtime.progress import RunContext
 
 
-def accuracy_on_others(model: nn.Module, problem: Problem) -> float:
-    rows = [row for row, one in enumerate(problem.test.trained) if one != problem.classes - 1]
-    share = predict_examples(model, problem.test.subset(rows), RunContext()).accuracy("trained")
+def accuracy_on_others(model: nn.Module, task: SmallTask) -> float:
+    rows = [row for row, one in enumerate(task.test.trained) if one != task.classes - 1]
+    share = predict_examples(model, task.test.subset(rows), RunContext()).accuracy("trained")
     assert share is not None
     return share
 
@@ -39,19 +39,19 @@ def accuracy_on_others(model: nn.Module, problem: Problem) -> float:
 def test_class_is_forgotten_and_the_others_are_kept(
     classes: int, pictures: bool, options: dict[str, Any]
 ) -> None:
-    problem = make_class_problem(classes=classes, pictures=pictures)
-    before = accuracy_on_others(problem.model, problem)
-    done = problem.run("lau", options=options, retain=None)
+    task = make_class_task(classes=classes, pictures=pictures)
+    before = accuracy_on_others(task.model, task)
+    done = task.run("lau", options=options, retain=None)
     assert last_metric(done) == 0
-    assert accuracy_on_others(done.model, problem) >= before - 0.03
+    assert accuracy_on_others(done.model, task) >= before - 0.03
 
 
 @pytest.mark.parametrize("pgd", ["partial", "full"])
 @points_and_pictures
 def test_only_the_last_layer_changes(pgd: str, pictures: bool) -> None:
-    problem = make_class_problem(pictures=pictures)
-    before, (head, _) = copy.deepcopy(problem.model).state_dict(), last_layer(problem.model)
-    done = problem.run("lau", options={"pgd": pgd})
+    task = make_class_task(pictures=pictures)
+    before, (head, _) = copy.deepcopy(task.model).state_dict(), last_layer(task.model)
+    done = task.run("lau", options={"pgd": pgd})
     changed = {
         name
         for name, value in done.model.state_dict().items()
@@ -61,18 +61,18 @@ def test_only_the_last_layer_changes(pgd: str, pictures: bool) -> None:
 
 
 def test_forget_set_is_read_once_and_nothing_else() -> None:
-    problem = make_class_problem(classes=10)
-    done = problem.run("lau")
+    task = make_class_task(classes=10)
+    done = task.run("lau")
     assert len(done.log) > 3
-    assert done.samples_read == len(problem.forget)
+    assert done.samples_read == len(task.forget)
 
 
 def test_each_growth_of_the_input_attack_reads_the_forget_set_once_more() -> None:
     passes = []
     for eps in (0.3, 0.001, None):
-        problem = make_class_problem()
+        task = make_class_task()
         options = {"pgd": "full", "epochs": 1, "eps": eps}
-        passes.append(problem.run("lau", options=options).samples_read / len(problem.forget))
+        passes.append(task.run("lau", options=options).samples_read / len(task.forget))
     assert passes[:2] == [2, 2]  # the features, and the attack
     assert passes[2] == 6  # and four larger ones
 
@@ -84,46 +84,46 @@ def test_layer_does_not_depend_on_the_number_of_features_attacked_at_a_time(
     for rows in (4096, 5):
         monkeypatch.setattr("trueface.unlearning.methods.layer_attack.ROWS", rows)
         layers.append(
-            last_layer(make_class_problem(classes=10).run("lau", options={"lr": 0.01}).model)[1]
+            last_layer(make_class_task(classes=10).run("lau", options={"lr": 0.01}).model)[1]
         )
     torch.testing.assert_close(layers[0].weight, layers[1].weight, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.25, 1.0])
 def test_fraction_of_the_forget_set_is_read(share: float) -> None:
-    problem = make_class_problem(classes=3)
-    done = problem.run("lau", options={"share": share})
-    count = max(1, round(share * len(problem.forget)))
+    task = make_class_task(classes=3)
+    done = task.run("lau", options={"share": share})
+    count = max(1, round(share * len(task.forget)))
     assert done.samples_read == count
-    assert f"read {count} of {len(problem.forget)}" in done.notes[0]
+    assert f"read {count} of {len(task.forget)}" in done.notes[0]
 
 
 def test_run_ends_before_the_first_step_if_all_is_forgotten() -> None:
-    problem = make_class_problem()
-    gone = problem.forget.relabelled([0] * len(problem.forget))
-    before = copy_weights(problem.model)
-    done = problem.run("lau", forget=gone)
+    task = make_class_task()
+    gone = task.forget.relabelled([0] * len(task.forget))
+    before = copy_weights(task.model)
+    done = task.run("lau", forget=gone)
     assert len(done.log) == 2
     assert not has_changed(before, done.model)
 
 
 def test_note_reports_a_missed_forget_target() -> None:
-    done = make_class_problem().run("lau", options={"epochs": 1, "lr": 1e-9})
+    done = make_class_task().run("lau", options={"epochs": 1, "lr": 1e-9})
     assert last_metric(done) == 1
     assert "100.0% of these still get their trained label" in done.notes[-1]
 
 
 def test_failed_attack_trains_towards_the_best_other_class() -> None:
-    done = make_class_problem().run("lau", options={"eps": 1e-9, "lr": 0.1})
+    done = make_class_task().run("lau", options={"eps": 1e-9, "lr": 0.1})
     assert last_metric(done) == 0
 
 
 @one_logit_and_two
 def test_two_classes_are_rejected_unless_forced(logits: int) -> None:
-    problem = make_flip_problem(logits=logits)
+    task = make_flip_task(logits=logits)
     with pytest.raises(UsageError, match="two classes"):
-        problem.run("lau")
-    done = problem.run("lau", force=True)
+        task.run("lau")
+    done = task.run("lau", force=True)
     assert (last_metric(done), last_metric(done, "forget_accuracy_true")) == (0, 1)
     assert done.notes[0].startswith("forced: ")
 
@@ -138,6 +138,6 @@ def test_model_without_a_separate_head_is_rejected() -> None:
             found: torch.Tensor = self.inner(images)
             return 2 * found + 1
 
-    problem = make_class_problem(pictures=True)
+    task = make_class_task(pictures=True)
     with pytest.raises(JobError, match="cannot be split"):
-        replace(problem, model=Doubled().eval()).run("lau")
+        replace(task, model=Doubled().eval()).run("lau")

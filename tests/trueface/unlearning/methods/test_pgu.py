@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from launcher.api import JobError, UsageError
 from tests.trueface.unlearning.build import (
-    Problem,
+    SmallTask,
     inputs_of,
-    make_class_problem,
-    make_flip_problem,
-    split_problem,
+    make_class_task,
+    make_flip_task,
+    split_task,
 )
 from tests.trueface.unlearning.checks import (
     copy_weights,
@@ -57,12 +57,12 @@ def layer_weights(model: nn.Module, name: str) -> Tensor:
 
 
 def change_inside_subspace(
-    problem: Problem, before: nn.Module, after: nn.Module, *, more: int, **of: Any
+    task: SmallTask, before: nn.Module, after: nn.Module, *, more: int, **of: Any
 ) -> dict[str, float]:
     """Return the fraction of each layer's change in the input space of the retain set."""
     sums = CovarianceAccumulator(layers_of(before), of.get("positions", 64))
     with torch.no_grad(), sums.accumulate_inputs():
-        for batch in problem.retain.batches("trained", epoch=None):
+        for batch in task.retain.batches("trained", epoch=None):
             sums.positions = batch.indices
             before(batch.inputs)
     shares = {}
@@ -91,58 +91,56 @@ def test_no_layer_moves_in_the_input_space_of_retained_samples(
     pictures: bool, changed: dict[str, Any]
 ) -> None:
     # later its answers are so sure that it stays
-    problem = make_class_problem(pictures=pictures, epochs=4)
-    before = copy.deepcopy(problem.model)
-    done = problem.run("pgu", options=changed)
-    shares = change_inside_subspace(problem, before, done.model, more=1, **changed)
+    task = make_class_task(pictures=pictures, epochs=4)
+    before = copy.deepcopy(task.model)
+    done = task.run("pgu", options=changed)
+    shares = change_inside_subspace(task, before, done.model, more=1, **changed)
     assert shares
     assert max(shares.values()) < 1e-4
 
 
 def test_steps_for_wrong_labels_also_spare_the_clean_inputs() -> None:
-    problem = make_flip_problem(pictures=True, logits=2)
-    before = copy.deepcopy(problem.model)
+    task = make_flip_task(pictures=True, logits=2)
+    before = copy.deepcopy(task.model)
     options = {"retained": 0.9, "energy": "s2", "loss": "relabel", "most_loss": 1.0}
-    done = problem.run("pgu", options=options, force=True)
+    done = task.run("pgu", options=options, force=True)
     if has_changed(copy_weights(before), done.model):
-        shares = change_inside_subspace(
-            problem, before, done.model, more=0, retained=0.9, energy="s2"
-        )
+        shares = change_inside_subspace(task, before, done.model, more=0, retained=0.9, energy="s2")
         assert max(shares.values()) < 1e-4
 
 
 def test_predictions_of_retained_samples_move_less_than_of_forgotten_ones() -> None:
-    problem = make_class_problem(pictures=True)
+    task = make_class_task(pictures=True)
     before = {
-        name: predict_examples(problem.model, some, RunContext()).logits
-        for name, some in (("forget", problem.forget), ("retain", problem.retain))
+        name: predict_examples(task.model, some, RunContext()).logits
+        for name, some in (("forget", task.forget), ("retain", task.retain))
     }
-    done = problem.run("pgu", options={"lr": 0.2, "lr_end": 0.2})
+    done = task.run("pgu", options={"lr": 0.2, "lr_end": 0.2})
     moves = {
         name: abs(predict_examples(done.model, some, RunContext()).logits - before[name]).mean()
-        for name, some in (("forget", problem.forget), ("retain", problem.retain))
+        for name, some in (("forget", task.forget), ("retain", task.retain))
     }
     assert moves["retain"] < moves["forget"] / 4
 
 
 def test_retaining_the_whole_space_changes_nothing() -> None:
-    problem = make_class_problem(pictures=True)
-    before = copy_weights(problem.model)
-    done = problem.run("pgu", options={"retained": 1.0})
+    task = make_class_task(pictures=True)
+    before = copy_weights(task.model)
+    done = task.run("pgu", options={"retained": 1.0})
     assert not has_changed(before, done.model)
     assert done.samples_read == 0
 
 
 def test_batch_norms_are_unchanged() -> None:
-    problem = make_class_problem(pictures=True)
-    before = copy.deepcopy(problem.model)
-    done = problem.run("pgu", options=STRONG)
+    task = make_class_task(pictures=True)
+    before = copy.deepcopy(task.model)
+    done = task.run("pgu", options=STRONG)
     for one, other in zip(before.modules(), done.model.modules(), strict=True):
         if isinstance(one, nn.BatchNorm2d):
             assert not has_changed(copy_weights(one), other)
     assert all(value.requires_grad for value in done.model.parameters())
     with pytest.raises(UsageError, match="bn"):
-        problem.run("pgu", options={"bn": "train"})
+        task.run("pgu", options={"bn": "train"})
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -262,7 +260,7 @@ def test_images_of_two_classes_end_where_both_terms_balance(
 def test_entropy_of_all_classes_changes_a_detector(logits: int) -> None:
     given = {"epochs": 2, "retained": 0.5, "energy": "s2", "most_loss": 1.0, "stop_rule": "class"}
     done = {
-        (loss, loss2): make_flip_problem(pictures=True, logits=logits).run(
+        (loss, loss2): make_flip_task(pictures=True, logits=logits).run(
             "pgu", options={**given, "loss": loss, "loss2": loss2}, force=True
         )
         for loss in ("paper", "max_entropy")
@@ -277,11 +275,11 @@ def test_entropy_of_all_classes_changes_a_detector(logits: int) -> None:
 
 def test_stop_rule_without_another_loss_stops_by_its_own_condition() -> None:
     options = {"lr": 0.5, "lr_end": 0.5, "retained": 0.5, "energy": "s2", "epochs": 20}
-    problem = make_flip_problem(pictures=True)
-    done = problem.run("pgu", options={**options, "stop_rule": "instances"}, force=True)
+    task = make_flip_task(pictures=True)
+    done = task.run("pgu", options={**options, "stop_rule": "instances"}, force=True)
     reasons = ("predicted no better than validation", "already predicted no better")
     assert any(reason in note for note in done.notes for reason in reasons)
-    usual = make_flip_problem(pictures=True).run("pgu", options=options, force=True)
+    usual = make_flip_task(pictures=True).run("pgu", options=options, force=True)
     assert not any(reason in note for note in usual.notes for reason in reasons)
 
 
@@ -299,62 +297,60 @@ def test_loss_without_an_effect_on_two_classes_raises_an_error(
     options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(JobError, match=said):
-        make_flip_problem().run("pgu", options=options, force=True)
+        make_flip_task().run("pgu", options=options, force=True)
 
 
 def test_default_loss_that_is_always_zero_is_reported() -> None:
-    problem = make_flip_problem(pictures=True)
-    before = copy_weights(problem.model)
-    done = problem.run("pgu", options={"epochs": 1, "loss1": 0.0}, force=True)
+    task = make_flip_task(pictures=True)
+    before = copy_weights(task.model)
+    done = task.run("pgu", options={"epochs": 1, "loss1": 0.0}, force=True)
     assert not has_changed(before, done.model)
     assert any("the loss is always 0 and nothing is unlearned" in note for note in done.notes)
 
 
 def test_class_that_costs_too_much_in_the_first_epoch_restores_the_original_model() -> None:
-    problem = make_class_problem(epochs=4)
-    before = copy_weights(problem.model)
+    task = make_class_task(epochs=4)
+    before = copy_weights(task.model)
     options = {"lr": 50.0, "lr_end": 50.0, "clip": 0.0, "retained": 0.3}
-    done = problem.run("pgu", options=options)
+    done = task.run("pgu", options=options)
     assert not has_changed(before, done.model)
     assert "the result is the model before unlearning. Choose a lower lr" in done.notes[-1]
 
 
 def test_instances_forgotten_in_one_epoch_raise_an_error_about_the_speed() -> None:
-    problem = make_class_problem(epochs=4)
+    task = make_class_task(epochs=4)
     options = {"lr": 50.0, "lr_end": 50.0, "clip": 0.0, "retained": 0.3}
     with pytest.raises(JobError, match="too fast"):
-        problem.run("pgu", options=options, goal="instances")
+        task.run("pgu", options=options, goal="instances")
 
 
 def test_instances_predicted_no_better_than_validation_are_left_alone() -> None:
-    problem = make_class_problem()
-    wrong = examples(inputs_of(problem.forget)[:8], [1] * 8)
-    before = copy_weights(problem.model)
-    done = problem.run(
-        "pgu", forget=wrong, retain=problem.retain.subset(range(40, 60)), goal="instances"
-    )
+    task = make_class_task()
+    wrong = examples(inputs_of(task.forget)[:8], [1] * 8)
+    before = copy_weights(task.model)
+    done = task.run("pgu", forget=wrong, retain=task.retain.subset(range(40, 60)), goal="instances")
     assert not has_changed(before, done.model)
     assert any("the model is unchanged" in note for note in done.notes)
 
 
-def make_memorized_problem() -> Problem:
+def make_memorized_task() -> SmallTask:
     """Return a model that memorized some wrong labels of points without their class."""
-    random = torch.Generator().manual_seed(0)
-    inputs, labels = torch.randn(96, 24, generator=random), torch.arange(96) % 2
+    rng = torch.Generator().manual_seed(0)
+    inputs, labels = torch.randn(96, 24, generator=rng), torch.arange(96) % 2
     everything = examples(inputs, labels)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(24, 48), nn.ReLU(), nn.Linear(48, 2)).eval()
-    checked = examples(torch.randn(64, 24, generator=random), torch.arange(64) % 2)
+    checked = examples(torch.randn(64, 24, generator=rng), torch.arange(64) % 2)
     options = TrainingOptions(epochs=60, lr=0.1)
     default_training(
         model, everything, "trained", validation=checked, options=options, watch=RunContext()
     )
-    return split_problem(model, everything, range(16), validation=checked)
+    return split_task(model, everything, range(16), validation=checked)
 
 
 def test_memorized_instances_become_like_unseen_ones() -> None:
-    problem = make_memorized_problem()
-    done = problem.run("pgu", options={"retained": 0.4, "epochs": 100, "lr": 0.05, "batch_size": 8})
+    task = make_memorized_task()
+    done = task.run("pgu", options={"retained": 0.4, "epochs": 100, "lr": 0.05, "batch_size": 8})
     assert last_metric(done) < 1.0
     gap = abs(last_metric(done) - last_metric(done, "val_accuracy"))
     first = done.log[0].metrics
@@ -364,9 +360,9 @@ def test_memorized_instances_become_like_unseen_ones() -> None:
 @one_logit_and_two
 @pytest.mark.parametrize("loss", ["paper", "relabel"])
 def test_wrong_labels_never_reduce_validation_accuracy(logits: int, loss: str) -> None:
-    problem = make_flip_problem(pictures=True, logits=logits)
+    task = make_flip_task(pictures=True, logits=logits)
     options = {"loss": loss, "retained": 0.5, "energy": "s2"}
-    done = problem.run("pgu", options=options, force=True)
+    done = task.run("pgu", options=options, force=True)
     assert last_metric(done, "val_accuracy") >= (done.log[0].metrics["val_accuracy"] or 0)
     assert any("were treated as true" in note for note in done.notes)
     assert any(note.startswith("forced") for note in done.notes)
@@ -374,14 +370,14 @@ def test_wrong_labels_never_reduce_validation_accuracy(logits: int, loss: str) -
 
 def test_relabelling_needs_a_wrong_label() -> None:
     with pytest.raises(JobError, match="relabel"):
-        make_class_problem().run("pgu", options={"loss": "relabel"})
+        make_class_task().run("pgu", options={"loss": "relabel"})
 
 
 def test_single_linear_layer_over_features_forgets() -> None:
-    random = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     labels = torch.arange(96) % 3
-    inputs = torch.randn(3, 12, generator=random)[labels] * 2
-    inputs = inputs + 0.1 * torch.randn(96, 12, generator=random)
+    inputs = torch.randn(3, 12, generator=rng)[labels] * 2
+    inputs = inputs + 0.1 * torch.randn(96, 12, generator=rng)
     everything = examples(inputs, labels)
     torch.manual_seed(0)
     model = nn.Linear(12, 3)
@@ -389,10 +385,8 @@ def test_single_linear_layer_over_features_forgets() -> None:
     default_training(
         model, everything, "trained", validation=everything, options=options, watch=RunContext()
     )
-    problem = split_problem(
-        model, everything, (labels == 2).nonzero().flatten().tolist(), classes=3
-    )
-    done = problem.run("pgu", options={**STRONG, "retained": 0.7})
+    task = split_task(model, everything, (labels == 2).nonzero().flatten().tolist(), classes=3)
+    done = task.run("pgu", options={**STRONG, "retained": 0.7})
     assert last_metric(done) == 0
     assert last_metric(done, "val_accuracy") == 1
 
@@ -423,53 +417,53 @@ class AllConvolutions(nn.Module):
 
 
 def test_grouped_dilated_and_strided_layers_are_also_protected() -> None:
-    problem = make_class_problem(pictures=True)
+    task = make_class_task(pictures=True)
     torch.manual_seed(0)
     model, options = AllConvolutions(), TrainingOptions(epochs=10, lr=0.05)
-    everything = problem.retain + problem.forget
+    everything = task.retain + task.forget
     default_training(
         model,
         everything,
         "trained",
-        validation=problem.validation,
+        validation=task.validation,
         options=options,
         watch=RunContext(),
     )
     before = copy.deepcopy(model)
     changed = {"retained": 0.7, "lr": 0.5, "lr_end": 0.5, "positions": 9, "epochs": 5}
-    done = replace(problem, model=model).run("pgu", options={**changed, "most_loss": 1.0})
-    shares = change_inside_subspace(problem, before, done.model, more=1, retained=0.7, positions=9)
+    done = replace(task, model=model).run("pgu", options={**changed, "most_loss": 1.0})
+    shares = change_inside_subspace(task, before, done.model, more=1, retained=0.7, positions=9)
     assert len(shares) == 5
     assert max(shares.values()) < 1e-4
 
 
 def test_frozen_backbone_is_unchanged() -> None:
-    problem = make_class_problem(pictures=True)
-    body, head = problem.model[:-1], problem.model[-1]  # type: ignore[index]  # Sequential
+    task = make_class_task(pictures=True)
+    body, head = task.model[:-1], task.model[-1]  # type: ignore[index]  # Sequential
     body.requires_grad_(False)
     before = copy_weights(body)
     start = copy_weights(head)
-    done = problem.run("pgu", options=STRONG)
+    done = task.run("pgu", options=STRONG)
     assert not has_changed(before, done.model[:-1])  # type: ignore[index]  # Sequential
     assert has_changed(start, done.model[-1])  # type: ignore[index]  # Sequential
     assert not any(value.requires_grad for value in body.parameters())
 
 
 def test_covariances_of_all_data_serve_later_requests_without_it(tmp_path: Path) -> None:
-    problem = make_class_problem(pictures=True)
-    start = copy.deepcopy(problem.model)
-    first = problem.run("pgu", cache=tmp_path)
+    task = make_class_task(pictures=True)
+    start = copy.deepcopy(task.model)
+    first = task.run("pgu", cache=tmp_path)
     wanted = copy_weights(first.model)
-    assert first.cached_samples == len(problem.retain) + len(problem.forget)
+    assert first.cached_samples == len(task.retain) + len(task.forget)
 
-    later = replace(problem, model=copy.deepcopy(start))
+    later = replace(task, model=copy.deepcopy(start))
     second = later.run("pgu", cache=tmp_path, goal="class", retain=None)
     assert not has_changed(wanted, second.model)
     assert second.cached_samples == first.cached_samples
     assert second.samples_read == first.samples_read
 
-    first_ten, rest = (problem.retain.subset(rows) for rows in (range(10), range(10, 64)))
-    division = replace(problem, model=start, forget=first_ten + problem.forget, retain=rest)
+    first_ten, rest = (task.retain.subset(rows) for rows in (range(10), range(10, 64)))
+    division = replace(task, model=start, forget=first_ten + task.forget, retain=rest)
     third = division.run("pgu", cache=tmp_path)
     assert third.cached_samples == first.cached_samples
     assert len(list(tmp_path.glob("covariances-*"))) == 1
@@ -486,21 +480,21 @@ def test_report_has_the_predictions_of_the_chosen_epoch(
         return predict(self, *given, counted=counted, **more)
 
     monkeypatch.setattr(Request, "predict_sets", noted)
-    problem = make_class_problem(pictures=True)
-    done = problem.run("pgu", options=options)
+    task = make_class_task(pictures=True)
+    done = task.run("pgu", options=options)
     epochs = [step.step for step in done.log[1:-1]]
     # before the first epoch and after each one for the stop rule, and once for the report
     assert counts == [False, True, *(True for _ in epochs)]
-    again = predict_examples(done.model, problem.forget, RunContext())
+    again = predict_examples(done.model, task.forget, RunContext())
     assert (again.logits == done.predictions["forget"].logits).all()
 
 
 def test_chained_request_starts_from_the_retained_set_of_the_last_one(tmp_path: Path) -> None:
-    problem = make_class_problem(classes=4, pictures=True)
-    first = problem.run("pgu", cache=tmp_path, options={"lr": 0.2})
-    rows = [row for row, label in enumerate(problem.retain.trained) if label == 2]
-    forget = problem.retain.subset(rows)
-    chained = replace(problem, model=first.model, forget=forget)
+    task = make_class_task(classes=4, pictures=True)
+    first = task.run("pgu", cache=tmp_path, options={"lr": 0.2})
+    rows = [row for row, label in enumerate(task.retain.trained) if label == 2]
+    forget = task.retain.subset(rows)
+    chained = replace(task, model=first.model, forget=forget)
     done = chained.run("pgu", cache=tmp_path, retain=None, goal="class")
     assert any("earlier unlearning" in note for note in done.notes)
     with pytest.raises(JobError, match="not among"):  # it is gone already
@@ -508,32 +502,32 @@ def test_chained_request_starts_from_the_retained_set_of_the_last_one(tmp_path: 
 
 
 def test_missing_cache_and_retained_set_give_advice(tmp_path: Path) -> None:
-    problem = make_class_problem()
+    task = make_class_task()
     with pytest.raises(JobError, match="Pass `retain`"):
-        problem.run("pgu", retain=None, goal="class")
+        task.run("pgu", retain=None, goal="class")
     with pytest.raises(JobError, match="Pass `retain`"):
-        problem.run("pgu", retain=None, goal="class", cache=tmp_path)
+        task.run("pgu", retain=None, goal="class", cache=tmp_path)
 
 
 def test_bias_that_no_longer_learns_has_separate_covariances(tmp_path: Path) -> None:
-    problem = make_class_problem()
-    start = copy.deepcopy(problem.model)
-    problem.run("pgu", cache=tmp_path, options={"epochs": 1})
+    task = make_class_task()
+    start = copy.deepcopy(task.model)
+    task.run("pgu", cache=tmp_path, options={"epochs": 1})
     start[0].bias.requires_grad_(False)  # type: ignore[index]  # a Sequential
     before = start[0].bias.clone()  # type: ignore[index]  # as above
-    done = replace(problem, model=start).run("pgu", cache=tmp_path, options={"epochs": 1})
+    done = replace(task, model=start).run("pgu", cache=tmp_path, options={"epochs": 1})
     assert torch.equal(done.model[0].bias, before)  # type: ignore[index]  # as above
     assert len(list(tmp_path.glob("covariances-*"))) == 2
 
 
 def test_other_samples_of_the_same_model_have_a_separate_file(tmp_path: Path) -> None:
-    problem = make_class_problem()
-    start = copy.deepcopy(problem.model)
-    few = replace(problem, model=copy.deepcopy(start), retain=problem.retain.subset(range(20)))
+    task = make_class_task()
+    start = copy.deepcopy(task.model)
+    few = replace(task, model=copy.deepcopy(start), retain=task.retain.subset(range(20)))
     few.run("pgu", cache=tmp_path)
-    problem.run("pgu", cache=tmp_path)
-    alone = replace(problem, model=start).run("pgu")
-    assert not has_changed(copy_weights(problem.model), alone.model)
+    task.run("pgu", cache=tmp_path)
+    alone = replace(task, model=start).run("pgu")
+    assert not has_changed(copy_weights(task.model), alone.model)
 
 
 @pytest.mark.parametrize(
@@ -550,13 +544,13 @@ def test_other_samples_of_the_same_model_have_a_separate_file(tmp_path: Path) ->
     ],
 )
 def test_extreme_options_give_a_sound_model(changed: dict[str, Any]) -> None:
-    done = make_class_problem(pictures=True).run("pgu", options=changed)
+    done = make_class_task(pictures=True).run("pgu", options=changed)
     assert all(bool(value.isfinite().all()) for value in done.model.parameters())
 
 
 def test_layer_without_protected_directions_is_reported() -> None:
     options = {"retained": 0.3, "energy": "s2", "rule": "instances"}
-    done = make_class_problem(pictures=True).run("pgu", options=options)
+    done = make_class_task(pictures=True).run("pgu", options=options)
     assert any(note.startswith("nothing is protected in") for note in done.notes)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trueface.unlearning.build import Problem, make_class_problem, make_flip_problem
+from tests.trueface.unlearning.build import SmallTask, make_class_task, make_flip_task
 from trueface.data.batch import Batch
 from trueface.data.loader import Dataset, PassRequest
 
@@ -38,14 +38,14 @@ class Diary:
             yield batch
 
 
-def with_diary(problem: Problem) -> tuple[Problem, Diary]:
-    source = problem.forget.source
-    diary = Diary(source.learned.dataset, frozenset(problem.forget.positions))
-    source = replace(source, learned=replace(source.learned, dataset=diary))
+def with_diary(task: SmallTask) -> tuple[SmallTask, Diary]:
+    source = task.forget.source
+    diary = Diary(source.train_loader.dataset, frozenset(task.forget.positions))
+    source = replace(source, train_loader=replace(source.train_loader, dataset=diary))
     return replace(
-        problem,
-        forget=replace(problem.forget, source=source),
-        retain=replace(problem.retain, source=source),
+        task,
+        forget=replace(task.forget, source=source),
+        retain=replace(task.retain, source=source),
     ), diary
 
 
@@ -129,8 +129,8 @@ EXPECTED: dict[int, tuple[str, int, int, str]] = {
 @pytest.mark.parametrize("case", range(len(CASES)), ids=lambda case: f"{case}-{CASES[case][0]}")
 def test_order_of_batches_cost_and_log_of_a_gradient_method(case: int) -> None:
     method, options = CASES[case]
-    problem, diary = with_diary(make_class_problem(pictures=True, epochs=3))
-    done = problem.run(method, options=options, goal="class")
+    task, diary = with_diary(make_class_task(pictures=True, epochs=3))
+    done = task.run(method, options=options, goal="class")
     found = (
         " ".join(diary.entries),
         sum(at * place for at, place in enumerate(diary.positions)),
@@ -143,8 +143,8 @@ def test_order_of_batches_cost_and_log_of_a_gradient_method(case: int) -> None:
 
 
 def test_batches_of_the_retain_set_continue_over_epochs() -> None:
-    problem, diary = with_diary(make_flip_problem(pictures=True, epochs=3))
-    problem.run("npo", options={"epochs": 3, "batch_size": 30, "lr": 1e-6})
+    task, diary = with_diary(make_flip_task(pictures=True, epochs=3))
+    task.run("npo", options={"epochs": 3, "batch_size": 30, "lr": 1e-6})
     kept = [entry for entry in diary.entries if "r" in entry]
     assert [entry.partition(":")[0] for entry in kept] == ["0", "0", "1"]
 
@@ -152,7 +152,7 @@ def test_batches_of_the_retain_set_continue_over_epochs() -> None:
 def test_random_number_stream_of_the_caller_is_not_used() -> None:
     states = []
     for method in ("npo", "rl", "shrink", "salun", "scrub"):
-        problem = make_flip_problem(pictures=True, epochs=3)
-        problem.run(method, options={"epochs": 1})
+        task = make_flip_task(pictures=True, epochs=3)
+        task.run(method, options={"epochs": 1})
         states.append(torch.get_rng_state())
     assert all(torch.equal(state, states[0]) for state in states)

@@ -14,9 +14,7 @@ from trueface.data.forging.registry import register_forgery
     needs_donor=True,
     matches_colour=True,
 )
-def eyes(
-    face: Floats, donor: Floats | None, chance: np.random.Generator, strength: float
-) -> Floats:
+def eyes(face: Floats, donor: Floats | None, rng: np.random.Generator, strength: float) -> Floats:
     """Return the donor as it is, of which the upper part is used."""
-    del chance, strength
+    del rng, strength
     return face if donor is None else donor

@@ -12,12 +12,10 @@ from trueface.data.forging.registry import register_forgery
     summary="the lower half of the same face, shifted up to 3.5 %, scaled up to 6 %",
     part="mouth",
 )
-def mouth(
-    face: Floats, donor: Floats | None, chance: np.random.Generator, strength: float
-) -> Floats:
+def mouth(face: Floats, donor: Floats | None, rng: np.random.Generator, strength: float) -> Floats:
     """Return the moved face, of which the lower half is used."""
     del donor
     source = move_randomly(
-        face, chance, shift=0.035 * strength, scale=0.06 * strength, turn_degrees=0.0
+        face, rng, shift=0.035 * strength, scale=0.06 * strength, turn_degrees=0.0
     )
-    return sharper_or_softer(source, chance, strength)
+    return sharper_or_softer(source, rng, strength)

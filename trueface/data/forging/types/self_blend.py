@@ -12,15 +12,15 @@ from trueface.data.forging.registry import register_forgery
     summary="the same face, shifted up to 2 %, scaled up to 3 %, turned up to 2 degrees",
 )
 def self_blend(
-    face: Floats, donor: Floats | None, chance: np.random.Generator, strength: float
+    face: Floats, donor: Floats | None, rng: np.random.Generator, strength: float
 ) -> Floats:
     """Return the moved face; after Shiohara and Yamasaki, CVPR 2022 (arXiv 2204.08376), section 3.2."""
     del donor
     source = move_randomly(
         face,
-        chance,
+        rng,
         shift=0.02 * strength,
         scale=0.03 * strength,
         turn_degrees=2.0 * strength,
     )
-    return sharper_or_softer(source, chance, strength)
+    return sharper_or_softer(source, rng, strength)

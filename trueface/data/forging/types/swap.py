@@ -13,9 +13,7 @@ from trueface.data.forging.registry import register_forgery
     needs_donor=True,
     matches_colour=True,
 )
-def swap(
-    face: Floats, donor: Floats | None, chance: np.random.Generator, strength: float
-) -> Floats:
+def swap(face: Floats, donor: Floats | None, rng: np.random.Generator, strength: float) -> Floats:
     """Return the donor as it is: aligned faces share their layout."""
-    del chance, strength
+    del rng, strength
     return face if donor is None else donor

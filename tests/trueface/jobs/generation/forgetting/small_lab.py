@@ -40,13 +40,13 @@ def make_lab(root: Path) -> Path:
         model,
         {"settings": {"stem": "small", "size": SIDE}, "class_names": list(NAMES)},
     )
-    random = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     for part in ("train", "test"):
         for name in NAMES:
             folder = root / "data" / part / name
             folder.mkdir(parents=True)
             for number in range(4):
-                pixels = random.integers(0, 256, (SIDE, SIDE)).astype(np.uint8)
+                pixels = rng.integers(0, 256, (SIDE, SIDE)).astype(np.uint8)
                 PIL.Image.fromarray(pixels).save(folder / f"{number}.png")
     return root
 

@@ -12,7 +12,7 @@ import torch
 
 from launcher.api import JobError, UsageError, parse_poison
 from tests.trueface.conftest import Tree
-from tests.trueface.unlearning.build import make_flip_problem
+from tests.trueface.unlearning.build import make_flip_task
 from trueface.data.examples import Examples
 from trueface.data.image_set import ImageSet
 from trueface.data.index import Image
@@ -24,11 +24,10 @@ from trueface.poisoning import label_flips as poisoning
 from trueface.runtime import paths
 from trueface.runtime.progress import RunContext
 from trueface.training.image_lists import TrainingLists
-from trueface.unlearning import flip_problem, label_noise, record
-from trueface.unlearning import problem as unlearning
-from trueface.unlearning.flip_problem import PoisonedDetector
+from trueface.unlearning import experiment, flip_task, label_noise, record
+from trueface.unlearning.experiment import UnlearningOutcome, relearn
+from trueface.unlearning.flip_task import PoisonedDetector
 from trueface.unlearning.phases import Phases
-from trueface.unlearning.problem import UnlearningOutcome, relearn
 from trueface.unlearning.record import TrainingCost
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
 from trueface.unlearning.task import OriginalModel
@@ -82,24 +81,24 @@ def make_poisoned_detector(tree: Tree, cache: Path) -> PoisonedDetector:
 def unlearn(
     poisoned: PoisonedDetector, given: UnlearningSettings, watch: RunContext
 ) -> UnlearningOutcome:
-    return unlearning.unlearn(flip_problem.make_flip_problem(poisoned, given, watch), watch)
+    return experiment.unlearn(flip_task.make_flip_task(poisoned, given, watch), watch)
 
 
 @pytest.fixture
-def problem(tree: Tree, tmp_path: Path) -> PoisonedDetector:
+def poisoned(tree: Tree, tmp_path: Path) -> PoisonedDetector:
     return make_poisoned_detector(tree, tmp_path / "cache")
 
 
 def test_script_unlearns_flips_and_writes_the_record(
-    problem: PoisonedDetector, tmp_path: Path
+    poisoned: PoisonedDetector, tmp_path: Path
 ) -> None:
-    done = unlearn(problem, settings(), RunContext())
+    done = unlearn(poisoned, settings(), RunContext())
     sizes = {name: len(answers) for name, answers in done.after.items()}
     assert sizes == {"forget": 4, "retain": 16, "validation": 10, "test": 10}
-    assert done.model is problem.detector
+    assert done.model is poisoned.detector
     assert done.unlearned.samples_read == 20
     (tmp_path / "model").mkdir()
-    unlearning.write(tmp_path / "model", done)
+    experiment.write(tmp_path / "model", done)
     written = record.read(tmp_path / "model")
     assert written is not None
     assert (written.base, written.model, written.rate) == ("a:pre%20", "a:pre%20~relabel", 0.2)
@@ -117,7 +116,7 @@ def test_script_unlearns_flips_and_writes_the_record(
     ],
 )
 def test_each_set_is_predicted_once_before_and_once_after(
-    problem: PoisonedDetector,
+    poisoned: PoisonedDetector,
     monkeypatch: pytest.MonkeyPatch,
     method: str,
     changes: dict[str, object],
@@ -128,16 +127,16 @@ def test_each_set_is_predicted_once_before_and_once_after(
 
     def counted(self: Examples, *given: Any, **more: Any) -> Any:
         if more.get("epoch") is None:
-            dataset = self.source.tested.dataset
+            dataset = self.source.test_loader.dataset
             if isinstance(dataset, ImageSet):  # relearning holds its samples in memory
                 counts[id(dataset), self.positions] += 1
         return read(self, *given, **more)
 
     monkeypatch.setattr(Examples, "read_batches", counted)
-    monkeypatch.setattr("trueface.unlearning.problem.relearn", lambda *_, **__: None)
-    monkeypatch.setattr("trueface.unlearning.problem.plane", lambda *_, **__: None)
+    monkeypatch.setattr("trueface.unlearning.experiment.relearn", lambda *_, **__: None)
+    monkeypatch.setattr("trueface.unlearning.experiment.plane", lambda *_, **__: None)
     given = {**settings().model_dump(exclude_unset=True), "method": method, **changes}
-    unlearn(problem, UnlearnSettings.model_validate(given), RunContext())
+    unlearn(poisoned, UnlearnSettings.model_validate(given), RunContext())
     assert sorted(counts.values()) == sorted(
         [passes, passes, 2, 2] + ([2] if "known" in changes else [])
     )
@@ -151,7 +150,7 @@ def test_each_set_is_predicted_once_before_and_once_after(
     ],
 )
 def test_phases_after_the_last_epoch_are_counted_in_samples(
-    problem: PoisonedDetector,
+    poisoned: PoisonedDetector,
     caplog: pytest.LogCaptureFixture,
     *,
     afterwards: bool,
@@ -160,7 +159,7 @@ def test_phases_after_the_last_epoch_are_counted_in_samples(
     reports: list[dict[str, Any]] = []
     watch = RunContext(progress=lambda **report: reports.append(report))
     with caplog.at_level(logging.INFO, logger="trueface.unlearning.phases"):
-        unlearn(problem, settings(num_epochs=2, afterwards=afterwards), watch)
+        unlearn(poisoned, settings(num_epochs=2, afterwards=afterwards), watch)
     assert [record.getMessage() for record in caplog.records if "doing" in record.msg] == [
         f"doing={phase}" for phase in phases
     ]
@@ -184,7 +183,7 @@ def test_each_step_of_relearning_is_reported() -> None:
     phases = Phases(watch, {"relearning": 50, "embedding": 10})
     phases.watch.progress(step=7, total=7)
     phases.watch.begin_phase("relearning")
-    case = make_flip_problem()
+    case = make_flip_task()
     relearn(case.model, case.forget, phases.watch, target=-1.0, most=5)
     assert [report["step"] for report in reports] == [7, 7, 17, 27, 37, 47, 57]
     assert reports[-1] == {"step": 57, "total": 67, "doing": "relearning"}
@@ -205,15 +204,15 @@ def test_phase_without_a_declared_size_is_reported_and_does_not_end_the_run() ->
 
 
 def test_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
-    problem: PoisonedDetector,
+    poisoned: PoisonedDetector,
 ) -> None:
-    done = unlearn(problem, settings(known=0.5, keep_retain=False), RunContext())
+    done = unlearn(poisoned, settings(known=0.5, keep_retain=False), RunContext())
     assert len(done.after["forget"]) == 4
     assert done.unlearned.samples_read == 2
 
 
 def test_search_is_told_the_known_fraction_and_its_expected_precision_is_recorded(
-    problem: PoisonedDetector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    poisoned: PoisonedDetector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     given: dict[str, Any] = {}
 
@@ -230,8 +229,8 @@ def test_search_is_told_the_known_fraction_and_its_expected_precision_is_recorde
         )
 
     monkeypatch.setattr(label_noise, "find_flipped_labels", find)
-    with caplog.at_level(logging.INFO, "trueface.unlearning.problem"):
-        done = unlearn(problem, settings(known=0.5, find=True), RunContext())
+    with caplog.at_level(logging.INFO, "trueface.unlearning.experiment"):
+        done = unlearn(poisoned, settings(known=0.5, find=True), RunContext())
     assert given["known"] == 0.5
     assert len(given["flipped_ids"]) == 2
     assert done.record.found is not None
@@ -242,12 +241,12 @@ def test_search_is_told_the_known_fraction_and_its_expected_precision_is_recorde
 
 
 def test_last_layer_alone_starts_from_the_same_backbone(
-    problem: PoisonedDetector, tmp_path: Path
+    poisoned: PoisonedDetector, tmp_path: Path
 ) -> None:
     store = FeatureStore(tmp_path, limit_bytes=1 << 30)
-    body = {name: value.clone() for name, value in problem.detector.state_dict().items()}
+    body = {name: value.clone() for name, value in poisoned.detector.state_dict().items()}
     done = unlearn(
-        replace(problem, test=(), store=store),
+        replace(poisoned, test=(), store=store),
         settings(method="retrain", freeze=True, num_epochs=2),
         RunContext(),
     )
@@ -268,8 +267,8 @@ def test_unlearning_gives_the_same_bits_with_and_without_a_feature_store(
     )
     results = []
     for store in (None, *(FeatureStore(tmp_path, limit_bytes=1 << 30) for _ in range(2))):
-        problem = replace(make_poisoned_detector(tree, tmp_path / "cache"), store=store)
-        done = unlearn(problem, given, RunContext())
+        poisoned = replace(make_poisoned_detector(tree, tmp_path / "cache"), store=store)
+        done = unlearn(poisoned, given, RunContext())
         assert done.record.relearn is not None
         results.append((done.model.head.weight, done.record.relearn, done.after["test"].logits))
     (weight, relearn, logits), *others = results
@@ -283,7 +282,7 @@ def test_unlearning_gives_the_same_bits_with_and_without_a_feature_store(
     ("known", "drawn"), [(0.5, 0.5), (0.3, 0.25), (0.6, 0.5), (0.7, 0.75), (0.1, 0.0)]
 )
 def test_search_is_told_the_fraction_that_was_drawn(
-    problem: PoisonedDetector,
+    poisoned: PoisonedDetector,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     known: float,
@@ -298,7 +297,7 @@ def test_search_is_told_the_fraction_that_was_drawn(
         )
 
     monkeypatch.setattr(label_noise, "find_flipped_labels", find)
-    unlearn(problem, settings(known=known, find=True), RunContext())
+    unlearn(poisoned, settings(known=known, find=True), RunContext())
     assert given["known"] == drawn
     assert ("no flipped label was drawn" in caplog.text) is (not drawn)
 
@@ -308,9 +307,9 @@ def test_search_is_told_the_fraction_that_was_drawn(
     [({"method": "pgu"}, UsageError), ({"known": 0.0}, UsageError), ({}, JobError)],
 )
 def test_invalid_or_stopped_problems_are_rejected(
-    problem: PoisonedDetector, changes: dict[str, object], error: type[Exception]
+    poisoned: PoisonedDetector, changes: dict[str, object], error: type[Exception]
 ) -> None:
     watch = RunContext()
     watch.stop.set()
     with pytest.raises(error):
-        unlearn(problem, settings(**changes), watch)
+        unlearn(poisoned, settings(**changes), watch)

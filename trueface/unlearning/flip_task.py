@@ -1,7 +1,7 @@
-"""A poisoned detector as an unlearning problem: the inputs of a method, and the samples it is measured on.
+"""A poisoned detector as an unlearning task: the inputs of a method, and the samples it is measured on.
 
 A method is given a fraction of the flipped labels (`known`, `find_flipped_labels`); it is measured on all of them.
-If the backbone stays as it is, the problem covers only the last layer. Its samples are the inputs of
+If the backbone stays as it is, the task covers only the last layer. Its samples are the inputs of
 that layer: features of images, which come from the feature store if they are there.
 """
 
@@ -44,14 +44,14 @@ class PoisonedDetector:
     fresh: Callable[[], Detector]  # makes it as it was before its training
     lists: TrainingLists
     test: tuple[Image, ...]  # () without a test list
-    poison: PoisonRecord  # which labels of `lists` were flipped
+    poison: PoisonRecord  # flipped labels of `lists`
     base: OriginalModel  # its name, and what its training took
-    store: "FeatureStore | None" = None  # of the features of its backbone. None computes them again
-    copies: tuple[str, ...] = ()  # of each image that it learned in closed form
+    store: "FeatureStore | None" = None  # the features of its backbone. None computes them again
+    copies: tuple[str, ...] = ()  # copies of each image that it learned in closed form
     copies_seed: int = 0
 
 
-def make_flip_problem(
+def make_flip_task(
     poisoned: PoisonedDetector, settings: UnlearningSettings, watch: RunContext
 ) -> UnlearningTask:
     """Return a poisoned detector, or its last layer, that shall forget the flipped labels.
@@ -80,20 +80,20 @@ def make_flip_problem(
         return detector
 
     def identify_examples(
-        learned: ImageLoader,
-        tested: ImageLoader,
+        train_loader: ImageLoader,
+        test_loader: ImageLoader,
         copies: Sequence[str] = (),
         counted: CostCounter = meter,
     ) -> IdentifiedExamples:
-        images = tested.dataset.images
+        images = test_loader.dataset.images
         if not of_head:
-            source = pixel_source(learned, tested, settings)
+            source = pixel_source(train_loader, test_loader, settings)
         else:
             from trueface.unlearning.head_features import feature_source
 
             source = feature_source(
-                learned,
-                tested,
+                train_loader,
+                test_loader,
                 detector,
                 settings,
                 watch,
@@ -105,7 +105,7 @@ def make_flip_problem(
         examples = Examples(
             source=source,
             positions=tuple(range(len(images))),
-            trained=learned.dataset.labels,
+            trained=train_loader.dataset.labels,
             true=tuple(image.label for image in images),
         )
         return IdentifiedExamples(examples=examples, ids=tuple(image.name for image in images))
@@ -116,11 +116,11 @@ def make_flip_problem(
         feed = eval_loader(images, settings, stamped)
         return identify_examples(feed, feed, counted=counted)
 
-    learned = poisoned_train_loader(lists.train, settings, record)
-    tested = eval_loader(
+    train_images = poisoned_train_loader(lists.train, settings, record)
+    test_images = eval_loader(
         lists.train, settings, poison_record.triggered_positions(lists.train, record)
     )
-    train = identify_examples(learned, tested, poisoned.copies)
+    train = identify_examples(train_images, test_images, poisoned.copies)
     held_out = {"validation": clean(lists.val)}
     # pure measurements do not count as cost of a method
     if poisoned.test:

@@ -52,7 +52,7 @@ from trueface.unlearning.task import (
 
 RELEARN_STEPS = 200  # after which relearning is given up
 RELEARN_BATCH = 64  # samples per step of relearning
-LOOKED_AT = 256  # of the forget set, whose loss is measured after every step
+LOOKED_AT = 256  # samples of the forget set whose loss is measured after every step
 PROBED = 1000  # samples of either side of a linear probe
 
 log = logging.getLogger(__name__)
@@ -70,32 +70,32 @@ class UnlearningOutcome:
     embedding: Plane | None  # None: it was not asked for
 
 
-def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
+def unlearn(task: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     """Apply the method of a task to its model, in place, and measure the result; write only caches.
 
     Raises:
         UsageError: the method does not have an option.
         JobError: stopped, an empty forget or retain set, or a non-finite result.
     """
-    settings, task_model, parts = problem.settings, problem.model, problem.parts
+    settings, task_model, parts = task.settings, task.model, task.parts
     # the rules of a job have refused it before; a script has no rules
-    forced = admit(settings.method, problem.properties, force=settings.force)
-    phases = Phases(watch, _phase_sizes(problem))
-    watch, shared = phases.watch, problem.shared_parts
-    before = _answers(task_model.module, parts, watch)
+    forced = admit(settings.method, task.properties, force=settings.force)
+    phases = Phases(watch, _phase_sizes(task))
+    watch, shared = phases.watch, task.shared_parts
+    predictions_before = _predict_parts(task_model.module, parts, watch)
     attack, attack_before = None, None
-    if problem.attacked is not None:
-        attack_before = _attack_success(task_model.module, problem.attacked, watch)
-    sets = _search_hidden_flips(problem, watch) if problem.search else problem.given
+    if task.attacked is not None:
+        attack_before = _attack_success(task_model.module, task.attacked, watch)
+    sets = _search_hidden_flips(task, watch) if task.search else task.given
     original = copy.deepcopy(task_model.module) if settings.afterwards else None
     request = api.make_request(
         settings.method,
         task_model.module,
         forget=sets.forget.count_reads(phases.add),
-        retain=sets.retain if problem.keep_retain else None,
+        retain=sets.retain if task.keep_retain else None,
         validation=sets.validation.count_reads(phases.add),
         options=settings.options,
-        goal=problem.facts.goal,
+        goal=task.facts.goal,
         fresh=task_model.fresh,
         learn=lambda model, *given, **more: learn_as_trained(
             task_model.whole(model), *given, settings=settings, **more
@@ -108,57 +108,55 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
         settings.method,
         replace(request, ids={name: parts[name].ids for name in shared}),
         forced=forced,
-        before={name: before[name] for name in shared},
+        predictions_before={name: predictions_before[name] for name in shared},
     )
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
-    if problem.attacked is not None:
+    if task.attacked is not None:
         watch.begin_phase("attack success")
-        attacked = problem.attacked.count_reads(phases.add)
+        attacked = task.attacked.count_reads(phases.add)
         attack = _attack_success(unlearned.model, attacked, watch)
-    entry = _record(
-        problem, unlearned, found=sets.found, attack=attack, attack_before=attack_before
-    )
+    entry = _record(task, unlearned, found=sets.found, attack=attack, attack_before=attack_before)
     watch.begin_phase("answers")
     others = {
         name: replace(part, examples=part.examples.count_reads(phases.add))
         for name, part in parts.items()
         if name not in shared
     }
-    answered = {**unlearned.predictions, **_answers(unlearned.model, others, watch)}
+    predictions = {**unlearned.predictions, **_predict_parts(unlearned.model, others, watch)}
     done = UnlearningOutcome(
         model=task_model.whole(unlearned.model),
         unlearned=unlearned,
         record=entry,
-        before=before,
-        after={name: answered[name] for name in parts},
+        before=predictions_before,
+        after={name: predictions[name] for name in parts},
         embedding=None,
     )
-    return done if original is None else _measured_afterwards(problem, done, original, phases)
+    return done if original is None else _measured_afterwards(task, done, original, phases)
 
 
-def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSets:
+def _search_hidden_flips(task: UnlearningTask, watch: RunContext) -> MethodSets:
     """Search the retain set for flipped labels; return the sets with those in the forget set.
 
     Their true labels are the suggested ones. Values from the caches count as if they had been computed now.
     """
     from trueface.unlearning.label_noise import doubt, find_flipped_labels, score_findings
 
-    meter, model, given = problem.meter, problem.model, problem.given
+    meter, model, given = task.meter, task.model, task.given
     forget, retain = given.forget, given.retain
-    began, made = now(), meter.making_seconds
+    began, making_before = now(), meter.making_seconds
     counted = (samples.count_reads(meter.add) for samples in (retain, forget))
     findings = find_flipped_labels(
         model.module,
         *counted,
         cache=Cache(model.original.cache, meter),
         watch=watch,
-        seed=problem.settings.seed,
-        ids=_ids_of(problem, retain),
-        flipped_ids=_ids_of(problem, forget),
-        known=_drawn_fraction(problem),
+        seed=task.settings.seed,
+        ids=_ids_of(task, retain),
+        flipped_ids=_ids_of(task, forget),
+        known=_drawn_fraction(task),
     )
-    seconds = now() - began - (meter.making_seconds - made) - findings.judging_seconds
-    flagged, hidden = findings.rows, set(problem.parts["forget"].examples.positions)
+    seconds = now() - began - (meter.making_seconds - making_before) - findings.judging_seconds
+    flagged, hidden = findings.rows, set(task.parts["forget"].examples.positions)
     found = replace(
         score_findings(flagged, [row for row, at in enumerate(retain.positions) if at in hidden]),
         expected_precision=findings.precision,
@@ -170,7 +168,7 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
         found.hidden,
         "unknown" if findings.precision is None else f"{findings.precision:.2f}",
     )
-    if reason := doubt(findings, known=problem.facts.known):
+    if reason := doubt(findings, known=task.facts.known):
         log.warning("find=%d reason=%s", found.flagged, reason)
     if not flagged and not len(forget):
         raise JobError(
@@ -186,18 +184,18 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
     )
 
 
-def _drawn_fraction(problem: UnlearningTask) -> float:
+def _drawn_fraction(task: UnlearningTask) -> float:
     """Return the fraction of the images with flipped labels that was drawn as known; few images round the requested one."""
     flipped, drawn = (
-        len(first_rows(group_copies(_ids_of(problem, samples))))
-        for samples in (problem.parts["forget"].examples, problem.given.forget)
+        len(first_rows(group_copies(_ids_of(task, samples))))
+        for samples in (task.parts["forget"].examples, task.given.forget)
     )
     return drawn / flipped if flipped else 0.0
 
 
-def _ids_of(problem: UnlearningTask, samples: Examples) -> list[str]:
+def _ids_of(task: UnlearningTask, samples: Examples) -> list[str]:
     """Return the IDs of samples of the training set."""
-    parts = (problem.parts[name] for name in ("forget", "retain"))
+    parts = (task.parts[name] for name in ("forget", "retain"))
     ids = {
         at: each
         for part in parts
@@ -206,20 +204,18 @@ def _ids_of(problem: UnlearningTask, samples: Examples) -> list[str]:
     return [ids[at] for at in samples.positions]
 
 
-def _phase_sizes(problem: UnlearningTask) -> dict[str, int]:
+def _phase_sizes(task: UnlearningTask) -> dict[str, int]:
     """Return phase → samples that it reads at most, of each phase after a method's last step."""
-    sizes = {name: len(part.examples) for name, part in problem.parts.items()}
+    sizes = {name: len(part.examples) for name, part in task.parts.items()}
     forget, retain = sizes["forget"], sizes["retain"]
     phases = {"measures": forget + sizes["validation"]}
-    if problem.attacked is not None:
-        phases["attack success"] = len(problem.attacked)
-    phases["answers"] = sum(
-        size for name, size in sizes.items() if name not in problem.shared_parts
-    )
-    if problem.settings.afterwards:
+    if task.attacked is not None:
+        phases["attack success"] = len(task.attacked)
+    phases["answers"] = sum(size for name, size in sizes.items() if name not in task.shared_parts)
+    if task.settings.afterwards:
         step = min(forget, RELEARN_BATCH) + min(forget, LOOKED_AT)
         phases["relearning"] = RELEARN_STEPS * step
-        if problem.probe is not None:
+        if task.probe is not None:
             phases["probe"] = 4 * min(forget, retain, PROBED)  # two models, two sides
         lost = min(forget, MOST_FORGOTTEN)
         phases["embedding"] = 2 * (lost + min(retain, MOST - lost))
@@ -274,11 +270,11 @@ def write(folder: Path, done: UnlearningOutcome) -> None:
 
 
 def _measured_afterwards(
-    problem: UnlearningTask, done: UnlearningOutcome, base: nn.Module, phases: Phases
+    task: UnlearningTask, done: UnlearningOutcome, base: nn.Module, phases: Phases
 ) -> UnlearningOutcome:
     """Return `done` with the relearning of the forget set, a probe and an embedding."""
-    model, seed, watch = done.unlearned.model, problem.settings.seed, phases.watch
-    forget, retain = (problem.parts[name].examples for name in ("forget", "retain"))
+    model, seed, watch = done.unlearned.model, task.settings.seed, phases.watch
+    forget, retain = (task.parts[name].examples for name in ("forget", "retain"))
     watch.begin_phase("relearning")
     if len(forget) <= LOOKED_AT:  # then these are all of them
         target = done.before["forget"].loss(done.before["forget"].labels)
@@ -287,11 +283,11 @@ def _measured_afterwards(
     relearned = relearn(model, forget, watch, target=target, seed=seed)
     forget, retain = forget.count_reads(phases.add), retain.count_reads(phases.add)
     probed = None
-    if problem.probe is not None:
+    if task.probe is not None:
         watch.begin_phase("probe")
-        lost = replace(problem.parts["forget"], examples=forget)
-        kept = replace(problem.parts["retain"], examples=retain)
-        probed = problem.probe(base, model, lost, kept, watch, seed=seed)
+        lost = replace(task.parts["forget"], examples=forget)
+        kept = replace(task.parts["retain"], examples=retain)
+        probed = task.probe(base, model, lost, kept, watch, seed=seed)
     watch.begin_phase("embedding")
     return replace(
         done,
@@ -300,9 +296,9 @@ def _measured_afterwards(
     )
 
 
-def _record(problem: UnlearningTask, done: UnlearningReport, **measured: Any) -> Record:
-    settings, facts, meter = problem.settings, problem.facts, problem.meter
-    original = problem.model.original
+def _record(task: UnlearningTask, done: UnlearningReport, **measured: Any) -> Record:
+    settings, facts, meter = task.settings, task.facts, task.meter
+    original = task.model.original
     return Record(
         method=settings.method,
         model=original.unlearned_name,
@@ -327,7 +323,7 @@ def _record(problem: UnlearningTask, done: UnlearningReport, **measured: Any) ->
     )
 
 
-def _answers(
+def _predict_parts(
     model: nn.Module, parts: Mapping[str, IdentifiedExamples], watch: RunContext
 ) -> dict[str, Predictions]:
     return {
@@ -350,8 +346,8 @@ def forget_loss(model: nn.Module, forget: Examples, watch: RunContext, *, seed: 
     Raises:
         JobError: stopped, or a prediction is not finite.
     """
-    answers = predict_examples(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
-    return answers.loss(answers.labels)
+    predictions = predict_examples(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
+    return predictions.loss(predictions.labels)
 
 
 def relearn(
@@ -389,7 +385,7 @@ def relearn(
         return Relearn(steps=0, most=most, loss=target)
     descent = Descent(model.parameters(), DescentOptions(lr=lr, momentum=0.9, clip=5.0))
     passes = (
-        forget.read(watch, epoch=epoch, batch_size=batch_size, what="forgotten samples")
+        forget.read(watch, epoch=epoch, batch_size=batch_size, noun="forgotten samples")
         for epoch in count()
     )
     for step, batch in enumerate(islice(chain.from_iterable(passes), most), 1):
@@ -436,12 +432,12 @@ def draw_row_numbers(count: int, most: int, name: str, seed: int) -> Sequence[in
 
 
 MOST = 600
-MOST_FORGOTTEN = 200  # of these
+MOST_FORGOTTEN = 200  # forgotten ones among these
 
 
 def plane(
-    before: nn.Module,
-    after: nn.Module,
+    original: nn.Module,
+    unlearned: nn.Module,
     forget: Examples,
     retain: Examples,
     watch: RunContext,
@@ -454,8 +450,8 @@ def plane(
     distances between its samples have a meaning, not their positions.
 
     Args:
-        before: the model before unlearning.
-        after: the one that has unlearned.
+        original: the model before unlearning.
+        unlearned: the one that has unlearned.
         forget: at most 200 of them are shown.
         retain: the rest.
         watch: device, stop.
@@ -467,7 +463,8 @@ def plane(
     lost = forget.subset(draw_row_numbers(len(forget), MOST_FORGOTTEN, "plane/forget", seed))
     stay = retain.subset(draw_row_numbers(len(retain), MOST - len(lost), "plane/retain", seed))
     read_by_model = [
-        [penultimate(model, side, watch) for side in (lost, stay)] for model in (before, after)
+        [penultimate(model, side, watch) for side in (lost, stay)]
+        for model in (original, unlearned)
     ]
     first, second = (np.concatenate([features for features, _ in sides]) for sides in read_by_model)
     axes = Axes.from_features(first)

@@ -1,0 +1,4 @@
+"""Parts that several networks of `architectures` share.
+
+Start reading at `truncation`.
+"""
