@@ -7,12 +7,13 @@ import numpy as np
 
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome, Severity
-from trueface.audit.run_facts import UNTESTED, Model, PooledScores, number, pool_scores
+from trueface.audit.run_facts import UNTESTED, Model, number, pool_scores
 from trueface.evaluation.arrays import Floats
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.estimate import Estimate
 from trueface.evaluation.estimates import SourcedScores
 from trueface.evaluation.measurement import evaluate_table
+from trueface.predictions.predictions import Predictions
 
 CONSTANT = 0.99  # a predictor is called constant from this fraction of equal answers on
 # The accuracy of the labels limits a fitted logit. Exceeding this limit does not suffice for a finding, because 17 %
@@ -32,15 +33,15 @@ NO_BOTH = "no tests with the same modifiers have both classes"
 def constant(model: Model) -> Iterator[Outcome]:
     """Find a model that predicts the same class for nearly every image."""
     looked = False
-    for scores in _of_both(model):
+    for data, scores in _of_both(model):
         looked = True
-        share = float(np.mean(scores.predictions.margin > 0))
+        share = float(np.mean(scores.margin > 0))
         if max(share, 1 - share) < CONSTANT:
             continue
-        fake = scores.predictions.labels == 1
+        fake = scores.labels == 1
         recall = [
-            float(np.mean((scores.predictions.margin > 0)[fake])),
-            float(np.mean((scores.predictions.margin <= 0)[~fake])),
+            float(np.mean((scores.margin > 0)[fake])),
+            float(np.mean((scores.margin <= 0)[~fake])),
         ]
         yield Finding(
             WARNING if model.is_chance_expected else FAULT,
@@ -48,11 +49,11 @@ def constant(model: Model) -> Iterator[Outcome]:
             f"{'fake' if share > 0.5 else 'real'}",
             "use the balanced accuracy, because the accuracy is only the share of one class",
             {
-                "images": len(scores.predictions),
-                "called fake": int((scores.predictions.margin > 0).sum()),
-                "accuracy": round(float(np.mean((scores.predictions.margin > 0) == fake)), 4),
+                "images": len(scores),
+                "called fake": int((scores.margin > 0).sum()),
+                "accuracy": round(float(np.mean((scores.margin > 0) == fake)), 4),
                 "balanced accuracy": round(sum(recall) / 2, 4),
-                "data": scores.data,
+                "data": data,
             },
         )
     shares = _listed_share(model)
@@ -66,31 +67,36 @@ def constant(model: Model) -> Iterator[Outcome]:
 def below_chance(model: Model) -> Iterator[Outcome]:
     """Find a model that ranks real images above fakes more often than a random ranking."""
     looked = False
-    for scores in _of_both(model):
-        if not np.isfinite(scores.predictions.margin).all():
+    for data, scores in _of_both(model):
+        if not np.isfinite(scores.margin).all():
             continue
         looked = True
-        if rough_auc(scores.predictions.labels, scores.predictions.margin) >= 0.5:
+        if rough_auc(scores.labels, scores.margin) >= 0.5:
             # computing an interval takes 1 s, and an interval around this AUC reaches above one half
             continue
-        auc = evaluate_table(
-            SourcedScores.from_predictions(scores.predictions), names=("auc",)
-        ).metrics.get("auc")
+        auc = evaluate_table(SourcedScores.from_predictions(scores), names=("auc",)).metrics.get(
+            "auc"
+        )
         if auc is None:
             continue
         if auc.excludes(0.5) and auc.value < 0.5:
-            yield _worse(scores, auc, severity=WARNING if model.is_chance_expected else FAULT)
+            yield _worse(data, scores, auc, severity=WARNING if model.is_chance_expected else FAULT)
         elif auc.by_images.excludes(0.5) and auc.value < 0.5:
-            yield _worse(scores, auc.by_images, severity=WARNING, by_images=True)
+            yield _worse(data, scores, auc.by_images, severity=WARNING, by_images=True)
     if not looked:
         broken = any(_of_both(model))
         yield Gap("scores are not finite numbers" if broken else _no_scores(model))
 
 
 def _worse(
-    scores: PooledScores, auc: Estimate, *, severity: Severity, by_images: bool = False
+    data: str,
+    scores: Predictions,
+    auc: Estimate,
+    *,
+    severity: Severity,
+    by_images: bool = False,
 ) -> Finding:
-    sources = len({key.rpartition("/")[0] for key in scores.predictions.keys})
+    sources = len({key.rpartition("/")[0] for key in scores.keys})
     ends = {} if auc.interval is None else auc.interval._asdict()
     interval_unit = (
         "over images; over sources it contains 0.5" if by_images else "over sources and images"
@@ -105,8 +111,8 @@ def _worse(
             **{f"interval's {name} end": round(end, 4) for name, end in ends.items()},
             "interval": interval_unit,
             "sources": sources,
-            "images": len(scores.predictions),
-            "data": scores.data,
+            "images": len(scores),
+            "data": data,
         },
     )
 
@@ -127,12 +133,12 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
     if number(model.provenance, "flipped_train") is not None:
         yield NotApplicable("its provenance counts the flipped labels")
         return
-    tables = pool_scores(model)
+    tables = pool_scores(model).values()
     if not tables:
         yield Gap(_no_scores(model))
         return
-    logits = np.concatenate([scores.predictions.margin for scores in tables])
-    labels = np.concatenate([scores.predictions.labels for scores in tables])
+    logits = np.concatenate([scores.margin for scores in tables])
+    labels = np.concatenate([scores.labels for scores in tables])
     finite = np.isfinite(logits)
     logits, labels = logits[finite], labels[finite]
     ceiling = abs(math.log((1 - rate) / rate)) if 0 < rate < 1 else math.inf
@@ -182,15 +188,15 @@ def undefined(model: Model) -> Iterator[Outcome]:
                 "train with a lower lr and test again, because no metric is defined",
                 {"not finite": broken, "images": len(test.scores)},
             )
-    tables = pool_scores(model)
-    if tables and not any(len(np.unique(scores.predictions.labels)) == 2 for scores in tables):
+    tables = pool_scores(model).values()
+    if tables and not any(len(np.unique(scores.labels)) == 2 for scores in tables):
         yield Finding(
             WARNING,
             "all tests have one class, so AUC and balanced accuracy are undefined",
             "also test the other class with the same modifiers",
             {
-                "fake": sum(int(scores.predictions.labels.sum()) for scores in tables),
-                "real": sum(int((scores.predictions.labels == 0).sum()) for scores in tables),
+                "fake": sum(int(scores.labels.sum()) for scores in tables),
+                "real": sum(int((scores.labels == 0).sum()) for scores in tables),
             },
         )
     if not model.tests:
@@ -234,10 +240,10 @@ def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
             )
 
 
-def _of_both(model: Model) -> Iterator[PooledScores]:
-    for scores in pool_scores(model):
-        if len(np.unique(scores.predictions.labels)) == 2:
-            yield scores
+def _of_both(model: Model) -> Iterator[tuple[str, Predictions]]:
+    for data, scores in pool_scores(model).items():
+        if len(np.unique(scores.labels)) == 2:
+            yield data, scores
 
 
 def _no_scores(model: Model) -> str:

@@ -185,13 +185,6 @@ class Run(NamedTuple):
     models: tuple[Model, ...]
 
 
-class PooledScores(NamedTuple):
-    """The scores of a model over all tests under the same modifiers."""
-
-    data: str
-    predictions: Predictions  # with keys
-
-
 def number(record: Mapping[str, Json], key: str) -> float | None:
     """Return the number with a key of a record, or None if there is none."""
     value = record.get(key)
@@ -206,16 +199,16 @@ def mapping(
     return value if isinstance(value, dict) else default
 
 
-def pool_scores(model: Model) -> tuple[PooledScores, ...]:
-    """Return the scores of a model, joined for each set of modifiers. Each image counts once."""
+def pool_scores(model: Model) -> dict[str, Predictions]:
+    """Return the predictions of a model, joined for each set of modifiers, by the tests' data. Each image counts once."""
     groups: dict[frozenset[str], list[tuple[str, Predictions]]] = {}
     for test in model.tests:
         if test.scores is not None and len(test.scores):
             groups.setdefault(test.modifiers, []).append((test.data, test.scores))
-    return tuple(map(_pool, groups.values()))
+    return {"&".join(data for data, _ in tests): _pool(tests) for tests in groups.values()}
 
 
-def _pool(tests: list[tuple[str, Predictions]]) -> PooledScores:
+def _pool(tests: list[tuple[str, Predictions]]) -> Predictions:
     rows: dict[tuple[str, str], tuple[str, int, float]] = {}
     for data, scores in tests:
         named = scores.names_images
@@ -225,12 +218,11 @@ def _pool(tests: list[tuple[str, Predictions]]) -> PooledScores:
             # score files of the original system do not name images, so test and position identify a row
             group_and_path = ("", path) if named else (data, path)
             rows.setdefault(group_and_path, (key if named else f"{data}/{key}", int(label), logit))
-    predictions = Predictions.from_margin(
+    return Predictions.from_margin(
         np.array([logit for _, _, logit in rows.values()], np.float64),
         np.array([label for _, label, _ in rows.values()], np.int8),
         keys=tuple(key for key, _, _ in rows.values()),
     )
-    return PooledScores("&".join(data for data, _ in tests), predictions)
 
 
 def cramers_v(cells: AttributeCounts) -> float:

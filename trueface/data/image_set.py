@@ -30,7 +30,7 @@ from trueface.data.loading import (
     ImageRequest,
     LoadedBatch,
     LoadingProcesses,
-    UnsharedBatch,
+    NoRoomError,
     collate_shared,
     load_batches,
 )
@@ -140,7 +140,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         )  # positions whose files were decoded completely, without an error
         self._decoded = DecodedImages(cache_bytes)
         self._shared = shared
-        self._processes: LoadingProcesses[LoadedBatch | UnsharedBatch] | None = None
+        self._processes: LoadingProcesses[LoadedBatch | NoRoomError] | None = None
         self.loads_alone = False  # see `loading.ImageReader`
 
     def __len__(self) -> int:
@@ -262,7 +262,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
 
     def processes(
         self, count: int, nice_from: int | None = None
-    ) -> LoadingProcesses[LoadedBatch | UnsharedBatch]:
+    ) -> LoadingProcesses[LoadedBatch | NoRoomError]:
         """Return processes that load this set: those of the previous pass if it was completed."""
         kept = self._processes
         if kept is None or kept.count != count or not kept.is_free:

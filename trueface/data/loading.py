@@ -88,30 +88,28 @@ def collate(
     return LoadedBatch(stack(good) if good else None, bad)
 
 
-class UnsharedBatch(NamedTuple):
-    """A lost part of a batch: its pixels found no room in shared memory."""
+class NoRoomError(Exception):
+    """The pixels of a part of a batch found no room in shared memory, so the part is lost.
 
-    nbytes: int
-    reason: str  # as torch gives it
+    Args:
+        nbytes: size of the pixels; 0 if the loading processes could not start.
+        reason: as torch or the system gives it.
+    """
+
+    def __init__(self, nbytes: int, reason: str) -> None:
+        super().__init__(nbytes, reason)
+        self.nbytes, self.reason = nbytes, reason
 
 
-def collate_shared(items: Sequence[Tensor | BadFile]) -> LoadedBatch | UnsharedBatch:
+def collate_shared(items: Sequence[Tensor | BadFile]) -> LoadedBatch | NoRoomError:
     """Make a part of a batch in a loading process, its pixels in shared memory.
 
     Torch would move them there in a thread, and lose the part if that fails.
     """
     try:
         return collate(items, _stack_shared)
-    except _NoRoomError as error:
-        return UnsharedBatch(error.nbytes, error.reason)
-
-
-class _NoRoomError(Exception):
-    """Pixels found no room in shared memory."""
-
-    def __init__(self, nbytes: int, reason: str) -> None:
-        super().__init__(reason)
-        self.nbytes, self.reason = nbytes, reason
+    except NoRoomError as error:
+        return error  # torch would raise it as a RuntimeError without its fields
 
 
 def _stack_shared(images: Sequence[Tensor]) -> Tensor:
@@ -122,24 +120,18 @@ def _stack_shared(images: Sequence[Tensor]) -> Tensor:
         storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]  # noqa: SLF001  # as default_collate
     except RuntimeError as error:  # as torch reports a full /dev/shm and too many open files
         reason = first_line(error)  # a trace may follow
-        raise _NoRoomError(nbytes, reason) from error
+        raise NoRoomError(nbytes, reason) from error
     shared = torch.empty(0, dtype=first.dtype).set_(storage).view(len(images), *first.shape)
     return stack_into(shared, images)
 
 
-def describe_shortage(processes: int, batch_bytes: int, reason: str) -> str:
-    """Return why batches cannot be put in shared memory, and what helps.
-
-    Args:
-        processes: number of loading processes.
-        batch_bytes: size of the part that found no room; 0 if the processes could not start.
-        reason: as torch or the system gives it.
-    """
-    if os.strerror(errno.ENOSPC) in reason:
-        return _describe_full(processes, batch_bytes)
-    if os.strerror(errno.EMFILE) in reason:
-        return f"{reason}. Raise the limit of open files (ulimit -n) or set num_threads: 0"
-    return reason
+def describe_shortage(processes: int, error: NoRoomError) -> str:
+    """Return why so many loading processes cannot put batches in shared memory, and what helps."""
+    if os.strerror(errno.ENOSPC) in error.reason:
+        return _describe_full(processes, error.nbytes)
+    if os.strerror(errno.EMFILE) in error.reason:
+        return f"{error.reason}. Raise the limit of open files (ulimit -n) or set num_threads: 0"
+    return error.reason
 
 
 def _describe_full(processes: int, batch_bytes: int) -> str:
@@ -337,7 +329,7 @@ class ImageReader(Protocol):
 
     def processes(
         self, count: int, nice_from: int | None = None
-    ) -> LoadingProcesses[LoadedBatch | UnsharedBatch]:
+    ) -> LoadingProcesses[LoadedBatch | NoRoomError]:
         """Return processes that read these images, see `LoadingProcesses`."""
 
     def end_loading_processes(self) -> None:
@@ -399,7 +391,7 @@ def _load_in_processes(
         with closing(reader.processes(processes, nice_from).load(groups, describe)) as loaded:
             waiting: list[LoadedBatch] = []
             for part, result in zip(parts, loaded, strict=True):
-                if isinstance(result, UnsharedBatch):
+                if isinstance(result, NoRoomError):
                     unshared = result
                     break
                 waiting.append(result)
@@ -410,10 +402,10 @@ def _load_in_processes(
     except OSError as error:  # not even the processes' locks have room
         if error.errno != errno.ENOSPC:
             raise
-        unshared = UnsharedBatch(0, os.strerror(error.errno))
+        unshared = NoRoomError(0, os.strerror(error.errno))
     if unshared is None:
         return
-    shortage = describe_shortage(processes, *unshared)
+    shortage = describe_shortage(processes, unshared)
     reader.end_loading_processes()
     log.warning("state=images are loaded in the process of the job reason=%s", shortage)
     yield from _load_here(reader, requests, number)

@@ -41,21 +41,15 @@ class Range(NamedTuple):
         return self.high - self.low
 
 
-class AttackStart(NamedTuple):
-    """The start of an attack, and the units of its size."""
-
-    points: Tensor  # (B, …)
-    unit: float
-    within: Range
-
-
 class AttackBatch(NamedTuple):
     """Some points of a set that is attacked."""
 
     rows: Tensor  # (B,) which they are, in the caller's numbers
-    attack_start: AttackStart
+    points: Tensor  # (B, …) the start of the attack
     labels: Tensor  # (B,) what they are answered with
     gradient_fn: GradientFunction
+    unit: float  # unit of the attack's size
+    within: Range
 
 
 @dataclass(slots=True)
@@ -81,10 +75,9 @@ class EpsilonSearchPGD:
         while True:
             attacked, count = [], 0
             flipped: list[Tensor] = []  # flipped samples of each part
-            for rows, at, labels, slope in parts():
-                eps = self.eps * at.unit
+            for rows, points, labels, slope, unit, within in parts():
                 logits = answer(
-                    pgd_linf(slope, at.points, eps=eps, steps=self.steps, within=at.within)
+                    pgd_linf(slope, points, eps=self.eps * unit, steps=self.steps, within=within)
                 )
                 flipped.append((logits.argmax(1) != labels).sum())
                 count += len(labels)

@@ -56,7 +56,7 @@ from trueface.data.loading import (
     BadFile,
     ImageRequest,
     LoadingProcesses,
-    UnsharedBatch,
+    NoRoomError,
     collate,
     collate_shared,
     describe_shortage,
@@ -423,8 +423,8 @@ class Exhausted(Dataset[torch.Tensor]):
 
 def test_too_many_open_files_is_not_reported_as_full_shared_memory() -> None:
     (batch,) = LoadingProcesses(Exhausted(), 1, collate_shared).load([[0, 1]])
-    assert isinstance(batch, UnsharedBatch)
-    said = describe_shortage(1, batch.nbytes, batch.reason)
+    assert isinstance(batch, NoRoomError)
+    said = describe_shortage(1, batch)
     assert "Too many open files" in said
     assert said.endswith(". Raise the limit of open files (ulimit -n) or set num_threads: 0")
     assert "--shm-size" not in said
@@ -432,7 +432,7 @@ def test_too_many_open_files_is_not_reported_as_full_shared_memory() -> None:
 
 def test_other_shared_memory_errors_are_reported_unchanged() -> None:
     reason = "unable to open shared memory object </torch_1>: Permission denied (13)"
-    assert describe_shortage(2, 100, reason) == reason
+    assert describe_shortage(2, NoRoomError(100, reason)) == reason
 
 
 def test_batch_separates_decoded_images_from_bad_ones() -> None:

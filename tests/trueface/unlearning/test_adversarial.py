@@ -11,7 +11,6 @@ from tests.trueface.unlearning.build import network
 from trueface.models.logits import as_multiclass_logits
 from trueface.unlearning.adversarial import (
     AttackBatch,
-    AttackStart,
     EpsilonSearchPGD,
     Range,
     margin,
@@ -128,10 +127,8 @@ def attack_in_batches(
 
     def parts() -> Iterator[AttackBatch]:
         for rows in torch.split(torch.arange(len(points)), size):
-            spot = AttackStart(points[rows], 1.0, EVERYWHERE)
-            yield AttackBatch(
-                rows, spot, labels[rows], untargeted_linear_gradient(layer, labels[rows])
-            )
+            slope = untargeted_linear_gradient(layer, labels[rows])
+            yield AttackBatch(rows, points[rows], labels[rows], slope, 1.0, EVERYWHERE)
 
     pairs = attack.attacked_logits(lambda some: as_multiclass_logits(layer(some)), parts)
     assert torch.equal(torch.cat([rows for rows, _ in pairs]), torch.arange(len(points)))

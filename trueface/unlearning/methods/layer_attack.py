@@ -43,7 +43,6 @@ from trueface.runtime.precision import autocast
 from trueface.runtime.rng import torch_rng
 from trueface.unlearning.adversarial import (
     AttackBatch,
-    AttackStart,
     EpsilonSearchPGD,
     Range,
     range_of,
@@ -231,8 +230,9 @@ def _by_features(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> It
     unit, within = forget.feature_unit
     for rows in torch.split(kept, ROWS):
         request.watch.raise_if_stopped()
-        labels, spot = forget.labels[rows], AttackStart(forget.features[rows], unit, within)
-        yield AttackBatch(rows, spot, labels, untargeted_linear_gradient(forget.head, labels))
+        points, labels = forget.features[rows], forget.labels[rows]
+        slope = untargeted_linear_gradient(forget.head, labels)
+        yield AttackBatch(rows, points, labels, slope, unit, within)
 
 
 def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iterator[AttackBatch]:
@@ -240,11 +240,11 @@ def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iter
     rows = dict(zip(forget.examples.positions, range(len(forget.labels)), strict=True))
     correct, size = forget.examples.subset(kept.tolist()), request.own(LauOptions).batch_size
     for inputs, labels, positions, _ in correct.read(request.watch, batch_size=size):
-        spot = AttackStart(to_unit_float(inputs), forget.within.width, forget.within)
         of_batch = torch.tensor(
             [rows[int(position)] for position in positions], device=labels.device
         )
-        yield AttackBatch(of_batch, spot, labels, untargeted_gradient(request.logits, labels))
+        points, slope = to_unit_float(inputs), untargeted_gradient(request.logits, labels)
+        yield AttackBatch(of_batch, points, labels, slope, forget.within.width, forget.within)
 
 
 def _losses(
