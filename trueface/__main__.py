@@ -9,8 +9,8 @@ _INTERRUPTED = 130
 def main(argv: Sequence[str]) -> int:
     """Run the command line and return the exit code; a first word without dash is a command."""
     try:  # imported here, so that Ctrl-C meanwhile ends without a traceback
-        from trueface.cli import classic_train
         from trueface.cli import main as cli
+        from trueface.cli.classic import train as classic_train
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return _INTERRUPTED

@@ -13,7 +13,7 @@ import pytest
 
 from tests.build import program_of, until
 from tests.e2e.conftest import Project
-from trueface.cli import classic_train as classic
+from trueface.cli.classic import train as classic
 from trueface.data.splits import write_splits
 from trueface.runtime import paths
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from trueface.audit.run_facts import FlipRecord, number
 from trueface.data.image_keys import short_key
-from trueface.runtime import original_runs, paths
+from trueface.runtime import paths
 from trueface.runtime.errors import DataError, RecordError, UsageError
 from trueface.runtime.files import Json, read_json
+from trueface.runtime.original import runs as original_runs
 
 RESULTS, CONFIG = "results.npy", "config.json"  # files of an old unlearning
 MARKS = ("provenance.json", "history.csv", "poison.json", "scores", "checkpoints", RESULTS)

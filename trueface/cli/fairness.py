@@ -15,6 +15,7 @@ from trueface.cli.studies import (
     missing_models,
     page_option,
     page_writer,
+    split_commas,
     tests_of_run,
     value_cells,
     write_csv,
@@ -315,8 +316,8 @@ def fairness(
     """
     write = page_writer(page)
     columns, files = (
-        _split_commas(by),
-        [Path(word).expanduser() for word in _split_commas(attributes)],
+        split_commas(by),
+        [Path(word).expanduser() for word in split_commas(attributes)],
     )
     name, rows = _rows(run, columns, files, missing, against)
     without = missing_models(resolve_run_folder(run))
@@ -351,7 +352,3 @@ def _rows(
             "file, or give the table: --attributes faces.csv"
         )
     return run_folder.name, rows
-
-
-def _split_commas(text: str) -> list[str]:
-    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))

@@ -79,7 +79,7 @@ MODULES = {
     "purification": "generation",
     "sample": "run_job",
     "unlearn": "run_job",
-    "unlearn-classic": "classic_unlearn",
+    "unlearn-classic": "classic.unlearn",
     "unlearned": "leaderboard",
 }  # others: their own name
 ATTRIBUTES = {"import": "import_set"}  # others: their own name; this one is a word of Python

@@ -14,6 +14,7 @@ from trueface.cli.studies import (
     missing_models,
     page_option,
     page_writer,
+    split_commas,
     tests_of_run,
     value_cells,
     write_csv,
@@ -185,8 +186,7 @@ def qualities(
     """
     write = page_writer(page)
     run_folder, tests = tests_of_run(run)
-    chosen = [word.strip() for word in names.split(",") if word.strip()]
-    rows = quality_rows(run_folder, tests, reference=against, qualities=chosen)
+    rows = quality_rows(run_folder, tests, reference=against, qualities=split_commas(names))
     if not rows:
         raise DataError(
             f"run {run_folder.name!r}: no model was tested on the same images in two qualities. Write "

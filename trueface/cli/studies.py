@@ -102,6 +102,11 @@ csv_option = click.option(
 )
 
 
+def split_commas(text: str) -> list[str]:
+    """Return the names in an option such as "raw,jpeg75", each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
 def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
     """Return the folder of a run and its (model ID, test) pairs. A model's folder is accepted as well.
 

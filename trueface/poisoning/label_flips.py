@@ -37,8 +37,8 @@ from trueface.poisoning.poison_record import (
 )
 from trueface.runtime.errors import DataError, RecordError, UnknownName
 from trueface.runtime.ids import Poison
-from trueface.runtime.original_runs import OldPoison, read_poison
-from trueface.runtime.pickle_machine import shorten_for_message
+from trueface.runtime.original.pickle_machine import shorten_for_message
+from trueface.runtime.original.runs import OldPoison, read_poison
 from trueface.runtime.rng import seeded_python_rng
 
 SEED = 42  # the original's constant

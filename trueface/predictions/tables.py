@@ -7,9 +7,9 @@ from pathlib import Path
 
 from trueface.predictions.csv_tables import read_csv
 from trueface.predictions.predictions import Predictions
-from trueface.runtime import original_runs
 from trueface.runtime.errors import DataError
-from trueface.runtime.original_runs import OldScores
+from trueface.runtime.original import runs as original_runs
+from trueface.runtime.original.runs import OldScores
 
 OLD_SUFFIXES = frozenset({".pkl", ".pickle"})
 SUFFIXES = frozenset({".csv", *OLD_SUFFIXES})

@@ -1,4 +1,4 @@
-"""Foundations of the lab: errors, paths, random streams, files (including those of the original), memory.
+"""Foundations of the lab: errors, paths, random streams, files, memory.
 
 Start reading at `rng.stream_seed`.
 """

@@ -12,9 +12,9 @@ import torch
 
 from launcher.api import UsageError
 from tests.trueface.cli.conftest import write_classic
-from trueface.cli import classic_train as classic
 from trueface.cli import main
-from trueface.cli.classic_request import parse_command_line, settings_of
+from trueface.cli.classic import train as classic
+from trueface.cli.classic.request import parse_command_line, settings_of
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
 

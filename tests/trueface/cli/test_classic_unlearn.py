@@ -15,9 +15,10 @@ import pytest
 from launcher.api import UsageError
 from tests.trueface.cli.conftest import write_classic
 from trueface import __main__ as program
-from trueface.cli import classic_results, classic_unlearn
-from trueface.cli import classic_train as classic
-from trueface.cli.classic_unlearn import parse_command_line as understood
+from trueface.cli.classic import results as classic_results
+from trueface.cli.classic import train as classic
+from trueface.cli.classic import unlearn as classic_unlearn
+from trueface.cli.classic.unlearn import parse_command_line as understood
 from trueface.models import checkpoint, model_file
 from trueface.poisoning.poison_record import PoisonRecord, read_record, write_record
 from trueface.predictions.npz_tables import read_npz

@@ -22,7 +22,7 @@ from launcher.job import Spec
 from launcher.workers.worker import _entry_function
 from tests.trueface.jobs import build
 from trueface.cli import run_job
-from trueface.cli.classic_request import parse_command_line, settings_of
+from trueface.cli.classic.request import parse_command_line, settings_of
 from trueface.evaluation.measurement import METRICS
 from trueface.jobs.classes.kinds import CLASSIFY
 from trueface.jobs.flags import read_word_flags

@@ -24,10 +24,10 @@ from tests.trueface.oldfiles import (
     storage_bytes,
 )
 from trueface.runtime.errors import DataError, RecordError
-from trueface.runtime.original_runs import MAX_ROWS, read_poison, read_results, read_scores
-from trueface.runtime.pickle_machine import Budget, Refusal
-from trueface.runtime.pickled_tensors import rebuild, tensor_names
-from trueface.runtime.safe_pickle import load
+from trueface.runtime.original.pickle_machine import Budget, Refusal
+from trueface.runtime.original.pickled_tensors import rebuild, tensor_names
+from trueface.runtime.original.runs import MAX_ROWS, read_poison, read_results, read_scores
+from trueface.runtime.original.safe_pickle import load
 
 LABELS, LOGITS = (1, 0, 1, 1), (2.5, -0.125, -3.0, 0.75)
 SAMPLES = [
@@ -80,7 +80,7 @@ def test_scores_saved_on_cpu_or_as_numpy_arrays_are_read(order: Any, tmp_path: P
 def test_reading_old_files_needs_no_torch(tmp_path: Path) -> None:
     path = score_file(tmp_path / "scores.pkl", LABELS, LOGITS)
     code = (
-        "import sys; from pathlib import Path; from trueface.runtime.original_runs import read_scores;"
+        "import sys; from pathlib import Path; from trueface.runtime.original.runs import read_scores;"
         "assert len(read_scores(Path(sys.argv[1])).logits) == 4; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, path], check=True)

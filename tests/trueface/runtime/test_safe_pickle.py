@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trueface.oldfiles import Call
-from trueface.runtime import pickle_machine
 from trueface.runtime.errors import DataError
-from trueface.runtime.pickle_machine import Budget, Named, Refusal, run
-from trueface.runtime.pickled_arrays import NUMBERS, OldArray, OldType, numpy_names
-from trueface.runtime.safe_pickle import load
+from trueface.runtime.original import pickle_machine
+from trueface.runtime.original.pickle_machine import Budget, Named, Refusal, run
+from trueface.runtime.original.pickled_arrays import NUMBERS, OldArray, OldType, numpy_names
+from trueface.runtime.original.safe_pickle import load
 
 PLAIN = st.recursive(
     st.none()

@@ -25,7 +25,7 @@ from torch import Tensor
 from trueface.evaluation.forward import predict_examples
 from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import Options, Positive
+from trueface.unlearning.hyperparameters import GradientBatch, MostLoss, Options, Positive
 from trueface.unlearning.importance import Dampening, Guard, dampening, guard
 from trueface.unlearning.optimization import Step
 from trueface.unlearning.registry import register_method
@@ -52,8 +52,8 @@ class PotionOptions(Options):
     )
     growth: Annotated[Finite, Field(gt=1)] = Field(1.1, description="Growth factor of c per trial")
     trials: Count = Field(500, description="Maximum number of trials")
-    most_loss: Finite = Field(0.05, description="Largest loss of validation accuracy, 0 to 1")
-    batch_size: Count = Field(64, description="Images per gradient, for both sets")
+    most_loss: MostLoss = 0.05
+    batch_size: GradientBatch = 64
 
 
 @register_method(

@@ -15,9 +15,8 @@ valid, the model is unchanged, and the notes say so.
 
 from pydantic import Field
 
-from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import Options, Positive
+from trueface.unlearning.hyperparameters import GradientBatch, MostLoss, Options, Positive
 from trueface.unlearning.importance import Dampening, Guard, dampening, guard
 from trueface.unlearning.optimization import Step
 from trueface.unlearning.registry import register_method
@@ -33,8 +32,8 @@ class SsdOptions(Options):
         1.0, description="Dampening constant (lambda): a smaller value dampens more"
     )
     search: bool = Field(True, description="Double alpha until validation accuracy is kept")
-    most_loss: Finite = Field(0.05, description="Largest loss of validation accuracy, 0 to 1")
-    batch_size: Count = Field(64, description="Images per gradient, for both sets")
+    most_loss: MostLoss = 0.05
+    batch_size: GradientBatch = 64
 
 
 @register_method(

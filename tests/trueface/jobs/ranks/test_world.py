@@ -15,7 +15,7 @@ from launcher.api import Job, JobError, MachineError, VramLimit, Words
 from launcher.workers.exit_outcome import _CHILD_KILLED
 from launcher.workers.shortage import find_oom_in_exception
 from tests.trueface.jobs.test_kinds import CLEAN, a_draft
-from trueface.cli.classic_train import ClassicJob
+from trueface.cli.classic.train import ClassicJob
 from trueface.jobs import rules as training_rules
 from trueface.jobs import setup
 from trueface.jobs.kinds import TRAIN

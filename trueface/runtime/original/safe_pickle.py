@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trueface.runtime.errors import DataError
-from trueface.runtime.pickle_machine import Budget, Refusal, run
+from trueface.runtime.original.pickle_machine import Budget, Refusal, run
 
 MAX_FILE = 64 << 20  # bytes; a record of 200,000 images has 15 MB, a score file of them 3 MB
 HOW_TO_GO_ON = "Nothing in it was executed. Get the file again from its author."

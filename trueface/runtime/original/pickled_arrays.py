@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.runtime.pickle_machine import Budget, Named, Refusal, shorten_for_message
+from trueface.runtime.original.pickle_machine import Budget, Named, Refusal, shorten_for_message
 
 OBJECTS = frozenset({"O", "O8"})
 NUMBERS = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})

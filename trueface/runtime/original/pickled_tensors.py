@@ -8,8 +8,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.runtime.pickle_machine import Budget, Named, Refusal, run, shorten_for_message
-from trueface.runtime.pickled_arrays import sides
+from trueface.runtime.original.pickle_machine import (
+    Budget,
+    Named,
+    Refusal,
+    run,
+    shorten_for_message,
+)
+from trueface.runtime.original.pickled_arrays import sides
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py: MAGIC_NUMBER
 VERSION = 1001  # torch/serialization.py: PROTOCOL_VERSION

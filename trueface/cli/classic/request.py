@@ -24,7 +24,7 @@ from launcher.api import (
     parse_model,
     parse_poison,
 )
-from trueface.cli.classic_flags import Parser, help_text, percent_of
+from trueface.cli.classic.flags import Parser, help_text, percent_of
 from trueface.data.settings import TestSettings
 from trueface.jobs.flags import (
     CLASSIC_DEFAULTS,

@@ -4,7 +4,7 @@
     runs/poison_info/poison_<rate>.pkl           {poisoned_indices, poison_rate, …}, plain values
     runs/unlearning/<…>/results.npy              {clean_train: [(loss, accuracy %), …], …}
 
-They are pickles, so they are read by `trueface.runtime.safe_pickle`: without torch, and nothing is executed.
+They are pickles, so they are read by `trueface.runtime.original.safe_pickle`: without torch, and nothing is executed.
 The NumPy arrays in them are built from their bytes: no dtype and no array is unpickled. Tensors are read
 in the same way, whatever their device. A pickled tensor is a call of `torch._utils._rebuild_tensor_v2`
 on a storage. A storage is a call of `torch.storage._load_from_bytes` on the bytes of a file of torch.save.
@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.runtime.errors import DataError, RecordError
-from trueface.runtime.pickle_machine import Budget
-from trueface.runtime.pickled_arrays import MOST, OldArray, numpy_names
-from trueface.runtime.pickled_tensors import tensor_names
-from trueface.runtime.safe_pickle import decode, load, read
+from trueface.runtime.original.pickle_machine import Budget
+from trueface.runtime.original.pickled_arrays import MOST, OldArray, numpy_names
+from trueface.runtime.original.pickled_tensors import tensor_names
+from trueface.runtime.original.safe_pickle import decode, load, read
 
 SCORES = ("y_true", "y_pred", "score_array")
 RESULTS = ("clean_train", "poison_train", "test", "val")

@@ -24,7 +24,7 @@ from launcher.api import (
     tested,
 )
 from trueface.cli import run_here
-from trueface.cli.classic_request import ClassicRequest, parse_command_line, settings_of
+from trueface.cli.classic.request import ClassicRequest, parse_command_line, settings_of
 from trueface.cli.main import exit_code
 from trueface.data.settings import TestSettings
 from trueface.jobs.job_kind import refuse_unfit

@@ -35,9 +35,9 @@ from launcher.api import (
     write_json,
 )
 from trueface.cli import run_here
-from trueface.cli.classic_flags import Parser, help_text, percent_of
-from trueface.cli.classic_results import SCHEMA, rival, write_results
-from trueface.cli.classic_train import ClassicJob
+from trueface.cli.classic.flags import Parser, help_text, percent_of
+from trueface.cli.classic.results import SCHEMA, rival, write_results
+from trueface.cli.classic.train import ClassicJob
 from trueface.cli.main import exit_code
 from trueface.jobs.flags import validate_flags
 from trueface.jobs.job_kind import refuse_unfit

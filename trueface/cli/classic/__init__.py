@@ -1,0 +1,1 @@
+"""The command lines of the original programs, and the files that they write."""
