@@ -144,9 +144,9 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
 
     \b
     Examples:
-      trueface erasing erasing
-      trueface erasing erasing --page runs/erasing/erasing.html
-      trueface erasing runs/erasing --json
+      trueface erasing concept_erasing_cpu
+      trueface erasing concept_erasing_cpu --page runs/concept_erasing_cpu/erasing.html
+      trueface erasing runs/concept_erasing_cpu --json
     """
     run_folder = resolve_run_folder(run)
     # numpy and figures take long to import; help and wrong names must not wait for them
@@ -181,9 +181,9 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
 
     \b
     Examples:
-      trueface purification purification
-      trueface purification purification --page runs/purification/purification.html
-      trueface purification runs/purification --json
+      trueface purification purification_cpu
+      trueface purification purification_cpu --page runs/purification_cpu/purification.html
+      trueface purification runs/purification_cpu --json
     """
     run_folder = resolve_run_folder(run)
     # slow imports, as in `erasing`
