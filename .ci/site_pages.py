@@ -1,6 +1,6 @@
 """What the site has beyond docs/: README.md as its first page, two more, the commands, the laboratory's parts, the task files.
 
-A line `<!-- reference -->` or `<!-- keys -->` of a page is replaced by what the code says of itself.
+A line `<!-- keys -->` of a page is replaced by the keys of the screen.
 """
 
 import re
@@ -34,22 +34,48 @@ from trueface.unlearning.registry import METHODS as UNLEARNINGS
 TREE = Path(__file__).parents[1]
 STYLE = Path(__file__).with_name("site.css")
 AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+# pages of the site that the list of all pages does not have, by its groups
+ONLY_HERE = {
+    "Start": (("All pages", "pages.md"),),
+    "Look things up": (
+        ("Commands", "commands.md"),
+        ("Keys of task files", "keys.md"),
+        ("Parts of the lab", "parts.md"),
+        ("Changes", "CHANGELOG.md"),
+    ),
+    "Understand how it works": (("Contributing", "CONTRIBUTING.md"), ("Security", "SECURITY.md")),
+}
 WIDTH = 80  # columns of a help page
 KEYS_WIDTH = 100  # columns of the list of keys
 _INTO_DOCS = re.compile(r"\]\(docs/")
 _OUT_OF_DOCS = re.compile(r"\]\(\.\./")
-_MADE = re.compile(r"^<!-- (reference|keys) -->$", re.MULTILINE)
+_MADE = re.compile(r"^<!-- keys -->$", re.MULTILINE)
+_LISTED = re.compile(r"^- \[([^\]]+)\]\((?:\.\./)?([\w-]+\.md)\)", re.MULTILINE)
 _INTO_CODE = re.compile(r"\[([^]]+)\]\(\.\./[^)]+\.py#L\d+\)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Make the navigation of the list of all pages, and of the pages that only the site has."""
+    nav: list[dict[str, list[dict[str, str]]]] = []
+    text = (TREE / "docs" / "pages.md").read_text(encoding="utf-8")
+    for part in text.split("\n## ")[1:]:
+        group = part.partition("\n")[0]
+        pages = [{title: name} for title, name in _LISTED.findall(part)]
+        nav.append({group: [*pages, *({title: name} for title, name in ONLY_HERE.get(group, ()))]})
+    config.nav = nav
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the files that lie outside docs/, and the page of all commands."""
     tasks = sorted((TREE / "tasks").glob("*.yaml"))
-    for path in (*(TREE / name for name in AT_THE_TOP), *tasks):
+    for path in (*(TREE / name for name in (*AT_THE_TOP, "CITATION.cff")), *tasks):
         name = path.relative_to(TREE).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
     files.append(File.generated(config, STYLE.name, abs_src_path=str(STYLE)))
     files.append(File.generated(config, "commands.md", content="\n".join(_commands())))
+    keys = f"# Keys of task files\n\n{reference(installed_kinds())}"
+    files.append(File.generated(config, "keys.md", content=keys))
     files.append(File.generated(config, "parts.md", content="\n".join(_parts())))
     return files
 
@@ -58,20 +84,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Let a link that is right in the repository be right in the site, where docs/ is the root."""
     if page.file.src_uri in AT_THE_TOP:
         return _INTO_DOCS.sub("](", markdown)
-    markdown = _MADE.sub(lambda mark: _made(mark[1]), markdown)
+    markdown = _MADE.sub(lambda _: _keys_of_the_screen(), markdown)
     return _OUT_OF_DOCS.sub("](", _INTO_CODE.sub(r"\1", markdown))  # no code is in the site
 
 
-def _made(name: str) -> str:
-    if name == "reference":
-        return reference(installed_kinds())
+def _keys_of_the_screen() -> str:
     lines = ("".join(span.text for span in line.spans).rstrip() for line in help_page(KEYS_WIDTH))
     return "\n".join(["```text", *lines, "```"])
 
 
 def _commands() -> Iterator[str]:
-    yield "# Commands\n\nEach command prints this text with `--help`; after an installation\n"
-    yield "`man launcher-add` shows the same as a manual page.\n"
+    yield "# Commands\n\nEach command prints this text with `--help`. After an installation, "
+    yield "`man launcher-add` shows it as a manual page.\n"
     for name, group in (("launcher", launcher), ("trueface", trueface)):
         context = click.Context(group, info_name=name, terminal_width=WIDTH)
         yield from _help(group, context)

@@ -410,9 +410,8 @@ def test_options_named_without_a_command_exist_in_some_command(page: Path) -> No
         "CONTRIBUTING.md": {"--first"},
         "SECURITY.md": {"--password"},
         "configuration.md": {"--api-key", "--max-tokens", "--pad-token", "--password"},
-        "moving.md": {"--delay", "--executor", "--touch"},
-        "snakemake.md": {"--jobs", "--launcher-run", "--show-failed-logs"},
-        "cluster-recipes.md": {"--nv"},
+        "moving.md": {"--delay", "--executor", "--jobs", "--launcher-run", "--show-failed-logs", "--touch"},
+        "clusters.md": {"--nv"},
         "sweeps.md": {"--amp"},
     }
     assert not set(options(page)) - every_known_option() - others.get(page.name, set())

@@ -1,7 +1,7 @@
 """The pages of the documentation that belong to this installation."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +10,16 @@ import launcher
 from launcher.errors import MachineError
 
 GLOSSARY = "glossary"  # nearly all pages link to it
+INDEX = "pages"  # lists all pages in groups
 _INSTALLED = Path(launcher.__file__).with_name("pages")  # setup.py copies them there for a wheel
 _TREE = Path(launcher.__file__).parents[1]  # root of a checkout
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
 # README.md is one folder above the other pages
 _LINK = re.compile(r"\[([^\]]+)\]\((?:docs/|\.\./)?([\w-]+)\.md(?:#[\w-]*)?\)")
+_LISTED = re.compile(r"^- \[([^\]]+)\]\((?:\.\./)?([\w-]+)\.md\): (.+)$", re.MULTILINE)
+_HEADING = re.compile(r"^#+ (.+)$")
+_FENCE = "```"
 _PICTURE = re.compile(r"^!\[([^\]]*)\]\([^)]*\)\n", re.MULTILINE)
 
 
@@ -25,6 +29,25 @@ class Document(NamedTuple):
     topic: str
     title: str
     text: str
+
+
+class Entry(NamedTuple):
+    """A page in the list of all pages: its group, topic, title and subject."""
+
+    group: str
+    topic: str
+    title: str
+    about: str
+
+
+class Hit(NamedTuple):
+    """A section that contains a searched text: its page and heading, and the first line with the text."""
+
+    topic: str
+    section: str
+    line: str
+    count: int
+    in_heading: bool
 
 
 @cache
@@ -59,6 +82,60 @@ def document(topic: str) -> Document:
     text = _PICTURE.sub("", _COMMENT.sub("", text))
     title = _TITLE.search(text)
     return Document(topic, title[1] if title else topic, text)
+
+
+def entries() -> list[Entry]:
+    """Return all pages in the order of the list of all pages.
+
+    Raises:
+        MachineError: the list cannot be read.
+    """
+    found = []
+    for part in document(INDEX).text.split("\n## ")[1:]:
+        group = part.partition("\n")[0]
+        found += [
+            Entry(group, topic.lower(), title, about)
+            for title, topic, about in _LISTED.findall(part)
+        ]
+    return found
+
+
+def search(text: str) -> list[Hit]:
+    """Return the sections that contain a text, without regard to case, most relevant first.
+
+    Headings count more than text, and a text counts only where a word begins with it.
+
+    Raises:
+        MachineError: a page cannot be read.
+    """
+    words = re.compile(r"(?<!\w)" + r"\s+".join(map(re.escape, text.split())), re.IGNORECASE)
+    hits = [hit for topic in topics() if topic != INDEX for hit in _hits(document(topic), words)]
+    return sorted(hits, key=lambda hit: (not hit.in_heading, -hit.count))
+
+
+def _hits(page: Document, words: re.Pattern[str]) -> Iterator[Hit]:
+    for heading, lines in _sections(page.text):
+        found = [line for line in lines if words.search(line)]
+        count = sum(len(words.findall(line)) for line in found)
+        if in_heading := bool(words.search(heading)):
+            count += 1
+        if count:
+            line = found[0] if found else next((line for line in lines if line), "")
+            yield Hit(page.topic, heading, _LINK.sub(r"\1", line).strip("| "), count, in_heading)
+
+
+def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Give the heading and the lines of each section; code blocks have no headings."""
+    heading, lines, in_block = "", list[str](), False
+    for line in text.splitlines():
+        if line.startswith(_FENCE):
+            in_block = not in_block
+        elif not in_block and (match := _HEADING.match(line)):
+            yield heading, lines
+            heading, lines = match[1], []
+        else:
+            lines.append(line)
+    yield heading, lines
 
 
 def for_terminal(text: str) -> str:

@@ -1,36 +1,44 @@
 """`launcher help`: the pages of the documentation in the terminal."""
 
 import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import click
 
 from launcher.cli.complete import offer_topics
-from launcher.cli.documents import document, for_terminal, topics
+from launcher.cli.documents import Entry, document, entries, for_terminal, search, topics
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_types import json_option
 from launcher.errors import UnknownName, UsageError
 from launcher.screens.command_output import CommandOutput, print_output
-from launcher.screens.terminal import terminal_width, uses_colour
-from launcher.screens.text_table import TextTable, text_columns
+from launcher.screens.terminal import print_stderr, terminal_width, uses_colour
+from launcher.screens.text_table import TextTable, shorten, text_columns
+
+
+MOST_HITS = 20
 
 
 @launcher_command()
-@click.argument("topic", required=False, metavar="[TOPIC]", shell_complete=offer_topics)
+@click.argument("words", nargs=-1, metavar="[TOPIC | WORD…]", shell_complete=offer_topics)
 @json_option
-def command(topic: str | None, as_json: bool) -> None:
-    """Print a page of the documentation.
+def command(words: tuple[str, ...], as_json: bool) -> None:
+    """Print a page of the documentation, or search all pages.
 
-    TOPIC is the name of a page or of a command. Without TOPIC, the pages are listed. On a terminal the page
-    is formatted. In a pipe it is Markdown. With --json, the page or the list is a JSON object.
+    TOPIC is the name of a page or of a command. Any other WORD is searched in headings and text. Without
+    an argument, the pages are listed. On a terminal the page is formatted. In a pipe it is Markdown. With
+    --json, the page or the list is a JSON object.
 
     \b
     Examples:
       launcher help
       launcher help gpus
-      launcher help troubleshooting
+      launcher help logout
+      launcher help out of memory
     """
-    if topic is None:
+    topic = " ".join(words)
+    if not topic:
         _list_topics(as_json=as_json)
     elif topic.lower() in topics():
         _print_page(topic.lower(), as_json=as_json)
@@ -39,7 +47,7 @@ def command(topic: str | None, as_json: bool) -> None:
     elif topic in VERBS:
         _print_help(topic)
     else:
-        raise UnknownName("topic", topic, [*topics(), *VERBS], where="launcher help")
+        _print_hits(topic, as_json=as_json)
 
 
 def _print_help(name: str) -> None:
@@ -52,13 +60,45 @@ def _print_help(name: str) -> None:
 
 
 def _list_topics(*, as_json: bool) -> None:
-    pages = [document(name) for name in topics()]
-    table = TextTable(text_columns("TOPIC", "PAGE"), [(page.topic, page.title) for page in pages])
+    pages = entries()
     answer = CommandOutput(
-        record=lambda: {"topics": [{"topic": page.topic, "title": page.title} for page in pages]},
-        tables=lambda: [table],
+        record=lambda: {"topics": [page._asdict() for page in pages]},
+        rows=lambda: [(page.topic, page.title, page.about, page.group) for page in pages],
+        draw_lines=lambda width: _draw_topics(pages, width),
     )
     print_output(answer, as_json=as_json)
+
+
+def _draw_topics(pages: Sequence[Entry], width: int) -> Iterator[str]:
+    """Yield the pages below the titles of their groups."""
+    name_width = max(len(page.topic) for page in pages)
+    for group, each in groupby(pages, lambda page: page.group):
+        yield from ("", group)
+        for page in each:
+            yield shorten(f"  {page.topic:{name_width}}  {page.title}: {page.about}", width)
+    yield from ("", "To read a page: launcher help TOPIC. To search all pages: launcher help WORD")
+
+
+def _print_hits(text: str, *, as_json: bool) -> None:
+    """Print the sections that contain a text.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    hits = search(text)
+    if not hits:
+        raise UnknownName("topic", text, [*topics(), *VERBS], where="launcher help")
+    rows = [(hit.topic, hit.section, hit.line) for hit in hits[:MOST_HITS]]
+    table = TextTable(text_columns("TOPIC", "SECTION", "TEXT"), rows)
+    answer = CommandOutput(
+        record=lambda: {"hits": [hit._asdict() for hit in hits]},
+        rows=lambda: rows,
+        draw_lines=lambda width: [line.truncate(width) for line in table.to_lines()],
+    )
+    print_output(answer, as_json=as_json)
+    if not as_json:
+        more = f" {len(hits) - MOST_HITS} more sections contain it." if len(hits) > MOST_HITS else ""
+        print_stderr(f"To read a page: launcher help {rows[0][0]}.{more}")
 
 
 def _print_page(topic: str, *, as_json: bool) -> None:

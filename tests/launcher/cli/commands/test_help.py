@@ -11,12 +11,25 @@ from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
 
 
-def test_all_pages_are_listed_with_their_titles(launcher: Launcher) -> None:
+def test_all_pages_are_listed_in_groups(launcher: Launcher) -> None:
     lines = [line.split("\t") for line in launcher.well("help").out.splitlines()]
-    assert {topic for topic, _ in lines} >= {"readme", "glossary", *documents.topics()}
-    assert ["glossary", "Glossary"] in lines
+    assert {topic for topic, *_ in lines} == documents.topics().keys() - {documents.INDEX}
+    assert len(lines) == len({topic for topic, *_ in lines})
+    assert ["glossary", "Glossary", "all terms", "Start"] in lines
     listed = launcher.json("help")["topics"]
-    assert [[one["topic"], one["title"]] for one in listed] == lines
+    assert [[one["topic"], one["title"], one["about"], one["group"]] for one in listed] == lines
+
+
+@pytest.mark.parametrize("word", ["nfs", "logout", "cite", "out of memory", "OMP_NUM_THREADS"])
+def test_any_other_word_is_searched_in_all_pages(word: str, launcher: Launcher) -> None:
+    hits = launcher.json("help", *word.split())["hits"]
+    assert hits
+    assert all(hit["topic"] in documents.topics() for hit in hits)
+    headings = [hit["in_heading"] for hit in hits]
+    assert headings == sorted(headings, reverse=True)
+    first = launcher.well("help", *word.split())
+    assert first.out.split("\t")[:2] == [hits[0]["topic"], hits[0]["section"]]
+    assert f"launcher help {hits[0]['topic']}" in first.err
 
 
 @pytest.mark.parametrize("page", sorted((TREE / "docs").glob("*.md")), ids=lambda page: page.stem)
@@ -30,7 +43,7 @@ def test_a_page_is_printed_as_markdown_in_a_pipe(page: Path, launcher: Launcher)
     ("link", "shown"),
     [
         ("[Install](docs/installing.md)", "Install (`launcher help installing`)"),
-        ("[limits](docs/sharing.md#several-users)", "limits (`launcher help sharing`)"),
+        ("[limits](docs/gpus.md#several-users)", "limits (`launcher help gpus`)"),
         ("[lab](laboratory.md)", "lab (`launcher help laboratory`)"),
         ("the [README](../README.md)", "the README (`launcher help readme`)"),
         ("a [task file](docs/glossary.md#task-file)", "a task file"),
