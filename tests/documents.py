@@ -79,9 +79,12 @@ def commands(text: str) -> Iterator[Command]:
     """Give the commands of a shell's block; `&&` stands between two.
 
     Raises:
-        ValueError: something that only a shell could do, such as a pipe.
+        ValueError: something that only a shell could do, such as a pipe, except to write files with printf.
     """
     for line in text.replace("\\\n", " ").splitlines():
+        if line.startswith("printf "):
+            yield _command(["sh", "-c", line])
+            continue
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         parts: list[list[str]] = [[]]

@@ -5,6 +5,7 @@ import fcntl
 import os
 import pty
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -29,14 +30,9 @@ SMALLER = {  # the tour of the sandbox makes fewer images and looks at them once
     "num_epochs: 6": "num_epochs: 1",
 }
 PROGRAMS = {
-    "train.py": "import sys\nprint('trained', *sys.argv[1:])\n",
-    "prepare.sh": "#!/bin/sh\nls $1\n",
-    "list.txt": "",
-    "commands.txt": "python train.py --lr 0.1\npython train.py --lr 0.2\n",
-    "bin/wget": "#!/bin/sh\nexit 0\n",
-    "bin/rsync": "#!/bin/sh\nexit 0\n",
+    "rsync": "#!/bin/sh\nexit 0\n",
     # the other machine is this one
-    "bin/ssh": '#!/bin/sh\n[ "$1" = -t ] && shift\nshift\nexec "$@"\n',
+    "ssh": '#!/bin/sh\n[ "$1" = -t ] && shift\nshift\nexec "$@"\n',
 }
 
 
@@ -100,10 +96,9 @@ class Sandbox:
 
     def _found(self, word: str) -> str:
         """Return where a program lies: one of the sandbox, or an installed one."""
-        places = [self.folder] if "/" in word else [self.folder / "bin", BIN]
-        found = [str(place / word) for place in places if (place / word).exists()]
-        assert found, f"{word} is no program that the sandbox has"
-        return found[0]
+        found = shutil.which(word, path=self.environment["PATH"])
+        assert found, f"{word} is not a program that the sandbox has"
+        return found
 
 
 def _press(key: str, terminal: int, child: subprocess.Popen[bytes]) -> str:
@@ -125,24 +120,34 @@ def _press(key: str, terminal: int, child: subprocess.Popen[bytes]) -> str:
     return drawn.decode(errors="replace")
 
 
-@contextmanager
-def a_sandbox(place: Path) -> Iterator[Sandbox]:
-    """Make a project below a folder, with the task files of this one, of which the tour is smaller."""
-    folder = place / "project"
-    (folder / "tasks").mkdir(parents=True)
+def _copy_tasks(folder: Path) -> None:
+    """Copy the task files of this project; the tour becomes smaller."""
+    folder.mkdir()
     for path in (TREE / "tasks").glob("*.yaml"):
         text = path.read_text(encoding="utf-8")
         if path.name == "tour.yaml":
             for old, new in SMALLER.items():
                 assert old in text
                 text = text.replace(old, new)
-        (folder / "tasks" / path.name).write_text(text, encoding="utf-8")
+        (folder / path.name).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def a_sandbox(place: Path, *, clone: bool = False) -> Iterator[Sandbox]:
+    """Make an empty project below a folder.
+
+    Args:
+        place: Folder for everything.
+        clone: The project has the task files of this one, of which the tour is smaller.
+    """
+    folder, programs = place / "project", place / "bin"
+    folder.mkdir()
+    if clone:
+        _copy_tasks(folder / "tasks")
+    programs.mkdir()
     for name, text in PROGRAMS.items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o755)
-    (folder / "data").mkdir()
+        (programs / name).write_text(text, encoding="utf-8")
+        (programs / name).chmod(0o755)
     home = Home(place / "home")
     claims = place / "claims"  # what schedulers of other tests promise is none of its business
     claims.mkdir()
@@ -152,7 +157,7 @@ def a_sandbox(place: Path) -> Iterator[Sandbox]:
         "LAUNCHER_CLAIMS": str(claims),
         "TRUEFACE_WEIGHTS": "none",
         "TRUEFACE_CACHE": str(place / "cache"),
-        "PATH": os.pathsep.join([str(folder / "bin"), str(BIN), os.environ["PATH"]]),
+        "PATH": os.pathsep.join([str(programs), str(BIN), os.environ["PATH"]]),
     }
     try:
         yield Sandbox(folder=folder, environment=environment)

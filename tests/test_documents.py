@@ -62,20 +62,9 @@ TARGETS = {
     "make night": "the rest of the tests",
 }
 CLASSIC = "python -m trueface --name R"  # trains for minutes; its flags are parsed
-# Processes of this machine in the place of the clusters that the page names.
-STAND_INS = """
-[backends.slurm]
-kind = "local"
-cpus = 2
-idle = "1s"
-[backends.scavenger]
-kind = "local"
-"""
-# A command in the place of the services that it names.
-NOTES = """
-[notify.desk]
-command = ["true"]
-"""
+MOST_PAGES_OF_A_CLONE = 10
+# A page whose examples use the script of the README.
+SCRIPT = re.compile(r"`train\.py`[^.]{0,40}\[README\]")
 # Blocks that are part of a task file, by their beginning: the text before them there.
 PART = """
 name: part
@@ -102,22 +91,23 @@ labels_f, labels_r, labels_v = (torch.arange(count) % 2 for count in (8, 16, 8))
 class World(StrEnum):
     """Where the commands of a page run."""
 
-    TOUR = "tour"  # in the queue of the README, after its commands
-    GPUS = "gpus"  # on a machine with eight stand-in GPUs
-    CLUSTERS = "clusters"  # the same, with processes of this machine as clusters
-    EXPERIMENTS = "experiments"  # in a project with the task files, and with images in DATA
+    QUEUE = "queue"  # in an empty folder, on a machine with eight stand-in GPUs
+    LAB = "lab"  # in an empty folder, where they train; with images in DATA
+    CLONE = "clone"  # in a folder with the task files of this project
+    TOUR = "tour"  # the same, in the queue of the README, after its commands
     TARGETS = "targets"  # nowhere: the page shows only targets of the Makefile
 
 
 class Exceptions(NamedTuple):
     """The commands of a page that need a special treatment, from tests/data/documents/PAGE.toml.
 
-    The file has the key `world` and tables with a value per command. The value is the reason in
-    `parse_record` and `planned`, a list of exit codes in `codes`, and in `keys` the key that ends the
-    command: `q` or `interrupt`.
+    The file has the key `world`, a configuration with stand-ins for clusters and services in `config`, and
+    tables with a value per command. The value is the reason in `parsed` and `planned`, a list of exit codes in
+    `codes`, and in `keys` the key that ends the command: `q` or `interrupt`.
     """
 
     world: World
+    config: str
     planned: Mapping[str, str]  # run with --dry-run
     parsed: Mapping[str, str]  # its options must exist, and its arguments be as many as it takes
     codes: Mapping[str, set[int]]  # exit codes other than 0
@@ -129,11 +119,12 @@ EXCEPTIONS = TREE / "tests" / "data" / "documents"
 
 @functools.cache
 def exceptions_of(page: Path) -> Exceptions:
-    """Return the exceptions of a page; a page without a file runs as an experiment."""
+    """Return the exceptions of a page; a page without a file is one of the lab."""
     file = EXCEPTIONS / f"{page.stem}.toml"
     record = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return Exceptions(
-        world=World(record.get("world", World.EXPERIMENTS)),
+        world=World(record.get("world", World.LAB)),
+        config=record.get("config", ""),
         planned=record.get("planned", {}),
         parsed=record.get("parsed", {}),
         codes={text: set(codes) for text, codes in record.get("codes", {}).items()},
@@ -163,19 +154,24 @@ every_document = pytest.mark.parametrize("page", [*PAGES, *EXTENDING], ids=page_
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     """A project with the task files of this one, of which the tour is smaller."""
+    with a_sandbox(tmp_path, clone=True) as made:
+        yield made
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path) -> Iterator[Sandbox]:
+    """A project without a file."""
     with a_sandbox(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-def sandbox_with_eight_gpus(sandbox: Sandbox, gpus: Devices) -> Sandbox:
+def empty_folder_with_eight_gpus(empty_folder: Sandbox, gpus: Devices) -> Sandbox:
     """The same on a machine with eight GPUs, which are stand-ins."""
     for _ in range(8):
         gpus.add(24 * GIB)
-    sandbox.environment.update(gpus.environment)
-    tour = sandbox.folder / "tasks" / "tour.yaml"  # torch cannot use a stand-in
-    tour.write_text(f"{tour.read_text(encoding='utf-8')}\nresources: {{device: cpu}}\n", "utf-8")
-    return sandbox
+    empty_folder.environment.update(gpus.environment)
+    return empty_folder
 
 
 def shell_commands(page: Path) -> list[Command]:
@@ -184,11 +180,19 @@ def shell_commands(page: Path) -> list[Command]:
 
 
 def run_page(page: Path, sandbox: Sandbox) -> None:
-    """Run what a page shows, in its order; files that it shows are there."""
+    """Run what a page shows, in its order; files that it shows are there, and the script of the README if it names it."""
     exceptions = exceptions_of(page)
-    for block in (*blocks(page, "yaml"), *blocks(page, "python")):
-        if file := _file(block):
-            (sandbox.folder / file).write_text(block.text, encoding="utf-8")
+    if exceptions.config:
+        file = sandbox.folder.parent / "config.toml"
+        file.write_text(exceptions.config, encoding="utf-8")
+        sandbox.environment["LAUNCHER_CONFIG"] = str(file)
+    shown = [*blocks(page, "yaml"), *blocks(page, "python")]
+    if SCRIPT.search(page.read_text(encoding="utf-8")):
+        shown += blocks(TREE / "README.md", "python")
+    for block in shown:
+        if name := _file(block):
+            (sandbox.folder / name).parent.mkdir(exist_ok=True)
+            (sandbox.folder / name).write_text(block.text, encoding="utf-8")
     for command in shell_commands(page):
         if command.text in TARGETS:
             continue
@@ -280,9 +284,6 @@ def test_commands_of_the_readme_and_of_pages_about_its_run_work(sandbox: Sandbox
     assert readme.name == "README.md"
     run_page(readme, sandbox)
     check_tour(sandbox)
-    file = sandbox.folder / "config.toml"
-    file.write_text(NOTES, encoding="utf-8")
-    sandbox.environment["LAUNCHER_CONFIG"] = str(file)
     for page in others:
         run_page(page, sandbox)
 
@@ -317,30 +318,38 @@ def check_tour(sandbox: Sandbox) -> None:
         assert row["auc"]["low"] <= row["auc"]["value"] <= row["auc"]["high"]
 
 
-@pytest.mark.night
-@pytest.mark.parametrize("page", pages_of(World.GPUS), ids=page_name)
-def test_commands_of_a_queue_page_work(page: Path, sandbox_with_eight_gpus: Sandbox) -> None:
-    run_page(page, sandbox_with_eight_gpus)
+@pytest.mark.parametrize("page", pages_of(World.QUEUE), ids=page_name)
+def test_commands_of_a_queue_page_work_in_an_empty_folder(
+    page: Path, empty_folder_with_eight_gpus: Sandbox
+) -> None:
+    run_page(page, empty_folder_with_eight_gpus)
 
 
 @pytest.mark.night
-@pytest.mark.parametrize("page", pages_of(World.CLUSTERS), ids=page_name)
-def test_commands_of_a_cluster_page_work(page: Path, sandbox_with_eight_gpus: Sandbox) -> None:
-    file = sandbox_with_eight_gpus.folder / "config.toml"
-    file.write_text(STAND_INS, encoding="utf-8")
-    sandbox_with_eight_gpus.environment["LAUNCHER_CONFIG"] = str(file)
-    run_page(page, sandbox_with_eight_gpus)
-
-
-@pytest.mark.night
-@pytest.mark.parametrize("page", pages_of(World.EXPERIMENTS), ids=page_name)
-def test_commands_of_a_lab_page_work(page: Path, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("page", pages_of(World.LAB), ids=page_name)
+def test_commands_of_a_lab_page_work_in_an_empty_folder(page: Path, empty_folder: Sandbox) -> None:
     if any("DATA" in command.words for command in shell_commands(page)):
-        root = sandbox.folder / "DATA"
-        make_sample(root, SampleSpec(seed=3, size_px=64, train=48, val=16, test=16))
-        for number, image in enumerate(sorted(root.rglob("*.png"))):  # as if made from prompts
-            image.rename(image.with_name(f"prompt{number // 2}_{image.name}"))
+        make_images(empty_folder.folder / "DATA")
+    run_page(page, empty_folder)
+
+
+@pytest.mark.night
+@pytest.mark.parametrize("page", pages_of(World.CLONE), ids=page_name)
+def test_commands_of_a_page_that_needs_a_clone_work(page: Path, sandbox: Sandbox) -> None:
     run_page(page, sandbox)
+
+
+def make_images(root: Path) -> None:
+    """Make a data root, whose files have names as if they were made from prompts."""
+    make_sample(root, SampleSpec(seed=3, size_px=64, train=48, val=16, test=16))
+    for number, image in enumerate(sorted(root.rglob("*.png"))):
+        image.rename(image.with_name(f"prompt{number // 2}_{image.name}"))
+
+
+def test_few_pages_need_a_clone_and_say_so() -> None:
+    pages = [*pages_of(World.CLONE), *pages_of(World.TOUR)]
+    assert len(pages) <= MOST_PAGES_OF_A_CLONE
+    assert not [page.name for page in pages if "clone" not in page.read_text(encoding="utf-8")]
 
 
 def test_page_that_is_not_run_shows_only_make_targets() -> None:
@@ -410,7 +419,14 @@ def test_options_named_without_a_command_exist_in_some_command(page: Path) -> No
         "CONTRIBUTING.md": {"--first"},
         "SECURITY.md": {"--password"},
         "configuration.md": {"--api-key", "--max-tokens", "--pad-token", "--password"},
-        "moving.md": {"--delay", "--executor", "--jobs", "--launcher-run", "--show-failed-logs", "--touch"},
+        "moving.md": {
+            "--delay",
+            "--executor",
+            "--jobs",
+            "--launcher-run",
+            "--show-failed-logs",
+            "--touch",
+        },
         "clusters.md": {"--nv"},
         "sweeps.md": {"--amp"},
     }

@@ -16,7 +16,6 @@ from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.terminal import print_stderr, terminal_width, uses_colour
 from launcher.screens.text_table import TextTable, shorten, text_columns
 
-
 MOST_HITS = 20
 
 
@@ -97,7 +96,9 @@ def _print_hits(text: str, *, as_json: bool) -> None:
     )
     print_output(answer, as_json=as_json)
     if not as_json:
-        more = f" {len(hits) - MOST_HITS} more sections contain it." if len(hits) > MOST_HITS else ""
+        more = (
+            f" {len(hits) - MOST_HITS} more sections contain it." if len(hits) > MOST_HITS else ""
+        )
         print_stderr(f"To read a page: launcher help {rows[0][0]}.{more}")
 
 
