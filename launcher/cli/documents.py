@@ -46,7 +46,7 @@ class Hit(NamedTuple):
     topic: str
     section: str
     line: str
-    count: int
+    occurrences: int
     in_heading: bool
 
 
@@ -110,7 +110,7 @@ def search(text: str) -> list[Hit]:
     """
     words = re.compile(r"(?<!\w)" + r"\s+".join(map(re.escape, text.split())), re.IGNORECASE)
     hits = [hit for topic in topics() if topic != INDEX for hit in _hits(document(topic), words)]
-    return sorted(hits, key=lambda hit: (not hit.in_heading, -hit.count))
+    return sorted(hits, key=lambda hit: (not hit.in_heading, -hit.occurrences))
 
 
 def _hits(page: Document, words: re.Pattern[str]) -> Iterator[Hit]:
