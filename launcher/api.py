@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
     from launcher.plugins.joblib.registration import register_joblib
+    from launcher.screens.table_formats import latex_table
     from launcher.screens.usage_errors import usage_message
     from launcher.taskfile.entries import TaskFile
     from launcher.taskfile.settings import fault_text
@@ -117,6 +118,7 @@ _LATE = {
     "fault_text": "launcher.taskfile.settings",
     "usage_message": "launcher.screens.usage_errors",
     "future": "launcher.functions.future",
+    "latex_table": "launcher.screens.table_formats",
     "load": "launcher.planning.load",
     "plan": "launcher.planning.load",
     "register_joblib": "launcher.plugins.joblib.registration",
@@ -187,6 +189,7 @@ __all__ = [
     "format_bytes",
     "future",
     "install_command",
+    "latex_table",
     "load",
     "meant",
     "model_folder_name",

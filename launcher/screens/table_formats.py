@@ -1,9 +1,9 @@
 """Tables in the markup of texts: Markdown and LaTeX. `text_table` has the formats of terminals and pipes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from launcher.screens.text_table import Cell, TextTable, text_of
+from launcher.screens.text_table import Cell, TextTable, table_of_texts, text_of
 
 _SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # special characters of Markdown
 _ESCAPES = str.maketrans({
@@ -46,6 +46,20 @@ def latex_text(table: TextTable) -> str:
         "\\end{tabular}",
     ]
     return "\n".join(lines)
+
+
+def latex_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, texts: Collection[int] = ()
+) -> str:
+    """Return texts as a `tabular`; the document needs the package booktabs.
+
+    Args:
+        titles: Titles of the columns.
+        rows: Texts of the cells. Special characters of LaTeX are escaped.
+        texts: Positions of columns with words, which are aligned to the left.
+    """
+    numbers = set(range(len(titles))).difference(texts)
+    return latex_text(table_of_texts(titles, rows, numbers))
 
 
 def _line(cells: Sequence[Cell]) -> str:

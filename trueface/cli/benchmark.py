@@ -11,17 +11,19 @@ import click
 from launcher.api import UsageError, write_atomic
 from trueface.audit.finding import count
 from trueface.audit.run_folders import resolve_run_folder
-from trueface.cli.studies import figure_options, missing_models, page_writer
-from trueface.cli.text_tables import align_columns, escape_unprintable
-from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
+from trueface.cli.studies import figure_options, latex_option, missing_models, page_writer
+from trueface.cli.text_tables import align_columns, escape_unprintable, latex_tables, table_lines
+from trueface.evaluation.over_seeds import NO_VALUE
 
 if TYPE_CHECKING:  # scipy and torch take a second to import
-    from trueface.benchmark.leaderboard import Leaderboard, LeaderboardRow, SettingScores
+    from trueface.benchmark.leaderboard import Leaderboard, LeaderboardRow
     from trueface.benchmark.results import RunResults
     from trueface.benchmark.table import Row
     from trueface.jobs.benchmark.benchmarking import RecheckedRow
+    from trueface.report.study_table import StudyTable
 
 FOLDER = "benchmark"  # in the run's folder
+DIFFERENCES = "Differences (paired; p corrected by Holm over the pairs of a tier)"
 TABLE, PARQUET, MANIFEST, PAGE = (
     "benchmark.csv", "benchmark.parquet", "manifest.json", "benchmark.html",
 )  # fmt: skip
@@ -31,6 +33,7 @@ TABLE, PARQUET, MANIFEST, PAGE = (
 @click.argument("run", metavar="RUN")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the long table: one row per measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@latex_option
 @click.option("--page", is_flag=True, help=f"Write {PAGE}, with plots.")
 @figure_options
 @click.option("--open", "opened", is_flag=True, help="Also open the page in the browser.")
@@ -59,6 +62,7 @@ def benchmark(
     *,
     as_csv: bool,
     as_json: bool,
+    latex: bool,
     page: bool,
     opened: bool,
     join: tuple[Path, ...],
@@ -116,6 +120,8 @@ def benchmark(
     board = leaderboard(results, missing_models(folder))
     if as_json:
         click.echo(json.dumps(document(board)))
+    elif latex:
+        click.echo(latex_tables(study_tables(board)))
     elif not page and not opened:
         click.echo(text(board))
     if write:
@@ -165,7 +171,7 @@ def _check(results: "RunResults", folder: Path, rows: int, seed: int, device: st
         rechecked = sorted(checks, key=lambda each: each.agrees)  # first what does not agree
     head = ("", "model", "seed", "images", "condition", "measure", "table", "now")
     agree = sum(each.agrees for each in rechecked)
-    click.echo("\n".join(align_columns([head, *map(_checked_cells, rechecked)], left=6)))
+    click.echo("\n".join(align_columns([head, *map(_checked_cells, rechecked)], left=range(6))))
     click.echo(f"\n{agree} of {len(rechecked)} rows agree within {TOLERANCE:g}")
     if agree < len(rechecked):
         raise click.exceptions.Exit(1)
@@ -218,8 +224,19 @@ def _line_json(line: "LeaderboardRow") -> dict[str, Any]:
     return {**asdict(replace(line, columns={})), "columns": columns}
 
 
+def study_tables(board: "Leaderboard") -> "Iterator[tuple[str, StudyTable]]":
+    """Yield the tables with their titles: the leaderboard and the paired differences."""
+    from trueface.report.leaderboard_tables import differences_table, leaderboard_table
+
+    yield f"benchmark {board.run.manifest.name}", leaderboard_table(board)
+    if differences := differences_table(board):
+        yield DIFFERENCES, differences
+
+
 def text(board: "Leaderboard") -> str:
     """Return the leaderboard: a table, reasons for missing ranks, skipped cells, differences."""
+    from trueface.report.leaderboard_tables import leaderboard_table
+
     run = board.run
     tests = len({result.index.test for result in run.results})
     conditions = len({result.cell.condition for result in run.results})
@@ -231,7 +248,7 @@ def text(board: "Leaderboard") -> str:
     lines = [
         f"benchmark {run.manifest.name}: {', '.join(parts)}",
         "",
-        *align_columns([*_table(board)]),
+        *table_lines(leaderboard_table(board, ece_digits=4)),
     ]
     longer = (f"{name}: {model}" for model, name in board.names.items() if name != model)
     titles: Sequence[tuple[str, Iterable[str]]] = (
@@ -239,43 +256,13 @@ def text(board: "Leaderboard") -> str:
         ("Predictable from the file format", run.confounds),
         ("Not ranked", board.unranked),
         ("Not run", run.not_run(board.names)),
-        (
-            "Differences (paired; p corrected by Holm over the pairs of a tier)",
-            _differences(board),
-        ),
+        (DIFFERENCES, _differences(board)),
     )
     for title, given in titles:
         if notes := [f"  {escape_unprintable(note)}" for note in given]:
             lines += ["", title, *notes]
     lines += ["", f"Friedman's test: {escape_unprintable(board.omnibus.text)}"]
     return "\n".join(lines)
-
-
-def _table(board: "Leaderboard") -> Iterator[tuple[str, ...]]:
-    measured = (
-        head for each in board.settings for head in (f"{each} mean AUC", "worst AUC", "P(best)")
-    )
-    yield ("model", "seeds", *measured, "ECE", "scaled ECE", "ms per image", "parameters")
-    for line in board.lines:
-        columns = (_column(line.columns.get(setting)) for setting in board.settings)
-        yield (
-            escape_unprintable(board.names[line.model]),
-            seeds_text(line.seeds, line.missing),
-            *(cell for column in columns for cell in column),
-            _number(line.ece),
-            _number(line.ece_scaled),
-            f"{line.ms_image:.1f}",
-            f"{line.parameters:,}",
-        )
-
-
-def _column(column: "SettingScores | None") -> tuple[str, str, str]:
-    if column is None:
-        return (NO_VALUE,) * 3
-    mean = column.mean
-    best = NO_VALUE if column.ranked is None else f"{column.ranked.best:.2f}"
-    worst = f"{column.worst.value.value:.3f}"
-    return mean.text(".3f"), worst, best
 
 
 def _differences(board: "Leaderboard") -> Iterator[str]:

@@ -12,6 +12,7 @@ from trueface.cli.studies import (
     STANDARD_OUTPUT,
     csv_option,
     json_option,
+    latex_option,
     missing_models,
     page_option,
     page_writer,
@@ -20,11 +21,8 @@ from trueface.cli.studies import (
     value_cells,
     write_csv,
 )
-from trueface.cli.text_tables import align_columns, escape_unprintable
+from trueface.cli.text_tables import escape_unprintable, latex_tables, table_lines
 from trueface.evaluation.fairness import (
-    SHOWN,
-    TARGET,
-    Comparability,
     FairnessMethod,
     FairnessRow,
     fairness_rows,
@@ -33,23 +31,20 @@ from trueface.evaluation.fairness import (
 )
 from trueface.evaluation.group_columns import Missing, is_original
 from trueface.evaluation.group_rates import (
-    AREA_GAP,
-    GAP,
-    MEASURES,
-    OF_BOTH,
     RATES,
-    GroupRow,
     GroupTable,
-    digits_of,
-    unit_of,
 )
 from trueface.evaluation.npy_folder import write_npy_folders
-from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
-from trueface.evaluation.over_seeds import format_seed_summary as over_seeds
 from trueface.evaluation.published_gaps import PUBLISHED_LEGEND
+from trueface.report.fairness_tables import (
+    GAP_AT_COMMON,
+    further_table,
+    groups_table,
+    methods_table,
+)
+from trueface.report.study_table import StudyTable
 from trueface.runtime.errors import DataError
 
-AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
 CSV_HEADER = (
     "model", "data", "by", "threshold", "group", "measure", "value", "low", "high", "n_real", "n_fake",
 )  # fmt: skip
@@ -72,29 +67,51 @@ def text(
 ) -> str:
     """Return a table of the methods for each set of images and grouping, and notes below it."""
     lines = [f"fairness {escape_unprintable(name)}: {LEGEND}"]
+    for title, here in _comparisons(methods, rank=rank):
+        lines += ["", title, "", *table_lines(methods_table(here, rank=rank)), *_compared(here)]
+        if measures:
+            title = f"all measures over groups. {PUBLISHED_LEGEND}"
+            lines += ["", title, "", *table_lines(further_table(here))]
+    lines += _notes(rows)
+    if groups:
+        for row in rows:
+            lines += ["", _title(row), "", *table_lines(groups_table(row.table, tuple(RATES)))]
+    return "\n".join(lines)
+
+
+def study_tables(
+    rows: Sequence[FairnessRow],
+    methods: Sequence[FairnessMethod],
+    *,
+    groups: bool,
+    rank: bool,
+    measures: bool = False,
+) -> Iterator[tuple[str, StudyTable]]:
+    """Yield the tables of `text` with their titles."""
+    for title, here in _comparisons(methods, rank=rank):
+        yield title, methods_table(here, rank=rank)
+        if measures:
+            yield f"all measures over groups, {title}", further_table(here)
+    if groups:
+        for row in rows:
+            yield _title(row), groups_table(row.table, tuple(RATES))
+
+
+def _comparisons(
+    methods: Sequence[FairnessMethod], *, rank: bool
+) -> Iterator[tuple[str, list[FairnessMethod]]]:
+    """Yield the methods of each set of images and grouping with a title."""
     for key in dict.fromkeys(method.comparison_key for method in methods):
         here = [method for method in methods if method.comparison_key == key]
         if rank:
             here.sort(key=lambda method: (method.rank is None, method.rank or 0))
-        data, by = key
-        title = (
-            f"{escape_unprintable(data)} by {escape_unprintable(by)}"
-            if data
-            else f"by {escape_unprintable(by)}"
-        )
-        lines += ["", title, "", *_table(here, rank=rank), *_compared(here)]
-        if measures:
-            lines += ["", f"all measures over groups. {PUBLISHED_LEGEND}", "", *_measures(here)]
-    lines += _notes(rows)
-    if groups:
-        for row in rows:
-            lines += [
-                "",
-                f"{escape_unprintable(row.model)}, {escape_unprintable(row.data)} by {escape_unprintable(row.by)}",
-                "",
-            ]
-            lines += _groups(row.table)
-    return "\n".join(lines)
+        data, by = map(escape_unprintable, key)
+        yield f"{data} by {by}" if data else f"by {by}", here
+
+
+def _title(row: FairnessRow) -> str:
+    model, data, by = map(escape_unprintable, (row.model, row.data, row.by))
+    return f"{model}, {data} by {by}"
 
 
 def document(
@@ -134,48 +151,6 @@ def _csv_table(head: tuple[object, ...], table: GroupTable) -> Iterator[tuple[ob
             yield (*head, group.name, rate, *cells, group.reals, group.fakes)
 
 
-def _table(methods: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
-    gaps = [f"{MEASURES[name]} %" for name in SHOWN]
-    header = ["method", "seeds", "AUC", "AUC of worst group", *gaps, f"{AT_COMMON} %"]
-    listed = [[*header, "rank", ""] if rank else [*header, ""]]
-    for method in methods:
-        cells = [escape_unprintable(method.model), seeds_text(len(method.rows), method.missing)]
-        worst = over_seeds(method.worst_auc, 3) + _bracketed(method.groups_note(AREA_GAP))
-        cells += [over_seeds(method.auc, 3), worst]
-        cells += [_floored(method, name) for name in SHOWN]
-        cells.append(_floored(method, GAP, common=True))
-        cells += [NO_VALUE if method.rank is None else str(method.rank)] if rank else []
-        listed.append([*cells, _words(method)])
-    *tables, verdicts = zip(*listed, strict=True)
-    return [
-        f"{line}  {verdict}".rstrip()
-        for line, verdict in zip(
-            align_columns(list(zip(*tables, strict=True))), verdicts, strict=True
-        )
-    ]
-
-
-def _measures(methods: Sequence[FairnessMethod]) -> list[str]:
-    """Return the table of the measures that the first table leaves out."""
-    names = [name for name in MEASURES if name not in SHOWN]
-    header = ("method", *(f"{MEASURES[name]} {unit_of(name)}" for name in names))
-    lines = [
-        (escape_unprintable(method.model), *(_floored(method, name) for name in names))
-        for method in methods
-    ]
-    return align_columns([header, *lines])
-
-
-def _words(method: FairnessMethod) -> str:
-    """Return the verdict with the facts that limit all gaps."""
-    words = [str(method.verdict), *(f"{title} undefined" for title in method.undefined)]
-    if method.comparability is Comparability.CONSTANT:
-        words = ["constant"]
-    if method.why_not:
-        words.append(method.why_not.partition(":")[0])
-    return ", ".join(words)
-
-
 def _compared(methods: Sequence[FairnessMethod]) -> list[str]:
     """Return lines on why methods are not comparable, and on the reference."""
     lines = []
@@ -203,7 +178,7 @@ def _notes(rows: Sequence[FairnessRow]) -> list[str]:
         if row.ungrouped:
             notes[f"skipped: {row.ungrouped} images without a group"] = None
         if row.common is None:
-            notes[f"no {AT_COMMON}: {row.validation.reason}"] = None
+            notes[f"no {GAP_AT_COMMON}: {row.validation.reason}"] = None
         if row.note:
             notes[f"note: {row.note}"] = None
     lines = [*list(undefined)[:MOST_UNDEFINED], *notes]
@@ -211,32 +186,6 @@ def _notes(rows: Sequence[FairnessRow]) -> list[str]:
         more = len(undefined) - MOST_UNDEFINED
         lines.insert(MOST_UNDEFINED, f"undefined: {more} more rates. List all: --json")
     return ["", *map(escape_unprintable, lines)] if lines else []
-
-
-def _groups(table: GroupTable) -> list[str]:
-    rows = (_group(row) for row in (*table.groups, table.overall))
-    titles = (title if rate == OF_BOTH else f"{title} %" for rate, title in RATES.items())
-    return align_columns([("group", "reals", "fakes", *titles), *rows])
-
-
-def _group(row: GroupRow) -> tuple[str, ...]:
-    cells = []
-    for rate in RATES:
-        measure, digits = row.rates.get(rate), 3 if rate == OF_BOTH else 1
-        cells.append(NO_VALUE if measure is None else measure.text(f".{digits}f"))
-    return (escape_unprintable(row.name), str(row.reals), str(row.fakes), *cells)
-
-
-def _floored(method: FairnessMethod, name: str, *, common: bool = False) -> str:
-    floor = method.floor(name, common=common)
-    digits = digits_of(name)
-    below = "" if floor is None else f" [{floor.mean:.{digits}f}]"
-    part = _bracketed(method.groups_note(name, common=common))
-    return over_seeds(method.measure(name, common=common), digits) + below + part
-
-
-def _bracketed(part: str) -> str:
-    return f" ({part})" if part else ""
 
 
 @click.command()
@@ -279,6 +228,7 @@ def _bracketed(part: str) -> str:
     "otherwise to DIR/MODEL/TEST.",
 )
 @json_option
+@latex_option
 @page_option
 @csv_option
 def fairness(
@@ -293,6 +243,7 @@ def fairness(
     measures: bool,
     npy: Path | None,
     as_json: bool,
+    latex: bool,
     csv_out: str | None,
     page: Path | None,
 ) -> None:
@@ -332,6 +283,9 @@ def fairness(
     found = methods(rows, without)
     if as_json:
         click.echo(json.dumps(document(name, rows, found)))
+    elif latex:
+        tables = study_tables(rows, found, groups=groups, rank=rank, measures=measures)
+        click.echo(latex_tables(tables))
     elif csv_out != STANDARD_OUTPUT:
         click.echo(text(name, rows, found, groups=groups, rank=rank, measures=measures))
 

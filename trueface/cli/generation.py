@@ -1,7 +1,7 @@
 """Commands of generators: run one job without the queue, and show a run's study of purification or erasing."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,7 +220,7 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
         *_table("method", purifier_columns(rows), rows),
         "",
     ]
-    lines += _table("attack", ATTACKS, attacks, left=2) if attacks else []
+    lines += _table("attack", ATTACKS, attacks, left=range(2)) if attacks else []
     click.echo("\n".join([*lines, "", *_escape_all(sentences(rows, missing))]))
 
 
@@ -261,7 +261,11 @@ def _print_json(run_folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def _table(
-    first: str, columns: Sequence["StudyColumn"], rows: Sequence["MethodRow"], *, left: int = 1
+    first: str,
+    columns: Sequence["StudyColumn"],
+    rows: Sequence["MethodRow"],
+    *,
+    left: Collection[int] = (0,),
 ) -> list[str]:
     from trueface.cli.text_tables import align_columns
     from trueface.report.generators import screen_table

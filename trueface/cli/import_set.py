@@ -672,7 +672,7 @@ def _lines(outcome: ImportOutcome) -> Iterator[str]:
         table.append(
             (escape_unprintable(ids), str(row["label"]), *(str(row[name]) for name in NAMES))
         )
-    yield from align_columns(table, left=2)
+    yield from align_columns(table, left=range(2))
     yield ""
     done = "would be " if request.dry_run else ""
     how = "aligned" if request.align else "copied" if request.copy else "linked"

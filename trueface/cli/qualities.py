@@ -11,6 +11,7 @@ from trueface.cli.studies import (
     STANDARD_OUTPUT,
     csv_option,
     json_option,
+    latex_option,
     missing_models,
     page_option,
     page_writer,
@@ -19,27 +20,22 @@ from trueface.cli.studies import (
     value_cells,
     write_csv,
 )
-from trueface.cli.text_tables import align_columns, escape_unprintable
-from trueface.evaluation.over_seeds import (
-    NO_MODELS,
-    NO_VALUE,
-    MissingModels,
-    SeedSummary,
-    seeds_text,
-)
-from trueface.evaluation.over_seeds import format_seed_summary as over_seeds
+from trueface.cli.text_tables import escape_unprintable, latex_tables, table_lines
+from trueface.evaluation.over_seeds import NO_MODELS, MissingModels
 from trueface.evaluation.qualities import (
     NOT_IN_TWO,
     SUMMARIES,
     ComparedQualities,
-    QualityMethod,
     QualityRow,
     comparisons,
     quality_rows,
     unmeasured,
 )
+from trueface.report.quality_tables import areas_table, differences_table, scores_table
+from trueface.report.study_table import StudyTable
 from trueface.runtime.errors import DataError
 
+SCORES = "mean predicted probability of fake: real images / fake images"
 CSV_HEADER = ("model", "data", "quality", "measure", "value", "low", "high")
 
 
@@ -50,35 +46,22 @@ def text(name: str, rows: Sequence[QualityRow], missing: MissingModels = NO_MODE
         "images for one seed"
     ]
     for compared in comparisons(rows, missing, apart=True):
-        names, methods = compared.qualities, compared.methods
-        areas = (*names, *SUMMARIES)
-        lines += ["", escape_unprintable(compared.data), ""]
-        lines += align_columns(
-            [
-                ("method", "seeds", *areas),
-                *(
-                    (
-                        escape_unprintable(each.model),
-                        seeds_text(len(each.rows), each.missing),
-                        *(_area(each, name) for name in areas),
-                    )
-                    for each in methods
-                ),
-            ]
-        )
-        lines += ["", "mean predicted probability of fake: real images / fake images", ""]
-        lines += align_columns(
-            [
-                ("method", *names),
-                *(
-                    (escape_unprintable(each.model), *(_scores(each, name) for name in names))
-                    for each in methods
-                ),
-            ]
-        )
+        lines += ["", escape_unprintable(compared.data), "", *table_lines(areas_table(compared))]
+        lines += ["", SCORES, "", *table_lines(scores_table(compared))]
         notes = list(_notes(compared))
         lines += ["", *notes] if notes else []
     return "\n".join(lines)
+
+
+def study_tables(
+    rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS
+) -> Iterator[tuple[str, StudyTable]]:
+    """Yield the tables of each set of images with their titles."""
+    for compared in comparisons(rows, missing, apart=True):
+        yield f"AUC, {compared.data}", areas_table(compared)
+        yield f"{SCORES}, {compared.data}", scores_table(compared)
+        if differences := differences_table(compared):
+            yield f"AUC differences in points, {compared.data}", differences
 
 
 def document(
@@ -105,25 +88,6 @@ def csv_rows(rows: Sequence[QualityRow]) -> Iterator[tuple[object, ...]]:
                 place = ("", name) if name in SUMMARIES else (name, "auc")
                 measure = f"{place[1]}_minus_{row.reference_comparison.model}"
                 yield (*head, place[0], measure, *value_cells(change))
-
-
-def _area(method: QualityMethod, name: str) -> str:
-    area, only = method.area(name), method.over_images(name)
-    if area is None or only is None:
-        return over_seeds(area, 3)
-    return f"{only.text('.3f')}{_part(area)}"
-
-
-def _scores(method: QualityMethod, name: str) -> str:
-    return " / ".join(_mean(method.mean_probability(name, fake=fake)) for fake in (False, True))
-
-
-def _mean(value: SeedSummary | None) -> str:
-    return NO_VALUE if value is None else f"{value.mean:.2f}{_part(value)}"
-
-
-def _part(value: SeedSummary) -> str:
-    return f" ({value.seeds_note})" if value.seeds_note else ""
 
 
 def _notes(compared: ComparedQualities) -> Iterator[str]:
@@ -158,6 +122,7 @@ def _notes(compared: ComparedQualities) -> Iterator[str]:
     help="Qualities to show, in this order.  [default: all, raw first]",
 )
 @json_option
+@latex_option
 @page_option
 @csv_option
 def qualities(
@@ -166,6 +131,7 @@ def qualities(
     against: str,
     names: str,
     as_json: bool,
+    latex: bool,
     csv_out: str | None,
     page: Path | None,
 ) -> None:
@@ -206,5 +172,7 @@ def qualities(
         write(quality_page(rows, run_folder.name, tuple(collaborations(run_folder)), missing))
     if as_json:
         click.echo(json.dumps(document(run_folder.name, rows, missing)))
+    elif latex:
+        click.echo(latex_tables(study_tables(rows, missing)))
     elif csv_out != STANDARD_OUTPUT:
         click.echo(text(run_folder.name, rows, missing))

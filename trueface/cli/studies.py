@@ -31,6 +31,11 @@ STANDARD_OUTPUT = "-"
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object (schema 1)."
 )
+latex_option = click.option(
+    "--latex",
+    is_flag=True,
+    help="Print the tables for LaTeX instead. The document needs the package booktabs.",
+)
 FIGURE_FORMATS_KEY = f"{__name__}.drawn"  # key in a command's context: the requested figure formats
 
 

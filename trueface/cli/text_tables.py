@@ -3,11 +3,12 @@
 The original system printed its confusion matrices with pandas; `frame` gives the same text without it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it loads SciPy, for which a help text need not wait
     from trueface.evaluation.estimate import Difference, Estimate
+    from trueface.report.study_table import StudyTable
 
 LONGEST = 1e9  # from here on a number is written with its power of ten
 
@@ -23,12 +24,29 @@ def frame(
     return align_columns(rows)
 
 
-def align_columns(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Return rows as lines of equal columns; the first `left` columns to the left."""
+def table_lines(table: "StudyTable") -> list[str]:
+    """Return a table of a study as lines of equal columns."""
+    cells = [tuple(map(escape_unprintable, row)) for row in table.plain_cells]
+    return align_columns([table.plain_titles, *cells], left=table.texts)
+
+
+def latex_tables(tables: Iterable[tuple[str, "StudyTable"]]) -> str:
+    """Return tables of a study for LaTeX, each below a comment with its title."""
+    from launcher.api import latex_table  # most commands print no LaTeX
+
+    return "\n\n".join(
+        f"% {escape_unprintable(title)}\n"
+        f"{latex_table(table.plain_titles, table.plain_cells, texts=table.texts)}"
+        for title, table in tables
+    )
+
+
+def align_columns(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> list[str]:
+    """Return rows as lines of equal columns, those at positions `left` to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if at < left else cell.rjust(width)
+            cell.ljust(width) if at in left else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

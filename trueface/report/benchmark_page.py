@@ -5,7 +5,7 @@ images, × attacks. Plots: reliability, cost against the worst AUC, ranks.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -14,14 +14,14 @@ from markupsafe import Markup
 
 from trueface.audit.finding import count as counted
 from trueface.benchmark.conditions import Setting
-from trueface.benchmark.leaderboard import Leaderboard, LeaderboardRow, SettingScores
+from trueface.benchmark.leaderboard import Leaderboard
 from trueface.benchmark.results import AREA, AT_THRESHOLD, BALANCED, CellResult, MeasureValue
 from trueface.evaluation.arrays import Floats
 from trueface.evaluation.calibration import probabilities
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.estimate import Estimate, Interval
 from trueface.evaluation.estimates import rate
-from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.published_tables import published_tables
 from trueface.report.figures import (
     Axis,
@@ -36,11 +36,12 @@ from trueface.report.figures import (
     line,
     lines_key,
 )
+from trueface.report.leaderboard_tables import differences_table, leaderboard_table
 from trueface.report.method_plane import TimedMethod, quality_by_time
 from trueface.report.outcome import join_names
 from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed, side_by_side
-from trueface.report.tables import SIGN, heat_cell, heat_scale, published, table
+from trueface.report.tables import SIGN, heat_cell, heat_scale, published, study_table, table
 
 TITLES = {
     AREA: "AUC",
@@ -312,26 +313,28 @@ def ranks(board: Leaderboard) -> Iterator[Figure]:
         )
 
 
-def leaderboard_table(board: Leaderboard) -> str:
-    """Return the leaderboard with one column per setting and no mean over settings."""
-    names = board.names
-    measured = (
-        title
-        for setting in board.settings
-        for title in (
-            f"{setting}<small>mean AUC</small>",
-            f"worst<small>cell, {setting}</small>",
-            "P(best)<small>mean rank</small>",
-        )
-    )
-    head = ("model", "seeds", *measured, "ECE<small>after scaling</small>", "ms per image<small>parameters</small>")  # fmt: skip
-    return table(
-        head,
-        (_line(line, names, board.settings) for line in board.lines),
+def _leaderboard(board: Leaderboard) -> str:
+    """Return the leaderboard with columns for each setting and no mean over settings."""
+    return study_table(
+        leaderboard_table(board),
         above="Sorted by the lowest mean AUC of the tiers. A cell is one image set under one condition. Small "
         "numbers are 95 % intervals over images and, from three seeds on, over seeds. P(best): share of resamples in "
         "which the model has the best mean rank over the cells of the tier, with the interval of its rank. ECE: mean "
         "expected calibration error on clean images, and below it the ECE after temperature scaling.",
+    )
+
+
+def _differences(board: Leaderboard) -> str:
+    """Return the paired differences of all models, by setting; nothing if there is no pair."""
+    table_of = differences_table(board)
+    if table_of is None:
+        return ""
+    return study_table(
+        table_of,
+        above="Difference of the mean AUC on the same images, with its 95 % interval. The "
+        "interval is not corrected. p is from the bootstrap over all cells, and p (DeLong) from clean images. Both have Holm's "
+        "correction for the pairs of a tier.",
+        kind="",
     )
 
 
@@ -357,70 +360,10 @@ def attacks(board: Leaderboard) -> str:
     )
 
 
-def difference_table(board: Leaderboard) -> str:
-    """Return the paired differences of all models, by setting."""
-    names = board.names
-    rows = [
-        f'<tr><th scope="row">{setting}</th><td class="left">{escape(names[pair.second])} minus '
-        f"{escape(names[pair.first])}</td><td>{pair.difference.value:+.3f}<small>"
-        f"{pair.difference.ends_text('+.3f')}</small></td><td>{_p(pair.p_holm)}</td>"
-        f"<td>{NO_VALUE if pair.p_delong is None else _p(pair.p_delong)}</td></tr>"
-        for setting, pairs in board.pairs.items()
-        for pair in pairs
-    ]
-    if not rows:
-        return ""
-    head = ("tier", "models", "AUC difference", "p", "p (DeLong)")
-    return table(
-        head,
-        rows,
-        words=("models",),
-        above="Difference of the mean AUC on the same images, with its 95 % interval. The "
-        "interval is not corrected. p is from the bootstrap over all cells, and p (DeLong) from clean images. Both have Holm's "
-        "correction for the pairs of a tier.",
-        kind="",
-    )
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "&lt;0.001"
-
-
 def notes(title: str, texts: Iterable[str]) -> str:
     """Return a list of remarks below a title, or nothing if there are none."""
     items = "".join(f"<li>{escape(text)}</li>" for text in texts)
     return f"<h3>{escape(title)}</h3><ul>{items}</ul>" if items else ""
-
-
-def _line(line: LeaderboardRow, names: Mapping[str, str], settings: Sequence[Setting]) -> str:
-    cells = "".join(_column(line.columns.get(setting)) for setting in settings)
-    told, scaled = (
-        NO_VALUE if value is None else f"{value:.3f}" for value in (line.ece, line.ece_scaled)
-    )
-    name = names[line.model]
-    below = "" if name == line.model else f'<small class="id">{breakable(line.model)}</small>'
-    return (
-        f'<tr><th scope="row">{escape(name)}{below}</th><td>{seeds_text(line.seeds, line.missing)}</td>{cells}'
-        f"<td>{told}<small>{scaled}</small></td>"
-        f"<td>{line.ms_image:.1f}<small>{line.parameters:,}</small></td></tr>"
-    )
-
-
-def _column(column: SettingScores | None) -> str:
-    if column is None:
-        return f"<td>{NO_VALUE}</td>" * 3
-    mean, worst, ranked = column.mean, column.worst, column.ranked
-    worst_cell = worst.key[0] if worst.key[1] == "none" else f"{worst.key[1]}, {worst.key[0]}"
-    best = (
-        f'<td title="{escape(column.reason)}">not ranked</td>'
-        if ranked is None
-        else f"<td>{ranked.best:.2f}<small>{ranked.interval.text('.1f')}</small></td>"
-    )
-    return (
-        f"<td>{mean.value:.3f}<small>{mean.ends_text('.3f')}</small></td>"
-        f'<td title="{escape(worst_cell)}">{worst.value.value:.3f}<small>'
-        f"{worst.value.ends_text('.3f')}</small><small>{escape(worst.key[1])}</small></td>{best}"
-    )
 
 
 def _attack(result: CellResult, name: str) -> str:
@@ -454,7 +397,7 @@ def benchmark_page(board: Leaderboard) -> Page:
     run = board.run
     by_time, calibration, places = cost(board), list(reliability(board)), list(ranks(board))
     parts = {
-        "leaderboard": leaderboard_table(board),
+        "leaderboard": _leaderboard(board),
         "areas": heat_maps(board, AREA),
         "at_threshold": heat_maps(board, AT_THRESHOLD),
         "at_zero": heat_maps(board, BALANCED),
@@ -464,7 +407,7 @@ def benchmark_page(board: Leaderboard) -> Page:
         "reliability": side_by_side(calibration),
         "cost": framed(by_time),
         "ranks": side_by_side(places),
-        "differences": difference_table(board),
+        "differences": _differences(board),
         "unranked": notes("Not ranked", board.unranked),
         "published": "".join(published(each, 3) for each in published_tables()),
         "not_run": notes("Not run", run.not_run(board.names)),

@@ -15,39 +15,34 @@ from markupsafe import Markup
 
 from trueface.evaluation.estimate import Estimate, Interval
 from trueface.evaluation.fairness import (
-    LOWER,
-    SHOWN,
-    TARGET,
     Comparability,
     FairnessMethod,
     FairnessRow,
     methods,
 )
 from trueface.evaluation.group_rates import (
-    AREA_GAP,
     GAP,
-    MEASURES,
     OF_BOTH,
-    PERCENT,
-    RATES,
     GapVerdict,
     GroupRow,
     GroupTable,
-    digits_of,
-    unit_of,
 )
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
-    NO_VALUE,
     MissingModels,
     SeedSummary,
-    cell,
     format_seed_summary,
     seed_of,
-    seeds_text,
     summarize_seeds,
 )
 from trueface.evaluation.published_gaps import PUBLISHED_LEGEND
+from trueface.report.fairness_tables import (
+    AT_COMMON,
+    further_table,
+    groups_table,
+    methods_table,
+    verdict,
+)
 from trueface.report.figures import (
     CHARACTER_PX,
     Axis,
@@ -67,11 +62,10 @@ from trueface.report.figures import (
 )
 from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed, side_by_side
-from trueface.report.tables import table, table_row
+from trueface.report.tables import study_table
 
 FILE = "fairness.html"  # in a run's folder, where its report links to it
 UNFOLDED = 1  # methods whose groups are shown at once
-AT_COMMON = f"FPR {PERCENT * TARGET:g} % of validation"
 SCATTER_WIDTH, HEIGHT = 860, 380
 LEAST_SPAN = 0.04  # least range of the AUC
 PAD = 0.12  # fraction of the range, on either side
@@ -88,7 +82,6 @@ MARKS: Mapping[
 }
 BAR_RATES = (("fpr", "FPR", "fpr_gap"), ("fnr", "FNR", "tpr_gap"))  # a gap of FNR is one of TPR
 COLUMNS = ("fpr", "tpr", "acc", OF_BOTH, "positive")  # columns of the tables of groups
-FURTHER = tuple(name for name in MEASURES if name not in SHOWN)
 SENTENCES = {
     GapVerdict.ABOVE: "The FPR gap is above chance",
     GapVerdict.NEAR: "The FPR gap is near its floor (at most twice the floor)",
@@ -153,22 +146,6 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
         yield f"Left out: {ungrouped} images without a group."
     for note in dict.fromkeys(row.note for row in rows if row.note):
         yield f"{note[:1].upper()}{note[1:]}."
-
-
-def verdict(method: FairnessMethod) -> str:
-    """Return the verdict of a method for the leaderboard."""
-    if method.comparability is Comparability.CONSTANT:
-        constant = sum(row.table.constant for row in method.rows)
-        every = constant == len(method.rows)
-        return "constant" if every else f"constant in {constant} of {len(method.rows)} seeds"
-    parts = []
-    if method.comparability is Comparability.LOWER_AUC:
-        parts = [LOWER if method.auc else "no AUC, not comparable"]
-    seeds, few = len(method.rows), ""
-    if method.agreeing < seeds:
-        few = f" (in {method.agreeing} of {seeds} seeds alone)"
-    undefined = [f"{title} undefined" for title in method.undefined]
-    return "; ".join([*parts, f"{method.verdict}{few}", *undefined])
 
 
 def _chance(comparison: FairnessComparison) -> Iterator[str]:
@@ -415,100 +392,27 @@ def _tables(method: FairnessMethod) -> str:
 
 
 def _seed(row: FairnessRow) -> str:
-    text = _table(row.table, "threshold 0.5")
-    return text + (_table(row.common, AT_COMMON) if row.common else "")
+    text = _groups(row.table, "threshold 0.5")
+    return text + (_groups(row.common, AT_COMMON) if row.common else "")
 
 
-def _table(group_table: GroupTable, where: str) -> str:
-    titles = (RATES[name] if name == OF_BOTH else f"{RATES[name]}, %" for name in COLUMNS)
+def _groups(group_table: GroupTable, where: str) -> str:
     undefined = "; ".join(_undefined(group_table))
     below = f"<p>Not defined: {escape(undefined)}.</p>" if undefined else ""
     caption = f"At {where}. Small numbers are Wilson's 95 % intervals."
-    rows = map(_line, (*group_table.groups, group_table.overall))
-    return f"{table(('group', 'real', 'fake', *titles), rows, caption=caption)}{below}"
+    return f"{study_table(groups_table(group_table, COLUMNS), caption=caption)}{below}"
 
 
-def _line(group: GroupRow) -> str:
-    rates = (_cell(group.rates.get(name), 3 if name == OF_BOTH else 1) for name in COLUMNS)
-    counts = (f"<td>{images}</td>" for images in (group.reals, group.fakes))
-    return table_row(escape(group.name), (*counts, *rates))
-
-
-def _cell(rate: Estimate | None, digits: int) -> str:
-    if rate is None:
-        return f"<td>{NO_VALUE}</td>"
-    return f"<td>{rate.value:.{digits}f}<small>{rate.ends_text(f'.{digits}f')}</small></td>"
-
-
-def methods_table(comparison: FairnessComparison) -> str:
+def _methods(comparison: FairnessComparison) -> str:
     """Return the table of all methods: comparable ones in the task's order, constant ones last."""
     has_common = any(table for method in comparison.methods for table in method.tables(common=True))
-    extra = (f"FPR gap, %<small>at {AT_COMMON}</small>",) if has_common else ()
-    gaps = (f"{MEASURES[name]}, %" for name in SHOWN)
-    head = ("method", "seeds", "AUC", "AUC of the worst group", *gaps, *extra, "verdict")
-    rungs = (_rung_line(method, has_common=has_common) for method in comparison.methods)
-    return table(
-        head,
-        rungs,
-        words=("verdict",),
+    return study_table(
+        methods_table(comparison.methods, common=has_common),
         above="Comparable methods first, in the order of the run. Gaps are at threshold 0.5. ± is the "
         "standard deviation over seeds. Below each gap is its floor: the 95th percentile of the gap over 200 "
         "shuffles of the groups within classes.",
         kind="measures ladder",
-        grouped=True,
     )
-
-
-def remaining_gaps_table(comparison: FairnessComparison) -> str:
-    """Return the measures that the leaderboard leaves out."""
-    lines = (
-        table_row(breakable(method.name), (_gap(method, name) for name in FURTHER))
-        for method in comparison.methods
-    )
-    titles = (f"{MEASURES[name]}, {unit_of(name)}" for name in FURTHER)
-    return table(("method", *titles), lines, above=f"{PUBLISHED_LEGEND}.")
-
-
-def _rung_line(method: FairnessMethod, *, has_common: bool) -> str:
-    worst = {row.table.worst.name for row in method.rows if row.table.worst}
-    below = f"<small>{escape(worst.pop())}</small>" if len(worst) == 1 else ""
-    cells = [
-        f"<td>{seeds_text(len(method.rows), method.missing)}</td>",
-        f"<td>{cell(method.auc, 3)}{_interval(method)}</td>",
-        f"<td>{cell(method.worst_auc, 3)}{below}{_small(method.groups_note(AREA_GAP))}</td>",
-        *(_gap(method, name) for name in SHOWN),
-        _gap(method, GAP, common=True) if has_common else "",
-        f'<td class="left">{escape(verdict(method))}{_reason(method)}</td>',
-    ]
-    kind = "method" if method.comparability is Comparability.COMPARABLE else "reference"
-    return f'<tbody class="{kind}">{table_row(breakable(method.name), cells)}</tbody>'
-
-
-def _interval(method: FairnessMethod) -> str:
-    """Return the interval of the AUC over images, of one seed alone."""
-    auc = method.rows[0].auc
-    if len(method.rows) > 1 or auc is None:
-        return ""
-    return f"<small>{auc.ends_text('.3f')}</small>"
-
-
-def _reason(method: FairnessMethod) -> str:
-    """Return why it is not comparable, without repeating its verdict."""
-    if not method.why_not:
-        return ""
-    return f'<small class="id">AUC {breakable(method.why_not.removeprefix(f"{LOWER}: "))}</small>'
-
-
-def _gap(method: FairnessMethod, name: str, *, common: bool = False) -> str:
-    floor = method.floor(name, common=common)
-    digits = digits_of(name)
-    below = "" if floor is None else f"<small>floor {floor.mean:.{digits}f}</small>"
-    part = _small(method.groups_note(name, common=common))
-    return f"<td>{cell(method.measure(name, common=common), digits)}{part}{below}</td>"
-
-
-def _small(text: str) -> str:
-    return f"<small>{text}</small>" if text else ""
 
 
 def fairness_page(
@@ -536,8 +440,8 @@ def _section(comparison: FairnessComparison, figures: list[Figure]) -> dict[str,
         # predictions from elsewhere name no test
         "title": f"By {comparison.by}" + (f", {comparison.data}" if comparison.data else ""),
         "sentences": list(sentences(comparison)),
-        "ladder": methods_table(comparison),
-        "further": remaining_gaps_table(comparison),
+        "ladder": _methods(comparison),
+        "further": study_table(further_table(comparison.methods), above=f"{PUBLISHED_LEGEND}."),
         "plot": framed(plot),
         "groups": [groups_of(method, figures, opened=opened) for method in comparison.methods],
     }

@@ -8,9 +8,10 @@ from markupsafe import Markup
 from trueface.evaluation.estimate import Estimate
 from trueface.evaluation.measurement import METRICS, Report, few_sources
 from trueface.evaluation.metric import Metric
-from trueface.evaluation.over_seeds import NO_VALUE
+from trueface.evaluation.over_seeds import NO_VALUE, SeedSummary
 from trueface.evaluation.published_tables import OTHER_DATA, PublishedTable
 from trueface.report.content import ModelReport, PartReport, ReportRow
+from trueface.report.study_table import Entry, Heading, Row, StudyTable
 from trueface.report.svg import breakable
 from trueface.runtime.files import Json
 
@@ -61,6 +62,68 @@ def table(
 def table_row(name: str, cells: Iterable[str]) -> str:
     """Return a row of a table: HTML of its name, and its cells, each a `td`."""
     return f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>'
+
+
+def study_table(
+    table_of: StudyTable, *, above: str = "", caption: str = "", kind: str = "measures"
+) -> Markup:
+    """Return a table of a study; see `table` for the texts around it."""
+    titles: list[str] = []
+    words: list[str] = []
+    for heading in table_of.head:
+        title = f"{breakable(heading.title)}{f', {heading.unit}' if heading.unit else ''}"
+        if heading.joins:
+            titles[-1] += _small(title)
+            continue
+        titles.append(title + (_small(escape(heading.below)) if heading.below else ""))
+        words += titles[-1:] if heading.is_text else []
+    rows = (_study_row(table_of.head, row) for row in table_of.rows)
+    grouped = any(row.kind for row in table_of.rows)
+    return table(
+        titles, rows, words=words, above=above, caption=caption, kind=kind, grouped=grouped
+    )
+
+
+def _study_row(head: Sequence[Heading], row: Row) -> str:
+    cells: list[str] = []
+    for heading, entry in zip(head[1:], row.entries, strict=True):
+        if heading.joins:
+            cells[-1] += _small(_value(entry))
+            continue
+        left = ' class="left"' if heading.is_text else ""
+        hint = f' title="{escape(entry.hint)}"' if entry.hint else ""
+        cells.append(f"<td{left}{hint}>{_value(entry)}{_lines_below(entry)}")
+    below = f'<small class="id">{breakable(row.below)}</small>' if row.below else ""
+    inside = table_row(f"{breakable(row.name)}{below}", (f"{cell}</td>" for cell in cells))
+    return f'<tbody class="{row.kind}">{inside}</tbody>' if row.kind else inside
+
+
+def _value(entry: Entry) -> str:
+    match entry.value:
+        case None:
+            return NO_VALUE
+        case str() as text:
+            return escape(text)
+        case float() as number:
+            return f"{number:.{entry.digits}f}"
+        case Estimate() as estimate:
+            form = f".{entry.digits}f"
+            return f"{estimate.value:{form}}{_small(estimate.ends_text(form))}"
+        case SeedSummary() as summary:
+            return summary.cell(entry.digits)
+
+
+def _lines_below(entry: Entry) -> str:
+    lines = [] if entry.only is None else [entry.only.ends_text(f".{entry.digits}f")]
+    lines += [*entry.below, *([entry.note] if entry.note else [])]
+    if entry.floor is not None:
+        lines.append(f"floor {entry.floor.mean:.{entry.digits}f}")
+    reason = f'<small class="id">{breakable(entry.reason)}</small>' if entry.reason else ""
+    return "".join(_small(escape(line)) for line in lines) + reason
+
+
+def _small(html: str) -> str:
+    return f"<small>{html}</small>"
 
 
 def published(table_of: PublishedTable, digits: int) -> str:

@@ -18,7 +18,8 @@ from trueface.evaluation.group_rates import (
 )
 from trueface.evaluation.qualities import SUMMARIES, QualityRow, QualityScores, ReferenceComparison
 from trueface.report.collaboration import Collaboration, collaborations, of_epochs
-from trueface.report.fairness_page import bars, comparisons, fairness_page, verdict
+from trueface.report.fairness_page import bars, comparisons, fairness_page
+from trueface.report.fairness_tables import verdict
 from trueface.report.figures import Label
 from trueface.report.qualities_page import quality_page
 from trueface.runtime import paths
