@@ -143,7 +143,9 @@ def _target(row: Row, known: Measurement | None) -> str:
 def cells(row: Row) -> tuple[str, str, str, str, str]:
     """Return a row as texts: what, the figure, the figures beside it, whether it holds, the note."""
     beside = " · ".join(
-        f"{name.replace('_', ' ')}: {text(value)}" for name, value in row.beside.items()
+        f"{name.replace('_', ' ')}: {text(value)}"
+        for name, value in row.beside.items()
+        if value is not None
     )
     holds = {True: "yes", False: "**no**", None: ""}[row.holds]
     return row.what, f"{text(row.measured)} {row.unit}".strip(), beside, holds, row.note
