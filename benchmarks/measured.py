@@ -42,8 +42,8 @@ numbers.
 Each table begins with the day and the command. Two days are those of its oldest and its newest value. A person wrote the values
 that are marked "by hand". The benchmarks wrote or can write all others.
 
-**Target** is a goal of this project, and does not compare with other tools: ✓ it is met, ✗ it is missed, ~ it is missed in some runs, –
-there is none. *Faster* or *slower* compares with the fastest other tool, which need not give the same guarantees. Results of studies are on pages of
+**Target met** is about a goal of this project, and does not compare with other tools. ✓ means met, ✗ missed, ~ missed in some runs, and – no
+target. *Faster* and *slower* compare with the fastest other tool. It need not give the same guarantees. Results of studies are on pages of
 their own: [unlearning](study-unlearning.md), [photographs](study-photos.md), [fairness](study-fairness.md),
 [generators](study-generators.md).
 """

@@ -23,7 +23,7 @@ from tests.nvml.standin import GIB, Devices
 
 CARD = 40 * GIB
 NEXT = 0.2  # s between two steps of a training
-TRAINED = ("gan2", "gan3", "sd", "sdXL")
+TRAINED = ("resnet18", "resnet50", "vit-b", "vit-l")
 
 
 def work(job: Job) -> Mapping[str, Any]:
@@ -69,21 +69,21 @@ def _out_of_memory(held: float) -> Exception:
 
 def jobs() -> Iterator[tuple[Spec, tuple[str, ...]]]:
     """Yield the jobs, and the names of those that each needs."""
-    yield a_job("command/crops", 0, 0, 7), ()
+    yield a_job("prepare/crops", 0, 0, 7), ()
     for seed in (1, 2, 3):
         for place, name in enumerate(TRAINED):
             size = (11, 14, 18, 24)[place]
-            train = f"train/{name}:pre&real:pre@seed={seed}"
-            model = train.partition("/")[2]
+            model = f"{name}@seed={seed}"
+            train = f"train/{model}"
             seconds = 14 + 5 * place + seed
-            short = name == "gan3" and seed == 1
-            yield a_job(train, size, size - 0.6, seconds, short=short), ("command/crops",)
-            for data in ("real:pre", "sdXL:shr"):
-                yield a_job(f"test/{model}/{name}:pre&{data}", 4, 3.6, 4), (train,)
-    broken = "FileNotFoundError: no folder called Flux below data/TrueFace"
-    yield a_job("train/flux:pre&real:pre", 12, 6, 10, fails=broken), ()
-    yield a_job("test/flux:pre/real:pre", 4, 3.6, 4), ("train/flux:pre&real:pre",)
-    yield a_job("train/vit:pre&real:pre", 30, 27, 16), ()
+            short = name == "resnet50" and seed == 1
+            yield a_job(train, size, size - 0.6, seconds, short=short), ("prepare/crops",)
+            for data in ("photos", "faces"):
+                yield a_job(f"test/{model}/{data}", 4, 3.6, 4), (train,)
+    broken = "FileNotFoundError: no folder data/sketches"
+    yield a_job("train/sketches", 12, 6, 10, fails=broken), ()
+    yield a_job("test/sketches/photos", 4, 3.6, 4), ("train/sketches",)
+    yield a_job("train/vit-h", 30, 27, 16), ()
 
 
 def a_job(

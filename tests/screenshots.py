@@ -24,13 +24,14 @@ from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.nvml import Nvml
 from launcher.screens.dashboard.app import Top
 from launcher.screens.gpu_view import GpuView
+from launcher.screens.host import Host
 from launcher.screens.job_view import RECENT
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.files import write_atomic
-from tests.e2e.machine import ROOT, Machine, a_machine
-from tests.nvml.standin import Devices, asked_here, compile_library
+from tests.e2e.machine import CORES, ROOT, Machine, a_machine
+from tests.nvml.standin import GIB, Devices, asked_here, compile_library
 from tests.pictured_jobs import CARD, put, strangers
 
 DOCS = ROOT / "docs"
@@ -54,7 +55,22 @@ class Renamed(QueueSnapshotReader):
         """Return the screen as of now."""
         screen = super().read_snapshot(waiting=waiting, recent=recent, search_text=search_text)
         gpus = tuple(_renamed(gauge, self.others) for gauge in screen.gpus)
-        return screen._replace(home=HOME, gpus=gpus, warnings=())
+        return screen._replace(home=HOME, gpus=gpus, warnings=(), host=_enlarged(screen.host))
+
+
+def _enlarged(host: Host | None) -> Host | None:
+    """Return a host with the cores and the memory of a machine with three such GPUs."""
+    if host is None:
+        return None
+    return host._replace(
+        cores=CORES,
+        usable=CORES,
+        busy=11.4,
+        ours=10.9,
+        load=12.1,
+        memory=256 * GIB,
+        memory_used=71 * GIB,
+    )
 
 
 def _renamed(gauge: GpuView, others: Collection[int]) -> GpuView:
@@ -110,10 +126,9 @@ async def take(machine: Machine, gpus: Devices, folder: Path) -> None:
         async with shown(queue) as (app, pilot):
             machine.serve()
             await until(app, pilot, lambda one: one.gpus and one.scheduler.pid, "GPUs are seen")
-            picture(app, folder / "top-idle.svg")
             queue.others = {start(cards[1], 24)}
             numbers = put(machine, store)
-            store.job_control.hold([numbers["train/vit:pre&real:pre"]], time.time())
+            store.job_control.hold([numbers["train/vit-h"]], time.time())
             await _work(app, pilot, gpus)
             picture(app, folder / "top-busy.svg")
             await _open_job(app, pilot)
@@ -136,7 +151,8 @@ async def _work(app: Top, pilot: Pilot[int], gpus: Devices) -> None:
         trains = [
             work for work in screen.running if work.memory and (work.memory.now or 0) > CARD / 8
         ]
-        return len(trains) > 3 and len(screen.recent) > 2
+        holding = all(work.memory and work.memory.now for work in screen.running)
+        return holding and len(trains) > 3 and len(screen.recent) > 2
 
     await until(app, pilot, busy, "several jobs work")
 

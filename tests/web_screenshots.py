@@ -48,7 +48,7 @@ def take(machine: Machine, gpus: Devices, folder: Path, browser: "Browser") -> N
     with contextlib.closing(store), strangers(gpus) as start:
         stranger = start(cards[1], 24)
         numbers = put(machine, store)
-        store.job_control.hold([numbers["train/vit:pre&real:pre"]], time.time())
+        store.job_control.hold([numbers["train/vit-h"]], time.time())
         machine.serve()
         _until(lambda: _at_work(machine, gpus, store), "several jobs work")
         job = _longest(machine, store)

@@ -209,7 +209,7 @@ def _remaining_cell(job: JobView, now: float) -> Cell:
     return (
         TextSpan("–", TextStyle.DIM)
         if job.ends is None
-        else format_seconds(max(0.0, job.ends - now))
+        else format_seconds(max(1.0, job.ends - now))
     )
 
 

@@ -338,7 +338,9 @@ class QueueSnapshotReader:
         )
 
     def _ends(self, claim: Claim, step: ProgressReport | None) -> float | None:
-        """Return the scheduler's expected end of an attempt."""
+        """Return the scheduler's expected end of an attempt; None if all its steps are done."""
+        if step is not None and step.total and step.step >= step.total:
+            return None
         assert self.store is not None, "claims are a store's"
         usage = NO_USAGE
         if claim.gpus:
