@@ -40,6 +40,7 @@ rules:
 	$(BIN)/python .ci/glossary.py
 	PYTHONPATH=. $(BIN)/python .ci/reference_pages.py
 	$(BIN)/python -m benchmarks.measured
+	$(BIN)/python -m benchmarks.charts
 
 fuzz: $(VENV)/.developing ## the property tests with examples that are new on every run
 	$(BIN)/python -m pytest -n $(WORKERS) -m hypothesis --hypothesis-profile=fuzz

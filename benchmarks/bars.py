@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
-LEFT, BAR, GAP, WIDTH, RIGHT = 170, 22, 12, 420, 90  # pixels; LEFT and RIGHT are for labels
+LEFT, BAR, GAP, WIDTH, RIGHT = 260, 22, 12, 420, 80  # pixels; LEFT and RIGHT are for labels
 TOP, BOTTOM = 8, 44  # pixels; BOTTOM is for the axis and its name
 STYLE = """
 text { font: 13px sans-serif; fill: #24292f; }

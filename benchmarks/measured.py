@@ -34,7 +34,8 @@ HEAD = """# How fast and how reliable it is
 
 ![Bars on a logarithmic scale: how many times as fast as another tool each of six measurements is](measured.svg)
 
-pueue and HyperQueue were not compared, because pueue could not be installed on the test machine. Unless a table names another machine, all numbers come from two CPU cores without a GPU, with Python 3.11 and SQLite 3.40, as medians
+pueue was not compared, because it could not be installed on the test machine. HyperQueue was compared only on a
+busy machine. Unless a table names another machine, all numbers come from two CPU cores without a GPU, with Python 3.11 and SQLite 3.40, as medians
 of five rounds. The speed of this machine varies by a third within minutes. Compare values in one row, not in different tables.
 The first table contains the most important values. The second lists the targets that are missed. The sections below contain all
 numbers.
@@ -193,13 +194,15 @@ def in_short(rows: Sequence[Measurement]) -> Iterator[str]:
     found = {row.benchmark: row for row in rows}
     yield "**In short.**"
     for name, _, sentence in COMPARED:
-        row, tools = found[name], peers(found[name])
-        if sentence:
-            others = " and ".join(f"{tool.name} {tool.number:,g}" for tool in tools[1:])
-            number = f"{tools[0].number:,g}"
-            yield sentence.format(value=row.value, number=number, name=tools[0].name, others=others)
-    lost = next(row for row in rows if KILLS in row.glance)
-    yield f"In a test with {lost.reference} of processes, it lost {lost.value} jobs."
+        row = found.get(name)
+        if row is not None and sentence:
+            fastest, *slower = peers(row)
+            others = " and ".join(f"{tool.name} {tool.number:,g}" for tool in slower)
+            number = f"{fastest.number:,g}"
+            yield sentence.format(value=row.value, number=number, name=fastest.name, others=others)
+    for row in rows:
+        if KILLS in row.glance:
+            yield f"In a test with {row.reference} of processes, it lost {row.value} jobs."
 
 
 class Peer(NamedTuple):
