@@ -12,8 +12,9 @@ RECORD_VARIABLE = "LAUNCHER_PLACE"  # name → [as it was set, as its owner had 
 SWEEP_VARIABLE = "LAUNCHER_PARAMS"  # the values that a sweep gave a job, as JSON
 # no owner sets these
 OWN_VARIABLES = "LAUNCHER_CPUS", "LAUNCHER_JOB", "LAUNCHER_VRAM", SWEEP_VARIABLE, ATTEMPT_VARIABLE
+HOME_VARIABLE = "LAUNCHER_HOME"
 # variables that name the queue of a command
-QUEUE_VARIABLES = "LAUNCHER_HOME", "LAUNCHER_CLAIMS", "LAUNCHER_CONFIG"
+QUEUE_VARIABLES = HOME_VARIABLE, "LAUNCHER_CLAIMS", "LAUNCHER_CONFIG"
 SITE_VARIABLE = "LAUNCHER_SITE"  # changes that a site's prologue made: name → [before the owner's, after it] or a text
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -57,7 +58,7 @@ def queue_variables(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
         environ: the environment of the scheduler.
     """
     own = {name: environ[name] for name in QUEUE_VARIABLES if environ.get(name)}
-    return {**own, "LAUNCHER_HOME": str(home)}
+    return {**own, HOME_VARIABLE: str(home)}
 
 
 def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:

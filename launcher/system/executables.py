@@ -112,6 +112,37 @@ def without_wrappers(argv: Sequence[str]) -> list[str]:
     return words
 
 
+def is_python(program: str) -> bool:
+    """Return whether a program is an interpreter of Python, by its name."""
+    return _PYTHON.fullmatch(program.rpartition("/")[2]) is not None
+
+
+def is_shell(program: str) -> bool:
+    """Return whether a program is a shell, by its name."""
+    return program.rpartition("/")[2] in _SHELLS
+
+
+def python_flags(words: Sequence[str]) -> str:
+    """Return the letters of Python's options before its script; "c" or "m" is the last one if it has no script.
+
+    Args:
+        words: the interpreter and its arguments.
+    """
+    letters, rest = "", [*words[1:]]
+    while rest and rest[0].startswith("-") and rest[0] not in {"-", "--"}:
+        word = rest.pop(0)
+        if word in _INTERPRETERS["python"][0]:
+            del rest[:1]
+        elif not word.startswith("--"):
+            for letter in word[1:]:
+                letters += letter
+                if letter in "cm":
+                    return letters
+                if letter in "WX":  # its value follows
+                    break
+    return letters
+
+
 def script_of(argv: Sequence[str]) -> str:
     """Return the script that an interpreter is asked to run; empty if there is none, or none is known."""
     words = without_wrappers(argv)
@@ -139,7 +170,7 @@ def script_of(argv: Sequence[str]) -> str:
 def module_of(argv: Sequence[str]) -> str:
     """Return the module that Python is asked to run with `-m`; empty if there is none."""
     words = without_wrappers(argv)
-    if not words or script_of(words) or not _PYTHON.fullmatch(words[0].rpartition("/")[2]):
+    if not words or script_of(words) or not is_python(words[0]):
         return ""
     return next((after for word, after in pairwise(words) if _MODULE.fullmatch(word)), "")
 

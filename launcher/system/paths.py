@@ -128,6 +128,7 @@ class Home:
     policy = _NamedFile("policy.json")  # policy that decides what starts, if it is not our own
     wake_pipe = _NamedFile("wake")  # named pipe: a byte in it wakes the scheduler
     attempts = _NamedFile("attempts")  # a folder per attempt
+    snapshots = _NamedFile("snapshots")  # copies of the code of projects, see `launcher.snapshots`
     executors = _NamedFile("executors")  # a file for each Executor of Python that has a limit
     backups = _NamedFile("backups")  # the database as it was before it was brought to a newer shape
     damaged = _NamedFile("damaged")  # databases that were found damaged, a folder each

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.system.code_words import has_code_suffix
 from launcher.system.files import FileStamp, file_stamp
 
 MOST_MODULES = 20_000  # modules of one script
@@ -17,6 +18,9 @@ _LAUNCHER = "launcher"  # this package
 _INSTALLED = {"site-packages", "dist-packages"}
 _PYTHON_SUFFIXES = (".py", ".pyw")
 _EDITABLE = "__editable__"
+_NO_PATH = ("#", "import ", "import\t")  # beginnings of other lines in a .pth file
+_KNOWN_HOOKS = {"_distutils_hack", "_virtualenv"}  # for distutils alone
+_HOOK_WORDS = ("meta_path", "path_hooks")
 _MAPPING = "MAPPING"  # in a finder that setuptools writes: package → folder
 
 
@@ -96,13 +100,8 @@ def is_python(file: str) -> bool:
 
 def _read_imports(file: str) -> Iterator[ImportedName]:
     """Yield the imports in a text; none if it cannot be read or parsed."""
-    try:
-        with open(file, "rb") as opened:  # noqa: PTH123  # as above
-            content = opened.read(MOST_BYTES)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(content)
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = _parse(file)
+    if tree is None:
         return
     todo = deque[ast.AST]([tree])
     while todo:
@@ -114,6 +113,18 @@ def _read_imports(file: str) -> Iterator[ImportedName]:
             yield ImportedName(node.level, node.module or "", names)
         elif not isinstance(node, ast.expr):  # no expression contains a statement
             todo.extend(ast.iter_child_nodes(node))
+
+
+def _parse(file: str) -> ast.Module | None:
+    """Return a text of Python; None if it cannot be read or parsed."""
+    try:
+        with open(file, "rb") as opened:  # noqa: PTH123  # as above
+            content = opened.read(MOST_BYTES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(content)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 class _Search:
@@ -179,6 +190,48 @@ class _Search:
         return self._names[folder]
 
 
+def named_code_files(file: str) -> Iterator[str]:
+    """Yield the names of files of code and configuration that a text of Python contains, such as open("a.yaml").
+
+    Names that are joined to a folder that is computed are left out.
+    """
+    tree = _parse(file) if is_python(file) else None
+    todo: list[ast.AST] = [] if tree is None else [tree]
+    while todo:
+        node = todo.pop()
+        if (name := _constant_path(node)) is not None:
+            if has_code_suffix(name) and "\n" not in name:
+                yield name
+        elif (parts := _joined_parts(node)) is not None:
+            todo += [part for part in parts if _constant_path(part) is None]
+        elif not isinstance(node, ast.JoinedStr):
+            todo += ast.iter_child_nodes(node)
+
+
+def _constant_path(node: ast.AST) -> str | None:
+    """Return the path that an expression of constants makes; None if it is not known."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    parts = _joined_parts(node)
+    paths = [_constant_path(part) for part in parts or ()]
+    known = [path for path in paths if path is not None]
+    return os.path.join(*known) if known and len(known) == len(paths) else None  # noqa: PTH118  # texts
+
+
+def _joined_parts(node: ast.AST) -> Sequence[ast.expr] | None:
+    """Return the operands of `a / b`, os.path.join(a, b), a.joinpath(b) and Path(a, b); None for anything else."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        return node.left, node.right
+    if not isinstance(node, ast.Call) or node.keywords:
+        return None
+    match node.func:
+        case ast.Name(id="Path" | "PurePath" | "PosixPath") | ast.Attribute(attr="Path" | "join"):
+            return node.args
+        case ast.Attribute(attr="joinpath", value=above):
+            return above, *node.args
+    return None
+
+
 def project_folders(folder: str, python_path: Sequence[str], program: str) -> ProjectFolders:
     """Return where a program finds modules that are not installed.
 
@@ -187,14 +240,46 @@ def project_folders(folder: str, python_path: Sequence[str], program: str) -> Pr
         python_path: further folders, such as those of PYTHONPATH.
         program: path of its interpreter, or of a script beside it.
     """
-    listed, packages = list[str](), list[tuple[str, str]]()
-    for installed in _site_folders(program):
-        more, mapped = _editable_paths(installed)
-        listed += more
-        packages += mapped
+    listed, packages = linked_packages(program)
     named = (os.path.join(folder, path) for path in python_path if path)  # noqa: PTH118  # texts
     paths = dict.fromkeys(map(os.path.normpath, (*named, folder, *listed)))
     return ProjectFolders(tuple(path for path in paths if is_project_path(path)), tuple(packages))
+
+
+def linked_packages(program: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the import paths of editable installations, and editable packages with their folders.
+
+    Args:
+        program: path of an interpreter, or of a script beside it.
+    """
+    folders, packages = list[str](), list[tuple[str, str]]()
+    for installed in _site_folders(program):
+        more, mapped = _editable_paths(installed)
+        folders += more
+        packages += mapped
+    return folders, packages
+
+
+def import_hooks(program: str, top: str) -> Iterator[str]:
+    """Yield the files that let an interpreter find modules of a folder by other hooks than that of setuptools.
+
+    Args:
+        program: path of the interpreter.
+        top: the folder.
+    """
+    for installed in _site_folders(program):
+        for path in sorted(Path(installed).glob("*.pth")):
+            for line in _text(str(path)).splitlines():
+                if not line.startswith(_NO_PATH[1:]):
+                    continue
+                module = line.split()[1].strip(";,")
+                if module.startswith(_EDITABLE) or module in _KNOWN_HOOKS:
+                    continue
+                places = (f"{installed}/{module}.py", f"{installed}/{module}/__init__.py")
+                text = "\n".join((line, *map(_text, places)))
+                if any(word in text for word in (*_HOOK_WORDS, top)):
+                    yield str(path)
+                    break
 
 
 def is_project_path(path: str) -> bool:
@@ -209,8 +294,15 @@ def is_project_path(path: str) -> bool:
 
 def _site_folders(program: str) -> Iterator[str]:
     prefix = os.path.dirname(os.path.dirname(program))  # noqa: PTH120  # texts
-    if prefix:
-        yield from map(str, Path(prefix).glob("lib/python3*/site-packages"))
+    if not prefix:
+        return
+    prefixes = [prefix]
+    if not os.path.exists(f"{prefix}/pyvenv.cfg"):  # noqa: PTH110  # a text
+        real = os.path.dirname(os.path.dirname(os.path.realpath(program)))  # noqa: PTH120  # as above
+        prefixes += [real, os.path.expanduser("~/.local")]  # noqa: PTH111  # as above
+    for place in dict.fromkeys(prefixes):
+        for packages in ("lib/python3*/site-packages", "lib/python3*/dist-packages"):
+            yield from map(str, Path(place).glob(packages))
 
 
 def _editable_paths(installed: str) -> tuple[list[str], list[tuple[str, str]]]:
@@ -224,7 +316,8 @@ def _editable_paths(installed: str) -> tuple[list[str], list[tuple[str, str]]]:
         path = f"{installed}/{name}"
         if name.endswith(".pth"):
             lines = _text(path).splitlines()
-            folders += [line.strip() for line in lines if line.startswith("/")]
+            named = (line.strip() for line in lines if not line.startswith(_NO_PATH))
+            folders += [os.path.join(installed, line) for line in named if line]  # noqa: PTH118  # as above
         elif name.startswith(_EDITABLE) and name.endswith("_finder.py"):
             packages += _mapped_packages(_text(path))
     return folders, packages

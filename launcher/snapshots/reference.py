@@ -1,0 +1,30 @@
+"""A snapshot as the context of jobs names it. Most processes need no more of this package."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class SnapshotReference(NamedTuple):
+    """A snapshot as the context of jobs names it."""
+
+    copy: str  # path of the copy, relative to the queue folder
+    top: str  # folder of the working tree
+    imports: tuple[str, ...] = ()  # import paths of the interpreter, relative to the top
+
+    @property
+    def key(self) -> str:
+        """The name by which users see it."""
+        return os.path.basename(os.path.dirname(self.copy))  # noqa: PTH119, PTH120  # texts
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON; `read_reference` reads it."""
+        return {**self._asdict(), "imports": [*self.imports]}
+
+
+def read_reference(record: Mapping[str, Any]) -> SnapshotReference | None:
+    """Return the snapshot that a context names; None if it names none."""
+    match record:
+        case {"copy": str(copy), "top": str(top), "imports": [*imports]}:
+            return SnapshotReference(copy, top, tuple(map(str, imports)))
+    return None
