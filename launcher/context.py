@@ -40,6 +40,8 @@ class Context(NamedTuple):
     affinity: tuple[int, ...]
     limits: Mapping[str, int | None] = {}  # soft limits; a missing one is that of the supervisor
     niceness: int | None = None  # None: the supervisor's
+    # from which its code comes, see `launcher.snapshots.SnapshotReference`; empty: the working folder
+    snapshot: Mapping[str, Any] = {}
 
     @property
     def digest(self) -> str:

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -67,6 +68,7 @@ class CallOptions(JobOptions, total=False):
     pass_env: Sequence[str]
     hold: bool
     run: str
+    snapshot: bool
 
 
 @overload
@@ -79,6 +81,7 @@ def submit(
     accept_code: bool = False,
     pass_env: Sequence[str] = (),
     on: str | Sequence[str] | None = None,
+    snapshot: bool = False,
 ) -> Run: ...
 
 
@@ -107,9 +110,10 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
             `run` is the run of the job, `functions` if it is not given.
             `after` lists jobs that must be done before, and `after_any` jobs that must have ended.
             `pass_env` lists variables that the job gets although their names look like secrets.
-            With `hold`, the job waits for `launcher release`.
-            For a task file, the options are `settings` (key=value each), `on`, `force`, `accept_code`
-            and `pass_env`.
+            With `hold`, the job waits for `launcher release`. With `snapshot`, modules of the git repository
+            are those of now, also if they are changed before the job starts.
+            For a task file, the options are `settings` (key=value each), `on`, `force`, `accept_code`,
+            `pass_env` and `snapshot`.
 
     Returns:
         A `Future`; of a task file or plan a `Run`.
@@ -172,6 +176,7 @@ def queue_calls(
     pass_env: Sequence[str] = (),
     hold: bool = False,
     run: str = FUNCTION_RUN,
+    snapshot: bool = False,
     limit: GroupLimit | None = None,
     labels: Sequence[CallLabel] = (),
     **options: Any,
@@ -219,7 +224,15 @@ def queue_calls(
             job = NewJob(spec, needs, ends, state, reason)
             calls_in_home = [relative_to_home(call, home) for call in written]
             code = _function_code(function)
-            numbers = _commit_calls(store, job, calls_in_home, context, limit, code)
+            with ExitStack() as stack:
+                if snapshot:
+                    from launcher.functions.code_snapshots import (
+                        snapshot_taken,
+                    )  # few calls need it
+
+                    taken = snapshot_taken(store, context, [spec], sys.path)
+                    context = stack.enter_context(taken)
+                numbers = _commit_calls(store, job, calls_in_home, context, limit, code)
             rows = store.read.jobs_by_id(numbers)
     except (
         Exception

@@ -198,8 +198,14 @@ def read_script(call: Call) -> Script:
         return load_script(file)
 
 
-def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
+def read_call(
+    call: Call, path: Sequence[str] | None = None
+) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
     """Return the function of a call and its arguments; its modules are looked for as its submitter did.
+
+    Args:
+        call: the call.
+        path: other folders for modules than those of its submitter.
 
     Raises:
         MachineError: the file may be another user's, or is gone.
@@ -207,7 +213,7 @@ def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], di
     """
     with _opened(call) as file:
         script = load_script(file)
-        sys.path[:] = dict.fromkeys([*script.path, *sys.path])
+        sys.path[:] = dict.fromkeys([*(script.path if path is None else path), *sys.path])
         where = f"of {call.call} cannot be loaded in the job"
         function = load(file, f"the function {where}")
         file.seek(call.offset)

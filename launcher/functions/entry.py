@@ -26,10 +26,14 @@ def call(job: Job) -> Mapping[str, Json]:
     attempt = Attempt(job.attempt_folder)
     try:
         made = find_file(call_of(job.settings), attempt)
-        with installed_script(read_script(made), Path(made.file), stays=ends_here()):
+        script = read_script(made)
+        if (copy := job.code_copy) is not None:
+            file = script.file and (copy.find(script.file) or script.file)
+            script = script._replace(path=copy.import_path(script.path), file=file)
+        with installed_script(script, Path(made.file), stays=ends_here()):
             with exit_in_forks(), interrupted_by_signals(job.stop):
                 _refuse_late_start(job)
-                function, arguments, keywords = read_call(made)
+                function, arguments, keywords = read_call(made, script.path)
                 value = function(*arguments, **keywords)
             write_when_possible(  # it may have taken days to compute
                 partial(write_value, attempt.folder, name_of(function), value),

@@ -58,6 +58,7 @@ class ProgramOptions(JobOptions, total=False):
     share: float
     hold: bool
     replace: bool
+    snapshot: bool
 
 
 @overload
@@ -151,6 +152,7 @@ def submit_program(words: Sequence[str | Path], /, **options: Any) -> Any:
             hold=bool(own.get("hold")),
             replaces=bool(own.get("replace")),
             share=_share(own.get("share")),
+            snapshot=bool(own.get("snapshot")),
         )
         specs = build_specs(store, submitted, programs)
         specs, done = split_finished_programs(home, store, submitted, specs)

@@ -181,6 +181,7 @@ class SubmitRequest(NamedTuple):
     hold: bool = False
     replaces: bool = False  # a waiting job of its name
     share: float | None = None  # share of the machine, for all added programs
+    snapshot: bool = False  # their code comes from a snapshot of now
 
 
 def build_specs(store: Store, request: SubmitRequest, programs: Sequence[Program]) -> list[Spec]:
@@ -264,6 +265,15 @@ def check_programs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) 
 
 def commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> dict[int, str]:
     """Commit jobs, and return their names by their numbers; one without a name of its own gets its number's."""
+    if not request.snapshot:
+        return _commit_jobs(store, request, specs)
+    from launcher.functions.code_snapshots import snapshot_taken  # few commands need it
+
+    with snapshot_taken(store, request.context, specs) as context:
+        return _commit_jobs(store, request._replace(context=context), specs)
+
+
+def _commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> dict[int, str]:
     state, reason = (State.HELD, HELD_REASON) if request.hold else (State.QUEUED, NEW)
     code = describe_code(specs, request.context, time.time())
     with store.database.writing():

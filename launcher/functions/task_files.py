@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
@@ -75,6 +75,7 @@ def submit_plan(
     force: bool = False,
     accept_code: bool = False,
     pass_env: Sequence[str] = (),
+    snapshot: bool = False,
 ) -> Run:
     """Queue the jobs of a task file or plan that have to run, all of them or none.
 
@@ -85,6 +86,7 @@ def submit_plan(
         force: all jobs run again.
         accept_code: results of other code are kept.
         pass_env: variables that the jobs get although their names look like secrets.
+        snapshot: the jobs run the code as it is now, also if it is changed before they start.
 
     Raises:
         TaskFileError: all that is wrong with the file, or an input that is missing.
@@ -94,7 +96,7 @@ def submit_plan(
     from launcher.functions.options import absent_gpu_warning
     from launcher.functions.plan_checks import check_plans, compare
     from launcher.planning.comparison import open_jobs
-    from launcher.planning.submit import submit
+    from launcher.planning.submit import starting_specs, submit
 
     made = _plan(file, settings, on)
     backends = read_configured_backends(os.environ)
@@ -109,7 +111,13 @@ def submit_plan(
         jobs = [compared.job for compared in open_jobs(comparison.jobs)]
         if warning := absent_gpu_warning(home, [(job.resources, job.terms) for job in jobs]):
             print_stderr(warning)
-        submitted = submit(store, root, comparison, context, time.time())
+        with ExitStack() as stack:
+            specs = [*starting_specs(comparison, root)] if snapshot else []
+            if specs:
+                from launcher.functions.code_snapshots import snapshot_taken  # few calls need it
+
+                context = stack.enter_context(snapshot_taken(store, context, specs))
+            submitted = submit(store, root, comparison, context, time.time())
         if submitted.queued or submitted.joined:
             clear_stop(home)
             wake_or_start_scheduler(home)

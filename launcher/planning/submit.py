@@ -1,6 +1,6 @@
 """Write the jobs of a plan that have to run into the queue, all of them or none."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,10 +63,7 @@ def submit(
         comparison.adoption,
         [compared.action for compared in comparison.jobs],
     )
-    starting = (compared.job for compared in comparison.jobs if compared.action is Action.RUN)
-    code = describe_code(
-        (_spec_of(job, _RunPaths(root, plan.name)) for job in starting), context, now
-    )
+    code = describe_code(starting_specs(comparison, root), context, now)
     with store.database.writing():
         run = store.ensure_run(root, plan.name, share=plan.share)
         store.set_notify(run, plan.notify)
@@ -101,6 +98,14 @@ def submit(
         joined=actions.count(Action.JOIN),
         cached=actions.count(Action.CACHED),
     )
+
+
+def starting_specs(comparison: Comparison, root: Path) -> Iterator[Spec]:
+    """Yield the specifications of the jobs of a plan that are queued."""
+    folders = _RunPaths(root, comparison.plan.name)
+    for compared in comparison.jobs:
+        if compared.action is Action.RUN:
+            yield _spec_of(compared.job, folders)
 
 
 def _adopt_results(

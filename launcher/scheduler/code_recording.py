@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.errors import StoreError
+from launcher.snapshots.attempts import CodeCopy
+from launcher.snapshots.reference import read_reference
 from launcher.store.queued_code import (
     MOST_BYTES,
     ONLY_IMPORTS,
@@ -34,6 +36,7 @@ from launcher.system.project_imports import (
     ImportFinder,
     ProjectFolders,
     is_project_path,
+    named_code_files,
     project_folders,
 )
 
@@ -151,9 +154,17 @@ class CodeHelper:
 
     def _record(self, number: int, code: QueuedCode) -> None:
         places = project_folders(code.folder, code.python_path, code.program)
-        records = {
-            name: self._make_record(code, starts, places) for name, starts in code.roots.items()
-        }
+        reference = read_reference(code.snapshot)
+        if reference is None:
+            records = {
+                name: self._make_record(code, starts, places) for name, starts in code.roots.items()
+            }
+        else:
+            copy = CodeCopy(self._recording.queue_folder, reference)
+            records = {
+                name: self._make_copied_record(code, starts, places, copy)
+                for name, starts in code.roots.items()
+            }
         repository = find_repository(code.folder)
         if code.commit is None and repository is not None:
             code = code._replace(commit=read_commit(repository))
@@ -172,6 +183,40 @@ class CodeHelper:
             uncommitted=tuple(uncommitted),
             is_compared=is_compared,
             is_complete=is_complete,
+        )
+
+    def _make_copied_record(
+        self, code: QueuedCode, starts: Sequence[str], places: ProjectFolders, copy: CodeCopy
+    ) -> CodeRecord:
+        """Return the files of code that jobs read from a copy, and those that they read in the working folder."""
+        mapped = ProjectFolders(
+            tuple(copy.in_copy(folder) or folder for folder in places.folders),
+            tuple((package, copy.in_copy(place) or place) for package, place in places.packages),
+        )
+        found, is_complete = self._files([_start_in_copy(start, copy) for start in starts], mapped)
+        in_copy = {
+            copy.original(path): path
+            for path in found
+            if copy.find(copy.original(path)) and copy.original(path) not in code.inputs
+        }
+        named = {
+            path: place
+            for name in dict.fromkeys(name for file in found for name in named_code_files(file))
+            if (path := os.path.normpath(os.path.join(code.folder, name))) not in code.roots  # noqa: PTH118  # texts
+            and path not in in_copy
+            and (place := copy.find(path))
+        }
+        others = [path for path in map(copy.original, found) if path not in in_copy]
+        uncommitted, is_compared = self._index.uncommitted([*in_copy, *named, *others])
+        return CodeRecord(
+            files={
+                **{path: self._state(place).digest for path, place in {**in_copy, **named}.items()},
+                **{path: self._queued_digest(path, code.at) for path in others},
+            },
+            uncommitted=tuple(uncommitted),
+            is_compared=is_compared,
+            is_complete=is_complete,
+            copied=tuple(in_copy),
         )
 
     def _files(self, starts: Sequence[str], places: ProjectFolders) -> tuple[list[str], bool]:
@@ -209,7 +254,7 @@ class CodeHelper:
             return
         before = self._changes[record]
         since = max(before.at, self._compared.get(record, queued))
-        states = {path: self._state(path) for path in known.files}
+        states = {path: self._state(path) for path in known.files if path not in known.copied}
         changes = code_changes(before, known.files, states, since, now)
         if changes:
             self._recording.add_changes(changes)
@@ -222,6 +267,14 @@ class CodeHelper:
             digest = self._digests.digest_or_missing(path, MOST_BYTES)
             self._states[path] = FileState(digest, *_times(path))
         return self._states[path]
+
+
+def _start_in_copy(start: str, copy: CodeCopy) -> str:
+    """Return where a search for code starts, in a copy if the file is there."""
+    path = start.removesuffix(ONLY_IMPORTS)
+    if start.endswith(ONLY_ITSELF) or not os.path.isabs(path):  # noqa: PTH117  # a text
+        return start
+    return f"{copy.find(path) or path}{start[len(path) :]}"
 
 
 def code_changes(

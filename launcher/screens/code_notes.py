@@ -1,5 +1,6 @@
 """Notes about the code of jobs: files that were changed after they were queued, and rows that ran different code."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
@@ -135,8 +136,11 @@ def code_record(store: Store, job: JobRow) -> dict[str, Json] | None:
     _, by_name = queries.queued_codes([job.code]).get(job.code, (0.0, {}))
     names = [name for name in _roots_of(job, queued.folder) if name in by_name]
     records = [record for name in names if (record := queries.record(by_name[name])) is not None]
+    snapshot = store.read.snapshots([job.id]).get(job.id)
+    own = {"snapshot": None if snapshot is None else str(store.home.folder / snapshot.copy)}
     if not records:
-        return {"commit": queued.commit, "files": None, "uncommitted": None, "complete": None}
+        unknown = {"files": None, "uncommitted": None, "complete": None}
+        return {"commit": queued.commit, **unknown, **own}
     uncommitted = dict.fromkeys(path for record in records for path in record.uncommitted)
     is_compared = all(record.is_compared for record in records)
     return {
@@ -146,6 +150,7 @@ def code_record(store: Store, job: JobRow) -> dict[str, Json] | None:
         if is_compared
         else None,
         "complete": all(record.is_complete for record in records),
+        **own,
     }
 
 
@@ -160,7 +165,25 @@ def commit_text(record: Mapping[str, Json]) -> str:
     return f"{commit}, with uncommitted changes in {uncommitted[0]}{more}"
 
 
+def snapshot_notes(store: Store, jobs: Sequence[JobRow]) -> list[str]:
+    """Return a note for each snapshot from which the code of jobs comes."""
+    numbers = Counter(
+        reference.key for reference in store.read.snapshots(job.id for job in jobs).values()
+    )
+    every = pluralize(len(jobs), "job")
+    return [
+        f"{'all jobs have' if number == len(jobs) else f'{number:,} of {every} have'}"
+        f" the code of snapshot {key}"
+        for key, number in numbers.items()
+    ]
+
+
 def different_code_notes(store: Store, jobs: Sequence[JobRow]) -> list[str]:
+    """Return notes about the snapshots of a table's jobs, and about different versions of a file that they ran."""
+    return [*snapshot_notes(store, jobs), *_version_notes(store, jobs)]
+
+
+def _version_notes(store: Store, jobs: Sequence[JobRow]) -> list[str]:
     """Return a note about a table whose jobs ran different versions of a file; none if all versions are equal."""
     reader = _CodeReader(store, jobs)
     if reader.are_equal and not reader.changes:

@@ -46,6 +46,7 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         "note": record["owner_note"],
         "code": record["code_note"],
         "commit": commit_text(record["code"]) if record["code"] else "",
+        "snapshot": (record["code"] or {}).get("snapshot"),
         "hash": record["hash"],
         **{key: place + absent * _is_absent(place) for key, place in places.items()},
         "staging folder": f"{made} (moved to the run when the job is done)" if made else "",

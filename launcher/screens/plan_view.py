@@ -164,6 +164,7 @@ def draw_plan(
     width: int = WIDTH,
     everything: bool = False,
     refused: Sequence[str] = (),
+    snapshot: str = "",
 ) -> str:
     """Return the dry run as text; only single names and paths may exceed `width`.
 
@@ -176,6 +177,7 @@ def draw_plan(
         width: columns of the terminal.
         everything: list every job instead of the first MOST_LISTED.
         refused: reasons for which `run` would refuse the plan; empty if it would not.
+        snapshot: the snapshot that its jobs would get, in words; '' for none.
     """
     plan, jobs = comparison.plan, comparison.jobs
     width = max(width, NARROWEST)
@@ -191,6 +193,7 @@ def draw_plan(
         _indented(kinds_table(jobs, preview, inner)),
         _indented(_lines(jobs, len(jobs) if everything else MOST_LISTED, preview, inner)),
         _indented(draw_preview(comparison, preview, inner)),
+        _wrap(f"Snapshot: {sanitize_terminal(snapshot)}" if snapshot else "", width),
         _wrap(sanitize_terminal(other_code(jobs)), width),
         _wrap(sanitize_terminal(other_options(jobs)), width),
         _wrap(sanitize_terminal(other_folder(comparison, queued=False)), width),

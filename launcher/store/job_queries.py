@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from launcher.context import Context, read_context
+from launcher.snapshots.reference import SnapshotReference, read_reference
 from launcher.states import ENDED_STATES, OPEN_STATES, Reason, State
 from launcher.store.connection import (
     NOT_STARTS,
@@ -34,7 +36,7 @@ from launcher.store.rows import (
 )
 from launcher.store.runs import JobClass, QueueHeads
 from launcher.store.usage import LONGEST_S
-from launcher.system.stored_fields import Unreadable
+from launcher.system.stored_fields import Unreadable, parse_record
 
 _JOB_SELECT = (
     "SELECT jobs.*, runs.name AS run_name, runs.root, runs.share, lanes.reason AS lane_reason,"
@@ -531,6 +533,35 @@ class JobQueries:
         ).fetchone()
         return str(known_record(row["body"]).get("folder", "")) if row else ""
 
+    def used_snapshots(self) -> list[SnapshotReference]:
+        """Return the snapshots from which the code of jobs comes."""
+        rows = self._db.execute(
+            "SELECT json_extract(body, '$.snapshot') FROM contexts"
+            " WHERE id IN (SELECT context FROM jobs) AND json_valid(body)"
+        )
+        return [found for (text,) in rows if (found := _read_snapshot(text))]
+
+    def snapshots(self, jobs: Iterable[int]) -> dict[int, SnapshotReference]:
+        """Return job → the snapshot from which its code comes, of those that have one."""
+        rows = self._db.execute(
+            "SELECT jobs.id, json_extract(body, '$.snapshot') FROM jobs"
+            " JOIN contexts ON contexts.id = jobs.context"
+            " WHERE jobs.id IN (SELECT value FROM json_each(?)) AND json_valid(body)",
+            (_json_list(jobs),),
+        )
+        return {job: found for job, text in rows if (found := _read_snapshot(text))}
+
+    def context_of(self, job: int) -> Context:
+        """Return the context of a job.
+
+        Raises:
+            Unreadable: it is gone, or cannot be decoded.
+        """
+        row = self._db.execute(
+            "SELECT body FROM contexts JOIN jobs ON context = contexts.id WHERE jobs.id = ?", (job,)
+        ).fetchone()
+        return read_context(parse_record(row[0] if row else "", "the record of its surroundings"))
+
     def gpu_of_number(self, job: int) -> str:
         """Return the UUID of the GPU that a job's `device` meant when it was queued; '' if there is none."""
         row = self._db.execute(
@@ -756,3 +787,7 @@ def _attempt_duration(attempt: AttemptRow | None) -> float | None:
 
 def _json_list(numbers: Iterable[int]) -> str:
     return json.dumps(list(numbers))
+
+
+def _read_snapshot(text: str | None) -> SnapshotReference | None:
+    return read_reference(json.loads(text)) if text else None

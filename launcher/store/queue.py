@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import OUTPUTS, Context, file_paths, read_context
+from launcher.context import OUTPUTS, Context, file_paths
 from launcher.errors import StoreError
 from launcher.job import PROGRAM, Spec
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
@@ -31,7 +31,6 @@ from launcher.store.usage_records import UsageRecords
 from launcher.stored_specs import SpecWriter
 from launcher.system.files import device_and_inode
 from launcher.system.paths import Home
-from launcher.system.stored_fields import parse_record
 
 NEW_DEPENDENCY = "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)"
 JOB_COLUMNS = (
@@ -313,11 +312,7 @@ class Store:
         Raises:
             Unreadable: the environment cannot be read.
         """
-        (body,) = self.database.execute(
-            "SELECT body FROM contexts JOIN jobs ON context = contexts.id WHERE jobs.id = ?",
-            (row.id,),
-        ).fetchone()
-        context = read_context(parse_record(body, "the record of its surroundings"))
+        context = self.read.context_of(row.id)
         needs = self.database.execute("SELECT need, any_end FROM needs WHERE job = ?", (row.id,))
         waits: tuple[list[int], list[int]] = ([], [])  # by any_end
         for need, any_end in needs:
@@ -334,6 +329,19 @@ class Store:
         code = renewed_code(self.database, row.code, now)
         self.insert_new(row.run_id, context, [job], now, code=code)
         return number
+
+    def renew_context(
+        self, job: int, context: Context, code: QueuedCode | None, now: float
+    ) -> None:
+        """Give a job that is queued again another context and other code. Inside `writing`."""
+        self.database.execute(
+            "UPDATE jobs SET context = ?, code = ? WHERE id = ?",
+            (
+                self.ensure_context(context),
+                ensure_code(self.database, None if code is None else code.renewed(now)),
+                job,
+            ),
+        )
 
     def accept_result(self, job: int, spec: Spec, reason: Reason, now: float) -> None:
         """Record a job that is done as done by another spec, with its result as it is. Inside `writing`."""

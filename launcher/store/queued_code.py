@@ -8,38 +8,28 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, Context, resolve_path, start_folder
 from launcher.job import Spec
 from launcher.store.connection import Connection
+from launcher.system.code_words import code_words
 from launcher.system.executables import module_of, script_of, without_wrappers
 from launcher.system.file_digests import FileDigests
 from launcher.system.git_files import find_repository, read_commit
 from launcher.system.stored_fields import Unreadable
 
-CODE_SUFFIXES = frozenset(
-    {
-        *(".py", ".pyw", ".ipynb", ".sh", ".bash", ".r", ".jl", ".pl", ".rb", ".lua", ".js"),
-        *(".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".gin"),
-    }
-)
 MOST_BYTES = 16 << 20  # bytes of a file of code; a larger file holds data
-MOST_SHELL_TEXT = 4096  # characters of an argument that may be a command of a shell
 MOST_SCRIPTS = 8  # scripts whose digests a command computes; the others are left to the helper
 BUSY_S = 10.0  # time that the helper waits for another writer
 # suffixes of a name at which the search for code starts
 ONLY_IMPORTS = ":imports"  # suffix of a script whose own functions are stored with the calls
 ONLY_ITSELF = ":itself"  # suffix of a module whose imports are listed, too
-_OPTION = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)=(.+)", re.DOTALL)
-_OUTPUT = re.compile(r"out|log|result|metric|save|report", re.IGNORECASE)  # part of option names
 _PYTHON_PATH = "PYTHONPATH"
 
 
@@ -61,6 +51,8 @@ class QueuedCode(NamedTuple):
     roots: Mapping[str, Sequence[str]]  # name of a job's code → paths of files, names of modules
     digests: Mapping[str, str] = {}  # path → digest, of scripts
     commit: str | None = None  # None: unknown
+    snapshot: Mapping[str, Any] = {}  # from which the jobs run; empty: the working folder
+    inputs: tuple[str, ...] = ()  # files that jobs with a snapshot read in the working folder
 
     def renewed(self, now: float) -> "QueuedCode":
         """Return the code of the same jobs when they are queued again."""
@@ -74,6 +66,7 @@ class CodeRecord(NamedTuple):
     uncommitted: tuple[str, ...] = ()  # files that are not as git's index has them
     is_compared: bool = True  # with git's index, as far as there is one
     is_complete: bool = True  # False: a limit of the number of modules was reached
+    copied: tuple[str, ...] = ()  # files that are read from a snapshot, which does not change
 
 
 class CodeChange(NamedTuple):
@@ -102,24 +95,26 @@ def code_roots(spec: Spec, folder: str) -> tuple[str, ...]:
         start = start_folder(spec, folder)
     except Unreadable:
         return ()
-    outputs = {os.path.normpath(name) for name in spec.settings.get(OUTPUTS) or ()}
-    words = [script_of(spec.argv), *_code_words(spec.argv), *(spec.settings.get(INPUTS) or ())]
-    paths = (_code_path(start, word) for word in words if os.path.normpath(word) not in outputs)
+    words = [script_of(spec.argv), *code_words(spec.argv)]
+    paths = _code_paths(spec, start, [*words, *(spec.settings.get(INPUTS) or ())])
     module = module_of(spec.argv)
     return tuple(dict.fromkeys(filter(None, (module, *paths))))
 
 
-def _code_words(argv: Sequence[str]) -> Iterator[str]:
-    words = chain.from_iterable(
-        word.split() if " " in word and len(word) < MOST_SHELL_TEXT else (word,) for word in argv
-    )  # words of `sh -c 'python train.py > log'`, too
-    for before, word in pairwise(("", *words)):
-        if word.rpartition(".")[1] and (found := _OPTION.fullmatch(word)):
-            option, word = found.groups()
-        else:
-            option = before if before.startswith("-") else ""
-        if not _OUTPUT.search(option) and os.path.splitext(word)[1].lower() in CODE_SUFFIXES:  # noqa: PTH122  # a text
-            yield word
+def _code_paths(spec: Spec, start: str, words: Iterable[str]) -> Iterator[str]:
+    outputs = {os.path.normpath(name) for name in spec.settings.get(OUTPUTS) or ()}
+    return (_code_path(start, word) for word in words if os.path.normpath(word) not in outputs)
+
+
+def _only_inputs(specs: Sequence[Spec], folder: str) -> tuple[str, ...]:
+    """Return the inputs of programs that no word of their command lines names."""
+    inputs, named = dict[str, None](), set[str]()
+    for spec in specs:
+        with contextlib.suppress(Unreadable):
+            start = start_folder(spec, folder)
+            inputs |= dict.fromkeys(_code_paths(spec, start, spec.settings.get(INPUTS) or ()))
+            named.update(_code_paths(spec, start, code_words(spec.argv)))
+    return tuple(path for path in inputs if path not in named)
 
 
 @lru_cache(maxsize=1024)  # the jobs of a sweep name the same files
@@ -140,6 +135,7 @@ def describe_code(
     """
     roots: dict[str, Sequence[str]] = {}
     program = ""
+    specs = [*specs] if context.snapshot else specs
     for spec in specs:
         for name in code_roots(spec, context.folder):
             if name not in roots:
@@ -162,6 +158,8 @@ def describe_code(
         roots=roots,
         digests={path: digests.digest_or_missing(path) for path in paths[:MOST_SCRIPTS]},
         commit=None if repository is None else read_commit(repository),
+        snapshot=context.snapshot,
+        inputs=_only_inputs([*specs], context.folder) if context.snapshot else (),
     )
 
 
@@ -260,6 +258,7 @@ class CodeRecording:
     def __init__(self, connection: Connection) -> None:
         """Work over a connection."""
         self._db, self.queries = connection, CodeQueries(connection)
+        self.queue_folder = str(connection.path.parent)
 
     def unrecorded(self, most: int) -> list[tuple[int, QueuedCode]]:
         """Return queued code without records, the oldest first. A damaged one has none from now on."""
@@ -389,7 +388,8 @@ def _texts(value: Any) -> dict[str, str]:
 
 
 def _read_code(text: str) -> QueuedCode | None:
-    match _parse(text):
+    record = _parse(text)
+    match record:
         case {
             "at": int() | float() as at,
             "folder": str(folder),
@@ -400,18 +400,30 @@ def _read_code(text: str) -> QueuedCode | None:
             "commit": str() | None as commit,
         } if all(isinstance(starts, list) for starts in roots.values()):
             return QueuedCode(
-                at, folder, program, tuple(map(str, path)), roots, _texts(digests), commit
+                at,
+                folder,
+                program,
+                tuple(map(str, path)),
+                roots,
+                _texts(digests),
+                commit,
+                record.get("snapshot", {}),
+                tuple(map(str, record.get("inputs", ()))),
             )
     return None
 
 
 def _read_record(text: str) -> CodeRecord | None:
-    match _parse(text):
+    record = _parse(text)
+    match record:
         case {
             "files": dict(files),
             "uncommitted": [*uncommitted],
             "is_compared": bool(is_compared),
             "is_complete": bool(is_complete),
         }:
-            return CodeRecord(_texts(files), tuple(map(str, uncommitted)), is_compared, is_complete)
+            copied = tuple(map(str, record.get("copied", ())))
+            return CodeRecord(
+                _texts(files), tuple(map(str, uncommitted)), is_compared, is_complete, copied
+            )
     return None

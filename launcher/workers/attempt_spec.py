@@ -8,14 +8,19 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from launcher.context import Context, entry_context, read_context
 from launcher.job import CPU, NUMBERS, Spec
+from launcher.snapshots.reference import read_reference
 from launcher.stored_specs import read_spec
+from launcher.system.environment import HOME_VARIABLE
 from launcher.system.files import write_whole
 from launcher.system.log_setting import DEFAULT_LIMIT
 from launcher.system.paths import LOG, SPEC, Attempt, Home
+
+if TYPE_CHECKING:
+    from launcher.snapshots.attempts import CodeCopy
 
 
 class AttemptSpec(NamedTuple):
@@ -40,6 +45,17 @@ class AttemptSpec(NamedTuple):
     def gpus(self) -> tuple[str, ...]:
         """The UUIDs of its GPUs; none where it works on the CPU."""
         return () if self.device == CPU else tuple(self.device.split(","))
+
+    @property
+    def code_copy(self) -> "CodeCopy | None":
+        """The snapshot from which its code comes; None if it comes from the working folder."""
+        if not self.context.snapshot:
+            return None
+        from launcher.snapshots.attempts import CodeCopy  # few jobs have one
+
+        reference = read_reference(self.context.snapshot)
+        home = self.queue_variables.get(HOME_VARIABLE)
+        return None if reference is None or home is None else CodeCopy(home, reference)
 
     @property
     def visible_gpus(self) -> str:

@@ -78,6 +78,18 @@ def forget_changed_plugins() -> None:
             _forget_package(package)
 
 
+def forget_modules_below(folder: str) -> None:
+    """Remove the packages that were imported from a folder, so that they are imported from another; not this one."""
+    above = f"{folder}/"
+    imported = [
+        name.partition(".")[0]
+        for name, module in sys.modules.items()
+        if (getattr(module, "__file__", None) or "").startswith(above)
+    ]
+    for package in {*imported} - {"__main__", __name__.partition(".")[0]}:
+        _forget_package(package)
+
+
 def _forget_package(package: str) -> None:
     for name in [*sys.modules]:
         if name.partition(".")[0] == package:

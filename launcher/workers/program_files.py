@@ -12,7 +12,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from launcher.context import (
     INPUTS,
@@ -47,7 +48,13 @@ _LONGEST_NAME = 255  # bytes of a file's name on most file systems
 _RESERVED_BYTES = len(".") + len(".trash.99")  # around and after a name
 
 
-def read_files(spec: Spec, folder: str, project: str, digests: FileDigests) -> tuple[str, ...]:
+def read_files(
+    spec: Spec,
+    folder: str,
+    project: str,
+    digests: FileDigests,
+    copies: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[str, ...]:
     """Return a digest of each file that `named_files` names, `MISSING_DIGEST` where there is none.
 
     Words of the command line count that name files of the project, but those of its runs.
@@ -57,11 +64,16 @@ def read_files(spec: Spec, folder: str, project: str, digests: FileDigests) -> t
         folder: in which the program starts.
         project: the folder in which it was queued.
         digests: of files.
+        copies: path → the file that the program reads instead.
     """
     names, inputs = named_files(spec), len(spec.settings.get(INPUTS) or ())
-    contents = [digests.digest_or_missing(resolve_path(folder, name)) for name in names[:inputs]]
+    paths = [resolve_path(folder, name) for name in names[:inputs]]
+    contents = [
+        digests.digest_or_missing(copies.get(os.path.normpath(path), path)) for path in paths
+    ]
     for name in names[inputs:]:
         path = _project_file(folder, name, project)
+        path = copies.get(path, path)
         contents.append(digests.digest_or_missing(path, MOST_READ) if path else MISSING_DIGEST)
     digests.save()
     return tuple(contents)
@@ -103,8 +115,19 @@ def with_absent_inputs(spec: Spec, folder: str, files: Sequence[str]) -> tuple[s
     return (*known, *files[inputs:])
 
 
-def _read_files_of(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
-    return read_files(order.spec, order.context.folder, order.project, digests)
+def read_files_of(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
+    """Return the digests of `read_files` for an attempt, with those of its snapshot."""
+    replaced = copied_words(order)
+    copies = {} if replaced is None else replaced[1]
+    return read_files(order.spec, order.context.folder, order.project, digests, copies)
+
+
+def copied_words(order: AttemptSpec) -> tuple[tuple[str, ...], dict[str, str]] | None:
+    """Return the words with which a program starts from its snapshot, and path → path in it; None without one."""
+    copy = order.code_copy
+    if copy is None:
+        return None
+    return copy.replaced_words(order.spec.argv, order.context.folder, _output_names(order))
 
 
 def move_outputs_aside(order: AttemptSpec) -> None:
@@ -349,7 +372,7 @@ def _digests_at_end(
     if not any(before) and not inputs and not absent:
         return before  # there were none
     known = []
-    for place, (was, now) in enumerate(zip(before, _read_files_of(order, digests), strict=True)):
+    for place, (was, now) in enumerate(zip(before, read_files_of(order, digests), strict=True)):
         if was == now == MISSING_DIGEST and place in absent:
             known.append(ABSENT_DIGEST)
         elif was == now or (was == MISSING_DIGEST and place >= inputs):  # it may have made the file

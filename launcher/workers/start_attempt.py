@@ -40,7 +40,12 @@ from launcher.workers.attempt_process import (
     spawn,
 )
 from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
-from launcher.workers.program_files import missing_input, move_outputs_aside, read_files
+from launcher.workers.program_files import (
+    copied_words,
+    missing_input,
+    move_outputs_aside,
+    read_files_of,
+)
 from launcher.workers.worker import make_attempt_environment as environment_of
 
 # the machine lacks something, whatever is to be started
@@ -130,11 +135,16 @@ class AttemptStarter:
                 return _never_started(error)
             try:
                 files: tuple[str, ...] = ()
+                _check_snapshot(order)
                 if held is None:
                     order, environment = _with_own_folder(order, attempt, environment)
                     files = self._prepare_files(order)
                 oom_kills = memory.count_oom_kills()
-                program = spawn(order, environment, logs) if held is None else held.who.pid
+                program = (
+                    spawn(_with_copied_words(order), environment, logs)
+                    if held is None
+                    else held.who.pid
+                )
             except CannotStart as error:
                 if error.errno in NO_ROOM_ERRORS | _TRANSIENT_ERRORS:
                     return _never_started(error)
@@ -198,7 +208,7 @@ class AttemptStarter:
             CannotStart: that cannot be done.
         """
         folder = order.context.folder
-        files = read_files(order.spec, folder, order.project, self._digests)
+        files = read_files_of(order, self._digests)
         if name := missing_input(order.spec, folder, files):
             raise CannotStart(CANNOT_EXECUTE, f"its input {name} is missing")
         try:
@@ -234,6 +244,22 @@ class AttemptStarter:
 def _environment(order: AttemptSpec, attempt: Attempt) -> dict[str, str]:
     """Return the environment of a program; a worker makes its own."""
     return {} if order.spec.entry else environment_of(order, attempt)
+
+
+def _check_snapshot(order: AttemptSpec) -> None:
+    """Check that the snapshot of a job is as it was copied.
+
+    Raises:
+        CannotStart: it is not.
+    """
+    if (copy := order.code_copy) is not None and (fault := copy.fault()):
+        raise CannotStart(CANNOT_EXECUTE, fault)
+
+
+def _with_copied_words(order: AttemptSpec) -> AttemptSpec:
+    """Return the order of a program with the words that name files of its snapshot replaced by their paths there."""
+    replaced = copied_words(order)
+    return order if replaced is None else order._replace(spec=order.spec._replace(argv=replaced[0]))
 
 
 def _with_own_folder(
@@ -289,6 +315,13 @@ def _make_own_folder(order: AttemptSpec, attempt: Attempt) -> Path:
     return folder
 
 
+def move_written(order: AttemptSpec, attempt: Attempt) -> None:
+    """Move what an attempt has written into its snapshot to the original places; its log says what stays."""
+    copy = order.code_copy
+    for text in () if copy is None else copy.move_written(attempt.folder.name):
+        _write_log(attempt, text)
+
+
 def _never_started(error: OSError | ValueError | CannotStart) -> NeverStarted:
     lacking = getattr(error, "errno", None) in NO_ROOM_ERRORS
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -300,9 +333,13 @@ def _cannot_start(order: AttemptSpec, attempt: Attempt, error: CannotStart) -> F
 
 
 def _failed(attempt: Attempt, message: str, code: int) -> Failed:
+    _write_log(attempt, message)
+    return Failed(at=time.time(), error=message, exit_code=code)
+
+
+def _write_log(attempt: Attempt, message: str) -> None:
     with contextlib.suppress(OSError), attempt.log.open("a", encoding="utf-8") as log:
         log.write(f"launcher: {message}\n")
-    return Failed(at=time.time(), error=message, exit_code=code)
 
 
 def _close(descriptor: int) -> None:

@@ -44,7 +44,7 @@ from launcher.workers.running_time import (
     TerminationReport,
     TerminationStep,
 )
-from launcher.workers.start_attempt import AttemptStarter, StartedAttempt
+from launcher.workers.start_attempt import AttemptStarter, StartedAttempt, move_written
 from launcher.workers.termination import PILOT_ABANDONED, TIME_LIMIT, is_to_be_killed
 
 # check whether the current attempt is to be paused, resumed or killed
@@ -229,6 +229,7 @@ class _Supervisor:
             wait_s = signal_wait_s(status, attempt, how, time.monotonic() - begun.started_at)
             how = how._replace(signalled=self._await_own_signal(wait_s))
         self._processes.end(LEFTOVER_GRACE_S)
+        move_written(begun.attempt_spec, attempt)
         log_limit.finish()
         if status and begun.oom_kills is not None:
             kills = memory.count_oom_kills() or begun.oom_kills

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -41,6 +42,7 @@ from launcher.workers.preloads import (
     THREADS,
     first_import_failure,
     forget_changed_plugins,
+    forget_modules_below,
     reset_after_fork,
 )
 from launcher.workers.process_end import WaitInterrupted, begin_process, end_process
@@ -83,6 +85,9 @@ def make_attempt_environment(order: AttemptSpec, attempt: Attempt) -> dict[str, 
             name: text for name, text in named.items() if not name.endswith("PATH")
         }
         place = with_site_changes(owner, os.environ[SITE_VARIABLE]) | own | place
+    if (copy := order.code_copy) is not None:
+        argv = () if order.spec.entry else order.spec.argv
+        place |= copy.variables(argv, order.context.folder, {**owner, **place})
     return attempt_environment(owner, place, unless_set=dict.fromkeys(THREADS, cpus))
 
 
@@ -117,6 +122,9 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
     try:
         reset_after_fork(os.environ)
         forget_changed_plugins()
+        if (copy := order.code_copy) is not None:
+            sys.path[:] = copy.import_path(sys.path)
+            forget_modules_below(copy.top)
         job = make_job(order, attempt, device=device, gpus=gpus, stop=stop)
         _write_model_id(job)
         with exit_in_forks():
@@ -183,6 +191,7 @@ def make_job(
         stop=stop,
         share=Share(attempt.folder),
         own_folder=None if view is None else own_folder,
+        code_copy=order.code_copy,
         own=tuple(sorted(wanted.entries)),
         root=real,
     )

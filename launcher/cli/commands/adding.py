@@ -95,7 +95,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "metrics",
         "stderr",
     ),
-    "Start and end": ("cwd", "env", "pass-env", "wait", "follow"),
+    "Start and end": ("cwd", "env", "pass-env", "snapshot", "wait", "follow"),
     "Many jobs": ("sweep", "sweep-flag", "from", "replace", "share", "dry-run"),
 }
 
@@ -228,6 +228,10 @@ def _job_options(function: Function) -> Function:
     help="Queue the program with --NAME and without it. Use {NAME} or {sweep} in the arguments. "
     "Repeatable.",
 )
+@flag(
+    "--snapshot",
+    help="Run the code as it is now, from a copy of the git repository. Other files are those of the working folder.",
+)
 @flag("--wait", help="Wait until the job ends. Exits with 1 if it is not done.")
 @flag("--follow", help="Print the output of the job until it ends. Exits like --wait.")
 @flag("--dry-run", help="Show what would be queued.")
@@ -257,6 +261,7 @@ def add(
     env: tuple[str, ...],
     sweeps: tuple[str, ...],
     flags: tuple[str, ...],
+    snapshot: bool,
     dry_run: bool,
     wait: bool,
     follow: bool,
@@ -345,6 +350,7 @@ def add(
             hold=hold,
             replaces=replace,
             share=share,
+            snapshot=snapshot,
         )
         asked_for = [(request.resources, request.terms)] * len(programs)
         if dry_run:
@@ -455,6 +461,10 @@ def _print_planned_jobs(
     if specs:
         with store.database.reading():
             check_programs(store, request, specs)
+    if specs and request.snapshot:
+        from launcher.functions.code_snapshots import plan_snapshot  # few commands need it
+
+        print_stderr(f"snapshot {plan_snapshot(home, request.context, specs)}")
     for spec in specs:
         words = program_words(spec.settings, spec.argv)
         click.echo(

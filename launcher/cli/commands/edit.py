@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -260,10 +261,18 @@ def _write(home: Home, store: Store, revision: "Revision") -> None:
 @optional_patterns
 @flag("--failed", help="Retry failed jobs: all, or those that match PATTERN.")
 @flag("--force", help="Also run finished jobs again.")
+@flag(
+    "--snapshot", help="Run the present code, from a copy of it as with `launcher add --snapshot`."
+)
 @_set_option("first")
 @dry_run_option
 def retry(
-    patterns: tuple[str, ...], failed: bool, force: bool, sets: tuple[str, ...], dry_run: bool
+    patterns: tuple[str, ...],
+    failed: bool,
+    force: bool,
+    snapshot: bool,
+    sets: tuple[str, ...],
+    dry_run: bool,
 ) -> None:
     """Queue failed, cancelled or skipped jobs again.
 
@@ -273,6 +282,8 @@ def retry(
 
     --set also changes a value of a sweep. The name of the job follows. A finished job keeps its result, and
     a new job gets the value.
+
+    A job that was queued with --snapshot runs the same copy of its code again, unless you write --snapshot.
 
     \b
     Examples:
@@ -287,6 +298,11 @@ def retry(
         changes = _changes(home, store, chosen, sets)
         if not force:
             _refuse_done(chosen, changes)
+        if snapshot and any(change.is_new_job for change in changes.values()):
+            raise UsageError(
+                "--snapshot cannot be combined with --set of a finished job. "
+                "Queue the new job: launcher add --snapshot"
+            )
         if dry_run:
             _check_names(store, changes.values())
             again = numbers - {job for job in changes if changes[job].is_new_job}
@@ -295,7 +311,7 @@ def retry(
             rows = store.read.jobs_by_id({*queued, *numbers})
             print_planned_changes(rows, lambda job: f"be {_outcome(job, numbers, held, changes)}")
         else:
-            _requeue(home, store, numbers, changes)
+            _requeue(home, store, numbers, changes, snapshot=snapshot)
 
 
 def _refuse_done(chosen: Sequence[JobRow], changes: "Mapping[int, Revision]") -> None:
@@ -324,6 +340,7 @@ def _requeue(
     changes: "Mapping[int, Revision]",
     *,
     others: str = "with them",
+    snapshot: bool = False,
 ) -> None:
     """Queue ended jobs, and say of them and of those that are queued with them how each is now."""
     stored = [change.to_changed_job() for change in changes.values() if not change.is_new_job]
@@ -331,13 +348,23 @@ def _requeue(
     again = {*numbers} - {change.row.id for change in copies}
     now = time.time()
     copied: dict[int, Revision] = {}
-    if changes:
-        with store.database.writing():
-            _check_names(store, changes.values())
-            queued = store.job_control.retry(again, now, stored)
-            copied = {_insert_copy(store, change, now): change for change in copies}
-    else:
-        queued = store.job_control.retry(again, now)
+    with ExitStack() as stack:
+        retaken = []
+        if snapshot:
+            from launcher.functions.code_snapshots import snapshots_retaken  # few commands need it
+
+            rows = store.read.jobs_by_id(store.job_control.jobs_to_retry(again))
+            revised = {change.row.id: change.spec for change in changes.values()}
+            retaken = stack.enter_context(snapshots_retaken(store, rows, revised))
+        if changes or retaken:
+            with store.database.writing():
+                _check_names(store, changes.values())
+                for each in retaken:
+                    store.renew_context(each.job, each.context, each.code, now)
+                queued = store.job_control.retry(again, now, stored)
+                copied = {_insert_copy(store, change, now): change for change in copies}
+        else:
+            queued = store.job_control.retry(again, now)
     clear_stop(home)
     wake_or_start_scheduler(home)
     rows = store.read.jobs_by_id([*queued, *copied])
@@ -350,10 +377,24 @@ def _requeue(
         return _outcome(job, numbers, held, changes, others)
 
     print_jobs(rows, outcome)
+    if not snapshot:
+        _print_snapshots(store, [*queued, *copied])
     if held:
         print_stderr(
             f"note: {pluralize(len(held), 'job')} {'is' if len(held) == 1 else 'are'} held again. "
             "Let them start: launcher release"
+        )
+
+
+def _print_snapshots(store: Store, jobs: Sequence[int]) -> None:
+    """Print which jobs run the code of a snapshot again, and how to run the present code."""
+    found = store.read.snapshots(jobs)
+    if found:
+        keys = ", ".join(dict.fromkeys(each.key for each in found.values()))
+        words = " ".join(map(str, [*found][:1] if len(found) == 1 else ["PATTERN"]))
+        print_stderr(
+            f"note: {pluralize(len(found), 'job')} {'runs' if len(found) == 1 else 'run'} the code of "
+            f"snapshot {keys}. To run the present code: launcher retry {words} --snapshot"
         )
 
 

@@ -257,6 +257,7 @@ def clean(
         if not jobs and not copies.old:
             if not dry_run:
                 store.job_control.delete_unused_rows()
+                _clean_snapshots(home, store)
             print_stderr("nothing to clean")
             _print_retained_copies(copies)
             _check_all_deleted(left)
@@ -283,6 +284,7 @@ def _clean_up(
     freed = cleaned.freed + copies.size + _sizes(calls)
     for path in calls:
         path.unlink(missing_ok=True)
+    freed += _clean_snapshots(home, store)
     kept = delete_copies(copies.old)
     print_jobs(cleaned.deleted, _deletion_text)
     print_stderr(f"{_deleted_text(cleaned.deleted, copies)} deleted, {format_bytes(freed)} freed")
@@ -291,6 +293,18 @@ def _clean_up(
     for path, why in kept:
         print_stderr(f"not deleted: {sanitize_terminal(str(path))}: {why}")
     _check_all_deleted(cleaned.undeleted)
+
+
+def _clean_snapshots(home: Home, store: Store) -> int:
+    """Delete snapshots that no job needs any more; return the freed bytes, and print which stay."""
+    if not home.snapshots.is_dir():
+        return 0
+    from launcher.functions.code_snapshots import clean_snapshots  # few queues have snapshots
+
+    freed, kept = clean_snapshots(store)
+    for text in kept:
+        print_stderr(f"kept: {sanitize_terminal(text)}")
+    return freed
 
 
 def _unused_calls(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[Path]:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from launcher.cli.notify_warnings import no_target_warning
 from launcher.cli.option_types import flag, policy_option, value_param
 from launcher.cli.plain_tables import is_plain
 from launcher.cli.result_tables import GUIDE, draw
-from launcher.context import Context
+from launcher.context import Context, current_context
 from launcher.errors import TaskFileError, UsageError, pluralize, suggestion_or_known_names
 from launcher.functions.options import absent_gpu_warning
 from launcher.functions.plan_checks import check_plans, compare, make_engine_query, reasons_against
@@ -43,7 +43,7 @@ from launcher.planning.load import plan_files
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_records import plan_commands, plan_json
 from launcher.planning.preview import preview_plan
-from launcher.planning.submit import SubmittedRun, submit
+from launcher.planning.submit import SubmittedRun, starting_specs, submit
 from launcher.results.result_jobs import count_results, result_jobs
 from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import policy_message, set_policy
@@ -72,7 +72,16 @@ from launcher.system.text import sanitize_terminal
 from launcher.taskfile.legacy_names import LegacyAction
 
 SECTIONS: Mapping[str, Sequence[str]] = {
-    "Common options": ("dry-run", "detach", "set", "on", "max-failures", "accept-code", "force"),
+    "Common options": (
+        "dry-run",
+        "detach",
+        "set",
+        "on",
+        "max-failures",
+        "accept-code",
+        "force",
+        "snapshot",
+    ),
     "Output of --dry-run": ("all", "json", "commands"),
 }
 
@@ -144,6 +153,10 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
     metavar="NAME",
     help="Store this environment variable although it looks like a secret. Repeatable.",
 )
+@flag(
+    "--snapshot",
+    help="Run the code as it is now, from a copy of the git repository. Other files are those of the working folder.",
+)
 @flag("--detach", help="Queue the jobs and return.")
 @flag("--force", help="Run all jobs again.")
 @flag(
@@ -167,6 +180,7 @@ def command(
     on: str | None,
     max_failures: int | None,
     policy: SchedulingPolicy | None,
+    snapshot: bool,
     detach: bool,
     force: bool,
     accept_code: bool,
@@ -228,7 +242,10 @@ def command(
                 [] if max_failures is None else ["--max-failures", str(max_failures or "none")]
             )
             options += [] if policy is None else ["--policy", policy.name]
-            return _list(plans, taskfiles, form, compared, options, pass_env, backends, policy)
+            options += ["--snapshot"] if snapshot else []
+            return _list(
+                plans, taskfiles, form, compared, options, pass_env, backends, policy, snapshot
+            )
     results = any(plan.wanted is LegacyAction.RESULTS for plan in plans)
     for plan in plans:
         if plan.missing and not results:  # a dry run only warns: such jobs must fail
@@ -251,10 +268,16 @@ def command(
                 if text := other_code(comparison.jobs, dry_run=False):
                     print_stderr(sanitize_terminal(text))
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
-            submitted = [
-                _queue(store, comparison, context)
-                for comparison, context in zip(comparisons, contexts, strict=True)
-            ]
+            with ExitStack() as stack:
+                if snapshot:
+                    contexts = [
+                        stack.enter_context(_snapshot_taken(store, comparison, context))
+                        for comparison, context in zip(comparisons, contexts, strict=True)
+                    ]
+                submitted = [
+                    _queue(store, comparison, context)
+                    for comparison, context in zip(comparisons, contexts, strict=True)
+                ]
         # before the start, so that jobs that start at once are shown
         since = store.read.last_event()
         try:
@@ -353,6 +376,16 @@ def _print_results(plans: Iterable[Plan]) -> int:
     return 0
 
 
+def _snapshot_taken(
+    store: Store, comparison: Comparison, context: Context
+) -> AbstractContextManager[Context]:
+    """Return what yields the context of a plan's jobs with a snapshot, if there are any to queue."""
+    from launcher.functions.code_snapshots import snapshot_taken  # few commands need it
+
+    specs = [*starting_specs(comparison, Path.cwd())]
+    return snapshot_taken(store, context, specs) if specs else nullcontext(context)
+
+
 def _queue(store: Store, comparison: Comparison, context: Context) -> SubmittedRun:
     plan = comparison.plan
     submission = submit(store, Path.cwd(), comparison, context, time.time())
@@ -409,6 +442,7 @@ def _list(
     pass_env: Sequence[str],
     backends: Backends,
     policy: SchedulingPolicy | None,
+    with_snapshot: bool,
 ) -> int:
     """Print what would run; write nothing, make no queue, and submit no pilot.
 
@@ -421,6 +455,7 @@ def _list(
         pass_env: variables to pass to the jobs, in addition to those of the plans.
         backends: the configured ones.
         policy: the scheduling policy to assume, or None for the policy of the queue.
+        with_snapshot: the jobs would get a snapshot.
 
     Returns:
         The exit code of a usage error if `run` would refuse a plan, otherwise 0. With JSON it is
@@ -441,7 +476,16 @@ def _list(
             elsewhere = () if form is Form.COMMANDS else preview_backends(jobs, backends, ask)
             own = state._replace(account=_account_with_share(store, plan))
             preview = preview_plan(jobs, history, own, backends, elsewhere)
-            reasons = reasons_against(store, comparison, preview.wave.unsatisfiable, pass_env)
+            reasons = [*reasons_against(store, comparison, preview.wave.unsatisfiable, pass_env)]
+            snapshot = None
+            if with_snapshot:
+                from launcher.functions.code_snapshots import plan_snapshot  # few commands need it
+
+                specs = starting_specs(comparison, Path.cwd())
+                try:
+                    snapshot = plan_snapshot(home, current_context(os.environ), specs)
+                except UsageError as error:
+                    reasons.append(str(error).rstrip("."))
             refused = refused or bool(reasons)
             if form is Form.COMMANDS:
                 lines += plan_commands(jobs)
@@ -450,6 +494,7 @@ def _list(
                 savings = comparison.savings
                 records.append(
                     plan_json(plan, jobs, preview, _tree(plan), refused=reasons, savings=savings)
+                    | {"snapshot": snapshot and snapshot.manifest.key}
                 )
             else:
                 listing = draw_plan(
@@ -461,6 +506,7 @@ def _list(
                     width=shutil.get_terminal_size((WIDTH, 24)).columns,
                     everything=form is Form.ALL,
                     refused=reasons,
+                    snapshot="" if snapshot is None else str(snapshot),
                 )
                 lines += ["", listing] if lines else [listing]
     if form is Form.JSON:

@@ -1,0 +1,205 @@
+"""Snapshots in the commands: queued by `add`, `run` and functions, retried, shown, and deleted by `clean`."""
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.api import submit, wait
+from launcher.snapshots import copies
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.system.daemon_control import wake
+from launcher.system.paths import Home
+from launcher.system.scheduler_start import ensure_scheduler
+from tests.launcher.conftest import Launcher
+from tests.launcher.snapshots.projects import commit, write
+
+SCRIPT = """
+import sys
+from pathlib import Path
+with open("out.csv", "a") as file:
+    file.write("old\\n")
+sys.exit(Path("fails").exists())
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a script, as the current folder."""
+    folder = tmp_path / "project"
+    write(folder, {"train.py": SCRIPT, "lab/__init__.py": "", "lab/words.py": 'WORD = "old"\n'})
+    commit(folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def change(project: Path) -> None:
+    for name in ("train.py", "lab/words.py"):
+        path = project / name
+        path.write_text(path.read_text().replace("old", "new"))
+
+
+def finish(home: Home, store: Store, *jobs: int) -> list[State]:
+    """Release jobs, and return their states after their ends."""
+    store.job_control.release(jobs, time.time())
+    wake(home)
+    ensure_scheduler(home)
+    wait([*jobs], timeout=60, progress=False)
+    return [row.state for row in store.read.jobs_by_id(jobs)]
+
+
+def key_of(home: Home) -> str:
+    (copy,) = home.snapshots.iterdir()
+    return copy.name
+
+
+def test_retry_runs_the_same_copy_and_says_so_or_takes_the_present_code(
+    home: Home, store: Store, project: Path, launcher: Launcher
+) -> None:
+    (project / "fails").touch()
+    launcher.well("add", "--hold", "--snapshot", "--", sys.executable, "train.py")
+    change(project)
+    assert finish(home, store, 1) == [State.FAILED]
+    (project / "fails").unlink()
+    first = key_of(home)
+    again = launcher.well("retry", "1")
+    assert (
+        f"note: 1 job runs the code of snapshot {first}. "
+        "To run the present code: launcher retry 1 --snapshot"
+    ) in again.err
+    assert finish(home, store, 1) == [State.DONE]
+    present = launcher.well("retry", "1", "--force", "--snapshot")
+    assert "note: 1 job runs" not in present.err
+    assert finish(home, store, 1) == [State.DONE]
+    assert (project / "out.csv").read_text().split() == ["old", "old", "new"]
+    shown = launcher.well("show", "1").out
+    assert first not in shown
+    assert str(home.snapshots) in shown
+    assert "was changed" not in shown
+    assert f"{sys.executable} train.py" in launcher.well("show", "1", "--command").out
+
+
+def test_clean_deletes_the_copies_of_deleted_jobs(
+    home: Home, store: Store, project: Path, launcher: Launcher
+) -> None:
+    launcher.well("add", "--hold", "--snapshot", "--", sys.executable, "train.py")
+    launcher.well("add", "--hold", "--snapshot", "--", sys.executable, "train.py", "--again")
+    launcher.well("cancel", "1", "2", "--yes")
+    launcher.well("clean", "1", "--yes")
+    copy = home.snapshots / key_of(home)
+    (copy / "project/written.csv").touch()
+    answer = launcher.well("clean", "2", "--yes")
+    assert f"kept: {copy} contains written.csv, which a program wrote" in answer.err
+    (copy / "project/written.csv").unlink()
+    launcher.well("clean", "--older", "0s", "--yes")
+    assert [*home.snapshots.iterdir()] == []
+    assert (project / "train.py").exists()
+
+
+def test_command_that_is_refused_for_another_reason_leaves_no_copy(
+    home: Home, project: Path, launcher: Launcher
+) -> None:
+    words = ("--name", "x", "--hold", "--", sys.executable, "train.py")
+    launcher.well("add", *words)
+    assert "the name 'command/x' is used" in launcher.refused("add", "--snapshot", *words)
+    assert not home.snapshots.exists()
+
+
+def test_dry_runs_name_the_snapshot(home: Home, project: Path, launcher: Launcher) -> None:
+    words = ("--", sys.executable, "train.py")
+    answer = launcher.well("add", "--snapshot", "--dry-run", *words)
+    assert f"of {project} (3 files, " in answer.err
+    (project / "t.yaml").write_text(
+        f"name: t\ncommand: [{{name: a, argv: [{sys.executable}, train.py]}}]\n"
+    )
+    plan = launcher.well("run", "t.yaml", "--snapshot", "--dry-run").out
+    key = json.loads(launcher("run", "t.yaml", "--snapshot", "--dry-run", "--json").out)["snapshot"]
+    assert f"Snapshot: {key} of {project} (4 files, " in plan
+    assert "launcher run t.yaml --snapshot" in plan
+    assert not home.snapshots.exists()
+    (project / "t.yaml").write_text("name: t\ncommand: [{name: a, argv: [make, all]}]\n")
+    plan = launcher("run", "t.yaml", "--snapshot", "--dry-run").out
+    assert "'make' is not Python, and it would read the working folder: launcher run" in " ".join(
+        plan.split()
+    )
+    assert "'make' is not Python" in launcher("run", "t.yaml", "--snapshot", "--detach").err
+    assert not home.snapshots.exists()
+
+
+def test_job_of_a_task_file_runs_its_old_code(
+    home: Home, store: Store, project: Path, launcher: Launcher
+) -> None:
+    entries = [
+        {"name": "wait", "argv": [sys.executable, "wait.py"]},
+        {"name": "a", "argv": [sys.executable, "train.py"], "after": "wait"},
+    ]
+    (project / "t.yaml").write_text(json.dumps({"name": "t", "command": entries}))
+    write(
+        project,
+        {
+            "wait.py": "import time\nfrom pathlib import Path\nwhile not Path('go').exists(): time.sleep(.01)\n"
+        },
+    )
+    launcher.well("run", "t.yaml", "--snapshot", "--detach")
+    change(project)
+    (project / "go").touch()
+    assert finish(home, store, 1, 2) == [State.DONE, State.DONE]
+    assert (project / "out.csv").read_text() == "old\n"
+
+
+def test_function_has_the_modules_of_its_copy(
+    home: Home, store: Store, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(project))
+    write(
+        project,
+        {
+            "lab/call.py": "def call():\n    from lab import words\n    import subprocess, sys\n"
+            "    code = 'import lab.words; print(lab.words.WORD)'\n"
+            "    return words.WORD, subprocess.check_output([sys.executable, '-P', '-c', code], text=True)\n"
+        },
+    )
+    call = importlib.import_module("lab.call").call
+    try:
+        monkeypatch.setenv("PYTHONPATH", str(project))
+        future = submit(call, hold=True, snapshot=True)
+        change(project)
+        assert finish(home, store, future.job) == [State.DONE]
+        assert future.result() == ("old", "old\n")
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "lab"]:
+            del sys.modules[name]
+
+
+def test_changed_copy_starts_no_job(
+    home: Home, store: Store, project: Path, launcher: Launcher
+) -> None:
+    launcher.well("add", "--hold", "--snapshot", "--", sys.executable, "train.py")
+    script = home.snapshots / key_of(home) / "project/train.py"
+    script.unlink()
+    script.write_text("x = 1\n")
+    assert finish(home, store, 1) == [State.FAILED]
+    reason = store.read.jobs_by_id([1])[0].reason
+    assert f"train.py of its snapshot {key_of(home)} was changed by a program" in reason
+
+
+def test_copy_is_made_by_one_of_two_commands(
+    home: Home, project: Path, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("add", "--hold", "--snapshot", "--", sys.executable, "train.py")
+    launcher.well(*words)
+    place = home.snapshots / key_of(home)
+    aside = home.folder / "aside"
+    place.rename(aside)
+
+    def copy_slowly(top: str, source: object) -> None:
+        if aside.exists():
+            aside.rename(place)
+
+    monkeypatch.setattr(copies, "_refuse_changed", copy_slowly)
+    launcher.well(*words)
+    assert key_of(home) == place.name
