@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812  # its usual name
 from torch import Tensor, nn
 
 from trueface.models.assembly import BuildOptions, assemble
-from trueface.models.registry import Triple
+from trueface.models.registry import Triple, without_last_layer
 from trueface.runtime.errors import UsageError
 from trueface.runtime.rng import torch_rng
 
@@ -175,6 +175,8 @@ def feature_network(
     else:
         assembled = assemble(name, BuildOptions(weights=str(weights)))
         network, spec = assembled.network, assembled.spec
+        if spec.head is None:
+            raise UsageError(without_last_layer("features", name))
         network.set_submodule(spec.head, nn.Identity())
         features = FeatureNetwork(
             name=name, body=network, mean=spec.mean, std=spec.std, least_side=LEAST_SIDE

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from launcher.api import (
     Draft,
@@ -27,7 +28,7 @@ from trueface.data.qualities import QualityList, files_of, missing_file_words, s
 from trueface.data.settings import other_decoding, resized_base
 from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.rule import Check, Rule, published_root
-from trueface.models.registry import spec_of
+from trueface.models.registry import spec_of, without_last_layer
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -116,9 +117,18 @@ def check_attribute_headers(draft: Draft, *_: object) -> Iterator[str]:
         yield columns
 
 
+def check_saved_features(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
+    """Refuse to save the features of a network that does not end in one linear layer."""
+    known = (each.settings.get("model") or each.settings.get("architecture") for each in makers)
+    name = next(filter(None, known), None)
+    if draft.settings["features"] and name is not None and spec_of(name).head is None:
+        yield f"{draft.model}: {without_last_layer('features: true', name)}"
+
+
 SCORING = (*_MODELS, check_leaks, _missing_corruption_programs, check_attribute_headers)
 TESTS = (
     *SCORING,
+    check_saved_features,
     Rule(
         lambda draft: draft.settings["surrogate"] == draft.model,
         "surrogate: {model} is the model under attack. Give another model, or use the attack pgd, which "
@@ -127,6 +137,32 @@ TESTS = (
 )
 
 # --- trainings
+
+
+@Rule
+def _unusable_without_last_layer(draft: Draft) -> Iterator[str]:
+    """Yield what a training or unlearning would do to a last layer that its network does not have."""
+    name = draft.settings["model"]
+    if spec_of(name).head is None:
+        for user in _users_of_last_layer(draft.settings):
+            yield f"{draft.model}: {without_last_layer(user, name)}"
+
+
+def _users_of_last_layer(settings: Mapping[str, Any]) -> Iterator[str]:
+    if settings["solver"] == "ridge":  # it sets freeze, too
+        yield "solver: ridge"
+    elif settings["freeze"]:
+        yield "freeze: true"
+    if settings["dropout"]:
+        yield f"dropout: {settings['dropout']:g}"
+    for flag in ("features", "find"):
+        if settings.get(flag):
+            yield f"{flag}: true"
+    if method := settings.get("method"):
+        from trueface.unlearning.registry import METHODS  # the start of a training does not need it
+
+        if "last layer" in METHODS[method].needs:
+            yield f"method: {method}"
 
 
 def _processes(draft: Draft) -> int:
@@ -449,6 +485,7 @@ ACCUMULATION = Rule(
 TRAININGS = (
     *_MODELS,
     check_published_base,
+    _unusable_without_last_layer,
     *PROCESSES,
     ACCUMULATION,
     check_group_columns,
@@ -554,6 +591,7 @@ def unfit_accumulation(draft: Draft) -> Iterator[str]:
 UNLEARNINGS = (
     *_MODELS,
     check_published_base,
+    _unusable_without_last_layer,
     Rule(
         lambda draft: objectives()[draft.settings["objective"]].columns,
         lambda draft: (

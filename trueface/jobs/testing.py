@@ -90,7 +90,7 @@ class ScoringModel:
         checkpoint.refuse_other_decoding(kept, settings)
         constant = checkpoint.has_constant_body(kept)
         model = checkpoint.from_checkpoint(kept, path).to(job.device)
-        if settings.precision != "fp32":
+        if settings.precision != "fp32" and model.has_head:
             compute_in_full_precision(model.head)
         return cls(
             model=model,

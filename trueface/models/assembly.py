@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from trueface.models.head import (
     Head,
     MlpHead,
+    check_one_logit,
     check_single_head,
     dry_forward,
     forward_hooks,
@@ -38,6 +39,7 @@ from trueface.models.registry import (
     load_model_maker,
     names_of,
     spec_of,
+    without_last_layer,
 )
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import JobError, WeightsError, first_line
@@ -141,15 +143,15 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], noun: str) -> No
 
 
 def load_pretrained_state(
-    network: nn.Module, state: Mapping[str, Tensor], noun: str, *, head: str
+    network: nn.Module, state: Mapping[str, Tensor], noun: str, *, head: str | None
 ) -> None:
     """Load `state`. If its last layer has ImageNet's classes, keep the last layer of `network`.
 
     Args:
-        network: with a last layer of one logit.
+        network: with one logit.
         state: tensors by the network's names. Those of the last layer may have another library's names.
         noun: the weights, as messages name them.
-        head: dotted name of the network's last layer.
+        head: dotted name of the network's last layer. None: every tensor is loaded.
 
     Raises:
         WeightsError: the tensors are of another network, or the last layer has neither 1 nor 1,000 outputs.
@@ -158,7 +160,8 @@ def load_pretrained_state(
     last = {
         name
         for name in state
-        if name.startswith(prefix) or (name not in own and name.startswith(FOREIGN_HEADS))
+        if head is not None
+        and (name.startswith(prefix) or (name not in own and name.startswith(FOREIGN_HEADS)))
     }
     classes = {len(state[name]) for name in last if name.endswith("weight") and state[name].dim()}
     if other := classes - {1, CLASSES}:
@@ -343,7 +346,10 @@ def assemble(name: str, options: BuildOptions) -> BuiltNetwork:
     spec = spec_of(name)
     built = _build_network(spec, options)
     network, spec = built.network, built.spec
-    if isinstance(own := head_of(network, spec.head), MlpHead):
+    if spec.head is None:
+        if options.dropout:
+            raise JobError(without_last_layer(f"dropout: {options.dropout:g}", name))
+    elif isinstance(own := head_of(network, spec.head), MlpHead):
         own.dropout.p = options.dropout
     elif spec.solver == "gradient":  # others bring a last layer of their own
         head = Head(head_of(network, spec.head).in_features, options.dropout)
@@ -352,7 +358,9 @@ def assemble(name: str, options: BuildOptions) -> BuiltNetwork:
         _start_from(built, options.weights)
     if options.nodown and spec.inner is None:  # a family reads the maps of a network that has it
         keep_resolution(network, name, spec.input_size)
-    if spec.solver == "gradient":
+    if spec.head is None:
+        check_one_logit(network, name, spec.input_size)
+    elif spec.solver == "gradient":
         check_single_head(network, name, spec.head, spec.input_size)
     return built
 
@@ -456,7 +464,7 @@ def _fits(name: str, state: Mapping[str, Tensor]) -> bool:
         for key, value in built.network.state_dict().items()
         if not key.startswith(f"{built.spec.head}.") and not key.endswith(COUNTER)
     }
-    heads = (f"{built.spec.head}.", *FOREIGN_HEADS)
+    heads = () if built.spec.head is None else (f"{built.spec.head}.", *FOREIGN_HEADS)
     body = {key for key in state if not key.startswith(heads) and not key.endswith(COUNTER)}
     # every file would fit a network without tensors
     return (

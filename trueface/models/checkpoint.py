@@ -191,7 +191,8 @@ def from_checkpoint(
         channels_last=channels_last,
         **checkpoint.arguments,
     )
-    if f"{model.spec.head}.scale" in checkpoint.state:  # any architecture may have a ridge head
+    # any architecture with a last layer may have a ridge head
+    if model.has_head and f"{model.spec.head}.scale" in checkpoint.state:
         model.replace_head(RidgeHead(model.feature_dim))
     _load_parameters(model, checkpoint, path)
     if model.spec.revision and checkpoint.provenance.get(REVISION) != model.spec.revision:

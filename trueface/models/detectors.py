@@ -25,6 +25,7 @@ from trueface.models.registry import (
     load_classifier_maker,
     spec_of_classifier,
     three_numbers,
+    without_last_layer,
 )
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.rng import stream_seed
@@ -137,9 +138,18 @@ class Classifier(nn.Module):
         return self.head(features)  # type: ignore[no-any-return]  # torch: modules return Any
 
     @property
+    def has_head(self) -> bool:
+        """Whether the network ends in one linear layer."""
+        return self.spec.head is not None
+
+    @property
     def head(self) -> nn.Linear:
-        """The last layer, from features to the logits."""
-        return head_of(self.network, self.spec.head)
+        """The last layer, from features to the logits.
+
+        Raises:
+            JobError: the network does not end in one linear layer.
+        """
+        return head_of(self.network, self._head_name)
 
     def replace_head(self, layer: nn.Linear) -> None:
         """Replace the last layer.
@@ -147,7 +157,13 @@ class Classifier(nn.Module):
         This is not a property setter, because torch would also register the assigned module,
         unused.
         """
-        self.network.set_submodule(self.spec.head, layer)
+        self.network.set_submodule(self._head_name, layer)
+
+    @property
+    def _head_name(self) -> str:
+        if self.spec.head is None:
+            raise JobError(without_last_layer("a part of this job", self.spec.name))
+        return self.spec.head
 
     @property
     def feature_dim(self) -> int:

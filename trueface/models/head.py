@@ -355,6 +355,22 @@ def check_single_head(network: nn.Module, name: str, head: str, side: int | None
     )
 
 
+def check_one_logit(network: nn.Module, name: str, side: int | None) -> None:
+    """Check that a network without one last layer returns one logit of each image.
+
+    Args and errors are those of `dry_forward`.
+
+    Raises:
+        JobError: it returns something else.
+    """
+    logits = dry_forward(network, name, side)
+    if logits.shape != (BATCH, 1):
+        raise JobError(
+            f"model {name} must return one logit of each image, (B, 1), but its output for {BATCH} "
+            f"images is {tuple(logits.shape)}"
+        )
+
+
 def _are_close(first: Tensor, second: Tensor) -> bool:
     scale = max(1.0, float(second.abs().max()))
     return torch.allclose(first, second, rtol=0, atol=TOLERANCE * scale)

@@ -33,7 +33,7 @@ TOLERANCE = 1e-2  # relative to the largest feature; rounding alone stays below 
 log = logging.getLogger(__name__)
 
 
-def fuse_conv_bn(network: nn.Module, head: str, *, side: int | None = None) -> nn.Module:
+def fuse_conv_bn(network: nn.Module, head: str | None, *, side: int | None = None) -> nn.Module:
     """Return a frozen copy in evaluation mode with batch norms folded into convolutions.
 
     A batch norm is assumed to follow the convolution that was registered before it. If the features
@@ -42,7 +42,7 @@ def fuse_conv_bn(network: nn.Module, head: str, *, side: int | None = None) -> n
 
     Args:
         network: from images to logits.
-        head: dotted name of its last layer.
+        head: dotted name of its last layer. None: the logits are compared instead of the features.
         side: the only side of images that it accepts, or None.
     """
     plain = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
@@ -87,9 +87,11 @@ def _rest_of(norm: nn.BatchNorm2d) -> nn.Module:
     return nn.Sequential(*norm.children()) if any(norm.children()) else nn.Identity()
 
 
-def _features(network: nn.Module, head: str, side: int) -> Tensor:
+def _features(network: nn.Module, head: str | None, side: int) -> Tensor:
     parameter = next(network.parameters())
     values = torch.linspace(-1, 1, 3 * side * side).sin().view(1, 3, side, side)
+    if head is None:
+        return network(values.to(parameter))  # type: ignore[no-any-return]  # torch: modules return Any
     with capture_inputs(head_of(network, head)) as inputs:
         network(values.to(parameter))
     return inputs[0]

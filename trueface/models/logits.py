@@ -62,7 +62,7 @@ def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     Raises:
         JobError: the model has no linear layer.
     """
-    if isinstance(model, Classifier) and model.spec.head:
+    if isinstance(model, Classifier) and model.spec.head != "":
         return f"network.{model.spec.head}", model.head
     if isinstance(model, MlpHead):  # it is a linear layer itself; the layer inside it comes before
         return "", model

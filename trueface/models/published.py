@@ -132,10 +132,7 @@ def _find_state(path: Path, settings: PublishedSettings, built: BuiltNetwork) ->
     outer_head = _head_outside(settings.head, state, own)
     own |= outer_head
     others = [name for name in state if not name.startswith(prefix) and name not in outer_head]
-    heads = [
-        name.removeprefix(prefix)
-        for name in _heads(state, head_of(built.network, built.spec.head).in_features)
-    ]
+    heads = [name.removeprefix(prefix) for name in _heads(state, built)]
     if others and not settings.prefix:  # the use of a part of the file must be confirmed
         outside = [name for name in heads if f"{name}.weight" in others]
         alone = bool(outside) and f"{settings.head or built.spec.head}.weight" not in own
@@ -332,8 +329,11 @@ def _as_detector(
         WeightsError: the last layer is missing, or has another number of logits.
     """
     own, head = built.network.state_dict(), built.spec.head
+    counters = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)}
     state = built.adapt(dict(found.tensors))
     _refuse_other_size(path, settings.crop, built, found.tensors, state)
+    if head is None:
+        return counters | state
     named = settings.head or head
     weight, bias = state.pop(f"{named}.weight", None), state.pop(f"{named}.bias", None)
     if weight is None:
@@ -359,7 +359,7 @@ def _as_detector(
         )
     bias = torch.zeros(rows) if bias is None else bias
     return {
-        **{name: tensor for name, tensor in own.items() if name.endswith(COUNTER)},
+        **counters,
         **state,
         f"{head}.weight": _fake_row(weight, settings),
         f"{head}.bias": _fake_row(bias, settings),
@@ -405,8 +405,11 @@ def _fake_row(rows: Tensor, settings: PublishedSettings) -> Tensor:
     return (rows[fake : fake + 1].double() - rows[1 - fake : 2 - fake].double()).float()
 
 
-def _heads(state: State, features: int) -> list[str]:
+def _heads(state: State, built: BuiltNetwork) -> list[str]:
     """Return the layers of a file that may be the last one of a network, whatever their names."""
+    if built.spec.head is None:
+        return []
+    features = head_of(built.network, built.spec.head).in_features
     return [
         name.removesuffix(".weight")
         for name, tensor in state.items()
@@ -424,7 +427,7 @@ def _advice(
     body = [found.tensors.get(name) for name in _body_names(built)]
     shapes = [own[name].shape for name in _body_names(built)]
     fits = [None if each is None else each.shape for each in body] == shapes
-    if fits and not unknown:
+    if fits and not unknown and built.spec.head is not None:
         features = head_of(built.network, built.spec.head).in_features
         yield (
             f"Only the last layer {named!r} differs. It must be linear: a weight "

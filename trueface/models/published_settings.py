@@ -19,6 +19,7 @@ from trueface.models.registry import (
 from trueface.runtime.field_types import Count, Settings, setting
 
 FAKE = "fake"
+REAL_FAKE: Literal["real,fake"] = "real,fake"
 NO_FILE = frozenset({"default", "none", ""})  # values of `weights` in trainings that name no file
 
 
@@ -40,10 +41,10 @@ _RESCALING = {
 
 
 def _network(name: str) -> str:
-    """Return the name of a network that ends in one linear layer, trained by gradient steps.
+    """Return the name of a network that is trained by gradient steps.
 
     Raises:
-        ValueError: there is no such network, its last layer is another one, or its pixels are ambiguous.
+        ValueError: there is no such network, it is of a family, or its pixels are ambiguous.
     """
     spec = spec_of(model_name(name))
     if spec.inner is not None or spec.solver != "gradient":
@@ -112,7 +113,7 @@ class PublishedSettings(Settings):
         "With 2, the probabilities are the softmax",
     )
     classes: Classes = Field(
-        "real,fake",
+        REAL_FAKE,
         description="Order of the classes: real,fake or fake,real. With one logit, a positive logit means "
         "the second one",
     )
@@ -156,6 +157,11 @@ class PublishedSettings(Settings):
             raise ValueError(f"std: {self.std}: the numbers must be greater than 0")
         if self.squash and not self.resize:
             raise ValueError("squash needs resize, the side of the square in pixels")
+        if spec_of(self.architecture).head is None and (self.head or self.classes != REAL_FAKE):
+            raise ValueError(
+                f"{self.architecture} does not end in one linear layer, so that head and classes do not apply to "
+                "it. Leave them out"
+            )
         if 0 < self.resize < self.crop:
             raise ValueError(
                 f"crop: {self.crop} is larger than resize: {self.resize}, so every image would get a black "

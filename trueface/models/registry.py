@@ -56,8 +56,9 @@ class ModelSpec(Declared):
     _: KW_ONLY
     summary: str  # the network's usual name, in few words
     # dotted name of its last layer, an `nn.Linear` that gets features, as in its state dict; a layer with
-    # one logit takes its place
-    head: str = "fc"
+    # one logit takes its place. None: the network does not end in one linear layer. It computes its one logit
+    # itself, in float32, and what works on features or on a last layer refuses it
+    head: str | None = "fc"
     # ImageNet weights, a state dict of the network's own names, in a file called
     # `<name>-<first digits of its SHA-256>.pth`; None: it starts from random weights
     weights_url: str | None = None
@@ -88,6 +89,12 @@ class BuiltNetwork:
     # the file of `weights: default`, where no URL leads to it; raises WeightsError
     published: Callable[[], Path] | None = None
 
+    @property
+    def head(self) -> str:
+        """The dotted name of its last layer; a network without one is not the inner one of a family."""
+        assert self.spec.head is not None
+        return self.spec.head
+
 
 @dataclass(frozen=True, slots=True)
 class Family(Declared):
@@ -95,7 +102,7 @@ class Family(Declared):
 
     The function below it gets a `BuiltNetwork`, which contains the inner network and the mean and
     std of the settings. The inner network is complete, with its weights and a last layer of one
-    logit at `spec.head`. The function returns the network of the family, which may contain the
+    logit at `head`. The function returns the network of the family, which may contain the
     inner one completely or in part.
     """
 
@@ -247,11 +254,25 @@ def _inner_spec(family: str, name: str) -> ModelSpec:
                 f"{family}/{each}" for each in error.known if each.partition("/")[0] not in FAMILIES
             ]
             raise _unknown(f"{family}/{name}", meant, names) from None
+        if spec.head is None:
+            raise UsageError(without_last_layer(f"a model {family}/NETWORK", name))
         if spec.solver == "gradient":
             return spec
-    names = [f"{family}/{each}" for each, spec in SPECS.items() if spec.solver == "gradient"]
+    names = [f"{family}/{each}" for each, spec in SPECS.items() if _can_be_inner(spec)]
     names += [f"{family}/{each}/NETWORK" for each in LIBRARIES]
     raise _unknown(f"{family}/{name}", None, names)
+
+
+def _can_be_inner(spec: ModelSpec) -> bool:
+    return spec.solver == "gradient" and spec.head is not None
+
+
+def without_last_layer(user: str, name: str) -> str:
+    """Return why something does not work with a network that does not end in one linear layer."""
+    return (
+        f"{user} needs a network that ends in one linear layer, but model {name} does not. Choose "
+        "another model."
+    )
 
 
 def load_model_maker(name: str) -> Callable[..., Any]:
@@ -323,7 +344,7 @@ def model_name(name: str) -> str:
     """
     try:
         spec = spec_of(name)
-    except UnknownName as error:
+    except UsageError as error:
         raise ValueError(error) from error
     network = spec.inner or spec.name
     if network not in SPECS:

@@ -99,6 +99,8 @@ def class_activation(model: Detector, view: Tensor, pixels: Tensor, seen: Window
         JobError: the network does not average feature maps, or its head is not linear in the mean,
         so that the map would not be exact.
     """
+    if not model.has_head:
+        raise _not_exact(model, "it does not end in one linear layer")
     head = model.head
     if isinstance(head, RidgeHead):
         raise _not_exact(model, "its last layer clips its inputs")

@@ -80,6 +80,8 @@ def standardise(
     Raises:
         DataError: not one image could be read.
     """
+    if isinstance(model, Detector) and not model.has_head:
+        return
     head = model.head if isinstance(model, Detector) else model
     if not isinstance(head, MlpHead) or head.is_standardised:
         return

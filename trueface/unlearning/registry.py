@@ -14,7 +14,7 @@ from trueface.runtime.errors import UsageError
 from trueface.unlearning.hyperparameters import Options, TrainingOptions
 
 Goal = Literal["flips", "class", "instances"]
-Need = Literal["retain set", "true labels", "untrained model"]
+Need = Literal["last layer", "retain set", "true labels", "untrained model"]
 FLIPS: frozenset[Goal] = frozenset({"flips"})
 FORGETTING: frozenset[Goal] = frozenset({"class", "instances"})
 ALL: frozenset[Goal] = FLIPS | FORGETTING
@@ -57,8 +57,8 @@ class Method(Declared):
     summary: str  # half a line for help texts
     # a class of the same file, or of `trueface.unlearning.hyperparameters`
     hyperparameters: type[Options]
-    # inputs that it cannot work without: the images to keep, the true labels of the forget set, a model as it was
-    # before its training
+    # what it cannot work without: a network that ends in one linear layer, the images to keep, the true labels of
+    # the forget set, a model as it was before its training
     needs: Collection[Need] = ()
     goals: Collection[Goal] = ALL  # things that it can forget: flipped labels, a class, some images
     # why it has no other goal; continues a sentence that begins with its name

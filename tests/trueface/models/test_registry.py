@@ -55,7 +55,8 @@ ABSENT = Library(
 def test_declared_detector_is_built_with_its_declared_last_layer(name: str) -> None:
     with torch.device("meta"):
         network = load_model_maker(name)()
-    assert isinstance(network.get_submodule(spec_of(name).head), nn.Linear)
+    head = spec_of(name).head
+    assert head is None or isinstance(network.get_submodule(head), nn.Linear)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -78,7 +78,7 @@ def encoders_of(inner: BuiltNetwork, width: int, count: int) -> list[nn.Module]:
             "to feature maps. Choose a convolutional network, such as timm/legacy_xception or "
             "baseline18."
         )
-    body.set_submodule(inner.spec.head, nn.Identity())  # it would be in every checkpoint, unused
+    body.set_submodule(inner.head, nn.Identity())  # it would be in every checkpoint, unused
     encoder = MapsOf(body, last.name)
     return [_widened(copy.deepcopy(encoder), last.channels, width) for _ in range(count)]
 

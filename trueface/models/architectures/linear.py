@@ -28,6 +28,6 @@ class LastFeatures(nn.Module):
 def linear(inner: BuiltNetwork) -> nn.Module:
     """Return the network without its last layer, which was checked to be the only one."""
     body: nn.Module = inner.network
-    width = head_of(body, inner.spec.head).in_features
-    body.set_submodule(inner.spec.head, nn.Identity())
+    width = head_of(body, inner.head).in_features
+    body.set_submodule(inner.head, nn.Identity())
     return LastFeatures(body, width)

@@ -551,7 +551,7 @@ def _blocks(
     if spec.raw_pixels:
         raise JobError(f"{spec.name} has no blocks to read. Choose a network such as mobilenet.")
     network = fuse_conv_bn(inner.network, spec.head, side=spec.input_size)
-    network.set_submodule(spec.head, nn.Identity())
+    network.set_submodule(inner.head, nn.Identity())
     return BlockStatistics(
         network,
         mean=spec.mean,

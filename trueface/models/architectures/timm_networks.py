@@ -37,10 +37,11 @@ def network_of_timm(spec: ModelSpec, side: int | None) -> BuiltNetwork:
     name = spec.name.partition("/")[2]
     network, size = _create_network(name, spec.name, side)
     config: dict[str, Any] = network.pretrained_cfg
+    head = _head_of(network, spec.name)
     pixels = resolve_model_data_config(network)
     complete = replace(
         spec,
-        head=_head_of(network, spec.name),
+        head=head,
         mean=tuple(pixels["mean"]),
         std=tuple(pixels["std"]),
         input_size=size,
@@ -50,7 +51,7 @@ def network_of_timm(spec: ModelSpec, side: int | None) -> BuiltNetwork:
     return BuiltNetwork(
         network=network,
         spec=complete,
-        adapt=partial(_adapted, network, complete.head, config["num_classes"]),
+        adapt=partial(_adapted, network, head, config["num_classes"]),
         published=partial(_published, spec.name, config.get("hf_hub_id") or ""),
     )
 

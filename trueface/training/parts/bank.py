@@ -50,7 +50,7 @@ class FeatureCachePart(Part):
         Raises:
             JobError: the model was fitted in closed form.
         """
-        if isinstance(model.head, RidgeHead):
+        if model.has_head and isinstance(model.head, RidgeHead):
             raise JobError(
                 "the base was fitted in closed form and cannot be fine-tuned with gradient steps. "
                 "Train it again with gradient steps, or set solver: ridge to add a few examples."

@@ -90,6 +90,7 @@ class Shrink(GradientMethod[ShrinkOptions]):
     "expand",
     summary="Boundary expanding: moves the forget set to an extra class and removes that class",
     hyperparameters=ExpandOptions,
+    needs={"last layer"},
     goals=FORGETTING,
     other_goals="moves the forget set to a class that it removes, but flipped labels must be replaced by true ones",
 )

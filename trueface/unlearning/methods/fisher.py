@@ -69,7 +69,7 @@ class FisherOptions(Options):
     "fisher",
     summary="Noise on the weights with the least Fisher information about the retain set",
     hyperparameters=FisherOptions,
-    needs={"retain set"},
+    needs={"last layer", "retain set"},
 )
 def fisher(request: Request) -> Result:
     """Add noise to the weights, in place.

@@ -237,7 +237,7 @@ class ExactOptions(Options):
     "exact",
     summary="Fits the last layer again on cached features of the retain set",
     hyperparameters=ExactOptions,
-    needs={"retain set"},
+    needs={"last layer", "retain set"},
 )
 def exact(request: Request) -> Result:
     """Fit the last layer again, in place; nothing else of the model changes.

@@ -150,6 +150,7 @@ LIMITS = (
     "lau",
     summary="Layer attack: trains the last layer on adversarial features",
     hyperparameters=LauOptions,
+    needs={"last layer"},
     limits=LIMITS,
 )
 def layer_attack(request: Request) -> Result:

@@ -1,0 +1,95 @@
+"""A network that does not end in one linear layer: which jobs work with it, and which refuse it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from launcher.api import Kind
+from tests.trueface.jobs.build import SIDE, a_draft, a_job, write_images, write_lists
+from tests.trueface.models.build import untrained
+from trueface.data.augmentations.steps import Window
+from trueface.jobs import testing, training
+from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
+from trueface.models import checkpoint
+from trueface.models.logits import BackboneHeadSplit
+from trueface.models.registry import SPECS, model_name
+from trueface.prediction.heat_map import class_activation
+from trueface.runtime import paths
+from trueface.runtime.errors import JobError
+
+NAME, DATA = "mesonet", "gan2:pre&real:pre"
+PLACE = {"data_root": "data", "split_path": "splits"}
+NETWORK = {"model": NAME, "weights": "none"}
+REASON = f"needs a network that ends in one linear layer, but model {NAME} does not"
+
+
+@pytest.fixture(autouse=True)
+def _without_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SPECS._built, NAME, replace(SPECS[NAME], head=None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "user"),
+    [
+        (TRAIN, {"freeze": True}, "freeze: true"),
+        (TRAIN, {"solver": "ridge"}, "solver: ridge"),
+        (TRAIN, {"dropout": 0.5}, "dropout: 0.5"),
+        (TRAIN, {"features": True}, "features: true"),
+        (UNLEARN, {"method": "exact"}, "method: exact"),
+        (UNLEARN, {"method": "lau", "force": True}, "method: lau"),
+        (UNLEARN, {"method": "relabel", "find": True}, "find: true"),
+    ],
+    ids=str,
+)
+def test_plan_refuses_what_works_on_features_or_on_the_last_layer(
+    tmp_path: Path, kind: Kind, settings: dict[str, Any], user: str
+) -> None:
+    draft = a_draft(kind, tmp_path, PLACE | NETWORK | settings, model=f"{DATA}%50", data=DATA)
+    draft = replace(draft, base=f"{DATA}%50") if kind is UNLEARN else draft
+    assert [each for each in kind.refusals(draft, ()) if REASON in each] == [
+        f"{DATA}%50: {user} {REASON}. Choose another model."
+    ]
+
+
+def test_plan_refuses_to_save_features_of_a_test(tmp_path: Path) -> None:
+    maker = a_draft(TRAIN, tmp_path, PLACE | NETWORK, model=DATA, data=DATA)
+    draft = a_draft(TEST, tmp_path, PLACE | {"features": True}, model=DATA, data=DATA)
+    assert any(f"features: true {REASON}" in each for each in TEST.refusals(draft, [maker]))
+
+
+def test_family_is_refused_by_the_name_of_the_network() -> None:
+    with pytest.raises(ValueError, match=f"linear/NETWORK {REASON}"):
+        model_name(f"linear/{NAME}")
+
+
+def test_parts_that_work_on_the_last_layer_refuse_the_built_network() -> None:
+    model = untrained(NAME)
+    pixels = next(model.parameters()).new_zeros(1, 3, SIDE, SIDE)
+    window = Window(top=0, left=0, height=SIDE, width=SIDE)
+    for use in (
+        lambda: model.head,
+        lambda: model.feature_dim,
+        lambda: model.replace_head(nn.Linear(1, 1)),
+        lambda: model.forward_features(pixels),
+        lambda: BackboneHeadSplit(model),
+        lambda: untrained(NAME, dropout=0.5),
+        lambda: class_activation(model, pixels[0], pixels[0], window),
+    ):
+        with pytest.raises(JobError, match="one linear layer"):
+            use()
+
+
+def test_network_trains_is_calibrated_tested_and_attacked(tmp_path: Path) -> None:
+    keys = write_images(tmp_path, 12)
+    write_lists(tmp_path / "splits", **dict.fromkeys(("train", "val", "test"), keys))
+    size = {"resize_size": SIDE, "batch_size": 8}
+    learning = PLACE | NETWORK | size | {"num_epochs": 1}
+    training.train(a_job(tmp_path, "train", DATA, run="r", data=DATA, settings=learning))
+    kept = checkpoint.load(paths.checkpoint(tmp_path / "runs" / "r" / DATA))
+    assert "calibration" in kept.provenance
+    attacked = PLACE | size | {"attack": "pgd4", "precision": "bf16"}
+    tested = testing.test(a_job(tmp_path, "test", DATA, run="r", data=DATA, settings=attacked))
+    assert {"evasion", "defamation"} & set(tested)
