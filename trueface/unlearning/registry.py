@@ -57,8 +57,8 @@ class Method(Declared):
     summary: str  # half a line for help texts
     # a class of the same file, or of `trueface.unlearning.hyperparameters`
     hyperparameters: type[Options]
-    # what it cannot work without: a network that ends in one linear layer, the images to keep, the true labels of
-    # the forget set, a model as it was before its training
+    # what it cannot work without: the images to keep, the true labels of the forget set, a model as it was before
+    # its training. "last layer": the network ends in one linear layer
     needs: Collection[Need] = ()
     goals: Collection[Goal] = ALL  # things that it can forget: flipped labels, a class, some images
     # why it has no other goal; continues a sentence that begins with its name
