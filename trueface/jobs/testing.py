@@ -249,7 +249,7 @@ def fast_gradient_copy(model: Detector) -> Detector:
     It differs by rounding. Reported scores are those of the model itself.
     """
     twin = copy.deepcopy(model)
-    network = fuse_conv_bn(twin.network, twin.spec.head, side=twin.spec.input_size)
+    network = fuse_conv_bn(twin.network, twin.spec.head, side=twin.spec.probe_side)
     form = torch.channels_last if twin.channels_last else torch.contiguous_format
     twin.network = network.to(memory_format=form)
     return twin.eval().requires_grad_(requires_grad=False)

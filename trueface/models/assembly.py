@@ -13,9 +13,11 @@ import io
 import logging
 import pickle
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 from urllib.error import URLError
 
 import torch
@@ -324,6 +326,17 @@ def _first_convolutions(network: nn.Module, name: str, side: int | None) -> dict
     return {key: layer for key, layer, images in calls if images is calls[0][2]}
 
 
+@runtime_checkable
+class NamedOtherwise(Protocol):
+    """A network whose published files have other names than its parameters.
+
+    Its attribute `unused_parts`, if it has one, names parts of these files that it does not compute.
+    """
+
+    def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of a file by the network's names; unknown ones keep theirs."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
     """How a network is made."""
@@ -357,11 +370,11 @@ def assemble(name: str, options: BuildOptions) -> BuiltNetwork:
     if spec.inner is None:
         _start_from(built, options.weights)
     if options.nodown and spec.inner is None:  # a family reads the maps of a network that has it
-        keep_resolution(network, name, spec.input_size)
+        keep_resolution(network, name, spec.probe_side)
     if spec.head is None:
-        check_one_logit(network, name, spec.input_size)
+        check_one_logit(network, name, spec.probe_side)
     elif spec.solver == "gradient":
-        check_single_head(network, name, spec.head, spec.input_size)
+        check_single_head(network, name, spec.head, spec.probe_side)
     return built
 
 
@@ -400,7 +413,9 @@ def _build_network(spec: ModelSpec, options: BuildOptions) -> BuiltNetwork:
         return BuiltNetwork(network=make(inner), spec=own)
     if spec.name.partition("/")[0] in LIBRARIES:
         return make(spec, options.side)  # type: ignore[no-any-return]  # what a file holds
-    return BuiltNetwork(network=make(), spec=spec)
+    network = make()
+    adapt = network.adapt_state if isinstance(network, NamedOtherwise) else dict
+    return BuiltNetwork(network=network, spec=spec, adapt=adapt)
 
 
 def _start_from(built: BuiltNetwork, weights: str) -> None:
@@ -423,13 +438,27 @@ def _start_from(built: BuiltNetwork, weights: str) -> None:
 
 
 def _adopt_file(built: BuiltNetwork, path: Path) -> None:
-    state, spec = read_state(path), built.spec
+    state, spec = drop_unused(built.network, read_state(path), f"weights {path}"), built.spec
     try:
         load_pretrained_state(built.network, built.adapt(state), f"weights {path}", head=spec.head)
     except WeightsError as error:
         others = fitting_networks(spec.name, state)
         advice = f"They fit model {' and '.join(others)}." if others else REMEDY
         raise WeightsError(f"{str(error).removesuffix('.')}. {advice}") from error
+
+
+def drop_unused(network: nn.Module, state: Mapping[str, Tensor], noun: str) -> dict[str, Tensor]:
+    """Return a state dict without the parts that the network declares as not computed; they are logged."""
+    parts: Sequence[str] = getattr(network, "unused_parts", ())
+    dropped = Counter(part for name in state for part in parts if f"{name}.".startswith(f"{part}."))
+    if dropped:
+        listed = ", ".join(f"{part} ({count})" for part, count in dropped.items())
+        log.info("%s unused=%d parts=%s", noun.replace(" ", "=", 1), dropped.total(), listed)
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if not any(f"{name}.".startswith(f"{part}.") for part in dropped)
+    }
 
 
 def fitting_networks(name: str, state: Mapping[str, Tensor]) -> list[str]:

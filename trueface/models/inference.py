@@ -165,7 +165,7 @@ class FrozenBackbone:
         network.load_state_dict(self._state)
         self._state = {}
         form = torch.channels_last if model.channels_last else torch.contiguous_format
-        network = fuse_conv_bn(network, model.spec.head, side=model.spec.input_size)
+        network = fuse_conv_bn(network, model.spec.head, side=model.spec.probe_side)
         twin = Detector(
             model.spec,
             network.to(memory_format=form),

@@ -22,6 +22,7 @@ from trueface.models.assembly import (
     COUNTER,
     BuildOptions,
     assemble,
+    drop_unused,
     fitting_networks,
     load_state,
     to_float32,
@@ -146,6 +147,7 @@ def _find_state(path: Path, settings: PublishedSettings, built: BuiltNetwork) ->
             f"do not ({_names(others)}). {remedy}"
         )
     own = _drop_parts(path, own, settings.ignored_parts)
+    own = drop_unused(built.network, own, f"weights {path}")
     _refuse_expanded(path, own)
     return PublishedState(
         tensors={name: to_float32(tensor, name, path) for name, tensor in own.items()},

@@ -65,6 +65,10 @@ class ModelSpec(Declared):
     mean: Triple = IMAGENET_MEAN  # mean of pixels in 0 … 1, as the weights want it
     std: Triple = IMAGENET_STD  # likewise
     input_size: int | None = None  # the only side of images that it takes, in pixels; None: any
+    side_step: int | None = None  # sides of images are multiples of it, in pixels; None: any
+    usual_side: int | None = (
+        None  # side of its authors' images, in pixels; another one is warned of
+    )
     # width F of its features, for planning the size of the feature store; None: unknown
     width: int | None = None
     # solver of its last layer; "ridge": it is the network's own `RidgeHead`, and it alone learns, in closed form
@@ -76,6 +80,11 @@ class ModelSpec(Declared):
     library: str = ""  # name and version
     licence: str = ""  # licence of the published weights, where it binds those who use them
     revision: str = ""  # the last change of its code that changed its results, part of the hash
+
+    @property
+    def probe_side(self) -> int | None:
+        """A side of images that it takes, in pixels. None: it takes any."""
+        return self.input_size or self.side_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
