@@ -155,6 +155,8 @@ def _users_of_last_layer(settings: Mapping[str, Any]) -> Iterator[str]:
         yield "freeze: true"
     if settings["dropout"]:
         yield f"dropout: {settings['dropout']:g}"
+    if objectives()[used_objective(settings)].features:
+        yield choice(settings)
     for flag in ("features", "find"):
         if settings.get(flag):
             yield f"{flag}: true"
@@ -392,6 +394,14 @@ def _has_network(draft: Draft) -> bool:
     return str(draft.settings["model"]).partition("/")[0] == _network_of_objective(draft)
 
 
+_FEATURES_THAT_LEARN = Rule(
+    lambda draft: (
+        draft.settings["freeze"] and objectives()[used_objective(draft.settings)].features
+    ),
+    lambda draft: (
+        f"{choice(draft.settings)} trains the features, which freeze: true keeps unchanged. Leave out freeze."
+    ),
+)
 # about the groups of the images
 FAIRNESS = (
     Rule(
@@ -421,6 +431,7 @@ FAIRNESS = (
                     ),
                 ),
             ),
+            _FEATURES_THAT_LEARN,
             Rule(
                 lambda draft: (
                     draft.settings["objective"] not in {*LOSSES, used_objective(draft.settings)}
@@ -601,6 +612,7 @@ UNLEARNINGS = (
         ),
     ),
     check_objective,
+    _FEATURES_THAT_LEARN,
     Rule(
         lambda draft: draft.settings["select"] == "worst-cell",
         "select: worst-cell works only for trainings. Use best or last for an unlearning.",

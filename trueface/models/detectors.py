@@ -5,6 +5,7 @@ that `@register_model` registers can be a detector; see `registry`. The paramete
 the library that builds the network, so that published weights can be loaded.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from math import frexp, prod
@@ -30,6 +31,7 @@ from trueface.models.registry import (
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.rng import stream_seed
 
+log = logging.getLogger(__name__)
 OWN = "model"  # the normalization of the architecture
 # "half" maps pixels to -1 … 1, as weights that come from TensorFlow expect
 NORMALIZATIONS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
@@ -271,6 +273,16 @@ def build_classifier(
     head = (linear_layers(network) or [""])[-1]
     spec = replace(spec_of_classifier(shape.model), head=head)
     return Classifier(spec, network, channels_last=channels_last, shape=shape).eval()
+
+
+def warn_of_other_side(spec: ModelSpec, side: int) -> None:
+    """Log a warning if images have another side in pixels than those of the network's authors."""
+    if spec.usual_side not in {None, side}:
+        log.warning(
+            "model=%s side=%d state=its authors use images of %d pixels, and its padding is made for a side. "
+            "advice=set decode: fitted and resize_size: %d",
+            spec.name, side, spec.usual_side, spec.usual_side,
+        )  # fmt: skip
 
 
 def freeze_backbone(model: Classifier) -> None:

@@ -28,7 +28,7 @@ from trueface.models.assembly import (
     to_float32,
     without_average_count,
 )
-from trueface.models.detectors import normalization_numbers
+from trueface.models.detectors import normalization_numbers, warn_of_other_side
 from trueface.models.head import head_of
 from trueface.models.model_file import Checkpoint
 from trueface.models.published_settings import PublishedSettings
@@ -101,6 +101,7 @@ def read_published(path: Path, settings: PublishedSettings) -> Checkpoint:
         provenance={"library": built.spec.library, **facts},
     )
     checkpoint.from_checkpoint(kept, path)  # the network works on images of this size
+    warn_of_other_side(built.spec, settings.crop)
     return kept
 
 

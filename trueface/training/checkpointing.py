@@ -327,6 +327,7 @@ def init_model(start: TrainingStart, settings: LearningSettings, device: str) ->
         CheckpointError: the base model cannot be read, or has another architecture.
         WeightsError: the pretrained weights are not available.
     """
+    side = settings.patch_size if settings.patch_size > 0 else settings.resize_size
     if start.folder is None:
         model = detectors.build_detector(
             settings.model,
@@ -336,8 +337,9 @@ def init_model(start: TrainingStart, settings: LearningSettings, device: str) ->
             normalization=settings.normalization,
             channels_last=settings.channels_last,
             nodown=settings.nodown,
-            side=settings.patch_size if settings.patch_size > 0 else settings.resize_size,
+            side=side,
         )
+        detectors.warn_of_other_side(model.spec, side)
         return model.to(device)
     path = paths.checkpoint(start.folder)
     base = checkpoint.load(path)
@@ -352,6 +354,7 @@ def init_model(start: TrainingStart, settings: LearningSettings, device: str) ->
         dropout=settings.dropout,
         channels_last=settings.channels_last,
     )
+    detectors.warn_of_other_side(model.spec, side)
     return model.to(device)
 
 

@@ -44,6 +44,9 @@ class ObjectiveSpec(Declared):
     # it can be replayed as a CUDA graph
     capturable: bool = False
     paired: bool = False  # every batch has as many reals as fakes
+    features: bool = (
+        False  # its loss is one of the input of the last layer, so that the backbone learns
+    )
 
     def __post_init__(self) -> None:
         known = (*COLUMNS, *ATTRIBUTE_COLUMNS)
