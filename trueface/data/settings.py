@@ -89,12 +89,31 @@ def other_decoding(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
     return ""
 
 
-def resized_base(model: str, resize: int) -> str:
-    """Return why nothing can be trained from a published model that needs resized images."""
-    return (
-        f"{model} was published with images that are resized to {resize} pixels. A training does not resize images. "
-        f"Use {model} only for tests, or take it over with resize: 0 and give images of that size."
+def resized_base(model: str, published: Mapping[str, Any], used: Mapping[str, Any]) -> str:
+    """Return why nothing can be trained from a published model that needs resized images; '' if it can be.
+
+    Args:
+        model: its ID.
+        published: its preprocessing, with `resize` and `crop`.
+        used: the settings of the training.
+    """
+    resize, crop = published.get("resize"), published.get("crop")
+    if not isinstance(resize, int) or not resize or _is_fitted(used, resize, crop):
+        return ""
+    remedy = (
+        f"Set decode: fitted and resize_size: {resize}"
+        if resize == crop
+        else f"Use {model} only for tests"
     )
+    return (
+        f"{model} was published with images that are resized to {resize} pixels. The training does not do this. "
+        f"{remedy}, or take it over with resize: 0 and give images of that size."
+    )
+
+
+def _is_fitted(used: Mapping[str, Any], resize: int, crop: object) -> bool:
+    """Return whether a training decodes images to the side to which a published model resizes them."""
+    return used.get("decode") == "fitted" and used.get("resize_size") == resize == crop
 
 
 class PlaceSettings(Settings):

@@ -71,6 +71,8 @@ def check_saved_weights(_: Draft, makers: Sequence[Draft], __: DataIdResolver) -
 
 def check_decoding(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
     """Refuse images that are read in another way than those of the model's training were."""
+    if makers and makers[-1].settings.get("resize") and draft.kind == "train":
+        return  # see `check_published_base`
     differs = other_decoding(makers[-1].settings, draft.settings) if makers else ""
     if differs:
         yield f"{makers[-1].model} is trained with {differs}. Use the same value in training and test."
@@ -80,7 +82,7 @@ _MODELS = (check_saved_weights, check_decoding)
 
 
 def check_published_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
-    """Refuse to train from a published model whose resizing a training cannot repeat."""
+    """Refuse to train from a published model whose resizing the training does not repeat."""
     root = published_root(draft.base)
     if root is None:
         return
@@ -88,9 +90,8 @@ def check_published_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolve
     kept: object = maker.settings if maker else None
     if maker is None:  # made by an earlier job
         kept = (read_json(paths.provenance(draft.model_folder(root))) or {}).get("preprocessing")
-    resize = kept.get("resize") if isinstance(kept, Mapping) else None
-    if isinstance(resize, int) and resize > 0:
-        yield resized_base(root, resize)
+    if isinstance(kept, Mapping) and (reason := resized_base(root, kept, draft.settings)):
+        yield reason
 
 
 # --- tests

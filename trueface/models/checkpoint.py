@@ -80,7 +80,7 @@ def add_reference(path: Path, reference: Mapping[str, Tensor]) -> None:
 def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> None:
     """Refuse a model that was trained on images from another decoder.
 
-    A detector relies on traces that differ between decoders.
+    A detector relies on traces that differ between decoders. A published model has its own resizing instead.
 
     Raises:
         CheckpointError: the decoding differs.
@@ -107,21 +107,29 @@ def refuse_other_normalization(checkpoint: Checkpoint, normalization: str) -> No
         )
 
 
-def refuse_other_preprocessing(checkpoint: Checkpoint, crop: int) -> None:
-    """Refuse a base model that others published with resizing, and log if they used another crop.
+def refuse_other_preprocessing(checkpoint: Checkpoint, settings: DataSettings, crop: int) -> None:
+    """Refuse a base that others published with another resizing, and log what else differs.
 
     Args:
         checkpoint: the base model.
+        settings: how the training reads images.
         crop: side length of the training's centre crop, in pixels.
 
     Raises:
-        CheckpointError: the published preprocessing resizes images, which a training does not do.
+        CheckpointError: the published preprocessing resizes images, and the training does not.
     """
     published, model = Preprocessing.read(checkpoint.provenance), checkpoint.provenance.get("model")
     if published is None:
         return
+    if reason := resized_base(str(model), published.json_record, settings.model_dump()):
+        raise CheckpointError(reason)
     if published.resize:
-        raise CheckpointError(resized_base(str(model), published.resize))
+        log.warning(
+            "base=%s state=trains with decode: fitted, whose filter is not %s%s",
+            model,
+            published.interpolation,
+            ", and without squash" if published.squash else "",
+        )
     if published.crop != crop:
         log.warning(
             "base=%s crop=%d state=trains with resize_size: %d, unlike the base",

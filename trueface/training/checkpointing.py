@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
+from trueface.data.preprocessing import Preprocessing
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import assembly, checkpoint, detectors
 from trueface.models.detectors import Classifier, Detector
@@ -343,10 +344,12 @@ def init_model(start: TrainingStart, settings: LearningSettings, device: str) ->
         return model.to(device)
     path = paths.checkpoint(start.folder)
     base = checkpoint.load(path)
-    checkpoint.refuse_other_decoding(base, settings)
+    published = Preprocessing.read(base.provenance)
+    if published is None or not published.resize:
+        checkpoint.refuse_other_decoding(base, settings)
     checkpoint.refuse_other_normalization(base, settings.normalization)
     checkpoint.refuse_other_resolution(base, nodown=settings.nodown)
-    checkpoint.refuse_other_preprocessing(base, settings.resize_size)
+    checkpoint.refuse_other_preprocessing(base, settings, settings.resize_size)
     model = checkpoint.from_checkpoint(
         base,
         path,

@@ -1,8 +1,8 @@
 """Cross-Efficient-ViT: D. Coccomini et al., ICIAP 2021, arXiv 2107.02612, after its program (MIT).
 
-Two branches make tokens of the maps of an EfficientNet-B0 each: one of patches of 7 by 7 of the last maps, one of
-patches of 56 by 56 of the maps after block 2. Two transformers alternate with attention of the first token of a
-branch to the tokens of the other one. The logit is the sum of two linear layers, so the network has no last layer.
+Each of two branches makes tokens of patches of the maps of an EfficientNet-B0. One has patches of 7 by 7 of the last
+maps, the other of 56 by 56 of the maps after block 2. Two transformers alternate with attention of the first token of
+a branch to the tokens of the other one. The logit is the sum of two linear layers, so the network has no last layer.
 
 As in the program, pixels are blue, green, red in 0 … 255, and the side of an image is a multiple of 224 pixels.
 Positions beyond those of an image are not used.

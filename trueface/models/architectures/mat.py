@@ -3,8 +3,9 @@
 Four attention maps of deep maps weight two things: the texture of shallow maps, each map alone, and the last maps,
 all of them together. A texture is what remains of maps without their means over the cells of an attention map
 (section 3.2). The network is written from the paper. Names, shapes and numbers fit models/MAT.py of
-github.com/yoctta/multiple-attention at bb069ccd: EfficientNet-B4 with the padding of efficientnet_pytorch 0.6 for
-images of 380 pixels, textures after block 5, attention after block 21.
+github.com/yoctta/multiple-attention at bb069ccd. Its EfficientNet-B4 has the padding of efficientnet_pytorch 0.6 for
+images of 380 pixels. Textures are those after block 5, and attention is computed after block 21. The place of the last
+dropout is not in the paper.
 """
 
 import torch

@@ -732,9 +732,18 @@ def test_plan_refuses_to_train_from_a_model_that_resizes(tmp_path: Path, is_done
     assert re.search(rf"study.yaml:{4 if is_done else 7}\b", str(refused.value))
 
 
-def base_of(lab: Path, size: int) -> Detector:
+def test_plan_trains_at_the_side_to_which_a_published_model_resizes(tmp_path: Path) -> None:
+    lab = image_tree(tmp_path)
+    (lab / "theirs.pth").touch()
+    head, _, _ = FILE.replace("logits: 2,", "logits: 2, resize: 32, crop: 32,").partition("train:")
+    fitted = FINE_TUNING.replace("{model: tv", "{decode: fitted, resize_size: 32, model: tv")
+    jobs = {job.name for job in plan_text(head + fitted, KINDS.values(), lab).jobs}
+    assert "train/published:theirs#gan2:pre" in jobs
+
+
+def base_of(lab: Path, size: int, **more: Any) -> Detector:
     """Return what a training that crops to this size would start from."""
-    given = {"data_root": "data", "split_path": "splits", "model": SMALL}
+    given = {"data_root": "data", "split_path": "splits", "model": SMALL, **more}
     settings = TrainSettings.model_validate({**given, "resize_size": size})
     start = TrainingStart(model=MODEL, folder=lab / "runs/study" / MODEL, weights="none")
     return init_model(start, settings, "cpu")
@@ -744,6 +753,14 @@ def test_training_from_a_model_that_resizes_is_refused(tmp_path: Path) -> None:
     adopted(tmp_path, state(), resize=36)
     with pytest.raises(CheckpointError, match=r"published:theirs was published .* to 36 pixels"):
         base_of(tmp_path, 32)
+
+
+def test_training_at_the_resized_side_starts_from_a_published_model(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    adopted(tmp_path, state(), resize=32, interpolation="bicubic")
+    assert torch.equal(base_of(tmp_path, 32, decode="fitted").head.bias, state()["fc.bias"])
+    assert "trains with decode: fitted, whose filter is not bicubic" in caplog.text
 
 
 @pytest.mark.parametrize(("size", "warned"), [(32, False), (64, True)])
