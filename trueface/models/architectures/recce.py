@@ -6,7 +6,7 @@ image and reconstruction guides an attention. Images are in -1 … 1, published 
 
 Names and results are those of the published code (github.com/VISION-SJTU/RECCE, MIT), with one
 difference. Its encoder also has the last layer of ImageNet, which is not used; it is not part of this
-network (`encoder.fc` in published files).
+network (`UNUSED`).
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,9 @@ from trueface.models.blocks.full_xception import (
     SeparableBlock,
     SeparableConvolution,
     XceptionMaps,
+    put_xception,
 )
+from trueface.models.blocks.file_names import without_unused
 from trueface.models.registry import register_model
 
 HALF = (0.5, 0.5, 0.5)
@@ -30,6 +32,8 @@ WIDTH = 2048  # features of Xception
 DROPOUT = 0.2
 GRAPH = 256  # width of the graph's vertices
 DECODED = (256, 128, 64)  # channels after each doubling of the maps' side
+# tensors of published files that are not part of the network
+UNUSED = ("encoder.fc.weight", "encoder.fc.bias")
 NOISE = 1e-6  # deviation of the noise of a training, in units of -1 … 1
 
 
@@ -115,6 +119,10 @@ class Recce(nn.Module):
         self.decoder5 = _doubling(second, third)
         self.decoder6 = nn.Sequential(nn.Conv2d(third, 3, 1, bias=False), nn.Tanh())
 
+    def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of a file, of the authors or of an Xception, under the names of this network."""
+        return put_xception(self, "encoder", state) or without_unused(state, UNUSED)
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, 1) of images (B, 3, H, W)."""
         return self.forward_parts(images).logit
@@ -152,7 +160,9 @@ def similarity(maps: Tensor) -> Tensor:
 
 def _two_layers(first: nn.Conv2d | nn.Linear, kernel: int = 0) -> nn.Sequential:
     second: nn.Module = (
-        nn.Conv2d(GRAPH, GRAPH, kernel, bias=False) if kernel else nn.Linear(GRAPH, GRAPH, bias=False)
+        nn.Conv2d(GRAPH, GRAPH, kernel, bias=False)
+        if kernel
+        else nn.Linear(GRAPH, GRAPH, bias=False)
     )
     return nn.Sequential(first, nn.ReLU(inplace=True), second)
 

@@ -4,6 +4,7 @@ Its parameters have the names of the published PyTorch weights, which timm calls
 `blocks.xception` has only the beginning, under names of its own.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -58,15 +59,22 @@ class SeparableBlock(nn.Module):
 
 
 class XceptionMaps(nn.Module):
-    """Xception without its last layer."""
+    """Xception without its last layer.
 
-    def __init__(self, channels: int = 3) -> None:
+    Args:
+        channels: of the images.
+        rectified: whether a ReLU is after the second, third and fourth batch norm, as published. A list
+            of its modules, taken for the network, lacks these three.
+    """
+
+    def __init__(self, channels: int = 3, *, rectified: bool = True) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 32, 3, stride=2, bias=False)
         self.bn1 = nn.BatchNorm2d(32)
         self.conv2 = nn.Conv2d(32, ENTRY[0], 3, bias=False)
         self.bn2 = nn.BatchNorm2d(ENTRY[0])
         self.relu = nn.ReLU(inplace=True)
+        self.act: nn.Module = self.relu if rectified else nn.Identity()
         for number, (before, after) in enumerate(pairwise(ENTRY), start=1):
             block = SeparableBlock(before, after, after, stride=2, first_relu=number > 1)
             self.add_module(f"block{number}", block)
@@ -84,7 +92,7 @@ class XceptionMaps(nn.Module):
     def first_maps(self, images: Tensor) -> Tensor:
         """Return the maps (B, 64, H/2 - 3, W/2 - 3) before the first block, H and W rounded up."""
         x = self.relu(self.bn1(self.conv1(images)))
-        return self.relu(self.bn2(self.conv2(x)))  # type: ignore[no-any-return]  # torch
+        return self.act(self.bn2(self.conv2(x)))  # type: ignore[no-any-return]  # torch
 
     def through_blocks(self, x: Tensor, first: int, last: int) -> Tensor:
         """Return the maps of block `last` for the input of block `first`, counted from 1."""
@@ -94,12 +102,33 @@ class XceptionMaps(nn.Module):
 
     def last_maps(self, x: Tensor) -> Tensor:
         """Return maps (B, 2048, h, w) of those of the last block."""
-        x = self.relu(self.bn3(self.conv3(x)))
-        return self.relu(self.bn4(self.conv4(x)))  # type: ignore[no-any-return]  # torch
+        x = self.act(self.bn3(self.conv3(x)))
+        return self.act(self.bn4(self.conv4(x)))  # type: ignore[no-any-return]  # torch
 
     def forward_maps(self, images: Tensor) -> Tensor:
         """Return maps (B, 2048, H/32, W/32) of images (B, channels, H, W)."""
         return self.last_maps(self.through_blocks(self.first_maps(images), 1, BLOCKS))
+
+
+def put_xception(
+    network: nn.Module, part: str, state: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """Return the state of `network` with the tensors of an Xception's file in its part of that name.
+
+    Args:
+        network: with an `XceptionMaps`.
+        part: name of this module in the network.
+        state: tensors of a file. Their last layer is left out.
+
+    Returns:
+        None if the file is not one of an Xception alone.
+    """
+    own = {name for name in state if name.partition(".")[0] != "fc"}
+    names = set(network.get_submodule(part).state_dict())
+    counters = {name for name in names if name.endswith("num_batches_tracked")}
+    if not own or own | counters != names:
+        return None
+    return {**network.state_dict(), **{f"{part}.{name}": state[name] for name in own}}
 
 
 class Xception(XceptionMaps):
