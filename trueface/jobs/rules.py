@@ -150,6 +150,8 @@ def _unusable_without_last_layer(draft: Draft) -> Iterator[str]:
 
 
 def _users_of_last_layer(settings: Mapping[str, Any]) -> Iterator[str]:
+    if objectives()[used_objective(settings)].features:
+        yield choice(settings)
     if settings["solver"] == "ridge":  # it sets freeze, too
         yield "solver: ridge"
     elif settings["freeze"]:
@@ -392,7 +394,8 @@ def _network_of_objective(draft: Draft) -> str:
 
 
 def _has_network(draft: Draft) -> bool:
-    return str(draft.settings["model"]).partition("/")[0] == _network_of_objective(draft)
+    first = str(draft.settings["model"]).partition("/")[0]
+    return _network_of_objective(draft) in {first, first.partition("_")[0]}  # as mcx_hsv
 
 
 _FEATURES_THAT_LEARN = Rule(
@@ -403,6 +406,28 @@ _FEATURES_THAT_LEARN = Rule(
         f"{choice(draft.settings)} trains the features, which freeze: true keeps unchanged. Leave out freeze."
     ),
 )
+
+# about objectives that compare augmentations of each image
+VIEWS = Rule(
+    lambda draft: objectives()[used_objective(draft.settings)].views > 1,
+    (
+        Rule(
+            lambda draft: draft.settings["qualities"],
+            lambda draft: (
+                f"{choice(draft.settings)} compares augmentations of each image and cannot be used with qualities. "
+                "Leave one of them out."
+            ),
+        ),
+        Rule(
+            lambda draft: draft.settings["sbi"],
+            lambda draft: (
+                f"{choice(draft.settings)} compares augmentations of each image and cannot be used with sbi, which "
+                "makes a fake of some of them. Leave one of them out."
+            ),
+        ),
+    ),
+)
+
 # about the groups of the images
 FAIRNESS = (
     Rule(
@@ -509,6 +534,7 @@ TRAININGS = (
     check_solver,
     _part_conflicts,
     *QUALITIES,
+    VIEWS,
     *FAIRNESS,
     TENSORBOARD,
     Rule(

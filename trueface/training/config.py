@@ -77,6 +77,24 @@ class ObjectiveOptions(Settings):
         "Higher values give proportions closer to one half. The published value is 2",
     )
 
+    core_weight: Annotated[Finite, Field(gt=0)] = setting(
+        1.0,
+        added=True,
+        description="Weight of the distance between the features of two views (core). Published values are "
+        "1 and, across data sets, 100",
+    )
+    real_weight: Annotated[Finite, Field(gt=0)] = setting(
+        1.0,
+        added=True,
+        description="Weight of each real image in the loss (core), compared with a fake. The published value is "
+        "4, for four fakes per real image",
+    )
+
+    @property
+    def views(self) -> int:
+        """The number of augmentations of each image in a batch."""
+        return registry.objectives()[self.used_objective].views
+
     @property
     def used_objective(self) -> str:
         """The name of the objective that is minimized."""
@@ -211,7 +229,7 @@ class TrainerConfig:
     sam: float = 0.0  # radius of a second pass at moved weights; see `loop`; 0: none
     awp: float = 0.0  # radius of AWP, as a fraction of the norm of each weight
     awp_from: int = 1  # the first epoch, from 1, with awp
-    rows_per_image: int = 1  # rows of a batch for each image: one for each quality
+    rows_per_image: int = 1  # rows of a batch for each image: one for each quality or view
     accumulate: int = 1  # batches per step of the optimizer
 
     @property

@@ -379,6 +379,11 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
         return replace(super().trainer, objective=self.used_objective, options=self)
 
     @property
+    def rows_per_image(self) -> int:
+        """The number of rows per image in a batch."""
+        return super().rows_per_image * self.views
+
+    @property
     def copies_learned(self) -> tuple[str, ...]:
         """The copies of each image that a training in closed form reads in addition to the image."""
         return copies_of(self.copies)

@@ -19,7 +19,6 @@ from trueface.models.registry import register_model
 CAPSULES = 10
 CLASSES = 2  # real, fake
 READINGS, NUMBERS = 8, 4  # numbers of a primary capsule, and of an output capsule
-ROUTINGS = 2
 NOISE = 0.01  # deviation of the noise on the routing's weights, in training
 DROPOUT = 0.05  # of the routed numbers, which are not scaled up for it
 LAYERS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0)  # of VGG-19: channels; 0: a pooling
@@ -62,17 +61,14 @@ class Routing(nn.Module):
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Return the output capsules (B, 4, 2) of primary ones (B, 8, 10)."""
-        weights = self.route_weights
+        weights: Tensor = self.route_weights
         if self.training:  # drawn on the CPU: a GPU has other random numbers
             weights = weights + NOISE * torch.randn(weights.shape).to(weights)
         votes = torch.einsum("kcor,brc->bkco", weights, numbers)  # (B, 2, 10, 4)
         if self.training:
             votes = votes * (torch.rand(votes.shape) >= DROPOUT).to(votes)
-        agreement = torch.zeros_like(votes)
-        for turn in range(ROUTINGS):
-            if turn:
-                agreement = agreement + votes * outputs
-            outputs = squash((agreement.softmax(2) * votes).sum(2, keepdim=True), dim=3)
+        outputs = _agreed(votes, torch.zeros_like(votes))
+        outputs = _agreed(votes, votes * outputs)  # the second and last turn
         return outputs.squeeze(2).transpose(1, 2)
 
 
@@ -111,7 +107,13 @@ class Capsule(nn.Module):
 def squash(vectors: Tensor, dim: int) -> Tensor:
     """Return vectors v along a dimension as v |v| / (1 + |v|²), shorter than 1."""
     length = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
-    return vectors * (length / (1 + length.square()))
+    squashed: Tensor = vectors * (length / (1 + length.square()))
+    return squashed
+
+
+def _agreed(votes: Tensor, agreement: Tensor) -> Tensor:
+    """Return the output capsules (B, 2, 1, 4) of votes and their agreement (B, 2, 10, 4)."""
+    return squash((agreement.softmax(2) * votes).sum(2, keepdim=True), dim=3)
 
 
 def mean_log_odds(capsules: Tensor) -> Tensor:
@@ -152,7 +154,6 @@ def _vgg19_beginning() -> nn.Sequential:
             continue
         convolution = nn.Conv2d(width_in, width, 3, padding=1)
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(convolution.bias)
         layers += [convolution, nn.ReLU(inplace=True)]
         width_in = width
     return nn.Sequential(*layers)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.models.blocks.file_names import without_unused
 from trueface.models.blocks.full_xception import (
     BLOCKS,
     FEATURES,
@@ -24,7 +25,6 @@ from trueface.models.blocks.full_xception import (
     XceptionMaps,
     put_xception,
 )
-from trueface.models.blocks.file_names import without_unused
 from trueface.models.registry import register_model
 
 HALF = (0.5, 0.5, 0.5)
@@ -199,7 +199,8 @@ def _gathered(vertices: Tensor, neighbours: Tensor, reweight: nn.Module) -> Tens
     """
     own = vertices.permute(0, 2, 3, 1)[:, :, :, None].expand_as(neighbours)
     weights = reweight(torch.cat([own, neighbours], -1)).softmax(3)  # (B, H, W, N, 1)
-    return (neighbours * weights).sum(3).permute(0, 3, 1, 2)
+    gathered: Tensor = (neighbours * weights).sum(3)  # (B, H, W, C)
+    return gathered.permute(0, 3, 1, 2)
 
 
 @register_model(

@@ -19,12 +19,17 @@ from torch.nn import functional
 from trueface.data.batch import Batch
 from trueface.data.image_set import FORGERY
 from trueface.models.blocks.disentangling import MOST_CLASSES, DisentanglingNetwork, FairnetOutputs
-from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
 from trueface.training.cells import Subgroups, bilevel_cvar
 from trueface.training.config import DEMOGRAPHIC, ObjectiveOptions
 from trueface.training.group_losses import FUSION_RIDGE, FUSION_SMOOTH, ldam_loss, ldam_margins
-from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
+from trueface.training.objectives.protocol import (
+    CORRECT,
+    Logs,
+    Objective,
+    TrainingFacts,
+    network_and_images,
+)
 from trueface.training.objectives.registry import register_objective
 
 MARGIN = 3.0  # published value, in units of the distance between features
@@ -37,7 +42,6 @@ WEIGHTS: Mapping[str, float] = {
     "demographic": 0.1,
     "fused": 1.0,
 }
-_IMAGES = 4  # dimensions of (B, 3, H, W)
 
 
 class ClassPairs(NamedTuple):
@@ -170,14 +174,11 @@ class FairNetLosses(Objective):
         Raises:
             JobError: the model is not a `fairnet`, or the images are features or crops of images.
         """
-        network, detector = _network(model)
-        if batch.inputs.ndim != _IMAGES:
-            raise JobError(
-                "objective: fairnet trains its whole network on whole images. Leave out freeze "
-                "and test_crops."
-            )
+        network, images = network_and_images(
+            model, batch, DisentanglingNetwork, "fairnet", "fairnet or fairnet/NETWORK"
+        )
         labels = (batch.labels.reshape(-1) > 0.5).long()
-        parts = network.forward_parts(detector.normalize_pixels(batch.inputs))
+        parts = network.forward_parts(images)
         losses = self._losses(network, parts, batch, labels)
         loss = torch.stack([WEIGHTS[name] * value for name, value in losses.items()]).sum()
         right = ((parts.logit.reshape(-1) > 0).long() == labels).sum()
@@ -218,16 +219,6 @@ def _losses_by_class(features: Tensor, permutation: Tensor, count: int) -> Tenso
     others = features[permutation]
     return triplet(features[:count], others[:count], others[count:]) + triplet(
         features[count:], others[count:], others[:count]
-    )
-
-
-def _network(model: nn.Module) -> tuple[DisentanglingNetwork, Detector]:
-    if isinstance(model, Detector) and isinstance(model.network, DisentanglingNetwork):
-        return model.network, model
-    name = model.spec.name if isinstance(model, Detector) else type(model).__name__
-    raise JobError(
-        f"objective: fairnet needs model fairnet or fairnet/NETWORK, got model {name}. Choose one "
-        "of these models or another objective."
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,12 @@ from torch.nn import functional
 from trueface.data.batch import Batch
 from trueface.data.image_set import ImageSet, labels_and_columns
 from trueface.models.detectors import Detector
+from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.training.config import ObjectiveOptions
 
+Network = TypeVar("Network", bound=nn.Module)
+_IMAGES = 4  # dimensions of (B, 3, H, W)
 CORRECT = "correct"  # key in the logs of every step: the number of correctly classified images
 Logs = Mapping[str, Tensor | float]
 
@@ -132,6 +135,40 @@ def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
         else model(inputs)
     )
     return logits.float()
+
+
+def network_and_images(
+    model: nn.Module, batch: Batch, network: type[Network], objective: str, models: str
+) -> tuple[Network, Tensor]:
+    """Return the network of a detector, and the batch's normalised images (B, 3, H, W).
+
+    Args:
+        model: in training.
+        batch: of the step.
+        network: class that has the parts that the objective needs.
+        objective: name of the objective, for messages.
+        models: names of the models of that class, for messages.
+
+    Raises:
+        JobError: the model is another one, or the batch has features or crops of images.
+    """
+    if not (isinstance(model, Detector) and isinstance(model.network, network)):
+        name = model.spec.name if isinstance(model, Detector) else type(model).__name__
+        raise JobError(
+            f"objective: {objective} needs model {models}, got model {name}. Choose one of these "
+            "models or another objective."
+        )
+    if batch.inputs.ndim != _IMAGES:
+        raise JobError(
+            f"objective: {objective} trains its whole network on whole images. Leave out freeze "
+            "and test_crops."
+        )
+    return model.network, model.normalize_pixels(batch.inputs)
+
+
+def count_correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the number of images whose logit (B, 1) is on the side of their label (B, 1)."""
+    return ((logits.reshape(-1) > 0) == (labels.reshape(-1) > 0.5)).sum()
 
 
 def per_sample_bce(model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:

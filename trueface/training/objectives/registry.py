@@ -47,6 +47,8 @@ class ObjectiveSpec(Declared):
     features: bool = (
         False  # its loss is one of the input of the last layer, so that the backbone learns
     )
+    # augmentations of each image in a batch, drawn independently: all images in the first, then in the next
+    views: int = 1
 
     def __post_init__(self) -> None:
         known = (*COLUMNS, *ATTRIBUTE_COLUMNS)
