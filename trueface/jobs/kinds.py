@@ -34,6 +34,7 @@ from trueface.jobs.rules import RULES
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.runtime import paths
 from trueface.runtime.files import read_json
+from trueface.training.config import is_checkpoint_file
 from trueface.training.objectives.registry import objectives, used_objective
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.settings import UnlearnSettings
@@ -51,6 +52,11 @@ def _training_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
             path=paths.optimizer(draft.model_folder(draft.base)),
             what=f"the optimizer state of {draft.base} (set save_optimizer: true in its training)",
         )
+    if teacher := draft.settings["teacher"]:
+        if is_checkpoint_file(teacher):
+            yield Input(path=draft.path(teacher), what="the checkpoint of the teacher")
+        else:
+            yield checkpoint_input(draft, teacher, "the teacher")
 
 
 def _unlearning_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:

@@ -407,6 +407,45 @@ _FEATURES_THAT_LEARN = Rule(
     ),
 )
 
+# about objectives with a teacher
+DISTILLATION = Rule(
+    lambda draft: "teacher" in objectives()[used_objective(draft.settings)].options,
+    (
+        Rule(
+            lambda draft: not draft.settings["teacher"],
+            lambda draft: (
+                f"{choice(draft.settings)} needs a teacher. Set teacher to the ID of an earlier model of this run, "
+                "or to the path of a checkpoint"
+            ),
+        ),
+        Rule(
+            lambda draft: draft.settings["teacher"] == draft.model,
+            "teacher: {model} is the model that is trained. Give another model.",
+        ),
+        Rule(
+            lambda draft: (
+                len(split_quality_words(draft.settings["qualities"])) < 2
+                or draft.settings["quality_batch"] != "paired"
+            ),
+            lambda draft: (
+                f"{choice(draft.settings)} needs each image in two qualities, the first for the teacher. Write "
+                "qualities: [raw, jpeg30] and quality_batch: paired"
+            ),
+        ),
+        Rule(
+            lambda draft: draft.settings["freeze"],
+            lambda draft: f"{choice(draft.settings)} trains the whole network. Leave out freeze.",
+        ),
+        Rule(
+            lambda draft: draft.settings["collab"],
+            lambda draft: (
+                f"{choice(draft.settings)} cannot be used with collab, which reads the same pairs. Leave one of them "
+                "out."
+            ),
+        ),
+    ),
+)
+
 # about objectives that compare augmentations of each image
 VIEWS = Rule(
     lambda draft: objectives()[used_objective(draft.settings)].views > 1,
@@ -534,6 +573,7 @@ TRAININGS = (
     check_solver,
     _part_conflicts,
     *QUALITIES,
+    DISTILLATION,
     VIEWS,
     *FAIRNESS,
     TENSORBOARD,

@@ -51,6 +51,7 @@ from trueface.training.parts.protocol import Part, TrainingContext
 from trueface.training.parts.qualities import CollaborationPart, Qualities
 from trueface.training.parts.registry import further_parts
 from trueface.training.parts.shards import Shards
+from trueface.training.parts.teacher import Teacher
 from trueface.training.parts.views import Views
 from trueface.training.settings import TrainSettings, has_frozen_backbone
 from trueface.training.trainer import TrainingResult
@@ -64,6 +65,7 @@ PARTS: tuple[type[Part], ...] = (
     Qualities,
     Views,
     GroupColumns,
+    Teacher,
     CollaborationPart,
     SavedFeatures,
 )

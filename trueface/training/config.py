@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Accelerate, Count, Finite, Settings, setting
+from trueface.training.layer_weights import canonical_layers
 from trueface.training.objectives import registry
 from trueface.training.objectives.registry import NOT_FAIR, OVERSAMPLE
 
@@ -19,6 +20,9 @@ ScheduleName = Literal["plateau", "step", "onecycle", "warmup_cosine", "warmup_o
 Selection = Literal["best", "last", "worst-cell"]
 WORST_CELL = "worst-cell"  # value of the setting `select`
 DEMOGRAPHIC = "demographic"  # the column of a batch with the number of each image's group
+# published layers of a ResNet for objective add, with their weights
+FREQUENCY_LAYERS = "layer2=1, layer3=2, layer4=.25"
+VIEW_LAYERS = "layer2=.5, layer3=2.5, layer4=2"
 Share = Annotated[Finite, Field(gt=0, le=1)]
 
 
@@ -90,6 +94,30 @@ class ObjectiveOptions(Settings):
         "4, for four fakes per real image",
     )
 
+    teacher: str = setting(
+        "",
+        added=True,
+        cost=True,
+        description="Model from which add distils: the ID of an earlier model of the run, or the path of a "
+        "checkpoint (.pt)",
+    )
+    add_frequency: Annotated[Finite, Field(ge=0)] = setting(
+        1.0, added=True, description="Weight of the distance between spectra of maps (add)"
+    )
+    add_views: Annotated[Finite, Field(ge=0)] = setting(
+        16.0, added=True, description="Weight of the distance between projections of maps (add)"
+    )
+    add_frequency_layers: Annotated[str, AfterValidator(canonical_layers)] = setting(
+        canonical_layers(FREQUENCY_LAYERS),
+        added=True,
+        description="Layers of student and teacher whose spectra add compares, with their weights",
+    )
+    add_view_layers: Annotated[str, AfterValidator(canonical_layers)] = setting(
+        canonical_layers(VIEW_LAYERS),
+        added=True,
+        description="Layers of student and teacher whose projections add compares, with their weights",
+    )
+
     @property
     def views(self) -> int:
         """The number of augmentations of each image in a batch."""
@@ -116,6 +144,11 @@ class ObjectiveOptions(Settings):
         columns = registry.objectives()[self.used_objective].columns
         needed = needs_groups(self.model_dump(include={"fair", "objective", "select"}))
         return (*columns, *((DEMOGRAPHIC,) if needed and DEMOGRAPHIC not in columns else ()))
+
+
+def is_checkpoint_file(teacher: str) -> bool:
+    """Return whether the setting `teacher` is a path, and not the ID of a model."""
+    return teacher.endswith(".pt")
 
 
 def without_effect(values: Mapping[str, Any]) -> Mapping[str, str]:

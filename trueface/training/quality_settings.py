@@ -1,7 +1,6 @@
 """The settings of a training in several qualities. This module does not import torch."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -16,11 +15,11 @@ from trueface.data.qualities import (
     with_files,
 )
 from trueface.runtime.field_types import Finite, Settings, setting
+from trueface.training.layer_weights import canonical_layers, read_layers
 
 MEDIAN, DIM = "median", "dim"
 LAYERS = "layer2=.1, layer3=.25, layer4=.5"  # for a ResNet, with the weights in the published files
 LEAST_SHARE = 1e-3  # fraction of the classification loss's gradient; a smaller term has no effect
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 LEAST_ITEMS = 4  # items per batch with `collab`; with fewer the measures are meaningless
 
 
@@ -33,34 +32,6 @@ class CollaborationOptions:
     width: str | float  # width of the kernel: `median`, `dim` or a number
     layers: Mapping[str, float]  # weights by names of layers, in the given order
     qualities: int  # number of qualities, M, at least 2
-
-
-def read_layers(text: str) -> dict[str, float]:
-    """Return the weights of layers, `layer3=.25, layer4=.5`, by name.
-
-    Raises:
-        ValueError: the text has another form, a layer occurs twice, or a weight is not above 0.
-    """
-    weights: dict[str, float] = {}
-    for word in text.split(","):
-        name, equals, number = (part.strip() for part in word.partition("="))
-        if not equals or not _NAME.fullmatch(name):
-            raise ValueError(f"{word.strip()!r}: write layer=weight, such as {LAYERS}")
-        if name in weights:
-            raise ValueError(f"layer {name} is listed twice")
-        try:
-            weight = float(number)
-        except ValueError:
-            weight = math.nan
-        if not (math.isfinite(weight) and weight > 0):
-            raise ValueError(f"{word.strip()}: the weight must be greater than 0")
-        weights[name] = weight
-    return weights
-
-
-def canonical_layers(text: str) -> str:
-    """Return the canonical text of layer weights. Raises ValueError as `read_layers`."""
-    return ", ".join(f"{name}={weight:g}" for name, weight in read_layers(text).items())
 
 
 def read_width(text: str) -> str | float:
