@@ -39,6 +39,7 @@ from trueface.training.checkpointing import (
     network_provenance,
     start_provenance,
 )
+from trueface.training.config import is_checkpoint_file
 from trueface.training.distributed import SINGLE_PROCESS, ProcessGroup
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import make_objective
@@ -119,6 +120,7 @@ class TrainingRun:
             place=job_data.data_location(job, settings),
             path=job.path,
             start=_start(job, settings),
+            teacher=_teacher(job, settings.teacher),
             store=open_store(settings.cache) if has_frozen_backbone(settings) else None,
             watch=run_context(job, settings.precision),
             group=group,
@@ -208,6 +210,13 @@ def _start(job: Job, settings: TrainSettings) -> TrainingStart:
     """Return what a training starts from: its own earlier weights, its base, or a new model."""
     own = settings.warm_start and paths.checkpoint(job_data.folder_of(job)).exists()
     return setup.make_start(job, settings, job.model if own else job.base, is_warm_start=own)
+
+
+def _teacher(job: Job, name: str) -> Path | None:
+    """Return the checkpoint that the setting `teacher` means, or None if it is empty."""
+    if not name:
+        return None
+    return job.path(name) if is_checkpoint_file(name) else job_data.checkpoint_of(job, name)
 
 
 def fit_ridge(run: TrainingRun) -> TrainingResult:

@@ -29,6 +29,7 @@ class TrainingContext:
     place: DataLocation  # location of the images
     path: Callable[[str], Path]  # makes a path of the settings absolute
     start: TrainingStart
+    teacher: Path | None  # checkpoint of the teacher; None if the settings name none
     store: FeatureStore | None  # feature store of all jobs; None if absent or not applicable
     watch: RunContext
     group: ProcessGroup  # processes of the training

@@ -1,13 +1,10 @@
 """The teacher of a distillation: a trained detector that does not learn."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar
 
 from trueface.models.checkpoint import load_detector
-from trueface.runtime import paths
 from trueface.runtime.files import Json, file_sha256
-from trueface.training.config import is_checkpoint_file
 from trueface.training.objectives.add import AddLosses
 from trueface.training.objectives.protocol import Objective
 from trueface.training.parts.protocol import Part
@@ -26,20 +23,13 @@ class Teacher(Part):
         Raises:
             CheckpointError: the checkpoint cannot be read.
         """
-        if (path := self._path) is not None and isinstance(objective, AddLosses):
+        path = self.training.teacher
+        if path is not None and isinstance(objective, AddLosses):
             teacher = load_detector(path).to(self.training.watch.device)
             objective.teacher = teacher.requires_grad_(requires_grad=False)
         return objective
 
     def facts(self) -> Mapping[str, Json]:
         """Return the digest of the teacher, if there is one."""
-        return {} if self._path is None else {"teacher_sha256": file_sha256(self._path)}
-
-    @property
-    def _path(self) -> Path | None:
-        name, folder = self.training.settings.teacher, self.training.folder
-        if not name:
-            return None
-        if is_checkpoint_file(name):
-            return self.training.path(name)
-        return paths.checkpoint(folder.parent / name)
+        path = self.training.teacher
+        return {} if path is None else {"teacher_sha256": file_sha256(path)}
