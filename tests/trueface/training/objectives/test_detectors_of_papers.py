@@ -1,0 +1,371 @@
+"""The networks and losses of published detectors: capsule, recce, core, mcx, and distillation (add)."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from launcher.api import JobError
+from tests.trueface.models.build import untrained
+from trueface.data.batch import Batch
+from trueface.data.quality_feed import COLUMN
+from trueface.models.architectures.capsule import Capsule, Routing, mean_log_odds, squash
+from trueface.models.architectures.mcx import RENAMED, Mcx, to_hsv, to_ycbcr
+from trueface.models.architectures.recce import UNUSED, Recce, with_white_noise
+from trueface.models.blocks.full_xception import XceptionMaps
+from trueface.models.detectors import Detector
+from trueface.training.config import ObjectiveOptions
+from trueface.training.objectives.add import (
+    AddLosses,
+    aligned,
+    draw_matches,
+    frequency_distance,
+    projected,
+    projection_distance,
+)
+from trueface.training.objectives.capsule import capsule_loss
+from trueface.training.objectives.core import consistency, weighted_bce
+from trueface.training.objectives.mcx import Pairs, class_margins, nearest_pairs, ranking_loss
+from trueface.training.objectives.protocol import Objective, TrainingFacts
+from trueface.training.objectives.recce import metric_loss, reconstruction
+from trueface.training.objectives.registry import make_objective
+
+torch.set_num_threads(1)
+
+SIDE = 32  # pixels
+NAMES = ("capsule", "recce", "core", "mcx_hsv_ycbcr")
+IS_FAKE = torch.tensor([False, True, False, True])
+LABELS = IS_FAKE.float()[:, None]
+
+
+@pytest.fixture(scope="module")
+def models() -> Mapping[str, Detector]:
+    return {name: untrained(name, side=SIDE) for name in NAMES}
+
+
+def pictures(count: int = 4, side: int = SIDE) -> Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(3))
+
+
+def objective_of(name: str, **options: Any) -> Objective:
+    objective = cast(Objective, make_objective(name))
+    objective.prepare(TrainingFacts(), ObjectiveOptions(**options))
+    return objective
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_of_logit_reaches_every_pixel_of_a_colour_image(
+    models: Mapping[str, Detector], name: str
+) -> None:
+    images = pictures(1).requires_grad_()
+    models[name].eval()(images).sum().backward()
+    assert images.grad is not None
+    assert (images.grad.abs().sum(1) > 0).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["capsule", "recce"])
+def test_randomness_follows_mode_and_generator(models: Mapping[str, Detector], name: str) -> None:
+    model = models[name]
+
+    def logits(seed: int, *, training: bool) -> Tensor:
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            return model.train(training)(pictures())
+
+    try:
+        assert torch.equal(logits(1, training=False), logits(2, training=False))
+        first = logits(1, training=True)
+        assert torch.equal(first, logits(1, training=True))
+        assert not torch.equal(first, logits(2, training=True))
+    finally:
+        model.eval()
+
+
+def test_vgg_of_capsule_is_frozen_by_requires_grad(models: Mapping[str, Detector]) -> None:
+    frozen = [
+        name
+        for name, each in models["capsule"].network.named_parameters()
+        if not each.requires_grad
+    ]
+    assert {name.partition(".")[0] for name in frozen} == {"features"}
+    assert len(frozen) == 16
+
+
+@pytest.mark.parametrize(("name", "side"), [("capsule", 8), ("core", 4), ("recce", 4)])
+def test_images_that_are_too_small_are_refused_when_the_network_is_built(
+    name: str, side: int
+) -> None:
+    with pytest.raises(JobError, match=f"model {name} does not accept images of {side} by {side}"):
+        untrained(name, side=side)
+
+
+# --- numbers that can be computed by hand
+
+
+def test_squash_shortens_a_vector_to_less_than_one() -> None:
+    torch.testing.assert_close(
+        squash(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), dim=1),
+        torch.tensor([[3.0, 4.0], [0.0, 0.0]]) * 5 / 26,
+    )
+
+
+def test_log_odds_are_those_of_the_mean_probability() -> None:
+    capsules = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0))
+    real, fake = capsules.softmax(2).mean(1).unbind(1)
+    torch.testing.assert_close(mean_log_odds(capsules)[:, 0], (fake / real).log())
+
+
+def test_routing_with_one_vote_for_all_returns_that_vote_squashed() -> None:
+    routing = Routing().eval()
+    with torch.no_grad():
+        routing.route_weights.fill_(0.25)
+    numbers = torch.ones(1, 8, 10)  # each vote is (2, 2, 2, 2)
+    expected = torch.full((1, 4, 2), 2.0 * 4 / 17)  # of length 4
+    torch.testing.assert_close(routing(numbers), expected)
+
+
+def test_capsule_loss_is_the_sum_of_four_cross_entropies() -> None:
+    capsules = torch.zeros(2, 4, 2)
+    capsules[0, :, 0] = math.log(3)  # the real image is real with 3/4
+    loss = capsule_loss(capsules, torch.tensor([[0.0], [1.0]]))
+    assert loss.item() == pytest.approx(4 * (math.log(4 / 3) + math.log(2)) / 2)
+
+
+def test_reconstruction_counts_real_images_only() -> None:
+    images = torch.zeros(4, 3, 2, 2)
+    drawn = torch.tensor([0.1, 5, 0.3, 7]).view(4, 1, 1, 1).expand_as(images)
+    assert reconstruction(drawn, images, IS_FAKE).item() == pytest.approx(0.2)
+    assert reconstruction(drawn, images, torch.ones(4, dtype=torch.bool)).item() == 0
+
+
+def test_metric_loss_compares_pairs_of_reals_with_mixed_pairs() -> None:
+    near = torch.full((4, 4), 0.25)  # mixed pairs, and fakes
+    near[0, 2] = near[2, 0] = 0.75
+    near.fill_diagonal_(1)
+    assert metric_loss([near], IS_FAKE).item() == pytest.approx(0.5, abs=1e-5)
+    assert metric_loss([near, 1 - near], IS_FAKE).item() == pytest.approx(0.5 + 1.5, abs=1e-5)
+
+
+def test_white_noise_is_weak_and_on_some_images_only() -> None:
+    torch.manual_seed(1)
+    images = torch.zeros(64, 3, 4, 4)
+    changed = with_white_noise(images).abs().amax((1, 2, 3))
+    assert changed.max() < 1e-5
+    assert 0 < (changed > 0).sum() < 64
+
+
+def test_consistency_is_the_squared_distance_of_cosines_from_one() -> None:
+    features = torch.tensor([[1.0, 0], [2, 0], [0, 3], [5, 0]])  # cosines 0 and 1
+    assert consistency(features).item() == pytest.approx(0.5)
+
+
+def test_weight_of_reals_is_divided_out() -> None:
+    logits = torch.tensor([[0.0], [math.log(3)]])  # -log p: log 2 of the real one, log 4/3
+    loss = weighted_bce(logits, torch.tensor([[0.0], [1.0]]), 4.0)
+    assert loss.item() == pytest.approx((4 * math.log(2) + math.log(4 / 3)) / 5)
+
+
+def test_pairs_are_the_nearest_of_each_class() -> None:
+    features = torch.tensor([[0.0], [1.0], [5.0], [7.0]])
+    pairs = nearest_pairs(features, torch.tensor([False, True, False, True]))
+    assert pairs.first.tolist() == [0, 1, 2, 3] * 2
+    assert pairs.second.tolist() == [2, 3, 0, 1, 1, 0, 3, 2]
+    alone = nearest_pairs(features[:2], torch.tensor([False, True]))
+    assert (alone.first.tolist(), alone.second.tolist()) == ([0, 1], [1, 0])
+
+
+def test_ranking_demands_a_higher_probability_with_the_own_gate() -> None:
+    probabilities = torch.tensor([[0.9], [0.6], [0.5], [0.5]])
+    assert ranking_loss(probabilities.logit()).item() == pytest.approx(0.05 / 2)
+
+
+def test_log_odds_become_those_of_the_own_class() -> None:
+    odds = torch.ones(4, 1)
+    pairs = Pairs(torch.tensor([1]), torch.tensor([0]))  # a fake and a real image
+    assert class_margins(odds, IS_FAKE, pairs).flatten().tolist() == [1, 1, -1, -1]
+
+
+def test_colour_spaces_of_red_and_grey() -> None:
+    colours = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0.5]]).view(2, 3, 1, 1)
+    assert to_hsv(colours).flatten(1).tolist() == [[0, 1, 1], [0, 0, 0.5]]
+    torch.testing.assert_close(
+        to_ycbcr(colours).flatten(1), torch.tensor([[0.299, 0.331264, 1.0], [0.5, 0.5, 0.5]])
+    )
+
+
+def test_frequency_distance_weighs_frequencies_by_their_distance() -> None:
+    student, teacher = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
+    # all of the difference is at frequency 0: D = 4 there, of four frequencies
+    assert frequency_distance(student, teacher).item() == pytest.approx(math.e)
+
+
+def test_projections_of_one_point_each_are_as_far_as_the_points() -> None:
+    maps = torch.zeros(2, 1, 1, 5)
+    maps[0, ..., 0], maps[1, ..., 3] = 2, -7  # columns 0 and 3/4 of the cube
+    along = projected(maps, torch.tensor([0.0, 0.0, 1.0]))
+    across = projected(maps, torch.tensor([0.0, 1.0, 0.0]))
+    for projection, expected in ((along, 0.75), (across, 0.0)):
+        swapped = projection._replace(cumulated=projection.cumulated.flip(0))
+        distance = projection_distance(projection, swapped)
+        assert distance.tolist() == pytest.approx([expected, expected])
+
+
+def test_maps_of_other_channels_and_sides_are_aligned() -> None:
+    student, teacher = aligned(torch.rand(2, 4, 8, 8), torch.rand(2, 6, 4, 4))
+    assert student.shape == teacher.shape == (2, 2, 4, 4)
+
+
+def test_matches_have_the_same_and_the_other_class() -> None:
+    torch.manual_seed(1)
+    matches = draw_matches(IS_FAKE)
+    assert (IS_FAKE[matches.same] == IS_FAKE).all()
+    assert (IS_FAKE[matches.other] != IS_FAKE).all()
+    assert not draw_matches(torch.ones(3, dtype=torch.bool)).has_other.any()
+
+
+# --- steps
+
+
+@pytest.mark.parametrize("name", ["capsule", "recce", "mcx"])
+def test_step_of_objective_gives_a_gradient_to_all_that_learns(
+    models: Mapping[str, Detector], name: str
+) -> None:
+    model = next(each for key, each in models.items() if key.startswith(name))
+    torch.manual_seed(0)
+    batch = Batch(pictures(), LABELS, torch.arange(4))
+    loss, _ = objective_of(name).training_step(model.train(), batch)
+    loss.backward()
+    model.eval()
+    learning = [each for each in model.parameters() if each.requires_grad]
+    without = [each for each in learning if each.grad is None]
+    model.zero_grad()
+    assert loss.isfinite()
+    assert not without
+
+
+@pytest.mark.parametrize("name", ["capsule", "recce", "mcx"])
+def test_objective_refuses_another_model_and_features(
+    models: Mapping[str, Detector], name: str
+) -> None:
+    batch = Batch(pictures(), LABELS, torch.arange(4))
+    with pytest.raises(JobError, match=f"objective: {name} needs model {name}.*got model core"):
+        objective_of(name).training_step(models["core"], batch)
+    model = next(each for key, each in models.items() if key.startswith(name))
+    crops = batch._replace(inputs=batch.inputs[:, None])
+    with pytest.raises(JobError, match="on whole images"):
+        objective_of(name).training_step(model, crops)
+
+
+def test_core_compares_the_views_of_a_batch() -> None:
+    model = untrained("slim18", side=SIDE)
+    twice = torch.cat([pictures(), pictures()])
+    batch = Batch(twice, LABELS.repeat(2, 1), torch.arange(4).repeat(2))
+    _, logs = objective_of("core").training_step(model, batch)
+    assert float(logs["consistency"]) == pytest.approx(0, abs=1e-10)
+    other = batch._replace(inputs=torch.cat([pictures(), 1 - pictures()]))
+    _, logs = objective_of("core").training_step(model, other)
+    assert float(logs["consistency"]) > 1e-6
+
+
+class TestDistillation:
+    """Objective add, with narrow networks."""
+
+    LAYERS: ClassVar[Mapping[str, str]] = {
+        "add_frequency_layers": "layer3=1",
+        "add_view_layers": "layer4=2",
+    }
+
+    def objective(self, teacher: Detector | None, **options: Any) -> AddLosses:
+        objective = cast(AddLosses, make_objective("add"))
+        objective.teacher = teacher
+        objective.prepare(
+            TrainingFacts(), ObjectiveOptions(teacher="T", **{**self.LAYERS, **options})
+        )
+        return objective
+
+    def batch(self) -> Batch:
+        rows = torch.cat([pictures(), pictures().flip(3)])
+        columns = {COLUMN: torch.tensor([0] * 4 + [1] * 4)}
+        return Batch(rows, LABELS.repeat(2, 1), torch.arange(4).repeat(2), columns)
+
+    def test_student_equal_to_teacher_on_equal_images_has_no_frequency_distance(self) -> None:
+        model, teacher = (untrained("slim18", side=SIDE) for _ in range(2))
+        batch = self.batch()._replace(inputs=torch.cat([pictures(), pictures()]))
+        _, logs = self.objective(teacher).training_step(model, batch)
+        assert float(logs["frequency"]) == pytest.approx(0, abs=1e-9)
+        assert float(logs["views"]) > 0  # the other class is no further away than the margin
+
+    def test_loss_is_the_weighted_sum_on_the_copies_of_lower_quality(self) -> None:
+        model, teacher = untrained("slim18", side=SIDE), untrained("slim18", seed=2, side=SIDE)
+        teacher.requires_grad_(requires_grad=False)
+        options = {"add_frequency": 3.0, "add_views": 5.0}
+        torch.manual_seed(0)
+        loss, logs = self.objective(teacher, **options).training_step(model, self.batch())
+        with torch.no_grad():
+            logits = model(self.batch().inputs[4:])
+        expected = functional.binary_cross_entropy_with_logits(logits, LABELS)
+        expected += 3 * torch.as_tensor(logs["frequency"]) + 5 * torch.as_tensor(logs["views"])
+        torch.testing.assert_close(loss, expected)
+        loss.backward()
+        assert all(each.grad is None for each in teacher.parameters())
+
+    def test_it_refuses_a_missing_teacher_one_quality_and_unknown_layers(self) -> None:
+        model = untrained("slim18", side=SIDE)
+        with pytest.raises(JobError, match="needs a teacher"):
+            self.objective(None)
+        single = Batch(
+            pictures(), LABELS, torch.arange(4), {COLUMN: torch.zeros(4, dtype=torch.int64)}
+        )
+        with pytest.raises(JobError, match="in two qualities"):
+            self.objective(model).training_step(model, single)
+        with pytest.raises(JobError, match="layer 'layer9', but the student has no such layer"):
+            self.objective(model, add_frequency_layers="layer9=1").training_step(
+                model, self.batch()
+            )
+
+
+# --- files
+
+
+def xception_file() -> dict[str, Tensor]:
+    with torch.device("meta"):
+        network: nn.Module = XceptionMaps()
+    state = {name: torch.zeros(each.shape) for name, each in network.state_dict().items()}
+    return {**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+
+
+def test_weights_of_an_xception_start_recce_and_mcx() -> None:
+    with torch.device("meta"):
+        networks: dict[str, Recce | Mcx] = {"encoder": Recce(), "conv": Mcx()}
+    for part, network in networks.items():
+        adapted = network.adapt_state(xception_file())
+        assert adapted.keys() == network.state_dict().keys()
+        assert not adapted[f"{part}.conv1.weight"].is_meta
+        assert adapted["fc.weight"].is_meta
+
+
+def test_names_of_published_files_become_those_of_the_networks() -> None:
+    with torch.device("meta"):
+        recce, mcx, capsule = Recce(), Mcx(), Capsule()
+    file = {**recce.state_dict(), **dict.fromkeys(UNUSED, torch.zeros(1))}
+    assert recce.adapt_state(file).keys() == recce.state_dict().keys()
+    back = {new: old for old, new in RENAMED.items()}
+    names = {
+        name: next(
+            (back[each] + name.removeprefix(each) for each in back if name.startswith(f"{each}.")),
+            name,
+        )
+        for name in mcx.state_dict()
+    }
+    file = {names[name]: tensor for name, tensor in mcx.state_dict().items()}
+    file["conv_reduce.weight"] = torch.zeros(3, 9, 1, 1)
+    assert "conv.module.20.weight" in file
+    assert mcx.adapt_state(file).keys() == mcx.state_dict().keys()
+    vgg = {f"features.{name}": tensor for name, tensor in capsule.features.state_dict().items()}
+    whole = {**vgg, "features.34.weight": torch.zeros(1), "classifier.6.bias": torch.zeros(1)}
+    assert capsule.adapt_state(whole).keys() == capsule.state_dict().keys()
+    assert capsule.adapt_state(dict(capsule.state_dict())).keys() == capsule.state_dict().keys()
