@@ -150,8 +150,6 @@ def _unusable_without_last_layer(draft: Draft) -> Iterator[str]:
 
 
 def _users_of_last_layer(settings: Mapping[str, Any]) -> Iterator[str]:
-    if objectives()[used_objective(settings)].features:
-        yield choice(settings)
     if settings["solver"] == "ridge":  # it sets freeze, too
         yield "solver: ridge"
     elif settings["freeze"]:

@@ -163,6 +163,7 @@ def _vgg19_beginning() -> nn.Sequential:
     "capsule",
     summary="capsules on the beginning of VGG-19, Capsule-Forensics v2",
     head=None,
+    usual_side=300,
     weights_url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
 )
 def capsule() -> nn.Module:

@@ -13,7 +13,9 @@ HALF = (0.5, 0.5, 0.5)
 WIDTH = 2048  # features of Xception
 
 
-@register_model("core", summary="Xception of CORE", mean=HALF, std=HALF, width=WIDTH)
+@register_model(
+    "core", summary="Xception of CORE", mean=HALF, std=HALF, width=WIDTH, usual_side=299
+)
 def core() -> nn.Module:
     """Return the network, with random weights."""
     return Xception()

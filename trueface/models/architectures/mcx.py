@@ -7,7 +7,7 @@ detector's logit is the log odds of all types together. So no linear layer is th
 
 Written from both papers, and compared with the published network in numbers alone. The comparison
 shows that this Xception lacks the ReLU after three of its batch norms. Published is a file for RGB, with
-448 by 448 pixels. `UNUSED` are its tensors that are not part of the network.
+448 by 448 pixels. `unused_parts` of it are not part of the network.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trueface.models.blocks.file_names import with_first_names, without_unused
+from trueface.models.blocks.file_names import with_first_names
 from trueface.models.blocks.full_xception import BLOCKS, FEATURES, XceptionMaps, put_xception
 from trueface.models.registry import IMAGENET_MEAN, IMAGENET_STD, register_model
 
@@ -24,7 +24,6 @@ CLASSES = 5  # real, and four types of forgery
 MUTUAL = 512  # numbers between the two layers of a pair's mutual vector
 DROPOUT = 0.5
 RGB, HSV, YCBCR = "rgb", "hsv", "ycbcr"
-UNUSED = ("conv_reduce.weight", "conv_reduce.bias")
 # modules of the Xception by their place in the published list
 _LISTED = ("conv1", "bn1", "relu", "conv2", "bn2", *(f"block{at + 1}" for at in range(BLOCKS)))
 _PLACES = (*_LISTED, "conv3", "bn3", "conv4", "bn4")
@@ -56,6 +55,8 @@ class Mcx(nn.Module):
             they are in 0 … 255.
     """
 
+    unused_parts = ("conv_reduce",)  # of the authors' file
+
     def __init__(self, spaces: Sequence[str] = (RGB,)) -> None:
         super().__init__()
         self.spaces = tuple(spaces)
@@ -68,7 +69,7 @@ class Mcx(nn.Module):
     def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of a file, of the authors or of an Xception, under the names of this network."""
         xception = put_xception(self, "conv", state)
-        return xception or with_first_names(without_unused(state, UNUSED), RENAMED)
+        return xception or with_first_names(state, RENAMED)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the log odds (B, 1) of any type of forgery, of images (B, 3, H, W)."""
@@ -130,14 +131,18 @@ def _with_spaces(images: Tensor, spaces: Sequence[str]) -> Tensor:
     return torch.cat([(convert[space](images) - mean) / std for space in spaces], dim=1)
 
 
-@register_model("mcx", summary="Xception of pairs, MCX-API", head=None)
+@register_model("mcx", summary="Xception of pairs, MCX-API", head=None, usual_side=448)
 def mcx() -> nn.Module:
     """Return the network of colours, with random weights."""
     return Mcx()
 
 
 @register_model(
-    "mcx_hsv", summary="Xception of pairs on RGB and HSV, MCX-API", head=None, raw_pixels=True
+    "mcx_hsv",
+    summary="Xception of pairs on RGB and HSV, MCX-API",
+    head=None,
+    usual_side=448,
+    raw_pixels=True,
 )
 def mcx_hsv() -> nn.Module:
     """Return the network of colours and HSV, with random weights."""
@@ -145,7 +150,11 @@ def mcx_hsv() -> nn.Module:
 
 
 @register_model(
-    "mcx_ycbcr", summary="Xception of pairs on RGB and YCbCr, MCX-API", head=None, raw_pixels=True
+    "mcx_ycbcr",
+    summary="Xception of pairs on RGB and YCbCr, MCX-API",
+    head=None,
+    usual_side=448,
+    raw_pixels=True,
 )
 def mcx_ycbcr() -> nn.Module:
     """Return the network of colours and YCbCr, with random weights."""
@@ -156,6 +165,7 @@ def mcx_ycbcr() -> nn.Module:
     "mcx_hsv_ycbcr",
     summary="Xception of pairs on RGB, HSV and YCbCr, MCX-API",
     head=None,
+    usual_side=448,
     raw_pixels=True,
 )
 def mcx_hsv_ycbcr() -> nn.Module:

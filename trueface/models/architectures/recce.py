@@ -6,7 +6,7 @@ image and reconstruction guides an attention. Images are in -1 … 1, published 
 
 Names and results are those of the published code (github.com/VISION-SJTU/RECCE, MIT), with one
 difference. Its encoder also has the last layer of ImageNet, which is not used; it is not part of this
-network (`UNUSED`).
+network (`unused_parts`).
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.blocks.file_names import without_unused
 from trueface.models.blocks.full_xception import (
     BLOCKS,
     FEATURES,
@@ -32,8 +31,6 @@ WIDTH = 2048  # features of Xception
 DROPOUT = 0.2
 GRAPH = 256  # width of the graph's vertices
 DECODED = (256, 128, 64)  # channels after each doubling of the maps' side
-# tensors of published files that are not part of the network
-UNUSED = ("encoder.fc.weight", "encoder.fc.bias")
 NOISE = 1e-6  # deviation of the noise of a training, in units of -1 … 1
 
 
@@ -104,6 +101,8 @@ class GuidedAttention(nn.Module):
 class Recce(nn.Module):
     """An Xception with a decoder, and a last layer of one logit."""
 
+    unused_parts = ("encoder.fc",)  # of the authors' file
+
     def __init__(self) -> None:
         super().__init__()
         first, second, third = DECODED
@@ -121,7 +120,7 @@ class Recce(nn.Module):
 
     def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of a file, of the authors or of an Xception, under the names of this network."""
-        return put_xception(self, "encoder", state) or without_unused(state, UNUSED)
+        return put_xception(self, "encoder", state) or state
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, 1) of images (B, 3, H, W)."""
@@ -209,6 +208,7 @@ def _gathered(vertices: Tensor, neighbours: Tensor, reweight: nn.Module) -> Tens
     mean=HALF,
     std=HALF,
     width=WIDTH,
+    usual_side=299,
 )
 def recce() -> nn.Module:
     """Return the network, with random weights."""

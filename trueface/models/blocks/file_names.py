@@ -1,19 +1,8 @@
 """Names of tensors in published files that differ from those of a network."""
 
-import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
-
-log = logging.getLogger(__name__)
-
-
-def without_unused(state: Mapping[str, Tensor], unused: Collection[str]) -> dict[str, Tensor]:
-    """Return a state without the tensors of these names, which are logged."""
-    found = [name for name in unused if name in state]
-    if found:
-        log.info("unused=%s reason=the network of the file has them, but its logits do not", found)
-    return {name: tensor for name, tensor in state.items() if name not in found}
 
 
 def with_first_names(state: Mapping[str, Tensor], renamed: Mapping[str, str]) -> dict[str, Tensor]:
