@@ -25,6 +25,7 @@ from trueface.models.assembly import (
     drop_unused,
     fitting_networks,
     load_state,
+    read_state,
     to_float32,
     without_average_count,
 )
@@ -60,8 +61,15 @@ class PublishedState:
     ignored: int  # number of tensors without the prefix
 
 
-def read_published(path: Path, settings: PublishedSettings) -> Checkpoint:
+def read_published(
+    path: Path, settings: PublishedSettings, base: Path | None = None
+) -> Checkpoint:
     """Return a published checkpoint as one of the lab, without provenance.
+
+    Args:
+        path: of the checkpoint.
+        settings: say what is in it.
+        base: file of the tensors that it does not have. None if it has all.
 
     Raises:
         WeightsError: the file cannot be read safely, is ambiguous, or does not fit the settings.
@@ -70,6 +78,8 @@ def read_published(path: Path, settings: PublishedSettings) -> Checkpoint:
     built = _build(settings)
     found = _find_state(path, settings, built)
     tensors = _as_detector(path, settings, built, found)
+    if base is not None:
+        tensors |= _absent_tensors(base, built, tensors)
     noun = f"weights {path}"
     try:
         load_state(built.network, tensors, noun)
@@ -110,6 +120,22 @@ def _build(settings: PublishedSettings) -> BuiltNetwork:
     options = BuildOptions(weights="none", pixels=pixels, side=settings.crop)
     with torch.random.fork_rng(devices=()):
         return assemble(settings.architecture, options)
+
+
+def _absent_tensors(base: Path, built: BuiltNetwork, tensors: State) -> State:
+    """Return the tensors of a further file that a state dict lacks.
+
+    Raises:
+        WeightsError: the file cannot be read safely, or has none of them.
+    """
+    state, own = read_state(base), built.network.state_dict()
+    absent = {name: state[name] for name in own if name not in tensors and name in state}
+    if not absent:
+        raise WeightsError(
+            f"base_weights {base}: the file has no tensor that weights lacks. Leave base_weights out."
+        )
+    log.info("base_weights=%s tensors=%d unused=%d", base, len(absent), len(state) - len(absent))
+    return absent
 
 
 # --- the state dict in a file

@@ -87,6 +87,11 @@ class PublishedSettings(Settings):
     weights: str = Field(
         description="File of the weights, of torch.save or safetensors. Nothing in it is executed"
     )
+    base_weights: str = setting(
+        "",
+        added=True,
+        description="File of the tensors that weights does not have, such as torchvision's VGG-19 for capsule",
+    )
     key: str = Field(
         "",
         description="Key of the state dict in the file, such as model, or a.b for a key below a key. Empty "

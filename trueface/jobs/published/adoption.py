@@ -21,7 +21,8 @@ def adopt(job: Job, settings: PublishedSettings) -> Mapping[str, Json]:
     """Write a published network as the job's model, with its origin and preprocessing."""
     folder, path = folder_of(job), job.path(settings.weights)
     paths.make_folder(folder, job.model or "")
-    kept = read_published(path, settings)
+    base = job.path(settings.base_weights) if settings.base_weights else None
+    kept = read_published(path, settings, base)
     preprocessing = Preprocessing(
         crop=settings.crop,
         resize=settings.resize,
@@ -31,6 +32,7 @@ def adopt(job: Job, settings: PublishedSettings) -> Mapping[str, Json]:
     facts: dict[str, Json] = {
         **kept.provenance,
         "weights_sha256": cached_sha256(path),
+        **({} if base is None else {"base_weights_sha256": cached_sha256(base)}),
         PREPROCESSING: preprocessing.json_record,
         "calibration": Calibration(threshold=settings.threshold_logit).json_record,
     }

@@ -46,7 +46,14 @@ CHECKPOINT = JobKind(
     settings=PublishedSettings,
     resolve_data=_resolve_name,
     accepts_custom_words=False,
-    input_readers=(inputs_from_settings({"weights": "the published checkpoint"}),),
+    input_readers=(
+        inputs_from_settings(
+            {
+                "weights": "the published checkpoint",
+                "base_weights": "the file of the tensors that the published checkpoint does not have",
+            }
+        ),
+    ),
     list_outputs=model_files(paths.provenance),
     build_command=_line,
     rules=RULES["checkpoint"],

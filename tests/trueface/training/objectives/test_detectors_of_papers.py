@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -18,6 +19,9 @@ from trueface.models.architectures.mcx import RENAMED, Mcx, to_hsv, to_ycbcr
 from trueface.models.architectures.recce import Recce, with_white_noise
 from trueface.models.blocks.full_xception import XceptionMaps
 from trueface.models.detectors import Detector
+from trueface.models.published import read_published
+from trueface.models.published_settings import PublishedSettings
+from trueface.runtime.errors import WeightsError
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.add import (
     AddLosses,
@@ -329,6 +333,55 @@ class TestDistillation:
 
 
 # --- files
+
+
+def saved(path: Path, state: Mapping[str, Tensor]) -> Path:
+    torch.save(dict(state), path)
+    return path
+
+
+def capsule_files(folder: Path) -> tuple[Path, Path, dict[str, Tensor]]:
+    """Write a state as its authors do, and torchvision's VGG-19 apart; return both paths and the state."""
+    state = untrained("capsule", seed=5, side=SIDE).network.state_dict()
+    apart = {name: each for name, each in state.items() if name.startswith("features.")}
+    vgg = {**apart, "features.34.bias": torch.zeros(1), "classifier.6.bias": torch.zeros(1)}
+    own = {name: each for name, each in state.items() if name not in apart}
+    return saved(folder / "capsule_21.pt", own), saved(folder / "vgg19.pth", vgg), state
+
+
+def test_capsules_of_a_published_file_join_the_vgg_of_another(tmp_path: Path) -> None:
+    path, vgg, state = capsule_files(tmp_path)
+    settings = PublishedSettings(architecture="capsule", weights=str(path), crop=SIDE)
+    kept = read_published(path, settings, vgg)
+    assert kept.state.keys() == state.keys()
+    assert all(torch.equal(kept.state[name], each) for name, each in state.items())
+    with pytest.raises(WeightsError, match=r"16 missing \(features.0.weight, features.0.bias, "):
+        read_published(path, settings)
+    with pytest.raises(WeightsError, match="has no tensor that weights lacks"):
+        read_published(path, settings, path)
+
+
+def test_file_of_another_version_is_refused_with_the_first_three_names(tmp_path: Path) -> None:
+    path, vgg, state = capsule_files(tmp_path)
+    other = {name.replace("fea_ext.", "extractor."): each for name, each in state.items()}
+    saved(path, other)
+    settings = PublishedSettings(architecture="capsule", weights=str(path), crop=SIDE)
+    first = r"missing \(fea_ext.capsules.0.0.weight, fea_ext.capsules.0.0.bias, \S+, …\)"
+    with pytest.raises(WeightsError, match=first):
+        read_published(path, settings, vgg)
+
+
+def test_mcx_of_two_classes_is_refused(tmp_path: Path) -> None:
+    back = {new: old for old, new in RENAMED.items()}
+    state = {
+        "fc.weight": torch.zeros(2, 2048),
+        "fc.bias": torch.zeros(2),
+        **{name: torch.zeros(1) for name in back.values()},
+    }
+    path = saved(tmp_path / "mcx.pth", state)
+    settings = PublishedSettings(architecture="mcx", weights=str(path), crop=SIDE)
+    with pytest.raises(WeightsError, match=r"fc.weight \(2, 2048\) instead of \(5, 2048\)"):
+        read_published(path, settings)
 
 
 def xception_file() -> dict[str, Tensor]:
