@@ -61,9 +61,7 @@ class PublishedState:
     ignored: int  # number of tensors without the prefix
 
 
-def read_published(
-    path: Path, settings: PublishedSettings, base: Path | None = None
-) -> Checkpoint:
+def read_published(path: Path, settings: PublishedSettings, base: Path | None = None) -> Checkpoint:
     """Return a published checkpoint as one of the lab, without provenance.
 
     Args:
