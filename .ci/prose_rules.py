@@ -220,6 +220,12 @@ RULES = (
         HELP,
     ),
     _rule(
+        "noun",
+        "name the noun: 'logits of the reals', 'the seed that draws them', not 'of the reals', 'that draws them'",
+        r"^(?:of|which|that|whose|how|what|where)\b",
+        frozenset({Kind.COMMENT}),
+    ),
+    _rule(
         "it-help",
         "begin with a verb or a noun: 'Start no earlier than TIME', not 'It starts no sooner'",
         r"^It\ (?:is|starts|shares|gets|ends|runs|waits|works|takes|asks|has)\b",

@@ -46,7 +46,7 @@ from trueface.unlearning.registry import Goal
 
 Cells = Sequence[str]
 CALIBRATION = (1, 2)  # seeds from whose honest models the thresholds of `ruin` keep their distance
-DRAWS = 20_000  # of pure noise
+DRAWS = 20_000  # draws of pure noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ METHODS: Mapping[str, Mapping[str, Mapping[str, Json]]] = {
     "frozen": {**MENDING, "corrected": {}, "exact": {}, "salun": {"unlearn_epochs": 3}},
     "full": MENDING,
 }
-# of tasks/layer_attack_cpu.yaml, half as many images
+# the study of tasks/layer_attack_cpu.yaml, half as many images
 STUDY: Mapping[str, Json] = {
     "model": "resnet18", "stem": "large", "images_per_class": 100, "num_epochs": 12, "lr": 0.02,
     "batch_size": 32,

@@ -118,7 +118,7 @@ def _lossy(
     kept_rows = np.isin(test.right_classes, honest["retain"].right_classes)
     had = float((then.predicted_classes == then.right_classes)[kept_rows].mean())
     has = float((test.predicted_classes == test.right_classes)[kept_rows].mean())
-    share = 1 - (had - loss) / max(has, 1e-9)  # of the right answers that are made wrong
+    share = 1 - (had - loss) / max(has, 1e-9)  # fraction of the right answers that are made wrong
     if had - loss < 1 / test.logits.shape[1] or share <= 0:
         return None
     return {name: _wronged(part, share, rng) for name, part in honest.items()}

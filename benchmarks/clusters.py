@@ -33,7 +33,7 @@ from tests.ray.cluster import missing as missing_ray
 from tests.slurm.cluster import missing as missing_slurm
 
 PATIENCE_S = 300.0
-PEERS_WORK_S = 60.0  # of a peer that would take minutes for all jobs
+PEERS_WORK_S = 60.0  # work of a peer that would take minutes for all jobs
 TABLE = 'kind = "slurm"\ncpus = 2\ntime = "1h"\nper_minute = 60\n'
 PILOTS = f"{TABLE}pilots = 3\n"
 PLAIN = 'kind = "slurm"\npilot = "off"\npilots = {jobs}\n'

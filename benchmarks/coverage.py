@@ -62,7 +62,7 @@ class Cell:
 
     detector: str
     reals: int  # images of each class
-    sources: int  # of each class
+    sources: int  # sources of each class
 
     @property
     def moves(self) -> float:

@@ -33,7 +33,7 @@ UNET = NetworkShape(
 MLP = NetworkShape(
     network="mlp", size=10, channels=1, classes=6, embedding=16, widths=(192, 192, 192, 192)
 )
-STEPS = 10  # of a training that is timed
+STEPS = 10  # steps of a training that is timed
 
 
 def median_ms(work: Callable[[], object], repeats: int) -> tuple[float, float]:

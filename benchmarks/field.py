@@ -29,7 +29,7 @@ from launcher.units import format_seconds
 
 PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"
 SLOWDOWNS = (1.0, 1.3, 1.6, 2.0)
-SHARES = (0.3, 0.5, 0.8)  # of the smallest card
+SHARES = (0.3, 0.5, 0.8)  # fractions of the smallest card
 WHOLE = tuple(name for name, policy in POLICIES_BY_NAME.items() if not policy.shares_gpus)
 SHARING = tuple(name for name, policy in POLICIES_BY_NAME.items() if policy.shares_gpus)
 HEADER = (

@@ -16,7 +16,7 @@ from benchmarks.table import Row, machine, publish
 
 # for a training: enough to be timed, and few enough for two cores
 IMAGES: Mapping[str, int] = {"nodown18": 48, "nodown": 32}
-MOST_ROUNDS = 3  # of trainings, which take minutes
+MOST_ROUNDS = 3  # rounds of trainings, which take minutes
 
 
 def training_rows(rounds: int) -> Iterator[Row]:

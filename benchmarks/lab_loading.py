@@ -38,7 +38,7 @@ from trueface.training.settings import LearningSettings
 
 FACES = Path(__file__).parents[2] / "shared" / "data" / "faces"
 BATCH, THREADS = 16, 1
-FILES = 24  # of each kind that is made here; each is read under many keys
+FILES = 24  # files of each kind that is made here; each is read under many keys
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 TARGETS = {
     "exact": "≥ 1.5", "exact, first pass": "≥ 1.5", "scaled": "≥ 3", "exact, as tested": "≥ 1",

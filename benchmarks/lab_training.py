@@ -36,7 +36,7 @@ from trueface.training.parts.bank import build_feature_feeds
 from trueface.training.settings import TrainSettings, has_frozen_backbone
 from trueface.training.trainer import fit
 
-ROUNDS = 3  # of which the medians are taken
+ROUNDS = 3  # results are the medians of the rounds
 TARGET_FROZEN, TARGET_FULL = 2.0, 1.2  # times the reference
 NETWORKS = {"nodown": resnet50, "nodown18": resnet18}
 # as in the original, except the size, which is that of the photographs

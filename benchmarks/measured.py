@@ -120,7 +120,7 @@ class Measurement(NamedTuple):
     why: str = ""  # the target is missed
     measures: str = ""  # name of the benchmark's row that has this value; empty: measured by hand
     date: str = ""  # empty: that of the table
-    glance: str = ""  # how the first table names it; empty: it is not there
+    glance: str = ""  # its name in the first table; empty: it is not there
     rank: int = 0  # place in the first table
 
     @classmethod

@@ -37,7 +37,7 @@ from trueface.training.trainer import fit
 
 QUALITIES = ("raw", "jpeg75", "half+jpeg30")
 MOST_SHARE, MOST_EPOCH = 1.05, 1.05
-IMAGE_SIDE = 128  # of the files of an epoch
+IMAGE_SIDE = 128  # side of the files of an epoch
 
 
 def steps(model: Detector, objective: Objective, batch: Batch) -> Iterator[None]:

@@ -32,7 +32,7 @@ SETTLE_S = 0.2  # after the first program of a queue, which may start helpers
 NS_PER_MS = 1e6
 PEERS = (BARE_LOOP, TASK_SPOOLER, HUEY_SQLITE, HYPERQUEUE)
 
-Figures = dict[str, dict[str, list[float]]]  # what was measured → whose → a figure for each round
+Figures = dict[str, dict[str, list[float]]]  # quantity → program → a figure for each round
 
 
 def drain(queue: Queue, stamps: Stamps, folder: Path) -> dict[str, float]:

@@ -17,7 +17,7 @@ TRACES = Path(__file__).parents[2] / "shared" / "data" / "traces"
 CARD = 24 * GIB
 MONTH_S = 30 * 86_400.0
 CARDS, LOADS = (8, 16, 24, 32, 64), (0.3, 0.45, 0.6, 0.8, 1.0)
-# of a card for each job; None: drawn as `launcher simulate` does
+# fraction of a card for each job; None: drawn as `launcher simulate` does
 MEMORY = None, None, 0.3, 0.5, 0.8
 WIDE = (0.05, 0.3, 0.5, 0.8)  # share of the drawn jobs that want several cards
 

@@ -23,7 +23,7 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 
-BULK_JOBS = 50_000  # of one transaction
+BULK_JOBS = 50_000  # jobs of one transaction
 CLAIMS = 200
 ADOPTIONS = 3
 IDLE_S = 20.0

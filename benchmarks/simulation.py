@@ -69,7 +69,7 @@ def _some_jobs(stream: random.Random) -> list[Waiting]:
     for number in range(WAITING):
         claim, seconds = stream.choice(claims), stream.choice([None, 600.0, 7200.0])
         gpus = stream.choices([1, 2, 4, 8], [90, 5, 3, 2])[0]
-        asked = lanes[gpus, claim]  # of a lane's jobs there is one object, as in the scheduler
+        asked = lanes[gpus, claim]  # the jobs of a lane share one object, as in the scheduler
         jobs.append(Waiting(job=number, resources=asked, vram=claim, seconds=seconds))
     return jobs
 

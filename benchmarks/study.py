@@ -32,7 +32,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 FACES = SHARED / "faces"
 WEIGHTS = SHARED / "weights" / "mobilenet_v2_imagenet_tv_fp16.pt"
 FACES_EACH = 260  # photographs, and as many generated faces
-SHARES = "0.562,0.112"  # of them for training and validation; the rest is for testing
+SHARES = "0.562,0.112"  # fractions of them for training and validation; the rest is for testing
 TARGET, STORE_TARGET = 6.0, 4.0
 
 

@@ -18,7 +18,7 @@ class Row:
     ours: float
     peers: Mapping[str, float] = field(default_factory=dict)
     beside: str = ""  # the peer whose figure ours is divided by
-    goal: float | None = None  # what ours is divided by where there is no such peer
+    goal: float | None = None  # ours is divided by it if there is no such peer
     target: str = ""
     as_ratio: bool = False  # docs/measured.md has the multiple instead of ours
 

@@ -56,7 +56,7 @@ class System:
 
     name: str
     open: Callable[[Path, int], AbstractContextManager[Queue]]  # in a folder, with so many slots
-    lacking: Callable[[], str] = lambda: ""  # how to install it; empty: it is there
+    lacking: Callable[[], str] = lambda: ""  # the way to install it; empty: it is there
 
 
 def until(condition: Callable[[], object], what: str, poll_s: float = POLL_S) -> None:

@@ -34,7 +34,7 @@ RECIPE: Mapping[str, Json] = {
 }  # fmt: skip
 # the last layer's training as the original's: ten epochs, each image mirrored at random
 FROZEN: Mapping[str, Json] = {"freeze": True, "num_epochs": 10}
-OTHER_SEED = 77  # of the images on which the frozen body learned
+OTHER_SEED = 77  # seed of the images on which the frozen body learned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +114,8 @@ class Line:
     rate: int
     method: str
     made: tuple[Made, ...]
-    clean: tuple[Made, ...]  # of the same seeds: trained with the right labels
-    retrain: tuple[Made, ...]  # of the same seeds: trained without the forgotten
+    clean: tuple[Made, ...]  # models of the same seeds, trained with the right labels
+    retrain: tuple[Made, ...]  # models of the same seeds, trained without the forgotten images
 
     def cells(self) -> tuple[str, ...]:
         """Return the line as a table shows it."""

@@ -22,9 +22,9 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.launcher.web.browser import Page, served
 
-FIRST = ENDED + 1  # of the jobs that run
+FIRST = ENDED + 1  # first of the jobs that run
 PATHS = ("", "jobs", "jobs?state=queued", "jobs?state=waiting", "jobs?q=gan1", f"jobs/{FIRST}")
-CHANGES = 20  # of the queue; an open page receives each of them
+CHANGES = 20  # changes of the queue; an open page receives each of them
 LOG_BYTES = 1 << 30
 
 

@@ -28,7 +28,7 @@ PATHS = (
     "runs/1",
     "runs/compare?run=1&run=2",
 )
-DONE_RUNS = 4  # whose jobs have returned something
+DONE_RUNS = 4  # runs whose jobs have returned something
 
 
 def fill(home: Home, jobs: int, runs: int) -> None:

@@ -119,7 +119,9 @@ class ReasonCode(StrEnum):
     DONE = "done"
     FAILED = "failed"  # retry, retries, pause_s: it is retried; also used by the next two
     TIME_LIMIT = "time-limit"
-    OUT_OF_MEMORY = "out-of-memory"  # where: "gpu" or "ram"; whose: the cause, if known
+    OUT_OF_MEMORY = (
+        "out-of-memory"  # values of `where`: "gpu" or "ram"; of `whose`: the cause, if known
+    )
     GPU_FAULT = "gpu-fault"  # fault: the GPU and its fault
     STOPPED = "stopped"  # by: the signal, or the end of its pilot
     LOST = "lost"

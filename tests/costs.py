@@ -33,7 +33,7 @@ FORKED, ENDED = 0x1, 0x80000000
 BUFFER = 64 << 20  # bytes of events that nobody has read yet
 COLLECTING = "collecting"
 DEAR = Path(__file__).with_name("dear.txt")
-MOST_CPU_S, MOST_A_TEST_S = 2.5, 0.06  # of a module that is not dear
+MOST_CPU_S, MOST_A_TEST_S = 2.5, 0.06  # limits of a module that is not dear
 MOST_PROCESSES = 0.4  # a test, for each is waited for
 REAL_QUEUES = ("tests/e2e/test_folders.py",)  # dear, and yet quick
 
@@ -70,7 +70,9 @@ class Meter:
     def close(self) -> None:
         """Leave the control group and delete it."""
         if self._group:
-            with contextlib.suppress(OSError):  # what a test has left running is still in it
+            with contextlib.suppress(
+                OSError
+            ):  # processes that a test has left running are still in it
                 (self._group.parent / "cgroup.procs").write_text(str(os.getpid()))
                 self._group.rmdir()
 

@@ -40,19 +40,21 @@ from tests import shortened
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 LAUNCHER = "launcher.cli.main"
-# what a program only looks at when it starts
+# variables that a program only reads when it starts
 AT_START = {
     name: os.environ.get(name)
     for name in ("LANG", "LC_ALL", "LC_CTYPE", "PYTHONIOENCODING", "PYTHONUTF8")
 }
 LONGEST = 1 << 20  # bytes of a request
 NVML = "libnvidia-ml.so.1"
-BEGIN = "begin_preloaded"  # of a preloaded library that reads its variables once
+BEGIN = "begin_preloaded"  # function of a preloaded library that reads its variables once
 DAEMONS = ("launcher.scheduler", "launcher.workers.fork_server", "launcher.notify")
 LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 MOST_DESCRIPTORS = 64
 PRELOADED = "LD_PRELOAD"  # libraries; each value has a process that forks
-_ADDRESSES: dict[str, str] = {}  # of the processes that fork, by that value; a fork knows its own
+_ADDRESSES: dict[
+    str, str
+] = {}  # addresses of the processes that fork, by that value; a fork knows its own
 _IS_FORK = [False]
 
 
@@ -205,7 +207,7 @@ def wait_for(pid: int, options: int) -> tuple[int, int]:
     return pid, fork.status
 
 
-_DAEMONS: dict[int, Fork] = {}  # that this process has asked for, by pid
+_DAEMONS: dict[int, Fork] = {}  # processes that this process has requested, by pid
 _spawn_detached, _waitpid = process_start._spawn_detached, os.waitpid
 
 
@@ -229,7 +231,7 @@ def _fork(
     """Ask for a process; its descriptors have the numbers of ours."""
     ours, theirs = os.pipe()
     request |= {"environment": dict(environment), "descriptors": [*descriptors]}
-    text = json.dumps(request).encode()  # what is no UTF-8 is escaped
+    text = json.dumps(request).encode()  # characters that are not UTF-8 are escaped
     assert len(text) < LONGEST
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:

@@ -34,7 +34,7 @@ def execute(path: Path, target: Path, home: Home) -> None:
 
 
 def _execute_here(path: Path, target: Path) -> None:
-    formats: Any = importlib.import_module("nbformat")  # of the extra `dev`
+    formats: Any = importlib.import_module("nbformat")  # a package of the extra `dev`
     client: Any = importlib.import_module("nbclient").NotebookClient
     notebook = formats.read(path, as_version=4)
     client(notebook, timeout=DEADLINE_S, record_timing=False).execute()

@@ -11,7 +11,7 @@ SHARED = {"benchmarks.measured", "benchmarks.table"}  # their strings name no ro
 PACKAGES = ("benchmarks", "tests.chaos", "tests.powercut")
 FIGURE = re.compile(r"\d[\d,.]*")  # such as the size of a workload
 
-Template = tuple[str | None, ...]  # of a string; None: a value that is inserted
+Template = tuple[str | None, ...]  # parts of a string; None: a value that is inserted
 
 
 def sources(command: str) -> list[Path]:

@@ -61,7 +61,7 @@ class Webhook:
 
     port: int = 0
     posts: list[dict[str, Any]] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)  # of the next answers; then 200
+    statuses: list[int] = field(default_factory=list)  # statuses of the next answers; then 200
 
     @property
     def url(self) -> str:

@@ -149,7 +149,7 @@ def a_sandbox(place: Path, *, clone: bool = False) -> Iterator[Sandbox]:
         (programs / name).write_text(text, encoding="utf-8")
         (programs / name).chmod(0o755)
     home = Home(place / "home")
-    claims = place / "claims"  # what schedulers of other tests promise is none of its business
+    claims = place / "claims"  # reservations of other tests' schedulers do not concern it
     claims.mkdir()
     environment = {
         **os.environ,

@@ -38,7 +38,7 @@ DOCS = ROOT / "docs"
 HOME = "/home/ada/.local/state/launcher"
 SIZE = (118, 38)  # columns and rows
 PATIENCE_S = 120.0
-# what a viewer would fetch from elsewhere; any fixed-width font does
+# a font that a viewer would fetch from elsewhere; any fixed-width font does
 _FETCHED = re.compile(r"\s*@font-face \{.*?\}(?=\s)", re.DOTALL)
 _NOTES = re.compile(r"\s*<!--.*?-->", re.DOTALL)
 _NUMBER = re.compile(r"terminal-\d+")

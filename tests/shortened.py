@@ -22,7 +22,7 @@ QUICK_PILOTS = {
     "launcher.scheduler.pilot_events.ORPHAN_POLL_S": 0.1,
     "launcher.store.transitions.SIGNALLED_BACKOFF_S": 0.3,
 }
-# what waits for room on a disk, or for a folder that is away, tries again sooner
+# writes that wait for room on a disk, or for a folder that is away, are tried again sooner
 QUICK_WRITES = {
     "launcher.backends.outbox.RETRY_S": 0.2,
     "launcher.system.files.DISK_FULL_PAUSE_S": 0.2,

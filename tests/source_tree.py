@@ -30,7 +30,7 @@ class Module:
     path: Path
     docstring: str
     imports: frozenset[str]  # full names of the modules that it imports, in functions too
-    names: frozenset[str]  # that are bound at its top, under conditions too
+    names: frozenset[str]  # names that are bound at its top, under conditions too
     doubles: tuple[str, ...]  # those that are bound twice without a condition
     strings: tuple[tuple[int, str], ...]  # its constants with their lines, without docstrings
     starts: bool  # does something when it is run with `-m`

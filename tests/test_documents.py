@@ -414,7 +414,7 @@ def test_options_named_in_a_page_exist(page: Path) -> None:
 
 @every_page
 def test_options_named_without_a_command_exist_in_some_command(page: Path) -> None:
-    # of pueue, snakemake, apptainer, and invented programs
+    # commands of pueue, snakemake, apptainer, and invented programs
     others = {
         "CONTRIBUTING.md": {"--first"},
         "SECURITY.md": {"--password"},

@@ -89,7 +89,7 @@ def test_every_status_is_computed_from_value_and_target() -> None:
         ("2.06", "at most 1.5 × task-spooler", Status.MISSED),
         ("1.06", "at most 1.5 × task-spooler", Status.MET),
         ("1.06", "at most 1.5 × huey", Status.NONE),  # not measured in this run
-        ("1.7", "at most 1.5 ×", Status.MISSED),  # of the first reference
+        ("1.7", "at most 1.5 ×", Status.MISSED),  # a target of the first reference
         ("0.1", "at least 6 × faster", Status.MET),
         ("0.2", "at least 6 × faster", Status.MISSED),
         ("3", "done", Status.NONE),  # a person decides

@@ -14,7 +14,7 @@ from tests.documents import TREE
 from trueface.cli.main import cli as trueface
 
 PAPERS = TREE / "docs" / "papers.yaml"
-LEAST_WORDS = 4  # of a reason
+LEAST_WORDS = 4  # words of a reason
 
 Place = str | Mapping[str, Mapping[str, Any]]
 

@@ -43,7 +43,7 @@ def read_words() -> Words:
 
 
 def test_stored_words_are_unchanged(tmp_path: Path, nvml_library: Path) -> None:
-    pytest.importorskip("sqlite_utils")  # of `launcher results --db`
+    pytest.importorskip("sqlite_utils")  # a package of `launcher results --db`
     stored, found = read_words(), collect(tmp_path, nvml_library)
     problems = [*removed_words(stored, found), *new(stored, found)]
     assert not problems, "\n".join(problems)

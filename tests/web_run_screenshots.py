@@ -96,7 +96,9 @@ def take(place: Path, folder: Path, browser: "Browser") -> None:
 
 def main(words: list[str]) -> int:
     """Take the pictures again."""
-    from playwright.sync_api import sync_playwright  # of the extra `dev`; tests run without it
+    from playwright.sync_api import (
+        sync_playwright,
+    )  # a package of the extra `dev`; tests run without it
 
     folder = Path(words[0]) if words else DOCS
     with tempfile.TemporaryDirectory() as place, sync_playwright() as driver:

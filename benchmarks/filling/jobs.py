@@ -8,7 +8,7 @@ KINDS = ("train", "test", "purify", "restore", "poison", "sample", "disrupt", "f
 METHODS = ("plain", "wavelet", "diffusion", "median", "jpeg", "autoencoder")
 # beside a context of 0.6 GiB
 SMALL_GIB = 0.7
-MINUTE_S = 6.0  # what stands for the minute in which a large program loads its data and its weights
+MINUTE_S = 6.0  # stands for the minute in which a large program loads its data and its weights
 
 
 def study(count: int, seed: int = 1) -> list[Job]:

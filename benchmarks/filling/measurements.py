@@ -86,7 +86,7 @@ def short(maker: Maker) -> Iterator[Result]:
                 faults=faults,
                 **use,
             )
-            if faults:  # what is left would be counted with the next
+            if faults:  # the next one would count processes that are left
                 return
 
 

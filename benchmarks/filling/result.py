@@ -12,7 +12,7 @@ HEADER = (
     "workload", "seconds", "compared with", "", "ratio", "target", "holds", "busy s", "held s",
     "OOM", "most", "remarks",
 )  # fmt: skip
-CORE = "one core"  # what CPU time is compared with
+CORE = "one core"  # CPU time is compared with it
 RIGHT = frozenset({1, 2, 4, 7, 8, 9, 10})
 
 
@@ -21,7 +21,7 @@ class Target:
     """The largest value that is wanted."""
 
     most: float
-    in_seconds: bool = False  # of the seconds; otherwise of the ratio
+    in_seconds: bool = False  # limit of the seconds; otherwise of the ratio
 
     def __str__(self) -> str:
         return f"≤ {self.most:g} s" if self.in_seconds else f"≤ {self.most:g} ×"
@@ -33,14 +33,14 @@ class Result:
 
     workload: str
     seconds: float | None  # None: the timed event never happened
-    base_s: float | None = None  # what the seconds are compared with
+    base_s: float | None = None  # the seconds are compared with it
     base: str = ""  # the name of that, such as "14 at a time"
     target: Target | None = None
     busy_s: float | None = None  # card seconds of load
     held_s: float | None = None  # card seconds in which memory was held
     out_of_memory: int = 0  # programs that ended so
     most: int = 0  # programs of one card at the same time
-    faults: Sequence[str] = ()  # what else is not as it must be
+    faults: Sequence[str] = ()  # other requirements that are not met
     remarks: Sequence[str] = ()
 
     @property

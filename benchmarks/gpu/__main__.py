@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 NOT_MEASURED = "not measured on a GPU"
-LIBRARY = "libnvidia-ml.so.1"  # of NVIDIA's driver
+LIBRARY = "libnvidia-ml.so.1"  # library of NVIDIA's driver
 PACKAGES = (
     "PIL", "click", "numpy", "platformdirs", "pydantic", "pynvml", "rich", "scipy", "simplejpeg",
     "sklearn", "torch", "torchvision", "yaml",

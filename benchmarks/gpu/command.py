@@ -93,7 +93,7 @@ def _measured(parts: Mapping[str, Part], bench: Bench, out: Path) -> bool:
         try:
             report.write(out / "gpu-report.json", out / "gpu-report.md")
             unwritten = ""
-        except OSError as error:  # what was measured is printed all the same
+        except OSError as error:  # the measurements are printed anyway
             unwritten = str(error)
 
     run_all(parts, bench, report, after_each)

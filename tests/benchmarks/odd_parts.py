@@ -17,7 +17,7 @@ from benchmarks.gpu.parts import Part
 from benchmarks.gpu.report import Report
 
 NAMES = ("unable", "leaves", "dies", "raises", "refuses", "refutes", "hangs", "late")
-LIMIT_S = 1.0  # of the one that hangs
+LIMIT_S = 1.0  # limit of the part that hangs
 TOTAL_S = 60.0
 
 

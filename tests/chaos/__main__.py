@@ -32,7 +32,7 @@ def main(jobs: int, seconds: float, seed: int | None, without_guard: bool) -> No
             seconds=seconds,
             seed=seed,
             guard=not without_guard,
-            # what starts twice also overlaps, if it takes its time
+            # attempts that start twice also overlap, if they take their time
             long_share=1.0 if without_guard else LONG_SHARE,
         )
     for complaint in report.complaints:

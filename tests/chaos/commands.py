@@ -20,8 +20,8 @@ LAUNCHER = Path(sys.executable).parent / "launcher"
 ROOT = Path(__file__).parents[2]  # `launcher` and `tests` are imported from here
 SITE = Path(__file__).parent / "site"
 COMMAND_TIMEOUT_S = 60.0
-KILLED_SHARE = 0.3  # of the commands that queue
-KILLED_WITHIN_S = 0.6  # of their start
+KILLED_SHARE = 0.3  # fraction of the commands that queue
+KILLED_WITHIN_S = 0.6  # time after their start
 TRIES = 12
 LOOK_AGAIN_S, WAIT_S = 0.1, 0.5  # for how long a queue lies dead at most
 KILLED_WAITS = 0.1
@@ -60,7 +60,7 @@ class People:
     promised: set[str] = field(default_factory=set)  # a command said with 0 that they are queued
     torn: set[str] = field(default_factory=set)  # left out of a transaction that others are in
     kills: list[Kill] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)  # what unharmed commands failed with
+    complaints: list[str] = field(default_factory=list)  # errors of unharmed commands
     _commands: int = 0
 
     def queue(self, vram_limit: Sequence[Recipe]) -> None:

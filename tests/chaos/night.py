@@ -38,7 +38,7 @@ RELEASED = 0.7  # the share of held jobs that somebody releases
 class Morning:
     """What is found at the end of a night."""
 
-    status: str  # what `launcher status` prints
+    status: str  # output of `launcher status`
     states: Mapping[str, int]
     deaths: int
     wrong: tuple[str, ...]

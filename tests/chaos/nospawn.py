@@ -70,7 +70,7 @@ int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *
 class Left:
     """Files of a queue on disk."""
 
-    rows: int  # of attempts and of events
+    rows: int  # rows of attempts and of events
     folders: int
     log_bytes: int
 

@@ -37,7 +37,7 @@ class Fact:
     name: str
     state: str
     reason: str
-    dones: int  # how often it became done
+    dones: int  # times that it became done
     attempts: tuple[Tried, ...]
 
 

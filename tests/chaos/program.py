@@ -60,7 +60,7 @@ class Ran:
     """One process of a job's program, from its own records. Times are seconds since 1970."""
 
     job: str
-    number: int  # of the attempt; 0: it could not know
+    number: int  # number of the attempt; 0: it could not know
     pid: int
     start: float
     end: float | None = None  # None: it was killed

@@ -10,7 +10,7 @@ SHORT_MS, LONG_MS = (0, 50), (200, 1500)  # the long ones are met alive by the n
 LONG_SHARE = 0.12
 ALONE = 0.5  # the share of portions of a single job
 BACKOFF_S = 0.05
-CODE = 3  # what a failing program ends with
+CODE = 3  # exit code of a failing program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from tests.chaos.commands import LAUNCHER
 from tests.chaos.outside import facts
 
 FOR_EVER = "echo ready; while :; do sleep 1000 & wait; done"
-PROGRAMS = {  # what a program does that gets SIGTERM
+PROGRAMS = {  # reactions of a program to SIGTERM
     "dies": "echo ready; exec sleep 1000",
     "ends-with-0": f"trap 'exit 0' TERM; {FOR_EVER}",
     "ends-with-1": f"trap 'exit 1' TERM; {FOR_EVER}",
@@ -54,7 +54,7 @@ class Toll:
     rounds: int
     failed: tuple[str, ...]  # a line for each job
     endings: Counter[str]  # of attempts
-    status: str  # what `launcher status` prints at the end
+    status: str  # output of `launcher status` at the end
 
     @property
     def line(self) -> str:

@@ -22,9 +22,9 @@ class Fault:
 
     name: str
     does: str  # for people
-    strike: Callable[[Any], None]  # of the site that it breaks
+    strike: Callable[[Any], None]  # breaks something of the site
     engine: str = "slurm"
-    seconds: float = 0.5  # that each job takes
+    seconds: float = 0.5  # duration of each job
     settings: str = ""  # further lines of the backend's table
     late_files: bool = False  # between submit host and nodes
 

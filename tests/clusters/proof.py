@@ -33,7 +33,7 @@ class Report:
     pilots_left: tuple[str, ...]
     processes_left: tuple[str, ...]
     stages_left: int
-    trouble: str  # what kept the proof itself from going on
+    trouble: str  # reason for which the proof itself stopped
 
     @property
     def good(self) -> bool:

@@ -30,10 +30,10 @@ class Site(ABC):
     """A queue with one backend."""
 
     folder: Path
-    environment: Mapping[str, str] = field(default_factory=dict)  # of the cluster
+    environment: Mapping[str, str] = field(default_factory=dict)  # environment of the cluster
     settings: str = ""  # lines of its table
     jobs: int
-    seconds: float  # that each job takes
+    seconds: float  # duration of each job
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:

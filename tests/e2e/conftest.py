@@ -93,7 +93,7 @@ class Project:
     folder: Path
     home: Home
     environment: dict[str, str]
-    commands: Path = BIN  # where those that are installed lie
+    commands: Path = BIN  # folder of those that are installed
 
     def start(self, *words: str) -> Command:
         """Start one of the installed commands here."""

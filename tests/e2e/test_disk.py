@@ -64,7 +64,7 @@ QUICK_RETRIES = {
     "launcher.scheduler.endings.MOVE_RETRY_S": 0.2,
     "launcher.scheduler.requeue.FULL_DISK_PAUSE_S": 1.0,
 }
-WATCHED_S = 0.5  # how long a queue is watched that must not do the wrong thing
+WATCHED_S = 0.5  # time for which a queue is watched that must not do the wrong thing
 FLOODING = """
 import os, sys, time
 while not os.path.exists(sys.argv[1]):
@@ -204,7 +204,7 @@ def a_small_disk(place: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        # what was killed holds the disk until it is gone; the kernel alone knows when
+        # a killed process holds the disk until it is gone; the kernel alone knows when
         until(lambda: unmounted(place), "nothing holds the disk any more")
 
 

@@ -195,7 +195,7 @@ def test_worker_memory_reports_replace_missing_driver_data(
     assert first.cards == [card]
     machine.wait_for_usage(card, 10 * GIB)
     second = machine.hold(0, gpus=1, vram="11GiB")
-    # what nobody explains is somebody else's: 14 GiB are free, 12 promised
+    # memory that nobody explains is somebody else's: 14 GiB are free, 12 promised
     machine.wait_for_reason(second.job, "waiting for 11 GiB")
     assert not second.started
 

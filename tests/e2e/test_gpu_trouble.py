@@ -134,7 +134,7 @@ def test_job_with_an_estimate_yields_requested_memory_and_runs_alone(
     machine.wait_for_reason(job, "on an empty GPU", "cuda:0 runs job 1")
     gpus.hold(
         card, 1, 3 * GIB
-    )  # of a peer user; the memory that the job used is available all the same
+    )  # memory of a peer user; the memory that the job used is available anyway
     machine.wait_for_usage(card, 4 * GIB)
     declared.let_go()
     assert growing.cards == [card]
@@ -283,7 +283,7 @@ def test_uuid_stands_with_a_number_that_could_mean_two_gpus(
     shown = machine.call("top", "--once").stdout
     assert "cuda:0 (GPU-00000000)" in shown
     assert "cuda:0 (GPU-00000001)" in shown
-    assert "cuda:1 (GPU-00000002)" in shown  # of the job for cuda:2
+    assert "cuda:1 (GPU-00000002)" in shown  # the message of the job for cuda:2
     told = machine.refused("add", "--device", "cuda:2", "--", "true")
     assert "this machine has only cuda:0 (GPU-00000001), cuda:1" in told
     for _ in range(2):  # the second time no GPU is remembered as cuda:0 except B

@@ -82,7 +82,7 @@ def test_two_users_never_reserve_more_than_a_gpu_has(
     users: tuple[Machine, Machine], gpus: Devices
 ) -> None:
     one, other = users
-    card = gpus.add(25 * GIB, used=0)  # what is used and promised is counted twice for some seconds
+    card = gpus.add(25 * GIB, used=0)  # used and promised memory is counted twice for some seconds
     first = one.hold(1, gpus=1, vram="10GiB")
     assert first.cards == [card]
     second = other.hold(1, gpus=1, vram="10GiB")

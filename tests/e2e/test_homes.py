@@ -191,7 +191,7 @@ def test_ended_container_releases_the_queue_folder(project: Project, tmp_path: P
     assert first.returncode == 0, first
     assert attempts(journal) == 1
 
-    # what ran there was killed with its namespace, and runs again in this one
+    # the job there was killed with its namespace, and runs again in this one
     added = project.call("launcher", "add", "--", "true")
     assert added.returncode == 0, added
     until(lambda: attempts(journal) == 2, "it runs again")

@@ -36,7 +36,7 @@ class Change(NamedTuple):
     kind: str
     old: ast.expr
     new: ast.expr
-    lines: range  # of the statement; of a compound statement, those of its head
+    lines: range  # lines of the statement; of a compound statement, those of its head
 
     @property
     def position(self) -> str:

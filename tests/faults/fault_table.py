@@ -20,7 +20,7 @@ class Fault(NamedTuple):
     function: str
     change: str
     code: str  # digest of the module's text
-    seconds: float | None = None  # of all tests, None if it was not measured yet
+    seconds: float | None = None  # time of all tests, None if it was not measured yet
     passed: tuple[str, ...] = ()  # tests
     failed: tuple[str, ...] = ()  # tests, also those that did not end in time
     broken: tuple[str, ...] = ()  # modules of tests that could not be collected

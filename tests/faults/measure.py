@@ -13,7 +13,7 @@ from tests.faults.copies import Checkout, Copy, work_in_copies
 from tests.faults.fault_table import Fault, read_faults, write_faults
 from tests.faults.lines import LinesOfTests
 
-BUDGET_S = 120.0  # of the tests of one fault
+BUDGET_S = 120.0  # time for the tests of one fault
 LEAST_LIMIT_S, TIMES = 10.0, 5  # a test hangs after 10 s and five times its usual time
 
 
@@ -90,7 +90,7 @@ def measure_faults(
 class _Task(NamedTuple):
     fault: Fault
     number: int
-    text: str  # of the changed module
+    text: str  # text of the changed module
     tests: Mapping[str, float]  # with their usual seconds, the fastest first
     first: bool  # whether one test that fails is enough
 

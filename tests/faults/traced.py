@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-FOLDER = Path(sys.prefix, "measured")  # of a copy
+FOLDER = Path(sys.prefix, "measured")  # folder of a copy
 TEST, LINES, SOURCES = FOLDER / "test", FOLDER / "lines", FOLDER / "sources.json"
-MOST_BYTES = 1 << 20  # of one file; only written pages take room
+MOST_BYTES = 1 << 20  # size of one file; only written pages take room
 SAVE_S = 0.2  # a killed process loses the steps of this time
 BITS, FROM_IS_NEGATIVE, TO_IS_NEGATIVE = 28, 1 << 56, 1 << 57  # as coverage packs a step
 _sleep = time.sleep  # a test may replace it

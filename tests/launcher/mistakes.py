@@ -33,7 +33,7 @@ from tests.launcher.users import NOBODY
 REFUSED = 2  # the exit code
 FILE = Path(__file__).parent / "data" / "command_mistakes.txt"
 VARIABLES = ("LAUNCHER_HOME", "LAUNCHER_CONFIG", "HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME")
-_WHEN = re.compile(r"\d{8}T\d{6}\.\d{6}Z")  # of a damaged database's folder
+_WHEN = re.compile(r"\d{8}T\d{6}\.\d{6}Z")  # name of a damaged database's folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,7 +200,9 @@ def test_new_plugin_changes_nothing_for_jobs_that_do_not_use_it(
     place: Path, before: list[str]
 ) -> None:
     index = CodeIndex()
-    rows = {job: frozenset(index.code(*job)) - {WHOLE_CODE} for job in ALL}  # of the new version
+    rows = {
+        job: frozenset(index.code(*job)) - {WHOLE_CODE} for job in ALL
+    }  # rows of the new version
     write(
         place,
         {

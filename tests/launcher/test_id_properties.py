@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from launcher.ids import canonical, model_folder_name, normalise, parse_data, parse_model
 
-MOST_NAME_BYTES = 255  # of one folder, on the file systems of Linux
+MOST_NAME_BYTES = 255  # length of a folder's name on the file systems of Linux
 
 words = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,7}", fullmatch=True)
 data_texts = st.lists(st.tuples(words, words).map(":".join), min_size=1, max_size=4).map("&".join)

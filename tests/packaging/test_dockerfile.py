@@ -92,7 +92,11 @@ def test_build_steps_install_both_commands_of_the_readme(
     with a_project(tmp_path) as project:
         others = [path for path in sys.path if path.endswith("-packages") and Path(path).is_dir()]
         environment = project.environment | {"PYTHONPATH": os.pathsep.join(others)}
-        for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the make that runs this test
+        for name in (
+            "MAKEFLAGS",
+            "MAKELEVEL",
+            "MFLAGS",
+        ):  # variables of the make that runs this test
             environment.pop(name, None)
 
         def run(*words: str) -> str:

@@ -20,7 +20,7 @@ from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab
 pytest.importorskip("material", reason="the site is built by mkdocs-material, of the extra `docs`")
 
 TREE = Path(__file__).parents[2]
-# what a browser fetches with a page; a link to another host is only followed by a reader
+# files that a browser fetches with a page; a link to another host is only followed by a reader
 FETCHED = re.compile(r"<(?:link|script|img|iframe|source)\b[^>]*\b(?:href|src)=\"?(https?:)?//")
 NEEDS_CHROMIUM = pytest.mark.skipif(
     CHROMIUM is None or find_spec("playwright") is None, reason="Chromium or playwright is missing"

@@ -42,9 +42,9 @@ class Report:
 
     operations: int
     cuts: int
-    restarts: int  # of them, those after which a scheduler went on
+    restarts: int  # runs after which a scheduler continued
     findings: tuple[str, ...]
-    restart_findings: int  # of them, those after a restart
+    restart_findings: int  # findings after a restart
 
     @property
     def line(self) -> str:
@@ -125,7 +125,7 @@ def _cuts(
                 stamps = change.inode
             _see(change, seen, stamps)
         number = cut
-        share = chance.choice((0.0, 0.5, 1.0))  # of the writes that were not synced
+        share = chance.choice((0.0, 0.5, 1.0))  # fraction of the writes that were not synced
         yield number, disk.after_a_cut(lambda share=share: chance.random() < share), seen  # type: ignore[misc]
 
 

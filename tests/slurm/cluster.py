@@ -30,7 +30,7 @@ PAUSE_S = 0.02
 STARTS = 3
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1  # prctl(2)
-LOG_BYTES = 2000  # of each daemon's log, shown where a start fails
+LOG_BYTES = 2000  # end of each daemon's log, shown where a start fails
 
 
 def missing() -> str:
@@ -50,7 +50,7 @@ class Slurm:
 
     folder: Path
     nodes: tuple[str, ...]
-    cpus: int = 2  # of each node, as Slurm counts
+    cpus: int = 2  # CPUs of each node, as Slurm counts
     gpus: int = 2
     slurmd_timeout_s: int = (
         60  # after about three times as long a node that does not answer is down

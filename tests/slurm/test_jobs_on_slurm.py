@@ -278,7 +278,7 @@ def test_failing_squeue_ends_no_pilot_and_submits_no_second_one(
     project.configure("pilots = 1\n")
     go = project.folder / "go"
     project.jobs(f"until [ -e {go} ]; do sleep 0.1; done", "true", "true")
-    project.await_status("Socket timed out")  # of those that wait
+    project.await_status("Socket timed out")  # the reason of those that wait
     rows = project.slurm.ask("squeue", "--noheader", "--me", "-o", "%j")
     assert len(rows.splitlines()) <= 1
     go.touch()

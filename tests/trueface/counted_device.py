@@ -144,7 +144,9 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], counts: Coun
     result = func(*inner_args, **inner_kwargs)
     if to_cpu:
         return args[0] if name == "copy_" else result
-    owners = {id(leaf.held): leaf for leaf in on_device}  # of tensors that were changed in place
+    owners = {
+        id(leaf.held): leaf for leaf in on_device
+    }  # owners of tensors that were changed in place
     values, structure = tree_flatten(result)
     wrapped = [_wrap(value, owners) if isinstance(value, Tensor) else value for value in values]
     return tree_unflatten(wrapped, structure)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # it imports this module
 Positive = Annotated[Finite, Field(gt=0)]
 NotNegative = Annotated[Finite, Field(ge=0)]
 Statistics = Literal["eval", "train"]
-# of methods that dampen weights
+# types of methods that dampen weights
 MostLoss = Annotated[Finite, Field(description="Largest loss of validation accuracy, 0 to 1")]
 GradientBatch = Annotated[Count, Field(description="Images per gradient, for both sets")]
 

@@ -70,7 +70,7 @@ def _network(bench: Bench, model: str, images: Path, epochs: int) -> None:
 def _forgotten(bench: Bench, method: str, settings: Mapping[str, Any]) -> Record:
     """Forget the first class by a method; return what it took."""
     model = f"{DATA}~{method}"
-    # how soon it learns again is no matter of the card, and takes longer than the method
+    # the time to learn it again does not depend on the card, and is longer than the method's
     job = _job(bench, "forget", model, {**settings, "method": method, "afterwards": False}, DATA)
     forgetting.forget(job)
     record = read(job.model_folder(model))

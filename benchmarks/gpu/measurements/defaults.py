@@ -15,7 +15,7 @@ from trueface.data.index import Image
 
 BATCH, SIDE, SOURCE = 16, 96, 1024
 FILES = 24  # one takes a fifth of a second to make
-IMAGES = 2560  # of a pass
+IMAGES = 2560  # images of a pass
 
 
 def trueface_case(bench: Bench, accelerate: str = OFF) -> Case:

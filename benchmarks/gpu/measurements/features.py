@@ -21,7 +21,7 @@ from trueface.runtime.timer import now
 from trueface.training.parts.bank import build_feature_feeds
 from trueface.training.trainer import fit
 
-EPOCHS = 3  # of a frozen training: as many views are stored
+EPOCHS = 3  # epochs of a frozen training: as many views are stored
 SECONDS = 1.0
 LOGIT = 1e-4  # largest difference that the store may make
 IMAGES = 1280

@@ -24,7 +24,7 @@ PROGRAM = "benchmarks.gpu.measurements.load"
 SLICE_S = 0.05  # in which a program uses the card once
 PATIENCE = 4.0  # multiples of the fixed number's time, after which a queue is stopped
 LEAST_S = 30.0  # the queue has at least so long
-LATE = 3 / 8  # of the card: two programs of this size fit
+LATE = 3 / 8  # fraction of the card: two programs of this size fit
 SHORTAGES_MOST = 3  # programs that may run out of memory until their need is known
 
 
@@ -33,10 +33,10 @@ class Workload:
     """Equal programs; a rehearsal takes fewer and shorter ones."""
 
     count: int
-    number: int  # of them at a time without a queue
-    seconds: float  # of work while nothing else keeps the card busy
-    percent: float  # of the card that its work takes
-    part: float = 0.0  # of the card's memory; 0: `gib`
+    number: int  # programs at a time without a queue
+    seconds: float  # seconds of work while nothing else keeps the card busy
+    percent: float  # percentage of the card that its work takes
+    part: float = 0.0  # fraction of the card's memory; 0: `gib`
     gib: float = 0.7
     delay_s: float = 0.0
     options: tuple[str, ...] = ("--gpus", "1")

@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks.gpu.measurements.programs import TAKEN, taken
 
-SIDE = 2048  # of the matrices: a product fills an H100 for about half a millisecond in fp32
-PRODUCT_S = 0.0005  # of a rehearsal
+SIDE = 2048  # side of the matrices: a product fills an H100 for about half a millisecond in fp32
+PRODUCT_S = 0.0005  # time of a product in a rehearsal
 WARM_UP = 20
 
 

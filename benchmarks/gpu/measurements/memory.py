@@ -13,9 +13,9 @@ from benchmarks.gpu.measurements.queue import Queue, Usage, queue
 from benchmarks.gpu.measurements.sharing import SLACK, state_row
 
 PROGRAM = (sys.executable, "-m", "benchmarks.gpu.measurements.programs")
-FREE = 6 * GIB  # that the first program leaves of the card
-WANTED = 10 * GIB  # that the second one takes
-REQUEST = 2 * GIB  # what it requests
+FREE = 6 * GIB  # memory that the first program leaves free
+WANTED = 10 * GIB  # memory that the second one takes
+REQUEST = 2 * GIB  # memory that it requests
 GREEDY = """
 name: greedy
 about: a training that requests too little

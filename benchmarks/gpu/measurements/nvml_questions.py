@@ -42,7 +42,7 @@ class Answer:
 class Question:
     """A function of NVML."""
 
-    ask: Callable[[Any], Any]  # of the handle
+    ask: Callable[[Any], Any]  # a question about the handle
     needed: bool = False  # without it the launcher knows too little of a card
 
 

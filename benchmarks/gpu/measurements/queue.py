@@ -30,14 +30,14 @@ SCHEDULER_S = 10.0  # for a scheduler to end
 class Usage:
     """Measured memory of one job while it ran, in bytes."""
 
-    limit: int | None = None  # of its allocator, the last one while it shared the card
+    limit: int | None = None  # limit of its allocator, the last one while it shared the card
     reserved: int = 0  # the most that its allocator had
     beyond: int = 0  # the most by which its allocator exceeded its limit
     driver: int = 0  # the most that the driver listed for its process
     busy: float | None = (
         None  # share of a second in which it used the card, by the driver; the most
     )
-    uuid: str | None = None  # of the card, as CUDA named it to the job
+    uuid: str | None = None  # UUID of the card, as CUDA named it to the job
 
 
 class Queue:

@@ -11,7 +11,7 @@ from benchmarks.gpu.measurements.networks import SIDES, Case, exact_float32, rat
 from benchmarks.gpu.measurements.training import card_alone
 
 SECONDS = 1.5  # for each figure
-COMPILE_S = 75.0  # that a compilation needs at most
+COMPILE_S = 75.0  # a compilation needs at most this time
 
 
 def measure(bench: Bench) -> None:

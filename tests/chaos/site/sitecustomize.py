@@ -33,7 +33,7 @@ def _meddled(source: Any, target: Any, **options: Any) -> None:
     except FileExistsError:
         if _guarded:
             raise
-        # what has taken it, a void perhaps, would be read in place of the order
+        # the file there, a void perhaps, would be read in place of the order
         os.unlink(target)  # noqa: PTH108
         _link(source, target, **options)
 

@@ -108,7 +108,9 @@ def test_missing_interpreter_is_named() -> None:
 
 def test_interpreter_without_ray_is_refused_with_an_install_command(tmp_path: Path) -> None:
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # of its own library alone
+    python.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -S "$@"\n'
+    )  # an interpreter with its own library alone
     python.chmod(0o755)
     engine = Ray(BackendSettings(name="ray", kind="ray", python=str(python)))
     with pytest.raises(

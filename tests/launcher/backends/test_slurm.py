@@ -328,7 +328,7 @@ def test_array_elements_are_cancelled_by_number_and_without_a_filter_option(
     rows += [element(6, "PENDING"), element(7, "COMPLETED", "n1")]
     ended = element(4, "FAILED", "n1")
     listed = "; ".join(f"echo '{row}'" for row in rows)
-    # what was killed is seen to have ended
+    # killed jobs are seen to have ended
     printed = f"if grep -q KILL $CALLS; then echo '{ended}'; else {listed}; fi"
     slurm = stub(scontrol=tracking, squeue=printed, scancel="")
     slurm.cancel([f"{TOKEN}_{number}" for number in (3, 4, 5, 7)])

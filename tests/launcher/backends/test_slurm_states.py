@@ -261,7 +261,7 @@ def test_all_configured_options_are_requested() -> None:
         *("--mem=65537M", "--time=721", "--no-requeue", "--nodes=1", "--ntasks=1"),
         *("--signal=B:USR1@120", "--propagate=NONE"),
     } <= set(words)
-    assert words[:2] == ["--nice=100", "--mem=1M"]  # of two, Slurm takes the later
+    assert words[:2] == ["--nice=100", "--mem=1M"]  # Slurm takes the later one of two
 
 
 def test_unconfigured_options_are_left_to_slurm() -> None:

@@ -67,7 +67,7 @@ def test_quoted_words_round_trip(words: list[str]) -> None:
 
 @given(st.text("ab #'\"\\\t", max_size=20))
 def test_line_is_split_or_refused_like_by_shlex(line: str) -> None:
-    uncommented = line  # where a word begins with #, shlex would end another word, too
+    uncommented = line  # if a word began with #, shlex would end another word, too
     if "#" in line:
         return
     try:

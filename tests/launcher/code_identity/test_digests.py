@@ -316,7 +316,7 @@ def test_any_other_change_changes_the_digest(place: Path, edit: str) -> None:
     assert whole() != before
 
 
-# what looks a module up without a name that stands somewhere: then all of it counts
+# code that looks a module up without a name that is written somewhere: then all of it counts
 LOOKUPS: Mapping[str, Edit] = {
     "globals": {"lab/loss.py": ("return half(", "return globals()['ha' + 'lf'](")},
     "vars": {"lab/loss.py": ("SCALE = 2.0", "SCALE = len(vars())")},

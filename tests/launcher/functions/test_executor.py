@@ -186,7 +186,7 @@ class Completed(OnTheQueue, tests.AsCompletedTests, tests.BaseTestCase): pass
 
 unittest.main()
 """
-ONE_FILE = "test_concurrent_futures.py"  # of Python 3.11
+ONE_FILE = "test_concurrent_futures.py"  # a file of Python 3.11
 
 
 @pytest.mark.parametrize(

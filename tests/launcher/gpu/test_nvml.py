@@ -209,7 +209,7 @@ def test_process_above_the_memory_size_has_unknown_usage(gpus: Devices, nvml: Nv
         pynvml.NVML_ERROR_NOT_SUPPORTED,
         pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
         pynvml.NVML_ERROR_UNKNOWN,
-        4711,  # of a driver that is newer than the bindings
+        4711,  # a code of a driver that is newer than the bindings
     ],
 )
 def test_value_without_permission_is_unknown_and_no_fault(

@@ -355,7 +355,7 @@ def read(file: Path) -> list[PilotMessage]:
 
 def test_only_the_newest_waiting_heartbeat_is_written(tmp_path: Path) -> None:
     file = tmp_path / "from"
-    outbox = Outbox(file)  # which is not there
+    outbox = Outbox(file)  # the file is not there
     outbox.add([Heartbeat(number=1), AttemptStarted(attempt="1-1")])
     outbox.send(0.0)
     assert outbox.error

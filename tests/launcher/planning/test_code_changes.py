@@ -256,7 +256,7 @@ def test_later_setting_causes_no_rerun_of_code_that_does_not_use_it(
     kinds = with_setting("cfk_most")
     assert actions(done, known(FILE, kinds=kinds)) == {Action.CACHED}
     named = judged(done, known(FILE, kinds=kinds, index=Index("cfk_most")))
-    assert named["train/dot:pre"].is_other_code  # what the code did without it is not known
+    assert named["train/dot:pre"].is_other_code  # the effect of the code without it is not known
     assert judged(done, known(FILE, "train.cfk_most=1", kinds=kinds))["train/dot:pre"].changes == (
         "cfk_most unset → 1.0",
     )

@@ -55,7 +55,7 @@ MISTAKES = [
         )
         for word in ("matrix", "name", "autotest")
     ),
-    ("train: [{data: dot:pre, hold: true}]", "^\n"),  # which programs know
+    ("train: [{data: dot:pre, hold: true}]", "^\n"),  # programs know this key
     ("train: [{data: dot:pre, group: x}]", "^ write it below resources: {group: …}\n"),
     ("train: [{data: dot:pre, cwd: x}]", "^ it is a setting of command\n"),
     (f"resources: {{gpus: 1, device: cpu}}\n{ONE}", "contradict each other"),

@@ -187,7 +187,7 @@ BEHIND = "  - {name: h, argv: [h], inputs: [made, other.csv]}\n"
         (UNREAD + ABSENT, ["resources", "missing-input"]),
         (UNKNOWN + ABSENT, ["unknown-job", "missing-input"]),
         (UNREAD + UNKNOWN + ABSENT, ["resources", "unknown-job", "missing-input"]),
-        (UNKNOWN + BEHIND, ["unknown-job"]),  # what is meant by zz may make other.csv
+        (UNKNOWN + BEHIND, ["unknown-job"]),  # a job for zz may make other.csv
         ("  - {name: c, argv: [c]}\ntrain: [{data: dot:pre, after: zz}]\n", ["unknown-job"]),
         (UNKNOWN.replace("after", "inputs: [no.csv], after"), ["unknown-job"]),
         (UNREAD + "  - {name: 3, argv: []}\n" + UNKNOWN + ABSENT, ["resources", "setting"]),

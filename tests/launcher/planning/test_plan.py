@@ -90,7 +90,7 @@ def test_model_of_an_earlier_run_can_be_tuned_unlearned_and_tested() -> None:
     ("text", "codes", "said"),
     [
         (
-            "unlearn: [{model: moon:pre, method: pgu}]",  # which is there
+            "unlearn: [{model: moon:pre, method: pgu}]",  # the method is there
             ["unknown-name"],
             "unknown subset 'moon'\n --> x.yaml:2:19\n",
         ),

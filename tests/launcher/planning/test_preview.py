@@ -386,7 +386,7 @@ def test_median_of_similar_jobs_is_expected() -> None:
         ({"from_scratch": False}, 0),
         ({"on_gpu": True}, 0),
         ({"settings": {**a_job().settings, "epochs": 7}}, 0),
-        ({"settings": {**a_job().settings, "threads": 9}}, 1),  # which change no result
+        ({"settings": {**a_job().settings, "threads": 9}}, 1),  # threads change no result
     ],
 )
 def test_similar_jobs_must_agree_in_what_determines_the_duration(

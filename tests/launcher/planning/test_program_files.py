@@ -215,7 +215,10 @@ def copied(path: Path) -> None:
     [
         (lambda path: os.utime(path, ns=(1, 1)), ""),
         (copied, ""),
-        (lambda path: path.write_text("another"), "out.txt was changed"),  # of the same size
+        (
+            lambda path: path.write_text("another"),
+            "out.txt was changed",
+        ),  # the new text has the same size
         (lambda path: path.write_text("longer than it was"), "out.txt was changed"),
     ],
 )
@@ -271,7 +274,7 @@ def test_output_without_a_digest_is_compared_by_time(store: Store, project: Path
     ("recorded", "action"),
     [
         ("{digest}", Action.CACHED),
-        ("{size} {time}", Action.RUN),  # where hashing was stopped
+        ("{size} {time}", Action.RUN),  # hashing was stopped there
         ("0123456789abcdef", Action.RUN),
     ],
 )

@@ -176,7 +176,11 @@ def test_program_of_a_killed_supervisor_is_watched_until_its_end(
         ("exit 0", "", Done),
         ("exit 3", "", Lost),
         ("kill -9 $$", "", Lost),
-        ("(trap '' HUP; sleep 60) & exit 0", "", Done),  # what it leaves behind is not the program
+        (
+            "(trap '' HUP; sleep 60) & exit 0",
+            "",
+            Done,
+        ),  # a process that it leaves behind is not the program
         ("exit 0", "supervisor", Lost),  # it may have ended early, as it was asked to
         ("exit 0", "program", Lost),
         ("exit 0", "nobody, and both have ended", Done),
@@ -442,7 +446,7 @@ def test_reason_of_an_unreadable_attempt_is_logged_once_until_it_changes(
 
 def test_attempt_is_not_evaluated_while_its_program_is_spawned(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
-    # what a process shares with its spawner until it is the program: the lock on the record
+    # a process shares this with its spawner until it is the program: the lock on the record
     script = (
         "import fcntl, json, os, sys, time\n"
         "record = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_EXCL)\n"

@@ -170,7 +170,7 @@ def test_output_is_identified_by_content(
     home: Home, store: Store, project: Path, entry: str
 ) -> None:
     (output,) = a_job(project).outputs
-    if entry == "tell":  # which writes nothing
+    if entry == "tell":  # this entry writes nothing
         Path(output).parent.mkdir(parents=True)
         Path(output).write_text("of an earlier job")
     (project / "go").touch()
@@ -515,7 +515,7 @@ def test_scheduler_does_not_use_a_replaced_database(home: Home) -> None:
     other = enqueue_and_serve(home, a_spec(name="command/2"))
     wait_for_state(home, other, State.DONE)
     assert scheduler_pid(home) not in {first, None}
-    with open_store(home) as store:  # what was written since is there: no log was lost
+    with open_store(home) as store:  # everything written since is there: no log was lost
         assert states(store) == "done done"
 
 

@@ -184,7 +184,7 @@ class Scene:
 
     machine: Machine
     line: list[Waiting]
-    before: list[Waiting]  # what was started earlier
+    before: list[Waiting]  # jobs that were started earlier
     uses: list[float]  # usage of jobs, as a fraction of their reservations
     lasts: list[int]  # rounds
     # round, GPU, GiB: other users' processes that start and end in the first rounds
@@ -523,7 +523,7 @@ def test_argument_with_contradicting_peaks_is_no_longer_trusted() -> None:
     assert request(runs, 64) is not None
     runs.append(a_run(9, 64))
     assert request(runs, 128) is None
-    odd_one = [a_run(4, 1), a_run(4, 9), a_run(8, 5)]  # what it takes does not grow with the number
+    odd_one = [a_run(4, 1), a_run(4, 9), a_run(8, 5)]  # its cost does not grow with the number
     assert request(odd_one, 10) is None
 
 

@@ -505,7 +505,7 @@ CASES = {
         ONE._replace(rules=MOST),
         [
             a_waiting(1, vram=16 * GIB),
-            a_waiting(2, vram=9 * GIB),  # of unknown duration
+            a_waiting(2, vram=9 * GIB),  # a job of unknown duration
             a_waiting(3, vram=9 * GIB, seconds=61.0),
             a_waiting(4, vram=3 * GIB),  # fits with both
             a_waiting(5, vram=9 * GIB, seconds=60.0),

@@ -31,7 +31,7 @@ from tests.launcher.cardworld import (
 )
 
 LONGEST = 600  # seconds of a job in an endless stream
-ENDS = 250  # of jobs, until one must have had its turn
+ENDS = 250  # ends of jobs, until one must have had its turn
 
 slowly = settings(max_examples=100, deadline=None)
 arrivals = st.lists(st.integers(0, 6), min_size=10, max_size=10).map(sorted)

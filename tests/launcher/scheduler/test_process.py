@@ -483,7 +483,7 @@ def test_a_job_does_not_start_before_its_time(shared_queue: Queue, effects: Path
 
 
 def test_memory_is_not_reserved_twice(shared_queue: Queue, effects: Path) -> None:
-    most = int(memory.usable_bytes() * 0.51)  # of two together there is never so much
+    most = int(memory.usable_bytes() * 0.51)  # there is never so much memory for two together
     resources = Resources(device="cpu", ram=most)
     specs = [
         a_job_with_an_effect(effects, f"command/{number}", 0.02)._replace(resources=resources)
@@ -555,7 +555,7 @@ def test_idle_scheduler_does_not_wake_up(shared_queue: Queue) -> None:
 
     def is_asleep() -> bool:
         before = wakeups()
-        subprocess.run(["sleep", "0.5"], check=True)  # what is measured is that nothing happens
+        subprocess.run(["sleep", "0.5"], check=True)  # the test measures that nothing happens
         return wakeups() == before
 
     until(is_asleep, "the scheduler sleeps for half a second")

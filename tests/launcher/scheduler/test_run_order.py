@@ -54,7 +54,9 @@ class Cards:
     running: list[Running] = field(default_factory=list)
     ends: list[tuple[float, int]] = field(default_factory=list)
     accounts: dict[str, FairShareAccount] = field(default_factory=dict)
-    card_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of ended jobs
+    card_s: dict[str, float] = field(
+        default_factory=lambda: defaultdict(float)
+    )  # seconds of ended jobs
     started: dict[int, float] = field(default_factory=dict)
     newcomers: VtimeInitializer = field(default_factory=VtimeInitializer)
     shares: Mapping[str, float] = field(default_factory=dict)  # by run; 1 where it is left out

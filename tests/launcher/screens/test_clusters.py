@@ -217,7 +217,9 @@ def test_newest_heartbeat_has_the_usage_of_each_job(home: Home, pilot: PilotFold
     )
     boot = f"{PILOT_PREFIX}{pilot.token}"
     claim = a_claim(job=63, number=2, boot=boot, device=card.uuid, vram=10 * GIB)
-    other = a_claim(job=64, device=card.uuid)  # of a card of this machine that has the same name
+    other = a_claim(
+        job=64, device=card.uuid
+    )  # a job on a card of this machine that has the same name
 
     (gauge,) = pilot_gpu_views(home, pilots(pilot), [claim, other])
 

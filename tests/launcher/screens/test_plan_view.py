@@ -336,7 +336,7 @@ def test_dry_run_prints_every_reason_for_refusal(
     fine, other = a_file(tmp_path), tmp_path / "x.yaml"
     other.write_text(f"name: x\n{text}command: [{{name: a, argv: ['true']}}]\n")
     assert error in launcher.refused("run", fine, "x.yaml")
-    assert store.read.jobs() == []  # of the first file, too
+    assert store.read.jobs() == []  # the first file has none either
     for form in ([], ["--all"], ["--commands"]):
         dry = launcher("run", "x.yaml", "--dry-run", *form)
         assert dry.code == 2

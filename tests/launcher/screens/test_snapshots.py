@@ -490,7 +490,7 @@ def test_gpus_are_read_from_the_latest_scheduler_snapshot(
     [
         ({"estimate": 3 * GIB, "load": 0.25, "load_s": 5.0}, 3 * GIB, 0.25),
         ({"estimate": None, "load": 0.0, "load_s": 0.0}, None, None),  # nothing was measured yet
-        ({"number": 2, "estimate": GIB}, None, None),  # of an earlier attempt
+        ({"number": 2, "estimate": GIB}, None, None),  # facts of an earlier attempt
         ({"estimate": "much", "load": "high", "load_s": 5.0}, None, None),
     ],
 )

@@ -94,7 +94,7 @@ def test_pipe_never_contains_escape_sequences(launcher: Launcher, store: Store) 
 
 
 def test_terminal_of_unknown_size_uses_the_default_size() -> None:
-    ours, theirs = os.openpty()  # of 0 columns
+    ours, theirs = os.openpty()  # a terminal of 0 columns
     with os.fdopen(theirs, "w") as stream:
         assert terminal_size(stream) == (WIDE, HIGH)
     os.close(ours)

@@ -314,7 +314,7 @@ def test_common_parts_of_names_are_left_out() -> None:
         (11, "train@lr=0.1 train@lr=0.01", "tr…n@lr=0.1 tra…lr=0.01"),
         (8, "train@lr=0.1 train@lr=0.01", "t…lr=0.1 …lr=0.01"),
         (20, "train@lr=0.01,hidden=4 train@lr=0.1,hidden=8", "tra…lr=0.01,hidden=4 tr…n@lr=0.1,hidden=8"),
-        # what is alike goes before the name of what differs, and that before its value
+        # equal parts go before the name of a different one, and that before its value
         (20, "train@optimizer=adam,seed=1 train@optimizer=sgd,seed=1", "t…optimizer=adam,se… tr…optimizer=sgd,se…"),
         (16, "train@learning-rate=0.001 train@learning-rate=0.1", "train…rate=0.001 train@…-rate=0.1"),
         # one name that is too long has nothing to compare with

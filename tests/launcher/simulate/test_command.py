@@ -495,7 +495,7 @@ def test_exception_of_a_process_is_raised_here() -> None:
 def test_killed_process_is_reported_and_the_others_are_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    original = baselines._replay  # what a process does is replaced
+    original = baselines._replay  # the work of a process is replaced
 
     def replay_or_die(asked: Any, policy: str) -> Any:
         if policy == "fifo":

@@ -189,7 +189,7 @@ FOUR, LARGE = ([a_job(index, 10, gib=gib) for index in range(4)] for gib in (8, 
         ([a_job(index, 10, gib=8) for index in range(6)], "1x24GiB", 1.2, 3, 60 * 1.44 / 3),
         # work that comes late cannot be done early
         ([a_job(0, 10), *(a_job(n, 10, at=100) for n in range(1, 5))], "1x24GiB", 1.3, 1, 140),
-        # what only the large cards hold is theirs to do
+        # the large cards do the work that only they can hold
         ([a_job(n, 10, gib=60) for n in range(4)], "1x80GiB+9x24GiB", 1.3, 2, 40),
     ],
 )

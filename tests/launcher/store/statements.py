@@ -73,7 +73,7 @@ class Recorder:
     def __init__(self) -> None:
         """Begin with nothing."""
         self.statements: dict[str, Statement] = {}
-        self.lines: set[tuple[str, int]] = set()  # of the store's code that were on the way
+        self.lines: set[tuple[str, int]] = set()  # lines of the store's code that were on the way
 
     def take(self, connection: sqlite3.Connection, sql: str, values: Any) -> None:
         """Record a statement with its plan, and which lines of the store led to it."""

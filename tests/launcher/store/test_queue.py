@@ -46,7 +46,7 @@ def test_jobs_start_by_priority_and_then_by_age(store: Store) -> None:
         one(store, name, priority=n) for name, n in zip("abcd", [0, 5, 0, 5], strict=True)
     )
     assert ready(store) == [b, d, a, c]
-    assert ready(store, 1) == [b, a]  # of each priority
+    assert ready(store, 1) == [b, a]  # the first job of each priority
 
 
 def test_jobs_with_other_backends_or_limits_are_in_other_lanes(store: Store) -> None:

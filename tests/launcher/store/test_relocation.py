@@ -80,7 +80,7 @@ def test_job_held_in_a_copy_names_the_original_and_can_be_released(populated_hom
     )
     assert (waits.state_reason.code, waits.state_reason.data) == ("copied", {"copy_of": original})
     store = Store(copy)
-    assert store.claims.open_claims() == []  # what runs is the original's
+    assert store.claims.open_claims() == []  # running jobs are the original's
     store.job_control.release([waits.id], 2.0)
     store.close()
     assert jobs_in(copy)["waits"].state is State.QUEUED

@@ -82,7 +82,11 @@ os.wait()
         (OLD, "4:memory:/a\n", None),  # version 1 alone
         (OLD, "4:memory:/a\n0::/c\n", None),
         ("", "0::/c\n", None),
-        (PURE, "0::/../../other\n", None),  # of a container that sees no group above its own
+        (
+            PURE,
+            "0::/../../other\n",
+            None,
+        ),  # the file of a container that sees no group above its own
         (PURE.replace(" / ", " /docker/7 "), "0::/docker/7/x\n", "/sys/fs/cgroup/x"),
         (PURE.replace(" / ", " /docker/7 "), "0::/elsewhere\n", None),
         (PURE.replace("/fs/cgroup", r"/a\\040b"), "0::/c\n", "/sys/a b/c"),

@@ -61,7 +61,7 @@ def test_scheduler_with_failing_turns_neither_spins_nor_floods_its_log(
     home: Home, store: Store
 ) -> None:
     job = running(home, store)
-    home.stop_record.mkdir()  # what people ask for cannot be read
+    home.stop_record.mkdir()  # requests of people cannot be read
     until(lambda: woken(home) and "trouble=" in log_of(home), "it is in trouble")
     (home.folder / "gate").touch()
     until(lambda: read_recorded_outcome(home.attempt(job, 1)), "the program has ended")
@@ -93,7 +93,7 @@ def test_persistent_error_is_logged_once_a_minute(caplog: pytest.LogCaptureFixtu
     clock = Clock()
     troubles = ErrorThrottle(clock)
     caplog.set_level(logging.WARNING)
-    for number in range(3):  # of one kind, in other words each time
+    for number in range(3):  # errors of one kind, in other words each time
         troubles.log_error(OSError(28, "No space left on device", f"/home/.{number}.tmp"))
     troubles.log_error(OSError(13, "Permission denied"))
     troubles.log_error(sqlite3.OperationalError("disk I/O error"))

@@ -110,7 +110,12 @@ USED = (
         (LOSS, 137 << 8, FULL, (USED, OomReport(where="ram", wanted=0, held=7 << 30))),
         (CUDA, FAILED, ExitContext(max_rss=1), (CUDA.strip(), OomReport(where="gpu"))),
         (CUDA, signal.SIGABRT, ExitContext(max_rss=1), (CUDA.strip(), OomReport(where="gpu"))),
-        (LOADER, FAILED, ExitContext(oom_kills=1), None),  # what the kernel killed was below it
+        (
+            LOADER,
+            FAILED,
+            ExitContext(oom_kills=1),
+            None,
+        ),  # the process that the kernel killed was below it
         (CUDA, 0, NOTHING, Done),  # it got over it
         ("", 0, ExitContext(over_limit_s=1.0), "reached its time limit of 1 s"),
     ],

@@ -77,7 +77,7 @@ def test_every_section_is_read_in_its_order() -> None:
     assert (task.name, task.about, task.whole) == ("toys", "a study of toys", True)
     assert [type(entry) for entry in task.entries] == [
         *(PlainEntry, TrainEntry, TrainEntry, TrainEntry, MethodEntry, ScoringEntry),
-        *(ScoringEntry, ScoringEntry),  # of `autotest`: for each kind that makes models
+        *(ScoringEntry, ScoringEntry),  # entries of `autotest`: for each kind that makes models
         PlainEntry,
     ]
 

@@ -145,7 +145,7 @@ def test_each_layer_overrides_all_earlier_ones(strongest: int) -> None:
 
     text = "".join(f"{word}: {{{', '.join(of(word))}}}\n" for word in ("defaults", "matrix"))
     scope = scope_of(f"name: x\n{text}", *of("--set"))
-    # what the command line sets for all kinds takes sweeps of it away, before it is asked who wins
+    # settings of the command line for all kinds remove sweeps of it before it is asked who wins
     swept = sweeps_of_file(tree(text).find_value("matrix"), replace(scope, forced={}))
     (chosen,) = layers_of(swept, scope.problems)
     entry = {

@@ -18,7 +18,7 @@ WIDE, PHONE = (1400, 900), (400, 800)  # pixels
 @contextmanager
 def a_chromium() -> Iterator["Browser"]:
     """A browser that nobody sees."""
-    from playwright.sync_api import expect, sync_playwright  # of the extra `dev`
+    from playwright.sync_api import expect, sync_playwright  # a package of the extra `dev`
 
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as driver:

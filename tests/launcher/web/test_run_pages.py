@@ -169,7 +169,7 @@ def test_pictures_of_a_run_are_shown_and_sent(page: Page, root: Path, home: Home
     assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
     assert answer.body == a_png()
     assert page.get("runs/1/files/attempt-1/sheet.svg").body == SVG.encode()
-    assert page.get("runs/2/files/attempt-1/sheet.svg").status == 404  # of another run
+    assert page.get("runs/2/files/attempt-1/sheet.svg").status == 404  # a file of another run
     (folder / "preview.png").unlink()
     assert page.get("runs/1/files/run/net%26pre%201/preview.png").status == 404
 

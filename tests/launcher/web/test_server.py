@@ -279,7 +279,7 @@ def test_too_many_streams_are_refused_and_the_server_continues(page: Page) -> No
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     heads: list[int] = []
     with contextlib.ExitStack() as opened:
-        for _ in range(15):  # of as many as the kernel accepts at one go
+        for _ in range(15):  # as many as the kernel accepts at one go
             connections = [opened.enter_context(page.stream()) for _ in range(20)]
             heads += map(_status, connections)
     assert {200, 503} == set(heads)

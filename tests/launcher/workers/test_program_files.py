@@ -93,7 +93,7 @@ def project(tmp_path: Path) -> Path:
             "rm in.txt",
             {"in.txt": CHANGED_DIGEST, "train.py": SEEN},
         ),
-        # what it writes itself would make it run for ever
+        # its own output would make it run for ever
         ("train.py log.txt", {}, "echo more >>log.txt", {"train.py": SEEN}),
         ("train.py new.txt", {}, "echo more >>new.txt", {"train.py": SEEN}),
         ("train.py log.txt", {}, "rm train.py", {"log.txt": SEEN}),
@@ -375,7 +375,7 @@ def test_output_that_cannot_be_restored_does_not_prevent_the_others(
         f"{tmp_path}/a",
     )
     found = [".a.launcher-7-2/old", "a/new", "b/old"]
-    assert files_below(tmp_path) == found  # what was at `a` is still there
+    assert files_below(tmp_path) == found  # the content of `a` is still there
     monkeypatch.undo()
     restore_or_delete([f"{tmp_path}/a", f"{tmp_path}/b"], done=False)
     assert files_below(tmp_path) == ["a/old", "b/old"]

@@ -379,7 +379,7 @@ def test_late_stop_does_not_reach_the_next_attempt(fork_server: ForkServer, home
     again = replace(supervised, attempt=second)
     again.supervisor.run(second)
     program_of(second)
-    supervised.stop()  # of the first
+    supervised.stop()  # the first attempt
     assert isinstance(outcome_of(again), Done)
     assert said_by(second) == "whole\n"
 
@@ -545,7 +545,7 @@ def test_stop_at_any_instant_is_received(
 def test_program_that_had_already_ended_was_not_stopped(
     fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
-    # what it leaves takes its time, so that its supervisor lives a little longer
+    # the process that it leaves takes its time, so that its supervisor lives a little longer
     slow = "trap 'sleep 0.3; exit' TERM; touch \"$1\"; sleep 60 & wait"
     script = f'({slow}) & until [ -e "$1" ]; do sleep 0.01; done'
     attempt = an_attempt(home, a_spec(*shell(script, str(tmp_path / "ready"))))

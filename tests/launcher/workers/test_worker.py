@@ -35,7 +35,7 @@ from tests.build import (
 from tests.shortened import QUICK_WRITES, shorten
 
 GIB = 1 << 30
-WATCHED_S = 0.5  # how long a worker is watched that must not end
+WATCHED_S = 0.5  # time for which a worker is watched that must not end
 KIND = """
 import atexit, os, threading, time
 from launcher.api import Job, JobError

@@ -141,7 +141,7 @@ def test_attack_uses_the_threshold_that_its_scores_name() -> None:
     fakes, reals = np.array([3.0, 1.0, 1.0]), np.array([1.0, 3.0, 1.0])
     before = np.concatenate([reals, fakes])
     made = evaluate_attacked(replace(scores(reals, fakes - 2), before=before, threshold=2.0))
-    assert read_value(made, "attack_success_evasion") == 1  # of one fake above 2
+    assert read_value(made, "attack_success_evasion") == 1  # the rate of one fake above 2
     assert read_value(made, "called_fake_before:fake") == pytest.approx(1 / 3)
     evasion = made["attack_success_evasion"]
     assert evasion is not None

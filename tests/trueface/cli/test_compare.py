@@ -168,7 +168,7 @@ def test_models_trained_in_different_modes_are_noted(runs: Path, command: Comman
     folders = [runs / "clean" / MODEL, runs / "50_poison" / MODEL]
     summaries = [paths.summary(folder) for folder in folders]
     summaries[0].write_text('{"accelerate": "graph"}')
-    assert "accelerate" not in command("compare", *folders).out  # of the other, nothing is known
+    assert "accelerate" not in command("compare", *folders).out  # nothing is known of the other
     summaries[1].write_text("{}")  # as an earlier version wrote it
     out = command("compare", *folders).out
     for title, mode in (("clean", "graph"), ("50_poison", "off")):

@@ -22,7 +22,7 @@ from trueface.runtime.image_files import open_image
 pytest.importorskip("dlib", reason="the extra `faces` is not installed")
 FACES = Path(__file__).parents[4] / "shared/data/faces/PreSocial"
 pytestmark = pytest.mark.skipif(not FACES.exists(), reason="../shared/data/faces is not here")
-TOLERANCE = 0.03  # of the side; landmarks of dlib are whole pixels and vary by one or two
+TOLERANCE = 0.03  # fraction of the side; landmarks of dlib are whole pixels and vary by one or two
 UPRIGHT = (
     6.0  # degrees; the nose counts, too, and it is beside the middle of a face that looks aside
 )

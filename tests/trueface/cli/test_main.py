@@ -213,9 +213,9 @@ def test_module_accepts_commands_and_classic_flags(
     ("folders", "words"),
     [
         (["Real/FFHQ"], []),  # without folders of modifiers
-        (["Fake", "Real"], []),  # of bare classes
+        (["Fake", "Real"], []),  # folders of bare classes
         (
-            ["WhatsApp/Fake/MyGAN"],  # of the user's own words
+            ["WhatsApp/Fake/MyGAN"],  # a folder of the user's own words
             ["--data", "mine:wa", "--subsets", "mine=MyGAN", "--modifiers", "wa=WhatsApp"],
         ),
     ],

@@ -99,7 +99,7 @@ def test_report_counts_missing_seeds_of_detectors_and_unlearnings(
     command("report", study)
     page = (study / "report.html").read_text()
     assert "(2 of 3 seeds, 1 failed)" in page  # the sentence about detectors
-    assert "(2 of 3 seeds, 1 waiting)" in page  # that about unlearnings
+    assert "(2 of 3 seeds, 1 waiting)" in page  # the sentence about unlearnings
     assert "<td>2 of 3, 1 waiting</td>" in page
 
 

@@ -125,7 +125,7 @@ def test_unknown_model_or_run_is_rejected_with_list_of_existing_ones(
     assert "test" in predict("data", "--model", MODEL, "--name", "tset", code=2).err
     (lab / "runs/test").rename(lab / "runs/mine")
     image = "data/PreSocial/Real/FFHQ/00009.png"
-    assert predict(image, "--model", MODEL, "--json").json["images"]  # of the only run
+    assert predict(image, "--model", MODEL, "--json").json["images"]  # the model of the only run
     other = paths.checkpoint(lab / "runs/two" / MODEL)
     other.parent.mkdir(parents=True)
     other.touch()

@@ -92,7 +92,7 @@ def test_filters_match_scipy(photo: Tensor) -> None:
     for text, expected in (("blur1.5", np.rint(blurred)), ("median2", np.stack(median))):
         differs = np.abs(Chain.parse(text)(photo, "a").numpy() - expected)
         assert differs.max() <= 1
-        assert (differs > 0).mean() < 0.002  # of a half, rounding may go either way
+        assert (differs > 0).mean() < 0.002  # a half may be rounded either way
 
 
 def test_grey_levels_follow_documented_formulas(photo: Tensor) -> None:

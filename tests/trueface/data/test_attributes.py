@@ -428,7 +428,7 @@ def test_columns_win_over_contradicting_number(tmp_path: Path) -> None:
     assert odd is not None
     assert (odd.count, odd.line) == (2, 3)
     assert odd.fault == "intersec_label 1 means male-white, but the columns say male-black"
-    _, odd = table_read(tmp_path, swapped)  # which are not taken for those of six groups
+    _, odd = table_read(tmp_path, swapped)  # they are not taken for those of six groups
     assert odd is not None
     assert odd.count == 2
 

@@ -27,7 +27,7 @@ EXACT: dict[str, Any] = {
     "quality": -1,
     "chroma": 444,
     "matrix_coefficients": 0,
-}  # of HEIC: lossless RGB
+}  # settings of HEIC: lossless RGB
 NEAR: dict[str, Any] = {"quality": 100, "subsampling": "4:4:4"}  # of AVIF
 ORIENTATION, QUARTER = 274, 6
 

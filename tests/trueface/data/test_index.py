@@ -374,7 +374,7 @@ def test_file_named_like_a_class_hides_no_class_folder(
 ) -> None:
     root = tree(NAMES)
     (root / "fake").touch()
-    listdir = os.listdir  # of which the order differs between machines
+    listdir = os.listdir  # its order differs between machines
     monkeypatch.setattr(os, "listdir", lambda path: sorted(listdir(path), reverse=backwards))
     assert [*parts_without_folder(root, parse_data("gan2:none"))] == []
 

@@ -278,7 +278,7 @@ def test_fixed_patches_cover_the_image(count: int, places: list[tuple[int, int]]
         ({"jpeg_prob": 0.1}, 0),
         ({"resize_prob": 0.1}, 0),
         ({"augment_cycle": 3}, 1),
-        ({"test_crops": 2}, 1),  # which are not what a training sees
+        ({"test_crops": 2}, 1),  # a training sees other crops
     ],
 )
 def test_transform_reports_number_of_distinct_epochs(given: dict[str, Any], period: int) -> None:

@@ -25,7 +25,7 @@ from trueface.runtime.errors import CheckpointError, DataError
 
 pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
 pytest.importorskip("transformers", reason="the extra `diffusion` is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")  # of packages that are not ours
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of packages that are not ours
 
 
 @pytest.fixture(scope="module")

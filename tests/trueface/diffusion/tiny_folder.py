@@ -9,8 +9,8 @@ from launcher.api import write_json
 
 WORDS = ("a", "cross", "disc", "of", "photo", "square")
 PROMPTS = ("a photo of a cross", "a photo of a disc", "a square")
-TOKENS = 24  # of a prompt
-WIDTH = 16  # of a token
+TOKENS = 24  # tokens of a prompt
+WIDTH = 16  # width of a token
 LATENT_PX, FACTOR = 8, 2  # side of a latent image, and how much larger an image is
 
 

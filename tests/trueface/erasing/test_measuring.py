@@ -72,7 +72,7 @@ def test_sample_sheet_has_one_row_per_class_and_no_margins(tmp_path: Path) -> No
     assert write_sheet(tmp_path / "samples.png", samples) == (3, 4)
     with PIL.Image.open(tmp_path / "samples.png") as picture:
         assert picture.size == (16, 12)
-        assert picture.getpixel((0, 0)) == 223  # of a bright row
+        assert picture.getpixel((0, 0)) == 223  # a pixel of a bright row
         assert picture.getpixel((15, 0)) == 223
         assert picture.getpixel((15, 4)) == 32
 

@@ -82,11 +82,11 @@ def test_all_but_one_without_anchor_removes_guidance_of_the_concept() -> None:
 
 def test_mask_moves_strongest_entries_from_concept_to_anchor_guidance() -> None:
     student, teacher = pair()
-    task = a_problem(ErasureOptions(penalty=0.0, mask=0.4))  # of one entry: it is kept
+    task = a_problem(ErasureOptions(penalty=0.0, mask=0.4))  # a mask of one entry: it is kept
     explicit = a_problem(ErasureOptions(penalty=0.0))
     loss = all_but_one_loss(student, teacher, *noisy(), task)
     assert loss.item() == close(all_but_one_loss(student, teacher, *noisy(), explicit).item())
-    none = a_problem(ErasureOptions(penalty=0.0, mask=0.6))  # of one entry: none is kept
+    none = a_problem(ErasureOptions(penalty=0.0, mask=0.6))  # a mask of one entry: none is kept
     loss = all_but_one_loss(student, teacher, *noisy(), none)
     assert loss.item() == close(((B - B_TEACHER) * (CONCEPT - NULL)) ** 2)
 

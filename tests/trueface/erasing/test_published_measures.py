@@ -17,7 +17,7 @@ from trueface.runtime.progress import RunContext
 WHY = "the extra `metrics` is not installed (not beside our tests: torch-fidelity brings a package `tests`)"
 pytest.importorskip("torchmetrics", reason=WHY)
 pytest.importorskip("torch_fidelity", reason=WHY)
-# of packages that are not ours
+# warnings of packages that are not ours
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 TEXTS = ["a photo of a cross", "a photo of a disc"] * 6
 

@@ -85,7 +85,7 @@ def test_ssim_is_high_for_equal_images_and_low_for_their_negatives() -> None:
 def test_frechet_distance_of_known_gaussians_equals_the_closed_form() -> None:
     """Of diagonal covariances it is |m1 - m2|² + Σ (s1 - s2)²."""
     signs = torch.tensor([[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)])  # uncorrelated
-    unit = signs * (3 / 4) ** 0.5  # of variance 1, with N - 1 below
+    unit = signs * (3 / 4) ** 0.5  # values of variance 1, with N - 1 below
     first, second = unit * torch.tensor([1.0, 2.0]), unit * torch.tensor([3.0, 2.0]) + 5
     assert frechet_distance(first, second) == pytest.approx(50 + 4)
     assert frechet_distance(first, first) == pytest.approx(0, abs=1e-9)

@@ -178,7 +178,7 @@ def test_detector_with_one_column_of_logits_has_the_values_of_its_margins() -> N
     one, *others = (WeightedScores.from_logits(labels, each) for each in (logits, *columns))
     for name, metric in METRICS.items():
         for other in others:
-            # of two columns the confidence is not rounded to float32
+            # the confidence of two columns is not rounded to float32
             assert metric.value(other) == pytest.approx(metric.value(one), rel=1e-6), name
 
 

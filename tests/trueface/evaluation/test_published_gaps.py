@@ -16,7 +16,7 @@ from trueface.runtime.errors import DataError, MachineError, UsageError
 RACES = ("asian", "white", "black", "others")
 EIGHT, SIX = (60, 80, 40, 30, 50, 90, 30, 20), (60, 80, 40, 30, 50, 90)
 NAMES = ("f_g", "f_a", "f_cov")
-# of fairness_metrics.py of Purdue-M2/Fairness-Generalization @e552a54, run on `write_groups` with twelve
+# values of fairness_metrics.py of Purdue-M2/Fairness-Generalization @e552a54, run on `write_groups` with twelve
 # decimals instead of five: F_G, F_A and F_COV of group_1 (gender) and of group_2 (race), F_G_inter, F_A_inter
 PRINTED: dict[str, tuple[float, ...]] = {
     "eight": (

@@ -224,7 +224,7 @@ def test_gaps_of_tests_with_attributes_follow_a_changed_table(tmp_path: Path) ->
         ("JPEG", 9, "confounded by file format"),
         ("PNG", 9, ""),
         ("lying PNG", 9, "confounded by EXIF orientation"),
-        ("JPEG", 0, "chance"),  # what is known before is said first
+        ("JPEG", 0, "chance"),  # earlier knowledge is said first
     ],
 )
 def test_row_is_marked_if_file_properties_predict_the_class(

@@ -150,7 +150,7 @@ class TestIdentity:
                 lambda images: eval_loader(images, settings(), stamped=[2]),
                 (0, 0), 1,
             ),
-            # how many views there are changes none of them
+            # the number of views changes none of them
             (lambda images: as_learned(images, augment_cycle=3), as_learned, (2, 2), 0),
             (lambda images: as_learned(images, augment_cycle=3), as_learned, (2, 3), COUNT),
             # a training without chance sees what a test sees

@@ -294,7 +294,7 @@ def edited(laboratory: Path, cache: Path, codes: dict[str, str]) -> dict[str, An
 def depends(edited: dict[str, Any]) -> dict[str, set[str]]:
     """The modules of each job, and of those whose results it reads."""
     found: dict[str, set[str]] = {}
-    for job, modules in edited["sources"].items():  # what a job needs comes before it
+    for job, modules in edited["sources"].items():  # jobs that a job needs come before it
         found[job] = set(modules).union(*(found[need] for need in edited["needs"][job]))
     return found
 

@@ -44,7 +44,7 @@ def test_attribute_tables_are_inputs_and_header_errors_are_reported_at_planning(
     draft = in_lab(lab, kind, attributes="faces.csv, none.csv")
     there = {one.path.name: one.what for one in kind.inputs(draft)}
     assert there["faces.csv"] == there["none.csv"] == "the table of the image attributes"
-    assert kind.refusals(draft, ()) == ()  # that a file is not there is said of inputs
+    assert kind.refusals(draft, ()) == ()  # inputs have their own message for a missing file
     (said,) = kind.refusals(in_lab(lab, kind, attributes="broken.csv"), ())
     assert "broken.csv:1: the header row is missing" in said
 
@@ -102,7 +102,7 @@ FACES = {"attributes": "faces.csv"}
         ],
         *[({"fair": fair, **FACES}, None) for fair in ("reweight", "oversample", "dro", "mix")],
         ({}, None),
-        ({"fair": "dag"}, None),  # which sees no groups
+        ({"fair": "dag"}, None),  # it sees no groups
         ({"fair": "daw", "solver": "ridge", **FACES}, "fitted in closed form"),
         ({"fair": "daw", "objective": "ce", **FACES}, None),
         (
@@ -220,7 +220,7 @@ def test_file_list_is_an_input_and_is_read_at_planning(tmp_path: Path) -> None:
     given: dict[str, Any] = {"qualities": "raw, c23, mine", "quality_list": str(path)}
     draft = a_draft(TRAIN, {"model": "slim18", **given}, model=NAME, data=NAME)
     assert path in [each.path for each in TRAIN.inputs(draft)]
-    assert refusals(**given) == ""  # that it is missing is said with the other inputs
+    assert refusals(**given) == ""  # its absence is reported with the other inputs
     path.write_text(json.dumps({"train": {"raw": ["1.png"], "c23": ["2.png"]}}))
     assert "pair 1 of train shows different items" in refusals(**given)
     path.write_text(json.dumps({"train": {"raw": ["1.png"], "c23": ["1.jpg"]}}))

@@ -88,7 +88,7 @@ def test_a_range_is_one_number_or_two(given: object, read: tuple[float, float]) 
     assert TrainSettings(**WHERE, resize_scale=given).resize_scale == read
 
 
-# of a disruption during training
+# settings of a disruption during training
 OF_DISRUPTION = {
     f"adversarial_{name}" for name in ("attack", "target", "eps", "steps", "step_size")
 }

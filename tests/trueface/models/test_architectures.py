@@ -262,7 +262,7 @@ def test_phase_image_has_unit_amplitudes_and_phases_of_grey_image() -> None:
     spectrum = torch.fft.fft2(phase_image(images))
     torch.testing.assert_close(spectrum.abs(), torch.ones_like(spectrum.abs()))
     grey = torch.fft.fft2(images.mean(1, keepdim=True))
-    # of real coefficients the phase is 0 or pi, with either sign
+    # the phase of real coefficients is 0 or pi, with either sign
     torch.testing.assert_close(spectrum * grey.abs(), grey, rtol=1e-3, atol=1e-3)
 
 

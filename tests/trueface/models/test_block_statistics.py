@@ -265,7 +265,7 @@ def test_weight_file_has_names_of_inner_network(tmp_path: Path) -> None:
     maps: list[torch.Tensor] = []
     inner.network.layer1.register_forward_hook(lambda _, __, answer: maps.append(answer))  # type: ignore[union-attr]
     inner(pixels())
-    expected = maps[0].mean((2, 3))  # of the third block, after those of 16 channels twice
+    expected = maps[0].mean((2, 3))  # means of the third block, after those of 16 channels twice
     assert torch.allclose(fitted.forward_features(pixels())[:, 64:80], expected, atol=1e-3)
     assert not torch.allclose(random.forward_features(pixels())[:, 64:80], expected, atol=1e-3)
     with pytest.raises(WeightsError, match="They fit model slim18"):

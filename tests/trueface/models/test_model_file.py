@@ -21,7 +21,7 @@ from trueface.translation.translator import load_translator, save_translator
 
 FILES = ROOT / "tests/data/model_files"
 OUTPUTS: dict[str, list[float]] = json.loads((FILES / "outputs.json").read_text())
-EVERY = 64  # of the numbers of an image, the outputs have one in so many
+EVERY = 64  # the outputs have one number for so many of an image
 CLASSES = ["cross", "disc", "ring"]
 
 

@@ -83,7 +83,7 @@ def test_model_folder_with_extra_files_is_not_replaced(tmp_path: Path, kept: Che
     with pytest.raises(UsageError, match=r"would be deleted: notes\.txt"):
         write(tmp_path / "m", kept)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other/model.json").write_text('{"layers": []}')  # of another program
+    (tmp_path / "other/model.json").write_text('{"layers": []}')  # the file of another program
     with pytest.raises(UsageError, match="is not a model folder"):
         write(tmp_path / "other", kept)
     assert (tmp_path / "m/notes.txt").exists()

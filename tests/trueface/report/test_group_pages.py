@@ -154,7 +154,9 @@ def test_leaderboard_has_mean_deviation_floor_and_verdict() -> None:
     text = fairness_page(_study(), "study").html
     assert "62.0<small>± 2.8</small><small>floor 9.0</small>" in text
     assert "lower AUC, not comparable; not above chance" in text
-    assert "fair=none: AUC 0.650, gap 62.0" in text  # what the figure says to a reader of screens
+    assert (
+        "fair=none: AUC 0.650, gap 62.0" in text
+    )  # the description of the figure for screen readers
     assert "seeds)" not in text
     assert "seeds alone)" not in text
 

@@ -313,5 +313,5 @@ def test_page_of_eight_models_by_eight_datasets_is_below_five_megabytes(lab: Lab
             keys = [f"{'StyleGAN2' if label else 'FFHQ'}/{one:05d}" for one in range(500)]
             lab.scores(folder, f"set{data}:pre", keys, label, rng.normal(label, 1, 500).tolist())
     small = len(_page(lab.run))
-    # what two models with eight tests take, four times
+    # size of a page of two models with eight tests, four times
     assert small * 4 < 5_000_000

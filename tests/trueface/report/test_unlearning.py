@@ -135,7 +135,7 @@ def test_training_times_are_shown_if_nothing_was_retrained(lab: Forgetful) -> No
     assert axes_of(_group(lab.run)) == ("test", "of_training")
     text = _section(lab.run).text
     assert "retrained: the" not in text
-    assert "±" not in text  # of one seed
+    assert "±" not in text  # one seed has no spread
 
 
 def test_validation_replaces_a_missing_test_list(lab: Forgetful) -> None:

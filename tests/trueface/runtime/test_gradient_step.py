@@ -92,7 +92,7 @@ def test_unchecked_step_returns_what_it_read() -> None:
 def test_step_without_loss_checks_the_gradients() -> None:
     model = network()
     step = GradientStep(sgd(model), nonfinite=refused)
-    step.backward(loss_of(model, math.nan))  # of no sample, the mean is not a number
+    step.backward(loss_of(model, math.nan))  # the mean of no sample is not a number
     with pytest.raises(Refused, match=r"^norm nan$"):
         step.apply()
     step.backward(loss_of(model))

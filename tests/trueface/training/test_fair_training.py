@@ -26,7 +26,7 @@ from trueface.runtime.progress import RunContext
 from trueface.training.cells import image_subgroup_ids
 from trueface.training.parts.bank import build_feature_feeds
 
-# of the men 90 % are real, of the women 90 % are fake
+# 90 % of the men are real, 90 % of the women are fake
 SKEWED = (180, 20, 20, 180)
 EVEN = a_set((400, 400, 400, 400), seed=9)
 CHECKED = a_set((60, 60, 60, 60), seed=8, shuffled=False)

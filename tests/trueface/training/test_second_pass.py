@@ -228,7 +228,7 @@ def ascent(objective: TwoTerms, **moved: Any) -> tuple[float, set[str]]:
 def test_awp_ascends_loss_term_named_by_objective() -> None:
     named, logged = ascent(NamedAscent(), awp=SHARE, awp_from=1)
     assert named > ascent(TwoTerms(), awp=SHARE, awp_from=1)[0]
-    assert "pull" in logged  # of the second pass, which has all terms
+    assert "pull" in logged  # a term of the second pass, which has all terms
     assert ascent(NamedAscent(), sam=RADIUS) == ascent(TwoTerms(), sam=RADIUS)
 
 

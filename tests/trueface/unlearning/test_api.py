@@ -33,7 +33,7 @@ class Spy:
 
     learned: set[int] = field(default_factory=set)
     read: list[int] = field(default_factory=list)
-    torn: set[int] = field(default_factory=set)  # what cannot be read
+    torn: set[int] = field(default_factory=set)  # positions that cannot be read
 
 
 @dataclass
@@ -112,7 +112,7 @@ def test_several_classes_that_are_not_retained_are_a_class_unlearning() -> None:
     with pytest.raises(UsageError, match="no label is flipped"):
         task.run("relabel", forget=everything.subset(gone), retain=everything.subset(kept))
     done = task.run("retrain", forget=everything.subset(gone), retain=everything.subset(kept))
-    assert last_metric(done, "val_accuracy") == 1.0  # of the two that are kept
+    assert last_metric(done, "val_accuracy") == 1.0  # accuracy on the two that are kept
 
 
 @pytest.mark.parametrize(("lr", "unchanged"), [(1e-9, True), (0.1, False)])

@@ -131,7 +131,7 @@ def test_known_flips_give_the_expected_precision(separable: float, width: int) -
     some = [gaussians(separable, width=width, seed=seed) for seed in range(4)]
     found = [hidden.find(known=40 / (40 + len(hidden.wrong))) for hidden in some]
     precision, _ = np.mean([*map(precision_and_recall, some, found)], axis=0)
-    # of 160 known flips at a precision of 0.7, the standard error is 0.04
+    # with 160 known flips and a precision of 0.7, the standard error is 0.04
     assert np.mean([each.precision for each in found]) == pytest.approx(precision, abs=0.1)
     assert not any(map(doubt, found))
 
@@ -309,7 +309,7 @@ def test_thresholds_are_the_mean_confidence_of_each_class() -> None:
     probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.1, 0.9], [0.4, 0.6], [0.2, 0.8]])
     labels = np.array([0, 0, 0, 1, 1])
     likely, noise = apply_confident_learning(probabilities, labels)
-    # of class 0 from 0.567 on, of class 1 from 0.7 on; the fourth is sure of neither
+    # class 0 is likely from 0.567 on, class 1 from 0.7 on; the fourth is sure of neither
     assert likely.tolist() == [0, 0, 1, 1, 1]
     assert noise == pytest.approx(0.6 * 1 / 3)
 

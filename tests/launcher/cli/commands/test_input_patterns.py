@@ -60,7 +60,7 @@ def test_existing_file_counts_and_its_changes_run_the_program_again(
     Path("m-9.txt").unlink()
     launcher.well("run", "r.yaml")
     assert attempts(store) == {"grid@n=1": 1, "grid@n=2": 1, "sum": 4}
-    Path("m-2.txt").write_text("changed")  # of an output: its program makes it again
+    Path("m-2.txt").write_text("changed")  # a changed output: its program makes it again
     launcher.well("run", "r.yaml")
     assert attempts(store) == {"grid@n=1": 1, "grid@n=2": 2, "sum": 5}
     assert Path("all.txt").read_text() == "1\n2\nnew"

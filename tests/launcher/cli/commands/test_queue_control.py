@@ -204,7 +204,7 @@ def test_crontab_line_starts_the_scheduler_of_its_queue(tmp_path: Path, name: st
     line = cron_line(home, str(python))
     assert "\n" not in line
     assert "%" not in line.replace(r"\%", "")
-    # what cron makes of it: a backslash before a percent sign goes, the shell gets the rest
+    # the line as cron passes it: a backslash before a percent sign goes, the shell gets the rest
     heard = line.removeprefix("@reboot ").replace(r"\%", "%")
     subprocess.run(["/bin/sh", "-c", heard], check=True)
     told = (home / "scheduler.log").read_text(encoding="utf-8").splitlines()

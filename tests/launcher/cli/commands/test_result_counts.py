@@ -157,7 +157,7 @@ def test_each_reason_of_a_missing_value_is_counted(
     store.job_control.cancel([add(store, a_seed(5, lr=0.1))], 1.0)
     finished(store, add(store, a_seed(6, lr=0.1)), Done(at=2.0))
     add(store, a_seed(1, name="other", lr=0.2), FAILED)
-    add(store, a_seed(1, name="again", lr=0.1), FAILED)  # whose value is known
+    add(store, a_seed(1, name="again", lr=0.1), FAILED)  # its value is known
     row, other = launcher.json(*OVER)["rows"]
     assert row["count_note"] == (
         "2 of 6 seeds, 1 failed, 1 waiting, 1 cancelled, 1 without a result"

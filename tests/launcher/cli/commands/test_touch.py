@@ -94,7 +94,7 @@ def test_reader_runs_only_if_the_accepted_content_differs(launcher: Launcher, st
         launcher.well("touch", "fit")
         launcher.well("run", "r.yaml")
         assert attempts(store) == {"fit": 1, "pack": runs, "table": runs, "plain": 1}
-    Path("model.txt").unlink()  # of a job that was done
+    Path("model.txt").unlink()  # the output of a job that was done
     assert launcher.refused("touch", "fit").endswith(": launcher retry --force 1\n")
 
 

@@ -222,7 +222,9 @@ def test_new_work_after_a_count_is_counted(dispatch_harness: DispatchHarness) ->
     dispatch_harness.decide()
     demand, _ = dispatch_harness.requested_pilots()
     assert demand["box"].jobs == 1
-    dispatch_harness.queue("box", jobs=2, retries=1)  # of the same lane: it is examined again soon
+    dispatch_harness.queue(
+        "box", jobs=2, retries=1
+    )  # jobs of the same lane: it is examined again soon
     dispatch_harness.decide()
     result = CycleResult()
     dispatch_harness.dispatch.request_pilots(ControlState(), result)

@@ -148,7 +148,9 @@ def test_end_in_an_unresponsive_folder_is_recorded_when_it_responds(
         assert back.wait(60)
         accept(attempt, run_folder)
 
-    disable_move_timeouts(monkeypatch)  # of a disk that refuses; one that hangs is waited for
+    disable_move_timeouts(
+        monkeypatch
+    )  # timeouts of a disk that refuses; one that hangs is waited for
     monkeypatch.setattr(answering, "TIMEOUT_S", 0.05)
     monkeypatch.setattr(endings, "accept", hangs)
     assert record_end(done_outcome) is None
@@ -437,7 +439,7 @@ def test_reason_names_what_could_not_be_restored_or_deleted(
     is_restored: bool,
 ) -> None:
     output = tmp_path / "y.csv"
-    (output / "full").mkdir(parents=True)  # what the program left in the place of a file
+    (output / "full").mkdir(parents=True)  # the program left this in the place of a file
     aside = tmp_path / ".y.csv.launcher-1-1"
     aside.write_text("old")
 

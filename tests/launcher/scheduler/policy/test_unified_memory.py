@@ -92,7 +92,7 @@ def test_job_that_exceeds_the_main_memory_with_both_requests_is_refused() -> Non
         "but cuda:0 uses the main memory of this machine, 24 GiB"
     )
     assert not impossible_reason(asks(1, ram=15, vram=12), machine(OWN))
-    quota = machine(ram=8 * GIB)  # of a control group
+    quota = machine(ram=8 * GIB)  # memory of a control group
     assert "needs 12 GiB of GPU memory" in impossible_reason(asks(1, vram=12), quota)
 
 

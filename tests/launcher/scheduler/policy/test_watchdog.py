@@ -42,7 +42,7 @@ from tests.launcher.queued import end, one, ready
 # --- A wait that nothing explains is named after a while, and the job is tried where it fits
 
 
-LEFT = a_gpu(total=24, used=3, processes=())  # of a program that is gone
+LEFT = a_gpu(total=24, used=3, processes=())  # memory of a program that is gone
 MACHINE = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, gpus=(LEFT,))
 
 

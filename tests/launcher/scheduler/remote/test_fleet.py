@@ -54,7 +54,7 @@ def test_attempts_of_an_ended_pilot_are_lost_once_the_backend_confirms_the_end(
     assert world.lost == [tokens[0]]
     assert world.fleet.abandoned_pilots()[tokens[0]] == "node n1 is down"
     assert tokens[0] in world.cluster.cancelled
-    assert is_abandoned(world.by_token[tokens[0]].folder.folder)  # what lives there ends
+    assert is_abandoned(world.by_token[tokens[0]].folder.folder)  # processes that live there end
     world.busy = {}
     world.fleet.mark_reaped(tokens[0])
     world.turn()
@@ -350,7 +350,9 @@ def test_attempts_on_an_unreachable_node_are_not_restarted(world: World) -> None
     (token,) = world.serves(1, busy=1)
     world.cluster.end(token, cause=AllocationEndCause.NODE_FAILED, node_answers=False)
     world.pass_time(1000)
-    assert is_abandoned(world.by_token[token].folder.folder)  # what wakes there ends, and says so
+    assert is_abandoned(
+        world.by_token[token].folder.folder
+    )  # a process that wakes there ends, and says so
     assert world.ending_s(token) == 0.0  # the time of its end is unknown
     assert "its node does not respond" in world.reason
     world.cluster.end(token, cause=AllocationEndCause.NODE_FAILED)  # the node is back
@@ -402,7 +404,7 @@ def lost(world: World, **observed: object) -> str:
 def test_pilot_ended_by_its_backend_is_waited_for_unless_all_ended_or_it_deregistered(
     world: World,
 ) -> None:
-    token = lost(world)  # what it says of a pilot says nothing of what that has started
+    token = lost(world)  # its report on a pilot says nothing of the processes that this has started
     assert 0.0 < world.ending_s(token) < 25.0
     world.by_token[token].exit_reason = "the scheduler has given it up"
     world.turn()
@@ -511,7 +513,7 @@ def test_pilots_are_kept_while_their_file_system_is_not_mounted(tmp_path: Path) 
     (token,) = world.serves(1, busy=1)
     world.cluster.end(token)
     shared.rename(away)
-    shared.mkdir()  # where it will be mounted
+    shared.mkdir()  # the mount point
     world.new_fleet()
     world.pass_time(60)
     assert world.records() == [token]
@@ -567,7 +569,7 @@ def test_lost_pilot_is_abandoned_once_even_if_its_backend_lists_it_again(world: 
     world.pass_time(60)
     assert world.lost == [token]
     world.cluster.hidden.clear()
-    world.new_fleet()  # that died before the attempts were ended in the queue
+    world.new_fleet()  # the old one died before the attempts were ended in the queue
     world.pass_time(10, speaking=[token])
     assert world.lost == [token]
     world.busy = {}

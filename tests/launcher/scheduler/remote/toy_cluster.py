@@ -39,7 +39,7 @@ from launcher.backends.settings import Backends, BackendSettings
 from launcher.errors import UsageError
 from launcher.system.paths import Home
 
-PATIENCE_S = 60.0  # of a test, for a thread
+PATIENCE_S = 60.0  # patience of a test for a thread
 
 
 class ToyClock:
@@ -91,11 +91,11 @@ class ToyCluster:
     questions: int = 0
     nodes: dict[str, str] = field(default_factory=dict)  # token → where it was seen last
     most_alive: int = 0
-    refuses: str = ""  # what it says to submissions
+    refuses: str = ""  # its answer to submissions
     for_good: bool = False  # it says so until a configuration changes
     takes_all_the_same: bool = False  # it takes what it refuses
-    mute: str = ""  # what it says to everything but a submission
-    keeps: str = ""  # what it says when it is asked to end pilots
+    mute: str = ""  # its answer to everything except a submission
+    keeps: str = ""  # its answer when it is asked to end pilots
     cancels: bool = True  # it ends what it is asked to end
     logs: str = ""
     hidden: set[str] = field(default_factory=set)  # tokens that it forgot
@@ -395,7 +395,7 @@ class ToyFleet:
     ending: float = inf  # for how long all that lives of lost pilots has been ending
     unreadable: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)  # tokens whose attempts are ended
-    # what each turn said: how much work waits, and where attempts are
+    # the report of each turn: how much work waits, and where attempts are
     turns: list[tuple[Mapping[str, Demand], Mapping[str, int]]] = field(default_factory=list)
 
     @property

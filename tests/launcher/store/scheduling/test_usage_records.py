@@ -203,7 +203,7 @@ def test_memory_of_this_machine_takes_precedence(records: UsageRecords) -> None:
     assert usage(records) == Usage(seconds=(60.0,), peaks=(4 * GIB,), slowdown=3.0)  # as a fallback
     records.set_local_machines([H100])
     assert usage(records).seconds == (10.0,)
-    assert usage(records, "train 2").seconds == (10.0,)  # of its type, too
+    assert usage(records, "train 2").seconds == (10.0,)  # the usage of its type, too
     assert usage(records, machine=A10).peaks == (4 * GIB,)
     records.set_local_machines([])
     assert len(usage(records).seconds) == 2
@@ -315,7 +315,7 @@ def test_damaged_usage_record_is_ignored(
     assert set(learned.peaks) == {4 * GIB}
     assert learned.slowdown in {None, 2.0}
     assert learned.sm in {None, 0.5}
-    assert usage(records, "train 2").seconds  # of its type, too
+    assert usage(records, "train 2").seconds  # the usage of its type, too
 
 
 @pytest.mark.parametrize(
@@ -582,7 +582,7 @@ def test_program_with_new_arguments_requests_what_similar_runs_used() -> None:
         (4, (), 10, 1.2 * 4 + 0.25),  # it follows the use down
         (20, (), 10, 1.2 * 20 + 0.25),  # and up
         (4, (12, 12, 12), 14, 12),  # but most similar jobs took more in the end
-        (4, (12, 12, 12), 8, 8),  # of which no more is kept than was estimated
+        (4, (12, 12, 12), 8, 8),  # no more is kept than was estimated
         (4, (12, 12, 12), None, 1.2 * 4 + 0.25),  # none was known when it started
         (4, (2, 2, 12), 14, 1.2 * 4 + 0.25),  # and here most did not
     ],

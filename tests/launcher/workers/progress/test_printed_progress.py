@@ -102,7 +102,7 @@ def test_line_contains_step_total_and_named_numbers(line: bytes, shown: str) -> 
         b"launcher:step=3\n",
         b"mylauncher: step=3\n",
         b"./launcher: step=3\n",
-        b"launcher: step=3 total=1",  # what follows is not written yet
+        b"launcher: step=3 total=1",  # the rest is not written yet
         b"launcher: step=3 " + b"x" * LONGEST_BYTES + b"\n",
     ],
 )
@@ -267,7 +267,7 @@ def test_outer_bar_of_nested_bars_counts(tqdm: Any, leave: bool) -> None:
     for _ in range(40):
         next(drawn)
     text = file.getvalue()
-    del drawn  # which closes its bars
+    del drawn  # this closes its bars
     step = bar(text)
     assert step.total == 5
     steps, _ = parse_bars(text.encode(), 0.0)
@@ -535,7 +535,7 @@ READ = [ScalarEvent(1000.0, 1, "loss", 0.5), ScalarEvent(1001.0, 2, "loss", 0.25
 
 
 def test_checksum_is_crc_32c() -> None:
-    crc = 0xE3069283  # of "123456789": RFC 3720, B.4, and the table of Koopman
+    crc = 0xE3069283  # checksum of "123456789": RFC 3720, B.4, and the table of Koopman
     assert masked_crc(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

@@ -142,7 +142,7 @@ def test_skew_is_applied_to_training_only(faces: Path, tmp_path: Path) -> None:
     assert [counts["test", *cell] for cell in (("1", "0"), ("1", "1"))] == [3, 3]
     assert made["images"] == len(rows(tmp_path / "made"))
     images = find_images((tmp_path / "made/PreSocial",)).files
-    assert len(images) == made["images"]  # what is not kept is not written
+    assert len(images) == made["images"]  # images that are not kept are not written
 
 
 def test_complete_set_is_kept_and_incomplete_set_is_rebuilt(faces: Path, tmp_path: Path) -> None:

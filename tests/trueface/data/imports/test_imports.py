@@ -456,7 +456,7 @@ def write(root: Path, images: list[ImportedImage], *, copy: bool = False) -> Imp
 def test_root_contains_links_splits_words_groups_and_videos(
     tmp_path: Path, images: list[ImportedImage]
 ) -> None:
-    root = tmp_path / "a${HOME}: b"  # what looks like a variable is none
+    root = tmp_path / "a${HOME}: b"  # the name looks like a variable and is none
     record = write(root, images)
     content = yaml.safe_load((root / "dataset.yaml").read_text())
     assert content["defaults"]["data_root"] == str(root).replace("${", "$${")

@@ -186,7 +186,7 @@ def test_damaged_cell_is_omitted_with_advice_and_other_cells_remain(trained: Pat
     assert {result.index.model for result in results.results} == {SEEDS[0]}
     assert any(str(where / INDEX) in problem for problem in results.problems)
     assert any(problem.startswith(f"{SEEDS[1]} was not scored.") for problem in results.problems)
-    # what the sentence says to do
+    # the remedy in the sentence
     (where / INDEX).write_bytes(index)
     cells.remove_index(where)
     assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 1
@@ -211,7 +211,7 @@ def test_rechecked_rows_agree_and_changed_image_is_detected(trained: Path, run: 
     assert all(row.agrees for row in rows), [row for row in rows if not row.agrees]
     wrong = replace(rows[0], value_now=(rows[0].value_now or 0) + 0.001)
     assert not wrong.agrees
-    path = trained / "data/PreSocial/Real/FFHQ/00018.png"  # of the test list
+    path = trained / "data/PreSocial/Real/FFHQ/00018.png"  # an image of the test list
     content = path.read_bytes()
     path.write_bytes(content + b" ")
     try:

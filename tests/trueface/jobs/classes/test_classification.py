@@ -120,7 +120,7 @@ def test_unlearned_model_can_forget_another_class(lab: Path) -> None:
     told = record.read(folder_of(lab, model))
     assert told is not None
     assert told.forgotten == (0, 1)
-    assert told.training_samples == 3 * 54  # of the training, not of the unlearning before
+    assert told.training_samples == 3 * 54  # samples of the training, not of the unlearning before
     kept = read_npz(paths.predictions_after(folder_of(lab, model)))["retain"]
     assert set(kept.labels.tolist()) == {2}  # otherwise class 0 would be learned again
     first, base, made = (

@@ -319,7 +319,7 @@ def test_plan_lists_inputs_and_outputs_of_disruption() -> None:
         translator=MODEL,
         purifier="oneshot10",
         diffuser="images:A",
-        denoiser="noisy:A",  # of no use to this purifier
+        denoiser="noisy:A",  # this purifier has no use for it
     )
     assert [str(each.path) for each in DISRUPT.inputs(given)] == [
         "/p/data/B",

@@ -364,7 +364,7 @@ def resnet_state() -> State:
     return dict(resnet18(num_classes=1).state_dict())
 
 
-TENSORS, PARAMETERS = 338, 350_769  # of the small network
+TENSORS, PARAMETERS = 338, 350_769  # numbers of the small network
 
 WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "code": (lambda: {"model": state(), "args": Harmful()}, {}, ["would run code", "(it needs posix.mkdir)", "state dict"]),

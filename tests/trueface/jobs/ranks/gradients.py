@@ -30,7 +30,7 @@ class Images:
     """Images in memory; each rank yields its part of every batch, as `dataset.batches` does."""
 
     images: torch.Tensor
-    sizes: tuple[int, ...]  # of the batches
+    sizes: tuple[int, ...]  # sizes of the batches
     shard: Shard
     unreadable: frozenset[int] = frozenset()
 

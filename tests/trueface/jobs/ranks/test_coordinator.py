@@ -191,7 +191,7 @@ def test_memory_of_all_ranks_is_reported_per_gpu() -> None:
 
 TRAIN, VAL = 11, 5  # images of a folder in both lists
 DATA = "gan2:pre&real:pre"
-BAD = 3  # of the fakes, cut off
+BAD = 3  # number of fakes that are cut off
 SETTINGS = {
     "data_root": "data", "split_path": "splits", "model": "slim18", "weights": "none",
     "num_epochs": 2, "lr": 1e-3, "batch_size": 6, "resize_size": SIDE, "dropout": 0.2, "ema": 0.5,

@@ -212,7 +212,7 @@ def test_drawn_label_is_never_the_trained_one_and_covers_all_others() -> None:
     pairs = set(zip(trained, draw_labels(trained, 4, "instances"), strict=True))
     assert pairs == {(old, new) for old in range(4) for new in range(4) if old != new}
     assert draw_labels([0, 1, 1], 2, "flips") == (1, 0, 0)  # the other one
-    assert set(draw_labels([1, 2] * 30, 4, "class")) == {0, 3}  # of those that stay
+    assert set(draw_labels([1, 2] * 30, 4, "class")) == {0, 3}  # the classes that stay
 
 
 def test_drawn_labels_follow_from_seed_and_epoch() -> None:

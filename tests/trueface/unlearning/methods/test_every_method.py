@@ -39,7 +39,7 @@ MASKED = {"lr": 0.05, "epochs": 10}
 SCRUB = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
 ATTACK = {"lr": 0.01, "attack_steps": 10}
 STRONG = {"lr": 0.5, "lr_end": 0.5, "epochs": 60, "retained": 0.6}
-DRAWN = ("rl", "salun", "expand", "iwu", "lau", "fisher")  # what they do follows from the seed
+DRAWN = ("rl", "salun", "expand", "iwu", "lau", "fisher")  # their results follow from the seed
 
 
 @pytest.mark.parametrize(("pictures", "precision"), [(False, "fp32"), (True, "bf16")])

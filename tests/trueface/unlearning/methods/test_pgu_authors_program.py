@@ -24,7 +24,7 @@ from trueface.unlearning.subspaces import CovarianceAccumulator, layers_of, prin
 NUMBERS = json.loads(
     (Path(__file__).parents[3] / "data/pgu_authors_program.json").read_text(encoding="utf-8")
 )
-FORGOTTEN = 8  # of 24 images, the first ones
+FORGOTTEN = 8  # the first ones of 24 images
 SETTINGS: dict[str, Any] = {
     "lr": 0.2,
     "lr_end": 0.2,
