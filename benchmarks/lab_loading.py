@@ -25,15 +25,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.table import Row
-from trueface.data.decoding import Scaling
-from trueface.data.image_set import CACHE_BYTES, ImageSet
 from trueface.data.index import Image
-from trueface.data.loader import Loader
-from trueface.data.pass_order import Order
-from trueface.data.segment_folder import SegmentFolder
+from trueface.data.loading.decoding import Scaling
+from trueface.data.loading.image_set import CACHE_BYTES, ImageSet
+from trueface.data.loading.loader import Loader
+from trueface.data.loading.pass_order import Order
+from trueface.data.loading.segment_folder import SegmentFolder
+from trueface.data.loading.shared_images import SharedImages
+from trueface.data.loading.transforms import TrainTransform, test_transform
 from trueface.data.settings import TestSettings
-from trueface.data.shared_images import SharedImages
-from trueface.data.transforms import TrainTransform, test_transform
 from trueface.training.settings import LearningSettings
 
 FACES = Path(__file__).parents[2] / "shared" / "data" / "faces"

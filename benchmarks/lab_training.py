@@ -26,8 +26,8 @@ from torchvision.models import resnet18, resnet50
 from torchvision.transforms import v2
 
 from benchmarks.table import Row
-from trueface.data.image_loaders import eval_loader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import eval_loader
 from trueface.models.detectors import build_detector
 from trueface.models.registry import IMAGENET_MEAN, IMAGENET_STD
 from trueface.poisoning.loaders import poisoned_train_loader

@@ -22,8 +22,8 @@ import torch
 
 from benchmarks.table import Row, machine, publish
 from trueface.data.batch import Batch
-from trueface.data.image_loaders import eval_loader, train_loader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import eval_loader, train_loader
 from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector, build_detector
 from trueface.runtime.progress import RunContext

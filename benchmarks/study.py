@@ -26,7 +26,7 @@ import click
 
 from benchmarks.study_ways import BIN, RUN, Material, Study, run_original, run_ours
 from benchmarks.table import Row, draw, machine, publish
-from trueface.data.sample import SampleSpec, make_sample
+from trueface.data.made.sample import SampleSpec, make_sample
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 FACES = SHARED / "faces"

@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as image_ops
 
 from trueface.data.index import Image
+from trueface.data.loading.transforms import BLUR_KERNEL, TrainTransform
 from trueface.data.settings import AugmentationSettings
-from trueface.data.transforms import BLUR_KERNEL, TrainTransform
 from trueface.models.detectors import NORMALIZATIONS, Detector, build_detector
 
 THRESHOLD = 0.0  # logits above it say fake

@@ -16,7 +16,7 @@ import yaml
 from scipy.stats import binomtest
 
 from trueface.data.index import Image
-from trueface.data.splits import NAMES, load_split, split_images
+from trueface.data.splits.split_files import NAMES, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN
 from trueface.poisoning.poison_record import flipped_labels, read_record
 from trueface.runtime import paths

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.api import Job, Json
-from trueface.data.sample import SampleSpec, make_sample
+from trueface.data.made.sample import SampleSpec, make_sample
 from trueface.evaluation.metrics.probability import ECE
 from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.jobs import poisoning, unlearning

@@ -79,7 +79,7 @@ from trueface.data.forging.registry import SPECS as FORGERIES
 from trueface.data.imports.csv_table import COLUMNS as IMPORTED_COLUMNS
 from trueface.data.imports.registry import LAYOUTS
 from trueface.data.settings import ATTRIBUTE_COLUMNS
-from trueface.data.splits import NAMES as SPLITS
+from trueface.data.splits.split_files import NAMES as SPLITS
 from trueface.erasing.registry import METHODS as ERASURES
 from trueface.evaluation.measurement import METRICS
 from trueface.evaluation.results import table

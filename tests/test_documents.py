@@ -47,7 +47,7 @@ from tests.nvml.standin import GIB, Devices
 from tests.sandbox import INTERRUPT, Sandbox, a_sandbox
 from trueface import __main__ as program
 from trueface.cli.main import cli as trueface
-from trueface.data.sample import SampleSpec, make_sample
+from trueface.data.made.sample import SampleSpec, make_sample
 
 WIDTH = 100  # columns of the README
 README_LINES = 200  # one sitting; what needs more has a page below docs/

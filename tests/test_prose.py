@@ -67,7 +67,12 @@ CASES = [
     ("per", Kind.MESSAGE, "3 files a second", "3 files per second"),
     ("of-fragment", Kind.HELP, "of sgd", "Momentum of SGD"),
     ("it-help", Kind.HELP, "It starts no sooner.", "Start no earlier than TIME."),
-    ("noun", Kind.COMMENT, "of which the medians are taken", "results are the medians of the rounds"),
+    (
+        "noun",
+        Kind.COMMENT,
+        "of which the medians are taken",
+        "results are the medians of the rounds",
+    ),
     ("dot-decimal", Kind.CELL, "an AUC of .982", "an AUC of 0.982"),
     ("long", Kind.COMMENT, SEVERAL, SEVERAL.removeprefix("word and ")),
     ("long", Kind.HELP, f"{SEVERAL} {'more ' * 4}", SEVERAL),

@@ -14,7 +14,7 @@ import pytest
 from tests.build import program_of, until
 from tests.e2e.conftest import Project
 from trueface.cli.classic import train as classic
-from trueface.data.splits import write_splits
+from trueface.data.splits.split_files import write_splits
 from trueface.runtime import paths
 
 DATA = "gan2:pre&realFFHQ:pre"

@@ -34,7 +34,7 @@ from trueface.data.image_headers import (
     by_class,
     shortcut,
 )
-from trueface.data.splits import keys_digest
+from trueface.data.splits.split_files import keys_digest
 
 EXAMPLES = 3
 DEPENDENT = 0.1  # Cramér's V from which on a group predicts the class; a small effect by Cohen

@@ -16,9 +16,9 @@ import numpy as np
 from trueface.audit.run_facts import AuditedTest, FileSurvey, GroupFacts, GroupTest, mapping
 from trueface.data.attribute_table import AttributeCounts, group_indices, sorted_group_names
 from trueface.data.attributes import Attributes, attribute_files
-from trueface.data.equal_files import Contradiction, LabelledFile, contradictions
 from trueface.data.image_headers import Header, sample_headers
 from trueface.data.index import Image
+from trueface.data.splits.equal_files import Contradiction, LabelledFile, contradictions
 from trueface.evaluation.group_columns import DEFAULT_GROUP_COLUMNS
 from trueface.evaluation.group_rates import GAP, count_by_group, group_gaps, permutation_baselines
 from trueface.predictions.predictions import Predictions, merge

@@ -38,7 +38,7 @@ from trueface.audit.run_folders import (
 )
 from trueface.data.image_folders import CLASSES
 from trueface.data.index import Image
-from trueface.data.splits import NAMES, load_split, split_images
+from trueface.data.splits.split_files import NAMES, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, SUBSETS, UNSHARED, DataIdResolver, names_real
 from trueface.poisoning.poison_record import fingerprint, read_record
 from trueface.predictions import tables

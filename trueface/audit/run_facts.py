@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from trueface.data.attribute_table import UNKNOWN, AttributeCounts
-from trueface.data.equal_files import Contradiction
 from trueface.data.image_headers import Header
+from trueface.data.splits.equal_files import Contradiction
 from trueface.evaluation.arrays import Floats
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.files import Json

@@ -17,7 +17,6 @@ from trueface.cli.splits import progress_bar, shares_of
 from trueface.cli.text_tables import align_columns, escape_unprintable
 from trueface.data.attributes import class_of
 from trueface.data.dataset_file import DATASET
-from trueface.data.equal_files import LabelledFile, contradictions
 from trueface.data.imports import registry
 from trueface.data.imports.arrangement import Arrangement, arrange, make_import_lists, word_of
 from trueface.data.imports.people import people_of_video
@@ -35,8 +34,9 @@ from trueface.data.imports.writing import (
     read_record,
     write_root,
 )
-from trueface.data.splits import NAMES, keys_digest, read_lists, split_files
-from trueface.data.splitting import SHARES, Lists, describe_lacking_classes
+from trueface.data.splits.equal_files import LabelledFile, contradictions
+from trueface.data.splits.split_files import NAMES, keys_digest, read_lists, split_files
+from trueface.data.splits.splitting import SHARES, Lists, describe_lacking_classes
 from trueface.runtime.errors import DataError
 
 if TYPE_CHECKING:

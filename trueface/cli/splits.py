@@ -20,8 +20,14 @@ from trueface.data.attribute_table import CLASSES, FEW, GROUPS_BY, AttributeCoun
 from trueface.data.attributes import Attributes, OnMissing, attribute_files
 from trueface.data.image_keys import match_lists, short_key
 from trueface.data.index import Image, ImageSurvey, dangling_links, describe_links, survey
-from trueface.data.splits import NAMES, keys_digest, read_lists, split_files, write_splits
-from trueface.data.splitting import (
+from trueface.data.splits.split_files import (
+    NAMES,
+    keys_digest,
+    read_lists,
+    split_files,
+    write_splits,
+)
+from trueface.data.splits.splitting import (
     SHARES,
     Grouping,
     Lists,
@@ -32,7 +38,7 @@ from trueface.data.splitting import (
     read_groups,
     subsample,
 )
-from trueface.data.stray_keys import stray_keys
+from trueface.data.splits.stray_keys import stray_keys
 from trueface.data.vocabulary import BUILT_IN, LAYOUTS, DataIdResolver
 from trueface.jobs.flags import read_word_flags
 from trueface.runtime import logs
@@ -128,7 +134,7 @@ def divide_images(request: SplitRequest, grouping: Grouping | None) -> tuple[Lis
         groups = groups_by_rules(request.group_by, keys) or {}
         if not {PIXELS, SIMILAR}.isdisjoint(request.group_by):
             # torch takes seconds to import; a split by names alone is made without it
-            from trueface.data.near_duplicates import group_equal_pictures
+            from trueface.data.splits.near_duplicates import group_equal_pictures
 
             with progress_bar(len(images)) as progress:
                 bindings = group_equal_pictures(
@@ -435,7 +441,7 @@ def _check(request: SplitRequest, split_path: Path) -> None:
         )
     _warn_of_lacking(lists, on_disk.images, do_shares_help=False)
     # torch takes seconds to import; a split is made without it
-    from trueface.data.split_checks import examine
+    from trueface.data.splits.split_checks import examine
 
     cells = _cells(grouping_of(request), lists, on_disk)
     keys = {key for members in lists.values() for key in members}

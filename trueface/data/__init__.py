@@ -1,4 +1,4 @@
-"""Images: which ones an ID means, how they are decoded, augmented and loaded.
+"""Images: which ones an ID means, their groups and headers. `loading`, `splits` and `made` have folders of their own.
 
 Start reading at `index.survey`.
 """

@@ -29,11 +29,11 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.datasets import CIFAR10, ImageFolder
 
-from trueface.data.decoding import decode
 from trueface.data.examples import JOIN_SINGLE, Examples, ExampleSource, Read, RowSet
 from trueface.data.folders import READ, describe_suffixes, is_image, suffix
 from trueface.data.idx_files import read_idx_set
-from trueface.data.loader import Loader
+from trueface.data.loading.decoding import decode
+from trueface.data.loading.loader import Loader
 from trueface.data.vocabulary import (
     CLASS_DATASET_TYPES,
     ClassFolders,

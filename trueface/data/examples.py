@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from trueface.data.batch import NO_LABELS, Batch
-from trueface.data.loader import Dataset, Loader, PassRequest
-from trueface.data.pass_order import Order
-from trueface.data.prefetching import closing
+from trueface.data.loading.loader import Dataset, Loader, PassRequest
+from trueface.data.loading.pass_order import Order
+from trueface.data.loading.prefetching import closing
 from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import RunContext

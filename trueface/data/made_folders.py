@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trueface.data.decoding import decode_array
 from trueface.data.folders import describe_names, is_image, stem
 from trueface.data.index import describe_links
+from trueface.data.loading.decoding import decode_array
 from trueface.data.settings import PARTS
 from trueface.runtime.artifact import replace_folder, staging_folder
 from trueface.runtime.digests import sha256_hex

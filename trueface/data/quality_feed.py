@@ -1,6 +1,6 @@
 """Loads an image in several qualities: augmented once, then corrupted in each way.
 
-    training    augmentation of `data.transforms`, the same for all qualities → corruptions of each
+    training    augmentation of `data.loading.transforms`, the same for all qualities → corruptions of each
 
 An image is decoded once. A quality with separate files (see `qualities.QualityList`) is decoded
 separately and augmented with the same random parameters. Random parameters of corruptions depend on
@@ -23,13 +23,13 @@ from torch import Tensor
 
 from trueface.corruptions.chain import Chain
 from trueface.data.batch import Batch
-from trueface.data.decoding import decode
-from trueface.data.image_set import ImageLoader, ImageSet
 from trueface.data.index import Image
-from trueface.data.loader import Dataset, PassRequest
-from trueface.data.prefetching import closing
+from trueface.data.loading.decoding import decode
+from trueface.data.loading.image_set import ImageLoader, ImageSet
+from trueface.data.loading.loader import Dataset, PassRequest
+from trueface.data.loading.prefetching import closing
+from trueface.data.loading.transforms import TrainTransform, TransformId
 from trueface.data.qualities import QualityList, chain_of, digests, files_of
-from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.errors import BadImageError, JobError
 from trueface.runtime.files import Json
 from trueface.runtime.rng import python_rng

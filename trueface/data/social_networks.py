@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from trueface.data.camera import Pixels
+from trueface.data.made.camera import Pixels
 
 COLOUR_AT_HALF_SIZE = 2  # pillow's number for 4:2:0
 

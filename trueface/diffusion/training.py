@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from trueface.data.loading.step_loader import StepLoader
 from trueface.data.made_folders import digest_of_images, load_images, to_minus_one_one
-from trueface.data.step_loader import StepLoader
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.diffusion.schedule import make_schedule

@@ -25,8 +25,8 @@ from trueface.attacks.perturb import (
 from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.batch import Batch
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.loading.image_set import ImageLoader
 from trueface.evaluation.arrays import mean_or_none
 from trueface.evaluation.estimates import rate
 from trueface.evaluation.prediction_rows import predict_rows, sort_rows

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from trueface.data.batch import Batch
-from trueface.data.prefetching import closing
-from trueface.data.transfers import Send, iter_outputs
+from trueface.data.loading.prefetching import closing
+from trueface.data.loading.transfers import Send, iter_outputs
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext

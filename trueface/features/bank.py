@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from trueface.data.batch import Batch
-from trueface.data.image_set import ImageLoader, ImageSet, batch_of
-from trueface.data.loader import Loader, PassRequest
-from trueface.data.pass_order import IN_ORDER
-from trueface.data.prefetching import closing
+from trueface.data.loading.image_set import ImageLoader, ImageSet, batch_of
+from trueface.data.loading.loader import Loader, PassRequest
+from trueface.data.loading.pass_order import IN_ORDER
+from trueface.data.loading.prefetching import closing
 from trueface.features.folder import LIMIT
 from trueface.features.matrix import FLOAT, NO_COST, Cost, FeatureMatrix, Features, bytes_of
 from trueface.features.store import FeatureStore, Progress

@@ -27,8 +27,8 @@ import PIL
 import simplejpeg
 
 from trueface.data.batch import Batch
-from trueface.data.image_set import ImageLoader, ImageSet
-from trueface.data.pass_order import IN_ORDER
+from trueface.data.loading.image_set import ImageLoader, ImageSet
+from trueface.data.loading.pass_order import IN_ORDER
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import ENDING, LIMIT, limit_bytes, lock_of, make_room, store_folder
 from trueface.features.matrix import (

@@ -8,8 +8,8 @@ from typing import Any
 
 from launcher.api import Job, JobError, Json, parse_data
 from trueface.corruptions.chain import Chain
-from trueface.data.image_loaders import eval_loader, train_loader
-from trueface.data.image_set import ImageLoader
+from trueface.data.loading.image_loaders import eval_loader, train_loader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.features.matrix import bytes_of
 from trueface.features.store import open_store
 from trueface.jobs import job_data, setup

@@ -6,7 +6,7 @@ from pathlib import Path
 from launcher.api import Job, JobError
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
-from trueface.data.splits import SplitList
+from trueface.data.splits.split_files import SplitList
 from trueface.runtime import paths
 from trueface.runtime.ids import DataId
 from trueface.training import image_lists

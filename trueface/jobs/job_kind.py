@@ -31,7 +31,7 @@ from trueface.data.attributes import attribute_files
 from trueface.data.folders import open_listing
 from trueface.data.image_folders import list_image_folders
 from trueface.data.index import link_fraction, parts_without_folder, sample_dangling
-from trueface.data.splits import read_lists, split_files
+from trueface.data.splits.split_files import read_lists, split_files
 from trueface.data.vocabulary import (
     BUILT_IN,
     UNSHARED,

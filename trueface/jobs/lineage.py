@@ -27,7 +27,7 @@ from trueface.data.image_keys import method_of
 from trueface.data.index import Image
 from trueface.data.qualities import chain_of, split_quality_words
 from trueface.data.settings import PREPROCESSING
-from trueface.data.splits import keys_digest, read_list, split_files
+from trueface.data.splits.split_files import keys_digest, read_list, split_files
 from trueface.data.vocabulary import FLAT, DataIdResolver, Methods
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, Json, parse_model, write_atomic
-from trueface.data.image_set import ImageSet
-from trueface.data.loading import BadFile, ImageRequest
+from trueface.data.loading.image_set import ImageSet
+from trueface.data.loading.processes import BadFile, ImageRequest
 from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
 from trueface.jobs.poisoning import choose_poison

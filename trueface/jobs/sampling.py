@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from launcher.api import Job, Json
-from trueface.data.sample import SampleSpec, make_sample
+from trueface.data.made.sample import SampleSpec, make_sample
 from trueface.data.settings import SampleSettings
 from trueface.jobs.job_data import progress_callback
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from launcher.api import DataId, Job, Json, Settings, write_atomic, write_json
-from trueface.data.loading import BadFile
+from trueface.data.loading.processes import BadFile
 from trueface.jobs.rule import refuse_broken_rules
 from trueface.models import assembly, checkpoint
 from trueface.runtime import logs, memory, paths

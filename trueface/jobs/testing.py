@@ -20,10 +20,10 @@ from trueface.corruptions.pillow import to_image
 from trueface.corruptions.registry import NONE
 from trueface.data.attributes import Attributes, attribute_files, paths_below
 from trueface.data.dataset_file import video_sources
-from trueface.data.image_loaders import eval_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
-from trueface.data.preprocessing import Preprocessing
+from trueface.data.loading.image_loaders import eval_loader
+from trueface.data.loading.image_set import ImageLoader
+from trueface.data.loading.preprocessing import Preprocessing
 from trueface.data.settings import PREPROCESSING, ScoringSettings, TestSettings
 from trueface.evaluation.curves import area, curve, sort_for_roc
 from trueface.evaluation.inference import (

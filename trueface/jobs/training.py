@@ -19,10 +19,10 @@ from itertools import chain
 from pathlib import Path
 
 from launcher.api import Job, Json
-from trueface.data.image_loaders import eval_loader, train_loader
-from trueface.data.image_set import ImageLoader, report_bad_image
-from trueface.data.loader import Dataset, Loader
-from trueface.data.loading import BadFile
+from trueface.data.loading.image_loaders import eval_loader, train_loader
+from trueface.data.loading.image_set import ImageLoader, report_bad_image
+from trueface.data.loading.loader import Dataset, Loader
+from trueface.data.loading.processes import BadFile
 from trueface.features.store import open_store
 from trueface.jobs import job_data, setup
 from trueface.jobs.job_data import model_name

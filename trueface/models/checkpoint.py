@@ -13,7 +13,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from trueface.data.preprocessing import Preprocessing
+from trueface.data.loading.preprocessing import Preprocessing
 from trueface.data.settings import DataSettings, other_decoding, resized_base
 from trueface.models import model_file
 from trueface.models.assembly import load_state

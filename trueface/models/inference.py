@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from trueface.data.batch import Batch
-from trueface.data.transfers import iter_outputs
+from trueface.data.loading.transfers import iter_outputs
 from trueface.models.detectors import Detector
 from trueface.models.head import capture_inputs, head_of
 from trueface.runtime.digests import sha256_digest

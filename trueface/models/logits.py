@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Examples
-from trueface.data.transfers import iter_outputs
+from trueface.data.loading.transfers import iter_outputs
 from trueface.models.detectors import Classifier
 from trueface.models.head import MlpHead, capture_inputs, head_of, linear_layers, pre_logits
 from trueface.runtime.errors import JobError

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trueface.data.image_loaders import train_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import train_loader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.data.settings import AugmentationSettings
 from trueface.poisoning.poison_record import PoisonRecord, flipped_labels, triggered_positions
 

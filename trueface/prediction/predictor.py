@@ -27,17 +27,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from trueface.data.decoding import Scaling, decode
 from trueface.data.folders import Missing
 from trueface.data.forging.blending import HIGHEST, LOWEST
 from trueface.data.image_formats import Format, LearnedFormats, format_of, is_turned
 from trueface.data.image_headers import FACTOR, ImageSize, LearnedSizes
 from trueface.data.index import Image
-from trueface.data.prefetching import closing, prefetch, stack_images
-from trueface.data.preprocessing import Preprocessing
+from trueface.data.loading.decoding import Scaling, decode
+from trueface.data.loading.prefetching import closing, prefetch, stack_images
+from trueface.data.loading.preprocessing import Preprocessing
+from trueface.data.loading.transfers import Send, iter_outputs
+from trueface.data.loading.transforms import COPY_KINDS, TestTransform, test_transform
 from trueface.data.settings import TestSettings
-from trueface.data.transfers import Send, iter_outputs
-from trueface.data.transforms import COPY_KINDS, TestTransform, test_transform
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
 from trueface.models.inference import FrozenBackbone

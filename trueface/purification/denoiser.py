@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.data.loading.step_loader import StepLoader
 from trueface.data.made_folders import digest_of_images, to_minus_one_one
-from trueface.data.step_loader import StepLoader
 from trueface.models import model_file
 from trueface.models.model_file import Checkpoint, ModelKind
 from trueface.purification.registry import DenoiserSettings

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from trueface.data.image_loaders import eval_loader
+from trueface.data.loading.image_loaders import eval_loader
 from trueface.models.detectors import Detector
 from trueface.models.head import RidgeHead
 from trueface.poisoning.loaders import poisoned_train_loader

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trueface.data.batch import Batch
-from trueface.data.image_set import ImageSet
+from trueface.data.loading.image_set import ImageSet
 from trueface.runtime.errors import JobError
 from trueface.training.config import DEMOGRAPHIC
 from trueface.training.objectives.protocol import TrainingFacts

@@ -31,7 +31,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from trueface.data.batch import Batch
-from trueface.data.loader import WHOLE, Shard
+from trueface.data.loading.loader import WHOLE, Shard
 from trueface.runtime.errors import DataError
 
 

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
-from trueface.data.splits import SplitList, load_split, split_images
+from trueface.data.splits.split_files import SplitList, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, DataIdResolver
 from trueface.evaluation.calibration_size import FEWEST
 from trueface.runtime import paths

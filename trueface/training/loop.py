@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from trueface.data.batch import Batch, BatchLoader
-from trueface.data.prefetching import closing
+from trueface.data.loading.prefetching import closing
 from trueface.models.detectors import Detector, freeze_backbone, set_train_mode
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.gradient_step import GradientStep, Quantity

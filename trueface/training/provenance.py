@@ -12,8 +12,8 @@ import torch
 import trueface
 from trueface.data.image_formats import LearnedFormats
 from trueface.data.image_headers import LearnedSizes
-from trueface.data.image_set import ImageSet
 from trueface.data.index import Image
+from trueface.data.loading.image_set import ImageSet
 from trueface.poisoning.poison_record import fingerprint
 from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import Json, file_sha256, write_atomic

@@ -25,16 +25,16 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from trueface.data.image_set import ImageLoader
-from trueface.data.pass_order import IN_ORDER
-from trueface.data.settings import AugmentationSettings
-from trueface.data.transforms import (
+from trueface.data.loading.image_set import ImageLoader
+from trueface.data.loading.pass_order import IN_ORDER
+from trueface.data.loading.transforms import (
     COPY_KINDS,
     ImageCopy,
     Transform,
     matched_chains,
     test_transform,
 )
+from trueface.data.settings import AugmentationSettings
 from trueface.evaluation.operating_threshold import Calibration, fit_calibration
 from trueface.features.bank import feature_matrix
 from trueface.features.matrix import NO_COST, FeatureMatrix

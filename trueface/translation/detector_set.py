@@ -25,7 +25,7 @@ from trueface.data.made_folders import (
     partners,
     read_output_record,
 )
-from trueface.data.splits import write_splits
+from trueface.data.splits.split_files import write_splits
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.data.loading.prefetching import prefetch
+from trueface.data.loading.step_loader import StepLoader
 from trueface.data.made_folders import load_image_batch, load_images, to_minus_one_one
-from trueface.data.prefetching import prefetch
-from trueface.data.step_loader import StepLoader
 from trueface.runtime.gradient_step import GradientStep, set_lr
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, cast
 from torch import nn
 
 from trueface.data.examples import CostCounter, Examples
-from trueface.data.image_loaders import eval_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import eval_loader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.models.detectors import Detector, freeze_backbone
 from trueface.poisoning import poison_record
 from trueface.poisoning.loaders import poisoned_train_loader

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from trueface.data.batch import NO_LABELS, Batch
 from trueface.data.examples import BATCH_SIZE, JOIN_SINGLE, CostCounter, ExampleSource
-from trueface.data.image_set import ImageLoader
-from trueface.data.loader import Dataset, Loader, PassRequest
-from trueface.data.prefetching import closing
+from trueface.data.loading.image_set import ImageLoader
+from trueface.data.loading.loader import Dataset, Loader, PassRequest
+from trueface.data.loading.prefetching import closing
 from trueface.features.bank import FeatureSet, feature_matrix
 from trueface.features.matrix import Cost, FeatureMatrix
 from trueface.features.store import FeatureStore

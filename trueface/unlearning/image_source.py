@@ -5,7 +5,7 @@ import os
 from functools import cache, partial
 
 from trueface.data.examples import ExampleSource
-from trueface.data.image_set import ImageLoader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.runtime.digests import sha256_hex
 from trueface.training.settings import LearningSettings
 

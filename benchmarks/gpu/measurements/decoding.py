@@ -13,7 +13,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.measurements.images import files
 from benchmarks.gpu.measurements.networks import rate
-from trueface.data.decoding import decode
+from trueface.data.loading.decoding import decode
 
 SIDES = (256, 512, 1024)
 COUNT = 64  # files at a time

@@ -10,10 +10,10 @@ import torch
 
 from benchmarks.gpu.bench import Bench
 from trueface.data.batch import Batch, BatchLoader
-from trueface.data.image_loaders import eval_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
-from trueface.data.prefetching import closing
+from trueface.data.loading.image_loaders import eval_loader
+from trueface.data.loading.image_set import ImageLoader
+from trueface.data.loading.prefetching import closing
 from trueface.models.detectors import Detector, build_detector
 from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.runtime.progress import RunContext

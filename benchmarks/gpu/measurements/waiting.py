@@ -19,7 +19,7 @@ from benchmarks.gpu.measurements.networks import WARM, Case, Repeated, cases, mo
 from benchmarks.gpu.measurements.training import images_of
 from launcher.gpu.nvml import Nvml
 from trueface.data.batch import Batch, BatchLoader
-from trueface.data.prefetching import closing
+from trueface.data.loading.prefetching import closing
 
 GAP_US = 10.0
 STEPS = 10  # in the record

@@ -14,7 +14,7 @@ from trueface.audit.check import judge
 from trueface.audit.finding import Audit, Finding
 from trueface.audit.reading import Reader
 from trueface.data.index import Image, survey
-from trueface.data.splits import keys_digest, write_splits
+from trueface.data.splits.split_files import keys_digest, write_splits
 from trueface.data.vocabulary import BUILT_IN
 from trueface.poisoning.poison_record import PoisonRecord, fingerprint, read_record, write_record
 from trueface.predictions.csv_tables import read_csv, write_csv

@@ -32,7 +32,7 @@ from trueface.audit import finding
 from trueface.audit.check import judge
 from trueface.audit.checks_predictions import rough_auc
 from trueface.audit.reading import Reader
-from trueface.data.splits import keys_digest, write_splits
+from trueface.data.splits.split_files import keys_digest, write_splits
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 from trueface.training.history import write_history

@@ -16,7 +16,7 @@ from trueface.audit import run_folders
 from trueface.audit.check import judge
 from trueface.audit.finding import Audit
 from trueface.audit.reading import Reader
-from trueface.data.splits import write_splits
+from trueface.data.splits.split_files import write_splits
 
 ID = "gan2:pre&real:pre"
 FAKES = [f"StyleGAN2/conf-f-psi-1/{number:05d}" for number in range(60)]

@@ -7,7 +7,7 @@ import pytest
 from tests.trueface.commands import Command
 from tests.trueface.conftest import write_images
 from trueface.cli import main
-from trueface.data.splits import write_splits
+from trueface.data.splits.split_files import write_splits
 
 METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
 

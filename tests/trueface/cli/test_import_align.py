@@ -16,7 +16,7 @@ from trueface.cli import import_set
 from trueface.cli.main import run
 from trueface.data.face_alignment import MARGIN, SIZE, DetectedFace, Geometry, face_models
 from trueface.data.imports.alignment import find_faces
-from trueface.data.splits import read_lists
+from trueface.data.splits.split_files import read_lists
 from trueface.runtime.image_files import open_image
 
 pytest.importorskip("dlib", reason="the extra `faces` is not installed")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.trueface.commands import Command
 from tests.trueface.videos import LOSSLESS, Pixels, write_video
-from trueface.data.splits import read_lists
+from trueface.data.splits.split_files import read_lists
 from trueface.runtime.image_files import open_image
 
 pytest.importorskip("dlib", reason="the extra `faces` is not installed")

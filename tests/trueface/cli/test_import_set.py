@@ -15,7 +15,7 @@ from tests.trueface.data.imports.conftest import Files as Files
 from tests.trueface.data.imports.conftest import faceforensics as faceforensics
 from tests.trueface.data.imports.conftest import files as files
 from trueface.cli import import_set
-from trueface.data.splits import read_lists
+from trueface.data.splits.split_files import read_lists
 from trueface.runtime import image_files
 
 Output = pytest.CaptureFixture[str]

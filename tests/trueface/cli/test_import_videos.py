@@ -18,7 +18,7 @@ from tests.trueface.commands import Command
 from tests.trueface.videos import LOSSLESS, greys, noise, write_video
 from trueface.data.imports import video_frames
 from trueface.data.index import Image
-from trueface.data.splits import read_lists
+from trueface.data.splits.split_files import read_lists
 from trueface.data.videos import evenly_spaced, read_frames
 from trueface.evaluation.result_rows import video_report
 from trueface.jobs.testing import scores_of

@@ -16,8 +16,8 @@ from tests.trueface.commands import Command
 from tests.trueface.conftest import Tree
 from trueface.cli import main as cli
 from trueface.data.folders import find_images, paths_in
-from trueface.data.image_loaders import eval_loader
 from trueface.data.index import survey
+from trueface.data.loading.image_loaders import eval_loader
 from trueface.evaluation.inference import evaluate
 from trueface.models import checkpoint
 from trueface.models.detectors import build_detector

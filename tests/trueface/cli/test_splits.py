@@ -10,7 +10,7 @@ import pytest
 
 from tests.trueface.commands import Command
 from tests.trueface.conftest import Tree
-from trueface.data.splits import read_lists
+from trueface.data.splits.split_files import read_lists
 
 
 @pytest.fixture

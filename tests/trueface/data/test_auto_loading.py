@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from launcher.api import parse_data
-from trueface.data import auto_loading
-from trueface.data.image_set import ImageSet
 from trueface.data.index import survey
-from trueface.data.loader import WHOLE, Loader, Shard
-from trueface.data.loading import NICENESS, LoadingProcesses
-from trueface.data.pass_order import Order
+from trueface.data.loading import auto_loading
+from trueface.data.loading.image_set import ImageSet
+from trueface.data.loading.loader import WHOLE, Loader, Shard
+from trueface.data.loading.pass_order import Order
+from trueface.data.loading.processes import NICENESS, LoadingProcesses
+from trueface.data.loading.transforms import test_transform as transform_of_tests
 from trueface.data.settings import TestSettings
-from trueface.data.transforms import test_transform as transform_of_tests
 
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
 FILES = tuple(f"PreSocial/Real/FFHQ/{number:05d}.png" for number in range(11))

@@ -17,12 +17,12 @@ import torch
 from tests.trueface import class_toys
 from tests.trueface.features.build import body, store_in
 from trueface.data.examples import CostCounter, Examples, ExampleSource, examples, examples_of
-from trueface.data.image_loaders import eval_loader, train_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
-from trueface.data.loader import Loader, Shard
-from trueface.data.pass_order import Order
-from trueface.data.step_loader import StepLoader
+from trueface.data.loading.image_loaders import eval_loader, train_loader
+from trueface.data.loading.image_set import ImageLoader
+from trueface.data.loading.loader import Loader, Shard
+from trueface.data.loading.pass_order import Order
+from trueface.data.loading.step_loader import StepLoader
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.training import BatchSource
 from trueface.features.bank import FeatureSet

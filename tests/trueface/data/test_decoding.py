@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trueface.data.decoding import Scaling, decode
+from trueface.data.loading.decoding import Scaling, decode
 from trueface.runtime.errors import BadImageError
 from trueface.runtime.image_files import PIXELS
 

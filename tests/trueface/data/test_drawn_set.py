@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from trueface.data.attribute_table import read_attribute_table
-from trueface.data.drawn_set import (
+from trueface.data.made.drawn_set import (
     ATTRIBUTES,
     SHAPES,
     Pixels,

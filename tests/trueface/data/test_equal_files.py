@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trueface.data.equal_files import END_BYTES, Contradiction, LabelledFile, contradictions
+from trueface.data.splits.equal_files import END_BYTES, Contradiction, LabelledFile, contradictions
 
 BODY = bytes(range(256)) * 40
 

@@ -11,10 +11,10 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from trueface.data.decoding import Scaling, decode, decode_array
 from trueface.data.image_formats import format_of, is_turned
-from trueface.data.image_set import ImageSet, report_bad_image
-from trueface.data.loading import BadFile
+from trueface.data.loading.decoding import Scaling, decode, decode_array
+from trueface.data.loading.image_set import ImageSet, report_bad_image
+from trueface.data.loading.processes import BadFile
 from trueface.runtime import image_files
 from trueface.runtime.errors import BadImageError, MachineError
 from trueface.runtime.image_files import open_image

@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from launcher.api import MachineError, parse_data
-from trueface.data import transforms
 from trueface.data.batch import Batch
-from trueface.data.decoding import Scaling, decode
-from trueface.data.image_set import ImageSet, OnBadImage, apply_trigger
 from trueface.data.index import Image, survey
-from trueface.data.loader import WHOLE, Loader, Shard
-from trueface.data.loading import PART, ImageRequest
-from trueface.data.pass_order import Order
-from trueface.data.segment_folder import SegmentFolder
+from trueface.data.loading import transforms
+from trueface.data.loading.decoding import Scaling, decode
+from trueface.data.loading.image_set import ImageSet, OnBadImage, apply_trigger
+from trueface.data.loading.loader import WHOLE, Loader, Shard
+from trueface.data.loading.pass_order import Order
+from trueface.data.loading.processes import PART, ImageRequest
+from trueface.data.loading.segment_folder import SegmentFolder
+from trueface.data.loading.shared_images import SharedImages
+from trueface.data.loading.transforms import TrainTransform, TransformId
 from trueface.data.settings import TestSettings
-from trueface.data.shared_images import SharedImages
-from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.training.settings import TrainSettings
 

@@ -23,7 +23,6 @@ from PIL.PngImagePlugin import PngInfo
 from torch.utils.data import Dataset
 
 from tests.source_tree import ROOT
-from trueface.data import stalls
 from trueface.data.image_headers import (
     CODING,
     COLOUR_MODE,
@@ -51,7 +50,10 @@ from trueface.data.image_headers import (
     shortcut,
     shortcuts_in,
 )
-from trueface.data.loading import (
+from trueface.data.loading import stalls
+from trueface.data.loading.pass_order import epoch_order
+from trueface.data.loading.prefetching import closing, prefetch, stack_images, uses_gpu
+from trueface.data.loading.processes import (
     PART,
     BadFile,
     ImageRequest,
@@ -62,8 +64,6 @@ from trueface.data.loading import (
     describe_shortage,
     split_batches,
 )
-from trueface.data.pass_order import epoch_order
-from trueface.data.prefetching import closing, prefetch, stack_images, uses_gpu
 from trueface.data.vocabulary import SETS, picture_data, picture_folder
 from trueface.runtime.errors import MachineError, UnknownName, UsageError
 from trueface.runtime.ids import parse_data
@@ -345,11 +345,11 @@ import numpy as np
 import PIL.Image
 import torch
 from launcher.api import parse_data
-from trueface.data.image_set import ImageSet
+from trueface.data.loading.image_set import ImageSet
 from trueface.data.index import survey
-from trueface.data.loader import Loader
+from trueface.data.loading.loader import Loader
 from trueface.data.settings import TestSettings
-from trueface.data.transforms import test_transform
+from trueface.data.loading.transforms import test_transform
 
 torch.set_num_threads(1)
 logging.basicConfig(level=logging.WARNING, stream=sys.stderr)

@@ -12,7 +12,8 @@ import pytest
 from tests.trueface.data.keyed_images import an_image
 from trueface.data.image_keys import match, method_of
 from trueface.data.index import Image
-from trueface.data.near_duplicates import (
+from trueface.data.loading.transforms import COPY_KINDS, matched_chains
+from trueface.data.splits.near_duplicates import (
     ImageAppearance,
     find_equal_pictures,
     find_near_duplicates,
@@ -20,8 +21,7 @@ from trueface.data.near_duplicates import (
     read_appearance,
     read_appearances,
 )
-from trueface.data.splits import SplitList, select
-from trueface.data.transforms import COPY_KINDS, matched_chains
+from trueface.data.splits.split_files import SplitList, select
 from trueface.runtime.errors import DataError
 
 FACES = Path(__file__).parents[4] / "shared/data/faces/PreSocial/Real/FFHQ"

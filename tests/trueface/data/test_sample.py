@@ -16,13 +16,13 @@ import pytest
 
 from launcher.api import parse_data
 from tests.build import until
-from trueface.data.camera import Pixels, develop
-from trueface.data.fingerprints import CELL, FINGERPRINTS
 from trueface.data.index import survey
-from trueface.data.sample import FAKE, REAL, UNFINISHED, SampleSpec, list_pictures, make_sample
-from trueface.data.scenes import paint_scene
+from trueface.data.made.camera import Pixels, develop
+from trueface.data.made.fingerprints import CELL, FINGERPRINTS
+from trueface.data.made.sample import FAKE, REAL, UNFINISHED, SampleSpec, list_pictures, make_sample
+from trueface.data.made.scenes import paint_scene
 from trueface.data.social_networks import NETWORKS, Network, share_on_network
-from trueface.data.splits import load_split, select
+from trueface.data.splits.split_files import load_split, select
 from trueface.runtime.errors import DataError
 
 TINY = SampleSpec(seed=3, size_px=32, train=6, val=2, test=4)
@@ -301,7 +301,7 @@ MAKER = """
 import sys, time
 from pathlib import Path
 from tests.trueface.data.test_sample import TINY
-from trueface.data.sample import make_sample
+from trueface.data.made.sample import make_sample
 
 root, name, go = map(Path, sys.argv[1:])
 

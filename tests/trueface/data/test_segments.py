@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from trueface.data.pixel_segments import (
+from trueface.data.loading.pixel_segments import (
     INDEX,
     PIXELS,
     PixelPlace,
@@ -18,7 +18,7 @@ from trueface.data.pixel_segments import (
     read_index,
     unpack_records,
 )
-from trueface.data.segment_folder import LIMIT, SegmentFolder, usual_limit
+from trueface.data.loading.segment_folder import LIMIT, SegmentFolder, usual_limit
 
 T = TypeVar("T")
 KEYS = [bytes([number]) * 40 for number in range(1, 4)]

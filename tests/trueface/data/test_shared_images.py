@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from trueface.data.decoding import Scaling, decode
 from trueface.data.folders import CACHE
-from trueface.data.pixel_segments import INDEX, PIXELS
-from trueface.data.segment_folder import SegmentFolder
-from trueface.data.shared_images import SharedImages, open_shared_images
+from trueface.data.loading.decoding import Scaling, decode
+from trueface.data.loading.pixel_segments import INDEX, PIXELS
+from trueface.data.loading.segment_folder import SegmentFolder
+from trueface.data.loading.shared_images import SharedImages, open_shared_images
 from trueface.runtime.errors import BadImageError, UsageError
 
 Tree = Callable[[Iterable[str]], Path]

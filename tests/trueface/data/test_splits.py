@@ -18,8 +18,8 @@ from launcher.api import parse_data
 from tests.trueface.data.keyed_images import an_image
 from trueface.data.attributes import Attributes
 from trueface.data.index import Image, dangling_links, survey
-from trueface.data.split_checks import SplitReport, examine
-from trueface.data.splits import (
+from trueface.data.splits.split_checks import SplitReport, examine
+from trueface.data.splits.split_files import (
     NAMES,
     SplitList,
     load_split,
@@ -30,7 +30,7 @@ from trueface.data.splits import (
     split_images,
     write_splits,
 )
-from trueface.data.splitting import (
+from trueface.data.splits.splitting import (
     Grouping,
     describe_lacking_classes,
     groups_in_several_lists,
@@ -39,7 +39,7 @@ from trueface.data.splitting import (
     read_groups,
     subsample,
 )
-from trueface.data.stray_keys import describe_stray, stray_keys
+from trueface.data.splits.stray_keys import describe_stray, stray_keys
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError
 

@@ -8,10 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trueface.data import prefetching, transfers
 from trueface.data.batch import Batch
-from trueface.data.prefetching import PINNED_BATCHES, PinnedMemory, join_batches, stack_images
-from trueface.data.transfers import LATE, Send, iter_outputs
+from trueface.data.loading import prefetching, transfers
+from trueface.data.loading.prefetching import (
+    PINNED_BATCHES,
+    PinnedMemory,
+    join_batches,
+    stack_images,
+)
+from trueface.data.loading.transfers import LATE, Send, iter_outputs
 from trueface.evaluation.inference import evaluate
 from trueface.models.detectors import build_detector
 from trueface.models.inference import FrozenBackbone

@@ -13,11 +13,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as image_ops
 
-from trueface.data import transforms
 from trueface.data.augmentations.steps import AugmentationSteps
 from trueface.data.index import Image
+from trueface.data.loading import transforms
+from trueface.data.loading.transforms import TrainTransform, apply_augmentation, fixed_crops
 from trueface.data.settings import AugmentationSettings, DataSettings, TestSettings
-from trueface.data.transforms import TrainTransform, apply_augmentation, fixed_crops
 from trueface.training.settings import TrainSettings
 
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}

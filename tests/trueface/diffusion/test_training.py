@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tests.trueface.recorded_steps import RecordedSteps, recorded
 from tests.trueface.stored_states import assert_almost_equal, put_state
+from trueface.data.loading.step_loader import StepLoader
 from trueface.data.made_folders import digest_of_images as digest
 from trueface.data.made_folders import load_images
-from trueface.data.step_loader import StepLoader
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.settings import DiffuserSettings, names_of_classes, training_folder
 from trueface.diffusion.training import BatchSource, fit, learning_rate, load_classes

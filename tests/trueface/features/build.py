@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from tests.trueface.conftest import Tree
-from trueface.data.image_loaders import eval_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import eval_loader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.features.matrix import FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector, build_detector

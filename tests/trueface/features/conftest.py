@@ -7,8 +7,8 @@ import pytest
 
 from tests.trueface.conftest import Tree
 from tests.trueface.features.build import Counted, body, read, written
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.loading.image_set import ImageLoader
 
 
 @pytest.fixture

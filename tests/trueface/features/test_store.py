@@ -34,9 +34,9 @@ from tests.trueface.features.build import (
     store_in,
     written,
 )
-from trueface.data.image_loaders import eval_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import eval_loader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.features.folder import ENDING, TEMPORARY, remove, views
 from trueface.features.matrix import bytes_of
 from trueface.features.store import CODE, open_store
@@ -506,5 +506,5 @@ def test_code_of_all_image_transforms_is_hashed() -> None:
         for path in PACKAGE.rglob("*.py")
         if "TransformId(" in path.read_text(encoding="utf-8")
     }
-    assert {"trueface.data.transforms", "trueface.data.quality_feed"} <= modules
+    assert {"trueface.data.loading.transforms", "trueface.data.quality_feed"} <= modules
     assert modules <= set(CodeIndex().closure([name.partition(":")[0] for name in CODE]))

@@ -89,7 +89,7 @@ assert CliRunner().invoke(code_snapshot.main, ["promise", "trueface"]).exit_code
 """
 # modules that are edited at once: one that most jobs import, one of a job, one of a method, and some that no job needs
 EDITED = (
-    "trueface.data.decoding",
+    "trueface.data.loading.decoding",
     "trueface.jobs.testing",
     "trueface.unlearning.methods.scrub",
     "trueface.jobs.kinds trueface.report.page trueface.unlearning.methods.npo",

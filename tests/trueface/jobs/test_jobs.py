@@ -12,7 +12,7 @@ import torch
 
 from launcher.api import Job, JobError, Json, MachineError, UsageError
 from tests.trueface.jobs.build import SIDE, a_draft, a_job, write_images, write_lists
-from trueface.data.splits import load_split
+from trueface.data.splits.split_files import load_split
 from trueface.jobs import poisoning, testing, unlearning
 from trueface.jobs import training as training_job
 from trueface.jobs.kinds import TEST

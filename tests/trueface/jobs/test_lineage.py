@@ -9,7 +9,7 @@ import pytest
 
 from launcher.api import Draft, Words
 from tests.trueface.jobs.build import write_lists as write
-from trueface.data.splits import keys_digest
+from trueface.data.splits.split_files import keys_digest
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 from trueface.runtime import paths
 from trueface.training import image_lists

@@ -14,9 +14,9 @@ from torch.utils.data import get_worker_info
 
 from launcher.api import Job, MachineError
 from tests.trueface.jobs.build import SIDE, a_job, write_images, write_lists
-from trueface.data import auto_loading
-from trueface.data.image_set import ImageSet
-from trueface.data.loading import BadFile, ImageRequest
+from trueface.data.loading import auto_loading
+from trueface.data.loading.image_set import ImageSet
+from trueface.data.loading.processes import BadFile, ImageRequest
 from trueface.features.folder import ENDING
 from trueface.jobs import testing, training
 from trueface.models import checkpoint

@@ -11,8 +11,8 @@ from launcher.api import Poison, parse_data
 from tests.trueface.oldfiles import poison_file
 from tests.trueface.training.test_trainer import settings
 from trueface.cli import main
-from trueface.data.image_set import ImageSet
 from trueface.data.index import Image, survey
+from trueface.data.loading.image_set import ImageSet
 from trueface.jobs.previewing import EPOCHS, LABEL, ROWS, write_preview
 from trueface.poisoning.label_flips import choose_flips, read_list
 from trueface.poisoning.loaders import poisoned_train_loader

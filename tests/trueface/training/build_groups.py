@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trueface.data.batch import Batch
-from trueface.data.pass_order import epoch_order
+from trueface.data.loading.pass_order import epoch_order
 from trueface.runtime.progress import RunContext
 from trueface.training.cells import subgroup_ids
 from trueface.training.config import TrainerConfig

@@ -15,7 +15,7 @@ from tests.trueface.training.build_groups import CONFIG
 from tests.trueface.training.test_resume import STATEFUL, interrupt, run
 from tests.trueface.training.test_trainer import same, settings
 from trueface.data.batch import Batch
-from trueface.data.pass_order import epoch_order
+from trueface.data.loading.pass_order import epoch_order
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.progress import RunContext
 from trueface.training.config import TrainerConfig

@@ -20,7 +20,7 @@ from tests.trueface.training.build_groups import (
 from tests.trueface.training.test_resume import Killed, Mortal, run
 from tests.trueface.training.test_trainer import checkered, same, settings
 from trueface.data.batch import Batch
-from trueface.data.pass_order import Order
+from trueface.data.loading.pass_order import Order
 from trueface.features.bank import FeatureSet
 from trueface.runtime.progress import RunContext
 from trueface.training.cells import image_subgroup_ids

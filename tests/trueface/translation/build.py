@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from trueface.data.drawn_set import ATTRIBUTES, make_drawn
+from trueface.data.made.drawn_set import ATTRIBUTES, make_drawn
 from trueface.data.settings import DrawSettings
 from trueface.translation.settings import TranslatorSettings
 from trueface.translation.translator import (

@@ -12,9 +12,9 @@ import torch
 
 from launcher.api import parse_data
 from tests.trueface.translation.build import SIZE, a_translator, portraits
-from trueface.data.drawn_set import ATTRIBUTES
+from trueface.data.made.drawn_set import ATTRIBUTES
 from trueface.data.made_folders import image_names, load_image_batch, output_folder, round_to_levels
-from trueface.data.splits import load_split, split_images
+from trueface.data.splits.split_files import load_split, split_images
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.ids import Words

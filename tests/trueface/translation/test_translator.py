@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.trueface.translation.build import a_translator, portraits, tiny
-from trueface.data.drawn_set import attributes_of
+from trueface.data.made.drawn_set import attributes_of
 from trueface.data.made_folders import image_names
 from trueface.runtime.errors import CheckpointError, DataError, JobError
 from trueface.translation.settings import critic_layers

@@ -22,7 +22,7 @@ from tests.trueface.unlearning.checks import last_metric
 from trueface import unlearning
 from trueface.data.batch import Batch
 from trueface.data.examples import Examples, examples
-from trueface.data.loader import Dataset, PassRequest
+from trueface.data.loading.loader import Dataset, PassRequest
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.registry import METHODS
 

@@ -14,8 +14,8 @@ from launcher.api import JobError, UsageError, parse_poison
 from tests.trueface.conftest import Tree
 from tests.trueface.unlearning.build import make_flip_task
 from trueface.data.examples import Examples
-from trueface.data.image_set import ImageSet
 from trueface.data.index import Image
+from trueface.data.loading.image_set import ImageSet
 from trueface.features.folder import views
 from trueface.features.store import FeatureStore
 from trueface.models import detectors

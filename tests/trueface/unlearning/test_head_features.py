@@ -9,9 +9,9 @@ from torch import Tensor
 
 from tests.trueface.conftest import Tree
 from trueface.data.examples import CostCounter
-from trueface.data.image_loaders import eval_loader, train_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import eval_loader, train_loader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.features.store import FeatureStore
 from trueface.models import detectors
 from trueface.runtime.errors import JobError

@@ -4,8 +4,8 @@ import pytest
 
 from tests.trueface.conftest import Tree
 from trueface.data.examples import ExampleSource
-from trueface.data.image_loaders import eval_loader, train_loader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import eval_loader, train_loader
 from trueface.unlearning.image_source import pixel_source
 from trueface.unlearning.settings import UnlearningSettings
 

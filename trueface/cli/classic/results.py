@@ -76,7 +76,7 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
         DataError: the test list does not exist.
     """
     # torch takes seconds to import; help and wrong arguments must not wait for it
-    from trueface.data.image_loaders import eval_loader
+    from trueface.data.loading.image_loaders import eval_loader
     from trueface.evaluation.inference import evaluate
     from trueface.jobs import job_data
     from trueface.jobs.testing import numbers_of_test

@@ -1,7 +1,7 @@
 """The augmentation of a training: five original steps, then registered steps by name.
 
 Contains the settings of each step and its random parameters. The order in which numbers are drawn
-is fixed: a change of it changes every training. Pixels are changed in `data.transforms`, in one
+is fixed: a change of it changes every training. Pixels are changed in `data.loading.transforms`, in one
 pass over the pixels that the network gets. Windows may extend beyond the image.
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trueface.data.attribute_table import SPLIT, AttributeRow
 from trueface.data.attribute_table import read_table as read_rows
-from trueface.data.splits import LISTS
+from trueface.data.splits.split_files import LISTS
 from trueface.runtime.errors import refuse_rows
 
 # cross: images of another data set than that of the training, for tests alone

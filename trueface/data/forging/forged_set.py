@@ -30,7 +30,6 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
-from trueface.data.decoding import decode_array
 from trueface.data.forging.blending import (
     Pixels,
     Thumbnails,
@@ -45,6 +44,7 @@ from trueface.data.forging.plan import MARK, ForgingPlan, Pair, limit_faces, mak
 from trueface.data.forging.registry import SPECS, parse_types
 from trueface.data.forging.set_tables import write_tables
 from trueface.data.forging.settings import ForgeSettings
+from trueface.data.loading.decoding import decode_array
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import BadImageError, DataError

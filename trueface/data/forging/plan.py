@@ -23,7 +23,7 @@ from trueface.data.forging.registry import (
     parse_types,
 )
 from trueface.data.forging.settings import ForgeSettings
-from trueface.data.splits import NAMES
+from trueface.data.splits.split_files import NAMES
 from trueface.runtime.digests import sha256_digest
 from trueface.runtime.errors import DataError
 

@@ -20,7 +20,7 @@ from trueface.data.dataset_file import quoted, write_dataset_file
 from trueface.data.forging.faces import Face
 from trueface.data.forging.plan import REAL_FOLDER, TABLE, ForgingPlan
 from trueface.data.forging.registry import SPECS
-from trueface.data.splits import write_splits
+from trueface.data.splits.split_files import write_splits
 from trueface.runtime.files import write_atomic
 
 AUTHORS_TABLES = "csv"

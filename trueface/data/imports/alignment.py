@@ -20,7 +20,6 @@ import PIL.Image
 import PIL.ImageOps
 from PIL import ExifTags
 
-from trueface.data.decoding import decode_array
 from trueface.data.face_alignment import (
     DetectedFace,
     Geometry,
@@ -34,6 +33,7 @@ from trueface.data.image_formats import is_turned
 from trueface.data.imports.passed_over import Reason
 from trueface.data.imports.registry import ImportedImage
 from trueface.data.imports.writing import ALIGNMENT, Origin
+from trueface.data.loading.decoding import decode_array
 from trueface.runtime.errors import BadImageError, DataError, UsageError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.image_files import open_image

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from trueface.data.imports.registry import FAKE, REAL, ImportedImage, is_video
 from trueface.data.index import Image
-from trueface.data.splits import NAMES
-from trueface.data.splitting import (
+from trueface.data.splits.split_files import NAMES
+from trueface.data.splits.splitting import (
     SHARES,
     Lists,
     groups_in_several_lists,

@@ -21,7 +21,7 @@ from trueface.data.imports.registry import (
     is_video,
     register_layout,
 )
-from trueface.data.splits import LISTS
+from trueface.data.splits.split_files import LISTS
 from trueface.runtime.errors import DataError, refuse_rows
 
 MOST_BYTES = 1 << 29

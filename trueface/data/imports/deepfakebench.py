@@ -23,7 +23,7 @@ from trueface.data.imports.registry import (
     register_layout,
     subfolders,
 )
-from trueface.data.splits import NAMES
+from trueface.data.splits.split_files import NAMES
 from trueface.runtime.errors import DataError
 
 COMPRESSIONS = ("c23", "c40", "raw")

@@ -14,7 +14,7 @@ from trueface.data.imports.registry import (
     register_layout,
     subfolders,
 )
-from trueface.data.splits import LISTS
+from trueface.data.splits.split_files import LISTS
 
 DEPTH = 3  # folders above that of a class: train/progan/cat/0_real
 

@@ -19,7 +19,7 @@ from trueface.data.imports.registry import (
     register_layout,
     subfolders,
 )
-from trueface.data.splits import LISTS
+from trueface.data.splits.split_files import LISTS
 
 CLASSES = {"ai": FAKE, "nature": REAL}
 PHOTOGRAPHS = "ImageNet"

@@ -19,7 +19,7 @@ from trueface.data.imports.registry import (
     register_layout,
     subfolders,
 )
-from trueface.data.splits import NAMES
+from trueface.data.splits.split_files import NAMES
 from trueface.data.vocabulary import MODIFIERS
 from trueface.runtime.errors import DataError
 

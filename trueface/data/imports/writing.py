@@ -27,8 +27,8 @@ from typing import Any
 
 from trueface.data.dataset_file import quoted, write_dataset_file, write_video_sources
 from trueface.data.imports.arrangement import Arrangement, assign_words
-from trueface.data.splits import write_splits
-from trueface.data.splitting import Lists
+from trueface.data.splits.split_files import write_splits
+from trueface.data.splits.splitting import Lists
 from trueface.runtime.artifact import BusyError, hold_lock_if_free, staging_folder
 from trueface.runtime.errors import DataError, MachineError, UsageError
 from trueface.runtime.files import write_atomic

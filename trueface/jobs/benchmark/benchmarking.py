@@ -45,9 +45,9 @@ from trueface.benchmark.table import Row, row_of, same_value
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.registry import NONE
 from trueface.data.image_headers import shortcuts_of
-from trueface.data.image_loaders import eval_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import eval_loader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.inference import select_per_class

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from launcher.api import Job, Json
-from trueface.data.drawn_set import make_drawn
+from trueface.data.made.drawn_set import make_drawn
 from trueface.data.settings import DrawSettings
 from trueface.jobs.job_data import progress_callback
 

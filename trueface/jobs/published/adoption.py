@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from launcher.api import Job, Json
-from trueface.data.preprocessing import Preprocessing
+from trueface.data.loading.preprocessing import Preprocessing
 from trueface.data.settings import PREPROCESSING
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.jobs.job_data import folder_of

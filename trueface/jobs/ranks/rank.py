@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 
 from launcher.api import Error, Job, JobError, Json, MachineError, Share, UsageError, VramLimit
-from trueface.data.loader import Shard
+from trueface.data.loading.loader import Shard
 from trueface.runtime import logs, memory
 from trueface.runtime.process_pool import end_with_parent
 from trueface.training.distributed import ProcessGroup

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.batch import Batch
-from trueface.data.image_set import FORGERY
+from trueface.data.loading.image_set import FORGERY
 from trueface.models.blocks.disentangling import MOST_CLASSES, DisentanglingNetwork, FairnetOutputs
 from trueface.runtime.errors import JobError
 from trueface.training.cells import Subgroups, bilevel_cvar

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.batch import Batch
-from trueface.data.image_set import ImageSet, labels_and_columns
+from trueface.data.loading.image_set import ImageSet, labels_and_columns
 from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json

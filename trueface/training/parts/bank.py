@@ -7,9 +7,9 @@ repeats after some epochs. Features in the feature store are not computed.
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from trueface.data.image_loaders import eval_loader
-from trueface.data.image_set import ImageLoader, ImageSet
-from trueface.data.loader import Dataset, Loader
+from trueface.data.loading.image_loaders import eval_loader
+from trueface.data.loading.image_set import ImageLoader, ImageSet
+from trueface.data.loading.loader import Dataset, Loader
 from trueface.data.quality_feed import (
     ChunkedSet,
     QualitySet,

@@ -15,8 +15,8 @@ from trueface.data.attribute_table import (
     sorted_group_names,
 )
 from trueface.data.attributes import Attributes, attribute_files, paths_below
-from trueface.data.image_set import ImageLoader, ImageSet
-from trueface.data.pass_order import Order
+from trueface.data.loading.image_set import ImageLoader, ImageSet
+from trueface.data.loading.pass_order import Order
 from trueface.data.settings import ATTRIBUTE_COLUMNS
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json

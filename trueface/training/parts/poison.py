@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from trueface.data.image_set import ImageLoader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.poisoning.loaders import with_poison
 from trueface.poisoning.poison_record import PoisonRecord, read_model_record
 from trueface.runtime import paths

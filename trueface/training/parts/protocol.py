@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from trueface.data.image_set import ImageLoader
-from trueface.data.loader import Dataset, Loader
+from trueface.data.loading.image_set import ImageLoader
+from trueface.data.loading.loader import Dataset, Loader
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from trueface.data.image_set import ImageLoader, ImageSet
-from trueface.data.loader import Dataset, Loader
+from trueface.data.loading.image_set import ImageLoader, ImageSet
+from trueface.data.loading.loader import Dataset, Loader
 from trueface.data.qualities import QualityList
 from trueface.data.quality_feed import ChunkedSet, QualitySet, qualities_of, with_qualities
 from trueface.features.bank import FeatureSet

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from trueface.data.image_set import ImageLoader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.runtime.files import Json
 from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part

@@ -18,9 +18,9 @@ from tests.trueface.data.forging.build import a_face
 from tests.trueface.features.build import body, settings, store_in
 from trueface.data.augmentations.registry import ALLOWED, extended, register_augmentation
 from trueface.data.batch import Batch
-from trueface.data.image_loaders import train_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import train_loader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.data.settings import AugmentationSettings
 from trueface.features.bank import FeatureSet
 from trueface.runtime.declarations import read_folder
@@ -65,7 +65,7 @@ kind = installed_kinds(["train"])["train"]
 sys.modules.update(heavy)
 
 from trueface.data.index import Image
-from trueface.data.image_loaders import eval_loader, train_loader
+from trueface.data.loading.image_loaders import eval_loader, train_loader
 from trueface.models.detectors import build_detector
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext

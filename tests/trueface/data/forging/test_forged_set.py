@@ -25,7 +25,7 @@ from trueface.data.forging.forged_set import (
 from trueface.data.forging.plan import MARK, make_plan, read_faces
 from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.index import survey
-from trueface.data.splits import load_split, select
+from trueface.data.splits.split_files import load_split, select
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError, JobError
 

@@ -30,7 +30,7 @@ from trueface.data.imports.writing import (
     read_record,
     write_root,
 )
-from trueface.data.splits import read_lists
+from trueface.data.splits.split_files import read_lists
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError, MachineError, UnknownName, UsageError
 from trueface.runtime.ids import Words, parse_data

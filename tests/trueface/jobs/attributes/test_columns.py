@@ -14,10 +14,10 @@ from launcher.api import Job, JobError
 from tests.trueface.features.build import body
 from tests.trueface.jobs.build import SIDE, a_job, write_images, write_lists
 from trueface.data.attributes import Attributes
-from trueface.data.image_loaders import eval_loader, train_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import survey
-from trueface.data.loader import Shard
+from trueface.data.loading.image_loaders import eval_loader, train_loader
+from trueface.data.loading.image_set import ImageLoader
+from trueface.data.loading.loader import Shard
 from trueface.features.bank import FeatureSet
 from trueface.jobs import testing
 from trueface.jobs import training as training_job

@@ -33,7 +33,7 @@ from trueface.benchmark.table import (
     rows_of,
 )
 from trueface.cli.benchmark import document, text
-from trueface.data.transforms import COPY_KINDS
+from trueface.data.loading.transforms import COPY_KINDS
 from trueface.jobs import lineage
 from trueface.jobs.benchmark.benchmarking import RecheckedRow, benchmark, recheck
 from trueface.report.benchmark_page import benchmark_page

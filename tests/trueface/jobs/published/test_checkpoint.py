@@ -31,7 +31,7 @@ from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.commands import Command
 from tests.trueface.jobs.build import a_draft, a_job, job_of, plan_text, write_lists
 from trueface.data.augmentations.steps import Window
-from trueface.data.preprocessing import Preprocessing
+from trueface.data.loading.preprocessing import Preprocessing
 from trueface.jobs import testing, training
 from trueface.jobs.benchmark.benchmarking import benchmark
 from trueface.jobs.published.adoption import adopt

@@ -9,7 +9,7 @@ from torch import nn
 
 from launcher.api import Job, Json
 from trueface.data.batch import Batch
-from trueface.data.loader import Shard
+from trueface.data.loading.loader import Shard
 from trueface.models.detectors import build_detector
 from trueface.runtime.progress import RunContext
 from trueface.training.config import TrainerConfig

@@ -17,7 +17,7 @@ from torch.nn import functional
 from launcher.api import JobError
 from tests.trueface.training.test_trainer import settings, slim
 from trueface.data.batch import Batch
-from trueface.data.pass_order import epoch_order
+from trueface.data.loading.pass_order import epoch_order
 from trueface.jobs.rules import FAIRNESS
 from trueface.models.blocks.disentangling import DisentanglingNetwork
 from trueface.models.detectors import Detector, build_detector

@@ -14,9 +14,9 @@ from torch.nn import functional
 from launcher.api import JobError
 from tests.trueface.conftest import Tree
 from trueface.data.batch import Batch
-from trueface.data.image_loaders import eval_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import eval_loader
+from trueface.data.loading.image_set import ImageLoader
 from trueface.evaluation.inference import evaluate
 from trueface.features.bank import BANK_BYTES, FeatureSet, feature_matrix, write_features
 from trueface.models.detectors import Detector, build_detector, freeze_backbone, set_train_mode

@@ -13,13 +13,13 @@ import torch
 
 from tests.trueface.training.parts.test_bank import network_with_statistics
 from trueface.corruptions.chain import Chain
-from trueface.data import image_set
 from trueface.data.batch import Batch
-from trueface.data.decoding import decode
-from trueface.data.image_loaders import eval_loader, train_loader
-from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
-from trueface.data.loader import PassRequest
+from trueface.data.loading import image_set
+from trueface.data.loading.decoding import decode
+from trueface.data.loading.image_loaders import eval_loader, train_loader
+from trueface.data.loading.image_set import ImageLoader
+from trueface.data.loading.loader import PassRequest
 from trueface.data.quality_feed import COLUMN, ChunkedSet
 from trueface.features.bank import FeatureSet
 from trueface.models.inference import FrozenBackbone

@@ -7,10 +7,10 @@ from numpy.testing import assert_allclose
 from sklearn.metrics import roc_auc_score
 
 from tests.trueface.training.ridge.build import rows
-from trueface.data.image_loaders import eval_loader
 from trueface.data.index import Image
+from trueface.data.loading.image_loaders import eval_loader
+from trueface.data.loading.transforms import matched_chains
 from trueface.data.settings import TestSettings
-from trueface.data.transforms import matched_chains
 from trueface.runtime.errors import JobError
 from trueface.training.ridge import UNTESTED, LinearLayer, factor_of, fit, refit, views_of
 from trueface.training.ridge_regression import FeatureRows, Numbers, Standardization, whole

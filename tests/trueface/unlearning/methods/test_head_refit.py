@@ -17,7 +17,7 @@ from tests.trueface.unlearning.build import SmallTask, inputs_of, make_flip_task
 from tests.trueface.unlearning.checks import copy_weights, has_changed, last_metric
 from trueface.data.batch import Batch
 from trueface.data.examples import Examples, RowSet, examples, source_of
-from trueface.data.loader import PassRequest
+from trueface.data.loading.loader import PassRequest
 from trueface.models.head import MlpHead
 from trueface.training.ridge_regression import FeatureRows, Standardization
 from trueface.unlearning.methods.head_refit import DECAYS, is_fitted_on

@@ -9,7 +9,7 @@ import torch
 
 from tests.trueface.unlearning.build import SmallTask, make_class_task, make_flip_task
 from trueface.data.batch import Batch
-from trueface.data.loader import Dataset, PassRequest
+from trueface.data.loading.loader import Dataset, PassRequest
 
 ACCURACIES = "forget_accuracy_trained forget_accuracy_true val_accuracy"
 

@@ -36,8 +36,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trueface.data.decoding import Scaling, decode
-from trueface.data.pixel_segments import (
+from trueface.data.loading.decoding import Scaling, decode
+from trueface.data.loading.pixel_segments import (
     INDEX,
     RECORD,
     PixelPlace,
@@ -48,7 +48,7 @@ from trueface.data.pixel_segments import (
     read_index,
     unpack_records,
 )
-from trueface.data.segment_folder import SegmentFolder, usual_limit
+from trueface.data.loading.segment_folder import SegmentFolder, usual_limit
 from trueface.runtime.artifact import (
     FileMark,
     cache_folder,

@@ -26,7 +26,7 @@ from trueface.data.attributes import Attributes, OnMissing, paths_below
 from trueface.data.group_names import equal_numbers, is_missing
 from trueface.data.image_keys import match_lists, method_of
 from trueface.data.index import Image
-from trueface.data.splits import NAMES
+from trueface.data.splits.split_files import NAMES
 from trueface.runtime.errors import DataError
 from trueface.runtime.rng import python_rng, seeded_python_rng
 

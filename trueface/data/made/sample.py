@@ -11,7 +11,7 @@ processes.
 <root>/sample.json                                           the marker file, written last
 
 Scenes are in `scenes`, the camera and its noise in `camera`, the fingerprints of fake methods in
-`fingerprints`, and the social networks in `social_networks`.
+`fingerprints`, and the social networks in `data.social_networks`.
 
 Real and fake images pass through the same steps from scene to pixels. Only the residual differs.
 
@@ -30,11 +30,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trueface.data.camera import develop
-from trueface.data.fingerprints import FINGERPRINTS
-from trueface.data.scenes import paint_scene
+from trueface.data.made.camera import develop
+from trueface.data.made.fingerprints import FINGERPRINTS
+from trueface.data.made.scenes import paint_scene
 from trueface.data.social_networks import NETWORKS, share_on_network
-from trueface.data.splits import write_splits
+from trueface.data.splits.split_files import write_splits
 from trueface.runtime import paths
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import DataError

@@ -5,15 +5,15 @@ from dataclasses import replace
 from operator import attrgetter
 
 from trueface.corruptions.chain import Chain
-from trueface.data.decoding import Scaling
-from trueface.data.image_set import ImageLoader, ImageSet
 from trueface.data.index import Image
-from trueface.data.loader import Loader
-from trueface.data.pass_order import Order
-from trueface.data.preprocessing import Preprocessing
+from trueface.data.loading.decoding import Scaling
+from trueface.data.loading.image_set import ImageLoader, ImageSet
+from trueface.data.loading.loader import Loader
+from trueface.data.loading.pass_order import Order
+from trueface.data.loading.preprocessing import Preprocessing
+from trueface.data.loading.shared_images import SharedImages, open_shared_images
+from trueface.data.loading.transforms import TrainTransform, test_transform
 from trueface.data.settings import COLUMNS, AugmentationSettings, TestSettings
-from trueface.data.shared_images import SharedImages, open_shared_images
-from trueface.data.transforms import TrainTransform, test_transform
 from trueface.runtime.rng import stream_seed
 
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import torch
 
-from trueface.data.loader import Shard
-from trueface.data.loading import ImageReader, ImageRequest, LoadedBatch, load_batches
-from trueface.data.prefetching import closing, uses_gpu
+from trueface.data.loading.loader import Shard
+from trueface.data.loading.prefetching import closing, uses_gpu
+from trueface.data.loading.processes import ImageReader, ImageRequest, LoadedBatch, load_batches
 from trueface.runtime.cores import spare_cores
 
 START_AFTER_S = 1.0  # seconds of waiting for images; the start of processes takes 0.1 s or more

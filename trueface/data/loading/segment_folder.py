@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trueface.data.pixel_segments import INDEX, PIXELS, SegmentWriter
+from trueface.data.loading.pixel_segments import INDEX, PIXELS, SegmentWriter
 from trueface.runtime.artifact import (
     CacheEntry,
     exclusive,

@@ -23,7 +23,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL.JpegImagePlugin import JpegImageFile
 
-from trueface.data.upper_rows import lower_jpeg, lower_png, png_size
+from trueface.data.loading.upper_rows import lower_jpeg, lower_png, png_size
 from trueface.runtime.errors import BadImageError
 from trueface.runtime.image_files import (
     RefusedImageError,

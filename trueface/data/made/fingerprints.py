@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trueface.data.scenes import Plane
+from trueface.data.made.scenes import Plane
 from trueface.runtime.rng import seeded_numpy_rng
 
 Spectrum = npt.NDArray[np.complexfloating[Any, Any]]  # complex64, (H, W // 2 + 1, channels)

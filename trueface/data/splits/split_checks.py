@@ -17,14 +17,14 @@ from typing import Any
 from trueface.data.attribute_table import CLASSES
 from trueface.data.image_keys import MatchedImages, match_lists, method_of, short_key
 from trueface.data.index import Image, ImageSurvey
-from trueface.data.near_duplicates import (
+from trueface.data.splits.near_duplicates import (
     ImageAppearance,
     NearDuplicate,
     find_equal_pictures,
     find_near_duplicates,
     read_appearances,
 )
-from trueface.data.splitting import groups_in_several_lists
+from trueface.data.splits.splitting import groups_in_several_lists
 
 SCHEMA = 1
 SHOWN = 3  # examples in a table

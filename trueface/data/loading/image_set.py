@@ -20,12 +20,13 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import get_worker_info
 
-from trueface.data.auto_loading import AutoLoading
 from trueface.data.batch import NO_COLUMNS, Batch
-from trueface.data.decoding import Scaling, decode
 from trueface.data.index import Image
-from trueface.data.loader import Loader, PassRequest
-from trueface.data.loading import (
+from trueface.data.loading.auto_loading import AutoLoading
+from trueface.data.loading.decoding import Scaling, decode
+from trueface.data.loading.loader import Loader, PassRequest
+from trueface.data.loading.prefetching import closing
+from trueface.data.loading.processes import (
     BadFile,
     ImageRequest,
     LoadedBatch,
@@ -34,9 +35,8 @@ from trueface.data.loading import (
     collate_shared,
     load_batches,
 )
-from trueface.data.prefetching import closing
-from trueface.data.shared_images import Fetched, SharedImages
-from trueface.data.transforms import Transform
+from trueface.data.loading.shared_images import Fetched, SharedImages
+from trueface.data.loading.transforms import Transform
 from trueface.runtime.errors import BadImageError, DataError, MachineError
 from trueface.runtime.image_files import lacks_reader
 
@@ -141,7 +141,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         self._decoded = DecodedImages(cache_bytes)
         self._shared = shared
         self._processes: LoadingProcesses[LoadedBatch | NoRoomError] | None = None
-        self.loads_alone = False  # see `loading.ImageReader`
+        self.loads_alone = False  # see `processes.ImageReader`
 
     def __len__(self) -> int:
         return len(self.images)

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from trueface.data.prefetching import PINNED
+from trueface.data.loading.prefetching import PINNED
 
 LATE = 2  # batches whose results are not read yet while the next one is started
 ItemT = TypeVar("ItemT")

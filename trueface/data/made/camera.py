@@ -14,14 +14,14 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from trueface.data.fingerprints import (
+from trueface.data.made.fingerprints import (
     MethodFingerprint,
     Spectrum,
     add_fingerprint,
     energy,
     frequency,
 )
-from trueface.data.scenes import Plane
+from trueface.data.made.scenes import Plane
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 Channels = TypeVar("Channels", Plane, Spectrum)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trueface.data.prefetching import (
+from trueface.data.loading.prefetching import (
     ENDED,
     closing,
     join_batches,
@@ -36,7 +36,7 @@ from trueface.data.prefetching import (
     stack_into,
     uses_gpu,
 )
-from trueface.data.stalls import stalls_reported
+from trueface.data.loading.stalls import stalls_reported
 from trueface.runtime.errors import MachineError, first_line
 from trueface.runtime.files import format_bytes
 

@@ -28,7 +28,7 @@ from trueface.data.index import (
     part_files,
     survey,
 )
-from trueface.data.stray_keys import describe_stray, of_sources, stray_keys
+from trueface.data.splits.stray_keys import describe_stray, of_sources, stray_keys
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver
 from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import DataError

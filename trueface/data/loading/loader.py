@@ -4,7 +4,7 @@
     order      which positions form which batch in an epoch
     shard      the part of each batch that this process reads
 
-See `loading` for decoding, prefetching and pinned memory, and `Batch.to` for the way to a device.
+See `processes` for decoding, prefetching and pinned memory, and `Batch.to` for the way to a device.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from trueface.data.batch import Batch
-from trueface.data.pass_order import IN_ORDER, Order
-from trueface.data.prefetching import closing
+from trueface.data.loading.pass_order import IN_ORDER, Order
+from trueface.data.loading.prefetching import closing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

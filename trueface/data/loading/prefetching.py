@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from trueface.data.stalls import stalls_reported
+from trueface.data.loading.stalls import stalls_reported
 from trueface.runtime.errors import first_line
 
 AHEAD = 2  # items: one that is ready, one that is being made

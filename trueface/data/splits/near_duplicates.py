@@ -24,9 +24,9 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from trueface.data.decoding import decode
 from trueface.data.index import Image
-from trueface.data.splitting import merge_groups
+from trueface.data.loading.decoding import decode
+from trueface.data.splits.splitting import merge_groups
 from trueface.runtime.digests import sha256_digest
 from trueface.runtime.errors import BadImageError
 

@@ -41,7 +41,7 @@ from trueface.data.augmentations.steps import (
     crop_relative,
 )
 from trueface.data.index import Image
-from trueface.data.preprocessing import Preprocessing
+from trueface.data.loading.preprocessing import Preprocessing
 from trueface.data.settings import SELF_BLENDING, AugmentationSettings, TestSettings
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json

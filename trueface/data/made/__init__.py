@@ -1,0 +1,1 @@
+"""Drawn sets of images: scenes, cameras, and the fingerprints of generators."""
