@@ -28,10 +28,11 @@ from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector, build_detector
 from trueface.runtime.progress import RunContext
 from trueface.training.collaboration import CollaborationObjective
+from trueface.training.layer_weights import read_layers
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
 from trueface.training.parts.qualities import in_qualities, rows_of
-from trueface.training.quality_settings import LAYERS, CollaborationOptions, read_layers
+from trueface.training.quality_settings import LAYERS, CollaborationOptions
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import fit
 

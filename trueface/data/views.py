@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from trueface.data.batch import Batch
-from trueface.data.image_set import ImageLoader, ImageSet
 from trueface.data.index import Image
-from trueface.data.loader import PassRequest
-from trueface.data.prefetching import closing
+from trueface.data.loading.image_set import ImageLoader, ImageSet
+from trueface.data.loading.loader import PassRequest
+from trueface.data.loading.prefetching import closing
+from trueface.data.loading.transforms import TrainTransform, TransformId
 from trueface.data.quality_feed import expand_qualities
-from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.rng import stream_seed
 
 

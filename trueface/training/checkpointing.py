@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from trueface.data.preprocessing import Preprocessing
+from trueface.data.loading.preprocessing import Preprocessing
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import assembly, checkpoint, detectors
 from trueface.models.detectors import Classifier, Detector

@@ -156,7 +156,8 @@ def frequency_distance(student: Tensor, teacher: Tensor) -> Tensor:
     difference = torch.fft.fft2(student - teacher, norm="ortho")
     distance = (difference.real.square() + difference.imag.square()).sum(1)  # (B, H, W)
     attention = (distance.detach() / math.prod(student.shape[1:])).exp()
-    return (distance * attention).mean()
+    loss: Tensor = (distance * attention).mean()
+    return loss
 
 
 def aligned(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

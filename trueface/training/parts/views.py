@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from trueface.data.image_set import ImageLoader, ImageSet
-from trueface.data.loader import Dataset, Loader
+from trueface.data.loading.image_set import ImageLoader, ImageSet
+from trueface.data.loading.loader import Dataset, Loader
 from trueface.data.views import ViewSet, with_views
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json

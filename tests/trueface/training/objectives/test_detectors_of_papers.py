@@ -78,7 +78,8 @@ def test_randomness_follows_mode_and_generator(models: Mapping[str, Detector], n
     def logits(seed: int, *, training: bool) -> Tensor:
         torch.manual_seed(seed)
         with torch.no_grad():
-            return model.train(training)(pictures())
+            found: Tensor = model.train(training)(pictures())
+            return found
 
     try:
         assert torch.equal(logits(1, training=False), logits(2, training=False))
@@ -242,7 +243,7 @@ def test_step_of_objective_gives_a_gradient_to_all_that_learns(
     torch.manual_seed(0)
     batch = Batch(pictures(), LABELS, torch.arange(4))
     loss, _ = objective_of(name).training_step(model.train(), batch)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     model.eval()
     learning = [each for each in model.parameters() if each.requires_grad]
     without = [each for each in learning if each.grad is None]
@@ -314,7 +315,7 @@ class TestDistillation:
         expected = functional.binary_cross_entropy_with_logits(logits, LABELS)
         expected += 3 * torch.as_tensor(logs["frequency"]) + 5 * torch.as_tensor(logs["views"])
         torch.testing.assert_close(loss, expected)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         assert all(each.grad is None for each in teacher.parameters())
 
     def test_it_refuses_a_missing_teacher_one_quality_and_unknown_layers(self) -> None:
