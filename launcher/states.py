@@ -117,6 +117,7 @@ class ReasonCode(StrEnum):
     # the outcome of an attempt; `requeued`: queued again without counting as a failure; `short`: the exception only
     STARTED = "started"
     DONE = "done"
+    PRUNED = "pruned"  # done: its search ended it early; step: its last step then
     FAILED = "failed"  # retry, retries, pause_s: it is retried; also used by the next two
     TIME_LIMIT = "time-limit"
     OUT_OF_MEMORY = (
@@ -176,6 +177,7 @@ class EndCause(StrEnum):
     GPU_MEMORY = "gpu-memory"
     SIGNAL = "signal"  # its supervisor received one
     PILOT = "pilot"  # its pilot was abandoned
+    PRUNED = "pruned"  # its search ends it early
 
 
 END_CAUSE_TEXTS: Mapping[EndCause, str] = {
@@ -186,6 +188,7 @@ END_CAUSE_TEXTS: Mapping[EndCause, str] = {
     EndCause.GPU_MEMORY: "its GPU ran short of memory",
     EndCause.SIGNAL: "its supervisor got a signal",
     EndCause.PILOT: "its pilot was abandoned",
+    EndCause.PRUNED: "pruned by its search",
 }
 
 

@@ -58,16 +58,45 @@ def wait_until(
         if changes or not poll:
             jobs = followed.rows.values()
             states = {job.state for job in jobs if not job.is_held_by_failures}
-            if goal is WaitGoal.RUNNING and states <= {State.RUNNING, *ENDED_STATES}:
+            if goal is WaitGoal.RUNNING and jobs and states <= {State.RUNNING, *ENDED_STATES}:
                 return
             if first_failure and states & FAILED_STATES:
                 return
-        if timeout_s is not None and followed.open_jobs and time.monotonic() - began > timeout_s:
+        is_open = followed.open_jobs or followed.open_searches
+        if timeout_s is not None and is_open and time.monotonic() - began > timeout_s:
             wanted = "ended" if goal is WaitGoal.ENDED else "started"
             raise MachineError(
                 f"the jobs have not {wanted} after {format_seconds(timeout_s)} (--timeout). They continue. "
                 "List them: launcher status"
             )
+
+
+def print_failed_searches(store: Store, searches: Iterable[int]) -> bool:
+    """Print which of some searches ended because something is wrong. Return whether there are any."""
+    rows = [row for number in searches if (row := store.searches.read(number)) is not None]
+    failed = [row for row in rows if row.failed]
+    for row in failed:
+        print_stderr(sanitize_terminal(f"the search of run {row.run!r} ended: {row.reason}"))
+    return bool(failed)
+
+
+def await_search(home: Home, store: Store, number: int) -> int:
+    """Wait until a search has ended. Return the exit code of the command.
+
+    Raises:
+        MachineError: the queue was stopped.
+    """
+    jobs = store.read.jobs_by_id(row.job for row in store.searches.trials(number))
+    tracker = JobTracker(home, store, jobs, is_scheduler_alive=False, searches=[number])
+    try:
+        wait_until(tracker)
+    except KeyboardInterrupt:
+        print_stderr("\nThe search continues.")
+        return EXIT_ABORTED
+    ended = [*tracker.rows.values()]
+    print_failed_jobs(ended)
+    failed = print_failed_searches(store, [number])
+    return 1 if failed or any(row.state in FAILED_STATES for row in ended) else 0
 
 
 def print_paused_groups(store: Store, rows: Iterable[JobRow]) -> None:

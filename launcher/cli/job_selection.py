@@ -22,6 +22,7 @@ from launcher.store.client import missing_run_text
 from launcher.store.job_selection import GROUP_PREFIX, RUN_PREFIX, TAG_PREFIX, is_job_number
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.searches import SearchRow
 from launcher.system.text import sanitize_terminal
 
 PATTERN_HELP = (
@@ -85,6 +86,32 @@ def select(
             matching = matching[-1:]
         chosen.update({job.id: job for job in matching})
     return sorted(chosen.values(), key=lambda job: job.id)
+
+
+def open_searches(store: Store, patterns: Sequence[str]) -> dict[str, list[SearchRow]]:
+    """Return pattern → the open searches of the run that it names, without patterns that name none."""
+    found = {
+        pattern: store.searches.open_in_runs(pattern.removeprefix(RUN_PREFIX))
+        for pattern in patterns
+        if pattern.startswith(RUN_PREFIX)
+    }
+    return {pattern: searches for pattern, searches in found.items() if searches}
+
+
+def select_with_searches(
+    store: Store, patterns: Sequence[str]
+) -> tuple[list[JobRow], list[SearchRow]]:
+    """Return the newest jobs that match any of the patterns, and the open searches of the runs that these name.
+
+    Raises:
+        UsageError: a pattern matches neither a job nor an open search.
+    """
+    searches = open_searches(store, patterns)
+    there = [
+        each for each in patterns if each not in searches or store.read.select_by_pattern(each)
+    ]
+    jobs = select(store, there, newest=True)
+    return jobs, [each for found in searches.values() for each in found]
 
 
 def names_job(pattern: str, job: JobRow) -> bool:

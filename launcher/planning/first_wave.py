@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,8 @@ from launcher.gpu.monitor import GpuSample, OwnProcesses, query_gpus_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
-from launcher.job import CPU
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.job import CPU, Spec
 from launcher.planning.comparison import Action, ComparedJob, open_jobs
 from launcher.planning.plan import PlannedJob
 from launcher.scheduler.chosen_policy import read_policy
@@ -131,6 +132,34 @@ def first_wave(
     return FirstWave(starts, hindrance, hopeless)
 
 
+def would_start(job: Spec, lane: Lane, machine_state: MachineState) -> bool:
+    """Return whether the scheduler would start a job here at once if it were queued now.
+
+    Args:
+        job: The job.
+        lane: The lane in which it would wait.
+        machine_state: The machine.
+    """
+    line = [ready for ready in machine_state.ready if LOCAL in ready.lane.on]
+    if machine_state.machine.absent:
+        line = [ready for ready in line if not ready.lane.resources.may_need_gpu]
+    ready = _build_ready_job(job, machine_state, -1, rank_of(machine_state.now, job.priority))
+    line.append(ready._replace(lane=lane))
+    line.sort(key=lambda ready: ready.rank)  # the new job is the last of equal ones
+    requests = [
+        make_waiting(ready, machine_state.usage(ready.lane.signature, ready.program))
+        for ready in line
+    ]
+    decisions = decide(
+        _order_like_scheduler(requests, machine_state),
+        machine_state.running,
+        machine_state.machine,
+        machine_state.now,
+        machine_state.discipline,
+    )
+    return any(isinstance(each, Start) and each.job == -1 for each in decisions)
+
+
 def _order_like_scheduler(
     requests: Sequence[Waiting], machine_state: MachineState
 ) -> list[Waiting]:
@@ -198,7 +227,7 @@ def unsatisfiable_on_pilots(
 
 
 def _build_ready_job(
-    job: PlannedJob, machine_state: MachineState, number: int, rank: float
+    job: PlannedJob | Spec, machine_state: MachineState, number: int, rank: float
 ) -> ReadyJob:
     """Return a job of the plan as the queue would have it."""
     return ReadyJob(
@@ -213,7 +242,7 @@ def _build_ready_job(
     )
 
 
-def _build_lane(job: PlannedJob, machine_state: MachineState) -> Lane:
+def _build_lane(job: PlannedJob | Spec, machine_state: MachineState) -> Lane:
     """Return the lane in which a job of the plan would wait."""
     on_gpu = job.resources.may_need_gpu
     return Lane(
@@ -254,6 +283,7 @@ def read_machine_state(
     results: Path,
     now: float,
     discipline: SchedulingPolicy | None = None,
+    snapshot: Callable[[], Sequence[GpuSnapshot]] | None = None,
 ) -> MachineState:
     """Look at the machine as a scheduler does; nothing is written.
 
@@ -263,6 +293,7 @@ def read_machine_state(
         results: the folder to which results will be written; it need not exist yet.
         now: the time.
         discipline: the scheduling policy, or None for the policy of the queue.
+        snapshot: reads the GPUs, None for the driver.
     """
     cpus = cores_for_jobs(home)
     claims = store.claims.open_claims() if store else []
@@ -271,7 +302,9 @@ def read_machine_state(
     ledger = GpuAccounting(home, OwnProcesses())
     absent = ""
     try:
-        seen = query_gpus_once(Nvml().snapshot)  # a driver that hangs can be interrupted
+        seen = query_gpus_once(
+            snapshot or Nvml().snapshot
+        )  # a driver that hangs can be interrupted
     except MachineError as error:
         seen, absent = (), str(error)
     if store:

@@ -34,6 +34,7 @@ from launcher.scheduler.frozen_supervisors import FrozenSupervisors
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.use_meter import UsageAccumulator
 from launcher.scheduler.running_attempts import RunningAttempts
+from launcher.scheduler.search_processes import SearchProcesses
 from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.started_attempts import LaunchedAttempt
 from launcher.scheduler.succession import SlotReuse
@@ -135,6 +136,7 @@ class Scheduler:
         self._terminations = TerminationRecorder(home, store.running_jobs, self._attempts, clock)
         self._executors = AbandonedExecutors(home, store)
         self._code_recorder = CodeRecorder(home)
+        self._search_processes, self._has_searches = SearchProcesses(home, store.searches), False
         self._frozen_supervisors = FrozenSupervisors(store.running_jobs, self._attempts, clock)
         self._finished_attempts = FinishedAttempts(
             home, store, self._gpus, self._dispatch.pilot_nodes.node_of
@@ -199,6 +201,7 @@ class Scheduler:
         self._pilot_pool.close()
         self._fork_servers.close()
         self._code_recorder.close()
+        self._search_processes.close()
 
     def _read_control(self) -> bool:
         """Read the requests of users if the next read is due. Return whether it was due."""
@@ -220,6 +223,7 @@ class Scheduler:
         self._next_read_at = time.monotonic() + LOOK_S
         if has_unrecorded_code(self._store.database):
             self._code_recorder.record()
+        self._has_searches = self._search_processes.ensure_running(wanted=not self._control.stop)
         self._fork_servers.retire()
         for mend in (self._sleeper.reopen_pipe, self._housekeeping):
             with self._error_throttle.suppress_and_log(OSError):  # the next cycle tries it again
@@ -333,7 +337,7 @@ class Scheduler:
         )
         if self._control.stop:
             return not at_work and not self._pilot_pool
-        if result.has_waiting or at_work or self._pilot_pool:
+        if result.has_waiting or at_work or self._pilot_pool or self._has_searches:
             self._busy_at = now
         return now - self._busy_at > LEAVE_AFTER_S
 
@@ -420,6 +424,8 @@ class Scheduler:
 
     def _sleep_until_news(self, result: CycleResult) -> None:
         """Sleep until a descriptor is readable or the next cycle is due."""
+        if self._has_searches:
+            result.wake_within(RETRY_S)  # a process that ended is started again
         watched = {*self._fork_servers.descriptors(), *self._attempts.descriptors()}
         others = self._gpus.watch_descriptor if result.has_waiting else NOT_WATCHED
         if others != NOT_WATCHED:

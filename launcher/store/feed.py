@@ -85,6 +85,7 @@ class JobTracker:
         *,
         since: int | None = None,
         is_scheduler_alive: bool = True,
+        searches: Iterable[int] = (),
     ) -> None:
         """Follow jobs.
 
@@ -94,12 +95,14 @@ class JobTracker:
             jobs: Their rows after an event, None to follow all changed jobs.
             since: That event, None for the newest one.
             is_scheduler_alive: A scheduler was seen alive just now.
+            searches: Open searches whose later jobs are followed, too.
         """
         self._home, self._store, self._cursor = home, store, EventCursor(store, since)
         self._tracks_all = jobs is None
         self.rows: dict[int, JobRow] = {}
         # those that have not ended, without those that are held because others failed
         self.open_jobs: set[int] = set()
+        self.open_searches = {*searches}
         self.is_queue_stopped = False  # the queue starts nothing, and no scheduler lives
         self._checked_at = time.monotonic() if is_scheduler_alive else -inf
         self._idle_polls = 0
@@ -128,7 +131,7 @@ class JobTracker:
         changes = self._cursor.read_new()
         if not self._tracks_all:
             changes = [change for change in changes if change.job in self.rows]
-            changes += self._deleted_jobs()
+            changes += [*self._new_trials(), *self._deleted_jobs()]
         self._idle_polls = 0 if changes else self._idle_polls + 1
         if not changes:
             return []
@@ -145,6 +148,15 @@ class JobTracker:
             for job in last.keys() & self.rows
         )
         return [change for change in changes if change.job in self.rows]
+
+    def _new_trials(self) -> list[JobEvent]:
+        """Follow the new jobs of open searches; return an event for each."""
+        if not self.open_searches:
+            return []
+        newest = max(self.rows, default=0)
+        self.open_searches, jobs = self._store.searches.follow(self.open_searches, newest)
+        rows = self.add(job for job in jobs if job not in self.rows)
+        return [JobEvent(row.submitted, row.id, row.state, row.reason) for row in rows]
 
     def _deleted_jobs(self) -> list[JobEvent]:
         """Return an event for each open job that is not in the queue any more; not at each call."""
@@ -165,7 +177,7 @@ class JobTracker:
         """
         while True:
             yield self.read_events()
-            if not self.open_jobs:
+            if not (self.open_jobs or self.open_searches):
                 return
             if self.is_queue_stopped:  # and since then, the last of them has not ended
                 raise queue_stopped_error()

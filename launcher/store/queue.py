@@ -25,6 +25,7 @@ from launcher.store.queued_code import QueuedCode, ensure_code, renewed_code
 from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import GroupLimit, JobRow
 from launcher.store.running_jobs import RunningJobs
+from launcher.store.searches import Searches
 from launcher.store.steering import JobControl
 from launcher.store.transitions import Transitions
 from launcher.store.usage_records import UsageRecords
@@ -173,6 +174,7 @@ class Store:
         running_jobs: Requests for running jobs, and why one is held up.
         transitions: Ends of attempts, with their consequences for jobs.
         usage_records: Usage of earlier attempts.
+        searches: Searches that choose the values of their next jobs.
     """
 
     def __init__(
@@ -204,6 +206,7 @@ class Store:
         self.claims, self.running_jobs = Claims(self.database), RunningJobs(self.database)
         self.transitions = Transitions(self.database, self.usage_records)
         self.job_control = JobControl(self.database, self.read)
+        self.searches = Searches(self.database)
 
     def close(self) -> None:
         """Close the connection."""

@@ -49,7 +49,7 @@ CREATE TABLE jobs (
     state       TEXT NOT NULL,
     priority    INTEGER NOT NULL DEFAULT 0,
     waits       INTEGER NOT NULL DEFAULT 0,         -- needs that are not met yet, and a timer
-    wish        TEXT NOT NULL DEFAULT '',           -- 'cancel' or 'requeue': the request of its owner while it runs
+    wish        TEXT NOT NULL DEFAULT '',           -- 'cancel', 'requeue' or 'prune': the request of its owner or search while it runs
     hash        TEXT NOT NULL,
     spec        TEXT NOT NULL,                      -- JSON: see launcher/stored_specs.py
     context     INTEGER NOT NULL REFERENCES contexts (id),
@@ -220,4 +220,31 @@ CREATE TABLE code_changes (
     at     REAL NOT NULL,               -- since when its files differ so
     files  TEXT NOT NULL,               -- JSON: path -> digest of each file that differs; '' if it is gone
     PRIMARY KEY (record, at)
+) STRICT, WITHOUT ROWID;
+
+-- Searches choose the values of their next jobs themselves. A run with a search in state 'running' or 'paused' has not ended.
+CREATE TABLE searches (
+    id         INTEGER PRIMARY KEY,
+    run        INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    name       TEXT NOT NULL,               -- name of its jobs before the values; '' if they have numbers
+    state      TEXT NOT NULL,               -- 'running', 'paused' or 'ended'
+    reason     TEXT NOT NULL DEFAULT '',    -- why it ended, or what its owner should know
+    failed     INTEGER NOT NULL DEFAULT 0,  -- 1: it ended because something is wrong
+    body       TEXT NOT NULL,               -- JSON: see launcher/search/definition.py
+    context    INTEGER NOT NULL REFERENCES contexts (id),
+    created    REAL NOT NULL,
+    importance TEXT NOT NULL DEFAULT '{}',  -- JSON: parameter -> importance, 0 to 1
+    UNIQUE (run, name)
+) STRICT;
+
+-- A trial has one job, or one for each seed: these share the number and the values.
+CREATE TABLE trials (
+    search INTEGER NOT NULL REFERENCES searches (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    repeat INTEGER NOT NULL,                -- which of the seeds, from 0
+    job    INTEGER NOT NULL UNIQUE REFERENCES jobs (id) ON DELETE CASCADE,
+    chosen TEXT NOT NULL,                   -- JSON: parameter -> value
+    attrs  TEXT NOT NULL DEFAULT '{}',      -- JSON: what the sampler notes about it
+    told   INTEGER NOT NULL,                -- results that were known when its values were chosen
+    PRIMARY KEY (search, number, repeat)
 ) STRICT, WITHOUT ROWID;

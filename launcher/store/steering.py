@@ -30,7 +30,7 @@ from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.output_conflicts import find_writer
 from launcher.store.queued_code import renew_code
 from launcher.store.rows import JobRow
-from launcher.store.transitions import CANCELLED_REASON
+from launcher.store.transitions import CANCELLED_REASON, PRUNE
 from launcher.stored_specs import SpecWriter
 from launcher.system.files import FileVersion
 from launcher.system.stored_fields import Unreadable, parse_record
@@ -45,14 +45,15 @@ UNRUN_REASON = Reason(
 )
 _IN_JSON_LIST = "IN (SELECT value FROM json_each(?))"
 _UNUSED_ROWS = {  # table → condition of its unused rows
-    "contexts": "id NOT IN (SELECT context FROM jobs)",
+    "contexts": "id NOT IN (SELECT context FROM jobs UNION SELECT context FROM searches)",
     "sources": "id NOT IN (SELECT sources FROM jobs WHERE sources IS NOT NULL)",
     "queued_code": "id NOT IN (SELECT code FROM jobs WHERE code IS NOT NULL)",
     "code_records": "id NOT IN (SELECT value FROM queued_code, json_each(records))",
     "lanes": "NOT EXISTS (SELECT 1 FROM jobs WHERE lane = lanes.id)",
     # a run that has had no job yet is about to get its first one
     "runs": "NOT EXISTS (SELECT 1 FROM jobs WHERE run = runs.id)"
-    " AND EXISTS (SELECT 1 FROM counters WHERE run = runs.id)",
+    " AND EXISTS (SELECT 1 FROM counters WHERE run = runs.id)"
+    " AND NOT EXISTS (SELECT 1 FROM searches WHERE run = runs.id AND state <> 'ended')",
 }
 _SET_REASON = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
 
@@ -114,6 +115,23 @@ class JobControl:
 
         self._db.write_in_portions(newest_first, cancel_portion)
         return touched[::-1]
+
+    def prune(self, job: int, step: int, now: float) -> bool:
+        """Request the end of a running job whose search has seen enough. Return whether that is new."""
+        with self._db.writing():
+            changed = self._db.execute(
+                "UPDATE jobs SET wish = ? WHERE id = ? AND state = 'running' AND wish = ''",
+                (PRUNE, job),
+            )
+            if changed.rowcount != 1:
+                return False
+            (row,) = self._read.jobs_by_id([job])
+            grace_s = row.spec_without_sources.terms.grace_s
+            why = f"pruned by its search at step {step}"
+            reason = termination_reason(EndCause.PRUNED, now, grace_s, why)
+            self._db.execute(_SET_REASON, (*reason_columns(reason), job))
+            self._db.add_event(job, State.RUNNING, reason, now)
+            return True
 
     def hold(self, jobs: Iterable[int], now: float) -> list[int]:
         """Keep queued jobs from starting; return those that are held now."""
@@ -555,7 +573,7 @@ class JobControl:
             )
             self._db.execute(
                 "UPDATE contexts SET body = '', digest = 'forgotten ' || id"
-                " WHERE body <> '' AND id NOT IN (SELECT context FROM jobs)"
+                " WHERE body <> '' AND id NOT IN (SELECT context FROM jobs UNION SELECT context FROM searches)"
             )
 
     def _jobs_blocked_without(self, job: int) -> set[int]:

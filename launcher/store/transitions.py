@@ -39,6 +39,7 @@ NOT_STARTED_BACKOFF_S = 1.0  # seconds between attempts that could not be starte
 SIGNALLED_BACKOFF_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
 
 
+PRUNE = "prune"  # the wish of a search that ends a job early
 QUEUED_AGAIN = "Queued again"
 NOT_QUEUED_AGAIN = ", not queued again (rerun: never)"
 
@@ -174,6 +175,9 @@ class Transitions:
         ).fetchone()
         if wish == "cancel":
             return State.CANCELLED, CANCELLED_REASON
+        if wish == PRUNE:
+            text = "pruned: its steps were worse than those of other trials"
+            return State.DONE, Reason(code=ReasonCode.PRUNED, text=text)
         if requeue is not None:
             return self._after_requeue(claim, requeue, requeued, now)
         match outcome:
@@ -316,6 +320,8 @@ class Transitions:
                 (job,),
             )
             return
+        if state is State.DONE:  # pruned: what needs it cannot start
+            state = State.CANCELLED
         if state in {State.FAILED, State.CANCELLED}:
             self._db.propagate_end(job, state, now)
 

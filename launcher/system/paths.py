@@ -26,7 +26,7 @@ from launcher.system.locks import is_in_use, lock_holder
 SPEC, STARTED, RESULT, LOG, STDERR = "spec.json", "started", "result.json", "log", "stderr"
 _RECORD = "home.json"
 APPLICATION_ID = 0x4C41554E  # "LAUN": marks a database of this program
-SCHEMA = 13  # number of launcher/store/schema.sql; lower ones were used by development versions
+SCHEMA = 14  # number of launcher/store/schema.sql; lower ones were used by development versions
 DEVELOPMENT_VERSION_REMEDY = (
     "Finish its jobs with that version, or set LAUNCHER_HOME to another folder"
 )
@@ -130,6 +130,7 @@ class Home:
     attempts = _NamedFile("attempts")  # a folder per attempt
     snapshots = _NamedFile("snapshots")  # copies of the code of projects, see `launcher.snapshots`
     executors = _NamedFile("executors")  # a file for each Executor of Python that has a limit
+    searches = _NamedFile("searches")  # a folder per run with a search: its study for Optuna
     backups = _NamedFile("backups")  # the database as it was before it was brought to a newer shape
     damaged = _NamedFile("damaged")  # databases that were found damaged, a folder each
     # present while the queue's owner has not decided how to go on after damage

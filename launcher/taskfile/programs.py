@@ -483,6 +483,8 @@ def swept_command(
     argv: Sequence[str],
     settings: Mapping[str, Any] = MappingProxyType({}),
     flags: Sequence[str] = (),
+    *,
+    may_repeat: bool = True,
 ) -> tuple[list[SweptCommandLine], Problems]:
     """Return the variants of a program for `launcher add --sweep` and `--sweep-flag`, and the warnings.
 
@@ -492,6 +494,7 @@ def swept_command(
         argv: Program and arguments with braces.
         settings: `inputs`, `outputs`, `cwd` and `env` with braces, if they are given.
         flags: Names of swept flags.
+        may_repeat: As of `swept_programs`.
 
     Raises:
         TaskFileError: contains all mistakes with their locations in the command line.
@@ -537,7 +540,7 @@ def swept_command(
         raise TaskFileError(problems)
     named = None if name is None else words[len(typed) - 1]
     variants = swept_programs(
-        COMMAND, named, settled, own, sweeps, problems, flags, may_repeat=True
+        COMMAND, named, settled, own, sweeps, problems, flags, may_repeat=may_repeat
     )
     if problems.has_errors():
         raise TaskFileError(problems)
@@ -611,6 +614,24 @@ def change_swept_values(
     if patterns:  # the files that were found when the job was queued
         filled[INPUTS] = settings[INPUTS]
     return SweptJob(name, pairs, filled, {PARAMS: _params(chosen), TEMPLATE: stored})
+
+
+def fill_template(settings: Mapping[str, Any], texts: Mapping[str, str]) -> SweptJob:
+    """Return a job of a sweep with other values, which were checked before.
+
+    Args:
+        settings: Its settings, which have a template.
+        texts: Name → text of each value.
+    """
+    source, problems = SourceFile(file=_PROMPT, lines=("",)), Problems()
+    nodes = {
+        name: ScalarNode(source, 0, 0, len(text), text, plain=True) for name, text in texts.items()
+    }
+    given = {name: GivenSetting(replace(node, text=name), node) for name, node in nodes.items()}
+    swept = change_swept_values(settings, given, problems)
+    if swept is None:
+        raise TaskFileError(problems)
+    return swept
 
 
 def _variables(words: Sequence[ScalarNode]) -> MappingNode:

@@ -23,7 +23,7 @@ from launcher.cli.command_lines import (
 from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_runs
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.job_selection import PATTERN_HELP, gc_paused, select
-from launcher.cli.option_types import SHARE, TextDefaultOption, flag, value_param
+from launcher.cli.option_types import SHARE, TextDefaultOption, flag, value_param, whole
 from launcher.context import (
     INPUTS,
     OUTPUTS,
@@ -54,6 +54,7 @@ from launcher.job import FILE_BATCH, PROGRAM, PROGRAM_RUN, SWEEP_BATCH, Spec, ru
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
 from launcher.screens.terminal import print_stderr
+from launcher.search.words import PRUNERS, SAMPLERS, SearchWords
 from launcher.states import State, strip_state_prefix
 from launcher.store.client import (
     context_to_store,
@@ -97,6 +98,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     ),
     "Start and end": ("cwd", "env", "pass-env", "snapshot", "wait", "follow"),
     "Many jobs": ("sweep", "sweep-flag", "from", "replace", "share", "dry-run"),
+    "Search": ("search", "trials", "parallel", "sampler", "pruner", "repeat", "search-seed"),
 }
 
 Function = Callable[..., Any]
@@ -232,6 +234,36 @@ def _job_options(function: Function) -> Function:
     "--snapshot",
     help="Run the code as it is now, from a copy of the git repository. Other files are those of the working folder.",
 )
+@click.option(
+    "--search",
+    metavar="METRIC",
+    help="Choose the values of --sweep by the results so far: acc, loss:min, or acc:max,loss:min. A range is "
+    "lr=1e-5..1e-1:log or layers=2..6.",
+)
+@click.option("--trials", type=whole(1), help="Number of settings that a search tries.")
+@click.option(
+    "--parallel", type=whole(1), help="Jobs of a search at once.  [default: as many as fit]"
+)
+@click.option(
+    "--sampler",
+    type=click.Choice(SAMPLERS),
+    default=SAMPLERS[0],
+    show_default=True,
+    help="How a search chooses values.",
+)
+@click.option(
+    "--pruner",
+    type=click.Choice(PRUNERS),
+    help="How a search ends bad trials early.  [default: median for one metric]",
+)
+@click.option(
+    "--repeat",
+    metavar="NAME=VALUES",
+    help="Run each setting of a search with each value: seed=1..3.",
+)
+@click.option(
+    "--search-seed", type=whole(0), default=0, show_default=True, help="Seed of the sampler."
+)
 @flag("--wait", help="Wait until the job ends. Exits with 1 if it is not done.")
 @flag("--follow", help="Print the output of the job until it ends. Exits like --wait.")
 @flag("--dry-run", help="Show what would be queued.")
@@ -267,6 +299,13 @@ def add(
     follow: bool,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
+    search: str | None,
+    trials: int | None,
+    parallel: int | None,
+    sampler: str,
+    pruner: str | None,
+    repeat: str | None,
+    search_seed: int,
     **options: Any,
 ) -> int:
     """Queue a program.
@@ -285,6 +324,7 @@ def add(
       launcher add --after prep --time-limit 8h -- ./train.sh
       launcher add --name grid --sweep lr=0.1,0.01 -- python train.py --lr {lr}
       launcher add --name half --sweep-flag amp -- python train.py {amp}
+      launcher add --search acc --trials 60 --sweep lr=1e-5..1e-1:log -- python train.py {sweep}
       launcher add --from commands.txt --gpus 1
       launcher add --cwd model --env OMP_NUM_THREADS=2 --follow -- python fit.py
     """
@@ -301,14 +341,20 @@ def add(
     full_name, backends = check_name(name), read_configured_backends(os.environ)
     if fault := run_name_fault(run_name):
         raise UsageError(f"--run {run_name!r} {fault}")
+    words = SearchWords(search or "", trials, parallel, sampler, pruner, repeat, search_seed)
+    if search is None:
+        _refuse_search_options(words)
+    elif hold or replace or follow or source is not None:
+        given = "--hold" if hold else "--replace" if replace else "--follow" if follow else "--from"
+        raise UsageError(f"{given} cannot be combined with --search. Remove one of them.")
     if options["max_failures"] is not None and not (swept or source):
         raise UsageError(
             "--max-failures counts the jobs that one command queues. Add --sweep, --sweep-flag or --from."
         )
-    given = {
+    given_options = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
-    request = make_request(given, on_command_line)
+    request = make_request(given_options, on_command_line)
     request = request._replace(terms=with_default_backends(request.terms, backends))
     file = None if source is None else command_file(source)
     given_settings = {
@@ -318,6 +364,13 @@ def add(
         **({OUTPUTS: [*outputs]} if outputs else {}),
     }
     check_tags(tags)
+    sought = None
+    if search is not None:
+        # pydantic and task files, which no other way to add needs
+        from launcher.search.submission import program_search
+
+        sought = program_search(words, sweeps, flags, full_name, program, given_settings)
+        sweeps, flags, program = (), (), sought.definition.argv
     programs = (
         programs_of(full_name, program, Sweep(sweeps, flags), given_settings)
         if file is None
@@ -339,7 +392,7 @@ def add(
             resources=request.resources,
             terms=request.terms,
             priority=request.priority,
-            batch=FILE_BATCH if source else SWEEP_BATCH if swept else "",
+            batch=FILE_BATCH if source else SWEEP_BATCH if swept and sought is None else "",
         )
         asked = SubmitRequest(
             spec,
@@ -353,6 +406,13 @@ def add(
             snapshot=snapshot,
         )
         asked_for = [(request.resources, request.terms)] * len(programs)
+        if sought is not None:
+            # the same
+            from launcher.cli.searches import add_search
+
+            code = add_search(home, store, asked, sought, dry_run=dry_run, wait=wait)
+            _warn(absent_gpu_warning(home, asked_for))
+            return code
         if dry_run:
             _print_planned_jobs(home, store, asked, programs)
             _warn(absent_gpu_warning(home, asked_for))
@@ -382,6 +442,24 @@ def add(
 def _newest(patterns: Sequence[str], store: Store) -> Sequence[int]:
     """Return the jobs that must be before others, as the command line names them."""
     return [job.id for job in select(store, patterns, newest=True)]
+
+
+def _refuse_search_options(words: SearchWords) -> None:
+    """Refuse options that only a search has.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    for option, value in (
+        ("--trials", words.trials),
+        ("--parallel", words.parallel),
+        ("--pruner", words.pruner),
+        ("--repeat", words.repeat),
+    ):
+        if value is not None:
+            raise UsageError(
+                f"{option} belongs to a search. Add --search METRIC, such as --search acc."
+            )
 
 
 def _warn(text: str) -> None:

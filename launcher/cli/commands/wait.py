@@ -2,8 +2,18 @@
 
 import click
 
-from launcher.cli.await_jobs import FAILED_STATES, WaitGoal, print_paused_groups, wait_until
-from launcher.cli.job_selection import optional_patterns, pattern_command, select
+from launcher.cli.await_jobs import (
+    FAILED_STATES,
+    WaitGoal,
+    print_failed_searches,
+    print_paused_groups,
+    wait_until,
+)
+from launcher.cli.job_selection import (
+    optional_patterns,
+    pattern_command,
+    select_with_searches,
+)
 from launcher.cli.option_types import flag, span
 from launcher.errors import UsageError
 from launcher.screens.command_output import print_json
@@ -40,8 +50,8 @@ def command(
 
     Without PATTERN, all queued and running jobs. The exit code is 1 if a job failed or was cancelled or
     skipped, otherwise 0; these jobs are printed. Jobs that are held because others failed are not waited for
-    and count as failed. PATTERN selects the newest job of each name. A job that runs this command does not
-    wait for itself.
+    and count as failed. PATTERN selects the newest job of each name. A run with a search ends with the search.
+    A job that runs this command does not wait for itself.
 
     \b
     Examples:
@@ -52,19 +62,29 @@ def command(
     """
     with open_queue() as (home, store):
         last = store.read.last_event()
-        jobs = select(store, patterns, newest=True) if patterns else store.read.open_jobs()
+        if patterns:
+            jobs, searches = select_with_searches(store, patterns)
+        else:
+            jobs, searches = (
+                [*store.read.open_jobs()],
+                [each for each in store.searches.all() if each.is_open],
+            )
         others = set(without_own_job(home, [job.id for job in jobs]))
         jobs = [job for job in jobs if job.id in others]
-        if first_failure and not jobs:
+        if first_failure and not (jobs or searches):
             raise UsageError(
                 "--first-failure: no job waits or runs, so none can fail. Name the jobs, such as "
                 "launcher wait run:NAME --first-failure"
             )
         print_paused_groups(store, jobs)
-        followed = JobTracker(home, store, jobs, since=last, is_scheduler_alive=False)
+        numbers = [each.id for each in searches]
+        followed = JobTracker(
+            home, store, jobs, since=last, is_scheduler_alive=False, searches=numbers
+        )
         wait_until(followed, WaitGoal(goal), first_failure=first_failure, timeout_s=timeout)
         ended = [*followed.rows.values()]
         records = job_records(home, store, ended) if as_json else []
+        failed = print_failed_searches(store, numbers)
     missed = [job for job in ended if job.state in FAILED_STATES or job.is_held_by_failures]
     for text in failure_hold_texts(ended):
         print_stderr(f"note: {text}")
@@ -73,4 +93,4 @@ def command(
     else:
         rows = [(job.id, job.name, job.state, strip_state_prefix(job.reason)) for job in missed]
         click.echo(tab_separated(rows), nl=False)
-    return 1 if missed else 0
+    return 1 if missed or failed else 0

@@ -1,0 +1,316 @@
+"""What a search looks for: metrics, values, number of trials, and the job of each trial."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from launcher.errors import UsageError, nearest
+from launcher.job import Spec
+from launcher.results.metric_direction import lower_is_better
+from launcher.search.space import (
+    Choice,
+    Range,
+    Space,
+    Value,
+    choice_of,
+    parse_domain,
+    read_domain,
+    size_of,
+    text_of,
+)
+from launcher.search.words import CMAES, GRID, MEDIAN, NONE, PRUNERS, SAMPLERS, TPE, SearchWords
+from launcher.stored_specs import SpecWriter, read_spec
+from launcher.system.files import Json
+from launcher.system.installation import install_command
+from launcher.system.stored_fields import Unreadable, parse_record
+
+MOST_TRIALS = 10_000
+MAX, MIN = "max", "min"
+
+
+class Objective(NamedTuple):
+    """A metric and its better direction."""
+
+    metric: str
+    lower: bool
+
+    def __str__(self) -> str:
+        return f"{self.metric}:{MIN if self.lower else MAX}"
+
+
+class Repeat(NamedTuple):
+    """A parameter with several values for each trial, such as seed."""
+
+    name: str
+    values: tuple[Value, ...]
+
+
+class PlannedEntry(NamedTuple):
+    """A search of a task file: each trial is a plan of the file with one value per name."""
+
+    file: str  # absolute path
+    text: str
+    entry: int  # which of the entries with a search
+    options: Mapping[str, Json]  # options of the command that queued it
+
+
+class SearchDefinition(NamedTuple):
+    """Everything that the process of a search needs, besides the trials."""
+
+    objectives: tuple[Objective, ...]
+    space: Space
+    trials: int
+    parallel: int | None = None  # jobs at once; None: as many as fit
+    sampler: str = TPE
+    pruner: str = MEDIAN
+    repeat: Repeat | None = None
+    seed: int = 0
+    spec: Spec | None = None  # of a program, with any values
+    tags: tuple[str, ...] = ()
+    after: tuple[int, ...] = ()  # jobs that must be done before each trial
+    after_any: tuple[int, ...] = ()  # jobs that must have ended before each trial
+    plan: PlannedEntry | None = None
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The program of a trial, with any values."""
+        return () if self.spec is None else self.spec.argv
+
+    @property
+    def prunes(self) -> bool:
+        """Whether trials are ended early."""
+        return self.pruner != NONE
+
+    @property
+    def repeats(self) -> Sequence[Value | None]:
+        """The values of the repeated parameter, one None if there is none."""
+        return (None,) if self.repeat is None else self.repeat.values
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the definition as it is stored."""
+        spec = None if self.spec is None else json.loads(SpecWriter().text(self.spec))
+        return {
+            "schema": 1,
+            "objectives": [
+                {"metric": each.metric, "lower": each.lower} for each in self.objectives
+            ],
+            "space": {name: domain.to_json() for name, domain in self.space.items()},
+            "trials": self.trials,
+            "parallel": self.parallel,
+            "sampler": self.sampler,
+            "pruner": self.pruner,
+            "repeat": self.repeat and {"name": self.repeat.name, "values": [*self.repeat.values]},
+            "seed": self.seed,
+            "spec": spec,
+            "tags": [*self.tags],
+            "after": [*self.after],
+            "after_any": [*self.after_any],
+            "plan": self.plan and self.plan._asdict(),
+        }
+
+
+def read_definition(body: str) -> SearchDefinition:
+    """Return the definition that `to_json` wrote.
+
+    Raises:
+        Unreadable: a newer launcher wrote it.
+    """
+    record = parse_record(body, "the record of a search")
+    try:
+        repeat, plan, spec = (record[name] for name in ("repeat", "plan", "spec"))
+        return SearchDefinition(
+            objectives=tuple(Objective(**each) for each in record["objectives"]),
+            space={name: read_domain(each) for name, each in record["space"].items()},
+            trials=record["trials"],
+            parallel=record["parallel"],
+            sampler=record["sampler"],
+            pruner=record["pruner"],
+            repeat=None if repeat is None else Repeat(repeat["name"], tuple(repeat["values"])),
+            seed=record["seed"],
+            spec=None if spec is None else read_spec(spec),
+            tags=tuple(record["tags"]),
+            after=tuple(record["after"]),
+            after_any=tuple(record["after_any"]),
+            plan=None if plan is None else PlannedEntry(**plan),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(f"the record of a search lacks {error}") from error
+
+
+def define(
+    words: SearchWords, values: Mapping[str, str | Choice], flags: Sequence[str] = ()
+) -> SearchDefinition:
+    """Return the definition of a search without its job.
+
+    Args:
+        words: The options.
+        values: Name → values as typed, or read already.
+        flags: Names that are true or false.
+
+    Raises:
+        UsageError: the options contradict each other, or an extra is missing.
+    """
+    objectives = parse_objectives(words.metrics)
+    if words.sampler not in SAMPLERS:
+        raise UsageError(f"unknown sampler {words.sampler!r}. Write one of {', '.join(SAMPLERS)}.")
+    if words.pruner not in {None, *PRUNERS}:
+        raise UsageError(f"unknown pruner {words.pruner!r}. Write one of {', '.join(PRUNERS)}.")
+    if words.trials is None:
+        raise UsageError("--search: the number of trials is missing. Add --trials 60.")
+    if not 1 <= words.trials <= MOST_TRIALS:
+        raise UsageError(f"--trials {words.trials}: expected a number from 1 to {MOST_TRIALS:,}.")
+    space: dict[str, Range | Choice] = {
+        name: parse_domain(name, each) if isinstance(each, str) else each
+        for name, each in values.items()
+    }
+    space |= {name: Choice((True, False)) for name in flags}
+    repeat = None if words.repeat is None else parse_repeat(words.repeat, space)
+    if not space:
+        raise UsageError("--search chooses nothing. Add --sweep lr=1e-5..1e-1:log.")
+    pruner = words.pruner or (MEDIAN if len(objectives) == 1 else NONE)
+    _refuse_contradictions(objectives, words.sampler, pruner, space)
+    return SearchDefinition(
+        objectives=objectives,
+        space=space,
+        trials=words.trials,
+        parallel=words.parallel,
+        sampler=words.sampler,
+        pruner=pruner,
+        repeat=repeat,
+        seed=words.seed,
+    )
+
+
+def parse_objectives(text: str) -> tuple[Objective, ...]:
+    """Return the metrics of `acc:max,loss:min`, each with the direction of `--best` if it has none.
+
+    Raises:
+        UsageError: one has another form, or is listed twice.
+    """
+    found: dict[str, Objective] = {}
+    for word in text.split(","):
+        metric, colon, direction = word.strip().partition(":")
+        if not metric or (colon and direction not in {MAX, MIN}):
+            raise UsageError(
+                f"--search {text!r}: expected metrics such as acc, loss:min or acc:max,loss:min."
+            )
+        if metric in found:
+            raise UsageError(f"--search {text}: {metric!r} is listed twice. Remove one of them.")
+        lower = direction == MIN if colon else lower_is_better(metric, ())
+        found[metric] = Objective(metric, lower)
+    return tuple(found.values())
+
+
+def parse_repeat(text: str, space: Space) -> Repeat:
+    """Return the parameter of `--repeat seed=1..3`.
+
+    Raises:
+        UsageError: it has another form, or is chosen by the search.
+    """
+    name, equals, rest = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"--repeat {text}: expected a name and values. Write --repeat seed=1..3.")
+    if name in space:
+        raise UsageError(f"--repeat {name}: {name} is also in --sweep. Remove one of them.")
+    domain = parse_domain(name, rest) if ".." in rest else choice_of(name, _numbers(rest))
+    if domain.size is None or domain.size > MOST_TRIALS:
+        raise UsageError(f"--repeat {text}: expected a few values. Write --repeat {name}=1..3.")
+    return Repeat(name, tuple(domain.all()))
+
+
+def _numbers(text: str) -> list[Value]:
+    domain = parse_domain("", text) if text else Choice(())
+    return domain.all()
+
+
+def _refuse_contradictions(
+    objectives: Sequence[Objective], sampler: str, pruner: str, space: Space
+) -> None:
+    if len(objectives) > 1 and pruner != NONE:
+        raise UsageError(
+            f"--pruner {pruner}: a search for several metrics cannot end trials early, because a trial may "
+            "be good in one of them only. Remove --pruner, or name one metric."
+        )
+    if len(objectives) > 1 and sampler == CMAES:
+        raise UsageError(
+            "--sampler cmaes works on one metric. Use --sampler tpe, or name one metric."
+        )
+    lists = [name for name, domain in space.items() if isinstance(domain, Choice)]
+    if sampler == CMAES and lists:
+        raise UsageError(
+            f"--sampler cmaes works on ranges of numbers, and {lists[0]} is a list of values. "
+            "Use --sampler tpe, or a range."
+        )
+    endless = [name for name, domain in space.items() if domain.size is None]
+    size = size_of(space)
+    if sampler == GRID and (endless or size is None):
+        raise UsageError(
+            f"--sampler grid tries all values, and {endless[0]} has no step. "
+            f"Write {endless[0]}=LOW..HIGH..STEP, or a list."
+        )
+    if sampler == GRID and size is not None and size > MOST_TRIALS:
+        raise UsageError(
+            f"--sampler grid: {size:,} combinations; the limit is {MOST_TRIALS:,}. Write larger steps."
+        )
+
+
+def check_extra() -> None:
+    """Refuse a search if Optuna is not installed.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if find_spec("optuna") is None:
+        raise UsageError(
+            f"a search needs Optuna, which is not installed. Install it: {install_command('search')}"
+        )
+
+
+def check_continuation(old: SearchDefinition, new: SearchDefinition, where: str) -> None:
+    """Refuse a search that has the name of another one.
+
+    A larger number of trials, other ranges and other resources continue it.
+
+    Raises:
+        UsageError: metric, sampler or program differ, or it has as many trials already.
+    """
+    differs = {
+        "metric": (_joined(old.objectives), _joined(new.objectives)),
+        "sampler": (old.sampler, new.sampler),
+        "--repeat": (_repeat_text(old.repeat), _repeat_text(new.repeat)),
+        "program": (_program_text(old), _program_text(new)),
+        "names in --sweep": (", ".join(sorted(old.space)), ", ".join(sorted(new.space))),
+    }
+    for what, (before, now) in differs.items():
+        if before != now:
+            raise UsageError(
+                f"{where} has another {what}: {before or 'none'}, not {now or 'none'}. To start a second "
+                "search, write another --name or --run."
+            )
+
+
+def _joined(objectives: Sequence[Objective]) -> str:
+    return ",".join(map(str, objectives))
+
+
+def _repeat_text(repeat: Repeat | None) -> str:
+    return "" if repeat is None else f"{repeat.name}={','.join(map(text_of, repeat.values))}"
+
+
+def _program_text(definition: SearchDefinition) -> str:
+    if definition.plan is not None:
+        return f"{definition.plan.file}, entry {definition.plan.entry + 1}"
+    if definition.spec is None:
+        return ""
+    template = definition.spec.settings.get("template") or {}
+    return " ".join(map(str, template.get("settings", {}).get("argv", definition.spec.argv)))
+
+
+def close_metric(metric: str, printed: Sequence[str]) -> str:
+    """Return what to print about a metric that no job reported."""
+    if not printed:
+        return f"no trial reported the metric {metric!r}, nor any other number"
+    close = nearest(metric, printed)
+    hint = f". Did you mean {close!r}?" if close else ""
+    return f"no trial reported the metric {metric!r}. The first one reported: {', '.join(printed[:9])}{hint}"

@@ -1,0 +1,45 @@
+"""What a search would try first, and what it would cost."""
+
+import shlex
+
+import click
+
+from launcher.context import program_words
+from launcher.errors import pluralize
+from launcher.functions.programs import PREFIX
+from launcher.screens.terminal import print_stderr
+from launcher.search.definition import SearchDefinition
+from launcher.search.study import Exhausted, SearchStudy
+from launcher.search.trial_jobs import program_of_trial
+from launcher.store.queue import Store
+from launcher.store.searches import NewTrial
+from launcher.system.text import sanitize_terminal
+from launcher.units import format_seconds
+
+SHOWN = 5  # trials; the values of later ones depend on results
+
+
+def print_preview(store: Store, definition: SearchDefinition) -> None:
+    """Print name and command line of the first jobs, and the cost if such jobs have run."""
+    study = SearchStudy(definition, "preview")
+    for number in range(min(SHOWN, definition.trials)):
+        try:
+            values, attrs = study.ask(number)
+        except Exhausted:
+            break
+        spec = program_of_trial(definition, NewTrial(number, 0, values, attrs, 0))
+        words = shlex.join(program_words(spec.settings, spec.argv))
+        click.echo(f"{sanitize_terminal(spec.name or f'{PREFIX}…')}\t{sanitize_terminal(words)}")
+    jobs = definition.trials * len(definition.repeats)
+    assert definition.spec is not None
+    usage = store.usage_records.usage(definition.spec.signature)
+    mean_s = sum(usage.seconds) / len(usage.seconds) if usage.is_own and usage.seconds else None
+    cost = (
+        "unknown, because no such job has run"
+        if mean_s is None
+        else f"about {format_seconds(mean_s)} per job, {format_seconds(mean_s * jobs)} one after another"
+    )
+    print_stderr(
+        f"{pluralize(definition.trials, 'trial')}, {pluralize(jobs, 'job')}; cost: {cost}. "
+        "Nothing was queued (dry run)"
+    )

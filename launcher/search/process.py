@@ -1,0 +1,371 @@
+"""Runs one search: takes in the ends of its trials, chooses the values of the next ones, and queues them.
+
+The queue is the truth. A trial and its job are written in one transaction, and everything in memory is rebuilt from
+there after a kill.
+"""
+
+import logging
+import os
+import select
+import sqlite3
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from launcher.errors import MachineError, StoreError
+from launcher.search.definition import SearchDefinition, close_metric, read_definition
+from launcher.search.files import journal_path, study_name
+from launcher.search.room import Room
+from launcher.search.space import values_in
+from launcher.search.study import Exhausted, JournalWriter, SearchStudy, TrialEnd, TrialRecord
+from launcher.search.trial_jobs import TrialJobs
+from launcher.search.trials import (
+    MOST_EQUAL,
+    MOST_FAILED,
+    MOST_KILLED,
+    EndedTrial,
+    by_number,
+    end_of,
+    has_ended,
+    missing_repeats,
+    was_killed,
+)
+from launcher.states import OPEN_STATES, State
+from launcher.store.queue import Store
+from launcher.store.searches import NewTrial, SearchRow, SearchState, TrialRow
+from launcher.system.daemon_control import wake
+from launcher.system.locks import lock_file
+from launcher.system.paths import Home
+from launcher.system.stored_fields import Unreadable
+
+LOCK_S = 5.0  # seconds for which the process of an earlier scheduler is waited for
+FASTEST_POLL_S, SLOWEST_POLL_S = 0.005, 0.2
+POLLS_PER_TRIAL = 200  # so a trial waits half a per cent of its time for the next values
+STEPS_S = 0.25  # seconds between two looks at the steps of running trials
+ROOM_S = 2.0  # seconds after which room is looked for although the queue has not changed
+RETRY_S = 2.0  # after a full disk
+IMPORTANCE_S = 60.0  # seconds between two computations of the importance of parameters
+LEAST_FOR_IMPORTANCE = 10  # complete trials
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a search until it ends or the scheduler leaves."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    home, number, pipe = Home(Path(argv[0])), int(argv[1]), int(argv[2])
+    os.set_inheritable(pipe, False)
+    home.searches.mkdir(mode=0o700, exist_ok=True)
+    if lock_file(home.searches / f"{number}.lock", LOCK_S) is None:
+        return 0
+    store = Store(home)
+    try:
+        SearchProcess(home, store, number).run(pipe)
+    except Unreadable as error:
+        store.searches.end(number, str(error), failed=True)
+    except (sqlite3.Error, StoreError, MachineError) as error:  # the scheduler starts another
+        logger.warning("search=%d trouble=%r", number, str(error))
+        time.sleep(RETRY_S)
+        return 1
+    finally:
+        store.close()
+    return 0
+
+
+class SearchProcess:
+    """The work on one search."""
+
+    def __init__(self, home: Home, store: Store, number: int) -> None:
+        """Begin without having read anything."""
+        self._home, self._store, self._number = home, store, number
+        self._body = ""
+        self._ends: dict[int, EndedTrial] = {}  # trials whose ends the study knows
+        self._is_exhausted = False
+        self._durations: list[float] = []  # seconds of the last trials
+        self._next_room_at = self._next_steps_at = 0.0  # monotonic
+        self._next_importance_at = time.monotonic()
+        self._definition: SearchDefinition
+        self._study: SearchStudy
+        self._writer: JournalWriter | None = None
+        self._jobs: TrialJobs
+        self._room: Room
+
+    def run(self, pipe: int) -> None:
+        """Work until the search has ended or the pipe is closed."""
+        poll = select.poll()
+        poll.register(pipe, 0)  # only the end of the pipe ends the sleep
+        version = -1
+        while True:
+            before, version = version, self._store.read.data_version()
+            now = time.monotonic()
+            due = version != before or now >= min(self._next_room_at, self._next_steps_at)
+            if due and not self._turn():
+                return
+            if poll.poll(self._poll_s * 1000):
+                return
+
+    @property
+    def _poll_s(self) -> float:
+        recent = self._durations[-10:]
+        mean_s = sum(recent) / len(recent) if recent else 0.0
+        return min(max(mean_s / POLLS_PER_TRIAL, FASTEST_POLL_S), SLOWEST_POLL_S)
+
+    def _turn(self) -> bool:
+        """Bring the search up to date with the queue. Return whether it continues."""
+        row = self._store.searches.read(self._number)
+        if row is None:
+            return False
+        rows: Sequence[TrialRow] = self._store.searches.trials(self._number)
+        if row.body != self._body or self._has_changed(rows):
+            self._rebuild(row, rows)
+        self._next_steps_at = self._next_room_at = time.monotonic() + 3600.0
+        if not row.is_open:
+            return self._flush(row)
+        rows = self._retry_killed(rows)
+        self._take_in(rows)
+        if why := self._fault():
+            self._end(why, failed=True)
+            return self._flush(row)
+        trials = by_number(rows)
+        if self._definition.prunes:
+            self._prune(trials)
+        if row.state is SearchState.RUNNING:
+            self._fill(trials)
+            if self._is_over(by_number(self._store.searches.trials(self._number))):
+                self._end(self._summary(), failed=False)
+                return self._flush(row)
+        self._note(row)
+        self._update_importance()
+        if self._writer is not None:
+            self._writer.write()
+        return True
+
+    def _has_changed(self, rows: Sequence[TrialRow]) -> bool:
+        """Whether a trial whose end is known has another one now: its owner retried or deleted a job."""
+        trials = by_number(rows)
+        return any(
+            number not in trials or not has_ended(trials[number], self._definition)
+            for number in self._ends
+        )
+
+    def _rebuild(self, row: SearchRow, rows: Sequence[TrialRow]) -> None:
+        """Read the definition, and make the study of the trials in the queue."""
+        self._stop_writing()
+        self._body, self._definition = row.body, read_definition(row.body)
+        self._jobs = TrialJobs(self._home, self._store, row, self._definition)
+        self._room = Room(self._home, self._store)
+        self._ends = {}
+        self._is_exhausted = False
+        self._make_study(row, rows)
+
+    def _make_study(self, row: SearchRow, rows: Sequence[TrialRow]) -> None:
+        self._study = SearchStudy(self._definition, study_name(self._store, row))
+        trials = by_number(rows)
+        for number in range(max(trials, default=-1) + 1):
+            self._study.add(self._record(number, trials.get(number, [])))
+        self._writer = JournalWriter(
+            self._study.journal, journal_path(self._home, self._store, row)
+        )
+
+    def _record(self, number: int, rows: Sequence[TrialRow]) -> TrialRecord:
+        """Return a trial as the study has it; a deleted one has failed."""
+        if not rows:
+            return TrialRecord(number, {}, {}, 0.0, TrialEnd.FAILED)
+        first = rows[0]
+        record = TrialRecord(
+            number,
+            values_in(self._definition.space, first.values),
+            first.attributes,
+            first.submitted,
+        )
+        if self._definition.prunes:
+            record = record._replace(steps=self._jobs.steps(first))
+        if not has_ended(rows, self._definition):
+            return record
+        end = self._ends[number] = end_of(rows, self._jobs.results(rows))
+        ended = max(row.ended or 0.0 for row in rows)
+        return record._replace(end=_kind_of(end), ended=ended, results=end.results)
+
+    def _retry_killed(self, rows: Sequence[TrialRow]) -> Sequence[TrialRow]:
+        """Queue jobs again that were killed from outside. Return the rows as they are then."""
+        failed = [
+            row
+            for row in rows
+            if row.state is State.FAILED
+            and row.number not in self._ends
+            and row.attempts < MOST_KILLED
+        ]
+        last = {each.job: each for each in self._store.read.attempts([row.job for row in failed])}
+        killed = [job for job, attempt in last.items() if was_killed(attempt.outcome)]
+        if not killed:
+            return rows
+        self._store.job_control.retry(killed, time.time())
+        wake(self._home)
+        return self._store.searches.trials(self._number)
+
+    def _take_in(self, rows: Sequence[TrialRow]) -> None:
+        """Let the study learn which trials have ended."""
+        for number, group in by_number(rows).items():
+            if number in self._ends or not has_ended(group, self._definition):
+                continue
+            if self._definition.prunes:
+                self._study.report(number, self._jobs.steps(group[0]))
+            end = self._ends[number] = end_of(group, self._jobs.results(group))
+            self._study.tell(number, _kind_of(end), end.results)
+            self._durations += [(row.ended or row.submitted) - row.submitted for row in group]
+
+    def _fault(self) -> str:
+        """Return why the search cannot go on, empty if it can."""
+        first = sorted(self._ends.values())[:MOST_FAILED]
+        if self._ends and not any(end.results for end in self._ends.values()):
+            missing = next((end.missing for end in first if end.missing), "")
+            if missing:
+                return close_metric(missing, self._jobs.printed)
+            if len(first) == MOST_FAILED:
+                return f"the first {MOST_FAILED} trials failed"
+        limit = self._jobs.max_failures
+        failed = sum(not end.results and not end.pruned for end in self._ends.values())
+        return f"{failed} trials failed (--max-failures)" if limit and failed >= limit else ""
+
+    def _note(self, row: SearchRow) -> None:
+        """Record what the owner should know."""
+        note = self._writer.error if self._writer is not None else ""
+        known = [end.results for end in self._ends.values() if end.results]
+        if not note and len(known) >= MOST_EQUAL and len(set(known)) == 1:
+            names = ", ".join(each.metric for each in self._definition.objectives)
+            note = (
+                f"all {len(known)} trials reported the same {names}. "
+                "The program may not use its arguments"
+            )
+        if note != row.reason:
+            self._store.searches.set_note(self._number, note)
+
+    def _prune(self, trials: Mapping[int, Sequence[TrialRow]]) -> None:
+        """End running trials whose steps are worse than those of others."""
+        running = [rows[0] for rows in trials.values() if rows and rows[0].state is State.RUNNING]
+        if not running:
+            return
+        self._next_steps_at = time.monotonic() + STEPS_S
+        for row in running:
+            steps = self._jobs.steps(row)
+            if not steps:
+                continue
+            self._study.report(row.number, steps)
+            if self._study.should_prune(row.number):
+                self._store.job_control.prune(row.job, steps[-1][0], time.time())
+                wake(self._home)
+
+    def _fill(self, trials: Mapping[int, Sequence[TrialRow]]) -> None:
+        """Queue as many jobs as can start."""
+        while True:
+            pending = self._next_repeat(trials)
+            if pending is None and (
+                self._is_exhausted or len(self._known(trials)) >= self._definition.trials
+            ):
+                return
+            opened = [row for rows in trials.values() for row in rows if row.state in OPEN_STATES]
+            if self._definition.parallel and len(opened) >= self._definition.parallel:
+                return
+            waits = any(row.state is not State.RUNNING for row in opened)
+            if not self._room.fits(
+                self._jobs.template(), self._jobs.context, opened=len(opened), waits=waits
+            ):
+                self._next_room_at = time.monotonic() + ROOM_S
+                return
+            try:
+                added = self._add(pending, trials)
+            except Exhausted:
+                self._is_exhausted = True
+                row = self._store.searches.read(self._number)
+                if row is not None:  # the study has a trial too many
+                    self._stop_writing()
+                    self._ends = {}
+                    self._make_study(row, self._store.searches.trials(self._number))
+                return
+            if not added:
+                return
+            trials = by_number(self._store.searches.trials(self._number))
+
+    def _known(self, trials: Mapping[int, Sequence[TrialRow]]) -> range:
+        """Return the numbers of all trials so far, also of deleted ones."""
+        return range(max(trials, default=-1) + 1)
+
+    def _next_repeat(self, trials: Mapping[int, Sequence[TrialRow]]) -> TrialRow | None:
+        """Return a trial of which a further seed is to be queued."""
+        for rows in trials.values():
+            if missing_repeats(rows, self._definition):
+                return rows[0]
+        return None
+
+    def _add(self, pending: TrialRow | None, trials: Mapping[int, Sequence[TrialRow]]) -> bool:
+        """Queue the next job. Return whether the search is still open.
+
+        Raises:
+            Exhausted: all values were tried.
+        """
+        if pending is not None:
+            repeat = missing_repeats(trials[pending.number], self._definition)[0]
+            chosen = {name: pending.values[name] for name in self._definition.space}
+            new = NewTrial(pending.number, repeat, chosen, pending.attributes, pending.told)
+        else:
+            number = len(self._known(trials))
+            values, attrs = self._study.ask(number)
+            new = NewTrial(number, 0, values, attrs, len(self._ends))
+        return self._jobs.queue(new)
+
+    def _is_over(self, trials: Mapping[int, Sequence[TrialRow]]) -> bool:
+        asked = len(self._known(trials))
+        if asked < self._definition.trials and not self._is_exhausted:
+            return False
+        return all(has_ended(rows, self._definition) for rows in trials.values())
+
+    def _summary(self) -> str:
+        number = len(self._ends)
+        if self._is_exhausted and number < self._definition.trials:
+            return f"all {number} combinations were tried"
+        return f"{number} trials"
+
+    def _update_importance(self, *, last: bool = False) -> None:
+        """Compute the importance of the parameters, at most once a minute."""
+        now = time.monotonic()
+        complete = sum(bool(end.results) and not end.pruned for end in self._ends.values())
+        if complete < LEAST_FOR_IMPORTANCE or (now < self._next_importance_at and not last):
+            return
+        self._next_importance_at = now + IMPORTANCE_S
+        if importance := self._study.importances():
+            self._store.searches.set_importance(self._number, importance)
+
+    def _end(self, why: str, *, failed: bool) -> None:
+        self._update_importance(last=True)
+        if self._writer is not None:
+            self._writer.flush()
+        self._store.searches.end(self._number, why, failed=failed)
+        if failed:
+            opened = [
+                row.job
+                for row in self._store.searches.trials(self._number)
+                if row.state in OPEN_STATES
+            ]
+            self._store.job_control.cancel(opened, time.time())
+            wake(self._home)
+
+    def _flush(self, row: SearchRow) -> bool:
+        """Write the rest of the journal; return whether the search continues, which it does not."""
+        del row
+        if self._writer is not None:
+            self._writer.flush()
+        self._stop_writing()
+        return False
+
+    def _stop_writing(self) -> None:
+        if self._writer is not None:
+            self._writer.stop()
+
+
+def _kind_of(end: EndedTrial) -> TrialEnd:
+    if end.pruned:
+        return TrialEnd.PRUNED
+    return TrialEnd.COMPLETE if end.results else TrialEnd.FAILED

@@ -1,0 +1,56 @@
+"""Whether another job of a search would start at once."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from launcher.backends.eligibility import runs_here
+from launcher.context import Context
+from launcher.errors import MachineError
+from launcher.gpu.nvml import Nvml
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.job import Spec
+from launcher.planning.first_wave import read_machine_state, would_start
+from launcher.store.lanes import lane_of
+from launcher.store.queue import Store
+from launcher.store.runs import find_account
+from launcher.system.paths import Home
+
+
+def _no_gpus() -> Sequence[GpuSnapshot]:
+    """Return no GPUs, for jobs that use none: reading them takes time."""
+    raise MachineError("the GPUs are not read")
+
+
+class Room:
+    """Asks the scheduler's own policy."""
+
+    def __init__(self, home: Home, store: Store) -> None:
+        """Begin with a queue."""
+        self._home, self._store = home, store
+        self._nvml = Nvml()
+
+    def fits(self, spec: Spec, context: Context, *, opened: int, waits: bool) -> bool:
+        """Return whether a job should be queued now.
+
+        One job waits in line if none of the search runs, if it may run on a cluster, or if others wait for the same
+        machine: so the search gets its share.
+
+        Args:
+            spec: The job.
+            context: Where it runs.
+            opened: Jobs of the search that wait or run.
+            waits: Whether one of them waits.
+        """
+        if not opened or not runs_here(spec.terms):
+            return not waits
+        state = read_machine_state(
+            self._home,
+            self._store,
+            Path(spec.root),
+            time.time(),
+            snapshot=self._nvml.snapshot if spec.resources.may_need_gpu else _no_gpus,
+        )
+        account = find_account(self._store.database.execute, Path(spec.root), spec.run)
+        state = state._replace(account=account)
+        return would_start(spec, lane_of(spec, context), state) or (not waits and bool(state.ready))

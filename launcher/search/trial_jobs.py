@@ -1,0 +1,119 @@
+"""The jobs of the trials of a search: how each is queued, and what it reported."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from launcher.context import Context
+from launcher.functions.programs import PREFIX, SubmitRequest, commit_jobs
+from launcher.job import PROGRAM, Spec
+from launcher.results.pivot import metrics_of_result
+from launcher.search.definition import SearchDefinition
+from launcher.search.space import text_of
+from launcher.search.trials import JobResult, read_values
+from launcher.signatures import program_cost
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.store.searches import NewTrial, SearchRow, TrialRow
+from launcher.system.daemon_control import wake
+from launcher.system.paths import Home
+from launcher.taskfile.programs import fill_template
+from launcher.workers.progress.attempt_progress import read_last_metrics, read_reported_steps
+
+
+class TrialJobs:
+    """The jobs of one search."""
+
+    def __init__(
+        self, home: Home, store: Store, row: SearchRow, definition: SearchDefinition
+    ) -> None:
+        """Begin without having read any result."""
+        self._home, self._store, self._row = home, store, row
+        self._definition = definition
+        self._results: dict[tuple[int, int], JobResult] = {}  # by job and number of attempts
+        self.printed: tuple[str, ...] = ()  # names of the numbers of the first done job
+        self.context: Context = store.searches.context(row.id)
+
+    @property
+    def max_failures(self) -> int | None:
+        """Failed trials after which the search ends."""
+        return self.template().terms.max_failures
+
+    def template(self) -> Spec:
+        """Return a job with any values."""
+        assert self._definition.spec is not None
+        return self._definition.spec
+
+    def queue(self, new: NewTrial) -> bool:
+        """Queue a job of a trial. Return False, and queue none, if the search is not running any more."""
+        spec = program_of_trial(self._definition, new)
+        definition, number = self._definition, self._row.id
+        with self._store.database.writing():
+            row = self._store.searches.read(number)
+            if row is None or row.state != self._row.state or row.body != self._row.body:
+                return False
+            run = self._store.read.find_run(spec.root, spec.run)
+            while spec.name and self._store.read.existing_names(run, [spec.name]):
+                spec = spec._replace(name=f"{spec.name}'")
+            request = SubmitRequest(
+                spec,
+                self.context,
+                after=lambda store: sorted(store.read.existing_jobs(definition.after)),
+                after_any=lambda store: sorted(store.read.existing_jobs(definition.after_any)),
+                tags=definition.tags,
+            )
+            (job,) = commit_jobs(self._store, request, [spec])
+            self._store.searches.add_trials(number, {job: new})
+        wake(self._home)
+        return True
+
+    def results(self, rows: Sequence[TrialRow]) -> dict[int, JobResult]:
+        """Return what the done jobs among some reported, by job."""
+        done = [row for row in rows if row.state is State.DONE]
+        new = [row for row in done if (row.job, row.attempts) not in self._results]
+        stored = self._store.read.results(row.job for row in new)
+        for row in new:
+            numbers = self._numbers(row, stored.get(row.job) or {})
+            result = read_values(self._definition.objectives, numbers)
+            self._results[row.job, row.attempts] = result
+            self.printed = self.printed or result.printed
+        return {row.job: self._results[row.job, row.attempts] for row in done}
+
+    def _numbers(self, row: TrialRow, stored: Mapping[str, Any]) -> dict[str, float]:
+        if not stored and self.template().kind == PROGRAM:
+            stored = read_last_metrics(self._home.attempt(row.job, row.attempts))
+        metrics = metrics_of_result("", "", "", stored).metrics
+        return {name: float(metric.value) for name, metric in metrics.items()}
+
+    def steps(self, row: TrialRow) -> list[tuple[int, float]]:
+        """Return the steps of a job's newest attempt with the first metric."""
+        if not row.attempts:
+            return []
+        metric = self._definition.objectives[0].metric
+        reported = read_reported_steps(self._home.attempt(row.job, row.attempts))
+        values = {step.step: step.metrics.get(metric) for step in reported}
+        return [
+            (step, float(value))
+            for step, value in sorted(values.items())
+            if isinstance(value, int | float) and math.isfinite(value)
+        ]
+
+
+def program_of_trial(definition: SearchDefinition, new: NewTrial) -> Spec:
+    """Return the job of a trial that runs a program."""
+    spec, repeat = definition.spec, definition.repeat
+    assert spec is not None
+    values = {**new.chosen, **({repeat.name: repeat.values[new.repeat]} if repeat else {})}
+    texts = {name: text_of(value) for name, value in values.items()}  # type: ignore[arg-type]
+    filled = fill_template(spec.settings, texts)
+    changed = {name: value for name, value in filled.settings.items() if name != "argv"}
+    settings = {**spec.settings, **changed, **filled.stored}
+    argv = filled.settings["argv"]
+    assert isinstance(argv, list)
+    words = tuple(map(str, argv))
+    return spec._replace(
+        name="" if filled.name is None else f"{PREFIX}{filled.name}",
+        argv=words,
+        settings=settings,
+        signature=program_cost(settings, words),
+    )

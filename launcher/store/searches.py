@@ -1,0 +1,246 @@
+"""Searches in the database: what each looks for, its trials, and the jobs of these."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from launcher.context import Context, read_context
+from launcher.states import State
+from launcher.store.connection import Connection, known_record, known_state
+from launcher.system.files import Json
+from launcher.system.stored_fields import parse_record
+
+_COLUMNS = "searches.id, run, runs.name AS run_name, root, searches.name, state, reason, failed, body, importance"
+_FROM = "FROM searches JOIN runs ON runs.id = run"
+
+
+class SearchState(StrEnum):
+    """The state of a search."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    ENDED = "ended"
+
+
+class SearchRow(NamedTuple):
+    """A search as the queue knows it."""
+
+    id: int
+    run_id: int
+    run: str
+    root: str
+    name: str  # name of its jobs before the values; '' if they have numbers
+    state: SearchState
+    reason: str  # why it ended, or what its owner should know
+    failed: bool  # it ended because something is wrong
+    body: str  # JSON, see launcher/search/definition.py
+    importance: Mapping[str, Json]  # parameter → importance, 0 to 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended."""
+        return self.state is not SearchState.ENDED
+
+
+class TrialRow(NamedTuple):
+    """A job of a trial."""
+
+    number: int
+    repeat: int
+    job: int
+    chosen: str  # JSON: parameter → value
+    attrs: str  # JSON: what the sampler notes
+    told: int  # results that were known when the values were chosen
+    state: State
+    code: str  # code of the reason of its state
+    attempts: int
+    submitted: float
+    ended: float | None
+
+    @property
+    def values(self) -> Mapping[str, Json]:
+        """Parameter → value."""
+        return known_record(self.chosen)
+
+    @property
+    def attributes(self) -> Mapping[str, Json]:
+        """What the sampler notes about it."""
+        return known_record(self.attrs)
+
+
+class NewTrial(NamedTuple):
+    """A job of a trial on its way into the queue."""
+
+    number: int
+    repeat: int
+    chosen: Mapping[str, Json]
+    attrs: Mapping[str, Json]
+    told: int
+
+
+class Searches:
+    """The searches of a queue."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Work over a store's connection."""
+        self._db = connection
+
+    def open_numbers(self) -> list[int]:
+        """Return the numbers of the searches that have not ended."""
+        return self._db.query_numbers("SELECT id FROM searches WHERE state <> 'ended'")
+
+    def all(self, runs: Sequence[int] | None = None) -> list[SearchRow]:
+        """Return the searches, those of some runs only if `runs` is given."""
+        chosen = "" if runs is None else " WHERE run IN (SELECT value FROM json_each(?))"
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} {_FROM}{chosen} ORDER BY searches.id",
+            () if runs is None else (json.dumps([*runs]),),
+        )
+        return [_search(row) for row in rows]
+
+    def read(self, number: int) -> SearchRow | None:
+        """Return a search, None if it was deleted."""
+        rows = self._db.execute(f"SELECT {_COLUMNS} {_FROM} WHERE searches.id = ?", (number,))
+        row = rows.fetchone()
+        return None if row is None else _search(row)
+
+    def find(self, run: int | None, name: str) -> SearchRow | None:
+        """Return the search of a run by its name, None if there is none."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} {_FROM} WHERE run = ? AND searches.name = ?", (run, name)
+        )
+        row = rows.fetchone()
+        return None if row is None else _search(row)
+
+    def context(self, number: int) -> Context:
+        """Return the context in which the jobs of a search run.
+
+        Raises:
+            Unreadable: a newer launcher wrote it.
+        """
+        (body,) = self._db.execute(
+            "SELECT contexts.body FROM searches JOIN contexts ON contexts.id = context WHERE searches.id = ?",
+            (number,),
+        ).fetchone()
+        return read_context(parse_record(body, "the record of its surroundings"))
+
+    def trials(self, search: int) -> list[TrialRow]:
+        """Return the jobs of the trials of a search, in order."""
+        rows = self._db.execute(
+            "SELECT number, repeat, job, chosen, attrs, told, state, reason_code AS code, attempts, submitted, ended"
+            " FROM trials JOIN jobs ON jobs.id = job WHERE search = ? ORDER BY number, repeat",
+            (search,),
+        )
+        return [
+            TrialRow(
+                **{**dict(row), "state": known_state(row["state"])}
+            )  # columns have their names
+            for row in rows.fetchall()
+        ]
+
+    def search_of(self, job: int) -> int | None:
+        """Return the number of the search to which a job belongs, None if it belongs to none."""
+        row = self._db.execute("SELECT search FROM trials WHERE job = ?", (job,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def follow(self, searches: Iterable[int], after: int) -> tuple[set[int], list[int]]:
+        """Return which of some searches are open, and their jobs behind a number."""
+        numbers = json.dumps([*searches])
+        among = "IN (SELECT value FROM json_each(?))"
+        # first: an ended search has no later jobs
+        still = self._db.query_numbers(
+            f"SELECT id FROM searches WHERE state <> 'ended' AND id {among}", numbers
+        )
+        query = f"SELECT job FROM trials WHERE search {among} AND job > ? ORDER BY job"
+        return {*still}, self._db.query_numbers(query, numbers, after)
+
+    def open_in_runs(self, pattern: str) -> list[SearchRow]:
+        """Return the open searches of the runs whose names match a pattern."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} {_FROM} WHERE state <> 'ended' AND (runs.name = ?1 OR runs.name GLOB ?1)"
+            " ORDER BY searches.id",
+            (pattern.replace("[!", "[^"),),
+        )
+        return [_search(row) for row in rows]
+
+    def open_of_jobs(self, jobs: Iterable[int]) -> list[int]:
+        """Return the open searches to which some jobs belong."""
+        return self._db.query_numbers(
+            "SELECT DISTINCT search FROM trials JOIN searches ON searches.id = search"
+            " WHERE searches.state <> 'ended' AND job IN (SELECT value FROM json_each(?))",
+            json.dumps([*jobs]),
+        )
+
+    # --- changes
+
+    def add(self, run: int, name: str, body: str, context: int, now: float) -> int:
+        """Add a search, or give that of its name another body and let it go on. Inside `writing`."""
+        row = self._db.execute(
+            "INSERT INTO searches (run, name, state, body, context, created) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (run, name) DO UPDATE SET state = excluded.state, body = excluded.body,"
+            " context = excluded.context, reason = '', failed = 0 RETURNING id",
+            (run, name, SearchState.RUNNING, body, context, now),
+        ).fetchone()
+        return int(row[0])
+
+    def add_trials(self, search: int, trials: Mapping[int, NewTrial]) -> None:
+        """Record jobs as those of trials. Inside `writing`."""
+        self._db.executemany(
+            "INSERT INTO trials (search, number, repeat, job, chosen, attrs, told) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    *(search, new.number, new.repeat, job),
+                    *(json.dumps(new.chosen), json.dumps(new.attrs), new.told),
+                )
+                for job, new in trials.items()
+            ],
+        )
+
+    def end(self, search: int, reason: str, *, failed: bool) -> bool:
+        """End a search; return whether it was open."""
+        with self._db.writing():
+            ended = self._db.execute(
+                "UPDATE searches SET state = 'ended', reason = ?, failed = ? WHERE id = ? AND state <> 'ended'",
+                (reason, failed, search),
+            )
+            return ended.rowcount == 1
+
+    def set_state(self, search: int, state: SearchState, *, only_from: SearchState) -> bool:
+        """Pause or resume a search; return whether that changed anything."""
+        with self._db.writing():
+            changed = self._db.execute(
+                "UPDATE searches SET state = ? WHERE id = ? AND state = ?",
+                (state, search, only_from),
+            )
+            return changed.rowcount == 1
+
+    def set_note(self, search: int, note: str) -> None:
+        """Record what the owner of an open search should know."""
+        with self._db.writing():
+            self._db.execute(
+                "UPDATE searches SET reason = ? WHERE id = ? AND state <> 'ended'", (note, search)
+            )
+
+    def set_importance(self, search: int, importance: Mapping[str, float]) -> None:
+        """Record the importance of each parameter."""
+        with self._db.writing():
+            self._db.execute(
+                "UPDATE searches SET importance = ? WHERE id = ?", (json.dumps(importance), search)
+            )
+
+
+def _search(row: Sequence[object]) -> SearchRow:
+    number, run, run_name, root, name, state, reason, failed, body, importance = row
+    return SearchRow(
+        id=int(str(number)),
+        run_id=int(str(run)),
+        run=str(run_name),
+        root=str(root),
+        name=str(name),
+        state=SearchState(str(state)),
+        reason=str(reason),
+        failed=bool(failed),
+        body=str(body),
+        importance=known_record(str(importance)),
+    )
