@@ -10,6 +10,7 @@ from launcher.screens.gpu_view import draw, gib
 from launcher.screens.job_view import GpuMemoryUsage, JobView
 from launcher.screens.pilot_table import LOCAL, draw_pilots
 from launcher.screens.queue_head import DAY_S, head
+from launcher.screens.search_view import search_table
 from launcher.screens.snapshots import QueueSnapshot
 from launcher.screens.text_table import (
     Cell,
@@ -54,6 +55,7 @@ def sections(screen: QueueSnapshot, width: int) -> dict[str, list[TextLine]]:
         "found": matching_jobs(screen, width),
         "gpus": draw(screen.gpus, width, busy=screen.busy) if screen.gpus else [],
         "pilots": draw_pilots(screen.pilots, screen.at, width),
+        "searches": search_table(screen.searches).to_lines(width) if screen.searches else [],
     }
     if screen.found is None:
         tables = {"running": running_table, "waiting": waiting_table, "recent": recent_table}

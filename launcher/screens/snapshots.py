@@ -46,6 +46,7 @@ from launcher.store.feed import QueueVersion, queue_version
 from launcher.store.queue import Store
 from launcher.store.recovery import describe_long_log, queue_database_error
 from launcher.store.rows import Claim, JobRow
+from launcher.store.searches import SearchRow
 from launcher.store.usage import NO_USAGE
 from launcher.store.usage_records import program_by
 from launcher.system.daemon_control import scheduler_pid
@@ -97,6 +98,7 @@ class QueueSnapshot(NamedTuple):
     pilots: PilotStatus = NO_PILOTS
     busy: Mapping[str, tuple[float, ...]] = {}  # UUID → recent utilisation, each 0 to 1
     groups: tuple[GroupStatus, ...] = ()
+    searches: tuple[SearchRow, ...] = ()  # those that have not ended
     running: tuple[JobView, ...] = ()
     waiting: tuple[JobView, ...] = ()
     more: int = 0  # waiting jobs that are not listed
@@ -247,6 +249,7 @@ class QueueSnapshotReader:
             )
             runs = store.read.run_progress(_MOST_COUNTED)
             groups = limited_groups(store, running)
+            searches = tuple(each for each in store.searches.all() if each.is_open)
             differ = differing_params(store, [*running, *queued, *rows.values()])
             code = code_change_notes(store, [*running, *queued, *rows.values()])
         pilots, foreign = read_pilot_status(self.home), self._board.foreign_reservations()
@@ -286,6 +289,7 @@ class QueueSnapshotReader:
             pilots=pilots,
             busy={uuid: tuple(shares) for uuid, shares in self._busy.items() if len(shares) > 1},
             groups=groups,
+            searches=searches,
             running=works,
             waiting=tuple(
                 job_view(row, need=needs.get(row.id), differing=differ)._replace(

@@ -18,6 +18,7 @@ from launcher.search.definition import SearchDefinition, close_metric, read_defi
 from launcher.search.files import journal_path, study_name
 from launcher.search.room import Room
 from launcher.search.space import values_in
+from launcher.search.standing import standing_of, standing_record
 from launcher.search.study import Exhausted, JournalWriter, SearchStudy, TrialEnd, TrialRecord
 from launcher.search.trial_jobs import TrialJobs
 from launcher.search.trials import (
@@ -35,6 +36,7 @@ from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.store.searches import NewTrial, SearchRow, SearchState, TrialRow
 from launcher.system.daemon_control import wake
+from launcher.system.files import Json
 from launcher.system.locks import lock_file
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
@@ -46,6 +48,7 @@ STEPS_S = 0.25  # seconds between two looks at the steps of running trials
 ROOM_S = 2.0  # seconds after which room is looked for although the queue has not changed
 RETRY_S = 2.0  # after a full disk
 IMPORTANCE_S = 60.0  # seconds between two computations of the importance of parameters
+RECENT_TRIALS = 10  # whose mean time is the expected one
 LEAST_FOR_IMPORTANCE = 10  # complete trials
 
 logger = logging.getLogger(__name__)
@@ -109,7 +112,7 @@ class SearchProcess:
 
     @property
     def _poll_s(self) -> float:
-        recent = self._durations[-10:]
+        recent = self._durations[-RECENT_TRIALS:]
         mean_s = sum(recent) / len(recent) if recent else 0.0
         return min(max(mean_s / POLLS_PER_TRIAL, FASTEST_POLL_S), SLOWEST_POLL_S)
 
@@ -123,22 +126,25 @@ class SearchProcess:
             self._rebuild(row, rows)
         self._next_steps_at = self._next_room_at = time.monotonic() + 3600.0
         if not row.is_open:
+            self._take_in(rows)
+            if any(each.state in OPEN_STATES for each in rows):
+                return True  # they are being cancelled
             return self._flush(row)
         rows = self._retry_killed(rows)
         self._take_in(rows)
         if why := self._fault():
-            self._end(why, failed=True)
-            return self._flush(row)
+            self._end(row, why, failed=True)
+            return True
         trials = by_number(rows)
         if self._definition.prunes:
             self._prune(trials)
         if row.state is SearchState.RUNNING:
-            self._fill(trials)
+            self._fill(row)
             if self._is_over(by_number(self._store.searches.trials(self._number))):
-                self._end(self._summary(), failed=False)
+                self._end(row, self._summary(), failed=False)
                 return self._flush(row)
         self._note(row)
-        self._update_importance()
+        self._record_standing(row)
         if self._writer is not None:
             self._writer.write()
         return True
@@ -153,15 +159,15 @@ class SearchProcess:
 
     def _rebuild(self, row: SearchRow, rows: Sequence[TrialRow]) -> None:
         """Read the definition, and make the study of the trials in the queue."""
-        self._stop_writing()
         self._body, self._definition = row.body, read_definition(row.body)
         self._jobs = TrialJobs(self._home, self._store, row, self._definition)
         self._room = Room(self._home, self._store)
-        self._ends = {}
         self._is_exhausted = False
         self._make_study(row, rows)
 
     def _make_study(self, row: SearchRow, rows: Sequence[TrialRow]) -> None:
+        self._stop_writing()
+        self._ends = {}
         self._study = SearchStudy(self._definition, study_name(self._store, row))
         trials = by_number(rows)
         for number in range(max(trials, default=-1) + 1):
@@ -258,9 +264,12 @@ class SearchProcess:
                 self._store.job_control.prune(row.job, steps[-1][0], time.time())
                 wake(self._home)
 
-    def _fill(self, trials: Mapping[int, Sequence[TrialRow]]) -> None:
+    def _fill(self, row: SearchRow) -> None:
         """Queue as many jobs as can start."""
         while True:
+            rows = self._store.searches.trials(self._number)
+            self._take_in(rows)  # values are chosen by the newest results
+            trials = by_number(rows)
             pending = self._next_repeat(trials)
             if pending is None and (
                 self._is_exhausted or len(self._known(trials)) >= self._definition.trials
@@ -278,16 +287,10 @@ class SearchProcess:
             try:
                 added = self._add(pending, trials)
             except Exhausted:
-                self._is_exhausted = True
-                row = self._store.searches.read(self._number)
-                if row is not None:  # the study has a trial too many
-                    self._stop_writing()
-                    self._ends = {}
-                    self._make_study(row, self._store.searches.trials(self._number))
+                self._is_exhausted, added = True, False
+            if not added:  # the study has a trial too many
+                self._make_study(row, rows)
                 return
-            if not added:
-                return
-            trials = by_number(self._store.searches.trials(self._number))
 
     def _known(self, trials: Mapping[int, Sequence[TrialRow]]) -> range:
         """Return the numbers of all trials so far, also of deleted ones."""
@@ -328,27 +331,36 @@ class SearchProcess:
             return f"all {number} combinations were tried"
         return f"{number} trials"
 
-    def _update_importance(self, *, last: bool = False) -> None:
-        """Compute the importance of the parameters, at most once a minute."""
-        now = time.monotonic()
+    def _record_standing(self, row: SearchRow, *, last: bool = False) -> None:
+        """Record how far the search is; the importance of parameters is computed once a minute, and at the end."""
+        definition, now = self._definition, time.monotonic()
         complete = sum(bool(end.results) and not end.pruned for end in self._ends.values())
-        if complete < LEAST_FOR_IMPORTANCE or (now < self._next_importance_at and not last):
-            return
-        self._next_importance_at = now + IMPORTANCE_S
-        if importance := self._study.importances():
-            self._store.searches.set_importance(self._number, importance)
+        known = row.progress.get("importance")
+        importance: Mapping[str, Json] = known if isinstance(known, dict) else {}
+        if complete >= LEAST_FOR_IMPORTANCE and (last or now >= self._next_importance_at):
+            self._next_importance_at = now + IMPORTANCE_S
+            importance = {**self._study.importances()}
+        recent = self._durations[-RECENT_TRIALS:]
+        standing = standing_of(
+            sorted(self._ends.values()),
+            definition.objectives,
+            definition.trials,
+            running=len(self._store.searches.open_jobs([self._number])),
+            mean_s=sum(recent) / len(recent) if recent else None,
+        )
+        rows = self._store.searches.trials(self._number)
+        jobs = {each.number: each.job for each in reversed(rows)}
+        record = standing_record(standing, definition.objectives, jobs, importance)
+        if record != row.progress:
+            self._store.searches.set_progress(self._number, record)
 
-    def _end(self, why: str, *, failed: bool) -> None:
-        self._update_importance(last=True)
+    def _end(self, row: SearchRow, why: str, *, failed: bool) -> None:
+        self._record_standing(row, last=True)
         if self._writer is not None:
             self._writer.flush()
         self._store.searches.end(self._number, why, failed=failed)
         if failed:
-            opened = [
-                row.job
-                for row in self._store.searches.trials(self._number)
-                if row.state in OPEN_STATES
-            ]
+            opened = self._store.searches.open_jobs([self._number])
             self._store.job_control.cancel(opened, time.time())
             wake(self._home)
 

@@ -233,7 +233,7 @@ CREATE TABLE searches (
     body       TEXT NOT NULL,               -- JSON: see launcher/search/definition.py
     context    INTEGER NOT NULL REFERENCES contexts (id),
     created    REAL NOT NULL,
-    importance TEXT NOT NULL DEFAULT '{}',  -- JSON: parameter -> importance, 0 to 1
+    progress   TEXT NOT NULL DEFAULT '{}',  -- JSON: see launcher/search/standing.py
     UNIQUE (run, name)
 ) STRICT;
 

@@ -11,7 +11,7 @@ from launcher.store.connection import Connection, known_record, known_state
 from launcher.system.files import Json
 from launcher.system.stored_fields import parse_record
 
-_COLUMNS = "searches.id, run, runs.name AS run_name, root, searches.name, state, reason, failed, body, importance"
+_COLUMNS = "searches.id, run, runs.name AS run_name, root, searches.name, state, reason, failed, body, progress"
 _FROM = "FROM searches JOIN runs ON runs.id = run"
 
 
@@ -35,7 +35,7 @@ class SearchRow(NamedTuple):
     reason: str  # why it ended, or what its owner should know
     failed: bool  # it ended because something is wrong
     body: str  # JSON, see launcher/search/definition.py
-    importance: Mapping[str, Json]  # parameter → importance, 0 to 1
+    progress: Mapping[str, Json]  # see launcher/search/standing.py
 
     @property
     def is_open(self) -> bool:
@@ -222,16 +222,31 @@ class Searches:
                 "UPDATE searches SET reason = ? WHERE id = ? AND state <> 'ended'", (note, search)
             )
 
-    def set_importance(self, search: int, importance: Mapping[str, float]) -> None:
-        """Record the importance of each parameter."""
+    def set_progress(self, search: int, progress: Mapping[str, Json]) -> None:
+        """Record how far a search is."""
         with self._db.writing():
             self._db.execute(
-                "UPDATE searches SET importance = ? WHERE id = ?", (json.dumps(importance), search)
+                "UPDATE searches SET progress = ? WHERE id = ?", (json.dumps(progress), search)
             )
+
+    def open_jobs(self, searches: Iterable[int]) -> list[int]:
+        """Return the jobs of some searches that have not ended."""
+        return self._db.query_numbers(
+            "SELECT job FROM trials JOIN jobs ON jobs.id = job WHERE search IN (SELECT value FROM json_each(?))"
+            " AND jobs.state IN ('queued', 'held', 'running') ORDER BY job",
+            json.dumps([*searches]),
+        )
+
+    def kept_jobs(self) -> set[int]:
+        """Return the jobs of open searches, which these still need."""
+        query = (
+            "SELECT job FROM trials JOIN searches ON searches.id = search WHERE state <> 'ended'"
+        )
+        return {*self._db.query_numbers(query)}
 
 
 def _search(row: Sequence[object]) -> SearchRow:
-    number, run, run_name, root, name, state, reason, failed, body, importance = row
+    number, run, run_name, root, name, state, reason, failed, body, progress = row
     return SearchRow(
         id=int(str(number)),
         run_id=int(str(run)),
@@ -242,5 +257,5 @@ def _search(row: Sequence[object]) -> SearchRow:
         reason=str(reason),
         failed=bool(failed),
         body=str(body),
-        importance=known_record(str(importance)),
+        progress=known_record(str(progress)),
     )

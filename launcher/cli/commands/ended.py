@@ -216,7 +216,7 @@ def clean(
     """Delete finished jobs from the queue, with their logs and attempts.
 
     Give at least one option or PATTERN; only jobs that match all of them are deleted. Files below runs/ are
-    never deleted. Jobs that an unfinished job needs are kept.
+    never deleted. Jobs that an unfinished job or search needs are kept.
 
     A deleted job counts as new: `launcher run` runs it again, even if its files exist. Deleted features are
     computed again when a job needs them.
@@ -331,6 +331,8 @@ def _filter_by_rules(
 ) -> list[JobRow]:
     """Return which of the jobs the rules let go."""
     ended = _newest_candidates(store, rules)
+    kept = store.searches.kept_jobs()
+    jobs = [job for job in jobs if job.id not in kept]
     return select_deletable(jobs, rules, ended_jobs=ended, now=now)
 
 
@@ -386,7 +388,12 @@ def _delete_jobs(
         for job in store.read.jobs_by_id(chosen)
         if chosen[job.id] == (job.state, job.attempts, job.ended)
     ]
-    allowed = select_deletable(unchanged, rules, ended_jobs=ended, now=time.time())
+    kept = store.searches.kept_jobs()
+    allowed = [
+        job
+        for job in select_deletable(unchanged, rules, ended_jobs=ended, now=time.time())
+        if job.id not in kept
+    ]
     forgotten = set(store.job_control.delete_jobs(job.id for job in allowed))
     gone = [job for job in allowed if job.id in forgotten]
     with_folders = [job for job in gone if job.attempts]

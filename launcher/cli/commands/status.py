@@ -323,6 +323,7 @@ def _record(
     from launcher.gpu.reservations import quiet_board
     from launcher.screens.host_reader import HostReader
     from launcher.screens.pilot_table import pilots_record
+    from launcher.screens.search_view import search_record
     from launcher.screens.snapshots import read_scheduler_status
 
     counts = {} if store is None else store.read.current_counts()
@@ -340,6 +341,9 @@ def _record(
         "groups": []
         if store is None
         else [group.to_json() for group in limited_groups(store, running)],
+        "searches": []
+        if store is None
+        else [search_record(each) for each in store.searches.all() if each.is_open],
         "host": host.to_json(),
         **pilots_record(NO_PILOTS if store is None else read_pilot_status(home)),
         "truncated": bool(waiting or ended),

@@ -13,11 +13,13 @@ from launcher.cli.job_selection import (
     confirm_changes,
     dry_run_option,
     filter_by_state,
+    open_searches,
     pattern_command,
     print_jobs,
     print_planned_changes,
     required_patterns,
     select,
+    select_with_searches,
     yes_option,
 )
 from launcher.cli.option_types import PRIORITY, flag, json_option
@@ -32,6 +34,7 @@ from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.client import note_if_stopped, open_queue, wake_or_start_scheduler
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
+from launcher.store.searches import SearchRow, SearchState
 from launcher.store.tags import TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import wake
 from launcher.system.file_digests import FileDigests
@@ -65,8 +68,36 @@ class JobChange(NamedTuple):
     )
 
 
+class SearchChange(NamedTuple):
+    """The change of a verb to open searches of the runs that it names."""
+
+    apply: Callable[[Store, SearchRow], object]
+    done: str  # text of the change that was made
+    cancels: bool = False  # jobs that it queues meanwhile are changed, too
+
+
+def _pause_search(store: Store, search: SearchRow) -> None:
+    store.searches.set_state(search.id, SearchState.PAUSED, only_from=SearchState.RUNNING)
+
+
+def _resume_search(store: Store, search: SearchRow) -> None:
+    store.searches.set_state(search.id, SearchState.RUNNING, only_from=SearchState.PAUSED)
+
+
+def _end_search(store: Store, search: SearchRow) -> None:
+    store.searches.end(search.id, "cancelled by its owner", failed=False)
+
+
+_SEARCH_PAUSED = SearchChange(_pause_search, "paused: no further trial starts")
+_SEARCH_RESUMED = SearchChange(_resume_search, "resumed")
+_SEARCH_CANCELLED = SearchChange(_end_search, "cancelled", cancels=True)
+
+
 def _changing_command(
-    what: str, states: Collection[State], **settings: Any
+    what: str,
+    states: Collection[State],
+    on_search: SearchChange | None = None,
+    **settings: Any,
 ) -> Callable[[Callable[..., JobChange]], click.Command]:
     """Return what makes a verb of a function that says how jobs in some states are changed.
 
@@ -76,6 +107,7 @@ def _changing_command(
     Args:
         what: the change, as in "nothing to hold".
         states: where it is possible.
+        on_search: what happens to the searches of a run; None: nothing.
         settings: of the command.
     """
 
@@ -83,12 +115,17 @@ def _changing_command(
         @wraps(change_of)
         def steer(patterns: tuple[str, ...], dry_run: bool, **given: Any) -> None:
             with open_queue() as (home, store):
-                jobs = filter_by_state(select(store, patterns), states, what)
+                searches, jobs = _select(store, patterns, states, what, on_search)
+                if not jobs:
+                    _change_searches(home, store, searches, on_search, dry_run=dry_run)
+                    return
                 change = change_of(SelectedJobs(store, jobs, dry_run), **given)
                 jobs = jobs if change.jobs is None else [*change.jobs]
                 if dry_run:
                     print_planned_changes(jobs, change.would)
                     return
+                jobs += _change_searches(home, store, searches, on_search, dry_run=False)
+                jobs = [*{job.id: job for job in jobs}.values()]
                 touched = {*change.apply([job.id for job in jobs], time.time())}
                 print_jobs([job for job in jobs if job.id in touched], change.did)
                 change.notify_scheduler(home)
@@ -101,6 +138,48 @@ def _changing_command(
     return verb
 
 
+def _select(
+    store: Store,
+    patterns: Sequence[str],
+    states: Collection[State],
+    what: str,
+    on_search: SearchChange | None,
+) -> tuple[list[SearchRow], list[JobRow]]:
+    """Return the searches and the jobs that a verb changes, at least one of them.
+
+    Raises:
+        UsageError: there is nothing to change.
+    """
+    searches = [each for found in open_searches(store, patterns).values() for each in found]
+    if on_search is None or not searches:
+        return [], filter_by_state(select(store, patterns), states, what)
+    jobs, _ = select_with_searches(store, patterns)
+    return searches, [job for job in jobs if job.state in states]
+
+
+def _change_searches(
+    home: Home,
+    store: Store,
+    searches: Sequence[SearchRow],
+    change: SearchChange | None,
+    *,
+    dry_run: bool,
+) -> list[JobRow]:
+    """Change searches, and print that. Return the jobs that they queued meanwhile, if these are changed, too."""
+    if change is None:
+        return []
+    for search in searches:
+        if not dry_run:
+            change.apply(store, search)
+        would = "would be " if dry_run else ""
+        click.echo(sanitize_terminal(f"search of run {search.run}\t{would}{change.done}"))
+    if searches:
+        wake(home)
+    if dry_run or not change.cancels:
+        return []
+    return [*store.read.jobs_by_id(store.searches.open_jobs(each.id for each in searches))]
+
+
 def _wake_or_start(home: Home) -> None:
     wake(home)
     ensure_scheduler(home)
@@ -111,13 +190,13 @@ def _set_off(home: Home) -> None:
     note_if_stopped(home)
 
 
-@_changing_command("hold", {State.QUEUED})
+@_changing_command("hold", {State.QUEUED}, _SEARCH_PAUSED)
 @required_patterns
 @dry_run_option
 def hold(chosen: SelectedJobs) -> JobChange:
     """Keep queued jobs from starting.
 
-    They start after `launcher release`. Running jobs are not affected.
+    They start after `launcher release`. Running jobs are not affected. A search of a run is paused.
 
     \b
     Examples:
@@ -127,7 +206,7 @@ def hold(chosen: SelectedJobs) -> JobChange:
     return JobChange(chosen.store.job_control.hold, lambda _: "be held", lambda _: "held")
 
 
-@_changing_command("release", {State.HELD})
+@_changing_command("release", {State.HELD}, _SEARCH_RESUMED)
 @required_patterns
 @dry_run_option
 def release(chosen: SelectedJobs) -> JobChange:
@@ -170,7 +249,7 @@ def priority(chosen: SelectedJobs, number: int) -> JobChange:
     )
 
 
-@_changing_command("cancel", OPEN_STATES)
+@_changing_command("cancel", OPEN_STATES, _SEARCH_CANCELLED)
 @required_patterns
 @flag(
     "--now",
@@ -184,7 +263,7 @@ def cancel(chosen: SelectedJobs, at_once: bool, yes: bool) -> JobChange:
 
     Waiting jobs are removed from the queue. Running jobs, with their child processes, get SIGTERM, and
     SIGKILL after the grace period (30 s by default). With --now, they cannot save their work. Jobs that
-    depend on cancelled jobs are skipped.
+    depend on cancelled jobs are skipped. `cancel run:NAME` also ends the searches of the run.
 
     In scripts, use --yes: there is no terminal to ask for confirmation.
 
@@ -274,7 +353,7 @@ def _cancel_text(job: JobRow, running: str, waiting: str) -> str:
 # --- standing still
 
 
-@_changing_command("pause", {State.RUNNING})
+@_changing_command("pause", {State.RUNNING}, _SEARCH_PAUSED)
 @required_patterns
 @dry_run_option
 def pause(chosen: SelectedJobs) -> JobChange:
@@ -326,7 +405,7 @@ def _jobs_on_this_machine(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]
     return here
 
 
-@_changing_command("resume", {State.RUNNING})
+@_changing_command("resume", {State.RUNNING}, _SEARCH_RESUMED)
 @required_patterns
 @dry_run_option
 def resume(chosen: SelectedJobs) -> JobChange:

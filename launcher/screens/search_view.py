@@ -1,0 +1,83 @@
+"""Searches as lines: how many trials have ended, the best value, and the time left."""
+
+from collections.abc import Mapping, Sequence
+
+from launcher.job import PROGRAM
+from launcher.screens.text_table import Column, TextSpan, TextStyle, TextTable
+from launcher.store.searches import SearchRow, SearchState
+from launcher.system.files import Json
+from launcher.system.text import sanitize_terminal
+from launcher.units import format_seconds
+
+_STYLES = {SearchState.RUNNING: TextStyle.OURS, SearchState.PAUSED: TextStyle.WARN}
+
+
+def search_table(searches: Sequence[SearchRow]) -> TextTable:
+    """Return one line per search."""
+    columns = (
+        Column(
+            "SEARCHES",
+            least=16,
+            cell_of=lambda each: TextSpan(
+                search_title(each), _STYLES.get(each.state, TextStyle.DIM)
+            ),
+        ),
+        Column("STATE", cell_of=lambda each: str(each.state)),
+        Column("TRIALS", right=True, cell_of=trials_text),
+        Column("BEST", least=12, cell_of=best_text),
+        Column("LEFT", right=True, drop=1, cell_of=_left_text),
+        Column(least=16, fair=0.4, rows=2, cell_of=lambda each: sanitize_terminal(each.reason)),
+    )
+    return TextTable(columns, searches)
+
+
+def search_title(search: SearchRow) -> str:
+    """Return the name of a search for users: its run, and its jobs if they have a name."""
+    name = search.name.removeprefix(f"{PROGRAM}/")
+    return sanitize_terminal(f"{search.run} {name}" if name else search.run)
+
+
+def trials_text(search: SearchRow) -> str:
+    """Return how many trials have ended."""
+    progress = search.progress
+    ended, total = progress.get("ended") or 0, progress.get("total")
+    text = f"{ended}/{total}" if total else "0"
+    for word in ("pruned", "failed"):
+        text += f", {progress[word]} {word}" if progress.get(word) else ""
+    return text
+
+
+def best_text(search: SearchRow) -> str:
+    """Return the best values and their job; how many there are if several are best."""
+    best = best_of(search)
+    if not best:
+        return "–"
+    values = best[0].get("values")
+    numbers = values if isinstance(values, Mapping) else {}
+    text = " ".join(f"{name}={value:.4g}" for name, value in numbers.items())
+    others = f" and {len(best) - 1} more" if len(best) > 1 else ""
+    return sanitize_terminal(f"{text} (job {best[0].get('job')}){others}")
+
+
+def best_of(search: SearchRow) -> list[Mapping[str, Json]]:
+    """Return the records of the best trials."""
+    best = search.progress.get("best")
+    listed = best if isinstance(best, list) else []
+    return [each for each in listed if isinstance(each, Mapping)]
+
+
+def _left_text(search: SearchRow) -> str:
+    left_s = search.progress.get("left_s")
+    is_known = isinstance(left_s, int | float) and search.state is SearchState.RUNNING
+    return format_seconds(left_s) if is_known else "–"  # type: ignore[arg-type]
+
+
+def search_record(search: SearchRow) -> dict[str, Json]:
+    """Return a search for programs."""
+    return {
+        "run": sanitize_terminal(search.run),
+        "name": sanitize_terminal(search.name),
+        "state": search.state,
+        "reason": sanitize_terminal(search.reason),
+        **search.progress,
+    }

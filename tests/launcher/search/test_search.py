@@ -1,0 +1,290 @@
+"""Searches: values are chosen by results, the queue is the truth, and a run ends with its search."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.search.definition import read_definition
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.store.searches import SearchRow, TrialRow
+from launcher.system.files import read_json
+from launcher.system.paths import Home
+from tests.build import until
+from tests.launcher.conftest import Answer, Launcher
+
+optuna: Any = pytest.importorskip("optuna")
+PROGRAM = """
+import os, sys, time
+words = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[1:])
+x, seed = float(words["x"]), int(words.get("seed") or 0)
+{body}
+"""
+QUICK = 'print(f"launcher: acc={-abs(x - 3) + seed / 10} loss={x}")'
+Add = Callable[..., Answer]
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Write the program that the searches run."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(body: str) -> None:
+        (tmp_path / "fit.py").write_text(PROGRAM.format(body=body))
+
+    write(QUICK)
+    return write
+
+
+@pytest.fixture
+def add(launcher: Launcher, program: Callable[[str], None]) -> Add:
+    """`launcher add` of a search over x in the run `r`."""
+    del program
+
+    def call(*words: str, metric: str = "acc", space: str = "x=0.0..10.0") -> Answer:
+        head = ("add", "--run", "r", "--name", "fit", "--search", metric, "--sweep", space)
+        return launcher(*head, *words, "--", "python", "fit.py", "{sweep}")
+
+    return call
+
+
+def search_of(store: Store) -> SearchRow:
+    (search,) = store.searches.all()
+    return search
+
+
+def trials_of(store: Store) -> list[TrialRow]:
+    return store.searches.trials(search_of(store).id)
+
+
+def study_of(home: Home) -> Any:
+    journal = home.searches / "r/optuna-journal.log"
+    backend = optuna.storages.journal.JournalFileBackend(str(journal))
+    return optuna.load_study(study_name="r", storage=optuna.storages.JournalStorage(backend))
+
+
+def as_tuples(study: Any) -> list[Any]:
+    return [(each.number, each.state, each.values, each.params) for each in study.trials]
+
+
+def test_search_tries_new_values_by_its_results_and_optuna_opens_the_study(
+    add: Add, launcher: Launcher, home: Home, store: Store
+) -> None:
+    assert "maximize acc, 16 trials, tpe" in add("--trials", "16", "--parallel", "2").out
+    launcher.well("wait", "run:r", "--timeout", "60s")
+    rows = launcher.json("results", "r")["rows"]
+    assert len({row["x"] for row in rows}) == 16
+    study = study_of(home)
+    assert [each.value for each in study.trials] == [row["acc"] for row in rows]
+    assert study.best_value == max(row["acc"] for row in rows)
+    told = [trial.told for trial in trials_of(store)]
+    assert all(number - 2 < known <= number for number, known in enumerate(told))
+    assert search_of(store).reason == "16 trials"
+    assert launcher.json("results", "r", "--best", "acc")["rows"][0]["acc"] == study.best_value
+
+
+def test_study_is_the_same_after_kills_and_without_its_journal(
+    add: Add, launcher: Launcher, home: Home, store: Store
+) -> None:
+    add("--trials", "8", "--parallel", "1")
+    for least in (2, 4):
+        until(lambda least=least: len(trials_of(store)) > least, "trials were asked")  # type: ignore[misc]
+        record = read_json(home.scheduler_record)
+        assert record is not None
+        os.kill(int(str(record["pid"])), signal.SIGKILL)
+        launcher("status")
+    launcher.well("wait", "run:r", "--timeout", "60s")
+    trials = trials_of(store)
+    assert [trial.number for trial in trials] == [*range(8)]
+    before = as_tuples(study_of(home))
+    (home.searches / "r/optuna-journal.log").unlink()
+    add("--trials", "9")
+    launcher.well("wait", "run:r", "--timeout", "60s")
+    after = as_tuples(study_of(home))
+    assert (after[:8], len(after)) == (before, 9)
+    values = store.read.results(trial.job for trial in trials)
+    assert [values[trial.job]["acc"] for trial in trials] == [each[2][0] for each in before]
+
+
+def test_finite_space_is_used_up_and_the_search_says_so(
+    add: Add, launcher: Launcher, store: Store
+) -> None:
+    add("--trials", "50", space="x=1..4")
+    launcher.well("wait", "run:r", "--timeout", "60s")
+    assert sorted(trial.values["x"] for trial in trials_of(store)) == [1, 2, 3, 4]  # type: ignore[type-var]
+    assert search_of(store).reason == "all 4 combinations were tried"
+
+
+def test_bad_trials_are_pruned_keep_their_numbers_and_are_no_failures(
+    add: Add,
+    launcher: Launcher,
+    program: Callable[[str], None],
+    tmp_path: Path,
+    home: Home,
+    store: Store,
+) -> None:
+    program(  # the median pruner ends none of the first five trials
+        f"bad = len(os.listdir('{tmp_path}/marks')) >= 5\n"
+        f"open('{tmp_path}/marks/' + str(x), 'w').close()\n"
+        "for step in range(1000 if bad else 2):\n"
+        '    print(f"launcher: step={step} total=2 acc={-9 if bad else -x / 10}", flush=True)\n'
+        "    time.sleep(.1 if bad else 0)\n"
+    )
+    (tmp_path / "marks").mkdir()
+    add("--trials", "7", "--parallel", "1", "--grace", "1s")
+    launcher.well("wait", "run:r", "--timeout", "90s")
+    pruned = [trial for trial in trials_of(store) if trial.code == "pruned"]
+    assert [trial.number for trial in pruned] == [5, 6]
+    assert {trial.state for trial in trials_of(store)} == {State.DONE}
+    assert len(launcher.json("results", "r")["rows"]) == 7
+    states = [each.state for each in study_of(home).trials]
+    assert states.count(optuna.trial.TrialState.PRUNED) == 2
+
+
+def test_failed_trial_is_reported_and_a_killed_one_is_repeated(
+    add: Add,
+    launcher: Launcher,
+    program: Callable[[str], None],
+    tmp_path: Path,
+    home: Home,
+    store: Store,
+) -> None:
+    program(
+        f"mark = '{tmp_path}/killed'\n"
+        "if x == 1: sys.exit(3)\n"
+        "if x == 2 and not os.path.exists(mark):\n"
+        "    open(mark, 'w').close(); os.kill(os.getpid(), 9)\n" + QUICK
+    )
+    add("--trials", "4", space="x=0..3")
+    assert launcher("wait", "run:r", "--timeout", "60s").code == 1
+    states = {trial.values["x"]: (trial.state, trial.attempts) for trial in trials_of(store)}
+    assert states[1] == (State.FAILED, 1)
+    assert states[2] == (State.DONE, 2)
+    fails = [each.params["x"] for each in study_of(home).trials if each.value is None]
+    assert fails == [1]
+
+
+def test_mean_over_seeds_is_what_the_search_sees(
+    add: Add, launcher: Launcher, home: Home, store: Store
+) -> None:
+    add("--trials", "3", "--repeat", "seed=1..3", space="x=0..9")
+    launcher.well("wait", "run:r", "--timeout", "60s")
+    assert len(trials_of(store)) == 9
+    values = {each.params["x"]: each.value for each in study_of(home).trials}
+    assert values == {x: pytest.approx(-abs(x - 3) + 0.2) for x in values}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--trials", "2", "--sweep", "y="], "y: no values"),
+        (["--trials", "2", "--sweep", "y=1..2,7"], "mixed"),
+        (["--trials", "2", "--sweep", "y=2..2"], "one value"),
+        (["--trials", "2", "--sweep", "y=0..1:log"], "begins above 0"),
+        (["--trials", "2", "--sampler", "grid"], "x has no step"),
+        (["--trials", "2", "--sampler", "cmaes", "--sweep", "act=a,b"], "act is a list"),
+        (["--trials", "2", "--repeat", "x=1..3"], "also in --sweep"),
+        ([], "number of trials is missing"),
+        (["--trials", "2", "--hold"], "--hold cannot be combined"),
+    ],
+)
+def test_bad_input_is_refused_with_the_reason(words: list[str], message: str, add: Add) -> None:
+    answer = add(*words)
+    assert answer.code == 2
+    assert message in answer.err
+
+
+@pytest.mark.parametrize(
+    ("metric", "words", "message"),
+    [
+        ("acc,loss", ["--pruner", "median"], "cannot end trials early"),
+        ("acc,loss", ["--sampler", "cmaes"], "one metric"),
+        ("acc:up", [], "expected metrics"),
+    ],
+)
+def test_several_metrics_exclude_pruning_and_cmaes(
+    metric: str, words: list[str], message: str, add: Add
+) -> None:
+    assert message in add("--trials", "2", *words, metric=metric).err
+
+
+def test_program_that_uses_no_value_is_refused(launcher: Launcher, home: Home) -> None:
+    del home
+    words = ("--search", "acc", "--trials", "2", "--sweep", "x=1..5", "--", "true")
+    assert "no argument uses x" in launcher.refused("add", *words)
+
+
+def test_unknown_metric_ends_the_search_and_the_printed_ones_are_named(
+    add: Add, launcher: Launcher, store: Store
+) -> None:
+    add("--trials", "20", metric="accc")
+    answer = launcher("wait", "run:r", "--timeout", "60s")
+    assert answer.code == 1
+    assert "no trial reported the metric 'accc'. The first one reported: acc, loss" in answer.err
+    assert len(trials_of(store)) < 20
+
+
+def test_not_a_number_fails_the_trial_and_five_of_them_end_the_search(
+    add: Add, launcher: Launcher, program: Callable[[str], None], store: Store
+) -> None:
+    program('print("launcher: acc=nan")')
+    add("--trials", "20")
+    assert launcher("wait", "run:r", "--timeout", "60s").code == 1
+    assert search_of(store).reason.startswith("the first 5 trials failed")
+
+
+def test_search_is_continued_with_other_ranges_and_refused_with_another_metric(
+    add: Add, launcher: Launcher, store: Store
+) -> None:
+    add("--trials", "2")
+    launcher.well("wait", "run:r", "--timeout", "60s")
+    assert "has 2 trials already" in add("--trials", "2").err
+    assert "another metric" in add("--trials", "4", metric="loss").err
+    assert "another sampler" in add("--trials", "4", "--sampler", "random").err
+    assert add("--trials", "4", space="x=20.0..21.0").out.startswith("continued")
+    launcher.well("wait", "run:r", "--timeout", "60s")
+    values = [float(str(trial.values["x"])) for trial in trials_of(store)]
+    assert (len(values), [value >= 20 for value in values]) == (4, [False, False, True, True])
+
+
+def test_run_with_a_search_is_cancelled_paused_and_not_cleaned_meanwhile(
+    add: Add, launcher: Launcher, program: Callable[[str], None], store: Store
+) -> None:
+    program(f"time.sleep(0 if x < 5 else 60)\n{QUICK}")
+    add("--trials", "10", "--parallel", "1", "--sampler", "grid", space="x=0..9")
+    until(lambda: any(each.state is State.DONE for each in trials_of(store)), "one is done")
+    until(lambda: any(each.state is State.RUNNING for each in trials_of(store)), "one runs")
+    assert launcher("clean", "run:r", "--yes").code == 2
+    assert "paused" in launcher.well("hold", "run:r").out
+    assert search_of(store).state == "paused"
+    assert launcher("wait", "run:r", "--timeout", "0.1s").code == 3
+    launcher.well("release", "run:r")
+    launcher.well("cancel", "run:r", "--yes")
+    launcher("wait", "run:r", "--timeout", "60s")
+    assert (search_of(store).state, search_of(store).reason) == ("ended", "cancelled by its owner")
+    assert not store.read.open_jobs()
+
+
+def test_dry_run_shows_the_first_values_and_queues_nothing(add: Add, store: Store) -> None:
+    answer = add("--trials", "30", "--dry-run")
+    lines = answer.out.splitlines()
+    assert len(lines) == 5
+    assert all("python fit.py --x=" in line for line in lines)
+    assert "30 trials, 30 jobs; cost: unknown" in answer.err
+    assert store.searches.all() == []
+    add("--trials", "1")
+    until(lambda: bool(trials_of(store)), "the first trial")
+    assert lines[0].partition("\t")[0] == store.read.jobs()[0].name
+    assert read_definition(search_of(store).body).trials == 1
+
+
+def test_search_of_several_metrics_has_a_front(add: Add, launcher: Launcher, store: Store) -> None:
+    add("--trials", "4", metric="acc:max,loss:min", space="x=0..3")
+    launcher.well("wait", "run:r", "--timeout", "60s")
+    best = search_of(store).progress["best"]
+    assert isinstance(best, list)
+    assert len(best) == 4  # the higher x, the higher both
