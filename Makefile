@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n + 1 : 4)))
 # the versions of everything that is installed; `CONSTRAINTS=` takes the newest that fit
 CONSTRAINTS ?= constraints.txt
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED)
+INSTALL := .ci/install $(PYTHON) $(VENV)
 
 .PHONY: help demo test check types rules format prose quick fuzz bench gpu screenshots docs chaos powercut shutdown night nospawn clusters clean
 
@@ -108,10 +110,9 @@ clean: ## remove what the targets made, but not runs/ and data/
 # `pip install .` brings the queue alone; the extra `lab` brings torch and the rest of the laboratory
 $(VENV)/.installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	@echo "installing the project into $(VENV): with torch about 6 GB, which takes minutes"
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[lab,web,data]'
-	touch $@
+	@$(INSTALL) lab,web,data $(if $(wildcard $(VENV)/.installed),0,8) $(PINNED)
+	@touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	$(PIP) -e '.[lab,web,data,notify,tensorboard,docs,dev]'
-	touch $@
+	@$(INSTALL) lab,web,data,notify,tensorboard,docs,dev $(if $(wildcard $@),0,1) $(PINNED)
+	@touch $@

@@ -60,7 +60,8 @@ def test_code_change_does_not_reinstall_dependencies() -> None:
     last = len(installs) - 1 - installs[::-1].index(True)
     before = [step for step in STEPS[:last] if step.name == "COPY"]
     assert [step.words[:-1] for step in before] == [
-        ["Makefile", "setup.cfg", "constraints.txt", "pyproject.toml", "README.md", "LICENSE"]
+        ["Makefile", "setup.cfg", "constraints.txt", "pyproject.toml", "README.md", "LICENSE"],
+        [".ci/install"],
     ]
 
 
