@@ -69,7 +69,7 @@ MARKS: Mapping[Status, str] = {
 
 # references that are not other tools
 NO_TOOLS = ("network alone", "one after another", "without", "14 at a time", "ratio", "cold import")
-# how long something takes; all other units count something in a time
+# units of durations; all other units count something in a time
 TIMES = frozenset({"µs", "ms", "s", "min", "h", "d"})
 NOT_MEASURED = "not measured"
 # a sentence for each comparison, and the label of its bar

@@ -168,7 +168,7 @@ def _check_specs(
         UsageError: One of them may run code that is not copied.
     """
     top, found = manifest.top, dict[str, None]()
-    # what decides about a program → the folders of its own code, and those of PYTHONPATH
+    # facts that decide about a program → the folders of its own code, and those of PYTHONPATH
     known: dict[object, tuple[list[str], list[str]]] = {}
     interpreters: dict[object, list[str]] = {}
 

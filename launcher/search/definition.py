@@ -51,7 +51,7 @@ class PlannedEntry(NamedTuple):
 
     file: str  # absolute path
     text: str
-    entry: int  # which of the entries with a search
+    entry: int  # number among the entries with a search
     options: Mapping[str, Json]  # options of the command that queued it
 
 
@@ -66,7 +66,7 @@ class SearchDefinition(NamedTuple):
     pruner: str = MEDIAN
     repeat: Repeat | None = None
     seed: int = 0
-    spec: Spec | None = None  # of a program, with any values
+    spec: Spec | None = None  # specification of a program, with any values
     tags: tuple[str, ...] = ()
     after: tuple[int, ...] = ()  # jobs that must be done before each trial
     after_any: tuple[int, ...] = ()  # jobs that must have ended before each trial

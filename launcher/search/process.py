@@ -48,7 +48,7 @@ STEPS_S = 0.25  # seconds between two looks at the steps of running trials
 ROOM_S = 2.0  # seconds after which room is looked for although the queue has not changed
 RETRY_S = 2.0  # after a full disk
 IMPORTANCE_S = 60.0  # seconds between two computations of the importance of parameters
-RECENT_TRIALS = 10  # whose mean time is the expected one
+RECENT_TRIALS = 10  # their mean time is the expected one
 LEAST_FOR_IMPORTANCE = 10  # complete trials
 
 logger = logging.getLogger(__name__)

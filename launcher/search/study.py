@@ -147,7 +147,7 @@ class JournalWriter:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fresh = self._path.with_name(f".{self._path.name}.new")
             for left in (fresh, *(Path(f"{path}.lock") for path in (fresh, self._path))):
-                left.unlink(missing_ok=True)  # of a process that was killed
+                left.unlink(missing_ok=True)  # a file of a process that was killed
             if end:
                 JournalFileBackend(str(fresh)).append_logs(self._journal.logs[:end])
             fresh.replace(self._path)

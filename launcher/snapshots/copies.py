@@ -45,14 +45,14 @@ class CopiedFile(NamedTuple):
 
     mode: int  # permissions of the original
     size: int  # bytes
-    mtime_ns: int  # of original and copy
+    mtime_ns: int  # the same for original and copy
     digest: str  # SHA-256
 
 
 class Manifest(NamedTuple):
     """The copied files."""
 
-    digest: str  # of all of it
+    digest: str  # digest of all files
     top: str  # folder of the working tree
     project: str  # name of the copy's folder
     files: Mapping[str, CopiedFile]  # by names relative to the top
@@ -87,7 +87,7 @@ class Source(NamedTuple):
 class Snapshot(NamedTuple):
     """A copy in the queue folder."""
 
-    folder: Path  # that contains the copy and its manifest
+    folder: Path  # contains the copy and its manifest
     manifest: Manifest
 
     @property

@@ -17,7 +17,7 @@ LARGE_BYTES = 10_000_000  # bytes of a file; a larger one holds data and is link
 GIT_TIMEOUT_S = 120.0  # for a tree with millions of files that git does not know
 _LIST_FILES = ("ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard")
 _UNTRACKED = "?"  # the tag that git prints before a file that it does not track
-_UNREADABLE = "could not open directory"  # how git reports a folder that it cannot list
+_UNREADABLE = "could not open directory"  # git's message for a folder that it cannot list
 # files for git alone: a folder without others is data, and is linked as a whole
 _GIT_NAMES = frozenset({".gitignore", ".gitkeep", ".gitattributes", ".keep"})
 
@@ -30,7 +30,7 @@ class SourceFile(NamedTuple):
     mtime_ns: int
     ctime_ns: int
     inode: int
-    target: str | None = None  # of a link; None for a file
+    target: str | None = None  # target of a link; None for a file
 
 
 def snapshot_error(top: str, why: str) -> UsageError:

@@ -21,7 +21,7 @@ from trueface.translation.translator import load_translator, save_translator
 
 FILES = ROOT / "tests/data/model_files"
 OUTPUTS: dict[str, list[float]] = json.loads((FILES / "outputs.json").read_text())
-EVERY = 64  # the outputs have one number for so many of an image
+EVERY = 64  # numbers of an image for one number of the outputs
 CLASSES = ["cross", "disc", "ring"]
 
 
