@@ -328,13 +328,18 @@ def _first_convolutions(network: nn.Module, name: str, side: int | None) -> dict
 
 @runtime_checkable
 class NamedOtherwise(Protocol):
-    """A network whose published files have other names than its parameters.
-
-    Its attribute `unused_parts`, if it has one, names parts of these files that it does not compute.
-    """
+    """A network whose published files have other names than its parameters."""
 
     def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of a file by the network's names; unknown ones keep theirs."""
+
+
+@runtime_checkable
+class HasBackbone(Protocol):
+    """A network that can start from a file of its backbone alone."""
+
+    def start_from_backbone(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return the network's tensors with those of a backbone's file; None if it is another file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -438,7 +443,13 @@ def _start_from(built: BuiltNetwork, weights: str) -> None:
 
 
 def _adopt_file(built: BuiltNetwork, path: Path) -> None:
-    state, spec = drop_unused(built.network, read_state(path), f"weights {path}"), built.spec
+    state, spec, network = read_state(path), built.spec, built.network
+    begun = network.start_from_backbone(state) if isinstance(network, HasBackbone) else None
+    if begun is not None:
+        load_state(built.network, begun, f"weights {path}")
+        log.info("weights=%s state=of the backbone alone, other layers are random", path)
+        return
+    state = drop_unused(built.network, state, f"weights {path}")
     try:
         load_pretrained_state(built.network, built.adapt(state), f"weights {path}", head=spec.head)
     except WeightsError as error:
@@ -448,7 +459,7 @@ def _adopt_file(built: BuiltNetwork, path: Path) -> None:
 
 
 def drop_unused(network: nn.Module, state: Mapping[str, Tensor], noun: str) -> dict[str, Tensor]:
-    """Return a state dict without the parts that the network declares as not computed; they are logged."""
+    """Return a state dict without the parts that the network's `unused_parts` names; they are logged."""
     parts: Sequence[str] = getattr(network, "unused_parts", ())
     dropped = Counter(part for name in state for part in parts if f"{name}.".startswith(f"{part}."))
     if dropped:

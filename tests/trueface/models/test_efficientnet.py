@@ -107,6 +107,24 @@ def test_file_of_timm_gives_the_logits_of_timm_at_the_nominal_side(tmp_path: Pat
         assert torch.allclose(model(images), expected, atol=1e-4 * spread)
 
 
+def test_training_starts_from_a_whole_file_of_the_backbone_alone(tmp_path: Path) -> None:
+    path = tmp_path / "b0.pth"
+    state = EfficientNet("b0", logits=2).state_dict()
+    torch.save(state, path)
+    network = untrained("ccvit", weights=str(path)).network
+    for part in ("sm", "lg"):
+        own = network.get_parameter(f"{part}_image_embedder.efficient_net._conv_stem.weight")
+        assert torch.equal(own, state["_conv_stem.weight"])
+    with pytest.raises(WeightsError, match="with another shape"):
+        untrained("effb4att", weights=str(path))
+    del state["_bn1.bias"]
+    torch.save(state, path)
+    with pytest.raises(
+        WeightsError, match=r"1 missing \(sm_image_embedder.efficient_net._bn1.bias\)"
+    ):
+        untrained("ccvit", weights=str(path))
+
+
 def test_gradient_of_logit_reaches_the_pixels(model: Detector) -> None:
     images = pixels(model).requires_grad_()
     model.eval()(images).sum().backward()

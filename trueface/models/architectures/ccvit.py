@@ -8,11 +8,13 @@ As in the program, pixels are blue, green, red in 0 … 255, and the side of an 
 Positions beyond those of an image are not used.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.blocks.efficientnet import EfficientNet
+from trueface.models.blocks.efficientnet import EfficientNet, with_backbone
 from trueface.models.registry import register_model
 
 SIDE = 224  # pixels
@@ -216,6 +218,10 @@ class CrossEfficientViT(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             logits: Tensor = self.sm_mlp_head(small[:, 0].float())
             return logits + self.lg_mlp_head(large[:, 0].float())  # type: ignore[no-any-return]
+
+    def start_from_backbone(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return the tensors with those of a file of EfficientNet; None if it is another file."""
+        return with_backbone(self, state)
 
 
 @register_model(

@@ -5,10 +5,12 @@ pixels, but the padding is that of efficientnet_pytorch 0.7.1 for 380. The objec
 alone, as the paper's second training does.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
-from trueface.models.blocks.efficientnet import EfficientNet
+from trueface.models.blocks.efficientnet import EfficientNet, with_backbone
 from trueface.models.registry import register_model
 
 ATTENDED = 10  # blocks before the attention
@@ -45,6 +47,10 @@ class AttentiveDetector(nn.Module):
         """Return the logits (B, 1) of images (B, 3, H, W)."""
         features = self.efficientnet(images).mean((2, 3))  # (B, 1792)
         return self.classifier(self.dropout(features))  # type: ignore[no-any-return]  # torch
+
+    def start_from_backbone(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return the tensors with those of a file of EfficientNet; None if it is another file."""
+        return with_backbone(self, state)
 
 
 @register_model(

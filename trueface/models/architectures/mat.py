@@ -8,11 +8,13 @@ images of 380 pixels. Textures are those after block 5, and attention is compute
 dropout is not in the paper.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.blocks.efficientnet import EfficientNet
+from trueface.models.blocks.efficientnet import EfficientNet, with_backbone
 from trueface.models.registry import register_model
 
 HALF = (0.5, 0.5, 0.5)
@@ -112,6 +114,10 @@ class MultiAttention(nn.Module):
         whole = pool_maps(last, attention.sum(1, keepdim=True))
         vectors = [self.projection_local(local), self.project_final(self.last_dropout(whole))]
         return self.ensemble_classifier_fc(functional.hardswish(torch.cat(vectors, 1)))  # type: ignore[no-any-return]
+
+    def start_from_backbone(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return the tensors with those of a file of EfficientNet; None if it is another file."""
+        return with_backbone(self, state)
 
 
 def pool_textures(textures: Tensor, attention: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class EfficientNet(nn.Module):
         drop_connect: float = DROP_CONNECT,
     ) -> None:
         super().__init__()
-        scale = VARIANTS[variant]
+        scale, self.variant = VARIANTS[variant], variant
         layers = _Padding(side or scale.side, version)
         width = _scaled_width(STEM, scale.width)
         self._conv_stem = PaddedConv2d(3, width, 3, stride=2, padding=layers.follow(3, 2))
@@ -310,3 +310,35 @@ def _renamed(name: str, starts: list[int]) -> str:
     stage, block, inner = int(found[1]), int(found[2]), found[3]
     known = _SQUEEZE | (_OTHERS if stage else _FIRST)
     return f"_blocks.{starts[stage] + block}.{known[inner]}.{tensor}" if inner in known else name
+
+
+# --- initial weights of networks that contain EfficientNets
+
+_COUNTER = ".num_batches_tracked"
+_STEM = "_conv_stem.weight"  # a name that every file of an EfficientNet has
+
+
+def with_backbone(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Return the state of a network whose EfficientNets start from a file of one; None if it is another file.
+
+    The last layer of the file is left out. Layers that the file does not have keep their weights.
+
+    Args:
+        network: contains EfficientNets of one variant.
+        state: the file, with the names of either library.
+    """
+    own = network.state_dict()
+    for prefix, part in network.named_modules():
+        if isinstance(part, EfficientNet):
+            file = efficientnet_names(state, part.variant)
+            if _STEM not in file:
+                return None
+            for name in part.state_dict():
+                if name.startswith("_") and not name.endswith(_COUNTER):
+                    del own[f"{prefix}.{name}"]  # a name that the file does not have is missing
+            own |= {
+                f"{prefix}.{name}": tensor
+                for name, tensor in file.items()
+                if not name.startswith("_fc.") and (part.is_whole or name in part.state_dict())
+            }
+    return own
