@@ -9,8 +9,8 @@ frequency: D(u, v) is the squared distance between the spectra of both maps, ove
 loss is the mean of D · exp(D / size of the maps). The second factor, the attention, has no gradient.
 
 views: the strength of a map is a distribution over channel, row and column. It is projected onto
-random directions, 12 for each layer. A student's should be close to that of the teacher for a random
-image of the same class, and more than a margin away from that for one of the other class.
+random directions, 12 for each layer. The student's should be close to the teacher's for a random
+image of the same class. It should be more than a margin away from that for one of the other class.
 
 Written from the paper, and compared with the published program (github.com/Leminhbinh0209/AAAI22-ADD) in
 numbers alone. The frequency loss is equal. Difference: the distance of two projections here is
@@ -151,7 +151,7 @@ def frequency_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
     Args:
         student: maps (B, C, H, W).
-        teacher: likewise.
+        teacher: maps (B, C, H, W).
     """
     difference = torch.fft.fft2(student - teacher, norm="ortho")
     distance = (difference.real.square() + difference.imag.square()).sum(1)  # (B, H, W)

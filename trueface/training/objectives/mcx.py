@@ -1,9 +1,9 @@
 """The losses of MCX-API: Y. Xu et al., WACVW 2023, with the pairs of P. Zhuang et al., AAAI 2020, arXiv 2002.10191.
 
-Each image of a batch forms two pairs: with the nearest image of its own class and with the nearest of
-the other class, by the distance of their features. The features of a pair get the gates of both. Of
-each image, the features with its own gate should have a higher probability of its class than those
-with the other's.
+Each image of a batch forms two pairs: one with the nearest image of its own class, one with the nearest
+of the other class. The distance is that of their features. The features of a pair get the gates of
+both. The features of an image with its own gate should have a higher probability of its class than
+those with the gate of the other.
 
     L = mean cross-entropy of all gated features + mean of max(0, p(other's gate) - p(own gate) + .05)
 

@@ -302,7 +302,7 @@ class TestDistillation:
         batch = self.batch()._replace(inputs=torch.cat([pictures(), pictures()]))
         _, logs = self.objective(teacher).training_step(model, batch)
         assert float(logs["frequency"]) == pytest.approx(0, abs=1e-9)
-        assert float(logs["views"]) > 0  # the other class is no further away than the margin
+        assert float(logs["views"]) > 0  # the other class is nearer than the margin
 
     def test_loss_is_the_weighted_sum_on_the_copies_of_lower_quality(self) -> None:
         model, teacher = untrained("slim18", side=SIDE), untrained("slim18", seed=2, side=SIDE)
@@ -363,13 +363,13 @@ def test_capsules_of_a_published_file_join_the_vgg_of_another(tmp_path: Path) ->
 
 
 def test_file_of_another_version_is_refused_with_the_first_three_names(tmp_path: Path) -> None:
-    path, vgg, state = capsule_files(tmp_path)
+    path, _, state = capsule_files(tmp_path)
     other = {name.replace("fea_ext.", "extractor."): each for name, each in state.items()}
     saved(path, other)
     settings = PublishedSettings(architecture="capsule", weights=str(path), crop=SIDE)
     first = r"missing \(fea_ext.capsules.0.0.weight, fea_ext.capsules.0.0.bias, \S+, …\)"
     with pytest.raises(WeightsError, match=first):
-        read_published(path, settings, vgg)
+        read_published(path, settings)
 
 
 def test_mcx_of_two_classes_is_refused(tmp_path: Path) -> None:
