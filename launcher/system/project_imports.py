@@ -191,7 +191,7 @@ class _Search:
 
 
 def named_code_files(file: str) -> Iterator[str]:
-    """Yield the names of files of code and configuration that a text of Python contains, such as open("a.yaml").
+    """Yield the names of files of code and configuration that a text of Python contains as constants.
 
     Names that are joined to a folder that is computed are left out.
     """
