@@ -1,0 +1,175 @@
+"""Detectors give the margins of their authors' code, for a state and images that follow from formulas.
+
+The authors' code is not part of the project. It was run once on the same state and images, on a CPU. The
+sides are small, but the padding of EfficientNet for its nominal side differs from that for the images.
+"""
+
+from hashlib import sha256
+from math import prod
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from trueface.models.detectors import Detector
+from trueface.models.registry import load_model_maker, spec_of
+
+torch.set_num_threads(1)
+PRIME = 999_983  # 3 does not divide 999,982, so the cubes of all residues are all residues
+TOLERANCE = 1e-3  # in deviations of the margins: about 30 times the rounding of float32
+UNCHANGED = ("num_batches_tracked", "mask")  # last words of names: tensors that the network sets
+SMALL = 0.1  # deviation of biases and means, and that of scales and variances around 1
+
+
+class Authors(NamedTuple):
+    """Input and results of the authors' code."""
+
+    side: int  # of the images, in pixels
+    gain: float  # of the weights of a layer: deviation times the root of its inputs
+    last: dict[str, float]  # factor of the tensors of the last layers, by name
+    rows: int  # rows of the last layer; with two, a margin is their difference
+    digest: str  # SHA-256 of the images
+    margins: tuple[float, ...]
+
+
+AUTHORS = {
+    "sbi": Authors(
+        side=100,
+        gain=1.45,
+        last={"_fc": 1.63},
+        rows=2,
+        digest="3e78152e24f0ad1a4199f9d944b01dbacc4b500b94e9f977eb89c1e1a94ac734",
+        margins=(-0.8514118, 1.44169, -0.5748122, 1.405869, 0.3298322, 1.042851),
+    ),
+    "effb4att": Authors(
+        side=100,
+        gain=1.45,
+        last={"classifier": 33},
+        rows=1,
+        digest="3e78152e24f0ad1a4199f9d944b01dbacc4b500b94e9f977eb89c1e1a94ac734",
+        margins=(-14.84065, -15.01853, -16.26581, -17.22039, -16.56298, -16.96462),
+    ),
+    "mat": Authors(
+        side=100,
+        gain=1.45,
+        last={"ensemble_classifier_fc.2": 61.1},
+        rows=2,
+        digest="3e78152e24f0ad1a4199f9d944b01dbacc4b500b94e9f977eb89c1e1a94ac734",
+        margins=(17.00372, 17.03543, 17.59864, 18.9975, 18.33481, 19.35005),
+    ),
+    "capsule": Authors(
+        side=64,
+        gain=1.7,
+        last={"routing_stats": 181},
+        rows=1,
+        digest="278bf0b0ee783d7317650f1300df97c457edd4d7ee5db56a0ec187cbc0fb8d02",
+        margins=(0.08760595, 0.305706, 0.088081, 0.3112111, 0.3096622, 0.3051524),
+    ),
+    "ccvit": Authors(
+        side=224,
+        gain=1.0,
+        last={"sm_mlp_head.1": 1.47, "lg_mlp_head.1": 1.47},
+        rows=1,
+        digest="680ad844eab5e34e12ab6a9125fe29f6c272dfc633d24c77eb024f56348e141e",
+        margins=(-1.380027, 0.04232192, 0.5446544),
+    ),
+    "recce": Authors(
+        side=96,
+        gain=1.15,
+        last={"fc": 1.2},
+        rows=1,
+        digest="15105b955f2f4c4e0f4007f82253ac4134c6f783138f3d2f03f9a45f0997a42e",
+        margins=(-2.242814, -1.011673, -1.198866, 0.3033935, 0.4389808, -0.8219423),
+    ),
+    "core": Authors(
+        side=96,
+        gain=1.1,
+        last={"fc": 3.87},
+        rows=2,
+        digest="15105b955f2f4c4e0f4007f82253ac4134c6f783138f3d2f03f9a45f0997a42e",
+        margins=(7.510173, 9.00983, 6.806359, 8.689881, 7.114909, 9.026423),
+    ),
+    "mcx": Authors(
+        side=423,
+        gain=1.0,
+        last={"fc": 8},
+        rows=1,
+        digest="25d3bcf72dade26ac17d82e47b19b94d14be0313e749e3b8c3df59bfb55d6167",
+        margins=(24.18551, 22.79598),
+    ),
+}
+
+
+def _numbers() -> Tensor:
+    """Return numbers of mean 0 and deviation 1, evenly spread: cubes modulo a prime."""
+    places = torch.arange(PRIME)
+    cubes = places * places % PRIME * places % PRIME
+    return ((cubes * 2 - PRIME + 1).double() / PRIME * 3**0.5).float()
+
+
+NUMBERS = _numbers()
+
+
+def numbers_of(name: str, shape: tuple[int, ...]) -> Tensor:
+    """Return the numbers of a tensor: a piece of all numbers, which begins at a place that its name determines."""
+    letters = enumerate(name.encode(), 1)
+    start = sum(place**2 * letter for place, letter in letters) * 7919 % PRIME
+    count = prod(shape)
+    turns = -(-(start + count) // PRIME)
+    return NUMBERS.repeat(turns)[start : start + count].reshape(shape)
+
+
+def tensor_of(name: str, shape: tuple[int, ...], gain: float) -> Tensor:
+    """Return a tensor of a state by its name, which ends as torch's layers name it."""
+    numbers = numbers_of(name, shape)
+    match name.rpartition(".")[2]:
+        case "bias" | "running_mean":
+            return numbers * SMALL
+        case "running_var":
+            return 1 + numbers * SMALL
+        case "weight" if len(shape) == 1:
+            return 1 + numbers * SMALL
+        case "weight":
+            return numbers * (gain / prod(shape[1:]) ** 0.5)
+    return numbers
+
+
+def state_of(own: dict[str, Tensor], authors: Authors) -> dict[str, Tensor]:
+    """Return a state of a network's names and shapes."""
+    state = {}
+    for name, tensor in own.items():
+        layer, _, word = name.rpartition(".")
+        if word in UNCHANGED:
+            state[name] = tensor
+            continue
+        rows = authors.rows if layer in authors.last else 1
+        shape = (rows * tensor.shape[0], *tensor.shape[1:])
+        made = tensor_of(name, shape, authors.gain) * authors.last.get(layer, 1.0)
+        state[name] = made[1:] - made[:1] if rows == 2 else made
+    return state
+
+
+def images_of(count: int, side: int) -> Tensor:
+    """Return uint8 images (count, 3, side, side): waves and grain."""
+    image, colour, row, column = torch.meshgrid(
+        *(torch.arange(each) for each in (count, 3, side, side)), indexing="ij"
+    )
+    across, down = column * (3 + 2 * image), row * (5 + image)
+    mixed = row * column * (image + 1) // (7 + 4 * colour)
+    wave = ((across + down + mixed + 83 * colour * image) % 512 - 256).abs().clamp(max=255)
+    grain = (column**2 * (11 + image) + row**2 * 13 + row * column * 29 * (colour + 1)) % 61
+    return ((3 * wave + 4 * grain) // 4).clamp(max=255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_a_detector_gives_the_margins_of_its_authors_code(name: str) -> None:
+    authors = AUTHORS[name]
+    images = images_of(len(authors.margins), authors.side)
+    assert sha256(images.numpy().tobytes()).hexdigest() == authors.digest
+    network = load_model_maker(name)()
+    network.load_state_dict(state_of(network.state_dict(), authors))
+    with torch.no_grad():
+        margins = Detector(spec_of(name), network).eval()(images)[:, 0]
+    expected = torch.tensor(authors.margins)
+    torch.testing.assert_close(margins, expected, rtol=0, atol=TOLERANCE * float(expected.std()))
