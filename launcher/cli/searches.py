@@ -1,15 +1,96 @@
-"""Searches on the command line: `launcher add --search`."""
+"""Searches on the command line: `launcher add --search`, and those of task files."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from launcher.cli.await_jobs import await_search
+from launcher.context import Context
 from launcher.functions.programs import SubmitRequest
-from launcher.search.submission import SearchRequest, commit_search, describe, with_request
+from launcher.planning.plan import Plan
+from launcher.screens.terminal import print_stderr
+from launcher.search.definition import check_extra
+from launcher.search.space import text_of
+from launcher.search.submission import (
+    SearchRequest,
+    commit_search,
+    describe,
+    finished_search,
+    with_request,
+)
 from launcher.store.client import ensure_scheduler_with_note, note_if_stopped
 from launcher.store.queue import Store
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
+
+
+def planned_searches(plan: Plan, file: str, settings: Sequence[str]) -> list[SearchRequest]:
+    """Return the searches of a task file.
+
+    Args:
+        plan: The plan of the file without them.
+        file: Path of the file.
+        settings: `key=value` each, stronger than the file.
+
+    Raises:
+        UsageError: one of them is wrong, or an extra is missing.
+        TaskFileError: an entry is wrong.
+    """
+    if not plan.searches:
+        return []
+    # the planner of trials, which few files need
+    from launcher.search.planned import planned_search
+
+    check_extra()
+    text = Path(file).read_text(encoding="utf-8-sig")
+    definitions = [
+        planned_search(file, text, settings, number, entry)
+        for number, entry in enumerate(plan.searches)
+    ]
+    return [
+        SearchRequest(definition.spec.name if definition.spec else "", definition)
+        for definition in definitions
+    ]
+
+
+def commit_searches(store: Store, context: Context, searches: Sequence[SearchRequest]) -> list[int]:
+    """Add the searches of a task file, or continue those that have further trials. Return their numbers.
+
+    Raises:
+        UsageError: one of them has the name of another one.
+    """
+    numbers = []
+    for search in searches:
+        if (finished := finished_search(store, search)) is not None:
+            print_stderr(sanitize_terminal(f"{describe(finished, search.definition)}: done before"))
+            continue
+        row, continued = commit_search(store, context, search)
+        text = describe(row, search.definition)
+        print_stderr(sanitize_terminal(f"continued: {text}" if continued else text))
+        numbers.append(row.id)
+    return numbers
+
+
+def print_planned_searches(searches: Sequence[SearchRequest]) -> None:
+    """Print the first values of the searches of a task file."""
+    if not searches:
+        return
+    # Optuna takes a second
+    from launcher.search.preview import first_values
+
+    for search in searches:
+        click.echo(
+            f"search of {sanitize_terminal(search.name)}, {search.definition.trials} trials, first values:"
+        )
+        for values in first_values(search.definition):
+            click.echo(
+                "  "
+                + sanitize_terminal(
+                    " ".join(f"{name}={text_of(value)}" for name, value in values.items())
+                )
+            )
 
 
 def add_search(
@@ -33,7 +114,7 @@ def add_search(
 
         print_preview(store, search.definition)
         return 0
-    row, continued = commit_search(store, request, search)
+    row, continued = commit_search(store, request.context, search, request.share)
     wake(home)
     text = describe(row, search.definition)
     click.echo(sanitize_terminal(f"continued: {text}" if continued else text))

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -31,6 +31,7 @@ from launcher.system.paths import find_home
 from launcher.taskfile.entries import TaskFile
 from launcher.taskfile.language import TOP
 from launcher.taskfile.parser import ParseContext, parse
+from launcher.taskfile.searches import ChosenValues
 from launcher.taskfile.settings import differences
 from launcher.taskfile.yaml_tree import MOST_BYTES
 
@@ -41,7 +42,14 @@ _RUN_BY = {".py": "python", ".sh": "bash", ".R": "Rscript", ".jl": "julia"}
 _WORDS_AT_TOP = {COMMAND.name, *TOP} - {"autotest", "include", "modifiers", "subsets"}
 
 
-def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
+def load(
+    path: str | Path,
+    *,
+    settings: Sequence[str] = (),
+    text: str | None = None,
+    chosen: ChosenValues | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> TaskFile:
     """Read a task file and the files that it includes.
 
     Its located errors are kept in `problems`, so that `plan` can tell them together with what
@@ -50,6 +58,9 @@ def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
     Args:
         path: of the file.
         settings: `key=value` each, stronger than the file, as with `--set`.
+        text: its text, None to read the file.
+        chosen: the values of a trial of one of its searches.
+        environment: for `${NAME}`, None for that of this process.
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
@@ -58,14 +69,15 @@ def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
     """
     own = read_configuration(os.environ)
     words = Words(subsets=own.subsets, modifiers=own.modifiers)
-    text = _read_task_file_text(Path(path))
+    text = _read_task_file_text(Path(path)) if text is None else text
 
     def read(kinds: Sequence[str] | None) -> TaskFile:
         installed = find_kinds(kinds)
         context = ParseContext(
             kinds=installed.kinds,
             unusable=installed.unusable,
-            environment=os.environ,
+            environment=os.environ if environment is None else environment,
+            chosen=chosen,
             settings=settings,
             words=words,
         )

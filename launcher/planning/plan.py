@@ -23,6 +23,7 @@ from launcher.planning.dependencies import MISSING_CODE
 from launcher.system.files import Json
 from launcher.taskfile.language import Reuse
 from launcher.taskfile.legacy_names import LegacyAction
+from launcher.taskfile.searches import SearchEntry
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 _encode_once = lru_cache(maxsize=256)(encode_basestring_ascii)  # many jobs share these kilobytes
@@ -186,6 +187,7 @@ class Plan:
     warnings: tuple[Problem, ...]
     # gives, for the names of jobs that are not done, the jobs that do once what these repeat
     shares: Callable[[Collection[str]], tuple[SharedJobPlan, ...]]
+    searches: tuple[SearchEntry, ...] = ()
     # with which the code of the jobs was identified; None: plug-ins that came later count like any code
     index: CodeIndex | None = field(default=None, compare=False)
 

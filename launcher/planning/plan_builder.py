@@ -123,7 +123,7 @@ def build_plan(
         raise TaskFileError(order_problems(problems, task.files))
     jobs = _JobBuilder(drafter, disk, code, dependencies, drawn.merged)
     wanted = _select_phases(task.phases, jobs.by_name, dependencies)
-    if not wanted:
+    if not wanted and not task.searches:
         raise TaskFileError([*order_problems(problems, task.files), _no_job(task)])
     kept = {job.name for job in wanted}
     missing = {need for name in kept for need in jobs.by_name[name].needs} - kept
@@ -138,6 +138,7 @@ def build_plan(
         share=task.share,
         notify=task.notify,
         pass_env=task.pass_env,
+        searches=task.searches,
         wanted=task.wanted,
         kinds=task.kinds,
         warnings=order_problems([*problems, *dependencies.missing_inputs()], task.files),

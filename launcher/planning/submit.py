@@ -33,7 +33,7 @@ class SubmittedRun(NamedTuple):
     cached: int
 
 
-class _RunPaths:
+class RunPaths:
     """The paths of a run, as text because thousands of jobs use them."""
 
     def __init__(self, root: Path, run: str) -> None:
@@ -67,7 +67,7 @@ def submit(
     with store.database.writing():
         run = store.ensure_run(root, plan.name, share=plan.share)
         store.set_notify(run, plan.notify)
-        folders = _RunPaths(root, plan.name)
+        folders = RunPaths(root, plan.name)
         if adoption is not None:
             _adopt_results(store, run, folders, plan, context, adoption, now)
         rows = store.read.jobs_of(root, plan.name)
@@ -111,7 +111,7 @@ def starting_specs(comparison: Comparison, root: Path) -> Iterator[Spec]:
 def _adopt_results(
     store: Store,
     run: int,
-    folders: _RunPaths,
+    folders: RunPaths,
     plan: Plan,
     context: Context,
     adoption: Adoption,
@@ -123,7 +123,7 @@ def _adopt_results(
         AdoptedJob(
             number=row.id,
             hash=there[job.name].hash if job.name in there else "",
-            spec=_spec_of(job, folders)._replace(hash=row.hash),
+            spec=spec_of(job, folders)._replace(hash=row.hash),
             outputs={path: version.to_json() for path, version in row.outputs.items()},
             printed_numbers=adoption.printed_numbers.get(job.name, {}),
         )
@@ -153,7 +153,7 @@ def _tag_removed_programs(store: Store, plan: Plan, rows: Mapping[str, JobRow]) 
 
 def _accept_results(
     store: Store,
-    folders: _RunPaths,
+    folders: RunPaths,
     comparison: Comparison,
     rows: Mapping[str, JobRow],
     now: float,
@@ -164,7 +164,7 @@ def _accept_results(
         if job.name in comparison.accepted and job.name in rows:
             row = rows[job.name]
             if row.hash == comparison.accepted[job.name]:
-                spec = _spec_of(job, folders)
+                spec = spec_of(job, folders)
                 files = comparison.files.get(job.name, spec.sources)
                 store.accept_result(row.id, spec._replace(sources=files), ACCEPTED, now)
 
@@ -179,15 +179,15 @@ def _predecessor_numbers(
 
 
 def _build_new_job(
-    compared: ComparedJob, folders: _RunPaths, needs: list[int], awaited: list[int]
+    compared: ComparedJob, folders: RunPaths, needs: list[int], awaited: list[int]
 ) -> NewJob:
     code = ReasonCode.NEW if compared.number is None else ReasonCode.CHANGED
     reason = Reason(code=code, text=compared.reason)
-    spec = _spec_of(compared.job, folders, shared=compared.shared)
+    spec = spec_of(compared.job, folders, shared=compared.shared)
     return NewJob(spec=spec, dependencies=needs, after_any=awaited, reason=reason)
 
 
-def _spec_of(job: PlannedJob, folders: _RunPaths, *, shared: tuple[str, ...] = ()) -> Spec:
+def spec_of(job: PlannedJob, folders: RunPaths, *, shared: tuple[str, ...] = ()) -> Spec:
     """Return a planned job as the queue keeps it; `shared` names jobs that do work of it."""
     return Spec(
         name=job.name,

@@ -1,6 +1,7 @@
 """What a search would try first, and what it would cost."""
 
 import shlex
+from contextlib import suppress
 
 import click
 
@@ -9,6 +10,7 @@ from launcher.errors import pluralize
 from launcher.functions.programs import PREFIX
 from launcher.screens.terminal import print_stderr
 from launcher.search.definition import SearchDefinition
+from launcher.search.space import Value
 from launcher.search.study import Exhausted, SearchStudy
 from launcher.search.trial_jobs import program_of_trial
 from launcher.store.queue import Store
@@ -19,15 +21,19 @@ from launcher.units import format_seconds
 SHOWN = 5  # trials; the values of later ones depend on results
 
 
+def first_values(definition: SearchDefinition) -> list[dict[str, Value]]:
+    """Return the values of the first trials, which do not depend on results."""
+    study, values = SearchStudy(definition, "preview"), list[dict[str, Value]]()
+    with suppress(Exhausted):
+        for number in range(min(SHOWN, definition.trials)):
+            values.append(study.ask(number)[0])
+    return values
+
+
 def print_preview(store: Store, definition: SearchDefinition) -> None:
     """Print name and command line of the first jobs, and the cost if such jobs have run."""
-    study = SearchStudy(definition, "preview")
-    for number in range(min(SHOWN, definition.trials)):
-        try:
-            values, attrs = study.ask(number)
-        except Exhausted:
-            break
-        spec = program_of_trial(definition, NewTrial(number, 0, values, attrs, 0))
+    for values in first_values(definition):
+        spec = program_of_trial(definition, NewTrial(0, 0, values, {}, 0))
         words = shlex.join(program_words(spec.settings, spec.argv))
         click.echo(f"{sanitize_terminal(spec.name or f'{PREFIX}…')}\t{sanitize_terminal(words)}")
     jobs = definition.trials * len(definition.repeats)

@@ -162,6 +162,8 @@ class SearchProcess:
         self._body, self._definition = row.body, read_definition(row.body)
         self._jobs = TrialJobs(self._home, self._store, row, self._definition)
         self._room = Room(self._home, self._store)
+        if self._definition.plan is not None:  # its paths are relative to that
+            os.chdir(self._jobs.context.folder)
         self._is_exhausted = False
         self._make_study(row, rows)
 

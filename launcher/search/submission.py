@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from launcher.context import Context
 from launcher.errors import UsageError, pluralize
 from launcher.functions.programs import PREFIX, SubmitRequest, check_programs
 from launcher.job import Spec
@@ -108,17 +109,24 @@ def with_request(search: SearchRequest, store: Store, request: SubmitRequest) ->
 
 
 def commit_search(
-    store: Store, request: SubmitRequest, search: SearchRequest
+    store: Store, context: Context, search: SearchRequest, share: float | None = None
 ) -> tuple[SearchRow, bool]:
     """Add a search, or continue that of its run and name. Return it, and whether it is continued.
+
+    Args:
+        store: The queue.
+        context: Where its jobs run.
+        search: The search.
+        share: Share of the machine for its run.
 
     Raises:
         UsageError: another search has its name.
     """
     definition = search.definition
-    root, run_name = _place(request, definition)
+    assert definition.spec is not None
+    root, run_name = definition.spec.root, definition.spec.run
     with store.database.writing():
-        run = store.ensure_run(Path(root), run_name, share=request.share)
+        run = store.ensure_run(Path(root), run_name, share=share)
         earlier = store.searches.find(run, search.name)
         if earlier is not None:
             check_enlarged(earlier, definition, run_name)
@@ -126,12 +134,23 @@ def commit_search(
             run,
             search.name,
             json.dumps(definition.to_json()),
-            store.ensure_context(request.context),
+            store.ensure_context(context),
             time.time(),
         )
         row = store.searches.read(number)
         assert row is not None
     return row, earlier is not None
+
+
+def finished_search(store: Store, search: SearchRequest) -> SearchRow | None:
+    """Return an earlier search that is the same and has no further trials; None if there is none."""
+    spec = search.definition.spec
+    assert spec is not None
+    row = store.searches.find(store.read.find_run(spec.root, spec.run), search.name)
+    if row is None or row.failed:
+        return None
+    same = read_definition(row.body)._replace(plan=None) == search.definition._replace(plan=None)
+    return row if same and not row.is_open else None
 
 
 def check_enlarged(earlier: SearchRow, definition: SearchDefinition, run: str) -> None:
@@ -149,11 +168,6 @@ def check_enlarged(earlier: SearchRow, definition: SearchDefinition, run: str) -
             f"{where} has {pluralize(before.trials, 'trial')} already. To continue it, write a larger "
             f"--trials, such as --trials {2 * before.trials}."
         )
-
-
-def _place(request: SubmitRequest, definition: SearchDefinition) -> tuple[str, str]:
-    spec = definition.spec or request.spec
-    return spec.root, spec.run
 
 
 def describe(row: SearchRow, definition: SearchDefinition) -> str:

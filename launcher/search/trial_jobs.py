@@ -9,12 +9,12 @@ from launcher.functions.programs import PREFIX, SubmitRequest, commit_jobs
 from launcher.job import PROGRAM, Spec
 from launcher.results.pivot import metrics_of_result
 from launcher.search.definition import SearchDefinition
-from launcher.search.space import text_of
+from launcher.search.space import Value, text_of, values_in
 from launcher.search.trials import JobResult, read_values
 from launcher.signatures import program_cost
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.store.searches import NewTrial, SearchRow, TrialRow
+from launcher.store.searches import NewTrial, SearchRow, SearchState, TrialRow
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
 from launcher.taskfile.programs import fill_template
@@ -46,26 +46,38 @@ class TrialJobs:
 
     def queue(self, new: NewTrial) -> bool:
         """Queue a job of a trial. Return False, and queue none, if the search is not running any more."""
-        spec = program_of_trial(self._definition, new)
-        definition, number = self._definition, self._row.id
+        number = self._row.id
         with self._store.database.writing():
             row = self._store.searches.read(number)
-            if row is None or row.state != self._row.state or row.body != self._row.body:
+            if row is None or row.state is not SearchState.RUNNING or row.body != self._row.body:
                 return False
-            run = self._store.read.find_run(spec.root, spec.run)
-            while spec.name and self._store.read.existing_names(run, [spec.name]):
-                spec = spec._replace(name=f"{spec.name}'")
-            request = SubmitRequest(
-                spec,
-                self.context,
-                after=lambda store: sorted(store.read.existing_jobs(definition.after)),
-                after_any=lambda store: sorted(store.read.existing_jobs(definition.after_any)),
-                tags=definition.tags,
-            )
-            (job,) = commit_jobs(self._store, request, [spec])
+            job = self._queue_program(new) if self._definition.plan is None else self._plan(new)
             self._store.searches.add_trials(number, {job: new})
         wake(self._home)
         return True
+
+    def _plan(self, new: NewTrial) -> int:
+        # the planner, which a search of `launcher add` does not need
+        from launcher.search.planned import queue_planned
+
+        values = all_values(self._definition, new)
+        return queue_planned(self._store, self._definition, values, self.context)
+
+    def _queue_program(self, new: NewTrial) -> int:
+        definition, store = self._definition, self._store
+        spec = program_of_trial(definition, new)
+        run = store.read.find_run(spec.root, spec.run)
+        while spec.name and store.read.existing_names(run, [spec.name]):
+            spec = spec._replace(name=f"{spec.name}'")
+        request = SubmitRequest(
+            spec,
+            self.context,
+            after=lambda store: sorted(store.read.existing_jobs(definition.after)),
+            after_any=lambda store: sorted(store.read.existing_jobs(definition.after_any)),
+            tags=definition.tags,
+        )
+        (job,) = commit_jobs(store, request, [spec])
+        return job
 
     def results(self, rows: Sequence[TrialRow]) -> dict[int, JobResult]:
         """Return what the done jobs among some reported, by job."""
@@ -99,12 +111,18 @@ class TrialJobs:
         ]
 
 
+def all_values(definition: SearchDefinition, new: NewTrial) -> dict[str, Value]:
+    """Return the values of a job, with that of the repeated parameter."""
+    repeat = definition.repeat
+    values = values_in(definition.space, new.chosen)
+    return values if repeat is None else {**values, repeat.name: repeat.values[new.repeat]}
+
+
 def program_of_trial(definition: SearchDefinition, new: NewTrial) -> Spec:
     """Return the job of a trial that runs a program."""
-    spec, repeat = definition.spec, definition.repeat
+    spec = definition.spec
     assert spec is not None
-    values = {**new.chosen, **({repeat.name: repeat.values[new.repeat]} if repeat else {})}
-    texts = {name: text_of(value) for name, value in values.items()}  # type: ignore[arg-type]
+    texts = {name: text_of(value) for name, value in all_values(definition, new).items()}
     filled = fill_template(spec.settings, texts)
     changed = {name: value for name, value in filled.settings.items() if name != "argv"}
     settings = {**spec.settings, **changed, **filled.stored}

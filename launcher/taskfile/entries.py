@@ -12,6 +12,7 @@ from launcher.kind_interface import Kind, Role
 from launcher.taskfile.language import Reuse
 from launcher.taskfile.legacy_names import LegacyAction
 from launcher.taskfile.nodes import GivenSetting, ScalarNode
+from launcher.taskfile.searches import SearchEntry
 from launcher.taskfile.settings import ResolvedSettings
 
 T = TypeVar("T")
@@ -178,6 +179,7 @@ class TaskFile(NamedTuple):
     # found while reading; `plan` raises their errors with its own errors
     problems: tuple[Problem, ...]
     whole: bool  # False if an entry that makes models could not be read
+    searches: tuple[SearchEntry, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:

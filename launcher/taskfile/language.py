@@ -105,7 +105,14 @@ TOP: Mapping[str, Word] = {
     "autotest": Word("Data IDs on which every model of this file is tested", or_null(IDS)),
 }
 
-_MATRIX = {"matrix": Word("Use this entry once per combination of these values")}
+_SEARCH = {
+    "search": Word(
+        "Choose values by results. metric: a reported number; trials: how many settings; values: a range "
+        "such as 1e-5..1e-1:log or a list for each name. Also parallel, sampler, pruner, repeat and seed",
+        {"type": ["object", "null"]},
+    )
+}
+_MATRIX = {"matrix": Word("Use this entry once per combination of these values"), **_SEARCH}
 _COMMON = {
     "after": Word("Jobs that must be done first, by name, pattern or model ID", _NAMES),
     "after_any": Word(
@@ -157,7 +164,7 @@ WORDS: Mapping[Role, Mapping[str, Word]] = {
     },
     Role.FOLDER: {
         **_name_word("the name of the folder, from which other jobs can start"),
-        **_MATRIX,
+        "matrix": _MATRIX["matrix"],
         **_COMMON,
     },
     Role.PLAIN: _JOB,
@@ -168,6 +175,7 @@ _OF_PROGRAMS: Mapping[str, Word] = {
     "matrix": Word(
         "Use this entry once per combination of these values. {NAME} in its texts is replaced by the value"
     ),
+    **_SEARCH,
     "flags": Word(
         "Flags with and without which this entry is used. {NAME} as an argument is --NAME or nothing",
         or_null(one_or_more(pattern(r"[A-Za-z_][A-Za-z0-9_.\-]*", "the name of a flag"))),

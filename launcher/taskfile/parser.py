@@ -56,6 +56,7 @@ from launcher.taskfile.matrix import Sweep, layers_of, sweeps_of_file
 from launcher.taskfile.nodes import MappingNode, as_list, is_null
 from launcher.taskfile.overrides import Overrides, apply_overrides, read_overrides
 from launcher.taskfile.scope import EVERY, Scope
+from launcher.taskfile.searches import ChosenValues, SearchReader
 from launcher.taskfile.sections import read_auto_test, read_section
 from launcher.taskfile.settings import unknown_key
 from launcher.taskfile.values import kinds_with
@@ -74,6 +75,7 @@ class ParseContext:
     words: Words = NO_WORDS  # words of the user's configuration
     now: float = field(default_factory=time.time)  # seconds since 1970, for `not_before`
     unusable: Mapping[str, str] = field(default_factory=dict)  # kind → why it cannot be loaded
+    chosen: ChosenValues | None = None  # the values of a trial
 
 
 def parse(
@@ -117,7 +119,8 @@ def parse(
     )
     root = apply_overrides(root, overrides, problems)
     kinds, words = kinds_with(root, language, context.words, problems)
-    scope = Scope(kinds=kinds, problems=problems, now=context.now)
+    searches = SearchReader([], context.chosen)
+    scope = Scope(kinds=kinds, problems=problems, now=context.now, searches=searches)
     of_run = read_header(root, scope)
     scope = read_scope(root, scope, overrides, of_run["reuse"], shared)
     entries, whole = _sections(root, scope)
@@ -140,6 +143,7 @@ def parse(
         or next((each for each in wanted if each is not LegacyAction.RUN), LegacyAction.RUN),
         problems=order_problems(merge_notes(problems), reading.files),
         whole=whole and reading.is_complete,
+        searches=tuple(searches.found),
     )
 
 
@@ -229,7 +233,9 @@ def _sections(root: MappingNode, scope: Scope) -> tuple[tuple[Entry, ...], bool]
                 whole = False
             else:
                 entries.append(entry)
-    makes = any(isinstance(entry, TrainEntry | MethodEntry) for entry in entries)
+    makes = bool(scope.searches.found) or any(
+        isinstance(entry, TrainEntry | MethodEntry) for entry in entries
+    )
     auto = root.find_pair("autotest")
     if auto is not None and not is_null(auto[1]) and not makes and not problems:
         message = "autotest has no effect because this file makes no models"
@@ -237,7 +243,7 @@ def _sections(root: MappingNode, scope: Scope) -> tuple[tuple[Entry, ...], bool]
     if whole:
         _report_unused_sweeps(sweeps, entries, scope)
         report_ineffective(entries, problems)
-    if not entries and not problems:
+    if not entries and not problems and not scope.searches.found:
         names = sorted(_names(scope.kinds))
         hint = f"add a section: {', '.join(names)}"
         if len(names) > MOST_LISTED_ALWAYS:

@@ -28,6 +28,7 @@ from launcher.taskfile.nodes import (
     is_null,
     node_or_none,
 )
+from launcher.taskfile.searches import SearchReader
 from launcher.taskfile.settings import TWO_NAMES, report_duplicate_key, unknown_key
 
 # settings by the name of a kind; "": of every kind that has them
@@ -54,6 +55,7 @@ class Scope:
     forced_labels: Node | None = None  # labels of every training
     combination: int = 0  # index of the file's combination
     now: float = 0.0  # seconds since 1970, for times that are relative
+    searches: SearchReader = field(default_factory=lambda: SearchReader([]))
     # by kind: values weaker and stronger than its entries; computed once
     _weaker_and_stronger: dict[str, tuple[dict[str, GivenSetting], dict[str, GivenSetting]]] = (
         field(init=False, default_factory=dict)

@@ -115,7 +115,8 @@ def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]
         words = {"model": every, "method": node}
         yield _read_method(_RawEntry(scope, _common(kind, node.place, scope), words, {}, ({},)))
     elif isinstance(node, SequenceNode):
-        yield from (_read_entry(kind, node, scope) for node in nodes)
+        planned = scope.searches.entries(kind, nodes, scope.problems, combination=scope.combination)
+        yield from (_read_entry(kind, node, scope) for node in planned)
     else:
         message = f"{kind.name}: expected a list"
         scope.problems.add_error(node, "wrong-type", message, "begin each entry with '- '")

@@ -19,6 +19,7 @@ import click
 from launcher.accounts import FairShareAccount
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import Backends, read_configured_backends
+from launcher.cli.await_jobs import await_search
 from launcher.cli.complete import offer_task_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.job_selection import EXIT_ABORTED, gc_paused, print_failed_jobs
@@ -26,6 +27,7 @@ from launcher.cli.notify_warnings import no_target_warning
 from launcher.cli.option_types import flag, policy_option, value_param
 from launcher.cli.plain_tables import is_plain
 from launcher.cli.result_tables import GUIDE, draw
+from launcher.cli.searches import commit_searches, planned_searches, print_planned_searches
 from launcher.context import Context, current_context
 from launcher.errors import TaskFileError, UsageError, pluralize, suggestion_or_known_names
 from launcher.functions.options import absent_gpu_warning
@@ -218,6 +220,10 @@ def command(
         plans = [
             plan.with_terms(lambda terms: with_default_backends(terms, backends)) for plan in plans
         ]
+        searches = [
+            planned_searches(plan, file, settings)
+            for plan, file in zip(plans, taskfiles, strict=True)
+        ]
         dry_run = dry_run or any(plan.wanted is LegacyAction.LIST for plan in plans)
         form = _choose_form(
             dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands}
@@ -243,9 +249,12 @@ def command(
             )
             options += [] if policy is None else ["--policy", policy.name]
             options += ["--snapshot"] if snapshot else []
-            return _list(
+            code = _list(
                 plans, taskfiles, form, compared, options, pass_env, backends, policy, snapshot
             )
+            if form in {Form.SOME, Form.ALL}:
+                print_planned_searches([each for found in searches for each in found])
+            return code
     results = any(plan.wanted is LegacyAction.RESULTS for plan in plans)
     for plan in plans:
         if plan.missing and not results:  # a dry run only warns: such jobs must fail
@@ -278,10 +287,15 @@ def command(
                     _queue(store, comparison, context)
                     for comparison, context in zip(comparisons, contexts, strict=True)
                 ]
+                sought = [
+                    number
+                    for found, context in zip(searches, contexts, strict=True)
+                    for number in commit_searches(store, context, found)
+                ]
         # before the start, so that jobs that start at once are shown
         since = store.read.last_event()
         try:
-            if any(submission.queued or submission.joined for submission in submitted):
+            if sought or any(submission.queued or submission.joined for submission in submitted):
                 clear_stop(home)
                 wake_or_start_scheduler(home)
             if detach:
@@ -290,9 +304,11 @@ def command(
                 watch_run,
             )  # with all screens, which a dry run never needs
 
-            for submission in submitted:
+            for submission in (each for each in submitted if each.jobs):
                 watch_run(home, store, submission.jobs, since, live=sys.stderr.isatty())
                 code = max(code, _watch_and_report(home, store, submission))
+            for number in sought:
+                code = max(code, await_search(home, store, number))
         except KeyboardInterrupt:
             _print_remaining(store, submitted, [plan.name for plan in plans])
             return EXIT_ABORTED

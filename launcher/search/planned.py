@@ -1,0 +1,180 @@
+"""Searches of task files: each trial is a plan of the file with one value per name."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from launcher.backends.eligibility import with_default_backends
+from launcher.backends.settings import read_configured_backends
+from launcher.context import Context
+from launcher.errors import UsageError
+from launcher.functions.plan_checks import compare
+from launcher.planning.load import load, plan
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.submit import RunPaths, spec_of, submit
+from launcher.search.definition import PlannedEntry, SearchDefinition, define
+from launcher.search.space import Choice, Range, Value, choice_of, text_of
+from launcher.search.words import TPE, SearchWords
+from launcher.store.queue import Store
+from launcher.system.files import Json
+from launcher.taskfile.searches import VALUES, ChosenValues, SearchEntry
+
+VALIDATION = "val_"  # beginning of the names of numbers on validation images
+
+
+def planned_search(
+    file: str, text: str, settings: Sequence[str], number: int, entry: SearchEntry
+) -> SearchDefinition:
+    """Return a search of a task file, with one of its jobs as the template.
+
+    Args:
+        file: Path of the file.
+        text: Its text.
+        settings: `key=value` each, stronger than the file.
+        number: Which of the entries with a search.
+        entry: The entry.
+
+    Raises:
+        UsageError: an option is wrong.
+        TaskFileError: the entry is wrong.
+    """
+    words = entry.words
+    values = words[VALUES]
+    assert isinstance(values, dict)
+    where = f"{file}, line {entry.place.line}"
+    try:
+        definition = define(
+            SearchWords(
+                metrics=str(words["metric"]),
+                trials=_whole(words, "trials"),
+                parallel=_whole(words, "parallel"),
+                sampler=str(words.get("sampler") or TPE),
+                pruner=None if words.get("pruner") is None else str(words["pruner"]),
+                repeat=_repeat(words.get("repeat")),
+                seed=_whole(words, "seed") or 0,
+            ),
+            {name: _values(name, value) for name, value in values.items()},
+        )
+        if not entry.is_program:
+            _check_validation(definition)
+    except UsageError as error:
+        raise UsageError(f"{where}: search: {error}") from error
+    options: dict[str, Json] = {"settings": [*settings]}
+    definition = definition._replace(
+        plan=PlannedEntry(str(Path(file).absolute()), text, number, options)
+    )
+    first = {
+        name: domain.low if isinstance(domain, Range) else domain.values[0]
+        for name, domain in definition.space.items()
+    }
+    if definition.repeat is not None:
+        first[definition.repeat.name] = definition.repeat.values[0]
+    made, job = plan_of_trial(definition, first, os.environ, where)
+    root = made.run_folder.parent.parent
+    spec = spec_of(job, RunPaths(root, made.name))
+    return definition._replace(spec=spec._replace(name=job.name.partition("@")[0]))
+
+
+def plan_of_trial(
+    definition: SearchDefinition,
+    values: Mapping[str, Value],
+    environment: Mapping[str, str],
+    where: str = "",
+) -> tuple[Plan, PlannedJob]:
+    """Return the plan of a trial, with its job and all that this needs; and the job.
+
+    Raises:
+        UsageError: the entry makes several jobs per combination.
+        TaskFileError: the file is wrong.
+    """
+    entry = definition.plan
+    assert entry is not None
+    settings = entry.options.get("settings")
+    given = [str(each) for each in settings] if isinstance(settings, list) else []
+    texts = {name: text_of(value) for name, value in values.items()}
+
+    def planned(chosen: ChosenValues | None) -> Plan:
+        task = load(
+            entry.file, settings=given, text=entry.text, chosen=chosen, environment=environment
+        )
+        return plan(task)
+
+    whole = planned(ChosenValues(entry.entry, texts))
+    kind = whole.searches[entry.entry].kind
+    others = {job.name for job in planned(None).jobs} if len(whole.jobs) > 1 else set[str]()
+    own = [job for job in whole.jobs if job.kind == kind and job.name not in others]
+    if len(own) != 1:
+        names = ", ".join(job.name for job in own) or "none"
+        raise UsageError(
+            f"{where}: search: an entry with a search makes one job per combination, not {names}. "
+            "Give it one method and one poison."
+        )
+    by_name = {job.name: job for job in whole.jobs}
+    wanted, todo = set[str](), [own[0].name]
+    while todo:
+        name = todo.pop()
+        if name in by_name and name not in wanted:
+            wanted.add(name)
+            todo += [*by_name[name].needs, *by_name[name].after_any]
+    jobs = tuple(job for job in whole.jobs if job.name in wanted)
+    backends = read_configured_backends(os.environ)
+    made = replace(whole, jobs=jobs).with_terms(
+        lambda terms: with_default_backends(terms, backends)
+    )
+    return made, own[0]
+
+
+def queue_planned(
+    store: Store, definition: SearchDefinition, values: Mapping[str, Value], context: Context
+) -> int:
+    """Queue the job of a trial with what it needs. Return its number. Inside `writing`.
+
+    Raises:
+        Error: the plan cannot be queued.
+    """
+    made, job = plan_of_trial(definition, values, context.environment)
+    root = made.run_folder.parent.parent
+    comparison = compare(store, made, root, force=False, accept_code=False)
+    submitted = submit(store, root, comparison, context, time.time())
+    names = [each.job.name for each in comparison.jobs]
+    return submitted.jobs[names.index(job.name)]
+
+
+def _check_validation(definition: SearchDefinition) -> None:
+    """Refuse metrics of the lab that are not measured on validation images.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for objective in definition.objectives:
+        if not objective.metric.startswith(VALIDATION):
+            raise UsageError(
+                f"metric {objective.metric!r} is not a validation number. A search that chooses on test images "
+                f"makes their results too good. Use a number whose name begins with {VALIDATION!r}, such as val_loss."
+            )
+
+
+def _values(name: str, value: Json) -> str | Choice:
+    if isinstance(value, list):
+        return choice_of(name, [each for each in value if isinstance(each, str | int | float)])
+    return str(value)
+
+
+def _repeat(value: Any) -> str | None:
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, values),) = value.items()
+        texts = values if isinstance(values, list) else [values]
+        return f"{name}={','.join(map(str, texts))}"
+    return None if value is None else str(value)
+
+
+def _whole(words: Mapping[str, Json], name: str) -> int | None:
+    value = words.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UsageError(f"{name}: expected a whole number, got {value!r}")
+    return value
