@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from launcher.plugins.joblib.registration import register_joblib
     from launcher.screens.table_formats import latex_table
     from launcher.screens.usage_errors import usage_message
+    from launcher.search.api import Search, search
     from launcher.taskfile.entries import TaskFile
     from launcher.taskfile.settings import fault_text
 
@@ -124,6 +125,8 @@ _LATE = {
     "register_joblib": "launcher.plugins.joblib.registration",
     "results": "launcher.functions.task_files",
     "Executor": "launcher.functions.executor",
+    "Search": "launcher.search.api",
+    "search": "launcher.search.api",
     "ProgramError": "launcher.functions.future",
     "ProgramResult": "launcher.functions.future",
     "submit": "launcher.functions.api",
@@ -165,6 +168,7 @@ __all__ = [
     "RepeatsWork",
     "Role",
     "Run",
+    "Search",
     "Settings",
     "Share",
     "SharedJob",
@@ -202,6 +206,7 @@ __all__ = [
     "read_json",
     "register_joblib",
     "results",
+    "search",
     "setting",
     "submit",
     "submit_many",

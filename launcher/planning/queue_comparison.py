@@ -26,7 +26,7 @@ from launcher.planning.hash_changes import (
 )
 from launcher.planning.known_identity import KnownIdentities, later_settings, without_settings
 from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob
-from launcher.states import OPEN_STATES, State, strip_state_prefix
+from launcher.states import OPEN_STATES, ReasonCode, State, strip_state_prefix
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
 from launcher.stored_specs import has_options
@@ -237,6 +237,8 @@ class _Comparer:
         job, row = self._identities.as_queued(planned), self._rows.get(planned.name)
         if row is None:
             return ComparedJob(job, Action.RUN, "new", "new")
+        if row.state_reason.code is ReasonCode.PRUNED:
+            return ComparedJob(job, Action.RUN, "changed", "pruned by its search", number=row.id)
         again = [need for need in job.needs if _may_change_dependents(self._jobs[need], self._plan)]
         is_other, is_other_code = row.hash != job.hash, self._is_other_code(planned, job, row)
         definitions = other_definitions(job, row, self._plan.index) if is_other else ()

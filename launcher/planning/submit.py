@@ -42,7 +42,13 @@ class RunPaths:
 
 
 def submit(
-    store: Store, root: Path, comparison: Comparison, context: Context, now: float
+    store: Store,
+    root: Path,
+    comparison: Comparison,
+    context: Context,
+    now: float,
+    *,
+    is_whole: bool = True,
 ) -> SubmittedRun:
     """Put what has to run into the queue, all of it or nothing.
 
@@ -53,6 +59,7 @@ def submit(
             as done with the code of the plan.
         context: the folder and environment in which the jobs run.
         now: the time.
+        is_whole: the plan has all jobs of its file, so that others were removed from it.
 
     Raises:
         UsageError: a result of another folder has changed meanwhile.
@@ -91,7 +98,8 @@ def submit(
         for compared in again:
             needs, awaited = _predecessor_numbers(compared, numbers)
             store.set_dependencies(numbers[compared.job.name], needs, now, after_any=awaited)
-        _tag_removed_programs(store, plan, rows)
+        if is_whole:
+            _tag_removed_programs(store, plan, rows)
     return SubmittedRun(
         jobs=tuple(numbers[compared.job.name] for compared in comparison.jobs),
         queued=actions.count(Action.RUN),
@@ -139,7 +147,10 @@ def _adopt_results(
 def _tag_removed_programs(store: Store, plan: Plan, rows: Mapping[str, JobRow]) -> None:
     """Tag the programs of sweeps that its file has no more; those that it has again lose the tag."""
     planned = {job.name for job in plan.jobs}
-    known = {name: row for name, row in rows.items() if row.kind == PROGRAM}
+    trials = store.searches.jobs_of_trials(row.id for row in rows.values())
+    known = {
+        name: row for name, row in rows.items() if row.kind == PROGRAM and row.id not in trials
+    }
     removed = {
         row.id
         for name, row in known.items()

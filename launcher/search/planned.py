@@ -138,7 +138,7 @@ def queue_planned(
     made, job = plan_of_trial(definition, values, context.environment)
     root = made.run_folder.parent.parent
     comparison = compare(store, made, root, force=False, accept_code=False)
-    submitted = submit(store, root, comparison, context, time.time())
+    submitted = submit(store, root, comparison, context, time.time(), is_whole=False)
     names = [each.job.name for each in comparison.jobs]
     return submitted.jobs[names.index(job.name)]
 

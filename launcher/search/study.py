@@ -343,14 +343,14 @@ class SearchStudy:
 
     def importances(self) -> dict[str, float]:
         """Return the importance of each parameter for the first metric, empty if it is not known yet."""
-        first = 0
+        sign = 1.0 if self.definition.objectives[0].lower else -1.0  # low values are the good ones
         # seconds of imports for evaluators that are not used here
         sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
         with contextlib.suppress(ValueError, RuntimeError, ZeroDivisionError):
             found = optuna.importance.get_param_importances(
                 self.study,
                 evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
-                target=lambda trial: trial.values[first],
+                target=lambda trial: sign * trial.values[0],
             )
             return {name: part for name, part in found.items() if math.isfinite(part)}
         return {}

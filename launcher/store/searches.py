@@ -90,7 +90,7 @@ class Searches:
         """Return the numbers of the searches that have not ended."""
         return self._db.query_numbers("SELECT id FROM searches WHERE state <> 'ended'")
 
-    def all(self, runs: Sequence[int] | None = None) -> list[SearchRow]:
+    def all(self, runs: Iterable[int] | None = None) -> list[SearchRow]:
         """Return the searches, those of some runs only if `runs` is given."""
         chosen = "" if runs is None else " WHERE run IN (SELECT value FROM json_each(?))"
         rows = self._db.execute(
@@ -236,6 +236,11 @@ class Searches:
             " AND jobs.state IN ('queued', 'held', 'running') ORDER BY job",
             json.dumps([*searches]),
         )
+
+    def jobs_of_trials(self, jobs: Iterable[int]) -> set[int]:
+        """Return which jobs belong to trials."""
+        query = "SELECT job FROM trials WHERE job IN (SELECT value FROM json_each(?))"
+        return {*self._db.query_numbers(query, json.dumps([*jobs]))}
 
     def kept_jobs(self) -> set[int]:
         """Return the jobs of open searches, which these still need."""

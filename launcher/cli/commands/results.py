@@ -21,6 +21,7 @@ from launcher.cli.output import (
 )
 from launcher.cli.plain_tables import NO_RESULTS, Row, is_plain, plain_tables
 from launcher.cli.result_tables import GUIDE, draw, table_of_tests
+from launcher.cli.search_results import repeated_names, repeating_command
 from launcher.errors import UsageError, pluralize
 from launcher.job import PROGRAM, PROGRAM_RUN
 from launcher.kind_interface import Kind
@@ -178,6 +179,10 @@ def command(
     shape, chooses = choose_format(form, as_json=as_json), any(choice)
     with open_queue() as (home, store):
         every = _run_of(store, run)
+        searches = store.searches.all({row.run_id for row in every})
+        if searches and metric is None and not (over or everything or database):
+            choice = choice._replace(over=repeated_names(searches))
+            chooses = any(choice)
         if database is not None:
             if chooses or metric is not None or form or as_json or patterns or all_jobs:
                 raise UsageError(
@@ -197,6 +202,7 @@ def command(
         wanted = metric is not None or chooses or not results.rows
         returned = read_returned_values(home, store, jobs, kinds) if wanted else []
         code_notes = different_code_notes(store, jobs)
+        again = repeating_command(store, searches, choice.metric) if choice.best else ""
     counts = count_results(matching, tests=bool(results.rows))
     found = RunOutcome(every[0].run, results, returned, now, kinds)
     answer = _build_output(found, choice, metric, shape, everything=everything)
@@ -205,6 +211,8 @@ def command(
         print_stderr(f"{NO_RESULTS}{hint}")
         return
     write(_with_counts(answer, counts), shape)
+    if again:
+        print_stderr(again)
     of_tests = not all(map(is_plain, results.rows))
     if metric is None and not chooses and shape is Format.TABLE and of_tests:
         click.echo(f"\n{GUIDE}", err=True)

@@ -1,0 +1,171 @@
+"""`search`, as `launcher.api` offers it: values of a program are chosen by its results."""
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Unpack
+
+from launcher.backends.eligibility import with_default_backends
+from launcher.backends.settings import read_configured_backends
+from launcher.errors import UsageError
+from launcher.functions.options import JobOptions, check_request, read_request
+from launcher.functions.program_start import read_variables
+from launcher.functions.programs import SubmitRequest, check_name
+from launcher.job import PROGRAM, PROGRAM_RUN, Spec, run_name_fault
+from launcher.search.space import text_of
+from launcher.search.submission import commit_search, program_search, with_request
+from launcher.search.words import TPE, SearchWords
+from launcher.store.client import (
+    context_to_store,
+    ensure_scheduler_alive,
+    ensure_scheduler_with_note,
+    note_if_stopped,
+    open_queue,
+    queue_stopped_error,
+)
+from launcher.store.searches import SearchRow
+from launcher.system.daemon_control import wake
+
+POLL_S = 0.1  # seconds between two looks at the queue
+
+
+class Search(NamedTuple):
+    """A search in the queue."""
+
+    number: int
+    run: str
+    name: str  # name of its jobs without values
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the search has ended. Return whether it has.
+
+        Args:
+            timeout: Seconds; None: as long as it takes.
+
+        Raises:
+            MachineError: the queue is stopped.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        with open_queue() as (home, store):
+            while (row := store.searches.read(self.number)) is not None and row.is_open:
+                if end is not None and time.monotonic() > end:
+                    return False
+                if not ensure_scheduler_alive(home, store):
+                    raise queue_stopped_error()
+                time.sleep(POLL_S)
+        return True
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Return the jobs of all trials: number, job, state and values."""
+        with open_queue() as (_, store):
+            rows = store.searches.trials(self.number)
+        return [
+            {"trial": row.number, "job": row.job, "state": str(row.state), **row.values}
+            for row in rows
+        ]
+
+    def best(self) -> list[dict[str, Any]]:
+        """Return the best trial; of several metrics those of which none is better in each."""
+        best = self._row().progress.get("best")
+        return [each for each in best if isinstance(each, dict)] if isinstance(best, list) else []
+
+    def reason(self) -> str:
+        """Return why it ended."""
+        return self._row().reason
+
+    def cancel(self) -> None:
+        """End the search, and cancel its jobs."""
+        with open_queue() as (home, store):
+            store.searches.end(self.number, "cancelled by its owner", failed=False)
+            store.job_control.cancel(store.searches.open_jobs([self.number]), time.time())
+            wake(home)
+
+    def _row(self) -> SearchRow:
+        with open_queue() as (_, store):
+            row = store.searches.read(self.number)
+        if row is None:
+            raise UsageError(f"the search of run {self.run!r} was deleted by launcher clean")
+        return row
+
+
+def search(
+    words: Sequence[str | Path],
+    metric: str,
+    *,
+    trials: int,
+    sweep: Mapping[str, str | Iterable[Any]],
+    sweep_flag: Sequence[str] = (),
+    parallel: int | None = None,
+    sampler: str = TPE,
+    pruner: str | None = None,
+    repeat: str | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    run: str = PROGRAM_RUN,
+    cwd: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    **options: Unpack[JobOptions],
+) -> Search:
+    """Search for the values of a program with the best results, as `launcher add --search` does.
+
+    Args:
+        words: Program and arguments with `{sweep}` or names in braces.
+        metric: Reported number, such as "acc", "loss:min" or "acc:max,loss:min".
+        trials: Number of settings to try.
+        sweep: Name → range such as "1e-5..1e-1:log", or a list of values.
+        sweep_flag: Names of flags.
+        parallel: Jobs at once; None: as many as fit.
+        sampler: tpe, random, grid or cmaes.
+        pruner: median, hyperband or none; None: median for one metric.
+        repeat: Parameter with several values per setting, such as "seed=1..3".
+        seed: Seed of the sampler.
+        name: Name of the jobs.
+        run: Their run.
+        cwd: Folder in which the program starts.
+        env: Its variables.
+        options: Options of the jobs, such as gpus=1.
+
+    Raises:
+        UsageError: an option is wrong, or Optuna is not installed.
+        TaskFileError: the braces do not fit.
+        MachineError: the queue cannot be used.
+    """
+    if fault := run_name_fault(run):
+        raise UsageError(f"run: {run!r} {fault}")
+    typed = [
+        f"{key}={values if isinstance(values, str) else ','.join(map(text_of, values))}"
+        for key, values in sweep.items()
+    ]
+    settings: dict[str, Any] = {} if cwd is None else {"cwd": os.fspath(cwd)}
+    if env:
+        settings["env"] = read_variables([f"{key}={text}" for key, text in env.items()])
+    sought = program_search(
+        SearchWords(metric, trials, parallel, sampler, pruner, repeat, seed),
+        typed,
+        sweep_flag,
+        check_name(name),
+        tuple(map(os.fspath, words)),
+        settings,
+    )
+    request, backends = read_request(dict(options)), read_configured_backends(os.environ)
+    request = request._replace(terms=with_default_backends(request.terms, backends))
+    context = context_to_store()
+    with open_queue(make=True) as (home, store):
+        check_request(home, store, request, backends)
+        spec = Spec(
+            name="",
+            kind=PROGRAM,
+            role="plain",
+            run=run,
+            root=str(home.folder) if run == PROGRAM_RUN else context.folder,
+            resources=request.resources,
+            terms=request.terms,
+            priority=request.priority,
+        )
+        sought = with_request(sought, store, SubmitRequest(spec, context))
+        row, _ = commit_search(store, context, sought)
+        wake(home)
+    if not note_if_stopped(home):
+        ensure_scheduler_with_note(home)
+    return Search(row.id, row.run, row.name)
