@@ -1,4 +1,4 @@
-"""What `launcher results` prints of searches besides the table."""
+"""Additions of searches to the output of `launcher results`."""
 
 import shlex
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ def repeating_command(store: Store, searches: Sequence[SearchRow], metric: str) 
         signs = {each.metric: 1 if each.lower else -1 for each in objectives}
         values = {str(each.get("job")): each.get("values") for each in best}
         costs = {
-            job: signs[metric] * float(found[metric])
+            job: signs[metric] * float(value)
             for job, found in values.items()
-            if isinstance(found, dict) and isinstance(found.get(metric), int | float)
+            if isinstance(found, dict) and isinstance(value := found.get(metric), int | float)
         }
         rows = store.read.jobs_by_id([int(min(costs, key=lambda job: costs[job]))] if costs else [])
         for row in rows:

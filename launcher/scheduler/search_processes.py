@@ -53,7 +53,7 @@ class SearchProcesses:
         return bool(numbers)
 
     def close(self) -> None:
-        """End the processes. They are started again with what the queue knows."""
+        """End the processes. The next scheduler starts them again."""
         for child in self._children.values():
             os.close(child.pipe)
             with contextlib.suppress(ProcessLookupError, ChildProcessError):

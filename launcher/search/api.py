@@ -145,7 +145,7 @@ def search(
         typed,
         sweep_flag,
         check_name(name),
-        tuple(map(os.fspath, words)),
+        tuple(os.fspath(word) for word in words),
         settings,
     )
     request, backends = read_request(dict(options)), read_configured_backends(os.environ)

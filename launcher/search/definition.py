@@ -1,4 +1,4 @@
-"""What a search looks for: metrics, values, number of trials, and the job of each trial."""
+"""The definition of a search: metrics, values, number of trials, and the job of each trial."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -130,7 +130,7 @@ def plan_of_trial(
 def queue_planned(
     store: Store, definition: SearchDefinition, values: Mapping[str, Value], context: Context
 ) -> int:
-    """Queue the job of a trial with what it needs. Return its number. Inside `writing`.
+    """Queue the job of a trial and the jobs that it needs. Return its number. Inside `writing`.
 
     Raises:
         Error: the plan cannot be queued.

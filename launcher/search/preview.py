@@ -1,4 +1,4 @@
-"""What a search would try first, and what it would cost."""
+"""The first values of a search, and its cost."""
 
 import shlex
 from contextlib import suppress

@@ -175,7 +175,7 @@ class DistinctSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # as 
             space: The allowed values.
             tried: Combinations that were tried.
             rng: Chooses if the sampler only repeats values.
-            trial_of: Returns a trial with what the sampler has noted about it.
+            trial_of: Returns a trial with the notes of the sampler.
         """
         self._inner, self._space, self._tried, self._rng = inner, space, tried, rng
         self._trial_of = trial_of
@@ -305,7 +305,7 @@ class SearchStudy:
         )
 
     def ask(self, number: int) -> tuple[dict[str, Value], dict[str, Any]]:
-        """Return values for the next trial, and what the sampler notes about it.
+        """Return values for the next trial, and the notes of the sampler.
 
         The random state depends on the seed and the number only, so that a restarted process chooses alike.
 

@@ -1,4 +1,4 @@
-"""The jobs of the trials of a search: how each is queued, and what it reported."""
+"""The jobs of the trials of a search: how each is queued, and its numbers."""
 
 import math
 from collections.abc import Mapping, Sequence

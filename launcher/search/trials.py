@@ -17,7 +17,7 @@ _KILLS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 
 
 class JobResult(NamedTuple):
-    """What a job of a trial reported."""
+    """The numbers of a job of a trial."""
 
     values: tuple[float, ...] | None  # one per metric; None if one is missing or not a number
     printed: tuple[str, ...] = ()  # names of all its numbers
@@ -84,7 +84,7 @@ def end_of(rows: Sequence[TrialRow], results: Mapping[int, JobResult]) -> EndedT
 
     Args:
         rows: Its jobs, which have ended.
-        results: Job → what it reported, for done jobs.
+        results: Job → its numbers, for done jobs.
     """
     number = rows[0].number
     known = [each.values for row in rows if (each := results.get(row.job)) and each.values]

@@ -244,7 +244,7 @@ CREATE TABLE trials (
     repeat INTEGER NOT NULL,                -- which of the seeds, from 0
     job    INTEGER NOT NULL UNIQUE REFERENCES jobs (id) ON DELETE CASCADE,
     chosen TEXT NOT NULL,                   -- JSON: parameter -> value
-    attrs  TEXT NOT NULL DEFAULT '{}',      -- JSON: what the sampler notes about it
+    attrs  TEXT NOT NULL DEFAULT '{}',      -- JSON: notes of the sampler
     told   INTEGER NOT NULL,                -- results that were known when its values were chosen
     PRIMARY KEY (search, number, repeat)
 ) STRICT, WITHOUT ROWID;

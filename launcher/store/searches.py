@@ -1,4 +1,4 @@
-"""Searches in the database: what each looks for, its trials, and the jobs of these."""
+"""Searches in the database, with their trials and the jobs of these."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +50,7 @@ class TrialRow(NamedTuple):
     repeat: int
     job: int
     chosen: str  # JSON: parameter → value
-    attrs: str  # JSON: what the sampler notes
+    attrs: str  # JSON: notes of the sampler
     told: int  # results that were known when the values were chosen
     state: State
     code: str  # code of the reason of its state
@@ -65,7 +65,7 @@ class TrialRow(NamedTuple):
 
     @property
     def attributes(self) -> Mapping[str, Json]:
-        """What the sampler notes about it."""
+        """The notes of the sampler."""
         return known_record(self.attrs)
 
 

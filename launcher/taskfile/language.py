@@ -107,8 +107,8 @@ TOP: Mapping[str, Word] = {
 
 _SEARCH = {
     "search": Word(
-        "Choose values by results. metric: a reported number; trials: how many settings; values: a range "
-        "such as 1e-5..1e-1:log or a list for each name. Also parallel, sampler, pruner, repeat and seed",
+        "Choose values by results. Keys are metric, trials and values, with a range such as 1e-5..1e-1:log or "
+        "a list for each name. Further keys are parallel, sampler, pruner, repeat and seed",
         {"type": ["object", "null"]},
     )
 }

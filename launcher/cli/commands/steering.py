@@ -107,7 +107,7 @@ def _changing_command(
     Args:
         what: the change, as in "nothing to hold".
         states: where it is possible.
-        on_search: what happens to the searches of a run; None: nothing.
+        on_search: the change of the searches of a run, None for no change.
         settings: of the command.
     """
 
