@@ -428,6 +428,7 @@ def test_options_named_without_a_command_exist_in_some_command(page: Path) -> No
             "--touch",
         },
         "clusters.md": {"--nv"},
+        "search.md": {"--amp"},
         "sweeps.md": {"--amp"},
     }
     assert not set(options(page)) - every_known_option() - others.get(page.name, set())

@@ -16,6 +16,7 @@ from launcher.web.results import result_table
 from launcher.web.run_curves import BANDS, RANGE, CurveChoice, RunCurves
 from launcher.web.run_data import RunData
 from launcher.web.run_filter import LONGEST, Settings, matches, read_filter, unknown_settings
+from launcher.web.search_charts import search_charts
 from launcher.web.view import CacheResult, NotFound, QueueView
 
 ROWS = 50
@@ -104,6 +105,7 @@ def run_context(view: QueueView, address: Address) -> PageContent:
                 for state, jobs in listed.items()
             ],
             "data": look.value or RunData(),
+            "searches": search_charts(view.store, run.id),
             "choice": choice,
             "bands": BANDS,
             "curves": drawn.value or RunCurves(),

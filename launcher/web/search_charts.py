@@ -1,0 +1,210 @@
+"""The searches of a run: history of the best value, importance of parameters, parallel coordinates."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from launcher.results.pivot import metrics_of_result
+from launcher.screens.chart import number
+from launcher.screens.search_view import best_text, search_title, trials_text
+from launcher.search.definition import Objective, SearchDefinition, read_definition
+from launcher.search.space import Choice, Range, text_of
+from launcher.search.trials import by_number, end_of, is_pruned, read_values
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.store.searches import SearchRow, TrialRow
+from launcher.system.stored_fields import Unreadable
+from launcher.system.text import sanitize_terminal
+from launcher.web.plots import Line, Plot
+
+MOST_TRIALS = 2000  # newest trials that are read
+MOST_LINES = 300  # trials in the parallel coordinates, those with the best values
+WIDTH, HEIGHT, EDGE = 900, 260, 30  # pixels of the parallel coordinates; margin above and below
+SHADES = 5  # colours of values, from the best to the worst
+
+
+class Axis(NamedTuple):
+    """One axis of the parallel coordinates."""
+
+    name: str
+    x: float
+    top: str
+    bottom: str
+
+
+class TrialLine(NamedTuple):
+    """A trial in the parallel coordinates."""
+
+    points: str  # as SVG has them
+    shade: int  # 0: among the best
+    title: str
+    job: int
+
+
+class Coordinates(NamedTuple):
+    """The parallel coordinates of a search."""
+
+    axes: Sequence[Axis] = ()
+    lines: Sequence[TrialLine] = ()  # the best last, above the others
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+class SearchCharts(NamedTuple):
+    """A search on the page of its run."""
+
+    title: str
+    state: str
+    reason: str
+    trials: str
+    best: str
+    plots: Sequence[Plot]
+    importance: Sequence[tuple[str, float]]  # parameter and importance, 0 to 1
+    coordinates: Coordinates
+
+
+class Result(NamedTuple):
+    """A complete trial."""
+
+    trial: int
+    job: int
+    values: Mapping[str, object]
+    value: float  # of the first metric
+
+
+def search_charts(store: Store, run: int) -> list[SearchCharts]:
+    """Return the searches of a run."""
+    return [_charts(store, search) for search in store.searches.all([run])]
+
+
+def _charts(store: Store, search: SearchRow) -> SearchCharts:
+    try:
+        definition = read_definition(search.body)
+    except Unreadable as error:
+        return _empty(search, str(error))
+    objective = definition.objectives[0]
+    results = _results(store, search, definition)
+    return _empty(search, search.reason)._replace(
+        plots=[_history(results, objective)] if results else [],
+        importance=_importance(search),
+        coordinates=_coordinates(results, definition) if len(results) > 1 else Coordinates(),
+    )
+
+
+def _empty(search: SearchRow, reason: str) -> SearchCharts:
+    return SearchCharts(
+        title=search_title(search),
+        state=search.state,
+        reason=sanitize_terminal(reason),
+        trials=trials_text(search),
+        best=best_text(search),
+        plots=(),
+        importance=(),
+        coordinates=Coordinates(),
+    )
+
+
+def _results(store: Store, search: SearchRow, definition: SearchDefinition) -> list[Result]:
+    """Return the complete trials of a search, in their order."""
+    rows = [row for row in store.searches.trials(search.id) if row.state is State.DONE]
+    trials = [*by_number(rows).values()][-MOST_TRIALS:]
+    stored = store.read.results(row.job for trial in trials for row in trial)
+    found = []
+    for trial in trials:
+        values = _value_of(trial, stored, definition.objectives)
+        if values is not None:
+            found.append(Result(trial[0].number, trial[0].job, trial[0].values, values))
+    return found
+
+
+def _value_of(
+    rows: Sequence[TrialRow],
+    stored: Mapping[int, Mapping[str, object]],
+    objectives: Sequence[Objective],
+) -> float | None:
+    if any(is_pruned(row) for row in rows):
+        return None
+    results = {}
+    for row in rows:
+        metrics = metrics_of_result("", "", "", dict(stored.get(row.job, {}))).metrics  # type: ignore[arg-type]
+        numbers = {name: float(each.value) for name, each in metrics.items()}
+        results[row.job] = read_values(objectives, numbers)
+    means = end_of(rows, results).results
+    return means[0] if means else None
+
+
+def _history(results: Sequence[Result], objective: Objective) -> Plot:
+    """Return the value of each trial, and the best one until then."""
+    pick = min if objective.lower else max
+    best = accumulate((each.value for each in results), pick)
+    steps = [float(each.trial) for each in results]
+    return Plot(
+        title=sanitize_terminal(objective.metric),
+        lines=[
+            Line("best so far", [*zip(steps, best, strict=True)]),
+            Line("trial", [(each.trial, each.value) for each in results], colour=7, dashed=True),
+        ],
+        unit="trial",
+    )
+
+
+def _importance(search: SearchRow) -> list[tuple[str, float]]:
+    known = search.progress.get("importance")
+    parts = known.items() if isinstance(known, Mapping) else ()
+    found = [
+        (sanitize_terminal(name), float(part))
+        for name, part in parts
+        if isinstance(part, int | float)
+    ]
+    return sorted(found, key=lambda each: -each[1])
+
+
+def _coordinates(results: Sequence[Result], definition: SearchDefinition) -> Coordinates:
+    """Return lines over one axis per parameter and one for the metric."""
+    objective = definition.objectives[0]
+    sign = 1 if objective.lower else -1
+    ranked = sorted(results, key=lambda each: sign * each.value)[:MOST_LINES]
+    names = [*definition.space]
+    gap = WIDTH / (len(names) + 1)
+    low, high = (pick(each.value for each in ranked) for pick in (min, max))
+    axes = [
+        Axis(sanitize_terminal(name), gap * (place + 0.5), *_ends(domain))
+        for place, (name, domain) in enumerate(definition.space.items())
+    ]
+    axes.append(
+        Axis(
+            sanitize_terminal(objective.metric), gap * (len(names) + 0.5), number(high), number(low)
+        )
+    )
+    lines = []
+    for rank, each in enumerate(ranked):
+        heights = [_height(definition.space[name], each.values.get(name)) for name in names]
+        heights.append((each.value - low) / (high - low) if high > low else 0.5)
+        points = " ".join(
+            f"{axis.x:.1f},{HEIGHT - EDGE - height * (HEIGHT - 2 * EDGE):.1f}"
+            for axis, height in zip(axes, heights, strict=True)
+        )
+        settings = " ".join(f"{name}={text_of(each.values.get(name, ''))}" for name in names)  # type: ignore[arg-type]
+        title = f"trial {each.trial}: {settings} {objective.metric}={number(each.value)}"
+        shade = rank * SHADES // len(ranked)
+        lines.append(TrialLine(points, shade, sanitize_terminal(title), each.job))
+    return Coordinates(axes, lines[::-1])
+
+
+def _ends(domain: Range | Choice) -> tuple[str, str]:
+    """Return the texts at the top and at the bottom of an axis."""
+    if isinstance(domain, Choice):
+        return text_of(domain.values[-1]), text_of(domain.values[0])
+    return number(domain.high), number(domain.low)
+
+
+def _height(domain: Range | Choice, value: object) -> float:
+    """Return where a value is on its axis, from 0 to 1."""
+    if isinstance(domain, Choice):
+        place = next((n for n, each in enumerate(domain.values) if each == value), 0)
+        return place / max(1, len(domain.values) - 1)
+    low, high, at = domain.low, domain.high, value if isinstance(value, int | float) else domain.low
+    if domain.log and at > 0:
+        low, high, at = math.log(low), math.log(high), math.log(at)
+    return min(1.0, max(0.0, (at - low) / (high - low)))
