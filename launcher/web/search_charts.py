@@ -138,12 +138,12 @@ def _history(results: Sequence[Result], objective: Objective) -> Plot:
     """Return the value of each trial, and the best one until then."""
     pick = min if objective.lower else max
     best = accumulate((each.value for each in results), pick)
-    steps = [float(each.trial) for each in results]
+    points = [(float(each.trial), each.value) for each in results]
     return Plot(
         title=sanitize_terminal(objective.metric),
         lines=[
-            Line("best so far", [*zip(steps, best, strict=True)]),
-            Line("trial", [(each.trial, each.value) for each in results], colour=7, dashed=True),
+            Line("best so far", [(x, value) for (x, _), value in zip(points, best, strict=True)]),
+            Line("trial", points, colour=7, dashed=True),
         ],
         unit="trial",
     )

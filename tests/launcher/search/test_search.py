@@ -8,14 +8,20 @@ from typing import Any
 
 import pytest
 
+from launcher.api import search
+from launcher.errors import UsageError
+from launcher.planning.load import load, plan
 from launcher.search.definition import read_definition
+from launcher.search.planned import plan_of_trial, planned_search
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, TrialRow
 from launcher.system.files import read_json
 from launcher.system.paths import Home
+from launcher.web.search_charts import search_charts
 from tests.build import until
 from tests.launcher.conftest import Answer, Launcher
+from tests.launcher.web.browser import served
 
 optuna: Any = pytest.importorskip("optuna")
 PROGRAM = """
@@ -288,3 +294,88 @@ def test_search_of_several_metrics_has_a_front(add: Add, launcher: Launcher, sto
     best = search_of(store).progress["best"]
     assert isinstance(best, list)
     assert len(best) == 4  # the higher x, the higher both
+
+
+def test_page_of_a_run_draws_its_search(
+    add: Add, launcher: Launcher, store: Store, tmp_path: Path
+) -> None:
+    add("--trials", "12", "--parallel", "2", space="x=0..20")
+    launcher.well("wait", "run:r", "--timeout", "60s")
+    (charts,) = search_charts(store, search_of(store).run_id)
+    best = [value for _, value in charts.plots[0].lines[0].points]
+    assert best == sorted(best)
+    assert [name for name, _ in charts.importance] == ["x"]
+    assert len(charts.coordinates.lines) == 12
+    with served(tmp_path) as page:
+        html = page.get(f"runs/{search_of(store).run_id}").text
+    assert "Parallel coordinates" in html
+    assert html.count("<polyline") == 12
+
+
+TASK = """
+name: tuned
+command:
+- {name: prep, argv: ["true"]}
+- name: fit
+  argv: [python, fit.py, "{sweep}"]
+  after: prep
+  search: {metric: acc, trials: TRIALS, parallel: 2, values: {x: 0.0..10.0}, repeat: {seed: [1, 2]}}
+"""
+
+
+def test_search_of_a_task_file_queues_trials_with_the_jobs_that_they_need(
+    launcher: Launcher, program: Callable[[str], None], tmp_path: Path, store: Store
+) -> None:
+    del program
+    (tmp_path / "t.yaml").write_text(TASK.replace("TRIALS", "3"))
+    dry = launcher.well("run", "t.yaml", "--dry-run")
+    assert dry.out.count("  x=") == 3
+    launcher.well("run", "t.yaml")
+    jobs = {row.name: row.state for row in store.read.jobs()}
+    assert (len(jobs), {*jobs.values()}) == (7, {State.DONE})
+    assert "done before" in launcher.well("run", "t.yaml").err
+    (tmp_path / "t.yaml").write_text(TASK.replace("TRIALS", "4"))
+    assert "continued: search" in launcher.well("run", "t.yaml").err
+    rows = launcher.json("results", "tuned")["rows"]
+    assert [row["count"] for row in rows] == [2, 2, 2, 2]
+    assert not any("removed" in row for row in rows)
+
+
+LAB = """
+name: lab
+defaults: {data_root: data, split_path: data/splits, model: slim18, weights: none}
+sample: [{train: 8, val: 4, test: 4, size: 32}]
+train:
+- {model: null, data: "gan2:pre", search: {metric: METRIC, trials: 5, values: {lr: 1e-4..1e-2:log}}}
+autotest: ["gan2:pre"]
+"""
+
+
+def test_search_of_the_lab_varies_trainings_by_a_validation_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = LAB.replace("METRIC", "val_loss")
+    (tmp_path / "lab.yaml").write_text(text)
+    (entry,) = plan(load("lab.yaml")).searches
+    definition = planned_search("lab.yaml", text, (), 0, entry)
+    made, job = plan_of_trial(definition, {"lr": 0.002}, os.environ)
+    assert job.settings["lr"] == 0.002
+    assert [each.kind for each in made.jobs] == ["sample", "train"]
+    text = text.replace("val_loss", "auc")
+    (tmp_path / "lab.yaml").write_text(text)
+    (entry,) = plan(load("lab.yaml")).searches
+    with pytest.raises(UsageError, match="'auc' is not a validation number"):
+        planned_search("lab.yaml", text, (), 0, entry)
+
+
+def test_search_in_python_waits_and_returns_the_best_trial(
+    program: Callable[[str], None], launcher: Launcher, home: Home
+) -> None:
+    del program, launcher, home
+    found = search(
+        ["python", "fit.py", "{sweep}"], "acc", trials=4, run="r", sweep={"x": [1, 2, 3, 4]}
+    )
+    assert found.wait(60)
+    assert found.best()[0]["values"] == {"acc": 0.0}
+    assert sorted(trial["x"] for trial in found.trials()) == [1, 2, 3, 4]
