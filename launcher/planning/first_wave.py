@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -283,7 +283,8 @@ def read_machine_state(
     results: Path,
     now: float,
     discipline: SchedulingPolicy | None = None,
-    snapshot: Callable[[], Sequence[GpuSnapshot]] | None = None,
+    *,
+    reads_gpus: bool = True,
 ) -> MachineState:
     """Look at the machine as a scheduler does; nothing is written.
 
@@ -293,20 +294,20 @@ def read_machine_state(
         results: the folder to which results will be written; it need not exist yet.
         now: the time.
         discipline: the scheduling policy, or None for the policy of the queue.
-        snapshot: reads the GPUs, None for the driver.
+        reads_gpus: read the GPUs, which takes time.
     """
     cpus = cores_for_jobs(home)
     claims = store.claims.open_claims() if store else []
     claims = [claim for claim in claims if not claim.pilot]
     recorded = store.usage_records.usage if store else no_usage
     ledger = GpuAccounting(home, OwnProcesses())
-    absent = ""
+    seen: tuple[GpuSnapshot, ...] = ()
+    absent = "not read"
     try:
-        seen = query_gpus_once(
-            snapshot or Nvml().snapshot
-        )  # a driver that hangs can be interrupted
+        if reads_gpus:  # a driver that hangs can be interrupted
+            seen, absent = query_gpus_once(Nvml().snapshot), ""
     except MachineError as error:
-        seen, absent = (), str(error)
+        absent = str(error)
     if store:
         store.usage_records.set_local_machines(gpu.fingerprint for gpu in seen if gpu.total)
     ledger.adopt(read_known_attempts(home), time.monotonic())

@@ -46,6 +46,8 @@ FASTEST_POLL_S, SLOWEST_POLL_S = 0.005, 0.2
 POLLS_PER_TRIAL = 200  # so a trial waits half a per cent of its time for the next values
 STEPS_S = 0.25  # seconds between two looks at the steps of running trials
 ROOM_S = 2.0  # seconds after which room is looked for although the queue has not changed
+STANDING_S = 0.5  # seconds between two records for the screens
+LONGEST_S = 3600.0  # seconds between two looks at an unchanged queue
 RETRY_S = 2.0  # after a full disk
 IMPORTANCE_S = 60.0  # seconds between two computations of the importance of parameters
 RECENT_TRIALS = 10  # their mean time is the expected one
@@ -88,7 +90,8 @@ class SearchProcess:
         self._ends: dict[int, EndedTrial] = {}  # trials whose ends the study knows
         self._is_exhausted = False
         self._durations: list[float] = []  # seconds of the last trials
-        self._next_room_at = self._next_steps_at = 0.0  # monotonic
+        self._next_look_at = 0.0  # monotonic
+        self._next_standing_at = 0.0  # monotonic
         self._next_importance_at = time.monotonic()
         self._definition: SearchDefinition
         self._study: SearchStudy
@@ -104,7 +107,7 @@ class SearchProcess:
         while True:
             before, version = version, self._store.read.data_version()
             now = time.monotonic()
-            due = version != before or now >= min(self._next_room_at, self._next_steps_at)
+            due = version != before or now >= self._next_look_at
             if due and not self._turn():
                 return
             if poll.poll(self._poll_s * 1000):
@@ -124,7 +127,7 @@ class SearchProcess:
         rows: Sequence[TrialRow] = self._store.searches.trials(self._number)
         if row.body != self._body or self._has_changed(rows):
             self._rebuild(row, rows)
-        self._next_steps_at = self._next_room_at = time.monotonic() + 3600.0
+        self._next_look_at = time.monotonic() + LONGEST_S
         if not row.is_open:
             self._take_in(rows)
             if any(each.state in OPEN_STATES for each in rows):
@@ -134,15 +137,20 @@ class SearchProcess:
         self._take_in(rows)
         if why := self._fault():
             self._end(row, why, failed=True)
+            self._look_within(0.0)
             return True
         trials = by_number(rows)
         if self._definition.prunes:
             self._prune(trials)
         if row.state is SearchState.RUNNING:
-            self._fill(row)
-            if self._is_over(by_number(self._store.searches.trials(self._number))):
+            rows = self._fill(row, rows)
+            if self._is_over(by_number(rows)):
                 self._end(row, self._summary(), failed=False)
                 return self._flush(row)
+        wait_s = self._next_standing_at - time.monotonic()
+        if wait_s > 0:
+            self._look_within(wait_s)
+            return True
         self._note(row)
         self._record_standing(row)
         if self._writer is not None:
@@ -256,7 +264,7 @@ class SearchProcess:
         running = [rows[0] for rows in trials.values() if rows and rows[0].state is State.RUNNING]
         if not running:
             return
-        self._next_steps_at = time.monotonic() + STEPS_S
+        self._look_within(STEPS_S)
         for row in running:
             steps = self._jobs.steps(row)
             if not steps:
@@ -266,33 +274,37 @@ class SearchProcess:
                 self._store.job_control.prune(row.job, steps[-1][0], time.time())
                 wake(self._home)
 
-    def _fill(self, row: SearchRow) -> None:
-        """Queue as many jobs as can start."""
+    def _fill(self, row: SearchRow, rows: Sequence[TrialRow]) -> Sequence[TrialRow]:
+        """Queue as many jobs as can start. Return the jobs of all trials."""
         while True:
-            rows = self._store.searches.trials(self._number)
-            self._take_in(rows)  # values are chosen by the newest results
             trials = by_number(rows)
             pending = self._next_repeat(trials)
             if pending is None and (
                 self._is_exhausted or len(self._known(trials)) >= self._definition.trials
             ):
-                return
+                return rows
             opened = [row for rows in trials.values() for row in rows if row.state in OPEN_STATES]
             if self._definition.parallel and len(opened) >= self._definition.parallel:
-                return
+                return rows
             waits = any(row.state is not State.RUNNING for row in opened)
             if not self._room.fits(
                 self._jobs.template(), self._jobs.context, opened=len(opened), waits=waits
             ):
-                self._next_room_at = time.monotonic() + ROOM_S
-                return
+                self._look_within(ROOM_S)
+                return rows
             try:
                 added = self._add(pending, trials)
             except Exhausted:
                 self._is_exhausted, added = True, False
             if not added:  # the study has a trial too many
                 self._make_study(row, rows)
-                return
+                return rows
+            rows = self._store.searches.trials(self._number)
+            self._take_in(rows)  # values are chosen by the newest results
+
+    def _look_within(self, span_s: float) -> None:
+        """Look at the queue after at most some seconds, also if it has not changed."""
+        self._next_look_at = min(self._next_look_at, time.monotonic() + span_s)
 
     def _known(self, trials: Mapping[int, Sequence[TrialRow]]) -> range:
         """Return the numbers of all trials so far, also of deleted ones."""
@@ -336,6 +348,7 @@ class SearchProcess:
     def _record_standing(self, row: SearchRow, *, last: bool = False) -> None:
         """Record how far the search is; the importance of parameters is computed once a minute, and at the end."""
         definition, now = self._definition, time.monotonic()
+        self._next_standing_at = now + STANDING_S
         complete = sum(bool(end.results) and not end.pruned for end in self._ends.values())
         known = row.progress.get("importance")
         importance: Mapping[str, Json] = known if isinstance(known, dict) else {}

@@ -1,14 +1,10 @@
 """Whether another job of a search would start at once."""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.backends.eligibility import runs_here
 from launcher.context import Context
-from launcher.errors import MachineError
-from launcher.gpu.nvml import Nvml
-from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec
 from launcher.planning.first_wave import read_machine_state, would_start
 from launcher.store.lanes import lane_of
@@ -17,18 +13,12 @@ from launcher.store.runs import find_account
 from launcher.system.paths import Home
 
 
-def _no_gpus() -> Sequence[GpuSnapshot]:
-    """Return no GPUs, for jobs that use none: reading them takes time."""
-    raise MachineError("the GPUs are not read")
-
-
 class Room:
     """Asks the scheduler's own policy."""
 
     def __init__(self, home: Home, store: Store) -> None:
         """Begin with a queue."""
         self._home, self._store = home, store
-        self._nvml = Nvml()
 
     def fits(self, spec: Spec, context: Context, *, opened: int, waits: bool) -> bool:
         """Return whether a job should be queued now.
@@ -49,7 +39,7 @@ class Room:
             self._store,
             Path(spec.root),
             time.time(),
-            snapshot=self._nvml.snapshot if spec.resources.may_need_gpu else _no_gpus,
+            reads_gpus=spec.resources.may_need_gpu,
         )
         account = find_account(self._store.database.execute, Path(spec.root), spec.run)
         state = state._replace(account=account)

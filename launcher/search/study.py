@@ -11,6 +11,7 @@ import math
 import random
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ MOST_REPEATED = 20  # times that values are asked again which were tried before
 MOST_LISTED = 100_000  # combinations that are listed to find one that was not tried
 STARTUP_TRIALS = 10  # random trials before TPE; its default
 SHORT_RETRY_S = 2.0  # before a journal is written again that a full disk refused
+WRITE_EVERY_S = 1.0  # between two writes of the journal, which take time from the jobs
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,7 @@ class JournalWriter:
             path: The file, whose folder need not exist.
         """
         self._journal, self._path = journal, path
-        self._written = 0
+        self._written, self._next_write_at = 0, 0.0  # monotonic
         self._file: JournalFileBackend | None = None
         self._wanted, self._closing = threading.Event(), False
         self._lock = threading.Lock()
@@ -109,8 +111,11 @@ class JournalWriter:
         self._thread.start()
 
     def write(self) -> None:
-        """Have the file brought up to date; returns at once."""
-        self._wanted.set()
+        """Have the file brought up to date soon; returns at once."""
+        now = time.monotonic()
+        if now >= self._next_write_at:
+            self._next_write_at = now + WRITE_EVERY_S
+            self._wanted.set()
 
     def flush(self) -> bool:
         """Bring the file up to date. Return whether it is."""
