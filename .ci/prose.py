@@ -176,7 +176,7 @@ _SQL = re.compile(
     r"|\b(?:SELECT|RECURSIVE|WHERE|JOIN|ORDER\ BY|VALUES)\b",
     re.DOTALL,
 )
-_MARKUP = re.compile(r"\s*(?:<|\{%|#!)")
+_MARKUP = re.compile(r"\s*(?:<|\{%|#!|name: \S+\n)")  # the last one begins a task file
 _LONGEST_MESSAGE = 4000  # characters; a longer literal is a file
 
 

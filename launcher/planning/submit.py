@@ -110,10 +110,10 @@ def submit(
 
 def starting_specs(comparison: Comparison, root: Path) -> Iterator[Spec]:
     """Yield the specifications of the jobs of a plan that are queued."""
-    folders = _RunPaths(root, comparison.plan.name)
+    folders = RunPaths(root, comparison.plan.name)
     for compared in comparison.jobs:
         if compared.action is Action.RUN:
-            yield _spec_of(compared.job, folders)
+            yield spec_of(compared.job, folders)
 
 
 def _adopt_results(

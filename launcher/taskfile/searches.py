@@ -30,7 +30,7 @@ class SearchEntry(NamedTuple):
 class ChosenValues(NamedTuple):
     """The values of a trial."""
 
-    entry: int  # which of the entries with a search
+    entry: int  # its number among the entries with a search
     texts: Mapping[str, str]
 
 

@@ -70,7 +70,7 @@ class Result(NamedTuple):
     trial: int
     job: int
     values: Mapping[str, object]
-    value: float  # of the first metric
+    value: float  # result of the first metric
 
 
 def search_charts(store: Store, run: int) -> list[SearchCharts]:

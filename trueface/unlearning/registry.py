@@ -57,7 +57,7 @@ class Method(Declared):
     summary: str  # half a line for help texts
     # a class of the same file, or of `trueface.unlearning.hyperparameters`
     hyperparameters: type[Options]
-    # what it cannot work without: the images to keep, the true labels of the forget set, a model as it was before
+    # without these it cannot work: the images to keep, the true labels of the forget set, a model as it was before
     # its training. "last layer": the network ends in one linear layer
     needs: Collection[Need] = ()
     goals: Collection[Goal] = ALL  # things that it can forget: flipped labels, a class, some images

@@ -25,8 +25,8 @@ SMALL = 0.1  # deviation of biases and means, and that of scales and variances a
 class Authors(NamedTuple):
     """Input and results of the authors' code."""
 
-    side: int  # of the images, in pixels
-    gain: float  # of the weights of a layer: deviation times the root of its inputs
+    side: int  # width and height of the images, in pixels
+    gain: float  # deviation of the weights of a layer, times the root of its inputs
     last: dict[str, float]  # factor of the tensors of the last layers, by name
     rows: int  # rows of the last layer; with two, a margin is their difference
     digest: str  # SHA-256 of the images
@@ -131,7 +131,8 @@ def tensor_of(name: str, shape: tuple[int, ...], gain: float) -> Tensor:
         case "weight" if len(shape) == 1:
             return 1 + numbers * SMALL
         case "weight":
-            return numbers * (gain / prod(shape[1:]) ** 0.5)
+            scaled: Tensor = numbers * (gain / prod(shape[1:]) ** 0.5)
+            return scaled
     return numbers
 
 

@@ -20,8 +20,8 @@ CAPSULES = 10
 CLASSES = 2  # real, fake
 READINGS, NUMBERS = 8, 4  # numbers of a primary capsule, and of an output capsule
 NOISE = 0.01  # deviation of the noise on the routing's weights, in training
-DROPOUT = 0.05  # of the routed numbers, which are not scaled up for it
-LAYERS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0)  # of VGG-19: channels; 0: a pooling
+DROPOUT = 0.05  # share of the routed numbers, which are not scaled up for it
+LAYERS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0)  # channels of VGG-19; 0: a pooling
 MAPS = LAYERS[-2]
 LEAST_SIDE = 16  # pixels: the maps need two positions for a deviation
 

@@ -55,7 +55,7 @@ class Mcx(nn.Module):
             they are in 0 … 255.
     """
 
-    unused_parts = ("conv_reduce",)  # of the authors' file
+    unused_parts = ("conv_reduce",)  # parts of the authors' file
 
     def __init__(self, spaces: Sequence[str] = (RGB,)) -> None:
         super().__init__()

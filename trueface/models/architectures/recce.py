@@ -101,7 +101,7 @@ class GuidedAttention(nn.Module):
 class Recce(nn.Module):
     """An Xception with a decoder, and a last layer of one logit."""
 
-    unused_parts = ("encoder.fc",)  # of the authors' file
+    unused_parts = ("encoder.fc",)  # parts of the authors' file
 
     def __init__(self) -> None:
         super().__init__()

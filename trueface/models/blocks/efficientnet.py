@@ -20,7 +20,7 @@ from torch.nn import functional
 
 Version = Literal["0.6", "0.7"]  # version of efficientnet_pytorch
 DROP_CONNECT = 0.2  # probability to drop the last block; it falls linearly to 0 at the first one
-NORM_MOMENTUM, NORM_EPSILON = 0.01, 1e-3  # of batch norms, in torch's sense of momentum
+NORM_MOMENTUM, NORM_EPSILON = 0.01, 1e-3  # settings of batch norms, in torch's sense of momentum
 WIDTH_STEP = 8  # widths are multiples of it
 LEAST_RATIO = 0.9  # rounding a width must not make it smaller than that
 STEM, HEAD = 32, 1280  # channels after the first and before the last layer, before scaling

@@ -116,7 +116,7 @@ class AddLosses(Objective):
             ).sum()
             loss = functional.binary_cross_entropy_with_logits(logits.reshape(-1), is_fake.float())
         whole = loss + self._options.add_frequency * frequency + self._options.add_views * views
-        # of all rows, as if those of the first quality had the mean of the others
+        # the mean of all rows, as if those of the first quality had the mean of the others
         right = count_correct(logits, labels) * (copies + 1) // copies
         return whole, {
             CORRECT: right,

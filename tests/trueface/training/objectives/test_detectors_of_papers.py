@@ -129,7 +129,7 @@ def test_routing_with_one_vote_for_all_returns_that_vote_squashed() -> None:
     with torch.no_grad():
         routing.route_weights.fill_(0.25)
     numbers = torch.ones(1, 8, 10)  # each vote is (2, 2, 2, 2)
-    expected = torch.full((1, 4, 2), 2.0 * 4 / 17)  # of length 4
+    expected = torch.full((1, 4, 2), 2.0 * 4 / 17)  # the vector's length is 4
     torch.testing.assert_close(routing(numbers), expected)
 
 
