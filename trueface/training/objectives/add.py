@@ -36,8 +36,8 @@ from trueface.training.config import ObjectiveOptions
 from trueface.training.layer_weights import read_layers
 from trueface.training.objectives.protocol import (
     CORRECT,
+    Distillation,
     Logs,
-    Objective,
     TrainingFacts,
     count_correct,
     logits_of,
@@ -64,10 +64,8 @@ class Matches(NamedTuple):
     binary=True,
     options=("teacher", "add_frequency", "add_views", "add_frequency_layers", "add_view_layers"),
 )
-class AddLosses(Objective):
+class AddLosses(Distillation):
     """Classification of compressed images, and the distance between their maps and a teacher's."""
-
-    teacher: Detector | None = None  # frozen, on the device of the student
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
         """Read the weights of losses and layers.

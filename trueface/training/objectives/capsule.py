@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.batch import Batch
-from trueface.models.architectures.capsule import Capsule, mean_log_odds
+from trueface.models.blocks.capsule import Capsule, mean_log_odds
 from trueface.training.objectives.protocol import (
     CORRECT,
     Logs,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.batch import Batch
-from trueface.models.architectures.mcx import Mcx, log_odds_of_fake
+from trueface.models.blocks.mcx import Mcx, log_odds_of_fake
 from trueface.training.objectives.protocol import (
     CORRECT,
     Logs,
@@ -92,7 +92,7 @@ def class_margins(odds: Tensor, is_fake: Tensor, pairs: Pairs) -> Tensor:
     """Return the log odds of the own class, (4, P), of those of fake.
 
     Args:
-        odds: log odds of fake, (4, P), in the order of `architectures.mcx.Attentive`.
+        odds: log odds of fake, (4, P), in the order of `blocks.mcx.Attentive`.
         is_fake: of each image, (B,) bool.
         pairs: of the batch.
     """

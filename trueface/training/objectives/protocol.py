@@ -121,6 +121,12 @@ class Objective(Protocol):
         return {}
 
 
+class Distillation(Objective, Protocol):
+    """An objective with a teacher, which the part `teacher` of a training loads."""
+
+    teacher: Detector | None = None  # frozen, on the device of the student
+
+
 def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """Return float32 logits (B, K), or (B, 1) of a detector.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.batch import Batch
-from trueface.models.architectures.recce import Recce
+from trueface.models.blocks.recce import Recce
 from trueface.training.objectives.protocol import (
     CORRECT,
     Logs,

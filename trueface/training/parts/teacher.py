@@ -5,8 +5,7 @@ from typing import ClassVar
 
 from trueface.models.checkpoint import load_detector
 from trueface.runtime.files import Json, file_sha256
-from trueface.training.objectives.add import AddLosses
-from trueface.training.objectives.protocol import Objective
+from trueface.training.objectives.protocol import Distillation, Objective
 from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part
 
@@ -24,7 +23,7 @@ class Teacher(Part):
             CheckpointError: the checkpoint cannot be read.
         """
         path = self.training.teacher
-        if path is not None and isinstance(objective, AddLosses):
+        if path is not None and isinstance(objective, Distillation):
             teacher = load_detector(path).to(self.training.watch.device)
             objective.teacher = teacher.requires_grad_(requires_grad=False)
         return objective

@@ -14,10 +14,10 @@ from launcher.api import JobError
 from tests.trueface.models.build import untrained
 from trueface.data.batch import Batch
 from trueface.data.quality_feed import COLUMN
-from trueface.models.architectures.capsule import Capsule, Routing, mean_log_odds, squash
-from trueface.models.architectures.mcx import RENAMED, Mcx, to_hsv, to_ycbcr
-from trueface.models.architectures.recce import Recce, with_white_noise
+from trueface.models.blocks.capsule import Capsule, Routing, mean_log_odds, squash
 from trueface.models.blocks.full_xception import XceptionMaps
+from trueface.models.blocks.mcx import RENAMED, Mcx, to_hsv, to_ycbcr
+from trueface.models.blocks.recce import Recce, with_white_noise
 from trueface.models.detectors import Detector
 from trueface.models.published import read_published
 from trueface.models.published_settings import PublishedSettings
