@@ -121,7 +121,7 @@ class Objective(Protocol):
         return {}
 
 
-class Distillation(Objective, Protocol):
+class Distillation(Objective):
     """An objective with a teacher, which the part `teacher` of a training loads."""
 
     teacher: Detector | None = None  # frozen, on the device of the student
