@@ -42,7 +42,7 @@ def _without_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
         (UNLEARN, {"method": "lau", "force": True}, "method: lau"),
         (UNLEARN, {"method": "relabel", "find": True}, "find: true"),
     ],
-    ids=str,
+    ids=["freeze", "ridge", "dropout", "features", "exact", "lau", "find"],
 )
 def test_plan_refuses_what_works_on_features_or_on_the_last_layer(
     tmp_path: Path, kind: Kind, settings: dict[str, Any], user: str
