@@ -1,6 +1,7 @@
 """Searches on the command line: `launcher add --search`, and those of task files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -93,6 +94,24 @@ def print_planned_searches(searches: Sequence[SearchRequest]) -> None:
             )
 
 
+@contextmanager
+def snapshot_if(store: Store, request: SubmitRequest, search: SearchRequest) -> Iterator[Context]:
+    """Yield the context of the trials, whose code comes from a snapshot of now if the command asks for one.
+
+    Raises:
+        UsageError: the code cannot be copied.
+    """
+    spec = search.definition.spec
+    if not request.snapshot or spec is None:
+        yield request.context
+        return
+    # few commands need it
+    from launcher.functions.code_snapshots import snapshot_taken
+
+    with snapshot_taken(store, request.context, [spec]) as context:
+        yield context
+
+
 def add_search(
     home: Home,
     store: Store,
@@ -114,7 +133,8 @@ def add_search(
 
         print_preview(store, search.definition)
         return 0
-    row, continued = commit_search(store, request.context, search, request.share)
+    with snapshot_if(store, request, search) as context:
+        row, continued = commit_search(store, context, search, request.share)
     wake(home)
     text = describe(row, search.definition)
     click.echo(sanitize_terminal(f"continued: {text}" if continued else text))
