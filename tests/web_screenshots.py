@@ -88,6 +88,7 @@ def shoot(
         color_scheme="dark" if theme == "dark" else "light",
     )
     tab = context.new_page()
+    tab.set_default_timeout(1000 * PATIENCE_S)
     tab.goto(page.link)
     tab.goto(f"{tab.url}{path}")
     tab.locator("#connection", has_text="live").wait_for()
