@@ -1,0 +1,101 @@
+"""Trainings that compare rows of a batch: with a teacher (add), and with two augmentations (core)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trueface.jobs.build import a_draft, a_job
+from tests.trueface.jobs.test_features import run
+from tests.trueface.jobs.test_shared_features import a_plan
+from trueface.jobs import sampling
+from trueface.jobs.kinds import TRAIN
+from trueface.runtime import paths
+from trueface.runtime.files import Json, file_sha256, read_json
+
+torch.set_num_threads(1)
+
+SETTINGS: dict[str, Any] = {
+    "model": "slim18", "weights": "none", "resize_size": 32, "batch_size": 8, "num_epochs": 1, "freeze": False,
+    "test": {"resize_size": 32, "batch_size": 8},
+}  # fmt: skip
+STUDY = """
+train:
+  - {model: null, data: "gan2:pre"}
+  - {model: null, data: "sdXL:pre", qualities: [raw, jpeg30, half], objective: add, teacher: "gan2:pre",
+     add_frequency_layers: "layer3=1", add_view_layers: "layer4=1"}
+  - {model: null, data: "gan3:pre", objective: core, flip_prob: 0.5}
+"""
+PLACE = {"data_root": "data", "split_path": "splits", "weights": "none"}
+DATA = "gan2:pre&real:pre"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder in which all jobs of the study are done, and their results."""
+    folder = tmp_path_factory.mktemp("lab")
+    made = {"data_root": "data", "size": 32, "train": 16, "val": 8, "test": 8}
+    sampling.sample(a_job(folder, "sample", settings=made))
+    (folder / "splits").symlink_to("data/splits")
+    planned = a_plan(STUDY, folder, **SETTINGS).jobs
+    return folder, {each.name: run(folder, each) for each in planned}
+
+
+def provenance(folder: Path, model: str) -> dict[str, Json]:
+    record = read_json(paths.provenance(a_job(folder, "train").model_folder(model)))
+    assert record is not None
+    return dict(record)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("sdXL:pre", 3), ("gan3:pre", 2)])
+def test_each_image_is_in_a_batch_once_per_quality_or_view(
+    lab: tuple[Path, dict[str, Any]], name: str, rows: int
+) -> None:
+    result = lab[1][f"train/{name}"]
+    assert result["samples_read"] == rows * result["images"]
+
+
+def test_student_records_the_digest_of_its_teacher(lab: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = lab
+    teacher = paths.checkpoint(a_job(folder, "train").model_folder("gan2:pre"))
+    assert provenance(folder, "sdXL:pre")["teacher_sha256"] == file_sha256(teacher)
+    assert "teacher_sha256" not in provenance(folder, "gan2:pre")
+
+
+def test_student_waits_for_a_teacher_that_the_plan_trains(tmp_path: Path) -> None:
+    plan = a_plan(STUDY, tmp_path, **SETTINGS)
+    student = next(job for job in plan.jobs if job.name == "train/sdXL:pre")
+    assert "train/gan2:pre" in student.after
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"objective": "add", "qualities": "raw,half"}, "needs a teacher"),
+        ({"objective": "add", "teacher": "best.pt"}, "in two qualities, the first for the teacher"),
+        (
+            {"objective": "add", "teacher": "T", "qualities": "raw,half", "quality_batch": "mixed"},
+            "in two qualities",
+        ),
+        ({"objective": "add", "teacher": DATA, "qualities": "raw,half"}, "is the model that is"),
+        ({"objective": "core", "qualities": "raw,half"}, "cannot be used with qualities"),
+        ({"objective": "core", "sbi": 0.5}, "cannot be used with sbi"),
+        ({"objective": "core", "freeze": True}, "Leave out freeze"),
+        ({"objective": "core", "model": "capsule"}, "ends in one linear layer"),
+        ({"objective": "capsule", "model": "slim18"}, "needs the parts of model capsule"),
+        ({"model": "mcx", "freeze": True}, "ends in one linear layer"),
+    ],
+    ids=str,
+)
+def test_plan_refuses_what_an_objective_cannot_use(
+    tmp_path: Path, settings: dict[str, Any], reason: str
+) -> None:
+    draft = a_draft(TRAIN, tmp_path, PLACE | {"model": "slim18"} | settings, model=DATA, data=DATA)
+    assert any(reason in each for each in TRAIN.refusals(draft, ()))
+
+
+def test_plan_accepts_the_objective_of_a_network_with_other_colours(tmp_path: Path) -> None:
+    settings = PLACE | {"model": "mcx_hsv", "objective": "mcx"}
+    draft = a_draft(TRAIN, tmp_path, settings, model=DATA, data=DATA)
+    assert not [each for each in TRAIN.refusals(draft, ()) if "needs the parts" in each]
