@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -172,16 +173,27 @@ def take_snapshot(folder: Path, source: Source) -> Snapshot:
     while True:
         place = folder / (key if number == 1 else f"{key}.{number}")
         if place.exists():
-            known = read_manifest(place)
-            if known is not None and known.digest == manifest.digest:
-                found = Snapshot(place, known)
-                if not changed_file(found):
-                    cache.save()
-                    return found
+            found = _known_snapshot(place, manifest)
+            if found is not None:
+                cache.save()
+                return found
             number += 1  # a program has changed it
         elif _make(place, manifest, files):
             cache.save()
             return Snapshot(place, manifest)
+
+
+def _known_snapshot(place: Path, manifest: Manifest) -> Snapshot | None:
+    """Return the snapshot of a folder if it contains the same files, unchanged."""
+    found = Snapshot(place, manifest)
+    if changed_file(found):  # or the originals have other times now
+        known = read_manifest(place)
+        if known is None or known.digest != manifest.digest:
+            return None
+        found = Snapshot(place, known)
+        if changed_file(found):
+            return None
+    return found
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -216,10 +228,10 @@ def changed_file(snapshot: Snapshot, *, reads: bool = False) -> str:
     copy, manifest = snapshot.copy, snapshot.manifest
     for name, file in manifest.files.items():
         try:
-            now = source_file(f"{copy}/{name}")
-            if now is None or now.target is not None:
+            now = os.lstat(f"{copy}/{name}")
+            if now.st_size != file.size or now.st_mtime_ns != file.mtime_ns:
                 return name
-            if now[:3] != (_copied_mode(file.mode), file.size, file.mtime_ns):
+            if now.st_mode != stat.S_IFREG | _copied_mode(file.mode):
                 return name
             if reads and _read_digest(f"{copy}/{name}") != file.digest:
                 return name

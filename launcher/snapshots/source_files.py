@@ -1,6 +1,7 @@
 """The files of a working tree that a snapshot copies: those that git tracks, and new files of code and configuration."""
 
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ GIT_TIMEOUT_S = 120.0  # for a tree with millions of files that git does not kno
 _LIST_FILES = ("ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard")
 _UNTRACKED = "?"  # the tag that git prints before a file that it does not track
 _UNREADABLE = "could not open directory"  # git's message for a folder that it cannot list
+_LEFT_OUT = re.compile(r"__pycache__|\.git|\.egg-info")  # in a path of such a file
 # files for git alone: a folder without others is data, and is linked as a whole
 _GIT_NAMES = frozenset({".gitignore", ".gitkeep", ".gitattributes", ".keep"})
 
@@ -60,6 +62,10 @@ def is_left_out(name: str) -> bool:
     return name in {".git", "__pycache__"} or name.endswith(".egg-info")
 
 
+def _is_in_left_out(name: str) -> bool:
+    return any(map(is_left_out, name.split("/")))
+
+
 def list_source(top: str, queue_folder: str) -> dict[str, SourceFile]:
     """Return the files that a snapshot of a working tree copies, by their names relative to its top.
 
@@ -70,22 +76,25 @@ def list_source(top: str, queue_folder: str) -> dict[str, SourceFile]:
     Raises:
         UsageError: There are too many, or one of them cannot be copied.
     """
-    inside = os.path.relpath(queue_folder, top) + "/"
+    inside = f"{os.path.relpath(queue_folder, top)}/"
     found: dict[str, SourceFile] = {}
     total = 0
-    for name in _listed_names(top):
-        if name.startswith(inside) or any(map(is_left_out, name.split("/"))):
-            continue
-        file = _source_file(top, name)
-        if file is None:
-            continue
-        _check_name(top, name)
-        found[name] = file
-        total += file.size if file.target is None else 0
-        if len(found) > MOST_FILES:
-            raise snapshot_error(
-                top, f"it has more than {MOST_FILES:,} files. Ignore data in .gitignore"
-            )
+    folders = [""]
+    for folder in folders:  # grows with the submodules
+        for name in _listed_names(top, folder):
+            if name.startswith(inside) or (_LEFT_OUT.search(name) and _is_in_left_out(name)):
+                continue
+            file = _source_file(top, name, folders)
+            if file is None:
+                continue
+            if not name.isascii():
+                _check_name(top, name)
+            found[name] = file
+            total += file.size if file.target is None else 0
+            if len(found) > MOST_FILES:
+                raise snapshot_error(
+                    top, f"it has more than {MOST_FILES:,} files. Ignore data in .gitignore"
+                )
     if total > MOST_BYTES:
         raise snapshot_error(
             top,
@@ -104,15 +113,20 @@ def source_file(path: str) -> SourceFile | None:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if not (is_link := stat.S_ISLNK(status.st_mode)) and not stat.S_ISREG(status.st_mode):
+    return _file_of(path, status)
+
+
+def _file_of(path: str, status: os.stat_result) -> SourceFile | None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind not in {stat.S_IFREG, stat.S_IFLNK}:
         return None
     return SourceFile(
-        mode=stat.S_IMODE(status.st_mode),
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        ctime_ns=status.st_ctime_ns,
-        inode=status.st_ino,
-        target=os.readlink(path) if is_link else None,  # noqa: PTH115  # the text alone
+        stat.S_IMODE(status.st_mode),
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_ino,
+        os.readlink(path) if kind == stat.S_IFLNK else None,  # noqa: PTH115  # the text alone
     )
 
 
@@ -125,17 +139,22 @@ def folders_of(names: Mapping[str, object]) -> set[str]:
     return folders
 
 
-def _source_file(top: str, name: str) -> SourceFile | None:
-    """Return a file to copy; None if it is gone, is not a file, or is too large.
+def _source_file(top: str, name: str, submodules: list[str]) -> SourceFile | None:
+    """Return a file to copy; None if it is gone, is not a file, or is too large. A submodule is added to a list.
 
     Raises:
         UsageError: It cannot be read, or is a link out of the tree.
     """
     path = f"{top}/{name}"
     try:
-        file = source_file(path)
+        status = os.lstat(path)
+        file = _file_of(path, status)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise snapshot_error(top, f"{name} cannot be read: {error.strerror}") from error
+    if stat.S_ISDIR(status.st_mode) and os.path.lexists(f"{path}/.git"):
+        submodules.append(name)
     if file is None or (file.target is None and file.size > LARGE_BYTES):
         return None
     if file.target is None:
@@ -183,26 +202,17 @@ def _without_data_folders(files: dict[str, SourceFile]) -> dict[str, SourceFile]
     }
 
 
-def _listed_names(top: str, below: str = "") -> Iterator[str]:
-    """Yield the names of tracked files and of new files of code, with those of submodules; some may be gone.
+def _listed_names(top: str, below: str) -> Iterator[str]:
+    """Yield the names of tracked files and of new files of code; some may be gone, and some are submodules.
 
     Raises:
         UsageError: Git is missing, fails, or cannot read a folder.
     """
-    folder = f"{top}/{below}" if below else top
-    for entry in dict.fromkeys(_run_git(top, folder).split(b"\0")):
-        tag, _, name = os.fsdecode(entry).partition(" ")
-        if not name or (tag == _UNTRACKED and not has_code_suffix(name)):
-            continue
-        path = f"{below}/{name}" if below else name
-        if tag != _UNTRACKED and _is_submodule(f"{top}/{path}"):
-            yield from _listed_names(top, path)
-        else:
-            yield path
-
-
-def _is_submodule(path: str) -> bool:
-    return not os.path.islink(path) and os.path.lexists(f"{path}/.git")  # noqa: PTH114  # texts
+    above = f"{below}/" if below else ""
+    for entry in dict.fromkeys(os.fsdecode(_run_git(top, f"{top}/{below}")).split("\0")):
+        name = entry[2:]  # behind the tag
+        if name and (entry[0] != _UNTRACKED or has_code_suffix(name)):
+            yield f"{above}{name}"
 
 
 def _run_git(top: str, folder: str) -> bytes:
