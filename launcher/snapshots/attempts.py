@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,10 @@ from launcher.snapshots.programs import (
 )
 from launcher.snapshots.reference import SnapshotReference
 from launcher.system.code_words import has_code_suffix, names_output
+from launcher.system.locks import LOCK_POLL_S
+from launcher.system.waiting import wait_until
 
+_LOCK_S = 60.0  # so long another attempt may move large files to another disk
 _NOTHING = Manifest("", "", "", {}, {})
 
 
@@ -153,6 +157,12 @@ class CodeCopy:
         Args:
             attempt: Name of the attempt that has ended.
         """
+        with _locked(Path(self.path).parent):
+            yield from self._move_all(attempt)
+        if name := self.changed_file():
+            yield f"{name} of the snapshot {self.key} was changed. No other job starts from it."
+
+    def _move_all(self, attempt: str) -> Iterator[str]:
         names = [*foreign_entries(self.path, self.top, self._manifest)]
         busy = _open_files(os.path.realpath(self.path)) if names else ()
         kept = f"{Path(self.path).parent}/{KEPT}/{attempt}"
@@ -164,8 +174,6 @@ class CodeCopy:
                 if os.path.lexists(target):
                     with contextlib.suppress(OSError):  # it stays here, or another attempt made it
                         Path(self.path, name).symlink_to(target)
-        if name := self.changed_file():
-            yield f"{name} of the snapshot {self.key} was changed. No other job starts from it."
 
     def _move(self, name: str, kept: str) -> Iterator[str]:
         source, target = f"{self.path}/{name}", f"{self.top}/{name}"
@@ -184,6 +192,29 @@ class CodeCopy:
                 _rename(source, target)
         except OSError as error:
             yield f"{name} stays in the snapshot {self.path}: {error.strerror or error}"
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep the ends of other attempts from moving files of a snapshot at the same time, if the disk has locks."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # the folder is gone, and nothing is found in it
+        yield
+        return
+
+    def lock() -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return not isinstance(error, BlockingIOError)
+        return True
+
+    try:
+        wait_until(lock, _LOCK_S, LOCK_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _absolute_path(folder: str, name: str) -> str:
