@@ -66,7 +66,7 @@ def test_student_records_the_digest_of_its_teacher(lab: tuple[Path, dict[str, An
 def test_student_waits_for_a_teacher_that_the_plan_trains(tmp_path: Path) -> None:
     plan = a_plan(STUDY, tmp_path, **SETTINGS)
     student = next(job for job in plan.jobs if job.name == "train/sdXL:pre")
-    assert "train/gan2:pre" in student.after
+    assert "train/gan2:pre" in student.needs
 
 
 @pytest.mark.parametrize(

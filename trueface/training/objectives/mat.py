@@ -27,7 +27,7 @@ INDEPENDENCE = 0.5  # weight of the loss
 INNER_MARGINS = (
     0.2,
     -0.8,
-)  # of reals and fakes: with the latter, a fake is always drawn to the centres
+)  # margins of reals and fakes: with the latter, a fake is always drawn to the centres
 OUTER_MARGIN = 0.8  # distance of two centres above which they are not drawn apart
 RATE, DECAY = 0.05, 0.9  # rate of the centres in the first epoch, and its factor after each epoch
 KERNEL, SIGMA = 11, 7.0  # pixels: side and deviation of the blur
