@@ -6,8 +6,8 @@ the last layer alone, on the mean maps. It has five classes, real and four types
 detector's logit is the log odds of all types together. So no linear layer is the last one.
 
 Written from both papers, and compared with the published network in numbers alone. The comparison
-shows that this Xception lacks the ReLU after three of its batch norms. Published is a file for RGB, with
-448 by 448 pixels. `unused_parts` of it are not part of the network.
+shows that this Xception lacks the ReLU after three of its batch norms, and the pairs' two layers lack theirs.
+Published is a file for RGB, with 448 by 448 pixels. `unused_parts` of it are not part of the network.
 """
 
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ class Mcx(nn.Module):
 
     def interact(self, first: Tensor, second: Tensor) -> Attentive:
         """Return the features of pairs with the gates of each, of features (P, 2048)."""
-        mutual = self.map2(self.drop(torch.relu(self.map1(torch.cat([first, second], 1)))))
+        mutual = self.map2(self.drop(self.map1(torch.cat([first, second], 1))))
         own, other = (mutual * first).sigmoid(), (mutual * second).sigmoid()
         return Attentive(
             first=first + first * own,

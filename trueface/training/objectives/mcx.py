@@ -7,7 +7,7 @@ those with the gate of the other.
 
     L = mean cross-entropy of all gated features + mean of max(0, p(other's gate) - p(own gate) + .05)
 
-Written from the papers. Differences: a mutual vector has a ReLU between its two layers. The classes
+Written from the papers, and compared with the published program in numbers alone. Difference: the classes
 here are real and fake, as labels are; the probability of fake is that of all types of forgery together.
 """
 
