@@ -15,6 +15,7 @@ from launcher.snapshots.copies import (
     describe_source,
     keep_snapshots,
     locked_snapshots,
+    read_manifest,
     take_snapshot,
 )
 from launcher.snapshots.programs import (
@@ -130,6 +131,19 @@ def snapshots_retaken(
                     code = before and before._replace(snapshot=context.snapshot)
                 found.append(RetakenJob(row.id, context, code))
         yield found
+
+
+def check_revised(store: Store, job: int, spec: Spec) -> None:
+    """Refuse a change of a program whose code comes from a snapshot, if it would run other code.
+
+    Raises:
+        UsageError: It would.
+    """
+    reference = store.read.snapshots([job]).get(job)
+    if reference is not None and not spec.entry:
+        manifest = read_manifest((store.home.folder / reference.copy).parent)
+        if manifest is not None:
+            _check_specs([spec], store.read.context_of(job), manifest, ())
 
 
 def plan_snapshot(home: Home, context: Context, specs: Iterable[Spec]) -> PlannedSnapshot:

@@ -6,12 +6,13 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 
 from launcher.snapshots.copies import (
     KEPT,
+    MANIFEST,
     Manifest,
     Snapshot,
     changed_file,
@@ -28,6 +29,7 @@ from launcher.snapshots.programs import (
 )
 from launcher.snapshots.reference import SnapshotReference
 from launcher.system.code_words import has_code_suffix, names_output
+from launcher.system.files import FileStamp, file_stamp
 from launcher.system.locks import LOCK_POLL_S
 from launcher.system.waiting import wait_until
 
@@ -50,7 +52,8 @@ class CodeCopy:
 
     @cached_property
     def _manifest(self) -> Manifest:
-        return read_manifest(Path(self.path).parent) or _NOTHING
+        folder = Path(self.path).parent
+        return _read_manifest_once(folder, file_stamp(f"{folder}/{MANIFEST}")) or _NOTHING
 
     def find(self, path: str) -> str:
         """Return the path of a file in the copy; '' if it was not copied."""
@@ -192,6 +195,11 @@ class CodeCopy:
                 _rename(source, target)
         except OSError as error:
             yield f"{name} stays in the snapshot {self.path}: {error.strerror or error}"
+
+
+@lru_cache(maxsize=2)  # an attempt needs it several times, and its supervisor runs many attempts
+def _read_manifest_once(folder: Path, _stamp: FileStamp | None) -> Manifest | None:
+    return read_manifest(folder)
 
 
 @contextlib.contextmanager

@@ -330,7 +330,13 @@ def _refuse_done(chosen: Sequence[JobRow], changes: "Mapping[int, Revision]") ->
 def _check_names(store: Store, revisions: "Iterable[Revision]") -> None:
     from launcher.planning.revision import check_new_names  # pydantic
 
+    revisions = [*revisions]
     check_new_names(store, revisions)
+    if store.read.snapshots(revision.row.id for revision in revisions):
+        from launcher.functions.code_snapshots import check_revised  # few jobs have one
+
+        for revision in revisions:
+            check_revised(store, revision.row.id, revision.spec)
 
 
 def _requeue(

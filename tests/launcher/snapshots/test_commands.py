@@ -83,6 +83,13 @@ def test_retry_runs_the_same_copy_and_says_so_or_takes_the_present_code(
     assert f"{sys.executable} train.py" in launcher.well("show", "1", "--command").out
 
 
+def test_edited_program_must_be_able_to_run_the_copy(project: Path, launcher: Launcher) -> None:
+    launcher.well("add", "--hold", "--snapshot", "--", sys.executable, "train.py")
+    change = 'argv=["sh", "x.sh"]'
+    assert "'sh' is a shell script" in launcher.refused("edit", "1", "--set", change)
+    launcher.well("edit", "1", "--set", f'argv=["{sys.executable}", "train.py", "x"]')
+
+
 def test_clean_deletes_the_copies_of_deleted_jobs(
     home: Home, store: Store, project: Path, launcher: Launcher
 ) -> None:
