@@ -370,7 +370,10 @@ def assemble(name: str, options: BuildOptions) -> BuiltNetwork:
     elif isinstance(own := head_of(network, spec.head), MlpHead):
         own.dropout.p = options.dropout
     elif spec.solver == "gradient":  # others bring a last layer of their own
-        head = Head(head_of(network, spec.head).in_features, options.dropout)
+        dropout = options.dropout
+        if spec.head_dropout:
+            dropout = 1 - (1 - dropout) * (1 - spec.head_dropout)
+        head = Head(head_of(network, spec.head).in_features, dropout)
         network.set_submodule(spec.head, head)
     if spec.inner is None:
         _start_from(built, options.weights)

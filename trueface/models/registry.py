@@ -59,6 +59,9 @@ class ModelSpec(Declared):
     # one logit takes its place. None: the network does not end in one linear layer. It computes its one logit
     # itself, in float32, and what works on features or on a last layer refuses it
     head: str | None = "fc"
+    head_dropout: float = (
+        0.0  # its dropout before the last layer; that of the settings comes on top
+    )
     # ImageNet weights, a state dict of the network's own names, in a file called
     # `<name>-<first digits of its SHA-256>.pth`; None: it starts from random weights
     weights_url: str | None = None
@@ -135,6 +138,7 @@ class Family(Declared):
             name=f"{self.name}/{inner.name}",
             summary=f"{self.summary}: {inner.summary}",
             head=self.head,
+            head_dropout=0.0,
             width=self.widths.get(inner.name),
             solver=self.solver,
             raw_pixels=self.raw_pixels,

@@ -16,6 +16,7 @@ from trueface.models.blocks.efficientnet import (
     efficientnet_names,
 )
 from trueface.models.detectors import Detector
+from trueface.models.head import Head
 from trueface.models.published import read_published
 from trueface.models.published_settings import PublishedSettings
 from trueface.runtime.errors import JobError, WeightsError
@@ -150,6 +151,12 @@ def test_randomness_follows_mode_and_seed(model: Detector) -> None:
     assert torch.equal(logits(1), logits(1))
     assert not torch.equal(logits(1), logits(2))
     model.eval()
+
+
+def test_dropout_of_the_settings_comes_on_top_of_that_of_the_authors() -> None:
+    head = untrained("sbi", dropout=0.5).head
+    assert isinstance(head, Head)
+    assert head.dropout.p == pytest.approx(0.7)
 
 
 def published(path: Path, name: str, state: dict[str, Tensor], **given: Any) -> dict[str, Tensor]:

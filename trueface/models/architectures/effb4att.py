@@ -17,7 +17,7 @@ ATTENDED = 10  # blocks before the attention
 CHANNELS = 56  # channels of the last one of them
 SIDE = 224  # pixels
 WIDTH = 1792
-DROPOUT = 0.4
+DROPOUT = 0.4  # before the last layer
 
 
 class AttentiveEfficientNet(EfficientNet):
@@ -40,13 +40,11 @@ class AttentiveDetector(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.efficientnet = AttentiveEfficientNet()
-        self.dropout = nn.Dropout(DROPOUT)
         self.classifier = nn.Linear(WIDTH, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, 1) of images (B, 3, H, W)."""
-        features = self.efficientnet(images).mean((2, 3))  # (B, 1792)
-        return self.classifier(self.dropout(features))  # type: ignore[no-any-return]  # torch
+        return self.classifier(self.efficientnet(images).mean((2, 3)))  # type: ignore[no-any-return]  # torch
 
     def start_from_backbone(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """Return the tensors with those of a file of EfficientNet; None if it is another file."""
@@ -57,6 +55,7 @@ class AttentiveDetector(nn.Module):
     "effb4att",
     summary="EfficientNet-B4 with attention, padded for 380 pixels",
     head="classifier",
+    head_dropout=DROPOUT,
     usual_side=SIDE,
     width=WIDTH,
 )

@@ -11,6 +11,7 @@ from trueface.models.registry import register_model
 
 SIDE = 380  # pixels
 WIDTH = 1792
+DROPOUT = 0.4  # before the last layer
 
 
 class PlainEfficientNet(EfficientNet):
@@ -28,6 +29,7 @@ class PlainEfficientNet(EfficientNet):
     "sbi",
     summary="EfficientNet-B4 of self-blended images, padded for 380 pixels",
     head="_fc",
+    head_dropout=DROPOUT,
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
     usual_side=SIDE,

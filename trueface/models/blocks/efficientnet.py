@@ -33,7 +33,6 @@ class Variant(NamedTuple):
     width: float  # factor of all widths
     depth: float  # factor of the number of blocks
     side: int  # nominal side of its pictures, in pixels
-    dropout: float  # before the last layer
 
 
 class Stage(NamedTuple):
@@ -47,8 +46,8 @@ class Stage(NamedTuple):
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "b0": Variant(1.0, 1.0, 224, 0.2),
-    "b4": Variant(1.4, 1.8, 380, 0.4),
+    "b0": Variant(1.0, 1.0, 224),
+    "b4": Variant(1.4, 1.8, 380),
 }
 STAGES = (
     Stage(1, 3, 1, 1, 16),
@@ -103,7 +102,6 @@ class EfficientNet(nn.Module):
         self.width = width
         self._fc: nn.Linear | None = None
         if logits:
-            self._dropout = nn.Dropout(scale.dropout)
             self._fc = nn.Linear(width, logits)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -111,7 +109,7 @@ class EfficientNet(nn.Module):
         x = self.last_maps(self.run_blocks(self.stem(images)))
         if self._fc is None:
             return x
-        return self._fc(self._dropout(x.mean((2, 3))))  # type: ignore[no-any-return]  # torch
+        return self._fc(x.mean((2, 3)))  # type: ignore[no-any-return]  # torch
 
     def stem(self, images: Tensor) -> Tensor:
         """Return the first maps, (B, C, ~H/2, ~W/2)."""
