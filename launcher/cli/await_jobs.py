@@ -15,6 +15,7 @@ from launcher.store.feed import DELETED, JobTracker
 from launcher.store.job_selection import MOST_NUMBERS, SHARED_RUN, words_for_jobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.searches import SearchRow, SearchState
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
@@ -69,6 +70,17 @@ def wait_until(
                 f"the jobs have not {wanted} after {format_seconds(timeout_s)} (--timeout). They continue. "
                 "List them: launcher status"
             )
+
+
+def print_paused_searches(searches: Iterable[SearchRow]) -> None:
+    """Print which searches are paused, which is why the wait lasts."""
+    for run in sorted({each.run for each in searches if each.state is SearchState.PAUSED}):
+        resume = shlex.join(["launcher", "release", f"run:{run}"])
+        print_stderr(
+            sanitize_terminal(
+                f"note: the search of run {run!r} is paused. To continue it: {resume}"
+            )
+        )
 
 
 def print_failed_searches(store: Store, searches: Iterable[int]) -> bool:

@@ -17,7 +17,7 @@ from launcher.search.submission import (
     SearchRequest,
     commit_search,
     describe,
-    finished_search,
+    same_search,
     with_request,
 )
 from launcher.store.client import ensure_scheduler_with_note, note_if_stopped
@@ -64,8 +64,10 @@ def commit_searches(store: Store, context: Context, searches: Sequence[SearchReq
     """
     numbers = []
     for search in searches:
-        if (finished := finished_search(store, search)) is not None:
-            print_stderr(sanitize_terminal(f"{describe(finished, search.definition)}: done before"))
+        if (same := same_search(store, search)) is not None:
+            how = "already running" if same.is_open else "done before"
+            print_stderr(sanitize_terminal(f"{describe(same, search.definition)}: {how}"))
+            numbers += [same.id] if same.is_open else []
             continue
         row, continued = commit_search(store, context, search)
         text = describe(row, search.definition)

@@ -263,17 +263,34 @@ def check_programs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) 
     return CheckedPrograms(specs, needs, after_any, before, replaced, holders)
 
 
-def commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> dict[int, str]:
-    """Commit jobs, and return their names by their numbers; one without a name of its own gets its number's."""
+def commit_jobs(
+    store: Store,
+    request: SubmitRequest,
+    specs: Sequence[Spec],
+    record: Callable[[Sequence[int]], object] = lambda _: None,
+) -> dict[int, str]:
+    """Commit jobs, and return their names by their numbers; one without a name of its own gets its number's.
+
+    Args:
+        store: The queue.
+        request: What is the same for all jobs.
+        specs: The jobs.
+        record: Is called with the numbers of jobs in the transaction that inserts them.
+    """
     if not request.snapshot:
-        return _commit_jobs(store, request, specs)
+        return _commit_jobs(store, request, specs, record)
     from launcher.functions.code_snapshots import snapshot_taken  # few commands need it
 
     with snapshot_taken(store, request.context, specs) as context:
-        return _commit_jobs(store, request._replace(context=context), specs)
+        return _commit_jobs(store, request._replace(context=context), specs, record)
 
 
-def _commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> dict[int, str]:
+def _commit_jobs(
+    store: Store,
+    request: SubmitRequest,
+    specs: Sequence[Spec],
+    record: Callable[[Sequence[int]], object],
+) -> dict[int, str]:
     state, reason = (State.HELD, HELD_REASON) if request.hold else (State.QUEUED, NEW)
     code = describe_code(specs, request.context, time.time())
     with store.database.writing():
@@ -303,6 +320,7 @@ def _commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) ->
         numbers: list[int] = []
         if not store.reserve_numbers(jobs):
             numbers = store.insert_new(run, request.context, jobs, time.time(), code=code)
+            record(numbers)
             store.job_control.change_tags(numbers, request.tags, ())
         if numbers and specs[0].batch:
             _replace_equal(store, request, run, dict(zip(numbers, specs, strict=True)))

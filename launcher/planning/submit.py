@@ -1,6 +1,6 @@
 """Write the jobs of a plan that have to run into the queue, all of them or none."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ def submit(
     now: float,
     *,
     is_whole: bool = True,
+    record: Callable[[Mapping[str, int]], object] = lambda _: None,
 ) -> SubmittedRun:
     """Put what has to run into the queue, all of it or nothing.
 
@@ -60,6 +61,7 @@ def submit(
         context: the folder and environment in which the jobs run.
         now: the time.
         is_whole: the plan has all jobs of its file, so that others were removed from it.
+        record: is called with name → number of the jobs in the transaction that inserts them.
 
     Raises:
         UsageError: a result of another folder has changed meanwhile.
@@ -98,6 +100,7 @@ def submit(
         for compared in again:
             needs, awaited = _predecessor_numbers(compared, numbers)
             store.set_dependencies(numbers[compared.job.name], needs, now, after_any=awaited)
+        record(numbers)
         if is_whole:
             _tag_removed_programs(store, plan, rows)
     return SubmittedRun(

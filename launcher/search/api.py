@@ -24,7 +24,7 @@ from launcher.store.client import (
     open_queue,
     queue_stopped_error,
 )
-from launcher.store.searches import SearchRow
+from launcher.store.searches import CANCELLED, SearchRow
 from launcher.system.daemon_control import wake
 
 POLL_S = 0.1  # seconds between two looks at the queue
@@ -77,7 +77,7 @@ class Search(NamedTuple):
     def cancel(self) -> None:
         """End the search, and cancel its jobs."""
         with open_queue() as (home, store):
-            store.searches.end(self.number, "cancelled by its owner", failed=False)
+            store.searches.end(self.number, CANCELLED, failed=False)
             store.job_control.cancel(store.searches.open_jobs([self.number]), time.time())
             wake(home)
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,9 +128,20 @@ def plan_of_trial(
 
 
 def queue_planned(
-    store: Store, definition: SearchDefinition, values: Mapping[str, Value], context: Context
-) -> int:
-    """Queue the job of a trial and the jobs that it needs. Return its number. Inside `writing`.
+    store: Store,
+    definition: SearchDefinition,
+    values: Mapping[str, Value],
+    context: Context,
+    record: Callable[[int], None],
+) -> None:
+    """Queue the job of a trial and the jobs that it needs.
+
+    Args:
+        store: The queue.
+        definition: The search.
+        values: Of the trial.
+        context: Where its jobs run.
+        record: Is called with the number of the job in the transaction that inserts it.
 
     Raises:
         Error: the plan cannot be queued.
@@ -138,9 +149,15 @@ def queue_planned(
     made, job = plan_of_trial(definition, values, context.environment)
     root = made.run_folder.parent.parent
     comparison = compare(store, made, root, force=False, accept_code=False)
-    submitted = submit(store, root, comparison, context, time.time(), is_whole=False)
-    names = [each.job.name for each in comparison.jobs]
-    return submitted.jobs[names.index(job.name)]
+    submit(
+        store,
+        root,
+        comparison,
+        context,
+        time.time(),
+        is_whole=False,
+        record=lambda numbers: record(numbers[job.name]),
+    )
 
 
 def _check_validation(definition: SearchDefinition) -> None:

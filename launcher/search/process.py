@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.errors import MachineError, StoreError
+from launcher.errors import Error, MachineError, StoreError
 from launcher.search.definition import SearchDefinition, close_metric, read_definition
 from launcher.search.files import journal_path, study_name
 from launcher.search.room import Room
@@ -69,12 +69,12 @@ def main(argv: Sequence[str]) -> int:
     store = Store(home)
     try:
         SearchProcess(home, store, number).run(pipe)
-    except Unreadable as error:
-        store.searches.end(number, str(error), failed=True)
     except (sqlite3.Error, StoreError, MachineError) as error:  # the scheduler starts another
         logger.warning("search=%d trouble=%r", number, str(error))
         time.sleep(RETRY_S)
         return 1
+    except (Error, Unreadable) as error:  # a trial cannot be queued, now or later
+        store.searches.end(number, str(error), failed=True)
     finally:
         store.close()
     return 0

@@ -33,6 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from launcher.search.definition import SearchDefinition
 from launcher.search.space import Choice, Range, Space, Value, size_of
+from launcher.search.words import CMAES
 
 MOST_REPEATED = 20  # times that values are asked again which were tried before
 MOST_LISTED = 100_000  # combinations that are listed to find one that was not tried
@@ -325,7 +326,8 @@ class SearchStudy:
         trial = self.study.ask(self._distributions)
         assert trial.number == number, "trials are asked in order"
         self._tried.add(key_of(trial.params, self.definition.space))
-        return dict(trial.params), self._frozen(number).system_attrs
+        is_needed = self.definition.sampler == CMAES  # it continues from its notes
+        return dict(trial.params), self._frozen(number).system_attrs if is_needed else {}
 
     def report(self, number: int, steps: Iterable[tuple[int, float]]) -> None:
         """Record steps of a running trial."""

@@ -22,7 +22,7 @@ from launcher.search.space import Range, text_of
 from launcher.search.words import SearchWords
 from launcher.signatures import program_cost
 from launcher.store.queue import Store
-from launcher.store.searches import SearchRow
+from launcher.store.searches import CANCELLED, SearchRow
 from launcher.taskfile.programs import swept_command
 
 
@@ -129,7 +129,8 @@ def commit_search(
         run = store.ensure_run(Path(root), run_name, share=share)
         earlier = store.searches.find(run, search.name)
         if earlier is not None:
-            check_enlarged(earlier, definition, run_name)
+            asked = max((each.number for each in store.searches.trials(earlier.id)), default=-1) + 1
+            check_enlarged(earlier, definition, run_name, asked)
         number = store.searches.add(
             run,
             search.name,
@@ -142,19 +143,19 @@ def commit_search(
     return row, earlier is not None
 
 
-def finished_search(store: Store, search: SearchRequest) -> SearchRow | None:
-    """Return an earlier search that is the same and has no further trials; None if there is none."""
+def same_search(store: Store, search: SearchRequest) -> SearchRow | None:
+    """Return an earlier search that is the same, and neither failed nor was cancelled; None if there is none."""
     spec = search.definition.spec
     assert spec is not None
     row = store.searches.find(store.read.find_run(spec.root, spec.run), search.name)
-    if row is None or row.failed:
+    if row is None or row.failed or row.reason == CANCELLED:
         return None
     same = read_definition(row.body)._replace(plan=None) == search.definition._replace(plan=None)
-    return row if same and not row.is_open else None
+    return row if same else None
 
 
-def check_enlarged(earlier: SearchRow, definition: SearchDefinition, run: str) -> None:
-    """Refuse a search that does not continue the one of its name.
+def check_enlarged(earlier: SearchRow, definition: SearchDefinition, run: str, asked: int) -> None:
+    """Refuse a search that does not continue the one of its name, of which some trials were asked.
 
     Raises:
         UsageError: it looks for something else, or has no further trials.
@@ -163,10 +164,11 @@ def check_enlarged(earlier: SearchRow, definition: SearchDefinition, run: str) -
     title = earlier.name.removeprefix(PREFIX)
     where = f"the search {title!r} of run {run!r}" if title else f"the search of run {run!r}"
     check_continuation(before, definition, where)
-    if definition.trials <= before.trials and not earlier.failed:
+    known = before.trials if earlier.is_open else asked
+    if definition.trials <= known:
         raise UsageError(
-            f"{where} has {pluralize(before.trials, 'trial')} already. To continue it, write a larger "
-            f"--trials, such as --trials {2 * before.trials}."
+            f"{where} has {pluralize(known, 'trial')} already. To continue it, write a larger "
+            f"--trials, such as --trials {2 * known}."
         )
 
 

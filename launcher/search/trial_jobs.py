@@ -1,8 +1,7 @@
 """The jobs of the trials of a search: how each is queued, and its numbers."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from launcher.context import Context
 from launcher.functions.programs import PREFIX, SubmitRequest, commit_jobs
@@ -10,7 +9,7 @@ from launcher.job import PROGRAM, Spec
 from launcher.results.pivot import metrics_of_result
 from launcher.search.definition import SearchDefinition
 from launcher.search.space import Value, text_of, values_in
-from launcher.search.trials import JobResult, read_values
+from launcher.search.trials import JobResult, is_pruned, read_values
 from launcher.signatures import program_cost
 from launcher.states import State
 from launcher.store.queue import Store
@@ -19,6 +18,10 @@ from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
 from launcher.taskfile.programs import fill_template
 from launcher.workers.progress.attempt_progress import read_last_metrics, read_reported_steps
+
+
+class SearchChanged(Exception):
+    """The search was paused, ended or changed, so that nothing is queued."""
 
 
 class TrialJobs:
@@ -47,23 +50,28 @@ class TrialJobs:
     def queue(self, new: NewTrial) -> bool:
         """Queue a job of a trial. Return False, and queue none, if the search is not running any more."""
         number = self._row.id
-        with self._store.database.writing():
+
+        def record(job: int) -> None:
             row = self._store.searches.read(number)
             if row is None or row.state is not SearchState.RUNNING or row.body != self._row.body:
-                return False
-            job = self._queue_program(new) if self._definition.plan is None else self._plan(new)
+                raise SearchChanged
             self._store.searches.add_trials(number, {job: new})
+
+        try:
+            if self._definition.plan is None:
+                self._queue_program(new, record)
+            else:
+                # the planner, which a search of `launcher add` does not need
+                from launcher.search.planned import queue_planned
+
+                values = all_values(self._definition, new)
+                queue_planned(self._store, self._definition, values, self.context, record)
+        except SearchChanged:
+            return False
         wake(self._home)
         return True
 
-    def _plan(self, new: NewTrial) -> int:
-        # the planner, which a search of `launcher add` does not need
-        from launcher.search.planned import queue_planned
-
-        values = all_values(self._definition, new)
-        return queue_planned(self._store, self._definition, values, self.context)
-
-    def _queue_program(self, new: NewTrial) -> int:
+    def _queue_program(self, new: NewTrial, record: Callable[[int], None]) -> None:
         definition, store = self._definition, self._store
         spec = program_of_trial(definition, new)
         run = store.read.find_run(spec.root, spec.run)
@@ -76,8 +84,7 @@ class TrialJobs:
             after_any=lambda store: sorted(store.read.existing_jobs(definition.after_any)),
             tags=definition.tags,
         )
-        (job,) = commit_jobs(store, request, [spec])
-        return job
+        commit_jobs(store, request, [spec], lambda jobs: record(jobs[0]))
 
     def results(self, rows: Sequence[TrialRow]) -> dict[int, JobResult]:
         """Return what the done jobs among some reported, by job."""
@@ -85,17 +92,17 @@ class TrialJobs:
         new = [row for row in done if (row.job, row.attempts) not in self._results]
         stored = self._store.read.results(row.job for row in new)
         for row in new:
-            numbers = self._numbers(row, stored.get(row.job) or {})
+            reported = stored.get(row.job)
+            if reported is None and (is_pruned(row) or self.template().kind == PROGRAM):
+                reported = read_last_metrics(self._home.attempt(row.job, row.attempts))
+                if reported and is_pruned(row):  # nothing else keeps its numbers
+                    self._store.searches.add_result(row.job, row.ended or 0.0, reported)
+            metrics = metrics_of_result("", "", "", reported or {}).metrics
+            numbers = {name: float(metric.value) for name, metric in metrics.items()}
             result = read_values(self._definition.objectives, numbers)
             self._results[row.job, row.attempts] = result
             self.printed = self.printed or result.printed
         return {row.job: self._results[row.job, row.attempts] for row in done}
-
-    def _numbers(self, row: TrialRow, stored: Mapping[str, Any]) -> dict[str, float]:
-        if not stored and self.template().kind == PROGRAM:
-            stored = read_last_metrics(self._home.attempt(row.job, row.attempts))
-        metrics = metrics_of_result("", "", "", stored).metrics
-        return {name: float(metric.value) for name, metric in metrics.items()}
 
     def steps(self, row: TrialRow) -> list[tuple[int, float]]:
         """Return the steps of a job's newest attempt with the first metric."""

@@ -95,4 +95,5 @@ def end_of(rows: Sequence[TrialRow], results: Mapping[int, JobResult]) -> EndedT
 
 def was_killed(outcome: Mapping[str, object] | None) -> bool:
     """Return whether something outside the queue killed the program of an attempt."""
-    return bool(outcome) and (outcome or {}).get("signal") in _KILLS
+    known = outcome or {}
+    return known.get("ending") == "failed" and known.get("signal") in _KILLS

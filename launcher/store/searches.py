@@ -15,6 +15,9 @@ _COLUMNS = "searches.id, run, runs.name AS run_name, root, searches.name, state,
 _FROM = "FROM searches JOIN runs ON runs.id = run"
 
 
+CANCELLED = "cancelled by its owner"  # stored word: the reason of a search
+
+
 class SearchState(StrEnum):
     """The state of a search."""
 
@@ -196,6 +199,14 @@ class Searches:
                 for job, new in trials.items()
             ],
         )
+
+    def add_result(self, job: int, at: float, result: Mapping[str, Json]) -> None:
+        """Record the numbers of a pruned job, which returned none."""
+        with self._db.writing():
+            self._db.execute(
+                "INSERT OR IGNORE INTO results VALUES (?, ?, ?)",
+                (job, at, json.dumps(dict(result))),
+            )
 
     def end(self, search: int, reason: str, *, failed: bool) -> bool:
         """End a search; return whether it was open."""

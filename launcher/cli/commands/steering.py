@@ -34,7 +34,7 @@ from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.client import note_if_stopped, open_queue, wake_or_start_scheduler
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
-from launcher.store.searches import SearchRow, SearchState
+from launcher.store.searches import CANCELLED, SearchRow, SearchState
 from launcher.store.tags import TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import wake
 from launcher.system.file_digests import FileDigests
@@ -85,7 +85,7 @@ def _resume_search(store: Store, search: SearchRow) -> None:
 
 
 def _end_search(store: Store, search: SearchRow) -> None:
-    store.searches.end(search.id, "cancelled by its owner", failed=False)
+    store.searches.end(search.id, CANCELLED, failed=False)
 
 
 _SEARCH_PAUSED = SearchChange(_pause_search, "paused: no further trial starts")

@@ -7,6 +7,7 @@ from launcher.cli.await_jobs import (
     WaitGoal,
     print_failed_searches,
     print_paused_groups,
+    print_paused_searches,
     wait_until,
 )
 from launcher.cli.job_selection import (
@@ -77,6 +78,7 @@ def command(
                 "launcher wait run:NAME --first-failure"
             )
         print_paused_groups(store, jobs)
+        print_paused_searches(searches)
         numbers = [each.id for each in searches]
         followed = JobTracker(
             home, store, jobs, since=last, is_scheduler_alive=False, searches=numbers

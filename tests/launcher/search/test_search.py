@@ -1,5 +1,6 @@
 """Searches: values are chosen by results, the queue is the truth, and a run ends with its search."""
 
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -11,8 +12,10 @@ import pytest
 from launcher.api import search
 from launcher.errors import UsageError
 from launcher.planning.load import load, plan
-from launcher.search.definition import read_definition
+from launcher.search.definition import Objective, read_definition
 from launcher.search.planned import plan_of_trial, planned_search
+from launcher.search.standing import best_trials
+from launcher.search.trials import EndedTrial, read_values
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, TrialRow
@@ -234,15 +237,6 @@ def test_unknown_metric_ends_the_search_and_the_printed_ones_are_named(
     assert len(trials_of(store)) < 20
 
 
-def test_not_a_number_fails_the_trial_and_five_of_them_end_the_search(
-    add: Add, launcher: Launcher, program: Callable[[str], None], store: Store
-) -> None:
-    program('print("launcher: acc=nan")')
-    add("--trials", "20")
-    assert launcher("wait", "run:r", "--timeout", "60s").code == 1
-    assert search_of(store).reason.startswith("the first 5 trials failed")
-
-
 def test_search_is_continued_with_other_ranges_and_refused_with_another_metric(
     add: Add, launcher: Launcher, store: Store
 ) -> None:
@@ -288,14 +282,25 @@ def test_dry_run_shows_the_first_values_and_queues_nothing(add: Add, store: Stor
     assert read_definition(search_of(store).body).trials == 1
 
 
-def test_search_of_several_metrics_has_a_front(add: Add, launcher: Launcher, store: Store) -> None:
-    add("--trials", "4", metric="acc:max,loss:min", space="x=0..3")
-    launcher.well("wait", "run:r", "--timeout", "60s")
-    best = search_of(store).progress["best"]
-    assert isinstance(best, list)
-    assert len(best) == 4  # the higher x, the higher both
+def test_several_metrics_have_a_front_and_one_metric_the_first_of_equal_trials() -> None:
+    ends = [
+        EndedTrial(number, pruned=number == 3, results=results)
+        for number, results in enumerate([(1.0, 1.0), (2.0, 2.0), (1.0, 3.0), (9.0, 0.0), ()])
+    ]
+    both = (Objective("acc", lower=False), Objective("loss", lower=True))
+    assert [each.number for each in best_trials(ends, both)] == [0, 1]
+    assert [each.number for each in best_trials(ends, both[1:])] == [0]
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_trial_without_a_finite_number_has_failed(number: float) -> None:
+    objectives = (Objective("acc", lower=False),)
+    assert read_values(objectives, {"acc": number}).values is None
+    assert read_values(objectives, {"acc": 1.0}).values == (1.0,)
+    assert read_values(objectives, {"loss": 1.0}).missing == "acc"
+
+
+@pytest.mark.night
 def test_page_of_a_run_draws_its_search(
     add: Add, launcher: Launcher, store: Store, tmp_path: Path
 ) -> None:
@@ -369,6 +374,7 @@ def test_search_of_the_lab_varies_trainings_by_a_validation_number(
         planned_search("lab.yaml", text, (), 0, entry)
 
 
+@pytest.mark.night
 def test_search_in_python_waits_and_returns_the_best_trial(
     program: Callable[[str], None], launcher: Launcher, home: Home
 ) -> None:
