@@ -22,7 +22,7 @@ from launcher.store.searches import SearchRow, TrialRow
 from launcher.system.files import read_json
 from launcher.system.paths import Home
 from launcher.web.search_charts import search_charts
-from tests.build import until
+from tests.build import DEADLINE_S, until
 from tests.launcher.conftest import Answer, Launcher
 from tests.launcher.web.browser import served
 
@@ -35,6 +35,7 @@ x, seed = float(words["x"]), int(words.get("seed") or 0)
 """
 QUICK = 'print(f"launcher: acc={-abs(x - 3) + seed / 10} loss={x}")'
 Add = Callable[..., Answer]
+LIMIT = f"{DEADLINE_S:g}s"
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_search_tries_new_values_by_its_results_and_optuna_opens_the_study(
     add: Add, launcher: Launcher, home: Home, store: Store
 ) -> None:
     assert "maximize acc, 16 trials, tpe" in add("--trials", "16", "--parallel", "2").out
-    launcher.well("wait", "run:r", "--timeout", "60s")
+    launcher.well("wait", "run:r", "--timeout", LIMIT)
     rows = launcher.json("results", "r")["rows"]
     assert len({row["x"] for row in rows}) == 16
     study = study_of(home)
@@ -106,13 +107,13 @@ def test_study_is_the_same_after_kills_and_without_its_journal(
         assert record is not None
         os.kill(int(str(record["pid"])), signal.SIGKILL)
         launcher("status")
-    launcher.well("wait", "run:r", "--timeout", "60s")
+    launcher.well("wait", "run:r", "--timeout", LIMIT)
     trials = trials_of(store)
     assert [trial.number for trial in trials] == [*range(8)]
     before = as_tuples(study_of(home))
     (home.searches / "r/optuna-journal.log").unlink()
     add("--trials", "9")
-    launcher.well("wait", "run:r", "--timeout", "60s")
+    launcher.well("wait", "run:r", "--timeout", LIMIT)
     after = as_tuples(study_of(home))
     assert (after[:8], len(after)) == (before, 9)
     values = store.read.results(trial.job for trial in trials)
@@ -123,7 +124,7 @@ def test_finite_space_is_used_up_and_the_search_says_so(
     add: Add, launcher: Launcher, store: Store
 ) -> None:
     add("--trials", "50", space="x=1..4")
-    launcher.well("wait", "run:r", "--timeout", "60s")
+    launcher.well("wait", "run:r", "--timeout", LIMIT)
     assert sorted(trial.values["x"] for trial in trials_of(store)) == [1, 2, 3, 4]  # type: ignore[type-var]
     assert search_of(store).reason == "all 4 combinations were tried"
 
@@ -145,7 +146,7 @@ def test_bad_trials_are_pruned_keep_their_numbers_and_are_no_failures(
     )
     (tmp_path / "marks").mkdir()
     add("--trials", "7", "--parallel", "1", "--grace", "1s")
-    launcher.well("wait", "run:r", "--timeout", "90s")
+    launcher.well("wait", "run:r", "--timeout", LIMIT)
     pruned = [trial for trial in trials_of(store) if trial.code == "pruned"]
     assert [trial.number for trial in pruned] == [5, 6]
     assert {trial.state for trial in trials_of(store)} == {State.DONE}
@@ -169,7 +170,7 @@ def test_failed_trial_is_reported_and_a_killed_one_is_repeated(
         "    open(mark, 'w').close(); os.kill(os.getpid(), 9)\n" + QUICK
     )
     add("--trials", "4", space="x=0..3")
-    assert launcher("wait", "run:r", "--timeout", "60s").code == 1
+    assert launcher("wait", "run:r", "--timeout", LIMIT).code == 1
     states = {trial.values["x"]: (trial.state, trial.attempts) for trial in trials_of(store)}
     assert states[1] == (State.FAILED, 1)
     assert states[2] == (State.DONE, 2)
@@ -181,7 +182,7 @@ def test_mean_over_seeds_is_what_the_search_sees(
     add: Add, launcher: Launcher, home: Home, store: Store
 ) -> None:
     add("--trials", "3", "--repeat", "seed=1..3", space="x=0..9")
-    launcher.well("wait", "run:r", "--timeout", "60s")
+    launcher.well("wait", "run:r", "--timeout", LIMIT)
     assert len(trials_of(store)) == 9
     values = {each.params["x"]: each.value for each in study_of(home).trials}
     assert values == {x: pytest.approx(-abs(x - 3) + 0.2) for x in values}
@@ -231,7 +232,7 @@ def test_unknown_metric_ends_the_search_and_the_printed_ones_are_named(
     add: Add, launcher: Launcher, store: Store
 ) -> None:
     add("--trials", "20", metric="accc")
-    answer = launcher("wait", "run:r", "--timeout", "60s")
+    answer = launcher("wait", "run:r", "--timeout", LIMIT)
     assert answer.code == 1
     assert "no trial reported the metric 'accc'. The first one reported: acc, loss" in answer.err
     assert len(trials_of(store)) < 20
@@ -241,12 +242,12 @@ def test_search_is_continued_with_other_ranges_and_refused_with_another_metric(
     add: Add, launcher: Launcher, store: Store
 ) -> None:
     add("--trials", "2")
-    launcher.well("wait", "run:r", "--timeout", "60s")
+    launcher.well("wait", "run:r", "--timeout", LIMIT)
     assert "has 2 trials already" in add("--trials", "2").err
     assert "another metric" in add("--trials", "4", metric="loss").err
     assert "another sampler" in add("--trials", "4", "--sampler", "random").err
     assert add("--trials", "4", space="x=20.0..21.0").out.startswith("continued")
-    launcher.well("wait", "run:r", "--timeout", "60s")
+    launcher.well("wait", "run:r", "--timeout", LIMIT)
     values = [float(str(trial.values["x"])) for trial in trials_of(store)]
     assert (len(values), [value >= 20 for value in values]) == (4, [False, False, True, True])
 
@@ -264,7 +265,7 @@ def test_run_with_a_search_is_cancelled_paused_and_not_cleaned_meanwhile(
     assert launcher("wait", "run:r", "--timeout", "0.1s").code == 3
     launcher.well("release", "run:r")
     launcher.well("cancel", "run:r", "--yes")
-    launcher("wait", "run:r", "--timeout", "60s")
+    launcher("wait", "run:r", "--timeout", LIMIT)
     assert (search_of(store).state, search_of(store).reason) == ("ended", "cancelled by its owner")
     assert not store.read.open_jobs()
 
@@ -305,7 +306,7 @@ def test_page_of_a_run_draws_its_search(
     add: Add, launcher: Launcher, store: Store, tmp_path: Path
 ) -> None:
     add("--trials", "12", "--parallel", "2", space="x=0..20")
-    launcher.well("wait", "run:r", "--timeout", "60s")
+    launcher.well("wait", "run:r", "--timeout", LIMIT)
     (charts,) = search_charts(store, search_of(store).run_id)
     best = [value for _, value in charts.plots[0].lines[0].points]
     assert best == sorted(best)
@@ -382,6 +383,6 @@ def test_search_in_python_waits_and_returns_the_best_trial(
     found = search(
         ["python", "fit.py", "{sweep}"], "acc", trials=4, run="r", sweep={"x": [1, 2, 3, 4]}
     )
-    assert found.wait(60)
+    assert found.wait(DEADLINE_S)
     assert found.best()[0]["values"] == {"acc": 0.0}
     assert sorted(trial["x"] for trial in found.trials()) == [1, 2, 3, 4]
