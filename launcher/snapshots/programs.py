@@ -7,7 +7,6 @@ import importlib.machinery
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -270,6 +269,8 @@ def python_version(interpreter: str) -> tuple[int, int]:
         return sys.version_info[:2]
     if found := _VERSION.fullmatch(real.rpartition("/")[2]):
         return int(found[1]), int(found[2])
+    import subprocess  # few interpreters have no version in their name
+
     text = "import sys; print(*sys.version_info[:2])"
     try:
         process = subprocess.run(

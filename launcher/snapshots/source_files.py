@@ -2,13 +2,15 @@
 
 import os
 import re
+import select
+import signal
 import stat
-import subprocess
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from launcher.errors import UsageError
 from launcher.system.code_words import has_code_suffix
+from launcher.system.files import read_all
 from launcher.system.git_files import find_repository
 from launcher.units import format_bytes
 
@@ -220,23 +222,52 @@ def _run_git(top: str, folder: str) -> bytes:
     environment = {
         name: text for name, text in os.environ.items() if not name.startswith("GIT_")
     } | {"LC_ALL": "C"}
-    options = ("--no-optional-locks", "-c", "core.fsmonitor=false")
+    options = ("-C", folder, "--no-optional-locks", "-c", "core.fsmonitor=false")
+    output, errors = os.memfd_create("output"), os.memfd_create("errors")
     try:
-        process = subprocess.run(
+        # the module subprocess takes longer to import than git to run
+        pid = os.posix_spawnp(
+            "git",
             ["git", *options, *_LIST_FILES],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GIT_TIMEOUT_S,
-            check=False,
+            environment,
+            file_actions=(
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, errors, 2),
+            ),
         )
+        code = _wait_for(pid)
+        problem = _read_from_start(errors).decode(errors="replace").strip()
+        if code or _UNREADABLE in problem:
+            why = problem.partition("\n")[0] or f"exit code {code}"
+            raise snapshot_error(top, f"git cannot list its files: {why}")
+        return _read_from_start(output)
     except FileNotFoundError as error:
         raise snapshot_error(top, "git is not in PATH. Install git") from error
-    except (OSError, subprocess.SubprocessError) as error:
-        raise snapshot_error(top, f"git cannot list its files: {error}") from error
-    problem = process.stderr.decode(errors="replace").strip()
-    if process.returncode or _UNREADABLE in problem:
-        why = problem.partition("\n")[0] or f"exit code {process.returncode}"
-        raise snapshot_error(top, f"git cannot list its files: {why}")
-    return process.stdout
+    except OSError as error:
+        raise snapshot_error(top, f"git cannot list its files: {error.strerror}") from error
+    finally:
+        os.close(output)
+        os.close(errors)
+
+
+def _wait_for(pid: int) -> int:
+    """Return the exit code of a child process; it is killed if it takes too long."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(GIT_TIMEOUT_S * 1000):
+            os.kill(pid, signal.SIGKILL)
+    except BaseException:  # Ctrl-C: git would run on
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        os.close(descriptor)
+        _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _read_from_start(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return read_all(descriptor)
