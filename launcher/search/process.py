@@ -178,6 +178,7 @@ class SearchProcess:
     def _make_study(self, row: SearchRow, rows: Sequence[TrialRow]) -> None:
         self._stop_writing()
         self._ends = {}
+        self._durations = [each.ended - each.submitted for each in rows if each.ended is not None]
         self._study = SearchStudy(self._definition, study_name(self._store, row))
         trials = by_number(rows)
         for number in range(max(trials, default=-1) + 1):
