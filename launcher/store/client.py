@@ -240,7 +240,8 @@ def restart_scheduler_if_dead(home: Home, store: Store) -> None:
     dead = home.scheduler_record.exists() and scheduler_pid(home) is None
     if dead and not home.stop_record.exists():
         counts = store.read.counts()
-        if counts.get(State.QUEUED) or counts.get(State.RUNNING):
+        is_open = counts.get(State.QUEUED) or counts.get(State.RUNNING)
+        if is_open or store.searches.open_numbers():
             start_scheduler(home)
 
 
