@@ -243,7 +243,7 @@ class Searches:
     def open_jobs(self, searches: Iterable[int]) -> list[int]:
         """Return the jobs of some searches that have not ended."""
         return self._db.query_numbers(
-            "SELECT job FROM trials JOIN jobs ON jobs.id = job WHERE search IN (SELECT value FROM json_each(?))"
+            "SELECT job FROM trials CROSS JOIN jobs ON jobs.id = job WHERE search IN (SELECT value FROM json_each(?))"
             " AND jobs.state IN ('queued', 'held', 'running') ORDER BY job",
             json.dumps([*searches]),
         )

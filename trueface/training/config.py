@@ -101,13 +101,13 @@ class ObjectiveOptions(Settings):
         description="Model from which add distils: the ID of an earlier model of the run, or the path of a "
         "checkpoint (.pt)",
     )
-    add_frequency: Annotated[Finite, Field(ge=0)] = setting(
+    add_spectra: Annotated[Finite, Field(ge=0)] = setting(
         1.0, added=True, description="Weight of the distance between spectra of maps (add)"
     )
     add_views: Annotated[Finite, Field(ge=0)] = setting(
         16.0, added=True, description="Weight of the distance between projections of maps (add)"
     )
-    add_frequency_layers: Annotated[str, AfterValidator(canonical_layers)] = setting(
+    add_spectra_layers: Annotated[str, AfterValidator(canonical_layers)] = setting(
         canonical_layers(FREQUENCY_LAYERS),
         added=True,
         description="Layers of student and teacher whose spectra add compares, with their weights",

@@ -324,7 +324,7 @@ def add(
       launcher add --after prep --time-limit 8h -- ./train.sh
       launcher add --name grid --sweep lr=0.1,0.01 -- python train.py --lr {lr}
       launcher add --name half --sweep-flag amp -- python train.py {amp}
-      launcher add --search acc --trials 60 --sweep lr=1e-5..1e-1:log -- python train.py {sweep}
+      launcher add --search acc --trials 60 --sweep n=2..6 -- python fit.py {sweep}
       launcher add --from commands.txt --gpus 1
       launcher add --cwd model --env OMP_NUM_THREADS=2 --follow -- python fit.py
     """

@@ -140,8 +140,8 @@ def test_bad_trials_are_pruned_keep_their_numbers_and_are_no_failures(
     program(  # the median pruner ends none of the first five trials
         f"bad = len(os.listdir('{tmp_path}/marks')) >= 5\n"
         f"open('{tmp_path}/marks/' + str(x), 'w').close()\n"
-        "for step in range(1000 if bad else 2):\n"
-        '    print(f"launcher: step={step} total=2 acc={-9 if bad else -x / 10}", flush=True)\n'
+        "for step in range(600):\n"
+        '    print(f"launcher: step={step} total=600 acc={-9 if bad else -x / 10}", flush=True)\n'
         "    time.sleep(.1 if bad else 0)\n"
     )
     (tmp_path / "marks").mkdir()
@@ -290,7 +290,11 @@ def test_several_metrics_have_a_front_and_one_metric_the_first_of_equal_trials()
     ]
     both = (Objective("acc", lower=False), Objective("loss", lower=True))
     assert [each.number for each in best_trials(ends, both)] == [0, 1]
-    assert [each.number for each in best_trials(ends, both[1:])] == [0]
+    equal = [
+        EndedTrial(number, pruned=False, results=(value,))
+        for number, value in enumerate([2.0, 1.0, 1.0])
+    ]
+    assert [each.number for each in best_trials(equal, both[1:])] == [1]
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])

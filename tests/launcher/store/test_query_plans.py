@@ -33,6 +33,7 @@ from launcher.store.rows import GroupLimit
 from launcher.store.run_news import RunEventReader
 from launcher.store.runs import count_jobs_before, find_account, find_run_origin, open_runs
 from launcher.store.runs import running_placements as running_places
+from launcher.store.searches import NewTrial, SearchState
 from launcher.store.steering import AcceptedFiles, ChangedJob
 from launcher.store.transitions import RequeueDecision
 from launcher.store.usage import MeasuredUsage
@@ -78,8 +79,9 @@ MAY_READ_MANY = {
     "FROM attempts WHERE ended >= :since": "as the one before",
     "AND attempts.ended >= :since": "as the one before",
     "WHERE attempts.ended > ?1 AND attempts.ended <= ?2": "a scheduler asks once, when it starts",
-    "id NOT IN (SELECT context FROM jobs)": "`clean` asks once which environments no job has",
-    "id NOT IN (SELECT sources FROM jobs": "as the one before",
+    "id NOT IN (SELECT context FROM jobs UNION": "`clean` asks once which environments no job has",
+    "WHERE id IN (SELECT context FROM jobs) AND": "`clean` asks once which snapshots jobs have",
+    "id NOT IN (SELECT sources FROM jobs": "`clean` asks once which sources no job has",
     "id NOT IN (SELECT code FROM jobs": "as the one before",
     "FROM lanes JOIN jobs ON jobs.lane = lanes.id": "`doctor` asks for waits without a cause",
 }
@@ -355,6 +357,40 @@ def record_code(store: Store) -> None:
     store.job_control.retry(jobs, 3.0)
 
 
+def search_values(store: Store) -> None:
+    """Add a search with two trials, prune one of them, and end it."""
+    searches, context = store.searches, a_context()
+    with store.database.writing():
+        run = store.ensure_run(ROOT, "searched")
+        number = searches.add(run, "command/fit", "{}", store.ensure_context(context), 1.0)
+    running, other = put(store, ["seed1", "seed2"])
+    with store.database.writing():
+        searches.add_trials(
+            number, {job: NewTrial(0, at, {}, {}, 0) for at, job in enumerate((running, other))}
+        )
+    claim = claimed(store, running)
+    assert store.job_control.prune(running, 3, 2.0)
+    end(store, claim, STOPPED)
+    searches.add_result(running, 2.0, {"auc": 1.0})
+    searches.set_note(number, "seen")
+    searches.set_progress(number, {"ended": 1})
+    assert searches.set_state(number, SearchState.PAUSED, only_from=SearchState.RUNNING)
+    assert [row.id for row in searches.all()] == searches.open_numbers() == [number]
+    assert searches.all([run]) == [searches.find(run, "command/fit")] == [searches.read(number)]
+    assert searches.open_in_runs("search*") == searches.all()
+    assert searches.context(number) == context
+    assert [row.job for row in searches.trials(number)] == [running, other]
+    assert searches.search_of(running) == number
+    assert searches.follow([number], running) == ({number}, [other])
+    assert searches.open_of_jobs([other]) == [number]
+    assert searches.open_jobs([number]) == [other]
+    assert searches.jobs_of_trials([running, other]) == searches.kept_jobs() == {running, other}
+    assert searches.end(number, "over", failed=False)
+    with store.database.writing():
+        store.renew_context(other, context, None, 3.0)
+    assert store.read.used_snapshots() == []
+
+
 def read_jobs(store: Store, chain: list[int]) -> None:
     """Ask all questions of screens and planners."""
     read, (job, *_) = store.read, chain
@@ -481,6 +517,7 @@ def run_all(home: Home, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     replace_jobs(store)
     schedule_jobs(store)
     record_code(store)
+    search_values(store)
     read_jobs(store, chain)
     list_jobs(store, chain)
     complete_words(home)

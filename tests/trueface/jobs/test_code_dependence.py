@@ -345,7 +345,7 @@ def test_modules_missing_from_manual_lists_count_for_jobs(depends: dict[str, set
         return {job.split("/")[0] for job in found}
 
     learning = {"train", "unlearn", "test", "classify", "forget"}
-    assert again("runtime.precision") == again("data.decoding") == learning
+    assert again("runtime.precision") == again("data.loading.decoding") == learning
     assert {"classify", "forget"} <= again("models.logits") & again("training.history")
     assert {"classify", "forget"} <= again("models.assembly")
     assert again("unlearning.methods.scrub") == {"unlearn"}

@@ -24,7 +24,7 @@ STUDY = """
 train:
   - {model: null, data: "gan2:pre"}
   - {model: null, data: "sdXL:pre", qualities: [raw, jpeg30, half], objective: add, teacher: "gan2:pre",
-     add_frequency_layers: "layer3=1", add_view_layers: "layer4=1"}
+     add_spectra_layers: "layer3=1", add_view_layers: "layer4=1"}
   - {model: null, data: "gan3:pre", objective: core, flip_prob: 0.5}
 """
 PLACE = {"data_root": "data", "split_path": "splits", "weights": "none"}

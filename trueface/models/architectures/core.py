@@ -14,7 +14,12 @@ WIDTH = 2048  # features of Xception
 
 
 @register_model(
-    "core", summary="Xception of CORE", mean=HALF, std=HALF, width=WIDTH, usual_side=299
+    "core",
+    summary="consistency of two views on Xception, CORE",
+    mean=HALF,
+    std=HALF,
+    width=WIDTH,
+    usual_side=299,
 )
 def core() -> nn.Module:
     """Return the network, with random weights."""

@@ -6,7 +6,7 @@ from trueface.models.blocks.mcx import HSV, RGB, YCBCR, Mcx
 from trueface.models.registry import register_model
 
 
-@register_model("mcx", summary="Xception of pairs, MCX-API", head=None, usual_side=448)
+@register_model("mcx", summary="pairs of images on Xception, MCX-API", head=None, usual_side=448)
 def mcx() -> nn.Module:
     """Return the network of colours, with random weights."""
     return Mcx()
@@ -14,7 +14,7 @@ def mcx() -> nn.Module:
 
 @register_model(
     "mcx_hsv",
-    summary="Xception of pairs on RGB and HSV, MCX-API",
+    summary="pairs of images in RGB and HSV, MCX-API",
     head=None,
     usual_side=448,
     raw_pixels=True,
@@ -26,7 +26,7 @@ def mcx_hsv() -> nn.Module:
 
 @register_model(
     "mcx_ycbcr",
-    summary="Xception of pairs on RGB and YCbCr, MCX-API",
+    summary="pairs of images in RGB and YCbCr, MCX-API",
     head=None,
     usual_side=448,
     raw_pixels=True,
@@ -38,7 +38,7 @@ def mcx_ycbcr() -> nn.Module:
 
 @register_model(
     "mcx_hsv_ycbcr",
-    summary="Xception of pairs on RGB, HSV and YCbCr, MCX-API",
+    summary="pairs of images in RGB, HSV and YCbCr, MCX-API",
     head=None,
     usual_side=448,
     raw_pixels=True,

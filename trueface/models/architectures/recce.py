@@ -11,7 +11,7 @@ WIDTH = 2048  # features of Xception
 
 @register_model(
     "recce",
-    summary="Xception with a decoder that learns real images, of RECCE",
+    summary="a decoder that learns real images, on Xception, RECCE",
     mean=HALF,
     std=HALF,
     width=WIDTH,

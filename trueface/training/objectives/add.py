@@ -3,7 +3,7 @@
 The student sees the compressed copies of images. The teacher, which does not learn, sees their
 originals. Maps of layers of the same name are compared.
 
-    L = classification + add_frequency · Σ w_l · frequency + add_views · Σ v_l · views
+    L = classification + add_spectra · Σ w_l · frequency + add_views · Σ v_l · views
 
 frequency: D(u, v) is the squared distance between the spectra of both maps, over all channels. The
 loss is the mean of D · exp(D / size of the maps). The second factor, the attention, has no gradient.
@@ -62,7 +62,7 @@ class Matches(NamedTuple):
     "add",
     summary="distillation from a teacher on images of the first quality",
     binary=True,
-    options=("teacher", "add_frequency", "add_views", "add_frequency_layers", "add_view_layers"),
+    options=("teacher", "add_spectra", "add_views", "add_spectra_layers", "add_view_layers"),
 )
 class AddLosses(Distillation):
     """Classification of compressed images, and the distance between their maps and a teacher's."""
@@ -77,7 +77,7 @@ class AddLosses(Distillation):
         if self.teacher is None:
             raise JobError("objective: add needs a teacher. Set teacher to a model or to a file.")
         self._options = options
-        self._frequency = read_layers(options.add_frequency_layers)
+        self._frequency = read_layers(options.add_spectra_layers)
         self._views = read_layers(options.add_view_layers)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
@@ -113,7 +113,7 @@ class AddLosses(Distillation):
                 ]
             ).sum()
             loss = functional.binary_cross_entropy_with_logits(logits.reshape(-1), is_fake.float())
-        whole = loss + self._options.add_frequency * frequency + self._options.add_views * views
+        whole = loss + self._options.add_spectra * frequency + self._options.add_views * views
         # the mean of all rows, as if those of the first quality had the mean of the others
         right = count_correct(logits, labels) * (copies + 1) // copies
         return whole, {
@@ -224,14 +224,14 @@ def _captured(network: nn.Module, names: Collection[str], noun: str) -> Iterator
     if missing := [name for name in names if name not in layers]:
         raise JobError(
             f"objective: add compares layer {missing[0]!r}, but {noun} has no such layer. Change "
-            "add_frequency_layers and add_view_layers."
+            "add_spectra_layers and add_view_layers."
         )
 
     def keep(name: str, _: nn.Module, __: tuple[object, ...], output: object) -> None:
         if not isinstance(output, Tensor) or output.ndim != _MAPS:
             raise JobError(
                 f"objective: add compares layer {name!r}, but that of {noun} returns no maps. "
-                "Change add_frequency_layers and add_view_layers."
+                "Change add_spectra_layers and add_view_layers."
             )
         maps[name] = output
 

@@ -280,7 +280,7 @@ class TestDistillation:
     """Objective add, with narrow networks."""
 
     LAYERS: ClassVar[Mapping[str, str]] = {
-        "add_frequency_layers": "layer3=1",
+        "add_spectra_layers": "layer3=1",
         "add_view_layers": "layer4=2",
     }
 
@@ -307,7 +307,7 @@ class TestDistillation:
     def test_loss_is_the_weighted_sum_on_the_copies_of_lower_quality(self) -> None:
         model, teacher = untrained("slim18", side=SIDE), untrained("slim18", seed=2, side=SIDE)
         teacher.requires_grad_(requires_grad=False)
-        options = {"add_frequency": 3.0, "add_views": 5.0}
+        options = {"add_spectra": 3.0, "add_views": 5.0}
         torch.manual_seed(0)
         loss, logs = self.objective(teacher, **options).training_step(model, self.batch())
         with torch.no_grad():
@@ -328,9 +328,7 @@ class TestDistillation:
         with pytest.raises(JobError, match="in two qualities"):
             self.objective(model).training_step(model, single)
         with pytest.raises(JobError, match="layer 'layer9', but the student has no such layer"):
-            self.objective(model, add_frequency_layers="layer9=1").training_step(
-                model, self.batch()
-            )
+            self.objective(model, add_spectra_layers="layer9=1").training_step(model, self.batch())
 
 
 # --- files
