@@ -427,6 +427,7 @@ def test_options_named_without_a_command_exist_in_some_command(page: Path) -> No
             "--show-failed-logs",
             "--touch",
         },
+        "programs.md": {"--log"},
         "clusters.md": {"--nv"},
         "search.md": {"--amp"},
         "sweeps.md": {"--amp"},
