@@ -19,7 +19,7 @@ from launcher.snapshots.copies import (
     take_snapshot,
 )
 from launcher.snapshots.programs import (
-    Program,
+    StartedProgram,
     code_folders,
     folders_of_variable,
     import_paths,
@@ -205,7 +205,7 @@ def _check_specs(
             import_paths(own.interpreter, filter(is_project_path, python_path), manifest, top)
             interpreter = own.interpreter
         else:
-            program = Program(spec.argv, own.folder, own.environment)
+            program = StartedProgram(spec.argv, own.folder, own.environment)
             start = python_start(program, manifest, top)
             known[asked] = code_folders(start, spec.argv, own.folder, manifest, top), folders
             interpreter = start.interpreter

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from launcher.errors import MachineError
 from launcher.snapshots.source_files import (
     MOST_FILES,
-    SourceFile,
+    ProjectFile,
     folders_of,
     is_left_out,
     list_source,
@@ -81,7 +81,7 @@ class Source(NamedTuple):
     """The content that a snapshot would have."""
 
     manifest: Manifest
-    files: Mapping[str, SourceFile]  # as they are now
+    files: Mapping[str, ProjectFile]  # as they are now
     cache: CacheFile  # digests of files that have not changed since
 
 
@@ -387,7 +387,7 @@ def _delete_tree(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
 
 
-def _digest(cache: CacheFile, top: str, name: str, file: SourceFile) -> str:
+def _digest(cache: CacheFile, top: str, name: str, file: ProjectFile) -> str:
     stamp = [file.size, file.mtime_ns, file.ctime_ns, file.inode]
     known = cache.get("files", name, _read_entry)
     if known is not None and known[0] == stamp:
@@ -416,7 +416,7 @@ def _copied_mode(mode: int) -> int:
     return mode & _READ_ONLY | 0o400
 
 
-def _make(place: Path, manifest: Manifest, source: Mapping[str, SourceFile]) -> bool:
+def _make(place: Path, manifest: Manifest, source: Mapping[str, ProjectFile]) -> bool:
     """Make a copy; return False if another process has made it first.
 
     Raises:
@@ -478,7 +478,7 @@ def _copy_file(manifest: Manifest, name: str, copy: Path) -> None:
         os.utime(descriptor, ns=(file.mtime_ns, file.mtime_ns))
 
 
-def _refuse_changed(top: str, source: Mapping[str, SourceFile]) -> None:
+def _refuse_changed(top: str, source: Mapping[str, ProjectFile]) -> None:
     """Refuse a copy of files of several moments.
 
     Raises:

@@ -34,7 +34,7 @@ _HEAD_BYTES = 512  # a script that pip has written names its interpreter in them
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
 
-class Program(NamedTuple):
+class StartedProgram(NamedTuple):
     """A command line, and where it starts."""
 
     argv: Sequence[str]
@@ -51,7 +51,7 @@ class PythonStart(NamedTuple):
     is_safe: bool = False  # the folder of the script is not an import path
 
 
-def python_start(program: Program, manifest: Manifest, top: str) -> PythonStart:
+def python_start(program: StartedProgram, manifest: Manifest, top: str) -> PythonStart:
     """Return how a program starts Python.
 
     Args:
@@ -226,7 +226,7 @@ def describe_start(argv: Sequence[str], environment: Mapping[str, str]) -> Pytho
     return PythonStart(words[0], script, is_module, is_safe and not is_module)
 
 
-def _check_script(program: Program, script: str, manifest: Manifest, top: str) -> None:
+def _check_script(program: StartedProgram, script: str, manifest: Manifest, top: str) -> None:
     """Refuse a script that is not copied.
 
     Raises:
@@ -244,7 +244,7 @@ def _check_script(program: Program, script: str, manifest: Manifest, top: str) -
         raise snapshot_error(top, f"the script {script} {why}")
 
 
-def _check_module_folder(program: Program, path: str, manifest: Manifest, top: str) -> None:
+def _check_module_folder(program: StartedProgram, path: str, manifest: Manifest, top: str) -> None:
     """Refuse a program whose modules Python finds in its folder, and not in the copy.
 
     Raises:
@@ -286,7 +286,7 @@ def python_version(interpreter: str) -> tuple[int, int]:
         return 0, 0
 
 
-def _program_path(word: str, program: Program) -> str | None:
+def _program_path(word: str, program: StartedProgram) -> str | None:
     if "/" in word:
         path = os.path.normpath(os.path.join(program.folder, os.path.expanduser(word)))  # noqa: PTH111, PTH118  # texts
         return path if os.path.isfile(path) else None  # noqa: PTH113  # as above

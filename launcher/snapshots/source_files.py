@@ -26,7 +26,7 @@ _LEFT_OUT = re.compile(r"__pycache__|\.git|\.egg-info")  # in a path of such a f
 _GIT_NAMES = frozenset({".gitignore", ".gitkeep", ".gitattributes", ".keep"})
 
 
-class SourceFile(NamedTuple):
+class ProjectFile(NamedTuple):
     """A file or link of a working tree."""
 
     mode: int  # permissions
@@ -68,7 +68,7 @@ def _is_in_left_out(name: str) -> bool:
     return any(map(is_left_out, name.split("/")))
 
 
-def list_source(top: str, queue_folder: str) -> dict[str, SourceFile]:
+def list_source(top: str, queue_folder: str) -> dict[str, ProjectFile]:
     """Return the files that a snapshot of a working tree copies, by their names relative to its top.
 
     Args:
@@ -79,7 +79,7 @@ def list_source(top: str, queue_folder: str) -> dict[str, SourceFile]:
         UsageError: There are too many, or one of them cannot be copied.
     """
     inside = f"{os.path.relpath(queue_folder, top)}/"
-    found: dict[str, SourceFile] = {}
+    found: dict[str, ProjectFile] = {}
     total = 0
     folders = [""]
     for folder in folders:  # grows with the submodules
@@ -105,7 +105,7 @@ def list_source(top: str, queue_folder: str) -> dict[str, SourceFile]:
     return _without_data_folders(found)
 
 
-def source_file(path: str) -> SourceFile | None:
+def source_file(path: str) -> ProjectFile | None:
     """Return a file or link as it is now; None if there is neither.
 
     Raises:
@@ -118,11 +118,11 @@ def source_file(path: str) -> SourceFile | None:
     return _file_of(path, status)
 
 
-def _file_of(path: str, status: os.stat_result) -> SourceFile | None:
+def _file_of(path: str, status: os.stat_result) -> ProjectFile | None:
     kind = stat.S_IFMT(status.st_mode)
     if kind not in {stat.S_IFREG, stat.S_IFLNK}:
         return None
-    return SourceFile(
+    return ProjectFile(
         stat.S_IMODE(status.st_mode),
         status.st_size,
         status.st_mtime_ns,
@@ -141,7 +141,7 @@ def folders_of(names: Mapping[str, object]) -> set[str]:
     return folders
 
 
-def _source_file(top: str, name: str, submodules: list[str]) -> SourceFile | None:
+def _source_file(top: str, name: str, submodules: list[str]) -> ProjectFile | None:
     """Return a file to copy; None if it is gone, is not a file, or is too large. A submodule is added to a list.
 
     Raises:
@@ -193,7 +193,7 @@ def _check_name(top: str, name: str) -> None:
         ) from None
 
 
-def _without_data_folders(files: dict[str, SourceFile]) -> dict[str, SourceFile]:
+def _without_data_folders(files: dict[str, ProjectFile]) -> dict[str, ProjectFile]:
     """Return the files without those for git in folders that have no others."""
     others = {name: 0 for name in files if name.rpartition("/")[2] not in _GIT_NAMES}
     kept = {"", *folders_of(others)}

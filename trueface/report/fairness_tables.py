@@ -22,7 +22,7 @@ from trueface.evaluation.group_rates import (
     unit_of,
 )
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
-from trueface.report.study_table import Entry, Heading, Row, StudyTable
+from trueface.report.study_table import Heading, StudyEntry, StudyRow, StudyTable
 
 AT_COMMON = f"FPR {PERCENT * TARGET:g} % of validation"
 GAP_AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
@@ -72,14 +72,14 @@ def methods_table(
     return StudyTable.of_rows(head, (_method(each, common, rank) for each in methods))
 
 
-def _method(method: FairnessMethod, common: bool, rank: bool) -> Row:
+def _method(method: FairnessMethod, common: bool, rank: bool) -> StudyRow:
     worst = {row.table.worst.name for row in method.rows if row.table.worst}
     why_not = method.why_not.removeprefix(f"{LOWER}: ")
     auc = method.rows[0].auc if len(method.rows) == 1 else None
     entries = [
-        Entry(seeds_text(len(method.rows), method.missing)),
-        Entry(method.auc, below=() if auc is None else (auc.ends_text(".3f"),)),
-        Entry(
+        StudyEntry(seeds_text(len(method.rows), method.missing)),
+        StudyEntry(method.auc, below=() if auc is None else (auc.ends_text(".3f"),)),
+        StudyEntry(
             method.worst_auc,
             note=method.groups_note(AREA_GAP),
             below=tuple(worst) if len(worst) == 1 else (),
@@ -89,11 +89,11 @@ def _method(method: FairnessMethod, common: bool, rank: bool) -> Row:
     if common:
         entries.append(_gap(method, GAP, common=True))
     if rank:
-        entries.append(Entry(NO_VALUE if method.rank is None else str(method.rank)))
+        entries.append(StudyEntry(NO_VALUE if method.rank is None else str(method.rank)))
     reason = f"AUC {why_not}" if why_not else ""
-    entries.append(Entry(verdict(method), plain=_short_verdict(method), reason=reason))
+    entries.append(StudyEntry(verdict(method), plain=_short_verdict(method), reason=reason))
     is_comparable = method.comparability is Comparability.COMPARABLE
-    return Row(
+    return StudyRow(
         method.name,
         tuple(entries),
         model=method.model,
@@ -111,8 +111,8 @@ def _short_verdict(method: FairnessMethod) -> str:
     return ", ".join(words)
 
 
-def _gap(method: FairnessMethod, name: str, *, common: bool = False) -> Entry:
-    return Entry(
+def _gap(method: FairnessMethod, name: str, *, common: bool = False) -> StudyEntry:
+    return StudyEntry(
         method.measure(name, common=common),
         digits_of(name),
         floor=method.floor(name, common=common),
@@ -125,7 +125,7 @@ def further_table(methods: Sequence[FairnessMethod]) -> StudyTable:
     return StudyTable.of_rows(
         (Heading("method"), *(Heading(MEASURES[name], unit_of(name)) for name in FURTHER)),
         (
-            Row(each.name, tuple(_gap(each, name) for name in FURTHER), model=each.model)
+            StudyRow(each.name, tuple(_gap(each, name) for name in FURTHER), model=each.model)
             for each in methods
         ),
     )
@@ -144,12 +144,12 @@ def groups_table(table: GroupTable, rates: Sequence[str]) -> StudyTable:
     )
 
 
-def _group(group: GroupRow, rates: Sequence[str]) -> Row:
-    return Row(
+def _group(group: GroupRow, rates: Sequence[str]) -> StudyRow:
+    return StudyRow(
         group.name,
         (
-            Entry(str(group.reals)),
-            Entry(str(group.fakes)),
-            *(Entry(group.rates.get(rate), 3 if rate == OF_BOTH else 1) for rate in rates),
+            StudyEntry(str(group.reals)),
+            StudyEntry(str(group.fakes)),
+            *(StudyEntry(group.rates.get(rate), 3 if rate == OF_BOTH else 1) for rate in rates),
         ),
     )

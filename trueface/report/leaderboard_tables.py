@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from trueface.benchmark.leaderboard import Leaderboard, LeaderboardRow, SettingScores
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
-from trueface.report.study_table import Entry, Heading, Row, StudyTable
+from trueface.report.study_table import Heading, StudyEntry, StudyRow, StudyTable
 
 LEAST_P = 0.001  # smaller values of p are not written
 
@@ -27,37 +27,37 @@ def leaderboard_table(board: Leaderboard, *, ece_digits: int = 3) -> StudyTable:
     return StudyTable.of_rows(head, (_line(board, line, ece_digits) for line in board.lines))
 
 
-def _line(board: Leaderboard, line: LeaderboardRow, ece_digits: int) -> Row:
+def _line(board: Leaderboard, line: LeaderboardRow, ece_digits: int) -> StudyRow:
     name = board.names[line.model]
-    return Row(
+    return StudyRow(
         name,
         (
-            Entry(seeds_text(line.seeds, line.missing)),
+            StudyEntry(seeds_text(line.seeds, line.missing)),
             *(entry for setting in board.settings for entry in _column(line.columns.get(setting))),
-            Entry(line.ece, ece_digits),
-            Entry(line.ece_scaled, ece_digits),
-            Entry(line.ms_image, 1),
-            Entry(f"{line.parameters:,}"),
+            StudyEntry(line.ece, ece_digits),
+            StudyEntry(line.ece_scaled, ece_digits),
+            StudyEntry(line.ms_image, 1),
+            StudyEntry(f"{line.parameters:,}"),
         ),
         below="" if name == line.model else line.model,
     )
 
 
-def _column(column: SettingScores | None) -> tuple[Entry, Entry, Entry]:
+def _column(column: SettingScores | None) -> tuple[StudyEntry, StudyEntry, StudyEntry]:
     if column is None:
-        return Entry(None), Entry(None), Entry(None)
+        return StudyEntry(None), StudyEntry(None), StudyEntry(None)
     worst, ranked = column.worst, column.ranked
     corrupt, attack = worst.key[:2]
     return (
-        Entry(column.mean),
-        Entry(
+        StudyEntry(column.mean),
+        StudyEntry(
             worst.value.value,
             below=(worst.value.ends_text(".3f"), attack),
             hint=corrupt if attack == "none" else f"{attack}, {corrupt}",
         ),
-        Entry("not ranked", plain=NO_VALUE, hint=column.reason)
+        StudyEntry("not ranked", plain=NO_VALUE, hint=column.reason)
         if ranked is None
-        else Entry(ranked.best, 2, below=(ranked.interval.text(".1f"),)),
+        else StudyEntry(ranked.best, 2, below=(ranked.interval.text(".1f"),)),
     )
 
 
@@ -74,17 +74,17 @@ def differences_table(board: Leaderboard) -> StudyTable | None:
     return StudyTable(head, rows) if rows else None
 
 
-def _pairs(board: Leaderboard) -> Iterator[Row]:
+def _pairs(board: Leaderboard) -> Iterator[StudyRow]:
     for setting, pairs in board.pairs.items():
         for pair in pairs:
             value, ends = f"{pair.difference.value:+.3f}", pair.difference.ends_text("+.3f")
-            yield Row(
+            yield StudyRow(
                 setting,
                 (
-                    Entry(f"{board.names[pair.second]} minus {board.names[pair.first]}"),
-                    Entry(value, plain=f"{value} ({ends})", below=(ends,)),
-                    Entry(_p(pair.p_holm)),
-                    Entry(None if pair.p_delong is None else _p(pair.p_delong)),
+                    StudyEntry(f"{board.names[pair.second]} minus {board.names[pair.first]}"),
+                    StudyEntry(value, plain=f"{value} ({ends})", below=(ends,)),
+                    StudyEntry(_p(pair.p_holm)),
+                    StudyEntry(None if pair.p_delong is None else _p(pair.p_delong)),
                 ),
             )
 

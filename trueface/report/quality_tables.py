@@ -3,7 +3,7 @@
 from trueface.evaluation.estimate import NOTHING_SHOWN, Difference
 from trueface.evaluation.over_seeds import NO_VALUE, SeedSummary, seeds_text
 from trueface.evaluation.qualities import SUMMARIES, ComparedQualities, QualityMethod
-from trueface.report.study_table import Entry, Heading, Row, StudyTable
+from trueface.report.study_table import Heading, StudyEntry, StudyRow, StudyTable
 
 POINTS = 100  # differences are shown in points of the AUC
 
@@ -14,10 +14,10 @@ def areas_table(compared: ComparedQualities) -> StudyTable:
     return StudyTable.of_rows(
         (Heading("method"), Heading("seeds"), *map(Heading, names)),
         (
-            Row(
+            StudyRow(
                 each.name,
                 (
-                    Entry(seeds_text(len(each.rows), each.missing)),
+                    StudyEntry(seeds_text(len(each.rows), each.missing)),
                     *(_area(each, name) for name in names),
                 ),
                 model=each.model,
@@ -27,10 +27,10 @@ def areas_table(compared: ComparedQualities) -> StudyTable:
     )
 
 
-def _area(method: QualityMethod, name: str) -> Entry:
+def _area(method: QualityMethod, name: str) -> StudyEntry:
     worst = {row.worst_quality for row in method.rows if row.worst_quality}
     below = tuple(worst) if name == "worst" and len(worst) == 1 else ()
-    return Entry(method.area(name), only=method.over_images(name), below=below)
+    return StudyEntry(method.area(name), only=method.over_images(name), below=below)
 
 
 def scores_table(compared: ComparedQualities) -> StudyTable:
@@ -38,9 +38,9 @@ def scores_table(compared: ComparedQualities) -> StudyTable:
     return StudyTable.of_rows(
         (Heading("method"), *map(Heading, compared.qualities)),
         (
-            Row(
+            StudyRow(
                 each.name,
-                tuple(Entry(_scores(each, name)) for name in compared.qualities),
+                tuple(StudyEntry(_scores(each, name)) for name in compared.qualities),
                 model=each.model,
             )
             for each in compared.methods
@@ -71,7 +71,7 @@ def differences_table(compared: ComparedQualities) -> StudyTable | None:
     return StudyTable.of_rows(
         (Heading("method"), *map(Heading, names)),
         (
-            Row(
+            StudyRow(
                 method.name,
                 tuple(_difference(method.difference(name)) for name in names),
                 model=method.model,
@@ -81,15 +81,15 @@ def differences_table(compared: ComparedQualities) -> StudyTable | None:
     )
 
 
-def _difference(difference: Difference | None) -> Entry:
+def _difference(difference: Difference | None) -> StudyEntry:
     if difference is None:
-        return Entry(None)
+        return StudyEntry(None)
     value = in_points(difference.value)
     if difference.interval is None:
         ends = difference.ends_text(".3f")
-        return Entry(value, plain=f"{value} ({ends})", below=(ends,))
+        return StudyEntry(value, plain=f"{value} ({ends})", below=(ends,))
     ends = f"{in_points(difference.interval.low)} to {in_points(difference.interval.high)}"
-    return Entry(value, plain=f"{value} ({ends})", below=(ends, gain_word(difference)))
+    return StudyEntry(value, plain=f"{value} ({ends})", below=(ends, gain_word(difference)))
 
 
 def gain_word(difference: Difference) -> str:

@@ -27,7 +27,7 @@ class Heading(NamedTuple):
         return f"{self.title} {self.unit}".rstrip() if self.plain is None else self.plain
 
 
-class Entry(NamedTuple):
+class StudyEntry(NamedTuple):
     """A value in a cell, and the facts that limit it."""
 
     value: SeedSummary | Estimate | float | str | None
@@ -66,11 +66,11 @@ class Entry(NamedTuple):
                 return f"{self.only.text(f'.{self.digits}f')}{part}"
 
 
-class Row(NamedTuple):
+class StudyRow(NamedTuple):
     """A row of a table."""
 
     name: str
-    entries: tuple[Entry, ...]
+    entries: tuple[StudyEntry, ...]
     model: str = ""  # model ID in plain text, in the place of the name
     below: str = ""  # model ID on a page, below the name
     kind: str = ""  # class of the style sheet
@@ -80,10 +80,10 @@ class StudyTable(NamedTuple):
     """A table of a study."""
 
     head: tuple[Heading, ...]  # the first one is the title of the rows' names
-    rows: tuple[Row, ...]
+    rows: tuple[StudyRow, ...]
 
     @classmethod
-    def of_rows(cls, head: Iterable[Heading], rows: Iterable[Row]) -> "StudyTable":
+    def of_rows(cls, head: Iterable[Heading], rows: Iterable[StudyRow]) -> "StudyTable":
         """Return a table of headings and rows."""
         return cls(tuple(head), tuple(rows))
 

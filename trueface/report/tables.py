@@ -11,7 +11,7 @@ from trueface.evaluation.metric import Metric
 from trueface.evaluation.over_seeds import NO_VALUE, SeedSummary
 from trueface.evaluation.published_tables import OTHER_DATA, PublishedTable
 from trueface.report.content import ModelReport, PartReport, ReportRow
-from trueface.report.study_table import Entry, Heading, Row, StudyTable
+from trueface.report.study_table import Heading, StudyEntry, StudyRow, StudyTable
 from trueface.report.svg import breakable
 from trueface.runtime.files import Json
 
@@ -84,7 +84,7 @@ def study_table(
     )
 
 
-def _study_row(head: Sequence[Heading], row: Row) -> str:
+def _study_row(head: Sequence[Heading], row: StudyRow) -> str:
     cells: list[str] = []
     for heading, entry in zip(head[1:], row.entries, strict=True):
         if heading.joins:
@@ -98,7 +98,7 @@ def _study_row(head: Sequence[Heading], row: Row) -> str:
     return f'<tbody class="{row.kind}">{inside}</tbody>' if row.kind else inside
 
 
-def _value(entry: Entry) -> str:
+def _value(entry: StudyEntry) -> str:
     match entry.value:
         case None:
             return NO_VALUE
@@ -113,7 +113,7 @@ def _value(entry: Entry) -> str:
             return summary.cell(entry.digits)
 
 
-def _lines_below(entry: Entry) -> str:
+def _lines_below(entry: StudyEntry) -> str:
     lines = [] if entry.only is None else [entry.only.ends_text(f".{entry.digits}f")]
     lines += [*entry.below, *([entry.note] if entry.note else [])]
     if entry.floor is not None:

@@ -18,14 +18,14 @@ from launcher.snapshots.copies import (
     take_snapshot,
 )
 from launcher.snapshots.programs import (
-    Program,
+    StartedProgram,
     code_folders,
     import_paths,
     python_start,
     refuse_hidden_modules,
 )
 from launcher.snapshots.reference import SnapshotReference
-from launcher.snapshots.source_files import LARGE_BYTES, MOST_FILES, SourceFile, find_top
+from launcher.snapshots.source_files import LARGE_BYTES, MOST_FILES, ProjectFile, find_top
 from tests.launcher.snapshots.projects import commit, git, make_environment, write
 
 
@@ -123,7 +123,7 @@ def test_folder_without_git_is_refused(tmp_path: Path) -> None:
 def python_start_of(project: Path, *words: str) -> object:
     top = find_top(str(project))
     manifest = describe_source(project.parent / "snapshots", top).manifest
-    return python_start(Program(words, str(project), dict(os.environ)), manifest, top)
+    return python_start(StartedProgram(words, str(project), dict(os.environ)), manifest, top)
 
 
 def test_link_out_of_the_tree_is_refused(project: Path) -> None:
@@ -158,7 +158,7 @@ def test_too_large_a_project_is_refused(project: Path, monkeypatch: pytest.Monke
 def test_file_that_changes_while_it_is_copied_is_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_first(top: str, source: dict[str, SourceFile]) -> None:
+    def write_first(top: str, source: dict[str, ProjectFile]) -> None:
         (project / "train.py").write_text("changed = 2\n")
         refuse(top, source)
 
@@ -244,7 +244,7 @@ def test_import_paths_begin_with_the_code_of_the_program(project: Path) -> None:
     assert (
         code_folders(
             python_start(
-                Program((sys.executable, "-P", "sub/run.py"), str(project), {}),
+                StartedProgram((sys.executable, "-P", "sub/run.py"), str(project), {}),
                 manifest,
                 str(project),
             ),

@@ -32,7 +32,7 @@ LARGE_BLOCKS, LARGE_CHANNELS = 3, 24
 LARGE_UNUSED = tuple(f"_blocks.{number}" for number in range(LARGE_BLOCKS, 16))
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Attention of tokens to themselves, or to themselves and others."""
 
     def __init__(self, width: int) -> None:
@@ -90,7 +90,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                [Normalised(width, Attention(width)), Normalised(width, FeedForward(width))]
+                [Normalised(width, SelfAttention(width)), Normalised(width, FeedForward(width))]
             )
             for _ in range(depth)
         )
@@ -110,7 +110,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, width: int, other_width: int) -> None:
         super().__init__()
-        self.fn = Normalised(other_width, Attention(other_width))
+        self.fn = Normalised(other_width, SelfAttention(other_width))
         self.project_in = nn.Linear(width, other_width)
         self.project_out = nn.Linear(other_width, width)
 

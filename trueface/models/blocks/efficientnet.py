@@ -92,7 +92,7 @@ class EfficientNet(nn.Module):
         shapes = [*_block_shapes(scale)]
         for number, shape in enumerate(shapes[:blocks]):
             rate = drop_connect * number / len(shapes)
-            self._blocks.append(Block(width, shape, layers, rate))
+            self._blocks.append(MBConvBlock(width, shape, layers, rate))
             width = shape.width
         self.is_whole = blocks is None
         if self.is_whole:
@@ -135,7 +135,7 @@ class BlockShape(NamedTuple):
     width: int
 
 
-class Block(nn.Module):
+class MBConvBlock(nn.Module):
     """An inverted bottleneck with squeeze and excitation."""
 
     def __init__(self, width: int, shape: BlockShape, layers: "_Padding", rate: float) -> None:

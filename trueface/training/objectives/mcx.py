@@ -31,7 +31,7 @@ from trueface.training.objectives.registry import register_objective
 MARGIN = 0.05  # published, in units of a probability
 
 
-class Pairs(NamedTuple):
+class NearestPairs(NamedTuple):
     """Positions of paired images in a batch."""
 
     first: Tensor  # (P,) int64
@@ -68,7 +68,7 @@ class PairwiseInteraction(Objective):
         return loss, {CORRECT: right, "ranking": ranking.detach()}
 
 
-def nearest_pairs(features: Tensor, is_fake: Tensor) -> Pairs:
+def nearest_pairs(features: Tensor, is_fake: Tensor) -> NearestPairs:
     """Return each image with the nearest of its class, and each with the nearest of the other class.
 
     An image without another one of a class does not form that pair.
@@ -84,11 +84,11 @@ def nearest_pairs(features: Tensor, is_fake: Tensor) -> Pairs:
     for allowed in (same & ~itself, ~same):
         first = allowed.any(1).nonzero().flatten()
         nearest = distances.masked_fill(~allowed, torch.inf).argmin(1)
-        parts.append(Pairs(first, nearest[first]))
-    return Pairs(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        parts.append(NearestPairs(first, nearest[first]))
+    return NearestPairs(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
-def class_margins(odds: Tensor, is_fake: Tensor, pairs: Pairs) -> Tensor:
+def class_margins(odds: Tensor, is_fake: Tensor, pairs: NearestPairs) -> Tensor:
     """Return the log odds of the own class, (4, P), of those of fake.
 
     Args:

@@ -33,7 +33,12 @@ from trueface.training.objectives.add import (
 )
 from trueface.training.objectives.capsule import capsule_loss
 from trueface.training.objectives.core import consistency, weighted_bce
-from trueface.training.objectives.mcx import Pairs, class_margins, nearest_pairs, ranking_loss
+from trueface.training.objectives.mcx import (
+    NearestPairs,
+    class_margins,
+    nearest_pairs,
+    ranking_loss,
+)
 from trueface.training.objectives.protocol import Objective, TrainingFacts
 from trueface.training.objectives.recce import metric_loss, reconstruction
 from trueface.training.objectives.registry import make_objective
@@ -190,7 +195,7 @@ def test_ranking_demands_a_higher_probability_with_the_own_gate() -> None:
 
 def test_log_odds_become_those_of_the_own_class() -> None:
     odds = torch.ones(4, 1)
-    pairs = Pairs(torch.tensor([1]), torch.tensor([0]))  # a fake and a real image
+    pairs = NearestPairs(torch.tensor([1]), torch.tensor([0]))  # a fake and a real image
     assert class_margins(odds, IS_FAKE, pairs).flatten().tolist() == [1, 1, -1, -1]
 
 
