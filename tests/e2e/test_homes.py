@@ -56,6 +56,17 @@ def works(home: Machine, journal: Path, ram: str = "0GiB") -> Program:
     return Program(job=job, said=said, gate=gate)
 
 
+def end_one_after_another(queued: list[tuple[Machine, Program]]) -> None:
+    """Let go whichever program runs, until all have ended."""
+    left = list(queued)
+    while left:
+        until(lambda: any(program.started for _, program in left), "one more runs")
+        home, program = next(one for one in left if one[1].started)
+        program.let_go()
+        home.until_state(program.job, "done")
+        left.remove((home, program))
+
+
 def test_two_queues_never_run_more_jobs_than_cores(
     homes: tuple[Machine, Machine], tmp_path: Path
 ) -> None:
@@ -66,14 +77,7 @@ def test_two_queues_never_run_more_jobs_than_cores(
     me = login_name(os.geteuid())
     home.wait_for_reason(waiting.job, f"of {CORES} reserved by the queue /", f" of user {me}")
 
-    left = list(queued)
-    while left:
-        until(lambda: any(program.started for _, program in left), "one more runs")
-        home, program = next(one for one in left if one[1].started)
-        program.let_go()
-        home.until_state(program.job, "done")
-        left.remove((home, program))
-
+    end_one_after_another(queued)
     assert max(at_once(journal)) == CORES
     assert lines_of(journal).count("start") == len(queued)
 
@@ -82,17 +86,16 @@ def test_two_queues_never_reserve_more_main_memory_than_installed(
     homes: tuple[Machine, Machine], tmp_path: Path
 ) -> None:
     one, other = homes
-    total = memory.usable_bytes() >> 20  # not all of which is unused while other tests run
+    total = memory.usable_bytes() >> 20
     journal = tmp_path / "journal"
     first = works(one, journal, ram=f"{round(total * 0.55)}MiB")
     until(lambda: first.started, "the first runs")
-    second = works(other, journal, ram=f"{round(total * 0.5)}MiB")
+    second, own = (works(home, journal, f"{round(total * 0.5)}MiB") for home in (other, one))
     other.wait_for_reason(second.job, "of main memory", "GiB reserved by the queue /")
-    assert not second.started
-    first.let_go()
-    until(lambda: second.started, "its memory was given back")
-    second.let_go()
-    other.until_state(second.job, "done")
+    one.wait_for_reason(own.job, "of main memory")
+    assert [second.started, own.started] == [False, False]
+    end_one_after_another([(one, first), (other, second), (one, own)])
+    assert max(at_once(journal)) == 1
 
 
 def test_jobs_start_with_a_warning_if_reservations_cannot_be_published(

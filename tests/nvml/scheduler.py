@@ -1,4 +1,4 @@
-"""A scheduler of a machine with more cores than this one: a machine with GPUs has some.
+"""A scheduler of a machine with more cores than this one, whose main memory no other program uses.
 
 python -m tests.nvml.scheduler HOME CORES [SECONDS]
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from launcher.scheduler import __main__
 from launcher.scheduler.policy import watchdog
+from launcher.system import memory
 from tests import shortened
 
 
@@ -24,6 +25,8 @@ def main() -> int:
         return int(count)
 
     __main__.usable_cores = cores  # type: ignore[attr-defined]  # what it was imported as
+    # other tests, and their files in memory, use some; they come and go
+    memory.available_bytes = memory.usable_bytes
     return __main__.main([home])
 
 

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from launcher.context import Context
-from launcher.job import Resources, Spec, Terms
+from launcher.job import Spec, Terms
 from launcher.scheduler.__main__ import Notifier
 from launcher.states import ENDED_STATES, State
 from launcher.store.queue import Store
 from launcher.store.transitions import LOST_LIMIT
-from launcher.system import memory
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import write_atomic, write_json
 from launcher.system.locks import lock_file, lock_holder
@@ -480,17 +479,6 @@ def test_a_job_does_not_start_before_its_time(shared_queue: Queue, effects: Path
     (job,) = shared_queue.add(a_spec(*shell(script, str(effects)), terms=Terms(not_before=at)))
     assert shared_queue.wait(job) == [State.DONE]
     assert float(lines_of(effects)[0]) >= at
-
-
-def test_memory_is_not_reserved_twice(shared_queue: Queue, effects: Path) -> None:
-    most = int(memory.usable_bytes() * 0.51)  # there is never so much memory for two together
-    resources = Resources(device="cpu", ram=most)
-    specs = [
-        a_job_with_an_effect(effects, f"command/{number}", 0.02)._replace(resources=resources)
-        for number in range(3)
-    ]
-    assert set(shared_queue.wait(*shared_queue.add(*specs))) == {State.DONE}
-    assert [line.split()[0] for line in lines_of(effects)] == ["start", "end"] * 3
 
 
 def test_a_job_of_an_earlier_boot_is_lost_and_runs_again(queue: Queue, effects: Path) -> None:
