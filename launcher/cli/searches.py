@@ -1,13 +1,15 @@
 """Searches on the command line: `launcher add --search`, and those of task files."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
 
 from launcher.cli.await_jobs import await_search
 from launcher.context import Context
+from launcher.errors import pluralize
 from launcher.functions.programs import SubmitRequest
 from launcher.planning.plan import Plan
 from launcher.screens.terminal import print_stderr
@@ -16,14 +18,17 @@ from launcher.search.space import text_of
 from launcher.search.submission import (
     SearchRequest,
     commit_search,
+    count_asked,
     describe,
-    same_search,
+    find_continued,
+    find_same,
     with_request,
 )
-from launcher.store.client import ensure_scheduler_with_note, note_if_stopped
+from launcher.store.client import ensure_scheduler_with_note, note_if_stopped, open_queue_readonly
 from launcher.store.queue import Store
+from launcher.store.searches import SearchRow
 from launcher.system.daemon_control import wake
-from launcher.system.paths import Home
+from launcher.system.paths import Home, find_home
 from launcher.system.text import sanitize_terminal
 
 
@@ -56,6 +61,17 @@ def planned_searches(plan: Plan, file: str, settings: Sequence[str]) -> list[Sea
     ]
 
 
+def check_searches(store: Store, searches: Iterable[SearchRequest]) -> None:
+    """Refuse the searches of a task file before anything is queued.
+
+    Raises:
+        UsageError: one of them has the name of another one.
+    """
+    for search in searches:
+        if find_same(store, search) is None:
+            find_continued(store, search)
+
+
 def commit_searches(store: Store, context: Context, searches: Sequence[SearchRequest]) -> list[int]:
     """Add the searches of a task file, or continue those that have further trials. Return their numbers.
 
@@ -64,9 +80,8 @@ def commit_searches(store: Store, context: Context, searches: Sequence[SearchReq
     """
     numbers = []
     for search in searches:
-        if (same := same_search(store, search)) is not None:
-            how = "already running" if same.is_open else "done before"
-            print_stderr(sanitize_terminal(f"{describe(same, search.definition)}: {how}"))
+        if (same := find_same(store, search)) is not None:
+            print_stderr(_standing_text(same, search))
             numbers += [same.id] if same.is_open else []
             continue
         row, continued = commit_search(store, context, search)
@@ -77,23 +92,46 @@ def commit_searches(store: Store, context: Context, searches: Sequence[SearchReq
 
 
 def print_planned_searches(searches: Sequence[SearchRequest]) -> None:
-    """Print the first values of the searches of a task file."""
+    """Print what the searches of a task file would try.
+
+    Raises:
+        UsageError: one of them would be refused.
+    """
     if not searches:
+        return
+    home = find_home(os.environ)
+    with open_queue_readonly(home) if home.exists() else nullcontext((home, None)) as (_, store):
+        for search in searches:
+            same = None if store is None else find_same(store, search)
+            if same is None:
+                _print_trials(store, search)
+            else:
+                click.echo(_standing_text(same, search))
+
+
+def _print_trials(store: Store | None, search: SearchRequest) -> None:
+    """Print the first values of a search, or how many trials it would add."""
+    earlier = None if store is None else find_continued(store, search)
+    if store is not None and earlier is not None and (asked := count_asked(store, earlier)):
+        further = pluralize(search.definition.trials - asked, "further trial")
+        click.echo(
+            sanitize_terminal(f"search of {search.name}, {further}, by the results of {asked}")
+        )
         return
     # Optuna takes a second
     from launcher.search.preview import first_values
 
-    for search in searches:
-        click.echo(
-            f"search of {sanitize_terminal(search.name)}, {search.definition.trials} trials, first values:"
-        )
-        for values in first_values(search.definition):
-            click.echo(
-                "  "
-                + sanitize_terminal(
-                    " ".join(f"{name}={text_of(value)}" for name, value in values.items())
-                )
-            )
+    click.echo(
+        f"search of {sanitize_terminal(search.name)}, {search.definition.trials} trials, first values:"
+    )
+    for values in first_values(search.definition):
+        line = " ".join(f"{name}={text_of(value)}" for name, value in values.items())
+        click.echo(f"  {sanitize_terminal(line)}")
+
+
+def _standing_text(same: SearchRow, search: SearchRequest) -> str:
+    standing = "already running" if same.is_open else "done before"
+    return sanitize_terminal(f"{describe(same, search.definition)}: {standing}")
 
 
 @contextmanager
@@ -133,7 +171,7 @@ def add_search(
         # Optuna takes a second
         from launcher.search.preview import print_preview
 
-        print_preview(store, search.definition)
+        print_preview(store, search)
         return 0
     with snapshot_if(store, request, search) as context:
         row, continued = commit_search(store, context, search, request.share)

@@ -198,7 +198,7 @@ def draw_plan(
         _wrap(sanitize_terminal(other_options(jobs)), width),
         _wrap(sanitize_terminal(other_folder(comparison, queued=False)), width),
         *(_wrap_warning(str(warning), width) for warning in plan.warnings),
-        _last_lines(jobs, sanitize_terminal(start), refused, width),
+        _last_lines(plan, jobs, sanitize_terminal(start), refused, width),
     ]
     return "\n\n".join(text for lines in blocks if (text := "\n".join(lines)))
 
@@ -349,14 +349,14 @@ def refusal(reasons: Sequence[str]) -> str:
 
 
 def _last_lines(
-    compared_jobs: Iterable[ComparedJob], start: str, refused: Sequence[str], width: int
+    plan: Plan, compared_jobs: Iterable[ComparedJob], start: str, refused: Sequence[str], width: int
 ) -> Iterator[str]:
     """Yield that nothing was queued, and the command that queues the plan."""
     outcome, then = "nothing was queued (dry run).", f"To start: {start}"
     if refused:
         then = refusal(refused)
     elif not open_jobs(compared_jobs):
-        outcome, then = "nothing was queued (dry run). No job has to run.", ""
+        then = "" if plan.searches else "No job has to run."  # a search has trials of its own
     whole = f"{outcome} {then}".rstrip()
     if len(whole) <= width:
         yield whole

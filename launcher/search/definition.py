@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from launcher.errors import UsageError, nearest
-from launcher.job import Spec
+from launcher.job import PROGRAM, Spec
 from launcher.results.metric_direction import lower_is_better
 from launcher.search.space import (
     Choice,
@@ -273,21 +273,49 @@ def check_continuation(old: SearchDefinition, new: SearchDefinition, where: str)
     A larger number of trials, other ranges and other resources continue it.
 
     Raises:
-        UsageError: metric, sampler or program differ, or it has as many trials already.
+        UsageError: metric, sampler, program or a setting differ.
     """
-    differs = {
+    for what, (before, now) in _identity_changes(old, new).items():
+        another = "`name:`" if new.plan is not None else "--name or --run"
+        raise UsageError(
+            f"{where} has another {what}: {before or 'none'}, not {now or 'none'}. To start a second "
+            f"search, write another {another}."
+        )
+
+
+def has_same_trials(old: SearchDefinition, new: SearchDefinition) -> bool:
+    """Return whether a search tries what an earlier one tried; their code and resources may differ."""
+    return not _identity_changes(old, new) and all(
+        getattr(old, name) == getattr(new, name) for name in ("space", "trials", "pruner", "seed")
+    )
+
+
+def _identity_changes(old: SearchDefinition, new: SearchDefinition) -> dict[str, tuple[str, str]]:
+    """Return what makes a search another one: its name, and the old and the new value."""
+    parts = {
         "metric": (_joined(old.objectives), _joined(new.objectives)),
         "sampler": (old.sampler, new.sampler),
         "--repeat": (_repeat_text(old.repeat), _repeat_text(new.repeat)),
         "program": (_program_text(old), _program_text(new)),
         "names in --sweep": (", ".join(sorted(old.space)), ", ".join(sorted(new.space))),
     }
-    for what, (before, now) in differs.items():
-        if before != now:
-            raise UsageError(
-                f"{where} has another {what}: {before or 'none'}, not {now or 'none'}. To start a second "
-                "search, write another --name or --run."
-            )
+    changes = {what: (before, now) for what, (before, now) in parts.items() if before != now}
+    return changes or _changed_settings(old, new)
+
+
+def _changed_settings(old: SearchDefinition, new: SearchDefinition) -> dict[str, tuple[str, str]]:
+    """Return the settings of a lab's job that differ, without those that the search chooses."""
+    if old.spec is None or new.spec is None or new.spec.kind == PROGRAM:
+        return {}
+    before, now = old.spec.settings, new.spec.settings
+    # a template has the first value of each range, and a setting may have a second name
+    chosen = {(str(old.space[name].first), str(new.space[name].first)) for name in new.space}
+    return {
+        f"setting {name}": pair
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+        and (pair := (str(before.get(name)), str(now.get(name)))) not in chosen
+    }
 
 
 def _joined(objectives: Sequence[Objective]) -> str:
@@ -299,9 +327,7 @@ def _repeat_text(repeat: Repeat | None) -> str:
 
 
 def _program_text(definition: SearchDefinition) -> str:
-    if definition.plan is not None:
-        return f"{definition.plan.file}, entry {definition.plan.entry + 1}"
-    if definition.spec is None:
+    if definition.spec is None or definition.spec.kind != PROGRAM:
         return ""
     template = definition.spec.settings.get("template") or {}
     return " ".join(map(str, template.get("settings", {}).get("argv", definition.spec.argv)))

@@ -16,7 +16,7 @@ from launcher.planning.load import load, plan
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.submit import RunPaths, spec_of, submit
 from launcher.search.definition import PlannedEntry, SearchDefinition, define
-from launcher.search.space import Choice, Range, Value, choice_of, text_of
+from launcher.search.space import Choice, Value, choice_of, text_of
 from launcher.search.words import TPE, SearchWords
 from launcher.store.queue import Store
 from launcher.system.files import Json
@@ -66,10 +66,7 @@ def planned_search(
     definition = definition._replace(
         plan=PlannedEntry(str(Path(file).absolute()), text, number, options)
     )
-    first = {
-        name: domain.low if isinstance(domain, Range) else domain.values[0]
-        for name, domain in definition.space.items()
-    }
+    first = {name: domain.first for name, domain in definition.space.items()}
     if definition.repeat is not None:
         first[definition.repeat.name] = definition.repeat.values[0]
     made, job = plan_of_trial(definition, first, os.environ, where)

@@ -12,6 +12,7 @@ from launcher.screens.terminal import print_stderr
 from launcher.search.definition import SearchDefinition
 from launcher.search.space import Value
 from launcher.search.study import Exhausted, SearchStudy
+from launcher.search.submission import SearchRequest, count_asked, find_continued
 from launcher.search.trial_jobs import program_of_trial
 from launcher.store.queue import Store
 from launcher.store.searches import NewTrial
@@ -30,13 +31,20 @@ def first_values(definition: SearchDefinition) -> list[dict[str, Value]]:
     return values
 
 
-def print_preview(store: Store, definition: SearchDefinition) -> None:
-    """Print name and command line of the first jobs, and the cost if such jobs have run."""
-    for values in first_values(definition):
+def print_preview(store: Store, search: SearchRequest) -> None:
+    """Print name and command line of the first jobs, and the cost if such jobs have run.
+
+    Raises:
+        UsageError: the search would be refused.
+    """
+    definition, earlier = search.definition, find_continued(store, search)
+    asked = 0 if earlier is None else count_asked(store, earlier)
+    for values in [] if asked else first_values(definition):
         spec = program_of_trial(definition, NewTrial(0, 0, values, {}, 0))
         words = shlex.join(program_words(spec.settings, spec.argv))
         click.echo(f"{sanitize_terminal(spec.name or f'{PREFIX}…')}\t{sanitize_terminal(words)}")
-    jobs = definition.trials * len(definition.repeats)
+    trials = definition.trials - asked
+    jobs = trials * len(definition.repeats)
     assert definition.spec is not None
     usage = store.usage_records.usage(definition.spec.signature)
     mean_s = sum(usage.seconds) / len(usage.seconds) if usage.is_own and usage.seconds else None
@@ -45,7 +53,8 @@ def print_preview(store: Store, definition: SearchDefinition) -> None:
         if mean_s is None
         else f"about {format_seconds(mean_s)} per job, {format_seconds(mean_s * jobs)} one after another"
     )
+    further = f" after {pluralize(asked, 'earlier one')}" if asked else ""
     print_stderr(
-        f"{pluralize(definition.trials, 'trial')}, {pluralize(jobs, 'job')}; cost: {cost}. "
+        f"{pluralize(trials, 'trial')}{further}, {pluralize(jobs, 'job')}; cost: {cost}. "
         "Nothing was queued (dry run)"
     )

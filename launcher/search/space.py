@@ -33,6 +33,11 @@ class Range(NamedTuple):
     whole: bool = False
 
     @property
+    def first(self) -> float:
+        """The value of a template."""
+        return self.low
+
+    @property
     def size(self) -> int | None:
         """How many values there are, None if they are not counted."""
         if self.whole or self.step is not None:
@@ -69,6 +74,11 @@ class Choice(NamedTuple):
     """A list of values."""
 
     values: tuple[Value, ...]
+
+    @property
+    def first(self) -> Value:
+        """The value of a template."""
+        return self.values[0]
 
     @property
     def size(self) -> int:

@@ -16,9 +16,10 @@ from launcher.search.definition import (
     check_continuation,
     check_extra,
     define,
+    has_same_trials,
     read_definition,
 )
-from launcher.search.space import Range, text_of
+from launcher.search.space import text_of
 from launcher.search.words import SearchWords
 from launcher.signatures import program_cost
 from launcher.store.queue import Store
@@ -68,7 +69,7 @@ def program_search(
     repeated = [] if definition.repeat is None else [definition.repeat]
     typed = [
         *(
-            f"{key}={text_of(domain.low if isinstance(domain, Range) else domain.values[0])}"
+            f"{key}={text_of(domain.first)}"
             for key, domain in definition.space.items()
             if key not in flags
         ),
@@ -124,13 +125,9 @@ def commit_search(
     """
     definition = search.definition
     assert definition.spec is not None
-    root, run_name = definition.spec.root, definition.spec.run
     with store.database.writing():
-        run = store.ensure_run(Path(root), run_name, share=share)
-        earlier = store.searches.find(run, search.name)
-        if earlier is not None:
-            asked = max((each.number for each in store.searches.trials(earlier.id)), default=-1) + 1
-            check_enlarged(earlier, definition, run_name, asked)
+        is_continued = find_continued(store, search) is not None
+        run = store.ensure_run(Path(definition.spec.root), definition.spec.run, share=share)
         number = store.searches.add(
             run,
             search.name,
@@ -140,36 +137,50 @@ def commit_search(
         )
         row = store.searches.read(number)
         assert row is not None
-    return row, earlier is not None
+    return row, is_continued
 
 
-def same_search(store: Store, search: SearchRequest) -> SearchRow | None:
+def find_same(store: Store, search: SearchRequest) -> SearchRow | None:
     """Return an earlier search that is the same, and neither failed nor was cancelled; None if there is none."""
-    spec = search.definition.spec
-    assert spec is not None
-    row = store.searches.find(store.read.find_run(spec.root, spec.run), search.name)
+    row = _find_earlier(store, search)
     if row is None or row.failed or row.reason == CANCELLED:
         return None
-    same = read_definition(row.body)._replace(plan=None) == search.definition._replace(plan=None)
-    return row if same else None
+    return row if has_same_trials(read_definition(row.body), search.definition) else None
 
 
-def check_enlarged(earlier: SearchRow, definition: SearchDefinition, run: str, asked: int) -> None:
-    """Refuse a search that does not continue the one of its name, of which some trials were asked.
+def find_continued(store: Store, search: SearchRequest) -> SearchRow | None:
+    """Return the earlier search that a search continues, None if it is the first of its name.
 
     Raises:
-        UsageError: it looks for something else, or has no further trials.
+        UsageError: the earlier one looks for something else, or has as many trials.
     """
-    before = read_definition(earlier.body)
-    title = earlier.name.removeprefix(PREFIX)
-    where = f"the search {title!r} of run {run!r}" if title else f"the search of run {run!r}"
+    row, definition = _find_earlier(store, search), search.definition
+    if row is None:
+        return None
+    before = read_definition(row.body)
+    title = row.name.removeprefix(PREFIX)
+    where = (
+        f"the search {title!r} of run {row.run!r}" if title else f"the search of run {row.run!r}"
+    )
     check_continuation(before, definition, where)
-    known = before.trials if earlier.is_open else asked
+    known = before.trials if row.is_open else count_asked(store, row)
     if definition.trials <= known:
+        option = f"trials: {2 * known}" if definition.plan else f"--trials {2 * known}"
         raise UsageError(
-            f"{where} has {pluralize(known, 'trial')} already. To continue it, write a larger "
-            f"--trials, such as --trials {2 * known}."
+            f"{where} has {pluralize(known, 'trial')} already. To continue it, write more trials, such as {option}."
         )
+    return row
+
+
+def count_asked(store: Store, row: SearchRow) -> int:
+    """Return of how many trials the values were chosen."""
+    return max((each.number for each in store.searches.trials(row.id)), default=-1) + 1
+
+
+def _find_earlier(store: Store, search: SearchRequest) -> SearchRow | None:
+    spec = search.definition.spec
+    assert spec is not None
+    return store.searches.find(store.read.find_run(spec.root, spec.run), search.name)
 
 
 def describe(row: SearchRow, definition: SearchDefinition) -> str:

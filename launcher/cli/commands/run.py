@@ -27,7 +27,12 @@ from launcher.cli.notify_warnings import no_target_warning
 from launcher.cli.option_types import flag, policy_option, value_param
 from launcher.cli.plain_tables import is_plain
 from launcher.cli.result_tables import GUIDE, draw
-from launcher.cli.searches import commit_searches, planned_searches, print_planned_searches
+from launcher.cli.searches import (
+    check_searches,
+    commit_searches,
+    planned_searches,
+    print_planned_searches,
+)
 from launcher.context import Context, current_context
 from launcher.errors import TaskFileError, UsageError, pluralize, suggestion_or_known_names
 from launcher.functions.options import absent_gpu_warning
@@ -269,6 +274,8 @@ def command(
             # compare all of them before any is queued, so that a refusal leaves nothing behind
             comparisons = [compared(store, plan) for plan in plans]
             check_plans(home, store, comparisons, backends, Path.cwd())
+            for found in searches:
+                check_searches(store, found)
             _warn_of_gpus(home, comparisons)
             if policy is not None:
                 set_policy(home, policy)

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from launcher.api import search
+from launcher.context import current_context
 from launcher.errors import UsageError
 from launcher.planning.load import load, plan
 from launcher.search.definition import Objective, read_definition
 from launcher.search.planned import plan_of_trial, planned_search
 from launcher.search.standing import best_trials
+from launcher.search.submission import SearchRequest, commit_search, find_continued, find_same
 from launcher.search.trials import EndedTrial, read_values
 from launcher.states import State
 from launcher.store.queue import Store
@@ -245,7 +247,9 @@ def test_search_is_continued_with_other_ranges_and_refused_with_another_metric(
     launcher.well("wait", "run:r", "--timeout", LIMIT)
     assert "has 2 trials already" in add("--trials", "2").err
     assert "another metric" in add("--trials", "4", metric="loss").err
-    assert "another sampler" in add("--trials", "4", "--sampler", "random").err
+    assert "another sampler" in add("--trials", "4", "--sampler", "random", "--dry-run").err
+    dry = add("--trials", "5", "--dry-run")
+    assert (dry.out, "3 trials after 2 earlier ones, 3 jobs" in dry.err) == ("", True)
     assert add("--trials", "4", space="x=20.0..21.0").out.startswith("continued")
     launcher.well("wait", "run:r", "--timeout", LIMIT)
     values = [float(str(trial.values["x"])) for trial in trials_of(store)]
@@ -344,11 +348,38 @@ def test_search_of_a_task_file_queues_trials_with_the_jobs_that_they_need(
     jobs = {row.name: row.state for row in store.read.jobs()}
     assert (len(jobs), {*jobs.values()}) == (7, {State.DONE})
     assert "done before" in launcher.well("run", "t.yaml").err
-    (tmp_path / "t.yaml").write_text(TASK.replace("TRIALS", "4"))
-    assert "continued: search" in launcher.well("run", "t.yaml").err
+    done = launcher.well("run", "t.yaml", "--dry-run").out
+    assert "3 trials × 2 seeds, tpe: done before" in done
+    assert "first values" not in done
+    (tmp_path / "t.yaml").unlink()
+    (tmp_path / "u.yaml").write_text(TASK.replace("TRIALS", "4"))
+    assert "1 further trial" in launcher.well("run", "u.yaml", "--dry-run").out
+    assert "continued: search" in launcher.well("run", "u.yaml").err
     rows = launcher.json("results", "tuned")["rows"]
     assert [row["count"] for row in rows] == [2, 2, 2, 2]
     assert not any("removed" in row for row in rows)
+
+
+@pytest.mark.parametrize("changed", ["fit.py, -v,", "fit.py,"])
+def test_refused_search_of_a_task_file_leaves_nothing_in_the_queue(
+    changed: str,
+    launcher: Launcher,
+    program: Callable[[str], None],
+    tmp_path: Path,
+    store: Store,
+) -> None:
+    del program
+    text = TASK.replace("TRIALS", "3")
+    (tmp_path / "t.yaml").write_text(text)
+    launcher.well("run", "t.yaml")
+    metric = "acc" if "-v" in changed else "loss"
+    text = text.replace("fit.py,", changed).replace("metric: acc", f"metric: {metric}")
+    (tmp_path / "t.yaml").write_text(text.replace("trials: 3", "trials: 4").replace("prep", "new"))
+    for more in (["--dry-run"], []):
+        answer = launcher("run", "t.yaml", *more)
+        assert answer.code == 2
+        assert f"has another {'program' if '-v' in changed else 'metric'}" in answer.err
+    assert "command/new" not in {row.name for row in store.read.jobs()}
 
 
 LAB = """
@@ -377,6 +408,36 @@ def test_search_of_the_lab_varies_trainings_by_a_validation_number(
     (entry,) = plan(load("lab.yaml")).searches
     with pytest.raises(UsageError, match="'auc' is not a validation number"):
         planned_search("lab.yaml", text, (), 0, entry)
+
+
+def test_search_of_the_lab_is_the_same_with_other_code_and_another_one_with_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def planned(*changes: tuple[str, str]) -> SearchRequest:
+        text = LAB.replace("METRIC", "val_loss").replace("lr: 1e-4", "learning_rate: 1e-4")
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "lab.yaml").write_text(text)
+        (entry,) = plan(load("lab.yaml")).searches
+        definition = planned_search("lab.yaml", text, (), 0, entry)
+        assert definition.spec is not None
+        return SearchRequest(definition.spec.name, definition)
+
+    row, _ = commit_search(store, current_context(os.environ), planned())
+    same = planned()
+    assert same.definition.spec is not None
+    spec = same.definition.spec._replace(hash="of other code", signature="of other code")
+    assert find_same(store, same._replace(definition=same.definition._replace(spec=spec))) == row
+    more, further = ("trials: 5", "trials: 6"), ("1e-4..1e-2", "1e-3..1e-2")
+    assert find_same(store, planned(more)) is None
+    assert find_continued(store, planned(more, further)) == row
+    with pytest.raises(UsageError, match="write more trials, such as trials: 10"):
+        find_continued(store, planned(further))
+    with pytest.raises(UsageError, match="another setting num_epochs: 100, not 3"):
+        find_continued(store, planned(more, ("weights: none", "weights: none, num_epochs: 3")))
 
 
 @pytest.mark.night
