@@ -107,6 +107,13 @@ def await_search(home: Home, store: Store, number: int) -> int:
         return EXIT_ABORTED
     ended = [*tracker.rows.values()]
     print_failed_jobs(ended)
+    search = store.searches.read(number)
+    if search is not None and not search.failed:
+        # the screens, which `launcher wait` and most jobs never need
+        from launcher.screens.search_view import best_text
+
+        text = f"the search of run {search.run!r} ended: {search.reason}. Best trial: {best_text(search)}"
+        print_stderr(sanitize_terminal(text))
     failed = print_failed_searches(store, [number])
     return 1 if failed or any(row.state in FAILED_STATES for row in ended) else 0
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.errors import Error, MachineError, StoreError
+from launcher.errors import Error, MachineError, StoreError, pluralize
 from launcher.search.definition import SearchDefinition, close_metric, read_definition
 from launcher.search.files import journal_path, study_name
 from launcher.search.room import Room
@@ -343,8 +343,12 @@ class SearchProcess:
     def _summary(self) -> str:
         number = len(self._ends)
         if self._is_exhausted and number < self._definition.trials:
-            return f"all {number} combinations were tried"
-        return f"{number} trials"
+            return (
+                "the only combination was tried"
+                if number == 1
+                else f"all {number} combinations were tried"
+            )
+        return pluralize(number, "trial")
 
     def _record_standing(self, row: SearchRow, *, last: bool = False) -> None:
         """Record how far the search is; the importance of parameters is computed once a minute, and at the end."""

@@ -316,8 +316,10 @@ class SearchStudy:
         The random state depends on the seed and the number only, so that a restarted process chooses alike.
 
         Raises:
-            Exhausted: all combinations were tried. The study has one trial too many then.
+            Exhausted: all combinations were tried. The study may have one trial too many then.
         """
+        if self._tried and size_of(self.definition.space) == 1:  # Optuna asks no sampler then
+            raise Exhausted
         seed = _seed(self.definition.seed, number)
         inner = self._sampler(seed)
         self.study.sampler = DistinctSampler(
@@ -353,7 +355,10 @@ class SearchStudy:
         sign = 1.0 if self.definition.objectives[0].lower else -1.0  # low values are the good ones
         # seconds of imports for evaluators that are not used here
         sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
-        with contextlib.suppress(ValueError, RuntimeError, ZeroDivisionError):
+        with (
+            contextlib.suppress(ValueError, RuntimeError, ZeroDivisionError),
+            warnings.catch_warnings(action="ignore"),  # the sign is turned below
+        ):
             found = optuna.importance.get_param_importances(
                 self.study,
                 evaluator=optuna.importance.PedAnovaImportanceEvaluator(),

@@ -122,13 +122,20 @@ def test_study_is_the_same_after_kills_and_without_its_journal(
     assert [values[trial.job]["acc"] for trial in trials] == [each[2][0] for each in before]
 
 
+@pytest.mark.parametrize(
+    ("space", "values", "reason"),
+    [
+        ("x=1..4", [1, 2, 3, 4], "all 4 combinations were tried"),
+        ("x=7", [7], "the only combination was tried"),
+    ],
+)
 def test_finite_space_is_used_up_and_the_search_says_so(
-    add: Add, launcher: Launcher, store: Store
+    space: str, values: list[int], reason: str, add: Add, launcher: Launcher, store: Store
 ) -> None:
-    add("--trials", "50", space="x=1..4")
+    add("--trials", "50", space=space)
     launcher.well("wait", "run:r", "--timeout", LIMIT)
-    assert sorted(trial.values["x"] for trial in trials_of(store)) == [1, 2, 3, 4]  # type: ignore[type-var]
-    assert search_of(store).reason == "all 4 combinations were tried"
+    assert sorted(trial.values["x"] for trial in trials_of(store)) == values  # type: ignore[type-var]
+    assert search_of(store).reason == reason
 
 
 def test_bad_trials_are_pruned_keep_their_numbers_and_are_no_failures(
@@ -344,7 +351,9 @@ def test_search_of_a_task_file_queues_trials_with_the_jobs_that_they_need(
     (tmp_path / "t.yaml").write_text(TASK.replace("TRIALS", "3"))
     dry = launcher.well("run", "t.yaml", "--dry-run")
     assert dry.out.count("  x=") == 3
-    launcher.well("run", "t.yaml")
+    ended = launcher.well("run", "t.yaml").err
+    best = launcher.json("results", "tuned", "--best", "acc")["rows"][0]["acc"]["value"]
+    assert f"the search of run 'tuned' ended: 3 trials. Best trial: acc={best:.4g} (job" in ended
     jobs = {row.name: row.state for row in store.read.jobs()}
     assert (len(jobs), {*jobs.values()}) == (7, {State.DONE})
     assert "done before" in launcher.well("run", "t.yaml").err
