@@ -32,6 +32,7 @@ READ = (
 )
 FILES = ("setup.cfg", "Makefile")  # entry points, and modules run with -m
 NAME = re.compile(rf"(?<![\w./@-])(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+(?::\w+)?")
+PAGE = re.compile(r"(?<![\w./-])docs/[\w-]+\.(?:md|png|svg|yaml)\b")
 OTHERS = {
     "launcher.service": "a unit of systemd",
     "tests.json": "a file of a model's folder",
@@ -132,6 +133,14 @@ def test_modules_named_in_configuration_files_exist(file: str) -> None:
     names = NAME.findall((ROOT / file).read_text(encoding="utf-8"))
     assert names
     assert [name for name in names if not exists(name)] == []
+
+
+def test_pages_named_in_code_configuration_and_task_files_exist() -> None:
+    files = [ROOT / file for file in FILES] + [*ROOT.glob("tasks/*.yaml")]
+    read_files = [file.read_text(encoding="utf-8") for file in files]
+    sources = [text for package in PACKAGES for text in texts(package).values()]
+    named = {page for text in (*read_files, *sources) for page in PAGE.findall(text)}
+    assert [page for page in sorted(named) if not (ROOT / page).is_file()] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
