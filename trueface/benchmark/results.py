@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from trueface.benchmark import cells
 from trueface.benchmark.cells import Cell, CellScores, Entry, Index, Manifest, ModelFacts
 from trueface.benchmark.conditions import INDEX
+from trueface.benchmark.trainings import read_training, trainings_text
 from trueface.corruptions.registry import NONE
 from trueface.data.image_headers import DECIDING
 from trueface.evaluation.arrays import Floats
@@ -115,6 +116,7 @@ class RunResults:
     manifest: Manifest
     results: tuple[CellResult, ...]
     problems: tuple[str, ...]  # files that were left out, with the reasons
+    training: str = ""  # the extent of the models' trainings, in words
 
     def not_run(self, names: Mapping[str, str] | None = None) -> Iterator[str]:
         """Yield the cells that were not run with the reasons, grouped by reason.
@@ -174,6 +176,7 @@ def read_run(run_folder: Path) -> RunResults:
     results: list[CellResult] = []
     problems: list[str] = []
     lists: dict[str, Manifest] = {}
+    trained: dict[Path, None] = {}  # folders of models
     indexes = dict(_indexes(folders, problems))
     _refuse_other_images(indexes.values())
     for folder, index in indexes.items():
@@ -190,6 +193,7 @@ def read_run(run_folder: Path) -> RunResults:
                 f"{index.model} on {index.test}: the model was trained again since. Run the task file again."
             )
             continue
+        trained[folder.parent.parent] = None
         results += _results(folder, index, facts, lists[index.manifest])
     if not results:
         raise DataError(" ".join(problems))
@@ -204,6 +208,7 @@ def read_run(run_folder: Path) -> RunResults:
             sorted(results, key=lambda one: (one.group, one.index.model, one.index.test))
         ),
         problems=tuple(problems),
+        training=trainings_text([*map(read_training, trained)]),
     )
 
 

@@ -198,6 +198,7 @@ def document(board: "Leaderboard") -> dict[str, Any]:
         "schema": 1,
         "run": run.name,
         "manifest": {"name": run.manifest.name, "sha256": run.manifest.sha256},
+        "training": run.training,
         "models": [_line_json(line) for line in board.lines],
         "differences": {
             setting: [pair.json_record for pair in pairs] for setting, pairs in board.pairs.items()
@@ -247,6 +248,7 @@ def text(board: "Leaderboard") -> str:
     )
     lines = [
         f"benchmark {run.manifest.name}: {', '.join(parts)}",
+        *([f"training: {run.training}"] if run.training else []),
         "",
         *table_lines(leaderboard_table(board, ece_digits=4)),
     ]

@@ -495,6 +495,7 @@ def _describe_run(board: Leaderboard) -> list[tuple[str, object]]:
         ("models", len(board.lines)),
         ("image sets", ", ".join(_tests(board))),
         ("conditions", ", ".join(conditions)),
+        *([("training", run.training)] if run.training else []),
         ("versions", versions),
         ("timed on", ", ".join(_timed_on(board))),
     ]

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,6 +49,10 @@ SETTINGS = {
     "resize_size": SIDE, "batch_size": 8, "corrupt": ["none", "jpeg50", "noise4+blur1"],
     "attack": ["pgd2", "transfer2"], "surrogate": SEEDS[0], "attack_images": 3,
 }  # fmt: skip
+# the extent of the trainings, so that the reader knows how small they were
+TRAINING = (
+    rf"\d+ training images of {SIDE} pixels, epochs: 2, \d+( to \d+)? s per model on cpu, 1 thread"
+)
 CONDITIONS = ["none", "jpeg50", "noise4+blur1", "attack-random2", "attack-pgd2", "attack-transfer2"]
 
 
@@ -283,6 +288,8 @@ def test_seeds_are_merged_into_one_model_in_text_and_page(run: RunResults) -> No
     assert document(board)["schema"] == 1
     page = benchmark_page(board).html
     assert page == benchmark_page(board).html
+    assert re.search(TRAINING, text(board))
+    assert re.search(TRAINING, page)
     assert "gan2:pre&amp;real:pre" in page.replace("<wbr>", "")
     assert "<script" not in page
 
