@@ -279,7 +279,7 @@ def warn_of_other_side(spec: ModelSpec, side: int) -> None:
     """Log a warning if images have another side in pixels than those of the network's authors."""
     if spec.usual_side not in {None, side}:
         log.warning(
-            "model=%s side=%d state=its authors use images of %d pixels, and its padding is made for a side. "
+            "model=%s side=%d state=its authors use images of %d pixels, and at another side its results are others. "
             "advice=set decode: fitted and resize_size: %d",
             spec.name, side, spec.usual_side, spec.usual_side,
         )  # fmt: skip
