@@ -40,6 +40,8 @@ FEWEST = 25  # examples of a test that `make test` leaves it; of more, a quarter
 for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE"):
     os.environ.pop(name, None)
 os.environ["LANG"] = "C.UTF-8"
+# `python` is this one, and no shim of a version manager, which starts 40 shells for each call
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads that wait for each other under load are slower
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # and those of jobs with more cores spin meanwhile
 os.environ["LAUNCHER_CONFIG"] = os.devnull
