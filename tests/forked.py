@@ -48,7 +48,13 @@ AT_START = {
 LONGEST = 1 << 20  # bytes of a request
 NVML = "libnvidia-ml.so.1"
 BEGIN = "begin_preloaded"  # function of a preloaded library that reads its variables once
-DAEMONS = ("launcher.scheduler", "launcher.workers.fork_server", "launcher.notify")
+DAEMONS = (
+    "launcher.scheduler",
+    "launcher.scheduler.code_recording",
+    "launcher.workers.fork_server",
+    "launcher.notify",
+)
+SEARCH = ("launcher.search", "launcher.search.process")  # imported once a search is started
 LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 MOST_DESCRIPTORS = 64
 PRELOADED = "LD_PRELOAD"  # libraries; each value has a process that forks
@@ -158,7 +164,7 @@ def spawn_detached(
     """
     whole = {name: text for name, text in os.environ.items() if name != ATTEMPT_VARIABLE}
     whole |= dict(environment or {})
-    ours = [*argv[:2]] == [sys.executable, "-P"] and argv[3] in DAEMONS
+    ours = [*argv[:2]] == [sys.executable, "-P"] and argv[3] in (*DAEMONS, *SEARCH)
     if not ours or _starts_anew(whole):
         return _spawn_detached(argv, log, append, environment)
     if not _IS_FORK[0]:
@@ -298,6 +304,7 @@ def _start_server(preloaded: str) -> subprocess.Popen[bytes]:
     address = f"\0launcher-tests-{os.getpid()}-{os.urandom(8).hex()}"
     # no variable of a test: a process is taken for one of a home if it has that among them
     environment = {"PATH": os.environ["PATH"], "LANG": os.environ["LANG"], PRELOADED: preloaded}
+    environment["OMP_NUM_THREADS"] = "1"  # threads of a library would be missing in a fork
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LONGEST)
         asking.bind(address)
@@ -372,13 +379,18 @@ def _answer(connection: socket.socket, running: dict[int, tuple[int, int]]) -> N
         text, descriptors, _, _ = socket.recv_fds(connection, LONGEST, MOST_DESCRIPTORS)
     if not text:
         return
+    request = json.loads(text)
+    if SEARCH[0] in request.get("daemon", ()):
+        with contextlib.suppress(ImportError):  # the extra `search` is not installed
+            importlib.import_module(SEARCH[1])
+            gc.freeze()
     try:
         pid = os.fork()
     except OSError:  # there is no room for a process: the answer is empty
         pid = None
     if pid == 0:
         connection.detach()  # closed with all that is not its own
-        _run(json.loads(text), descriptors[1:])
+        _run(request, descriptors[1:])
     if pid is not None:
         running[os.pidfd_open(pid)] = (pid, os.dup(descriptors[0]))
         with contextlib.suppress(ConnectionError):
