@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,11 +60,12 @@ class Status(StrEnum):
     NONE = "none"
 
 
+NO_TARGET = "–"
 MARKS: Mapping[Status, str] = {
     Status.MET: "✓",
     Status.MISSED: "✗",
     Status.SOMETIMES: "~",
-    Status.NONE: "–",
+    Status.NONE: NO_TARGET,
 }
 
 
@@ -269,10 +271,10 @@ def _section(section: Mapping[str, Any]) -> Iterator[str]:
         rows = [row for row in every if row.is_measured]
         yield from (_origin(table, rows), "")
         cells = [
-            (row.benchmark, row.value, row.unit, row.reference, row.target, MARKS[row.status])
+            (row.benchmark, row.quantity, row.reference, row.goal, MARKS[row.status])
             for row in rows
         ]
-        yield from _table(("benchmark", "value", "unit", "others", "target", "target met"), cells)
+        yield from _table(("benchmark", "value", "others", "target", "target met"), cells)
         if missing := len(every) - len(rows):
             yield from (
                 f"Not measured yet: {missing} values. `{table['command']}` measures them.",
@@ -298,9 +300,11 @@ def _origin(table: Mapping[str, Any], rows: Sequence[Measurement]) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(heads)} |"
-    yield f"|{'---|' * len(heads)}"
-    yield from (f"| {' | '.join(cell or '–' for cell in row)} |" for row in rows)
+    """Yield the lines of a table, without columns that are empty in all rows."""
+    used = [any(row[place] not in {"", NO_TARGET} for row in rows) for place in range(len(heads))]
+    yield f"| {' | '.join(compress(heads, used))} |"
+    yield f"|{'---|' * sum(used)}"
+    yield from (f"| {' | '.join(cell or '–' for cell in compress(row, used))} |" for row in rows)
     yield ""
 
 
