@@ -31,6 +31,7 @@ BEGIN, END = "<!-- table -->", "<!-- end of the table -->"
 ENDLESS = 1_000_000  # images of either class that stand for the population
 SPREAD = 0.06  # standard deviation of the accuracy between sources
 SIZES = (30, 50, 100, 200, 500, 1000)
+SHOWN = (30, 100, 500)  # sizes on the page; the file has all
 SEED = 20_261_128
 
 
@@ -174,7 +175,7 @@ def page_table(rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
         yield f"| detector | reals | {' | '.join(metric.heading for metric in METRICS.values())} |"
         yield f"|{'---|' * (2 + len(METRICS))}"
         for row in listed:
-            if row["sources"] == sources:
+            if row["sources"] == sources and row["reals"] in SHOWN:
                 cells = " | ".join(map(_cell, _measures(row).values()))
                 yield f"| {row['detector']} | {int(str(row['reals'])):,} | {cells} |"
     yield ""
