@@ -457,7 +457,7 @@ class Kept(NamedTuple):
 
 @runtime_checkable
 class KeepsWork(Protocol):
-    """Optional interface of a `Kind` of the role `shared` whose results are outside of the runs."""
+    """Optional interface of a `Kind` of the role `shared` that stores its results outside of the runs."""
 
     def kept(self, *, unused_s: float = 0.0) -> Kept:
         """Return the stored results that were not used for some seconds.
