@@ -7,6 +7,7 @@ import math
 import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,9 @@ def work(job: Job) -> Mapping[str, Any]:
                 raise JobError(str(said["fails"]))
             loss = 0.08 + 0.61 * math.exp(-4 * step / steps) + random.uniform(0, 0.02)
             job.progress(step=step, total=steps, loss=loss)
+            if step % 10 == 0:
+                sys.stdout.write(f"step {step} of {steps}: loss {loss:.4f}\n")
+                sys.stdout.flush()
             if job.stop.wait(NEXT):
                 break
     finally:

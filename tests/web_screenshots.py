@@ -30,17 +30,21 @@ DOCS = ROOT / "docs"
 WIDE, NARROW = (1400, 900), (400, 860)  # pixels
 PATIENCE_S = 120.0
 WORKS, ENDS = 4, 5  # jobs that run and have ended in the pictures
-# replaces what a page says of this machine; its arguments are pairs of texts
-_RENAME = """(pairs) => {
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode())
-    for (const [text, other] of pairs)
-      walker.currentNode.data = walker.currentNode.data.replaceAll(text, other);
-}"""
-
-# the machine of the pictures has more than this one
-_HOST = """(text) => {
-  for (const line of document.querySelectorAll('.host')) line.textContent = text;
+# replaces what a page says of this machine, also in what the page gets later; its arguments are pairs of texts, and
+# the line of a machine that has more than this one
+_RENAME = """([pairs, host]) => {
+  const rename = () => {
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode())
+      for (const [text, other] of pairs)
+        walker.currentNode.data = walker.currentNode.data.replaceAll(text, other);
+    for (const line of document.querySelectorAll('.host')) line.textContent = host;
+  };
+  const watch = () => observer.observe(
+    document.body, { childList: true, subtree: true, characterData: true });
+  const observer = new MutationObserver(() => { observer.disconnect(); rename(); watch(); });
+  rename();
+  watch();
 }"""
 HOST = "host: 11.4/16 cores · load 12.1 · memory 71/256 GiB · disk 58 GiB free"
 
@@ -94,8 +98,7 @@ def shoot(
     tab.locator("#connection", has_text="live").wait_for()
     tab.wait_for_timeout(1500)  # its first changes have come
     tab.wait_for_function("!document.querySelector('.undrawn')")  # its charts are drawn
-    tab.evaluate(_RENAME, [list(pair) for pair in names])
-    tab.evaluate(_HOST, HOST)
+    tab.evaluate(_RENAME, [[list(pair) for pair in names], HOST])
     tab.screenshot(path=picture)
     context.close()
     sys.stderr.write(f"wrote {picture}\n")
