@@ -30,8 +30,8 @@ DOCS = ROOT / "docs"
 WIDE, NARROW = (1400, 900), (400, 860)  # pixels
 PATIENCE_S = 120.0
 WORKS, ENDS = 4, 5  # jobs that run and have ended in the pictures
-# replaces what a page says of this machine, also in what the page gets later; its arguments are pairs of texts, and
-# the line of a machine that has more than this one
+# replaces names of this machine in a page, and in its later updates. Arguments: pairs of texts, and the line of a larger
+# machine.
 _RENAME = """([pairs, host]) => {
   const rename = () => {
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
