@@ -433,7 +433,8 @@ def _start_from(built: BuiltNetwork, weights: str) -> None:
     if weights == "default" and spec.weights_url:
         state = published_state(spec.weights_url)
         noun = f"the ImageNet weights of {spec.name}"
-        load_pretrained_state(built.network, built.adapt(dict(state)), noun, head=spec.head)
+        if not _start_from_backbone(built, state, noun):
+            load_pretrained_state(built.network, built.adapt(dict(state)), noun, head=spec.head)
     else:
         published = weights == "default" and built.published
         _adopt_file(built, published() if published else Path(weights))
@@ -446,11 +447,8 @@ def _start_from(built: BuiltNetwork, weights: str) -> None:
 
 
 def _adopt_file(built: BuiltNetwork, path: Path) -> None:
-    state, spec, network = read_state(path), built.spec, built.network
-    begun = network.start_from_backbone(state) if isinstance(network, HasBackbone) else None
-    if begun is not None:
-        load_state(built.network, begun, f"weights {path}")
-        log.info("weights=%s state=of the backbone alone, other layers are random", path)
+    state, spec = read_state(path), built.spec
+    if _start_from_backbone(built, state, f"weights {path}"):
         return
     state = drop_unused(built.network, state, f"weights {path}")
     try:
@@ -459,6 +457,17 @@ def _adopt_file(built: BuiltNetwork, path: Path) -> None:
         others = fitting_networks(spec.name, state)
         advice = f"They fit model {' and '.join(others)}." if others else REMEDY
         raise WeightsError(f"{str(error).removesuffix('.')}. {advice}") from error
+
+
+def _start_from_backbone(built: BuiltNetwork, state: Mapping[str, Tensor], noun: str) -> bool:
+    """Load the tensors of a backbone's file, and return whether it is one."""
+    network = built.network
+    begun = network.start_from_backbone(state) if isinstance(network, HasBackbone) else None
+    if begun is not None:
+        load_state(network, begun, noun)
+        source = noun.removeprefix("weights ")
+        log.info("weights=%s state=of the backbone alone, other layers are random", source)
+    return begun is not None
 
 
 def drop_unused(network: nn.Module, state: Mapping[str, Tensor], noun: str) -> dict[str, Tensor]:

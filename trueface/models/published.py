@@ -162,8 +162,11 @@ def _find_state(path: Path, settings: PublishedSettings, built: BuiltNetwork) ->
     if others and not settings.prefix:  # the use of a part of the file must be confirmed
         outside = [name for name in heads if f"{name}.weight" in others]
         alone = bool(outside) and f"{settings.head or built.spec.head}.weight" not in own
+        fitting = fitting_networks(settings.architecture, state)
         remedy = (
-            f"If the last layer is one of them, set head, such as head: {outside[0]}."
+            f"They fit architecture: {' or '.join(fitting)}."
+            if fitting
+            else f"If the last layer is one of them, set head, such as head: {outside[0]}."
             if alone
             else f"To ignore them, set prefix: {prefix!r}."
         )
@@ -364,7 +367,10 @@ def _as_detector(
     named = settings.head or head
     weight, bias = state.pop(f"{named}.weight", None), state.pop(f"{named}.bias", None)
     if weight is None:
-        if not found.heads and not settings.head:
+        fits = all(
+            name in state and state[name].shape == own[name].shape for name in _body_names(built)
+        )
+        if not settings.head and not (found.heads and fits):
             return state  # the names that are missing are reported together
         remedy = (
             f"Set head, such as head: {found.heads[0]}."

@@ -162,10 +162,11 @@ class PublishedSettings(Settings):
             raise ValueError(f"std: {self.std}: the numbers must be greater than 0")
         if self.squash and not self.resize:
             raise ValueError("squash needs resize, the side of the square in pixels")
-        if spec_of(self.architecture).head is None and (self.head or self.classes != REAL_FAKE):
+        is_plain = self.logits == 1 and self.classes == REAL_FAKE and not self.head
+        if spec_of(self.architecture).head is None and not is_plain:
             raise ValueError(
-                f"{self.architecture} does not end in one linear layer, so that head and classes do not apply to "
-                "it. Leave them out"
+                f"{self.architecture} does not end in one linear layer, so that head, logits and classes do not "
+                "apply to it. Leave them out"
             )
         if 0 < self.resize < self.crop:
             raise ValueError(

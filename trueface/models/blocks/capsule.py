@@ -10,6 +10,8 @@ in training mode here. A published file does not contain the VGG-19: its tensors
 torchvision's (`features`).
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -79,11 +81,11 @@ class Capsule(nn.Module):
         self.fea_ext = PrimaryCapsules()
         self.routing_stats = Routing()
 
-    def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of a file; those of a whole VGG-19 join the capsules of this network."""
+    def start_from_backbone(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return the tensors with those of a file of a whole VGG-19; None if it is another file."""
         frozen = {f"features.{name}": tensor for name, tensor in self.features.state_dict().items()}
         if not frozen.keys() <= state.keys() or not all(map(_is_of_vgg19, state)):
-            return state
+            return None
         return {**self.state_dict(), **{name: state[name] for name in frozen}}
 
     def forward(self, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ shows that this Xception lacks the ReLU after three of its batch norms, and the 
 Published is a file for RGB, with 448 by 448 pixels. `unused_parts` of it are not part of the network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -67,9 +67,12 @@ class Mcx(nn.Module):
         self.fc = nn.Linear(FEATURES, CLASSES)
 
     def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of a file, of the authors or of an Xception, under the names of this network."""
-        xception = put_xception(self, "conv", state)
-        return xception or with_first_names(state, RENAMED)
+        """Return the tensors of the authors' file under the names of this network."""
+        return with_first_names(state, RENAMED)
+
+    def start_from_backbone(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return the tensors with those of a file of an Xception; None if it is another file."""
+        return put_xception(self, "conv", state)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the log odds (B, 1) of any type of forgery, of images (B, 3, H, W)."""

@@ -9,6 +9,7 @@ difference. Its encoder also has the last layer of ImageNet, which is not used; 
 network (`unused_parts`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -116,9 +117,9 @@ class Recce(nn.Module):
         self.decoder5 = _doubling(second, third)
         self.decoder6 = nn.Sequential(nn.Conv2d(third, 3, 1, bias=False), nn.Tanh())
 
-    def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of a file, of the authors or of an Xception, under the names of this network."""
-        return put_xception(self, "encoder", state) or state
+    def start_from_backbone(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return the tensors with those of a file of an Xception; None if it is another file."""
+        return put_xception(self, "encoder", state)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, 1) of images (B, 3, H, W)."""

@@ -399,16 +399,47 @@ def test_weights_of_an_xception_start_recce_and_mcx() -> None:
     with torch.device("meta"):
         networks: dict[str, Recce | Mcx] = {"encoder": Recce(), "conv": Mcx()}
     for part, network in networks.items():
-        adapted = network.adapt_state(xception_file())
+        adapted = network.start_from_backbone(xception_file())
+        assert adapted is not None
         assert adapted.keys() == network.state_dict().keys()
         assert not adapted[f"{part}.conv1.weight"].is_meta
         assert adapted["fc.weight"].is_meta
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "reason"),
+    [
+        ("recce", "core", "308 missing .*They fit architecture: core"),
+        ("mcx", "core", "They fit architecture: core"),
+        ("capsule", "vgg", "missing"),
+        ("effb4att", "sbi", "They fit architecture: sbi"),
+        ("sbi", "effb4att", "They fit architecture: effb4att"),
+        ("core", "recce", "They fit architecture: recce"),
+    ],
+)
+def test_published_file_of_another_detector_or_of_the_backbone_is_refused(
+    tmp_path: Path, name: str, file: str, reason: str
+) -> None:
+    if file == "vgg":
+        path = capsule_files(tmp_path)[1]
+    else:
+        state = untrained(file, side=SIDE).network.state_dict()
+        path = saved(
+            tmp_path / "other.pth", {key: torch.zeros(each.shape) for key, each in state.items()}
+        )
+    settings = PublishedSettings(architecture=name, weights=str(path), crop=SIDE)
+    with pytest.raises(WeightsError, match=reason):
+        read_published(path, settings)
+
+
+def test_settings_of_a_last_layer_are_refused_without_one() -> None:
+    with pytest.raises(ValueError, match="head, logits and classes do not apply"):
+        PublishedSettings(architecture="capsule", weights="capsule.pt", crop=SIDE, logits=2)
+
+
 def test_names_of_published_files_become_those_of_the_networks() -> None:
     with torch.device("meta"):
-        recce, mcx, capsule = Recce(), Mcx(), Capsule()
-    assert recce.adapt_state(dict(recce.state_dict())).keys() == recce.state_dict().keys()
+        mcx, capsule = Mcx(), Capsule()
     back = {new: old for old, new in RENAMED.items()}
     names = {
         name: next(
@@ -422,5 +453,7 @@ def test_names_of_published_files_become_those_of_the_networks() -> None:
     assert mcx.adapt_state(file).keys() == mcx.state_dict().keys()
     vgg = {f"features.{name}": tensor for name, tensor in capsule.features.state_dict().items()}
     whole = {**vgg, "features.34.weight": torch.zeros(1), "classifier.6.bias": torch.zeros(1)}
-    assert capsule.adapt_state(whole).keys() == capsule.state_dict().keys()
-    assert capsule.adapt_state(dict(capsule.state_dict())).keys() == capsule.state_dict().keys()
+    begun = capsule.start_from_backbone(whole)
+    assert begun is not None
+    assert begun.keys() == capsule.state_dict().keys()
+    assert capsule.start_from_backbone(dict(capsule.state_dict())) is None
