@@ -43,7 +43,7 @@ def trainings_text(trainings: Sequence[TrainingSummary | None]) -> str:
     if not known:
         return ""
     text = (
-        f"{_range(each.images for each in known)} training images of "
+        f"{_range(each.images for each in known)} images of "
         f"{_range(each.settings.resize_size for each in known)} pixels, "
         f"epochs: {_range(each.epochs for each in known)}, "
         f"{_range(round(each.seconds) for each in known)} s per model on "
