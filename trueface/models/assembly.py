@@ -448,11 +448,11 @@ def _start_from(built: BuiltNetwork, weights: str) -> None:
 
 def _adopt_file(built: BuiltNetwork, path: Path) -> None:
     state, spec = read_state(path), built.spec
-    if _start_from_backbone(built, state, f"weights {path}"):
-        return
-    state = drop_unused(built.network, state, f"weights {path}")
+    noun = f"weights {path}"
     try:
-        load_pretrained_state(built.network, built.adapt(state), f"weights {path}", head=spec.head)
+        if not _start_from_backbone(built, state, noun):
+            state = drop_unused(built.network, state, noun)
+            load_pretrained_state(built.network, built.adapt(state), noun, head=spec.head)
     except WeightsError as error:
         others = fitting_networks(spec.name, state)
         advice = f"They fit model {' and '.join(others)}." if others else REMEDY

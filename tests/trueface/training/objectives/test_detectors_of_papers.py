@@ -432,6 +432,15 @@ def test_published_file_of_another_detector_or_of_the_backbone_is_refused(
         read_published(path, settings)
 
 
+def test_backbone_of_another_size_is_refused_by_its_name(tmp_path: Path) -> None:
+    state = untrained("sbi", side=SIDE).network.state_dict()
+    path = saved(tmp_path / "b4.pth", {key: torch.zeros(each.shape) for key, each in state.items()})
+    with pytest.raises(
+        WeightsError, match=r"do not fit this model: 10 missing .*They fit model sbi"
+    ):
+        untrained("ccvit", weights=str(path), side=224)
+
+
 def test_settings_of_a_last_layer_are_refused_without_one() -> None:
     with pytest.raises(ValueError, match="head, logits and classes do not apply"):
         PublishedSettings(architecture="capsule", weights="capsule.pt", crop=SIDE, logits=2)
