@@ -8,6 +8,9 @@ detector's logit is the log odds of all types together. So no linear layer is th
 Written from both papers, and compared with the published network in numbers alone. The comparison
 shows that this Xception lacks the ReLU after three of its batch norms, and the pairs' two layers lack theirs.
 Published is a file for RGB, with 448 by 448 pixels. `unused_parts` of it are not part of the network.
+
+Images of several colour spaces have the channels of the published network: blue, green and red, hue in
+0 … 180/255, and Cr before Cb. Its colour spaces are rounded to 8 bits; here they are not, and so have gradients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +33,14 @@ _PLACES = (*_LISTED, "conv3", "bn3", "conv4", "bn4")
 RENAMED = {f"conv.module.{place}": f"conv.{name}" for place, name in enumerate(_PLACES)}
 _WHITE = 255.0
 _LEAST = 1e-6  # below it a denominator means a grey pixel, whose hue is 0
-# red, green and blue in Y, Cb and Cr (ITU-R BT.601, full range)
-_YCBCR = (
+_HUES = 180 / _WHITE  # hue of a whole circle: half degrees, as of 255
+# red, green and blue in Y, Cr and Cb (ITU-R BT.601, full range)
+_YCRCB = (
     (0.299, 0.587, 0.114),
-    (-0.168736, -0.331264, 0.5),
     (0.5, -0.418688, -0.081312),
+    (-0.168736, -0.331264, 0.5),
 )
+_GREY = 128 / _WHITE  # Cr and Cb of grey
 
 
 class Attentive(NamedTuple):
@@ -108,7 +113,7 @@ def log_odds_of_fake(logits: Tensor) -> Tensor:
 
 
 def to_hsv(images: Tensor) -> Tensor:
-    """Return hue, saturation and value (B, 3, H, W) of colours, all in 0 … 1."""
+    """Return hue in 0 … 180/255, saturation and value in 0 … 1 (B, 3, H, W), of colours in 0 … 1."""
     highest, brightest = images.max(1)
     spread = highest - images.amin(1)
     red, green, blue = images.unbind(1)
@@ -117,18 +122,18 @@ def to_hsv(images: Tensor) -> Tensor:
         [(green - blue) / safe, 2 + (blue - red) / safe, 4 + (red - green) / safe], dim=1
     )
     hue = (sectors.gather(1, brightest[:, None])[:, 0] / 6).remainder(1)
-    return torch.stack([hue, spread / highest.clamp_min(_LEAST), highest], dim=1)
+    return torch.stack([_HUES * hue, spread / highest.clamp_min(_LEAST), highest], dim=1)
 
 
-def to_ycbcr(images: Tensor) -> Tensor:
-    """Return luma and chroma (B, 3, H, W) of colours, all in 0 … 1."""
-    matrix = images.new_tensor(_YCBCR)
+def to_ycrcb(images: Tensor) -> Tensor:
+    """Return luma in 0 … 1, Cr and Cb in 0.5/255 … 255.5/255 (B, 3, H, W), of colours in 0 … 1."""
+    matrix = images.new_tensor(_YCRCB)
     centred = torch.einsum("kc,bchw->bkhw", matrix, images)
-    return centred + images.new_tensor([0, 0.5, 0.5]).view(3, 1, 1)
+    return centred + images.new_tensor([0, _GREY, _GREY]).view(3, 1, 1)
 
 
 def _with_spaces(images: Tensor, spaces: Sequence[str]) -> Tensor:
-    """Return the channels of colour spaces (B, 3 N, H, W), each normalised as ImageNet's colours."""
-    convert = {RGB: lambda colours: colours, HSV: to_hsv, YCBCR: to_ycbcr}
+    """Return the channels of colour spaces (B, 3 N, H, W), each normalised as ImageNet's red, green and blue."""
+    convert = {RGB: lambda colours: colours.flip(1), HSV: to_hsv, YCBCR: to_ycrcb}
     mean, std = (images.new_tensor(each).view(3, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_STD))
     return torch.cat([(convert[space](images) - mean) / std for space in spaces], dim=1)

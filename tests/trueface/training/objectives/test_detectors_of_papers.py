@@ -16,7 +16,7 @@ from trueface.data.batch import Batch
 from trueface.data.quality_feed import COLUMN
 from trueface.models.blocks.capsule import Capsule, Routing, mean_log_odds, squash
 from trueface.models.blocks.full_xception import XceptionMaps
-from trueface.models.blocks.mcx import RENAMED, Mcx, to_hsv, to_ycbcr
+from trueface.models.blocks.mcx import RENAMED, Mcx, to_hsv, to_ycrcb
 from trueface.models.blocks.recce import Recce, with_white_noise
 from trueface.models.detectors import Detector
 from trueface.models.published import read_published
@@ -199,11 +199,14 @@ def test_log_odds_become_those_of_the_own_class() -> None:
     assert class_margins(odds, IS_FAKE, pairs).flatten().tolist() == [1, 1, -1, -1]
 
 
-def test_colour_spaces_of_red_and_grey() -> None:
-    colours = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0.5]]).view(2, 3, 1, 1)
-    assert to_hsv(colours).flatten(1).tolist() == [[0, 1, 1], [0, 0, 0.5]]
+def test_colour_spaces_of_blue_and_grey() -> None:
+    colours = torch.tensor([[0, 0, 1.0], [0.5, 0.5, 0.5]]).view(2, 3, 1, 1)
     torch.testing.assert_close(
-        to_ycbcr(colours).flatten(1), torch.tensor([[0.299, 0.331264, 1.0], [0.5, 0.5, 0.5]])
+        to_hsv(colours).flatten(1) * 255, torch.tensor([[120.0, 255, 255], [0, 0, 127.5]])
+    )
+    torch.testing.assert_close(
+        to_ycrcb(colours).flatten(1) * 255,
+        torch.tensor([[29.07, 107.26544, 255.5], [127.5, 128, 128]]),
     )
 
 
