@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -314,6 +315,25 @@ def test_trial_without_a_finite_number_has_failed(number: float) -> None:
     assert read_values(objectives, {"acc": number}).values is None
     assert read_values(objectives, {"acc": 1.0}).values == (1.0,)
     assert read_values(objectives, {"loss": 1.0}).missing == "acc"
+
+
+def test_chart_of_a_search_and_the_curves_of_its_metric_are_two_charts(
+    add: Add,
+    launcher: Launcher,
+    program: Callable[[str], None],
+    store: Store,
+    tmp_path: Path,
+) -> None:
+    program(f'print(f"launcher: step=1 total=1 acc={{x}}")\n{QUICK}')
+    add("--trials", "2")
+    launcher.well("wait", "run:r", "--timeout", LIMIT)
+    address = f"runs/{search_of(store).run_id}"
+    with served(tmp_path) as page:
+        until(lambda: page.get(address).text.count('data-key="') == 2, "the curves are read")
+        html = page.get(address).text
+    for attribute in ("data-key", "id"):
+        names = re.findall(rf' {attribute}="([^"]+)"', html)
+        assert len(names) == len({*names})
 
 
 @pytest.mark.night
