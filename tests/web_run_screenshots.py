@@ -1,4 +1,4 @@
-"""Takes the pictures of a run's page for docs/: of the tour of the README and of a sweep, really run on the CPU.
+"""Takes the pictures of a run's page for docs/: of the tour of the README, a sweep and a search, really run on the CPU.
 
 python -m tests.web_run_screenshots [FOLDER]
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TASKS = "tasks/tour.yaml"
 TALL = (1400, 1400)  # pixels: curves, results, figures and pictures on one
 CURVES = (1400, 900)  # pixels: the curves of the sweep
+SEARCH = (980, 925)  # pixels: the charts of the search
 # a program whose numbers look like those of a training
 _PROGRAM = """
 import argparse, math, random
@@ -44,12 +45,26 @@ for epoch in range(1, 61):
     numbers = f"loss={loss:.4f} val_loss={val_loss:.4f} val_auc={max(0.5, 1 - val_loss / 2.4):.4f}"
     print(f"launcher: step={epoch} total=60 {numbers}")
 """
+# a program whose best setting is known
+_SEARCHED = """
+import argparse, math
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float)
+parser.add_argument("--layers", type=int)
+parser.add_argument("--act")
+given = parser.parse_args()
+distance = abs(math.log10(given.lr / 0.003)) / 3 + abs(given.layers - 4) / 10
+print(f"launcher: acc={0.97 - 0.25 * distance - (0.02 if given.act == 'relu' else 0):.4f}")
+"""
 _ADD = ("launcher", "add", "--run", "sweep", "--name", "train", "--cpus", "1")
 _SWEEP = ("lr=0.5,0.1,0.03,0.002", "batch=32,128,512", "seed=1,2,3")
+_SEARCH = ("launcher", "add", "--run", "tune", "--name", "fit", "--search", "acc", "--trials", "24")
+_SPACE = ("lr=1e-5..1e-1:log", "layers=2..6", "act=relu,gelu")
 
 
 def take(place: Path, folder: Path, browser: "Browser") -> None:
-    """Run the tour and a sweep, write the report of the tour, and take the pictures.
+    """Run the tour, a sweep and a search, write the report of the tour, and take the pictures.
 
     Args:
         place: an empty folder.
@@ -67,13 +82,17 @@ def take(place: Path, folder: Path, browser: "Browser") -> None:
         "PYTHONPATH": str(ROOT),
     }
     (project / "train.py").write_text(_PROGRAM)
+    (project / "fit.py").write_text(_SEARCHED)
     sweep = [word for each in _SWEEP for word in ("--sweep", each)]
     values = [f"--{name}={{{name}}}" for name in ("lr", "batch", "seed")]
+    space = [word for each in _SPACE for word in ("--sweep", each)]
     commands = (
         ("launcher", "run", TASKS),
         ("trueface", "report", "tour"),
         (*_ADD, *sweep, "--", sys.executable, "train.py", *values),
         ("launcher", "wait", "run:sweep"),
+        (*_SEARCH, *space, "--", sys.executable, "fit.py", "{sweep}"),
+        ("launcher", "wait", "run:tune"),
     )
     try:
         for program, *words in commands:
@@ -90,6 +109,7 @@ def take(place: Path, folder: Path, browser: "Browser") -> None:
             shoot(browser, page, "run/sweep", "dark", CURVES, names, dark)
             phone = folder / "web-curves-phone.png"
             shoot(browser, page, "run/sweep", "light", NARROW, names, phone)
+            shoot(browser, page, "run/tune", "light", SEARCH, names, folder / "web-search.png")
     finally:
         end_everything(home)
 
