@@ -221,9 +221,8 @@ def _number(cell: object, best: bool) -> Cell:
     elif metric.why is not None:
         interval = f"no interval: {metric.why}"
     if metric.images is not None and metric.images.low is not None:
-        interval += (
-            f"; over {metric.images.unit} {metric.images.low:.3g} to {metric.images.high:.3g}"
-        )
+        other = f"over {metric.images.unit} {metric.images.low:.3g} to {metric.images.high:.3g}"
+        interval = f"{interval}\n{other}" if interval else other  # a line of its own
     text = format_value(metric.value)
     if metric.sd is not None:
         text += f" ± {format_value(metric.sd)}"
