@@ -38,8 +38,6 @@ HEAD = """# How fast and how reliable it is
 pueue was not compared, because it could not be installed on the test machine. HyperQueue was compared only on a
 busy machine. Unless a table names another machine, all numbers come from two CPU cores without a GPU, with Python 3.11 and SQLite 3.40, as medians
 of five rounds. The speed of this machine varies by a third within minutes. Compare values in one row, not in different tables.
-The first table contains the most important values. The second lists the targets that are missed. The sections below contain all
-numbers.
 
 Each table begins with the day and the command. Two days are those of its oldest and its newest value. A person wrote the values
 that are marked "by hand". The benchmarks wrote or can write all others.
