@@ -30,8 +30,7 @@ DOCS = ROOT / "docs"
 WIDE, NARROW = (1400, 900), (400, 860)  # pixels
 PATIENCE_S = 120.0
 WORKS, ENDS = 4, 5  # jobs that run and have ended in the pictures
-# replaces names of this machine in a page, and in its later updates. Arguments: pairs of texts, and the line of a larger
-# machine.
+# replaces texts of a page by others, and its line of the host by one of a larger machine; also after each change
 _RENAME = """([pairs, host]) => {
   const rename = () => {
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
