@@ -5,7 +5,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from trueface.audit.finding import count
 from trueface.runtime import paths
 from trueface.runtime.files import read_json
 
@@ -48,11 +47,13 @@ def trainings_text(trainings: Sequence[TrainingSummary | None]) -> str:
         f"epochs: {_range(each.epochs for each in known)}, "
         f"{_range(round(each.seconds) for each in known)} s per model on "
     )
-    text += "; ".join(
-        dict.fromkeys(f"{each.device}, {count(each.threads, 'thread')}" for each in known)
+    devices = dict.fromkeys(
+        f"{each.device} ({'1 thread' if each.threads == 1 else f'{each.threads} threads'})"
+        for each in known
     )
+    text += ", ".join(devices)
     without = len(trainings) - len(known)
-    return f"{text}. Without a record: {count(without, 'model')}" if without else text
+    return f"{text}. Models without a record: {without}" if without else text
 
 
 def _range(values: Iterable[int]) -> str:

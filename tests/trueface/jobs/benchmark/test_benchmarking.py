@@ -50,7 +50,7 @@ SETTINGS = {
     "attack": ["pgd2", "transfer2"], "surrogate": SEEDS[0], "attack_images": 3,
 }  # fmt: skip
 # the extent of the trainings, so that the reader knows how small they were
-TRAINING = rf"\d+ images of {SIDE} pixels, epochs: 2, \d+( to \d+)? s per model on cpu, 1 thread"
+TRAINING = rf"\d+ images of {SIDE} pixels, epochs: 2, \d+( to \d+)? s per model on cpu \(1 thread\)"
 CONDITIONS = ["none", "jpeg50", "noise4+blur1", "attack-random2", "attack-pgd2", "attack-transfer2"]
 
 
