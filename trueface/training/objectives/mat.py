@@ -7,7 +7,8 @@ differs by class, and centres apart. Centres are means that follow the batches. 
 images that are blurred wherever one of their attention maps, which is drawn, is low (attention guided augmentation).
 
 Written from the paper, with the numbers of the authors' configuration. Their term for equal maps of both images is
-not in the paper and is left out. The independence is a mean over images, where the paper has a sum.
+not in the paper and is left out. The independence is a mean over images, where the paper has a sum. In numbers, their
+independence is another function: fakes add nothing to it and do not move the centres.
 """
 
 from collections.abc import Mapping
