@@ -27,7 +27,7 @@ from launcher.system.text import sanitize_terminal
 from launcher.web.comparison import NUMBER, RUN, RunComparison
 
 MOST_ROWS = 500
-FEW = 8  # metrics that are shown if there are more
+FEW = 7  # metrics that are shown if there are more; as many fit on 1,400 pixels
 _NAMES = (RUN, JOB, MODEL)  # columns that name a row, if present
 
 
@@ -221,7 +221,7 @@ def _number(cell: object, best: bool) -> Cell:
     elif metric.why is not None:
         interval = f"no interval: {metric.why}"
     if metric.images is not None and metric.images.low is not None:
-        other = f"over {metric.images.unit} {metric.images.low:.3g} to {metric.images.high:.3g}"
+        other = f"{metric.images.unit}: {metric.images.low:.3g} to {metric.images.high:.3g}"
         interval = f"{interval}\n{other}" if interval else other  # a line of its own
     text = format_value(metric.value)
     if metric.sd is not None:
