@@ -293,7 +293,7 @@ def has_same_trials(old: SearchDefinition, new: SearchDefinition) -> bool:
 def _identity_changes(old: SearchDefinition, new: SearchDefinition) -> dict[str, tuple[str, str]]:
     """Return what makes a search another one: its name, and the old and the new value."""
     parts = {
-        "metric": (_joined(old.objectives), _joined(new.objectives)),
+        "metric": (_metrics_text(old.objectives), _metrics_text(new.objectives)),
         "sampler": (old.sampler, new.sampler),
         "--repeat": (_repeat_text(old.repeat), _repeat_text(new.repeat)),
         "program": (_program_text(old), _program_text(new)),
@@ -318,7 +318,7 @@ def _changed_settings(old: SearchDefinition, new: SearchDefinition) -> dict[str,
     }
 
 
-def _joined(objectives: Sequence[Objective]) -> str:
+def _metrics_text(objectives: Sequence[Objective]) -> str:
     return ",".join(map(str, objectives))
 
 

@@ -129,12 +129,12 @@ class SearchProcess:
             self._rebuild(row, rows)
         self._next_look_at = time.monotonic() + LONGEST_S
         if not row.is_open:
-            self._take_in(rows)
+            self._record_ended(rows)
             if any(each.state in OPEN_STATES for each in rows):
                 return True  # they are being cancelled
             return self._flush(row)
         rows = self._retry_killed(rows)
-        self._take_in(rows)
+        self._record_ended(rows)
         if why := self._fault():
             self._end(row, why, failed=True)
             self._look_within(0.0)
@@ -223,7 +223,7 @@ class SearchProcess:
         wake(self._home)
         return self._store.searches.trials(self._number)
 
-    def _take_in(self, rows: Sequence[TrialRow]) -> None:
+    def _record_ended(self, rows: Sequence[TrialRow]) -> None:
         """Let the study learn which trials have ended."""
         for number, group in by_number(rows).items():
             if number in self._ends or not has_ended(group, self._definition):
@@ -301,7 +301,7 @@ class SearchProcess:
                 self._make_study(row, rows)
                 return rows
             rows = self._store.searches.trials(self._number)
-            self._take_in(rows)  # values are chosen by the newest results
+            self._record_ended(rows)  # values are chosen by the newest results
 
     def _look_within(self, span_s: float) -> None:
         """Look at the queue after at most some seconds, also if it has not changed."""

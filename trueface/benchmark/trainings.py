@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from trueface.runtime import paths
 from trueface.runtime.files import read_json
@@ -20,7 +20,7 @@ class TrainingSummary(BaseModel):
 
     images: int
     epochs: int
-    seconds: float
+    seconds: FiniteFloat
     device: str
     threads: int
     settings: ImageSide

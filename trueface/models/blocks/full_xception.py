@@ -110,7 +110,7 @@ class XceptionMaps(nn.Module):
         return self.last_maps(self.through_blocks(self.first_maps(images), 1, BLOCKS))
 
 
-def put_xception(
+def insert_xception(
     network: nn.Module, part: str, state: Mapping[str, Tensor]
 ) -> dict[str, Tensor] | None:
     """Return the state of `network` with the tensors of an Xception's file in its part of that name.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from trueface.models.blocks.file_names import with_first_names
-from trueface.models.blocks.full_xception import BLOCKS, FEATURES, XceptionMaps, put_xception
+from trueface.models.blocks.full_xception import BLOCKS, FEATURES, XceptionMaps, insert_xception
 from trueface.models.registry import IMAGENET_MEAN, IMAGENET_STD
 
 CLASSES = 5  # real, and four types of forgery
@@ -77,7 +77,7 @@ class Mcx(nn.Module):
 
     def start_from_backbone(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """Return the tensors with those of a file of an Xception; None if it is another file."""
-        return put_xception(self, "conv", state)
+        return insert_xception(self, "conv", state)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the log odds (B, 1) of any type of forgery, of images (B, 3, H, W)."""

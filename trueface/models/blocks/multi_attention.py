@@ -78,7 +78,7 @@ class TextureEnhancement(nn.Module):
         x = self.conv0((weights[:, :, None] * texture[:, None]).flatten(1, 2))  # (B, 128, H, W)
         layers = ((self.bn1, self.conv1), (self.bn2, self.conv2), (self.bn3, self.conv3))
         for norm, layer in layers:
-            x = _joined(x, layer(functional.relu(norm(x))))
+            x = _concat_channels(x, layer(functional.relu(norm(x))))
         x = self.conv_last(functional.relu(self.bn4(x)))
         return _by_attention(functional.relu(self.bn_last(x))), means
 
@@ -151,7 +151,7 @@ def _stretched(attention: Tensor, size: torch.Size) -> Tensor:
     return functional.interpolate(attention, size, mode="bilinear", align_corners=True)
 
 
-def _joined(first: Tensor, second: Tensor) -> Tensor:
+def _concat_channels(first: Tensor, second: Tensor) -> Tensor:
     """Return the channels of both, those of an attention map together."""
     return torch.cat([_by_attention(first), _by_attention(second)], 2).flatten(1, 2)
 

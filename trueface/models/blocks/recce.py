@@ -23,7 +23,7 @@ from trueface.models.blocks.full_xception import (
     SeparableBlock,
     SeparableConvolution,
     XceptionMaps,
-    put_xception,
+    insert_xception,
 )
 
 WIDTH = 2048  # features of Xception
@@ -119,7 +119,7 @@ class Recce(nn.Module):
 
     def start_from_backbone(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """Return the tensors with those of a file of an Xception; None if it is another file."""
-        return put_xception(self, "encoder", state)
+        return insert_xception(self, "encoder", state)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, 1) of images (B, 3, H, W)."""
