@@ -10,7 +10,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -20,6 +20,8 @@ from tests.build import DEADLINE_S
 from tests.forked import LAUNCHER, Process, start
 
 REST_S = 1.0  # seconds for the last output of a program, if others keep its terminal open
+# seconds: after the end of the last program, Linux can say "closed" before it hands out the last output
+LATE_S = 0.05
 COMMAND = (sys.executable, "-c", "from launcher.cli.main import main; main()")
 
 
@@ -41,15 +43,19 @@ def in_a_terminal(
     wanted = {"TERM": "xterm-256color", **({} if colour else {"NO_COLOR": "1"})}
     child = _started(words, theirs, wanted)
     os.close(theirs)
-    drawn = b""
-    try:
-        while chunk := os.read(ours, 4096):
-            drawn += chunk
-    except OSError:
-        pass  # the terminal's other end was closed
+    drawn = b"".join(iter(lambda: read_terminal(ours), b""))
     os.close(ours)
     assert child.wait() == code
     return drawn.decode().replace("\r\n", "\n")
+
+
+def read_terminal(ours: int) -> bytes:
+    """Return the next output of the programs in a terminal, nothing once they have all ended."""
+    for pause_s in (0, LATE_S):
+        time.sleep(pause_s)
+        with suppress(OSError):  # the terminal's other end was closed
+            return os.read(ours, 65_536)
+    return b""
 
 
 class Piped(NamedTuple):
@@ -163,13 +169,10 @@ class TerminalWindow:
         """Read the next output, and return whether there was any in time."""
         if not select.select([self._ours], [], [], span_s)[0]:
             return False
-        try:
-            drawn = os.read(self._ours, 65_536)
-        except OSError:  # nobody holds the other end any more, and all was read
-            return False
+        drawn = read_terminal(self._ours)
         self.raw += drawn
         self._stream.feed(drawn)
-        return True
+        return bool(drawn)
 
 
 @contextmanager

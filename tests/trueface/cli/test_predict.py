@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from launcher.api import Json, parse_data
+from tests.terminal import read_terminal
 from tests.trueface.commands import Command
 from tests.trueface.conftest import Tree
 from trueface.cli import main as cli
@@ -253,8 +254,7 @@ def test_terminal_output_is_a_table(lab: Path, monkeypatch: pytest.MonkeyPatch) 
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stdout", terminal)
         assert cli.run(["predict", "data", "--model", MODEL, "--device", "cpu"]) == 0
-        terminal.flush()
-        shown = os.read(ours, 65536).decode()
+    shown = b"".join(iter(lambda: read_terminal(ours), b"")).decode()
     os.close(ours)
     header, first, *_ = shown.splitlines()
     assert header.split() == ["path", "logit", "fake", "%", "verdict"]
