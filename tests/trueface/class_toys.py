@@ -19,8 +19,8 @@ SIDE = 16
 NAMES = ("blue", "green", "red")
 DATA = "folders:all"
 SMALL: dict[str, Any] = {
-    "data_root": "data", "model": "resnet18", "stem": "large", "size": SIDE, "num_epochs": 3,
-    "lr": 0.02, "batch_size": 8, "seed": 1, "crop": False, "channels_last": False,
+    "data_root": "data", "model": "cnn", "stem": "small", "size": SIDE, "num_epochs": 3,
+    "lr": 0.005, "batch_size": 8, "seed": 1, "crop": False, "channels_last": False,
 }  # fmt: skip
 
 

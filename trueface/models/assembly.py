@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.error import URLError
@@ -506,17 +507,11 @@ def _relatives(name: str) -> list[str]:
 
 
 def _fits(name: str, state: Mapping[str, Tensor]) -> bool:
-    with torch.random.fork_rng(devices=()), torch.device("meta"):
-        try:
-            built = _build_network(spec_of(name), BuildOptions(weights="none"))
-        except (JobError, NotImplementedError):  # not every network of a library can be made so
-            return False
-    shapes = {
-        key: value.shape
-        for key, value in built.network.state_dict().items()
-        if not key.startswith(f"{built.spec.head}.") and not key.endswith(COUNTER)
-    }
-    heads = () if built.spec.head is None else (f"{built.spec.head}.", *FOREIGN_HEADS)
+    try:
+        head, shapes = _body_shapes(spec_of(name))
+    except (JobError, NotImplementedError):  # not every network of a library can be made so
+        return False
+    heads = () if head is None else (f"{head}.", *FOREIGN_HEADS)
     body = {key for key in state if not key.startswith(heads) and not key.endswith(COUNTER)}
     # every file would fit a network without tensors
     return (
@@ -524,3 +519,16 @@ def _fits(name: str, state: Mapping[str, Tensor]) -> bool:
         and body == shapes.keys()
         and all(state[key].shape == shapes[key] for key in shapes)
     )
+
+
+@cache
+def _body_shapes(spec: ModelSpec) -> tuple[str | None, Mapping[str, torch.Size]]:
+    """Return the name of a network's last layer, and the shapes of the tensors before it."""
+    with torch.random.fork_rng(devices=()), torch.device("meta"):
+        built = _build_network(spec, BuildOptions(weights="none"))
+    shapes = {
+        key: value.shape
+        for key, value in built.network.state_dict().items()
+        if not key.startswith(f"{built.spec.head}.") and not key.endswith(COUNTER)
+    }
+    return built.spec.head, shapes

@@ -69,7 +69,7 @@ def test_diverged_or_stopped_training_is_reported() -> None:
 
 
 def test_training_equals_reference_loop_bit_by_bit() -> None:
-    chosen, learned = settings(lr=0.01), colours(4)
+    chosen, learned = settings(lr=0.01, optimizer="sgd", weight_decay=5e-4), colours(4)
     model, plain = network(), network()
     trainer.fit(
         model,
