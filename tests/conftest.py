@@ -34,6 +34,7 @@ DEAR = {
     Path(__file__).parents[1] / line: place
     for place, line in enumerate(Path(__file__).with_name("dear.txt").read_text().split())
 }
+RARELY = 200_000  # new objects between two garbage collections: with Python's 700, those take a fifth of the time
 FEWEST = 25  # examples of a test that `make test` leaves it; of more, a quarter
 
 # neither the developer's own settings nor their terminal may affect a test
@@ -127,6 +128,7 @@ def pytest_collection() -> Iterator[None]:
     gc.disable()
     yield
     gc.freeze()
+    gc.set_threshold(RARELY)
     gc.enable()
 
 

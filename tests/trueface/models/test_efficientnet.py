@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trueface.models.build import untrained
+from tests.trueface.models.build import no_draws, undrawn
 from trueface.models.blocks.efficientnet import (
     VARIANTS,
     EfficientNet,
@@ -29,7 +29,7 @@ DETECTORS = {"sbi": 64, "effb4att": 64, "mat": 64, "ccvit": 224}  # a small side
 
 @pytest.fixture(scope="module", params=DETECTORS)
 def model(request: pytest.FixtureRequest) -> Detector:
-    model = untrained(request.param)
+    model = undrawn(request.param)
     make_live(model.network)
     return model
 
@@ -96,10 +96,11 @@ def test_names_of_timm_become_those_of_efficientnet_pytorch(variant: str) -> Non
 
 def test_file_of_timm_gives_the_logits_of_timm_at_the_nominal_side(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
-    theirs = timm.create_model("tf_efficientnet_b4", num_classes=1).eval()
+    with no_draws():
+        theirs = timm.create_model("tf_efficientnet_b4", num_classes=1).eval()
     make_live(theirs)
     torch.save(theirs.state_dict(), tmp_path / "b4.pth")
-    model = untrained("sbi", weights=str(tmp_path / "b4.pth"))
+    model = undrawn("sbi", weights=str(tmp_path / "b4.pth"))
     images = torch.rand(1, 3, 380, 380, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected, blind = theirs(images), theirs(torch.zeros_like(images))
@@ -112,18 +113,18 @@ def test_training_starts_from_a_whole_file_of_the_backbone_alone(tmp_path: Path)
     path = tmp_path / "b0.pth"
     state = EfficientNet("b0", logits=2).state_dict()
     torch.save(state, path)
-    network = untrained("ccvit", weights=str(path)).network
+    network = undrawn("ccvit", weights=str(path)).network
     for part in ("sm", "lg"):
         own = network.get_parameter(f"{part}_image_embedder.efficient_net._conv_stem.weight")
         assert torch.equal(own, state["_conv_stem.weight"])
     with pytest.raises(WeightsError, match="with another shape"):
-        untrained("effb4att", weights=str(path))
+        undrawn("effb4att", weights=str(path))
     del state["_bn1.bias"]
     torch.save(state, path)
     with pytest.raises(
         WeightsError, match=r"1 missing \(sm_image_embedder.efficient_net._bn1.bias\)"
     ):
-        untrained("ccvit", weights=str(path))
+        undrawn("ccvit", weights=str(path))
 
 
 def test_gradient_of_logit_reaches_the_pixels(model: Detector) -> None:
@@ -154,7 +155,7 @@ def test_randomness_follows_mode_and_seed(model: Detector) -> None:
 
 
 def test_dropout_of_the_settings_comes_on_top_of_that_of_the_authors() -> None:
-    head = untrained("sbi", dropout=0.5).head
+    head = undrawn("sbi", dropout=0.5).head
     assert isinstance(head, Head)
     assert head.dropout.p == pytest.approx(0.7)
 
@@ -193,7 +194,7 @@ def test_published_file_loads_and_parts_that_are_not_computed_are_listed(
 def test_file_of_another_version_is_refused_with_the_first_names_that_differ(
     tmp_path: Path,
 ) -> None:
-    state, logits = authors_file(untrained("mat"))
+    state, logits = authors_file(undrawn("mat"))
     names = [name for name in state if "_depthwise_conv" in name][:4]
     for name in names:
         state[name.replace("_depthwise_conv", "_depthwise")] = state.pop(name)
@@ -215,14 +216,14 @@ def test_file_of_another_version_is_refused_with_the_first_names_that_differ(
 def test_file_of_another_detector_or_with_other_logits_is_refused(
     tmp_path: Path, name: str, of: str, given: dict[str, Any], reason: str
 ) -> None:
-    state, _ = authors_file(untrained(of))
+    state, _ = authors_file(undrawn(of))
     with pytest.raises(WeightsError, match=reason):
         published(tmp_path / "c.pth", name, state, **given)
 
 
 def test_side_between_multiples_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(JobError, match=r"multiple of 224 pixels, got 256\. Set resize_size to 224"):
-        untrained("ccvit", side=256)
+        undrawn("ccvit", side=256)
 
 
 def test_head_and_order_of_classes_do_not_apply_without_last_layer() -> None:

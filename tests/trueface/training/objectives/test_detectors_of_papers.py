@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from launcher.api import JobError
-from tests.trueface.models.build import untrained
+from tests.trueface.models.build import undrawn, untrained
 from trueface.data.batch import Batch
 from trueface.data.quality_feed import COLUMN
 from trueface.models.blocks.capsule import Capsule, Routing, mean_log_odds, squash
@@ -426,7 +426,7 @@ def test_published_file_of_another_detector_or_of_the_backbone_is_refused(
     if file == "vgg":
         path = capsule_files(tmp_path)[1]
     else:
-        state = untrained(file, side=SIDE).network.state_dict()
+        state = undrawn(file, side=SIDE).network.state_dict()
         path = saved(
             tmp_path / "other.pth", {key: torch.zeros(each.shape) for key, each in state.items()}
         )
@@ -436,12 +436,12 @@ def test_published_file_of_another_detector_or_of_the_backbone_is_refused(
 
 
 def test_backbone_of_another_size_is_refused_by_its_name(tmp_path: Path) -> None:
-    state = untrained("sbi", side=SIDE).network.state_dict()
+    state = undrawn("sbi", side=SIDE).network.state_dict()
     path = saved(tmp_path / "b4.pth", {key: torch.zeros(each.shape) for key, each in state.items()})
     with pytest.raises(
         WeightsError, match=r"do not fit this model: 10 missing .*They fit model sbi"
     ):
-        untrained("ccvit", weights=str(path), side=224)
+        undrawn("ccvit", weights=str(path), side=224)
 
 
 def test_settings_of_a_last_layer_are_refused_without_one() -> None:
