@@ -18,7 +18,7 @@ from launcher.api import parse_data
 from tests.build import until
 from trueface.data.index import survey
 from trueface.data.made.camera import Pixels, develop
-from trueface.data.made.fingerprints import CELL, FINGERPRINTS
+from trueface.data.made.fingerprints import CELL, FINGERPRINTS, lattice
 from trueface.data.made.sample import FAKE, REAL, UNFINISHED, SampleSpec, list_pictures, make_sample
 from trueface.data.made.scenes import paint_scene
 from trueface.data.social_networks import NETWORKS, Network, share_on_network
@@ -218,6 +218,15 @@ NUMBERS: Mapping[str, Callable[[Pixels], float]] = {
     "size as PNG": png_size,
     "size as JPEG": jpeg_size,
 }
+
+
+@pytest.mark.parametrize("step", [2, 4, 8])
+def test_lines_of_a_lattice_are_all_multiples_of_its_step_without_their_mirrors(step: int) -> None:
+    lines = [(down % CELL, right % CELL) for down, right in lattice(step)]
+    mirrors = [(-down % CELL, -right % CELL) for down, right in lines]
+    multiples = {(down, right) for down in range(0, CELL, step) for right in range(0, CELL, step)}
+    assert {*lines, *mirrors} == multiples - {(0, 0)}
+    assert len({*map(frozenset, zip(lines, mirrors, strict=True))}) == len(lines)
 
 
 @pytest.mark.parametrize("number", NUMBERS)

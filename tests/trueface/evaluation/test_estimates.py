@@ -19,6 +19,7 @@ from trueface.evaluation.estimates import (
     difference_of,
     differences,
     estimates,
+    estimates_over_images,
     mean_over_seeds,
     sampled,
     share_of,
@@ -70,6 +71,17 @@ def test_rate_at_a_fixed_fpr_needs_368_reals(reals: int, why: str) -> None:
     if why:
         assert measure.text(".2f").endswith(f"(no interval: {why})")
         assert record["low"] is record["high"] is None
+
+
+@pytest.mark.parametrize(("shift", "found"), [(9.0, 40), (-9.0, 0)])
+def test_recall_of_1_or_0_has_the_interval_of_so_few_fakes_of_many_sources(
+    shift: float, found: int
+) -> None:
+    table = make_table(40, sources=(10, 10), shift=shift)
+    measure = estimates_over_images([RECALL], table)["recall"]
+    least = stats.beta.ppf(0.025, 40, 1)  # Clopper and Pearson, of 40 of 40
+    assert measure.value == found / 40
+    assert measure.interval == pytest.approx((least, 1) if found else (0, 1 - least))
 
 
 def test_interval_of_a_recall_is_that_of_clopper_and_pearson() -> None:

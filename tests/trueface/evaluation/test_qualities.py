@@ -84,6 +84,9 @@ def test_only_images_available_in_every_quality_count(run: Path) -> None:
     (row,) = quality_rows(run, pairs_of(model, corrupt=list(QUALITIES)))
     assert row.left_out == 5
     assert row.qualities[0].reals == COUNT - 5
+    tests = pairs_of(model, ALL[0], corrupt=list(QUALITIES))
+    other = next(row for row in quality_rows(run, tests, reference=model) if row.model == ALL[0])
+    assert other.why_not == f"{model} was not tested on the same images in the same qualities"
 
 
 def test_fakes_alone_have_accuracies_but_no_auc(run: Path) -> None:

@@ -1,12 +1,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from trueface.data.image_formats import Format, LearnedFormats, read_format
+from trueface.evaluation.estimate import Estimate, Interval
 from trueface.models import checkpoint
 from trueface.models.detectors import build_detector
 from trueface.models.model_file import Checkpoint
@@ -163,11 +165,12 @@ NOTHING = np.zeros(0, np.float32)
 DISTANCE = FeatureDistance(mean=NOTHING, scale=NOTHING, limit=1.0)
 
 
-def card(provenance: dict[str, Json], features: FeatureDistance | None = None) -> str:
+def card(provenance: dict[str, Json], features: FeatureDistance | None = None, **more: Any) -> str:
     reference = Reference(labels=NOTHING.astype(np.int8), logits=NOTHING, features=features)
+    empty: dict[str, Any] = {"tests": [], "conditions": {}, "sources": []}
     facts = model_card.CardContents(
-        name="m", arch="slim18", licence="MIT", provenance=provenance, tests=[], conditions={},
-        sources=[], reference=reference,
+        name="m", arch="slim18", licence="MIT", provenance=provenance, reference=reference,
+        **{**empty, **more},
     )  # fmt: skip
     return model_card.card(facts)
 
@@ -201,6 +204,28 @@ def test_card_separates_refusals_from_warnings(
 )
 def test_card_states_whether_images_are_resized(decode: str, said: str) -> None:
     assert said in card({"settings": {"resize_size": 64, "decode": decode}})
+
+
+def test_card_has_values_intervals_and_the_worst_source_first() -> None:
+    test = model_card.ModelTest("gan2:pre")
+    right = {"fake StyleGAN2": (0.66, 0.55, 0.75), "real FFHQ": (0.5, 0.4, 0.6)}
+    text = card(
+        {},
+        tests=[{"data": "gan2:pre", "n": 1200, "auc": {"value": 0.9, "low": 0.85, "high": 0.9375}}],
+        conditions={"": test},
+        sources=[
+            model_card.SourceErrors(
+                test, name, Estimate(value=value, interval=Interval(low, high)), 1500
+            )
+            for name, (value, low, high) in right.items()
+        ],
+    )
+    rows = [line for line in text.splitlines() if line.startswith("| `gan2:pre`")]
+    assert rows == [
+        "| `gan2:pre` | unchanged | 1,200 | 0.900 (0.850 to 0.938) |",
+        "| `gan2:pre` | unchanged | real FFHQ | 50.0 % (40.0 to 60.0) | 750 of 1,500 | **fails** |",
+        "| `gan2:pre` | unchanged | fake StyleGAN2 | 66.0 % (55.0 to 75.0) | 510 of 1,500 | **fails** |",
+    ]
 
 
 def test_failed_tests_are_listed_in_card(tmp_path: Path, kept: Checkpoint) -> None:

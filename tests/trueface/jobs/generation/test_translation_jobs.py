@@ -99,6 +99,9 @@ def test_inputs_and_outputs_follow_from_the_settings(tmp_path: Path) -> None:
     assert [item.path for item in TRANSLATOR.inputs(training)] == [tmp_path / "drawn/A"]
     adopted = a_draft(TRANSLATOR, tmp_path, data_root="x", weights="G.ckpt", labels="a,b")
     assert [item.path for item in TRANSLATOR.inputs(adopted)] == [tmp_path / "G.ckpt"]
+    unlabelled = a_draft(TRANSLATOR, tmp_path, **TINY, weights="G.ckpt")
+    read = [item.path for item in TRANSLATOR.inputs(unlabelled)]
+    assert read == [tmp_path / "G.ckpt", tmp_path / "drawn/A"]
     made = a_draft(TRANSLATE, tmp_path, source="drawn/B", translator=MODEL)
     checkpoint = paths.checkpoint(made.model_folder(MODEL))
     assert [item.path for item in TRANSLATE.inputs(made)] == [tmp_path / "drawn/B", checkpoint]
