@@ -18,6 +18,7 @@ from trueface.evaluation.arrays import Floats
 from trueface.evaluation.intervals.resampling import resamples
 from trueface.evaluation.over_seeds import MissingModels
 from trueface.predictions.predictions import Predictions
+from trueface.report.benchmark_page import ranks as ranks_of_models
 
 TEST, COUNT, SEEDS = "gan1:pre&realFFHQ:pre", 30, (1, 2, 3)
 LABELS = np.array([0] * COUNT + [1] * COUNT, np.int8)
@@ -112,6 +113,10 @@ def test_means_ranks_and_differences_of_one_seed_equal_a_manual_computation() ->
         assert column.worst.value.value == pytest.approx(min(points[name]))
         assert column.ranked is not None
         assert column.ranked.best == pytest.approx(shares[name])
+    (figure,) = ranks_of_models(board)
+    assert figure.title == f"Ranks, {Setting.WHITE}"
+    drawn = [name.partition(":")[0] for name in figure.description.split("; ")]
+    assert drawn == sorted(STRENGTHS, key=lambda name: ranks.mean(1)[[*STRENGTHS].index(name)])
     pairs = board.pairs[Setting.WHITE]
     named = [(board.names[pair.first], board.names[pair.second]) for pair in pairs]
     assert named == [*combinations(STRENGTHS, 2)]
@@ -157,6 +162,7 @@ def test_confounded_cell_has_a_value_but_no_rank() -> None:
     assert all(line.columns[Setting.WHITE].mean.value > 0.5 for line in board.lines)
     assert all(line.columns[Setting.WHITE].ranked is None for line in board.lines)
     assert all("confounded on gan1:pre" in reason for reason in board.unranked)
+    assert not list(ranks_of_models(board))
 
 
 ALONE = "it is the only model"

@@ -24,6 +24,8 @@ def test_name_too_long_for_a_file_is_cut_and_marked() -> None:
     assert len(one.name.encode()) < 255
     assert one.suffix == ".csv"
     assert one != other
+    images = paths.saved_images(FOLDER, "r" * 300)
+    assert (images.parent, len(images.name)) == (FOLDER / "images", 255 - paths.TEMPORARY_BYTES)
 
 
 NOWHERE = ("", ".", "..", "a/b", "/a", "a\0b", "é" * 128)
