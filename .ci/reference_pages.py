@@ -153,6 +153,7 @@ def _signature(thing: Callable[..., Any]) -> str:
     except ValueError:
         return ""
     text = re.sub(r"<function .+? at 0x[0-9a-f]+>|<factory>", "…", text)
+    text = re.sub(r"\*<class '([\w.]+)'>", r"Unpack[\1]", text)  # as Python writes it from 3.12 on
     return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z]\w)", "", text)  # without the names of modules
 
 
