@@ -5,6 +5,7 @@ import shlex
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -470,7 +471,8 @@ def test_changed_resources_move_the_job_to_another_lane(
     launcher("group", "few", "--limit", "1")
     before = store.ready_jobs.lane_of_job(1)
     launcher.well("edit", "mine", "--set", "resources.group=few")
-    after = Store(home, reading=True).ready_jobs.lane_of_job(1)
+    with closing(Store(home, reading=True)) as changed:
+        after = changed.ready_jobs.lane_of_job(1)
     assert (before.group, after.group) == ("", "few")
 
 
