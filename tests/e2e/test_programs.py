@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -313,7 +314,7 @@ def test_program_has_limits_and_niceness_of_the_queueing_shell(
     (told,) = [finding["told"] for finding in findings if finding["name"] == "scheduler limits"]
     assert "open files 256" in told
     assert f"niceness {nice + 5}" in told
-    with sqlite3.connect(project.home.database) as database:
+    with closing(sqlite3.connect(project.home.database)) as database:
         ((contexts,),) = database.execute("SELECT count(*) FROM contexts")
     assert contexts == 2
 
