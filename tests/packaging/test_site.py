@@ -97,9 +97,9 @@ def test_command_page_contains_every_command(site: Path) -> None:
 
 @pytest.mark.night
 def test_pages_show_job_types_and_dashboard_keys(site: Path) -> None:
-    tasks = (site / "tasks.html").read_text(encoding="utf-8")
+    keys = (site / "keys.html").read_text(encoding="utf-8")
     anchors = ("train", "unlearn", "forget", "command", "resources", "old-names")
-    assert not [name for name in anchors if f'id="{name}"' not in tasks]
+    assert not [name for name in anchors if f'id="{name}"' not in keys]
     assert "next section, previous section" in (site / "watching.html").read_text("utf-8")
 
 
