@@ -122,9 +122,8 @@ def test_build_steps_install_both_commands_of_the_readme(
                 as_root = False
             elif step.name == "COPY":
                 *sources, target = step.words
-                for path in sent_files(
-                    TREE, IGNORE, sources
-                ):  # a file alone is copied without its folder
+                for path in sent_files(TREE, IGNORE, sources):
+                    # a file alone is copied without its folder
                     place = project.folder / target / (path if sources == ["."] else path.name)
                     place.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(TREE / path, place)

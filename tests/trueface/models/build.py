@@ -1,6 +1,6 @@
 """Detectors without training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,8 @@ from torch import nn
 
 from trueface.models.detectors import Detector, build_detector
 
-DRAWS = ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "uniform_", "xavier_uniform_")  # fmt: skip
+KAIMING = ("kaiming_normal_", "kaiming_uniform_")
+DRAWS = (*KAIMING, "normal_", "trunc_normal_", "uniform_", "xavier_uniform_")
 
 
 def untrained(name: str, **given: Any) -> Detector:
@@ -25,8 +26,13 @@ def undrawn(name: str, **given: Any) -> Detector:
 
 @contextmanager
 def no_draws() -> Iterator[None]:
-    """Let networks begin with constant weights: to draw millions takes long."""
+    """Let networks begin with constant weights."""
     with pytest.MonkeyPatch.context() as patch:
-        for each in DRAWS:
-            patch.setattr(nn.init, each, lambda tensor, *_, **__: nn.init.constant_(tensor, 0.01))
+        draw_no_weights(patch, DRAWS)
         yield
+
+
+def draw_no_weights(patch: pytest.MonkeyPatch, draws: Sequence[str]) -> None:
+    """Replace functions of `nn.init` by a constant: to draw millions of weights takes long."""
+    for each in draws:
+        patch.setattr(nn.init, each, lambda tensor, *_, **__: nn.init.constant_(tensor, 0.01))

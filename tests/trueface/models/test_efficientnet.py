@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trueface.models.build import no_draws, undrawn
+from tests.trueface.models.build import no_draws, undrawn, untrained
 from trueface.models.blocks.efficientnet import (
     VARIANTS,
     EfficientNet,
@@ -29,7 +29,7 @@ DETECTORS = {"sbi": 64, "effb4att": 64, "mat": 64, "ccvit": 224}  # a small side
 
 @pytest.fixture(scope="module", params=DETECTORS)
 def model(request: pytest.FixtureRequest) -> Detector:
-    model = undrawn(request.param)
+    model = untrained(request.param)
     make_live(model.network)
     return model
 

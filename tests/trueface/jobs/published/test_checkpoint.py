@@ -30,6 +30,7 @@ from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.commands import Command
 from tests.trueface.jobs.build import a_draft, a_job, job_of, plan_text, write_lists
+from tests.trueface.models.build import KAIMING, draw_no_weights
 from trueface.data.augmentations.steps import Window
 from trueface.data.loading.preprocessing import Preprocessing
 from trueface.jobs import testing, training
@@ -88,13 +89,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def quick_initial_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks begin with constant weights, which a file then replaces."""
-    draw_no_weights(monkeypatch)
-
-
-def draw_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let networks begin with constant weights: to draw millions takes long."""
-    for name in ("kaiming_normal_", "kaiming_uniform_"):
-        monkeypatch.setattr(nn.init, name, lambda tensor, *_, **__: nn.init.constant_(tensor, 0.01))
+    draw_no_weights(monkeypatch, KAIMING)
 
 
 @cache
@@ -320,7 +315,7 @@ def test_xception_with_the_names_of_deepfakebench(
     monkeypatch.undo()
     torch.manual_seed(1)
     theirs = with_statistics(timm.create_model("legacy_xception", num_classes=2))
-    draw_no_weights(monkeypatch)
+    draw_no_weights(monkeypatch, KAIMING)
     nn.init.normal_(theirs.get_parameter("fc.weight"), std=50)
     names = {
         f"backbone.{name.replace('fc.', 'last_linear.')}": tensor
