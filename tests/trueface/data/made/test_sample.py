@@ -309,7 +309,7 @@ def test_odd_size_is_accepted() -> None:
 MAKER = """
 import sys, time
 from pathlib import Path
-from tests.trueface.data.test_sample import TINY
+from tests.trueface.data.made.test_sample import TINY
 from trueface.data.made.sample import make_sample
 
 root, name, go = map(Path, sys.argv[1:])

@@ -20,7 +20,7 @@ from trueface.data.loading.decoding import Scaling, decode
 from trueface.runtime.errors import BadImageError
 from trueface.runtime.image_files import PIXELS
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
+SHARED = Path(__file__).parents[5] / "shared" / "data"
 
 
 def a_picture(width: int = 45, height: int = 35, mode: str = "RGB", seed: int = 0) -> Any:

@@ -9,7 +9,7 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
-from tests.trueface.data.keyed_images import an_image
+from tests.trueface.data.splits.keyed_images import an_image
 from trueface.data.image_keys import match, method_of
 from trueface.data.index import Image
 from trueface.data.loading.transforms import COPY_KINDS, matched_chains
@@ -24,7 +24,7 @@ from trueface.data.splits.near_duplicates import (
 from trueface.data.splits.split_files import SplitList, select
 from trueface.runtime.errors import DataError
 
-FACES = Path(__file__).parents[4] / "shared/data/faces/PreSocial/Real/FFHQ"
+FACES = Path(__file__).parents[5] / "shared/data/faces/PreSocial/Real/FFHQ"
 
 
 def a_picture(seed: int = 0, side: int = 48) -> PIL.Image.Image:

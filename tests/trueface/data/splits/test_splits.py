@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.api import parse_data
-from tests.trueface.data.keyed_images import an_image
+from tests.trueface.data.splits.keyed_images import an_image
 from trueface.data.attributes import Attributes
 from trueface.data.index import Image, dangling_links, survey
 from trueface.data.splits.split_checks import SplitReport, examine
