@@ -4,7 +4,7 @@ A plugin package installs its kinds under the entry-point group `launcher.kinds`
 """
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -17,6 +17,7 @@ from launcher.job import PROGRAM, Spec
 from launcher.kind_interface import Kind, Role, Settings, setting
 from launcher.params import PARAMS, TEMPLATE
 from launcher.signatures import kind_digest
+from launcher.system.entry_points import find_entry_points
 from launcher.system.environment import variable_fault
 
 # not a number; editors check this with the pattern
@@ -128,7 +129,7 @@ def find_kinds(names: Sequence[str] | None = None) -> InstalledKinds:
     kinds: dict[str, Kind] = {}
     unusable: dict[str, str] = {}
     offered: dict[str, EntryPoint] = {}
-    for point in entry_points(group=KIND_GROUP):
+    for point in find_entry_points(KIND_GROUP):
         if names is not None and point.name not in names:
             continue
         if (other := offered.get(point.name)) is not None:

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from launcher.code_identity import CodeIndex, user_cache_file
@@ -26,6 +26,7 @@ from launcher.kinds import COMMAND, find_kinds
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.system.config import read_configuration
+from launcher.system.entry_points import find_entry_points
 from launcher.system.file_digests import FileDigests, HashProgress
 from launcher.system.paths import find_home
 from launcher.taskfile.entries import TaskFile
@@ -108,7 +109,7 @@ def _mentioned_kinds(text: str, settings: Sequence[str]) -> list[str]:
     said = set(_WORD.findall("\n".join((text, *settings))))
     if "include" in said:
         return []
-    points = list(entry_points(group=KIND_GROUP))
+    points = find_entry_points(KIND_GROUP)
     rooms = {_package(point) for point in points if point.name in said}
     return [point.name for point in points if point.name in said or _package(point) in rooms]
 

@@ -8,11 +8,12 @@ import importlib.util
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from importlib.metadata import Distribution, entry_points
+from importlib.metadata import Distribution
 from urllib.parse import unquote, urlsplit
 
 from launcher.context import KIND_GROUP
 from launcher.kind_interface import Kind
+from launcher.system.entry_points import find_entry_points
 from launcher.system.installation import install_command
 
 _EXTRA = re.compile(r"""^([A-Za-z0-9._-]+).*\bextra *== *["']([^"']+)["']""")
@@ -30,7 +31,7 @@ def missing_packages(kinds: Iterable[Kind]) -> tuple[str, ...]:
             absent.setdefault(modules, []).append(kind.name)
     if not absent:
         return ()
-    offers = {point.name: point.dist for point in entry_points(group=KIND_GROUP)}
+    offers = {point.name: point.dist for point in find_entry_points(KIND_GROUP)}
     return tuple(
         f"{_join_with_and(names)} {'needs' if len(names) == 1 else 'need'} {_join_with_and(modules)}, which "
         f"{'is' if len(modules) == 1 else 'are'} not installed; {_install_remedy(offers.get(names[0]), modules)}"

@@ -15,11 +15,11 @@ import random
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import entry_points
 from itertools import chain
 from typing import Any
 
 from launcher.context import KIND_GROUP
+from launcher.system.entry_points import find_entry_points
 
 # variables that libraries take for the number of cores that are theirs
 OPENMP, MKL, OPENBLAS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
@@ -101,7 +101,7 @@ def _forget_package(package: str) -> None:
 def _plugin_packages() -> frozenset[str]:
     """Return the packages that offer job types."""
     return frozenset(
-        point.value.partition(":")[0].partition(".")[0] for point in entry_points(group=KIND_GROUP)
+        point.value.partition(":")[0].partition(".")[0] for point in find_entry_points(KIND_GROUP)
     )
 
 

@@ -1,5 +1,7 @@
 """Kinds that installed packages offer, and packages that cannot be used."""
 
+import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +56,16 @@ def test_kind_subclass_defines_only_differences_from_defaults() -> None:
         (),
         (),
     )
+
+
+def test_process_sees_packages_that_are_installed_and_removed_while_it_runs(site: Path) -> None:
+    os.utime(site, (0, 0))  # two changes within a few milliseconds may have the same time
+    assert "early" not in find_kinds().kinds
+    install(site, "firstlab", {"early": "kindlab:TRAIN"})
+    assert "early" in find_kinds().unusable
+    shutil.rmtree(site / "firstlab-1.0.dist-info")
+    os.utime(site, (1, 1))
+    assert "early" not in find_kinds().unusable
 
 
 def test_kind_offered_by_two_packages_is_refused_with_both_names(site: Path) -> None:
