@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import logging
 import os
 import re
 import shutil
@@ -19,9 +20,10 @@ from tests.left_behind import watch
 from tests.nvml.simulated_card import Programs, compile_programs
 from tests.nvml.standin import Devices, compile_library
 
-# A shell that starts the tests in the background has SIGINT ignored, and every process below
-# inherits that: the commands under test could not be interrupted.
+# A shell that starts the tests in the background has SIGINT and SIGQUIT ignored, and every process
+# below inherits that: the commands under test could not be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # The suite gives the same result on every run, and the night run uses all examples. `make fuzz` tries new examples
 # and asserts no timing, because Hypothesis's deadlines would fail on a busy machine.
@@ -127,9 +129,19 @@ def pytest_collection() -> Iterator[None]:
     """Exclude imported modules and collected tests from garbage collection: they stay anyway."""
     gc.disable()
     yield
+    _forget_loggers()
     gc.freeze()
     gc.set_threshold(RARELY)
     gc.enable()
+
+
+def _forget_loggers() -> None:
+    """Forget loggers of torch and other libraries: for each test, pytest would ask hundreds of them six times."""
+    known = logging.root.manager.loggerDict
+    for name in list(known):
+        package, _, below = name.partition(".")
+        if below and package not in {"launcher", "trueface"}:
+            del known[name]
 
 
 @pytest.fixture(autouse=True)

@@ -29,9 +29,20 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     end_everything(home)
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The database of a new queue."""
+    home = Home(tmp_path_factory.mktemp("empty"))
+    make_home(home)
+    Store(home, durable=False).close()
+    return home.database.read_bytes()
+
+
 @pytest.fixture
-def store(home: Home) -> Iterator[Store]:
+def store(home: Home, empty_database: bytes) -> Iterator[Store]:
     """The queue's database; not synced, no test cuts the power."""
+    home.database.touch(0o600)
+    home.database.write_bytes(empty_database)  # a quarter of the time that its creation takes
     store = Store(home, durable=False)
     yield store
     store.close()

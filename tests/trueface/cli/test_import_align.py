@@ -68,7 +68,7 @@ def two_faces() -> PIL.Image.Image:
 def save(folder: Path, **images: PIL.Image.Image) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
-        image.save(folder / f"{name}.png")
+        image.save(folder / f"{name}.png", compress_level=1)
     return folder
 
 
