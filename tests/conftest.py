@@ -9,8 +9,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -122,6 +124,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if own is not None and own.max_examples > FEWEST:
             fewer = settings(own, max_examples=max(FEWEST, own.max_examples // 4))
             function._hypothesis_internal_use_settings = fewer
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let a worker send one report of a passed test, as nothing is printed of the others."""
+    for plugin in session.config.pluginmanager.get_plugins():
+        if type(plugin).__name__ == "WorkerInteractor":
+            plugin.sendevent = partial(_send, plugin.sendevent)
+
+
+def _send(send: Callable[..., None], name: str, **event: Any) -> None:
+    data = event.get("data", {})
+    is_passed = name == "testreport" and data["outcome"] == "passed" and data["when"] != "call"
+    if not is_passed and name not in {"logstart", "logfinish"}:
+        send(name, **event)
 
 
 @pytest.hookimpl(hookwrapper=True)
