@@ -24,7 +24,7 @@ def a_chromium() -> Iterator["Browser"]:
     with sync_playwright() as driver:
         # the sandbox of Chromium does not work for root, nor in most containers
         # and a process for each tab costs more than the tabs
-        words = ["--no-sandbox", "--disable-gpu", "--renderer-process-limit=1"]
+        words = ["--no-sandbox", "--disable-gpu", "--in-process-gpu", "--renderer-process-limit=1"]
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=words)
         yield browser
         browser.close()
