@@ -9,15 +9,11 @@ from torch import Tensor, nn
 from tests.trueface.unlearning.build import (
     SmallTask,
     make_class_task,
-    make_flip_task,
     points,
     split_task,
 )
 from trueface.data.examples import examples
-from trueface.runtime.progress import RunContext
 from trueface.unlearning.api import UnlearningReport
-from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.optimization import default_training
 
 
 def instance_task() -> SmallTask:
@@ -30,22 +26,6 @@ def instance_task() -> SmallTask:
         forget=everything.subset(rows[::4]),
         retain=everything.subset([row for row in rows if row % 4]),
     )
-
-
-def last_layer_task(logits: int) -> SmallTask:
-    """Return a flipped task whose model is a last layer alone."""
-    task = make_flip_task()
-    torch.manual_seed(0)
-    model = nn.Linear(2, logits)
-    default_training(
-        model,
-        task.forget + task.retain,
-        "trained",
-        validation=task.validation,
-        options=TrainingOptions(epochs=10, lr=0.1),
-        watch=RunContext(),
-    )
-    return replace(task, model=model)
 
 
 def copy_weights(model: nn.Module) -> list[Tensor]:

@@ -126,14 +126,20 @@ def test_warning_says_that_weak_features_make_mistakes_flipped_labels() -> None:
     assert "no flipped label is known, so the precision is unknown" in doubt(unknown)
 
 
-@pytest.mark.parametrize(("separable", "width"), [(0.9, 64), (0.995, 16)])
-def test_known_flips_give_the_expected_precision(separable: float, width: int) -> None:
+@pytest.mark.parametrize(
+    ("separable", "width", "least", "most"), [(0.9, 64, 0.4, 0.9), (0.995, 16, 0.8, 1.0)]
+)
+def test_known_flips_give_the_expected_precision_and_classes_that_overlap_a_lower_recall(
+    separable: float, width: int, least: float, most: float
+) -> None:
     some = [gaussians(separable, width=width, seed=seed) for seed in range(4)]
     found = [hidden.find(known=40 / (40 + len(hidden.wrong))) for hidden in some]
-    precision, _ = np.mean([*map(precision_and_recall, some, found)], axis=0)
+    precision, recall = np.mean([*map(precision_and_recall, some, found)], axis=0)
     # with 160 known flips and a precision of 0.7, the standard error is 0.04
     assert np.mean([each.precision for each in found]) == pytest.approx(precision, abs=0.1)
     assert not any(map(doubt, found))
+    assert precision >= 0.6
+    assert least <= recall <= most
 
 
 def test_known_flip_is_not_judged_by_a_regression_that_learned_from_its_other_copy() -> None:
@@ -169,7 +175,7 @@ def test_known_flip_is_not_judged_by_a_regression_that_learned_from_its_other_co
 def test_time_of_the_expected_precision_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter((3.0, 5.5))
     monkeypatch.setattr("trueface.unlearning.label_noise.now", lambda: next(times))
-    assert gaussians(0.98, width=16).find(known=0.5).judging_seconds == 2.5
+    assert gaussians(0.98, width=16, count=200).find(known=0.5).judging_seconds == 2.5
 
 
 @pytest.mark.parametrize(
@@ -191,13 +197,6 @@ def test_doubt_is_about_what_known_flips_show(
     )
     assert doubt(findings).startswith(reason)
     assert bool(doubt(findings)) is bool(reason)
-
-
-def test_most_flagged_labels_are_wrong_if_classes_overlap() -> None:
-    hidden = gaussians(0.9)
-    precision, recall = precision_and_recall(hidden, hidden.find())
-    assert precision >= 0.6
-    assert 0.4 <= recall <= 0.9
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -226,14 +225,15 @@ def test_copies_of_an_image_count_once_against_the_fewest() -> None:
 
 
 def test_search_without_copies_is_the_same_with_names() -> None:
-    hidden = gaussians(0.98)
-    assert hidden.find(ids=[f"net:faces/{row}" for row in range(1000)]) == hidden.find()
+    hidden = gaussians(0.98, width=16, count=400)
+    assert hidden.find(ids=[f"net:faces/{row}" for row in range(400)]) == hidden.find()
 
 
 def test_almost_no_right_label_is_flagged() -> None:
     hidden = gaussians(0.98, rate=0.0)
-    assert len(hidden.find().rows) <= 20
-    assert score_findings(hidden.find().rows, hidden.wrong).recall is None
+    found = hidden.find().rows
+    assert len(found) <= 20
+    assert score_findings(found, hidden.wrong).recall is None
 
 
 def test_suggestions_are_other_classes_and_right_where_the_flag_is_right() -> None:
@@ -281,7 +281,7 @@ def test_true_labels_of_searched_samples_are_not_used() -> None:
 
 
 def test_features_are_read_once(tmp_path: Path) -> None:
-    hidden = gaussians(0.95)
+    hidden = gaussians(0.95, width=16, count=400)
     meter = CostCounter()
     first = hidden.find(cache=Cache(tmp_path, CostCounter()), seed=3)
     files = sorted(tmp_path.iterdir())

@@ -120,7 +120,7 @@ def test_drawn_positions_are_equally_likely() -> None:
     found = draw_stratified_places(torch.arange(20_000), 100, 16, "layer")
     counts = found.flatten().bincount(minlength=100) / 20_000 / (16 / 100)
     assert float((counts - 1).abs().max()) < 0.1
-    huge = draw_stratified_places(torch.arange(4), 1 << 21, (1 << 21) - 1, "layer")
+    huge = draw_stratified_places(torch.arange(1), 1 << 21, (1 << 21) - 1, "layer")
     assert int(huge.min()) >= 0
     assert int(huge.max()) < 1 << 21
 

@@ -54,16 +54,17 @@ def write_flip_unlearning(
     return write_unlearning(run, make_record(model, base, seed=seed, **changed), before, after)
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    """Two seeds of three methods and two references."""
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of three methods and two references, which no test changes."""
+    run = tmp_path_factory.mktemp("study")
     for seed in (0, 1):
-        write_flip_unlearning(tmp_path, "scrub", 8, seed=seed)
-        write_flip_unlearning(tmp_path, "retrain", 4, seed=seed, seconds=100.0)
-        write_flip_unlearning(tmp_path, "corrected", 4, seed=seed)
-        write_flip_unlearning(tmp_path, "finetune", 20, seed=seed)
-    write_flip_unlearning(tmp_path, "aaa", 8)
-    return tmp_path
+        write_flip_unlearning(run, "scrub", 8, seed=seed)
+        write_flip_unlearning(run, "retrain", 4, seed=seed, seconds=100.0)
+        write_flip_unlearning(run, "corrected", 4, seed=seed)
+        write_flip_unlearning(run, "finetune", 20, seed=seed)
+    write_flip_unlearning(run, "aaa", 8)
+    return run
 
 
 def only_group(run: Path) -> UnlearningGroup:
@@ -72,13 +73,18 @@ def only_group(run: Path) -> UnlearningGroup:
     return group
 
 
+@pytest.fixture(scope="module")
+def group(study: Path) -> UnlearningGroup:
+    """Return the one group of the study."""
+    return only_group(study)
+
+
 def find_row(group: UnlearningGroup, name: str) -> UnlearningRow:
     """Return a row by its name."""
     return next(one for one in group.rows if one.name == name)
 
 
-def test_rows_start_with_the_references(study: Path) -> None:
-    group = only_group(study)
+def test_rows_start_with_the_references(group: UnlearningGroup) -> None:
     assert [one.name for one in group.rows] == [
         "before", "corrected", "retrain", "finetune", "scrub", "aaa",
     ]  # fmt: skip
@@ -150,18 +156,18 @@ def test_swept_settings_form_separate_rows(tmp_path: Path) -> None:
     assert [one.name for one in only_group(tmp_path).rows] == ["before", "ng lr=0.1", "ng lr=0.2"]
 
 
-def test_other_bases_and_other_goals_form_separate_groups(tmp_path: Path) -> None:
-    write_unlearning(
-        tmp_path, make_record(f"{BASE}~ng", BASE), flip_predictions(24), flip_predictions(8)
+def test_other_bases_known_fractions_and_draws_form_separate_groups(tmp_path: Path) -> None:
+    given: tuple[tuple[str, str, float], ...] = (
+        ("ng", BASE, 1.0),
+        ("ng", "gan:pre%50", 0.5),
+        *(("retrain", f"{BASE}@poison_seed={draw}", 1.0) for draw in (7, 8)),
     )
-    write_unlearning(
-        tmp_path,
-        make_record("gan:pre%50~ng", "gan:pre%50", known=0.5),
-        flip_predictions(24),
-        flip_predictions(8),
-    )
+    for method, base, known in given:
+        name, at, variant = base.partition("@")
+        record = make_record(f"{name}~{method}{at}{variant}", base, known=known)
+        write_unlearning(tmp_path, record, flip_predictions(24), flip_predictions(8))
     found = [(group.base, group.known) for group in make_unlearning_leaderboard(tmp_path).groups]
-    assert sorted(found) == [("gan:pre%20", 1.0), ("gan:pre%50", 0.5)]
+    assert sorted(found) == sorted((base, known) for _, base, known in given)
 
 
 def test_forgotten_class_has_separate_measures(tmp_path: Path) -> None:
@@ -204,11 +210,12 @@ def test_found_labels_and_backdoor_rates_are_reported(tmp_path: Path) -> None:
     assert (values["attack"].mean, find_row(group, "before").values["attack"].mean) == (0.1, 0.9)
 
 
-def test_damaged_record_is_reported_and_the_rest_is_shown(study: Path) -> None:
-    bad = study / "bad"
+def test_damaged_record_is_reported_and_the_rest_is_shown(tmp_path: Path) -> None:
+    write_flip_unlearning(tmp_path, "scrub", 8)
+    bad = tmp_path / "bad"
     bad.mkdir()
     paths.unlearning(bad).write_text("{")
-    found = make_unlearning_leaderboard(study)
+    found = make_unlearning_leaderboard(tmp_path)
     assert len(found.groups) == 1
     assert "damaged" in found.troubles[0]
 
@@ -321,15 +328,6 @@ def test_draw_swept_with_the_seed_is_part_of_the_repetition(tmp_path: Path) -> N
     assert find_row(group, "scrub").seeds == (0, 1)
 
 
-def test_draws_swept_alone_are_compared(tmp_path: Path) -> None:
-    for draw in (7, 8):
-        variant = f"@poison_seed={draw}"
-        said = make_record(f"{BASE}~retrain{variant}", f"{BASE}{variant}", seed=0)
-        write_unlearning(tmp_path, said, flip_predictions(24, follows=30), flip_predictions(4))
-    bases = {group.base for group in make_unlearning_leaderboard(tmp_path).groups}
-    assert bases == {f"{BASE}@poison_seed=7", f"{BASE}@poison_seed=8"}
-
-
 def test_draws_of_one_seed_all_count_for_the_noise_test(tmp_path: Path) -> None:
     for seed in (0, 1, 2):
         for draw, wrong in ((7, 8), (8, 22)):  # with the first draw much has changed
@@ -430,7 +428,7 @@ def test_unchanged_model_is_reported(tmp_path: Path) -> None:
     assert AlarmKind.NEVER_KNOWN in {alarm.alarm_kind for alarm in find_row(of_class, "lau").alarms}
 
 
-def test_measure_is_the_mean_over_seeds(study: Path) -> None:
+def test_measure_is_the_mean_over_seeds(group: UnlearningGroup) -> None:
     means = {
         ("scrub", "test"): 1 - 9 / 80,
         # each seed beside its own references
@@ -446,13 +444,11 @@ def test_measure_is_the_mean_over_seeds(study: Path) -> None:
         ("before", "seconds"): 200,
         ("before", "samples"): 6400,
     }
-    group = only_group(study)
     found = {(row, name): find_row(group, row).values[name].mean for row, name in means}
     assert found == pytest.approx(means)
 
 
-def test_deviations_are_over_seeds_and_no_value_is_nan(study: Path) -> None:
-    group = only_group(study)
+def test_deviations_are_over_seeds_and_no_value_is_nan(group: UnlearningGroup) -> None:
     values = find_row(group, "scrub").values
     assert values["test"].sd == pytest.approx((2 / 80) / math.sqrt(2))
     assert len(values["test"].values) == values["test"].seeds == 2

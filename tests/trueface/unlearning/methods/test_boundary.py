@@ -41,9 +41,9 @@ def test_samples_are_read_for_their_nearest_class_only_if_there_are_more_than_tw
 @pytest.mark.parametrize("classes", [3, 10])
 @points_and_pictures
 def test_model_keeps_its_shape(classes: int, pictures: bool) -> None:
-    task = make_class_task(classes=classes, pictures=pictures)
+    task = make_class_task(classes=classes, pictures=pictures, epochs=2)
     before, described = copy.deepcopy(task.model.state_dict()), str(task.model)
-    done = task.run("expand", options=FAST)
+    done = task.run("expand", options={**FAST, "epochs": 2})
     after = done.model.state_dict()
     assert {name: one.shape for name, one in after.items()} == {
         name: one.shape for name, one in before.items()

@@ -137,7 +137,7 @@ LAST_OF_METHOD = list({case[0]: case for case in FORGOTTEN}.values())
     ("precision", "method", "pictures", "options", "left", "kept", "note"),
     [*(("fp32", *case) for case in FORGOTTEN), *(("bf16", *case) for case in LAST_OF_METHOD)],
 )
-def test_class_is_forgotten_and_the_others_are_not(
+def test_class_is_forgotten_and_neither_the_others_nor_batch_statistics_are(
     precision: str,
     method: str,
     pictures: bool,
@@ -148,9 +148,12 @@ def test_class_is_forgotten_and_the_others_are_not(
 ) -> None:
     task = make_class_task(pictures=pictures, epochs=4 if method == "pgu" else 20)
     begun = checks.copy_weights(task.model)
+    buffers = [one.clone() for one in task.model.buffers()]
     alone: Given = {"retain": None, "goal": "class"} if method in ("ng", "expand", "shrink") else {}
     done = task.run(method, options=options, watch=RunContext(precision=precision), **alone)
     assert checks.has_changed(begun, done.model)
+    stayed = all(map(torch.equal, buffers, done.model.buffers()))
+    assert stayed == (method not in {"salun", "scrub"} or not buffers)  # their default is train
     first, last = done.log[0].metrics, done.log[-1].metrics
     assert first["forget_accuracy_trained"] is not None
     assert first["forget_accuracy_trained"] > 0.9
@@ -229,39 +232,16 @@ def test_seed_alone_determines_the_result(method: str, options: Given) -> None:
 @pytest.mark.parametrize(
     ("method", "options"),
     [
-        ("ng", {"lr": 0.05, "epochs": 30}),
-        ("npo", FAST),
-        ("rl", FAST),
         ("scrub", {**SCRUB, "bn": "eval"}),
-        ("expand", {"lr": 0.1, "epochs": 20}),
-        ("shrink", {}),
         ("shrink", {"bn": "train"}),
-        ("iwu", ATTACK),
-        ("pgu", STRONG),
     ],
 )
-def test_batch_statistics_are_unchanged_unless_requested(method: str, options: Given) -> None:
+def test_batch_statistics_change_only_as_requested(method: str, options: Given) -> None:
     task = make_class_task(pictures=True)
     before = [one.clone() for one in task.model.buffers()]
     done = task.run(method, options=options)
     stayed = [torch.equal(*pair) for pair in zip(before, done.model.buffers(), strict=True)]
     assert all(stayed) == (options.get("bn") != "train")
-
-
-@one_logit_and_two
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [
-        ("ng", {"lr": 0.05, "epochs": 30, "stop_at": 0.1}),
-        ("npo", FAST),
-        ("rl", FAST),
-        ("salun", {**MASKED, "share": 1.0}),
-        ("scrub", SCRUB),
-    ],
-)
-def test_last_layer_alone_corrects_labels(method: str, options: Given, logits: int) -> None:
-    done = checks.last_layer_task(logits).run(method, options=options)
-    assert last_metric(done, "forget_accuracy_true") >= 0.9
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,11 @@ from tests.trueface.unlearning.build import (
     split_task,
 )
 from tests.trueface.unlearning.checks import (
-    both_precisions,
     last_metric,
-    one_logit_and_two,
     points_and_pictures,
 )
 from trueface.data.examples import examples
 from trueface.models.logits import as_multiclass_logits
-from trueface.runtime.progress import RunContext
 from trueface.unlearning.methods.fisher import (
     MORE,
     ROW_VARIANCE,
@@ -202,16 +199,6 @@ def test_single_logit_has_no_row_to_forget_and_a_note() -> None:
         "fisher", forget=right.subset(rows), retain=right.subset(rest), goal="class", force=True
     )
     assert "no separate row" in done.notes[1]
-
-
-@both_precisions
-@one_logit_and_two
-def test_one_and_two_logits_run_at_any_precision(logits: int, precision: str) -> None:
-    done = make_flip_task(pictures=True, logits=logits).run(
-        "fisher", watch=RunContext(precision=precision)
-    )
-    assert done.notes == ()
-    assert done.log[1].metrics["noise"]
 
 
 def test_only_the_requested_number_of_images_is_read() -> None:

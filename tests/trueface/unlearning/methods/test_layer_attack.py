@@ -92,7 +92,7 @@ def test_layer_does_not_depend_on_the_number_of_features_attacked_at_a_time(
 @pytest.mark.parametrize("share", [0.01, 0.25, 1.0])
 def test_fraction_of_the_forget_set_is_read(share: float) -> None:
     task = make_class_task(classes=3)
-    done = task.run("lau", options={"share": share})
+    done = task.run("lau", options={"share": share, "epochs": 1})
     count = max(1, round(share * len(task.forget)))
     assert done.samples_read == count
     assert f"read {count} of {len(task.forget)}" in done.notes[0]

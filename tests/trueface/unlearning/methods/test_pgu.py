@@ -93,7 +93,7 @@ def test_no_layer_moves_in_the_input_space_of_retained_samples(
     # later its answers are so sure that it stays
     task = make_class_task(pictures=pictures, epochs=4)
     before = copy.deepcopy(task.model)
-    done = task.run("pgu", options=changed)
+    done = task.run("pgu", options={"epochs": 5, **changed})
     shares = change_inside_subspace(task, before, done.model, more=1, **changed)
     assert shares
     assert max(shares.values()) < 1e-4
@@ -107,20 +107,6 @@ def test_steps_for_wrong_labels_also_spare_the_clean_inputs() -> None:
     if has_changed(copy_weights(before), done.model):
         shares = change_inside_subspace(task, before, done.model, more=0, retained=0.9, energy="s2")
         assert max(shares.values()) < 1e-4
-
-
-def test_predictions_of_retained_samples_move_less_than_of_forgotten_ones() -> None:
-    task = make_class_task(pictures=True)
-    before = {
-        name: predict_examples(task.model, some, RunContext()).logits
-        for name, some in (("forget", task.forget), ("retain", task.retain))
-    }
-    done = task.run("pgu", options={"lr": 0.2, "lr_end": 0.2})
-    moves = {
-        name: abs(predict_examples(done.model, some, RunContext()).logits - before[name]).mean()
-        for name, some in (("forget", task.forget), ("retain", task.retain))
-    }
-    assert moves["retain"] < moves["forget"] / 4
 
 
 def test_retaining_the_whole_space_changes_nothing() -> None:
@@ -246,14 +232,13 @@ def test_images_of_two_classes_end_where_both_terms_balance(
     loss2: float, offset: float, rest: float
 ) -> None:
     options = PguOptions(loss2=loss2, offset=offset)
-    logit = torch.tensor([[3.0]], requires_grad=True)
-    optimizer = torch.optim.SGD([logit], 5.0)
-    for _ in range(1000):
-        optimizer.zero_grad()
-        wide = as_multiclass_logits(logit)
-        loss_of(wide, torch.ones(1, dtype=torch.int64), "max_entropy", options).backward()  # type: ignore[no-untyped-call]  # torch
-        optimizer.step()
-    assert float(logit.detach().sigmoid()) == pytest.approx(rest, abs=1e-3)
+    logits = torch.linspace(3, -12, 15_001)[:, None].requires_grad_()
+    labels = torch.ones(len(logits), dtype=torch.int64)
+    loss = loss_of(as_multiclass_logits(logits), labels, "max_entropy", options)
+    (slopes,) = torch.autograd.grad(loss, logits)
+    # descent from the first logit goes on as far as the loss falls
+    reached = logits.detach()[(slopes > 0).cumprod(0).bool()][-1]
+    assert float(reached.sigmoid()) == pytest.approx(rest, abs=1e-3)
 
 
 @one_logit_and_two
@@ -263,12 +248,10 @@ def test_entropy_of_all_classes_changes_a_detector(logits: int) -> None:
         (loss, loss2): make_flip_task(pictures=True, logits=logits).run(
             "pgu", options={**given, "loss": loss, "loss2": loss2}, force=True
         )
-        for loss in ("paper", "max_entropy")
-        for loss2 in (0.0, 5.0)
+        for loss, loss2 in (("paper", 5.0), ("max_entropy", 0.0), ("max_entropy", 5.0))
     }
     weights = {key: copy_weights(each.model) for key, each in done.items()}
-    assert not has_changed(weights["paper", 0.0], done["paper", 5.0].model)
-    assert not has_changed(weights["paper", 0.0], done["max_entropy", 0.0].model)
+    assert not has_changed(weights["paper", 5.0], done["max_entropy", 0.0].model)
     assert has_changed(weights["max_entropy", 0.0], done["max_entropy", 5.0].model)
     assert not any("has no effect" in note for note in done["max_entropy", 5.0].notes)
 
@@ -365,7 +348,7 @@ def test_wrong_labels_never_reduce_validation_accuracy(logits: int, loss: str) -
     done = task.run("pgu", options=options, force=True)
     assert last_metric(done, "val_accuracy") >= (done.log[0].metrics["val_accuracy"] or 0)
     assert any("were treated as true" in note for note in done.notes)
-    assert any(note.startswith("forced") for note in done.notes)
+    assert done.notes[0].startswith("forced: pgu protects")
 
 
 def test_relabelling_needs_a_wrong_label() -> None:
@@ -544,7 +527,7 @@ def test_other_samples_of_the_same_model_have_a_separate_file(tmp_path: Path) ->
     ],
 )
 def test_extreme_options_give_a_sound_model(changed: dict[str, Any]) -> None:
-    done = make_class_task(pictures=True).run("pgu", options=changed)
+    done = make_class_task(pictures=True).run("pgu", options={"epochs": 10, **changed})
     assert all(bool(value.isfinite().all()) for value in done.model.parameters())
 
 
