@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.trueface.report.forgetful import Forgetful
 from tests.trueface.unlearning.unlearned_runs import (
     class_predictions,
     flip_predictions,
@@ -296,11 +295,14 @@ def test_groups_of_one_base_are_distinguished_by_their_forget_set(tmp_path: Path
 
 
 def test_ruined_models_are_named_and_never_best(tmp_path: Path) -> None:
-    lab = Forgetful(tmp_path)
-    lab.flips(["retrain", "ng"])
-    assert outcome_of(lab.run).endswith(": no method left a working model.")
-    lab.flips(["scrub"])
-    sentence = outcome_of(lab.run)
+    write_seeds(tmp_path, "retrain", 4)
+    ruined = flip_predictions(4)
+    ruined["test"].logits[:] = [0.0, 9.0]
+    record = make_record("a:b~ng@seed=0", "a:b@seed=0")
+    write_unlearning(tmp_path, record, flip_predictions(24, follows=30), ruined)
+    assert outcome_of(tmp_path).endswith(": no method left a working model.")
+    write_seeds(tmp_path, "scrub", 6)
+    sentence = outcome_of(tmp_path)
     assert "scrub has the smallest gap" in sentence
     assert sentence.endswith(". ng left no working model.")
 

@@ -87,17 +87,22 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the page of a sound run."""
+    return _page(Lab(tmp_path_factory.mktemp("sound")).run)
+
+
 def _page(run: Path, date: str = "today") -> str:
     found = Reader().run(str(run))
     return run_page(found, judge(found), [*map(make_model_report, found.models)], date=date).html
 
 
-def test_page_is_self_contained_and_executes_nothing(lab: Lab) -> None:
-    text = _page(lab.run)
-    safe(text)
-    assert "http" not in text.replace("http-equiv", "")
-    assert "@import" not in text
-    assert "url(" not in text
+def test_page_is_self_contained_and_executes_nothing(page: str) -> None:
+    safe(page)
+    assert "http" not in page.replace("http-equiv", "")
+    assert "@import" not in page
+    assert "url(" not in page
 
 
 def test_same_run_gives_the_same_bytes_except_the_date(lab: Lab) -> None:
@@ -106,8 +111,8 @@ def test_same_run_gives_the_same_bytes_except_the_date(lab: Lab) -> None:
     assert first.replace("first day", "other day") == second
 
 
-def test_every_model_has_its_plots_tables_and_provenance(lab: Lab) -> None:
-    read = Reading(_page(lab.run))
+def test_every_model_has_its_plots_tables_provenance_and_measures_by_subset(page: str) -> None:
+    read = Reading(page)
     for name in (DATA, POISONED):
         assert name in read.text
     titles = read.labels
@@ -118,13 +123,9 @@ def test_every_model_has_its_plots_tables_and_provenance(lab: Lab) -> None:
         assert word in read.text
     assert "settings.num_epochs" in read.text
     assert "torch 2.6" in read.text
-
-
-def test_each_subset_and_modifier_of_a_model_has_separate_measures(lab: Lab) -> None:
-    text = Reading(_page(lab.run)).text
-    after = text.partition("By subset and modifier")[2]
+    after = read.text.partition("By subset and modifier")[2]
     assert "StyleGAN2" in after.partition("Scores and confusion")[0]
-    assert text.count("By subset and modifier") == 2
+    assert read.text.count("By subset and modifier") == 2
 
 
 def test_tests_under_conditions_are_next_to_those_of_unchanged_images(lab: Lab) -> None:
