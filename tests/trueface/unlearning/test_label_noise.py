@@ -201,7 +201,7 @@ def test_doubt_is_about_what_known_flips_show(
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_copies_of_images_hide_no_flips(noise: float) -> None:
-    once = gaussians(0.995, count=600, known=0)
+    once = gaussians(0.995, width=16, count=600, known=0)
     rng = torch.Generator().manual_seed(0)
     inputs = torch.cat([batch.inputs for batch in once.retain.read(RunContext())])
     copies = [inputs + noise * torch.randn(inputs.shape, generator=rng) for _ in range(3)]
@@ -237,7 +237,7 @@ def test_almost_no_right_label_is_flagged() -> None:
 
 
 def test_suggestions_are_other_classes_and_right_where_the_flag_is_right() -> None:
-    hidden = gaussians(0.98, classes=4, count=1200)
+    hidden = gaussians(0.98, width=16, classes=4, count=1200)
     found = hidden.find()
     true = hidden.retain.labels("true")
     precision, recall = precision_and_recall(hidden, found)
@@ -252,7 +252,7 @@ def test_suggestions_are_other_classes_and_right_where_the_flag_is_right() -> No
 
 
 def test_corrected_samples_have_fewer_wrong_labels() -> None:
-    hidden = gaussians(0.98)
+    hidden = gaussians(0.98, width=16)
     corrected = hidden.find().corrected(hidden.retain)
     true = corrected.labels("true")
     left = sum(one != other for one, other in zip(corrected.trained, true, strict=True))
@@ -273,10 +273,10 @@ def test_flips_hidden_from_a_trained_network_are_found() -> None:
 
 
 def test_true_labels_of_searched_samples_are_not_used() -> None:
-    hidden = gaussians(0.98)
+    hidden = gaussians(0.98, width=16)
     blind = replace(hidden, retain=replace(hidden.retain, true=None))
     assert blind.find() == hidden.find()
-    alone = replace(blind, known=examples(torch.zeros(0, 64), ()))
+    alone = replace(blind, known=examples(torch.zeros(0, 16), ()))
     assert min(precision_and_recall(hidden, alone.find())) >= 0.75
 
 

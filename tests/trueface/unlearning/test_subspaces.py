@@ -76,12 +76,17 @@ def test_patches_reproduce_the_output_of_the_convolution(name: str) -> None:
     assert torch.allclose(again.permute(0, 3, 1, 2), said, atol=1e-5)
 
 
-def test_large_inputs_are_unfolded_in_parts_with_an_equal_sum() -> None:
-    layer = nn.Conv2d(64, 4, 3, padding=1, bias=False)
-    inputs = torch.randn(9, 64, 96, 96, generator=torch.Generator().manual_seed(0))
-    view = unfold_inputs(layer, inputs, 9)
-    pieces = list(patches(layer, view, torch.arange(9216).expand(9, -1)))
-    assert [piece.shape[1] // 9216 for piece in pieces] == [6, 3]
+def test_large_inputs_are_unfolded_in_parts_of_an_equal_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    inputs = torch.randn(9, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    view, taken = unfold_inputs(layer, inputs, 9), torch.arange(64).expand(9, -1)
+    (whole,) = patches(layer, view, taken)
+    monkeypatch.setattr("trueface.unlearning.subspaces.MOST_NUMBERS", 64 * 36 * 6 + 1)
+    pieces = list(patches(layer, view, taken))
+    assert [piece.shape[1] // 64 for piece in pieces] == [6, 3]
+    assert torch.equal(torch.cat(pieces, 1), whole)
 
 
 def test_crops_and_tokens_count_as_positions_of_their_sample() -> None:

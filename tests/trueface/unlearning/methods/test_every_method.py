@@ -207,7 +207,10 @@ def test_wrong_labels_are_replaced_by_the_right_ones(
         ("expand", {"lr": 0.1, "epochs": 3}),
         (
             "iwu",
-            {"lr": 0.01, "attack_steps": 3, "epochs": 2, "batch_size": 8, "adversarial_batch": 50},
+            {
+                "lr": 0.01, "attack_steps": 3, "epochs": 2, "batch_size": 8, "adversarial": 4,
+                "adversarial_batch": 50,
+            },
         ),
         ("lau", {"pgd": "partial", "batch_size": 5, "epochs": 1, "attack_steps": 3}),
         ("lau", {"pgd": "full", "batch_size": 16, "epochs": 1, "attack_steps": 3}),
@@ -216,7 +219,7 @@ def test_wrong_labels_are_replaced_by_the_right_ones(
         ("pgu", {"batch_size": 8, "epochs": 3}),
         ("potion", {"trials": 5}),
     ],
-)
+)  # fmt: skip
 def test_seed_alone_determines_the_result(method: str, options: Given) -> None:
     found = []
     for draws, seed in ((0, 5), (3, 5), (0, 6)):
@@ -338,7 +341,7 @@ class Pixels(nn.Module):
     ("method", "options"),
     [
         ("shrink", {"lr": 0.01}),
-        ("iwu", {**ATTACK, "radius": 1.0}),
+        ("iwu", {**ATTACK, "radius": 1.0, "adversarial": 4}),
         ("lau", {"pgd": "partial"}),
         ("lau", {"pgd": "full"}),
     ],
