@@ -320,21 +320,6 @@ def test_weights_of_reals_move_the_threshold_and_widen_the_interval() -> None:
     assert weighted.half_width > once.half_width
 
 
-@pytest.mark.parametrize(
-    ("labels", "logits"),
-    [([1], [0.3]), ([0, 1], [0.0, 0.0]), ([0] * 5 + [1] * 5, [1.0] * 10), ([1] * 6, [2.0] * 6)],
-)
-def test_tiny_tables_have_values_with_intervals_or_reasons(
-    labels: list[int], logits: list[float]
-) -> None:
-    report = evaluate_scores(
-        np.array(labels, np.int8), np.array(logits), keys=[f"s/{n}" for n in range(len(labels))]
-    )
-    for name, measure in report.metrics.items():
-        assert measure.why or measure.contains(measure.value), name
-    assert set(METRICS) == report.metrics.keys() | report.reasons.keys()
-
-
 def test_one_source_beside_many_has_a_number_with_its_scope() -> None:
     table = make_table(400, sources=(1, 20))
     measures = estimates(list(METRICS.values()), table)

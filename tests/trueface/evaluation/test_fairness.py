@@ -22,10 +22,21 @@ WEAK, CONSTANT = "gan2:pre@fair=dag", "gan2:pre@fair=cvar2"
 LABELS = np.repeat([0, 1], COUNT)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run that no test changes."""
+    return write_run(tmp_path_factory.mktemp("fairness"))
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = tmp_path / "runs" / "skew"
-    write_faces(tmp_path / "faces.csv")
+    return write_run(tmp_path)
+
+
+def write_run(place: Path) -> Path:
+    """Write a run of a skewed, an even, a weak and a constant detector."""
+    folder = place / "runs" / "skew"
+    write_faces(place / "faces.csv")
     for seed, (skewed, even) in enumerate(zip(SKEWED, EVEN, strict=True)):
         for model, skew in ((skewed, 1.5), (even, 0.0)):
             write_tests(folder, model, [logits(y, power=3, skew=skew, seed=seed) for y in (0, 1)])
@@ -55,8 +66,8 @@ def write_validation_logits(run: Path, *models: str) -> tuple[torch.Tensor, torc
     return labels, answers
 
 
-def test_record_has_the_values_that_tables_and_pages_print(run: Path) -> None:
-    (row,) = read_fairness_rows(run, SKEWED[0])
+def test_record_has_the_values_that_tables_and_pages_print(shared: Path) -> None:
+    (row,) = read_fairness_rows(shared, SKEWED[0])
     record = json.loads(json.dumps(row.json_record))
     assert (record["model"], record["data"], record["by"]) == (SKEWED[0], "gan2:pre", "gender")
     assert 0.8 < record["auc_low"] < record["auc"] < record["auc_high"] < 1
@@ -73,20 +84,20 @@ def test_record_has_the_values_that_tables_and_pages_print(run: Path) -> None:
     assert (overall["n_real"], overall["n_fake"]) == (COUNT, COUNT)
     assert women["fpr"] - men["fpr"] == pytest.approx(record["fpr_gap"])
     assert men["fpr_low"] < men["fpr"] < men["fpr_high"]
-    assert record["attributes"] == [str(run.parents[1] / "faces.csv")]
+    assert record["attributes"] == [str(shared.parents[1] / "faces.csv")]
     assert record["undefined"] == []
 
 
-def test_groups_are_by_gender_race_intersection_or_any_other_column(run: Path) -> None:
-    assert [row.by for row in read_fairness_rows(run, EVEN[0], by="")] == [
+def test_groups_are_by_gender_race_intersection_or_any_other_column(shared: Path) -> None:
+    assert [row.by for row in read_fairness_rows(shared, EVEN[0], by="")] == [
         "gender",
         "race",
         "intersec",
     ]
-    (row,) = read_fairness_rows(run, EVEN[0], by="age")
+    (row,) = read_fairness_rows(shared, EVEN[0], by="age")
     assert [group.name for group in row.table.groups] == ["old", "young"]
     with pytest.raises(DataError, match="group column"):
-        read_fairness_rows(run, EVEN[0], by="hair")
+        read_fairness_rows(shared, EVEN[0], by="hair")
 
 
 def test_table_without_a_group_column_is_rejected_by_name(run: Path) -> None:
@@ -96,8 +107,8 @@ def test_table_without_a_group_column_is_rejected_by_name(run: Path) -> None:
         fairness_rows(run, pairs_of(EVEN[0]), attributes=[table])
 
 
-def test_gap_of_a_much_weaker_or_constant_detector_is_not_compared(run: Path) -> None:
-    made = methods(read_fairness_rows(run, CONSTANT, WEAK, *SKEWED, *EVEN))
+def test_gap_of_a_much_weaker_or_constant_detector_is_not_compared(shared: Path) -> None:
+    made = methods(read_fairness_rows(shared, CONSTANT, WEAK, *SKEWED, *EVEN))
     by_name = {method.model.partition("=")[2]: method for method in made}
     assert list(by_name) == ["cvar2", "dag", "none", "reweight"]  # the order of the tests
     assert {name: method.rank for name, method in by_name.items()} == {
@@ -138,9 +149,9 @@ def test_equally_good_methods_are_ranked_by_their_gap(run: Path) -> None:
     assert list(ranks.values()) == [2, 1]
 
 
-def test_aucs_are_compared_with_a_reference(run: Path) -> None:
+def test_aucs_are_compared_with_a_reference(shared: Path) -> None:
     tests = pairs_of(*SKEWED, *EVEN, WEAK)
-    rows = fairness_rows(run, tests, ["gender"], reference="gan2:pre@fair=reweight")
+    rows = fairness_rows(shared, tests, ["gender"], reference="gan2:pre@fair=reweight")
     by_model = {row.model: row for row in rows}
     assert by_model[EVEN[0]].to_reference is None
     behind = by_model[WEAK].to_reference
@@ -151,7 +162,7 @@ def test_aucs_are_compared_with_a_reference(run: Path) -> None:
         - np.mean([row.auc.value for row in rows if row.model in EVEN and row.auc is not None])
     )
     with pytest.raises(UsageError, match="unknown model 'other'"):
-        fairness_rows(run, tests, reference="other")
+        fairness_rows(shared, tests, reference="other")
 
 
 def test_gaps_are_also_computed_at_the_threshold_from_validation(run: Path) -> None:

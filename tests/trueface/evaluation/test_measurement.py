@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,19 +272,24 @@ def test_only_requested_measures_have_reasons() -> None:
 
 def test_every_missing_measure_has_a_reason_and_no_number_is_none() -> None:
     rng = np.random.default_rng(0)
+    tables: list[tuple[Any, Any]] = [
+        ([1], [0.3]), ([0, 1], [0.0, 0.0]), ([0] * 5 + [1] * 5, [1.0] * 10), ([1] * 6, [2.0] * 6),
+    ]  # fmt: skip
     for count in (1, 2, 3, 5, 40):
         for share in (0.0, 0.1, 0.5, 1.0):
-            labels = (rng.random(count) < share).astype(np.int8)
-            logits = np.round(rng.normal(size=count) * 3, rng.integers(0, 2))
-            report = evaluate_scores(labels, logits, keys=[f"s/{n}" for n in range(count)])
-            for name in METRICS:
-                value = report.metrics.get(name)
-                assert (value is None) == (name in report.reasons)
-                if value is not None:
-                    low, high = value.interval or (value.value, value.value)
-                    assert np.isfinite([value.value, low, high]).all()
-                    assert name == "loss" or 0 <= low <= high <= 1 + 1e-9
-                    assert bool(value.why) == (value.interval is None)
+            labels = rng.random(count) < share
+            tables.append((labels, np.round(rng.normal(size=count) * 3, rng.integers(0, 2))))
+    for labels, logits in tables:
+        keys = [f"s/{n}" for n in range(len(labels))]
+        report = evaluate_scores(np.array(labels, np.int8), np.array(logits), keys=keys)
+        assert set(METRICS) == report.metrics.keys() | report.reasons.keys()
+        assert not report.metrics.keys() & report.reasons.keys()
+        for name, value in report.metrics.items():
+            low, high = value.interval or (value.value, value.value)
+            assert np.isfinite([value.value, low, high]).all()
+            assert name == "loss" or 0 <= low <= high <= 1 + 1e-9
+            assert bool(value.why) == (value.interval is None)
+            assert value.why or value.contains(value.value), name
 
 
 def test_table_is_divided_by_folder_and_by_modifier() -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ ALL = tuple(f"gan2:pre@collab=0.05,seed={seed}" for seed in (1, 2, 3))
 LABELS = np.repeat([0, 1], COUNT)
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run that no test changes."""
+    tmp_path = tmp_path_factory.mktemp("qualities")
     folder = tmp_path / "runs" / "quality"
     for seed in range(3):
         for name, power in QUALITIES.items():
@@ -77,7 +80,8 @@ def test_gain_is_claimed_only_if_its_interval_is_above_0(run: Path) -> None:
     assert backwards.differences["worst"].word == "loss"
 
 
-def test_only_images_available_in_every_quality_count(run: Path) -> None:
+def test_only_images_available_in_every_quality_count(run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(run, tmp_path / run.name)
     model = RAW_ONLY[0]
     place = paths.scores(run / model_folder_name(model), model, "real:pre@corrupt=jpeg50")
     place.write_text("".join(place.read_text().splitlines(keepends=True)[:-5]))
