@@ -233,15 +233,6 @@ def test_probabilities_are_named_before_a_constant_predictor(
     assert out.count("as probabilities are") == 2  # once for each side
 
 
-def test_model_compared_with_itself_shows_no_difference(runs: Path) -> None:
-    same = compare(input_of_files(runs / "clean"), input_of_files(runs / "clean"))
-    assert same.paired is not None
-    assert same.paired.mcnemar.p == 1.0
-    for value in same.whole.difference.values():
-        assert value is not None
-        assert (value.value, value.interval) == (0, (0, 0))
-
-
 def test_equal_sources_leave_image_differences_undecided() -> None:
     labels = np.repeat(np.array([0, 1], np.int8), 60)
     keys = tuple(f"{n // 20}/{n}" for n in range(120))

@@ -215,17 +215,6 @@ def test_wrong_arguments_are_reported_before_importing_torch(lab: Path) -> None:
     assert MODEL.encode() in done.stderr
 
 
-def test_checkpoint_can_be_given_by_file(lab: Path, predict: Command) -> None:
-    assert (
-        len(
-            predict(
-                "data", "--checkpoint", f"runs/test/{MODEL}/checkpoints/best.pt"
-            ).out.splitlines()
-        )
-        == 5
-    )
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
