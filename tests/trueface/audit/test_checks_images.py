@@ -96,7 +96,7 @@ def make_group_facts(
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run_group_check(tmp_path_factory: pytest.TempPathFactory) -> Asked:
     """Return the outcomes of a check for a model with the given groups."""
     lab = Lab(tmp_path_factory.mktemp("lab"))
