@@ -291,7 +291,7 @@ def test_features_are_read_once(tmp_path: Path) -> None:
 
 
 def test_bf16_also_finds_them() -> None:
-    hidden = gaussians(0.98)
+    hidden = gaussians(0.98, width=16)
     assert (
         min(precision_and_recall(hidden, hidden.find(watch=RunContext(precision="bf16")))) >= 0.75
     )

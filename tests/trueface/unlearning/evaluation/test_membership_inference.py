@@ -124,10 +124,10 @@ def test_validation_images_that_chose_the_epoch_are_not_non_members() -> None:
 
 def test_attack_confident_about_a_few_is_visible_at_few_false_alarms() -> None:
     forget, test = (
-        predictions_with_margin(2, 1, count=2400),
-        predictions_with_margin(2, 2, count=2400),
+        predictions_with_margin(2, 1, count=1600),
+        predictions_with_margin(2, 2, count=1600),
     )
-    forget.logits[:240, 1] *= 6  # a tenth is known by heart
+    forget.logits[:160, 1] *= 6  # a tenth is known by heart
     found = at_few_false_alarms(forget=forget, outside=test)
     assert found.contains(found.value)
     assert found.interval is not None

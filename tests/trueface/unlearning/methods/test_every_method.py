@@ -252,6 +252,7 @@ def test_batch_statistics_change_only_as_requested(method: str, options: Given) 
     [
         ("expand", {"lr": 0.1, "epochs": 20}, 0, 0),
         ("lau", {}, 0, 0.97),
+        ("pgu", {**STRONG, "retained": 0.7}, 0, 1),
         ("ssd", {"alpha": 1.2}, 1, 0),
     ],
 )

@@ -356,24 +356,6 @@ def test_relabelling_needs_a_wrong_label() -> None:
         make_class_task().run("pgu", options={"loss": "relabel"})
 
 
-def test_single_linear_layer_over_features_forgets() -> None:
-    rng = torch.Generator().manual_seed(0)
-    labels = torch.arange(96) % 3
-    inputs = torch.randn(3, 12, generator=rng)[labels] * 2
-    inputs = inputs + 0.1 * torch.randn(96, 12, generator=rng)
-    everything = examples(inputs, labels)
-    torch.manual_seed(0)
-    model = nn.Linear(12, 3)
-    options = TrainingOptions(epochs=20, lr=0.1)
-    default_training(
-        model, everything, "trained", validation=everything, options=options, watch=RunContext()
-    )
-    task = split_task(model, everything, (labels == 2).nonzero().flatten().tolist(), classes=3)
-    done = task.run("pgu", options={**STRONG, "retained": 0.7})
-    assert last_metric(done) == 0
-    assert last_metric(done, "val_accuracy") == 1
-
-
 class AllConvolutions(nn.Module):
     """Convolutions of every kind in one network."""
 
