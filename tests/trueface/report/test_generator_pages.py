@@ -29,9 +29,10 @@ from trueface.report.purification_page import sentences as purification_sentence
 from trueface.runtime import paths
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Erasing:
-    return erasing(method_rows(), erased_run(tmp_path / "study"))
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Erasing:
+    """Return a study that no test changes."""
+    return erasing(method_rows(), erased_run(tmp_path_factory.mktemp("erased") / "study"))
 
 
 def test_erased_harmful_and_still_generated_concepts_are_distinguished() -> None:

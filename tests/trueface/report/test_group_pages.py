@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from launcher.api import Json, write_json
 from tests.trueface.report.test_page import NASTY, Reading, safe
@@ -308,18 +309,23 @@ STUDY = [
 ]
 
 
-def test_gain_is_not_claimed_if_its_interval_contains_zero() -> None:
-    text = qualities(STUDY).text
+@pytest.fixture(scope="module")
+def study_page() -> Reading:
+    """Return the page of the study of qualities."""
+    return qualities(STUDY)
+
+
+def test_gain_is_not_claimed_if_its_interval_contains_zero(study_page: Reading) -> None:
+    text = study_page.text
     assert "compared with qualities=raw, gain: qualities=all +9.2 points." in text
     assert "compared with qualities=raw, no gain shown: qualities=awp +0.3 points." in text
     assert "\N{MINUS SIGN}2.0 to +3.0" in text
 
 
-def test_table_has_every_quality_the_mean_the_worst_and_all_together() -> None:
-    read = qualities(STUDY)
+def test_table_has_every_quality_the_mean_the_worst_and_all_together(study_page: Reading) -> None:
     for word in ("raw", "jpeg75", "half+jpeg30", "mean", "worst", "pooled", "0.689", "0.801"):
-        assert word in read.words
-    drawn = read.labels
+        assert word in study_page.words
+    drawn = study_page.labels
     assert any("qualities=raw: raw 0.842, jpeg75 0.841" in label for label in drawn)
 
 
@@ -355,8 +361,8 @@ def test_nhsic_is_shown_with_its_permuted_baseline_and_an_inactive_term_is_named
     assert not of_epochs(ALL, []).is_without_effect
 
 
-def test_published_figures_are_marked_as_measured_on_other_data() -> None:
-    text = qualities(STUDY).text
+def test_published_figures_are_marked_as_measured_on_other_data(study_page: Reading) -> None:
+    text = study_page.text
     assert "Not the same data" in text
     assert "QAD-E" in text
 
