@@ -16,7 +16,6 @@ from tests.trueface.jobs.build import a_job
 from tests.trueface.jobs.test_shared_features import a_plan
 from trueface.jobs import sampling
 from trueface.jobs.feature_kind import FEATURES
-from trueface.models.registry import SPECS
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 
@@ -138,10 +137,3 @@ def test_store_lists_entries_and_clears_them_by_age(lab: Path, cache: Path) -> N
     assert FEATURES.kept(unused_s=3600) == kept
     assert FEATURES.clear(unused_s=3600) == kept
     assert shards(cache) == set()
-
-
-@pytest.mark.parametrize("name", ["slim18", "mobilenet", "squeezenet", "nodown18"])
-def test_declared_width_of_network_equals_feature_width(name: str) -> None:
-    from trueface.models.detectors import build_detector
-
-    assert build_detector(name, weights="none", seed=1).feature_dim == SPECS[name].width

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from launcher.api import JobError
-from tests.trueface.models.build import untrained
+from tests.trueface.models.build import undrawn, untrained
 from trueface.models.architectures.f3net import (
     CELLS,
     IMAGE_BANDS,
@@ -167,11 +167,6 @@ def test_last_layer_of_inner_network_is_in_no_file() -> None:
     assert {name for name in names if "fc" in name} == {"fc.weight", "fc.bias"}
 
 
-def test_pixels_are_normalised_as_in_settings() -> None:
-    model = untrained("linear/mobilenet", normalization="half")
-    assert model.mean.flatten().tolist() == [0.5] * 3
-
-
 @pytest.mark.parametrize(
     ("name", "parameters", "width"), [("mesonet", 27_977, 16), ("npr", 1_437_761, 512)]
 )
@@ -223,13 +218,13 @@ def test_odd_last_row_or_column_is_dropped() -> None:
 def test_network_ends_with_last_block_at_quarter_resolution(
     name: str, width: int, layer: str
 ) -> None:
-    model = untrained(name)
+    model = undrawn(name)
     assert model.feature_dim == width
     assert type(model.network.get_submodule(f"body.{layer}")).__name__ == "Last"
 
 
 def test_later_blocks_are_not_kept() -> None:
-    model = untrained("patch/baseline18")
+    model = undrawn("patch/baseline18")
     assert not [
         name for name in model.network.state_dict() if "layer2" in name or "body.fc" in name
     ]

@@ -7,7 +7,7 @@ from scipy.linalg import logm
 from torch import Tensor, nn
 from torchvision.models import vit_b_16
 
-from tests.trueface.models.build import untrained
+from tests.trueface.models.build import undrawn, untrained
 from tests.trueface.models.test_pixel_statistics import images
 from trueface.models import checkpoint
 from trueface.models.architectures.statistics import (
@@ -181,7 +181,7 @@ def test_grid_contains_cell_means_and_one_deviation_per_channel() -> None:
 
 
 def test_mobilenet_statistics_are_of_stages_2_5_and_13() -> None:
-    model = detector("moments/mobilenet")
+    model = undrawn("moments/mobilenet")
     assert model.feature_dim == spec_of("moments/mobilenet").width == 2776
     blocks = next(each for each in model.modules() if isinstance(each, BlockStatistics)).blocks
     assert [block.name for block in blocks] == ["features.2", "features.5", "features.13"]
@@ -212,10 +212,13 @@ def detector_by_statistics(name: str, **options: str) -> Detector:
     return build_detector(name, weights=options.get("weights", "none"), seed=4)
 
 
-@pytest.mark.parametrize("name", [*PLAIN, "mobilenet", "squeezenet"])
+@pytest.mark.parametrize("name", [*PLAIN, "mobilenet", "squeezenet", "slim18", "nodown18"])
 def test_planned_width_equals_feature_width(name: str) -> None:
-    model = detector_by_statistics(name)
-    features = model.forward_features(pixels(SPECS[name].input_size or 128))
+    model = undrawn(name)
+    with torch.inference_mode():
+        features = model.forward_features(
+            pixels(SPECS[name].input_size or (128 if name in PLAIN else 32))
+        )
     assert features.shape == (2, SPECS[name].width)
     assert features.dtype == torch.float32
 

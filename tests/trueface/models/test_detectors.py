@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from launcher.api import JobError, UnknownName
-from tests.trueface.models.build import untrained
+from tests.trueface.models.build import undrawn, untrained
 from trueface.models.checkpoint import (
     git_commit,
     load,
@@ -17,7 +17,7 @@ from trueface.models.checkpoint import (
     save_model,
     versions,
 )
-from trueface.models.detectors import Detector, freeze_backbone, set_train_mode
+from trueface.models.detectors import Detector, set_train_mode
 from trueface.models.head import capture_inputs, compute_in_full_precision
 from trueface.models.inference import fuse_conv_bn
 from trueface.runtime.errors import CheckpointError
@@ -59,29 +59,27 @@ def test_last_layer_in_float32_separates_logits_of_a_half_precision_network(name
         assert counts[0] < counts[1] == len(images)
 
 
-def test_same_seed_gives_same_weights_regardless_of_earlier_draws() -> None:
+def test_weights_follow_from_the_seed_and_the_generator_of_torch_is_unchanged() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
     first = untrained("slim18")
-    torch.rand(100)
+    assert torch.equal(torch.rand(3), expected)
     second = untrained("slim18")
     other = untrained("slim18", seed=2)
     assert torch.equal(state(first)["fc.weight"], state(second)["fc.weight"])
     assert not torch.equal(state(first)["fc.weight"], state(other)["fc.weight"])
 
 
-def test_building_keeps_torch_generator_unchanged() -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    untrained("slim18")
-    assert torch.equal(torch.rand(3), expected)
-
-
-def test_logit_of_crops_is_their_mean() -> None:
+def test_logit_and_features_of_crops_are_their_mean() -> None:
     model = untrained("slim18")
     crops = pixels(6).view(2, 3, 3, 32, 32)
     with torch.inference_mode():
         apart = model(crops.flatten(0, 1)).view(2, 3).mean(1, keepdim=True)
         torch.testing.assert_close(model(crops), apart)
+        features = model.forward_features(crops)
+        assert features.shape == (2, model.feature_dim)
+        torch.testing.assert_close(model.forward_head(features), model(crops))
 
 
 def test_bytes_and_floats_of_same_image_have_same_logit() -> None:
@@ -105,27 +103,9 @@ def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
         assert not torch.equal(model(pixels()), model(pixels()))
 
 
-def test_freezing_keeps_only_last_layer_trainable() -> None:
-    model = untrained("slim18")
-    freeze_backbone(model)
-    learning = [name for name, value in model.named_parameters() if value.requires_grad]
-    assert learning == ["network.fc.weight", "network.fc.bias"]
-
-
 def test_unknown_model_is_reported_with_known_ones() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'nodown'"):
         untrained("nodwn")
-
-
-def test_frozen_statistics_stay_bit_identical() -> None:
-    model: Detector = untrained("slim18")
-    before = state(model)["bn1.running_mean"].clone()
-    set_train_mode(model, fixed_statistics=True)
-    model(pixels())
-    assert torch.equal(state(model)["bn1.running_mean"], before)
-    set_train_mode(model, fixed_statistics=False)
-    model(pixels())
-    assert not torch.equal(state(model)["bn1.running_mean"], before)
 
 
 @pytest.mark.parametrize(
@@ -153,40 +133,12 @@ def test_training_mode_of_partly_frozen_network(
     assert {name for name, module in network.named_modules() if module.training} == training
 
 
-def test_channels_last_format_is_preserved() -> None:
-    weight = state(untrained("slim18"))["conv1.weight"]
-    assert weight.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_head_applied_to_features_equals_network(name: str) -> None:
-    model = untrained(name)
-    with torch.inference_mode():
-        features = model.forward_features(pixels())
-        assert features.shape == (4, model.feature_dim)
-        assert torch.equal(model.forward_head(features), model(pixels()))
-        assert model(pixels()).shape == (4, 1)
-
-
-def test_features_of_crops_are_averaged() -> None:
-    model = untrained("slim18")
-    crops = pixels(6).view(2, 3, 3, 32, 32)
-    with torch.inference_mode():
-        features = model.forward_features(crops)
-        assert features.shape == (2, model.feature_dim)
-        torch.testing.assert_close(model.forward_head(features), model(crops))
-
-
-def test_half_normalization_scales_pixels_to_minus_one_to_one() -> None:
-    model = untrained("baseline18", normalization="half")
+@pytest.mark.parametrize("name", ["baseline18", "slim18", "linear/mobilenet"])
+def test_half_normalization_scales_pixels_to_minus_one_to_one(name: str) -> None:
+    model = undrawn(name, normalization="half")
     ends = torch.tensor([0.0, 1.0])
     low, high = (((end - model.mean) / model.std).flatten().tolist() for end in ends)
     assert (low, high) == ([-1] * 3, [1] * 3)
-
-
-def test_slim_member_can_be_normalised_like_others() -> None:
-    slim, other = (untrained(name, normalization="imagenet") for name in ("slim18", "baseline18"))
-    assert torch.equal(slim.mean, other.mean)
 
 
 def test_unknown_normalization_is_reported_with_known_ones() -> None:
@@ -194,8 +146,9 @@ def test_unknown_normalization_is_reported_with_known_ones() -> None:
         untrained("slim18", normalization="halv")
 
 
-def test_contiguous_format_gives_same_logits_to_rounding() -> None:
-    last, first = (untrained("slim18", channels_last=flag) for flag in (True, False))
+def test_format_is_channels_last_and_a_contiguous_one_gives_same_logits_to_rounding() -> None:
+    last, first = untrained("slim18"), untrained("slim18", channels_last=False)
+    assert state(last)["conv1.weight"].is_contiguous(memory_format=torch.channels_last)
     assert state(first)["conv1.weight"].is_contiguous()
     with torch.inference_mode():
         torch.testing.assert_close(last(pixels()), first(pixels()), rtol=1e-4, atol=1e-4)
@@ -251,10 +204,13 @@ def saved(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["slim18", "mesonet", "f3net"])
-def test_model_is_restored_bit_for_bit_with_its_provenance(tmp_path: Path, name: str) -> None:
-    saved = tmp_path / "best.pt"
+def test_model_is_restored_bit_for_bit_with_its_provenance_from_its_only_file(
+    tmp_path: Path, name: str
+) -> None:
+    saved = tmp_path / "checkpoints" / "best.pt"
     model = untrained(name, seed=3)
     save_model(saved, model, {"seed": 3, "job": "train/x"})
+    assert [path.name for path in saved.parent.iterdir()] == ["best.pt"]
     back = load_detector(saved, arch=name)
     assert {"seed": 3, "job": "train/x"}.items() <= load(saved).provenance.items()
     for name, value in model.network.state_dict().items():
@@ -274,10 +230,6 @@ def test_checkpoint_of_an_earlier_revision_of_its_network_is_warned_of(
     load_detector(path)
     (message,) = caplog.messages
     assert "state=made before 'f3net: published bands'" in message
-
-
-def test_folder_contains_only_the_checkpoint(saved: Path) -> None:
-    assert [path.name for path in saved.parent.iterdir()] == ["best.pt"]
 
 
 def test_malicious_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
@@ -354,18 +306,6 @@ def test_folded_network_has_features_of_original(*, crossed: bool) -> None:
     torch.testing.assert_close(features(copy, images), features(network, images))
     norms = [module for module in copy.modules() if isinstance(module, nn.BatchNorm2d)]
     assert bool(norms) == crossed
-
-
-@pytest.mark.parametrize("name", ["mesonet", "spsl"])
-def test_folded_detector_has_logits_of_original(name: str) -> None:
-    network = untrained(name).network.train()
-    images = torch.rand(4, 3, 64, 64)
-    with torch.no_grad():
-        for _ in range(5):
-            network(images)
-        torch.testing.assert_close(
-            fuse_conv_bn(network, "fc")(images), network.eval()(images), rtol=1e-3, atol=1e-3
-        )
 
 
 @pytest.mark.parametrize(

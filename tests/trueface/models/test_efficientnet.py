@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trueface.models.build import no_draws, undrawn, untrained
+from tests.trueface.models.build import no_draws, undrawn
 from trueface.models.blocks.efficientnet import (
     VARIANTS,
     EfficientNet,
@@ -29,16 +29,16 @@ DETECTORS = {"sbi": 64, "effb4att": 64, "mat": 64, "ccvit": 224}  # a small side
 
 @pytest.fixture(scope="module", params=DETECTORS)
 def model(request: pytest.FixtureRequest) -> Detector:
-    model = untrained(request.param)
-    make_live(model.network)
+    model = undrawn(request.param)
+    make_live(model.network, nn.Conv2d, nn.Linear)
     return model
 
 
-def make_live(network: nn.Module) -> None:
-    """Give convolutions weights that carry signals to the end: with usual ones, all images have one logit."""
+def make_live(network: nn.Module, *kinds: type[nn.Conv2d | nn.Linear]) -> None:
+    """Give layers weights that carry signals to the end: with usual ones, all images have one logit."""
     torch.manual_seed(3)
     for each in network.modules():
-        if isinstance(each, nn.Conv2d):
+        if isinstance(each, kinds):
             nn.init.normal_(each.weight, std=GAIN / each.weight[0].numel() ** 0.5)
 
 
@@ -98,7 +98,7 @@ def test_file_of_timm_gives_the_logits_of_timm_at_the_nominal_side(tmp_path: Pat
     timm = pytest.importorskip("timm")
     with no_draws():
         theirs = timm.create_model("tf_efficientnet_b4", num_classes=1).eval()
-    make_live(theirs)
+    make_live(theirs, nn.Conv2d)
     torch.save(theirs.state_dict(), tmp_path / "b4.pth")
     model = undrawn("sbi", weights=str(tmp_path / "b4.pth"))
     images = torch.rand(1, 3, 380, 380, generator=torch.Generator().manual_seed(2))

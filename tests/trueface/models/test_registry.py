@@ -1,8 +1,6 @@
 """Networks and families by name: valid and invalid declarations."""
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +27,7 @@ from trueface.models.registry import (
     without_library,
 )
 from trueface.runtime.declarations import read_folder
-from trueface.runtime.errors import DeclarationError, UnknownName, UsageError
+from trueface.runtime.errors import DeclarationError, UsageError
 
 NETWORK = """
 from torch import nn
@@ -87,25 +85,9 @@ def test_training_code_includes_network_file() -> None:
     assert modules_of_model("nodown") == (f"{PACKAGE}.resnet",)
 
 
-def test_common_network_name_suggests_registered_name() -> None:
-    with pytest.raises(ValueError, match="Did you mean 'baseline'"):
-        model_name("resnet50")
-    with pytest.raises(UnknownName, match="Did you mean 'nodown'"):
-        spec_of("nodwn")
-
-
 @pytest.mark.parametrize("name", ["tv/convnext_tiny", "patch/slim18", "linear/tv/vit_b_16"])
 def test_name_with_family_is_accepted_unchanged(name: str) -> None:
     assert model_name(name) == name
-
-
-def test_names_are_listed_and_checked_without_torch_and_without_network_files() -> None:
-    line = (
-        "import sys; from trueface.models.registry import SPECS, model_name; "
-        "assert 'slim18' in SPECS; model_name('patch/tv/resnet18'); "
-        "assert not {'torch', 'torchvision', 'trueface.models.architectures'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", line], check=True)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +101,7 @@ def test_names_are_listed_and_checked_without_torch_and_without_network_files() 
         ("patch", "patch/NETWORK"),
         ("tv/", "tv/NETWORK"),
         ("resnet5", "baseline"),
+        ("resnet50", "baseline"),
         ("resnet", "baseline18"),
         ("resnt50", "baseline"),
         ("vgg", "tv/vgg11"),
