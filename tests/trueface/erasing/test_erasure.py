@@ -18,7 +18,6 @@ from trueface.erasing.erasure import (
 )
 from trueface.erasing.registry import (
     METHODS,
-    NAMES,
     ErasedSettings,
     EraseSettings,
     ErasureOptions,
@@ -50,7 +49,9 @@ def changed_parameters(teacher: Diffuser, student: Diffuser) -> set[str]:
 
 
 @pytest.mark.parametrize("method", EDITING)
-def test_method_changes_only_parameters_of_its_scope(method: str) -> None:
+def test_method_changes_only_parameters_of_its_scope_and_its_seed_alone_determines_them(
+    method: str,
+) -> None:
     teacher, same = small(), small()
     maps = {"blocks.0.film.weight", "blocks.1.film.weight"}
     every = {name for name, _ in teacher.network.named_parameters()} - {"table.weight"}
@@ -60,15 +61,9 @@ def test_method_changes_only_parameters_of_its_scope(method: str) -> None:
     assert changed_parameters(teacher, student) == expected
     assert changed_parameters(same, teacher) == set()
     assert not any(each.requires_grad for each in student.network.parameters())
-
-
-@pytest.mark.parametrize("method", EDITING)
-def test_equal_seeds_give_bit_identical_results(method: str) -> None:
-    teacher = small()
-    first, second = erased(method, teacher), erased(method, teacher)
-    assert changed_parameters(first, second) == set()
+    assert changed_parameters(student, erased(method, teacher)) == set()
     if method in STEPPING:
-        assert changed_parameters(first, erased(method, teacher, seed=4))
+        assert changed_parameters(student, erased(method, teacher, seed=4))
 
 
 @pytest.mark.parametrize("method", STEPPING)
@@ -218,12 +213,6 @@ def test_student_trajectories_are_resampled_and_follow_the_model() -> None:
         for parameter in model.network.parameters():
             parameter.mul_(1.5)
     assert not torch.equal(next(points)[0], next(unchanged)[0])
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_each_method_declares_its_options_and_can_be_loaded(name: str) -> None:
-    assert set(METHODS[name].defaults) <= set(NAMES)
-    assert callable(METHODS.load(name))
 
 
 def test_declaration_with_unknown_option_is_rejected() -> None:

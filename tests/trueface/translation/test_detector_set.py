@@ -47,17 +47,21 @@ def write_detector_set(place: Path, source: Path, real: Path, **given: Any) -> P
     return place
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Path:
+    return write_detector_set(tmp_path_factory.mktemp("sets") / "made", drawn, drawn)
+
+
 def keys(root: Path, name: str) -> Iterator[str]:
     yield from json.loads((root / "splits" / f"{name}.json").read_text())
 
 
-def test_each_list_contains_fake_and_real_images(tmp_path: Path, drawn: Path) -> None:
-    root = write_detector_set(tmp_path / "made", drawn, drawn)
+def test_each_list_contains_fake_and_real_images(made: Path, drawn: Path) -> None:
     data = parse_data("translated:pre&realOriginals:pre")
     names = set(image_names(drawn))
     seen = set()
     for name, count in (("train", 20), ("val", 4), ("test", 4)):
-        images = split_images(root, data, load_split(root / "splits", name), WORDS)
+        images = split_images(made, data, load_split(made / "splits", name), WORDS)
         assert sum(image.label for image in images) == count == len(images) - count
         fakes, reals = ({i.path.stem for i in images if i.label == label} for label in (1, 0))
         assert fakes == reals
@@ -65,12 +69,11 @@ def test_each_list_contains_fake_and_real_images(tmp_path: Path, drawn: Path) ->
     assert seen == {name.removesuffix(".png") for name in names}
 
 
-def test_fake_is_its_image_with_one_flipped_attribute(tmp_path: Path, drawn: Path) -> None:
-    root = write_detector_set(tmp_path / "made", drawn, drawn)
+def test_fake_is_its_image_with_one_flipped_attribute(made: Path, drawn: Path) -> None:
     pairs = pairs_of(drawn, drawn, settings(), ATTRIBUTES)
     assert torch.equal((pairs.targets - pairs.labels).abs().sum(1), torch.ones(len(pairs.names)))
     assert set(pairs.changed) == set(ATTRIBUTES)
-    fakes = load_image_batch(root / "PreSocial/Fake/Translated", pairs.names, size=SIZE)
+    fakes = load_image_batch(made / "PreSocial/Fake/Translated", pairs.names, size=SIZE)
     with torch.no_grad():
         expected = a_translator()(load_image_batch(drawn, pairs.names), pairs.targets)
     assert (
