@@ -69,8 +69,15 @@ def logits(lab: Path, name: str) -> dict[str, float]:
     return dict(zip(scores.ids, scores.margin.tolist(), strict=True))
 
 
-def test_tests_under_conditions_have_separate_rows(lab: Path) -> None:
+@pytest.fixture(scope="module")
+def clean(lab: Path) -> dict[str, float]:
+    """The logits of a test without a condition."""
     run_test(lab)
+    return logits(lab, DATA)
+
+
+@pytest.mark.usefixtures("clean")
+def test_tests_under_conditions_have_separate_rows(lab: Path) -> None:
     run_test(lab, corrupt="noise9")
     tests = [(MODEL, DATA), (MODEL, f"{DATA}@corrupt=noise9")]
     rows = table(lab / "runs" / "r", tests)
@@ -94,17 +101,19 @@ def test_saved_images_form_a_data_root_with_equal_scores(lab: Path) -> None:
     assert logits(lab, DATA) == expected
 
 
-def test_attack_with_zero_budget_gives_bit_identical_clean_scores(lab: Path) -> None:
-    run_test(lab)
+def test_attack_with_zero_budget_gives_bit_identical_clean_scores(
+    lab: Path, clean: Mapping[str, float]
+) -> None:
     result = run_test(lab, attack="pgd0")
-    assert logits(lab, f"{DATA}@attack=pgd0") == logits(lab, DATA)
+    assert logits(lab, f"{DATA}@attack=pgd0") == clean
     assert result["evasion"] == result["evasion_control"] == 0.0
     assert result["attack"]["largest_change"] == 0
     assert result["attack"]["evasion"]["mean_psnr_db"] is None
 
 
-def test_attack_flips_correct_predictions_and_control_is_reported(lab: Path) -> None:
-    run_test(lab)
+def test_attack_flips_correct_predictions_and_control_is_reported(
+    lab: Path, clean: Mapping[str, float]
+) -> None:
     result = run_test(lab, attack="pgd8")
     record = result["attack"]
     assert record["access"] == "full"
@@ -117,18 +126,17 @@ def test_attack_flips_correct_predictions_and_control_is_reported(lab: Path) -> 
     assert success["low"] <= success["value"] <= success["high"]
     assert record["evasion"]["median_logit_shift"] < 0 < record["defamation"]["median_logit_shift"]
     assert 28 < record["evasion"]["mean_psnr_db"] < 45
-    before, after = logits(lab, DATA), logits(lab, f"{DATA}@attack=pgd8")
-    threshold = record["threshold"]["logit"]
-    wrong = [name for name, value in before.items() if (value > threshold) != ("Fake/" in name)]
-    assert all(after[name] == before[name] for name in wrong)
+    after, threshold = logits(lab, f"{DATA}@attack=pgd8"), record["threshold"]["logit"]
+    wrong = [name for name, value in clean.items() if (value > threshold) != ("Fake/" in name)]
+    assert all(after[name] == clean[name] for name in wrong)
 
 
-def test_correct_predictions_use_the_model_validation_threshold(lab: Path) -> None:
+def test_correct_predictions_use_the_model_validation_threshold(
+    lab: Path, clean: Mapping[str, float]
+) -> None:
     kept = checkpoint.load(paths.checkpoint(folder(lab)))
     own = Calibration.read(kept.provenance["calibration"])
     assert own is not None
-    run_test(lab)
-    clean = logits(lab, DATA)
     fakes = [value for name, value in clean.items() if "Fake/" in name]
     try:
         for calibration in (own, Calibration(threshold=float(np.median(fakes)))):

@@ -374,33 +374,21 @@ def test_warm_start_records_images_of_earlier_trainings(lab: Path) -> None:
     assert learned(lab, model) == ["splits"]
 
 
-def test_failed_training_keeps_record_of_unchanged_weights(lab: Path) -> None:
-    model = f"{DATA}@seed=13"
-    other: dict[str, Any] = {"num_epochs": 1, "split_path": "other"}
+def test_record_of_stopped_training_is_that_of_its_weights(lab: Path) -> None:
+    model, changed = f"{DATA}@seed=13", {**TRAINING, "num_epochs": 2, "split_path": "other"}
     trained(lab, model, num_epochs=1)
-    stopped = job(lab, "train", model, data=DATA, settings={**TRAINING, **other})
-    stopped.stop.set()
-    with pytest.raises(JobError, match="stopped in epoch 1"):
-        training_job.train(stopped)
-    assert learned(lab, model) == ["splits"]
-    trained(lab, model, **other)
-    assert learned(lab, model) == ["other"]
-
-
-def test_weights_of_stopped_training_have_its_record(lab: Path) -> None:
-    model, told = f"{DATA}@seed=14", {**TRAINING, "num_epochs": 2}
-    trained(lab, model, num_epochs=2)
     stop = Event()
 
     def after_the_first_epoch(**facts: Any) -> None:
         if facts["step"] > 2 * TRAIN:
             stop.set()
 
-    stopped = replace(
-        job(lab, "train", model, data=DATA, settings={**told, "split_path": "other"}),
-        stop=stop,
-        progress=after_the_first_epoch,
-    )
+    stopped = job(lab, "train", model, data=DATA, settings=changed)
+    stopped.stop.set()
+    with pytest.raises(JobError, match="stopped in epoch 1"):
+        training_job.train(stopped)
+    assert learned(lab, model) == ["splits"]
+    stopped = replace(stopped, stop=stop, progress=after_the_first_epoch)
     with pytest.raises(JobError, match="stopped in epoch 2"):
         training_job.train(stopped)
     assert learned(lab, model) == ["other"]

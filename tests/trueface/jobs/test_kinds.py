@@ -412,14 +412,27 @@ def test_the_architecture_of_a_model_is_a_column_of_results(kind: Kind) -> None:
     assert kind.settings.columns == {"architecture": "model"}
 
 
-def test_the_epochs_of_trainings_are_read_without_torch() -> None:
+NAMES = """
+from trueface.models.registry import SPECS, model_name
+from trueface.purification.registry import PurifySettings
+from trueface.training.objectives.registry import objectives
+
+assert 'slim18' in SPECS
+model_name('patch/tv/resnet18')
+objectives()
+PurifySettings(source='x', purifier='jpeg75+oneshot10')
+assert not {'torch', 'torchvision', 'trueface.models.architectures'} & {*sys.modules}
+"""
+
+
+def test_epochs_of_trainings_and_names_of_networks_purifiers_and_objectives_need_no_torch() -> None:
     code = "import sys\n"
     for kind in (TRAIN, UNLEARN, CLASSIFY):
         assert isinstance(kind, HasEpochs)
         module, _, function = kind.epochs.partition(":")
         code += f"import {module}; assert callable({module}.{function})\n"
-    code += "assert 'numpy' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code += "assert 'numpy' not in sys.modules\n"
+    subprocess.run([sys.executable, "-c", code + NAMES], check=True)
 
 
 ROOMS = """

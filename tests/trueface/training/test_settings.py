@@ -1,7 +1,5 @@
 """What trainings of groups are set to, the rules of the rate, and which objectives and parts there are."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -213,14 +211,6 @@ def test_objectives_are_listed_with_declarations_of_their_files() -> None:
     assert {"bce", "ce"} <= set(known)
     assert (known["bce"].binary, known["ce"].binary) == (True, False)
     assert known["bce"].summary == "binary cross-entropy"
-
-
-def test_objectives_are_listed_without_torch() -> None:
-    program = (
-        "import sys; from trueface.training.objectives.registry import objectives; objectives();"
-        "sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_name_gives_objective_and_its_module() -> None:
