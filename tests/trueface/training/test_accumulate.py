@@ -123,9 +123,10 @@ def test_killed_training_resumes_bit_by_bit_from_the_last_step(
     tmp_path: Path, every: int, batches: int
 ) -> None:
     # three batches of 8: a step of two, and one of the last batch alone
-    told = settings(**STATEFUL, accumulate=2, select="last", checkpoint_every=every)
+    stateful = {**STATEFUL, "num_epochs": 3}
+    told = settings(**stateful, accumulate=2, select="last", checkpoint_every=every)
     whole, expected = run(tmp_path / "whole", told)
-    interrupt(tmp_path / "killed", told, epoch=2, batches=batches)
+    interrupt(tmp_path / "killed", told, epoch=1, batches=batches)
     sums = tensor_files.load(paths.resume(tmp_path / "killed"))["steps"]["sums"]
     saved = 0 if sums is None else RunningMetrics(**sums).batches
     assert saved == (2 if batches == 2 and every < 4 else 0)

@@ -10,18 +10,14 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from launcher.workers.progress.event_files import read_event_steps
 from tests.trueface.training.test_resume import interrupt, run
-from tests.trueface.training.test_trainer import COUNT, settings
-from trueface.models.detectors import Detector, build_detector, freeze_backbone
+from tests.trueface.training.test_trainer import COUNT, settings, tiny
+from trueface.models.detectors import Detector, freeze_backbone
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.progress import RunContext
 from trueface.training import checkpointing, optimizer_state
 
 torch.set_num_threads(1)
-
-
-def a_model(seed: int = 1) -> Detector:
-    return build_detector("slim18", weights="none", seed=seed)
 
 
 def run_steps(model: Detector, optimizer: Optimizer, steps: int = 3) -> None:
@@ -37,7 +33,7 @@ def an_adam(model: Detector, lr: float = 1e-3) -> Adam:
 
 
 def test_learning_rate_and_weight_decay_keep_new_values() -> None:
-    model = a_model()
+    model = tiny()
     before = AdamW(model.parameters(), lr=0.5, weight_decay=0.3)
     run_steps(model, before)
     after = AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
@@ -48,11 +44,11 @@ def test_learning_rate_and_weight_decay_keep_new_values() -> None:
 
 
 def test_previously_frozen_parameters_start_with_empty_state() -> None:
-    frozen = a_model()
+    frozen = tiny()
     freeze_backbone(frozen)
     before = an_adam(frozen)
     run_steps(frozen, before)
-    whole = a_model(2)
+    whole = tiny()
     after = an_adam(whole)
     assert (
         optimizer_state.load_optimizer_state_dict(
@@ -65,7 +61,7 @@ def test_previously_frozen_parameters_start_with_empty_state() -> None:
 
 
 def test_frozen_parameters_get_no_state() -> None:
-    model = a_model()
+    model = tiny()
     before = an_adam(model)
     run_steps(model, before)
     freeze_backbone(model)
@@ -79,7 +75,7 @@ def test_frozen_parameters_get_no_state() -> None:
 
 
 def test_moments_of_other_shape_are_dropped() -> None:
-    model = a_model()
+    model = tiny()
     before = an_adam(model)
     run_steps(model, before)
     state = dict(optimizer_state.optimizer_state_dict(model, before))
@@ -90,7 +86,7 @@ def test_moments_of_other_shape_are_dropped() -> None:
 
 
 def test_optimizer_without_moments_has_no_state_to_store() -> None:
-    model = a_model()
+    model = tiny()
     other = SGD(model.parameters(), lr=0.1)
     run_steps(model, other)
     after = an_adam(model)
@@ -103,7 +99,7 @@ def test_optimizer_without_moments_has_no_state_to_store() -> None:
 
 
 def test_momentum_is_restored_if_optimizer_is_sgd() -> None:
-    straight, broken = a_model(), a_model()
+    straight, broken = tiny(), tiny()
     steady, first = (SGD(model.parameters(), lr=0.1, momentum=0.9) for model in (straight, broken))
     run_steps(straight, steady, 2)
     run_steps(broken, first, 2)

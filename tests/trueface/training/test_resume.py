@@ -14,7 +14,7 @@ from torch import Tensor
 
 from launcher.api import JobError, Json, MachineError
 from tests.trueface.stored_states import assert_almost_equal, put_state
-from tests.trueface.training.test_trainer import checkered, same, settings, slim, tiny
+from tests.trueface.training.test_trainer import checkered, same, settings, tiny
 from trueface.data.batch import Batch
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
@@ -111,9 +111,10 @@ def interrupt(folder: Path, told: TrainSettings, epoch: int, batches: int) -> No
 def test_killed_training_resumes_bit_by_bit(
     tmp_path: Path, schedule: str, select: str, every: int
 ) -> None:
-    told = settings(**STATEFUL, schedule=schedule, select=select, checkpoint_every=every)
+    stateful = {**STATEFUL, "num_epochs": 3}
+    told = settings(**stateful, schedule=schedule, select=select, checkpoint_every=every)
     whole, expected = run(tmp_path / "whole", told)
-    interrupt(tmp_path / "killed", told, epoch=2, batches=2)
+    interrupt(tmp_path / "killed", told, epoch=1, batches=2)
     model, done = run(tmp_path / "killed", told)
     assert same(model, whole)
     assert [one.loss for one in done.epochs] == [one.loss for one in expected.epochs]
@@ -171,12 +172,13 @@ def test_other_training_in_between_discards_the_state(tmp_path: Path) -> None:
 def test_lost_weights_are_written_again(tmp_path: Path) -> None:
     told = settings(num_epochs=3, lr=0.05)
     with pytest.raises(Killed):
-        run(tmp_path, told, Mortal(checkered(0), 2, 2), model=slim())
+        run(tmp_path, told, Mortal(checkered(0), 2, 2))
     paths.checkpoint(tmp_path).unlink()
-    model, done = run(tmp_path, told, model=slim())
-    kept = checkpoint.load_detector(paths.checkpoint(tmp_path))
-    assert same(kept, model)
-    assert checkpoint.load(paths.checkpoint(tmp_path)).provenance["epochs"] == done.chosen.epoch
+    model, done = run(tmp_path, told)
+    kept, expected = checkpoint.load(paths.checkpoint(tmp_path)), model.network.state_dict()
+    assert kept.state.keys() == expected.keys()
+    assert all(torch.equal(kept.state[name], expected[name]) for name in expected)
+    assert kept.provenance["epochs"] == done.chosen.epoch
 
 
 NEUTRAL = {"lr": 1, "num_threads": 0, "data_root": "/a", "resume": True}

@@ -106,7 +106,7 @@ def run(
 def test_two_layer_head_trains_by_steps_and_interrupted_training_resumes_bit_by_bit(
     tmp_path: Path,
 ) -> None:
-    wanted = settings(num_epochs=4, sam=0.05, dropout=0.2, ema=0.5, select="last")
+    wanted = settings(num_epochs=3, sam=0.05, dropout=0.2, ema=0.5, select="last")
     assert wanted.freeze
     images = featured(0)
     model, done = run(tmp_path / "whole", wanted, images)
@@ -116,5 +116,5 @@ def test_two_layer_head_trains_by_steps_and_interrupted_training_resumes_bit_by_
     for (name, trained), (_, fresh) in zip(*states, strict=True):
         assert name.startswith(f"{model.spec.head}.") or torch.equal(trained, fresh), name
     with pytest.raises(Killed):
-        run(tmp_path / "killed", wanted, Mortal(images, epoch=2, batches=1))
+        run(tmp_path / "killed", wanted, Mortal(images, epoch=1, batches=1))
     assert same(run(tmp_path / "killed", wanted, images)[0], model)

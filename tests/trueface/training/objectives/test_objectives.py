@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from launcher.api import JobError
-from tests.trueface.training.test_trainer import Pixels, checkered, settings, slim
+from tests.trueface.training.test_trainer import Pixels, checkered, settings, tiny
 from trueface.data.batch import Batch
 from trueface.runtime.progress import RunContext
 from trueface.training.objectives.protocol import Logs, Objective
@@ -78,7 +78,7 @@ class Sharpness(Objective):
 
 
 def one_step(objective: Objective | None) -> dict[str, Tensor]:
-    model = slim()
+    model = tiny()
     config = settings(num_epochs=1, freeze=True, select="last").trainer
     fit(model, checkered(0, 8), checkered(1), config, watch=RunContext(), objective=objective)
     return dict(model.network.state_dict())
@@ -91,7 +91,7 @@ def test_second_pass_uses_perturbed_weights_and_steps_from_original_ones() -> No
     assert second > first
     plain = one_step(None)
     # Adam's first step has the length of the rate, whatever the gradient is: it begins at the old weights
-    before = slim().network.state_dict()
+    before = tiny().network.state_dict()
     for name in ("fc.weight", "fc.bias"):
         assert (moved[name] - before[name]).abs().max() <= 1.01e-3
     assert not torch.equal(moved["fc.weight"], plain["fc.weight"])
@@ -99,7 +99,7 @@ def test_second_pass_uses_perturbed_weights_and_steps_from_original_ones() -> No
 
 def test_values_logged_by_objective_are_in_progress() -> None:
     reports: list[dict[str, float]] = []
-    model = slim()
+    model = tiny()
     fit(
         model, checkered(0, 8), checkered(1), settings(num_epochs=1).trainer,
         watch=RunContext(progress=lambda **metrics: reports.append(metrics)), objective=Sharpness(1.0),
@@ -130,7 +130,7 @@ class Graded(Pixels):
 
 
 def test_objective_gets_batch_columns_and_missing_one_is_reported() -> None:
-    model, plain = slim(), checkered(0, 8)
+    model, plain = tiny(), checkered(0, 8)
     config, objective = settings(num_epochs=1).trainer, ByQuality()
     graded = Graded(plain.labels, plain.images)
     fit(model, graded, checkered(1), config, watch=RunContext(), objective=objective)
