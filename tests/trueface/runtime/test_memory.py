@@ -21,6 +21,8 @@ UUID = "8932f937-d72c-4106-c12f-20bd9faed9f6"
 OTHER = "11111111-d72c-4106-c12f-20bd9faed9f6"
 FAULTS = """
 import ctypes, resource, sys
+from unittest.mock import Mock
+sys.modules["torch"] = Mock()  # its import takes seconds, and nothing here uses it
 from trueface.runtime.memory import keep_freed_memory
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p

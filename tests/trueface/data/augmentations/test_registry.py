@@ -270,9 +270,10 @@ def test_features_of_frozen_backbone_have_labels_of_their_view(
     images: tuple[Image, ...], tmp_path: Path, cycle: int
 ) -> None:
     feed = training_loader(images, augment_cycle=cycle)
-    plain = FeatureSet(body(), feed, watch=RunContext(), views=4)
+    frozen = body()
+    plain = FeatureSet(frozen, feed, watch=RunContext(), views=4)
     filling, reading = (
-        FeatureSet(body(), feed, watch=RunContext(), store=store_in(tmp_path / "store"), views=4)
+        FeatureSet(frozen, feed, watch=RunContext(), store=store_in(tmp_path / "store"), views=4)
         for _ in range(2)
     )
     for epoch in range(3):

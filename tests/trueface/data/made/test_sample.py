@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -89,8 +90,7 @@ def test_finished_sample_is_not_modified(root: Path) -> None:
 
 
 def test_missing_files_are_created_again(root: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "data"
-    make_sample(copy, TINY, workers=1)
+    copy = shutil.copytree(root, tmp_path / "data")
     (copy / "Twitter/Fake/StyleGAN3/conf-t-psi-0.5/00000.jpg").unlink()
     (copy / "PreSocial/Real/FORLAB/00001.png").write_bytes(b"")
     made: list[tuple[int, int]] = []
