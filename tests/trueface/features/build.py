@@ -1,6 +1,8 @@
 """A small body that counts the images it sees, images for it, and stores."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -34,8 +36,13 @@ class Counted(FrozenBackbone):
         return super().__call__(pixels)
 
 
-def model(*, seed: int = 1) -> Detector:
+@lru_cache(maxsize=2)
+def built(seed: int) -> Detector:
     return build_detector("slim18", weights="none", seed=seed)
+
+
+def model(*, seed: int = 1) -> Detector:
+    return deepcopy(built(seed))
 
 
 def body(*, seed: int = 1) -> Counted:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.api import Words
-from tests.trueface.training.test_trainer import slim
+from tests.trueface.training.test_trainer import tiny
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.files import write_json
@@ -138,7 +138,7 @@ LICENCE = "cc-by-nc-4.0"
 @pytest.fixture(scope="module")
 def model() -> Detector:
     """A network with the declaration that a library would give."""
-    made = slim()
+    made = tiny()
     made.spec = replace(made.spec, library="library 1.0", licence=LICENCE)
     return made
 
@@ -164,5 +164,5 @@ def test_derived_model_inherits_licence(
 
 
 def test_built_in_network_has_no_licence_note() -> None:
-    own = slim()
+    own = tiny()
     assert network_provenance(own, TrainingStart(model=None, folder=None, weights="default")) == {}

@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,6 +57,11 @@ def images(tree: Tree) -> tuple[Image, ...]:
 
 def network_with_statistics(name: str = "slim18", seed: int = 1) -> Detector:
     """Return a network whose batch norms do something, as those of a trained one do."""
+    return deepcopy(built(name, seed))
+
+
+@lru_cache(maxsize=1)
+def built(name: str, seed: int) -> Detector:
     model = build_detector(name, weights="none", seed=seed)
     rng = torch.Generator().manual_seed(seed)
     for module in model.modules():
