@@ -49,7 +49,7 @@ def bits(denoiser: Denoiser) -> list[Tensor]:
 
 
 def test_trained_denoiser_removes_more_noise_than_identity(tmp_path: Path) -> None:
-    denoiser = trained(tmp_path / "resume.pt", make_settings(num_steps=150, lr=0.01)).denoiser
+    denoiser = trained(tmp_path / "resume.pt", make_settings(num_steps=75, lr=0.01)).denoiser
     clean = to_minus_one_one(IMAGES)
     noisy = clean + 0.05 * normal(clean.shape)
     after = (denoiser(noisy) - clean).pow(2).mean()
