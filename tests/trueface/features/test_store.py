@@ -80,6 +80,17 @@ class TestReading:
         assert second.seen == 0
         assert np.array_equal(made.features, backward.features[::-1])
 
+    def test_features_equal_those_of_backbone_bit_by_bit(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        feed, frozen = as_learned(images), body()
+        for view in range(2):
+            matrix = read(folder, frozen, feed, view)
+            for batch in feed(view):
+                expected = frozen(batch.inputs)
+                rows = [matrix.rows[at] for at in batch.indices.tolist()]
+                assert torch.equal(torch.from_numpy(matrix.take(rows)), expected)
+
     def test_bad_image_is_listed_each_time(
         self, images: tuple[Image, ...], folder: Path, passes: Callable[..., int]
     ) -> None:
