@@ -108,7 +108,7 @@ def sweep(home: Home, store: Store) -> None:
             a_job(home, store, [seed + place, seed / 2 + place], lr=rate, seed=seed)
 
 
-def test_jobs_are_grouped_by_a_setting_with_mean_and_range(
+def test_jobs_are_grouped_by_a_setting_with_mean_and_range_or_interval(
     home: Home, store: Store, sweep: None
 ) -> None:
     made = read(home)
@@ -118,9 +118,6 @@ def test_jobs_are_grouped_by_a_setting_with_mean_and_range(
     assert plot.band == "minimum to maximum"
     assert bands(plot.lines[1]) == [(1, 1.5, 1, 2, 2), (2, 0.75, 0.5, 1, 2)]
     assert plot.lines[1].group == "2 jobs"
-
-
-def test_band_can_be_the_interval_of_the_mean(home: Home, store: Store, sweep: None) -> None:
     plot = one_plot(read(home, band=INTERVAL))
     assert "95 %" in plot.band
     (_, mean, low, high, jobs), _ = bands(plot.lines[1])
@@ -150,26 +147,17 @@ def test_grouping_is_chosen(
     }
 
 
-def test_each_job_has_no_band(home: Home, store: Store, sweep: None) -> None:
+def test_each_job_has_no_band_and_an_unknown_setting_shows_the_default(
+    home: Home, store: Store, sweep: None
+) -> None:
     plot = one_plot(read(home, group=EACH))
     assert plot.band == ""
     assert not any(line.has_band for line in plot.lines)
-
-
-def test_unknown_setting_shows_the_default_and_says_so(
-    home: Home, store: Store, sweep: None
-) -> None:
     made = read(home, group="sede")
     assert made.group == "lr"
     (note,) = made.notes
     assert note.startswith("no job has a setting 'sede'. Did you mean 'seed'?")
     assert note.endswith("The default is shown")
-
-
-def test_setting_with_one_value_is_one_group(home: Home, store: Store) -> None:
-    for seed in (1, 2):
-        a_job(home, store, [1.0], lr=0.1, seed=seed)
-    assert names(one_plot(read(home, group="lr"))) == ["lr=0.1"]
 
 
 def test_band_counts_only_jobs_that_have_the_step(home: Home, store: Store) -> None:
@@ -227,6 +215,7 @@ def test_values_that_are_no_numbers_leave_the_others(home: Home, store: Store) -
     a_job(home, store, [1.0, math.inf, 3.0], lr=0.1, seed=1)
     a_job(home, store, [2.0, 2.0, math.nan], lr=0.1, seed=2)
     (line,) = one_plot(read(home, group="lr")).lines
+    assert line.name == "lr=0.1"
     assert [(x, mean, jobs) for x, mean, _, _, jobs in bands(line)] == [
         (1, 1.5, 2),
         (2, 2, 1),
@@ -265,12 +254,6 @@ def test_filter_selects_jobs(home: Home, store: Store, sweep: None) -> None:
     assert (made.summary, made.plots) == ("0 of 4 jobs match the filter", [])
     (note,) = read(home, filter="rl=0.1").notes
     assert "no job has a setting 'rl'" in note
-
-
-def test_few_jobs_are_drawn_one_by_one(home: Home, store: Store) -> None:
-    for rate in (0.1, 0.2, 0.3):
-        a_job(home, store, [1.0], lr=rate)
-    assert read(home).group == EACH
 
 
 def test_values_are_ordered_as_numbers_then_texts_then_none(home: Home, store: Store) -> None:
@@ -327,7 +310,8 @@ def test_curves_of_many_metrics_have_fewer_points(
     """A run needs a limited amount of memory, however many metrics its jobs report."""
     monkeypatch.setattr(run_curves, "_MOST_STORED", 200)
     for seed in (1, 2):
-        values = [{f"m{place}": float(step) for place in range(metrics)} for step in range(400)]
+        steps = range(4 * most)
+        values = [{f"m{place}": float(step) for place in range(metrics)} for step in steps]
         a_job(home, store, values, lr=0.1, seed=seed)
     plots = read(home, group="lr", everything=True).plots
     assert len(plots) == metrics
@@ -377,13 +361,18 @@ def test_jobs_of_a_plugin_package_are_named(home: Home, store: Store) -> None:
     assert names(one_plot(read(home))) == ["1 train/net", "2 other/net"]
 
 
-def test_run_without_jobs_or_with_one_job(home: Home, store: Store) -> None:
+def test_run_without_jobs_has_no_curves_and_few_jobs_are_drawn_one_by_one(
+    home: Home, store: Store
+) -> None:
     assert read(home, 77) == RunCurves()
     a_job(home, store, [1.0, 0.5], lr=0.1)
     made = read(home)
     assert (made.summary, made.group) == ("1 of 1 job", EACH)
     assert one_plot(made).band == ""
     assert names(one_plot(made)) == ["1 command/0.1"]
+    for rate in (0.2, 0.3):
+        a_job(home, store, [1.0], lr=rate)
+    assert read(home).group == EACH
 
 
 def test_curve_belongs_to_the_job_with_the_result_until_a_newer_job_runs(

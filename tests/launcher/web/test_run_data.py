@@ -187,14 +187,19 @@ def test_each_row_has_its_run_and_job(home: Home, store: Store, scored: Path) ->
     assert RUN not in compared.results.varying
 
 
-def test_runs_are_compared_by_differing_settings(home: Home, store: Store, tmp_path: Path) -> None:
+def test_runs_with_results_are_compared_by_differing_settings(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    a_training(store, tmp_path, "dusk", settings={"lr": 1, "depth": 3})
+    dusk = result_jobs(home, store, store.read.jobs_of_runs_named("dusk"))
+    assert compare_runs(home, store, [dusk]).results.rows == []
     for run, rate in (("night", 0.1), ("day", 0.2)):
         settings: dict[str, Json] = {"lr": rate, "depth": 3, "name": f"x{rate}"}
         a_training(store, tmp_path, run, settings=settings, result={"loss": rate * 2})
     runs = [
         result_jobs(home, store, store.read.jobs_of_runs_named(name)) for name in ("night", "day")
     ]
-    results = compare_runs(home, store, runs).results
+    results = compare_runs(home, store, [*runs, dusk]).results
     assert [(row[RUN], row["lr"], row["loss"]) for row in results.rows] == [
         ("night", 0.1, 0.2),
         ("day", 0.2, 0.4),
@@ -209,12 +214,6 @@ def test_result_column_named_run_is_kept(home: Home, store: Store, tmp_path: Pat
     night = result_jobs(home, store, store.read.jobs_of_runs_named("night"))
     (row,) = compare_runs(home, store, [night]).results.rows
     assert (row[RUN], row["setting_run"]) == ("night", 5)
-
-
-def test_a_run_without_results_has_no_rows(home: Home, store: Store, tmp_path: Path) -> None:
-    a_training(store, tmp_path, "night", settings={"lr": 1})
-    night = result_jobs(home, store, store.read.jobs_of_runs_named("night"))
-    assert compare_runs(home, store, [night]).results.rows == []
 
 
 def test_table_shows_means_over_seeds_on_request(home: Home, store: Store) -> None:

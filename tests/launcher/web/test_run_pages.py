@@ -115,7 +115,9 @@ def test_run_name_redirects_to_the_newest_run(page: Page) -> None:
     assert page.get("runs/77").status == 404
 
 
-def test_run_without_results_is_reported_and_its_name_is_escaped(page: Page) -> None:
+def test_run_without_results_is_reported_and_hostile_names_stay_text(
+    page: Page, home: Home, store: Store, tmp_path: Path
+) -> None:
     html = shown(page, "runs/3", "No results yet")
     assert EVIL not in html
     assert "&lt;script&gt;alert(1)" in html
@@ -125,6 +127,17 @@ def test_run_without_results_is_reported_and_its_name_is_escaped(page: Page) -> 
     named = page.get("run/%3Cscript%3Ealert(1)%3C/script%3E")
     assert named.headers["location"] == f"{page.root}runs/3"
     assert EVIL not in page.get("run/%3Cscript%3Ealert(1)").text
+    evil = "</script><script>alert(1)</script>\"' onload='x"
+    spec = a_spec("train.py", name="command/evil", settings={PARAMS: {"how": evil}})
+    (job,) = done(store, spec, run="own", root=tmp_path)
+    report(home, job, **{evil: 0.5})
+    run = job_row(store, job).run_id
+    html = shown(page, f"runs/{run}?group=how", "1 of 1 job")
+    assert "<script>alert" not in html
+    figures = FigureReader()
+    figures.feed(html)
+    (plot,) = figures.plots
+    assert plot["lines"][0]["name"] == f"how={evil}"
 
 
 def test_runs_are_filtered_by_settings_and_names(page: Page) -> None:
@@ -156,7 +169,9 @@ def test_runs_are_compared_in_one_table(page: Page) -> None:
     assert "Choose runs" in page.get("runs/compare").text
 
 
-def test_pictures_of_a_run_are_shown_and_sent(page: Page, root: Path, home: Home) -> None:
+def test_pictures_of_a_run_are_shown_and_sent_unless_too_large(
+    page: Page, root: Path, home: Home
+) -> None:
     folder = root / "runs" / "night" / "net&pre 1"
     folder.mkdir()
     (folder / "preview.png").write_bytes(a_png())
@@ -172,21 +187,18 @@ def test_pictures_of_a_run_are_shown_and_sent(page: Page, root: Path, home: Home
     assert page.get("runs/2/files/attempt-1/sheet.svg").status == 404  # a file of another run
     (folder / "preview.png").unlink()
     assert page.get("runs/1/files/run/net%26pre%201/preview.png").status == 404
+    with (root / "runs" / "night" / "sheet.png").open("wb") as file:
+        file.truncate(200_000_000)
+    html = shown(page, "runs/1", "too large to be shown here")
+    assert "files/run/sheet.png" not in html
+    answer = page.get("runs/1/files/run/sheet.png")
+    assert answer.status == 413
+    assert len(answer.body) < MOST_BYTES
 
 
-def test_drawing_cannot_run_scripts(page: Page, root: Path) -> None:
-    evil = f'<svg xmlns="http://www.w3.org/2000/svg">{EVIL}</svg>'
-    (root / "runs" / "night" / "evil.svg").write_text(evil)
-    answer = page.get("runs/1/files/run/evil.svg")
-    policies = answer.headers["content-security-policy"]
-    assert answer.headers["content-type"] == "image/svg+xml"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "default-src 'none'" in policies
-    assert policies.endswith("sandbox")
-    assert "script" not in policies
-
-
-def test_report_is_shown_without_scripts_and_with_embedded_plots(page: Page, root: Path) -> None:
+def test_drawings_and_a_report_with_its_plots_are_shown_without_scripts(
+    page: Page, root: Path
+) -> None:
     (root / "runs" / "night" / "report.html").write_text(REPORT)
     plot = root / "runs" / "night" / "report-figures" / "net" / "01 ROC.svg"
     plot.parent.mkdir(parents=True)
@@ -198,6 +210,15 @@ def test_report_is_shown_without_scripts_and_with_embedded_plots(page: Page, roo
     figure = page.get("runs/1/files/run/report-figures/net/01%20ROC.svg")
     assert figure.headers["content-type"] == "image/svg+xml"
     assert figure.text == SVG
+    evil = f'<svg xmlns="http://www.w3.org/2000/svg">{EVIL}</svg>'
+    (root / "runs" / "night" / "evil.svg").write_text(evil)
+    answer = page.get("runs/1/files/run/evil.svg")
+    policies = answer.headers["content-security-policy"]
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in policies
+    assert policies.endswith("sandbox")
+    assert "script" not in policies
 
 
 def test_new_file_in_a_run_folder_is_read_at_once(root: Path) -> None:
@@ -224,16 +245,6 @@ def test_other_files_are_not_sent(page: Page, root: Path) -> None:
         assert answer.status == 404, path
         assert b"secret" not in answer.body.replace(b"/secret", b"")
         assert b"root:" not in answer.body
-
-
-def test_picture_that_is_too_large_is_named_but_not_sent(page: Page, root: Path) -> None:
-    with (root / "runs" / "night" / "sheet.png").open("wb") as file:
-        file.truncate(200_000_000)
-    html = shown(page, "runs/1", "too large to be shown here")
-    assert "files/run/sheet.png" not in html
-    answer = page.get("runs/1/files/run/sheet.png")
-    assert answer.status == 413
-    assert len(answer.body) < MOST_BYTES
 
 
 def test_stream_sends_results_when_they_are_read(
@@ -288,22 +299,6 @@ def test_curves_are_grouped_as_the_address_says(
     assert "</script><b>" not in html
     html = shown(page, f"runs/{run}?filter=lr%3D0.5", "2 of 4 jobs match the filter")
     assert "lr=0.1 <b>" not in html
-
-
-def test_hostile_names_stay_text_in_the_data_of_a_chart(
-    page: Page, home: Home, store: Store, tmp_path: Path
-) -> None:
-    evil = "</script><script>alert(1)</script>\"' onload='x"
-    spec = a_spec("train.py", name="command/evil", settings={PARAMS: {"how": evil}})
-    (job,) = done(store, spec, run="own", root=tmp_path)
-    report(home, job, **{evil: 0.5})
-    run = job_row(store, job).run_id
-    html = shown(page, f"runs/{run}?group=how", "1 of 1 job")
-    assert "<script>alert" not in html
-    figures = FigureReader()
-    figures.feed(html)
-    (plot,) = figures.plots
-    assert plot["lines"][0]["name"] == f"how={evil}"
 
 
 def test_chart_library_is_sent_once_and_compressed(page: Page) -> None:
