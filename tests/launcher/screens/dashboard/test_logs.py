@@ -200,10 +200,15 @@ LINE = "line %06d\n"
 COUNT = 300_000  # lines: 3.1 MiB
 
 
+@pytest.fixture(scope="module")
+def long_text() -> str:
+    return "".join(map(LINE.__mod__, range(COUNT)))
+
+
 @pytest.fixture
-def long_log(tmp_path: Path) -> Path:
+def long_log(long_text: str, tmp_path: Path) -> Path:
     file = tmp_path / "log"
-    file.write_text("".join(LINE % number for number in range(COUNT)))
+    file.write_text(long_text)
     return file
 
 

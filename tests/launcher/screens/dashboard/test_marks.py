@@ -24,18 +24,14 @@ def marked(user: User) -> list[str]:
     return [text.split()[1] for text in user.lines if text[1:2] == "◆"]
 
 
-def test_key_with_alt_differs_from_the_plain_key(waiting: list[int], home: Home) -> None:
+def test_jobs_are_marked_and_unmarked_and_a_key_with_alt_does_neither(
+    waiting: list[int], home: Home
+) -> None:
     async def story(user: User) -> None:
         await user.press("m")
         await user.press("alt+m", "alt+U")
         assert marked(user) == ["train/a"]
-
-    run_on_queue(home, story)
-
-
-def test_jobs_are_marked_and_unmarked(waiting: list[int], home: Home) -> None:
-    async def story(user: User) -> None:
-        await user.press("m", "m")
+        await user.press("m")
         assert marked(user) == ["train/a", "train/b"]
         assert "train/c" in user.chosen
         assert user.bottom.startswith("2 marked, U unmarks")
@@ -149,7 +145,9 @@ def test_tags_are_added_to_all_marked_jobs(waiting: list[int], home: Home, store
     assert store.job_control.tags_of(waiting) == {job: ["paper"] for job in waiting[:2]}
 
 
-def test_note_of_a_job_can_be_typed(waiting: list[int], home: Home, store: Store) -> None:
+def test_note_of_a_job_can_be_typed_and_its_first_line_be_edited(
+    waiting: list[int], home: Home, store: Store
+) -> None:
     async def story(user: User) -> None:
         await user.press("n")
         assert user.bottom.startswith(f"note on job {waiting[0]} train/a: ")
@@ -160,15 +158,9 @@ def test_note_of_a_job_can_be_typed(waiting: list[int], home: Home, store: Store
         assert user.bottom == f"job {waiting[0]} train/a: note: table 3"
         await user.press("n", "enter")
         assert "unchanged" in user.bottom
-
-    run_on_queue(home, story)
-    assert job_row(store, waiting[0]).owner_note == "table 3"
-
-
-def test_first_line_of_a_note_can_be_edited(waiting: list[int], home: Home, store: Store) -> None:
-    store.job_control.set_note(waiting[:1], "table 3\nwith both seeds")
-
-    async def story(user: User) -> None:
+        assert job_row(store, waiting[0]).owner_note == "table 3"
+        store.job_control.set_note(waiting[:1], "table 3\nwith both seeds")
+        await user.look()
         await user.press("n")
         assert user.bottom.startswith(f"note on job {waiting[0]} train/a: table 3")
         await user.after("backspace 4 enter", bottom=f"job {waiting[0]} train/a: note: table 4")

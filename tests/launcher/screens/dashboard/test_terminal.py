@@ -46,15 +46,6 @@ def is_restored(window: TerminalWindow) -> bool:
     ) > window.raw.rfind(b"\x1b[?25l")
 
 
-def test_exit_prints_what_still_runs(jobs: list[int]) -> None:
-    with open_top("--read-only") as window:
-        window.type("q")
-        assert window.ends() == 0
-        assert is_restored(window)
-        told = b"1 running job continues. To come back: launcher top. To stop: launcher stop"
-        assert told in window.raw.rpartition(BACK)[2]
-
-
 def test_keys_sent_together_are_handled_in_order(jobs: list[int], store: Store) -> None:
     home, end, left, backspace = "\x1b[H", "\x1b[F", "\x1b[D", "\x7f"
     with open_top() as window:
@@ -67,16 +58,7 @@ def test_keys_sent_together_are_handled_in_order(jobs: list[int], store: Store) 
     assert [job_row(store, job).state for job in jobs] == ["running", "queued", "held"]
 
 
-def test_resized_window_is_filled(jobs: list[int]) -> None:
-    with open_top("--read-only") as window:
-        window.resize(120, 40)
-        window.until(lambda _: window.lines[39].startswith("read only  ? help"), "it is larger")
-        window.resize(40, 10)
-        window.until(lambda _: window.lines[9].startswith("read only  ? help"), "it is smaller")
-        window.leaves()
-
-
-def test_screen_is_redrawn_after_suspension(jobs: list[int]) -> None:
+def test_screen_is_redrawn_after_suspension_and_restored_by_sigterm(jobs: list[int]) -> None:
     with open_top("--read-only") as window:
         window.type("\x1a")
         until(lambda: _state(window) == "T", "it is suspended")
@@ -90,16 +72,22 @@ def test_screen_is_redrawn_after_suspension(jobs: list[int]) -> None:
         )
         window.type("j")
         window.shows("▸ ○ train/b")
-        window.leaves()
+        os.kill(window.child.pid, signal.SIGTERM)
+        assert window.ends() == 143
+        assert is_restored(window)
 
 
-def test_screen_is_redrawn_after_sigstop(jobs: list[int]) -> None:
+def test_screen_is_redrawn_after_sigstop_and_fills_a_resized_window(jobs: list[int]) -> None:
     with open_top("--read-only") as window:
         os.kill(window.child.pid, signal.SIGSTOP)
         until(lambda: _state(window) == "T", "it is stopped")
         os.kill(window.child.pid, signal.SIGCONT)
         window.type("j")
         window.shows("▸ ○ train/b")
+        window.resize(120, 40)
+        window.until(lambda _: window.lines[39].startswith("read only  ? help"), "it is larger")
+        window.resize(40, 10)
+        window.until(lambda _: window.lines[9].startswith("read only  ? help"), "it is smaller")
         window.leaves()
 
 
@@ -130,13 +118,6 @@ def test_lost_terminal_ends_top_without_a_signal(jobs: list[int]) -> None:
     finally:
         child.kill()
         child.wait()
-
-
-def test_sigterm_restores_the_terminal(jobs: list[int]) -> None:
-    with open_top("--read-only") as window:
-        os.kill(window.child.pid, signal.SIGTERM)
-        assert window.ends() == 143
-        assert is_restored(window)
 
 
 def test_without_utf_8_only_ascii_is_written(jobs: list[int]) -> None:
@@ -177,10 +158,15 @@ def test_sixteen_colours_are_enough(jobs: list[int]) -> None:
         assert not codes & {b"38", b"48", b"40"}, "the background is the person's own"
 
 
-def test_cursor_is_visible_without_colours(jobs: list[int]) -> None:
+def test_cursor_is_visible_without_colours_and_exit_prints_what_still_runs(
+    jobs: list[int],
+) -> None:
     with open_top("--read-only") as window:  # NO_COLOR
         _type_before_b(window)
         assert window.ends() == 0
+        assert is_restored(window)
+        told = b"1 running job continues. To come back: launcher top. To stop: launcher stop"
+        assert told in window.raw.rpartition(BACK)[2]
         codes = set(b";".join(re.findall(rb"\x1b\[([0-9;]+)m", window.raw)).split(b";"))
         assert not codes & {b"%d" % number for number in (*range(30, 38), *range(40, 48))}
 
