@@ -51,27 +51,27 @@ def done(store: Store) -> Store:
     return store
 
 
-def test_every_job_differs_only_in_code(done: Store) -> None:
+def test_every_job_differs_only_in_code_and_is_not_accepted_without_the_option(done: Store) -> None:
     compared = judged(done, a_plan(code="new"))
     assert {one.action for one in compared.values()} == {Action.RUN}
     assert all(one.is_other_code for one in compared.values())
     assert not any(one.is_other_code for one in judged(done, a_plan()).values())
+    submitted = queue(done, a_plan(code="new"))
+    assert (submitted.queued, submitted.cached) == (len(submitted.jobs), 0)
+    events = [event for number in submitted.jobs for event in done.read.events_of(number)]
+    assert ReasonCode.ACCEPTED not in {reason.code for _, _, reason in events}
 
 
-def test_accepted_results_are_kept_in_every_later_plan(done: Store) -> None:
+def test_accepted_results_are_kept_until_the_code_changes_again(done: Store) -> None:
     accepted = queue(done, a_plan(code="new"), accept_code=True)
     assert (accepted.queued, accepted.cached) == (0, len(accepted.jobs))
     later = judged(done, a_plan(code="new"))
     assert {(one.action, one.is_other_code) for one in later.values()} == {(Action.CACHED, False)}
     reasons = {done.read.events_of(number)[-1][2].text for number in accepted.jobs}
     assert reasons == {"accepted by --accept-code: result made with other code"}
-
-
-def test_without_the_option_nothing_is_accepted(done: Store) -> None:
-    submitted = queue(done, a_plan(code="new"))
-    assert (submitted.queued, submitted.cached) == (len(submitted.jobs), 0)
-    events = [event for number in submitted.jobs for event in done.read.events_of(number)]
-    assert ReasonCode.ACCEPTED not in {reason.code for _, _, reason in events}
+    newest = judged(done, a_plan(code="newest"))
+    assert all(one.is_other_code and one.action is Action.RUN for one in newest.values())
+    assert queue(done, a_plan(code="newest"), accept_code=True).queued == 0
 
 
 def test_changed_setting_and_its_dependents_are_not_accepted(done: Store) -> None:
@@ -82,13 +82,6 @@ def test_changed_setting_and_its_dependents_are_not_accepted(done: Store) -> Non
         name for name in compared if "dot:pre" in name and not name.startswith("poison")
     }
     assert not any(compared[name].is_other_code for name in again)
-
-
-def test_changed_code_needs_acceptance_again(done: Store) -> None:
-    queue(done, a_plan(code="new"), accept_code=True)
-    newest = judged(done, a_plan(code="newest"))
-    assert all(one.is_other_code and one.action is Action.RUN for one in newest.values())
-    assert queue(done, a_plan(code="newest"), accept_code=True).queued == 0
 
 
 def test_rerun_dependency_makes_a_kept_job_run_again(done: Store) -> None:

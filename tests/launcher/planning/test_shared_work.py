@@ -164,7 +164,7 @@ def done(store: Store) -> None:
             end(store, name, Done(at=2.0))
 
 
-def test_nothing_is_shared_after_its_users_are_done(store: Store) -> None:
+def test_nothing_is_shared_after_its_users_are_done_except_for_two_more_jobs(store: Store) -> None:
     made = a_plan(TWO)
     assert queue(store, made).queued == 4
     done(store)
@@ -172,11 +172,6 @@ def test_nothing_is_shared_after_its_users_are_done(store: Store) -> None:
     assert names(again) == ["shapes/toys", *TRAININGS]
     assert {job.action for job in again.jobs} == {Action.CACHED}
     assert again.savings == ()
-
-
-def test_shared_work_is_planned_again_for_two_more_jobs(store: Store) -> None:
-    queue(store, a_plan(TWO))
-    done(store)
     three = compared(a_plan(TWO.replace("[0.1, 0.2]", "[0.1, 0.2, 0.3]")), store)
     assert SHARE not in names(three), "one job is left, which does it alone"
     four = a_plan(TWO.replace("[0.1, 0.2]", "[0.1, 0.2, 0.3, 0.4]"))

@@ -52,8 +52,11 @@ def test_rows_contain_model_parts_and_differing_settings(store: Store, scored: P
     assert under["tilt"] == 3
 
 
-def test_means_over_seeds_keep_other_differing_columns(store: Store, scored: Path) -> None:
-    results = average_over(results_of(store.read.jobs_of_runs_named("test")), ["seed"], SETTINGS)
+def test_means_over_one_or_several_columns_keep_other_differing_columns(
+    store: Store, scored: Path
+) -> None:
+    each = results_of(store.read.jobs_of_runs_named("test"))
+    results = average_over(each, ["seed"], SETTINGS)
     rows = {(row["model"], row["data"]): row for row in results.rows}
     assert len(rows) == len(results.rows) == 2 * 4
     row = rows["line:pre@lr=0.2", "dot:pre"]
@@ -62,6 +65,9 @@ def test_means_over_seeds_keep_other_differing_columns(store: Store, scored: Pat
     assert (row["count"], row["goodness"]["n"], row["n"]) == (3, 3, 10)
     assert (row["setting_lr"], row["architecture"]) == (0.2, "tiny")
     assert "seed" not in row
+    results = average_over(each, ["seed", "setting_lr"], SETTINGS)
+    row = next(row for row in results.rows if row["data"] == "dot:pre")
+    assert (row["model"], row["count"]) == ("line:pre", 6)
 
 
 @pytest.mark.parametrize(
@@ -81,26 +87,18 @@ def test_name_of_a_mean_omits_the_averaged_part_of_the_id(column: str, model: st
     assert (mean["model"], mean["count"]) == (model, 1)
 
 
-def test_means_over_data_exclude_pooled_rows(store: Store, scored: Path) -> None:
-    results = average_over(results_of(store.read.jobs_of_runs_named("test")), ["data"], SETTINGS)
+def test_means_over_data_exclude_pooled_rows_and_over_a_condition_combine_its_tests(
+    store: Store, scored: Path
+) -> None:
+    each = results_of(store.read.jobs_of_runs_named("test"))
+    results = average_over(each, ["data"], SETTINGS)
     counts = {(row["model"], row["condition"]): row["count"] for row in results.rows}
     assert counts["line:pre@lr=0.1,seed=0", ""] == 2
     assert counts["line:pre@lr=0.1,seed=0", "tilt=3"] == 1
     assert len(counts) == 12
-
-
-def test_means_over_a_condition_combine_its_tests(store: Store, scored: Path) -> None:
-    results = average_over(results_of(store.read.jobs_of_runs_named("test")), ["tilt"], SETTINGS)
+    results = average_over(each, ["tilt"], SETTINGS)
     row = next(row for row in results.rows if row["data"] == "dot:pre")
     assert (row["count"], row["condition"]) == (2, "")
-
-
-def test_means_over_several_columns_have_one_row_per_group(store: Store, scored: Path) -> None:
-    results = average_over(
-        results_of(store.read.jobs_of_runs_named("test")), ["seed", "setting_lr"], SETTINGS
-    )
-    row = next(row for row in results.rows if row["data"] == "dot:pre")
-    assert (row["model"], row["count"]) == ("line:pre", 6)
 
 
 def test_the_calls_for_means_grow_in_proportion_to_the_jobs() -> None:

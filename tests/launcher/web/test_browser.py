@@ -138,28 +138,11 @@ def test_typed_text_is_kept_if_the_server_is_gone(tab: "Tab", served_page: Page)
     playwright.expect(tab.locator("#dialog #text")).to_have_value("an hour of thought")
 
 
-def test_moved_or_replaced_queue_is_reported_on_an_open_page(
-    tab: "Tab", home: Home, store: Store, tmp_path: Path
-) -> None:
-    assert "token" not in tab.url
-    reads(tab, "#connection", "live")
-    shows(tab, "#waiting", "command/3")
-    home.folder.rename(tmp_path / "away")
-    shows(tab, "#warnings", "There is no queue in this folder")
-    shows(tab, "#waiting", "command/3", there=False)
-    make_home(home)
-    with contextlib.closing(Store(home, durable=False)) as other:
-        enqueue(other, "command/other")
-        shows(tab, "#waiting", "command/other")
-    shows(tab, "#warnings", "There is no queue", there=False)
-    tab.reload()
-    shows(tab, "#waiting", "command/other")
-
-
-def test_job_page_reports_a_deleted_queue_and_holds_a_job_after_confirmation(
+def test_deleted_or_replaced_queue_is_reported_and_a_job_held_after_confirmation(
     tab: "Tab", home: Home, store: Store, tmp_path: Path
 ) -> None:
     leave_out_charts(tab)
+    assert "token" not in tab.url
     tab.click("text=command/3")
     until_alive(tab, "h1", "command/3")
     home.folder.rename(tmp_path / "away")
@@ -180,6 +163,19 @@ def test_job_page_reports_a_deleted_queue_and_holds_a_job_after_confirmation(
     shows(tab, "#notice", "job 5 command/3 held")
     playwright.expect(tab.locator("a.button.release")).to_be_visible()
     assert in_state(store, 5, State.HELD)
+    tab.goto(tab.url.partition("jobs")[0])
+    reads(tab, "#connection", "live")
+    shows(tab, "#waiting", "command/2")
+    home.folder.rename(tmp_path / "away")
+    shows(tab, "#warnings", "There is no queue in this folder")
+    shows(tab, "#waiting", "command/2", there=False)
+    make_home(home)
+    with contextlib.closing(Store(home, durable=False)) as other:
+        enqueue(other, "command/other")
+        shows(tab, "#waiting", "command/other")
+    shows(tab, "#warnings", "There is no queue", there=False)
+    tab.reload()
+    shows(tab, "#waiting", "command/other")
 
 
 @pytest.mark.night
@@ -301,7 +297,9 @@ def runs_tab(chromium: "Browser", runs_page: Page) -> Iterator["Tab"]:
         yield tab
 
 
-def test_run_page_is_sorted_and_links_to_its_jobs(runs_tab: "Tab") -> None:
+def test_run_page_is_sorted_and_links_to_its_jobs_and_its_report_and_drawing_run_no_script(
+    chromium: "Browser", runs_page: Page, runs_tab: "Tab"
+) -> None:
     leave_out_charts(runs_tab)
     runs_tab.click("nav >> text=Runs")
     runs_tab.click("a.job:has-text('night')")
@@ -321,6 +319,17 @@ def test_run_page_is_sorted_and_links_to_its_jobs(runs_tab: "Tab") -> None:
     runs_tab.wait_for_url("**/jobs/2")
     runs_tab.click("p.sub a")
     runs_tab.wait_for_url("**/runs/1")
+    context = chromium.new_context()
+    tab = context.new_page()
+    asked: list[str] = []
+    tab.on("dialog", lambda dialog: asked.append(dialog.message))
+    tab.goto(runs_page.link)
+    root = tab.url
+    for path in ("drawing.svg", "report.html"):
+        tab.goto(f"{root}runs/1/files/run/{path}")
+        assert tab.title() != "x"
+    assert not asked
+    context.close()
 
 
 @pytest.mark.night
@@ -340,20 +349,6 @@ def test_pictures_and_figures_load_and_open(runs_tab: "Tab", runs_page: Page) ->
     runs_tab.go_back()
     runs_tab.click("figcaption:has-text('01 ROC') >> xpath=.. >> img")
     runs_tab.wait_for_url("**/01%20ROC.svg**")
-
-
-def test_report_and_drawing_run_no_script(chromium: "Browser", runs_page: Page) -> None:
-    context = chromium.new_context()
-    tab = context.new_page()
-    asked: list[str] = []
-    tab.on("dialog", lambda dialog: asked.append(dialog.message))
-    tab.goto(runs_page.link)
-    root = tab.url
-    for path in ("drawing.svg", "report.html"):
-        tab.goto(f"{root}runs/1/files/run/{path}")
-        assert tab.title() != "x"
-    assert not asked
-    context.close()
 
 
 @pytest.mark.night

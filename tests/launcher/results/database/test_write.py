@@ -95,7 +95,7 @@ def test_changed_rows_are_updated_in_place(path: Path, home: Home, store: Store)
     assert select(path, "SELECT number, ending FROM attempts") == [(1, "failed"), (2, "done")]
 
 
-def test_numbers_of_an_earlier_result_are_deleted_after_a_rerun(
+def test_rerun_or_queued_job_has_its_current_settings_and_numbers(
     path: Path, home: Home, store: Store
 ) -> None:
     job = with_done_attempt(store, "command/a", {"old": 1, "both": 1}, argv=("x", "--lr=1"))
@@ -109,17 +109,10 @@ def test_numbers_of_an_earlier_result_are_deleted_after_a_rerun(
         ("new", 2.0),
     ]
     assert select(path, "SELECT name FROM settings") == [("depth",)]
-
-
-def test_requeued_job_has_its_current_settings_and_numbers(
-    path: Path, home: Home, store: Store
-) -> None:
-    job = with_done_attempt(store, "command/a", {"loss": 1}, argv=("x", "--lr=1"))
+    enqueue(store, a_spec(name="command/a", argv=("x", "--lr=1")), run="test")
     write(path, home, store)
-    enqueue(store, a_spec(name="command/a", argv=("x", "--depth=1")), run="test")
-    write(path, home, store)
-    assert select(path, "SELECT id, state, command FROM jobs") == [(job, "queued", "x --depth=1")]
-    assert select(path, "SELECT name FROM settings") == [("depth",)]
+    assert select(path, "SELECT id, state, command FROM jobs") == [(job, "queued", "x --lr=1")]
+    assert select(path, "SELECT name FROM settings") == [("lr",)]
     assert select(path, "SELECT name FROM metrics") == []
 
 
@@ -676,17 +669,3 @@ def test_query_is_answered_if_a_run_cannot_be_updated(home: Home, store: Store) 
     (note,) = notes
     assert note.startswith("the results may be outdated")
     assert note.endswith("disk full")
-
-
-def test_numbers_of_a_job_that_ran_again_are_replaced_after_a_query_without_numbers(
-    home: Home, store: Store
-) -> None:
-    job = with_done_attempt(store, "command/a", {"auc": 0.5, "first": 1.0})
-    update(home, store, "SELECT * FROM metrics", print)
-    store.job_control.retry([job], 3.0)
-    store.transitions.finish_attempt(
-        claimed(store, job), Done(at=4.0, result={"auc": 0.7}), outputs={}, now=4.0
-    )
-    update(home, store, "SELECT count(*) FROM jobs", print)
-    path, _ = update(home, store, "SELECT * FROM metrics", print)
-    assert select(path, "SELECT name, value FROM metrics") == [("auc", 0.7)]
