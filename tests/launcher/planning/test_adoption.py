@@ -90,15 +90,6 @@ def copied(old: Path) -> Path:
     return Path(shutil.copytree(old, old.with_name("new")))
 
 
-def test_plan_names_the_folder_of_the_moved_project(store: Store, old: Path) -> None:
-    run(store, old)
-    new = moved(old)
-    comparison = compared(store, new)
-    assert to_run(comparison) == {"command/make", "command/read"}
-    assert comparison.adoptable_roots == ((str(old), 2),)
-    assert compared(store, new, adopt=old).adoptable_roots == ()
-
-
 def test_folder_of_another_project_is_not_named(store: Store, old: Path) -> None:
     run(store, old)
     assert compared(store, copied(old)).adoptable_roots == ()
@@ -113,9 +104,15 @@ def test_renamed_folder_is_found_and_both_names_keep_the_results(store: Store, o
     assert to_run(compared(store, old)) == to_run(compared(store, other)) == set()
 
 
-def test_jobs_of_a_moved_project_move_with_it(store: Store, old: Path) -> None:
+def test_plan_names_the_folder_of_a_moved_project_and_its_jobs_move_with_it(
+    store: Store, old: Path
+) -> None:
     numbers = run(store, old)
     new = moved(old)
+    comparison = compared(store, new)
+    assert to_run(comparison) == {"command/make", "command/read"}
+    assert comparison.adoptable_roots == ((str(old), 2),)
+    assert compared(store, new, adopt=old).adoptable_roots == ()
     assert queue(store, new, adopt=old) == numbers
     assert to_run(compared(store, new)) == set()
     rows = store.read.jobs_of(new, "x")

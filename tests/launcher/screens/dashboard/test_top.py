@@ -47,10 +47,17 @@ REFUSED = (  # keys that move to a job, key, message
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
-def test_screen_matches_the_recorded_screen(home: Home, store: Store, width: int) -> None:
+def test_screen_matches_the_recorded_screen_and_is_not_redrawn_if_unchanged(
+    home: Home, store: Store, width: int
+) -> None:
     async def story(user: User) -> None:
         await user.press("j", "tab")
         assert f"{user.text}\n" == (GOLDEN / f"top-{width}.txt").read_text()
+        canvas = user.top.query_one(Canvas)
+        before = canvas.rows
+        await user.look()
+        assert canvas.rows == before
+        assert not canvas._repaint_regions
 
     height = {80: 24, 120: 40, 200: 50}[width]
     run_on_snapshot(home, a_busy_screen(), story, size=(width, height))
@@ -491,17 +498,6 @@ def test_top_exits_if_the_queue_is_deleted(jobs: list[int], home: Home, tmp_path
     run_on_queue(home, story)
     with closing(Store(home)) as store:
         assert job_row(store, jobs[0]).state is State.RUNNING
-
-
-def test_unchanged_screen_is_not_redrawn(home: Home, store: Store) -> None:
-    async def story(user: User) -> None:
-        canvas = user.top.query_one(Canvas)
-        before = canvas.rows
-        await user.look()
-        assert canvas.rows == before
-        assert not canvas._repaint_regions
-
-    run_on_snapshot(home, a_busy_screen(), story)
 
 
 def test_names_cannot_control_the_terminal(home: Home, store: Store) -> None:
