@@ -53,6 +53,13 @@ def test_adain_transfers_mean_and_deviation_per_channel() -> None:
     assert adain(maps[..., :1, :1], others).isfinite().all()
 
 
+def test_styled_maps_of_a_person_have_the_statistics_of_the_content(model: Detector) -> None:
+    parts, chosen = network_of(model).forward_parts(images(2, 64)), torch.tensor([1, 0])
+    styled = parts.content_styled_features(chosen)
+    torch.testing.assert_close(styled.mean((2, 3)), parts.content[chosen].mean((2, 3)))
+    assert not torch.allclose(styled.mean((2, 3)), parts.person[chosen].mean((2, 3)))
+
+
 def test_demographic_maps_do_not_affect_output_through_published_fusion() -> None:
     network = small()
     before = network(images())

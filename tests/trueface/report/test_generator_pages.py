@@ -19,11 +19,11 @@ from tests.trueface.report.run_by_hand import (
     rows,
 )
 from tests.trueface.report.test_page import NASTY, Reading, safe
-from trueface.evaluation.over_seeds import MissingModels, summarize_seeds
+from trueface.evaluation.over_seeds import NO_VALUE, MethodRow, MissingModels, summarize_seeds
 from trueface.evaluation.restored import DetectorRow, detectors, trained_on
 from trueface.report.erasing_page import BARS_WIDTH, Erasing, erasing_page, rate_bars, sentences
 from trueface.report.figures import Label, Polyline
-from trueface.report.generators import Form, decimals, percent, short
+from trueface.report.generators import Form, StudyColumn, decimals, percent, short
 from trueface.report.purification_page import Purification, purification_page
 from trueface.report.purification_page import sentences as purification_sentences
 from trueface.runtime import paths
@@ -139,6 +139,12 @@ def test_adaptive_number_decides_and_a_purifier_without_one_gets_no_verdict() ->
     first, second, *_ = purification_sentences(rows(purifier_rows()))
     assert "oneshot@20 leaves the lowest MSE: 0.03 (without purification: 0.117)" in first
     assert second == "No verdict without an adaptive attack: blur@1.5."
+
+
+def test_verdict_is_on_the_screen_and_a_dash_where_there_is_none() -> None:
+    column = StudyColumn("verdict", words=lambda row: row.text("verdict"))
+    assert column.text(MethodRow("jpeg@75", {"verdict": "broken"})) == "broken"
+    assert column.text(MethodRow("blur@1.5", {})) == NO_VALUE
 
 
 def test_numbers_that_beat_jpeg_are_reported_one_by_one() -> None:
