@@ -88,9 +88,9 @@ def test_two_queues_never_reserve_more_main_memory_than_installed(
     one, other = homes
     total = memory.usable_bytes() >> 20
     journal = tmp_path / "journal"
-    first = works(one, journal, ram=f"{round(total * 0.55)}MiB")
+    first = works(one, journal, ram=f"{total * 3 // 5}MiB")
     until(lambda: first.started, "the first runs")
-    second, own = (works(home, journal, f"{round(total * 0.5)}MiB") for home in (other, one))
+    second, own = (works(home, journal, f"{total * 3 // 5}MiB") for home in (other, one))
     other.wait_for_reason(second.job, "of main memory", "GiB reserved by the queue /")
     one.wait_for_reason(own.job, "of main memory")
     assert [second.started, own.started] == [False, False]
