@@ -41,6 +41,12 @@ DEAR = {
 RARELY = 200_000  # new objects between two garbage collections: with Python's 700, those take a fifth of the time
 FEWEST = 25  # examples of a test that `make test` leaves it; of more, a quarter
 
+# thousands of databases are synced here, which costs nothing in memory
+ROOM = 4 << 30  # a run of all tests takes a fifth of it
+if Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > ROOM:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
+_PLACE = os.environ.get("PYTEST_DEBUG_TEMPROOT")
+
 # neither the developer's own settings nor their terminal may affect a test
 for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE"):
     os.environ.pop(name, None)
@@ -54,20 +60,15 @@ os.environ["LAUNCHER_CONFIG"] = os.devnull
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # nor what other schedulers of this machine promise; this one is deleted at the end
-_CLAIMS = tempfile.TemporaryDirectory(prefix="launcher-claims-")
+_CLAIMS = tempfile.TemporaryDirectory(prefix="launcher-claims-", dir=_PLACE)
 _NAMES = (Path(_CLAIMS.name, str(number)) for number in itertools.count())
 os.environ["LAUNCHER_CLAIMS"] = str(next(_NAMES))
 Path(os.environ["LAUNCHER_CLAIMS"]).mkdir()
 # nor the features and listings that a person's own jobs have left
-_CACHE = tempfile.TemporaryDirectory(prefix="trueface-cache-")
+_CACHE = tempfile.TemporaryDirectory(prefix="trueface-cache-", dir=_PLACE)
 os.environ["TRUEFACE_CACHE"] = _CACHE.name
 watch(_CLAIMS.name, _CACHE.name)
 fork_daemons()
-# thousands of databases are synced here, which costs nothing in memory
-ROOM = 4 << 30  # a run of all tests takes a fifth of it
-if Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > ROOM:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
-
 
 # words of the reasons for which no test may be skipped here: what .ci/run was able to install
 REQUIRED = [

@@ -149,7 +149,8 @@ def a_sandbox(place: Path, *, clone: bool = False) -> Iterator[Sandbox]:
         (programs / name).write_text(text, encoding="utf-8")
         (programs / name).chmod(0o755)
     home = Home(place / "home")
-    claims = place / "claims"  # reservations of other tests' schedulers do not concern it
+    # reservations of other tests' schedulers do not concern it
+    claims = Path(os.environ["LAUNCHER_CLAIMS"], place.name)
     claims.mkdir()
     environment = {
         **os.environ,
