@@ -186,15 +186,26 @@ def main() -> None:
     sys.stdout.write("\n".join([head, *(_line(*row) for row in shown), ""]))
 
 
-def _dear(modules: Mapping[str, Sequence[Cost]]) -> Iterator[str]:
-    """Return the slow modules, the slowest first."""
-    of_all = {name: (sum(cost.cpu_s for cost in costs), costs) for name, costs in modules.items()}
-    for name, (cpu_s, costs) in sorted(of_all.items(), key=lambda row: -row[1][0]):
-        most_s = min(MOST_CPU_S, MOST_A_TEST_S * len(costs))
-        processes = sum(cost.processes for cost in costs) / len(costs)
-        is_dear = cpu_s > most_s or processes > MOST_PROCESSES
+def _dear(modules: Mapping[str, Sequence[Cost]]) -> list[str]:
+    """Return the slow modules, the slowest first. Those that mostly wait are spread among those that compute."""
+    places: dict[str, float] = {}
+    passed = {True: 0.0, False: 0.0}
+    sums = {name: _sum(costs) for name, costs in modules.items()}
+    for name, (cpu_s, processes, wall_s) in sorted(sums.items(), key=lambda row: -row[1].cpu_s):
+        tests = len(modules[name])
+        most_s = min(MOST_CPU_S, MOST_A_TEST_S * tests)
+        is_dear = cpu_s > most_s or processes > MOST_PROCESSES * tests
         if is_dear and name not in {COLLECTING, *REAL_QUEUES}:
-            yield name
+            waits = wall_s > 2 * cpu_s
+            places[name] = passed[waits]
+            passed[waits] += wall_s
+    return sorted(
+        places, key=lambda name: places[name] / passed[sums[name].wall_s > 2 * sums[name].cpu_s]
+    )
+
+
+def _sum(costs: Sequence[Cost]) -> Cost:
+    return Cost(*map(sum, zip(*costs, strict=True)))
 
 
 def _row(name: str, by: str) -> str:
