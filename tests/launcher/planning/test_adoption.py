@@ -299,15 +299,3 @@ def test_adopted_output_is_compared_by_content_if_its_time_changes(
     assert to_run(compared(store, new, ENTRIES[0])) == set()
     (new / "out.txt").write_text("OUT.TXT")  # other content of the same size
     assert to_run(compared(store, new, ENTRIES[0])) == {"command/make"}
-
-
-def test_relative_folders_and_links_are_resolved(
-    store: Store, old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(store, old)
-    new = copied(old)
-    monkeypatch.chdir(new)
-    link = old.with_name("link")
-    link.symlink_to(old)
-    for name in (Path("../old"), Path("../old/"), link):
-        assert to_run(compared(store, new, adopt=name)) == set()

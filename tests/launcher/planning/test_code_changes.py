@@ -84,28 +84,6 @@ def test_changed_setting_and_its_dependents_are_not_accepted(done: Store) -> Non
     assert not any(compared[name].is_other_code for name in again)
 
 
-def test_rerun_dependency_makes_a_kept_job_run_again(done: Store) -> None:
-    gone = "/gone"
-    row = done.read.jobs_of(ROOT, "x")["train/dot:pre"]
-    done.database.execute(
-        "UPDATE jobs SET outputs = ? WHERE id = ?", (f'{{"{gone}": [1, 2]}}', row.id)
-    )
-    compared = judged(done, a_plan(code="new"), accept_code=True)
-    assert {name for name, one in compared.items() if one.action is Action.RUN} == {
-        "train/dot:pre",
-        "test/dot:pre/real:pre",
-    }
-
-
-def test_moved_code_is_unchanged_without_a_message(store: Store) -> None:
-    queue(store, a_plan(code={"": "same", "lab.work": "a1", "lab.loss": "b1"}))
-    finish(store)
-    moved = judged(store, a_plan(code={"": "same", "lab.work": "a1", "lab.deep.losses": "b1"}))
-    assert {(one.action, one.other_definitions, one.changes) for one in moved.values()} == {
-        (Action.CACHED, (), ())
-    }
-
-
 @pytest.mark.parametrize(
     ("code", "modules", "change"),
     [
@@ -136,22 +114,6 @@ def test_new_setting_with_its_default_counts_as_code(done: Store) -> None:
     assert all(one.is_other_code for one in compared.values())
     other = judged(done, a_plan(FILE, "train.momentum=0.75", code="new", kinds=kinds))
     assert not any(one.is_other_code for name, one in other.items() if name.startswith("train"))
-
-
-def test_later_setting_with_its_default_is_not_a_change(done: Store) -> None:
-    train = KINDS["train"]
-
-    class Newer(train.settings):  # type: ignore[name-defined, misc]  # as above
-        added = frozenset({"attributes"})
-        attributes: str = ""
-
-    kinds = {**KINDS, "train": replace(train, settings=Newer)}  # type: ignore[type-var]
-    same = judged(done, a_plan(kinds=kinds))
-    assert {one.action for one in same.values()} == {Action.CACHED}
-    for said, named in (("train.lr=0.75", False), ("train.attributes=a.csv", True)):
-        changes = judged(done, a_plan(FILE, said, kinds=kinds))["train/dot:pre"].changes
-        assert any("attributes" in change for change in changes) == named
-        assert len(changes) == 1
 
 
 def with_revisions(*names: str) -> Mapping[str, Any]:
@@ -281,12 +243,6 @@ def test_rerun_job_has_all_current_settings(done: Store) -> None:
     assert actions(done, known(FILE, kinds=kinds)) == {Action.CACHED}
     assert actions(done, known(FILE)) == {Action.CACHED}  # the plug-in is gone
     assert actions(done, known(FILE, index=Index("cfk_most"))) != {Action.CACHED}
-
-
-def test_waiting_or_running_job_is_joined_despite_a_later_plugin(store: Store) -> None:
-    queue(store, a_plan())
-    claimed(store, store.ready_jobs.read_ready(1)[0].id)
-    assert actions(store, known(FILE, kinds=with_setting("cfk_most"))) == {Action.JOIN}
 
 
 def test_results_of_excluded_phases_match_without_later_plugins(
@@ -453,12 +409,3 @@ def test_plan_names_the_changed_options_of_a_waiting_job(store: Store) -> None:
 def test_plan_does_not_mention_unchanged_options(store: Store, top: str) -> None:
     queue(store, a_plan(ONE_TRAINING))
     assert other_options(language.compared(store, a_plan(top + ONE_TRAINING)).jobs) == ""
-
-
-def test_a_cancelled_job_is_queued_with_the_options_of_the_file(store: Store) -> None:
-    queue(store, a_plan(ONE_TRAINING))
-    store.job_control.cancel([row.id for row in store.read.jobs()], 1.0)
-    asked = a_plan(f"resources: {{cpus: 2}}\n{ONE_TRAINING}")
-    queue(store, asked)
-    assert {row.spec.resources.cpus for row in store.read.jobs()} == {2}
-    assert other_options(language.compared(store, asked).jobs) == ""

@@ -5,8 +5,6 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from launcher.draft import Draft, Input
 from launcher.errors import Problem, SourceLocation
@@ -141,48 +139,11 @@ def test_name_belongs_to_one_kind() -> None:
     assert any(wanted in told(problem) for problem in found)
 
 
-def test_sources_with_a_common_sweep_are_joined_on_equal_values() -> None:
-    made = a_plan(
-        "bend: [{name: bent, matrix: {by: [left, right]}}, {name: lean, matrix: {by: [right, up]}}]\n"
-        "blend: [{source: bent, other: lean}]\n"
-    )
-    assert sources(made) == {"blend/blend@by=right": "runs/x/made/bent@by=right"}
-    assert job(made, "blend/blend@by=right").settings["other"] == "runs/x/made/lean@by=right"
-
-
 def test_unmatched_values_are_left_out_with_a_warning() -> None:
     made = a_plan(f"{LEFT_RIGHT}blend: [{{source: bent, matrix: {{by: [left, up]}}}}]\n")
     assert names(made, "blend") == ["blend/blend@by=left"]
     (warning,) = notes(made)
     assert "blend@by=up; not made" in warning.message
-
-
-def test_models_are_found_in_all_variants_and_joined_like_folders() -> None:
-    made = a_plan(
-        "train: [{model: null, data: dot:pre, matrix: {lr: [0.1, 0.2]}}]\n"
-        "bend:\n"
-        "  - {name: bent, model: dot:pre}\n"
-        "  - {name: tied, source: bent, model: dot:pre, matrix: {lr: [0.2]}}\n"
-    )
-    assert names(made, "bend") == ["bend/bent@lr=0.1", "bend/bent@lr=0.2", "bend/tied@lr=0.2"]
-    tied = job(made, "bend/tied@lr=0.2")
-    assert tied.settings["model"] == "dot:pre@lr=0.2"
-    assert tied.settings["source"] == "runs/x/made/bent@lr=0.2"
-    assert tied.needs == ("train/dot:pre@lr=0.2", "bend/bent@lr=0.2")
-
-
-def test_models_can_be_swept_by_id_or_label() -> None:
-    text = (
-        'train: [{model: null, data: dot:pre, poison: 20}]\nunlearn: [{model: "dot:pre%20", method: pgu}]\n'
-        "bend: [{name: bent, matrix: {model: MODELS}}]\n"
-    )
-    ids = '["dot:pre%20", "dot:pre%20~pgu"]'
-    assert names(a_plan(text.replace("MODELS", ids)), "bend") == (
-        ["bend/bent@model=dot-pre-20", "bend/bent@model=dot-pre-20-pgu"]
-    )
-    made = a_plan(text.replace("MODELS", '{wrong: "dot:pre%20", mended: "dot:pre%20~pgu"}'))
-    assert job(made, "bend/bent@model=mended").settings["model"] == "dot:pre%20~pgu"
-    assert job(made, "bend/bent@model=mended").needs == ("unlearn/dot:pre%20~pgu",)
 
 
 SWEPT = """\
@@ -195,18 +156,6 @@ bend: [{name: bent, model: "dot:pre%20~pguVALUES"}]
 """
 
 
-def test_id_without_variant_means_all_variants_filtered_by_its_values() -> None:
-    for values, strengths in (
-        ("", ("", ",strength=0.0", ",strength=0.5")),
-        ("@strength=0", (",strength=0.0",)),
-    ):
-        made = a_plan(SWEPT.replace("VALUES", values))
-        wanted = [f"lr={lr}{strength}" for lr in (0.1, 0.2) for strength in strengths]
-        assert names(made, "bend") == [f"bend/bent@{one}" for one in wanted]
-        models = [one.settings["model"] for one in made.jobs if one.kind == "bend"]
-        assert models == [f"dot:pre%20~pgu@{one}" for one in wanted]
-
-
 def test_full_variant_means_only_itself() -> None:
     made = a_plan(
         SWEPT.replace("matrix: {lr: [0.1, 0.2]}\n", "")
@@ -214,18 +163,6 @@ def test_full_variant_means_only_itself() -> None:
         .replace("VALUES", "@lr=0.1")
     )
     assert names(made, "bend") == ["bend/bent@lr=0.1"]
-
-
-def test_each_matrix_combination_makes_folders_from_its_own_models() -> None:
-    text = "matrix: {lr: [0.1, 0.2]}\ntrain: [{model: null, data: dot:pre}]\n"
-    made = a_plan(f"{text}bend: [{{name: bent, model: dot:pre}}]\nblend: [{{source: bent}}]\n")
-    assert sources(made) == {
-        f"blend/blend@lr={lr}": f"runs/x/made/bent@lr={lr}" for lr in (0.1, 0.2)
-    }
-    assert job(made, "bend/bent@lr=0.2").settings["model"] == "dot:pre@lr=0.2"
-    apart = a_plan(f"{text}blend: [{{source: data/toys}}]\n")
-    assert names(apart, "blend") == ["blend/blend"], "no folder takes part in the sweep"
-    assert notes(apart) == []
 
 
 def test_a_model_of_an_earlier_run_can_be_used() -> None:
@@ -351,36 +288,6 @@ def test_jobs_with_circular_files_keep_the_order_of_the_file(
 ) -> None:
     made = [step(name, kind, [reads], [writes]) for name, kind, reads, writes in steps]
     assert ordered(*made) == ([*order], [])
-
-
-@given(st.lists(st.sets(st.integers(0, 11), max_size=3), max_size=12))
-def test_each_job_follows_the_jobs_that_make_its_inputs(
-    needs: list[set[int]],
-) -> None:
-    steps = [
-        step(str(at), "bend", [f"/{need}/x" for need in reads], [f"/{at}"])
-        for at, reads in enumerate(needs)
-    ]
-    order, problems = ordered(*steps)
-    assert sorted(order) == sorted(str(at) for at in range(len(needs)))
-    if not problems:
-        place = {name: at for at, name in enumerate(order)}
-        for at, reads in enumerate(needs):
-            before = [place[str(need)] for need in reads if need < len(needs) and need != at]
-            assert all(other < place[str(at)] for other in before)
-
-
-def test_changed_source_changes_the_hash_of_dependent_folders() -> None:
-    text = (
-        "train: [{model: null, data: dot:pre}]\n"
-        "bend: [{name: bent, model: dot:pre, by: left}]\n"
-        "blend: [{name: mended, source: bent}, {name: apart, source: data/toys}]\n"
-    )
-    before = a_plan(text)
-    for said, same in (("bend.by=right", False), ("train.lr=0.5", False), ("bend.threads=2", True)):
-        after = a_plan(text, said)
-        assert (job(after, "blend/mended").hash == job(before, "blend/mended").hash) is same
-        assert job(after, "blend/apart").hash == job(before, "blend/apart").hash
 
 
 def test_folder_phase_alone_misses_its_sources() -> None:

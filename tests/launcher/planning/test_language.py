@@ -10,11 +10,9 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from launcher.api import DataId, Draft, Input, Kind, Role
-from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.schema.json_schema import task_schema
 from tests.launcher.language import (
     KINDS,
-    ROOT,
     Made,
     a_plan,
     blamed,
@@ -22,7 +20,6 @@ from tests.launcher.language import (
     marked,
     names,
     notes,
-    read,
     refusal,
     told,
 )
@@ -170,62 +167,6 @@ def test_rate_instead_of_a_percentage_is_reported() -> None:
     assert said.endswith("^ for a rate of 0.2, write 20\n@x.yaml:2 0.2\n")
 
 
-def test_test_with_a_condition_is_a_separate_job_on_the_same_data() -> None:
-    made = a_plan(TESTED + "haze: [fog, rain]}]\n")
-    tests = [one for one in made.jobs if one.kind == "test"]
-    assert [one.settings["haze"] for one in tests] == ["none", "fog", "rain"]
-    assert {one.data for one in tests} == {"real:pre"}
-    assert len({one.hash for one in tests}) == 3
-
-
-@pytest.mark.parametrize(
-    "unlearn",
-    [
-        "[pgu, retrain]",
-        "[{model: poisoned, method: [pgu, retrain]}]",
-        "[{model: poisoned, method: pgu}, {model: poisoned, method: retrain}]",
-    ],
-)
-def test_methods_for_all_poisoned_models_have_a_short_form(unlearn: str) -> None:
-    made = a_plan(
-        f"train: [{{data: dot:pre, poison: [0, 20, 50]}}]\nunlearn: {unlearn}\nautotest: [dot:pre]\n"
-    )
-    assert sorted(names(made, "unlearn")) == sorted(
-        f"unlearn/dot:pre%{rate}~{method}" for rate in (20, 50) for method in ("pgu", "retrain")
-    )
-    assert len(names(made, "test")) == 7
-
-
-# --- the same data in other words
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ("dot:pre&line:pre", "line:pre&dot:pre"),
-        ("dot:pre", "dot:pre&real:pre"),
-        ("any:shr", "dot:fb&dot:tw&line:shr&ring:tw&ring:fb"),
-        ("dot:pre", "dot:pre&dot:pre"),
-    ],
-)
-def test_equivalent_image_sets_are_trained_once_and_reported(first: str, second: str) -> None:
-    made = a_plan(
-        f"train:\n  - {{data: '{first}'}}\n  - {{data: '{second}'}}\n"
-        f"  - {{model: '{second}', data: ring:tw}}\nautotest: [real:pre]\n"
-        f"unlearn: [{{model: '{second}', method: pgu}}]\n"
-    )
-    assert names(made, "train", "unlearn") == [
-        f"train/{first}",
-        f"train/{first}#ring:tw",
-        f"unlearn/{first}~pgu",
-    ]
-    told = notes(made)
-    assert [one.code for one in told] == ["same-model"]
-    assert marked(told[0])[:2] == ("x.yaml", 4)
-    same = f"{second} is the same model as {first}; it is made once, under that name"
-    assert told[0].message == same
-
-
 # --- phases and reuse
 
 STUDY = """\
@@ -282,23 +223,6 @@ def test_warning_of_a_kind_is_planned_once_at_its_first_job() -> None:
     assert warning.place.text[warning.place.column - 1 :].startswith("data: dot:pre}")
 
 
-def test_results_of_excluded_phases_must_exist() -> None:
-    task = read(f"{STUDY}phases: [test]\n")
-    models = ("dot:pre", "dot:pre%20", "dot:pre%20~pgu")
-    for there in (0, 2):
-        found = {ROOT / f"runs/x/{one}/model.json" for one in models[:there]}
-        made = build_plan(
-            task,
-            root=ROOT,
-            exists=found.__contains__,
-            code=lambda *_: {"": "d"},
-            content=lambda _: "c",
-        )
-        told = "\n".join(str(one) for one in made.warnings)
-        missing = [f"runs/x/{model}/model.json" in told for model in models]
-        assert missing == [at >= there for at in range(3)]
-
-
 @pytest.mark.parametrize(
     ("said", "share"),
     [("", None), ("share: 3\n", 3.0), ("share: 0.5\n", 0.5), ("share: null\n", None)],
@@ -306,13 +230,6 @@ def test_results_of_excluded_phases_must_exist() -> None:
 def test_run_has_the_share_of_its_file(said: str, share: float | None) -> None:
     assert a_plan(said + ONE).share == share
     assert a_plan(said + ONE, "share=7").share == 7
-
-
-@pytest.mark.parametrize("reuse", ["results", "weights", "nothing"])
-def test_reuse_is_chosen_by_the_user(reuse: str) -> None:
-    assert a_plan(f"reuse: {reuse}\n{ONE}").reuse == reuse
-    assert a_plan(ONE).reuse == "results"
-    assert a_plan(f"reuse: nothing\n{ONE}", f"reuse={reuse}").reuse == reuse
 
 
 # --- resources
@@ -339,15 +256,6 @@ def test_resources_of_entry_kind_and_file_are_merged() -> None:
     assert memory == [16 * 2**30, None]
     priorities = {one.name: one.priority for one in made.jobs}
     assert (priorities["train/ring:pre"], priorities["poison/dot:pre%20"]) == (4, 0)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "device", "count"),
-    [(1, "auto", 1), (0, "cpu", None), (2, "auto", 2), (64, "auto", 64)],
-)
-def test_job_can_have_no_gpu_one_or_several(gpus: int, device: str, count: int | None) -> None:
-    (made,) = a_plan(f"resources: {{gpus: {gpus}}}\n{ONE}").jobs
-    assert (made.resources.device, made.gpus) == (device, count)
 
 
 def test_exclusive_gpu_needs_a_job_with_a_gpu() -> None:
@@ -453,14 +361,6 @@ def test_models_can_be_named_and_others_in_settings_come_before() -> None:
 def rivals(text: str) -> list[tuple[str | None, object]]:
     made = a_plan(text, kinds=WITH)
     return [(one.model, one.settings["rival"]) for one in made.jobs if one.kind == "bench"]
-
-
-def test_each_matrix_combination_has_its_own_models_and_rivals() -> None:
-    text = f"matrix: {{epochs: [1, 2]}}\n{TWO}"
-    assert rivals(f"{text}bench: [{{model: dot:pre, test: real:pre, rival: ring:pre}}]\n") == [
-        (f"dot:pre@epochs={epochs}", f"ring:pre@epochs={epochs}") for epochs in (1, 2)
-    ]
-    assert len(rivals(text + "bench: [{test: real:pre}]\n")) == 4
 
 
 def test_rival_matching_several_models_is_refused_with_their_names() -> None:

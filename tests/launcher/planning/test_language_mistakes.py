@@ -8,7 +8,6 @@ from tests.launcher.language import (
     Made,
     a_plan,
     blamed,
-    job,
     marked,
     names,
     notes,
@@ -17,15 +16,6 @@ from tests.launcher.language import (
     refusals,
     setting,
 )
-
-
-def test_command_line_phases_replace_those_of_the_file() -> None:
-    text = "phases: [train]\ntrain: [{data: dot:pre}]\nautotest: [dot:fb]\n"
-    assert names(a_plan(text)) == ["train/dot:pre"]
-    assert names(a_plan(text, "phases=[test]")) == ["test/dot:pre/dot:fb"]
-    files = {"a.yaml": "phases: [train, test]\n"}
-    assert names(a_plan(f"include: a.yaml\n{text}", files=files)) == ["train/dot:pre"]
-
 
 WHERE = "defaults: {data_root: d, split_path: s}\n"
 ONE = "train: [{data: dot:pre}]\n"
@@ -113,11 +103,6 @@ def test_phases_without_jobs_are_refused() -> None:
     problem = refusal(f"phases: [unlearn]\n{ONE}")
     assert problem.code == "no-jobs"
     assert "phases selects only unlearn" in problem.message
-
-
-def test_unknown_kind_of_poison_is_reported_while_planning() -> None:
-    text = f"{WHERE}train: [{{data: 'gan2:pre', poison: f2t-5}}]\n"
-    assert "did you mean 'f2r'?" in blamed(text, kinds=installed_kinds())
 
 
 def test_gpu_setting_of_a_kind_overrides_that_of_the_file() -> None:
@@ -225,14 +210,6 @@ def test_invalid_sweep_is_reported_once_at_its_place(sweep: str, said: str) -> N
         assert "matrix" in problem.place.text
 
 
-def test_model_in_many_combinations_is_reported_once() -> None:
-    seeds = ", ".join(map(str, range(50)))
-    text = f"matrix: {{poison_seed: [{seeds}]}}\ntrain: [{{data: any:pre, poison: [0, 20]}}, "
-    made = a_plan(f"{text}{{data: 'dot:pre&line:pre&ring:pre', poison: 20}}]\n")
-    assert len(names(made, "train")) == 51
-    assert [one.code for one in notes(made)] == ["same-model"]
-
-
 @pytest.mark.parametrize(
     "line", ["test: [{model: dot:pre, data: []}]", "unlearn: [{model: poisoned, method: []}]"]
 )
@@ -248,17 +225,6 @@ def test_resources_and_sweeps_of_one_kind_can_be_set_on_the_command_line() -> No
     made = a_plan(text, "matrix.train.lr=[1, 2]", "train.epochs=3")
     assert setting(made, "lr") == {"dot:pre@lr=1.0": 1.0, "dot:pre@lr=2.0": 2.0}
     assert set(setting(made, "epochs").values()) == {3}
-
-
-def test_word_and_key_of_a_folder_mean_the_same_data() -> None:
-    text = (
-        "subsets: {mine: StyleGAN2}\ndefaults: {data_root: d, split_path: s}\n"
-        "train: [{data: 'gan2:pre'}, {data: 'mine:pre'}]\nautotest: ['mine:pre']\n"
-    )
-    made = a_plan(text, kinds=installed_kinds())
-    assert names(made) == ["train/gan2:pre", "test/gan2:pre/mine:pre"]
-    assert [one.code for one in notes(made)] == ["same-model"]
-    assert job(made, "test/gan2:pre/mine:pre").words.subsets == {"mine": ("StyleGAN2",)}
 
 
 def test_autotest_without_a_model_is_reported_at_its_key() -> None:
@@ -319,25 +285,6 @@ def test_spelling_of_a_new_model_in_the_original_is_accepted() -> None:
     assert [one.message for one in notes(made)] == ["write null instead of None"]
 
 
-def test_models_can_be_called_by_clean_names_if_there_is_one_poison() -> None:
-    text = (
-        "poison_rate: 0.2\ntrain: [{data: dot:pre}, {model: 'dot:pre', data: line:pre},\n"
-        "  {model: 'dot:pre#line:pre', data: ring:pre}, {data: ring:fb, poison: [0, 5]}]\n"
-        "unlearn: [{model: 'dot:pre', method: pgu}]\n"
-        "test: [{model: ['x'], data: real:pre}]\n"
-    ).replace("['x']", "'dot:pre#line:pre#ring:pre'")
-    made = a_plan(text)
-    chain = "dot:pre%20#line:pre%20#ring:pre%20"
-    assert names(made, "train") == [
-        *("train/dot:pre%20", "train/dot:pre%20#line:pre%20", f"train/{chain}"),
-        *("train/ring:fb", "train/ring:fb%5"),
-    ]
-    assert names(made, "test", "unlearn") == [f"test/{chain}/real:pre", "unlearn/dot:pre%20~pgu"]
-    assert job(made, f"train/{chain}").base == "dot:pre%20#line:pre%20"
-    again = a_plan(text.replace("test: [", "test: [{model: 'dot:pre%20~pgu', data: dot:fb}, "))
-    assert "test/dot:pre%20~pgu/dot:fb" in names(again)
-
-
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -362,12 +309,6 @@ def test_models_can_be_called_by_clean_names_if_there_is_one_poison() -> None:
 )
 def test_contradictory_settings_are_refused(line: str, said: str) -> None:
     assert said in [one.message for one in refusals(f"{line}\ntrain: [{{data: dot:pre}}]\n")]
-
-
-def test_entries_of_an_unreadable_file_are_not_reported_missing() -> None:
-    kinds = installed_kinds()
-    found = refusals("include: no.yaml\ntrain: [{data: 'gan2:pre'}]\n", kinds=kinds)
-    assert [one.code for one in found] == ["include"]
 
 
 def test_including_file_overrides_old_and_new_names() -> None:
@@ -477,13 +418,6 @@ def test_up_to_five_nearest_words_are_suggested(
     words = listed.removesuffix("; see all").partition(": ")[2].split(", ")
     assert note.startswith("see all ") or 1 <= len(words) <= 5
     assert all_of_them.startswith(where)
-
-
-def test_no_word_is_suggested_if_none_is_similar() -> None:
-    found = refusals("defaults: {zzqzz: 1}\ntrain: [{data: gan2:pre}]\n", kinds=installed_kinds())
-    (note,) = next(one.notes for one in found if "zzqzz" in one.message)
-    assert note.startswith("see all ")
-    assert note.endswith(": launcher schema --markdown")
 
 
 @pytest.mark.parametrize(

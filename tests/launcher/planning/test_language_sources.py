@@ -38,16 +38,6 @@ def test_included_file_comes_first_and_the_including_file_overrides_it() -> None
     assert [one.resources.cpus for one in made.jobs] == [3, 3]
 
 
-def test_included_files_set_name_phases_reuse_and_matrix_unless_set() -> None:
-    base = "name: other\nphases: [train]\nreuse: nothing\nmatrix: {lr: [1, 2]}\n"
-    files = {"base.yaml": f"{base}train: [{{data: ring:pre}}]\nautotest: [ring:pre]\n"}
-    made = a_plan("name: mine\ninclude: base.yaml\n", files=files)
-    assert (made.name, made.reuse) == ("mine", "nothing")
-    assert names(made) == ["train/ring:pre@lr=1.0", "train/ring:pre@lr=2.0"]
-    made = a_plan("name: mine\ninclude: base.yaml\nreuse: weights\n", files=files)
-    assert made.reuse == "weights"
-
-
 def test_paths_of_included_files_are_relative_to_the_including_file() -> None:
     files = {
         "sub/one.yaml": "include: [two.yaml, ../three.yaml]\n",
@@ -277,15 +267,6 @@ def test_old_setting_names_are_accepted_everywhere(
         assert reports_new_name(made, old, new)
 
 
-def test_old_setting_name_can_be_swept_and_is_refused_with_the_new_one() -> None:
-    sweep = f"{DEFAULTS}matrix: {{learning_rate: [0.5, 0.25]}}\ntrain: [{{data: gan:pre}}]\n"
-    made = a_plan(sweep, kinds=TRUEFACE)
-    assert names(made) == ["train/gan:pre@lr=0.5", "train/gan:pre@lr=0.25"]
-    assert reports_new_name(made, "learning_rate", "lr")
-    both = blamed(f"{ORIGINAL}train_list: [{{data: sd:pre}}]\n", kinds=TRUEFACE)
-    assert "error[duplicate-key]" in both
-
-
 @pytest.mark.parametrize(
     ("line", "new"),
     [
@@ -375,20 +356,6 @@ def test_lists_of_the_original_are_train_and_autotest() -> None:
 # --- the laboratory's words
 
 
-def test_real_images_are_added_once_per_modifier() -> None:
-    data = {
-        "gan2:pre&sdXL:fb&gan3:pre&sd2:tl": "gan2:pre&real:pre&sdXL:fb&real:fb&gan3:pre&sd2:tl&real:tl",
-        "gan2:shr": "gan2:shr&real:shr",
-        "realFFHQ:pre&gan2:fb": "realFFHQ:pre&gan2:fb",
-        "gan:none": "gan:none&real:none",
-    }
-    entries = "".join(f"  - {{data: '{one}'}}\n" for one in data)
-    made = a_plan(f"{DEFAULTS}train:\n{entries}autotest: ['gan2:fb']\n", kinds=TRUEFACE)
-    trained = {one.data: one.images for one in made.jobs if one.kind == "train"}
-    assert trained == data
-    assert {one.images for one in made.jobs if one.kind == "test"} == {"gan2:fb"}
-
-
 def test_unions_of_the_plugin_package_equal_their_members() -> None:
     made = a_plan(
         f"{DEFAULTS}train:\n  - {{data: 'gan:shr'}}\n"
@@ -407,29 +374,6 @@ def test_every_key_of_the_original_is_known() -> None:
 
 
 MODIFIERS = ("pre", "fb", "tl", "tw", "none", "all", "shr")
-
-
-def test_user_subsets_and_modifiers_are_words() -> None:
-    made = a_plan(
-        "subsets: {mygan: MyGAN, many: [A, B-*]}\nmodifiers: {ig: Instagram}\n"
-        f"{DEFAULTS}train: [{{data: 'mygan:ig&gan2:ig'}}, {{data: many:pre}}]\n"
-        "autotest: ['mygan:pre']\n",
-        kinds=TRUEFACE,
-    )
-    assert names(made, "train") == ["train/mygan:ig&gan2:ig", "train/many:pre"]
-    assert made.jobs[0].images == "mygan:ig&real:ig&gan2:ig"
-    assert made.jobs[0].words.subsets == {"mygan": ("MyGAN",)}
-    assert made.jobs[0].words.modifiers == {"ig": ("Instagram",)}
-
-
-def test_user_word_for_another_folder_gives_another_job() -> None:
-    text = f"{DEFAULTS}train: [{{data: mygan:pre}}]\n"
-    first, second, same = (
-        a_plan(f"subsets: {{mygan: {folder}}}\n{text}", kinds=TRUEFACE).jobs[0].hash
-        for folder in ("One", "Two", "[One]")
-    )
-    assert first != second
-    assert first == same
 
 
 @pytest.mark.parametrize(

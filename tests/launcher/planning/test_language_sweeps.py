@@ -7,7 +7,6 @@ import pytest
 from tests.launcher.language import (
     a_plan,
     blamed,
-    job,
     marked,
     names,
     notes,
@@ -17,25 +16,6 @@ from tests.launcher.language import (
 )
 
 # --- sweeps
-
-
-def test_matrix_repeats_the_whole_file_per_combination() -> None:
-    made = a_plan(
-        "matrix: {lr: [0.5, 1e-3], frozen: [no, yes]}\n"
-        "train: [{data: dot:pre}, {model: dot:pre, data: ring:pre}]\nautotest: [real:pre]\n"
-    )
-    variants = [f"@lr={lr},frozen={one}" for lr in ("0.5", "0.001") for one in ("false", "true")]
-    assert names(made, "train") == [
-        f"train/{model}"
-        for one in variants
-        for model in (f"dot:pre{one}", f"dot:pre{one}#ring:pre{one}")
-    ]
-    assert setting(made, "lr")["dot:pre@lr=0.001,frozen=true"] == 0.001
-    assert setting(made, "frozen")["dot:pre@lr=0.001,frozen=true"] is True
-    tuned = job(made, "train/dot:pre@lr=0.5,frozen=true#ring:pre@lr=0.5,frozen=true")
-    assert tuned.base == "dot:pre@lr=0.5,frozen=true"
-    assert len(names(made, "test")) == len(names(made, "train"))
-    assert not notes(made)
 
 
 def test_model_without_variant_means_every_variant_of_the_file() -> None:
@@ -221,6 +201,10 @@ PLANS = {
         *("dot:pre%20@lr=0.5", "dot:pre%20~pgu@lr=0.5,strength=1.0"),
         *("dot:pre%20@lr=0.25", "dot:pre%20~pgu@lr=0.25,strength=0.5"),
     ),
+    "tied values in any order": (
+        f"matrix:\n  - {{lr: 0.5, epochs: 1}}\n  - {{epochs: 2, lr: 0.25}}\n{ONE}",
+        *("dot:pre@lr=0.5,epochs=1", "dot:pre@lr=0.25,epochs=2"),
+    ),
     "names of tied values": (
         f"matrix: [{{data_root: {{a: /x/y}}, lr: 1}}, {{data_root: {{b: z/y}}, lr: 2}}]\n{ONE}",
         *("dot:pre@data_root=a,lr=1.0", "dot:pre@data_root=b,lr=2.0"),
@@ -286,23 +270,6 @@ MISTAKES = {
 def test_impossible_sweep_is_refused(case: tuple[str, ...]) -> None:
     said = blamed(case[0])
     assert [piece for piece in case[1:] if piece not in said] == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"matrix: {TIED}\n{ONE}",
-        f"matrix: {{train: {TIED}}}\n{ONE}",
-        f"train: [{{data: dot:pre, matrix: {TIED}}}]\n",
-        f"matrix:\n  - {{lr: 0.5, epochs: 1}}\n  - {{epochs: 2, lr: 0.25}}\n{ONE}",
-    ],
-    ids=["file", "kind", "entry", "any order"],
-)
-def test_list_in_a_matrix_varies_settings_together(text: str) -> None:
-    values = {"dot:pre@lr=0.5,epochs=1": (0.5, 1), "dot:pre@lr=0.25,epochs=2": (0.25, 2)}
-    found = {one.model: one.settings for one in a_plan(text).jobs}
-    assert {model: (one["lr"], one["epochs"]) for model, one in found.items()} == values
-    assert [*found] == [*values]
 
 
 def test_command_line_setting_is_removed_from_a_tied_list() -> None:

@@ -1,15 +1,11 @@
 """Task files from Python, and the examples that come with the project."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from launcher.api import Plan, TaskFileError, UsageError, load, plan
-from launcher.errors import Severity
 from launcher.planning.load import plan_files
 from launcher.states import State
 from launcher.store.queue import Store
@@ -145,14 +141,6 @@ def test_python_and_command_line_have_the_same_plan(
     ]
 
 
-def test_paths_are_relative_to_the_given_folder(tmp_path: Path) -> None:
-    task = load(write(tmp_path, "x.yaml", "name: quick\ncommand: [{argv: [ls]}]\n"))
-    made = plan(task, root=tmp_path)
-    assert made.run_folder == tmp_path / "runs" / "quick"
-    here = plan(task, root=os.path.relpath(tmp_path))
-    assert here.run_folder == made.run_folder
-
-
 def write(folder: Path, name: str, text: str) -> str:
     path = folder / name
     path.write_text(text)
@@ -166,26 +154,6 @@ def test_errors_of_all_files_are_reported_together(tmp_path: Path) -> None:
         plan_files([first, second, str(tmp_path / "none.yaml")])
     assert [one.code for one in caught.value.problems] == ["unknown-key", "phases", "no-file"]
     assert f"3 errors in {first}, {second}; nothing was queued" in str(caught.value)
-
-
-def test_included_files_are_relative_to_the_including_file(tmp_path: Path) -> None:
-    (tmp_path / "more").mkdir()
-    write(tmp_path / "more", "jobs.yaml", "command: [{name: one, argv: [ls]}]\n")
-    write(
-        tmp_path / "more", "both.yaml", "include: jobs.yaml\ncommand: [{name: two, argv: [ls]}]\n"
-    )
-    file = write(tmp_path, "x.yaml", "name: x\ninclude: more/both.yaml\n")
-    made = plan(load(file), root=tmp_path)
-    assert [job.name for job in made.jobs] == ["command/one", "command/two"]
-
-
-def test_missing_included_file_is_reported_with_similar_names(tmp_path: Path) -> None:
-    write(tmp_path, "here.yaml", "command: [{argv: [ls]}]\n")
-    file = write(tmp_path, "x.yaml", "name: x\ninclude: [here.yaml, hree.yaml]\ncomand: []\n")
-    missing, unknown = load(file).problems
-    assert (missing.severity, unknown.code) == (Severity.ERROR, "unknown-key")
-    assert "Did you mean" in missing.message
-    assert str(missing).splitlines()[1] == f" --> {file}:2:22"
 
 
 def test_variables_come_from_the_environment(
@@ -247,16 +215,6 @@ def test_unreadable_file_is_reported_with_advice(tmp_path: Path) -> None:
         load(large)
 
 
-@pytest.mark.parametrize(
-    "word", ["resources: {cpus: 2}", "defaults: {seed: 3}", "phases: [train, command]"]
-)
-def test_plugin_package_is_imported_only_if_a_file_uses_it(tmp_path: Path, word: str) -> None:
-    task = load(write(tmp_path, "x.yaml", f"name: x\n{word}\ncommand: [{{name: a, argv: [x]}}]\n"))
-    assert not task.problems
-    assert ({*task.kinds} == {"command"}) == ("resources" in word)
-    assert ("train" in task.kinds) == ("resources" not in word)
-
-
 # --- From a plan to the queue, again and again with a file that was changed
 
 
@@ -281,36 +239,6 @@ def test_requeued_jobs_do_not_shift_dependencies_of_new_jobs(store: Store) -> No
     assert needs_by_name(store) == {job.name: sorted(job.needs) for job in a_plan(changed).jobs}
     names = [row.name for row in store.read.jobs_by_id(done.jobs)]
     assert sorted(names) == sorted(job.name for job in a_plan(changed).jobs)
-
-
-@given(
-    lists=st.lists(
-        st.lists(
-            st.tuples(st.sampled_from(["dot", "line", "ring"]), st.integers(1, 3)), min_size=1
-        ),
-        min_size=2,
-        max_size=4,
-    ),
-    finished=st.booleans(),
-)
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_stored_dependencies_match_the_plan_for_any_earlier_queue(
-    store: Store, lists: list[list[tuple[str, int]]], finished: bool
-) -> None:
-    for trainings in lists:
-        entries = ", ".join(
-            f"{{data: '{one}:pre', epochs: {n}}}" for one, n in dict(trainings).items()
-        )
-        made = a_plan(f"train: [{entries}]\nautotest: [real:pre, dot:fb]\n")
-        submitted = queue(store, made)
-        wired = needs_by_name(store)
-        assert all(wired[job.name] == sorted(job.needs) for job in made.jobs)
-        rows = {row.id: row.name for row in store.read.jobs_by_id(submitted.jobs)}
-        assert [rows[number] for number in submitted.jobs] == [job.name for job in made.jobs]
-        if finished:
-            finish(store)
 
 
 def test_phases_refuse_results_with_other_settings(store: Store) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from launcher.errors import Severity, TaskFileError
 from launcher.planning import dependencies
@@ -57,25 +55,6 @@ def actions(store: Store, made: Plan) -> dict[str, Action]:
     comparison = compared(store, made)
     submit(store, ROOT, comparison, a_context(), 1.0)
     return {one.job.name: one.action for one in comparison.jobs}
-
-
-def test_job_follows_the_jobs_named_by_its_entry() -> None:
-    made = a_plan(STUDY)
-    order = names(made)
-    assert order.index("command/prepare") < order.index("poison/dot:pre%20")
-    assert order.index("train/dot:pre") < order.index("command/export")
-    needs = {one.name: one.needs for one in made.jobs if one.kind != "test"}
-    assert needs == {
-        "command/prepare": (),
-        "train/dot:pre": ("command/prepare",),
-        "train/dot:pre%20": ("command/prepare", "poison/dot:pre%20"),
-        "poison/dot:pre%20": ("command/prepare",),
-        "train/line:pre": (),
-        "command/export": ("train/dot:pre",),
-        "command/mail": (),
-    }
-    assert order[-1] == "command/mail"
-    assert {*made.jobs[-1].after_any} == {*order[:-1]}
 
 
 @pytest.mark.parametrize(
@@ -199,20 +178,6 @@ def test_key_name_and_file_errors_are_reported_together(entries: str, codes: lis
     assert [one.code for one in refusals(f"command:\n{entries}")] == codes
 
 
-def test_dependency_changes_the_hash_but_an_awaited_end_does_not() -> None:
-    first, then = a_plan(STUDY), a_plan(STUDY.replace("[make, data]", "[make, more]"))
-    changed = {name for name in names(first) if job(first, name).hash != job(then, name).hash}
-    assert changed == {
-        "command/prepare",
-        "poison/dot:pre%20",
-        "train/dot:pre",
-        "train/dot:pre%20",
-        "test/dot:pre/real:pre",
-        "test/dot:pre%20/real:pre",
-        "command/export",
-    }
-
-
 def test_program_without_new_keys_keeps_its_hash() -> None:
     made = a_plan("command: [{name: a, argv: [echo, hello]}]\n")
     assert made.jobs[0].identity.settings == '{"argv": ["echo", "hello"]}'
@@ -241,16 +206,6 @@ def test_possible_outputs_of_a_program_are_expected_by_identity() -> None:
     other = on_disk(text, *files, content="other")
     assert [each.hash for each in empty.jobs] == [each.hash for each in full.jobs]
     assert [each.hash for each in empty.jobs] == [each.hash for each in other.jobs]
-
-
-def test_input_that_no_earlier_program_makes_is_missing() -> None:
-    text = "train: [{data: dot:pre, after_any: other}]\ncommand: [{name: other, argv: [make]}]\n"
-    assert on_disk(text).missing
-    both = (
-        "train:\n  - {data: dot:pre, after: other}\n  - {data: dot:pre&line:pre}\n"
-        "command: [{name: other, argv: [make]}]\n"
-    )
-    assert on_disk(both).missing
 
 
 def test_models_share_a_selection_only_after_the_same_jobs() -> None:
@@ -387,41 +342,6 @@ def test_defaults_apply_to_folder_and_variables_of_programs() -> None:
     assert [each.settings["env"] for each in made.jobs] == [{"A": "x"}, {"B": "y"}]
 
 
-@given(
-    st.integers(2, 7).flatmap(
-        lambda count: st.tuples(
-            st.permutations(range(count)),
-            st.lists(
-                st.tuples(st.integers(0, count - 1), st.integers(0, count - 1), st.booleans()),
-                max_size=12,
-            ),
-        )
-    )
-)
-@settings(max_examples=60, deadline=None)
-def test_every_acyclic_order_is_kept(
-    drawn: tuple[list[int], list[tuple[int, int, bool]]],
-) -> None:
-    order, pairs = drawn
-    before: dict[int, dict[str, list[int]]] = {at: {"after": [], "after_any": []} for at in order}
-    for first, second, done in pairs:
-        if first != second:
-            before[max(first, second)]["after" if done else "after_any"].append(min(first, second))
-    lines = [
-        f"  - {{name: j{at}, argv: [a], "
-        + ", ".join(f"{word}: [{', '.join(f'j{x}' for x in of)}]" for word, of in words.items())
-        + "}\n"
-        for at, words in before.items()
-    ]
-    made = a_plan("command:\n" + "".join(lines))
-    places = {name: place for place, name in enumerate(names(made))}
-    for at, words in before.items():
-        own = job(made, f"command/j{at}")
-        assert {*own.needs} == {f"command/j{x}" for x in words["after"]}
-        assert {*own.after_any} == {f"command/j{x}" for x in words["after_any"]} - {*own.needs}
-        assert all(places[name] < places[own.name] for name in (*own.needs, *own.after_any))
-
-
 def test_too_many_dependency_pairs_are_refused_with_advice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -434,16 +354,6 @@ def test_too_many_dependency_pairs_are_refused_with_advice(
     said = blamed("command:\n" + "".join(entries))
     assert "more than 10 dependencies" in said
     assert "^ let one program wait for all of them" in said
-
-
-def test_history_of_a_program_applies_to_equal_variables_in_any_folder() -> None:
-    def signature(words: str, run: int = 1) -> str:
-        entry = f"{{name: a, argv: [train, --lr, 0.{run}]{words}}}"
-        return on_disk(f"command: [{entry}]\n", "a/", "b/").jobs[0].signature
-
-    assert signature("", 1) == signature("", 2) == signature(", cwd: a/") == signature(", cwd: b/")
-    sizes = {signature(f", env: {{BATCH: '{size}', A: b}}") for size in (64, 512)}
-    assert len({*sizes, signature("")}) == 3
 
 
 SWEPT = """\
@@ -506,14 +416,6 @@ def test_swept_programs_are_joined_on_equal_values(
         each.name.partition("/")[2]: {*each.needs} for each in made.jobs if "/x" in each.name
     }
     assert followed == needs
-
-
-def test_trainings_and_programs_follow_swept_programs_of_equal_epochs() -> None:
-    made = a_plan(SWEPT)
-    for epochs in (1, 2):
-        prep = f"command/prep@epochs={epochs},size=8"
-        assert job(made, f"train/dot:pre@epochs={epochs}").needs == (prep,)
-        assert job(made, f"command/fit@epochs={epochs},lr=0.1").needs == (prep,)
 
 
 def test_swept_program_without_a_match_is_reported() -> None:

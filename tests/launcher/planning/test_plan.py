@@ -35,25 +35,6 @@ def test_job_has_its_model_base_and_inputs() -> None:
     assert tested.outputs == (ROOT / "runs/x/any:pre#any:shr/scores/real:shr.json",)
 
 
-def test_data_jobs_come_first_and_tests_follow_their_training() -> None:
-    made = a_plan(
-        "unlearn: [{model: dot:pre%20, method: [retrain, pgu]}]\n"
-        "train: [{model: null, data: dot:pre, poison: [0, 20]}]\nautotest: [real:pre]\n"
-        "shapes: [{data_root: toys}]\ncommand: [{argv: [echo, done]}]\n"
-    )
-    assert names(made) == [
-        *("shapes/toys", "train/dot:pre", "test/dot:pre/real:pre"),
-        *("poison/dot:pre%20", "train/dot:pre%20", "test/dot:pre%20/real:pre"),
-        *("unlearn/dot:pre%20~retrain", "test/dot:pre%20~retrain/real:pre"),
-        *("unlearn/dot:pre%20~pgu", "test/dot:pre%20~pgu/real:pre", "command/echo-done"),
-    ]
-    needs = ("shapes/toys", "poison/dot:pre%20", "train/dot:pre%20")
-    assert job(made, "train/dot:pre%20").needs == needs[:2]
-    assert job(made, "unlearn/dot:pre%20~pgu").needs == needs
-    assert job(made, "unlearn/dot:pre%20~pgu").settings["method"] == "pgu"
-    assert not made.warnings
-
-
 def test_poisoned_stage_of_a_chain_has_its_own_record() -> None:
     made = a_plan("train:\n  - {data: dot:pre}\n  - {model: dot:pre, data: ring:pre, poison: 50}\n")
     assert names(made) == [
@@ -165,15 +146,6 @@ def test_unnamed_jobs_are_named_after_their_settings() -> None:
         "command/mine",
         "command/1",
     ]
-
-
-def test_tests_keep_the_order_of_the_file() -> None:
-    by_hand = "test: [{model: dot:pre, data: ring:pre, crops: 2}]\n"
-    automatic = "autotest: [line:pre]\n"
-    train = "train: [{data: dot:pre}]\n"
-    first = ["test/dot:pre/ring:pre", "test/dot:pre/line:pre"]
-    assert names(a_plan(train + by_hand + automatic))[1:] == first
-    assert names(a_plan(automatic + train + by_hand))[1:] == first[::-1]
 
 
 def hashes(text: str, **options: Any) -> list[str]:

@@ -3,8 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -14,7 +13,6 @@ from launcher.backends.settings import Backends, BackendSettings
 from launcher.context import WorkerEnvironment
 from launcher.functions.plan_checks import query_engines
 from launcher.job import CPU, Resources
-from launcher.kind_interface import Kind
 from launcher.planning.backend_preview import BackendPreview, EstimateResult, preview_backends
 from launcher.planning.comparison import Action, ComparedJob
 from launcher.planning.estimates import (
@@ -29,7 +27,6 @@ from launcher.planning.first_wave import FirstWave, MachineState
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.preview import Preview, preview_plan
 from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, FIFO
-from launcher.scheduler.policy.inventory import wants_gpu as on_gpu
 from launcher.scheduler.policy.model import Machine, Running
 from launcher.screens.plan_backends import backend_lines
 from launcher.states import Done, Failed
@@ -53,7 +50,6 @@ from tests.launcher.plans import (
     named,
     some_commands,
 )
-from tests.launcher.toylab import Toy, TrainSettings
 
 
 def make_preview(made: Plan, around: MachineState, *past: PastJob, done: int = 0) -> Preview:
@@ -68,14 +64,6 @@ def waves(judged: Sequence[ComparedJob], around: MachineState) -> FirstWave:
 def in_the_queue(job: int, rank: float = 0.0, cpus: int = 1) -> ReadyJob:
     lane = Lane(group="", resources=Resources(cpus=cpus), environment=WorkerEnvironment())
     return ReadyJob(id=job, rank=rank, lane_id=1, lane=lane)
-
-
-def test_first_wave_contains_only_jobs_without_open_dependencies() -> None:
-    made = a_plan()
-    assert make_preview(made, here()).wave == FirstWave(starts={("shapes", CPU): 1})
-    # the toys are there: the first training and the poison of the second can begin
-    wave = make_preview(made, here(), done=1).wave
-    assert wave.starts == {("train", CPU): 1, ("poison", CPU): 1}
 
 
 def test_job_that_does_not_fit_names_the_missing_resource() -> None:
@@ -174,31 +162,12 @@ def test_identical_jobs_are_tried_at_most_once_per_core() -> None:
     assert wave == FirstWave(starts={("command", CPU): 3})
 
 
-def test_durations_are_summed_for_jobs_with_history() -> None:
-    made = a_plan()
-    past = [done_before(named(made, "train/dot:pre"), seconds) for seconds in (90.0, 110.0, 400.0)]
-    wave = make_preview(made, here(), *past).kinds
-    train = wave["train"]  # poisoned or not, a training takes as long
-    assert (train.jobs, train.known, train.seconds, train.runs) == (2, 2, 220.0, 3)
-    assert (train.shortest, train.longest) == (110.0, 110.0)
-    assert (wave["test"].known, wave["test"].jobs) == (0, 3)
-    assert "shapes" not in make_preview(made, here(), *past, done=1).kinds
-
-
 def test_plan_takes_at_least_as_long_as_its_longest_chain() -> None:
     made = a_plan()
     times = {"shapes": 1.0, "poison": 2.0, "train": 10.0, "unlearn": 5.0, "test": 3.0}
     past = [done_before(job, times[job.kind]) for job in made.jobs]
     assert make_preview(made, here(), *past).longest_chain_s == 1 + 2 + 10 + 5 + 3
     assert make_preview(made, here(), *past[:2]).longest_chain_s is None
-
-
-def test_disk_space_is_summed_for_results_of_known_size() -> None:
-    made = a_plan()
-    past = [done_before(job, 1.0, disk=10) for job in made.jobs if job.kind == "train"]
-    wave = make_preview(made, here(), *past)
-    assert (wave.disk, wave.disk_unknown) == (20, 6)
-    assert make_preview(made, here()).disk is None
 
 
 def test_record_has_null_for_unknown_values() -> None:
@@ -399,41 +368,6 @@ def test_similar_jobs_must_agree_in_what_determines_the_duration(
     assert (estimate.seconds, estimate.spread, estimate.disk, estimate.runs) == expected
 
 
-def test_only_settings_named_as_costly_matter() -> None:
-    class Costly(TrainSettings):
-        costs: ClassVar[frozenset[str]] = frozenset({"epochs"})
-
-    train = KINDS["train"]
-    assert isinstance(train, Toy)
-    kinds: dict[str, Kind] = {"train": replace(train, settings=Costly)}
-    dear = done_before(a_job(), 60.0, settings={**a_job().settings, "epochs": 7})
-    alike = done_before(a_job(), 50.0, settings={**a_job().settings, "lr": 7.0})
-    estimate = estimate_job(a_job(), a_history(dear, alike, kinds=kinds))
-    assert (estimate.seconds, estimate.runs) == (50.0, 1)
-
-
-@pytest.mark.parametrize(
-    ("asked", "accelerated", "wants"),
-    [
-        (Resources(), True, True),
-        (Resources(), False, False),
-        (Resources(device="cpu"), True, False),
-        (Resources(device="cuda:1"), False, True),
-        (Resources(vram=Bytes(GIB)), False, True),
-    ],
-)
-def test_expected_device_follows_the_scheduler(
-    asked: Resources, accelerated: bool, wants: bool
-) -> None:
-    job = a_job(resources=asked._replace(accelerated=accelerated))
-    assert job.resources.works_on_gpu(machine_has_gpu=True) is wants
-    # one that names a GPU waits for it
-    assert job.resources.works_on_gpu(machine_has_gpu=False) is (asked.device == "cuda:1")
-    for gpus in ((), (a_gpu(),)):
-        asks, machine = job.resources, Machine(cpus=2, gpus=gpus)
-        assert asks.works_on_gpu(machine_has_gpu=bool(gpus)) is on_gpu(asks, machine)
-
-
 def test_memory_is_the_declared_amount_for_gpu_jobs() -> None:
     job = a_job(resources=Resources(vram=Bytes(2 * GIB)))
     estimate = estimate_job(job, a_history(gpus=True))
@@ -496,27 +430,3 @@ def test_cpu_program_has_the_estimate_of_other_numbers() -> None:
     assert (estimate.seconds, estimate.runs) == (60.0, 2)
     other = job._replace(signature="command 2")
     assert estimate_job(other, a_history(*past)).seconds is None
-
-
-@pytest.mark.parametrize(
-    ("signature", "on_gpu"),
-    [("command 1", True), ("train 1", False)],  # a kind's signature has its numbers
-)
-def test_gpu_and_kind_durations_give_no_estimate_for_other_numbers(
-    signature: str, on_gpu: bool
-) -> None:
-    job = a_job()._replace(signature=signature)
-    settings = {**job.settings, "epochs": 7}
-    past = done_before(job, 60.0, settings=settings, signature=signature, on_gpu=on_gpu)
-    assert estimate_job(job, a_history(past)).seconds is None
-
-
-def test_failed_attempts_are_ignored(store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
-    for claimed_at, ending in ((10.0, Failed(at=99.0, error="no")), (200.0, Done(at=203.0))):
-        claim = claimed(store, job, claimed_at)
-        store.transitions.finish_attempt(claim, ending, outputs={}, now=ending.at)
-        if isinstance(ending, Failed):
-            store.job_control.retry([job], 100.0)
-    ((_, seconds, device),) = store.read.recently_done(10)
-    assert (seconds, device) == (3.0, "cpu")

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -203,40 +202,6 @@ def test_program_runs_again_if_a_file_changes(
 MAKE = "{name: make, argv: [make], outputs: [out.txt]}"
 
 
-def copied(path: Path) -> None:
-    """Put a copy with another inode and time in the place of a file."""
-    copy = path.with_name("copy")
-    copy.write_bytes(path.read_bytes())
-    copy.replace(path)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda path: os.utime(path, ns=(1, 1)), ""),
-        (copied, ""),
-        (
-            lambda path: path.write_text("another"),
-            "out.txt was changed",
-        ),  # the new text has the same size
-        (lambda path: path.write_text("longer than it was"), "out.txt was changed"),
-    ],
-)
-def test_output_is_compared_by_content(
-    store: Store,
-    project: Path,
-    change: Callable[[Path], object],
-    reason: str,
-) -> None:
-    queue(store, a_plan(project, MAKE, TRAIN))
-    finish(store, project)
-    change(project / "out.txt")
-    made, other = compared(store, a_plan(project, MAKE, TRAIN))
-    assert made.action is (Action.RUN if reason else Action.CACHED)
-    assert reason in {"", made.reason}
-    assert other.action is Action.CACHED
-
-
 def test_file_is_read_only_if_just_its_time_differs(store: Store, project: Path) -> None:
     asked: list[str] = []
 
@@ -257,17 +222,6 @@ def test_file_is_read_only_if_just_its_time_differs(store: Store, project: Path)
     assert (action(), asked) == (Action.CACHED, [str(out)])
     out.write_text("of another size")
     assert (action(), asked) == (Action.RUN, [str(out)])
-
-
-def test_output_without_a_digest_is_compared_by_time(store: Store, project: Path) -> None:
-    queue(store, a_plan(project, MAKE))
-    (waiting,) = store.ready_jobs.read_ready(1)
-    claim = claimed(store, waiting.id)
-    outputs = {path: file_stamp(path) or () for path in claim.spec.outputs}
-    store.transitions.finish_attempt(claim, Done(at=1.0), outputs=outputs, now=1.0)
-    assert compared(store, a_plan(project, MAKE))[0].action is Action.CACHED
-    os.utime(project / "out.txt", ns=(1, 1))
-    assert compared(store, a_plan(project, MAKE))[0].reason == "out.txt was changed"
 
 
 @pytest.mark.parametrize(
@@ -322,14 +276,6 @@ def test_results_of_an_earlier_version_stay_valid(store: Store, project: Path) -
     assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED
 
 
-def test_waiting_program_gets_the_current_files(store: Store, project: Path) -> None:
-    queue(store, a_plan(project, TRAIN))
-    (project / "train.py").write_text("other")
-    assert compared(store, a_plan(project, TRAIN))[0].action is Action.JOIN
-    finish(store, project)
-    assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED
-
-
 def test_dependents_of_a_program_that_runs_again_run_again(store: Store, project: Path) -> None:
     entries = (TRAIN, "{name: next, argv: [echo], after: t}")
     queue(store, a_plan(project, *entries))
@@ -337,24 +283,6 @@ def test_dependents_of_a_program_that_runs_again_run_again(store: Store, project
     (project / "train.py").write_text("other")
     first, second = compared(store, a_plan(project, *entries))
     assert (first.reason, second.reason) == ("train.py changed", "command/t runs again")
-
-
-def test_file_used_by_many_programs_is_read_once(store: Store, project: Path) -> None:
-    entries = [f"{{name: t{at}, argv: [python3, train.py, '{at}']}}" for at in range(5)]
-    queue(store, a_plan(project, *entries))
-    finish(store, project)
-    asked: list[str] = []
-
-    class Counting(FileDigests):
-        def digest_or_missing(self, path: str, most_bytes: float = 0.0) -> str:
-            asked.append(path)
-            return super().digest_or_missing(path, most_bytes)
-
-    made = a_plan(project, *entries)
-    (project / "train.py").write_text("other")
-    jobs = comparison(store, made, digests=Counting()).jobs
-    assert {one.reason for one in jobs} == {"train.py changed"}
-    assert asked == [str(project / "train.py")]
 
 
 def test_file_settings_are_stored_and_change_no_hash_without_them(project: Path) -> None:
@@ -526,15 +454,3 @@ def test_impossible_files_are_reported_at_their_place(
     assert problem.place is not None
     assert f"{problem.place.line}:{problem.place.column}" == place
     assert message in problem.message
-
-
-def test_missing_input_is_a_warning_if_an_earlier_program_has_no_outputs(project: Path) -> None:
-    entries = (
-        "{name: a, argv: [make]}",
-        in_and_out("b", "", "m", ", after: a"),
-        in_and_out("c", "m, later"),
-    )
-    made = a_plan(project, *entries)
-    assert not made.missing
-    (warning,) = made.warnings
-    assert "an input is not there yet: later; command/a runs first" in warning.message

@@ -79,20 +79,6 @@ def test_work_common_to_two_jobs_is_done_once_before_them() -> None:
     assert share.job.settings["parts"] == [{"images": "dot:pre&real:pre", "passes": 1}]
 
 
-def test_work_of_a_single_job_is_not_shared() -> None:
-    assert SHARE not in names(compared(a_plan(TWO.replace(", 0.2", ""))))
-    apart = TWO.replace("lr: [0.1, 0.2]", "scale: [1, 2]")
-    assert not [name for name in names(compared(a_plan(apart))) if name.startswith("share/")]
-    assert SHARE not in names(compared(a_plan(TWO, "shares=false")))
-    assert SHARE not in names(compared(a_plan(TWO, "frozen=false")))
-
-
-def test_hash_does_not_depend_on_sharing() -> None:
-    alone = {job.name: job.hash for job in a_plan(TWO, "shares=false").jobs}
-    shared = compared(a_plan(TWO))
-    assert {job.job.name: job.job.hash for job in shared.jobs if job.job.name != SHARE} == alone
-
-
 def test_plugin_package_without_a_sharing_kind_is_planned_as_before() -> None:
     kinds = {name: kind for name, kind in KINDS.items() if name != "share"}
     assert names(compared(a_plan(TWO, kinds=kinds))) == ["shapes/toys", *TRAININGS]
@@ -118,17 +104,6 @@ def test_shared_jobs_of_equal_name_are_numbered() -> None:
     assert shared == [SHARE, f"{SHARE}@2"]
 
 
-def test_shared_job_has_the_resources_of_its_first_user_except_terms() -> None:
-    asked = (
-        "resources: {cpus: 3, vram: 2GiB, priority: 4, group: night, retries: 2, time_limit: 1h}\n"
-    )
-    comparison = compared(a_plan(asked + TWO))
-    share = next(job.job for job in comparison.jobs if job.job.name == SHARE)
-    assert (share.resources.cpus, share.resources.vram, share.priority) == (3, 2 << 30, 4)
-    assert share.resources.accelerated, "where the machine has a GPU it works there"
-    assert (share.terms.group, share.terms.retries, share.terms.time_limit_s) == ("night", 0, None)
-
-
 def test_terms_come_from_all_jobs_and_the_shared_kind() -> None:
     made = a_plan(TWO).with_terms(lambda terms: terms._replace(on=("slurm",)))
     assert [job.job.terms.on for job in compared(made).jobs] == [("slurm",)] * 4
@@ -141,13 +116,6 @@ def test_resources_of_a_shared_kind_apply_to_its_jobs() -> None:
     assert [jobs[name].cpus for name in TRAININGS] == [3, 3]
     with pytest.raises(TaskFileError, match="'memory' is not a resource"):
         a_plan("resources: {share: {memory: 7}}\n" + TWO)
-
-
-def test_phases_share_only_work_of_their_jobs() -> None:
-    left = names(compared(a_plan(TWO + "phases: [train]\n")))
-    assert left == ["shapes/toys", SHARE, *TRAININGS]
-    with pytest.raises(TaskFileError, match="share"):
-        a_plan(TWO + "phases: [share]\n")
 
 
 def test_task_file_cannot_request_shared_work() -> None:
@@ -267,55 +235,6 @@ def test_shared_job_depends_only_on_programs_of_its_users() -> None:
 
 
 SWEPT = "train: [{{data: dot:pre, poison: [20, 50], matrix: {{lr: {}}}}}]\nunlearn: [pgu]\n"
-
-
-def hashes(made: Plan) -> dict[str, str]:
-    return {one.name: one.hash for one in made.jobs if one.kind != "poison"}
-
-
-def test_one_job_selects_for_all_models_of_the_same_poison() -> None:
-    made = language.a_plan(SWEPT.format("[0.5, 0.25, 0.125, 0.1]"))
-    assert language.names(made, "poison") == [
-        "poison/dot:pre%20@lr=0.5",
-        "poison/dot:pre%50@lr=0.5",
-    ]
-    for rate in (20, 50):
-        models = [f"dot:pre%{rate}@lr={lr}" for lr in (0.5, 0.25, 0.125, 0.1)]
-        drawn = job(made, f"poison/{models[0]}")
-        assert drawn.outputs == tuple(ROOT / f"runs/x/{one}/poison.json" for one in models)
-        for one in models:
-            assert drawn.name in job(made, f"train/{one}").needs
-            assert drawn.name in job(made, f"unlearn/{one.replace('@', '~pgu@')}").needs
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        "matrix: {poison_seed: [1, 2]}",
-        "matrix: {data_root: [a, b]}",
-        "poison: [20, f2r-20]",
-    ],
-)
-def test_different_selection_is_a_different_job(other: str) -> None:
-    rate = "" if other.startswith("poison:") else "poison: 20, "
-    made = language.a_plan(f"train: [{{data: dot:pre, {rate}{other}}}]\n")
-    assert len(language.names(made, "poison")) == 2
-
-
-def test_other_images_change_the_selection_but_those_of_a_chain_do_not() -> None:
-    made = language.a_plan(
-        "train: [{data: dot:pre}, {data: ring:pre, poison: 20}, {data: line:pre, poison: 20},\n"
-        "  {model: dot:pre, data: ring:pre, poison: 20}]\n"
-    )
-    assert language.names(made, "poison") == ["poison/ring:pre%20", "poison/line:pre%20"]
-    assert "poison/ring:pre%20" in job(made, "train/dot:pre#ring:pre%20").needs
-
-
-def test_sharing_a_selection_does_not_change_a_model() -> None:
-    few, more = (hashes(language.a_plan(SWEPT.format(lrs))) for lrs in ("[0.5]", "[0.25, 0.5]"))
-    assert few.items() <= more.items()
-    alone = language.a_plan("train: [{data: dot:pre, poison: 20}]\n")
-    assert job(alone, "poison/dot:pre%20").outputs == (ROOT / "runs/x/dot:pre%20/poison.json",)
 
 
 def comparison(store: Store, made: Plan, there: set[Path]) -> Comparison:
