@@ -12,7 +12,7 @@ from launcher.kinds import COMMAND
 from launcher.planning.load import load
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile import yaml_tree
-from launcher.taskfile.entries import MethodEntry, PlainEntry, ScoringEntry, TaskFile, TrainEntry
+from launcher.taskfile.entries import TaskFile, TrainEntry
 from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain_value
 from launcher.taskfile.parser import ParseContext, parse
 from launcher.taskfile.yaml_tree import read_document
@@ -22,30 +22,6 @@ KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
 
 
 BROKEN = Path(__file__).parents[2] / "data" / "broken"
-
-
-GOOD = """\
-name: toys
-about: a study of toys
-defaults:
-  data_root: toys
-  lr: 1e-3
-  train: {epochs: 5}
-resources: {cpus: 2, vram: 2GiB, device: cuda:1, priority: 7, ram: 3GiB, retries: 2, time_limit: 1h30m, rerun: never}
-shapes:
-  - data_root: toys
-train:
-  - {model: null, data: dot:pre, poison: [0, 20, f2r-5]}
-  - {model: dot:pre, data: 'line:shr', lr: 0.5, settings: {model: large}}
-  - {data: ring:pre, resources: {cpus: 4}}
-unlearn:
-  - {model: dot:pre%20, method: [retrain, pgu], strength: 0.5}
-test:
-  - {model: dot:pre, data: [real:fb, dot:fb]}
-autotest: [real:pre, dot:pre]
-command:
-  - {name: hello, argv: [echo, 5, no, 010]}
-"""
 
 
 def read(text: str) -> TaskFile:
@@ -70,28 +46,6 @@ def refuse(text: str, name: str) -> None:
         code=lambda *_: {"": ""},
         content=lambda _: "",
     )
-
-
-def test_every_section_is_read_in_its_order() -> None:
-    task = read(GOOD)
-    assert (task.name, task.about, task.whole) == ("toys", "a study of toys", True)
-    assert [type(entry) for entry in task.entries] == [
-        *(PlainEntry, TrainEntry, TrainEntry, TrainEntry, MethodEntry, ScoringEntry),
-        *(ScoringEntry, ScoringEntry),  # entries of `autotest`: for each kind that makes models
-        PlainEntry,
-    ]
-
-
-def test_setting_named_like_a_word_is_read_under_settings() -> None:
-    training = [one for one in read(GOOD).entries if isinstance(one, TrainEntry)][1]
-    assert training.variants[0].settings.values["model"] == "large"
-    assert training.base is not None
-    assert str(training.base.value) == "dot:pre"
-
-
-def test_words_of_a_command_are_kept_literally() -> None:
-    command = [one for one in read(GOOD).entries if isinstance(one, PlainEntry)][-1]
-    assert command.variants[0].settings.values["argv"] == ["echo", "5", "no", "010"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +80,7 @@ def test_values_have_their_apparent_types(written: str, name: str, value: object
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read() -> None:
-    task = read("\ufeffname: x\r\ntrain:\r\n  - {data: dot:pre}\r\n".lstrip("\ufeff"))
+    task = read("\ufeffname: x\r\ntrain:\r\n  - {data: dot:pre}\r\n")
     assert isinstance(task.entries[0], TrainEntry)
     assert task.entries[0].place.text == "  - {data: dot:pre}"
 

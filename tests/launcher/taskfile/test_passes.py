@@ -11,14 +11,12 @@ from launcher.errors import Problems, UnknownName
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.kinds import COMMAND
 from launcher.system.files import Json
-from launcher.taskfile.header import read_header, read_scope
 from launcher.taskfile.includes import fill_variables, merge_files
 from launcher.taskfile.legacy_names import LegacyAction, translate
-from launcher.taskfile.matrix import layers_of, sweeps_of_file
 from launcher.taskfile.nodes import GivenSetting, MappingNode, plain_value
 from launcher.taskfile.overrides import apply_overrides, read_overrides
-from launcher.taskfile.scope import EVERY, Scope, with_current_names
-from launcher.taskfile.settings import format_pair, resolve_settings, unknown_key
+from launcher.taskfile.scope import EVERY, with_current_names
+from launcher.taskfile.settings import resolve_settings
 from launcher.taskfile.yaml_tree import read_document
 from tests.launcher.folder_toys import KINDS as TOYS
 from tests.launcher.language import a_plan, job, names
@@ -33,22 +31,6 @@ def tree(text: str) -> MappingNode:
     assert isinstance(root, MappingNode)
     assert not problems
     return root
-
-
-def scope_of(text: str, *arguments: str) -> Scope:
-    problems = Problems()
-    scope = Scope(kinds=KINDS, problems=problems)
-    overrides = read_overrides(arguments, KINDS, problems)
-    root = tree(text)
-    reuse = read_header(root, scope)["reuse"]
-    scope = read_scope(root, scope, overrides, reuse, ())
-    assert not problems
-    return scope
-
-
-@pytest.mark.parametrize(("length", "shown"), [(58, f'"{58 * "x"}"'), (59, f'"{58 * "x"}…')])
-def test_value_longer_than_a_line_is_truncated(length: int, shown: str) -> None:
-    assert format_pair(length * "x", 1) == (shown, "1")
 
 
 def test_variables_are_expanded_only_in_values() -> None:
@@ -123,38 +105,6 @@ def test_words_of_the_command_line_override_those_of_the_file() -> None:
     assert not problems
 
 
-LAYERS = (  # from weakest to strongest
-    ("defaults", "lr: 1"),
-    ("matrix", "lr: [2]"),
-    ("defaults", "train: {lr: 3}"),
-    ("matrix", "train: {lr: [4]}"),
-    ("entry", "lr: 5"),
-    ("--set", "lr=6"),
-    ("--set", "train.lr=7"),
-)
-
-
-@pytest.mark.parametrize("strongest", range(len(LAYERS)))
-def test_each_layer_overrides_all_earlier_ones(strongest: int) -> None:
-    said = LAYERS[: strongest + 1]
-    if strongest > 2:  # a setting is swept for all kinds or for one
-        said = tuple(each for each in said if each != LAYERS[1])
-
-    def of(where: str) -> list[str]:
-        return [text for place, text in said if place == where]
-
-    text = "".join(f"{word}: {{{', '.join(of(word))}}}\n" for word in ("defaults", "matrix"))
-    scope = scope_of(f"name: x\n{text}", *of("--set"))
-    # settings of the command line for all kinds remove sweeps of it before it is asked who wins
-    swept = sweeps_of_file(tree(text).find_value("matrix"), replace(scope, forced={}))
-    (chosen,) = layers_of(swept, scope.problems)
-    entry = {
-        key.text: GivenSetting(key, node) for line in of("entry") for key, node in tree(line).pairs
-    }
-    given = replace(scope, file_combination=chosen).effective_settings(KINDS["train"], entry)
-    assert plain_value(given["lr"].node) == strongest + 1
-
-
 def test_memory_of_a_gpu_is_reported_by_its_current_name() -> None:
     problems = Problems()
     assert plain_value(with_current_names(tree("min_vram: 1GiB"), problems)) == {"vram": "1GiB"}
@@ -196,13 +146,6 @@ def settled(text: str) -> tuple[Mapping[str, Json] | None, Problems]:
     return None if found is None else found.values, problems
 
 
-def test_missing_settings_get_defaults_in_the_order_of_the_kind() -> None:
-    values, problems = settled("high: 3\n")
-    assert values == {"low": 0, "high": 3, "shape": "dot", "either": 0.5, "table": {}}
-    assert not problems
-    assert [*values] == ["low", "high", "shape", "either", "table"]
-
-
 @pytest.mark.parametrize(
     ("text", "message", "line", "column"),
     [
@@ -223,22 +166,6 @@ def test_refusal_of_a_plugin_package_has_its_message_and_location(
     place = problems[0].place
     assert place is not None
     assert (place.line, place.column) == (line, column)
-
-
-def test_boolean_is_not_accepted_as_a_number() -> None:
-    assert settled("high: true\n")[1][0].message == "high: expected a whole number, got true"
-    values, _ = settled("either: true\n")
-    assert values is not None
-    assert values["either"] is True
-
-
-def test_unknown_key_names_the_kinds_that_accept_it() -> None:
-    problems = Problems()
-    root = read_document("crops: 1\n", "x.yaml", problems)
-    assert isinstance(root, MappingNode)
-    problem = unknown_key(root.pairs[0][0], "a setting of own", ["low"], ["test", "audit"])
-    assert problem.hint == "it is a setting of test and audit"
-    assert problem.notes == ("known: low",)
 
 
 # --- A setting with the name of a kind: below defaults and matrix the type of its value decides

@@ -1,6 +1,5 @@
 """Sweeps of programs: the jobs of an entry with a matrix, their commands, and mistakes with their locations."""
 
-import json
 from typing import Any
 
 import pytest
@@ -78,26 +77,6 @@ def told(entry: str, *settings: str) -> dict[str, Any]:
 )
 def test_entry_runs_once_per_combination(entry: str, jobs: dict[str, Any]) -> None:
     assert told(entry) == jobs
-
-
-def test_values_of_programs_are_followed_by_their_texts() -> None:
-    made = a_plan(
-        "command:\n"
-        '  - {name: t, argv: [go, "{x}"], matrix: {x: ["007", "7", 1e-3]}}\n'
-        '  - {name: u, argv: [end, "{x}"], matrix: {x: ["007", "7", 1e-3]}, after: t}\n'
-        "  - {name: v, argv: [one], after: t@x=7}\n"
-        "  - {name: w, argv: [small], after: t@x=0.001}\n"
-    )
-    after = {
-        each.name.partition("/")[2]: [name.partition("/")[2] for name in each.needs]
-        for each in made.jobs
-    }
-    assert after == {
-        **{f"t@x={x}": [] for x in ("007", "7", "0.001")},
-        **{f"u@x={x}": [f"t@x={x}"] for x in ("007", "7", "0.001")},
-        "v": ["t@x=7"],
-        "w": ["t@x=0.001"],
-    }
 
 
 def test_values_are_filled_into_folder_and_variables_and_stored_with_settings() -> None:
@@ -246,11 +225,6 @@ def test_mistake_is_reported_at_its_location(
     assert hint in problem.hint
     assert marked(problem)[:2] == ("x.yaml", 3)
     assert mark in marked(problem)[2]
-
-
-def test_faulty_matrix_is_reported_without_follow_up_faults() -> None:
-    problem = refusal('command: [{argv: [a, "{lr}", "{nosuch}"], matrix: {lr: [a/b]}}]')
-    assert "cannot be part of a job name" in problem.message
 
 
 def test_number_of_combinations_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,11 +400,3 @@ def test_invalid_yaml_with_braces_suggests_quotes(entry: str, word: str) -> None
         a_plan(f"command:\n  - {{{entry}, matrix: {{lr: 1}}}}")
     (problem,) = caught.value.problems
     assert (problem.code, problem.hint) == ("yaml-syntax", f'write "{word}", in quotes')
-
-
-@given(st.lists(st.sampled_from(["{", "}", "{lr}", "{ }", "a b", "'", '"', "$", "{sweep}"])))
-def test_doubled_braces_are_literal_braces(pieces: list[str]) -> None:
-    text = "".join(pieces)
-    written = json.dumps(text.replace("{", "{{").replace("}", "}}").replace("${", "$${"))
-    argv = told(f'name: t, argv: [go, {written}, "{{lr}}"], matrix: {{lr: 1}}')["t@lr=1"]
-    assert argv == ["go", text, "1"]

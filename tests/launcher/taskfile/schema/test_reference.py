@@ -16,7 +16,6 @@ from launcher.taskfile.language import WORDS, words_of
 from launcher.taskfile.nodes import plain_value
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference, table
-from launcher.taskfile.schema.value_descriptions import settings
 from launcher.taskfile.yaml_tree import read_document
 from tests.launcher.conftest import Launcher
 from tests.launcher.folder_toys import KINDS
@@ -33,24 +32,6 @@ def section(name: str) -> str:
     found = re.search(rf"^### {name}\n(.*?)(?=^### |\Z)", TEXT, re.MULTILINE | re.DOTALL)
     assert found, name
     return found[1]
-
-
-def test_every_word_of_a_file_is_in_the_reference() -> None:
-    words = task_schema(TOYS)["properties"]
-    assert isinstance(words, dict)
-    for name, form in words.items():
-        assert isinstance(form, dict)
-        if not form.get("deprecated"):
-            assert f"| `{name}` |" in section("Keys of a file")
-
-
-@pytest.mark.parametrize("kind", TOYS.values(), ids=TOYS)
-def test_every_setting_of_a_kind_is_described_or_refers_to_another_kind(kind: Kind) -> None:
-    text = section(kind.name)
-    for one in settings(kind):
-        row = f"| `{one.name}` | {one.takes} |".replace("<", "\\<")
-        same = re.search(rf"^As in \[(\w+)\].*`{one.name}`", text, re.MULTILINE)
-        assert row in text or (same and row in section(same[1])), one.name
 
 
 @pytest.mark.parametrize("kind", TOYS.values(), ids=TOYS)
