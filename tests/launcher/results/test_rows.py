@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.job import Spec
 from launcher.results.metric import Metric, read_metric
-from launcher.results.metric_direction import lower_is_better
 from launcher.results.model_columns import ModelIndex, swept_settings
 from launcher.results.over import average_over, mean_with_interval
 from launcher.results.pivot import Pivot, metric_names, metrics_of_result, metrics_of_rows, pivot
@@ -26,30 +25,6 @@ from tests.launcher.toylab import Toy, TrainSettings, laboratory
 
 SETTINGS = {"architecture": "model"}
 ID_PARTS = {"training_data": "#", "poison": "%", "poison_kind": "%kind", "method": "~"}
-
-
-def test_rows_contain_model_parts_and_differing_settings(store: Store, scored: Path) -> None:
-    jobs = store.read.jobs_of_runs_named("test")
-    results = results_of(jobs)
-    row = next(row for row in results.rows if row["model"].endswith("lr=0.2,seed=1"))
-    assert {name: row[name] for name in results.columns if name in row} == {
-        "model": "line:pre@lr=0.2,seed=1",
-        "architecture": "tiny",
-        "training_data": "line:pre",
-        "poison": 0.0,
-        "poison_kind": None,
-        "method": "train",
-        "seed": 1,
-        "setting_lr": 0.2,  # the laboratory has a column lr of its own
-        "data": "dot:pre",
-        "modifier": "pre",
-        "condition": "",
-        "pooled": False,
-        "tilt": None,
-    }
-    assert row["lr"] == "a word that is no setting"
-    (under, *_) = [row for row in results.rows if row["condition"] and not row["pooled"]]
-    assert under["tilt"] == 3
 
 
 def test_means_over_one_or_several_columns_keep_other_differing_columns(
@@ -290,20 +265,6 @@ def test_swept_settings_are_those_that_differ_and_affect_results() -> None:
     ]
     jobs += [a_spec(kind="test", settings={"crops": 1, "lr": 7})]
     assert swept_settings(jobs, laboratory()) == {"train": ("lr",), "test": ()}
-
-
-@pytest.mark.parametrize(
-    ("metric", "low"),
-    [
-        ("loss", True),
-        ("val_error", True),
-        ("cross_entropy", True),
-        ("cross_val_accuracy", False),
-        ("accuracy", False),
-    ],
-)
-def test_metric_name_determines_its_direction(metric: str, *, low: bool) -> None:
-    assert lower_is_better(metric, []) == low
 
 
 # Fisher and Yates, Statistical Tables, two-sided 5 %

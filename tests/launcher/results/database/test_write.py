@@ -72,18 +72,6 @@ def test_a_run_is_written_with_its_jobs_attempts_settings_and_numbers(
     assert select(path, "SELECT name, value, low, high FROM metrics") == [("auc", 0.5, 0.4, 0.6)]
 
 
-def test_repeated_write_adds_only_new_rows(path: Path, home: Home, store: Store) -> None:
-    for number in range(2):
-        with_done_attempt(store, f"command/{number}", {"n": number})
-    assert write(path, home, store) >= 6
-    before = path.read_bytes()
-    assert write(path, home, store) == 0
-    assert path.read_bytes() == before
-    with_done_attempt(store, "command/new", {"n": 7})
-    # the job, its attempt, its number and its row of results; the run's counts are not separate rows
-    assert write(path, home, store) == 4
-
-
 def test_changed_rows_are_updated_in_place(path: Path, home: Home, store: Store) -> None:
     job = with_outcome(store, Failed(at=2.0, error="no luck"), "command/a")
     write(path, home, store)
@@ -170,16 +158,6 @@ def test_file_holds_several_runs_and_queues(
         (str(home.folder), "other", 2, 2.0),
         (str(elsewhere.folder), "test", mine, 3.0),
     ]
-
-
-def test_foreign_keys_refer_to_existing_rows(path: Path, home: Home, store: Store) -> None:
-    with_done_attempt(store, "command/a", {"n": 1}, argv=("x", "--lr=1"))
-    with_outcome(store, Failed(at=2.0, error="no"), "command/b")
-    write(path, home, store)
-    assert select(path, "PRAGMA foreign_key_check") == []
-    assert select(path, "PRAGMA integrity_check") == [("ok",)]
-    tables = [row[2] for row in select(path, "PRAGMA foreign_key_list(scores)")]
-    assert sorted(tables) == ["jobs", "jobs", "runs"]
 
 
 def test_readers_see_a_write_completely_or_not_at_all(path: Path, home: Home, store: Store) -> None:
@@ -398,16 +376,6 @@ def test_programs_are_rows_of_the_results_table(
     assert write(path, home, store) == 0
 
 
-def test_text_stays_a_text_in_a_column_of_numbers(path: Path, home: Home, store: Store) -> None:
-    for name, fold, seed in (("a", "7", "1"), ("b", "8", "2")):
-        with_done_attempt(store, name, {"auc": 0.5}, argv=("x", f"--fold={fold}", f"--seed={seed}"))
-    write(path, home, store)
-    with_done_attempt(store, "c", {"auc": 0.5}, argv=("x", "--fold=007", "--seed=1e3"))
-    write(path, home, store)
-    rows = select(path, "SELECT fold, seed FROM scores ORDER BY row")
-    assert rows == [(7, 1), (8, 2), ("007", "1e3")]
-
-
 def test_scores_that_are_no_longer_reported_are_deleted(
     path: Path, home: Home, store: Store, scored: Path
 ) -> None:
@@ -580,32 +548,6 @@ def test_outdated_numbers_and_settings_are_deleted_when_their_table_is_written(
     assert asked(home, store, NUMBERS) == []
 
 
-def test_numbers_of_deleted_jobs_stay_after_a_query_without_numbers(
-    home: Home, store: Store
-) -> None:
-    job = with_done_attempt(store, "command/a", {"auc": 1.0})
-    with_done_attempt(store, "command/b", {"auc": 3.0})
-    update(home, store, NUMBERS, print)
-    store.job_control.delete_jobs([job])
-    update(home, store, JOBS, print)
-    assert asked(home, store, NUMBERS) == [("auc", 1.0), ("auc", 3.0)]
-
-
-def test_queries_of_different_tables_write_an_ended_run_once_each(home: Home, store: Store) -> None:
-    with_outcome(store, Failed(at=2.0, error="no"), "command/a")
-    errors, attempts = "SELECT * FROM errors", "SELECT * FROM attempts"
-    path, _ = update(home, store, errors, print)
-    update(home, store, attempts, print)
-    assert marks(path) == ["attempts errors homes jobs runs"]
-    before = path.read_bytes()
-    for sql in (errors, attempts, JOBS, "SELECT 1"):
-        update(home, store, sql, print)
-    assert path.read_bytes() == before
-    update(home, store, NUMBERS, print)
-    write_run(path, home, store, store.read.run_totals()[0].id, {"homes", "runs", "jobs"})
-    assert marks(path) == [""]
-
-
 def test_query_of_a_run_with_open_jobs_promises_only_what_it_wrote(
     home: Home, store: Store
 ) -> None:
@@ -641,13 +583,6 @@ def test_query_reads_tables_of_one_moment_if_another_query_updates_others_meanwh
     # after the third update, the numbers are those of that moment: a query does not wait forever
     assert asked(home, store, sql) == [newest if times < 3 else (4, 3.0)]
     assert len(opened) == min(times + 1, 3)
-
-
-def test_statements_of_a_query_read_one_moment(home: Home, store: Store) -> None:
-    with_done_attempt(store, "command/a", {"auc": 1.0})
-    path, _ = update(home, store, NUMBERS, print)
-    with open_for_reading(path, limit_s=DEADLINE_S) as connection:
-        assert connection.in_transaction
 
 
 def test_query_is_answered_if_a_run_cannot_be_updated(home: Home, store: Store) -> None:
