@@ -8,7 +8,7 @@ import pytest
 
 from launcher.screens.dashboard import log_search
 from launcher.screens.dashboard.log_page import LogPage
-from launcher.screens.dashboard.log_search import PIECE, LogSearch, pieces
+from launcher.screens.dashboard.log_search import PIECE, LogSearch
 from launcher.screens.dashboard.log_tail import MOST_BYTES, LogTail
 from launcher.system.paths import Home
 from tests.top import User, run_on_queue
@@ -127,26 +127,6 @@ def test_search_ignores_case(log: Path) -> None:
     assert found(log, "three") is None
 
 
-def test_match_across_two_chunks_is_found(tmp_path: Path) -> None:
-    file = tmp_path / "log"
-    for text in ("needle", "nädel"):
-        file.write_bytes(b"x" * (PIECE - 3) + text.encode() + b"x" * 100)
-        assert found(file, text) == PIECE - 3
-        assert found(file, text, PIECE + 50, backwards=True) == PIECE - 3
-
-
-def test_search_wraps_around_and_reports_it(log: Path) -> None:
-    search = LogSearch(log, "one", start=100)
-    search.run()
-    assert (search.hit, search.wrapped) == (6, True)
-    search = LogSearch(log, "two", start=100, backwards=True)
-    search.run()
-    assert (search.hit, search.wrapped) == (2 * PIECE + 17, True)
-    assert found(log, "one", 6) == 6
-    assert found(log, "one", 7) == 6, "it is the only one"
-    assert found(log, "one", 6, backwards=True) == 6
-
-
 def test_nearest_match_is_found_in_both_directions(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_bytes(b"ab" * 1000)
@@ -157,28 +137,11 @@ def test_nearest_match_is_found_in_both_directions(tmp_path: Path) -> None:
     assert found(file, "Ä", 301, backwards=True) == 300
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1, 3 * PIECE])
-@pytest.mark.parametrize("start", [0, 1, PIECE, 5 * PIECE])
-@pytest.mark.parametrize("backwards", [False, True])
-def test_each_byte_is_searched_once(size: int, start: int, backwards: bool) -> None:
-    parts = [(begin, end) for begin, end, _ in pieces(size, start, backwards=backwards)]
-    assert all(0 < end - begin <= PIECE for begin, end in parts)
-    ends = [0, *(end for _, end in sorted(parts))]
-    assert ends[:-1] == [begin for begin, _ in sorted(parts)]
-    assert ends[-1] == size
-
-
 def test_cancelled_search_ends_at_the_next_chunk(log: Path) -> None:
     search = LogSearch(log, "two", start=0)
     search.cancel()
     search.run()
     assert (search.hit, search.is_finished, search.progress) == (None, True, 0.0)
-
-
-def test_search_reports_progress(log: Path) -> None:
-    search = LogSearch(log, "three", start=0)
-    search.run()
-    assert search.progress == 1.0
 
 
 def test_search_in_a_deleted_log_reports_an_error(tmp_path: Path) -> None:
@@ -244,26 +207,6 @@ def test_offset_in_a_long_line_maps_to_its_wrapped_row(tmp_path: Path) -> None:
     assert tail.row_of_byte(7 + 80) == 3
     assert tail.row_of_byte(7 + 101) == 4
     assert tail.byte_of_row(3) == 7
-
-
-def test_line_longer_than_a_window_is_shown_at_the_offset(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_bytes(b"x" * (5 * MOST_BYTES) + b"here" + b"x" * MOST_BYTES + b"\nlast\n")
-    tail = LogTail()
-    tail.anchor = 5 * MOST_BYTES
-    lines = tail.lines(log, 80)
-    row = tail.row_of_byte(5 * MOST_BYTES)
-    assert row is not None
-    assert "here" in lines[row] + lines[row + 1]
-
-
-def test_window_stays_while_the_log_grows(long_log: Path) -> None:
-    tail = LogTail()
-    tail.anchor = 0
-    before = tail.lines(long_log, 80)[:-1]
-    with long_log.open("a") as file:
-        file.write("more\n" * 100_000)
-    assert tail.lines(long_log, 80)[:-1] == before
 
 
 def test_rewritten_log_is_followed(long_log: Path) -> None:
