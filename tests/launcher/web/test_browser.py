@@ -204,24 +204,15 @@ def test_curves_and_log_grow_and_values_can_be_read(tab: "Tab", home: Home) -> N
 
 @pytest.mark.night
 def test_phone_needs_no_horizontal_scrolling_in_both_themes(
-    chromium: "Browser", served_page: Page
+    chromium: "Browser", runs_page: Page, home: Home, store: Store
 ) -> None:
-    paths = ("", "jobs", "jobs/1", "jobs/1/log", "jobs/2/hold", "curves?job=1")
-    check_phones(chromium, served_page.link, paths, "main")
-
-
-def test_pages_and_forms_work_without_javascript(
-    chromium: "Browser", served_page: Page, store: Store
-) -> None:
-    context = chromium.new_context(java_script_enabled=False)
-    tab = context.new_page()
-    tab.goto(served_page.link)
-    tab.click("text=command/2")
-    tab.click("a.button.hold")
-    tab.click("button.hold")
-    shows(tab, "#notice", "job 4 command/2 held")
-    assert in_state(store, 4, State.HELD)
-    context.close()
+    running, waiting = enqueue(store, "train/net", "command/1")
+    claimed(store, running)
+    home.attempt(running, 1).folder.mkdir(parents=True)
+    paths = ("", "jobs", f"jobs/{running}", f"jobs/{running}/log", f"jobs/{waiting}/hold")
+    check_phones(chromium, runs_page.link, (*paths, "curves?job=1"), "main")
+    of_runs = ("runs", "runs/1", "runs/compare?run=1&run=2")
+    check_phones(chromium, runs_page.link, of_runs, "table.results, tr[data-run]")
 
 
 @pytest.mark.night
@@ -392,28 +383,3 @@ def test_run_page_updates_itself(runs_tab: "Tab", store: Store, tmp_path: Path) 
     playwright.expect(runs_tab.locator("tr[data-run]").first).to_contain_text("dusk")
     runs_tab.click("a.job:has-text('dusk')")
     shows(runs_tab, "table.results", "1.5")
-
-
-@pytest.mark.night
-def test_phone_needs_no_horizontal_scrolling_on_run_pages(
-    chromium: "Browser", runs_page: Page
-) -> None:
-    paths = ("runs", "runs/1", "runs/compare?run=1&run=2")
-    check_phones(chromium, runs_page.link, paths, "table.results, tr[data-run]")
-
-
-@pytest.mark.night
-def test_runs_are_filtered_and_compared_without_javascript(
-    chromium: "Browser", runs_page: Page
-) -> None:
-    context = chromium.new_context(java_script_enabled=False)
-    tab = context.new_page()
-    tab.goto(runs_page.link)
-    tab.click("nav >> text=Runs")
-    tab.fill("input[name=q]", "depth=3")
-    tab.click("text=filter")
-    counts(tab, "tr[data-run]", 2)
-    tab.check("input[value='1']")
-    tab.click("text=compare the selected runs")
-    counts(tab, "ul.list li", 1)
-    context.close()
