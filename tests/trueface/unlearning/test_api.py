@@ -96,29 +96,6 @@ def test_wrong_labels_are_corrected_and_all_images_are_read(method: str) -> None
     assert last_metric(done) == 0.0
 
 
-def test_relabel_without_retained_images_reads_only_the_forget_set() -> None:
-    task, spy = with_spy(make_flip_task())
-    task.run("relabel", retain=None)
-    assert set(spy.read) == set(task.forget.positions)
-
-
-def test_several_classes_that_are_not_retained_are_a_class_unlearning() -> None:
-    task = make_class_task(classes=4)
-    everything = task.forget + task.retain
-    gone = [row for row, label in enumerate(everything.trained) if label >= 2]
-    kept = [row for row, label in enumerate(everything.trained) if label < 2]
-    with pytest.raises(UsageError, match="no label is flipped"):
-        task.run("relabel", forget=everything.subset(gone), retain=everything.subset(kept))
-    done = task.run("retrain", forget=everything.subset(gone), retain=everything.subset(kept))
-    assert last_metric(done, "val_accuracy") == 1.0  # accuracy on the two that are kept
-
-
-@pytest.mark.parametrize(("lr", "unchanged"), [(1e-9, True), (0.1, False)])
-def test_forget_set_with_unchanged_predictions_is_reported(lr: float, unchanged: bool) -> None:
-    done = make_class_task().run("salun", options={"lr": lr, "epochs": 5})
-    assert any("on the forget set are unchanged" in note for note in done.notes) is unchanged
-
-
 def test_unreadable_first_sample_is_left_out() -> None:
     task, spy = with_spy(make_flip_task())
     spy.torn = {task.forget.positions[0]}

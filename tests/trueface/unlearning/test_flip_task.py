@@ -1,35 +1,29 @@
 """Flipped labels unlearned from a script: images, a detector and settings, no job of the launcher."""
 
 import logging
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
 from launcher.api import JobError, UsageError, parse_poison
 from tests.trueface.conftest import Tree
 from tests.trueface.unlearning.build import make_flip_task
-from trueface.data.examples import Examples
 from trueface.data.index import Image
-from trueface.data.loading.image_set import ImageSet
 from trueface.features.folder import views
 from trueface.features.store import FeatureStore
 from trueface.models import detectors
 from trueface.models.detectors import Detector
 from trueface.poisoning import label_flips as poisoning
-from trueface.runtime import paths
 from trueface.runtime.progress import RunContext
 from trueface.training.image_lists import TrainingLists
-from trueface.unlearning import experiment, flip_task, label_noise, record
+from trueface.unlearning import experiment, flip_task, label_noise
 from trueface.unlearning.experiment import UnlearningOutcome, relearn
 from trueface.unlearning.flip_task import PoisonedDetector
 from trueface.unlearning.phases import Phases
 from trueface.unlearning.record import TrainingCost
-from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
+from trueface.unlearning.settings import UnlearningSettings
 from trueface.unlearning.task import OriginalModel
 
 COUNT = 20
@@ -87,94 +81,6 @@ def unlearn(
 @pytest.fixture
 def poisoned(tree: Tree, tmp_path: Path) -> PoisonedDetector:
     return make_poisoned_detector(tree, tmp_path / "cache")
-
-
-def test_script_unlearns_flips_and_writes_the_record(
-    poisoned: PoisonedDetector, tmp_path: Path
-) -> None:
-    done = unlearn(poisoned, settings(), RunContext())
-    sizes = {name: len(answers) for name, answers in done.after.items()}
-    assert sizes == {"forget": 4, "retain": 16, "validation": 10, "test": 10}
-    assert done.model is poisoned.detector
-    assert done.unlearned.samples_read == 20
-    (tmp_path / "model").mkdir()
-    experiment.write(tmp_path / "model", done)
-    written = record.read(tmp_path / "model")
-    assert written is not None
-    assert (written.base, written.model, written.rate) == ("a:pre%20", "a:pre%20~relabel", 0.2)
-    assert written.training_samples == 100
-    assert paths.predictions_after(tmp_path / "model").exists()
-
-
-@pytest.mark.parametrize(
-    ("method", "changes", "passes"),
-    [
-        ("relabel", {}, 2),
-        ("relabel", {"afterwards": True}, 2),
-        ("rl", {"unlearn_epochs": 3}, 4),  # before, and after each epoch for the log
-        ("relabel", {"known": 0.5}, 2),
-    ],
-)
-def test_each_set_is_predicted_once_before_and_once_after(
-    poisoned: PoisonedDetector,
-    monkeypatch: pytest.MonkeyPatch,
-    method: str,
-    changes: dict[str, object],
-    passes: int,
-) -> None:
-    counts = Counter[tuple[int, tuple[int, ...]]]()
-    read = Examples.read_batches
-
-    def counted(self: Examples, *given: Any, **more: Any) -> Any:
-        if more.get("epoch") is None:
-            dataset = self.source.test_loader.dataset
-            if isinstance(dataset, ImageSet):  # relearning holds its samples in memory
-                counts[id(dataset), self.positions] += 1
-        return read(self, *given, **more)
-
-    monkeypatch.setattr(Examples, "read_batches", counted)
-    monkeypatch.setattr("trueface.unlearning.experiment.relearn", lambda *_, **__: None)
-    monkeypatch.setattr("trueface.unlearning.experiment.plane", lambda *_, **__: None)
-    given = {**settings().model_dump(exclude_unset=True), "method": method, **changes}
-    unlearn(poisoned, UnlearnSettings.model_validate(given), RunContext())
-    assert sorted(counts.values()) == sorted(
-        [passes, passes, 2, 2] + ([2] if "known" in changes else [])
-    )
-
-
-@pytest.mark.parametrize(
-    ("afterwards", "phases"),
-    [
-        (False, {"measures": 14, "answers": 26}),
-        (True, {"measures": 14, "answers": 26, "relearning": 200 * 8, "embedding": 2 * 20}),
-    ],
-)
-def test_phases_after_the_last_epoch_are_counted_in_samples(
-    poisoned: PoisonedDetector,
-    caplog: pytest.LogCaptureFixture,
-    *,
-    afterwards: bool,
-    phases: dict[str, int],
-) -> None:
-    reports: list[dict[str, Any]] = []
-    watch = RunContext(progress=lambda **report: reports.append(report))
-    with caplog.at_level(logging.INFO, logger="trueface.unlearning.phases"):
-        unlearn(poisoned, settings(num_epochs=2, afterwards=afterwards), watch)
-    assert [record.getMessage() for record in caplog.records if "doing" in record.msg] == [
-        f"doing={phase}" for phase in phases
-    ]
-    first = next(number for number, report in enumerate(reports) if "doing" in report)
-    done, left = reports[first - 1]["step"], sum(phases.values())
-    for phase, size in phases.items():
-        own = [report for report in reports if report.get("doing") == phase]
-        steps = [report["step"] for report in own]
-        assert {report["total"] for report in own} == {done + left}
-        assert steps[0] == done
-        assert steps == sorted(steps)
-        assert steps[-1] <= done + size
-        assert phase == "relearning" or steps[-1] == done + size
-        done, left = steps[-1], left - size
-    assert reports[-1]["step"] == reports[-1]["total"]
 
 
 def test_each_step_of_relearning_is_reported() -> None:
@@ -257,25 +163,6 @@ def test_last_layer_alone_starts_from_the_same_backbone(
     assert changed
     assert len({name.rpartition(".")[0] for name in changed}) == 1
     assert len(views(tmp_path)) == 1  # nothing is random
-
-
-def test_unlearning_gives_the_same_bits_with_and_without_a_feature_store(
-    tree: Tree, tmp_path: Path
-) -> None:
-    given = settings(
-        method="retrain", freeze=True, num_epochs=2, flip_prob=0.5, afterwards=True, batch_size=4
-    )
-    results = []
-    for store in (None, *(FeatureStore(tmp_path, limit_bytes=1 << 30) for _ in range(2))):
-        poisoned = replace(make_poisoned_detector(tree, tmp_path / "cache"), store=store)
-        done = unlearn(poisoned, given, RunContext())
-        assert done.record.relearn is not None
-        results.append((done.model.head.weight, done.record.relearn, done.after["test"].logits))
-    (weight, relearn, logits), *others = results
-    for other, further, answers in others:
-        assert torch.equal(weight, other)
-        assert relearn == further
-        assert np.array_equal(logits, answers)
 
 
 @pytest.mark.parametrize(

@@ -37,31 +37,6 @@ class Stopping(GradientMethod[DescentOptions]):
         return (f"{len(self.log)} epoch",)
 
 
-def test_default_is_one_pass_of_cross_entropy_per_epoch() -> None:
-    task = make_class_task()
-    request = make_request(task, OPTIONS, goal="class")
-    before = [value.clone() for value in task.model.parameters()]
-    result = GradientMethod[DescentOptions](request).run()
-    assert [step.step for step in result.log] == [1, 2]
-    assert result.model is task.model
-    assert not all(map(torch.equal, before, task.model.parameters()))
-
-
-def test_original_model_is_a_frozen_copy_that_does_not_learn() -> None:
-    task = make_class_task(pictures=True)
-    inputs = torch.rand(4, 3, 8, 8)
-    method = Distance(make_request(task, OPTIONS, goal="class"))
-    first = method.original_logits(inputs)
-    assert not first.requires_grad
-    with torch.no_grad():
-        for value in task.model.parameters():
-            value.add_(1.0)
-    assert torch.equal(method.original_logits(inputs), first)
-    assert float(method.divergence_to_original(inputs, first)) == 0
-    assert float(method.divergence_to_original(inputs, first + torch.eye(4)[:, :3], 2.0)) > 0
-    assert method.run().log[0].metrics["loss"]
-
-
 def test_original_logits_need_a_declaration() -> None:
     method = Stopping(make_request(make_class_task(), OPTIONS, goal="class"))
     with pytest.raises(TypeError, match="Stopping needs keeps_original"):

@@ -1,7 +1,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import make_flip_task
 from trueface.data.examples import CostCounter, Examples, examples
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.cache import Cache
@@ -67,7 +65,6 @@ def gaussians(
     width: int = 64,
     classes: int = 2,
     known: int = 40,
-    one_way: bool = False,
     seed: int = 1,
 ) -> Hidden:
     """Return Gaussian classes; a line separates two of them with an accuracy of `separable`."""
@@ -75,7 +72,7 @@ def gaussians(
     true = np.arange(count + known) % classes
     features = rng.standard_normal((count + known, width))
     features[np.arange(count + known), true] += 2**0.5 * NormalDist().inv_cdf(separable)
-    wrong = rng.random(count + known) < (rate * 2 * true if one_way else rate)
+    wrong = rng.random(count + known) < rate
     wrong[count:] = True
     trained = np.where(wrong, (true + 1) % classes, true)
     torch.manual_seed(0)
@@ -97,22 +94,6 @@ def precision_and_recall(hidden: Hidden, findings: Findings) -> tuple[float, flo
     assert found.precision is not None
     assert found.recall is not None
     return found.precision, found.recall
-
-
-@pytest.mark.parametrize(
-    ("separable", "one_way"),
-    [(0.95, False), (0.995, False), (0.95, True)],
-)
-def test_most_hidden_flips_are_found_if_classes_are_linearly_separable(
-    separable: float, one_way: bool
-) -> None:
-    some = [gaussians(separable, width=16, one_way=one_way, seed=seed) for seed in range(3)]
-    found = [hidden.find() for hidden in some]
-    precision, recall = np.mean([*map(precision_and_recall, some, found)], axis=0)
-    assert precision >= 0.8
-    assert recall >= 0.8
-    for hidden, findings in zip(some, found, strict=True):
-        assert findings.noise == pytest.approx(len(hidden.wrong) / 1000, abs=0.04)
 
 
 def test_warning_says_that_weak_features_make_mistakes_flipped_labels() -> None:
@@ -172,12 +153,6 @@ def test_known_flip_is_not_judged_by_a_regression_that_learned_from_its_other_co
     assert apart.precision > joint.precision + 0.03
 
 
-def test_time_of_the_expected_precision_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter((3.0, 5.5))
-    monkeypatch.setattr("trueface.unlearning.label_noise.now", lambda: next(times))
-    assert gaussians(0.98, width=16, count=200).find(known=0.5).judging_seconds == 2.5
-
-
 @pytest.mark.parametrize(
     ("flips", "precision", "rows", "reason"),
     [
@@ -199,18 +174,17 @@ def test_doubt_is_about_what_known_flips_show(
     assert bool(doubt(findings)) is bool(reason)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_copies_of_images_hide_no_flips(noise: float) -> None:
-    once = gaussians(0.995, width=16, count=600, known=0)
+def test_copies_of_images_hide_no_flips() -> None:
+    once = gaussians(0.995, width=16, count=300, known=0)
     rng = torch.Generator().manual_seed(0)
     inputs = torch.cat([batch.inputs for batch in once.retain.read(RunContext())])
-    copies = [inputs + noise * torch.randn(inputs.shape, generator=rng) for _ in range(3)]
+    copies = [inputs + 0.3 * torch.randn(inputs.shape, generator=rng) for _ in range(2)]
     many = replace(
         once,
-        retain=examples(torch.cat(copies), once.retain.trained * 3),
-        wrong=tuple(row + 600 * copy for copy in range(3) for row in once.wrong),
+        retain=examples(torch.cat(copies), once.retain.trained * 2),
+        wrong=tuple(row + 300 * copy for copy in range(2) for row in once.wrong),
     )
-    ids = [f"net{copy}:faces/{row}" for copy in range(3) for row in range(600)]
+    ids = [f"net{copy}:faces/{row}" for copy in range(2) for row in range(300)]
     precision, recall = precision_and_recall(many, many.find(ids=ids))
     assert precision >= 0.85
     assert recall >= 0.9
@@ -222,18 +196,6 @@ def test_copies_of_an_image_count_once_against_the_fewest() -> None:
     ids = [f"net{row // 8}:faces/{row % 8}" for row in range(40)]
     with pytest.raises(JobError, match="4 images of class 0 were searched, but each of 2"):
         hidden.find(ids=ids)
-
-
-def test_search_without_copies_is_the_same_with_names() -> None:
-    hidden = gaussians(0.98, width=16, count=400)
-    assert hidden.find(ids=[f"net:faces/{row}" for row in range(400)]) == hidden.find()
-
-
-def test_almost_no_right_label_is_flagged() -> None:
-    hidden = gaussians(0.98, rate=0.0)
-    found = hidden.find().rows
-    assert len(found) <= 20
-    assert score_findings(found, hidden.wrong).recall is None
 
 
 def test_suggestions_are_other_classes_and_right_where_the_flag_is_right() -> None:
@@ -260,41 +222,12 @@ def test_corrected_samples_have_fewer_wrong_labels() -> None:
     assert corrected.positions == hidden.retain.positions
 
 
-def test_flips_hidden_from_a_trained_network_are_found() -> None:
-    task = make_flip_task(rate=0.25)
-    rows = range(len(task.forget))
-    known, untold = task.forget.subset(rows[::2]), task.forget.subset(rows[1::2])
-    retain = task.retain + untold
-    before = {name: value.clone() for name, value in task.model.state_dict().items()}
-    hidden = Hidden(task.model, retain, known, tuple(range(len(task.retain), len(retain))))
-    assert min(precision_and_recall(hidden, hidden.find())) >= 0.8
-    assert all(before[name].equal(value) for name, value in task.model.state_dict().items())
-    assert not task.model.training
-
-
 def test_true_labels_of_searched_samples_are_not_used() -> None:
     hidden = gaussians(0.98, width=16)
     blind = replace(hidden, retain=replace(hidden.retain, true=None))
     assert blind.find() == hidden.find()
     alone = replace(blind, known=examples(torch.zeros(0, 16), ()))
     assert min(precision_and_recall(hidden, alone.find())) >= 0.75
-
-
-def test_features_are_read_once(tmp_path: Path) -> None:
-    hidden = gaussians(0.95, width=16, count=400)
-    meter = CostCounter()
-    first = hidden.find(cache=Cache(tmp_path, CostCounter()), seed=3)
-    files = sorted(tmp_path.iterdir())
-    assert hidden.find(cache=Cache(tmp_path, meter), seed=3) == first
-    assert sorted(tmp_path.iterdir()) == files
-    assert meter.samples == 0
-
-
-def test_bf16_also_finds_them() -> None:
-    hidden = gaussians(0.98, width=16)
-    assert (
-        min(precision_and_recall(hidden, hidden.find(watch=RunContext(precision="bf16")))) >= 0.75
-    )
 
 
 def test_constant_feature_is_harmless() -> None:

@@ -1,19 +1,14 @@
 """What is read from the methods' text is what their files register, and what jobs may set of them."""
 
-import subprocess
-import sys
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from trueface.runtime.declarations import read_folder
-from trueface.runtime.errors import DeclarationError, UsageError
+from trueface.runtime.errors import DeclarationError
 from trueface.unlearning import methods, registry
 from trueface.unlearning.hyperparameters import Options
 from trueface.unlearning.registry import (
@@ -40,18 +35,6 @@ class MineOptions(DescentOptions):
 """
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_registration_uses_the_declaration_read_from_the_source(name: str) -> None:
-    loaded = load(name)
-    own, read = loaded.method.hyperparameters, METHODS[name].hyperparameters
-    assert replace(loaded.method, hyperparameters=read) == METHODS[name]
-    assert own.model_json_schema() == read.model_json_schema()
-    assert own().model_dump() == read().model_dump()
-    assert loaded.function.__module__ == own.__module__ or own.__module__.endswith(
-        "unlearning.hyperparameters"
-    )
-
-
 def test_method_names_are_stable_and_each_is_in_the_file_that_decorates_it() -> None:
     names = "corrected exact expand finetune fisher iwu lau ng npo pgu potion relabel restart"
     assert list(METHODS) == [*names.split(), "retrain", "rl", "salun", "scrub", "shrink", "ssd"]
@@ -63,21 +46,6 @@ def test_method_names_are_stable_and_each_is_in_the_file_that_decorates_it() -> 
     folder = Path(str(methods.__file__)).parent
     files = {f"{methods.__name__}.{path.stem}" for path in folder.glob("[!_]*.py")}
     assert files == {plugin_modules(name)[0] for name in METHODS}
-
-
-def test_methods_are_listed_without_torch() -> None:
-    program = (
-        "import sys, trueface.jobs.kinds, trueface.jobs.classes.kinds\n"
-        "import trueface.unlearning, trueface.unlearning.settings\n"
-        "from trueface.unlearning.registry import METHODS\n"
-        "assert METHODS['scrub'].hyperparameters().alpha == 0.001\n"
-        "heavy = {'numpy', 'sklearn', 'torch'} & set(sys.modules)\n"
-        "print(*heavy, *(name for name in sys.modules if 'unlearning.methods' in name))"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert not ended.stdout.strip()
 
 
 def test_additional_file_adds_a_method(tmp_path: Path) -> None:
@@ -133,19 +101,6 @@ def test_decorator_that_was_not_read_is_rejected() -> None:
             @register_method(name, summary="ours", hyperparameters=Options)
             def mine(request: object) -> None:
                 del request
-
-
-@given(
-    st.floats(0.01, 1), st.floats(0, 1), st.sampled_from(sorted(METHODS)),
-    st.sampled_from(["flips", "class", "instances"]), st.booleans(), st.integers(2, 100),
-)  # fmt: skip
-def test_fraction_of_hidden_wrong_labels_stays_a_fraction(
-    rate: float, known: float, method: str, goal: Any, finding: bool, classes: int
-) -> None:
-    situation = TaskProperties(goal=goal, rate=rate, known=known, finding=finding, classes=classes)
-    assert 0 <= situation.hidden <= 1
-    reason = unusable(method, situation)
-    assert reason is None or (reason and reason == reason.strip() and not reason.endswith("."))
 
 
 @pytest.mark.parametrize(
@@ -310,21 +265,3 @@ def test_every_setting_describes_itself_and_its_default() -> None:
         text = UnlearnSettings.model_fields[key].description
         assert text
         assert key.startswith("unlearn_") or text.startswith(f"{key.partition('_')[0]}: ")
-
-
-@pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize(
-    ("method", "facts"),
-    [("pgu", {}), ("relabel", {}), ("relabel", {"known": 0.0}), ("retrain", {"retain": False})],
-)
-def test_task_is_admitted_exactly_if_a_plan_does_not_refuse_it(
-    method: str, facts: dict[str, Any], force: bool
-) -> None:
-    situation = TaskProperties(goal="flips", **facts)
-    message = registry.refusal(method, situation, force=force)
-    if message is None:
-        assert registry.admit(method, situation, force=force) == unusable(method, situation)
-        return
-    with pytest.raises(UsageError) as caught:
-        registry.admit(method, situation, force=force)
-    assert str(caught.value) == message

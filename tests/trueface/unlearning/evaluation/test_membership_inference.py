@@ -8,7 +8,6 @@ from trueface.predictions.predictions import Predictions
 from trueface.unlearning.evaluation.measures import UndefinedMetric
 from trueface.unlearning.evaluation.membership_inference import (
     at_few_false_alarms,
-    by_confidence,
     by_entropy,
     by_loss,
     membership,
@@ -31,16 +30,6 @@ def predictions_with_margin(
     return part
 
 
-def test_equal_distributions_are_indistinguishable() -> None:
-    forget, retain, test = (predictions_with_margin(2, seed) for seed in (1, 2, 3))
-    parts = {"forget": forget, "retain": retain, "validation": test, "test": test}
-    found = membership(parts, goal="instances").values
-    assert found["mia_loss"] == pytest.approx(0.5, abs=0.08)
-    assert found["mia_entropy"] == pytest.approx(0.5, abs=0.2)
-    # an SVC on one feature without signal may lean to either side
-    assert 0.1 < found["mia_svc"] < 0.9
-
-
 def test_members_of_an_overfitted_model_are_found() -> None:
     forget, retain, test = (
         predictions_with_margin(8, 1),
@@ -54,30 +43,12 @@ def test_members_of_an_overfitted_model_are_found() -> None:
     assert found["mia_svc"] < 0.1  # the share that is taken for others
 
 
-def test_all_attacks_accept_a_model_that_forgot() -> None:
-    forget, retain, test = (
-        predictions_with_margin(0.5, 1),
-        predictions_with_margin(8, 2),
-        predictions_with_margin(0.5, 3),
-    )
-    assert by_entropy(retain=retain, outside=test, forget=forget).value < 0.2
-    assert by_confidence(retain=retain, outside=test, forget=forget).value > 0.8
-    assert by_loss(forget=forget, outside=test).value == pytest.approx(0.5, abs=0.08)
-
-
 def test_wrong_labels_are_compared_with_labels_wrong_in_the_same_way() -> None:
     # a model that never saw the wrong labels has a high loss on them, and that gives nothing away
     forget, test = predictions_with_margin(4, 1, wrong=True), predictions_with_margin(4, 3)
     assert by_loss(forget=forget, outside=test).value == pytest.approx(0.5, abs=0.08)
     remembered = predictions_with_margin(-4, 1, wrong=True)
     assert by_loss(forget=remembered, outside=test).value > 0.95
-
-
-def test_same_seed_gives_the_same_result() -> None:
-    forget, test = predictions_with_margin(3, 1), predictions_with_margin(2, 3, count=600)
-    assert by_loss(forget=forget, outside=test, seed=5) == by_loss(
-        forget=forget, outside=test, seed=5
-    )
 
 
 def test_too_few_samples_give_no_attack() -> None:
@@ -124,10 +95,10 @@ def test_validation_images_that_chose_the_epoch_are_not_non_members() -> None:
 
 def test_attack_confident_about_a_few_is_visible_at_few_false_alarms() -> None:
     forget, test = (
-        predictions_with_margin(2, 1, count=1600),
-        predictions_with_margin(2, 2, count=1600),
+        predictions_with_margin(2, 1, count=400),
+        predictions_with_margin(2, 2, count=1100),
     )
-    forget.logits[:160, 1] *= 6  # a tenth is known by heart
+    forget.logits[:40, 1] *= 6  # a tenth is known by heart
     found = at_few_false_alarms(forget=forget, outside=test)
     assert found.contains(found.value)
     assert found.interval is not None
@@ -205,10 +176,12 @@ def test_attack_with_one_result_for_all_of_few_samples_has_a_wide_interval() -> 
 def test_interval_of_every_attack_contains_its_value(share: float) -> None:
     rng = np.random.default_rng(0)
     parts = {
-        name: predictions_with_margins(1000, np.where(rng.random(1000) < of_sure, 20.0, noise), 0)
+        name: predictions_with_margins(
+            len(noise), np.where(rng.random(len(noise)) < of_sure, 20.0, noise), 0
+        )
         for name, of_sure, noise in (
-            ("forget", share, rng.normal(0, 1, 1000)),
-            ("retain", 0.5, rng.normal(2, 1, 1000)),
+            ("forget", share, rng.normal(0, 1, 400)),
+            ("retain", 0.5, rng.normal(2, 1, 400)),
             ("test", 1 - share, rng.normal(1, 1, 1000)),
         )
     }

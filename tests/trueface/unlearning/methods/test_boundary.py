@@ -1,27 +1,12 @@
 """Boundary shrink and expand: to the nearest other class, or to a class more for a while."""
 
-import copy
-
 import pytest
 import torch
 
-from launcher.api import UsageError
 from tests.trueface.unlearning.build import make_class_task, make_flip_task, make_request
-from tests.trueface.unlearning.checks import points_and_pictures
 from trueface.unlearning.methods.boundary import ShrinkOptions, nearest
 
 FAST = {"lr": 0.1, "epochs": 20}  # twenty steps in all: a real forget set has more
-
-
-@pytest.mark.parametrize("bound", [1e-6, 0.1, 10.0])
-@points_and_pictures
-@pytest.mark.parametrize("classes", [2, 3, 10])
-def test_nearest_class_is_never_the_own_class(bound: float, pictures: bool, classes: int) -> None:
-    task = make_class_task(classes=classes, pictures=pictures)
-    moved = nearest(make_request(task, ShrinkOptions()), bound)
-    assert moved.positions == task.forget.positions
-    assert not any(one == was for one, was in zip(moved.trained, task.forget.trained, strict=True))
-    assert set(moved.trained) <= set(range(classes))
 
 
 def test_points_move_to_the_adjacent_class() -> None:
@@ -38,20 +23,6 @@ def test_samples_are_read_for_their_nearest_class_only_if_there_are_more_than_tw
     assert done.samples_read == (1 if classes == 2 else 3) * len(task.forget)
 
 
-@pytest.mark.parametrize("classes", [3, 10])
-@points_and_pictures
-def test_model_keeps_its_shape(classes: int, pictures: bool) -> None:
-    task = make_class_task(classes=classes, pictures=pictures, epochs=2)
-    before, described = copy.deepcopy(task.model.state_dict()), str(task.model)
-    done = task.run("expand", options={**FAST, "epochs": 2})
-    after = done.model.state_dict()
-    assert {name: one.shape for name, one in after.items()} == {
-        name: one.shape for name, one in before.items()
-    }
-    assert str(done.model) == described
-    assert not any(module._forward_pre_hooks for module in done.model.modules())
-
-
 def test_single_logit_output_stays_single() -> None:
     task = make_flip_task(rate=0.0)
     rows = [row for row, label in enumerate(task.retain.trained) if label == 1][:4]
@@ -62,9 +33,3 @@ def test_single_logit_output_stays_single() -> None:
     assert done.model(torch.zeros(3, 2)).shape == (3, 1)
     assert done.model is model
     assert len(done.log) == FAST["epochs"] + 2
-
-
-def test_wrong_labels_are_rejected_unless_forced() -> None:
-    with pytest.raises(UsageError, match="a class that it removes"):
-        make_flip_task().run("expand")
-    assert make_flip_task().run("expand", force=True).notes[0].startswith("forced: ")

@@ -80,19 +80,6 @@ def test_frozen_weights_are_left_out() -> None:
         importances(make_request(task, SsdOptions()), (task.forget,), "loss", batch_size=8)
 
 
-@pytest.mark.parametrize("sort", SORTS)
-def test_forgetting_everything_selects_no_ratio_above_one(sort: ImportanceKind) -> None:
-    task = make_flip_task(pictures=True)
-    every = task.forget + task.retain
-    request = replace(make_request(task, SsdOptions()), forget=every, retain=every)
-    before = checks.copy_weights(task.model)
-    found = dampening(request, sort, batch_size=16)
-    ratios = found.ratios()
-    assert set(ratios.tolist()) <= {0.0, 1.0}
-    assert found.apply(1.0, 1.0) == 0
-    assert not checks.has_changed(before, task.model)
-
-
 def test_weights_are_dampened_by_their_ratio_from_the_originals_each_time() -> None:
     weight = nn.Parameter(torch.tensor([1.0, 2.0, 3.0, 4.0]))
     found = Dampening(
@@ -232,16 +219,6 @@ def test_single_alpha_is_used_without_a_search() -> None:
     assert checks.has_changed(before, task.model)
 
 
-def test_random_predictions_are_not_traded_for_constant_ones() -> None:
-    task = make_flip_task(rate=0.5, pictures=True, epochs=40)
-    done = task.run("ssd", options={"alpha": 0.5, "most_loss": 1.0})
-    said = [
-        done.model(batch.inputs) > 0 for batch in task.validation.batches("trained", epoch=None)
-    ]
-    share = torch.cat(said).float().mean()
-    assert 0 < share < 1 or "the model is unchanged" in done.notes[0]
-
-
 def test_samples_never_learned_need_no_forgetting() -> None:
     task = make_class_task()
     before = checks.copy_weights(task.model)
@@ -272,13 +249,3 @@ def test_trials_follow_the_percentile_and_skip_equal_selections() -> None:
 def test_trials_end_if_no_percentile_is_left() -> None:
     trials = list(_trials(torch.arange(5.0), PotionOptions(growth=1e10, trials=500)))
     assert 1 <= len(trials) <= 5
-
-
-@pytest.mark.parametrize("method", ["ssd", "potion"])
-def test_second_request_reads_only_the_forget_set(method: str, tmp_path: Path) -> None:
-    first, second = (make_class_task(pictures=True).run(method, cache=tmp_path) for _ in range(2))
-    assert first.samples_read == second.samples_read
-    assert first.samples_read == 32 or method == "potion"
-    assert first.cached_samples == second.cached_samples == 96
-    assert len(list(tmp_path.iterdir())) == 1
-    assert not checks.has_changed(checks.copy_weights(first.model), second.model)

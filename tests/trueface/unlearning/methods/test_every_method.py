@@ -3,22 +3,17 @@
 import copy
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import make_class_task, make_flip_task
 from tests.trueface.unlearning.checks import (
     last_metric,
-    one_logit_and_two,
-    points_and_pictures,
 )
-from trueface.data.examples import examples
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.building_blocks import ONLY_OTHER
 from trueface.unlearning.methods.salun import TRUE_LABELS
@@ -170,8 +165,7 @@ def test_class_is_forgotten_and_neither_the_others_nor_batch_statistics_are(
         assert note in done.notes[0]
 
 
-@one_logit_and_two
-@points_and_pictures
+@pytest.mark.parametrize(("logits", "pictures"), [(1, True), (2, False)])
 @pytest.mark.parametrize(
     ("method", "options", "kept", "note"),
     [
@@ -223,7 +217,7 @@ def test_wrong_labels_are_replaced_by_the_right_ones(
 def test_seed_alone_determines_the_result(method: str, options: Given) -> None:
     found = []
     for draws, seed in ((0, 5), (3, 5), (0, 6)):
-        task = make_class_task(pictures=True)
+        task = make_class_task(pictures=method == "expand")
         torch.rand(draws)
         found.append(task.run(method, options=options, seed=seed))
     first, second, other = found
@@ -294,68 +288,12 @@ def test_option_without_effect_for_two_classes_is_named_and_has_none(
     method: str, options: Given, name: str, values: tuple[Any, Any]
 ) -> None:
     done = [
-        make_flip_task(pictures=True).run(method, options={**options, name: value}, force=True)
+        make_flip_task().run(method, options={**options, name: value}, force=True)
         for value in values
     ]
     weights = [list(each.model.state_dict().values()) for each in done]
     assert all(map(torch.equal, *weights))
     for each in done:
         assert any(note.startswith(f"{name} has no effect here: ") for note in each.notes)
-    without = make_flip_task(pictures=True).run(method, options=options, force=True)
+    without = make_flip_task().run(method, options=options, force=True)
     assert not any("has no effect" in note for note in without.notes)
-
-
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [
-        ("pgu", {"loss2": 0.5}),
-        ("pgu", {"loss2": 0.5, "rule": "depoison"}),
-        ("pgu", {"loss1": 0.5, "offset": 0.1, "most_loss": 0.1}),
-        ("rl", {"redraw": True}),
-        ("shrink", {"bound": 0.5}),
-    ],
-)
-def test_options_with_an_effect_on_several_classes_are_not_named(
-    method: str, options: Given
-) -> None:
-    done = make_class_task().run(method, options={"epochs": 1, **options})
-    assert not any("has no effect" in note for note in done.notes)
-
-
-class Pixels(nn.Module):
-    """A network that takes bytes, and values between 0 and 1."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, given: Tensor) -> Tensor:
-        """Return the network's logits."""
-        floats = given.float() / 255 if given.dtype == torch.uint8 else given
-        assert float(floats.detach().min()) >= 0
-        assert float(floats.detach().max()) <= 1
-        found: Tensor = self.network(floats)
-        return found
-
-
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [
-        ("shrink", {"lr": 0.01}),
-        ("iwu", {**ATTACK, "radius": 1.0, "adversarial": 4}),
-        ("lau", {"pgd": "partial"}),
-        ("lau", {"pgd": "full"}),
-    ],
-)
-def test_uint8_inputs_are_attacked_as_pixels(method: str, options: Given) -> None:
-    task = make_class_task(pictures=True)
-    some = task.forget
-    (raw,) = [batch.inputs for batch in some.batches()]
-    whole = (raw * 255).round().byte()
-    found = []
-    for inputs in (whole, whole / 255):
-        model = Pixels(copy.deepcopy(task.model)).eval()
-        given = replace(task, model=model, forget=examples(inputs, some.trained))
-        found.append(given.run(method, options=options, retain=None, goal="class"))
-    assert found[0].log[-1].metrics["forget_accuracy_trained"] == 0
-    assert found[0].log == found[1].log

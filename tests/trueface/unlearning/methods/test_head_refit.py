@@ -87,14 +87,6 @@ def test_only_the_last_layer_changes_and_corrects_all_labels_with_its_single_log
     assert "fitted on 64 samples" in done.notes[0]
 
 
-def test_previous_head_does_not_matter() -> None:
-    task = make_flip_task()
-    first = copy_weights(task.run("exact").model)
-    with torch.no_grad():
-        task.model[2].weight.fill_(3.0)  # type: ignore[index]
-    assert not has_changed(first, task.run("exact").model)
-
-
 def test_features_are_read_again_for_another_backbone_and_not_for_other_labels_or_splits(
     tmp_path: Path,
 ) -> None:
@@ -151,15 +143,6 @@ def test_forget_set_with_right_labels_is_enough_without_retained_samples() -> No
         task.run("exact", retain=None, force=True, goal="instances")
 
 
-def test_best_penalty_on_validation_is_used() -> None:
-    task, _, _ = make_linear_task(3)
-    done = task.run("exact")
-    tried = [step.metrics for step in done.log[1:-1]]
-    best = max(tried, key=lambda one: (one["val_accuracy"] or 0, -(one["val_loss"] or 0)))
-    assert f"penalty {best['decay']:g}, the best of {len(DECAYS)}" in done.notes[0]
-    assert last_metric(done, "val_accuracy") == pytest.approx(best["val_accuracy"])
-
-
 def test_samples_of_two_sources_are_both_read() -> None:
     task, inputs, right = make_linear_task(2)
     apart = task.run(
@@ -172,14 +155,6 @@ def test_samples_of_two_sources_are_both_read() -> None:
     together.run("exact", options={"decay": 0.1})
     found = probabilities(apart.model, inputs)
     assert np.allclose(found, probabilities(together.model, inputs), atol=1e-5)
-
-
-def test_constant_features_and_a_single_step_are_harmless() -> None:
-    every = examples(torch.ones(8, 3), [0, 1] * 4, [1, 0] * 4)
-    model = nn.Linear(3, 1)
-    task = split_task(model, every, range(2))
-    task.run("exact", options={"steps": 1, "decay": 0.0})
-    assert all(one.isfinite().all() for one in model.state_dict().values())
 
 
 def test_unreadable_samples_are_left_out() -> None:

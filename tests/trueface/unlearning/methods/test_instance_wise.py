@@ -9,10 +9,8 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import SmallTask, make_class_task, make_request
+from tests.trueface.unlearning.build import SmallTask, make_class_task
 from tests.trueface.unlearning.checks import (
-    copy_weights,
-    has_changed,
     last_metric,
     points_and_pictures,
 )
@@ -22,9 +20,7 @@ from trueface.unlearning.api import Request, UnlearningReport
 from trueface.unlearning.importance import importances
 from trueface.unlearning.methods import instance_wise
 from trueface.unlearning.methods.instance_wise import (
-    IwuOptions,
     firmness,
-    make_adversarial_examples,
 )
 
 SOON = {"lr": 0.01, "attack_steps": 10}  # few steps for few instances
@@ -58,19 +54,6 @@ def test_run_ends_as_soon_as_all_instances_are_forgotten() -> None:
     assert [step.step for step in done.log] == list(range(len(done.log)))
 
 
-def test_forgotten_instances_stay_as_they_are() -> None:
-    task = make_class_task()
-    before = copy_weights(task.model)
-    gone = task.forget.relabelled([0] * len(task.forget))
-    done = task.run("iwu", forget=gone, options=SOON)
-    assert not has_changed(before, done.model)
-
-
-def test_note_reports_a_missed_forget_target() -> None:
-    done = make_class_task().run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9})
-    assert "100.0% of these still get their trained label" in done.notes[-1]
-
-
 @pytest.mark.parametrize(("per_step", "steps"), [(32, 4), (64, 2), (128, 1)])
 def test_epoch_is_a_pass_over_the_adversarial_examples(per_step: int, steps: int) -> None:
     task = make_class_task()
@@ -101,31 +84,6 @@ def test_importances_and_steps_use_the_chosen_statistics(
     done = task.run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9, "bn": bn})
     assert modes == [bn == "train"]
     assert torch.equal(done.model[1].running_mean, before) is (bn == "eval")  # type: ignore[index]
-
-
-@pytest.mark.parametrize(("most", "used"), [(1, 1), (8, 8), (500, 32)])
-def test_number_of_instances_is_limited(most: int, used: int) -> None:
-    done = make_class_task().run("iwu", options={**SOON, "epochs": 1, "most": most})
-    assert done.notes[0] == f"used {used} of 32 samples of the forget set"
-    assert done.samples_read == 2 * used  # for itself, and for the importances
-
-
-def test_adversarial_points_do_not_depend_on_the_batch_size() -> None:
-    task = make_class_task(pictures=True)
-    instances = (
-        torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
-        torch.ones(6).long(),
-    )
-
-    def attacked(size: int) -> torch.Tensor:
-        options = IwuOptions(adversarial=4, adversarial_batch=size, attack_steps=3)
-        request = make_request(task, options, goal="class", retain=None)
-        return make_adversarial_examples(request, instances)[0]
-
-    whole = attacked(24)
-    assert float((whole - instances[0].repeat_interleave(4, 0)).abs().max()) > 0.1
-    for size in (7, 1):
-        torch.testing.assert_close(attacked(size), whole, rtol=1e-4, atol=1e-4)
 
 
 def test_least_important_weights_are_regularized_most() -> None:

@@ -2,48 +2,20 @@
 
 import copy
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from launcher.api import JobError, UsageError
-from tests.trueface.unlearning.build import SmallTask, make_class_task, make_flip_task, network
+from launcher.api import JobError
+from tests.trueface.unlearning.build import make_class_task, network
 from tests.trueface.unlearning.checks import (
     copy_weights,
     has_changed,
     last_metric,
-    one_logit_and_two,
     points_and_pictures,
 )
-from trueface.evaluation.forward import predict_examples
 from trueface.models.logits import last_layer
-from trueface.runtime.progress import RunContext
-
-
-def accuracy_on_others(model: nn.Module, task: SmallTask) -> float:
-    rows = [row for row, one in enumerate(task.test.trained) if one != task.classes - 1]
-    share = predict_examples(model, task.test.subset(rows), RunContext()).accuracy("trained")
-    assert share is not None
-    return share
-
-
-@pytest.mark.parametrize("classes", [3, 10])
-@points_and_pictures
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"double_softmax": False}, {"pgd": "full"}, {"attack_steps": 1}, {"alpha": 0.0}],
-    ids=str,
-)
-def test_class_is_forgotten_and_the_others_are_kept(
-    classes: int, pictures: bool, options: dict[str, Any]
-) -> None:
-    task = make_class_task(classes=classes, pictures=pictures)
-    before = accuracy_on_others(task.model, task)
-    done = task.run("lau", options=options, retain=None)
-    assert last_metric(done) == 0
-    assert accuracy_on_others(done.model, task) >= before - 0.03
 
 
 @pytest.mark.parametrize("pgd", ["partial", "full"])
@@ -60,13 +32,6 @@ def test_only_the_last_layer_changes(pgd: str, pictures: bool) -> None:
     assert changed == {f"{head}.weight", f"{head}.bias"}
 
 
-def test_forget_set_is_read_once_and_nothing_else() -> None:
-    task = make_class_task(classes=10)
-    done = task.run("lau")
-    assert len(done.log) > 3
-    assert done.samples_read == len(task.forget)
-
-
 def test_each_growth_of_the_input_attack_reads_the_forget_set_once_more() -> None:
     passes = []
     for eps in (0.3, 0.001, None):
@@ -75,27 +40,6 @@ def test_each_growth_of_the_input_attack_reads_the_forget_set_once_more() -> Non
         passes.append(task.run("lau", options=options).samples_read / len(task.forget))
     assert passes[:2] == [2, 2]  # the features, and the attack
     assert passes[2] == 6  # and four larger ones
-
-
-def test_layer_does_not_depend_on_the_number_of_features_attacked_at_a_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    layers = []
-    for rows in (4096, 5):
-        monkeypatch.setattr("trueface.unlearning.methods.layer_attack.ROWS", rows)
-        layers.append(
-            last_layer(make_class_task(classes=10).run("lau", options={"lr": 0.01}).model)[1]
-        )
-    torch.testing.assert_close(layers[0].weight, layers[1].weight, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("share", [0.01, 0.25, 1.0])
-def test_fraction_of_the_forget_set_is_read(share: float) -> None:
-    task = make_class_task(classes=3)
-    done = task.run("lau", options={"share": share, "epochs": 1})
-    count = max(1, round(share * len(task.forget)))
-    assert done.samples_read == count
-    assert f"read {count} of {len(task.forget)}" in done.notes[0]
 
 
 def test_run_ends_before_the_first_step_if_all_is_forgotten() -> None:
@@ -116,16 +60,6 @@ def test_note_reports_a_missed_forget_target() -> None:
 def test_failed_attack_trains_towards_the_best_other_class() -> None:
     done = make_class_task().run("lau", options={"eps": 1e-9, "lr": 0.1})
     assert last_metric(done) == 0
-
-
-@one_logit_and_two
-def test_two_classes_are_rejected_unless_forced(logits: int) -> None:
-    task = make_flip_task(logits=logits)
-    with pytest.raises(UsageError, match="two classes"):
-        task.run("lau")
-    done = task.run("lau", force=True)
-    assert (last_metric(done), last_metric(done, "forget_accuracy_true")) == (0, 1)
-    assert done.notes[0].startswith("forced: ")
 
 
 def test_model_without_a_separate_head_is_rejected() -> None:

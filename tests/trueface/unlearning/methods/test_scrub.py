@@ -7,7 +7,7 @@ import torch
 
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import make_class_task, make_flip_task
-from tests.trueface.unlearning.checks import last_metric, points_and_pictures
+from tests.trueface.unlearning.checks import points_and_pictures
 from trueface.models.detectors import set_train_mode
 from trueface.models.logits import as_multiclass_logits, cross_entropy, kl_divergence
 from trueface.unlearning.methods import scrub
@@ -84,17 +84,6 @@ def test_rewinding_has_no_meaning_for_a_class_or_wrong_labels_and_gives_a_note()
     assert make_flip_task().run("scrub", options=options).notes[0] == scrub.NO_REWIND["flips"]
 
 
-def test_accuracies_are_computed_only_if_they_choose_an_epoch() -> None:
-    task, options = make_class_task(), {**FAST, "epochs": 3, "max_epochs": 1}
-    done = task.run("scrub", options=options)
-    assert done.samples_read == len(task.forget) + 3 * len(task.retain)
-    assert "val_accuracy" in done.log[1].metrics
-    wrong = make_flip_task()
-    done = wrong.run("scrub", options=options)
-    asked = len(wrong.forget)  # the forget set, once an epoch; the meter does not count validation
-    assert done.samples_read == len(wrong.forget) + 3 * (len(wrong.retain) + asked)
-
-
 def test_rewinding_needs_validation_samples_of_the_same_classes() -> None:
     task = checks.instance_task()
     rows = [row for row, label in enumerate(task.forget.trained) if label == 0]
@@ -102,14 +91,3 @@ def test_rewinding_needs_validation_samples_of_the_same_classes() -> None:
     kept = [row for row, label in enumerate(task.validation.trained) if label != 0]
     other = replace(task, forget=alone, validation=task.validation.subset(kept))
     assert other.run("scrub", options={**FAST, "rewind": True}).notes == (scrub.NONE_ALIKE,)
-
-
-@pytest.mark.parametrize("changes", [{"max_epochs": 99}, {"gamma": 0.0}, {"temperature": 1e-3}])
-def test_extreme_settings_stay_finite(changes: dict[str, float]) -> None:
-    checks.assert_sound(make_flip_task().run("scrub", options={**FAST, **changes}), 6)
-
-
-def test_best_epoch_on_validation_is_restored() -> None:
-    done = make_flip_task(pictures=True).run("scrub", options=FAST)
-    accuracies = [step.metrics["val_accuracy"] for step in done.log[1:-1]]
-    assert last_metric(done, "val_accuracy") == max(one or 0.0 for one in accuracies)
