@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trueface.audit.build import Lab
 from tests.trueface.commands import Command
 from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, make_noise_search
 from tests.trueface.report.test_page import NASTY, Reading, safe
@@ -14,7 +13,7 @@ from trueface.audit.reading import Reader
 from trueface.predictions.npz_tables import read_npz, write_npz
 from trueface.report.content import make_model_report
 from trueface.report.run_page import run_page
-from trueface.report.unlearning import axes_of, method_beliefs, method_plane, shown_columns
+from trueface.report.unlearning import axes_of, shown_columns
 from trueface.runtime import paths
 from trueface.unlearning.evaluation.leaderboard import (
     UnlearningGroup,
@@ -51,19 +50,6 @@ def _group(run: Path) -> UnlearningGroup:
 def _row(group: UnlearningGroup, name: str) -> UnlearningRow:
     (row,) = [row for row in group.rows if row.name == name]
     return row
-
-
-def test_run_without_unlearning_has_no_section(tmp_path: Path) -> None:
-    run = Lab(tmp_path).run
-    text = _page(run)
-    assert 'id="unlearning"' not in text
-    assert "#unlearning" not in text
-    assert page_without(run) == text
-
-
-def page_without(run: Path) -> str:
-    found = Reader().run(str(run))
-    return run_page(found, judge(found), [*map(make_model_report, found.models)], date="today").html
 
 
 def test_command_shows_unlearning(lab: Forgetful, command: Command) -> None:
@@ -162,26 +148,6 @@ def test_only_measured_follow_up_tests_have_columns(
     names = {column.name for column in shown_columns(_group(lab.run))[1]}
     assert {"found_precision", "attack", "cached_seconds"} <= names
     assert not {"probe", "relearn", "cached_samples", "peak_bytes"} & names
-
-
-def test_models_of_other_samples_have_a_separate_plane_before(lab: Forgetful) -> None:
-    lab.flips(["retrain", "scrub"])
-    planes = [one for row in _group(lab.run).rows for one in method_plane(row)]
-    new = [(one.row.name, one.is_new_training) for one in planes]
-    assert new == [("retrain", True), ("scrub", False)]
-    path = paths.plane(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
-    with np.load(path) as arrays:
-        np.savez(path, **{**arrays, "before": arrays["before"] + 1})
-    titles = [str(one.get("aria-label")) for one in _section(lab.run).all("svg")]
-    assert sum(title.startswith("Features before") for title in titles) == 2
-
-
-def test_confidences_are_those_of_the_trained_label(lab: Forgetful) -> None:
-    lab.flips(["retrain", "scrub"], (0, 1))
-    retrain, scrub = (one for row in _group(lab.run).rows for one in method_beliefs(row))
-    assert len(scrub.after) == 2 * 120  # both seeds
-    assert np.median(scrub.before) > 0.5 > np.median(scrub.after)
-    assert np.all((retrain.after >= 0) & (retrain.after <= 1))
 
 
 def test_missing_or_broken_files_are_reported_and_the_rest_is_shown(lab: Forgetful) -> None:
