@@ -184,35 +184,11 @@ def test_trajectory_points_are_those_of_teacher_ddim_sampling() -> None:
     assert not paths.points.requires_grad
 
 
-def test_batch_contains_trajectory_points_with_their_steps() -> None:
-    teacher, task = small(), problem_of(trajectory="concept")
-    paths = sample_trajectories(teacher, 1, 4, task, task.generator("paths"))
-    noisy, t = next(iter_trajectory_batches(teacher, teacher, task))
-    assert noisy.shape == (8, 1, 4, 4)
-    for point, time in zip(noisy, t.tolist(), strict=True):
-        at = paths.times.tolist().index(time)
-        assert any(torch.equal(point, other) for other in paths.points[at])
-
-
 def test_anchor_trajectories_differ_from_concept_trajectories() -> None:
     teacher = small()
     anchor, _ = next(iter_trajectory_batches(teacher, teacher, problem_of(trajectory="anchor")))
     concept, _ = next(iter_trajectory_batches(teacher, teacher, problem_of(trajectory="concept")))
     assert not torch.equal(anchor, concept)
-
-
-def test_student_trajectories_are_resampled_and_follow_the_model() -> None:
-    task = problem_of(trajectory="own", refresh=1)
-    model, same = small(), small()
-    points, unchanged = (
-        iter_trajectory_batches(small(), model, task),
-        iter_trajectory_batches(small(), same, task),
-    )
-    assert torch.equal(next(points)[0], next(unchanged)[0])
-    with torch.no_grad():
-        for parameter in model.network.parameters():
-            parameter.mul_(1.5)
-    assert not torch.equal(next(points)[0], next(unchanged)[0])
 
 
 def test_declaration_with_unknown_option_is_rejected() -> None:

@@ -27,7 +27,6 @@ from trueface.erasing.samples import (
     replace_nan_images,
     revise_images,
     rms,
-    round_trip,
     sample_classes,
 )
 from trueface.erasing.study import read_points
@@ -117,13 +116,6 @@ def test_single_class_has_no_retained_rate() -> None:
         rates(torch.zeros(1, 4), ("cross",), KNOWN, "cross")
 
 
-def test_noise_of_a_sample_is_independent_of_other_samples() -> None:
-    model = small()
-    many = sample_classes(model, (0, 1, 2), 5, Sampling(steps=3, seed=4))
-    few = sample_classes(model, (2,), 2, Sampling(steps=3, seed=4, batch_size=1))
-    torch.testing.assert_close(many[2, :2], few[0])
-
-
 def test_noise_depends_on_class_name_seed_and_stream() -> None:
     model = small()
     noise = noise_of(model, "cross", 2, 1)
@@ -153,15 +145,6 @@ def test_diverged_samples_are_counted_and_shown_in_grey() -> None:
 
 
 IMAGES = torch.linspace(-0.8, 0.8, 32).reshape(2, 1, 4, 4)
-
-
-def test_round_trip_error_of_unedited_model_falls_with_more_steps() -> None:
-    model = small(prediction="v")
-    errors = [
-        float(rms(IMAGES, round_trip(IMAGES, model, 0, steps)).mean()) for steps in (10, 50, 200)
-    ]
-    assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < errors[0] / 5
 
 
 def test_edited_model_generates_its_replacement_of_the_concept() -> None:
@@ -196,27 +179,6 @@ def is_cross(images: Tensor) -> Tensor:
 
 def curve_of(diffuser: Diffuser, attack: RecoveryAttack = ATTACK) -> Curve:
     return recovery(diffuser, "cross", crosses(), is_cross, attack)
-
-
-def test_recovery_attack_finds_embedding_and_improves_with_each_step() -> None:
-    model = drawer()
-    starts = initial_embeddings(model, "cross", 1)
-    assert torch.equal(starts["own"], prototypes()[0].flatten())
-    path = invert_embeddings(model, torch.stack([starts["random"]]), crosses(), ATTACK)
-    assert path.shape == (1, 2, 3, 16)
-    far = [float(v) for v in (path[0, 0] - starts["own"]).square().mean(1)]
-    assert far == sorted(far, reverse=True)
-    assert far[-1] < 0.01
-
-
-def test_recovery_curve_of_fully_conditional_model_rises_to_one() -> None:
-    curve = curve_of(drawer())
-    assert [point.starts["own"] for point in curve] == [1] * 6
-    for images in ATTACK.images:
-        row = [point.starts["random"] for point in curve if point.images == images]
-        assert row == sorted(row)
-        assert row[-1] == 1
-    assert [point.rate for point in curve] == [1] * 6
 
 
 def test_model_that_ignores_its_embedding_recovers_nothing() -> None:
