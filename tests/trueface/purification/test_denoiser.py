@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from tests.trueface.purification.build import normal, smooth_images
-from tests.trueface.recorded_steps import RecordedSteps, recorded
 from tests.trueface.stored_states import assert_almost_equal, put_state
 from tests.trueface.watches import killed_at, stopping_at
 from trueface.data.made_folders import to_minus_one_one, to_uint8
@@ -18,7 +17,6 @@ from trueface.purification.denoiser import (
     TrainedDenoiser,
     load_denoiser,
     new_denoiser,
-    save_denoiser,
     train_denoiser,
 )
 from trueface.purification.registry import DenoiserSettings
@@ -26,7 +24,6 @@ from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, JobError
 from trueface.runtime.progress import RunContext
 
-__all__ = ["recorded"]
 IMAGES = to_uint8(smooth_images(16, side=16))
 
 
@@ -55,34 +52,6 @@ def test_trained_denoiser_removes_more_noise_than_identity(tmp_path: Path) -> No
     after = (denoiser(noisy) - clean).pow(2).mean()
     assert float(after) < 0.6 * float((noisy - clean).pow(2).mean())
     assert float((denoiser(clean) - clean).pow(2).mean()) < 0.02**2  # at a small price
-
-
-def test_replayed_training_resumes_and_agrees_with_an_eager_one(
-    tmp_path: Path, recorded: RecordedSteps
-) -> None:
-    settings = make_settings(accelerate="graph")
-    plain = trained(tmp_path / "plain.pt", make_settings())
-    whole = trained(tmp_path / "whole.pt", settings)
-    assert recorded.replays == 9
-    with pytest.raises(JobError, match="stopped after 5 of 12"):
-        trained(tmp_path / "resume.pt", settings, stopping_at(5))
-    resumed = trained(tmp_path / "resume.pt", settings)
-    assert all(map(torch.equal, bits(whole.denoiser), bits(resumed.denoiser)))
-    assert resumed.acceleration == {"accelerate": "graph"}
-    assert plain.acceleration == {}
-    for one, other in zip(bits(plain.denoiser), bits(whole.denoiser), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)  # fused Adam rounds otherwise
-
-
-@pytest.mark.parametrize("steps", [3, 5])
-def test_stopped_training_resumes_bit_identically(tmp_path: Path, steps: int) -> None:
-    whole = trained(tmp_path / "whole.pt", make_settings())
-    with pytest.raises(JobError, match=f"stopped after {steps} of 12 steps"):
-        trained(tmp_path / "resume.pt", make_settings(), stopping_at(steps))
-    resumed = trained(tmp_path / "resume.pt", make_settings())
-    assert resumed.resumed_at == steps
-    assert all(map(torch.equal, bits(resumed.denoiser), bits(whole.denoiser)))
-    assert resumed.loss == whole.loss
 
 
 def test_killed_training_resumes_from_last_state(tmp_path: Path) -> None:
@@ -128,15 +97,6 @@ def test_state_of_other_settings_or_images_and_broken_state_are_ignored(tmp_path
 def test_nonfinite_loss_fails_training_with_its_step(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"the loss is (nan|inf) at step \d+\. Use a smaller lr"):
         trained(tmp_path / "resume.pt", make_settings(lr=1e25))
-
-
-def test_denoiser_round_trips_through_its_file(tmp_path: Path) -> None:
-    denoiser = trained(tmp_path / "resume.pt", make_settings()).denoiser
-    save_denoiser(tmp_path / "best.pt", denoiser, {"seed": 1})
-    read = load_denoiser(tmp_path / "best.pt")
-    assert all(map(torch.equal, bits(read), bits(denoiser)))
-    assert not read.training
-    assert not any(weight.requires_grad for weight in read.parameters())
 
 
 def test_weights_depend_on_seed_and_global_generator_is_unchanged() -> None:

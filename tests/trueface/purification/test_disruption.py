@@ -58,17 +58,6 @@ def damage(images: Tensor, others: Tensor) -> Tensor:
     return effect(*made)["mse"]
 
 
-@pytest.mark.parametrize("attack", ["random", "fgsm", "bim", "pgd"])
-@pytest.mark.parametrize("target", ["grey", "black", "away"])
-def test_saved_pixels_change_by_at_most_eps(attack: str, target: str) -> None:
-    images = pictures()
-    made = disrupted(images, attack=attack, target=target)
-    assert torch.equal(round_to_levels(made), made)
-    assert float((made.double() - images.double()).abs().max()) <= 0.05
-    assert made.abs().max() <= 1
-    assert not torch.equal(made, images)
-
-
 def test_fgsm_changes_nearly_all_pixels_by_eps() -> None:
     images = pictures()
     made = disrupted(images, attack="fgsm")
@@ -135,14 +124,15 @@ def test_label_sets_are_own_or_flipped_or_all() -> None:
 
 
 class Halved:
-    """A purifier that halves contrasts, with or without noise; counts its random draws."""
+    """A purifier that halves contrasts."""
 
-    def __init__(self, *, is_random: bool = False, identity: bool = False) -> None:
-        self.is_random, self.identity = is_random, identity
-        self.seeds: set[int] = set()
+    is_random = False
+
+    def __init__(self, *, identity: bool) -> None:
+        self.identity = identity
 
     def __call__(self, images: Tensor, noise: PerImageRNG) -> Tensor:
-        self.seeds.add(noise.seed)
+        del noise
         halved = images / 2
         return images + (halved - images).detach() if self.identity else halved
 
@@ -164,15 +154,6 @@ def test_adaptive_attack_differentiates_through_the_purifier() -> None:
     expected = (images + bound * gradient.sign()).clamp(-1, 1)
     for each in made:
         assert torch.equal(to_uint8(each), to_uint8(expected))
-
-
-def test_random_purifier_is_resampled_in_each_step() -> None:
-    purifier = Halved(is_random=True)
-    through(purifier, attack="bim", steps=3, eot=4)
-    assert len(purifier.seeds) == 12
-    purifier = Halved()
-    through(purifier, attack="bim", steps=3, eot=4)
-    assert len(purifier.seeds) == 3
 
 
 def test_nonfinite_gradient_raises_error_with_image_and_step() -> None:
