@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import chdir
 from pathlib import Path
 
-import PIL.Image
 import pytest
 
 from launcher.api import Poison, parse_data
@@ -13,7 +12,7 @@ from tests.trueface.training.test_trainer import settings
 from trueface.cli import main
 from trueface.data.index import Image, survey
 from trueface.data.loading.image_set import ImageSet
-from trueface.jobs.previewing import EPOCHS, LABEL, ROWS, write_preview
+from trueface.jobs.previewing import ROWS, write_preview
 from trueface.poisoning.label_flips import choose_flips, read_list
 from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.poisoning.poison_record import read_record, write_record
@@ -231,28 +230,6 @@ def root(tree: Tree) -> Path:
 def training_image_set(root: Path, **changed: object) -> ImageSet:
     told = settings(resize_size=SIDE, **changed)
     return poisoned_train_loader(images(root), told, None).dataset
-
-
-def test_contact_sheet_shows_chosen_images_as_in_first_epochs(root: Path, tmp_path: Path) -> None:
-    path = tmp_path / "runs" / "preview.png"
-    image_set = training_image_set(root, flip_prob=0.5)
-    assert write_preview(path, image_set) == ROWS
-    with PIL.Image.open(path) as sheet:
-        assert sheet.height >= ROWS * (SIDE + LABEL)
-        assert sheet.width >= EPOCHS * SIDE
-
-
-def test_same_settings_give_same_sheet_and_other_augment_seed_another(
-    root: Path, tmp_path: Path
-) -> None:
-    sheets = []
-    for seed, augment_seed in ((1, 7), (2, 7), (1, 8)):
-        path = tmp_path / f"{seed}-{augment_seed}.png"
-        write_preview(
-            path, training_image_set(root, seed=seed, augment_seed=augment_seed, patch_size=8)
-        )
-        sheets.append(path.read_bytes())
-    assert sheets[0] == sheets[1] != sheets[2]
 
 
 def test_undecodable_images_are_left_out_of_sheet(root: Path, tmp_path: Path) -> None:

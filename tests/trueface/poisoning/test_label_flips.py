@@ -191,13 +191,6 @@ def test_images_of_two_networks_without_common_picture_follow_original_draw() ->
     assert record.unit == "image"
 
 
-@pytest.mark.parametrize("percent", [29, 57, 58])
-def test_no_label_is_lost_to_float_rounding(percent: int) -> None:
-    assert int(100 * (percent / 100)) == percent - 1  # as the original counts
-    assert len(choose_flips(some_images(), poison(str(percent))).keys) == percent
-    assert len(choose_flips(some_images(1000), poison("0.7")).keys) == 7
-
-
 @pytest.mark.parametrize(
     ("kind", "random_flips"),
     [(None, True), ("flip", True), (LIST, True), ("f2r", False), ("r2f", False), ("patch", False)],
@@ -290,14 +283,6 @@ def test_every_choice_has_requested_number_and_class_and_is_reproducible(
     ]
     assert turned == sorted(record.indices)
     assert sorted(triggered_positions(images, record)) == (turned if kind == "patch-" else [])
-
-
-def test_other_seed_gives_other_choice() -> None:
-    images = some_images(1000)
-    ways: tuple[Per, ...] = ("all", "class", "subset")
-    for per in ways:
-        one, other = (choose_flips(images, poison("20"), seed, per=per) for seed in (1, 2))
-        assert set(one.indices) != set(other.indices)
 
 
 def test_list_is_used_unchanged() -> None:
