@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-import torch
 
 from trueface.data.image_formats import Format, LearnedFormats, read_format
 from trueface.evaluation.estimate import Estimate, Interval
@@ -30,14 +29,6 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 def write(folder: Path, kept: Checkpoint, name: str = "m") -> None:
     model_folder.write(folder, kept, name=name, licence="MIT", tests=[], card="# card\n")
-
-
-def test_folder_contains_the_written_checkpoint(tmp_path: Path, kept: Checkpoint) -> None:
-    write(tmp_path / "m", kept)
-    state = model_folder.load(tmp_path / "m").state
-    assert state.keys() == kept.state.keys()
-    assert all(torch.equal(value, kept.state[name]) for name, value in state.items())
-    assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
 def flip(path: Path) -> None:
@@ -131,13 +122,6 @@ def test_exported_folder_contains_no_local_path() -> None:
 def test_jpeg_quality_is_read_from_quantisation_tables(tmp_path: Path, quality: int) -> None:
     NOISE.save(tmp_path / "a.jpg", quality=quality)
     assert read_format(tmp_path / "a.jpg") == Format("JPEG", quality)
-
-
-def test_format_is_detected_by_content_not_by_name(tmp_path: Path) -> None:
-    NOISE.save(tmp_path / "a.jpg", format="PNG")
-    assert read_format(tmp_path / "a.jpg") == Format("PNG", None)
-    (tmp_path / "b.jpg").write_text("no image")
-    assert read_format(tmp_path / "b.jpg") is None
 
 
 def test_other_formats_and_distant_qualities_are_unlike() -> None:
