@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -177,11 +175,3 @@ def test_two_classes_are_stored_in_csv_with_their_margin(tmp_path: Path) -> None
     )
     write_csv(tmp_path / "a.csv", part)
     assert (tmp_path / "a.csv").read_text() == "path,key,label,logit\na,a,1,2\nb,b,0,-0.5\n"
-
-
-def test_tables_are_read_without_torch() -> None:
-    code = (
-        "import sys, trueface.predictions.tables, trueface.predictions.npz_tables;"
-        "import trueface.evaluation.comparison; sys.exit('torch' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
