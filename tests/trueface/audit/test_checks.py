@@ -616,17 +616,6 @@ def test_setting_without_effect_is_found(lab: Lab, broken: Break, flags: list[st
     assert [(one.severity, *one.evidence) for one in found] == [("warning", one) for one in flags]
 
 
-def test_checks_that_need_provenance_are_named_if_it_is_missing(lab: Lab) -> None:
-    paths.provenance(lab.run / POISONED).unlink()
-    audit = lab.audit(split_path=lab.split)
-    assert finding_codes(audit) == set()
-    assert "no provenance records the number of flipped training labels" in gap_reasons(
-        audit, NO_EFFECT
-    )
-    assert "Give --data-root" in gap_reasons(audit, "same-content")
-    assert not paths.provenance(lab.run / POISONED).exists()
-
-
 def test_model_below_chance_is_found_with_its_interval(lab: Lab) -> None:
     below = [-1 - place / 10 for place in range(10)]
     change_logits(below, [-value for value in below])(lab)

@@ -20,7 +20,7 @@ from tests.trueface.audit.build import (
 )
 from trueface.audit import checks_images
 from trueface.audit.check import Check, judge
-from trueface.audit.finding import Finding, Gap, NotApplicable, Outcome
+from trueface.audit.finding import Finding, Gap, Outcome
 from trueface.audit.image_reading import Surveyor
 from trueface.audit.reading import Reader
 from trueface.audit.run_facts import GroupFacts, GroupTest, Model, cramers_v
@@ -69,7 +69,7 @@ def test_same_key_in_another_data_folder_is_another_image(lab: Lab) -> None:
 
 SKEWED = {"male": (90, 10), "nonmale": (10, 90)}
 EVEN = {"male": (50, 50), "nonmale": (50, 50)}
-Asked = Callable[[Check, GroupFacts | None], list[Outcome]]
+Asked = Callable[[Check, GroupFacts], list[Outcome]]
 
 
 def make_group_facts(
@@ -78,7 +78,6 @@ def make_group_facts(
     *,
     gap: float | None = 5.0,
     floor: float | None = 9.0,
-    trouble: str = "",
 ) -> GroupFacts:
     tested = GroupTest(
         data="forged:pre",
@@ -91,8 +90,8 @@ def make_group_facts(
         files=("faces.csv",),
         train={"gender": AttributeCounts(counts=train)} if train else {},
         tests=(tested,) if test else (),
-        train_trouble=trouble,
-        test_trouble=trouble,
+        train_trouble="",
+        test_trouble="",
     )
 
 
@@ -168,22 +167,6 @@ def test_faults_of_groups_are_found_with_their_numbers(
 def test_unmeasured_gap_is_reported(run_group_check: Asked) -> None:
     (gap,) = run_group_check(checks_images.gap_above_floor, make_group_facts(gap=None, floor=None))
     assert isinstance(gap, Gap)
-
-
-def test_missing_attributes_make_group_checks_inapplicable_and_broken_ones_give_a_gap(
-    run_group_check: Asked,
-) -> None:
-    every = (
-        checks_images.dependent_labels,
-        checks_images.few_of_a_group,
-        checks_images.gap_above_floor,
-        checks_images.untrained_group,
-    )
-    for check in every:
-        (outcome,) = run_group_check(check, None)
-        assert isinstance(outcome, NotApplicable)
-        (gap, *_) = run_group_check(check, make_group_facts({}, {}, trouble="no faces.csv"))
-        assert gap == Gap(reason="no faces.csv")
 
 
 def test_groups_of_a_run_come_from_the_tables_in_its_settings(lab: Lab) -> None:
