@@ -1,6 +1,5 @@
 """Which edits of the laboratory make which jobs run again, and that its present code is as promised."""
 
-import importlib.util
 import json
 import os
 import re
@@ -17,7 +16,6 @@ import trueface
 from launcher.code_identity import WHOLE_CODE, CodeIndex, unpromised
 from launcher.code_identity.links import RelevantCode
 from launcher.kinds import installed_kinds, roots_of
-from trueface.unlearning.registry import METHODS, plugin_modules
 
 TASKS = """\
 name: x
@@ -420,37 +418,6 @@ def closure(index: CodeIndex) -> Closure:
     """Return a function that finds the modules of a kind."""
     kinds = installed_kinds()
     return lambda kind: set(index.closure(roots_of(kinds[kind], SETTINGS.get(kind, {}))))
-
-
-def test_rules_decide_nothing_about_finished_jobs(closure: Closure) -> None:
-    kinds = installed_kinds()
-    for kind in ("benchmark", "classify", "erase", "poison", "purify", "test", "train", "unlearn"):
-        rules = f"{kinds[kind].entry.partition(':')[0].rpartition('.')[0]}.rules"
-        assert importlib.util.find_spec(rules) is not None
-        assert rules not in closure(kind)
-
-
-def test_jobs_depend_only_on_the_methods_and_statistics_that_they_use(
-    closure: Closure, index: CodeIndex
-) -> None:
-    methods = {module for name in METHODS for module in plugin_modules(name)}
-    assert not closure("train") & methods
-    assert not closure("classify") & methods
-    assert closure("unlearn") & methods == {"trueface.unlearning.methods.pgu"}
-    assert closure("forget") & methods == {"trueface.unlearning.methods.scrub"}
-    assert not closure("test") & {
-        "trueface.training.trainer",
-        "trueface.training.loop",
-        "trueface.jobs.training",
-    }
-    statistics = {
-        "trueface.evaluation.curves",
-        "trueface.evaluation.intervals",
-        "trueface.evaluation.metric",
-        "trueface.unlearning.evaluation.measures",
-    }
-    assert statistics <= set(index.closure(["trueface.cli.leaderboard"]))
-    assert not (closure("unlearn") | closure("forget")) & statistics
 
 
 def test_code_is_as_promised(index: CodeIndex) -> None:

@@ -21,14 +21,11 @@ from launcher.errors import MachineError
 from launcher.job import Spec
 from launcher.workers.worker import _entry_function
 from tests.trueface.jobs import build
-from trueface.cli import run_job
-from trueface.cli.classic.request import parse_command_line, settings_of
+from trueface.cli.classic.request import parse_command_line
 from trueface.evaluation.measurement import METRICS
 from trueface.jobs.classes.kinds import CLASSIFY
-from trueface.jobs.flags import read_word_flags
 from trueface.jobs.job_kind import PRELOAD, refuse_unfit
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
-from trueface.training.settings import TrainSettings
 
 KINDS: tuple[Kind, ...] = (TRAIN, TEST, POISON, UNLEARN, SAMPLE)
 RUN = Path("/lab/runs/study")
@@ -75,26 +72,6 @@ def test_unknown_subset_is_rejected_at_planning() -> None:
 
 
 BEST = f"{RUN}/{CLEAN}/checkpoints/best.pt"
-LISTS = ["/lab/data", "/lab/splits/train.json", "/lab/splits/val.json"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "facts", "read"),
-    [
-        ({}, {}, LISTS),
-        ({"split_path": "one.json"}, {}, ["/lab/data", "/lab/one.json"]),
-        (
-            {"weights": "w.pt"},
-            {"model": f"{CLEAN}#gan2:fb", "base": CLEAN, "data": "gan2:fb"},
-            [*LISTS, BEST, "/lab/w.pt"],
-        ),
-    ],
-    ids=["a training", "a split in one file", "a fine-tuning"],
-)
-def test_training_inputs_are_data_splits_base_and_weight_file(
-    settings: dict[str, Any], facts: dict[str, Any], read: list[str]
-) -> None:
-    assert inputs(TRAIN, a_draft(TRAIN, settings, **facts)) == read
 
 
 def test_poisoned_training_reads_record_of_poison_job() -> None:
@@ -267,95 +244,11 @@ def test_all_missing_inputs_are_named() -> None:
         refuse_unfit(TRAIN, a_draft(TRAIN))
 
 
-def test_classic_command_of_training_is_equivalent() -> None:
-    settings = {
-        "model": "slim18",
-        "freeze": True,
-        "freeze_bn": False,
-        "lr": 0.003,
-        "resize_scale": [0.2, 1.0],
-        "jpeg_qual": 80,
-        "num_threads": 2,
-    }
-    draft = a_draft(TRAIN, settings, model=f"a:b#{CLEAN}%f2r-20", base="a:b")
-    argv = TRAIN.argv(draft)
-    assert argv[:3] == ("python", "-m", "trueface")
-    request = parse_command_line(argv[3:])
-    assert request.keep_poison
-    assert (request.task, request.run, request.base) == ("train", "study", "a:b")
-    assert (request.model, request.saved_as) == (draft.model, draft.model)
-    assert (str(request.data), str(request.poison)) == (CLEAN, "f2r-20")
-    made = settings_of(TrainSettings, request)
-    assert made.model_dump(mode="json") == draft.settings
-
-
-def test_classic_command_of_test_is_equivalent() -> None:
-    draft = a_draft(TEST, {"test_crops": 4, "patch_size": 48}, data="real:pre")
-    request = parse_command_line(TEST.argv(draft)[3:])
-    assert (request.task, request.model, str(request.data)) == ("test", CLEAN, "real:pre")
-    assert settings_of(TEST.settings, request).model_dump(mode="json") == draft.settings
-
-
-@pytest.mark.parametrize(
-    ("kind", "settings"),
-    [
-        (POISON, {"poison_seed": 7, "poison_per": "subset"}),
-        (UNLEARN, {"method": "relabel", "jpeg_qual": [30, 90], "freeze_bn": False}),
-    ],
-)
-def test_command_of_other_kinds_is_equivalent(kind: Kind, settings: dict[str, Any]) -> None:
-    model = f"{CLEAN}%50~relabel"
-    draft = a_draft(kind, settings, model=model, base=f"{CLEAN}%50")
-    verb, *words = kind.argv(draft)[3:]
-    assert kind.argv(draft)[:4] == ("python", "-m", "trueface", kind.name)
-    command = {"poison": run_job.poison, "unlearn": run_job.unlearn}[kind.name]
-    given = command.make_context(verb, words).params
-    assert (given.pop("model_id"), given.pop("name")) == (model, "study")
-    for other in ("device", "base", "further", "subsets", "modifiers"):
-        given.pop(other, None)
-    if kind is UNLEARN:
-        given["method"] = "relabel"
-    assert run_job.settings_of(kind, given) == draft.settings
-
-
-OWN = Words(
-    subsets={"mygan": ("MyGAN",), "other": ("A", "B-*")}, modifiers={"wa": ("WhatsApp", "Wa 2")}
-)
-
-
-@pytest.mark.parametrize("kind", [TRAIN, TEST, POISON, UNLEARN], ids=lambda kind: kind.name)
-def test_command_of_kind_contains_user_words(kind: Kind) -> None:
-    data = "mygan:wa&other:pre&real:pre"
-    if kind in (TRAIN, TEST):
-        request = parse_command_line(kind.argv(a_draft(kind, model=data, data=data, words=OWN))[3:])
-        assert (request.words, str(request.data), request.saved_as) == (OWN, data, data)
-        return
-    settings = {"method": "relabel"} if kind is UNLEARN else {}
-    facts: dict[str, Any] = {"model": f"{data}%50~relabel", "base": f"{data}%50", "data": data}
-    verb, *words = kind.argv(a_draft(kind, settings, words=OWN, **facts))[3:]
-    command = {"poison": run_job.poison, "unlearn": run_job.unlearn}[verb]
-    given = command.make_context(verb, words).params
-    assert read_word_flags(given["subsets"], given["modifiers"]) == OWN
-
-
 def test_command_of_model_with_settings_in_name_creates_that_model() -> None:
     model = f"{CLEAN}%20@lr=0.001,seed=2"
     draft = a_draft(TRAIN, {"lr": 0.001, "seed": 2}, model=model)
     request = parse_command_line(TRAIN.argv(draft)[3:])
     assert (request.model, request.saved_as) == (model, model)
-
-
-@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1"])
-@pytest.mark.parametrize("kind", [TRAIN, TEST, UNLEARN], ids=lambda kind: kind.name)
-def test_command_contains_the_requested_device(kind: Kind, device: str) -> None:
-    settings = {"method": "relabel"} if kind is UNLEARN else {}
-    facts = {"model": f"{CLEAN}%50~relabel", "base": f"{CLEAN}%50", "data": CLEAN}
-    words = kind.argv(a_draft(kind, settings, device=device, **facts))[3:]
-    if kind is UNLEARN:
-        asked = run_job.unlearn.make_context(words[0], list(words[1:])).params["device"]
-    else:
-        asked = parse_command_line(words).device
-    assert asked == ("cuda:0" if device == "auto" else device)
 
 
 @pytest.mark.parametrize("kind", [POISON, SAMPLE], ids=lambda kind: kind.name)
@@ -373,19 +266,6 @@ def test_data_folder_with_invalid_name_is_missing(tmp_path: Path, name: str) -> 
         assert kind.refusals(draft, [draft] if kind is TEST else ()) == ()
         with pytest.raises(UsageError, match="the data folder"):
             refuse_unfit(kind, draft)
-
-
-@pytest.mark.parametrize("name", ["x" * 256, f"{'x' * 256}*"])
-def test_user_folder_with_invalid_name_is_missing(tmp_path: Path, name: str) -> None:
-    (tmp_path / "PreSocial/Fake").mkdir(parents=True)
-    settings = {"data_root": str(tmp_path)}
-    for words, data in (
-        (Words(modifiers={"wa": (name,)}), "gan2:wa"),
-        (Words(subsets={"mine": (name,)}), "mine:pre"),
-    ):
-        kind = TEST.with_words(words)
-        paths = inputs(kind, a_draft(TEST, settings, data=data, words=words))
-        assert any(name in path for path in paths)
 
 
 def test_unlearning_with_another_objective_than_its_model_is_refused() -> None:

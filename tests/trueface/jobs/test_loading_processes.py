@@ -1,4 +1,4 @@
-"""Loading processes of jobs: how often they start, and what happens if they or images fail."""
+"""Loading processes of jobs: what happens if they or images fail."""
 
 import gc
 import os
@@ -29,7 +29,6 @@ WHERE = {"data_root": "data", "split_path": "splits", "resize_size": SIDE}
 TRAINING = {
     **WHERE, "model": "slim18", "weights": "none", "num_epochs": 2, "lr": 1e-3, "batch_size": 8,
 }  # fmt: skip
-EPOCH = 1  # in which a process is killed
 Threads = int | str
 
 
@@ -55,15 +54,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Kill the process that loads the last image of a list in an epoch, once."""
+def kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Kill the process that loads the last image of a list in the first epoch, once."""
 
-    def once(epoch: int) -> None:
+    def once() -> None:
         load, mark = ImageSet.__getitems__, tmp_path / "killed"
 
         def deadly(image_set: ImageSet, requests: Sequence[ImageRequest]) -> list[Tensor | BadFile]:
             hit = any(each.position == len(image_set) - 1 for each in requests)
-            if hit and requests[0].epoch == epoch and get_worker_info() is not None:
+            if hit and requests[0].epoch == 0 and get_worker_info() is not None:
                 try:
                     mark.touch(exist_ok=False)
                 except FileExistsError:
@@ -86,69 +85,21 @@ def a_test(lab: Path, run: str, threads: Threads) -> Job:
     return a_job(lab, "test", DATA, run=run, data=DATA, settings=settings)
 
 
-def weights(lab: Path, run: str) -> list[Tensor]:
-    return [*checkpoint.load(paths.checkpoint(lab / "runs" / run / DATA)).state.values()]
-
-
 @pytest.fixture(scope="module")
-def undisturbed(lab: Path) -> list[Tensor]:
-    """The weights of a training that nothing disturbed."""
+def tested(lab: Path) -> tuple[dict[str, Any], Path, bytes]:
+    """Result and scores of a test that nothing disturbed, and the path of the scores."""
     training.train(train(lab, "undisturbed", 0))
-    return weights(lab, "undisturbed")
-
-
-@pytest.fixture(scope="module")
-def tested(lab: Path, undisturbed: list[Tensor]) -> tuple[dict[str, Any], Path, bytes]:
-    """Result and scores of a test of it, and the path of the scores."""
-    del undisturbed
     result = testing.test(a_test(lab, "undisturbed", 0))
     scores = paths.scores(lab / "runs/undisturbed" / DATA, DATA, DATA)
     return {**result, "seconds": 0}, scores, scores.read_bytes()
 
 
-@pytest.fixture
-def forks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The processes that this process forks from now on."""
-    forked: list[int] = []
-    fork = os.fork
-
-    def counted() -> int:
-        if pid := fork():
-            forked.append(pid)
-        return pid
-
-    monkeypatch.setattr(os, "fork", counted)
-    return forked
-
-
-@pytest.mark.parametrize("threads", [2, "auto"])
-def test_processes_start_once_for_training_and_once_for_validation_images(
-    threads: Threads, lab: Path, forks: list[int]
-) -> None:
-    training.train(train(lab, f"counted-{threads}", threads))
-    assert len(forks) == 2 + 2
-
-
-def test_training_resumes_after_a_loading_process_was_killed(
-    lab: Path, undisturbed: list[Tensor], kill: Callable[[int], None]
-) -> None:
-    kill(EPOCH)
-    run, threads = "killed", "auto"
-    with pytest.raises(MachineError, match=r"a process that loads images died.*num_threads"):
-        training.train(train(lab, run, threads))
-    history = paths.history(lab / "runs" / run / DATA).read_text().splitlines()
-    assert len(history) == 1 + EPOCH  # the epochs before are not trained again
-    done = training.train(train(lab, run, threads))
-    assert done["epochs"] == TRAINING["num_epochs"]
-    assert all(map(torch.equal, weights(lab, run), undisturbed))
-
-
 def test_test_can_be_repeated_after_a_loading_process_was_killed(
-    lab: Path, tested: tuple[dict[str, Any], Path, bytes], kill: Callable[[int], None]
+    lab: Path, tested: tuple[dict[str, Any], Path, bytes], kill: Callable[[], None]
 ) -> None:
     expected, scores, content = tested
     scores.unlink(missing_ok=True)
-    kill(0)
+    kill()
     with pytest.raises(MachineError, match=r"a process that loads images died.*num_threads"):
         testing.test(a_test(lab, "undisturbed", 2))
     assert not scores.exists()
@@ -158,9 +109,9 @@ def test_test_can_be_repeated_after_a_loading_process_was_killed(
 
 
 def test_features_before_the_kill_are_stored_and_not_computed_again(
-    lab: Path, cache: Path, kill: Callable[[int], None]
+    lab: Path, cache: Path, kill: Callable[[], None]
 ) -> None:
-    kill(0)
+    kill()
     run = "frozen"
     frozen = train(lab, run, 2, freeze=True, num_epochs=1, batch_size=2)
     with pytest.raises(MachineError, match=r"a process that loads images died.*num_threads"):
@@ -173,7 +124,7 @@ def test_features_before_the_kill_are_stored_and_not_computed_again(
 
 
 @pytest.mark.usefixtures("tested")
-@pytest.mark.parametrize("threads", [0, 2, "auto"])
+@pytest.mark.parametrize("threads", [2, "auto"])
 def test_broken_image_is_left_out_named_and_listed(threads: Threads, lab: Path) -> None:
     broken = sorted((lab / "data").rglob("*.png"))[5]
     content = broken.read_bytes()

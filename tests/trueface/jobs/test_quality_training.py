@@ -10,7 +10,6 @@ from tests.trueface.jobs.build import a_job
 from tests.trueface.jobs.test_features import run
 from tests.trueface.jobs.test_shared_features import a_plan
 from trueface.jobs import sampling
-from trueface.models import checkpoint
 from trueface.prediction import reference
 from trueface.runtime import paths
 from trueface.runtime.files import read_json
@@ -65,17 +64,6 @@ def test_result_reports_effect_of_collaboration(lab: tuple[Path, dict[str, Any]]
     summary = read_json(paths.summary(model))
     assert summary is not None
     assert summary["collaboration"] == results[PIXELS]["collaboration"]
-
-
-def test_predictions_are_compared_with_the_features_of_all_qualities(
-    lab: tuple[Path, dict[str, Any]],
-) -> None:
-    frozen, learned = (
-        checkpoint.load(paths.checkpoint(a_job(lab[0], "train").model_folder(name))).reference
-        for name in ("sdXL:pre", "gan2:pre")
-    )
-    assert {"labels", "logits", "mean", "scale", "limit"} <= frozen.keys()
-    assert "mean" not in learned  # the backbone was trained: there are no stored features
 
 
 def test_raw_is_not_a_valid_condition_name(lab: tuple[Path, dict[str, Any]]) -> None:

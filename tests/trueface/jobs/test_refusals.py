@@ -15,7 +15,7 @@ from tests.trueface.jobs import build
 from tests.trueface.jobs.test_kinds import a_draft
 from trueface.jobs.benchmark.kind import BENCHMARK
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
-from trueface.jobs.job_kind import GRAPH_ON_CPU, SLOW_FP16
+from trueface.jobs.job_kind import GRAPH_ON_CPU
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 
 CLEAN = "gan2:pre&real:pre"
@@ -225,23 +225,6 @@ def test_file_list_is_an_input_and_is_read_at_planning(tmp_path: Path) -> None:
     assert "pair 1 of train shows different items" in refusals(**given)
     path.write_text(json.dumps({"train": {"raw": ["1.png"], "c23": ["1.jpg"]}}))
     assert "mine is neither a corruption nor a list" in refusals(**given)
-
-
-@pytest.mark.parametrize(
-    ("precision", "device", "warned"),
-    [
-        ("fp16", "cpu", True),
-        ("fp16", "cuda", False),
-        ("bf16", "cpu", False),
-        ("fp32", "cpu", False),
-    ],
-)
-def test_half_precision_on_cpu_causes_a_warning(
-    lab: Path, precision: str, device: str, warned: bool
-) -> None:
-    settings = {"data_root": "data", "split_path": "splits", "precision": precision}
-    draft = build.a_draft(TRAIN, lab, settings, model=CLEAN, data=CLEAN, device=device)
-    assert TRAIN.warnings(draft) == ((SLOW_FP16,) if warned else ())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from launcher.api import JobError, Plan
+from launcher.api import JobError
 from tests.trueface.jobs.build import a_job
 from tests.trueface.jobs.test_features import run
 from tests.trueface.jobs.test_shared_features import a_plan
@@ -137,25 +137,6 @@ def test_settings_incompatible_with_ridge_are_rejected_at_planning(
     study = f'train:\n  - {{model: null, data: "gan2:pre"}}\n  - {entry}\n'
     with pytest.raises(Exception, match=reason):
         a_plan(study, lab, **SETTINGS)
-
-
-def test_ineffective_pgu_weight_causes_a_warning(lab: Path) -> None:
-    study = (
-        'train:\n  - {model: null, data: "gan2:pre", poison: 40}\n'
-        'unlearn:\n  - {model: "gan2:pre%40", method: pgu, pgu_loss1: 2, pgu_loss2: 3, force: true}\n'
-    )
-    made: Plan = a_plan(study, lab, **{**SETTINGS, "solver": "gradient"})
-    (message,) = [each.message for each in made.warnings if each.code == "no-effect"]
-    assert message.startswith("pgu_loss2 has no effect here: rule depoison uses the entropy")
-
-
-def test_settings_of_gradient_steps_cause_a_warning(lab: Path) -> None:
-    study = 'train:\n  - {model: null, data: "gan2:pre", num_epochs: 7, lr: 0.1}\n'
-    made: Plan = a_plan(study, lab, **SETTINGS)
-    messages = [warning.message for warning in made.warnings if warning.code == "no-effect"]
-    assert {message.split()[0] for message in messages} >= {"num_epochs", "lr"}
-    plain = a_plan(study, lab, **{**SETTINGS, "solver": "gradient"})
-    assert not [warning for warning in plain.warnings if warning.code == "no-effect"]
 
 
 def test_stop_during_feature_extraction_ends_the_job(

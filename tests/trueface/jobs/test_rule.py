@@ -10,7 +10,7 @@ from launcher.kinds import installed_kinds
 from tests.trueface.jobs import build
 from tests.trueface.jobs.test_rule_order import CASES, LAB, draft_of
 from trueface.jobs.job_kind import JobKind
-from trueface.jobs.rule import Rule, refuse_broken_rules
+from trueface.jobs.rule import Rule
 
 KINDS = ("benchmark", "checkpoint", "classify", "diffuser", "disrupt", "erase", "erased", "forget", "poison", "purify",
     "restored", "test", "train", "translate", "translator", "unlearn")  # fmt: skip
@@ -78,17 +78,6 @@ def test_every_job_type_with_rules_asks_them_at_the_start() -> None:
     assert {kind.name for kind in made if any(isinstance(rule, Rule) for rule in kind.rules)} <= {
         *KINDS
     }
-
-
-def test_number_of_gpus_does_not_count_on_the_cpu() -> None:
-    case = CASES["train/processes"]
-    draft = draft_of(case.kind, {**case.settings, "processes": 0}, case.facts)
-    kind = installed_kinds(["train"])["train"]
-    job = job_of(draft, kind)
-    settings = kind.settings.model_validate(draft.settings)
-    with pytest.raises(UsageError, match="2 processes would not be faster"):
-        refuse_broken_rules(job, settings, "trueface.jobs.training")
-    refuse_broken_rules(replace(job, device="cpu"), settings, "trueface.jobs.training")
 
 
 def test_sentence_of_a_rule_names_settings_and_the_job() -> None:

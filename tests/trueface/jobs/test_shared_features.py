@@ -78,35 +78,6 @@ def test_poison_study_computes_each_feature_once() -> None:
     assert (savings.passes, savings.saved) == (passes, passes - (4 + 1 + 1 + 1 + 1))
 
 
-def test_feature_job_reads_weights_and_lists_but_no_poison_record() -> None:
-    share = shares(STUDY)["features/mobilenet/gan2:pre"]
-    names = {path.name for path in share.job.inputs}
-    assert {"weights.pth", "train.json", "val.json", "test.json"} <= names
-    assert "poison.json" not in names
-    assert share.job.entry == "trueface.jobs.features:features"
-
-
-def test_feature_size_in_bytes_follows_from_split_lists(tmp_path: Path) -> None:
-    (tmp_path / "splits").mkdir()
-    for name, count in (("train", 6), ("val", 2), ("test", 3)):
-        keys = [f"{folder}/{n}" for folder in ("StyleGAN2", "FFHQ", "BigGAN") for n in range(count)]
-        (tmp_path / f"splits/{name}.json").write_text(json.dumps(keys))
-    share = shares(TWO % "lr: [0.1, 0.2]", tmp_path)["features/mobilenet/gan2:pre"]
-    assert share.savings.items == 2 * 6 + 2 * 2, "of the methods that the data ID names"
-    assert share.savings.size == (4 * 12 + 4) * 1280 * 4
-
-
-@pytest.mark.parametrize(
-    "variants",
-    ["lr: [0.1, 0.2]", "seed: [1, 2]", "batch_size: [8, 16]",
-     "optimizer: [adam, adamw]", "dropout: [0.0, 0.5]", "on_bad_image: [skip, stop]"],
-)  # fmt: skip
-def test_settings_without_influence_on_features_are_shared(variants: str) -> None:
-    (share,) = shares(TWO % variants).values()
-    assert parts(share)["train*", "gan2:pre&real:pre"] == 4
-    assert len(share.users) == 2
-
-
 @pytest.mark.parametrize(
     "variants",
     ["model: [mobilenet, squeezenet]", "weights: [a.pth, b.pth]", "normalization: [half, model]",
@@ -135,13 +106,6 @@ def test_random_weights_are_shared_for_equal_seeds() -> None:
     assert shares(TWO % "seed: [1, 2]", weights="none") == {}
 
 
-@pytest.mark.parametrize("setting", ["cache: none", "warm_start: true"])
-def test_trainings_without_store_or_initial_weights_are_not_changed(setting: str) -> None:
-    name, value = setting.split(": ")
-    given: dict[str, Any] = {name: True if value == "true" else value}
-    assert shares(TWO % "lr: [0.1, 0.2]", **given) == {}
-
-
 def test_single_frozen_training_has_no_feature_job() -> None:
     assert shares('train: [{model: null, data: "gan2:pre"}]\nautotest: ["gan1:pre"]\n') == {}
 
@@ -149,18 +113,6 @@ def test_single_frozen_training_has_no_feature_job() -> None:
 def test_trainable_network_has_no_feature_job() -> None:
     text = STUDY.replace("[retrain, exact]", "[retrain]")
     assert shares(text, freeze=False) == {}
-
-
-@pytest.mark.parametrize(
-    ("settings", "views"),
-    [({}, 4), ({"augment_cycle": 0}, 10), ({"augment_cycle": 20}, 10),
-     ({"augment_cycle": 0, "early_stop": 3}, 4)],
-)  # fmt: skip
-def test_number_of_views_is_what_every_training_reads_in_any_case(
-    settings: dict[str, Any], views: int
-) -> None:
-    (share,) = shares(TWO % "lr: [0.1, 0.2]", **settings).values()
-    assert parts(share)["train*", "gan2:pre&real:pre"] == views
 
 
 def test_unaugmented_training_images_are_shared_with_unlearnings() -> None:

@@ -192,23 +192,6 @@ def test_seed_sweep_draws_different_labels_per_seed(text: str) -> None:
     }
 
 
-def test_draw_follows_the_seed_at_all_levels() -> None:
-    for text in (
-        "train: [{data: gan2:pre, poison: 20, seed: 5}]",
-        "train: [{data: gan2:pre, poison: 20, settings: {seed: 5}}]",
-    ):
-        assert poison_seeds(text) == {"poison/gan2:pre%20": 5}
-    assert poison_seeds("unlearn: [{model: poisoned, method: relabel, seed: 5}]\n"
-                 "train: [{data: gan2:pre, poison: 20}]") == {"poison/gan2:pre%20": 42}  # fmt: skip
-
-
-def test_fixed_draw_is_made_once_for_all_seeds() -> None:
-    text = (
-        "matrix: {seed: [1, 2, 3, 4]}\ntrain: [{data: gan2:pre, poison: [20, 50], poison_seed: 7}]"
-    )
-    assert poison_seeds(text) == {"poison/gan2:pre%20@seed=1": 7, "poison/gan2:pre%50@seed=1": 7}
-
-
 def test_image_list_is_not_drawn_and_serves_all_seeds() -> None:
     text = "matrix: {seed: [1, 2]}\ntrain: [{data: gan2:pre, poison: 20, poison_list: keys.txt}]"
     assert poison_seeds(text) == {"poison/gan2:pre%20@seed=1": 42}

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,16 @@ import pytest
 import torch
 
 from launcher.api import Job, JobError
-from tests.trueface.features.build import body
 from tests.trueface.jobs.build import SIDE, a_job, write_images, write_lists
 from trueface.data.attributes import Attributes
 from trueface.data.index import survey
 from trueface.data.loading.image_loaders import eval_loader, train_loader
 from trueface.data.loading.image_set import ImageLoader
-from trueface.data.loading.loader import Shard
-from trueface.features.bank import FeatureSet
 from trueface.jobs import testing
 from trueface.jobs import training as training_job
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import parse_data
-from trueface.runtime.progress import RunContext
 from trueface.training.parts.groups import attach_group_columns
 from trueface.training.settings import TrainSettings
 
@@ -84,21 +79,6 @@ def test_batches_of_both_passes_contain_groups_and_forgeries(feeds: Feeds) -> No
                 assert group == GROUPS[int(image.key[-1]) % 2]
                 assert int(batch.column("forgery")[at]) == 2 * image.label
             assert batch.column("demographic").dtype == torch.int64
-
-
-def test_feature_batches_and_batch_shards_contain_groups_and_forgeries(feeds: Feeds) -> None:
-    training, _ = feeds()
-    whole = {
-        int(position): group
-        for batch in training(0)
-        for position, group in zip(batch.indices, batch.column("demographic"), strict=True)
-    }
-    bank = FeatureSet(body(), training, watch=RunContext(), views=1).loader()
-    shard = replace(training, shard=Shard(rank=1, size=2))
-    for feed in (bank, bank, shard):
-        for batch in feed(0):
-            groups = [whole[position] for position in batch.indices.tolist()]
-            assert batch.column("demographic").tolist() == groups
 
 
 def test_plain_training_gets_groups_if_available_and_no_forgeries(feeds: Feeds) -> None:

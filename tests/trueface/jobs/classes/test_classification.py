@@ -57,16 +57,6 @@ def test_training_writes_weights_provenance_history_and_predictions(lab: Path) -
         assert path.is_file()
 
 
-def test_settings_without_effect_are_in_the_log_of_a_job_other_than_train(
-    lab: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    said = "setting=lr state=without effect reason=method ng does not train as a training does"
-    with caplog.at_level(logging.INFO):
-        run_unlearning(lab, "ng", lr=0.25, unlearn_epochs=1)
-    # no warning, because a file may give it for its trainings
-    assert [each.levelname for each in caplog.records if each.message == said] == ["INFO"]
-
-
 def test_retrained_model_never_predicts_the_class_and_records_all_results(
     lab: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -100,15 +90,6 @@ def test_retrained_model_never_predicts_the_class_and_records_all_results(
     draft = a_draft(FORGET, lab, model=f"{DATA}~retrain", base=DATA, method="retrain")
     for path in FORGET.outputs(draft):
         assert path.is_file()
-
-
-def test_other_methods_run_as_jobs_and_are_reproducible(lab: Path) -> None:
-    found = []
-    for _ in range(2):
-        run_unlearning(lab, "scrub", unlearn_epochs=1)
-        kept = checkpoint.load(paths.checkpoint(folder_of(lab, f"{DATA}~scrub")))
-        found.append(fingerprint(kept.state))
-    assert found[0] == found[1]
 
 
 def test_unlearned_model_can_forget_another_class(lab: Path) -> None:

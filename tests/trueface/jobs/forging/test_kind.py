@@ -13,7 +13,6 @@ from tests.trueface.data.forging.build import a_table
 from tests.trueface.jobs import build
 from trueface.cli import main as cli
 from trueface.data.dataset_file import read_words
-from trueface.data.forging.plan import MARK
 from trueface.jobs.forging.forge import forge
 from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
@@ -53,13 +52,6 @@ def test_forging_section_runs_before_jobs_that_train_on_its_images(lab: Path) ->
     plan = build.plan_text(text, (TRAIN, TEST, FORGE), lab)
     assert [job.kind for job in plan.jobs] == ["forge", "train", "test"]
     assert plan.jobs[1].needs == (plan.jobs[0].name,)
-
-
-def test_inputs_and_outputs_are_table_and_completion_mark(lab: Path) -> None:
-    draft = a_draft(FORGE, lab, faces="faces.csv")
-    assert [one.path for one in FORGE.inputs(draft)] == [lab / "faces.csv"]
-    assert FORGE.outputs(draft) == (lab / "made", lab / "made" / MARK)
-    assert FORGE.refusals(draft, ()) == ()
 
 
 def test_values_missing_from_table_are_rejected_at_planning(lab: Path) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import csv
 import json
 import logging
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -43,20 +42,6 @@ GRADIENTS = "tests.trueface.jobs.ranks.gradients"
 
 def run(scene: str, job: Job | None = None, module: str = SCENES) -> Any:
     return coordinator.run(job or a_job(), f"{module}:{scene}", 2)
-
-
-def test_ranks_receive_the_job_and_rank_zero_reports_progress_and_log(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SCENE", "told")
-    reports: list[dict[str, Any]] = []
-    job = replace(a_job(), progress=lambda **facts: reports.append(facts))
-    with caplog.at_level(logging.INFO, logs.ROOT):
-        result = run("talk", job)
-    same = "cpu", "train/m", "r", "told", multiprocessing.get_start_method()
-    assert result["ranks"] == [[rank, 4, *same] for rank in range(2)]
-    assert reports == [{"step": 3, "total": 7, "loss": 0.5}]
-    assert [r.getMessage() for r in caplog.records if r.name == "trueface.scenes"] == ["rank 0"]
 
 
 def test_step_of_two_ranks_equals_step_of_one_process() -> None:
