@@ -1,11 +1,15 @@
 import json
+import multiprocessing
 import subprocess
 import sys
 from importlib import import_module
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from launcher.api import (
     Draft,
@@ -383,39 +387,50 @@ def test_entry_point_queued_by_earlier_version_is_resolved_to_current_one(
     )
 
 
-IMPORT_AHEAD = """# prose: ok, a program
-import importlib, json, os, sys
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-
-operations = []
-
 class Recorder(TorchDispatchMode):
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        operations.append(operation.overloadpacket.__name__)
+    """Notes the operations of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: set[str] = set()
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.operations.add(operation.overloadpacket.__name__)
         return operation(*args, **(kwargs or {}))
 
-def refuse(*_):
-    raise AssertionError("CUDA is used before a fork")
 
-torch.cuda.is_available = torch.cuda.device_count = torch.cuda._lazy_init = refuse
-libraries = [name for name in sys.argv[1:] if not name.startswith("trueface.")]
-for name in libraries:
-    importlib.import_module(name)
-threads = len(os.listdir("/proc/self/task"))
-with Recorder():
-    for name in sys.argv[1:]:
-        importlib.import_module(name)
-started = len(os.listdir("/proc/self/task")) - threads
-print(json.dumps({"operations": operations, "threads": started}))
-"""
+def import_again(answer: Connection) -> None:
+    """Import what workers share anew, beside the libraries; send the operations and the number of new threads."""
+    for name in PRELOAD:
+        if not name.startswith("trueface."):
+            import_module(name)
+    for name in [*sys.modules]:
+        if name.partition(".")[0] in {"launcher", "trueface"}:
+            del sys.modules[name]
+    threads = len([*Path("/proc/self/task").iterdir()])
+    with Recorder() as recorder:
+        for name in PRELOAD:
+            import_module(name)
+    answer.send((recorder.operations, len([*Path("/proc/self/task").iterdir()]) - threads))
 
 
-def test_modules_that_workers_share_compute_nothing_and_use_no_gpu_when_imported() -> None:
+def test_modules_that_workers_share_compute_nothing_and_use_no_gpu_when_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("CUDA is used before a fork")
+
+    for name in ("is_available", "device_count", "_lazy_init"):
+        monkeypatch.setattr(torch.cuda, name, refuse)
     assert "trueface.jobs.testing" in PRELOAD
-    ended = subprocess.run(
-        [sys.executable, "-c", IMPORT_AHEAD, *PRELOAD], capture_output=True, text=True, check=True
-    )
-    found = json.loads(ended.stdout)
-    assert found["threads"] == 0
-    assert set(found["operations"]) <= {"empty"}  # it allocates memory, and starts no thread
+    fork = multiprocessing.get_context("fork")
+    answer, sender = fork.Pipe(duplex=False)
+    child = fork.Process(target=import_again, args=(sender,))
+    child.start()
+    sender.close()
+    operations, threads = answer.recv()
+    child.join()
+    assert threads == 0
+    assert operations <= {"empty"}  # it allocates memory, and starts no thread
