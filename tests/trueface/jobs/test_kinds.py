@@ -387,11 +387,11 @@ def test_entry_point_queued_by_earlier_version_is_resolved_to_current_one(
     )
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     """Notes the operations of torch."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch
         self.operations: set[str] = set()
 
     def __torch_dispatch__(
