@@ -402,7 +402,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 
 
 def import_again(answer: Connection) -> None:
-    """Import what workers share anew, beside the libraries; send the operations and the number of new threads."""
+    """Import what workers share again, beside the libraries; send the operations and the number of new threads."""
     for name in PRELOAD:
         if not name.startswith("trueface."):
             import_module(name)
