@@ -118,7 +118,8 @@ def numbers_of(name: str, shape: tuple[int, ...]) -> Tensor:
     start = sum(place**2 * letter for place, letter in letters) * 7919 % PRIME
     count = prod(shape)
     turns = -(-(start + count) // PRIME)
-    return NUMBERS.repeat(turns)[start : start + count].reshape(shape)
+    numbers = NUMBERS if turns == 1 else NUMBERS.repeat(turns)
+    return numbers[start : start + count].reshape(shape)
 
 
 def tensor_of(name: str, shape: tuple[int, ...], gain: float) -> Tensor:

@@ -11,7 +11,6 @@ from tests.trueface.models.build import undrawn, untrained
 from tests.trueface.models.test_pixel_statistics import images
 from trueface.models import checkpoint
 from trueface.models.architectures.statistics import (
-    BlockStatistics,
     CellProfiles,
     CentredMap,
     Correlations,
@@ -19,13 +18,11 @@ from trueface.models.architectures.statistics import (
     Moments,
     blocks_of,
     centre,
-    projection,
     reduce_maps,
 )
 from trueface.models.detectors import Detector, build_detector
-from trueface.models.inference import FrozenBackbone
 from trueface.models.registry import SPECS, spec_of
-from trueface.runtime.errors import JobError, UnknownName, WeightsError
+from trueface.runtime.errors import JobError, UnknownName
 
 torch.set_num_threads(1)
 
@@ -107,14 +104,6 @@ class TestReaders:
         expected = ((right + right.T) / 2 - same)[np.triu_indices(4)]
         assert np.allclose(row, np.concatenate([expected, (below - same).ravel()]), atol=1e-4)
 
-    def test_wide_maps_are_projected_to_orthonormal_channels(self) -> None:
-        columns = projection(96)
-        assert columns.shape == (96, 24)
-        assert torch.allclose(columns.T @ columns, torch.eye(24), atol=1e-5)
-        assert torch.equal(columns, projection(96))
-        assert torch.equal(projection(16), torch.eye(16))
-        assert Correlations(96)(centre(maps(96))).shape == (2, Correlations(96).width)
-
     def test_profiles_depend_on_height_and_distance_from_axis(self) -> None:
         values = torch.zeros(1, 1, 8, 8)
         values[:, :, 2:4, :2] = 8  # the second row of cells, at the left
@@ -132,39 +121,6 @@ class TestReaders:
             assert bool(reader(silent).isfinite().all())
 
 
-class TestStatistics:
-    def statistics(self, **options: object) -> BlockStatistics:
-        readers = (Moments, Correlations)
-        return BlockStatistics(
-            chain(),
-            mean=(0.5,) * 3,
-            std=(0.25,) * 3,
-            readers=readers,
-            **options,  # type: ignore[arg-type]
-        )
-
-    def test_pixels_are_normalised_for_network(self) -> None:
-        module = self.statistics()
-        pixels = torch.randint(0, 256, (2, 3, 48, 48)).float()
-        first = chain()[:3]((pixels / 255 - 0.5) / 0.25)
-        assert torch.allclose(module(pixels)[:, :8], first.mean((2, 3)), atol=1e-5)
-
-    def test_families_and_blocks_have_equal_weight(self) -> None:
-        module = self.statistics(coarsest=4)
-        squares = module.weights().square()
-        assert squares.shape == (module.width,) == module(torch.rand(1, 3, 64, 64)).shape[1:]
-        assert float(squares.sum()) == pytest.approx(3, rel=1e-5)  # three families
-        assert float(squares[:16].sum()) == pytest.approx(1 / 3, rel=1e-5)  # a block of the first
-        assert len(self.statistics(coarsest=2.5).blocks) == 1
-
-    def test_gradient_reaches_pixels(self) -> None:
-        pixels = (255 * torch.rand(2, 3, 48, 48)).requires_grad_()
-        self.statistics()(pixels).sum().backward()
-        assert pixels.grad is not None
-        assert float(pixels.grad.abs().max()) > 0
-        assert bool(pixels.grad.isfinite().all())
-
-
 def detector(name: str = "moments/slim18", dropout: float = 0.0) -> Detector:
     return untrained(name, seed=4, dropout=dropout)
 
@@ -178,13 +134,6 @@ def test_grid_contains_cell_means_and_one_deviation_per_channel() -> None:
     torch.testing.assert_close(
         numbers[:, 48:].exp(), maps.flatten(2).std(2, correction=0), atol=1e-5, rtol=1e-4
     )
-
-
-def test_mobilenet_statistics_are_of_stages_2_5_and_13() -> None:
-    model = undrawn("moments/mobilenet")
-    assert model.feature_dim == spec_of("moments/mobilenet").width == 2776
-    blocks = next(each for each in model.modules() if isinstance(each, BlockStatistics)).blocks
-    assert [block.name for block in blocks] == ["features.2", "features.5", "features.13"]
 
 
 def test_several_crops_and_small_images_are_refused() -> None:
@@ -201,7 +150,6 @@ def test_detector_is_built_from_networks_with_blocks() -> None:
 
 
 PLAIN = [name for name, spec in SPECS.items() if spec.raw_pixels and spec.head is not None]
-BY_BLOCKS = ["layers/slim18", "fused/slim18"]
 
 
 def pixels(side: int = 128) -> torch.Tensor:
@@ -221,14 +169,6 @@ def test_planned_width_equals_feature_width(name: str) -> None:
         )
     assert features.shape == (2, SPECS[name].width)
     assert features.dtype == torch.float32
-
-
-@pytest.mark.parametrize("name", BY_BLOCKS)
-def test_frozen_features_equal_those_of_model(name: str) -> None:
-    model = detector_by_statistics(name)
-    with torch.no_grad():
-        own = model.forward_features(pixels())
-    assert torch.allclose(FrozenBackbone(model)(pixels()), own, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", [*PLAIN, "fused/slim18"])
@@ -258,21 +198,6 @@ def test_checkpoint_contains_whole_network(tmp_path: Path) -> None:
     checkpoint.save_model(tmp_path / "model.pt", model, {})
     again = checkpoint.load_detector(tmp_path / "model.pt")
     assert torch.equal(again(pixels()), model(pixels()))
-
-
-def test_weight_file_has_names_of_inner_network(tmp_path: Path) -> None:
-    inner = untrained("slim18", seed=9)
-    torch.save(inner.network.state_dict(), tmp_path / "slim18.pt")
-    fitted = detector_by_statistics("layers/slim18", weights=str(tmp_path / "slim18.pt"))
-    random = detector_by_statistics("layers/slim18")
-    maps: list[torch.Tensor] = []
-    inner.network.layer1.register_forward_hook(lambda _, __, answer: maps.append(answer))  # type: ignore[union-attr]
-    inner(pixels())
-    expected = maps[0].mean((2, 3))  # means of the third block, after those of 16 channels twice
-    assert torch.allclose(fitted.forward_features(pixels())[:, 64:80], expected, atol=1e-3)
-    assert not torch.allclose(random.forward_features(pixels())[:, 64:80], expected, atol=1e-3)
-    with pytest.raises(WeightsError, match="They fit model slim18"):
-        detector_by_statistics("dct8", weights=str(tmp_path / "slim18.pt"))
 
 
 @pytest.mark.parametrize(

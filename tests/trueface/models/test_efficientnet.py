@@ -16,7 +16,6 @@ from trueface.models.blocks.efficientnet import (
     efficientnet_names,
 )
 from trueface.models.detectors import Detector
-from trueface.models.head import Head
 from trueface.models.published import read_published
 from trueface.models.published_settings import PublishedSettings
 from trueface.runtime.errors import JobError, WeightsError
@@ -127,13 +126,6 @@ def test_training_starts_from_a_whole_file_of_the_backbone_alone(tmp_path: Path)
         undrawn("ccvit", weights=str(path))
 
 
-def test_gradient_of_logit_reaches_the_pixels(model: Detector) -> None:
-    images = pixels(model).requires_grad_()
-    model.eval()(images).sum().backward()
-    assert images.grad is not None
-    assert all((each != 0).any() for each in images.grad)
-
-
 def test_randomness_follows_mode_and_seed(model: Detector) -> None:
     images = pixels(model)
 
@@ -152,12 +144,6 @@ def test_randomness_follows_mode_and_seed(model: Detector) -> None:
     assert torch.equal(logits(1), logits(1))
     assert not torch.equal(logits(1), logits(2))
     model.eval()
-
-
-def test_dropout_of_the_settings_comes_on_top_of_that_of_the_authors() -> None:
-    head = undrawn("sbi", dropout=0.5).head
-    assert isinstance(head, Head)
-    assert head.dropout.p == pytest.approx(0.7)
 
 
 def published(path: Path, name: str, state: dict[str, Tensor], **given: Any) -> dict[str, Tensor]:
@@ -189,19 +175,6 @@ def test_published_file_loads_and_parts_that_are_not_computed_are_listed(
     assert loaded.keys() == own.keys()
     assert all(torch.equal(loaded[name], own[name]) for name in own)
     assert all(f"{part} (1)" in caplog.text for part in getattr(model.network, "unused_parts", ()))
-
-
-def test_file_of_another_version_is_refused_with_the_first_names_that_differ(
-    tmp_path: Path,
-) -> None:
-    state, logits = authors_file(undrawn("mat"))
-    names = [name for name in state if "_depthwise_conv" in name][:4]
-    for name in names:
-        state[name.replace("_depthwise_conv", "_depthwise")] = state.pop(name)
-    with pytest.raises(WeightsError) as refusal:
-        published(tmp_path / "b.pth", "mat", state, logits=logits)
-    assert f"4 missing ({', '.join(names[:3])}, …)" in str(refusal.value)
-    assert "4 unknown (" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

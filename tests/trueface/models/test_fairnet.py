@@ -5,13 +5,12 @@ import importlib.util
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tests.trueface.models.build import untrained
-from trueface.models.architectures.fairnet import encoders_of, slim_encoder
+from trueface.models.architectures.fairnet import encoders_of
 from trueface.models.assembly import BuildOptions, assemble
-from trueface.models.blocks.disentangling import DROPOUT, DisentanglingNetwork, adain
-from trueface.models.detectors import Detector, set_train_mode
+from trueface.models.blocks.disentangling import DisentanglingNetwork, adain
+from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
 
 torch.set_num_threads(1)
@@ -19,12 +18,6 @@ WIDTH = 16
 NEEDS_TIMM = pytest.mark.skipif(
     importlib.util.find_spec("timm") is None, reason="timm is not installed: the extra `timm`"
 )
-
-
-def small(seed: int = 0) -> DisentanglingNetwork:
-    torch.manual_seed(seed)
-    encoders = [slim_encoder(WIDTH, residual=residual) for residual in (True, False, False)]
-    return DisentanglingNetwork(*encoders, width=WIDTH).eval()
 
 
 def images(count: int = 4, side: int = 32) -> Tensor:
@@ -60,15 +53,6 @@ def test_styled_maps_of_a_person_have_the_statistics_of_the_content(model: Detec
     assert not torch.allclose(styled.mean((2, 3)), parts.person[chosen].mean((2, 3)))
 
 
-def test_demographic_maps_do_not_affect_output_through_published_fusion() -> None:
-    network = small()
-    before = network(images())
-    with torch.no_grad():  # another person altogether
-        for parameter in network.demographic_encoder.parameters():
-            parameter.normal_()
-    torch.testing.assert_close(network(images()), before, rtol=1e-3, atol=1e-4)
-
-
 def test_parts_have_published_sizes(model: Detector) -> None:
     parts = network_of(model).forward_parts(images(2, 64))
     shapes = {name: tuple(getattr(parts, name).shape) for name in parts.__slots__}
@@ -89,33 +73,6 @@ def test_detector_logit_is_difference_of_two_logits_of_fused_head(model: Detecto
     torch.testing.assert_close(parts.logit.sigmoid(), probability)
     torch.testing.assert_close(parts.logit, parts.fused[:, 1:] - parts.fused[:, :1])
     torch.testing.assert_close(network_of(model)(images()), parts.logit)
-
-
-def test_dropout_applies_to_output_logits_in_training_only() -> None:
-    network = small()
-    before = network.forward_parts(images()).specific
-    set_train_mode(network, fixed_statistics=True)
-    network.shared_block.train()
-    after = network.forward_parts(images()).specific
-    kept = after != 0
-    assert 0 < int((~kept).sum()) < after.numel() / 2
-    torch.testing.assert_close(after[kept], before[kept] / (1 - DROPOUT), rtol=1e-4, atol=1e-5)
-
-
-def test_reconstruction_trains_all_three_encoders() -> None:
-    network = small().train()
-    parts = network.forward_parts(images())
-    everything = torch.arange(4)
-    drawn = network.decoder(parts.forgery, parts.content_styled_features(everything), (32, 32))
-    functional.l1_loss(drawn, images()).backward()  # type: ignore[no-untyped-call]  # torch
-    for encoder in (
-        network.forgery_encoder,
-        network.content_encoder,
-        network.demographic_encoder,
-    ):
-        weight = next(encoder.parameters())
-        assert weight.grad is not None
-        assert weight.grad.abs().sum() > 0
 
 
 def test_any_convolutional_network_makes_three_encoders() -> None:

@@ -1,7 +1,5 @@
 """The last layer, whichever it is: where it is, and that it alone makes the logits."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,8 +8,7 @@ from torch.nn import functional
 from launcher.api import JobError
 from tests.trueface.models.build import untrained
 from tests.trueface.unlearning.build import network
-from trueface.models.checkpoint import load_detector, save_model
-from trueface.models.detectors import Detector, freeze_backbone
+from trueface.models.detectors import Detector
 from trueface.models.head import (
     CLIP,
     MlpHead,
@@ -186,34 +183,6 @@ def test_autocast_changes_no_bit_of_ridge_logit() -> None:
     assert torch.equal(inside, head(features))
 
 
-def test_checkpoint_contains_whole_ridge_head(tmp_path: Path) -> None:
-    model = ridge_detector()
-    save_model(tmp_path / "best.pt", model, {})
-    back = load_detector(tmp_path / "best.pt")
-    assert isinstance(back.head, RidgeHead)
-    for name, value in model.head.state_dict().items():
-        assert torch.equal(value, back.head.state_dict()[name]), name
-    with torch.no_grad():
-        assert torch.equal(model(pixels()), back(pixels()))
-
-
-def test_freezing_keeps_ridge_weight_and_bias_trainable() -> None:
-    model = ridge_detector()
-    freeze_backbone(model)
-    learning = [name for name, value in model.named_parameters() if value.requires_grad]
-    assert learning == ["network.fc.weight", "network.fc.bias"]
-
-
-def test_stored_features_are_raw_and_head_gives_their_logit() -> None:
-    model = ridge_detector()
-    with torch.no_grad():
-        features = model.forward_features(pixels())
-        assert torch.allclose(model.forward_head(features), model(pixels()), atol=1e-5)
-    plain = untrained("slim18")
-    with torch.no_grad():
-        assert torch.equal(features, plain.forward_features(pixels()))
-
-
 def test_unlearning_gets_standardised_features_before_linear_layer() -> None:
     model = ridge_detector()
     split = BackboneHeadSplit(model)
@@ -257,15 +226,6 @@ def test_model_is_split_into_backbone_and_head() -> None:
     features = split.features(images)
     assert features.shape == (4, split.width) == (4, 16)
     assert torch.allclose(split.head(features), model(images), atol=1e-6)
-
-
-def test_feature_of_several_crops_is_their_mean() -> None:
-    detector = untrained("slim18")
-    crops = torch.randint(0, 255, (2, 3, 3, 32, 32), dtype=torch.uint8)
-    with torch.no_grad():
-        assert torch.allclose(
-            BackboneHeadSplit(detector).features(crops), detector.forward_features(crops), atol=1e-5
-        )
 
 
 def test_single_layer_is_a_model_with_identity_backbone() -> None:

@@ -9,7 +9,6 @@ from urllib.error import URLError
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from launcher.api import JobError, MachineError
 from tests.trueface.models.build import untrained
@@ -65,17 +64,6 @@ class TestAdoption:
         assert torch.equal(state(model)["conv1.weight"], source["conv1.weight"])
         assert torch.equal(state(model)["fc.weight"], slim(1)["fc.weight"])
 
-    def test_last_layer_of_checkpoint_is_loaded(self, tmp_path: Path) -> None:
-        path = saved(tmp_path / "best.pt", {"model_state_dict": slim(), "epoch": 3})
-        model = build_detector("slim18", weights=path, seed=1)
-        assert torch.equal(state(model)["fc.weight"], slim()["fc.weight"])
-
-    def test_half_precision_weights_become_float32(self, tmp_path: Path) -> None:
-        half = {n: t.half() if t.is_floating_point() else t for n, t in slim().items()}
-        model = build_detector("slim18", weights=saved(tmp_path / "half.pt", half), seed=1)
-        assert state(model)["conv1.weight"].dtype == torch.float32
-        assert torch.equal(state(model)["conv1.weight"], half["conv1.weight"].float())
-
     @pytest.mark.parametrize(
         "prefix",
         [
@@ -124,17 +112,6 @@ class TestAdoption:
         with pytest.raises(WeightsError, match="cut off, or not a safetensors file"):
             read_state(tmp_path / "a.pth")
 
-    def test_nodown_keeps_imagenet_first_layer_on_doubled_grid(self, tmp_path: Path) -> None:
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(3)
-            source = resnet18()
-        path = saved(tmp_path / "resnet18.pt", source.state_dict())
-        model = build_detector("nodown18", weights=path, seed=1)
-        assert model.network.conv1.stride == (1, 1)
-        ours = {n: t for n, t in state(model).items() if not n.startswith("fc.")}
-        theirs = source.state_dict()
-        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
-
     @pytest.mark.parametrize("name", ["squeezenet", "mobilenet"])
     def test_shared_imagenet_weights_load(self, name: str) -> None:
         found = sorted(SHARED.glob(f"{name}*.pt"))
@@ -168,21 +145,6 @@ def test_backbone_layers_named_classifier_are_loaded() -> None:
 
 
 class TestRefusal:
-    def test_weights_of_other_network_are_refused_and_network_is_named(
-        self, tmp_path: Path
-    ) -> None:
-        path = saved(tmp_path / "w.pt", slim())
-        with pytest.raises(
-            WeightsError,
-            match=r"do not fit .* with another shape \(conv1.weight.*. They fit model slim",
-        ):
-            build_detector("baseline18", weights=path, seed=1)
-
-    def test_weights_that_fit_no_member_are_refused_with_remedies(self, tmp_path: Path) -> None:
-        path = saved(tmp_path / "w.pt", {"encoder.weight": torch.zeros(3)})
-        with pytest.raises(WeightsError, match=r"1 unknown \(encoder.weight\).*--weights none"):
-            build_detector("slim18", weights=path, seed=1)
-
     def test_other_number_of_classes_is_refused(self, tmp_path: Path) -> None:
         source = slim() | {"fc.weight": torch.zeros(2, 128), "fc.bias": torch.zeros(2)}
         with pytest.raises(WeightsError, match=r"last layer of 2 classes.*remove fc\."):
@@ -305,11 +267,6 @@ def test_environment_variable_replaces_only_the_default() -> None:
     assert resolve_weights("default", {}) == "default"
 
 
-def test_member_without_published_weights_starts_random() -> None:
-    default, none = (build_detector("slim18", weights=word, seed=1) for word in ("default", "none"))
-    assert torch.equal(state(default)["conv1.weight"], state(none)["conv1.weight"])
-
-
 def test_checksum_is_that_of_file_and_random_weights_have_none(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.pt", slim())
     assert weights_sha256("slim18", path) == hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -332,13 +289,6 @@ class Branches(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         made: torch.Tensor = self.first(images) + self.second(images)
         return made.mean((1, 2, 3)).view(-1, 1)
-
-
-def test_family_is_built_from_nodown_network() -> None:
-    setting, name = untrained("linear/baseline18", nodown=True), untrained("linear/nodown18")
-    images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
-    with torch.inference_mode():
-        assert torch.equal(setting.forward_features(images), name.forward_features(images))
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "patch/squeezenet"])

@@ -9,7 +9,6 @@ from torch import nn
 
 from trueface.models import registry
 from trueface.models.registry import (
-    FAMILIES,
     LIBRARIES,
     PACKAGE,
     RECIPES,
@@ -155,15 +154,6 @@ def test_unknown_model_suggests_similar_network_or_command() -> None:
         ValueError, match=r"unknown model 'zzz' \(see all [0-9]+: launcher kinds train\)"
     ):
         model_name("zzz")
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_family_declares_differences_from_inner_network(family: str) -> None:
-    inner, spec = spec_of("squeezenet"), spec_of(f"{family}/squeezenet")
-    assert (spec.inner, spec.head) == ("squeezenet", FAMILIES[family].head)
-    assert (spec.solver, spec.raw_pixels) == (FAMILIES[family].solver, FAMILIES[family].raw_pixels)
-    assert (spec.weights_url, spec.input_size) == (inner.weights_url, inner.input_size)
-    assert spec.width == FAMILIES[family].widths.get("squeezenet")
 
 
 def test_family_code_includes_code_of_inner_network() -> None:
