@@ -46,18 +46,21 @@ def train(*words: str) -> int:
 def test_training_and_test_write_the_file_paths_of_the_original(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train("--save_id", "mine") == 0
-    folder = lab / "runs/study/mine"
+    assert train() == 0
+    folder = lab / "runs/study" / ID
     assert (folder / "checkpoints/best.pt").is_file()
     assert "command=--name study" in (folder / f"train_None_{ID}.log").read_text()
-    words = ("--load_id", "mine", "--data", "real:pre", "--save_scores", "--resize_size", "16")
+    words = ("--load_id", ID, "--data", "real:pre", "--save_scores", "--resize_size", "16")
     assert classic.main(line("test", *words, "--device", "cpu")) == 0
-    with (folder / "scores/mine_vs_real:pre.csv").open() as file:
+    with (folder / f"scores/{ID}_vs_real:pre.csv").open() as file:
         assert [row["key"] for row in csv.DictReader(file)] == ["FFHQ/00010", "FFHQ/00011"]
-    assert (folder / "test_mine_real:pre.log").is_file()
+    assert (folder / f"test_{ID}_real:pre.log").is_file()
     captured = capsys.readouterr()
     assert "n\t2" in captured.out.splitlines()
-    assert "scores/mine_vs_real:pre.csv" in captured.err
+    assert f"scores/{ID}_vs_real:pre.csv" in captured.err
+    assert train("--load_id", ID) == 0  # named after its base
+    assert (lab / f"runs/study/{ID}#{ID}/checkpoints/best.pt").is_file()
+    assert (lab / f"runs/study/{ID}#{ID}/train_{ID}_{ID}.log").is_file()
 
 
 def test_model_of_another_architecture_is_not_tested(
@@ -123,12 +126,6 @@ def test_unprintable_name_is_rejected(
     assert train("--save_id", name) == 2
     assert "--save_id" in capsys.readouterr().err
     assert not (lab / "runs").exists()
-
-
-def test_fine_tuned_model_is_named_after_its_base(lab: Path) -> None:
-    assert train() == train("--load_id", ID) == 0
-    assert (lab / f"runs/study/{ID}#{ID}/checkpoints/best.pt").is_file()
-    assert (lab / f"runs/study/{ID}#{ID}/train_{ID}_{ID}.log").is_file()
 
 
 def test_no_weights_are_saved_without_save_weights(lab: Path) -> None:

@@ -10,7 +10,7 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home, make_home
 from tests.build import a_spec, enqueue, finished
 from tests.trueface.commands import Command
-from tests.trueface.group_runs import logits, write_faces, write_tests
+from tests.trueface.group_runs import logits, write_tests
 from tests.trueface.report.run_by_hand import erased_run, restored_run
 from tests.trueface.unlearning.unlearned_runs import (
     flip_predictions as flips,
@@ -125,36 +125,6 @@ def test_erasing_and_purification_report_missing_results_first_in_all_outputs(
     assert "<td>2 of 3, 1 failed</td>" in page.read_text()  # the detectors
     (detector,) = command("purification", run, "--json").json["detectors"]
     assert detector["missing"] == {"failed": 1}
-
-
-def test_fairness_and_qualities_count_missing_seeds_in_all_outputs(
-    tmp_path: Path, queue: Store, command: Command
-) -> None:
-    run = tmp_path / "runs" / "skew"
-    write_faces(tmp_path / "faces.csv")
-    for model in (f"{FAIR}=none,seed=1", f"{FAIR}=none,seed=2", f"{FAIR}=dag,seed=1"):
-        for corrupt in ("none", "jpeg50"):
-            values = [logits(y, power=3, skew=0.5) for y in (0, 1)]
-            write_tests(run, model, values, corrupt=corrupt)
-    lost = f"{FAIR}=none,seed=3"
-    model_job(queue, run, lost, "train", fails=True)
-    page, text = tmp_path / "page.html", "2 of 3, 1 failed"
-    for words in (("fairness", "--by", "gender"), ("qualities",)):
-        assert text in command(words[0], run, *words[1:], "--page", page).out
-        assert f"<td>{text}</td>" in page.read_text()
-    methods = command("fairness", run, "--by", "gender", "--json").json["methods"]
-    missing = {method["model"]: method["missing"] for method in methods}
-    assert missing == {f"{FAIR}=none": {"failed": 1}, f"{FAIR}=dag": {}}
-    assert command("qualities", run, "--json").json["missing"] == {lost: "failed"}
-
-
-@pytest.mark.parametrize("place", ["elsewhere/study", "runs/other"])
-def test_models_of_other_runs_do_not_count_as_missing(
-    tmp_path: Path, queue: Store, place: str
-) -> None:
-    model_job(queue, tmp_path / "runs" / "study", "gan:pre@seed=1", "train", fails=True)
-    assert missing_models(tmp_path / "runs" / "study").why == {"gan:pre@seed=1": "failed"}
-    assert missing_models(tmp_path / place).why == {}
 
 
 def test_no_seeds_are_missing_without_a_queue(
