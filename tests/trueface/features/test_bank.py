@@ -4,14 +4,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests.trueface.conftest import Tree
 from tests.trueface.features.build import (
     COUNT,
     Counted,
@@ -21,7 +19,6 @@ from tests.trueface.features.build import (
     model,
     settings,
     store_in,
-    written,
 )
 from trueface.data.batch import Batch
 from trueface.data.index import Image
@@ -33,7 +30,7 @@ from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.runtime import artifact
 from trueface.runtime.progress import RunContext
 from trueface.training.history import Epoch
-from trueface.training.parts.bank import build_feature_feeds, feature_facts
+from trueface.training.parts.bank import build_feature_feeds
 from trueface.training.trainer import fit
 
 EPOCHS = 3
@@ -137,9 +134,9 @@ def test_next_view_is_computed_while_other_process_computes_first(
 
 
 def trained(
-    images: Sequence[Image], store: FeatureStore | None, **more: object
+    images: Sequence[Image], store: FeatureStore | None
 ) -> tuple[dict[str, Tensor], tuple[Epoch, ...]]:
-    given = settings(num_epochs=EPOCHS, flip_prob=0.5, **more)
+    given = settings(num_epochs=EPOCHS, flip_prob=0.5, augment_cycle=2)
     detector = model()
     feeds = build_feature_feeds(
         detector,
@@ -153,13 +150,12 @@ def trained(
     return detector.state_dict(), done.epochs
 
 
-@pytest.mark.parametrize("more", [{}, {"augment_cycle": 2}])
 def test_training_gives_same_bits_with_and_without_store(
-    images: tuple[Image, ...], folder: Path, more: dict[str, object]
+    images: tuple[Image, ...], folder: Path
 ) -> None:
-    weights, epochs = trained(images, None, **more)
+    weights, epochs = trained(images, None)
     for _ in range(2):
-        others, further = trained(images, store_in(folder), **more)
+        others, further = trained(images, store_in(folder))
         assert all(torch.equal(weights[name], others[name]) for name in weights)
         for one, other in zip(epochs, further, strict=True):
             assert replace(other, seconds=one.seconds, images_per_s=one.images_per_s) == one
@@ -178,37 +174,3 @@ def test_test_gives_same_scores_with_and_without_store(
         assert np.array_equal(stored.margin, without.margin)
     assert np.abs(without.margin - plain.margin).max() <= 1e-4
     assert np.array_equal(without.margin > 0, plain.margin > 0)
-
-
-def test_other_batch_size_changes_logits_by_rounding_only(tree: Tree, folder: Path) -> None:
-    images = written(tree, 9)  # the last batch of the smaller size is a single image
-    detector, store = model(), store_in(folder)
-    sizes = [evaluate_images(
-        detector, as_tested(images, batch_size=size), RunContext(), constant=True, store=each,
-    ) for size, each in ((4, None), (9, store), (4, store))]  # fmt: skip
-    for other in sizes[1:]:
-        assert np.abs(other.margin - sizes[0].margin).max() <= 1e-4
-        assert np.array_equal(other.margin > 0, sizes[0].margin > 0)
-
-
-def test_provenance_counts_read_and_computed_features(
-    images: tuple[Image, ...], folder: Path
-) -> None:
-    given = settings(flip_prob=0.5, num_epochs=2)
-    facts: list[dict[str, Any]] = []
-    for _ in range(2):
-        feeds = build_feature_feeds(
-            model(), poisoned_train_loader(images, given, None), as_tested(images[:4]), given, RunContext(),
-            store=store_in(folder),
-        )  # fmt: skip
-        for feed in feeds:
-            list(feed(0))
-        facts.append(feature_facts(*feeds))
-    saved = [fact.pop("seconds_saved") for fact in facts]
-    assert saved[0] == 0 < saved[1]
-    expected = {"store": True, "views": 2, "stored_views": 2}
-    assert facts == [
-        {**expected, "rows_read": 0, "rows_computed": COUNT + 4},
-        {**expected, "rows_read": COUNT + 4, "rows_computed": 0},
-    ]
-    assert feature_facts(as_learned(images), as_tested(images)) == {}
