@@ -214,16 +214,6 @@ def test_people_of_vggface2_may_be_a_few_links_without_list(tmp_path: Path) -> N
     assert sizes(load_lists(few, "vggface2")) == [14, 2, 4]
 
 
-def test_divided_vggface2_with_the_same_people_keeps_its_test_images(tmp_path: Path) -> None:
-    root = faces(tmp_path, people=5)
-    for number in range(1, 6):
-        (root / "test" / f"n{number:06}").mkdir(parents=True, exist_ok=True)
-        PIL.Image.new("RGB", (20, 20)).save(root / "test" / f"n{number:06}" / "1.png")
-    for number in (6, 7):
-        (root / "train" / f"n{number:06}").symlink_to(root / "test" / f"n{number:06}")
-    assert find_classes("vggface2", root).divided
-
-
 def test_broken_vggface2_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = faces(tmp_path)
     whole = load_lists(root, "vggface2")

@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -225,19 +226,22 @@ def test_listings_of_two_parts_are_merged(disk: Disk) -> None:
     assert disk.looks == []
 
 
+def survey_often(root: Path, file: Path, data: str) -> None:
+    for _ in range(20):
+        listing = FolderListing(root, file, clock=lambda: time.time_ns() + LATER, worth=0)
+        survey(root, parse_data(data), listing=listing)
+
+
 def test_concurrent_processes_write_one_index(disk: Disk) -> None:
-    program = (
-        "import sys, time; from pathlib import Path; from launcher.api import parse_data;"
-        "from trueface.data.index import survey; from trueface.data.folders import FolderListing;"
-        "root, file, data = sys.argv[1:];"
-        "[survey(Path(root), parse_data(data), listing=FolderListing(Path(root), Path(file),"
-        " clock=lambda: time.time_ns() + 10**10, worth=0)).images for _ in range(20)]"
-    )
     workers = [
-        subprocess.Popen([sys.executable, "-c", program, disk.root, disk.file, data])
+        get_context("fork").Process(target=survey_often, args=(disk.root, disk.file, data))
         for data in ("gan2:pre", "realFFHQ:pre", "all:pre", "all:pre")
     ]
-    assert [worker.wait(60) for worker in workers] == [0] * len(workers)
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * len(workers)
     assert len(disk.images()) == len(NAMES)
     assert [path.name for path in disk.file.parent.iterdir()] == [disk.file.name]
 

@@ -1,6 +1,5 @@
 """HEIC and AVIF files: pixels, rotation, damage, and the error if a reader is missing."""
 
-import multiprocessing
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from trueface.data.image_formats import format_of, is_turned
-from trueface.data.loading.decoding import Scaling, decode, decode_array
+from trueface.data.loading.decoding import decode, decode_array
 from trueface.data.loading.image_set import ImageSet, report_bad_image
 from trueface.data.loading.processes import BadFile
 from trueface.runtime import image_files
@@ -86,15 +85,6 @@ def test_ten_bits_become_eight(tmp_path: Path) -> None:
     assert np.array_equal(decode_array(tmp_path / "a.heic"), squares())
 
 
-@pytest.mark.parametrize(("name", "how"), [("a.heic", EXACT), ("a.avif", NEAR)])
-def test_alpha_is_dropped_and_not_blended(tmp_path: Path, name: str, how: dict[str, Any]) -> None:
-    clear = np.dstack([squares(), np.full((HIGH, WIDE), 7, np.uint8)])
-    PIL.Image.fromarray(clear).save(tmp_path / name, **how)
-    with open_image(tmp_path / name) as image:
-        assert image.mode == "RGBA"
-    assert np.abs(decode_array(tmp_path / name).astype(int) - squares()).max() <= 4
-
-
 def test_rotation_of_heic_is_done_and_that_of_avif_is_a_flag(tmp_path: Path) -> None:
     picture = PIL.Image.fromarray(squares())
     picture.save(tmp_path / "a.heic", exif=rotation_flag(), **EXACT)
@@ -105,12 +95,6 @@ def test_rotation_of_heic_is_done_and_that_of_avif_is_a_flag(tmp_path: Path) -> 
     for name, turned in (("a.heic", False), ("a.avif", True)):
         with open_image(tmp_path / name) as image:
             assert is_turned(image) is turned
-
-
-def test_thumbnail_in_a_heic_file_is_not_taken_for_the_image(tmp_path: Path) -> None:
-    PIL.Image.fromarray(squares()).save(tmp_path / "a.heic", thumbnails=[40], **EXACT)
-    assert np.array_equal(decode_array(tmp_path / "a.heic", scaling=Scaling(16)), squares())
-    assert decode_array(tmp_path / "a.heic", scaling=Scaling(24, fitted=True)).shape == (24, 40, 3)
 
 
 @pytest.mark.parametrize("kept", [40, 200, 0.5, 0.9, -1])
@@ -139,12 +123,6 @@ def test_film_with_the_same_container_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypisom\0\0\x02\0isommp42" + bytes(100))
     with pytest.raises(BadImageError, match="AVIF or HEIF image"):
         decode_array(tmp_path / "a.heic")
-
-
-def test_new_process_reads_heic(tmp_path: Path) -> None:
-    PIL.Image.fromarray(squares()).save(tmp_path / "a.heic", **EXACT)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert np.array_equal(pool.apply(decode_array, (tmp_path / "a.heic",)), squares())
 
 
 @pytest.mark.usefixtures("no_reader")
@@ -177,10 +155,3 @@ def test_unwanted_format_is_refused_without_its_reader(
     image_files._register.cache_clear()
     with pytest.raises(PIL.UnidentifiedImageError), open_image(tmp_path / name, formats=("PNG",)):
         pass
-
-
-@pytest.mark.usefixtures("no_reader")
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
-def test_other_formats_need_no_extra(tmp_path: Path, kind: str) -> None:
-    PIL.Image.fromarray(squares()).save(tmp_path / "a", kind)
-    assert decode_array(tmp_path / "a").shape == squares().shape

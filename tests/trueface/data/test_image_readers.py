@@ -90,18 +90,6 @@ def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return started
 
 
-@pytest.mark.parametrize("reader", READERS)
-def test_grey_16_bit_image_keeps_its_contrast(tmp_path: Path, reader: str) -> None:
-    levels = np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE) * 64
-    path = tmp_path / "a.png"
-    PIL.Image.fromarray(levels).save(path)
-    pixels = np.asarray(READERS[reader](path))
-    expected = (levels >> 8).astype(np.uint8)
-    squares = [axis for axis, length in enumerate(pixels.shape) if length == SIDE]
-    planes = np.moveaxis(pixels, squares, (0, 1)).reshape(SIDE, SIDE, -1)
-    assert (planes == expected[:, :, None]).all()
-
-
 @pytest.mark.parametrize("content", REFUSED)
 @pytest.mark.parametrize("reader", READERS)
 def test_refused_file_is_reported_with_reason_and_starts_no_program(

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from launcher.api import DataId, UnknownName, UsageError, Words, parse_data
 from trueface.data.index import Image, parts_without_folder, survey
@@ -323,19 +321,6 @@ def test_parts_keep_written_order_and_their_folders_and_files_are_sorted(tree: T
     ]
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(order=st.permutations(NAMES))
-def test_creation_order_of_files_does_not_matter(
-    order: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    root = tmp_path_factory.mktemp("data")
-    for name in order:
-        (root / "PreSocial" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "PreSocial" / name).touch()
-    listed = find_images(root, "all:pre")
-    assert [f"{image.path.relative_to(root / 'PreSocial')}" for image in listed] == list(NAMES)
-
-
 def test_older_layout_gives_same_names(tree: Tree) -> None:
     older = {"pre": "TrueFace_PreSocial", "fb": "TrueFace_PostSocial/Facebook"}
     root = tree(f"{folder}/{name}" for folder in older.values() for name in NAMES)
@@ -563,18 +548,6 @@ def test_user_modifier_for_known_folder_gives_known_names(tree: Tree) -> None:
     found = [find_images(root, data, own) for data in ("gan2:mail", "gan2:pre")]
     assert found[0] == found[1]
     assert names(find_images(root, "gan2:two", own)) == ["two:StyleGAN2/a/1"]
-
-
-def test_mutually_linked_folders_are_counted_once(tree: Tree) -> None:
-    letters = "abcdefghijkl"
-    root = tree(f"PreSocial/Fake/StyleGAN2/{letter}/00001.png" for letter in letters)
-    method = root / "PreSocial/Fake/StyleGAN2"
-    for one in letters:
-        for other in letters:
-            if one != other:
-                (method / one / f"to-{other}").symlink_to(method / other)
-    found = find_images(root, "gan2:pre")
-    assert [image.key for image in found] == [f"StyleGAN2/{letter}/00001" for letter in letters]
 
 
 def test_folder_comes_before_link_to_it(tree: Tree) -> None:

@@ -224,28 +224,6 @@ def outputs_by_position(batches: Iterator[Batch]) -> dict[int, tuple[float, torc
     }
 
 
-def test_self_blended_image_differs_in_its_centre_if_labelled_fake(
-    images: tuple[Image, ...],
-) -> None:
-    compressed = outputs_by_position(training_loader(images, sbi=1e-9)(0))  # the last JPEG alone
-    for position, (label, pixels) in outputs_by_position(training_loader(images)(0)).items():
-        same = torch.equal(pixels, compressed[position][1])
-        assert same == (position >= COUNT or label == 0)
-
-
-def test_same_epoch_gives_same_images_and_labels_in_any_order(
-    images: tuple[Image, ...],
-) -> None:
-    feed = training_loader(images)
-    whole, few = (
-        outputs_by_position(feed(3)),
-        outputs_by_position(feed.iter_positions([9, 2, 14], 3)),
-    )
-    for position, (label, pixels) in few.items():
-        assert label == whole[position][0]
-        assert torch.equal(pixels, whole[position][1])
-
-
 def test_shared_images_are_not_self_blended(images: tuple[Image, ...]) -> None:
     shared = tuple(image._replace(modifier="fb") for image in images)
     plain = outputs_by_position(training_loader(shared, sbi=0.0)(0))
@@ -265,18 +243,17 @@ def test_images_equal_test_images_if_none_becomes_fake(images: tuple[Image, ...]
     assert blended.period == 0
 
 
-@pytest.mark.parametrize("cycle", [0, 2])
 def test_features_of_frozen_backbone_have_labels_of_their_view(
-    images: tuple[Image, ...], tmp_path: Path, cycle: int
+    images: tuple[Image, ...], tmp_path: Path
 ) -> None:
-    feed = training_loader(images, augment_cycle=cycle)
+    feed = training_loader(images, augment_cycle=0)
     frozen = body()
     plain = FeatureSet(frozen, feed, watch=RunContext(), views=4)
     filling, reading = (
         FeatureSet(frozen, feed, watch=RunContext(), store=store_in(tmp_path / "store"), views=4)
         for _ in range(2)
     )
-    for epoch in range(3):
+    for epoch in range(2):
         pixels = {
             position: label for position, (label, _) in outputs_by_position(feed(epoch)).items()
         }

@@ -6,8 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.trueface.data.forging.build import HEADER, a_face, a_table, people, row, written
-from trueface.data.attribute_table import EIGHT
+from tests.trueface.data.forging.build import HEADER, a_face, people, row, written
 from trueface.data.forging.blending import (
     NEAREST,
     Floats,
@@ -19,7 +18,7 @@ from trueface.data.forging.blending import (
 )
 from trueface.data.forging.faces import Face, read_table
 from trueface.data.forging.kept_cells import parse_cells, select_kept_images
-from trueface.data.forging.plan import limit_faces, names_of, read_faces
+from trueface.data.forging.plan import names_of, read_faces
 from trueface.data.forging.registry import SPECS, FacePart, canonical_types, parse_types
 from trueface.runtime.errors import DataError, UnknownName, UsageError
 from trueface.runtime.rng import numpy_rng
@@ -105,18 +104,6 @@ def test_fault_is_reported_with_file_and_line(tmp_path: Path, text: str, said: s
     assert said in str(caught.value)
 
 
-def test_folder_without_table_is_split_by_file_names(tmp_path: Path) -> None:
-    for number in range(60):
-        PIL.Image.fromarray(a_face(number, 8)).save(tmp_path / f"{number}.png")
-    table = read_faces(tmp_path)
-    assert not table.has_groups
-    lists = {face.path: face.split for face in table.faces}
-    assert sum(split == "train" for split in lists.values()) in range(26, 47)
-    assert set(lists.values()) == {"train", "val", "test"}
-    (tmp_path / "0.png").unlink()
-    assert {face.path: face.split for face in read_faces(tmp_path).faces}.items() <= lists.items()
-
-
 def test_folder_without_images_and_missing_path_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match="no image in this folder, but 1"):
@@ -136,17 +123,6 @@ def test_files_of_same_name_are_distinguished_by_folder(tmp_path: Path) -> None:
         names_of(read_faces(tmp_path).faces)
 
 
-def test_smaller_set_is_subset_of_larger_one(tmp_path: Path) -> None:
-    faces = read_table(a_table(tmp_path, range(len(EIGHT)), {"train": 5, "test": 2})).faces
-    small, large = (
-        limit_faces(faces, {"train": most, "val": 0, "test": 0}, seed=3) for most in (2, 4)
-    )
-    assert limit_faces(faces[::-1], {"train": 2, "val": 0, "test": 0}, seed=3) == small
-    for cell, members in small.items():
-        assert members == large[cell][: len(members)]
-        assert len(members) == 2
-
-
 FACE, DONOR = a_face(1, 64), a_face(2, 64)
 
 
@@ -164,23 +140,6 @@ def test_forgery_type_changes_centre_by_its_stream_and_keeps_corners(name: str) 
         assert not np.array_equal(made[16:56, 16:48], FACE[16:56, 16:48])
     assert len(seen) == 5
     assert np.array_equal(FACE, before)
-
-
-def test_more_strength_increases_distance_from_original() -> None:
-    for name in ("self", "mouth", "soft"):
-        distances = [
-            np.mean(
-                [
-                    np.abs(
-                        forge_face(FACE, None, SPECS[name], numpy_rng(str(n)), strength)
-                        - FACE.astype(float)
-                    )
-                    for n in range(8)
-                ]
-            )
-            for strength in (0.5, 1.0, 2.0)
-        ]
-        assert distances == sorted(distances)
 
 
 def test_forgery_type_without_required_donor_is_an_error() -> None:

@@ -194,17 +194,6 @@ def test_video_folder_name_gives_its_people(
         assert [image.ties for image in images if image.label] == [people]
 
 
-@pytest.mark.parametrize("layout", ["folders", "imagefolder"])
-@pytest.mark.parametrize("name", ["png", "JPG", "webp", "heic", "photos.jpg"])
-def test_folder_named_like_an_image_is_a_folder(files: Files, layout: str, name: str) -> None:
-    folder = files([f"real/{name}/1.png", f"fake/{name}/2.png", "fake/a/3.png", "fake/4.png"])
-    (folder / "fake/a/webp").touch()  # a file without a suffix is not an image
-    files(["../other/5.png"])
-    (folder / "fake/linked.jpg").symlink_to(folder.parent / "other")
-    found = import_layout(layout, folder)
-    assert sorted(Path(each.file).name for each in found) == [f"{n}.png" for n in range(1, 6)]
-
-
 def test_circular_links_terminate(files: Files) -> None:
     top = files(["real/a.png", "fake/b.png"])
     (top / "real" / "again").symlink_to(top, target_is_directory=True)

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from launcher.api import parse_data
@@ -81,20 +79,6 @@ def test_short_waits_start_no_process(
     assert processes_of(image_set) == 0
 
 
-@pytest.mark.parametrize(("own", "free"), [(0, 0), (1, 0), (0, 1)])
-def test_job_with_fewer_than_two_spare_cores_loads_in_a_thread(
-    own: int,
-    free: int,
-    image_set: ImageSet,
-    cores: Callable[[int, int], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
-    cores(own, free)
-    assert len(pass_over(image_set)) == 6
-    assert processes_of(image_set) == 0
-
-
 def test_unchanged_number_is_logged_once(
     image_set: ImageSet,
     cores: Callable[[int, int], None],
@@ -127,14 +111,6 @@ def test_ranks_share_the_spare_cores(
     cores(0, 3)  # one for each of two processes, which is not enough
     assert pass_over(image_set, shard=Shard(rank=0, size=2))
     assert processes_of(image_set) == 0
-
-
-@given(group=st.lists(st.integers(), max_size=40), size=st.integers(1, 9))
-def test_parts_of_a_batch_cover_it_in_nearly_equal_sizes(group: list[int], size: int) -> None:
-    parts = [Shard(rank=rank, size=size).shard_batch(group) for rank in range(size)]
-    assert [item for part in parts for item in part] == group
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert WHOLE.shard_batch(group) == group
 
 
 def test_shared_amount_is_divided_and_each_process_gets_some() -> None:

@@ -1,7 +1,4 @@
-import os
 import re
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,7 +8,7 @@ import PIL.Image
 import pytest
 import torch
 
-from launcher.api import MachineError, parse_data
+from launcher.api import parse_data
 from trueface.data.batch import Batch
 from trueface.data.index import Image, survey
 from trueface.data.loading import transforms
@@ -22,7 +19,7 @@ from trueface.data.loading.pass_order import Order
 from trueface.data.loading.processes import PART, ImageRequest
 from trueface.data.loading.segment_folder import SegmentFolder
 from trueface.data.loading.shared_images import SharedImages
-from trueface.data.loading.transforms import TrainTransform, TransformId
+from trueface.data.loading.transforms import TrainTransform
 from trueface.data.settings import TestSettings
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.training.settings import TrainSettings
@@ -74,17 +71,6 @@ def indices(image_set: ImageSet, **settings: Any) -> list[int]:
     ]
 
 
-def test_every_image_is_returned_once_with_its_label(root: Path) -> None:
-    image_set = a_set(root)
-    all_batches = list(batches(image_set, batch_size=4))
-    assert [len(batch.labels) for batch in all_batches] == [4, 4, 3]
-    assert torch.cat([b.labels for b in all_batches]).squeeze(1).tolist() == [1.0] * 6 + [0.0] * 5
-    assert torch.cat([b.indices for b in all_batches]).tolist() == list(range(11))
-    first = all_batches[0]
-    assert (first.inputs.shape, first.inputs.dtype) == ((4, 3, 12, 12), torch.uint8)
-    assert torch.equal(first.inputs[0], decode(image_set.images[0].path))
-
-
 def test_training_labels_replace_original_labels(root: Path) -> None:
     image_set = a_set(root, labels=[0] * 6 + [1] * 5)
     labels = torch.cat([batch.labels for batch in batches(image_set, batch_size=4)])
@@ -94,19 +80,6 @@ def test_training_labels_replace_original_labels(root: Path) -> None:
 def test_wrong_number_of_labels_is_refused(root: Path) -> None:
     with pytest.raises(DataError, match="3 labels for 11 images"):
         a_set(root, labels=[0, 1, 0])
-
-
-def test_shuffled_order_is_a_function_of_seed_and_epoch(root: Path) -> None:
-    image_set = a_set(root)
-    one = indices(image_set, shuffle_seed=1, epoch=0)
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    assert indices(image_set, shuffle_seed=1, epoch=0) == one
-    assert torch.equal(torch.get_rng_state(), before)  # a pass leaves it alone
-    assert sorted(one) == list(range(11))
-    others = [indices(image_set, shuffle_seed=s, epoch=e) for s, e in ((1, 1), (2, 0))]
-    assert all(sorted(other) == sorted(one) != other for other in others)
-    assert one not in others
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 1000, 1 << 20])
@@ -122,19 +95,6 @@ def test_small_set_is_read_from_disk_once(root: Path) -> None:
     for image in image_set.images:
         image.path.unlink()
     assert len(indices(image_set)) == 11
-
-
-def test_copies_of_a_set_keep_no_more_decoded_images_than_its_limit(root: Path) -> None:
-    first = a_set(root)
-    limit = 3 * decode(first.images[0].path).nbytes
-    first = a_set(root, cache_bytes=limit)
-    for image_set in (
-        first,
-        first.with_transform(first.transform),
-        first.with_labels([0] * 11, ()),
-    ):
-        indices(image_set)
-        assert sum(pixels.nbytes for pixels in image_set._decoded.values()) <= limit
 
 
 def damage_file(root: Path, how: str) -> Path:
@@ -185,11 +145,10 @@ def in_order(image_set: ImageSet, **options: Any) -> torch.Tensor:
     return torch.cat([batch.inputs for batch in batches(image_set, batch_size=4, **options)])
 
 
-@pytest.mark.parametrize("threads", [0, 2])
-def test_trigger_is_stamped_on_network_input(root: Path, threads: int) -> None:
+def test_trigger_is_stamped_on_network_input(root: Path) -> None:
     clean = a_set(root)
-    plain = in_order(clean, num_threads=threads)
-    stamped = in_order(clean.with_labels(clean.labels, {1, 7}), num_threads=threads)
+    plain = in_order(clean)
+    stamped = in_order(clean.with_labels(clean.labels, {1, 7}))
     for position, (before, after) in enumerate(zip(plain, stamped, strict=True)):
         expected = apply_trigger(before) if position in {1, 7} else before
         assert torch.equal(after, expected)
@@ -242,27 +201,6 @@ def test_batch_that_several_processes_load_is_that_of_one(tree: Tree) -> None:
     assert all(torch.equal(one[1], other[1]) for one, other in zip(alone, together, strict=True))
 
 
-class Deadly:
-    """A transform whose process is killed as by a machine without memory."""
-
-    id = TransformId(identity={}, view_identity={}, period=1, is_test=True)
-
-    def __call__(self, pixels: torch.Tensor, image: Image, epoch: int) -> torch.Tensor:
-        if image.label == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return pixels
-
-    def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-        return height
-
-
-def test_killed_loading_process_is_an_error_and_does_not_hang(tree: Tree) -> None:
-    image_set = ImageSet(survey(tree(REALS), parse_data("real:pre")).images, Deadly())
-    with pytest.raises(MachineError, match=r"died.*num_threads") as caught:
-        in_order(image_set, num_threads=2)
-    assert caught.value.exit_code == 3
-
-
 def test_processes_that_share_batches_load_equally_many_and_each_image_once(root: Path) -> None:
     for broken in (FAKES[1], REALS[4]):  # both are of the second process
         (root / broken).write_bytes(b"")
@@ -312,35 +250,6 @@ def test_shared_image_cache_and_skipped_rows_do_not_change_pixels(
     assert torch.equal(seen(shared(tmp_path)), expected)
     never = shared(tmp_path, decoder=lambda path, **_: pytest.fail(f"{path} was decoded again"))
     assert torch.equal(seen(never), expected)
-
-
-def test_abandoned_pass_ends_its_thread_between_two_images(tree: Tree) -> None:
-    begun, read = threading.Event(), list[Image]()
-
-    class Slow:
-        """A transform that waits for a pass to be left, in its second batch."""
-
-        id = TransformId(identity={}, view_identity={}, period=1, is_test=True)
-
-        def __call__(self, pixels: torch.Tensor, image: Image, epoch: int) -> torch.Tensor:
-            read.append(image)
-            if len(read) > 4:
-                begun.set()
-                closed.wait(0.5)
-            return pixels
-
-        def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-            return height
-
-    closed = threading.Event()
-    passing = batches(
-        ImageSet(survey(tree(FAKES), parse_data("gan2:pre")).images, Slow()), batch_size=4
-    )
-    next(passing)
-    assert begun.wait(30)
-    del passing
-    assert [thread for thread in threading.enumerate() if thread.name.startswith("loader")] == []
-    assert len(read) == 5
 
 
 def test_abandoned_pass_does_not_affect_the_next(root: Path) -> None:

@@ -30,7 +30,6 @@ from trueface.data.image_headers import (
     FORMAT,
     METADATA,
     ORIENTATION,
-    OTHER_SOURCES,
     PROPERTIES,
     RESOLUTION,
     SIZE,
@@ -217,9 +216,6 @@ def test_long_wait_is_logged_with_its_cause_and_continues(
     assert [thread for thread in threading.enumerate() if thread.name == "stalls"] == []
 
 
-DEADLY = -1
-
-
 REQUESTS = [[(pass_number, place) for place in range(3)] for pass_number in range(4)]
 
 
@@ -227,8 +223,6 @@ class Pids(Dataset[tuple[int, ...]]):
     """Returns the process that loads, and the request."""
 
     def __getitem__(self, request: tuple[int, ...]) -> tuple[int, ...]:
-        if request[0] == DEADLY:
-            os.kill(os.getpid(), signal.SIGKILL)
         return (os.getpid(), *request)
 
 
@@ -238,41 +232,6 @@ def joined(items: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
 
 def a_pool() -> LoadingProcesses[list[tuple[int, ...]]]:
     return LoadingProcesses(Pids(), 2, joined)
-
-
-def passed(pool: LoadingProcesses[list[tuple[int, ...]]]) -> set[int]:
-    """Go through a pass, and return the processes that loaded it."""
-    loaded = [item for batch in pool.load(REQUESTS) for item in batch]
-    assert [item[1:] for item in loaded] == [item for group in REQUESTS for item in group]
-    return {item[0] for item in loaded}
-
-
-def test_passes_share_worker_processes_that_end_with_their_owner(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # until when they are waited for; see conftest.py
-    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", PATIENCE_S)
-    pool = a_pool()
-    first = passed(pool)
-    assert passed(pool) == first
-    assert len(first) == 2
-    assert pool.is_free
-    del pool
-    assert not any(Path(f"/proc/{pid}").exists() for pid in first)
-
-
-def test_abandoned_pass_keeps_its_processes_busy() -> None:
-    pool = a_pool()
-    for _ in pool.load(REQUESTS):
-        break
-    assert not pool.is_free
-
-
-def test_pool_with_killed_process_is_unusable() -> None:
-    pool = a_pool()
-    with pytest.raises(MachineError, match=r"died.*num_threads"):
-        list(pool.load([[(DEADLY,)]]))
-    assert not pool.is_free
 
 
 def test_process_that_dies_during_a_step_interrupts_only_the_wait_for_the_next_batch() -> None:
@@ -555,37 +514,6 @@ def test_lossless_and_lossy_webp_are_two_compressions(tmp_path: Path) -> None:
         header = read_header(str(tmp_path / f"{name}.webp"), 0)
         assert header is not None
         assert (header.compression, header.coding) == (name.split()[0], "")
-
-
-@pytest.mark.parametrize(
-    ("suffix", "change", "names", "remedy"),
-    [
-        ("jpg", save(quality=90), ["JPEG quantisation"], "give the files of both classes the same JPEG quantisation before "
-         "training, otherwise the model learns the JPEG quantisation"),
-        ("webp", save(lossless=True), ["kind of compression"], "give the files of both classes the same kind of compression before "
-         "training, otherwise the model learns the kind of compression"),
-        ("jpg", save(progressive=True), ["coding (progressive, interlaced)"], OTHER_SOURCES),
-        ("png", phone, ["EXIF orientation", "metadata", "recorded camera or software"],
-         "turn the pixels of all files upright before training, otherwise the model learns the EXIF orientation"),
-        ("jpg", lambda path, image: image.convert("CMYK").save(path),
-         ["colour mode", "JPEG chroma subsampling", "JPEG quantisation", "metadata"], "give the files of both classes the same "
-         "colour mode before training, otherwise the model learns the colour mode"),
-    ],
-)  # fmt: skip
-def test_traits_of_one_cause_are_one_shortcut_with_a_remedy_that_names_it(
-    tmp_path: Path,
-    suffix: str,
-    change: Callable[[Path, PIL.Image.Image], None],
-    names: list[str],
-    remedy: str,
-) -> None:
-    labels = files(tmp_path, real=suffix, fake=suffix)
-    for path in (Path(file) for file, label in labels.items() if label):
-        change(path, PIL.Image.new("RGB", (8, 8)))
-    headers, _ = sample_headers(labels)
-    (group,) = join_causes(shortcuts_in(headers), headers)
-    assert [each.name.removeprefix("the ") for each in group] == names
-    assert group[0].remedy == remedy
 
 
 TRAITS = [each.name for each in fields(Header) if each.name != "label"]

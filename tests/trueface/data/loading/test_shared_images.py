@@ -88,16 +88,6 @@ def assert_right(images: SharedImages, paths: list[Path]) -> None:
         assert torch.equal(pixels, decode(path))
 
 
-def test_image_is_decoded_once_for_any_size_format_and_colours(
-    start: Start, paths: list[Path], decoder: Decoder
-) -> None:
-    images = start()
-    assert_right(images, [paths[0], *paths, paths[0]])
-    assert_right(images, paths[::-1])
-    assert_right(start(), paths)
-    assert sorted(decoder.names) == [path.name for path in paths]
-
-
 def test_cached_images_equal_scaled_decoding(
     start: Start, paths: list[Path], decoder: Decoder
 ) -> None:

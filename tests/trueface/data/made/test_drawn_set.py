@@ -13,7 +13,6 @@ from trueface.data.made.drawn_set import (
     ATTRIBUTES,
     SHAPES,
     Pixels,
-    attributes_of,
     draw_portrait,
     draw_shape,
     make_drawn,
@@ -51,14 +50,6 @@ def test_same_settings_give_same_bytes(tmp_path: Path, content: str) -> None:
     assert all(one[name] != other[name] for name in shared)
 
 
-def test_portrait_depends_on_its_name_not_on_number_of_portraits(tmp_path: Path) -> None:
-    make_drawn(tmp_path / "few", settings(images=4))
-    make_drawn(tmp_path / "many", settings(images=12))
-    few = {path.name: path.read_bytes() for path in (tmp_path / "few").glob("?/*.png")}
-    many = {path.name: path.read_bytes() for path in (tmp_path / "many").glob("?/*.png")}
-    assert few.items() <= many.items()
-
-
 def test_part_does_not_depend_on_suffix() -> None:
     png, jpg = (
         divide_by_hash([f"{number}{suffix}" for number in range(50)], {"a": 0.5, "b": 0.5}, 3)
@@ -80,12 +71,6 @@ def test_tables_describe_the_pixels(tmp_path: Path) -> None:
             assert table.rows_for_images([name])[0] == [
                 int(seen[attribute]) for attribute in ATTRIBUTES
             ]
-
-
-def test_attributes_are_balanced_and_independent() -> None:
-    rows = np.array([[*attributes_of(f"{n:05d}", 42).values()] for n in range(1200)], float)
-    assert np.all(np.abs(rows.mean(0) - 0.5) < 0.05)
-    assert np.all(np.abs(np.corrcoef(rows.T) - np.eye(3)) < 0.1)
 
 
 def test_larger_portrait_shows_same_face() -> None:

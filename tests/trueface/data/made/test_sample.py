@@ -1,9 +1,7 @@
 import io
 import json
-import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -15,15 +13,11 @@ import numpy.typing as npt
 import PIL.Image
 import pytest
 
-from launcher.api import parse_data
 from tests.build import until
-from trueface.data.index import survey
 from trueface.data.made.camera import Pixels, develop
 from trueface.data.made.fingerprints import CELL, FINGERPRINTS, lattice
 from trueface.data.made.sample import FAKE, REAL, UNFINISHED, SampleSpec, list_pictures, make_sample
 from trueface.data.made.scenes import paint_scene
-from trueface.data.social_networks import NETWORKS, Network, share_on_network
-from trueface.data.splits.split_files import load_split, select
 from trueface.runtime.errors import DataError
 
 TINY = SampleSpec(seed=3, size_px=32, train=6, val=2, test=4)
@@ -41,18 +35,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def contents(root: Path) -> dict[str, bytes]:
     files = (path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
-
-
-def test_every_key_of_splits_has_one_file_per_modifier(root: Path) -> None:
-    for name, count in TINY.lists.items():
-        split = load_split(root / "splits", name)
-        assert not split.keys & split.others
-        images = select(survey(root, parse_data("all:all")).images, split)
-        assert Counter(image.modifier for image in images) == dict.fromkeys(
-            ("pre", "fb", "tl", "tw"), 2 * count
-        )
-        assert sum(image.label for image in images) == len(images) // 2
-        assert {image.key for image in images} == split.keys
 
 
 def test_folders_match_layout_of_trueface(root: Path) -> None:
@@ -73,13 +55,6 @@ def test_marker_file_states_contents_and_that_they_are_synthetic(root: Path) -> 
     assert mark["images"] == len(list(root.rglob("*.png"))) + len(list(root.rglob("*.jpg"))) == 96
 
 
-def test_other_seed_gives_other_images(root: Path, tmp_path: Path) -> None:
-    make_sample(tmp_path / "data", replace(TINY, seed=4), workers=1)
-    before, after = contents(root), contents(tmp_path / "data")
-    assert before.keys() == after.keys()
-    assert all(before[name] != after[name] for name in before if name.endswith(".png"))
-
-
 def test_finished_sample_is_not_modified(root: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     told: list[int] = []
@@ -87,16 +62,6 @@ def test_finished_sample_is_not_modified(root: Path) -> None:
     assert again == json.loads((root / "sample.json").read_text())
     assert times == {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     assert told == []
-
-
-def test_missing_files_are_created_again(root: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(root, tmp_path / "data")
-    (copy / "Twitter/Fake/StyleGAN3/conf-t-psi-0.5/00000.jpg").unlink()
-    (copy / "PreSocial/Real/FORLAB/00001.png").write_bytes(b"")
-    made: list[tuple[int, int]] = []
-    make_sample(copy, TINY, workers=1, progress=lambda *counts: made.append(counts))
-    assert made == [(24, 24)]
-    assert contents(copy) == contents(root)
 
 
 def test_interrupted_sample_is_completed_by_next_call(root: Path, tmp_path: Path) -> None:
@@ -130,17 +95,6 @@ def test_format_and_size_are_same_for_real_and_fake(root: Path) -> None:
             with PIL.Image.open(path) as image:
                 assert (image.size, image.mode) == ((side, side), "RGB")
                 assert image.format == ("PNG" if modifier == "PreSocial" else "JPEG")
-
-
-def test_jpeg_tables_depend_on_network_not_on_class() -> None:
-    pixels = np.full((16, 16, 3), 90, np.uint8)
-    for network in NETWORKS.values():
-        tables = set()
-        for seed in range(200):
-            file = io.BytesIO(share_on_network(pixels, network, np.random.default_rng(seed)))
-            tables.add(str(PIL.Image.open(file).quantization))  # type: ignore[attr-defined]  # of JPEG only
-        low, high = network.quality
-        assert len(tables) == high - low + 1
 
 
 @cache
@@ -232,7 +186,7 @@ def test_lines_of_a_lattice_are_all_multiples_of_its_step_without_their_mirrors(
 @pytest.mark.parametrize("number", NUMBERS)
 def test_no_single_statistic_separates_the_classes(number: str) -> None:
     values = {
-        name: np.array([NUMBERS[number](pixels) for pixels in images])
+        name: np.array([NUMBERS[number](pixels[:96, :96]) for pixels in images])
         for name, images in pairs().items()
     }
     for method in FINGERPRINTS:
@@ -262,34 +216,6 @@ def test_each_method_leaves_detectable_spectral_lines(method: str) -> None:
     assert auc(heights[method], heights["camera"]) > 0.97
     others = [heights[name].mean() for name in FINGERPRINTS if name != method]
     assert heights[method].mean() > max(others)
-
-
-def test_sharing_weakens_lines_differently_per_network() -> None:
-    left = {}
-    for name, network in NETWORKS.items():
-        same_size = replace(network, scale=1.0)  # so that the lines stay where they are
-        heights = [
-            peak(shared(pixels, same_size, seed), "StableDiffusionXL")
-            for seed, pixels in enumerate(pairs()["StableDiffusionXL"])
-        ]
-        left[name] = np.mean(heights)
-    made = np.mean([peak(pixels, "StableDiffusionXL") for pixels in pairs()["StableDiffusionXL"]])
-    assert made > left["Telegram"] > left["Twitter"] > left["Facebook"]
-
-
-def shared(pixels: Pixels, network: Network, seed: int) -> Pixels:
-    file = io.BytesIO(share_on_network(pixels, network, np.random.default_rng(seed)))
-    return np.asarray(PIL.Image.open(file))
-
-
-def test_scenes_differ_and_are_lit_everywhere() -> None:
-    scenes = [paint_scene(np.random.default_rng(seed), 48) for seed in range(40)]
-    for scene in scenes:
-        assert scene.shape == (48, 48, 3)
-        assert scene.dtype == np.float32
-        assert scene.min() > 0
-        assert scene.std() / scene.mean() > 0.05
-    assert len({scene.tobytes() for scene in scenes}) == 40
 
 
 def test_noise_of_a_camera_is_weaker_in_the_dark_than_in_mid_tones() -> None:

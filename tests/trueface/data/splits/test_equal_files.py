@@ -1,7 +1,6 @@
 """Equal files of both classes."""
 
 import os
-import tracemalloc
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -68,18 +67,3 @@ def test_interrupted_comparison_returns_equal_files_found_so_far(tmp_path: Path)
     assert len(every) == 10
     assert 0 < len(found) < 10
     assert set(found) < set(every)
-
-
-def test_many_files_of_same_size_use_less_memory_than_their_bytes(tmp_path: Path) -> None:
-    number = 400
-    contents = {
-        f"{'fake' if n % 2 else 'real'}{n}": bytes(END_BYTES) + b"%4d" % n for n in range(number)
-    }
-    files = write(tmp_path, contents)
-    tracemalloc.start()
-    try:
-        assert contradictions(files) == []
-        most_bytes = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert most_bytes < number * END_BYTES / 2
