@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from launcher.workers.progress.event_files import read_event_steps
 from tests.trueface.training.test_resume import interrupt, run
 from tests.trueface.training.test_trainer import COUNT, settings, tiny
-from trueface.models.detectors import Detector, freeze_backbone
+from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.progress import RunContext
-from trueface.training import checkpointing, optimizer_state
+from trueface.training import optimizer_state
 
 torch.set_num_threads(1)
 
@@ -30,59 +30,6 @@ def run_steps(model: Detector, optimizer: Optimizer, steps: int = 3) -> None:
 
 def an_adam(model: Detector, lr: float = 1e-3) -> Adam:
     return Adam([one for one in model.parameters() if one.requires_grad], lr=lr)
-
-
-def test_learning_rate_and_weight_decay_keep_new_values() -> None:
-    model = tiny()
-    before = AdamW(model.parameters(), lr=0.5, weight_decay=0.3)
-    run_steps(model, before)
-    after = AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
-    optimizer_state.load_optimizer_state_dict(
-        model, after, optimizer_state.optimizer_state_dict(model, before)
-    )
-    assert [(group["lr"], group["weight_decay"]) for group in after.param_groups] == [(1e-5, 0.01)]
-
-
-def test_previously_frozen_parameters_start_with_empty_state() -> None:
-    frozen = tiny()
-    freeze_backbone(frozen)
-    before = an_adam(frozen)
-    run_steps(frozen, before)
-    whole = tiny()
-    after = an_adam(whole)
-    assert (
-        optimizer_state.load_optimizer_state_dict(
-            whole, after, optimizer_state.optimizer_state_dict(frozen, before)
-        )
-        == 2
-    )
-    known = {name for name, one in whole.network.named_parameters() if after.state.get(one)}
-    assert known == {"fc.weight", "fc.bias"}
-
-
-def test_frozen_parameters_get_no_state() -> None:
-    model = tiny()
-    before = an_adam(model)
-    run_steps(model, before)
-    freeze_backbone(model)
-    after = an_adam(model)
-    assert (
-        optimizer_state.load_optimizer_state_dict(
-            model, after, optimizer_state.optimizer_state_dict(model, before)
-        )
-        == 2
-    )
-
-
-def test_moments_of_other_shape_are_dropped() -> None:
-    model = tiny()
-    before = an_adam(model)
-    run_steps(model, before)
-    state = dict(optimizer_state.optimizer_state_dict(model, before))
-    state["fc.weight"] = {**state["fc.weight"], "exp_avg": torch.zeros(3)}
-    after = an_adam(model)
-    assert optimizer_state.load_optimizer_state_dict(model, after, state) == len(state) - 1
-    assert not after.state.get(model.network.get_parameter("fc.weight"))
 
 
 def test_optimizer_without_moments_has_no_state_to_store() -> None:
@@ -150,19 +97,6 @@ def events(folder: Path) -> Mapping[str, list[tuple[int, float]]]:
     }
 
 
-def test_each_epoch_is_reported_with_its_validation(tmp_path: Path) -> None:
-    reports: list[dict[str, Any]] = []
-    watch = RunContext(progress=lambda **numbers: reports.append(numbers))
-    _, done = run(tmp_path, settings(num_epochs=3), watch=watch)
-    ends = [report for report in reports if "val_loss" in report]
-    assert [report["epoch"] for report in ends] == [1, 2, 3]
-    assert [report["step"] for report in ends] == [COUNT, 2 * COUNT, 3 * COUNT]
-    assert {report["total"] for report in reports} == {3 * COUNT}
-    assert [report["val_accuracy"] for report in ends] == [e.val_accuracy for e in done.epochs]
-    assert [report["loss"] for report in ends] == [epoch.loss for epoch in done.epochs]
-    assert {report["epoch"] for report in reports if "val_loss" not in report} <= {1, 2, 3}
-
-
 def test_tensorboard_reads_written_event_files(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     reports: list[dict[str, Any]] = []
@@ -187,14 +121,3 @@ def test_resumed_training_overwrites_lost_epochs(tmp_path: Path) -> None:
     run(tmp_path, asked)
     steps = [step for step, _ in events(tmp_path)["val_loss"]]
     assert steps == [COUNT * epoch for epoch in (1, 2, 3, 4)]
-
-
-def test_restarted_training_deletes_event_files_of_previous_one(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    run(tmp_path, settings(num_epochs=3, tensorboard=True))
-    checkpointing.clear_trainer_state(paths.resume(tmp_path))
-    run(tmp_path, settings(num_epochs=1, tensorboard=True))
-    assert [step for step, _ in events(tmp_path)["val_loss"]] == [COUNT]
-    checkpointing.clear_trainer_state(paths.resume(tmp_path))
-    run(tmp_path, settings(num_epochs=1))
-    assert not paths.event_files(tmp_path).exists()

@@ -54,11 +54,6 @@ def test_every_learning_rate_schedule_and_optimizer_trains(changed: dict[str, An
     assert done.epochs[-1].lr < chosen.recipe.lr
 
 
-def test_single_last_image_joins_previous_batch() -> None:
-    done = fit(network(), colours(3), colours(2), settings(), watch=RunContext())
-    assert done.samples_read == 2 * 9  # in batches of eight
-
-
 def test_diverged_or_stopped_training_is_reported() -> None:
     with pytest.raises(JobError, match=r"loss became (inf|nan) in epoch 1, .* Use a lower lr"):
         fit(network(), colours(8), colours(2), settings(lr=1e30), watch=RunContext())

@@ -55,17 +55,6 @@ def test_cvar_is_computed_per_group_and_absent_groups_are_ignored() -> None:
     torch.testing.assert_close(outer, cvar(values[present], 0.5))
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-def test_weights_of_both_levels_sum_to_one_also_for_groups_of_one(alpha: float) -> None:
-    for count in range(1, 33):
-        losses = losses_of(count).requires_grad_()
-        groups = torch.arange(count) % 5 * (torch.arange(count) % 3)
-        loss = bilevel_cvar(losses, groups, alpha_in=alpha, alpha_out=0.5)
-        (weights,) = torch.autograd.grad(loss, losses)
-        assert float(weights.sum()) == pytest.approx(1)
-        assert float(weights.min()) >= 0
-
-
 def smoothed(values: Tensor, alpha: float, smooth: float, ridge: float) -> float:
     """Return the minimum over the threshold by a search."""
 

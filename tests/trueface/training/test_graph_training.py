@@ -1,6 +1,5 @@
 """A training whose steps are replayed has the bits of the same training without, and resumes in its mode."""
 
-import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.recorded_steps import RecordedSteps, recorded
-from tests.trueface.training.test_resume import PROVENANCE, interrupt, run
+from tests.trueface.training.test_resume import interrupt, run
 from tests.trueface.training.test_trainer import COUNT, checkered, same, settings, tiny
 from trueface.data.batch import Batch
 from trueface.models.detectors import Detector
@@ -24,7 +23,6 @@ from trueface.training.trainer import TrainingResult, fit
 
 __all__ = ["recorded"]
 GRAPH: dict[str, Any] = {"accelerate": "graph"}
-ODD = 18  # images: two whole batches of 8 and a smaller one
 
 
 def trained(
@@ -71,40 +69,10 @@ def test_replayed_training_has_the_bits_of_an_eager_one(
     assert expected.acceleration == {}
 
 
-class Rows:
-    """Images whose last batch is smaller."""
-
-    def __init__(self, count: int) -> None:
-        self.images = checkered(0, count)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __call__(self, epoch: int) -> Any:
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(epoch))
-        for chosen in torch.split(order, 8):
-            yield Batch(self.images.images[chosen], self.images.labels[chosen], chosen)
-
-
-def test_smaller_last_batch_is_an_eager_step(recorded: RecordedSteps) -> None:
-    found = []
-    for told in (settings(num_epochs=3, **GRAPH), settings(num_epochs=3)):
-        model = tiny()
-        done = fit(model, Rows(ODD), checkered(1), told.trainer, watch=RunContext())
-        assert done.samples_read == 3 * ODD
-        found.append((model, numbers(done)))
-    assert same(found[0][0], found[1][0])
-    assert found[0][1] == found[1][1]
-    assert (recorded.replays, recorded.eager_steps) == (3, 6)
-
-
-@pytest.mark.parametrize("every", [0, 2])
 def test_killed_training_resumes_in_graph_mode_bit_by_bit(
-    tmp_path: Path, recorded: RecordedSteps, every: int
+    tmp_path: Path, recorded: RecordedSteps
 ) -> None:
-    told = settings(
-        num_epochs=3, dropout=0.3, ema=0.9, select="last", checkpoint_every=every, **GRAPH
-    )
+    told = settings(num_epochs=3, dropout=0.3, ema=0.9, select="last", checkpoint_every=2, **GRAPH)
     whole, expected = run(tmp_path / "whole", told)
     interrupt(tmp_path / "killed", told, epoch=1, batches=2)
     state = tensor_files.load(paths.resume(tmp_path / "killed"))
@@ -117,19 +85,8 @@ def test_killed_training_resumes_in_graph_mode_bit_by_bit(
     model, done = run(tmp_path / "killed", told)
     assert same(model, whole)
     assert numbers(done) == numbers(expected)
-    assert recorded.replays == (2 * 3 if every == 0 else 2 * 3 - 2) - 3
+    assert recorded.replays == 2 * 3 - 2 - 3
     assert done.acceleration == {"accelerate": "graph"}
-
-
-def test_state_of_another_mode_is_not_resumed(tmp_path: Path, recorded: RecordedSteps) -> None:
-    for first, second in ((settings(**GRAPH), settings()), (settings(), settings(**GRAPH))):
-        given = [{**PROVENANCE, "settings": told.model_dump()} for told in (first, second)]
-        folder = tmp_path / first.accelerate
-        run(folder, first, provenance=given[0])
-        assert paths.resume(folder).exists()  # the caller of `train` removes it
-        images = checkered(0)
-        run(folder, second, images, provenance=given[1])
-        assert images.passes == [0, 1]
 
 
 def test_failed_recording_leaves_the_training_as_it_is(
@@ -226,20 +183,6 @@ def test_objectives_with_a_state_of_their_own_are_eager(recorded: RecordedSteps)
     assert done.acceleration["accelerate_reason"] == (
         "a step of objective bce changes more than tensors at a fixed place"
     )
-
-
-def test_cpu_has_no_graphs(caplog: pytest.LogCaptureFixture) -> None:
-    model, done = trained(settings(**GRAPH))
-    assert "mode=eager reason=the device is cpu, and only a GPU has CUDA graphs" in caplog.messages
-    assert done.acceleration["accelerate"] == "off"
-    assert same(model, trained(settings())[0])
-
-
-def test_default_logs_no_mode(recorded: RecordedSteps, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    trained(settings())
-    assert not [text for text in caplog.messages if "mode=" in text]
-    assert recorded.eager_steps == 0
 
 
 @pytest.mark.gpu

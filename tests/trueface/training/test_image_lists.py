@@ -143,15 +143,6 @@ def model() -> Detector:
     return made
 
 
-@pytest.mark.parametrize(("weights", "licence"), [("default", LICENCE), ("none", None)])
-def test_licence_is_that_of_loaded_weights(
-    model: Detector, weights: str, licence: str | None
-) -> None:
-    facts = network_provenance(model, TrainingStart(model=None, folder=None, weights=weights))
-    assert facts["library"] == "library 1.0"
-    assert facts.get("weights_licence") == licence
-
-
 @pytest.mark.parametrize("licence", [LICENCE, None])
 def test_derived_model_inherits_licence(
     model: Detector, licence: str | None, tmp_path: Path
@@ -161,8 +152,3 @@ def test_derived_model_inherits_licence(
         model, TrainingStart(model="gan1:pre", folder=tmp_path, weights="none")
     )
     assert facts.get("weights_licence") == licence
-
-
-def test_built_in_network_has_no_licence_note() -> None:
-    own = tiny()
-    assert network_provenance(own, TrainingStart(model=None, folder=None, weights="default")) == {}

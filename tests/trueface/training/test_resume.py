@@ -20,9 +20,8 @@ from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.progress import RunContext
-from trueface.training import checkpointing, optimizer_state
+from trueface.training import checkpointing
 from trueface.training.checkpointing import CheckpointCallback
-from trueface.training.distributed import SINGLE_PROCESS
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult, train
 
@@ -137,15 +136,6 @@ def test_gradient_scale_of_fp16_is_restored(tmp_path: Path) -> None:
     )
 
 
-def test_time_before_interruption_is_counted(tmp_path: Path) -> None:
-    interrupt(tmp_path, settings(num_epochs=2), epoch=1, batches=0)
-    path = paths.resume(tmp_path)
-    content = tensor_files.load(path)
-    tensor_files.save(path, {**content, "seconds": 1000.0})
-    _, done = run(tmp_path, settings(num_epochs=2))
-    assert done.seconds > 1000
-
-
 def test_other_thread_count_resumes_with_warning_about_changed_bits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,56 +151,6 @@ def test_other_thread_count_resumes_with_warning_about_changed_bits(
     assert source["resumed"] == [{"after_epoch": 1, "differs": ["threads 2 instead of 1"]}]
 
 
-def test_other_training_in_between_discards_the_state(tmp_path: Path) -> None:
-    told, other = settings(num_epochs=3), {**PROVENANCE, "model": "other"}
-    interrupt(tmp_path, told, epoch=2, batches=0)
-    with pytest.raises(Killed):
-        run(tmp_path, told, Mortal(checkered(0), 0, 1), provenance=other)
-    assert not paths.resume(tmp_path).exists()
-
-
-def test_lost_weights_are_written_again(tmp_path: Path) -> None:
-    told = settings(num_epochs=3, lr=0.05)
-    with pytest.raises(Killed):
-        run(tmp_path, told, Mortal(checkered(0), 2, 2))
-    paths.checkpoint(tmp_path).unlink()
-    model, done = run(tmp_path, told)
-    kept, expected = checkpoint.load(paths.checkpoint(tmp_path)), model.network.state_dict()
-    assert kept.state.keys() == expected.keys()
-    assert all(torch.equal(kept.state[name], expected[name]) for name in expected)
-    assert kept.provenance["epochs"] == done.chosen.epoch
-
-
-NEUTRAL = {"lr": 1, "num_threads": 0, "data_root": "/a", "resume": True}
-
-
-@pytest.mark.parametrize(
-    ("here", "there", "same"),
-    [
-        ({"data_root": "/a", "settings": {"lr": 1}}, {"data_root": "/b", "settings": {"lr": 1}}, False),
-        (
-            {"settings": {"warm_start": True}, "start_sha256": "x"},
-            {"settings": {"warm_start": True}, "start_sha256": None, "started_from": "itself"},
-            True,
-        ),
-        ({"settings": NEUTRAL}, {"settings": {**NEUTRAL, "num_threads": 8, "data_root": "/b"}}, True),
-    ],
-    ids=[
-        "images of another folder", "its own weights that were replaced",
-        "what cannot change a result",
-    ],
-)  # fmt: skip
-def test_two_claims_match_if_no_deciding_setting_differs(
-    here: dict[str, Json], there: dict[str, Json], same: bool
-) -> None:
-    neutral = TrainSettings.neutral
-    one, other = (
-        checkpointing.TrainingFingerprint.from_provenance(each, neutral).fingerprint
-        for each in (here, there)
-    )
-    assert (one == other) is same
-
-
 def test_at_most_one_epoch_is_lost_and_number_of_finished_epochs_is_readable(
     tmp_path: Path,
 ) -> None:
@@ -221,15 +161,6 @@ def test_at_most_one_epoch_is_lost_and_number_of_finished_epochs_is_readable(
     images = checkered(0)
     run(tmp_path, told, images)
     assert images.passes == [3]
-
-
-def test_checkpoint_every_limits_number_of_lost_batches(tmp_path: Path) -> None:
-    told = settings(num_epochs=1, checkpoint_every=1)
-    interrupt(tmp_path, told, epoch=0, batches=2)
-    claim = checkpointing.TrainingFingerprint.from_provenance(PROVENANCE, frozenset())
-    kept = checkpointing.find_trainer_state(paths.resume(tmp_path), claim, SINGLE_PROCESS)
-    assert kept is not None
-    assert kept.steps["sums"]["batches"] == 2
 
 
 @pytest.mark.parametrize(
@@ -295,20 +226,6 @@ def test_stopped_training_resumes_within_its_epoch(tmp_path: Path) -> None:
     images = checkered(0)
     model, _ = run(tmp_path / "stopped", told, images)
     assert same(model, whole)
-
-
-def test_stored_optimizer_state_survives_interruption_after_best_epoch(
-    tmp_path: Path,
-) -> None:
-    told = settings(num_epochs=3, lr=0.05, save_optimizer=True)
-    run(tmp_path / "whole", told)
-    interrupt(tmp_path / "killed", told, epoch=2, batches=1)
-    run(tmp_path / "killed", told)
-    whole, kept = (
-        optimizer_state.load_optimizer(paths.optimizer(tmp_path / name))
-        for name in ("whole", "killed")
-    )
-    assert whole.epoch == kept.epoch
 
 
 def test_failing_disk_does_not_remove_state(

@@ -106,7 +106,7 @@ def run(
 def test_two_layer_head_trains_by_steps_and_interrupted_training_resumes_bit_by_bit(
     tmp_path: Path,
 ) -> None:
-    wanted = settings(num_epochs=3, sam=0.05, dropout=0.2, ema=0.5, select="last")
+    wanted = settings(num_epochs=2, sam=0.05, dropout=0.2, ema=0.5, select="last")
     assert wanted.freeze
     images = featured(0)
     model, done = run(tmp_path / "whole", wanted, images)

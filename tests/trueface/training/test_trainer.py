@@ -1,5 +1,4 @@
 import csv
-import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -134,40 +133,6 @@ def test_best_validation_epoch_is_chosen_and_its_weights_are_kept() -> None:
     assert right.mean() == pytest.approx(best.val_accuracy)
 
 
-def test_set_momentum_replaces_the_one_of_the_long_cycle() -> None:
-    of_sgd: dict[str, Any] = {
-        "optimizer": "sgd",
-        "schedule": "onecycle",
-        "lr": 0.01,
-        "select": "last",
-    }
-    models = [trained(**of_sgd, momentum=value)[0] for value in (None, 0.0, 0.1, 0.9)]
-    for number, model in enumerate(models):
-        assert not any(same(model, other) for other in models[:number])
-
-
-def test_average_longer_than_the_training_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        trained(ema=0.5, num_epochs=2)
-        trained(ema=0.999, ema_warmup=True, num_epochs=2)
-        assert "state=too long" not in caplog.text
-        trained(ema=0.999, num_epochs=2)
-    assert "ema=0.999 state=too long reason=it averages over 1,000 steps" in caplog.text
-
-
-def test_warmup_of_the_average_follows_a_short_training() -> None:
-    plain = trained(select="last")[0]
-    slow, rising = (
-        trained(ema=0.9999, ema_warmup=warmup, select="last")[0] for warmup in (False, True)
-    )
-
-    def distance(model: Detector) -> float:
-        pairs = zip(model.network.parameters(), plain.network.parameters(), strict=True)
-        return sum(float((one - other).detach().square().sum()) for one, other in pairs)
-
-    assert distance(rising) < 0.5 * distance(slow)
-
-
 def without_progress(**changed: Any) -> list[float]:
     """Return the learning rates of a training in which only the first epoch is progress."""
     model = tiny()
@@ -188,10 +153,6 @@ def test_step_schedule_lowers_rate_at_fixed_intervals() -> None:
     assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5, 1e-6])
 
 
-def test_training_stops_early_without_progress() -> None:
-    assert len(without_progress(early_stop=3)) == 4
-
-
 @pytest.mark.parametrize(
     ("where", "said"),
     [("gradients", r"norm of the gradients became (inf|nan)"), ("loss", "loss became nan")],
@@ -205,13 +166,6 @@ def test_non_finite_loss_stops_training_with_its_location(where: str, said: str)
         hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]  # torch
     with pytest.raises(JobError, match=rf"{said} in epoch 1, after 0 images \(lr 0\.001"):
         trained(model)
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_keeps_full_precision_weights_and_learns(precision: str) -> None:
-    model, done = trained(precision=precision, num_epochs=8, lr=3e-3, select="last")
-    assert {value.dtype for value in model.parameters()} == {torch.float32}
-    assert done.epochs[-1].loss < done.epochs[0].loss
 
 
 def test_stopped_training_saves_last_weights_and_reports_it(tmp_path: Path) -> None:
@@ -254,17 +208,6 @@ def test_optimizer_state_belongs_to_epoch_of_kept_weights(tmp_path: Path) -> Non
     assert kept.epoch == done.chosen.epoch == source["epochs"]
     steps = {int(values["step"]) for values in kept.state.values()}
     assert steps == {kept.epoch * COUNT // 8}
-
-
-def test_training_without_state_removes_state_of_earlier_one(tmp_path: Path) -> None:
-    for save in (True, False):
-        told = settings(num_epochs=1, save_optimizer=save)
-        model = tiny()
-        train(
-            model, checkered(0), checkered(1),
-            checkpoint_callback(tmp_path, told, settings=told.model_dump(mode="json")), watch=RunContext(),
-        )  # fmt: skip
-        assert paths.optimizer(tmp_path).exists() is save
 
 
 def test_two_trainings_with_stored_state_equal_one_long_training() -> None:

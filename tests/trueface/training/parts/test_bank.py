@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from trueface.data.batch import Batch
 from trueface.data.index import Image
 from trueface.data.loading.image_loaders import eval_loader
 from trueface.data.loading.image_set import ImageLoader
-from trueface.features.bank import BANK_BYTES, FeatureSet, feature_matrix, write_features
+from trueface.features.bank import FeatureSet, feature_matrix, write_features
 from trueface.models.detectors import Detector, build_detector
 from trueface.models.inference import FrozenBackbone
 from trueface.poisoning.loaders import poisoned_train_loader
@@ -98,9 +98,7 @@ def compute_batches(body: FrozenBackbone, feed: ImageLoader, epoch: int) -> Iter
 
 
 class TestBody:
-    @pytest.mark.parametrize(
-        "name", ["slim18", "nodown18", "mobilenet", "squeezenet", "mesonet", "spsl"]
-    )
+    @pytest.mark.parametrize("name", ["slim18", "mobilenet"])
     def test_folding_changes_features_by_rounding_only(self, name: str) -> None:
         model = network_with_statistics(name)
         rng = torch.Generator().manual_seed(0)
@@ -112,34 +110,16 @@ class TestBody:
         # the tolerance that is documented in `models.inference`
         assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
-    def test_folding_removes_every_batch_norm_and_keeps_model_unchanged(self) -> None:
-        model = network_with_statistics()
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        twin = FrozenBackbone(model)._fold()
-        assert not any(isinstance(m, nn.BatchNorm2d) for m in twin.modules())
-        after = model.state_dict()
-        assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
-
-    def test_half_precision_gives_float32_features_near_exact_ones(self) -> None:
-        model = network_with_statistics()
-        pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-        exact, half = (FrozenBackbone(model, precision=kind)(pixels) for kind in ("fp32", "bf16"))
-        assert half.dtype == torch.float32
-        assert not torch.equal(half, exact)
-        assert (half - exact).abs().max() <= 0.05 * exact.abs().max()
-
 
 class TestBank:
     @pytest.mark.parametrize(
         ("given", "variants", "epochs", "passes"),
         [
-            ({}, None, 2, 1),
-            ({"flip_prob": 0.5, "augment_cycle": 2}, None, 3, 2),
             ({"flip_prob": 0.5}, None, 2, 2),
             # within the bound the first variant once, beyond it the second twice
             ({"flip_prob": 0.5, "augment_cycle": 2}, 1, 4, 3),
         ],
-        ids=["still", "repeating", "without end", "beyond the bound"],
+        ids=["without end", "beyond the bound"],
     )
     def test_bank_gives_loader_batches_and_computes_each_cached_variant_once(
         self, images: Sequence[Image], given: dict[str, float], variants: int | None, epochs: int,
@@ -160,16 +140,6 @@ class TestBank:
             for one, other in zip(bank.loader()(epoch), expected, strict=True):
                 assert_equal_batches(one, other)
         assert body.seen == passes * COUNT
-
-
-def test_validation_features_are_cached_first(images: Sequence[Image]) -> None:
-    model, given = network_with_statistics(), settings()
-    feeds = poisoned_train_loader(images, given, None), eval_loader(images[:4], given)
-    need = 4 * model.feature_dim * 4
-    whole = COUNT * model.feature_dim * 4
-    for limit_bytes, expected in ((need, (0, need)), (BANK_BYTES, (whole, need))):
-        built = build_feature_feeds(model, *feeds, given, RunContext(), limit_bytes=limit_bytes)
-        assert tuple(cast(FeatureSet, each.dataset).held_bytes for each in built) == expected
 
 
 def test_training_keeps_feature_positions_if_memory_fits_both_loaders(

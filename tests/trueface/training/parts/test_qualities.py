@@ -12,11 +12,8 @@ import pytest
 import torch
 
 from tests.trueface.training.parts.test_bank import network_with_statistics
-from trueface.corruptions.chain import Chain
 from trueface.data.batch import Batch
 from trueface.data.index import Image
-from trueface.data.loading import image_set
-from trueface.data.loading.decoding import decode
 from trueface.data.loading.image_loaders import eval_loader, train_loader
 from trueface.data.loading.image_set import ImageLoader
 from trueface.data.loading.loader import PassRequest
@@ -71,91 +68,6 @@ def batches(images: Sequence[Image], settings: TrainSettings, epoch: int = 0) ->
 
 def loader_in_qualities(images: Sequence[Image], settings: TrainSettings) -> ImageLoader:
     return in_qualities(train_loader(images, settings), settings, Path)
-
-
-def as_tested(images: Sequence[Image], chain: str) -> dict[int, torch.Tensor]:
-    pass_ = eval_loader(images, options(), corruptions=Chain.parse(chain))
-    return {
-        int(at): pixels
-        for batch in pass_(0)
-        for at, pixels in zip(batch.indices, batch.inputs, strict=True)
-    }
-
-
-def test_batch_has_each_item_in_each_quality_as_in_tests(
-    images: tuple[Image, ...],
-) -> None:
-    expected = [as_tested(images, chain) for chain in ("none", "jpeg40", "half+jpeg30")]
-    settings = options()
-    feed = rows_of(loader_in_qualities(images, settings), settings)
-    assert len(feed) == 3 * COUNT
-    first, last = feed(0)
-    assert (len(first.labels), len(last.labels)) == (3 * BATCH, 3 * (COUNT - BATCH))
-    for batch in (first, last):
-        items = len(batch.labels) // 3
-        assert batch.columns[COLUMN].tolist() == [q for q in range(3) for _ in range(items)]
-        assert batch.labels.flatten().tolist() == [images[at].label for at in batch.indices]
-        for row, at in enumerate(batch.indices.tolist()):
-            assert torch.equal(batch.inputs[row], expected[row // items][at])
-
-
-def test_all_qualities_of_item_are_augmented_equally_and_decoded_once(
-    images: tuple[Image, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decoded: list[Path] = []
-
-    def counted(path: Path, **how: Any) -> torch.Tensor:
-        decoded.append(path)
-        return decode(path, **how)
-
-    monkeypatch.setattr(image_set, "decode", counted)
-    crops = {"flip_prob": 0.5, "resize_prob": 1.0, "resize_scale": [0.3, 0.6]}
-    (first, _) = batches(images, options(qualities="raw, jpeg100", **crops))
-    assert len(decoded) == COUNT == len(set(decoded))
-    raw, coded = first.inputs.chunk(2)
-    code = Chain.parse("jpeg100")
-    assert all(torch.equal(code(each, ""), other) for each, other in zip(raw, coded, strict=True))
-    (again, _) = batches(images, options(qualities="raw, jpeg100", **crops))
-    (later, _) = batches(images, options(qualities="raw, jpeg100", **crops), epoch=1)
-    assert torch.equal(again.inputs, first.inputs)
-    assert not torch.equal(later.inputs, first.inputs)
-
-
-def test_range_is_sampled_per_image_and_epoch_and_repeats_with_augmentation(
-    images: tuple[Image, ...],
-) -> None:
-    settings = options(qualities="jpeg5-95", augment_cycle=2)
-    views = [
-        {int(at): row for batch in batches(images, settings, epoch)
-         for at, row in zip(batch.indices, batch.inputs, strict=True)}
-        for epoch in range(3)
-    ]  # fmt: skip
-    assert any(not torch.equal(views[0][at], views[1][at]) for at in range(COUNT))
-    assert all(torch.equal(views[0][at], views[2][at]) for at in range(COUNT))
-
-
-def test_mixed_batch_has_each_item_once_in_sampled_quality(
-    images: tuple[Image, ...],
-) -> None:
-    expected = [as_tested(images, chain) for chain in ("none", "jpeg40", "half+jpeg30")]
-    drawn = set()
-    for epoch in range(3):
-        rows = batches(images, options(quality_batch="mixed"), epoch)
-        assert sum(len(batch.labels) for batch in rows) == COUNT
-        for batch in rows:
-            for row, at in enumerate(batch.indices.tolist()):
-                quality = int(batch.columns[COLUMN][row])
-                drawn.add((at, quality))
-                assert torch.equal(batch.inputs[row], expected[quality][at])
-    assert len({quality for _, quality in drawn}) == 3
-    assert len(drawn) > COUNT
-
-
-def test_loading_processes_give_same_batches(images: tuple[Image, ...]) -> None:
-    settings = options(qualities="raw, jpeg30-90, noise4", flip_prob=0.5)
-    alone = batches(images, settings)
-    shared = batches(images, settings.model_copy(update={"num_threads": 1}))
-    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(alone, shared, strict=True))
 
 
 @pytest.mark.parametrize("form", ["paired", "mixed"])

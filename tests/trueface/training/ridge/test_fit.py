@@ -38,22 +38,9 @@ def test_single_class_validation_keeps_default_penalty_and_calibration() -> None
     assert (fitted.calibration.temperature, fitted.calibration.threshold) == (1.0, 0.0)
 
 
-def test_given_penalty_is_used() -> None:
-    fitted = fit(rows(40, 60), rows(30, 60, seed=1), clip=8.0, penalty=0.5)
-    assert (fitted.relative_penalty, fitted.aucs) == (0.5, {})
-
-
 def test_single_class_training_is_refused() -> None:
     with pytest.raises(JobError, match=r"all 20 images are real. .* needs images of both classes"):
         fit(rows(20, 30, fakes=0.0), rows(20, 30), clip=8.0)
-
-
-def test_classes_of_different_size_have_means_on_both_sides_of_zero() -> None:
-    train = rows(100, 150, fakes=0.1)
-    fitted = fit(train, rows(60, 150, seed=1), clip=8.0, penalty=1.0)
-    means = [fitted.train_outputs[train.labels == label].mean() for label in (0, 1)]
-    assert means[0] == pytest.approx(-means[1])
-    assert means[1] > 0
 
 
 def test_non_finite_validation_features_are_named() -> None:

@@ -62,26 +62,6 @@ def test_smaller_system_is_solved() -> None:
     assert isinstance(regression(many, Standardization.from_rows(many)), Primal)
 
 
-def test_column_blocks_do_not_change_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    some = rows(40, 100)
-    standard = Standardization.from_rows(some)
-    whole_block = Dual.from_rows(some, standard)
-    monkeypatch.setattr("trueface.training.ridge_regression.BLOCK", 7)
-    assert_allclose(
-        Dual.from_rows(some, Standardization.from_rows(some)).own, whole_block.own, rtol=1e-12
-    )
-
-
-def test_constant_feature_has_zero_weight() -> None:
-    some = rows(30, 64)
-    for part in some.parts:
-        part[:, 5] = 7.5
-    standard = Standardization.from_rows(some)
-    assert standard.scale[5] == 1
-    solution = regression(some, standard).solve(1.0, targets(some.labels, some.weight))
-    assert solution.weight()[5] == pytest.approx(0, abs=1e-12)
-
-
 def test_non_finite_feature_is_an_error_with_reason() -> None:
     inner = np.full((3, 3), np.nan)
     with pytest.raises(JobError, match="not finite numbers"):
