@@ -135,15 +135,6 @@ def test_concept_is_found_by_name_and_misspelling_suggests_the_nearest() -> None
         gaussian(1.0).embed(torch.tensor([0]))
 
 
-def test_copy_has_separate_weights() -> None:
-    first = small()
-    second = first.copy()
-    with torch.no_grad():
-        next(second.network.parameters()).add_(1)
-    assert not torch.equal(next(first.network.parameters()), next(second.network.parameters()))
-    assert second.schedule is first.schedule
-
-
 def test_trained_steps_beyond_the_schedule_are_rejected() -> None:
     with pytest.raises(ValueError, match="t_max 1001"):
         gaussian(1.0, t_max=1001)
@@ -262,7 +253,7 @@ def test_inversion_round_trip_error_falls_with_more_steps(*, conditional: bool) 
     images = drawn(2, 1, SIDE, SIDE).clamp(-1, 1) * SPREAD
     errors = []
     with torch.no_grad():
-        for steps in (10, 50, 200):
+        for steps in (5, 20, 80):
             noise = ddim_invert(diffuser, images, embedding, steps=steps)
             back = ddim_sample(diffuser, noise, embedding, steps=steps)
             errors.append(float((back - images).square().mean().sqrt()))
