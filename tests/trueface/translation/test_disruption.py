@@ -30,7 +30,7 @@ def disrupted(seed: int = 7, **attack: Any) -> Tensor:
 
 @pytest.mark.parametrize(
     ("attack", "target"),
-    [("fgsm", "grey"), ("fgsm", "away"), ("bim", "black"), ("pgd", "grey"), ("pgd", "away")],
+    [("fgsm", "grey"), ("bim", "black"), ("pgd", "away")],
 )
 def test_outputs_get_closer_to_the_target_or_further_away_within_eps(
     attack: str, target: str
@@ -45,16 +45,6 @@ def test_outputs_get_closer_to_the_target_or_further_away_within_eps(
     assert bool((errors[1] > errors[0] if target == "away" else errors[1] < errors[0]).all())
 
 
-def test_images_of_half_precision_stay_within_eps() -> None:
-    images, labels = pictures()
-    given, rng = images.bfloat16(), torch.Generator().manual_seed(7)
-    settings = tiny(adversarial="both", adversarial_eps=EPS)
-    with torch.autocast("cpu", torch.bfloat16):
-        made = disrupt_training_images(a_translator(), given, labels, settings, rng)
-    change = float((made.float() - given.float()).abs().max())
-    assert 0.9 * EPS < change <= EPS + 1e-6
-
-
 def test_one_step_follows_the_sign_of_the_gradient() -> None:
     images, labels = pictures()
     asked = images.clone().requires_grad_()
@@ -62,13 +52,6 @@ def test_one_step_follows_the_sign_of_the_gradient() -> None:
     assert asked.grad is not None
     expected = (images - EPS * asked.grad.sign()).clamp(-1, 1)
     assert torch.allclose(disrupted(attack="fgsm", eps=EPS), expected, atol=1e-6)
-
-
-def test_only_a_random_start_depends_on_the_random_stream() -> None:
-    for attack, is_random in (("pgd", True), ("bim", False)):
-        first, second = (disrupted(seed, attack=attack, steps=1) for seed in (1, 2))
-        assert torch.equal(first, second) is not is_random
-    assert torch.equal(disrupted(1), disrupted(1))
 
 
 def test_attack_leaves_no_gradients_in_the_trained_generator() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trueface.translation.build import a_translator, portraits, tiny
+from tests.trueface.translation.build import a_translator, portraits
 from trueface.data.made.drawn_set import attributes_of
 from trueface.data.made_folders import image_names
 from trueface.runtime.errors import CheckpointError, DataError, JobError
@@ -16,7 +16,6 @@ from trueface.translation.settings import critic_layers
 from trueface.translation.translator import (
     Generator,
     GeneratorShape,
-    build_critic,
     build_generator,
     flip_each_attribute,
     labels_of,
@@ -142,15 +141,6 @@ def test_full_generator_has_published_parameter_names_and_shapes() -> None:
 @pytest.mark.parametrize(("size", "layers"), [(128, 6), (32, 4), (24, 3), (256, 6), (20, 2)])
 def test_critic_halves_size_down_to_two_pixels_at_most_six_times(size: int, layers: int) -> None:
     assert critic_layers(size) == layers
-
-
-@pytest.mark.parametrize("gan", ["hinge", "wgan-gp"])
-@pytest.mark.parametrize("size", [24, 32])
-def test_critic_returns_patch_scores_and_attributes(gan: str, size: int) -> None:
-    critic = build_critic(tiny(size=size, gan=gan), 3, seed=1)
-    realness, logits = critic(torch.zeros(2, 3, size, size))
-    assert realness.shape[:2] == (2, 1)
-    assert logits.shape == (2, 3)
 
 
 def test_translated_images_stay_in_range_and_depend_on_labels() -> None:
