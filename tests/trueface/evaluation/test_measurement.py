@@ -1,5 +1,4 @@
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from tests.trueface.intervals import interval_of
 from trueface.evaluation.estimates import RESAMPLES, SourcedScores
 from trueface.evaluation.intervals.jackknife import jackknife_design, standard_error
 from trueface.evaluation.intervals.resampling import resamples, values_under
-from trueface.evaluation.intervals.scales import bounded_interval
 from trueface.evaluation.measurement import (
     METRICS,
     evaluate_scores,
@@ -29,7 +27,6 @@ from trueface.evaluation.measurement import (
     subset_masks,
     undefined_metrics,
 )
-from trueface.evaluation.metric import Scale
 from trueface.evaluation.metrics.probability import ECE
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.weighted_scores import ScoreTable, WeightedScores
@@ -208,19 +205,6 @@ def test_every_loss_of_the_same_logits_is_equal() -> None:
     assert losses == pytest.approx(dict.fromkeys(losses, losses["table"]), rel=1e-6)
 
 
-@pytest.mark.parametrize("sources", [1, 3])
-@pytest.mark.parametrize("size", [3e38, 1e160, 1e300])
-def test_every_metric_of_finite_logits_is_finite(size: float, sources: int) -> None:
-    labels, logits, _ = confident_scores(size)
-    keys = [f"{label}{n % sources}/{n}" for n, label in enumerate(labels)]
-    report = evaluate_scores(labels, logits, keys=keys)
-    assert set(report.metrics) == set(METRICS)
-    for name, found in report.metrics.items():
-        assert found.why or found.contains(found.value), name
-        assert np.isfinite([found.value, *(found.interval or ())]).all(), name
-    assert report.metrics["loss"].value == pytest.approx(size / 20)
-
-
 def test_equal_error_rate_is_interpolated_between_two_points_of_the_curve() -> None:
     # descending: fake, real, fake, fake, real, real, real, fake; the line from FPR 1/4, TPR 3/4
     # is met where both error rates are 1/4
@@ -268,28 +252,6 @@ def test_only_requested_measures_have_reasons() -> None:
     every = undefined_metrics(table)
     assert {"auc", "recall"} <= every.keys()
     assert undefined_metrics(table, {"auc", "accuracy"}) == {"auc": every["auc"]}
-
-
-def test_every_missing_measure_has_a_reason_and_no_number_is_none() -> None:
-    rng = np.random.default_rng(0)
-    tables: list[tuple[Any, Any]] = [
-        ([1], [0.3]), ([0, 1], [0.0, 0.0]), ([0] * 5 + [1] * 5, [1.0] * 10), ([1] * 6, [2.0] * 6),
-    ]  # fmt: skip
-    for count in (1, 2, 3, 5, 40):
-        for share in (0.0, 0.1, 0.5, 1.0):
-            labels = rng.random(count) < share
-            tables.append((labels, np.round(rng.normal(size=count) * 3, rng.integers(0, 2))))
-    for labels, logits in tables:
-        keys = [f"s/{n}" for n in range(len(labels))]
-        report = evaluate_scores(np.array(labels, np.int8), np.array(logits), keys=keys)
-        assert set(METRICS) == report.metrics.keys() | report.reasons.keys()
-        assert not report.metrics.keys() & report.reasons.keys()
-        for name, value in report.metrics.items():
-            low, high = value.interval or (value.value, value.value)
-            assert np.isfinite([value.value, low, high]).all()
-            assert name == "loss" or 0 <= low <= high <= 1 + 1e-9
-            assert bool(value.why) == (value.interval is None)
-            assert value.why or value.contains(value.value), name
 
 
 def test_table_is_divided_by_folder_and_by_modifier() -> None:
@@ -360,48 +322,6 @@ def test_source_with_most_images_leaves_less_than_one_degree_of_freedom_per_sour
     made = jackknife_design(keys, labels, 0)
     values = np.random.default_rng(0).random((1200, 1)).astype(np.float32)
     assert 1 <= standard_error(made, made.weighted_means(values)[:, 0]).freedom < 1.5
-
-
-def test_large_class_dominates_accuracy_but_not_auc() -> None:
-    (keys, reals), (others, fakes) = keys_of_sources((150,) * 3), keys_of_sources((10,) * 3, 1)
-    labels = np.concatenate([reals, fakes])
-    logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
-    report = evaluate_scores(labels, logits, keys=[*keys, *others])
-    made, right = jackknife_design([*keys, *others], labels, 0), (logits > 0) == (labels == 1)
-    areas = [roc_auc_score(labels[row > 0], logits[row > 0]) for row in made.weights]
-    accuracies = made.weighted_means(right[:, None].astype(np.float32))[:, 0]
-    for name, left, even in (("auc", np.array(areas), True), ("accuracy", accuracies, False)):
-        found = report.metrics[name]
-        wanted, other = (
-            bounded_interval(found.value, standard_error(made, left, even=each).half, Scale.SHARE)
-            for each in (even, not even)
-        )
-        assert found.interval == pytest.approx(wanted, abs=1e-4), name
-        assert wanted != pytest.approx(other, abs=1e-3), name
-
-
-@pytest.mark.parametrize("value", [0.001, 0.5, 0.999])
-@pytest.mark.parametrize("half", [0.01, 0.6, 1e6])
-def test_interval_stays_within_the_range_of_its_measure(value: float, half: float) -> None:
-    low, high = bounded_interval(value, half, Scale.SHARE)
-    assert 0 <= low <= value <= high <= 1
-    low, high = bounded_interval(2 * value - 1, half, Scale.SHIFT)
-    assert -1 <= low <= 2 * value - 1 <= high <= 1
-    low, high = bounded_interval(value, half, Scale.LOSS)
-    assert 0 <= low <= value <= high
-
-
-@pytest.mark.parametrize("counts", [(1, 2501), (1,) * 30])
-def test_interval_of_the_equal_error_rate_is_limited_by_its_images(counts: tuple[int, ...]) -> None:
-    (keys, reals), (others, fakes) = keys_of_sources(counts), keys_of_sources(counts, 1)
-    labels = np.concatenate([reals, fakes])
-    logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
-    report = evaluate_scores(labels, logits, keys=keys + others)
-    found, images = report.metrics["eer"].interval, report.by_images["eer"].interval
-    assert found is not None
-    assert images is not None
-    assert found.low <= images.low < report.metrics["eer"].value
-    assert found.high >= images.high > report.metrics["eer"].value
 
 
 def test_hundreds_of_sources_are_jackknifed_in_groups() -> None:

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from trueface.evaluation.metrics.probability import ECE
 from trueface.evaluation.operating_threshold import (
     Calibration,
     best_threshold,
@@ -9,7 +8,6 @@ from trueface.evaluation.operating_threshold import (
     fit_temperature,
     most_accurate_threshold,
 )
-from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.runtime.files import Json
 
 
@@ -27,13 +25,6 @@ def test_known_temperature_is_recovered(temperature: float) -> None:
     assert fit_temperature(labels, logits) == pytest.approx(temperature, rel=0.1)
 
 
-def test_temperature_removes_the_calibration_error() -> None:
-    labels, logits = draw_calibrated_logits(5000, 6.0)
-    fitted = fit_calibration(labels, logits)
-    assert ECE.value(WeightedScores.from_logits(labels, logits)) > 0.1
-    assert ECE.value(WeightedScores.from_logits(labels, fitted.apply_temperature(logits))) < 0.03
-
-
 def test_logits_without_an_error_have_a_finite_temperature() -> None:
     labels = np.array([0] * 10 + [1] * 10, np.int8)
     logits = np.where(labels == 1, 1.0, -1.0)
@@ -46,42 +37,9 @@ def test_constant_logits_keep_temperature_1(constant: float) -> None:
     assert fit_calibration(labels, np.full(40, constant)).temperature == 1.0
 
 
-def balanced_accuracy_at(labels: np.ndarray, logits: np.ndarray, place: float) -> float:
-    """Return the balanced accuracy of a threshold."""
-    called = logits > place
-    return float(called[labels == 1].mean() + (~called[labels == 0]).mean()) / 2
-
-
 def test_threshold_is_halfway_between_the_classes() -> None:
     labels, logits = np.array([0, 0, 1, 1], np.int8), np.array([1.0, 2.0, 4.0, 5.0])
     assert best_threshold(labels, logits) == pytest.approx(3.0, abs=0.1)
-
-
-def test_threshold_gives_nearly_the_best_balanced_accuracy() -> None:
-    labels, logits = draw_calibrated_logits(3001, 1.0)
-    logits = logits + 3.0
-    best = max(balanced_accuracy_at(labels, logits, place) for place in [-99.0, *logits.tolist()])
-    assert balanced_accuracy_at(labels, logits, best_threshold(labels, logits)) > best - 0.005
-
-
-def test_threshold_of_few_images_varies_less_than_the_best_one() -> None:
-    rng = np.random.default_rng(0)
-    labels = np.arange(200, dtype=np.int8) % 2
-    smooth, counted = [], []
-    for _ in range(30):
-        logits = rng.normal(2.0 * labels - 1, 1.2)
-        smooth.append(best_threshold(labels, logits))
-        order = np.sort(logits)
-        counted.append(max(order, key=lambda place: balanced_accuracy_at(labels, logits, place)))
-    assert np.abs(smooth).mean() < 0.75 * np.abs(counted).mean()  # 0 is where the densities cross
-
-
-def test_few_outlier_logits_do_not_move_the_threshold() -> None:
-    labels, logits = draw_calibrated_logits(401, 1.0)
-    wild = np.concatenate([logits, [1e6, -1e6]]), np.concatenate([labels, [1, 0]]).astype(np.int8)
-    assert best_threshold(wild[1], wild[0]) == pytest.approx(
-        best_threshold(labels, logits), abs=0.2
-    )
 
 
 def test_equal_logits_are_never_separated() -> None:

@@ -82,14 +82,6 @@ def test_measures_equal_those_of_the_authors_program(tmp_path: Path, case: str) 
     assert ours == pytest.approx(np.multiply(PRINTED[case], units), abs=1e-9)
 
 
-def test_group_with_one_class_is_left_out_of_two_measures_and_counted(tmp_path: Path) -> None:
-    both = write_case(tmp_path, "a group with one class")[2].table
-    notes = {name: both.groups_note(name) for name in NAMES}
-    assert notes == {"f_g": "7 of 8 groups", "f_a": "7 of 8 groups", "f_cov": ""}
-    every = write_case(tmp_path / "eight", "eight")[2].table
-    assert both.measures["f_cov"] == every.measures["f_cov"]  # only the labels differ
-
-
 def test_measures_have_no_value_for_fewer_than_two_groups(tmp_path: Path) -> None:
     write_groups(tmp_path, (50, 0), races=("white",))
     table = original_rows(tmp_path, ["gender"])[0].table
@@ -164,25 +156,6 @@ def test_floors_equal_groups_shuffled_row_by_row_within_each_class(tmp_path: Pat
         assert floors[name].p95 == pytest.approx(np.quantile(values, 0.95), rel=0.08)
 
 
-def test_values_do_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:
-    write_groups(tmp_path, EIGHT)
-    row = original_rows(tmp_path, ["gender"])[0]
-    assert row.grouped is not None
-    of = row.grouped.grouped_logits
-    order = np.random.default_rng(3).permutation(len(of.logits))
-    shuffled = of._replace(
-        fake=of.fake[order],
-        logits=of.logits[order],
-        groups=of.groups[order],
-        intersections=of.intersections[order],
-    )
-    found = with_published_gaps(row.table, shuffled)
-    for name in NAMES:
-        assert found.measures[name] == row.table.measures[name]
-        assert found.floor[name] == row.table.floor[name]
-        assert found.intervals[name] == row.table.intervals[name]
-
-
 def test_images_without_an_intersection_count_in_their_group_alone(tmp_path: Path) -> None:
     write_groups(tmp_path, EIGHT)
     row = original_rows(tmp_path, ["gender"])[0]
@@ -208,24 +181,6 @@ def test_written_folder_gives_the_same_numbers_when_it_is_read(tmp_path: Path) -
                 before.table.floor[name] for name in NAMES
             ]
             assert ONE_LOGIT in after.note  # nobody said that it is the difference of both
-
-
-def test_record_says_which_logits_the_files_contain(tmp_path: Path) -> None:
-    write_groups(tmp_path / "one", EIGHT)
-    for path in tmp_path.glob("one/*predictions.npy"):
-        (tmp_path / "two").mkdir(exist_ok=True)
-        labels = path.name.replace("predictions", "labels")
-        np.save(tmp_path / "two" / labels, np.load(path.with_name(labels)))
-        margins = np.load(path)
-        np.save(tmp_path / "two" / path.name, np.stack([np.ones_like(margins), margins + 1], 1))
-    for name, is_noted in (("one", True), ("two", False)):
-        folder = tmp_path / name
-        for turn in range(2):
-            rows = original_rows(folder, ["gender"])
-            (folder,) = write_npy_folders(tmp_path / f"{name}{turn}", rows)
-            rows = original_rows(folder, ["gender"])
-            write_npy_folders(folder, rows)  # its own files are replaced
-            assert (ONE_LOGIT in rows[0].note) == is_noted
 
 
 def test_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:

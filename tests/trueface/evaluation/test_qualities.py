@@ -63,7 +63,7 @@ def test_qualities_of_the_same_images_are_measured_separately_and_together(run: 
 
 
 def test_gain_is_claimed_only_if_its_interval_is_above_0(run: Path) -> None:
-    tests = pairs_of(*RAW_ONLY, *ALL, corrupt=list(QUALITIES))
+    tests = pairs_of(*RAW_ONLY, *ALL, corrupt=["none", "half+jpeg30"])
     rows = {row.model: row for row in quality_rows(run, tests, reference="gan2:pre@collab=0")}
     assert rows[RAW_ONLY[0]].reference_comparison is None
     assert rows[RAW_ONLY[0]].why_not == "the reference"
@@ -115,15 +115,6 @@ def test_mean_is_over_the_seeds_that_have_a_value_and_states_their_number(run: P
     # one seed that has a value: its own interval over images
     (compared,) = comparisons(rows[1:])
     assert compared.methods[0].over_images("raw") == rows[1].areas["raw"]
-
-
-def test_models_of_other_qualities_are_separate_on_request(run: Path) -> None:
-    few = pairs_of(ALL[0], corrupt=["none", "jpeg50"])
-    rows = quality_rows(run, [*pairs_of(RAW_ONLY[0], corrupt=list(QUALITIES)), *few])
-    assert [each.qualities for each in comparisons(rows)] == [rows[0].names]
-    assert [each.qualities for each in comparisons(rows, apart=True)] == [
-        rows[0].names, ("raw", "jpeg50"),
-    ]  # fmt: skip
 
 
 def test_model_tested_in_one_quality_has_no_row_and_unknown_names_are_rejected(run: Path) -> None:

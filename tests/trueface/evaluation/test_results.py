@@ -14,10 +14,7 @@ from launcher.cli.result_tables import draw, table_of_tests
 from launcher.code_identity import CodeIndex
 from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
-from tests.trueface.intervals import interval_of
 from trueface.evaluation import metrics
-from trueface.evaluation.confounds import best_confound
-from trueface.evaluation.measurement import METRICS, evaluate_scores
 from trueface.evaluation.result_rows import by_video, compare, unlearning_methods_of, video_report
 from trueface.evaluation.results import KEPT, MEASURED_BY, table
 from trueface.predictions.csv_tables import read_csv, write_csv
@@ -99,16 +96,6 @@ def test_overlapping_datasets_are_pooled_once_under_one_name_in_any_order(
         assert [(row["data"], row["n"]) for row in rows if row["pooled"]] == pooled
 
 
-def test_good_model_is_measured_and_a_guessing_one_is_called_chance(run: Path) -> None:
-    rows = table(run, pairs("clean", "clean%50"))
-    good = [row for row in rows if row["model"] == "clean"]
-    guessing = [row for row in rows if row["model"] == "clean%50"]
-    assert all(_value(row, "auc") > 0.99 and row["verdict"] == "" for row in good)
-    assert all(row["verdict"] == "chance" for row in guessing)
-    assert {row["seconds"] for row in good} == {7.5}
-    assert {row["seconds"] for row in guessing} == {None}
-
-
 def test_code_of_every_metric_decides_whether_rows_are_measured_again() -> None:
     folder = Path(metrics.__file__).parent
     names = {f"{metrics.__name__}.{path.stem}" for path in folder.glob("[!_]*.py")}
@@ -138,17 +125,6 @@ def _value(row: dict[str, Json], name: str) -> float:
     value = measure["value"]
     assert isinstance(value, float)
     return value
-
-
-def test_model_with_an_id_too_long_for_a_folder_has_rows(tmp_path: Path) -> None:
-    model = "#".join(["gan2:pre&real:pre"] * 20)
-    for data in TESTS:
-        write(tmp_path, model, data, shift=9.0)
-    paths.summary(tmp_path / model_folder_name(model)).write_text('{"schema": 1, "seconds": 3}')
-    rows = table(tmp_path, pairs(model))
-    assert {row["model"] for row in rows} == {model}
-    assert {row["seconds"] for row in rows} == {3}
-    assert len(rows) == 4
 
 
 def test_tests_of_two_data_folders_are_never_joined(run: Path) -> None:
@@ -248,22 +224,6 @@ def test_row_is_marked_if_file_properties_predict_the_class(
     assert verdict in draw([row])
 
 
-def test_trait_that_shapes_the_pixels_is_named_before_metadata(tmp_path: Path) -> None:
-    labels = {}
-    for label in (0, 1):
-        for number in range(30):
-            path = tmp_path / f"{label}{number}"
-            size, comment = (8 + number % 2 * label, 8), b"" if label else b"made by hand"
-            PIL.Image.new("RGB", size).save(path, "JPEG", comment=comment)
-            labels[str(path)] = label
-    found = best_confound(labels)
-    assert found is not None
-    assert (found.name, found.shapes_pixels) == ("the metadata", False)
-    for number in range(30):
-        PIL.Image.new("RGB", (9, 9)).save(tmp_path / f"1{number}", "JPEG")
-    assert (best_confound(labels) or found).name == "the image size"
-
-
 def test_row_is_marked_once_its_files_are_readable_again(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "away"
     write_tests(folder, "clean", [logits(y, power=2.0, skew=0) for y in (0, 1)], attributes="")
@@ -296,19 +256,6 @@ def measured_run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_row_contains_every_measure_or_the_reason_why_not(measured_run: Path) -> None:
-    rows = compare(measured_run, [(MODEL, data) for data, _, _ in TESTED])
-    assert [row["data"] for row in rows] == ["gan2:pre", "gan3:pre", "gan2:pre&gan3:pre&real:pre"]
-    for row in rows:
-        assert set(METRICS) <= set(row)
-        assert row["reasons"] == {}
-    (alone,) = compare(measured_run, [(MODEL, "gan2:pre")])
-    assert alone["precision"] is alone["eer"] is None
-    assert isinstance(alone["reasons"], dict)
-    assert alone["reasons"]["eer"] == "all images are fake"
-    assert alone["recall"] == alone["accuracy"]
-
-
 @pytest.mark.parametrize(
     ("model", "method"),
     [
@@ -320,24 +267,6 @@ def test_row_contains_every_measure_or_the_reason_why_not(measured_run: Path) ->
 )
 def test_row_names_the_method_of_its_model(model: str, method: str) -> None:
     assert unlearning_methods_of(model) == method
-
-
-def test_measures_of_a_row_are_those_of_its_images(measured_run: Path) -> None:
-    (*_, pooled) = compare(measured_run, [(MODEL, data) for data, _, _ in TESTED])
-    tables = [np.random.default_rng(len(s)).normal(size=30) + 2 * y - 1 for _, s, y in TESTED]
-    logits = np.array([float(f"{logit:.9g}") for logit in np.concatenate(tables)])
-    labels = np.repeat(np.array([label for _, _, label in TESTED], np.int8), 30)
-    report = evaluate_scores(
-        labels, logits, keys=[f"{s}/{n}" for _, s, _ in TESTED for n in range(30)]
-    )
-    assert pooled["over"] == {"real": "images", "fake": "sources"}
-    measure = report.metrics["ap"]
-    assert pooled["ap"] == {
-        "value": measure.value,
-        "low": interval_of(measure).low,
-        "high": interval_of(measure).high,
-        "images": {"low": None, "high": None, "why": "30 of 50 reals"},
-    }
 
 
 def test_launcher_prints_the_rows_and_writes_them_as_json(measured_run: Path) -> None:
