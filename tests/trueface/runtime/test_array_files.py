@@ -129,15 +129,6 @@ def test_file_that_expands_to_a_thousand_times_its_size_allocates_no_memory(tmp_
             read(path)
 
 
-def test_samples_with_one_long_name_are_read_whatever_their_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(npz_files, "FREE_BYTES", 0)  # as with a hundred thousand samples
-    names = np.array([f"{number:06d}" for number in range(10_000)] + ["x" * 255])
-    np.savez_compressed(tmp_path / "a.npz", names=names, logits=np.zeros(len(names), "f4"))
-    assert len(npz_files.read(tmp_path / "a.npz", "the arrays")["names"]) == len(names)
-
-
 def test_archive_with_too_many_members_is_rejected(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", {str(one): b"" for one in range(100)})
     with pytest.raises(DataError, match="100 members"):

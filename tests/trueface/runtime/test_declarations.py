@@ -142,22 +142,6 @@ def test_unreadable_declaration_is_rejected_with_file_line_and_allowed_syntax(
         assert "trueface.runtime.field_types" in message
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '"""Shows register as a decorator, @register(name)."""\n{}',
-        "# @register as a decorator\n{}",
-        "# register('axe')(axe) is no declaration, nor register as such\n{}",
-        '{}    """Cuts, by register(...)."""\n\n\ndef rest(): ...\n\n\nLATER = "register as it is"\n',
-        "def register(name, **facts): ...\n\n\n{}",
-    ],
-)
-def test_mention_of_the_decorator_is_not_a_declaration(tmp_path: Path, text: str) -> None:
-    assert list(declared(tmp_path, text.format("@register('saw')\ndef saw():\n    ...\n"))) == [
-        "saw"
-    ]
-
-
 def test_file_that_is_not_utf_8_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "tool.py").write_bytes(b"# caf\xe9\n@register('saw')\ndef saw(): ...\n")
     with pytest.raises(DeclarationError, match=r"tool\.py:1: not in UTF-8"):

@@ -59,25 +59,6 @@ def test_step_has_the_bits_of_its_parts(clip: float, checked: bool) -> None:
         assert same(model, other)
 
 
-@pytest.mark.parametrize(
-    ("factor", "norm", "message"),
-    [
-        (math.nan, True, "loss nan"),
-        (math.inf, True, "loss inf"),
-        (1e30, True, "norm inf"),
-        (math.nan, False, "loss nan"),
-    ],
-)
-def test_step_is_refused_before_it_is_taken(factor: float, norm: bool, message: str) -> None:
-    model = network()
-    before = copy.deepcopy(model)
-    step = GradientStep(sgd(model), clip=1.0, nonfinite=refused, checks_norm=norm)
-    loss = loss_of(model, factor) if factor != 1e30 else infinite_slope(model)
-    with pytest.raises(Refused, match=f"^{message}$"):
-        step(loss)
-    assert same(model, before)
-
-
 def infinite_slope(model: nn.Module) -> Tensor:
     """Return a loss of 0 whose gradient is too long for its norm."""
     weight = next(model.parameters())

@@ -1,10 +1,8 @@
 """A recorded step does what an eager one does, with the batch, the learning rate and the state of its time."""
 
 import copy
-import gc
 import logging
 import math
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -15,14 +13,12 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tests.trueface.recorded_steps import RecordedSteps, recorded
 from trueface.runtime import graph_step
-from trueface.runtime.field_types import Accelerate
 from trueface.runtime.gradient_step import GradientStep, Quantity
 from trueface.runtime.graph_step import (
     WARM_UP,
     GraphedSteps,
     Inputs,
     allocate_momentum,
-    make_steps,
 )
 from trueface.runtime.moving_average import ExponentialMovingAverage
 
@@ -109,23 +105,6 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 SIZES = (FULL, FULL, SMALL, FULL, FULL, FULL, SMALL, FULL)  # the fourth full batch is recorded
 RATES = (0.1, 0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01)
-
-
-@pytest.mark.parametrize("make", [adam, adamw, sgd])
-@pytest.mark.parametrize("clip", [0.0, 0.01])
-def test_recorded_steps_have_the_bits_of_eager_ones(
-    recorded: RecordedSteps, make: Make, clip: float
-) -> None:
-    model, other = network(), network()
-    step = GradientStep(make(model), clip=clip, nonfinite=refused)
-    steps = graphed(model, step)
-    found = graphed_losses(steps, step.optimizer, SIZES, RATES)
-    plain = GradientStep(make(other), clip=clip, nonfinite=refused)
-    assert found == eager_losses(other, plain, SIZES, RATES)
-    assert same(model, other)
-    assert (recorded.recordings, recorded.replays) == (1, 3)
-    assert recorded.eager_steps == WARM_UP + 2  # the small batches are not replayed
-    assert steps.ran == {"accelerate": "graph"}
 
 
 def test_recording_is_logged_once(
@@ -345,45 +324,3 @@ def test_gpu_step_that_cannot_be_recorded_continues_eagerly() -> None:
         reasons.append(steps.reason)
     assert "the recording failed" in reasons[-1]
     assert same(*ends)
-
-
-class Training:
-    """A training that refers to its steps."""
-
-    def __init__(self, accelerate: Accelerate, reason: str) -> None:
-        self.network = network()
-        gradient_step = GradientStep(SGD(self.network.parameters(), lr=0.1))
-        self.steps = make_steps(
-            gradient_step, self._loss_of, device="cpu", accelerate=accelerate, reason=reason
-        )
-
-    def _loss_of(self, inputs: Inputs) -> tuple[Tensor, dict[str, float]]:
-        return self.network(inputs["x"]).mean(), {"seen": float(len(inputs["x"]))}
-
-
-@pytest.mark.parametrize(
-    ("accelerate", "reason", "ran"),
-    [
-        ("off", "", {}),
-        ("off", "no GPU", {}),
-        ("graph", "no GPU", {"accelerate": "off", "accelerate_reason": "no GPU"}),
-    ],
-)
-def test_eager_steps_train_and_free_their_training(
-    accelerate: Accelerate, reason: str, ran: dict[str, str]
-) -> None:
-    training = Training(accelerate, reason)
-    before = copy.deepcopy(training.network.state_dict())
-    loss, logged = training.steps({"x": torch.ones(FULL, 4)})
-    assert math.isfinite(loss)
-    assert logged == {"seen": FULL}
-    assert not torch.equal(before["3.bias"], training.network.state_dict()["3.bias"])
-    assert training.steps.ran == ran
-    freed = weakref.ref(training.network)
-    gc.disable()  # memory of a GPU is needed before the next collection
-    try:
-        training.steps.release()
-        del training
-        assert freed() is None
-    finally:
-        gc.enable()

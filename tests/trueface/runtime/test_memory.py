@@ -1,7 +1,5 @@
 """The memory share of a GPU, with a stand-in for torch.cuda. Needs and measures no GPU."""
 
-import subprocess
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,31 +17,6 @@ from trueface.runtime.memory import Cuda, cap_job_memory, confirm_device
 MIB = 1 << 20
 UUID = "8932f937-d72c-4106-c12f-20bd9faed9f6"
 OTHER = "11111111-d72c-4106-c12f-20bd9faed9f6"
-FAULTS = """
-import ctypes, resource, sys
-from unittest.mock import Mock
-sys.modules["torch"] = Mock()  # its import takes seconds, and nothing here uses it
-from trueface.runtime.memory import keep_freed_memory
-library = ctypes.CDLL(None)
-library.malloc.restype = ctypes.c_void_p
-library.malloc.argtypes = [ctypes.c_size_t]
-library.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-library.free.argtypes = [ctypes.c_void_p]
-def maps():
-    blocks = [library.malloc(8 << 20) for _ in range(3)]
-    for block in blocks:
-        library.memset(block, 1, 8 << 20)
-    for block in blocks:
-        library.free(block)
-def faults():
-    maps()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    maps()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-usual = faults()
-keep_freed_memory()
-print(faults(), usual)
-"""
 
 
 @dataclass
@@ -106,20 +79,6 @@ def test_no_limit_is_set_on_cpu_or_without_launcher(tmp_path: Path) -> None:
     assert cap_job_memory(job, {}, card) is job
     assert not card.fractions
     assert not (tmp_path / "memory.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("cap", "context", "fraction"),
-    [(600 * MIB, 100 * MIB, 0.5), (5000 * MIB, 0, 1.0)],
-    ids=["without the context", "beyond the card"],
-)
-def test_shared_gpu_is_limited_to_the_share(
-    tmp_path: Path, cap: int, context: int, fraction: float
-) -> None:
-    share(tmp_path, cap, context)
-    card = Card()
-    cap_job_memory(a_job(tmp_path), {}, card)
-    assert card.fractions == [fraction]
 
 
 def test_exclusive_gpu_is_not_limited(tmp_path: Path) -> None:
@@ -223,10 +182,3 @@ def test_error_of_unusable_gpu_contains_advice(tmp_path: Path) -> None:
 
     with pytest.raises(JobError, match="torch cannot use GPU GPU-77 of this job"):
         cap_job_memory(a_job(tmp_path), {"CUDA_VISIBLE_DEVICES": "GPU-77"}, WithoutCuda())
-
-
-def test_freed_memory_causes_no_new_page_faults() -> None:
-    command = [sys.executable, "-c", FAULTS]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    kept, usual = map(int, done.stdout.split())
-    assert kept < 100 < usual

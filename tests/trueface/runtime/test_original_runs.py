@@ -1,7 +1,5 @@
 import os
 import pickle
-import subprocess
-import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,15 +73,6 @@ def test_scores_saved_on_cpu_or_as_numpy_arrays_are_read(order: Any, tmp_path: P
     if order:
         content = {name: one.numpy().copy(order=order) for name, one in content.items()}
     assert read_scores(pickled(tmp_path, content)).logits.tolist() == list(LOGITS)
-
-
-def test_reading_old_files_needs_no_torch(tmp_path: Path) -> None:
-    path = score_file(tmp_path / "scores.pkl", LABELS, LOGITS)
-    code = (
-        "import sys; from pathlib import Path; from trueface.runtime.original.runs import read_scores;"
-        "assert len(read_scores(Path(sys.argv[1])).logits) == 4; assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code, path], check=True)
 
 
 @pytest.mark.parametrize(
