@@ -1,4 +1,8 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -7,10 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, fbeta_score, log_loss
 
+import trueface
 from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.intervals import interval_of
+from trueface.evaluation import results
 from trueface.evaluation.comparison import contrast
 from trueface.evaluation.estimate import Difference, Estimate
 from trueface.evaluation.intervals.resampling import values_under
@@ -18,6 +24,8 @@ from trueface.evaluation.measurement import METRICS, collect, evaluate_scores
 from trueface.evaluation.metrics.confusion import ACCURACY, BALANCED_ACCURACY, F1
 from trueface.evaluation.metrics.probability import LOSS
 from trueface.evaluation.weighted_scores import WeightedScores
+from trueface.predictions.csv_tables import write_csv
+from trueface.runtime import paths
 from trueface.runtime.errors import UsageError
 
 # values and intervals of earlier versions: metrics that became objects must not change them
@@ -107,6 +115,53 @@ def test_two_metrics_with_one_name_are_rejected_and_both_modules_are_named() -> 
         UsageError, match=r"'accuracy' is defined in metrics\.first and in metrics\.second"
     ):
         collect([first, second])
+
+
+NEW_METRIC = """
+from trueface.evaluation.metric import Metric
+
+def f2(scores):
+    hits = 5 * scores.true_positives
+    return hits / (hits + 4 * scores.false_negatives + scores.false_positives)
+
+F2 = Metric(
+    name="f2",
+    title="F2 score",
+    compute=f2,
+)
+"""
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from trueface.evaluation.results import table
+from trueface.report.tables import COLUMNS
+(row,) = table(Path(sys.argv[1]), [("m", "gan2:pre")])
+print(json.dumps([row["f2"], [metric.heading for metric in COLUMNS]]))
+"""
+
+
+def test_new_file_adds_a_metric_to_cached_tables_and_to_the_report(
+    tmp_path: Path,
+) -> None:
+    labels, logits, keys = make_table("few and tied")
+    scores = make_scores(keys, labels, logits)
+    write_csv(paths.scores(tmp_path / "run" / "m", "m", "gan2:pre"), scores)
+    assert "f2" not in results.table(tmp_path / "run", [("m", "gan2:pre")])[0]
+    tree = tmp_path / "tree" / "trueface"
+    shutil.copytree(Path(trueface.__file__).parent, tree)  # with its compiled files
+    (tree / "evaluation/metrics/f2.py").write_text(NEW_METRIC)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "run")],
+        cwd=tree.parent,
+        env={**os.environ, "PYTHONPATH": str(tree.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    row, headings = json.loads(done.stdout)
+    assert row["value"] == pytest.approx(fbeta_score(labels, logits > 0, beta=2))
+    assert row["low"] < row["value"] < row["high"]
+    assert headings[-2:] == ["F2 score", "ECE"]
 
 
 def test_value_equals_that_of_a_resample_with_each_image_once() -> None:
