@@ -65,6 +65,7 @@ def gaussians(
     width: int = 64,
     classes: int = 2,
     known: int = 40,
+    one_way: bool = False,
     seed: int = 1,
 ) -> Hidden:
     """Return Gaussian classes; a line separates two of them with an accuracy of `separable`."""
@@ -72,7 +73,7 @@ def gaussians(
     true = np.arange(count + known) % classes
     features = rng.standard_normal((count + known, width))
     features[np.arange(count + known), true] += 2**0.5 * NormalDist().inv_cdf(separable)
-    wrong = rng.random(count + known) < rate
+    wrong = rng.random(count + known) < (rate * 2 * true if one_way else rate)
     wrong[count:] = True
     trained = np.where(wrong, (true + 1) % classes, true)
     torch.manual_seed(0)
@@ -94,6 +95,22 @@ def precision_and_recall(hidden: Hidden, findings: Findings) -> tuple[float, flo
     assert found.precision is not None
     assert found.recall is not None
     return found.precision, found.recall
+
+
+@pytest.mark.parametrize(
+    ("separable", "one_way"),
+    [(0.95, False), (0.995, False), (0.95, True)],
+)
+def test_most_hidden_flips_are_found_if_classes_are_linearly_separable(
+    separable: float, one_way: bool
+) -> None:
+    some = [gaussians(separable, width=16, one_way=one_way, seed=seed) for seed in range(2)]
+    found = [hidden.find() for hidden in some]
+    precision, recall = np.mean([*map(precision_and_recall, some, found)], axis=0)
+    assert precision >= 0.8
+    assert recall >= 0.8
+    for hidden, findings in zip(some, found, strict=True):
+        assert findings.noise == pytest.approx(len(hidden.wrong) / 1000, abs=0.04)
 
 
 def test_warning_says_that_weak_features_make_mistakes_flipped_labels() -> None:
@@ -174,17 +191,18 @@ def test_doubt_is_about_what_known_flips_show(
     assert bool(doubt(findings)) is bool(reason)
 
 
-def test_copies_of_images_hide_no_flips() -> None:
-    once = gaussians(0.995, width=16, count=300, known=0)
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_copies_of_images_hide_no_flips(noise: float) -> None:
+    once = gaussians(0.995, width=16, count=600, known=0)
     rng = torch.Generator().manual_seed(0)
     inputs = torch.cat([batch.inputs for batch in once.retain.read(RunContext())])
-    copies = [inputs + 0.3 * torch.randn(inputs.shape, generator=rng) for _ in range(2)]
+    copies = [inputs + noise * torch.randn(inputs.shape, generator=rng) for _ in range(3)]
     many = replace(
         once,
-        retain=examples(torch.cat(copies), once.retain.trained * 2),
-        wrong=tuple(row + 300 * copy for copy in range(2) for row in once.wrong),
+        retain=examples(torch.cat(copies), once.retain.trained * 3),
+        wrong=tuple(row + 600 * copy for copy in range(3) for row in once.wrong),
     )
-    ids = [f"net{copy}:faces/{row}" for copy in range(2) for row in range(300)]
+    ids = [f"net{copy}:faces/{row}" for copy in range(3) for row in range(600)]
     precision, recall = precision_and_recall(many, many.find(ids=ids))
     assert precision >= 0.85
     assert recall >= 0.9
@@ -196,6 +214,13 @@ def test_copies_of_an_image_count_once_against_the_fewest() -> None:
     ids = [f"net{row // 8}:faces/{row % 8}" for row in range(40)]
     with pytest.raises(JobError, match="4 images of class 0 were searched, but each of 2"):
         hidden.find(ids=ids)
+
+
+def test_almost_no_right_label_is_flagged() -> None:
+    hidden = gaussians(0.98, rate=0.0)
+    found = hidden.find().rows
+    assert len(found) <= 20
+    assert score_findings(found, hidden.wrong).recall is None
 
 
 def test_suggestions_are_other_classes_and_right_where_the_flag_is_right() -> None:

@@ -84,6 +84,15 @@ def find_row(group: UnlearningGroup, name: str) -> UnlearningRow:
     return next(one for one in group.rows if one.name == name)
 
 
+def test_rows_start_with_the_references(group: UnlearningGroup) -> None:
+    assert [one.name for one in group.rows] == [
+        "before", "corrected", "retrain", "finetune", "scrub", "aaa",
+    ]  # fmt: skip
+    assert group.base == BASE
+    assert find_row(group, "scrub").seeds == (0, 1)
+    assert find_row(group, "aaa").seeds == (0,)
+
+
 def test_predictions_too_large_for_memory_leave_the_other_models_measured(tmp_path: Path) -> None:
     write_flip_unlearning(tmp_path, "scrub", 8)
     run = write_flip_unlearning(tmp_path, "ng", 8)
@@ -211,8 +220,29 @@ def test_damaged_record_is_reported_and_the_rest_is_shown(tmp_path: Path) -> Non
     assert "damaged" in found.troubles[0]
 
 
+def test_single_model_folder_is_accepted(study: Path) -> None:
+    folder = study / paths.model_folder("model", with_seed(f"{BASE}~scrub", 0))
+    assert [one.name for one in only_group(folder).rows] == ["before", "scrub"]
+
+
 def test_run_without_unlearning_has_no_group_and_no_error(tmp_path: Path) -> None:
     assert make_unlearning_leaderboard(tmp_path) == (tmp_path.name, (), ())
+
+
+def test_method_that_knew_half_of_the_wrong_labels_is_compared_with_references_that_knew_all(
+    tmp_path: Path,
+) -> None:
+    for method, wrong in (("retrain", 6), ("corrected", 4)):
+        write_flip_unlearning(tmp_path, method, wrong)
+    half = make_record(f"{BASE}~relabel@known=0.5,seed=0", f"{BASE}@seed=0", known=0.5)
+    write_unlearning(tmp_path, half, flip_predictions(24), flip_predictions(8))
+    group = only_group(tmp_path)
+    assert [one.method for one in group.rows] == ["before", "corrected", "retrain", "relabel"]
+    one = find_row(group, "relabel known=0.5")
+    assert one.values["recovery"].mean == pytest.approx(16 / 20)
+    assert one.values["gap_test"].mean == pytest.approx(2 / 80)
+    assert not any("nothing was retrained" in note for note in group.notes)
+    assert group.known == 1.0
 
 
 def test_known_fraction_of_a_group_is_that_of_all_its_methods(tmp_path: Path) -> None:
@@ -267,6 +297,48 @@ def test_base_of_unlearnings_of_several_seeds_counts_once(
     )
     assert rows["retrain"].values["test"].seeds == rows["scrub"].values["test"].seeds == len(seeds)
     assert not any(alarm.text.startswith("seed ") for alarm in rows["before"].alarms)
+
+
+def test_two_bases_count_twice_for_any_number_of_unlearnings(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for own in (3, 4):
+            model = f"{BASE}~scrub@seed={seed},unlearn.seed={own}"
+            record = make_record(model, f"{BASE}@seed={seed}", seed=own)
+            write_unlearning(
+                tmp_path, record, flip_predictions(20 + 8 * seed, follows=30), flip_predictions(8)
+            )
+    before, scrub = only_group(tmp_path).rows
+    assert (before.seeds, scrub.seeds) == ((0, 1), (3, 3, 4, 4))
+    assert before.values["test"].values == (60 / 80, 52 / 80)
+
+
+def test_draw_swept_with_the_seed_is_part_of_the_repetition(tmp_path: Path) -> None:
+    for seed, draw in ((0, 7), (1, 8)):
+        variant = f"@seed={seed},poison_seed={draw}"
+        for method, wrong in (("retrain", 4), ("scrub", 8)):
+            said = make_record(f"{BASE}~{method}{variant}", f"{BASE}{variant}", seed=seed)
+            write_unlearning(
+                tmp_path,
+                said,
+                flip_predictions(24, follows=30),
+                flip_predictions(wrong + PER_SEED[seed], seed=seed),
+            )
+    group = only_group(tmp_path)
+    assert group.base == BASE
+    assert find_row(group, "scrub").seeds == (0, 1)
+
+
+def test_draws_of_one_seed_all_count_for_the_noise_test(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        for draw, wrong in ((7, 8), (8, 22)):  # with the first draw much has changed
+            variant = f"@seed={seed},poison_seed={draw + 10 * seed}"
+            for method, left in (("retrain", 4), ("ng", wrong)):
+                told_of = make_record(f"{BASE}~{method}{variant}", f"{BASE}{variant}", seed=seed)
+                after = flip_predictions(left + PER_SEED[seed], seed=seed)
+                write_unlearning(tmp_path, told_of, flip_predictions(24, follows=30), after)
+    group = only_group(tmp_path)
+    assert find_row(group, "ng").values["test"].seeds == 6
+    assert find_row(group, "ng").alarms == ()
 
 
 @pytest.mark.parametrize("seeds", [2, 3])
@@ -337,6 +409,23 @@ def test_broken_seed_raises_the_alarm_and_has_no_measures(tmp_path: Path) -> Non
     assert one.values["seconds"].mean == 10
     (alarm,) = find_row(only_group(tmp_path), "scrub").alarms
     assert alarm.text.startswith("seed 1: ")
+
+
+def test_unchanged_model_is_reported(tmp_path: Path) -> None:
+    write_flip_unlearning(tmp_path, "retrain", 4)
+    same = flip_predictions(24, follows=30)
+    write_unlearning(tmp_path, make_record(f"{BASE}~ng@seed=0", f"{BASE}@seed=0"), same, same)
+    write_unlearning(
+        tmp_path,
+        make_record("cifar~lau", "cifar", **OF_CLASS),
+        class_predictions(0),
+        class_predictions(0),
+    )
+    of_class, of_flips = sorted(
+        make_unlearning_leaderboard(tmp_path).groups, key=lambda one: one.base
+    )
+    assert find_row(of_flips, "ng").verdict == "untouched"
+    assert AlarmKind.NEVER_KNOWN in {alarm.alarm_kind for alarm in find_row(of_class, "lau").alarms}
 
 
 def test_measure_is_the_mean_over_seeds(group: UnlearningGroup) -> None:
