@@ -21,6 +21,7 @@ from trueface.benchmark.leaderboard import (
 )
 from trueface.benchmark.results import (
     CellMeasures,
+    auc_change,
     evaluate_attacked,
     evaluate_unattacked,
 )
@@ -108,6 +109,20 @@ def test_few_images_give_values_without_intervals_and_one_class_gives_only_rates
     area = alone["auc"]
     assert area is not None
     assert (area.value, area.reason) == (None, "all images are fake")
+
+
+def test_change_from_clean_images_is_paired() -> None:
+    clean = scores(RANDOM.normal(0, 1, 100), RANDOM.normal(1, 1, 100))
+    corrupted = with_logits(clean, clean.predictions.margin + 0.01 * RANDOM.standard_normal(200))
+    change = auc_change(measure(corrupted), measure(clean))
+    assert change.value is not None
+    assert change.interval is not None
+    alone = measure(clean)["auc"]
+    assert alone is not None
+    assert alone.interval is not None
+    assert (
+        change.interval.high - change.interval.low < (alone.interval.high - alone.interval.low) / 4
+    )
 
 
 def test_attack_counts_only_images_that_were_right_before() -> None:

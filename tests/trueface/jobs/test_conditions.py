@@ -17,10 +17,11 @@ from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import Chain
 from trueface.data.index import survey
 from trueface.data.settings import TestSettings
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.jobs import testing, training
 from trueface.jobs.kinds import TEST
 from trueface.jobs.testing import ScoringModel, attacked_test
-from trueface.models import checkpoint
+from trueface.models import checkpoint, model_file
 from trueface.predictions.csv_tables import read_csv
 from trueface.runtime import paths
 from trueface.runtime.ids import parse_data
@@ -116,6 +117,25 @@ def test_attack_flips_correct_predictions_and_control_is_reported(
     after, threshold = logits(lab, f"{DATA}@attack=pgd8"), record["threshold"]["logit"]
     wrong = [name for name, value in clean.items() if (value > threshold) != ("Fake/" in name)]
     assert all(after[name] == clean[name] for name in wrong)
+
+
+def test_correct_predictions_use_the_model_validation_threshold(
+    lab: Path, clean: Mapping[str, float]
+) -> None:
+    kept = checkpoint.load(paths.checkpoint(folder(lab)))
+    own = Calibration.read(kept.provenance["calibration"])
+    assert own is not None
+    fakes = [value for name, value in clean.items() if "Fake/" in name]
+    try:
+        for calibration in (own, Calibration(threshold=float(np.median(fakes)))):
+            provenance = {**kept.provenance, "calibration": calibration.json_record}
+            model_file.save(paths.checkpoint(folder(lab)), replace(kept, provenance=provenance))
+            record = run_test(lab, attack="random1")["attack"]
+            threshold = calibration.threshold
+            assert record["threshold"] == {"logit": threshold, "from": "validation"}
+            assert record["evasion"]["attacked"] == sum(value > threshold for value in fakes)
+    finally:
+        model_file.save(paths.checkpoint(folder(lab)), kept)
 
 
 def test_saved_attacked_images_stay_within_the_budget(lab: Path) -> None:

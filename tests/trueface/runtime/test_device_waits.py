@@ -127,6 +127,19 @@ def test_training_step_reads_the_device_once(
     assert sum(places.values()) == reads * (many - few), places
 
 
+def test_results_on_the_counted_device_have_the_bits_of_the_cpu() -> None:
+    def state(watch: RunContext) -> dict[str, Tensor]:
+        task = make_class_task(pictures=True, epochs=5)
+        task.model.to(watch.device)
+        done = task.run("lau", options={"epochs": 2}, watch=watch)
+        return {name: value.cpu() for name, value in done.model.state_dict().items()}
+
+    expected = state(RunContext())
+    with counted_device():
+        found = state(WATCH)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
 @pytest.mark.parametrize(
     ("use", "count"),
     [

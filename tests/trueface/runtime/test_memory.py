@@ -81,6 +81,20 @@ def test_no_limit_is_set_on_cpu_or_without_launcher(tmp_path: Path) -> None:
     assert not (tmp_path / "memory.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("cap", "context", "fraction"),
+    [(600 * MIB, 100 * MIB, 0.5), (5000 * MIB, 0, 1.0)],
+    ids=["without the context", "beyond the card"],
+)
+def test_shared_gpu_is_limited_to_the_share(
+    tmp_path: Path, cap: int, context: int, fraction: float
+) -> None:
+    share(tmp_path, cap, context)
+    card = Card()
+    cap_job_memory(a_job(tmp_path), {}, card)
+    assert card.fractions == [fraction]
+
+
 def test_exclusive_gpu_is_not_limited(tmp_path: Path) -> None:
     share(tmp_path, None)
     card = Card(reserved=20 * MIB)

@@ -97,6 +97,13 @@ def test_weights_equal_those_of_a_batch_that_is_larger(changed: dict[str, Any], 
     assert done.samples_read == expected.samples_read == EPOCHS * count
 
 
+def test_half_precision_scales_and_unscales_the_sum_once() -> None:
+    several, _ = trained(8, accumulate=4, precision="fp16", optimizer="sgd", lr=0.1)
+    large, _ = trained(32, precision="fp16", optimizer="sgd", lr=0.1)
+    assert distance(several, large) < 1e-3
+    assert distance(several, [each.detach() for each in network().parameters()]) > 0.02
+
+
 def test_loss_that_is_not_finite_ends_the_training_with_its_batch() -> None:
     with pytest.raises(JobError, match=r"the loss became (nan|inf) in epoch \d, after \d+ images"):
         trained(8, accumulate=4, lr=1e30, optimizer="sgd")

@@ -55,6 +55,16 @@ def rows(root: Path, name: str = "faces.csv") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_same_faces_give_same_bytes_in_any_order(faces: Path, root: Path, tmp_path: Path) -> None:
+    shutil.copytree(faces.parent, tmp_path / "faces")
+    header, *lines = faces.read_text().splitlines()
+    (tmp_path / "faces/faces.csv").write_text("\n".join([header, *reversed(lines)]))
+    make_forged(tmp_path / "again", tmp_path / "faces/faces.csv", settings(), workers=1)
+    assert contents(tmp_path / "again") == contents(root)
+    make_forged(tmp_path / "other", faces, settings(seed=7), workers=1)
+    assert contents(tmp_path / "other") != contents(root)
+
+
 def test_forged_set_is_read_like_any_data_root(root: Path) -> None:
     vocabulary = BUILT_IN.with_words(read_words(root))
     data = vocabulary.training_data_id(parse_data("forged:pre"))

@@ -35,6 +35,7 @@ from trueface.training.parts.qualities import in_qualities, rows_of
 from trueface.training.settings import TrainSettings
 from trueface.translation.training import LabelledImages
 from trueface.unlearning.head_features import feature_source
+from trueface.unlearning.image_source import pixel_source
 from trueface.unlearning.settings import UnlearningSettings
 
 COUNT = 11
@@ -152,10 +153,27 @@ def test_features_in_qualities(images: tuple[Image, ...], form: str) -> None:
     assert len(loader) == (2 * COUNT if form == "paired" else COUNT)
 
 
+@pytest.mark.parametrize(("cycle", "stored"), [(2, True), (0, False)])
+def test_features(images: tuple[Image, ...], tmp_path: Path, cycle: int, stored: bool) -> None:
+    loader = train_loader(images, settings(augment_cycle=cycle), COLUMNS)
+    bank = features_of(loader, tmp_path / "features" if stored else None)
+    check("features", both(bank), floats=True)
+    check("some features", bank.iter_positions([9, 6, 1, 4], 2, batch_size=3), floats=True)
+
+
 def test_features_of_images_drawn_by_cells(images: tuple[Image, ...], tmp_path: Path) -> None:
     bank = features_of(by_cells(train_loader(images, settings())), tmp_path / "features")
     check("features by cells", both(bank), floats=True)
     assert bank.dataset.cost.computed == 2 * (COUNT - 1)  # also those that are not drawn
+
+
+@pytest.mark.parametrize("epoch", [None, 0, 1])
+def test_images_of_an_unlearning(images: tuple[Image, ...], epoch: int | None) -> None:
+    some = examples_of_images(images).subset([9, 6, 1, 4, 0])
+    check(f"examples {epoch} of images", read(some, epoch))
+    check(f"examples {epoch} of images by 2", read(some, epoch, 2))
+    more = some + examples(torch.zeros(4, 3, 16, 16, dtype=torch.uint8), [1] * 4, seed=2)
+    check(f"examples {epoch} of images joined", read(more, epoch, 5))
 
 
 @pytest.mark.parametrize("epoch", [None, 0, 1])
@@ -260,6 +278,12 @@ def unlearning_settings(**changed: Any) -> UnlearningSettings:
     )
 
 
+def examples_of_images(images: tuple[Image, ...]) -> Examples:
+    chosen = unlearning_settings()
+    loaders = train_loader(images, chosen), eval_loader(images, chosen)
+    return examples_from(pixel_source(*loaders, chosen), images)
+
+
 def examples_of_features(images: tuple[Image, ...], **changed: Any) -> Examples:
     chosen = unlearning_settings(**changed)
     loaders = train_loader(images, chosen), eval_loader(images, chosen)
@@ -303,10 +327,21 @@ PINNED: dict[str, Any] = {
     ),
     "features tested": ("0 1 2 3 | 4 5 7 | 8 9 10", "4680feb0d9a74ef0"),
     "features mixed": ("8 1 2 | 10 5 3 7 | 4 0 9 | 7 10 2 | 5 3 9 1 | 4 8 0", "d961bb4299f5f101"),
+    "features": ("8 1 2 | 10 5 3 7 | 4 0 9 | 7 10 2 | 5 3 9 1 | 4 8 0", "fdcf3c568725986a"),
+    "some features": ("9 4 | 1", "8bda0bb9b77ee1e7"),
     "features by cells": (
         "1 8 9 7 | 10 8 4 | 3 9 10 | 9 5 8 | 1 10 3 9 | 8 7 10",
         "4c25f484ff75d975",
     ),
+    "examples None of images": ("9 1 4 | 0", "39d5b7c7b1c50c0a"),
+    "examples None of images by 2": ("9 | 1 4 | 0", "18d414258e0597b3"),
+    "examples None of images joined": ("9 1 4 0 | 10 11 12 13", "06681d93a2a34b64"),
+    "examples 0 of images": ("4 1 9 | 0", "9b5dcab6230b16c8"),
+    "examples 0 of images by 2": ("4 1 | 9 | 0", "6df6362ec2c01ad4"),
+    "examples 0 of images joined": ("1 12 11 10 13 | 0 9 4", "bb093c00e7e5eb05"),
+    "examples 1 of images": ("4 0 1 | 9", "feb3d0024b2e698d"),
+    "examples 1 of images by 2": ("4 | 0 1 | 9", "0c49e1b523ebb0dc"),
+    "examples 1 of images joined": ("4 1 13 11 | 9 0 12 10", "2153e4dceffd8f20"),
     "examples None of features 0": ("9 1 4 0", "ea7e32ef9d3a96ac"),
     "examples None of features 0 by 3": ("9 1 4 0", "ea7e32ef9d3a96ac"),
     "examples 0 of features 0": ("4 1 9 | 0", "48a9dbcc33595ae1"),

@@ -219,6 +219,17 @@ def grouping(root: Path, rows: list[str], missing: str = "stop") -> Grouping:
     return Grouping(attributes=attributes, data_root=root, by="skin", missing=missing)  # type: ignore[arg-type]  # a text
 
 
+def test_each_cell_is_divided_in_same_shares(tmp_path: Path) -> None:
+    counts = {("a", 0): 100, ("a", 1): 20, ("b", 0): 10, ("b", 1): 50}
+    images, rows = grouped_images(tmp_path, counts)
+    known = grouping(tmp_path, rows)
+    lists = make_splits(images, seed=1, shares=(0.5, 0.3), cells=known.groups_with_classes(images))
+    cells = known.count_lists(lists, images)
+    assert cells["train"].counts == {"a": (50, 10), "b": (5, 25)}
+    assert cells["val"].counts == {"a": (30, 6), "b": (3, 15)}
+    assert list(cells["test"].few) == ["a", "b"]
+
+
 def test_folders_within_cell_are_divided_equally(tmp_path: Path) -> None:
     images, rows = grouped_images(tmp_path, {("a", 0): 20, ("a", 1): 20})
     cells = dict.fromkeys(grouping(tmp_path, rows).groups_with_classes(images), "all")

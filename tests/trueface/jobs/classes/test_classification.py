@@ -57,6 +57,16 @@ def test_training_writes_weights_provenance_history_and_predictions(lab: Path) -
         assert path.is_file()
 
 
+def test_settings_without_effect_are_in_the_log_of_a_job_other_than_train(
+    lab: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "setting=lr state=without effect reason=method ng does not train as a training does"
+    with caplog.at_level(logging.INFO):
+        run_unlearning(lab, "ng", lr=0.25, unlearn_epochs=1)
+    # no warning, because a file may give it for its trainings
+    assert [each.levelname for each in caplog.records if each.message == said] == ["INFO"]
+
+
 def test_retrained_model_never_predicts_the_class_and_records_all_results(
     lab: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,9 @@ from typing import Any
 import pytest
 
 from launcher.api import UnknownName, parse_data
+from launcher.kind_interface import Role
+from launcher.kinds import installed_kinds
+from launcher.taskfile.entries import kind_of_role
 from tests.trueface.class_toys import NAMES, a_draft, write_data
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.unlearning.settings import differences
@@ -15,6 +18,13 @@ def forget_refusals(root: Path, **changed: Any) -> tuple[str, ...]:
     facts = {"model": MODEL, "base": BASE, "method": "lau", **changed}
     makers = [a_draft(CLASSIFY, root, model=BASE)]
     return FORGET.refusals(a_draft(FORGET, root, **facts), makers)
+
+
+def test_kinds_of_roles_stay_within_their_lab() -> None:
+    kinds = installed_kinds()
+    assert kind_of_role(kinds, kinds["forget"], Role.TRAIN) is kinds["classify"]
+    assert kind_of_role(kinds, kinds["unlearn"], Role.TRAIN) is kinds["train"]
+    assert kind_of_role(kinds, kinds["train"], Role.TEST) is kinds["test"]
 
 
 def test_words_of_data_ids_are_validated() -> None:

@@ -81,6 +81,34 @@ def permute_classes(parts: Parts, change: Mapping[int, int]) -> Parts:
     return {name: replace(part, logits=part.logits[:, columns]) for name, part in parts.items()}
 
 
+def test_model_that_forgot_and_lost_nothing_raises_no_alarm() -> None:
+    before = ten_class_predictions(0.5, forgets=False)
+    assert (
+        class_ruin_kinds(
+            ten_class_predictions(0.5, seed=5),
+            before,
+            retrained=ten_class_predictions(0.45, seed=9),
+        )
+        == set()
+    )
+    assert (
+        flip_ruin_kinds(
+            flip_predictions(4),
+            flip_predictions(10, follows=30),
+            retrained=flip_predictions(3, seed=2),
+        )
+        == set()
+    )
+    assert [
+        *ruin_alarms(
+            class_predictions(0, wrong=3),
+            goal="class",
+            original=class_predictions(40),
+            forgotten=(2,),
+        )
+    ] == []
+
+
 def test_two_classes_predicted_for_nine_are_reported_by_name() -> None:
     parts = ten_class_predictions(0.1)
     for part in parts.values():

@@ -2,20 +2,47 @@
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import make_class_task, network
+from tests.trueface.unlearning.build import SmallTask, make_class_task, network
 from tests.trueface.unlearning.checks import (
     copy_weights,
     has_changed,
     last_metric,
     points_and_pictures,
 )
+from trueface.evaluation.forward import predict_examples
 from trueface.models.logits import last_layer
+from trueface.runtime.progress import RunContext
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+@points_and_pictures
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"double_softmax": False}, {"pgd": "full"}, {"attack_steps": 1}, {"alpha": 0.0}],
+    ids=str,
+)
+def test_class_is_forgotten_and_the_others_are_kept(
+    classes: int, pictures: bool, options: dict[str, Any]
+) -> None:
+    task = make_class_task(classes=classes, pictures=pictures)
+    before = accuracy_on_others(task.model, task)
+    done = task.run("lau", options=options, retain=None)
+    assert last_metric(done) == 0
+    assert accuracy_on_others(done.model, task) >= before - 0.03
+
+
+def accuracy_on_others(model: nn.Module, task: SmallTask) -> float:
+    rows = [row for row, one in enumerate(task.test.trained) if one != task.classes - 1]
+    share = predict_examples(model, task.test.subset(rows), RunContext()).accuracy("trained")
+    assert share is not None
+    return share
 
 
 @pytest.mark.parametrize("pgd", ["partial", "full"])
