@@ -8,7 +8,7 @@ import pytest
 
 from launcher.screens.dashboard import log_search
 from launcher.screens.dashboard.log_page import LogPage
-from launcher.screens.dashboard.log_search import PIECE, LogSearch
+from launcher.screens.dashboard.log_search import PIECE, LogSearch, pieces
 from launcher.screens.dashboard.log_tail import MOST_BYTES, LogTail
 from launcher.system.paths import Home
 from tests.top import User, run_on_queue
@@ -135,6 +135,17 @@ def test_nearest_match_is_found_in_both_directions(tmp_path: Path) -> None:
     assert found(file, "a", 500, backwards=True) == 498
     file.write_bytes("äb".encode() * 1000)
     assert found(file, "Ä", 301, backwards=True) == 300
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1, 3 * PIECE])
+@pytest.mark.parametrize("start", [0, 1, PIECE, 5 * PIECE])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_each_byte_is_searched_once(size: int, start: int, backwards: bool) -> None:
+    parts = [(begin, end) for begin, end, _ in pieces(size, start, backwards=backwards)]
+    assert all(0 < end - begin <= PIECE for begin, end in parts)
+    ends = [0, *(end for _, end in sorted(parts))]
+    assert ends[:-1] == [begin for begin, _ in sorted(parts)]
+    assert ends[-1] == size
 
 
 def test_cancelled_search_ends_at_the_next_chunk(log: Path) -> None:
