@@ -19,7 +19,7 @@ from pathlib import Path
 from launcher.system.paths import Home
 from tests.build import end_everything
 from tests.documents import TREE, Command
-from tests.forked import BIN, call_launcher
+from tests.forked import BIN, LAUNCHER, Process, call_launcher, start
 
 DEADLINE_S = 240.0
 INTERRUPT = "\x03"
@@ -31,6 +31,8 @@ SMALLER = {  # the tour of the sandbox makes fewer images and looks at them once
 }
 PROGRAMS = {
     "rsync": "#!/bin/sh\nexit 0\n",
+    # seconds of a page are tenths here; minutes stay
+    "sleep": '#!/bin/sh\ncase "$1" in [1-9]) set -- "0.$1" ;; esac\nexec /bin/sleep "$1"\n',
     # the other machine is this one
     "ssh": '#!/bin/sh\n[ "$1" = -t ] && shift\nshift\nexec "$@"\n',
 }
@@ -76,15 +78,23 @@ class Sandbox:
         """Run a command in a terminal, and press a key until it has ended."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        child = subprocess.Popen(
-            self._argv(command),
-            cwd=self.folder,
-            env=self.environment | {"TERM": "xterm-256color"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
+        argv, environment = self._argv(command), self.environment | {"TERM": "xterm-256color"}
+        child: Process
+        if argv[0] == str(BIN / "launcher"):
+            streams = (theirs, theirs, theirs)
+            child = start(
+                LAUNCHER, argv[1:], folder=self.folder, environment=environment, streams=streams
+            )
+        else:
+            child = subprocess.Popen(
+                argv,
+                cwd=self.folder,
+                env=environment,
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                start_new_session=True,
+            )
         os.close(theirs)
         drawn = _press(key, ours, child)
         child.kill()
@@ -101,7 +111,7 @@ class Sandbox:
         return found
 
 
-def _press(key: str, terminal: int, child: subprocess.Popen[bytes]) -> str:
+def _press(key: str, terminal: int, child: Process) -> str:
     """Press a key whenever nothing is drawn any more, until the child has ended; return what was."""
     drawn, pressed = b"", 0.0
     deadline = time.monotonic() + DEADLINE_S
