@@ -7,7 +7,8 @@ Forks of `tests.forked` and `tests.nvml.scheduler` apply them. Every other proce
 import importlib
 import json
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 
 VARIABLE = "LAUNCHER_TESTS_INTERVALS"  # JSON: module and name of a constant → its value
 QUICK_MESSAGES = {
@@ -21,6 +22,14 @@ QUICK_PILOTS = {
     "launcher.scheduler.pilot_events.IDLE_POLL_S": 0.1,
     "launcher.scheduler.pilot_events.ORPHAN_POLL_S": 0.1,
     "launcher.store.transitions.SIGNALLED_BACKOFF_S": 0.3,
+}
+# a job whose supervisor was killed runs again sooner, and a program that was killed has ended sooner
+QUICK_KILLS = {
+    "launcher.store.transitions.SIGNALLED_BACKOFF_S": 0.3,
+    "launcher.scheduler.running_attempts.POLL_S": 0.2,
+    "launcher.scheduler.running_attempts.REMIND_S": 0.2,
+    "launcher.workers.attempt_handles.POLL_S": 0.2,
+    "launcher.workers.exit_outcome.SIGNALLED_WAIT_S": 0.3,
 }
 # writes that wait for room on a disk, or for a folder that is away, are tried again sooner
 QUICK_WRITES = {
@@ -50,6 +59,19 @@ def shorten(environment: MutableMapping[str, str], intervals: Mapping[str, float
         assert 0 < value < usual, f"{place} is {usual}"
     before = json.loads(environment.get(VARIABLE, "{}"))
     environment[VARIABLE] = json.dumps(before | dict(intervals))
+
+
+@contextmanager
+def shortened(intervals: Mapping[str, float]) -> Iterator[None]:
+    """Shorten constants in the background processes that are started from our environment in a block."""
+    before = os.environ.get(VARIABLE)
+    shorten(os.environ, intervals)
+    try:
+        yield
+    finally:
+        del os.environ[VARIABLE]
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 def apply() -> set[str]:

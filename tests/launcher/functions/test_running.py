@@ -88,7 +88,7 @@ def test_reason_for_a_missing_value_is_reported(home: Home) -> None:
 @pytest.mark.parametrize("raises", [False, True])
 def test_function_ends_as_a_program_of_python_ends(tmp_path: Path, *, raises: bool) -> None:
     def write_later(name: str) -> None:
-        time.sleep(0.3)
+        time.sleep(0.1)
         (tmp_path / name).write_text("whole")
 
     def leaves_everything() -> str:

@@ -44,6 +44,7 @@ from tests.build import (
     supervisor_of,
     until,
 )
+from tests.shortened import QUICK_KILLS, shortened
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -88,6 +89,13 @@ class Queue:
         pid = scheduler_pid(self.home)
         assert pid is not None
         return pid
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_kills() -> Iterator[None]:
+    """What was killed is over, and runs again, in a fraction of a second."""
+    with shortened(QUICK_KILLS):
+        yield
 
 
 @pytest.fixture
