@@ -18,6 +18,7 @@ QUICK_MESSAGES = {
 }
 # a scheduler that soon misses a pilot; it asks the engine whether that lives
 QUICK_PILOTS = {
+    "launcher.backends.backend_pilots.ACTIVE_POLL_S": 0.2,
     "launcher.backends.pilot_rules.LEAST_SILENCE_S": 0.6,
     "launcher.scheduler.pilot_events.IDLE_POLL_S": 0.1,
     "launcher.scheduler.pilot_events.ORPHAN_POLL_S": 0.1,

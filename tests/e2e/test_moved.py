@@ -106,6 +106,7 @@ def test_waiting_future_reports_a_moved_queue_folder(
 
     home = Home(tmp_path / "home")
     monkeypatch.setenv("LAUNCHER_HOME", str(home.folder))
+    monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.2)
     new = Home(tmp_path / "new")
     try:
         waiting = submit(abs, -1, hold=True)

@@ -36,6 +36,7 @@ def home(
     shared = {"one_queue", "alone"} & {*request.fixturenames} == {"one_queue"}
     home = request.getfixturevalue("one_queue") if shared else Home(tmp_path / "home")
     monkeypatch.setenv("LAUNCHER_HOME", str(home.folder))
+    monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.2)  # a stopped queue is noticed soon
     make_home(home)
     yield home
     if not shared:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -46,9 +46,18 @@ from tests.build import DEADLINE_S, a_context, a_spec, endings, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.functions.conftest import followers
 from tests.launcher.queued_again import FAILED, RUN, a_seed, add, done
+from tests.shortened import shortened
 
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
+QUICK_NOTES = {"launcher.workers.process_end._NOTE_AFTER_S": 0.5}
 kept: list[Any] = []  # until the end of a job
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_notes() -> Iterator[None]:
+    """The note about a process that does not end is written sooner."""
+    with shortened(QUICK_NOTES):
+        yield
 
 
 def test_fork_that_outlives_the_function_dies_and_the_value_of_its_parent_stays() -> None:

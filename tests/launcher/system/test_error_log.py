@@ -20,6 +20,7 @@ from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
 from launcher.workers.attempt_journal import read_recorded_outcome
 from tests.build import Clock, a_spec, enqueue, reaches, shell, until
+from tests.shortened import shortened
 
 UNTIL = 'until [ -e "$1" ]; do sleep 0.01; done'
 
@@ -60,12 +61,13 @@ def test_failed_lock_creation_stops_nothing(home: Home, store: Store) -> None:
 def test_scheduler_with_failing_turns_neither_spins_nor_floods_its_log(
     home: Home, store: Store
 ) -> None:
-    job = running(home, store)
+    with shortened({"launcher.scheduler.loop.RETRY_S": 0.2}):
+        job = running(home, store)
     home.stop_record.mkdir()  # requests of people cannot be read
     until(lambda: woken(home) and "trouble=" in log_of(home), "it is in trouble")
     (home.folder / "gate").touch()
     until(lambda: read_recorded_outcome(home.attempt(job, 1)), "the program has ended")
-    time.sleep(1.5)
+    time.sleep(0.5)  # several turns
     assert log_of(home).count("trouble=") == 1
     home.stop_record.rmdir()
     reaches(store, job, State.DONE)

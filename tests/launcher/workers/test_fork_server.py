@@ -294,13 +294,15 @@ def test_fork_server_works_above_descriptor_1023(home: Home) -> None:
 
 
 def test_fork_server_that_cannot_be_killed_is_left_and_reaped_later(
-    home: Home, caplog: pytest.LogCaptureFixture
+    home: Home, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process in a frozen group (cgroup v1) does not die of SIGKILL, as one that waits for a disk."""
     if not os.access(FREEZER, os.W_OK):
         pytest.skip(f"no process can be frozen here: {FREEZER} cannot be written")
     group = FREEZER / f"fork-server-{os.getpid()}"
     group.mkdir()
+    for name in ("CLOSE_TIMEOUT_S", "KILL_TIMEOUT_S"):
+        monkeypatch.setattr(f"launcher.workers.fork_server_handles.{name}", 0.1)
     fork_server = ForkServer(home, PLAIN)
     try:
         (group / "cgroup.procs").write_text(str(fork_server._pid))

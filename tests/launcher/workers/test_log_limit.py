@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,26 @@ from tests.build import (
 )
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import serve
+from tests.shortened import QUICK_KILLS, shortened
 from tests.terminal import COMMAND
 
 LIMIT = 1 << 20
 NOTE = re.compile(
     rb"\n\[launcher left out ([0-9,]+) bytes here: log_limit of config.toml is 1 MiB\] *\n"
 )
+
+
+QUICK_CHECKS = {
+    "launcher.workers.log_limit.FIRST_S": 0.2,
+    "launcher.workers.log_limit.BUSY_S": 0.1,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """The length of a log is looked at more often, and a killed supervisor is missed sooner."""
+    with shortened(QUICK_CHECKS | QUICK_KILLS):
+        yield
 
 
 @pytest.fixture
