@@ -12,6 +12,7 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home, make_home
 from tests.build import end_everything, until
+from tests.shortened import QUICK_KILLS, shortened
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,8 @@ def home(
     monkeypatch.setenv("LAUNCHER_HOME", str(home.folder))
     monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.2)  # a stopped queue is noticed soon
     make_home(home)
-    yield home
+    with shortened(QUICK_KILLS):
+        yield home
     if not shared:
         end_everything(home)
 

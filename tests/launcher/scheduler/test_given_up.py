@@ -49,7 +49,7 @@ from tests.build import (
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import one, serve, states, until_done, until_in, waits_for
 from tests.launcher.staging.attempts import files_in
-from tests.shortened import shorten
+from tests.shortened import QUICK_KILLS, shortened
 
 # --- attempts of a laboratory in real processes, with a real scheduler: what reaches the run's folder, and when
 
@@ -99,6 +99,19 @@ def fail(job):
     write_atomic(job.outputs[0], "half")
     raise JobError("no")
 '''
+
+
+QUICK_TRIES = {
+    "launcher.scheduler.endings.MOVE_RETRY_S": 0.2,
+    "launcher.scheduler.start_jobs.UNCLEAR_PAUSE_S": 1.0,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Ends that cannot be stored, and attempts that cannot be started, are tried again soon."""
+    with shortened(QUICK_KILLS | QUICK_TRIES):
+        yield
 
 
 @pytest.fixture
@@ -364,11 +377,8 @@ def test_unreadable_outcome_of_an_unrecorded_attempt_is_unclear(
 
 
 def test_unreadable_folders_delay_only_their_own_jobs(
-    home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+    home: Home, store: Store
 ) -> None:
-    quick: dict[str, str] = {}
-    shorten(quick, {"launcher.scheduler.start_jobs.UNCLEAR_PAUSE_S": 1.0})
-    monkeypatch.setenv(*next(iter(quick.items())))
     names = [f"command/{number}" for number in range(usable_cores() + 1)]
     *bad, good = enqueue(store, *(a_spec(name=name) for name in names), a_spec(name="command/good"))
     in_the_way = [an_attempt(home, a_spec(), job=job) for job in bad]

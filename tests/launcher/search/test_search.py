@@ -4,7 +4,7 @@ import math
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from launcher.web.search_charts import search_charts
 from tests.build import DEADLINE_S, until
 from tests.launcher.conftest import Answer, Launcher
 from tests.launcher.web.browser import served
+from tests.shortened import QUICK_KILLS, shortened
 
 optuna: Any = pytest.importorskip("optuna")
 PROGRAM = """
@@ -39,6 +40,17 @@ x, seed = float(words["x"]), int(words.get("seed") or 0)
 QUICK = 'print(f"launcher: acc={-abs(x - 3) + seed / 10} loss={x}")'
 Add = Callable[..., Answer]
 LIMIT = f"{DEADLINE_S:g}s"
+QUICK_SEARCHES = {
+    "launcher.scheduler.search_processes.RESTART_S": 0.2,
+    "launcher.search.process.ROOM_S": 0.2,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """A search looks more often for room, and its process is soon started again."""
+    with shortened(QUICK_SEARCHES | QUICK_KILLS):
+        yield
 
 
 @pytest.fixture
