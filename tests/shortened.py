@@ -32,6 +32,8 @@ QUICK_KILLS = {
     "launcher.workers.attempt_handles.POLL_S": 0.2,
     "launcher.workers.exit_outcome.SIGNALLED_WAIT_S": 0.3,
 }
+# a program that failed has ended sooner: nobody shuts the machine down
+QUICK_FAILURES = {"launcher.workers.exit_outcome.FAILED_WAIT_S": 0.05}
 # writes that wait for room on a disk, or for a folder that is away, are tried again sooner
 QUICK_WRITES = {
     "launcher.backends.outbox.RETRY_S": 0.2,

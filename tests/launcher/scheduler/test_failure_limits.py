@@ -20,6 +20,7 @@ from launcher.system.process_trees import send_signal
 from launcher.system.processes import identity
 from tests.build import a_context, a_spec, claimed, job_row, until
 from tests.launcher.conftest import Launcher
+from tests.shortened import QUICK_FAILURES, shortened
 
 RELEASE = "To continue: launcher release run:r"
 FAILED = Failed(at=0.0, error="exit code 7")
@@ -51,6 +52,13 @@ def end(store: Store, job: int, outcome: Outcome = FAILED, now: float = 20.0) ->
 def fail(store: Store, jobs: list[int], now: float = 20.0) -> None:
     for job in jobs:
         end(store, job, now=now)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Programs that fail have ended sooner."""
+    with shortened(QUICK_FAILURES):
+        yield
 
 
 @pytest.fixture(autouse=True)

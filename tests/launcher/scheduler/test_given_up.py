@@ -49,7 +49,7 @@ from tests.build import (
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import one, serve, states, until_done, until_in, waits_for
 from tests.launcher.staging.attempts import files_in
-from tests.shortened import QUICK_KILLS, shortened
+from tests.shortened import QUICK_FAILURES, QUICK_KILLS, shortened
 
 # --- attempts of a laboratory in real processes, with a real scheduler: what reaches the run's folder, and when
 
@@ -110,7 +110,7 @@ QUICK_TRIES = {
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
     """Ends that cannot be stored, and attempts that cannot be started, are tried again soon."""
-    with shortened(QUICK_KILLS | QUICK_TRIES):
+    with shortened(QUICK_FAILURES | QUICK_KILLS | QUICK_TRIES):
         yield
 
 

@@ -726,8 +726,9 @@ def test_no_eviction_without_memory_values_per_process(
 
 
 def test_no_eviction_right_after_the_end_of_an_own_process(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("launcher.gpu.monitor.POLL_S", 0.1)
     caplog.set_level(logging.INFO)
     card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=30 * GIB))
     estimated, declared = conflicting_claims()
