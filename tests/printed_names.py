@@ -36,7 +36,7 @@ def is_printed(name: str, files: Sequence[Path]) -> bool:
     def is_made(text: str) -> bool:
         if text in plain or FIGURE.fullmatch(text):
             return True
-        return any(fits(text, each) for each in formats)
+        return any(fits(text, each) for each in formats if _pattern(each).fullmatch(text))
 
     @cache
     def fits(text: str, template: Template) -> bool:
@@ -49,6 +49,13 @@ def is_printed(name: str, files: Sequence[Path]) -> bool:
         return any(fits(text[end:], tuple(rest)) and is_made(text[:end]) for end in ends)
 
     return is_made(name) and not FIGURE.fullmatch(name)
+
+
+@cache
+def _pattern(template: Template) -> re.Pattern[str]:
+    """Return a pattern that a text of a template has; others need no search for its values."""
+    parts = (".*" if part is None else re.escape(part) for part in template)
+    return re.compile("".join(parts), re.DOTALL)
 
 
 def _module(words: Sequence[str]) -> str:

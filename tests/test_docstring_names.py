@@ -24,6 +24,7 @@ _FILE_SUFFIXES = frozenset(
 )
 _SUFFIXES_OF_CODE = frozenset({".py", ".sql", ".js", ".html", ".css"})
 _WORD = re.compile(r"[A-Za-z_]\w*")
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINED = re.compile(r"^ *(?:async )?(?:def (\w+)\(|class (\w+)[(:])", re.MULTILINE)
 
 
@@ -34,25 +35,27 @@ def read(file: Path) -> str:
 
 def names_of_code(text: str) -> set[str]:
     """Return the identifiers of a module's code, and the words of its texts except docstrings."""
-    tree = ast.parse(text)
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None
-        if isinstance(node.body[0], ast.Expr)
-    }
+    docstrings = set[int]()
     names = set[str]()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(text)):  # a module before its docstring
+        if isinstance(node, _DOCUMENTED):
+            match node.body:
+                case [ast.Expr(value=ast.Constant(value=str()) as docstring), *_]:
+                    docstrings.add(id(docstring))
         match node:
-            case ast.Constant(value=str() as words) if id(node) not in docstrings:
-                names.update(_WORD.findall(words))
+            case ast.expr_context():
+                pass
+            case ast.Name(id=word) | ast.Attribute(attr=word):
+                names.add(word)
+            case ast.Constant(value=str() as words):
+                if id(node) not in docstrings:
+                    names.update(_WORD.findall(words))
             case ast.Import() | ast.ImportFrom():
                 for alias in node.names:
                     names.update(alias.name.split("."))
                 names.update((getattr(node, "module", None) or "").split("."))
             case _:
-                for field in ("id", "attr", "arg", "name"):
+                for field in ("arg", "name"):
                     if isinstance(word := getattr(node, field, None), str):
                         names.add(word)
     return names

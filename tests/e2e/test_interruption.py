@@ -20,7 +20,7 @@ from trueface.runtime import paths
 DATA = "gan2:pre&realFFHQ:pre"
 METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
 COUNT = 24  # training images: an epoch takes long enough to be killed in
-EPOCHS = 4
+EPOCHS = 3
 SMALL = {
     "model": "slim18", "weights": "none", "batch_size": 4, "num_epochs": EPOCHS, "resize_size": 32,
     "patch_size": 32, "jpeg_prob": 0.5, "jpeg_qual": 50, "dropout": 0.2, "lr": 0.001,

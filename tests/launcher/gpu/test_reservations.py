@@ -442,7 +442,7 @@ def race(folder: Path, home: str, span_s: float) -> str:
 def test_racing_processes_never_reserve_the_same_gpu(public: Path) -> None:
     users = (0, NOBODY) if os.geteuid() == 0 else (os.getuid(),) * 2
     children = [
-        as_user(uid, partial(race, public, home, 2.0))
+        as_user(uid, partial(race, public, home, 1.0))
         for uid, home in zip(users, "ab", strict=True)
     ]
     held = [said_by(child) for child in children]

@@ -14,7 +14,6 @@ from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.paths import Home
 from launcher.workers.fork_server_handles import Supervisor
 from launcher.workers.fork_server_pool import (
-    DEATHS_BACKOFF_S,
     MOST_DEATHS,
     CannotStartWorker,
     ForkServerPool,
@@ -110,6 +109,7 @@ def test_reinstalled_environment_that_worked_fails_no_job_permanently(
     fork_servers = ForkServerPool(home, most_idle=1)
     fork_servers.give_back(environment, taken(fork_servers, environment))
     write(python, BROKEN)
+    monkeypatch.setattr("launcher.workers.fork_server_pool.DEATHS_BACKOFF_S", 0.2)
     with monkeypatch.context() as patch:
         patch.setattr(
             "launcher.workers.fork_server_pool.RETIRE_AFTER_S", 0.0
@@ -119,7 +119,7 @@ def test_reinstalled_environment_that_worked_fails_no_job_permanently(
     assert error.is_transient
     assert f"(exit code 1), {MOST_DEATHS} times" in str(error)
     write(python, WRAPPER)
-    over = time.monotonic() + DEATHS_BACKOFF_S
+    over = time.monotonic() + 0.2
     until(lambda: time.monotonic() > over, "the pause is over")
     taken(fork_servers, environment).channel.close()
     fork_servers.close()

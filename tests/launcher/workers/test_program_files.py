@@ -510,7 +510,7 @@ def test_paused_attempt_that_hashes_its_inputs_is_paused_after_its_start(
     fork_server: ForkServer, home: Home, project: Path
 ) -> None:
     with (project / "large.bin").open("w") as file:
-        file.truncate(3 << 30)
+        file.truncate(2 << 30)
     spec = a_spec("sleep", "60", settings={"inputs": ["large.bin"]})
     attempt = an_attempt(home, spec, context=a_context(project))
     one = started(fork_server, attempt)
