@@ -102,7 +102,7 @@ def bench(cluster: RayCluster, tmp_path: Path) -> Iterator[Bench]:
     """Pilots on the cluster; they and all that they started are killed afterwards."""
     bench = Bench(folder=tmp_path / "pilots", cluster=cluster)
     yield bench
-    bench.engine().cancel([pilot.folder.token for pilot in bench.pilots])
+    bench.engines[-1].cancel([pilot.folder.token for pilot in bench.pilots])
     for engine in bench.engines:
         engine.close()
     for pilot in bench.pilots:

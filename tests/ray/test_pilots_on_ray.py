@@ -193,7 +193,7 @@ def test_hanging_process_is_replaced(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.running(engine)
     hanging = Ray(engine._settings, patience_s=0.0)
-    bench.engines.append(hanging)
+    bench.engines.insert(0, hanging)  # the last one ends the pilots
     with pytest.raises(EngineError, match="Ray did not respond within"):
         seen(hanging, pilot)
     assert seen(engine, pilot).stage is AllocationState.RUNNING

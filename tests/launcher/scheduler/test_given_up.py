@@ -376,9 +376,7 @@ def test_unreadable_outcome_of_an_unrecorded_attempt_is_unclear(
     shutil.rmtree(in_the_way.folder)
 
 
-def test_unreadable_folders_delay_only_their_own_jobs(
-    home: Home, store: Store
-) -> None:
+def test_unreadable_folders_delay_only_their_own_jobs(home: Home, store: Store) -> None:
     names = [f"command/{number}" for number in range(usable_cores() + 1)]
     *bad, good = enqueue(store, *(a_spec(name=name) for name in names), a_spec(name="command/good"))
     in_the_way = [an_attempt(home, a_spec(), job=job) for job in bad]
