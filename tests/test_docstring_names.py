@@ -56,8 +56,8 @@ def names_of_code(text: str) -> set[str]:
                 names.update((getattr(node, "module", None) or "").split("."))
             case _:
                 for field in ("arg", "name"):
-                    if isinstance(word := getattr(node, field, None), str):
-                        names.add(word)
+                    if isinstance(value := getattr(node, field, None), str):
+                        names.add(value)
     return names
 
 
