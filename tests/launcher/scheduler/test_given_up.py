@@ -109,7 +109,7 @@ QUICK_TRIES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Ends that cannot be stored, and attempts that cannot be started, are tried again soon."""
+    """Files that cannot be moved are moved again soon."""
     with shortened(QUICK_FAILURES | QUICK_KILLS | QUICK_TRIES):
         yield
 

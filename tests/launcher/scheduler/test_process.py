@@ -93,7 +93,7 @@ class Queue:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_kills() -> Iterator[None]:
-    """What was killed is over, and runs again, in a fraction of a second."""
+    """Killed jobs run again within a fraction of a second."""
     with shortened(QUICK_KILLS):
         yield
 
