@@ -1,11 +1,15 @@
 """A network without `fc` and without batch norms, of one new file, through every sort of job."""
 
+import contextlib
+import importlib
 import json
-import os
 import shutil
-import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import trueface
 from tests.trueface.conftest import Tree
@@ -30,10 +34,8 @@ def patches() -> nn.Module:
     return Patches()
 """
 PROGRAM = """
-import json, sys
-from pathlib import Path
 import torch
-from tests.trueface.jobs.test_jobs import folder, job
+from tests.trueface.jobs import build
 from trueface.jobs import poisoning
 from trueface.jobs import testing
 from trueface.jobs import training
@@ -43,13 +45,20 @@ from trueface.models import checkpoint
 from trueface.models.assembly import weights_sha256
 from trueface.runtime import paths
 
-lab, data = Path(sys.argv[1]), "gan2:pre&real:pre"
+data = "gan2:pre&real:pre"
 whole = {
     "model": "patches", "weights": "none", "num_epochs": 1, "lr": 0.01, "batch_size": 8,
     "resize_size": 12, "afterwards": False,
 }
 learning = {key: value for key, value in whole.items() if key != "afterwards"}
 frozen = {"freeze": True, "flip_prob": 0}
+
+def folder(lab, model):
+    return lab / "runs" / "r" / model
+
+def job(lab, kind, model, **more):
+    settings = {"data_root": "data", "split_path": "splits", **more.pop("settings", {})}
+    return build.a_job(lab, kind, model, run="r", settings=settings, **more)
 
 def state(model):
     return checkpoint.load(paths.checkpoint(folder(lab, model))).state
@@ -80,19 +89,36 @@ tested = testing.test(
 )
 files = sorted((lab / "data").rglob("*.png"))[:3]
 answers = [answer.logit for answer in Predictor.load(weights, batch_size=2).predict_files(files)]
-json.dump(
-    {
-        "names": sorted(state(name)),
-        "frozen": changed(state(name), state(head)),
-        "exact": changed(state(head), state(exact)),
-        "relabel": len(changed(state(name), state(unlearned))),
-        "tested": tested["n"],
-        "answers": len(answers),
-        "sha256": weights_sha256("patches", str(weights)),
-    },
-    sys.stdout,
-)
+facts = {
+    "names": sorted(state(name)),
+    "frozen": changed(state(name), state(head)),
+    "exact": changed(state(head), state(exact)),
+    "relabel": len(changed(state(name), state(unlearned))),
+    "tested": tested["n"],
+    "answers": len(answers),
+    "sha256": weights_sha256("patches", str(weights)),
+}
 """
+
+
+@contextlib.contextmanager
+def laboratory_in(folder: Path) -> Iterator[None]:
+    """Let the laboratory be imported again, from a folder."""
+    path, before = [*sys.path], forget_laboratory()
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        forget_laboratory()
+        sys.modules.update(before)
+
+
+def forget_laboratory() -> dict[str, ModuleType]:
+    """Return all modules of the laboratory, none of which are imported any more."""
+    names = [name for name in sys.modules if name.partition(".")[0] == "trueface"]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def test_network_in_new_file_works_in_all_jobs(tree: Tree, tmp_path: Path) -> None:
@@ -106,16 +132,12 @@ def test_network_in_new_file_works_in_all_jobs(tree: Tree, tmp_path: Path) -> No
     installed = Path(trueface.__file__).parent
     shutil.copytree(installed, copy / "trueface")  # with its compiled files
     (copy / "trueface/models/architectures/patches.py").write_text(NETWORK)
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, str(tmp_path)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{copy}:{installed.parent}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    facts = json.loads(ended.stdout)
+    names: dict[str, Any] = {"lab": tmp_path}
+    with laboratory_in(copy), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exec(PROGRAM, names)
+        assert sys.modules["trueface"].__file__ == str(copy / "trueface/__init__.py")
+    facts = names["facts"]
     head = ["classifier.1.bias", "classifier.1.weight"]
     assert facts["names"] == [
         "classifier.0.bias", "classifier.0.weight", *head, "norm.bias", "norm.weight",

@@ -134,8 +134,20 @@ def note(file, name):
         with open(to, "a") as calls:
             calls.write(f"{file} {name}\\n")
 
-def noting(file, name):
-    return ast.parse(f"__note__({file!r}, {name!r})").body
+def noting(file, name, line):
+    call = ast.Call(ast.Name("__note__", ast.Load()), [ast.Constant(file), ast.Constant(name)], [])
+    statement = ast.Expr(call)
+    for node in (statement, call, call.func, *call.args):
+        node.lineno = node.end_lineno = line
+        node.col_offset = node.end_col_offset = 0
+    return [statement]
+
+def functions(statements):
+    for each in statements:
+        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield each
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from functions(getattr(each, field, ()))
 
 class Loader(SourceFileLoader):
     def get_code(self, name):
@@ -152,11 +164,10 @@ class Loader(SourceFileLoader):
         file = path[len(ROOT):]
         tree = ast.parse(data)
         for top in tree.body:
-            for node in ast.walk(top):
-                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                    node.body[:0] = noting(file, getattr(top, "name", "-"))
-        tree.body[:0] = noting(file, "-")
-        return compile(ast.fix_missing_locations(tree), path, "exec")
+            for node in [*functions([top])]:
+                node.body[:0] = noting(file, getattr(top, "name", "-"), node.lineno)
+        tree.body[:0] = noting(file, "-", 1)
+        return compile(tree, path, "exec")
 
 builtins.__note__ = note
 sys.path_hooks.insert(0, FileFinder.path_hook(

@@ -403,9 +403,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 
 def import_again(answer: Connection) -> None:
     """Import what workers share again, beside the libraries; send the operations and the number of new threads."""
-    for name in PRELOAD:
-        if not name.startswith("trueface."):
-            import_module(name)
     for name in [*sys.modules]:
         if name.partition(".")[0] in {"launcher", "trueface"}:
             del sys.modules[name]
@@ -425,6 +422,9 @@ def test_modules_that_workers_share_compute_nothing_and_use_no_gpu_when_imported
     for name in ("is_available", "device_count", "_lazy_init"):
         monkeypatch.setattr(torch.cuda, name, refuse)
     assert "trueface.jobs.testing" in PRELOAD
+    for name in PRELOAD:  # libraries are imported here, for the other tests as well
+        if not name.startswith("trueface."):
+            import_module(name)
     fork = multiprocessing.get_context("fork")
     answer, sender = fork.Pipe(duplex=False)
     child = fork.Process(target=import_again, args=(sender,))

@@ -88,6 +88,7 @@ SCRIPT = """
 from pathlib import Path
 from launcher.api import Job
 from trueface.jobs.ranks import coordinator
+coordinator.PRELOADED = "{scenes}"  # the fork server imports only what these jobs need
 job = Job(name="train/m", kind="train", run="r", run_folder=Path("r"), folder=Path(), cpus=2,
           attempt_folder=Path("a"), attempt=1, device="cpu",
           progress=lambda **facts: print("step", flush=True))
