@@ -17,20 +17,17 @@ from launcher.code_identity import WHOLE_CODE, CodeIndex, unpromised
 from launcher.code_identity.links import RelevantCode
 from launcher.kinds import installed_kinds, roots_of
 
-TASKS = """\
+TASK = """\
 name: x
 defaults: {data_root: data, split_path: splits}
 sample: [{data_root: made}]
 train: [{model: null, data: gan2:pre, poison: [0, 20]}]
 unlearn: [{model: "gan2:pre%20", method: scrub}]
 test: [{model: gan2:pre, data: real:pre}]
----
-name: y
-defaults: {data_root: data}
 classify: [{model: null, data: folders:all}]
 forget: [{model: folders:all, method: lau}]
 """
-# plans two task files, and says the hash of each job
+# plans the task file, and says the hash of each job
 PLAN = """\
 import json, sys
 from pathlib import Path
@@ -40,7 +37,7 @@ from launcher.kinds import installed_kinds, roots_of
 from launcher.code_identity import CodeIndex, user_cache_file
 
 def jobs():
-    return {job.name: job for name in ("0.yaml", "1.yaml") for job in plan(load(name)).jobs}
+    return {job.name: job for job in plan(load("x.yaml")).jobs}
 
 before = jobs()
 told = {"hashes": {name: job.hash for name, job in before.items()}}
@@ -72,7 +69,7 @@ BROKEN = """\
 for name in ("training/checkpointing.py", "training/provenance.py"):
     path = Path(trueface.__file__).parent / name
     path.write_text(path.read_text() + "broken(\\n")
-told["broken"] = [[w.code, *w.notes] for w in plan(load("0.yaml")).warnings if w.code != "missing-input"]
+told["broken"] = [[w.code, *w.notes] for w in plan(load("x.yaml")).warnings if w.code != "missing-input"]
 """
 ANSWER = "json.dump(told, sys.stdout)\n"
 # states that the results of the copy equal those of the laboratory
@@ -260,15 +257,10 @@ def codes(index: CodeIndex) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a copy of the laboratory, and two task files."""
+    """A folder with a copy of the laboratory, with its compiled files, and a task file."""
     folder = tmp_path_factory.mktemp("edits")
-    shutil.copytree(
-        Path(trueface.__file__).parent,
-        folder / "trueface",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    for number, text in enumerate(TASKS.split("---\n")):
-        (folder / f"{number}.yaml").write_text(text)
+    shutil.copytree(Path(trueface.__file__).parent, folder / "trueface")
+    (folder / "x.yaml").write_text(TASK)
     return folder
 
 
