@@ -1,20 +1,26 @@
 """How images are loaded: headers, sizes, sets of pictures, batches."""
 
-import json
+import ctypes
+import hashlib
+import io
+import logging
+import multiprocessing
 import os
 import random
 import resource
 import signal
 import subprocess
-import sys
+import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -22,7 +28,6 @@ from PIL import ExifTags
 from PIL.PngImagePlugin import PngInfo
 from torch.utils.data import Dataset
 
-from tests.source_tree import ROOT
 from trueface.data.image_headers import (
     CODING,
     COLOUR_MODE,
@@ -49,7 +54,10 @@ from trueface.data.image_headers import (
     shortcut,
     shortcuts_in,
 )
+from trueface.data.index import survey
 from trueface.data.loading import stalls
+from trueface.data.loading.image_set import ImageSet
+from trueface.data.loading.loader import Loader
 from trueface.data.loading.pass_order import epoch_order
 from trueface.data.loading.prefetching import closing, prefetch, stack_images, uses_gpu
 from trueface.data.loading.processes import (
@@ -63,6 +71,8 @@ from trueface.data.loading.processes import (
     describe_shortage,
     split_batches,
 )
+from trueface.data.loading.transforms import test_transform as transform_of_test
+from trueface.data.settings import TestSettings as SettingsOfTest
 from trueface.data.vocabulary import SETS, picture_data, picture_folder
 from trueface.runtime.errors import MachineError, UnknownName, UsageError
 from trueface.runtime.ids import parse_data
@@ -297,70 +307,77 @@ SHARED_MEMORY = (
     ("700k", 24, "324 KiB"),  # two parts of a batch have room
     ("64m", 24, ""),
 )
-SMALL_SHARED_MEMORY = """\
-import hashlib, json, logging, subprocess, sys, tempfile
-from pathlib import Path
-import numpy as np
-import PIL.Image
-import torch
-from launcher.api import parse_data
-from trueface.data.loading.image_set import ImageSet
-from trueface.data.index import survey
-from trueface.data.loading.loader import Loader
-from trueface.data.settings import TestSettings
-from trueface.data.loading.transforms import test_transform
+UNSHARE = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--map-root-user", "--mount")
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000  # <linux/sched.h>
 
-torch.set_num_threads(1)
-logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-    draw = np.random.default_rng(0)
-    for name in ("Real/FFHQ", "Fake/StyleGAN2"):
-        (Path(folder) / "PreSocial" / name).mkdir(parents=True)
-        for number in range(16):
-            pixels = draw.integers(0, 256, (96, 96, 3), dtype=np.uint8)
-            PIL.Image.fromarray(pixels).save(Path(folder, "PreSocial", name, f"{number}.png"))
-    images = survey(Path(folder), parse_data("all:pre")).images
-    settings = TestSettings(data_root=folder, split_path=folder, resize_size=96)
 
-    def passes(threads, batch_size):
-        image_set = ImageSet(
-            images, test_transform(settings), cache_bytes=0, num_threads=threads
-        )
-        loader = Loader(dataset=image_set, batch_size=batch_size)
-        for epoch in range(2):
-            for batch in loader(epoch):
-                yield batch.indices.tolist(), hashlib.sha256(batch.inputs.numpy()).hexdigest()
+def unshare_mounts() -> None:
+    """Give this process mounts of its own, as `UNSHARE` does."""
+    user, group = os.geteuid(), os.getegid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS | (CLONE_NEWUSER if user else 0)):
+        raise OSError(ctypes.get_errno(), "unshare")
+    if user:
+        for name, text in (("setgroups", "deny"), ("uid_map", user), ("gid_map", group)):
+            line = text if text == "deny" else f"0 {text} 1"
+            Path("/proc/self", name).write_text(str(line))
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
-    told = []
-    for size, batch_size, _ in json.loads(sys.argv[1]):
+
+def passes(folder: Path, threads: int, batch_size: int) -> list[tuple[list[int], str]]:
+    """Return the indices and the digest of each batch of two passes."""
+    settings = SettingsOfTest(data_root=str(folder), split_path=str(folder), resize_size=96)
+    image_set = ImageSet(
+        survey(folder, parse_data("all:pre")).images,
+        transform_of_test(settings),
+        cache_bytes=0,
+        num_threads=threads,
+    )
+    loader = Loader(dataset=image_set, batch_size=batch_size)
+    return [
+        (batch.indices.tolist(), hashlib.sha256(batch.inputs.numpy()).hexdigest())
+        for epoch in range(2)
+        for batch in loader(epoch)
+    ]
+
+
+def load_in_small_memory(folder: Path, answer: Connection) -> None:
+    """Send for each size of /dev/shm the batches without and with loading processes, and the log."""
+    unshare_mounts()
+    for size, batch_size, _ in SHARED_MEMORY:
         subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "/dev/shm"], check=True
         )
-        told.append([list(passes(threads, batch_size)) for threads in (0, 2)])
-        print("next", file=sys.stderr, flush=True)
-    json.dump(told, sys.stdout)
-"""
-UNSHARE = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--map-root-user", "--mount")
+        handler = logging.StreamHandler(io.StringIO())
+        logging.getLogger("trueface").addHandler(handler)
+        alone, in_processes = (passes(folder, threads, batch_size) for threads in (0, 2))
+        logging.getLogger("trueface").removeHandler(handler)
+        answer.send((alone, in_processes, handler.stream.getvalue()))
 
 
-def test_small_shared_memory_changes_no_image_and_is_logged() -> None:
+def test_small_shared_memory_changes_no_image_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tried = [*UNSHARE, "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"]
     if subprocess.run(tried, capture_output=True, check=False).returncode:
         pytest.skip("a small /dev/shm cannot be mounted here")
-    done = subprocess.run(
-        [*UNSHARE, sys.executable, "-c", SMALL_SHARED_MEMORY, json.dumps(SHARED_MEMORY)],
-        env=os.environ | {"TRUEFACE_CACHE": ""},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    logs = done.stderr.split("next\n")[:-1]
-    for (_, batch_size, keeps), (alone, in_processes), log in zip(
-        SHARED_MEMORY, json.loads(done.stdout), logs, strict=True
-    ):
+    monkeypatch.setenv("TRUEFACE_CACHE", "")
+    draw = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        for name in ("Real/FFHQ", "Fake/StyleGAN2"):
+            Path(folder, "PreSocial", name).mkdir(parents=True)
+            for number in range(16):
+                pixels = draw.integers(0, 256, (96, 96, 3), dtype=np.uint8)
+                PIL.Image.fromarray(pixels).save(Path(folder, "PreSocial", name, f"{number}.png"))
+        fork = multiprocessing.get_context("fork")
+        answer, sender = fork.Pipe(duplex=False)
+        child = fork.Process(target=load_in_small_memory, args=(Path(folder), sender))
+        child.start()
+        sender.close()
+        told = [answer.recv() for _ in SHARED_MEMORY]
+        child.join()
+    assert child.exitcode == 0
+    for (_, batch_size, keeps), (alone, in_processes, log) in zip(SHARED_MEMORY, told, strict=True):
         assert len(alone) == 2 * -(-32 // batch_size)
         assert in_processes == alone
         said = "images are loaded in the process of the job reason=/dev/shm has"
