@@ -163,7 +163,7 @@ CLIP_MEAN, CLIP_STD = (
 
 
 @cache
-def plain_scores(lab: Path, logits: int, fake_is_first: bool) -> Mapping[str, float]:  # noqa: FBT001
+def plain_scores(lab: Path, logits: int, fake_is_first: bool) -> Mapping[str, float]:
     """Return the scores of the small network, by plain torchvision."""
 
     def probability(pixels: Tensor) -> Tensor:
