@@ -335,7 +335,7 @@ def passes(folder: Path, threads: int, batch_size: int) -> list[tuple[list[int],
     )
     loader = Loader(dataset=image_set, batch_size=batch_size)
     return [
-        (batch.indices.tolist(), hashlib.sha256(batch.inputs.numpy()).hexdigest())
+        (batch.indices.tolist(), hashlib.sha256(batch.inputs.numpy().tobytes()).hexdigest())
         for epoch in range(2)
         for batch in loader(epoch)
     ]
