@@ -96,7 +96,7 @@ def test_rows_start_with_the_references(group: UnlearningGroup) -> None:
 def test_predictions_too_large_for_memory_leave_the_other_models_measured(tmp_path: Path) -> None:
     write_flip_unlearning(tmp_path, "scrub", 8)
     run = write_flip_unlearning(tmp_path, "ng", 8)
-    count = 1 << 22  # labels of 32 MiB
+    count = 1 << 24  # labels of 128 MiB
     np.savez(
         paths.predictions_after(run),
         test_trained=np.zeros(count, np.int64),
@@ -108,7 +108,7 @@ def test_predictions_too_large_for_memory_leave_the_other_models_measured(tmp_pa
         "from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard as read\n"
         "read(Path(sys.argv[1]))\n"  # whatever is loaded late has its memory
         "taken = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 24),) * 2)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 26),) * 2)\n"
         "(group,) = read(Path(sys.argv[1])).groups\n"
         "print(json.dumps({row.name: row.reasons.get('answers') for row in group.rows}))\n"
     )
