@@ -40,14 +40,6 @@ SCENES = "tests.trueface.jobs.ranks.scenes"
 GRADIENTS = "tests.trueface.jobs.ranks.gradients"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def preloaded_libraries() -> Iterator[None]:
-    """Let the fork server import what ranks would import, training by training."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coordinator, "PRELOADED", "tests.trueface.jobs.ranks.preloaded")
-        yield
-
-
 def run(scene: str, job: Job | None = None, module: str = SCENES) -> Any:
     return coordinator.run(job or a_job(), f"{module}:{scene}", 2)
 
