@@ -13,6 +13,7 @@ from launcher.backends.pilot_status import BackendRow, PilotRow, PilotStatus, re
 from launcher.backends.settings import BackendSettings
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.gpu_view import draw
+from launcher.screens.job_view import JobView
 from launcher.screens.pilot_gpus import FIRST_BYTES, LAST_BYTES, pilot_gpu_views, read_pilot_gpus
 from launcher.screens.pilot_table import (
     _GLYPHS,
@@ -22,11 +23,13 @@ from launcher.screens.pilot_table import (
     draw_pilots,
     pilots_record,
 )
+from launcher.screens.queue_view import snapshot_lines
+from launcher.screens.snapshots import QueueSnapshot
 from launcher.screens.text_table import width_of
 from launcher.store.rows import PILOT_PREFIX
 from launcher.system.paths import Home
 from tests.build import GIB, a_claim, a_gpu
-from tests.screens import NOW, texts_of
+from tests.screens import NOW, a_busy_screen, texts_of
 
 SLURM = BackendRow(name="slurm", kind="slurm", pilots=4)
 
@@ -99,6 +102,21 @@ def test_every_pilot_stage_has_a_symbol() -> None:
 
 def test_unknown_pilot_stage_is_shown_unchanged() -> None:
     assert "hibernating" in drawn(a_pilot("hibernating", node="n1"))
+
+
+def test_jobs_on_several_nodes_show_their_node() -> None:
+    screen = a_busy_screen()
+    first, *others = screen.running
+    assert "NODE" not in _text(screen.running, screen)
+    text = _text((first._replace(node="n3"), *others), screen)
+    lines = [line for line in text.splitlines() if "cuda:0" in line or "cpu" in line]
+    assert any(" n3 " in line for line in lines)
+    assert any(" local " in line for line in lines)
+
+
+def _text(running: tuple[JobView, ...], screen: QueueSnapshot) -> str:
+    shown = screen._replace(running=running)
+    return "\n".join(texts_of(snapshot_lines(shown, 140)))
 
 
 def test_json_has_utc_times_and_null_for_unknown_values() -> None:

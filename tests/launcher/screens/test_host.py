@@ -27,7 +27,8 @@ from launcher.screens.host_reader import (
     process_times,
     tree_ticks,
 )
-from launcher.screens.text_table import TextLine, TextStyle
+from launcher.screens.terminal import in_ascii
+from launcher.screens.text_table import TextLine, TextStyle, width_of
 from launcher.store.rows import Claim
 from launcher.system.processes import boot_id, core_mask
 from tests.build import GIB, until
@@ -198,6 +199,13 @@ def tones(line: TextLine) -> dict[str, TextStyle]:
 def test_less_important_parts_are_left_out_on_narrow_screens(width: int, text: str) -> None:
     host = a_host(disks=(DiskUsage(use="home", free=120 * GIB, total=250 * GIB),))
     assert host_line(host, width).text == text
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 79, 80, 81, 120, 200])
+def test_host_line_fits_any_width(width: int) -> None:
+    line = host_line(a_host(), width)
+    assert width_of(line.text) <= width
+    assert in_ascii(line.text).isascii()
 
 
 def test_reserved_cores_are_shown_before_usage_is_measured() -> None:

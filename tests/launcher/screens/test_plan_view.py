@@ -185,6 +185,13 @@ def test_plan_with_complete_history_shows_the_minimum_duration() -> None:
     assert "Job time: about 1 m for command from 1 earlier run\n" in single
 
 
+def test_machine_without_gpus_is_reported_without_gpu_memory() -> None:
+    made, judged, _, _ = a_busy_day()
+    text = drawn(made, judged)
+    assert "Now free: no GPU · 4 of 4 cores · 12 GiB of 16 GiB memory" in text
+    assert "11.2 GiB" not in text
+
+
 def test_reservations_of_another_queue_are_not_free() -> None:
     made = some_commands("")
     foreign = (

@@ -13,7 +13,7 @@ from launcher.errors import MachineError
 from launcher.system.log_files import read_file_part
 from launcher.web.access import new_credentials, refusal
 from launcher.web.logs import WINDOW_BYTES
-from launcher.web.page import Address, lines_of
+from launcher.web.page import LONGEST_LINE, Address, lines_of
 from launcher.web.view import LONGEST_PAUSE_S, MOST_KEPT, SHARE, BackgroundCache
 from tests.build import DEADLINE_S, until
 
@@ -193,6 +193,28 @@ def log(tmp_path: Path) -> Path:
     log = tmp_path / "log"
     log.write_text("".join(f"line {number}\n" for number in range(1000)))
     return log
+
+
+def test_log_windows_join_without_gaps_in_both_directions(log: Path) -> None:
+    window = a_window(log, most_bytes=1000)
+    lines = list(window.lines)
+    while window.begin:
+        window = a_window(log, end=window.begin, most_bytes=1000)
+        lines = [*window.lines, *lines]
+    assert lines == log.read_text().splitlines()
+    window = a_window(log, begin=0, most_bytes=1000)
+    lines = list(window.lines)
+    while window.end < window.size:
+        window = a_window(log, begin=window.end, most_bytes=1000)
+        lines += window.lines
+    assert lines == log.read_text().splitlines()
+
+
+def test_long_line_is_cut_and_its_length_is_shown(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"x" * 10_000_000)
+    (shown,) = a_window(log, most_bytes=1 << 16).lines
+    assert shown == "x" * LONGEST_LINE + f" … {(1 << 16) - LONGEST_LINE:,} more characters"
 
 
 def test_long_line_continues_in_all_windows(tmp_path: Path) -> None:

@@ -383,3 +383,20 @@ def test_run_page_updates_itself(runs_tab: "Tab", store: Store, tmp_path: Path) 
     playwright.expect(runs_tab.locator("tr[data-run]").first).to_contain_text("dusk")
     runs_tab.click("a.job:has-text('dusk')")
     shows(runs_tab, "table.results", "1.5")
+
+
+@pytest.mark.night
+def test_runs_are_filtered_and_compared_without_javascript(
+    chromium: "Browser", runs_page: Page
+) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(runs_page.link)
+    tab.click("nav >> text=Runs")
+    tab.fill("input[name=q]", "depth=3")
+    tab.click("text=filter")
+    counts(tab, "tr[data-run]", 2)
+    tab.check("input[value='1']")
+    tab.click("text=compare the selected runs")
+    counts(tab, "ul.list li", 1)
+    context.close()

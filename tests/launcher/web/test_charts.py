@@ -6,15 +6,28 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from launcher.screens.chart import finite, scale_of
+from launcher.screens.chart import MOST, finite, scale_of
 from launcher.web.overview import spark, stacked_bar
 from launcher.web.run_pictures import (
+    MOST_OF_A_FOLDER,
+    MOST_OF_A_JOB,
     find_pictures,
     open_below,
     parts_of,
     type_of,
 )
+
+VALUES = st.lists(st.floats(-MOST, MOST), min_size=1, max_size=20)
+
+
+@given(VALUES)
+def test_every_value_is_within_its_axis(values: list[float]) -> None:
+    scale = scale_of(values)
+    assert scale.low < scale.high
+    assert all(0 <= scale.place(value) <= 1 for value in values)
 
 
 def test_flat_curve_is_drawn_flat() -> None:
@@ -94,6 +107,21 @@ def test_output_that_is_a_picture_is_found_alone(folder: Path) -> None:
         assert file.read() == b"x"
     with pytest.raises(OSError, match="directory"), open_below(output, "other.png"):
         pass
+
+
+def test_dataset_folder_does_not_fill_the_page(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(40):
+        (folder / f"{number:02}.png").write_bytes(b"x")
+        (data / f"{number:02}.png").write_bytes(b"x")
+    gallery = find_pictures({"run": folder, "output-1-0": data})
+    by_folder = [picture.folder for picture in gallery.pictures]
+    assert by_folder.count("run") == MOST_OF_A_FOLDER
+    assert by_folder.count("output-1-0") == MOST_OF_A_JOB
+    assert gallery.left_out == 80 - MOST_OF_A_FOLDER - MOST_OF_A_JOB
+    assert gallery.pictures[0].job is None
+    assert gallery.pictures[-1].job == 1
 
 
 def test_missing_folder_has_no_pictures(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The data of charts: lines with bands, smoothed and thinned, and the table below a chart."""
 
+import json
 import math
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from launcher.web.curves import smoothing_of, stem_of
 from launcher.web.page import Address
 from launcher.web.plots import MOST_POINTS, Line, Plot, Statistic, one_line, smooth, thin
+
+EVIL = '</script><script>alert("1")</script>'
 
 
 def line_of(*values: float, log: bool = False, smoothing: float = 0.0, name: str = "loss") -> Line:
@@ -20,6 +23,14 @@ def enumerate_steps(values: tuple[float, ...]) -> list[tuple[float, float]]:
 def test_values_that_no_axis_shows_are_left_out() -> None:
     assert line_of(1.0, math.nan, math.inf, -1.0).points == [(0.0, 1.0), (3.0, -1.0)]
     assert line_of(1.0, math.nan, math.inf, -1.0, 0.0, log=True).points == [(0.0, 1.0)]
+
+
+def test_data_of_a_chart_is_json_without_nan() -> None:
+    plot = Plot(title=EVIL, lines=[line_of(0.25, math.nan, 1e300, name=EVIL), line_of(math.nan)])
+    assert "NaN" not in plot.data
+    (line,) = json.loads(plot.data)["lines"]
+    assert (line["name"], line["x"], line["y"]) == (EVIL, [0, 2], [0.25, 1e300])
+    assert plot.has_points
 
 
 def test_chart_without_numbers_has_no_points() -> None:

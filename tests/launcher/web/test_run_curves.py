@@ -13,17 +13,20 @@ from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
 from launcher.web import run_curves
+from launcher.web.page import Address
 from launcher.web.plots import Line, Plot
 from launcher.web.run_curves import (
     ALL,
     EACH,
     INTERVAL,
     MOST_LINES,
+    MOST_PLOTS,
     MOST_POINTS,
     CurveChoice,
     RunCurves,
     RunCurvesReader,
 )
+from launcher.web.runs import curve_choice
 from launcher.workers.progress.attempt_progress import read_reported_steps
 from launcher.workers.progress.steps import ProgressReport
 from tests.build import a_spec, claimed, enqueue, finished, job_row
@@ -157,6 +160,45 @@ def test_each_job_has_no_band_and_an_unknown_setting_shows_the_default(
     assert note.endswith("The default is shown")
 
 
+def test_band_counts_only_jobs_that_have_the_step(home: Home, store: Store) -> None:
+    a_job(home, store, [1.0, 1.0, 1.0, 1.0], lr=0.1, seed=1)
+    a_job(home, store, [3.0, 3.0], lr=0.1, seed=2)
+    a_job(home, store, [9.0], lr=0.5, seed=1)
+    first, second = one_plot(read(home, group="lr")).lines
+    assert [(x, mean, jobs) for x, mean, _, _, jobs in bands(first)] == [
+        (1, 2, 2),
+        (2, 2, 2),
+        (3, 1, 1),
+        (4, 1, 1),
+    ]
+    assert not second.has_band
+
+
+def test_jobs_without_numbers_are_counted(home: Home, store: Store) -> None:
+    for seed in range(3):
+        a_job(home, store, [{"loss": 1.0, "auc": 0.5} if seed else 1.0], lr=0.1, seed=seed)
+    a_job(home, store, [math.nan], lr=0.1, seed=3)
+    for seed in (4, 5):
+        queue_job(store, lr=0.1, seed=seed)
+    finished(store, queue_job(store, lr=0.1, seed=6))
+    made = read(home, group="lr")
+    assert made.summary == (
+        "3 of 7 jobs have numbers; 2 do not have any yet, 1 ended without any, 1 only NaN or infinity"
+    )
+    loss, auc = made.plots
+    assert loss.note.startswith("3 of 7 jobs have numbers of loss; 2 do not have any yet")
+    assert auc.note == (
+        "2 of 7 jobs have numbers of auc; 2 do not have any yet, 3 ended without any"
+    )
+
+
+def test_run_without_steps_says_that_none_were_reported(home: Home, store: Store) -> None:
+    finished(store, queue_job(store, lr=0.1, seed=1))
+    assert read(home).summary == "No job reported steps: no curves"
+    queue_job(store, lr=0.1, seed=2)
+    assert read(home).summary == "No job has reported steps yet"
+
+
 def test_axes_are_named_by_what_is_counted(home: Home, store: Store) -> None:
     job = a_job(home, store, [1.0], lr=0.1, seed=1)
     data = json.loads(one_plot(read(home)).data)
@@ -167,6 +209,18 @@ def test_axes_are_named_by_what_is_counted(home: Home, store: Store) -> None:
     assert json.loads(one_plot(read(home)).data)["x"] == "epoch"
     a_job(home, store, [1.0], lr=0.1, seed=2)
     assert one_plot(read(home)).unit == "epoch or step"
+
+
+def test_values_that_are_no_numbers_leave_the_others(home: Home, store: Store) -> None:
+    a_job(home, store, [1.0, math.inf, 3.0], lr=0.1, seed=1)
+    a_job(home, store, [2.0, 2.0, math.nan], lr=0.1, seed=2)
+    (line,) = one_plot(read(home, group="lr")).lines
+    assert line.name == "lr=0.1"
+    assert [(x, mean, jobs) for x, mean, _, _, jobs in bands(line)] == [
+        (1, 1.5, 2),
+        (2, 2, 1),
+        (3, 3, 1),
+    ]
 
 
 def test_logarithmic_axis_leaves_out_what_it_cannot_show(home: Home, store: Store) -> None:
@@ -229,6 +283,15 @@ def test_hostile_values_are_short_texts(home: Home, store: Store) -> None:
     assert json.loads(one_plot(made).data)["lines"][0]["name"] == name
 
 
+def test_only_the_first_metrics_have_charts_unless_all_are_wanted(home: Home, store: Store) -> None:
+    metrics = {f"m{place}": 1.0 for place in range(MOST_PLOTS + 3)}
+    a_job(home, store, [metrics], lr=0.1)
+    made = read(home)
+    assert (len(made.plots), made.plots_left) == (MOST_PLOTS, 3)
+    made = read(home, everything=True)
+    assert (len(made.plots), made.plots_left) == (MOST_PLOTS + 3, 0)
+
+
 def test_long_curves_are_pooled_to_as_many_points_as_are_seen(home: Home, store: Store) -> None:
     for seed in (1, 2):
         a_job(home, store, [float(step) for step in range(2000)], lr=0.1, seed=seed)
@@ -238,6 +301,23 @@ def test_long_curves_are_pooled_to_as_many_points_as_are_seen(home: Home, store:
     assert f"A point is the mean of {plot.pooled_steps} steps" in plot.note
     assert line.points[-1][0] == 2000
     assert {jobs for _, _, _, _, jobs in bands(line)} == {2}
+
+
+@pytest.mark.parametrize(("metrics", "most"), [(1, 100), (4, 100), (8, 50), (100, 20)])
+def test_curves_of_many_metrics_have_fewer_points(
+    home: Home, store: Store, monkeypatch: pytest.MonkeyPatch, metrics: int, most: int
+) -> None:
+    """A run needs a limited amount of memory, however many metrics its jobs report."""
+    monkeypatch.setattr(run_curves, "_MOST_STORED", 200)
+    for seed in (1, 2):
+        steps = range(4 * most)
+        values = [{f"m{place}": float(step) for place in range(metrics)} for step in steps]
+        a_job(home, store, values, lr=0.1, seed=seed)
+    plots = read(home, group="lr", everything=True).plots
+    assert len(plots) == metrics
+    counts = {len(line.points) for plot in plots for line in plot.lines}
+    assert max(counts) <= most
+    assert min(counts) > most / 2 - 1
 
 
 def test_jobs_that_report_other_steps_share_points(home: Home, store: Store) -> None:
@@ -254,12 +334,31 @@ def test_jobs_that_report_other_steps_share_points(home: Home, store: Store) -> 
     assert sum(counts) / len(counts) > 3
 
 
+def test_equal_steps_are_not_pooled(home: Home, store: Store) -> None:
+    for seed in range(3):
+        job = queue_job(store, lr=0.1, seed=seed)
+        finished(store, job)
+        report(home, job, [1.0] * 20, first=1000, gap=1000)
+    plot = one_plot(read(home, group="lr"))
+    assert plot.pooled_steps == 1
+    assert [x for x, _ in plot.lines[0].points] == [1000.0 * n for n in range(1, 21)]
+
+
 def test_smoothing_keeps_the_line_in_its_band(home: Home, store: Store) -> None:
     a_job(home, store, [4.0, 0.0, 4.0], lr=0.1, seed=1)
     a_job(home, store, [8.0, 4.0, 8.0], lr=0.1, seed=2)
     (line,) = one_plot(read(home, group="lr", smoothing=0.5)).lines
     assert all(low <= mean <= high for _, mean, low, high, _ in bands(line))
     assert bands(line)[1][1] > 2
+
+
+def test_jobs_of_a_plugin_package_are_named(home: Home, store: Store) -> None:
+    for kind, settings in (("train", {"depth": 3, "a": 1}), ("other", {"width": 4, "b": 2})):
+        spec = a_spec(name=f"{kind}/net", kind=kind, run="sweep", settings=settings)
+        (job,) = enqueue(store, spec, run="sweep")
+        finished(store, job)
+        report(home, job, [1.0])
+    assert names(one_plot(read(home))) == ["1 train/net", "2 other/net"]
 
 
 def test_run_without_jobs_has_no_curves_and_few_jobs_are_drawn_one_by_one(
@@ -329,6 +428,20 @@ def test_only_files_that_changed_are_read_again(
     assert one_plot(made).lines[1].points[-1] == (2, 0.5)
 
 
+def test_numbers_about_the_course_of_a_program_have_the_last_charts(
+    home: Home, store: Store
+) -> None:
+    job = queue_job(store, lr=0.1)
+    finished(store, job)
+    attempt = home.attempt(job, 1)
+    attempt.folder.mkdir(parents=True, exist_ok=True)
+    metrics = {"lr": 0.1, "images_per_s": 9.0, "zeal": 1.0}
+    lines = ({"at": float(step), "step": step, "total": 3, "metrics": metrics} for step in (1, 2))
+    attempt.progress.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    titles = [plot.title for plot in read(home).plots]
+    assert titles == ["zeal", "lr", "images_per_s", "steps per second"]
+
+
 def test_too_many_jobs_are_not_read(
     home: Home, store: Store, monkeypatch: pytest.MonkeyPatch, sweep: None
 ) -> None:
@@ -336,3 +449,19 @@ def test_too_many_jobs_are_not_read(
     made = read(home)
     assert made.summary == "0 of 4 jobs: this page shows curves of at most 3 jobs"
     assert not made.plots
+
+
+@pytest.mark.parametrize(
+    ("query", "choice"),
+    [
+        ((), CurveChoice()),
+        ((("band", "huge"), ("smooth", "nan"), ("scale", "x")), CurveChoice()),
+        (
+            (("group", "lr"), ("band", "interval"), ("scale", "log"), ("metrics", "all")),
+            CurveChoice(group="lr", band=INTERVAL, log=True, everything=True),
+        ),
+        ((("filter", " lr=1 " + "x" * 900),), CurveChoice(filter="lr=1 " + "x" * 195)),
+    ],
+)
+def test_address_chooses(query: tuple[tuple[str, str], ...], choice: CurveChoice) -> None:
+    assert curve_choice(Address(path="runs/1", number=1, query=query)) == choice

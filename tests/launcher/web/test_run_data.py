@@ -15,7 +15,7 @@ from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.web import run_data
 from launcher.web.comparison import NUMBER, RUN, RunComparison, compare_runs
-from launcher.web.results import FEW, ResultTable, result_table
+from launcher.web.results import FEW, MOST_ROWS, ResultTable, result_table
 from launcher.web.run_data import read_runs
 from launcher.web.run_filter import SettingsIndex, canonical, matches, read_filter, unknown_settings
 from launcher.web.run_pictures import folders_of
@@ -56,6 +56,10 @@ def test_run_with_too_many_jobs_names_the_command(
         "at most 1 jobs, but there are 2. To print their results: launcher results RUN"
         in read_runs(home, [1]).error
     )
+
+
+def test_deleted_run_has_no_data(home: Home, store: Store) -> None:
+    assert read_runs(home, [77]).comparison.results.rows == []
 
 
 def test_folders_belong_to_a_run_and_its_jobs(home: Home, store: Store, tmp_path: Path) -> None:
@@ -162,6 +166,11 @@ def test_metrics_with_intervals_come_first() -> None:
     assert table([row], everything=True).metrics_left == 0
 
 
+def test_long_table_is_cut() -> None:
+    made = table([a_row(f"m{number}", auc=0.5) for number in range(MOST_ROWS + 3)])
+    assert (len(made.rows), made.rows_left) == (MOST_ROWS, 3)
+
+
 def test_no_results_give_an_empty_table() -> None:
     assert table([]).rows == ()
 
@@ -198,6 +207,13 @@ def test_runs_with_results_are_compared_by_differing_settings(
     assert "depth" not in results.names
     assert {RUN, "lr"} <= set(results.varying)
     assert results.metrics == ["loss"]
+
+
+def test_result_column_named_run_is_kept(home: Home, store: Store, tmp_path: Path) -> None:
+    a_training(store, tmp_path, "night", settings={"lr": 1}, result={"run": 5})
+    night = result_jobs(home, store, store.read.jobs_of_runs_named("night"))
+    (row,) = compare_runs(home, store, [night]).results.rows
+    assert (row[RUN], row["setting_run"]) == ("night", 5)
 
 
 def test_table_shows_means_over_seeds_on_request(home: Home, store: Store) -> None:
@@ -334,3 +350,12 @@ def test_settings_of_changed_or_removed_jobs_are_dropped(home: Home, store: Stor
         "UPDATE jobs SET spec = replace(spec, '0.2', '0.5'), hash = 'another' WHERE id = 2"
     )
     assert index.read()[1]["lr"] == {"0.5"}
+
+
+def test_model_data_and_kind_count_as_settings(home: Home, store: Store) -> None:
+    spec = a_spec(
+        name="train/net", kind="train", model="net:pre", data="real:pre", settings={"a": 1}
+    )
+    enqueue(store, spec, root=Path("/nowhere"))
+    values = SettingsIndex(home).read()[1]
+    assert values == {"kind": {"train"}, "model": {"net:pre"}, "data": {"real:pre"}, "a": {"1"}}

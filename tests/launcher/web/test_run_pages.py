@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from launcher.params import PARAMS
+from launcher.store.listings import RunRecord
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.web.run_pictures import MOST_BYTES
-from launcher.web.runs import LISTED
+from launcher.web.runs import LISTED, runs_fingerprint
 from launcher.workers.progress.steps import ProgressWriter
 from tests.build import a_spec, claimed, enqueue, job_row, until
 from tests.launcher.queued_again import FAILED, RUN, add
@@ -218,6 +219,16 @@ def test_drawings_and_a_report_with_its_plots_are_shown_without_scripts(
     assert "default-src 'none'" in policies
     assert policies.endswith("sandbox")
     assert "script" not in policies
+
+
+def test_new_file_in_a_run_folder_is_read_at_once(root: Path) -> None:
+    run = RunRecord(
+        id=1, name="night", root=str(root), share=1.0, submitted=1.0, started=None, ended=None
+    )
+    before = runs_fingerprint([run], now=60.0)
+    assert runs_fingerprint([run], now=61.0) == before
+    (root / "runs" / "night" / "report.html").write_text(REPORT)
+    assert runs_fingerprint([run], now=61.0) != before
 
 
 def test_other_files_are_not_sent(page: Page, root: Path) -> None:

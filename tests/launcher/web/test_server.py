@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.screens.queue_view import job_table, running_table, waiting_table
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
@@ -26,6 +27,7 @@ from launcher.web.view import QueueReader, QueueView
 from launcher.workers.progress.steps import ProgressWriter
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, gone, in_state, job_row, until
 from tests.launcher.web.browser import Page, events, served
+from tests.screens import an_idle_screen
 
 EVIL = "command/<script>alert(1)</script>"
 
@@ -101,6 +103,37 @@ def test_every_page_escapes_names_and_forbids_foreign_scripts_and_caching(page: 
         assert answer.headers["cache-control"] == "no-store"
 
 
+def test_tables_have_the_columns_of_the_terminal_and_run_and_node_if_several(
+    page: Page, store: Store
+) -> None:
+    claimed(store, 1)
+    screen = an_idle_screen()
+    sparse = {"run", "node", "priority"}
+    wanted = [
+        [column.name for column in table.columns if column.name not in sparse]
+        for table in (running_table(screen), waiting_table(screen))
+    ]
+    html = page.get("").text
+    assert _titles(html) == wanted
+    host = rf"host: \S+/{os.cpu_count()} cores .*memory \S+ GiB .*disk \S+ .iB free"
+    assert re.search(host, re.sub(r"<[^>]*>", "", html))
+    assert _titles(page.get("jobs").text) == [
+        ["", *(column.name for column in job_table([], 0.0).columns)]
+    ]
+    store.job_control.set_priority([2], 3)
+    enqueue(store, "command/other", run="other")
+    html = page.get("").text
+    assert _titles(html)[1] == ["job", "id", "run", "priority", "why"]
+    assert '<td class="quiet" data-label="run">other</td>' in html
+    assert '<td class="num" data-label="priority">3</td>' in html
+
+
+def _titles(html: str) -> list[list[str]]:
+    """Return the titles of each table of jobs."""
+    heads = re.findall(r"<thead><tr>(.*?)</tr></thead>", html, re.DOTALL)
+    return [re.findall(r"<th[^>]*>([^<]*)</th>", head) for head in heads]
+
+
 def test_missing_pages_and_jobs_are_reported(page: Page) -> None:
     assert "job 77 does not exist" in page.get("jobs/77").text
     for path in ("jobs/77", "nothing", "jobs/1/eat", "static/none.js", "jobs/1/log/raw"):
@@ -170,6 +203,20 @@ def test_tags_are_edited_as_words_and_searched_by_tag(page: Page, store: Store) 
         assert "is not a tag; a tag is one word" in refused.text
     assert page.post("jobs/1/tag", {"question": asked(), "text": "abl-1"}).status == 303
     assert store.job_control.tags_of([1]) == {1: ["abl-1"]}
+
+
+def test_script_keys_match_the_verbs(page: Page) -> None:
+    script = page.get("static/app.js").text
+    table = script.partition("const verbs = {")[2].partition("}")[0]
+    keys = {key.strip(' "'): verb.strip(' "') for key, verb in _pairs(table)}
+    assert keys == {key: verb for verb, key in KEYS.items()}
+    help_text = page.get("").text.partition('id="help"')[2]
+    assert all(f"<kbd>{key}</kbd>" in help_text for key in KEYS.values())
+
+
+def _pairs(table: str) -> list[tuple[str, str]]:
+    entries = [entry.rpartition(":") for entry in table.split(",") if entry.strip()]
+    return [(key.strip(), verb.strip()) for key, _, verb in entries]
 
 
 def test_read_only_page_changes_nothing(home: Home, store: Store, tmp_path: Path) -> None:

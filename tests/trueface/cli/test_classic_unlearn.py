@@ -3,6 +3,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from trueface.cli.classic import results as classic_results
 from trueface.cli.classic import train as classic
 from trueface.cli.classic import unlearn as classic_unlearn
 from trueface.cli.classic.unlearn import parse_command_line as understood
-from trueface.models import checkpoint
+from trueface.models import checkpoint, model_file
 from trueface.poisoning.poison_record import PoisonRecord, read_record, write_record
 from trueface.predictions.npz_tables import read_npz
 from trueface.predictions.predictions import Predictions
@@ -187,6 +188,28 @@ def test_clean_model_is_tested_for_comparison(lab: Path) -> None:
     assert unlearn("--freeze", "--baseline_model", "runs/study/good/checkpoints/best.pt") == 0
     results = json.loads((lab / "runs/unlearning/u/results.json").read_text())
     assert 0 <= results["baseline_test"] <= 1
+
+
+def test_pgu_is_known_to_be_weak_only_on_random_flips(paper: Path) -> None:
+    assert "almost no gradient" in (classic_unlearn.weakness(understood(line())) or "")
+    file = paper / "runs/study/bad/poison.json"
+    write_record(file, replace(read_record(file), kind="patch"))
+    assert classic_unlearn.weakness(understood(line())) is None
+
+
+def test_constant_predictions_cause_a_warning(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = checkpoint.load(lab / WEIGHTS)
+    state = {
+        name: value + 100 if name == "fc.bias" else value for name, value in kept.state.items()
+    }
+    model_file.save(lab / WEIGHTS, replace(kept, state=state))
+    assert unlearn("--freeze", "--start_lr", "1e-6", "--end_lr", "1e-6") == 0
+    told = capsys.readouterr()
+    assert "the model predicts fake for every image" in told.err
+    assert "constant\tfake" in told.out
+    assert "balanced_validation_after\t0.5" in told.out
 
 
 def test_model_counts_as_constant_only_with_two_classes() -> None:

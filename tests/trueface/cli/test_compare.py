@@ -13,6 +13,7 @@ from trueface.cli import comparison_text
 from trueface.evaluation.comparison import (
     ComparisonInput,
     compare,
+    contrast,
     document,
     read_input,
     titles,
@@ -176,6 +177,19 @@ def test_models_trained_in_different_modes_are_noted(runs: Path, command: Comman
     assert "accelerate" not in command("compare", *folders).out
 
 
+def test_runs_are_compared_by_folder(runs: Path, command: Command) -> None:
+    out = command("compare", runs / "clean", runs / "50_poison" / MODEL).out
+    assert "### Performance clean ###" in out
+    assert "### Performance 50_poison ###" in out
+    assert "### Paired Tests on 120 Images ###" in out
+    assert "McNemar: p = " in out
+    assert "DeLong: p = " in out
+    assert "By source, 1 real (over its images) and 2 fake: accuracy p = " in out
+    assert "Sources: 1 real source (over its images), 2 fake sources." in out
+    for subset in ("StyleGAN2/psi", "StyleGAN3", "FFHQ"):
+        assert f"\n{subset}" in out
+
+
 def test_json_comparison_contains_all_numbers(runs: Path, command: Command) -> None:
     told = command("compare", runs / "clean", runs / "50_poison", "--json").json
     assert told["schema"] == 1
@@ -189,6 +203,18 @@ def test_json_comparison_contains_all_numbers(runs: Path, command: Command) -> N
     assert set(told["subsets"]) == {"StyleGAN2/psi", "StyleGAN3", "FFHQ"}
     assert told["subsets"]["FFHQ"]["before"]["auc"] is None
     assert told["same_images"] is True
+
+
+def test_constant_predictor_is_named_before_the_numbers(tmp_path: Path, command: Command) -> None:
+    for name, shift in (("clean", 0.0), ("ruined", -90.0)):
+        folder = tmp_path / name / MODEL / "scores"
+        folder.mkdir(parents=True)
+        for subset, label in (("StyleGAN3", 1), ("FFHQ", 0)):
+            table = scores(subset, label, 3.0)
+            said = table.with_margin(table.margin + shift)
+            write_csv(folder / f"{MODEL}_vs_{subset}.csv", said)
+    first = command("compare", tmp_path / "clean", tmp_path / "ruined").out.splitlines()[0]
+    assert first.startswith("Warning: ruined is a constant predictor: it calls every image real")
 
 
 def test_probabilities_are_named_before_a_constant_predictor(
@@ -235,6 +261,22 @@ def test_equal_sources_leave_image_differences_undecided() -> None:
     assert "accuracy does not differ; AUC does not differ" in comparison_text.text(
         compare(sides[0], sides[0])
     )
+
+
+def test_paired_resampling_has_narrower_interval_than_separate_resampling(runs: Path) -> None:
+    one = scores("a", 1, 1.0, count=300)
+    two = scores("a", 1, 1.2, count=300)
+    apart = scored(
+        [f"x{key}" for key in two.keys], two.labels, two.margin, [f"x/{path}" for path in two.ids]
+    )
+    together, separate = (contrast(one, other).difference["accuracy"] for other in (two, apart))
+    assert together is not None
+    assert separate is not None
+    assert together.value == separate.value
+    narrow, wide = (each.interval for each in (together, separate))
+    assert narrow is not None
+    assert wide is not None
+    assert narrow.high - narrow.low < 0.5 * (wide.high - wide.low)
 
 
 def test_files_of_both_sides_can_be_given_individually(runs: Path, command: Command) -> None:

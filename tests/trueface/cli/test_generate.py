@@ -57,6 +57,19 @@ def test_command_printed_by_a_plan_runs_the_job(command: Command, project: Path)
     assert paths.checkpoint(draft.model_folder("images:A")).is_file()
 
 
+def test_each_installed_generation_kind_is_a_command(
+    command: Command,
+) -> None:
+    listed = command("generate", "--help").out
+    ours = [
+        name
+        for name, kind in installed_kinds().items()
+        if kind.entry.startswith("trueface.jobs.generation.")
+    ]
+    assert ours
+    assert not [name for name in ours if f"  {name} " not in listed]
+
+
 def test_disrupt_help_states_that_batch_size_changes_pixels(command: Command) -> None:
     text = " ".join(command("generate", "disrupt", "--help").out.split())
     assert "Another number changes rounding, and with it single pixels" in text

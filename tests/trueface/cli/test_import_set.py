@@ -331,6 +331,23 @@ def test_files_that_are_passed_over_are_counted_by_reason(tmp_path: Path, comman
     ]
 
 
+def test_tables_of_a_layout_are_not_passed_over(
+    faceforensics: Path, tmp_path: Path, command: Command
+) -> None:
+    (faceforensics / "notes.txt").write_bytes(b"0")
+    out = command("import", "auto", faceforensics, "--out", tmp_path / "ff").out
+    assert "skipped: 1 .txt\n" in out
+
+
+def test_set_without_other_files_has_no_such_line(tmp_path: Path, command: Command) -> None:
+    printed = command(
+        "import", "folders", two_folders(tmp_path), "--out", tmp_path / "data", "--json"
+    )
+    assert printed.json["passed_over"] == []
+    again = command("import", "folders", tmp_path / "pictures", "--out", tmp_path / "data")
+    assert "skipped" not in again.out
+
+
 def test_unreadable_image_of_the_sample_is_named(tmp_path: Path, command: Command) -> None:
     top = two_folders(tmp_path)
     (top / "real/broken.jpg").write_bytes(b"no image")

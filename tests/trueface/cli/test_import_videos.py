@@ -19,7 +19,7 @@ from tests.trueface.videos import LOSSLESS, greys, noise, write_video
 from trueface.data.imports import video_frames
 from trueface.data.index import Image
 from trueface.data.splits.split_files import read_lists
-from trueface.data.videos import evenly_spaced
+from trueface.data.videos import evenly_spaced, read_frames
 from trueface.evaluation.result_rows import video_report
 from trueface.jobs.testing import scores_of
 from trueface.predictions.predictions import Predictions
@@ -100,6 +100,23 @@ def test_frames_are_evenly_spaced_and_without_loss(
     ]  # fmt: skip
 
 
+def test_same_videos_give_the_same_bytes(two: Path, tmp_path: Path, command: Command) -> None:
+    for name in ("a", "b"):
+        command("import", "folders", two, "--videos", "--frames", "3", "--out", tmp_path / name)
+    assert pictures(tmp_path / "a") == pictures(tmp_path / "b")
+    assert len(pictures(tmp_path / "a")) == 6
+    for name in pictures(tmp_path / "a"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_dry_run_announces_the_same_frames(two: Path, tmp_path: Path, command: Command) -> None:
+    words = ["import", "folders", str(two), "--videos", "--out", str(tmp_path / "vi"), "--json"]
+    planned = command(*words, "--dry-run").json
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+    assert planned == command(*words).json | {"dry_run": True}
+    assert (planned["videos"], planned["new"]) == (2, 64)
+
+
 def test_frames_that_exist_already_are_called_written(
     two: Path, tmp_path: Path, command: Command
 ) -> None:
@@ -126,6 +143,29 @@ def test_layout_without_videos_says_so_and_opens_none(
     refused = command(*words, code=2).err
     assert "real/a_real.mp4 is not an image" in refused
     assert "import videos with the layout folders or faceforensics" in refused
+
+
+def test_second_import_decodes_only_new_videos(
+    two: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["import", "folders", str(two), "--videos", "--out", str(tmp_path / "vi"), "--json"]
+    command(*words)
+    lists = read_lists(tmp_path / "vi" / "splits")
+    write_video(two / "fake" / "b_fake.mp4", greys(40))
+    decoded: list[str] = []
+
+    def watch(file: str, *rest: object, **more: object) -> object:
+        decoded.append(Path(file).name)
+        return read_frames(file, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(video_frames, "read_frames", watch)
+    record = command(*words).json
+    assert (record["new"], record["there"], decoded) == (32, 64, ["b_fake.mp4"])
+    after = read_lists(tmp_path / "vi" / "splits")
+    assert all(set(lists[name]) <= set(after[name]) for name in lists)
+    assert not [path.name for path in (tmp_path / "vi").iterdir() if path.name.endswith(".part")]
+    command(*words)
+    assert decoded == ["b_fake.mp4"]
 
 
 def test_other_frames_of_an_imported_video_are_refused(

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,28 @@ def test_published_values_match_a_network_given_in_defaults(tmp_path: Path) -> N
     assert "95.00" in lau  # ours
     other = next(line for line in lines if "lau" in line and "VGG16" in line)
     assert "95.00" not in other
+
+
+def test_cost_of_training_includes_feature_extraction(tmp_path: Path) -> None:
+    for method, seconds in (("retrain", 2.0), ("scrub", 1.0)):
+        record = told(
+            f"{BASE}~{method}", BASE, seconds=seconds, cached_seconds=18.0, training_seconds=22.0
+        )
+        leave(tmp_path, record, flips(24), flips(4))
+    (group,) = make_unlearning_leaderboard(tmp_path).groups
+    rows = {row.method: row.values for row in group.rows}
+    assert rows["before"]["of_retrain"].mean == pytest.approx(22 / 20)
+    assert rows["scrub"]["of_retrain"].mean == pytest.approx(0.5)
+    assert rows["scrub"]["of_training"].mean == pytest.approx(19 / 22)
+
+
+def test_test_with_few_sources_is_marked(tmp_path: Path) -> None:
+    names = tuple(f"pre:{n % 2}{n // 2 % 2}/{n}" for n in range(80))
+    parts = flips(24)
+    parts["test"] = replace(parts["test"], ids=names)
+    leave(tmp_path, told(f"{BASE}~scrub", BASE), parts, parts)
+    (group,) = make_unlearning_leaderboard(tmp_path).groups
+    assert "treat them with caution: 2 real sources, 2 fake sources" in " ".join(group.notes)
 
 
 def test_published_values_match_an_imported_base(tmp_path: Path) -> None:

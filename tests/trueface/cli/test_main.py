@@ -117,6 +117,16 @@ def test_sample_is_created_with_its_splits(
     assert "other settings" in command(*words, "--seed", "7", code=2).err
 
 
+def test_poison_writes_the_record_of_the_planned_model(lab: Path, command: Command) -> None:
+    model = "gan2:pre%50"
+    where = ["--data-root", "data", "--split-path", "splits"]
+    command("splits", "data", "--out", "splits")
+    said = command("poison", model, "--name", "study", *where, "--poison-per", "subset")
+    record = json.loads((lab / "runs/study" / model / "poison.json").read_text())
+    assert (len(record["keys"]), record["total"]) == (16, 32)
+    assert "flipped_fake\t8" in said.out
+
+
 def test_poison_writes_one_choice_for_several_models(lab: Path, command: Command) -> None:
     models = ("gan2:pre%50@lr=0.1", "gan2:pre%50@lr=0.2", "fb:pre#gan2:pre%50")
     words = [

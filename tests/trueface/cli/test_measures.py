@@ -134,6 +134,21 @@ def test_equalized_odds_of_one_group_with_fakes_are_undefined_everywhere(
     assert values["f_eo_groups"] == ("1", "")
 
 
+def test_measure_without_some_group_reports_number_of_groups(
+    tmp_path: Path, command: Command
+) -> None:
+    folder, page = tmp_path / "npy", tmp_path / "page.html"
+    folder.mkdir()
+    for group, fakes in (("male,asian", 60), ("male,white", 60), ("nonmale,asian", 0)):
+        write_group(folder, group, fakes)
+    out = command("fairness", folder, "--by", "intersec", "--page", page).out
+    (line,) = re.findall(r"^npy .*$", out, re.MULTILINE)
+    some = "(2 of 3 groups)"
+    expected = f"npy 1 1.000 1.000 {some} 0.0 [0.0] 0.0 [0.0] 0.0 [0.0] {some} – not above chance"
+    assert " ".join(line.split()) == expected
+    assert page.read_text().count("<small>2 of 3 groups</small>") == 7  # F_EO, worst, and 5 further
+
+
 def test_group_without_members_has_its_cause_place_and_remedy(
     tmp_path: Path, command: Command
 ) -> None:

@@ -127,6 +127,15 @@ def test_erasing_and_purification_report_missing_results_first_in_all_outputs(
     assert detector["missing"] == {"failed": 1}
 
 
+@pytest.mark.parametrize("place", ["elsewhere/study", "runs/other"])
+def test_models_of_other_runs_do_not_count_as_missing(
+    tmp_path: Path, queue: Store, place: str
+) -> None:
+    model_job(queue, tmp_path / "runs" / "study", "gan:pre@seed=1", "train", fails=True)
+    assert missing_models(tmp_path / "runs" / "study").why == {"gan:pre@seed=1": "failed"}
+    assert missing_models(tmp_path / place).why == {}
+
+
 def test_no_seeds_are_missing_without_a_queue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,17 @@ def test_predictions_equal_test_scores_of_the_same_images(lab: Path) -> None:
     assert len(set(logits)) == 5
 
 
+def test_folder_is_searched_and_its_images_are_printed_sorted(lab: Path, predict: Command) -> None:
+    rows = [line.split("\t") for line in predict("data", "--model", MODEL).out.splitlines()]
+    assert [row[0] for row in rows] == [
+        *(f"data/PreSocial/Fake/StyleGAN2/0000{n}.png" for n in (1, 2, 3)),
+        *(f"data/PreSocial/Real/FFHQ/0000{n}.png" for n in (8, 9)),
+    ]
+    for _, logit, probability, verdict in rows:
+        assert float(probability) == pytest.approx(1 / (1 + np.exp(-float(logit))), abs=1e-5)
+        assert verdict == ("fake" if float(logit) > 0 else "real")
+
+
 def test_bad_files_are_listed_and_the_others_scored(lab: Path, predict: Command) -> None:
     whole = (lab / "data/PreSocial/Real/FFHQ/00008.png").read_bytes()
     (lab / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -99,6 +110,15 @@ def test_logits_are_printed_with_the_remaining_temperature(
         assert row["verdict"] == ("fake" if row["logit"] > -0.75 else "real")
 
 
+def test_reasons_are_printed_if_no_file_is_an_image(lab: Path, predict: Command) -> None:
+    (lab / "text.png").write_text("no image")
+    (lab / "empty").mkdir()
+    out, err = predict("text.png", "empty", "--model", MODEL, code=1)
+    assert out == ""
+    assert "error: empty: no image in this folder" in err
+    assert "2 of 2" in err
+
+
 def test_unknown_model_or_run_is_rejected_with_list_of_existing_ones(
     lab: Path, predict: Command
 ) -> None:
@@ -123,6 +143,32 @@ def test_only_run_with_models_is_the_default(lab: Path, predict: Command) -> Non
     refused = predict("data", code=2).err
     assert "2 runs have trained models. Choose one with --name: mine, yours" in refused
     assert "test" not in refused
+
+
+def test_other_runs_are_not_read_if_the_default_one_has_models(
+    lab: Path, predict: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(paths.checkpoint(lab / "runs/other" / MODEL))
+    read, iterdir = list[Path](), Path.iterdir
+
+    def record_folder(folder: Path) -> Iterator[Path]:
+        read.append(folder)
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", record_folder)
+    predict("data")
+    assert lab / "runs/test" in read
+    assert lab / "runs/other" not in read
+
+
+def test_first_of_many_runs_with_models_are_listed(lab: Path, predict: Command) -> None:
+    for name in "abcd":
+        path = paths.checkpoint(lab / "runs" / name / MODEL)
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (lab / "runs/test").rename(lab / "runs/e")
+    refused = predict("data", code=2).err
+    assert "5 runs have trained models. Choose one with --name: a, b, c and 2 more" in refused
 
 
 @pytest.mark.parametrize(("accuracy", "is_warned"), [(0.507, True), (0.93, False)])

@@ -17,7 +17,9 @@ from tests.trueface.commands import Command
 from trueface.cli.pretrain import export_model
 from trueface.jobs import testing
 from trueface.jobs import training as training_job
+from trueface.models import checkpoint
 from trueface.prediction.model_card import ModelTest
+from trueface.prediction.reference import Reference
 from trueface.runtime import paths, tensor_files
 
 torch.set_num_threads(1)
@@ -135,6 +137,14 @@ def test_model_card_describes_training_and_quality(lab: Path) -> None:
 def test_published_files_contain_no_local_paths(lab: Path) -> None:
     for file in (lab / "handed").iterdir():
         assert str(lab).encode() not in file.read_bytes(), file
+
+
+def test_checkpoint_contains_reference_of_predictions(lab: Path) -> None:
+    kept = checkpoint.load(paths.checkpoint(lab / "runs/photos" / MODEL))
+    reference = Reference.read(kept.reference)
+    assert reference is not None
+    assert reference.labels.tolist().count(1) == COUNTS["val"]
+    assert reference.features is not None
 
 
 def test_images_unlike_training_images_are_named_with_reasons(lab: Path, predict: Command) -> None:

@@ -112,6 +112,17 @@ def test_lists_of_two_splits_are_never_mixed(lab: Path, command: Command, out: s
     assert read_lists(lab / out) == {"test": [key]}
 
 
+def test_exact_key_takes_precedence_over_other_matches(
+    command: Command, lab: Path, tree: Tree
+) -> None:
+    tree(["PreSocial/Real/FFHQ/00002.png", "PreSocial/Real/FFHQ/00001_b.png"])
+    (lab / "old").mkdir()
+    keys = ["FFHQ/00001", "FFHQ/00001_b", "FFHQ/00002"]
+    (lab / "old/train.json").write_text(json.dumps(keys))
+    command("splits", "data", "--from", "old", "--out", "new")
+    assert read_lists(lab / "new") == {"train": keys[1:]}
+
+
 def test_broken_lists_count_as_another_split(command: Command, lab: Path) -> None:
     (lab / "splits").mkdir()
     (lab / "splits/val.json").write_text("[")
@@ -178,6 +189,21 @@ def test_near_duplicates_in_two_lists_are_leaks_and_can_be_kept_together(
     assert "similar" in err
     command("splits", "data", "--out", "b", "--group-by", "similar")
     command("splits", "data", "--check", "b", "--similar")
+
+
+@pytest.mark.parametrize("ending", ["webp", "bmp", "gif", "tif", "tiff", "jfif"])
+def test_all_decodable_formats_are_read_in_folders(
+    lab: Path, command: Command, ending: str
+) -> None:
+    for file in (lab / "data/PreSocial/Fake").rglob("*.png"):
+        PIL.Image.open(file).save(
+            file.with_suffix(f".{ending}"), "JPEG" * (ending == "jfif") or None
+        )
+        file.unlink()
+    assert command("splits", "data", "--out", "splits") == (
+        "train\t48\nval\t6\ntest\t6\n",
+        "found 60 images of all:pre\n",
+    )
 
 
 def test_unread_files_and_dangling_links_are_named(lab: Path, command: Command) -> None:

@@ -1,10 +1,14 @@
+import base64
 import html
+import io
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from launcher.api import Json, read_json, write_json
 from tests.trueface.report.run_by_hand import (
+    CONCEPTS,
     METHODS,
     attack_rows,
     erased_run,
@@ -52,6 +56,22 @@ def test_each_row_names_its_concept_if_there_are_several() -> None:
     assert several == [f"{name}: {line}" for name in ("cross", "disc") for line in single]
 
 
+def test_page_has_samples_of_each_method_and_concept_at_equal_seeds(run: Erasing) -> None:
+    read = safe(erasing_page(run).html)
+    pictures = [str(row["src"]) for row in read.all("img")]
+    assert len(pictures) == len(METHODS) * len(CONCEPTS) * 2
+    content = base64.b64decode(pictures[2].partition(",")[2])  # the second concept's first sample
+    assert PIL.Image.open(io.BytesIO(content)).getpixel((0, 0)) == (50, 10, 90)
+
+
+def test_curves_are_means_over_seeds_in_the_order_of_the_rows(run: Erasing) -> None:
+    assert run.methods[0].curves["recovery"][0].rate == pytest.approx(0.4 * (1 - 1 / 3))
+    drawn = [str(row.get("aria-label")) for row in Reading(erasing_page(run).html).all("svg")]
+    curves = [label for label in drawn if label.startswith("Recovery from")]
+    assert [label.split(".")[0].split()[-1] for label in curves] == [name for name, *_ in METHODS]
+    assert any(label.startswith("Recovery from abo. 1 image: 10 steps") for label in curves)
+
+
 def test_bar_ends_at_its_rate_with_the_number_behind_it() -> None:
     rows = erasing(method_rows()).rows
     figure = rate_bars(rows)
@@ -84,6 +104,12 @@ def test_mean_over_some_seeds_states_their_number(form: Form) -> None:
     assert whole is not None
     assert form(part).endswith("<small>1 of 3 seeds</small>")
     assert "seeds" not in form(whole)
+
+
+def test_published_figures_are_marked_as_not_comparable(run: Erasing) -> None:
+    read = Reading(erasing_page(run).html)
+    assert "published, Stable Diffusion 1.4, not comparable" in read.words
+    assert "0.762" in read.words
 
 
 def test_names_are_escaped(run: Erasing) -> None:
@@ -146,6 +172,20 @@ def test_verdicts_of_the_rows_are_printed_together() -> None:
     assert "Broken by the adaptive attack: jpeg@75, ddpm@10." in text
 
 
+def test_page_is_self_contained_and_has_tables_plot_and_tiles(
+    purified: Purification,
+) -> None:
+    text = purification_page(purified).html
+    read = safe(text)
+    assert "control" in read.text
+    assert "23.4" in read.words  # times the control
+    pictures = [str(row["src"]) for row in read.all("img")]
+    assert len(pictures) == len(purifier_rows()) * 2 * 2  # targets, rows of tiles
+    assert all(url.startswith("data:image/png;base64,") for url in pictures)
+    (label,) = read.labels
+    assert "jpeg@75: clean 0.0072, 0.0069 non-adaptive, 0.0610 adaptive" in label
+
+
 def test_two_numbers_give_no_plot(purified: Purification) -> None:
     first = next(row for row in purified.rows if row.record["method"] == "jpeg@75")
     assert "MSE under attack against MSE on clean images" in purification_page(purified).html
@@ -177,6 +217,34 @@ def test_run_without_purification_is_reported() -> None:
         "No purified folder of this run was measured."
         in Reading(purification_page(empty).html).text
     )
+
+
+def test_table_has_columns_for_defended_generators_if_a_run_has_them(
+    purified: Purification,
+) -> None:
+    title = "to the undefended generator"
+    assert title not in purification_page(purified).html
+    record: dict[str, Json] = {
+        **purified.rows[-1].record,
+        "method": "labelled:A@adversarial=both",
+        "reference_mse": 0.04321,
+        "reference_mse_adaptive": 0.05432,
+    }
+    shown = rows([*(dict(row.record) for row in purified.rows), record])
+    read = Reading(purification_page(purified._replace(rows=shown)).html)
+    assert {"0.0432", "0.0543"} <= set(read.words)
+    assert title in read.text
+    explained = (
+        "If a generator is the defence, both outputs are its own",
+        "If a generator is the defence, the attack disrupts this generator itself",
+        "If a generator is the defence, its outputs are compared with those of the undefended generator",
+        "the output of the defended generator under attack and the output of the undefended generator",
+        "In the row of a generator, the last output is its own.",
+    )
+    without = Reading(purification_page(purified).html)
+    for sentence in explained:
+        assert sentence in " ".join(read.text.split())
+        assert sentence not in " ".join(without.text.split())
 
 
 def test_sentences_call_a_generator_a_defence_and_compare_only_images_of_purifiers() -> None:

@@ -131,6 +131,17 @@ def test_gap_never_decides_the_order_and_a_constant_detector_is_last() -> None:
     ]
 
 
+def test_page_names_the_comparable_gaps_and_the_chance_level() -> None:
+    text = fairness(_study()).text
+    assert "The FPR gap is above chance: fair=none 62.0 ± 2.8" in text
+    assert "near its floor (at most twice the floor): fair=reweight 11.0 ± 2.1" in text
+    assert "fair=none 62.0 ± 2.8 (floor 9.0)" in text
+    assert "Lower AUC, not comparable (gaps can be compared only at similar AUC): fair=dag" in text
+    assert "Constant detector, so no gap: fair=flat" in text
+    smallest = "fair=reweight has the smallest mean FPR gap of these: 11.0 ± 2.1."
+    assert smallest in text
+
+
 def test_smallest_gap_of_one_seed_is_reported_with_a_caveat() -> None:
     rows = [*_seeds("none", (20.0,)), *_seeds("dro", (18.0,))]
     text = fairness(rows).text
@@ -226,6 +237,11 @@ def test_page_shades_the_chance_level_of_fpr_and_fnr() -> None:
         assert "floor" in {each.style for each in figure.drawn}
 
 
+def test_mean_over_some_of_the_seeds_states_their_number() -> None:
+    rows = [*_seeds("none", (20.0, 24.0)), _row("forged:pre@fair=none,seed=9", common=False)]
+    assert "2 of 3 seeds" in fairness(rows).text
+
+
 def make_quality_row(
     model: str,
     areas: Sequence[float | None],
@@ -306,6 +322,13 @@ def test_gain_is_not_claimed_if_its_interval_contains_zero(study_page: Reading) 
     assert "\N{MINUS SIGN}2.0 to +3.0" in text
 
 
+def test_table_has_every_quality_the_mean_the_worst_and_all_together(study_page: Reading) -> None:
+    for word in ("raw", "jpeg75", "half+jpeg30", "mean", "worst", "pooled", "0.689", "0.801"):
+        assert word in study_page.words
+    drawn = study_page.labels
+    assert any("qualities=raw: raw 0.842, jpeg75 0.841" in label for label in drawn)
+
+
 def test_seeds_form_one_method_with_its_deviation() -> None:
     rows = [
         make_quality_row(f"{RAW},seed={seed}", (area, area, area, area - 0.1))
@@ -336,6 +359,12 @@ def test_nhsic_is_shown_with_its_permuted_baseline_and_an_inactive_term_is_named
     drawn = [str(row.get("aria-label")) for row in qualities(STUDY, trained).all("svg")]
     assert any("same images: last 0.8; permuted images: last 0.57" in row for row in drawn)
     assert not of_epochs(ALL, []).is_without_effect
+
+
+def test_published_figures_are_marked_as_measured_on_other_data(study_page: Reading) -> None:
+    text = study_page.text
+    assert "Not the same data" in text
+    assert "QAD-E" in text
 
 
 def test_names_of_qualities_are_escaped_and_nothing_is_loaded_or_executed() -> None:

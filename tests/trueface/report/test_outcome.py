@@ -15,11 +15,13 @@ from tests.trueface.unlearning.unlearned_runs import (
 from trueface.audit.run_facts import Model
 from trueface.benchmark.conditions import Setting
 from trueface.evaluation.estimate import Estimate, Interval
-from trueface.evaluation.over_seeds import MissingModels
+from trueface.evaluation.over_seeds import MissingModels, summarize_seeds
 from trueface.report.benchmark_page import outcome
 from trueface.report.content import ModelReport, ReportRow
 from trueface.report.outcome import (
+    RankedMethod,
     detectors_outcome,
+    indistinguishable_methods,
     launch_modes_outcome,
     unlearning_outcome,
 )
@@ -128,6 +130,27 @@ CASES: Mapping[str, tuple[list[ModelReport], str]] = {
 def test_detectors_are_ranked_by_the_tests_that_all_have(case: str) -> None:
     models, sentence = CASES[case]
     assert "".join(detectors_outcome(models)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "apart"),
+    [
+        ((0.9, 0.9), (0.8, 0.8), True),
+        ((0.9, 0.8), (0.84, 0.76), False),
+        ((0.9,), (0.1, 0.1), False),
+        ((0.9, 0.9), (0.1,), True),
+        ((0.9, 0.7), (0.6,), False),
+        ((0.9, 0.9), (0.9, 0.9), False),
+    ],
+)
+def test_method_is_indistinguishable_if_its_spread_overlaps_or_is_unknown(
+    first: tuple[float, ...], other: tuple[float, ...], apart: bool
+) -> None:
+    values = [summarize_seeds(each) for each in (first, other)]
+    one, two = (
+        RankedMethod(name, value) for name, value in zip("ab", values, strict=True) if value
+    )
+    assert (indistinguishable_methods(one, [two]) == []) is apart
 
 
 Area = tuple[float, float, float]

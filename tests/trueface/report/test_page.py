@@ -105,6 +105,12 @@ def test_page_is_self_contained_and_executes_nothing(page: str) -> None:
     assert "url(" not in page
 
 
+def test_same_run_gives_the_same_bytes_except_the_date(lab: Lab) -> None:
+    first, second = _page(lab.run, "first day"), _page(lab.run, "other day")
+    assert first != second
+    assert first.replace("first day", "other day") == second
+
+
 def test_every_model_has_its_plots_tables_provenance_and_measures_by_subset(page: str) -> None:
     read = Reading(page)
     for name in (DATA, POISONED):
@@ -185,6 +191,14 @@ def test_page_is_accessible_without_sight(lab: Lab) -> None:
     levels = [int(tag[1]) for tag, _ in read.tags if re.fullmatch("h[1-6]", tag)]
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert read.all("html")[0] == {"lang": "en"}
+
+
+def test_findings_are_above_the_results(lab: Lab) -> None:
+    update_json(paths.provenance(lab.run / POISONED), flipped_val=3)
+    text = _page(lab.run)
+    assert text.index("poisoned-validation") < text.index('id="results"')
+    assert "1 fault, 0 warnings, by 30 of 41 checks of 2 models" in Reading(text).text
+    assert "flipped validation labels" in text
 
 
 def test_names_that_are_markup_are_escaped(lab: Lab) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.trueface.audit.build import Lab
 from tests.trueface.commands import Command
 from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, make_noise_search
 from tests.trueface.report.test_page import NASTY, Reading, safe
@@ -50,6 +51,19 @@ def _group(run: Path) -> UnlearningGroup:
 def _row(group: UnlearningGroup, name: str) -> UnlearningRow:
     (row,) = [row for row in group.rows if row.name == name]
     return row
+
+
+def test_run_without_unlearning_has_no_section(tmp_path: Path) -> None:
+    run = Lab(tmp_path).run
+    text = _page(run)
+    assert 'id="unlearning"' not in text
+    assert "#unlearning" not in text
+    assert page_without(run) == text
+
+
+def page_without(run: Path) -> str:
+    found = Reader().run(str(run))
+    return run_page(found, judge(found), [*map(make_model_report, found.models)], date="today").html
 
 
 def test_command_shows_unlearning(lab: Forgetful, command: Command) -> None:

@@ -127,6 +127,26 @@ def test_search_ignores_case(log: Path) -> None:
     assert found(log, "three") is None
 
 
+def test_match_across_two_chunks_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    for text in ("needle", "nädel"):
+        file.write_bytes(b"x" * (PIECE - 3) + text.encode() + b"x" * 100)
+        assert found(file, text) == PIECE - 3
+        assert found(file, text, PIECE + 50, backwards=True) == PIECE - 3
+
+
+def test_search_wraps_around_and_reports_it(log: Path) -> None:
+    search = LogSearch(log, "one", start=100)
+    search.run()
+    assert (search.hit, search.wrapped) == (6, True)
+    search = LogSearch(log, "two", start=100, backwards=True)
+    search.run()
+    assert (search.hit, search.wrapped) == (2 * PIECE + 17, True)
+    assert found(log, "one", 6) == 6
+    assert found(log, "one", 7) == 6, "it is the only one"
+    assert found(log, "one", 6, backwards=True) == 6
+
+
 def test_nearest_match_is_found_in_both_directions(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_bytes(b"ab" * 1000)
@@ -153,6 +173,12 @@ def test_cancelled_search_ends_at_the_next_chunk(log: Path) -> None:
     search.cancel()
     search.run()
     assert (search.hit, search.is_finished, search.progress) == (None, True, 0.0)
+
+
+def test_search_reports_progress(log: Path) -> None:
+    search = LogSearch(log, "three", start=0)
+    search.run()
+    assert search.progress == 1.0
 
 
 def test_search_in_a_deleted_log_reports_an_error(tmp_path: Path) -> None:
@@ -218,6 +244,26 @@ def test_offset_in_a_long_line_maps_to_its_wrapped_row(tmp_path: Path) -> None:
     assert tail.row_of_byte(7 + 80) == 3
     assert tail.row_of_byte(7 + 101) == 4
     assert tail.byte_of_row(3) == 7
+
+
+def test_line_longer_than_a_window_is_shown_at_the_offset(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"x" * (5 * MOST_BYTES) + b"here" + b"x" * MOST_BYTES + b"\nlast\n")
+    tail = LogTail()
+    tail.anchor = 5 * MOST_BYTES
+    lines = tail.lines(log, 80)
+    row = tail.row_of_byte(5 * MOST_BYTES)
+    assert row is not None
+    assert "here" in lines[row] + lines[row + 1]
+
+
+def test_window_stays_while_the_log_grows(long_log: Path) -> None:
+    tail = LogTail()
+    tail.anchor = 0
+    before = tail.lines(long_log, 80)[:-1]
+    with long_log.open("a") as file:
+        file.write("more\n" * 100_000)
+    assert tail.lines(long_log, 80)[:-1] == before
 
 
 def test_rewritten_log_is_followed(long_log: Path) -> None:

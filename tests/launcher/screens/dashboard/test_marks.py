@@ -2,9 +2,10 @@
 
 import pytest
 
+from launcher.job import Resources
 from launcher.screens.dashboard.list_order import ORDERS, sort_snapshot
 from launcher.screens.queue_view import snapshot_lines
-from launcher.screens.snapshots import QueueSnapshot
+from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -201,6 +202,18 @@ def test_waiting_jobs_are_sorted_by_waiting_time() -> None:
     )
     screen = a_busy_screen()._replace(waiting=jobs)
     assert [job.id for job in sort_snapshot(screen, "wait").waiting] == [2, 1]
+
+
+def test_waiting_jobs_are_sorted_by_requested_memory(home: Home, store: Store) -> None:
+    asked = [(1, "cpu"), (4, "auto"), (None, "cuda"), (2, "auto"), (8, "auto")]
+    specs = [
+        a_spec(name=f"train/{n}", resources=Resources(vram=gib and gib << 30, device=device))
+        for n, (gib, device) in enumerate(asked)
+    ]
+    enqueue(store, *specs)
+    screen = sort_snapshot(QueueSnapshotReader(home, store).read_snapshot(), "memory")
+    assert [job.id for job in screen.waiting] == [5, 2, 4, 1, 3], "what asks for none is last"
+    assert screen.orders["waiting"] == "memory"
 
 
 def test_list_without_a_sort_order_is_unchanged() -> None:

@@ -96,6 +96,13 @@ def _state(window: TerminalWindow) -> str:
     return stat.rpartition(")")[2].split()[0]
 
 
+def test_closed_window_ends_top_and_no_job(jobs: list[int], store: Store) -> None:
+    with open_top("--read-only") as window:
+        window.close()
+        assert window.ends() == -signal.SIGHUP
+    assert [job_row(store, job).state for job in jobs] == ["running", "queued", "queued"]
+
+
 def test_lost_terminal_ends_top_without_a_signal(jobs: list[int]) -> None:
     ours, theirs = pty.openpty()
     argv = [*COMMAND, "top", "--read-only"]
@@ -138,6 +145,17 @@ def _type_before_b(window: TerminalWindow) -> None:
     cursor = re.compile(rb"\x1b\[(?:\d+;)*7(?:;[34]9)*mb\x1b")
     window.until(lambda _: cursor.search(window.raw), "the cursor is on the letter")
     window.type("\x03")
+
+
+def test_sixteen_colours_are_enough(jobs: list[int]) -> None:
+    with open_top("--read-only", colour=True, TERM="xterm-16color", COLORTERM="") as window:
+        window.type("j")
+        window.shows("▸ ○ train/b")
+        _type_before_b(window)
+        assert window.ends() == 0
+        codes = set(b";".join(re.findall(rb"\x1b\[([0-9;]+)m", window.raw)).split(b";"))
+        assert b"36" in codes, "what runs is cyan"
+        assert not codes & {b"38", b"48", b"40"}, "the background is the person's own"
 
 
 def test_cursor_is_visible_without_colours_and_exit_prints_what_still_runs(

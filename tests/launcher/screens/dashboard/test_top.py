@@ -31,6 +31,20 @@ from tests.top import User, report, run_on_queue, run_on_snapshot, run_top
 GOLDEN = Path(__file__).parents[3] / "data" / "golden"
 
 
+REFUSED = (  # keys that move to a job, key, message
+    ("", "h", "a running job cannot be held; p pauses it, c cancels it"),
+    ("", "l", "is running: only a held job can be released"),
+    ("", "r", "is running: only ended jobs can be retried"),
+    ("", "+", "is running: only waiting jobs have a priority"),
+    ("", "u", "is not paused"),
+    ("jj", "l", "is queued: only a held job can be released"),
+    ("", "p", "is queued: only a running job can be paused"),
+    ("", "u", "is queued: only a paused job can be resumed"),
+    ("G", "c", "is failed, so there is nothing to cancel"),
+    ("", "h", "is failed: only a queued job can be held"),
+)
+
+
 # --- the picture
 
 
@@ -91,6 +105,21 @@ def test_cursor_moves_from_job_to_job(jobs: list[int], home: Home) -> None:
         await user.after("home", chosen="train/a")
         await user.after("end g pagedown", chosen="failed")
         await user.after("pageup", chosen="train/a")
+
+    run_on_queue(home, story)
+
+
+def test_cursor_stays_on_its_job_then_on_its_row(home: Home, store: Store) -> None:
+    jobs = enqueue(store, *(f"train/{name}" for name in "abcd"))
+
+    async def story(user: User) -> None:
+        await user.after("j j", chosen="train/c")
+        store.job_control.cancel([jobs[0]], 1.0)
+        await user.look()
+        assert "○ train/c" in user.chosen
+        claimed(store, jobs[2])
+        await user.look()
+        assert "● train/c" in user.chosen, "it follows a job that starts"
 
     run_on_queue(home, story)
 
@@ -362,6 +391,17 @@ def test_failed_job_can_be_retried(
 
     run_on_queue(home, story)
     assert not home.stop_record.exists()
+
+
+def test_refused_change_shows_the_reason(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        for moves, key, told in REFUSED:
+            await user.type(f"{moves}{key}")
+            assert told in user.bottom
+        await user.press("k")
+        assert "help" in user.bottom, "the next key takes the message away"
+
+    run_on_queue(home, story)
 
 
 def test_changed_job_is_not_modified(home: Home, store: Store) -> None:
