@@ -35,6 +35,7 @@ from trueface.data.image_headers import (
     FORMAT,
     METADATA,
     ORIENTATION,
+    OTHER_SOURCES,
     PROPERTIES,
     RESOLUTION,
     SIZE,
@@ -531,6 +532,37 @@ def test_lossless_and_lossy_webp_are_two_compressions(tmp_path: Path) -> None:
         header = read_header(str(tmp_path / f"{name}.webp"), 0)
         assert header is not None
         assert (header.compression, header.coding) == (name.split()[0], "")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change", "names", "remedy"),
+    [
+        ("jpg", save(quality=90), ["JPEG quantisation"], "give the files of both classes the same JPEG quantisation before "
+         "training, otherwise the model learns the JPEG quantisation"),
+        ("webp", save(lossless=True), ["kind of compression"], "give the files of both classes the same kind of compression before "
+         "training, otherwise the model learns the kind of compression"),
+        ("jpg", save(progressive=True), ["coding (progressive, interlaced)"], OTHER_SOURCES),
+        ("png", phone, ["EXIF orientation", "metadata", "recorded camera or software"],
+         "turn the pixels of all files upright before training, otherwise the model learns the EXIF orientation"),
+        ("jpg", lambda path, image: image.convert("CMYK").save(path),
+         ["colour mode", "JPEG chroma subsampling", "JPEG quantisation", "metadata"], "give the files of both classes the same "
+         "colour mode before training, otherwise the model learns the colour mode"),
+    ],
+)  # fmt: skip
+def test_traits_of_one_cause_are_one_shortcut_with_a_remedy_that_names_it(
+    tmp_path: Path,
+    suffix: str,
+    change: Callable[[Path, PIL.Image.Image], None],
+    names: list[str],
+    remedy: str,
+) -> None:
+    labels = files(tmp_path, real=suffix, fake=suffix)
+    for path in (Path(file) for file, label in labels.items() if label):
+        change(path, PIL.Image.new("RGB", (8, 8)))
+    headers, _ = sample_headers(labels)
+    (group,) = join_causes(shortcuts_in(headers), headers)
+    assert [each.name.removeprefix("the ") for each in group] == names
+    assert group[0].remedy == remedy
 
 
 TRAITS = [each.name for each in fields(Header) if each.name != "label"]
