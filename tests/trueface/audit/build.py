@@ -1,8 +1,7 @@
 """A small sound experiment on disk, to be broken in one place by each test."""
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -235,11 +234,6 @@ def set_older_mtime(path: Path, seconds: float) -> None:
     """Set the modification time of a file back by `seconds`."""
     then = path.stat().st_mtime - seconds
     os.utime(path, (then, then))
-
-
-def write_old_split(path: Path, keys: Mapping[str, Sequence[str]]) -> None:
-    """Write a split as one file."""
-    path.write_text(json.dumps({name: list(of) for name, of in keys.items()}))
 
 
 def write_attributes(lab: Lab, sign: Callable[[int, bool], int]) -> None:
