@@ -41,7 +41,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def store(home: Home, empty_database: bytes) -> Iterator[Store]:
     """The queue's database; not synced, no test cuts the power."""
-    if not home.database.exists():  # that of a shared queue is in use
+    if not home.database.exists():  # a shared queue has one, in use
         home.database.touch(0o600)
         home.database.write_bytes(empty_database)  # a quarter of the time that its creation takes
     store = Store(home, durable=False)
