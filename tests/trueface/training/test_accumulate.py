@@ -81,7 +81,11 @@ def distance(one: list[Tensor], other: list[Tensor]) -> float:
     ("changed", "count"),
     [
         ({"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01}, 44),
+        ({"optimizer": "adam", "ema": 0.9}, 36),
         ({"optimizer": "adamw", "schedule": "onecycle"}, 44),
+        ({"optimizer": "sgd", "schedule": "warmup_cosine"}, 32),
+        ({"optimizer": "sgd", "schedule": "step", "lr_decay_epochs": 1}, 36),
+        ({"optimizer": "sgd", "objective": "ce"}, 44),
         ({"optimizer": "adam"}, 5),
     ],
 )
@@ -109,7 +113,7 @@ def test_loss_that_is_not_finite_ends_the_training_with_its_batch() -> None:
         trained(8, accumulate=4, lr=1e30, optimizer="sgd")
 
 
-@pytest.mark.parametrize(("every", "batches"), [(2, 1), (2, 2)])
+@pytest.mark.parametrize(("every", "batches"), [(1, 2), (2, 1), (2, 2), (4, 2)])
 def test_killed_training_resumes_bit_by_bit_from_the_last_step(
     tmp_path: Path, every: int, batches: int
 ) -> None:
@@ -120,7 +124,7 @@ def test_killed_training_resumes_bit_by_bit_from_the_last_step(
     interrupt(tmp_path / "killed", told, epoch=1, batches=batches)
     sums = tensor_files.load(paths.resume(tmp_path / "killed"))["steps"]["sums"]
     saved = 0 if sums is None else RunningMetrics(**sums).batches
-    assert saved == (2 if batches == 2 else 0)
+    assert saved == (2 if batches == 2 and every < 4 else 0)
     model, done = run(tmp_path / "killed", told)
     assert same(model, whole)
     assert [one.loss for one in done.epochs] == [one.loss for one in expected.epochs]

@@ -31,7 +31,7 @@ def plain_gap() -> float:
     return fpr_gap(trained(a_set(SKEWED), CHECKED)[0], EVEN)
 
 
-@pytest.mark.parametrize("fair", ["reweight", "oversample"])
+@pytest.mark.parametrize("fair", ["reweight", "oversample", "dro", "mix", "cvar2"])
 def test_planted_label_skew_makes_gap_and_cell_weighting_reduces_it(
     plain_gap: float, fair: str
 ) -> None:

@@ -30,7 +30,7 @@ def disrupted(seed: int = 7, **attack: Any) -> Tensor:
 
 @pytest.mark.parametrize(
     ("attack", "target"),
-    [("fgsm", "grey"), ("bim", "black"), ("pgd", "away")],
+    [("fgsm", "grey"), ("fgsm", "away"), ("bim", "black"), ("pgd", "grey"), ("pgd", "away")],
 )
 def test_outputs_get_closer_to_the_target_or_further_away_within_eps(
     attack: str, target: str

@@ -98,7 +98,9 @@ def compute_batches(body: FrozenBackbone, feed: ImageLoader, epoch: int) -> Iter
 
 
 class TestBody:
-    @pytest.mark.parametrize("name", ["slim18", "mobilenet"])
+    @pytest.mark.parametrize(
+        "name", ["slim18", "nodown18", "mobilenet", "squeezenet", "mesonet", "spsl"]
+    )
     def test_folding_changes_features_by_rounding_only(self, name: str) -> None:
         model = network_with_statistics(name)
         rng = torch.Generator().manual_seed(0)
