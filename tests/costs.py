@@ -191,17 +191,15 @@ def _dear(modules: Mapping[str, Sequence[Cost]]) -> list[str]:
     places: dict[str, float] = {}
     passed = {True: 0.0, False: 0.0}
     sums = {name: _sum(costs) for name, costs in modules.items()}
+    waits = {name: cost.wall_s > 2 * cost.cpu_s for name, cost in sums.items()}
     for name, (cpu_s, processes, wall_s) in sorted(sums.items(), key=lambda row: -row[1].cpu_s):
         tests = len(modules[name])
         most_s = min(MOST_CPU_S, MOST_A_TEST_S * tests)
         is_dear = cpu_s > most_s or processes > MOST_PROCESSES * tests
         if is_dear and name not in {COLLECTING, *REAL_QUEUES}:
-            waits = wall_s > 2 * cpu_s
-            places[name] = passed[waits]
-            passed[waits] += wall_s
-    return sorted(
-        places, key=lambda name: places[name] / passed[sums[name].wall_s > 2 * sums[name].cpu_s]
-    )
+            places[name] = passed[waits[name]]
+            passed[waits[name]] += wall_s
+    return sorted(places, key=lambda name: places[name] / passed[waits[name]])
 
 
 def _sum(costs: Sequence[Cost]) -> Cost:

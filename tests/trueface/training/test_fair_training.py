@@ -36,11 +36,23 @@ def test_planted_label_skew_makes_gap_and_cell_weighting_reduces_it(
     plain_gap: float, fair: str
 ) -> None:
     assert plain_gap > 0.4
-    drawn = fair == "oversample"
-    objective = "bce" if drawn else fair
+    objective = "bce" if fair == "oversample" else fair
+    drawn = fair in {"oversample", "dro", "mix"}
     model, done = trained(a_set(SKEWED, drawn=drawn), CHECKED, objective=objective)
     assert abs(fpr_gap(model, EVEN)) < plain_gap / 2
     assert done.chosen.val_accuracy > 0.65
+
+
+def test_epoch_with_best_worst_cell_is_kept_and_recorded() -> None:
+    model, done = trained(a_set(SKEWED), CHECKED, select="worst-cell", num_epochs=8)
+    worst = [epoch.val_worst_cell_accuracy for epoch in done.epochs]
+    assert all(value is not None and 0 <= value <= 1 for value in worst)
+    assert done.chosen.val_worst_cell_accuracy == max(filter(None, worst))
+
+    with torch.inference_mode():
+        right = (model(CHECKED.images).flatten() > 0) == (CHECKED.labels == 1)
+    cells = [float(right[CHECKED.cells == cell].double().mean()) for cell in range(4)]
+    assert min(cells) == pytest.approx(done.chosen.val_worst_cell_accuracy)
 
 
 def test_early_stopping_counts_epochs_without_better_worst_cell() -> None:
