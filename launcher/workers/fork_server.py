@@ -61,10 +61,12 @@ def main(argv: Sequence[str]) -> int:
     faulthandler.enable()  # an import that crashes is to be found in the scheduler's log
     # Python 3.12 warns of a fork beside threads: those of OpenBLAS are idle, and it ends them before a fork
     warnings.filterwarnings("ignore", "This process .* multi-threaded", DeprecationWarning)
+    gc.disable()  # it would search the new modules again and again: a quarter of the time of their import
     import_ahead(argv[FIXED_ARGUMENTS:], partial(_report_import, server))
     faulthandler.disable()
     gc.collect()
     gc.freeze()  # children must not touch the shared pages of the imported modules
+    gc.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
