@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.forked import fork_daemons
+from tests.forked import fork_daemons, join_pages
 from tests.left_behind import watch
 from tests.nvml.simulated_card import Programs, compile_programs
 from tests.nvml.standin import Devices, compile_library
@@ -148,6 +148,7 @@ def pytest_collection() -> Iterator[None]:
     yield
     _forget_loggers()
     gc.freeze()
+    join_pages()
     gc.set_threshold(RARELY)
     gc.enable()
 

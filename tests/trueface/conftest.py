@@ -1,7 +1,7 @@
 """Small image trees in TrueFace's layout, created for each test."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,14 @@ import torch
 import torch.utils.data
 
 from tests.trueface.commands import Command
+from trueface.models import checkpoint
 
 Tree = Callable[[Iterable[str]], Path]
 # Seconds that torch waits for each process of an abandoned loader, whose queues are gone when it is collected as
 # garbage. With torch's 5 s, a later test waits, whichever happens to collect it.
 torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.2
+# each of hundreds of trainings would let git look at all files
+checkpoint.git_commit = cache(checkpoint.git_commit)
 
 
 @pytest.hookimpl(tryfirst=True)

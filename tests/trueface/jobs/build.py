@@ -11,6 +11,7 @@ import PIL.Image
 from launcher.api import Draft, Job, Kind, Plan
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
+from trueface.data.made.sample import SampleSpec, make_sample
 
 FOLDERS = {"Fake/StyleGAN2/conf-f-psi-1": 40, "Real/FFHQ": 0}  # and how strong a trace each has
 SIDE = 16
@@ -69,6 +70,11 @@ def write_images(root: Path, count: int) -> list[str]:
             PIL.Image.fromarray(pixels.astype(np.uint8)).save(path)
             keys.append(f"{folder.split('/', 1)[1]}/{number:05}")
     return keys
+
+
+def write_sample(folder: Path, *, train: int, val: int, test: int) -> None:
+    """Make the synthetic images of a `sample` job of 32 pixels in `folder`/data, without other processes."""
+    make_sample(folder / "data", SampleSpec(size_px=32, train=train, val=val, test=test), workers=1)
 
 
 def write_lists(folder: Path, **lists: Sequence[str]) -> None:

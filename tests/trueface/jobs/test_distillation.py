@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trueface.jobs.build import a_draft, a_job
+from tests.trueface.jobs.build import a_draft, a_job, write_sample
 from tests.trueface.jobs.test_features import run
 from tests.trueface.jobs.test_shared_features import a_plan
-from trueface.jobs import sampling
 from trueface.jobs.kinds import TRAIN
 from trueface.runtime import paths
 from trueface.runtime.files import Json, file_sha256, read_json
@@ -35,8 +34,7 @@ DATA = "gan2:pre&real:pre"
 def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A folder in which all jobs of the study are done, and their results."""
     folder = tmp_path_factory.mktemp("lab")
-    made = {"data_root": "data", "size": 32, "train": 16, "val": 8, "test": 8}
-    sampling.sample(a_job(folder, "sample", settings=made))
+    write_sample(folder, train=16, val=8, test=8)
     (folder / "splits").symlink_to("data/splits")
     planned = a_plan(STUDY, folder, **SETTINGS).jobs
     return folder, {each.name: run(folder, each) for each in planned}

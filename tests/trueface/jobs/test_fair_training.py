@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from launcher.api import Job, JobError
-from tests.trueface.jobs.build import a_job
-from trueface.jobs import sampling, training
+from tests.trueface.jobs.build import a_job, write_sample
+from trueface.jobs import training
 from trueface.runtime import paths
 from trueface.training.settings import TrainSettings
 
@@ -25,8 +25,7 @@ SETTINGS: dict[str, Any] = {
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a few synthetic images, and a town for each: twice as many of Rome."""
     folder = tmp_path_factory.mktemp("lab")
-    made = {"data_root": "data", "size": 32, "train": 6, "val": 3, "test": 3}
-    sampling.sample(a_job(folder, "sample", settings=made))
+    write_sample(folder, train=6, val=3, test=3)
     root = folder / "data"
     images = sorted(
         os.path.relpath(path, root) for path in root.rglob("*") if path.suffix in {".png", ".jpg"}

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from launcher.api import JobError, Plan, PlannedJob
-from tests.trueface.jobs.build import a_job
+from tests.trueface.jobs.build import a_job, write_sample
 from tests.trueface.jobs.test_shared_features import a_plan
-from trueface.jobs import sampling
 from trueface.jobs.feature_kind import FEATURES
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
@@ -38,8 +37,7 @@ autotest: ["gan2:pre"]
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a few synthetic images and their lists."""
     folder = tmp_path_factory.mktemp("lab")
-    made = {"data_root": "data", "size": 32, "train": 6, "val": 3, "test": 3}
-    sampling.sample(a_job(folder, "sample", settings=made))
+    write_sample(folder, train=6, val=3, test=3)
     (folder / "splits").symlink_to("data/splits")
     return folder
 

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trueface.jobs.build import a_job
+from tests.trueface.jobs.build import a_job, write_sample
 from tests.trueface.jobs.test_features import run
 from tests.trueface.jobs.test_shared_features import a_plan
-from trueface.jobs import sampling
 from trueface.prediction import reference
 from trueface.runtime import paths
 from trueface.runtime.files import read_json
@@ -39,8 +38,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRUEFACE_CACHE", str(folder / "cache"))
         patch.setattr(reference, "FEWEST", 4)  # images of validation
-        made = {"data_root": "data", "size": 32, "train": 16, "val": 8, "test": 8}
-        sampling.sample(a_job(folder, "sample", settings=made))
+        write_sample(folder, train=16, val=8, test=8)
         (folder / "splits").symlink_to("data/splits")
         planned = a_plan(STUDY, folder, **SETTINGS).jobs
         return folder, {each.name: run(folder, each) for each in planned}

@@ -11,11 +11,10 @@ import pytest
 import torch
 
 from launcher.api import JobError
-from tests.trueface.jobs.build import a_job
+from tests.trueface.jobs.build import a_job, write_sample
 from tests.trueface.jobs.test_features import run
 from tests.trueface.jobs.test_shared_features import a_plan
 from trueface.evaluation.results import table
-from trueface.jobs import sampling
 from trueface.models.checkpoint import load_detector
 from trueface.models.head import RidgeHead
 from trueface.runtime import paths
@@ -47,8 +46,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lab")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRUEFACE_CACHE", str(folder / "cache"))
-        made = {"data_root": "data", "size": 32, "train": 16, "val": 8, "test": 8}
-        sampling.sample(a_job(folder, "sample", settings=made))
+        write_sample(folder, train=16, val=8, test=8)
         (folder / "splits").symlink_to("data/splits")
         for planned in a_plan(STUDY, folder, **SETTINGS).jobs:
             run(folder, planned)
