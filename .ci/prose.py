@@ -10,18 +10,23 @@ A line that ends with the comment `prose: ok, REASON` is an exception: no rule a
 import argparse
 import ast
 import gc
+import hashlib
+import json
+import os
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import prose_rules
 from prose_rules import RULES_OF, Kind, Text, count_words, hide_code
 
 TREE = Path(__file__).parents[1]
 BASELINE = ".ci/prose_baseline.txt"
+CACHE = "build/prose.json"  # findings of files that have not changed
 PLACES = (
     "README.md",
     "CHANGELOG.md",
@@ -320,20 +325,48 @@ def find_hits(root: Path, places: Iterable[str] = PLACES) -> Findings:
     return findings
 
 
+_RULE_TEXTS = [Path(file).read_text(encoding="utf-8") for file in (__file__, prose_rules.__file__)]
 _ENOUGH = 50  # files; the start of processes pays for more of them
 
 
 def _read_all(root: Path, paths: list[str]) -> Iterable[tuple[list[Hit], list[Exemption]]]:
-    jobs = [(root, path) for path in paths]
-    if len(jobs) < _ENOUGH:
-        return map(_read_one, jobs)
+    sources = [(root / path).read_text(encoding="utf-8") for path in paths]
+    if len(paths) < _ENOUGH:
+        return map(read_file, paths, sources)
+    digests = [_digest(*each) for each in zip(paths, sources, strict=True)]
+    known = _read_cache(root / CACHE)
+    new = [place for place, digest in enumerate(digests) if digest not in known]
     with ProcessPoolExecutor(initializer=gc.disable) as pool:  # trees are many small objects
-        return list(pool.map(_read_one, jobs, chunksize=16))
+        lists = [[each[place] for place in new] for each in (paths, sources)]
+        found = pool.map(read_file, *lists, chunksize=16)
+        known |= zip([digests[place] for place in new], found, strict=True)
+    if new:
+        _write_cache(root / CACHE, {digest: known[digest] for digest in digests})
+    return [known[digest] for digest in digests]
 
 
-def _read_one(job: tuple[Path, str]) -> tuple[list[Hit], list[Exemption]]:
-    root, path = job
-    return read_file(path, (root / path).read_text(encoding="utf-8"))
+def _digest(*texts: str) -> str:
+    """Return a digest of the rules, a path and the file's text."""
+    return hashlib.sha256("\0".join([*_RULE_TEXTS, *texts]).encode()).hexdigest()
+
+
+def _read_cache(file: Path) -> dict[str, tuple[list[Hit], list[Exemption]]]:
+    """Return the findings of files that were read before, by digest."""
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {
+        digest: ([Hit(*hit) for hit in hits], [Exemption(*each) for each in exemptions])
+        for digest, (hits, exemptions) in stored.items()
+    }
+
+
+def _write_cache(file: Path, findings: Mapping[str, tuple[list[Hit], list[Exemption]]]) -> None:
+    file.parent.mkdir(exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(findings), encoding="utf-8")
+    unfinished.replace(file)
 
 
 def check_tree(root: Path) -> list[str]:

@@ -337,7 +337,7 @@ def main() -> None:
 
 
 def join_pages() -> None:
-    """Put this process's memory into huge pages, if the kernel can: a fork then copies a page table 512 times as small."""
+    """Put this process's memory into huge pages, if the kernel can: a fork copies a table of pages."""
     libc = ctypes.CDLL(None)
     for line in Path("/proc/self/maps").read_text().splitlines():
         place, access, _, _, inode, *_ = line.split()

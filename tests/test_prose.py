@@ -240,6 +240,21 @@ def test_a_lower_count_fails_until_the_baseline_is_written(tree: Path) -> None:
     assert check_tree(tree) == []
 
 
+def test_changed_file_of_a_large_tree_is_read_again(tmp_path: Path) -> None:
+    for folder in ("docs", ".ci"):
+        (tmp_path / folder).mkdir()
+    files = [tmp_path / "docs" / f"{number}.md" for number in range(60)]
+    for file in files:
+        file.write_text("The job ends after a minute.\n")
+    assert [write_baseline(tmp_path), check_tree(tmp_path)] == [[], []]
+    files[7].write_text("Of the environment a pilot gets only PATH and HOME.\n")
+    problems = check_tree(tmp_path)
+    assert problems[0].startswith("docs/7.md:1: [inversion]")
+    assert check_tree(tmp_path) == problems, "the findings are stored"
+    (tmp_path / "build/prose.json").write_text("{")
+    assert check_tree(tmp_path) == problems
+
+
 def test_a_renamed_file_keeps_its_count(tree: Path) -> None:
     (tree / "launcher" / "job.py").rename(tree / "launcher" / "task.py")
     risen, *fallen = check_tree(tree)
