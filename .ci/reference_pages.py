@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,8 @@ def _is_error(thing: object) -> bool:
 
 
 def _signature(thing: Callable[..., Any]) -> str:
+    if inspect.isclass(thing) and issubclass(thing, Enum):
+        return "(value)"  # Python's own words for it differ between versions
     try:
         text = str(inspect.signature(thing))
     except ValueError:
