@@ -57,6 +57,7 @@ DAEMONS = (
 SEARCH = ("launcher.search", "launcher.search.process")  # imported once a search is started
 LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 MOST_DESCRIPTORS = 64
+TORCH = b'"torch"'  # among the modules that a fork server is to import
 HUGE_PAGE = 1 << 21  # bytes
 MADV_COLLAPSE = 25  # <linux/mman.h>
 PRELOADED = "LD_PRELOAD"  # libraries; each value has a process that forks
@@ -367,7 +368,7 @@ def _program(module: str) -> str:
     return f"{module}.__main__" if spec.submodule_search_locations else module
 
 
-def _serve(asking: socket.socket) -> None:
+def _serve(asking: socket.socket, *, has_torch: bool = False) -> None:
     """Fork for each request, and report the ends."""
     running: dict[int, tuple[int, int]] = {}  # pidfd → pid, where its exit status is to be written
     while True:
@@ -381,18 +382,52 @@ def _serve(asking: socket.socket) -> None:
                 continue
             if ready == 0:
                 return
-            connection = asking.accept()[0]
-            _answer(connection, running)
+            text, descriptors = b"", list[int]()
+            if has_torch:
+                text, (first, *descriptors), _, _ = socket.recv_fds(
+                    asking, LONGEST, MOST_DESCRIPTORS
+                )
+                connection = socket.socket(fileno=first)
+            else:
+                connection = asking.accept()[0]
+                with contextlib.suppress(ConnectionError):  # who asked was killed meanwhile
+                    text, descriptors, _, _ = socket.recv_fds(connection, LONGEST, MOST_DESCRIPTORS)
+            if TORCH in text and not has_torch:
+                socket.send_fds(_torch_server(), [text], [connection.fileno(), *descriptors])
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            elif text:
+                _answer(connection, text, descriptors, running)
             connection.close()
 
 
-def _answer(connection: socket.socket, running: dict[int, tuple[int, int]]) -> None:
+@cache
+def _torch_server() -> socket.socket:
+    """Fork a process that has imported torch, and forks; other forks stay small. Requests are passed to it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end, option in ((ours, socket.SO_SNDBUF), (theirs, socket.SO_RCVBUF)):
+        end.setsockopt(socket.SOL_SOCKET, option, LONGEST)
+    if os.fork() == 0:
+        _place({theirs.fileno(): theirs.fileno()})
+        with contextlib.suppress(ImportError):
+            for module in importlib.import_module("trueface.jobs.job_kind").PRELOAD:
+                if not module.startswith("trueface"):  # it may be another in a test
+                    importlib.import_module(module)
+        gc.freeze()
+        join_pages()
+        _serve(theirs, has_torch=True)
+        os._exit(0)
+    theirs.close()
+    return ours
+
+
+def _answer(
+    connection: socket.socket,
+    text: bytes,
+    descriptors: Sequence[int],
+    running: dict[int, tuple[int, int]],
+) -> None:
     """Fork for a request, and add the fork to those that run."""
-    text, descriptors = b"", list[int]()
-    with contextlib.suppress(ConnectionError):  # who asked was killed meanwhile
-        text, descriptors, _, _ = socket.recv_fds(connection, LONGEST, MOST_DESCRIPTORS)
-    if not text:
-        return
     request = json.loads(text)
     if SEARCH[0] in request.get("daemon", ()):
         with contextlib.suppress(ImportError):  # the extra `search` is not installed
