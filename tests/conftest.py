@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.forked import fork_daemons, join_pages
 from tests.left_behind import watch
@@ -28,10 +28,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # The suite gives the same result on every run, and the night run uses all examples. `make fuzz` tries new examples
-# and asserts no timing, because Hypothesis's deadlines would fail on a busy machine.
-settings.register_profile("night", derandomize=True, database=None, deadline=None)
+# and asserts no timing, because Hypothesis's limits of time would fail on a busy machine.
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("night", untimed, derandomize=True, database=None)
 settings.register_profile("suite", settings.get_profile("night"), max_examples=25)
-settings.register_profile("fuzz", print_blob=True)
+settings.register_profile("fuzz", untimed, print_blob=True)
 settings.load_profile("suite")
 # modules that take long, as `python -m tests.costs --write` measured them; the slowest is the first
 DEAR = {

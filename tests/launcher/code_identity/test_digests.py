@@ -447,7 +447,9 @@ def text_of(
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.data())
 def test_digest_covers_definitions_and_ignores_layout(place: Path, data: st.DataObject) -> None:
