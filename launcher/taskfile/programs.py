@@ -396,8 +396,10 @@ def _draw_uniform(low: float, high: float, part: float) -> str:
 
 
 def _draw_loguniform(low: float, high: float, part: float) -> str:
+    """Return a number of four digits, or of more digits if the bounds are close to each other."""
     value = math.exp(math.log(low) + part * (math.log(high) - math.log(low)))
-    return str(float(min(max(float(f"{value:.4g}"), low), high)))
+    digits = 4 + math.floor(-math.log10(min(1.0, (high - low) / low)))
+    return str(float(min(max(float(f"{value:.{digits}g}"), low), high)))
 
 
 def are_quoted(name: Node | None, own: GivenSettings, problems: Problems) -> bool:

@@ -172,7 +172,7 @@ def test_unpredictable_time_is_not_shown(at: float) -> None:
 def test_means_and_quartiles_match_the_standard_library(values: list[float]) -> None:
     assert mean(values) == statistics.fmean(values)
     assert median(values) == statistics.median(values)
-    quarters = [quartile(values, number) for number in (1, 2, 3)]
+    quarters = [float(quartile(values, number)) for number in (1, 2, 3)]
     assert quarters == statistics.quantiles(values, n=4, method="inclusive")
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from launcher.errors import TaskFileError
@@ -285,6 +285,8 @@ def test_larger_count_and_additional_name_keep_earlier_draws(style: str) -> None
     width=st.floats(1e-6, 1e6),
     log=st.booleans(),
 )
+@example(low=100.0, width=1.0, log=True)
+@example(low=1e6, width=1e-6, log=True)
 def test_draws_are_within_their_bounds(low: float, width: float, *, log: bool) -> None:
     low = abs(low) + 1e-9 if log else low
     high = low + width
