@@ -151,7 +151,7 @@ class People:
                 command.kill()
                 return None
         text = said.decode(errors="replace").strip()
-        if command.returncode not in {0, 1} and "still not ended" not in text:
+        if command.returncode not in {0, 1} and "have not ended after" not in text:
             self.complaints.append(f"{words[1]}: {command.returncode}: {text}")
         return command.returncode
 
