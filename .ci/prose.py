@@ -353,13 +353,12 @@ def _digest(*texts: str) -> str:
 def _read_cache(file: Path) -> dict[str, tuple[list[Hit], list[Exemption]]]:
     """Return the findings of files that were read before, by digest."""
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {
+            digest: ([Hit(*hit) for hit in hits], [Exemption(*each) for each in exemptions])
+            for digest, (hits, exemptions) in json.loads(file.read_text(encoding="utf-8")).items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):  # none, cut off, or of older code
         return {}
-    return {
-        digest: ([Hit(*hit) for hit in hits], [Exemption(*each) for each in exemptions])
-        for digest, (hits, exemptions) in stored.items()
-    }
 
 
 def _write_cache(file: Path, findings: Mapping[str, tuple[list[Hit], list[Exemption]]]) -> None:

@@ -338,7 +338,7 @@ def main() -> None:
 
 
 def join_pages() -> None:
-    """Put this process's memory into huge pages, if the kernel can: a fork copies a table of pages."""
+    """Put this process's memory into huge pages, if the kernel can: forks then copy small page tables."""
     libc = ctypes.CDLL(None)
     for line in Path("/proc/self/maps").read_text().splitlines():
         place, access, _, _, inode, *_ = line.split()

@@ -251,8 +251,9 @@ def test_changed_file_of_a_large_tree_is_read_again(tmp_path: Path) -> None:
     problems = check_tree(tmp_path)
     assert problems[0].startswith(f"docs/{files[7].name}:1: [inversion]")
     assert check_tree(tmp_path) == problems, "the findings are stored"
-    (tmp_path / "build/prose.json").write_text("{")
-    assert check_tree(tmp_path) == problems
+    for damaged in ("{", "[]", '{"a": [[[1]], []]}'):
+        (tmp_path / "build/prose.json").write_text(damaged)
+        assert check_tree(tmp_path) == problems
 
 
 def test_a_renamed_file_keeps_its_count(tree: Path) -> None:

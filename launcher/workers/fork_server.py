@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     faulthandler.enable()  # an import that crashes is to be found in the scheduler's log
     # Python 3.12 warns of a fork beside threads: those of OpenBLAS are idle, and it ends them before a fork
     warnings.filterwarnings("ignore", "This process .* multi-threaded", DeprecationWarning)
-    gc.disable()  # it would search the new modules again and again: a quarter of the time of their import
+    gc.disable()  # it would search the new modules again and again: an eighth of the time of their import
     import_ahead(argv[FIXED_ARGUMENTS:], partial(_report_import, server))
     faulthandler.disable()
     gc.collect()
