@@ -35,9 +35,17 @@ def count_down(n):
     return n
 '''  # prose: ok, a program
 CHILD = """
-import pathlib, time
+import os, pathlib, socket, time
 
 def work(file):
+    os.closerange(3, 20)
+    ends = [end for _ in range(4) for end in socket.socketpair()]
+    fork = os.fork()
+    if fork == 0:
+        for end in ends:
+            end.close()
+        os._exit(0)
+    assert os.waitpid(fork, 0)[1] == 0
     time.sleep(1)
     pathlib.Path(file).touch()
     time.sleep(60)
@@ -71,6 +79,7 @@ def test_child(tmp_path):
     command = "import sys, toy.child; toy.child.work(sys.argv[1])"
     child = subprocess.Popen([sys.executable, "-c", command, file], cwd="/", env={})
     while not file.exists():
+        assert child.poll() is None
         time.sleep(0.05)
     child.kill()
     child.wait()

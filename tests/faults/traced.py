@@ -33,6 +33,8 @@ class Journal:
         self._part = 0  # number of the present file
         self._saved: dict[str, set[int]] = {}
         self._file: mmap.mmap | None = None
+        # their end would close descriptors, which may be others by now
+        self._inherited: list[mmap.mmap] = []
 
     def begin(self, test: str) -> None:
         """Forget the steps so far, and record the next ones for a test."""
@@ -57,6 +59,8 @@ class Journal:
 
     def begin_process(self) -> None:
         """Record this process for the test that runs now."""
+        if self._file is not None:
+            self._inherited.append(self._file)
         self.begin(TEST.read_text(encoding="utf-8") if TEST.exists() else "")
         start_new_thread(self._save_often, (self._part,))
 
