@@ -250,7 +250,7 @@ def test_exception_in_the_last_line_is_reported_without_its_module(
     outcome = judge_exit(EXIT_1, attempt, ExitContext(), 5.0)
     assert isinstance(outcome, Failed)
     assert outcome.exception == exception
-    assert outcome.error == f"ended with exit code 1: {last}" if last else "ended with exit code 1"
+    assert outcome.error == "ended with exit code 1" + (f": {last}" if last else "")
     assert read_outcome(outcome_record(outcome)) == outcome
 
 
