@@ -298,32 +298,6 @@ def test_local_time_in_an_unknown_zone_is_refused(
 # --- terms
 
 
-def test_terms_are_stored_with_the_job(launcher: Launcher, store: Store) -> None:
-    launcher("group", "downloads", "--limit", "2")
-    launcher.well(
-        *("add", "--hold", "--cpus", "2", "--ram", "64MiB", "--time-limit", "8h", "--warn", "5m"),
-        *("--signal", "usr1", "--retries", "3", "--backoff", "1m", "--grace", "2m"),
-        *("--group", "downloads", "--rerun", "never", "--not-before", "+2h", "--", "true"),
-    )
-    row = job_row(store, 1)
-    assert row.state is State.HELD
-    assert row.spec.resources == Resources(cpus=2, device="cpu", ram=64 << 20)
-    assert row.spec.terms == Terms(
-        group="downloads",
-        not_before=row.starts_at,
-        retries=3,
-        backoff_s=60.0,
-        time_limit_s=28_800.0,
-        warn_s=300.0,
-        warn_signal="SIGUSR1",
-        rerun="never",
-        grace_s=120.0,
-    )
-    assert row.starts_at is not None
-    assert row.starts_at - row.submitted == pytest.approx(7200.0, abs=60.0)
-    assert store.read.group_limits()[0].name == "downloads"
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -379,16 +353,6 @@ def test_added_job_waits_until_a_stopped_queue_is_started(
     assert launcher("start").err == "The queue starts jobs again.\n"
     launcher.well("wait", "1")
     assert launcher("start").err == "The queue was not stopped.\n"
-
-
-def test_queueing_needs_no_heavy_imports(home: Home) -> None:
-    script = (
-        "import sys\nfrom launcher.cli.main import main\n"
-        "try:\n    main(['add', '--hold', '--', 'true'])\nexcept SystemExit:\n    pass\n"
-        "print(sorted({'launcher.planning', 'pydantic', 'rich', 'torch'} & set(sys.modules)))"
-    )
-    output = subprocess.check_output([sys.executable, "-c", script], text=True)
-    assert output.splitlines() == ["1\tcommand/1", "[]"]
 
 
 def test_waiting_job_is_replaced_at_its_position(launcher: Launcher, store: Store) -> None:
@@ -447,15 +411,6 @@ def test_printed_command_line_queues_the_same_job(
     printed = subprocess.run(["bash", "-c", line], cwd="/", capture_output=True, check=True).stdout
     assert printed.decode() == f"{folder}|a b|it's\n$x|"
     assert launcher("show", "1", "--command", "--json").code == 2
-
-
-def test_environment_variable_enables_replacement(
-    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    launcher("add", "--name", "prep", "--hold", "--", "false")
-    monkeypatch.setenv("LAUNCHER_ADD_REPLACE", "1")
-    answer = launcher("add", "--name", "prep", "--hold", "--", "true")
-    assert (answer.out, job_row(store, 1).spec.argv) == ("1\tcommand/prep\n", ("true",)), answer
 
 
 @pytest.mark.parametrize("form", ["--hold", "--dry-run"])

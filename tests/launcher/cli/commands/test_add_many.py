@@ -1,7 +1,6 @@
 """`launcher add --from`, `--sweep`, `--input` and `--output`: many jobs at once, and what follows from their files."""
 
 import io
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -59,27 +58,6 @@ def test_input_in_a_linked_folder_waits_for_its_producer(
     assert store.read.dependency_names(2) == ["command/mk"]
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "refused"),
-    [
-        ("scratch/a.csv", "data/a.csv", True),
-        ("data/out/", "scratch/out/a.csv", True),
-        ("scratch/out/a.csv", "data/out/", True),
-        ("scratch/a.csv", "data/b.csv", False),
-        ("scratch/a.csv", "sub/a.csv", False),
-    ],
-)
-def test_two_programs_cannot_make_one_file_through_a_linked_folder(
-    launcher: Launcher, linked: Path, first: str, second: str, refused: bool
-) -> None:
-    launcher.well("add", "--hold", "--name", "A", "--output", first, "--", "true")
-    words = ("add", "--hold", "--output", second, "--", "true")
-    if refused:
-        assert "is made by job 1 command/A (held)" in launcher.refused(*words)
-    else:
-        launcher.well(*words)
-
-
 def test_program_done_with_the_same_files_is_reported_and_not_queued(
     launcher: Launcher, store: Store, here: Path
 ) -> None:
@@ -116,21 +94,6 @@ def test_program_done_with_the_same_files_is_reported_and_not_queued(
     (here / "in.txt").write_text("two")
     launcher.well("add", "--hold", *COPY[1:], *CP)
     assert len(store.read.jobs()) == 2
-
-
-def test_sweep_queues_only_combinations_that_are_not_done(
-    launcher: Launcher, store: Store, here: Path
-) -> None:
-    sweep = ("add", "--name", "s", "--output", "o{x}", "--sweep")
-    launcher(*sweep, "x=1,2", "--", "touch", "o{x}")
-    launcher.well("wait")
-    answer = launcher(*sweep, "x=1..3", "--", "touch", "o{x}")
-    names = [f"{number}\tcommand/s@x={number}\n" for number in (1, 2, 3)]
-    assert answer.out == "".join(names)
-    assert "not queued: job 1 and 1 more made the same outputs" in answer.err
-    launcher.well("wait")
-    assert {row.state for row in store.read.jobs()} == {State.DONE}
-    assert (here / "o3").exists()
 
 
 @pytest.mark.parametrize(
@@ -183,12 +146,6 @@ def test_output_can_be_in_the_folder_of_its_attempt(
     add = ("add", "--hold", "--run", "mine", "--name", "a", "--output", file)
     launcher.well(*add, "--", "touch", file)
     assert job_row(store, 1).spec.outputs == (str(here / "runs/mine/jobs/a@1/made"),)
-
-
-def test_outputs_change_with_the_command_line(launcher: Launcher, store: Store, here: Path) -> None:
-    launcher.well("add", "--hold", "--name", "a", "--output", "one", "--", "touch", "one")
-    launcher.well("edit", "1", "--set", "argv=[touch, two]", "--set", "outputs=[two]")
-    assert job_row(store, 1).spec.outputs == (str(here / "two"),)
 
 
 def test_changed_code_is_reported_before_a_job_is_queued(
@@ -339,17 +296,6 @@ def test_equal_jobs_that_wait_keep_their_names(launcher: Launcher, store: Store)
     assert [row.name for row in store.read.jobs()] == [f"command/{n}" for n in range(1, 5)]
 
 
-def test_a_changed_value_of_a_sweep_is_not_replaced(launcher: Launcher, store: Store) -> None:
-    words = ("add", "--hold", "--sweep", "seed=1,2", "--", "false", "{seed}")
-    launcher.well(*words)
-    launcher.well("edit", "1", "--set", "seed=5")
-    launcher.well("release", "1", "2")
-    launcher("wait")
-    launcher.well("add", *words[2:])
-    launcher("wait")
-    assert newest_by_superseded(store.database.execute, store.read.jobs()) == {2: 4}
-
-
 def test_files_added_concurrently_get_distinct_numbers(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,15 +381,6 @@ def test_line_starting_with_a_variable_suggests_env(launcher: Launcher) -> None:
     answer = launcher.well("add", "--hold", "--from", "jobs.txt")
     assert "'SEED=1' is not in PATH" in answer.err
     assert "  = Set variables with env: env SEED=1 echo 'a b'\n" in answer.err
-
-
-def test_pipe_can_be_given_as_a_file(launcher: Launcher, store: Store) -> None:
-    reading, writing = os.pipe()
-    os.write(writing, b"true a\n")
-    os.close(writing)
-    launcher.well("add", "--hold", "--from", f"/dev/fd/{reading}")
-    os.close(reading)
-    assert job_row(store, 1).spec.argv == ("true", "a")
 
 
 def test_terminal_shows_count_and_numbers_of_queued_jobs(home: Home) -> None:
@@ -620,29 +557,3 @@ def test_swept_flag_is_an_argument_or_nothing(launcher: Launcher, store: Store) 
         "command/f@lr=1,amp=false",
     ]
     assert [row.spec.params["amp"] for row in store.read.jobs()] == [True, False]
-
-
-def test_mistake_is_marked_in_the_command_line(launcher: Launcher) -> None:
-    answer = launcher("add", "--sweep", "lr=1,2", "--name", "t", "--", "go", "a {hiden}")
-    assert answer.err == (
-        "error[braces]: no value is named 'hiden'\n"
-        " --> launcher add:1:34\n"
-        "  |\n"
-        "1 | --sweep lr=1,2 --name t -- go 'a {hiden}'\n"
-        "  |                                  ^^^^^^^ write {{ or }} for a brace in the text\n"
-        "  = known: lr\n"
-        "\n1 error in launcher add; nothing was queued\n"
-    )
-
-
-def test_edit_keeps_swept_values_unless_the_command_changes(
-    launcher: Launcher, store: Store
-) -> None:
-    launcher("add", "--hold", "--name", "t", "--sweep", "lr=1", "--", "true", "{lr}")
-    launcher.well("edit", "t@lr=1", "--set", "resources.cpus=2")
-    row = job_row(store, 1)
-    assert (row.spec.argv, row.spec.params) == (("true", "1"), {"lr": 1})
-    assert row.spec.settings.keys() == {"params", "template"}
-    launcher.well("edit", "t@lr=1", "--set", 'argv=["true", "2"]')
-    row = job_row(store, 1)
-    assert (row.spec.argv, row.spec.settings) == (("true", "2"), {})

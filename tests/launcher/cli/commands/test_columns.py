@@ -43,23 +43,6 @@ def test_every_way_to_queue_a_program_takes_a_note(launcher: Launcher, store: St
     assert notes(store) == ["one", "two", "two", "three", "three", "four", "five"]
 
 
-def test_note_of_the_owner_is_not_replaced_by_an_unchanged_option(
-    launcher: Launcher, store: Store
-) -> None:
-    launcher.well("add", "--hold", "--note", "first", "--", "true")
-    launcher.well("note", "1", "second")
-    launcher.well("edit", "1", "--set", "resources.cpus=2")
-    assert notes(store) == ["second"]
-    launcher.well("edit", "1", "--set", "resources.note=first")
-    assert notes(store) == ["first"]
-    assert "note    first" in launcher.well("show", "1").out
-    launcher.well("cancel", "1")
-    launcher.well("retry", "1", "--set", "resources.note=third")
-    assert notes(store) == ["third"]
-    launcher.well("note", "1", "")
-    assert notes(store) == [""]
-
-
 def test_run_again_keeps_a_note_that_its_file_does_not_have(
     launcher: Launcher, store: Store
 ) -> None:

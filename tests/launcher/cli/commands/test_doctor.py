@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from launcher.cli.gpu_checks import (
     Driver,
     Torch,
     find_torch,
-    query_driver,
     read_pci_gpus,
     try_torch,
 )
@@ -32,13 +30,11 @@ from launcher.cli.queue_checks import (
 from launcher.states import State
 from launcher.store.inspection import probe_database
 from launcher.store.queue import Store
-from launcher.store.schema import KNOWN_SCHEMA
 from launcher.system.files import write_json
 from launcher.system.paths import Home
-from tests.build import GIB, a_spec, enqueue
+from tests.build import GIB, enqueue
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import Devices, asked_here
-from tests.terminal import in_a_terminal
 
 PLACES = ("visible GPUs", "configuration", "home", "home's disk", "results' disk", "shared memory")
 
@@ -127,19 +123,6 @@ def test_faulty_gpu_and_users_of_other_gpus_are_reported(
     assert report_of(launcher, code=3)["GPUs"]["verdict"] == "trouble"
 
 
-def test_nonexistent_visible_devices_are_reported(
-    launcher: Launcher, devices: Devices, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    devices.add()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-
-    told = report_of(launcher)
-
-    assert "names GPUs that do not exist: 4" in told["visible GPUs"]["told"]
-    assert "OMP_NUM_THREADS=3" in told["cores"]["told"]
-
-
 def test_stopped_and_damaged_queues_are_reported(
     launcher: Launcher, store: Store, home: Home, devices: Devices
 ) -> None:
@@ -167,29 +150,7 @@ def test_invalid_queue_folder_is_an_error(
     assert "is not a folder" in report_of(launcher, code=3)["home"]["told"]
 
 
-def test_terminal_shows_words_symbols_and_a_summary(
-    devices: Devices, home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for key, text in devices.environment.items():
-        monkeypatch.setenv(key, text)
-    devices.add()
-
-    drawn = in_a_terminal("doctor", columns=80)
-
-    assert "✓ ok       GPUs" in drawn
-    assert " ok" in drawn.splitlines()[-1]
-
-
 # --- what is looked at
-
-
-def test_hanging_driver_is_abandoned_and_reported(devices: Devices) -> None:
-    devices.add()
-    devices.hang()
-
-    assert query_driver(0.05) == Driver(silent="no answer for 0.1 s")
-
-    devices.hang(on=False)
 
 
 def test_gpus_without_a_driver_are_read_from_the_kernel(tmp_path: Path) -> None:
@@ -284,31 +245,6 @@ def test_reservation_file_that_cannot_be_read_is_named(tmp_path: Path, home: Hom
     found = judge_reservations(*find_reservations_folder({"LAUNCHER_CLAIMS": str(tmp_path)}, home))
     assert found.status is CheckStatus.WARNING
     assert f"{name}: it is not a reservation file of this name" in found.summary
-
-
-def test_database_check_changes_nothing_in_its_folder(home: Home, store: Store) -> None:
-    (job, _) = enqueue(store, "command/1", "command/2")
-    store.job_control.hold([job], time.time())
-    store.close()
-    before = sorted(home.folder.iterdir())
-
-    look = probe_database(home.database)
-
-    assert look is not None
-    assert (look.schema, look.waiting) == (KNOWN_SCHEMA, 1)
-    assert look.newest_event_at == pytest.approx(time.time(), abs=60)
-    assert sorted(home.folder.iterdir()) == before
-
-
-def test_clock_set_back_is_detected_from_the_events(home: Home, store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
-    store.job_control.hold([job], 4e9)
-    store.job_control.release([job], 5.0)
-
-    look = probe_database(home.database)
-
-    assert look is not None
-    assert look.newest_event_at == 4e9
 
 
 def test_invalid_database_is_damaged_and_missing_database_is_unknown(home: Home) -> None:
@@ -566,7 +502,3 @@ def test_interpreter_of_another_host_is_not_started(home: Home, tmp_path: Path) 
     found = backend_found(home, tmp_path, '[backends.ray]\npython = "/cluster/python"\n')
     assert found.status is CheckStatus.UNKNOWN
     assert "`python` in [backends.ray]" in found.advice
-
-
-def test_faulty_file_reports_no_backends(home: Home) -> None:
-    assert judge_backends(None, {}, home, "") == {}

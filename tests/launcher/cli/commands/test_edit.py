@@ -62,16 +62,6 @@ def test_edited_text_changes_the_waiting_job(
     assert "time_limit 1h30m → 1m30s" in reason.text
 
 
-def test_deleted_line_restores_the_default(
-    launcher: Launcher, store: Store, editor: Editor
-) -> None:
-    a_held_job(launcher, store, "--priority", "7", "--retries", "3")
-    editor("sed -i '/retries: 3/d; /priority: 7/d' \"$1\"")
-    launcher.well("edit", "1")
-    row = job_row(store, 1)
-    assert (row.priority, row.spec.priority, row.spec.terms.retries) == (0, 0, 0)
-
-
 def test_later_priority_is_kept_when_settings_change(
     launcher: Launcher, store: Store, editor: Editor
 ) -> None:

@@ -18,11 +18,10 @@ from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.screens.gpu_view import GpuJob, GpuView, draw
 from launcher.screens.text_table import width_of
 from launcher.store.queue import Store
-from launcher.store.rows import PILOT_PREFIX
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.system.processes import identity
-from tests.build import a_seat, claimed, enqueue, until
+from tests.build import a_seat, enqueue, until
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import GIB, TAKE, Devices, asked_here
 from tests.screens import texts_of
@@ -127,23 +126,6 @@ def test_estimate_and_load_of_a_job_come_from_the_scheduler(
     assert guest == {"job": job, "name": "train/a", "load": 0.25} | amounts
     assert gpu["promised"] == GIB
     assert gpu["processes"][0]["user"] == pwd.getpwuid(os.getuid()).pw_name
-
-
-def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
-    launcher: Launcher, store: Store, devices: Devices
-) -> None:
-    uuid = devices.add()
-    (job,) = enqueue(store, "train/a")
-    seat = a_seat(device=uuid, pid=1, start_ticks=7, vram=GIB)  # a reused pid
-    store.claims.claim(job, seat, reason="fits", now=1.0)
-    (there,) = enqueue(store, "train/b")  # on a node whose GPU is called alike
-    claimed(store, there, 1.0, device=uuid, boot=f"{PILOT_PREFIX}p")
-    devices.hold(uuid, 1, GIB)
-
-    (gpu,) = launcher.json("gpus")["gpus"]
-
-    assert [(guest["job"], guest["used"]) for guest in gpu["jobs"]] == [(job, 0)]
-    assert [one["job"] for one in gpu["processes"]] == [None]
 
 
 def test_hanging_driver_is_abandoned_and_reported(devices: Devices) -> None:

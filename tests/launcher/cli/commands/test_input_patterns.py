@@ -35,16 +35,19 @@ def attempts(store: Store) -> dict[str, int]:
     return {row.name.removeprefix("command/"): row.attempts for row in store.read.jobs()}
 
 
-@pytest.mark.parametrize(
-    "text", ["m-*.txt", "outputs:grid", "m-[0-9].txt", "./m-?.txt", "{run_folder}/../../m-*.txt"]
-)
-def test_program_waits_for_all_producers(launcher: Launcher, store: Store, text: str) -> None:
-    write(SUM % f'"{text}"', GRID)
+def test_program_waits_for_all_producers(launcher: Launcher, store: Store) -> None:
+    texts = (
+        *("m-*.txt", "outputs:grid", "m-[0-9].txt", "./m-?.txt"),
+        "{run_folder}/../../m-*.txt",
+    )
+    entry = "  - {name: sum%s, argv: ['true'], inputs: [\"%s\"]}\n"
+    write(*(entry % numbered for numbered in enumerate(texts)), GRID)
     launcher.well("run", "--detach", "r.yaml", *LATER)
-    (reader,) = store.read.select_by_pattern("sum")
     names = ["command/grid@n=1", "command/grid@n=2"]
-    assert sorted(store.read.dependency_names(reader.id)) == names
-    assert sorted(reader.spec.settings["inputs"]) == ["m-1.txt", "m-2.txt"]
+    for number, text in enumerate(texts):
+        (reader,) = store.read.select_by_pattern(f"sum{number}")
+        assert sorted(store.read.dependency_names(reader.id)) == names, text
+        assert sorted(reader.spec.settings["inputs"]) == ["m-1.txt", "m-2.txt"], text
 
 
 def test_existing_file_counts_and_its_changes_run_the_program_again(

@@ -9,7 +9,7 @@ import pytest
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.processes import usable_cores
-from tests.build import enqueue, finished, job_row, shell, until
+from tests.build import job_row, shell, until
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND
 
@@ -57,15 +57,3 @@ def test_python_wait_inside_a_job_excludes_the_job(
     launcher("release", "1")
     launcher.well("wait", "1")
     assert sorted(log_of(home).splitlines(keepends=True)) == sorted([NOTE, "{2: 'done'}\n"])
-
-
-def test_wait_includes_a_job_of_another_queue(
-    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    enqueue(store, "command/1")
-    finished(store, 1)
-    folder = tmp_path / "1-1"
-    folder.mkdir()
-    monkeypatch.setenv("LAUNCHER_JOB", "1")
-    monkeypatch.setenv("LAUNCHER_ATTEMPT", str(folder))
-    assert launcher.well("wait", "1").err == ""

@@ -25,7 +25,7 @@ from launcher.screens.follow_logs import (
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.files import write_json
-from launcher.system.log_files import BLOCK_BYTES, MOST_BYTES, last_lines, tail_offset
+from launcher.system.log_files import BLOCK_BYTES, MOST_BYTES, tail_offset
 from launcher.system.paths import Attempt, Home
 from launcher.system.terminal_codes import PlainTextFilter
 from tests.build import a_context, a_spec, an_attempt, claimed, enqueue, finished, shell
@@ -191,25 +191,6 @@ def test_terminal_receives_only_colour_control_sequences(home: Home, store: Stor
     assert in_a_terminal("logs", str(job), "--raw") == "\x1b[2J"
 
 
-def test_character_split_between_two_reads_is_decoded(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
-    text = "x" + "ü" * 70_000 + "\n"
-    with_a_log(home, store, text.encode())
-    assert "\ufffd" not in in_a_terminal("logs", "1")
-    assert launcher("logs", "1").out == text
-
-
-@pytest.mark.parametrize("end", ["", "\n"])
-def test_the_last_lines_of_a_long_log_are_found_from_its_end(
-    launcher: Launcher, home: Home, store: Store, end: str
-) -> None:
-    lines = [f"line {number} {'x' * 90}" for number in range(5000)]
-    with_a_log(home, store, ("\n".join(lines) + end).encode())
-    assert launcher("logs", "1", "-n", "3").out == "\n".join(lines[-3:]) + end
-    assert launcher("logs", "1", "-n", "9999").out == "\n".join(lines) + end
-
-
 def test_log_on_a_missing_file_system_is_reported_as_unreachable(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
@@ -275,33 +256,6 @@ def test_displayed_last_lines_also_end_at_carriage_returns(log: list[bytes], lin
     whole = b"".join(log)
     tail = whole[tail_offset(io.BytesIO(whole), lines, as_shown=True) :]
     assert tail == b"".join(whole.splitlines(keepends=True)[-lines:])
-
-
-def test_the_last_line_of_a_progress_bar_is_its_last_state(
-    launcher: Launcher, home: Home, store: Store, tmp_path: Path
-) -> None:
-    bar = "".join(f"\r{step}/9" for step in range(1, 10))
-    job = with_a_log(home, store, f"begins\n{bar}".encode())
-    assert in_a_terminal("logs", "1", "-n", "1") == "9/9"
-    assert in_a_terminal("logs", "1", "-n", "2") == "8/9\n9/9"
-    assert last_lines(home.attempt(job, 1).log, 1) == ["9/9"]
-    assert launcher("logs", "1", "-n", "1").out == bar  # a pipe gets what was written
-
-
-@pytest.mark.parametrize(
-    ("log", "lines"),
-    [
-        (b"", []),
-        (b"\n", [""]),
-        (b"a\x0cb\x85\xe2\x80\xa8c\r\nd\n", ["a\x0cb\ufffd\u2028c", "d"]),
-        (b"a\rb\r", ["a", "b"]),
-    ],
-)
-def test_lines_end_at_newlines_and_carriage_returns_only(
-    tmp_path: Path, log: bytes, lines: list[str]
-) -> None:
-    (tmp_path / "log").write_bytes(log)
-    assert last_lines(tmp_path / "log", 9) == lines
 
 
 @pytest.mark.parametrize(
@@ -493,14 +447,6 @@ def test_lines_after_a_truncation_of_the_log_are_shown(
         assert one.out.read().endswith("two\n")
 
 
-def test_jobs_with_the_same_name_are_distinguished_by_number() -> None:
-    labels = line_labels({1: "a", 2: "a", 3: "b"}, terminal=False, colour=False)
-    assert [labels[job] for job in (1, 2, 3)] == ["a #1\t", "a #2\t", "b\t"]
-    same = "x" * 40
-    long = line_labels({4: f"{same}1{same}", 5: f"{same}2{same}"}, terminal=True, colour=False)
-    assert long[4] != long[5]
-
-
 @pytest.mark.parametrize("turns", [True, False])
 def test_endless_line_is_cut_at_the_maximum_length(turns: bool) -> None:
     lines = LineSplitter(turns=turns)
@@ -512,19 +458,6 @@ def test_endless_line_is_cut_at_the_maximum_length(turns: bool) -> None:
     assert lines.split(b"y\nz") == [b"xxxxxy"]
     assert lines.flush() == [b"z"]
     assert lines.flush() == []
-
-
-@given(
-    chunks=st.lists(st.sampled_from([b"\n", b"a", b"\r", b"b\n", b"\r\n", b"cc"]), max_size=30),
-    turns=st.booleans(),
-)
-def test_chunk_boundaries_do_not_change_the_output(chunks: list[bytes], turns: bool) -> None:
-    pieces, whole = LineSplitter(turns=turns), LineSplitter(turns=turns)
-    cut = [line for chunk in chunks for line in pieces.split(chunk)] + pieces.flush()
-    assert cut == whole.split(b"".join(chunks)) + whole.flush()
-    if not turns:
-        *ended, rest = b"".join(chunks).split(b"\n")
-        assert cut == [*ended, *([rest] if rest else [])]
 
 
 def test_logs_and_show_name_the_file_of_standard_error(launcher: Launcher) -> None:

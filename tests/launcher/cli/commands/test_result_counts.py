@@ -243,24 +243,6 @@ def test_missing_values_of_a_sweep_are_counted_wherever_they_are_in_the_command_
     assert row["count_note"] == "2 of 3 values, 1 failed"
 
 
-def test_metric_missing_in_some_rows_is_noted(launcher: Launcher, store: Store) -> None:
-    for seed, result in ((1, {"acc": 0.5, "f1": 0.4}), (2, {"acc": 0.7})):
-        add(store, a_seed(seed), Done(at=2.0, result=result))
-    answer = launcher(*OVER, "--format", "table").out
-    assert "0.4 (1 of 2 seeds, 1 without a value)" in answer
-    (row,) = launcher.json(*OVER)["rows"]
-    assert (row["count"], row["f1"]["note"]) == (2, "1 of 2 seeds, 1 without a value")
-    assert "note" not in row["acc"]
-
-
-def test_complete_mean_has_no_note(launcher: Launcher, store: Store) -> None:
-    for seed in (1, 2):
-        add(store, a_seed(seed), Done(at=2.0, result={"acc": seed}))
-    (row,) = launcher.json(*OVER)["rows"]
-    assert [*row] == ["count", "acc"]
-    assert [*row["acc"]] == ["value", "low", "high", "sd", "n"]
-
-
 @pytest.mark.usefixtures("scored")
 def test_means_of_tests_count_failed_tests(launcher: Launcher, store: Store) -> None:
     model = "line:pre@lr=0.1,seed=2"

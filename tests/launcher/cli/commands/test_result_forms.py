@@ -14,7 +14,6 @@ from launcher.cli.commands.results import all_rows
 from launcher.cli.main import main
 from launcher.cli.output import Format, parquet_bytes, write
 from launcher.cli.plain_tables import draw_plain, plain_tables
-from launcher.cli.result_tables import draw
 from launcher.results.metric import Metric
 from launcher.results.pivot import metrics_of_rows, pivot
 from launcher.results.write import NAME
@@ -157,22 +156,9 @@ def test_numbers_have_four_digits_and_unknown_values_a_dash() -> None:
     ]
 
 
-def test_columns_without_room_are_omitted_from_the_right_and_named() -> None:
-    lines = draw_plain(ROWS, 30).splitlines()
-    assert lines[0].split() == ["method", "mse", "psnr"]
-    assert lines[-1] == "not shown: net_calls, hidden, mse_sd (--format csv prints all columns)"
-    assert max(map(len, lines[:-1])) <= 30
-
-
 def test_rows_of_another_kind_have_a_separate_table() -> None:
     assert [table.titles[0] for table in plain_tables([*ROWS, *ERASED])] == ["method", "concept"]
     assert "\n\nconcept  erased  others" in draw_plain([*ROWS, *ERASED], 100)
-
-
-def test_returned_rows_follow_the_table_of_the_tests() -> None:
-    text = draw([OF_A_TEST, *ROWS], width=140)
-    assert text.index("gan2:pre") < text.index("ddpm@10")
-    assert draw(ROWS, width=140).startswith("method")
 
 
 def test_markdown_and_tabs_contain_returned_rows_under_their_names(
@@ -314,11 +300,6 @@ def test_only_latex_rounds_means_to_their_uncertainty(launcher: Launcher, store:
     assert "92.5 [62.5, 98.9]\t" in printed
 
 
-def test_deviations_and_dashes_use_latex_commands() -> None:
-    assert escape_latex("0.9 ± 0.1") == r"0.9 $\pm$ 0.1"
-    assert escape_latex("–") == "--"
-
-
 @pytest.mark.parametrize(
     ("metric", "text"),
     [
@@ -363,7 +344,3 @@ def test_mixed_columns_large_numbers_and_duplicate_names_are_accepted() -> None:
     assert table.column_names == ["x", "x_2", "big"]
     assert table.to_pylist()[0] == {"x": "a", "x_2": b"\xff", "big": float(1 << 70)}
     assert table.to_pylist()[1]["x"] == "1"
-
-
-def test_table_without_rows_is_written() -> None:
-    assert read(["a", "b"], []).num_rows == 0

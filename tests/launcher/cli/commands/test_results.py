@@ -11,7 +11,6 @@ from launcher.cli.column_tables import flat_table, pivot_table
 from launcher.cli.commands.results import all_rows
 from launcher.cli.output import Format, csv_text, long_rows, write
 from launcher.cli.result_tables import draw
-from launcher.params import PARAMS
 from launcher.results.metric import read_metric
 from launcher.results.pivot import metrics_of_result, pivot
 from launcher.results.table import RunResults
@@ -129,19 +128,6 @@ def test_record_that_is_no_number_is_not_read(record: dict[str, Any]) -> None:
     assert read_metric(record) is None
 
 
-def test_table_at_100_columns_keeps_the_verdict_without_wrapping() -> None:
-    text = draw(ROWS, width=100)
-    assert all(len(line) <= 100 for line in text.splitlines())
-    assert "0.500 (0.490 to 0.510)" in text
-    assert "chance" in text
-
-
-def test_each_data_set_has_a_row_on_request() -> None:
-    lines = draw(ROWS, everything=True, width=140).splitlines()
-    assert len(lines) == 1 + len(ROWS)
-    assert "gan2:pre&real:pre" in lines[2]
-
-
 def test_each_test_condition_has_a_row_after_unmodified_images() -> None:
     tests = ("gan2:pre", "gan3:pre")
     rows = [
@@ -217,12 +203,6 @@ NUMBERS: dict[str, dict[str, Json]] = {
     "command/a": {"n": 3, "speed": {"value": 0.5, "low": 0.4, "high": 0.6}},
     "=b": {"n": 4},
 }
-
-
-def test_pipe_receives_a_metric_of_jobs_without_a_table(launcher: Launcher, store: Store) -> None:
-    with_results(store, NUMBERS)
-    assert launcher("results", "test", "--metric", "n").out == "\tn\ncommand/a\t3\n=b\t4\n"
-    assert launcher("results", "run:test", "--metric", "speed").out == "\tspeed\ncommand/a\t0.5\n"
 
 
 def test_default_run_is_the_newest_with_tests(launcher: Launcher, store: Store) -> None:
@@ -415,22 +395,6 @@ def test_top_prints_the_first_rows_of_an_order_or_the_best_ones(
     assert equal.out == "accuracy\n0.97\n0.92\n0.92\n"  # neither of two equal rows is left out
 
 
-def test_rows_are_sorted_by_a_column_in_both_directions(launcher: Launcher, store: Store) -> None:
-    trainings(store)
-    words = ("results", "test", "--columns", "lr,seed", "--sort")
-    assert launcher(*words, "lr,-seed").out == (
-        "lr\tseed\n0.01\t2\n0.01\t1\n0.01\t0\n0.1\t2\n0.1\t1\n0.1\t0\n"
-    )
-    assert launcher(*words, "-lr,seed").out.splitlines()[1] == "0.1\t0"
-
-
-def test_a_metric_is_shown_over_seeds(launcher: Launcher, store: Store) -> None:
-    trainings(store)
-    words = ("results", "test", "--over", "seed", "--sort", "-lr", "--metric", "accuracy")
-    lines = launcher(*words, "--format", "markdown").out.splitlines()[2:]
-    assert lines[0].startswith("| lr=0.1 count=3 | 0.8200 ± 0.0200 ")
-
-
 def test_texts_that_equal_as_numbers_are_different_settings(
     launcher: Launcher, store: Store
 ) -> None:
@@ -525,43 +489,6 @@ def test_pipe_receives_all_returned_values_in_their_order(launcher: Launcher, st
     assert drawn[-1].endswith("more (--format csv prints all columns)")
 
 
-FORMS = ("csv", "tabs", "markdown", "table")
-
-
-def columns_of(launcher: Launcher, form: str, *words: str) -> list[str]:
-    """The names of the columns in one form, without those of intervals, which CSV alone has."""
-    head = launcher("results", "test", *words, "--format", form).out.splitlines()[0]
-    split = {
-        "csv": head.split(","),
-        "tabs": head.split("\t"),
-        "markdown": head.strip("| ").split(" | "),
-    }
-    names = [name.replace("\\", "") for name in split.get(form, head.split())]
-    return [name for name in names if not name.endswith(("_low", "_high", "_sd", "_n"))]
-
-
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        ((), ["job", "lr", "seed", "accuracy", "loss"]),
-        (("--best", "loss"), ["job", "lr", "seed", "loss", "accuracy"]),
-        (("--over", "seed"), ["lr", "count", "accuracy", "loss"]),
-        (("--over", "seed", "--best", "accuracy"), ["lr", "count", "accuracy", "loss"]),
-        (("--sort", "-accuracy"), ["job", "lr", "seed", "accuracy", "loss"]),
-        (("0.1-*",), ["job", "lr", "seed", "accuracy", "loss"]),
-    ],
-)
-def test_every_format_has_the_columns_of_programs(
-    launcher: Launcher, store: Store, words: tuple[str, ...], names: list[str]
-) -> None:
-    trainings(store)
-    # if all jobs have the same learning rate, it is not a column unless a sweep set it
-    names = [name for name in names if name != "lr" or words != ("0.1-*",)]
-    assert {form: columns_of(launcher, form, *words) for form in FORMS} == dict.fromkeys(
-        FORMS, names
-    )
-
-
 def test_pattern_selects_rows_of_the_run(launcher: Launcher, store: Store) -> None:
     trainings(store)
     enqueue(store, "command/elsewhere", run="other")
@@ -573,19 +500,6 @@ def test_pattern_selects_rows_of_the_run(launcher: Launcher, store: Store) -> No
         2,
         "error: no job of run 'test' matches elsewhere. List its jobs: launcher status run:test\n",
     )
-
-
-def test_swept_values_are_columns_and_are_omitted_first(launcher: Launcher, store: Store) -> None:
-    for seed in (1, 2):
-        params = {"momentum": 0.9, "seed": seed}
-        settings, result = {PARAMS: params}, {"acc": seed / 3}
-        a_result(store, "train.py", name=f"command/{seed}", settings=settings, result=result)
-    assert launcher("results", "test").out.splitlines()[:2] == [
-        "job\tmomentum\tseed\tacc", f"command/1\t0.9\t1\t{1 / 3}",
-    ]  # fmt: skip
-    drawn = in_a_terminal("results", "test", columns=28).splitlines()
-    assert drawn[0].split() == ["job", "seed", "acc"]
-    assert drawn[-1] == "not shown: momentum (--format csv prints all columns)"
 
 
 def test_missing_results_explain_the_expected_output_of_programs(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.job import Resources, Terms
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.file_digests import CHUNK_BYTES
@@ -41,8 +42,21 @@ def test_task_file_jobs_are_queued_with_its_terms(
     assert (row.state, row.priority) == (State.QUEUED, 4)
     assert row.starts_at is not None
     assert row.starts_at - row.submitted == pytest.approx(7200.0, abs=60.0)
-    launcher("add", "--hold", *AS_OPTIONS, "--", "true")
-    assert row.spec.terms == job_row(store, 2).spec.terms._replace(not_before=row.starts_at)
+    assert row.spec.terms == Terms(
+        group="night",
+        not_before=row.starts_at,
+        retries=3,
+        backoff_s=60.0,
+        time_limit_s=28_800.0,
+        warn_s=300.0,
+        warn_signal="SIGUSR1",
+        rerun="never",
+        grace_s=120.0,
+    )
+    launcher("add", "--hold", "--cpus", "2", "--ram", "64MiB", *AS_OPTIONS, "--", "true")
+    added = job_row(store, 2)
+    assert added.spec.terms == row.spec.terms._replace(not_before=added.starts_at)
+    assert added.spec.resources == Resources(cpus=2, device="cpu", ram=64 << 20)
 
 
 @pytest.mark.parametrize(
@@ -221,15 +235,6 @@ def test_option_selects_the_backend_of_a_program(launcher: Launcher, store: Stor
     assert ready.lane.on == ("box", "local")
 
 
-def test_configuration_selects_the_backend_of_a_program_without_the_option(
-    launcher: Launcher, store: Store, config: Path
-) -> None:
-    config.write_text(f'on = ["farm", "local"]\n{BACKENDS}')
-    launcher("add", "--", "true")
-    launcher("add", "--on", "local", "--", "true")
-    assert [job_row(store, job).spec.terms.on for job in (1, 2)] == [("farm", "local"), ("local",)]
-
-
 @pytest.mark.usefixtures("config")
 def test_unknown_backend_is_refused_with_the_known_ones(launcher: Launcher, store: Store) -> None:
     file = a_file_of(an_entry("a", "on: bix"))
@@ -291,6 +296,9 @@ def test_backend_of_a_job_comes_from_its_entry_or_the_configuration(
     file = a_file_of(an_entry("a", f"on: 'box,local', {LATER}"), an_entry("b", LATER))
     launcher.well("run", file, "--detach")
     assert sorted(places(store)) == [("box", "local"), ("farm",)]
+    launcher("add", "--hold", "--", "true")
+    launcher("add", "--hold", "--on", "local", "--", "true")
+    assert places(store)[2:] == [("farm",), ("local",)]
 
 
 @pytest.mark.usefixtures("config")
@@ -306,13 +314,6 @@ def test_list_without_backends_is_refused(launcher: Launcher, wrong: str) -> Non
     assert "on: expected names such as slurm,local" in launcher.refused(
         "run", a_file_of(an_entry("a", f"on: {wrong}")), "--dry-run"
     )
-
-
-@pytest.mark.usefixtures("config")
-def test_command_line_overrides_the_backend_of_jobs(launcher: Launcher, store: Store) -> None:
-    file = a_file_of(an_entry("a", f"on: box, {LATER}"), an_entry("b", LATER))
-    launcher.well("run", file, "--detach", "--on", "farm,local")
-    assert places(store) == [("farm", "local")] * 2
 
 
 # --- A dry run for a cluster writes nothing and submits nothing, whatever its engine says

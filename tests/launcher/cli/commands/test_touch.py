@@ -8,11 +8,11 @@ from launcher.cli.touched_files import read_accepted_files
 from launcher.errors import UsageError
 from launcher.states import ReasonCode, State
 from launcher.store.queue import Store
-from launcher.store.steering import AcceptedFiles, ConcurrentChange
+from launcher.store.steering import ConcurrentChange
 from launcher.system.file_digests import FileDigests
 from tests.build import job_row
 from tests.launcher.conftest import Launcher
-from tests.launcher.queued import FAILED, end, one, put, ready, seated
+from tests.launcher.queued import FAILED, end, one, seated
 from tests.terminal import in_a_terminal
 
 CHAIN = """
@@ -210,22 +210,6 @@ def test_file_that_a_running_job_writes_is_not_accepted(
     assert job_row(store, ended).state is State.FAILED
     end(store, claim, FAILED)
     assert launcher.well("touch", str(ended)).out.endswith("accepted, not run (failed before)\n")
-
-
-def test_job_after_an_accepted_one_waits_for_one_job_less(store: Store) -> None:
-    first, after = put(store, "ab", needs={"b": "a"})
-    end(store, first, FAILED)
-
-    def waits() -> int:
-        query = "SELECT waits FROM jobs WHERE id = ?"
-        return int(store.database.execute(query, (after,)).fetchone()[0])
-
-    assert (job_row(store, after).state, waits()) == (State.SKIPPED, 1)
-    store.job_control.accept_files([AcceptedFiles(job_row(store, first), {}, {})], 4.0)
-    assert (job_row(store, after).state, waits()) == (State.SKIPPED, 0)
-    assert [row.id for row in store.job_control.skipped_after([first])] == [after]
-    assert store.job_control.retry([after], 5.0) == [after]
-    assert ready(store) == [after]
 
 
 def test_numbers_of_an_earlier_attempt_are_no_results(launcher: Launcher, store: Store) -> None:
