@@ -60,11 +60,6 @@ def test_line_is_split_like_in_a_shell(line: str, words: list[str]) -> None:
     assert split_line(line)[0] == words
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"]))))
-def test_quoted_words_round_trip(words: list[str]) -> None:
-    assert split_line(shlex.join(words))[0] == words
-
-
 @given(st.text("ab #'\"\\\t", max_size=20))
 def test_line_is_split_or_refused_like_by_shlex(line: str) -> None:
     uncommented = line  # if a word began with #, shlex would end another word, too
@@ -77,14 +72,6 @@ def test_line_is_split_or_refused_like_by_shlex(line: str) -> None:
             split_line(line)
     else:
         assert split_line(line)[0] == expected
-
-
-def test_empty_lines_and_comments_are_ignored() -> None:
-    text = "\ufeff# all of them\n\n   \t\n  # indented\necho a\n\r\necho b"
-    commands = read_commands(as_lines(text.encode()), "x.txt").commands
-    assert [(line.number, line.argv) for line in commands] == [
-        (5, ("echo", "a")), (7, ("echo", "b")),
-    ]  # fmt: skip
 
 
 def test_all_invalid_lines_are_reported_with_their_locations() -> None:
@@ -127,12 +114,6 @@ def test_line_that_cannot_be_passed_to_a_program_is_refused(
     assert f"--> {place}\n" in text
     assert len(text) < 1000
     assert "\0" not in text
-
-
-def test_the_longest_line_is_a_command() -> None:
-    line = b"echo " + b"a" * (LONGEST_LINE - 5)
-    (command,) = read_commands([line + b"\r\n"], "x.txt").commands
-    assert len(command.argv[1]) == LONGEST_LINE - 5
 
 
 def test_reading_stops_at_an_endless_line_and_after_many_mistakes() -> None:

@@ -18,7 +18,6 @@ from launcher.cli.machine_checks import ProcessLimits, judge_job_limits
 from launcher.cli.queue_checks import Logout, QueueHealth
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.notify.settings import NotifySettings, NotifyTarget
-from launcher.screens.text_table import width_of
 from launcher.store.inspection import DatabaseProbe
 from launcher.store.schema import KNOWN_SCHEMA
 from launcher.system.config import Configuration
@@ -376,11 +375,6 @@ def test_screen_shows_status_words_with_advice_below(width: int) -> None:
     assert drawn == (GOLDEN / f"doctor-{width}.txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("width", [20, 200])
-def test_no_line_is_wider_than_the_screen(width: int) -> None:
-    assert max(width_of(one.text) for one in draw(findings(), width)) <= width
-
-
 def test_user_names_contain_no_terminal_control_sequences() -> None:
     found = findings()
 
@@ -395,11 +389,6 @@ def test_abandoned_messages_are_counted_and_the_last_is_named() -> None:
     )
     assert found.status is CheckStatus.WARNING
     assert found.summary == "2 messages not sent; the last: 'b' to me (late)"
-
-
-def test_each_fault_of_the_file_is_reported_once() -> None:
-    found = judge_finding(partial(queue_checks.judge_configuration, ["a", "b", "a"], None))
-    assert (found.status, found.summary) == (CheckStatus.TROUBLE, "a; b")
 
 
 def test_configuration_writable_by_others_causes_a_warning(tmp_path: Path) -> None:
@@ -424,10 +413,6 @@ def test_each_notification_target_is_checked_under_its_name() -> None:
         "notify mail": CheckStatus.TROUBLE,
     }
     assert queue_checks.judge_targets(None, os.environ) == {}
-
-
-def test_invalid_path_in_config_toml_is_reported_once_by_another_check() -> None:
-    assert queue_checks.judge_targets(None, {"LAUNCHER_CONFIG": "relative.toml"}) == {}
 
 
 def limits(files: int | None, space: int | None = None, niceness: int = 0) -> ProcessLimits:

@@ -51,22 +51,18 @@ def test_patterns_select_jobs(
     assert [job.id for job in select(filled_store, patterns)] == numbers
 
 
-@pytest.mark.parametrize(
-    ("pattern", "numbers"),
-    [
-        ("train/a", [6]),
-        ("1", [1]),
-        ("train/", [1, 2, 3, 6]),
-        ("train/*", [1, 2, 3, 6]),
-        ("run:quick*", [1, 2, 3, 4, 5, 6]),
-    ],
-)
-def test_dependency_on_a_name_means_its_newest_job(
-    filled_store: Store, launcher: Launcher, pattern: str, numbers: list[int]
-) -> None:
-    assert [job.id for job in select(filled_store, [pattern], newest=True)] == numbers
-    launcher.well("add", "--hold", "--after", pattern, "--", "true")
-    assert [job.id for job in filled_store.read.dependencies_of(7)] == numbers
+def test_dependency_on_a_name_means_its_newest_job(filled_store: Store, launcher: Launcher) -> None:
+    patterns = {
+        "train/a": [6],
+        "1": [1],
+        "train/": [1, 2, 3, 6],
+        "train/*": [1, 2, 3, 6],
+        "run:quick*": [1, 2, 3, 4, 5, 6],
+    }
+    for job, (pattern, numbers) in enumerate(patterns.items(), 7):
+        assert [row.id for row in select(filled_store, [pattern], newest=True)] == numbers
+        launcher.well("add", "--hold", "--after", pattern, "--", "true")
+        assert [row.id for row in filled_store.read.dependencies_of(job)] == numbers
 
 
 @pytest.mark.parametrize(
@@ -93,25 +89,6 @@ def test_pattern_without_a_match_is_an_error(
     with pytest.raises(UsageError) as caught:
         select(filled_store, ["1", pattern])
     assert message in str(caught.value)
-
-
-def test_pattern_without_a_queue_matches_nothing(store: Store) -> None:
-    with pytest.raises(
-        UsageError, match=r"no job matches 'a'\. List all jobs: launcher status --all"
-    ):
-        select(store, ["a"])
-    with pytest.raises(UsageError, match=r"run 'a' does not exist \(known: none\)"):
-        select(store, ["run:a"])
-
-
-def test_command_is_found_without_its_kind_prefix(store: Store) -> None:
-    enqueue(store, *(f"command/{name}" for name in ("prep", "prepare", "12", "last")))
-    assert [job.name for job in select(store, ["prep"])] == ["command/prep"]
-    assert [job.name for job in select(store, ["prepa"])] == ["command/prepare"]
-    assert [job.name for job in select(store, ["*st"])] == ["command/last"]
-    assert [job.id for job in select(store, ["2"])] == [2], "a number is a job's number"
-    with pytest.raises(UsageError):
-        select(store, ["command/1"])  # is not the beginning of command/12
 
 
 def test_single_job_is_the_newest_of_its_name(filled_store: Store) -> None:

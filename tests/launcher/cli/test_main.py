@@ -11,14 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import click
 import pytest
 from pydantic import BaseModel, Field
 
-from launcher.cli.commands.adding import SECTIONS
-from launcher.cli.main import VERBS, verb
+from launcher.cli.main import VERBS
 from launcher.kind_interface import Settings
-from launcher.kinds import COMMAND as PROGRAM
 from launcher.kinds import installed_kinds
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -48,29 +45,9 @@ def test_every_verb_has_a_help_page_with_two_examples(launcher: Launcher, words:
     assert max(map(len, examples)) <= 80
 
 
-def test_the_options_of_add_are_printed_in_sections(launcher: Launcher) -> None:
-    page = launcher.well("add", "--help").out
-    headings = re.findall(r"^(\w.*):$", page, re.MULTILINE)
-    assert headings == ["Examples", *SECTIONS, "Other options"]
-    others = page.partition("\nOther options:\n")[2].partition("\n\n")[0]
-    assert re.findall(r"^  (?:-h, )?(--[a-z-]+)", others, re.MULTILINE) == [
-        *("--color", "--ascii", "--help")
-    ]
-
-
 def test_a_long_option_may_be_written_with_underscores(launcher: Launcher, home: Home) -> None:
     words = ["add", "--dry_run", "--time_limit", "8h", "--name", "a_b", "--", "run_it", "--my_x"]
     assert launcher.well(*words).out == "command/a_b\trun_it --my_x\n"
-
-
-@pytest.mark.parametrize("words", VERBS)
-def test_options_and_choices_have_no_underscores_of_their_own(words: str) -> None:
-    command = verb(words)
-    commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
-    for parameter in (parameter for each in commands for parameter in each.params):
-        choices = parameter.type.choices if isinstance(parameter.type, click.Choice) else ()
-        names = parameter.opts if isinstance(parameter, click.Option) else ()
-        assert not [word for word in (*names, *map(str, choices)) if "_" in word]
 
 
 def test_error_has_a_traceback_only_on_request(launcher: Launcher, home: Home) -> None:
@@ -397,9 +374,3 @@ def test_every_type_has_a_plain_description() -> None:
     every = Toy(name="every", role=kind.role, entry=kind.entry, settings=EverySettings)
     told = {name: describe_form(form) for name, form in settings_of(every).items()}
     assert told == WORDS
-
-
-def test_settings_of_every_installed_kind_have_plain_descriptions() -> None:
-    for kind in (*installed_kinds().values(), *laboratory().values(), PROGRAM):
-        for name, form in settings_of(kind).items():
-            assert describe_form(form), f"{kind.name}.{name}"

@@ -146,34 +146,6 @@ def test_cancelling_reports_skipped_dependents(launcher: Launcher, store: Store)
     assert states(store) == [State.CANCELLED] + [State.SKIPPED] * 5
 
 
-def test_terminal_reports_the_end_only_after_confirmation(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
-    launcher("add", "--", "sleep", "60")
-    program = program_of(home.attempt(1, 1))
-    drawn = in_a_terminal("cancel", "1", typed="n\n", code=130)
-    assert "ending" not in drawn
-    assert drawn.endswith("1  command/1  running\nend 1 running job? [y/N]: nothing was changed\n")
-    assert identity(program) is not None
-    drawn = in_a_terminal("cancel", "1", typed="y\n")
-    assert drawn.endswith("[y/N]: 1  command/1  ending\n")
-
-
-def test_jobs_that_have_ended_are_named_when_others_are_cancelled(
-    launcher: Launcher, store: Store
-) -> None:
-    a, b, *_ = enqueue(store, *(f"train/{letter}" for letter in "abc"))
-    finished(store, a)
-    finished(store, b, BOOM)
-    answer = launcher("cancel", "train/*")
-    assert answer.out == "3\ttrain/c\tcancelled\n"
-    assert answer.err == "unchanged, done: train/a\nunchanged, failed: train/b\n"
-    assert (
-        "The jobs have other states (done: train/a; failed: train/b; cancelled: train/c)"
-        in launcher.refused("cancel", "train/*")
-    )
-
-
 def test_jobs_with_the_same_name_are_distinguished_by_number(
     launcher: Launcher, store: Store
 ) -> None:
@@ -198,20 +170,6 @@ def test_a_terminal_asks_before_several_jobs_are_cancelled(home: Home, store: St
 
 
 # --- hold, release, priority
-
-
-def test_held_jobs_wait_until_they_are_released(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
-    enqueue(store, "train/a", "train/b")
-    assert launcher("hold", "train/").out == "1\ttrain/a\theld\n2\ttrain/b\theld\n"
-    assert states(store) == [State.HELD] * 2
-    assert scheduler_pid(home) is None, "nothing needs one"
-    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})
-    answer = launcher.well("release", "train/b")
-    assert answer.out == "2\ttrain/b\treleased\n"
-    assert "the queue is stopped" in answer.err
-    assert states(store) == [State.HELD, State.QUEUED]
 
 
 @pytest.mark.parametrize("verb", ["hold", "release", "priority"])
@@ -312,15 +270,6 @@ def test_a_held_job_that_was_cancelled_is_held_again(launcher: Launcher, store: 
     launcher("release", "1")
     launcher.well("wait", "1")
     assert launcher("retry", "--force", "1").out == "1\tcommand/late\tqueued again\n"
-
-
-def test_a_held_job_that_was_skipped_is_held_again(store: Store) -> None:
-    a, b = a_chain(store, "train/a", "train/b")
-    store.job_control.hold([b], 1.0)
-    store.job_control.cancel([a], 2.0)
-    assert states(store) == [State.CANCELLED, State.SKIPPED]
-    assert store.job_control.retry([a], 3.0) == [a, b]
-    assert states(store) == [State.QUEUED, State.HELD]
 
 
 # --- group

@@ -141,11 +141,6 @@ def test_newest_job_of_a_name_counts_if_it_failed(launcher: Launcher, store: Sto
     assert launcher.well("retry", "--failed", "--dry-run").out.startswith("2\t")
 
 
-def test_job_after_a_run_ignores_superseded_jobs(launcher: Launcher, queued_twice: Store) -> None:
-    launcher.well("add", "--hold", "--after", "run:fix", "--", "true")
-    assert [row.id for row in queued_twice.read.dependencies_of(5)] == [3, 4]
-
-
 def add_after(store: Store, *needs: int, name: str) -> int:
     run = store.read.find_run("/nowhere", RUN)
     spec = a_spec(name=f"command/{name}", run=RUN)
@@ -169,14 +164,6 @@ def test_retried_job_waits_for_the_newer_program_instead_of_the_replaced_one(
     assert job_row(store, skipped).waits == (outcome != Done(at=2.0))
 
 
-def test_retried_job_waits_for_the_replaced_program_if_that_is_named(store: Store) -> None:
-    older = add(store, a_seed(1), FAILED)
-    skipped = add_after(store, older, name="after")
-    add(store, a_seed(1), Done(at=2.0))
-    assert store.job_control.retry([older], 3.0) == [older, skipped]
-    assert [row.id for row in store.read.dependencies_of(skipped)] == [older]
-
-
 def test_retried_job_waits_for_no_newer_program_that_waits_for_it(store: Store) -> None:
     older = add(store, a_seed(1), FAILED)
     skipped = add_after(store, older, name="after")
@@ -184,13 +171,6 @@ def test_retried_job_waits_for_no_newer_program_that_waits_for_it(store: Store) 
     newer = add_after(store, skipped, name="s@seed=1")
     assert store.job_control.retry([newer], 3.0) == [older, skipped, newer]
     assert [row.id for row in store.read.dependencies_of(skipped)] == [older]
-
-
-def test_retried_job_waits_for_no_newer_program_without_the_files(store: Store) -> None:
-    older = add(store, a_seed(1)._replace(outputs=("/nowhere/a",)), FAILED)
-    skipped = add_after(store, older, name="after")
-    add(store, a_seed(1)._replace(outputs=("/nowhere/b",)), Done(at=2.0))
-    assert store.job_control.retry([skipped], 3.0) == [older, skipped]
 
 
 def test_failures_of_a_replaced_job_that_was_retried_are_not_listed(store: Store) -> None:
