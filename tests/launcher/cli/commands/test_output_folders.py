@@ -99,7 +99,7 @@ def test_folder_is_restored_after_a_kill_of_all_processes(
     (here / "go").touch()
     serve(home)
     until_in(store, State.DONE if restarts else State.FAILED, 1)
-    assert endings(store, 1) == ["lost", "done"] if restarts else ["lost"]
+    assert endings(store, 1) == (["lost", "done"] if restarts else ["lost"])
     left = sorted(str(path.relative_to(here)) for path in (here / "out").rglob("*"))
     assert left == (["out/in", "out/in/part"] if restarts else ["out/old"])
     assert not aside.exists()
