@@ -16,7 +16,7 @@ import pytest
 
 from launcher.errors import MachineError, UsageError
 from launcher.functions import entry
-from launcher.functions.call_results import EXCEPTION, read_exception, read_value, write_value
+from launcher.functions.call_results import EXCEPTION, read_value, write_value
 from launcher.functions.calls import (
     FOLDER,
     KIND,
@@ -54,17 +54,6 @@ def test_each_call_is_loaded_with_its_own_arguments(tmp_path: Path) -> None:
     for one, value in zip(calls, [(3, 1), (2, 1)], strict=True):
         function, arguments, keywords = read_call(call_of(one.settings()))
         assert function(*arguments, **keywords) == value
-
-
-def test_modules_are_searched_where_the_submitter_found_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "path", [str(tmp_path), "", *sys.path])
-    (one,) = write_calls(tmp_path / "functions", abs, [(-1,)], {})
-    monkeypatch.setattr(sys, "path", ["/elsewhere"])
-    read_call(one)
-    assert sys.path[:2] == [str(tmp_path), str(Path.cwd())]
-    assert sys.path[-1] == "/elsewhere"
 
 
 def test_call_with_a_missing_file_explains_what_to_do(tmp_path: Path) -> None:
@@ -135,12 +124,6 @@ def test_innermost_unpicklable_object_is_named(value: object, path: str) -> None
     assert blame(value) == path
 
 
-def test_self_referencing_object_does_not_loop() -> None:
-    holder = Holder()
-    holder.__dict__ |= {"itself": holder, "lock": LOCK}
-    assert blame(holder) == "lock"
-
-
 def test_disk_error_is_not_attributed_to_the_function() -> None:
     class Full(io.BytesIO):
         def write(self, _: object) -> int:
@@ -162,10 +145,6 @@ def test_call_is_shown_in_python_syntax_without_long_values(
     arguments: tuple[object, ...], keywords: dict[str, object], text: str
 ) -> None:
     assert call_text("train", arguments, keywords) == text
-
-
-def test_call_with_many_arguments_is_cut() -> None:
-    assert len(call_text("train", tuple(range(1000)), {})) == 200
 
 
 def test_unnamed_function_gets_a_name() -> None:
@@ -299,13 +278,6 @@ def test_signal_interrupts_only_the_function(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_exception_of_a_function_is_stored_and_raised(tmp_path: Path) -> None:
-    job = a_job(tmp_path, int, "x")
-    with pytest.raises(ValueError, match="invalid literal"):
-        call(job)
-    assert isinstance(read_exception(job.attempt_folder), ValueError)
-
-
 def test_value_waits_for_disk_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -393,13 +365,6 @@ def a_file(folder: Path) -> Path:
     return path
 
 
-def test_written_file_is_readable_and_private(tmp_path: Path) -> None:
-    path = a_file(tmp_path / "own")
-    with open_private(path) as file:
-        assert file.read() == b"content"
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_file_writable_by_others_is_not_read(tmp_path: Path, mode: int) -> None:
     path = a_file(tmp_path / "own")
@@ -439,17 +404,6 @@ def test_link_or_pipe_is_not_read(tmp_path: Path) -> None:
         pass
 
 
-def test_failed_write_leaves_no_file(tmp_path: Path) -> None:
-    def fail() -> None:
-        with write_private(tmp_path / "x") as file:
-            file.write(b"half")
-            raise ValueError("half-way")
-
-    with pytest.raises(ValueError, match="half-way"):
-        fail()
-    assert [*tmp_path.iterdir()] == []
-
-
 # --- Which files of calls are deleted: those that no job needs
 
 
@@ -478,19 +432,6 @@ def test_unreferenced_file_is_deleted_once_no_submission_can_be_writing_it(
     assert unused_calls(home, store, []) == [old]
 
 
-def test_file_is_deleted_with_the_last_of_its_jobs(home: Home, store: Store) -> None:
-    path = a_call(home)
-    numbers = [a_call_of(store, f"function/abs#{number}", path) for number in (1, 2)]
-    first, second = store.read.jobs_by_id(numbers)
-    assert unused_calls(home, store, [first]) == []
-    assert unused_calls(home, store, [first, second]) == [path]
-
-
-def test_nothing_is_deleted_without_functions(home: Home, store: Store) -> None:
-    (number,) = enqueue(store, a_spec())
-    assert unused_calls(home, store, store.read.jobs_by_id([number])) == []
-
-
 # --- Where the file of a call is looked for
 
 
@@ -504,12 +445,6 @@ def test_call_is_found_after_its_home_was_moved(home: Home) -> None:
     assert not Path(stored.file).is_absolute()
     function, arguments, _ = read_call(find_file(stored, moved(home).attempt(1, 1)))
     assert function(*arguments) == (3, 1)
-
-
-def test_call_is_found_in_the_folders_of_pilots(home: Home) -> None:
-    (call,) = write_calls(home.folder / "pilots" / FOLDER, divmod, [(7, 2)], {})
-    pilot = Home(home.folder / "pilots/launcher-1")
-    assert find_file(relative_to_home(call, home), pilot.attempt(1, 1)) == call
 
 
 def test_missing_call_is_named_with_its_place(home: Home) -> None:

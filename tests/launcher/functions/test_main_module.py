@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import os
 import subprocess
 import sys
 import textwrap
@@ -11,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from launcher.functions.main_module import Script, installed_script
 from tests.build import DEADLINE_S
 
 DEFINITIONS = """
 import functools, inspect, multiprocessing, pickle, sys
 from dataclasses import dataclass
-from launcher.api import submit
+from launcher.api import future, submit
 
 @dataclass
 class Config:
@@ -42,6 +40,9 @@ def pool(method):
     with multiprocessing.get_context(method).Pool(1) as workers:
         return workers.map(square, [3])
 
+def name_of(pickled):
+    return type(pickle.loads(pickled)).__name__
+
 def work(given):
     pickled = pickle.loads(pickle.dumps([Config(), square, work, given]))
     return {
@@ -52,11 +53,13 @@ def work(given):
         "cached": [cached(), cached.cache_info().maxsize],
         "source": inspect.getsource(square),
         "argv": sys.argv[1:],
+        "later": submit(name_of, pickle.dumps(Config()), cpus=1).job,
     }
 """
 SUBMIT = """
 pickle.dump(Unnamed(), open("unnamed.pickle", "wb"))
-print(submit(work, cube, cpus=1).result(90))
+values = submit(work, cube, cpus=1).result(90)
+print({**values, "later": future(values["later"]).result(90)})
 """
 ALL_METHODS = 'METHODS = ("fork", "spawn", "forkserver")'
 SCRIPT = f"{DEFINITIONS}\nif __name__ == '__main__':\n{textwrap.indent(SUBMIT, '    ')}"
@@ -71,6 +74,7 @@ def expected(*argv: str, pools: int = 1) -> dict[str, object]:
         "cached": [41, 7],
         "source": "def square(x):\n    return x * x\n",
         "argv": [*argv],
+        "later": "Config",
     }
 
 
@@ -120,56 +124,6 @@ def test_names_of_a_notebook_resolve_in_its_job(
     assert {**result, "argv": []} == expected()
 
 
-LOADER = """
-from torch.utils.data import DataLoader, Dataset
-from launcher.api import submit
-
-class Squares(Dataset):
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return index * index
-
-def load_squares():
-    loader = DataLoader(Squares(), batch_size=2, num_workers=1, multiprocessing_context="spawn")
-    return [batch.tolist() for batch in loader]
-
-if __name__ == "__main__":
-    print(submit(load_squares, cpus=1).result(90))
-"""  # prose: ok, a program
-
-
-@pytest.mark.night
-def test_spawned_workers_of_a_data_loader_find_the_dataset_of_the_script(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    (tmp_path / "study.py").write_text(LOADER)
-    assert output_of("study.py", folder=tmp_path).strip() == "[[0, 1], [4, 9]]"
-
-
-NESTED = """
-import pickle
-from launcher.api import future, submit
-
-class Box:
-    pass
-
-def name_of(pickled):
-    return type(pickle.loads(pickled)).__name__
-
-def outer(pickled):
-    return submit(name_of, pickled, cpus=1).job
-
-if __name__ == "__main__":
-    print(future(submit(outer, pickle.dumps(Box()), cpus=1).result(90)).result(90))
-"""
-
-
-def test_function_submitted_by_a_job_finds_the_classes_of_the_script(tmp_path: Path) -> None:
-    (tmp_path / "study.py").write_text(NESTED)
-    assert output_of("study.py", folder=tmp_path).strip() == "Box"
-
-
 def test_spawned_process_that_imports_the_script_submits_nothing(tmp_path: Path) -> None:
     script = """
 import multiprocessing
@@ -214,12 +168,3 @@ def test_large_class_is_stored_with_the_calls_that_use_it(tmp_path: Path) -> Non
     )
     (tmp_path / "study.py").write_text(script)
     assert output_of("study.py", folder=tmp_path).strip() == "['Small']"
-
-
-def test_function_may_clear_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    with installed_script(Script(path=[], argv=["train.py"]), tmp_path / "calls"):
-        os.environ.clear()
-    assert sys.argv != ["train.py"]

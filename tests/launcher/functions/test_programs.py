@@ -8,7 +8,6 @@ import pytest
 
 from launcher.api import (
     Future,
-    JobError,
     ProgramError,
     ProgramResult,
     UsageError,
@@ -43,11 +42,6 @@ def test_result_of_a_program_is_its_exit_code_and_its_numbers() -> None:
     error = killed.exception(DEADLINE_S)
     assert isinstance(error, ProgramError)
     assert error.result == ProgramResult(exit_code=-9, numbers={})
-
-
-def test_absent_program_has_no_exit_code_of_its_own() -> None:
-    with pytest.raises(JobError, match="absent-program"):
-        submit_program(["./absent-program"]).result(DEADLINE_S)
 
 
 def test_options_of_a_program_are_those_of_add(store: Store, launcher: Launcher) -> None:

@@ -7,14 +7,12 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sqlite3
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -44,8 +42,6 @@ from launcher.system.paths import Home
 from launcher.system.processes import usable_cores
 from tests.build import DEADLINE_S, a_context, a_spec, endings, until
 from tests.launcher.conftest import Launcher
-from tests.launcher.functions.conftest import followers
-from tests.launcher.queued_again import FAILED, RUN, a_seed, add, done
 from tests.shortened import shortened
 
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
@@ -208,33 +204,6 @@ def test_fork_that_raises_writes_to_its_log_and_its_parent_returns_the_value() -
     assert answer.log().endswith("of the exit")
 
 
-def test_fork_with_a_raising_parent_does_not_change_the_exception() -> None:
-    def raises() -> None:
-        if os.fork() == 0:
-            time.sleep(300)
-        raise KeyError("parent")
-
-    with pytest.raises(KeyError, match="parent"):
-        submit(raises).result(DEADLINE_S)
-
-
-def test_forks_of_multiprocessing_end_as_usual() -> None:
-    def pooled() -> tuple[list[int], list[int | None]]:
-        context = multiprocessing.get_context("fork")
-        with context.Pool(2) as pool:
-            values = pool.map(abs, [-1, -2, -3])
-        sleeper = context.Process(target=time.sleep, args=(300,))
-        leaver = context.Process(target=sys.exit, args=(4,))
-        sleeper.start()
-        leaver.start()
-        sleeper.terminate()
-        sleeper.join()
-        leaver.join()
-        return values, [sleeper.exitcode, leaver.exitcode]
-
-    assert submit(pooled).result(DEADLINE_S) == ([1, 2, 3], [-signal.SIGTERM, 4])
-
-
 def test_fork_dies_of_an_immediate_signal() -> None:
     def ends_forks() -> set[int]:
         ended = set()
@@ -288,7 +257,7 @@ def test_invalid_job_argument_is_refused_with_the_expected_types(wrong: Any) -> 
         wait(wrong)
 
 
-def test_waiting_call_reports_a_stopped_queue(
+def test_call_reports_a_stopped_queue_and_waits_after_its_start(
     launcher: Launcher, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.0)
@@ -299,6 +268,9 @@ def test_waiting_call_reports_a_stopped_queue(
         wait(held)
     with pytest.raises(MachineError, match="launcher start"):
         held.result()
+    launcher.well("start")
+    launcher.well("release", str(held.job))
+    assert held.result(DEADLINE_S) == 0
 
 
 def test_newest_of_runs_with_one_name_is_used(store: Store) -> None:
@@ -309,36 +281,6 @@ def test_newest_of_runs_with_one_name_is_used(store: Store) -> None:
             new = NewJob(spec=a_spec("true", run="study", root=root))
             numbers.append(store.insert_or_replace(run, a_context(), new, float(age)))
     assert [*wait("study", timeout=0)] == numbers[1:]
-
-
-@pytest.mark.usefixtures("alone")
-def test_newest_of_a_runs_jobs_with_one_name_is_waited_for(home: Home, store: Store) -> None:
-    add(store, a_seed(1), FAILED)
-    other = done(store, home, a_seed(2), 0.5)
-    again = done(store, home, a_seed(1), 0.6)
-    assert wait(RUN) == {other: "done", again: "done"}
-
-
-@pytest.mark.usefixtures("alone")
-def test_call_after_the_restart_of_a_stopped_queue_does_not_report_a_stop(
-    launcher: Launcher, home: Home
-) -> None:
-    assert submit(abs, -2).result(DEADLINE_S) == 2
-    launcher.well("stop")
-
-    def is_closed_by_all() -> bool:
-        # when the last two close at one moment, neither removes the log: a third does
-        with closing(sqlite3.connect(home.database)) as connection:
-            connection.execute("SELECT count(*) FROM jobs").fetchone()
-        return not home.database.with_name(f"{home.database.name}-wal").exists()
-
-    until(is_closed_by_all, "all closed it")
-    answer = submit(abs, -1)
-    until(lambda: followers(), "it is followed")
-    with pytest.raises(MachineError, match="the queue is stopped"):
-        answer.result(DEADLINE_S)
-    launcher.well("start")
-    assert answer.result(DEADLINE_S) == 1
 
 
 @pytest.mark.usefixtures("alone")
@@ -405,11 +347,6 @@ def test_plan_is_submitted_into_its_own_folder(task: Path, tmp_path: Path) -> No
         submit(made, settings=["name=other"])
 
 
-def test_settings_override_the_file(task: Path) -> None:
-    run = submit(task, settings=["name=other"])
-    assert (run.name, set(run.wait().values())) == ("other", {"done"})
-
-
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("planned", [False, True])
 def test_task_file_that_requests_a_gpu_on_a_machine_without_one_warns(
@@ -450,32 +387,6 @@ def test_neither_function_nor_task_file_is_refused(home: Home) -> None:
 
 
 # --- Results of a run in Python
-
-
-@pytest.mark.usefixtures("alone")
-def test_returned_values_are_one_row_each(launcher: Launcher) -> None:
-    def train(lr: float, seed: int) -> object:
-        told = {"loss": 2 * lr + seed, "optimizer": "sgd", "nesterov": True}
-        return told if lr < 1 else "diverged"
-
-    wait(submit_many(train, [0.5, 0.5, 1.0], [1, 3, 5]))
-    names = ["job", "lr", "seed", "loss", "optimizer", "nesterov", "value"]
-    cells = [
-        ("function/train#1", 0.5, 1, 2.0, "sgd", True, None),
-        ("function/train#2", 0.5, 3, 4.0, "sgd", True, None),
-        ("function/train#3", 1.0, 5, None, None, None, "diverged"),
-    ]
-    rows = [dict(zip(names, row, strict=True)) for row in cells]
-    assert results("functions", frame=False) == rows
-    assert launcher.json("results", "functions")["rows"] == rows
-    assert launcher("results", "functions").out.splitlines() == [
-        "\t".join(names),
-        "function/train#1\t0.5\t1\t2.0\tsgd\ttrue\t",
-        "function/train#2\t0.5\t3\t4.0\tsgd\ttrue\t",
-        "function/train#3\t1.0\t5\t\t\t\tdiverged",
-    ]
-    means = launcher.json("results", "functions", "--over", "seed")["rows"]
-    assert (means[0]["lr"], means[0]["loss"]["value"]) == (0.5, 3.0)
 
 
 @pytest.mark.usefixtures("alone")

@@ -18,7 +18,6 @@ import pytest
 
 from launcher.api import Future, JobError, UsageError, future, submit, submit_many
 from launcher.functions.call_results import RemoteTraceback
-from launcher.functions.calls import call_of
 from launcher.store.job_names import newest_by_superseded
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
@@ -34,15 +33,6 @@ def test_function_runs_as_a_job_and_its_future_has_the_returned_value() -> None:
     assert answer.result(DEADLINE_S) == 3
     assert (answer.exception(), answer.done(), answer.cancelled()) == (None, True, False)
     assert answer.state == "done"
-
-
-def test_closure_keeps_its_variables_and_may_return_any_object() -> None:
-    factors = {"half": 0.5, "more": [1, 2]}
-
-    def scaled(x: float) -> tuple[float, dict[str, object]]:
-        return x * float(factors["half"]), factors  # type: ignore[arg-type]
-
-    assert submit(scaled, 4.0).result(DEADLINE_S) == (2.0, factors)
 
 
 def test_exception_comes_back_as_raised_with_the_traceback_of_the_job() -> None:
@@ -92,16 +82,6 @@ def test_killed_job_reports_how_it_ended_and_where_its_log_is() -> None:
     answer = submit(die)
     with pytest.raises(JobError, match=f"launcher logs {answer.job}"):
         answer.result(DEADLINE_S)
-
-
-def test_unpicklable_return_value_fails_the_job_and_names_the_object() -> None:
-    def give() -> dict[str, object]:
-        return {"lock": threading.Lock()}
-
-    error = submit(give).exception(DEADLINE_S)
-    assert "the return value of give cannot be pickled: ['lock'] is of type _thread.lock" in str(
-        error
-    )
 
 
 class _Unloadable:
@@ -218,16 +198,6 @@ def test_cancelled_waiting_function_ends_at_once_and_its_dependents_are_skipped(
         second.result(DEADLINE_S)
 
 
-def test_result_that_is_late_is_a_timeout_and_the_job_continues(
-    tmp_path: Path,
-) -> None:
-    answer = submit(_waits_for, tmp_path / "gate")
-    with pytest.raises(TimeoutError, match="The job continues"):
-        answer.result(timeout=0.01)
-    (tmp_path / "gate").touch()
-    assert answer.result(DEADLINE_S) == "done"
-
-
 def test_timeout_of_a_held_job_names_the_release_command(
     launcher: Launcher, tmp_path: Path
 ) -> None:
@@ -268,42 +238,6 @@ def test_wait_functions_for_futures_accept_these_futures() -> None:
     assert asyncio.run(awaited()) == 7
 
 
-def test_callbacks_are_called_at_the_end_also_after_a_failure() -> None:
-    called: list[Future[float]] = []
-    for each in submit_many(operator.truediv, [1, 1], [2, 0]):
-        each.add_done_callback(lambda ended: called.append(ended))  # type: ignore[arg-type]
-    until(lambda: len(called) == 2, "both were called")
-    outcomes = {type(each.exception()) for each in called}
-    assert outcomes == {type(None), ZeroDivisionError}
-
-
-@pytest.mark.usefixtures("alone")
-def test_function_of_many_calls_is_stored_once_and_each_has_its_arguments(
-    home: Home, store: Store
-) -> None:
-    ballast = bytes(1 << 20)
-
-    def sized(x: int, y: int = 0) -> int:
-        return len(ballast) + x + y
-
-    answers = submit_many(sized, [1, 2, 3], [10, 20, 30], cpus=1)
-    assert [each.result(DEADLINE_S) - len(ballast) for each in answers] == [11, 22, 33]
-    (file,) = (home.folder / "functions").iterdir()
-    assert file.stat().st_size < 2 * len(ballast)
-    calls = [call_of(row.spec.settings).call for row in store.read.jobs()]
-    assert calls == ["sized(1, 10)", "sized(2, 20)", "sized(3, 30)"]
-
-
-def test_names_are_those_of_the_functions_with_the_number_of_the_job() -> None:
-    def train() -> None:
-        return None
-
-    first = submit(functools.partial(train), hold=True)
-    assert first.name == f"function/train#{first.job}"
-    second = submit(train, name="night", hold=True)
-    assert second.name == f"function/night#{second.job}"
-
-
 def cube(x: float, data: object = None) -> float:
     return x**3
 
@@ -329,18 +263,6 @@ def test_calls_that_are_queued_again_replace_equal_ones(home: Home, store: Store
         first + 1: first + 6,
         first + 3: first + 6,
     }
-
-
-def test_retried_job_reads_the_same_call(tmp_path: Path) -> None:
-    flag = tmp_path / "flag"
-
-    def second_time() -> str:
-        if not flag.exists():
-            flag.touch()
-            raise RuntimeError("not yet")
-        return "now"
-
-    assert submit(second_time, retries=1, backoff=0.0).result(DEADLINE_S) == "now"
 
 
 def test_pickles_are_private_to_their_owner(home: Home) -> None:
@@ -378,20 +300,6 @@ def test_future_passed_to_a_function_is_the_future_there() -> None:
     first = submit(lambda: 20)
     second = submit(lambda before: before.result() + 1, first, after=[first])
     assert second.result(DEADLINE_S) == 21
-
-
-def test_output_of_a_function_is_in_its_log(launcher: Launcher) -> None:
-    answer = submit(print, "first\nsecond")
-    answer.result(DEADLINE_S)
-    assert answer.log() == "first\nsecond"
-    assert answer.log(lines=1) == "second"
-    assert launcher("logs", str(answer.job)).out == "first\nsecond\n"
-
-
-def test_numbers_returned_by_a_function_are_shown_as_results(store: Store) -> None:
-    answer = submit(lambda: {"loss": 0.25, "model": object, "epochs": 3})
-    answer.result(DEADLINE_S)
-    assert store.read.result_of(answer.job) == {"loss": 0.25, "epochs": 3}
 
 
 @pytest.mark.usefixtures("alone")
@@ -451,27 +359,18 @@ def test_callback_may_submit_and_wait_for_the_next_function() -> None:
     until(lambda: values == [2], "the second one is done")
 
 
-def test_fork_of_a_process_with_futures_has_futures_of_its_own() -> None:
-    code = (
-        "import os\nfrom launcher.api import submit\nheld = submit(int, hold=True)\n"
-        "if os.fork() == 0:\n    os._exit(submit(int, '7').result(100))\n"
-        "print(os.waitstatus_to_exitcode(os.wait()[1]), held.done())"
-    )
-    words = [sys.executable, "-W", "ignore", "-c", code]
-    answer = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
-    assert answer.stdout == "7 False\n"
-
-
-def test_fork_waits_for_a_future_of_its_parent(tmp_path: Path) -> None:
+def test_fork_waits_for_futures_of_its_parent_and_of_its_own(tmp_path: Path) -> None:
     script = (
         "import os, sys\nfrom launcher.api import submit\n"
         "def look(path):\n    import time\n    while not os.path.exists(path):\n        time.sleep(0.02)\n    return 7\n"
-        "answer = submit(look, sys.argv[1])\n"
-        "if os.fork() == 0:\n    open(sys.argv[1], 'w').close()\n    os._exit(answer.result(100))\n"
-        "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+        "held, answer = submit(int, hold=True), submit(look, sys.argv[1])\n"
+        "if os.fork() == 0:\n    open(sys.argv[1], 'w').close()\n"
+        "    os._exit(answer.result(100) + submit(int, '2').result(100))\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]), held.done())\n"
     )
-    argv = [sys.executable, "-c", script, str(tmp_path / "go")]
-    assert subprocess.run(argv, check=False, timeout=100).returncode == 7
+    argv = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "go")]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=100)
+    assert ended.stdout == "9 False\n"
 
 
 def test_types_are_known_where_mypy_reads_a_script() -> None:
