@@ -19,7 +19,7 @@ from hydra_plugins.launcher_queue import (
 
 from launcher.errors import UsageError
 from launcher.job_options.registry import job_options
-from launcher.plugins.hydra.options import default_options, read_options
+from launcher.plugins.hydra.options import read_options
 from tests.build import until
 from tests.e2e.conftest import Project, reading
 from tests.launcher.plugins.conftest import DEADLINE_S, page_block, run_peer_suite
@@ -154,10 +154,3 @@ def test_config_has_each_job_option_and_no_option_imports_the_queue_early() -> N
 def test_wrong_option_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_options(options)
-
-
-def test_lists_of_a_config_are_lists_of_options() -> None:
-    config = default_options("x")
-    config["on"] = ["slurm", "local"]
-    read = read_options({name: config[name] for name in config if name != "_target_"})
-    assert read.jobs == {"on": ["slurm", "local"]}

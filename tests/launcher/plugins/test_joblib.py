@@ -75,17 +75,6 @@ def test_exception_of_a_function_is_raised_as_itself_and_the_other_jobs_are_canc
     until(lambda: not store.read.open_jobs(), "the other job is cancelled")
 
 
-def test_interrupt_cancels_all_jobs(store: Store) -> None:
-    def calls() -> Iterator[Any]:
-        yield joblib.delayed(time.sleep)(60)
-        yield joblib.delayed(time.sleep)(60)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        joblib.Parallel(n_jobs=2, backend="launcher", batch_size=1)(calls())
-    until(lambda: not store.read.open_jobs(), "all jobs are cancelled")
-
-
 def test_nested_calls_run_inside_the_job() -> None:
     def outer(backend: str | None) -> set[int]:
         call = joblib.Parallel(n_jobs=2, backend=backend)
