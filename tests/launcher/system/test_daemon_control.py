@@ -7,10 +7,8 @@ from itertools import combinations
 
 import pytest
 
-from launcher import __version__
 from launcher.errors import MachineError
 from launcher.states import State
-from launcher.store.client import wake_or_start_scheduler
 from launcher.store.queue import Store
 from launcher.system import scheduler_start
 from launcher.system.daemon_control import (
@@ -26,7 +24,6 @@ from launcher.system.processes import identity
 from launcher.system.scheduler_start import (
     LauncherVersion,
     ensure_scheduler,
-    this_version,
     version_of,
 )
 from tests.build import (
@@ -45,13 +42,6 @@ def exit_code(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_wake_without_a_sleeping_scheduler_does_nothing(home: Home) -> None:
-    wake(home)  # no pipe
-    os.mkfifo(home.wake_pipe)
-    wake(home)  # no reader
-    wake(Home(home.folder / "gone"))
-
-
 def test_wake_never_blocks_on_an_unresponsive_scheduler(home: Home) -> None:
     os.mkfifo(home.wake_pipe)
     reader = os.open(home.wake_pipe, os.O_RDWR | os.O_NONBLOCK)
@@ -59,17 +49,6 @@ def test_wake_never_blocks_on_an_unresponsive_scheduler(home: Home) -> None:
     for _ in range(5000):  # more than it holds
         wake(home)
     os.close(reader)
-
-
-def test_scheduler_is_started_once(home: Home, store: Store) -> None:
-    wake_or_start_scheduler(home)
-    pid = scheduler_pid(home)
-    assert pid is not None
-    assert ensure_scheduler(home) == pid
-    record = read_json(home.scheduler_record)
-    assert record is not None
-    assert (record["pid"], record["version"]) == (pid, __version__)
-    assert os.getsid(pid) == pid
 
 
 def test_failed_scheduler_start_is_reported_with_its_last_output(
@@ -98,15 +77,6 @@ def test_scheduler_of_another_version_is_replaced_and_its_jobs_continue(
     until(lambda: "adopted" in home.scheduler_log.read_text(), "the job is adopted")
     assert identity(program) is not None
     assert endings(store, job) == [None]
-
-
-def test_dead_scheduler_is_restarted_a_limited_number_of_times(home: Home, store: Store) -> None:
-    write_json(home.restarts, {"schema": 1, "times": [time.time()] * MOST_RESTARTS})
-    restart_scheduler(home)
-    assert scheduler_pid(home) is None
-    write_json(home.restarts, {"schema": 1, "times": [time.time() - 1000] * MOST_RESTARTS})
-    restart_scheduler(home)
-    assert scheduler_pid(home) is not None
 
 
 def test_scheduler_that_dies_unnoticed_is_restarted_by_the_same_helper(
@@ -153,18 +123,6 @@ def test_concurrent_restarts_start_one_scheduler(home: Home, store: Store) -> No
     assert len(record["times"]) == 1  # type: ignore[arg-type]  # a list, as the code reads it
 
 
-def test_stopped_queue_is_not_restarted(home: Home, store: Store) -> None:
-    write_json(home.stop_record, {"schema": 1, "now": False})
-    restart_scheduler(home)
-    assert scheduler_pid(home) is None
-    assert not home.restarts.exists()
-
-
-def test_deleted_home_is_not_restarted(home: Home) -> None:
-    restart_scheduler(Home(home.folder / "gone"))
-    assert not (home.folder / "gone").exists()
-
-
 # --- whose scheduler goes on
 
 
@@ -174,15 +132,6 @@ def as_if_it_ran(home: Home, **changes: Json) -> dict[str, Json]:
     assert record is not None
     write_json(home.scheduler_record, {**record, **changes})
     return record
-
-
-@pytest.mark.parametrize("changes", [{"version": "9.0"}, {"code": 1 << 62}])
-def test_older_launcher_keeps_a_newer_scheduler(
-    home: Home, store: Store, changes: dict[str, Json]
-) -> None:
-    pid = ensure_scheduler(home)
-    as_if_it_ran(home, **changes)
-    assert ensure_scheduler(home) == pid
 
 
 @pytest.mark.parametrize("changes", [{"version": "0.1.9"}, {"code": 1}])
@@ -226,20 +175,6 @@ def test_versions_are_ordered_as_in_pep_440() -> None:
     for older, newer in combinations(ORDERED, 2):
         assert version(newer).is_newer_than(version(older)), (older, newer)
         assert not version(older).is_newer_than(version(newer)), (older, newer)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("0.3.0", "0.3.0"), ("0.3", "0.3.0"), ("0.3.0.dev1", "0.3.0dev1"), ("", "odd")],
-)
-def test_newer_code_wins_between_equal_versions(one: str, other: str) -> None:
-    assert version(one, 2).is_newer_than(version(other, 1))
-    assert not version(one, 1).is_newer_than(version(other, 2))
-    assert not version(one, 1).is_newer_than(version(other, 1))
-
-
-def test_this_version_is_newer_than_an_early_one() -> None:
-    assert this_version().is_newer_than(version("0.2.0"))
 
 
 def test_newer_scheduler_is_reported_once(home: Home, store: Store, launcher: Launcher) -> None:

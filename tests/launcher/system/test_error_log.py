@@ -45,7 +45,8 @@ def log_of(home: Home) -> str:
 
 
 def test_failed_lock_creation_stops_nothing(home: Home, store: Store) -> None:
-    job = running(home, store)
+    with shortened({"launcher.scheduler.loop.RETRY_S": 0.2}):
+        job = running(home, store)
     home.scheduler_lock.unlink()
     home.scheduler_lock.mkdir()
     (home.folder / "gate").touch()

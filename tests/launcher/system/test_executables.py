@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.executables import missing_program, missing_script, program_of, script_of
+from launcher.system.executables import missing_program, program_of, script_of
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,6 @@ def test_long_inline_code_is_shown_with_a_short_digest() -> None:
     assert one != other
     assert len(one) < len(LONG)
     assert program_of(["python", "-c", "\udcff" * 99]).startswith("python ")
-
-
-def test_only_a_missing_script_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "train.py").touch()
-    assert missing_script(["python", "train.py", "no-such-output"], tmp_path) == ""
-    assert missing_script(["python", "{job_folder}/x.py"], tmp_path) == ""
-    reported = missing_script(["python", "trian.py"], tmp_path)
-    assert reported == "script 'trian.py' for 'python' does not exist"
 
 
 @pytest.mark.parametrize(

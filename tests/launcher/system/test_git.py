@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import launcher
-from launcher.system.git import WorkTree, worktree
+from launcher.system.git import worktree
 
 MODULE = "toymodule_of_a_test"
 
@@ -35,14 +35,6 @@ def git(top: Path, *words: str) -> str:
         text=True,
     )
     return said.stdout.strip()
-
-
-def test_clean_tree_is_its_commit(tree: Path) -> None:
-    commit = git(tree, "rev-parse", "HEAD")
-    (tree / "new.py").write_text("")  # git does not know it
-    found = worktree(tree / "in side")
-    assert found == WorkTree(commit=commit)
-    assert found.short == commit[:7]
 
 
 def test_changed_files_are_named_from_the_top_and_marked(tree: Path) -> None:

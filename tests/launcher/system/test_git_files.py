@@ -152,8 +152,3 @@ def test_index_that_cannot_be_read_is_unknown(tree: Path) -> None:
     assert IndexReader().uncommitted(paths) == ([], False)
     (tree / ".git" / "index").unlink()
     assert IndexReader().uncommitted(paths) == ([], False)
-
-
-def test_folder_without_a_repository_has_no_commit(tmp_path: Path) -> None:
-    assert commit_of(tmp_path) is None
-    assert IndexReader().uncommitted([str(tmp_path / "a.py")]) == ([], True)

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from launcher.errors import MachineError, UsageError
 from launcher.store.queue import Store
@@ -20,7 +18,6 @@ from launcher.system.home_checks import (
     FALLBACK_FOLDERS,
     default_folder,
     file_system,
-    is_remote,
     machine_identity,
     network_warning,
     other_writers,
@@ -82,29 +79,6 @@ def test_file_system_of_a_path_is_that_of_the_nearest_mount(
     text: str, path: str, kind: str | None
 ) -> None:
     assert file_system(text, Path(path)) == kind
-
-
-@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
-def test_mount_point_is_decoded_as_the_kernel_writes_it(name: str) -> None:
-    point = Path("/mnt") / name
-    escaped = "".join(f"\\{ord(c):03o}" if c in " \t\n\\#" else c for c in str(point))
-    line = f"36 27 0:9 / {escaped} rw - nfs server:/ rw"
-    assert file_system(f"{MOUNTS}{line}\n", point / "queue") == "nfs"
-
-
-@pytest.mark.parametrize(
-    ("kind", "remote"),
-    [
-        *((kind, True) for kind in ["nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs"]),
-        *((kind, True) for kind in ["ceph", "afs", "9p", "fuse.sshfs", "fuse.glusterfs"]),
-        *((kind, False) for kind in ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs"]),
-        *((kind, False) for kind in ["fuseblk", "fuse.mergerfs", "nfsd", None]),
-    ],
-)
-def test_network_file_systems_are_distinguished_from_local_ones(
-    kind: str | None, remote: bool
-) -> None:
-    assert is_remote(kind) is remote
 
 
 def test_state_folder_on_the_network_is_replaced_by_a_local_one() -> None:
@@ -177,19 +151,6 @@ def test_machine_without_an_id_is_identified_by_its_name(
     if content is not None:
         (tmp_path / "machine-id").write_text(content, encoding="latin-1")
     assert machine_identity(tmp_path / "machine-id") == machine_identity(tmp_path / "none")
-
-
-@pytest.mark.parametrize("use", [make_home, check_home])
-def test_home_of_another_machine_is_refused_by_name(
-    tmp_path: Path, use: Callable[[Home], None]
-) -> None:
-    home = Home(tmp_path / "home")
-    home.folder.mkdir()
-    write_json(home.record, {"schema": 1, "machine": "ffff", "host": "gpu3"})
-    with pytest.raises(MachineError, match=r"belongs to machine 'gpu3'.*LAUNCHER_HOME.*delete"):
-        use(home)
-    assert not home.attempts.exists()
-    assert (read_json(home.record) or {})["host"] == "gpu3"
 
 
 def test_home_without_a_record_is_assigned_to_this_machine(tmp_path: Path) -> None:

@@ -53,11 +53,6 @@ def test_unreadable_record_changes_nothing_else() -> None:
         assert owners_environment({"PATH": "/bin", RECORD_VARIABLE: record}) == {"PATH": "/bin"}
 
 
-def test_nothing_is_undone_outside_a_job() -> None:
-    outside = {"CUDA_VISIBLE_DEVICES": "", "LAUNCHER_JOB": "7"}
-    assert owners_environment(outside) == outside
-
-
 # --- gpu sharing
 
 
@@ -245,14 +240,6 @@ def test_neither_machine_nor_quota_is_reserved_twice(machine: Machine, sizes: li
         assert cores + promised(machine, memory=False, inside=False) <= machine.cores.bit_count()
         assert memory + promised(machine, memory=True, inside=True) <= machine.ram
         assert memory + promised(machine, memory=True, inside=False) <= machine.installed_ram
-
-
-@given(shared_machines())
-def test_small_job_waits_only_if_a_core_is_missing(machine: Machine) -> None:
-    (decision,) = decide([a_waiting(1)], [], machine)
-    ours = machine.cpus - promised(machine, memory=False, inside=True)
-    anybodys = machine.cores.bit_count() - promised(machine, memory=False, inside=False)
-    assert isinstance(decision, Start) == (min(ours, anybodys) >= 1)
 
 
 def test_reservations_outside_our_quota_are_subtracted_from_the_machine() -> None:

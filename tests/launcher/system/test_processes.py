@@ -156,33 +156,21 @@ def test_pidfd_becomes_readable_when_the_process_ends(children: Children) -> Non
     os.close(descriptor)
 
 
-def test_lock_has_one_holder_until_it_is_killed(children: Children, tmp_path: Path) -> None:
+def test_lock_has_one_holder_until_it_is_killed_while_another_waits(
+    children: Children, tmp_path: Path
+) -> None:
     path = tmp_path / "lock"
+    assert lock_holder(path) is None
+    assert not path.exists()
     child = holder(children, path)
     assert lock_file(path) is None
-    assert lock_holder(path) == child.pid
-    child.kill()
-    child.wait()
-    assert lock_holder(path) is None
-    held = lock_file(path)
-    assert held is not None
-    os.close(held)
-
-
-def test_wait_for_a_lock_ends_with_its_holder(children: Children, tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    child = holder(children, path)
+    assert [lock_holder(path) for _ in range(3)] == [child.pid] * 3
     assert lock_file(path, 0.05) is None
     threading.Timer(0.1, child.kill).start()
     held = lock_file(path, 60.0)
     assert held is not None
+    assert lock_holder(path) != child.pid
     os.close(held)
-
-
-def test_asking_for_the_holder_does_not_take_its_lock(children: Children, tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    child = holder(children, path)
-    assert [lock_holder(path) for _ in range(3)] == [child.pid] * 3
 
 
 def test_child_does_not_keep_its_parents_lock(children: Children, tmp_path: Path) -> None:
@@ -197,11 +185,6 @@ def test_child_does_not_keep_its_parents_lock(children: Children, tmp_path: Path
         assert lock_holder(path) is None
     finally:
         os.kill(grandchild, signal.SIGKILL)
-
-
-def test_lock_that_was_never_created_has_no_holder(tmp_path: Path) -> None:
-    assert lock_holder(tmp_path / "lock") is None
-    assert not (tmp_path / "lock").exists()
 
 
 def test_descendants_include_all_levels(children: Children) -> None:
