@@ -40,7 +40,7 @@ from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from launcher.system.processes import usable_cores
-from tests.build import DEADLINE_S, a_context, a_spec, endings, until
+from tests.build import DEADLINE_S, a_context, a_spec, until
 from tests.launcher.conftest import Launcher
 from tests.shortened import shortened
 
@@ -69,13 +69,6 @@ def test_fork_that_outlives_the_function_dies_and_the_value_of_its_parent_stays(
     assert answer.state == "done"
     assert not Path(f"/proc/{pid}").exists()
     assert "Traceback" not in answer.log()
-
-
-def test_function_whose_process_ends_before_it_returned_has_failed(store: Store) -> None:
-    answer = submit(lambda: os._exit(0), retries=1, backoff=0)
-    with pytest.raises(JobError, match="ended with exit code 0 before it reported a result"):
-        answer.result(DEADLINE_S)
-    assert (answer.state, endings(store, answer.job)) == ("failed", ["failed", "failed"])
 
 
 def test_reason_for_a_missing_value_is_reported(home: Home) -> None:
