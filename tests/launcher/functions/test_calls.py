@@ -28,7 +28,6 @@ from launcher.functions.calls import (
     named_arguments,
     plain_result,
     read_call,
-    relative_to_home,
     unused_calls,
     write_calls,
 )
@@ -437,14 +436,6 @@ def test_unreferenced_file_is_deleted_once_no_submission_can_be_writing_it(
 
 def moved(home: Home) -> Home:
     return Home(home.folder.rename(home.folder.with_name("moved")))
-
-
-def test_call_is_found_after_its_home_was_moved(home: Home) -> None:
-    (call,) = write_calls(home.folder / FOLDER, divmod, [(7, 2)], {})
-    stored = relative_to_home(call, home)
-    assert not Path(stored.file).is_absolute()
-    function, arguments, _ = read_call(find_file(stored, moved(home).attempt(1, 1)))
-    assert function(*arguments) == (3, 1)
 
 
 def test_missing_call_is_named_with_its_place(home: Home) -> None:
