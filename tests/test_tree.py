@@ -1,5 +1,6 @@
 """What must hold of the sources as a whole while code is moved: names in strings, names that are protocol."""
 
+import ast
 import os
 import re
 import subprocess
@@ -173,6 +174,35 @@ def test_alternative_definitions_are_not_duplicates(
     assert found.doubles == doubles
     assert may_have_doubles(file.read_text()) or not doubles
     assert [text for _, text in found.strings] == ["launcher.nowhere"]
+
+
+# `assert a == b if c else d`, on one line or on a few lines
+CONDITIONAL = re.compile(r"^ *assert\b(?:.*| \(\n(?:.*\n){1,5}?.*)\belse\b", re.MULTILINE)
+
+
+def assertions_without_effect(text: str) -> list[int]:
+    """Return the lines of conditional assertions that hold in one of the two cases whatever happens."""
+    if not CONDITIONAL.search(text):
+        return []
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Assert) and isinstance(node.test, ast.IfExp)
+        for case in (node.test.body, node.test.orelse)
+        if isinstance(case, ast.List | ast.Tuple | ast.JoinedStr)
+        or (isinstance(case, ast.Constant) and case.value)
+    ]
+
+
+def test_conditional_assertions_can_fail_in_both_cases() -> None:
+    assert assertions_without_effect('assert a == "1" if b else "2"\nassert a if b else not a') == [
+        1
+    ]
+    assert {
+        name: lines
+        for name, text in texts("tests").items()
+        if (lines := assertions_without_effect(text))
+    } == {}
 
 
 def test_only_one_module_of_the_lab_opens_image_files() -> None:
