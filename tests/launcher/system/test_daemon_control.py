@@ -177,6 +177,16 @@ def test_versions_are_ordered_as_in_pep_440() -> None:
         assert not version(older).is_newer_than(version(newer)), (older, newer)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("0.3.0", "0.3.0"), ("0.3", "0.3.0"), ("0.3.0.dev1", "0.3.0dev1"), ("", "odd")],
+)
+def test_newer_code_wins_between_equal_versions(one: str, other: str) -> None:
+    assert version(one, 2).is_newer_than(version(other, 1))
+    assert not version(one, 1).is_newer_than(version(other, 2))
+    assert not version(one, 1).is_newer_than(version(other, 1))
+
+
 def test_newer_scheduler_is_reported_once(home: Home, store: Store, launcher: Launcher) -> None:
     pid = ensure_scheduler(home)
     as_if_it_ran(home, version="9.9")
