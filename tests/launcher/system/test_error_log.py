@@ -45,8 +45,7 @@ def log_of(home: Home) -> str:
 
 
 def test_failed_lock_creation_stops_nothing(home: Home, store: Store) -> None:
-    with shortened({"launcher.scheduler.loop.RETRY_S": 0.2}):
-        job = running(home, store)
+    job = running(home, store)
     home.scheduler_lock.unlink()
     home.scheduler_lock.mkdir()
     (home.folder / "gate").touch()
