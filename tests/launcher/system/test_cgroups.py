@@ -121,6 +121,18 @@ def test_record_names_only_the_cgroup_of_its_own_supervisor() -> None:
         assert cgroups.read_recorded_group(me, text) is None
 
 
+@NEEDS_GROUPS
+def test_attempt_runs_in_the_cgroup_of_its_supervisor_which_is_removed_with_it(home: Home) -> None:
+    fork_server = ForkServer(home, WorkerEnvironment())
+    attempt, outcome = run_attempt(fork_server, home, a_spec(*shell("cat /proc/self/cgroup")))
+    record = json.loads(on_record(attempt)[0])
+    group = Path(record["group"])
+    assert isinstance(outcome, Done)
+    assert [line for line in lines_of(attempt.log) if line.endswith(f"/{group.name}")]
+    until(lambda: not group.exists(), "the supervisor has left and its group is removed")
+    fork_server.close()
+
+
 # --- a real one
 
 

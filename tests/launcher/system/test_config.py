@@ -9,6 +9,7 @@ from launcher.errors import UsageError
 from launcher.ids import Words
 from launcher.system.config import Configuration, configuration_file, read_configuration, read_table
 from launcher.system.config_tables import CONFIG_TABLES, ConfigTable, Fault
+from launcher.system.paths import find_home
 
 VERBS = ("add", "run", "wait")
 
@@ -183,6 +184,20 @@ def test_world_writable_file_is_refused(file: Path) -> None:
     ]
 
 
+def test_windows_line_endings_are_accepted(file: Path) -> None:
+    file.write_bytes(b'\xef\xbb\xbfhome = "/q"\r\n[run]\r\ndetach = true\r\n')
+    found = read_configuration({"LAUNCHER_CONFIG": str(file)}, VERBS)
+    assert (found.home, found.place("run", "detach")) == (Path("/q"), f"{file}:3")
+
+
+def test_home_of_the_environment_overrides_that_of_the_file(file: Path) -> None:
+    said(file, 'home = "~/queue"')
+    environ = {"LAUNCHER_CONFIG": str(file)}
+    assert find_home(environ).folder == Path.home() / "queue"
+    assert find_home({**environ, "LAUNCHER_HOME": "/elsewhere"}).folder == Path("/elsewhere")
+    assert find_home({**environ, "LAUNCHER_HOME": ""}).folder == Path.home() / "queue"
+
+
 def test_a_table_has_its_default_unless_the_file_contains_it(file: Path) -> None:
     def read(value: object, faults: list[Fault]) -> int:
         if not isinstance(value, int):
@@ -205,6 +220,11 @@ def test_a_key_is_registered_by_the_module_that_reads_it(file: Path) -> None:
     found = read_configuration({"LAUNCHER_CONFIG": str(file)})
     assert found.read(CONFIG_TABLES["log_limit"]) == 2 << 20
     assert found.read(CONFIG_TABLES["sharing"]).reserve == 1 << 30
+
+
+def test_command_table_errors_do_not_prevent_finding_the_home(file: Path) -> None:
+    file.write_text('home = "/q"\n[verb-of-a-newer-version]\nx = 1\n')
+    assert find_home({"LAUNCHER_CONFIG": str(file)}).folder == Path("/q")
 
 
 def test_nothing_heavy_is_imported_without_a_file(tmp_path: Path) -> None:

@@ -79,6 +79,15 @@ def test_scheduler_of_another_version_is_replaced_and_its_jobs_continue(
     assert endings(store, job) == [None]
 
 
+def test_dead_scheduler_is_restarted_a_limited_number_of_times(home: Home, store: Store) -> None:
+    write_json(home.restarts, {"schema": 1, "times": [time.time()] * MOST_RESTARTS})
+    restart_scheduler(home)
+    assert scheduler_pid(home) is None
+    write_json(home.restarts, {"schema": 1, "times": [time.time() - 1000] * MOST_RESTARTS})
+    restart_scheduler(home)
+    assert scheduler_pid(home) is not None
+
+
 def test_scheduler_that_dies_unnoticed_is_restarted_by_the_same_helper(
     home: Home, store: Store
 ) -> None:
@@ -121,6 +130,18 @@ def test_concurrent_restarts_start_one_scheduler(home: Home, store: Store) -> No
     record = read_json(home.restarts)
     assert record is not None
     assert len(record["times"]) == 1  # type: ignore[arg-type]  # a list, as the code reads it
+
+
+def test_stopped_queue_is_not_restarted(home: Home, store: Store) -> None:
+    write_json(home.stop_record, {"schema": 1, "now": False})
+    restart_scheduler(home)
+    assert scheduler_pid(home) is None
+    assert not home.restarts.exists()
+
+
+def test_deleted_home_is_not_restarted(home: Home) -> None:
+    restart_scheduler(Home(home.folder / "gone"))
+    assert not (home.folder / "gone").exists()
 
 
 # --- whose scheduler goes on

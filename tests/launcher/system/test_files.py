@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from launcher.system import files
 from launcher.system.file_digests import (
     CHUNK_BYTES,
     LARGE_BYTES,
+    MISSING_DIGEST,
     CacheFile,
     FileDigests,
 )
@@ -68,6 +70,17 @@ def test_full_disk_keeps_the_old_record_and_no_other_file(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("ж" * 127)
+    write_atomic(path, "whole")
+    assert path.read_text() == "whole"
+
+
+def test_record_is_private_on_request(tmp_path: Path) -> None:
+    write_json(tmp_path / "record", {"schema": 1}, mode=0o600)
+    assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == 0o600
+
+
 def test_invalid_unicode_survives_a_round_trip(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     write_json(tmp_path / "record", {"image": name, "ok": "café"})
@@ -77,6 +90,10 @@ def test_invalid_unicode_survives_a_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", '{"a": 1', "[1]", "null", "\x00\x00\x00", b"\xff\xfe{"])
 def test_truncated_or_invalid_record_counts_as_absent(tmp_path: Path, content: str | bytes) -> None:
     write_atomic(tmp_path / "record", content)
+    assert read_json(tmp_path / "record") is None
+
+
+def test_missing_record_is_absent(tmp_path: Path) -> None:
     assert read_json(tmp_path / "record") is None
 
 
@@ -91,6 +108,23 @@ def test_all_bytes_are_written_even_if_the_kernel_takes_only_a_part_at_once(
     append_whole(tmp_path / "whole", content.encode())
     assert (tmp_path / "atomic").read_text() == content
     assert (tmp_path / "whole").read_text() == 2 * content
+
+
+def test_stamp_changes_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    assert file_stamp(str(path)) is None
+    assert file_stamp("a name\0of no file") is None
+    path.write_text("one")
+    first = file_stamp(str(path))
+    assert first == file_stamp(str(path))
+    path.write_text("other")
+    assert file_stamp(str(path)) != first
+
+
+def test_stamp_of_a_folder_does_not_depend_on_its_content(tmp_path: Path) -> None:
+    before = file_stamp(str(tmp_path))
+    (tmp_path / "new").touch()
+    assert file_stamp(str(tmp_path)) == before is not None
 
 
 class Disk:
@@ -163,6 +197,15 @@ def test_retry_ends_once_the_write_is_not_needed(hurried: None) -> None:
     assert disk.tries == 3
 
 
+def test_disk_that_stays_away_counts_as_deleted(
+    hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "AWAY_TIMEOUT_S", 0.0)
+    with pytest.raises(FileNotFoundError):
+        Disk((errno.ENOENT, True)).take()
+    assert Disk(*[(errno.ESTALE, True)] * 3).take() == "written"  # it does not answer: it is there
+
+
 # --- file digests
 
 
@@ -176,10 +219,42 @@ def a_file(folder: Path, text: str = "a", *, changed_ns: int = LONG_AGO, size: i
     return path
 
 
+def replaced(path: Path) -> None:
+    text, changed_ns = path.read_text(), path.stat().st_mtime_ns
+    other = path.with_name("other")
+    other.write_text(text.replace("a", "b"))
+    os.utime(other, ns=(changed_ns, changed_ns))
+    other.replace(path)
+
+
 def rewritten(path: Path, by_ns: int, text: str = "b") -> None:
     changed_ns = path.stat().st_mtime_ns + by_ns
     path.write_text(text * path.stat().st_size)
     os.utime(path, ns=(changed_ns, changed_ns))
+
+
+@pytest.mark.parametrize(
+    ("change", "is_seen"),
+    [
+        (lambda path: None, False),
+        (
+            lambda path: rewritten(path, 0),
+            False,
+        ),  # the stamp is the same, so the change is not detectable
+        (lambda path: rewritten(path, 1), True),
+        (lambda path: rewritten(path, -1), True),
+        (lambda path: rewritten(path, 0, "bb"), True),
+        (replaced, True),
+    ],
+)
+def test_digest_is_cached_by_size_time_and_inode(
+    tmp_path: Path, change: object, is_seen: bool
+) -> None:
+    path, digests = a_file(tmp_path), FileDigests()
+    before = digests.digest_file(path)
+    assert callable(change)
+    change(path)
+    assert (digests.digest_file(path) != before) is is_seen
 
 
 def test_digest_of_a_recently_changed_file_is_not_cached(tmp_path: Path) -> None:
@@ -219,6 +294,30 @@ def test_concurrent_saves_keep_the_entries_of_all_processes(tmp_path: Path) -> N
     second.save()
     third = CacheFile(kept, {"part": 2})
     assert [third.get("part", key, str) for key in "abc"] == [None, "b", "c"]  # the newest two
+
+
+def test_no_folder_is_created_for_a_cache(tmp_path: Path) -> None:
+    path = a_file(tmp_path, size=LARGE_BYTES)
+    digests = FileDigests(tmp_path / "absent" / "digests.json")
+    digests.digest_file(path)
+    digests.save()
+    assert not (tmp_path / "absent").exists()
+
+
+def test_non_file_has_no_digest(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("absent", "pipe", ".", "a\0b", "x" * 5000):
+        assert FileDigests().digest_or_missing(f"{tmp_path}/{path}") == MISSING_DIGEST
+
+
+def test_file_too_large_to_read_is_identified_by_its_stamp(tmp_path: Path) -> None:
+    path, digests = a_file(tmp_path, size=10), FileDigests()
+    before = digests.digest_or_missing(str(path), 9)
+    rewritten(path, 0)
+    assert digests.digest_or_missing(str(path), 9) == before
+    rewritten(path, 1)
+    assert digests.digest_or_missing(str(path), 9) != before
+    assert digests.digest_or_missing(str(path), 10) == digests.digest_file(path)
 
 
 def test_file_that_changes_during_reading_has_no_digest(tmp_path: Path) -> None:

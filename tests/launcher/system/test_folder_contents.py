@@ -126,10 +126,29 @@ def test_same_content_has_the_same_digest(
     assert FileDigests().is_unchanged(str(folder), before, PLAIN_FOLDER_STAMP)
 
 
+def test_content_outside_of_the_folder_does_not_count(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (folder / "out").symlink_to(tmp_path / "outside")
+    before = version(folder)
+    (tmp_path / "outside" / "new").write_text("more")
+    assert version(folder) == before
+
+
 def test_record_of_a_folder_without_content_stays_valid(folder: Path) -> None:
     before = FileVersion(*PLAIN_FOLDER_STAMP)
     (folder / "new").touch()
     assert FileDigests().is_unchanged(str(folder), before, PLAIN_FOLDER_STAMP)
+
+
+def test_folder_that_became_a_file_is_changed(folder: Path) -> None:
+    before = version(folder)
+    shutil.rmtree(folder)
+    assert not FileDigests().is_unchanged(str(folder), before, None)
+    folder.write_text("x")
+    assert not FileDigests().is_unchanged(str(folder), before, (1, 1))
+    os.truncate(folder, 0)
+    os.utime(folder, ns=(0, 0))  # the stamp of an empty file of 1970 is that of a folder
+    assert not FileDigests().is_unchanged(str(folder), before, (0, 0))
 
 
 @pytest.mark.parametrize("name", ["absent/", "file/", "fi\0le/"])

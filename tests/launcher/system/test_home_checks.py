@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher.errors import MachineError, UsageError
 from launcher.store.queue import Store
@@ -18,6 +20,7 @@ from launcher.system.home_checks import (
     FALLBACK_FOLDERS,
     default_folder,
     file_system,
+    is_remote,
     machine_identity,
     network_warning,
     other_writers,
@@ -79,6 +82,29 @@ def test_file_system_of_a_path_is_that_of_the_nearest_mount(
     text: str, path: str, kind: str | None
 ) -> None:
     assert file_system(text, Path(path)) == kind
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
+def test_mount_point_is_decoded_as_the_kernel_writes_it(name: str) -> None:
+    point = Path("/mnt") / name
+    escaped = "".join(f"\\{ord(c):03o}" if c in " \t\n\\#" else c for c in str(point))
+    line = f"36 27 0:9 / {escaped} rw - nfs server:/ rw"
+    assert file_system(f"{MOUNTS}{line}\n", point / "queue") == "nfs"
+
+
+@pytest.mark.parametrize(
+    ("kind", "remote"),
+    [
+        *((kind, True) for kind in ["nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs"]),
+        *((kind, True) for kind in ["ceph", "afs", "9p", "fuse.sshfs", "fuse.glusterfs"]),
+        *((kind, False) for kind in ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs"]),
+        *((kind, False) for kind in ["fuseblk", "fuse.mergerfs", "nfsd", None]),
+    ],
+)
+def test_network_file_systems_are_distinguished_from_local_ones(
+    kind: str | None, remote: bool
+) -> None:
+    assert is_remote(kind) is remote
 
 
 def test_state_folder_on_the_network_is_replaced_by_a_local_one() -> None:

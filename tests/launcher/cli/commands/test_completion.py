@@ -12,7 +12,7 @@ from launcher.kinds import installed_kinds
 from launcher.store.completion_queries import open_completion_queries
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from tests.build import a_spec, enqueue
+from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher
 from tests.shells import a_shell
 from tests.terminal import COMMAND, in_a_terminal
@@ -77,6 +77,17 @@ def test_jobs_are_offered_by_name_and_by_number(tab: Tab, store: Store) -> None:
     assert tab("launcher show 1") == ["1", "10", "11", "12", "13", "14"]
     assert tab("launcher show pr") == ["prep"], "a command is known without its kind"
     assert tab("launcher show nothing") == []
+
+
+def test_jobs_usable_by_the_verb_are_offered_first(tab: Tab, store: Store) -> None:
+    done, _, held = enqueue(store, *(f"a/{name}" for name in "dqh"))
+    finished(store, done)
+    store.job_control.hold([held], 3.0)
+    assert tab("launcher release a") == ["a/h", "a/d", "a/q"]
+    assert tab("launcher hold a") == ["a/q", "a/d", "a/h"]
+    assert tab("launcher retry --failed -n a") == tab("launcher retry --failed a")
+    assert tab("launcher cancel --dry-run a") == ["a/q", "a/h", "a/d"]
+    assert tab("launcher show a") == ["a/d", "a/h", "a/q"]
 
 
 def test_runs_and_groups_are_offered(tab: Tab, store: Store) -> None:

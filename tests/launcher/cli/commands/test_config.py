@@ -130,6 +130,12 @@ def test_gpu_sharing_rules_are_printed_with_their_source(
     }
 
 
+def test_environment_overrides_the_file(configured: Configured, home: Home) -> None:
+    found = rows(configured(FILE, "config", LAUNCHER_WAIT_TIMEOUT="2h"))
+    assert found["home"] == (str(home.folder), "LAUNCHER_HOME")
+    assert found["wait.timeout"] == ("2h", "LAUNCHER_WAIT_TIMEOUT")
+
+
 def test_variable_of_a_repeatable_option_has_values_with_spaces_between(
     configured: Configured,
 ) -> None:

@@ -32,7 +32,7 @@ from launcher.store.inspection import probe_database
 from launcher.store.queue import Store
 from launcher.system.files import write_json
 from launcher.system.paths import Home
-from tests.build import GIB, enqueue
+from tests.build import GIB, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import Devices, asked_here
 
@@ -245,6 +245,17 @@ def test_reservation_file_that_cannot_be_read_is_named(tmp_path: Path, home: Hom
     found = judge_reservations(*find_reservations_folder({"LAUNCHER_CLAIMS": str(tmp_path)}, home))
     assert found.status is CheckStatus.WARNING
     assert f"{name}: it is not a reservation file of this name" in found.summary
+
+
+def test_clock_set_back_is_detected_from_the_events(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    store.job_control.hold([job], 4e9)
+    store.job_control.release([job], 5.0)
+
+    look = probe_database(home.database)
+
+    assert look is not None
+    assert look.newest_event_at == 4e9
 
 
 def test_invalid_database_is_damaged_and_missing_database_is_unknown(home: Home) -> None:

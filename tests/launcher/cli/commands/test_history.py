@@ -21,12 +21,14 @@ from launcher.states import (
     Outcome,
     OutOfMemory,
     ReasonCode,
+    State,
     Stopped,
 )
 from launcher.store.failure_groups import AttemptFailures, FailureGroup, group_failures
 from launcher.store.history import HistoryQueries
 from launcher.store.history_report import (
     DaySummary,
+    EndCount,
     HistoryReport,
     MemorySummary,
     ReservationUsage,
@@ -34,6 +36,7 @@ from launcher.store.history_report import (
     UsageTotal,
     summarize_days,
     summarize_memory,
+    summarize_runs,
 )
 from launcher.store.queue import Store
 from launcher.store.transitions import RequeueDecision
@@ -141,6 +144,14 @@ def test_gpu_hours_are_assigned_to_the_day_of_use(store: Store, berlin: None) ->
     assert older.gpu_seconds == pytest.approx(12 * HOUR)
 
 
+def test_days_are_in_local_time(store: Store, berlin: None) -> None:
+    first, second = enqueue(store, "command/1", "command/2")
+    attempt(store, first, Done(at=local("2026-11-19T23:59")), 60)
+    attempt(store, second, Done(at=local("2026-11-20T00:01")), 30)
+
+    assert [day.day for day in the_past(store).days] == ["2026-11-20", "2026-11-19"]
+
+
 @pytest.mark.parametrize(("spans", "expected"), [((10, 2, 3), 3), ((10, 2, 3, 5), 4)])
 def test_median_duration_counts_only_done_attempts(
     store: Store, spans: tuple[int, ...], expected: float
@@ -154,6 +165,19 @@ def test_median_duration_counts_only_done_attempts(
     (day,) = the_past(store).days
 
     assert (day.median_seconds, day.failed, day.done) == (expected, 1, len(spans))
+
+
+def test_running_attempts_count_until_now(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job, NOON - HOUR, device="GPU-0", cpus=2)
+
+    past = the_past(store)
+
+    assert (past.days[0].gpu_seconds, past.days[0].core_seconds) == pytest.approx((HOUR, 2 * HOUR))
+    assert past.days[0].median_seconds is None
+    assert past.runs == (
+        RunSummary(run="test", attempts=1, gpu_seconds=HOUR, core_seconds=2 * HOUR),
+    )
 
 
 # --- by run
@@ -172,6 +196,12 @@ def test_runs_are_reported_with_all_their_attempts(store: Store) -> None:
     assert (new.run, new.jobs, new.done, new.attempts) == ("new", 1, 1, 1)
     assert (old.run, old.jobs, old.done, old.failed, old.attempts) == ("old", 2, 1, 1, 3)
     assert (old.gpu_seconds, old.core_seconds) == pytest.approx((2 * HOUR, 6 * HOUR))
+
+
+def test_runs_with_the_same_name_are_combined() -> None:
+    ends = [EndCount(run="a", day="2026-11-20", state=State.DONE, jobs=n) for n in (2, 3)]
+
+    assert summarize_runs(ends, []) == (RunSummary(run="a", jobs=5, done=5),)
 
 
 # --- by cause
@@ -241,7 +271,37 @@ def test_failure_groups_are_sorted_by_cost(store: Store) -> None:
     assert groups[0].seconds == pytest.approx(4 * HOUR)
 
 
+def test_error_texts_that_are_not_utf8_are_shown_partially(store: Store) -> None:
+    first, second = enqueue(store, "command/1", "command/2")
+    attempt(store, first, Failed(at=NOON, error="no file caf\udce9"), HOUR)
+    attempt(store, second, Failed(at=NOON - 1, error="cut\x00off"), 1)
+
+    groups = the_past(store).causes
+
+    assert [one.attempts for one in groups] == [1, 1]
+    assert groups[0].detail.startswith("no file caf")
+    assert groups[0].detail.encode()
+
+
 # --- by memory
+
+
+def test_unused_memory_requests_are_reported_with_a_better_request(store: Store) -> None:
+    first, second = enqueue(store, a_training("train/a"), a_training("train/b"))
+    for job, peak in ((first, 10 * GIB), (second, 12 * GIB)):
+        attempt(
+            *(store, job, Done(at=NOON), 2 * HOUR),
+            peak=peak,
+            device="GPU-0",
+            vram=24 * GIB,
+        )
+
+    (memory,) = the_past(store).memory
+
+    assert (memory.name, memory.job, memory.attempts) == ("train/b", second, 2)
+    assert (memory.asked, memory.peak, memory.beyond) == (24 * GIB, 12 * GIB, 0)
+    assert memory.wasted_gib_hours == pytest.approx(2 * 14 + 2 * 12)
+    assert memory.hint == "request 12.6 GiB instead of 24 GiB"
 
 
 def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = True) -> MemorySummary:
@@ -274,6 +334,29 @@ def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = Tru
 )
 def test_hint_is_given_when_a_better_request_exists(memory: MemorySummary, hint: str) -> None:
     assert memory.hint == hint
+
+
+def a_usage(
+    claim: int, *, attempts: int = 1, job: int = 1, beyond: int = 0, **more: Any
+) -> ReservationUsage:
+    values: dict[str, Any] = {"signature": "train 1", "name": f"train/{job}", "declared": True}
+    values |= {"peak": 4 * GIB, "wasted_byte_s": 0.0} | more
+    return ReservationUsage(vram=claim * GIB, attempts=attempts, job=job, exceeded=beyond, **values)
+
+
+def test_median_reservation_is_weighted_by_attempts() -> None:
+    (memory,) = summarize_memory(
+        [a_usage(20, attempts=1, job=9), a_usage(8, attempts=3), a_usage(10)]
+    )
+
+    assert (memory.asked // GIB, memory.attempts, memory.name) == (8, 5, "train/9")
+
+
+def test_exceeded_reservations_are_listed_first() -> None:
+    wasteful = a_usage(24, signature="a", wasted_byte_s=1e18)
+    greedy = a_usage(2, signature="b", beyond=1)
+
+    assert [one.beyond for one in summarize_memory([wasteful, greedy])] == [1, 0]
 
 
 def test_attempts_on_cpu_or_without_measurements_are_omitted(store: Store) -> None:
@@ -444,6 +527,13 @@ def test_a_screen_shows_every_section(width: int) -> None:
 @pytest.mark.parametrize("width", [40, 200])
 def test_no_line_is_wider_than_the_screen(width: int) -> None:
     assert max(width_of(one.text) for one in draw(a_past(), width)) <= width
+
+
+def test_named_section_is_shown_completely() -> None:
+    short, whole = draw(a_past(), 80), draw(a_past(), 80, ["day"])
+
+    assert "2 more: launcher history --by day" in texts_of(short)
+    assert len(whole) == 17
 
 
 def test_names_contain_no_terminal_control_sequences() -> None:

@@ -191,6 +191,15 @@ def test_terminal_receives_only_colour_control_sequences(home: Home, store: Stor
     assert in_a_terminal("logs", str(job), "--raw") == "\x1b[2J"
 
 
+def test_character_split_between_two_reads_is_decoded(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    text = "x" + "ü" * 70_000 + "\n"
+    with_a_log(home, store, text.encode())
+    assert "\ufffd" not in in_a_terminal("logs", "1")
+    assert launcher("logs", "1").out == text
+
+
 def test_log_on_a_missing_file_system_is_reported_as_unreachable(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
@@ -458,6 +467,19 @@ def test_endless_line_is_cut_at_the_maximum_length(turns: bool) -> None:
     assert lines.split(b"y\nz") == [b"xxxxxy"]
     assert lines.flush() == [b"z"]
     assert lines.flush() == []
+
+
+@given(
+    chunks=st.lists(st.sampled_from([b"\n", b"a", b"\r", b"b\n", b"\r\n", b"cc"]), max_size=30),
+    turns=st.booleans(),
+)
+def test_chunk_boundaries_do_not_change_the_output(chunks: list[bytes], turns: bool) -> None:
+    pieces, whole = LineSplitter(turns=turns), LineSplitter(turns=turns)
+    cut = [line for chunk in chunks for line in pieces.split(chunk)] + pieces.flush()
+    assert cut == whole.split(b"".join(chunks)) + whole.flush()
+    if not turns:
+        *ended, rest = b"".join(chunks).split(b"\n")
+        assert cut == [*ended, *([rest] if rest else [])]
 
 
 def test_logs_and_show_name_the_file_of_standard_error(launcher: Launcher) -> None:
