@@ -40,12 +40,12 @@ import os, pathlib, socket, time
 def work(file):
     os.closerange(3, 20)
     ends = [end for _ in range(4) for end in socket.socketpair()]
-    fork = os.fork()
-    if fork == 0:
+    if not os.fork():
         for end in ends:
             end.close()
-        os._exit(0)
-    assert os.waitpid(fork, 0)[1] == 0
+        return
+    _, status = os.wait()
+    assert not status
     time.sleep(1)
     pathlib.Path(file).touch()
     time.sleep(60)
