@@ -557,3 +557,16 @@ def test_swept_flag_is_an_argument_or_nothing(launcher: Launcher, store: Store) 
         "command/f@lr=1,amp=false",
     ]
     assert [row.spec.params["amp"] for row in store.read.jobs()] == [True, False]
+
+
+def test_mistake_is_marked_in_the_command_line(launcher: Launcher) -> None:
+    answer = launcher("add", "--sweep", "lr=1,2", "--name", "t", "--", "go", "a {hiden}")
+    assert answer.err == (
+        "error[braces]: no value is named 'hiden'\n"
+        " --> launcher add:1:34\n"
+        "  |\n"
+        "1 | --sweep lr=1,2 --name t -- go 'a {hiden}'\n"
+        "  |                                  ^^^^^^^ write {{ or }} for a brace in the text\n"
+        "  = known: lr\n"
+        "\n1 error in launcher add; nothing was queued\n"
+    )
