@@ -49,7 +49,7 @@ def work(file):
     time.sleep(1)
     pathlib.Path(file).touch()
     time.sleep(60)
-"""
+"""  # prose: ok, a program
 TEST_SUMS = """
 import pathlib
 from toy.sums import count_down, larger
