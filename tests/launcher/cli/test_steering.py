@@ -169,6 +169,20 @@ def test_a_terminal_asks_before_several_jobs_are_cancelled(home: Home, store: St
     assert states(store) == [State.CANCELLED] * 2
 
 
+def test_held_jobs_wait_until_they_are_released(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    enqueue(store, "train/a", "train/b")
+    assert launcher("hold", "train/").out == "1\ttrain/a\theld\n2\ttrain/b\theld\n"
+    assert states(store) == [State.HELD] * 2
+    assert scheduler_pid(home) is None, "nothing needs one"
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})
+    answer = launcher.well("release", "train/b")
+    assert answer.out == "2\ttrain/b\treleased\n"
+    assert "the queue is stopped" in answer.err
+    assert states(store) == [State.HELD, State.QUEUED]
+
+
 # --- hold, release, priority
 
 
