@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.system.process_trees import descendants, send_signal
-from tests.slurm.configuration import write_configuration
+from tests.slurm.configuration import TIMEOUT, write_configuration
 
 PACKAGES = {  # program → Debian's package
     "slurmctld": "slurmctld",
@@ -52,9 +52,6 @@ class Slurm:
     nodes: tuple[str, ...]
     cpus: int = 2  # CPUs of each node, as Slurm counts
     gpus: int = 2
-    slurmd_timeout_s: int = (
-        60  # after about three times as long a node that does not answer is down
-    )
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -91,7 +88,6 @@ class Slurm:
             self.nodes,
             cpus=self.cpus,
             gpus=self.gpus,
-            slurmd_timeout_s=self.slurmd_timeout_s,
         )
         self.start_munged()
         self.start_controller()
@@ -125,6 +121,12 @@ class Slurm:
         daemon = self.daemons.pop(name)
         daemon.kill()
         daemon.wait()
+
+    def await_answers_for(self, seconds: int) -> None:
+        """Let a node be down that does not answer for about three times as long."""
+        path = self.folder / "slurm.conf"
+        path.write_text(path.read_text().replace(TIMEOUT, f"SlurmdTimeout={seconds}"))
+        self.ask("scontrol", "reconfigure")
 
     def forget(self) -> None:
         """Delete the saved state of a stopped controller, so that it knows no job."""
@@ -192,26 +194,23 @@ class Slurm:
 
 
 @contextmanager
-def a_slurm(
-    folder: Path, nodes: int = 1, *, cpus: int = 2, slurmd_timeout_s: int = 60
-) -> Iterator[Slurm]:
+def a_slurm(folder: Path, nodes: int = 1, *, cpus: int = 2) -> Iterator[Slurm]:
     """Run a Slurm below a new folder; nothing of it is left afterwards, not even after a failed start."""
     folder.mkdir(mode=0o755)
-    slurm = _started(folder, nodes, cpus, slurmd_timeout_s)
+    slurm = _started(folder, nodes, cpus)
     try:
         yield slurm
     finally:
         slurm.stop()
 
 
-def _started(folder: Path, nodes: int, cpus: int, slurmd_timeout_s: int) -> Slurm:
+def _started(folder: Path, nodes: int, cpus: int) -> Slurm:
     """Start a Slurm; again with other ports where somebody was quicker to take one of them."""
     for number in range(STARTS):
         slurm = Slurm(
             folder=folder / str(number),
             nodes=tuple(f"n{node + 1}" for node in range(nodes)),
             cpus=cpus,
-            slurmd_timeout_s=slurmd_timeout_s,
         )
         slurm.folder.mkdir(mode=0o755)
         try:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PORTS = range(20_000, 32_000)
+TIMEOUT = (
+    "SlurmdTimeout=60"  # seconds; a node that does not answer for about three times as long is down
+)
 NULL_DEVICE = os.makedev(1, 3)
 
 CONF = """
@@ -38,7 +41,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=100
 GresTypes=gpu
-SlurmdTimeout={slurmd_timeout_s}
+{timeout}
 SlurmctldTimeout=5
 KillWait=2
 MinJobAge=300
@@ -59,9 +62,7 @@ NODE = (
 )
 
 
-def write_configuration(
-    folder: Path, nodes: Sequence[str], *, cpus: int, gpus: int, slurmd_timeout_s: int
-) -> None:
+def write_configuration(folder: Path, nodes: Sequence[str], *, cpus: int, gpus: int) -> None:
     """Write the configuration, and make the folders and devices that it names.
 
     Args:
@@ -69,7 +70,6 @@ def write_configuration(
         nodes: their names.
         cpus: of each node.
         gpus: of each node.
-        slurmd_timeout_s: a node that does not answer for about three times as long is down.
     """
     for name in ("state", "log", "munge", *(f"spool.{node}" for node in nodes)):
         (folder / name).mkdir()
@@ -90,7 +90,7 @@ def write_configuration(
         port=port,
         folder=folder,
         nodes="\n".join(lines),
-        slurmd_timeout_s=slurmd_timeout_s,
+        timeout=TIMEOUT,
     )
     (folder / "slurm.conf").write_text(text)
     devices = [

@@ -286,9 +286,12 @@ def test_reused_job_number_does_not_match_a_pilot(three_nodes: Slurm, bench_on: 
 
 def test_dead_node_is_known_to_answer_again_or_not(tmp_path: Path, bench_on: Benches) -> None:
     slurm_or_skip()
-    with a_slurm(tmp_path / "slurm", slurmd_timeout_s=2) as slurm:
+    with a_slurm(tmp_path / "slurm") as slurm:
         bench = bench_on(slurm)
         pilot = bench.running()
+        slurm.await_answers_for(
+            2
+        )  # only now: a node that was down once makes the pilot wait for minutes
         backend = bench.backend
         slurm.kill("n1")
         until(
