@@ -26,5 +26,5 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     """A Slurm of three nodes, for one test that may break it."""
     slurm_or_skip()
-    with a_slurm(tmp_path_factory.mktemp("slurm") / "three", 3, slurmd_timeout_s=10) as slurm:
+    with a_slurm(tmp_path_factory.mktemp("slurm") / "three", 3) as slurm:
         yield slurm

@@ -289,9 +289,7 @@ def test_dead_node_is_known_to_answer_again_or_not(tmp_path: Path, bench_on: Ben
     with a_slurm(tmp_path / "slurm") as slurm:
         bench = bench_on(slurm)
         pilot = bench.running()
-        slurm.await_answers_for(
-            2
-        )  # only now: a node that was down once makes the pilot wait for minutes
+        slurm.await_answers_for(2)  # not before: a pilot ends with its slow node
         backend = bench.backend
         slurm.kill("n1")
         until(
