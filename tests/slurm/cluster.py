@@ -83,12 +83,7 @@ class Slurm:
         Raises:
             AssertionError: they do not; with the ends of their logs.
         """
-        write_configuration(
-            self.folder,
-            self.nodes,
-            cpus=self.cpus,
-            gpus=self.gpus,
-        )
+        write_configuration(self.folder, self.nodes, cpus=self.cpus, gpus=self.gpus)
         self.start_munged()
         self.start_controller()
         for node in self.nodes:
@@ -123,7 +118,7 @@ class Slurm:
         daemon.wait()
 
     def await_answers_for(self, seconds: int) -> None:
-        """Let a node be down that does not answer for about three times as long."""
+        """Let Slurm wait so long for a node before it is down; by default it waits long for a slow one."""
         path = self.folder / "slurm.conf"
         path.write_text(path.read_text().replace(TIMEOUT, f"SlurmdTimeout={seconds}"))
         self.ask("scontrol", "reconfigure")

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PORTS = range(20_000, 32_000)
-TIMEOUT = (
-    "SlurmdTimeout=60"  # seconds; a node that does not answer for about three times as long is down
-)
+# seconds; a node that does not answer for about three times as long is down
+TIMEOUT = "SlurmdTimeout=60"
 NULL_DEVICE = os.makedev(1, 3)
 
 CONF = """
