@@ -25,7 +25,7 @@ def best_trials(
     ended: Sequence[EndedTrial], objectives: Sequence[Objective]
 ) -> tuple[EndedTrial, ...]:
     """Return the best complete trial, the first of equal ones; of several metrics the Pareto front."""
-    complete = [each for each in ended if each.results and not each.pruned]
+    complete = [each for each in ended if each.results and not each.pruned and not each.is_partial]
     signs = [1.0 if each.lower else -1.0 for each in objectives]
     costs = {
         each.number: tuple(sign * value for sign, value in zip(signs, each.results, strict=True))

@@ -31,6 +31,7 @@ class EndedTrial(NamedTuple):
     pruned: bool
     results: tuple[float, ...] = ()  # means over the seeds; empty if it failed
     missing: str = ""  # a metric that was not reported
+    is_partial: bool = False  # a seed failed or has no finite number
 
 
 def read_values(objectives: Sequence[Objective], numbers: Mapping[str, float]) -> JobResult:
@@ -90,7 +91,13 @@ def end_of(rows: Sequence[TrialRow], results: Mapping[int, JobResult]) -> EndedT
     known = [each.values for row in rows if (each := results.get(row.job)) and each.values]
     missing = next((each.missing for each in results.values() if each.missing), "")
     means = tuple(sum(column) / len(column) for column in zip(*known, strict=True))
-    return EndedTrial(number, any(map(is_pruned, rows)), means, missing)
+    return EndedTrial(number, any(map(is_pruned, rows)), means, missing, len(known) < len(rows))
+
+
+def is_complete(rows: Sequence[TrialRow], definition: SearchDefinition) -> bool:
+    """Return whether all jobs of a trial are done and none was ended early."""
+    done = {row.repeat for row in rows if row.state is State.DONE and not is_pruned(row)}
+    return len(done) == len(definition.repeats)
 
 
 def was_killed(outcome: Mapping[str, object] | None) -> bool:

@@ -10,8 +10,7 @@ from launcher.screens.chart import number
 from launcher.screens.search_view import best_text, search_title, trials_text
 from launcher.search.definition import Objective, SearchDefinition, read_definition
 from launcher.search.space import Choice, Range, text_of
-from launcher.search.trials import by_number, end_of, is_pruned, read_values
-from launcher.states import State
+from launcher.search.trials import by_number, end_of, is_complete, read_values
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, TrialRow
 from launcher.system.stored_fields import Unreadable
@@ -107,8 +106,8 @@ def _empty(search: SearchRow, reason: str) -> SearchCharts:
 
 def _results(store: Store, search: SearchRow, definition: SearchDefinition) -> list[Result]:
     """Return the complete trials of a search, in their order."""
-    rows = [row for row in store.searches.trials(search.id) if row.state is State.DONE]
-    trials = [*by_number(rows).values()][-MOST_TRIALS:]
+    every = by_number(store.searches.trials(search.id)).values()
+    trials = [rows for rows in every if is_complete(rows, definition)][-MOST_TRIALS:]
     stored = store.read.results(row.job for trial in trials for row in trial)
     found = []
     for trial in trials:
@@ -123,15 +122,13 @@ def _value_of(
     stored: Mapping[int, Mapping[str, object]],
     objectives: Sequence[Objective],
 ) -> float | None:
-    if any(is_pruned(row) for row in rows):
-        return None
     results = {}
     for row in rows:
         metrics = metrics_of_result("", "", "", dict(stored.get(row.job, {}))).metrics  # type: ignore[arg-type]
         numbers = {name: float(each.value) for name, each in metrics.items()}
         results[row.job] = read_values(objectives, numbers)
-    means = end_of(rows, results).results
-    return means[0] if means else None
+    end = end_of(rows, results)
+    return end.results[0] if end.results and not end.is_partial else None
 
 
 def _history(results: Sequence[Result], objective: Objective) -> Plot:
