@@ -342,7 +342,11 @@ class RanksMetrics(Protocol):
 
     @property
     def lower_is_better(self) -> frozenset[str]:
-        """The names of these metrics; for all other metrics of its results, higher values are better."""
+        """The names of these metrics.
+
+        The words of a name decide for other metrics of its table of results. If they have no direction, higher
+        values are better.
+        """
 
 
 @runtime_checkable

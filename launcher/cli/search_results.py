@@ -1,14 +1,27 @@
 """Additions of searches to the output of `launcher results`."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from launcher.context import program_words
-from launcher.screens.search_view import best_of
+from launcher.results.metric_direction import Direction
+from launcher.results.returned_rows import JOB
+from launcher.results.table import COUNTS, Row, RunResults
 from launcher.search.definition import read_definition
+from launcher.search.trials import by_number, is_complete, is_pruned
 from launcher.store.queue import Store
+from launcher.store.rows import JobRow
 from launcher.store.searches import SearchRow
 from launcher.system.text import sanitize_terminal
+
+
+class RunSearches(NamedTuple):
+    """The directions and trials of the searches of a run."""
+
+    directions: Mapping[str, Direction | None] = {}  # by metric; None: two searches disagree
+    trials: frozenset[int] = frozenset()  # jobs of trials
+    incomplete: frozenset[int] = frozenset()  # jobs of trials that lack the result of a job
 
 
 def repeated_names(searches: Sequence[SearchRow]) -> tuple[str, ...]:
@@ -17,25 +30,58 @@ def repeated_names(searches: Sequence[SearchRow]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(repeat.name for repeat in repeats if repeat is not None))
 
 
-def repeating_command(store: Store, searches: Sequence[SearchRow], metric: str) -> str:
-    """Return the command that repeats the best trial of the search for a metric; empty if there is none."""
+def read_searches(store: Store, searches: Iterable[SearchRow]) -> RunSearches:
+    """Return the directions and trials of the searches of a run."""
+    directions: dict[str, Direction | None] = {}
+    trials, incomplete = set[int](), set[int]()
     for search in searches:
-        objectives = read_definition(search.body).objectives
-        best = best_of(search)
-        if not best or metric not in {each.metric for each in objectives}:
-            continue
-        signs = {each.metric: 1 if each.lower else -1 for each in objectives}
-        values = {str(each.get("job")): each.get("values") for each in best}
-        costs = {
-            job: signs[metric] * float(value)
-            for job, found in values.items()
-            if isinstance(found, dict) and isinstance(value := found.get(metric), int | float)
-        }
-        rows = store.read.jobs_by_id([int(min(costs, key=lambda job: costs[job]))] if costs else [])
-        for row in rows:
-            spec = row.spec_without_sources
-            words = program_words(spec.settings, spec.argv)
-            return sanitize_terminal(
-                f"to repeat the best trial (job {row.id}): {shlex.join(words)}"
-            )
-    return ""
+        definition = read_definition(search.body)
+        for objective in definition.objectives:
+            known = directions.setdefault(objective.metric, objective.direction)
+            if known is not objective.direction:
+                directions[objective.metric] = None
+        for rows in by_number(store.searches.trials(search.id)).values():
+            jobs = {row.job for row in rows}
+            trials |= jobs
+            if not is_complete(rows, definition) and not any(map(is_pruned, rows)):
+                incomplete |= jobs
+    return RunSearches(directions, frozenset(trials), frozenset(incomplete))
+
+
+class RowJobs(NamedTuple):
+    """Which jobs belong to the rows of a table, also to means of several jobs."""
+
+    names: Mapping[tuple[object, ...], Sequence[str]]  # identifying values of a row → names of jobs
+    columns: Sequence[str]
+
+    def of(self, row: Row) -> Sequence[str]:
+        """Return the names of the jobs of a row."""
+        return self.names.get(_key(row, self.columns), ())
+
+
+def jobs_of_rows(single: RunResults, shown: RunResults) -> RowJobs:
+    """Return which jobs belong to the rows of a table.
+
+    Args:
+        single: One row per job.
+        shown: The same rows, or means of them.
+    """
+    columns = [name for name in shown.columns if name not in COUNTS]
+    names: dict[tuple[object, ...], list[str]] = {}
+    for row in single.rows:
+        if JOB in row:
+            names.setdefault(_key(row, columns), []).append(str(row[JOB]))
+    return RowJobs(names, columns)
+
+
+def _key(row: Row, columns: Sequence[str]) -> tuple[object, ...]:
+    values = [row.get(name) for name in columns]
+    return (*values, *(value.__class__ for value in values))  # 1 and 1.0 are different texts
+
+
+def repeating_command(job: JobRow, *, is_trial: bool) -> str:
+    """Return the line that says how to repeat the best job."""
+    spec = job.spec_without_sources
+    words = program_words(spec.settings, spec.argv)
+    what = "trial" if is_trial else "job"
+    return sanitize_terminal(f"to repeat the best {what} (job {job.id}): {shlex.join(words)}")

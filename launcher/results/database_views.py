@@ -1,12 +1,14 @@
 """The views of a database of results: all results, the best model of each run, failures."""
 
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from launcher.job import FUNCTION, PROGRAM
-from launcher.kind_interface import Kind
+from launcher.kinds import find_kinds
 from launcher.results.database_tables import PARTS, TABLES, quote_name
-from launcher.results.metric_direction import lower_is_better
+from launcher.results.metric_direction import Direction, direction_of
+from launcher.results.returned_rows import PRUNED, TRIAL
 from launcher.results.table import (
     CONDITION,
     DATA,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _LOW_END = "_low"  # suffix of the lower bound of an interval
 _FEW = 40  # metrics whose best models are listed
+_LARGEST = sys.float_info.max  # larger numbers are infinite; texts are larger than numbers
 _COUNTS = "scores.superseded IS NOT 1"  # one job per name of a run
 _FAILURES = (
     "SELECT runs.name AS run, jobs.name AS job, errors.attempt, attempts.ending,"
@@ -30,13 +33,17 @@ _FAILURES = (
 )
 
 
-def create_views(database: "Database", kinds: Collection[Kind]) -> None:
+def create_views(database: "Database") -> None:
     """Create the views again if columns were added or removed.
+
+    The kinds of all jobs of the database define the direction of metrics.
 
     Args:
         database: Database with all tables and columns.
-        kinds: Kinds whose results it contains; they define the direction of metrics.
     """
+    kinds = find_kinds(
+        [str(name) for (name,) in database.execute("SELECT DISTINCT kind FROM jobs ORDER BY kind")]
+    ).kinds.values()
     columns = database.table("scores").columns_dict
     ours = TABLES["scores"].columns
     measured = [name for name in columns if name not in ours]
@@ -47,8 +54,12 @@ def create_views(database: "Database", kinds: Collection[Kind]) -> None:
     of_programs = _names(database, f"metrics WHERE job IN ({programs})")
     metrics = [n for n in numbers if f"{n}{_LOW_END}" in columns or n in of_programs] or numbers
     database.create_view("results", _results(swept, measured), replace=True)
-    low = {name for name in metrics if lower_is_better(name, kinds)}
-    database.create_view("best", _best(metrics[:_FEW], low), replace=True)
+    known = [
+        (name, found)
+        for name in metrics
+        if (found := direction_of(name, kinds, is_of_table=name not in of_programs))
+    ]
+    database.create_view("best", _best(known[:_FEW], pruned=TRIAL in columns), replace=True)
     database.create_view("failures", _FAILURES, replace=True)
 
 
@@ -85,21 +96,28 @@ def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
     )
 
 
-def _best(metrics: Sequence[str], low: Collection[str]) -> str:
+def _best(metrics: Sequence[tuple[str, Direction]], *, pruned: bool) -> str:
     """Return the query of the best model of each run per data set and metric.
 
     A column without an aggregate is that of the row with the extreme value (SQLite, "bare columns").
+    NaN is stored as NULL.
+
+    Args:
+        metrics: Metrics with a known direction.
+        pruned: Whether a column marks pruned trials.
     """
     if not metrics:
         return (
             "SELECT NULL AS run, NULL AS data, NULL AS metric, NULL AS model, NULL AS value WHERE 0"
         )
+    complete = f" AND {quote_name(TRIAL)} IS NOT {_quote_text(PRUNED)}" if pruned else ""
     return " UNION ALL ".join(
         f"SELECT runs.name AS run, data, {_quote_text(name)} AS metric, coalesce(model, row) AS model,"
-        f" {'min' if name in low else 'max'}({quote_name(name)}) AS value"
+        f" {direction}({quote_name(name)}) AS value"
         " FROM scores JOIN runs ON runs.id = scores.run"
-        f" WHERE pooled = 0 AND {_COUNTS} AND {quote_name(name)} IS NOT NULL GROUP BY scores.run, data"
-        for name in metrics
+        f" WHERE pooled = 0 AND {_COUNTS} AND {quote_name(name)} BETWEEN -{_LARGEST} AND {_LARGEST}{complete}"
+        " GROUP BY scores.run, data"
+        for name, direction in metrics
     )
 
 

@@ -17,7 +17,7 @@ from launcher.errors import UsageError
 from launcher.ids import Stage
 from launcher.results.metric import Metric, read_metric
 from launcher.results.model_columns import LABELS_KIND, OF_DATA, OF_LABELS, OF_METHODS, read_model
-from launcher.results.result_jobs import states_text
+from launcher.results.result_jobs import WAITING, states_text
 from launcher.results.returned_rows import JOB
 from launcher.results.t_distribution import t_quantile
 from launcher.results.table import (
@@ -35,11 +35,15 @@ from launcher.results.table import (
     Row,
     RunResults,
 )
+from launcher.states import State
 
 CONFIDENCE = 0.95
 ANY = "*"  # replaces the data in a model's ID
 _SEED = "seed"
 _NO_VALUE = "without a value"
+_STILL_COMING = frozenset(
+    {WAITING, str(State.RUNNING)}
+)  # states of jobs that may have a value later
 
 
 class MissingValues(NamedTuple):
@@ -56,6 +60,14 @@ class MissingValues(NamedTuple):
         """
         expected = known + sum(self.why.values())
         return f"{known} of {expected} {self.noun}, {states_text(self.why)}"
+
+
+def lacks_ended_jobs(mean: Metric) -> bool:
+    """Return whether a mean lacks the value of a job that has ended, such as a failed one."""
+    if mean.note is None:
+        return False
+    counts = mean.note.partition(", ")[2].split(", ")  # as `MissingValues.note` wrote them
+    return any(count.partition(" ")[2] not in _STILL_COMING for count in counts)
 
 
 def average_over(

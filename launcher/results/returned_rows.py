@@ -1,7 +1,7 @@
 """Results of jobs without a plugin package's table: the numbers that jobs returned, one row per job."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from launcher.job import FUNCTION, PROGRAM, Spec
@@ -19,7 +19,7 @@ from launcher.results.pivot import ResultMetrics, flatten_record, metrics_of_res
 from launcher.results.result_jobs import state_word
 from launcher.results.table import DATA, MODEL, POOLED, AbsentRow, Row, RunResults, names_of
 from launcher.signatures import program_signature
-from launcher.states import State
+from launcher.states import ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.tags import REMOVED_TAG
@@ -29,6 +29,7 @@ from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import READ_FROM, REPORTED, read_last_metrics
 
 JOB = "job"
+TRIAL, PRUNED = "trial", "pruned"  # a column, if a search ended a trial early, and its value then
 # identifying columns, also if a program reports a number with such a name
 _RESERVED_NAMES = frozenset({JOB, MODEL, DATA, POOLED, REMOVED_TAG, READ_FROM})
 
@@ -128,19 +129,21 @@ def returned_rows(
     models = ModelIndex(every, kinds)
     parts = (MODEL, *models.parts) if any(spec.model for spec in specs) else ()
     told = {name for each in telling for name in (*each.numbers.metrics, *each.texts)}
-    taken = {JOB, DATA, REMOVED_TAG, READ_FROM, *parts, *told}
+    marks = (REMOVED_TAG, *([TRIAL] if any(_is_pruned(each.job) for each in telling) else ()))
+    taken = {JOB, DATA, READ_FROM, *marks, *parts, *told}
     columns = {
         name: unused_name(name, taken) for name in _varying_settings(every, among, kinds, parts)
     }
     rows = [
         {
-            **_row(spec, each, models, columns),
+            **_row(spec, each, models, columns, marks),
             REMOVED_TAG: "yes" if each.is_removed else None,
+            **({TRIAL: PRUNED} if _is_pruned(each.job) else {}),
             **({READ_FROM: each.read_from} if each.read_from else {}),
         }
         for spec, each in zip(specs, telling, strict=True)
     ]
-    order = tuple(dict.fromkeys((JOB, *parts, *columns.values(), DATA, REMOVED_TAG)))
+    order = tuple(dict.fromkeys((JOB, *parts, *columns.values(), DATA, *marks)))
     there = {name for row in rows for name in order if row.get(name) not in {None, ""}}
     names = [name for name in names_of(rows, order) if name in there or name not in order]
     listed = [{name: row.get(name) for name in names} for row in rows]
@@ -218,15 +221,22 @@ def _varying_settings(
     return [name for name in names if name not in parts]
 
 
+def _is_pruned(job: JobRow) -> bool:
+    return job.state_reason.code is ReasonCode.PRUNED
+
+
 def _row(
-    spec: Spec, returned: ReturnedValues, models: ModelIndex, columns: Mapping[str, str]
+    spec: Spec,
+    returned: ReturnedValues,
+    models: ModelIndex,
+    columns: Mapping[str, str],
+    marks: Collection[str],
 ) -> Row:
     row = _identifying_columns(spec, returned.numbers.data, models, columns)
     metrics = {name: metric.to_json() for name, metric in returned.numbers.metrics.items()}
     cells = {**metrics, **returned.texts}
-    return row | {
-        f"{name}_" if name in _RESERVED_NAMES else name: cell for name, cell in cells.items()
-    }
+    reserved = _RESERVED_NAMES.union(marks)
+    return row | {f"{name}_" if name in reserved else name: cell for name, cell in cells.items()}
 
 
 def _identifying_columns(

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError, list_known_names, meant
@@ -121,39 +120,6 @@ def _check_name(what: str, name: str, names: Sequence[str]) -> str:
     raise UsageError(
         f"the results have no {what} {name!r}{meant(name, shown)} ({list_known_names(name, shown, LIST_COMMAND)})"
     )
-
-
-def best_rows(results: RunResults, metric: str, *, low: bool, most: int = 1) -> RunResults:
-    """Return the rows with the best values per data set, the best first; more than `most` if the last are equal.
-
-    Rows that pool data sets are separate sets. Rows without the metric are omitted.
-
-    Args:
-        results: Results of a run.
-        metric: Name of a column of numbers.
-        low: Whether lower values are better.
-        most: Number of rows per data set.
-
-    Raises:
-        UsageError: the column does not exist.
-    """
-    rows: list[Row] = []
-    for group in by_data(results.rows, results.metric(metric)):
-        ordered = sorted(group, key=itemgetter(0), reverse=not low)
-        last = ordered[:most][-1][0]
-        rows += [row for value, row in ordered if (value <= last if low else value >= last)]
-    return results._replace(rows=rows)
-
-
-def by_data(rows: Iterable[Row], metric: str) -> Iterable[Sequence[tuple[float, Row]]]:
-    """Return the values of a metric with their rows, grouped by data."""
-    groups: dict[Any, list[tuple[float, Row]]] = {}
-    for row in rows:
-        number = read_metric(row.get(metric))
-        if number is not None and number.value == number.value:  # not NaN
-            place = (row.get(DATA), bool(row.get(POOLED)), str(row.get("data_root")))
-            groups.setdefault(place, []).append((number.value, row))
-    return groups.values()
 
 
 def sort_rows(results: RunResults, columns: Sequence[str]) -> RunResults:

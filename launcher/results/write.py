@@ -126,7 +126,7 @@ def write_run(
         makers = {model: numbers[job] for model, job in of_rows.makers.items()}
         epochs = epoch_rows(jobs, kinds, makers)
         changed += _replace_rows(database, "epochs", run, epochs)
-        create_views(database, list(kinds.values()))
+        create_views(database)
     return changed
 
 

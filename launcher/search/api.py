@@ -111,7 +111,8 @@ def search(
 
     Args:
         words: Program and arguments with `{sweep}` or names in braces.
-        metric: Reported number, such as "acc", "loss:min" or "acc:max,loss:min".
+        metric: Reported number, such as "acc", "loss:min" or "acc:max,loss:min". A name that does not say which
+            values are better needs `:min` or `:max`.
         trials: Number of settings to try.
         sweep: Name → range such as "1e-5..1e-1:log", or a list of values.
         sweep_flag: Names of flags.
@@ -141,7 +142,7 @@ def search(
     if env:
         settings["env"] = read_variables([f"{key}={text}" for key, text in env.items()])
     sought = program_search(
-        SearchWords(metric, trials, parallel, sampler, pruner, repeat, seed),
+        SearchWords(metric, trials, parallel, sampler, pruner, repeat, seed, "metric='{}'"),
         typed,
         sweep_flag,
         check_name(name),

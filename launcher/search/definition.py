@@ -7,7 +7,12 @@ from typing import NamedTuple
 
 from launcher.errors import UsageError, nearest
 from launcher.job import PROGRAM, Spec
-from launcher.results.metric_direction import lower_is_better
+from launcher.results.metric_direction import (
+    Direction,
+    direction_of,
+    split_direction,
+    unknown_direction,
+)
 from launcher.search.space import (
     Choice,
     Range,
@@ -26,7 +31,6 @@ from launcher.system.installation import install_command
 from launcher.system.stored_fields import Unreadable, parse_record
 
 MOST_TRIALS = 10_000
-MAX, MIN = "max", "min"
 
 
 class Objective(NamedTuple):
@@ -36,7 +40,12 @@ class Objective(NamedTuple):
     lower: bool
 
     def __str__(self) -> str:
-        return f"{self.metric}:{MIN if self.lower else MAX}"
+        return f"{self.metric}:{self.direction}"
+
+    @property
+    def direction(self) -> Direction:
+        """The better values."""
+        return Direction.MIN if self.lower else Direction.MAX
 
 
 class Repeat(NamedTuple):
@@ -151,7 +160,7 @@ def define(
     Raises:
         UsageError: the options contradict each other, or an extra is missing.
     """
-    objectives = parse_objectives(words.metrics)
+    objectives = parse_objectives(words.metrics, words.spelling)
     if words.sampler not in SAMPLERS:
         raise UsageError(f"unknown sampler {words.sampler!r}. Write one of {', '.join(SAMPLERS)}.")
     if words.pruner not in {None, *PRUNERS}:
@@ -182,24 +191,37 @@ def define(
     )
 
 
-def parse_objectives(text: str) -> tuple[Objective, ...]:
-    """Return the metrics of `acc:max,loss:min`, each with the direction of `--best` if it has none.
+def parse_objectives(text: str, spelling: str = "--search {}") -> tuple[Objective, ...]:
+    """Return the metrics of `acc:max,loss:min`; the direction of one without is that of its name.
+
+    Args:
+        text: As typed.
+        spelling: How a message spells it.
 
     Raises:
-        UsageError: one has another form, or is listed twice.
+        UsageError: one has another form, is listed twice, or has an unknown direction.
     """
-    found: dict[str, Objective] = {}
-    for word in text.split(","):
-        metric, colon, direction = word.strip().partition(":")
-        if not metric or (colon and direction not in {MAX, MIN}):
-            raise UsageError(
-                f"--search {text!r}: expected metrics such as acc, loss:min or acc:max,loss:min."
-            )
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise UsageError(
+            f"{spelling.format(text)}: expected metrics such as acc, loss:min or acc:max,loss:min."
+        )
+    found: dict[str, Direction | None] = {}
+    for word in words:
+        metric, direction = split_direction(word, spelling)
         if metric in found:
-            raise UsageError(f"--search {text}: {metric!r} is listed twice. Remove one of them.")
-        lower = direction == MIN if colon else lower_is_better(metric, ())
-        found[metric] = Objective(metric, lower)
-    return tuple(found.values())
+            raise UsageError(
+                f"{spelling.format(text)}: {metric!r} is listed twice. Remove one of them."
+            )
+        found[metric] = direction or direction_of(metric)
+    unknown = [metric for metric, direction in found.items() if direction is None]
+    if unknown:
+        raise unknown_direction(spelling, words, unknown)
+    return tuple(
+        Objective(metric, direction.is_low)
+        for metric, direction in found.items()
+        if direction is not None
+    )
 
 
 def parse_repeat(text: str, space: Space) -> Repeat:

@@ -55,6 +55,7 @@ def planned_search(
                 pruner=None if words.get("pruner") is None else str(words["pruner"]),
                 repeat=_repeat(words.get("repeat")),
                 seed=_whole(words, "seed") or 0,
+                spelling="metric: {}",
             ),
             {name: _values(name, value) for name, value in values.items()},
         )

@@ -19,3 +19,4 @@ class SearchWords(NamedTuple):
     pruner: str | None = None
     repeat: str | None = None
     seed: int = 0
+    spelling: str = "--search {}"  # the metrics in a message

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from launcher.results.best import by_data
 from launcher.results.metric import format_value, read_metric
-from launcher.results.metric_direction import lower_is_better
+from launcher.results.metric_direction import Direction, direction_of
 from launcher.results.model_columns import SEED, shown_settings
 from launcher.results.over import average_over
 from launcher.results.returned_rows import JOB
@@ -20,7 +21,6 @@ from launcher.results.table import (
     ROW_KEY_COLUMNS,
     Row,
     RunResults,
-    by_data,
     sort_rows,
 )
 from launcher.system.text import sanitize_terminal
@@ -107,13 +107,22 @@ def result_table(
     metrics = results.metrics
     shown = metrics if everything else _first_metrics(results, metrics)
     named = [*_describing(results), *([COUNT] if means else [])]
-    lows = {name: lower_is_better(name, compared.kinds.values()) for name in shown}
-    marked = _best(rows, lows)
+    returned = {name for row in rows if row.get(JOB) is not None for name in row}
+    directions = {
+        name: direction_of(name, compared.kinds.values(), is_of_table=name not in returned)
+        for name in shown
+    }
+    marked = _best(rows, directions)
     if sort.removeprefix(DESCENDING) in results.names:
         results = sort_rows(results, [sort])
     return ResultTable(
         headings=tuple(
-            _heading(name, sort, numeric=name in lows, low=lows.get(name, True))
+            _heading(
+                name,
+                sort,
+                numeric=name in directions,
+                low=directions.get(name, Direction.MIN) is Direction.MIN,
+            )
             for name in (*named, *shown)
         ),
         rows=tuple(_cells(row, named, shown, marked) for row in results.rows[:MOST_ROWS]),
@@ -195,18 +204,20 @@ def _heading(name: str, sort: str, *, numeric: bool, low: bool) -> Heading:
     )
 
 
-def _best(rows: Sequence[Row], lows: Mapping[str, bool]) -> set[tuple[int, str]]:
+def _best(rows: Sequence[Row], directions: Mapping[str, Direction | None]) -> set[tuple[int, str]]:
     """Return the cells with the best value among the rows of the same data; none if all are equal.
 
-    Whole numbers are counts and have no best value.
+    Whole numbers are counts and have no best value, and neither has a metric whose direction is unknown.
     """
     marked: set[tuple[int, str]] = set()
-    for name, low in lows.items():
+    for name, direction in directions.items():
+        if direction is None:
+            continue
         for group in by_data(rows, name):
             numbers = {value for value, _ in group}
             if len(numbers) < 2 or all(isinstance(value, int) for value in numbers):
                 continue
-            top = (min if low else max)(numbers)
+            top = (min if direction.is_low else max)(numbers)
             marked |= {(id(row), name) for value, row in group if value == top}
     return marked
 

@@ -418,6 +418,7 @@ class GenerationKind(JobKind):
     common_checks: ClassVar[tuple[Check, ...]] = (_misnamed,)
     sets: tuple[str, ...] = ()  # sets of images that its data ID may name
     accepts_custom_words: bool = False
+    lower_is_better: frozenset[str] = frozenset()
 
     def images(self, data: DataId) -> DataId:
         """Return `data`; there is nothing to add."""

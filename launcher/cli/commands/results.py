@@ -1,6 +1,6 @@
 """`launcher results` prints results of runs or writes a database; `launcher query` runs SQL on it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +21,25 @@ from launcher.cli.output import (
 )
 from launcher.cli.plain_tables import NO_RESULTS, Row, is_plain, plain_tables
 from launcher.cli.result_tables import GUIDE, draw, table_of_tests
-from launcher.cli.search_results import repeated_names, repeating_command
+from launcher.cli.search_results import (
+    RunSearches,
+    jobs_of_rows,
+    read_searches,
+    repeated_names,
+    repeating_command,
+)
 from launcher.errors import UsageError, pluralize
 from launcher.job import PROGRAM, PROGRAM_RUN
 from launcher.kind_interface import Kind
+from launcher.results.best import best_rows
 from launcher.results.database_questions import run_query
 from launcher.results.metric import Metric
-from launcher.results.metric_direction import lower_is_better
+from launcher.results.metric_direction import (
+    Direction,
+    direction_of,
+    split_direction,
+    unknown_direction,
+)
 from launcher.results.model_columns import ModelIndex, shown_settings
 from launcher.results.over import average_over, covarying_columns, notes_of_groups
 from launcher.results.pivot import Pivot, metrics_of_rows, pivot
@@ -45,7 +57,6 @@ from launcher.results.table import (
     DESCENDING,
     ROW_KEY_COLUMNS,
     RunResults,
-    best_rows,
     sort_rows,
 )
 from launcher.results.write import query_all_runs, write_run
@@ -67,22 +78,29 @@ TO_PRINT = (
     ". A program reports results when it prints `launcher: acc=0.91`, or "
     "`launcher: step=3 total=10 loss=0.2` while it runs."
 )
-_LOW, _HIGH = ":low", ":high"
+_BEST = "--best {}"  # the option in a message
 
 
 class RowSelection(NamedTuple):
     """The selected means, best rows, order and columns; by default rows are unchanged."""
 
     over: tuple[str, ...] = ()
-    best: str = ""
+    best: str = ""  # as typed: a metric, perhaps with a direction
     sort: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     top: int | None = None
 
-    @property
-    def metric(self) -> str:
-        """The metric by which the best rows are chosen."""
-        return self.best.removesuffix(_LOW).removesuffix(_HIGH)
+    def metric(self, results: RunResults) -> tuple[str, Direction | None]:
+        """Return the metric by which the best rows are chosen, and its direction if one is typed.
+
+        Raises:
+            UsageError: there is no such metric.
+        """
+        names = results.metrics
+        if self.best in names and self.best.rpartition(":")[0] not in names:
+            return self.best, None  # also if it ends like a direction
+        metric, direction = split_direction(self.best, _BEST)
+        return results.metric(metric), direction
 
 
 @pattern_command()
@@ -113,7 +131,7 @@ class RowSelection(NamedTuple):
 @click.option(
     "--best",
     metavar="METRIC",
-    help="Print only the best row per data set. METRIC:low or METRIC:high sets the direction.",
+    help="Print only the best row per data set. METRIC:min or METRIC:max sets the direction.",
 )
 @click.option("--sort", metavar="COLUMN", help="Sort by this column; -COLUMN sorts highest first.")
 @click.option(
@@ -163,6 +181,7 @@ def command(
       launcher results quickstart --metric balanced_accuracy --format csv
       launcher results sweep --over seed --sort -auc --format latex
       launcher results sweep --best loss --top 5
+      launcher results sweep --best gain:max
       launcher results sweep --db results.sqlite
     """
     choice = RowSelection(
@@ -202,10 +221,10 @@ def command(
         wanted = metric is not None or chooses or not results.rows
         returned = read_returned_values(home, store, jobs, kinds) if wanted else []
         code_notes = different_code_notes(store, jobs)
-        again = repeating_command(store, searches, choice.metric) if choice.best else ""
+        of_searches = read_searches(store, searches) if choice.best and searches else RunSearches()
     counts = count_results(matching, tests=bool(results.rows))
-    found = RunOutcome(every[0].run, results, returned, now, kinds)
-    answer = _build_output(found, choice, metric, shape, everything=everything)
+    found = RunOutcome(every[0].run, results, returned, now, kinds, of_searches)
+    answer, again = _build_output(found, choice, metric, shape, everything=everything)
     if answer is None:
         hint = TO_PRINT if any(job.kind == PROGRAM for job in jobs) else ""
         print_stderr(f"{NO_RESULTS}{hint}")
@@ -236,6 +255,7 @@ class RunOutcome(NamedTuple):
     returned: Sequence[ReturnedValues]  # values that jobs returned, if these are wanted
     newest_jobs: Sequence[JobRow]  # the newest job of each name as it is
     kinds: Mapping[str, Kind]
+    searches: RunSearches  # without content if no best row is chosen
 
 
 def _build_output(
@@ -245,25 +265,26 @@ def _build_output(
     shape: Format,
     *,
     everything: bool,
-) -> CommandOutput | None:
-    """Return what is asked of the results of a run; None if there is nothing."""
-    results, run = found.results, found.run
+) -> tuple[CommandOutput | None, str]:
+    """Return what is asked of the results of a run, None if there is nothing, and the command of the best job."""
+    results, run, asked, again = found.results, found.run, list[str](), ""
     if any(selection):
-        results = _apply_selection(
-            _test_rows_if_any(_flat_results(found)), selection, found.kinds.values()
+        results, asked, again = _apply_selection(
+            _test_rows_if_any(_flat_results(found)), selection, found
         )
     if metric is not None:
         numbers = [] if any(selection) else [each.numbers for each in found.returned]
         told = metrics_of_rows(results.rows, results.columns)
-        return _metric_output(pivot(metric, told, numbers, everything=everything), run, shape)
+        table = pivot(metric, told, numbers, everything=everything)
+        return _metric_output(table, run, shape), again
     if any(selection):
-        return _selected_rows_output(results, selection, found, shape)
+        return _selected_rows_output(results, selection, asked, found, shape), again
     if not results.rows and (flat := _flat_results(found)).rows:
-        return _selected_rows_output(flat, selection, found, shape)
+        return _selected_rows_output(flat, selection, (), found, shape), again
     if results.rows or shape is Format.JSON:
         parts = [column for column in results.varying if column not in ROW_KEY_COLUMNS]
-        return all_rows(results.rows, run, everything=everything, parts=parts)
-    return None
+        return all_rows(results.rows, run, everything=everything, parts=parts), again
+    return None, again
 
 
 def _flat_results(found: RunOutcome) -> RunResults:
@@ -340,35 +361,74 @@ def _test_rows_if_any(results: RunResults) -> RunResults:
 
 
 def _apply_selection(
-    results: RunResults, selection: RowSelection, kinds: Collection[Kind]
-) -> RunResults:
-    """Return the rows that a person asks for, in that order.
+    single: RunResults, selection: RowSelection, found: RunOutcome
+) -> tuple[RunResults, list[str], str]:
+    """Return the rows that a person asks for, the metrics that they name, and the command of the best job.
 
     Raises:
-        UsageError: a column or a metric that there is not.
+        UsageError: a column or a metric that there is not, or a metric whose direction is unknown.
     """
+    results = single
     if not results.rows:
         raise UsageError("the run has no results yet. See its jobs: launcher status")
     if selection.over:
-        joined = average_over(results, selection.over, shown_settings(kinds))
-        _note_if_nothing_averaged(results, joined, selection.over)
-        _print_notes_of_groups(joined)
-        results = joined
+        results = average_over(single, selection.over, shown_settings(found.kinds.values()))
+        _note_if_nothing_averaged(single, results, selection.over)
+        _print_notes_of_groups(results)
+    asked, again = [name.removeprefix(DESCENDING) for name in selection.sort], ""
     if selection.best:
-        low = selection.best.endswith(_LOW)
-        if selection.best == selection.metric:
-            low = lower_is_better(selection.metric, kinds)
-        results = best_rows(results, selection.metric, low=low, most=selection.top or 1)
-        if DATA in results.columns:  # programs have one best row, which contains everything
-            rows = "row" if selection.top in {None, 1} else f"{selection.top} rows"
-            text = (
-                f"best {rows} per data set by {selection.metric} ({'lowest' if low else 'highest'})"
-            )
-            print_stderr(sanitize_terminal(text))
+        metric, typed = selection.metric(results)
+        asked = [metric, *asked]
+        direction = typed or _direction_of(metric, found)
+        if direction is None:
+            raise unknown_direction(_BEST, [metric], [metric])
+        results, again = _choose_best(
+            single, results, selection, found, metric=metric, direction=direction
+        )
     results = sort_rows(results, selection.sort)
-    if selection.best:
-        return results
-    return results._replace(rows=results.rows[: selection.top])
+    if not selection.best:
+        results = results._replace(rows=results.rows[: selection.top])
+    return results, asked, again
+
+
+def _direction_of(metric: str, found: RunOutcome) -> Direction | None:
+    """Return the better direction of a metric: that of the searches of the run, otherwise that of its name."""
+    if metric in found.searches.directions:
+        return found.searches.directions[metric]
+    return direction_of(metric, found.kinds.values(), is_of_table=bool(found.results.rows))
+
+
+def _choose_best(
+    single: RunResults,
+    results: RunResults,
+    selection: RowSelection,
+    found: RunOutcome,
+    *,
+    metric: str,
+    direction: Direction,
+) -> tuple[RunResults, str]:
+    """Return the best rows and the command of the first; print the direction and the rows that are left out."""
+    jobs, trials = {each.job.name: each.job for each in found.returned}, found.searches
+    of_rows = jobs_of_rows(single, results)
+
+    def is_incomplete(row: Row) -> bool:
+        return any(jobs[name].id in trials.incomplete for name in of_rows.of(row) if name in jobs)
+
+    best = best_rows(
+        results, metric, low=direction.is_low, most=selection.top or 1, is_incomplete=is_incomplete
+    )
+    text = f"best: {direction.superlative} {metric}"
+    if DATA in results.columns:  # programs have one best row, which contains everything
+        rows = "row" if selection.top in {None, 1} else f"{selection.top} rows"
+        text = f"best {rows} per data set by {metric} ({direction.superlative})"
+    print_stderr(sanitize_terminal(text))
+    if note := best.note(metric):
+        _note(note)
+    names = of_rows.of(best.results.rows[0]) if best.results.rows else ()
+    job = jobs.get(names[0]) if names and metric in trials.directions else None
+    if job is None:
+        return best.results, ""
+    return best.results, repeating_command(job, is_trial=job.id in trials.trials)
 
 
 def _note_if_nothing_averaged(before: RunResults, after: RunResults, names: Sequence[str]) -> None:
@@ -426,12 +486,14 @@ def all_rows(
 
 
 def _selected_rows_output(
-    results: RunResults, selection: RowSelection, found: RunOutcome, form: Format
+    results: RunResults,
+    selection: RowSelection,
+    asked: Sequence[str],
+    found: RunOutcome,
+    form: Format,
 ) -> CommandOutput:
-    """Return rows that a person has chosen."""
+    """Return rows that a person has chosen, with the metrics that they asked for first."""
     run = found.run
-    asked = [selection.metric] if selection.best else []
-    asked += [name.removeprefix(DESCENDING) for name in selection.sort]
     names = [results.column(name) for name in selection.columns] or default_columns(results, asked)
     # the columns of a terminal of unlimited width; for rows other than tests all formats
     if selection.columns or form is Format.TABS or len(names) == len(results.names):

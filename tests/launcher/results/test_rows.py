@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from launcher.errors import UsageError
 from launcher.job import Spec
+from launcher.results.best import best_rows
 from launcher.results.metric import Metric, read_metric
 from launcher.results.model_columns import ModelIndex, swept_settings
 from launcher.results.over import average_over, mean_with_interval
 from launcher.results.pivot import Pivot, metric_names, metrics_of_result, metrics_of_rows, pivot
 from launcher.results.rows import results_of
 from launcher.results.t_distribution import t_quantile
-from launcher.results.table import AbsentRow, RunResults, best_rows, sort_rows
+from launcher.results.table import AbsentRow, RunResults, sort_rows
 from launcher.store.queue import Store
 from tests.build import a_spec
 from tests.launcher.toylab import Toy, TrainSettings, laboratory
@@ -94,10 +95,11 @@ def test_the_calls_for_means_grow_in_proportion_to_the_jobs() -> None:
 
 
 def test_best_model_is_kept_per_data_set(store: Store, scored: Path) -> None:
-    results = best_rows(results_of(store.read.jobs_of_runs_named("test")), "goodness", low=False)
+    every = results_of(store.read.jobs_of_runs_named("test"))
+    results = best_rows(every, "goodness", low=False).results
     assert {row["model"] for row in results.rows} == {"line:pre@lr=0.2,seed=2"}
     assert len(results.rows) == 4
-    worst = best_rows(results, "badness", low=False)
+    worst = best_rows(results, "badness", low=False).results
     assert len(worst.rows) == 4
     with pytest.raises(UsageError, match="no metric 'lr'"):
         best_rows(results, "lr", low=True)

@@ -172,7 +172,11 @@ def test_bad_trials_are_pruned_keep_their_numbers_and_are_no_failures(
     pruned = [trial for trial in trials_of(store) if trial.code == "pruned"]
     assert [trial.number for trial in pruned] == [5, 6]
     assert {trial.state for trial in trials_of(store)} == {State.DONE}
-    assert len(launcher.json("results", "r")["rows"]) == 7
+    rows = launcher.json("results", "r")["rows"]
+    assert [row["trial"] for row in rows] == [*[None] * 5, *["pruned"] * 2]
+    answer = launcher("results", "r", "--best", "acc:min", "--columns", "acc")
+    assert float(answer.out.split()[1]) == min(row["acc"] for row in rows[:5])
+    assert "2 rows were left out of the best: 2 are pruned trials" in answer.err
     states = [each.state for each in study_of(home).trials]
     assert states.count(optuna.trial.TrialState.PRUNED) == 2
 
@@ -200,14 +204,26 @@ def test_failed_trial_is_reported_and_a_killed_one_is_repeated(
     assert fails == [1]
 
 
-def test_mean_over_seeds_is_what_the_search_sees(
-    add: Add, launcher: Launcher, home: Home, store: Store
+def test_mean_over_seeds_is_what_the_search_sees_and_a_trial_with_a_failed_seed_is_not_best(
+    add: Add, launcher: Launcher, program: Callable[[str], None], home: Home, store: Store
 ) -> None:
-    add("--trials", "3", "--repeat", "seed=1..3", space="x=0..9")
-    launcher.well("wait", "run:r", "--timeout", LIMIT)
+    program(f"if x == 3 and seed == 3: sys.exit(1)\n{QUICK}")
+    add("--trials", "3", "--repeat", "seed=1..3", space="x=2,3,5")
+    launcher("wait", "run:r", "--timeout", LIMIT)
     assert len(trials_of(store)) == 9
-    values = {each.params["x"]: each.value for each in study_of(home).trials}
-    assert values == {x: pytest.approx(-abs(x - 3) + 0.2) for x in values}
+    values = {each.params["x"]: each.value for each in study_of(home).trials if each.params}
+    assert values[2] == pytest.approx(-0.8)
+    assert values[5] == pytest.approx(-1.8)
+    answer = launcher("results", "r", "--best", "acc", "--columns", "x")
+    assert answer.out == "x\n2\n"
+    assert "1 row was left out of the best: 1 has a failed or missing value" in answer.err
+    first = next(trial for trial in trials_of(store) if trial.values["x"] == 2)
+    assert f"to repeat the best trial (job {first.job}): python fit.py --x=2" in answer.err
+    mean = {"acc": pytest.approx(-0.8)}
+    best = {"trial": first.number, "job": first.job, "values": mean}
+    assert search_of(store).progress["best"] == [best]
+    (charts,) = search_charts(store, search_of(store).run_id)
+    assert max(value for _, value in charts.plots[0].lines[0].points) == pytest.approx(-0.8)
 
 
 @pytest.mark.parametrize(
@@ -235,10 +251,14 @@ def test_bad_input_is_refused_with_the_reason(words: list[str], message: str, ad
     [
         ("acc,loss", ["--pruner", "median"], "cannot end trials early"),
         ("acc,loss", ["--sampler", "cmaes"], "one metric"),
-        ("acc:up", [], "expected metrics"),
+        ("acc:up", [], "Write --search acc:min or --search acc:max."),
+        ("acc,", [], "expected metrics"),
+        ("acc,acc:min", [], "listed twice"),
+        ("acc,x", [], "Write --search acc,x:min or --search acc,x:max."),
+        ("value", ["--dry-run"], "Write --search value:min or --search value:max."),
     ],
 )
-def test_several_metrics_exclude_pruning_and_cmaes(
+def test_metrics_that_do_not_fit_are_refused(
     metric: str, words: list[str], message: str, add: Add
 ) -> None:
     assert message in add("--trials", "2", *words, metric=metric).err
@@ -253,7 +273,7 @@ def test_program_that_uses_no_value_is_refused(launcher: Launcher, home: Home) -
 def test_unknown_metric_ends_the_search_and_the_printed_ones_are_named(
     add: Add, launcher: Launcher, store: Store
 ) -> None:
-    add("--trials", "20", metric="accc")
+    add("--trials", "20", metric="accc:max")
     answer = launcher("wait", "run:r", "--timeout", LIMIT)
     assert answer.code == 1
     assert "no trial reported the metric 'accc'. The first one reported: acc, loss" in answer.err
@@ -315,8 +335,8 @@ def test_several_metrics_have_a_front_and_one_metric_the_first_of_equal_trials()
     both = (Objective("acc", lower=False), Objective("loss", lower=True))
     assert [each.number for each in best_trials(ends, both)] == [0, 1]
     equal = [
-        EndedTrial(number, pruned=False, results=(value,))
-        for number, value in enumerate([2.0, 1.0, 1.0])
+        EndedTrial(number, pruned=False, results=(value,), is_partial=value == 0)
+        for number, value in enumerate([2.0, 1.0, 1.0, 0.0])
     ]
     assert [each.number for each in best_trials(equal, both[1:])] == [1]
 
@@ -449,6 +469,11 @@ def test_search_of_the_lab_varies_trainings_by_a_validation_number(
     (entry,) = plan(load("lab.yaml")).searches
     with pytest.raises(UsageError, match="'auc' is not a validation number"):
         planned_search("lab.yaml", text, (), 0, entry)
+    entry = entry._replace(words={**entry.words, "metric": "val_x"})
+    with pytest.raises(UsageError, match=r"Write metric: val_x:min or metric: val_x:max\.$"):
+        planned_search("lab.yaml", text, (), 0, entry)
+    with pytest.raises(UsageError, match=r"Write metric='x:min' or metric='x:max'\.$"):
+        search(["true", "{sweep}"], "x", trials=1, sweep={"x": [1, 2]})
 
 
 def test_search_of_the_lab_is_the_same_with_other_code_and_another_one_with_other_settings(

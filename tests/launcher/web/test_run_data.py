@@ -130,6 +130,13 @@ def test_best_value_per_dataset_is_marked_in_the_right_direction() -> None:
         a_row("b", "ring", auc=float("nan"), loss=0.9, n=7),
     ]
     assert best_cells(table(rows)) == {("auc", "0.75"), ("loss", "0.3")}
+    rows = [
+        a_row("a", acc=float("inf"), value=0.3, trial=None),
+        a_row("b", acc=0.9, value=0.2, trial="pruned"),
+        a_row("c", acc=0.7, value=0.1, trial=None),
+        a_row("d", acc=0.6, value=0.4, trial=None),
+    ]
+    assert best_cells(table(rows)) == {("acc", "0.7")}
 
 
 def test_rows_are_sorted_by_a_column_and_then_reversed() -> None:

@@ -26,8 +26,11 @@ from launcher.job import Spec
 from launcher.workers.worker import _entry_function
 from tests.trueface.jobs import build
 from trueface.cli.classic.request import parse_command_line
+from trueface.erasing.study import MEASURES, PUBLISHED
 from trueface.evaluation.measurement import METRICS
 from trueface.jobs.classes.kinds import CLASSIFY
+from trueface.jobs.generation.diffusion_kinds import LOW as LOW_ERASED
+from trueface.jobs.generation.purification_kinds import LOW as LOW_RESTORED
 from trueface.jobs.job_kind import PRELOAD, refuse_unfit
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 
@@ -289,6 +292,11 @@ def test_kinds_declare_metrics_where_lower_is_better() -> None:
     low = {name for name, metric in METRICS.items() if metric.low}
     assert low == {"eer", "ece", "loss"}
     assert TEST.lower_is_better & set(METRICS) == low
+    assert {"mse", "share"} <= LOW_RESTORED
+    assert not LOW_RESTORED & {"psnr", "ssim"}
+    assert {*MEASURES, *PUBLISHED} - {
+        *("anchor", "others", "ssim", "classifier_accuracy", "clip_score"),
+    } == LOW_ERASED
 
 
 @pytest.mark.parametrize("kind", [TRAIN, UNLEARN, CLASSIFY], ids=lambda kind: kind.name)

@@ -21,6 +21,11 @@ from trueface.jobs.job_kind import (
 )
 from trueface.runtime import paths
 
+# numbers of `erased` that are better low: rates of the erased concept, and distances from the teacher
+LOW = frozenset(
+    {"erased", "recovery", "recovery_floor", "recovery_ceiling", "seconds"}
+    | {"feature_distance", "frechet", "frechet_floor", "null_drift", "fid", "kid"}
+)
 _ASKED = {"diffuser": "the diffuser", "teacher": "the teacher", "classifier": "the classifier"}
 
 
@@ -86,6 +91,7 @@ ERASED = GenerationKind(
     list_outputs=output_folder_files(paths.METRICS),
     rules=RULES["erased"],
     results="trueface.erasing.study:table",
+    lower_is_better=LOW,
 )
 REVISE = GenerationKind(
     name="revise",

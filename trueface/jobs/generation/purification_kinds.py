@@ -23,6 +23,12 @@ from trueface.purification.registry import (
 )
 from trueface.runtime import paths
 
+# numbers of `restored` that are better low: errors, and the share of images that are still disrupted
+LOW = frozenset(
+    {"mse", "mse_adaptive", "reference_mse", "reference_mse_adaptive", "price_clean", "share"}
+    | {"frechet", "l1", "linf", "net_calls", "seconds"}
+)
+
 
 def _denoiser_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     if draft.data is None:
@@ -103,4 +109,5 @@ RESTORED = GenerationKind(
     list_outputs=output_folder_files(paths.METRICS),
     rules=RULES["restored"],
     results="trueface.evaluation.restored:table",
+    lower_is_better=LOW,
 )

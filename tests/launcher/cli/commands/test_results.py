@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -375,9 +376,39 @@ def test_best_row_respects_the_direction_of_the_metric(launcher: Launcher, store
         answer = launcher("results", "test", "--best", metric, "--format", "csv")
         (row,) = csv.DictReader(io.StringIO(answer.out))
         assert (row["job"], row["accuracy"]) == ("command/0.01-2", "0.97")
-        assert (row["lr"], row["seed"], answer.err) == ("0.01", "2", "")
-    answer = launcher("results", "test", "--best", "accuracy:low", "--columns", "job")
-    assert answer.out == "job\ncommand/0.1-0\n"
+        best = {"accuracy": "best: highest accuracy\n", "loss": "best: lowest loss\n"}[metric]
+        assert (row["lr"], row["seed"], answer.err) == ("0.01", "2", best)
+    for word in ("low", "min"):
+        answer = launcher("results", "test", "--best", f"accuracy:{word}", "--columns", "job")
+        assert (answer.out, answer.err) == ("job\ncommand/0.1-0\n", "best: lowest accuracy\n")
+
+
+def test_best_of_a_metric_with_an_unknown_direction_needs_one(
+    launcher: Launcher, store: Store
+) -> None:
+    for value in (1, 2):
+        result: dict[str, Json] = {"value": value, "acc": value, "acc:max": -value}
+        a_result(store, "train.py", f"--lr={value}", name=f"command/{value}", result=result)
+    assert "Write --best value:min or --best value:max." in launcher.refused(
+        "results", "test", "--best", "value"
+    )
+    assert launcher.json("results", "test", "--best", "value:max")["rows"][0]["value"] == 2
+    assert launcher.json("results", "test", "--best", "value:min")["rows"][0]["value"] == 1
+    # a name that ends like a direction
+    assert launcher.json("results", "test", "--best", "acc:max:max")["rows"][0]["acc:max"] == -1
+
+
+def test_rows_that_may_not_be_best_are_left_out_and_counted(
+    launcher: Launcher, store: Store
+) -> None:
+    for seed, value in enumerate([0.5, math.nan, math.inf, 0.7]):
+        a_result(store, "train.py", f"--seed={seed}", name=f"command/{seed}", result={"acc": value})
+    answer = launcher("results", "test", "--best", "acc", "--top", "9", "--columns", "acc")
+    assert answer.out == "acc\n0.7\n0.5\n"
+    assert "note: 2 rows were left out of the best: 2 have no finite acc\n" in answer.err
+    answer = launcher("results", "test", "--over", "seed", "--best", "acc", "--json")
+    assert json.loads(answer.out)["rows"] == []
+    assert "note: 1 row was left out of the best: 1 has no finite acc\n" in answer.err
 
 
 def test_top_prints_the_first_rows_of_an_order_or_the_best_ones(
@@ -445,6 +476,9 @@ def test_an_option_called_model_that_changes_with_the_seed_is_named(
         ),
         (("--best", "acuracy"), "the results have no metric 'acuracy'. Did you mean 'accuracy'?"),
         (("--best", "lr"), "the results have no metric 'lr'"),
+        (("--best", "acuracy:max"), "the results have no metric 'acuracy'. Did you mean"),
+        (("--best", "loss:maximize"), "Write --best loss:min or --best loss:max."),
+        (("--best", ":max"), "--best :max: the metric is missing. Write --best acc:max."),
         (("--sort", "-los"), "the results have no column 'los'. Did you mean 'loss'?"),
         (("--columns", "lr,x"), "the results have no column 'x'"),
         (("--db", "x", "--sort", "lr"), "--db writes the whole run"),

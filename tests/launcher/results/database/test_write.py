@@ -1,5 +1,6 @@
 """The database of results: its content, updates in place, and complete reads during a write."""
 
+import math
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -338,6 +339,15 @@ SWEEP: dict[str, tuple[str, dict[str, Json]]] = {
             SWEEP,
             "SELECT metric, model, value FROM best",
             [("acc", "command/c", 0.9), ("val.loss", "command/b", 0.3)],
+        ),
+        (  # neither infinite nor NaN, and no metric whose direction is unknown
+            {
+                "command/a": ("--n=1", {"acc": 0.9, "loss": math.inf, "value": 1.5}),
+                "command/b": ("--n=2", {"acc": math.inf, "loss": 0.2, "value": 2.5}),
+                "command/c": ("--n=3", {"acc": math.nan, "loss": -math.inf, "value": 3.5}),
+            },
+            "SELECT metric, model, value FROM best",
+            [("acc", "command/a", 0.9), ("loss", "command/b", 0.2)],
         ),
         (
             SWEEP,
