@@ -4,7 +4,6 @@ import os
 import re
 import signal
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple, TypedDict, Unpack
 
 from launcher.states import (
@@ -17,13 +16,13 @@ from launcher.states import (
     Stopped,
     read_oom_report,
 )
-from launcher.system.files import Json, is_disk_full, read_json
+from launcher.system.files import Json, is_disk_full, read_file_end, read_json
 from launcher.system.paths import RESULT, Attempt
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.progress.attempt_progress import read_last_metrics
+from launcher.workers.progress.printed_lines import last_line
 from launcher.workers.shortage import TAIL_BYTES, find_oom_in_log
 
-LOG_TAIL_BYTES = 4096
 # A reboot signals all processes within milliseconds; a busy machine needs longer to deliver.
 SIGNALLED_WAIT_S = 1.0  # the program ended of a signal that may be meant for all
 FAILED_WAIT_S = 0.2  # it may have caught the signal, and ended with a code of its own
@@ -172,7 +171,7 @@ def done_from_result(record: Mapping[str, Json] | None, at: float) -> Done | Non
 
 
 def _missing_report(attempt: Attempt, now: float) -> Failed:
-    words = last_line(attempt.error_log)
+    words = _last_words(attempt)
     error = f"{NOT_REPORTED}: {words}" if words else NOT_REPORTED
     return Failed(at=now, error=error, exit_code=0)
 
@@ -192,7 +191,7 @@ def _find_oom(code: int, attempt: Attempt, context: ExitContext) -> OomReport | 
         return _KERNEL_OOM
     if -code in _EXTERNAL_SIGNALS or code - 128 in _EXTERNAL_SIGNALS:
         return None
-    end = _read_tail(attempt.error_log, TAIL_BYTES)
+    end = read_file_end(attempt.error_log, TAIL_BYTES)[0].decode(errors="replace")
     if context.oom_kills and _CHILD_KILLED in end:
         return _KERNEL_OOM
     return find_oom_in_log(end)
@@ -224,7 +223,8 @@ class _EndText(NamedTuple):
 
 
 def _describe_end(code: int, attempt: Attempt, context: ExitContext) -> _EndText:
-    words, before = last_line(attempt.error_log), ": "
+    was_killed = -code in _EXTERNAL_SIGNALS or code - 128 in _EXTERNAL_SIGNALS
+    words, before = _last_words(attempt, was_killed=was_killed), ": "
     if code in {-signal.SIGKILL, _KILLED} and context.oom_kills:
         sentence = "killed by the kernel: the machine or its cgroup ran out of memory"
     elif code == -signal.SIGKILL and context.oom_kills is not None:
@@ -253,17 +253,12 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def last_line(log: Path) -> str:
-    """Return the end of a log's last line that is not empty; '' when there is none."""
-    lines = _read_tail(log, LOG_TAIL_BYTES).split("\n")
-    written = [line.strip() for line in lines if line.strip("\0 \t\r")]
-    return written[-1][-200:] if written else ""
+def _last_words(attempt: Attempt, *, was_killed: bool = False) -> str:
+    """Return the line that names the error of a program, or else the last one; empty if there is none."""
+    # a supervisor of a program that does not fail does not import the forms of errors
+    from launcher.workers.failure_lines import END_BYTES
+    from launcher.workers.failure_words import find_failure_words
 
-
-def _read_tail(log: Path, amount: int) -> str:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - amount))
-            return file.read(amount).decode(errors="replace")
-    except OSError:
-        return ""
+    ends = [read_file_end(log, END_BYTES)[0] for log in (attempt.error_log, attempt.log)]
+    found = (find_failure_words(end, was_killed=was_killed) for end in dict.fromkeys(ends))
+    return next(filter(None, found), "") or last_line(ends[0].replace(b"\0", b""))

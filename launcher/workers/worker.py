@@ -350,7 +350,7 @@ def _is_caused_by_absence(error: BaseException | None, attempt: Attempt) -> bool
 def write_failure(write: Callable[[], None], attempt: Attempt, stop: threading.Event) -> None:
     """Write a record of a failure; wait for room only for a while, because the exit code also shows the failure.
 
-    The wait is not reported. Without a record, the last line of the log is used as the reason of the failure.
+    The wait is not reported. Without a record, the error in the log is used as the reason of the failure.
 
     Raises:
         OSError: there was no room.

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ from launcher.workers.attempt_journal import (
 )
 from launcher.workers.attempt_process import CannotStart, spawn
 from launcher.workers.attempt_spec import AttemptSpec, AttemptSpecWriter, is_unused
-from launcher.workers.exit_outcome import ExitContext, judge_exit
+from launcher.workers.exit_outcome import NOT_REPORTED, ExitContext, judge_exit
 from launcher.workers.memory_share import (
     MemoryReport,
     Share,
@@ -228,6 +229,10 @@ def test_program_without_processes_is_paused_as_long_as_its_folder_requests(tmp_
 
 
 EXIT_1 = 1 << 8
+KEY_ERROR = (
+    "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\nKeyError: 'age'\n"
+)
+BAR = "\r 44%|████▍     | 4/9 [00:00<00:00, 12.25it/s]"
 
 
 @pytest.mark.parametrize(
@@ -252,6 +257,39 @@ def test_exception_in_the_last_line_is_reported_without_its_module(
     assert outcome.exception == exception
     assert outcome.error == "ended with exit code 1" + (f": {last}" if last else "")
     assert read_outcome(outcome_record(outcome)) == outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "log", "stderr", "error"),
+    [
+        (EXIT_1, f"{KEY_ERROR}{BAR}", "", "ended with exit code 1: KeyError: 'age'"),
+        (EXIT_1, "epoch 1\n", f"{KEY_ERROR}{BAR}", "ended with exit code 1: KeyError: 'age'"),
+        (EXIT_1, f"{KEY_ERROR}saved\n", BAR, "ended with exit code 1: KeyError: 'age'"),
+        (EXIT_1, f"\x1b[31mno rows\x1b[0m\n{BAR}", "", "ended with exit code 1: no rows"),
+        (EXIT_1, BAR * 2, "", f"ended with exit code 1: {BAR.strip()}"),
+        (EXIT_1, "\0" * 9, "", "ended with exit code 1"),
+        (signal.SIGABRT, f"what():  no\n{BAR}", "", "ended by SIGABRT: what():  no"),
+        (signal.SIGTERM, f"{KEY_ERROR}epoch 2\n{BAR}", "", "ended by SIGTERM: epoch 2"),
+        (137 << 8, f"{KEY_ERROR}epoch 2\n{BAR}", "", "ended with exit code 137: epoch 2"),
+    ],
+)
+def test_reason_of_a_failure_is_the_error_and_not_the_last_line(
+    tmp_path: Path, status: int, log: str, stderr: str, error: str
+) -> None:
+    attempt = Attempt(tmp_path)
+    attempt.log.write_text(log)
+    attempt.stderr.write_text(stderr)
+    outcome = judge_exit(status, attempt, ExitContext(), 5.0)
+    assert isinstance(outcome, Failed)
+    assert outcome.error == error
+
+
+def test_worker_without_a_report_has_the_error_of_its_log(tmp_path: Path) -> None:
+    attempt = Attempt(tmp_path)
+    attempt.log.write_text(f"{KEY_ERROR}{BAR}")
+    outcome = judge_exit(0, attempt, ExitContext(has_worker=True), 5.0)
+    assert isinstance(outcome, Failed)
+    assert outcome.error == f"{NOT_REPORTED}: KeyError: 'age'"
 
 
 def test_worker_out_of_memory_reports_its_exception_and_usage(tmp_path: Path) -> None:

@@ -216,6 +216,7 @@ def failed(code: ReasonCode, **changes: Any) -> AttemptFailures:
     [
         (failed(ReasonCode.FAILED, error="ValueError: bad image 7 of 12"), "failed", "ValueError: bad image # of #"),
         (failed(ReasonCode.FAILED, error="ended with exit code 137: line 8"), "failed", "ended with exit code 137: line #"),
+        (failed(ReasonCode.FAILED, error="ended with exit code 1: Signal 9 (SIGKILL) received by PID 13605"), "failed", "ended with exit code 1: Signal # (SIGKILL) received by PID #"),
         (failed(ReasonCode.LOST, error="OSError: [Errno 28] No space left on device: 'ckpt_120.pt'"), "lost", "OSError: [Errno 28] No space left on device: 'ckpt_#.pt'"),
         (failed(ReasonCode.FAILED, error="GET https://example.org:8443/v2/17 gave HTTP 503 after 30 s"), "failed", "GET https://example.org:8443/v2/17 gave HTTP 503 after # s"),
         (failed(ReasonCode.FAILED, error="HTTP Error 404: file 12"), "failed", "HTTP Error 404: file #"),

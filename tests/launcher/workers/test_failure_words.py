@@ -1,0 +1,103 @@
+"""The line of a log that names a program's error, in the forms of the tools that print it."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.workers.failure_lines import END_BYTES
+from launcher.workers.failure_words import find_failure_words
+from launcher.workers.progress.printed_lines import MOST_CHARACTERS
+
+CONTROL_CODES = str.maketrans({"␍": "\r", "␛": "\x1b", "␈": "\x08"})
+
+
+def read_logs() -> tuple[dict[str, str], dict[str, tuple[str, str]]]:
+    """Return the parts of failed_logs.txt, and each log's end with the line that names the error."""
+    parts: dict[str, str] = {}
+    logs: dict[str, tuple[str, str]] = {}
+    text = (Path(__file__).parent / "failed_logs.txt").read_text(encoding="utf-8")
+    for paragraph in text.removesuffix("\n").split("\n\n")[1:]:
+        head, *lines = paragraph.split("\n")
+        words = lines.pop(0)[2:] if head.startswith("# ") else ""
+        end = "".join(
+            parts[line[2:]] if line.startswith("@ ") else f"{line[2:]}\n".translate(CONTROL_CODES)
+            for line in lines
+        ).replace("␀\n", "")
+        if words:
+            assert head[2:] not in logs, head
+            logs[head[2:]] = end, words
+        else:
+            parts[head[2:]] = end
+    return parts, logs
+
+
+PARTS, LOGS = read_logs()
+KEY, TRACE, EPOCHS = PARTS["key error"], PARTS["traceback"], PARTS["epochs"]
+BAR = "\r 44%|████▍     | 4/9 [00:00<00:00, 1220.25it/s, loss=0.31]"
+
+
+@pytest.mark.parametrize(("end", "words"), LOGS.values(), ids=LOGS)
+def test_line_that_names_the_error_is_found(end: str, words: str) -> None:
+    assert find_failure_words(end.encode()) == words
+    assert find_failure_words(f"{EPOCHS}{end}".replace("\n", "\r\n").encode()) == words
+
+
+def test_error_above_more_output_than_a_buffer_contains_does_not_count() -> None:
+    assert find_failure_words(f"{KEY}{EPOCHS}".encode()) == "KeyError: 'age'"
+    assert find_failure_words(f"{KEY}{EPOCHS * 20}".encode()) == EPOCHS.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "end", ["", "\n \t\r\n", BAR, "====\n+---+\n│ │\n", "wandb: Synced 5 files\n", "\0" * 100]
+)
+def test_log_of_passed_lines_names_no_error(end: str) -> None:
+    assert find_failure_words(end.encode()) == ""
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (KEY, "KeyError: 'age'"),
+        (f"{KEY}{BAR}", "KeyError: 'age'"),
+        (f"{KEY}epoch 2\n{BAR}", "epoch 2"),
+        (f"error: no cache\nepoch 2\n{BAR}", "epoch 2"),
+    ],
+)
+def test_error_of_a_killed_program_counts_only_if_nothing_follows(end: str, words: str) -> None:
+    assert find_failure_words(end.encode(), was_killed=True) == words
+
+
+@pytest.mark.parametrize("before", [f"{TRACE}ValueError: ", "loading\n"])
+def test_long_line_is_cut_at_its_end(before: str) -> None:
+    end = before + "no rows " * 99
+    assert find_failure_words(end.encode()) == end.splitlines()[-1][:MOST_CHARACTERS] + "…"
+
+
+def test_line_that_begins_above_the_end_does_not_count() -> None:
+    for end in (b"Error: torn\n" + b"\n" * END_BYTES, b"x" * END_BYTES):
+        assert find_failure_words(end[:END_BYTES]) == ""
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [*PARTS.values(), BAR, "\n", "\r", "\x1b[A", "\x08", "é", "Error in a (line 3)\n"]
+        )
+    )
+)
+@settings(max_examples=30)
+def test_any_order_of_parts_is_read(parts: list[str]) -> None:
+    words = find_failure_words("".join(parts).encode())
+    assert len(words) <= MOST_CHARACTERS + 1
+    assert "\n" not in words
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["a", "1", "%|", "[", "|", ": ", 'File "', "A.", "(", "━1", "error: ", "x\n", "\x08", "\x1b["],
+)
+def test_repeated_text_is_read(unit: str) -> None:
+    end = (unit * END_BYTES).encode()[:END_BYTES]
+    assert len(find_failure_words(end)) <= MOST_CHARACTERS + 1
