@@ -28,6 +28,7 @@ SIGNALLED_WAIT_S = 1.0  # the program ended of a signal that may be meant for al
 FAILED_WAIT_S = 0.2  # it may have caught the signal, and ended with a code of its own
 LONGEST_WAIT_FRACTION = 0.01  # part of the run time by which a good end is delayed at most
 SHORT_S = 0.5  # a program that ran no longer is not delayed at all
+LOG_END_BYTES = 1 << 16  # the summary that torchrun prints of many ranks is some kilobytes long
 NOT_REPORTED = "its process ended with exit code 0 before it reported a result"
 _KILLED = 128 + signal.SIGKILL  # the exit status of a shell whose program was killed
 # it was ended from outside: its log does not say why
@@ -255,10 +256,17 @@ def _signal_name(number: int) -> str:
 
 def _last_words(attempt: Attempt, *, was_killed: bool = False) -> str:
     """Return the line that names the error of a program, or else the last one; empty if there is none."""
-    # a supervisor of a program that does not fail does not import the forms of errors
-    from launcher.workers.failure_lines import END_BYTES
-    from launcher.workers.failure_words import find_failure_words
-
-    ends = [read_file_end(log, END_BYTES)[0] for log in (attempt.error_log, attempt.log)]
-    found = (find_failure_words(end, was_killed=was_killed) for end in dict.fromkeys(ends))
-    return next(filter(None, found), "") or last_line(ends[0].replace(b"\0", b""))
+    logs = dict.fromkeys((attempt.error_log, attempt.log))
+    ends = [read_file_end(log, LOG_END_BYTES)[0] for log in logs]
+    try:
+        # a supervisor of a program that does not fail does not import the forms of errors
+        from launcher.workers.failure_words import find_failure_words
+    except ImportError:  # its environment was deleted or replaced while the program ran
+        found = ""
+    else:
+        words = (
+            find_failure_words(end, is_cut=len(end) == LOG_END_BYTES, was_killed=was_killed)
+            for end in ends
+        )
+        found = next(filter(None, words), "")
+    return found or last_line(ends[0].replace(b"\0", b""))

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from launcher.system.terminal_codes import PlainTextFilter
 from launcher.workers.failure_forms import LineKind, classify_line, is_summary
 
-END_BYTES = 1 << 16  # the summary that torchrun prints of many ranks is some kilobytes long
 _MOST_LINES = 3000  # lines with text
 _MOST_MISSES = 3  # lines of other processes between a traceback and its exception
 _FIRST_LINE = re.compile(rb"\A[^\r\n]*")
@@ -64,16 +63,17 @@ class LogLine(NamedTuple):
     kind: LineKind = LineKind.OTHER
 
 
-def read_lines(end: bytes) -> list[LogLine]:
+def read_lines(end: bytes, *, is_cut: bool) -> list[LogLine]:
     """Return the last lines of a log that contain text.
 
     Args:
-        end: The end of the log, up to END_BYTES.
+        end: The end of the log.
+        is_cut: Its first line begins above it.
     """
     readers: defaultdict[str, _Reader] = defaultdict(_Reader)
     exceptions: dict[str, int] = {}  # place of the last one of each process
     lines: list[LogLine] = []
-    for place, line in enumerate(_split(end)):
+    for place, line in enumerate(_split(end, is_cut=is_cut)):
         if line.process in exceptions and replaces_exception(line.text):
             replaced = exceptions.pop(line.process)
             lines[replaced] = lines[replaced]._replace(kind=LineKind.PASSED)
@@ -110,9 +110,9 @@ def message_at(lines: Sequence[LogLine], place: int) -> str:
     return text
 
 
-def _split(end: bytes) -> list[LogLine]:
+def _split(end: bytes, *, is_cut: bool) -> list[LogLine]:
     data = _BACKSPACES.sub(b"\r", end.replace(b"\0", b""))
-    if len(end) >= END_BYTES:  # the first line is cut
+    if is_cut:
         data = _FIRST_LINE.sub(b"", data, count=1)
     plain = PlainTextFilter()
     text = (plain.feed(data) + plain.flush()).decode(errors="replace")

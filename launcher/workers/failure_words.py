@@ -40,14 +40,15 @@ _CRASH_SIGNALS = {"SIGABRT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP"}
 _ERRORS = {LineKind.UNCAUGHT, LineKind.ERROR, LineKind.CRASH}
 
 
-def find_failure_words(end: bytes, *, was_killed: bool = False) -> str:
+def find_failure_words(end: bytes, *, is_cut: bool = False, was_killed: bool = False) -> str:
     """Return the line that names the error of a program; empty if every line is passed over.
 
     Args:
-        end: The end of its log, up to END_BYTES.
+        end: The end of its log.
+        is_cut: The first line begins above this end.
         was_killed: It was ended from outside. Then an error counts only if nothing else was printed after it.
     """
-    lines = read_lines(end)
+    lines = read_lines(end, is_cut=is_cut)
     words = "" if was_killed else _find_root_cause(lines)
     if not words:
         place = _find_error(lines, was_killed=was_killed)

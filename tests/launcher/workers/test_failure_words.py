@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.workers.failure_lines import END_BYTES
+from launcher.workers.exit_outcome import LOG_END_BYTES
 from launcher.workers.failure_words import find_failure_words
 from launcher.workers.progress.printed_lines import MOST_CHARACTERS
 
@@ -76,8 +76,8 @@ def test_long_line_is_cut_at_its_end(before: str) -> None:
 
 
 def test_line_that_begins_above_the_end_does_not_count() -> None:
-    for end in (b"Error: torn\n" + b"\n" * END_BYTES, b"x" * END_BYTES):
-        assert find_failure_words(end[:END_BYTES]) == ""
+    for end, words in [("Error: torn\n", ""), ("torn", ""), ("torn\rwhole", "whole")]:
+        assert find_failure_words(end.encode(), is_cut=True) == words
 
 
 @given(
@@ -99,5 +99,5 @@ def test_any_order_of_parts_is_read(parts: list[str]) -> None:
     ["a", "1", "%|", "[", "|", ": ", 'File "', "A.", "(", "━1", "error: ", "x\n", "\x08", "\x1b["],
 )
 def test_repeated_text_is_read(unit: str) -> None:
-    end = (unit * END_BYTES).encode()[:END_BYTES]
+    end = (unit * LOG_END_BYTES).encode()[:LOG_END_BYTES]
     assert len(find_failure_words(end)) <= MOST_CHARACTERS + 1

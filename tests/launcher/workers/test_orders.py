@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -229,9 +230,7 @@ def test_program_without_processes_is_paused_as_long_as_its_folder_requests(tmp_
 
 
 EXIT_1 = 1 << 8
-KEY_ERROR = (
-    "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\nKeyError: 'age'\n"
-)
+KEY_ERROR = '  File "a.py", line 1, in <module>\nKeyError: 7\n'
 BAR = "\r 44%|████▍     | 4/9 [00:00<00:00, 12.25it/s]"
 
 
@@ -262,9 +261,9 @@ def test_exception_in_the_last_line_is_reported_without_its_module(
 @pytest.mark.parametrize(
     ("status", "log", "stderr", "error"),
     [
-        (EXIT_1, f"{KEY_ERROR}{BAR}", "", "ended with exit code 1: KeyError: 'age'"),
-        (EXIT_1, "epoch 1\n", f"{KEY_ERROR}{BAR}", "ended with exit code 1: KeyError: 'age'"),
-        (EXIT_1, f"{KEY_ERROR}saved\n", BAR, "ended with exit code 1: KeyError: 'age'"),
+        (EXIT_1, f"{KEY_ERROR}{BAR}", "", "ended with exit code 1: KeyError: 7"),
+        (EXIT_1, "epoch 1\n", f"{KEY_ERROR}{BAR}", "ended with exit code 1: KeyError: 7"),
+        (EXIT_1, f"{KEY_ERROR}saved\n", BAR, "ended with exit code 1: KeyError: 7"),
         (EXIT_1, f"\x1b[31mno rows\x1b[0m\n{BAR}", "", "ended with exit code 1: no rows"),
         (EXIT_1, BAR * 2, "", f"ended with exit code 1: {BAR.strip()}"),
         (EXIT_1, "\0" * 9, "", "ended with exit code 1"),
@@ -284,12 +283,23 @@ def test_reason_of_a_failure_is_the_error_and_not_the_last_line(
     assert outcome.error == error
 
 
+def test_reason_is_the_last_line_if_the_environment_was_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "launcher.workers.failure_words", None)
+    attempt = Attempt(tmp_path)
+    attempt.log.write_text("one\ntwo\n\0")
+    outcome = judge_exit(EXIT_1, attempt, ExitContext(), 5.0)
+    assert isinstance(outcome, Failed)
+    assert outcome.error == "ended with exit code 1: two"
+
+
 def test_worker_without_a_report_has_the_error_of_its_log(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path)
     attempt.log.write_text(f"{KEY_ERROR}{BAR}")
     outcome = judge_exit(0, attempt, ExitContext(has_worker=True), 5.0)
     assert isinstance(outcome, Failed)
-    assert outcome.error == f"{NOT_REPORTED}: KeyError: 'age'"
+    assert outcome.error == f"{NOT_REPORTED}: KeyError: 7"
 
 
 def test_worker_out_of_memory_reports_its_exception_and_usage(tmp_path: Path) -> None:
