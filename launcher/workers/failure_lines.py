@@ -119,15 +119,14 @@ def _split(end: bytes, *, is_cut: bool) -> list[LogLine]:
     has_labels = "srun: error: " in text
     lines = []
     for line in _LINE_END.split(text):
-        if not line.strip():
-            continue
         process = _SOURCE.match(line)
         if process is None and has_labels:
             process = _LABEL.match(line)
         rest = line[process.end() :] if process else line
         name = next(filter(None, (*process.groups(), process[0]))) if process else ""
         bar = _BAR_BEFORE_TEXT.match(rest)
-        lines.append(LogLine((rest[bar.end() :] if bar else rest).rstrip(), name))
+        if written := (rest[bar.end() :] if bar else rest).rstrip():
+            lines.append(LogLine(written, name))
     return lines[-_MOST_LINES:]
 
 

@@ -80,18 +80,18 @@ def test_line_that_begins_above_the_end_does_not_count() -> None:
         assert find_failure_words(end.encode(), is_cut=True) == words
 
 
-@given(
-    st.lists(
-        st.sampled_from(
-            [*PARTS.values(), BAR, "\n", "\r", "\x1b[A", "\x08", "é", "Error in a (line 3)\n"]
-        )
-    )
-)
-@settings(max_examples=30)
-def test_any_order_of_parts_is_read(parts: list[str]) -> None:
-    words = find_failure_words("".join(parts).encode())
+LINES = sorted({line for end, _ in LOGS.values() for line in end.splitlines()})
+PREFIXES = ["", "[rank0]: ", "1: ", "(f pid=7) ", "  ", "| ", BAR, "\x1b[31m", "\x08", "\udcff"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(PREFIXES), st.sampled_from(LINES)), max_size=40))
+@settings(max_examples=100)
+def test_lines_in_any_order_are_read(lines: list[tuple[str, str]]) -> None:
+    end = "\n".join(map("".join, lines)).encode("utf-8", "surrogateescape")
+    words = find_failure_words(end)
     assert len(words) <= MOST_CHARACTERS + 1
-    assert "\n" not in words
+    assert not {"\n", "\r"} & {*words}
+    assert words.strip() == words
 
 
 @pytest.mark.parametrize(
