@@ -135,6 +135,7 @@ class Terms(NamedTuple):
     # failures after which the jobs that were queued with it are held; 0: never; None: not given
     max_failures: int | None = None
     metrics: str = ""  # file of numbers that its program writes, or a pattern; empty: none
+    numbers: tuple[str, ...] = ()  # names of printed numbers that count, whatever they are
     note: str = ""  # with which it is queued; `launcher note` changes that of the queue only
 
 

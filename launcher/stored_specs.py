@@ -31,6 +31,7 @@ from launcher.system.stored_fields import (
 
 _NAMES, _POSITIONS = frozenset(Spec._fields), range(len(Spec._fields))
 # fields by their type; all others are texts
+_LISTS = ("on", "numbers")  # terms that are lists of names
 _SHARED = frozenset({"preload", "settings", "words", "resources", "terms", "priority"})
 _TEXT_LISTS = frozenset({"argv", "needs", "after_any", "outputs"})  # lists of texts
 _DEFAULTS = tuple(map(Spec._field_defaults.get, Spec._fields))  # None: required
@@ -87,9 +88,7 @@ def _part_record(part: Resources | Terms) -> dict[str, Json]:
     record = {
         name: value for name, value in part._asdict().items() if value != getattr(usual, name)
     }
-    if "on" in record:
-        record["on"] = [*record["on"]]
-    return record
+    return record | {name: [*record[name]] for name in _LISTS if name in record}
 
 
 def add_sources(text: str, sources: str | None) -> str:
@@ -166,7 +165,7 @@ def _checked_resources(record: object) -> Resources:
 
 
 def _read_terms(record: object) -> Terms:
-    terms = restore_fields(Terms, _decode_backends(record), "terms")
+    terms = restore_fields(Terms, _decode_names(record), "terms")
     spans = ("backoff_s", "warn_s", "grace_s")
     fits = {
         "rerun": terms.rerun in RERUNS,
@@ -182,15 +181,16 @@ def _read_terms(record: object) -> Terms:
     return terms
 
 
-def _decode_backends(record: object) -> object:
-    """Return stored terms with the names of backends as a tuple.
+def _decode_names(record: object) -> object:
+    """Return stored terms with lists of names as tuples.
 
     Raises:
-        Unreadable: a backend is not a name.
+        Unreadable: an item is not a name.
     """
-    if not isinstance(record, dict) or "on" not in record:
+    if not isinstance(record, dict):
         return record
-    return {**record, "on": read_texts(record["on"], "'on' of terms")}
+    lists = {name: record[name] for name in _LISTS if name in record}
+    return record | {name: read_texts(value, f"{name!r} of terms") for name, value in lists.items()}
 
 
 def _refuse_out_of_range(part: object, fits: Mapping[str, bool], what: str) -> None:
@@ -206,7 +206,7 @@ def read_part_of_spec(record: Mapping[str, Any]) -> Spec:
         Unreadable: no part is readable.
     """
     resources = restore_known_fields(Resources, record.get("resources"), "resources")
-    terms = restore_known_fields(Terms, _decode_backends(record.get("terms")), "terms")
+    terms = restore_known_fields(Terms, _decode_names(record.get("terms")), "terms")
     return _spec_of(record, resources, terms)
 
 

@@ -157,6 +157,7 @@ ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
     "help": (offer_topics,),
     "kinds": (offer_kinds,),
     "note": (offer_jobs, None),
+    "numbers": (offer_files,),
     "priority": (None, offer_jobs),
     "query": (None,),
     "results": (offer_runs, offer_jobs),

@@ -60,6 +60,7 @@ GROUPS = {
     },
     "Results": {
         "results": "Print the results of a run as a table.",
+        "numbers": "Print the numbers that the queue reads from logs.",
         "query": "Query results with SQL; the database is read-only.",
         "history": "Summarize past jobs, GPU-hours and failures.",
     },

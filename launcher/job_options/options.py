@@ -6,6 +6,7 @@ from launcher.job_options.value_types import (
     DEVICE,
     FILE,
     FOLDER,
+    METRIC_NAMES,
     MOMENT,
     NAMES,
     PRIORITY,
@@ -178,6 +179,12 @@ register_options(
         field="terms.metrics",
         help="CSV or JSON file of numbers that the program writes, or a pattern such as 'lightning_logs/*/metrics.csv'; they "
         "are shown as progress and results",
+    ),
+    JobOption(
+        name="numbers",
+        takes=METRIC_NAMES,
+        field="terms.numbers",
+        help="Names of printed numbers that are results, also times and settings; see `launcher help progress`",
     ),
     JobOption(
         name="stderr",

@@ -23,6 +23,7 @@ LONGEST_SPAN_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is 
 UNCATCHABLE_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP})  # programs cannot handle them
 
 _POSIX_ZONE = re.compile(r"(?:[A-Za-z]{3,}|<[\w+-]+>)[+-]?\d")  # CET-1CEST
+LONGEST_METRIC = 128  # characters of the name of a printed number
 _NAME = re.compile(r"[^\s,\x00-\x1f]+")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _TRUTHS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})  # the booleans of YAML 1.2
@@ -167,6 +168,11 @@ def _names(text: str, _: float) -> tuple[str, ...] | None:
     return names if all(map(_NAME.fullmatch, names)) else None
 
 
+def _metric_names(text: str, _: float) -> tuple[str, ...] | None:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    return names if all(name and len(name) <= LONGEST_METRIC for name in names) else None
+
+
 def _moment(text: str, now: float) -> float | None:
     """Return a future time in seconds since 1970, from a date, a time of day (its next occurrence), or `+2h30m`.
 
@@ -258,6 +264,14 @@ NAMES = ValueType(
     "NAMES",
     "names such as slurm,local",
     _names,
+    {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]},
+    ",".join,
+)
+# separated by commas; in a task file also a list
+METRIC_NAMES = ValueType(
+    "NAMES",
+    "names of printed numbers such as 'Test loss,tokens/s'",
+    _metric_names,
     {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]},
     ",".join,
 )

@@ -136,7 +136,10 @@ def program_of_trial(definition: SearchDefinition, new: NewTrial) -> Spec:
     argv = filled.settings["argv"]
     assert isinstance(argv, list)
     words = tuple(map(str, argv))
+    # a metric counts wherever it is printed, also a time
+    names = dict.fromkeys((*spec.terms.numbers, *(each.metric for each in definition.objectives)))
     return spec._replace(
+        terms=spec.terms._replace(numbers=tuple(names)),
         name="" if filled.name is None else f"{PREFIX}{filled.name}",
         argv=words,
         settings=settings,

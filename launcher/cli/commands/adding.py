@@ -94,6 +94,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "output",
         "tensorboard",
         "metrics",
+        "numbers",
         "stderr",
     ),
     "Start and end": ("cwd", "env", "pass-env", "snapshot", "wait", "follow"),

@@ -25,7 +25,7 @@ from launcher.workers.progress.printed_lines import (
     parse_newest_step,
     parse_steps,
 )
-from launcher.workers.progress.progress_bars import parse_bars, parse_newest_bar
+from launcher.workers.progress.progress_bars import parse_bars
 from launcher.workers.progress.reported_numbers import (
     ReportedNumbers,
     parse_reported_numbers,
@@ -35,28 +35,33 @@ from launcher.workers.progress.steps import ProgressReport, read_newest_report, 
 
 MOST_BYTES = 1 << 20  # bytes of reports: about ten thousand steps
 END_BYTES = 64 << 10  # bytes of a log, for its newest step
-BAR_BYTES = 4 << 10  # bytes of these, for the newest bar
 BEGIN_BYTES = 16 << 10  # bytes of a log, for its first step
 WHOLE_BYTES = 1 << 19  # no log limit leaves out a part of a shorter log
 MOST_NUMBERS = 200  # numbers that a program did not report to us
-READ_FROM = "read_from"  # key of the source of such numbers among them
+# reserved keys among the numbers of a program: the source of those that were not reported, why others are missing, and
+# the printed names that do not count
+READ_FROM, NUMBER_FAULTS, LEFT_OUT = "read_from", "number_faults", "left_out"
+_RESERVED = frozenset({NUMBER_FAULTS, LEFT_OUT})
+_COUNTS = frozenset({"epoch", "step", "total"})  # `epoch=2/5` is one
+MOST_LEFT_OUT = 50  # names that are stored
 # stored words: the sources
 REPORTED, METRICS_FILE, EVENT_FILES, LOG = "reported", "metrics file", "event files", "log"
 
 _PRINTED, _BARS = IncrementalFileReader(parse_steps), IncrementalFileReader(parse_bars)
 # forms of lines that few screens need
-_FRAMEWORKS = IncrementalFileReader(lambda text, at: _forms().parse_framework_steps(text, at))
+_LINES = IncrementalFileReader(lambda text, at: _forms().parse_printed_steps(text, at))
 _EPOCHS = IncrementalFileReader(partial(parse_steps, marker=EPOCH_MARKER))
 
 
 def _forms() -> ModuleType:
-    """Return the module of the lines that frameworks print."""
-    from launcher.workers.progress import framework_lines
+    """Return the module that reads the lines of any program."""
+    from launcher.workers.progress import printed_numbers  # its patterns take milliseconds
 
-    return framework_lines
+    return printed_numbers
 
 
 _DIGIT = re.compile(rb"[0-9]")
+_BEGINS_AS_NUMBER = re.compile(r"[\[({'\"]?[+-]?\.?\d")
 
 
 class AttemptProgress(NamedTuple):
@@ -82,20 +87,24 @@ def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
         return AttemptProgress(step=rows[-1])
     if (printed := _newest_printed(attempt, ends, EPOCH_MARKER)) is not None:
         return AttemptProgress(step=printed)
-    for log, end, at in ends:
-        more = partial(_read_end, log)
-        if (bar := parse_newest_bar(end[-BAR_BYTES:], at, more)) is not None:
-            return AttemptProgress(
-                step=bar
-                if bar.metrics
-                else bar._replace(metrics=_forms().newest_framework_numbers(end))
-            )
-    for log, end, at in ends:
-        if (printed := _forms().parse_newest_framework_step(end, at)) is not None:
-            first = _forms().first_framework_steps(_read_beginning(log))
-            return AttemptProgress(step=_with_rate(printed, attempt, first))
+    lines = [_newest_of_lines(attempt, *end) for end in ends if _DIGIT.search(end[1])]
+    found = [step for step in lines if step is not None]
+    if found:  # of two files, the one with a bar says more
+        _, rated = max(found, key=lambda each: (each[0], each[1].at))
+        return AttemptProgress(step=rated)
     newest = max(ends, key=lambda each: (bool(each[1].strip()), each[2]))
     return AttemptProgress(line=last_line(newest[1]))
+
+
+def _newest_of_lines(
+    attempt: Attempt, log: Path, end: bytes, at: float
+) -> tuple[bool, ProgressReport] | None:
+    """Return the newest step in the lines of a log, and whether a bar shows it; None if there is none."""
+    step: ProgressReport | None = _forms().read_newest_step(end, at, partial(_read_end, log))
+    if step is None or step.rate is not None:
+        return None if step is None else (True, step)
+    first, _ = _forms().parse_printed_steps(_read_beginning(log), 0.0)
+    return False, _with_rate(step, attempt, first)
 
 
 def _newest_printed(
@@ -113,13 +122,14 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     """Return the last value of each number of an ended attempt, those of its last step first.
 
     Reported numbers count more than those of files, and these more than printed ones, which are read if the program
-    reports none. Lines without a step count more than steps. `READ_FROM` is the source of the numbers that were not
-    reported: a word, or a word for each number if there are several sources.
+    reports none. Lines without a step count more than steps. Names that the job asks for count wherever they are
+    printed. `READ_FROM` is the source of the numbers that were not reported: a word, or a word for each number if there
+    are several sources. `NUMBER_FAULTS` is a list of sentences, if numbers are missing that were to be read, and
+    `LEFT_OUT` contains the printed names that do not count.
     """
-    log, at = read_file_end(attempt.log, MOST_BYTES)
-    errors, errors_at = read_file_end(attempt.stderr, MOST_BYTES)
+    log, _ = read_file_end(attempt.log, MOST_BYTES)
+    errors, _ = read_file_end(attempt.stderr, MOST_BYTES)
     in_errors, in_log = _reported(attempt.stderr, errors), _reported(attempt.log, log)
-    errors = errors[-END_BYTES:]
     steps = read_reports(attempt.progress, MOST_BYTES)
     printed = {} if steps else {**in_log.steps, **in_errors.steps, **in_log.steps}
     reported = {**_last_values(steps), **printed, **in_errors.others, **in_log.others}
@@ -130,17 +140,97 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     if not (steps or printed):
         event = _newest_event(attempt, END_BYTES)
         found[EVENT_FILES] = {} if event is None else event.metrics
-    if not (steps or printed or found[EVENT_FILES]):
-        end, bars = log[-END_BYTES:], _bar_steps(errors, errors_at) + _bar_steps(log, at)
-        plain = _printed_numbers(errors) | _printed_numbers(end)
-        found[LOG] = {**({} if reported else plain), **_last_values(bars)}
-    return _combine(found)
+    asked = _asked_names(attempt)
+    lines = _read_lines((errors, log), asked, alone=not (reported or found.get(EVENT_FILES)))
+    found[LOG] = lines.numbers
+    faults = [
+        *texts_for_numbers(reported),
+        *(
+            f"the log has no number {name!r}"
+            for name in asked
+            if name not in lines.numbers and name not in reported
+        ),
+    ]
+    return {
+        **_combine(found),
+        **({NUMBER_FAULTS: [*faults]} if faults else {}),
+        **({LEFT_OUT: {**lines.left_out}} if lines.left_out else {}),
+    }
 
 
-def _printed_numbers(text: bytes) -> dict[str, float]:
-    # a supervisor of a program that prints none does not import the forms
-    found: dict[str, float] = _forms().parse_printed_numbers(text) if _DIGIT.search(text) else {}
-    return found
+class _Lines(NamedTuple):
+    """The numbers of lines that were not written for launcher."""
+
+    numbers: Mapping[str, Json]
+    left_out: Mapping[str, str]  # name → reason
+
+
+def _read_lines(texts: Iterable[bytes], asked: Sequence[str], *, alone: bool) -> _Lines:
+    """Return the numbers in the ends of logs.
+
+    Args:
+        texts: the ends; those of the last one count more.
+        asked: names that count wherever they are printed.
+        alone: nothing else has numbers; otherwise only those that are asked for count.
+    """
+    numbers: dict[str, Json] = {}
+    left_out: dict[str, str] = {}
+    for text in texts if alone or asked else ():
+        end = text[-END_BYTES:]
+        if not _DIGIT.search(end):  # the forms are imported for programs that print numbers
+            continue
+        printed = _forms().read_printed_numbers(end, asked)
+        if alone:
+            left_out |= {name: left.reason for name, left in printed.left_out.items()}
+        for name, number in printed.numbers.items():
+            if alone or number.rule == _forms().ASKED:
+                numbers.pop(name, None)
+                numbers[name] = number.value
+    kept = [name for name in left_out if name not in numbers]
+    return _Lines(numbers, {name: left_out[name] for name in kept[:MOST_LEFT_OUT]})
+
+
+def texts_for_numbers(reported: Mapping[str, Json]) -> list[str]:
+    """Return a sentence for each reported word that was to be a number."""
+    texts = {name: value for name, value in reported.items() if isinstance(value, str)}
+    if not texts:
+        return []
+    from launcher.workers.progress.result_names import reason_against  # few programs report words
+
+    return [
+        f"{name} was reported as a text: {value}"
+        for name, value in texts.items()
+        if name not in _COUNTS and (_BEGINS_AS_NUMBER.match(value) or not reason_against(name))
+    ]
+
+
+def _asked_names(attempt: Attempt) -> tuple[str, ...]:
+    """Return the names of printed numbers that an attempt's job asks for."""
+    try:
+        text = read_bytes(attempt.spec)
+        order = read_attempt_spec(text) if b'"numbers"' in text else None
+    except (OSError, ValueError):
+        return ()
+    return () if order is None else order.spec.terms.numbers
+
+
+def split_reserved(numbers: Mapping[str, Json]) -> tuple[dict[str, Json], "NumberNotes"]:
+    """Return the numbers of a program without the reserved keys, and what these say."""
+    faults, left_out = numbers.get(NUMBER_FAULTS), numbers.get(LEFT_OUT)
+    left = {name: value for name, value in numbers.items() if name not in _RESERVED}
+    return left, NumberNotes(
+        tuple(map(str, faults)) if isinstance(faults, list) else (),
+        {name: str(reason) for name, reason in left_out.items()}
+        if isinstance(left_out, dict)
+        else {},
+    )
+
+
+class NumberNotes(NamedTuple):
+    """What there is to say about the numbers of a job."""
+
+    faults: tuple[str, ...] = ()  # why numbers that were to be read are missing
+    left_out: Mapping[str, str] = {}  # printed names that do not count, with the reason
 
 
 def _combine(found: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
@@ -169,14 +259,6 @@ def _last_values(steps: Sequence[ProgressReport]) -> dict[str, Json]:
     """Return the last value of each metric, those of the last step first."""
     told = {name: value for step in steps for name, value in step.metrics.items()}
     return {**(steps[-1].metrics if steps else {}), **told}
-
-
-def _bar_steps(end: bytes, at: float) -> list[ProgressReport]:
-    # reading a bar takes longer than reading a line, and there are many
-    steps = parse_bars(end[-END_BYTES:], at)[0]
-    if not steps and (bar := parse_newest_bar(end[-BAR_BYTES:], at, lambda: end)):
-        return [bar]
-    return steps
 
 
 def _read_end(log: Path) -> bytes:
@@ -213,11 +295,9 @@ def _steps_by_source(attempt: Attempt, most_bytes: int) -> Iterator[list[Progres
     yield _metrics_file_steps(attempt, most_bytes)
     yield _EPOCHS.items(attempt.log, most_bytes)
     yield _EPOCHS.items(attempt.stderr, most_bytes)
-    bars = [_BARS.items(log, most_bytes) for log in (attempt.log, attempt.stderr)]
-    yield from (steps for steps in bars if any(step.metrics for step in steps))
-    yield _FRAMEWORKS.items(attempt.log, most_bytes)
-    yield _FRAMEWORKS.items(attempt.stderr, most_bytes)
-    yield from bars
+    yield _LINES.items(attempt.log, most_bytes)
+    yield _LINES.items(attempt.stderr, most_bytes)
+    yield from (_BARS.items(log, most_bytes) for log in (attempt.log, attempt.stderr))
 
 
 def _with_rate(

@@ -12,7 +12,7 @@ from typing import Any
 
 from launcher.system.file_patterns import is_pattern
 from launcher.system.files import read_file_end
-from launcher.workers.progress.framework_lines import STEP_NAMES, flat_numbers
+from launcher.workers.progress.record_lines import STEP_NAMES, flat_numbers
 from launcher.workers.progress.steps import MOST_STEPS, STEP, ProgressReport
 
 MOST_BYTES = 1 << 20  # bytes that are read from the end of a file

@@ -4,16 +4,13 @@ A line has three parts:
 
 * The words `launcher: step=`, at the beginning of a line or after a logger's prefix.
 * A whole number, or two as in `3/10`.
-* Pairs NAME=VALUE with blanks between, of which `total` is the number of all steps.
+* Pairs NAME=VALUE with blanks or commas between, of which `total` is the number of all steps.
 
 A line counts when it has ended, by a newline or by a carriage return.
 
 `launcher: epoch=` counts in the same way, if a program prints no steps.
 
 Numbers without a step, such as those of an evaluation: `launcher: acc=0.91`. They are results, not progress.
-
-Lines of any program with pairs, such as `epoch 3 loss=0.2`. Their numbers are read when the program has ended, if it
-reports nothing in another way.
 
 The last line of a log is also read here, for a screen that has nothing better to show.
 """
@@ -23,6 +20,7 @@ from collections.abc import Iterator
 
 from launcher.system.files import Json
 from launcher.system.terminal_codes import PlainTextFilter
+from launcher.workers.progress.number_texts import to_number
 from launcher.workers.progress.steps import ProgressReport
 
 STEP_MARKER = b"launcher: step="
@@ -40,15 +38,21 @@ REPORT = re.compile(
 )
 _COUNT = re.compile(r"([0-9]{1,15})(?:/([0-9]{1,15}))?", re.ASCII)
 # letters of any language, accents behind letters, and the replacement of bytes that are not UTF-8
-_PAIR = re.compile(r"((?!\d)[\w\ufffd][\w\u0300-\u036f\ufffd./-]{0,63})=(\S+)")
+_NAME = r"(?!\d)[\w\ufffd][\w\u0300-\u036f\ufffd./-]{0,63}"
+# a value ends at a blank, and at a comma or semicolon that the next pair follows
+_PAIR = re.compile(
+    rf"({_NAME})=((?:[\w.]+\([^()\s]*(?: [^()]*)?\)|\"[^\"]*\"|'[^']*'|(?![,;]{_NAME}=)\S)+)"
+)
 _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?|nan|inf(?:inity)?)",
     re.ASCII | re.IGNORECASE,
 )
+# a number as Python prints it, in quotes or brackets, with a per cent sign or a spread: 92%, np.float64(0.92), [0.92]
+_WRAPPED = re.compile(
+    r"(?:np\.\w+\(|tensor\(|array\(|numpy\.\w+\()?[\[(\"'`]{0,2}(?P<number>[+-]?[\w.,+-]*?)%?"
+    r"(?:(?:±|\+/-)[\d.e+-]+%?)?(?:, (?:device|dtype|grad_fn)=[^)]*)?[\])\"'`}]{0,3}"
+)
 MOST_CHARACTERS = 200  # characters of the line; a screen shows fewer
-# a text, not compiled, because few programs need it: a bar of tqdm: its counts and rate are not pairs
-_BAR = rb"\d/\d[^\r\n]*\[\d+:\d\d|\[\d\d:\d\d,"
-_AFTER_NUMBER = ",;.:%)]}'\""  # characters that may follow a number in a sentence, or end a mapping
 
 
 def parse_steps(
@@ -90,11 +94,27 @@ def parse_newest_step(text: bytes, at: float, marker: bytes = STEP_MARKER) -> Pr
 def parse_pairs(text: str) -> dict[str, Json]:
     """Return name → value of the pairs in a text: numbers as such, other words up to a length."""
     values: dict[str, Json] = {}
+    if "\x1b" in text:
+        text = PlainTextFilter().feed(text.encode()).decode(errors="replace")
     for name, value in _PAIR.findall(text):
         word = value.rstrip(",;")
-        number = _NUMBER.fullmatch(word)
-        values[name] = float(word) if number else word[:LONGEST_WORD]
+        number = _number_of(word)
+        values[name] = word[:LONGEST_WORD] if number is None else number
     return values
+
+
+def _number_of(word: str) -> float | None:
+    """Return the number that a reported word surely is, None if it is another word."""
+    if _NUMBER.fullmatch(word):
+        return float(word)
+    if len(word) > LONGEST_WORD or (match := _WRAPPED.fullmatch(word)) is None:
+        return None
+    if any(word.count(begin) > word.count(end) for begin, end in ("[]", "()")):
+        return None  # the beginning of a list
+    number = match["number"]
+    if "," in number:  # thousands and decimal commas, which few programs write
+        return to_number(number)
+    return float(number) if _NUMBER.fullmatch(number) else None
 
 
 def _steps_backwards(text: bytes, at: float, marker: bytes) -> Iterator[ProgressReport]:
@@ -143,21 +163,6 @@ def parse_step(report: bytes, at: float) -> ProgressReport | None:
         metrics=values,
         unit=word,
     )
-
-
-def parse_plain_pairs(line: bytes) -> dict[str, float]:
-    """Return the numbers of the pairs `NAME=NUMBER` anywhere in a line; none of a bar, which has a form of its own."""
-    if b"=" not in line or len(line) > LONGEST_BYTES or re.search(_BAR, line):
-        return {}
-    plain = PlainTextFilter().feed(line) if b"\x1b" in line else line
-    return dict(_plain_pairs(plain.decode(errors="replace")))
-
-
-def _plain_pairs(text: str) -> Iterator[tuple[str, float]]:
-    for name, value in _PAIR.findall(text):
-        word = value.rstrip(_AFTER_NUMBER)
-        if _NUMBER.fullmatch(word):
-            yield name, float(word)
 
 
 def last_line(end: bytes) -> str:

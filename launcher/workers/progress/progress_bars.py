@@ -8,8 +8,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from launcher.system.files import Json
 from launcher.system.terminal_codes import PlainTextFilter
-from launcher.workers.progress.printed_lines import LONGEST_BYTES, MOST_LINES, parse_pairs
+from launcher.workers.progress.number_texts import NUMBER, to_number
+from launcher.workers.progress.printed_lines import (
+    LONGEST_BYTES,
+    LONGEST_WORD,
+    MOST_LINES,
+    parse_pairs,
+)
 from launcher.workers.progress.steps import MOST_STEPS, ProgressReport
 
 _Key = tuple[str, int | None]
@@ -31,6 +38,13 @@ _WITHOUT_TOTAL = (
 _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6, "Z": 7, "Y": 8}
 _USUAL_UNITS = {"it", "B"}
 _DIGITS = re.compile(r"[0-9.]+")
+
+
+class BarLine(NamedTuple):
+    """What a bar shows."""
+
+    title: str
+    step: ProgressReport
 
 
 class _Bar(NamedTuple):
@@ -115,7 +129,21 @@ def _bars(pieces: Iterable[tuple[bytes, bytes]], at: float) -> Iterator[_Bar]:
 
 def _bar(piece: bytes, turn: bytes, at: float) -> _Bar | None:
     plain = PlainTextFilter().feed(piece) if b"\x1b" in piece else piece
-    line = plain.decode(errors="replace").strip()
+    bar = read_bar(plain.decode(errors="replace"), at)
+    if bar is None:
+        return None
+    title = _DIGITS.sub("#", bar.title).strip(": ")
+    return _Bar(title=title, step=bar.step, inner=turn == _CURSOR_UP)
+
+
+def read_bar(text: str, at: float) -> BarLine | None:
+    """Return what a bar shows; None if the text is no bar.
+
+    Args:
+        text: a line without colours.
+        at: when it was written, in seconds since 1970.
+    """
+    line = text.strip()
     if match := re.fullmatch(_OF_TOTAL, line, re.ASCII):
         power, total_power = match["power"], match["total_power"]
         total = _amount(match["total"], total_power) or None
@@ -128,11 +156,28 @@ def _bar(piece: bytes, turn: bytes, at: float) -> _Bar | None:
     if max(done, total or 0) > MOST_STEPS:
         return None
     rate = _rate(match["rate"], match["per"], scaled=scaled)
-    step = ProgressReport(
-        at=at, step=done, total=total, metrics=parse_pairs(match["rest"] or ""), rate=rate
-    )
-    title = _DIGITS.sub("#", match["title"]).strip(": ")
-    return _Bar(title=title, step=step, inner=turn == _CURSOR_UP)
+    title, rest = match["title"].strip(" :|"), match["rest"] or ""
+    metrics: dict[str, Json] = {**_bar_numbers(title), **_bar_numbers(rest)}
+    metrics = metrics if not rest or _bar_numbers(rest) else metrics | parse_pairs(rest)
+    step = ProgressReport(at=at, step=done, total=total, metrics=metrics, rate=rate)
+    return BarLine(title, step)
+
+
+def _bar_numbers(text: str) -> dict[str, Json]:
+    """Return the pairs beside a bar; names may have blanks, and a colon or dash may be in the place of `=`."""
+    found: dict[str, Json] = {}
+    for part in re.split(r",\s+|\s{2,}|\|", text):
+        pair = re.fullmatch(
+            rf"([^\W\d][\w@/. ()-]{{0,63}}?)(?:=|: ?| - )(?:({NUMBER})%?|(\S+))", part.strip()
+        )
+        if pair is None:
+            continue
+        value = to_number(pair[2]) if pair[2] else None
+        if value is not None:
+            found[pair[1]] = value
+        elif pair[3] and "=" in part:
+            found[pair[1]] = pair[3][:LONGEST_WORD]
+    return found
 
 
 def _power(counted: str, per: str) -> tuple[str, bool]:

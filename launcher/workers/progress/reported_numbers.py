@@ -27,7 +27,7 @@ KEPT_BYTES = 8 << 20  # between two writes of the file; a reader reads so much o
 MOST_NAMES = 100_000  # names of numbers of one log; a table has fewer columns
 SUFFIX = ".numbers"  # end of the name of the file with kept numbers; the rest is the log's name
 _MARKER = b"launcher: "
-_NAMES = re.compile(rb"([^\s=]+)=")
+_NAMES = re.compile(rb"([^\s=,;]+)=")
 
 
 class ReportedNumbers:
@@ -170,6 +170,11 @@ class NumbersReader:
             # the time of the folder is that of the start, see `start_time`
             os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
             self._kept = self._offset
+
+
+def report_names(report: bytes) -> list[str]:
+    """Return the names of the pairs in a report."""
+    return [name.decode(errors="replace") for name in _NAMES.findall(report)]
 
 
 def read_reported_numbers(log: Path) -> ReportedNumbers:

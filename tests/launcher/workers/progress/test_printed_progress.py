@@ -120,14 +120,31 @@ def test_newest_step_combines_the_numbers_of_all_its_lines() -> None:
 
 
 def test_name_of_another_number_format_stays_a_word() -> None:
-    assert parse_pairs("a=1_000 b=0x1f c=nan d=3% e=٣ f=" + "y" * 99) == {
+    assert parse_pairs("a=1_000 b=0x1f c=nan d=3ms e=٣ f=" + "y" * 99) == {
         "a": "1_000",
         "b": "0x1f",
         "c": pytest.approx(math.nan, nan_ok=True),
-        "d": "3%",
+        "d": "3ms",
         "e": "٣",
         "f": "y" * 64,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("acc=92% f1=0.5,auc=0.75", {"acc": 92.0, "f1": 0.5, "auc": 0.75}),
+        ("a=np.float64(0.92) b=tensor(0.92) c=tensor(0.5, device=cuda:0)", {"a": 0.92, "b": 0.92, "c": 0.5}),
+        ('a="0.92" b=[0.92] c=0.93±0.02 loss=0.5"}', {"a": 0.92, "b": 0.92, "c": 0.93, "loss": 0.5}),
+        ("a=1,234.5 b=0,92 c=1,234", {"a": 1234.5, "b": 0.92, "c": "1,234"}),
+        ("loss=\x1b[1m0.5\x1b[0m lat=12ms", {"loss": 0.5, "lat": "12ms"}),
+        ("list=[0.1, 0.2] pair=(0.1,0.2) acc=1", {"list": "[0.1", "pair": "(0.1,0.2)", "acc": 1.0}),
+    ],
+)  # fmt: skip
+def test_reported_value_is_read_if_it_is_surely_a_number(
+    text: str, values: dict[str, Json]
+) -> None:
+    assert parse_pairs(text) == values
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=30), st.binary(max_size=20))

@@ -1,0 +1,274 @@
+"""Numbers in the logs of programs that know nothing of the queue, and names that are no results."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.workers.progress.line_forms import FORMS, read_form
+from launcher.workers.progress.printed_lines import LONGEST_BYTES
+from launcher.workers.progress.printed_numbers import (
+    parse_printed_steps,
+    read_newest_step,
+    read_printed_numbers,
+)
+from launcher.workers.progress.result_names import SPREAD, reason_against
+from tests.documents import TREE
+from tests.launcher.workers.progress.judged_logs import judge, judged_logs
+
+# numbers of the logs that are found, of those that are wanted; they may only rise
+FOUND_OF_COMMON, FOUND = 560, 828
+STEPS = 207  # logs whose progress is right
+END = 64 << 10  # bytes of a log that are read
+# line, numbers, step of total
+LINES: list[tuple[str, dict[str, float], str]] = [
+    ("{'loss': 0.693, 'grad_norm': 1.2, 'learning_rate': 2e-05, 'epoch': 0.5}", {"loss": 0.693}, ""),
+    ("{'eval_loss': '0.31', 'epoch': '1.0'}", {"eval_loss": 0.31}, ""),
+    ("{'eval_loss': np.float64(0.31), 'eval_runtime': 2.1, 'epoch': 1.0}", {"eval_loss": 0.31}, ""),
+    ("938/938 ━━━━━━━━━━━━━━━━━━━━ 5s 5ms/step - accuracy: 0.9656 - val_loss: 0.1004", {"accuracy": 0.9656, "val_loss": 0.1004}, "step 938/938"),
+    ("16/16 - 0s - 12ms/step - loss: 2.05 - val_loss: 2.07", {"loss": 2.05, "val_loss": 2.07}, ""),
+    ("60/60 [==============================] - 1s 3ms/step - loss: 0.25 - auc: 0.9", {"loss": 0.25, "auc": 0.9}, "step 60/60"),
+    ("        test_acc            0.9312000274658203", {"test_acc": 0.9312000274658203}, ""),
+    ("│         test_loss         │    0.2213     │", {"test_loss": 0.2213}, ""),
+    ("Train: 2 [ 100/1251 (  8%)]  Loss: 6.93 (6.94)  Time: 0.5s, 2.1/s  (0.6s, 1.9/s)  LR: 1.0e-06  Data: 0.01 (0.02)", {"Loss": 6.94}, "epoch 2"),
+    ("Train Epoch: 2 [40000/60000 (67%)]\tLoss: 0.123456", {"Loss": 0.123456}, "epoch 2"),
+    ("Test set: Average loss: 0.1000, Accuracy: 9600/10000 (96%)", {"Average loss": 0.1, "Accuracy": 0.96}, ""),
+    ("[5]\ttrain-rmse:0.12+0.01\ttest-rmse:0.13+0.02", {"train-rmse": 0.12, "test-rmse": 0.13}, "step 5"),
+    ('{"step": 100, "loss": 0.25, "train": {"acc": 0.91}, "lr": 0.1}', {"loss": 0.25, "train/acc": 0.91}, "step 100"),
+    ('2026-11-28 10:00:01 INFO {"epoch": 3, "val_acc": 0.5, "best": true}', {"val_acc": 0.5}, "epoch 3"),
+    ("Val Acc: 91.2%", {"Val Acc": 91.2}, ""),
+    ("F1: 0.9123, precision: 0.9, recall: 0.92", {"F1": 0.9123, "precision": 0.9, "recall": 0.92}, ""),
+    ("f1       : 0.91", {"f1": 0.91}, ""),
+    ("F1 score: 0.8020", {"F1 score": 0.802}, ""),
+    ("R2 score = 0.5", {"R2 score": 0.5}, ""),
+    ("F1 (macro): 0.71", {"F1 (macro)": 0.71}, ""),
+    ("Top 1 accuracy: 71.2", {"Top 1 accuracy": 71.2}, ""),
+    ("ROC AUC:  0.8963", {"ROC AUC": 0.8963}, ""),
+    ("mIoU   = 0.71", {"mIoU": 0.71}, ""),
+    ("accuracy = 0.93 ± 0.01", {"accuracy": 0.93}, ""),
+    ("Test Accuracy: 0.913 (+/- 0.004)", {"Test Accuracy": 0.913}, ""),
+    ("step 3 of 10", {}, "step 3/10"),
+    ("Epoch [3/10], Step [100/600], Loss: 0.2345", {"Loss": 0.2345}, "epoch 3/10"),
+    ("epoch 3 loss=0.2 acc=.91", {"loss": 0.2, "acc": 0.91}, "epoch 3"),
+    ("loss:0.3 acc:0.9", {"loss": 0.3, "acc": 0.9}, ""),
+    ("epoch 2 | loss 0.3 | acc 0.9 | 12.1s", {"loss": 0.3, "acc": 0.9}, "epoch 2"),
+    ("[epoch   1] loss 1.000 | acc@1 50.0 | acc@5 80.0 | 12.3s/it | mem 1024MB", {"loss": 1.0, "acc@1": 50.0, "acc@5": 80.0}, "epoch 1"),
+    ("EPOCH 2/2 LOSS 0.3 ACC 0.9", {"LOSS": 0.3, "ACC": 0.9}, "epoch 2/2"),
+    ("episode 20 reward: -3.25e+01", {"reward": -32.5}, "step 20"),
+    ("iter 1000: loss 0.3314, time 43.20ms, mfu 12.31%", {"loss": 0.3314}, "step 1000"),
+    ("2026-11-27 09:00:01,123 | INFO | val_loss: 0.31 | val_acc: 0.9", {"val_loss": 0.31, "val_acc": 0.9}, ""),
+    ("INFO:root:Epoch 3: loss = 1e-05", {"loss": 1e-05}, "epoch 3"),
+    ('ts=2026-11-30T10:00:00Z level=info msg="eval" epoch=2 loss=1.10', {"loss": 1.1}, "epoch 2"),
+    ("Verlust 0,8123, Genauigkeit 0,6711", {"Verlust": 0.8123, "Genauigkeit": 0.6711}, ""),
+    ("loss 1,204.51", {"loss": 1204.51}, ""),
+    ("loss: 12,345", {}, ""),  # 12.345 or 12345
+    ("fval = 1.22D-06", {}, ""),
+    ("error: 404", {}, ""),
+    ("Namespace(lr=0.1, loss=0.5)", {}, ""),
+    ("(1): BatchNorm2d(512, eps=1e-05, momentum=0.1)", {}, ""),
+    ("lib/base.py:12: ConvergenceWarning: acc=0.3 max_iter=100", {}, ""),
+    ("AssertionError: loss=0.5", {}, ""),
+    ("+ python fit.py --lr=0.003 acc=0.9", {}, ""),
+    ("uploading to https://example.org/?acc=0.9 done", {}, ""),
+    ("target_acc: 0.95", {}, ""),
+    ("loss_scale: 65536.0", {}, ""),
+    ("lr=0.1 batch_size=32 epochs=3 dropout=0.1 loss=0.5", {}, ""),  # a line of settings
+]  # fmt: skip
+NOTHING = TREE / "tests" / "launcher" / "data" / "lines_without_results.txt"
+
+
+def numbers_of(*lines: str) -> dict[str, float]:
+    return read_printed_numbers("\n".join(lines).encode()).values
+
+
+def test_logs_of_real_tools_have_no_wrong_number() -> None:
+    found = found_of_common = steps = 0
+    faults: list[str] = []
+    for log in judged_logs():
+        read = read_printed_numbers(log.text[-END:])
+        step = None if read.step is None else (read.step.step, read.step.total)
+        verdict = judge(log.truth, read.values, step)
+        faults += [f"{log.name}: {each}" for each in (*verdict.wrong, *verdict.other)]
+        faults += [f"{log.name}: step {step}"] if verdict.progress is False else []
+        found += len(verdict.found)
+        found_of_common += len(verdict.found) if log.is_common else 0
+        steps += verdict.progress is True and bool(log.truth.get("progress"))
+    assert faults == []
+    assert found >= FOUND
+    assert found_of_common >= FOUND_OF_COMMON
+    assert steps >= STEPS
+
+
+@pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
+def test_each_form_reads_its_example(form: object) -> None:
+    assert form in FORMS
+    name, example = form.name, form.example  # type: ignore[attr-defined]
+    assert form.source  # type: ignore[attr-defined]
+    read = read_form(example)
+    assert read is not None
+    assert read[0] == name
+
+
+@pytest.mark.parametrize(("line", "numbers", "counted"), LINES, ids=[each[0] for each in LINES])
+def test_line_of_a_program_gives_its_results(
+    line: str, numbers: dict[str, float], counted: str
+) -> None:
+    read = read_printed_numbers(line.encode())
+    assert read.values == numbers
+    step = read.step
+    assert ("" if step is None else f"{step.unit} {step._replace(metrics={})}") == counted
+
+
+@pytest.mark.parametrize("line", NOTHING.read_text(encoding="utf-8").splitlines())
+def test_line_without_results_gives_none(line: str) -> None:
+    read = read_printed_numbers(line.encode())
+    assert read.values == {}
+
+
+def test_later_line_takes_nothing_away() -> None:
+    epilogue = (
+        "[Parallel(n_jobs=4)]: Done  60 out of  60 | elapsed:    2.1s finished",
+        "ConvergenceWarning: lbfgs failed to converge (status=1): max_iter=200 reached",
+        "Namespace(lr=0.05, batch_size=16, hidden=32)",
+        "WorkNCCL(SeqNum=12, NumelIn=1024)",
+        "finished seed=7 in 3.2s",
+        "elapsed=12.5",
+        "Traceback (most recent call last):",
+        '  File "plots.py", line 17, in plot(pad=0.1)',
+        "FileNotFoundError: out/acc=0.99/plot.png",
+    )
+    assert numbers_of("val_acc: 0.87", *epilogue) == {"val_acc": 0.87}
+    once = (
+        "{'eval_loss': 0.66, 'epoch': 1.0}",
+        "{'train_runtime': 3.1, 'train_loss': 1.1, 'epoch': 1.0}",
+    )
+    assert numbers_of(*once) == {"eval_loss": 0.66, "train_loss": 1.1}
+
+
+def test_title_is_part_of_a_name_that_two_titles_have() -> None:
+    epochs = ("Train: loss=0.4 acc=0.8", "Valid: loss=0.5 acc=0.7")
+    assert numbers_of(*epochs, "Test: f1=0.6") == {
+        "f1": 0.6, "Valid loss": 0.5, "Valid acc": 0.7, "Train loss": 0.4, "Train acc": 0.8,
+    }  # fmt: skip
+    assert numbers_of("train Loss: 0.41 Acc: 0.80", "val Loss: 0.22 Acc: 0.92") == {
+        "val Loss": 0.22, "val Acc": 0.92, "train Loss": 0.41, "train Acc": 0.8,
+    }  # fmt: skip
+    blocks = ("=== SVC ===", "Accuracy: 0.8", "", "=== Forest ===", "Accuracy: 0.9", "")
+    assert numbers_of(*blocks) == {"SVC Accuracy": 0.8, "Forest Accuracy": 0.9}
+    # a training without a title has no number beside that of the test
+    assert numbers_of("epoch 1 loss=0.2", "Test: loss=0.5") == {"Test loss": 0.5}
+
+
+def test_mean_replaces_the_numbers_of_which_it_is_the_mean() -> None:
+    folds = ("Fold 1: accuracy = 0.8", "Fold 2: accuracy = 0.9")
+    assert numbers_of(*folds, "CV accuracy: 0.85 (std 0.05)") == {"CV accuracy": 0.85}
+    assert numbers_of(*folds) == {"Fold 1 accuracy": 0.8, "Fold 2 accuracy": 0.9}
+    meters = "Test: [19/20]\tLoss 5.70 (5.81)\tAcc@1 11.08 (11.31)"
+    assert numbers_of(meters, " * Acc@1 12.318") == {"Acc@1": 12.318}
+
+
+def test_names_that_are_left_out_have_a_reason() -> None:
+    text = b"lr: 0.1\nacc: 0.9 +/- 0.1\nepoch time: 3.2\nspam: 3\nsaved model of loss=0.4 now\n"
+    left_out = read_printed_numbers(text).left_out
+    assert {name: (each.reason, each.line) for name, each in left_out.items()} == {
+        "lr": ("a time, rate or learning rate", 1),
+        "acc std": (SPREAD, 2),
+        "epoch time": ("a time, rate or learning rate", 3),
+        "spam": ("not a name of a result", 4),
+        "loss": ("its line contains other text", 5),
+    }
+
+
+def test_names_that_are_asked_for_count_wherever_they_are_printed() -> None:
+    text = b"tokens/s: 18 lr=0.5\nloss 3\nPotential: -1.5 kJ\nwall time  3.5 s\ndone with tokens/s=20 now\n"
+    read = read_printed_numbers(text, ("tokens/s", "LR", "potential", "wall time", "ghost"))
+    assert read.values == {
+        "tokens/s": 20.0, "LR": 0.5, "potential": -1.5, "wall time": 3.5, "loss": 3.0,
+    }  # fmt: skip
+    assert read.numbers["tokens/s"].line == 5
+
+
+def test_tables_have_the_names_of_their_columns_and_rows() -> None:
+    epochs = (
+        "epoch     train_loss  accuracy  time",
+        "0         0.732100    0.8913    00:12",
+        "1         0.410200    0.9142    00:13",
+    )
+    read = read_printed_numbers("\n".join(epochs).encode())
+    assert read.values == {"accuracy": 0.9142, "train_loss": 0.4102}
+    assert read.step is not None
+    assert (read.step.step, read.step.unit) == (1, "epoch")
+    models = (
+        "| model | accuracy | params |",
+        "|-------|----------|--------|",
+        "| small | 0.81     | 12     |",
+        "| large | 0.84     | 98     |",
+    )
+    assert numbers_of(*models) == {"small accuracy": 0.81, "large accuracy": 0.84}
+    assert numbers_of("  mtry  RMSE   MAE", "   2    3.61   2.44", "   7    3.21   2.19") == {}
+
+
+def test_records_of_several_lines_are_read_without_their_settings() -> None:
+    record = (
+        "{",
+        '  "config": {"lr": 0.1, "acc": 0.5},',
+        '  "test": {"rmse": 1.88},',
+        '  "n_rows": 20640',
+        "}",
+    )
+    assert numbers_of(*record) == {"test/rmse": 1.88}
+    assert numbers_of("{'best_reward': 195.5,", " 'duration': '18.20s'}") == {"best_reward": 195.5}
+
+
+def test_nan_of_a_diverged_run_counts() -> None:
+    values = numbers_of("step 100/500 loss=2.3", "step 500/500 loss=nan", "val_ppl: inf")
+    assert math.isnan(values["loss"])
+    assert values["val_ppl"] == math.inf
+
+
+def test_newest_step_has_the_numbers_of_the_log() -> None:
+    log = b"Epoch 1/2\nloss: 0.5\nEpoch 2/2\nloss: 0.4\nacc: 0.9\nacc: 0.9"
+    newest = read_newest_step(log, 7.0, lambda: log)
+    assert str(newest) == "2/2 loss=0.4 acc=0.9"
+    steps, read = parse_printed_steps(b"[0]\tauc:0.5\n[1]\tauc:0.75\n[2]\tau", 7.0)
+    assert [(step.step, step.metrics) for step in steps] == [(0, {"auc": 0.5}), (1, {"auc": 0.75})]
+    assert read == len(b"[0]\tauc:0.5\n[1]\tauc:0.75\n")
+
+
+def test_inner_epochs_of_folds_count_no_progress() -> None:
+    log = b"--- Fold 1/5 ---\nepoch 1/2 loss 0.6\nepoch 2/2 loss 0.4\n"
+    assert read_printed_numbers(log).step is None
+
+
+def test_line_that_is_too_long_is_not_read() -> None:
+    assert numbers_of("acc: 1.5, " * LONGEST_BYTES) == {}
+    assert numbers_of("x" * (64 << 10), "acc: 0.5") == {"acc": 0.5}
+
+
+def test_names_of_results_need_a_word_of_the_field() -> None:
+    for name in (
+        "val_loss",
+        "Top-5 accuracy (%)",
+        "areaUnderROC",
+        "rougeL",
+        "验证准确率",
+        "best so far acc",
+    ):
+        assert not reason_against(name), name
+    for name in (
+        "port",
+        "loss weight",
+        "num_acc",
+        "eval_runtime",
+        "train_samples_per_second",
+        "n_params",
+        "bwa_map",
+    ):
+        assert reason_against(name), name
+
+
+@given(st.text(st.sampled_from("ab0 .:=,|[]()/%{}'\"\t\n\r\b\x1b-eE+epochstepacc"), max_size=120))
+def test_any_text_is_read_without_an_error(text: str) -> None:
+    read = read_printed_numbers(text.encode(), ("a", "acc"))
+    assert all(isinstance(value, float) for value in read.values.values())
