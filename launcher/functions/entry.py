@@ -1,6 +1,7 @@
 """The worker's entry of the job type `function`: load the call, execute it, and store its result."""
 
 import contextlib
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,24 @@ def call(job: Job) -> Mapping[str, Json]:
             with contextlib.suppress(OSError):  # a full disk must not hide the error itself
                 write_failure(partial(write_exception, attempt.folder, error), attempt, job.stop)
         raise
-    return plain_result(value)
+    return _with_printed_numbers(plain_result(value), attempt)
+
+
+def _with_printed_numbers(result: dict[str, Json], attempt: Attempt) -> Mapping[str, Json]:
+    """Return the parts of a value; without a number among them also the numbers of the log, as of a program."""
+    if any(
+        isinstance(each, int | float) and not isinstance(each, bool) for each in result.values()
+    ):
+        return result
+    # the readers of logs, which functions with numbers do not need
+    from launcher.workers.progress.attempt_progress import read_last_metrics
+
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # the disk is full, or the function closed it
+            stream.flush()
+    return {**read_last_metrics(attempt), **result}
 
 
 def _refuse_late_start(job: Job) -> None:

@@ -67,7 +67,7 @@ def read_returned_values(
         result: Mapping[str, Json] = results.get(job.id) or {}
         if not result and not spec.entry and not job.is_accepted_unrun:
             result = read_last_metrics(job.attempt_in(home))
-        source, sources = _sources(None if spec.entry else result.get(READ_FROM))
+        source, sources = _sources(result.get(READ_FROM) if _has_log_numbers(spec) else None)
         if source:  # a parameter that a program prints is no result
             result = {
                 name: value
@@ -86,6 +86,11 @@ def read_returned_values(
                 )
             )
     return returned
+
+
+def _has_log_numbers(spec: Spec) -> bool:
+    """Return whether the numbers of a job may be from its log: those of a program, or of a function without others."""
+    return not spec.entry or spec.kind == FUNCTION
 
 
 def _sources(stored: Json) -> tuple[str, Mapping[str, str]]:

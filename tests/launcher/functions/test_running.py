@@ -391,8 +391,16 @@ def test_rows_are_a_data_frame_if_pandas_is_installed() -> None:
     assert list(frame["job"]) == ["function/abs#1", "function/abs#2"]
 
 
-def test_missing_run_is_refused() -> None:
-    wait(submit_many(abs, [-1]))
+def print_score(score: float) -> str:
+    print(f"lr=0.1\nval_acc: {score}")
+    return "saved"
+
+
+def test_function_without_a_number_has_those_of_its_log() -> None:
+    wait(submit_many(print_score, [0.93]))
+    rows = results("functions", frame=False)
+    row = next(each for each in rows if "print_score" in each["job"])
+    assert (row["val_acc"], row["value"], row["read_from"]) == (0.93, "saved", "log")
     with pytest.raises(UsageError, match="run 'nights' does not exist"):
         results("nights")
 
