@@ -4,6 +4,7 @@ The first of several sources that has something counts: reports of the job's own
 for us, TensorBoard's event files, a progress bar. Nothing is read before a screen needs it.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,11 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from launcher.context import job_folder, substitute_folders
-from launcher.system.files import Json, read_bytes, read_file_end
-from launcher.system.paths import Attempt
-from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
-from launcher.workers.progress.event_files import NEWEST_BYTES, read_event_steps, read_newest_event
+from launcher.system.files import Json, read_file_end
+from launcher.system.paths import NUMBER_FILES, Attempt
+from launcher.workers.progress.event_files import NEWEST_BYTES
 from launcher.workers.progress.growing_files import IncrementalFileReader
 from launcher.workers.progress.printed_lines import (
     EPOCH_MARKER,
@@ -39,7 +38,8 @@ BAR_BYTES = 4 << 10  # bytes of these, for the newest bar
 BEGIN_BYTES = 16 << 10  # bytes of a log, for its first step
 WHOLE_BYTES = 1 << 19  # no log limit leaves out a part of a shorter log
 MOST_NUMBERS = 200  # numbers that a program did not report to us
-READ_FROM = "read_from"  # key of the source of such numbers among them
+# reserved keys among the numbers of a program: the source of those that were not reported, and why others are missing
+READ_FROM, NUMBER_FAULTS = "read_from", "number_faults"
 # stored words: the sources
 REPORTED, METRICS_FILE, EVENT_FILES, LOG = "reported", "metrics file", "event files", "log"
 
@@ -114,7 +114,8 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
 
     Reported numbers count more than those of files, and these more than printed ones, which are read if the program
     reports none. Lines without a step count more than steps. `READ_FROM` is the source of the numbers that were not
-    reported: a word, or a word for each number if there are several sources.
+    reported: a word, or a word for each number if there are several sources. `NUMBER_FAULTS` is a list of sentences, if
+    numbers are missing that were to be read.
     """
     log, at = read_file_end(attempt.log, MOST_BYTES)
     errors, errors_at = read_file_end(attempt.stderr, MOST_BYTES)
@@ -125,16 +126,32 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     reported = {**_last_values(steps), **printed, **in_errors.others, **in_log.others}
     found: dict[str, Mapping[str, Json]] = {
         REPORTED: reported,
-        METRICS_FILE: _last_values(_metrics_file_steps(attempt, MOST_BYTES)),
+        METRICS_FILE: _file_results(_metrics_file_steps(attempt, MOST_BYTES)),
     }
     if not (steps or printed):
-        event = _newest_event(attempt, END_BYTES)
-        found[EVENT_FILES] = {} if event is None else event.metrics
+        found[EVENT_FILES] = _file_results(_event_file_steps(attempt, MOST_BYTES))
     if not (steps or printed or found[EVENT_FILES]):
         end, bars = log[-END_BYTES:], _bar_steps(errors, errors_at) + _bar_steps(log, at)
         plain = _printed_numbers(errors) | _printed_numbers(end)
         found[LOG] = {**({} if reported else plain), **_last_values(bars)}
-    return _combine(found)
+    faults = read_file_faults(attempt)
+    return {**_combine(found), **({NUMBER_FAULTS: [*faults]} if faults else {})}
+
+
+def without_faults(numbers: Mapping[str, Json]) -> tuple[dict[str, Json], tuple[str, ...]]:
+    """Return the numbers of a program without the reserved key of faults, and the faults."""
+    faults = numbers.get(NUMBER_FAULTS)
+    left = {name: value for name, value in numbers.items() if name != NUMBER_FAULTS}
+    return left, tuple(map(str, faults)) if isinstance(faults, list) else ()
+
+
+def _file_results(steps: Sequence[ProgressReport]) -> dict[str, Json]:
+    """Return the last value of each number of files that is a result."""
+    if not steps:
+        return {}
+    from launcher.workers.progress.metrics_files import is_result  # tables, of few jobs
+
+    return {name: value for name, value in _last_values(steps).items() if is_result(name)}
 
 
 def _printed_numbers(text: bytes) -> dict[str, float]:
@@ -184,8 +201,11 @@ def _read_end(log: Path) -> bytes:
 
 
 def _newest_event(attempt: Attempt, *sizes: int) -> ProgressReport | None:
-    folder = _event_folder(attempt)
-    return None if folder is None else read_newest_event(folder, start_time(attempt), sizes)
+    module = _named_files(attempt)
+    step: ProgressReport | None = (
+        None if module is None else module.read_newest_event_file_step(attempt, sizes)
+    )
+    return step
 
 
 def read_newest_step(attempt: Attempt) -> ProgressReport | None:
@@ -208,8 +228,7 @@ def _steps_by_source(attempt: Attempt, most_bytes: int) -> Iterator[list[Progres
     yield read_reports(attempt.progress, most_bytes)
     yield _PRINTED.items(attempt.log, most_bytes)
     yield _PRINTED.items(attempt.stderr, most_bytes)
-    folder = _event_folder(attempt)
-    yield [] if folder is None else read_event_steps(folder, start_time(attempt), most_bytes)
+    yield _event_file_steps(attempt, most_bytes)
     yield _metrics_file_steps(attempt, most_bytes)
     yield _EPOCHS.items(attempt.log, most_bytes)
     yield _EPOCHS.items(attempt.stderr, most_bytes)
@@ -254,44 +273,42 @@ def start_time(attempt: Attempt) -> float:
         return 0.0
 
 
-def _event_folder(attempt: Attempt) -> Path | None:
-    """Return where an attempt's program writes event files; None if its job names no folder."""
-    return _named_path(attempt, "tensorboard")
+def _named_files(attempt: Attempt) -> ModuleType | None:
+    """Return the module that reads the files of numbers of an attempt; None if its job names none."""
+    if not os.path.exists(attempt.path_text(NUMBER_FILES)):  # noqa: PTH110  # done for every attempt
+        return None
+    from launcher.workers.progress import named_files  # tables and event files, of few jobs
+
+    return named_files
 
 
 def _metrics_file_steps(attempt: Attempt, most_bytes: int) -> list[ProgressReport]:
     """Return the rows of the file in which an attempt's program writes numbers; empty if its job names no file."""
-    path = _named_path(attempt, "metrics")
-    if path is None:
-        return []
-    from launcher.workers.progress.metrics_files import newest_file, read_metrics_file
-
-    file = newest_file(path, start_time(attempt))
-    return [] if file is None else read_metrics_file(file, most_bytes)
+    module = _named_files(attempt)
+    steps: list[ProgressReport] = (
+        [] if module is None else module.read_metrics_steps(attempt, most_bytes)
+    )
+    return steps
 
 
-def _named_path(attempt: Attempt, term: str) -> Path | None:
-    """Return the path that one of the terms of an attempt's job names, None if it names none."""
-    try:
-        text = read_bytes(attempt.spec)
-        # most name none: the whole of it need not be understood
-        order = read_attempt_spec(text) if f'"{term}"'.encode() in text else None
-        if order is None or not getattr(order.spec.terms, term):
-            return None
-        spec, context = substitute_folders(
-            order.spec, order.context, partial(_program_folder, attempt, order)
-        )
-    except (OSError, ValueError):
-        return None
-    return Path(context.folder, getattr(spec.terms, term))
+def _event_file_steps(attempt: Attempt, most_bytes: int) -> list[ProgressReport]:
+    """Return the steps of the event files of an attempt's program; empty if its job names no folder."""
+    module = _named_files(attempt)
+    steps: list[ProgressReport] = (
+        [] if module is None else module.read_event_file_steps(attempt, most_bytes)
+    )
+    return steps
 
 
-def _program_folder(attempt: Attempt, order: AttemptSpec) -> Path:
-    """Return where the folder of a program's attempt lies: in its staging folder, and in its run when it is done."""
-    # staging, which the lists of jobs do not need
-    from launcher.staging.stages import VIEW_LINK
+def end_named_files(attempt: Attempt) -> None:
+    """Read the files that an attempt's job names after its end: later content does not count."""
+    module = _named_files(attempt)
+    if module is not None:
+        module.end_named_files(attempt)
 
-    run_folder = order.spec.run_folder
-    done = job_folder(order.spec, order.job)
-    staged = Path(attempt.path_text(VIEW_LINK), run_folder.name, done.relative_to(run_folder))
-    return staged if staged.exists() else done
+
+def read_file_faults(attempt: Attempt) -> tuple[str, ...]:
+    """Return why numbers of the files that an attempt's job names do not count, a sentence each."""
+    module = _named_files(attempt)
+    faults: tuple[str, ...] = () if module is None else module.read_file_faults(attempt)
+    return faults
