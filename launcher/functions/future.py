@@ -32,7 +32,7 @@ from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import READ_FROM, read_last_metrics
+from launcher.workers.progress.attempt_progress import NUMBER_FAULTS, READ_FROM, read_last_metrics
 
 Value = TypeVar("Value")
 
@@ -264,8 +264,11 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         return future, (self.job,)
 
 
+_RESERVED = frozenset({READ_FROM, NUMBER_FAULTS})  # keys besides the names of numbers
+
+
 def _without_source(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in numbers.items() if name != READ_FROM}
+    return {name: value for name, value in numbers.items() if name not in _RESERVED}
 
 
 def _no_value(name: str, folder: Path) -> str:

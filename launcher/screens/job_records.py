@@ -34,7 +34,11 @@ from launcher.system.paths import Home
 from launcher.system.processes import is_alive
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds, median, quartile
-from launcher.workers.progress.attempt_progress import read_attempt_progress
+from launcher.workers.progress.attempt_progress import (
+    read_attempt_progress,
+    read_file_faults,
+    without_faults,
+)
 
 _ATTEMPT_KEYS = (
     "attempt",
@@ -172,6 +176,11 @@ def record_of(
         dependents: the open jobs that need it.
     """
     attempts = store.read.attempts([row.id])
+    result, faults = store.read.result_of(row.id), tuple[str, ...]()
+    if result is not None and not row.spec_without_sources.entry:
+        result, faults = without_faults(result)
+    if row.attempts and not faults:  # a job without a result has none in the database
+        faults = read_file_faults(row.attempt_in(home))
     places = read_past_pilots(home) if any(attempt.pilot for attempt in attempts) else {}
     return {
         **job_records(home, store, [row])[0],
@@ -202,7 +211,8 @@ def record_of(
             }
             for at, state, reason in store.read.events_of(row.id)
         ],
-        "result": store.read.result_of(row.id),
+        "number_faults": [*map(sanitize_terminal, faults)],
+        "result": result or None,
     }
 
 

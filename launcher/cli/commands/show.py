@@ -107,6 +107,8 @@ def _parts(
     yield from _end_of_log(home, row, record["attempts"])
     if record["progress"] is not None:
         yield _progress(home, row, record["progress"])
+    if faults := record["number_faults"]:
+        yield ["numbers that do not count", *(f"  {fault}" for fault in faults)]
     events = event_cells(record, time_zone_of(record))
     earlier = len(events) - EVENTS
     left_out = (
