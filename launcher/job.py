@@ -137,6 +137,13 @@ class Terms(NamedTuple):
     metrics: str = ""  # file of numbers that its program writes, or a pattern; empty: none
     note: str = ""  # with which it is queued; `launcher note` changes that of the queue only
 
+    def with_files(self, files: Mapping[str, str]) -> "Terms":
+        """Return the terms with other values of `tensorboard` and `metrics`, by name."""
+        return self._replace(
+            tensorboard=files.get("tensorboard", self.tensorboard),
+            metrics=files.get("metrics", self.metrics),
+        )
+
 
 SWEEP_BATCH, FILE_BATCH, CALLS_BATCH = "sweep", "file", "calls"  # --sweep, --from, submit_many
 BATCHES = (SWEEP_BATCH, FILE_BATCH, CALLS_BATCH)

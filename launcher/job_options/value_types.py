@@ -249,7 +249,7 @@ TEXT = ValueType("TEXT", f"a text of at most {LONGEST_NOTE:,} characters", _long
 FOLDER = ValueType(
     "FOLDER",
     "a folder such as runs/first",
-    lambda text, _: text if text.strip() and "\0" not in text else None,
+    lambda text, _: text if text.strip() and "\0" not in text and text != "--" else None,
     _TEXT,
 )
 FILE = FOLDER._replace(metavar="FILE", expected="a file such as metrics.csv")

@@ -140,5 +140,6 @@ def program_of_trial(definition: SearchDefinition, new: NewTrial) -> Spec:
         name="" if filled.name is None else f"{PREFIX}{filled.name}",
         argv=words,
         settings=settings,
+        terms=spec.terms.with_files(filled.terms),
         signature=program_cost(settings, words),
     )
