@@ -1,7 +1,8 @@
 """Which files of numbers belong to a job, if other jobs may write files in the same places.
 
 The kernel does not record who wrote a file. A file belongs to a job if no other job that may write it ran between its
-creation and its last change. It also does if a process of the job was seen with it open. Otherwise the owner is unknown.
+creation and its last change. It also does if a process of the job was seen with a file of a pattern open. Otherwise
+the owner is unknown.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -96,7 +97,9 @@ def judge_file(
     if not during:
         return Judgement(file, Owner.THIS_JOB)
     if is_seen:
-        return Judgement(file, Owner.UNKNOWN if writers else Owner.SEEN, writers)
+        # a job that names this very file writes it, also if it has it open for an instant only
+        rivals = writers or tuple(other for other in during if other.place.path == file.path)
+        return Judgement(file, Owner.UNKNOWN if rivals else Owner.SEEN, rivals)
     return Judgement(file, Owner.OTHER if writers else Owner.UNKNOWN, writers or during)
 
 

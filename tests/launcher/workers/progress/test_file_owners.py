@@ -59,6 +59,7 @@ def test_place_covers_its_files(place: NamedPlace, path: str, is_covered: bool) 
         ([another(25, place=NamedPlace("/w/other/*", is_folder=False))], False, Owner.THIS_JOB),
         ([another(25, place=NamedPlace(FILE, is_folder=False))], False, Owner.UNKNOWN),
         ([another(25)], True, Owner.SEEN),
+        ([another(25, place=NamedPlace(FILE, is_folder=False))], True, Owner.UNKNOWN),
         ([another(25, sees=True)], False, Owner.OTHER),
         ([another(25, sees=True)], True, Owner.UNKNOWN),  # both wrote it
         ([another(0, 5, sees=True)], False, Owner.THIS_JOB),  # it wrote the file before
