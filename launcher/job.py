@@ -138,6 +138,13 @@ class Terms(NamedTuple):
     numbers: tuple[str, ...] = ()  # names of printed numbers that count, whatever they are
     note: str = ""  # with which it is queued; `launcher note` changes that of the queue only
 
+    def with_files(self, files: Mapping[str, str]) -> "Terms":
+        """Return the terms with other values of `tensorboard` and `metrics`, by name."""
+        return self._replace(
+            tensorboard=files.get("tensorboard", self.tensorboard),
+            metrics=files.get("metrics", self.metrics),
+        )
+
 
 SWEEP_BATCH, FILE_BATCH, CALLS_BATCH = "sweep", "file", "calls"  # --sweep, --from, submit_many
 BATCHES = (SWEEP_BATCH, FILE_BATCH, CALLS_BATCH)

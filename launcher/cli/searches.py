@@ -11,6 +11,7 @@ from launcher.cli.await_jobs import await_search
 from launcher.context import Context
 from launcher.errors import pluralize
 from launcher.functions.programs import SubmitRequest
+from launcher.functions.shared_files import IN_TASK_FILE
 from launcher.planning.plan import Plan
 from launcher.screens.terminal import print_stderr
 from launcher.search.definition import check_extra
@@ -20,6 +21,7 @@ from launcher.search.submission import (
     commit_search,
     count_asked,
     describe,
+    files_warnings,
     find_continued,
     find_same,
     with_request,
@@ -30,6 +32,7 @@ from launcher.store.searches import SearchRow
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home, find_home
 from launcher.system.text import sanitize_terminal
+from launcher.workers.progress.file_owners import ON_COMMAND_LINE
 
 
 def planned_searches(plan: Plan, file: str, settings: Sequence[str]) -> list[SearchRequest]:
@@ -85,6 +88,7 @@ def commit_searches(store: Store, context: Context, searches: Sequence[SearchReq
             numbers += [same.id] if same.is_open else []
             continue
         row, continued = commit_search(store, context, search)
+        _warn_of_files(search, context.folder, IN_TASK_FILE)
         text = describe(row, search.definition)
         print_stderr(sanitize_terminal(f"continued: {text}" if continued else text))
         numbers.append(row.id)
@@ -111,6 +115,7 @@ def print_planned_searches(searches: Sequence[SearchRequest]) -> None:
 
 def _print_trials(store: Store | None, search: SearchRequest) -> None:
     """Print the first values of a search, or how many trials it would add."""
+    _warn_of_files(search, str(Path.cwd()), IN_TASK_FILE)
     earlier = None if store is None else find_continued(store, search)
     if store is not None and earlier is not None and (asked := count_asked(store, earlier)):
         further = pluralize(search.definition.trials - asked, "further trial")
@@ -132,6 +137,11 @@ def _print_trials(store: Store | None, search: SearchRequest) -> None:
 def _standing_text(same: SearchRow, search: SearchRequest) -> str:
     standing = "already running" if same.is_open else "done before"
     return sanitize_terminal(f"{describe(same, search.definition)}: {standing}")
+
+
+def _warn_of_files(search: SearchRequest, folder: str, spelling: str) -> None:
+    for warning in files_warnings(search.definition, folder, spelling):
+        print_stderr(warning)
 
 
 @contextmanager
@@ -167,6 +177,7 @@ def add_search(
         UsageError: it is refused.
     """
     search = with_request(search, store, request)
+    _warn_of_files(search, request.context.folder, ON_COMMAND_LINE)
     if dry_run:
         # Optuna takes a second
         from launcher.search.preview import print_preview

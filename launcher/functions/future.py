@@ -32,7 +32,7 @@ from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import READ_FROM, read_last_metrics
+from launcher.workers.progress.attempt_progress import READ_FROM, read_last_metrics, split_reserved
 
 Value = TypeVar("Value")
 
@@ -265,7 +265,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
 
 def _without_source(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in numbers.items() if name != READ_FROM}
+    return {name: value for name, value in split_reserved(numbers)[0].items() if name != READ_FROM}
 
 
 def _no_value(name: str, folder: Path) -> str:

@@ -15,7 +15,6 @@ from launcher.job import CPU, Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.job_options.value_types import (
     MOMENT,
-    NAMES,
     TRUTH,
     Spelling,
     ValueType,
@@ -61,6 +60,7 @@ class JobOptions(TypedDict, total=False):
     on: str | Sequence[str]
     tensorboard: str | Path
     metrics: str | Path
+    numbers: str | Sequence[str]
     stderr: str  # log, or separate
     note: str
     gpu_ids: str  # uuids, or numbers
@@ -128,7 +128,7 @@ def _text(takes: ValueType, value: object) -> str:
             return _seconds(takes, value, value)
         case datetime() if takes is MOMENT:
             return value.isoformat()
-        case list() | tuple() if takes is NAMES:
+        case list() | tuple() if takes.is_list:
             return ",".join(map(str, value))
         case int() | float():
             return f"{value}{takes.unit}"

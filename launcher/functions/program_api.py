@@ -23,9 +23,11 @@ from launcher.functions.programs import (
     build_specs,
     check_name,
     commit_jobs,
+    files_warnings,
     programs_of,
     split_finished_programs,
 )
+from launcher.functions.shared_files import IN_PYTHON
 from launcher.functions.task_files import After, numbers_of
 from launcher.job import PROGRAM, PROGRAM_RUN, SWEEP_BATCH, Spec, run_name_fault
 from launcher.job_options.value_types import SHARE
@@ -127,7 +129,7 @@ def submit_program(words: Sequence[str | Path], /, **options: Any) -> Any:
             settings[setting] = [*files]
     request, backends = read_request(asked), read_configured_backends(os.environ)
     request = request._replace(terms=with_default_backends(request.terms, backends))
-    programs = programs_of(check_name(own.get("name")), argv, sweep, settings)
+    programs = programs_of(check_name(own.get("name")), argv, sweep, settings, request.terms)
     check_folders(each.settings for each in programs)
     context = context_to_store(_texts("pass_env", own.get("pass_env", ())))
     with open_queue(make=True) as (home, store):
@@ -156,6 +158,7 @@ def submit_program(words: Sequence[str | Path], /, **options: Any) -> Any:
         )
         specs = build_specs(store, submitted, programs)
         specs, done = split_finished_programs(home, store, submitted, specs)
+        shared = files_warnings(store, submitted, specs, IN_PYTHON)
         jobs = {**done, **(commit_jobs(store, submitted, specs) if specs else {})}
         wake(home)
         rows = store.read.jobs_by_id(jobs)
@@ -165,6 +168,7 @@ def submit_program(words: Sequence[str | Path], /, **options: Any) -> Any:
     for warning in (
         absent_gpu_warning(home, [(request.resources, request.terms)] * len(specs)),
         stored_secrets_warning(variables, (each.argv for each in specs)),
+        *shared,
     ):
         if warning:
             print_stderr(warning)

@@ -18,7 +18,7 @@ from launcher.functions.program_files import (
     refuse_replaced_folders,
     replaced_outputs_warning,
 )
-from launcher.job import FUNCTION_RUN, PROGRAM_RUN, Spec
+from launcher.job import FUNCTION_RUN, PROGRAM_RUN, Spec, Terms
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_cost
@@ -133,6 +133,7 @@ class Program(NamedTuple):
     name: str  # name of the job; '' if it gets one of its number
     argv: tuple[str, ...]
     settings: Mapping[str, Any] = MappingProxyType({})
+    terms: Mapping[str, str] = MappingProxyType({})  # options of its job that contain swept values
 
 
 class Sweep(NamedTuple):
@@ -143,7 +144,7 @@ class Sweep(NamedTuple):
 
 
 def programs_of(
-    name: str, argv: tuple[str, ...], sweep: Sweep, settings: Mapping[str, Any]
+    name: str, argv: tuple[str, ...], sweep: Sweep, settings: Mapping[str, Any], terms: Terms
 ) -> list[Program]:
     """Return what is started: one program, or one with each combination of values.
 
@@ -153,13 +154,18 @@ def programs_of(
     if not any(sweep):
         return [Program(name, argv, settings)]
     # pydantic, which no other way to add needs
-    from launcher.taskfile.programs import swept_command
+    from launcher.taskfile.programs import swept_command, terms_with_braces
 
     typed = name.removeprefix(PREFIX) or None
-    lines, warnings = swept_command(sweep.values, typed, argv, settings, sweep.flags)
+    lines, warnings = swept_command(
+        sweep.values, typed, argv, settings, sweep.flags, terms=terms_with_braces(terms)
+    )
     for warning in warnings:
         print_stderr(str(warning))
-    return [Program(f"{PREFIX}{own}" if own else "", argv, filled) for own, argv, filled in lines]
+    return [
+        Program(f"{PREFIX}{own}" if own else "", argv, filled, filled_terms)
+        for own, argv, filled, filled_terms in lines
+    ]
 
 
 JobFinder = Callable[[Store], Sequence[int]]  # returns the numbers of jobs; raises UsageError
@@ -192,14 +198,37 @@ def build_specs(store: Store, request: SubmitRequest, programs: Sequence[Program
     """
     specs = [
         request.spec._replace(
-            name=name, argv=argv, settings=settings, signature=program_cost(settings, argv)
+            name=name,
+            argv=argv,
+            settings=settings,
+            terms=request.spec.terms.with_files(terms) if terms else request.spec.terms,
+            signature=program_cost(settings, argv),
         )
-        for name, argv, settings in programs
+        for name, argv, settings, terms in programs
     ]
     if not any(is_pattern(name) for spec in specs for name in spec.settings.get(INPUTS, ())):
         return specs
     makers = store.read.programs_by_output(OPEN_STATES)
     return expand_inputs(specs, request.context.folder, makers)
+
+
+def files_warnings(
+    store: Store, request: SubmitRequest, specs: Sequence[Spec], spelling: str
+) -> list[str]:
+    """Return warnings about files of numbers that several jobs name.
+
+    Args:
+        store: The queue, before the jobs are in it.
+        request: What is the same for all jobs.
+        specs: The jobs.
+        spelling: How the user writes an option.
+    """
+    if not (request.spec.terms.metrics or request.spec.terms.tensorboard):
+        return []
+    # for few jobs
+    from launcher.functions.shared_files import shared_files_warnings
+
+    return shared_files_warnings(store, specs, request.context.folder, spelling=spelling)
 
 
 def split_finished_programs(

@@ -171,13 +171,13 @@ register_options(
         name="tensorboard",
         takes=FOLDER,
         field="terms.tensorboard",
-        help="Folder of TensorBoard event files; their scalars are shown as progress",
+        help="Folder of TensorBoard event files, such as '{job_folder}/events'; their scalars are shown as progress and results",
     ),
     JobOption(
         name="metrics",
         takes=FILE,
         field="terms.metrics",
-        help="CSV or JSON file of numbers that the program writes, or a pattern such as 'lightning_logs/*/metrics.csv'; they "
+        help="CSV or JSON file of numbers that the program writes, or a pattern such as '{job_folder}/*/metrics.csv'; they "
         "are shown as progress and results",
     ),
     JobOption(

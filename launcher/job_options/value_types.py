@@ -41,6 +41,7 @@ class ValueType(NamedTuple):
     most: float | None = None  # the largest number; None: no limit
     words: tuple[str, ...] = ()  # the allowed words; empty: not a choice
     is_text: bool = True  # quotes are allowed in a task file; not for numbers and booleans
+    is_list: bool = False  # separated by commas; in a task file and in Python also a list
 
     def read(self, text: str, now: float) -> Any:
         """Return the value of a text.
@@ -255,7 +256,7 @@ TEXT = ValueType("TEXT", f"a text of at most {LONGEST_NOTE:,} characters", _long
 FOLDER = ValueType(
     "FOLDER",
     "a folder such as runs/first",
-    lambda text, _: text if text.strip() and "\0" not in text else None,
+    lambda text, _: text if text.strip() and "\0" not in text and text != "--" else None,
     _TEXT,
 )
 FILE = FOLDER._replace(metavar="FILE", expected="a file such as metrics.csv")
@@ -266,14 +267,15 @@ NAMES = ValueType(
     _names,
     {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]},
     ",".join,
+    is_list=True,
 )
-# separated by commas; in a task file also a list
 METRIC_NAMES = ValueType(
     "NAMES",
     "names of printed numbers such as 'Test loss,tokens/s'",
     _metric_names,
     {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]},
     ",".join,
+    is_list=True,
 )
 MOMENT = ValueType(
     "TIME",

@@ -301,12 +301,15 @@ def _plain_steps(entries: Iterable[Entry], role: Role) -> Iterator[PlannedStep]:
             count = taken[slug] = taken.get(slug, 0) + 1
             slug = slug if count == 1 else f"{slug}-{count}"
         for variant in entry.variants:
+            request = entry.request
+            if variant.terms:
+                request = request._replace(terms=request.terms.with_files(variant.terms))
             yield PlannedStep(
                 kind=entry.kind,
                 name=f"{entry.kind.name}/{variant.name or variant_name(slug, variant.swept)}",
                 place=entry.place,
                 settings=variant.settings,
-                request=entry.request,
+                request=request,
                 follows=entry.follows,
                 swept=variant.swept,
             )

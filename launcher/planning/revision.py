@@ -214,6 +214,8 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
         swept = change_swept_values(row.spec.settings, given, problems)
         settings |= {} if swept is None else swept.settings
     request = _request(parts.get(RESOURCES), row.kind, overrides, scope)
+    if swept is not None:
+        request = _with_swept_terms(row, request, swept)
     fault = terms_fault(request.terms, in_task_file)
     if fault is not None:
         problems.add_error(root, RESOURCES, fault)
@@ -228,6 +230,15 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
     if errors:
         raise TaskFileError(errors, outcome="nothing was changed")
     return JobValues(settings or {}, request, swept)
+
+
+def _with_swept_terms(row: JobRow, request: JobRequest, swept: SweptJob) -> JobRequest:
+    """Return a request with the other values of the sweep in its options, unless the user changed these."""
+    old, new = row.spec.terms, request.terms
+    terms = {
+        name: text for name, text in swept.terms.items() if getattr(new, name) == getattr(old, name)
+    }
+    return request._replace(terms=new.with_files(terms)) if terms else request
 
 
 def changes_sweep(row: JobRow, sets: Sequence[str]) -> bool:

@@ -26,12 +26,22 @@ from launcher.store.tags import REMOVED_TAG
 from launcher.system.executables import script_of, without_wrappers
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import READ_FROM, REPORTED, read_last_metrics
+from launcher.workers.progress.attempt_progress import (
+    LEFT_OUT,
+    NUMBER_FAULTS,
+    READ_FROM,
+    REPORTED,
+    NumberNotes,
+    read_last_metrics,
+    split_reserved,
+)
 
 JOB = "job"
 TRIAL, PRUNED = "trial", "pruned"  # a column, if a search ended a trial early, and its value then
 # identifying columns, also if a program reports a number with such a name
-_RESERVED_NAMES = frozenset({JOB, MODEL, DATA, POOLED, REMOVED_TAG, READ_FROM})
+_RESERVED_NAMES = frozenset(
+    {JOB, MODEL, DATA, POOLED, REMOVED_TAG, READ_FROM, NUMBER_FAULTS, LEFT_OUT}
+)
 
 
 class ReturnedValues(NamedTuple):
@@ -43,6 +53,8 @@ class ReturnedValues(NamedTuple):
     is_removed: bool  # the task file does not contain its values any more
     read_from: str = ""  # sources of the numbers of a program that it did not report itself
     sources: Mapping[str, str] = {}  # number → source, if there are several
+    faults: tuple[str, ...] = ()  # why numbers that were to be read are missing
+    left_out: tuple[str, ...] = ()  # printed names that are no results
 
 
 def read_returned_values(
@@ -50,7 +62,7 @@ def read_returned_values(
 ) -> list[ReturnedValues]:
     """Return the returned values of jobs; for a program the last reported numbers.
 
-    Jobs that are not done, or without values, are omitted.
+    Jobs that are not done are omitted, and those with neither values nor faults.
 
     Args:
         home: Queue folder.
@@ -67,6 +79,9 @@ def read_returned_values(
         result: Mapping[str, Json] = results.get(job.id) or {}
         if not result and not spec.entry and not job.is_accepted_unrun:
             result = read_last_metrics(job.attempt_in(home))
+        notes = NumberNotes()
+        if _has_log_numbers(spec):
+            result, notes = split_reserved(result)
         source, sources = _sources(result.get(READ_FROM) if _has_log_numbers(spec) else None)
         if source:  # a parameter that a program prints is no result
             result = {
@@ -75,14 +90,21 @@ def read_returned_values(
                 if name != READ_FROM
                 and (name not in settings_of(spec) or sources.get(name) == REPORTED)
             }
-        if result:
+        if result or notes.faults or notes.left_out:
             data = _data_of(job, kinds)
             numbers = metrics_of_result(spec.name, spec.model or "", data, result)
             told = flatten_record(result) if spec.kind == FUNCTION else ()
             texts = {name: value for name, value in told if isinstance(value, str | bool)}
             returned.append(
                 ReturnedValues(
-                    job, numbers, texts, REMOVED_TAG in tags.get(job.id, ()), source, sources
+                    job,
+                    numbers,
+                    texts,
+                    REMOVED_TAG in tags.get(job.id, ()),
+                    source,
+                    sources,
+                    notes.faults,
+                    tuple(name for name in notes.left_out if name not in settings_of(spec)),
                 )
             )
     return returned
@@ -135,7 +157,7 @@ def returned_rows(
     parts = (MODEL, *models.parts) if any(spec.model for spec in specs) else ()
     told = {name for each in telling for name in (*each.numbers.metrics, *each.texts)}
     marks = (REMOVED_TAG, *([TRIAL] if any(_is_pruned(each.job) for each in telling) else ()))
-    taken = {JOB, DATA, READ_FROM, *marks, *parts, *told}
+    taken = {JOB, DATA, READ_FROM, NUMBER_FAULTS, LEFT_OUT, *marks, *parts, *told}
     columns = {
         name: unused_name(name, taken) for name in _varying_settings(every, among, kinds, parts)
     }

@@ -5,6 +5,7 @@ Bytes and seconds are numbers, and times are in UTC.
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import isfinite
 from os import sysconf
 from typing import Any
@@ -14,7 +15,7 @@ from launcher.context import job_folder, uses_job_folder
 from launcher.errors import pluralize
 from launcher.gpu.gpus_file import gpu_labels, read_gpu_status, read_known_attempts
 from launcher.gpu.monitor import recorded_program
-from launcher.job import CPU, Terms
+from launcher.job import CPU, FUNCTION, Terms
 from launcher.scheduler.chosen_policy import read_policy
 from launcher.scheduler.policy.vram_request import choose_vram_request
 from launcher.scheduler.run_places import describe_position
@@ -34,7 +35,12 @@ from launcher.system.paths import Home
 from launcher.system.processes import is_alive
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds, median, quartile
-from launcher.workers.progress.attempt_progress import read_attempt_progress
+from launcher.workers.progress.attempt_progress import (
+    NumberNotes,
+    read_attempt_progress,
+    read_file_faults,
+    split_reserved,
+)
 
 _ATTEMPT_KEYS = (
     "attempt",
@@ -172,6 +178,13 @@ def record_of(
         dependents: the open jobs that need it.
     """
     attempts = store.read.attempts([row.id])
+    result, notes = store.read.result_of(row.id), NumberNotes()
+    spec = row.spec_without_sources
+    if result is not None and (not spec.entry or spec.kind == FUNCTION):
+        result, notes = split_reserved(result)
+    faults = notes.faults
+    if row.attempts and not faults:  # a job without a result has none in the database
+        faults = read_file_faults(row.attempt_in(home))
     places = read_past_pilots(home) if any(attempt.pilot for attempt in attempts) else {}
     return {
         **job_records(home, store, [row])[0],
@@ -202,8 +215,27 @@ def record_of(
             }
             for at, state, reason in store.read.events_of(row.id)
         ],
-        "result": store.read.result_of(row.id),
+        "number_faults": [*map(sanitize_terminal, faults)],
+        "left_out": _reasons_of(home, row, notes.left_out),
+        "result": result or None,
     }
+
+
+def _reasons_of(home: Home, row: JobRow, names: Sequence[str]) -> dict[str, str]:
+    """Return why printed names are no results; the reasons are empty if the log is gone."""
+    if not names:
+        return {}
+    # the forms of lines, which few jobs need here
+    from launcher.workers.progress.log_report import read_log_report
+
+    reasons = dict.fromkeys(map(sanitize_terminal, names), "")
+    attempt = row.attempt_in(home)
+    for log in (attempt.log, attempt.stderr):
+        with suppress(OSError):
+            for name, each in read_log_report(log).left_out.items():
+                if (shown := sanitize_terminal(name)) in reasons:
+                    reasons[shown] = each.reason
+    return reasons
 
 
 def _cpu_record(home: Home, job: JobRow, attempt: AttemptRow) -> dict[str, Json]:

@@ -12,9 +12,16 @@ from launcher.errors import UsageError
 from launcher.functions.options import JobOptions, check_request, read_request
 from launcher.functions.program_start import read_variables
 from launcher.functions.programs import SubmitRequest, check_name
+from launcher.functions.shared_files import IN_PYTHON
 from launcher.job import PROGRAM, PROGRAM_RUN, Spec, run_name_fault
+from launcher.screens.terminal import print_stderr
 from launcher.search.space import text_of
-from launcher.search.submission import commit_search, program_search, with_request
+from launcher.search.submission import (
+    commit_search,
+    files_warnings,
+    program_search,
+    with_request,
+)
 from launcher.search.words import TPE, SearchWords
 from launcher.store.client import (
     context_to_store,
@@ -141,6 +148,8 @@ def search(
     settings: dict[str, Any] = {} if cwd is None else {"cwd": os.fspath(cwd)}
     if env:
         settings["env"] = read_variables([f"{key}={text}" for key, text in env.items()])
+    request, backends = read_request(dict(options)), read_configured_backends(os.environ)
+    request = request._replace(terms=with_default_backends(request.terms, backends))
     sought = program_search(
         SearchWords(metric, trials, parallel, sampler, pruner, repeat, seed, "metric='{}'"),
         typed,
@@ -148,9 +157,8 @@ def search(
         check_name(name),
         tuple(os.fspath(word) for word in words),
         settings,
+        request.terms,
     )
-    request, backends = read_request(dict(options)), read_configured_backends(os.environ)
-    request = request._replace(terms=with_default_backends(request.terms, backends))
     context = context_to_store()
     with open_queue(make=True) as (home, store):
         check_request(home, store, request, backends)
@@ -169,4 +177,6 @@ def search(
         wake(home)
     if not note_if_stopped(home):
         ensure_scheduler_with_note(home)
+    for warning in files_warnings(sought.definition, context.folder, IN_PYTHON):
+        print_stderr(warning)
     return Search(row.id, row.run, row.name)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from launcher.context import Context
 from launcher.errors import UsageError, pluralize
 from launcher.functions.programs import PREFIX, SubmitRequest, check_programs
-from launcher.job import Spec
+from launcher.job import Spec, Terms
 from launcher.screens.terminal import print_stderr
 from launcher.search.definition import (
     SearchDefinition,
@@ -24,7 +24,7 @@ from launcher.search.words import SearchWords
 from launcher.signatures import program_cost
 from launcher.store.queue import Store
 from launcher.store.searches import CANCELLED, SearchRow
-from launcher.taskfile.programs import swept_command
+from launcher.taskfile.programs import swept_command, terms_with_braces
 
 
 class SearchRequest(NamedTuple):
@@ -41,6 +41,7 @@ def program_search(
     name: str,
     argv: tuple[str, ...],
     settings: Mapping[str, Any],
+    terms: Terms,
 ) -> SearchRequest:
     """Return the search of a program, without its resources.
 
@@ -51,6 +52,7 @@ def program_search(
         name: Full name of the jobs; '' if they get numbers.
         argv: Program and arguments with braces.
         settings: Files, folder and variables of the program.
+        terms: Terms of its jobs.
 
     Raises:
         UsageError: an option is wrong, or an extra is missing.
@@ -76,12 +78,20 @@ def program_search(
         *(f"{each.name}={text_of(each.values[0])}" for each in repeated),
     ]
     lines, warnings = swept_command(
-        typed, name.removeprefix(PREFIX) or None, argv, settings, flags, may_repeat=False
+        typed,
+        name.removeprefix(PREFIX) or None,
+        argv,
+        settings,
+        flags,
+        may_repeat=False,
+        terms=terms_with_braces(terms),
     )
     for warning in warnings:
         print_stderr(str(warning))
-    _, filled, stored = lines[0]
-    spec = Spec(name=name, kind="", role="", run="", root="", argv=filled, settings=stored)
+    first = lines[0]
+    spec = Spec(
+        name=name, kind="", role="", run="", root="", argv=first.argv, settings=first.settings
+    )
     return SearchRequest(name, definition._replace(spec=spec))
 
 
@@ -175,6 +185,24 @@ def find_continued(store: Store, search: SearchRequest) -> SearchRow | None:
 def count_asked(store: Store, row: SearchRow) -> int:
     """Return of how many trials the values were chosen."""
     return max((each.number for each in store.searches.trials(row.id)), default=-1) + 1
+
+
+def files_warnings(definition: SearchDefinition, folder: str, spelling: str) -> list[str]:
+    """Return warnings about files of numbers that several trials name.
+
+    Args:
+        definition: The search.
+        folder: In which it is added.
+        spelling: How the user writes an option.
+    """
+    spec = definition.spec
+    if spec is None or not (spec.terms.metrics or spec.terms.tensorboard):
+        return []
+    # for few searches
+    from launcher.functions.shared_files import search_files_warnings
+
+    repeated = [] if definition.repeat is None else [definition.repeat.name]
+    return search_files_warnings(spec, [*definition.space, *repeated], folder, spelling=spelling)
 
 
 def _find_earlier(store: Store, search: SearchRequest) -> SearchRow | None:

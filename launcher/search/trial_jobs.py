@@ -139,7 +139,7 @@ def program_of_trial(definition: SearchDefinition, new: NewTrial) -> Spec:
     # a metric counts wherever it is printed, also a time
     names = dict.fromkeys((*spec.terms.numbers, *(each.metric for each in definition.objectives)))
     return spec._replace(
-        terms=spec.terms._replace(numbers=tuple(names)),
+        terms=spec.terms.with_files(filled.terms)._replace(numbers=tuple(names)),
         name="" if filled.name is None else f"{PREFIX}{filled.name}",
         argv=words,
         settings=settings,

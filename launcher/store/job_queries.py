@@ -458,6 +458,14 @@ class JobQueries:
                 makers.setdefault(path, []).append(row)
         return makers
 
+    def open_jobs_with(self, name: str, text: str) -> list[JobRow]:
+        """Return the waiting and running jobs in whose specification a name has a text as its value."""
+        return self._select_jobs(
+            "jobs.state IN (SELECT value FROM json_each(?)) AND instr(jobs.spec, ?)",
+            json.dumps([*OPEN_STATES]),
+            f"{json.dumps(name)}: {json.dumps(text)}",
+        )
+
     def output_folders(self) -> list[str]:
         """Return the folders into which programs of the queue write, with a slash at the end, each once."""
         rows = self._db.execute(

@@ -116,6 +116,20 @@ def write_json(
     write_atomic(path, text, mode=mode, durable=durable)
 
 
+def write_json_keeping_time(path: Path, record: Mapping[str, Json]) -> None:
+    """Write a private record, not synced; the time of its folder stays.
+
+    The time of the folder of an attempt is that of its start.
+
+    Raises:
+        OSError: the disk is full, or the folder was deleted.
+    """
+    folder = path.parent
+    status = folder.stat()
+    write_json(path, record, mode=0o600, durable=False)
+    os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def write_whole(path: Path | str, text: str) -> None:
     """Write a private file that no process reads before it is announced; not synced, and not atomic."""
     with open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) as descriptor:

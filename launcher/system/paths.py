@@ -24,6 +24,7 @@ from launcher.system.home_checks import (
 from launcher.system.locks import is_in_use, lock_holder
 
 SPEC, STARTED, RESULT, LOG, STDERR = "spec.json", "started", "result.json", "log", "stderr"
+NUMBER_FILES = "number_files.json"
 _RECORD = "home.json"
 APPLICATION_ID = 0x4C41554E  # "LAUN": marks a database of this program
 SCHEMA = 14  # number of launcher/store/schema.sql; lower ones were used by development versions
@@ -63,6 +64,7 @@ class Attempt(_Folder):
     result.json (worker): the entry function's return value, or its error
     log (program): standard output and error
     stderr (program): standard error, if the job wants a file for it
+    number_files.json (supervisor): the files of numbers that its job names, and their numbers after its end
     log.numbers, stderr.numbers (supervisor): the numbers that the program reported in a long log
     queued (commands): present when its program has queued jobs in this queue
     runs (worker): link to the staging folder of its outputs, see `launcher.staging`
@@ -79,6 +81,7 @@ class Attempt(_Folder):
     termination = _NamedFile("termination.json")
     memory = _NamedFile("memory.json")
     progress = _NamedFile("progress.jsonl")
+    number_files = _NamedFile(NUMBER_FILES)
     hashing = _NamedFile("hashing")  # progress of its supervisor with the digest of a large file
     result = _NamedFile(RESULT)
     log = _NamedFile(LOG)

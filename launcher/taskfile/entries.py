@@ -125,6 +125,7 @@ class PlainVariant(NamedTuple):
     name: str | None  # name of the job, after its kind; None: derived from its settings
     swept: VariantName
     settings: ResolvedSettings
+    terms: Mapping[str, str] = {}  # options of the job that contain values, with the values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,8 @@ A matrix of a program can have any names. A value replaces its name between brac
     argv: [python, train.py, "{amp}"]            flags [amp]: --amp or nothing
     argv: [awk, "{{print $1}}", "{file}"]        a brace is written twice
 
+The options `metrics` and `tensorboard` of the entry are filled in the same way.
+
 Values can be drawn: `random: {lr: loguniform(1e-4, 1e-1), hidden: choice(4, 8)}` with `count: 20` combines each draw
 with each combination of the matrix. Each name has a separate random stream, so a larger count keeps the draws of a
 smaller one, and an additional name keeps those of other names. Texts of other entries are not changed.
@@ -28,6 +30,7 @@ from typing import Any, NamedTuple
 from launcher.context import FOLDER_PLACEHOLDERS, INPUTS, OUTPUTS
 from launcher.errors import Problems, TaskFileError, did_you_mean, list_known_names, nearest
 from launcher.ids import is_variant_value
+from launcher.job import Terms
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.params import PARAMS, TEMPLATE, parse_number, read_number
@@ -60,6 +63,7 @@ from launcher.taskfile.settings import ResolvedSettings, replace_values, resolve
 from launcher.taskfile.value_hints import range_hint, value_hint
 
 SWEEP = "sweep"  # between braces, as a word of argv: all values
+FILLED_TERMS = ("tensorboard", "metrics")  # options of a job in which values replace their names
 # replaced when an attempt starts
 FILLED_AT_START = tuple(folder.strip("{}") for folder in FOLDER_PLACEHOLDERS)
 LONGEST_SWEPT_NAME = 240  # characters of the name of a job with its values
@@ -83,6 +87,7 @@ _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?", re.ASCII
 _RANGE_FORMS = "FIRST..LAST or FIRST..LAST..STEP"
 _RANGE_EXAMPLE = "for example seed=1..3 or lr=0.1..0.5..0.1"
 _LONGEST_NUMBER = 20  # characters of a number that is written without an exponent
+_TERM_OPTIONS = tuple(f"--{term}" for term in FILLED_TERMS)
 _BRACES_TWICE = "write {{ or }} for a brace in the text"
 
 
@@ -116,6 +121,7 @@ class SweptCommandLine(NamedTuple):
     name: str | None  # name of its job; None: no name
     argv: tuple[str, ...]
     settings: Mapping[str, Json]  # its values and its files
+    terms: Mapping[str, str] = {}  # options of the job that contain values
 
 
 class _ValueSampler(NamedTuple):
@@ -425,6 +431,7 @@ def swept_programs(
     flags: Collection[str] = (),
     *,
     may_repeat: bool = False,
+    terms: Mapping[str, ScalarNode] = MappingProxyType({}),
 ) -> tuple[PlainVariant, ...]:
     """Return the variants of a program; empty, with the errors reported, if something is invalid.
 
@@ -437,6 +444,7 @@ def swept_programs(
         problems: List to which problems are added.
         flags: Names of swept flags.
         may_repeat: Whether a value that no text uses is only a warning: the program finds it in its environment.
+        terms: The `FILLED_TERMS` of its request that contain braces.
     """
     before = len(problems)
     chosen = combinations(sweeps, problems)
@@ -448,6 +456,9 @@ def swept_programs(
     if isinstance(program, ScalarNode) and program.text in {f"{{{flag}}}" for flag in flags}:
         message = f"{program.text} is a flag and cannot be the program"
         problems.add_error(program, _CODE, message, "write the program before its flags")
+    for term, node in terms.items():
+        for _ in _names_in_braces(node, swept, {}, problems, subject=f"{term}: "):
+            pass
     in_name = set() if name is None else {*_names_in_braces(name, swept, own, problems)}
     # a name that is misspelt between braces seems to be unused
     for unused in () if problems.has_errors(before) else swept.keys() - used:
@@ -473,9 +484,9 @@ def swept_programs(
                 tuple(pair for pair in pairs if pair[0] not in in_name),
             )
         written = None if name is None else name.text
-        variants.append(
-            PlainVariant(full, pairs, _fill_settings(kind, settled, own, these, written))
-        )
+        texts = {term: node.text for term, node in terms.items()}
+        filled = _fill_settings(kind, settled, own, these, written, texts)
+        variants.append(PlainVariant(full, pairs, filled, _fill_terms(texts, these)))
     return tuple(variants) if name is None or _have_names(name, variants, problems) else ()
 
 
@@ -487,6 +498,7 @@ def swept_command(
     flags: Sequence[str] = (),
     *,
     may_repeat: bool = True,
+    terms: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[SweptCommandLine], Problems]:
     """Return the variants of a program for `launcher add --sweep` and `--sweep-flag`, and the warnings.
 
@@ -497,6 +509,7 @@ def swept_command(
         settings: `inputs`, `outputs`, `cwd` and `env` with braces, if they are given.
         flags: Names of swept flags.
         may_repeat: As of `swept_programs`.
+        terms: As `terms_with_braces` returns them.
 
     Raises:
         TaskFileError: contains all mistakes with their locations in the command line.
@@ -508,6 +521,7 @@ def swept_command(
         *(("--output", each) for each in settings.get(OUTPUTS, ())),
         *(("--env", f"{key}={text}") for key, text in settings.get("env", {}).items()),
         *([("--cwd", settings["cwd"])] if "cwd" in settings else ()),
+        *((f"--{term}", text) for term, text in terms.items()),
         *([] if name is None else [("--name", name)]),
     ]
     typed = [word for option in options for word in option]
@@ -521,7 +535,7 @@ def swept_command(
     program = words[len(words) - len(argv) :]
     given = {
         option: tuple(words[2 * at + 1] for at, (each, _) in enumerate(options) if each == option)
-        for option in ("--sweep-flag", "--input", "--output", "--env", "--cwd")
+        for option in ("--sweep-flag", "--input", "--output", "--env", "--cwd", *_TERM_OPTIONS)
     }
     flagged = [  # without the quote that may stand before the word
         replace(word, column=word.column + 1, plain=True) for word in given["--sweep-flag"]
@@ -542,7 +556,15 @@ def swept_command(
         raise TaskFileError(problems)
     named = None if name is None else words[len(typed) - 1]
     variants = swept_programs(
-        COMMAND, named, settled, own, sweeps, problems, flags, may_repeat=may_repeat
+        COMMAND,
+        named,
+        settled,
+        own,
+        sweeps,
+        problems,
+        flags,
+        may_repeat=may_repeat,
+        terms={term: given[f"--{term}"][0] for term in terms},
     )
     if problems.has_errors():
         raise TaskFileError(problems)
@@ -557,6 +579,7 @@ class SweptJob(NamedTuple):
     variant: VariantName  # all values, as names of jobs have them
     settings: Mapping[str, Json]  # those in which values stand, with the values
     stored: Mapping[str, Json]  # its values and their template
+    terms: Mapping[str, str] = {}  # options of the job in which values stand, with the values
 
 
 def has_template(settings: Mapping[str, Any]) -> bool:
@@ -615,7 +638,9 @@ def change_swept_values(
             problems.add_error(said.key, "set", message, "queue a new sweep with the value")
     if patterns:  # the files that were found when the job was queued
         filled[INPUTS] = settings[INPUTS]
-    return SweptJob(name, pairs, filled, {PARAMS: _params(chosen), TEMPLATE: stored})
+    of_terms = template.get("terms") or {}
+    changed = _fill_terms({term: str(text) for term, text in of_terms.items()}, chosen)
+    return SweptJob(name, pairs, filled, {PARAMS: _params(chosen), TEMPLATE: stored}, changed)
 
 
 def fill_template(settings: Mapping[str, Any], texts: Mapping[str, str]) -> SweptJob:
@@ -656,7 +681,7 @@ def _command(variant: PlainVariant, kept: Iterable[str]) -> SweptCommandLine:
     argv = values["argv"]
     assert isinstance(argv, list)
     return SweptCommandLine(
-        variant.name, tuple(map(str, argv)), {name: values[name] for name in kept}
+        variant.name, tuple(map(str, argv)), {name: values[name] for name in kept}, variant.terms
     )
 
 
@@ -754,16 +779,22 @@ def _texts(own: GivenSettings) -> Iterator[Node]:
 
 
 def _names_in_braces(
-    node: Node, swept: Collection[str], own: GivenSettings, problems: Problems
+    node: Node,
+    swept: Collection[str],
+    own: GivenSettings,
+    problems: Problems,
+    *,
+    subject: str = "",
 ) -> Iterator[str]:
-    """Yield the names between the braces of a text; report invalid ones."""
+    """Yield the names between the braces of a text; report invalid ones, with a subject before the message."""
     if not isinstance(node, ScalarNode):
         return
     for folder in FOLDER_PLACEHOLDERS:
         if (at := node.text.find(f"{{{folder}}}")) >= 0:
             message = f"{folder} cannot be written literally; it is replaced when an attempt starts"
             hint = f"write {folder} for the folder itself"
-            problems.add_error(node.part_place(at, len(folder) + 2), _CODE, message, hint)
+            place = node.part_place(at, len(folder) + 2)
+            problems.add_error(place, _CODE, subject + message, hint)
     for brace in _BRACE.finditer(node.text):
         name = brace["name"]
         if brace[0] in ("{{", "}}") or name in FILLED_AT_START:
@@ -787,9 +818,8 @@ def _names_in_braces(
             message = f"no value is named {name!r}"
             hint = did_you_mean(nearest(name, swept)) or _BRACES_TWICE
         notes = (list_known_names(name, swept),) if name else ()
-        problems.add_error(
-            node.part_place(brace.start(), len(brace[0])), _CODE, message, hint, *notes
-        )
+        place = node.part_place(brace.start(), len(brace[0]))
+        problems.add_error(place, _CODE, subject + message, hint, *notes)
 
 
 def _fill_names(text: str, values: Mapping[str, str]) -> str:
@@ -807,6 +837,7 @@ def _fill_settings(
     own: GivenSettings,
     values: Sequence[_Value],
     name: str | None,
+    terms: Mapping[str, str],
 ) -> ResolvedSettings:
     """Return the settings of a program with some values, the values themselves, and their template."""
     written = {key: settled.values[key] for key in own if key in settled.values}
@@ -817,9 +848,21 @@ def _fill_settings(
         "labels": {value.name: value.label for value in values},
         "flags": [value.name for value in values if value.is_flag],
     }
+    template |= {"terms": dict(terms)} if terms else {}
     return replace_values(
         kind, settled, {**_filled(written, values), PARAMS: _params(values), TEMPLATE: template}
     )
+
+
+def terms_with_braces(terms: Terms) -> dict[str, str]:
+    """Return the `FILLED_TERMS` that contain braces, by name."""
+    texts = {term: str(getattr(terms, term)) for term in FILLED_TERMS}
+    return {term: text for term, text in texts.items() if "{" in text or "}" in text}
+
+
+def _fill_terms(terms: Mapping[str, str], values: Sequence[_Value]) -> dict[str, str]:
+    texts = {value.name: value.text for value in values}
+    return {term: _fill_names(text, texts) for term, text in terms.items()}
 
 
 def _params(values: Iterable[_Value]) -> dict[str, Json]:

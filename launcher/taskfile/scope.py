@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from launcher.errors import Problems, Severity, SourceLocation, UsageError
 from launcher.job_options.registry import JobOption, JobRequest, job_options, old_option_names
 from launcher.job_options.value_types import (
-    NAMES,
     TimeInPast,
     device_fault,
     in_task_file,
@@ -217,7 +216,7 @@ def _value(option: JobOption, node: Node, now: float) -> object:
         UsageError: the value is invalid; the message contains the expected form.
     """
     takes = option.takes
-    if takes is NAMES and isinstance(node, SequenceNode):
+    if takes.is_list and isinstance(node, SequenceNode):
         words = [
             item.text for item in node.nodes if isinstance(item, ScalarNode) and not is_null(item)
         ]

@@ -57,6 +57,7 @@ from launcher.taskfile.programs import (
     flag_names,
     sweeps_of_program,
     swept_programs,
+    terms_with_braces,
 )
 from launcher.taskfile.schema.json_schema_types import PROGRAM_NAME
 from launcher.taskfile.scope import EVERY, Scope, request_for
@@ -188,6 +189,7 @@ class _RawEntry(NamedTuple):
     words: Mapping[str, Node]
     own_settings: GivenSettings
     combinations: tuple[GivenSettings, ...]  # combinations of its own matrix
+    request: Node | None = None  # its own resources and options
 
     @property
     def kind(self) -> Kind:
@@ -296,7 +298,7 @@ def _raw_entry(kind: Kind, node: MappingNode, scope: Scope) -> _RawEntry:
     # the matrix of a program has free names
     matrix = node_or_none(words.get("matrix")) if kind.entry else None
     combinations = combinations_of_entry(matrix, of, own, scope)
-    return _RawEntry(scope, common, words, own, combinations)
+    return _RawEntry(scope, common, words, own, combinations, asked)
 
 
 def _make_unknown_key_reporter(
@@ -475,13 +477,36 @@ def _read_plain(raw: _RawEntry) -> PlainEntry | None:
     variants: tuple[PlainVariant, ...] = ()
     if settled is not None and sweeps:
         flags = flag_names(raw.words)
-        variants = swept_programs(kind, name, settled, raw.own_settings, sweeps, problems, flags)
+        variants = swept_programs(
+            kind,
+            name,
+            settled,
+            raw.own_settings,
+            sweeps,
+            problems,
+            flags,
+            terms=_filled_terms(raw),
+        )
         if any(not _is_program_name((each.name or "t").partition("@")[0]) for each in variants):
             problems.add_error(name, "name", _PROGRAM_NAME_REQUIRED)
             return None
     elif settled is not None:
         variants = (PlainVariant(None if name is None else name.text, (), settled),)
     return PlainEntry(**raw.common, variants=variants) if variants else None
+
+
+def _filled_terms(raw: _RawEntry) -> dict[str, ScalarNode]:
+    """Return the options of a program that contain braces; those of defaults with the location of the entry."""
+    pairs = raw.request.pairs if isinstance(raw.request, MappingNode) else ()
+    written = {key.text: node for key, node in pairs if isinstance(node, ScalarNode)}
+    source = SourceFile(file=raw.place.file, lines=())
+    line, column = raw.place.line - 1, raw.place.column - 1
+    return {
+        term: node
+        if (node := written.get(term)) is not None and node.text == text
+        else ScalarNode(source, line, column, 1, text, plain=False)
+        for term, text in terms_with_braces(raw.common["request"].terms).items()
+    }
 
 
 def _read_given_name(raw: _RawEntry, *, swept: bool = False) -> tuple[bool, ScalarNode | None]:

@@ -79,7 +79,10 @@ def job_context(view: QueueView, address: Address) -> PageContent:
             ],
             "step": read_newest_progress(view.home, row).step,
             "buttons": [] if view.read_only else buttons_of(row, store),
-            "facts": [(name.strip(), text) for name, text in facts],
+            "facts": [
+                *((name.strip(), text) for name, text in facts),
+                *(("numbers that do not count", fault) for fault in record["number_faults"]),
+            ],
             "attempts": attempt_cells(view.home, record, head)[::-1],
             "events": event_cells(record, head)[::-1][:EVENTS],
             "events_left": max(0, len(record["events"]) - EVENTS),

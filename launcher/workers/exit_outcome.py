@@ -19,7 +19,7 @@ from launcher.states import (
 from launcher.system.files import Json, is_disk_full, read_file_end, read_json
 from launcher.system.paths import RESULT, Attempt
 from launcher.units import format_bytes, format_seconds
-from launcher.workers.progress.attempt_progress import read_last_metrics
+from launcher.workers.progress.attempt_progress import end_named_files, read_last_metrics
 from launcher.workers.progress.printed_lines import last_line
 from launcher.workers.shortage import TAIL_BYTES, find_oom_in_log
 
@@ -67,6 +67,8 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
         context: what else is known.
         now: seconds since 1970.
     """
+    # now, because another program may write the same files
+    end_named_files(attempt)
     record = read_worker_result(attempt)
     code = os.waitstatus_to_exitcode(status)
     done = done_from_result(record, now)
@@ -96,7 +98,6 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
     if code == 0:
         if context.has_worker:
             return _missing_report(attempt, now)
-        # now, because another program may write the same event files
         return Done(at=now, result=read_last_metrics(attempt))
     shortage = _find_oom(code, attempt, context)
     if shortage is not None:

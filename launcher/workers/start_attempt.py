@@ -139,6 +139,8 @@ class AttemptStarter:
                 if held is None:
                     order, environment = _with_own_folder(order, attempt, environment)
                     files = self._prepare_files(order)
+                if order.spec.terms.metrics or order.spec.terms.tensorboard:
+                    _begin_named_files(order, attempt)
                 oom_kills = memory.count_oom_kills()
                 program = (
                     spawn(_with_copied_words(order), environment, logs)
@@ -254,6 +256,14 @@ def _check_snapshot(order: AttemptSpec) -> None:
     """
     if (copy := order.code_copy) is not None and (fault := copy.fault()):
         raise CannotStart(CANNOT_EXECUTE, fault)
+
+
+def _begin_named_files(order: AttemptSpec, attempt: Attempt) -> None:
+    """Record which files of numbers a program may write, before it can write them."""
+    # 30 ms of modules that few jobs need
+    from launcher.workers.progress.named_files import begin_named_files
+
+    begin_named_files(order, attempt)
 
 
 def _with_copied_words(order: AttemptSpec) -> AttemptSpec:

@@ -18,6 +18,7 @@ import time
 from enum import IntEnum
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher.states import Done, Failed, Lost, NeverStarted, Stopped
 from launcher.system import cgroups, memory
@@ -46,6 +47,9 @@ from launcher.workers.running_time import (
 )
 from launcher.workers.start_attempt import AttemptStarter, StartedAttempt, move_written
 from launcher.workers.termination import PILOT_ABANDONED, TIME_LIMIT, is_to_be_killed
+
+if TYPE_CHECKING:
+    from launcher.workers.progress.named_files import NamedFilesWatch
 
 # check whether the current attempt is to be paused, resumed or killed
 CONTROL_SIGNAL = signal.SIGUSR1
@@ -218,7 +222,7 @@ class _Supervisor:
             return record_outcome_when_possible(begun, attempt, self._lease)
         self._starter.fork_standby()  # the next one, while this one runs
         log_limit = LogLimits(attempt, begun.attempt_spec, begun.started_at)
-        status, how = self._await_end(begun, log_limit)
+        status, how = self._await_end(begun, log_limit, self._watch_files(begun, attempt))
         if status == 0 and self._current.phase is AttemptPhase.RUNS and not how.signalled:
             self._current.phase = AttemptPhase.ENDED_WELL
         if self._lease.is_over():
@@ -290,7 +294,19 @@ class _Supervisor:
         ):
             raise HashingStopped
 
-    def _await_end(self, begun: StartedAttempt, log_limit: LogLimits) -> tuple[int, ExitContext]:
+    def _watch_files(self, begun: StartedAttempt, attempt: Attempt) -> "NamedFilesWatch | None":
+        """Return the watch of the files of numbers that the job names and others may write; None if there are none."""
+        terms = begun.attempt_spec.spec.terms
+        if not (terms.metrics or terms.tensorboard):
+            return None
+        # 30 ms of modules that few jobs need
+        from launcher.workers.progress.named_files import watch_named_files
+
+        return watch_named_files(attempt, self._processes.pids, begun.started_at)
+
+    def _await_end(
+        self, begun: StartedAttempt, log_limit: LogLimits, files: "NamedFilesWatch | None" = None
+    ) -> tuple[int, ExitContext]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
 
         Returns its wait status, and further facts about the end.
@@ -307,9 +323,12 @@ class _Supervisor:
                 pause.retry_at,
                 self._signals.control_at,
                 log_limit.check_at,
+                None if files is None else files.check_at,
             ):
                 now = time.monotonic()
                 log_limit.check(now)
+                if files is not None:
+                    files.check(now)
                 if self._lease.is_over():  # its attempts have been given to others
                     self._processes.kill()
                     times.schedule_only_kill(now + KILL_RETRY_S)

@@ -47,6 +47,7 @@ from launcher.functions.programs import (
     check_name,
     check_programs,
     commit_jobs,
+    files_warnings,
     programs_of,
     split_finished_programs,
 )
@@ -68,6 +69,7 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home, find_home
 from launcher.system.text import sanitize_terminal
+from launcher.workers.progress.file_owners import ON_COMMAND_LINE
 
 PARTITION_S = 2.0  # so long Slurm is waited for
 # the options on the help page; a job option that is not here is among the others
@@ -370,10 +372,12 @@ def add(
         # pydantic and task files, which no other way to add needs
         from launcher.search.submission import program_search
 
-        sought = program_search(words, sweeps, flags, full_name, program, given_settings)
+        sought = program_search(
+            words, sweeps, flags, full_name, program, given_settings, request.terms
+        )
         sweeps, flags, program = (), (), sought.definition.argv
     programs = (
-        programs_of(full_name, program, Sweep(sweeps, flags), given_settings)
+        programs_of(full_name, program, Sweep(sweeps, flags), given_settings, request.terms)
         if file is None
         else [
             Program(f"{full_name}-{number}" if full_name else "", command.argv, given_settings)
@@ -540,6 +544,8 @@ def _print_planned_jobs(
     if specs:
         with store.database.reading():
             check_programs(store, request, specs)
+    for warning in files_warnings(store, request, specs, ON_COMMAND_LINE):
+        _warn(warning)
     if specs and request.snapshot:
         from launcher.functions.code_snapshots import plan_snapshot  # few commands need it
 
@@ -583,6 +589,7 @@ def _queue_programs(
         _print_finished(done)
     if not specs:
         return {}
+    shared = files_warnings(store, request, specs, ON_COMMAND_LINE)
     jobs = commit_jobs(store, request, specs)
     wake(home)  # first: an idle scheduler starts the program within milliseconds
     many = file is not None or len(jobs) > 1
@@ -598,6 +605,8 @@ def _queue_programs(
             print_stderr(f"warning: {sanitize_terminal(oddity)}")
     variables = (each.settings.get("env", {}) for each in specs)
     _warn(stored_secrets_warning(variables, (each.argv for each in specs)))
+    for warning in shared:
+        _warn(warning)
     (row,) = store.read.jobs_by_id([min(jobs)])
     if row.state is State.SKIPPED:  # they all follow the same jobs
         which = " all jobs" if many else ""

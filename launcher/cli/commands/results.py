@@ -1,6 +1,6 @@
 """`launcher results` prints results of runs or writes a database; `launcher query` runs SQL on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ from launcher.results.metric_direction import (
     unknown_direction,
 )
 from launcher.results.model_columns import ModelIndex, shown_settings
+from launcher.results.number_notes import left_out_note, number_notes
 from launcher.results.over import average_over, covarying_columns, notes_of_groups
 from launcher.results.pivot import Pivot, metrics_of_rows, pivot
 from launcher.results.result_jobs import ResultCounts, ResultJob, count_results, result_jobs
@@ -224,12 +225,18 @@ def command(
         of_searches = read_searches(store, searches) if choice.best and searches else RunSearches()
     counts = count_results(matching, tests=bool(results.rows))
     found = RunOutcome(every[0].run, results, returned, now, kinds, of_searches)
-    answer, again = _build_output(found, choice, metric, shape, everything=everything)
+    missing = [*number_notes(returned), *filter(None, [left_out_note(returned)])]
+    try:
+        answer, again = _build_output(found, choice, metric, shape, everything=everything)
+    except UsageError:  # a metric may be missing for one of these reasons
+        _print_notes(missing)
+        raise
     if answer is None:
-        hint = TO_PRINT if any(job.kind == PROGRAM for job in jobs) else ""
+        hint = TO_PRINT if any(job.kind == PROGRAM for job in jobs) and not missing else ""
         print_stderr(f"{NO_RESULTS}{hint}")
+        _print_notes(missing)
         return
-    write(_with_counts(answer, counts), shape)
+    write(_with_counts(answer, counts, returned), shape)
     if again:
         print_stderr(again)
     of_tests = not all(map(is_plain, results.rows))
@@ -240,11 +247,11 @@ def command(
         _note(
             f"numbers of {inferred:,} of {pluralize(len(returned), 'job')} were read from the log"
         )
+    _print_notes(missing)
     if replaced := 0 if all_jobs or patterns else len(superseded):
         _note(f"newer jobs replaced {pluralize(replaced, 'older job')}. To print all: --all-jobs")
     if results.rows or returned:
-        for note in (*counts.notes(), *code_notes):
-            _note(note)
+        _print_notes((*counts.notes(), *code_notes))
 
 
 class RunOutcome(NamedTuple):
@@ -294,9 +301,18 @@ def _flat_results(found: RunOutcome) -> RunResults:
     return returned_rows(found.returned, found.kinds, (), found.newest_jobs)
 
 
-def _with_counts(answer: CommandOutput, counts: ResultCounts) -> CommandOutput:
-    """Return output whose JSON contains the number of jobs, and of those with an older result or none."""
-    return answer._replace(record=lambda: {**answer.record(), "counts": counts.to_json()})
+def _with_counts(
+    answer: CommandOutput, counts: ResultCounts, returned: Sequence[ReturnedValues]
+) -> CommandOutput:
+    """Return output whose JSON contains the number of jobs, of those with an older result or none, and the faults."""
+    faults = {each.job.name: [*each.faults] for each in returned if each.faults}
+    return answer._replace(
+        record=lambda: {
+            **answer.record(),
+            "counts": counts.to_json(),
+            **({"number_faults": faults} if faults else {}),
+        }
+    )
 
 
 def _split_names(text: str | None) -> tuple[str, ...]:
@@ -599,6 +615,11 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
         ),
         shape,
     )
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        _note(note)
 
 
 def _note(text: str) -> None:

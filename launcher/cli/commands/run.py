@@ -38,6 +38,7 @@ from launcher.errors import TaskFileError, UsageError, pluralize, suggestion_or_
 from launcher.functions.options import absent_gpu_warning
 from launcher.functions.plan_checks import check_plans, compare, make_engine_query, reasons_against
 from launcher.functions.program_start import stored_secrets_warning
+from launcher.functions.shared_files import IN_TASK_FILE, shared_files_warnings
 from launcher.job_options.notifications import RunNotify
 from launcher.job_options.registry import job_options
 from launcher.notify.settings import read_configured_notify
@@ -277,6 +278,7 @@ def command(
             for found in searches:
                 check_searches(store, found)
             _warn_of_gpus(home, comparisons)
+            _warn_of_files(store, comparisons)
             if policy is not None:
                 set_policy(home, policy)
                 print_stderr(policy_message(home))
@@ -375,6 +377,18 @@ def _warn_of_secrets(plans: Iterable[Plan]) -> None:
     given = [env for job in jobs if isinstance(env := job.settings.get("env"), dict)]
     texts = ({name: str(text) for name, text in env.items()} for env in given)
     if warning := stored_secrets_warning(texts, (job.argv for job in jobs)):
+        print_stderr(warning)
+
+
+def _warn_of_files(store: Store | None, comparisons: Iterable[Comparison]) -> None:
+    """Print which files of numbers several jobs name."""
+    specs = [
+        spec
+        for comparison in comparisons
+        if any(each.job.terms.metrics or each.job.terms.tensorboard for each in comparison.jobs)
+        for spec in starting_specs(comparison, Path.cwd())
+    ]
+    for warning in shared_files_warnings(store, specs, str(Path.cwd()), spelling=IN_TASK_FILE):
         print_stderr(warning)
 
 
@@ -532,6 +546,7 @@ def _list(
                     snapshot="" if snapshot is None else str(snapshot),
                 )
                 lines += ["", listing] if lines else [listing]
+        _warn_of_files(store, comparisons)
     if form is Form.JSON:
         print_json(records[0] if len(records) == 1 else {"plans": records})
     for line in lines:

@@ -38,6 +38,7 @@ from launcher.workers.progress.steps import curves
 EVENTS = 12  # the newest are what a person looks for
 LOG_LINES = 10
 CURVES, CURVE_WIDTH = 20, 40  # numbers that are listed; columns of each one's curve
+LEFT_OUT = 12  # printed names that are listed
 NEEDS = 10  # jobs that are listed; the others are counted
 
 
@@ -107,6 +108,12 @@ def _parts(
     yield from _end_of_log(home, row, record["attempts"])
     if record["progress"] is not None:
         yield _progress(home, row, record["progress"])
+    if faults := record["number_faults"]:
+        yield ["numbers that do not count", *(f"  {fault}" for fault in faults)]
+    if names := [(f"  {name}", reason) for name, reason in record["left_out"].items()]:
+        left = len(names) - LEFT_OUT
+        more = [f"  and {left:,} more: launcher numbers {record['log']}"] if left > 0 else []
+        yield ["printed names that are no results", *columns(names[:LEFT_OUT]), *more]
     events = event_cells(record, time_zone_of(record))
     earlier = len(events) - EVENTS
     left_out = (

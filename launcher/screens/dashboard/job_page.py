@@ -135,6 +135,11 @@ class JobPage:
                 event_cells(record, time_zone_of(record))[::-1],
             ),
             ("result", result_cells(record)),
+            ("numbers that do not count", [(f"  {fault}",) for fault in record["number_faults"]]),
+            (
+                "printed names that are no results",
+                [(f"  {name}", reason) for name, reason in record["left_out"].items()],
+            ),
             ("what it does", [(f"  {key}", value) for key, value in facts_of(record, row)]),
         ]
 

@@ -4,6 +4,7 @@ The first of several sources that has something counts: reports of the job's own
 for us, TensorBoard's event files, a progress bar. Nothing is read before a screen needs it.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,11 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from launcher.context import job_folder, substitute_folders
 from launcher.system.files import Json, read_bytes, read_file_end
-from launcher.system.paths import Attempt
-from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
-from launcher.workers.progress.event_files import NEWEST_BYTES, read_event_steps, read_newest_event
+from launcher.system.paths import NUMBER_FILES, Attempt
+from launcher.workers.progress.event_files import NEWEST_BYTES
 from launcher.workers.progress.growing_files import IncrementalFileReader
 from launcher.workers.progress.printed_lines import (
     EPOCH_MARKER,
@@ -43,7 +42,7 @@ MOST_NUMBERS = 200  # numbers that a program did not report to us
 READ_FROM, NUMBER_FAULTS, LEFT_OUT = "read_from", "number_faults", "left_out"
 _RESERVED = frozenset({NUMBER_FAULTS, LEFT_OUT})
 _COUNTS = frozenset({"epoch", "step", "total"})  # `epoch=2/5` is one
-MOST_LEFT_OUT = 50  # names that are stored
+MOST_LEFT_OUT = 30  # names that are stored
 # stored words: the sources
 REPORTED, METRICS_FILE, EVENT_FILES, LOG = "reported", "metrics file", "event files", "log"
 
@@ -135,15 +134,15 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     reported = {**_last_values(steps), **printed, **in_errors.others, **in_log.others}
     found: dict[str, Mapping[str, Json]] = {
         REPORTED: reported,
-        METRICS_FILE: _last_values(_metrics_file_steps(attempt, MOST_BYTES)),
+        METRICS_FILE: _file_results(_metrics_file_steps(attempt, MOST_BYTES)),
     }
     if not (steps or printed):
-        event = _newest_event(attempt, END_BYTES)
-        found[EVENT_FILES] = {} if event is None else event.metrics
+        found[EVENT_FILES] = _file_results(_event_file_steps(attempt, MOST_BYTES))
     asked = _asked_names(attempt)
     lines = _read_lines((errors, log), asked, alone=not (reported or found.get(EVENT_FILES)))
     found[LOG] = lines.numbers
     faults = [
+        *read_file_faults(attempt),
         *texts_for_numbers(reported),
         *(
             f"the log has no number {name!r}"
@@ -154,15 +153,24 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     return {
         **_combine(found),
         **({NUMBER_FAULTS: [*faults]} if faults else {}),
-        **({LEFT_OUT: {**lines.left_out}} if lines.left_out else {}),
+        **({LEFT_OUT: [*lines.left_out]} if lines.left_out else {}),
     }
+
+
+def _file_results(steps: Sequence[ProgressReport]) -> dict[str, Json]:
+    """Return the last value of each number of files that is a result."""
+    if not steps:
+        return {}
+    from launcher.workers.progress.metrics_files import is_result  # tables, of few jobs
+
+    return {name: value for name, value in _last_values(steps).items() if is_result(name)}
 
 
 class _Lines(NamedTuple):
     """The numbers of lines that were not written for launcher."""
 
     numbers: Mapping[str, Json]
-    left_out: Mapping[str, str]  # name → reason
+    left_out: Sequence[str]  # printed names that do not count
 
 
 def _read_lines(texts: Iterable[bytes], asked: Sequence[str], *, alone: bool) -> _Lines:
@@ -174,20 +182,20 @@ def _read_lines(texts: Iterable[bytes], asked: Sequence[str], *, alone: bool) ->
         alone: nothing else has numbers; otherwise only those that are asked for count.
     """
     numbers: dict[str, Json] = {}
-    left_out: dict[str, str] = {}
+    left_out: dict[str, None] = {}
     for text in texts if alone or asked else ():
         end = text[-END_BYTES:]
         if not _DIGIT.search(end):  # the forms are imported for programs that print numbers
             continue
         printed = _forms().read_printed_numbers(end, asked)
         if alone:
-            left_out |= {name: left.reason for name, left in printed.left_out.items()}
+            left_out |= dict.fromkeys(printed.left_out)
         for name, number in printed.numbers.items():
             if alone or number.rule == _forms().ASKED:
                 numbers.pop(name, None)
                 numbers[name] = number.value
     kept = [name for name in left_out if name not in numbers]
-    return _Lines(numbers, {name: left_out[name] for name in kept[:MOST_LEFT_OUT]})
+    return _Lines(numbers, kept[:MOST_LEFT_OUT])
 
 
 def texts_for_numbers(reported: Mapping[str, Json]) -> list[str]:
@@ -208,29 +216,32 @@ def _asked_names(attempt: Attempt) -> tuple[str, ...]:
     """Return the names of printed numbers that an attempt's job asks for."""
     try:
         text = read_bytes(attempt.spec)
-        order = read_attempt_spec(text) if b'"numbers"' in text else None
+        if b'"numbers"' not in text:
+            return ()
+        # the reader of specs, which the screens do not need
+        from launcher.workers.attempt_spec import read_attempt_spec
+
+        order = read_attempt_spec(text)
     except (OSError, ValueError):
         return ()
-    return () if order is None else order.spec.terms.numbers
-
-
-def split_reserved(numbers: Mapping[str, Json]) -> tuple[dict[str, Json], "NumberNotes"]:
-    """Return the numbers of a program without the reserved keys, and what these say."""
-    faults, left_out = numbers.get(NUMBER_FAULTS), numbers.get(LEFT_OUT)
-    left = {name: value for name, value in numbers.items() if name not in _RESERVED}
-    return left, NumberNotes(
-        tuple(map(str, faults)) if isinstance(faults, list) else (),
-        {name: str(reason) for name, reason in left_out.items()}
-        if isinstance(left_out, dict)
-        else {},
-    )
+    return order.spec.terms.numbers
 
 
 class NumberNotes(NamedTuple):
     """What there is to say about the numbers of a job."""
 
     faults: tuple[str, ...] = ()  # why numbers that were to be read are missing
-    left_out: Mapping[str, str] = {}  # printed names that do not count, with the reason
+    left_out: tuple[str, ...] = ()  # printed names that are no results
+
+
+def split_reserved(numbers: Mapping[str, Json]) -> tuple[dict[str, Json], NumberNotes]:
+    """Return the numbers of a program without the reserved keys, and what these say."""
+    faults, left_out = numbers.get(NUMBER_FAULTS), numbers.get(LEFT_OUT)
+    left = {name: value for name, value in numbers.items() if name not in _RESERVED}
+    return left, NumberNotes(
+        tuple(map(str, faults)) if isinstance(faults, list) else (),
+        tuple(map(str, left_out)) if isinstance(left_out, list) else (),
+    )
 
 
 def _combine(found: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
@@ -266,8 +277,11 @@ def _read_end(log: Path) -> bytes:
 
 
 def _newest_event(attempt: Attempt, *sizes: int) -> ProgressReport | None:
-    folder = _event_folder(attempt)
-    return None if folder is None else read_newest_event(folder, start_time(attempt), sizes)
+    module = _named_files(attempt)
+    step: ProgressReport | None = (
+        None if module is None else module.read_newest_event_file_step(attempt, sizes)
+    )
+    return step
 
 
 def read_newest_step(attempt: Attempt) -> ProgressReport | None:
@@ -290,8 +304,7 @@ def _steps_by_source(attempt: Attempt, most_bytes: int) -> Iterator[list[Progres
     yield read_reports(attempt.progress, most_bytes)
     yield _PRINTED.items(attempt.log, most_bytes)
     yield _PRINTED.items(attempt.stderr, most_bytes)
-    folder = _event_folder(attempt)
-    yield [] if folder is None else read_event_steps(folder, start_time(attempt), most_bytes)
+    yield _event_file_steps(attempt, most_bytes)
     yield _metrics_file_steps(attempt, most_bytes)
     yield _EPOCHS.items(attempt.log, most_bytes)
     yield _EPOCHS.items(attempt.stderr, most_bytes)
@@ -334,44 +347,42 @@ def start_time(attempt: Attempt) -> float:
         return 0.0
 
 
-def _event_folder(attempt: Attempt) -> Path | None:
-    """Return where an attempt's program writes event files; None if its job names no folder."""
-    return _named_path(attempt, "tensorboard")
+def _named_files(attempt: Attempt) -> ModuleType | None:
+    """Return the module that reads the files of numbers of an attempt; None if its job names none."""
+    if not os.path.exists(attempt.path_text(NUMBER_FILES)):  # noqa: PTH110  # done for every attempt
+        return None
+    from launcher.workers.progress import named_files  # tables and event files, of few jobs
+
+    return named_files
 
 
 def _metrics_file_steps(attempt: Attempt, most_bytes: int) -> list[ProgressReport]:
     """Return the rows of the file in which an attempt's program writes numbers; empty if its job names no file."""
-    path = _named_path(attempt, "metrics")
-    if path is None:
-        return []
-    from launcher.workers.progress.metrics_files import newest_file, read_metrics_file
-
-    file = newest_file(path, start_time(attempt))
-    return [] if file is None else read_metrics_file(file, most_bytes)
+    module = _named_files(attempt)
+    steps: list[ProgressReport] = (
+        [] if module is None else module.read_metrics_steps(attempt, most_bytes)
+    )
+    return steps
 
 
-def _named_path(attempt: Attempt, term: str) -> Path | None:
-    """Return the path that one of the terms of an attempt's job names, None if it names none."""
-    try:
-        text = read_bytes(attempt.spec)
-        # most name none: the whole of it need not be understood
-        order = read_attempt_spec(text) if f'"{term}"'.encode() in text else None
-        if order is None or not getattr(order.spec.terms, term):
-            return None
-        spec, context = substitute_folders(
-            order.spec, order.context, partial(_program_folder, attempt, order)
-        )
-    except (OSError, ValueError):
-        return None
-    return Path(context.folder, getattr(spec.terms, term))
+def _event_file_steps(attempt: Attempt, most_bytes: int) -> list[ProgressReport]:
+    """Return the steps of the event files of an attempt's program; empty if its job names no folder."""
+    module = _named_files(attempt)
+    steps: list[ProgressReport] = (
+        [] if module is None else module.read_event_file_steps(attempt, most_bytes)
+    )
+    return steps
 
 
-def _program_folder(attempt: Attempt, order: AttemptSpec) -> Path:
-    """Return where the folder of a program's attempt lies: in its staging folder, and in its run when it is done."""
-    # staging, which the lists of jobs do not need
-    from launcher.staging.stages import VIEW_LINK
+def end_named_files(attempt: Attempt) -> None:
+    """Read the files that an attempt's job names after its end: later content does not count."""
+    module = _named_files(attempt)
+    if module is not None:
+        module.end_named_files(attempt)
 
-    run_folder = order.spec.run_folder
-    done = job_folder(order.spec, order.job)
-    staged = Path(attempt.path_text(VIEW_LINK), run_folder.name, done.relative_to(run_folder))
-    return staged if staged.exists() else done
+
+def read_file_faults(attempt: Attempt) -> tuple[str, ...]:
+    """Return why numbers of the files that an attempt's job names do not count, a sentence each."""
+    module = _named_files(attempt)
+    faults: tuple[str, ...] = () if module is None else module.read_file_faults(attempt)
+    return faults

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -22,14 +22,19 @@ CLOCK_SKEW_S = 2.0  # clocks of file systems may be behind
 _FILES = IncrementalFileReader[ScalarEvent](lambda text, _: parse_scalars(text))
 
 
-class _EventFile(NamedTuple):
+class EventFile(NamedTuple):
+    """An event file below a folder."""
+
     path: Path
     run: str  # its folder below the given one; empty for the given one itself
     written: float  # seconds since 1970
 
 
 def read_newest_event(
-    folder: Path, since: float, sizes: Sequence[int] = NEWEST_BYTES
+    folder: Path,
+    since: float,
+    sizes: Sequence[int] = NEWEST_BYTES,
+    only: Collection[str] | None = None,
 ) -> ProgressReport | None:
     """Return the newest step of the event files below a folder, with the newest values of its tags; None if none.
 
@@ -39,8 +44,9 @@ def read_newest_event(
         folder: any; it need not exist.
         since: seconds since 1970; files that were last written before are another program's.
         sizes: how many bytes are read of the end of a file; each where the one before it has nothing.
+        only: paths of the files that count; None for all.
     """
-    files = _event_files(folder, since)[:NEWEST_FILES]
+    files = event_files(folder, since, only)[:NEWEST_FILES]
     # the bytes after an image may not contain a scalar
     values: list[ScalarEvent] = []
     for size in sizes:
@@ -68,7 +74,7 @@ def _read_end(path: Path, size: int) -> list[ScalarEvent]:
 
 
 def _read_values(
-    files: Iterable[_EventFile], read: Callable[[Path], list[ScalarEvent]]
+    files: Iterable[EventFile], read: Callable[[Path], list[ScalarEvent]]
 ) -> list[ScalarEvent]:
     """Return the values that are read of event files, those of a run together."""
     runs: dict[str, list[ScalarEvent]] = {}
@@ -77,15 +83,18 @@ def _read_values(
     return [*_with_run_prefix(runs)]
 
 
-def read_event_steps(folder: Path, since: float, most_bytes: int) -> list[ProgressReport]:
+def read_event_steps(
+    folder: Path, since: float, most_bytes: int, only: Collection[str] | None = None
+) -> list[ProgressReport]:
     """Return the steps of the event files below a folder, the lowest first, each with all its values.
 
     Args:
         folder: any; it need not exist.
         since: seconds since 1970; files that were last written before are another program's.
         most_bytes: that are read from the end of each file.
+        only: paths of the files that count; None for all.
     """
-    files = reversed(_event_files(folder, since))
+    files = reversed(event_files(folder, since, only)[:MOST_FILES])
     read = _read_values(files, lambda path: _FILES.items(path, most_bytes))
     values = [*_without_repeated(read)]
     if not values:
@@ -107,18 +116,30 @@ def read_event_steps(folder: Path, since: float, most_bytes: int) -> list[Progre
     ]
 
 
-def _event_files(folder: Path, since: float) -> list[_EventFile]:
-    """Return the event files below a folder that were written since a time, the newest first."""
+def event_files(folder: Path, since: float, only: Collection[str] | None = None) -> list[EventFile]:
+    """Return the event files below a folder that were written since a time, the newest first.
+
+    Args:
+        folder: any; it need not exist.
+        since: seconds since 1970.
+        only: paths of the files that count; None for all.
+    """
     files = []
-    for path, run in _entries(folder):
+    for path, run in _entries(folder) if only is None else _named_entries(folder, only):
         try:
             written = path.stat().st_mtime
         except OSError:
             continue
         if written >= since - CLOCK_SKEW_S:
-            files.append(_EventFile(path=path, run=run, written=written))
-    files.sort(key=lambda file: (file.written, file.path), reverse=True)
-    return files[:MOST_FILES]
+            files.append(EventFile(path=path, run=run, written=written))
+    return sorted(files, key=lambda file: (file.written, file.path), reverse=True)
+
+
+def _named_entries(folder: Path, paths: Iterable[str]) -> Iterator[tuple[Path, str]]:
+    """Yield files below a folder with their folders."""
+    for path in map(Path, paths):
+        run = os.path.relpath(path.parent, folder)
+        yield path, "" if run == "." else run
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -21,6 +21,7 @@ _OF_MEAN = re.compile(
     r"\b(?:mean|average|avg|overall|cv|cross.?validat\w+|over \w+)\b", re.IGNORECASE
 )
 REPLACED = "a mean replaces it"
+OF_BATCH = "it is of a few batches of the training, and an evaluation has one, too"
 SEVERAL_ROWS = "its table has several rows without a name"
 UNTITLED = "its line does not name its phase, as other lines with this name do"
 
@@ -99,9 +100,12 @@ def _named(
     if len(titles) > 1:
         if each.is_instance and plain in means:
             return NamedNumber(each.name, each, REPLACED)
+        is_evaluated = any(EVALUATION.match(title) for title in titles if title)
+        if each.is_batch and TRAINING.match(each.title) and is_evaluated:
+            return titled._replace(reason=OF_BATCH)
         if each.title:
             return titled
-        if any(EVALUATION.match(title) for title in titles if title):
+        if is_evaluated:
             return NamedNumber(each.name, each, UNTITLED)
     elif each.title and plain in evaluated and TRAINING.match(each.title):
         return titled

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from launcher.system.files import Json
 from launcher.workers.progress.log_lines import log_lines
 from launcher.workers.progress.log_reader import LogReader
-from launcher.workers.progress.number_names import name_numbers, plain_name, table_rank
+from launcher.workers.progress.number_names import OF_BATCH, name_numbers, plain_name, table_rank
 from launcher.workers.progress.printed_lines import LONGEST_BYTES
 from launcher.workers.progress.progress_bars import parse_newest_bar
 from launcher.workers.progress.steps import ProgressReport
@@ -75,12 +75,12 @@ def read_printed_numbers(
     of_steps: dict[int, dict[str, Json]] = {}
     left_out = {name: LeftOut(reason, line) for name, (reason, line) in reader.left_out.items()}
     for name, found, reason in name_numbers(reader.found, reader.table_rows, reader.evaluated):
+        if found.step >= 0 and reason in {"", OF_BATCH}:
+            of_steps.setdefault(found.step, {})[name] = found.value
         if reason:
             left_out.setdefault(name, LeftOut(reason, found.line))
-            continue
-        numbers[plain_name(name)] = name, PrintedNumber(found.value, found.line, found.rule)
-        if found.step >= 0:
-            of_steps.setdefault(found.step, {})[name] = found.value
+        else:
+            numbers[plain_name(name)] = name, PrintedNumber(found.value, found.line, found.rule)
     for name, (value, line) in reader.asked_found.items():
         numbers[plain_name(name)] = name, PrintedNumber(value, line, ASKED)
     ordered = sorted(

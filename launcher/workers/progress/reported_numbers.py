@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-from launcher.system.files import Json, open_descriptor, read_json, write_json
+from launcher.system.files import Json, open_descriptor, read_json, write_json_keeping_time
 from launcher.workers.progress.printed_lines import (
     LINE_END,
     LONGEST_BYTES,
@@ -164,11 +164,7 @@ class NumbersReader:
         """Write the file; if the disk is full, the next call does it."""
         record = {"offset": self._offset, **self.numbers.to_json()}
         with suppress(OSError):
-            folder = self._log.parent
-            status = folder.stat()
-            write_json(_file_of(self._log), record, mode=0o600, durable=False)
-            # the time of the folder is that of the start, see `start_time`
-            os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
+            write_json_keeping_time(_file_of(self._log), record)
             self._kept = self._offset
 
 

@@ -17,8 +17,10 @@ from launcher.api import (
     submit_program,
 )
 from launcher.job import Resources, Terms
+from launcher.states import Done
 from launcher.store.queue import Store
-from tests.build import DEADLINE_S
+from launcher.system.files import Json
+from tests.build import DEADLINE_S, finished
 from tests.launcher.conftest import Launcher
 
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
@@ -42,6 +44,14 @@ def test_result_of_a_program_is_its_exit_code_and_its_numbers() -> None:
     error = killed.exception(DEADLINE_S)
     assert isinstance(error, ProgramError)
     assert error.result == ProgramResult(exit_code=-9, numbers={})
+
+
+def test_source_and_faults_are_no_numbers(store: Store) -> None:
+    answer = submit_program(["true"], hold=True)
+    result: dict[str, Json] = {"acc": 0.5, "read_from": "log", "number_faults": ["no header"]}
+    store.job_control.release([answer.job], 1.0)
+    finished(store, answer.job, Done(at=2.0, result=result))
+    assert future(answer.job).result(DEADLINE_S).numbers == {"acc": 0.5}
 
 
 def test_options_of_a_program_are_those_of_add(store: Store, launcher: Launcher) -> None:
@@ -81,6 +91,24 @@ def test_sweep_queues_a_program_with_each_combination(store: Store) -> None:
         *("echo 0.1", "echo 1"),
     ]
     assert [job.params["lr"] for job in jobs] == [0.1, 0.1, 1, 1, 0.1, 1]
+
+
+def test_values_are_filled_into_the_names_of_files_and_shared_files_are_warned_of(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = submit_program(
+        ["echo", "{lr}"],
+        sweep={"lr": [0.1, 1]},
+        hold=True,
+        metrics="{lr}/m.csv",
+        tensorboard="runs",
+    )
+    jobs = store.read.jobs_by_id(answer.job for answer in answers)
+    assert [job.spec.terms.metrics for job in jobs] == ["0.1/m.csv", "1/m.csv"]
+    assert capsys.readouterr().err == (
+        "warning: 2 jobs name the same folder of event files runs. Its numbers may not count if they run at the same "
+        "time. Let the program write into {job_folder}, and add tensorboard='{job_folder}/runs'\n"
+    )
 
 
 def test_functions_and_programs_share_a_run(launcher: Launcher) -> None:

@@ -392,7 +392,7 @@ def test_rows_are_a_data_frame_if_pandas_is_installed() -> None:
 
 
 def print_score(score: float) -> str:
-    print(f"lr=0.1\nval_acc: {score}")
+    sys.stdout.write(f"lr=0.1\nval_acc: {score}\n")
     return "saved"
 
 

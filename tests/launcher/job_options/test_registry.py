@@ -36,6 +36,7 @@ EXAMPLES = {
     "notify_on": ("failure", JobRequest(terms=Terms(notify_on="failure"))),
     "metrics": ("logs/*/a b.csv", JobRequest(terms=Terms(metrics="logs/*/a b.csv"))),
     "note": ("the run of table 3", JobRequest(terms=Terms(note="the run of table 3"))),
+    "numbers": ("F1 score", JobRequest(terms=Terms(numbers=("F1 score",)))),
     "tensorboard": ("runs/a b", JobRequest(terms=Terms(tensorboard="runs/a b"))),
 }
 WRONG = {

@@ -19,12 +19,13 @@ from launcher.states import ENDED_STATES, State
 from launcher.store.queue import Store
 from launcher.store.transitions import LOST_LIMIT
 from launcher.system.daemon_control import scheduler_pid, wake
-from launcher.system.files import write_atomic, write_json
+from launcher.system.files import Json, write_atomic, write_json
 from launcher.system.locks import lock_file, lock_holder
 from launcher.system.paths import Attempt, Home, make_home
 from launcher.system.process_trees import descendants, send_signal, session_processes
 from launcher.system.processes import identity
 from launcher.system.scheduler_start import ensure_scheduler
+from launcher.workers.progress.attempt_progress import read_last_metrics
 from tests.build import (
     a_context,
     a_seat,
@@ -276,8 +277,10 @@ def test_numbers_in_a_log_are_recorded_with_the_end_of_the_job(
     queue: Queue, tmp_path: Path, killed: str
 ) -> None:
     flag = tmp_path / "flag"
-    script = f"echo loss=1; until [ -e {flag} ]; do sleep 0.01; done; echo loss=0.5"
-    (job,) = queue.add(a_spec(*shell(script)))
+    table = tmp_path / "m.csv"
+    write = f"echo loss=0.5; printf 'epoch,acc\\n1,0.75' > {table}"
+    script = f"echo loss=1; until [ -e {flag} ]; do sleep 0.01; done; {write}"
+    (job,) = queue.add(a_spec(*shell(script), terms=Terms(metrics=str(table))))
     attempt = queue.running(job)
     until(lambda: attempt.log.read_text() == "loss=1\n", "the program has begun")
     there = processes_by_role(queue, attempt)
@@ -286,7 +289,11 @@ def test_numbers_in_a_log_are_recorded_with_the_end_of_the_job(
     until(lambda: scheduler_pid(queue.home) is not None, "a helper has restarted it")
     flag.touch()
     assert queue.wait(job) == [State.DONE]
-    assert queue.store.read.result_of(job) == {"loss": 0.5, "read_from": "log"}
+    sources: Json = {"acc": "metrics file", "loss": "log"}
+    result = {"acc": 0.75, "loss": 0.5, "read_from": sources}
+    assert queue.store.read.result_of(job) == result
+    table.write_text("epoch,acc\n1,0.25\n")
+    assert read_last_metrics(attempt) == result
 
 
 def test_new_scheduler_adopts_running_attempts(queue: Queue) -> None:

@@ -208,9 +208,14 @@ def test_mean_over_seeds_is_what_the_search_sees_and_a_trial_with_a_failed_seed_
     add: Add, launcher: Launcher, program: Callable[[str], None], home: Home, store: Store
 ) -> None:
     program(f"if x == 3 and seed == 3: sys.exit(1)\n{QUICK}")
-    add("--trials", "3", "--repeat", "seed=1..3", space="x=2,3,5")
+    files = ("--metrics", "m{x}-{seed}.csv", "--tensorboard", "{x}")
+    added = add("--trials", "3", "--repeat", "seed=1..3", *files, space="x=2,3,5")
+    assert "warning: the trials name the same folder of event files {x}. " in added.err
+    assert "metrics file" not in added.err
     launcher("wait", "run:r", "--timeout", LIMIT)
     assert len(trials_of(store)) == 9
+    named = {job.spec.terms.metrics for job in store.read.jobs()}
+    assert named == {f"m{x}-{seed}.csv" for x in (2, 3, 5) for seed in (1, 2, 3)}
     values = {each.params["x"]: each.value for each in study_of(home).trials if each.params}
     assert values[2] == pytest.approx(-0.8)
     assert values[5] == pytest.approx(-1.8)
@@ -508,12 +513,21 @@ def test_search_of_the_lab_is_the_same_with_other_code_and_another_one_with_othe
 
 @pytest.mark.night
 def test_search_in_python_waits_and_returns_the_best_trial(
-    program: Callable[[str], None], launcher: Launcher, home: Home
+    program: Callable[[str], None],
+    launcher: Launcher,
+    home: Home,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     del program, launcher, home
     found = search(
-        ["python", "fit.py", "{sweep}"], "acc", trials=4, run="r", sweep={"x": [1, 2, 3, 4]}
+        ["python", "fit.py", "{sweep}"],
+        "acc",
+        trials=4,
+        run="r",
+        sweep={"x": [1, 2, 3, 4]},
+        metrics="m.csv",
     )
+    assert "and add metrics='{job_folder}/m.csv'" in capsys.readouterr().err
     assert found.wait(DEADLINE_S)
     assert found.best()[0]["values"] == {"acc": 0.0}
     assert sorted(trial["x"] for trial in found.trials()) == [1, 2, 3, 4]

@@ -98,6 +98,17 @@ def test_values_are_filled_into_folder_and_variables_and_stored_with_settings() 
     assert job(with_defaults, "command/t@n=1").settings["env"] == {"D": "{n}"}
 
 
+def test_values_are_filled_into_the_names_of_files_of_numbers() -> None:
+    files = 'resources: {metrics: "{{m}}{n}.csv"}, tensorboard: "{job_folder}/{n}"'
+    made = a_plan(
+        f'command: [{{name: t, argv: [go, "{{n}}"], {files}, matrix: {{n: [1, 2]}}}},'
+        ' {name: plain, argv: [go], metrics: "{n}.csv"}]'
+    )
+    terms = [job(made, f"command/{name}").terms for name in ("t@n=1", "t@n=2", "plain")]
+    assert [each.metrics for each in terms] == ["{m}1.csv", "{m}2.csv", "{n}.csv"]
+    assert [each.tensorboard for each in terms] == ["{job_folder}/1", "{job_folder}/2", ""]
+
+
 def test_hash_depends_on_arguments_and_not_on_values() -> None:
     swept = a_plan('command: [{name: t, argv: [go, "{n}"], matrix: {n: [1, 2]}}]').jobs
     plain = a_plan("command: [{name: t, argv: [go, 1]}, {name: u, argv: [go, 2]}]").jobs
@@ -129,6 +140,20 @@ MATRIX = "matrix: {lr: [1, 2]}"
             "without quotes as a mapping",
             'write "{lr}"',
             "{lr}",
+        ),
+        (
+            f'argv: [a, "{{lr}}"], metrics: "x{{l}}", {MATRIX}',
+            "braces",
+            "metrics: no value is named 'l'",
+            "'lr'?",
+            "{l}",
+        ),
+        (
+            f'argv: [a, "{{lr}}"], resources: {{tensorboard: "}} "}}, {MATRIX}',
+            "braces",
+            "tensorboard: this '}' has no",
+            "{{",
+            "}",
         ),
         ("argv: [a, {job_folder}]", "braces", "a mapping", '"{job_folder}"', "{job_folder}"),
         (

@@ -319,6 +319,8 @@ def test_local_time_in_an_unknown_zone_is_refused(
         (("--time-limit", "5m", "--warn", "5m"), "--warn must be shorter than --time-limit"),
         (("--signal", "KILL"), "such as SIGUSR1, got 'KILL'"),
         (("--signal", "SIGNAL"), "such as SIGUSR1, got 'SIGNAL'"),
+        (("--metrics",), "expected a file such as metrics.csv, got '--'"),
+        (("--tensorboard",), "expected a folder such as runs/first, got '--'"),
     ],
 )
 def test_invalid_value_is_named_with_the_expected_form(
@@ -452,3 +454,21 @@ def test_task_file_causes_warnings_about_absent_gpus_and_scripts(
     assert "script 'mdae.sh' for 'sh' does not exist. command/typo will fail unless" in warnings
     assert "2 jobs wait for a GPU." in warnings
     assert "made.sh" not in warnings
+
+
+def test_task_file_causes_a_warning_about_a_file_of_numbers_of_several_jobs(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    swept: dict[str, Json] = {"argv": ["true", "{n}"], "matrix": {"n": [1, 2]}}
+    entries: list[Json] = [
+        {"name": "own", "metrics": "m{n}.csv", **swept},
+        {"name": "both", "resources": {"metrics": "m.csv"}, **swept},
+    ]
+    write_json(tmp_path / "x.yaml", {"name": "x", "command": entries})
+    warning = (
+        "warning: 2 jobs name the same metrics file m.csv. Its numbers may not count if they run at the same time. "
+        "Let the program write into {job_folder}, and add metrics: '{job_folder}/m.csv'\n"
+    )
+    assert launcher.well("run", "x.yaml", "--dry-run").err == warning
+    assert launcher.well("run", "x.yaml", "--detach").err.startswith(warning)

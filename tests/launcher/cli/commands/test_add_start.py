@@ -53,6 +53,42 @@ def test_sweep_replaces_names_in_folder_and_variables(launcher: Launcher, folder
     error = launcher.refused("add", "--sweep", "part=a,b", "--env", "M={prt}", "--", "x", "{part}")
     assert "1 | --sweep part=a,b --env 'M={prt}' -- x '{part}'" in error
     assert "^^^^^ did you mean 'part'?" in error
+    error = launcher.refused(
+        "add", "--sweep", "part=a,b", "--metrics", "{prt}", "--", "x", "{part}"
+    )
+    assert "metrics: no value is named 'prt'" in error
+    assert "^^^^^ did you mean 'part'?" in error
+
+
+METRICS_ADVICE = "Its numbers may not count if they run at the same time. Let the program write into {job_folder}, and add "
+
+
+@pytest.mark.parametrize(
+    ("words", "warning"),
+    [
+        (("--metrics", "m{n}.csv"), ""),
+        (("--metrics", "{job_folder}/m.csv"), ""),
+        (("--metrics", "m.csv", "--cwd", "{n}"), ""),
+        (("--metrics", "m.csv"), "2 jobs name the same metrics file m.csv"),
+        (("--metrics", "./m.csv"), "2 jobs name the same metrics file ./m.csv"),
+        (("--tensorboard", "{run_folder}/r"), "2 jobs name the same folder of event files {run_folder}/r"),
+    ],
+)  # fmt: skip
+def test_file_of_numbers_that_several_jobs_name_is_warned_of(
+    launcher: Launcher, folder: Path, words: Sequence[str], warning: str
+) -> None:
+    for name in "12":
+        (folder / name).mkdir()
+    sweep = ("add", "--hold", "--sweep", "n=1,2", *words)
+    option, _, file = words[0], words[1], words[1].rpartition("/")[2]
+    advice = f"{METRICS_ADVICE}{option} '{{job_folder}}/{file}'\n"
+    wanted = f"warning: {warning}. {advice}" if warning else ""
+    assert launcher.well(*sweep, "--dry-run", "--", "true", "{n}").err.startswith(wanted)
+    assert launcher.well(*sweep, "--", "true", "{n}").err == wanted
+    if warning:
+        answer = launcher.well("add", "--hold", *words, "--", "true")
+        more = warning.replace("2 jobs", "3 jobs")
+        assert answer.err == f"warning: {more}, also jobs 1, 2 of the queue. {advice}"
 
 
 @pytest.mark.parametrize(

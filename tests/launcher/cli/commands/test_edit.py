@@ -278,14 +278,14 @@ def test_done_job_keeps_its_result_and_a_new_job_gets_the_value(
     launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ("sh", "-c", "echo $0 >$1", "{lr}", "o{lr}")
-    launcher.well("add", "--name", "s", "--sweep", "lr=1,2", "--output", "o{lr}", "--", *words)
+    words = ("--metrics", "o{lr}", "--", "sh", "-c", "echo $0 >$1", "{lr}", "o{lr}")
+    launcher.well("add", "--name", "s", "--sweep", "lr=1,2", "--output", "o{lr}", *words)
     launcher.well("wait")
     planned = launcher.well("retry", "s@lr=2", "--set", "lr=3", "--dry-run").out
     assert "would be left unchanged, and a new job queued: lr 2 → 3" in planned
     answer = launcher.well("retry", "s@lr=2", "--set", "lr=3", "--set", "resources.cpus=1")
     assert answer.out == (
-        "3\tcommand/s@lr=3\tqueued with lr 2 → 3. Job 2 command/s@lr=2 is unchanged\n"
+        "3\tcommand/s@lr=3\tqueued with lr 2 → 3, metrics o2 → o3. Job 2 command/s@lr=2 is unchanged\n"
     )
     launcher.well("wait")
     assert [Path(f"o{n}").read_text() for n in (1, 2, 3)] == ["1\n", "2\n", "3\n"]
@@ -293,6 +293,8 @@ def test_done_job_keeps_its_result_and_a_new_job_gets_the_value(
     launcher.well("retry", "s@lr=3", "--set", "lr=4")  # a changed value can be changed again
     launcher.well("wait")
     assert Path("o4").read_text() == "4\n"
+    launcher.well("retry", "s@lr=4", "--set", "lr=5", "--set", "resources.metrics=mine.csv")
+    assert [job_row(store, job).spec.terms.metrics for job in (4, 5)] == ["o4", "mine.csv"]
 
 
 def test_unnamed_done_job_is_changed(launcher: Launcher, store: Store) -> None:

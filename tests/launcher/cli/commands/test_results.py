@@ -316,6 +316,38 @@ def test_run_without_tests_shows_returned_rows(launcher: Launcher, store: Store)
     assert row["speed"] == {"value": 0.5, "low": 0.4, "high": 0.6}
 
 
+def test_numbers_that_do_not_count_are_explained(launcher: Launcher, store: Store) -> None:
+    absent, table = "metrics file m.csv was not written", "metrics file m.csv is a folder"
+    with_results(
+        store,
+        {
+            "command/a": {"acc": 0.5, "number_faults": [table]},
+            "command/b": {"number_faults": [absent]},
+            "command/c": {"number_faults": [absent]},
+        },
+    )
+    answer = launcher.well("results", "test")
+    assert answer.out == "job\tacc\ncommand/a\t0.5\n"
+    assert answer.err == f"note: 2 jobs: {absent}\nnote: command/a: {table}\n"
+    faults = {"command/a": [table], "command/b": [absent], "command/c": [absent]}
+    record = launcher.json("results", "test")
+    assert (record["rows"], record["number_faults"]) == (
+        [{"job": "command/a", "acc": 0.5}],
+        faults,
+    )
+    none = launcher.well("results", "test", "command/b")
+    assert (none.out, none.err) == ("", f"no results yet\nnote: command/b: {absent}\n")
+    assert f"note: 2 jobs: {absent}\n" in launcher("results", "test", "--best", "f1").err
+    shown = launcher.well("show", "command/a").out
+    assert f"numbers that do not count\n  {table}\n" in shown
+    assert "number_faults" not in shown
+    record = launcher.json("show", "command/a")
+    assert (record["result"], record["number_faults"]) == ({"acc": 0.5}, [table])
+    with_results(store, {f"command/{n}": {"number_faults": [f"fault {n}"]} for n in range(5)})
+    err = launcher.well("results", "test").err
+    assert err.endswith("note: 2 more jobs lack numbers. To see why: launcher show JOB\n")
+
+
 def test_json_contains_null_for_nan(launcher: Launcher, store: Store) -> None:
     told: Json = {"value": 0.5, "low": float("-inf"), "high": 1}
     with_results(store, {"a": {"n": float("nan")}, "b": {"n": told}, "c": {"n": 2}})

@@ -64,7 +64,9 @@ def judge(
     """Compare numbers and a step of a total with the truth."""
     wanted: Mapping[str, Any] = truth["wanted"]
     accepted = {name: [name, *truth.get("names", {}).get(name, [])] for name in wanted}
-    found, missed, used = [], [], set()
+    found: list[str] = []
+    missed: list[str] = []
+    used: set[str] = set()
     for name, right in wanted.items():
         values = [float(each) for each in (right if isinstance(right, list) else [right])]
         got = {
@@ -87,7 +89,8 @@ def _judge_rest(
 ) -> tuple[list[str], list[str]]:
     never, fine = truth.get("never", []), truth.get("also_fine", [])
     wrong_values = [float(each) for each in never if not isinstance(each, str)]
-    wrong, other = [], []
+    wrong: list[str] = []
+    other: list[str] = []
     for name, number in numbers.items():
         if name in used or _plain(name) in _COUNTERS or _is_one(name, fine):
             continue

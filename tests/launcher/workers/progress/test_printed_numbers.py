@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.workers.progress.line_forms import FORMS, read_form
+from launcher.workers.progress.line_forms import FORMS, Form, read_form
 from launcher.workers.progress.printed_lines import LONGEST_BYTES
 from launcher.workers.progress.printed_numbers import (
     parse_printed_steps,
@@ -101,13 +101,11 @@ def test_logs_of_real_tools_have_no_wrong_number() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
-def test_each_form_reads_its_example(form: object) -> None:
-    assert form in FORMS
-    name, example = form.name, form.example  # type: ignore[attr-defined]
-    assert form.source  # type: ignore[attr-defined]
-    read = read_form(example)
+def test_each_form_reads_its_example(form: Form) -> None:
+    read = read_form(form.example)
     assert read is not None
-    assert read[0] == name
+    assert read[0] == form.name
+    assert form.source
 
 
 @pytest.mark.parametrize(("line", "numbers", "counted"), LINES, ids=[each[0] for each in LINES])

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from launcher.errors import JobError
 from launcher.system.files import Json, read_file_end
 from launcher.system.paths import Attempt, Home
+from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.progress import growing_files
 from launcher.workers.progress.attempt_progress import (
     read_attempt_progress,
@@ -31,6 +32,11 @@ from launcher.workers.progress.attempt_progress import (
 from launcher.workers.progress.event_files import MOST_FOLDERS, read_event_steps, read_newest_event
 from launcher.workers.progress.event_scalars import ScalarEvent, masked_crc, parse_scalars
 from launcher.workers.progress.growing_files import IncrementalFileReader
+from launcher.workers.progress.named_files import (
+    begin_named_files,
+    end_named_files,
+    watch_named_files,
+)
 from launcher.workers.progress.printed_lines import (
     LONGEST_BYTES,
     MOST_CHARACTERS,
@@ -715,12 +721,24 @@ LINE = b"\nlauncher: step=2 total=10 loss=.2\n"
 
 def attempt_of(home: Home, folder: Path, *, tensorboard: str = "") -> Attempt:
     context = a_context(folder)
-    return an_attempt(home, a_spec(), context=context, tensorboard=tensorboard)
+    attempt = an_attempt(home, a_spec(), context=context, tensorboard=tensorboard)
+    if tensorboard:
+        begin_named_files(read_attempt_spec(attempt.spec.read_bytes()), attempt)
+    return attempt
 
 
-def events_of(folder: Path) -> None:
+def look_at_files(attempt: Attempt) -> None:
+    """Do what a supervisor does at intervals."""
+    watch = watch_named_files(attempt, list, 0.0)
+    assert watch is not None
+    watch.check(watch.check_at)
+
+
+def events_of(folder: Path, attempt: Attempt | None = None) -> None:
     values = [event("loss", step, simple(0.5), at=1000.0 + step) for step in (3, 4)]
     write_events(folder / "events.out.tfevents.1", *values)
+    if attempt is not None:
+        look_at_files(attempt)
 
 
 def test_sources_are_read_in_order_of_precedence(home: Home, tmp_path: Path) -> None:
@@ -730,7 +748,7 @@ def test_sources_are_read_in_order_of_precedence(home: Home, tmp_path: Path) -> 
     attempt.log.write_bytes(b"begins\n" + BAR)
     assert str(read_newest_step(attempt)) == "3/10 loss=0.3"
     assert [step.step for step in read_reported_steps(attempt)] == [3]
-    events_of(tmp_path / "runs")
+    events_of(tmp_path / "runs", attempt)
     assert str(read_newest_step(attempt)) == "4 loss=0.5"
     assert [step.step for step in read_reported_steps(attempt)] == [3, 4]
     attempt.log.write_bytes(BAR + LINE + BAR)
@@ -762,7 +780,7 @@ def test_epochs_count_if_no_step_is_reported(home: Home, tmp_path: Path) -> None
     step = read_newest_step(attempt)
     assert (str(step), step and step.unit) == ("2/10 loss=0.2", "step")
     attempt.log.write_bytes(epochs)
-    events_of(tmp_path / "runs")
+    events_of(tmp_path / "runs", attempt)
     assert str(read_newest_step(attempt)) == "4 loss=0.5"
 
 
@@ -772,6 +790,7 @@ def test_last_value_of_each_number_counts_regardless_of_later_steps(
     attempt = attempt_of(home, tmp_path, tensorboard="runs")
     values = [scalar("loss", step, 0.5, at=1000.0 + step) for step in range(200)]
     write_events(tmp_path / "runs" / "events.out.tfevents.1", scalar("val", 0, 0.75), *values)
+    end_named_files(attempt)
     read = {"loss": 0.5, "val": 0.75, "read_from": "event files"}
     assert read_last_metrics(attempt) == read
     report = {"at": 1000.0, "step": 1, "total": 300, "metrics": {"loss": 0.1}}
