@@ -56,6 +56,22 @@ def find_failure_words(end: bytes, *, is_cut: bool = False, was_killed: bool = F
     return words if len(words) <= MOST_CHARACTERS else f"{words[:MOST_CHARACTERS]}…"
 
 
+def find_last_error(end: bytes, *, is_cut: bool = False) -> str:
+    """Return the uncaught error with which a log ends; empty if something else was printed after it.
+
+    Args:
+        end: The end of the log.
+        is_cut: The first line begins above this end.
+    """
+    lines = read_lines(end, is_cut=is_cut)
+    for place in reversed(range(len(lines))):
+        if lines[place].kind is LineKind.UNCAUGHT:
+            return message_at(lines, place)[:MOST_CHARACTERS]
+        if lines[place].kind is not LineKind.PASSED:
+            break
+    return ""
+
+
 class _Search:
     """A search for the error from the last line upwards."""
 

@@ -25,13 +25,16 @@ from launcher.screens.job_details import (
 )
 from launcher.screens.job_records import record_of
 from launcher.screens.text_table import columns
-from launcher.states import OPEN_STATES
+from launcher.states import OPEN_STATES, State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.files import read_file_end
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
+from launcher.workers.exit_outcome import LOG_END_BYTES
+from launcher.workers.failure_words import find_last_error
 from launcher.workers.progress.attempt_progress import read_reported_steps
 from launcher.workers.progress.steps import curves
 
@@ -81,7 +84,7 @@ def _parts(
     yield [
         f"{record['name']}  ({record['run']}, job {record['id']})",
         f"{record['state']}{note}",
-        *filter(None, [record["turn"]]),
+        *filter(None, [record["turn"], _error_of_done(home, row)]),
         *([f"To continue: launcher release {row.id}"] if row.is_held_by_failures else []),
     ]
     yield columns([*facts_of(record, row)])
@@ -126,6 +129,18 @@ def _parts(
     ]
     if record["result"]:
         yield ["result", *columns(result_cells(record))]
+
+
+def _error_of_done(home: Home, row: JobRow) -> str:
+    """Return a warning if the program of a job that is done ended with an error but with exit code 0."""
+    if row.state != State.DONE or not row.attempts:
+        return ""
+    files = home.attempt(row.id, row.attempts)
+    end, _ = read_file_end(files.error_log, LOG_END_BYTES)
+    error = find_last_error(end, is_cut=len(end) == LOG_END_BYTES)
+    if not error:
+        return ""
+    return f"warning: exit code 0, but the last output is an error: {sanitize_terminal(error)}"
 
 
 def _progress(home: Home, row: JobRow, progress: Mapping[str, Any]) -> list[str]:

@@ -494,9 +494,9 @@ def _sacrebleu(line: str) -> FormLine | None:
 
 
 def _trec_eval(line: str) -> FormLine | None:
-    match = compiled(rf"(?P<name>[a-zA-Z]\w*) *\t ?all\t(?P<value>{NUMBER})").fullmatch(
-        line.strip()
-    )
+    match = compiled(
+        rf"(?P<name>[a-zA-Z]\w*)(?: *\t ?| {{2,}})all(?:\t| {{2,}})(?P<value>{NUMBER})"
+    ).fullmatch(line.strip())
     if match is None:
         return None
     if match["name"].startswith("num_"):
@@ -637,6 +637,68 @@ def _tests_done(line: str) -> FormLine | None:
     )
 
 
+def _marian(line: str) -> FormLine | None:
+    match = compiled(
+        rf"(?:\[(?P<title>\w+)\] )?Ep\. \d+ : Up\. (?P<step>[\d,]+) : (?:(?P<name>[\w-]+) : (?P<value>{NUMBER}) : .*|.*Cost (?P<cost>{NUMBER}) .*)"
+    ).fullmatch(line.strip())
+    if match is None:
+        return None
+    name, value = (match["name"], match["value"]) if match["name"] else ("Cost", match["cost"])
+    step = int(match["step"].replace(",", ""))
+    return FormLine(((name, number(value)),), step, title=match["title"] or "")
+
+
+def _mmdet2(line: str) -> FormLine | None:
+    text = compiled(r",? ?\w+_copypaste: .*").sub("", line.strip())
+    head = compiled(r"Epoch\((?P<title>\w+)\) \[(?P<epoch>\d+)\]\[\d+\]\s+").match(text)
+    if head is None:
+        return None
+    numbers = []
+    for part in text[head.end() :].split(", "):
+        pair = compiled(rf"([a-zA-Z]\w*): ({NUMBER})").fullmatch(part.strip())
+        if pair is None:
+            return None
+        numbers.append((pair[1], number(pair[2])))
+    return FormLine(tuple(numbers), int(head["epoch"]), unit=EPOCH, title=head["title"])
+
+
+def _arcface(line: str) -> FormLine | None:
+    match = compiled(
+        rf"(?:.* \S*-)?\[(?P<title>\w+)\]\[(?P<step>\d+)\](?P<name>[A-Z][\w-]*): (?P<value>{NUMBER})(?:\+-{NUMBER})?"
+    ).fullmatch(line.strip())
+    if match is None:
+        return None
+    numbers = ((f"{match['title']} {match['name']}", number(match["value"])),)
+    return FormLine(numbers, int(match["step"]))
+
+
+def _name_step_value(line: str) -> FormLine | None:
+    match = compiled(
+        r"(?P<name>(?:Train|Validation|Valid|Val|Test) loss) (?P<step>\d+):? +(?P<value>\d*\.\d+(?:e-?\d+)?)(?: .*)?"
+    ).fullmatch(line.strip())
+    if match is None:
+        return None
+    return FormLine(((match["name"], number(match["value"])),), int(match["step"]))
+
+
+def _episodes_accuracy(line: str) -> FormLine | None:
+    match = compiled(
+        rf"\d+ (?P<name>(?:Test|Val) Acc) = (?P<value>{NUMBER})% \+- {NUMBER}%"
+    ).fullmatch(line.strip())
+    return None if match is None else FormLine(((match["name"], number(match["value"])),))
+
+
+def _speaker(line: str) -> FormLine | None:
+    match = compiled(
+        rf"(?P<epoch>\d+) epoch, ACC (?P<acc>{NUMBER})%, EER (?P<eer>{NUMBER})%, bestEER (?P<best>{NUMBER})%"
+    ).fullmatch(line.strip())
+    if match is None:
+        return None
+    names = ("ACC", "EER", "bestEER")
+    values = map(number, match.group("acc", "eer", "best"))
+    return FormLine(tuple(zip(names, values, strict=True)), int(match["epoch"]), unit=EPOCH)
+
+
 def _settings_line(line: str) -> FormLine | None:
     """A representation of an object: `Namespace(lr=0.1)`, `(1): BatchNorm2d(16, eps=1e-05)`."""
     return (
@@ -688,7 +750,7 @@ FORMS: tuple[Form, ...] = (
     Form("Darknet", ": ", "1000: 1.790121, 1.831127 avg, 0.001000 rate, 3.210114 seconds, 64000 images", "darknet, examples/detector.c", _darknet),
     Form("Quantum ESPRESSO", "e", "!    total energy              =     -15.85181961 Ry", "Quantum ESPRESSO, PW/electrons.f90", _espresso),
     Form("sacreBLEU", " = ", "BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.4.0 = 28.4 61.2/34.7/21.9/14.3", "sacrebleu, sacrebleu.py", _sacrebleu),
-    Form("trec_eval", "all\t", "map                   \tall\t0.1957", "trec_eval, form_res_rels.c", _trec_eval),
+    Form("trec_eval", "all", "map                   \tall\t0.1957", "trec_eval, form_res_rels.c", _trec_eval),
     Form("samtools flagstat", " + ", "40912011 + 0 mapped (99.27% : N/A)", "samtools, bam_stat.c", _flagstat),
     Form("UMAP", "completed ", "\tcompleted  30  /  100 epochs", "umap-learn, layouts.py", _completed),
     Form("bar without a rate", "%|", "Epochs completed: 100%| ██████████ 100/100 [00:00]", "tqdm with an own format", _percent_bar),
@@ -701,6 +763,12 @@ FORMS: tuple[Form, ...] = (
     Form("fastText", "words/sec", "Progress:  55.0% words/sec/thread:   60311 lr:  0.225000 avg.loss:   8.201110 ETA:   0h 0m 4s", "fastText, fasttext.cc", _fasttext),
     Form("precision at k", "@", "P@1\t0.599", "fastText, main.cc", _at_k),
     Form("step bar", "] ", " [=====>.]  Step: 70ms | Tot: 16s | Loss: 1.567 | Acc: 35.000% (8960/25600) 200/391", "pytorch-cifar, utils.py", _step_bar),
+    Form("Marian", " : Up. ", "[valid] Ep. 1 : Up. 5000 : perplexity : 83.5284 : new best", "Marian, training/scheduler.h", _marian),
+    Form("MMDetection 2", "Epoch(", "Epoch(val) [2][500]\tbbox_mAP: 0.2340, bbox_mAP_50: 0.4070, bbox_mAP_copypaste: 0.234 0.407", "mmcv, hooks/logger/text.py", _mmdet2),
+    Form("ArcFace", "][", "[lfw][4000]Accuracy-Flip: 0.99683+-0.00241", "insightface, arcface_torch/utils/utils_callbacks.py", _arcface),
+    Form("Tacotron 2", " loss ", "Validation loss 1400:  0.570000", "tacotron2, train.py", _name_step_value),
+    Form("few-shot classification", " Acc = ", "600 Test Acc = 64.24% +- 0.72%", "CloserLookFewShot, methods/meta_template.py", _episodes_accuracy),
+    Form("speaker recognition", " epoch, ACC ", "4 epoch, ACC 68.14%, EER 2.11%, bestEER 2.05%", "ECAPA-TDNN, trainECAPAModel.py", _speaker),
     Form("joblib", "[Parallel", "[Parallel(n_jobs=4)]: Done  60 out of  60 | elapsed:    2.1s finished", "joblib, parallel.py", _parallel),
     Form("Snakemake", "steps (", "4 of 5 steps (80%) done", "Snakemake, logging", _steps_done),
     Form("scikit-learn, one fit", "[CV", "[CV 1/3] END ...............C=0.1;, score=0.930 total time=   0.0s", "scikit-learn, _validation.py", _cv_end),

@@ -30,7 +30,7 @@ _PREFIX = re.compile(
     r"|\[(?:PID|RANK|[Rr]ank|rank|[Rr]ank ?\d+|GPU|gpu|node|proc|worker)[ :]?\w*\](?=[\s:\[])"
     r"|\[\d+,\d+\]<std(?:out|err)>:|\[default\d\]:"
     r"|\((?:[\w.]+ )?(?:pid|ip)=[^)]*\)|\([a-z_][\w.]*:\d+\)"  # Ray; ESPnet
-    r"|DLL (?=\d{4})|(?:wandb|logger|log): (?=\s*\S)|\[\w{1,16}\](?= \d{4}-)"
+    r"|\w+\.py: +\d+:(?= )|DLL (?=\d{4})|(?:wandb|logger|log): (?=\s*\S)|\[\w{1,16}\](?= \d{4}-)"
     r"|(?:[a-z_]\w*\.)+[a-z_]\w*(?::[\w<>]+)*(?::\d+)?(?= ?[-|:] )|__main__(?::[\w<>]+)*(?::\d+)?(?= ?[-|:] )"
     r"|\w+(?= - (?:INFO|DEBUG|WARNING|ERROR))|mmengine(?= -)|ppcls(?= INFO)|(?<=INFO:)[\w.]+(?=:)"
     r"))+(?: *[-|:>](?=\s)| ?:| *\|)?"

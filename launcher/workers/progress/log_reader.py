@@ -85,6 +85,11 @@ _COCO = re.compile(
     r"(?:IoU metric: |Evaluate annotation type \*|Evaluation results for |Evaluating )(?P<title>bbox|segm|keypoints)[*:.]*"
 )
 _SUITE = re.compile(r"(?P<title>(?:humaneval|mbpp)\+? \([a-z +]+\))")  # EvalPlus
+_PART = re.compile(  # a line that names the part to which the next numbers belong
+    r"(?:Category|Subset|Subtask|Domain|Language): (?P<title>[^\W\d][\w .-]{0,40}?)(?=,|$)"
+    r"|(?P<fold>(?:[a-z]+ )?(?:fold|Fold) \d+): (?=[A-Z])"
+)
+_LETTERS = re.compile(r"[^\W\d_]{2}|[^\W\d_]\d*$")
 _METRICS_BLOCK = re.compile(r"\w+ metrics|Run summary")  # transformers; W&B
 _FAULT = re.compile(
     r".*?(?:\b\w+(?:Warning|Error|Exception)\b(?: \[\w+\])?: |\bException ignored in|\bassert\b|\bWARN(?:ING)?\b.*=)"
@@ -489,15 +494,21 @@ class LogReader:
             return True
         elif stripped[0] in "IEhm":
             match = _COCO.fullmatch(stripped) or _SUITE.fullmatch(stripped)
+        match = match or _PART.match(stripped)
         if match is None:
             return False
         if "|" not in text:
             self._table = None
-        self._begin_block(match["title"])
+        if match.re is _PART and match["fold"]:
+            self._block_title, self._block_is_used = match["fold"], False
+        else:
+            self._begin_block(match["title"])
         return True
 
     def _begin_block(self, title: str) -> None:
         title = title.strip(" *=-:")
+        if not _LETTERS.search(title):
+            return
         self._block_is_used = self._block_is_known = False
         counted = read_pairs(title)
         if counted is None:

@@ -34,6 +34,7 @@ from launcher.workers.progress.pair_patterns import (
     PHASE_GROUP,
     STEP_WORDS,
     TITLE,
+    TITLE_STEP,
     VERB,
     WIDE_NAME,
     WORDS_BEFORE_COUNT,
@@ -221,7 +222,7 @@ class _PairScanner:
         match = WORDS_BEFORE_COUNT.match(self._text, self._place)
         match = match or TITLE.match(self._text, self._place)
         if match is not None:
-            words = match["title"].strip()
+            words = TITLE_STEP.sub("", match["title"].strip())
             joined = f"{self._title} {words}".strip()
             self._title = self._title or words if self._is_instance else joined
         return self._take(match)

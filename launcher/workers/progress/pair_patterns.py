@@ -101,6 +101,7 @@ WORDS_BEFORE_COUNT = re.compile(  # `pretrain epoch 1/3`, `Testing at - 4096/409
 TITLE = re.compile(
     r"(?P<title>[^\W_][\w .'/()#&+%@*-]{0,56}?)\s*(?::|->|=>|→|\||\s-{1,2}|\s—)\s*(?=[^\W\d_]|\d+-|\{|\[[A-Za-z])"
 )
+TITLE_STEP = re.compile(r"\s*@ ?\d+$")  # `eval @400`
 BRACKETED_TITLE = re.compile(r"\[(?P<title>[A-Za-z][\w /-]{1,24})\]:?\s*")
 PHASE_GROUP = re.compile(  # valid (NDCG@10: 0.53, HR@10: 0.75)
     r"(?P<title>train|valid|val|test|dev|eval)\w{0,6}\s*[(\[{]\s*(?=[A-Za-z@][\w@/.-]*\s*[:=]\s*[+-]?[\d.])",

@@ -1,6 +1,7 @@
 """Tables with a row of headings: one row per epoch, per model or per data set."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from launcher.workers.progress.number_texts import NUMBER, to_number
@@ -169,8 +170,22 @@ def read_headings(text: str, following: str = "") -> Table | None:
 
 
 def _joined(cells: list[str]) -> list[str]:
-    """Return the headings of ultralytics, of which `Box(P` opens a bracket."""
-    return [cell.removeprefix("Box(").rstrip("):") for cell in cells]
+    """Return the headings of ultralytics, with the name of their group if there are two: `Box(P`, `R`, `Mask(P`."""
+    is_grouped = sum("(" in cell for cell in cells) > 1
+    headings, group = [], ""
+    for cell in cells:
+        before, bracket, name = cell.rpartition("(")
+        group = before if bracket else group
+        name = name.rstrip("):")
+        headings.append(f"{group} {name}" if group and is_grouped else name)
+    return headings
+
+
+def _without_repeated(headings: Sequence[str]) -> list[str]:
+    """Return headings, with an empty text for those that occur twice: nothing says which number is which."""
+    return [
+        "" if place and headings.count(each) > 1 else each for place, each in enumerate(headings)
+    ]
 
 
 def read_row(table: Table, text: str) -> TableRow | None:
@@ -180,7 +195,7 @@ def read_row(table: Table, text: str) -> TableRow | None:
         cells = re.split(r":\s+\d+%", text)[0].split()
     elif style != table.style:
         return None
-    headings = list(table.headings)
+    headings = _without_repeated(table.headings)
     if (labelled := _of_words(table, text)) is not None:
         headings, cells = labelled
     if len(cells) == len(headings) + 1:
@@ -212,11 +227,11 @@ def read_row(table: Table, text: str) -> TableRow | None:
                 label = cell
         elif (
             word in COUNTERS
-            and (place <= 1 or word in {"iter", "epoch"})
-            and float(value).is_integer()
+            and (place <= 1 or word in {"iter", "epoch", "step", "global_step"})
             and value >= 0
+            and (float(value).is_integer() or word == "epoch")
         ):
-            if step is None or word == "#":
+            if step is None or word == "#" or (unit == "epoch" and "." not in cell):
                 step, unit = int(value), COUNTERS[word]
         elif word in _LABELS or (not heading and place == 0):
             label = label or f"{heading} {cell}".strip()

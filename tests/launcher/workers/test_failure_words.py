@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.workers.exit_outcome import LOG_END_BYTES
-from launcher.workers.failure_words import find_failure_words
+from launcher.workers.failure_words import find_failure_words, find_last_error
 from launcher.workers.progress.printed_lines import MOST_CHARACTERS
 
 CONTROL_CODES = str.maketrans({"␍": "\r", "␛": "\x1b", "␈": "\x08"})
@@ -101,3 +101,11 @@ def test_lines_in_any_order_are_read(lines: list[tuple[str, str]]) -> None:
 def test_repeated_text_is_read(unit: str) -> None:
     end = (unit * LOG_END_BYTES).encode()[:LOG_END_BYTES]
     assert len(find_failure_words(end)) <= MOST_CHARACTERS + 1
+
+
+def test_last_error_counts_only_if_nothing_was_printed_after_it() -> None:
+    error = b'Traceback (most recent call last):\n  File "a.py", line 1\nKeyError: 91\n'
+    bar = b"100%|#####| 32/32 [00:01<00:00, 18.24it/s]"
+    assert find_last_error(error + bar) == "KeyError: 91"
+    assert find_last_error(error + b"used the default instead\n") == ""
+    assert find_last_error(b"val_acc: 0.93\n") == ""

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.workers.progress.line_forms import FORMS, Form, read_form
+from launcher.workers.progress.number_names import OF_BATCH
 from launcher.workers.progress.printed_lines import LONGEST_BYTES
 from launcher.workers.progress.printed_numbers import (
     parse_printed_steps,
@@ -270,3 +271,51 @@ def test_names_of_results_need_a_word_of_the_field() -> None:
 def test_any_text_is_read_without_an_error(text: str) -> None:
     read = read_printed_numbers(text.encode(), ("a", "acc"))
     assert all(isinstance(value, float) for value in read.values.values())
+
+
+def test_columns_of_one_name_count_only_with_the_name_of_their_group() -> None:
+    grouped = b"""\
+                 Class     Images  Instances      Box(P          R      mAP50  mAP50-95)     Mask(P          R      mAP50  mAP50-95)
+                   all        200        249      0.703      0.627      0.665      0.418       0.64      0.551      0.556      0.189
+"""
+    read = read_printed_numbers(grouped).values
+    assert (read["Box R"], read["Mask R"]) == (0.627, 0.551)
+    repeated = b"model    acc    f1    acc\nresnet   0.91   0.88  0.72\n"
+    assert read_printed_numbers(repeated).values == {"f1": 0.88}
+
+
+def test_a_table_with_an_epoch_of_fractions_counts_its_last_row() -> None:
+    log = b"""\
+env0_out_acc  epoch         loss          step
+0.2396000000  0.0000000000  1.9744000000  0
+0.8068000000  7.1856000000  0.2841000000  300
+"""
+    read = read_printed_numbers(log)
+    assert read.values["env0_out_acc"] == 0.8068
+    assert read.step is not None
+    assert read.step.step == 300
+
+
+def test_lines_that_name_a_part_are_the_titles_of_its_numbers() -> None:
+    log = b"""\
+Category: adversarial, # samples: 3000
+Accuracy: 0.853
+0.843, 0.853, 0.907
+====================
+Category: random, # samples: 2910
+Accuracy: 0.881
+"""
+    assert read_printed_numbers(log).values == {
+        "adversarial Accuracy": 0.853,
+        "random Accuracy": 0.881,
+    }
+
+
+def test_numbers_of_training_batches_are_no_results_beside_those_of_an_evaluation() -> None:
+    log = b"""\
+2026-11-30 10:00:00 | INFO | train_inner | epoch 001:    100 / 900 loss=8.1, ppl=239.4, lr=1.25e-05
+2026-11-30 10:01:00 | INFO | valid | epoch 001 | valid on 'valid' subset | loss 5.6 | ppl 29.86
+"""
+    read = read_printed_numbers(log)
+    assert read.values == {"valid loss": 5.6, "valid ppl": 29.86}
+    assert read.left_out["train loss"].reason == OF_BATCH
