@@ -21,7 +21,9 @@ def left_out_note(returned: Collection[ReturnedValues]) -> str:
         return f"{counted} {verb} left out of the results. To see why: launcher show JOB. {cure}"
     listed = ", ".join(names[:MOST_NAMES])
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"the logs have numbers whose names are no names of results: {listed}{more}. {cure}"
+    return (
+        f"the logs have numbers, but their names are not names of results: {listed}{more}. {cure}"
+    )
 
 
 def number_notes(returned: Iterable[ReturnedValues]) -> list[str]:

@@ -88,7 +88,7 @@ def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
         return AttemptProgress(step=printed)
     lines = [_newest_of_lines(attempt, *end) for end in ends if _DIGIT.search(end[1])]
     found = [step for step in lines if step is not None]
-    if found:  # of two files, the one with a bar says more
+    if found:  # the file with a bar says more than the other one
         _, rated = max(found, key=lambda each: (each[0], each[1].at))
         return AttemptProgress(step=rated)
     newest = max(ends, key=lambda each: (bool(each[1].strip()), each[2]))
@@ -228,7 +228,7 @@ def _asked_names(attempt: Attempt) -> tuple[str, ...]:
 
 
 class NumberNotes(NamedTuple):
-    """What there is to say about the numbers of a job."""
+    """Notes about the numbers of a job."""
 
     faults: tuple[str, ...] = ()  # why numbers that were to be read are missing
     left_out: tuple[str, ...] = ()  # printed names that are no results

@@ -20,7 +20,7 @@ class Form(NamedTuple):
     name: str
     mark: str  # text that each of these lines contains
     example: str
-    source: str  # where a program prints it
+    source: str  # tool and file that print it
     read: Callable[[str], FormLine | None]
 
 
@@ -452,7 +452,7 @@ def _autogluon(line: str) -> FormLine | None:
     match = compiled(
         rf"\t+(?P<value>{NUMBER})s?\s+= (?P<name>\w+\s+\w+)(?:\s+\((?P<metric>[\w-]+)\))?"
     ).fullmatch(line)
-    return None if match is None else FormLine()  # of one model among others
+    return None if match is None else FormLine()  # one model among others
 
 
 def _pycma(line: str) -> FormLine | None:
@@ -728,7 +728,7 @@ FORMS: tuple[Form, ...] = (
     Form("accuracy of the network", "Accuracy ", "Accuracy of the network on the 10000 test images: 55 %", "PyTorch tutorials, cifar10_tutorial.py", _accuracy_of),
     Form("Lightning's checkpoint", " reached ", "Epoch 1, global step 60: 'val_wer' reached 0.51042 (best 0.51042), saving model", "Lightning, callbacks/model_checkpoint.py", _epoch_reached),
     Form("speed of ultralytics", "Speed:", "Speed: 0.2ms preprocess, 1.3ms inference", "ultralytics, engine/validator.py", _ultra_speed),
-    Form("Megatron", "alidation loss at ", " validation loss at iteration 500 on test set | lm loss value: 6.54E+00 | lm loss PPL: 6.92E+02 |", "Megatron-LM, training.py", _megatron),
+    Form("Megatron", "alidation loss at ", " validation loss at iteration 500 on test set | lm loss value: 6.54E+00 |", "Megatron-LM, training.py", _megatron),
     Form("Ignite's bar", "%|", "Epoch [1/3]: [1/20]   5%|▌         , loss=0.715 [00:00<?]", "pytorch-ignite, contrib/handlers/tqdm_logger.py", _ignite),
     Form("ESPnet, batches", "batch: ", "1epoch:train:1-500batch: iter_time=1.2e-04, loss_ctc=80.2, acc=0.500", "ESPnet2, train/reporter.py", _espnet_batches),
     Form("Optuna", "Best is trial", "Trial 3 finished with value: 0.2 and parameters: {}. Best is trial 3 with value: 0.2.", "Optuna, study/study.py", _optuna),

@@ -9,7 +9,7 @@ LONGEST = 4096  # characters of a line that is read
 _CURSOR_UP = "\v"  # in the place of its escape sequence
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _ENDS = re.compile(r"(\r\n|[\n\r\v]|\x08+)")
-# what loggers write first; repeated, so that a time, a level and a module may stand in any order
+# prefixes of loggers; repeated, because a time, a level and a module come in any order
 _TIME = (
     r"\[?\(?(?:(?:\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?/\d\d?(?:/\d{2,4})?|[A-Z][a-z]{2} [ \d]\d|\d{1,2} [A-Z][a-z]{2}(?: \d{4})?)[T ,:_-]{0,3})?"
     r"\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?(?![\d.,<|/]|:\d)[\])]?"
@@ -52,7 +52,7 @@ _LOGFMT = re.compile(
 class LogLine(NamedTuple):
     """A line, or the part of a line that was drawn at once."""
 
-    number: int  # of the line in its log, from 1
+    number: int  # place in its log, from 1
     text: str  # without colours and without what a logger writes first
     raw: str  # without colours
     is_inner: bool = False  # the cursor moves up after it: the bar of an inner loop

@@ -96,7 +96,7 @@ _FAULT = re.compile(
     r"|\+{1,4} |\$ |PS [A-Z]:|.*://"
 )
 _FAULT_WORDS = ("://", "ssert", "arning", "WARN", "rror", "xception")
-_LISTING = re.compile(r"\s+\d+ \| {2,}|\s*File \"")  # of source code
+_LISTING = re.compile(r"\s+\d+ \| {2,}|\s*File \"")  # lines of source code
 _FAILURES, _FAILURES_END = re.compile(r"=+ (?:FAILURES|ERRORS) =+"), re.compile(r"=+ .* =+")
 _COUNTED_TEXT = re.compile(
     r"\[\s*(?P<a>\d{1,9})\s*/\s*(?P<b>\d{1,9})\](?=\s+[A-Za-z])"
@@ -112,7 +112,7 @@ _BORDERS = str.maketrans("│┃", "||")
 
 
 class LogReader:
-    """The numbers and steps of the lines so far, and what they mean for the next line."""
+    """The numbers and steps of the lines so far, and the state that the next line needs."""
 
     def __init__(self, asked: Sequence[str], at: float) -> None:
         """Begin with no line.
@@ -142,8 +142,8 @@ class LogReader:
         self._block_title, self._block_is_used, self._block_is_known = "", False, False
         self._table: Table | None = None
         self._tables = self._rows = 0  # tables so far, rows of this one
-        self._row_label = ""  # that rows without one continue
-        self._group = ""  # of a table of names and values: `rollout/`
+        self._row_label = ""  # the label that rows without one continue
+        self._group = ""  # name of a group in a table of names and values: `rollout/`
         self._in_logger_table = False  # between two lines of dashes
         self._in_traceback = self._in_failures = False
         self._above = ""  # the line above

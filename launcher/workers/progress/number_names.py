@@ -30,7 +30,7 @@ class FoundNumber(NamedTuple):
     """A number with a name of a result."""
 
     name: str
-    title: str  # of its line or block
+    title: str  # the title of its line or block
     value: float
     line: int
     rule: str

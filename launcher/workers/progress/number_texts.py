@@ -10,7 +10,7 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 AMBIGUOUS = "its decimal comma may be one of thousands"
 # lines that differ only in digits other than 0 are of one shape: either all of them consist of pairs, or none
 SHAPES = str.maketrans(dict.fromkeys("23456789", "1"))
-_MOST_SHAPES = 10_000  # that are remembered
+_MOST_SHAPES = 10_000  # shapes that are remembered
 
 
 def remember(shapes: set[str], shape: str) -> None:

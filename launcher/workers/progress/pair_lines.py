@@ -54,14 +54,14 @@ class Pair(NamedTuple):
     name: str
     value: float
     text: str  # the number as printed
-    title: str = ""  # of its part of the line
+    title: str = ""  # title of its part of the line
     reason: str = ""  # why it is no result, by its unit or value
     mean: float | None = None  # a second number in brackets behind it
     spread: float | None = None
 
 
 class PairLine(NamedTuple):
-    """What a line of pairs contains."""
+    """The content of a line of pairs."""
 
     pairs: tuple[Pair, ...] = ()
     step: int | None = None
@@ -70,7 +70,7 @@ class PairLine(NamedTuple):
     title: str = ""
     is_instance: bool = False  # the title names one of several, such as a fold
     counters: int = 0
-    is_mean: bool = False  # of a phase as a whole
+    is_mean: bool = False  # the numbers are those of a phase as a whole
 
 
 def read_pairs(text: str) -> PairLine | None:
@@ -107,7 +107,7 @@ class _PairScanner:
         self._counters = 0
 
     def scan(self) -> PairLine | None:
-        """Return the content of the line; None if a part is no part of a line of pairs."""
+        """Return the content of the line; None if a part does not belong to a line of pairs."""
         text = self._text
         while True:
             if skipped := BETWEEN_PARTS.match(text, self._place):

@@ -38,7 +38,7 @@ class LeftOut(NamedTuple):
 
 
 class PrintedNumbers(NamedTuple):
-    """What a log contains."""
+    """The numbers and steps of a log."""
 
     numbers: Mapping[str, PrintedNumber]  # those of tests first
     left_out: Mapping[str, LeftOut]

@@ -80,9 +80,9 @@ class Table(NamedTuple):
     """The headings of a table."""
 
     headings: tuple[str, ...]
-    style: str  # how its cells are separated
+    style: str  # the separator of its cells
     is_known: bool = False
-    plain_label: str = ""  # of the row whose numbers have no label in their names
+    plain_label: str = ""  # label of the row whose numbers have no label in their names
     text: str = ""  # its line
 
     @property
@@ -189,7 +189,7 @@ def _without_repeated(headings: Sequence[str]) -> list[str]:
 
 
 def read_row(table: Table, text: str) -> TableRow | None:
-    """Return the numbers of a row; None if the line is no row of the table."""
+    """Return the numbers of a row; None if the line is not a row of the table."""
     style, cells = split_cells(text)
     if table.style == " ":
         cells = re.split(r":\s+\d+%", text)[0].split()

@@ -41,7 +41,7 @@ _DIGITS = re.compile(r"[0-9.]+")
 
 
 class BarLine(NamedTuple):
-    """What a bar shows."""
+    """The content of a bar."""
 
     title: str
     step: ProgressReport
@@ -137,7 +137,7 @@ def _bar(piece: bytes, turn: bytes, at: float) -> _Bar | None:
 
 
 def read_bar(text: str, at: float) -> BarLine | None:
-    """Return what a bar shows; None if the text is no bar.
+    """Return what a bar shows; None if the text is not a bar.
 
     Args:
         text: a line without colours.

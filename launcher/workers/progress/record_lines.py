@@ -30,7 +30,7 @@ _WRAPPERS = frozenset(
 
 
 class _Title(NamedTuple):
-    """What stands before a record."""
+    """The text before a record."""
 
     words: str = ""
     step: int | None = None
@@ -167,9 +167,9 @@ def flat_numbers(
     Args:
         record: As JSON has it.
         prefix: Name of the record.
-        depth: Of the record in another one.
+        depth: Number of records around it.
         of_log: It was printed. Then numbers as texts count, mappings of settings do not, and a mapping that is only
-            called `results` is no part of a name.
+            called `results` does not become part of a name.
     """
     if isinstance(record, dict) and depth < _DEPTH:
         for name, value in record.items():

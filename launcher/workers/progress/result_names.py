@@ -24,9 +24,12 @@ _METRICS = _words(
     "rmse mae mape smape wmape mase rmsle msle medae nrmse nmse crps pinball r2 rsquared logloss mlogloss crossentropy xent ece",
     "brier ndcg mrr hits pearson spearman kendall silhouette ari nmi ami purity likelihood loglik",
     "loglikelihood elbo aic bic deviance error err fitness objective rmsd lddt bertscore mauve vmaf",
-    "concordance cindex gini ks map map50 map75 map95 top1 top3 top5 top10 hit hr success pck oks mpjpe epe ade fde auuc",
-    "fb1 prec winrate residual result cost trustworthiness inertia bpref igd divergence hd95 pesq objective regret hypervolume winrate ssr sse dcg em rew matthews corrcoef correlation corr coherence ks2 ndcg10 mpiou",
-    "ap50 ap75 aps apm apl ar1 ar10 ar100 ars arm arl metric areaunderroc areaunderpr tss mota motp idf1 hota pesq stoi sisdr sdr snr der jer ter comet spice",
+    "concordance cindex gini ks map map50 map75 map95 top1 top3 top5",
+    "top10 hit hr success pck oks mpjpe epe ade fde auuc",
+    "fb1 prec winrate residual result cost trustworthiness inertia bpref igd divergence hd95 pesq objective regret",
+    "hypervolume winrate ssr sse dcg em rew matthews corrcoef correlation corr coherence ks2 ndcg10 mpiou",
+    "ap50 ap75 aps apm apl ar1 ar10 ar100 ars arm arl metric areaunderroc areaunderpr tss",
+    "mota motp idf1 hota pesq stoi sisdr sdr snr der jer ter comet spice",
     # German, French, Spanish, Chinese, Japanese, Russian
     "verlust genauigkeit fehler trefferquote fehlerrate perte exactitude erreur pérdida precisión exactitud",
     "损失 损失值 准确率 精度 精确率 召回率 误差 損失 正解率 потери точность ошибка полнота",
@@ -38,7 +41,7 @@ _COMPOUND = re.compile(
 _EXACT_CASE = _words(
     "MER WIL HR MR mAP MAP AP AR PER IS P R"
 )  # words that are others in lower case
-# that stand around the name of a result
+# words around the name of a result
 _AROUND = _words(
     "train training tr trn valid validation validate vali val dev devel test testing tst eval evaluation holdout heldout hold",
     "out oof oob cv cross validated mean avg average averaged median max maximum min minimum best final last current",
@@ -46,27 +49,35 @@ _AROUND = _words(
     "sample samplewise",
     "teacher student clean adv adversarial robust natural source image images img pixel token tokens word words char",
     "character sentence sequence seq instance object box bbox mask seg segm segmentation cls classification regression",
-    "reg obj objectness dfl rpn loc bce ce nll kl kld mse l1 l2 linf huber focal triplet contrastive ctc att attention",
+    "reg obj objectness dfl rpn loc bce ce nll kl kld",
+    "mse l1 l2 linf huber focal triplet contrastive ctc att attention",
     "commit commitment vq codebook prior recon reconstruction rec perceptual style content gan gen generator disc",
     "discriminator critic actor policy value entropy q v aux auxiliary main smooth log raw normalized norm absolute",
-    "relative rel abs squared square root sum of on the in for with over to a and set sets data dataset split subset",
+    "relative rel abs squared square root sum of on the in for",
+    "with over to a and set sets data dataset split subset",
     "network model models ensemble baseline episode episodic ep eval rollout running smoothed moving exp exact match",
     "explained variance characteristic operating receiver area under curve peak signal noise ratio structural similarity",
     "index frechet inception distance clip harmonic geometric binary multi multiclass multilabel categorical sparse cross",
     "positive negative pos neg true false rate false error hits hit win success first second third stage level lm mlm",
-    "nsp sft dpo ppo pg td recall precision coefficient determination c d g x y z u p e epoch step batch end score pred",
+    "nsp sft dpo ppo pg td recall precision coefficient determination c d g",
+    "x y z u p e epoch step batch end score pred",
     "prediction predicted predict so far was is equals official unofficial coco bbox keypoints easy medium hard common rare",
-    "long short small large ap ar map box mask id ood iid shift subgroup group worst nn knn linear probe zeroshot zero",
+    "long short small large ap ar map box mask id ood",
+    "iid shift subgroup group worst nn knn linear probe zeroshot zero",
     "shot few mrpc sst2 cola qnli rte imagenet cifar cifar10 cifar100 mnist seen unseen novel query gallery hdr best5",
     "reached achieved obtained initial tuned optimal optimum found cost objective obs point points perclass label labels",
     "multiclass average sd mean5 top1 topk cosine cos sim euclidean manhattan dot similarity correlation pred real fake",
-    "full part overall all any cv5 avgd loss pseudo soft hard dot tf torch lp fn fp tp tn node edge graph link",
-    "quality quantile macroavg microavg w wo without std0 h f s t m n r b ii i iii seg instance panoptic sq rq pq",
+    "full part overall all any cv5 avgd loss pseudo soft hard dot",
+    "tf torch lp fn fp tp tn node edge graph link",
+    "quality quantile macroavg microavg w wo without std0 h f s t m",
+    "n r b ii i iii seg instance panoptic sq rq pq",
     "validierungs trainings test makro mikro beste bestes bester mittlerer mittlere 验证 训练 测试 最佳 平均 最终",
-    "d1 d2 d3 g1 per5 nce info infonce ranking pairwise listwise rank margin pde bc ic ib ib2 data physics residual",
+    "d1 d2 d3 g1 per5 nce info infonce ranking pairwise listwise",
+    "rank margin pde bc ic ib ib2 data physics residual",
     "next mtp mtl task domain identity id cycle idt feat feature matching fm duration pitch energy mel stft post postnet",
     "sts dev stsb spearman pearson pair pairs wise nlg nlu squad race rewards chosen rejected accuracies margins logps",
-    "internal natoms virial force energy cmc curve rank undiscounted spec divergence individual analytic vs found clip sc pass human prefer preference valid_1 held expected oracle greedy beam dev_clean clean other average_precision",
+    "internal natoms virial force energy cmc curve rank undiscounted spec divergence individual analytic vs found clip",
+    "sc pass human prefer preference valid_1 held expected oracle greedy beam dev_clean clean other average_precision",
 )
 # words of settings, sizes, counts and places: a name with one of them is no result, whatever else it contains
 _SETTINGS = _words(
@@ -75,7 +86,8 @@ _SETTINGS = _words(
     "schedule scheduler every interval freq frequency version port pid uid id_ workers num nb no_ number count counter counts",
     "params parameters param hidden layers layer layer_ depth width height channels dim dims size sizes length len",
     "capacity limit budget temperature0 fn_ func type mode config cfg arg args option options setting settings hparams",
-    "kwargs namespace max_iter iters iterations iteration memory mem gb mb kb gib mib kib gpu gpus cpu cpus cuda device devices",
+    "kwargs namespace max_iter iters iterations iteration memory mem gb mb kb",
+    "gib mib kib gpu gpus cpu cpus cuda device devices",
     "threads thread cores nodes ranks world rows columns cols files lines bytes flops flos gflops mflops macs total_flos vocab",
     "vocabulary bins trees leaves estimators folds repeats runs trials gradient accumulation lookback window stride",
     "padding init smoothing dilation downsample exit status code job jobid array slurm rank line col address",
@@ -94,14 +106,15 @@ _COUNTERS = _words(
     "epoch step global_step iteration iter it env_step train_step gradient_step update round episode batch tick kimg e n bound"
 )
 _TIMES = _words(
-    "time times timing elapsed eta seconds second secs sec s_ ms us ns minutes minute mins hours hour hrs days latency",
+    "time times timing elapsed eta seconds second secs sec s_ ms",
+    "us ns minutes minute mins hours hour hrs days latency",
     "duration runtime speed throughput fps ips ups wps sps qps tps rps took wall walltime dur remaining cputime dauer laufzeit",
     "sec_ samples_per_second steps_per_second timestamp clock cost_ 用时 耗时 iter_time toks tok qps it_s img_s",
 )
 _SPREADS = _words(
     "std stdev stderr sd sem stddev se_ ci var_ ± +/- iqr mad_ stddeviation deviation"
 )
-# that are results alone only with a fraction: `error: 404` is a message
+# names that are results alone only with a fraction: `error: 404` is a message
 _FRACTIONAL = _words(
     "result cost residual error err score objective fitness hit hr success return is p r bits"
 )
@@ -221,10 +234,13 @@ def reason_against(name: str, *, known: bool = False) -> str:
     return "" if at_end and len(unknown) <= _MOST_UNKNOWN and len(words) <= 5 else UNKNOWN
 
 
-# that make a name one of a result at its beginning or end, whatever the other words are
+# words at whose beginning or end a name is one of a result, whatever the other words are
 _STRONG = _words(
-    "loss acc accuracy auc auroc auprc f1 iou miou dice psnr ssim fid mse rmse mae mape bleu wer cer perplexity ppl logloss r2",
-    "nll metric score fb1 prec epe mpjpe kappa bpb ece brier ade fde mota silhouette ari nmi elbo dice bpc bpd rouge1 rouge2 rougel meteor chrf spearman pearson eer logloss auprc mcc hr regret reward divergence recall precision top1 top5 ndcg mrr reward",
+    "loss acc accuracy auc auroc auprc f1 iou miou dice psnr ssim",
+    "fid mse rmse mae mape bleu wer cer perplexity ppl logloss r2",
+    "nll metric score fb1 prec epe mpjpe kappa bpb ece brier ade fde mota silhouette",
+    "ari nmi elbo dice bpc bpd rouge1 rouge2 rougel meteor chrf spearman pearson eer logloss",
+    "auprc mcc hr regret reward divergence recall precision top1 top5 ndcg mrr reward",
 )
 
 

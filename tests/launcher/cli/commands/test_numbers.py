@@ -1,4 +1,4 @@
-"""`launcher numbers`: what the queue reads from logs, and what it leaves out."""
+"""`launcher numbers`: the numbers that the queue reads from logs, and the names that it leaves out."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""Logs in the forms of real tools, and a judge of what is read from them.
+"""Logs in the forms of real tools, and a judge of the numbers that a reader finds.
 
-`NAME.log` in tests/launcher/data/logs is a log, and `NAME.json` says what it contains: `wanted` numbers by name, other
-`names` of these, what is `also_fine`, what must `never` be there, and the `progress`.
+`NAME.log` in tests/launcher/data/logs is a log. `NAME.json` has its right numbers: `wanted` numbers by name, other `names`
+of these, names that are `also_fine`, names and numbers that must `never` be found, and the `progress`.
 """
 
 import fnmatch
@@ -40,7 +40,7 @@ class JudgedLog(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What was read of a log."""
+    """The numbers that were read from a log."""
 
     found: list[str]
     missed: list[str]
