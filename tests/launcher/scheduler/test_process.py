@@ -278,9 +278,10 @@ def test_numbers_in_a_log_are_recorded_with_the_end_of_the_job(
 ) -> None:
     flag = tmp_path / "flag"
     table = tmp_path / "m.csv"
-    write = f"echo loss=0.5; printf 'epoch,acc\\n1,0.75' > {table}"
+    write = f"echo loss=0.5 speed=3.2; printf 'epoch,acc\\n1,0.75' > {table}"
     script = f"echo loss=1; until [ -e {flag} ]; do sleep 0.01; done; {write}"
-    (job,) = queue.add(a_spec(*shell(script), terms=Terms(metrics=str(table))))
+    terms = Terms(metrics=str(table), numbers=("speed", "ghost"))
+    (job,) = queue.add(a_spec(*shell(script), terms=terms))
     attempt = queue.running(job)
     until(lambda: attempt.log.read_text() == "loss=1\n", "the program has begun")
     there = processes_by_role(queue, attempt)
@@ -289,8 +290,9 @@ def test_numbers_in_a_log_are_recorded_with_the_end_of_the_job(
     until(lambda: scheduler_pid(queue.home) is not None, "a helper has restarted it")
     flag.touch()
     assert queue.wait(job) == [State.DONE]
-    sources: Json = {"acc": "metrics file", "loss": "log"}
-    result = {"acc": 0.75, "loss": 0.5, "read_from": sources}
+    sources: Json = {"acc": "metrics file", "speed": "log", "loss": "log"}
+    faults: Json = ["the log has no number 'ghost'"]
+    result = {"acc": 0.75, "speed": 3.2, "loss": 0.5, "read_from": sources, "number_faults": faults}
     assert queue.store.read.result_of(job) == result
     table.write_text("epoch,acc\n1,0.25\n")
     assert read_last_metrics(attempt) == result

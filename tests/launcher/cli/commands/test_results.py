@@ -665,3 +665,22 @@ def test_last_reported_numbers_of_a_program_are_its_results(
         a_result(store, "train.py", f"--seed={seed}", name=f"command/{seed}", result={})
     answer = launcher("results", "test", "--sort", "loss", "--columns", "seed,loss")
     assert answer.out == "seed\tloss\n1\t0.375\n0\t0.5\n"
+
+
+def test_names_that_are_left_out_are_said(launcher: Launcher, store: Store) -> None:
+    with_results(
+        store,
+        {"command/a": {"acc": 0.5, "left_out": ["speed", "lr"]}, "command/b": {"left_out": ["lr"]}},
+    )
+    answer = launcher.well("results", "test")
+    assert answer.out == "job\tacc\ncommand/a\t0.5\n"
+    assert answer.err == (
+        "note: 2 printed names are left out of the results. To see why: launcher show JOB. "
+        "To count one: launcher add --numbers NAME\n"
+    )
+    assert launcher.well("results", "test", "command/b").err == (
+        "no results yet\nnote: the logs have numbers, but their names are not names of results: lr. "
+        "To count one: launcher add --numbers NAME\n"
+    )
+    (row, *_) = launcher.json("results", "test")["rows"]
+    assert row == {"job": "command/a", "acc": 0.5}
