@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from math import inf
@@ -79,6 +80,8 @@ def write_atomic(
 ) -> None:
     """Write a file atomically: readers and crashes see the old content or the new one.
 
+    A device or a pipe, such as /dev/null, is written to and never replaced.
+
     Args:
         path: the file.
         content: all of it.
@@ -90,6 +93,10 @@ def write_atomic(
     """
     # characters that are not valid Unicode, such as a file name's bytes, are escaped as in JSON
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    if _is_stream(path):
+        with open_descriptor(path, os.O_WRONLY) as descriptor:
+            write_all(descriptor, data)
+        return
     folder = os.path.dirname(path) or "."  # noqa: PTH120  # this is done for every attempt; a Path costs 10 µs
     temporary = f"{folder}/.{os.urandom(8).hex()}.tmp"  # short: `path` may use all 255
     try:
@@ -106,6 +113,15 @@ def write_atomic(
         raise
     if durable:
         sync(folder)
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether a path is that of a device or a pipe."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # as above
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
 def write_json(

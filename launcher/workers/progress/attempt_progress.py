@@ -158,12 +158,14 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
 
 
 def _file_results(steps: Sequence[ProgressReport]) -> dict[str, Json]:
-    """Return the last value of each number of files that is a result."""
+    """Return the last value of each number of files that is a result, those of tests and validations first."""
     if not steps:
         return {}
     from launcher.workers.progress.metrics_files import is_result  # tables, of few jobs
+    from launcher.workers.progress.number_names import table_rank
 
-    return {name: value for name, value in _last_values(steps).items() if is_result(name)}
+    found = {name: value for name, value in _last_values(steps).items() if is_result(name)}
+    return dict(sorted(found.items(), key=lambda item: table_rank(item[0])))
 
 
 class _Lines(NamedTuple):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.system.files import open_descriptor
+from launcher.workers.progress.result_names import TIME, reason_against
 from launcher.workers.progress.steps import MOST_STEPS, STEP, ProgressReport
 
 MOST_BYTES = 1 << 20  # bytes that are read from the end of a file
@@ -39,10 +40,7 @@ _NUMBER_LIKE = (
 _DECIMAL_COMMA = r"[-+]?\d+,\d+\s*%?"
 _PERCENT = r"(?i)([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s?%"
 _LINE_END = r"\r\n|\n|\r"
-_NO_RESULT = (
-    r"(?i)(?:^|[/_.\s-])(?:runtime|timestamp|time|elapsed|duration|per_second|wps|ups|size|width|height"
-    r"|learning_rate|grad_norm|gnorm)$|(?:^|[/_.\s-])lr(?:[/_.\s-]|$)"
-)
+_SIZE = re.compile(r"(?:^|[/_.\s-])(?:timestamp|size|width|height)$", re.IGNORECASE)
 _BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),
     (b"\xff\xfe\0\0", "utf-32-le"),
@@ -124,7 +122,9 @@ def read_metrics_file(
 def is_result(name: str) -> bool:
     """Return whether a number of a file is a result of its program, and no counter, time, size or rate of learning."""
     is_counter = name.lower() in STEP_NAMES
-    return not (is_counter or _is_internal(name) or re.search(_NO_RESULT, name))
+    if is_counter or _is_internal(name) or _SIZE.search(name):
+        return False
+    return reason_against(name, known=True) != TIME
 
 
 def _is_internal(name: str) -> bool:

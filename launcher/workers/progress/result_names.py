@@ -124,7 +124,7 @@ _NOT_ALONE = _words("p r is ks em hr hit hits success bits corr correlation ter 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _PARTS = re.compile(r"[^\W_]+")
 _PER_SECOND = re.compile(
-    r"(?:_per_|/|_?p)(?:s|sec|secs|second|min|hour|epoch|step|iter|it|batch|day)\b|per[_ ]?second|/s\b|_(?:s|ms|sec|secs|us|ns)$|\((?:s|ms|sec|secs|seconds|min|h|hours)\)|^sec/|^ms/|^s/|time\b|_time$|^time_|^t_"
+    r"(?:_per_|/|_?p)(?:s|sec|secs|second|min|hour|epoch|step|iter|it|batch|day)\b|per[_ ]?second|/s\b|_(?:s|ms|sec|secs|us|ns)$|\((?:s|ms|sec|secs|seconds|min|h|hours)\)|^sec/|^ms/|^s/|time\b|_time$|^time_(?!series)|^t_"
     r"|(?:^|[\s_/.])eta(?:$|[\s_/.])",
     re.IGNORECASE,
 )
@@ -171,7 +171,7 @@ def reason_against(name: str, *, known: bool = False) -> str:
         name: As printed, with its words.
         known: The line is that of a known tool, whose other names are results.
     """
-    words = name_words(name)
+    words = name_words(name.replace("time_series", "series"))
     if not words or len(words) > MOST_WORDS:
         return UNKNOWN
     lower = [word.lower() for word in words]

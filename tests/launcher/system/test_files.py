@@ -76,6 +76,17 @@ def test_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     assert path.read_text() == "whole"
 
 
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomic(pipe, "whole")
+    assert os.read(reader, 100) == b"whole"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [*tmp_path.iterdir()] == [pipe]
+
+
 def test_record_is_private_on_request(tmp_path: Path) -> None:
     write_json(tmp_path / "record", {"schema": 1}, mode=0o600)
     assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == 0o600
