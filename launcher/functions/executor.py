@@ -8,19 +8,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack
 
-from launcher.errors import UsageError
+from launcher.errors import Error, UsageError
 from launcher.functions.api import queue_calls
-from launcher.functions.future import Future
+from launcher.functions.future import Future, cancel_jobs, continue_note
 from launcher.functions.options import JobOptions, read_request
 from launcher.functions.pickling import name_of
 from launcher.job import FUNCTION_RUN, run_name_fault
+from launcher.screens.terminal import print_stderr
 from launcher.store.client import open_queue
 from launcher.store.executor_groups import new_group_name
 from launcher.store.executors import executor_file, hold_executor, release_executor
 from launcher.store.rows import GroupLimit
-from launcher.system.daemon_control import wake
 from launcher.system.paths import Home, find_home, make_home
 
 Value = TypeVar("Value")
@@ -40,14 +41,16 @@ class Executor(concurrent.futures.Executor):
     """Calls functions as jobs of the queue, each in a process of its own.
 
     An ended call stays in the history like any other job. `shutdown`, and the end of a `with` block, wait for
-    all calls. A call that has not started is cancelled by `shutdown(cancel_futures=True)`.
+    all calls. A call that has not started is cancelled by `shutdown(cancel_futures=True)`, by Ctrl-C in a `with`
+    block, and by `map` when a call fails or the loop is left. A call that runs is ended only by
+    `Future.terminate`, or by `at_exit`.
 
     Args:
         max_workers: how many calls run at once; None for as many as the machine has room for. It is the limit of a
             group that the queue has as long as the executor has calls that have not ended.
         at_exit: what becomes of the calls if this process ends before `shutdown`. "continue": they go on, and
-            `launcher.api.future(number)` has their results. "cancel": they are cancelled, those that run, too.
-            The default is "continue".
+            `launcher.api.future(number)` has their results. "cancel": they are cancelled, those that run, too,
+            as by Ctrl-C in a `with` block. The default is "continue".
         options: of each job, as of `launcher.api.submit`: gpus=1, vram="10GiB", run="NAME", …
 
     Raises:
@@ -108,6 +111,9 @@ class Executor(concurrent.futures.Executor):
     ) -> Iterator[Value]:
         """Call a function with elements of iterables, as `map` does; all jobs are queued at once.
 
+        Calls that have not started are cancelled when a result raises an exception or the loop is left. Calls
+        that run continue.
+
         Args:
             fn: which is called.
             iterables: one for each argument; the shortest counts.
@@ -140,10 +146,26 @@ class Executor(concurrent.futures.Executor):
             self._over = True
             left = [*self._open]
         if cancel_futures and left and self._process == os.getpid():
-            self._cancel_waiting([future.job for future in left])
+            cancel_jobs(left, running=False)
         if wait:
             concurrent.futures.wait(left)
         self._leave(ended=wait)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait for all calls. Ctrl-C, before or while it waits, cancels those that have not started."""
+        try:
+            if not isinstance(error, KeyboardInterrupt):
+                self.shutdown(wait=True)
+                return
+        except KeyboardInterrupt:
+            self._leave_running()
+            raise
+        self._leave_running()
 
     def queue(
         self,
@@ -186,14 +208,16 @@ class Executor(concurrent.futures.Executor):
             self._held = hold_executor(home, self._limit.name, cancel=self._cancels)
         self._home = home
 
-    def _cancel_waiting(self, jobs: list[int]) -> None:
-        with open_queue() as (home, store):
-            store.job_control.cancel(jobs, time.time(), running=False)
-            rows = {row.id: row for row in store.read.jobs_by_id(jobs)}
-            wake(home)
-        for future in [*self._open]:
-            if future.job in rows:
-                future.take(rows[future.job])
+    def _leave_running(self) -> None:
+        """After Ctrl-C, cancel the calls that wait. Calls that run continue, unless `at_exit` is "cancel"."""
+        self.shutdown(wait=False, cancel_futures=True)
+        running = [future for future in [*self._open] if not future.done()]
+        if not running:
+            return
+        if self._cancels:
+            cancel_jobs(running, running=True)
+        else:
+            print_stderr(continue_note(running))
 
     def _leave(self, *, ended: bool) -> None:
         """Give the limit back; the scheduler does it when the last call has ended."""
@@ -215,30 +239,33 @@ class Executor(concurrent.futures.Executor):
 
 
 def _results(futures: list[Future[Any]], end: float | None) -> Iterator[Any]:
-    """Yield results in order, and keep no future whose result was taken; cancel the rest after an exception."""
+    """Yield results in order, and keep no future whose result was taken; at the end, cancel calls that wait."""
     futures.reverse()
 
     def take() -> Iterator[Any]:
         try:
             while futures:
                 left = None if end is None else end - time.monotonic()
-                yield _taken(futures.pop(), left)
+                yield _take_last(futures, left)
         finally:
-            for future in futures:
-                future.cancel()
+            _cancel_waiting(futures)
 
     return take()
 
 
-def _taken(future: Future[Any], timeout: float | None) -> Any:
-    """Return a result; cancel the call if there is none."""
-    try:
-        try:
-            return future.result(timeout)
-        finally:
-            future.cancel()
-    finally:
-        del future  # its traceback would keep it
+def _take_last(futures: list[Future[Any]], timeout: float | None) -> Any:
+    value = futures[-1].result(timeout)
+    del futures[-1]  # not if there is no result: then its call is cancelled, too, if it waits
+    return value
+
+
+def _cancel_waiting(futures: list[Future[Any]]) -> None:
+    """Cancel calls that have not started. The list is empty afterwards, as tracebacks would keep it."""
+    left = [future for future in futures if not future.done()]
+    futures.clear()
+    if left:
+        with contextlib.suppress(Error, OSError):  # the queue is gone, which the results report
+            cancel_jobs(left, running=False)
 
 
 def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

@@ -14,7 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from launcher.errors import JobError, MachineError, UsageError
+from launcher.errors import JobError, MachineError, UsageError, pluralize
 from launcher.functions.call_results import read_exception, read_value
 from launcher.functions.calls import KIND
 from launcher.functions.pickling import CannotLoad
@@ -28,6 +28,7 @@ from launcher.store.client import (
     queue_stopped_error,
 )
 from launcher.store.feed import JobTracker
+from launcher.store.job_selection import SHARED_RUN, words_for_jobs
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.log_files import last_lines
@@ -61,9 +62,8 @@ class ProgramError(JobError):
 class Future(concurrent.futures.Future[Value], Generic[Value]):
     """The future result of a job. The job runs without it; `launcher.api.future(number)` makes another one.
 
-    `concurrent.futures.wait`, `as_completed` and `asyncio.wrap_future` take it. It differs in that a
-    running job can be cancelled, too. It is done once its job has ended; for a job that is retried
-    after that, ask for a new one.
+    `concurrent.futures.wait`, `as_completed` and `asyncio.wrap_future` take it. `terminate` also ends a
+    running job. It is done once its job has ended; for a job that is retried after that, ask for a new one.
     """
 
     def __init__(self, home: Home, row: JobRow) -> None:
@@ -109,12 +109,19 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         return self._outcome(timeout)[1]
 
     def cancel(self) -> bool:
-        """Cancel the job; False where it has ended otherwise already.
+        """Cancel the job if it waits. Return False, and change nothing, if it runs or has ended otherwise."""
+        return self._cancel(running=False)
 
-        A job that waits is cancelled at once. A running one gets KeyboardInterrupt, and SIGKILL after
-        its `grace`; the future is cancelled when it has ended.
+    def terminate(self) -> bool:
+        """Cancel the job, also if it runs. Return False if it has ended otherwise already.
+
+        A running job gets KeyboardInterrupt, and SIGKILL after its `grace`. The future is cancelled when it
+        has ended.
         """
-        touched = cancel_jobs([self])
+        return self._cancel(running=True)
+
+    def _cancel(self, *, running: bool) -> bool:
+        touched = self._row.state not in ENDED_STATES and cancel_jobs([self], running=running)
         return bool(touched) or self._row.state is State.CANCELLED
 
     def log(self, lines: int | None = None) -> str:
@@ -277,16 +284,29 @@ def _no_value(name: str, folder: Path) -> str:
     return f"the return value of {name} is missing: {why}. Submit it again."
 
 
-def cancel_jobs(futures: Iterable[Future[Any]]) -> list[int]:
-    """Cancel the jobs of futures, those that run, too; return the numbers of those that had not ended."""
+def cancel_jobs(futures: Iterable[Future[Any]], *, running: bool) -> list[int]:
+    """Cancel the jobs of futures; return the numbers of those that were cancelled or get a signal to end.
+
+    Args:
+        futures: of one queue, one for each job.
+        running: also cancel jobs that run.
+    """
     by_job = {future.job: future for future in futures}
     with open_queue() as (home, store):
-        touched = store.job_control.cancel([*by_job], time.time())
+        touched = store.job_control.cancel([*by_job], time.time(), running=running)
         rows = store.read.jobs_by_id([*by_job])
         wake(home)
     for row in rows:
         by_job[row.id].take(row)
     return [*touched]
+
+
+def continue_note(futures: Iterable[Future[Any]]) -> str:
+    """Return a note on jobs that continue although their program ends, with the command that cancels them."""
+    names = {future.job: future.name for future in futures}
+    verb = "continues" if len(names) == 1 else "continue"
+    words = words_for_jobs(SHARED_RUN, names)  # their numbers
+    return f"note: {pluralize(len(names), 'job')} {verb}. To cancel: launcher cancel {words}"
 
 
 def future(job: int) -> Future[Any]:

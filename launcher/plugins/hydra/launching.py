@@ -14,12 +14,11 @@ from hydra.errors import CompactHydraException
 from launcher.errors import Error, pluralize
 from launcher.functions.calls import CallLabel, function_identity, plain_value
 from launcher.functions.executor import Executor
-from launcher.functions.future import Future, cancel_jobs
+from launcher.functions.future import Future, cancel_jobs, continue_note
 from launcher.job import CALLS_BATCH
 from launcher.plugins.hydra.options import CANCEL, SweepOptions, read_options
 from launcher.plugins.hydra.task import App, TaskResult
 from launcher.screens.terminal import print_stderr
-from launcher.store.job_selection import SHARED_RUN, words_for_jobs
 from launcher.system.files import Json
 
 LOG = logging.getLogger(__name__)
@@ -126,11 +125,8 @@ def _interrupt(futures: Sequence[Future[Any]], sweep: SweepOptions) -> None:
     left = [future for future in futures if not future.done()]
     if not left:
         return
-    count = pluralize(len(left), "job")
     if sweep.on_interrupt == CANCEL:
-        cancel_jobs(left)
-        print_stderr(f"note: cancelled {count}")
+        cancel_jobs(left, running=True)
+        print_stderr(f"note: cancelled {pluralize(len(left), 'job')}")
         return
-    words = words_for_jobs(SHARED_RUN, {future.job: future.name for future in left})
-    verb = "continues" if len(left) == 1 else "continue"
-    print_stderr(f"note: {count} {verb}. To cancel: launcher cancel {words}")
+    print_stderr(continue_note(left))

@@ -15,7 +15,7 @@ from joblib._parallel_backends import (
 )
 
 from launcher.api import Error, Executor, Future, JobOptions, MachineError, UnknownName, UsageError
-from launcher.functions.future import LOOK_S
+from launcher.functions.future import LOOK_S, cancel_jobs
 from launcher.functions.options import read_request
 from launcher.functions.pickling import name_of
 from launcher.job_options.registry import JobRequest
@@ -144,9 +144,9 @@ class LauncherBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         if executor is not None:
             with contextlib.suppress(Error):
                 executor.shutdown(wait=False, cancel_futures=True)
-        for future in left:
+        if left:
             with contextlib.suppress(Error, OSError):  # the queue may be gone, too
-                future.cancel()
+                cancel_jobs(left, running=True)
 
     def terminate(self) -> None:
         """End a call of `Parallel`."""

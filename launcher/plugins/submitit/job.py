@@ -117,7 +117,7 @@ class LauncherJob(Job[Any]):  # type: ignore[misc]  # submitit is optional
             check: raise an exception if it cannot be cancelled.
         """
         try:
-            self._find_future().cancel()
+            self._find_future().terminate()
         except (Error, OSError):
             if check:
                 raise

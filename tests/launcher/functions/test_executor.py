@@ -1,15 +1,19 @@
 """`launcher.api.Executor`: calls as jobs, a limit of calls that run, the end of the process, the tests of CPython."""
 
+import asyncio
 import concurrent.futures
+import operator
 import os
 import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -92,6 +96,120 @@ def test_shutdown_cancels_calls_that_have_not_started(store: Store, gate: Path) 
     gate.touch()
     assert answers[0].result(DEADLINE_S) == 7
     until(lambda: traces(store) == [], "the scheduler has removed the limit")
+
+
+def leave_the_loop(executor: Executor, calls: list[Any]) -> None:
+    values = executor.map(operator.call, calls)
+    assert next(values) == 1
+    calls[1].wait_until_it_runs()
+    values.close()  # type: ignore[attr-defined]  # a generator
+
+
+def let_a_call_fail(executor: Executor, calls: list[Any]) -> None:
+    values = executor.map(operator.call, [partial(operator.truediv, 1, 0), *calls[1:]])
+    calls[1].wait_until_it_runs()
+    with pytest.raises(ZeroDivisionError):
+        next(values)
+
+
+def reach_the_timeout(executor: Executor, calls: list[Any]) -> None:
+    values = executor.map(operator.call, calls, timeout=0.0)
+    calls[1].wait_until_it_runs()
+    assert next(values) == 1
+    with pytest.raises(TimeoutError):
+        next(values)
+
+
+def cancel_what_is_awaited(executor: Executor, calls: list[Any]) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        first, *left = [loop.run_in_executor(executor, call) for call in calls]
+        assert await first == 1
+        await asyncio.to_thread(calls[1].wait_until_it_runs)
+        for each in left:
+            each.cancel()
+        assert await asyncio.gather(*left, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def interrupt_the_block(executor: Executor, calls: list[Any]) -> None:
+    def block() -> None:
+        with executor:
+            futures = [executor.submit(call) for call in calls]
+            calls[1].wait_until_it_runs()
+            assert not futures[1].cancel()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+
+
+def interrupt_the_end_of_the_block(executor: Executor, calls: list[Any]) -> None:
+    def block() -> None:
+        with executor:
+            for call in calls:
+                executor.submit(call)
+            calls[1].wait_until_it_runs()
+            threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+
+
+class CallAtGate(NamedTuple):
+    """A call that creates a file and waits for another one."""
+
+    begun: Path
+    gate: Path
+
+    def __call__(self) -> int:
+        self.begun.touch()
+        return at_gate(self.gate)
+
+    def wait_until_it_runs(self) -> None:
+        until(self.begun.exists, "the call runs")
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    "leave",
+    [
+        leave_the_loop,
+        let_a_call_fail,
+        reach_the_timeout,
+        cancel_what_is_awaited,
+        interrupt_the_block,
+        interrupt_the_end_of_the_block,
+    ],
+)
+def test_calls_that_wait_are_cancelled_and_running_ones_end_by_themselves(
+    store: Store,
+    gate: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    leave: Callable[[Executor, list[Any]], None],
+) -> None:
+    executor = Executor(max_workers=1, cpus=1)
+    leave(executor, [partial(int, "1"), *(CallAtGate(tmp_path / name, gate) for name in "ab")])
+    gate.touch()
+    executor.shutdown()
+    until(lambda: not store.read.open_jobs(), "all calls have ended")
+    first = "failed" if leave is let_a_call_fail else "done"
+    assert [row.state for row in store.read.jobs()] == [first, "done", "cancelled"]
+    interrupted = leave in (interrupt_the_block, interrupt_the_end_of_the_block)
+    note = "note: 1 job continues. To cancel: launcher cancel 2\n"
+    assert (note in capsys.readouterr().err) is interrupted
+
+
+def test_interrupted_block_ends_running_calls_if_the_executor_says_so(gate: Path) -> None:
+    executor = Executor(cpus=1, at_exit="cancel")
+    answer = executor.submit(at_gate, gate)
+    until(answer.running, "the call runs")
+    with pytest.raises(KeyboardInterrupt), executor:
+        raise KeyboardInterrupt
+    with pytest.raises(concurrent.futures.CancelledError):
+        answer.result(DEADLINE_S)
 
 
 PARENT = (

@@ -132,7 +132,7 @@ def test_function_with_an_endless_thread_ends_by_its_time_limit_or_a_cancellatio
     if time_limit > DEADLINE_S:
         until(lambda: "its process waits for thread endless" in answer.log(), "it waits")
         assert answer.state == "running"
-        answer.cancel()
+        answer.terminate()
         with pytest.raises(CancelledError):
             answer.result(DEADLINE_S)
     else:
@@ -163,7 +163,7 @@ def test_log_and_status_name_what_the_end_of_a_function_waits_for(launcher: Laun
         until(lambda answer=answer: "note" in answer.log(), "the wait is noted")  # type: ignore[misc]
         assert answer.log(1).strip() == f"note: the function has {end}; {waits}"
         assert launcher("status", str(answer.job)).out.split("\t")[5].endswith(waits)
-        answer.cancel()
+        answer.terminate()
 
 
 def test_fork_that_returns_ends_there_and_its_parent_returns_the_value(home: Home) -> None:
@@ -296,7 +296,7 @@ def test_functions_waiting_for_their_own_jobs_on_a_full_machine_are_named_as_rea
     flag.touch()
     held = f"jobs 1, 2, which queued other jobs, hold {usable_cores()} cores"
     until(lambda: launcher("status").out.count(held) == 2, "both children name both functions")
-    assert outers[0].cancel()
+    assert outers[0].terminate()
     assert outers[1].result(DEADLINE_S) == 3
 
 

@@ -180,12 +180,15 @@ def test_cancelled_running_function_gets_a_keyboard_interrupt(tmp_path: Path) ->
     until(begun.exists, "it runs")
     until(answer.running, "its future knows")
     assert not answer.done()
-    assert answer.cancel()
+    assert not answer.cancel()
+    assert answer.state == "running"
+    assert answer.terminate()
     with pytest.raises(concurrent.futures.CancelledError):
         answer.result(DEADLINE_S)
     assert answer.cancelled()
     assert cleaned.exists()
     assert answer.cancel()  # as concurrent.futures has it
+    assert answer.terminate()
 
 
 def test_cancelled_waiting_function_ends_at_once_and_its_dependents_are_skipped() -> None:
