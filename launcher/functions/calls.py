@@ -26,7 +26,7 @@ from launcher.functions.main_module import (
     dump_script,
     load_script,
 )
-from launcher.functions.pickling import dump, load, name_of
+from launcher.functions.pickling import Nowhere, Writable, dump, load, name_of
 from launcher.functions.private_files import make_private_folder, open_private, write_private
 from launcher.job import FUNCTION
 from launcher.system.files import Json
@@ -122,13 +122,8 @@ def write_calls(
         dump(function, file, f"the function {name}", REMEDY, pickler=CallPickler)
         for given in arguments:
             at = file.tell()
-            named = [
-                *((f"argument {n}", value) for n, value in enumerate(given, 1)),
-                *keywords.items(),
-            ]
-            what = f"a call of {name}"
             hashing = _HashingFile(file, f"{identity}\0")
-            dump((tuple(given), dict(keywords)), hashing, what, REMEDY, named, pickler=CallPickler)
+            _dump_arguments(name, given, keywords, hashing)
             text = call_text(name, tuple(given), keywords)
             plain = named_arguments(function, given, keywords)
             digest = hashing.hexdigest() if identity else ""
@@ -136,6 +131,34 @@ def write_calls(
     if not calls:
         path.unlink()
     return calls
+
+
+def _dump_arguments(
+    name: str, given: Sequence[object], keywords: Mapping[str, object], file: Writable
+) -> None:
+    parts = [
+        *((f"argument {n}", value) for n, value in enumerate(given, 1)),
+        *keywords.items(),
+    ]
+    value = (tuple(given), dict(keywords))
+    dump(value, file, f"a call of {name}", REMEDY, parts, pickler=CallPickler)
+
+
+def refuse_unpicklable_calls(
+    calls: Iterable[tuple[Callable[..., object], Sequence[object], Mapping[str, object]]],
+) -> None:
+    """Refuse calls of which one job executes several: name the function and the argument that cannot be pickled.
+
+    Args:
+        calls: function, arguments and keywords of each.
+
+    Raises:
+        CannotPickle: a function or an argument cannot be pickled.
+    """
+    for function, given, keywords in calls:
+        name = name_of(function)
+        dump(function, Nowhere(), f"the function {name}", REMEDY, pickler=CallPickler)
+        _dump_arguments(name, given, keywords, Nowhere())
 
 
 def function_identity(function: Callable[..., object], script: str | None) -> str:
@@ -148,7 +171,8 @@ def function_identity(function: Callable[..., object], script: str | None) -> st
     of_object = not isinstance(getattr(function, "__self__", None), ModuleType | None)
     if not inspect.isroutine(function) or of_object or getattr(function, "__closure__", None):
         return ""
-    module, name = function.__module__, function.__qualname__
+    owner = getattr(function, "__objclass__", function)  # methods of C types name no module
+    module, name = owner.__module__, function.__qualname__
     if name.endswith("<lambda>"):
         return ""
     return f"{script if module == MAIN else module} {name}"

@@ -3,20 +3,23 @@
 import concurrent.futures
 import contextlib
 import itertools
+import operator
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, TypeVar, Unpack
+from typing import Any, Literal, SupportsIndex, TypeVar, Unpack
 
-from launcher.errors import Error, UsageError
+from launcher.errors import Error, UnknownName, UsageError
 from launcher.functions.api import queue_calls
+from launcher.functions.calls import refuse_unpicklable_calls
 from launcher.functions.future import Future, cancel_jobs, continue_note
 from launcher.functions.options import JobOptions, read_request
-from launcher.functions.pickling import name_of
+from launcher.functions.pickling import CannotPickle, name_of
 from launcher.job import FUNCTION_RUN, run_name_fault
+from launcher.job_options.registry import job_options
 from launcher.screens.terminal import print_stderr
 from launcher.store.client import open_queue
 from launcher.store.executor_groups import new_group_name
@@ -28,6 +31,7 @@ Value = TypeVar("Value")
 
 CONTINUE, CANCEL = "continue", "cancel"
 NO_LIMIT = 2**31 - 1
+OWN_OPTIONS = ("max_workers", "at_exit", "name", "run")  # besides those of each job
 
 
 class ExecutorOptions(JobOptions, total=False):
@@ -65,12 +69,17 @@ class Executor(concurrent.futures.Executor):
         at_exit: Literal["continue", "cancel"] = "continue",
         **options: Unpack[ExecutorOptions],
     ) -> None:
-        if max_workers is not None and max_workers <= 0:
+        if max_workers is not None and _whole_number("max_workers", max_workers) <= 0:
             raise ValueError("max_workers must be greater than 0")
         if at_exit not in (CONTINUE, CANCEL):
             raise ValueError(f"at_exit: expected 'continue' or 'cancel', got {at_exit!r}")
         self._options: dict[str, Any] = {**options}
-        asked = {key: value for key, value in options.items() if key not in {"name", "run"}}
+        asked = {key: value for key, value in options.items() if key not in OWN_OPTIONS}
+        known = (*OWN_OPTIONS, *job_options())
+        for option in asked:
+            if option not in known:
+                advice = "Pass arguments of a function to submit or map."
+                raise UnknownName("option", option, known, advice=advice)
         request = read_request(asked)
         run = options.get("run", FUNCTION_RUN)
         if fault := run_name_fault(run):
@@ -130,9 +139,13 @@ class Executor(concurrent.futures.Executor):
         calls: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
         if chunksize == 1:
             return _results(self.queue(fn, calls, {}), end)
-        chunks = ((chunk,) for chunk in _chunks(calls, chunksize))
+        chunks = [(chunk,) for chunk in _chunks(calls, chunksize)]
         name = self._options.get("name") or name_of(fn)
-        futures = self.queue(partial(_call_chunk, fn), chunks, {}, name=name)
+        try:
+            futures = self.queue(partial(_call_chunk, fn), chunks, {}, name=name)
+        except CannotPickle:
+            refuse_unpicklable_calls((fn, call, {}) for (chunk,) in chunks for call in chunk)
+            raise
         return itertools.chain.from_iterable(_results(futures, end))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -236,6 +249,13 @@ class Executor(concurrent.futures.Executor):
             release_executor(held)
             return
         os.close(held)
+
+
+def _whole_number(option: str, value: SupportsIndex) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{option}: expected a whole number, got {value!r:.80}") from None
 
 
 def _results(futures: list[Future[Any]], end: float | None) -> Iterator[Any]:

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NamedTuple
 import cloudpickle
 
 from launcher.errors import UsageError
+from launcher.functions.pickling import Pickler
 
 MAIN = "__main__"
 CALLS_FILE = "LAUNCHER_CALLS_FILE"  # in the environment of processes that a job spawns
@@ -166,7 +167,7 @@ def code_in_file(
     return make(*arguments).replace(co_filename=filename)
 
 
-class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+class CallPickler(Pickler):
     """Pickles a call; functions of `__main__` share the namespace of the job's `__main__`."""
 
     def __init__(self, file: Any) -> None:
@@ -179,7 +180,9 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         if isinstance(obj, types.CodeType):
             return _reduced_code(obj)
         reduced = super().reducer_override(obj)
-        if reduced is not NotImplemented or not _is_named_in_main(obj):
+        # cloudpickle reduces some types later, such as classmethod, by its table
+        is_reduced = reduced is not NotImplemented or type(obj) in self.dispatch_table
+        if is_reduced or not _is_named_in_main(obj):
             return reduced
         if isinstance(obj, _CACHED):
             return with_cache, (obj.__wrapped__, obj.cache_parameters())

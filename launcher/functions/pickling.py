@@ -9,7 +9,7 @@ import inspect
 import io
 import pickle
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Protocol
 
 import cloudpickle
@@ -18,6 +18,7 @@ from launcher.errors import JobError, UsageError
 
 _MOST_LEVELS = 12  # levels of nested objects in which the culprit is looked for
 _LONGEST = 200  # characters of an error's own words
+_DISPATCHER: Any = functools.singledispatch(abs)  # all functions that it makes have its code
 
 
 Parts = Iterable[tuple[str, object]]
@@ -36,6 +37,59 @@ class CannotPickle(UsageError):
 
 class CannotLoad(JobError):
     """A function, one of its arguments, or what it returned cannot be loaded where it is needed."""
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Pickles functions and classes of a script whole, also those that cloudpickle cannot pickle."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce an object."""
+        reduced = super().reducer_override(obj)
+        if reduced is NotImplemented:  # an object of a module, or of a type that pickle knows
+            if type(obj) is functools.cached_property:  # it has a lock before Python 3.12
+                return with_attribute, (obj.func, obj.attrname)
+            return reduced
+        return _reduced_dispatch(obj) if _is_single_dispatch(obj) else reduced
+
+
+def with_attribute(
+    function: Callable[[Any], object], name: str | None
+) -> "functools.cached_property[object]":
+    """Return a cached property; pickles refer to this function by name."""
+    cached = functools.cached_property(function)
+    cached.attrname = name
+    return cached
+
+
+def _is_single_dispatch(obj: object) -> bool:
+    """Whether an object was made by functools.singledispatch."""
+    return isinstance(obj, types.FunctionType) and obj.__code__ is _DISPATCHER.__code__
+
+
+def _reduced_dispatch(function: Any) -> tuple[object, ...]:
+    """Reduce a function of functools.singledispatch, whose cache of weak references cannot be pickled.
+
+    Its implementations may call it. So they are its state, which is pickled after it.
+    """
+    state = dict(function.registry)
+    return empty_dispatch, (function.__name__,), state, None, None, set_implementations
+
+
+def empty_dispatch(name: str) -> Callable[..., object]:
+    """Return a function without implementations; pickles refer to this function by name."""
+
+    def missing(*arguments: object) -> object:
+        raise NotImplementedError(arguments)
+
+    missing.__name__ = name
+    return functools.singledispatch(missing)
+
+
+def set_implementations(function: Any, registry: Mapping[type, Callable[..., object]]) -> None:
+    """Register the implementations of a function; pickles refer to this function by name."""
+    for kind, implementation in registry.items():
+        function.register(kind, implementation)
+    functools.update_wrapper(function, registry[object])
 
 
 def load(file: BinaryIO, what: str) -> Any:
@@ -64,7 +118,7 @@ def dump(
     remedy: str,
     parts: Parts = (),
     *,
-    pickler: type[cloudpickle.Pickler] = cloudpickle.Pickler,
+    pickler: type[Pickler] = Pickler,
 ) -> None:
     """Append the pickle of a value to a file; functions and classes of a script or notebook go whole.
 
@@ -97,7 +151,7 @@ def _type_name(value: object) -> str:
     return kind.__qualname__ if own else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _culprit(value: object, parts: Parts, pickler: type[cloudpickle.Pickler]) -> tuple[str, object]:
+def _culprit(value: object, parts: Parts, pickler: type[Pickler]) -> tuple[str, object]:
     """Return the innermost object that cannot be pickled, and the way to it as Python writes it."""
     path, seen = "", {id(value)}
     for _ in range(_MOST_LEVELS):
@@ -112,21 +166,23 @@ def _culprit(value: object, parts: Parts, pickler: type[cloudpickle.Pickler]) ->
     return path, value
 
 
-def _can_be_pickled(value: object, pickler: type[cloudpickle.Pickler]) -> bool:
+def _can_be_pickled(value: object, pickler: type[Pickler]) -> bool:
     try:
-        pickler(_Nowhere()).dump(value)
+        pickler(Nowhere()).dump(value)
     except Exception:  # noqa: BLE001  # likewise
         return False
     return True
 
 
-class _Nowhere(io.RawIOBase):
+class Nowhere(io.RawIOBase):
     """A file that discards its data, as the pickle of a test may be large."""
 
     def writable(self) -> bool:
+        """Return True."""
         return True
 
     def write(self, data: Any, /) -> int:
+        """Discard bytes."""
         return memoryview(data).nbytes
 
 

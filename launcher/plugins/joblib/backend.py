@@ -15,9 +15,10 @@ from joblib._parallel_backends import (
 )
 
 from launcher.api import Error, Executor, Future, JobOptions, MachineError, UnknownName, UsageError
+from launcher.functions.calls import refuse_unpicklable_calls
 from launcher.functions.future import LOOK_S, cancel_jobs
 from launcher.functions.options import read_request
-from launcher.functions.pickling import name_of
+from launcher.functions.pickling import CannotPickle, name_of
 from launcher.job_options.registry import JobRequest
 from launcher.plugins.joblib.batches import BatchResult, run_batch
 from launcher.store.client import cores_for_jobs
@@ -96,8 +97,7 @@ class LauncherBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         """Queue a batch. An error is the result of the future, as joblib calls this in other threads, too."""
         future: concurrent.futures.Future[Any]
         try:
-            queued = self._find_executor(func).submit(run_batch, func)
-            assert isinstance(queued, Future)
+            queued = self._queue(func)
             self._open.add(queued)
             queued.add_done_callback(self._open.discard)
             future = queued
@@ -107,6 +107,15 @@ class LauncherBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         if callback is not None:
             future.add_done_callback(callback)
         return future
+
+    def _queue(self, batch: Any) -> Future[Any]:
+        try:
+            queued = self._find_executor(batch).submit(run_batch, batch)
+        except CannotPickle:
+            refuse_unpicklable_calls(batch.items)  # named as the user wrote them
+            raise
+        assert isinstance(queued, Future)
+        return queued
 
     def retrieve_result_callback(self, out: concurrent.futures.Future[BatchResult]) -> list[Any]:
         """Return the values of a batch, or raise the exception of a function."""

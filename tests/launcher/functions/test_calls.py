@@ -3,11 +3,13 @@
 import errno
 import functools
 import io
+import operator
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from launcher.functions.calls import (
     call_of,
     call_text,
     find_file,
+    function_identity,
     named_arguments,
     plain_result,
     read_call,
@@ -46,13 +49,35 @@ from tests.build import a_spec, enqueue
 from tests.launcher.users import NOBODY
 
 
-def test_each_call_is_loaded_with_its_own_arguments(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("function", "given", "values", "identity"),
+    [
+        (divmod, [(7, 2), (9, 4)], [(3, 1), (2, 1)], "builtins divmod"),
+        (str.upper, [("a",)], ["A"], "builtins str.upper"),
+        (dict.get, [({"a": 1}, "a"), ({}, "a")], [1, None], "builtins dict.get"),
+        (bytes.__add__, [(b"a", b"b")], [b"ab"], "builtins bytes.__add__"),
+        ("-".join, [("ab",)], ["a-b"], ""),
+        ((2).__add__, [(3,)], [5], ""),
+        (dict.fromkeys, [("a",)], [{"a": None}], ""),
+        (operator.itemgetter(0), [("ab",)], ["a"], ""),
+        (functools.partial(str.upper, "a"), [()], ["A"], ""),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_each_call_is_loaded_with_its_own_arguments(
+    tmp_path: Path,
+    function: Callable[..., object],
+    given: list[tuple[object, ...]],
+    values: list[object],
+    identity: str,
+) -> None:
     folder = tmp_path / "functions"
-    calls = write_calls(folder, divmod, [(7, 2), (9, 4)], {})
+    calls = write_calls(folder, function, given, {})
     assert len([*folder.iterdir()]) == 1
-    for one, value in zip(calls, [(3, 1), (2, 1)], strict=True):
-        function, arguments, keywords = read_call(call_of(one.settings()))
-        assert function(*arguments, **keywords) == value
+    for one, value in zip(calls, values, strict=True):
+        loaded, arguments, keywords = read_call(call_of(one.settings()))
+        assert loaded(*arguments, **keywords) == value
+    assert function_identity(function, None) == identity
 
 
 def test_call_with_a_missing_file_explains_what_to_do(tmp_path: Path) -> None:

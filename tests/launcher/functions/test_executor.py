@@ -65,10 +65,11 @@ def test_executor_calls_functions_in_the_order_of_their_arguments(store: Store) 
     with Executor(cpus=1, run="study", note="first") as executor:
         assert [*executor.map(pow, [2, 3, 4], [5, 2, 1])] == [32, 9, 4]
         assert [*executor.map(pow, [2, 3, 4], [5, 2, 1], chunksize=2)] == [32, 9, 4]
+        assert [*executor.map(str.upper, "a")] == ["A"]
         answer = executor.submit(int, "12", base=8)
     assert answer.result() == 10
     jobs = store.read.jobs()
-    assert len(jobs) == 6
+    assert len(jobs) == 7
     assert {(job.run, job.owner_note, job.state) for job in jobs} == {("study", "first", "done")}
     assert traces(store) == []
 
@@ -258,6 +259,8 @@ def test_calls_that_fail_raise_in_their_turn() -> None:
             killed.result(DEADLINE_S)
         with pytest.raises(UsageError, match="argument 1 is of type"):
             executor.submit(print, sys.stdout)
+        with pytest.raises(UsageError, match="a call of print cannot be pickled: argument 1 is of"):
+            executor.map(print, [1, sys.stdout], chunksize=2)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +268,8 @@ def test_calls_that_fail_raise_in_their_turn() -> None:
     [
         ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
         ({"at_exit": "die"}, ValueError, "expected 'continue' or 'cancel', got 'die'"),
+        ({"max_workers": "2"}, TypeError, "max_workers: expected a whole number, got '2'"),
+        ({"max_worker": 2}, UsageError, "unknown option 'max_worker'.*'max_workers'"),
         ({"cpu": 1}, UsageError, "unknown option 'cpu'.*cpus"),
         ({"run": "a/b"}, UsageError, "run: 'a/b' contains '/'"),
         ({"max_workers": 1, "group": "night"}, UsageError, "max_workers cannot be combined with"),

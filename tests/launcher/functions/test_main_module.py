@@ -21,6 +21,30 @@ from launcher.api import future, submit
 class Config:
     x: int = 1
 
+    @classmethod
+    def default(cls):
+        return cls()
+
+    @staticmethod
+    def twice(value):
+        return 2 * value
+
+    @functools.cached_property
+    def next(self):
+        return self.x + 1
+
+@functools.singledispatch
+def count(value):
+    return 1
+
+@count.register
+def count_values(values: list):
+    return sum(count(value) for value in values)
+
+@count.register(Config)
+def _(config):
+    return config.x
+
 class Unnamed:
     y = 7
 
@@ -50,6 +74,8 @@ def work(given):
         "config": pickled[0].x,
         "functions": [pickled[1](2), pickled[2].__name__, pickled[3](2)],
         "unnamed": pickle.load(open("unnamed.pickle", "rb")).y,
+        "members": [Config.default().x, Config.twice(4), Config(5).next],
+        "dispatched": [count([Config(3), [0, 0]]), count.__name__],
         "cached": [cached(), cached.cache_info().maxsize],
         "source": inspect.getsource(square),
         "argv": sys.argv[1:],
@@ -71,6 +97,8 @@ def expected(*argv: str, pools: int = 1) -> dict[str, object]:
         "config": 1,
         "functions": [4, "work", 8],
         "unnamed": 7,
+        "members": [1, 8, 6],
+        "dispatched": [5, "count"],
         "cached": [41, 7],
         "source": "def square(x):\n    return x * x\n",
         "argv": [*argv],
