@@ -36,6 +36,8 @@ class LauncherExecutor(PicklingExecutor):  # type: ignore[misc]  # submitit is o
     ) -> None:
         super().__init__(folder, max_num_timeout, max_pickle_size_gb)
         self.python = python or sys.executable
+        self._noted: set[str] = set()  # parameters of Slurm of which a note was printed
+        self._note_dropped_parameters()
 
     @classmethod
     def affinity(cls) -> int:
@@ -58,6 +60,20 @@ class LauncherExecutor(PicklingExecutor):  # type: ignore[misc]  # submitit is o
         parameters = {**self.parameters, **kwargs}
         read_options(parameters)  # its mistakes are reported here
         self.parameters.update(kwargs)
+        self._note_dropped_parameters()
+
+    def _note_dropped_parameters(self) -> None:
+        """Print which parameters of Slurm have no effect, each once."""
+        from launcher.plugins.submitit.ignored import (
+            find_dropped_parameters,
+            ignored_parameters_note,
+        )
+        from launcher.screens.terminal import print_stderr
+
+        dropped = set(find_dropped_parameters()) - self._noted
+        self._noted |= dropped
+        if note := ignored_parameters_note(dropped):
+            print_stderr(note)
 
     def _num_tasks(self) -> int:
         from launcher.plugins.submitit.parameters import read_options

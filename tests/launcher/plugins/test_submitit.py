@@ -79,6 +79,26 @@ def test_parameters_are_options_of_the_job(executor: Any, store: Store) -> None:
     assert {*job_options()} <= executor._executor._valid_parameters()
 
 
+def test_parameters_of_slurm_that_have_no_effect_are_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    executor = submitit.AutoExecutor(tmp_path, cluster="launcher", slurm_max_num_timeout=30)
+    start = "note: the cluster 'launcher' ignores "
+    timeouts = f"{start}slurm_max_num_timeout. Use launcher_max_num_timeout\n"
+    assert capsys.readouterr().err == timeouts
+    for parameters, note in (
+        ({"slurm_partition": "gpu"}, "slurm_partition"),
+        (
+            {"slurm_signal_delay_s": 120, "slurm_time": 60, "slurm_partition": "gpu", "name": "a"},
+            "slurm_signal_delay_s, slurm_time. Use launcher_signal_delay_s, launcher_timeout_min",
+        ),
+    ):
+        executor.update_parameters(**parameters)
+        assert capsys.readouterr().err == f"{start}{note}\n"
+    executor.update_parameters(slurm_time=90, launcher_signal_delay_s=120, timeout_min=60)
+    assert capsys.readouterr().err == ""
+
+
 def test_tasks_of_a_job_have_their_ranks_and_the_first_error_is_raised(executor: Any) -> None:
     def rank() -> str:
         place = submitit.JobEnvironment()
