@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from launcher.cli.job_selection import EXIT_ABORTED, print_failed_jobs
 from launcher.errors import MachineError, UsageError, pluralize
+from launcher.scheduler.job_wait import JobWait
 from launcher.screens.format import format_job_names
 from launcher.screens.terminal import print_stderr
 from launcher.states import ENDED_STATES, OPEN_STATES, State
@@ -46,12 +47,28 @@ def wait_until(
         timeout_s: Longest wait in seconds.
 
     Raises:
-        MachineError: it takes longer, or the queue is stopped.
+        MachineError: it takes longer, the queue is stopped, or, inside a job, the awaited jobs can never start
+            (see `JobWait`).
     """
+    may_return_early = first_failure or goal is not WaitGoal.ENDED or bool(followed.open_searches)
+    is_limited = timeout_s is not None or may_return_early
+    with JobWait(followed.home, followed.open_jobs, is_limited=is_limited) as wait:
+        _wait_until(followed, goal, wait, first_failure=first_failure, timeout_s=timeout_s)
+
+
+def _wait_until(
+    followed: JobTracker,
+    goal: WaitGoal,
+    wait: JobWait,
+    *,
+    first_failure: bool,
+    timeout_s: float | None,
+) -> None:
     began = time.monotonic()
     held = {job for job in followed.open_jobs if followed.rows[job].state is State.HELD}
     _print_held(followed, held)
     for poll, changes in enumerate(followed.events_until_ended()):
+        wait.check()
         if not held:
             held = {change.job for change in changes if change.state is State.HELD}
             held &= followed.open_jobs

@@ -15,11 +15,12 @@ from typing import Any, Literal, SupportsIndex, TypeVar, Unpack
 from launcher.errors import Error, UnknownName, UsageError
 from launcher.functions.api import queue_calls
 from launcher.functions.calls import refuse_unpicklable_calls
-from launcher.functions.future import Future, cancel_jobs, continue_note
+from launcher.functions.future import LOOK_S, Future, cancel_jobs, continue_note
 from launcher.functions.options import JobOptions, read_request
 from launcher.functions.pickling import CannotPickle, name_of
 from launcher.job import FUNCTION_RUN, run_name_fault
 from launcher.job_options.registry import job_options
+from launcher.scheduler.job_wait import JobWait
 from launcher.screens.terminal import print_stderr
 from launcher.store.client import open_queue
 from launcher.store.executor_groups import new_group_name
@@ -161,7 +162,7 @@ class Executor(concurrent.futures.Executor):
         if cancel_futures and left and self._process == os.getpid():
             cancel_jobs(left, running=False)
         if wait:
-            concurrent.futures.wait(left)
+            _wait_for_all(left)
         self._leave(ended=wait)
 
     def __exit__(
@@ -249,6 +250,21 @@ class Executor(concurrent.futures.Executor):
             release_executor(held)
             return
         os.close(held)
+
+
+def _wait_for_all(futures: list[Future[Any]]) -> None:
+    """Wait until calls have ended.
+
+    Raises:
+        MachineError: inside a job, the calls can never start (see `JobWait`).
+    """
+    if not futures:
+        return
+    home = find_home(os.environ)
+    with JobWait(home, [future.job for future in futures]) as wait:
+        look_s = LOOK_S if wait.is_checked else None
+        while concurrent.futures.wait(futures, look_s).not_done:
+            wait.check()
 
 
 def _whole_number(option: str, value: SupportsIndex) -> int:

@@ -19,6 +19,7 @@ from launcher.functions.call_results import read_exception, read_value
 from launcher.functions.calls import KIND
 from launcher.functions.pickling import CannotLoad
 from launcher.job import PROGRAM
+from launcher.scheduler.job_wait import JobWait
 from launcher.states import ENDED_STATES, State, strip_state_prefix
 from launcher.store.client import (
     ensure_scheduler_alive,
@@ -96,7 +97,8 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
                 contains the command that prints its log. Also raised if its return value cannot be loaded here.
             CancelledError: it was cancelled.
             TimeoutError: it has not ended in time. It continues.
-            MachineError: the queue is stopped, or gone.
+            MachineError: the queue is stopped, or gone. Inside a job, also if the awaited job can never start,
+                because jobs that wait for such jobs hold its resources.
         """
         value, error = self._outcome(timeout)
         if error is not None:
@@ -178,6 +180,10 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
     def _await(self, timeout: float | None) -> None:
         """Wait for the end of the job."""
         deadline = inf if timeout is None else time.monotonic() + timeout
+        with JobWait(self._home, [self.job], is_limited=timeout is not None) as wait:
+            self._await_until(deadline, timeout, wait)
+
+    def _await_until(self, deadline: float, timeout: float | None, wait: JobWait) -> None:
         while not self.done():
             # in a callback of the watcher, and in a fork, where it does not exist, nobody else looks
             if threading.current_thread().name == FOLLOWER or os.getpid() != self._process:
@@ -192,6 +198,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
                 )
             if self._is_stopped():
                 raise queue_stopped_error()
+            wait.check()
 
     def _is_stopped(self) -> bool:
         """Whether the queue is: the watcher looks every few seconds, and it may have been started since."""

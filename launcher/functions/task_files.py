@@ -24,6 +24,7 @@ from launcher.errors import Error, TaskFileError, UsageError
 from launcher.functions.future import Future
 from launcher.results.metric import interval_columns, read_metric
 from launcher.results.pivot import flatten_record
+from launcher.scheduler.job_wait import JobWait
 from launcher.screens.format import tally
 from launcher.screens.terminal import print_stderr
 from launcher.states import ENDED_STATES, State
@@ -271,7 +272,8 @@ def wait(
 
     Raises:
         UsageError: there is no such job or run, or it is something else.
-        MachineError: the queue is stopped, or gone.
+        MachineError: the queue is stopped, or gone. Inside a job, also if an awaited job can never start, because
+            jobs that wait for such jobs hold its resources.
     """
     deadline = inf if timeout is None else time.monotonic() + timeout
     with open_queue() as (home, store):
@@ -288,9 +290,11 @@ def wait(
         for number in numbers:
             if number not in known:
                 raise UsageError(f"job {number} does not exist")
-        with bar(show=progress) as show:
+        waiting = JobWait(home, numbers, is_limited=timeout is not None)
+        with waiting, bar(show=progress) as show:
             show(_states(followed))
             for changes in followed.events_until_ended():
+                waiting.check()
                 if changes:
                     show(_states(followed))
                 if time.monotonic() >= deadline:

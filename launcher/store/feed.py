@@ -97,7 +97,7 @@ class JobTracker:
             is_scheduler_alive: A scheduler was seen alive just now.
             searches: Open searches whose later jobs are followed, too.
         """
-        self._home, self._store, self._cursor = home, store, EventCursor(store, since)
+        self.home, self._store, self._cursor = home, store, EventCursor(store, since)
         self._tracks_all = jobs is None
         self.rows: dict[int, JobRow] = {}
         # those that have not ended, without those that are held because others failed
@@ -194,7 +194,7 @@ class JobTracker:
         now = time.monotonic()
         if now - self._checked_at > CHECK_EVERY_S:
             self._checked_at = now
-            self.is_queue_stopped = not ensure_scheduler_alive(self._home, self._store)
+            self.is_queue_stopped = not ensure_scheduler_alive(self.home, self._store)
 
     def _update_rows(self, rows: Iterable[JobRow]) -> list[JobRow]:
         taken = [*rows]

@@ -58,6 +58,7 @@ class Attempt(_Folder):
     progress.jsonl (worker): steps and metrics
     paused (scheduler): present while its processes are to be paused
     asked (scheduler): present when its program, whose supervisor is dead, was asked to end
+    waits-PID-THREAD (that thread of the program): jobs for whose end it waits
     kill (scheduler): present when its processes are to be killed without a grace period
     termination.json (supervisor): since when its program is being ended, and which processes resist
     memory.json (worker): its memory usage on its GPU

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 
 from launcher.api import (
+    Executor,
+    Future,
     JobError,
     MachineError,
     TaskFileError,
@@ -298,6 +300,31 @@ def test_functions_waiting_for_their_own_jobs_on_a_full_machine_are_named_as_rea
     until(lambda: launcher("status").out.count(held) == 2, "both children name both functions")
     assert outers[0].terminate()
     assert outers[1].result(DEADLINE_S) == 3
+
+
+def result_of_executor(child: Future[int]) -> None:
+    with Executor(cpus=1) as executor:
+        executor.submit(abs, child.job)
+
+
+@pytest.mark.usefixtures("alone")
+def test_wait_for_a_job_that_can_never_start_ends_with_the_reason() -> None:
+    def tries_all_waits() -> list[str]:
+        child = submit(abs, -3, cpus=1)
+        errors = []
+        for wait_for in (Future.result, wait, result_of_executor):
+            with pytest.raises(MachineError) as caught:
+                wait_for(child)
+            errors.append(str(caught.value))
+        return errors
+
+    with shortened({"launcher.scheduler.job_wait.CHECK_EVERY_S": 0.2}):
+        parent = submit(tries_all_waits, cpus=usable_cores())
+    held = f"and job 1, which waits for queued jobs, holds {usable_cores()} of {usable_cores()}. "
+    for number, error in zip((2, 2, 3), parent.result(DEADLINE_S), strict=True):
+        start = f"job {number} cannot start while this program waits for it: it needs 1 CPU core, "
+        assert error.startswith(f"{start}{held}Queue it with after=[")
+    assert future(2).result(DEADLINE_S) == 3
 
 
 # --- Task files and plans into the queue from Python

@@ -38,6 +38,24 @@ def test_job_waiting_for_cores_names_running_parent_jobs(
     assert job_row(store, 2).name == "command/child"
 
 
+QUICK_CHECKS = (
+    "import runpy, launcher.scheduler.job_wait",
+    "launcher.scheduler.job_wait.CHECK_EVERY_S = 0.1",
+    "runpy.run_module('launcher', run_name='__main__')",
+)
+
+
+def test_commands_that_wait_for_a_job_that_can_never_start_end_with_the_reason(
+    launcher: Launcher, home: Home
+) -> None:
+    command = shlex.join([sys.executable, "-c", "; ".join(QUICK_CHECKS)])
+    script = f"{command} add --name child --wait -- true; {command} wait 2"
+    launcher("add", "--cpus", str(usable_cores()), "--name", "parent", "--", *shell(script))
+    assert launcher("wait", "1").code == 1
+    assert log_of(home).count("cannot start while this program waits for it: it needs 1") == 2
+    launcher.well("wait", "2")
+
+
 @pytest.mark.parametrize("words", [(), ("run:add",), ("command/w*",), ("1",)])
 def test_wait_inside_a_job_excludes_the_job(
     launcher: Launcher, home: Home, store: Store, words: tuple[str, ...]
