@@ -6,6 +6,7 @@ from launcher.backends.eligibility import runs_only_here
 from launcher.gpu.gpus_file import read_gpu_status
 from launcher.scheduler.policy.deadlock import (
     AwaitedJobs,
+    GpuTotal,
     Holding,
     MachineTotals,
     Queue,
@@ -42,7 +43,9 @@ def read_queue(home: Home, store: Store) -> Queue:
         totals=MachineTotals(
             cpus=cores_for_jobs(home),
             ram=memory.usable_bytes(),
-            gpus={gpu.uuid: gpu.total for gpu in status.gpus} if status else {},
+            gpus={gpu.uuid: GpuTotal(gpu.number, gpu.total) for gpu in status.gpus}
+            if status
+            else {},
         ),
     )
 

@@ -19,12 +19,19 @@ class Holding(NamedTuple):
     exclusive: bool = False
 
 
+class GpuTotal(NamedTuple):
+    """A GPU of the unused machine."""
+
+    number: str  # such as cuda:0
+    vram: int  # bytes
+
+
 class MachineTotals(NamedTuple):
     """Resources of the unused machine."""
 
     cpus: int
     ram: int = 0  # bytes; 0: unknown
-    gpus: Mapping[str, int] = {}  # UUID → bytes
+    gpus: Mapping[str, GpuTotal] = {}  # by UUID
 
 
 class QueuedRequest(NamedTuple):
@@ -127,14 +134,17 @@ class _Judgement:
             return f"{format_bytes(asked.ram)} of main memory, and {_hold(which)} {has}"
         if not totals.gpus or not asked.may_need_gpu:
             return ""
-        full = [uuid for uuid, total in totals.gpus.items() if self._is_full(uuid, total, asked)]
+        named = {uuid for uuid, gpu in totals.gpus.items() if asked.device in (uuid, gpu.number)}
+        usable = named or {*totals.gpus}
+        full = {uuid for uuid in usable if self._is_full(uuid, totals.gpus[uuid].vram, asked)}
         count = max(1, asked.gpus)
-        if count <= len(totals.gpus) - len(full):
+        if count <= len(usable) - len(full):
             return ""
-        which = [job for job, each in held.items() if {*full} & {*each.gpus}]
+        which = [job for job, each in held.items() if full & {*each.gpus}]
         size = "" if asked.vram is None else f" with {format_bytes(asked.vram)}"
-        taken = f"{len(full)} of {len(totals.gpus)}"
-        return f"{pluralize(count, 'GPU')}{size}, and {_hold(which)} {taken}"
+        what = asked.device if named else pluralize(count, "GPU")
+        taken = "it" if named else f"{len(full)} of {len(usable)}"
+        return f"{what}{size}, and {_hold(which)} {taken}"
 
     def _is_full(self, uuid: str, total: int, asked: Resources) -> bool:
         """Whether a job does not fit on a GPU beside the stuck ones. Estimates of memory do not count."""

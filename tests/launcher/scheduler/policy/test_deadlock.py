@@ -8,6 +8,7 @@ import pytest
 from launcher.job import Resources
 from launcher.scheduler.policy.deadlock import (
     AwaitedJobs,
+    GpuTotal,
     Holding,
     MachineTotals,
     Queue,
@@ -16,7 +17,11 @@ from launcher.scheduler.policy.deadlock import (
 )
 from tests.build import GIB
 
-TOTALS = MachineTotals(cpus=2, ram=8 * GIB, gpus={"GPU-a": 10 * GIB, "GPU-b": 10 * GIB})
+TOTALS = MachineTotals(
+    cpus=2,
+    ram=8 * GIB,
+    gpus={"GPU-a": GpuTotal("cuda:0", 10 * GIB), "GPU-b": GpuTotal("cuda:1", 10 * GIB)},
+)
 ONE, TWO = Holding(cpus=1), Holding(cpus=2)
 CHILD = QueuedRequest(Resources(cpus=1))
 ON_GPU = Resources(device="cuda", vram=4 * GIB)
@@ -103,6 +108,11 @@ def on_gpus(*gpus: str, **changes: Any) -> Holding:
         pytest.param(
             1, {1: [a_wait(9)]}, {1: on_gpus("GPU-a")},
             {9: QueuedRequest(ON_GPU._replace(exclusive=True))}, "", id="another card is free",
+        ),
+        pytest.param(
+            1, {1: [a_wait(9)]}, {1: on_gpus("GPU-a", exclusive=True)},
+            {9: QueuedRequest(ON_GPU._replace(device="cuda:0"))},
+            "it needs cuda:0 with 4 GiB, and job 1, which waits for queued jobs, holds it", id="that card",
         ),
     ],
 )  # fmt: skip
