@@ -1,6 +1,8 @@
 """The pages of jobs: a list of all jobs, and one page per job."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from launcher.errors import pluralize
 from launcher.screens.dashboard.job_page import NEEDS
@@ -22,7 +24,20 @@ ROWS = 100
 LONGEST_TEXT = 200
 _GROUPS = {"waiting": frozenset({State.QUEUED, State.HELD}), "open": OPEN_STATES}
 LOG_BYTES = 1 << 14  # bytes at the end of the log
+LEFT_OUT = 12  # printed names that are listed
 EVENTS = 50  # events that are listed, the newest ones
+
+
+def _left_out_names(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the fact that names the printed names that are not results, if there are some."""
+    names = [*record["left_out"]]
+    left = len(names) - LEFT_OUT
+    more = f" and {left} more" if left > 0 else ""
+    return (
+        [("printed names that are no results", f"{', '.join(names[:LEFT_OUT])}{more}")]
+        if names
+        else []
+    )
 
 
 def jobs_context(view: QueueView, address: Address) -> PageContent:
@@ -82,6 +97,7 @@ def job_context(view: QueueView, address: Address) -> PageContent:
             "facts": [
                 *((name.strip(), text) for name, text in facts),
                 *(("numbers that do not count", fault) for fault in record["number_faults"]),
+                *_left_out_names(record),
             ],
             "attempts": attempt_cells(view.home, record, head)[::-1],
             "events": event_cells(record, head)[::-1][:EVENTS],
