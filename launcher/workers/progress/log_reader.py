@@ -95,7 +95,6 @@ _FAULT = re.compile(
     r".*?(?:\b\w+(?:Warning|Error|Exception)\b(?: \[\w+\])?: |\bException ignored in|\bassert\b|\bWARN(?:ING)?\b.*=)"
     r"|\+{1,4} |\$ |PS [A-Z]:|.*://"
 )
-_FAULT_WORDS = ("://", "ssert", "arning", "WARN", "rror", "xception")
 _LISTING = re.compile(r"\s+\d+ \| {2,}|\s*File \"")  # lines of source code
 _FAILURES, _FAILURES_END = re.compile(r"=+ (?:FAILURES|ERRORS) =+"), re.compile(r"=+ .* =+")
 _COUNTED_TEXT = re.compile(
@@ -194,7 +193,11 @@ class LogReader:
         self._in_failures = text[0] == "=" and _FAILURES.fullmatch(text) is not None
         if self._in_traceback or self._in_failures:
             return True
-        if (text[0] in "+$P" or any(word in text for word in _FAULT_WORDS)) and _FAULT.match(text):
+        may_be_fault = (
+            text[0] in "+$P" or "://" in text or "ssert" in text or "arning" in text
+            or "WARN" in text or "rror" in text or "xception" in text
+        )  # fmt: skip
+        if may_be_fault and _FAULT.match(text):
             return True
         return text[0] in " \t" and _LISTING.match(text) is not None
 
@@ -494,7 +497,8 @@ class LogReader:
             return True
         elif stripped[0] in "IEhm":
             match = _COCO.fullmatch(stripped) or _SUITE.fullmatch(stripped)
-        match = match or _PART.match(stripped)
+        if match is None and ": " in stripped:
+            match = _PART.match(stripped)
         if match is None:
             return False
         if "|" not in text:
