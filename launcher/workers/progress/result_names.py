@@ -259,7 +259,7 @@ def needs_fraction(name: str) -> bool:
 
 
 def name_words(name: str) -> list[str]:
-    """Return the words of a name: `val_AvgLoss@5` has `val`, `Avg`, `Loss` and `5`."""
+    """Return the words of a name: `val_AvgLoss@5` has four, of which the last is "5"."""
     words = []
     for part in _PARTS.findall(name):
         if part in _EXACT_CASE or part.lower() in _METRICS:
