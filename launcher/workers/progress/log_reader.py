@@ -16,7 +16,7 @@ from launcher.workers.progress.number_names import (
     plain_name,
 )
 from launcher.workers.progress.number_texts import NUMBER, to_number
-from launcher.workers.progress.pair_lines import Pair, PairLine, read_pairs
+from launcher.workers.progress.pair_lines import EPOCH, Pair, PairLine, read_pairs
 from launcher.workers.progress.printed_tables import (
     Table,
     TableRow,
@@ -30,6 +30,7 @@ from launcher.workers.progress.progress_bars import BarLine, read_bar
 from launcher.workers.progress.record_lines import (
     CONFIG_WORDS,
     STEP_NAMES,
+    are_settings,
     flat_numbers,
     parse_record,
 )
@@ -72,6 +73,7 @@ _NEUTRAL = re.compile(  # titles that say nothing about a number
     r"|log|epoch|step|iteration|evaluation results?|average|avg)",
     re.IGNORECASE,
 )
+_SPREAD_ROWS = re.compile(r"std(?:\.? ?dev)?|var|sem|count|min|max|\d{1,2}%|±")
 _EXAMPLES = re.compile(r"(?i:best|median|worst) [A-Z]+")  # titles of single examples
 _INITIAL = re.compile(r"(?:init|initial|before|sanity)\b", re.IGNORECASE)
 _INNER = re.compile(
@@ -225,7 +227,7 @@ class LogReader:
         """Read a number below its name: `Accuracy:` and `0.93`."""
         name, self._name_above = self._name_above, ""
         value = to_number(line.text.strip()) if name and _ONLY_NUMBER.fullmatch(line.text) else None
-        if value is None:
+        if value is None or (needs_fraction(name) and value.is_integer()):
             return False
         self._add(
             FoundNumber(name, "", value, line.number, "number below its name"), is_known=False
@@ -298,7 +300,8 @@ class LogReader:
         self._block_is_used = True
         if found.is_mean:
             self._drop_batches(found.title)
-        if _lists_settings(found):
+        is_inside = line.text[0] in " \t-•" and found.step is None
+        if _lists_settings(found) or (is_inside and CONFIG_WORDS.search(self._block_title)):
             for pair in found.pairs:
                 self._leave_out(pair.name, SETTING, line.number)
             return
@@ -323,7 +326,8 @@ class LogReader:
     def _add_pair(
         self, line: LogLine, pair: Pair, found: PairLine, title: str, *, is_known: bool
     ) -> None:
-        value = pair.value if pair.mean is None or not found.counters else pair.mean
+        is_epoch = found.counters == 1 and found.unit == EPOCH
+        value = pair.value if pair.mean is None or not found.counters or is_epoch else pair.mean
         plain = plain_name(pair.name)
         is_phase = plain.rpartition(" ")[2] in _PHASES
         reason = pair.reason
@@ -378,9 +382,13 @@ class LogReader:
         if isinstance(record, list):
             record = record[-1] if record and isinstance(record[-1], dict) else {}
         last = taken[-1].number if taken else line.number
-        for name, value in flat_numbers(record, of_log=True):
-            if name not in STEP_NAMES:
-                self._add(FoundNumber(name, "", value, last, "record"), is_known=False)
+        numbers = [each for each in flat_numbers(record, of_log=True) if each[0] not in STEP_NAMES]
+        if are_settings(name for name, _ in numbers):
+            for name, _ in numbers:
+                self._leave_out(name, SETTING, last)
+            return True
+        for name, value in numbers:
+            self._add(FoundNumber(name, title, value, last, "record"), is_known=False)
         return True
 
     def _take_record(self, first: str) -> list[LogLine]:
@@ -435,6 +443,9 @@ class LogReader:
         self, line: LogLine, table: Table, row: TableRow, heading: str, value: float
     ) -> None:
         title, name, is_known, number = "", heading, table.is_known, 0
+        if _SPREAD_ROWS.fullmatch(row.label):
+            self._leave_out(f"{row.label} {heading}", SPREAD, line.number)
+            return
         if "DataLoader" in heading:  # Lightning
             many = sum("DataLoader" in each for each in table.headings) > 1
             place = heading.rpartition(" ")[2]

@@ -44,6 +44,7 @@ from launcher.workers.progress.result_names import SETTING, TIME, reason_against
 from launcher.workers.progress.steps import STEP
 
 EPOCH = "epoch"
+DIFFERENCE = "a difference"
 _UNREAD: set[str] = set()  # shapes of lines that contain other text
 _MEANS = frozenset({"avg", "mean", "average"})  # titles in brackets of a phase as a whole
 
@@ -212,6 +213,8 @@ class _PairScanner:
     def _take_title(self) -> bool:
         if match := BRACKETED_TITLE.match(self._text, self._place):
             words = match["title"]
+            if self._pairs and NOTHING.match(self._text, match.end()):
+                return self._take(match)  # `[best]` behind all pairs
             if words.lower() in _MEANS:
                 self._is_mean = True
             elif not self._is_instance:
@@ -236,7 +239,14 @@ def _pair(match: "re.Match[str]", title: str) -> Pair:
         reason = TIME
     elif match["size"]:
         reason = SETTING
-    mean = to_number(match["mean"]) if match["mean"] and not match["mean"].isdigit() else None
+    elif match["value"][0] == "+" and match["between"].isspace():
+        reason = DIFFERENCE
+    is_mean = (
+        match["mean"]
+        and not match["mean"].isdigit()
+        and (not match["mean_share"] or match["share"])
+    )
+    mean = to_number(match["mean"]) if is_mean else None
     spread = match["spread"] or match["std"]
     name = BLANKS.sub(" ", match["name"]).strip()
     return Pair(

@@ -55,12 +55,12 @@ _SPREAD = _one_of(
     rf" ?%? ?\(?(?:±|\+/-|\+-|\+\\-) ?(?P<spread>{NUMBER}) ?%?\)?",
     rf"\s*\((?:std|sd|\u03c3)[:= ]+(?P<std>{NUMBER})\)",
 )
-_MEAN = rf"\s*\(\s*(?P<mean>{NUMBER})\s*%?\s*\)"
+_MEAN = rf"\s*\(\s*(?P<mean>(?![+-]){NUMBER})\s*(?P<mean_share>%)?\s*\)"
 _REMARK = r"\s*\((?!\s*(?:\+/-|\+-|±))[^()]{0,60}\)"
-_END = r"(?![\w%/:@(-]|\.\w|,\d)"  # no part of a date, version, address or formula follows
+_END = r"(?![\w%/:@(-]|\.\w|,\d|\s(?:of|out of|von)\s\d)"  # no part of a date, version, address or formula follows
 PAIR = re.compile(
     rf"(?P<name>{_NAME})(?P<between>{_BETWEEN}){_OPEN}{_SHARE}(?P<value>{NUMBER}){_CLOSE}"
-    rf"(?:\s?%(?!\w))?(?:{_SPREAD}|{_UNIT})?(?:{_one_of(_MEAN, _REMARK)})?(?:\s?[\u2191\u2193])?{_END}"
+    rf"(?P<share>\s?%(?!\w))?(?:{_SPREAD}|{_UNIT})?(?:{_one_of(_MEAN, _REMARK)})?(?:\s?[\u2191\u2193])?{_END}"
 )
 
 # counters

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from launcher.workers.progress.line_content import FormLine, compiled, number
 from launcher.workers.progress.number_texts import MOST_STEPS, NUMBER, to_number
 from launcher.workers.progress.pair_lines import EPOCH, read_pairs
-from launcher.workers.progress.result_names import SETTING, reason_against
+from launcher.workers.progress.result_names import SETTING, TIME, reason_against
 from launcher.workers.progress.steps import STEP
 
 STEP_NAMES = (
@@ -137,15 +137,16 @@ def _record_line(record: Mapping[str, Any], title: _Title) -> FormLine | None:
         if name is not None:
             step, unit = int(numbers[name]), EPOCH if name == EPOCH else STEP
     results = [item for item in numbers.items() if item[0] not in STEP_NAMES]
-    if not is_trainer and _lists_settings(name for name, _ in results):
+    if not is_trainer and are_settings(name for name, _ in results):
         return FormLine()
     return FormLine(tuple(results), step, title.total, unit, title.words, is_known=is_trainer)
 
 
-def _lists_settings(names: Iterable[str]) -> bool:
+def are_settings(names: Iterable[str]) -> bool:
     """Return whether most names of a record are those of settings."""
     reasons = [reason_against(name) for name in names]
-    return reasons.count(SETTING) >= 3 and reasons.count(SETTING) >= reasons.count("")
+    settings = reasons.count(SETTING) + reasons.count(TIME)
+    return reasons.count(SETTING) >= 3 and settings >= reasons.count("")
 
 
 def is_step(value: float | None) -> bool:

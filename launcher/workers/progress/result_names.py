@@ -36,7 +36,7 @@ _METRICS = _words(
 )
 # endings of compounds in languages that join words
 _COMPOUND = re.compile(
-    r".*(?:verlust|genauigkeit|fehler|fehlerrate|损失|准确率|精度|召回率|误差|損失|正解率|loss|acc|accuracy|logloss)"
+    r"(?!ziel|rechen|rundungs|standard|目标).*(?:verlust|genauigkeit|fehler|fehlerrate|损失|准确率|精度|召回率|误差|損失|正解率|loss|acc|accuracy|logloss)"
 )
 _EXACT_CASE = _words(
     "MER WIL HR MR mAP MAP AP AR PER IS P R"
@@ -94,7 +94,7 @@ _SETTINGS = _words(
     "episodes samples examples instances sentences support requests queries documents updates num_updates bsz wpb n_updates",
     "total_timesteps timesteps v_num best_iteration best_step best_epoch year month day date chunk offset retry retries timeout",
     "skipped checksum hash schema compression rounds evaluations nfev nit nsv nbsv gnorm grad_norm gradnorm mfu delta min_delta",
-    "hyperparameter hyperparameters penalty_weight tau rho nu trainable frozen buffer replay lora_alpha lora_rank rank_ port_",
+    "thres nms discount clipping stopping early hyperparameter hyperparameters penalty_weight tau rho nu trainable frozen buffer replay lora_alpha lora_rank rank_ port_",
     "errno errors warning warnings level_ verbosity page figure section chapter step_size stepsize cooldown cutoff bandwidth",
     "batch_size batchsize bs epochs max_epochs num_epochs steps max_steps crop crop_size resize imgsz res resolution embedding",
     "ncall nc start begin starting exploration stop interacts nupdates serial residual_weight 学习率 批大小 轮数 种子 lernrate stapelgröße startwert größe",
@@ -116,7 +116,7 @@ _SPREADS = _words(
 )
 # names that are results alone only with a fraction: `error: 404` is a message
 _FRACTIONAL = _words(
-    "result cost residual error err score objective fitness hit hr success return is p r bits"
+    "precision metric result cost residual error err score objective fitness hit hr success return is p r bits"
 )
 # a name of one of these words alone is too short to be one of a result
 _NOT_ALONE = _words("p r is ks em hr hit hits success bits corr correlation ter per ap ar roc")
