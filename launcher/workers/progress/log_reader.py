@@ -17,6 +17,7 @@ from launcher.workers.progress.number_names import (
 )
 from launcher.workers.progress.number_texts import NUMBER, to_number
 from launcher.workers.progress.pair_lines import EPOCH, Pair, PairLine, read_pairs
+from launcher.workers.progress.pair_patterns import COUNTER
 from launcher.workers.progress.printed_tables import (
     Table,
     TableRow,
@@ -104,7 +105,7 @@ _COUNTED_TEXT = re.compile(
     r"|(?i:(?:part|file|chunk|shard|stage|image|batch|epoch|step|iteration|round|durchlauf|epoche|video|item) )"
     r"(?P<c>\d{1,9})(?: of |/| von )(?P<d>\d{1,9})\b"
 )
-_SCATTERED = re.compile(rf"(?P<name>[^\W\d][\w/@.-]{{0,40}})\s?[=:]\s?{NUMBER}(?![\w.%/:-])")
+_SCATTERED = re.compile(rf"(?P<name>[^\W\d][\w/@.-]{{0,40}})(?:\s?[=:]\s?| ){NUMBER}(?![\w.%/:-])")
 _ANY_DIGIT = re.compile("[0-9]")
 _ONLY_NUMBER = re.compile(rf"\s*{NUMBER}\s*")
 _NAME_ALONE = re.compile(r"(?P<title>[^\W\d_][\w /()-]{0,50}?)\s*=")  # MATLAB
@@ -124,6 +125,9 @@ class LogReader:
         """
         self.found: list[FoundNumber] = []
         self.left_out: dict[str, tuple[str, int]] = {}  # name → reason, line
+        self.unread: dict[
+            str, int
+        ] = {}  # plain name → last line of a counter with it that was not read
         self.asked_found: dict[str, tuple[float, int]] = {}  # name → value, line
         self.table_rows: dict[
             int, int
@@ -352,10 +356,11 @@ class LogReader:
             self._leave_out(f"{pair.name} std", SPREAD, line.number)
 
     def _leave_out_scattered(self, line: LogLine) -> None:
-        if "=" in line.text or ":" in line.text:
-            for match in _SCATTERED.finditer(line.text):
-                if not reason_against(match["name"]):
-                    self._leave_out(match["name"], OTHER_TEXT, line.number)
+        for match in _SCATTERED.finditer(line.text):
+            if not reason_against(match["name"]):
+                self._leave_out(match["name"], OTHER_TEXT, line.number)
+                if COUNTER.match(line.text.strip()):
+                    self.unread[plain_name(match["name"])] = line.number
 
     # records of several lines
 

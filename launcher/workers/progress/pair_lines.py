@@ -32,6 +32,8 @@ from launcher.workers.progress.pair_patterns import (
     OF_TITLE,
     PAIR,
     PHASE_GROUP,
+    REMARK,
+    RESULT_PAIR,
     STEP_WORDS,
     TITLE,
     TITLE_STEP,
@@ -116,7 +118,7 @@ class _PairScanner:
             if self._place >= len(text) or NOTHING.match(text, self._place):
                 break
             if not self._take_part(text[self._place]):
-                if not self._pairs or not self._is_wrapped():
+                if not self._pairs or not (self._is_wrapped() or self._is_remark()):
                     return None
                 break
         if not self._pairs and self._step is None and not self._is_instance:
@@ -129,6 +131,13 @@ class _PairScanner:
         return PairLine(
             pairs, self._step, total, self._unit, title, self._is_instance, self._counters, self._is_mean
         )  # fmt: skip
+
+    def _is_remark(self) -> bool:
+        """Return whether the rest of a line with a counter is a sentence without a number that could count."""
+        if self._step is None or not REMARK.match(self._text, self._place):
+            return False
+        names = RESULT_PAIR.findall(self._text, self._place)
+        return all(reason_against(name) for name in names)
 
     def _is_wrapped(self) -> bool:
         """Return whether the rest is a name whose number is in the next line."""

@@ -137,6 +137,11 @@ NOISE = re.compile(rf"\s*{_one_of(*_NOISE_ALTERNATIVES)}(?=[\s,;|):\]]|\Z)")
 BETWEEN_PARTS = re.compile(
     r"(?:[\s,;)}\]|•·>*→─━\u2190-\u21ff\u2300-\u27bf\u2b00-\u2bff\ufe0f\U0001f300-\U0001faff]|\.(?=\s)|\[(?=[A-Za-z][\w ./-]*[:=] ?[-+\d.])|-{1,3}(?=[\s|])|=+>|-+>|\band\b|\[\]|:(?=\s))+"
 )
+REMARK = re.compile(  # a sentence behind the pairs of a line
+    r"\s*(?:<?-{1,3}>?|\*+|!+|[|\[(@>,;])*\s*"
+    r"(?:(?i:(?:new )?best|saved|saving|save|improved|patience|no improvement|early|stopp\w+|checkpoint|ckpt|over|ci|model|lr|to|at|with|thr\w*)\b|\d{2}% ?CI|\[?\d)"
+)
+RESULT_PAIR = re.compile(r"([^\W\d][\w/@.-]{0,40})\s?[=: ]\s?[-+]?\.?\d")
 NOTHING = re.compile(r"[\s.,;:|)\]!*=>#-]*\Z")
 DIGIT = re.compile(r"\d|nan|NaN|inf|Inf")
 WRAPPED_NAME = re.compile(r"[^\W\d][\w/-]*(?: [\w/-]+){0,2}")

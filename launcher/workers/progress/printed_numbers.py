@@ -75,6 +75,9 @@ def read_printed_numbers(
     of_steps: dict[int, dict[str, Json]] = {}
     left_out = {name: LeftOut(reason, line) for name, (reason, line) in reader.left_out.items()}
     for name, found, reason in name_numbers(reader.found, reader.table_rows, reader.evaluated):
+        unread = reader.unread.get(plain_name(found.name), 0)
+        if found.is_counted and unread > found.line and not reason:
+            reason = f"line {unread} has a newer one between other text"
         if found.step >= 0 and reason in {"", OF_BATCH}:
             of_steps.setdefault(found.step, {})[name] = found.value
         if reason:
