@@ -12,6 +12,7 @@ from launcher.workers.progress.number_names import (
     TRAINING,
     FoundNumber,
     has_phase,
+    is_of_mean,
     mentions,
     plain_name,
 )
@@ -49,6 +50,7 @@ _LONGEST_TITLE = 60  # characters
 OTHER_TEXT = "its line contains other text"
 EXAMPLE = "it is that of one example"
 INITIAL = "it is from before the work began"
+OTHERS = "it is a goal, or from an earlier run"
 WHOLE = "a whole number"
 _PHASES = frozenset(
     {"train", "val", "valid", "test", "dev", "tr", "va", "te"}
@@ -77,6 +79,10 @@ _NEUTRAL = re.compile(  # titles that say nothing about a number
 _SPREAD_ROWS = re.compile(r"std(?:\.? ?dev)?|var|sem|count|min|max|\d{1,2}%|±")
 _EXAMPLES = re.compile(r"(?i:best|median|worst) [A-Z]+")  # titles of single examples
 _INITIAL = re.compile(r"(?:init|initial|before|sanity)\b", re.IGNORECASE)
+_OF_OTHERS = re.compile(  # titles of numbers that the program did not compute
+    r"(?:goal|target|required|previous|resum\w+|load(?:ed|ing) (?!best)|restored (?!best))",
+    re.IGNORECASE,
+)
 _INNER = re.compile(
     r"[Ff]old|[Tt]rial|[Rr]epeat"
 )  # titles of parts whose epochs say nothing of the whole
@@ -88,6 +94,12 @@ _COCO = re.compile(
     r"(?:IoU metric: |Evaluate annotation type \*|Evaluation results for |Evaluating )(?P<title>bbox|segm|keypoints)[*:.]*"
 )
 _SUITE = re.compile(r"(?P<title>(?:humaneval|mbpp)\+? \([a-z +]+\))")  # EvalPlus
+_PHASE_LINE = re.compile(  # `Evaluating on the test set...`, or only `Test`
+    r"(?:(?:evaluating|testing|validating|results|evaluation|performance|metrics|scores) (?:on|for) (?:the )?)?"
+    r"(?P<title>test|train|training|val|valid|validation|dev)(?:ing)?(?: (?:set|data|split))?(?:\.{2,3}|:)?",
+    re.IGNORECASE,
+)
+_PHASE_STARTS = frozenset("EeTtVvRrPpMmSsDd")
 _PART = re.compile(  # a line that names the part to which the next numbers belong
     r"(?:Category|Subset|Subtask|Domain|Language): (?P<title>[^\W\d][\w .-]{0,40}?)(?=,|$)"
     r"|(?P<fold>(?:[a-z]+ )?(?:fold|Fold) \d+): (?=[A-Z])"
@@ -143,6 +155,7 @@ class LogReader:
         ] = {}  # place of a step → the bar that shows it
         self._evaluation_step: ProgressReport | None = None  # counts if nothing else does
         self._counts_steps = True  # False: epochs are those of a fold
+        self._instance = ""  # title of the newest line that names only one of several parts
         self._batch_title = ""  # phase of the newest batches
         self._block_title, self._block_is_used, self._block_is_known = "", False, False
         self._table: Table | None = None
@@ -175,7 +188,10 @@ class LogReader:
             self._no_record = max(0, self._no_record - 1)
             if line.text.rstrip()[-1] in "{[," and not self._no_record and self._read_record(line):
                 continue
+            name_above = self._name_above
             self._read_line(line)
+            if self._name_above == name_above:
+                self._name_above = ""  # only the next line has its number
             self._above = line.text
 
     def _next(self) -> LogLine | None:
@@ -314,6 +330,8 @@ class LogReader:
             title = ""
         if found.is_instance and _INNER.match(title):
             self._counts_steps = False
+        if found.is_instance and not found.pairs and not {":", "="} & {*title}:
+            self._instance = title
         if found.step is not None:
             self._add_step(found.step, found.total, found.unit)
             self._end_block(is_over=True)
@@ -325,7 +343,13 @@ class LogReader:
             if rest and not title and (EVALUATION.fullmatch(first) or TRAINING.fullmatch(first)):
                 phase = phase or first
             own = pair.title or title or ("" if has_phase(pair.name) else phase)
-            self._add_pair(line, pair, found, own, is_known=is_known)
+            if self._instance and (not own or own == phase) and not is_of_mean(pair.name):
+                named = found._replace(is_instance=True)
+                self._add_pair(
+                    line, pair, named, f"{self._instance} {own}".strip(), is_known=is_known
+                )
+            else:
+                self._add_pair(line, pair, found, own, is_known=is_known)
 
     def _add_pair(
         self, line: LogLine, pair: Pair, found: PairLine, title: str, *, is_known: bool
@@ -515,6 +539,8 @@ class LogReader:
             match = _COCO.fullmatch(stripped) or _SUITE.fullmatch(stripped)
         if match is None and ": " in stripped:
             match = _PART.match(stripped)
+        elif match is None and stripped[0] in _PHASE_STARTS:
+            match = _PHASE_LINE.fullmatch(stripped)
         if match is None:
             return False
         if "|" not in text:
@@ -561,6 +587,8 @@ class LogReader:
         reason = reason_against(found.name, known=is_known)
         if title and _INITIAL.match(title):
             reason = reason or INITIAL
+        if title and _OF_OTHERS.match(title):
+            reason = reason or OTHERS
         if title and _EXAMPLES.fullmatch(title):
             reason = reason or EXAMPLE
         if reason:

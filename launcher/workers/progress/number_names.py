@@ -98,7 +98,7 @@ def _named(
     if table_rows.get(each.table, 0) > 1:
         return NamedNumber(each.name, each, SEVERAL_ROWS)
     if len(titles) > 1:
-        if each.is_instance and plain in means:
+        if each.is_instance and any(map(plain.endswith, means)):
             return NamedNumber(each.name, each, REPLACED)
         is_evaluated = any(EVALUATION.match(title) for title in titles if title)
         if each.is_batch and TRAINING.match(each.title) and is_evaluated:
@@ -110,6 +110,11 @@ def _named(
     elif each.title and plain in evaluated and TRAINING.match(each.title):
         return titled
     return NamedNumber(each.name, each)
+
+
+def is_of_mean(name: str) -> bool:
+    """Return whether a name says that its number is the mean of others, or the best of them."""
+    return _MEAN.search(name) is not None
 
 
 @lru_cache(maxsize=4096)

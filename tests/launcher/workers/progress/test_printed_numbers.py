@@ -319,3 +319,47 @@ def test_numbers_of_training_batches_are_no_results_beside_those_of_an_evaluatio
     read = read_printed_numbers(log)
     assert read.values == {"valid loss": 5.6, "valid ppl": 29.86}
     assert read.left_out["train loss"].reason == OF_BATCH
+
+
+@pytest.mark.parametrize(
+    ("log", "numbers"),
+    [
+        # a change or a share in brackets is not a mean
+        ("Epoch 2/10 - val_acc: 0.85 (+1.2%) - val_loss: 0.4 (-0.05)", "val_acc 0.85, val_loss 0.4"),
+        ("Epoch 3: acc 0.85 (12.5%)", "acc 0.85"),
+        ("Test: [10/48]  Loss 0.8 (1.02)  Acc 81.2 (76.5)", "Loss 1.02, Acc 76.5"),
+        # a remark behind the numbers
+        ("epoch 1 val_acc 0.50\nepoch 2 val_acc 0.85 <-- best", "val_acc 0.85"),
+        ("epoch 1 val_acc 0.50\nepoch 2 val_acc 0.85 | patience: 2/5", "val_acc 0.85"),
+        ("epoch 1 val_acc 0.50\nepoch 2 val_acc 0.85 -> saved to runs/best.pt", "val_acc 0.85"),
+        ("epoch 1 val_acc 0.50\nepoch 2 val_acc 0.85 [best]", "val_acc 0.85"),
+        ("epoch 1 val_acc 0.50\nepoch 2 val_acc 0.85 and all is well", ""),
+        # records of several lines
+        (
+            'Test metrics: {\n  "acc": 0.80\n}\nTrain metrics: {\n  "acc": 0.99\n}',
+            "Test metrics acc 0.8, Train metrics acc 0.99",
+        ),
+        ('{\n "lr": 0.1,\n "dropout": 0.1,\n "epochs": 3,\n "seed": 1,\n "iou": 0.5\n}', ""),
+        ("Config:\n    loss: 1.0\n    dice: 0.5\nTest accuracy: 0.8", "Test accuracy 0.8"),
+        # numbers of others
+        ("Goal: acc 0.99", ""),
+        ("Loaded checkpoint runs/a.pt: val_loss 0.77", ""),
+        # parts in lines of their own
+        (
+            "seed 0\ntest acc 0.8\nseed 1\ntest acc 0.7\nMean acc: 0.75",
+            "Mean acc 0.75",
+        ),
+        ("Evaluating on test set\nacc 0.8\nEvaluating on train set\nacc 0.9", "test acc 0.8, train acc 0.9"),
+        # counts, differences, settings
+        ("Test accuracy: 9123 of 10000 correct", ""),
+        ("acc 0.8\nacc +0.02", "acc 0.8"),
+        ("precision: 16", ""),
+        ("iou_thres: 0.6\nZielgenauigkeit: 0,95", ""),
+        ("Accuracy:\ncomputing ...\n10000", ""),
+        ("fold    acc\n0    0.8\n1    0.7\nstd    0.05", "fold 0 acc 0.8, fold 1 acc 0.7"),
+    ],
+)  # fmt: skip
+def test_numbers_of_scripts(log: str, numbers: str) -> None:
+    read = read_printed_numbers(log.encode() + b"\n").values
+    expected = [each.rpartition(" ") for each in numbers.split(", ") if each]
+    assert {**read} == {name: float(value) for name, _, value in expected}
