@@ -230,7 +230,7 @@ def queue_calls(
                         snapshot_taken,
                     )  # few calls need it
 
-                    taken = snapshot_taken(store, context, [spec], sys.path)
+                    taken = snapshot_taken(store, context, [spec])
                     context = stack.enter_context(taken)
                 numbers = _commit_calls(store, job, calls_in_home, context, limit, code)
             rows = store.read.jobs_by_id(numbers)

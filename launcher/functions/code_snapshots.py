@@ -1,5 +1,6 @@
 """Jobs that run the code as it was when they were queued: the check of their programs, and the copy of the code."""
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -7,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.context import Context, entry_context
-from launcher.errors import UsageError
+from launcher.errors import UsageError, pluralize
 from launcher.job import Spec
+from launcher.screens.terminal import print_stderr
 from launcher.snapshots.copies import (
     Manifest,
+    Source,
     delete_unused,
     describe_source,
     keep_snapshots,
@@ -20,62 +23,66 @@ from launcher.snapshots.copies import (
 )
 from launcher.snapshots.programs import (
     StartedProgram,
-    code_folders,
-    folders_of_variable,
-    import_paths,
-    python_start,
-    refuse_hidden_modules,
+    check_program,
+    find_top,
+    lost_variables,
+    unheld_script,
 )
 from launcher.snapshots.reference import SnapshotReference
-from launcher.snapshots.source_files import find_top
 from launcher.store.queue import Store
 from launcher.store.queued_code import CodeQueries, QueuedCode, describe_code
 from launcher.store.rows import JobRow
+from launcher.system.config import read_table
+from launcher.system.git_files import find_repository, read_commit
 from launcher.system.paths import Home
-from launcher.system.project_imports import is_project_path
+from launcher.system.snapshot_setting import SNAPSHOT_FILE_LIMIT
 from launcher.system.stored_fields import Unreadable
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes
+
+_MOST_NAMES = 5  # files that a note lists
 
 
 class PlannedSnapshot(NamedTuple):
     """The snapshot that jobs would get."""
 
-    manifest: Manifest
-    imports: Sequence[str]  # import paths of their interpreters, relative to the top
+    source: Source
+    notes: Sequence[str]  # what it cannot hold
 
     def __str__(self) -> str:
-        files = len(self.manifest.files) + len(self.manifest.links)
-        size = format_bytes(self.manifest.total_bytes)
-        return f"{self.manifest.key} of {self.manifest.top} ({files:,} files, {size})"
+        manifest = self.source.manifest
+        files = len(manifest.files) + len(manifest.links)
+        size = format_bytes(manifest.total_bytes)
+        return f"{manifest.key} of {manifest.top} ({files:,} files, {size})"
 
 
 @contextmanager
-def snapshot_taken(
-    store: Store, context: Context, specs: Iterable[Spec], python_path: Sequence[str] = ()
-) -> Iterator[Context]:
+def snapshot_taken(store: Store, context: Context, specs: Iterable[Spec]) -> Iterator[Context]:
     """Yield the context of jobs whose code comes from a snapshot of now. If the block fails, it is deleted again.
+
+    What the snapshot cannot hold is printed on standard error.
 
     Args:
         store: The queue.
         context: Their context.
         specs: The jobs.
-        python_path: The import path of the function that they call.
 
     Raises:
-        UsageError: A program may run other code, or a file cannot be copied.
+        UsageError: A program cannot follow a snapshot, or a file cannot be copied.
         MachineError: The disk is full.
     """
     home, key = store.home, ""
-    top = find_top(context.folder)
+    programs = _programs(specs, context)
+    top = find_top(context.folder, programs)
     try:
         with keep_snapshots(home.snapshots):
-            source = describe_source(home.snapshots, top)
-            imports = _check_specs(specs, context, source.manifest, python_path)
-            snapshot = take_snapshot(home.snapshots, source)
+            planned = _plan(home, top, programs)
+            snapshot = take_snapshot(home.snapshots, planned.source)
             key = snapshot.key
             copy = str(Path(snapshot.copy).relative_to(home.folder))
-            reference = SnapshotReference(copy, top, tuple(imports))
-            yield context._replace(snapshot=reference.to_json())
+            repository = find_repository(top)
+            commit = None if repository is None else read_commit(repository)
+            yield context._replace(snapshot=SnapshotReference(copy, top, commit).to_json())
     except BaseException:
         if key:
             with locked_snapshots(home.snapshots) as locked:
@@ -85,6 +92,8 @@ def snapshot_taken(
         with suppress(OSError):  # others are in it
             home.snapshots.rmdir()
         raise
+    for note in planned.notes:
+        print_stderr(f"note: {sanitize_terminal(note)}")
 
 
 class RetakenJob(NamedTuple):
@@ -107,7 +116,7 @@ def snapshots_retaken(
         changed: Job → its new specification, of jobs that are changed.
 
     Raises:
-        UsageError: A program may run other code, or a context cannot be read.
+        UsageError: A program cannot follow a snapshot, or a context cannot be read.
         MachineError: The disk is full.
     """
     by_context: dict[str, tuple[Context, list[JobRow]]] = {}
@@ -134,26 +143,27 @@ def snapshots_retaken(
 
 
 def check_revised(store: Store, job: int, spec: Spec) -> None:
-    """Refuse a change of a program whose code comes from a snapshot, if it would run other code.
+    """Refuse a change of a program whose code comes from a snapshot, if it cannot follow it.
 
     Raises:
-        UsageError: It would.
+        UsageError: It cannot.
     """
     reference = store.read.snapshots([job]).get(job)
     if reference is not None and not spec.entry:
         manifest = read_manifest((store.home.folder / reference.copy).parent)
         if manifest is not None:
-            _check_specs([spec], store.read.context_of(job), manifest, ())
+            for program in _programs([spec], store.read.context_of(job)):
+                check_program(program, manifest, manifest.top)
 
 
 def plan_snapshot(home: Home, context: Context, specs: Iterable[Spec]) -> PlannedSnapshot:
     """Return the snapshot that jobs would get; nothing is written.
 
     Raises:
-        UsageError: A program may run other code, or a file cannot be copied.
+        UsageError: A program cannot follow a snapshot, or a file cannot be copied.
     """
-    source = describe_source(home.snapshots, find_top(context.folder))
-    return PlannedSnapshot(source.manifest, _check_specs(specs, context, source.manifest, ()))
+    programs = _programs(specs, context)
+    return _plan(home, find_top(context.folder, programs), programs)
 
 
 def clean_snapshots(store: Store) -> tuple[int, list[str]]:
@@ -173,47 +183,28 @@ def used_snapshots(store: Store) -> set[str]:
     return {reference.key for reference in store.read.used_snapshots()}
 
 
-def _check_specs(
-    specs: Iterable[Spec], context: Context, manifest: Manifest, python_path: Sequence[str]
-) -> list[str]:
-    """Return the import paths that jobs need, relative to the top.
+def _plan(home: Home, top: str, programs: Sequence[StartedProgram]) -> PlannedSnapshot:
+    limit = read_table(SNAPSHOT_FILE_LIMIT, os.environ)
+    source = describe_source(home.snapshots, top, limit)
+    for program in programs:
+        check_program(program, source.manifest, top)
+    notes = dict.fromkeys(
+        note for program in programs for note in _program_notes(program, source.manifest)
+    )
+    return PlannedSnapshot(source, [*notes, *_left_out_notes(source, limit)])
 
-    Raises:
-        UsageError: One of them may run code that is not copied.
-    """
-    top, found = manifest.top, dict[str, None]()
-    # facts that decide about a program → the folders of its own code, and those of PYTHONPATH
-    known: dict[object, tuple[list[str], list[str]]] = {}
-    interpreters: dict[object, list[str]] = {}
 
-    def imports_of(interpreter: str, folders: Sequence[str]) -> list[str]:
-        asked = interpreter, tuple(folders)
-        if asked not in interpreters:
-            interpreters[asked] = import_paths(interpreter, folders, manifest, top)
-        return interpreters[asked]
-
+def _programs(specs: Iterable[Spec], context: Context) -> list[StartedProgram]:
+    """Return the programs of jobs; of equal ones the first."""
+    known: dict[object, StartedProgram] = {}
     for spec in specs:
-        own = entry_context(spec, context)
-        variables: Mapping[str, Any] = spec.settings.get("env") or {}
-        argv = () if spec.entry else _deciding_words(spec.argv)
-        asked = argv, spec.entry, own.folder, tuple(variables.items())
-        if asked in known:
-            continue
-        folders = [*folders_of_variable(own.environment, own.folder)]
-        if spec.entry:
-            known[asked] = [], folders
-            import_paths(own.interpreter, filter(is_project_path, python_path), manifest, top)
-            interpreter = own.interpreter
-        else:
-            program = StartedProgram(spec.argv, own.folder, own.environment)
-            start = python_start(program, manifest, top)
-            known[asked] = code_folders(start, spec.argv, own.folder, manifest, top), folders
-            interpreter = start.interpreter
-        found |= dict.fromkeys(imports_of(interpreter, folders))
-    for code, folders in known.values():
-        before = [f"{top}/{name}".rstrip("/") for name in code]
-        refuse_hidden_modules(top, [*code, *found], [*before, *folders])
-    return [*found]
+        if not spec.entry:
+            own = entry_context(spec, context)
+            variables: Mapping[str, Any] = spec.settings.get("env") or {}
+            key = _deciding_words(spec.argv), own.folder, tuple(variables.items())
+            if key not in known:
+                known[key] = StartedProgram(spec.argv, own.folder, own.environment)
+    return [*known.values()]
 
 
 def _deciding_words(argv: Sequence[str]) -> tuple[str, ...]:
@@ -223,3 +214,30 @@ def _deciding_words(argv: Sequence[str]) -> tuple[str, ...]:
         default=0,
     )
     return tuple(argv[: last + 2])
+
+
+def _program_notes(program: StartedProgram, manifest: Manifest) -> Iterator[str]:
+    """Yield what a snapshot cannot hold of a program."""
+    script = unheld_script(program, manifest, manifest.top)
+    if not script:
+        return
+    yield f"{script} itself is read when the job starts. Python programs that it starts run the snapshot"
+    with suppress(OSError):
+        if lost_variables(Path(manifest.top, script).read_text(errors="replace")):
+            yield (
+                f"{script} replaces PYTHONPATH, and Python does not find the snapshot then. "
+                "Write PYTHONPATH=FOLDER:$PYTHONPATH"
+            )
+
+
+def _left_out_notes(source: Source, limit: int) -> Iterator[str]:
+    """Yield which files a snapshot leaves out because of their size or number."""
+    if not source.left_out:
+        return
+    names = [f"{name} ({format_bytes(size)})" for name, size in source.left_out.items()]
+    more = len(names) - _MOST_NAMES
+    listed = ", ".join(names[:_MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+    yield (
+        f"the snapshot leaves out {pluralize(len(names), 'file')} that the jobs read in the working folder: {listed}. "
+        f"The limit is {SNAPSHOT_FILE_LIMIT.key} = {format_bytes(limit)} in config.toml"
+    )

@@ -28,9 +28,6 @@ def call(job: Job) -> Mapping[str, Json]:
     try:
         made = find_file(call_of(job.settings), attempt)
         script = read_script(made)
-        if (copy := job.code_copy) is not None:
-            file = script.file and (copy.find(script.file) or script.file)
-            script = script._replace(path=copy.import_path(script.path), file=file)
         with installed_script(script, Path(made.file), stays=ends_here()):
             with exit_in_forks(), interrupted_by_signals(job.stop):
                 _refuse_late_start(job)

@@ -28,6 +28,7 @@ from launcher.store.queued_code import (
     QueuedCode,
     open_code_recording,
 )
+from launcher.system.code_words import is_other_script
 from launcher.system.file_digests import CHANGED_DIGEST, FileDigests
 from launcher.system.git_files import IndexReader, find_repository, read_commit
 from launcher.system.paths import Home
@@ -188,16 +189,21 @@ class CodeHelper:
     def _make_copied_record(
         self, code: QueuedCode, starts: Sequence[str], places: ProjectFolders, copy: CodeCopy
     ) -> CodeRecord:
-        """Return the files of code that jobs read from a copy, and those that they read in the working folder."""
+        """Return the files of code that jobs read from a copy, and those that they read in the working folder.
+
+        Declared inputs are read there, and scripts that another program than Python reads.
+        """
         mapped = ProjectFolders(
             tuple(copy.in_copy(folder) or folder for folder in places.folders),
             tuple((package, copy.in_copy(place) or place) for package, place in places.packages),
         )
         found, is_complete = self._files([_start_in_copy(start, copy) for start in starts], mapped)
         in_copy = {
-            copy.original(path): path
-            for path in found
-            if copy.find(copy.original(path)) and copy.original(path) not in code.inputs
+            path: place
+            for place in found
+            if copy.find(path := copy.original(place))
+            and path not in code.inputs
+            and not (path in code.roots and is_other_script(path))
         }
         named = {
             path: place
@@ -210,13 +216,13 @@ class CodeHelper:
         uncommitted, is_compared = self._index.uncommitted([*in_copy, *named, *others])
         return CodeRecord(
             files={
-                **{path: self._state(place).digest for path, place in {**in_copy, **named}.items()},
+                **{path: self._state(place).digest for path, place in {**named, **in_copy}.items()},
                 **{path: self._queued_digest(path, code.at) for path in others},
             },
             uncommitted=tuple(uncommitted),
             is_compared=is_compared,
             is_complete=is_complete,
-            copied=tuple(in_copy),
+            copied=(*in_copy, *named),
         )
 
     def _files(self, starts: Sequence[str], places: ProjectFolders) -> tuple[list[str], bool]:

@@ -1,39 +1,32 @@
-"""A snapshot as an attempt uses it: words and import paths that lead to the copy, and what programs write into it."""
+"""A snapshot as an attempt uses it: variables by which Python follows it, and notes of what could not be held."""
 
 import contextlib
-import errno
-import fcntl
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from pathlib import Path
 
-from launcher.snapshots.copies import (
-    KEPT,
-    MANIFEST,
-    Manifest,
-    Snapshot,
-    changed_file,
-    foreign_entries,
-    link_others,
-    read_manifest,
-)
-from launcher.snapshots.programs import (
-    PYTHON_PATH,
-    SAFE_PATH,
-    code_folders,
-    describe_start,
-    relative_name,
-)
+from launcher.snapshots import startup
+from launcher.snapshots.copies import MANIFEST, Manifest, Snapshot, changed_file, read_manifest
+from launcher.snapshots.programs import StartedProgram, relative_name, runs_python
 from launcher.snapshots.reference import SnapshotReference
-from launcher.system.code_words import has_code_suffix, names_output
+from launcher.snapshots.startup.launcher_snapshot import follow
+from launcher.snapshots.startup.launcher_snapshot.held_files import INDEX, HeldFiles
+from launcher.snapshots.startup.launcher_snapshot.notes import (
+    COMMIT_VARIABLE,
+    CURRENT,
+    NOTES,
+    OFF,
+    PROGRAM,
+    PYTHON_PATH,
+    STARTED,
+    VARIABLE,
+    Notes,
+    coarse_now,
+)
 from launcher.system.files import FileStamp, file_stamp
-from launcher.system.locks import LOCK_POLL_S
-from launcher.system.waiting import wait_until
 
-_LOCK_S = 60.0  # so long another attempt may move large files to another disk
+STARTUP_FOLDER = os.path.dirname(startup.__file__)  # noqa: PTH120  # a text
 _NOTHING = Manifest("", "", "", {}, {})
 
 
@@ -48,11 +41,12 @@ class CodeCopy:
             reference: The snapshot.
         """
         self.key, self.path = reference.key, f"{queue_folder}/{reference.copy}"
-        self.top, self._imports = reference.top, reference.imports
+        self.top, self._commit = reference.top, reference.commit
+        self._folder = os.path.dirname(self.path)  # noqa: PTH120  # a text
 
     @cached_property
     def _manifest(self) -> Manifest:
-        folder = Path(self.path).parent
+        folder = Path(self._folder)
         return _read_manifest_once(folder, file_stamp(f"{folder}/{MANIFEST}")) or _NOTHING
 
     def find(self, path: str) -> str:
@@ -71,210 +65,75 @@ class CodeCopy:
         return place if name is not None and os.path.lexists(place) else ""
 
     def fault(self) -> str:
-        """Return why no program can run from the copy, and make it complete again; '' if one can."""
+        """Return why no program can run from the copy; '' if one can."""
+        present = "To run the present code: launcher retry --snapshot"
         if self._manifest is _NOTHING:
-            return f"its snapshot {self.key} is not in {Path(self.path).parent}"
-        if name := self.changed_file():
-            return (
-                f"{name} of its snapshot {self.key} was changed by a program. "
-                "To run the present code: launcher retry --snapshot"
-            )
-        try:
-            link_others(self.path, self.top, self._manifest)
-        except OSError as error:
-            return f"cannot complete its snapshot {self.path}: {error.strerror}"
+            return f"its snapshot {self.key} is not in {self._folder}"
+        if not os.path.exists(f"{self._folder}/{INDEX}"):  # noqa: PTH110  # a text
+            return f"its snapshot {self.key} was made by another version of launcher. {present}"
+        if name := changed_file(Snapshot(Path(self._folder), self._manifest)):
+            return f"{name} of its snapshot {self.key} was changed by a program. {present}"
         return ""
 
-    def changed_file(self) -> str:
-        """Return the name of a file that is not as it was copied; '' if all are."""
-        return changed_file(Snapshot(Path(self.path).parent, self._manifest))
-
-    def replaced_words(
-        self, argv: Sequence[str], folder: str, outputs: Iterable[str]
-    ) -> tuple[tuple[str, ...], dict[str, str]]:
-        """Return a command line that names files of the copy, and path → path in the copy of those files.
+    def variables(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables by which Python follows the snapshot; none if the environment turns it off.
 
         Args:
-            argv: The command line.
-            folder: Folder in which it starts.
-            outputs: Names of files and folders that the program makes.
-        """
-        made = {_absolute_path(folder, name) for name in outputs}
-        script = describe_start(argv, {}).script
-        words, found = list[str](), dict[str, str]()
-        for before, word in pairwise(("", *argv)):
-            words.append(word)
-            option, equals, value = word.partition("=")
-            names = [(word, before if before.startswith("-") else "")]
-            names += [(value, option)] if equals else []
-            for name, owner in names:
-                if word != script and (not has_code_suffix(name) or names_output(owner)):
-                    continue
-                path = _absolute_path(folder, name)
-                if made.isdisjoint((path, *map(str, Path(path).parents))) and (
-                    place := self.find(path)
-                ):
-                    words[-1] = f"{word[: len(word) - len(name)]}{place}"
-                    found[path] = place
-                    break
-        return tuple(words), found
-
-    def variables(
-        self, argv: Sequence[str], folder: str, environment: Mapping[str, str]
-    ) -> dict[str, str]:
-        """Return the variables by which Python finds the modules of the copy.
-
-        Args:
-            argv: The command line; empty for a worker.
-            folder: Folder in which it starts.
             environment: The environment without these variables.
         """
-        start = describe_start(argv, environment)
-        own = code_folders(start, argv, folder, self._manifest, self.top)
-        names = dict.fromkeys((*own, *self._imports))
-        paths = [f"{self.path}/{name}".rstrip("/") for name in names]
-        if before := environment.get(PYTHON_PATH):
-            paths.append(before)
+        if environment.get(VARIABLE) == OFF:
+            return {}
+        before = environment.get(PYTHON_PATH)
         return {
-            **({PYTHON_PATH: os.pathsep.join(paths)} if paths else {}),
-            **({SAFE_PATH: "1"} if start.is_module else {}),
+            PYTHON_PATH: f"{STARTUP_FOLDER}{os.pathsep}{before}" if before else STARTUP_FOLDER,
+            VARIABLE: self._folder,
+            **({COMMIT_VARIABLE: self._commit} if self._commit else {}),
         }
 
-    def import_path(self, path: Iterable[str]) -> list[str]:
-        """Return the import path of a running Python with the copy of each folder before it."""
-        folders, found = {"", *self._manifest.folders()}, dict[str, None]()
-        for entry in path:
-            name = relative_name(os.path.abspath(entry), self.top)  # noqa: PTH100  # a text
-            if name is not None and name in folders:
-                found[f"{self.path}/{name}".rstrip("/")] = None
-            found[entry] = None
-        # packages that a finder of setuptools finds, which comes after all folders
-        found |= dict.fromkeys(f"{self.path}/{name}".rstrip("/") for name in self._imports)
-        return [*found]
-
-    def move_written(self, attempt: str) -> Iterator[str]:
-        """Move what programs have written into the copy to its original place; yield what is to be reported.
-
-        A file that a process still writes is left to the end of the attempt that does so.
+    def begin(self, attempt: str, program: StartedProgram, written: Iterable[str]) -> None:
+        """Write the first notes of an attempt that starts now.
 
         Args:
-            attempt: Name of the attempt that has ended.
+            attempt: Folder of the attempt.
+            program: The program; of a function, one without words.
+            written: Absolute paths of files that the job reads as they are: declared inputs and outputs.
+
+        Raises:
+            OSError: They cannot be written.
         """
-        with _locked(Path(self.path).parent):
-            yield from self._move_all(attempt)
-        if name := self.changed_file():
-            yield f"{name} of the snapshot {self.key} was changed. No other job starts from it."
+        lines = [(STARTED, str(coarse_now()))]
+        names = (relative_name(path.rstrip("/"), self.top) for path in written)
+        held = {*self._manifest.files}
+        for name in filter(None, names):
+            lines += [
+                (CURRENT, each) for each in held if each == name or each.startswith(f"{name}/")
+            ]
+        if program.argv and not runs_python(program):
+            lines.append((PROGRAM, program.argv[0]))
+        text = "".join(f"{kind}\t{each}\n" for kind, each in lines)
+        Path(attempt, NOTES).write_text(text, encoding="utf-8", errors="surrogateescape")
 
-    def _move_all(self, attempt: str) -> Iterator[str]:
-        names = [*foreign_entries(self.path, self.top, self._manifest)]
-        busy = _open_files(os.path.realpath(self.path)) if names else ()
-        kept = f"{Path(self.path).parent}/{KEPT}/{attempt}"
-        for name in names:
-            inside = f"{os.path.realpath(self.path)}/{name}"
-            if not any(path == inside or path.startswith(f"{inside}/") for path in busy):
-                yield from self._move(name, kept)
-                target = Path(self.top, name)
-                if os.path.lexists(target):
-                    with contextlib.suppress(OSError):  # it stays here, or another attempt made it
-                        Path(self.path, name).symlink_to(target)
-
-    def _move(self, name: str, kept: str) -> Iterator[str]:
-        source, target = f"{self.path}/{name}", f"{self.top}/{name}"
+    def held_files(self, attempt: str) -> HeldFiles | None:
+        """Return the files that an attempt reads from the copy; None if it is gone."""
         try:
-            if _is_folder(source) and os.path.isdir(target):  # noqa: PTH112  # texts
-                for entry in sorted(os.listdir(source)):  # noqa: PTH208  # as above
-                    yield from self._move(f"{name}/{entry}", kept)
-                os.rmdir(source)  # noqa: PTH106  # as above
-            elif os.path.lexists(target):
-                place = f"{kept}/{name}"
-                os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120  # as above
-                _rename(source, place)
-                yield f"{name} was written into the snapshot, and {target} exists. It is kept as {place}"
-            else:
-                os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120  # as above
-                _rename(source, target)
-        except OSError as error:
-            yield f"{name} stays in the snapshot {self.path}: {error.strerror or error}"
+            return HeldFiles(self._folder, Notes(attempt))
+        except (OSError, ValueError):
+            return None
+
+    def follow(self, attempt: str, environment: Mapping[str, str]) -> None:
+        """Let this process follow the snapshot, unless the environment turns it off."""
+        held = self.held_files(attempt)
+        if held is not None and environment.get(VARIABLE) != OFF:
+            follow(held, STARTUP_FOLDER)
+
+    def note_changes(self, attempt: str) -> None:
+        """Note the files of the project that programs other than Python have written in an attempt."""
+        held = self.held_files(attempt)
+        if held is not None:
+            with contextlib.suppress(OSError):  # the copy is being deleted
+                held.note_changes()
 
 
 @lru_cache(maxsize=2)  # an attempt needs it several times, and its supervisor runs many attempts
 def _read_manifest_once(folder: Path, _stamp: FileStamp | None) -> Manifest | None:
     return read_manifest(folder)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep the ends of other attempts from moving files of a snapshot at the same time, if the disk has locks."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:  # the folder is gone, and nothing is found in it
-        yield
-        return
-
-    def lock() -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return not isinstance(error, BlockingIOError)
-        return True
-
-    try:
-        wait_until(lock, _LOCK_S, LOCK_POLL_S)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _absolute_path(folder: str, name: str) -> str:
-    path = os.path.join(folder, os.path.expanduser(name))  # noqa: PTH111, PTH118  # for each word
-    return os.path.normpath(path)
-
-
-def _is_folder(path: str) -> bool:
-    return os.path.isdir(path) and not os.path.islink(path)  # noqa: PTH112, PTH114  # texts
-
-
-def _rename(source: str, target: str) -> None:
-    """Move a file or folder, to another file system, too; readers see all of it or nothing."""
-    try:
-        os.rename(source, target)  # noqa: PTH104  # texts
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _copy_over(source, target)
-
-
-def _copy_over(source: str, target: str) -> None:
-    folder, _, name = target.rpartition("/")
-    temporary = f"{folder}/.{name[:100]}.{os.urandom(4).hex()}.tmp"
-    try:
-        if _is_folder(source):
-            shutil.copytree(source, temporary, symlinks=True)
-        else:
-            shutil.copy2(source, temporary, follow_symlinks=False)
-        os.rename(temporary, target)  # noqa: PTH104  # as above
-    except BaseException:
-        _delete(temporary)
-        raise
-    _delete(source)
-
-
-def _delete(path: str) -> None:
-    if _is_folder(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            os.unlink(path)  # noqa: PTH108  # a text
-
-
-def _open_files(folder: str) -> set[str]:
-    """Return the paths below a folder that processes of this user have open."""
-    found = set[str]()
-    for process in Path("/proc").glob("[0-9]*/fd"):
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
-            for descriptor in os.listdir(process):  # noqa: PTH208  # names only
-                with contextlib.suppress(OSError):
-                    path = os.readlink(process / descriptor)  # noqa: PTH115  # the text alone
-                    if path.startswith(f"{folder}/"):
-                        found.add(path)
-    return found

@@ -1,7 +1,7 @@
 """Copies of the code of projects, in the queue folder: made once for all jobs with equal code, compared, deleted.
 
-A copy is `snapshots/<key>/<name of the project>`, beside `manifest.json`, which lists the copied files. It appears
-under its name when it is complete. Other folders and files are links to the originals.
+A copy is `snapshots/<key>/<name of the project>`, beside `manifest.json`, which lists the copied files, and an index
+for the Python processes of jobs. It appears under its name when it is complete.
 """
 
 import contextlib
@@ -22,22 +22,25 @@ from launcher.snapshots.source_files import (
     MOST_FILES,
     ProjectFile,
     folders_of,
-    is_left_out,
     list_source,
     snapshot_error,
     source_file,
 )
+from launcher.snapshots.startup.launcher_snapshot.held_files import INDEX, write_index
+from launcher.snapshots.startup.launcher_snapshot.notes import coarse_now
 from launcher.system.file_digests import UNSTABLE_S, CacheFile
 from launcher.system.files import open_descriptor, read_all, read_json, sync, write_all, write_json
 from launcher.system.locks import mark_in_use
+from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
 
 FOLDER = "snapshots"  # in the queue folder
 MANIFEST = "manifest.json"  # beside the copy
-KEPT = "kept"  # beside the copy: files of programs whose original place was taken
 KEY_LENGTH = 12  # hexadecimal digits of a name of a snapshot
 _STALE_S = 3600.0  # an unfinished copy is older than any command that still makes it
 _TEMPORARY, _GONE = ".tmp", ".gone"  # ends of names of unfinished and of half deleted copies
-_READ_ONLY = ~0o222
+_WRITABLE = 0o222  # permissions to write, which copies of earlier versions do not have
+_WRITTEN = ".written"  # end of the names of lists of files that jobs of a project have written
+_CACHES = "__pycache__"  # folders of compiled modules
 _SCHEMA = 1
 
 
@@ -81,6 +84,7 @@ class Source(NamedTuple):
     """The content that a snapshot would have."""
 
     manifest: Manifest
+    left_out: Mapping[str, int]  # name → bytes, of files that are too large
     files: Mapping[str, ProjectFile]  # as they are now
     cache: CacheFile  # digests of files that have not changed since
 
@@ -128,19 +132,19 @@ def keep_snapshots(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def describe_source(folder: Path, top: str) -> Source:
+def describe_source(folder: Path, top: str, largest: int = DEFAULT_FILE_LIMIT) -> Source:
     """Return the content that a snapshot of a working tree would have.
 
     Args:
         folder: Folder of all snapshots.
         top: Folder of the working tree.
+        largest: Bytes of the largest file that is copied.
 
     Raises:
         UsageError: A file cannot be copied.
     """
-    source = list_source(top, str(folder.parent))
-    name = hashlib.sha256(os.fsencode(top)).hexdigest()[:KEY_LENGTH]
-    cache = CacheFile(folder.with_name(f"digests-{name}.json"), {"files": MOST_FILES})
+    source, left_out = list_source(top, str(folder.parent), largest)
+    cache = CacheFile(folder.with_name(f"digests-{_name_of(top)}.json"), {"files": MOST_FILES})
     files = {
         name: CopiedFile(file.mode, file.size, file.mtime_ns, _digest(cache, top, name, file))
         for name, file in source.items()
@@ -154,7 +158,7 @@ def describe_source(folder: Path, top: str) -> Source:
     ]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     project = top.rpartition("/")[2].replace(os.pathsep, "-") or "project"
-    return Source(Manifest(digest, top, project, files, links), source, cache)
+    return Source(Manifest(digest, top, project, files, links), left_out, source, cache)
 
 
 def take_snapshot(folder: Path, source: Source) -> Snapshot:
@@ -168,7 +172,7 @@ def take_snapshot(folder: Path, source: Source) -> Snapshot:
         UsageError: A file cannot be copied, or changes meanwhile.
         MachineError: The disk is full, or the folder cannot be written.
     """
-    manifest, files, cache = source
+    manifest, _, files, cache = source
     key, number = manifest.key, 1
     while True:
         place = folder / (key if number == 1 else f"{key}.{number}")
@@ -231,7 +235,7 @@ def changed_file(snapshot: Snapshot, *, reads: bool = False) -> str:
             now = os.lstat(f"{copy}/{name}")
             if now.st_size != file.size or now.st_mtime_ns != file.mtime_ns:
                 return name
-            if now.st_mode != stat.S_IFREG | _copied_mode(file.mode):
+            if (now.st_mode ^ (stat.S_IFREG | file.mode | stat.S_IRUSR)) & ~_WRITABLE:
                 return name
             if reads and _read_digest(f"{copy}/{name}") != file.digest:
                 return name
@@ -246,50 +250,6 @@ def changed_file(snapshot: Snapshot, *, reads: bool = False) -> str:
     return ""
 
 
-def link_others(copy: str, top: str, manifest: Manifest, most: int | None = None) -> None:
-    """Make links in a copy to all files and folders that were not copied and exist now.
-
-    Args:
-        copy: Path of the copy.
-        top: Folder of the working tree.
-        manifest: The copied files.
-        most: Number of links; None for no limit.
-
-    Raises:
-        UsageError: There are more.
-        OSError: A link cannot be made.
-    """
-    folders, number = manifest.folders(), 0
-    for folder in ("", *folders):
-        above = f"{folder}/" if folder else ""
-        try:
-            with os.scandir(f"{top}/{folder}") as entries:
-                others = {
-                    entry.name
-                    for entry in entries
-                    if not is_left_out(entry.name)
-                    and (name := f"{above}{entry.name}") not in folders
-                    and name not in manifest
-                }
-        except OSError:  # it is gone, and nothing in it can be read
-            continue
-        number += len(others)
-        if most is not None and number > most:
-            where = folder or "its folder"
-            raise snapshot_error(
-                top, f"{where} has more than {most:,} files that git ignores. Move data to a folder"
-            )
-        with os.scandir(f"{copy}/{folder}") as entries:
-            there = {entry.name: entry.path for entry in entries}
-        for name in others - there.keys():
-            with contextlib.suppress(FileExistsError):  # another attempt has made it
-                Path(f"{copy}/{above}{name}").symlink_to(f"{top}/{above}{name}")
-        for name in there.keys() - others:
-            if is_link_to(there[name], f"{top}/{above}{name}"):
-                with contextlib.suppress(OSError):  # so that a program can make it again
-                    Path(there[name]).unlink()
-
-
 def is_link_to(path: str, target: str) -> bool:
     """Return whether a path is a link with this target."""
     try:
@@ -298,22 +258,33 @@ def is_link_to(path: str, target: str) -> bool:
         return False
 
 
-def foreign_entries(copy: str, top: str, manifest: Manifest) -> Iterator[str]:
-    """Yield the names of files and folders in a copy that programs have made, the outermost folders only."""
-    folders = manifest.folders()
-    for folder in ("", *sorted(folders)):
-        above = f"{folder}/" if folder else ""
-        try:
-            with os.scandir(f"{copy}/{folder}") as entries:
-                names = sorted(entry.name for entry in entries)
-        except OSError:
-            continue
-        for entry in names:
-            name = f"{above}{entry}"
-            if is_left_out(entry) or name in folders or name in manifest:
+def foreign_entry(snapshot: Snapshot) -> str:
+    """Return the name of something in the folder of a snapshot that the snapshot has not made; '' if there is nothing."""
+    manifest, project = snapshot.manifest, snapshot.manifest.project
+    own = {MANIFEST, INDEX, *(f"{project}/{name}" for name in (*manifest.files, *manifest.links))}
+    folders = {project, *(f"{project}/{name}" for name in manifest.folders())}
+    for place, inner, files in os.walk(snapshot.folder):
+        above = place[len(str(snapshot.folder)) + 1 :]
+        for name in sorted((*inner, *files)):
+            path = f"{above}/{name}" if above else name
+            if path in own or path in folders:
                 continue
-            if not is_link_to(f"{copy}/{name}", f"{top}/{name}"):
-                yield name
+            if name in inner and not os.path.islink(f"{place}/{name}"):  # noqa: PTH114  # a text
+                if name != _CACHES and not os.listdir(f"{place}/{name}"):  # noqa: PTH208  # as above
+                    return path
+            elif not _is_own(snapshot, path):
+                return path
+    return ""
+
+
+def _is_own(snapshot: Snapshot, path: str) -> bool:
+    """Return whether a file is a compiled module, or a link of an earlier version to an original."""
+    project = snapshot.manifest.project
+    if path.rpartition("/")[0].rpartition("/")[2] == _CACHES and ".pyc" in path:
+        return True
+    return path.startswith(f"{project}/") and is_link_to(
+        f"{snapshot.folder}/{path}", f"{snapshot.manifest.top}{path[len(project) :]}"
+    )
 
 
 def delete_unused(folder: Path, used: Collection[str]) -> tuple[int, list[str]]:
@@ -335,9 +306,7 @@ def delete_unused(folder: Path, used: Collection[str]) -> tuple[int, list[str]]:
             kept.append(f"{place} has no manifest")
             continue
         snapshot = Snapshot(place, manifest)
-        foreign = next(foreign_entries(snapshot.copy, manifest.top, manifest), "")
-        left = next((KEPT for _ in place.glob(f"{KEPT}/*")), "")
-        if name := changed_file(snapshot, reads=True) or foreign or left:
+        if name := changed_file(snapshot, reads=True) or foreign_entry(snapshot):
             kept.append(f"{place} contains {name}, which a program wrote")
             continue
         gone = place.with_name(f".{place.name}{_GONE}")
@@ -345,6 +314,9 @@ def delete_unused(folder: Path, used: Collection[str]) -> tuple[int, list[str]]:
             place.rename(gone)
             freed += manifest.total_bytes
             _delete_tree(gone)
+    if not any(place.is_dir() for place in folder.iterdir()):
+        for listed in folder.glob(f"*{_WRITTEN}"):
+            listed.unlink(missing_ok=True)
     return freed, kept
 
 
@@ -402,6 +374,11 @@ def _digest(cache: CacheFile, top: str, name: str, file: ProjectFile) -> str:
     return digest
 
 
+def _name_of(top: str) -> str:
+    """Return the name of a project in the names of files."""
+    return hashlib.sha256(os.fsencode(top)).hexdigest()[:KEY_LENGTH]
+
+
 def _read_entry(value: Any) -> tuple[list[int], str]:
     stamp, digest = value
     return [int(number) for number in stamp], str(digest)
@@ -410,10 +387,6 @@ def _read_entry(value: Any) -> tuple[list[int], str]:
 def _read_digest(path: str) -> str:
     with open_descriptor(path, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
         return hashlib.sha256(read_all(descriptor)).hexdigest()
-
-
-def _copied_mode(mode: int) -> int:
-    return mode & _READ_ONLY | 0o400
 
 
 def _make(place: Path, manifest: Manifest, source: Mapping[str, ProjectFile]) -> bool:
@@ -433,10 +406,11 @@ def _make(place: Path, manifest: Manifest, source: Mapping[str, ProjectFile]) ->
             _copy_file(manifest, name, copy)
         for name, target in manifest.links.items():
             (copy / name).symlink_to(target)
-        link_others(str(copy), manifest.top, manifest, MOST_FILES)
+        made = coarse_now()  # before the check: a later change is one after the queueing
         _refuse_changed(manifest.top, source)
-        record = {**manifest._asdict(), "schema": _SCHEMA, "made": time.time()}
-        write_json(unfinished / MANIFEST, record)
+        write_json(unfinished / MANIFEST, {**manifest._asdict(), "schema": _SCHEMA})
+        header = manifest.top, manifest.project, str(made), f"{_name_of(manifest.top)}{_WRITTEN}"
+        write_index(str(unfinished), header, manifest.files, manifest.links)
         try:
             unfinished.rename(place)
         except OSError as error:
@@ -474,7 +448,7 @@ def _copy_file(manifest: Manifest, name: str, copy: Path) -> None:
     path = f"{copy}/{name}"
     with open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600) as descriptor:
         write_all(descriptor, content)
-        os.fchmod(descriptor, _copied_mode(file.mode))
+        os.fchmod(descriptor, file.mode | stat.S_IRUSR)
         os.utime(descriptor, ns=(file.mtime_ns, file.mtime_ns))
 
 

@@ -10,7 +10,7 @@ class SnapshotReference(NamedTuple):
 
     copy: str  # path of the copy, relative to the queue folder
     top: str  # folder of the working tree
-    imports: tuple[str, ...] = ()  # import paths of the interpreter, relative to the top
+    commit: str | None = None  # that of the working tree when the jobs were queued; None if unknown
 
     @property
     def key(self) -> str:
@@ -19,12 +19,13 @@ class SnapshotReference(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON; `read_reference` reads it."""
-        return {**self._asdict(), "imports": [*self.imports]}
+        return self._asdict()
 
 
 def read_reference(record: Mapping[str, Any]) -> SnapshotReference | None:
     """Return the snapshot that a context names; None if it names none."""
     match record:
-        case {"copy": str(copy), "top": str(top), "imports": [*imports]}:
-            return SnapshotReference(copy, top, tuple(map(str, imports)))
+        case {"copy": str(copy), "top": str(top)}:
+            commit = record.get("commit")
+            return SnapshotReference(copy, top, commit if isinstance(commit, str) else None)
     return None

@@ -1,4 +1,4 @@
-"""The files of a working tree that a snapshot copies: those that git tracks, and new files of code and configuration."""
+"""The files of a working tree that a snapshot copies: those that git tracks, and others that it does not ignore."""
 
 import os
 import re
@@ -11,18 +11,17 @@ from typing import NamedTuple
 from launcher.errors import UsageError
 from launcher.system.code_words import has_code_suffix
 from launcher.system.files import read_all
-from launcher.system.git_files import find_repository
+from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
 from launcher.units import format_bytes
 
 MOST_FILES = 20_000  # files and links of a copy
 MOST_BYTES = 200_000_000  # bytes of all copied files
-LARGE_BYTES = 10_000_000  # bytes of a file; a larger one holds data and is linked
 GIT_TIMEOUT_S = 120.0  # for a tree with millions of files that git does not know
 _LIST_FILES = ("ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard")
 _UNTRACKED = "?"  # the tag that git prints before a file that it does not track
 _UNREADABLE = "could not open directory"  # git's message for a folder that it cannot list
 _LEFT_OUT = re.compile(r"__pycache__|\.git|\.egg-info")  # in a path of such a file
-# files for git alone: a folder without others is data, and is linked as a whole
+# files for git alone: a folder without others holds data
 _GIT_NAMES = frozenset({".gitignore", ".gitkeep", ".gitattributes", ".keep"})
 
 
@@ -47,20 +46,8 @@ def snapshot_error(top: str, why: str) -> UsageError:
     return UsageError(f"cannot take a snapshot of {top}: {why}.")
 
 
-def find_top(folder: str) -> str:
-    """Return the folder of the working tree around a folder.
-
-    Raises:
-        UsageError: There is none.
-    """
-    repository = find_repository(folder)
-    if repository is None:
-        raise snapshot_error(folder, "it is not in a git repository. To make it one: git init")
-    return repository.top
-
-
 def is_left_out(name: str) -> bool:
-    """Return whether a file or folder of this name is neither copied nor linked."""
+    """Return whether a file or folder of this name is not copied."""
     return name in {".git", "__pycache__"} or name.endswith(".egg-info")
 
 
@@ -68,41 +55,70 @@ def _is_in_left_out(name: str) -> bool:
     return any(map(is_left_out, name.split("/")))
 
 
-def list_source(top: str, queue_folder: str) -> dict[str, ProjectFile]:
-    """Return the files that a snapshot of a working tree copies, by their names relative to its top.
+class SourceFiles(NamedTuple):
+    """The files of a working tree."""
+
+    copied: dict[str, ProjectFile]  # by their names relative to the top
+    left_out: dict[str, int]  # name → bytes, of files that are too large, or too many
+
+
+def list_source(top: str, queue_folder: str, largest: int = DEFAULT_FILE_LIMIT) -> SourceFiles:
+    """Return the files that a snapshot of a working tree copies, and those that it leaves out.
+
+    If all files are too many or too large, data that git does not track is left out first.
 
     Args:
         top: Folder of the working tree.
         queue_folder: Folder whose files are left out if it is in the tree.
+        largest: Bytes of the largest file that is copied.
 
     Raises:
         UsageError: There are too many, or one of them cannot be copied.
     """
     inside = f"{os.path.relpath(queue_folder, top)}/"
-    found: dict[str, ProjectFile] = {}
-    total = 0
+    found = dict[str, ProjectFile]()
+    left_out, data = dict[str, int](), list[str]()
     folders = [""]
     for folder in folders:  # grows with the submodules
-        for name in _listed_names(top, folder):
+        for name, is_tracked in _listed_names(top, folder):
             if name.startswith(inside) or (_LEFT_OUT.search(name) and _is_in_left_out(name)):
                 continue
             file = _source_file(top, name, folders)
             if file is None:
                 continue
+            if file.target is None and file.size > largest:
+                left_out[name] = file.size
+                continue
             if not name.isascii():
                 _check_name(top, name)
             found[name] = file
-            total += file.size if file.target is None else 0
-            if len(found) > MOST_FILES:
-                raise snapshot_error(
-                    top, f"it has more than {MOST_FILES:,} files. Ignore data in .gitignore"
-                )
-    if total > MOST_BYTES:
+            if not is_tracked and not has_code_suffix(name):
+                data.append(name)
+    if len(found) > MOST_FILES or _total_bytes(found) > MOST_BYTES:
+        left_out |= {name: found.pop(name).size for name in data}
+    _refuse_large(top, found)
+    return SourceFiles(_without_data_folders(found), left_out)
+
+
+def _refuse_large(top: str, files: Mapping[str, ProjectFile]) -> None:
+    """Refuse a tree with too many files or bytes.
+
+    Raises:
+        UsageError: It has.
+    """
+    if len(files) > MOST_FILES:
+        raise snapshot_error(
+            top, f"it has more than {MOST_FILES:,} files. Ignore data in .gitignore"
+        )
+    if (total := _total_bytes(files)) > MOST_BYTES:
         raise snapshot_error(
             top,
             f"its files have {format_bytes(total)}, and the limit is 200 MB. Ignore data in .gitignore",
         )
-    return _without_data_folders(found)
+
+
+def _total_bytes(files: Mapping[str, ProjectFile]) -> int:
+    return sum(file.size for file in files.values() if file.target is None)
 
 
 def source_file(path: str) -> ProjectFile | None:
@@ -142,7 +158,7 @@ def folders_of(names: Mapping[str, object]) -> set[str]:
 
 
 def _source_file(top: str, name: str, submodules: list[str]) -> ProjectFile | None:
-    """Return a file to copy; None if it is gone, is not a file, or is too large. A submodule is added to a list.
+    """Return a file to copy; None if it is gone, or is not a file. A submodule is added to a list.
 
     Raises:
         UsageError: It cannot be read, or is a link out of the tree.
@@ -157,9 +173,7 @@ def _source_file(top: str, name: str, submodules: list[str]) -> ProjectFile | No
         raise snapshot_error(top, f"{name} cannot be read: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode) and os.path.lexists(f"{path}/.git"):
         submodules.append(name)
-    if file is None or (file.target is None and file.size > LARGE_BYTES):
-        return None
-    if file.target is None:
+    if file is None or file.target is None:
         return file
     above = os.path.dirname(path)  # noqa: PTH120  # a text, thousands of times
     target = os.path.normpath(os.path.join(above, file.target))  # noqa: PTH118  # as above
@@ -204,17 +218,16 @@ def _without_data_folders(files: dict[str, ProjectFile]) -> dict[str, ProjectFil
     }
 
 
-def _listed_names(top: str, below: str) -> Iterator[str]:
-    """Yield the names of tracked files and of new files of code; some may be gone, and some are submodules.
+def _listed_names(top: str, below: str) -> Iterator[tuple[str, bool]]:
+    """Yield the names of files that git does not ignore, and whether it tracks them; some are gone, or submodules.
 
     Raises:
         UsageError: Git is missing, fails, or cannot read a folder.
     """
     above = f"{below}/" if below else ""
     for entry in dict.fromkeys(os.fsdecode(_run_git(top, f"{top}/{below}")).split("\0")):
-        name = entry[2:]  # behind the tag
-        if name and (entry[0] != _UNTRACKED or has_code_suffix(name)):
-            yield f"{above}{name}"
+        if name := entry[2:]:  # behind the tag
+            yield f"{above}{name}", entry[0] != _UNTRACKED
 
 
 def _run_git(top: str, folder: str) -> bytes:

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 
+_OTHER_SCRIPTS = frozenset({".sh", ".bash", ".r", ".jl", ".pl", ".rb", ".lua", ".js"})
 CODE_SUFFIXES = frozenset(
     {
-        *(".py", ".pyw", ".ipynb", ".sh", ".bash", ".r", ".jl", ".pl", ".rb", ".lua", ".js"),
+        *(".py", ".pyw", ".ipynb", *_OTHER_SCRIPTS),
         *(".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".gin"),
     }
 )
@@ -19,6 +20,11 @@ _OUTPUT = re.compile(r"out|log|result|metric|save|report", re.IGNORECASE)  # par
 def has_code_suffix(name: str) -> bool:
     """Return whether a name is that of a file of code or configuration."""
     return os.path.splitext(name)[1].lower() in CODE_SUFFIXES  # noqa: PTH122  # a text
+
+
+def is_other_script(name: str) -> bool:
+    """Return whether a name is that of a script for another program than Python."""
+    return os.path.splitext(name)[1].lower() in _OTHER_SCRIPTS  # noqa: PTH122  # a text
 
 
 def names_output(option: str) -> bool:

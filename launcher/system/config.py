@@ -49,6 +49,7 @@ WORDS = ("subsets", "modifiers")
 # key → the module that reads its value with a `ConfigTable` of this key; every command checks it
 _CHECKED_TABLES = {
     "log_limit": "launcher.system.log_setting",
+    "snapshot_file_limit": "launcher.system.snapshot_setting",
     "sharing": "launcher.system.gpu_sharing",
 }
 # keys that only the commands read which use them: `launcher.backends.settings`, `launcher.notify.settings`

@@ -25,6 +25,7 @@ from launcher.context import (
 )
 from launcher.job import Spec
 from launcher.states import Done, Failed
+from launcher.system.code_words import code_words
 from launcher.system.file_digests import (
     ABSENT_DIGEST,
     CHANGED_DIGEST,
@@ -36,6 +37,7 @@ from launcher.system.file_digests import (
 )
 from launcher.system.files import ABSENT_ERRORS, FileStamp, FileVersion, file_stamp
 from launcher.system.folder_contents import FOLDER_END, folder_stamp
+from launcher.system.paths import Attempt
 from launcher.workers.attempt_spec import AttemptSpec
 
 # files that a program reads; another file of its command line that changes meanwhile may be what it writes
@@ -115,19 +117,25 @@ def with_absent_inputs(spec: Spec, folder: str, files: Sequence[str]) -> tuple[s
     return (*known, *files[inputs:])
 
 
-def read_files_of(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
-    """Return the digests of `read_files` for an attempt, with those of its snapshot."""
-    replaced = copied_words(order)
-    copies = {} if replaced is None else replaced[1]
+def read_files_of(order: AttemptSpec, attempt: Attempt, digests: FileDigests) -> tuple[str, ...]:
+    """Return the digests of `read_files` for an attempt; of files that it reads from its snapshot, those there."""
+    copies = dict[str, str]()
+    copy = order.code_copy
+    if copy is not None and (held := copy.held_files(str(attempt.folder))) is not None:
+        for name in named_files(order.spec):
+            path = os.path.normpath(_absolute_path(order, name))
+            if name and (place := held.find(path)):
+                copies[path] = place
     return read_files(order.spec, order.context.folder, order.project, digests, copies)
 
 
-def copied_words(order: AttemptSpec) -> tuple[tuple[str, ...], dict[str, str]] | None:
-    """Return the words with which a program starts from its snapshot, and path → path in it; None without one."""
-    copy = order.code_copy
-    if copy is None:
-        return None
-    return copy.replaced_words(order.spec.argv, order.context.folder, _output_names(order))
+def files_read_now(order: AttemptSpec) -> list[str]:
+    """Return the files that a job with a snapshot reads as they are: its outputs, and inputs that no word names."""
+    named = {os.path.normpath(_absolute_path(order, word)) for word in code_words(order.spec.argv)}
+    inputs = order.spec.settings.get(INPUTS) or ()
+    paths = (os.path.normpath(_absolute_path(order, name)) for name in inputs)
+    outputs = [os.path.normpath(_absolute_path(order, name)) for name in _output_names(order)]
+    return [*outputs, *(path for path in paths if path not in named)]
 
 
 def move_outputs_aside(order: AttemptSpec) -> None:
@@ -299,13 +307,18 @@ def _make_writable(path: str) -> None:
 
 
 def with_file_digests(
-    outcome: Done, order: AttemptSpec, digests: FileDigests, before: tuple[str, ...]
+    outcome: Done,
+    order: AttemptSpec,
+    attempt: Attempt,
+    digests: FileDigests,
+    before: tuple[str, ...],
 ) -> Done | Failed:
     """Return the end of a successful program, with the digests of its files; it must have made its outputs.
 
     Args:
         outcome: its end.
         order: with the folders that it names, instead of their names.
+        attempt: the attempt.
         digests: of the files that it reads.
         before: those at its start.
     """
@@ -314,7 +327,7 @@ def with_file_digests(
         return end
     files, outputs = before, end.outputs
     with contextlib.suppress(HashingStopped):  # files without digests are compared by their stamps
-        files = _digests_at_end(order, digests, before)
+        files = _digests_at_end(order, attempt, digests, before)
         outputs = [
             digests.read_file_version(_absolute_path(order, name)) or version
             for name, version in zip(_output_names(order), end.outputs, strict=True)
@@ -360,7 +373,7 @@ def _output_fault(path: str, name: str) -> str:
 
 
 def _digests_at_end(
-    order: AttemptSpec, digests: FileDigests, before: tuple[str, ...]
+    order: AttemptSpec, attempt: Attempt, digests: FileDigests, before: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Return the digests of a program's files at its end, given those at its start."""
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
@@ -372,7 +385,8 @@ def _digests_at_end(
     if not any(before) and not inputs and not absent:
         return before  # there were none
     known = []
-    for place, (was, now) in enumerate(zip(before, read_files_of(order, digests), strict=True)):
+    after = read_files_of(order, attempt, digests)
+    for place, (was, now) in enumerate(zip(before, after, strict=True)):
         if was == now == MISSING_DIGEST and place in absent:
             known.append(ABSENT_DIGEST)
         elif was == now or (was == MISSING_DIGEST and place >= inputs):  # it may have made the file

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from launcher.context import JOBS, job_folder, substitute_folders
 from launcher.params import PARAMS
+from launcher.snapshots.programs import StartedProgram
 from launcher.staging.view import DeclaredOutputs, NotWritable, make_stage
 from launcher.states import Failed, NeverStarted
 from launcher.system import cgroups, memory
@@ -41,7 +42,7 @@ from launcher.workers.attempt_process import (
 )
 from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 from launcher.workers.program_files import (
-    copied_words,
+    files_read_now,
     missing_input,
     move_outputs_aside,
     read_files_of,
@@ -135,18 +136,15 @@ class AttemptStarter:
                 return _never_started(error)
             try:
                 files: tuple[str, ...] = ()
-                _check_snapshot(order)
                 if held is None:
                     order, environment = _with_own_folder(order, attempt, environment)
-                    files = self._prepare_files(order)
+                _begin_snapshot(order, attempt)
+                if held is None:
+                    files = self._prepare_files(order, attempt)
                 if order.spec.terms.metrics or order.spec.terms.tensorboard:
                     _begin_named_files(order, attempt)
                 oom_kills = memory.count_oom_kills()
-                program = (
-                    spawn(_with_copied_words(order), environment, logs)
-                    if held is None
-                    else held.who.pid
-                )
+                program = spawn(order, environment, logs) if held is None else held.who.pid
             except CannotStart as error:
                 if error.errno in NO_ROOM_ERRORS | _TRANSIENT_ERRORS:
                     return _never_started(error)
@@ -203,14 +201,14 @@ class AttemptStarter:
         order = read_attempt_spec(text)
         return order, _environment(order, attempt)
 
-    def _prepare_files(self, order: AttemptSpec) -> tuple[str, ...]:
+    def _prepare_files(self, order: AttemptSpec, attempt: Attempt) -> tuple[str, ...]:
         """Return digests of the files that a program reads; existing files at its outputs are put aside.
 
         Raises:
             CannotStart: that cannot be done.
         """
         folder = order.context.folder
-        files = read_files_of(order, self._digests)
+        files = read_files_of(order, attempt, self._digests)
         if name := missing_input(order.spec, folder, files):
             raise CannotStart(CANNOT_EXECUTE, f"its input {name} is missing")
         try:
@@ -248,14 +246,22 @@ def _environment(order: AttemptSpec, attempt: Attempt) -> dict[str, str]:
     return {} if order.spec.entry else environment_of(order, attempt)
 
 
-def _check_snapshot(order: AttemptSpec) -> None:
-    """Check that the snapshot of a job is as it was copied.
+def _begin_snapshot(order: AttemptSpec, attempt: Attempt) -> None:
+    """Check that the snapshot of a job is as it was copied, and note the start.
 
     Raises:
-        CannotStart: it is not.
+        CannotStart: it is not, or there is no room for the note.
     """
-    if (copy := order.code_copy) is not None and (fault := copy.fault()):
+    if (copy := order.code_copy) is None:
+        return
+    if fault := copy.fault():
         raise CannotStart(CANNOT_EXECUTE, fault)
+    argv = () if order.spec.entry else order.spec.argv
+    program = StartedProgram(argv, order.context.folder, order.context.environment)
+    try:
+        copy.begin(str(attempt.folder), program, files_read_now(order))
+    except OSError as error:
+        raise CannotStart(CANNOT_EXECUTE, error.strerror or str(error), error.errno) from error
 
 
 def _begin_named_files(order: AttemptSpec, attempt: Attempt) -> None:
@@ -264,12 +270,6 @@ def _begin_named_files(order: AttemptSpec, attempt: Attempt) -> None:
     from launcher.workers.progress.named_files import begin_named_files
 
     begin_named_files(order, attempt)
-
-
-def _with_copied_words(order: AttemptSpec) -> AttemptSpec:
-    """Return the order of a program with the words that name files of its snapshot replaced by their paths there."""
-    replaced = copied_words(order)
-    return order if replaced is None else order._replace(spec=order.spec._replace(argv=replaced[0]))
 
 
 def _with_own_folder(
@@ -325,11 +325,10 @@ def _make_own_folder(order: AttemptSpec, attempt: Attempt) -> Path:
     return folder
 
 
-def move_written(order: AttemptSpec, attempt: Attempt) -> None:
-    """Move what an attempt has written into its snapshot to the original places; its log says what stays."""
-    copy = order.code_copy
-    for text in () if copy is None else copy.move_written(attempt.folder.name):
-        _write_log(attempt, text)
+def note_changes(order: AttemptSpec, attempt: Attempt) -> None:
+    """Note the files of a snapshot's project that an attempt has changed, for later attempts."""
+    if (copy := order.code_copy) is not None:
+        copy.note_changes(str(attempt.folder))
 
 
 def _never_started(error: OSError | ValueError | CannotStart) -> NeverStarted:

@@ -45,7 +45,7 @@ from launcher.workers.running_time import (
     TerminationReport,
     TerminationStep,
 )
-from launcher.workers.start_attempt import AttemptStarter, StartedAttempt, move_written
+from launcher.workers.start_attempt import AttemptStarter, StartedAttempt, note_changes
 from launcher.workers.termination import PILOT_ABANDONED, TIME_LIMIT, is_to_be_killed
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class _Supervisor:
             wait_s = signal_wait_s(status, attempt, how, time.monotonic() - begun.started_at)
             how = how._replace(signalled=self._await_own_signal(wait_s))
         self._processes.end(LEFTOVER_GRACE_S)
-        move_written(begun.attempt_spec, attempt)
+        note_changes(begun.attempt_spec, attempt)
         log_limit.finish()
         if status and begun.oom_kills is not None:
             kills = memory.count_oom_kills() or begun.oom_kills
@@ -267,7 +267,9 @@ class _Supervisor:
                 outcome, begun.attempt_spec, attempt, self._digests
             )
         else:
-            end = with_file_digests(outcome, begun.attempt_spec, self._digests, begun.file_digests)
+            end = with_file_digests(
+                outcome, begun.attempt_spec, attempt, self._digests, begun.file_digests
+            )
         self._report_hashing.end()
         return end
 

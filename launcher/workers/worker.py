@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -86,8 +85,7 @@ def make_attempt_environment(order: AttemptSpec, attempt: Attempt) -> dict[str, 
         }
         place = with_site_changes(owner, os.environ[SITE_VARIABLE]) | own | place
     if (copy := order.code_copy) is not None:
-        argv = () if order.spec.entry else order.spec.argv
-        place |= copy.variables(argv, order.context.folder, {**owner, **place})
+        place |= copy.variables({**owner, **place})
     return attempt_environment(owner, place, unless_set=dict.fromkeys(THREADS, cpus))
 
 
@@ -123,8 +121,8 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
         reset_after_fork(os.environ)
         forget_changed_plugins()
         if (copy := order.code_copy) is not None:
-            sys.path[:] = copy.import_path(sys.path)
             forget_modules_below(copy.top)
+            copy.follow(str(attempt.folder), os.environ)
         job = make_job(order, attempt, device=device, gpus=gpus, stop=stop)
         _write_model_id(job)
         with exit_in_forks():
@@ -191,7 +189,6 @@ def make_job(
         stop=stop,
         share=Share(attempt.folder),
         own_folder=None if view is None else own_folder,
-        code_copy=order.code_copy,
         own=tuple(sorted(wanted.entries)),
         root=real,
     )

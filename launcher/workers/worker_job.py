@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from launcher.draft import absolute_path, model_folder
 from launcher.errors import JobError
@@ -14,9 +14,6 @@ from launcher.ids import Words, model_folder_name
 from launcher.system.files import ABSENT_ERRORS, Json, write_when_possible
 from launcher.system.paths import Attempt
 from launcher.workers.memory_share import Share
-
-if TYPE_CHECKING:
-    from launcher.snapshots.attempts import CodeCopy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +41,6 @@ class Job:
     stop: threading.Event = field(default_factory=threading.Event)
     share: Share = field(default_factory=Share)  # part of its GPU; by default all of it, unreported
     own_folder: Path | None = None  # folder in which this attempt writes, not the run's
-    # the snapshot from which its code comes; None: the working folder
-    code_copy: "CodeCopy | None" = None
     own: tuple[str, ...] = ()  # names in the run's folder into which this job writes
     root: Path | None = None  # the run's folder as users see it; None: `run_folder` is that
 

@@ -549,7 +549,10 @@ def _print_planned_jobs(
     if specs and request.snapshot:
         from launcher.functions.code_snapshots import plan_snapshot  # few commands need it
 
-        print_stderr(f"snapshot {plan_snapshot(home, request.context, specs)}")
+        planned = plan_snapshot(home, request.context, specs)
+        print_stderr(f"snapshot {planned}")
+        for note in planned.notes:
+            print_stderr(f"note: {sanitize_terminal(note)}")
     for spec in specs:
         words = program_words(spec.settings, spec.argv)
         click.echo(

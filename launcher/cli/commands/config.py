@@ -33,6 +33,7 @@ from launcher.system.gpu_sharing import SHARING
 from launcher.system.locks import lock_holder
 from launcher.system.log_setting import LOG_LIMIT
 from launcher.system.paths import find_home
+from launcher.system.snapshot_setting import SNAPSHOT_FILE_LIMIT
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
@@ -98,6 +99,7 @@ def command(everything: bool, as_json: bool) -> None:
     values = [
         _home(configuration),
         _log_limit(configuration),
+        _snapshot_file_limit(configuration),
         *_word_values(configuration),
         *_sharing(configuration),
         *_backends(configuration),
@@ -144,8 +146,16 @@ def _home(configuration: Configuration) -> ConfigValue:
 
 
 def _log_limit(configuration: Configuration) -> ConfigValue:
-    limit, key = configuration.read(LOG_LIMIT), LOG_LIMIT.key
-    value = format_bytes(limit) if limit else "none"
+    limit = configuration.read(LOG_LIMIT)
+    return _size(configuration, LOG_LIMIT.key, format_bytes(limit) if limit else "none")
+
+
+def _snapshot_file_limit(configuration: Configuration) -> ConfigValue:
+    limit = configuration.read(SNAPSHOT_FILE_LIMIT)
+    return _size(configuration, SNAPSHOT_FILE_LIMIT.key, format_bytes(limit))
+
+
+def _size(configuration: Configuration, key: str, value: str) -> ConfigValue:
     if key in configuration.tables:
         return _value_from_file(configuration, value, key)
     return ConfigValue(key, value)

@@ -531,7 +531,7 @@ def _list(
                 savings = comparison.savings
                 records.append(
                     plan_json(plan, jobs, preview, _tree(plan), refused=reasons, savings=savings)
-                    | {"snapshot": snapshot and snapshot.manifest.key}
+                    | {"snapshot": snapshot and snapshot.source.manifest.key}
                 )
             else:
                 listing = draw_plan(

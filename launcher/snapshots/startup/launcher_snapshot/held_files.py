@@ -1,0 +1,249 @@
+"""The files of a copy, by their original paths, and which of them a job reads as they are now."""
+
+from __future__ import annotations
+
+import posix
+import sys
+from _io import open as _open
+from os.path import normpath
+
+from .notes import CHANGED, CURRENT, LOADED, PROGRAM, Notes, append_text, coarse_now, read_text
+
+TYPE_CHECKING = False  # the module typing takes several milliseconds to load
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
+
+INDEX = "index"  # in the folder of a snapshot: its files, for `HeldFiles`
+_SOURCES = (".py", ".pyw", ".pyi", ".ipynb")  # only people change them without Python's functions
+# a shell script may make them, and people change them
+_SETTINGS = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".gin", ".sh", ".bash")
+_MOST_FOLDERS = 4096  # folders whose places are kept in memory
+_MOST_LINKS = 40  # links of a path, as in Linux
+_PACKAGES = ("/site-packages/", "/dist-packages/")
+
+_getcwd, _stat, _readlink = posix.getcwd, posix.stat, posix.readlink
+
+
+def write_index(
+    folder: str, header: Sequence[str], names: Iterable[str], links: Mapping[str, str]
+) -> None:
+    """Write the files of a snapshot for `HeldFiles`.
+
+    Args:
+        folder: Folder of the snapshot.
+        header: Folder of the project; name of the copy in the folder; when it was made, in nanoseconds of the coarse
+            clock; name, beside the folder, of the list of files that jobs of the project have written.
+        names: Names of the copied files, relative to the top.
+        links: Name → target, of links.
+    """
+    parts = (header, names, (text for link in links.items() for text in link))
+    with _open(f"{folder}/{INDEX}", "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write("\0\0".join("\0".join(part) for part in parts))
+
+
+class HeldFiles:
+    """The files of a copy, by their original paths."""
+
+    def __init__(self, folder: str, notes: Notes) -> None:
+        """Read the index.
+
+        Args:
+            folder: Folder of the snapshot.
+            notes: Those of the attempt.
+
+        Raises:
+            OSError: The snapshot is not there.
+        """
+        self.notes = notes
+        with _open(f"{folder}/{INDEX}", encoding="utf-8", errors="surrogateescape") as file:
+            header, names, links = file.read().split("\0\0")
+        self.top, project, made, written = header.split("\0")
+        self.copy, self._made = f"{folder}/{project}", int(made)
+        self._list = f"{folder.rpartition('/')[0]}/{written}"
+        self.names = frozenset(names.split("\0")) if names else frozenset[str]()
+        pairs = links.split("\0") if links else []
+        self.links = dict(zip(pairs[::2], pairs[1::2]))
+        self.folders = {""}
+        for name in (*self.names, *self.links):
+            while (name := name.rpartition("/")[0]) and name not in self.folders:
+                self.folders.add(name)
+        self._tops = tuple(dict.fromkeys((self.top, real_path(self.top))))
+        self._places: dict[
+            str, str | None
+        ] = {}  # text of a folder → its name and a slash; None: outside
+        self._written, self._list_size = set(notes.texts(CURRENT)), -1
+        self._judged: dict[str, tuple[tuple[int, ...], bool]] = {}
+
+    # --- names
+
+    def name_of(self, path: str) -> str | None:
+        """Return the name of a file relative to the top, through the links of the copy; None if it is outside."""
+        if path[:1] != "/":
+            path = f"{_getcwd()}/{path}"
+        folder, _, base = path.rpartition("/")
+        place = self._places.get(folder, "/")
+        if place == "/":  # not known yet
+            place = self._place(folder)
+        return None if place is None else place + base
+
+    def _place(self, folder: str) -> str | None:
+        if len(self._places) > _MOST_FOLDERS:
+            self._places.clear()
+        name = self.folder_name(folder or "/")
+        place = None if name is None else f"{name}/" if name else ""
+        self._places[folder] = place
+        return place
+
+    def folder_name(self, folder: str) -> str | None:
+        """Return the name of a folder relative to the top, '' for the top itself; None if it is outside."""
+        if folder[:1] != "/":
+            folder = f"{_getcwd()}/{folder}"
+        folder = real_path(folder) if "/.." in folder else normpath(folder)
+        for path in (folder, ""):
+            path = path or real_path(folder)
+            for top in self._tops:
+                if path == top:
+                    return ""
+                if path.startswith(f"{top}/"):
+                    name = self._resolve(path[len(top) + 1 :])
+                    if name in self.folders or path is not folder:
+                        return name
+        return None
+
+    def _resolve(self, name: str) -> str:
+        """Return a name with the links of the copy replaced by their targets."""
+        for _ in range(_MOST_LINKS if self.links else 0):
+            above, parts = "", name.split("/")
+            for number, part in enumerate(parts, 1):
+                above = f"{above}/{part}" if above else part
+                if above in self.links:
+                    target = f"{above.rpartition('/')[0]}/{self.links[above]}"
+                    name = normpath("/".join((target, *parts[number:]))).lstrip("/")
+                    break
+            else:
+                return name
+        return name
+
+    def find(self, path: str) -> str | None:
+        """Return the path in the copy of a file that is read from there; None if it is read where it is."""
+        name = self.name_of(path)
+        if name is None:
+            return None
+        if name not in self.names:
+            name = self._resolve(name)
+            if name not in self.names:
+                return None
+        return None if self.is_current(name) else f"{self.copy}/{name}"
+
+    def real_original(self, path: str) -> str:
+        """Return the path of a file of the project without links, which are those of the copy."""
+        return f"{self._tops[-1]}/{self._resolve(self.name_of(path) or '')}"
+
+    # --- which files are read as they are now
+
+    def is_current(self, name: str) -> bool:
+        """Return whether a file is read as it is now, not from the copy.
+
+        It is if a Python process of a job with a snapshot of this project has written, replaced or deleted it since
+        the copy was made. Programs in other languages leave no trace. If a file has changed since the attempt
+        started, one of them wrote it, unless people edit such files: a source is read from the copy, and a file of
+        settings, too, if the job runs nothing but Python.
+        """
+        self._read_list()
+        if name in self._written:
+            return True
+        try:
+            status = _stat(f"{self.top}/{name}")
+        except OSError:
+            return False
+        if status.st_ctime_ns < self.notes.started:
+            return False
+        stamp = status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino
+        known = self._judged.get(name)
+        if known is None or known[0] != stamp:
+            known = self._judged[name] = stamp, self._is_written(name, status)
+            if known[1]:
+                self.notes.add(CHANGED, name)
+        return known[1]
+
+    def _is_written(self, name: str, status: os.stat_result) -> bool:
+        lower = name.lower()
+        if lower.endswith(_SOURCES):
+            return False
+        copied = _stat(f"{self.copy}/{name}")
+        if (copied.st_mtime_ns, copied.st_size) == (status.st_mtime_ns, status.st_size):
+            return False  # only its mode or name has changed
+        return not lower.endswith(_SETTINGS) or bool(self.notes.texts(PROGRAM))
+
+    def _read_list(self) -> None:
+        try:
+            size = _stat(self._list).st_size
+        except OSError:
+            return
+        if size != self._list_size:
+            self._list_size = size
+            for line in read_text(self._list).split("\n"):
+                at, _, name = line.partition("\t")
+                if at.isdigit() and int(at) >= self._made:
+                    self._written.add(name)
+
+    def add_written(self, path: str | None) -> None:
+        """Note that this process writes, replaces or deletes a file or folder of the copy."""
+        name = None if path is None else self.name_of(path)
+        if name is None:
+            return
+        name = self._resolve(name)
+        if name in self.names:
+            self._add_written(name)
+        elif name in self.folders:
+            for each in self.names:
+                if each.startswith(f"{name}/"):
+                    self._add_written(each)
+
+    def _add_written(self, name: str) -> None:
+        self._read_list()
+        if name not in self._written:
+            self._written.add(name)
+            append_text(self._list, f"{coarse_now()}\t{name}\n")
+
+    def note_changes(self) -> None:
+        """Note the files that other programs have written since the start of the attempt, for later attempts."""
+        for name in self.names:
+            if self.is_current(name):
+                self._add_written(name)
+
+    def note_loaded(self, path: str) -> None:
+        """Note that code is loaded that is not from the copy, if it is of the project and the job has not made it."""
+        name = self.name_of(path)
+        if name is None or any(each in f"/{name}" for each in _PACKAGES):
+            return
+        if name not in self._written and not f"{self.top}/{name}".startswith(f"{sys.prefix}/"):
+            self.notes.add(LOADED, name)
+
+
+def real_path(path: str) -> str:
+    """Return a path without links, by the functions that do not follow the snapshot."""
+    if path[:1] != "/":
+        path = f"{_getcwd()}/{path}"
+    todo, found, links = path.split("/")[::-1], "", 0
+    while todo:
+        part = todo.pop()
+        if part in {"", "."}:
+            continue
+        if part == "..":
+            found = found.rpartition("/")[0]
+            continue
+        place = f"{found}/{part}"
+        try:
+            target = _readlink(place)
+        except OSError:  # no link
+            found = place
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            return path
+        todo += target.split("/")[::-1]
+        if target[:1] == "/":
+            found = ""
+    return found or "/"
