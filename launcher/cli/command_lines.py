@@ -18,7 +18,14 @@ from launcher.errors import (
     UsageError,
 )
 from launcher.screens.terminal import print_stderr
-from launcher.system.executables import is_assignment, missing_program, missing_script, script_of
+from launcher.system.executables import (
+    is_assignment,
+    missing_module,
+    missing_program,
+    missing_script,
+    module_of,
+    script_of,
+)
 from launcher.system.text import sanitize_terminal
 
 LONGEST_LINE = 128 * 1024  # bytes: the longest argument of a program in Linux
@@ -242,13 +249,13 @@ def missing_programs(
     known: set[tuple[str, str]] = set()
     for command in file.commands:
         argv = command.argv
-        script = script_of(argv)
+        script = script_of(argv) or module_of(argv)
         if (argv[0], script) in known:
             continue
         known.add((argv[0], script))
         reason = missing_program(argv[0], folder, environment)
         word = argv[0] if reason else script
-        reason = reason or missing_script(argv, folder)
+        reason = reason or missing_script(argv, folder) or missing_module(argv, folder, environment)
         if reason and word not in missing:
             missing[word], first[word] = reason, command
     if not missing:
@@ -289,7 +296,11 @@ def typed_oddities(
         job: Job number; None if several jobs start the program.
     """
     program, *arguments = argv
-    if reason := missing_program(program, folder, environment) or missing_script(argv, folder):
+    if reason := (
+        missing_program(program, folder, environment)
+        or missing_script(argv, folder)
+        or missing_module(argv, folder, environment)
+    ):
         way = "The jobs will fail unless this is fixed before they start."
         if job is not None:
             way = (

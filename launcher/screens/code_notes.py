@@ -1,12 +1,12 @@
 """Notes about the code of jobs: files that were changed after they were queued, and rows that ran different code."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
 from launcher.errors import pluralize
+from launcher.screens.snapshot_notes import snapshot_notes, unheld_texts
 from launcher.states import OPEN_STATES
 from launcher.store.queue import Store
 from launcher.store.queued_code import CodeChange, CodeQueries, code_roots
@@ -16,6 +16,7 @@ from launcher.system.files import Json
 from launcher.system.text import sanitize_terminal
 
 _QUEUED = "after this job was queued"
+_NO_FILES: Mapping[str, Json] = {"files": None, "uncommitted": None, "complete": None}
 
 
 class _StartedCode(NamedTuple):
@@ -104,13 +105,18 @@ def _last_change(changes: Sequence[CodeChange], at: float) -> CodeChange | None:
 
 
 def code_change_notes(store: Store, jobs: Sequence[JobRow]) -> dict[int, str]:
-    """Return job → a sentence about the files that were changed after it was queued and before it started."""
-    reader = _CodeReader(store, jobs)
-    if not reader.changes:
-        return {}
-    found = reader.read(jobs, with_unchanged=False)
-    return {
+    """Return job → a sentence about code that was not as it was when the job was queued.
+
+    It names files that were changed before the job started, and what a snapshot could not hold.
+    """
+    reader, unheld = _CodeReader(store, jobs), unheld_texts(store, [job.id for job in jobs])
+    found = reader.read(jobs, with_unchanged=False) if reader.changes else {}
+    edited = {
         job: _change_text(code.edited, code.folder) for job, code in found.items() if code.edited
+    }
+    return {
+        job: "; ".join(filter(None, (edited.get(job), unheld.get(job))))
+        for job in {**edited, **unheld}
     }
 
 
@@ -131,16 +137,16 @@ def code_record(store: Store, job: JobRow) -> dict[str, Json] | None:
     """Return what is known of the code with which a job was queued, as JSON; None if nothing is."""
     queries = CodeQueries(store.database)
     queued = queries.queued_code(job.code)
+    snapshot = store.read.snapshots([job.id]).get(job.id)
+    own = {"snapshot": None if snapshot is None else str(store.home.folder / snapshot.copy)}
     if queued is None or job.code is None:
-        return None
+        commit = None if snapshot is None else snapshot.commit
+        return None if snapshot is None else {"commit": commit, **_NO_FILES, **own}
     _, by_name = queries.queued_codes([job.code]).get(job.code, (0.0, {}))
     names = [name for name in _roots_of(job, queued.folder) if name in by_name]
     records = [record for name in names if (record := queries.record(by_name[name])) is not None]
-    snapshot = store.read.snapshots([job.id]).get(job.id)
-    own = {"snapshot": None if snapshot is None else str(store.home.folder / snapshot.copy)}
     if not records:
-        unknown = {"files": None, "uncommitted": None, "complete": None}
-        return {"commit": queued.commit, **unknown, **own}
+        return {"commit": queued.commit, **_NO_FILES, **own}
     uncommitted = dict.fromkeys(path for record in records for path in record.uncommitted)
     is_compared = all(record.is_compared for record in records)
     return {
@@ -163,19 +169,6 @@ def commit_text(record: Mapping[str, Json]) -> str:
         return str(commit)
     more = f" and {pluralize(len(uncommitted) - 1, 'more file')}" if len(uncommitted) > 1 else ""
     return f"{commit}, with uncommitted changes in {uncommitted[0]}{more}"
-
-
-def snapshot_notes(store: Store, jobs: Sequence[JobRow]) -> list[str]:
-    """Return a note for each snapshot from which the code of jobs comes."""
-    numbers = Counter(
-        reference.key for reference in store.read.snapshots(job.id for job in jobs).values()
-    )
-    every = pluralize(len(jobs), "job")
-    return [
-        f"{'all jobs have' if number == len(jobs) else f'{number:,} of {every} have'}"
-        f" the code of snapshot {key}"
-        for key, number in numbers.items()
-    ]
 
 
 def different_code_notes(store: Store, jobs: Sequence[JobRow]) -> list[str]:

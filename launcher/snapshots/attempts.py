@@ -108,22 +108,27 @@ class CodeCopy:
             lines += [
                 (CURRENT, each) for each in held if each == name or each.startswith(f"{name}/")
             ]
+        if program.environment.get(VARIABLE) == OFF:
+            lines.append((OFF, ""))
         if program.argv and not runs_python(program):
             lines.append((PROGRAM, program.argv[0]))
         text = "".join(f"{kind}\t{each}\n" for kind, each in lines)
         Path(attempt, NOTES).write_text(text, encoding="utf-8", errors="surrogateescape")
 
     def held_files(self, attempt: str) -> HeldFiles | None:
-        """Return the files that an attempt reads from the copy; None if it is gone."""
+        """Return the files that an attempt reads from the copy; None if it is gone, or is not followed."""
+        notes = Notes(attempt)
+        if notes.texts(OFF):
+            return None
         try:
-            return HeldFiles(self._folder, Notes(attempt))
+            return HeldFiles(self._folder, notes)
         except (OSError, ValueError):
             return None
 
-    def follow(self, attempt: str, environment: Mapping[str, str]) -> None:
-        """Let this process follow the snapshot, unless the environment turns it off."""
+    def follow(self, attempt: str) -> None:
+        """Let this process follow the snapshot."""
         held = self.held_files(attempt)
-        if held is not None and environment.get(VARIABLE) != OFF:
+        if held is not None:
             follow(held, STARTUP_FOLDER)
 
     def note_changes(self, attempt: str) -> None:

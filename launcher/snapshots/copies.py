@@ -38,6 +38,7 @@ MANIFEST = "manifest.json"  # beside the copy
 KEY_LENGTH = 12  # hexadecimal digits of a name of a snapshot
 _STALE_S = 3600.0  # an unfinished copy is older than any command that still makes it
 _TEMPORARY, _GONE = ".tmp", ".gone"  # ends of names of unfinished and of half deleted copies
+_MOST_EARLIER = 8  # snapshots among which an earlier one of a project is looked for
 _WRITABLE = 0o222  # permissions to write, which copies of earlier versions do not have
 _WRITTEN = ".written"  # end of the names of lists of files that jobs of a project have written
 _CACHES = "__pycache__"  # folders of compiled modules
@@ -402,8 +403,10 @@ def _make(place: Path, manifest: Manifest, source: Mapping[str, ProjectFile]) ->
         copy.mkdir(parents=True)
         for folder in sorted(manifest.folders()):
             _make_folder(manifest.top, folder, copy)
+        earlier = _earlier_snapshot(place.parent, manifest.top)
         for name in manifest.files:
-            _copy_file(manifest, name, copy)
+            if earlier is None or not _link_file(manifest, name, copy, earlier):
+                _copy_file(manifest, name, copy)
         for name, target in manifest.links.items():
             (copy / name).symlink_to(target)
         made = coarse_now()  # before the check: a later change is one after the queueing
@@ -434,6 +437,36 @@ def _make_folder(top: str, folder: str, copy: Path) -> None:
     except OSError as error:
         raise snapshot_error(top, f"{folder} cannot be read: {error.strerror}") from error
     os.mkdir(f"{copy}/{folder}", mode | 0o700)  # noqa: PTH102  # as above
+
+
+def _earlier_snapshot(folder: Path, top: str) -> Snapshot | None:
+    """Return the newest snapshot of a project; None if the newest ones are of other projects."""
+    places = [place for place in folder.iterdir() if place.is_dir() and place.name[0] != "."]
+    places.sort(key=lambda place: place.stat().st_mtime, reverse=True)
+    for place in places[:_MOST_EARLIER]:
+        manifest = read_manifest(place)
+        if manifest is not None and manifest.top == top:
+            return Snapshot(place, manifest)
+    return None
+
+
+def _link_file(manifest: Manifest, name: str, copy: Path, earlier: Snapshot) -> bool:
+    """Share an equal file with an earlier snapshot; return False if that is not possible."""
+    file, shared = manifest.files[name], f"{earlier.copy}/{name}"
+    if earlier.manifest.files.get(name) != file:
+        return False
+    try:
+        now = os.lstat(shared)
+        if (now.st_size, now.st_mtime_ns, now.st_mode) != (
+            file.size,
+            file.mtime_ns,
+            stat.S_IFREG | file.mode | stat.S_IRUSR,
+        ):
+            return False
+        os.link(shared, f"{copy}/{name}")
+    except OSError:  # a file system without hard links, or an earlier snapshot that is deleted
+        return False
+    return True
 
 
 def _copy_file(manifest: Manifest, name: str, copy: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,8 @@ _EDITABLE = "__editable__"
 _NO_PATH = ("#", "import ", "import\t")  # beginnings of other lines in a .pth file
 _KNOWN_HOOKS = {"_distutils_hack", "_virtualenv"}  # for distutils alone
 _HOOK_WORDS = ("meta_path", "path_hooks")
+_NO_FOLDER = "\0"  # in no text of a hook
+_MODULE_SUFFIXES = (".py", ".pyc", ".so")
 _MAPPING = "MAPPING"  # in a finder that setuptools writes: package → folder
 
 
@@ -230,6 +233,44 @@ def _joined_parts(node: ast.AST) -> Sequence[ast.expr] | None:
         case ast.Attribute(attr="joinpath", value=above):
             return above, *node.args
     return None
+
+
+def lacks_module(program: str, module: str, folder: str, python_path: Sequence[str]) -> bool:
+    """Return whether neither a project nor an interpreter has a module; False if that is unknown.
+
+    Args:
+        program: path of the interpreter.
+        module: its dotted name.
+        folder: in which the program is started.
+        python_path: further folders, such as those of PYTHONPATH.
+    """
+    top, *rest = module.split(".")
+    installed = [*_site_folders(program)]
+    if not installed or top in sys.stdlib_module_names:
+        return False
+    linked, packages = linked_packages(program)
+    named = [os.path.join(folder, path) for path in ("", *python_path)]  # noqa: PTH118  # texts
+    standard = [os.path.dirname(path) for path in installed]  # noqa: PTH120  # as above
+    for place in (*named, *linked, *installed, *standard):
+        if _has_module(place, top):
+            below = place
+            for before, part in pairwise((top, *rest)):
+                below = f"{below}/{before}"
+                if place in named and not _has_module(below, part):
+                    return True
+            return False
+    return top not in dict(packages) and next(import_hooks(program, _NO_FOLDER), None) is None
+
+
+def _has_module(folder: str, name: str) -> bool:
+    try:
+        entries = os.listdir(folder)  # noqa: PTH208  # names only
+    except OSError:
+        return False
+    return any(
+        entry == name or (entry.startswith(f"{name}.") and entry.endswith(_MODULE_SUFFIXES))
+        for entry in entries
+    )
 
 
 def project_folders(folder: str, python_path: Sequence[str], program: str) -> ProjectFolders:

@@ -122,7 +122,7 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
         forget_changed_plugins()
         if (copy := order.code_copy) is not None:
             forget_modules_below(copy.top)
-            copy.follow(str(attempt.folder), os.environ)
+            copy.follow(str(attempt.folder))
         job = make_job(order, attempt, device=device, gpus=gpus, stop=stop)
         _write_model_id(job)
         with exit_in_forks():

@@ -72,7 +72,13 @@ from launcher.store.client import (
 )
 from launcher.store.queue import Store
 from launcher.store.runs import find_account
-from launcher.system.executables import missing_program, missing_script, script_of
+from launcher.system.executables import (
+    missing_module,
+    missing_program,
+    missing_script,
+    module_of,
+    script_of,
+)
 from launcher.system.files import Json
 from launcher.system.git import WorkTree, worktree
 from launcher.system.paths import Home, find_home
@@ -353,7 +359,8 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
             if not job.entry:
                 folder, variables = job.settings.get("cwd"), job.settings.get("env")
                 path = variables.get("PATH", here) if isinstance(variables, dict) else here
-                key = job.argv[0], script_of(job.argv), str(folder or ""), str(path)
+                code = script_of(job.argv) or module_of(job.argv)
+                key = job.argv[0], code, str(folder or ""), str(path)
                 first.setdefault(key, (job, plan.file))
     notes: dict[str, None] = {}
     for (program, script, folder, path), (job, file) in first.items():
@@ -361,11 +368,13 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
         reason = missing_program(program, place, {"PATH": path})
         name = program if reason else script
         if not reason and made.isdisjoint((place / script, *(place / script).parents)):
-            reason = missing_script(job.argv, place)
+            reason = missing_script(job.argv, place) or missing_module(
+                job.argv, place, {**os.environ, "PATH": path}
+            )
         if reason:
             text = f"warning: {reason}. {job.name} will fail unless this is fixed before it starts."
             print_stderr(sanitize_terminal(text))
-            if "/" in name or name == script:
+            if "/" in name or name == script_of(job.argv):
                 notes[file_folder_note(file, str(Path(folder, name)), Path.cwd())] = None
     if note := next(filter(None, notes), ""):
         print_stderr(sanitize_terminal(f"note: {note}"))

@@ -82,6 +82,8 @@ def make_project(folder: Path) -> Path:
             "train.py": TRAIN,
             "tools/flat.py": FLAT,
             "mypkg/train.py": MODULE,
+            "shell.py": "import mypkg\nfrom pathlib import Path\nPath('shell.txt').write_text(mypkg.WORD)\n",
+            "run.sh": f"{folder}/.venv/bin/python shell.py\n",
             "configs/a.yaml": "word: old",
             "configs/b.yaml": "word: old",
         },
@@ -110,6 +112,7 @@ def make_project(folder: Path) -> Path:
 
 def edit(folder: Path) -> None:
     """Write the new word into all files of code and configuration."""
+    (folder / "run.sh").write_text(f"# new\n{folder}/.venv/bin/python shell.py\n")
     for pattern in ("*.py", "mypkg/*.py", "src/srcpkg/*.py", "configs/*.yaml"):
         for path in folder.glob(pattern):
             path.write_text(path.read_text().replace("old", "new"))

@@ -85,8 +85,8 @@ def test_retry_runs_the_same_copy_and_says_so_or_takes_the_present_code(
 
 def test_edited_program_must_be_able_to_run_the_copy(project: Path, launcher: Launcher) -> None:
     launcher.well("add", "--hold", "--snapshot", "--", sys.executable, "train.py")
-    change = 'argv=["sh", "x.sh"]'
-    assert "'sh' is a shell script" in launcher.refused("edit", "1", "--set", change)
+    change = f'argv=["{sys.executable}", "-I", "train.py"]'
+    assert "with -I Python does not read" in launcher.refused("edit", "1", "--set", change)
     launcher.well("edit", "1", "--set", f'argv=["{sys.executable}", "train.py", "x"]')
 
 
@@ -100,7 +100,7 @@ def test_clean_deletes_the_copies_of_deleted_jobs(
     copy = home.snapshots / key_of(home)
     (copy / "project/written.csv").touch()
     answer = launcher.well("clean", "2", "--yes")
-    assert f"kept: {copy} contains written.csv, which a program wrote" in answer.err
+    assert f"kept: {copy} contains project/written.csv, which a program wrote" in answer.err
     (copy / "project/written.csv").unlink()
     launcher.well("clean", "--older", "0s", "--yes")
     assert [*home.snapshots.iterdir()] == []
@@ -116,7 +116,9 @@ def test_command_that_is_refused_for_another_reason_leaves_no_copy(
     assert not home.snapshots.exists()
 
 
-def test_dry_runs_name_the_snapshot(home: Home, project: Path, launcher: Launcher) -> None:
+def test_dry_runs_name_the_snapshot(
+    home: Home, project: Path, launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("--", sys.executable, "train.py")
     answer = launcher.well("add", "--snapshot", "--dry-run", *words)
     assert f"of {project} (3 files, " in answer.err
@@ -128,13 +130,22 @@ def test_dry_runs_name_the_snapshot(home: Home, project: Path, launcher: Launche
     assert f"Snapshot: {key} of {project} (4 files, " in " ".join(plan.split())
     assert "launcher run t.yaml --snapshot" in plan
     assert not home.snapshots.exists()
-    (project / "t.yaml").write_text("name: t\ncommand: [{name: a, argv: [make, all]}]\n")
+    (project / "t.yaml").write_text("name: t\ncommand: [{name: a, argv: [python, -I, x.py]}]\n")
     plan = launcher("run", "t.yaml", "--snapshot", "--dry-run").out
-    assert "'make' is not Python, and it would read the working folder: launcher run" in " ".join(
+    assert "with -I Python does not read the snapshot. Remove the option: launcher run" in " ".join(
         plan.split()
     )
-    assert "'make' is not Python" in launcher("run", "t.yaml", "--snapshot", "--detach").err
+    assert "with -I Python" in launcher("run", "t.yaml", "--snapshot", "--detach").err
     assert not home.snapshots.exists()
+    write(project, {"run.sh": "", "large.bin": "x" * 2000})
+    (tmp_path / "config.toml").write_text('snapshot_file_limit = "1KiB"\n')
+    monkeypatch.setenv("LAUNCHER_CONFIG", str(tmp_path / "config.toml"))
+    answer = launcher.well("add", "--snapshot", "--dry-run", "--", "sh", "run.sh")
+    assert "note: run.sh itself is read when the job starts." in answer.err
+    assert (
+        "note: the snapshot leaves out 1 file that the jobs read in the working folder: "
+        "large.bin (2.0 KiB). The limit is snapshot_file_limit = 1 KiB in config.toml"
+    ) in answer.err
 
 
 def test_job_of_a_task_file_runs_its_old_code(
@@ -165,9 +176,11 @@ def test_function_has_the_modules_of_its_copy(
     write(
         project,
         {
-            "lab/call.py": "def call():\n    from lab import words\n    import subprocess, sys\n"
+            "lab/call.py": "def call():\n    from lab import words\n    import pathlib, subprocess, sys\n"
             "    code = 'import lab.words; print(lab.words.WORD)'\n"
-            "    return words.WORD, subprocess.check_output([sys.executable, '-P', '-c', code], text=True)\n"
+            "    beside = pathlib.Path(__file__).parent / 'words.py'\n"
+            "    child = subprocess.check_output([sys.executable, '-P', '-c', code], text=True)\n"
+            "    return words.WORD, child, 'old' in beside.read_text(), __file__\n"
         },
     )
     call = importlib.import_module("lab.call").call
@@ -176,7 +189,7 @@ def test_function_has_the_modules_of_its_copy(
         future = submit(call, hold=True, snapshot=True)
         change(project)
         assert finish(home, store, future.job) == [State.DONE]
-        assert future.result() == ("old", "old\n")
+        assert future.result() == ("old", "old\n", True, str(project / "lab/call.py"))
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "lab"]:
             del sys.modules[name]
@@ -210,3 +223,24 @@ def test_copy_is_made_by_one_of_two_commands(
     monkeypatch.setattr(copies, "_refuse_changed", copy_slowly)
     launcher.well(*words)
     assert key_of(home) == place.name
+
+
+def test_job_that_does_not_follow_its_snapshot_is_named(
+    home: Home, store: Store, project: Path, launcher: Launcher
+) -> None:
+    (project / ".gitignore").write_text("local.py\n")
+    write(project, {"local.py": "", "more.py": "import local\nprint('loss=1')\n"})
+    command = ("add", "--hold", "--snapshot")
+    launcher.well(*command, "--", sys.executable, "more.py")
+    launcher.well(*command, "--env", "LAUNCHER_SNAPSHOT=off", "--", sys.executable, "train.py")
+    code = "import os; print(os.environ['LAUNCHER_COMMIT'])"
+    launcher.well(*command, "--", sys.executable, "-c", code)
+    change(project)
+    assert finish(home, store, 1, 2, 3) == [State.DONE] * 3
+    assert (project / "out.csv").read_text() == "new\n"
+    assert "local.py was not in the snapshot" in " ".join(launcher.well("show", "1").out.split())
+    assert "LAUNCHER_SNAPSHOT=off turned the snapshot off" in launcher.well("show", "2").out
+    commit = json.loads(launcher.well("show", "3", "--json").out)["code"]["commit"]
+    assert home.attempt(3, 1).log.read_text().strip() == commit
+    note = "note: the snapshot did not hold everything in 2 of 3 jobs. Job 1: local.py was not"
+    assert note in launcher.well("results", "add").err

@@ -8,7 +8,6 @@ import pytest
 
 from launcher.errors import Error
 from launcher.snapshots import copies
-from launcher.snapshots.attempts import CodeCopy
 from launcher.snapshots.copies import (
     Snapshot,
     changed_file,
@@ -19,14 +18,14 @@ from launcher.snapshots.copies import (
 )
 from launcher.snapshots.programs import (
     StartedProgram,
-    code_folders,
-    import_paths,
-    python_start,
-    refuse_hidden_modules,
+    check_program,
+    find_top,
+    lost_variables,
+    unheld_script,
 )
-from launcher.snapshots.reference import SnapshotReference
-from launcher.snapshots.source_files import LARGE_BYTES, MOST_FILES, ProjectFile, find_top
-from tests.launcher.snapshots.projects import commit, git, make_environment, write
+from launcher.snapshots.source_files import MOST_FILES, ProjectFile
+from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
+from tests.launcher.snapshots.projects import commit, git, write
 
 
 @pytest.fixture
@@ -54,41 +53,47 @@ def refused(project: Path) -> str:
     return str(error.value)
 
 
-def copy_of(snapshot: Snapshot) -> CodeCopy:
-    home = snapshot.folder.parents[1]
-    copy = f"snapshots/{snapshot.key}/project"
-    return CodeCopy(str(home), SnapshotReference(copy, snapshot.manifest.top))
-
-
-def test_copy_has_tracked_files_as_they_are_and_new_files_of_code(project: Path) -> None:
-    write(project, {"new.py": "", "new.csv": "", "mypkg/new.yaml": "", "a/b.local.py": ""})
+def test_copy_has_tracked_files_as_they_are_and_others_that_git_does_not_ignore(
+    project: Path,
+) -> None:
+    write(project, {"new.py": "", "new.cu": "", "mypkg/prompt": "", "a/b.local.py": ""})
     (project / "train.py").write_text("changed = 1\n")
     (project / "train.py").chmod(0o755)
     os.utime(project / "train.py", (1e9, 1e9))
     write(project, {"mypkg/__pycache__/x.py": "", "p.egg-info/x.py": ""})
     snapshot = take(project)
     assert {*snapshot.manifest.files} == {
-        *(".gitignore", "train.py", "mypkg/model.py", "new.py", "mypkg/new.yaml"),
+        *(".gitignore", "train.py", "mypkg/model.py", "new.py", "new.cu", "mypkg/prompt"),
     }
     script = Path(snapshot.copy, "train.py")
     assert script.read_text() == "changed = 1\n"
-    assert (script.stat().st_mode & 0o777, script.stat().st_mtime) == (0o555, 1e9)
-    links = {path.name for path in Path(snapshot.copy).iterdir() if path.is_symlink()}
-    assert links == {"data", "new.csv", "a"}
-    assert Path(snapshot.copy, "data/x.csv").read_text() == "1\n"
-    assert not Path(snapshot.copy, ".git").exists()
+    assert (script.stat().st_mode & 0o777, script.stat().st_mtime) == (0o755, 1e9)
+    assert {path.name for path in snapshot.folder.iterdir()} == {
+        *("project", "manifest.json", "index"),
+    }
 
 
-def test_submodules_are_copied_and_large_files_are_links(project: Path, tmp_path: Path) -> None:
+def test_submodules_are_copied_and_large_files_are_left_out(project: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write(other, {"sub.py": "x = 1\n"})
     commit(other)
     git(project, "submodule", "--quiet", "add", str(other), "lib")
-    (project / "weights.bin").write_bytes(bytes(LARGE_BYTES + 1))
+    (project / "weights.bin").write_bytes(bytes(1001))
     git(project, "add", "--all")
-    snapshot = take(project)
-    assert "lib/sub.py" in snapshot.manifest.files
-    assert Path(snapshot.copy, "weights.bin").readlink() == project / "weights.bin"
+    write(project, {"other.bin": "x" * 1002})
+    source = describe_source(tmp_path / "home/snapshots", str(project), 1000)
+    assert "lib/sub.py" in source.manifest.files
+    assert source.left_out == {"weights.bin": 1001, "other.bin": 1002}
+
+
+def test_data_that_is_not_tracked_is_left_out_if_all_files_are_too_many(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.snapshots.source_files.MOST_FILES", 4)
+    write(project, {"new.py": "", "x.csv": "", "y.csv": "12"})
+    source = describe_source(project.parent / "home/snapshots", str(project))
+    assert source.left_out == {"x.csv": 0, "y.csv": 2}
+    assert "new.py" in source.manifest.files
 
 
 def test_links_in_the_tree_lead_to_the_copy(project: Path) -> None:
@@ -102,7 +107,7 @@ def test_links_in_the_tree_lead_to_the_copy(project: Path) -> None:
 
 def test_equal_code_has_one_copy_and_a_changed_copy_is_not_used(project: Path) -> None:
     first = take(project)
-    write(project, {"results.csv": "1\n", "data/y.csv": ""})
+    write(project, {"data/y.csv": ""})
     (project / "train.py").touch()
     assert take(project).folder == first.folder
     script = Path(first.copy, "train.py")
@@ -114,16 +119,39 @@ def test_equal_code_has_one_copy_and_a_changed_copy_is_not_used(project: Path) -
     assert changed_file(second) == ""
 
 
-def test_folder_without_git_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "plain").mkdir()
-    with pytest.raises(Error, match="it is not in a git repository"):
-        python_start_of(tmp_path / "plain", "python", "x.py")
+def test_copies_share_equal_files(project: Path) -> None:
+    first = take(project)
+    write(project, {"results.txt": "1\n"})
+    second = take(project)
+    assert second.folder != first.folder
+    inodes = [Path(each.copy, "train.py").stat().st_ino for each in (first, second)]
+    assert inodes[0] == inodes[1]
+    assert changed_file(second) == ""
 
 
-def python_start_of(project: Path, *words: str) -> object:
-    top = find_top(str(project))
-    manifest = describe_source(project.parent / "snapshots", top).manifest
-    return python_start(StartedProgram(words, str(project), dict(os.environ)), manifest, top)
+def program(folder: Path, *words: str) -> StartedProgram:
+    return StartedProgram(words, str(folder), dict(os.environ))
+
+
+def test_advice_about_a_folder_without_git_fits_the_script(project: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    write(plain, {"x.py": "", "other/y.py": "", "pkg/z.py": ""})
+    other = tmp_path / "other"
+    write(other, {"a.py": ""})
+    commit(other)
+    for folder, words, advice in (
+        (plain, ("python", "x.py"), "To make it one: git init."),
+        (plain, ("python", "-m", "pkg.z"), "To make it one: git init."),
+        (plain, ("python", "-m", "nothing"), "Change to the folder of the project."),
+        (plain / "other", ("python", "../x.py"), f"make it a repository: cd {plain}."),
+        (plain, ("python", f"{project}/train.py"), f"Change to its folder: cd {project}."),
+        (plain, (f"{project}/train.py",), f"Change to its folder: cd {project}."),
+        (project, ("python", "../other/a.py"), f"Change to its folder: cd {other}."),
+    ):
+        with pytest.raises(Error) as error:
+            find_top(str(folder), [program(folder, *words)])
+        assert str(error.value).endswith(advice)
+    assert find_top(str(project / "mypkg"), [program(project, "make")]) == str(project)
 
 
 def test_link_out_of_the_tree_is_refused(project: Path) -> None:
@@ -148,8 +176,8 @@ def test_folder_that_cannot_be_read_is_refused(project: Path) -> None:
 def test_too_large_a_project_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(21):
         with (project / f"{number}.json").open("wb") as file:
-            file.truncate(LARGE_BYTES)
-    assert "its files have 200 MiB, and the limit is 200 MB" in refused(project)
+            file.truncate(DEFAULT_FILE_LIMIT)
+    assert "its files have 210 MiB, and the limit is 200 MB" in refused(project)
     monkeypatch.setattr("launcher.snapshots.source_files.MOST_FILES", 3)
     assert "it has more than 3 files" in refused(project)
     assert MOST_FILES == 20_000
@@ -175,121 +203,36 @@ def test_full_disk_leaves_nothing(project: Path, monkeypatch: pytest.MonkeyPatch
     assert "No space left on device. Nothing was queued" in refused(project)
 
 
-def test_module_of_an_import_path_must_not_hide_the_standard_library(project: Path) -> None:
-    write(project, {"queue.py": "", "sub/q.py": ""})
-    top = str(project)
-    with pytest.raises(Error, match=r"queue.py would hide queue of the standard library"):
-        refuse_hidden_modules(top, [""], [f"{top}/sub"])
-    refuse_hidden_modules(top, [""], [top])
-    refuse_hidden_modules(top, ["sub"], [])
-
-
-def test_import_hooks_and_ignored_import_paths_are_refused(project: Path) -> None:
-    python = str(make_environment(project / "data/venv"))
-    manifest = take(project).manifest
-    assert import_paths(python, [str(project / "mypkg")], manifest, str(project)) == ["mypkg"]
-    with pytest.raises(Error, match="git ignores the import path"):
-        import_paths(python, [str(project / "data")], manifest, str(project))
-    (packages,) = (project / "data/venv/lib").glob("python3*/site-packages")
-    (packages / "hook.py").write_text("import sys\nsys.meta_path.append(None)\n")
-    (packages / "hook.pth").write_text("import hook\n")
-    with pytest.raises(Error, match=r"hook.pth finds modules by an import hook"):
-        import_paths(python, [], manifest, str(project))
-
-
-def test_programs_that_are_no_part_of_the_copy_are_refused(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_programs_that_cannot_follow_the_copy_are_refused(project: Path, tmp_path: Path) -> None:
     tool = tmp_path / "tool"
-    tool.write_text(f"#!{sys.executable}\n")
+    write(tmp_path, {"tool": f"#!{sys.executable}\n"})
     tool.chmod(0o755)
-    (project / "a.local.py").touch()
+    write(project, {"a.local.py": "", "run.sh": "PYTHONPATH=. python train.py\n"})
+    manifest = take(project).manifest
     for words, reason in (
-        ((str(tool),), "is a console script outside of the repository"),
         ((sys.executable, "a.local.py"), "is ignored by git"),
-        ((sys.executable,), "has no script"),
+        ((sys.executable, "missing.py"), "does not exist"),
+        ((sys.executable, "/etc/x.py"), "is outside of the repository"),
+        (("env", "-i", sys.executable, "train.py"), "removes the variables of the job"),
+        (("env", "PYTHONPATH=x", sys.executable, "train.py"), "PYTHONPATH is set"),
+        ((sys.executable, "-uI", "train.py"), "with -I Python does not read the snapshot"),
+        ((sys.executable, "-S", "train.py"), "with -S Python does not read the snapshot"),
     ):
         with pytest.raises(Error, match=reason):
-            python_start_of(project, *words)
-    assert python_start_of(project, sys.executable, "-u", "-m", "mypkg")
-    monkeypatch.setattr("launcher.snapshots.programs.python_version", lambda _: (3, 10))
-    with pytest.raises(Error, match=r"is older than Python 3\.11"):
-        python_start_of(project, sys.executable, "-m", "mypkg")
-
-
-def test_words_lead_to_the_copy_unless_they_are_written(project: Path) -> None:
-    write(project, {"configs/a.yaml": "", "made.json": "", "configs/b.yaml": ""})
-    copy = copy_of(take(project))
-    words = ("python", "train.py", "c=configs/a.yaml", "configs/b.yaml", "--out", "made.json")
-    started, found = copy.replaced_words(words, str(project), ["configs/b.yaml"])
-    assert started == (
-        *("python", f"{copy.path}/train.py", f"c={copy.path}/configs/a.yaml"),
-        *("configs/b.yaml", "--out", "made.json"),
-    )
-    assert [*found] == [f"{project}/train.py", f"{project}/configs/a.yaml"]
-
-
-def test_import_paths_begin_with_the_code_of_the_program(project: Path) -> None:
-    write(project, {"sub/run.py": ""})
-    copy = copy_of(take(project))
-    before = {"PYTHONPATH": "/x"}
-    assert copy.variables(("python", "sub/run.py"), str(project), before) == {
-        "PYTHONPATH": f"{copy.path}/sub:/x"
-    }
-    assert copy.variables(("python", "-m", "mypkg"), str(project), {}) == {
-        "PYTHONPATH": copy.path,
-        "PYTHONSAFEPATH": "1",
-    }
-    manifest = take(project).manifest
-    assert (
-        code_folders(
-            python_start(
-                StartedProgram((sys.executable, "-P", "sub/run.py"), str(project), {}),
-                manifest,
-                str(project),
-            ),
-            (),
-            str(project),
-            manifest,
-            str(project),
-        )
-        == []
-    )
-
-
-def test_written_file_whose_place_is_taken_is_kept_with_a_message(project: Path) -> None:
-    snapshot = take(project)
-    copy = copy_of(snapshot)
-    write(Path(copy.path), {"out/a.csv": "mine", "mypkg/b.csv": "new"})
-    write(project, {"out/a.csv": "taken"})
-    (message,) = copy.move_written("3-1")
-    kept = snapshot.folder / "kept/3-1/out/a.csv"
-    assert message == (
-        f"out/a.csv was written into the snapshot, and {project}/out/a.csv exists. It is kept as {kept}"
-    )
-    assert kept.read_text() == "mine"
-    assert (project / "out/a.csv").read_text() == "taken"
-    assert (project / "mypkg/b.csv").read_text() == "new"
-    assert Path(copy.path, "mypkg/b.csv").readlink() == project / "mypkg/b.csv"
-
-
-def test_file_that_a_process_still_writes_is_left_to_it(project: Path) -> None:
-    copy = copy_of(take(project))
-    with Path(copy.path, "open.csv").open("w"):
-        assert [*copy.move_written("3-1")] == []
-        assert not (project / "open.csv").exists()
-    assert [*copy.move_written("4-1")] == []
-    assert (project / "open.csv").exists()
-
-
-def test_copy_is_completed_with_files_that_are_made_later(project: Path) -> None:
-    copy = copy_of(take(project))
-    write(project, {"mypkg/later.csv": "1"})
-    assert copy.fault() == ""
-    assert Path(copy.path, "mypkg/later.csv").read_text() == "1"
-    (project / "mypkg/later.csv").unlink()
-    assert copy.fault() == ""
-    assert not Path(copy.path, "mypkg/later.csv").is_symlink()
+            check_program(program(project, *words), manifest, str(project))
+    for held, script in (
+        ((str(tool),), ""),
+        (("make", "all"), ""),
+        ((sys.executable, "-um", "mypkg"), ""),
+        ((sys.executable, f"{Path(sys.executable).parent}/coverage"), ""),
+        ((sys.executable, "{job_folder}/x.py"), ""),
+        (("bash", "run.sh"), "run.sh"),
+    ):
+        started = program(project, *held)
+        check_program(started, manifest, str(project))
+        assert unheld_script(started, manifest, str(project)) == script
+    assert lost_variables((project / "run.sh").read_text())
+    assert not lost_variables("export PYTHONPATH=src:$PYTHONPATH # PYTHONPATH=.\n")
 
 
 def test_unused_copy_is_deleted_only_if_it_is_as_it_was_copied(project: Path) -> None:
@@ -299,10 +242,18 @@ def test_unused_copy_is_deleted_only_if_it_is_as_it_was_copied(project: Path) ->
     other = Path(snapshot.copy, "written.csv")
     other.touch()
     assert delete_unused(folder, set())[1] == [
-        f"{snapshot.folder} contains written.csv, which a program wrote"
+        f"{snapshot.folder} contains project/written.csv, which a program wrote"
     ]
     other.unlink()
-    Path(snapshot.copy, "mypkg/__pycache__").mkdir()
+    beside = snapshot.folder / "results/model.txt"
+    write(snapshot.folder, {"results/model.txt": "three days"})
+    (why,) = delete_unused(folder, set())[1]
+    assert why == f"{snapshot.folder} contains results/model.txt, which a program wrote"
+    beside.unlink()
+    beside.parent.rmdir()
+    write(Path(snapshot.copy), {"mypkg/__pycache__/model.cpython-311.pyc": ""})
+    Path(snapshot.copy, "data").symlink_to(project / "data")  # as earlier versions made it
+    (snapshot.folder.parent / "0123.written").touch()
     assert delete_unused(folder, set()) == (snapshot.manifest.total_bytes, [])
     assert [*folder.iterdir()] == []
     assert (project / "data/x.csv").exists()

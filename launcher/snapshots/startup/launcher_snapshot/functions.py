@@ -10,6 +10,7 @@ import os
 import posix
 from _io import open as _open
 from _io import open_code as _open_code
+from stat import S_ISLNK
 
 TYPE_CHECKING = False  # the module typing takes several milliseconds to load
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _READ_MODES = frozenset({"r", "rb", "br", "rt", "tr", "U", "rU"})
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
-_stat, _lstat, _readlink, _os_open = posix.stat, posix.lstat, posix.readlink, posix.open
+_stat, _readlink, _os_open = posix.stat, posix.readlink, posix.open
 
 
 class Functions:
@@ -53,7 +54,7 @@ class IoFunctions(Functions):
             path = file if file.__class__ is str else _text(file)
             if path is not None:
                 if mode in _READ_MODES:
-                    copy = self._files.find(path)
+                    copy = self._files.find_to_read(path)
                     if copy is not None:
                         if (
                             opener is None or opener.__name__ == "_opener"
@@ -71,7 +72,7 @@ class IoFunctions(Functions):
                     elif path.endswith(".py"):
                         self._files.note_loaded(path)
                 else:
-                    self._files.add_written(path)
+                    self._files.add_written(path, replaces="w" in mode)
         return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
 
     def open_code(self, path: str) -> Any:
@@ -103,42 +104,29 @@ class OsFunctions(Functions):
             text = _text(path)
             copy = None if text is None else self._files.find(text)
             if copy is not None:
-                return (
-                    _stat(copy)
-                    if follow_symlinks
-                    else _lstat(path)
-                    if self._is_link(path)
-                    else _stat(copy)
-                )
+                now = _stat(path, follow_symlinks=follow_symlinks)  # a deleted file does not exist
+                return now if S_ISLNK(now.st_mode) else _stat(copy)
         return _stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
 
     def lstat(self, path: Any, *, dir_fd: int | None = None) -> os.stat_result:
         return self.stat(path, dir_fd=dir_fd, follow_symlinks=False)
 
-    @staticmethod
-    def _is_link(path: Any) -> bool:
-        try:
-            _readlink(path)
-        except OSError:
-            return False
-        return True
-
     def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if flags & _WRITE_FLAGS:
-            self._add_written(path, dir_fd)
+            self._add_written(path, dir_fd, replaces=bool(flags & os.O_TRUNC))
         return _os_open(path, flags, mode, dir_fd=dir_fd)
 
     def rename(
         self, src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
     ) -> None:
-        self._add_written(src, src_dir_fd)
+        self._add_written(src, src_dir_fd, replaces=False)
         self._add_written(dst, dst_dir_fd)
         posix.rename(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     def replace(
         self, src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
     ) -> None:
-        self._add_written(src, src_dir_fd)
+        self._add_written(src, src_dir_fd, replaces=False)
         self._add_written(dst, dst_dir_fd)
         posix.replace(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
@@ -174,14 +162,14 @@ class OsFunctions(Functions):
         self._add_written(dst, dir_fd)
         posix.symlink(src, dst, target_is_directory, dir_fd=dir_fd)
 
-    def _add_written(self, path: Any, dir_fd: int | None) -> None:
+    def _add_written(self, path: Any, dir_fd: int | None, *, replaces: bool = True) -> None:
         text = None if path.__class__ is int else _text(path)
         if text is not None and dir_fd is not None and text[:1] != "/":
             try:
                 text = f"{_readlink(f'/proc/self/fd/{dir_fd}')}/{text}"
             except OSError:
                 return
-        self._files.add_written(text)
+        self._files.add_written(text, replaces=replaces)
 
 
 def _text(path: Any) -> str | None:

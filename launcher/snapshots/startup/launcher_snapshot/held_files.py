@@ -7,7 +7,17 @@ import sys
 from _io import open as _open
 from os.path import normpath
 
-from .notes import CHANGED, CURRENT, LOADED, PROGRAM, Notes, append_text, coarse_now, read_text
+from .notes import (
+    CHANGED,
+    CURRENT,
+    KEPT,
+    LOADED,
+    PROGRAM,
+    Notes,
+    append_text,
+    coarse_now,
+    read_text,
+)
 
 TYPE_CHECKING = False  # the module typing takes several milliseconds to load
 if TYPE_CHECKING:
@@ -61,7 +71,7 @@ class HeldFiles:
         self.top, project, made, written = header.split("\0")
         self.copy, self._made = f"{folder}/{project}", int(made)
         self._list = f"{folder.rpartition('/')[0]}/{written}"
-        self.names = frozenset(names.split("\0")) if names else frozenset[str]()
+        self.names: frozenset[str] = frozenset(names.split("\0")) if names else frozenset()
         pairs = links.split("\0") if links else []
         self.links = dict(zip(pairs[::2], pairs[1::2]))
         self.folders = {""}
@@ -73,6 +83,7 @@ class HeldFiles:
             str, str | None
         ] = {}  # text of a folder → its name and a slash; None: outside
         self._written, self._list_size = set(notes.texts(CURRENT)), -1
+        self._read: set[str] = set()  # files of the copy that this process has opened
         self._judged: dict[str, tuple[tuple[int, ...], bool]] = {}
 
     # --- names
@@ -140,6 +151,13 @@ class HeldFiles:
         """Return the path of a file of the project without links, which are those of the copy."""
         return f"{self._tops[-1]}/{self._resolve(self.name_of(path) or '')}"
 
+    def find_to_read(self, path: str) -> str | None:
+        """Return what `find` returns, for a program that opens the file."""
+        copy = self.find(path)
+        if copy is not None:
+            self._read.add(copy)
+        return copy
+
     # --- which files are read as they are now
 
     def is_current(self, name: str) -> bool:
@@ -188,13 +206,20 @@ class HeldFiles:
                 if at.isdigit() and int(at) >= self._made:
                     self._written.add(name)
 
-    def add_written(self, path: str | None) -> None:
-        """Note that this process writes, replaces or deletes a file or folder of the copy."""
+    def add_written(self, path: str | None, *, replaces: bool) -> None:
+        """Note that this process writes, replaces or deletes a file or folder of the copy.
+
+        Args:
+            path: Its path; None if it is unknown.
+            replaces: The earlier content will be gone.
+        """
         name = None if path is None else self.name_of(path)
         if name is None:
             return
         name = self._resolve(name)
         if name in self.names:
+            if replaces:
+                self._keep_unseen(name)
             self._add_written(name)
         elif name in self.folders:
             for each in self.names:
@@ -206,6 +231,23 @@ class HeldFiles:
         if name not in self._written:
             self._written.add(name)
             append_text(self._list, f"{coarse_now()}\t{name}\n")
+
+    def _keep_unseen(self, name: str) -> None:
+        """Keep a file that this process has read in the copy and replaces now, if it has changed since.
+
+        Others may have added lines to it that the process has not seen, and would lose.
+        """
+        copy, path = f"{self.copy}/{name}", f"{self.top}/{name}"
+        if copy not in self._read or self.is_current(name):
+            return
+        try:
+            now, copied = _stat(path), _stat(copy)
+            if (now.st_mtime_ns, now.st_size) == (copied.st_mtime_ns, copied.st_size):
+                return
+            kept = self.notes.keep(path, name)
+        except OSError:
+            return
+        self.notes.add(KEPT, f"{name}, before as {kept}")
 
     def note_changes(self) -> None:
         """Note the files that other programs have written since the start of the attempt, for later attempts."""

@@ -24,6 +24,8 @@ PROGRAM = "program"  # a program other than Python runs, which may write any fil
 LOADED = "loaded"  # code of the project that is not from the copy
 CHILD = "child"  # a Python that does not follow the snapshot
 CHANGED = "changed"  # a file that changed while the job ran, and was read as it is now
+KEPT = "kept"  # a file that had changed unseen when the job replaced it, and where it is kept
+_KEPT_FOLDER = "replaced"  # in the folder of the attempt
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE of Linux
 _MOST_NOTES = 1 << 16  # bytes of `NOTES`; a job may start children without end
 _MOST_WORDS = 200  # characters of a command in a note
@@ -61,6 +63,18 @@ class Notes:
             return
         self._seen.add(line)
         append_text(self._path, f"{kind}\t{line[1]}\n", _MOST_NOTES)
+
+    def keep(self, path: str, name: str) -> str:
+        """Copy a file of the project into the folder of the attempt, and return its path there.
+
+        Raises:
+            OSError: There is no folder, or no room.
+        """
+        place = f"{self._path.rpartition('/')[0]}/{_KEPT_FOLDER}/{name}"
+        os.makedirs(place.rpartition("/")[0], exist_ok=True)
+        with _open(path, "rb") as file, _open(place, "wb") as kept:
+            kept.write(file.read())
+        return place
 
     def texts(self, kind: str) -> list[str]:
         """Return the texts of all lines of a kind, those of other processes included."""

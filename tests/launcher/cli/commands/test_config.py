@@ -56,6 +56,7 @@ def configured(home: Home, tmp_path: Path) -> Configured:
 
 SHARED = {
     "log_limit": ("1 GiB", "default"),
+    "snapshot_file_limit": ("10 MiB", "default"),
     "sharing.reserve": ("0 B", "default"),
     "sharing.max_per_gpu": ("null", "default"),
     "sharing.adaptive": ("true", "default"),
@@ -292,9 +293,21 @@ def test_invalid_size_of_logs_is_reported_with_its_location(
     assert (answer.code, answer.err) == (2, f"error: F:2: log_limit: {complaint}\n")
 
 
+def test_invalid_limit_of_files_of_snapshots_is_reported_with_its_location(
+    configured: Configured,
+) -> None:
+    answer = configured("\nsnapshot_file_limit = 10\n", "status")
+    expected = 'error: F:2: snapshot_file_limit: expected a size such as "10MiB", got 10\n'
+    assert (answer.code, answer.err) == (2, expected)
+
+
 def test_size_of_logs_is_printed_with_its_place(configured: Configured) -> None:
-    for text, shown in (('log_limit = "100MiB"', "100 MiB"), ('log_limit = "none"', "none")):
-        value, place = rows(configured(text, "config"))["log_limit"]
+    for text, shown in (
+        ('log_limit = "100MiB"', "100 MiB"),
+        ('log_limit = "none"', "none"),
+        ('snapshot_file_limit = "2MiB"', "2 MiB"),
+    ):
+        value, place = rows(configured(text, "config"))[text.partition(" ")[0]]
         assert (value, place[-7:]) == (shown, ".toml:1")
 
 
