@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from launcher.snapshots import startup
 from launcher.snapshots.copies import MANIFEST, Manifest, Snapshot, changed_file, read_manifest
 from launcher.snapshots.programs import StartedProgram, relative_name, runs_python
 from launcher.snapshots.reference import SnapshotReference
@@ -24,9 +23,9 @@ from launcher.snapshots.startup.launcher_snapshot.notes import (
     Notes,
     coarse_now,
 )
+from launcher.system.environment import STARTUP_FOLDER
 from launcher.system.files import FileStamp, file_stamp
 
-STARTUP_FOLDER = os.path.dirname(startup.__file__)  # noqa: PTH120  # a text
 _NOTHING = Manifest("", "", "", {}, {})
 
 

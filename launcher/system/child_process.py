@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import IO
 
-from launcher.system.process_trees import ATTEMPT_VARIABLE
+from launcher.system.environment import without_job
 
 
 def spawn_child(
@@ -34,8 +34,7 @@ def spawn_child(
     """
     return subprocess.Popen(
         argv,
-        # processes that a job's own command starts do not belong to the job
-        env={name: text for name, text in environment.items() if name != ATTEMPT_VARIABLE},
+        env=without_job(environment),
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,

@@ -1,6 +1,7 @@
 """The environment of an attempt, and that of its owner read back from it."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,14 @@ HOME_VARIABLE = "LAUNCHER_HOME"
 # variables that name the queue of a command
 QUEUE_VARIABLES = HOME_VARIABLE, "LAUNCHER_CLAIMS", "LAUNCHER_CONFIG"
 SITE_VARIABLE = "LAUNCHER_SITE"  # changes that a site's prologue made: name → [before the owner's, after it] or a text
+
+SNAPSHOT_VARIABLE = (
+    "LAUNCHER_SNAPSHOT"  # folder of the snapshot that Python follows, or `SNAPSHOT_OFF`
+)
+SNAPSHOT_OFF = "off"  # the only value that a user sets
+STARTUP_FOLDER = str(Path(__file__).parents[1] / "snapshots/startup")  # in PYTHONPATH of jobs
+_STARTUP_END = "/launcher/snapshots/startup"
+_PYTHON_PATH = "PYTHONPATH"
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -74,6 +83,25 @@ def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
                 del variables[name]
             case [str(ours), str(before)] if variables.get(name) == ours:
                 variables[name] = before
+    return without_snapshot(variables)
+
+
+def without_job(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that a job's own command starts, and that does not belong to the job."""
+    variables = without_snapshot(environ)
+    variables.pop(ATTEMPT_VARIABLE, None)
+    return variables
+
+
+def without_snapshot(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which Python does not follow the snapshot of a job."""
+    variables = dict(environ)
+    if variables.get(SNAPSHOT_VARIABLE) not in {None, SNAPSHOT_OFF}:
+        del variables[SNAPSHOT_VARIABLE]
+    if _STARTUP_END in variables.get(_PYTHON_PATH, ""):
+        folders = variables.pop(_PYTHON_PATH).split(os.pathsep)
+        if others := [folder for folder in folders if not folder.endswith(_STARTUP_END)]:
+            variables[_PYTHON_PATH] = os.pathsep.join(others)
     return variables
 
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.system.process_trees import ATTEMPT_VARIABLE
+from launcher.system.environment import without_job
 
 RESERVED_FILES = 24  # for files open for a short time: the database, an engine's reply
 _limits_before_raise: list[int] = []  # our limits of open files before we raised them
@@ -64,9 +64,7 @@ def _spawn_detached(
     return os.posix_spawn(
         argv[0],
         list(argv),
-        # processes that a job's own command starts do not belong to the job
-        {key: text for key, text in os.environ.items() if key != ATTEMPT_VARIABLE}
-        | dict(environment or {}),
+        without_job(os.environ) | dict(environment or {}),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),

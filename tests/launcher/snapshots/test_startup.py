@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.snapshots.attempts import STARTUP_FOLDER, CodeCopy
+from launcher.snapshots.attempts import CodeCopy
 from launcher.snapshots.copies import describe_source, keep_snapshots, take_snapshot
 from launcher.snapshots.programs import StartedProgram
 from launcher.snapshots.reference import SnapshotReference
 from launcher.snapshots.startup.launcher_snapshot.notes import NOTES, STARTED, read_notes
+from launcher.system.environment import STARTUP_FOLDER
 from tests.launcher.snapshots.projects import commit, make_environment, write
 
 VALUES = {

@@ -145,7 +145,8 @@ detach = true
         (
             "xyz = 1",
             "F:1: 'xyz' is not a key of the configuration (known: "
-            "add, backends, home, log_limit, modifiers, notify, on, run, sharing, subsets, wait)",
+            "add, backends, home, log_limit, modifiers, notify, on, run, sharing, "
+            "snapshot_file_limit, subsets, wait)",
         ),
         ("run = true", "F:1: run: expected a table of options, such as [run]"),
         ("\n[run\n", "F:2: not valid TOML: expected ']' at the end of a table declaration"),

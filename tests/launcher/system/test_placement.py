@@ -17,7 +17,12 @@ from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Start
 from launcher.system.config import WatchedConfig, read_table
 from launcher.system.config_tables import Fault
-from launcher.system.environment import RECORD_VARIABLE, attempt_environment, owners_environment
+from launcher.system.environment import (
+    RECORD_VARIABLE,
+    STARTUP_FOLDER,
+    attempt_environment,
+    owners_environment,
+)
 from launcher.system.gpu_sharing import SHARING, SharingRules, read_rules
 from launcher.system.memory import ProcessGroups, read_process_groups
 from tests.build import GIB, a_waiting
@@ -46,6 +51,18 @@ def test_variable_set_by_the_job_itself_is_a_request() -> None:
         "OMP_NUM_THREADS": "3",
         "MINE": "x",
     }
+
+
+def test_job_queued_by_a_job_does_not_follow_its_snapshot() -> None:
+    for before in ({}, {"PYTHONPATH": "/own"}):
+        path = {"PYTHONPATH": ":".join((STARTUP_FOLDER, *before.values()))}
+        inside = attempt_environment(
+            before, {**path, "LAUNCHER_SNAPSHOT": "/home/snapshots/1"}, unless_set={}
+        )
+        assert owners_environment(inside) == before
+        changed = inside | {"PYTHONPATH": f"/mine:{path['PYTHONPATH']}"}
+        assert owners_environment(changed) == {"PYTHONPATH": ":".join(("/mine", *before.values()))}
+    assert owners_environment({"LAUNCHER_SNAPSHOT": "off"}) == {"LAUNCHER_SNAPSHOT": "off"}
 
 
 def test_unreadable_record_changes_nothing_else() -> None:

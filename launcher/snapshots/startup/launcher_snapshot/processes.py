@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .held_files import HeldFiles
 
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "env"})
+_OWN = "-m launcher."
 _VERSION = "0123456789.tdm"  # characters behind the name of an interpreter
 
 
@@ -79,6 +80,8 @@ class ProcessFunctions(Functions):
             return None
         if not is_python:
             self._files.notes.add(PROGRAM, name)
+        if _OWN in " ".join(words[:4]):  # launcher starts a process that does not belong to the job
+            return None
         if env is None:  # `putenv` has kept it
             env = {VARIABLE: os.environ.get(VARIABLE, ""), PYTHON_PATH: self._folder}
         value = env.get(VARIABLE, "")
