@@ -69,6 +69,12 @@ VARIABLES = (
     Variable("LAUNCHER_CPUS", Purpose.JOB, "Number of CPU cores that are reserved for the job."),
     Variable("LAUNCHER_VRAM", Purpose.JOB, "Bytes of memory that are reserved on each GPU."),
     Variable("LAUNCHER_PARAMS", Purpose.JOB, "Swept values of the job, as a JSON object."),
+    Variable(
+        "LAUNCHER_SNAPSHOT",
+        Purpose.JOB,
+        "Folder of the snapshot from which the code comes. Set it to off to run the present code.",
+    ),
+    Variable("LAUNCHER_COMMIT", Purpose.JOB, "Commit of the repository when a snapshot was taken."),
     Variable("LAUNCHER_ATTEMPT", Purpose.JOB, "Folder of the attempt in the queue folder."),
     Variable("CUDA_DEVICE_ORDER", Purpose.JOB, "PCI_BUS_ID, the order that NVML uses."),
     Variable("OMP_NUM_THREADS", Purpose.JOB, "Number of CPU cores of the job, unless you set it."),

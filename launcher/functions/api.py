@@ -110,8 +110,8 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
             `run` is the run of the job, `functions` if it is not given.
             `after` lists jobs that must be done before, and `after_any` jobs that must have ended.
             `pass_env` lists variables that the job gets although their names look like secrets.
-            With `hold`, the job waits for `launcher release`. With `snapshot`, modules of the git repository
-            are those of now, also if they are changed before the job starts.
+            With `hold`, the job waits for `launcher release`. With `snapshot`, modules and files of the git
+            repository are those of now, also if they are changed before the job starts.
             For a task file, the options are `settings` (key=value each), `on`, `force`, `accept_code`,
             `pass_env` and `snapshot`.
 

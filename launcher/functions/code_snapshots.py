@@ -47,7 +47,7 @@ class PlannedSnapshot(NamedTuple):
     """The snapshot that jobs would get."""
 
     source: Source
-    notes: Sequence[str]  # what it cannot hold
+    notes: Sequence[str]  # facts that it cannot hold
 
     def __str__(self) -> str:
         manifest = self.source.manifest
@@ -60,7 +60,7 @@ class PlannedSnapshot(NamedTuple):
 def snapshot_taken(store: Store, context: Context, specs: Iterable[Spec]) -> Iterator[Context]:
     """Yield the context of jobs whose code comes from a snapshot of now. If the block fails, it is deleted again.
 
-    What the snapshot cannot hold is printed on standard error.
+    Facts that the snapshot cannot hold are printed on standard error.
 
     Args:
         store: The queue.

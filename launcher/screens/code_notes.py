@@ -107,7 +107,7 @@ def _last_change(changes: Sequence[CodeChange], at: float) -> CodeChange | None:
 def code_change_notes(store: Store, jobs: Sequence[JobRow]) -> dict[int, str]:
     """Return job → a sentence about code that was not as it was when the job was queued.
 
-    It names files that were changed before the job started, and what a snapshot could not hold.
+    It names files that were changed before the job started, and files that a snapshot could not hold.
     """
     reader, unheld = _CodeReader(store, jobs), unheld_texts(store, [job.id for job in jobs])
     found = reader.read(jobs, with_unchanged=False) if reader.changes else {}

@@ -1,4 +1,4 @@
-"""Notes about the snapshots of jobs: which code they run, and what a snapshot could not hold."""
+"""Notes about the snapshots of jobs: their code, and files and processes that a snapshot could not hold."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

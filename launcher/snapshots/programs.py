@@ -126,7 +126,7 @@ def check_program(program: StartedProgram, files: Manifest, top: str) -> None:
 
 
 def _check_script(program: StartedProgram, script: str, files: Manifest, top: str) -> None:
-    """Refuse a script that is not copied; one of an installed package is no part of the project.
+    """Refuse a script that is not copied; one of an installed package is not a part of the project.
 
     Raises:
         UsageError: It is not.

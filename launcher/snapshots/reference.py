@@ -10,7 +10,7 @@ class SnapshotReference(NamedTuple):
 
     copy: str  # path of the copy, relative to the queue folder
     top: str  # folder of the working tree
-    commit: str | None = None  # that of the working tree when the jobs were queued; None if unknown
+    commit: str | None = None  # commit of the working tree at the queueing; None if unknown
 
     @property
     def key(self) -> str:

@@ -235,7 +235,7 @@ def _job_options(function: Function) -> Function:
 )
 @flag(
     "--snapshot",
-    help="Run the code as it is now, from a copy of the git repository. Other files are those of the working folder.",
+    help="Run the code as it is now, from a copy of the git repository. Programs write where they would write without it.",
 )
 @click.option(
     "--search",

@@ -169,7 +169,7 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
 )
 @flag(
     "--snapshot",
-    help="Run the code as it is now, from a copy of the git repository. Other files are those of the working folder.",
+    help="Run the code as it is now, from a copy of the git repository. Programs write where they would write without it.",
 )
 @flag("--detach", help="Queue the jobs and return.")
 @flag("--force", help="Run all jobs again.")

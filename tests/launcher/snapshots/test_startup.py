@@ -1,4 +1,4 @@
-"""Python processes that follow a snapshot: which text they read, and what they note, without a queue."""
+"""Python processes that follow a snapshot: the texts that they read, and their notes, without a queue."""
 
 import json
 import os
@@ -156,7 +156,7 @@ def test_children_run_the_queued_text(project: Project) -> None:
     assert found == dict.fromkeys(CHILDREN, "old")
 
 
-POOLS = """
+POOLS = """# prose: ok, a text of Python
 from __future__ import annotations
 import multiprocessing, sys
 def read(_):
@@ -179,7 +179,7 @@ def test_processes_of_multiprocessing_run_the_queued_text(tmp_path: Path) -> Non
     ]
 
 
-STATE = """
+STATE = """# prose: ok, a text of Python
 '''docstring'''
 from __future__ import annotations
 import json, os, sys
@@ -342,7 +342,7 @@ def test_tests_of_pytest_are_those_of_the_copy(tmp_path: Path) -> None:
 
 def test_functions_of_os_are_pickled_and_work_as_attributes_of_classes(project: Project) -> None:
     code = (
-        "import os, pickle, io, shutil, tempfile\n"
+        "import os, pickle, io, shutil, tempfile\n"  # prose: ok, a text of Python
         "class A: open, stat, remove = open, os.stat, os.remove\n"
         "assert A().open('text.txt').read() == 'old' and A().stat('text.txt').st_size == 3\n"
         "assert all(pickle.loads(pickle.dumps(f)) == f for f in (open, os.stat, os.remove))\n"

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.executables import missing_program, program_of, script_of
+from launcher.system.executables import (
+    missing_module,
+    missing_program,
+    program_of,
+    script_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -92,3 +97,29 @@ def test_interpreter_line_of_a_program_is_checked(
     fault = missing_program("./run", tmp_path, os.environ)
     assert reported in fault
     assert bool(reported) == bool(fault)
+
+
+def test_module_that_neither_the_project_nor_python_has_is_missing(tmp_path: Path) -> None:
+    python = tmp_path / "env/bin/python"
+    packages = tmp_path / "env/lib/python3.11/site-packages"
+    for path in (python, packages / "thing/__init__.py", packages / "fast.cpython-311.so"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for name in ("pkg/train.py", "lib/other.py"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (packages / "x.pth").write_text(f"{tmp_path}/lib\n")
+
+    def missing(module: str, program: str = str(python)) -> bool:
+        variables = {"PYTHONPATH": str(tmp_path / "pkg")}
+        return missing_module((program, "-um", module), tmp_path, variables) != ""
+
+    found = ("pkg.train", "train", "other", "thing.x", "fast", "http.server", "{module}")
+    assert not any(map(missing, found))
+    assert missing("pkg.test")
+    assert missing("nothing.train")
+    assert not missing("nothing", "/no/such/python")
+    (packages / "hook.pth").write_text("import hook\n")
+    (packages / "hook.py").write_text("import sys; sys.meta_path.append(None)")
+    assert not missing("nothing")
+    assert missing_module(("python", "x.py"), tmp_path, {}) == ""

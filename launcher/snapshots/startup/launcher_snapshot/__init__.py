@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-_ATTEMPT_VARIABLE = "LAUNCHER_ATTEMPT"  # that of `launcher.system.process_trees`
+_ATTEMPT_VARIABLE = "LAUNCHER_ATTEMPT"  # as in `launcher.system.process_trees`
 
 
 def start(folder: str, environ: Mapping[str, str]) -> None:

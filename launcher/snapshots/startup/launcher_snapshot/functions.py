@@ -58,7 +58,7 @@ class IoFunctions(Functions):
                     if copy is not None:
                         if (
                             opener is None or opener.__name__ == "_opener"
-                        ):  # that of pathlib before Python 3.10
+                        ):  # pathlib's own before Python 3.10
                             return _open(
                                 path,
                                 mode,
@@ -173,7 +173,7 @@ class OsFunctions(Functions):
 
 
 def _text(path: Any) -> str | None:
-    """Return a path as a text; None for a descriptor and for anything else that is no path."""
+    """Return a path as a text; None for a descriptor and for other objects."""
     if path.__class__ is str:
         return path
     try:

@@ -42,8 +42,8 @@ def write_index(
 
     Args:
         folder: Folder of the snapshot.
-        header: Folder of the project; name of the copy in the folder; when it was made, in nanoseconds of the coarse
-            clock; name, beside the folder, of the list of files that jobs of the project have written.
+        header: Folder of the project, name of the copy, time of its making, and name of the list of written files. The
+            time is in nanoseconds of the coarse clock. The list is beside the folder.
         names: Names of the copied files, relative to the top.
         links: Name → target, of links.
     """
@@ -164,9 +164,9 @@ class HeldFiles:
         """Return whether a file is read as it is now, not from the copy.
 
         It is if a Python process of a job with a snapshot of this project has written, replaced or deleted it since
-        the copy was made. Programs in other languages leave no trace. If a file has changed since the attempt
-        started, one of them wrote it, unless people edit such files: a source is read from the copy, and a file of
-        settings, too, if the job runs nothing but Python.
+        the copy was made. Programs in other languages leave no trace. A file that has changed since the attempt
+        started counts as written by one of them, unless people edit such files. So a source is read from the copy.
+        A file of settings is, too, if the job runs only Python.
         """
         self._read_list()
         if name in self._written:

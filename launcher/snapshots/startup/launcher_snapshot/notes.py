@@ -68,7 +68,7 @@ class Notes:
         """Copy a file of the project into the folder of the attempt, and return its path there.
 
         Raises:
-            OSError: There is no folder, or no room.
+            OSError: The folder is missing, or the disk is full.
         """
         place = f"{self._path.rpartition('/')[0]}/{_KEPT_FOLDER}/{name}"
         os.makedirs(place.rpartition("/")[0], exist_ok=True)
@@ -82,7 +82,7 @@ class Notes:
 
 
 def read_notes(path: str) -> list[tuple[str, str]]:
-    """Return the lines of a file of notes: kind and text; none if there is no such file."""
+    """Return kind and text of each line in a file of notes; an empty list if it is missing."""
     lines = [line.partition("\t") for line in read_text(path).split("\n")[:-1]]
     return [(kind, text) for kind, tab, text in lines if tab]
 

@@ -297,7 +297,7 @@ def test_invalid_limit_of_files_of_snapshots_is_reported_with_its_location(
     configured: Configured,
 ) -> None:
     answer = configured("\nsnapshot_file_limit = 10\n", "status")
-    expected = 'error: F:2: snapshot_file_limit: expected a size such as "10MiB", got 10\n'
+    expected = 'error: F:2: snapshot_file_limit: expected a size such as "10MiB", got 10\n'  # prose: ok, an error message
     assert (answer.code, answer.err) == (2, expected)
 
 
