@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _READ_MODES = frozenset({"r", "rb", "br", "rt", "tr", "U", "rU"})
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
-_stat, _readlink, _os_open = posix.stat, posix.readlink, posix.open
+_stat, _lstat, _readlink, _os_open = posix.stat, posix.lstat, posix.readlink, posix.open
 
 
 class Functions:
@@ -100,16 +100,20 @@ class OsFunctions(Functions):
     def stat(
         self, path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True
     ) -> os.stat_result:
-        if dir_fd is None and path.__class__ is not int:
-            text = _text(path)
-            copy = None if text is None else self._files.find(text)
-            if copy is not None:
-                now = _stat(path, follow_symlinks=follow_symlinks)  # a deleted file does not exist
-                return now if S_ISLNK(now.st_mode) else _stat(copy)
-        return _stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+        now = _stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+        return now if dir_fd is not None else self._held_status(path, now)
 
     def lstat(self, path: Any, *, dir_fd: int | None = None) -> os.stat_result:
-        return self.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+        now = _lstat(path, dir_fd=dir_fd)
+        return now if dir_fd is not None else self._held_status(path, now)
+
+    def _held_status(self, path: Any, now: os.stat_result) -> os.stat_result:
+        """Return the status of the copy of a file, so that caches of compiled code know whose text they have."""
+        if path.__class__ is int or S_ISLNK(now.st_mode):
+            return now
+        text = _text(path)
+        copy = None if text is None else self._files.find(text)
+        return now if copy is None else _stat(copy)
 
     def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if flags & _WRITE_FLAGS:

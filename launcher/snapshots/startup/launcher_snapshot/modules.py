@@ -148,6 +148,10 @@ class Importing:
             self._files.note_loaded(loader.path)
             return self._create_module(loader, spec)
 
+        # the frames of importlib, whose name these have, are left out of the traceback of a mistake in a module
+        hidden = self._get_code.__code__.co_filename
+        for function in (get_code, Importing.get_code):
+            function.__code__ = function.__code__.replace(co_filename=hidden)
         importing.SourceLoader.get_code = get_code  # type: ignore[assignment]
         importing.SourceFileLoader.path_stats = path_stats  # type: ignore[assignment]
         importing.ExtensionFileLoader.create_module = create_module  # type: ignore[assignment]
