@@ -29,7 +29,9 @@ class Module:
 
     path: Path
     docstring: str
-    imports: frozenset[str]  # full names of the modules that it imports, in functions too
+    imports: frozenset[
+        str
+    ]  # full names of the modules that it imports, in functions too; none relative to it
     names: frozenset[str]  # names that are bound at its top, under conditions too
     doubles: tuple[str, ...]  # those that are bound twice without a condition
     strings: tuple[tuple[int, str], ...]  # its constants with their lines, without docstrings
@@ -126,7 +128,7 @@ def _read(path: Path) -> Module:
                 docstrings.add(id(constant))
             case ast.Import():
                 imports.update(alias.name for alias in node.names)
-            case ast.ImportFrom(module=str() as module):
+            case ast.ImportFrom(module=str() as module, level=0):
                 imports.add(module)
     return Module(
         path=path,

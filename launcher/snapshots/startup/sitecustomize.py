@@ -11,9 +11,7 @@ _FIRST_VERSION = (3, 8)
 
 def _follow_snapshot(folder):  # type: ignore[no-untyped-def]  # prose: ok, the syntax of old versions
     if sys.version_info >= _FIRST_VERSION:
-        import launcher_snapshot  # type: ignore[import-not-found]
-
-        launcher_snapshot.start(folder, os.environ)
+        __import__("launcher_snapshot").start(folder, os.environ)  # it is beside this file
         return
     attempt = os.environ.get("LAUNCHER_ATTEMPT", "")
     with open(attempt + "/snapshot", "a") as notes:
