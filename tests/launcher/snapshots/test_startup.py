@@ -262,7 +262,7 @@ def test_edits_while_only_python_runs_do_not_reach_it(project: Project) -> None:
         "import os, subprocess, sys\n"
         "env = {'PATH': os.environ['PATH']}\n"  # the user, in another shell
         "code = \"open('configs/a.yaml', 'w').write('user'); open('mod.py', 'w').write('V = 1')\"\n"
-        "os.posix_spawn\n"
+        "subprocess.run(['git', '--version'], stdout=subprocess.DEVNULL)\n"
         "from posix import posix_spawn\n"
         "os.waitpid(posix_spawn(sys.executable, ['python', '-c', code], env), 0)\n"
         "import mod; print(open('configs/a.yaml').read(), mod.V)"
@@ -338,6 +338,16 @@ def test_tests_of_pytest_are_those_of_the_copy(tmp_path: Path) -> None:
     assert (project.folder / "out.txt").read_text() == "old"
     subprocess.run(words, cwd=project.folder, check=True, capture_output=True)
     assert (project.folder / "out.txt").read_text() == "new"
+
+
+def test_mistake_in_a_module_is_reported_as_without_a_snapshot(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", {"wrong.py": "V = '\\d'\ndef f(:\n"})
+    code = "import traceback\ntry: import wrong\nexcept SyntaxError: traceback.print_exc(file=sys.stdout)"
+    words = [project.python, "-W", "ignore", "-c", f"import sys\n{code}"]
+    plain = {name: text for name, text in os.environ.items() if not name.startswith("PYTHON")}
+    expected = subprocess.check_output(words, cwd=project.folder, env=plain, text=True)
+    assert f'File "{project.folder}/wrong.py", line 2' in expected
+    assert project.run(*words[1:]) == expected.strip()
 
 
 def test_functions_of_os_are_pickled_and_work_as_attributes_of_classes(project: Project) -> None:

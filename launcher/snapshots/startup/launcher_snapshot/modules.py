@@ -150,7 +150,7 @@ class Importing:
 
         # the frames of importlib, whose name these have, are left out of the traceback of a mistake in a module
         hidden = self._get_code.__code__.co_filename
-        for function in (get_code, Importing.get_code):
+        for function in (get_code, Importing.get_code, _Compiler.__call__):
             function.__code__ = function.__code__.replace(co_filename=hidden)
         importing.SourceLoader.get_code = get_code  # type: ignore[assignment]
         importing.SourceFileLoader.path_stats = path_stats  # type: ignore[assignment]
@@ -169,10 +169,8 @@ class Importing:
         if copy is None or copy == path:
             self._files.note_loaded(path)
             return self._get_code(loader, fullname)
-        inner = object.__new__(
-            type(loader)
-        )  # with the methods of its class, which may change the code
-        inner.__dict__.update(loader.__dict__, path=copy)
+        inner = object.__new__(type(loader))  # the methods of its class may change the code
+        inner.__dict__.update(loader.__dict__, path=copy, source_to_code=_Compiler(loader, path))
         code = self._get_code(inner, fullname)
         if code is not None:
             _imp._fix_co_filename(code, path)  # type: ignore[attr-defined]
@@ -209,6 +207,16 @@ class Importing:
             elif not _is_archive(copy):
                 return _MainFinder(files, path)
         raise ImportError
+
+
+class _Compiler:
+    """Compiles the text of a copy for its original path."""
+
+    def __init__(self, loader: Any, path: str) -> None:
+        self._loader, self._path = loader, path
+
+    def __call__(self, data: Any, _copy: str, **options: Any) -> Any:
+        return self._loader.source_to_code(data, self._path, **options)
 
 
 def _is_archive(path: str) -> bool:

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "env"})
 _OWN = "-m launcher."
+# programs that libraries start to learn something, and that write no file of a project
+_QUERIES = frozenset(
+    {
+        *("ldconfig", "ld", "gcc", "cc", "objdump", "uname", "lscpu", "lsb_release", "hostname"),
+        *("file", "which", "git", "nvidia-smi", "nvcc", "ptxas", "rocm-smi", "rocminfo"),
+    }
+)
 _VERSION = "0123456789.tdm"  # characters behind the name of an interpreter
 
 
@@ -76,7 +83,8 @@ class ProcessFunctions(Functions):
         program = os.fsdecode(path)
         name = program.rpartition("/")[2]
         if not (is_python := _is_python(program)) and name not in _SHELLS:
-            self._files.notes.add(PROGRAM, name)
+            if name not in _QUERIES:
+                self._files.notes.add(PROGRAM, name)
             return None
         if not is_python:
             self._files.notes.add(PROGRAM, name)
