@@ -33,6 +33,7 @@ from launcher.store.queue import Store
 from launcher.store.queued_code import CodeQueries, QueuedCode, describe_code
 from launcher.store.rows import JobRow
 from launcher.system.config import read_table
+from launcher.system.executables import is_shell
 from launcher.system.git_files import find_repository, read_commit
 from launcher.system.paths import Home
 from launcher.system.snapshot_setting import SNAPSHOT_FILE_LIMIT
@@ -217,17 +218,21 @@ def _deciding_words(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def _program_notes(program: StartedProgram, manifest: Manifest) -> Iterator[str]:
-    """Yield what a snapshot cannot hold of a program."""
+    """Yield the facts of a program that a snapshot cannot hold."""
+    texts = [*program.argv] if program.argv and is_shell(program.argv[0]) else []
     script = unheld_script(program, manifest, manifest.top)
-    if not script:
-        return
-    yield f"{script} itself is read when the job starts. Python programs that it starts run the snapshot"
-    with suppress(OSError):
-        if lost_variables(Path(manifest.top, script).read_text(errors="replace")):
-            yield (
-                f"{script} replaces PYTHONPATH, and Python does not find the snapshot then. "
-                "Write PYTHONPATH=FOLDER:$PYTHONPATH"
-            )
+    if script:
+        yield (
+            f"{script} itself is read when the job starts. "
+            "Python programs that it starts run the snapshot"
+        )
+        with suppress(OSError):
+            texts.append(Path(manifest.top, script).read_text(errors="replace"))
+    if any(map(lost_variables, texts)):
+        yield (
+            f"{script or program.argv[0]} replaces PYTHONPATH, and Python does not find the snapshot then. "
+            "Write PYTHONPATH=FOLDER:$PYTHONPATH"
+        )
 
 
 def _left_out_notes(source: Source, limit: int) -> Iterator[str]:

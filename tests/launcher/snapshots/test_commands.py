@@ -142,6 +142,9 @@ def test_dry_runs_name_the_snapshot(
     monkeypatch.setenv("LAUNCHER_CONFIG", str(tmp_path / "config.toml"))
     answer = launcher.well("add", "--snapshot", "--dry-run", "--", "sh", "run.sh")
     assert "note: run.sh itself is read when the job starts." in answer.err
+    text = "PYTHONPATH=. python train.py"
+    lost = launcher.well("add", "--snapshot", "--dry-run", "--", "sh", "-c", text).err
+    assert "note: sh replaces PYTHONPATH, and Python does not find the snapshot then." in lost
     assert (
         "note: the snapshot leaves out 1 file that the jobs read in the working folder: "
         "large.bin (2.0 KiB). The limit is snapshot_file_limit = 1 KiB in config.toml"
