@@ -246,7 +246,7 @@ def lacks_module(program: str, module: str, folder: str, python_path: Sequence[s
     """
     top, *rest = module.split(".")
     installed = [*_site_folders(program)]
-    if not installed or top in sys.stdlib_module_names:
+    if not installed or top in sys.stdlib_module_names or not os.path.exists(program):  # noqa: PTH110  # a text
         return False
     linked, packages = linked_packages(program)
     named = [os.path.join(folder, path) for path in ("", *python_path)]  # noqa: PTH118  # texts

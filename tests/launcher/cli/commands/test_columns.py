@@ -46,11 +46,11 @@ def test_every_way_to_queue_a_program_takes_a_note(launcher: Launcher, store: St
 def test_run_again_keeps_a_note_that_its_file_does_not_have(
     launcher: Launcher, store: Store
 ) -> None:
-    Path("plain.yaml").write_text("name: plain\ncommand: [{name: a, argv: [a]}]\n")
+    Path("plain.yaml").write_text("name: plain\ncommand: [{name: a, argv: [sleep, 1m]}]\n")
     launcher.well("stop")
     launcher.well("run", "plain.yaml", "--detach")
     launcher.well("note", "1", "mine")
-    launcher.well("cancel", "1")
+    launcher.well("cancel", "1", "--yes")
     launcher.well("run", "plain.yaml", "--detach")
     assert notes(store) == ["mine"]
 
