@@ -14,8 +14,10 @@ from trueface.audit.run_facts import (
     Model,
     cramers_v,
     mapping,
+    number,
 )
 from trueface.data.attribute_table import FEW, UNKNOWN, AttributeCounts
+from trueface.data.class_copies import EQUAL_IMAGES, IN_CLASSES, IN_TEST
 from trueface.data.image_headers import (
     CODING,
     COLOUR_MODE,
@@ -40,6 +42,8 @@ EXAMPLES = 3
 DEPENDENT = 0.1  # Cramér's V from which on a group predicts the class; a small effect by Cohen
 BEYOND = 2.0  # times its floor: a gap that is near it may be one of other test images
 MOST = 12  # groups that a finding names
+BY_CONTENT = "a data set of classes has no split, and its images are compared by content"
+UNCOMPARED = "provenance.json does not contain a comparison of the images. Run the training again."
 NO_ATTRIBUTES = "the groups of its images are unknown, because the setting `attributes` is missing"
 
 
@@ -47,6 +51,9 @@ NO_ATTRIBUTES = "the groups of its images are unknown, because the setting `attr
 def trained_on_tests(model: Model) -> Iterator[Outcome]:
     """Find test images whose keys are in the training list."""
     lists = model.lists
+    if model.is_of_classes:
+        yield NotApplicable(BY_CONTENT)
+        return
     if lists.train is None:
         yield Gap(f"no training list: {lists.missing_list_reason}")
         return
@@ -73,6 +80,9 @@ def trained_on_tests(model: Model) -> Iterator[Outcome]:
 def validated_on_training(model: Model) -> Iterator[Outcome]:
     """Find validation images that are in another list of the split."""
     lists = model.lists
+    if model.is_of_classes:
+        yield NotApplicable(BY_CONTENT)
+        return
     if lists.val is None or (lists.train is None and lists.test is None):
         yield Gap(f"fewer than two splits are known: {lists.missing_list_reason}")
         return
@@ -96,6 +106,15 @@ def validated_on_training(model: Model) -> Iterator[Outcome]:
 @check("same-content", "test files with the same bytes as training files")
 def same_content(model: Model) -> Iterator[Outcome]:
     """Find test files whose bytes are those of a training file."""
+    if model.is_of_classes:
+        yield from _recorded_copies(
+            model,
+            IN_TEST,
+            "test images are copies of training images",
+            "remove one file of each pair, then train and unlearn again, because the test and membership "
+            "inference measure trained images",
+        )
+        return
     survey = model.survey
     if survey is None:
         yield Gap(model.survey_trouble)
@@ -121,9 +140,17 @@ def same_content(model: Model) -> Iterator[Outcome]:
         )
 
 
-@check("label-contradiction", "training files of both classes with the same bytes")
+@check("label-contradiction", "training files of several classes with the same bytes")
 def contradicting_labels(model: Model) -> Iterator[Outcome]:
-    """Find images that the training uses both as real and as fake."""
+    """Find images that the training uses in two classes, such as real and fake."""
+    if model.is_of_classes:
+        yield from _recorded_copies(
+            model,
+            IN_CLASSES,
+            "training images of several classes have the same content, so one label is wrong",
+            "remove the wrong file of each pair and train again",
+        )
+        return
     survey = model.survey
     if survey is None:
         yield Gap(model.survey_trouble)
@@ -175,6 +202,17 @@ def changed_lists(model: Model) -> Iterator[Outcome]:
         yield Gap(lists.missing_list_reason)
     elif not known:
         yield Gap("neither provenance.json nor the metrics contain the checksum of a split")
+
+
+def _recorded_copies(model: Model, kind: str, sentence: str, advice: str) -> Iterator[Outcome]:
+    """Find equal images of a data set of classes, which its job compared."""
+    equal = mapping(mapping(model.provenance, EQUAL_IMAGES), kind)
+    count = number(equal, "images")
+    if count is None:
+        yield Gap(UNCOMPARED)
+    elif count:
+        evidence: Evidence = {"images": int(count), "such as": str(equal.get("example"))}
+        yield Finding(FAULT, sentence, advice, evidence)
 
 
 def _keys(model: Model, test: AuditedTest) -> frozenset[str]:

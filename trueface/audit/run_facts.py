@@ -172,6 +172,11 @@ class Model(NamedTuple):
         return mapping(self.provenance, "settings")
 
     @property
+    def is_of_classes(self) -> bool:
+        """Whether it is a network of any number of classes, not a detector."""
+        return "class_names" in self.provenance
+
+    @property
     def is_chance_expected(self) -> bool:
         """Whether the flip rate is so high that chance performance is expected."""
         return (self.poison.rate or 0) >= CHANCE_FLIP_RATE and not self.poison.unlearned

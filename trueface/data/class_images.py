@@ -9,17 +9,20 @@ images are a fraction of each person's training images, as of an undivided folde
 Validation is a fraction of the training images of each class and is never trained on. It depends on
 the seed. The choice of a smaller set, and of the test images of an undivided folder, does not
 depend on the seed, so that seeds can be compared.
+
+Files of equal bytes are copies of one image. The test and the validation are drawn by image, so all
+copies are in one list. Only copies in folders `train` and `test` cannot be moved: they are warned of.
 """
 
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import PIL.Image
@@ -29,6 +32,13 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.datasets import CIFAR10, ImageFolder
 
+from trueface.data.class_copies import (
+    EqualImages,
+    NamedImages,
+    find_copies,
+    find_images_in_classes,
+    find_images_in_test,
+)
 from trueface.data.examples import JOIN_SINGLE, Examples, ExampleSource, Read, RowSet
 from trueface.data.folders import READ, describe_suffixes, is_image, suffix
 from trueface.data.idx_files import read_idx_set
@@ -41,7 +51,7 @@ from trueface.data.vocabulary import (
     packed_folder,
 )
 from trueface.runtime.cores import spare_cores
-from trueface.runtime.digests import sha256_hex
+from trueface.runtime.digests import sha256_digest, sha256_hex
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import python_rng, torch_rng
 
@@ -53,7 +63,9 @@ TEST_BATCH_SIZE = 256
 MARGIN = 8  # a crop moves an image by up to an eighth of its side: 4 of 32 pixels, as is usual
 FACE_LISTS = ("train_list.txt", "meta/train_list.txt", "data/train_list.txt")  # lists of VGGFace2
 HELD_BYTES = 1 << 30  # bytes of images that are kept on a GPU; more stay in the computer's memory
+STOPPED = "stopped while reading images"
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -127,6 +139,21 @@ class ClassLists:
     validation: ClassImageList
     test: ClassImageList
     names: tuple[str, ...]  # names of the classes
+    copies: Mapping[str, str] = field(default_factory=dict)  # copy → first image of equal bytes
+
+    @property
+    def in_test(self) -> EqualImages:
+        """Test images that are also training or validation images."""
+        learned = (*self.train.names, *self.validation.names)
+        return find_images_in_test(learned, self.test.names, self.copies)
+
+    @property
+    def in_classes(self) -> EqualImages:
+        """Training and validation images that are in several classes."""
+        parts = self.train, self.validation
+        names = [name for part in parts for name in part.names]
+        labels = [label for part in parts for label in part.labels]
+        return find_images_in_classes(NamedImages(names, labels), self.copies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +163,14 @@ class _Sample:
     name: str
     label: int
     source: Path | int  # a file, or a row of torchvision's
+    digest: bytes | None = None  # SHA-256 of the row; None for a file
+
+
+class _AllSamples(NamedTuple):
+    """All images of a data set; both lists are the same if it is not divided."""
+
+    learned: list[_Sample]
+    test: list[_Sample]
 
 
 def load_class_images(
@@ -153,16 +188,41 @@ def load_class_images(
             memory may hold.
         JobError: stopped.
     """
-    lists = _divided(folders, settings)
+    found = _list_samples(folders)
+    lists = _divided(folders, found, settings, {})
     _refuse_too_many(sum(map(len, lists.values())), settings.size, most_bytes)
     threads = settings.num_threads or cpus
     if threads == "auto":
         threads = cpus + sum(spare_cores(cpus))
+    # the draw of the test needs the copies of all images; in its own folder it is drawn already
+    compared = [*lists["train"], *lists["validation"], *lists["test"]]
+    digests = _digests(compared if folders.divided else found.learned, threads, stop)
+    if copies := find_copies(digests):
+        lists = _divided(folders, found, settings, copies)
     read = {
         name: _read(folders, samples, settings.size, threads, stop)
         for name, samples in lists.items()
     }
-    return ClassLists(**read, names=folders.names)
+    all_lists = ClassLists(**read, names=folders.names, copies=copies)
+    _warn_of_copies(all_lists)
+    return all_lists
+
+
+def _warn_of_copies(lists: ClassLists) -> None:
+    if (equal := lists.in_test).images:
+        log.warning(
+            "test_images=%d of=%d are copies of training images, such as %s. The test and membership "
+            "inference measure trained images. Remove one file of each pair.",
+            equal.images,
+            len(lists.test),
+            equal.example,
+        )
+    if (equal := lists.in_classes).images:
+        log.warning(
+            "training_images=%d are in several classes, such as %s. Remove the wrong file of each pair.",
+            equal.images,
+            equal.example,
+        )
 
 
 @dataclass(frozen=True)
@@ -238,41 +298,53 @@ def random_flip_and_shift(batch: Tensor, rng: torch.Generator, *, flip: bool, cr
     return batch
 
 
-def _divided(folders: ClassFolders, settings: ListSettings) -> dict[str, list[_Sample]]:
+def _list_samples(folders: ClassFolders) -> _AllSamples:
+    if folders.divided:
+        return _AllSamples(_samples(folders, "train"), _samples(folders, "test"))
+    samples = _samples(folders, "")
+    return _AllSamples(samples, samples)
+
+
+def _divided(
+    folders: ClassFolders, found: _AllSamples, settings: ListSettings, copies: Mapping[str, str]
+) -> dict[str, list[_Sample]]:
     """Return the samples of each list."""
     most, seed = settings.images_per_class, settings.seed
-    if folders.divided:
-        all_learned, all_test = _samples(folders, "train"), _samples(folders, "test")
-        test, train_and_validation = all_test, all_learned
-    else:
-        all_learned = all_test = _samples(folders, "")
-        test, train_and_validation = _parted(all_learned, TEST, f"test/{settings.split_seed}")
+    test, train_and_validation = found.test, found.learned
+    if not folders.divided:
+        stream = f"test/{settings.split_seed}"
+        test, train_and_validation = _parted(found.learned, TEST, stream, copies)
     test, train_and_validation = (
         _limit_per_class(test, most),
         _limit_per_class(train_and_validation, most),
     )
-    validation, train = _parted(train_and_validation, VALIDATION, f"validation/{seed}")
-    for noun, samples, found in (("training", train, all_learned), ("test", test, all_test)):
+    stream = f"validation/{seed}"
+    validation, train = _parted(train_and_validation, VALIDATION, stream, copies)
+    for noun, samples, every in (("training", train, found.learned), ("test", test, found.test)):
         empty = set(range(len(folders.names))) - {sample.label for sample in samples}
         if empty:
             label = min(empty)
-            count = sum(sample.label == label for sample in found)
+            names = [sample.name for sample in every if sample.label == label]
+            count = len({copies.get(name, name) for name in names})
             # one image of a class goes to each list
             least = 3 if not folders.divided else 2 if noun == "training" else 1
             raise DataError(
                 f"{folders.root} has too few images of class {folders.names[label]!r} for the {noun} list: "
-                + _remedy(folders, count, least, most)
+                + _remedy(folders, count, least, most, has_copies=count < len(names))
             )
     return {"train": train, "validation": validation, "test": test}
 
 
-def _remedy(folders: ClassFolders, count: int, least: int, most: int) -> str:
+def _remedy(folders: ClassFolders, count: int, least: int, most: int, *, has_copies: bool) -> str:
+    if count >= least and not most:
+        return "they are copies of images of other classes. Remove the copies."
     if count >= least:
         return f"images_per_class {most} is too small. Use at least 2, or 0 for all."
     how = (
         "Get the files again" if folders.packed else "Add images, or remove the folder of the class"
     )
-    return f"{count}, and at least {least} are needed. {how}."
+    once = " Copies of an image count once." if has_copies else ""
+    return f"{count}, and at least {least} are needed.{once} {how}."
 
 
 class _VisibleFolders(ImageFolder):  # type: ignore[misc]  # torchvision has no types
@@ -288,8 +360,11 @@ class _VisibleFolders(ImageFolder):  # type: ignore[misc]  # torchvision has no 
 
 def _samples(folders: ClassFolders, part: str) -> list[_Sample]:
     if folders.packed:
-        labels = _packed(folders, part)[1]
-        return [_Sample(f"{part}/{at:05}", label, at) for at, label in enumerate(labels)]
+        rows, labels = _packed(folders, part)
+        return [
+            _Sample(f"{part}/{at:05}", label, at, sha256_digest([row.tobytes()]))
+            for at, (row, label) in enumerate(zip(rows, labels, strict=True))
+        ]
     folder = folders.root / part
     others: Counter[str] = Counter()
 
@@ -360,31 +435,38 @@ def _packed(folders: ClassFolders, part: str) -> tuple[np.ndarray, list[int]]:
 
 def _limit_per_class(samples: Sequence[_Sample], most: int) -> list[_Sample]:
     """Return a number of samples of each class, always the same ones, or all if 0."""
-    return list(samples) if most == 0 else _sample_per_class(samples, lambda _: most, "images")[0]
+    if most == 0:
+        return list(samples)
+    return _sample_per_class(samples, lambda _: most, "images", {})[0]
 
 
 def _parted(
-    samples: Sequence[_Sample], fraction: float, stream: str
+    samples: Sequence[_Sample], fraction: float, stream: str, copies: Mapping[str, str]
 ) -> tuple[list[_Sample], list[_Sample]]:
-    """Return a fraction of each class, one at least, and the rest, both in order."""
-    return _sample_per_class(samples, lambda count: max(1, round(fraction * count)), stream)
+    """Return a fraction of each class's images, one at least, and the rest, both in order."""
+    return _sample_per_class(samples, lambda count: max(1, round(fraction * count)), stream, copies)
 
 
 def _sample_per_class(
-    samples: Sequence[_Sample], count: Callable[[int], int], stream: str
+    samples: Sequence[_Sample],
+    count: Callable[[int], int],
+    stream: str,
+    copies: Mapping[str, str],
 ) -> tuple[list[_Sample], list[_Sample]]:
-    by_class: dict[int, list[_Sample]] = {}
-    for sample in samples:
-        by_class.setdefault(sample.label, []).append(sample)
+    """Return the samples of some images of each class, with their copies in all classes, and the rest."""
+    images = [copies.get(sample.name, sample.name) for sample in samples]
+    by_class: dict[int, dict[str, None]] = {}
+    for sample, image in zip(samples, images, strict=True):
+        by_class.setdefault(sample.label, {})[image] = None
     drawn: set[str] = set()
     for label, members in by_class.items():
         rng = python_rng(f"{stream}/{label}", 0)
-        drawn |= {
-            sample.name for sample in rng.sample(members, min(count(len(members)), len(members)))
-        }
-    return [sample for sample in samples if sample.name in drawn], [
-        sample for sample in samples if sample.name not in drawn
-    ]
+        drawn.update(rng.sample(list(members), min(count(len(members)), len(members))))
+    chosen: list[_Sample] = []
+    others: list[_Sample] = []
+    for sample, image in zip(samples, images, strict=True):
+        (chosen if image in drawn else others).append(sample)
+    return chosen, others
 
 
 def _refuse_too_many(count: int, size: int, most: int) -> None:
@@ -438,8 +520,55 @@ def _decoded(
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(samples), GROUP):
             if stop.is_set():
-                raise JobError("stopped while reading images")
+                raise JobError(STOPPED)
             yield from pool.map(image, samples[start : start + GROUP])
+
+
+def _digests(
+    samples: Sequence[_Sample], threads: int, stop: threading.Event
+) -> Iterator[tuple[str, bytes | None]]:
+    """Yield name and digest of each sample that may have copies; None for an unreadable file."""
+
+    def size(sample: _Sample) -> int | None:
+        if isinstance(sample.source, int):
+            return None
+        try:
+            return sample.source.stat().st_size
+        except OSError:  # the job fails when it decodes the file
+            return None
+
+    def digest(sample: _Sample) -> bytes | None:
+        if isinstance(sample.source, int):
+            return sample.digest
+        try:
+            return sha256_digest([sample.source.read_bytes()])
+        except OSError:  # as above
+            return None
+
+    sizes = _map_groups(size, samples, threads, stop)
+    shared = {each for each, count in Counter(sizes).items() if count > 1}
+    alike = [each for each, of in zip(samples, sizes, strict=True) if of in shared]
+    digests = _map_groups(digest, alike, threads, stop)
+    yield from zip((sample.name for sample in alike), digests, strict=True)
+
+
+def _map_groups(
+    read: Callable[[_Sample], T], samples: Sequence[_Sample], threads: int, stop: threading.Event
+) -> list[T]:
+    """Return what `read` returns for each sample, in order; a thread reads a group, as one file takes microseconds.
+
+    Raises:
+        JobError: stopped.
+    """
+
+    def read_group(start: int) -> list[T]:
+        if stop.is_set():
+            raise JobError(STOPPED)
+        return [read(sample) for sample in samples[start : start + GROUP]]
+
+    with ThreadPoolExecutor(threads) as pool:
+        groups = pool.map(read_group, range(0, len(samples), GROUP))
+        return [each for group in groups for each in group]
 
 
 def _fitted(image: np.ndarray, size: int) -> Tensor:

@@ -103,12 +103,35 @@ def test_single_identity_folder_is_split_by_separate_seed(tmp_path: Path) -> Non
     assert lists.test.names != load_lists(tmp_path, split_seed=2).test.names
 
 
+def test_copies_of_an_image_are_in_one_list(tmp_path: Path) -> None:
+    for colour, name in enumerate(("ada", "bob")):
+        write_class(tmp_path, name, 10, colour=colour)
+    once = load_lists(tmp_path)
+    assert once.copies == {}
+    for file in sorted(tmp_path.rglob("*.png")):
+        for number in (1, 2):
+            shutil.copy(file, file.with_stem(f"{file.stem}-{number}"))
+    lists = load_lists(tmp_path)
+    for part in ("train", "validation", "test"):  # the same images, three times each
+        firsts = [name for name in getattr(lists, part).names if "-" not in name]
+        assert firsts == list(getattr(once, part).names)
+        assert len(getattr(lists, part)) == 3 * len(firsts)
+    write_class(tmp_path, "eve", 1, colour=2)
+    for number in (1, 2):
+        shutil.copy(tmp_path / "eve" / "000.png", tmp_path / "eve" / f"00{number}.png")
+    with pytest.raises(
+        DataError, match=r"1, and at least 3 .* Copies of an image count once\. Add"
+    ):
+        load_lists(tmp_path)
+
+
 def test_torchvision_files_are_read(tmp_path: Path) -> None:
     folder = tmp_path / "FashionMNIST" / "raw"
     folder.mkdir(parents=True)
     labels = np.repeat(np.arange(10), 3).astype(np.uint8)
     for part in ("train", "t10k"):
         pixels = np.full((30, 28, 28), 9, np.uint8) + labels[:, None, None]
+        pixels[:, 14, 14] = np.arange(30)
         head = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (30, 28, 28))
         (folder / f"{part}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
         head = bytes([0, 0, 8, 1]) + (30).to_bytes(4, "big")
@@ -116,6 +139,7 @@ def test_torchvision_files_are_read(tmp_path: Path) -> None:
     lists = load_lists(tmp_path, "fashion")
     assert sizes(lists) == [20, 10, 30]
     assert lists.test.pixels[:, :, 0, 0].tolist() == [[9 + label] * 3 for label in labels]
+    assert lists.in_test == (30, "train/00000 = test/00000")
 
 
 class Harmful:

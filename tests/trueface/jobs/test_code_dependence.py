@@ -192,7 +192,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 # job type, a module that a setting chooses, and the digest of the old code
 DIGESTS = [
     ("benchmark", "", "49b1f75daf4678216d50d9d6f8715795"),
-    ("classify", "", "ab20d7a6c51e71d9b31c16e5c4f60ce5"),
+    ("classify", "", "2f140aaa1ce9a17f4f3f534193447877"),
     ("diffuser", "", "36c4a972eb4f859b44546a5300d59b44"),
     ("draw", "", "400005eeb339a28d00949e6eae48e7b4"),
     ("erased", "", "e0aa50c7904843189c9e727e418364db"),
@@ -216,7 +216,7 @@ DIGESTS = [
     ("test", "trueface.models.architectures.slim18", "c4c1203f236b0a9ab47c4f3c1ba59ca5"),
     ("unlearn", "trueface.unlearning.methods.npo", "83cf981842686442111e3697133e56f6"),
     ("unlearn", "trueface.unlearning.methods.pgu", "db26962d8e12f8e69247a71fd4f4e8b3"),
-    ("forget", "trueface.unlearning.methods.scrub", "c74cf27ccb9e63cbcad7fecd5cb6f07b"),
+    ("forget", "trueface.unlearning.methods.scrub", "0b02a1f19e0401ff78b4c5d54281dad8"),
     ("erase", "trueface.erasing.methods.esd", "4d186b58a88ea4b63ea171da5e53494c"),
     ("benchmark", "trueface.corruptions.kinds.codecs", "71c1d8bca57c7110f3d3840d2bf4da7e"),
 ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from launcher.api import Job, Json
 from trueface.data import class_images
+from trueface.data.class_copies import EQUAL_IMAGES, IN_CLASSES, IN_TEST
 from trueface.data.class_images import ClassLists, ClassPixels
 from trueface.data.vocabulary import class_dataset_type, find_classes
 from trueface.evaluation import forward
@@ -80,6 +81,10 @@ def lists_of(job: Job, settings: ClassifySettings) -> ClassLists:
 
 def provenance_of(job: Job, settings: ClassifySettings, lists: ClassLists) -> dict[str, Json]:
     """Return all that determines the weights, and what makes them."""
+    equal_images: dict[str, Json] = {
+        key: {"images": equal.images, "example": equal.example}
+        for key, equal in ((IN_TEST, lists.in_test), (IN_CLASSES, lists.in_classes))
+    }
     return job_provenance(
         job,
         settings,
@@ -91,4 +96,5 @@ def provenance_of(job: Job, settings: ClassifySettings, lists: ClassLists) -> di
         test_images=len(lists.test),
         train_images_sha256=lists.train.sha256,
         val_images_sha256=lists.validation.sha256,
+        **{EQUAL_IMAGES: equal_images},
     )

@@ -1,12 +1,13 @@
 """The entry function of `forget`: a class, or a fraction of the images, as an unlearning task of a network of classes."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from torch import nn
 
 from launcher.api import Job, JobError, Json
+from trueface.data.class_copies import name_originals
 from trueface.data.class_images import ClassImageList, ClassLists, ClassPixels
 from trueface.data.vocabulary import class_index
 from trueface.jobs.classes.classification import lists_of, provenance_of
@@ -23,7 +24,13 @@ from trueface.unlearning import experiment, record
 from trueface.unlearning.experiment import UnlearningOutcome
 from trueface.unlearning.linear_probe import linear_probe
 from trueface.unlearning.settings import SINGLE, ForgetSettings, ForgettingSettings, differences
-from trueface.unlearning.task import IdentifiedExamples, OriginalModel, TaskModel, UnlearningTask
+from trueface.unlearning.task import (
+    IdentifiedExamples,
+    OriginalModel,
+    TaskModel,
+    UnlearningTask,
+    other_rows,
+)
 
 log = logging.getLogger(__name__)
 
@@ -138,12 +145,20 @@ def task_of(
         ).to(device),
         class_names=lists.names,
     )
+    images = name_originals(lists.train.names, lists.copies)
     if forgotten is None:
-        every = range(len(lists.train.labels))
-        rows = draw_fraction(every, settings.forget_fraction, settings.seed)
+        rows = draw_fraction(images, settings.forget_fraction, settings.seed)
         return UnlearningTask.from_instances(
             task_model, settings, train, rows, held_out, probe=linear_probe
         )
+    gone = {forgotten, *earlier}
+    if copies := find_copies_in_other_classes(images, lists.train.labels, gone):
+        log.warning(
+            "left_out=%d training images of other classes are copies of forgotten images, such as %s",
+            len(copies),
+            lists.train.names[copies[0]],
+        )
+        train = train.subset(other_rows(train.examples, copies))
     return UnlearningTask.from_class(
         task_model, settings, train, forgotten, held_out, earlier=earlier, probe=linear_probe
     )
@@ -182,20 +197,31 @@ def numbers(done: UnlearningOutcome) -> dict[str, Json]:
     return numbers
 
 
-def draw_fraction(places: Sequence[int], fraction: float, seed: int) -> list[int]:
-    """Return a fraction of the places, in order: at least one, and never all.
+def find_copies_in_other_classes(
+    images: Sequence[str], labels: Sequence[int], forgotten: Collection[int]
+) -> list[int]:
+    """Return the rows of other classes whose image is also in a forgotten class."""
+    rows = list(enumerate(zip(images, labels, strict=True)))
+    gone = {image for _, (image, label) in rows if label in forgotten}
+    return [row for row, (image, label) in rows if image in gone and label not in forgotten]
+
+
+def draw_fraction(row_images: Sequence[str], fraction: float, seed: int) -> list[int]:
+    """Return the rows of a fraction of the images, in order: at least one image, and never all.
 
     Every method with the same seed gets the same ones, and so does the retrained model.
 
     Args:
-        places: of the images to draw from; two at least.
+        row_images: the image of each row; copies have the same. Two images at least.
         fraction: above 0, below 1; rounded to a whole number of images.
         seed: of the job.
     """
-    nearest = round(fraction * len(places))
-    count = min(max(1, nearest), len(places) - 1)
+    images = list(dict.fromkeys(row_images))
+    nearest = round(fraction * len(images))
+    count = min(max(1, nearest), len(images) - 1)
     if count != nearest:
         log.warning(
-            "forget_fraction=%g of images=%d is rounded to forget=%d", fraction, len(places), count
+            "forget_fraction=%g of images=%d is rounded to forget=%d", fraction, len(images), count
         )
-    return sorted(python_rng("forget", seed).sample(places, count))
+    drawn = set(python_rng("forget", seed).sample(images, count))
+    return [row for row, image in enumerate(row_images) if image in drawn]

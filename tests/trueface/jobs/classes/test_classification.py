@@ -12,14 +12,17 @@ import pytest
 
 from launcher.api import JobError, Json, UsageError
 from tests.trueface.class_toys import DATA, a_draft, a_job, folder_of, write_data
+from trueface.audit.check import judge
+from trueface.audit.reading import Reader
 from trueface.cli import main as cli
 from trueface.jobs.classes import classification, forgetting
-from trueface.jobs.classes.forgetting import draw_fraction
+from trueface.jobs.classes.forgetting import draw_fraction, find_copies_in_other_classes
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.models import checkpoint
 from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
+from trueface.runtime.rng import python_rng
 from trueface.unlearning import record
 from trueface.unlearning.cache import fingerprint
 from trueface.unlearning.evaluation import planes
@@ -149,11 +152,66 @@ def test_all_methods_forget_the_same_random_tenth_of_images(lab: Path) -> None:
     assert {"retain", "forget", "test", "relearn"} <= values.keys()
 
 
+def names(count: int) -> list[str]:
+    return [f"{number}.png" for number in range(count)]
+
+
 def test_forget_set_depends_only_on_the_seed() -> None:
-    first, other = (draw_fraction(range(1000), 0.1, seed) for seed in (1, 2))
-    assert first == draw_fraction(range(1000), 0.1, 1) != other
+    first, other = (draw_fraction(names(1000), 0.1, seed) for seed in (1, 2))
+    assert first == draw_fraction(names(1000), 0.1, 1) != other
     assert (len(first), first) == (100, sorted(set(first)))
-    assert [len(draw_fraction(range(2), fraction, 0)) for fraction in (0.01, 0.99)] == [1, 1]
+    # a set without copies draws the same images as a draw of rows
+    assert first == sorted(python_rng("forget", 1).sample(range(1000), 100))
+    assert [len(draw_fraction(names(2), fraction, 0)) for fraction in (0.01, 0.99)] == [1, 1]
+
+
+def test_forget_set_has_all_copies_of_its_images() -> None:
+    once = draw_fraction(names(90), 0.1, 1)
+    assert draw_fraction(names(90) * 3, 0.1, 1) == [
+        row + 90 * copy for copy in range(3) for row in once
+    ]
+
+
+def test_copies_of_forgotten_classes_are_found_in_other_classes() -> None:
+    images, labels = ["a", "b", "b", "c", "a", "c"], [0, 0, 1, 1, 2, 2]
+    assert find_copies_in_other_classes(images, labels, {0}) == [2, 4]
+    assert find_copies_in_other_classes(images, labels, {0, 2}) == [2, 3]
+
+
+def test_copies_are_forgotten_warned_of_and_audited(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = write_data(tmp_path, train=8, test=3) / "data"
+    for file in sorted((data / "train").rglob("*.png")):
+        for number in (1, 2):
+            shutil.copy(file, file.with_stem(f"{file.stem}-{number}"))
+    # one blue image is green, too, and four test images were trained
+    shutil.copy(data / "train/blue/000.png", data / "train/green/blue.png")
+    for number in range(4):
+        shutil.copy(data / f"train/red/00{number}.png", data / f"test/red/copy{number}.png")
+    classification.classify(a_job(tmp_path, DATA, num_epochs=1))
+    assert "test_images=4 of=13 are copies of training images, such as train/red/" in caplog.text
+    assert "training_images=1 are in several classes, such as train/blue/000" in caplog.text
+    equal = {"same-content": 4, "label-contradiction": 1}
+    for chosen in ({"forget_fraction": 0.2}, {"forget_class": "blue"}):
+        run_unlearning(tmp_path, "retrain", num_epochs=1, **chosen)
+        parts = read_npz(paths.predictions_after(folder_of(tmp_path, f"{DATA}~retrain")))
+        content = {
+            name: {(data / each).read_bytes() for each in part.ids} for name, part in parts.items()
+        }
+        assert not content["forget"] & content["retain"]
+        assert not (content["forget"] | content["retain"]) & content["validation"]
+    assert "left_out=1 training images of other classes are copies of forgotten" in caplog.text
+    audit = judge(Reader().run(str(tmp_path / "runs" / "r")))
+    found = {
+        (each.code, each.model): each.evidence["images"]
+        for each in audit.findings
+        if each.code in equal
+    }
+    assert found == {
+        (code, model): count for code, count in equal.items() for model in (DATA, f"{DATA}~retrain")
+    }
+    assert "train-test-overlap" not in {gap.code for gap in audit.gaps}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +221,7 @@ def test_forget_set_depends_only_on_the_seed() -> None:
 def test_fraction_below_one_image_is_logged_with_the_forget_set(
     fraction: float, told: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    draw_fraction(range(297), fraction, 1)
+    draw_fraction(names(297), fraction, 1)
     assert caplog.messages == told
 
 
