@@ -14,10 +14,9 @@ from trueface.audit.run_facts import (
     Model,
     cramers_v,
     mapping,
-    number,
 )
 from trueface.data.attribute_table import FEW, UNKNOWN, AttributeCounts
-from trueface.data.class_copies import EQUAL_IMAGES, IN_CLASSES, IN_TEST
+from trueface.data.class_copies import IN_CLASSES, IN_TEST, read_equal_images
 from trueface.data.image_headers import (
     CODING,
     COLOUR_MODE,
@@ -206,12 +205,11 @@ def changed_lists(model: Model) -> Iterator[Outcome]:
 
 def _recorded_copies(model: Model, kind: str, sentence: str, advice: str) -> Iterator[Outcome]:
     """Find equal images of a data set of classes, which its job compared."""
-    equal = mapping(mapping(model.provenance, EQUAL_IMAGES), kind)
-    count = number(equal, "images")
-    if count is None:
+    equal = read_equal_images(model.provenance, kind)
+    if equal is None:
         yield Gap(UNCOMPARED)
-    elif count:
-        evidence: Evidence = {"images": int(count), "such as": str(equal.get("example"))}
+    elif equal.images:
+        evidence: Evidence = {"images": equal.images, "such as": equal.example}
         yield Finding(FAULT, sentence, advice, evidence)
 
 

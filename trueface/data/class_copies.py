@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from trueface.runtime.files import Json
+
 EQUAL_IMAGES = "equal_images"  # key of the provenance of a model; it contains the next two
 IN_TEST, IN_CLASSES = "in_training_and_test", "in_several_classes"
 
@@ -24,6 +26,21 @@ class EqualImages(NamedTuple):
 
     images: int = 0
     example: str = ""  # "train/cat/1.png = test/cat/7.png"; empty if there are none
+
+
+def read_equal_images(provenance: Mapping[str, Json], kind: str) -> EqualImages | None:
+    """Return the equal images that a job recorded, or None if it did not compare them.
+
+    Args:
+        provenance: of the model.
+        kind: IN_TEST or IN_CLASSES.
+    """
+    recorded = provenance.get(EQUAL_IMAGES)
+    equal = recorded.get(kind) if isinstance(recorded, dict) else None
+    count = equal.get("images") if isinstance(equal, dict) else None
+    if not isinstance(equal, dict) or not isinstance(count, int):
+        return None
+    return EqualImages(count, str(equal.get("example", "")))
 
 
 def find_copies(contents: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
@@ -57,7 +74,9 @@ def find_images_in_test(
     """
     if not copies:
         return EqualImages()
-    by_image = dict(zip(name_originals(learned, copies), learned, strict=True))
+    by_image: dict[str, str] = {}
+    for image, name in zip(name_originals(learned, copies), learned, strict=True):
+        by_image.setdefault(image, name)
     pairs = [
         (by_image[image], name)
         for image, name in zip(name_originals(test, copies), test, strict=True)

@@ -35,6 +35,7 @@ class AlarmKind(StrEnum):
     NOISE_UNKNOWN = "noise unknown"
     ONE_CLASS = "one class"
     VALIDATION = "validation"
+    MEMBERS_IN_TEST = "members in test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,21 @@ def unclean(validation: Predictions) -> Alarm | None:
         alarm_kind=AlarmKind.VALIDATION,
         text=f"{wrong} of {len(validation)} validation labels are wrong, and results were "
         "chosen with them",
+    )
+
+
+def members_in_test(copies: int) -> Alarm | None:
+    """Warn of test images with the content of training images.
+
+    Args:
+        copies: how many there are.
+    """
+    if not copies:
+        return None
+    return Alarm(
+        alarm_kind=AlarmKind.MEMBERS_IN_TEST,
+        text=f"{copies} test images are copies of training images, so membership inference compares members "
+        "with members",
     )
 
 

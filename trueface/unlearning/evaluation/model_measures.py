@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from trueface.data.class_copies import IN_TEST, read_equal_images
 from trueface.evaluation.estimate import Estimate
 from trueface.evaluation.measurement import few_sources
 from trueface.predictions.npz_tables import read_npz
@@ -12,7 +13,7 @@ from trueface.runtime.errors import DataError, MachineError
 from trueface.runtime.files import read_json
 from trueface.runtime.ids import model_folder_name
 from trueface.unlearning.evaluation import measures
-from trueface.unlearning.evaluation.alarms import Alarm
+from trueface.unlearning.evaluation.alarms import Alarm, members_in_test
 from trueface.unlearning.evaluation.measures import (
     MetricDict,
     PredictionsBySplit,
@@ -183,6 +184,8 @@ def _measure(
         alarms = _find_model_alarms(
             record, predictions.parts, references, of_base=predictions is references.poisoned
         )
+    if (members := members_in_test(_copies_in_test(model))) is not None:
+        alarms = (*alarms, members)
     if predictions.finite_parts is not None:
         measures |= _compare_with_references(record, predictions.finite_parts, measures, references)
     sources = (
@@ -191,6 +194,12 @@ def _measure(
         else _few_sources(predictions.finite_parts)
     )
     return MeasuredModel(record.method, model, measures, alarms, _notes(record), sources)
+
+
+def _copies_in_test(model: UnlearnedModel) -> int:
+    provenance = read_json(paths.provenance(model.folder)) or {}
+    equal = read_equal_images(provenance, IN_TEST)
+    return 0 if equal is None else equal.images
 
 
 def _few_sources(parts: PredictionsBySplit) -> str:

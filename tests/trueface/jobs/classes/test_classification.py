@@ -202,6 +202,8 @@ def test_copies_are_forgotten_warned_of_and_audited(
         assert not content["forget"] & content["retain"]
         assert not (content["forget"] | content["retain"]) & content["validation"]
     assert "left_out=1 training images of other classes are copies of forgotten" in caplog.text
+    (group,) = make_unlearning_leaderboard(folder_of(tmp_path, f"{DATA}~retrain")).groups
+    assert any(alarm.text.startswith("4 test images are copies") for alarm in group.rows[-1].alarms)
     audit = judge(Reader().run(str(tmp_path / "runs" / "r")))
     found = {
         (each.code, each.model): each.evidence["images"]
