@@ -123,6 +123,14 @@ def test_copies_of_an_image_are_in_one_list(tmp_path: Path) -> None:
         DataError, match=r"1, and at least 3 .* Copies of an image count once\. Add"
     ):
         load_lists(tmp_path)
+    held_out = [name for name in once.test.names if name.startswith("ada/")]
+    kept = next(name for name in once.train.names if name.startswith("ada/"))
+    for number, name in enumerate((*held_out, kept)):
+        shutil.copy(tmp_path / name, tmp_path / "eve" / f"00{number}.png")
+    with pytest.raises(
+        DataError, match="'eve' for the training list: they are copies of images of"
+    ):
+        load_lists(tmp_path)
 
 
 def test_torchvision_files_are_read(tmp_path: Path) -> None:
