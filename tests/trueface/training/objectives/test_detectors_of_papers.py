@@ -24,12 +24,15 @@ from trueface.models.published_settings import PublishedSettings
 from trueface.runtime.errors import WeightsError
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.add import (
+    DIRECTIONS,
     AddLosses,
+    Matches,
     aligned,
     draw_matches,
     frequency_distance,
     projected,
     projection_distance,
+    view_losses,
 )
 from trueface.training.objectives.capsule import capsule_loss
 from trueface.training.objectives.core import consistency, weighted_bce
@@ -238,6 +241,50 @@ def test_matches_have_the_same_and_the_other_class() -> None:
     assert (IS_FAKE[matches.same] == IS_FAKE).all()
     assert (IS_FAKE[matches.other] != IS_FAKE).all()
     assert not draw_matches(torch.ones(3, dtype=torch.bool)).has_other.any()
+
+
+def points(*columns: int) -> Tensor:
+    """Return maps of one row and five columns, each with one place of strength."""
+    return functional.one_hot(torch.tensor(columns), 5).float()[:, None, None]
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    # an image of the other class at the distance 0 adds half of the margin 0.012 to the third image
+    [((0.0, 0.0, 1.0), [0.25, 0.625, 0.506, 0.875]), ((0.0, 0.6, 0.8), [0.2, 0.5, 0.406, 0.7])],
+)
+def test_views_compare_the_same_image_and_contrast_in_both_directions(
+    direction: tuple[float, ...], expected: list[float]
+) -> None:
+    student, teacher = (
+        projected(maps, torch.tensor(direction))
+        for maps in (points(0, 3, 1, 3), points(0, 4, 2, 1))
+    )
+    pairs = (([2, 3, 0, 1], [1, 0, 3, 2]), ([0, 1, 2, 3], [3, 2, 1, 0]))
+    to_teacher, to_student = (
+        Matches(torch.tensor(same), torch.tensor(other), torch.ones(4, dtype=torch.bool))
+        for same, other in pairs
+    )
+    losses = view_losses(student, teacher, (to_teacher, to_student))
+    assert losses.tolist() == pytest.approx(expected)
+
+
+# norm of the gradient of the published program, for normal maps of 12 images
+@pytest.mark.parametrize(("shape", "norm"), [((1024, 8, 8), 0.00017), ((2048, 4, 4), 0.00024)])
+def test_gradient_of_views_has_the_size_of_the_published(
+    shape: tuple[int, ...], norm: float
+) -> None:
+    torch.manual_seed(1)
+    student, teacher = torch.randn(2, 12, *shape)
+    is_fake = torch.arange(12) % 2 == 0
+    student.requires_grad_()
+    losses = []
+    for direction in functional.normalize(torch.randn(DIRECTIONS, 3), dim=1):
+        matches = draw_matches(is_fake), draw_matches(is_fake)
+        own, target = projected(student, direction), projected(teacher, direction)
+        losses.append(view_losses(own, target, matches).mean())
+    (gradient,) = torch.autograd.grad(torch.stack(losses).mean(), student)
+    assert norm / 2 < float(gradient.norm()) < norm * 2
 
 
 # --- steps
