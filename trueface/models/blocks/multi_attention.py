@@ -5,7 +5,7 @@ all of them together. A texture is what remains of maps without their means over
 (section 3.2). The network is written from the paper. Names, shapes and numbers fit models/MAT.py of
 github.com/yoctta/multiple-attention at bb069ccd. Its EfficientNet-B4 has the padding of efficientnet_pytorch 0.6 for
 images of 380 pixels. Textures are those after block 5, and attention is computed after block 21. The place of the last
-dropout is not in the paper.
+dropout is not in the paper. As in that file, a dropped attention map weights neither textures nor the last maps.
 """
 
 from collections.abc import Mapping
@@ -123,8 +123,9 @@ class MultiAttention(nn.Module):
         last = self.net.last_maps(self.net.run_blocks(deep, ATTENTION_BLOCKS))
         attention = self.attentions(deep)
         textures, means = self.texture_enhance(shallow, attention)
-        local = self.dropout(pool_textures(textures, attention)).flatten(1)
-        whole = pool_maps(last, attention.sum(1, keepdim=True))
+        used = self.dropout(attention.new_ones(len(images), ATTENTIONS, 1))  # 0 for a dropped map
+        local = (used * pool_textures(textures, attention)).flatten(1)
+        whole = pool_maps(last, (used[..., None] * attention).sum(1, keepdim=True))
         vectors = [self.projection_local(local), self.project_final(self.last_dropout(whole))]
         logits = self.ensemble_classifier_fc(functional.hardswish(torch.cat(vectors, 1)))
         regions = pool_textures(means[:, None].expand(-1, ATTENTIONS, -1, -1, -1), attention)

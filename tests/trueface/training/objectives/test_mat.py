@@ -1,4 +1,4 @@
-"""The losses of MAT: independent regions, images blurred by attention, and centres that resume."""
+"""The losses of MAT: independent regions, images degraded by attention, and centres that resume."""
 
 import pytest
 import torch
@@ -7,7 +7,14 @@ from torch import Tensor
 from launcher.api import JobError
 from tests.trueface.models.build import untrained
 from trueface.data.batch import Batch
-from trueface.training.objectives.mat import RATE, blur_by_attention, regional_independence
+from trueface.models.blocks.multi_attention import ATTENTIONS, MultiAttention
+from trueface.training.objectives.mat import (
+    RATE,
+    degrade_by_attention,
+    draw_maps,
+    regional_independence,
+    soft_threshold,
+)
 from trueface.training.objectives.registry import make_objective
 
 torch.set_num_threads(1)
@@ -22,15 +29,69 @@ def test_regions_are_drawn_to_centres_beyond_margin_of_class_and_centres_apart()
     assert float(regional_independence(regions, centres, labels)) == pytest.approx(expected)
 
 
-def test_image_is_blurred_where_the_drawn_attention_map_is_low() -> None:
-    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    attention = torch.zeros(2, 4, 2, 2)
-    attention[:, :, :, 1] = 3.0  # the right edge of every map
-    result = blur_by_attention(pixels, attention)
-    assert torch.allclose(result[..., -1], pixels[..., -1])
-    assert result[..., 0].std() < 0.5 * pixels[..., 0].std()
+def test_image_is_blurred_and_noisy_where_the_drawn_attention_map_is_high() -> None:
+    torch.manual_seed(1)
+    pixels = torch.randn(2, 3, 64, 64)
+    attention = torch.ones(2, ATTENTIONS, 4, 4)
+    attention[..., 0] = 0  # the left edge of every map
+    result = degrade_by_attention(pixels, attention)
+    assert torch.allclose(result[..., 0], pixels[..., 0], atol=1e-6)
+    assert result[..., 40:].std() < 0.6 * pixels[..., 40:].std()
     flat = torch.full_like(pixels, 0.3)
-    assert torch.allclose(blur_by_attention(flat, attention), flat, atol=1e-6)
+    noise = degrade_by_attention(flat, attention)[..., 40:] - 0.3
+    assert (
+        0.02 < noise.std() < 0.1
+    )  # 0.1 on the smaller image, means of neighbours, times 0.6 to 0.9
+    assert noise.mean().abs() < 0.01
+    assert torch.allclose(degrade_by_attention(flat, 0 * attention), flat, atol=1e-6)
+
+
+def test_map_is_divided_by_its_largest_value_alone() -> None:
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    # a map without a zero is high everywhere, also at its lowest place
+    result = degrade_by_attention(pixels, 5 + torch.rand(1, ATTENTIONS, 4, 4))
+    assert result.std() < 0.6 * pixels.std()
+
+
+def test_soft_threshold_is_zero_for_no_attention() -> None:
+    values = soft_threshold(torch.tensor([0.0, 0.5, 1.0]), 0.5, 4.0)
+    # 1 / (1 + e²) is subtracted from 1 / (1 + e²), 1 / 2 and 1 / (1 + e⁻²)
+    torch.testing.assert_close(values, torch.tensor([0.0, 0.3807971, 0.7615942]))
+
+
+def test_maps_are_drawn_in_proportion_to_the_root_of_their_sum_and_one() -> None:
+    torch.manual_seed(1)
+    sums = torch.tensor([0.0, 3.0, 8.0, 99.0])
+    drawn = draw_maps((sums / 4)[None, :, None, None].expand(4000, ATTENTIONS, 2, 2))
+    shares = drawn.bincount(minlength=ATTENTIONS) / len(drawn)
+    assert shares.tolist() == pytest.approx([1 / 16, 2 / 16, 3 / 16, 10 / 16], abs=0.02)
+
+
+def test_dropped_attention_map_weights_neither_textures_nor_last_maps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = untrained("mat")
+    network = model.network
+    assert isinstance(network, MultiAttention)
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    network.dropout.register_forward_hook(lambda *_: torch.tensor([[[1.0], [0.0], [0.0], [0.0]]]))
+    inputs: dict[str, Tensor] = {}
+    for name in ("projection_local", "project_final"):
+        network.get_submodule(name).register_forward_pre_hook(
+            lambda _, given, name=name: inputs.update({name: given[0]})
+        )
+    last = torch.randn(1, network.net.width, 2, 2, generator=torch.Generator().manual_seed(2))
+    monkeypatch.setattr(network.net, "last_maps", lambda _: last)
+    maps = torch.rand(1, ATTENTIONS, 4, 4, generator=torch.Generator().manual_seed(2))
+    wholes = []
+    for attention in (maps, maps * torch.tensor([1.0, 0, 0, 0])[:, None, None], maps.flip(1)):
+        hook = network.attentions.register_forward_hook(lambda *_, attention=attention: attention)
+        with hook, torch.no_grad():
+            network.parts(pixels)
+        assert not inputs["projection_local"].reshape(ATTENTIONS, -1)[1:].any()
+        wholes.append(inputs["project_final"])
+    torch.testing.assert_close(wholes[0], wholes[1])
+    assert not torch.allclose(wholes[0], wholes[2], rtol=0.01)
 
 
 def test_centres_follow_the_batches_and_resume() -> None:
