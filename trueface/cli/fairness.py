@@ -38,6 +38,7 @@ from trueface.evaluation.npy_folder import write_npy_folders
 from trueface.evaluation.published_gaps import PUBLISHED_LEGEND
 from trueface.report.fairness_tables import (
     GAP_AT_COMMON,
+    GROUP_INTERVALS,
     further_table,
     groups_table,
     methods_table,
@@ -111,7 +112,8 @@ def _comparisons(
 
 def _title(row: FairnessRow) -> str:
     model, data, by = map(escape_unprintable, (row.model, row.data, row.by))
-    return f"{model}, {data} by {by}"
+    of = ", ".join(filter(None, (model, data)))
+    return f"{of} by {by}, with {GROUP_INTERVALS}".lstrip()
 
 
 def document(

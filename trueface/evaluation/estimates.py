@@ -20,8 +20,6 @@ from trueface.evaluation.intervals.fractions import (
     Z,
     clopper_pearson,
     fraction_interval,
-    hanley_mcneil,
-    wilson_bounds,
 )
 from trueface.evaluation.intervals.jackknife import (
     JackknifeDesign,
@@ -311,9 +309,31 @@ def rate(value: float, count: float) -> Estimate:
     return Estimate(value=value, interval=fraction_interval(value, count))
 
 
-def rates(values: Floats, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Return both ends of Wilson's intervals of fractions of so many images each; NaN of none."""
-    return wilson_bounds(values, counts)
+def group_rate(value: float, images: SourcedScores, labels: Sequence[int]) -> Estimate:
+    """Return a fraction of a group's images with its interval over images: that of a recall or an accuracy.
+
+    Args:
+        value: fraction of the images of these classes.
+        images: scores of the group; decisions are those at a logit of 0.
+        labels: classes that the fraction is of.
+    """
+    sample = images.image_sample
+    count = sum(sample.independent(label) for label in labels)
+    return Estimate(value=value, interval=clopper_pearson(value * count, count))
+
+
+def group_estimate(metric: Metric, images: SourcedScores, value: float) -> Estimate:
+    """Return a metric of a group with its interval over images, however many sources these have.
+
+    A group has few images of a source. An interval over sources, or of resamples, would say little about it.
+
+    Args:
+        metric: the metric.
+        images: scores of the group.
+        value: the metric's value.
+    """
+    interval = over_images.interval_over_images(metric, images.image_sample, value)
+    return Estimate(value=value, interval=interval)
 
 
 def share_of(holds: NDArray[np.bool_], keys: Sequence[str]) -> Estimate:
@@ -354,11 +374,6 @@ def tpr_at_fixed_fpr(
         value, fakes, reals, (counts[0], counts[1] * worth), of_reals
     )
     return Estimate(value=value, interval=Interval(min(low, value), max(high, value)))
-
-
-def area(value: float, reals: int, fakes: int) -> Estimate:
-    """Return an AUC of so many independent images of each class with its interval (Hanley and McNeil)."""
-    return Estimate(value=value, interval=hanley_mcneil(value, reals, fakes))
 
 
 class Sampled(NamedTuple):

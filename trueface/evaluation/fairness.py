@@ -531,7 +531,13 @@ def _row(grouped: GroupedScores, area: _Compared) -> FairnessRow:
 
     def table(at: float, beside: GroupTable | None = None) -> GroupTable:
         group_table = GroupTable.from_logits(
-            scores.labels, scores.margin, column.groups, column.names, at, beside=beside
+            scores.labels,
+            scores.margin,
+            column.groups,
+            column.names,
+            at,
+            keys=scores.keys,
+            beside=beside,
         )
         return with_published_gaps(group_table, logits, beside=beside)
 

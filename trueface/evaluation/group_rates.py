@@ -1,6 +1,6 @@
 """How often a detector calls each group fake, as counts: the rates, their gaps, and the chance level."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -8,8 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.arrays import Floats, Indices
-from trueface.evaluation.estimate import Estimate, Interval, interval_fields
-from trueface.evaluation.estimates import RESAMPLES, area, from_draws, rates
+from trueface.evaluation.estimate import Estimate, interval_fields
+from trueface.evaluation.estimates import (
+    RESAMPLES,
+    SourcedScores,
+    from_draws,
+    group_estimate,
+    group_rate,
+)
+from trueface.evaluation.metrics.curve import AUC
+from trueface.evaluation.weighted_scores import FAKE, REAL
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
 from trueface.runtime.rng import numpy_rng
@@ -379,7 +387,7 @@ class GroupRow(NamedTuple):
     name: str
     reals: int
     fakes: int
-    # in per cent with Wilson's interval: fpr, tpr, acc, positive; auc in 0 … 1; those there are
+    # with intervals over images; fpr, tpr, acc and positive in per cent, auc in 0 … 1; those there are
     rates: Mapping[str, Estimate]
 
     @property
@@ -477,6 +485,7 @@ class GroupTable(NamedTuple):
         names: Sequence[str],
         threshold: float = 0.0,
         *,
+        keys: Sequence[str] = (),
         shuffles: int = SHUFFLES,
         beside: "GroupTable | None" = None,
     ) -> "GroupTable":
@@ -488,9 +497,10 @@ class GroupTable(NamedTuple):
             groups: (N,) number of the group of each image, an index of `names`.
             names: of the groups.
             threshold: in logits; 0 is a probability of a half.
+            keys: (N,) images with one key are copies, and count once. (): no image is a copy.
             shuffles: number for the floor. 0: no floor, and no intervals of measures.
             beside: table of the same images at another threshold, where it is at hand: the AUC has
-                no threshold, and its floor is taken from there.
+                no threshold, and is taken from there with its interval and floor.
 
         Raises:
             DataError: no image, or a logit that is not finite.
@@ -514,11 +524,19 @@ class GroupTable(NamedTuple):
             of_areas = beside.floor.get(AREA_GAP)
         elif shuffles and values[AREA_GAP] is not None:
             of_areas = auc_gap_baseline(ranking, groups, size, shuffles=shuffles)
-        rows = _rows(names, counts, group_areas)
+        has_copies = len(set(keys)) < len(keys)
+        images = SourcedScores(
+            labels=labels, logits=logits - threshold, keys=keys if has_copies else ()
+        )
+        of_groups = _scores_of_groups(images, groups, counts)
+        rows = _rows(names, counts, group_areas, of_groups, () if beside is None else beside.groups)
+        groups_with_images = tuple(row for row in rows if row.reals + row.fakes)
+        of_all = () if beside is None else (beside.overall,)
+        (overall,) = _rows(("all",), counts.overall, whole, (images,), of_all)
         return cls(
             threshold=threshold,
-            groups=tuple(row for row in rows if row.reals + row.fakes),
-            overall=next(_rows(("all",), counts.overall, whole)),
+            groups=groups_with_images,
+            overall=overall,
             measures=values,
             floor=floor if of_areas is None else {**floor, AREA_GAP: of_areas},
             intervals=intervals(counts) if shuffles else {},
@@ -539,30 +557,50 @@ def _check(logits: Floats) -> None:
         )
 
 
-def _rows(names: Sequence[str], counts: GroupConfusion, group_areas: Floats) -> Iterator[GroupRow]:
-    """Yield the row of each group, with the rates that it has."""
-    shares_of = {
-        "fpr": (counts.fpr, counts.reals),
-        "tpr": (counts.tpr, counts.fakes),
-        "acc": (counts.accuracy, counts.rows),
-        "positive": (counts.positive, counts.rows),
+def _scores_of_groups(
+    images: SourcedScores, groups: NDArray[np.integer], counts: GroupConfusion
+) -> Iterator[SourcedScores]:
+    """Yield the scores of each group; keys are () if no image is a copy."""
+    order = np.argsort(groups, kind="stable")
+    for rows in np.split(order, np.cumsum(counts.rows)[:-1]):
+        keys = [images.keys[row] for row in rows] if images.keys else ()
+        yield SourcedScores(labels=images.labels[rows], logits=images.logits[rows], keys=keys)
+
+
+def _rows(
+    names: Sequence[str],
+    counts: GroupConfusion,
+    group_areas: Floats,
+    images: Iterable[SourcedScores],
+    known: Sequence[GroupRow],
+) -> Iterator[GroupRow]:
+    """Yield the row of each group, with the rates that it has.
+
+    Args:
+        names: of the groups.
+        counts: of the groups, (G,).
+        group_areas: AUC of each group, (G,).
+        images: scores of each group, in which a logit above 0 is called fake.
+        known: rows of the same images, from which the AUC is taken.
+    """
+    shares = {
+        "fpr": (counts.fpr, (REAL,)),
+        "tpr": (counts.tpr, (FAKE,)),
+        "acc": (counts.accuracy, (REAL, FAKE)),
+        "positive": (counts.positive, (REAL, FAKE)),
     }
-    ends = {
-        name: rates(shares, images) for name, (shares, images) in shares_of.items() if images.any()
-    }
-    for at, name in enumerate(names):
-        reals, fakes = int(counts.reals[at]), int(counts.fakes[at])
+    areas = {row.name: row.rates[OF_BOTH] for row in known if OF_BOTH in row.rates}
+    for at, (name, scores) in enumerate(zip(names, images, strict=True)):
         measures = {
-            rate: Estimate(
-                value=PERCENT * float(shares[at]),
-                interval=Interval(*(PERCENT * float(end[at]) for end in ends[rate])),
-            )
-            for rate, (shares, images) in shares_of.items()
-            if images[at]
+            rate: group_rate(float(share[at]), scores, labels).scaled(PERCENT)
+            for rate, (share, labels) in shares.items()
+            if np.isfinite(share[at])
         }
-        if np.isfinite(group_areas[at]):
-            measures[OF_BOTH] = area(float(group_areas[at]), reals, fakes)
-        yield GroupRow(name=name, reals=reals, fakes=fakes, rates=measures)
+        if np.isfinite(value := float(group_areas[at])):
+            measures[OF_BOTH] = areas.get(name) or group_estimate(AUC, scores, value)
+        yield GroupRow(
+            name=name, reals=int(counts.reals[at]), fakes=int(counts.fakes[at]), rates=measures
+        )
 
 
 def _undefined(

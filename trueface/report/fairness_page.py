@@ -38,6 +38,7 @@ from trueface.evaluation.over_seeds import (
 from trueface.evaluation.published_gaps import PUBLISHED_LEGEND
 from trueface.report.fairness_tables import (
     AT_COMMON,
+    GROUP_INTERVALS,
     further_table,
     groups_table,
     methods_table,
@@ -399,7 +400,7 @@ def _seed(row: FairnessRow) -> str:
 def _groups(group_table: GroupTable, where: str) -> str:
     undefined = "; ".join(_undefined(group_table))
     below = f"<p>Not defined: {escape(undefined)}.</p>" if undefined else ""
-    caption = f"At {where}. Small numbers are Wilson's 95 % intervals."
+    caption = f"At {where}. Small numbers are {GROUP_INTERVALS}."
     return f"{study_table(groups_table(group_table, COLUMNS), caption=caption)}{below}"
 
 

@@ -26,6 +26,7 @@ from trueface.report.study_table import Heading, StudyEntry, StudyRow, StudyTabl
 
 AT_COMMON = f"FPR {PERCENT * TARGET:g} % of validation"
 GAP_AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
+GROUP_INTERVALS = "95 % intervals over images"  # rates and AUC have the same scope
 FURTHER = tuple(name for name in MEASURES if name not in SHOWN)
 
 

@@ -1,7 +1,6 @@
 """Formulas that exist in several places agree to the bit, and each equals an independent reference."""
 
 from itertools import pairwise
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
 from trueface.evaluation.calibration import probabilities
 from trueface.evaluation.curves import threshold_at_fpr
-from trueface.evaluation.estimates import area
 from trueface.evaluation.group_rates import SortedScores, group_aucs
 from trueface.evaluation.intervals.resampling import values_under
 from trueface.evaluation.measurement import METRICS, roc
@@ -299,17 +297,6 @@ def test_temperature_minimizes_the_cross_entropy_with_smoothed_targets(scale: fl
         loss, bounds=(scale / 20, scale * 20), method="bounded", options={"xatol": 1e-9}
     )
     assert fit_temperature(labels, logits) == pytest.approx(best.x, rel=1e-3)
-
-
-def test_interval_of_an_area_follows_hanley_and_mcneil() -> None:
-    value, reals, fakes = 0.8, 40, 60
-    both, other = value / (2 - value), 2 * value**2 / (1 + value)  # their Q1 and Q2
-    variance = value * (1 - value)
-    variance += (fakes - 1) * (both - value**2) + (reals - 1) * (other - value**2)
-    error = NormalDist().inv_cdf(0.975) * (variance / (reals * fakes)) ** 0.5
-    middle, half = np.log(value / (1 - value)), error / (value * (1 - value))
-    found = area(value, reals, fakes)
-    assert found.interval == pytest.approx(tuple(expit([middle - half, middle + half])))
 
 
 def test_mean_of_a_value_per_image_equals_the_weighted_sums_and_scikit_learn() -> None:

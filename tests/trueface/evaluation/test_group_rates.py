@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from tests.trueface.intervals import interval_of
@@ -18,6 +19,7 @@ from trueface.evaluation.group_rates import (
     intervals,
     permutation_baselines,
 )
+from trueface.evaluation.measurement import evaluate_scores
 from trueface.runtime.errors import DataError
 
 
@@ -51,9 +53,8 @@ def test_two_groups_with_rates_of_10_and_30_percent_are_20_points_apart() -> Non
     first = table.groups[0]
     assert (first.name, first.reals, first.fakes) == ("a", 100, 100)
     assert first.rates["fpr"].value == pytest.approx(10.0)
-    # Wilson's interval of 10 of 100
-    assert interval_of(first.rates["fpr"]).low == pytest.approx(5.523, abs=1e-3)
-    assert interval_of(first.rates["fpr"]).high == pytest.approx(17.437, abs=1e-3)
+    exact = binomtest(10, 100).proportion_ci(method="exact")
+    assert interval_of(first.rates["fpr"]) == pytest.approx((100 * exact.low, 100 * exact.high))
     assert table.undefined == ()
 
 
@@ -135,6 +136,76 @@ def test_aucs_are_computed_within_each_group_with_ties_counted_half() -> None:
         assert interval_of(row.rates["auc"]).low < area < interval_of(row.rates["auc"]).high
     assert table.overall.rates["auc"].value == pytest.approx(roc_auc_score(labels, logits))
     assert table.worst == min(table.groups, key=lambda row: row.rates["auc"].value)
+
+
+def test_intervals_of_a_group_are_those_of_a_test_of_its_images_whatever_their_sources() -> None:
+    rng = np.random.default_rng(1)
+    labels, groups = np.repeat([0, 1], [140, 900]), rng.integers(0, 2, 1040)
+    logits = np.round(rng.standard_t(3, 1040) + 2 * labels, 1)
+    sources = tuple(f"s{number % 5}/{number}" for number in range(1040))
+    table = GroupTable.from_logits(labels, logits, groups, "ab", keys=sources, shuffles=0)
+    for number, row in enumerate(table.groups):
+        chosen = groups == number
+        keys = [f"{label}/{image}" for image, label in enumerate(labels[chosen])]
+        report = evaluate_scores(labels[chosen], logits[chosen], keys=keys).metrics
+        for rate, metric, factor in (
+            ("auc", "auc", 1),
+            ("tpr", "recall", 100),
+            ("acc", "accuracy", 100),
+        ):
+            ends = interval_of(report[metric]).scaled(factor)
+            assert interval_of(row.rates[rate]) == pytest.approx(ends), rate
+    twice = GroupTable.from_logits(
+        np.tile(labels, 2),
+        np.tile(logits, 2),
+        np.tile(groups, 2),
+        "ab",
+        keys=2 * sources,
+        shuffles=0,
+    )
+    for once, copied in zip(table.groups, twice.groups, strict=True):
+        assert set(once.rates) == {"fpr", "tpr", "acc", "positive", "auc"}
+        for rate, measure in once.rates.items():
+            assert copied.rates[rate].value == pytest.approx(measure.value)
+            assert interval_of(copied.rates[rate]) == pytest.approx(interval_of(measure)), rate
+
+
+def test_one_wrong_pair_of_14_400_leaves_a_narrow_interval_of_the_auc() -> None:
+    labels, logits = np.repeat([0, 1], 120), np.concatenate([np.arange(120), 200 + np.arange(120)])
+    logits[[119, 120]] = 199, 198
+    for sources in (1, 6):
+        keys = [f"{image % sources}/{image}" for image in range(240)]
+        table = GroupTable.from_logits(
+            labels, logits - 150.0, np.zeros(240, int), "a", keys=keys, shuffles=0
+        )
+        area = table.groups[0].rates["auc"]
+        assert area.value == pytest.approx(1 - 1 / 14_400)
+        assert interval_of(area).low > 0.99
+
+
+def test_auc_has_one_interval_at_both_thresholds() -> None:
+    logits = np.array([-2.0, 0.5, 0.7, -0.5, 1.0, 2.0] * 2)
+    labels, groups = np.array([0, 0, 0, 1, 1, 1] * 2), np.repeat([0, 1], 6)
+    keys = tuple(f"s/{number // 2}" for number in range(12))
+    even = GroupTable.from_logits(labels, logits, groups, "ab", keys=keys, shuffles=0)
+    common = GroupTable.from_logits(
+        labels, logits, groups, "ab", 0.6, keys=keys, shuffles=0, beside=even
+    )
+    for one, other in zip(
+        (*even.groups, even.overall), (*common.groups, common.overall), strict=True
+    ):
+        assert one.rates["auc"] == other.rates["auc"]
+        assert one.rates["fpr"] != other.rates["fpr"]
+
+
+def test_group_of_one_image_of_each_class_has_wide_intervals() -> None:
+    table = GroupTable.from_logits(
+        np.array([0, 1]), np.array([-1.0, 1.0]), np.zeros(2, int), "a", shuffles=0
+    )
+    rates = table.groups[0].rates
+    assert interval_of(rates["tpr"]) == pytest.approx((2.5, 100.0))
+    assert interval_of(rates["auc"]).low < 0.5
+    assert interval_of(rates["auc"]).high == 1
 
 
 def test_group_without_images_has_no_row_but_its_rates_are_listed() -> None:

@@ -63,35 +63,28 @@ class ImageSample(NamedTuple):
         }
         return cls(table, keys, effects)
 
+    def independent(self, label: int) -> float:
+        """Return the number of independent images of a class."""
+        return float(np.sum(self.table.labels == label)) / self.effects.get(label, 1.0)
+
     @property
     def fewer(self) -> float:
         """How many independent images the smaller class has."""
-        labels = self.table.labels
-        return min(
-            float(np.sum(labels == label)) / effect for label, effect in self.effects.items()
-        )
+        return min(map(self.independent, self.effects))
 
     @property
     def two_classes(self) -> tuple[Floats, Floats, float, float]:
         """The logits of the fakes and of the reals, and how many independent images they count as."""
         table = self.table
         fakes, reals = table.margins[table.fake], table.margins[~table.fake]
-        return (
-            fakes,
-            reals,
-            len(fakes) / self.effects.get(FAKE, 1.0),
-            len(reals) / self.effects.get(REAL, 1.0),
-        )
+        return fakes, reals, self.independent(FAKE), self.independent(REAL)
 
 
 def interval_over_images(metric: Metric, sample: ImageSample, value: float) -> Interval:
     """Return the interval of a metric with this value over other images of the same sources."""
     if metric.interval is IntervalMethod.RATES and (metric.pooled or sample.table.classes > TWO):
         # unequal rates vary less than a binomial of their mean: W. Hoeffding, see `_rates`
-        count = sum(
-            float(np.sum(sample.table.labels == label)) / effect
-            for label, effect in sample.effects.items()
-        )
+        count = sum(map(sample.independent, sample.effects))
         return Interval(*clopper_pearson(value * count, count))
     low, high = _METHODS[metric.interval](metric, sample, value)
     return Interval(min(low, value), max(high, value))
@@ -354,9 +347,7 @@ def _resamples(metric: Metric, sample: ImageSample, value: float) -> Interval:
     measure = percentile_interval(value, values_under([metric], table, weights)[metric.name])
     if metric.scale is not Scale.SHARE or measure.low != measure.high or 0 < value < 1:
         return measure
-    counts = [
-        float(np.sum(table.labels == label)) / effect for label, effect in sample.effects.items()
-    ]
+    counts = [sample.independent(label) for label in sample.effects]
     count = sum(counts) if metric.pooled else min(counts)
     return clopper_pearson(value * count, count)
 

@@ -23,6 +23,7 @@ from trueface.evaluation.intervals.fractions import Z
 AUC_LEAST, AUC_MORE, AUC_HIGH = 0.8, 0.3, 1.15
 AP_LEAST, AP_MORE, AP_FEW, AP_MANY, AP_HIGH, AP_TO_LOW = 0.7, 1.6, 3.5, 60.0, 0.4, 0.8
 TINY = 5e-324  # in the place of 0 called fake
+ANY_SHARE = 0.5  # share of fakes for the AUC, which does not depend on it
 APART = np.linspace(-3, 9, 121)  # deviations between the means of normal logits
 
 
@@ -57,7 +58,7 @@ def area_interval(
         reals: (R,) logits.
         counts: how many independent fakes and reals these are.
     """
-    ends, _ = _score_interval(value, fakes, reals, counts, _rank_area)
+    ends, _ = _score_interval(value, (fakes, reals), counts, _rank_area, share=ANY_SHARE)
     strays = min(counts) * (1 - value)
     return _scaled(value, ends, AUC_LEAST + AUC_MORE * strays / (strays + 1), AUC_HIGH)
 
@@ -71,18 +72,26 @@ def precision_interval(
     none. The lower half grows with the number of such reals to be expected, and shrinks again if they are
     many, as the table then holds some.
     """
-    ends, factor = _score_interval(value, fakes, reals, counts, _rank_precision)
-    share_of_reals = len(reals) / (len(fakes) + len(reals))
+    images = len(fakes) + len(reals)
+    ends, factor = _score_interval(
+        value, (fakes, reals), counts, _rank_precision, share=len(fakes) / images
+    )
+    share_of_reals = len(reals) / images
     strays = min(counts) * (1 - value + AP_TO_LOW * (value - ends.low)) / (2 * share_of_reals)
     down = AP_LEAST + AP_MORE * strays / (strays + AP_FEW) / (1 + strays / AP_MANY)
     return _scaled(value, ends, down, 1 + AP_HIGH * (1 - 1 / factor**2))
 
 
 def _score_interval(
-    value: float, fakes: Floats, reals: Floats, counts: tuple[float, float], ranking: Ranking
+    value: float,
+    classes: tuple[Floats, Floats],
+    counts: tuple[float, float],
+    ranking: Ranking,
+    *,
+    share: float,
 ) -> tuple[Interval, float]:
     """Return the interval of the score method, and the factor by which its standard errors grew."""
-    share = len(fakes) / (len(fakes) + len(reals))
+    fakes, reals = classes
     steps = _steps(fakes, _equal(fakes), reals, _equal(reals))
     own = ranking(steps, share)
     values, of_fakes, of_reals = _normal_model(ranking, share)
