@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 
-from launcher.screens.text_table import Cell, TextTable, table_of_texts, text_of
+from launcher.screens.text_table import Cell, TextTable, line, table_of_texts, text_of
 
 _SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # special characters of Markdown
 _ESCAPES = str.maketrans({
@@ -49,7 +49,11 @@ def latex_text(table: TextTable) -> str:
 
 
 def latex_table(
-    titles: Sequence[str], rows: Sequence[Sequence[str]], *, texts: Collection[int] = ()
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    texts: Collection[int] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """Return texts as a `tabular`; the document needs the package booktabs.
 
@@ -57,9 +61,11 @@ def latex_table(
         titles: Titles of the columns.
         rows: Texts of the cells. Special characters of LaTeX are escaped.
         texts: Positions of columns with words, which are aligned to the left.
+        notes: Lines below the table.
     """
     numbers = set(range(len(titles))).difference(texts)
-    return latex_text(table_of_texts(titles, rows, numbers))
+    table = table_of_texts(titles, rows, numbers)
+    return latex_text(table._replace(notes=[line(note) for note in notes]))
 
 
 def _line(cells: Sequence[Cell]) -> str:

@@ -31,12 +31,12 @@ def table_lines(table: "StudyTable") -> list[str]:
 
 
 def latex_tables(tables: Iterable[tuple[str, "StudyTable"]]) -> str:
-    """Return tables of a study for LaTeX, each below a comment with its title."""
+    """Return tables of a study with their notes for LaTeX, each below a comment with its title."""
     from launcher.api import latex_table  # most commands print no LaTeX
 
     return "\n\n".join(
         f"% {escape_unprintable(title)}\n"
-        f"{latex_table(table.plain_titles, table.plain_cells, texts=table.texts)}"
+        + latex_table(table.plain_titles, table.marked_cells, texts=table.texts, notes=table.notes)
         for title, table in tables
     )
 

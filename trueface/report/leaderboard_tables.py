@@ -6,6 +6,7 @@ from trueface.benchmark.leaderboard import Leaderboard, LeaderboardRow, SettingS
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.report.study_table import Heading, StudyEntry, StudyRow, StudyTable
 
+UNRANKED = "†"  # mark of the numbers of a model that is not ranked in a tier
 LEAST_P = 0.001  # smaller values of p are not written
 
 
@@ -24,7 +25,19 @@ def leaderboard_table(board: Leaderboard, *, ece_digits: int = 3) -> StudyTable:
         Heading("ms per image"),
         Heading("parameters", joins=True),
     ]
-    return StudyTable.of_rows(head, (_line(board, line, ece_digits) for line in board.lines))
+    rows = (_line(board, line, ece_digits) for line in board.lines)
+    return StudyTable.of_rows(head, rows, _notes(board))
+
+
+def _notes(board: Leaderboard) -> Iterator[str]:
+    """Yield what limits the numbers of the leaderboard, a line each."""
+    yield from (f"predictable from the file format: {each}" for each in board.run.confounds)
+    yield from _unranked(board)
+    yield from (f"not run: {each}" for each in board.run.not_run(board.names))
+
+
+def _unranked(board: Leaderboard) -> Iterator[str]:
+    return (f"{UNRANKED} not ranked: {each}" for each in board.unranked)
 
 
 def _line(board: Leaderboard, line: LeaderboardRow, ece_digits: int) -> StudyRow:
@@ -48,14 +61,16 @@ def _column(column: SettingScores | None) -> tuple[StudyEntry, StudyEntry, Study
         return StudyEntry(None), StudyEntry(None), StudyEntry(None)
     worst, ranked = column.worst, column.ranked
     corrupt, attack = worst.key[:2]
+    mark = UNRANKED if ranked is None else ""
     return (
-        StudyEntry(column.mean),
+        StudyEntry(column.mean, mark=mark),
         StudyEntry(
             worst.value.value,
             below=(worst.value.ends_text(".3f"), attack),
             hint=corrupt if attack == "none" else f"{attack}, {corrupt}",
+            mark=mark,
         ),
-        StudyEntry("not ranked", plain=NO_VALUE, hint=column.reason)
+        StudyEntry("not ranked", plain=NO_VALUE, hint=column.reason, mark=mark)
         if ranked is None
         else StudyEntry(ranked.best, 2, below=(ranked.interval.text(".1f"),)),
     )
@@ -71,18 +86,22 @@ def differences_table(board: Leaderboard) -> StudyTable | None:
         Heading("p"),
         Heading("p (DeLong)"),
     )
-    return StudyTable(head, rows) if rows else None
+    marked = any(entry.mark for row in rows for entry in row.entries)
+    return StudyTable(head, rows, tuple(_unranked(board)) if marked else ()) if rows else None
 
 
 def _pairs(board: Leaderboard) -> Iterator[StudyRow]:
+    lines = {line.model: line for line in board.lines}
     for setting, pairs in board.pairs.items():
         for pair in pairs:
+            columns = [lines[model].columns[setting] for model in (pair.first, pair.second)]
+            mark = UNRANKED if any(column.ranked is None for column in columns) else ""
             value, ends = f"{pair.difference.value:+.3f}", pair.difference.ends_text("+.3f")
             yield StudyRow(
                 setting,
                 (
                     StudyEntry(f"{board.names[pair.second]} minus {board.names[pair.first]}"),
-                    StudyEntry(value, plain=f"{value} ({ends})", below=(ends,)),
+                    StudyEntry(value, plain=f"{value} ({ends})", below=(ends,), mark=mark),
                     StudyEntry(_p(pair.p_holm)),
                     StudyEntry(None if pair.p_delong is None else _p(pair.p_delong)),
                 ),

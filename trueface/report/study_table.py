@@ -39,6 +39,7 @@ class StudyEntry(NamedTuple):
     below: tuple[str, ...] = ()  # lines on a page
     reason: str = ""  # reason for the value, with model IDs, on a page
     hint: str = ""  # text on a page that appears under the pointer
+    mark: str = ""  # sign of a note below a table for LaTeX
 
     @property
     def plain_text(self) -> str:
@@ -81,11 +82,14 @@ class StudyTable(NamedTuple):
 
     head: tuple[Heading, ...]  # the first one is the title of the rows' names
     rows: tuple[StudyRow, ...]
+    notes: tuple[str, ...] = ()  # lines below the table for LaTeX, such as the reasons for marks
 
     @classmethod
-    def of_rows(cls, head: Iterable[Heading], rows: Iterable[StudyRow]) -> "StudyTable":
+    def of_rows(
+        cls, head: Iterable[Heading], rows: Iterable[StudyRow], notes: Iterable[str] = ()
+    ) -> "StudyTable":
         """Return a table of headings and rows."""
-        return cls(tuple(head), tuple(rows))
+        return cls(tuple(head), tuple(rows), tuple(notes))
 
     @property
     def texts(self) -> frozenset[int]:
@@ -96,6 +100,15 @@ class StudyTable(NamedTuple):
     def plain_titles(self) -> tuple[str, ...]:
         """The titles in plain text."""
         return tuple(each.plain_title for each in self.head)
+
+    @property
+    def marked_cells(self) -> list[tuple[str, ...]]:
+        """The rows in plain text with the marks of notes."""
+        marks = [("", *(entry.mark for entry in row.entries)) for row in self.rows]
+        return [
+            tuple(map("".join, zip(*each, strict=True)))
+            for each in zip(self.plain_cells, marks, strict=True)
+        ]
 
     @property
     def plain_cells(self) -> list[tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """The leaderboard of a made-up run, against sums over pairs of images written out here."""
 
+import re
 from dataclasses import replace
 from itertools import combinations
 
@@ -12,7 +13,8 @@ from trueface.benchmark.cells import Cell, CellScores, Index, Manifest, ModelFac
 from trueface.benchmark.conditions import Setting
 from trueface.benchmark.leaderboard import holm, leaderboard
 from trueface.benchmark.results import CellResult, RankMark, RunResults, evaluate_unattacked
-from trueface.cli.benchmark import document, text
+from trueface.cli.benchmark import document, study_tables, text
+from trueface.cli.text_tables import latex_tables
 from trueface.data.image_headers import Shortcut
 from trueface.evaluation.arrays import Floats
 from trueface.evaluation.intervals.resampling import resamples
@@ -163,6 +165,15 @@ def test_confounded_cell_has_a_value_but_no_rank() -> None:
     assert all(line.columns[Setting.WHITE].ranked is None for line in board.lines)
     assert all("confounded on gan1:pre" in reason for reason in board.unranked)
     assert not list(ranks_of_models(board))
+    latex = latex_tables(study_tables(board))
+    for line in board.lines:
+        value = f"{line.columns[Setting.WHITE].mean.value:.3f}"
+        assert re.search(
+            rf"^{line.architecture} & 1 & {value}.*\$\^\\dagger\$ & ", latex, re.MULTILINE
+        )
+    for reason in board.unranked:
+        assert f"not ranked: {reason}" in latex.replace("\\", "")
+    assert "confounded on gan1:pre" in text(board)
 
 
 ALONE = "it is the only model"
