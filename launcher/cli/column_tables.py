@@ -9,18 +9,27 @@ from launcher.cli.plain_tables import Row, table_of_columns
 from launcher.results.metric import Metric, footnotes, read_metric
 from launcher.results.pivot import Pivot
 from launcher.results.returned_rows import JOB
-from launcher.results.table import COUNT, DATA, EXPECTED, MODEL, NOTE, POOLED, RunResults
+from launcher.results.table import (
+    COUNT,
+    DATA,
+    EXPECTED,
+    MODEL,
+    NOTE,
+    POOLED,
+    VERDICT,
+    RunResults,
+)
 from launcher.screens.text_table import Column, TextTable, line, table_of_texts
 
 # the metrics of a detector that a table shows; JSON and CSV have all
 MAIN = ("balanced_accuracy", "accuracy", "auc", "eer", "ece", "loss")
-_ALWAYS = (JOB, MODEL, DATA, COUNT)
+_ALWAYS = (JOB, MODEL, DATA, COUNT, VERDICT)
 _COUNTED = (EXPECTED, NOTE)  # columns whose values the cell of COUNT contains
 _SHORTEST_TEXT = 20  # columns
 
 
 def default_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
-    """Return the displayed columns: for tests the varying columns and the main metrics, otherwise all.
+    """Return the displayed columns: for tests the varying columns, the main metrics and verdicts, otherwise all.
 
     Args:
         results: Results of a run.
@@ -36,7 +45,8 @@ def default_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]
     varying = {*results.varying, *_ALWAYS} - {POOLED}
     varying -= {*_COUNTED} - {*first}
     named = [name for name in results.columns if name in varying and name in results.names]
-    return list(dict.fromkeys([*named, *asked, *(main or metrics)]))
+    verdicts = [VERDICT] if any(row.get(VERDICT) for row in results.rows) else []
+    return list(dict.fromkeys([*named, *asked, *(main or metrics), *verdicts]))
 
 
 def _with_count_note(row: Row, names: Sequence[str]) -> Row:

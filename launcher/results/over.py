@@ -31,6 +31,7 @@ from launcher.results.table import (
     NOTE,
     POOLED,
     ROW_KEY_COLUMNS,
+    VERDICT,
     AbsentRow,
     Row,
     RunResults,
@@ -261,6 +262,8 @@ def _merge_rows(
     joined[COUNT] = count
     joined[EXPECTED] = count + sum(missing.why.values())
     joined[NOTE] = missing.note(count) if missing.why else None
+    if VERDICT not in joined and any(isinstance(row.get(VERDICT), str) for row in group):
+        joined[VERDICT] = _merge_verdicts([row.get(VERDICT) for row in group], missing.noun)
     for name in dict.fromkeys(name for row in group for name in row):
         if name in joined or name in without:
             continue
@@ -274,6 +277,14 @@ def _merge_rows(
         else:
             joined[name] = same
     return joined
+
+
+def _merge_verdicts(verdicts: Sequence[object], noun: str) -> str:
+    """Return "chance" if all rows have this verdict, otherwise "chance (2 of 3 seeds); constant (1 of 3 seeds)"."""
+    counts = Counter(str(verdict) for verdict in verdicts if verdict)
+    if [*counts.values()] == [len(verdicts)]:
+        return next(iter(counts))
+    return "; ".join(f"{text} ({n} of {len(verdicts)} {noun})" for text, n in counts.most_common())
 
 
 def _row_without_values(

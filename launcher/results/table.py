@@ -18,6 +18,7 @@ CONDITION, POOLED = "condition", "pooled"
 COUNT = "count"  # number of rows of a mean
 EXPECTED = "count_expected"  # expected number of rows, if no job failed, waits or is skipped
 NOTE = "count_note"  # "5 of 6 seeds, 1 failed"; None: no row is missing
+VERDICT = "verdict"  # words without which the numbers of a row mislead, such as "chance"
 COUNTS = (COUNT, EXPECTED, NOTE)
 ROW_KEY_COLUMNS = (MODEL, DATA, MODIFIER, CONDITION, POOLED, "data_root")  # identify a row
 _NUMBER = re.compile(r"(\d+)")
@@ -60,6 +61,20 @@ class RunResults(NamedTuple):
             for name in self.names
             if name not in self.columns
             and any(read_metric(row.get(name)) is not None for row in self.rows)
+        ]
+
+    @property
+    def verdicts(self) -> list[str]:
+        """The verdict of each row that has one, with the values that identify the row."""
+        found = [row for row in self.rows if row.get(VERDICT)]
+        varying = [name for name in self.varying if name not in COUNTS]
+        named = (
+            ", ".join(f"{name}={row[name]}" for name in varying if row.get(name) is not None)
+            for row in found
+        )
+        return [
+            f"{name}: {row[VERDICT]}" if name else str(row[VERDICT])
+            for name, row in zip(named, found, strict=True)
         ]
 
     def column(self, name: str) -> str:

@@ -19,6 +19,7 @@ from launcher.results.table import (
     NOTE,
     POOLED,
     ROW_KEY_COLUMNS,
+    VERDICT,
     Row,
     RunResults,
     sort_rows,
@@ -106,7 +107,8 @@ def result_table(
     results = averaged._replace(rows=rows)
     metrics = results.metrics
     shown = metrics if everything else _first_metrics(results, metrics)
-    named = [*_describing(results), *([COUNT] if means else [])]
+    verdicts = [VERDICT] if any(row.get(VERDICT) for row in rows) else []
+    named = [*_describing(results), *([COUNT] if means else []), *verdicts]
     returned = {name for row in rows if row.get(JOB) is not None for name in row}
     directions = {
         name: direction_of(name, compared.kinds.values(), is_of_table=name not in returned)

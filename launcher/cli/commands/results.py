@@ -57,6 +57,7 @@ from launcher.results.table import (
     DATA,
     DESCENDING,
     ROW_KEY_COLUMNS,
+    VERDICT,
     RunResults,
     sort_rows,
 )
@@ -64,7 +65,7 @@ from launcher.results.write import query_all_runs, write_run
 from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import CommandOutput
 from launcher.screens.terminal import print_stderr
-from launcher.screens.text_table import TextTable
+from launcher.screens.text_table import TextTable, line
 from launcher.store.client import find_run_jobs, open_queue
 from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_selection import RUN_PREFIX
@@ -279,13 +280,17 @@ def _build_output(
         results, asked, again = _apply_selection(
             _test_rows_if_any(_flat_results(found)), selection, found
         )
+    hides_verdicts = metric is not None or (selection.columns and VERDICT not in selection.columns)
+    of_tests = not all(map(is_plain, results.rows))
+    hidden = results.verdicts if hides_verdicts and of_tests else []
+    _print_few(hidden, "verdicts of {}. To print all: --columns verdict")
     if metric is not None:
         numbers = [] if any(selection) else [each.numbers for each in found.returned]
         told = metrics_of_rows(results.rows, results.columns)
         table = pivot(metric, told, numbers, everything=everything)
-        return _metric_output(table, run, shape), again
+        return _metric_output(table, run, shape, hidden), again
     if any(selection):
-        return _selected_rows_output(results, selection, asked, found, shape), again
+        return _selected_rows_output(results, selection, asked, found, shape, hidden), again
     if not results.rows and (flat := _flat_results(found)).rows:
         return _selected_rows_output(flat, selection, (), found, shape), again
     if results.rows or shape is Format.JSON:
@@ -461,11 +466,14 @@ def _note_if_nothing_averaged(before: RunResults, after: RunResults, names: Sequ
 
 
 def _print_notes_of_groups(joined: RunResults) -> None:
-    notes = notes_of_groups(joined)
-    for note in notes[:MOST_NOTES]:
-        _note(note)
+    _print_few(notes_of_groups(joined), "values are missing from {}, see count_note")
+
+
+def _print_few(notes: Sequence[str], more: str) -> None:
+    """Print the first notes, and `more` with the number of the other rows."""
+    _print_notes(notes[:MOST_NOTES])
     if left := len(notes[MOST_NOTES:]):
-        _note(f"values are missing from {pluralize(left, 'more row')}, see count_note")
+        _note(more.format(pluralize(left, "more row")))
 
 
 # --- answers
@@ -507,8 +515,9 @@ def _selected_rows_output(
     asked: Sequence[str],
     found: RunOutcome,
     form: Format,
+    notes: Sequence[str] = (),
 ) -> CommandOutput:
-    """Return rows that a person has chosen, with the metrics that they asked for first."""
+    """Return rows that a person has chosen, with the metrics that they asked for first, and notes for LaTeX."""
     run = found.run
     names = [results.column(name) for name in selection.columns] or default_columns(results, asked)
     # the columns of a terminal of unlimited width; for rows other than tests all formats
@@ -527,11 +536,15 @@ def _selected_rows_output(
         record=lambda: {"run": run, "rows": with_sources(ordered, found.returned)},
         cells=cells,
         tables=lambda: [flat_table(results, names)],
-        latex=lambda: [flat_table(results, names, latex=True)],
+        latex=lambda: [_with_notes(flat_table(results, names, latex=True), notes)],
     )
 
 
-def _metric_output(table: Pivot, run: str, form: Format) -> CommandOutput:
+def _with_notes(table: TextTable, notes: Sequence[str]) -> TextTable:
+    return table._replace(notes=[*table.notes, *map(line, notes)])
+
+
+def _metric_output(table: Pivot, run: str, form: Format, notes: Sequence[str]) -> CommandOutput:
     def note_of(metric: Metric | None) -> str | None:
         return None if metric is None else metric.note
 
@@ -554,7 +567,7 @@ def _metric_output(table: Pivot, run: str, form: Format) -> CommandOutput:
         record=lambda: {"run": run, **table.to_json()},
         cells=cells,
         tables=lambda: [pivot_table(table, "")],
-        latex=lambda: [pivot_table(table, "", latex=True)],
+        latex=lambda: [_with_notes(pivot_table(table, "", latex=True), notes)],
         draw_lines=lambda width: pivot_table(table, table.metric).to_lines(width),
     )
 

@@ -10,12 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.cli.commands.results import all_rows
+from launcher.cli.column_tables import default_columns
+from launcher.cli.commands.results import (
+    RowSelection,
+    RunOutcome,
+    _build_output,
+    _selected_rows_output,
+    all_rows,
+)
 from launcher.cli.main import main
 from launcher.cli.output import Format, parquet_bytes, write
 from launcher.cli.plain_tables import draw_plain, plain_tables
+from launcher.cli.search_results import RunSearches
 from launcher.results.metric import Metric
+from launcher.results.over import average_over
 from launcher.results.pivot import metrics_of_rows, pivot
+from launcher.results.table import RunResults
 from launcher.results.write import NAME
 from launcher.screens.table_formats import escape_latex, latex_text
 from launcher.screens.text_table import table_of_texts
@@ -298,6 +308,45 @@ def test_only_latex_rounds_means_to_their_uncertainty(launcher: Launcher, store:
     assert "93 [63, 99]" in printed
     assert "0.93 [0.63, 0.99]" in printed
     assert "92.5 [62.5, 98.9]\t" in printed
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "text"),
+    [
+        (["chance"] * 3, "chance"),
+        (
+            ["", "constant, chance", "chance"],
+            "constant, chance (1 of 3 seeds); chance (1 of 3 seeds)",
+        ),
+        (["chance", "", "chance"], "chance (2 of 3 seeds)"),
+    ],
+)
+def test_every_format_of_means_has_the_verdicts_of_their_rows(
+    capsys: pytest.CaptureFixture[str], verdicts: list[str], text: str
+) -> None:
+    place = {"model": "m", "data": "d", "modifier": "pre", "pooled": False}
+    rows = [
+        {**place, "seed": seed, "auc": 0.5, "verdict": each} for seed, each in enumerate(verdicts)
+    ]
+    single = RunResults(rows=rows, columns=("model", "data", "modifier", "pooled", "seed"))
+    means = average_over(single, ["seed"], {})
+    assert means.verdicts == [text]
+    assert default_columns(single)[-1] == default_columns(means)[-1] == "verdict"
+    assert "verdict" not in default_columns(
+        single._replace(rows=[row | {"verdict": ""} for row in rows])
+    )
+    run = RunOutcome("r", means, [], [], {}, RunSearches())
+    for form in Format:
+        if form is not Format.PARQUET:
+            write(_selected_rows_output(means, RowSelection(), [], run, form), form)
+            assert text in capsys.readouterr().out, form
+    for selection, metric in ((RowSelection(columns=("auc",)), None), (RowSelection(), "auc")):
+        answer, _ = _build_output(run, selection, metric, Format.LATEX, everything=False)
+        assert answer is not None
+        write(answer, Format.LATEX)
+        printed = capsys.readouterr()
+        assert text in printed.out
+        assert f"note: {text}" in printed.err
 
 
 @pytest.mark.parametrize(
