@@ -9,7 +9,7 @@ from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
 from trueface.training.image_lists import validation_decides
 from trueface.training.ineffective_settings import ineffective_settings
-from trueface.training.settings import MOMENTUM, TrainSettings
+from trueface.training.settings import MOMENTUM, TrainSettings, solver_of
 
 LEAST_FALL = 0.001  # fall of the loss, as a share; less is the noise of the last digits
 LEAST_EPOCHS = 3  # epochs; the first of fewer is the best by mere chance
@@ -38,7 +38,7 @@ def idle_settings(model: Model) -> Iterator[Outcome]:
 @check("one-class-list", "a training or validation list of one class")
 def one_class_list(model: Model) -> Iterator[Outcome]:
     """Find lists whose readable images are all real or all fake."""
-    makes_fakes = _is_setting_above(model.settings, "sbi", 0)
+    blends = _is_setting_above(model.settings, "sbi", 0) and solver_of(model.settings) != "ridge"
     for name, key in (("train", "train_sources"), ("val", "val_sources")):
         sources, list_name = mapping(model.provenance, key), LIST_NAMES[name]
         if not sources:
@@ -48,6 +48,7 @@ def one_class_list(model: Model) -> Iterator[Outcome]:
         listed = [each for each in ("real", "fake") if any(s.startswith(each) for s in sources)]
         read = [each for each in listed if _count_of(sources, each) > bad.get(each, 0)]
         lacking = next((each for each in ("real", "fake") if each not in read), "")
+        makes_fakes = blends and any(map(_is_original_real, sources))
         if not lacking or (name == "train" and makes_fakes and lacking == "fake"):
             continue
         remedy = "make a split with both classes"
@@ -65,6 +66,11 @@ def one_class_list(model: Model) -> Iterator[Outcome]:
                 **{f"{each} left out": count for each, count in sorted(bad.items()) if count},
             },
         )
+
+
+def _is_original_real(source: str) -> bool:
+    """Return whether a source, such as "real FFHQ pre", has real original images."""
+    return source.startswith("real") and source.rpartition(" ")[2] in UNSHARED
 
 
 def _count_of(sources: Mapping[str, Json], word: str) -> float:

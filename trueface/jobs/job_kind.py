@@ -5,13 +5,14 @@ No torch here.
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 from launcher.api import (
     DataId,
@@ -52,7 +53,7 @@ from trueface.training.config import (
     long_accumulation_reason,
     long_average_reason,
 )
-from trueface.training.image_lists import few_of_a_class
+from trueface.training.image_lists import ONLY_ORIGINALS, few_of_a_class
 from trueface.training.objectives.registry import EAGER_OBJECTIVE, objectives, used_objective
 from trueface.training.settings import solver_of
 
@@ -299,47 +300,51 @@ def _one_class(draft: Draft, vocabulary: DataIdResolver) -> Iterator[str]:
         return
     vocabulary = vocabulary.with_layout(settings["layout"])
     trains = draft.kind == "train"
-    real, fake = _count_classes(draft, "train", data, vocabulary)
-    if (
-        trains
-        and draft.base is None
-        and bool(real) != bool(fake)
-        and not (real and settings["sbi"])
-    ):
+    real, fake, originals = _count_classes(draft, "train", data, vocabulary)
+    blends = trains and settings["sbi"] and solver_of(settings) != "ridge"
+    if trains and draft.base is None and bool(real) != bool(fake) and not (originals and blends):
+        remedy = f"{ONLY_ORIGINALS}." if real and blends else "Make another split: trueface splits."
         yield (
             f"{draft.model}: the train list has no {'fake' if real else 'real'} images of {data}, so the training is "
-            "refused. Make another split: trueface splits."
+            f"refused. {remedy}"
         )
-    real, fake = _count_classes(draft, "val", data, vocabulary)
+    real, fake, _ = _count_classes(draft, "val", data, vocabulary)
     reason = few_of_a_class(real, fake, settings, unlearns=not trains) if real or fake else ""
     if reason:
         yield f"the val list has {real} real and {fake} fake images of {data}: {reason}."
 
 
-def _count_classes(
-    draft: Draft, name: str, data: str, vocabulary: DataIdResolver
-) -> tuple[int, int]:
-    """Return the numbers of real and fake images of a list; 0 if they are not known yet."""
+class _ClassCounts(NamedTuple):
+    """The numbers of images of a list; 0 if they are not known yet."""
+
+    real: int
+    fake: int
+    original_reals: int
+
+
+def _count_classes(draft: Draft, name: str, data: str, vocabulary: DataIdResolver) -> _ClassCounts:
     key = ("classes", draft.settings["split_path"], name, data, vocabulary)
     return draft.once(key, lambda: _counted_classes(draft, name, data, vocabulary))
 
 
 def _counted_classes(
     draft: Draft, name: str, data: str, vocabulary: DataIdResolver
-) -> tuple[int, int]:
-    counts = {True: 0, False: 0}  # by whether images are real
+) -> _ClassCounts:
+    counts: Counter[tuple[bool, bool]] = Counter()  # by whether images are real, and original
     try:
         each = {  # parts may overlap
-            f"{subset}:{modifier}": names_real(subset)
+            f"{subset}:{modifier}": (names_real(subset), modifier in UNSHARED)
             for part in parse_data(data)
             for subset in vocabulary.subset_keys(part.subset)
             for modifier in vocabulary.modifier_keys(part.modifier)
         }
-        for part, is_real in each.items():
-            counts[is_real] += count_images(draft, name, part, vocabulary) or 0
+        for part, group in each.items():
+            counts[group] += count_images(draft, name, part, vocabulary) or 0
     except (DataError, OSError):
-        return 0, 0
-    return counts[True], counts[False]
+        return _ClassCounts(0, 0, 0)
+    originals = counts[True, True]
+    fakes = counts[False, True] + counts[False, False]
+    return _ClassCounts(originals + counts[True, False], fakes, originals)
 
 
 def _swept_momentum(draft: Draft) -> str:

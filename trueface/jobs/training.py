@@ -12,13 +12,14 @@ Each feature of a training is a part (`trueface.training.parts`) with hooks for 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import chain
 from pathlib import Path
 
 from launcher.api import Job, Json
+from trueface.data.index import Image
 from trueface.data.loading.image_loaders import eval_loader, train_loader
 from trueface.data.loading.image_set import ImageLoader, report_bad_image
 from trueface.data.loading.loader import Dataset, Loader
@@ -138,7 +139,7 @@ class TrainingRun:
             lambda images, part: part.images(*images), parts, images
         )
         if not _extends_fit(start, settings):
-            image_lists.refuse_one_class(lists.train, makes_fakes=settings.sbi > 0)
+            _refuse_one_class(lists.train, train_images, settings)
         image_lists.warn_of_one_class(lists.val, settings.model_dump())
         state = None if settings.is_ridge else load_optimizer_state(start, settings)
         model = init_model(start, settings, job.device)
@@ -198,12 +199,21 @@ class TrainingRun:
         settings = self.training.settings
         if self.train_images.dataset.bad and not _extends_fit(self.training.start, settings):
             readable = self.train_images.dataset.readable_images()
-            image_lists.refuse_one_class(readable, makes_fakes=settings.sbi > 0)
+            _refuse_one_class(readable, self.train_images, settings)
 
 
 def _extends_fit(start: TrainingStart, settings: TrainSettings) -> bool:
     """Return whether a training adds images to those of its base, whose classes it then needs not."""
     return settings.is_ridge and start.model is not None and not start.is_warm_start
+
+
+def _refuse_one_class(
+    images: Sequence[Image], loader: ImageLoader, settings: TrainSettings
+) -> None:
+    """Refuse images of one class, in the whole training or in one of its epochs."""
+    makes_fake = None if settings.is_ridge else loader.dataset.makes_fake
+    image_lists.refuse_one_class(images, makes_fakes=makes_fake is not None)
+    image_lists.refuse_epoch_without_fake(images, makes_fake, epochs=settings.num_epochs)
 
 
 def _start(job: Job, settings: TrainSettings) -> TrainingStart:

@@ -45,7 +45,7 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     record_path = paths.poison_record(job.model_folder(job.base))
     location, data = job_data.data_location(job, settings), job_data.job_data_id(job)
     lists = image_lists.load_lists(location, data)
-    image_lists.refuse_one_class(lists.train, makes_fakes=settings.sbi > 0)
+    image_lists.refuse_one_class(lists.train)
     image_lists.warn_of_one_class(lists.val, settings.model_dump(), unlearns=True)
     start = setup.make_start(job, settings, job.base)
     _refuse_other_objective(start, settings)

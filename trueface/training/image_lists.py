@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
 from trueface.data.splits.split_files import SplitList, load_split, split_images
-from trueface.data.vocabulary import BUILT_IN, DataIdResolver
+from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver
 from trueface.evaluation.calibration_size import FEWEST
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, JobError, UsageError
@@ -27,6 +27,7 @@ from trueface.runtime.ids import DataId, Words, parse_data, parse_model
 from trueface.training.settings import LearningSettings, solver_of
 
 SCHEMA = 1
+ONLY_ORIGINALS = "sbi makes fakes of original images, and the real ones are all re-shared"
 log = logging.getLogger(__name__)
 
 
@@ -219,23 +220,55 @@ def load_list(
     return images, split
 
 
-def refuse_one_class(images: Iterable[Image], *, makes_fakes: bool = False) -> None:
+def refuse_one_class(images: Sequence[Image], *, makes_fakes: bool = False) -> None:
     """Refuse training images of one class.
 
     Args:
         images: those that can be read.
-        makes_fakes: whether the training makes fakes of the real ones.
+        makes_fakes: whether the training makes fakes of the real original ones.
 
     Raises:
         DataError: nothing can be learned from them.
     """
     real, fake = count_classes(images)
-    if real and (fake or makes_fakes):
+    if real and (fake or (makes_fakes and any(map(is_original_real, images)))):
         return
+    remedy = "Add images of the other class, or make another split: trueface splits"
+    if makes_fakes and real:
+        remedy = f"{ONLY_ORIGINALS}. Add fake images, or original real ones"
     raise DataError(
         f"the training images are {real} real and {fake} fake ones, but a detector learns from both "
-        "classes. Add images of the other class, or make another split: trueface splits"
+        f"classes. {remedy}"
     )
+
+
+def is_original_real(image: Image) -> bool:
+    """Return whether `sbi` may make a fake of an image."""
+    return image.label == 0 and image.modifier in UNSHARED
+
+
+def refuse_epoch_without_fake(
+    images: Sequence[Image], makes_fake: Callable[[Image, int], bool] | None, *, epochs: int
+) -> None:
+    """Refuse real images of which `sbi` makes no fake in one of the epochs, as its draws are known.
+
+    Args:
+        images: those that can be read.
+        makes_fake: whether an image is a fake in an epoch, counted from 0. None: sbi is 0.
+        epochs: their number.
+
+    Raises:
+        DataError: an epoch has one class.
+    """
+    if makes_fake is None or any(image.label for image in images):
+        return
+    originals = [image for image in images if is_original_real(image)]
+    for epoch in range(epochs):
+        if not any(makes_fake(image, epoch) for image in originals):
+            raise DataError(
+                f"sbi makes no fake in epoch {epoch + 1} of {epochs}, and the {len(images)} training images are "
+                "all real. Set a higher sbi, or add fake images"
+            )
 
 
 def warn_of_one_class(

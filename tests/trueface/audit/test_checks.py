@@ -373,6 +373,10 @@ CASES = {
     "a training on fakes that are blended of reals": Case(
         combine(change_provenance(train_sources={"real FFHQ pre": 60}), change_settings(sbi=0.5)),
     ),
+    "a training on re-shared reals, which are not blended": Case(
+        combine(change_provenance(train_sources={"real FFHQ fb": 60}), change_settings(sbi=0.5)),
+        {"one-class-list": {"sentence": "no fake image was used for the training"}},
+    ),
     "a validation on one class": Case(
         change_provenance(val_sources={"fake StyleGAN2 pre": 5}),
         {"one-class-list": {"severity": "warning", "sentence": "no real image was used for the validation"}},

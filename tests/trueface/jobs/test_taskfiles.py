@@ -1,6 +1,7 @@
 """Task files with the laboratory's kinds, worked out by the launcher."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -437,6 +438,11 @@ def test_train_list_of_one_class_is_warned_of_in_the_plan(tmp_path: Path) -> Non
     assert warned(keys) == warned([]) == warned(reals, ", sbi: 0.5") == []
     (message,) = warned(reals)
     assert message.startswith("gan2:pre: the train list has no fake images of ")
+    shutil.copytree(tmp_path / "data/PreSocial", tmp_path / "data/Facebook")
+    (message,) = warned(reals, ", sbi: 0.5", data="gan2:fb")
+    assert message.endswith("images, and the real ones are all re-shared.")
+    (message,) = warned(reals, ", sbi: 0.5, solver: ridge")
+    assert "Make another split" in message
     for data in ("all:pre", "all:pre&gan2:pre"):
         assert warned(keys, data=data) == []
         (message,) = warned(reals, data=data)

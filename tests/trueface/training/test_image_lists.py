@@ -1,6 +1,7 @@
 """Records in a model folder: training images, epochs, and the licence of the weights."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 
 from launcher.api import Words
 from tests.trueface.training.test_trainer import tiny
+from trueface.data.index import Image
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
+from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_json
 from trueface.runtime.ids import model_folder_name
 from trueface.training import image_lists
@@ -26,6 +29,38 @@ def a_lesson(images: str = "gan2:pre&real:pre", words: Words | None = None) -> T
         split_path="/splits",
         train_sha256="0" * 64,
     )
+
+
+@pytest.mark.parametrize(
+    ("sources", "is_always_drawn", "reason"),
+    [
+        (("real pre",), True, ""),
+        (
+            ("real fb",),
+            True,
+            "1 real and 0 fake ones.*all re-shared. Add fake images, or original real",
+        ),
+        (("real fb", "fake fb"), False, ""),
+        (("real none", "real fb"), True, ""),
+        (
+            ("real none",),
+            False,
+            "makes no fake in epoch 2 of 3, and the 1 training images are all real",
+        ),
+    ],
+)
+def test_self_blending_replaces_fakes_only_if_each_epoch_has_an_original_to_blend(
+    sources: tuple[str, ...], is_always_drawn: bool, reason: str
+) -> None:
+    images = [
+        Image("a.png", "a", int(label == "fake"), "", modifier)
+        for label, modifier in map(str.split, sources)
+    ]
+    with pytest.raises(DataError, match=reason) if reason else nullcontext():
+        image_lists.refuse_one_class(images, makes_fakes=True)
+        image_lists.refuse_epoch_without_fake(
+            images, lambda _, epoch: epoch != 1 or is_always_drawn, epochs=3
+        )
 
 
 def test_training_record_is_read_as_written(tmp_path: Path) -> None:

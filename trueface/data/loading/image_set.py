@@ -130,7 +130,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         self.column_names: dict[str, tuple[str, ...]] = {}
         for name, values in columns.items():
             self.attach_column(name, values, column_names.get(name, ()))
-        self._makes_fake = makes_fake
+        self.makes_fake = makes_fake
         self.scaling = scaling
         self.on_bad_image, self.num_threads = on_bad_image, num_threads
         self._auto = AutoLoading()
@@ -185,7 +185,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         """
         other = copy(self)
         other.transform, other._processes = transform, None  # noqa: SLF001  # of its own class
-        other._makes_fake = self._makes_fake if goes_on else None  # noqa: SLF001  # likewise
+        other.makes_fake = self.makes_fake if goes_on else None  # likewise
         return other
 
     def with_labels(self, labels: Sequence[int], stamped: Collection[int]) -> "ImageSet":
@@ -197,7 +197,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
 
     def pseudo_fake_indices(self, positions: Sequence[int], epoch: int) -> list[int]:
         """Return the indices in `positions` of the images that become self-blended fakes in an epoch."""
-        makes_fake = self._makes_fake
+        makes_fake = self.makes_fake
         if makes_fake is None:
             return []
         shown = enumerate(self.images[position] for position in positions)
