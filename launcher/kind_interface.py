@@ -300,6 +300,15 @@ class Kind(Protocol):
         """
         return self
 
+    def without_effect(self, values: Mapping[str, Any], images: DataId) -> Mapping[str, str]:  # noqa: ARG002
+        """Return settings that have no effect on a job with these images, each with the reason.
+
+        Args:
+            values: Settings, complete.
+            images: As `images` returns them.
+        """
+        return self.settings.without_effect(values)
+
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
         """Return why a job must not run, given the jobs that make its model; empty if it may run.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypedDict
 
-from launcher.errors import Problem, Problems, SourceLocation
+from launcher.errors import Problem, Problems, SourceLocation, UsageError
 from launcher.ids import DataId, ModelId, is_word
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.kind_interface import Kind, Role
@@ -390,6 +390,7 @@ def _read_training(raw: _RawEntry) -> TrainEntry | None:
     variants = _variants(raw, {}, labeller)
     if read is None or not variants or label_changes is None or (base is None) != (model is None):
         return None
+    variants = _with_ineffective(variants, kind, read.value)
     request = raw.common["request"]
     if labeller is not None:
         request = request_for(labeller, None, raw.place, scope)
@@ -425,6 +426,9 @@ def _read_method(raw: _RawEntry) -> MethodEntry | None:
             methods.append((Located(node.text, node), variants))
     if (base is None and not every) or not methods or len(methods) < len(nodes):
         return None
+    if base is not None:
+        images = base.value.last.data
+        methods = [(name, _with_ineffective(each, kind, images)) for name, each in methods]
     return MethodEntry(**raw.common, base=base, methods=tuple(methods))
 
 
@@ -601,6 +605,19 @@ def _variants(
         unused = () if labeller is not None else tuple(_settings_of_no_poison(raw, own, chosen))
         variants.append(Variant(name, frozenset(paired), settled, labelled, unused))
     return tuple(variants)
+
+
+def _with_ineffective(variants: Iterable[Variant], kind: Kind, data: DataId) -> tuple[Variant, ...]:
+    """Return variants that also list the settings without effect on their images."""
+    try:
+        images = kind.images(data)
+    except UsageError:  # reported where the data ID is checked
+        return tuple(variants)
+    found = (kind.without_effect(each.settings.values, images) for each in variants)
+    return tuple(
+        each._replace(settings=each.settings._replace(idle=idle))
+        for each, idle in zip(variants, found, strict=True)
+    )
 
 
 def _settings_of_no_poison(

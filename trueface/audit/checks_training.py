@@ -8,7 +8,11 @@ from trueface.audit.run_facts import Model, mapping, number
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
 from trueface.training.image_lists import validation_decides
-from trueface.training.ineffective_settings import ineffective_settings
+from trueface.training.ineffective_settings import (
+    ineffective_on_reshared,
+    ineffective_settings,
+    ineffective_views,
+)
 from trueface.training.settings import MOMENTUM, TrainSettings, solver_of
 
 LEAST_FALL = 0.001  # fall of the loss, as a share; less is the noise of the last digits
@@ -165,7 +169,10 @@ def bad_images(model: Model) -> Iterator[Outcome]:
 def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tuple[str, str]]:
     """Yield settings without effect, each with why."""
     usual = {name: each.default for name, each in TrainSettings.model_fields.items()}
-    for flag, why in ineffective_settings(settings).items():
+    idle = _without_effect(settings)
+    if modifiers is not None and not modifiers & UNSHARED:
+        idle = {**ineffective_on_reshared(settings, _without_effect), **idle}
+    for flag, why in idle.items():
         if flag == "augment_seed":  # one seed may serve all studies
             continue
         value = settings.get(flag, usual[flag])
@@ -173,13 +180,10 @@ def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tupl
             continue
         if (tuple(value) if isinstance(value, list) else value) != usual[flag]:
             yield flag, why
-    if modifiers is not None and not modifiers & UNSHARED:
-        for flag in ("jpeg_prob", "blur_prob"):
-            if _is_setting_above(settings, flag, 0):
-                yield (
-                    flag,
-                    "it applies to original images, but the training data contain only re-shared images",
-                )
+
+
+def _without_effect(settings: Settings) -> dict[str, str]:
+    return {**ineffective_settings(settings), **ineffective_views(settings)}
 
 
 def _no_history(model: Model) -> str:

@@ -23,7 +23,7 @@ from types import FrameType, ModuleType
 
 import click
 
-from launcher.api import Draft, Job, Json, Kind, UsageError
+from launcher.api import Draft, Job, Json, Kind, UsageError, parse_data
 from trueface.runtime import logs
 
 LINE_EVERY_S = 10.0  # used without a terminal
@@ -62,15 +62,21 @@ def device(name: str) -> str:
     return name
 
 
-def warn_without_effect(kind: Kind, settings: Mapping[str, Json], flags: Mapping[str, str]) -> None:
+def warn_without_effect(
+    kind: Kind, settings: Mapping[str, Json], flags: Mapping[str, str], images: str | None = None
+) -> None:
     """Log the flags on a command line whose settings have no effect with the other settings.
 
     Args:
         kind: of the job.
         settings: of the job, complete.
         flags: the flags that were typed, by the names of their settings.
+        images: data ID, real images included. None: the kind has none, or its model names them.
     """
-    for name, reason in kind.settings.without_effect(settings).items():
+    idle = kind.settings.without_effect(settings)
+    if images is not None:
+        idle = kind.without_effect(settings, parse_data(images))
+    for name, reason in idle.items():
         if name in flags:
             log.warning("flag=%s state=without effect reason=%s", flags[name], reason)
 

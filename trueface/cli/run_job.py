@@ -304,5 +304,5 @@ def perform(
         paths.make_folder(draft.model_folder(each), each)
     typed = {key: f"--{key.replace('_', '-')}" for key, value in given.items() if value is not None}
     with logs.log_to_stderr():
-        run_here.warn_without_effect(kind, draft.settings, typed)
+        run_here.warn_without_effect(kind, draft.settings, typed, draft.images)
         return run_here.perform_draft(kind, draft, device_name=device)

@@ -533,3 +533,12 @@ def picture_folder(root: Path, data: str) -> Path:
     """Return the folder that a data ID names in a data root: the root, or a folder in it."""
     (part,) = tuple(parse_data(data))
     return root if part.modifier == WHOLE_ROOT else root / part.modifier
+
+
+def has_originals(data: DataId, vocabulary: DataIdResolver) -> bool:
+    """Return whether any part of a data ID means original images.
+
+    Raises:
+        UnknownName: an unknown modifier.
+    """
+    return any(not UNSHARED.isdisjoint(vocabulary.modifier_keys(part.modifier)) for part in data)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from launcher.api import (
     DataId,
@@ -37,6 +37,7 @@ from trueface.data.vocabulary import (
     BUILT_IN,
     UNSHARED,
     DataIdResolver,
+    has_originals,
     names_real,
     picture_data,
 )
@@ -54,8 +55,18 @@ from trueface.training.config import (
     long_average_reason,
 )
 from trueface.training.image_lists import ONLY_ORIGINALS, few_of_a_class
-from trueface.training.objectives.registry import EAGER_OBJECTIVE, objectives, used_objective
-from trueface.training.settings import solver_of
+from trueface.training.ineffective_settings import (
+    EQUAL_VIEWS,
+    has_equal_views,
+    ineffective_on_reshared,
+)
+from trueface.training.objectives.registry import (
+    EAGER_OBJECTIVE,
+    choice,
+    objectives,
+    used_objective,
+)
+from trueface.training.settings import LearningSettings, solver_of
 
 PROGRAM = ("python", "-m", "trueface")
 # One list for all kinds, so that one fork server serves them all.
@@ -150,6 +161,15 @@ class JobKind:
             self.vocabulary.expand_unions(data) if self.accepts_custom_words else self.images(data)
         )
 
+    def without_effect(self, values: Mapping[str, Any], images: DataId) -> Mapping[str, str]:
+        """Return settings that have no effect on a job with these images, each with the reason."""
+        find = self.settings.without_effect
+        if not issubclass(self.settings, LearningSettings) or has_originals(
+            images, self.vocabulary
+        ):
+            return find(values)
+        return {**ineffective_on_reshared(values, find), **find(values)}
+
     def with_words(self, words: Words) -> Self:
         """Return this kind with user-defined words added, unless its sets of images cannot be user-defined.
 
@@ -189,6 +209,7 @@ class JobKind:
                     *(
                         _swept_momentum(draft),
                         _untrained_trigger(draft),
+                        _equal_views(draft),
                         *_one_class(draft, self.vocabulary),
                     ),
                 ),
@@ -251,6 +272,16 @@ def _idle_crops(draft: Draft) -> str:
     return (
         f"test_crops and patch_size have no effect on {draft.model}, because a published model has its own "
         "preprocessing. Leave them out."
+    )
+
+
+def _equal_views(draft: Draft) -> str:
+    """Return a warning if an objective compares views of an image that are equal, or ''."""
+    if draft.kind not in LEARNING or not has_equal_views(draft.settings):
+        return ""
+    return (
+        f"{draft.model}: {choice(draft.settings)} compares two views of each image, but {EQUAL_VIEWS}. Set flip_prob "
+        "or another augmentation, or use another objective."
     )
 
 

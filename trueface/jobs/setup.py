@@ -20,6 +20,7 @@ from trueface.runtime.memory import keep_freed_memory
 from trueface.runtime.progress import RunContext
 from trueface.training import provenance
 from trueface.training.checkpointing import TrainingStart
+from trueface.training.ineffective_settings import ineffective_on_reshared
 from trueface.training.settings import LearningSettings
 
 OWN_WEIGHTS = ("default", "none")  # others are files
@@ -47,15 +48,23 @@ def entry(
     return entry_of
 
 
-def log_without_effect(settings: Settings) -> None:
+def log_without_effect(settings: Settings, *, only_reshared: bool = False) -> None:
     """Log the settings that differ from their defaults and have no effect, unless the command line has named its flags.
 
     A job cannot know which values its task file gives for other jobs, so only the plan warns of such settings.
+
+    Args:
+        settings: of the job.
+        only_reshared: all training images are re-shared.
     """
     if logs.FLAGS_ARE_NAMED.get():
         return
     fields = type(settings).model_fields
-    for name, reason in settings.without_effect(settings.model_dump()).items():
+    values = settings.model_dump()
+    idle = settings.without_effect(values)
+    if only_reshared:
+        idle = {**ineffective_on_reshared(values, settings.without_effect), **idle}
+    for name, reason in idle.items():
         if name.endswith("seed"):  # one seed may serve all studies
             continue
         if name in fields and getattr(settings, name) != fields[name].default:

@@ -24,6 +24,7 @@ from trueface.data.loading.image_loaders import eval_loader, train_loader
 from trueface.data.loading.image_set import ImageLoader, report_bad_image
 from trueface.data.loading.loader import Dataset, Loader
 from trueface.data.loading.processes import BadFile
+from trueface.data.vocabulary import BUILT_IN, has_originals
 from trueface.features.store import open_store
 from trueface.jobs import job_data, setup
 from trueface.jobs.job_data import model_name
@@ -91,7 +92,8 @@ def train_rank(job: Job, group: ProcessGroup) -> Mapping[str, Json]:
     """Do what one of the processes does that share a training; the first one returns its numbers."""
     settings = TrainSettings.model_validate(job.settings)
     if group.is_first and not settings.is_ridge:
-        setup.log_without_effect(settings)
+        data, vocabulary = job_data.job_data_id(job), BUILT_IN.with_words(job.words)
+        setup.log_without_effect(settings, only_reshared=not has_originals(data, vocabulary))
     run = TrainingRun.from_job(apply_resource_limits(job), settings, group)
     trained = (fit_ridge if settings.is_ridge else fit_steps)(run)
     return finish(run, trained) if group.is_first else {}

@@ -67,6 +67,8 @@ class ModelSpec(Declared):
     weights_url: str | None = None
     mean: Triple = IMAGENET_MEAN  # mean of pixels in 0 … 1, as the weights want it
     std: Triple = IMAGENET_STD  # likewise
+    # equal images have different features in training, by dropout or stochastic depth before the features
+    draws: bool = False
     input_size: int | None = None  # the only side of images that it takes, in pixels; None: any
     side_step: int | None = None  # sides of images are multiples of it, in pixels; None: any
     usual_side: int | None = (
@@ -88,6 +90,11 @@ class ModelSpec(Declared):
     def probe_side(self) -> int | None:
         """A side of images that it takes, in pixels. None: it takes any."""
         return self.input_size or self.side_step
+
+    @property
+    def may_draw(self) -> bool:
+        """Whether equal images may have different features in training; of a library's network, it is not known."""
+        return self.draws or self.head == ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

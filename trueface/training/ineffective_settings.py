@@ -1,11 +1,16 @@
 """Settings of trainings that other settings override or switch off. This module does not import torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trueface.data.augmentations.registry import SPECS
+from trueface.models.registry import model_name, spec_of
 from trueface.training.config import WORST_CELL
+from trueface.training.objectives.registry import objectives, used_objective
 
+# settings that change original images alone
+OF_ORIGINALS = ("sbi", "jpeg_prob", "blur_prob")
+ONLY_RESHARED = "it changes original images, but all training images are re-shared"
 CHANCES = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob")
 # a range of an augmentation, and the setting that says how often it is used
 RANGES = (
@@ -24,6 +29,8 @@ OF_STEPS = frozenset(
 )  # fmt: skip
 AWP_FROM = 3  # the default of awp_from
 LAST = "last"  # value of the setting `select`
+WHOLE = (1.0, 1.0)  # range of a crop that keeps its image
+EQUAL_VIEWS = "the augmentation makes equal views of each image"
 ONLY_CLOSED_FORM = "only a training in closed form uses it"
 
 
@@ -46,6 +53,62 @@ def ineffective_augmentation(values: Mapping[str, Any]) -> dict[str, str]:
     if values.get("test_crops") and (reason := _without_patches(values)):
         idle["test_crops"] = reason
     return idle
+
+
+def ineffective_views(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options that weigh the difference between views of an image, if all views are equal."""
+    spec = objectives().get(used_objective(values))
+    if spec is None or not has_equal_views(values):
+        return {}
+    return dict.fromkeys(spec.view_options, EQUAL_VIEWS)
+
+
+def has_equal_views(values: Mapping[str, Any]) -> bool:
+    """Return whether an objective compares views of each image whose pixels and features are always equal."""
+    spec = objectives().get(used_objective(values))
+    if spec is None or spec.views == 1 or _draws_different_views(values):
+        return False
+    try:
+        return not spec_of(model_name(str(values.get("model", "nodown")))).may_draw
+    except ValueError:  # reported where the name is checked
+        return False
+
+
+def _draws_different_views(values: Mapping[str, Any]) -> bool:
+    """Return whether the augmentation can make two different images of one."""
+    further = [field for spec in SPECS.values() for field in spec.settings.model_fields.items()]
+    ranges = (
+        ("blur_prob", "blur_sigma", (0.5, 0.5)),
+        ("jpeg_prob", "jpeg_qual", (75, 75)),
+    )
+    crops = [tuple(values.get(name, WHOLE)) != WHOLE for name in ("resize_scale", "resize_ratio")]
+    return (
+        0 < values.get("flip_prob", 0.5) < 1
+        or 0 < values.get("resize_prob", 0.0) < 1
+        or (bool(values.get("resize_prob")) and any(crops))
+        or any(
+            0 < (chance := values.get(prob, 0.0)) < 1
+            or (chance == 1 and len(set(values.get(name, default))) > 1)
+            for prob, name, default in ranges
+        )
+        or not _without_patches(values)
+        or any(values.get(key, field.default) != field.default for key, field in further)
+    )
+
+
+def ineffective_on_reshared(
+    values: Mapping[str, Any], find: Callable[[Mapping[str, Any]], Mapping[str, str]]
+) -> dict[str, str]:
+    """Return the settings without effect on training images that are all re-shared, each with the reason.
+
+    Args:
+        values: of a training.
+        find: returns the settings without effect on any images, such as `without_effect` of its settings.
+    """
+    used = [name for name in OF_ORIGINALS if values.get(name)]
+    before, after = find(values), find({**values, **dict.fromkeys(used, 0.0)})
+    idle = dict.fromkeys((*used, *after), ONLY_RESHARED)
+    return {name: reason for name, reason in idle.items() if name not in before}
 
 
 def ineffective_qualities(values: Mapping[str, Any]) -> dict[str, str]:

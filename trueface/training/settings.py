@@ -34,6 +34,7 @@ from trueface.training.ineffective_settings import (
     ONLY_CLOSED_FORM,
     ineffective_qualities,
     ineffective_settings,
+    ineffective_views,
 )
 from trueface.training.objectives import registry
 from trueface.training.parts.registry import with_parts
@@ -369,6 +370,7 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
         return {
             **config.without_effect(values),
             **ineffective_qualities(values),
+            **ineffective_views(values),
             **super().without_effect(values),
             **closed_form,
         }

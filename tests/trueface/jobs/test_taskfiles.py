@@ -259,6 +259,13 @@ def notes(text: str) -> list[str]:
         HEAD % ", num_epochs: 2" + "train: [{data: gan2:pre, matrix: {awp: [0, 0.05]}}]",
         HEAD % ", num_epochs: 2" + "train: [{data: gan2:pre, matrix: {early_stop: [5, 0]}}]",
         HEAD % "" + "train: [{data: gan2:pre, matrix: {test_crops: [0, 5]}}]",
+        HEAD % "" + "train: [{data: gan2:fb, matrix: {sbi: [0.0, 0.5]}}]",
+        HEAD % ", jpeg_qual: 30" + "train: [{data: gan2:shr, matrix: {jpeg_prob: [0.0, 0.9]}}]",
+        HEAD % ", blur_prob: 0.9" + "train: [{data: gan2:fb, matrix: {blur_sigma: [1, 2]}}]",
+        HEAD % ", objective: core, model: slim18, flip_prob: 0.0"
+        + "train: [{data: gan2:pre, matrix: {core_weight: [1.0, 100.0]}}]",
+        HEAD % ", objective: core, model: slim18, flip_prob: 1.0, jpeg_prob: 0.5, dropout: 0.5"
+        + "train: [{data: gan2:fb, matrix: {core_weight: [1.0, 100.0]}}]",
         HEAD % "" + "train: [{data: gan2:pre, matrix: {poison_seed: [1, 2]}}]",
         HEAD % "" + "train: [{data: gan2:pre, matrix: {poison_unit: [picture, image]}}]",
         HEAD
@@ -295,6 +302,12 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
         HEAD % ", flip_prob: 0.0, qualities: 'none,jpeg50'"
         + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
         HEAD % ", solver: ridge" + "train: [{data: gan2:pre, matrix: {augment_seed: [1, 2]}}]",
+        HEAD % ""
+        + "train: [{data: gan2:all, matrix: {sbi: [0.0, 0.5], jpeg_prob: [0.0, 0.9], blur_prob: [0, 0.5]}}]",
+        HEAD % ", objective: core, model: slim18"
+        + "train: [{data: gan2:pre, matrix: {core_weight: [1.0, 100.0]}}]",
+        HEAD % ", objective: core, model: mesonet, flip_prob: 0.0"  # its dropout draws twice
+        + "train: [{data: gan2:pre, matrix: {core_weight: [1.0, 100.0]}}]",
         HEAD % ", flip_prob: 0.0, augment_seed: 1" + "train: [{data: gan2:pre}]",
         HEAD % ", num_epochs: 1, select: last" + "train: [{data: gan2:pre}]",
         HEAD % ", poison_seed: 3, seed: 3" + "train: [{data: gan2:pre}]",
@@ -380,6 +393,10 @@ def test_sweep_that_changes_the_model_before_is_not_warned_of_in_an_unlearning()
         ),
         (HEAD % "" + "train: [{data: gan2:pre, poison_unit: image}]", ["poison_unit"]),
         (HEAD % ", num_epochs: 2, awp: 0.05" + "train: [{data: gan2:pre}]", ["awp"]),
+        (
+            HEAD % ", jpeg_prob: 0.5, jpeg_qual: 30" + "train: [{data: gan2:fb}]",
+            ["jpeg_prob", "jpeg_qual"],
+        ),
         (
             HEAD % "" + "train: [{data: gan2:pre}]\n"
             "test: [{model: gan2:pre, data: gan3:pre, attack_images: 9, patch_size: 64}]",

@@ -228,6 +228,7 @@ class CrossEfficientViT(nn.Module):
     "ccvit",
     summary="Cross-Efficient-ViT: two branches of EfficientNet-B0 and transformers",
     head=None,
+    draws=True,
     raw_pixels=True,
     side_step=SIDE,
     usual_side=SIDE,

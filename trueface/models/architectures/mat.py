@@ -14,6 +14,7 @@ WIDTH = 256
     "mat",
     summary="MAT: EfficientNet-B4 with four attention maps on textures, padded for 380 pixels",
     head="ensemble_classifier_fc.2",
+    draws=True,
     mean=HALF,
     std=HALF,
     usual_side=SIDE,

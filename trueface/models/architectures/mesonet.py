@@ -52,6 +52,7 @@ class Meso4(nn.Module):
 @register_model(
     "mesonet",
     summary="Meso-4, four convolutions with strong pooling",
+    draws=True,
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
     width=UNITS,

@@ -34,6 +34,7 @@ VIEWS = 2
     binary=True,
     options=("core_weight", "real_weight"),
     views=VIEWS,
+    view_options=("core_weight",),
     features=True,
 )
 class CoreLosses(Objective):

@@ -49,6 +49,8 @@ class ObjectiveSpec(Declared):
     )
     # augmentations of each image in a batch, drawn independently: all images in the first, then in the next
     views: int = 1
+    # those of the options that only weigh the difference between views, so they do nothing if all views are equal
+    view_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = (*COLUMNS, *ATTRIBUTE_COLUMNS)
