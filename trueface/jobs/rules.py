@@ -444,6 +444,23 @@ DISTILLATION = Rule(
     ),
 )
 
+# about objectives that compare images of a batch
+COMPARISONS = Rule(
+    lambda draft: (
+        not _is_closed_form(draft)
+        and draft.settings["batch_size"] < objectives()[used_objective(draft.settings)].least_images
+    ),
+    lambda draft: (
+        f"{choice(draft.settings)} compares images of a batch and needs at least {_least_images(draft)} of them, got "
+        f"batch_size: {draft.settings['batch_size']}. Set batch_size: {_least_images(draft)} or more."
+    ),
+)
+
+
+def _least_images(draft: Draft) -> int:
+    return objectives()[used_objective(draft.settings)].least_images
+
+
 # about objectives that compare augmentations of each image
 VIEWS = Rule(
     lambda draft: objectives()[used_objective(draft.settings)].views > 1,
@@ -572,6 +589,7 @@ TRAININGS = (
     _part_conflicts,
     *QUALITIES,
     DISTILLATION,
+    COMPARISONS,
     VIEWS,
     *FAIRNESS,
     TENSORBOARD,
@@ -678,6 +696,7 @@ UNLEARNINGS = (
     ),
     check_objective,
     _FEATURES_THAT_LEARN,
+    COMPARISONS,
     Rule(
         lambda draft: draft.settings["select"] == "worst-cell",
         "select: worst-cell works only for trainings. Use best or last for an unlearning.",

@@ -80,6 +80,10 @@ class CollaborationObjective(Objective):
         self._epoch, self._step, self._steps, self._last = epoch, done, batches, None
         self._inner.begin_epoch(epoch, done, batches)
 
+    def can_learn(self, labels: Tensor) -> bool:
+        """Return whether the inner objective takes a batch."""
+        return self._inner.can_learn(labels)
+
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss of a batch of chunks, one per quality, and the values to log.
 

@@ -229,11 +229,17 @@ class Loop:
         self.objective.begin_epoch(epoch, sums.batches, batches_due)
         began, earlier = time.monotonic(), sums.images
         self._epoch = epoch
+        lacks_pairs = False
         with closing(self.training(epoch)) as batches:
             for part in islice(self.group.iter_rank_batches(batches), sums.batches, None):
                 # saved gradients would be as large as the model, so a training pauses between steps
                 if not self._accumulated.batches and self.stopped:
                     break
+                if not self.objective.can_learn(part.batch.labels):
+                    self._skip(part)
+                    lacks_pairs |= part.total > 0
+                    sums = sums.plus(0, 0.0, 0)
+                    continue
                 loss, logs = self._step(part)
                 loss, right = self.group.mean_of(part, loss, int(logs[CORRECT]))
                 sums = sums.plus(part.total, loss, right)
@@ -246,7 +252,18 @@ class Loop:
                     pause(sums)
         if self._accumulated.batches:  # the last batches of an epoch are a step, too
             self._apply_waiting()
+        if lacks_pairs and not sums.images:
+            raise JobError(
+                f"no batch of epoch {epoch + 1} has the images that objective {self.config.objective} compares. Use "
+                f"a larger batch_size than {self.config.batch_size}, or images of both classes."
+            )
         return sums
+
+    def _skip(self, part: RankBatch) -> None:
+        """Leave out a batch. Only the learning rate goes on, because its schedule counts batches."""
+        self.schedule.begin_step()
+        self.schedule.end_step()
+        self.images_read += part.total
 
     def report(self, *, epoch: int, **numbers: float) -> None:
         """Report how many images were read, in which epoch (from 1), with numbers by name."""

@@ -83,6 +83,11 @@ def test_student_waits_for_a_teacher_that_the_plan_trains(tmp_path: Path) -> Non
         ({"objective": "core", "model": "capsule"}, "ends in one linear layer"),
         ({"objective": "capsule", "model": "slim18"}, "needs the parts of model capsule"),
         ({"model": "mcx", "freeze": True}, "ends in one linear layer"),
+        (
+            {"model": "mcx", "objective": "mcx", "batch_size": 1},
+            "needs at least 2 of them, got batch_size: 1",
+        ),
+        ({"objective": "triplet", "batch_size": 2}, "Set batch_size: 3 or more"),
     ],
     ids=str,
 )

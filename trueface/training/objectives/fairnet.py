@@ -135,6 +135,7 @@ def permute_within_kind(kinds: Tensor) -> Tensor:
     options=("fair_alpha_in", "fair_alpha_out", "fair_smooth"),
     network="fairnet",
     paired=True,
+    least_images=2,  # a pair
 )
 class FairNetLosses(Objective):
     """The weighted sum of six losses of one forward pass.

@@ -28,6 +28,7 @@ from trueface.training.objectives.protocol import (
 )
 from trueface.training.objectives.registry import register_objective
 
+PAIR = 2  # images
 MARGIN = 0.05  # published, in units of a probability
 
 
@@ -44,9 +45,14 @@ class NearestPairs(NamedTuple):
     binary=True,
     network="mcx",
     paired=True,
+    least_images=PAIR,
 )
 class PairwiseInteraction(Objective):
     """Cross-entropy and score ranking of the gated features of pairs."""
+
+    def can_learn(self, labels: Tensor) -> bool:
+        """Return whether there are two images, which are a pair of one class or of both."""
+        return len(labels) >= PAIR
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss, the number of images that are correct without gates, and the ranking loss.

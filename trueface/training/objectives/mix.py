@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
     fair=True,
     balanced=True,
     options=("mix_alpha",),
+    least_images=2,  # a pair
 )
 class SelectiveMixing(Objective):
     """Intra-label LISA: H. Yao et al., ICML 2022 (arXiv 2201.00299), section 3.

@@ -67,6 +67,14 @@ class Objective(Protocol):
         """
         ...
 
+    def can_learn(self, labels: Tensor) -> bool:  # noqa: ARG002
+        """Return whether a batch has what the loss compares, such as a pair. Other batches are left out.
+
+        Args:
+            labels: (B, 1), 1 = fake. By default every batch is taken.
+        """
+        return True
+
     def ascent_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss that adversarial weight perturbation ascends, and the values to log.
 

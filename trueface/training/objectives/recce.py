@@ -32,6 +32,7 @@ _LEAST = 1e-6  # added to the number of pairs, as published
     summary="classification, reconstruction of reals and metric loss of model recce",
     binary=True,
     network="recce",
+    least_images=2,  # a pair
 )
 class RecceLosses(Objective):
     """The weighted sum of three losses of one forward pass."""

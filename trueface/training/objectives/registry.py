@@ -44,6 +44,8 @@ class ObjectiveSpec(Declared):
     # it can be replayed as a CUDA graph
     capturable: bool = False
     paired: bool = False  # every batch has as many reals as fakes
+    # fewest images of a batch in which it can compare some: a pair, or a triplet
+    least_images: int = 1
     features: bool = (
         False  # its loss is one of the input of the last layer, so that the backbone learns
     )

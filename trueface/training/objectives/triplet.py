@@ -19,6 +19,7 @@ from trueface.runtime.errors import JobError
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective
 from trueface.training.objectives.registry import register_objective
 
+TRIPLET = 3  # images
 MARGIN = 1.0  # published
 
 
@@ -27,13 +28,19 @@ MARGIN = 1.0  # published
     summary="triplet loss of features, with cross-entropy of the last layer alone",
     binary=True,
     paired=True,
+    least_images=TRIPLET,
     features=True,
 )
 class TripletLoss(Objective):
     """The triplet loss of a batch, and the cross-entropy of its logits.
 
-    A batch without two images of a class has no triplet loss. Draws come from torch's global generator.
+    A batch without two images of a class and one of the other is left out. Draws come from torch's global generator.
     """
+
+    def can_learn(self, labels: Tensor) -> bool:
+        """Return whether there is a triplet: images of both classes, and two of one."""
+        fakes = int((labels > 0.5).sum())
+        return len(labels) >= TRIPLET and 0 < fakes < len(labels)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the sum of both losses, and the number of correct images.

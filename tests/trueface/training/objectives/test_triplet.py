@@ -1,18 +1,27 @@
 """The triplet loss of features, its gradients and its refusals."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from launcher.api import JobError
 from tests.trueface.jobs.build import a_draft
 from tests.trueface.models.build import untrained
+from tests.trueface.training.build_groups import CONFIG
+from tests.trueface.training.test_accumulate import Noise, network
 from trueface.data.batch import Batch
 from trueface.jobs.kinds import TRAIN
+from trueface.runtime.progress import RunContext
+from trueface.training.config import TrainerConfig
+from trueface.training.objectives.bce import BinaryCrossEntropy
+from trueface.training.objectives.protocol import Logs
 from trueface.training.objectives.registry import make_objective
 from trueface.training.objectives.triplet import triplet_loss
+from trueface.training.trainer import fit
 
 torch.set_num_threads(1)
 
@@ -37,6 +46,44 @@ def test_batch_without_pairs_has_no_loss_and_a_gradient(fake: list[bool]) -> Non
     triplet_loss(features, torch.tensor(fake)).backward()  # type: ignore[no-untyped-call]  # torch
     assert features.grad is not None
     assert not features.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "fakes", "takes"),
+    [
+        ("mcx", [1.0], False),
+        ("mcx", [1.0, 1.0], True),
+        ("mcx", [], False),
+        ("triplet", [0.0, 1.0], False),
+        ("triplet", [1.0, 1.0, 1.0], False),
+        ("triplet", [0.0, 1.0, 1.0], True),
+        ("bce", [1.0], True),
+    ],
+)
+def test_objective_takes_batches_with_images_to_compare(
+    name: str, fakes: list[float], *, takes: bool
+) -> None:
+    assert make_objective(name).can_learn(torch.tensor(fakes)[:, None]) == takes
+
+
+def test_batch_without_images_to_compare_makes_no_step_and_does_not_count() -> None:
+    class Pairs(BinaryCrossEntropy):
+        rows: ClassVar[list[int]] = []
+
+        def can_learn(self, labels: Tensor) -> bool:
+            return len(labels) > 1
+
+        def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+            self.rows.append(len(batch.labels))
+            loss, logs = super().training_step(model, batch)
+            return loss * 0 + 3.0, logs
+
+    config = replace(TrainerConfig(**{**CONFIG, "batch_size": 8}), num_epochs=1)
+    done = fit(network(), Noise(8, 41), Noise(8), config, watch=RunContext(), objective=Pairs())
+    assert Pairs.rows == [8] * 5
+    assert done.epochs[0].loss == pytest.approx(3.0)
+    with pytest.raises(JobError, match=r"no batch of epoch 1 .* Use a larger batch_size than 8"):
+        fit(network(), Noise(1, 9), Noise(8), config, watch=RunContext(), objective=Pairs())
 
 
 def test_features_learn_from_triplets_alone_and_the_last_layer_from_its_logits() -> None:
