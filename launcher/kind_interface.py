@@ -3,7 +3,7 @@
 `Kind` is the main protocol: inputs, outputs, refusals, and the code of the work. A kind
 is described without heavy imports; the work itself is a function named by `entry`, imported in the worker.
 Optional properties are separate protocols: `HasEpochs`, `RanksMetrics`, `NamesModels`, `RepeatsWork`,
-`SharesWork`, `InheritsSettings` and `WarnsOfJobs`.
+`SharesWork`, `InheritsSettings`, `ReadsImages`, `ReportsValidation` and `WarnsOfJobs`.
 
 A kind may declare the part of a job's work that other jobs repeat (`RepeatsWork`). A kind of the
 role `shared` may do such work once and keep its result for those jobs (`SharesWork`).
@@ -13,7 +13,7 @@ does not affect their results. Kinds without these protocols are planned as usua
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from enum import StrEnum
 from inspect import get_annotations
 from itertools import chain
@@ -300,15 +300,6 @@ class Kind(Protocol):
         """
         return self
 
-    def without_effect(self, values: Mapping[str, Any], images: DataId) -> Mapping[str, str]:  # noqa: ARG002
-        """Return settings that have no effect on a job with these images, each with the reason.
-
-        Args:
-            values: Settings, complete.
-            images: As `images` returns them.
-        """
-        return self.settings.without_effect(values)
-
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
         """Return why a job must not run, given the jobs that make its model; empty if it may run.
 
@@ -417,6 +408,31 @@ class InheritsSettings(Protocol):
         Args:
             draft: Job with the given settings and the defaults of all others.
             makers: See `Kind.refusals`.
+        """
+
+
+@runtime_checkable
+class ReadsImages(Protocol):
+    """Optional interface of a `Kind` with settings that have no effect on some images."""
+
+    def without_effect(self, values: Mapping[str, Any], images: DataId) -> Mapping[str, str]:
+        """Return all settings that have no effect on a job with these images, each with the reason.
+
+        Args:
+            values: Settings, complete.
+            images: As `Kind.images` returns them.
+        """
+
+
+@runtime_checkable
+class ReportsValidation(Protocol):
+    """Optional interface of a `Kind` whose jobs report known numbers on validation images."""
+
+    def validation_metrics(self, values: Mapping[str, Any]) -> Collection[str] | None:
+        """Return the names of these numbers, None if unknown. A search of a task file chooses by one of them.
+
+        Args:
+            values: Settings, complete.
         """
 
 

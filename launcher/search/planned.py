@@ -10,8 +10,9 @@ from typing import Any
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import read_configured_backends
 from launcher.context import Context
-from launcher.errors import UsageError
+from launcher.errors import UnknownName, UsageError
 from launcher.functions.plan_checks import compare
+from launcher.kind_interface import Kind, ReportsValidation
 from launcher.planning.load import load, plan
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.submit import RunPaths, spec_of, submit
@@ -72,6 +73,11 @@ def planned_search(
         first[definition.repeat.name] = definition.repeat.values[0]
     made, job = plan_of_trial(definition, first, os.environ, where)
     root = made.run_folder.parent.parent
+    if not entry.is_program:
+        try:
+            _check_reported(definition, made.kinds[job.kind], job)
+        except UsageError as error:
+            raise UsageError(f"{where}: search: {error}") from error
     spec = spec_of(job, RunPaths(root, made.name))
     return definition._replace(spec=spec._replace(name=job.name.partition("@")[0]))
 
@@ -170,6 +176,26 @@ def _check_validation(definition: SearchDefinition) -> None:
                 f"metric {objective.metric!r} is not a validation number. A search that chooses on test images "
                 f"makes their results too good. Use a number whose name begins with {VALIDATION!r}, such as val_loss."
             )
+
+
+def _check_reported(definition: SearchDefinition, kind: Kind, job: PlannedJob) -> None:
+    """Refuse metrics that jobs of a kind never report.
+
+    Raises:
+        UsageError: there is one.
+    """
+    known = kind.validation_metrics(job.settings) if isinstance(kind, ReportsValidation) else None
+    if known is None:
+        return
+    for objective in definition.objectives:
+        if not known:
+            raise UsageError(
+                f"{kind.name} jobs report no number on validation images, so a search has nothing to choose by. Use a "
+                "matrix."
+            )
+        if objective.metric not in known:
+            advice = f"A search of {kind.name} jobs chooses by one of these"
+            raise UnknownName("metric", objective.metric, known, advice=advice)
 
 
 def _values(name: str, value: Json) -> str | Choice:

@@ -53,7 +53,7 @@ from launcher.taskfile.ineffective import report_ineffective
 from launcher.taskfile.language import RESOURCE_HINTS, TOP
 from launcher.taskfile.legacy_names import LegacyAction, merge_notes, translate
 from launcher.taskfile.matrix import Sweep, layers_of, sweeps_of_file
-from launcher.taskfile.nodes import MappingNode, as_list, is_null
+from launcher.taskfile.nodes import MappingNode, ScalarNode, as_list, is_null
 from launcher.taskfile.overrides import Overrides, apply_overrides, read_overrides
 from launcher.taskfile.scope import EVERY, Scope
 from launcher.taskfile.searches import ChosenValues, SearchReader
@@ -233,13 +233,10 @@ def _sections(root: MappingNode, scope: Scope) -> tuple[tuple[Entry, ...], bool]
                 whole = False
             else:
                 entries.append(entry)
-    makes = bool(scope.searches.found) or any(
-        isinstance(entry, TrainEntry | MethodEntry) for entry in entries
-    )
     auto = root.find_pair("autotest")
-    if auto is not None and not is_null(auto[1]) and not makes and not problems:
-        message = "autotest has no effect because this file makes no models"
-        problems.add_warning(auto[0], "no-models", message)
+    if auto is not None and not is_null(auto[1]) and not problems:
+        makes = any(isinstance(entry, TrainEntry | MethodEntry) for entry in entries)
+        _report_untested(auto[0], scope, makes_models=makes)
     if whole:
         _report_unused_sweeps(sweeps, entries, scope)
         report_ineffective(entries, problems)
@@ -250,6 +247,21 @@ def _sections(root: MappingNode, scope: Scope) -> tuple[tuple[Entry, ...], bool]
             hint = "add a section; list the job types: launcher kinds"
         problems.add_error(root, "no-jobs", "the file defines no jobs", hint)
     return tuple(entries), whole
+
+
+def _report_untested(key: ScalarNode, scope: Scope, *, makes_models: bool) -> None:
+    """Report which models `autotest` leaves out, or that there are none."""
+    if scope.searches.chosen is not None:  # the plan of the file has reported it
+        return
+    searched = [each for each in scope.searches.found if not each.is_program]
+    if searched:
+        lines = " and ".join(dict.fromkeys(str(each.place.line) for each in searched))
+        message = f"autotest does not test the trials of the {'searches' if len(searched) > 1 else 'search'} in line {lines}"
+        hint = "train the best values in an entry of their own"
+        scope.problems.add_warning(key, "no-models", message, hint)
+    elif not makes_models:
+        message = "autotest has no effect because this file makes no models"
+        scope.problems.add_warning(key, "no-models", message)
 
 
 def _entries(root: MappingNode, scope: Scope) -> Iterator[Entry | None]:

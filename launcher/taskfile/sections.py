@@ -17,7 +17,7 @@ from typing import NamedTuple, TypedDict
 from launcher.errors import Problem, Problems, SourceLocation, UsageError
 from launcher.ids import DataId, ModelId, is_word
 from launcher.job_options.registry import JobRequest, job_options
-from launcher.kind_interface import Kind, Role
+from launcher.kind_interface import Kind, ReadsImages, Role
 from launcher.system.environment import variable_fault
 from launcher.taskfile.entries import (
     NO_DEPENDENCIES,
@@ -609,6 +609,8 @@ def _variants(
 
 def _with_ineffective(variants: Iterable[Variant], kind: Kind, data: DataId) -> tuple[Variant, ...]:
     """Return variants that also list the settings without effect on their images."""
+    if not isinstance(kind, ReadsImages):
+        return tuple(variants)
     try:
         images = kind.images(data)
     except UsageError:  # reported where the data ID is checked

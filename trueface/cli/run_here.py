@@ -24,6 +24,7 @@ from types import FrameType, ModuleType
 import click
 
 from launcher.api import Draft, Job, Json, Kind, UsageError, parse_data
+from trueface.jobs.job_kind import JobKind
 from trueface.runtime import logs
 
 LINE_EVERY_S = 10.0  # used without a terminal
@@ -74,7 +75,7 @@ def warn_without_effect(
         images: data ID, real images included. None: the kind has none, or its model names them.
     """
     idle = kind.settings.without_effect(settings)
-    if images is not None:
+    if images is not None and isinstance(kind, JobKind):
         idle = kind.without_effect(settings, parse_data(images))
     for name, reason in idle.items():
         if name in flags:

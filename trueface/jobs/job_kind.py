@@ -63,6 +63,7 @@ from trueface.training.ineffective_settings import (
 from trueface.training.objectives.registry import (
     EAGER_OBJECTIVE,
     choice,
+    is_built_in,
     objectives,
     used_objective,
 )
@@ -150,6 +151,8 @@ class JobKind:
         True  # the user's words for sets of images; without them unions are kept as well
     )
     vocabulary: DataIdResolver = BUILT_IN
+    # numbers on validation images in its results; None: not known
+    reported_validation: frozenset[str] | None = None
 
     def images(self, data: DataId) -> DataId:
         """Return which images `data` means, real data added where it is implied."""
@@ -179,6 +182,12 @@ class JobKind:
         if not words or not self.accepts_custom_words:
             return self
         return replace(self, vocabulary=self.vocabulary.with_words(words))
+
+    def validation_metrics(self, values: Mapping[str, Any]) -> Collection[str] | None:
+        """Return the names of the numbers on validation images in its results, None if unknown."""
+        if "objective" in values and not is_built_in(used_objective(values)):
+            return None  # an objective of a plugin package may add numbers of its own
+        return self.reported_validation
 
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
         """Return why the job must not run, given the jobs that make its model."""
@@ -453,6 +462,7 @@ class GenerationKind(JobKind):
 
     common_checks: ClassVar[tuple[Check, ...]] = (_misnamed,)
     sets: tuple[str, ...] = ()  # sets of images that its data ID may name
+    reported_validation: frozenset[str] | None = frozenset()
     accepts_custom_words: bool = False
     lower_is_better: frozenset[str] = frozenset()
 

@@ -214,6 +214,7 @@ TRAIN = LaboratoryKind(
     list_outputs=_training_outputs,
     build_command=_training_line,
     rules=RULES["train"],
+    reported_validation=frozenset({"val_loss", "val_accuracy", "val_balanced_accuracy"}),
     list_shared_work=feature_kind.training_features,
     epochs=EPOCHS,
     uses_several_gpus=True,
@@ -260,6 +261,7 @@ UNLEARN = LaboratoryKind(
     build_command=_unlearning_line,
     list_inherited=_objective_of_base,
     rules=RULES["unlearn"],
+    reported_validation=frozenset({"val_accuracy", "val_accuracy_before"}),
     list_shared_work=feature_kind.unlearning_features,
     epochs=EPOCHS,
 )

@@ -469,6 +469,9 @@ def test_search_of_the_lab_varies_trainings_by_a_validation_number(
     made, job = plan_of_trial(definition, {"lr": 0.002}, os.environ)
     assert job.settings["lr"] == 0.002
     assert [each.kind for each in made.jobs] == ["sample", "train"]
+    (note,) = [each for each in plan(load("lab.yaml")).warnings if each.code == "no-models"]
+    assert note.message == "autotest does not test the trials of the search in line 6"
+    assert not [each for each in made.warnings if each.code == "no-models"]
     text = text.replace("val_loss", "auc")
     (tmp_path / "lab.yaml").write_text(text)
     (entry,) = plan(load("lab.yaml")).searches
@@ -477,6 +480,13 @@ def test_search_of_the_lab_varies_trainings_by_a_validation_number(
     entry = entry._replace(words={**entry.words, "metric": "val_x"})
     with pytest.raises(UsageError, match=r"Write metric: val_x:min or metric: val_x:max\.$"):
         planned_search("lab.yaml", text, (), 0, entry)
+    for metric, said in (
+        ("val_los:min", "unknown metric 'val_los' .*Did you mean 'val_loss'"),
+        ("val_x:max", "unknown metric 'val_x' .*val_accuracy, val_balanced_accuracy, val_loss"),
+    ):
+        named = entry._replace(words={**entry.words, "metric": metric})
+        with pytest.raises(UsageError, match=said):
+            planned_search("lab.yaml", text, (), 0, named)
     with pytest.raises(UsageError, match=r"Write metric='x:min' or metric='x:max'\.$"):
         search(["true", "{sweep}"], "x", trials=1, sweep={"x": [1, 2]})
 

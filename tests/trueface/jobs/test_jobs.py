@@ -13,7 +13,7 @@ import torch
 from launcher.api import Job, JobError, Json, MachineError, UsageError
 from tests.trueface.jobs.build import SIDE, a_draft, a_job, write_images, write_lists
 from trueface.data.splits.split_files import load_split
-from trueface.jobs import poisoning, testing, unlearning
+from trueface.jobs import kinds, poisoning, testing, unlearning
 from trueface.jobs import training as training_job
 from trueface.jobs.kinds import TEST
 from trueface.models import checkpoint
@@ -59,6 +59,10 @@ def trained(
 ) -> Mapping[str, Json]:
     settings = {**TRAINING, **changed}
     return training_job.train(job(lab, "train", model, base=base, data=data, settings=settings))
+
+
+def validation_names(result: Mapping[str, Json]) -> set[str]:
+    return {name for name in result if name.startswith("val_")}
 
 
 def poison(lab: Path, model: str, **changed: Any) -> Mapping[str, Json]:
@@ -147,6 +151,7 @@ def test_unlearning_of_last_layer_keeps_the_measured_weights(
     model = f"{POISONED}~{method}@freeze=true"
     before = weights(lab, FROZEN)
     result = unlearned(lab, model, method, base=FROZEN, select="last", **frozen)
+    assert validation_names(result) == kinds.UNLEARN.validation_metrics({})
     after = weights(lab, model)
     assert result["val_accuracy"] == 1.0
     assert not torch.equal(before["fc.weight"], after["fc.weight"])
@@ -297,7 +302,9 @@ def test_self_blended_images_need_no_fakes(lab: Path) -> None:
         lab / split, train=[key for key in load_split(lab / split, "train").keys if key[0] == "F"]
     )
     told: dict[str, Any] = {"data": "all:pre", "num_epochs": 1, "split_path": split}
-    assert trained(lab, "all:pre@seed=22", sbi=0.5, **told)["images"] == TRAIN
+    result = trained(lab, "all:pre@seed=22", sbi=0.5, **told)
+    assert result["images"] == TRAIN
+    assert validation_names(result) == kinds.TRAIN.validation_metrics({})
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ CLASSIFY = JobKind(
     list_outputs=model_files(paths.history),
     build_command=_line,
     rules=RULES["classify"],
+    reported_validation=frozenset({"val_accuracy"}),
     epochs=EPOCHS,
 )
 FORGET = JobKind(
@@ -62,4 +63,5 @@ FORGET = JobKind(
     list_outputs=model_files(paths.unlearning),
     build_command=_line,
     rules=RULES["forget"],
+    reported_validation=frozenset(),
 )

@@ -128,6 +128,11 @@ def plugin_modules(name: str) -> tuple[str, ...]:
     return objectives().modules([name])
 
 
+def is_built_in(name: str) -> bool:
+    """Return whether an objective belongs to this package, and not to a plugin package."""
+    return objectives().module(name).startswith(f"{PACKAGE}.")
+
+
 def fair_plugin_modules(name: str) -> tuple[str, ...]:
     """Return the same for a value of the setting `fair`."""
     return plugin_modules(name) if name in objectives() else ()
