@@ -28,11 +28,12 @@ from trueface.data.index import Image
 from trueface.data.qualities import chain_of, split_quality_words
 from trueface.data.settings import PREPROCESSING
 from trueface.data.splits.split_files import keys_digest, read_list, split_files
-from trueface.data.vocabulary import FLAT, DataIdResolver, Methods
+from trueface.data.vocabulary import FLAT, DataIdResolver, Methods, has_originals
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training import image_lists
 from trueface.training.image_lists import Ancestry
+from trueface.training.ineffective_settings import OF_ORIGINALS
 from trueface.training.settings import copies_of, solver_of
 
 SHOWN = 5  # keys of shared images that a message names
@@ -358,7 +359,7 @@ def _origin(trainings: Iterable[_Training], vocabulary: DataIdResolver) -> Origi
     names, parts, processing = _names(vocabulary), set[tuple[str, str]](), set[str]()
     for split_path, data, words, settings in trainings:
         parts |= set(_parts(split_path, "train", data, words, names))
-        processing |= set(_processing(settings))
+        processing |= set(_processing(settings, originals=has_originals(parse_data(data), words)))
     return Origin(parts=frozenset(parts), processing=frozenset(processing)) if parts else None
 
 
@@ -387,15 +388,20 @@ def _names(vocabulary: DataIdResolver) -> dict[str, str]:
     return {folder: word for word in reversed(words) for folder in vocabulary.methods(word).folders}
 
 
-def _processing(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the types of corruption of the training images, by random augmentations or in copies."""
+def _processing(settings: Mapping[str, Any], *, originals: bool) -> Iterator[str]:
+    """Yield the types of corruption of the training images, by random augmentations or in copies.
+
+    Args:
+        settings: of the training.
+        originals: whether any training image is an original one; re-shared ones are not compressed or blurred.
+    """
     copies = copies_of(settings.get("copies", "none")) if solver_of(settings) == "ridge" else ()
     copied = [kind for copy in copies for kind in CORRUPTIONS_OF_COPIES.get(copy, ())]
     if copied:
         yield from copied
         return
     for name, kind in _AUGMENTATIONS.items():
-        if settings.get(name):
+        if settings.get(name) and (originals or name not in OF_ORIGINALS):
             yield kind
     for quality in split_quality_words(settings.get("qualities", "")):
         yield from kinds_of(chain_of(quality))

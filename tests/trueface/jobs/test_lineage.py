@@ -10,6 +10,8 @@ import pytest
 from launcher.api import Draft, Words
 from tests.trueface.jobs.build import write_lists as write
 from trueface.data.splits.split_files import keys_digest
+from trueface.data.vocabulary import BUILT_IN
+from trueface.jobs import lineage
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 from trueface.runtime import paths
 from trueface.training import image_lists
@@ -112,6 +114,25 @@ def test_images_without_method_folder_are_reported_by_class(
     write(lab / "one", train=["00001", "00002"])
     write(lab / "two", test=["00002", "00003"])
     assert len(shared_image_refusals(lab, "fakeFlat:none", tested)) == count
+
+
+@pytest.mark.parametrize(
+    ("trained", "known"),
+    [
+        ("gan2:pre", {"jpeg", "blur", "resize"}),
+        ("gan2:all", {"jpeg", "blur", "resize"}),
+        ("gan2:fb", {"resize"}),
+    ],
+)
+def test_augmentations_of_originals_count_if_there_are_originals(
+    lab: Path, trained: str, known: set[str]
+) -> None:
+    given = {"jpeg_prob": 0.5, "blur_prob": 0.5, "resize_prob": 0.5}
+    maker = a_draft(lab, "train", "one", trained, model="m", settings=given)
+    test = a_draft(lab, "test", "two", "gan2:pre", model="m")
+    origin = lineage.origin_of_makers(test, [maker], BUILT_IN)
+    assert origin is not None
+    assert origin.processing == known
 
 
 def test_test_images_used_for_epoch_selection_are_counted_and_named(lab: Path) -> None:
