@@ -91,11 +91,6 @@ class ModelSpec(Declared):
         """A side of images that it takes, in pixels. None: it takes any."""
         return self.input_size or self.side_step
 
-    @property
-    def may_draw(self) -> bool:
-        """Whether equal images may have different features in training; of a library's network, it is not known."""
-        return self.draws or self.head == ""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltNetwork:
@@ -261,6 +256,20 @@ def spec_of(name: str) -> ModelSpec:
         return FAMILIES[first].spec(_inner_spec(first, rest))
     alone = first in FAMILIES or first in LIBRARIES
     raise _unknown(name, f"{first}/NETWORK" if alone and not rest else None)
+
+
+def may_draw(name: str) -> bool:
+    """Return whether equal images may have different features in training. It is not known of other packages' networks.
+
+    Raises:
+        UnknownName: there is no network of that name.
+    """
+    family, slash, rest = name.partition("/")
+    if slash and family in FAMILIES:
+        return not FAMILIES.module(family).startswith(f"{PACKAGE}.") or may_draw(rest)
+    return (
+        spec_of(name).draws or name not in SPECS or not SPECS.module(name).startswith(f"{PACKAGE}.")
+    )
 
 
 def _inner_spec(family: str, name: str) -> ModelSpec:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trueface.data.augmentations.registry import SPECS
-from trueface.models.registry import model_name, spec_of
+from trueface.models.registry import may_draw, model_name
 from trueface.training.config import WORST_CELL
 from trueface.training.objectives.registry import objectives, used_objective
 
@@ -69,7 +69,7 @@ def has_equal_views(values: Mapping[str, Any]) -> bool:
     if spec is None or spec.views == 1 or _draws_different_views(values):
         return False
     try:
-        return not spec_of(model_name(str(values.get("model", "nodown")))).may_draw
+        return not may_draw(model_name(str(values.get("model", "nodown"))))
     except ValueError:  # reported where the name is checked
         return False
 

@@ -306,6 +306,8 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
         + "train: [{data: gan2:all, matrix: {sbi: [0.0, 0.5], jpeg_prob: [0.0, 0.9], blur_prob: [0, 0.5]}}]",
         HEAD % ", objective: core, model: slim18"
         + "train: [{data: gan2:pre, matrix: {core_weight: [1.0, 100.0]}}]",
+        HEAD % ", objective: core, model: tv/efficientnet_b0, flip_prob: 0.0"
+        + "train: [{data: gan2:pre, matrix: {core_weight: [1.0, 100.0]}}]",
         HEAD % ", objective: core, model: mesonet, flip_prob: 0.0"  # its dropout draws twice
         + "train: [{data: gan2:pre, matrix: {core_weight: [1.0, 100.0]}}]",
         HEAD % ", flip_prob: 0.0, augment_seed: 1" + "train: [{data: gan2:pre}]",
