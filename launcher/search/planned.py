@@ -194,8 +194,7 @@ def _check_reported(definition: SearchDefinition, kind: Kind, job: PlannedJob) -
                 "matrix."
             )
         if objective.metric not in known:
-            advice = f"A search of {kind.name} jobs chooses by one of these"
-            raise UnknownName("metric", objective.metric, known, advice=advice)
+            raise UnknownName(f"metric of {kind.name} jobs", objective.metric, known)
 
 
 def _values(name: str, value: Json) -> str | Choice:

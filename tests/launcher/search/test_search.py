@@ -481,8 +481,11 @@ def test_search_of_the_lab_varies_trainings_by_a_validation_number(
     with pytest.raises(UsageError, match=r"Write metric: val_x:min or metric: val_x:max\.$"):
         planned_search("lab.yaml", text, (), 0, entry)
     for metric, said in (
-        ("val_los:min", "unknown metric 'val_los' .*Did you mean 'val_loss'"),
-        ("val_x:max", "unknown metric 'val_x' .*val_accuracy, val_balanced_accuracy, val_loss"),
+        ("val_los:min", "unknown metric of train jobs 'val_los' .*Did you mean 'val_loss'"),
+        (
+            "val_x:max",
+            "unknown metric of train jobs 'val_x' .*val_accuracy, val_balanced_accuracy, val_loss",
+        ),
     ):
         named = entry._replace(words={**entry.words, "metric": metric})
         with pytest.raises(UsageError, match=said):
