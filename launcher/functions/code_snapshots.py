@@ -18,6 +18,7 @@ from launcher.snapshots.copies import (
     describe_source,
     keep_snapshots,
     locked_snapshots,
+    note_queueing,
     read_manifest,
     take_snapshot,
 )
@@ -77,13 +78,15 @@ def snapshot_taken(store: Store, context: Context, specs: Iterable[Spec]) -> Ite
     top = find_top(context.folder, programs)
     try:
         with keep_snapshots(home.snapshots):
+            queued_at = note_queueing(home.snapshots, top)
             planned = _plan(home, top, programs)
             snapshot = take_snapshot(home.snapshots, planned.source)
             key = snapshot.key
             copy = str(Path(snapshot.copy).relative_to(home.folder))
             repository = find_repository(top)
             commit = None if repository is None else read_commit(repository)
-            yield context._replace(snapshot=SnapshotReference(copy, top, commit).to_json())
+            reference = SnapshotReference(copy, top, commit, queued_at)
+            yield context._replace(snapshot=reference.to_json())
     except BaseException:
         if key:
             with locked_snapshots(home.snapshots) as locked:

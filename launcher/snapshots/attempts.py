@@ -18,6 +18,7 @@ from launcher.snapshots.startup.launcher_snapshot.notes import (
     OFF,
     PROGRAM,
     PYTHON_PATH,
+    QUEUED,
     STARTED,
     VARIABLE,
     Notes,
@@ -41,6 +42,7 @@ class CodeCopy:
         """
         self.key, self.path = reference.key, f"{queue_folder}/{reference.copy}"
         self.top, self._commit = reference.top, reference.commit
+        self._queued_at = reference.queued_at
         self._folder = os.path.dirname(self.path)  # noqa: PTH120  # a text
 
     @cached_property
@@ -100,7 +102,7 @@ class CodeCopy:
         Raises:
             OSError: They cannot be written.
         """
-        lines = [(STARTED, str(coarse_now()))]
+        lines = [(STARTED, str(coarse_now())), (QUEUED, str(self._queued_at))]
         names = (relative_name(path.rstrip("/"), self.top) for path in written)
         held = {*self._manifest.files}
         for name in filter(None, names):

@@ -27,7 +27,7 @@ from launcher.snapshots.source_files import (
     source_file,
 )
 from launcher.snapshots.startup.launcher_snapshot.held_files import INDEX, write_index
-from launcher.snapshots.startup.launcher_snapshot.notes import coarse_now
+from launcher.snapshots.startup.launcher_snapshot.notes import append_text, coarse_now
 from launcher.system.file_digests import UNSTABLE_S, CacheFile
 from launcher.system.files import open_descriptor, read_all, read_json, sync, write_all, write_json
 from launcher.system.locks import mark_in_use
@@ -160,6 +160,19 @@ def describe_source(folder: Path, top: str, largest: int = DEFAULT_FILE_LIMIT) -
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     project = top.rpartition("/")[2].replace(os.pathsep, "-") or "project"
     return Source(Manifest(digest, top, project, files, links), left_out, source, cache)
+
+
+def note_queueing(folder: Path, top: str) -> int:
+    """Return the present time; jobs of the project that write a file later note it again.
+
+    Args:
+        folder: Folder of all snapshots.
+        top: Folder of the working tree.
+    """
+    now, listed = coarse_now(), folder / f"{_name_of(top)}{_WRITTEN}"
+    if listed.exists():  # otherwise nothing is noted yet
+        append_text(str(listed), f"{now}\t\n")
+    return now
 
 
 def take_snapshot(folder: Path, source: Source) -> Snapshot:

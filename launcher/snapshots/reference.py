@@ -11,6 +11,9 @@ class SnapshotReference(NamedTuple):
     copy: str  # path of the copy, relative to the queue folder
     top: str  # folder of the working tree
     commit: str | None = None  # commit of the working tree at the queueing; None if unknown
+    queued_at: int = (
+        0  # nanoseconds of the clock that stamps files; 0 if the copy was made for the job
+    )
 
     @property
     def key(self) -> str:
@@ -26,6 +29,11 @@ def read_reference(record: Mapping[str, Any]) -> SnapshotReference | None:
     """Return the snapshot that a context names; None if it names none."""
     match record:
         case {"copy": str(copy), "top": str(top)}:
-            commit = record.get("commit")
-            return SnapshotReference(copy, top, commit if isinstance(commit, str) else None)
+            commit, queued_at = record.get("commit"), record.get("queued_at")
+            return SnapshotReference(
+                copy,
+                top,
+                commit if isinstance(commit, str) else None,
+                queued_at if isinstance(queued_at, int) else 0,
+            )
     return None

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from launcher.snapshots.attempts import CodeCopy
-from launcher.snapshots.copies import describe_source, keep_snapshots, take_snapshot
+from launcher.snapshots.copies import describe_source, keep_snapshots, note_queueing, take_snapshot
 from launcher.snapshots.programs import StartedProgram
 from launcher.snapshots.reference import SnapshotReference
-from launcher.snapshots.startup.launcher_snapshot.notes import NOTES, STARTED, read_notes
+from launcher.snapshots.startup.launcher_snapshot.notes import NOTES, QUEUED, STARTED, read_notes
 from launcher.system.environment import STARTUP_FOLDER
 from tests.launcher.snapshots.projects import commit, make_environment, write
 
@@ -42,16 +42,22 @@ class Project:
         write(folder, {**VALUES, **texts})
         (folder / ".gitignore").write_text("ignored/\n__pycache__/\n*.ignored.py\n")
         commit(folder)
-        home = folder.parent / "home"
-        home.mkdir()
+        self.home = folder.parent / "home"
+        self.home.mkdir()
+        self.attempts = self.home / "attempts"
+        self.attempt = self.attempts / "none"
+        self.queue()
+
+    def queue(self) -> None:
+        """Let later attempts be those of a job that is queued now."""
+        home, folder = self.home, self.folder
+        queued_at = note_queueing(home / "snapshots", str(folder))
         with keep_snapshots(home / "snapshots"):
             snapshot = take_snapshot(
                 home / "snapshots", describe_source(home / "snapshots", str(folder))
             )
-        reference = SnapshotReference(str(Path(snapshot.copy).relative_to(home)), str(folder))
-        self.copy = CodeCopy(str(home), reference)
-        self.attempts = home / "attempts"
-        self.attempt = self.attempts / "none"
+        copy = str(Path(snapshot.copy).relative_to(home))
+        self.copy = CodeCopy(str(home), SnapshotReference(copy, str(folder), None, queued_at))
 
     def edit(self) -> None:
         """Write the new word into all files, and delete a module."""
@@ -89,7 +95,7 @@ class Project:
     def notes(self) -> list[tuple[str, str]]:
         """Return the notes of the newest attempt, without its start."""
         lines = read_notes(str(self.attempt / NOTES))
-        return [(kind, text) for kind, text in lines if kind != STARTED]
+        return [(kind, text) for kind, text in lines if kind not in {QUEUED, STARTED}]
 
 
 @pytest.fixture
@@ -230,6 +236,30 @@ def test_file_that_a_job_writes_is_read_as_it_is_now(tmp_path: Path) -> None:
         later[name] = project.run("-c", f"{code}{read}")  # a retry, or another job
     assert found == dict.fromkeys(WRITES, "True True")
     assert later == found
+
+
+def test_file_that_was_written_before_the_queueing_is_held_again(project: Project) -> None:
+    path, read = project.folder / "configs/a.yaml", "print(open('configs/a.yaml').read())"
+    path.write_text("old")
+    first = project.copy
+    code = (
+        "import time, sys; open('configs/a.yaml', 'w').write('old')\n"
+        "if sys.stdin.readline(): open('configs/a.yaml', 'w').write('mine')\n"
+    )
+    words = [project.python, "-c", code]
+    environment = project.begin(*words)
+    with subprocess.Popen(words, cwd=project.folder, env=environment, stdin=subprocess.PIPE) as job:
+        while not [*project.home.glob("snapshots/*.written")]:
+            time.sleep(0.01)
+        time.sleep(0.02)
+        project.queue()
+        path.write_text("edited")
+        assert project.run("-c", read) == "old"
+        job.communicate(b"\n")
+    second, project.copy = project.copy, first
+    assert project.run("-c", read) == "mine"  # a retry of the first job
+    project.copy = second
+    assert project.run("-c", read) == "mine"
 
 
 def test_settings_that_a_shell_script_writes_are_read_as_they_are_and_edits_of_others_are_not(

@@ -69,7 +69,8 @@ class HeldFiles:
         with _open(f"{folder}/{INDEX}", encoding="utf-8", errors="surrogateescape") as file:
             header, names, links = file.read().split("\0\0")
         self.top, project, made, written = header.split("\0")
-        self.copy, self._made = f"{folder}/{project}", int(made)
+        self.copy = f"{folder}/{project}"
+        self._since = max(int(made), notes.queued)  # files written later are read as they are now
         self._list = f"{folder.rpartition('/')[0]}/{written}"
         self.names: frozenset[str] = frozenset(names.split("\0")) if names else frozenset()
         pairs = links.split("\0") if links else []
@@ -83,6 +84,8 @@ class HeldFiles:
             str, str | None
         ] = {}  # text of a folder → its name and a slash; None: outside
         self._written, self._list_size = set(notes.texts(CURRENT)), -1
+        self._listed: dict[str, int] = {}  # name → time of its newest line in the list
+        self._last_queueing = 0
         self._read: set[str] = set()  # files of the copy that this process has opened
         self._judged: dict[str, tuple[tuple[int, ...], bool]] = {}
 
@@ -164,7 +167,7 @@ class HeldFiles:
         """Return whether a file is read as it is now, not from the copy.
 
         It is if a Python process of a job with a snapshot of this project has written, replaced or deleted it since
-        the copy was made. Programs in other languages leave no trace. A file that has changed since the attempt
+        the job was queued. Programs in other languages leave no trace. A file that has changed since the attempt
         started counts as written by one of them, unless people edit such files. So a source is read from the copy.
         A file of settings is, too, if the job runs only Python.
         """
@@ -203,7 +206,13 @@ class HeldFiles:
             self._list_size = size
             for line in read_text(self._list).split("\n"):
                 at, _, name = line.partition("\t")
-                if at.isdigit() and int(at) >= self._made:
+                if not at.isdigit():
+                    continue
+                if not name:  # a queueing: see `note_queueing`
+                    self._last_queueing = int(at)
+                    continue
+                self._listed[name] = int(at)
+                if int(at) >= self._since:
                     self._written.add(name)
 
     def add_written(self, path: str | None, *, replaces: bool) -> None:
@@ -227,10 +236,12 @@ class HeldFiles:
                     self._add_written(each)
 
     def _add_written(self, name: str) -> None:
+        """Note a written file, if jobs that were queued since the newest note do not know of it."""
         self._read_list()
-        if name not in self._written:
-            self._written.add(name)
-            append_text(self._list, f"{coarse_now()}\t{name}\n")
+        self._written.add(name)
+        if self._listed.get(name, -1) <= self._last_queueing:
+            self._listed[name] = coarse_now()
+            append_text(self._list, f"{self._listed[name]}\t{name}\n")
 
     def _keep_unseen(self, name: str) -> None:
         """Keep a file that this process has read in the copy and replaces now, if it has changed since.
@@ -252,8 +263,16 @@ class HeldFiles:
     def note_changes(self) -> None:
         """Note the files that other programs have written since the start of the attempt, for later attempts."""
         for name in self.names:
-            if self.is_current(name):
+            if self.is_current(name) and self._has_changed(name):
                 self._add_written(name)
+
+    def _has_changed(self, name: str) -> bool:
+        """Return whether a file has changed since the attempt started and since the last queueing."""
+        try:
+            changed = _stat(f"{self.top}/{name}").st_ctime_ns
+        except OSError:
+            return True
+        return changed >= max(self.notes.started, self._last_queueing)
 
     def note_loaded(self, path: str) -> None:
         """Note that code is loaded that is not from the copy, if it is of the project and the job has not made it."""

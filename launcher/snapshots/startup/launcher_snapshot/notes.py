@@ -19,6 +19,7 @@ PYTHON_PATH = "PYTHONPATH"
 NOTES = "snapshot"  # in the folder of an attempt
 # first words of the lines of `NOTES`
 STARTED = "start"  # nanoseconds of the kernel's coarse clock, which stamps files
+QUEUED = "queued"  # when the job was queued, in nanoseconds of the same clock
 CURRENT = "current"  # a file that the job reads as it is now: a declared input or output
 PROGRAM = "program"  # a program other than Python runs, which may write any file
 LOADED = "loaded"  # code of the project that is not from the copy
@@ -49,8 +50,12 @@ class Notes:
         """
         self._path = f"{attempt}/{NOTES}" if attempt else ""
         self._seen = set(self.read())
-        started = next((text for kind, text in self._seen if kind == STARTED), "")
-        self.started = int(started) if started.isdigit() else sys.maxsize
+        self.started = self._time(STARTED, sys.maxsize)
+        self.queued = self._time(QUEUED, 0)
+
+    def _time(self, kind: str, unknown: int) -> int:
+        text = next((text for found, text in self._seen if found == kind), "")
+        return int(text) if text.isdigit() else unknown
 
     def read(self) -> list[tuple[str, str]]:
         """Return all lines: kind and text."""
