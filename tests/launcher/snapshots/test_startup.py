@@ -262,6 +262,12 @@ def test_file_that_was_written_before_the_queueing_is_held_again(project: Projec
     assert project.run("-c", read) == "mine"
 
 
+def test_temporary_file_in_a_folder_leaves_its_files_held(project: Project) -> None:
+    code = "import tempfile; tempfile.TemporaryFile(dir='pkg').close(); import pkg; print(pkg.V)"
+    assert project.run("-c", code) == "old"
+    assert project.run("-c", "import pkg; print(pkg.V)") == "old"
+
+
 def test_settings_that_a_shell_script_writes_are_read_as_they_are_and_edits_of_others_are_not(
     project: Project,
 ) -> None:

@@ -123,15 +123,15 @@ class OsFunctions(Functions):
     def rename(
         self, src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
     ) -> None:
-        self._add_written(src, src_dir_fd, replaces=False)
-        self._add_written(dst, dst_dir_fd)
+        self._add_written(src, src_dir_fd, replaces=False, with_folder=True)
+        self._add_written(dst, dst_dir_fd, with_folder=True)
         posix.rename(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     def replace(
         self, src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
     ) -> None:
-        self._add_written(src, src_dir_fd, replaces=False)
-        self._add_written(dst, dst_dir_fd)
+        self._add_written(src, src_dir_fd, replaces=False, with_folder=True)
+        self._add_written(dst, dst_dir_fd, with_folder=True)
         posix.replace(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     def remove(self, path: Any, *, dir_fd: int | None = None) -> None:
@@ -166,14 +166,16 @@ class OsFunctions(Functions):
         self._add_written(dst, dir_fd)
         posix.symlink(src, dst, target_is_directory, dir_fd=dir_fd)
 
-    def _add_written(self, path: Any, dir_fd: int | None, *, replaces: bool = True) -> None:
+    def _add_written(
+        self, path: Any, dir_fd: int | None, *, replaces: bool = True, with_folder: bool = False
+    ) -> None:
         text = None if path.__class__ is int else _text(path)
         if text is not None and dir_fd is not None and text[:1] != "/":
             try:
                 text = f"{_readlink(f'/proc/self/fd/{dir_fd}')}/{text}"
             except OSError:
                 return
-        self._files.add_written(text, replaces=replaces)
+        self._files.add_written(text, replaces=replaces, with_folder=with_folder)
 
 
 def _text(path: Any) -> str | None:

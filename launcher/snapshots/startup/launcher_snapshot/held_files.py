@@ -215,12 +215,13 @@ class HeldFiles:
                 if int(at) >= self._since:
                     self._written.add(name)
 
-    def add_written(self, path: str | None, *, replaces: bool) -> None:
+    def add_written(self, path: str | None, *, replaces: bool, with_folder: bool = False) -> None:
         """Note that this process writes, replaces or deletes a file or folder of the copy.
 
         Args:
             path: Its path; None if it is unknown.
             replaces: The earlier content will be gone.
+            with_folder: If it is a folder, its files are moved, too. Otherwise the call only makes a file in it.
         """
         name = None if path is None else self.name_of(path)
         if name is None:
@@ -230,7 +231,7 @@ class HeldFiles:
             if replaces:
                 self._keep_unseen(name)
             self._add_written(name)
-        elif name in self.folders:
+        elif with_folder and name in self.folders:
             for each in self.names:
                 if each.startswith(f"{name}/"):
                     self._add_written(each)
