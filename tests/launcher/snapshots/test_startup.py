@@ -388,10 +388,11 @@ def test_mistake_in_a_module_is_reported_as_without_a_snapshot(tmp_path: Path) -
 
 def test_functions_of_os_are_pickled_and_work_as_attributes_of_classes(project: Project) -> None:
     code = (
-        "import os, pickle, io, shutil, tempfile\n"  # prose: ok, a text of Python
+        "import copy, os, pickle, io, shutil, tempfile\n"  # prose: ok, a text of Python
         "class A: open, stat, remove = open, os.stat, os.remove\n"
         "assert A().open('text.txt').read() == 'old' and A().stat('text.txt').st_size == 3\n"
         "assert all(pickle.loads(pickle.dumps(f)) == f for f in (open, os.stat, os.remove))\n"
+        "assert copy.deepcopy([open, os.stat]) == [open, os.stat]\n"
         "shutil.rmtree(tempfile.mkdtemp()); assert shutil.rmtree.avoids_symlink_attacks\n"
         "print(open.__name__, isinstance(open(0, closefd=False), io.TextIOWrapper))\n"
     )

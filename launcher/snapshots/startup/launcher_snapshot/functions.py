@@ -35,6 +35,9 @@ class Functions:
     def __reduce__(self) -> Any:
         return __import__, (self.module,)
 
+    def __deepcopy__(self, _memo: object) -> Functions:
+        return self
+
 
 class IoFunctions(Functions):
     module = "io"
