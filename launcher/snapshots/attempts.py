@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from launcher.snapshots.startup.launcher_snapshot.held_files import INDEX, HeldF
 from launcher.snapshots.startup.launcher_snapshot.notes import (
     COMMIT_VARIABLE,
     CURRENT,
+    ENDED,
     NOTES,
     OFF,
     PROGRAM,
@@ -102,6 +104,7 @@ class CodeCopy:
         Raises:
             OSError: They cannot be written.
         """
+        self._note_lost_changes(Path(attempt))
         lines = [(STARTED, str(coarse_now())), (QUEUED, str(self._queued_at))]
         names = (relative_name(path.rstrip("/"), self.top) for path in written)
         held = {*self._manifest.files}
@@ -115,6 +118,19 @@ class CodeCopy:
             lines.append((PROGRAM, program.argv[0]))
         text = "".join(f"{kind}\t{each}\n" for kind, each in lines)
         Path(attempt, NOTES).write_text(text, encoding="utf-8", errors="surrogateescape")
+
+    def _note_lost_changes(self, attempt: Path) -> None:
+        """Note what the attempts of the job before this one have written, if nobody saw their ends."""
+        job, _, number = attempt.name.rpartition("-")
+        for earlier in range(1, int(number) if number.isdigit() else 0):
+            notes = Notes(f"{attempt.parent}/{job}-{earlier}")
+            # an attempt of another queueing wrote before the present copy was made
+            if (
+                notes.started < sys.maxsize
+                and notes.queued == self._queued_at
+                and not notes.texts(ENDED)
+            ):
+                self.note_changes(f"{attempt.parent}/{job}-{earlier}")
 
     def held_files(self, attempt: str) -> HeldFiles | None:
         """Return the files that an attempt reads from the copy; None if it is gone, or is not followed."""

@@ -14,7 +14,13 @@ from launcher.snapshots.attempts import CodeCopy
 from launcher.snapshots.copies import describe_source, keep_snapshots, note_queueing, take_snapshot
 from launcher.snapshots.programs import StartedProgram
 from launcher.snapshots.reference import SnapshotReference
-from launcher.snapshots.startup.launcher_snapshot.notes import NOTES, QUEUED, STARTED, read_notes
+from launcher.snapshots.startup.launcher_snapshot.notes import (
+    ENDED,
+    NOTES,
+    QUEUED,
+    STARTED,
+    read_notes,
+)
 from launcher.system.environment import STARTUP_FOLDER
 from tests.launcher.snapshots.projects import commit, make_environment, write
 
@@ -69,7 +75,7 @@ class Project:
 
     def begin(self, *words: str) -> dict[str, str]:
         """Begin an attempt with a program, and return its environment."""
-        self.attempt = self.attempts / f"{len([*self.attempts.glob('*')])}"
+        self.attempt = self.attempts / f"1-{len([*self.attempts.glob('*')]) + 1}"
         self.attempt.mkdir(parents=True)
         environment = {
             name: text for name, text in os.environ.items() if not name.startswith("PYTHON")
@@ -95,7 +101,7 @@ class Project:
     def notes(self) -> list[tuple[str, str]]:
         """Return the notes of the newest attempt, without its start."""
         lines = read_notes(str(self.attempt / NOTES))
-        return [(kind, text) for kind, text in lines if kind not in {QUEUED, STARTED}]
+        return [(kind, text) for kind, text in lines if kind not in {QUEUED, STARTED, ENDED}]
 
 
 @pytest.fixture
@@ -236,6 +242,17 @@ def test_file_that_a_job_writes_is_read_as_it_is_now(tmp_path: Path) -> None:
         later[name] = project.run("-c", f"{code}{read}")  # a retry, or another job
     assert found == dict.fromkeys(WRITES, "True True")
     assert later == found
+
+
+def test_retry_after_a_crash_reads_what_other_programs_wrote(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", {})
+    time.sleep(0.02)
+    project.run("-c", WRITES["C"])  # nobody sees its end
+    assert project.run("-c", "print(open('table.csv').read())") == "old+mine"
+    project.copy.note_changes(str(project.attempt))
+    (project.folder / "text.txt").write_text("edited")
+    time.sleep(0.02)
+    assert project.run("-c", "print(open('text.txt').read())") == "old"
 
 
 def test_file_that_was_written_before_the_queueing_is_held_again(project: Project) -> None:

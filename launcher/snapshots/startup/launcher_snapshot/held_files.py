@@ -10,6 +10,7 @@ from os.path import normpath
 from .notes import (
     CHANGED,
     CURRENT,
+    ENDED,
     KEPT,
     LOADED,
     PROGRAM,
@@ -186,6 +187,7 @@ class HeldFiles:
             known = self._judged[name] = stamp, self._is_written(name, status)
             if known[1]:
                 self.notes.add(CHANGED, name)
+                self._add_written(name)  # a later attempt knows it even if the supervisor dies
         return known[1]
 
     def _is_written(self, name: str, status: os.stat_result) -> bool:
@@ -266,6 +268,7 @@ class HeldFiles:
         for name in self.names:
             if self.is_current(name) and self._has_changed(name):
                 self._add_written(name)
+        self.notes.add(ENDED, "")
 
     def _has_changed(self, name: str) -> bool:
         """Return whether a file has changed since the attempt started and since the last queueing."""
