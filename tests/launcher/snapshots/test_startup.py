@@ -294,6 +294,14 @@ def test_settings_that_a_shell_script_writes_are_read_as_they_are_and_edits_of_o
     assert project.notes() == [("program", "sh"), ("changed", "configs/a.yaml")]
 
 
+def test_settings_that_a_command_of_os_system_writes_are_read_as_they_are(project: Project) -> None:
+    code = (
+        "import os; os.system('printf made > configs/a.yaml'); print(open('configs/a.yaml').read())"
+    )
+    assert project.run("-c", code) == "made"
+    assert project.notes() == [("program", "sh"), ("changed", "configs/a.yaml")]
+
+
 def test_file_that_changed_unseen_is_kept_when_a_job_replaces_it(project: Project) -> None:
     text = "open('table.csv').read() + '+mine'"
     project.run("-c", f"text = {text}; open('table.csv', 'w').write(text)")

@@ -75,7 +75,7 @@ def follow(files: HeldFiles, folder: str) -> None:
         (
             posix,
             processes,
-            ("putenv", "unsetenv", "execv", "execve", "posix_spawn", "posix_spawnp"),
+            ("putenv", "unsetenv", "system", "execv", "execve", "posix_spawn", "posix_spawnp"),
         ),
         (_io, io_functions, ("open", "open_code")),
     ):

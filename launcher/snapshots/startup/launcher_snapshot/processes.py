@@ -49,6 +49,10 @@ class ProcessFunctions(Functions):
         else:
             posix.unsetenv(name)
 
+    def system(self, command: Any) -> int:
+        self._check("sh", ["sh", "-c", command], None)
+        return posix.system(command)
+
     def execv(self, path: Any, argv: Any, /) -> None:
         self._check(path, argv, None)
         posix.execv(path, argv)
