@@ -13,6 +13,7 @@ from launcher.snapshots.reference import SnapshotReference
 from launcher.snapshots.startup.launcher_snapshot import follow
 from launcher.snapshots.startup.launcher_snapshot.held_files import INDEX, HeldFiles
 from launcher.snapshots.startup.launcher_snapshot.notes import (
+    ABSENT,
     COMMIT_VARIABLE,
     CURRENT,
     ENDED,
@@ -116,6 +117,7 @@ class CodeCopy:
             lines.append((OFF, ""))
         if program.argv and not runs_python(program):
             lines.append((PROGRAM, program.argv[0]))
+        lines += [(ABSENT, name) for name in sorted(self._absent_names(held))]
         text = "".join(f"{kind}\t{each}\n" for kind, each in lines)
         Path(attempt, NOTES).write_text(text, encoding="utf-8", errors="surrogateescape")
 
@@ -131,6 +133,17 @@ class CodeCopy:
                 and not notes.texts(ENDED)
             ):
                 self.note_changes(f"{attempt.parent}/{job}-{earlier}")
+
+    def _absent_names(self, held: Iterable[str]) -> set[str]:
+        """Return copied files that are not in the working folder now; of a missing folder, its own name alone."""
+        found = set[str]()
+        for name in held:
+            absent = ""
+            while name and not os.path.lexists(f"{self.top}/{name}"):  # a text
+                absent, name = name, name.rpartition("/")[0]  # up to a folder that exists
+            if absent:
+                found.add(absent)
+        return found
 
     def held_files(self, attempt: str) -> HeldFiles | None:
         """Return the files that an attempt reads from the copy; None if it is gone, or is not followed."""

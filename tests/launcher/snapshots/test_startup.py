@@ -15,6 +15,7 @@ from launcher.snapshots.copies import describe_source, keep_snapshots, note_queu
 from launcher.snapshots.programs import StartedProgram
 from launcher.snapshots.reference import SnapshotReference
 from launcher.snapshots.startup.launcher_snapshot.notes import (
+    ABSENT,
     ENDED,
     NOTES,
     QUEUED,
@@ -101,7 +102,9 @@ class Project:
     def notes(self) -> list[tuple[str, str]]:
         """Return the notes of the newest attempt, without its start."""
         lines = read_notes(str(self.attempt / NOTES))
-        return [(kind, text) for kind, text in lines if kind not in {QUEUED, STARTED, ENDED}]
+        return [
+            (kind, text) for kind, text in lines if kind not in {ABSENT, QUEUED, STARTED, ENDED}
+        ]
 
 
 @pytest.fixture
@@ -292,6 +295,16 @@ def test_settings_that_a_shell_script_writes_are_read_as_they_are_and_edits_of_o
     script = f'printf made > configs/a.yaml; printf \'V = "made"\' > mod.py; {project.python} -c "{read}"'
     assert project.run_program("sh", "-c", script) == "made old old"
     assert project.notes() == [("program", "sh"), ("changed", "configs/a.yaml")]
+
+
+def test_file_that_a_shell_script_deletes_is_not_there(project: Project) -> None:
+    read = "import os, gone; print(os.path.exists('text.txt'), open('configs/a.yaml').read())"
+    for name in ("configs/a.yaml", "table.csv"):
+        (project.folder / name).unlink()  # before the start
+    (project.folder / "configs").rmdir()
+    code = f"rm text.txt mod.py; {project.python} -c \"{read}; open('text.txt')\" || echo missing"
+    assert project.run_program("sh", "-c", code) == "False old\nmissing"
+    assert project.notes() == [("program", "sh"), ("changed", "text.txt")]
 
 
 def test_settings_that_a_command_of_os_system_writes_are_read_as_they_are(project: Project) -> None:

@@ -8,6 +8,7 @@ from _io import open as _open
 from os.path import normpath
 
 from .notes import (
+    ABSENT,
     CHANGED,
     CURRENT,
     ENDED,
@@ -170,7 +171,7 @@ class HeldFiles:
         It is if a Python process of a job with a snapshot of this project has written, replaced or deleted it since
         the job was queued. Programs in other languages leave no trace. A file that has changed since the attempt
         started counts as written by one of them, unless people edit such files. So a source is read from the copy.
-        A file of settings is, too, if the job runs only Python.
+        A file of settings is, too, if the job runs only Python. The same holds for files that are deleted.
         """
         self._read_list()
         if name in self._written:
@@ -178,7 +179,7 @@ class HeldFiles:
         try:
             status = _stat(f"{self.top}/{name}")
         except OSError:
-            return False
+            return self._is_deleted(name)
         if status.st_ctime_ns < self.notes.started:
             return False
         stamp = status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino
@@ -189,6 +190,26 @@ class HeldFiles:
                 self.notes.add(CHANGED, name)
                 self._add_written(name)  # a later attempt knows it even if the supervisor dies
         return known[1]
+
+    def _is_deleted(self, name: str) -> bool:
+        """Return whether a file that is not there has been deleted by another program of the job."""
+        if name.lower().endswith(_SOURCES) or not self.notes.texts(PROGRAM):
+            return False
+        if any(f"{name}/".startswith(f"{absent}/") for absent in self.notes.texts(ABSENT)):
+            return False
+        folder = name
+        while folder:
+            folder = folder.rpartition("/")[0]
+            try:
+                changed = _stat(f"{self.top}/{folder}").st_ctime_ns
+            except OSError:  # it is deleted, too
+                continue
+            if changed < self.notes.started:
+                return False
+            self.notes.add(CHANGED, name)
+            self._add_written(name)
+            return True
+        return False
 
     def _is_written(self, name: str, status: os.stat_result) -> bool:
         lower = name.lower()

@@ -20,6 +20,7 @@ NOTES = "snapshot"  # in the folder of an attempt
 # first words of the lines of `NOTES`
 STARTED = "start"  # nanoseconds of the kernel's coarse clock, which stamps files
 QUEUED = "queued"  # when the job was queued, in nanoseconds of the same clock
+ABSENT = "absent"  # a copied file that was not there at the start
 ENDED = "end"  # the changes of the attempt are known
 CURRENT = "current"  # a file that the job reads as it is now: a declared input or output
 PROGRAM = "program"  # a program other than Python runs, which may write any file
