@@ -377,6 +377,23 @@ def test_packages_of_an_environment_in_the_project_are_not_noted(project: Projec
     assert project.notes() == []
 
 
+def test_commands_of_launcher_do_not_follow_the_snapshot(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", {"tool/launcher": "", "src/launcher.py": ""})
+    write(tmp_path / "own", {"sitecustomize.py": "print(type(open).__name__)"})
+    paths = f"{STARTUP_FOLDER}:{tmp_path}/own"
+    found = [
+        project.run(*words, folder=folder, PYTHONPATH=paths).split()[0]
+        for folder, *words in (
+            (".", f"{sys.prefix}/bin/launcher", "--version"),
+            ("tool", "-u", "-m", "launcher.__main__", "--version"),
+            (".", "tool/launcher"),
+            ("src", "-m", "launcher"),
+            (".", "-c", "1", "-m", "launcher.cli"),
+        )
+    ]
+    assert found == [*["builtin_function_or_method"] * 2, *["method"] * 3]
+
+
 def test_own_sitecustomize_and_usercustomize_run(project: Project, tmp_path: Path) -> None:
     own = tmp_path / "own"
     write(own, {"sitecustomize.py": "import sys; sys.own = __file__"})

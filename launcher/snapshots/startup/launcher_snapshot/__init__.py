@@ -14,16 +14,17 @@ import posix
 import sys
 
 from .functions import IoFunctions, OsFunctions
-from .held_files import HeldFiles
+from .held_files import HeldFiles, real_path
 from .modules import Importing
-from .notes import CHILD, OFF, VARIABLE, Notes, describe_command
+from .notes import CHILD, OFF, VARIABLE, Notes, describe_command, read_text
 from .processes import ProcessFunctions
 
 TYPE_CHECKING = False  # the module typing takes several milliseconds to load
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
+_OWN = "launcher"  # the package and the console script
 _ATTEMPT_VARIABLE = "LAUNCHER_ATTEMPT"  # as in `launcher.system.process_trees`
 
 
@@ -41,7 +42,26 @@ def start(folder: str, environ: Mapping[str, str]) -> None:
                 CHILD, describe_command(sys.argv or [sys.executable]) + f", with {VARIABLE}={OFF}"
             )
         return
-    follow(HeldFiles(snapshot, Notes(attempt)), folder)
+    files = HeldFiles(snapshot, Notes(attempt))
+    if not _is_own_command(read_text("/proc/self/cmdline").split("\0"), files):
+        follow(files, folder)
+
+
+def _is_own_command(words: Sequence[str], files: HeldFiles) -> bool:
+    """Return whether a process is a command of launcher, which sees all files as they are now."""
+    for number, word in enumerate(words[1:], 1):
+        if word == "-m" or not word.startswith("-"):
+            if word == "-m":
+                module = "".join(words[number + 1 : number + 2])
+                name = module.replace(".", "/")
+                own = f"/{name}.py", f"/{name}/__main__.py"  # the project has such a package
+                is_held = any(f"/{each}".endswith(own) for each in files.names)
+                return module.partition(".")[0] == _OWN and not is_held
+            folder, _, name = word.rpartition("/")
+            return name == _OWN and real_path(folder) == real_path(f"{sys.prefix}/bin")
+        if word[:2] == "-c":
+            return False
+    return False
 
 
 def follow(files: HeldFiles, folder: str) -> None:
