@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.screens.snapshot_notes import describe_notes
 from launcher.snapshots.attempts import CodeCopy
 from launcher.snapshots.copies import describe_source, keep_snapshots, note_queueing, take_snapshot
 from launcher.snapshots.programs import StartedProgram
@@ -315,15 +316,32 @@ def test_settings_that_a_command_of_os_system_writes_are_read_as_they_are(projec
     assert project.notes() == [("program", "sh"), ("changed", "configs/a.yaml")]
 
 
+def test_data_that_changed_before_the_start_is_read_as_it_is_and_named(project: Project) -> None:
+    assert (
+        project.run("-c", "import os; os.stat('table.csv'); print(open('text.txt').read())")
+        == "old"
+    )
+    assert project.notes() == []
+    assert project.run("-c", "print(open('table.csv').read())") == "new"
+    assert project.notes() == [("data", "table.csv")]
+    assert describe_notes(project.notes()) == (
+        "table.csv was not read from the snapshot after a change before the start"
+    )
+    (project.folder / "table.csv").write_text("old")  # with another time
+    time.sleep(0.02)
+    assert project.run("-c", "print(open('table.csv').read())") == "old"
+    assert project.notes() == []
+
+
 def test_file_that_changed_unseen_is_kept_when_a_job_replaces_it(project: Project) -> None:
-    text = "open('table.csv').read() + '+mine'"
-    project.run("-c", f"text = {text}; open('table.csv', 'w').write(text)")
-    assert (project.folder / "table.csv").read_text() == "old+mine"
-    kept = project.attempt / "replaced/table.csv"
+    text = "open('text.txt').read() + '+mine'"
+    project.run("-c", f"text = {text}; open('text.txt', 'w').write(text)")
+    assert (project.folder / "text.txt").read_text() == "old+mine"
+    kept = project.attempt / "replaced/text.txt"
     assert kept.read_text() == "new"
-    assert project.notes() == [("kept", f"table.csv, before as {kept}")]
-    project.run("-c", f"text = {text}; open('table.csv', 'w').write(text)")
-    assert (project.folder / "table.csv").read_text() == "old+mine+mine"
+    assert project.notes() == [("kept", f"text.txt, before as {kept}")]
+    project.run("-c", f"text = {text}; open('text.txt', 'w').write(text)")
+    assert (project.folder / "text.txt").read_text() == "old+mine+mine"
 
 
 def test_deleted_file_does_not_exist_and_can_be_read(project: Project) -> None:

@@ -11,6 +11,7 @@ from .notes import (
     ABSENT,
     CHANGED,
     CURRENT,
+    DATA,
     ENDED,
     KEPT,
     LOADED,
@@ -30,6 +31,27 @@ INDEX = "index"  # in the folder of a snapshot: its files, for `HeldFiles`
 _SOURCES = (".py", ".pyw", ".pyi", ".ipynb")  # only people change them without Python's functions
 # a shell script may make them, and people change them
 _SETTINGS = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".gin", ".sh", ".bash")
+# people write these, too; a file without an ending counts as one of them
+_TEXTS = (
+    *(".txt", ".md", ".rst", ".tex", ".html", ".xml", ".j2", ".jinja", ".jinja2", ".tmpl", ".sql"),
+    *(".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".pyx", ".pxd", ".rs", ".go", ".java"),
+    *(
+        ".r",
+        ".jl",
+        ".pl",
+        ".rb",
+        ".lua",
+        ".js",
+        ".ts",
+        ".m",
+        ".f90",
+        ".properties",
+        ".env",
+        ".lock",
+    ),
+)
+_NO_DATA = (*_SOURCES, *_SETTINGS, *_TEXTS)
+_CHUNK = 1 << 20  # bytes that are compared at once
 _MOST_FOLDERS = 4096  # folders whose places are kept in memory
 _MOST_LINKS = 40  # links of a path, as in Linux
 _PACKAGES = ("/site-packages/", "/dist-packages/")
@@ -143,14 +165,15 @@ class HeldFiles:
 
     def find(self, path: str) -> str | None:
         """Return the path in the copy of a file that is read from there; None if it is read where it is."""
+        name = self._held_name(path)
+        return None if name is None or self.is_current(name) else f"{self.copy}/{name}"
+
+    def _held_name(self, path: str) -> str | None:
         name = self.name_of(path)
-        if name is None:
-            return None
-        if name not in self.names:
-            name = self._resolve(name)
-            if name not in self.names:
-                return None
-        return None if self.is_current(name) else f"{self.copy}/{name}"
+        if name is None or name in self.names:
+            return name
+        name = self._resolve(name)
+        return name if name in self.names else None
 
     def real_original(self, path: str) -> str:
         """Return the path of a file of the project without links, which are those of the copy."""
@@ -158,9 +181,15 @@ class HeldFiles:
 
     def find_to_read(self, path: str) -> str | None:
         """Return what `find` returns, for a program that opens the file."""
-        copy = self.find(path)
-        if copy is not None:
-            self._read.add(copy)
+        name = self._held_name(path)
+        if name is None:
+            return None
+        if self.is_current(name):
+            if name not in self._written:
+                self.notes.add(DATA, name)
+            return None
+        copy = f"{self.copy}/{name}"
+        self._read.add(copy)
         return copy
 
     # --- which files are read as they are now
@@ -171,7 +200,8 @@ class HeldFiles:
         It is if a Python process of a job with a snapshot of this project has written, replaced or deleted it since
         the job was queued. Programs in other languages leave no trace. A file that has changed since the attempt
         started counts as written by one of them, unless people edit such files. So a source is read from the copy.
-        A file of settings is, too, if the job runs only Python. The same holds for files that are deleted.
+        A file of settings is, too, if the job runs only Python. The same holds for files that are deleted. Data is never
+        read from the copy if it has changed, because a library of C may write it over the file.
         """
         self._read_list()
         if name in self._written:
@@ -180,13 +210,15 @@ class HeldFiles:
             status = _stat(f"{self.top}/{name}")
         except OSError:
             return self._is_deleted(name)
-        if status.st_ctime_ns < self.notes.started:
+        is_earlier = status.st_ctime_ns < self.notes.started
+        if is_earlier and not _is_data(name):
             return False
         stamp = status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino
         known = self._judged.get(name)
         if known is None or known[0] != stamp:
-            known = self._judged[name] = stamp, self._is_written(name, status)
-            if known[1]:
+            judge = self._differs if is_earlier else self._is_written
+            known = self._judged[name] = stamp, judge(name, status)
+            if known[1] and not is_earlier:
                 self.notes.add(CHANGED, name)
                 self._add_written(name)  # a later attempt knows it even if the supervisor dies
         return known[1]
@@ -208,6 +240,22 @@ class HeldFiles:
                 return False
             self.notes.add(CHANGED, name)
             self._add_written(name)
+            return True
+        return False
+
+    def _differs(self, name: str, status: os.stat_result) -> bool:
+        copy, path = f"{self.copy}/{name}", f"{self.top}/{name}"
+        copied = _stat(copy)
+        if copied.st_size != status.st_size:
+            return True
+        if copied.st_mtime_ns == status.st_mtime_ns:
+            return False
+        try:
+            with _open(copy, "rb") as old, _open(path, "rb") as new:
+                while text := old.read(_CHUNK):
+                    if text != new.read(_CHUNK):
+                        return True
+        except OSError:
             return True
         return False
 
@@ -306,6 +354,12 @@ class HeldFiles:
             return
         if name not in self._written and not f"{self.top}/{name}".startswith(f"{sys.prefix}/"):
             self.notes.add(LOADED, name)
+
+
+def _is_data(name: str) -> bool:
+    """Return whether a file is neither code nor a text that people write."""
+    stem, _, _ = name.rpartition("/")[2].rpartition(".")
+    return bool(stem) and not name.lower().endswith(_NO_DATA)
 
 
 def real_path(path: str) -> str:

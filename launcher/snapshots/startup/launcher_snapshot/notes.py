@@ -27,6 +27,7 @@ PROGRAM = "program"  # a program other than Python runs, which may write any fil
 LOADED = "loaded"  # code of the project that is not from the copy
 CHILD = "child"  # a Python that does not follow the snapshot
 CHANGED = "changed"  # a file that changed while the job ran, and was read as it is now
+DATA = "data"  # data that had changed between queueing and start, and was read as it is now
 KEPT = "kept"  # a file that had changed unseen when the job replaced it, and where it is kept
 _KEPT_FOLDER = "replaced"  # in the folder of the attempt
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE of Linux
