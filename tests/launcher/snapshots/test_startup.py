@@ -387,6 +387,23 @@ def test_what_is_not_held_is_noted_at_once(project: Project) -> None:
     ]
 
 
+def test_code_of_other_projects_is_named_once_for_each_package(
+    project: Project, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    write(other, {"kit/__init__.py": "", "kit/part.py": "", "single.py": ""})
+    time.sleep(0.02)
+    code = (
+        "import json.tool, sys, launcher.units, pytest\n"
+        f"sys.path.append('{other}')\n"
+        f"open('{other}/made.py', 'w').close()\n"
+        "import kit.part, single, made"
+    )
+    project.run("-c", code)
+    names = ("kit/__init__.py", "single.py")
+    assert project.notes() == [("loaded", f"{other}/{name}") for name in names]
+
+
 def test_packages_of_an_environment_in_the_project_are_not_noted(project: Project) -> None:
     python = make_environment(project.folder / "ignored/venv")
     (packages,) = (project.folder / "ignored/venv/lib").glob("python3*/site-packages")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posix
 import sys
 from _io import open as _open
@@ -24,7 +25,6 @@ from .notes import (
 
 TYPE_CHECKING = False  # the module typing takes several milliseconds to load
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Mapping, Sequence
 
 INDEX = "index"  # in the folder of a snapshot: its files, for `HeldFiles`
@@ -55,6 +55,9 @@ _CHUNK = 1 << 20  # bytes that are compared at once
 _MOST_FOLDERS = 4096  # folders whose places are kept in memory
 _MOST_LINKS = 40  # links of a path, as in Linux
 _PACKAGES = ("/site-packages/", "/dist-packages/")
+_CACHES = ("/.cache/", "/.triton/", "/torchinductor_")  # in paths of code that libraries generate
+_LIBRARY = os.__file__.rpartition("/")[0]
+_OWN = __file__.partition("/snapshots/startup/")[0]  # launcher itself
 
 _getcwd, _stat, _readlink = posix.getcwd, posix.stat, posix.readlink
 
@@ -111,6 +114,7 @@ class HeldFiles:
         self._listed: dict[str, int] = {}  # name → time of its newest line in the list
         self._last_queueing = 0
         self._read: set[str] = set()  # files of the copy that this process has opened
+        self._outside: list[str] = []  # packages of other projects that are noted
         self._judged: dict[str, tuple[tuple[int, ...], bool]] = {}
 
     # --- names
@@ -348,12 +352,33 @@ class HeldFiles:
         return changed >= max(self.notes.started, self._last_queueing)
 
     def note_loaded(self, path: str) -> None:
-        """Note that code is loaded that is not from the copy, if it is of the project and the job has not made it."""
+        """Note that code is loaded that is not from the copy, unless it is installed or the job has made it."""
         name = self.name_of(path)
-        if name is None or any(each in f"/{name}" for each in _PACKAGES):
+        if name is None:
+            self._note_outside(path)
+            return
+        if any(each in f"/{name}" for each in _PACKAGES):
             return
         if name not in self._written and not f"{self.top}/{name}".startswith(f"{sys.prefix}/"):
             self.notes.add(LOADED, name)
+
+    def _note_outside(self, path: str) -> None:
+        """Note code of another project; the modules of a package are noted once."""
+        path = normpath(path if path[:1] == "/" else f"{_getcwd()}/{path}")
+        known = sys.prefix, sys.base_prefix, _LIBRARY, _OWN, self.copy, *self._outside
+        if path.startswith(tuple(f"{folder}/" for folder in known)):
+            return
+        if any(each in path for each in (*_PACKAGES, *_CACHES)):
+            return
+        try:
+            is_new = _stat(path).st_ctime_ns >= self.notes.started
+        except OSError:
+            return
+        if not is_new:
+            folder, _, base = path.rpartition("/")
+            if base == "__init__.py":
+                self._outside.append(folder)
+            self.notes.add(LOADED, path)
 
 
 def _is_data(name: str) -> bool:
