@@ -26,10 +26,10 @@ from launcher.snapshots.programs import (
     StartedProgram,
     check_program,
     find_top,
-    lost_variables,
     unheld_script,
 )
 from launcher.snapshots.reference import SnapshotReference
+from launcher.snapshots.startup.launcher_snapshot.processes import lost_variables
 from launcher.store.queue import Store
 from launcher.store.queued_code import CodeQueries, QueuedCode, describe_code
 from launcher.store.rows import JobRow

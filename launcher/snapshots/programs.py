@@ -177,21 +177,6 @@ def unheld_script(program: StartedProgram, files: Manifest, top: str) -> str:
     return name
 
 
-def lost_variables(text: str) -> bool:
-    """Return whether the text of a shell script starts programs that do not see the snapshot."""
-    return any(_replaces_path(line) or " env -i " in f" {line} " for line in text.splitlines())
-
-
-def _replaces_path(line: str) -> bool:
-    mark = f"{PYTHON_PATH}="
-    value = line.partition(mark)[2]
-    return (
-        mark in line.partition("#")[0]
-        and f"${PYTHON_PATH}" not in value
-        and f"${{{PYTHON_PATH}" not in value
-    )
-
-
 def _head(path: str) -> bytes:
     try:
         with open(path, "rb") as file:  # noqa: PTH123  # a text

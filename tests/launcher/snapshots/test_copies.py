@@ -20,10 +20,10 @@ from launcher.snapshots.programs import (
     StartedProgram,
     check_program,
     find_top,
-    lost_variables,
     unheld_script,
 )
 from launcher.snapshots.source_files import MOST_FILES, ProjectFile
+from launcher.snapshots.startup.launcher_snapshot.processes import lost_variables
 from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
 from tests.launcher.snapshots.projects import commit, git, write
 

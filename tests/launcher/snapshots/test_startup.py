@@ -371,6 +371,11 @@ def test_what_is_not_held_is_noted_at_once(project: Project) -> None:
         "subprocess.run([sys.executable, '-I', '-c', '1'])\n"
         "subprocess.run([sys.executable, '-c', '2'], env={})\n"
         "subprocess.run([sys.executable, '-c', '3'], env={**os.environ, 'LAUNCHER_SNAPSHOT': 'off'})\n"
+        "subprocess.run('PYTHONPATH=. true', shell=True)\n"
+        "subprocess.run(['/usr/bin/env', '-i', 'true'])\n"
+        "os.system('env PYTHONPATH=. true')\n"
+        "os.system('PYTHONPATH=.:$PYTHONPATH true')\n"
+        "subprocess.run(['env', f'PYTHONPATH={os.environ[\"PYTHONPATH\"]}:.', 'true'])\n"
         "open('made.py', 'w').write('V = 3'); import made\n"
         "os._exit(0)"
     )
@@ -383,6 +388,11 @@ def test_what_is_not_held_is_noted_at_once(project: Project) -> None:
         ("child", f"{python} -c 2, without LAUNCHER_SNAPSHOT"),
         ("child", f"{python} -c 3, without LAUNCHER_SNAPSHOT"),
         ("child", "-c, with LAUNCHER_SNAPSHOT=off"),
+        ("program", "sh"),
+        ("child", "/bin/sh -c PYTHONPATH=. true, which may replace PYTHONPATH"),
+        ("program", "env"),
+        ("child", "/usr/bin/env -i true, which may replace PYTHONPATH"),
+        ("child", "sh -c env PYTHONPATH=. true, which may replace PYTHONPATH"),
         ("loaded", "made.py"),
     ]
 

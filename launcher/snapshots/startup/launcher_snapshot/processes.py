@@ -101,9 +101,23 @@ class ProcessFunctions(Functions):
             self._files.notes.add(CHILD, f"{describe_command(words)}, without {VARIABLE}")
         elif is_python and (flag := _ignoring_option(words)):
             self._files.notes.add(CHILD, f"{describe_command(words)}, with {flag}")
+        elif not is_python and self._loses_variables(name, words):
+            self._files.notes.add(
+                CHILD, f"{describe_command(words)}, which may replace {PYTHON_PATH}"
+            )
         elif self._folder not in (paths := env.get(PYTHON_PATH, "")).split(":"):
             return self._with_folder(paths)
         return None
+
+    def _loses_variables(self, name: str, words: Sequence[str]) -> bool:
+        """Return whether a shell or `env` starts programs that do not see the snapshot, as its words say."""
+        if name == "env":
+            words = ["env", *words[1:]]
+        return any(
+            lost_variables(line)
+            for line in " ".join(words).splitlines()
+            if self._folder not in line
+        )
 
     def fork_exec(
         self,
@@ -129,6 +143,21 @@ class ProcessFunctions(Functions):
         return self.real_fork_exec(args, executables, close_fds, pass_fds, cwd, env, *rest)  # type: ignore[no-any-return]
 
     real_fork_exec: Any = None
+
+
+def lost_variables(text: str) -> bool:
+    """Return whether the text of a shell script starts programs that do not see the snapshot."""
+    return any(_replaces_path(line) or " env -i " in f" {line} " for line in text.splitlines())
+
+
+def _replaces_path(line: str) -> bool:
+    mark = f"{PYTHON_PATH}="
+    value = line.partition(mark)[2]
+    return (
+        mark in line.partition("#")[0]
+        and f"${PYTHON_PATH}" not in value
+        and f"${{{PYTHON_PATH}" not in value
+    )
 
 
 def _is_python(program: str) -> bool:
