@@ -7,7 +7,7 @@ from launcher.errors import pluralize
 from launcher.snapshots.startup.launcher_snapshot.notes import (
     CHANGED,
     CHILD,
-    DATA,
+    EDITED,
     KEPT,
     LOADED,
     NOTES,
@@ -68,8 +68,8 @@ def describe_notes(lines: Iterable[tuple[str, str]]) -> str:
         parts.append(f"Python ran outside of the snapshot: {commands[0]}{more}")
     if names := [*by_kind.get(CHANGED, ())]:
         parts.append(f"{_are(names)} not read from the snapshot after a change during the job")
-    if names := [*by_kind.get(DATA, ())]:
-        parts.append(f"{_are(names)} not read from the snapshot after a change before the start")
+    if names := [*by_kind.get(EDITED, ())]:
+        parts.append(f"{_are(names)} not read from the snapshot after a change since the queueing")
     if kept := [*by_kind.get(KEPT, ())]:
         more = f" and {pluralize(len(kept) - 1, 'more file')}" if len(kept) > 1 else ""
         parts.append(f"replaced a file that had changed since the queueing: {kept[0]}{more}")

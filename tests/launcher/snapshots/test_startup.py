@@ -323,14 +323,22 @@ def test_data_that_changed_before_the_start_is_read_as_it_is_and_named(project: 
     )
     assert project.notes() == []
     assert project.run("-c", "print(open('table.csv').read())") == "new"
-    assert project.notes() == [("data", "table.csv")]
+    assert project.notes() == [("edited", "table.csv")]
     assert describe_notes(project.notes()) == (
-        "table.csv was not read from the snapshot after a change before the start"
+        "table.csv was not read from the snapshot after a change since the queueing"
     )
     (project.folder / "table.csv").write_text("old")  # with another time
     time.sleep(0.02)
     assert project.run("-c", "print(open('table.csv').read())") == "old"
     assert project.notes() == []
+
+
+def test_edited_file_that_is_opened_to_read_and_write_is_named(project: Project) -> None:
+    (project.folder / "mod.py").write_text('V = "old"\n')
+    opens = "open('text.txt', 'r+'), open('scripts/tool.py', 'a+'), open('mod.py', 'r+')"
+    more = "os.open('configs/a.yaml', os.O_RDWR), open('bare/part.py', 'a')"
+    project.run("-c", f"import os; {opens}, {more}")
+    assert project.notes() == [("edited", "text.txt"), ("edited", "configs/a.yaml")]
 
 
 def test_file_that_changed_unseen_is_kept_when_a_job_replaces_it(project: Project) -> None:

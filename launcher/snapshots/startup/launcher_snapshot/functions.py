@@ -75,7 +75,7 @@ class IoFunctions(Functions):
                     elif path.endswith(".py"):
                         self._files.note_loaded(path)
                 else:
-                    self._files.add_written(path, replaces="w" in mode)
+                    self._files.add_written(path, replaces="w" in mode, reads="+" in mode)
         return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
 
     def open_code(self, path: str) -> Any:
@@ -120,7 +120,9 @@ class OsFunctions(Functions):
 
     def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if flags & _WRITE_FLAGS:
-            self._add_written(path, dir_fd, replaces=bool(flags & os.O_TRUNC))
+            self._add_written(
+                path, dir_fd, replaces=bool(flags & os.O_TRUNC), reads=bool(flags & os.O_RDWR)
+            )
         return _os_open(path, flags, mode, dir_fd=dir_fd)
 
     def rename(
@@ -170,7 +172,13 @@ class OsFunctions(Functions):
         posix.symlink(src, dst, target_is_directory, dir_fd=dir_fd)
 
     def _add_written(
-        self, path: Any, dir_fd: int | None, *, replaces: bool = True, with_folder: bool = False
+        self,
+        path: Any,
+        dir_fd: int | None,
+        *,
+        replaces: bool = True,
+        reads: bool = False,
+        with_folder: bool = False,
     ) -> None:
         text = None if path.__class__ is int else _text(path)
         if text is not None and dir_fd is not None and text[:1] != "/":
@@ -178,7 +186,7 @@ class OsFunctions(Functions):
                 text = f"{_readlink(f'/proc/self/fd/{dir_fd}')}/{text}"
             except OSError:
                 return
-        self._files.add_written(text, replaces=replaces, with_folder=with_folder)
+        self._files.add_written(text, replaces=replaces, reads=reads, with_folder=with_folder)
 
 
 def _text(path: Any) -> str | None:

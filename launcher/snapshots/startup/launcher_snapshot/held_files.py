@@ -12,7 +12,7 @@ from .notes import (
     ABSENT,
     CHANGED,
     CURRENT,
-    DATA,
+    EDITED,
     ENDED,
     KEPT,
     LOADED,
@@ -190,7 +190,7 @@ class HeldFiles:
             return None
         if self.is_current(name):
             if name not in self._written:
-                self.notes.add(DATA, name)
+                self.notes.add(EDITED, name)
             return None
         copy = f"{self.copy}/{name}"
         self._read.add(copy)
@@ -290,12 +290,20 @@ class HeldFiles:
                 if int(at) >= self._since:
                     self._written.add(name)
 
-    def add_written(self, path: str | None, *, replaces: bool, with_folder: bool = False) -> None:
+    def add_written(
+        self,
+        path: str | None,
+        *,
+        replaces: bool,
+        reads: bool = False,
+        with_folder: bool = False,
+    ) -> None:
         """Note that this process writes, replaces or deletes a file or folder of the copy.
 
         Args:
             path: Its path; None if it is unknown.
             replaces: The earlier content will be gone.
+            reads: The process may read its present content first.
             with_folder: If it is a folder, its files are moved, too. Otherwise the call only makes a file in it.
         """
         name = None if path is None else self.name_of(path)
@@ -305,6 +313,8 @@ class HeldFiles:
         if name in self.names:
             if replaces:
                 self._keep_unseen(name)
+            elif reads:
+                self._note_edited(name)
             self._add_written(name)
         elif with_folder and name in self.folders:
             for each in self.names:
@@ -318,6 +328,17 @@ class HeldFiles:
         if self._listed.get(name, -1) <= self._last_queueing:
             self._listed[name] = coarse_now()
             append_text(self._list, f"{self._listed[name]}\t{name}\n")
+
+    def _note_edited(self, name: str) -> None:
+        """Note a file that is opened to read and write, if it has changed since the queueing."""
+        is_current = self.is_current(name)
+        if name in self._written:
+            return
+        try:
+            if is_current or self._differs(name, _stat(f"{self.top}/{name}")):
+                self.notes.add(EDITED, name)
+        except OSError:  # it is not there
+            pass
 
     def _keep_unseen(self, name: str) -> None:
         """Keep a file that this process has read in the copy and replaces now, if it has changed since.
