@@ -259,21 +259,25 @@ def test_retry_after_a_crash_reads_what_other_programs_wrote(tmp_path: Path) -> 
     assert project.run("-c", "print(open('text.txt').read())") == "old"
 
 
-def test_file_that_was_written_before_the_queueing_is_held_again(project: Project) -> None:
+def test_file_that_was_written_before_the_queueing_is_held_again(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", {})
     path, read = project.folder / "configs/a.yaml", "print(open('configs/a.yaml').read())"
-    path.write_text("old")
     first = project.copy
     code = (
-        "import time, sys; open('configs/a.yaml', 'w').write('old')\n"
+        "import sys; open('configs/a.yaml', 'w').write('old'); print(flush=True)\n"
         "if sys.stdin.readline(): open('configs/a.yaml', 'w').write('mine')\n"
     )
     words = [project.python, "-c", code]
     environment = project.begin(*words)
-    with subprocess.Popen(words, cwd=project.folder, env=environment, stdin=subprocess.PIPE) as job:
-        while not [*project.home.glob("snapshots/*.written")]:
-            time.sleep(0.01)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        words, cwd=project.folder, env=environment, stdin=pipe, stdout=pipe
+    ) as job:
+        assert job.stdout is not None
+        job.stdout.readline()
         time.sleep(0.02)
         project.queue()
+        assert project.copy.key == first.key
         path.write_text("edited")
         assert project.run("-c", read) == "old"
         job.communicate(b"\n")
