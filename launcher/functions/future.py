@@ -371,27 +371,38 @@ class Watcher(threading.Thread):
                 future.give_up(error)
 
     def _follow(self, followed: JobTracker) -> None:
-        while True:
-            new = self._take_new()
-            if self._over:
-                return
-            with _asking:
-                rows = followed.add({future.job for future in new}) if new else []
-                followed.check_scheduler()
-                rows += [followed.rows[job] for job in {c.job for c in followed.read_events()}]
-            for future in new:
-                if future.job not in followed.rows:
-                    future.give_up(UsageError(f"{future.name} was deleted from the queue"))
-                    self._futures.pop(future.job, None)
-            for row in rows:
-                for future in self._futures.get(row.id, ()):
-                    future.take(row)
-                if row.state in ENDED_STATES:
-                    self._futures.pop(row.id, None)
-                    followed.drop(row.id)
-            self.queue_stopped = followed.is_queue_stopped
+        while self._look(
+            followed
+        ):  # its variables are gone while this thread waits: results must not be kept
             self._came.wait(followed.poll_interval_s)
             self._came.clear()
+
+    def _look(self, followed: JobTracker) -> bool:
+        """Pass the new states of jobs to their futures; return False if there is no job left to follow."""
+        new = self._take_new()
+        if self._over:
+            return False
+        with _asking:
+            rows = followed.add({future.job for future in new}) if new else []
+            followed.check_scheduler()
+            rows += [followed.rows[job] for job in {c.job for c in followed.read_events()}]
+        while new:
+            future = new.pop()
+            if future.job not in followed.rows:
+                future.give_up(UsageError(f"{future.name} was deleted from the queue"))
+                self._futures.pop(future.job, None)
+            del future
+        for row in rows:
+            if row.state in ENDED_STATES:
+                followed.drop(row.id)
+                ended = self._futures.pop(row.id, [])
+                while ended:
+                    ended.pop().take(row)
+            else:
+                for future in self._futures.get(row.id, ()):
+                    future.take(row)
+        self.queue_stopped = followed.is_queue_stopped
+        return True
 
     def _take_new(self) -> list[Future[Any]]:
         """Return the added futures. The thread ends if there is no job left to follow."""
