@@ -13,6 +13,7 @@ from launcher.job import Spec
 from launcher.screens.terminal import print_stderr
 from launcher.snapshots.copies import (
     Manifest,
+    Snapshot,
     Source,
     delete_unused,
     describe_source,
@@ -33,9 +34,10 @@ from launcher.snapshots.startup.launcher_snapshot.processes import lost_variable
 from launcher.store.queue import Store
 from launcher.store.queued_code import CodeQueries, QueuedCode, describe_code
 from launcher.store.rows import JobRow
+from launcher.system.code_words import has_code_suffix
 from launcher.system.config import read_table
 from launcher.system.executables import is_shell
-from launcher.system.git_files import find_repository, read_commit
+from launcher.system.git_files import IndexReader, find_repository, read_commit
 from launcher.system.paths import Home
 from launcher.system.snapshot_setting import SNAPSHOT_FILE_LIMIT
 from launcher.system.stored_fields import Unreadable
@@ -43,6 +45,7 @@ from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes
 
 _MOST_NAMES = 5  # files that a note lists
+_MOST_UNCOMMITTED = 1000  # files; their names are in the context of each job
 
 
 class PlannedSnapshot(NamedTuple):
@@ -85,7 +88,7 @@ def snapshot_taken(store: Store, context: Context, specs: Iterable[Spec]) -> Ite
             copy = str(Path(snapshot.copy).relative_to(home.folder))
             repository = find_repository(top)
             commit = None if repository is None else read_commit(repository)
-            reference = SnapshotReference(copy, top, commit, queued_at)
+            reference = SnapshotReference(copy, top, commit, queued_at, _uncommitted(snapshot))
             yield context._replace(snapshot=reference.to_json())
     except BaseException:
         if key:
@@ -196,6 +199,20 @@ def _plan(home: Home, top: str, programs: Sequence[StartedProgram]) -> PlannedSn
         note for program in programs for note in _program_notes(program, source.manifest)
     )
     return PlannedSnapshot(source, [*notes, *_left_out_notes(source, limit)])
+
+
+def _uncommitted(snapshot: Snapshot) -> tuple[str, ...] | None:
+    """Return the copied files that are not as git's index has them; None if they are too many, or it is unknown."""
+    top = snapshot.manifest.top
+    paths = [f"{top}/{name}" for name in snapshot.manifest.files]
+    found, is_complete = IndexReader().uncommitted(
+        paths, lambda path: f"{snapshot.copy}{path.removeprefix(top)}"
+    )
+    if len(found) > _MOST_UNCOMMITTED:  # data that git neither tracks nor ignores
+        found = [path for path in found if has_code_suffix(path)]
+    if not is_complete or len(found) > _MOST_UNCOMMITTED:
+        return None
+    return tuple(path.removeprefix(f"{top}/") for path in found)
 
 
 def _programs(specs: Iterable[Spec], context: Context) -> list[StartedProgram]:

@@ -26,11 +26,12 @@ from launcher.store.queued_code import (
     CodeRecord,
     CodeRecording,
     QueuedCode,
+    commit_of,
     open_code_recording,
 )
 from launcher.system.code_words import is_other_script
 from launcher.system.file_digests import CHANGED_DIGEST, FileDigests
-from launcher.system.git_files import IndexReader, find_repository, read_commit
+from launcher.system.git_files import IndexReader
 from launcher.system.paths import Home
 from launcher.system.project_imports import (
     MOST_MODULES,
@@ -166,9 +167,8 @@ class CodeHelper:
                 name: self._make_copied_record(code, starts, places, copy)
                 for name, starts in code.roots.items()
             }
-        repository = find_repository(code.folder)
-        if code.commit is None and repository is not None:
-            code = code._replace(commit=read_commit(repository))
+        if code.commit is None:
+            code = code._replace(commit=commit_of(code.folder, code.snapshot))
         for record in self._recording.add_records(number, code, records):
             self._compare(record, code.at)
 
@@ -213,14 +213,15 @@ class CodeHelper:
             and (place := copy.find(path))
         }
         others = [path for path in map(copy.original, found) if path not in in_copy]
-        uncommitted, is_compared = self._index.uncommitted([*in_copy, *named, *others])
+        uncommitted, is_compared = self._index.uncommitted(others)
+        copied = copy.uncommitted([*in_copy, *named])
         return CodeRecord(
             files={
                 **{path: self._state(place).digest for path, place in {**named, **in_copy}.items()},
                 **{path: self._queued_digest(path, code.at) for path in others},
             },
-            uncommitted=tuple(uncommitted),
-            is_compared=is_compared,
+            uncommitted=(*(copied or ()), *uncommitted),
+            is_compared=is_compared and copied is not None,
             is_complete=is_complete,
             copied=(*in_copy, *named),
         )

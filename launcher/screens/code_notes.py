@@ -140,17 +140,17 @@ def code_record(store: Store, job: JobRow) -> dict[str, Json] | None:
     snapshot = store.read.snapshots([job.id]).get(job.id)
     own = {"snapshot": None if snapshot is None else str(store.home.folder / snapshot.copy)}
     if queued is None or job.code is None:
-        commit = None if snapshot is None else snapshot.commit
-        return None if snapshot is None else {"commit": commit, **_NO_FILES, **own}
+        return None if snapshot is None else {"commit": snapshot.commit, **_NO_FILES, **own}
+    commit = queued.commit if snapshot is None else snapshot.commit
     _, by_name = queries.queued_codes([job.code]).get(job.code, (0.0, {}))
     names = [name for name in _roots_of(job, queued.folder) if name in by_name]
     records = [record for name in names if (record := queries.record(by_name[name])) is not None]
     if not records:
-        return {"commit": queued.commit, **_NO_FILES, **own}
+        return {"commit": commit, **_NO_FILES, **own}
     uncommitted = dict.fromkeys(path for record in records for path in record.uncommitted)
     is_compared = all(record.is_compared for record in records)
     return {
-        "commit": queued.commit,
+        "commit": commit,
         "files": len({path for record in records for path in record.files}),
         "uncommitted": [_shown_name(path, queued.folder) for path in uncommitted]
         if is_compared

@@ -45,7 +45,7 @@ class CodeCopy:
         """
         self.key, self.path = reference.key, f"{queue_folder}/{reference.copy}"
         self.top, self._commit = reference.top, reference.commit
-        self._queued_at = reference.queued_at
+        self._queued_at, self._uncommitted = reference.queued_at, reference.uncommitted
         self._folder = os.path.dirname(self.path)  # noqa: PTH120  # a text
 
     @cached_property
@@ -61,6 +61,13 @@ class CodeCopy:
     def original(self, path: str) -> str:
         """Return the original path of a file of the copy; other paths are returned unchanged."""
         return f"{self.top}{path[len(self.path) :]}" if path.startswith(f"{self.path}/") else path
+
+    def uncommitted(self, paths: Iterable[str]) -> list[str] | None:
+        """Return which files of the copy were not committed when it was made; None if it is unknown."""
+        if self._uncommitted is None:
+            return None
+        names = {*self._uncommitted}
+        return [path for path in paths if relative_name(path, self.top) in names]
 
     def in_copy(self, path: str) -> str:
         """Return the path of a folder or file in the copy; '' if it is outside of the tree, or is not there."""

@@ -14,6 +14,9 @@ class SnapshotReference(NamedTuple):
     queued_at: int = (
         0  # nanoseconds of the clock that stamps files; 0 if the copy was made for the job
     )
+    uncommitted: tuple[str, ...] | None = (
+        None  # copied files that were not as git's index had them; None if unknown
+    )
 
     @property
     def key(self) -> str:
@@ -22,7 +25,8 @@ class SnapshotReference(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON; `read_reference` reads it."""
-        return self._asdict()
+        uncommitted = None if self.uncommitted is None else [*self.uncommitted]
+        return {**self._asdict(), "uncommitted": uncommitted}
 
 
 def read_reference(record: Mapping[str, Any]) -> SnapshotReference | None:
@@ -30,10 +34,12 @@ def read_reference(record: Mapping[str, Any]) -> SnapshotReference | None:
     match record:
         case {"copy": str(copy), "top": str(top)}:
             commit, queued_at = record.get("commit"), record.get("queued_at")
+            uncommitted = record.get("uncommitted")
             return SnapshotReference(
                 copy,
                 top,
                 commit if isinstance(commit, str) else None,
                 queued_at if isinstance(queued_at, int) else 0,
+                tuple(map(str, uncommitted)) if isinstance(uncommitted, list) else None,
             )
     return None

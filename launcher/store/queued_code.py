@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, Context, resolve_path, start_folder
 from launcher.job import Spec
+from launcher.snapshots.reference import read_reference
 from launcher.store.connection import Connection
 from launcher.system.code_words import code_words
 from launcher.system.executables import module_of, script_of, without_wrappers
@@ -147,7 +148,6 @@ def describe_code(
         return None
     paths = [name for name, starts in roots.items() if [*starts] == [name] and os.path.isabs(name)]  # noqa: PTH117  # texts
     digests = FileDigests()
-    repository = find_repository(context.folder)
     path = [*context.environment.get(_PYTHON_PATH, "").split(os.pathsep)]
     path += [] if function is None else function.python_path
     return QueuedCode(
@@ -157,10 +157,23 @@ def describe_code(
         python_path=tuple(filter(None, path)),
         roots=roots,
         digests={path: digests.digest_or_missing(path) for path in paths[:MOST_SCRIPTS]},
-        commit=None if repository is None else read_commit(repository),
+        commit=commit_of(context.folder, context.snapshot),
         snapshot=context.snapshot,
         inputs=_only_inputs([*specs], context.folder) if context.snapshot else (),
     )
+
+
+def commit_of(folder: str, snapshot: Mapping[str, Any]) -> str | None:
+    """Return the commit of the code of jobs that are queued now; None if it is unknown.
+
+    Args:
+        folder: Folder in which they are queued.
+        snapshot: The snapshot from which they run, which has its commit; empty for the working folder.
+    """
+    if (reference := read_reference(snapshot)) is not None:
+        return reference.commit
+    repository = find_repository(folder)
+    return None if repository is None else read_commit(repository)
 
 
 def _starts(name: str, spec: Spec, function: FunctionCode | None) -> Sequence[str]:

@@ -5,7 +5,7 @@ Broken repositories, refs in a reftable and split indexes are unknown.
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -158,10 +158,16 @@ class IndexReader:
         """Begin without having read any."""
         self._indexes: dict[str, tuple[tuple[int, int], dict[bytes, IndexEntry] | None]] = {}
 
-    def uncommitted(self, paths: Iterable[str]) -> tuple[list[str], bool]:
+    def uncommitted(
+        self, paths: Iterable[str], place_of: Callable[[str], str] = str
+    ) -> tuple[list[str], bool]:
         """Return which files differ from the index or are not in it, and whether all of them could be compared.
 
         Files outside of all repositories are left out.
+
+        Args:
+            paths: Their paths.
+            place_of: Returns the path of a file with the content and the time of a given one.
         """
         found: dict[str, Repository | None] = {}
         changed, is_complete = [], True
@@ -175,7 +181,7 @@ class IndexReader:
             entries = self._entries(repository)
             if entries is None:
                 is_complete = False
-            elif _differs(repository, path, entries):
+            elif _differs(repository, path, place_of(path), entries):
                 changed.append(path)
         return changed, is_complete
 
@@ -192,12 +198,14 @@ class IndexReader:
         return known[1]
 
 
-def _differs(repository: Repository, path: str, entries: Mapping[bytes, IndexEntry]) -> bool:
+def _differs(
+    repository: Repository, path: str, place: str, entries: Mapping[bytes, IndexEntry]
+) -> bool:
     entry = entries.get(os.fsencode(os.path.relpath(path, repository.top)))
     if entry is None:
         return True
     try:
-        status = os.stat(path)  # noqa: PTH116  # as above
+        status = os.stat(place)  # noqa: PTH116  # as above
         index = os.stat(repository.index_path)  # noqa: PTH116  # as above
         # a file that is as old as the index may have changed again: git compares its content, too
         is_older = status.st_mtime_ns < index.st_mtime_ns
@@ -205,7 +213,7 @@ def _differs(repository: Repository, path: str, entries: Mapping[bytes, IndexEnt
         same_time = entry.changed in {(seconds, nanoseconds), (seconds, 0)}
         if is_older and same_time and entry.size == status.st_size & 0xFFFFFFFF:
             return False
-        content = Path(path).read_bytes()
+        content = Path(place).read_bytes()
     except OSError:
         return True
     kind = hashlib.sha256 if len(entry.digest) > 20 else hashlib.sha1

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from launcher.api import submit, wait
+from launcher.scheduler.code_recording import CodeHelper
 from launcher.snapshots import copies
 from launcher.states import State
 from launcher.store.queue import Store
+from launcher.store.queued_code import open_code_recording
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
 from tests.launcher.conftest import Launcher
-from tests.launcher.snapshots.projects import commit, write
+from tests.launcher.snapshots.projects import commit, git, write
 
 SCRIPT = """
 import sys
@@ -81,6 +83,34 @@ def test_retry_runs_the_same_copy_and_says_so_or_takes_the_present_code(
     assert str(home.snapshots) in shown
     assert "was changed" not in shown
     assert f"{sys.executable} train.py" in launcher.well("show", "1", "--command").out
+
+
+def test_commit_and_uncommitted_files_are_those_of_the_queueing(
+    home: Home, store: Store, project: Path, launcher: Launcher
+) -> None:
+    write(project, {"train.py": "import lab.words, lab.new\n", "lab/new.py": "x = 1\n"})
+    first = git(project, "rev-parse", "HEAD").strip()
+    launcher.well("add", "--hold", "--snapshot", "--", sys.executable, "train.py")
+    write(project, {"lab/words.py": "later = 1\n", "lab/new.py": "x = 2\n"})
+    git(project, "add", "train.py", "lab/new.py")
+    git(project, "commit", "--quiet", "-m", "second")
+
+    def record_code() -> dict[str, object]:
+        with open_code_recording(home.database) as recording:
+            CodeHelper(recording).serve(())
+        return dict(json.loads(launcher.well("show", "1", "--json").out)["code"])
+
+    recorded = record_code()
+    assert recorded["commit"] == first
+    assert recorded["uncommitted"] == ["train.py", "lab/new.py"]
+    launcher.well("cancel", "1", "--yes")
+    launcher.well("retry", "1")
+    assert record_code() == recorded
+    launcher.well("cancel", "1", "--yes")
+    launcher.well("retry", "1", "--snapshot")
+    recorded = record_code()
+    assert recorded["commit"] == git(project, "rev-parse", "HEAD").strip()
+    assert recorded["uncommitted"] == ["lab/words.py"]
 
 
 def test_edited_program_must_be_able_to_run_the_copy(project: Path, launcher: Launcher) -> None:
