@@ -5,7 +5,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from launcher.job import PROGRAM, Spec
 from launcher.system.environment import owners_environment
 from launcher.system.folder_contents import FOLDER_END
 from launcher.system.process_limits import is_limits, niceness_of, soft_limits
+from launcher.system.program_paths import Start, find_paths, program_index, use_paths, used_paths
 from launcher.system.stored_fields import Unreadable, restore_known_fields
 
 JOB_FOLDER, RUN_FOLDER = "{job_folder}", "{run_folder}"  # in the entry of a program
@@ -25,7 +27,7 @@ _PLACEHOLDER = re.compile(r"\{(?:job|run)_folder\}")
 _UNSAFE = re.compile(r"[^\w.,=@+%~-]|^\.")
 INPUTS, OUTPUTS = "inputs", "outputs"  # settings of a program: the files that it reads and writes
 _OPTION = re.compile(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
-LIMITS, NICENESS = "limits", "niceness"  # keys of a stored context
+LIMITS, NICENESS, PROGRAMS = "limits", "niceness", "programs"  # keys of a stored context
 KINDS = "launcher.kinds"  # the module that a worker imports; it imports pydantic
 KIND_GROUP = "launcher.kinds"  # the entry points by which plugin packages offer job types
 
@@ -42,6 +44,8 @@ class Context(NamedTuple):
     niceness: int | None = None  # None: the supervisor's
     # from which its code comes, see `launcher.snapshots.SnapshotReference`; empty: the working folder
     snapshot: Mapping[str, Any] = {}
+    # name of a program → its path when the job was queued, see `launcher.system.program_paths`
+    programs: Mapping[str, str] = {}
 
     @property
     def digest(self) -> str:
@@ -61,7 +65,8 @@ def read_context(record: Mapping[str, Any]) -> Context:
         context = restore_known_fields(
             Context, {**record, "affinity": tuple(cpus)}, "its environment"
         )
-        words = {*map(type, context.environment), *map(type, context.environment.values())}
+        texts = (context.environment, context.programs)
+        words = {type(text) for each in texts for pair in each.items() for text in pair}
         if words <= {str} and is_limits(context.limits):
             return context
     raise Unreadable("the record of its environment is incomplete")
@@ -316,6 +321,58 @@ def entry_context(spec: Spec, context: Context) -> Context:
     if folder == context.folder and not variables:
         return context
     return context._replace(folder=folder, environment={**context.environment, **variables})
+
+
+def with_programs(context: Context, specs: Iterable[Spec]) -> Context:
+    """Return the context of jobs with the paths that PATH gives now for their programs.
+
+    A path that the context has already stays, such as that of a search whose trials are queued later.
+    """
+    found: dict[str, str] = {}
+    known: set[object] = set()
+    for spec in specs:
+        if spec.entry or not spec.argv:
+            continue
+        at, path = program_index(spec.argv)
+        own = spec.settings.get("env") or {}
+        key = (spec.argv[: at + 1], path, spec.settings.get("cwd"), tuple(own.items()))
+        if key not in known:  # the jobs of a sweep have one program
+            known.add(key)
+            with suppress(Unreadable):  # the start of the job reports it
+                found |= find_paths(spec.argv, _start(spec, entry_context(spec, context)))
+    programs = {**found, **context.programs}
+    return context if programs == context.programs else context._replace(programs=programs)
+
+
+def started_words(spec: Spec, context: Context) -> tuple[str, ...]:
+    """Return the command line of a program that starts now, with the programs that it had when it was queued.
+
+    Args:
+        spec: Specification of the program.
+        context: Context with the folder and the variables of its entry.
+
+    Raises:
+        ProgramGone: one of them does not exist.
+    """
+    if not context.programs:
+        return spec.argv
+    return use_paths(spec.argv, _start(spec, context), context.programs)
+
+
+def program_paths(spec: Spec, context: Context) -> list[str]:
+    """Return the stored paths of a job's programs that its command line does not name.
+
+    Args:
+        spec: Specification of the job.
+        context: Context in which it was queued.
+    """
+    if spec.entry:
+        return [context.interpreter]
+    return used_paths(spec.argv, _start(spec, entry_context(spec, context)), context.programs)
+
+
+def _start(spec: Spec, context: Context) -> Start:
+    return Start(context.folder, context.environment, entry_variables(spec))
 
 
 class WorkerEnvironment(NamedTuple):

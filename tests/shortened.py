@@ -40,6 +40,12 @@ QUICK_WRITES = {
     "launcher.system.files.DISK_FULL_PAUSE_S": 0.2,
     "launcher.workers.supervisor.DISK_FULL_PAUSE_S": 0.2,
 }
+# programs and interpreters that are missing count as gone sooner
+QUICK_LOSSES = {
+    "launcher.workers.fork_server_pool.AWAY_TIMEOUT_S": 0.3,
+    "launcher.workers.fork_server_pool.MISSING_POLL_S": 0.1,
+    "launcher.workers.start_attempt.AWAY_TIMEOUT_S": 0.3,
+}
 # a scheduler that looks at GPUs more often, and shows sooner what it has seen
 QUICK_LOOKS = {
     "launcher.gpu.gpus_file.SHOW_EVERY_S": 0.3,

@@ -274,7 +274,18 @@ command:
 """
 # the keys below these are names that a user or a machine gives
 NAMED_BY_USERS = frozenset(
-    {"env", "environment", "limits", "metrics", "params", "queue", "result", "settings", "sources"}
+    {
+        "env",
+        "environment",
+        "limits",
+        "metrics",
+        "params",
+        "programs",
+        "queue",
+        "result",
+        "settings",
+        "sources",
+    }
 )
 _OF_SQLITE = re.compile(r"^sqlite_|_fts_")  # tables of its own
 COMMANDS = (

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from launcher.backends.settings import BackendSettings
-from launcher.context import LIMITS, NICENESS
+from launcher.context import LIMITS, NICENESS, PROGRAMS
 from launcher.system.files import Json
 
 
@@ -30,7 +30,7 @@ class NodePaths:
         return json.dumps(self._map_value(json.loads(text))) if self._pairs else text
 
     def context(self, text: str) -> str:
-        """Return a job's context as the node gets it; both are JSON. The limits are the node's own."""
+        """Return a job's context as the node gets it; both are JSON. The limits and programs are the node's own."""
         return self._context(text)
 
     def interpreter(self, path: str = sys.executable) -> str:
@@ -47,7 +47,7 @@ class NodePaths:
 
     def _map_context(self, text: str) -> str:
         record: dict[str, Json] = json.loads(text)
-        own = [record.pop(name) for name in (LIMITS, NICENESS) if name in record]
+        own = [record.pop(name) for name in (LIMITS, NICENESS, PROGRAMS) if name in record]
         if not (own or self._pairs or self._python):
             return text
         mapped = {name: self._map_value(value) for name, value in record.items()}

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.context import Context, entry_context
+from launcher.context import Context, entry_context, with_programs
 from launcher.errors import UsageError, pluralize
 from launcher.job import Spec
 from launcher.screens.terminal import print_stderr
@@ -31,6 +31,7 @@ from launcher.snapshots.programs import (
 )
 from launcher.snapshots.reference import SnapshotReference
 from launcher.snapshots.startup.launcher_snapshot.processes import lost_variables
+from launcher.store.client import context_to_store
 from launcher.store.queue import Store
 from launcher.store.queued_code import CodeQueries, QueuedCode, describe_code
 from launcher.store.rows import JobRow
@@ -39,6 +40,7 @@ from launcher.system.config import read_table
 from launcher.system.executables import is_shell
 from launcher.system.git_files import IndexReader, find_repository, read_commit
 from launcher.system.paths import Home
+from launcher.system.remembered_variables import filter_environment
 from launcher.system.snapshot_setting import SNAPSHOT_FILE_LIMIT
 from launcher.system.stored_fields import Unreadable
 from launcher.system.text import sanitize_terminal
@@ -104,7 +106,7 @@ def snapshot_taken(store: Store, context: Context, specs: Iterable[Spec]) -> Ite
 
 
 class RetakenJob(NamedTuple):
-    """A job with the present code."""
+    """A job with another context."""
 
     job: int
     context: Context
@@ -112,15 +114,22 @@ class RetakenJob(NamedTuple):
 
 
 @contextmanager
-def snapshots_retaken(
-    store: Store, rows: Iterable[JobRow], changed: Mapping[int, Spec]
+def contexts_retaken(
+    store: Store,
+    rows: Iterable[JobRow],
+    changed: Mapping[int, Spec],
+    *,
+    snapshot: bool,
+    environment: bool,
 ) -> Iterator[list[RetakenJob]]:
-    """Yield jobs that have ended with contexts whose snapshots are of now. See `snapshot_taken`.
+    """Yield jobs that have ended with contexts of now. See `snapshot_taken`.
 
     Args:
         store: The queue.
         rows: The jobs.
         changed: Job → its new specification, of jobs that are changed.
+        snapshot: Their code comes from a snapshot of now.
+        environment: Variables, PATH and interpreter are those of this process.
 
     Raises:
         UsageError: A program cannot follow a snapshot, or a context cannot be read.
@@ -129,15 +138,20 @@ def snapshots_retaken(
     by_context: dict[str, tuple[Context, list[JobRow]]] = {}
     for row in rows:
         try:
-            context = store.read.context_of(row.id)._replace(snapshot={})
+            context = store.read.context_of(row.id)
         except Unreadable as error:
             raise UsageError(f"job {row.id} cannot be queued with other code: {error}") from error
+        if snapshot:
+            context = context._replace(snapshot={})
         by_context.setdefault(context.digest, (context, []))[1].append(row)
     with ExitStack() as stack:
         found = []
         for own, jobs in by_context.values():
             specs = [changed.get(row.id, row.spec) for row in jobs]
-            context = stack.enter_context(snapshot_taken(store, own, specs))
+            context = _with_present_environment(own) if environment else own
+            if snapshot:
+                context = stack.enter_context(snapshot_taken(store, context, specs))
+            context = with_programs(context, specs)
             programs = [spec for spec in specs if not spec.entry]
             known = describe_code(programs, context, time.time()) if programs else None
             for row in jobs:
@@ -147,6 +161,21 @@ def snapshots_retaken(
                     code = before and before._replace(snapshot=context.snapshot)
                 found.append(RetakenJob(row.id, context, code))
         yield found
+
+
+def _with_present_environment(context: Context) -> Context:
+    """Return a context with the variables, PATH and interpreter of this process.
+
+    Variables that look like secrets are only renewed, as they were requested when the job was queued.
+    """
+    present = context_to_store()
+    _, requested = filter_environment(context.environment, ())
+    secrets = {name: os.environ.get(name, context.environment[name]) for name in requested}
+    return context._replace(
+        environment={**present.environment, **secrets},
+        interpreter=present.interpreter,
+        programs={},
+    )
 
 
 def check_revised(store: Store, job: int, spec: Spec) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launcher.context import INPUTS, OUTPUTS, Context, file_paths
+from launcher.context import INPUTS, OUTPUTS, Context, file_paths, with_programs
 from launcher.errors import UsageError, pluralize
 from launcher.functions.program_files import (
     check_files,
@@ -321,6 +321,7 @@ def _commit_jobs(
     record: Callable[[Sequence[int]], object],
 ) -> dict[int, str]:
     state, reason = (State.HELD, HELD_REASON) if request.hold else (State.QUEUED, NEW)
+    request = request._replace(context=with_programs(request.context, specs))
     code = describe_code(specs, request.context, time.time())
     with store.database.writing():
         specs, needs, after_any, before, replaced, holders = check_programs(store, request, specs)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import Context
+from launcher.context import Context, with_programs
 from launcher.draft import tested
 from launcher.ids import model_folder_name
 from launcher.job import PROGRAM, Spec
@@ -72,7 +72,9 @@ def submit(
         comparison.adoption,
         [compared.action for compared in comparison.jobs],
     )
-    code = describe_code(starting_specs(comparison, root), context, now)
+    specs = [*starting_specs(comparison, root)]
+    context = with_programs(context, specs)
+    code = describe_code(specs, context, now)
     with store.database.writing():
         run = store.ensure_run(root, plan.name, share=plan.share)
         store.set_notify(run, plan.notify)

@@ -107,6 +107,7 @@ class Scheduler:
             home,
             most_idle=cpus + SPARE_SUPERVISORS,
             on_start_failure=lambda why: self._start_backoff.record_failure(why, time.monotonic()),
+            awaits_interpreters=True,
         )
         self._busy_at = time.monotonic()
         self._control = ControlState()

@@ -188,7 +188,7 @@ class LaunchBatch:
             self._claim_unstartable(ready, start, error, before.number)
             return None
         if supervisor is None:
-            why = self._fork_servers.why_frozen(environment)
+            why = self._fork_servers.why_delayed(environment)
             return (
                 WORKER_STARTING._replace(text=f"{WORKER_STARTING.text}: {why}")
                 if why

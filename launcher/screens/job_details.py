@@ -52,6 +52,7 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         "staging folder": f"{made} (moved to the run when the job is done)" if made else "",
         **{key: spec[key] for key in ("model", "base", "data", "images")},
         "argv": shlex.join(hide_secrets(argv)),
+        "program": ", ".join(path + absent * _is_absent(path) for path in record["programs"]),
         "env": shlex.join(
             f"{name}={text}" for name, text in hide_secret_variables(variables_of(row)).items()
         ),

@@ -11,7 +11,7 @@ from os import sysconf
 from typing import Any
 
 from launcher.backends.pilot_status import PastPilot, read_past_pilots
-from launcher.context import job_folder, uses_job_folder
+from launcher.context import job_folder, program_paths, uses_job_folder
 from launcher.errors import pluralize
 from launcher.gpu.gpus_file import gpu_labels, read_gpu_status, read_known_attempts
 from launcher.gpu.monitor import recorded_program
@@ -33,6 +33,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.system.processes import is_alive
+from launcher.system.stored_fields import Unreadable
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds, median, quartile
 from launcher.workers.progress.attempt_progress import (
@@ -151,6 +152,14 @@ def _attempt_record(
     }
 
 
+def _program_paths(store: Store, row: JobRow) -> list[Json]:
+    """Return the paths of the programs or the interpreter with which a job was queued; none if they are unknown."""
+    try:
+        return [*program_paths(row.spec_without_sources, store.read.context_of(row.id))]
+    except Unreadable:
+        return []
+
+
 def place_record(pilot: str | None, nodes: Mapping[str, PastPilot]) -> dict[str, Json]:
     """Return the place of an attempt. Values are null on this machine, or if they are unknown.
 
@@ -189,6 +198,8 @@ def record_of(
     return {
         **job_records(home, store, [row])[0],
         "code": code_record(store, row),
+        # nodes have programs of their own
+        "programs": [] if attempts and attempts[-1].pilot else _program_paths(store, row),
         "turn": describe_position(store, row, time.time(), read_policy(home)) or None,
         "hash": row.hash,
         "gpu_uuid": store.read.gpu_of_number(row.id) or None,

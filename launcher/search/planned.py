@@ -12,6 +12,7 @@ from launcher.backends.settings import read_configured_backends
 from launcher.context import Context
 from launcher.errors import UnknownName, UsageError
 from launcher.functions.plan_checks import compare
+from launcher.job import Spec
 from launcher.kind_interface import Kind, ReportsValidation
 from launcher.planning.load import load, plan
 from launcher.planning.plan import Plan, PlannedJob
@@ -68,10 +69,7 @@ def planned_search(
     definition = definition._replace(
         plan=PlannedEntry(str(Path(file).absolute()), text, number, options)
     )
-    first = {name: domain.first for name, domain in definition.space.items()}
-    if definition.repeat is not None:
-        first[definition.repeat.name] = definition.repeat.values[0]
-    made, job = plan_of_trial(definition, first, os.environ, where)
+    made, job = plan_of_trial(definition, _first_values(definition), os.environ, where)
     root = made.run_folder.parent.parent
     if not entry.is_program:
         try:
@@ -162,6 +160,25 @@ def queue_planned(
         is_whole=False,
         record=lambda numbers: record(numbers[job.name]),
     )
+
+
+def specs_of_trial(definition: SearchDefinition, environment: Mapping[str, str]) -> list[Spec]:
+    """Return the specifications of the jobs of a trial, with the first values.
+
+    Args:
+        definition: The search.
+        environment: The variables that the plan may name.
+    """
+    made, _ = plan_of_trial(definition, _first_values(definition), environment)
+    folders = RunPaths(made.run_folder.parent.parent, made.name)
+    return [spec_of(job, folders) for job in made.jobs]
+
+
+def _first_values(definition: SearchDefinition) -> dict[str, Value]:
+    first = {name: domain.first for name, domain in definition.space.items()}
+    if definition.repeat is not None:
+        first[definition.repeat.name] = definition.repeat.values[0]
+    return first
 
 
 def _check_validation(definition: SearchDefinition) -> None:

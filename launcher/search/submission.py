@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.context import Context
+from launcher.context import Context, with_programs
 from launcher.errors import UsageError, pluralize
 from launcher.functions.programs import PREFIX, SubmitRequest, check_programs
 from launcher.job import Spec, Terms
@@ -135,6 +135,7 @@ def commit_search(
     """
     definition = search.definition
     assert definition.spec is not None
+    context = with_programs(context, _started_specs(definition, context))
     with store.database.writing():
         is_continued = find_continued(store, search) is not None
         run = store.ensure_run(Path(definition.spec.root), definition.spec.run, share=share)
@@ -148,6 +149,17 @@ def commit_search(
         row = store.searches.read(number)
         assert row is not None
     return row, is_continued
+
+
+def _started_specs(definition: SearchDefinition, context: Context) -> list[Spec]:
+    """Return the specifications of the jobs that a trial starts."""
+    if definition.plan is None:
+        assert definition.spec is not None
+        return [definition.spec]
+    # the planner, which a search of `launcher add` does not need
+    from launcher.search.planned import specs_of_trial
+
+    return specs_of_trial(definition, context.environment)
 
 
 def find_same(store: Store, search: SearchRequest) -> SearchRow | None:

@@ -11,6 +11,7 @@ from socket import MSG_DONTWAIT, MSG_PEEK
 from launcher import __version__
 from launcher.context import WorkerEnvironment
 from launcher.states import Failed, Lost, NeverStarted, Outcome
+from launcher.system.files import AWAY_TIMEOUT_S
 from launcher.system.paths import Home
 from launcher.system.process_start import open_files_shortage
 from launcher.workers.fork_server_handles import CannotFork, ForkServer, ForkServerCrash, Supervisor
@@ -20,8 +21,10 @@ from launcher.workers.start_pauses import BackoffSet
 SPARE_SUPERVISORS = 1  # supervisors that wait for work while others are busy
 MOST_DEATHS = 3  # in an environment of which no supervisor ever came back: its interpreter, or a module, is broken
 DEATHS_BACKOFF_S = 1.0  # after this number of deaths
+MISSING_POLL_S = 1.0  # between two looks at it
 ANSWER_S = 1.0  # a fork server that has imported its modules answers sooner
 RETIRE_AFTER_S = 600.0  # an unused fork server is closed after this time, to free its memory
+_MISSING_ERRORS = {errno.ENOENT, errno.ENOTDIR}
 _PERMANENT_ERRORS = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR}
 
 
@@ -64,6 +67,7 @@ class _EnvironmentState:
     transient_error: CannotStartWorker | None = (
         None  # the reason, where its jobs need not wait for that
     )
+    missing_since: float | None = None  # when its interpreter was first missing, monotonic
 
 
 class ForkServerPool:
@@ -75,6 +79,7 @@ class ForkServerPool:
         *,
         most_idle: int,
         on_start_failure: Callable[[str], None] = lambda _: None,
+        awaits_interpreters: bool = False,
     ) -> None:
         """Begin without any.
 
@@ -83,8 +88,10 @@ class ForkServerPool:
             most_idle: idle supervisors that are kept for an environment; with fewer than run at
                 once, they would be forked and closed all the time.
             on_start_failure: called with the reason when this machine has no room for another process.
+            awaits_interpreters: jobs wait for an interpreter that is missing, as its disk may not be mounted yet.
         """
         self._on_start_failure = on_start_failure
+        self._awaits_interpreters = awaits_interpreters
         self._home, self._most_idle = home, most_idle
         self._environments = defaultdict[WorkerEnvironment, _EnvironmentState](_EnvironmentState)
         # those for which the machine had no room
@@ -202,9 +209,11 @@ class ForkServerPool:
         station = self._environments.get(environment)
         return "" if station is not None and station.idle else open_files_shortage()
 
-    def why_frozen(self, environment: WorkerEnvironment) -> str:
-        """Return what has stopped the fork server of an environment that has not answered; empty if nothing has."""
+    def why_delayed(self, environment: WorkerEnvironment) -> str:
+        """Return why the fork server of an environment does not answer; empty if it only needs time."""
         station = self._environments.get(environment)
+        if station is not None and station.missing_since is not None:
+            return f"{_interpreter_name(environment)} does not exist"
         if station is None or station.server is None or not station.requested:
             return ""
         if time.monotonic() < station.requested_at + ANSWER_S:
@@ -265,9 +274,14 @@ class ForkServerPool:
                 if error.errno in NO_ROOM_ERRORS:
                     self._delay_environment(environment, str(error.strerror))
                     return False
+                if self._awaits_interpreters and error.errno in _MISSING_ERRORS:
+                    if _may_come_back(station):
+                        return False
+                    why += ". To run its jobs in the present environment: launcher retry JOB --environment"
                 if error.errno in _PERMANENT_ERRORS:
                     raise CannotStartWorker(why) from error
                 raise _delay_after_error(station, why) from error
+        station.missing_since = None
         station.server.request_supervisor()
         station.requested += 1
         station.requested_at = time.monotonic()
@@ -283,6 +297,17 @@ class ForkServerPool:
         station.requested = 0
         station.deaths += 1
         station.crashes += filter(None, [server.crash])
+
+
+def _may_come_back(station: _EnvironmentState) -> bool:
+    """Return whether an interpreter that is missing may come back; it is tried again after a moment then."""
+    now = time.monotonic()
+    if station.missing_since is None:
+        station.missing_since = now
+    if now >= station.missing_since + AWAY_TIMEOUT_S:
+        return False
+    station.excluded_until = now + MISSING_POLL_S
+    return True
 
 
 def _delay_after_error(station: _EnvironmentState, why: str) -> CannotStartWorker:

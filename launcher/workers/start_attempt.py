@@ -9,13 +9,13 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from launcher.context import JOBS, job_folder, substitute_folders
+from launcher.context import JOBS, job_folder, started_words, substitute_folders
 from launcher.params import PARAMS
 from launcher.snapshots.programs import StartedProgram
 from launcher.staging.view import DeclaredOutputs, NotWritable, make_stage
@@ -23,6 +23,7 @@ from launcher.states import Failed, NeverStarted
 from launcher.system import cgroups, memory
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import (
+    AWAY_TIMEOUT_S,
     DISK_FULL_ERRORS,
     TIMEOUT_ERRORS,
     Json,
@@ -32,9 +33,11 @@ from launcher.system.files import (
 )
 from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, identity
+from launcher.system.program_paths import ProgramGone
 from launcher.workers.attempt_journal import acquire_start
 from launcher.workers.attempt_process import (
     CANNOT_EXECUTE,
+    NOT_FOUND,
     CannotStart,
     StandbyWorker,
     open_logs,
@@ -54,6 +57,7 @@ NO_ROOM_ERRORS = {
     *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR),
     *DISK_FULL_ERRORS,
 }
+_PROGRAM_POLL_S = 0.2  # between two looks at a missing program
 # a program that is being written, or is on a disk or server that does not answer
 _TRANSIENT_ERRORS = {errno.ETXTBSY, *TIMEOUT_ERRORS}
 
@@ -79,7 +83,13 @@ class AttemptStarter:
     """Starts one attempt after another, and keeps the next worker forked ahead."""
 
     def __init__(
-        self, me: Identity, group: Path | None, digests: FileDigests, *, ahead: bool
+        self,
+        me: Identity,
+        group: Path | None,
+        digests: FileDigests,
+        *,
+        ahead: bool,
+        check: Callable[[], None],
     ) -> None:
         """Begin.
 
@@ -88,11 +98,12 @@ class AttemptStarter:
             group: its control group; None if it has none.
             digests: of the files that programs read.
             ahead: fork a worker before there is work for it.
+            check: called while a program is awaited; it may raise `HashingStopped`.
         """
         self._identity_line = _identity_line(
             me, {} if group is None else {cgroups.RECORD_KEY: str(group)}
         )
-        self._digests, self._forks_ahead = digests, ahead
+        self._digests, self._forks_ahead, self._check = digests, ahead, check
         self._standby: StandbyWorker | None = None
         self._read_ahead_spec: tuple[AttemptSpec, dict[str, str]] | None = (
             None  # the order that was read ahead
@@ -112,7 +123,8 @@ class AttemptStarter:
         scheduler has voided it.
 
         Raises:
-            HashingStopped: by the `HashProgress` of its digests, before its process lives.
+            HashingStopped: by the `HashProgress` of its digests, or while its program is missing,
+                before its process lives.
         """
         with contextlib.ExitStack() as opened:
             try:
@@ -138,13 +150,14 @@ class AttemptStarter:
                 files: tuple[str, ...] = ()
                 if held is None:
                     order, environment = _with_own_folder(order, attempt, environment)
+                started = order if held is not None else self._with_programs(order, attempt)
                 _begin_snapshot(order, attempt)
                 if held is None:
                     files = self._prepare_files(order, attempt)
                 if order.spec.terms.metrics or order.spec.terms.tensorboard:
                     _begin_named_files(order, attempt)
                 oom_kills = memory.count_oom_kills()
-                program = spawn(order, environment, logs) if held is None else held.who.pid
+                program = spawn(started, environment, logs) if held is None else held.who.pid
             except CannotStart as error:
                 if error.errno in NO_ROOM_ERRORS | _TRANSIENT_ERRORS:
                     return _never_started(error)
@@ -217,6 +230,32 @@ class AttemptStarter:
             why = f"cannot rename the earlier output {error.filename}: {error.strerror}"
             raise CannotStart(CANNOT_EXECUTE, why, error.errno) from error
         return files
+
+    def _with_programs(self, order: AttemptSpec, attempt: Attempt) -> AttemptSpec:
+        """Return the order with the programs that the job had when it was queued; wait for a missing one.
+
+        Raises:
+            CannotStart: it is missing for too long.
+            HashingStopped: we are to leave or to end the attempt.
+        """
+        until = None
+        while True:
+            try:
+                argv = started_words(order.spec, order.context)
+            except ProgramGone as gone:
+                if until is None:
+                    until = time.monotonic() + AWAY_TIMEOUT_S
+                    _write_log(attempt, f"waiting up to {AWAY_TIMEOUT_S:g} s for {gone.path}")
+                if time.monotonic() >= until:
+                    why = (
+                        f"{gone.path}, which was {gone.name} when job {order.job} was queued, does not exist. "
+                        f"To run it in the present environment: launcher retry {order.job} --environment"
+                    )
+                    raise CannotStart(NOT_FOUND, why) from gone
+                time.sleep(_PROGRAM_POLL_S)
+                self._check()
+            else:
+                return order._replace(spec=order.spec._replace(argv=argv))
 
     def _take_standby(self) -> StandbyWorker:
         if self._standby and not self._standby.is_waiting():  # it was killed

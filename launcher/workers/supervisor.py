@@ -138,7 +138,9 @@ class _Supervisor:
         self._group = cgroups.join_own_group(me)
         self._digests = FileDigests(home.digests, self._on_hashing_progress)
         self._report_hashing: HashingReport | None = None  # report of the current attempt
-        self._starter = AttemptStarter(me, self._group, self._digests, ahead=ahead)
+        self._starter = AttemptStarter(
+            me, self._group, self._digests, ahead=ahead, check=self._check_request
+        )
         self._processes = AttemptProcesses(self._group, lambda: self._starter.standby_pid)
 
     def serve_attempt(self) -> bool:
@@ -251,7 +253,7 @@ class _Supervisor:
         return record_outcome_when_possible(outcome, attempt, self._lease, begun.spec_text)
 
     def _start(self, attempt: Attempt) -> StartedAttempt | Failed | NeverStarted | Stopped | None:
-        """Start the program of an attempt, unless its end is requested while the files that it reads are hashed."""
+        """Start the program of an attempt, unless its end is requested while its files are hashed or it is missing."""
         try:
             return self._starter.start_attempt(attempt)
         except HashingStopped:
@@ -281,6 +283,14 @@ class _Supervisor:
         """
         if self._report_hashing is not None:
             self._report_hashing.report(path, read, size)
+        self._check_request()
+
+    def _check_request(self) -> None:
+        """Look at signals and messages while no program runs.
+
+        Raises:
+            HashingStopped: we are to leave or to end the attempt, or the job is not ours any more.
+        """
         if not self._scheduler_gone:
             self._read_message()
         if (

@@ -264,6 +264,10 @@ def _write(home: Home, store: Store, revision: "Revision") -> None:
 @flag(
     "--snapshot", help="Run the present code, from a copy of it as with `launcher add --snapshot`."
 )
+@flag(
+    "--environment",
+    help="Run in the present environment: with the variables, PATH and Python of this command.",
+)
 @_set_option("first")
 @dry_run_option
 def retry(
@@ -271,6 +275,7 @@ def retry(
     failed: bool,
     force: bool,
     snapshot: bool,
+    environment: bool,
     sets: tuple[str, ...],
     dry_run: bool,
 ) -> None:
@@ -284,6 +289,7 @@ def retry(
     a new job gets the value.
 
     A job that was queued with --snapshot runs the same copy of its code again, unless you write --snapshot.
+    A job runs in the environment in which it was queued, unless you write --environment.
 
     \b
     Examples:
@@ -298,11 +304,8 @@ def retry(
         changes = _changes(home, store, chosen, sets)
         if not force:
             _refuse_done(chosen, changes)
-        if snapshot and any(change.is_new_job for change in changes.values()):
-            raise UsageError(
-                "--snapshot cannot be combined with --set of a finished job. "
-                "Queue the new job: launcher add --snapshot"
-            )
+        if any(change.is_new_job for change in changes.values()):
+            _refuse_retaken(snapshot=snapshot, environment=environment)
         if dry_run:
             _check_names(store, changes.values())
             again = numbers - {job for job in changes if changes[job].is_new_job}
@@ -311,7 +314,21 @@ def retry(
             rows = store.read.jobs_by_id({*queued, *numbers})
             print_planned_changes(rows, lambda job: f"be {_outcome(job, numbers, held, changes)}")
         else:
-            _requeue(home, store, numbers, changes, snapshot=snapshot)
+            _requeue(home, store, numbers, changes, snapshot=snapshot, environment=environment)
+
+
+def _refuse_retaken(*, snapshot: bool, environment: bool) -> None:
+    """Refuse another context for the copy of a finished job.
+
+    Raises:
+        UsageError: one is requested.
+    """
+    if snapshot or environment:
+        option, words = ("--snapshot", " --snapshot") if snapshot else ("--environment", "")
+        raise UsageError(
+            f"{option} cannot be combined with --set of a finished job. "
+            f"Queue the new job: launcher add{words}"
+        )
 
 
 def _refuse_done(chosen: Sequence[JobRow], changes: "Mapping[int, Revision]") -> None:
@@ -347,6 +364,7 @@ def _requeue(
     *,
     others: str = "with them",
     snapshot: bool = False,
+    environment: bool = False,
 ) -> None:
     """Queue ended jobs, and say of them and of those that are queued with them how each is now."""
     stored = [change.to_changed_job() for change in changes.values() if not change.is_new_job]
@@ -356,12 +374,14 @@ def _requeue(
     copied: dict[int, Revision] = {}
     with ExitStack() as stack:
         retaken = []
-        if snapshot:
-            from launcher.functions.code_snapshots import snapshots_retaken  # few commands need it
+        if snapshot or environment:
+            from launcher.functions.code_snapshots import contexts_retaken  # few commands need it
 
             rows = store.read.jobs_by_id(store.job_control.jobs_to_retry(again))
             revised = {change.row.id: change.spec for change in changes.values()}
-            retaken = stack.enter_context(snapshots_retaken(store, rows, revised))
+            retaken = stack.enter_context(
+                contexts_retaken(store, rows, revised, snapshot=snapshot, environment=environment)
+            )
         if changes or retaken:
             with store.database.writing():
                 _check_names(store, changes.values())

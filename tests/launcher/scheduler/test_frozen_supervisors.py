@@ -261,7 +261,7 @@ def test_stopped_fork_server_is_named(home: Home, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(fork_server_pool, "ANSWER_S", 0.0)
     pool = ForkServerPool(home, most_idle=1)
     pool.prepare(PLAIN)
-    until(lambda: pool.collect_spawned() and not pool.why_frozen(PLAIN), "it has answered")
+    until(lambda: pool.collect_spawned() and not pool.why_delayed(PLAIN), "it has answered")
     server, *_ = (  # the others are its children
         pid
         for pid in descendants(os.getpid())
@@ -273,10 +273,10 @@ def test_stopped_fork_server_is_named(home: Home, monkeypatch: pytest.MonkeyPatc
     assert first is not None, "those that it has forked are not affected"
     first.channel.close()
     assert pool.take_supervisor(PLAIN) is None
-    assert pool.why_frozen(PLAIN) == f"its fork server (pid {server}) is stopped by a signal"
+    assert pool.why_delayed(PLAIN) == f"its fork server (pid {server}) is stopped by a signal"
     send_signal(server, signal.SIGCONT)
     until(lambda: pool.collect_spawned(), "it has answered")
-    assert pool.why_frozen(PLAIN) == ""
+    assert pool.why_delayed(PLAIN) == ""
     pool.close()
 
 

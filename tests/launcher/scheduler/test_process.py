@@ -45,7 +45,7 @@ from tests.build import (
     supervisor_of,
     until,
 )
-from tests.shortened import QUICK_KILLS, shortened
+from tests.shortened import QUICK_KILLS, QUICK_LOSSES, shortened
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -95,7 +95,7 @@ class Queue:
 @pytest.fixture(scope="module", autouse=True)
 def quick_kills() -> Iterator[None]:
     """Killed jobs run again within a fraction of a second."""
-    with shortened(QUICK_KILLS):
+    with shortened(QUICK_KILLS | QUICK_LOSSES):
         yield
 
 

@@ -3,7 +3,9 @@
 import math
 import os
 import re
+import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -286,8 +288,9 @@ def test_unknown_metric_ends_the_search_and_the_printed_ones_are_named(
 
 
 def test_search_is_continued_with_other_ranges_and_refused_with_another_metric(
-    add: Add, launcher: Launcher, store: Store
+    add: Add, launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = shutil.which("python")
     add("--trials", "2")
     launcher.well("wait", "run:r", "--timeout", LIMIT)
     assert "has 2 trials already" in add("--trials", "2").err
@@ -295,10 +298,14 @@ def test_search_is_continued_with_other_ranges_and_refused_with_another_metric(
     assert "another sampler" in add("--trials", "4", "--sampler", "random", "--dry-run").err
     dry = add("--trials", "5", "--dry-run")
     assert (dry.out, "3 trials after 2 earlier ones, 3 jobs" in dry.err) == ("", True)
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert add("--trials", "4", space="x=20.0..21.0").out.startswith("continued")
     launcher.well("wait", "run:r", "--timeout", LIMIT)
     values = [float(str(trial.values["x"])) for trial in trials_of(store)]
     assert (len(values), [value >= 20 for value in values]) == (4, [False, False, True, True])
+    used = [store.read.context_of(trial.job).programs["python"] for trial in trials_of(store)]
+    assert used == [before, before, f"{tmp_path}/python", f"{tmp_path}/python"]
 
 
 def test_run_with_a_search_is_cancelled_paused_and_not_cleaned_meanwhile(
@@ -413,6 +420,8 @@ def test_search_of_a_task_file_queues_trials_with_the_jobs_that_they_need(
     assert f"the search of run 'tuned' ended: 3 trials. Best trial: acc={best:.4g} (job" in ended
     jobs = {row.name: row.state for row in store.read.jobs()}
     assert (len(jobs), {*jobs.values()}) == (7, {State.DONE})
+    programs = store.searches.context(search_of(store).id).programs
+    assert programs == {name: shutil.which(name) for name in ("true", "python")}
     assert "done before" in launcher.well("run", "t.yaml").err
     done = launcher.well("run", "t.yaml", "--dry-run").out
     assert "3 trials × 2 seeds, tpe: done before" in done

@@ -20,7 +20,9 @@ from launcher.workers.fork_server_pool import (
 )
 from launcher.workers.start_pauses import FIRST_KEY_BACKOFF_S, LONGEST_KEY_BACKOFF_S, BackoffSet
 from tests.build import a_context, a_spec, endings, enqueue, in_state, job_row, until
+from tests.launcher.conftest import Launcher
 from tests.launcher.queued import put, serve, until_done
+from tests.shortened import QUICK_LOSSES, shortened
 
 WRAPPER = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
 BROKEN = "#!/bin/sh\nexit 1\n"
@@ -74,7 +76,8 @@ def test_interpreter_that_is_a_loop_of_links_blocks_no_other_job(
         store, *(a_spec(name=f"toy/{n}", entry="toy:run") for n in range(3)), context=context
     )
     good = put(store, map(str, range(3)))
-    serve(home)
+    with shortened(QUICK_LOSSES):
+        serve(home)
     until_done(store, *good)
     until(lambda: bool(endings(store, jobs[0])), "the first bad one was tried")
     assert in_state(store, jobs[0], State.QUEUED)
@@ -82,6 +85,66 @@ def test_interpreter_that_is_a_loop_of_links_blocks_no_other_job(
     loop.symlink_to("/no/such/python")
     until(lambda: in_state(store, jobs[0], State.FAILED), "the first bad one was tried again")
     assert "cannot run" in job_row(store, jobs[0]).reason
+
+
+def test_interpreter_that_is_missing_for_a_moment_is_awaited(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.workers.fork_server_pool.MISSING_POLL_S", 0.05)
+    python = tmp_path / "python"
+    environment = WorkerEnvironment(str(python))
+    fork_servers = ForkServerPool(home, most_idle=1, awaits_interpreters=True)
+    assert fork_servers.take_supervisor(environment) is None
+    assert fork_servers.why_delayed(environment) == f"{python} does not exist"
+    write(python, WRAPPER)
+    taken(fork_servers, environment).channel.close()
+    assert fork_servers.why_delayed(environment) == ""
+    fork_servers.close()
+
+
+def test_job_of_a_deleted_environment_fails_and_is_retried_in_the_present_one(
+    home: Home,
+    store: Store,
+    launcher: Launcher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        write(tmp_path / name / "bin/tool", f"#!/bin/sh\necho {name}\n")
+    old, usual = tmp_path / "old", os.environ["PATH"]
+
+    def activate(folder: Path) -> None:
+        monkeypatch.setenv("VIRTUAL_ENV", str(folder))
+        monkeypatch.setenv("PATH", f"{folder}/bin:{tmp_path}/new/bin:{usual}")
+
+    activate(old)
+    for words in (["env", "A=1", "tool"], ["sh", "-c", "tool"], ["sh", "-c", "exit 3"]):
+        launcher.well("add", "--hold", "--", *words)
+    assert f"program  {old}/bin/tool" in launcher.well("show", "1").out
+    assert f", {old}\n" in launcher.well("show", "2").out
+    old.rename(tmp_path / "away")
+    with shortened(QUICK_LOSSES):
+        serve(home)
+    launcher.well("release", "1", "2")
+    until(
+        lambda: in_state(store, 1, State.FAILED) and in_state(store, 2, State.FAILED), "both fail"
+    )
+    for job, lacks in (
+        (1, f"{old}/bin/tool, which was tool"),
+        (2, f"{old}, which was $VIRTUAL_ENV"),
+    ):
+        assert (
+            f"{lacks} when job {job} was queued, does not exist. To run it in the present "
+            f"environment: launcher retry {job} --environment"
+        ) in job_row(store, job).reason
+    activate(tmp_path / "new")
+    monkeypatch.setenv("OTHER", "1")
+    launcher.well("retry", "1", "2", "--environment")
+    until_done(store, 1, 2)
+    assert home.attempt(1, 2).log.read_text() == home.attempt(2, 2).log.read_text() == "new\n"
+    assert store.read.context_of(1).environment["OTHER"] == "1"
+    assert "OTHER" not in store.read.context_of(3).environment
 
 
 def test_interpreter_that_cannot_run_for_now_is_not_an_outage_of_the_machine(

@@ -141,6 +141,27 @@ def test_program_is_searched_in_the_whole_path_of_its_owner(run: Run, tmp_path: 
     assert said_by(attempt) == "from bin\n"
 
 
+def test_program_that_is_missing_at_first_is_awaited(
+    fork_server: ForkServer, home: Home, tmp_path: Path
+) -> None:
+    tool = tmp_path / "tool"
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    context = a_context(environment=environment, programs={"tool": str(tool)})
+    run = started(fork_server, an_attempt(home, a_spec("tool"), context=context))
+    said = run.attempt.log
+    until(lambda: f"launcher: waiting up to 60 s for {tool}" in lines_of(said), "it waits")
+    tool.with_suffix(".new").write_text("#!/bin/sh\necho there")
+    tool.with_suffix(".new").chmod(0o755)
+    tool.with_suffix(".new").rename(tool)
+    assert isinstance(outcome_of(run), Done)
+    assert lines_of(said)[1:] == ["there"]
+    tool.unlink()
+    run = started(fork_server, an_attempt(home, a_spec("tool"), context=context, job=2))
+    until(lambda: lines_of(run.attempt.log), "it waits again")
+    run.stop()
+    assert isinstance(outcome_of(run), Stopped)
+
+
 def test_non_executable_file_is_reported_before_a_missing_one(run: Run, tmp_path: Path) -> None:
     (tmp_path / "hello").write_text("no program")
     context = a_context(tmp_path, environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"})

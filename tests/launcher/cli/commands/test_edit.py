@@ -476,13 +476,13 @@ def test_folder_and_variables_of_a_waiting_program_are_edited(
     a_held_job(launcher, store)
     launcher.well("edit", "mine", "--set", "cwd=work", "--set", 'env={A: "1", B: x y}')
     shown = launcher("show", "mine").out
-    assert f"cwd     {tmp_path}/work\n" in shown
-    assert "env     A=1 'B=x y'\n" in shown
+    assert f"cwd      {tmp_path}/work\n" in shown
+    assert "env      A=1 'B=x y'\n" in shown
     line = launcher("show", "mine", "--command").out
     assert line == f"cd {tmp_path}/work && env A=1 'B=x y' sleep 300\n"
     launcher.well("edit", "mine", "--set", "env={}", "--set", 'cwd=""')
     assert job_row(store, 1).spec.settings == {}
-    assert f"cwd     {tmp_path}\n" in launcher("show", "mine").out
+    assert f"cwd      {tmp_path}\n" in launcher("show", "mine").out
 
 
 def test_edited_text_of_a_program_round_trips(

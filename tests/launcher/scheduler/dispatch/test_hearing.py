@@ -594,7 +594,8 @@ def test_equal_paths_leave_texts_unchanged() -> None:
 
 
 @pytest.mark.parametrize("paths", [{}, {"/local": "/shared"}])
-def test_a_node_keeps_its_own_limits_and_niceness(paths: dict[str, str]) -> None:
+def test_a_node_keeps_its_own_limits_niceness_and_programs(paths: dict[str, str]) -> None:
     own = NodePaths(BackendSettings(name="box", kind="local", paths=paths))
     context = {"folder": "/x", "umask": 18, "limits": {"NOFILE": 64}, "niceness": 5}
+    context["programs"] = {"python": "/x/bin/python"}  # PATH of the node counts
     assert json.loads(own.context(json.dumps(context))) == {"folder": "/x", "umask": 18}

@@ -1,0 +1,230 @@
+"""The paths that PATH gives for the programs of command lines: found when jobs are queued, used when they start.
+
+A command line names its program, which wrappers such as `env` may start. A script also names its interpreter, often as
+`#!/usr/bin/env python`. A shell script starts programs of the virtual environment in which it was queued.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.system.executables import is_assignment, is_python, is_shell
+
+ENVIRONMENT_FOLDERS = ("VIRTUAL_ENV", "CONDA_PREFIX")  # variables that name one
+_HEAD_BYTES = 256  # bytes that Linux reads of the first line of a script
+_PATH = "PATH"
+# wrapper → its options that take the next word; after them, the number of words before the program
+_WRAPPERS: Mapping[str, tuple[frozenset[str], int]] = {
+    "env": (frozenset({"-u", "-C", "--unset", "--chdir"}), 0),
+    "nice": (frozenset({"-n", "--adjustment"}), 0),
+    "nohup": (frozenset(), 0),
+    "time": (frozenset({"-f", "-o", "--format", "--output"}), 0),
+    "setsid": (frozenset(), 0),
+    "stdbuf": (frozenset({"-i", "-o", "-e", "--input", "--output", "--error"}), 0),
+    "ionice": (frozenset({"-c", "-n", "--class", "--classdata"}), 0),
+    "timeout": (frozenset({"-k", "-s", "--kill-after", "--signal"}), 1),
+}
+_SPLIT = ("-S", "--split-string")  # options of env behind which a script has more than one word
+
+
+class ProgramGone(Exception):
+    """A program or folder that was found when a job was queued does not exist now."""
+
+    def __init__(self, name: str, path: str) -> None:
+        """Begin.
+
+        Args:
+            name: The name that was looked up, or a variable.
+            path: The path that it had.
+        """
+        super().__init__(f"{name}: {path}")
+        self.name, self.path = name, path
+
+
+class Start(NamedTuple):
+    """Where and with which variables a program starts."""
+
+    folder: str
+    environment: Mapping[str, str]
+    # variables that are the job's own; a name that its own PATH finds is not that of another job
+    own: Mapping[str, str]
+
+
+# returns the path of a name ('' if it has none) by the key under which it is stored, its text in messages, and its
+# path now
+_Find = Callable[[str, str, str], str]
+
+
+def find_paths(argv: Sequence[str], start: Start) -> dict[str, str]:
+    """Return the paths of the programs of a command line, and of the environment of a shell script, as they are now.
+
+    Args:
+        argv: Program and arguments.
+        start: Where it starts.
+    """
+    found: dict[str, str] = {}
+
+    def find(key: str, _: str, present: str) -> str:
+        if present:
+            found[key] = present
+        return present
+
+    _walk(argv, start, find)
+    return found
+
+
+def use_paths(argv: Sequence[str], start: Start, paths: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a command line that starts the programs that were found earlier.
+
+    It is unchanged if PATH still gives these.
+
+    Args:
+        argv: Program and arguments.
+        start: Where it starts.
+        paths: Paths of `find_paths`. A name without a path is looked up when the program starts.
+
+    Raises:
+        ProgramGone: One of the paths does not exist.
+    """
+
+    def find(key: str, text: str, present: str) -> str:
+        path = paths.get(key, present)
+        if path != present and not _exists(key, path):
+            raise ProgramGone(text, path)
+        return path
+
+    return _walk(argv, start, find)
+
+
+def used_paths(argv: Sequence[str], start: Start, paths: Mapping[str, str]) -> list[str]:
+    """Return the stored paths that a command line needs, without those that it names itself.
+
+    Args:
+        argv: Program and arguments.
+        start: Where it starts.
+        paths: Paths of `find_paths`.
+    """
+    used = dict[str, None]()
+
+    def find(key: str, _: str, present: str) -> str:
+        path = paths.get(key, "")
+        if path and path not in argv:
+            used[path] = None
+        return path or present
+
+    _walk(argv, start, find)
+    return [*used]
+
+
+def program_index(argv: Sequence[str]) -> tuple[int, str]:
+    """Return which word of a command line names the program, and the PATH that `env` sets for it, if it does.
+
+    The index is -1 if options of a wrapper are not known.
+    """
+    at, path = 0, ""
+    while at < len(argv):
+        wrapper = _WRAPPERS.get(argv[at].rpartition("/")[2])
+        if wrapper is None:
+            return at, path
+        is_env, (with_value, operands) = argv[at].rpartition("/")[2] == "env", wrapper
+        at += 1
+        while at < len(argv) and argv[at].startswith("-") and argv[at] != "--":
+            if is_env and (argv[at].startswith(_SPLIT) or argv[at] in {"-", "-i"}):
+                return -1, ""
+            at += 2 if argv[at] in with_value else 1
+        at += (at < len(argv) and argv[at] == "--") + operands
+        while is_env and at < len(argv) and is_assignment(argv[at]):
+            name, _, text = argv[at].partition("=")
+            path = text if name == _PATH else path
+            at += 1
+    return -1, ""
+
+
+def _walk(argv: Sequence[str], start: Start, find: _Find) -> tuple[str, ...]:
+    """Look up the names that a command line needs; return it with paths in place of names that PATH does not give.
+
+    Args:
+        argv: Program and arguments.
+        start: Where it starts.
+        find: Returns the path of a name; '' if it has none.
+    """
+    words = [*argv]
+    at, set_path = program_index(argv)
+    if at < 0:
+        return tuple(words)
+    own_path = set_path or start.own.get(_PATH, "")
+    search_path = own_path or start.environment.get(_PATH, os.defpath)
+
+    def look_up(word: str) -> tuple[str, str]:
+        """Return the path of a word, and the word or the path that starts it."""
+        if "/" in word:
+            path = os.path.normpath(os.path.join(start.folder, word))  # noqa: PTH118  # for each start
+            if not word.startswith("/") or not (is_python(word) or is_shell(word)):
+                return path, word
+            path = find(word, word, word if _is_executable(word) else "")
+            return path, word
+        present = _find_in(search_path, word, start.folder)
+        key = f"{_PATH}={own_path}:{word}" if own_path else word
+        path = find(key, word, present)
+        return path, word if path == present else path
+
+    program, words[at] = look_up(argv[at])
+    interpreter, between, is_looked_up = _interpreter_of(program)
+    if interpreter and is_looked_up:
+        path, started = look_up(interpreter)
+        if started != interpreter:  # as Linux starts a script, with another interpreter
+            script = words[at] if "/" in words[at] else program
+            words[at : at + 1] = [started, *between, script]
+        interpreter = path or interpreter
+    elif interpreter:
+        find(interpreter, interpreter, interpreter if _is_executable(interpreter) else "")
+    if is_shell(interpreter or program):
+        for variable in ENVIRONMENT_FOLDERS:
+            folder = start.environment.get(variable)
+            if folder and variable not in start.own:
+                is_there = os.path.isdir(folder)  # noqa: PTH112  # for each start
+                find(f"${variable}", f"${variable}", folder if is_there else "")
+    return tuple(words)
+
+
+def _interpreter_of(program: str) -> tuple[str, list[str], bool]:
+    """Return the interpreter of a script, its arguments before the script, and whether `env` looks it up."""
+    try:
+        with Path(program).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except (OSError, ValueError):
+        return "", [], False
+    if not head.startswith(b"#!"):
+        return "", [], False
+    line = os.fsdecode(head[2:].partition(b"\n")[0]).strip(" \t")
+    interpreter, _, rest = line.partition(" ")
+    if interpreter.rpartition("/")[2] != "env":
+        return interpreter, [], False
+    words = rest.split()
+    if words and words[0] in _SPLIT:
+        del words[0]
+    elif len(words) > 1:  # Linux gives them to env as one word
+        return "", [], False
+    if not words or words[0].startswith("-") or is_assignment(words[0]):
+        return "", [], False
+    return words[0], words[1:], True
+
+
+def _find_in(search_path: str, word: str, folder: str) -> str:
+    for place in search_path.split(os.pathsep):
+        path = os.path.join(folder, place, word)  # noqa: PTH118  # several for each start
+        if _is_executable(path):
+            return path
+    return ""
+
+
+def _is_executable(path: str) -> bool:
+    try:
+        return os.path.isfile(path) and os.access(path, os.X_OK)  # noqa: PTH113  # as above
+    except ValueError:  # a name that no file can have
+        return False
+
+
+def _exists(key: str, path: str) -> bool:
+    return os.path.isdir(path) if key.startswith("$") else _is_executable(path)  # noqa: PTH112  # as above
