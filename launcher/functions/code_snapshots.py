@@ -168,11 +168,11 @@ def _with_present_environment(context: Context) -> Context:
 
     Variables that look like secrets are only renewed, as they were requested when the job was queued.
     """
-    present = context_to_store()
     _, requested = filter_environment(context.environment, ())
-    secrets = {name: os.environ.get(name, context.environment[name]) for name in requested}
+    present = context_to_store([name for name in requested if name in os.environ])
+    secrets = {name: context.environment[name] for name in requested}
     return context._replace(
-        environment={**present.environment, **secrets},
+        environment={**secrets, **present.environment},
         interpreter=present.interpreter,
         programs={},
     )

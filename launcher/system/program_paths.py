@@ -6,10 +6,10 @@ A command line names its program, which wrappers such as `env` may start. A scri
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from launcher.system.executables import is_assignment, is_python, is_shell
+from launcher.system.files import open_descriptor
 
 ENVIRONMENT_FOLDERS = ("VIRTUAL_ENV", "CONDA_PREFIX")  # variables that name one
 _HEAD_BYTES = 256  # bytes that Linux reads of the first line of a script
@@ -190,9 +190,11 @@ def _walk(argv: Sequence[str], start: Start, find: _Find) -> tuple[str, ...]:
 
 def _interpreter_of(program: str) -> tuple[str, list[str], bool]:
     """Return the interpreter of a script, its arguments before the script, and whether `env` looks it up."""
+    if not _is_executable(program):  # reading from a pipe would wait
+        return "", [], False
     try:
-        with Path(program).open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+        with open_descriptor(program, os.O_RDONLY) as descriptor:
+            head = os.read(descriptor, _HEAD_BYTES)
     except (OSError, ValueError):
         return "", [], False
     if not head.startswith(b"#!"):

@@ -119,8 +119,9 @@ def test_job_of_a_deleted_environment_fails_and_is_retried_in_the_present_one(
         monkeypatch.setenv("PATH", f"{folder}/bin:{tmp_path}/new/bin:{usual}")
 
     activate(old)
+    monkeypatch.setenv("MY_TOKEN", "t1")
     for words in (["env", "A=1", "tool"], ["sh", "-c", "tool"], ["sh", "-c", "exit 3"]):
-        launcher.well("add", "--hold", "--", *words)
+        launcher.well("add", "--hold", "--pass-env", "MY_TOKEN", "--", *words)
     assert f"program  {old}/bin/tool" in launcher.well("show", "1").out
     assert f", {old}\n" in launcher.well("show", "2").out
     old.rename(tmp_path / "away")
@@ -140,10 +141,12 @@ def test_job_of_a_deleted_environment_fails_and_is_retried_in_the_present_one(
         ) in job_row(store, job).reason
     activate(tmp_path / "new")
     monkeypatch.setenv("OTHER", "1")
+    monkeypatch.delenv("MY_TOKEN")
     launcher.well("retry", "1", "2", "--environment")
     until_done(store, 1, 2)
     assert home.attempt(1, 2).log.read_text() == home.attempt(2, 2).log.read_text() == "new\n"
-    assert store.read.context_of(1).environment["OTHER"] == "1"
+    present = store.read.context_of(1).environment
+    assert (present["OTHER"], present["MY_TOKEN"]) == ("1", "t1")
     assert "OTHER" not in store.read.context_of(3).environment
 
 
