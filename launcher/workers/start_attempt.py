@@ -248,7 +248,7 @@ class AttemptStarter:
                     _write_log(attempt, f"waiting up to {AWAY_TIMEOUT_S:g} s for {gone.path}")
                 if time.monotonic() >= until:
                     why = (
-                        f"{gone.path}, which was {gone.name} when job {order.job} was queued, does not exist. "
+                        f"{gone.path}, which was {gone.name!r} when job {order.job} was queued, does not exist. "
                         f"To run it in the present environment: launcher retry {order.job} --environment"
                     )
                     raise CannotStart(NOT_FOUND, why) from gone

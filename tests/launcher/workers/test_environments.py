@@ -132,8 +132,8 @@ def test_job_of_a_deleted_environment_fails_and_is_retried_in_the_present_one(
         lambda: in_state(store, 1, State.FAILED) and in_state(store, 2, State.FAILED), "both fail"
     )
     for job, lacks in (
-        (1, f"{old}/bin/tool, which was tool"),
-        (2, f"{old}, which was $VIRTUAL_ENV"),
+        (1, f"{old}/bin/tool, which was 'tool'"),
+        (2, f"{old}, which was '$VIRTUAL_ENV'"),
     ):
         assert (
             f"{lacks} when job {job} was queued, does not exist. To run it in the present "
