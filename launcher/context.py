@@ -138,18 +138,37 @@ def uses_job_folder(spec: Spec) -> bool:
 def job_folder(spec: Spec, job: int) -> Path:
     """Return the final folder of a program; no other job of its run has the same.
 
-    It has the job's name. The name of an added job can be given to a newer job. Therefore the folder's name also has the
-    job number, like the job's name after that.
+    The folder of an entry of a task file has the job's name, on which other entries and later runs rely. The name of an
+    added job can be given to a newer job, so its folder has the job number.
     """
-    name = spec.name.removeprefix(f"{PROGRAM}/")
     if not spec.hash:
-        name, number = name.rstrip("'"), str(job)
-        name = name if name == number or name.endswith(f"@{number}") else f"{name}@{number}"
+        return attempt_job_folder(spec, job)
+    return spec.run_folder / JOBS / _as_file_name(spec.name.removeprefix(f"{PROGRAM}/"))
+
+
+def attempt_job_folder(spec: Spec, job: int) -> Path:
+    """Return the folder that a program's attempt uses in place of its final folder, as if it was in the run's folder.
+
+    Its name is the job number: a program's own parser could split the path at a character of the job's name.
+    """
+    return spec.run_folder / JOBS / str(job)
+
+
+def job_folder_link(spec: Spec, job: int) -> str:
+    """Return the name of the link that shows people the job of a folder; "" if the folder has the job's name."""
+    name, number = spec.name.removeprefix(f"{PROGRAM}/").rstrip("'"), str(job)
+    if spec.hash or name == number:
+        return ""
+    return _as_file_name(name if name.endswith(f"@{number}") else f"{name}@{number}")
+
+
+def _as_file_name(name: str) -> str:
+    """Return the name of a job as the name of a file."""
     plain = _UNSAFE.sub("-", name)
     if plain != name or len(plain.encode()) > _FOLDER_BYTES:
         mark = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
         plain = f"{plain[:_FEW_LETTERS]}.{mark}"
-    return spec.run_folder / JOBS / plain
+    return plain
 
 
 def substitute_folders(

@@ -12,7 +12,13 @@ import os
 import shutil
 from pathlib import Path
 
-from launcher.staging.stage_links import find_deleted, is_own_link, read_links, write_links
+from launcher.staging.stage_links import (
+    StagingLinks,
+    find_deleted,
+    is_own_link,
+    read_links,
+    write_links,
+)
 from launcher.staging.stages import (
     ACCEPTED_LINK,
     ACCEPTED_SUFFIX,
@@ -149,7 +155,7 @@ def _accept_stage(accepted: StagingFolder, stage: StagingFolder) -> None:
         os.stat(accepted.output_folder)  # noqa: PTH116  # likewise
     except FileNotFoundError:  # everything was moved before
         return
-    _move(accepted, "", {*read_links(accepted).replaced})
+    _move(accepted, "", "", read_links(accepted))
     # fails if a network file system has not listed all entries: the rest is moved later
     os.rmdir(accepted.output_folder)  # noqa: PTH106  # likewise
 
@@ -169,26 +175,42 @@ def _apply_deletions(stage: StagingFolder) -> None:
             os.rmdir(f"{stage.run_folder}/{name}")  # noqa: PTH106  # likewise
 
 
-def _move(stage: StagingFolder, within: str, replaced: set[str]) -> None:
-    """Move the contents of a folder of a staging folder into the run's folder. New folders are moved as a whole."""
+def _move(stage: StagingFolder, within: str, final: str, links: StagingLinks) -> None:
+    """Move the contents of a folder of a staging folder into the run's folder.
+
+    New folders are moved as a whole, but not those above an output that gets another name.
+
+    Args:
+        stage: the staging folder.
+        within: path of the folder in the staging folder. It ends with a slash if it is not empty.
+        final: the same in the run's folder.
+        links: the links of the staging folder.
+    """
     with os.scandir(f"{stage.output_folder}/{within}") as entries:
         listed = [*entries]
     for entry in listed:
         name = f"{within}{entry.name}"
-        place = f"{stage.run_folder}/{name}"
+        final_name = links.renamed[1] if name in links.renamed[:1] else f"{final}{entry.name}"
+        place = f"{stage.run_folder}/{final_name}"
         if entry.is_symlink() and is_own_link(
             stage, name
         ):  # its record was lost, as in a power cut
             os.unlink(entry.path)  # noqa: PTH108  # likewise
             continue
         is_folder = entry.is_dir(follow_symlinks=False)
-        if is_folder and name in replaced and os.path.isdir(place):  # noqa: PTH112  # likewise
+        if is_folder and any(path.startswith(f"{name}/") for path in links.renamed[:1]):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(place)  # noqa: PTH102  # likewise
+            _move(stage, f"{name}/", f"{final_name}/", links)
+            os.rmdir(entry.path)  # noqa: PTH106  # likewise
+            continue
+        if is_folder and final_name in links.replaced and os.path.isdir(place):  # noqa: PTH112  # likewise
             _move_obstacle_aside(stage, place)
         try:
             os.rename(entry.path, place)  # noqa: PTH104  # likewise
         except OSError as error:
             if is_folder and os.path.isdir(place):  # noqa: PTH112  # likewise
-                _move(stage, f"{name}/", replaced)
+                _move(stage, f"{name}/", f"{final_name}/", links)
                 os.rmdir(entry.path)  # noqa: PTH106  # likewise
             elif error.errno == errno.EXDEV:
                 _copy(entry.path, place)
@@ -198,7 +220,7 @@ def _move(stage: StagingFolder, within: str, replaced: set[str]) -> None:
             else:
                 raise
     if listed:
-        sync(f"{stage.run_folder}/{within}")
+        sync(f"{stage.run_folder}/{final}")
 
 
 def _move_obstacle_aside(stage: StagingFolder, place: str) -> None:

@@ -20,13 +20,15 @@ class StagingLinks:
     folders: list[str] = field(default_factory=list)  # real ones, parents first
     # folders that the attempt creates again: they replace the accepted ones as a whole
     replaced: list[str] = field(default_factory=list)
+    # an output under its name in the staging folder, then under its final name; empty if these are equal
+    renamed: list[str] = field(default_factory=list)
     # found when the staging folder was sealed: the above names that the attempt has deleted
     gone: list[str] = field(default_factory=list)
     gone_folders: list[str] = field(default_factory=list)
     sealed: bool = False
 
 
-_FIELDS = ("links", "folders", "replaced", "gone", "gone_folders")
+_FIELDS = ("links", "folders", "replaced", "renamed", "gone", "gone_folders")
 
 
 def write_links(stage: StagingFolder, links: StagingLinks) -> None:

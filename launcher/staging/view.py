@@ -42,6 +42,8 @@ class DeclaredOutputs(NamedTuple):
     replaced_below: str = (
         ""  # a folder; outputs in it that are folders are created again, never extended
     )
+    # an output under its name in the staging folder, then under its final name; empty if these are equal
+    renamed: tuple[str, ...] = ()
 
     @property
     def entries(self) -> frozenset[str]:
@@ -98,7 +100,7 @@ def make_stage(
         raise
     os.mkdir(making.output_folder)  # noqa: PTH102  # likewise
     os.symlink("../..", f"{making.folder}/{ACCEPTED_LINK}")  # noqa: PTH211  # likewise
-    links = StagingLinks()
+    links = StagingLinks(renamed=[*declared.renamed])
     filling = _ViewBuilder(making, declared, links)
     for name in declared.entries:
         filling.add_name(name)

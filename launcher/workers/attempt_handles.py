@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from launcher.context import WorkerEnvironment, job_folder, substitute_folders
+from launcher.context import WorkerEnvironment, attempt_job_folder, substitute_folders
 from launcher.staging.stages import stage_of
 from launcher.states import Done, Lost, NeverStarted, Outcome
 from launcher.system import cgroups
@@ -431,7 +431,7 @@ def _judge_unsupervised_success(attempt: Attempt, at: float) -> Outcome | None:
     stage = stage_of(attempt, run_folder)
     own = Path(
         stage.output_folder if stage else run_folder,
-        job_folder(spec, order.job).relative_to(run_folder),
+        attempt_job_folder(spec, order.job).relative_to(run_folder),
     )
     spec, context = substitute_folders(spec, order.context, lambda: own)
     order = order._replace(spec=spec, context=context)

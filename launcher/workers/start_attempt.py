@@ -15,7 +15,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from launcher.context import JOBS, job_folder, started_words, substitute_folders
+from launcher.context import (
+    JOBS,
+    attempt_job_folder,
+    job_folder,
+    job_folder_link,
+    started_words,
+    substitute_folders,
+)
 from launcher.params import PARAMS
 from launcher.snapshots.programs import StartedProgram
 from launcher.staging.view import DeclaredOutputs, NotWritable, make_stage
@@ -336,8 +343,13 @@ def _make_own_folder(order: AttemptSpec, attempt: Attempt) -> Path:
         CannotStart: it cannot be made.
     """
     spec, run_folder = order.spec, order.spec.run_folder
-    name = str(job_folder(spec, order.job).relative_to(run_folder))
-    wanted = DeclaredOutputs(outputs=frozenset({name}), replaced_below=JOBS)
+    final = str(job_folder(spec, order.job).relative_to(run_folder))
+    name = str(attempt_job_folder(spec, order.job).relative_to(run_folder))
+    wanted = DeclaredOutputs(
+        outputs=frozenset({final}),
+        replaced_below=JOBS,
+        renamed=(name, final) if name != final else (),
+    )
     before = os.umask(order.context.umask)
     try:
         view = make_stage(
@@ -350,6 +362,8 @@ def _make_own_folder(order: AttemptSpec, attempt: Attempt) -> Path:
         )
         folder = view.writable / name
         folder.mkdir(parents=True, exist_ok=True)
+        if link := job_folder_link(spec, order.job):
+            _link_folder(folder, link)
         if params := spec.settings.get(PARAMS):
             write_json(folder / f"{PARAMS}.json", params)
     except NotWritable as error:
@@ -362,6 +376,12 @@ def _make_own_folder(order: AttemptSpec, attempt: Attempt) -> Path:
     finally:
         os.umask(before)
     return folder
+
+
+def _link_folder(folder: Path, name: str) -> None:
+    """Make a link beside a folder. An earlier attempt may have left one."""
+    with contextlib.suppress(FileExistsError):
+        (folder.parent / name).symlink_to(folder.name)
 
 
 def note_changes(order: AttemptSpec, attempt: Attempt) -> None:

@@ -66,7 +66,7 @@ def test_waiting_jobs_run_after_the_queue_folder_is_moved(project: Project, tmp_
         call_successfully(after, "launcher", "wait", "1", "2", "3", "--timeout", "60s")
         call_successfully(after, "launcher", "wait", "inner", "--timeout", "60s")
         assert {*states(after).values()} == {"done"}
-        assert (new / "runs/add/jobs/own@3/out.txt").read_text() == "in"
+        assert (new / "runs/add/jobs/3/out.txt").read_text() == "in"
         assert not project.home.folder.exists()
     finally:
         end_everything(after.home)

@@ -44,6 +44,11 @@ def run_files(project: Project, run: str = "night") -> dict[str, str]:
     return {name: text for name, text in files.items() if not name.startswith(".attempts/")}
 
 
+def folder_and_link(job: int, name: str, answer: str) -> dict[str, str]:
+    """Return the files that an added job leaves: its folder, and a link that names the job for people."""
+    return {f"jobs/{job}/answer": answer, f"jobs/{name}@{job}": f"→ {job}"}
+
+
 @pytest.mark.slow  # with the intervals of the product: a run ends five seconds after its last job
 def test_message_is_sent_each_time_a_program_run_ends(project: Project, tmp_path: Path) -> None:
     config, gate = tmp_path / "config.toml", tmp_path / "gate"
@@ -77,14 +82,14 @@ def test_job_folder_is_moved_to_the_run_if_done_and_set_aside_if_failed(
     done = add(project, "--name", "good", "--", *shell(WRITES, "first"))
     failed = add(project, "--name", "bad", "--", *shell(f"{WRITES}; exit 1", "half"))
     assert project.call("launcher", "wait", str(done), str(failed)).returncode == 1
-    assert run_files(project) == {f"jobs/good@{done}/answer": "first\n"}
-    assert job_details(project, done)["folder"] == f"{project.folder}/runs/night/jobs/good@{done}"
+    assert run_files(project) == folder_and_link(done, "good", "first\n")
+    assert job_details(project, done)["folder"] == f"{project.folder}/runs/night/jobs/{done}"
     aside = job_details(project, failed)["not_accepted"]
     assert isinstance(aside, str)
-    assert files_in(Path(aside)) == {f"jobs/bad@{failed}/answer": "half\n"}
+    assert files_in(Path(aside)) == folder_and_link(failed, "bad", "half\n")
     newer = add(project, "--name", "good", "--", *shell(WRITES, "second"))
     assert project.call("launcher", "wait", str(newer)).returncode == 0
-    both = {f"jobs/good@{done}/answer": "first\n", f"jobs/good@{newer}/answer": "second\n"}
+    both = folder_and_link(done, "good", "first\n") | folder_and_link(newer, "good", "second\n")
     assert run_files(project) == both
     assert project.call("launcher", "clean", "run:night", "--yes").returncode == 0
     assert run_files(project) == both
@@ -136,7 +141,7 @@ def test_job_folder_survives_a_killed_scheduler(
         assert run_files(project) == {}
         os.kill(scheduler, signal.SIGKILL)
     assert project.call("launcher", "wait", str(job)).returncode == 0
-    assert run_files(project) == {f"jobs/long@{job}/answer": "begun\nover\n"}
+    assert run_files(project) == folder_and_link(job, "long", "begun\nover\n")
     assert not (project.folder / "runs/night/.attempts").exists()
 
 
@@ -155,7 +160,7 @@ def test_next_attempt_continues_with_the_folder_of_a_killed_attempt(
     until(lambda: second.log.exists() and second.log.read_text() == "answer\n", "it begins again")
     gate.write_text("over\n")
     assert project.call("launcher", "wait", str(job)).returncode == 0
-    assert run_files(project) == {f"jobs/long@{job}/answer": f"{job}\n{job}\n"}
+    assert run_files(project) == folder_and_link(job, "long", f"{job}\n{job}\n")
 
 
 def test_job_folder_that_cannot_be_created_is_named(project: Project) -> None:

@@ -10,8 +10,10 @@ import pytest
 from launcher import api
 from launcher.context import (
     Context,
+    attempt_job_folder,
     entry_context,
     job_folder,
+    job_folder_link,
     read_context,
     start_folder,
     substitute_folders,
@@ -57,26 +59,32 @@ def test_program_folder_is_resolved_against_the_project(cwd: str, folder: str) -
 
 
 @pytest.mark.parametrize(
-    ("name", "planned", "folder"),
+    ("name", "planned", "folder", "link"),
     [
-        ("command/train", True, "train"),
-        ("command/train@lr=0.1,hidden=8", True, "train@lr=0.1,hidden=8"),
-        ("command/train", False, "train@12"),
-        ("command/train@12", False, "train@12"),  # it was renamed since
-        ("command/train@12''", False, "train@12"),
-        ("command/train@7", False, "train@7@12"),
-        ("command/12", False, "12"),
-        ("command/12'", False, "12"),
-        ("command/größe", True, "größe"),
-        ("command/a/b", True, "a-b.c14cddc033f6"),
-        ("command/a b", True, "a-b.c8687a08aa5d"),
-        ("command/..", True, "-..5ec1f7e700f3"),
-        ("command/" + "x" * 300, True, "x" * 60 + ".0d4e2ca9e9cb"),
+        ("command/train", True, "train", ""),
+        ("command/train@lr=0.1,hidden=8", True, "train@lr=0.1,hidden=8", ""),
+        ("command/train", False, "12", "train@12"),
+        ("command/train@12", False, "12", "train@12"),  # it was renamed since
+        ("command/train@12''", False, "12", "train@12"),
+        ("command/train@7", False, "12", "train@7@12"),
+        ("command/train@lr=0.1", False, "12", "train@lr=0.1@12"),
+        ("command/12", False, "12", ""),
+        ("command/12'", False, "12", ""),
+        ("command/größe", True, "größe", ""),
+        ("command/a/b", True, "a-b.c14cddc033f6", ""),
+        ("command/a b", True, "a-b.c8687a08aa5d", ""),
+        ("command/a/b", False, "12", "a-b@12.a59871b064c8"),
+        ("command/..", True, "-..5ec1f7e700f3", ""),
+        ("command/" + "x" * 300, True, "x" * 60 + ".0d4e2ca9e9cb", ""),
     ],
 )
-def test_programs_of_a_run_have_distinct_folders(name: str, planned: bool, folder: str) -> None:
+def test_programs_of_a_run_have_distinct_folders(
+    name: str, planned: bool, folder: str, link: str
+) -> None:
     spec = a_spec(name=name, root="/data", run="night", hash="0f" * planned)
     assert job_folder(spec, 12) == Path("/data/runs/night/jobs", folder)
+    assert job_folder_link(spec, 12) == link
+    assert attempt_job_folder(spec, 12) == Path("/data/runs/night/jobs/12")
 
 
 _STUDY = "/data/runs/night"

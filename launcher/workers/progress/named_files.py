@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.context import JOB_FOLDER, job_folder
+from launcher.context import JOB_FOLDER, attempt_job_folder
 from launcher.system.file_patterns import is_pattern
 from launcher.system.files import (
     Json,
@@ -438,7 +438,7 @@ def _sharing_fault(term: str, named: NamedFiles, unknown: Sequence[Judgement]) -
 def _shown(written: str, order: AttemptSpec, attempt: Attempt) -> str:
     """Return how a job names its files, with the placeholder of its folder."""
     spec = order.spec
-    own = f"/{job_folder(spec, order.job).relative_to(spec.run_folder)}"
+    own = f"/{attempt_job_folder(spec, order.job).relative_to(spec.run_folder)}"
     before, found, after = written.partition(own)
     is_own = found and after[:1] in {"", "/"} and before.startswith(str(attempt.folder))
     return f"{JOB_FOLDER}{after}" if is_own else written

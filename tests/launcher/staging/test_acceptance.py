@@ -41,11 +41,13 @@ class Fuse:
 
 def a_done_attempt(folder: Path) -> Study:
     """Return a study in which an attempt is done and not accepted: it made, replaced and deleted."""
-    study = Study(folder, "made/faces", "table.csv")
+    study = Study(folder, "made/faces", "made/long@lr=1", "table.csv")
+    study.wanted = study.wanted._replace(renamed=("made/7", "made/long@lr=1"))
     study.accepted(
         {
             f"{MODEL}/best.pt": "old", f"{MODEL}/resume.pt": "3", f"{MODEL}/scores/b.csv": "0.5",
             f"{MODEL}/gone/x": "", "b:pre/best.pt": "b", "made/faces/old.png": "o", "table.csv": "0",
+            "made/long@lr=1/old": "o", "made/long@lr=1/a/old": "o", "made/other": "x",
         }
     )  # fmt: skip
     study.begin()
@@ -57,12 +59,15 @@ def a_done_attempt(folder: Path) -> Study:
     shutil.rmtree(view / MODEL / "gone")
     write(view / "made" / "faces" / "new.png", "n")
     write(view / "table.csv", "1")
+    write(view / "made" / "7" / "new", "n")
+    write(view / "made" / "7" / "a" / "new", "n")
     return study
 
 
 WHOLE = {
     f"{MODEL}/best.pt": "new", f"{MODEL}/scores/b.csv": "0.5", f"{MODEL}/scores/c.csv": "0.7",
     f"{MODEL}/metrics/c.json": "{}", "b:pre/best.pt": "b", "made/faces/new.png": "n", "table.csv": "1",
+    "made/long@lr=1/new": "n", "made/long@lr=1/a/new": "n", "made/other": "x",
 }  # fmt: skip
 
 

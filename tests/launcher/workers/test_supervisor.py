@@ -71,7 +71,9 @@ def run(fork_server: ForkServer, home: Home) -> Run:
 
 def test_program_folder_has_its_values_and_its_owners_permissions(run: Run, tmp_path: Path) -> None:
     look = "cat {job_folder}/params.json; stat -c %a {job_folder} > {job_folder}/rights"
-    spec = a_spec(*shell(look), root=str(tmp_path), settings={"params": {"lr": 0.1}})
+    name = "command/a@lr=0.1"  # no path of the attempt has it
+    values = {"params": {"lr": 0.1}}
+    spec = a_spec(*shell(look), name=name, hash="0f", root=str(tmp_path), settings=values)
     attempt, outcome = run(spec, context=a_context(umask=0o027))
     assert isinstance(outcome, Done)
     assert json.loads(said_by(attempt)) == {"lr": 0.1}

@@ -145,7 +145,7 @@ def test_output_can_be_in_the_folder_of_its_attempt(
     file = "{job_folder}/made"
     add = ("add", "--hold", "--run", "mine", "--name", "a", "--output", file)
     launcher.well(*add, "--", "touch", file)
-    assert job_row(store, 1).spec.outputs == (str(here / "runs/mine/jobs/a@1/made"),)
+    assert job_row(store, 1).spec.outputs == (str(here / "runs/mine/jobs/1/made"),)
 
 
 def test_changed_code_is_reported_before_a_job_is_queued(
