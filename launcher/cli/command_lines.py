@@ -33,6 +33,12 @@ _SHOWN = 1000  # printed characters of a line that is too long
 _MOST_NAMED = 5  # further programs in a message
 STDIN = "-"
 MOST_COMMANDS = 200_000  # writing that many locks the queue for seconds
+_OTHER_FILES = {  # endings of other files → what to do with such a file
+    ".py": "To run the program: launcher add -- python {}",
+    ".ipynb": "To run the notebook: launcher add -- jupyter execute {}",
+    ".yaml": "To run a task file: launcher run {}",
+    ".yml": "To run a task file: launcher run {}",
+}
 _BYTE_ORDER_MARK = "\ufeff"
 # blanks, and one word up to its end, or up to an unclosed quote or backslash
 _WORD = re.compile(
@@ -95,6 +101,9 @@ def command_file(source: str) -> CommandFile:
         TaskFileError: lists all invalid lines.
     """
     name = "<stdin>" if source == STDIN else source
+    if advice := _OTHER_FILES.get(Path(name).suffix):
+        how = advice.format(shlex.quote(name))
+        raise UsageError(f"--from {name}: expected a list of commands, one per line. {how}")
     with _opened(source) as stream:
         # enough of an overlong line is read to detect it
         readline = partial(stream.readline, LONGEST_LINE + len(b"\r\n") + 1)

@@ -31,6 +31,17 @@ class HelpPage(click.Command):
         super().__init__(*arguments, **settings)
         self.sections = sections or {}
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line, and refuse an option that took the separator `--` as its value."""
+        rest = super().parse_args(ctx, args)
+        for option in self.params:
+            value = ctx.params.get(option.name or "")
+            values = value if isinstance(value, tuple | list) else (value,)
+            if isinstance(option, click.Option) and "--" in values:
+                name = max(option.opts, key=len)
+                raise click.UsageError(f"{name}: missing value before '--'", ctx)
+        return rest
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Print the text, then the examples."""
         text, _, examples = inspect.cleandoc(self.help or "").partition(_EXAMPLES)

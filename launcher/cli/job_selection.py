@@ -28,6 +28,7 @@ from launcher.system.text import sanitize_terminal
 PATTERN_HELP = (
     "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME, tag:NAME or group:NAME."
 )
+_ALL_WORDS = frozenset({"all", "ALL", "everything"})  # words for all jobs in other tools
 NOTHING_CHANGED = "nothing was changed"
 EXIT_ABORTED = 130  # the exit code if a user refuses or interrupts
 _VERBS = {  # verbs before these states; others use is, are
@@ -36,7 +37,7 @@ _VERBS = {  # verbs before these states; others use is, are
     State.SKIPPED: ("was", "were"),
 }
 dry_run_option = flag("-n", "--dry-run", help="Print the changes without making them.")
-yes_option = flag("--yes", help="Do not ask for confirmation.")
+yes_option = flag("-y", "--yes", help="Do not ask for confirmation.")
 required_patterns = click.argument(
     "patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=offer_jobs
 )
@@ -150,6 +151,8 @@ def _no_match_text(store: Store, pattern: str) -> str:
         return (
             f"group {group!r} does not exist{suggestion_or_known_names(group, names, GROUP_PREFIX)}"
         )
+    if pattern in _ALL_WORDS:
+        return f"no job matches {pattern!r}. To name all jobs: 'run:*'"
     close = None if pattern.isdecimal() else nearest(pattern, store.read.sample_names())
     hint = f"Did you mean {close!r}?" if close else "List all jobs: launcher status --all"
     hint = set_hint(pattern, click.get_current_context(silent=True)) or hint

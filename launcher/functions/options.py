@@ -35,6 +35,8 @@ from launcher.system.gpu_sharing import SHARING
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 
+_FEWEST_BYTES = 2**20  # no program runs in less memory, so a smaller number has another unit
+
 
 class JobOptions(TypedDict, total=False):
     """Options of a job. Strings are written as in a task file: vram="10GiB", time_limit="8h"."""
@@ -118,7 +120,11 @@ def _read(name: str, takes: ValueType, value: object) -> object:
 
 
 def _text(takes: ValueType, value: object) -> str:
-    """Return a value of Python as a task file has it."""
+    """Return a value of Python as a task file has it.
+
+    Raises:
+        UsageError: it is a number of bytes that was probably meant in GiB, or an invalid time.
+    """
     match value:
         case bool():
             return str(value).lower() if takes is TRUTH else str(value)
@@ -130,6 +136,10 @@ def _text(takes: ValueType, value: object) -> str:
             return value.isoformat()
         case list() | tuple() if takes.is_list:
             return ",".join(map(str, value))
+        case int() | float() if takes.unit == "B" and 0 < value < _FEWEST_BYTES:
+            raise UsageError(
+                f"{value!r} means {value!r} bytes. Write '{value!r}GiB', or {value!r} * 2**30 for GiB"
+            )
         case int() | float():
             return f"{value}{takes.unit}"
     return str(value)

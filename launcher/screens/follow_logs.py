@@ -18,6 +18,7 @@ from typing import BinaryIO
 import click
 
 from launcher.errors import UsageError, pluralize
+from launcher.job import PROGRAM
 from launcher.screens.format import format_job_names, reason_to_show, why
 from launcher.screens.terminal import uses_colour
 from launcher.screens.text_table import distinguish_names, width_of
@@ -58,6 +59,7 @@ COLOURS = (
 # places at which a terminal begins a line: a progress bar never writes a newline
 _TURNS = re.compile(rb"\r\n|\n|\r(?!\Z)")
 _LINES = re.compile(rb"\n")
+_VALUES = re.compile(r"@(?=[^@=]+=)")  # between the name of a swept program and its values
 _TEXT = re.compile(r"[^\t\n]+")  # text that is made harmless
 # a colour or an end of a line whose second part is still to be read
 _BEGUN = re.compile(r"(?:\x1b(?:\[[0-9;:]{0,64})?|\r)\Z")
@@ -437,5 +439,6 @@ class LogFollower:
 
 
 def header(job: JobRow, attempt: int) -> str:
-    """Return the title of a log among several, in the format of `tail`."""
-    return f"==> {sanitize_terminal(job.name)} (job {job.id}, attempt {attempt}) <=="
+    """Return the title of a log among several, in the format of `tail`: a swept program with its values after a blank."""
+    name = _VALUES.sub(" ", job.name, count=1) if job.name.startswith(f"{PROGRAM}/") else job.name
+    return f"==> {sanitize_terminal(name)} (job {job.id}, attempt {attempt}) <=="

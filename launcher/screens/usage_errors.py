@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 import click
 
 from launcher.errors import nearest
+from launcher.screens.option_answers import other_spelling, swapped_words
 
 _PAIR = re.compile(r"[A-Za-z_][\w.-]*=[^ ]+")
 
@@ -34,7 +35,8 @@ def usage_message(
     if isinstance(error, click.MissingParameter):
         return _missing(error)
     if isinstance(error, click.BadParameter):
-        return f"{_parameter(error)}{_lowercase_first(error.message)}"
+        swapped = swapped_words(words, error)
+        return f"{_parameter(error)}{_lowercase_first(error.message)}{swapped and f'. {swapped}'}"
     message = _lowercase_first(error.format_message().removeprefix("Got "))
     if not isinstance(error, click.UsageError):
         return message
@@ -65,7 +67,8 @@ def _no_option(error: click.NoSuchOption) -> str:
     by_word = {word.lstrip("-"): word for option in options for word in option.opts}
     # all names begin with dashes, which would make them alike
     close = nearest(error.option_name.lstrip("-"), by_word)
-    advice = f"Did you mean {by_word[close]!r}?" if close else _help_hint(error.ctx)
+    suggestion = f"Did you mean {by_word[close]!r}?" if close else _help_hint(error.ctx)
+    advice = other_spelling(error.option_name, error.ctx) or suggestion
     return f"no option {error.option_name!r}. {advice}"
 
 

@@ -59,6 +59,7 @@ from launcher.taskfile.nodes import (
     node_or_none,
     plain_value,
 )
+from launcher.taskfile.path_labels import label_paths
 from launcher.taskfile.settings import ResolvedSettings, replace_values, resolve_settings
 from launcher.taskfile.value_hints import range_hint, value_hint
 
@@ -198,7 +199,7 @@ def _with_forced(sweep: Sweep, forced: GivenSettings, problems: Problems) -> Swe
     """Return a sweep with its values replaced by those of the command line, with distinct combinations."""
     for swept in sweep[0]:
         name = swept.key.text
-        values = read_sweep(_as_words(forced[name]), problems) if name in forced else None
+        values = _read_words(forced[name], problems) if name in forced else None
         if values is None or not _are_words(values, problems):
             continue
         problems.add_warning(swept.key, "matrix", f"--set replaces this sweep of {name}")
@@ -217,10 +218,16 @@ def _read_free_matrix(node: Node, problems: Problems) -> list[Sweep]:
         named = [
             GivenSetting(key, values) for key, values in fields.pairs if _is_name(key, problems)
         ]
-        read = [read_sweep(_as_words(said), problems) for said in named]
+        read = [_read_words(said, problems) for said in named]
         return [sweep for sweep in read if sweep and _are_words(sweep, problems)]
 
     return read_matrix(node, product, problems)
+
+
+def _read_words(said: GivenSetting, problems: Problems) -> Sweep | None:
+    """Read the values of one name as words; None, with the error reported, if there are none."""
+    sweep = read_sweep(_as_words(said), problems)
+    return None if sweep is None else label_paths(sweep)
 
 
 def _as_words(said: GivenSetting) -> GivenSetting:
@@ -612,6 +619,7 @@ def change_swept_values(
     }
     before = len(problems)
     for name, said in ((name, _as_words(said)) for name, said in given.items()):
+        ((said,),) = label_paths(((said,),))
         if not _are_words(((said,),), problems):
             continue
         if not _text(said):

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from launcher.backends.eligibility import with_default_backends
-from launcher.backends.settings import BackendSettings, read_configured_backends
+from launcher.backends.settings import Backends, BackendSettings, read_configured_backends
 from launcher.cli.command_lines import (
     CommandFile,
     command_file,
@@ -51,8 +51,17 @@ from launcher.functions.programs import (
     programs_of,
     split_finished_programs,
 )
-from launcher.job import FILE_BATCH, PROGRAM, PROGRAM_RUN, SWEEP_BATCH, Spec, run_name_fault
-from launcher.job_options.registry import job_options
+from launcher.job import (
+    FILE_BATCH,
+    PROGRAM,
+    PROGRAM_RUN,
+    SWEEP_BATCH,
+    Resources,
+    Spec,
+    Terms,
+    run_name_fault,
+)
+from launcher.job_options.registry import JobRequest, job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
 from launcher.screens.terminal import print_stderr
 from launcher.search.words import PRUNERS, SAMPLERS, SearchWords
@@ -419,23 +428,14 @@ def add(
             _warn(absent_gpu_warning(home, asked_for))
             return code
         if dry_run:
-            _print_planned_jobs(home, store, asked, programs)
-            _warn(absent_gpu_warning(home, asked_for))
+            _print_planned_jobs(home, store, asked, programs, file)
+            _warn_of_places(home, request, backends, asked_for)
             return 0
         since = store.read.last_event()
         jobs = _queue_programs(home, store, asked, programs, file, err=follow)
         if not note_if_stopped(home):  # a script that queues must not lift what a person decided
             ensure_scheduler_with_note(home)
-        on = request.terms.on
-        _warn(absent_gpu_warning(home, asked_for))
-        if request.terms.notify_on:
-            # tables of config.toml that few commands need
-            from launcher.cli.notify_warnings import no_target_warning
-
-            _warn(no_target_warning("--notify-on", os.environ))
-        _warn_of_partitions(
-            [backends.by_name[name] for name in on if name in backends.by_name], home
-        )
+        _warn_of_places(home, request, backends, asked_for)
         if not (wait or follow) or not jobs:
             return 0
         # the screens, which no other way to add needs
@@ -530,7 +530,11 @@ def _readonly_queue() -> Iterator[tuple[Home, Store]]:
 
 
 def _print_planned_jobs(
-    home: Home, store: Store, request: SubmitRequest, programs: Sequence[Program]
+    home: Home,
+    store: Store,
+    request: SubmitRequest,
+    programs: Sequence[Program],
+    file: CommandFile | None,
 ) -> None:
     """Print name and command line of each job that would be queued.
 
@@ -544,6 +548,8 @@ def _print_planned_jobs(
     if specs:
         with store.database.reading():
             check_programs(store, request, specs)
+    if specs:
+        _warn_of_programs(request, specs, programs, file, None)
     for warning in files_warnings(store, request, specs, ON_COMMAND_LINE):
         _warn(warning)
     if specs and request.snapshot:
@@ -597,17 +603,7 @@ def _queue_programs(
     wake(home)  # first: an idle scheduler starts the program within milliseconds
     many = file is not None or len(jobs) > 1
     _print_added(jobs, None if not many else "held" if request.hold else "queued", err=err)
-    start = entry_context(specs[0], request.context._replace(environment=os.environ))
-    folder, environment = Path(start.folder), start.environment
-    if file is not None:
-        for problem in (*file.warnings, *missing_programs(file, folder, environment)):
-            print_stderr(str(problem))
-    else:
-        job = None if many else min(jobs)
-        for oddity in typed_oddities(programs[0].argv, folder, environment, job):
-            print_stderr(f"warning: {sanitize_terminal(oddity)}")
-    variables = (each.settings.get("env", {}) for each in specs)
-    _warn(stored_secrets_warning(variables, (each.argv for each in specs)))
+    _warn_of_programs(request, specs, programs, file, None if many else min(jobs))
     for warning in shared:
         _warn(warning)
     (row,) = store.read.jobs_by_id([min(jobs)])
@@ -615,6 +611,51 @@ def _queue_programs(
         which = " all jobs" if many else ""
         print_stderr(f"skipped{which}: {sanitize_terminal(strip_state_prefix(row.reason))}")
     return jobs
+
+
+def _warn_of_programs(
+    request: SubmitRequest,
+    specs: Sequence[Spec],
+    programs: Sequence[Program],
+    file: CommandFile | None,
+    job: int | None,
+) -> None:
+    """Print the warnings about the programs of jobs, also of jobs that are only planned.
+
+    Args:
+        request: What is the same for all jobs.
+        specs: Their specifications.
+        programs: What is started.
+        file: The file that contains the programs, None if they were typed.
+        job: Number of the only job; None if there are several, or it is only planned.
+    """
+    start = entry_context(specs[0], request.context._replace(environment=os.environ))
+    folder, environment = Path(start.folder), start.environment
+    if file is not None:
+        for problem in (*file.warnings, *missing_programs(file, folder, environment)):
+            print_stderr(str(problem))
+    else:
+        for oddity in typed_oddities(programs[0].argv, folder, environment, job):
+            print_stderr(f"warning: {sanitize_terminal(oddity)}")
+    variables = (each.settings.get("env", {}) for each in specs)
+    _warn(stored_secrets_warning(variables, (each.argv for each in specs)))
+
+
+def _warn_of_places(
+    home: Home,
+    request: JobRequest,
+    backends: Backends,
+    asked_for: Sequence[tuple[Resources, Terms]],
+) -> None:
+    """Print the warnings about the machines and message targets of jobs, also of jobs that are only planned."""
+    _warn(absent_gpu_warning(home, asked_for))
+    if request.terms.notify_on:
+        # tables of config.toml that few commands need
+        from launcher.cli.notify_warnings import no_target_warning
+
+        _warn(no_target_warning("--notify-on", os.environ))
+    on = request.terms.on
+    _warn_of_partitions([backends.by_name[name] for name in on if name in backends.by_name], home)
 
 
 def _print_finished(done: Mapping[int, str]) -> None:

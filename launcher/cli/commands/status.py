@@ -134,7 +134,9 @@ def command(
         if patterns:
             with open_queue():  # it reports that there is no queue
                 return 0
-        print_json(_record(home)) if as_json else print_stderr("no jobs")
+        print_json(_record(home)) if as_json else print_stderr(
+            f"no jobs: the queue folder {home.folder} is new"
+        )
         return 0
     with open_queue() as (_, store):
         restart_scheduler_if_dead(home, store)

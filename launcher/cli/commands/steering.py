@@ -504,7 +504,7 @@ def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
 def _select_or_suggest_tag(
     store: Store, patterns: Sequence[str], words: Sequence[str]
 ) -> list[JobRow]:
-    """Return the selected jobs. If words after the first select none, the error says how they would be tags.
+    """Return the selected jobs. If some words select none, the error says how they would be tags.
 
     Raises:
         UsageError: a word selects nothing.
@@ -513,9 +513,11 @@ def _select_or_suggest_tag(
         return select(store, patterns)
     except UsageError as error:
         missed = {each for each in patterns if not store.read.select_by_pattern(each)}
-        if patterns[0] in missed or not all(map(is_tag, missed)):
+        if missed == {*patterns} or not all(map(is_tag, missed)):
             raise
-        changed = shell_line([f"+{word}" if word in missed else word for word in words])
+        found = [word for word in patterns if word not in missed]  # jobs first, then their tags
+        signed = (f"+{word}" if word in missed else word for word in words if word not in found)
+        changed = shell_line([*found, *signed])
         raise UsageError(f"{error}. To add the tag: launcher tag {changed}") from error
 
 
@@ -551,7 +553,7 @@ def note(pattern: str, text: str | None, dry_run: bool) -> None:
     if text is not None:
         check_note(text)
     with open_queue() as (_, store):
-        jobs = select(store, [pattern])
+        jobs = _select_for_note(store, pattern, text)
         if text is None:
             print_jobs(jobs, lambda job: job.owner_note)
             return
@@ -561,3 +563,18 @@ def note(pattern: str, text: str | None, dry_run: bool) -> None:
             return
         store.job_control.set_note([job.id for job in jobs], text)
     print_jobs(jobs, lambda _: what)
+
+
+def _select_for_note(store: Store, pattern: str, text: str | None) -> list[JobRow]:
+    """Return the jobs that get a note. If the text names jobs instead, the error says so.
+
+    Raises:
+        UsageError: the pattern selects nothing.
+    """
+    try:
+        return select(store, [pattern])
+    except UsageError as error:
+        if not text or not store.read.select_by_pattern(text):
+            raise
+        swapped = shell_line([text, pattern])
+        raise UsageError(f"{error}. Write the jobs first: launcher note {swapped}") from error

@@ -151,6 +151,8 @@ def test_program_whose_outputs_are_up_to_date_is_not_queued(store: Store) -> Non
         (["echo"], {"after": "first"}, "after: expected futures"),
         (["echo"], {"sweep": {"a": ["x,y"]}}, "'x,y' cannot be a value of a sweep"),
         (["echo"], {"cwd": "absent"}, "absent does not exist"),
+        (["echo"], {"ram": 16}, "ram: 16 means 16 bytes. Write '16GiB', or 16 \\* 2\\*\\*30"),
+        (["echo"], {"gpus": 1, "vram": 2.5}, "vram: 2.5 means 2.5 bytes"),
         (["echo"], {"env": {"LAUNCHER_JOB": "1"}}, "launcher sets this variable"),
         (["echo"], {"group": "absent"}, "group 'absent' does not exist"),
     ],

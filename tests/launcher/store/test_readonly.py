@@ -74,7 +74,11 @@ def test_reader_of_a_closed_database_adds_no_files_and_cannot_write(
 
 def test_only_status_accepts_a_missing_queue(launcher: Launcher, home: Home) -> None:
     answer = launcher("status")
-    assert (answer.code, answer.out, answer.err) == (0, "", "no jobs\n")
+    assert (answer.code, answer.out, answer.err) == (
+        0,
+        "",
+        f"no jobs: the queue folder {home.folder} is new\n",
+    )
     assert launcher("status", "--json").code == 0
     for verb in ("show", "logs", "cancel"):
         answer = launcher(verb, "1")

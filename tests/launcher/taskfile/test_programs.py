@@ -40,6 +40,18 @@ def told(entry: str, *settings: str) -> dict[str, Any]:
             'name: t, argv: [go, "{data}"], matrix: {data: {one: "a/b c.csv", two: ""}}',
             {"t@data=one": ["go", "a/b c.csv"], "t@data=two": ["go", ""]},
         ),
+        (  # the last parts of paths that tell them apart
+            'name: t, argv: [go, "{x}"], matrix: {x: [a/b/m.csv, c/b/m.csv, n.csv]}',
+            {
+                "t@x=a-b-m.csv": ["go", "a/b/m.csv"],
+                "t@x=c-b-m.csv": ["go", "c/b/m.csv"],
+                "t@x=n.csv": ["go", "n.csv"],
+            },
+        ),
+        (
+            'name: t, argv: [go, "{x}"], matrix: {x: [/data/a é.csv, "s3://b/c"]}',
+            {"t@x=a-.csv": ["go", "/data/a é.csv"], "t@x=c": ["go", "s3://b/c"]},
+        ),
         (  # texts stay texts
             'name: t, argv: [go, "{x}"], matrix: {x: [12e4567, 5e999, 1e3, 1000, "007", "7", 0.10, 0.1]}',
             {
@@ -174,11 +186,11 @@ MATRIX = "matrix: {lr: [1, 2]}"
         (f"argv: [a], {MATRIX}", "matrix", "no argument uses lr", '"{lr}" in argv', "lr"),
         (f'name: "b-{{lr}}", argv: [a], {MATRIX}', "matrix", "no argument uses lr", "", "lr"),
         (
-            'argv: [a, "{n}"], matrix: {n: [a/b]}',
+            'argv: [a, "{n}"], matrix: {n: [a:b]}',
             "matrix",
-            "'a/b' cannot",
+            "'a:b' cannot",
             "a task file: n: {first",
-            "a/b",
+            "a:b",
         ),
         ('argv: [a, "{n}"], matrix: {n: ["a b"]}', "matrix", "'a b' cannot", "", '"a b"'),
         (
@@ -409,7 +421,7 @@ def test_value_without_a_swept_program_is_refused(sets: str) -> None:
     assert (problem.code, "'lt' is not a setting of" in problem.message) == ("unknown-key", True)
     assert (
         "cannot be part of a job name"
-        in refusal('command: [{argv: [go, "{n}"], matrix: {n: 1}}]', "n=a/b").message
+        in refusal('command: [{argv: [go, "{n}"], matrix: {n: 1}}]', "n=a:b").message
     )
 
 

@@ -179,6 +179,8 @@ def test_missing_program_is_queued_with_a_warning(
     monkeypatch.chdir(tmp_path)
     Path("script.sh").write_text("#!/bin/sh\n")
     Path("folder").mkdir()
+    planned = launcher.well("add", "--dry-run", "--", program, "1").err
+    assert planned.startswith(f"warning: {why}")
     answer = launcher.well("add", "--hold", "--", program, "1")
     assert answer.out == "1\tcommand/1\n"
     assert answer.err.startswith(f"warning: {why}")

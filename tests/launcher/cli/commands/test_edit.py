@@ -354,7 +354,7 @@ INVALID = (
     ),
     (("s1@lr=0.5", "--set", "lr="), "must be a number or a string"),
     (("s1@lr=0.5", "--set", 'lr=""'), "lr has no value"),
-    (("s1@lr=0.5", "--set", "lr=a/b"), "cannot be part of a job name"),
+    (("s1@lr=0.5", "--set", "lr=a:b"), "cannot be part of a job name"),
     (("s1@lr=0.5", "--set", "lr=[1, 2]"), "must be a number or a string"),
     (("s1@lr=0.5", "--set", "lr=1..3"), "is text here, not a range"),
     (("s1@lr=0.5", "--set", "lr"), "expected KEY=VALUE"),

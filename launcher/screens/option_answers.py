@@ -1,0 +1,64 @@
+"""Answers to options of other tools: how this command writes the same, or which command does it."""
+
+import re
+import shlex
+from collections.abc import Sequence
+
+import click
+
+_FORMATS = {
+    "tex": "latex",
+    "md": "markdown",
+    "tsv": "tabs",
+    "txt": "table",
+}  # other names of formats
+_COLUMNS = frozenset({"cols", "column", "fields", "output", "o"})  # other names of --columns
+_HOST = frozenset({"host", "bind", "address", "ip", "listen"})
+_ALL_JOBS = "'run:*'"  # the pattern of all jobs
+
+
+def other_spelling(typed: str, context: click.Context | None) -> str:
+    """Return the sentence that answers an option which a command does not have; '' if there is none.
+
+    Args:
+        typed: Option as typed, with its dashes.
+        context: Context of the command.
+    """
+    if context is None:
+        return ""
+    word, path = typed.lstrip("-"), context.command_path
+    options = {name: option for option in context.command.params for name in option.opts}
+    if (formats := options.get("--format")) and isinstance(formats.type, click.Choice):
+        name = _FORMATS.get(word, word)
+        if name in formats.type.choices:
+            return f"Write --format {name}."
+    if word in _COLUMNS and "--columns" in options:
+        return "Write --columns NAMES, such as --columns id,name."
+    arguments = {option.name for option in context.command.params} & {"patterns", "words"}
+    if word == "all" and arguments:
+        return f"To name all jobs: {path} {_ALL_JOBS}"
+    if word in _HOST and path.endswith(" web"):
+        return (
+            "The page is served on this machine only. To use it from another machine, run the ssh command there "
+            "that launcher web prints."
+        )
+    if word == "since" and path.endswith(" status"):
+        return "To count past jobs: launcher history --since 1h. To list ended jobs: launcher status --all"
+    return ""
+
+
+def swapped_words(words: Sequence[str], error: click.BadParameter) -> str:
+    """Return the command line with the number in front, if jobs were written before it; '' otherwise.
+
+    Args:
+        words: Command line without the name of the program.
+        error: Fault of the argument NUMBER.
+    """
+    numbers = [word for word in words if re.fullmatch(r"-?\d+", word)]
+    is_number = isinstance(error.param, click.Argument) and error.param.name == "number"
+    if not is_number or len(numbers) != 1 or error.ctx is None or words[-1] != numbers[0]:
+        return ""
+    first, *more = (word for word in words[1:] if word != numbers[0])
+    if error.ctx.command.name != "priority" or not first[:1].isalpha():
+        return ""
+    return f"Write the number first: launcher priority {shlex.join([*numbers, first, *more])}"
