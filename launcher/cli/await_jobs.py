@@ -1,8 +1,10 @@
 """Waiting for jobs: `launcher wait`, and `launcher add` with --wait or --follow."""
 
 import shlex
+import sys
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 
@@ -52,27 +54,45 @@ def wait_until(
     """
     may_return_early = first_failure or goal is not WaitGoal.ENDED or bool(followed.open_searches)
     is_limited = timeout_s is not None or may_return_early
-    with JobWait(followed.home, followed.open_jobs, is_limited=is_limited) as wait:
-        _wait_until(followed, goal, wait, first_failure=first_failure, timeout_s=timeout_s)
+    with (
+        _shown_progress(followed) as show,
+        JobWait(followed.home, followed.open_jobs, is_limited=is_limited) as wait,
+    ):
+        _wait_until(followed, goal, wait, show, first_failure=first_failure, timeout_s=timeout_s)
+
+
+@contextmanager
+def _shown_progress(followed: JobTracker) -> Iterator[Callable[[str], None]]:
+    """Draw how many jobs have ended, in a terminal. The context is a function that prints a message if there is one."""
+    if not sys.stderr.isatty():
+        yield lambda message: print_stderr(message) if message else None
+        return
+    # the screens, which a script never needs
+    from launcher.cli.wait_line import wait_line
+
+    with wait_line(followed) as draw:
+        yield draw
 
 
 def _wait_until(
     followed: JobTracker,
     goal: WaitGoal,
     wait: JobWait,
+    show: Callable[[str], None],
     *,
     first_failure: bool,
     timeout_s: float | None,
 ) -> None:
     began = time.monotonic()
     held = {job for job in followed.open_jobs if followed.rows[job].state is State.HELD}
-    _print_held(followed, held)
+    show(_held_note(followed, held))
     for poll, changes in enumerate(followed.events_until_ended()):
         wait.check()
         if not held:
             held = {change.job for change in changes if change.state is State.HELD}
             held &= followed.open_jobs
-            _print_held(followed, held)
+            show(_held_note(followed, held))
+        show("")
         if changes or not poll:
             jobs = followed.rows.values()
             states = {job.state for job in jobs if not job.is_held_by_failures}
@@ -149,12 +169,13 @@ def print_paused_groups(store: Store, rows: Iterable[JobRow]) -> None:
         )
 
 
-def _print_held(followed: JobTracker, jobs: Collection[int]) -> None:
-    if jobs:
-        does = "does" if len(jobs) == 1 else "do"
-        what = f"{pluralize(len(jobs), 'held job')} {does} not start before `launcher release`"
-        names = format_job_names([followed.rows[job] for job in jobs])
-        print_stderr(f"note: {what}: {names}")
+def _held_note(followed: JobTracker, jobs: Collection[int]) -> str:
+    """Return the note about held jobs; '' if there are none."""
+    if not jobs:
+        return ""
+    does = "does" if len(jobs) == 1 else "do"
+    what = f"{pluralize(len(jobs), 'held job')} {does} not start before `launcher release`"
+    return f"note: {what}: {format_job_names([followed.rows[job] for job in jobs])}"
 
 
 def await_jobs(home: Home, store: Store, jobs: Collection[int], since: int, *, follow: bool) -> int:

@@ -97,7 +97,7 @@ class JobTracker:
             is_scheduler_alive: A scheduler was seen alive just now.
             searches: Open searches whose later jobs are followed, too.
         """
-        self.home, self._store, self._cursor = home, store, EventCursor(store, since)
+        self.home, self.store, self._cursor = home, store, EventCursor(store, since)
         self._tracks_all = jobs is None
         self.rows: dict[int, JobRow] = {}
         # those that have not ended, without those that are held because others failed
@@ -116,7 +116,7 @@ class JobTracker:
 
     def add(self, jobs: Iterable[int]) -> list[JobRow]:
         """Follow further jobs; return them as they are."""
-        return self._update_rows(self._store.read.jobs_by_id(jobs))
+        return self._update_rows(self.store.read.jobs_by_id(jobs))
 
     def drop(self, job: int) -> None:
         """Follow a job no more."""
@@ -154,7 +154,7 @@ class JobTracker:
         if not self.open_searches:
             return []
         newest = max(self.rows, default=0)
-        self.open_searches, jobs = self._store.searches.follow(self.open_searches, newest)
+        self.open_searches, jobs = self.store.searches.follow(self.open_searches, newest)
         rows = self.add(job for job in jobs if job not in self.rows)
         return [JobEvent(row.submitted, row.id, row.state, row.reason) for row in rows]
 
@@ -164,7 +164,7 @@ class JobTracker:
         if now - self._looked_at < CHECK_EVERY_S:
             return []
         self._looked_at = now
-        gone = self.open_jobs - self._store.read.existing_jobs(self.open_jobs)
+        gone = self.open_jobs - self.store.read.existing_jobs(self.open_jobs)
         return [JobEvent(time.time(), job, State.CANCELLED, DELETED) for job in sorted(gone)]
 
     def events_until_ended(self) -> Iterator[list[JobEvent]]:
@@ -194,7 +194,7 @@ class JobTracker:
         now = time.monotonic()
         if now - self._checked_at > CHECK_EVERY_S:
             self._checked_at = now
-            self.is_queue_stopped = not ensure_scheduler_alive(self.home, self._store)
+            self.is_queue_stopped = not ensure_scheduler_alive(self.home, self.store)
 
     def _update_rows(self, rows: Iterable[JobRow]) -> list[JobRow]:
         taken = [*rows]

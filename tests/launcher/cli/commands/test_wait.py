@@ -7,6 +7,7 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import enqueue, finished, in_state, program_of, shell
 from tests.launcher.conftest import Launcher
+from tests.terminal import in_a_terminal
 
 
 def test_first_failure_ends_the_wait_while_others_run(launcher: Launcher, store: Store) -> None:
@@ -59,3 +60,14 @@ def test_first_failure_of_no_jobs_is_refused(launcher: Launcher, store: Store) -
     error = launcher.refused("wait", "--first-failure")
     assert error.startswith("error: --first-failure: no job waits or runs, so none can fail.")
     assert launcher.well("wait", "--for", "running").out == ""
+
+
+def test_terminal_shows_how_many_jobs_wait_and_why_none_runs(launcher: Launcher) -> None:
+    launcher.well("add", "--not-before", "+9h", "--", "true")
+    launcher.well("add", "--hold", "--", "true")
+    drawn = in_a_terminal("wait", "1", "2", "--timeout", "1.2s", code=3)
+    note, counts, *_ = drawn.split("\n")
+    assert note.startswith("note: 1 held job does not start before `launcher release`")
+    assert counts.startswith("waiting: 1 queued · 1 held. Job 1: waiting for 20")
+    error = launcher("wait", "1", "2", "--timeout", "0.1s").err
+    assert "waiting: " not in error
