@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+TYPED_WORDS = f"{__name__}.words"  # key of a context's `meta`: the words behind the command's name
 _EXAMPLES = "\b\nExamples:\n"  # after a backspace, click does not rewrap lines
 _OTHER_OPTIONS = "Other options"
 _WIDEST = 30  # columns; the text of an option with a longer name starts on the next line
@@ -33,6 +34,7 @@ class HelpPage(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line, and refuse an option that took the separator `--` as its value."""
+        ctx.meta[TYPED_WORDS] = [*args]
         rest = super().parse_args(ctx, args)
         for option in self.params:
             value = ctx.params.get(option.name or "")

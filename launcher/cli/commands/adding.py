@@ -21,7 +21,7 @@ from launcher.cli.command_lines import (
     typed_oddities,
 )
 from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_runs
-from launcher.cli.help_pages import launcher_command
+from launcher.cli.help_pages import TYPED_WORDS, launcher_command
 from launcher.cli.job_selection import PATTERN_HELP, gc_paused, select
 from launcher.cli.option_types import SHARE, TextDefaultOption, flag, value_param, whole
 from launcher.context import (
@@ -637,8 +637,20 @@ def _warn_of_programs(
     else:
         for oddity in typed_oddities(programs[0].argv, folder, environment, job):
             print_stderr(f"warning: {sanitize_terminal(oddity)}")
+    if len(specs) > 1:
+        _warn_of_hydra(specs, start.folder, typed=file is None)
     variables = (each.settings.get("env", {}) for each in specs)
     _warn(stored_secrets_warning(variables, (each.argv for each in specs)))
+
+
+def _warn_of_hydra(specs: Sequence[Spec], folder: str, *, typed: bool) -> None:
+    """Print that Hydra programs may write into one folder; `typed` ones with the line that prevents it."""
+    # for several jobs only
+    from launcher.functions.hydra_folders import OWN_FOLDER, shared_folder_warning
+
+    words = click.get_current_context().meta[TYPED_WORDS]
+    line = shlex.join(["launcher", "add", *words, OWN_FOLDER]) if typed else ""
+    _warn(sanitize_terminal(shared_folder_warning((each.argv for each in specs), folder, line)))
 
 
 def _warn_of_places(

@@ -378,6 +378,24 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
                 notes[file_folder_note(file, str(Path(folder, name)), Path.cwd())] = None
     if note := next(filter(None, notes), ""):
         print_stderr(sanitize_terminal(f"note: {note}"))
+    _warn_of_hydra(plans)
+
+
+def _warn_of_hydra(plans: Iterable[Plan]) -> None:
+    """Print how many programs of task files may write into one folder of Hydra."""
+    by_folder: dict[str, list[Sequence[str]]] = {}
+    for plan in plans:
+        for job in plan.jobs:
+            if not job.entry and any("=" in word and word[0] != "-" for word in job.argv if word):
+                by_folder.setdefault(str(job.settings.get("cwd") or ""), []).append(job.argv)
+    for folder, programs in by_folder.items():
+        if len(programs) > 1:
+            # for few task files
+            from launcher.functions.hydra_folders import shared_folder_warning
+
+            place = str(Path.cwd() / Path(folder).expanduser())
+            if warning := shared_folder_warning(programs, place):
+                print_stderr(sanitize_terminal(warning))
 
 
 def _warn_of_secrets(plans: Iterable[Plan]) -> None:
