@@ -42,6 +42,7 @@ from launcher.workers.progress.steps import ProgressReport
 
 RECENT = 10  # ended attempts that are listed
 WAITING = 40  # waiting jobs that are listed
+MOST_WITH_NUMBERS = 100  # jobs of a list; the numbers of a program are read from its files
 LONGEST_PROGRAM = 40  # characters of a command line in a list
 UNRECORDED_END = "waiting for disk space: its program has ended"
 METRICS = 3  # results of a job that are shown in its line
@@ -209,21 +210,42 @@ def format_numbers(result: Mapping[str, object]) -> str:
     return sanitize_terminal(" ".join(numbers[:METRICS]))
 
 
+def with_numbers(
+    home: Home, store: Store, rows: Sequence[JobRow], views: Sequence[JobView]
+) -> list[JobView]:
+    """Return jobs with the last numbers of those that are done in place of "done"; of a long list the newest ones.
+
+    Args:
+        home: Queue folder.
+        store: Its database.
+        rows: The jobs.
+        views: The same jobs.
+    """
+    done = [row for row in rows if row.state is State.DONE][-MOST_WITH_NUMBERS:]
+    results = store.read.results([row.id for row in done])
+    numbers = {
+        row.id: format_numbers(results.get(row.id) or read_final_metrics(home, row)) for row in done
+    }
+    return [view._replace(reason=numbers.get(view.id) or view.reason) for view in views]
+
+
 def _label(job: JobRow, differing: DifferingParams) -> tuple[str, str]:
     """Return the parameters and the command line that follow the name of a job. No value is in both.
 
     A command line follows only a number. A job of a sweep has the parameters in which the run's jobs differ instead.
+    Swept values that are not in the name follow the name that a user gave.
     """
     number = job.name.removeprefix(_NUMBERED).rstrip("'")
     if not (job.name.startswith(_NUMBERED) and number.isdecimal()):
-        return _differing_params_text(job, differing), ""
+        swept = swept_values(job.spec.settings) if job.kind == PROGRAM else job.params
+        return _differing_params_text(job, differing, swept), ""
     names, argv = differing.get(job.run_id, frozenset()), job.spec.argv
     if swept := swept_values(job.spec.settings):
         return format_params(job.params, swept if names.isdisjoint(swept) else names), ""
     words = sanitize_terminal(shlex.join(hide_secrets(argv)))
     if len(words) <= LONGEST_PROGRAM:
         return "", words
-    if params := _differing_params_text(job, differing):
+    if params := _differing_params_text(job, differing, job.params):
         return params, sanitize_terminal(Path(script_of(argv) or argv[0]).name)
     return "", words[: LONGEST_PROGRAM - 1] + ELLIPSIS
 
@@ -239,14 +261,21 @@ def differing_params(store: Store, jobs: Iterable[JobRow]) -> DifferingParams:
     return {run: frozenset(varying_names(those)) for run, those in by_run.items()}
 
 
-def _differing_params_text(job: JobRow, differing: DifferingParams) -> str:
-    """Return the parameters in which jobs of the run differ and that the job's name does not contain."""
+def _differing_params_text(
+    job: JobRow, differing: DifferingParams, chosen: Mapping[str, Json]
+) -> str:
+    """Return those of some parameters in which jobs of the run differ and that the job's name does not contain."""
     names = differing.get(job.run_id)
     if not names:
         return ""
     named = params_in_job_name(job.name)
     return format_params(
-        job.params, [name for name in names if named.get(name, _ABSENT) != job.params.get(name)]
+        job.params,
+        [
+            name
+            for name in names
+            if name in chosen and named.get(name, _ABSENT) != job.params.get(name)
+        ],
     )
 
 

@@ -30,7 +30,7 @@ from launcher.screens.job_columns import (
     pipe_cells,
     table_of_columns,
 )
-from launcher.screens.job_view import WAITING, format_numbers, job_views
+from launcher.screens.job_view import WAITING, format_numbers, job_views, read_final_metrics
 from launcher.screens.live_display import alternate_screen, live_area
 from launcher.screens.queue_head import progress
 from launcher.screens.queue_view import TONES, job_table, running_table, snapshot_lines
@@ -219,7 +219,8 @@ def event_line(store: Store, job: JobRow, change: JobEvent, *, quiet: bool) -> T
             attempt = store.read.newest_attempts([job.id]).get(job.id)
             seconds = None if attempt is None else attempt.seconds
             took = "" if seconds is None else format_seconds(max(0.0, seconds))
-            words = ["done", name, took, format_numbers(store.read.result_of(job.id) or {})]
+            result = store.read.result_of(job.id) or read_final_metrics(store.home, job)
+            words = ["done", name, took, format_numbers(result)]
         case State.FAILED:
             words = ["failed", name, reason, f"→ launcher logs {job.id}"]
         case State.HELD if change.code == ReasonCode.FAILURE_LIMIT:

@@ -363,12 +363,14 @@ def _print_tables(
         print_lines(table_of_columns(records, columns).to_lines(width()))
         return [record["id"] for record in records if record["state"] is State.FAILED]
     # half of the imports of a command on a terminal; not needed in a pipe
+    from launcher.screens.job_view import with_numbers
     from launcher.screens.queue_view import job_table, snapshot_lines
     from launcher.screens.snapshots import QueueSnapshotReader
 
     if select_rows:
         with store.database.reading():
-            jobs = job_views(home, store, [*select_rows()])
+            rows = [*select_rows()]
+            jobs = with_numbers(home, store, rows, job_views(home, store, rows))
         print_lines(job_table(jobs, time.time()).to_lines(width()))
         return [job.id for job in jobs if job.state is State.FAILED]
     screen = QueueSnapshotReader(home, store).read_snapshot()

@@ -7,7 +7,7 @@ import pytest
 
 from launcher.gpu.gpus_file import GpuStatus, write_gpu_status
 from launcher.job import Resources, Terms
-from launcher.params import PARAMS
+from launcher.params import PARAMS, parse_options
 from launcher.screens import job_records
 from launcher.screens.gpu_view import LEGEND
 from launcher.screens.job_actions import ProposedChange, propose
@@ -191,8 +191,12 @@ def test_exception_shows_its_class_and_the_start_of_its_message(
 
 
 def queued(store: Store, jobs: Mapping[str, str], *, run: str = "grid") -> list[int]:
-    """Queue programs by their names and what their command lines say."""
-    specs = [a_spec("train.py", *words.split(), name=name, run=run) for name, words in jobs.items()]
+    """Queue programs of a sweep by their names and the swept options of their command lines."""
+    specs = [
+        a_spec(*argv, name=name, run=run, settings={PARAMS: dict(parse_options(argv))})
+        for name, words in jobs.items()
+        for argv in [("train.py", *words.split())]
+    ]
     return enqueue(store, *specs, run=run)
 
 
@@ -236,19 +240,28 @@ def test_parameters_in_the_name_are_not_repeated(home: Home, store: Store) -> No
             "--depth",
             str(at),
             name=f"command/train@lr={lr}",
-            settings={PARAMS: {"lr": lr}},
+            settings={PARAMS: {"lr": lr, "depth": at}},
         )
         for at, lr in enumerate((0.1, 1e-3))
     ]
     enqueue(store, *specs)
-    assert [view.params_text for view in job_views(home, store, store.read.jobs())] == [
-        "depth=0",
-        "depth=1",
-    ]
+    (first, second) = job_views(home, store, store.read.jobs())
+    assert (first.params_text, second.params_text) == ("depth=0", "depth=1")
+
+
+def test_options_do_not_follow_a_name_that_a_user_gave(home: Home, store: Store) -> None:
+    """Options of one program crowd out its name."""
+    options = "--standalone --nproc-per-node=2 -n 60"
+    names = {"command/ddp": options, "command/eval": "--lr 0.1"}
+    specs = [a_spec("train.py", *words.split(), name=name) for name, words in names.items()]
+    enqueue(store, *specs)
+    views = job_views(home, store, store.read.jobs())
+    assert [(view.params_text, view.program) for view in views] == [("", ""), ("", "")]
 
 
 def test_parameters_in_a_short_command_line_are_not_repeated(home: Home, store: Store) -> None:
-    queued(store, {"command/1": "--seed 1", "command/2": f"--seed 2 {'x' * 40}"})
+    words = {"command/1": "--seed 1", "command/2": f"--seed 2 {'x' * 40}"}
+    enqueue(store, *(a_spec("train.py", *each.split(), name=name) for name, each in words.items()))
     short, long = job_views(home, store, store.read.jobs())
     assert (short.params_text, long.params_text) == ("", "seed=2")
     assert (short.program, long.program) == ("train.py --seed 1", "train.py")
@@ -555,3 +568,13 @@ def test_restarted_cluster_job_is_not_changed(store: Store) -> None:
     claimed(store, job, 4.0, boot="pilot:abc")
     assert pause.act(store) == []
     assert job_row(store, job).paused is None
+
+
+def test_list_of_jobs_has_the_numbers_of_those_that_are_done(home: Home, store: Store) -> None:
+    (job,) = queued(store, {"command/fit": "--lr 0.1"})
+    claim = claimed(store, job)
+    attempt = home.attempt(job, 1)
+    attempt.folder.mkdir(parents=True)
+    attempt.log.write_text("launcher: acc=0.91\n")
+    store.transitions.finish_attempt(claim, Done(at=2.0), outputs={}, now=2.0)
+    assert "acc=0.91" in in_a_terminal("status", "run:grid", columns=80)
