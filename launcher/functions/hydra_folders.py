@@ -16,7 +16,7 @@ _CERTAIN = re.compile(
 )  # only Hydra has these
 _OVERRIDE = re.compile(r"[A-Za-z_][\w./@-]*=")
 _IMPORT = re.compile(r"^\s*(?:import|from)\s+hydra\b", re.MULTILINE)
-_MOST_BYTES = 1 << 18  # of a script; imports are at its beginning
+_MOST_BYTES = 1 << 18  # bytes of a script that are searched for an import
 
 
 def shared_folder_warning(programs: Iterable[Sequence[str]], folder: str, line: str = "") -> str:

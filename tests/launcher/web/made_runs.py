@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.job import Spec
+from launcher.params import PARAMS
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.files import Json
@@ -32,11 +33,13 @@ def a_training(
     *,
     settings: Mapping[str, Json],
     result: Mapping[str, Json] | None = None,
+    swept: bool = False,
 ) -> int:
-    """Let a program of a run be done that returned numbers."""
+    """Let a program of a run be done that returned numbers; its settings are options, or values of a sweep."""
     words = [f"--{name}={value}" for name, value in settings.items()]
     name = f"command/{'-'.join(map(str, settings.values()))}"
-    spec = a_spec("train.py", *words, name=name, run=run, root=str(root))
+    values = {PARAMS: dict(settings)} if swept else {}
+    spec = a_spec("train.py", *words, name=name, run=run, root=str(root), settings=values)
     (number,) = done(store, spec, run=run, root=root, result=result)
     return number
 

@@ -351,7 +351,8 @@ def test_lists_and_legends_show_differing_parameters(
     page: Page, home: Home, store: Store, tmp_path: Path
 ) -> None:
     jobs = [
-        a_training(store, tmp_path, "own", settings={"lr": lr, "epochs": 3}) for lr in (0.1, 0.02)
+        a_training(store, tmp_path, "own", settings={"lr": lr, "epochs": 3}, swept=True)
+        for lr in (0.1, 0.02)
     ]
     for job in jobs:
         attempt = home.attempt(job, 1)
