@@ -20,6 +20,7 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another scree
 # go to the top; clear to the line's end, below
 _TOP, _TO_END, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 _HASHING_AFTER_S = 0.5  # a digest that takes less is not worth a line
+_COUNT_AFTER_S = 1.0  # a shorter task is not worth a line
 _HASHING_AGAIN_S = 0.2  # between two drawings of that line
 _SUSPENDING = (signal.SIGTERM, signal.SIGTSTP)
 
@@ -84,6 +85,31 @@ def live_area(*, live: bool) -> Iterator[Callable[[Sequence[TextLine], Sequence[
         yield show
     finally:
         show((), ())
+
+
+@contextmanager
+def live_count(
+    text: str, total: int, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int], None]]:
+    """Draw how much of a long task is done, as a line on the standard error that is removed at the end.
+
+    The context is a function that takes the number of finished parts. Nothing is drawn without a terminal.
+
+    Args:
+        text: what is done with the parts, such as "files of jobs deleted".
+        total: number of parts.
+        clock: seconds.
+    """
+    next_at = clock() + _COUNT_AFTER_S
+    with live_area(live=sys.stderr.isatty()) as show:
+
+        def count(number: int) -> None:
+            nonlocal next_at
+            if (now := clock()) >= next_at:
+                next_at = now + _HASHING_AGAIN_S
+                show([], [line(f"{text}: {number:,} of {total:,}")])
+
+        yield count
 
 
 def watch_hashing(clock: Callable[[], float] = time.monotonic) -> HashProgress | None:

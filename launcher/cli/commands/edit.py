@@ -26,6 +26,7 @@ from launcher.cli.job_selection import (
     PATTERN_HELP,
     dry_run_option,
     filter_by_state,
+    names_job,
     only_job,
     optional_patterns,
     pattern_command,
@@ -269,6 +270,7 @@ def _write(home: Home, store: Store, revision: "Revision") -> None:
     help="Run in the present environment: with the variables, PATH and Python of this command.",
 )
 @_set_option("first")
+@flag("-y", "--yes", help="Also queue cancelled jobs again, without a question.")
 @dry_run_option
 def retry(
     patterns: tuple[str, ...],
@@ -277,6 +279,7 @@ def retry(
     snapshot: bool,
     environment: bool,
     sets: tuple[str, ...],
+    yes: bool,
     dry_run: bool,
 ) -> None:
     """Queue failed, cancelled or skipped jobs again.
@@ -287,6 +290,8 @@ def retry(
 
     --set also changes a value of a sweep. The name of the job follows. A finished job keeps its result, and
     a new job gets the value.
+
+    If PATTERN matches failed and cancelled jobs, the cancelled ones are queued only with --yes or after a question.
 
     A job that was queued with --snapshot runs the same copy of its code again, unless you write --snapshot.
     A job runs in the environment in which it was queued, unless you write --environment.
@@ -300,6 +305,8 @@ def retry(
     """
     with open_queue() as (home, store):
         chosen = _select_retries(home, store, patterns, failed=failed, force=force, sets=sets)
+        if not yes:
+            chosen = _leave_out_cancelled(store, chosen, patterns, dry_run=dry_run)
         numbers = {job.id for job in chosen}
         changes = _changes(home, store, chosen, sets)
         if not force:
@@ -329,6 +336,40 @@ def _refuse_retaken(*, snapshot: bool, environment: bool) -> None:
             f"{option} cannot be combined with --set of a finished job. "
             f"Queue the new job: launcher add{words}"
         )
+
+
+def _leave_out_cancelled(
+    store: Store, jobs: list[JobRow], patterns: Sequence[str], *, dry_run: bool
+) -> list[JobRow]:
+    """Return jobs without those that were cancelled, unless a user names or confirms them, or all were cancelled.
+
+    Args:
+        store: Database of the queue.
+        jobs: Selected jobs.
+        patterns: Patterns that select them.
+        dry_run: Whether to ask nothing.
+    """
+    cancelled = {
+        job.id
+        for job in jobs
+        if job.state is State.CANCELLED and not any(names_job(pattern, job) for pattern in patterns)
+    }
+    if not cancelled or len(cancelled) == len(jobs):
+        return jobs
+    noun = f"{pluralize(len(cancelled), 'cancelled job')}"
+    if sys.stdin.isatty() and not dry_run:
+        if click.confirm(f"also queue {noun} again?", err=True):
+            return jobs
+    else:
+        words = shlex.join(["launcher", "retry", *patterns, "--yes"])
+        print_stderr(f"note: {noun} left out. To queue cancelled jobs again, too: {words}")
+    retried_with = store.job_control.jobs_to_retry
+    return [
+        job
+        for job in jobs
+        if job.id not in cancelled
+        and not (job.state is State.SKIPPED and cancelled & {*retried_with({job.id})})
+    ]
 
 
 def _refuse_done(chosen: Sequence[JobRow], changes: "Mapping[int, Revision]") -> None:

@@ -29,6 +29,7 @@ from launcher.job_options.value_types import in_known_zone
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.format import format_job_names, iso_time, short_local_time
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, history_to_json
+from launcher.screens.live_display import live_count
 from launcher.screens.pilot_table import LOCAL
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextLine, TextStyle, line
@@ -361,9 +362,13 @@ def _clean(home: Home, store: Store, jobs: Sequence[JobRow], rules: RetentionRul
     gone: list[JobRow] = []
     # the newest first: what needs another of them goes before it
     ended = _newest_candidates(store, rules)
-    store.database.write_in_portions(
-        going[::-1], lambda batch: gone.extend(_delete_jobs(home, store, batch, rules, ended))
-    )
+    with live_count("jobs deleted from the queue", len(going)) as count:
+
+        def delete(batch: Sequence[JobRow]) -> None:
+            gone.extend(_delete_jobs(home, store, batch, rules, ended))
+            count(len(gone))
+
+        store.database.write_in_portions(going[::-1], delete)
     freed, stuck = _delete_folders(home, store)
     numbers = {job.id for job in gone}
     return _CleanResult(
@@ -407,17 +412,20 @@ def _delete_jobs(
 def _delete_folders(home: Home, store: Store) -> tuple[int, list[SkippedFolder]]:
     """Delete the folders of forgotten jobs; return the freed bytes and the remaining folders."""
     freed, left, deleted = 0, list[SkippedFolder](), set[int]()
-    for job in read_forgotten(home, store):
-        stuck = []
-        for attempt in attempt_folders(home, job):
-            size = deletable_bytes(attempt)
-            if deletion_refusal(attempt) is None:
-                remove_attempt_stage(attempt, job.run_folder)
-            remnant = delete_attempt_folder(attempt)
-            freed += size if remnant is None else 0
-            stuck += [remnant] if remnant else []
-        left += stuck
-        deleted |= set() if stuck else {job.id}
+    jobs = read_forgotten(home, store)
+    with live_count("jobs whose files were deleted", len(jobs)) as count:
+        for number, job in enumerate(jobs):
+            count(number)
+            stuck = []
+            for attempt in attempt_folders(home, job):
+                size = deletable_bytes(attempt)
+                if deletion_refusal(attempt) is None:
+                    remove_attempt_stage(attempt, job.run_folder)
+                remnant = delete_attempt_folder(attempt)
+                freed += size if remnant is None else 0
+                stuck += [remnant] if remnant else []
+            left += stuck
+            deleted |= set() if stuck else {job.id}
     remove_forgotten(home, store, deleted)
     return freed, left
 

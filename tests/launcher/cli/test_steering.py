@@ -273,6 +273,33 @@ def test_all_failed_jobs_are_retried(launcher: Launcher, home: Home, store: Stor
     assert not home.stop_record.exists()
 
 
+def test_cancelled_jobs_among_failed_ones_are_retried_only_if_confirmed(
+    launcher: Launcher, store: Store
+) -> None:
+    needs = {"command/after": ["command/bad"], "command/after-gone": ["command/gone"]}
+    enqueue(
+        store, "command/bad", "command/gone", "command/after", "command/after-gone", needs=needs
+    )
+    write_json(store.home.stop_record, {"schema": 1, "now": False, "at": 0.0})
+    finished(store, 1, BOOM)
+    store.job_control.cancel([2], 3.0)
+
+    def retried(*words: str) -> list[str]:
+        answer = launcher.well("retry", "--dry-run", *words)
+        assert ("cancelled job left out" in answer.err) == (words == ("command/",))
+        return [line.split("\t")[1] for line in answer.out.splitlines()]
+
+    assert retried("command/") == ["command/bad", "command/after"]
+    assert retried("command/", "--yes") == [row.name for row in store.read.jobs()]
+    assert retried("command/gone") == ["command/gone", "command/after-gone"]
+    assert retried("2") == ["command/gone", "command/after-gone"]
+    drawn = in_a_terminal("retry", "command/", typed="n\n")
+    assert "also queue 1 cancelled job again? [y/N]" in drawn
+    assert [row.state for row in store.read.jobs()] == [
+        *(State.QUEUED, State.CANCELLED, State.QUEUED, State.SKIPPED),
+    ]
+
+
 def test_a_held_job_that_was_cancelled_is_held_again(launcher: Launcher, store: Store) -> None:
     launcher("add", "--hold", "--name", "late", "--", "true")
     launcher("cancel", "1")

@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stderr
 import pytest
 
 from launcher.screens.command_output import print_json
-from launcher.screens.live_display import watch_hashing
+from launcher.screens.live_display import live_count, watch_hashing
 from launcher.screens.terminal import HIGH, WIDE, supports_unicode, terminal_size, uses_colour
 from launcher.store.queue import Store
 from tests.build import Clock, a_spec, enqueue
@@ -148,3 +148,16 @@ def test_progress_line_is_shown_only_for_slow_hashing() -> None:
         assert drawn() == "\rhashing second.bin: 16 MiB of 64 MiB\x1b[K"
         watch("second.bin", 64 * MIB, 64 * MIB)
         assert drawn() == "\r\x1b[K"
+
+
+def test_count_of_a_long_task_is_drawn_and_removed() -> None:
+    with a_narrow_terminal() as drawn:
+        with live_count("jobs deleted", 3000, clock := Clock()) as count:
+            count(10)
+            assert drawn() == ""
+            clock.now += 1.0
+            count(1200)
+            assert "jobs deleted: 1,200 of 3,000" in drawn()
+            count(1300)
+            assert drawn() == ""
+        assert drawn() == "\r\x1b[1A\x1b[J"
