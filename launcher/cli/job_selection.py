@@ -182,7 +182,7 @@ def filter_by_state(jobs: Sequence[JobRow], states: Collection[State], what: str
         could = f"{', '.join(others)} or {last}" if others else last
         raise UsageError(f"nothing to {what}. {_states_text(excluded)}. Jobs must be {could}.")
     for state, there in excluded.items():
-        print_stderr(f"unchanged, {state}: {format_job_names(there)}")
+        print_stderr(f"unchanged, {state}: {format_job_names(there, others=kept)}")
     return kept
 
 

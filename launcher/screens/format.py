@@ -168,9 +168,15 @@ def failure_hold_texts(jobs: Iterable[JobRow]) -> list[str]:
     ]
 
 
-def format_job_names(jobs: Sequence[JobRow], most: int = 3) -> str:
-    """Return the names of the first `most` jobs, and the number of further ones."""
-    times = Counter(job.name for job in jobs)
+def format_job_names(jobs: Sequence[JobRow], most: int = 3, others: Iterable[JobRow] = ()) -> str:
+    """Return the names of the first `most` jobs, and the number of further ones.
+
+    Args:
+        jobs: Jobs.
+        most: Number of names.
+        others: Jobs that are named at the same time; a name that they share gets the job number.
+    """
+    times = Counter(job.name for job in (*jobs, *others))
     names = ", ".join(
         sanitize_terminal(job.name if times[job.name] == 1 else _with_number(job.name, job.id))
         for job in jobs[:most]
