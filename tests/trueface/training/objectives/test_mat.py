@@ -8,6 +8,7 @@ from launcher.api import JobError
 from tests.trueface.models.build import untrained
 from trueface.data.batch import Batch
 from trueface.models.blocks.multi_attention import ATTENTIONS, MultiAttention
+from trueface.training.objectives import mat
 from trueface.training.objectives.mat import (
     RATE,
     degrade_by_attention,
@@ -46,11 +47,17 @@ def test_image_is_blurred_and_noisy_where_the_drawn_attention_map_is_high() -> N
     assert torch.allclose(degrade_by_attention(flat, 0 * attention), flat, atol=1e-6)
 
 
-def test_map_is_divided_by_its_largest_value_alone() -> None:
-    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    # a map without a zero is high everywhere, also at its lowest place
-    result = degrade_by_attention(pixels, 5 + torch.rand(1, ATTENTIONS, 4, 4))
-    assert result.std() < 0.6 * pixels.std()
+def test_map_is_divided_by_its_largest_value_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mat, "THRESHOLDS", (0.5, 0.5))
+    monkeypatch.setattr(mat, "STEEPNESS", (4.0, 4.0))
+    torch.manual_seed(1)
+    pixels = torch.randn(1, 3, 64, 64).sign()
+    attention = torch.full((1, ATTENTIONS, 4, 4), 6.0)
+    attention[..., 2:] = 3
+    # what remains of pixels that the blur evens out is 1 - soft_threshold(1, .5, 4), and of .5
+    remains = (degrade_by_attention(pixels, attention) * pixels).mean((0, 1, 2))
+    assert remains[:20].mean() == pytest.approx(1 - 0.7616, abs=0.03)
+    assert remains[-20:].mean() == pytest.approx(1 - 0.3808, abs=0.03)
 
 
 def test_soft_threshold_is_zero_for_no_attention() -> None:
