@@ -9,9 +9,10 @@ _SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # special characters of Markdown
 _ESCAPES = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "–": "--",
-    "\u2212": "$-$", "×": r"$\times$", "†": r"$^\dagger$", "→": r"$\rightarrow$",
-})  # fmt: skip
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedblright{}", "±": r"$\pm$", "–": "--",
+    "\u2212": "$-$", "×": r"$\times$", "†": r"$^\dagger$", "→": r"$\rightarrow$", "·": r"$\cdot$",
+    "²": "$^2$", "°": r"$^\circ$", "µ": r"$\mu$", "‖": r"$\|$", "≤": r"$\leq$", "≥": r"$\geq$",
+})  # fmt: skip  # each works in the default encoding OT1 and with booktabs alone
 
 
 def markdown_text(table: TextTable) -> str:

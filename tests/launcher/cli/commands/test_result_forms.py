@@ -228,9 +228,16 @@ def test_latex_table_has_booktabs_rules() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "escaped"), [("-inf", "$-$inf"), ("-1e-09", "$-$1e-09"), ("-info", "-info")]
+    ("text", "escaped"),
+    [
+        ("-inf", "$-$inf"),
+        ("-1e-09", "$-$1e-09"),
+        ("-info", "-info"),
+        ('15" × 2²', r"15\textquotedblright{} $\times$ 2$^2$"),  # \textquotedbl is not in OT1
+        ("µ ≤ 2°", r"$\mu$ $\leq$ 2$^\circ$"),
+    ],
 )
-def test_latex_minus_sign_of_a_number_is_mathematical(text: str, escaped: str) -> None:
+def test_latex_has_only_commands_of_its_default_encoding(text: str, escaped: str) -> None:
     assert escape_latex(text) == escaped
 
 
