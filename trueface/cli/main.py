@@ -31,6 +31,7 @@ PACKAGES = (
     "torch",
     "torchvision",
 )
+_OWN = frozenset({"trueface", "launcher"})  # packages whose faults need a traceback
 _NEED_NOTHING = frozenset({"-h", "--help", "--version"})  # as the first word
 SECTIONS = {
     "Data": {
@@ -235,10 +236,31 @@ def exit_code(action: Callable[[], object], words: Sequence[str] = ()) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except Exception as error:
-        code = MACHINE if isinstance(error, OSError) else getattr(error, "exit_code", None)
+        code, message = getattr(error, "exit_code", None), str(error)
+        if isinstance(error, OSError):
+            code = MACHINE
+        elif isinstance(error, ImportError) and (package := unimportable_package(error)):
+            from trueface.runtime.errors import first_line  # help need not wait for it
+
+            code = MACHINE
+            message = (
+                f"the package {package} cannot be imported: {first_line(error)}. Install it again."
+            )
         if code is None:
             raise  # an error in the program: its traceback is needed
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {message}", err=True)
         return int(code)
     # click returns the exit code of a command that ended with one
     return ended if type(ended) is int else 0
+
+
+def unimportable_package(error: ImportError) -> str:
+    """Return the package whose import fails by a fault that is not ours; "" if ours does."""
+    names, trace = list[str](), error.__traceback__
+    while trace is not None:
+        names.append(trace.tb_frame.f_globals.get("__name__", "").partition(".")[0])
+        trace = trace.tb_next
+    ours = [place for place, name in enumerate(names) if name in _OWN]
+    within = [name for name in names[ours[-1] + 1 :] if name != "importlib"] if ours else []
+    package = (within or [(error.name or "").partition(".")[0]])[0]
+    return "" if package in _OWN else package

@@ -5,6 +5,7 @@ lists some, and it starts Ghostscript for EPS.
 """
 
 import functools
+import importlib
 import importlib.util
 import os
 import stat
@@ -16,7 +17,7 @@ from typing import IO
 
 import PIL.Image
 
-from trueface.runtime.errors import install_command
+from trueface.runtime.errors import first_line, install_command
 from trueface.runtime.files import link_target
 
 FORMATS = (
@@ -83,7 +84,7 @@ def lacks_reader(reason: str) -> bool:
 def missing_reader(name: str) -> str:
     """Return the format of a file name that cannot be read in this environment, or ""."""
     form = HEIF_SUFFIXES.get(os.path.splitext(name)[1].lower(), "")  # noqa: PTH122  # of 200,000
-    return "" if not form or _is_installed(form) else form
+    return form if form and _reader_fault(form) else ""
 
 
 @contextmanager
@@ -139,9 +140,8 @@ def _open_format(source: IO[bytes], formats: tuple[str, ...]) -> PIL.Image.Image
         return PIL.Image.open(source, formats=formats)
     if form not in formats:
         return PIL.Image.open(source, formats=())  # refused as every unwanted format
-    if not _is_installed(form):
-        raise RefusedImageError(f"{_LACKING} {form} files. Install one: {install_command('heif')}")
-    _register(form)
+    if fault := _reader_fault(form):
+        raise RefusedImageError(fault)
     try:
         return PIL.Image.open(source, formats=(form,))
     except PIL.UnidentifiedImageError as error:
@@ -162,13 +162,23 @@ def _brand_format(source: IO[bytes]) -> str:
 
 
 @functools.cache
-def _is_installed(form: str) -> bool:
-    return importlib.util.find_spec(_MODULES[form]) is not None
+def _reader_fault(form: str) -> str:
+    """Return why files of a format cannot be read here, or "" after Pillow is prepared for them."""
+    if importlib.util.find_spec(_MODULES[form]) is None:
+        return f"{_LACKING} {form} files. Install one: {install_command('heif')}"
+    try:
+        _register(form)
+    except (ImportError, OSError) as error:
+        return (
+            f"{_LACKING} {form} files that can be imported ({first_line(error)}). Install it again: "
+            f"{install_command('heif')}"
+        )
+    return ""
 
 
-@functools.cache
 def _register(form: str) -> None:
     """Prepare Pillow for a format, once in each process. Images are decoded side by side already."""
+    importlib.import_module(_MODULES[form])  # Pillow hides why its own reader cannot be imported
     if form == HEIF:
         import pillow_heif  # an extra
 

@@ -368,9 +368,9 @@ def test_import_without_a_reader_leaves_heic_out_and_a_later_one_adds_it(
         PIL.Image.new("RGB", (64, 64), (number, 0, 0)).save(top / f"real/new{number}.heic")
     with monkeypatch.context() as absent:
         absent.setitem(image_files._MODULES, "HEIF", "no_such_module")
-        image_files._is_installed.cache_clear()
+        image_files._reader_fault.cache_clear()
         printed = command("import", "folders", top, "--out", tmp_path / "data")
-    image_files._is_installed.cache_clear()
+    image_files._reader_fault.cache_clear()
     assert "40 images linked" in printed.out
     assert "skipped: 3 .heic without a reader\n" in printed.out
     assert (

@@ -104,6 +104,31 @@ def test_closed_pipe_exits_with_141() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise ImportError('libheif.so.1: cannot open')", "libheif.so.1: cannot open"),
+        ("import no_such_module_below_it", "No module named 'no_such_module_below_it'"),
+        ("from json import no_such_name", "cannot import name 'no_such_name' from 'json'"),
+    ],
+)
+def test_installed_package_that_cannot_be_imported_is_named_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
+) -> None:
+    (tmp_path / "broken_extra").mkdir()
+    (tmp_path / "broken_extra/__init__.py").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        # as one of our modules imports it
+        code = cli.exit_code(lambda: exec("import broken_extra", {"__name__": "trueface.data.a"}))
+    assert code == 3
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: the package broken_extra cannot be imported: {reason}")
+    assert len(printed.splitlines()) == 1
+    with pytest.raises(ImportError):
+        cli.exit_code(lambda: exec("from trueface import lost", {"__name__": "trueface.data.a"}))
+
+
 def test_sample_is_created_with_its_splits(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,9 +53,9 @@ def no_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An environment without the extra `heif`."""
     absent = dict.fromkeys(image_files._MODULES, "no_such_module")
     monkeypatch.setattr(image_files, "_MODULES", absent)
-    image_files._is_installed.cache_clear()
+    image_files._reader_fault.cache_clear()
     yield
-    image_files._is_installed.cache_clear()
+    image_files._reader_fault.cache_clear()
 
 
 def test_heic_pixels_are_exact_and_its_name_does_not_matter(tmp_path: Path) -> None:
@@ -125,6 +125,28 @@ def test_film_with_the_same_container_is_no_image(tmp_path: Path) -> None:
         decode_array(tmp_path / "a.heic")
 
 
+@pytest.mark.parametrize(
+    ("name", "form", "how"), [("a.heic", "HEIF", EXACT), ("a.avif", "AVIF", NEAR)]
+)
+def test_reader_that_cannot_be_imported_is_named_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, form: str, how: dict[str, Any]
+) -> None:
+    (tmp_path / "broken_reader.py").write_text("raise ImportError('libheif.so.1: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(image_files._MODULES, form, "broken_reader")
+    image_files._reader_fault.cache_clear()
+    PIL.Image.fromarray(squares()).save(tmp_path / name, **how)
+    try:
+        assert image_files.missing_reader(name) == form
+        with pytest.raises(
+            BadImageError, match=r"imported \(libheif.*Install it again: "
+        ) as caught:
+            decode(tmp_path / name)
+        assert image_files.lacks_reader(caught.value.reason)
+    finally:
+        image_files._reader_fault.cache_clear()
+
+
 @pytest.mark.usefixtures("no_reader")
 @pytest.mark.parametrize(
     ("name", "form", "how"), [("a.heic", "HEIF", EXACT), ("a.avif", "AVIF", NEAR)]
@@ -152,6 +174,6 @@ def test_unwanted_format_is_refused_without_its_reader(
     PIL.Image.fromarray(squares()).save(tmp_path / name, **how)
     for reader in ("pillow_heif", "PIL.AvifImagePlugin"):
         monkeypatch.setitem(sys.modules, reader, None)  # an import fails
-    image_files._register.cache_clear()
+    image_files._reader_fault.cache_clear()
     with pytest.raises(PIL.UnidentifiedImageError), open_image(tmp_path / name, formats=("PNG",)):
         pass

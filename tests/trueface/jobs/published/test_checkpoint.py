@@ -264,11 +264,11 @@ def test_heic_twin_of_a_listed_image_changes_no_test(
     pillow_heif.from_pillow(PIL.Image.open(listed)).save(str(listed.with_suffix(".heic")))
     if not installed:
         monkeypatch.setitem(image_files._MODULES, "HEIF", "no_such_module")
-    image_files._is_installed.cache_clear()
+    image_files._reader_fault.cache_clear()
     try:
         assert scored(lab) == before
     finally:
-        image_files._is_installed.cache_clear()
+        image_files._reader_fault.cache_clear()
     assert len(before) == 2 * len(FILES)
 
 
