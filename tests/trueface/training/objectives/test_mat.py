@@ -54,7 +54,7 @@ def test_map_is_divided_by_its_largest_value_alone(monkeypatch: pytest.MonkeyPat
     pixels = torch.randn(1, 3, 64, 64).sign()
     attention = torch.full((1, ATTENTIONS, 4, 4), 6.0)
     attention[..., 2:] = 3
-    # what remains of pixels that the blur evens out is 1 - soft_threshold(1, .5, 4), and of .5
+    # pixels that the blur evens out keep 1 - soft_threshold(1, .5, 4), or that of .5
     remains = (degrade_by_attention(pixels, attention) * pixels).mean((0, 1, 2))
     assert remains[:20].mean() == pytest.approx(1 - 0.7616, abs=0.03)
     assert remains[-20:].mean() == pytest.approx(1 - 0.3808, abs=0.03)
