@@ -28,7 +28,7 @@ from trueface.data.qualities import QualityList, files_of, missing_file_words, s
 from trueface.data.settings import other_decoding, resized_base
 from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.rule import Check, Rule, published_root
-from trueface.models.registry import spec_of, without_last_layer
+from trueface.models.registry import spec_of, unfit_network, unfit_side, without_last_layer
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -118,6 +118,17 @@ def check_attribute_headers(draft: Draft, *_: object) -> Iterator[str]:
         yield columns
 
 
+def check_side(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
+    """Refuse images of a side that the network of a trained model does not take."""
+    name = next(filter(None, (each.settings.get("model") for each in makers)), None)
+    settings = draft.settings
+    side = settings.get("resize_size")
+    if settings.get("test_crops") and settings.get("patch_size", -1) > 0:
+        side = settings["patch_size"]
+    if name is not None and side and (reason := unfit_side(spec_of(name), side)):
+        yield f"{draft.model}: {reason}"
+
+
 def check_saved_features(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Refuse to save the features of a network that does not end in one linear layer."""
     known = (each.settings.get("model") or each.settings.get("architecture") for each in makers)
@@ -126,7 +137,13 @@ def check_saved_features(draft: Draft, makers: Sequence[Draft], _: DataIdResolve
         yield f"{draft.model}: {without_last_layer('features: true', name)}"
 
 
-SCORING = (*_MODELS, check_leaks, _missing_corruption_programs, check_attribute_headers)
+SCORING = (
+    *_MODELS,
+    check_side,
+    check_leaks,
+    _missing_corruption_programs,
+    check_attribute_headers,
+)
 TESTS = (
     *SCORING,
     check_saved_features,
@@ -147,6 +164,15 @@ def _unusable_without_last_layer(draft: Draft) -> Iterator[str]:
     if spec_of(name).head is None:
         for user in _users_of_last_layer(draft.settings):
             yield f"{draft.model}: {without_last_layer(user, name)}"
+
+
+@Rule
+def _unfit_network(draft: Draft) -> Iterator[str]:
+    """Yield why a detector of images of this side cannot be made of the network, as far as it is known."""
+    settings = draft.settings
+    side = settings["patch_size"] if settings["patch_size"] > 0 else settings["resize_size"]
+    if reason := unfit_network(settings["model"], side):
+        yield f"{draft.model}: {reason}"
 
 
 def _users_of_last_layer(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -576,6 +602,7 @@ ACCUMULATION = Rule(
 TRAININGS = (
     *_MODELS,
     check_published_base,
+    _unfit_network,
     _unusable_without_last_layer,
     *PROCESSES,
     ACCUMULATION,
@@ -685,6 +712,7 @@ def unfit_accumulation(draft: Draft) -> Iterator[str]:
 UNLEARNINGS = (
     *_MODELS,
     check_published_base,
+    _unfit_network,
     _unusable_without_last_layer,
     Rule(
         lambda draft: objectives()[draft.settings["objective"]].columns,

@@ -26,6 +26,7 @@ from trueface.models.registry import (
     load_classifier_maker,
     spec_of_classifier,
     three_numbers,
+    unfit_side,
     without_last_layer,
 )
 from trueface.runtime.errors import JobError, UnknownName
@@ -242,12 +243,8 @@ def build_detector(
         torch.manual_seed(stream_seed("weights", seed))
         built = assemble(name, options)
     network: nn.Module = built.network
-    step = built.spec.side_step
-    if side is not None and step is not None and side % step:
-        raise JobError(
-            f"model {name} needs images whose side is a multiple of {step} pixels, got {side}. Set "
-            f"resize_size to {step * max(1, round(side / step))}."
-        )
+    if side is not None and (reason := unfit_side(built.spec, side)):
+        raise JobError(reason)
     if side is not None and built.spec.input_size is None:
         refuse_small(network, name, side)
     if channels_last:

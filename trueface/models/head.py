@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.models.registry import without_linear_layer
 from trueface.runtime.errors import JobError, first_line
 
 SIDES = (64, 224)  # pixels: the first is enough for most networks
@@ -314,10 +315,7 @@ def last_linear(network: nn.Module, name: str) -> str:
     """
     linear = linear_layers(network)
     if not linear:
-        raise JobError(
-            f"model {name} has no linear layer, which features, freezing and unlearning need. "
-            "Choose another network (SqueezeNet is available as squeezenet)."
-        )
+        raise JobError(without_linear_layer(name))
     return linear[-1]
 
 

@@ -165,13 +165,17 @@ class Library(Declared):
     package: str  # dotted, whose files declare networks by `@register_model`; they are read as text
     extra: str  # this project's extra with which the library is installed
     has_tags: bool = False  # a name may end in a full stop and the tag of published weights
+    # networks whose last layer is not linear, so that no detector is made of them
+    without_last_layer: tuple[str, ...] = ()
+    side_steps: Mapping[str, int] = field(default_factory=dict)  # as of a `ModelSpec`, by network
 
     def spec(self, network: str) -> ModelSpec:
         """Return what is known of a network of this library before it is made."""
         return ModelSpec(
             name=f"{self.name}/{network}",
             summary=f"{network} of {self.summary}",
-            head="",
+            head=None if network in self.without_last_layer else "",
+            side_step=self.side_steps.get(network),
         )
 
 
@@ -302,6 +306,42 @@ def without_last_layer(user: str, name: str) -> str:
         f"{user} needs a network that ends in one linear layer, but model {name} does not. Choose "
         "another model."
     )
+
+
+def without_linear_layer(name: str) -> str:
+    """Return why no detector is made of a network of a library."""
+    return (
+        f"model {name} has no linear layer, which features, freezing and unlearning need. Choose another network "
+        "(SqueezeNet is available as squeezenet)."
+    )
+
+
+def unfit_side(spec: ModelSpec, side: int) -> str:
+    """Return why a network does not take images of that side in pixels, as far as it declares it; "" if it does."""
+    if spec.input_size not in {None, side}:
+        return (
+            f"model {spec.name} needs images of {spec.input_size} by {spec.input_size} pixels, got {side} by {side}. "
+            f"Set resize_size to {spec.input_size}."
+        )
+    step = spec.side_step
+    if step is None or side % step == 0:
+        return ""
+    return (
+        f"model {spec.name} needs images whose side is a multiple of {step} pixels, got {side}. Set resize_size to "
+        f"{step * max(1, round(side / step))}."
+    )
+
+
+def unfit_network(name: str, side: int) -> str:
+    """Return why no detector of images of that side is made of a network, as far as it is known before; "" if one is.
+
+    Raises:
+        UnknownName: there is no network of that name.
+    """
+    spec = spec_of(name)
+    if spec.head is None and name.partition("/")[0] in LIBRARIES:
+        return without_linear_layer(name)
+    return unfit_side(spec, side)
 
 
 def load_model_maker(name: str) -> Callable[..., Any]:

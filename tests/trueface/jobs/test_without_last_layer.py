@@ -14,6 +14,7 @@ from trueface.data.augmentations.steps import Window
 from trueface.jobs import testing, training
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 from trueface.models import checkpoint
+from trueface.models.detectors import build_detector
 from trueface.models.logits import BackboneHeadSplit
 from trueface.models.registry import SPECS, model_name
 from trueface.prediction.heat_map import class_activation
@@ -52,6 +53,45 @@ def test_plan_refuses_what_works_on_features_or_on_the_last_layer(
     assert [each for each in kind.refusals(draft, ()) if REASON in each] == [
         f"{DATA}%50: {user} {REASON}. Choose another model."
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "reason"),
+    [
+        ("tv/squeezenet1_1", {}, "has no linear layer"),
+        ("ccvit", {"resize_size": 64}, "a multiple of 224 pixels, got 64. Set resize_size to 224"),
+        ("ccvit", {"resize_size": 448, "patch_size": 200}, "a multiple of 224 pixels, got 200"),
+        (
+            "tv/vit_h_14",
+            {"resize_size": 32},
+            "a multiple of 14 pixels, got 32. Set resize_size to 28",
+        ),
+        ("dct", {"resize_size": 64}, "256 by 256 pixels, got 64 by 64. Set resize_size to 256"),
+    ],
+)
+def test_plan_refuses_a_network_that_the_job_cannot_build(
+    tmp_path: Path, name: str, settings: dict[str, Any], reason: str
+) -> None:
+    given = PLACE | {"model": name} | settings
+    draft = a_draft(TRAIN, tmp_path, given, model=DATA, data=DATA)
+    unlearning = a_draft(
+        UNLEARN, tmp_path, given | {"method": "relabel"}, model=f"{DATA}%50~relabel", data=DATA
+    )
+    for each, kind in ((draft, TRAIN), (replace(unlearning, base=f"{DATA}%50"), UNLEARN)):
+        (found,) = (text for text in kind.refusals(each, ()) if f": model {name} " in text)
+        assert reason in found
+    side = max(draft.settings["patch_size"], 0) or draft.settings["resize_size"]
+    with pytest.raises(JobError, match=r"no linear layer|needs images|does not accept images of"):
+        build_detector(name, weights="none", seed=1, side=side)
+
+
+def test_plan_refuses_a_test_at_a_side_that_its_network_does_not_take(tmp_path: Path) -> None:
+    network = PLACE | {"model": "ccvit", "resize_size": 224}
+    maker = a_draft(TRAIN, tmp_path, network, model=DATA, data=DATA)
+    for side, count in ((224, 0), (300, 1)):
+        draft = a_draft(TEST, tmp_path, PLACE | {"resize_size": side}, model=DATA, data=DATA)
+        found = [each for each in TEST.refusals(draft, [maker]) if "a multiple of 224" in each]
+        assert len(found) == count
 
 
 def test_plan_refuses_to_save_features_of_a_test(tmp_path: Path) -> None:

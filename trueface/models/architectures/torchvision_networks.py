@@ -22,7 +22,21 @@ INCEPTIONS: Mapping[str, tuple[str, ...]] = {
 POSITIONS = "encoder.pos_embedding"  # weights of a vision transformer, (1, 1 + patches, width)
 
 
-@register_library("tv", summary="torchvision", package="torchvision.models", extra="lab")
+@register_library(
+    "tv",
+    summary="torchvision",
+    package="torchvision.models",
+    extra="lab",
+    without_last_layer=("squeezenet1_0", "squeezenet1_1"),
+    side_steps={
+        "vit_b_16": 16,
+        "vit_b_32": 32,
+        "vit_l_16": 16,
+        "vit_l_32": 32,
+        "vit_h_14": 14,
+        "maxvit_t": 224,
+    },
+)
 def tv(spec: ModelSpec, side: int | None) -> BuiltNetwork:
     """Return a network with random weights, and what its published ones want.
 
