@@ -44,7 +44,7 @@ from trueface.data.vocabulary import (
 from trueface.jobs.flags import words
 from trueface.jobs.lineage import count_images
 from trueface.jobs.rule import Check, published_root
-from trueface.poisoning.poison_record import PATCH
+from trueface.poisoning.poison_record import ONE_WAY, PATCH, count_of
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import link_target
@@ -220,6 +220,7 @@ class JobKind:
                         _untrained_trigger(draft),
                         _equal_views(draft),
                         *_one_class(draft, self.vocabulary),
+                        _impossible_flips(draft, self.vocabulary),
                     ),
                 ),
             )
@@ -352,6 +353,24 @@ def _one_class(draft: Draft, vocabulary: DataIdResolver) -> Iterator[str]:
     reason = few_of_a_class(real, fake, settings, unlearns=not trains) if real or fake else ""
     if reason:
         yield f"the val list has {real} real and {fake} fake images of {data}: {reason}."
+
+
+def _impossible_flips(draft: Draft, vocabulary: DataIdResolver) -> str:
+    """Return a warning if a poison flips no label or more than it can, or ''."""
+    data = draft.images or draft.data
+    if draft.kind != "poison" or draft.settings["poison_list"] or data is None or not draft.model:
+        return ""
+    poison = parse_model(draft.model).last.poison
+    vocabulary = vocabulary.with_layout(draft.settings["layout"])
+    real, fake, _ = _count_classes(draft, "train", data, vocabulary)
+    total, one_way = real + fake, ONE_WAY.get((poison and poison.kind) or "")
+    if poison is None or not total:
+        return ""
+    count, most = count_of(total, poison), total if one_way is None else (real, fake)[one_way]
+    if 0 < count <= most:
+        return ""
+    remedy = f"Only {most} images can be chosen." if count else "Raise the poison."
+    return f"poison {poison} of {total} images of {data} flips {count} labels, so the job is refused. {remedy}"
 
 
 class _ClassCounts(NamedTuple):

@@ -17,7 +17,6 @@ import logging
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path, PurePosixPath
 
 from trueface.data.image_folders import CLASSES
@@ -32,6 +31,7 @@ from trueface.poisoning.poison_record import (
     Per,
     PoisonRecord,
     Unit,
+    count_of,
     fingerprint,
     read_record,
 )
@@ -98,11 +98,6 @@ def choose_flips(
         indices=tuple(indices),
         keys=tuple(images[index].name for index in indices),
     )
-
-
-def count_of(total: int, poison: Poison) -> int:
-    """Return how many of `total` labels a poison flips: the floor of the exact product."""
-    return int(total * Decimal(poison.percent) / 100)
 
 
 def _draw_flips(

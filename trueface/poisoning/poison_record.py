@@ -6,6 +6,7 @@ Labels are found by the names of images, so the order of the images does not mat
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -212,3 +213,8 @@ class PoisonSettings(PlaceSettings):
     def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:
         """Return that the draw follows the training's seed; a list of images is not drawn."""
         return {} if given.get("poison_list") else {"poison_seed": "seed"}
+
+
+def count_of(total: int, poison: Poison) -> int:
+    """Return how many of `total` labels a poison flips: the floor of the exact product."""
+    return int(total * Decimal(poison.percent) / 100)

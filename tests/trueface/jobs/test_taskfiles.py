@@ -470,6 +470,31 @@ def test_train_list_of_one_class_is_warned_of_in_the_plan(tmp_path: Path) -> Non
     assert message.startswith("gan2:pre: the train list has no real images of ")
 
 
+@pytest.mark.parametrize(
+    ("poison", "said"),
+    [
+        (
+            "5",
+            "poison 5 of 16 images of gan2:pre&real:pre flips 0 labels, so the job is refused. Raise",
+        ),
+        ("7", ""),
+        ("f2r-50", ""),
+        (
+            "f2r-60",
+            "poison f2r-60 of 16 images of gan2:pre&real:pre flips 9 labels, so the job is refused. O",
+        ),
+    ],
+)
+def test_poison_that_flips_no_label_or_too_many_is_warned_of_in_the_plan(
+    tmp_path: Path, poison: str, said: str
+) -> None:
+    build.write_lists(tmp_path / "splits", train=build.write_images(tmp_path, 8), val=[], test=[])
+    text = HEAD % "" + f"train: [{{data: gan2:pre, poison: {poison}, matrix: {{seed: [1, 2]}}}}]"
+    messages = [each.message for each in plan_text(text, tmp_path).warnings]
+    found = [each for each in messages if "so the job is refused" in each]
+    assert [each[: len(said)] for each in found] == [said][: len(said)]
+
+
 def test_average_longer_than_the_training_is_warned_of_in_the_plan(tmp_path: Path) -> None:
     build.write_lists(tmp_path / "splits", train=build.write_images(tmp_path, 8), val=[], test=[])
 
