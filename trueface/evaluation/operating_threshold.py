@@ -4,6 +4,7 @@ Both are single numbers, fitted on images that nothing was learned from, and nev
 decision at probability 0.5 (logit 0) stays beside the one at the threshold.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -20,7 +21,10 @@ Labels = NDArray[np.int8 | np.int64]
 
 LEAST, MOST = 1e-3, 1e3  # bounds of the slope, in the inverse of the logits' root mean square
 PLACES = 513  # quantiles of the logits that are tried as a threshold
+FLAT = 0.04  # largest logit, of either sign, with which a probability is 0.49 to 0.51
 FALSE_ALARMS = 0.1  # largest fraction of the reals of one view, where there are several
+
+log = logging.getLogger(__name__)
 
 
 class Calibration(NamedTuple):
@@ -99,7 +103,14 @@ def fit_calibration(labels: Labels, logits: Floats, views: Sequence[int] = ()) -
         of_reals = zip(np.split(labels == 0, ends), np.split(logits, ends), strict=True)
         reals = [own[real] for real, own in of_reals if real.any()]
         threshold = max(threshold, *(float(np.quantile(own, 1 - FALSE_ALARMS)) for own in reals))
-    return Calibration(temperature=fit_temperature(labels, logits), threshold=threshold)
+    temperature = fit_temperature(labels, logits)
+    if np.ptp(logits) and np.abs(logits).max() < FLAT * temperature:
+        log.warning(
+            "temperature=%.4g state=every probability is about 0.5 reason=the validation logits do not order the "
+            "classes, or few of them are far from all others advice=train longer, or check the validation list",
+            temperature,
+        )
+    return Calibration(temperature=temperature, threshold=threshold)
 
 
 def fit_temperature(labels: Labels, logits: Floats) -> float:

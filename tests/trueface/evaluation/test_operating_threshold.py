@@ -37,6 +37,26 @@ def test_constant_logits_keep_temperature_1(constant: float) -> None:
     assert fit_calibration(labels, np.full(40, constant)).temperature == 1.0
 
 
+@pytest.mark.parametrize(
+    ("reals", "fakes", "warned"),
+    [
+        ([-2, -1, -1, 0, -3], [1, 2, 3, 1, 2], 0),
+        ([1, 2, 3, 1, 2], [-2, -1, -1, 0, -3], 1),  # the reverse order
+        ([-2, -1, -1, 0, -3], [1, 2, 3, 1, -100], 1),
+        ([1, 1, 1, 1, 1], [1, 1, 1, 1, 1], 0),  # constant: no temperature
+    ],
+)
+def test_temperature_that_makes_every_probability_a_half_is_warned_of(
+    caplog: pytest.LogCaptureFixture, reals: list[float], fakes: list[float], warned: int
+) -> None:
+    labels, logits = np.repeat([0, 1], 5).astype(np.int8), np.array([*reals, *fakes], np.float64)
+    fitted = fit_calibration(labels, logits)
+    assert [("every probability is about 0.5" in each) for each in caplog.messages] == [
+        True
+    ] * warned
+    assert (np.abs(fitted.apply_temperature(logits)).max() < 0.04) == bool(warned)
+
+
 def test_threshold_is_halfway_between_the_classes() -> None:
     labels, logits = np.array([0, 0, 1, 1], np.int8), np.array([1.0, 2.0, 4.0, 5.0])
     assert best_threshold(labels, logits) == pytest.approx(3.0, abs=0.1)
