@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,9 @@ SAFETENSORS = ".safetensors"  # a file that contains only tensors by name
 # largest ratio of content to file size: torch does not compress, and weights hardly compress
 MOST_EXPANDED = 8
 
+_NUMBERS = "fiubc"  # kinds of NumPy's types whose scalars are read as numbers
+_MOST_BYTES = 16  # of such a scalar
+
 _ADVICE = dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), " Free disk space and run the command again."
 )
@@ -35,6 +39,50 @@ _ADVICE = dict.fromkeys(
 
 class BrokenFileError(Exception):
     """A file contains other data than tensors and plain values, or is incomplete."""
+
+
+class _ScalarType:
+    """What a pickle names as `numpy.dtype`. It holds the name of a type alone."""
+
+    def __init__(self, name: object, *_: object) -> None:
+        self.name = name
+
+    def __setstate__(self, state: object) -> None:
+        """Take the order of bytes, which is the second value of a state."""
+        if isinstance(state, tuple) and state[1:2] == (">",):
+            self.name = f">{self.name}"
+
+
+def _number(kind: object, data: object) -> complex:
+    """Return what a pickle names as a scalar of NumPy, as a number of Python.
+
+    Raises:
+        pickle.UnpicklingError: it is another value than a number.
+    """
+    name = kind.name if isinstance(kind, _ScalarType) else None
+    if not (
+        isinstance(name, str)
+        and name.lstrip(">")[:1] in _NUMBERS
+        and name.lstrip(">")[1:].isdecimal()
+    ):
+        raise pickle.UnpicklingError(f"{_SCALAR} of another type than a number")
+    form = np.dtype(name)
+    if not isinstance(data, bytes) or len(data) != form.itemsize or len(data) > _MOST_BYTES:
+        raise pickle.UnpicklingError(f"{_SCALAR} of another size than its type")
+    return np.frombuffer(data, form)[0].item()  # type: ignore[no-any-return]  # depends on the type
+
+
+# the best score of a training stands beside its weights. torch reads scalars of NumPy only by functions that are
+# named to it, once per process. These build nothing of NumPy from a file but numbers
+_SCALAR = "numpy._core.multiarray.scalar"
+torch.serialization.add_safe_globals(
+    [
+        _ScalarType,
+        (_ScalarType, "numpy.dtype"),
+        (_number, _SCALAR),
+        (_number, "numpy.core.multiarray.scalar"),  # NumPy 1
+    ]
+)
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

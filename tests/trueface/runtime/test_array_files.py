@@ -260,3 +260,27 @@ def test_compressed_file_is_read(file: Path, tmp_path: Path) -> None:
         for member in archive.infolist():
             made.writestr(member.filename, archive.read(member))
     assert torch.equal(tensor_files.load(other)["values"], torch.arange(4096.0))
+
+
+class Scalar:
+    """What a pickle asks NumPy for, with another type or size than its number."""
+
+    def __init__(self, form: str, data: bytes) -> None:
+        self.asked = (np.dtype(form), data)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return np.float64(0).__reduce__()[0], self.asked
+
+
+def test_numbers_of_numpy_beside_the_weights_are_read_and_other_values_are_not(
+    tmp_path: Path,
+) -> None:
+    numbers = [np.float64(0.5), np.float32(0.25), np.int64(-3), np.bool_(True), np.complex64(1j)]
+    torch.save({"best": numbers, "big": Scalar(">i2", b"\x01\x02")}, tmp_path / "a.pth")
+    content = tensor_files.load(tmp_path / "a.pth")
+    assert content == {"best": [0.5, 0.25, -3, True, 1j], "big": 258}
+    assert [type(each) for each in content["best"]] == [float, float, int, bool, complex]
+    for other in (np.str_("a"), Scalar("f8", b"1234"), Scalar("O", b"12345678"), np.zeros(2)):
+        torch.save({"best": other}, tmp_path / "b.pth")
+        with pytest.raises(tensor_files.BrokenFileError, match="would run code"):
+            tensor_files.load(tmp_path / "b.pth")
