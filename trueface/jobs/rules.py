@@ -28,7 +28,13 @@ from trueface.data.qualities import QualityList, files_of, missing_file_words, s
 from trueface.data.settings import other_decoding, resized_base
 from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.rule import Check, Rule, published_root
-from trueface.models.registry import spec_of, unfit_network, unfit_side, without_last_layer
+from trueface.models.registry import (
+    LIBRARIES,
+    spec_of,
+    unfit_side,
+    without_last_layer,
+    without_linear_layer,
+)
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -171,7 +177,11 @@ def _unfit_network(draft: Draft) -> Iterator[str]:
     """Yield why a detector of images of this side cannot be made of the network, as far as it is known."""
     settings = draft.settings
     side = settings["patch_size"] if settings["patch_size"] > 0 else settings["resize_size"]
-    if reason := unfit_network(settings["model"], side):
+    name = settings["model"]
+    spec = spec_of(name)
+    if spec.head is None and name.partition("/")[0] in LIBRARIES:
+        yield f"{draft.model}: {without_linear_layer(name)}"
+    elif reason := unfit_side(spec, side):
         yield f"{draft.model}: {reason}"
 
 

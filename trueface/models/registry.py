@@ -332,18 +332,6 @@ def unfit_side(spec: ModelSpec, side: int) -> str:
     )
 
 
-def unfit_network(name: str, side: int) -> str:
-    """Return why no detector of images of that side is made of a network, as far as it is known before; "" if one is.
-
-    Raises:
-        UnknownName: there is no network of that name.
-    """
-    spec = spec_of(name)
-    if spec.head is None and name.partition("/")[0] in LIBRARIES:
-        return without_linear_layer(name)
-    return unfit_side(spec, side)
-
-
 def load_model_maker(name: str) -> Callable[..., Any]:
     """Import the file of a network, a family or a library; return its function.
 

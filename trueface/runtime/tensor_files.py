@@ -30,7 +30,7 @@ SAFETENSORS = ".safetensors"  # a file that contains only tensors by name
 MOST_EXPANDED = 8
 
 _NUMBERS = "fiubc"  # kinds of NumPy's types whose scalars are read as numbers
-_MOST_BYTES = 16  # of such a scalar
+_MOST_BYTES = 16  # largest size of a number
 
 _ADVICE = dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), " Free disk space and run the command again."
@@ -42,7 +42,7 @@ class BrokenFileError(Exception):
 
 
 class _ScalarType:
-    """What a pickle names as `numpy.dtype`. It holds the name of a type alone."""
+    """The name of a type of NumPy, in the place of `numpy.dtype` in a pickle."""
 
     def __init__(self, name: object, *_: object) -> None:
         self.name = name
@@ -54,7 +54,7 @@ class _ScalarType:
 
 
 def _number(kind: object, data: object) -> complex:
-    """Return what a pickle names as a scalar of NumPy, as a number of Python.
+    """Return a scalar of NumPy in a pickle as a number of Python.
 
     Raises:
         pickle.UnpicklingError: it is another value than a number.
@@ -72,7 +72,7 @@ def _number(kind: object, data: object) -> complex:
     return np.frombuffer(data, form)[0].item()  # type: ignore[no-any-return]  # depends on the type
 
 
-# the best score of a training stands beside its weights. torch reads scalars of NumPy only by functions that are
+# files of weights contain the best score of a training, too. torch reads scalars of NumPy only by functions that are
 # named to it, once per process. These build nothing of NumPy from a file but numbers
 _SCALAR = "numpy._core.multiarray.scalar"
 torch.serialization.add_safe_globals(

@@ -263,7 +263,7 @@ def test_compressed_file_is_read(file: Path, tmp_path: Path) -> None:
 
 
 class Scalar:
-    """What a pickle asks NumPy for, with another type or size than its number."""
+    """A scalar of NumPy as a pickle has it, of any type and content."""
 
     def __init__(self, form: str, data: bytes) -> None:
         self.asked = (np.dtype(form), data)
