@@ -329,8 +329,9 @@ def test_only_latex_rounds_means_to_their_uncertainty(launcher: Launcher, store:
     ],
 )
 def test_every_format_of_means_has_the_verdicts_of_their_rows(
-    capsys: pytest.CaptureFixture[str], verdicts: list[str], text: str
+    capsysbinary: pytest.CaptureFixture[bytes], verdicts: list[str], text: str
 ) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
     place = {"model": "m", "data": "d", "modifier": "pre", "pooled": False}
     rows = [
         {**place, "seed": seed, "auc": 0.5, "verdict": each} for seed, each in enumerate(verdicts)
@@ -344,16 +345,19 @@ def test_every_format_of_means_has_the_verdicts_of_their_rows(
     )
     run = RunOutcome("r", means, [], [], {}, RunSearches())
     for form in Format:
-        if form is not Format.PARQUET:
-            write(_selected_rows_output(means, RowSelection(), [], run, form), form)
-            assert text in capsys.readouterr().out, form
+        write(_selected_rows_output(means, RowSelection(), [], run, form), form)
+        printed = capsysbinary.readouterr().out
+        if form is Format.PARQUET:
+            assert parquet.read_table(io.BytesIO(printed)).to_pylist()[0]["verdict"] == text
+        else:
+            assert text.encode() in printed, form
     for selection, metric in ((RowSelection(columns=("auc",)), None), (RowSelection(), "auc")):
         answer, _ = _build_output(run, selection, metric, Format.LATEX, everything=False)
         assert answer is not None
         write(answer, Format.LATEX)
-        printed = capsys.readouterr()
-        assert text in printed.out
-        assert f"note: {text}" in printed.err
+        out, err = (each.decode() for each in capsysbinary.readouterr())
+        assert text in out
+        assert f"note: {text}" in err
 
 
 @pytest.mark.parametrize(
