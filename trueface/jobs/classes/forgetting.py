@@ -212,11 +212,19 @@ def draw_fraction(row_images: Sequence[str], fraction: float, seed: int) -> list
     Every method with the same seed gets the same ones, and so does the retrained model.
 
     Args:
-        row_images: the image of each row; copies have the same. Two images at least.
+        row_images: the image of each row; copies have the same.
         fraction: above 0, below 1; rounded to a whole number of images.
         seed: of the job.
+
+    Raises:
+        JobError: there are fewer than two images.
     """
     images = list(dict.fromkeys(row_images))
+    if len(images) < 2:
+        raise JobError(
+            f"the {len(row_images)} training images are copies of one image, so no other image is left to retain. "
+            "Use another data set."
+        )
     nearest = round(fraction * len(images))
     count = min(max(1, nearest), len(images) - 1)
     if count != nearest:

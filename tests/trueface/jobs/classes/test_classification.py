@@ -172,6 +172,11 @@ def test_forget_set_has_all_copies_of_its_images() -> None:
     ]
 
 
+def test_fraction_of_one_image_and_its_copies_is_refused() -> None:
+    with pytest.raises(JobError, match="the 90 training images are copies of one image"):
+        draw_fraction(["a"] * 90, 0.1, 1)
+
+
 def test_copies_of_forgotten_classes_are_found_in_other_classes() -> None:
     images, labels = ["a", "b", "b", "c", "a", "c"], [0, 0, 1, 1, 2, 2]
     assert find_copies_in_other_classes(images, labels, {0}) == [2, 4]
