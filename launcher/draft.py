@@ -84,6 +84,10 @@ class Draft:
     gpus: int = 1  # requested number
     # IDs of all models that the plan makes or tests
     plan_models: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    # model of the plan → drafts of the jobs that make it, first to last; complete for refusals and warnings
+    plan_makers: Mapping[str, "tuple[Draft, ...]"] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     lookups: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def once(self, key: Hashable, find: Callable[[], Value]) -> Value:

@@ -106,6 +106,7 @@ def build_plan(
     models = frozenset(step.model for step in steps if step.model is not None)
     drafter = _Drafter(task, run_folder, root, models)
     prepared = list(_prepare_steps(steps, drafter, problems))
+    _add_refusals(prepared, drafter, problems)
     inputs = resolve_inputs(prepared, disk, problems)
     prepared = [
         drafter.prepare_step(each.step._replace(settings=inputs[each.step.name]), each.makers)
@@ -154,6 +155,8 @@ class _Drafter:
     ) -> None:
         self.task, self.run_folder, self.root, self.models = task, run_folder, root, models
         self._lookups: dict[Any, Any] = {}  # lookups of the kinds, shared by all drafts
+        # model → the jobs that make it; the same mapping for all drafts, filled in the order of the steps
+        self.made_by: dict[str, tuple[Draft, ...]] = {}
 
     def prepare_step(
         self, step: PlannedStep, makers: tuple[Draft, ...], other_models: tuple[str, ...] = ()
@@ -184,6 +187,7 @@ class _Drafter:
             device=step.request.resources.device,
             gpus=step.request.resources.gpus,
             plan_models=self.models,
+            plan_makers=self.made_by,
             lookups=self._lookups,
         )
         inputs, outputs = tuple(step.kind.inputs(draft)), tuple(step.kind.outputs(draft))
@@ -201,9 +205,7 @@ def _prepare_steps(
     steps: Iterable[PlannedStep], drafter: _Drafter, problems: Problems
 ) -> Iterator[PreparedStep]:
     """Yield prepared steps; report those that are invalid."""
-    made_by: dict[str, tuple[Draft, ...]] = {}  # model → the steps that make it
-    warned: set[str] = set()
-    phases = drafter.task.phases
+    made_by = drafter.made_by
     for step in steps:
         starts = [step.model if step.kind.role in SCORING_ROLES else step.base]
         if step.kind.role is Role.FOLDER:
@@ -219,12 +221,24 @@ def _prepare_steps(
             continue
         if step.model is not None and step.kind.role in MODEL_MAKING_ROLES:
             made_by[step.model] = (*makers, prepared.draft)
-        if not phases or step.kind.name in phases:
-            for reason in step.kind.refusals(prepared.draft, makers):
-                notes = _poisoned_models_note(step, made_by)
-                problems.add_error(step, "refused", *split_advice(reason), *notes)
-            _warn(step, prepared.draft, warned, problems)
         yield prepared
+
+
+def _add_refusals(steps: Iterable[PreparedStep], drafter: _Drafter, problems: Problems) -> None:
+    """Report the steps that their kinds refuse or warn of.
+
+    A step may depend on a model of a later one, so all steps are prepared before.
+    """
+    warned: set[str] = set()
+    phases = drafter.task.phases
+    for prepared in steps:
+        step = prepared.step
+        if phases and step.kind.name not in phases:
+            continue
+        for reason in step.kind.refusals(prepared.draft, prepared.makers):
+            notes = _poisoned_models_note(step, drafter.made_by)
+            problems.add_error(step, "refused", *split_advice(reason), *notes)
+        _warn(step, prepared.draft, warned, problems)
 
 
 def _inherited_settings(
