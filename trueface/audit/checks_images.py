@@ -1,6 +1,6 @@
 """Findings on the images: in two lists at once, separable by file properties, groups of people."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
 from trueface.audit.check import check
@@ -53,10 +53,12 @@ def trained_on_tests(model: Model) -> Iterator[Outcome]:
     if model.is_of_classes:
         yield NotApplicable(BY_CONTENT)
         return
+    tested = {key for test in model.tests for key in _keys(model, test)} or lists.test
+    if tested:
+        yield from _trained_ancestors(model, tested)
     if lists.train is None:
         yield Gap(f"no training list: {lists.missing_list_reason}")
         return
-    tested = {key for test in model.tests for key in _keys(model, test)} or lists.test
     if not tested:
         yield Gap("neither the scores nor a test list name images")
         return
@@ -73,6 +75,26 @@ def trained_on_tests(model: Model) -> Iterator[Outcome]:
                 "lists": lists.path,
             },
         )
+
+
+def _trained_ancestors(model: Model, tested: Collection[str]) -> Iterator[Outcome]:
+    """Find bases and teachers that learned from test images which are not in the model's own training list."""
+    own = model.lists.train or frozenset()
+    for ancestor in model.ancestors:
+        if ancestor.trouble:
+            yield Gap(f"training images of {ancestor.description} are unknown: {ancestor.trouble}")
+        both = sorted(ancestor.keys.intersection(tested) - own)
+        if both:
+            yield Finding(
+                FAULT,
+                f"test images are also training images of {ancestor.description}",
+                "test on images that neither the model nor its bases and teachers learned from",
+                {
+                    "test images": len(tested),
+                    f"of them in the training of {ancestor.name}": len(both),
+                    "such as": ", ".join(both[:EXAMPLES]),
+                },
+            )
 
 
 @check("validation-overlap", "validation images in another split")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from trueface.audit.check import check
 from trueface.audit.checks_training import idle_settings
-from trueface.audit.finding import FAULT, Finding, Gap, NotApplicable, Outcome
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome
 from trueface.audit.run_facts import Evidence, Model, Poisoning, number
 
 TWO_SIDED = "flip"  # the kind of poison that draws from both classes
@@ -153,6 +153,23 @@ def one_class(model: Model) -> Iterator[Outcome]:
             f"({'f2r' if classes[0] else 'r2f'}-…), because unlearning this set forgets the class",
             {"fake": sum(classes), "real": len(classes) - sum(classes)},
         )
+
+
+@check("poisoned-teacher", "a teacher that learned from flipped labels")
+def poisoned_teacher(model: Model) -> Iterator[Outcome]:
+    """Find a teacher whose training labels were flipped, so that its student learned from wrong targets."""
+    teachers = [each for each in model.ancestors if each.student]
+    if not teachers:
+        yield NotApplicable("the model was not distilled from a teacher")
+        return
+    for teacher in teachers:
+        if teacher.rate:
+            yield Finding(
+                WARNING,
+                f"flipped labels trained {teacher.description}",
+                "use a teacher with true labels, or report its flips (column teacher_poison)",
+                {"teacher": teacher.name, "share of its labels that were flipped": teacher.rate},
+            )
 
 
 def _one_class_unlearning(model: Model) -> Iterator[Outcome]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from trueface.audit.image_reading import GroupReader, Surveyor
 from trueface.audit.run_facts import (
+    AuditedAncestor,
     AuditedTest,
     BaseModel,
     FileSurvey,
@@ -160,6 +161,7 @@ class Reader:
             scoreless=tuple(_scoreless(folder, metrics, every)),
             base=self._base(origin, poison, tests) if poison.unlearned else None,
             groups=self._groups.groups(origin.project_root, provenance, trained.images, tests),
+            ancestors=tuple(_ancestors(origin)),
         )
 
     def _origin(self, folder: Path, provenance: Mapping[str, Json]) -> _Origin:
@@ -291,6 +293,36 @@ class Reader:
             equal=tuple(equal),
             compared=compared,
         )
+
+
+def _ancestors(origin: _Origin) -> Iterator[AuditedAncestor]:
+    """Yield the bases and teachers of a model."""
+
+    def model_folder(model: str) -> Path:
+        is_own = model == origin.name
+        return origin.folder if is_own else origin.folder.parent / model_folder_name(model)
+
+    models = image_lists.iter_ancestors(origin.name, model_folder)
+    next(models, None)  # the model itself
+    for each, origins in models:
+        keys, trouble = frozenset[str](), ""
+        if image_lists.has_unknown_origin(each, origins):
+            trouble = "they are not recorded"
+        for lesson in origins.ancestry.lessons if origins.ancestry else ():
+            if Path(lesson.data_root) == origin.root:  # the same key is another image elsewhere
+                found = image_lists.read_training_keys(lesson)
+                keys |= found or frozenset()
+                trouble = trouble or ("" if found is not None else "the training list changed")
+        yield AuditedAncestor(each.name, each.student, keys, trouble, _flip_rate(each))
+
+
+def _flip_rate(ancestor: image_lists.Ancestor) -> float | None:
+    """Return the fraction of flipped labels in the last training of a base or teacher, by its ID or record."""
+    with contextlib.suppress(UsageError):
+        poison = parse_model(ancestor.name).last.poison
+        if poison is not None:
+            return float(poison.rate)
+    return None if ancestor.folder is None else _record(paths.poison_record(ancestor.folder))[1]
 
 
 def _base_folder(origin: _Origin, rate: float | None) -> Path | None:

@@ -137,6 +137,21 @@ class BaseModel(NamedTuple):
     compared: int = 0  # number of tests that both models have
 
 
+class AuditedAncestor(NamedTuple):
+    """A base or teacher of a model, with its training images in the model's data folder."""
+
+    name: str
+    student: str  # the model that was distilled from it; "": a base
+    keys: frozenset[str]
+    trouble: str  # reason if training images are unknown
+    rate: float | None  # fraction of flipped labels in its last training; None if not poisoned
+
+    @property
+    def description(self) -> str:
+        """The model and its relation, such as "gan2:pre, the teacher of gan3:pre"."""
+        return f"{self.name}, the teacher of {self.student}" if self.student else self.name
+
+
 class Model(NamedTuple):
     """One model of a run."""
 
@@ -165,6 +180,7 @@ class Model(NamedTuple):
     scoreless: tuple[str, ...]  # tests with metrics whose scores are missing
     base: BaseModel | None  # base of an unlearned model; None if unknown
     groups: GroupFacts | None  # groups of people in its images; None if no settings name attributes
+    ancestors: tuple[AuditedAncestor, ...] = ()
 
     @property
     def settings(self) -> Mapping[str, Json]:

@@ -1,7 +1,7 @@
 """Training images of models, determined at planning: leaks into tests, and the sources of images.
 
 The training images of a model follow from the jobs of the plan that produce it, and from the records in
-model folders of earlier runs (see `image_lists`).
+model folders of earlier runs (see `image_lists`). A teacher from which a model is distilled counts like a base.
 
 Leaks are test images on which a model was trained or selected. Images are identified by their keys, which
 name no modifier: a shared copy shows the same picture. In another data folder the same key may be another
@@ -26,13 +26,13 @@ from trueface.benchmark.conditions import Origin, kinds_of
 from trueface.data.image_keys import method_of
 from trueface.data.index import Image
 from trueface.data.qualities import chain_of, split_quality_words
-from trueface.data.settings import PREPROCESSING
 from trueface.data.splits.split_files import keys_digest, read_list, split_files
 from trueface.data.vocabulary import FLAT, DataIdResolver, Methods, has_originals
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training import image_lists
-from trueface.training.image_lists import Ancestry
+from trueface.training.config import is_checkpoint_file, teacher_of
+from trueface.training.image_lists import Ancestor, Origins
 from trueface.training.ineffective_settings import OF_ORIGINALS
 from trueface.training.settings import copies_of, solver_of
 
@@ -126,18 +126,63 @@ def count_images(draft: Draft, name: str, data: str, vocabulary: DataIdResolver)
     return total + (keys.get("", 0) if _methods(data, vocabulary).flat else 0)
 
 
+class _Sources(NamedTuple):
+    """The jobs of a plan and the models of earlier runs that a model learns from."""
+
+    jobs: tuple[tuple[str, Draft], ...]  # the name of the model for messages, and its job
+    earlier: tuple[tuple[str, str], ...]  # name and student, as of `Ancestor`
+
+
+def _find_sources(test: Draft, makers: Sequence[Draft]) -> _Sources:
+    """Return what the model of a test learns from, with bases and teachers."""
+    jobs: list[tuple[str, Draft]] = []
+    earlier: list[tuple[str, str]] = []
+    pending = [("", test.model or "", tuple(makers))]  # student, model, the jobs that make it
+    seen: set[str] = set()
+    while pending:
+        student, model, line = pending.pop(0)
+        base = line[0].base if line else model  # the second is that of an earlier run
+        # a warm start continues from weights of an earlier run under the same model name
+        warm = [maker.model for maker in line if maker.settings.get("warm_start")]
+        names = filter(None, (base, *warm))
+        earlier += [(name, student) for name in names]
+        for maker in line:
+            jobs.append((_described(maker.model or "", student), maker))
+            teacher = _planned_teacher(maker)
+            if teacher and teacher not in seen:
+                seen.add(teacher)
+                pending.append((maker.model or "", teacher, maker.plan_makers.get(teacher, ())))
+    return _Sources(tuple(jobs), tuple(dict.fromkeys(earlier)))
+
+
+def _planned_teacher(maker: Draft) -> str:
+    """Return the teacher of a planned training: the ID of a model, or the path of another checkpoint."""
+    teacher = teacher_of(maker.settings) if maker.kind == "train" else ""
+    if not is_checkpoint_file(teacher):
+        return teacher
+    path = maker.path(teacher)
+    models = (model for model in maker.plan_makers if _checkpoint(maker, model) == path)
+    return next(models, str(path))
+
+
+def _checkpoint(draft: Draft, model: str) -> Path:
+    return paths.checkpoint(draft.model_folder(model))
+
+
+def _described(model: str, student: str) -> str:
+    return f"{model}, the teacher of {student}" if student else model
+
+
 def _training_lists(
     test: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver
 ) -> Iterator[tuple[str, _TrainedList]]:
     """Yield the lists that the model of a test learned from, in this plan and in earlier runs."""
-    for maker in makers:
+    sources = _find_sources(test, makers)
+    for name, maker in sources.jobs:
         for taught in _planned(maker, vocabulary):
-            yield maker.model or "", taught
-    earlier = [makers[0].base if makers else test.model]
-    # a warm start continues from weights of an earlier run under the same model name
-    earlier += [maker.model for maker in makers if maker.settings.get("warm_start")]
-    for model in filter(None, earlier):
-        find = partial(_recorded_lists, test, model)
+            yield name, taught
+    for model in sources.earlier:
+        find = partial(_recorded_lists, test, *model)
         yield from test.once(("ancestry", model), find)
 
 
@@ -158,27 +203,35 @@ def _is_published(maker: Draft) -> bool:
     return "split_path" not in maker.settings
 
 
-def _recorded_lists(test: Draft, model: str) -> tuple[tuple[str, _TrainedList], ...]:
+def _recorded_lists(test: Draft, model: str, student: str) -> tuple[tuple[str, _TrainedList], ...]:
     """Return the unchanged lists that a model of an earlier run learned from."""
-    if not os.path.exists(paths.checkpoint(test.model_folder(model))):  # noqa: PTH110  # takes any name
-        return ()
-    read_ancestry = partial(_ancestry, test)
     models: dict[_TrainedList, str] = {}
-    for name, lesson in image_lists.iter_training_sets(model, read_ancestry):
-        for kind, sha256 in (("train", lesson.train_sha256), ("val", lesson.val_sha256)):
-            key = ("lesson", lesson.split_path, kind, sha256)
-            learned_list = test.once(key, partial(_same, lesson.split_path, kind, sha256))
-            if learned_list is not None:
-                root = _root(Path(lesson.data_root))
-                models.setdefault(
-                    _TrainedList(learned_list, root, lesson.images, lesson.vocabulary), name
-                )
+    for each, origins in _iter_earlier(test, model, student):
+        for lesson in origins.ancestry.lessons if origins.ancestry else ():
+            for kind, sha256 in (("train", lesson.train_sha256), ("val", lesson.val_sha256)):
+                key = ("lesson", lesson.split_path, kind, sha256)
+                learned_list = test.once(key, partial(_same, lesson.split_path, kind, sha256))
+                if learned_list is not None:
+                    root = _root(Path(lesson.data_root))
+                    models.setdefault(
+                        _TrainedList(learned_list, root, lesson.images, lesson.vocabulary),
+                        _described(each.name, each.student),
+                    )
     return tuple((name, taught) for taught, name in models.items())
 
 
-def _ancestry(test: Draft, model: str) -> Ancestry | None:
-    folder = test.model_folder(model)
-    return test.once(("learned", folder), partial(image_lists.read_ancestry, folder))
+def _iter_earlier(test: Draft, model: str, student: str) -> Iterator[tuple[Ancestor, Origins]]:
+    """Yield a model of an earlier run and its ancestors. Nothing if its weights do not exist."""
+    first = image_lists.ancestor(model, test.model_folder, student)
+    # `os.path` takes any name
+    if first.folder is not None and not os.path.exists(paths.checkpoint(first.folder)):  # noqa: PTH110
+        return
+    yield from image_lists.iter_ancestors(
+        model,
+        test.model_folder,
+        student=student,
+        read=lambda folder: test.once(("origins", folder), partial(Origins.read, folder)),
+    )
 
 
 def _same(split_path: str, name: str, sha256: str | None) -> _List | None:
@@ -284,32 +337,20 @@ def origin_of_model(
         model_folder: gives the folder of a model of the run.
         vocabulary: of the job.
     """
-    if _descends_from_published(model, model_folder):
+    found = [*image_lists.iter_ancestors(model, model_folder)]
+    if any(image_lists.has_unknown_origin(*each) for each in found):
         return PUBLISHED
+    return _origin(_recorded_trainings(found), vocabulary)
 
-    def read_lessons() -> Iterator[_Training]:
-        read = image_lists.read_ancestry
-        for name, lesson in image_lists.iter_training_sets(
-            model, lambda name: read(model_folder(name))
-        ):
-            record = _read_provenance(model_folder(name)).get("settings")
-            settings = record if isinstance(record, dict) else {}
+
+def _recorded_trainings(
+    models: Iterable[tuple[Ancestor, Origins]],
+) -> Iterator["_Training"]:
+    for each, origins in models:
+        record = _read_provenance(each.folder).get("settings") if each.folder else None
+        settings = record if isinstance(record, dict) else {}
+        for lesson in origins.ancestry.lessons if origins.ancestry else ():
             yield Path(lesson.split_path), lesson.images, lesson.vocabulary, settings
-
-    return _origin(read_lessons(), vocabulary)
-
-
-def _descends_from_published(model: str | None, model_folder: Callable[[str], Path]) -> bool:
-    """Return whether others published an existing model, or one that it continues."""
-    seen: set[str] = set()
-    while model is not None and model not in seen:
-        seen.add(model)
-        folder = model_folder(model)
-        if PREPROCESSING in _read_provenance(folder):
-            return True
-        ancestry = image_lists.read_ancestry(folder)
-        model = ancestry.base if ancestry else None
-    return False
 
 
 def _read_provenance(folder: Path) -> Mapping[str, Any]:
@@ -329,19 +370,22 @@ def origin_of_makers(
         makers: the jobs that make its model.
         vocabulary: of the plan.
     """
-    earlier = makers[0].base if makers else test.model  # the second is that of an earlier run
-    if any(map(_is_published, makers)) or _descends_from_published(earlier, test.model_folder):
+    sources = _find_sources(test, makers)
+    earlier = [each for model in sources.earlier for each in _iter_earlier(test, *model)]
+    if any(_is_published(maker) for _, maker in sources.jobs) or any(
+        image_lists.has_unknown_origin(*each) for each in earlier
+    ):
         return PUBLISHED
-    trainings = (
+    planned = (
         (
             each.path(each.settings["split_path"]),
             each.images or each.data or "",
             vocabulary,
             each.settings,
         )
-        for each in makers
+        for _, each in sources.jobs
     )
-    return _origin(trainings, vocabulary)
+    return _origin(chain(planned, _recorded_trainings(earlier)), vocabulary)
 
 
 def origin_of_test(test: Draft, vocabulary: DataIdResolver) -> Origin | None:

@@ -41,7 +41,7 @@ from trueface.training.checkpointing import (
     network_provenance,
     start_provenance,
 )
-from trueface.training.config import is_checkpoint_file
+from trueface.training.config import is_checkpoint_file, teacher_of
 from trueface.training.distributed import SINGLE_PROCESS, ProcessGroup
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import make_objective
@@ -132,7 +132,9 @@ class TrainingRun:
         location, start, data = training.place, training.start, job_data.job_data_id(job)
         lists = image_lists.load_lists(location, data)
         lists = reduce(lambda lists, part: part.lists(lists), parts, lists)
-        lesson = image_lists.training_set_record(location, data, lists, settings)
+        lesson = image_lists.training_set_record(
+            location, data, lists, settings, teacher=_name_of_teacher(job, settings)
+        )
         images = (
             train_loader(lists.train, settings, settings.columns_read),
             eval_loader(lists.val, settings),
@@ -229,6 +231,12 @@ def _teacher(job: Job, name: str) -> Path | None:
     if not name:
         return None
     return job.path(name) if is_checkpoint_file(name) else job_data.checkpoint_of(job, name)
+
+
+def _name_of_teacher(job: Job, settings: TrainSettings) -> str:
+    """Return the ID of the teacher from which the training distils, or the absolute path of its checkpoint."""
+    name = teacher_of(settings.model_dump())
+    return str(job.path(name)) if is_checkpoint_file(name) else name
 
 
 def fit_ridge(run: TrainingRun) -> TrainingResult:

@@ -151,6 +151,14 @@ def is_checkpoint_file(teacher: str) -> bool:
     return teacher.endswith(".pt")
 
 
+def teacher_of(settings: Mapping[str, Any]) -> str:
+    """Return the teacher from which a training with these settings distils, or '' for none."""
+    spec = registry.objectives().get(registry.used_objective(settings))
+    # an objective that is not installed here may have used it
+    is_used = spec is None or "teacher" in spec.options
+    return str(settings.get("teacher") or "") if is_used else ""
+
+
 def without_effect(values: Mapping[str, Any]) -> Mapping[str, str]:
     """Return the options without effect for the other values, each with the reason."""
     name = registry.used_objective(values)

@@ -1,8 +1,8 @@
 """The images of a training: those of its data ID and split, and their permanent record.
 
-The folder of a model contains a record of the lists of its training and of its base model. The
-chain of bases gives all training images of a model. Reading is fast: no weights are opened, and
-torch is not needed.
+The folder of a model contains a record of the lists of its training, of its base model and of the teacher
+from which it was distilled. Bases and teachers are its ancestors. Their records give all images that a model
+learned from. Reading is fast: no weights are opened, and torch is not needed.
 """
 
 import logging
@@ -11,19 +11,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from trueface.data.image_keys import method_of
 from trueface.data.index import Image
-from trueface.data.settings import PlaceSettings
+from trueface.data.settings import PREPROCESSING, PlaceSettings
 from trueface.data.splits.split_files import SplitList, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver
 from trueface.evaluation.calibration_size import FEWEST
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, JobError, UsageError
-from trueface.runtime.files import read_json, write_json
-from trueface.runtime.ids import DataId, Words, parse_data, parse_model
+from trueface.runtime.files import Json, read_json, write_json
+from trueface.runtime.ids import DataId, Words, model_folder_name, parse_data, parse_model
+from trueface.training.config import is_checkpoint_file, teacher_of
 from trueface.training.settings import LearningSettings, solver_of
 
 SCHEMA = 1
@@ -42,6 +44,9 @@ class TrainingSetRecord:
     train_sha256: str  # digest of the split's training list, as it was then
     # digest of its validation list; None: validation chose nothing, or a version until 0.2 wrote this
     val_sha256: str | None = None
+    teacher: str = (
+        ""  # ID of the teacher, or absolute path of its checkpoint; "": none, or not recorded
+    )
 
     @property
     def vocabulary(self) -> DataIdResolver:
@@ -105,25 +110,123 @@ def read_ancestry(folder: Path) -> Ancestry | None:
     return ancestry
 
 
-def iter_training_sets(
-    model: str, ancestry_of: Callable[[str], Ancestry | None]
-) -> Iterator[tuple[str, TrainingSetRecord]]:
-    """Yield every record of training images of a model and its bases, each with its model.
+class Ancestor(NamedTuple):
+    """A model that another one continues or was distilled from, or that model itself."""
+
+    name: str  # its ID, or the path of its checkpoint
+    folder: Path | None  # its folder; None for a checkpoint outside of a model's folder
+    student: str = ""  # model that was distilled from it; "": it is a base, or the model itself
+
+
+class Origins(NamedTuple):
+    """The origin of a model, as its folder records it."""
+
+    ancestry: Ancestry | None
+    is_published: bool = False  # others trained it, so its training images are not known
+    teachers: tuple[str, ...] = ()  # IDs, or absolute paths of checkpoints
+
+    @classmethod
+    def read(cls, folder: Path) -> "Origins":
+        """Return what a folder says. Versions before the record of teachers stored them in the settings alone."""
+        ancestry = read_ancestry(folder)
+        provenance = _read_provenance(folder)
+        settings = provenance.get("settings")
+        teacher = teacher_of(settings) if isinstance(settings, dict) else ""
+        if is_checkpoint_file(teacher):
+            teacher = str(folder.parent.parent.parent / teacher)
+        recorded = [lesson.teacher for lesson in ancestry.lessons] if ancestry else []
+        return cls(
+            ancestry=ancestry,
+            is_published=PREPROCESSING in provenance,
+            teachers=tuple(dict.fromkeys(filter(None, (*recorded, teacher)))),
+        )
+
+
+def _read_provenance(folder: Path) -> Mapping[str, Json]:
+    try:
+        return read_json(paths.provenance(folder)) or {}
+    except (OSError, ValueError):
+        return {}
+
+
+def ancestor(name: str, model_folder: Callable[[str], Path], student: str = "") -> Ancestor:
+    """Return a model by its ID, or by the path of its checkpoint.
 
     Args:
-        model: its ID.
-        ancestry_of: reads what is written of a model.
+        name: ID or path.
+        model_folder: gives the folder of a model of the run.
+        student: see `Ancestor`.
+    """
+    if not is_checkpoint_file(name):
+        return Ancestor(name, model_folder(name), student)
+    folder = Path(name).parent.parent
+    is_of_model = paths.checkpoint(folder) == Path(name) and _exists(paths.provenance(folder))
+    return Ancestor(name, folder if is_of_model else None, student)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file system takes
+        return False
+
+
+def iter_ancestors(
+    model: str,
+    model_folder: Callable[[str], Path],
+    *,
+    student: str = "",
+    read: Callable[[Path], Origins] = Origins.read,
+) -> Iterator[tuple[Ancestor, Origins]]:
+    """Yield a model, then its bases and teachers and theirs, each once, with what its folder says.
+
+    Args:
+        model: its ID, or the path of its checkpoint.
+        model_folder: gives the folder of a model of its run.
+        student: see `Ancestor`.
+        read: reads what a folder says.
     """
     seen: set[str] = set()
-    name: str | None = model
-    while name is not None and name not in seen:
-        seen.add(name)
-        ancestry = ancestry_of(name)
-        if ancestry is None:
-            return
-        for lesson in ancestry.lessons:
-            yield name, lesson
-        name = ancestry.base
+    pending = [(model, model_folder, student)]
+    while pending:
+        name, place, of = pending.pop(0)
+        each = ancestor(name, place, of)
+        if (mark := str(each.folder or each.name)) in seen:
+            continue
+        seen.add(mark)
+        origins = Origins(None) if each.folder is None else read(each.folder)
+        yield each, origins
+        if each.folder is not None and is_checkpoint_file(name):  # maybe of another run
+            place = partial(_sibling, each.folder)
+        if origins.ancestry is not None and origins.ancestry.base is not None:
+            pending.append((origins.ancestry.base, place, of))
+        pending += [(teacher, place, name) for teacher in origins.teachers]
+
+
+def _sibling(folder: Path, model: str) -> Path:
+    return folder.parent / model_folder_name(model)
+
+
+def has_unknown_origin(model: Ancestor, origins: Origins) -> bool:
+    """Return whether the training images of one of `iter_ancestors` are not known."""
+    return origins.is_published or (bool(model.student) and origins.ancestry is None)
+
+
+def read_training_keys(lesson: TrainingSetRecord) -> frozenset[str] | None:
+    """Return the keys of the training images of a record. None if its list changed or cannot be read."""
+    try:
+        split = load_split(Path(lesson.split_path), "train")
+    except (DataError, OSError):
+        return None
+    if split.sha256 != lesson.train_sha256:
+        return None
+    subsets = (part.subset for part in parse_data(lesson.images))
+    methods = [lesson.vocabulary.methods(subset) for subset in subsets]
+    return frozenset(
+        key
+        for key in split.keys
+        if any(each.holds(method) if (method := method_of(key)) else each.flat for each in methods)
+    )
 
 
 def validation_decides(settings: Mapping[str, Any], *, unlearns: bool) -> bool:
@@ -314,8 +417,18 @@ def training_set_record(
     settings: LearningSettings,
     *,
     unlearns: bool = False,
+    teacher: str = "",
 ) -> TrainingSetRecord:
-    """Return what is written of the images that a model learns from, and is chosen by."""
+    """Return what is written of the images that a model learns from, and is chosen by.
+
+    Args:
+        location: place of the images.
+        data: the images.
+        lists: those of them.
+        settings: of the training or unlearning.
+        unlearns: see `validation_decides`.
+        teacher: ID of the teacher, or absolute path of its checkpoint; "" for none.
+    """
     decides = validation_decides(settings.model_dump(), unlearns=unlearns)
     return TrainingSetRecord(
         images=str(data),
@@ -324,4 +437,5 @@ def training_set_record(
         split_path=str(location.split_path),
         train_sha256=lists.splits[0].sha256,
         val_sha256=lists.splits[1].sha256 if decides else None,
+        teacher=teacher,
     )

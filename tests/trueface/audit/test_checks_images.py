@@ -1,10 +1,12 @@
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from launcher.api import Json, write_json
+from launcher.api import Json, Words, write_json
 from tests.trueface.audit.build import (
     DATA,
     POISONED,
@@ -25,8 +27,10 @@ from trueface.audit.image_reading import Surveyor
 from trueface.audit.reading import Reader
 from trueface.audit.run_facts import GroupFacts, GroupTest, Model, cramers_v
 from trueface.data.attribute_table import AttributeCounts
+from trueface.data.splits.split_files import keys_digest, write_splits
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
+from trueface.training.image_lists import TrainingSetRecord, write_ancestry
 
 
 def test_validation_images_in_another_list_are_found(lab: Lab) -> None:
@@ -65,6 +69,29 @@ def test_same_key_in_another_data_folder_is_another_image(lab: Lab) -> None:
     lab.replace_lists(test=["FFHQ/99999"])
     found = [one.model for one in lab.audit().findings if one.code == "train-test-overlap"]
     assert DATA not in found
+
+
+def test_teacher_counts_with_its_images_and_flipped_labels(lab: Lab) -> None:
+    write_splits(lab.root / "swapped", {**lab.lists, "train": lab.lists["test"]})
+    places: dict[str, Any] = {"data_root": str(lab.data), "words": Words(), "images": DATA}
+    taught = TrainingSetRecord(
+        split_path=str(lab.root / "swapped"), train_sha256=keys_digest(lab.lists["test"]), **places
+    )
+    write_ancestry(lab.run / POISONED, None, [taught])
+    digest = keys_digest(lab.lists["train"])
+    own = TrainingSetRecord(split_path=str(lab.split), train_sha256=digest, **places)
+    write_ancestry(lab.run / DATA, None, [replace(own, teacher=POISONED)])
+    overlap, flips = (
+        [one for one in lab.audit().findings if one.code == code and one.model == DATA]
+        for code in ("train-test-overlap", "poisoned-teacher")
+    )
+    assert [one.evidence[f"of them in the training of {POISONED}"] for one in overlap] == [20]
+    assert [one.evidence["share of its labels that were flipped"] for one in flips] == [0.2]
+    assert f"training images of {POISONED}, the teacher of {DATA}" in overlap[0].sentence
+    write_splits(lab.root / "swapped", {**lab.lists, "train": lab.lists["val"]})
+    assert "the training list changed" in gap_reasons(lab.audit(), "train-test-overlap")
+    write_ancestry(lab.run / DATA, None, [replace(own, teacher="theirs.pt")])
+    assert "theirs.pt" in gap_reasons(lab.audit(), "train-test-overlap")
 
 
 SKEWED = {"male": (90, 10), "nonmale": (10, 90)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trueface.data.splits.split_files import keys_digest
 from trueface.data.vocabulary import BUILT_IN
 from trueface.jobs import lineage
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
+from trueface.jobs.published.kind import CHECKPOINT
 from trueface.runtime import paths
 from trueface.training import image_lists
 from trueface.training.image_lists import TrainingSetRecord
@@ -29,6 +31,8 @@ def lab(tmp_path: Path) -> Path:
 
 
 def a_draft(lab: Path, kind: str, split: str, data: str, **facts: Any) -> Draft:
+    if kind == CHECKPOINT.name:
+        return Draft(kind=kind, run="r", run_folder=lab / "runs/r", folder=lab, **facts)
     places = {"split_path": split, "data_root": facts.pop("data_root", "data")}
     fields = {TRAIN.name: TRAIN, UNLEARN.name: UNLEARN, TEST.name: TEST}[kind].settings.model_fields
     defaults = {name: field.get_default() for name, field in fields.items()}
@@ -135,6 +139,74 @@ def test_augmentations_of_originals_count_if_there_are_originals(
     assert origin.processing == known
 
 
+DISTILLED: dict[str, Any] = {"objective": "add", "teacher": "t"}
+
+
+def a_student(lab: Path, *, teachers: tuple[Draft, ...] = (), **settings: Any) -> Draft:
+    """Return a training on images without a leak, from a teacher that the plan makes, or from an earlier one."""
+    facts: dict[str, Any] = {"plan_makers": {"t": teachers}} if teachers else {}
+    given = {**DISTILLED, **settings}
+    return a_draft(lab, "train", "two", "gan1:pre", model="s", settings=given, **facts)
+
+
+def test_images_of_a_teacher_count_in_this_plan_and_in_earlier_runs(lab: Path) -> None:
+    expected = (
+        "1 of the 2 test images of gan2:pre are among the training images of t, the teacher of s "
+        "(two/test.json, one/train.json): StyleGAN2/a/2",
+    )
+    planned = (a_draft(lab, "train", "one", "gan2:pre", model="t"),)
+    student = a_student(lab, teachers=planned)
+    assert leak_refusals(lab, "s", student) == expected
+    tuned = a_draft(lab, "train", "two", "gan1:pre", model="s#u", base="s")
+    assert leak_refusals(lab, "s#u", student, tuned) == expected
+    file = str(paths.checkpoint(lab / "runs/r/t").relative_to(lab))
+    assert leak_refusals(lab, "s", a_student(lab, teachers=planned, teacher=file)) == expected
+    assert leak_refusals(lab, "s", a_student(lab)) == ()
+    a_model(lab, "t", "gan2:pre")
+    assert leak_refusals(lab, "s", a_student(lab)) == expected
+    assert leak_refusals(lab, "s", a_student(lab, objective="bce")) == ()
+    a_model(lab, "x", "gan1:pre", split="two", teacher="t")
+    assert leak_refusals(lab, "x") == (expected[0].replace("of s", "of x"),)
+    a_model(lab, "x~m", "gan1:pre", base="x", split="two")
+    assert len(leak_refusals(lab, "x~m")) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "published"),
+    [
+        ({}, False),
+        ({"teacher": "published:theirs"}, True),
+        ({"teacher": "theirs.pt"}, True),
+        ({"teacher": "unrecorded"}, True),
+        ({"teacher": "theirs.pt", "objective": "bce"}, False),
+    ],
+    ids=str,
+)
+def test_origin_of_a_teacher_is_part_of_that_of_its_student(
+    lab: Path, settings: dict[str, Any], published: bool
+) -> None:
+    write(lab / "two", train=["StyleGAN/a/1"], test=TESTED)
+    a_model(lab, "t", "gan2:pre")
+    a_model(lab, "unrecorded", "gan2:pre")
+    paths.ancestry(lab / "runs/r/unrecorded").unlink()
+    maker = a_draft(lab, "checkpoint", "", "", model="published:theirs")
+    student = a_student(lab, **settings)
+    makers = {"published:theirs": (maker,)}
+    test = a_draft(lab, "test", "two", "gan2:pre", model="s")
+    planned = lineage.origin_of_makers(test, [replace(student, plan_makers=makers)], BUILT_IN)
+    if "objective" not in settings:
+        a_model(lab, "s", "gan1:pre", split="two", teacher=str(student.settings["teacher"]))
+        a_model(lab, "published:theirs", "gan2:pre")
+        paths.provenance(lab / "runs/r/published:theirs").write_text('{"preprocessing": {}}')
+        recorded = lineage.origin_of_model("s", test.model_folder, BUILT_IN)
+        assert recorded == planned
+    assert planned is not None
+    assert planned.is_published is published
+    if not published:
+        from_teacher = {("gan2", "pre")} if not settings else set[tuple[str, str]]()
+        assert planned.parts == {("gan1", "pre"), *from_teacher}
+
+
 def test_test_images_used_for_epoch_selection_are_counted_and_named(lab: Path) -> None:
     write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2", "StyleGAN2/a/8"])
     # a shared copy shows the same picture
@@ -238,6 +310,7 @@ def a_model(
     words: Words | None = None,
     root: str = "data",
     val: bool = False,
+    teacher: str = "",
 ) -> None:
     """Write a model of an earlier run with the record of its training images."""
     folder = lab / "runs/r" / model
@@ -250,6 +323,7 @@ def a_model(
         split_path=str(lab / split),
         train_sha256=keys_digest(json.loads((lab / split / "train.json").read_text())),
         val_sha256=keys_digest(json.loads((lab / split / "val.json").read_text())) if val else None,
+        teacher=teacher,
     )
     image_lists.write_ancestry(folder, base, [lesson])
 

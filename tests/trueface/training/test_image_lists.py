@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,19 +116,54 @@ def test_folder_in_place_of_record_gives_no_record(tmp_path: Path) -> None:
     assert image_lists.read_ancestry(tmp_path) is None
 
 
-def test_model_chain_is_followed_to_its_end_without_cycles() -> None:
+def test_bases_and_teachers_are_followed_to_their_end_without_cycles(tmp_path: Path) -> None:
+    outside = str(tmp_path / "best.pt")
+    elsewhere = str(paths.checkpoint(tmp_path / "other" / "x"))
     known: Mapping[str, Ancestry] = {
-        "a": Ancestry(base=None, lessons=(a_lesson(),)),
-        "b": Ancestry(base="a", lessons=(a_lesson("sd:pre"), a_lesson())),
-        "c": Ancestry(base="gone", lessons=()),
-        "d": Ancestry(base="e", lessons=(a_lesson(),)),
-        "e": Ancestry(base="d", lessons=(a_lesson(),)),
+        "run/a": Ancestry(base=None, lessons=(a_lesson(),)),
+        "run/b": Ancestry(base="a", lessons=(a_lesson("sd:pre"), a_lesson())),
+        "run/c": Ancestry(base="gone", lessons=()),
+        "run/d": Ancestry(base="e", lessons=(a_lesson(),)),
+        "run/e": Ancestry(base="d", lessons=(a_lesson(),)),
+        "run/s": Ancestry(base=None, lessons=(replace(a_lesson(), teacher="b"),)),
+        "run/t": Ancestry(base="s", lessons=(replace(a_lesson(), teacher=outside),)),
+        "run/u": Ancestry(base=None, lessons=(replace(a_lesson(), teacher=elsewhere),)),
+        "other/x": Ancestry(base="y", lessons=()),
+        "other/y": Ancestry(base=None, lessons=()),
     }
-    told = {
-        model: [name for name, _ in image_lists.iter_training_sets(model, known.get)]
-        for model in known
-    }
-    assert told == {"a": ["a"], "b": ["b", "b", "a"], "c": [], "d": ["d", "e"], "e": ["e", "d"]}
+    for name, ancestry in known.items():
+        image_lists.write_ancestry(tmp_path / name, ancestry.base, ancestry.lessons)
+        write_json(paths.provenance(tmp_path / name), {})
+
+    def names(model: str) -> list[str]:
+        found = image_lists.iter_ancestors(model, lambda name: tmp_path / "run" / name)
+        return [Path(each.name).name if each.folder is None else each.name for each, _ in found]
+
+    assert [*map(names, "abcde")] == [["a"], ["b", "a"], ["c", "gone"], ["d", "e"], ["e", "d"]]
+    assert [*map(names, "stu")] == [
+        ["s", "b", "a"],
+        ["t", "s", "best.pt", "b", "a"],
+        ["u", elsewhere, "y"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("provenance", "teacher", "unknown"),
+    [
+        ({"settings": {"objective": "add", "teacher": "t"}}, ["m", "t"], True),
+        ({"settings": {"objective": "bce", "teacher": "t"}}, ["m"], False),
+        ({"preprocessing": {}}, ["m"], True),
+    ],
+    ids=["a record of an earlier version", "an objective without a teacher", "published"],
+)
+def test_origin_is_unknown_if_that_of_a_teacher_is(
+    tmp_path: Path, provenance: dict[str, Any], teacher: list[str], unknown: bool
+) -> None:
+    image_lists.write_ancestry(tmp_path / "m", None, [a_lesson()])
+    write_json(paths.provenance(tmp_path / "m"), provenance)
+    found = [*image_lists.iter_ancestors("m", lambda name: tmp_path / name)]
+    assert [each.name for each, _ in found] == teacher
+    assert any(image_lists.has_unknown_origin(*each) for each in found) is unknown
 
 
 def an_epoch(number: int) -> Epoch:

@@ -227,14 +227,10 @@ def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> Mo
 
 def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibration:
     """Return threshold and temperature by the validation images of a model that does not say them."""
-    lessons = [
-        *image_lists.iter_training_sets(
-            bench.name, lambda name: image_lists.read_ancestry(model_folder(name))
-        )
-    ]
-    if not lessons:
+    ancestry = image_lists.read_ancestry(model_folder(bench.name))
+    if ancestry is None or not ancestry.lessons:
         raise DataError(f"no record of the training images of {bench.name}. Train it again.")
-    lesson = lessons[0][1]  # its own last training
+    lesson = ancestry.lessons[0]  # its own last training
     location = DataLocation(
         data_root=Path(lesson.data_root),
         split_path=Path(lesson.split_path),
