@@ -358,7 +358,9 @@ class NamesModels(Protocol):
         """Column → the part of a model's ID that it shows, in the order of the columns.
 
         `#` stands for the data and `~` for the methods. `%` stands for the percentage of changed labels and
-        `%kind` for the kind of these labels. '' means no part: `Settings.columns` of a training names the setting.
+        `%kind` for the kind of these labels. `NAME%` stands for the percentage of changed labels of the model in
+        the setting NAME. Results have its column only if a job has this setting. '' means no part:
+        `Settings.columns` of a training names the setting.
         """
 
 

@@ -21,8 +21,8 @@ EXACT = (
 )
 # columns for the parts of a model in every file; the plugin package fills some of them
 PARTS: Mapping[str, str] = {
-    "architecture": ANY, "training_data": TEXT, "poison": REAL, "poison_kind": TEXT, "method": TEXT,
-    "seed": ANY,
+    "architecture": ANY, "training_data": TEXT, "poison": REAL, "poison_kind": TEXT,
+    "teacher_poison": REAL, "method": TEXT, "seed": ANY,
 }  # fmt: skip
 PLAIN = frozenset({str, int, float, bool})  # the types of SQLite, and booleans
 _LARGEST = 1 << 63  # exclusive limit of integers in SQLite

@@ -4,6 +4,7 @@ The parts of a model come from its ID and from the settings that differ between 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from launcher.draft import tested
@@ -17,6 +18,7 @@ from launcher.system.files import Json
 
 SEED = "seed"
 OF_DATA, OF_LABELS, LABELS_KIND, OF_METHODS = "#", "%", "%kind", "~"  # parts of a model's ID
+OF_SETTING = "%"  # end of a part that is not of the model's own ID: "teacher%"
 TRAINED = "train"  # the method of a model without unlearning
 _LONGEST = 64  # stages of a model: a limit for a model that is its own base
 
@@ -68,9 +70,14 @@ class ModelIndex:
             if isinstance(kind, NamesModels)
             for column, part in kind.model_columns.items()
         }
-        self.parts = (*self._of_id, SEED)  # columns of the parts of a model
         makers = [spec for spec in specs if spec.role in MAKERS and spec.model]
         self.makers = {str(spec.model): spec for spec in makers}
+        self._of_id = {
+            column: part
+            for column, part in self._of_id.items()
+            if not (name := named_setting(part)) or any(map(partial(self._names, name), makers))
+        }
+        self.parts = (*self._of_id, SEED)  # columns of the parts of a model
         others = [spec for spec in among if spec.role in MAKERS and spec.model]
         self._by_kind = swept_settings([*makers, *others], kinds)
         named = {name for spec in makers for name in self._column_settings(spec).values()} | {SEED}
@@ -85,7 +92,12 @@ class ModelIndex:
             chain = list(self._chain(model))
             parts = id_parts(model)
             self._known[model] = {
-                **{column: parts.get(part) for column, part in self._of_id.items()},
+                **{
+                    column: self._labels_of(name, chain)
+                    if (name := named_setting(part))
+                    else parts.get(part)
+                    for column, part in self._of_id.items()
+                },
                 **self._named_columns(chain),
                 SEED: self._value(SEED, chain),
                 **{name: self._value(name, chain) for name in self.swept},
@@ -102,6 +114,37 @@ class ModelIndex:
             if spec.base == model:
                 return
             model = spec.base
+
+    def _names(self, setting: str, spec: Spec) -> bool:
+        """Return whether a setting of a job names a model that it uses."""
+        values = settings_of(spec)
+        if not values.get(setting):
+            return False
+        kind = self._kinds.get(spec.kind)
+        if kind is None:
+            return True
+        fields = kind.settings.model_fields.items()
+        defaults = {
+            name: field.default for name, field in fields
+        }  # a job of an earlier version may lack some
+        return setting not in kind.settings.without_effect({**defaults, **values})
+
+    def _labels_of(self, setting: str, chain: Sequence[Spec]) -> Json:
+        """Return the percentage of changed labels of the model that a setting names.
+
+        If that model has none, the value is that of the model which it names itself, and so on. None if no job of
+        the chain has the setting, or if the named model has no ID.
+        """
+        percentages: list[Json] = []
+        for _ in range(_LONGEST):
+            spec = next((each for each in chain if self._names(setting, each)), None)
+            if spec is None:
+                break
+            model = str(settings_of(spec)[setting])
+            percentages.append(id_parts(model).get(OF_LABELS))
+            chain = [*self._chain(model)]
+        known = [percentage for percentage in percentages if percentage]
+        return (known or percentages or [None])[0]
 
     def _column_settings(self, spec: Spec) -> Mapping[str, str]:
         kind = self._kinds.get(spec.kind)
@@ -128,9 +171,15 @@ def shown_settings(kinds: Iterable[Kind]) -> dict[str, str]:
     """Return column → the setting, or the part of a model's ID, that it shows."""
     shown: dict[str, str] = {}
     for kind in kinds:
-        shown |= kind.model_columns if isinstance(kind, NamesModels) else {}
+        columns = kind.model_columns if isinstance(kind, NamesModels) else {}
+        shown |= {column: named_setting(part) or part for column, part in columns.items()}
         shown |= kind.settings.columns
     return shown
+
+
+def named_setting(part: str) -> str:
+    """Return the setting whose model a part belongs to, or '' for a part of the model's own ID."""
+    return part.removesuffix(OF_SETTING) if part.endswith(OF_SETTING) else ""
 
 
 def id_parts(model: str) -> dict[str, Json]:

@@ -248,7 +248,8 @@ class LaboratoryKind(JobKind):
     lower_is_better: frozenset[str] = frozenset()
     # columns of results → the part of a model's ID that each shows
     model_columns: ClassVar[Mapping[str, str]] = {
-        "architecture": "", "training_data": "#", "poison": "%", "poison_kind": "%kind", "method": "~",
+        "architecture": "", "training_data": "#", "poison": "%", "poison_kind": "%kind",
+        "teacher_poison": "teacher%", "method": "~",
     }  # fmt: skip
 
     def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:

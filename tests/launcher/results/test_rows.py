@@ -239,6 +239,43 @@ def test_model_columns_come_from_its_id_and_settings() -> None:
     }
 
 
+def test_changed_labels_of_a_named_model_have_a_column_if_a_job_names_one() -> None:
+    columns = {**Toy.model_columns, "teacher_poison": "teacher%"}
+
+    class Distilling(Toy):
+        model_columns = columns
+
+    kinds = {
+        **KINDS,
+        "train": Distilling(name="train", role=NAMED.role, entry="", settings=TrainSettings),
+    }
+    specs = [
+        training("a:pre%40", teacher=""),
+        training("s:pre%10", teacher="a:pre%40"),
+        training("s:pre%10#t:pre", "s:pre%10", teacher=""),
+        training("u:pre", teacher="s:pre"),
+        training("s:pre", teacher="a:pre%40"),
+        training("v:pre", teacher="best.pt"),
+        training("x:pre", teacher="y:pre"),
+        training("y:pre", teacher="x:pre"),
+    ]
+    models = ModelIndex(specs, kinds)
+    known = {str(spec.model): models.columns(str(spec.model)) for spec in specs}
+    assert {model: row["teacher_poison"] for model, row in known.items()} == {
+        "a:pre%40": None,
+        "s:pre%10": 40.0,
+        "s:pre%10#t:pre": 40.0,
+        "u:pre": 40.0,
+        "s:pre": 40.0,
+        "v:pre": None,
+        "x:pre": 0.0,
+        "y:pre": 0.0,
+    }
+    assert known["s:pre%10"]["poison"] == 10.0
+    assert "teacher_poison" in models.parts
+    assert "teacher_poison" not in ModelIndex(specs[:1], kinds).parts
+
+
 def test_fine_tuned_model_has_all_stages_and_the_last_settings() -> None:
     base, model = "dot:pre", "dot:pre#ring:fb"
     models = ModelIndex(
