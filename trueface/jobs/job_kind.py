@@ -42,7 +42,8 @@ from trueface.data.vocabulary import (
     picture_data,
 )
 from trueface.jobs.flags import words
-from trueface.jobs.lineage import count_images
+from trueface.jobs.lineage import count_images, planned_teacher
+from trueface.jobs.model_inputs import find_unlike_models
 from trueface.jobs.rule import Check, published_root
 from trueface.poisoning.poison_record import ONE_WAY, PATCH, count_of
 from trueface.runtime import paths
@@ -221,6 +222,7 @@ class JobKind:
                         _equal_views(draft),
                         *_one_class(draft, self.vocabulary),
                         _impossible_flips(draft, self.vocabulary),
+                        *_models_with_other_inputs(draft),
                     ),
                 ),
             )
@@ -405,6 +407,20 @@ def _counted_classes(
     originals = counts[True, True]
     fakes = counts[False, True] + counts[False, False]
     return _ClassCounts(originals + counts[True, False], fakes, originals)
+
+
+def _models_with_other_inputs(draft: Draft) -> Iterator[str]:
+    """Yield warnings of a training whose images reach its base or teacher differently, or of its wrong labels."""
+    if draft.kind not in LEARNING:
+        return
+    yield from find_unlike_models(draft)
+    teacher = planned_teacher(draft)
+    with suppress(UsageError):  # the path of a checkpoint
+        if teacher and (poison := parse_model(teacher).last.poison):
+            yield (
+                f"{draft.model}: flipped labels trained its teacher {teacher} ({poison.percent} %). Results have them "
+                "as teacher_poison, not as poison."
+            )
 
 
 def _swept_momentum(draft: Draft) -> str:

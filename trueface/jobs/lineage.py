@@ -126,6 +126,16 @@ def count_images(draft: Draft, name: str, data: str, vocabulary: DataIdResolver)
     return total + (keys.get("", 0) if _methods(data, vocabulary).flat else 0)
 
 
+def planned_teacher(maker: Draft) -> str:
+    """Return the ID of the teacher of a planned job, or the path of its checkpoint. '' if there is none."""
+    teacher = teacher_of(maker.settings) if maker.kind == "train" else ""
+    if not is_checkpoint_file(teacher):
+        return teacher
+    path = maker.path(teacher)
+    models = (model for model in maker.plan_makers if _checkpoint(maker, model) == path)
+    return next(models, str(path))
+
+
 class _Sources(NamedTuple):
     """The jobs of a plan and the models of earlier runs that a model learns from."""
 
@@ -148,21 +158,11 @@ def _find_sources(test: Draft, makers: Sequence[Draft]) -> _Sources:
         earlier += [(name, student) for name in names]
         for maker in line:
             jobs.append((_described(maker.model or "", student), maker))
-            teacher = _planned_teacher(maker)
+            teacher = planned_teacher(maker)
             if teacher and teacher not in seen:
                 seen.add(teacher)
                 pending.append((maker.model or "", teacher, maker.plan_makers.get(teacher, ())))
     return _Sources(tuple(jobs), tuple(dict.fromkeys(earlier)))
-
-
-def _planned_teacher(maker: Draft) -> str:
-    """Return the teacher of a planned training: the ID of a model, or the path of another checkpoint."""
-    teacher = teacher_of(maker.settings) if maker.kind == "train" else ""
-    if not is_checkpoint_file(teacher):
-        return teacher
-    path = maker.path(teacher)
-    models = (model for model in maker.plan_makers if _checkpoint(maker, model) == path)
-    return next(models, str(path))
 
 
 def _checkpoint(draft: Draft, model: str) -> Path:

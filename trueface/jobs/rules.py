@@ -100,6 +100,13 @@ def check_published_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolve
         yield reason
 
 
+def check_model_inputs(draft: Draft, *_: object) -> Iterable[str]:
+    """Yield why the images of a training do not fit its teacher or its base. See `model_inputs`."""
+    from trueface.jobs.model_inputs import find_unfit_models  # the start of a job does not need it
+
+    return find_unfit_models(draft)
+
+
 # --- tests
 
 
@@ -613,6 +620,7 @@ TRAININGS = (
     *_MODELS,
     check_published_base,
     _unfit_network,
+    check_model_inputs,
     _unusable_without_last_layer,
     *PROCESSES,
     ACCUMULATION,
@@ -723,6 +731,7 @@ UNLEARNINGS = (
     *_MODELS,
     check_published_base,
     _unfit_network,
+    check_model_inputs,
     _unusable_without_last_layer,
     Rule(
         lambda draft: objectives()[draft.settings["objective"]].columns,

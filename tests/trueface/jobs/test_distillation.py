@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trueface.jobs.build import a_draft, a_job, write_sample
+from launcher.api import Kind, TaskFileError, write_json
+from tests.trueface.jobs.build import a_draft, a_job, write_lists, write_sample
 from tests.trueface.jobs.test_features import run
 from tests.trueface.jobs.test_shared_features import a_plan
 from trueface.jobs.kinds import TRAIN
+from trueface.jobs.published.kind import CHECKPOINT
 from trueface.runtime import paths
 from trueface.runtime.files import Json, file_sha256, read_json
 
@@ -96,6 +98,88 @@ def test_plan_refuses_what_an_objective_cannot_use(
 ) -> None:
     draft = a_draft(TRAIN, tmp_path, PLACE | {"model": "slim18"} | settings, model=DATA, data=DATA)
     assert any(reason in each for each in TRAIN.refusals(draft, ()))
+
+
+DISTILLED = {"objective": "add", "teacher": "t:pre", "qualities": "raw,half", "model": "slim18"}
+LAB = PLACE | {"model": "slim18"}
+PUBLISHED: dict[str, Any] = {"architecture": "tv/resnet18", "weights": "theirs.pth"}
+
+
+@pytest.mark.parametrize("is_planned", [True, False], ids=["same file", "earlier run"])
+@pytest.mark.parametrize(
+    ("kind", "settings", "student", "words"),
+    [
+        (TRAIN, {"resize_size": 64}, {"resize_size": 64}, ()),
+        (TRAIN, {"resize_size": 64}, {"resize_size": 32}, ("resize_size: 64", "resize_size: 32")),
+        (TRAIN, {"patch_size": 16}, {}, ("patch_size: 16", "patch_size: 0")),
+        (TRAIN, {"normalization": "half"}, {}, ("normalization: half", "normalization: model")),
+        (TRAIN, {"decode": "fitted"}, {}, ("refused", "decode: fitted", "decode: exact")),
+        (CHECKPOINT, {"crop": 224}, {"resize_size": 48}, ("crop: 224", "resize_size: 48")),
+        (
+            CHECKPOINT,
+            {"crop": 224, "mean": "0.5,0.5,0.5", "std": "0.5,0.5,0.5"},
+            {"resize_size": 224},
+            ("normalization: 0.5,0.5,0.5/0.5,0.5,0.5", "normalization: model"),
+        ),
+        (CHECKPOINT, {"resize": 256}, {"resize_size": 224}, ("refused", "resized to 256 pixels")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("role", ["teacher", "base"])
+def test_plan_names_what_differs_between_a_training_and_its_base_or_teacher(
+    tmp_path: Path,
+    kind: Kind,
+    settings: dict[str, Any],
+    student: dict[str, Any],
+    words: tuple[str, ...],
+    role: str,
+    is_planned: bool,
+) -> None:
+    made = a_draft(
+        kind,
+        tmp_path,
+        (LAB if kind is TRAIN else PUBLISHED) | settings,
+        model="t:pre",
+        data="t:pre",
+    )
+    given = LAB | (DISTILLED if role == "teacher" else {}) | student
+    facts: dict[str, Any] = {"base": "t:pre"} if role == "base" else {}
+    makers = {"t:pre": (made,)} if is_planned else {}
+    draft = a_draft(TRAIN, tmp_path, given, model=DATA, data=DATA, plan_makers=makers, **facts)
+    if not is_planned:
+        record: dict[str, Any] = {"settings": made.settings, "model": "t:pre"}
+        keys = ("resize", "crop") if kind is CHECKPOINT else ()
+        preprocessing = {"preprocessing": {key: made.settings[key] for key in keys}} if keys else {}
+        path = paths.provenance(draft.model_folder("t:pre"))
+        path.parent.mkdir(parents=True)
+        write_json(path, {**record, **preprocessing})
+    refusals = TRAIN.refusals(draft, (made,) if role == "base" and is_planned else ())
+    warnings = [text for text in TRAIN.warnings(draft) if "was trained with" in text]
+    if role == "base" and kind is CHECKPOINT and "refused" in words:
+        return  # see the tests of published models
+    said = refusals if "refused" in words else warnings
+    assert [all(word in text for word in words if word != "refused") for text in said] == (
+        [True] if words and not (role == "base" and "normalization: model" in words) else []
+    )
+
+
+def test_plan_counts_a_teacher_that_is_trained_later_in_the_file(tmp_path: Path) -> None:
+    for name, keys in (("splits", ["FFHQ/1"]), ("swapped", ["FFHQ/2"])):
+        write_lists(tmp_path / name, train=keys, val=[], test=["FFHQ/2"])
+    study = """
+train:
+  - {model: null, data: "sdXL:pre", qualities: [raw, half], objective: add, teacher: "gan2:pre%40"}
+  - {model: null, data: "gan2:pre", poison: 40, split_path: swapped, resize_size: 64}
+test: [{model: "sdXL:pre", data: "real:pre"}]
+"""
+    with pytest.raises(TaskFileError, match="training images of gan2:pre%40, the teacher of sdXL"):
+        a_plan(study, tmp_path, **SETTINGS)
+    warned = [
+        problem.message
+        for problem in a_plan(study.partition("test:")[0], tmp_path, **SETTINGS).warnings
+    ]
+    for words in (("flipped labels", "teacher_poison"), ("resize_size: 64", "resize_size: 32")):
+        assert any(all(word in text for word in words) for text in warned)
 
 
 def test_plan_accepts_the_objective_of_a_network_with_other_colours(tmp_path: Path) -> None:
