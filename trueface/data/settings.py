@@ -98,11 +98,12 @@ def resized_base(model: str, published: Mapping[str, Any], used: Mapping[str, An
         used: the settings of the training.
     """
     resize, crop = published.get("resize"), published.get("crop")
-    if not isinstance(resize, int) or not resize or _is_fitted(used, resize, crop):
+    is_whole = resize == crop and published.get("resize_side") != "longer"
+    if not isinstance(resize, int) or not resize or (is_whole and _is_fitted(used, resize)):
         return ""
     remedy = (
         f"Set decode: fitted and resize_size: {resize}"
-        if resize == crop
+        if is_whole
         else f"Use {model} only for tests"
     )
     return (
@@ -111,9 +112,9 @@ def resized_base(model: str, published: Mapping[str, Any], used: Mapping[str, An
     )
 
 
-def _is_fitted(used: Mapping[str, Any], resize: int, crop: object) -> bool:
+def _is_fitted(used: Mapping[str, Any], resize: int) -> bool:
     """Return whether a training decodes images to the side to which a published model resizes them."""
-    return used.get("decode") == "fitted" and used.get("resize_size") == resize == crop
+    return used.get("decode") == "fitted" and used.get("resize_size") == resize
 
 
 class PlaceSettings(Settings):

@@ -23,7 +23,7 @@ from trueface.data.dataset_file import video_sources
 from trueface.data.index import Image
 from trueface.data.loading.image_loaders import eval_loader
 from trueface.data.loading.image_set import ImageLoader
-from trueface.data.loading.preprocessing import Preprocessing
+from trueface.data.loading.preprocessing import Preprocessing, warn_of_small_images
 from trueface.data.settings import PREPROCESSING, ScoringSettings, TestSettings
 from trueface.evaluation.curves import area, curve, sort_for_roc
 from trueface.evaluation.inference import (
@@ -378,6 +378,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     images, split = job_data.load_split_images(job, settings, data, "test")
     groups = _checked_attributes(job, settings, images)
     started, network = now(), ScoringModel.from_job_settings(job, settings)
+    warn_of_small_images(model_name(job), network.preprocessing, images)
     done = _score_test(job, settings, images, network, paths.saved_images(folder, name))
     bad = done.feed.dataset.bad.values()
     write_bad_images(paths.bad_images(folder, name), bad)

@@ -130,11 +130,18 @@ class PublishedSettings(Settings):
         ge=0,
         description="Length of the shorter side after resizing, in pixels. 0 does not resize",
     )
+    resize_side: Literal["shorter", "longer"] = setting(
+        "shorter",
+        added=True,
+        description="Side that gets the length `resize`. With longer, `crop` adds a black border to the other one",
+    )
     squash: bool = Field(
         False, description="Resize to a square of `resize` pixels, whatever the aspect ratio"
     )
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = Field(
-        "bilinear", description="Interpolation of `resize`, as in Pillow"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "area"] = Field(
+        "bilinear",
+        description="Interpolation of `resize`, as in Pillow. With area, as in OpenCV: the mean over an area if the "
+        "image shrinks (INTER_AREA), bicubic if it grows (INTER_CUBIC)",
     )
     crop: Count = setting(
         224, cost=True, description="Side length of the centre crop after resizing, in pixels"
@@ -162,6 +169,10 @@ class PublishedSettings(Settings):
             raise ValueError(f"std: {self.std}: the numbers must be greater than 0")
         if self.squash and not self.resize:
             raise ValueError("squash needs resize, the side of the square in pixels")
+        if self.squash and self.resize_side == "longer":
+            raise ValueError(
+                "squash gives both sides the length resize, and resize_side: longer one of them. Leave one of them out"
+            )
         is_plain = self.logits == 1 and self.classes == REAL_FAKE and not self.head
         if spec_of(self.architecture).head is None and not is_plain:
             raise ValueError(
@@ -178,7 +189,8 @@ class PublishedSettings(Settings):
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return settings without effect for the other values, each with the reason."""
-        return {} if values.get("resize") else {"interpolation": "resize is 0"}
+        names = ("interpolation", "resize_side")
+        return {} if values.get("resize") else dict.fromkeys(names, "resize is 0")
 
     @classmethod
     def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:

@@ -342,7 +342,14 @@ class HeatMaps:
         resized = own.apply_resize(pixels, file)
         crop = test_crop_window(resized, own.crop)
         heat = occlusion(resized, crop, score, batch_size=predictor.settings.batch_size)
-        return HeatMap(values=_wide(torch.from_numpy(heat.values), seen), window=seen)
+        top, left = max(seen.top, 0), max(seen.left, 0)  # the black border has no values
+        inside = Window(
+            top=top,
+            left=left,
+            height=min(seen.bottom, pixels.shape[-2]) - top,
+            width=min(seen.left + seen.width, pixels.shape[-1]) - left,
+        )
+        return HeatMap(values=_wide(torch.from_numpy(heat.values), inside), window=inside)
 
     def _path(self, image: Path) -> Path:
         if self.output.suffix.lower() == SUFFIX and not self.output.is_dir():

@@ -34,7 +34,7 @@ from trueface.data.image_headers import FACTOR, ImageSize, LearnedSizes
 from trueface.data.index import Image
 from trueface.data.loading.decoding import Scaling, decode
 from trueface.data.loading.prefetching import closing, prefetch, stack_images
-from trueface.data.loading.preprocessing import Preprocessing
+from trueface.data.loading.preprocessing import Preprocessing, log_small_images
 from trueface.data.loading.transfers import Send, iter_outputs
 from trueface.data.loading.transforms import COPY_KINDS, TestTransform, test_transform
 from trueface.data.settings import TestSettings
@@ -241,6 +241,7 @@ class Predictor:
     ) -> None:
         self.settings = _settings(path, kept.provenance, batch_size)
         self._preprocessing = Preprocessing.read(kept.provenance)
+        self._name = str(kept.provenance.get("model") or path)
         self.calibrated = Calibration.read(kept.provenance.get("calibration"))
         self.calibration = self.calibrated or UNCALIBRATED
         self.learnt = TrainingFiles.read(kept.provenance)
@@ -337,7 +338,8 @@ class Predictor:
         ]
 
     def _batches(self, files: Iterable[Path], leave: threading.Event) -> Iterator[_Batch]:
-        rest = iter(files)
+        rest, small, seen = iter(files), 0, 0
+        own = self._preprocessing
         while chunk := tuple(islice(rest, self.settings.batch_size)):
             if leave.is_set():
                 return
@@ -345,14 +347,19 @@ class Predictor:
             pixels: list[Tensor] = []
             for file in chunk:
                 try:
-                    pixels.append(self.apply_test_transform(self.decode(file), file))
+                    decoded = self.decode(file)
+                    pixels.append(self.apply_test_transform(decoded, file))
                 except BadImageError as error:
                     outcomes.append(Missing(path=error.path, reason=error.reason))
                 else:
+                    seen += 1
+                    small += own is not None and own.pads(*decoded.shape[-2:])
                     outcomes.append(
                         (file, tuple(self.learnt.find_ood_reasons(FileHeader.read(file))))
                     )
             yield _Batch(tuple(outcomes), stack_images(pixels) if pixels else None)
+        if own is not None and small:
+            log_small_images(self._name, small, seen, own.crop)
 
     def _select(self, path: Path, rate: float) -> Abstention:
         if self._reference is None:

@@ -123,7 +123,7 @@ PUBLISHED: dict[str, Any] = {"architecture": "tv/resnet18", "weights": "theirs.p
         ),
         (CHECKPOINT, {"resize": 256}, {"resize_size": 224}, ("refused", "resized to 256 pixels")),
     ],
-    ids=str,
+    ids=["alike", "size", "patches", "normalization", "decoding", "crop", "numbers", "resizing"],
 )
 @pytest.mark.parametrize("role", ["teacher", "base"])
 def test_plan_names_what_differs_between_a_training_and_its_base_or_teacher(

@@ -48,6 +48,7 @@ from trueface.data.image_headers import shortcuts_of
 from trueface.data.index import Image
 from trueface.data.loading.image_loaders import eval_loader
 from trueface.data.loading.image_set import ImageLoader
+from trueface.data.loading.preprocessing import warn_of_small_images
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.inference import select_per_class
@@ -98,9 +99,11 @@ class Bench:
             stored: features may come from the feature store.
         """
         images, _ = job_data.load_split_images(job, settings, parse_data(job.data or ""), "test")
+        network = ScoringModel.from_job_settings(job, settings, stored=stored)
+        warn_of_small_images(model_name(job), network.preprocessing, images)
         return cls(
             name=model_name(job),
-            network=ScoringModel.from_job_settings(job, settings, stored=stored),
+            network=network,
             surrogate=surrogate_of(job, settings.surrogate),
             images=images,
             settings=settings,

@@ -28,6 +28,7 @@ def adopt(job: Job, settings: PublishedSettings) -> Mapping[str, Json]:
         resize=settings.resize,
         squash=settings.squash,
         interpolation=settings.interpolation,
+        resize_side=settings.resize_side,
     )
     facts: dict[str, Json] = {
         **kept.provenance,

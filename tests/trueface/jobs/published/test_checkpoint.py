@@ -613,6 +613,11 @@ WINDOWS: dict[str, tuple[dict[str, Any], tuple[int, int], tuple[int, int, int, i
     "squashed": ({"resize": 64, "crop": 64, "squash": True}, (300, 200), (0, 0, 200, 300)),
     "crop of resized": ({"resize": 128, "crop": 64}, (400, 400), (100, 100, 200, 200)),
     "crop of enlarged": ({"resize": 64, "crop": 48}, (16, 32), (10, 2, 12, 12)),
+    "longer side": (
+        {"resize": 64, "crop": 64, "resize_side": "longer"},
+        (400, 200),
+        (-100, 0, 400, 400),
+    ),
     "not resized": ({"crop": 64}, (300, 200), (68, 118, 64, 64)),
 }
 
@@ -631,6 +636,7 @@ def test_window_is_the_part_of_an_image_that_the_network_sees(name: str) -> None
     [
         ("occlusion", "squashed"),
         ("occlusion", "crop of enlarged"),
+        ("occlusion", "longer side"),
         ("blocks", "crop of resized"),
         ("blocks", "not resized"),
     ],
@@ -642,6 +648,8 @@ def test_heat_map_covers_what_the_network_sees(
     settings, size, window = WINDOWS[name]
     adopted(tmp_path, bright_everywhere(), architecture="tv/resnet18", **settings)
     predictor = Predictor.load(paths.checkpoint(tmp_path / "runs/study" / MODEL))
+    if name == "longer side":  # a map has no border
+        window = (0, 0, size[1], size[0])
     top, left, height, width = window
     pixels = np.zeros((size[1], size[0], 3), np.uint8)  # the evidence is in a corner of the window
     pixels[top : top + height // 4, left : left + width // 4] = 255
@@ -871,6 +879,10 @@ def test_plan_refuses_another_tier_than_black(
         ({"mean": "0.5,0.5,0.5"}, "both mean and std"),
         ({"mean": "0.5,0.5,0.5", "std": "0.5,0,0.5"}, "greater than 0"),
         ({"squash": True}, "squash needs resize"),
+        (
+            {"resize": 64, "crop": 64, "squash": True, "resize_side": "longer"},
+            "Leave one of them out",
+        ),
         ({"resize": 32}, "Set crop to 32 or less"),
         ({"threshold": 1}, "less than 1"),
         ({"interpolation": "cubic"}, "bicubic"),
@@ -884,15 +896,16 @@ def test_wrong_setting_is_refused(settings: dict[str, Any], words: str) -> None:
 
 
 def test_command_makes_a_model_that_predicts(
-    lab: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    lab: Path, command: Command, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(lab)
     torch.save(state(), lab / "theirs.pth")
-    given = ("--architecture", SMALL, "--weights", "theirs.pth", "--crop", "32")
+    given = ("--architecture", SMALL, "--weights", "theirs.pth", "--crop", "48")
     assert f"parameters\t{PARAMETERS}" in command("checkpoint", MODEL, "--name", "line", *given).out
     images = sorted((lab / "data").rglob("*.*"))
     answers = command("predict", *images, "--name", "line", "--device", "cpu").out
     assert len(answers.splitlines()) == 2 * len(FILES)
+    assert "small=4 of=8 state=smaller than the crop of 48 pixels" in caplog.text
     told = command("checkpoint", "gan2:pre", *given, code=2).err
     assert "unknown subset of a published model 'gan2'" in told
     told = command("checkpoint", MODEL, *given[:2], "--weights", "absent.pth", code=2).err
