@@ -1,6 +1,6 @@
 """Findings on the images: in two lists at once, separable by file properties, groups of people."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 from trueface.audit.check import check
@@ -32,10 +32,13 @@ from trueface.data.image_headers import (
     SUBSAMPLING,
     TABLES,
     Property,
+    Shortcut,
     by_class,
+    join_causes,
     shortcut,
 )
 from trueface.data.splits.split_files import keys_digest
+from trueface.data.video_headers import VIDEO_PROPERTIES, video_shortcuts
 
 EXAMPLES = 3
 DEPENDENT = 0.1  # Cramér's V from which on a group predicts the class; a small effect by Cohen
@@ -265,17 +268,21 @@ def differ(model: Model, trait: Property) -> Iterator[Outcome]:
         counts = f"only {len(real)} real and {len(fake)} fake headers"
         yield Gap(f"{counts}, but {LEAST} of each are needed")
         return
-    tells = shortcut(survey.file_headers, trait)
-    if tells is None:
-        return
-    yield Finding(
-        FAULT if tells.accuracy >= DECIDING and trait.shapes_pixels else WARNING,
+    if tells := shortcut(survey.file_headers, trait):
+        yield _finding(tells)
+
+
+def _finding(tells: Shortcut, same_cause: Sequence[Shortcut] = ()) -> Finding:
+    also = {"of the same cause": ", ".join(each.name for each in same_cause)} if same_cause else {}
+    return Finding(
+        FAULT if tells.accuracy >= DECIDING and tells.shapes_pixels else WARNING,
         tells.sentence,
         tells.remedy,
         {
             "balanced accuracy": round(tells.accuracy, 3),
             "real": tells.real,
             "fake": tells.fake,
+            **also,
         },
     )
 
@@ -313,6 +320,28 @@ in_resolution = check("class-differs-in-resolution", "a class with another recor
 in_software = check("class-differs-in-software", "a class from another camera or software")(
     partial(differ, trait=SOFTWARE)
 )
+
+
+@check("class-differs-in-videos", "a class of videos with another compression or origin")
+def in_videos(model: Model) -> Iterator[Outcome]:
+    """Find traits of video files that predict the class of the training frames."""
+    survey = model.survey
+    if survey is None:
+        yield Gap(model.survey_trouble)
+        return
+    videos = survey.videos
+    if videos.unknown_reason:
+        yield Gap(videos.unknown_reason)
+    elif not videos.headers:
+        yield NotApplicable("the training images are not frames of video files")
+        return
+    real, fake = ([each for each in videos.headers if each.label == label] for label in (0, 1))
+    if videos.headers and min(len(real), len(fake)) < LEAST:
+        counts = f"only {len(real)} real and {len(fake)} fake videos are known"
+        yield Gap(f"{counts}, but {LEAST} of each are needed")
+    found = video_shortcuts(videos.headers)
+    for tells, *same_cause in join_causes(found, videos.headers, VIDEO_PROPERTIES):
+        yield _finding(tells, same_cause)
 
 
 @check("group-tells-label", "labels that depend on the group in training")

@@ -19,6 +19,7 @@ from trueface.data.attributes import Attributes, attribute_files
 from trueface.data.image_headers import Header, sample_headers
 from trueface.data.index import Image
 from trueface.data.splits.equal_files import Contradiction, LabelledFile, contradictions
+from trueface.data.video_headers import VideoSurvey, survey_data_root
 from trueface.evaluation.group_columns import DEFAULT_GROUP_COLUMNS
 from trueface.evaluation.group_rates import GAP, count_by_group, group_gaps, permutation_baselines
 from trueface.predictions.predictions import Predictions, merge
@@ -41,21 +42,31 @@ class Surveyor:
     _spent: float = 0.0
     _digests: dict[str, str] = field(default_factory=dict)
     _looked: dict[str, tuple[tuple[Header, ...], tuple[str, ...]]] = field(default_factory=dict)
+    _videos: dict[str, VideoSurvey] = field(default_factory=dict)
     _sizes: dict[str, Mapping[int, Sequence[str]]] = field(default_factory=dict)
     _contradictions: dict[str, tuple[tuple[Contradiction, ...], bool]] = field(default_factory=dict)
     _compared: dict[tuple[str, tuple[str, ...]], tuple[Copies, int]] = field(default_factory=dict)
 
-    def survey(self, name: str, trained: Mapping[str, int], tested: Sequence[str]) -> FileSurvey:
+    def survey(
+        self,
+        name: str,
+        trained: Mapping[str, int],
+        tested: Sequence[str],
+        root: Path | None = None,
+    ) -> FileSurvey:
         """Return the facts of the files.
 
         Args:
             name: name of the training set. Its facts are computed once and reused.
             trained: label of each training file.
             tested: test files.
+            root: data root of the training files, which has the traits of their videos.
         """
         if name not in self._looked:
             self._looked[name] = sample_headers(trained)
         looks, unreadable = self._looked[name]
+        if name not in self._videos:
+            self._videos[name] = VideoSurvey() if root is None else survey_data_root(root, trained)
         pair = name, tuple(tested)
         if pair not in self._compared:
             began = self.clock()
@@ -76,6 +87,7 @@ class Surveyor:
             left,
             contradicting,
             all_compared,
+            self._videos[name],
         )
 
     def _contradicting(

@@ -258,7 +258,7 @@ class Reader:
         tested = {f"{origin.root}/{name}" for name in chain.from_iterable(named)}
         there = sorted(filter(self._is_file, tested))
         name = f"{origin.root}\0{origin.split}\0{origin.images}"
-        return self.surveyor.survey(name, trained.labels, there)
+        return self.surveyor.survey(name, trained.labels, there, origin.root)
 
     def _base(
         self, origin: _Origin, poison: Poisoning, tests: tuple[AuditedTest, ...]

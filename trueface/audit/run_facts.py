@@ -17,6 +17,7 @@ import numpy as np
 from trueface.data.attribute_table import UNKNOWN, AttributeCounts
 from trueface.data.image_headers import Header
 from trueface.data.splits.equal_files import Contradiction
+from trueface.data.video_headers import VideoSurvey
 from trueface.evaluation.arrays import Floats
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.files import Json
@@ -125,6 +126,7 @@ class FileSurvey(NamedTuple):
     )
     contradictions: tuple[Contradiction, ...] = ()  # equal training files with different labels
     all_compared: bool = True  # whether all training files were compared with each other in time
+    videos: VideoSurvey = VideoSurvey()  # videos of the training images
 
 
 class BaseModel(NamedTuple):

@@ -41,8 +41,10 @@ from trueface.runtime.errors import DataError
 
 if TYPE_CHECKING:
     from trueface.data.face_alignment import Geometry
+    from trueface.data.image_headers import Shortcut
     from trueface.data.imports.alignment import FoundFaces
     from trueface.data.imports.passed_over import PassedOver
+    from trueface.data.video_traits import VideoTraits
 
 SCHEMA = 1
 FRAMES = 32  # frames of a video, as DeepfakeBench reads them
@@ -228,7 +230,8 @@ def _import(request: ImportRequest) -> ImportOutcome:
         unaligned = faces.left_out() if faces else {}
         difference = difference.without_files(unaligned)
         arrangement = arrangement.without_files((*difference.missing, *unaligned))
-        record = extend_record(before, arrangement, difference, (layout, str(request.folder)))
+        origin = (layout, str(request.folder))
+        record = extend_record(before, arrangement, difference, origin, listed.traits)
         earlier = _earlier(request, before)
         lists, remarks = make_import_lists(
             arrangement,
@@ -369,6 +372,7 @@ class _Listed(NamedTuple):
     broken: Mapping[str, str]  # video file → why it gives no frames
     doubles: list[str]  # video files that are left out for a folder of frames
     decoded: Mapping[str, str]  # frame → its picture, which was decoded now
+    traits: Mapping[str, "VideoTraits"]  # video file → its traits
 
 
 def _list_images(
@@ -409,7 +413,8 @@ def _list_images(
         _refuse_unused_real(request.real, images, layout)
     used = {image.file.rpartition("/")[0] for image in images}
     totals = {video: chosen.total for video, chosen in found.chosen.items() if video in used}
-    return _Listed(images, unread, totals, broken, doubles, decoded)
+    traits = video_frames.traits_of(found, decoded)
+    return _Listed(images, unread, totals, broken, doubles, decoded, traits)
 
 
 def _refuse_unused_real(
@@ -561,6 +566,7 @@ def _doubts(record: ImportRecord, root: Path) -> Iterator[str]:
     """Yield what makes results on the data root doubtful: equal files, and forms of files that reveal the class."""
     # Pillow and numpy take a while to import; help must not wait for them
     from trueface.data.image_headers import (
+        PROPERTIES,
         header_fault,
         join_causes,
         sample_headers,
@@ -574,12 +580,8 @@ def _doubts(record: ImportRecord, root: Path) -> Iterator[str]:
             f"{len(unreadable)} of {len(headers) + len(unreadable)} sampled images cannot be read, such "
             f"as {unreadable[0]}: {header_fault(unreadable[0])}"
         )
-    for tells, *same in join_causes(shortcuts_in(headers), headers):
-        also = f" Of the same cause: {', '.join(each.name for each in same)}." if same else ""
-        yield (
-            f"{tells.sentence} (real: {tells.real}; fake: {tells.fake}).{also} "
-            f"{tells.remedy[0].upper()}{tells.remedy[1:]}."
-        )
+    yield from map(_shortcut_sentence, join_causes(shortcuts_in(headers), headers, PROPERTIES))
+    yield from _video_doubts(record)
     until = time.monotonic() + COMPARE_S
     if found := contradictions(files, is_over=lambda: time.monotonic() > until):
         real, fake = found[0]
@@ -592,6 +594,32 @@ def _doubts(record: ImportRecord, root: Path) -> Iterator[str]:
             f"comparing the files of both classes stopped after {COMPARE_S:.0f} s. After a training, "
             "compare all its images: trueface audit RUN --seconds 3600"
         )
+
+
+def _video_doubts(record: ImportRecord) -> Iterator[str]:
+    """Yield the traits of the videos that reveal the class, and how many videos are not known."""
+    # Pillow and numpy take a while to import; help must not wait for them
+    from trueface.data.image_headers import join_causes
+    from trueface.data.video_headers import VIDEO_PROPERTIES, survey_videos, video_shortcuts
+
+    if not record.video_traits:
+        return
+    labels = {path: label for path in record.files if (label := class_of(path)) is not None}
+    videos = survey_videos(labels, record.video_traits, record.video_folders)
+    found = video_shortcuts(videos.headers)
+    yield from map(_shortcut_sentence, join_causes(found, videos.headers, VIDEO_PROPERTIES))
+    if videos.unknown_reason:
+        yield videos.unknown_reason
+
+
+def _shortcut_sentence(shortcuts: Sequence["Shortcut"]) -> str:
+    """Return a warning about traits of one cause."""
+    tells, *same = shortcuts
+    also = f" Of the same cause: {', '.join(each.name for each in same)}." if same else ""
+    return (
+        f"{tells.sentence} (real: {tells.real}; fake: {tells.fake}).{also} "
+        f"{tells.remedy[0].upper()}{tells.remedy[1:]}."
+    )
 
 
 def _labelled_files(record: ImportRecord, root: Path) -> Iterator[LabelledFile]:

@@ -139,7 +139,7 @@ def software(image: PIL.Image.Image) -> str:
     exif = _exif(image)
     texts = [exif.get(ExifTags.Base.Make), exif.get(ExifTags.Base.Software)]
     texts += [image.info.get("Software")] if image.format == "PNG" else []
-    return " ".join(_short(text) for text in texts if isinstance(text, str) and text) or NONE
+    return " ".join(short_text(text) for text in texts if isinstance(text, str) and text) or NONE
 
 
 def _segments(image: JpegImageFile) -> Iterator[str]:
@@ -158,7 +158,7 @@ def _blocks(image: PIL.Image.Image) -> Iterator[str]:
             if value not in (None, b"", ""):
                 yield BLOCKS[key]
         elif isinstance(key, str) and key not in OTHER_KEYS:
-            yield _short(key)
+            yield short_text(key)
 
 
 def _exif(image: PIL.Image.Image) -> Mapping[int, Any]:
@@ -171,5 +171,6 @@ def _exif(image: PIL.Image.Image) -> Mapping[int, Any]:
         return {}
 
 
-def _short(text: str) -> str:
+def short_text(text: str) -> str:
+    """Return the beginning of a text from a file, without characters that cannot be printed."""
     return "".join(filter(str.isprintable, text)).strip()[:MOST]

@@ -11,12 +11,13 @@ nearly all of them.
 The file formats and JPEG qualities of the training are in `image_formats`.
 """
 
+import math
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import PIL.Image
 
@@ -31,6 +32,9 @@ SEED = 42  # seed of the sample
 FACTOR = 1.5  # ratio to the training's sizes above which an image's size is reported
 LEAST = 20  # headers of a class; fewer are not enough for a statement
 TELLING = 0.65  # balanced accuracy of a property alone; 200 fair images a class reach 0.60
+# accuracy above 0.5, times √n of the n files in the smaller class; one of 100 fair samples reaches it
+MARGIN = 0.9
+IMAGES, VIDEOS = "images", "videos"
 DECIDING = 0.9  # a detector needs nothing else
 SHOWN = 4  # values a class in words
 # exceptions that Pillow raises for broken headers
@@ -124,16 +128,34 @@ class Header:
     software: str
 
 
-class Property(NamedTuple):
+class LabelledHeader(Protocol):
+    """The header of any file of a class."""
+
+    @property
+    def label(self) -> int:
+        """1 fake, 0 real."""
+
+    @property
+    def format(self) -> str:
+        """The format, which decides the other traits that it can have."""
+
+
+H = TypeVar("H", bound=LabelledHeader)
+
+
+@dataclass(frozen=True)  # Python 3.11 cannot construct an alias of a generic class with slots
+class HeaderProperty(Generic[H]):
     """A property of headers."""
 
     name: str  # in words
-    value: Callable[[Header], str]  # "" of a header that has none
+    value: Callable[[H], str]  # "" of a header that has none
     # each format can record other traits, so only formats are compared that both classes have
     of_format: bool = True
     shapes_pixels: bool = True  # whether the pixels that a detector reads depend on it
+    unit: str = IMAGES  # kind of the files, in words
 
 
+Property = HeaderProperty[Header]  # a property of image files
 FORMAT = Property("the file format", lambda header: header.format, of_format=False)
 SIZE = Property("the image size", lambda header: header.size, of_format=False)
 TABLES = Property("the JPEG quantisation", lambda header: header.tables)
@@ -156,6 +178,8 @@ PROPERTIES = (
     SOFTWARE,
 )  # fmt: skip
 
+COMPRESSIONS = frozenset({FORMAT.name, TABLES.name, SUBSAMPLING.name, COMPRESSION.name})
+TRACES_STAY = "A conversion keeps the traces of the old compression"
 OTHER_SOURCES = (
     "check where the files of both classes come from, because their pixels may show it as well"
 )
@@ -169,11 +193,12 @@ class Shortcut(NamedTuple):
     real: str  # its values and how often each is there
     fake: str
     shapes_pixels: bool = True  # as of the property
+    unit: str = IMAGES  # like the property
 
     @property
     def sentence(self) -> str:
         """What is wrong, in words."""
-        return f"{self.name} alone separates fake from real images in {self.accuracy:.0%} of cases"
+        return f"{self.name} alone separates fake from real {self.unit} in {self.accuracy:.0%} of cases"
 
     @property
     def remedy(self) -> str:
@@ -181,10 +206,17 @@ class Shortcut(NamedTuple):
         if not self.shapes_pixels:
             return OTHER_SOURCES
         trait = self.name.removeprefix("the ")
+        learned = f"before training, otherwise the model learns the {trait}"
+        if self.unit == VIDEOS:
+            same = "give the videos of both classes the same size and last compression"
+            return f"{same} {learned}. {TRACES_STAY}"
+        if self.name in COMPRESSIONS:
+            same = "give the files of both classes the same last compression"
+            return f"{same} {learned}. {TRACES_STAY}"
         same = f"give the files of both classes the same {trait}"
         if self.name == ORIENTATION.name:  # without the flag, the pixels would still lie
             same = "turn the pixels of all files upright"
-        return f"{same} before training, otherwise the model learns the {trait}"
+        return f"{same} {learned}"
 
 
 def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], tuple[str, ...]]:
@@ -240,7 +272,7 @@ def header_fault(file: str) -> str:
         return unreadable_reason(error)
 
 
-def by_class(headers: Sequence[Header], trait: Property) -> tuple[list[str], list[str]]:
+def by_class(headers: Sequence[H], trait: HeaderProperty[H]) -> tuple[list[str], list[str]]:
     """Return the values of a property, of real and of fake images; headers without one left out."""
     if trait.of_format:
         common = frozenset.intersection(
@@ -252,24 +284,18 @@ def by_class(headers: Sequence[Header], trait: Property) -> tuple[list[str], lis
     return real, fake
 
 
-def shortcut(headers: Sequence[Header], trait: Property) -> Shortcut | None:
+def shortcut(headers: Sequence[H], trait: HeaderProperty[H]) -> Shortcut | None:
     """Return a property as a shortcut. None if it does not reveal the class or headers are few."""
     real, fake = by_class(headers, trait)
-    if min(len(real), len(fake)) < LEAST:
+    fewer = min(len(real), len(fake))
+    if fewer < LEAST:
         return None
     accuracy = best_guess_accuracy(real, fake)
-    if accuracy < TELLING:
+    if accuracy < max(TELLING, 0.5 + MARGIN / math.sqrt(fewer)):
         return None
-    return Shortcut(trait.name, accuracy, _counts(real), _counts(fake), trait.shapes_pixels)
-
-
-def shortcuts_of(labels: Mapping[str, int]) -> tuple[Shortcut, ...]:
-    """Return the header properties that reveal the class of files, measured on a sample.
-
-    Args:
-        labels: file → label.
-    """
-    return shortcuts_in(sample_headers(labels)[0])
+    return Shortcut(
+        trait.name, accuracy, _counts(real), _counts(fake), trait.shapes_pixels, trait.unit
+    )
 
 
 def shortcuts_in(headers: Sequence[Header]) -> tuple[Shortcut, ...]:
@@ -278,13 +304,21 @@ def shortcuts_in(headers: Sequence[Header]) -> tuple[Shortcut, ...]:
 
 
 def join_causes(
-    found: Sequence[Shortcut], headers: Sequence[Header]
+    found: Sequence[Shortcut], headers: Sequence[H], traits: Sequence[HeaderProperty[H]]
 ) -> tuple[tuple[Shortcut, ...], ...]:
-    """Group shortcuts in these headers by cause, the clearest trait of a group first."""
+    """Group shortcuts in these headers by cause, the clearest trait of a group first.
+
+    Args:
+        found: the shortcuts.
+        headers: that they were found in.
+        traits: of such headers.
+    """
     groups: list[tuple[Shortcut, ...]] = []
     for each in found:
         same = [
-            group for group in groups if any(_is_one_cause(each, other, headers) for other in group)
+            group
+            for group in groups
+            if any(_is_one_cause(each, other, headers, traits) for other in group)
         ]
         groups = [group for group in groups if group not in same]
         groups.append((*(other for group in same for other in group), each))
@@ -296,14 +330,16 @@ def join_causes(
     return tuple(sorted(ranked, key=lambda group: found.index(group[0])))
 
 
-def _is_one_cause(one: Shortcut, other: Shortcut, headers: Sequence[Header]) -> bool:
+def _is_one_cause(
+    one: Shortcut, other: Shortcut, headers: Sequence[H], traits: Sequence[HeaderProperty[H]]
+) -> bool:
     """Return whether both only show another source, or each value of one goes with one value of the other."""
     names = {one.name, other.name}
     if names & {FORMAT.name, SIZE.name}:
         return False
     if names == {ORIENTATION.name, METADATA.name} or not (one.shapes_pixels or other.shapes_pixels):
         return True
-    first, second = (trait for trait in PROPERTIES if trait.name in names)
+    first, second = (trait for trait in traits if trait.name in names)
     pairs = {(first.value(header), second.value(header)) for header in headers}
     pairs = {pair for pair in pairs if all(pair)}
     # one pair may be that of a single file

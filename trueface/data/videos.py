@@ -1,24 +1,30 @@
 """Frames of video files: which ones are read, and their pixels as a player shows them.
 
-A file is read twice. The first time, its packets are counted, without decoding. The second time, all
+A file is read twice. The first time, its packets are counted, without decoding, and its traits are read
+from their headers and sizes. The second time, all
 frames up to the last chosen one are decoded in order and counted again. Seeking to key frames would give
 the same pictures. It saves little in clips of half a minute, and relies on the index of the file.
 """
 
 import os
 import stat
+import statistics
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trueface.data.header_traits import NONE, short_text
+from trueface.data.video_traits import VideoTraits
 from trueface.runtime.image_files import PIXELS, admit
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    from av import CodecContext, VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -27,6 +33,9 @@ FORMATS = "mov,matroska,avi,mpeg,mpegts,asf,flv"
 LACKING_S = 0.4  # by which a whole file may be shorter than its header says, in seconds
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions, as ITU-T H.273 numbers them
 COPY = 16  # pixels; width and height of a copy that is read only for its side data
+UNKNOWN = "unknown"  # the codec of sound without a decoder
+# tags of a container or stream that name the program or camera that wrote it
+_PROGRAMS = frozenset({"encoder", "com.apple.quicktime.make", "com.apple.quicktime.software"})
 _MATRIX = np.dtype("<i4")  # matrix of nine numbers, the first two rows in 16.16 fixed point
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
@@ -41,6 +50,25 @@ class ChosenFrames(NamedTuple):
 
     numbers: tuple[int, ...]  # places among all frames, in the order in which they are shown
     total: int  # all frames of the video
+    traits: VideoTraits
+
+
+class _Packets(NamedTuple):
+    """The packets of a video stream, in decoding order."""
+
+    size_bytes: int
+    times: list[int | None]  # time of each frame, or None if its packet has none
+    keys: list[int]  # places of the key frames among them
+
+    def key_distance(self) -> int | None:
+        """Return the median distance of key frames as they are shown. None of a single one."""
+        places = self.keys
+        times = [time for time in self.times if time is not None]
+        if len(times) == len(self.times):
+            shown = sorted(times)
+            places = [bisect_left(shown, times[key]) for key in self.keys]
+        gaps = [after - before for before, after in pairwise(places)]
+        return statistics.median_low(gaps) if gaps else None
 
 
 def evenly_spaced(total: int, count: int) -> tuple[int, ...]:
@@ -52,7 +80,7 @@ def evenly_spaced(total: int, count: int) -> tuple[int, ...]:
 
 
 def choose_frames(file: str, count: int) -> ChosenFrames:
-    """Return which frames of a video to read, without decoding them.
+    """Return which frames of a video to read, and its traits, without decoding it.
 
     Args:
         file: of the video.
@@ -61,23 +89,31 @@ def choose_frames(file: str, count: int) -> ChosenFrames:
     Raises:
         BadVideoError: the file is not a video, has no frames, or is not complete.
     """
-    total, end = 0, 0.0
+    size, end = 0, 0.0
+    times: list[int | None] = []
+    keys: list[int] = []
     with _opened(file) as (container, stream):
         start = (container.start_time or 0) / 1e6
         length = (container.duration or 0) / 1e6
+        index = stream.index
         for packet in container.demux():
             if packet.is_corrupt:
                 raise BadVideoError("it is cut off")
-            if packet.pts is not None and packet.time_base is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            time = packet.pts
+            if time is not None and packet.time_base is not None:
+                end = max(end, float((time + (packet.duration or 0)) * packet.time_base))
             # an edit list may hide frames; the last packet of a stream has no data
-            if packet.size and packet.stream.index == stream.index and not packet.is_discard:
-                total += 1
-    if not total:
-        raise BadVideoError("it has no frames")
+            if packet.size and packet.stream_index == index and not packet.is_discard:
+                if packet.is_keyframe:
+                    keys.append(len(times))
+                times.append(time)
+                size += packet.size
+        if not times:
+            raise BadVideoError("it has no frames")
+        traits = _traits(container, stream, _Packets(size, times, keys))
     if end - start < length - LACKING_S:
         raise BadVideoError(f"it ends after {end - start:.1f} of {length:.1f} s")
-    return ChosenFrames(evenly_spaced(total, count), total)
+    return ChosenFrames(evenly_spaced(len(times), count), len(times), traits)
 
 
 def read_frames(
@@ -149,10 +185,42 @@ def _opened(file: str) -> Iterator[tuple["InputContainer", "VideoStream"]]:
 
 def _admit(stream: "VideoStream") -> None:
     """Refuse a video whose frames are too large or would have wrong colours."""
-    context = stream.codec_context
+    context: Any = stream.codec_context
+    if context is None:
+        raise BadVideoError("its codec has no decoder here. Convert it to H.264")
     admit(context.width, context.height)
     if curve := _HDR.get(context.color_trc):
         raise BadVideoError(f"it has HDR colours ({curve}). Convert it to SDR")
+
+
+def _traits(container: "InputContainer", stream: "VideoStream", packets: _Packets) -> VideoTraits:
+    """Return what the headers and packets of a video say of its coding. Its upright size needs pixels."""
+    context = stream.codec_context
+    rate = stream.average_rate or stream.guessed_rate
+    area = context.width * context.height
+    codecs = [cast("CodecContext | None", each.codec_context) for each in container.streams.audio]
+    sound = sorted({each.codec.canonical_name if each else UNKNOWN for each in codecs})
+    tags = [
+        (name.lower(), short_text(text))
+        for metadata in (container.metadata, stream.metadata)
+        for name, text in metadata.items()
+    ]
+    programs = (text for name, text in tags if name in _PROGRAMS and text)
+    brand = dict(tags).get("major_brand", "")
+    return VideoTraits(
+        codec=context.codec.canonical_name,
+        profile=context.profile or "",
+        pixel_format=context.pix_fmt or "",
+        size="",
+        frame_rate=round(float(rate), 2) if rate else None,
+        container=container.format.name.partition(",")[0] + (f" ({brand})" if brand else ""),
+        encoder=", ".join(dict.fromkeys(programs)) or NONE,
+        sound=", ".join(sound) or NONE,
+        bits_per_pixel=8 * packets.size_bytes / (len(packets.times) * area) if area else None,
+        frames=len(packets.times),
+        key_frames=len(packets.keys),
+        key_distance=packets.key_distance(),
+    )
 
 
 def _upright(frame: "VideoFrame") -> Pixels:

@@ -53,7 +53,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         five. If images are frames, `videos` counts their videos, and `video_auc` is the AUC of mean
         probabilities with its interval over videos. If tests have attributes, `fpr_gap` and `f_fpr` are in
         percent by the column `groups_by`, that of the training. Their `_floor` is the 95th percentile of
-        shuffled groups. If the headers of the image files alone reveal their class, `verdict` is "confounded by
+        shuffled groups. If the headers of the image files or the videos of frames alone reveal their class, `verdict` is "confounded by
         …", and `confounded` is a sentence. `reason` says why there is no measure of two classes. `data_root` is
         the folder of the images if the model was tested on several roots. `seconds` is the time of training or
         unlearning, if known.
@@ -72,7 +72,11 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     kept = read_json(run_folder / KEPT)
     if kept is not None and kept.get("schema") == KEPT_SCHEMA and kept.get("mark") == mark:
         kept_rows = kept["rows"]
-        is_current = _unchanged(kept.get("attributes")) and not _any_exists(kept.get("absent"))
+        is_current = (
+            _unchanged(kept.get("attributes"))
+            and _unchanged(kept.get("video_traits"))
+            and not _any_exists(kept.get("absent"))
+        )
         if isinstance(kept_rows, list) and is_current:
             return [row for row in kept_rows if isinstance(row, dict)]
     # scikit-learn takes a second to import: only where there is something to measure
@@ -88,6 +92,9 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         record: dict[str, Json] = {"schema": KEPT_SCHEMA, "mark": mark, "rows": list(rows)}
         if groups.used:
             record["attributes"] = {str(path): _state(path) for path in sorted(groups.used)}
+        if files.video_records:
+            records = sorted(files.video_records)
+            record["video_traits"] = {str(path): _state(path) for path in records}
         if files.absent:
             record["absent"] = [*sorted(files.absent)]
         write_json(run_folder / KEPT, record)
@@ -99,11 +106,11 @@ def _any_exists(absent: Json) -> bool:
     return isinstance(absent, list) and any(Path(str(path)).exists() for path in absent)
 
 
-def _unchanged(attributes: Json) -> bool:
-    """Return whether the tables of attributes that rows rest on are as they were."""
-    if not isinstance(attributes, dict):
-        return attributes is None
-    return all(_state(Path(path)) == state for path, state in attributes.items())
+def _unchanged(files: Json) -> bool:
+    """Return whether files that rows rest on are as they were."""
+    if not isinstance(files, dict):
+        return files is None
+    return all(_state(Path(path)) == state for path, state in files.items())
 
 
 def _state(path: Path) -> Json:

@@ -22,15 +22,28 @@ from tests.trueface.audit.build import (
 )
 from trueface.audit import checks_images
 from trueface.audit.check import Check, judge
-from trueface.audit.finding import Finding, Gap, Outcome
+from trueface.audit.finding import Finding, Gap, NotApplicable, Outcome
 from trueface.audit.image_reading import Surveyor
 from trueface.audit.reading import Reader
 from trueface.audit.run_facts import GroupFacts, GroupTest, Model, cramers_v
 from trueface.data.attribute_table import AttributeCounts
 from trueface.data.splits.split_files import keys_digest, write_splits
+from trueface.data.video_headers import VideoHeader, VideoSurvey
+from trueface.data.video_traits import VideoTraits, write_traits
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 from trueface.training.image_lists import TrainingSetRecord, write_ancestry
+
+H264 = VideoTraits(
+    codec="h264", profile="", pixel_format="", size="", frame_rate=25, container="", encoder="", sound="",
+    bits_per_pixel=None, frames=9, key_frames=0, key_distance=None,
+)  # fmt: skip
+
+
+def videos(count: int) -> tuple[VideoHeader, ...]:
+    """Return headers of so many videos of each class, of two codecs."""
+    traits = (H264, H264._replace(codec="vp9", frame_rate=30))
+    return tuple(VideoHeader(label, traits[label], "") for label in (0, 1) for _ in range(count))
 
 
 def test_validation_images_in_another_list_are_found(lab: Lab) -> None:
@@ -59,6 +72,40 @@ def test_image_trained_as_real_and_as_fake_is_found(lab: Lab) -> None:
     )
     audit = judge(Reader(seconds=0.0).run(str(lab.run)))
     assert "not all training files were compared" in gap_reasons(audit, "label-contradiction")
+
+
+@pytest.mark.parametrize(
+    ("survey", "outcome"),
+    [
+        (VideoSurvey(), NotApplicable),
+        (VideoSurvey(videos(19)), Gap),
+        (VideoSurvey(unknown=(20, 20)), Gap),
+        (VideoSurvey(videos(20)), Finding),
+    ],
+)
+def test_compression_of_the_training_videos_is_a_fault_if_it_reveals_the_class(
+    lab: Lab, survey: VideoSurvey, outcome: type[Outcome]
+) -> None:
+    model = Reader().run(str(lab.run)).models[0]
+    assert model.survey is not None
+    model = model._replace(survey=model.survey._replace(videos=survey))
+    (found,) = checks_images.in_videos.function(model)
+    assert isinstance(found, outcome)
+    if isinstance(found, Finding):
+        assert found.severity == "fault"
+        assert (found.evidence["real"], found.evidence["fake"]) == ("20 × h264", "20 × vp9")
+        assert found.evidence["of the same cause"] == "the frame rate"
+
+
+def test_videos_of_the_training_images_are_those_of_their_data_root(lab: Lab) -> None:
+    folders = {
+        next((lab.data / "PreSocial").glob(f"*/{key}.png")).parent for key in lab.lists["train"]
+    }
+    below = [folder.relative_to(lab.data).as_posix() for folder in folders]
+    write_traits(lab.data, dict.fromkeys(below, H264))
+    survey = Reader().run(str(lab.run)).models[0].survey
+    assert survey is not None
+    assert len(survey.videos.headers) == len(below) > 0
 
 
 def test_same_key_in_another_data_folder_is_another_image(lab: Lab) -> None:

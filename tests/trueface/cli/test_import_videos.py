@@ -308,6 +308,48 @@ def test_import_without_any_usable_video_is_an_error(tmp_path: Path, command: Co
     assert [path.name for path in tmp_path.iterdir()] == ["v"]
 
 
+def test_compression_of_the_videos_of_one_class_is_reported_and_recorded(
+    tmp_path: Path, command: Command
+) -> None:
+    turned = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
+    for number in range(20):
+        for name, crf in (("real", "5"), ("fake", "45")):
+            write_video(
+                tmp_path / "v" / name / f"{name}{number}.mp4", noise(2, number),
+                options={"crf": crf, "preset": "ultrafast"}, matrix=turned,
+            )  # fmt: skip
+    root = tmp_path / "vi"
+
+    def words(folder: str) -> list[str]:
+        return [
+            "import",
+            "folders",
+            str(tmp_path / folder),
+            "--videos",
+            "--frames",
+            "1",
+            "--out",
+            str(root),
+        ]
+
+    sentence = "the video bit rate per pixel alone separates fake from real videos"
+    for more in (["--dry-run"], []):
+        assert command(*words("v"), *more).err.count(sentence) == 1
+    record = root / "video_traits.json"
+    written = json.loads(record.read_text())["videos"]
+    assert len(written) == 40
+    assert written["PreSocial/Fake/v/fake3"]["size"] == "32×48"  # upright
+    record.unlink()  # as an earlier version left it
+    shutil.copytree(tmp_path / "v" / "fake", tmp_path / "w" / "fake")
+    write_video(tmp_path / "w" / "real" / "real.mp4", noise(2))
+    later = command(*words("w")).err
+    assert "the traits of 40 of 61 videos are not known" in later
+    assert sentence not in later
+    again = command(*words("v")).err
+    assert sentence in again
+    assert "not known" not in again
+
+
 def test_missing_extra_is_named(
     two: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,40 @@ def test_numbers_of_frames_are_right_in_each_container(
 
 
 @pytest.mark.parametrize(
+    ("name", "more", "traits"),
+    [
+        ("a.avi", {"codec": "rawvideo"}, {
+            "codec": "rawvideo", "profile": "", "pixel_format": "yuv420p", "container": "avi", "encoder": "none",
+            "sound": "none", "bits_per_pixel": 12.0, "frames": 30, "key_frames": 30, "key_distance": 1,
+        }),
+        ("a.mov", {"options": {"g": "12", "sc_threshold": "0", "bf": "3"}, "sound": True}, {
+            "codec": "h264", "profile": "High", "frame_rate": 10.0, "container": "mov (qt)", "sound": "aac",
+            "key_frames": 3, "key_distance": 12,
+        }),
+        ("a.mkv", {"options": {"x264-params": "keyint=infinite"}}, {
+            "container": "matroska", "frames": 30, "key_frames": 1, "key_distance": None,
+        }),
+    ],
+)  # fmt: skip
+def test_traits_are_those_of_the_file(
+    name: str, more: dict[str, Any], traits: dict[str, Any], tmp_path: Path
+) -> None:
+    file = write_video(tmp_path / name, greys(30), **more)
+    found = choose_frames(str(file), 3).traits._asdict()
+    assert {trait: found[trait] for trait in traits} == traits
+
+
+def test_bits_per_pixel_count_the_packets_of_the_pictures_alone(tmp_path: Path) -> None:
+    file = write_video(tmp_path / "a.mp4", noise(20), sound=True)
+    with av.open(str(file)) as container:
+        size = sum(packet.size for packet in container.demux(video=0))
+    bits = choose_frames(str(file), 3).traits.bits_per_pixel
+    assert bits == pytest.approx(8 * size / (20 * WIDE * HIGH))
+    file.write_bytes(file.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz"))
+    assert choose_frames(str(file), 3).traits.sound == "unknown"
+
+
+@pytest.mark.parametrize(
     ("matrix", "turned"),
     [
         ((1, 0, 0, 1), lambda image: image),
@@ -173,6 +207,12 @@ def _hdr(folder: Path) -> Path:
     return write_video(folder / "a.mp4", greys(3), pix_fmt="yuv420p10le", colours={"color_trc": 16})
 
 
+def _unknown_codec(folder: Path) -> Path:
+    file = write_video(folder / "a.mp4", greys(3))
+    file.write_bytes(file.read_bytes().replace(b"avc1", b"zzzz"))
+    return file
+
+
 def _absent(folder: Path) -> Path:
     return folder / "a.mp4"
 
@@ -191,6 +231,7 @@ def _absent(folder: Path) -> Path:
         (_cut_matroska, "it ends after "),
         (_cut_avi, "it is cut off"),
         (_hdr, r"it has HDR colours \(PQ\). Convert it to SDR"),
+        (_unknown_codec, "its codec has no decoder here. Convert it to H.264"),
         (_absent, "No such file"),
     ],
 )

@@ -14,6 +14,7 @@ from launcher.cli.result_tables import draw, table_of_tests
 from launcher.code_identity import CodeIndex
 from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
+from trueface.data.video_traits import VideoTraits, write_traits
 from trueface.evaluation import metrics
 from trueface.evaluation.result_rows import by_video, compare, unlearning_methods_of, video_report
 from trueface.evaluation.results import KEPT, MEASURED_BY, table
@@ -236,6 +237,29 @@ def test_row_is_marked_once_its_files_are_readable_again(tmp_path: Path) -> None
             PIL.Image.new("RGB", (8, 8)).save(images / f"{number}.png", form)
     (row,) = table(folder, pairs_of("clean"))
     assert "the file format alone" in str(row.get("confounded"))
+
+
+def test_row_is_marked_once_the_traits_of_its_videos_reveal_the_class(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "videos"
+    write_tests(folder, "clean", [logits(y, power=9, skew=0) for y in (0, 1)], attributes="")
+    for model, data in pairs_of("clean"):
+        path = paths.scores(folder / model_folder_name(model), model, data)
+        scores = read_csv(path)
+        videos = tuple(name.rpartition("/")[0] for name in scores.ids)
+        write_csv(path, replace(scores, videos=videos))
+    (row,) = table(folder, pairs_of("clean"))
+    assert "confounded" not in row
+    traits = VideoTraits("", "", "", "", None, "", "", "", None, 9, 0, None)
+    record = {
+        f"PreSocial/{source}{video}": traits._replace(codec=codec)
+        for source, codec in (("Real/FFHQ", "h264"), ("Fake/StyleGAN2", "vp9"))
+        for video in ("", *(f"/{number}" for number in range(19)))
+    }
+    (tmp_path / "data").mkdir(exist_ok=True)
+    write_traits(tmp_path / "data", record)
+    (row,) = table(folder, pairs_of("clean"))
+    assert row["verdict"] == "confounded by video codec"
+    assert "from real videos in 100% of cases" in str(row["confounded"])
 
 
 def _number(value: Json) -> float:

@@ -17,8 +17,10 @@ from typing import TypeVar
 
 import PIL.Image
 
+from trueface.data.image_headers import read_size
 from trueface.data.imports.registry import ImportedImage, video_files
 from trueface.data.imports.writing import ImportRecord
+from trueface.data.video_traits import VideoTraits
 from trueface.data.videos import (
     BadVideoError,
     ChosenFrames,
@@ -164,6 +166,23 @@ def decode_videos(
             f"cannot write the frames: {error}. The import had no effect."
         ) from error
     return {frame: picture for each in done.values() for frame, picture in each.items()}, broken
+
+
+def traits_of(videos: VideoSet, decoded: Mapping[str, str]) -> dict[str, VideoTraits]:
+    """Return the traits of videos by file, with the upright sizes of those that were decoded.
+
+    Args:
+        videos: the video files.
+        decoded: the picture of each decoded frame.
+    """
+    pictures = {frame.rpartition("/")[0]: picture for frame, picture in decoded.items()}
+    sizes = {video: read_size(picture) for video, picture in pictures.items()}
+    return {
+        video: chosen.traits._replace(size=f"{size.width}×{size.height}")
+        if (size := sizes.get(video))
+        else chosen.traits
+        for video, chosen in videos.chosen.items()
+    }
 
 
 def write_picture(pixels: Pixels, path: Path) -> str:

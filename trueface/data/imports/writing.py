@@ -3,7 +3,8 @@
 <root>/import.json    every file with its origin, size and time; the words of its sources
 <root>/groups.json    key → group, as `trueface splits --group-by` reads it
 
-`dataset.yaml` and `videos.json` describe the images, see `data.dataset_file`.
+`dataset.yaml` and `videos.json` describe the images, see `data.dataset_file`, and `video_traits.json`
+the videos of frames, see `data.video_traits`.
 
 The first import appears completely, later ones add images and change none. A killed import leaves a
 folder whose name begins with a dot, or images that are in no split. The next import removes the
@@ -29,6 +30,7 @@ from trueface.data.dataset_file import quoted, write_dataset_file, write_video_s
 from trueface.data.imports.arrangement import Arrangement, assign_words
 from trueface.data.splits.split_files import write_splits
 from trueface.data.splits.splitting import Lists
+from trueface.data.video_traits import VideoTraits, read_traits, write_traits
 from trueface.runtime.artifact import BusyError, hold_lock_if_free, staging_folder
 from trueface.runtime.errors import DataError, MachineError, UsageError
 from trueface.runtime.files import write_atomic
@@ -53,6 +55,7 @@ class ImportRecord:
     video_folders: frozenset[str] = frozenset()
     groups: Mapping[str, str] = field(default_factory=dict)  # key → group
     origins: tuple[tuple[str, str], ...] = ()  # layout and folder of each import
+    video_traits: Mapping[str, VideoTraits] = field(default_factory=dict)  # by folder of frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,8 @@ def read_record(root: Path) -> ImportRecord:
     """
     try:
         content = json.loads((root / NAME).read_bytes())
-        return _record(content, json.loads((root / GROUPS).read_bytes()))
+        record = _record(content, json.loads((root / GROUPS).read_bytes()))
+        return replace(record, video_traits=read_traits(root))
     except FileNotFoundError:
         return ImportRecord()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -149,8 +153,17 @@ def extend_record(
     arrangement: Arrangement,
     difference: ImportDifference,
     origin: tuple[str, str],
+    video_traits: Mapping[str, VideoTraits] = MappingProxyType({}),
 ) -> ImportRecord:
-    """Return the record once the difference is in the data root."""
+    """Return the record once the difference is in the data root.
+
+    Args:
+        record: of earlier imports.
+        arrangement: of this import.
+        difference: new images of it.
+        origin: layout and folder of this import.
+        video_traits: of the video files of this import. The earlier ones of a video stay.
+    """
     sources = {**record.sources, **arrangement.sources}
     for folder, label in arrangement.sources.items():
         if record.sources.get(folder, label) != label:
@@ -166,12 +179,21 @@ def extend_record(
         video_folders=record.video_folders | arrangement.video_folders,
         groups={**record.groups, **arrangement.groups},
         origins=tuple(dict.fromkeys((*record.origins, origin))),
+        video_traits={
+            **{
+                path.rpartition("/")[0]: video_traits[video]
+                for path, file in arrangement.files.items()
+                if (video := file.rpartition("/")[0]) in video_traits
+            },
+            **record.video_traits,
+        },
     )
 
 
 def write_record(root: Path, record: ImportRecord) -> None:
-    """Write both files, the record last."""
+    """Write its files, the record itself last."""
     write_atomic(root / GROUPS, _text(dict(record.groups)))
+    write_traits(root, record.video_traits)
     content = {
         "schema": SCHEMA,
         "origins": record.origins,

@@ -44,12 +44,12 @@ from trueface.benchmark.results import DELTA, CellMeasures, RunResults, evaluate
 from trueface.benchmark.table import Row, row_of, same_value
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.registry import NONE
-from trueface.data.image_headers import shortcuts_of
 from trueface.data.index import Image
 from trueface.data.loading.image_loaders import eval_loader
 from trueface.data.loading.image_set import ImageLoader
 from trueface.data.loading.preprocessing import warn_of_small_images
 from trueface.data.settings import ScoringSettings, TestSettings
+from trueface.data.video_headers import shortcuts_of
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.inference import select_per_class
 from trueface.evaluation.operating_threshold import Calibration, fit_calibration
@@ -396,7 +396,9 @@ def _index(job: Job, bench: Bench, known: _ScoreInputs, rows: tuple[Cell, ...]) 
         words=job.words.used_by(parse_data(job.data or "")),
         settings=bench.settings.model_dump(mode="json"),
         cells=rows,
-        shortcuts=shortcuts_of({image.file: image.label for image in bench.images}),
+        shortcuts=shortcuts_of(
+            {image.file: image.label for image in bench.images}, bench.data_root
+        ),
     )
 
 

@@ -537,10 +537,10 @@ def test_lossless_and_lossy_webp_are_two_compressions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("suffix", "change", "names", "remedy"),
     [
-        ("jpg", save(quality=90), ["JPEG quantisation"], "give the files of both classes the same JPEG quantisation before "
-         "training, otherwise the model learns the JPEG quantisation"),
-        ("webp", save(lossless=True), ["kind of compression"], "give the files of both classes the same kind of compression before "
-         "training, otherwise the model learns the kind of compression"),
+        ("jpg", save(quality=90), ["JPEG quantisation"], "give the files of both classes the same last compression before "
+         "training, otherwise the model learns the JPEG quantisation. A conversion keeps the traces of the old compression"),
+        ("webp", save(lossless=True), ["kind of compression"], "give the files of both classes the same last compression before "
+         "training, otherwise the model learns the kind of compression. A conversion keeps the traces of the old compression"),
         ("jpg", save(progressive=True), ["coding (progressive, interlaced)"], OTHER_SOURCES),
         ("png", phone, ["EXIF orientation", "metadata", "recorded camera or software"],
          "turn the pixels of all files upright before training, otherwise the model learns the EXIF orientation"),
@@ -560,7 +560,7 @@ def test_traits_of_one_cause_are_one_shortcut_with_a_remedy_that_names_it(
     for path in (Path(file) for file, label in labels.items() if label):
         change(path, PIL.Image.new("RGB", (8, 8)))
     headers, _ = sample_headers(labels)
-    (group,) = join_causes(shortcuts_in(headers), headers)
+    (group,) = join_causes(shortcuts_in(headers), headers, PROPERTIES)
     assert [each.name.removeprefix("the ") for each in group] == names
     assert group[0].remedy == remedy
 
@@ -580,7 +580,7 @@ def test_single_file_does_not_join_traits_of_other_files(both: int, groups: int)
         ),
     ]
     found = [Shortcut(each.name, 1.0, "", "") for each in (SUBSAMPLING, COMPRESSION)]
-    assert len(join_causes(found, headers)) == groups
+    assert len(join_causes(found, headers, PROPERTIES)) == groups
 
 
 def test_traits_of_other_images_and_the_size_are_causes_of_their_own(tmp_path: Path) -> None:
@@ -589,7 +589,7 @@ def test_traits_of_other_images_and_the_size_are_causes_of_their_own(tmp_path: P
         image = PIL.Image.new("RGB", (8, 9))
         image.save(path, subsampling=0 if number % 4 else 2, quality=90 if number % 6 else 75)
     headers, _ = sample_headers(labels)
-    groups = join_causes(shortcuts_in(headers), headers)
+    groups = join_causes(shortcuts_in(headers), headers, PROPERTIES)
     names = [[each.name for each in group] for group in groups]
     assert names == [[SIZE.name], [TABLES.name], [SUBSAMPLING.name]]
 
