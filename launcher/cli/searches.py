@@ -21,9 +21,9 @@ from launcher.search.submission import (
     commit_search,
     count_asked,
     describe,
-    files_warnings,
     find_continued,
     find_same,
+    search_warnings,
     with_request,
 )
 from launcher.store.client import ensure_scheduler_with_note, note_if_stopped, open_queue_readonly
@@ -88,7 +88,7 @@ def commit_searches(store: Store, context: Context, searches: Sequence[SearchReq
             numbers += [same.id] if same.is_open else []
             continue
         row, continued = commit_search(store, context, search)
-        _warn_of_files(search, context.folder, IN_TASK_FILE)
+        _print_warnings(search, context.folder, IN_TASK_FILE)
         text = describe(row, search.definition)
         print_stderr(sanitize_terminal(f"continued: {text}" if continued else text))
         numbers.append(row.id)
@@ -115,7 +115,7 @@ def print_planned_searches(searches: Sequence[SearchRequest]) -> None:
 
 def _print_trials(store: Store | None, search: SearchRequest) -> None:
     """Print the first values of a search, or how many trials it would add."""
-    _warn_of_files(search, str(Path.cwd()), IN_TASK_FILE)
+    _print_warnings(search, str(Path.cwd()), IN_TASK_FILE)
     earlier = None if store is None else find_continued(store, search)
     if store is not None and earlier is not None and (asked := count_asked(store, earlier)):
         further = pluralize(search.definition.trials - asked, "further trial")
@@ -139,8 +139,8 @@ def _standing_text(same: SearchRow, search: SearchRequest) -> str:
     return sanitize_terminal(f"{describe(same, search.definition)}: {standing}")
 
 
-def _warn_of_files(search: SearchRequest, folder: str, spelling: str) -> None:
-    for warning in files_warnings(search.definition, folder, spelling):
+def _print_warnings(search: SearchRequest, folder: str, spelling: str) -> None:
+    for warning in search_warnings(search.definition, folder, spelling):
         print_stderr(warning)
 
 
@@ -177,7 +177,7 @@ def add_search(
         UsageError: it is refused.
     """
     search = with_request(search, store, request)
-    _warn_of_files(search, request.context.folder, ON_COMMAND_LINE)
+    _print_warnings(search, request.context.folder, ON_COMMAND_LINE)
     if dry_run:
         # Optuna takes a second
         from launcher.search.preview import print_preview

@@ -1,6 +1,7 @@
 """`search`, as `launcher.api` offers it: values of a program are chosen by its results."""
 
 import os
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,11 @@ from launcher.functions.programs import SubmitRequest, check_name
 from launcher.functions.shared_files import IN_PYTHON
 from launcher.job import PROGRAM, PROGRAM_RUN, Spec, run_name_fault
 from launcher.screens.terminal import print_stderr
-from launcher.search.space import text_of
+from launcher.search.space import choice_of, text_of, value_of
 from launcher.search.submission import (
     commit_search,
-    files_warnings,
     program_search,
+    search_warnings,
     with_request,
 )
 from launcher.search.words import TPE, SearchWords
@@ -33,7 +34,21 @@ from launcher.store.client import (
 )
 from launcher.store.searches import CANCELLED, SearchRow
 from launcher.system.daemon_control import wake
+from launcher.system.text import sanitize_terminal
+from launcher.taskfile.foreign_values import OwnSpelling, own_spelling, repr_of
 
+_DIRECTIONS = ("direction", "directions", "mode", "goal", "maximize", "minimize")
+_ELSEWHERE: Mapping[str, str] = {  # options of other programs
+    **dict.fromkeys(("n_trials", "num_samples", "max_trials", "count", "n_iter"), "trials=60"),
+    **dict.fromkeys(("n_jobs", "max_concurrent", "max_concurrent_trials"), "parallel=4"),
+    **dict.fromkeys(
+        ("space", "search_space", "config", "params"), "sweep={'lr': '1e-5..1e-1:log'}"
+    ),
+    **dict.fromkeys(("random_state", "search_seed"), "seed=1"),
+    "scheduler": "pruner='median'",
+    "seeds": "repeat='seed=1..3'",
+    "study_name": "run='tune'",
+}
 POLL_S = 0.1  # seconds between two looks at the queue
 
 
@@ -73,9 +88,13 @@ class Search(NamedTuple):
         ]
 
     def best(self) -> list[dict[str, Any]]:
-        """Return the best trial; of several metrics those of which none is better in each."""
+        """Return the best trial with its parameters; of several metrics those of which none is better in each."""
         best = self._row().progress.get("best")
-        return [each for each in best if isinstance(each, dict)] if isinstance(best, list) else []
+        found = [each for each in best if isinstance(each, dict)] if isinstance(best, list) else []
+        with open_queue() as (_, store):
+            rows = store.searches.trials(self.number)
+        params = {str(row.job): dict(row.values) for row in rows}
+        return [{**each, "params": params.get(str(each["job"]), {})} for each in found]
 
     def reason(self) -> str:
         """Return why it ended."""
@@ -135,16 +154,14 @@ def search(
         options: Options of the jobs, such as gpus=1.
 
     Raises:
-        UsageError: an option is wrong, or Optuna is not installed.
+        UsageError: an option is wrong, `words` is a function, or Optuna is not installed.
         TaskFileError: the braces do not fit.
         MachineError: the queue cannot be used.
     """
     if fault := run_name_fault(run):
         raise UsageError(f"run: {run!r} {fault}")
-    typed = [
-        f"{key}={values if isinstance(values, str) else ','.join(map(text_of, values))}"
-        for key, values in sweep.items()
-    ]
+    _check_call(words, metric, options)
+    typed = [f"{name}={_read_values(name, values)}" for name, values in sweep.items()]
     settings: dict[str, Any] = {} if cwd is None else {"cwd": os.fspath(cwd)}
     if env:
         settings["env"] = read_variables([f"{key}={text}" for key, text in env.items()])
@@ -177,6 +194,64 @@ def search(
         wake(home)
     if not note_if_stopped(home):
         ensure_scheduler_with_note(home)
-    for warning in files_warnings(sought.definition, context.folder, IN_PYTHON):
+    for warning in search_warnings(sought.definition, context.folder, IN_PYTHON):
         print_stderr(warning)
     return Search(row.id, row.run, row.name)
+
+
+def _check_call(words: object, metric: str, options: Mapping[str, Any]) -> None:
+    """Refuse a function, a command line in one text, and options of other programs.
+
+    Raises:
+        UsageError: there is one.
+    """
+    example = "['python', 'train.py', '{sweep}']"
+    if isinstance(words, str | Path):
+        listed = shlex.split(str(words))
+        raise UsageError(f"words: expected a list of words. Write {listed or example}.")
+    if callable(words):
+        name = getattr(words, "__name__", "it")
+        raise UsageError(
+            f"words: search() starts a program, and got the function {name!r}. Save a script that reads its "
+            f"values from its arguments, and write {example}."
+        )
+    for name, value in options.items():
+        if name in _DIRECTIONS:
+            word = "min" if "min" in str(value).lower() else "max"
+            raise UsageError(
+                f"{name}={value!r}: the direction belongs to the metric. Write '{metric}:{word}'."
+            )
+        if name in _ELSEWHERE:
+            raise UsageError(f"{name}: unknown option. Write {_ELSEWHERE[name]}.")
+
+
+def _read_values(name: str, values: object) -> str:
+    """Return the values of a name as they are typed on a command line.
+
+    Raises:
+        UsageError: they are written as in another program.
+    """
+    if isinstance(values, str):
+        return values
+    own = None
+    if isinstance(values, tuple | Mapping) or not isinstance(values, Iterable):
+        own = own_spelling(repr_of(values))
+        if not isinstance(values, tuple) or (own is not None and not own.is_list):
+            raise UsageError(f"sweep: {name}: {_values_advice(values, own)}")
+    assert isinstance(values, Iterable)
+    texts = [text_of(value) for value in values]
+    choice_of(name, [value_of(text) for text in texts])
+    return ",".join(texts)
+
+
+def _values_advice(values: object, own: OwnSpelling | None) -> str:
+    """Return what is wrong with the values of a name, and what to write."""
+    what = f"{sanitize_terminal(repr(values)[:80])} is not a range or a list here."
+    if own is None or not own.text:
+        return f"{what} Write a range such as '1e-5..1e-1:log', '0.0..0.5' or '2..6', or a list."
+    if own.is_list:
+        return f"{what} Write {own.text.split(',')}."
+    also = (
+        f" for a range, or [{own.other.replace(',', ', ')}] for these values" if own.other else ""
+    )
+    return f"{what} Write '{own.text}'{also}."

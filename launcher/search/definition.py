@@ -1,12 +1,16 @@
 """The definition of a search: metrics, values, number of trials, and the job of each trial."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import NamedTuple
 
+from launcher.context import JOB_FOLDER, OUTPUTS
 from launcher.errors import UsageError, nearest
 from launcher.job import PROGRAM, Spec
+from launcher.params import TEMPLATE
 from launcher.results.metric_direction import (
     Direction,
     direction_of,
@@ -18,7 +22,6 @@ from launcher.search.space import (
     Range,
     Space,
     Value,
-    choice_of,
     parse_domain,
     read_domain,
     size_of,
@@ -31,6 +34,8 @@ from launcher.system.installation import install_command
 from launcher.system.stored_fields import Unreadable, parse_record
 
 MOST_TRIALS = 10_000
+_NAMES = "names in --sweep"
+OLDEST_OPTUNA = 5  # major version; as of the extra in setup.cfg
 
 
 class Objective(NamedTuple):
@@ -174,21 +179,65 @@ def define(
         for name, each in values.items()
     }
     space |= {name: Choice((True, False)) for name in flags}
-    repeat = None if words.repeat is None else parse_repeat(words.repeat, space)
     if not space:
         raise UsageError("--search chooses nothing. Add --sweep lr=1e-5..1e-1:log.")
+    is_swept = words.repeat is not None and words.repeat.partition("=")[0] in space
+    is_default = is_swept and "repeat" in words.defaults
+    repeat = None if words.repeat is None or is_default else parse_repeat(words.repeat, space)
     pruner = words.pruner or (MEDIAN if len(objectives) == 1 else NONE)
-    _refuse_contradictions(objectives, words.sampler, pruner, space)
+    if fault := _pruner_fault(objectives, pruner):
+        if "pruner" not in words.defaults:
+            raise UsageError(fault)
+        pruner = NONE
+    sampler = words.sampler
+    if fault := _sampler_fault(objectives, sampler, space):
+        if "sampler" not in words.defaults:
+            raise UsageError(fault)
+        sampler = TPE
     return SearchDefinition(
         objectives=objectives,
         space=space,
         trials=words.trials,
         parallel=words.parallel,
-        sampler=words.sampler,
+        sampler=sampler,
         pruner=pruner,
         repeat=repeat,
         seed=words.seed,
     )
+
+
+def sample_values(definition: SearchDefinition) -> Iterator[tuple[dict[str, Value], int]]:
+    """Yield combinations that together have each listed value and both bounds of each range; and which repetition."""
+    first = {name: domain.first for name, domain in definition.space.items()}
+    yield first, 0
+    for name, domain in definition.space.items():
+        values = domain.values if isinstance(domain, Choice) else (domain.low, domain.last)
+        yield from (({**first, name: value}, 0) for value in values[1:])
+    yield from ((first, repeat) for repeat in range(1, len(definition.repeats)))
+
+
+def check_outputs(definition: SearchDefinition, spelling: str) -> None:
+    """Refuse files that several trials of a program would write.
+
+    Args:
+        definition: The search, with its job.
+        spelling: How a message spells an output: `--output {}`.
+
+    Raises:
+        UsageError: there is one.
+    """
+    repeated = [] if definition.repeat is None else [definition.repeat.name]
+    names = [*definition.space, *repeated]
+    template = {} if definition.spec is None else definition.spec.settings.get(TEMPLATE) or {}
+    written = template.get("settings", {})
+    for text in map(str, written.get(OUTPUTS) or ()):
+        path = f"{written.get('cwd') or ''}/{text}"
+        if JOB_FOLDER not in path and not all(f"{{{name}}}" in path for name in names):
+            braces = ", ".join(f"{{{name}}}" for name in names)
+            raise UsageError(
+                f"{spelling.format(text)}: several trials would write this file. Write {braces} into its name, "
+                f"or {JOB_FOLDER}/{text}."
+            )
 
 
 def parse_objectives(text: str, spelling: str = "--search {}") -> tuple[Objective, ...]:
@@ -235,58 +284,65 @@ def parse_repeat(text: str, space: Space) -> Repeat:
         raise UsageError(f"--repeat {text}: expected a name and values. Write --repeat seed=1..3.")
     if name in space:
         raise UsageError(f"--repeat {name}: {name} is also in --sweep. Remove one of them.")
-    domain = parse_domain(name, rest) if ".." in rest else choice_of(name, _numbers(rest))
-    if domain.size is None or domain.size > MOST_TRIALS:
+    domain = parse_domain(name, rest) if rest else Choice(())
+    if not domain.size or domain.size > MOST_TRIALS:
         raise UsageError(f"--repeat {text}: expected a few values. Write --repeat {name}=1..3.")
     return Repeat(name, tuple(domain.all()))
 
 
-def _numbers(text: str) -> list[Value]:
-    domain = parse_domain("", text) if text else Choice(())
-    return domain.all()
+def _pruner_fault(objectives: Sequence[Objective], pruner: str) -> str:
+    """Return why a pruner does not fit, empty if it does."""
+    if len(objectives) == 1 or pruner == NONE:
+        return ""
+    return (
+        f"--pruner {pruner}: a search for several metrics cannot end trials early, because a trial may "
+        "be good in one of them only. Remove --pruner, or name one metric."
+    )
 
 
-def _refuse_contradictions(
-    objectives: Sequence[Objective], sampler: str, pruner: str, space: Space
-) -> None:
-    if len(objectives) > 1 and pruner != NONE:
-        raise UsageError(
-            f"--pruner {pruner}: a search for several metrics cannot end trials early, because a trial may "
-            "be good in one of them only. Remove --pruner, or name one metric."
-        )
+def _sampler_fault(objectives: Sequence[Objective], sampler: str, space: Space) -> str:
+    """Return why a sampler does not fit, empty if it does."""
     if len(objectives) > 1 and sampler == CMAES:
-        raise UsageError(
-            "--sampler cmaes works on one metric. Use --sampler tpe, or name one metric."
-        )
+        return "--sampler cmaes works on one metric. Use --sampler tpe, or name one metric."
     lists = [name for name, domain in space.items() if isinstance(domain, Choice)]
     if sampler == CMAES and lists:
-        raise UsageError(
+        return (
             f"--sampler cmaes works on ranges of numbers, and {lists[0]} is a list of values. "
             "Use --sampler tpe, or a range."
         )
     endless = [name for name, domain in space.items() if domain.size is None]
     size = size_of(space)
     if sampler == GRID and (endless or size is None):
-        raise UsageError(
+        return (
             f"--sampler grid tries all values, and {endless[0]} has no step. "
             f"Write {endless[0]}=LOW..HIGH..STEP, or a list."
         )
     if sampler == GRID and size is not None and size > MOST_TRIALS:
-        raise UsageError(
-            f"--sampler grid: {size:,} combinations; the limit is {MOST_TRIALS:,}. Write larger steps."
-        )
+        return f"--sampler grid: {size:,} combinations; the limit is {MOST_TRIALS:,}. Write larger steps."
+    return ""
 
 
 def check_extra() -> None:
-    """Refuse a search if Optuna is not installed.
+    """Refuse a search if Optuna is not installed, too old, or cannot be imported.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is.
     """
+    install = f"Install it: {install_command('search')}"
     if find_spec("optuna") is None:
+        raise UsageError(f"a search needs Optuna, which is not installed. {install}")
+    found = version("optuna")
+    if int(found.partition(".")[0]) < OLDEST_OPTUNA:
         raise UsageError(
-            f"a search needs Optuna, which is not installed. Install it: {install_command('search')}"
+            f"a search needs Optuna {OLDEST_OPTUNA} or newer, and {found} is installed. {install}"
         )
+    try:
+        import_module("launcher.search.study")
+    except Exception as error:  # a broken package may raise anything
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UsageError(
+            f"a search needs Optuna, which cannot be imported: {why}. {install}"
+        ) from error
 
 
 def check_continuation(old: SearchDefinition, new: SearchDefinition, where: str) -> None:
@@ -299,8 +355,9 @@ def check_continuation(old: SearchDefinition, new: SearchDefinition, where: str)
     """
     for what, (before, now) in _identity_changes(old, new).items():
         another = "`name:`" if new.plan is not None else "--name or --run"
+        has = "has other" if what == _NAMES else "has another"
         raise UsageError(
-            f"{where} has another {what}: {before or 'none'}, not {now or 'none'}. To start a second "
+            f"{where} {has} {what}: {before or 'none'}, not {now or 'none'}. To start a second "
             f"search, write another {another}."
         )
 
@@ -319,7 +376,7 @@ def _identity_changes(old: SearchDefinition, new: SearchDefinition) -> dict[str,
         "sampler": (old.sampler, new.sampler),
         "--repeat": (_repeat_text(old.repeat), _repeat_text(new.repeat)),
         "program": (_program_text(old), _program_text(new)),
-        "names in --sweep": (", ".join(sorted(old.space)), ", ".join(sorted(new.space))),
+        _NAMES: (", ".join(sorted(old.space)), ", ".join(sorted(new.space))),
     }
     changes = {what: (before, now) for what, (before, now) in parts.items() if before != now}
     return changes or _changed_settings(old, new)

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,20 @@ from launcher.kind_interface import Kind, ReportsValidation
 from launcher.planning.load import load, plan
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.submit import RunPaths, spec_of, submit
-from launcher.search.definition import PlannedEntry, SearchDefinition, define
+from launcher.search.definition import (
+    PlannedEntry,
+    SearchDefinition,
+    check_outputs,
+    define,
+    sample_values,
+)
 from launcher.search.space import Choice, Value, choice_of, text_of
 from launcher.search.words import TPE, SearchWords
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.taskfile.searches import VALUES, ChosenValues, SearchEntry
 
+MOST_PLANNED = 60  # trials that are planned before a search is queued
 VALIDATION = "val_"  # beginning of the names of numbers on validation images
 
 
@@ -77,7 +85,26 @@ def planned_search(
         except UsageError as error:
             raise UsageError(f"{where}: search: {error}") from error
     spec = spec_of(job, RunPaths(root, made.name))
-    return definition._replace(spec=spec._replace(name=job.name.partition("@")[0]))
+    whole = definition._replace(spec=spec._replace(name=job.name.partition("@")[0]))
+    if entry.is_program:
+        check_outputs(whole, f"{where}: outputs: {{}}")
+    _plan_samples(whole, where)
+    return whole
+
+
+def _plan_samples(definition: SearchDefinition, where: str) -> None:
+    """Plan a job with each listed value and both bounds of each range, so that no trial is refused later.
+
+    Raises:
+        UsageError: one cannot be planned.
+        TaskFileError: a value is wrong.
+    """
+    _, *others = islice(sample_values(definition), MOST_PLANNED)
+    for values, repeat in others:
+        planned = values
+        if definition.repeat is not None:
+            planned = {**values, definition.repeat.name: definition.repeat.values[repeat]}
+        plan_of_trial(definition, planned, os.environ, where)
 
 
 def plan_of_trial(
@@ -216,6 +243,12 @@ def _check_reported(definition: SearchDefinition, kind: Kind, job: PlannedJob) -
 
 def _values(name: str, value: Json) -> str | Choice:
     if isinstance(value, list):
+        odd = [each for each in value if not isinstance(each, str | int | float)]
+        if odd:
+            word = "null" if odd[0] is None else str(odd[0])
+            raise UsageError(
+                f"{name}: expected numbers and words, got {word}. For the text, write '{word}' in quotes."
+            )
         return choice_of(name, [each for each in value if isinstance(each, str | int | float)])
     return str(value)
 

@@ -10,6 +10,7 @@ from launcher.errors import UsageError
 from launcher.ids import is_variant_value
 from launcher.params import parse_number
 from launcher.system.files import Json
+from launcher.taskfile.foreign_values import own_spelling
 
 Value = str | int | float | bool
 
@@ -43,6 +44,13 @@ class Range(NamedTuple):
         if self.whole or self.step is not None:
             return math.floor((self.high - self.low) / (self.step or 1) + 1e-9) + 1
         return None
+
+    @property
+    def last(self) -> float:
+        """The largest value."""
+        if self.step is None:
+            return self.high
+        return self.round(self.low + self.step * ((self.size or 1) - 1))
 
     def all(self) -> list[Value]:
         """Return all values of a range that has a size."""
@@ -133,9 +141,11 @@ def parse_domain(name: str, text: str) -> Range | Choice:
     """
     if not text:
         raise UsageError(f"{name}: no values. Write {name}={FORMS}.")
+    if foreign := own_spelling(text):
+        raise UsageError(f"{name}={text}: not a range or a list here. {foreign.advice(name)}.")
     words = text.split(",")
     if not any(".." in word for word in words):
-        return choice_of(name, [parse_number(word) for word in words])
+        return choice_of(name, [value_of(word) for word in words])
     if len(words) > 1:
         raise UsageError(
             f"{name}={text}: a range and single values are mixed. Write one range, or all values."
@@ -145,7 +155,8 @@ def parse_domain(name: str, text: str) -> Range | Choice:
         raise UsageError(f"{name}={text}: not a range. Write {name}={FORMS}.")
     low, high, step, scale = match.groups()
     if scale not in {None, LOG}:
-        raise UsageError(f"{name}={text}: unknown scale {scale!r}. Write {name}={low}..{high}:log.")
+        right = f"{name}={low}..{high}"
+        raise UsageError(f"{name}={text}: unknown scale {scale!r}. Write {right} or {right}:log.")
     return _checked_range(name, text, low, high, step, log=scale == LOG)
 
 
@@ -161,9 +172,28 @@ def choice_of(name: str, values: Sequence[Value]) -> Choice:
             raise UsageError(
                 f"{name}: {text!r} cannot be part of a job name. Use letters, digits and _.+-"
             )
-        if [text_of(each) for each in values].count(text) > 1:
-            raise UsageError(f"{name}: the value {text} is listed twice. Remove one of them.")
+        if _RANGE.fullmatch(text):
+            raise UsageError(
+                f"{name}: {text} is a range, and the others are single values. Write one range, or all values."
+            )
+    keys = [key_of_text(text_of(each)) for each in values]
+    for value, key in zip(values, keys, strict=True):
+        if keys.count(key) > 1:
+            raise UsageError(
+                f"{name}: the value {text_of(value)} is listed twice. Remove one of them."
+            )
     return Choice(tuple(values))
+
+
+def value_of(word: str) -> Value:
+    """Return the value of a word: the number if its text is the word, otherwise the word."""
+    number = parse_number(word)
+    return number if str(number) == word else word
+
+
+def key_of_text(text: str) -> str:
+    """Return what is equal for two spellings of one value: 1e-4 and 0.0001, but not 1 and 1.0."""
+    return str(parse_number(text))
 
 
 def _checked_range(

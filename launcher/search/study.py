@@ -32,7 +32,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from launcher.search.definition import SearchDefinition
-from launcher.search.space import Choice, Range, Space, Value, size_of
+from launcher.search.space import Choice, Range, Space, Value, key_of_text, size_of, text_of
 from launcher.search.words import CMAES
 
 MOST_REPEATED = 20  # times that values are asked again which were tried before
@@ -170,7 +170,7 @@ class DistinctSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # as 
         self,
         inner: optuna.samplers.BaseSampler,
         space: Space,
-        tried: set[tuple[Value, ...]],
+        tried: set[tuple[Value | None, ...]],
         rng: random.Random,
         trial_of: Callable[[int], FrozenTrial],
     ) -> None:
@@ -209,7 +209,7 @@ class DistinctSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # as 
             if attempt:
                 self._inner.before_trial(study, trial)
             chosen = self._choose(study, self._trial_of(trial.number), search_space)
-            if key_of(chosen) not in self._tried:
+            if key_of(chosen, self._space) not in self._tried:
                 return chosen
         return self._choose_untried()
 
@@ -230,9 +230,9 @@ class DistinctSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # as 
         combinations: list[dict[str, Any]] = [{}]
         for name, domain in self._space.items():
             combinations = [
-                {**each, name: value} for each in combinations for value in domain.all()
+                {**each, name: value} for each in combinations for value in categories_of(domain)
             ]
-        left = [each for each in combinations if key_of(each) not in self._tried]
+        left = [each for each in combinations if key_of(each, self._space) not in self._tried]
         if not left:
             raise Exhausted
         return self._rng.choice(left)
@@ -267,7 +267,7 @@ class SearchStudy:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.definition, self.name = definition, name
         self.journal = MemoryJournal()
-        self._tried: set[tuple[Value, ...]] = set()
+        self._tried: set[tuple[Value | None, ...]] = set()
         self._storage = JournalStorage(self.journal)
         self.study = optuna.create_study(
             storage=self._storage,
@@ -289,7 +289,8 @@ class SearchStudy:
         for name, value in record.values.items():
             fitting = self._fitting(name, value)
             if fitting is not None:
-                params[name], distributions[name] = value, fitting
+                params[name] = category_of(self.definition.space[name], value)
+                distributions[name] = fitting
         ended = record.end is not None
         self._tried.add(key_of(record.values, self.definition.space))
         self._storage.create_new_trial(
@@ -327,9 +328,11 @@ class SearchStudy:
         )
         trial = self.study.ask(self._distributions)
         assert trial.number == number, "trials are asked in order"
-        self._tried.add(key_of(trial.params, self.definition.space))
+        space = self.definition.space
+        self._tried.add(key_of(trial.params, space))
+        values = {name: value_of_category(space[name], each) for name, each in trial.params.items()}
         is_needed = self.definition.sampler == CMAES  # it continues from its notes
-        return dict(trial.params), self._frozen(number).system_attrs if is_needed else {}
+        return values, self._frozen(number).system_attrs if is_needed else {}
 
     def report(self, number: int, steps: Iterable[tuple[int, float]]) -> None:
         """Record steps of a running trial."""
@@ -387,7 +390,7 @@ class SearchStudy:
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case "grid":
-                space = {name: each.all() for name, each in self.definition.space.items()}
+                space = {name: categories_of(each) for name, each in self.definition.space.items()}
                 return optuna.samplers.GridSampler(space, seed=seed)
             case "cmaes":
                 return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
@@ -400,9 +403,37 @@ class SearchStudy:
         return self._storage.get_trial(self._trial_id(number))
 
 
-def key_of(values: Mapping[str, Any], names: Iterable[str] | None = None) -> tuple[Value, ...]:
-    """Return what is equal for equal combinations."""
-    return tuple(values.get(name) for name in (values if names is None else names))  # type: ignore[misc]
+def key_of(values: Mapping[str, Value], space: Space) -> tuple[Value | None, ...]:
+    """Return what is equal for equal combinations: 1 and 1.0 are one value of a range, and two of a list."""
+    return tuple(
+        key_of_text(text_of(values[name]))
+        if name in values and isinstance(domain, Choice)
+        else values.get(name)
+        for name, domain in space.items()
+    )
+
+
+def categories_of(domain: Range | Choice) -> list[Value]:
+    """Return the values as Optuna distinguishes them: as texts if some are equal in Python, as 1, 1.0 and True are."""
+    values = domain.all()
+    is_ambiguous = isinstance(domain, Choice) and len({*values}) < len(values)
+    return [*map(text_of, values)] if is_ambiguous else values
+
+
+def category_of(domain: Range | Choice, value: Value) -> Value:
+    """Return the category of a value."""
+    if isinstance(domain, Choice) and domain.contains(value):
+        places = [text_of(each) for each in domain.values]
+        return categories_of(domain)[places.index(text_of(value))]
+    return value
+
+
+def value_of_category(domain: Range | Choice, category: Value) -> Value:
+    """Return the value of a category."""
+    if isinstance(domain, Choice):
+        places = [text_of(each) for each in categories_of(domain)]
+        return domain.values[places.index(text_of(category))]
+    return category
 
 
 def distributions_of(space: Space) -> dict[str, BaseDistribution]:
@@ -412,11 +443,11 @@ def distributions_of(space: Space) -> dict[str, BaseDistribution]:
 
 def _distribution(domain: Range | Choice) -> BaseDistribution:
     if isinstance(domain, Choice):
-        return CategoricalDistribution(domain.values)
+        return CategoricalDistribution(categories_of(domain))
     if domain.whole:
         step = int(domain.step or 1)
-        return IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=step)
-    return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+        return IntDistribution(int(domain.low), int(domain.last), log=domain.log, step=step)
+    return FloatDistribution(domain.low, domain.last, log=domain.log, step=domain.step)
 
 
 def _rounded(domain: Range | Choice, value: Any) -> Value:

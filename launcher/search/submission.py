@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.context import Context, with_programs
+from launcher.context import INPUTS, Context, with_programs
 from launcher.errors import UsageError, pluralize
+from launcher.functions.program_start import check_folders
 from launcher.functions.programs import PREFIX, SubmitRequest, check_programs
 from launcher.job import Spec, Terms
 from launcher.screens.terminal import print_stderr
@@ -15,16 +16,19 @@ from launcher.search.definition import (
     SearchDefinition,
     check_continuation,
     check_extra,
+    check_outputs,
     define,
     has_same_trials,
     read_definition,
+    sample_values,
 )
-from launcher.search.space import text_of
+from launcher.search.space import Range, text_of
+from launcher.search.trial_jobs import program_of_trial
 from launcher.search.words import SearchWords
 from launcher.signatures import program_cost
 from launcher.store.queue import Store
-from launcher.store.searches import CANCELLED, SearchRow
-from launcher.taskfile.programs import swept_command, terms_with_braces
+from launcher.store.searches import CANCELLED, NewTrial, SearchRow
+from launcher.taskfile.programs import LONGEST_SWEPT_NAME, swept_command, terms_with_braces
 
 
 class SearchRequest(NamedTuple):
@@ -92,7 +96,25 @@ def program_search(
     spec = Spec(
         name=name, kind="", role="", run="", root="", argv=first.argv, settings=first.settings
     )
-    return SearchRequest(name, definition._replace(spec=spec))
+    definition = definition._replace(spec=spec)
+    samples = sample_specs(definition)
+    check_folders(sample.settings for sample in samples)
+    longest = max((sample.name.removeprefix(PREFIX) for sample in samples), key=len)
+    if len(longest) > LONGEST_SWEPT_NAME:
+        raise UsageError(
+            f"the name of a job would have {len(longest)} characters: {longest[:60]}…. "
+            f"The limit is {LONGEST_SWEPT_NAME}. Write shorter values."
+        )
+    check_outputs(definition, "--output {}")
+    return SearchRequest(name, definition)
+
+
+def sample_specs(definition: SearchDefinition) -> list[Spec]:
+    """Return jobs of a program that together have each listed value and both bounds of each range."""
+    return [
+        program_of_trial(definition, NewTrial(0, repeat, values, {}, 0))
+        for values, repeat in sample_values(definition)
+    ]
 
 
 def with_request(search: SearchRequest, store: Store, request: SubmitRequest) -> SearchRequest:
@@ -110,6 +132,9 @@ def with_request(search: SearchRequest, store: Store, request: SubmitRequest) ->
         signature=program_cost(program.settings, program.argv),
     )
     checked = check_programs(store, request, [spec._replace(name="")])
+    if INPUTS in spec.settings:
+        for sample in sample_specs(search.definition._replace(spec=spec)):
+            check_programs(store, request, [sample._replace(name="")])
     definition = search.definition._replace(
         spec=checked.specs[0]._replace(name=search.name),
         tags=tuple(request.tags),
@@ -199,8 +224,8 @@ def count_asked(store: Store, row: SearchRow) -> int:
     return max((each.number for each in store.searches.trials(row.id)), default=-1) + 1
 
 
-def files_warnings(definition: SearchDefinition, folder: str, spelling: str) -> list[str]:
-    """Return warnings about files of numbers that several trials name.
+def search_warnings(definition: SearchDefinition, folder: str, spelling: str) -> list[str]:
+    """Return warnings about files of numbers that several trials name, and notes about ranges.
 
     Args:
         definition: The search.
@@ -208,13 +233,20 @@ def files_warnings(definition: SearchDefinition, folder: str, spelling: str) -> 
         spelling: How the user writes an option.
     """
     spec = definition.spec
+    notes = [
+        f"note: the values of {name} end at {domain.last:g}, because {domain.high:g} is not a whole number of "
+        f"steps of {domain.step:g} from {domain.low:g}"
+        for name, domain in definition.space.items()
+        if isinstance(domain, Range) and domain.step and domain.last < domain.high
+    ]
     if spec is None or not (spec.terms.metrics or spec.terms.tensorboard):
-        return []
+        return notes
     # for few searches
     from launcher.functions.shared_files import search_files_warnings
 
     repeated = [] if definition.repeat is None else [definition.repeat.name]
-    return search_files_warnings(spec, [*definition.space, *repeated], folder, spelling=spelling)
+    names = [*definition.space, *repeated]
+    return [*notes, *search_files_warnings(spec, names, folder, spelling=spelling)]
 
 
 def _find_earlier(store: Store, search: SearchRequest) -> SearchRow | None:
@@ -234,6 +266,6 @@ def describe(row: SearchRow, definition: SearchDefinition) -> str:
     seeds = (
         ""
         if definition.repeat is None
-        else f" × {len(definition.repeat.values)} {definition.repeat.name}s"
+        else f" × {pluralize(len(definition.repeat.values), definition.repeat.name)}"
     )
     return f"search of {names}: {goals}, {pluralize(definition.trials, 'trial')}{seeds}, {definition.sampler}"

@@ -20,3 +20,4 @@ class SearchWords(NamedTuple):
     repeat: str | None = None
     seed: int = 0
     spelling: str = "--search {}"  # the metrics in a message
+    defaults: frozenset[str] = frozenset()  # options of the configuration, which refuse nothing

@@ -61,7 +61,7 @@ from launcher.taskfile.nodes import (
 )
 from launcher.taskfile.path_labels import label_paths
 from launcher.taskfile.settings import ResolvedSettings, replace_values, resolve_settings
-from launcher.taskfile.value_hints import range_hint, value_hint
+from launcher.taskfile.value_hints import range_hint, search_hint, value_hint
 
 SWEEP = "sweep"  # between braces, as a word of argv: all values
 FILLED_TERMS = ("tensorboard", "metrics")  # options of a job in which values replace their names
@@ -660,7 +660,9 @@ def fill_template(settings: Mapping[str, Any], texts: Mapping[str, str]) -> Swep
     """
     source, problems = SourceFile(file=_PROMPT, lines=("",)), Problems()
     nodes = {
-        name: ScalarNode(source, 0, 0, len(text), text, plain=True) for name, text in texts.items()
+        name: replace(node, plain=node.value is not None)  # null and None are words of a program
+        for name, text in texts.items()
+        for node in (ScalarNode(source, 0, 0, len(text), text, plain=True),)
     }
     given = {name: GivenSetting(replace(node, text=name), node) for name, node in nodes.items()}
     swept = change_swept_values(settings, given, problems)
@@ -712,6 +714,10 @@ def _read_pair(word: ScalarNode, problems: Problems) -> tuple[ScalarNode, Sequen
     key = ScalarNode(word.source, 0, word.column + 1, len(name), name, plain=True)
     values: list[Node] = []
     column = key.column + len(name) + len(equals)
+    if hint := search_hint(name, rest):
+        value = ScalarNode(word.source, 0, column, len(rest), rest, plain=True)
+        problems.add_error(value, "matrix", f"{rest} is not a list of values", hint)
+        return key, SequenceNode(word.source, 0, key.column, (value,))
     for text in rest.split(","):
         value = ScalarNode(word.source, 0, column, len(text), text, plain=True)
         column += len(text) + 1

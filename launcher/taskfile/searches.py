@@ -89,9 +89,12 @@ def _with_matrix(node: MappingNode, key: ScalarNode, texts: Mapping[str, str]) -
     values = tuple(
         (
             replace(key, text=name, length=len(name)),
-            SequenceNode(key.source, key.line, key.column, (replace(key, text=text, plain=True),)),
+            SequenceNode(
+                key.source, key.line, key.column, (replace(word, plain=word.value is not None),)
+            ),
         )
         for name, text in texts.items()
+        for word in (replace(key, text=text, plain=True),)
     )
     matrix = MappingNode(key.source, key.line, key.column, values)
     others = tuple(pair for pair in node.pairs if pair[0].text != SEARCH)

@@ -3,14 +3,19 @@
 import re
 
 from launcher.ids import is_variant_value
+from launcher.taskfile.foreign_values import own_spelling
 
 _NUMBER = r"[-+]?\d{1,18}(?:\.\d{1,18})?"
+_EXPONENT_NUMBER = rf"{_NUMBER}(?:[eE][-+]?\d{{1,3}})?"
 _DASHED = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
 # a slice, or the range of another language
 _FOREIGN = re.compile(
     rf"({_NUMBER})(?::|\.\.=|\.\.\.|–|—)({_NUMBER})(?::({_NUMBER}))?",
     re.ASCII,
 )
+_LOGARITHMIC = re.compile(rf"{_EXPONENT_NUMBER}\.\.{_EXPONENT_NUMBER}:log", re.ASCII)
+_CALL = re.compile(r"[A-Za-z_][\w.]*\(|\{")
+_SEARCH = "--search METRIC --trials 60"
 _BRACKETS = "[](){}"
 
 
@@ -32,6 +37,18 @@ def range_hint(name: str, text: str, *, is_typed: bool) -> str:
         return "for a range write a list of values such as [1, 2, 3]"
     step = match[3] if match.re is _FOREIGN else None
     return f"for a range write {name}={match[1]}..{match[2]}{f'..{step}' if step else ''}"
+
+
+def search_hint(name: str, text: str) -> str:
+    """Return the remedy for values of `--sweep` that only a search has, or that are a call; '' for other texts."""
+    if _LOGARITHMIC.fullmatch(text):
+        return f"only a search has such a range: add {_SEARCH}"
+    own = own_spelling(text) if _CALL.match(text) else None
+    if own is None:
+        return ""
+    if own.is_list or re.fullmatch(r"-?\d+\.\.-?\d+(\.\.\d+)?", own.text):
+        return f"write {name}={own.text}"
+    return f"only a search draws values: add {_SEARCH}, and write {name}={own.text or 'LOW..HIGH'}"
 
 
 def value_hint(name: str, text: str, *, is_typed: bool) -> str:

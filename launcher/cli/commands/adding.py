@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import Backends, BackendSettings, read_configured_backends
@@ -27,6 +28,7 @@ from launcher.cli.option_types import SHARE, TextDefaultOption, flag, value_para
 from launcher.context import (
     INPUTS,
     OUTPUTS,
+    Context,
     entry_context,
     program_words,
 )
@@ -112,6 +114,9 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     "Many jobs": ("sweep", "sweep-flag", "from", "replace", "share", "dry-run"),
     "Search": ("search", "trials", "parallel", "sampler", "pruner", "repeat", "search-seed"),
 }
+
+# the parameters that only a search has
+SEARCH_OPTIONS = ("trials", "parallel", "sampler", "pruner", "repeat", "search_seed")
 
 Function = Callable[..., Any]
 
@@ -340,6 +345,11 @@ def add(
       launcher add --from commands.txt --gpus 1
       launcher add --cwd model --env OMP_NUM_THREADS=2 --follow -- python fit.py
     """
+    typed = _typed_options()
+    if search is not None and search.startswith("-"):
+        raise UsageError(f"--search needs a metric before {search}. Write --search acc {search}.")
+    if search is not None and "search" not in typed and not (sweeps or flags):
+        search = None  # a default of the configuration
     if source is not None and outputs:
         raise UsageError("--output cannot be combined with --from. Remove one of them.")
     swept = "--sweep" if sweeps else "--sweep-flag" if flags else ""
@@ -353,9 +363,12 @@ def add(
     full_name, backends = check_name(name), read_configured_backends(os.environ)
     if fault := run_name_fault(run_name):
         raise UsageError(f"--run {run_name!r} {fault}")
-    words = SearchWords(search or "", trials, parallel, sampler, pruner, repeat, search_seed)
+    words = SearchWords(
+        *(search or "", trials, parallel, sampler, pruner, repeat, search_seed),
+        defaults=frozenset({"sampler", "pruner", "repeat"} - typed),
+    )
     if search is None:
-        _refuse_search_options(words)
+        _refuse_search_options(typed)
     elif hold or replace or follow or source is not None:
         given = "--hold" if hold else "--replace" if replace else "--follow" if follow else "--from"
         raise UsageError(f"{given} cannot be combined with --search. Remove one of them.")
@@ -393,7 +406,8 @@ def add(
             for number, command in enumerate(file.commands, 1)
         ]
     )
-    check_folders(each.settings for each in programs)
+    if sought is None:  # its values are filled in by the search
+        check_folders(each.settings for each in programs)
     context = context_to_store(pass_env)
     with _readonly_queue() if dry_run else open_queue(make=True) as (home, store):
         check_request(home, store, request, backends)
@@ -424,9 +438,9 @@ def add(
             # the same
             from launcher.cli.searches import add_search
 
-            code = add_search(home, store, asked, sought, dry_run=dry_run, wait=wait)
             _warn(absent_gpu_warning(home, asked_for))
-            return code
+            _warn_of_program(sought.definition.spec, context)
+            return add_search(home, store, asked, sought, dry_run=dry_run, wait=wait)
         if dry_run:
             _print_planned_jobs(home, store, asked, programs, file)
             _warn_of_places(home, request, backends, asked_for)
@@ -449,27 +463,40 @@ def _newest(patterns: Sequence[str], store: Store) -> Sequence[int]:
     return [job.id for job in select(store, patterns, newest=True)]
 
 
-def _refuse_search_options(words: SearchWords) -> None:
+def _typed_options() -> frozenset[str]:
+    """Return the parameters whose options are on the command line; others come from the configuration."""
+    context = click.get_current_context()
+    return frozenset(
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    )
+
+
+def _refuse_search_options(typed: Collection[str]) -> None:
     """Refuse options that only a search has.
 
     Raises:
-        UsageError: one of them is given.
+        UsageError: one of them is on the command line.
     """
-    for option, value in (
-        ("--trials", words.trials),
-        ("--parallel", words.parallel),
-        ("--pruner", words.pruner),
-        ("--repeat", words.repeat),
-    ):
-        if value is not None:
+    for name in SEARCH_OPTIONS:
+        if name in typed:
             raise UsageError(
-                f"{option} belongs to a search. Add --search METRIC, such as --search acc."
+                f"--{name.replace('_', '-')} belongs to a search. Add --search METRIC, such as --search acc."
             )
 
 
 def _warn(text: str) -> None:
     if text:
         print_stderr(text)
+
+
+def _warn_of_program(spec: Spec | None, context: Context) -> None:
+    """Print what is odd about the program of several jobs."""
+    if spec is not None:
+        start = entry_context(spec, context._replace(environment=os.environ))
+        for oddity in typed_oddities(spec.argv, Path(start.folder), start.environment, None):
+            print_stderr(f"warning: {sanitize_terminal(oddity)}")
 
 
 def _warn_of_partitions(backends: Sequence[BackendSettings], home: Home) -> None:

@@ -39,6 +39,7 @@ from launcher.functions.options import absent_gpu_warning
 from launcher.functions.plan_checks import check_plans, compare, make_engine_query, reasons_against
 from launcher.functions.program_start import stored_secrets_warning
 from launcher.functions.shared_files import IN_TASK_FILE, shared_files_warnings
+from launcher.job import Spec
 from launcher.job_options.notifications import RunNotify
 from launcher.job_options.registry import job_options
 from launcher.notify.settings import read_configured_notify
@@ -62,6 +63,7 @@ from launcher.screens.live_display import watch_hashing
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.screens.terminal import print_stderr, terminal_width
+from launcher.search.submission import SearchRequest
 from launcher.states import OPEN_STATES, State
 from launcher.store.client import (
     clear_stop,
@@ -240,7 +242,7 @@ def command(
         form = _choose_form(
             dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands}
         )
-        _warn_of_programs(plans)
+        _warn_of_programs(plans, searches)
         _warn_of_secrets(plans)
         for plan in plans:
             if plan.notify.to is not None or plan.notify.events:
@@ -347,15 +349,17 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
         print_stderr(sanitize_terminal(f"{text} (launcher help messages)."))
 
 
-def _warn_of_programs(plans: Iterable[Plan]) -> None:
-    """Print which programs and scripts of task files do not exist, each once."""
+def _warn_of_programs(plans: Iterable[Plan], searches: Iterable[Sequence[SearchRequest]]) -> None:
+    """Print which programs and scripts of task files and of their searches do not exist, each once."""
     # program, script, folder, PATH → the first job, and its task file
-    first: dict[tuple[str, str, str, str], tuple[PlannedJob, str]] = {}
+    first: dict[tuple[str, str, str, str], tuple[PlannedJob | Spec, str]] = {}
     made: set[Path] = set()
     here = os.environ.get("PATH", os.defpath)
-    for plan in plans:
-        for job in plan.jobs:
-            made.update(map(Path, job.outputs))
+    for plan, found in zip(plans, searches, strict=True):
+        made.update(Path(output) for job in plan.jobs for output in job.outputs)
+        sought = [spec for search in found if (spec := search.definition.spec) is not None]
+        jobs: list[PlannedJob | Spec] = [*plan.jobs, *sought]
+        for job in jobs:
             if not job.entry:
                 folder, variables = job.settings.get("cwd"), job.settings.get("env")
                 path = variables.get("PATH", here) if isinstance(variables, dict) else here

@@ -14,17 +14,29 @@ import pytest
 
 from launcher.api import search
 from launcher.context import current_context
-from launcher.errors import UsageError
+from launcher.errors import TaskFileError, UsageError
+from launcher.job import Terms
 from launcher.planning.load import load, plan
+from launcher.search import definition
 from launcher.search.definition import Objective, read_definition
 from launcher.search.planned import plan_of_trial, planned_search
+from launcher.search.space import text_of
 from launcher.search.standing import best_trials
-from launcher.search.submission import SearchRequest, commit_search, find_continued, find_same
+from launcher.search.study import Exhausted, SearchStudy
+from launcher.search.submission import (
+    SearchRequest,
+    commit_search,
+    find_continued,
+    find_same,
+    program_search,
+    sample_specs,
+)
 from launcher.search.trials import EndedTrial, read_values
+from launcher.search.words import SearchWords
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, TrialRow
-from launcher.system.files import read_json
+from launcher.system.files import Json, read_json
 from launcher.system.paths import Home
 from launcher.web.search_charts import search_charts
 from tests.build import DEADLINE_S, until
@@ -243,6 +255,14 @@ def test_mean_over_seeds_is_what_the_search_sees_and_a_trial_with_a_failed_seed_
         (["--trials", "2", "--sampler", "grid"], "x has no step"),
         (["--trials", "2", "--sampler", "cmaes", "--sweep", "act=a,b"], "act is a list"),
         (["--trials", "2", "--repeat", "x=1..3"], "also in --sweep"),
+        (["--trials", "2", "--repeat", "seed=1-3"], "Write seed=1..3"),
+        (["--trials", "2", "--sweep", "y=1..9:ln"], "Write y=1..9 or y=1..9:log"),
+        (["--trials", "2", "--sweep", "y=1e-4,0.0001"], "listed twice"),
+        (["--trials", "2", "--sweep", f"y={'v' * 300},w"], "the name of a job would have"),
+        (["--trials", "2", "--output", "m.pt"], "several trials would write this file. Write {x}"),
+        (["--trials", "2", "--sweep", "d=/,no", "--cwd", "{d}"], "cannot be part of a job name"),
+        (["--trials", "2", "--sweep", "d=.,no", "--cwd", "{d}"], "--cwd no does not exist"),
+        (["--trials", "2", "--sweep", "d=fit,no", "--input", "{d}.py"], "--input no.py does not"),
         ([], "number of trials is missing"),
         (["--trials", "2", "--hold"], "--hold cannot be combined"),
     ],
@@ -261,6 +281,7 @@ def test_bad_input_is_refused_with_the_reason(words: list[str], message: str, ad
         ("acc:up", [], "Write --search acc:min or --search acc:max."),
         ("acc,", [], "expected metrics"),
         ("acc,acc:min", [], "listed twice"),
+        ("--trials", ["5"], "--search needs a metric before --trials."),
         ("acc,x", [], "Write --search acc,x:min or --search acc,x:max."),
         ("value", ["--dry-run"], "Write --search value:min or --search value:max."),
     ],
@@ -269,6 +290,109 @@ def test_metrics_that_do_not_fit_are_refused(
     metric: str, words: list[str], message: str, add: Add
 ) -> None:
     assert message in add("--trials", "2", *words, metric=metric).err
+
+
+@pytest.mark.parametrize("option", ["trials=5", "sampler=random", "search-seed=1", "repeat=y=1..2"])
+def test_options_of_a_search_are_refused_without_one_if_they_are_typed(
+    option: str, launcher: Launcher, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del home
+    name, _, value = option.partition("=")
+    words = ("--sweep", "x=1..2", "--dry-run", "--", "true", "{sweep}")
+    message = f"--{name} belongs to a search. Add --search METRIC"
+    assert message in launcher.refused("add", f"--{name}", value, *words)
+    monkeypatch.setenv(f"LAUNCHER_ADD_{name.upper().replace('-', '_')}", value)
+    launcher.well("add", *words)
+
+
+def test_options_of_the_configuration_do_not_refuse_a_search(
+    add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults = {"PRUNER": "median", "SAMPLER": "cmaes", "REPEAT": "x=1..2", "SEARCH": "acc"}
+    for name, value in defaults.items():
+        monkeypatch.setenv(f"LAUNCHER_ADD_{name}", value)
+    answer = add("--trials", "2", "--sweep", "y=a,b", "--dry-run", metric="acc,loss")
+    assert (answer.code, "2 trials, 2 jobs" in answer.err) == (0, True)
+
+
+def test_values_reach_the_program_as_typed_and_1_is_not_1_0() -> None:
+    values = ["null", "None", "1", "1.0", "true", "1e-4", "007"]
+    sought = program_search(
+        SearchWords("acc", 20, sampler="grid"),
+        [f"v={','.join(values)}"],
+        ["amp"],
+        "",
+        ("fit", "{v}", "{amp}"),
+        {},
+        Terms(),
+    )
+    words = {spec.argv[1] for spec in sample_specs(sought.definition)}
+    assert words == {*values}
+    for sampler in ("grid", "tpe"):
+        study = SearchStudy(sought.definition._replace(sampler=sampler), "s")
+        asked = [study.ask(number)[0] for number in range(14)]
+        assert len({(text_of(each["v"]), each["amp"]) for each in asked}) == 14
+        with pytest.raises(Exhausted):
+            study.ask(14)
+
+
+def test_range_whose_end_is_between_two_steps_ends_before_it_in_one_sentence(
+    add: Add, recwarn: pytest.WarningsRecorder
+) -> None:
+    answer = add("--trials", "9", "--sampler", "grid", "--dry-run", space="x=0.0..1.0..0.3")
+    assert (
+        "note: the values of x end at 0.9, because 1 is not a whole number of steps" in answer.err
+    )
+    assert not recwarn.list
+
+
+def test_program_that_does_not_exist_is_warned_of(launcher: Launcher, home: Home) -> None:
+    del home
+    words = ("--search", "acc", "--trials", "1", "--sweep", "x=1..2", "--dry-run")
+    for program in ("pyhton", "python"):
+        answer = launcher("add", *words, "--", program, "no.py", "{sweep}")
+        assert answer.err.startswith("warning: ")
+        assert "The jobs will fail unless this is fixed before they start." in answer.err
+
+
+@pytest.mark.parametrize(
+    ("found", "broken", "message"),
+    [
+        ("2.10.1", None, "needs Optuna 5 or newer, and 2.10.1 is installed. Install it:"),
+        ("5.0.0", ImportError("no numpy"), "which cannot be imported: ImportError: no numpy."),
+    ],
+)
+def test_search_without_a_working_optuna_is_refused(
+    found: str, broken: Exception | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raise_if_broken(_name: str) -> None:
+        if broken is not None:
+            raise broken
+
+    monkeypatch.setattr(definition, "version", lambda _: found)
+    monkeypatch.setattr(definition, "import_module", raise_if_broken)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        definition.check_extra()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"words": print}, "got the function 'print'. Save a script"),
+        ({"words": "python fit.py {sweep}"}, "Write ['python', 'fit.py', '{sweep}']."),
+        ({"direction": "maximize"}, "Write 'acc:max'."),
+        ({"n_jobs": 4}, "Write parallel=4."),
+        ({"sweep": {"x": (1e-5, 0.1)}}, "Write '1e-05..0.1:log' for a range, or [1e-05, 0.1]"),
+        ({"sweep": {"x": {"min": 1, "max": 5}}}, "Write '1..5'."),
+        ({"sweep": {"x": 3}}, "Write a range such as '1e-5..1e-1:log'"),
+        ({"sweep": {"x": optuna.distributions.FloatDistribution(0.1, 0.9)}}, "Write '0.1..0.9'."),
+        ({"sweep": {"x": ["a,b"]}}, "'a,b' cannot be part of a job name"),
+    ],
+)
+def test_calls_from_python_say_what_to_write(changes: dict[str, Any], message: str) -> None:
+    call = {"words": ["fit", "{sweep}"], "metric": "acc", "trials": 2, "sweep": {"x": "1..2"}}
+    with pytest.raises(UsageError, match=re.escape(message)):
+        search(**{**call, **changes})
 
 
 def test_program_that_uses_no_value_is_refused(launcher: Launcher, home: Home) -> None:
@@ -474,8 +598,8 @@ def test_search_of_the_lab_varies_trainings_by_a_validation_number(
     text = LAB.replace("METRIC", "val_loss")
     (tmp_path / "lab.yaml").write_text(text)
     (entry,) = plan(load("lab.yaml")).searches
-    definition = planned_search("lab.yaml", text, (), 0, entry)
-    made, job = plan_of_trial(definition, {"lr": 0.002}, os.environ)
+    whole = planned_search("lab.yaml", text, (), 0, entry)
+    made, job = plan_of_trial(whole, {"lr": 0.002}, os.environ)
     assert job.settings["lr"] == 0.002
     assert [each.kind for each in made.jobs] == ["sample", "train"]
     (note,) = [each for each in plan(load("lab.yaml")).warnings if each.code == "no-models"]
@@ -489,6 +613,15 @@ def test_search_of_the_lab_varies_trainings_by_a_validation_number(
     entry = entry._replace(words={**entry.words, "metric": "val_x"})
     with pytest.raises(UsageError, match=r"Write metric: val_x:min or metric: val_x:max\.$"):
         planned_search("lab.yaml", text, (), 0, entry)
+    wrong: list[tuple[dict[str, Json], str]] = [
+        ({"lr": "loguniform(1e-4, 1e-2)"}, r"Write lr=1e-4\.\.1e-2:log"),
+        ({"batch_size": [8, None]}, "expected numbers and words, got null"),
+        ({"batch_size": [8, "many"]}, "batch_size"),
+    ]
+    for values, said in wrong:
+        words: dict[str, Json] = {**entry.words, "metric": "val_loss", "values": values}
+        with pytest.raises((UsageError, TaskFileError), match=said):
+            planned_search("lab.yaml", text, (), 0, entry._replace(words=words))
     for metric, said in (
         ("val_los:min", "unknown metric of train jobs 'val_los' .*Did you mean 'val_loss'"),
         (
@@ -515,9 +648,9 @@ def test_search_of_the_lab_is_the_same_with_other_code_and_another_one_with_othe
             text = text.replace(old, new)
         (tmp_path / "lab.yaml").write_text(text)
         (entry,) = plan(load("lab.yaml")).searches
-        definition = planned_search("lab.yaml", text, (), 0, entry)
-        assert definition.spec is not None
-        return SearchRequest(definition.spec.name, definition)
+        whole = planned_search("lab.yaml", text, (), 0, entry)
+        assert whole.spec is not None
+        return SearchRequest(whole.spec.name, whole)
 
     row, _ = commit_search(store, current_context(os.environ), planned())
     same = planned()
@@ -551,5 +684,6 @@ def test_search_in_python_waits_and_returns_the_best_trial(
     )
     assert "and add metrics='{job_folder}/m.csv'" in capsys.readouterr().err
     assert found.wait(DEADLINE_S)
-    assert found.best()[0]["values"] == {"acc": 0.0}
+    (best,) = found.best()
+    assert (best["values"], best["params"]) == ({"acc": 0.0}, {"x": 3})
     assert sorted(trial["x"] for trial in found.trials()) == [1, 2, 3, 4]
