@@ -114,6 +114,7 @@ class ReasonCode(StrEnum):
     FROZEN = "frozen"  # running, but its supervisor is stopped by a signal, a debugger or a cgroup
     SETTLING = "settling"  # its program has ended, and its files are not moved yet
     CANCELLED = "cancelled"
+    SEARCH_ENDED = "search-ended"  # cancelled: its search ended because something is wrong
     # the outcome of an attempt; `requeued`: queued again without counting as a failure; `short`: the exception only
     STARTED = "started"
     DONE = "done"
@@ -178,6 +179,7 @@ class EndCause(StrEnum):
     SIGNAL = "signal"  # its supervisor received one
     PILOT = "pilot"  # its pilot was abandoned
     PRUNED = "pruned"  # its search ends it early
+    SEARCH_ENDED = "search-ended"  # its search has ended
 
 
 END_CAUSE_TEXTS: Mapping[EndCause, str] = {
@@ -189,6 +191,7 @@ END_CAUSE_TEXTS: Mapping[EndCause, str] = {
     EndCause.SIGNAL: "its supervisor got a signal",
     EndCause.PILOT: "its pilot was abandoned",
     EndCause.PRUNED: "pruned by its search",
+    EndCause.SEARCH_ENDED: "ended by its search",
 }
 
 

@@ -18,7 +18,7 @@ from launcher.store.feed import DELETED, JobTracker
 from launcher.store.job_selection import MOST_NUMBERS, SHARED_RUN, words_for_jobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.searches import SearchRow, SearchState
+from launcher.store.searches import SearchRow, SearchState, end_text
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
@@ -125,7 +125,7 @@ def print_failed_searches(store: Store, searches: Iterable[int]) -> bool:
     rows = [row for number in searches if (row := store.searches.read(number)) is not None]
     failed = [row for row in rows if row.failed]
     for row in failed:
-        print_stderr(sanitize_terminal(f"the search of run {row.run!r} ended: {row.reason}"))
+        print_stderr(end_text(row))
     return bool(failed)
 
 

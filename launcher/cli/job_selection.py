@@ -1,6 +1,7 @@
 """Jobs on the command line: selection by patterns, output, and confirmation of changes."""
 
 import gc
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -99,6 +100,12 @@ def open_searches(store: Store, patterns: Sequence[str]) -> dict[str, list[Searc
     return {pattern: searches for pattern, searches in found.items() if searches}
 
 
+def failed_searches(store: Store, patterns: Sequence[str]) -> list[SearchRow]:
+    """Return the failed searches of the runs that patterns name."""
+    runs = [each.removeprefix(RUN_PREFIX) for each in patterns if each.startswith(RUN_PREFIX)]
+    return [each for run in runs for each in store.searches.in_runs(run) if each.failed]
+
+
 def select_with_searches(
     store: Store, patterns: Sequence[str]
 ) -> tuple[list[JobRow], list[SearchRow]]:
@@ -108,9 +115,9 @@ def select_with_searches(
         UsageError: a pattern matches neither a job nor an open search.
     """
     searches = open_searches(store, patterns)
-    there = [
-        each for each in patterns if each not in searches or store.read.select_by_pattern(each)
-    ]
+    # a search that failed before its first trial has no job
+    known = {*searches, *(each for each in patterns if failed_searches(store, [each]))}
+    there = [each for each in patterns if each not in known or store.read.select_by_pattern(each)]
     jobs = select(store, there, newest=True)
     return jobs, [each for found in searches.values() for each in found]
 
@@ -153,6 +160,9 @@ def _no_match_text(store: Store, pattern: str) -> str:
         )
     if pattern in _ALL_WORDS:
         return f"no job matches {pattern!r}. To name all jobs: 'run:*'"
+    if pattern in store.read.runs():
+        word = shlex.quote(f"{RUN_PREFIX}{pattern}")
+        return f"no job matches {pattern!r}, which is a run. List its jobs: launcher status {word}"
     close = None if pattern.isdecimal() else nearest(pattern, store.read.sample_names())
     hint = f"Did you mean {close!r}?" if close else "List all jobs: launcher status --all"
     hint = set_hint(pattern, click.get_current_context(silent=True)) or hint

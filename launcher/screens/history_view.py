@@ -24,7 +24,7 @@ _PARTS = dict(zip(SECTIONS, HistoryReport._fields, strict=True))  # section → 
 MOST = {DAY: 14, RUN: 12, CAUSE: 12, MEMORY: 12, NODE: 12}  # lines of a section among others
 # a row of a section
 HistoryRow = DaySummary | RunSummary | FailureGroup | MemorySummary | NodeSummary
-_NO_FAULT = frozenset({ReasonCode.CANCELLED, ReasonCode.STOPPED})
+_NO_FAULT = frozenset({ReasonCode.CANCELLED, ReasonCode.SEARCH_ENDED, ReasonCode.STOPPED})
 _LEAST = 0.01  # hours that are worth a number
 
 

@@ -1,9 +1,10 @@
 """Searches as lines: how many trials have ended, the best value, and the time left."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from launcher.job import PROGRAM
 from launcher.screens.text_table import Column, TextSpan, TextStyle, TextTable
+from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, SearchState
 from launcher.system.files import Json
 from launcher.system.text import sanitize_terminal
@@ -22,13 +23,22 @@ def search_table(searches: Sequence[SearchRow]) -> TextTable:
                 search_title(each), _STYLES.get(each.state, TextStyle.DIM)
             ),
         ),
-        Column("STATE", cell_of=lambda each: str(each.state)),
+        Column("STATE", cell_of=lambda each: "failed" if each.failed else str(each.state)),
         Column("TRIALS", right=True, cell_of=trials_text),
         Column("BEST", least=12, cell_of=best_text),
         Column("LEFT", right=True, drop=1, cell_of=_left_text),
         Column(least=16, fair=0.4, rows=2, cell_of=lambda each: sanitize_terminal(each.reason)),
     )
     return TextTable(columns, searches)
+
+
+def shown_searches(store: Store, jobs: Iterable[int]) -> tuple[SearchRow, ...]:
+    """Return the open searches, and those to which some ended jobs belong."""
+    every = store.searches.all()
+    if all(each.is_open for each in every):
+        return tuple(every)
+    recent = {each.id for each in store.searches.of_jobs(jobs)}
+    return tuple(each for each in every if each.is_open or each.id in recent)
 
 
 def search_title(search: SearchRow) -> str:
@@ -79,5 +89,6 @@ def search_record(search: SearchRow) -> dict[str, Json]:
         "name": sanitize_terminal(search.name),
         "state": search.state,
         "reason": sanitize_terminal(search.reason),
+        "has_failed": search.failed,
         **search.progress,
     }

@@ -41,6 +41,7 @@ from launcher.screens.job_view import (
     view_of_end,
 )
 from launcher.screens.pilot_gpus import pilot_gpu_views
+from launcher.screens.search_view import shown_searches
 from launcher.states import ENDED_STATES, ReasonCode, State
 from launcher.store.feed import QueueVersion, queue_version
 from launcher.store.queue import Store
@@ -249,7 +250,7 @@ class QueueSnapshotReader:
             )
             runs = store.read.run_progress(_MOST_COUNTED)
             groups = limited_groups(store, running)
-            searches = tuple(each for each in store.searches.all() if each.is_open)
+            searches = shown_searches(store, about)
             differ = differing_params(store, [*running, *queued, *rows.values()])
             code = code_change_notes(store, [*running, *queued, *rows.values()])
         pilots, foreign = read_pilot_status(self.home), self._board.foreign_reservations()

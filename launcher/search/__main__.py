@@ -1,6 +1,20 @@
 """The process of one search: `python -P -m launcher.search HOME SEARCH PIPE`. The scheduler starts it again if it ends."""
 
 import sys
+from pathlib import Path
+
+from launcher.errors import UsageError
+from launcher.search.definition import check_extra
+from launcher.search.endings import end_failed, reason_of_error
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+
+try:
+    check_extra()
+except UsageError as error:  # Optuna was removed or replaced after the search was queued
+    home = Home(Path(sys.argv[1]))
+    end_failed(home, Store(home), int(sys.argv[2]), reason_of_error(error))
+    sys.exit(0)
 
 from launcher.search.process import main
 

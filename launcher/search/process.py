@@ -15,6 +15,7 @@ from pathlib import Path
 
 from launcher.errors import Error, MachineError, StoreError, pluralize
 from launcher.search.definition import SearchDefinition, close_metric, read_definition
+from launcher.search.endings import end_failed, reason_of_error
 from launcher.search.files import journal_path, study_name
 from launcher.search.room import Room
 from launcher.search.space import values_in
@@ -74,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         time.sleep(RETRY_S)
         return 1
     except (Error, Unreadable) as error:  # a trial cannot be queued, now or later
-        store.searches.end(number, str(error), failed=True)
+        end_failed(home, store, number, reason_of_error(error))
     finally:
         store.close()
     return 0
@@ -145,7 +146,8 @@ class SearchProcess:
         if row.state is SearchState.RUNNING:
             rows = self._fill(row, rows)
             if self._is_over(by_number(rows)):
-                self._end(row, self._summary(), failed=False)
+                is_useless = not any(end.results for end in self._ends.values())
+                self._end(row, self._summary(), failed=is_useless)
                 return self._flush(row)
         wait_s = self._next_standing_at - time.monotonic()
         if wait_s > 0:
@@ -342,6 +344,9 @@ class SearchProcess:
 
     def _summary(self) -> str:
         number = len(self._ends)
+        if not any(end.results for end in self._ends.values()):
+            names = ", ".join(each.metric for each in self._definition.objectives)
+            return f"no trial has a finite {names} ({pluralize(number, 'trial')})"
         if self._is_exhausted and number < self._definition.trials:
             return (
                 "the only combination was tried"
@@ -378,11 +383,10 @@ class SearchProcess:
         self._record_standing(row, last=True)
         if self._writer is not None:
             self._writer.flush()
-        self._store.searches.end(self._number, why, failed=failed)
         if failed:
-            opened = self._store.searches.open_jobs([self._number])
-            self._store.job_control.cancel(opened, time.time())
-            wake(self._home)
+            end_failed(self._home, self._store, self._number, why)
+        else:
+            self._store.searches.end(self._number, why, failed=False)
 
     def _flush(self, row: SearchRow) -> bool:
         """Write the rest of the journal; return whether the search continues, which it does not."""

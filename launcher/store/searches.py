@@ -10,6 +10,7 @@ from launcher.states import State
 from launcher.store.connection import Connection, known_record, known_state
 from launcher.system.files import Json
 from launcher.system.stored_fields import parse_record
+from launcher.system.text import sanitize_terminal
 
 _COLUMNS = "searches.id, run, runs.name AS run_name, root, searches.name, state, reason, failed, body, progress"
 _FROM = "FROM searches JOIN runs ON runs.id = run"
@@ -158,6 +159,23 @@ class Searches:
         query = f"SELECT job FROM trials WHERE search {among} AND job > ? ORDER BY job"
         return {*still}, self._db.query_numbers(query, numbers, after)
 
+    def in_runs(self, pattern: str) -> list[SearchRow]:
+        """Return the searches of the runs whose names match a pattern."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} {_FROM} WHERE runs.name = ?1 OR runs.name GLOB ?1 ORDER BY searches.id",
+            (pattern.replace("[!", "[^"),),
+        )
+        return [_search(row) for row in rows]
+
+    def of_jobs(self, jobs: Iterable[int]) -> list[SearchRow]:
+        """Return the searches to which some jobs belong."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} {_FROM} WHERE searches.id IN (SELECT search FROM trials"
+            " WHERE job IN (SELECT value FROM json_each(?))) ORDER BY searches.id",
+            (json.dumps([*jobs]),),
+        )
+        return [_search(row) for row in rows]
+
     def open_in_runs(self, pattern: str) -> list[SearchRow]:
         """Return the open searches of the runs whose names match a pattern."""
         rows = self._db.execute(
@@ -259,6 +277,12 @@ class Searches:
             "SELECT job FROM trials JOIN searches ON searches.id = search WHERE state <> 'ended'"
         )
         return {*self._db.query_numbers(query)}
+
+
+def end_text(search: SearchRow) -> str:
+    """Return that a search has ended, and why."""
+    word = "failed" if search.failed else "ended"
+    return sanitize_terminal(f"the search of run {search.run!r} {word}: {search.reason}")
 
 
 def _search(row: Sequence[object]) -> SearchRow:

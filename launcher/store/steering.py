@@ -30,7 +30,13 @@ from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.output_conflicts import find_writer
 from launcher.store.queued_code import renew_code
 from launcher.store.rows import JobRow
-from launcher.store.transitions import CANCELLED_REASON, PRUNE
+from launcher.store.transitions import (
+    CANCEL,
+    CANCELLED_REASON,
+    END_OF_SEARCH,
+    PRUNE,
+    SEARCH_ENDED_REASON,
+)
 from launcher.stored_specs import SpecWriter
 from launcher.system.files import FileVersion
 from launcher.system.stored_fields import Unreadable, parse_record
@@ -88,7 +94,13 @@ class JobControl:
         self._db, self._read = connection, read
 
     def cancel(
-        self, jobs: Sequence[int], now: float, *, at_once: bool = False, running: bool = True
+        self,
+        jobs: Sequence[int],
+        now: float,
+        *,
+        at_once: bool = False,
+        running: bool = True,
+        by_search: bool = False,
     ) -> list[int]:
         """Cancel waiting jobs and request the end of running ones. Return the affected jobs.
 
@@ -97,6 +109,7 @@ class JobControl:
             now: Seconds since 1970.
             at_once: Running jobs get no grace period, even if their end was requested before.
             running: False to let running jobs continue.
+            by_search: Whether their search ends them instead of their owner.
         """
         # the newest first: what needs another of them is cancelled itself, not skipped
         newest_first = sorted(jobs, reverse=True)
@@ -107,8 +120,8 @@ class JobControl:
             touched.extend(
                 job
                 for job in portion
-                if (running and self._request_end(job, now, at_once=at_once))
-                or self._cancel_waiting(job, now, ended)
+                if (running and self._request_end(job, now, at_once=at_once, by_search=by_search))
+                or self._cancel_waiting(job, now, ended, by_search=by_search)
             )
             # once for all of them: one job may wait for the ends of thousands
             self._db.recount_waits_on(ended)
@@ -638,22 +651,23 @@ class JobControl:
             )
             return resumed.rowcount == 1
 
-    def _cancel_waiting(self, job: int, now: float, ended: list[int]) -> bool:
+    def _cancel_waiting(self, job: int, now: float, ended: list[int], *, by_search: bool) -> bool:
         """Cancel a job that waits and skip what needs it; add all of these to `ended`."""
         waiting = (State.QUEUED, State.HELD)
-        if not self._db.move_to_state(
-            job, State.CANCELLED, CANCELLED_REASON, now, only_from=waiting
-        ):
+        reason = SEARCH_ENDED_REASON if by_search else CANCELLED_REASON
+        if not self._db.move_to_state(job, State.CANCELLED, reason, now, only_from=waiting):
             return False
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
         self._db.recount_waits([job])
         ended += [job, *self._db.skip_dependents(job, State.CANCELLED, now)]
         return True
 
-    def _request_end(self, job: int, now: float, *, at_once: bool) -> bool:
+    def _request_end(self, job: int, now: float, *, at_once: bool, by_search: bool) -> bool:
         """Ask for the end of a running job and record that; False if the job does not run."""
+        wish = END_OF_SEARCH if by_search else CANCEL
         changed = self._db.execute(
-            "UPDATE jobs SET wish = 'cancel' WHERE id = ? AND state = 'running'", (job,)
+            "UPDATE jobs SET wish = ? WHERE id = ? AND state = 'running' AND (? OR wish <> ?)",
+            (wish, job, not by_search, CANCEL),
         )
         if changed.rowcount != 1:
             return False
@@ -661,13 +675,14 @@ class JobControl:
         if row.state_reason.code is ReasonCode.SETTLING:  # its program has ended
             return True
         is_ending = row.state_reason.code is ReasonCode.ENDING
-        was_cancelled = is_ending and row.state_reason.data.get("cause") == EndCause.CANCELLED
+        cause = EndCause.SEARCH_ENDED if by_search else EndCause.CANCELLED
+        was_cancelled = is_ending and row.state_reason.data.get("cause") == cause
         if was_cancelled and (row.state_reason.data.get("now") or not at_once):
             return True
         grace_s = 0.0 if at_once else row.spec_without_sources.terms.grace_s
         began = row.state_reason.data.get("since") if is_ending else None
         since = float(began) if isinstance(began, int | float) else now
-        reason = termination_reason(EndCause.CANCELLED, since, grace_s)
+        reason = termination_reason(cause, since, grace_s)
         if at_once:
             reason = reason._replace(data={**reason.data, "kill_at": now, "now": True})
         self._db.execute(_SET_REASON, (*reason_columns(reason), job))

@@ -39,7 +39,9 @@ NOT_STARTED_BACKOFF_S = 1.0  # seconds between attempts that could not be starte
 SIGNALLED_BACKOFF_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
 
 
+CANCEL = "cancel"  # the wish of an owner
 PRUNE = "prune"  # the wish of a search that ends a job early
+END_OF_SEARCH = "end-of-search"  # the wish of a search that has ended
 QUEUED_AGAIN = "Queued again"
 NOT_QUEUED_AGAIN = ", not queued again (rerun: never)"
 
@@ -57,6 +59,7 @@ class RequeueDecision(NamedTuple):
 
 
 CANCELLED_REASON = Reason(code=ReasonCode.CANCELLED, text="cancelled by its owner")
+SEARCH_ENDED_REASON = Reason(code=ReasonCode.SEARCH_ENDED, text="ended by its search")
 
 
 class Transitions:
@@ -173,8 +176,10 @@ class Transitions:
         wish, failures, lost, requeued = self._db.execute(
             "SELECT wish, failures, lost, excused FROM jobs WHERE id = ?", (claim.job,)
         ).fetchone()
-        if wish == "cancel":
+        if wish == CANCEL:
             return State.CANCELLED, CANCELLED_REASON
+        if wish == END_OF_SEARCH:
+            return State.CANCELLED, SEARCH_ENDED_REASON
         if wish == PRUNE:
             text = "pruned: its steps were worse than those of other trials"
             return State.DONE, Reason(code=ReasonCode.PRUNED, text=text)

@@ -71,6 +71,7 @@ from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.searches import end_text
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal, shell_line
 
@@ -223,10 +224,15 @@ def command(
         wanted = metric is not None or chooses or not results.rows
         returned = read_returned_values(home, store, jobs, kinds) if wanted else []
         code_notes = different_code_notes(store, jobs)
+        missing_trials = [end_text(each) for each in searches if each.failed]
         of_searches = read_searches(store, searches) if choice.best and searches else RunSearches()
     counts = count_results(matching, tests=bool(results.rows))
     found = RunOutcome(every[0].run, results, returned, now, kinds, of_searches)
-    missing = [*number_notes(returned), *filter(None, [left_out_note(returned)])]
+    missing = [
+        *missing_trials,
+        *number_notes(returned),
+        *filter(None, [left_out_note(returned)]),
+    ]
     try:
         answer, again = _build_output(found, choice, metric, shape, everything=everything)
     except UsageError:  # a metric may be missing for one of these reasons

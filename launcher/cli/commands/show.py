@@ -24,11 +24,14 @@ from launcher.screens.job_details import (
     zone_title,
 )
 from launcher.screens.job_records import record_of
+from launcher.screens.search_view import search_record
 from launcher.screens.text_table import columns
-from launcher.states import OPEN_STATES, State
+from launcher.states import OPEN_STATES, ReasonCode, State
 from launcher.store.client import open_queue
+from launcher.store.job_selection import RUN_PREFIX, is_job_number
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.searches import SearchRow, end_text
 from launcher.system.files import read_file_end
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
@@ -54,15 +57,27 @@ NEEDS = 10  # jobs that are listed; the others are counted
 def command(job: str, as_json: bool, runs: bool) -> None:
     """Print one job: settings, state, attempts, events.
 
+    For a run with a search, print the search: state, why it ended, its values and the best trials.
+
     \b
     Examples:
       launcher show train/gan2:pre
       launcher show 12 --json
       launcher show 12 --command
+      launcher show run:tune
     """
     if as_json and runs:
         raise UsageError("--command cannot be combined with --json. Remove one of them.")
     with open_queue() as (home, store):
+        if (searches := _searches_of(store, job)) and not runs:
+            # definitions of searches, which few jobs need
+            from launcher.cli.shown_searches import search_lines
+
+            if as_json:
+                print_json({"searches": [*map(search_record, searches)]})
+            else:
+                click.echo("\n\n".join("\n".join(search_lines(store, each)) for each in searches))
+            return
         row = only_job(store, job)
         if runs:
             click.echo(command_text(row, store.read.working_folder(row.id)))
@@ -74,6 +89,14 @@ def command(job: str, as_json: bool, runs: bool) -> None:
             return
         parts = ["\n".join(part) for part in _parts(home, store, row, record, needy)]
     click.echo("\n\n".join(parts))
+
+
+def _searches_of(store: Store, pattern: str) -> list[SearchRow]:
+    """Return the searches of the run that a pattern names; those of a name only if no job has it."""
+    name = pattern.removeprefix(RUN_PREFIX)
+    if name == pattern and (is_job_number(pattern) or store.read.select_by_pattern(pattern)):
+        return []
+    return store.searches.in_runs(name)
 
 
 def _parts(
@@ -88,6 +111,8 @@ def _parts(
         *([f"To continue: launcher release {row.id}"] if row.is_held_by_failures else []),
     ]
     yield columns([*facts_of(record, row)])
+    if row.state_reason.code is ReasonCode.SEARCH_ENDED:
+        yield [end_text(each) for each in store.searches.of_jobs([row.id])]
     before = {
         "needs": store.read.dependencies_of(row.id),
         "starts after the end of": store.read.awaited_jobs_of(row.id),

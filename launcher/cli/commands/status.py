@@ -44,8 +44,10 @@ from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.client import open_queue, restart_scheduler_if_dead
 from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_queries import JOBS_PER_BATCH, REPLACEABLE_STATES
+from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.searches import end_text
 from launcher.system.files import Json
 from launcher.system.home_checks import network_warning, read_mountinfo
 from launcher.system.paths import Home, find_home
@@ -160,6 +162,8 @@ def command(
                 failed_jobs = _print_queue(
                     home, store, wanted, columns, header=header, as_json=as_json
                 )
+        if patterns and not as_json:
+            _print_searches(store, patterns)
         if exit_status and failed_jobs:
             return 1 if _any_current(store, failed_jobs, patterns) else 0
     return 0
@@ -343,9 +347,7 @@ def _record(
         "groups": []
         if store is None
         else [group.to_json() for group in limited_groups(store, running)],
-        "searches": []
-        if store is None
-        else [search_record(each) for each in store.searches.all() if each.is_open],
+        "searches": [] if store is None else [search_record(each) for each in store.searches.all()],
         "host": host.to_json(),
         **pilots_record(NO_PILOTS if store is None else read_pilot_status(home)),
         "truncated": bool(waiting or ended),
@@ -376,6 +378,24 @@ def _print_tables(
     screen = QueueSnapshotReader(home, store).read_snapshot()
     print_lines(snapshot_lines(screen, width()))
     return [ending.id for ending in screen.recent if ending.latest is State.FAILED]
+
+
+def _print_searches(store: Store, patterns: Sequence[str]) -> None:
+    """Print the searches of the runs that patterns name; in a pipe only why they failed, on standard error."""
+    runs = [each.removeprefix(RUN_PREFIX) for each in patterns if each.startswith(RUN_PREFIX)]
+    searches = [each for run in runs for each in store.searches.in_runs(run)]
+    if not searches:
+        return
+    if sys.stdout.isatty():
+        # the tables of a terminal, which a pipe does not need
+        from launcher.screens.search_view import search_table
+
+        click.echo()
+        print_lines(search_table(searches).to_lines(width()))
+        return
+    for search in searches:
+        if search.failed:
+            print_stderr(end_text(search))
 
 
 def _any_current(store: Store, jobs: Sequence[int], patterns: Sequence[str]) -> bool:

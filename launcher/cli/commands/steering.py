@@ -172,7 +172,8 @@ def _change_searches(
         if not dry_run:
             change.apply(store, search)
         would = "would be " if dry_run else ""
-        click.echo(sanitize_terminal(f"search of run {search.run}\t{would}{change.done}"))
+        run = sanitize_terminal(search.run)
+        click.echo(f"search of run {run}\t{would}{change.done}")
     if searches:
         wake(home)
     if dry_run or not change.cancels:

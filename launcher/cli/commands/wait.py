@@ -11,6 +11,7 @@ from launcher.cli.await_jobs import (
     wait_until,
 )
 from launcher.cli.job_selection import (
+    failed_searches,
     optional_patterns,
     pattern_command,
     select_with_searches,
@@ -52,6 +53,7 @@ def command(
     Without PATTERN, all queued and running jobs. The exit code is 1 if a job failed or was cancelled or
     skipped, otherwise 0; these jobs are printed. Jobs that are held because others failed are not waited for
     and count as failed. PATTERN selects the newest job of each name. A run with a search ends with the search.
+    If the search failed, its reason is printed and the exit code is 1.
     A job that runs this command does not wait for itself.
 
     \b
@@ -80,13 +82,14 @@ def command(
         print_paused_groups(store, jobs)
         print_paused_searches(searches)
         numbers = [each.id for each in searches]
+        ended_before = [each.id for each in failed_searches(store, patterns)]
         followed = JobTracker(
             home, store, jobs, since=last, is_scheduler_alive=False, searches=numbers
         )
         wait_until(followed, WaitGoal(goal), first_failure=first_failure, timeout_s=timeout)
         ended = [*followed.rows.values()]
         records = job_records(home, store, ended) if as_json else []
-        failed = print_failed_searches(store, numbers)
+        failed = print_failed_searches(store, dict.fromkeys([*ended_before, *numbers]))
     missed = [job for job in ended if job.state in FAILED_STATES or job.is_held_by_failures]
     for text in failure_hold_texts(ended):
         print_stderr(f"note: {text}")

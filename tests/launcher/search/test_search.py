@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import runpy
 import shutil
 import signal
 import sys
@@ -33,14 +34,15 @@ from launcher.search.submission import (
 )
 from launcher.search.trials import EndedTrial, read_values
 from launcher.search.words import SearchWords
-from launcher.states import State
+from launcher.states import ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, TrialRow
 from launcher.system.files import Json, read_json
 from launcher.system.paths import Home
 from launcher.web.search_charts import search_charts
-from tests.build import DEADLINE_S, until
+from tests.build import DEADLINE_S, claimed, job_row, until
 from tests.launcher.conftest import Answer, Launcher
+from tests.launcher.queued import STOPPED, end, one
 from tests.launcher.web.browser import served
 from tests.shortened import QUICK_KILLS, shortened
 
@@ -401,14 +403,67 @@ def test_program_that_uses_no_value_is_refused(launcher: Launcher, home: Home) -
     assert "no argument uses x" in launcher.refused("add", *words)
 
 
-def test_unknown_metric_ends_the_search_and_the_printed_ones_are_named(
-    add: Add, launcher: Launcher, store: Store
+def test_unknown_metric_ends_the_search_and_the_reason_is_kept(
+    add: Add, launcher: Launcher, program: Callable[[str], None], tmp_path: Path, store: Store
 ) -> None:
-    add("--trials", "20", metric="accc:max")
+    program(
+        f"if os.path.exists('{tmp_path}/m'): time.sleep(60)\nopen('{tmp_path}/m', 'w')\n{QUICK}"
+    )
+    add("--trials", "20", "--parallel", "1", metric="accc:max")
+    reason = "no trial reported the metric 'accc'. The first one reported: acc, loss"
+    for _ in range(2):  # while it runs, and later
+        answer = launcher("wait", "run:r", "--timeout", LIMIT)
+        assert (answer.code, f"the search of run 'r' failed: {reason}" in answer.err) == (1, True)
+    (record,) = launcher.json("status")["searches"]
+    assert (record["state"], record["has_failed"]) == ("ended", True)
+    assert record["reason"].startswith(reason)
+    for words in (("results", "r"), ("status", "run:r")):
+        assert f"the search of run 'r' failed: {reason}" in launcher(*words).err
+    for words in (("show", "run:r"), ("show", "r")):
+        assert f"failed: {reason}" in launcher.well(*words).out
+    ended = [row for row in store.read.jobs() if row.state is not State.DONE]
+    assert {(row.state, row.reason) for row in ended} <= {(State.CANCELLED, "ended by its search")}
+    for row in ended:
+        assert reason in launcher.well("show", str(row.id)).out
+
+
+def test_search_without_a_finite_value_has_failed(
+    add: Add, launcher: Launcher, program: Callable[[str], None]
+) -> None:
+    program('print("launcher: acc=nan")')
+    add("--trials", "2", space="x=1..2")
     answer = launcher("wait", "run:r", "--timeout", LIMIT)
     assert answer.code == 1
-    assert "no trial reported the metric 'accc'. The first one reported: acc, loss" in answer.err
-    assert len(trials_of(store)) < 20
+    assert "failed: no trial has a finite acc (2 trials)" in answer.err
+
+
+def test_search_whose_optuna_was_removed_ends_with_the_reason(
+    add: Add, home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.cli.searches.ensure_scheduler_with_note", lambda _: None)
+    add("--trials", "2")
+    monkeypatch.setattr(definition, "version", lambda _: "2.10.1")
+    monkeypatch.setattr("sys.argv", ["search", str(home.folder), str(search_of(store).id), "0"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("launcher.search", run_name="__main__")
+    assert left.value.code == 0
+    found = search_of(store)
+    assert (found.failed, "needs Optuna 5 or newer" in found.reason) == (True, True)
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_job_that_its_search_ends_is_not_cancelled_by_its_owner(
+    is_running: bool, store: Store
+) -> None:
+    job = one(store)
+    claim = claimed(store, job) if is_running else None
+    store.job_control.cancel([job], 2.0, by_search=True)
+    if claim is not None:
+        assert job_row(store, job).reason.startswith("ending: ended by its search")
+        end(store, claim, STOPPED)
+    row = job_row(store, job)
+    assert (row.state, row.reason) == (State.CANCELLED, "ended by its search")
+    assert row.state_reason.code is ReasonCode.SEARCH_ENDED
 
 
 def test_search_is_continued_with_other_ranges_and_refused_with_another_metric(

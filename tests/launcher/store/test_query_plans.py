@@ -377,7 +377,8 @@ def search_values(store: Store) -> None:
     assert searches.set_state(number, SearchState.PAUSED, only_from=SearchState.RUNNING)
     assert [row.id for row in searches.all()] == searches.open_numbers() == [number]
     assert searches.all([run]) == [searches.find(run, "command/fit")] == [searches.read(number)]
-    assert searches.open_in_runs("search*") == searches.all()
+    assert searches.open_in_runs("search*") == searches.in_runs("search*") == searches.all()
+    assert searches.of_jobs([other]) == searches.all()
     assert searches.context(number) == context
     assert [row.job for row in searches.trials(number)] == [running, other]
     assert searches.search_of(running) == number

@@ -1,0 +1,69 @@
+"""A search as `launcher show` prints it."""
+
+from collections.abc import Iterator, Mapping
+
+from launcher.params import TEMPLATE
+from launcher.screens.search_view import best_of, search_title, trials_text
+from launcher.screens.text_table import columns
+from launcher.search.definition import SearchDefinition, read_definition
+from launcher.search.space import Choice, Range, text_of
+from launcher.search.submission import describe
+from launcher.store.queue import Store
+from launcher.store.searches import SearchRow
+from launcher.system.text import sanitize_terminal
+
+
+def search_lines(store: Store, search: SearchRow) -> Iterator[str]:
+    """Yield the lines about a search: its state, why it ended, its values and its best trials."""
+    definition = read_definition(search.body)
+    state = "failed" if search.failed else str(search.state)
+    reason = f": {sanitize_terminal(search.reason)}" if search.reason else ""
+    yield f"search {search_title(search)}"
+    yield f"{state}{reason}"
+    yield ""
+    facts = [
+        ("goal", describe(search, definition).partition(": ")[2]),
+        ("trials", trials_text(search)),
+        ("pruner", definition.pruner),
+        *((f"values of {name}", _domain_text(each)) for name, each in definition.space.items()),
+        *([] if definition.repeat is None else [("repeated", definition.repeat.name)]),
+        *([("program", _program(definition))] if definition.argv else []),
+    ]
+    yield from columns([(name, sanitize_terminal(text)) for name, text in facts])
+    best = best_of(search)
+    if not best:
+        return
+    params = {row.job: row.values for row in store.searches.trials(search.id)}
+    yield ""
+    yield "best trial" if len(best) == 1 else "best trials: none is better in each metric"
+    rows = []
+    for each in best:
+        job = each.get("job")
+        values = params.get(job, {}) if isinstance(job, int) else {}
+        rows.append((f"  job {job}", _pairs(each.get("values")), _pairs(values)))
+    yield from columns(rows)
+
+
+def _pairs(values: object) -> str:
+    known = values if isinstance(values, Mapping) else {}
+    words = (
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in known.items()
+    )
+    return sanitize_terminal(" ".join(words))
+
+
+def _domain_text(domain: Range | Choice) -> str:
+    if isinstance(domain, Choice):
+        return ",".join(map(text_of, domain.values))
+    step = "" if domain.step is None else f"..{domain.step}"
+    return f"{domain.low}..{domain.high}{step}{':log' if domain.log else ''}"
+
+
+def _program(definition: SearchDefinition) -> str:
+    spec = definition.spec
+    if spec is None:
+        return ""
+    template = spec.settings.get(TEMPLATE)
+    written = template["settings"].get("argv") if isinstance(template, Mapping) else None
+    return " ".join(map(str, written or spec.argv))

@@ -1,0 +1,25 @@
+"""The end of a search because something is wrong: its jobs end, too."""
+
+import time
+
+from launcher.errors import Error, TaskFileError
+from launcher.store.queue import Store
+from launcher.system.daemon_control import wake
+from launcher.system.paths import Home
+
+
+def end_failed(home: Home, store: Store, search: int, why: str) -> None:
+    """End a search with a reason, and its open jobs."""
+    store.searches.end(search, why, failed=True)
+    opened = store.searches.open_jobs([search])
+    if opened:
+        store.job_control.cancel(opened, time.time(), by_search=True)
+        wake(home)
+
+
+def reason_of_error(error: Exception) -> str:
+    """Return an error as a reason, which is one line."""
+    if isinstance(error, TaskFileError):
+        return "; ".join(dict.fromkeys(problem.message for problem in error.problems))
+    text = str(error) if isinstance(error, Error) else repr(error)
+    return " ".join(text.split())
