@@ -1,10 +1,11 @@
 """The definition of a search: metrics, values, number of trials, and the job of each trial."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 from launcher.context import JOB_FOLDER, OUTPUTS
@@ -35,6 +36,7 @@ from launcher.system.stored_fields import Unreadable, parse_record
 
 MOST_TRIALS = 10_000
 _NAMES = "names in --sweep"
+_PROGRAM = "program"
 OLDEST_OPTUNA = 5  # major version; as of the extra in setup.cfg
 
 
@@ -85,6 +87,7 @@ class SearchDefinition(NamedTuple):
     after: tuple[int, ...] = ()  # jobs that must be done before each trial
     after_any: tuple[int, ...] = ()  # jobs that must have ended before each trial
     plan: PlannedEntry | None = None
+    continued_at: int = 0  # trials that there were when it was queued or continued last
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -121,6 +124,7 @@ class SearchDefinition(NamedTuple):
             "after": [*self.after],
             "after_any": [*self.after_any],
             "plan": self.plan and self.plan._asdict(),
+            "continued_at": self.continued_at,
         }
 
 
@@ -147,6 +151,7 @@ def read_definition(body: str) -> SearchDefinition:
             after=tuple(record["after"]),
             after_any=tuple(record["after_any"]),
             plan=None if plan is None else PlannedEntry(**plan),
+            continued_at=record.get("continued_at", 0),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise Unreadable(f"the record of a search lacks {error}") from error
@@ -345,15 +350,26 @@ def check_extra() -> None:
         ) from error
 
 
-def check_continuation(old: SearchDefinition, new: SearchDefinition, where: str) -> None:
+def check_continuation(
+    old: SearchDefinition, new: SearchDefinition, where: str, folder: str
+) -> None:
     """Refuse a search that has the name of another one.
 
-    A larger number of trials, other ranges and other resources continue it.
+    A larger number of trials, other ranges, other resources and a program that was moved continue it.
+
+    Args:
+        old: The other one.
+        new: The search.
+        where: How a message names it.
+        folder: In which the other one was added.
 
     Raises:
         UsageError: metric, sampler, program or a setting differ.
     """
-    for what, (before, now) in _identity_changes(old, new).items():
+    changes = _identity_changes(old, new)
+    if _PROGRAM in changes and _was_moved(*changes[_PROGRAM], folder):
+        del changes[_PROGRAM]
+    for what, (before, now) in changes.items():
         another = "`name:`" if new.plan is not None else "--name or --run"
         has = "has other" if what == _NAMES else "has another"
         raise UsageError(
@@ -375,7 +391,7 @@ def _identity_changes(old: SearchDefinition, new: SearchDefinition) -> dict[str,
         "metric": (_metrics_text(old.objectives), _metrics_text(new.objectives)),
         "sampler": (old.sampler, new.sampler),
         "--repeat": (_repeat_text(old.repeat), _repeat_text(new.repeat)),
-        "program": (_program_text(old), _program_text(new)),
+        _PROGRAM: (_program_text(old), _program_text(new)),
         _NAMES: (", ".join(sorted(old.space)), ", ".join(sorted(new.space))),
     }
     changes = {what: (before, now) for what, (before, now) in parts.items() if before != now}
@@ -397,6 +413,15 @@ def _changed_settings(old: SearchDefinition, new: SearchDefinition) -> dict[str,
     }
 
 
+def _was_moved(before: str, now: str, folder: str) -> bool:
+    """Return whether two command lines differ only in paths of files that are in another folder now."""
+    old, new = before.split(" "), now.split(" ")
+    return len(old) == len(new) and all(
+        was == word or (Path(was).name == Path(word).name and not Path(folder, was).exists())
+        for was, word in zip(old, new, strict=True)
+    )
+
+
 def _metrics_text(objectives: Sequence[Objective]) -> str:
     return ",".join(map(str, objectives))
 
@@ -412,8 +437,13 @@ def _program_text(definition: SearchDefinition) -> str:
     return " ".join(map(str, template.get("settings", {}).get("argv", definition.spec.argv)))
 
 
-def close_metric(metric: str, printed: Sequence[str]) -> str:
-    """Return what to print about a metric that no job reported."""
+def close_metric(metric: str, printed: Sequence[str], empty: Collection[str] = ()) -> str:
+    """Return what to print about a metric that no job reported, or one of `empty`, which it reported as null."""
+    if metric in empty:
+        return (
+            f"the first trial reported null for the metric {metric!r}. Choose another metric, or data for which it "
+            "is defined"
+        )
     if not printed:
         return f"no trial reported the metric {metric!r}, nor any other number"
     close = nearest(metric, printed)

@@ -242,9 +242,15 @@ class SearchProcess:
         if self._ends and not any(end.results for end in self._ends.values()):
             missing = next((end.missing for end in first if end.missing), "")
             if missing:
-                return close_metric(missing, self._jobs.printed)
+                return close_metric(missing, self._jobs.printed, self._jobs.empty)
             if len(first) == MOST_FAILED:
                 return f"the first {MOST_FAILED} trials failed"
+        later = self._definition.continued_at
+        new = [end for end in sorted(self._ends.values()) if later and end.number >= later]
+        if len(new) >= MOST_FAILED and not any(
+            end.results or end.pruned for end in new[:MOST_FAILED]
+        ):
+            return f"the first {MOST_FAILED} trials after it was continued failed"
         limit = self._jobs.max_failures
         failed = sum(not end.results and not end.pruned for end in self._ends.values())
         return f"{failed} trials failed (--max-failures)" if limit and failed >= limit else ""

@@ -159,11 +159,14 @@ def commit_search(
         UsageError: another search has its name.
     """
     definition = search.definition
-    assert definition.spec is not None
+    spec = definition.spec
+    assert spec is not None
     context = with_programs(context, _started_specs(definition, context))
     with store.database.writing():
-        is_continued = find_continued(store, search) is not None
-        run = store.ensure_run(Path(definition.spec.root), definition.spec.run, share=share)
+        continued = find_continued(store, search)
+        if continued is not None:
+            definition = definition._replace(continued_at=count_asked(store, continued))
+        run = store.ensure_run(Path(spec.root), spec.run, share=share)
         number = store.searches.add(
             run,
             search.name,
@@ -173,7 +176,7 @@ def commit_search(
         )
         row = store.searches.read(number)
         assert row is not None
-    return row, is_continued
+    return row, continued is not None
 
 
 def _started_specs(definition: SearchDefinition, context: Context) -> list[Spec]:
@@ -209,7 +212,7 @@ def find_continued(store: Store, search: SearchRequest) -> SearchRow | None:
     where = (
         f"the search {title!r} of run {row.run!r}" if title else f"the search of run {row.run!r}"
     )
-    check_continuation(before, definition, where)
+    check_continuation(before, definition, where, store.searches.context(row.id).folder)
     known = before.trials if row.is_open else count_asked(store, row)
     if definition.trials <= known:
         option = f"trials: {2 * known}" if definition.plan else f"--trials {2 * known}"

@@ -35,6 +35,7 @@ class TrialJobs:
         self._definition = definition
         self._results: dict[tuple[int, int], JobResult] = {}  # by job and number of attempts
         self.printed: tuple[str, ...] = ()  # names of the numbers of the first done job
+        self.empty: frozenset[str] = frozenset()  # names that a job reported as null
         self.context: Context = store.searches.context(row.id)
 
     @property
@@ -97,6 +98,7 @@ class TrialJobs:
                 reported = read_last_metrics(self._home.attempt(row.job, row.attempts))
                 if reported and is_pruned(row):  # nothing else keeps its numbers
                     self._store.searches.add_result(row.job, row.ended or 0.0, reported)
+            self.empty |= {name for name, value in (reported or {}).items() if value is None}
             metrics = metrics_of_result("", "", "", reported or {}).metrics
             numbers = {name: float(metric.value) for name, metric in metrics.items()}
             result = read_values(self._definition.objectives, numbers)

@@ -479,12 +479,34 @@ def test_search_is_continued_with_other_ranges_and_refused_with_another_metric(
     assert (dry.out, "3 trials after 2 earlier ones, 3 jobs" in dry.err) == ("", True)
     (tmp_path / "python").symlink_to(sys.executable)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert add("--trials", "4", space="x=20.0..21.0").out.startswith("continued")
+    Path("src").mkdir()
+    Path("fit.py").rename("src/fit.py")
+    moved = ("--name", "fit", "--search", "acc", "--trials", "4", "--sweep", "x=20.0..21.0")
+    program = ("--", "python", "src/fit.py", "{sweep}")
+    assert launcher("add", "--run", "r", *moved, *program).out.startswith("continued")
     launcher.well("wait", "run:r", "--timeout", LIMIT)
     values = [float(str(trial.values["x"])) for trial in trials_of(store)]
     assert (len(values), [value >= 20 for value in values]) == (4, [False, False, True, True])
     used = [store.read.context_of(trial.job).programs["python"] for trial in trials_of(store)]
     assert used == [before, before, f"{tmp_path}/python", f"{tmp_path}/python"]
+    Path("fit.py").write_text("")
+    assert "another program" in add("--trials", "9").err
+
+
+def test_continued_search_ends_if_its_first_new_trials_fail(
+    add: Add, launcher: Launcher, store: Store
+) -> None:
+    add("--trials", "1", space="x=1..40")
+    launcher.well("wait", "run:r", "--timeout", LIMIT)
+    Path("fit.py").unlink()
+    add("--trials", "30", "--parallel", "2", space="x=1..40")
+    answer = launcher("wait", "run:r", "--timeout", LIMIT)
+    assert "failed: the first 5 trials after it was continued failed" in answer.err
+    assert len(trials_of(store)) < 10
+
+
+def test_metric_that_is_null_ends_the_search_with_this_reason() -> None:
+    assert "reported null for the metric 'auc'" in definition.close_metric("auc", ["acc"], {"auc"})
 
 
 def test_run_with_a_search_is_cancelled_paused_and_not_cleaned_meanwhile(
