@@ -9,7 +9,7 @@ from launcher.results.pivot import metrics_of_result
 from launcher.screens.chart import number
 from launcher.screens.search_view import best_text, search_title, trials_text
 from launcher.search.definition import Objective, SearchDefinition, read_definition
-from launcher.search.space import Choice, Range, text_of
+from launcher.search.space import Choice, Range, Space, Value, text_of
 from launcher.search.trials import by_number, end_of, is_complete, read_values
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, TrialRow
@@ -162,12 +162,13 @@ def _coordinates(results: Sequence[Result], definition: SearchDefinition) -> Coo
     objective = definition.objectives[0]
     sign = 1 if objective.lower else -1
     ranked = sorted(results, key=lambda each: sign * each.value)[:MOST_LINES]
-    names = [*definition.space]
+    space = _shown_space(definition.space, results)
+    names = [*space]
     gap = WIDTH / (len(names) + 1)
     low, high = (pick(each.value for each in ranked) for pick in (min, max))
     axes = [
         Axis(sanitize_terminal(name), gap * (place + 0.5), *_ends(domain))
-        for place, (name, domain) in enumerate(definition.space.items())
+        for place, (name, domain) in enumerate(space.items())
     ]
     axes.append(
         Axis(
@@ -176,7 +177,7 @@ def _coordinates(results: Sequence[Result], definition: SearchDefinition) -> Coo
     )
     lines = []
     for rank, each in enumerate(ranked):
-        heights = [_height(definition.space[name], each.values.get(name)) for name in names]
+        heights = [_height(space[name], each.values.get(name)) for name in names]
         heights.append((each.value - low) / (high - low) if high > low else 0.5)
         points = " ".join(
             f"{axis.x:.1f},{HEIGHT - EDGE - height * (HEIGHT - 2 * EDGE):.1f}"
@@ -189,6 +190,27 @@ def _coordinates(results: Sequence[Result], definition: SearchDefinition) -> Coo
     return Coordinates(axes, lines[::-1])
 
 
+def _shown_space(space: Space, results: Sequence[Result]) -> dict[str, Range | Choice]:
+    """Return the values that a search may choose, with those that it chose before it was continued."""
+    shown: dict[str, Range | Choice] = {}
+    for name, domain in space.items():
+        chosen = [each.values[name] for each in results if name in each.values]
+        if isinstance(domain, Choice):
+            known = {
+                text_of(value): value
+                for value in (*domain.values, *chosen)
+                if isinstance(value, Value)
+            }
+            shown[name] = Choice((*known.values(),))
+        else:
+            numbers = [value for value in chosen if isinstance(value, int | float)]
+            shown[name] = domain._replace(
+                low=min(domain.low, *numbers) if numbers else domain.low,
+                high=max(domain.high, *numbers) if numbers else domain.high,
+            )
+    return shown
+
+
 def _ends(domain: Range | Choice) -> tuple[str, str]:
     """Return the texts at the top and at the bottom of an axis."""
     if isinstance(domain, Choice):
@@ -199,7 +221,12 @@ def _ends(domain: Range | Choice) -> tuple[str, str]:
 def _height(domain: Range | Choice, value: object) -> float:
     """Return where a value is on its axis, from 0 to 1."""
     if isinstance(domain, Choice):
-        place = next((n for n, each in enumerate(domain.values) if each == value), 0)
+        texts = [text_of(each) for each in domain.values]
+        place = (
+            texts.index(text_of(value))
+            if isinstance(value, Value) and text_of(value) in texts
+            else 0
+        )
         return place / max(1, len(domain.values) - 1)
     low, high, at = domain.low, domain.high, value if isinstance(value, int | float) else domain.low
     if domain.log and at > 0:

@@ -18,6 +18,7 @@ from launcher.context import current_context
 from launcher.errors import TaskFileError, UsageError
 from launcher.job import Terms
 from launcher.planning.load import load, plan
+from launcher.screens import chart
 from launcher.search import definition
 from launcher.search.definition import Objective, read_definition
 from launcher.search.planned import plan_of_trial, planned_search
@@ -489,6 +490,9 @@ def test_search_is_continued_with_other_ranges_and_refused_with_another_metric(
     assert (len(values), [value >= 20 for value in values]) == (4, [False, False, True, True])
     used = [store.read.context_of(trial.job).programs["python"] for trial in trials_of(store)]
     assert used == [before, before, f"{tmp_path}/python", f"{tmp_path}/python"]
+    (charts,) = search_charts(store, search_of(store).run_id)
+    axis = charts.coordinates.axes[0]
+    assert (axis.top, axis.bottom) == ("21", chart.number(min(values)))  # also of earlier trials
     Path("fit.py").write_text("")
     assert "another program" in add("--trials", "9").err
 
