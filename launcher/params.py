@@ -48,6 +48,30 @@ def swept_values(settings: Mapping[str, Any]) -> dict[str, ParamValue]:
     return {str(name): to_param_value(value) for name, value in swept.items()}
 
 
+def filled_options(settings: Mapping[str, Any]) -> Mapping[str, ParamValue]:
+    """Return the options of a swept job whose values contain swept values, such as `--name y{seed}`.
+
+    Each has a value that is equal for jobs in which it is written alike.
+    """
+    template, swept = settings.get(TEMPLATE), settings.get(PARAMS)
+    if not isinstance(template, Mapping) or not isinstance(swept, Mapping):
+        return {}
+    written = template.get("settings")
+    argv = written.get("argv") if isinstance(written, Mapping) else None
+    if not isinstance(argv, Sequence):
+        return {}
+    return _filled_options(tuple(map(str, argv)), tuple(swept))
+
+
+@lru_cache(maxsize=1 << 10)  # the jobs of a sweep have the same template
+def _filled_options(argv: tuple[str, ...], names: tuple[str, ...]) -> Mapping[str, ParamValue]:
+    braces = re.compile("|".join(re.escape(f"{{{name}}}") for name in names) or r"(?!)")
+    one, other = (
+        parse_options(tuple(braces.sub(digit, word) for word in argv)) for digit in ("7", "8")
+    )
+    return {name: value for name, value in one.items() if other.get(name) != value}
+
+
 @lru_cache(
     maxsize=1 << 14
 )  # a table of results calls it three times for each of thousands of programs

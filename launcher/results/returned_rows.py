@@ -6,7 +6,12 @@ from typing import Any, NamedTuple
 
 from launcher.job import FUNCTION, PROGRAM, Spec
 from launcher.kind_interface import Kind
-from launcher.params import swept_values, to_param_value, words_before_options
+from launcher.params import (
+    filled_options,
+    swept_values,
+    to_param_value,
+    words_before_options,
+)
 from launcher.results.model_columns import (
     SEED,
     ModelIndex,
@@ -241,11 +246,20 @@ def _data_of(job: JobRow, kinds: Mapping[str, Kind]) -> str:
 def _varying_settings(
     specs: Sequence[Spec], among: Sequence[Spec], kinds: Mapping[str, Kind], parts: Sequence[str]
 ) -> list[str]:
-    """Return the settings that are columns: settings that differ between jobs, swept settings, and the seed."""
+    """Return the settings that are columns: settings that differ between jobs, swept settings, and the seed.
+
+    An option that all jobs make of swept values alike, such as `--name y{seed}`, is none.
+    """
     telling = {name for those in swept_settings([*specs, *among], kinds).values() for name in those}
     telling |= {name for spec in specs for name in swept_values(spec.settings)} | {SEED}
+    filled: dict[str, set[Any]] = {}  # option → how it is written, None if without swept values
+    for spec in (*specs, *among):
+        forms, own = filled_options(spec.settings), swept_values(spec.settings)
+        for name in telling.intersection(settings_of(spec)):
+            filled.setdefault(name, set()).add(None if name in own else forms.get(name))
+    hidden = {name for name, forms in filled.items() if None not in forms and len(forms) == 1}
     names = dict.fromkeys(name for spec in specs for name in settings_of(spec) if name in telling)
-    return [name for name in names if name not in parts]
+    return [name for name in names if name not in parts and name not in hidden]
 
 
 def _is_pruned(job: JobRow) -> bool:

@@ -443,6 +443,26 @@ def test_rows_that_may_not_be_best_are_left_out_and_counted(
     assert "note: 1 row was left out of the best: 1 has no finite acc\n" in answer.err
 
 
+def test_option_that_is_made_of_swept_values_is_no_column(launcher: Launcher, store: Store) -> None:
+    def a_sweep(tag: str) -> None:
+        words = ("t.py", "--lr={lr}", "--seed={seed}", f"--name={tag}{{seed}}", "-n", "{seed}")
+        for seed in (1, 2):
+            values = {"lr": 0.1, "seed": seed}
+            template = {"settings": {"argv": [*words]}}
+            argv = (word.format(**values) for word in words)
+            settings = {"params": values, "template": template}
+            result = {"acc": seed / 10}
+            a_result(store, *argv, name=f"command/{tag}{seed}", settings=settings, result=result)
+
+    a_sweep("y")
+    assert {*launcher.json("results", "test")["rows"][0]} == {"job", "lr", "seed", "acc"}
+    assert [row["count"] for row in launcher.json("results", "test", "--over", "seed")["rows"]] == [
+        2
+    ]
+    a_sweep("z")  # the option distinguishes the sweeps
+    assert "name" in launcher.json("results", "test")["rows"][0]
+
+
 def test_top_prints_the_first_rows_of_an_order_or_the_best_ones(
     launcher: Launcher, store: Store
 ) -> None:
