@@ -16,6 +16,7 @@ from launcher.draft import condition_of_test, data_of_test, tested
 from launcher.errors import UsageError
 from launcher.ids import Stage
 from launcher.results.metric import Metric, read_metric
+from launcher.results.metric_range import range_of
 from launcher.results.model_columns import LABELS_KIND, OF_DATA, OF_LABELS, OF_METHODS, read_model
 from launcher.results.result_jobs import WAITING, states_text
 from launcher.results.returned_rows import JOB
@@ -39,6 +40,7 @@ from launcher.results.table import (
 from launcher.states import State
 
 CONFIDENCE = 0.95
+LEAST_FOR_INTERVAL = 3  # values; that of two is 18 times as wide as their deviation
 ANY = "*"  # replaces the data in a model's ID
 _SEED = "seed"
 _NO_VALUE = "without a value"
@@ -273,7 +275,7 @@ def _merge_rows(
         if whole and same is not None:  # such as a number of images
             joined[name] = same
         elif numbers:
-            joined[name] = _mean(numbers, count, missing).to_json()
+            joined[name] = _mean(name, numbers, count, missing).to_json()
         else:
             joined[name] = same
     return joined
@@ -310,20 +312,32 @@ def notes_of_groups(results: RunResults) -> list[str]:
     ]
 
 
-def _mean(numbers: Sequence[float], count: int, missing: MissingValues) -> Metric:
+def _mean(name: str, numbers: Sequence[float], count: int, missing: MissingValues) -> Metric:
     """Return the mean of the rows that have a value, with a note about missing values.
 
     Args:
+        name: Name of the metric.
         numbers: Values.
         count: Number of rows.
         missing: Values without a row.
     """
     why = {**missing.why, **({_NO_VALUE: count - len(numbers)} if len(numbers) < count else {})}
-    mean = mean_with_interval(numbers)
+    mean = _with_possible_interval(mean_with_interval(numbers), range_of(name, numbers))
     if not why:
         return mean
     note = missing._replace(why=why).note(len(numbers))
     return mean._replace(expected=len(numbers) + sum(why.values()), note=note)
+
+
+def _with_possible_interval(mean: Metric, limits: tuple[float, float] | None) -> Metric:
+    """Return a mean whose interval is within the range of its metric; of fewer than three values without one."""
+    if mean.low is None or mean.high is None:
+        return mean
+    if mean.n is not None and mean.n < LEAST_FOR_INTERVAL:
+        return mean._replace(low=None, high=None)
+    if limits is None:
+        return mean
+    return mean._replace(low=max(mean.low, limits[0]), high=min(mean.high, limits[1]))
 
 
 def _common(group: Sequence[Row], name: str) -> Any:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.job import Spec
 from launcher.results.best import best_rows
+from launcher.results.metric_range import range_of
 from launcher.results.metric import Metric, read_metric
 from launcher.results.model_columns import ModelIndex, swept_settings
 from launcher.results.over import average_over, mean_with_interval
@@ -92,6 +93,25 @@ def test_the_calls_for_means_grow_in_proportion_to_the_jobs() -> None:
         return counter["call"]
 
     assert calls(80) < 3 * calls(40)
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "limits"),
+    [
+        ("auc", [0.5, 1], (0.0, 1.0)),
+        ("val_acc", [0.5], (0.0, 1.0)),
+        ("balancedAccuracy", [91.0, 0.5], (0.0, 100.0)),
+        ("test/f1", [-0.1], None),
+        ("acc", [120.0], None),
+        ("dice_loss", [0.5], None),
+        ("loss", [0.5], None),
+        ("recall_gain", [0.5], None),
+    ],
+)
+def test_range_of_a_metric(
+    metric: str, values: list[float], limits: tuple[float, float] | None
+) -> None:
+    assert range_of(metric, values) == limits
 
 
 def test_best_model_is_kept_per_data_set(store: Store, scored: Path) -> None:

@@ -181,7 +181,7 @@ def test_group_whose_seeds_all_failed_has_a_row_and_notes_name_their_groups(
             add(store, a_seed(seed, name=f"s{lr}", lr=lr), FAILED)
     answer = launcher(*OVER, "--format", "table")
     assert [line.split() for line in answer.out.splitlines()[1:]] == [
-        ["0.1", "2", "of", "4", "seeds,", "2", "failed", "0.1", "±", "0.0", "(0.1", "to", "0.1)"],
+        ["0.1", "2", "of", "4", "seeds,", "2", "failed", "0.1", "±", "0.0"],
         ["0.2", "0", "of", "2", "seeds,", "2", "failed", "–"],
     ]
     assert answer.err.splitlines() == [

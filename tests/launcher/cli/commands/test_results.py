@@ -443,6 +443,33 @@ def test_rows_that_may_not_be_best_are_left_out_and_counted(
     assert "note: 1 row was left out of the best: 1 has no finite acc\n" in answer.err
 
 
+def test_interval_of_a_mean_is_possible_and_the_same_in_every_format(
+    launcher: Launcher, store: Store
+) -> None:
+    for seed, value in enumerate((0.9, 0.95, 1.0)):
+        a_result(
+            store,
+            "t.py",
+            f"--seed={seed}",
+            name=f"command/{seed}",
+            result={"auc": value, "gain": value},
+        )
+    words = ("results", "test", "--over", "seed", "--columns", "auc,gain")
+    assert "[0.826, 1.000]" in launcher(*words, "--format", "latex").out
+    assert "(0.826 to 1.000)" in launcher(*words, "--format", "table").out
+    (row,) = launcher.json(*words)["rows"]
+    assert (row["auc"]["high"], row["gain"]["high"] > 1) == (1.0, True)
+
+
+def test_mean_of_two_values_has_no_interval(launcher: Launcher, store: Store) -> None:
+    for seed, value in enumerate((0.6, 0.7)):
+        a_result(store, "t.py", f"--seed={seed}", name=f"command/{seed}", result={"auc": value})
+    words = ("results", "test", "--over", "seed", "--format")
+    assert "[" not in launcher(*words, "latex").out.partition("midrule")[2]
+    (row,) = csv.DictReader(io.StringIO(launcher(*words, "csv").out))
+    assert (row["auc_low"], row["auc_high"], row["auc_n"]) == ("", "", "2")
+
+
 def test_option_that_is_made_of_swept_values_is_no_column(launcher: Launcher, store: Store) -> None:
     def a_sweep(tag: str) -> None:
         words = ("t.py", "--lr={lr}", "--seed={seed}", f"--name={tag}{{seed}}", "-n", "{seed}")
