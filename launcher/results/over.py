@@ -8,12 +8,12 @@ distribution. SciPy also has t, but the queue does not require SciPy.
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from launcher.draft import condition_of_test, data_of_test, tested
-from launcher.errors import UsageError
+from launcher.errors import UsageError, pluralize
 from launcher.ids import Stage
 from launcher.results.metric import Metric, read_metric
 from launcher.results.metric_range import range_of
@@ -112,8 +112,10 @@ def average_over(
     by_model = _group_by_key(absent, lambda row: row.get(MODEL))
     by_key = _group_by_key(absent, lambda row: _key(row, results.columns, names))
     noun = "seeds" if [*names] == [_SEED] else "values"
-    rows = []
-    for key, group in groups.items():
+    rows, repeated = [], 0
+    for key, every in groups.items():
+        group = _newest_rows(every, names, results.programs)
+        repeated += len(every) - len(group)
         if POOLED in group[0]:
             fitting = _absent_of_same_data(by_model.get(group[0].get(MODEL), ()), group[0], names)
         else:
@@ -129,8 +131,44 @@ def average_over(
     rows += [_row_without_values(group, columns, names, noun) for group in without.values()]
     if not any(row[NOTE] for row in rows):
         rows = [{name: row[name] for name in row if name not in {EXPECTED, NOTE}} for row in rows]
-        return RunResults(rows=rows, columns=(*columns, COUNT))
-    return RunResults(rows=rows, columns=(*columns, *COUNTS))
+        return RunResults(rows=rows, columns=(*columns, COUNT), repeated=repeated)
+    return RunResults(rows=rows, columns=(*columns, *COUNTS), repeated=repeated)
+
+
+def _newest_rows(
+    group: Sequence[Row], names: Sequence[str], programs: Mapping[str, Hashable]
+) -> Sequence[Row]:
+    """Return one row per value of some columns: that of the newest job, with older numbers where it has none.
+
+    Rows without a value in one of the columns are not compared, because their jobs may differ in it.
+
+    Args:
+        group: Rows of a mean, the oldest first.
+        names: Names of the columns.
+        programs: Job → its program.
+    """
+    newest: dict[Hashable, dict[str, Any]] = {}
+    for index, row in enumerate(group):
+        values = [row.get(name) for name in names]
+        is_known = JOB in row and JOB not in names and None not in values
+        types = [value.__class__ for value in values]
+        key = (programs.get(row[JOB]), *values, *types) if is_known else index
+        newest[key] = {
+            **newest.get(key, {}),
+            **{name: value for name, value in row.items() if value is not None or key not in newest},
+        }
+    return [*newest.values()]
+
+
+def repetition_note(results: RunResults) -> str:
+    """Return how many rows are left out of means because jobs were queued several times, empty if none is."""
+    if not (number := results.repeated):
+        return ""
+    verb = "is" if number == 1 else "are"
+    return (
+        f"{pluralize(number, 'older result')} {verb} left out of the means: equal jobs were queued "
+        "several times, and the newest one counts"
+    )
 
 
 def _reasons(

@@ -1,7 +1,7 @@
 """Results of jobs without a plugin package's table: the numbers that jobs returned, one row per job."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from launcher.job import FUNCTION, PROGRAM, Spec
@@ -179,9 +179,11 @@ def returned_rows(
     there = {name for row in rows for name in order if row.get(name) not in {None, ""}}
     names = [name for name in names_of(rows, order) if name in there or name not in order]
     listed = [{name: row.get(name) for name in names} for row in rows]
+    programs = {each.job.name: _program_key(each.job) for each in telling}
     return RunResults(
         rows=listed,
         columns=tuple(name for name in order if name in there),
+        programs=programs if len({*programs.values()}) > 1 else {},
         absent=[
             AbsentRow(
                 _identifying_columns(
@@ -204,7 +206,13 @@ def _similar_without_result(
     return [job for job in without if _similarity_key(job) in alike]
 
 
-def _similarity_key(job: JobRow) -> tuple[Any, ...]:
+def _program_key(job: JobRow) -> Hashable:
+    """Return the key of the jobs that differ only in parameters."""
+    settings = job.spec_without_sources.settings
+    return _similarity_key(job), *(str(settings.get(name)) for name in ("cwd", "env"))
+
+
+def _similarity_key(job: JobRow) -> Hashable:
     """Return the key of the jobs that differ only in values."""
     spec = job.spec_without_sources
     if spec.kind == PROGRAM:

@@ -1,7 +1,7 @@
 """One table of results: rows with identifying columns and numbers. Rows are selected and sorted here."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError, list_known_names, meant
@@ -38,6 +38,8 @@ class RunResults(NamedTuple):
     rows: Sequence[Row]
     columns: tuple[str, ...]  # identifying columns; the others contain results
     absent: Sequence[AbsentRow] = ()  # jobs without a row that may belong to a mean
+    programs: Mapping[str, Hashable] = {}  # job → its program, if jobs have several programs
+    repeated: int = 0  # rows that a newer row of the same setting replaced in a mean
 
     @property
     def names(self) -> list[str]:

@@ -1,6 +1,6 @@
 """The results of one run or of several together, with the settings in which their jobs differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.kind_interface import Kind
@@ -41,12 +41,15 @@ def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) 
     rows: list[Row] = []
     absent: list[AbsentRow] = []
     notes: list[str] = []
+    programs: dict[str, tuple[Hashable, ...]] = {}
     columns: dict[str, None] = {RUN: None}
     for chosen in runs:
         jobs = [each.job for each in chosen]
         now = [each.newest for each in chosen]
         results = rows_of(home, store, jobs, kinds, specs, now)
         of = RowJobIndex(jobs, kinds)
+        for name, program in results.programs.items():
+            programs[name] = (*programs.get(name, ()), program)
         for row in results.rows:
             cells = {_unused_name(name): value for name, value in row.items()}
             rows.append({RUN: jobs[0].run, **cells, NUMBER: _job_of(of, row)})
@@ -57,7 +60,7 @@ def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) 
             notes += _notes(store, chosen, results, named=named)
     # columns that identify a row follow the columns in which models differ
     order = sorted(columns, key=lambda name: name in ROW_KEY_COLUMNS and name != MODEL)
-    results = RunResults(rows=rows, columns=(*order, NUMBER), absent=absent)
+    results = RunResults(rows=rows, columns=(*order, NUMBER), absent=absent, programs=programs)
     return RunComparison(results=results, kinds=kinds, notes=tuple(notes))
 
 

@@ -7,7 +7,7 @@ from launcher.results.best import by_data
 from launcher.results.metric import format_value, read_metric
 from launcher.results.metric_direction import Direction, direction_of
 from launcher.results.model_columns import SEED, shown_settings
-from launcher.results.over import average_over
+from launcher.results.over import average_over, repetition_note
 from launcher.results.returned_rows import JOB
 from launcher.results.table import (
     COUNT,
@@ -135,7 +135,7 @@ def result_table(
         shows_pooled=shows_pooled,
         data_differs=DATA in named,
         data=_text(rows[0], DATA) if rows and DATA not in named else "",
-        notes=compared.notes,
+        notes=(*compared.notes, *filter(None, [repetition_note(averaged)])),
         repeated=repeated,
         means=means,
     )

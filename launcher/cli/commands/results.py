@@ -42,7 +42,12 @@ from launcher.results.metric_direction import (
 )
 from launcher.results.model_columns import ModelIndex, shown_settings
 from launcher.results.number_notes import left_out_note, number_notes
-from launcher.results.over import average_over, covarying_columns, notes_of_groups
+from launcher.results.over import (
+    average_over,
+    covarying_columns,
+    notes_of_groups,
+    repetition_note,
+)
 from launcher.results.pivot import Pivot, metrics_of_rows, pivot
 from launcher.results.result_jobs import ResultCounts, ResultJob, count_results, result_jobs
 from launcher.results.returned_rows import (
@@ -402,6 +407,7 @@ def _apply_selection(
         results = average_over(single, selection.over, shown_settings(found.kinds.values()))
         _note_if_nothing_averaged(single, results, selection.over)
         _print_notes_of_groups(results)
+        _print_notes(filter(None, [repetition_note(results)]))
     asked, again = [name.removeprefix(DESCENDING) for name in selection.sort], ""
     if selection.best:
         metric, typed = selection.metric(results)

@@ -443,6 +443,29 @@ def test_rows_that_may_not_be_best_are_left_out_and_counted(
     assert "note: 1 row was left out of the best: 1 has no finite acc\n" in answer.err
 
 
+def test_seed_that_was_queued_again_counts_once(launcher: Launcher, store: Store) -> None:
+    """The newest job with the number counts; jobs of another program or without a seed are others."""
+    results: list[tuple[str, dict[str, Json]]] = [
+        ("--seed=1", {"acc": 0.1, "loss": 5.0}),
+        ("--seed=2", {"acc": 0.2}),
+        ("--seed=1", {"acc": 0.3}),
+        ("--seed=3", {"acc": 0.4}),
+        ("--seed=3", {"acc": 0.4}),
+    ]
+    for number, (seed, result) in enumerate(results):
+        a_result(store, "train.py", seed, name=f"command/{number}", result=result)
+    (row,) = launcher.json("results", "test", "--over", "seed")["rows"]
+    assert (row["count"], row["acc"]["n"], row["acc"]["value"]) == (3, 3, pytest.approx(0.3))
+    assert (row["loss"]["n"], row["loss"]["value"]) == (1, 5.0)
+    note = "note: 2 older results are left out of the means: equal jobs were queued several times"
+    assert note in launcher("results", "test", "--over", "seed").err
+    for name, argv in (("other", ("other.py", "--seed=1")), ("x", ("train.py",))):
+        for again in range(2):
+            a_result(store, *argv, name=f"command/{name}{again}", result={"acc": 0.5})
+    rows = launcher.json("results", "test", "--over", "seed")["rows"]
+    assert sum(row["count"] for row in rows) == 6
+
+
 def test_interval_of_a_mean_is_possible_and_the_same_in_every_format(
     launcher: Launcher, store: Store
 ) -> None:
