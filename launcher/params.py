@@ -49,7 +49,7 @@ def swept_values(settings: Mapping[str, Any]) -> dict[str, ParamValue]:
 
 
 def filled_options(settings: Mapping[str, Any]) -> Mapping[str, ParamValue]:
-    """Return the options of a swept job whose values contain swept values, such as `--name y{seed}`.
+    """Return the other options of a swept job whose values contain swept values, such as `--name y{seed}`.
 
     Each has a value that is equal for jobs in which it is written alike.
     """
@@ -69,7 +69,9 @@ def _filled_options(argv: tuple[str, ...], names: tuple[str, ...]) -> Mapping[st
     one, other = (
         parse_options(tuple(braces.sub(digit, word) for word in argv)) for digit in ("7", "8")
     )
-    return {name: value for name, value in one.items() if other.get(name) != value}
+    return {
+        name: value for name, value in one.items() if other.get(name) != value and name not in names
+    }
 
 
 @lru_cache(

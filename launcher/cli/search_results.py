@@ -1,51 +1,22 @@
 """Additions of searches to the output of `launcher results`."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.context import program_words
-from launcher.results.metric_direction import Direction
 from launcher.results.returned_rows import JOB
 from launcher.results.table import COUNTS, Row, RunResults
 from launcher.search.definition import read_definition
-from launcher.search.trials import by_number, is_complete, is_pruned
-from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.searches import SearchRow
 from launcher.system.text import sanitize_terminal
-
-
-class RunSearches(NamedTuple):
-    """The directions and trials of the searches of a run."""
-
-    directions: Mapping[str, Direction | None] = {}  # by metric; None: two searches disagree
-    trials: frozenset[int] = frozenset()  # jobs of trials
-    incomplete: frozenset[int] = frozenset()  # jobs of trials that lack the result of a job
 
 
 def repeated_names(searches: Sequence[SearchRow]) -> tuple[str, ...]:
     """Return the parameters over which the searches of a run average."""
     repeats = (read_definition(search.body).repeat for search in searches)
     return tuple(dict.fromkeys(repeat.name for repeat in repeats if repeat is not None))
-
-
-def read_searches(store: Store, searches: Iterable[SearchRow]) -> RunSearches:
-    """Return the directions and trials of the searches of a run."""
-    directions: dict[str, Direction | None] = {}
-    trials, incomplete = set[int](), set[int]()
-    for search in searches:
-        definition = read_definition(search.body)
-        for objective in definition.objectives:
-            known = directions.setdefault(objective.metric, objective.direction)
-            if known is not objective.direction:
-                directions[objective.metric] = None
-        for rows in by_number(store.searches.trials(search.id)).values():
-            jobs = {row.job for row in rows}
-            trials |= jobs
-            if not is_complete(rows, definition) and not any(map(is_pruned, rows)):
-                incomplete |= jobs
-    return RunSearches(directions, frozenset(trials), frozenset(incomplete))
 
 
 class RowJobs(NamedTuple):

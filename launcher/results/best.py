@@ -5,7 +5,7 @@ A row may not be best if its number is not finite, if a job of its mean failed, 
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from launcher.errors import pluralize
 from launcher.results.metric import Metric, read_metric
 from launcher.results.over import lacks_ended_jobs
-from launcher.results.returned_rows import PRUNED, TRIAL
+from launcher.results.returned_rows import INCOMPLETE, PRUNED, TRIAL
 from launcher.results.table import DATA, POOLED, Row, RunResults
 
 
@@ -31,20 +31,36 @@ class Flaw(Enum):
         return f"{count:,} {(singular if count == 1 else plural).format(metric=metric)}"
 
 
+# places behind the rows that may be best
+_RANKS = {Flaw.LACKS_VALUES: 1, Flaw.INCOMPLETE: 1, Flaw.PRUNED: 2, Flaw.NOT_FINITE: 3}
+_LAST = 4
+
+
 class BestRows(NamedTuple):
     """The best rows, and how many rows could not be among them."""
 
     results: RunResults
     left_out: Mapping[Flaw, int] = {}
+    behind: Mapping[Flaw, int] = {}  # the last rows, which are not among the best
 
-    def note(self, metric: str) -> str:
-        """Return how many rows were left out and why, empty if none was."""
-        if not self.left_out:
-            return ""
-        number = sum(self.left_out.values())
-        verb = "was" if number == 1 else "were"
-        reasons = ", ".join(flaw.text(self.left_out[flaw], metric) for flaw in self.left_out)
-        return f"{pluralize(number, 'row')} {verb} left out of the best: {reasons}"
+    def notes(self, metric: str) -> list[str]:
+        """Return how many rows are not among the best, and why."""
+        number, behind = sum(self.left_out.values()), sum(self.behind.values())
+        be, follow = ("was" if number == 1 else "were"), ("follows" if behind == 1 else "follow")
+        texts = (
+            (self.left_out, f"{pluralize(number, 'row')} {be} left out of the best"),
+            (self.behind, f"{pluralize(behind, 'row')} {follow} the best ones"),
+        )
+        return [
+            f"{text}: {', '.join(flaw.text(flaws[flaw], metric) for flaw in flaws)}"
+            for flaws, text in texts
+            if flaws
+        ]
+
+    @property
+    def best(self) -> Row | None:
+        """The first of the best rows, None if no row may be best."""
+        return self.results.rows[0] if len(self.results.rows) > sum(self.behind.values()) else None
 
 
 def best_rows(
@@ -53,36 +69,67 @@ def best_rows(
     *,
     low: bool,
     most: int = 1,
-    is_incomplete: Callable[[Row], bool] = lambda _: False,
+    of_search: bool = False,
 ) -> BestRows:
     """Return the rows with the best values per data set, the best first; more than `most` if the last are equal.
 
-    Rows that pool data sets are separate sets. Rows without the metric are omitted.
+    Rows that pool data sets are separate sets. Rows without the metric are omitted. If fewer than `most` trials of a
+    search may be best, the others follow.
 
     Args:
         results: Results of a run.
         metric: Name of a column of numbers.
         low: Whether lower values are better.
         most: Number of rows per data set.
-        is_incomplete: Returns whether a row is a trial that lacks a job.
+        of_search: Whether the rows are trials.
 
     Raises:
         UsageError: the column does not exist.
     """
     name = results.metric(metric)
-    flaws = Counter(
-        flaw or Flaw.INCOMPLETE
-        for row in results.rows
-        if (number := read_metric(row.get(name))) is not None
-        and ((flaw := _flaw(row, number)) is not None or is_incomplete(row))
-    )
     rows: list[Row] = []
-    for group in by_data((row for row in results.rows if not is_incomplete(row)), name):
+    for group in by_data(results.rows, name):
         ordered = sorted(group, key=itemgetter(0), reverse=not low)
         last = ordered[:most][-1][0]
         rows += [row for value, row in ordered if (value <= last if low else value >= last)]
-    left_out = {flaw: flaws[flaw] for flaw in Flaw if flaws[flaw]}
-    return BestRows(results._replace(rows=rows), left_out)
+    sign = 1 if low else -1
+    flawed = [
+        (_RANKS[flaw], sign * number.value, row, flaw)
+        for row in results.rows
+        if (number := read_metric(row.get(name))) is not None
+        and (flaw := _flaw(row, number)) is not None
+    ]
+    room = max(0, most - len(rows)) if most > 1 and of_search else 0
+    flawed.sort(key=lambda each: (each[0], math.isnan(each[1]), each[1]))
+    rows += [row for _, _, row, _ in flawed[:room]]
+    behind, left_out = (
+        Counter(flaw for *_, flaw in part) for part in (flawed[:room], flawed[room:])
+    )
+    return BestRows(results._replace(rows=rows), _in_order(left_out), _in_order(behind))
+
+
+def _in_order(flaws: Mapping[Flaw, int]) -> Mapping[Flaw, int]:
+    return {flaw: flaws[flaw] for flaw in Flaw if flaws.get(flaw)}
+
+
+def rank_trials(results: RunResults, metric: str) -> RunResults:
+    """Return results in which the trials that may not be best follow the other rows, those with a number first.
+
+    Args:
+        results: Results of a run.
+        metric: Metric of its search.
+    """
+
+    def rank(row: Row) -> int:
+        number = read_metric(row.get(metric))
+        if number is None:
+            return _LAST if row.get(TRIAL) else 0
+        flaw = _flaw(row, number)
+        return 0 if flaw is None else _RANKS[flaw]
+
+    if not metric and TRIAL not in results.columns:  # no search
+        return results
+    return results._replace(rows=sorted(results.rows, key=rank))
 
 
 def by_data(rows: Iterable[Row], metric: str) -> Iterable[Sequence[tuple[float, Row]]]:
@@ -102,4 +149,6 @@ def _flaw(row: Row, number: Metric) -> Flaw | None:
         return Flaw.PRUNED
     if not math.isfinite(number.value):
         return Flaw.NOT_FINITE
-    return Flaw.LACKS_VALUES if lacks_ended_jobs(number) else None
+    if lacks_ended_jobs(number):
+        return Flaw.LACKS_VALUES
+    return Flaw.INCOMPLETE if row.get(TRIAL) == INCOMPLETE else None

@@ -19,7 +19,7 @@ from launcher.results.metric import Metric, read_metric
 from launcher.results.metric_range import range_of
 from launcher.results.model_columns import LABELS_KIND, OF_DATA, OF_LABELS, OF_METHODS, read_model
 from launcher.results.result_jobs import WAITING, states_text
-from launcher.results.returned_rows import JOB
+from launcher.results.returned_rows import JOB, TRIAL
 from launcher.results.t_distribution import t_quantile
 from launcher.results.table import (
     CONDITION,
@@ -44,6 +44,7 @@ LEAST_FOR_INTERVAL = 3  # values; that of two is 18 times as wide as their devia
 ANY = "*"  # replaces the data in a model's ID
 _SEED = "seed"
 _NO_VALUE = "without a value"
+_NOT_FINITE = "not finite"
 _STILL_COMING = frozenset(
     {WAITING, str(State.RUNNING)}
 )  # states of jobs that may have a value later
@@ -155,7 +156,9 @@ def _newest_rows(
         key = (programs.get(row[JOB]), *values, *types) if is_known else index
         newest[key] = {
             **newest.get(key, {}),
-            **{name: value for name, value in row.items() if value is not None or key not in newest},
+            **{
+                name: value for name, value in row.items() if value is not None or key not in newest
+            },
         }
     return [*newest.values()]
 
@@ -227,6 +230,14 @@ def covarying_columns(results: RunResults, names: Sequence[str]) -> list[str]:
     ]
 
 
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean of at least one value, also if their sum exceeds the largest float."""
+    try:
+        return statistics.fmean(values)
+    except (OverflowError, ValueError):  # ValueError: inf and -inf
+        return float(statistics.mean(values))
+
+
 def mean_with_interval(values: Sequence[float]) -> Metric:
     """Return mean, deviation and interval of at least one value.
 
@@ -234,12 +245,12 @@ def mean_with_interval(values: Sequence[float]) -> Metric:
     """
     count = len(values)
     if not all(map(math.isfinite, values)):
-        return Metric(value=sum(values) / count, n=count)  # fmean refuses inf with -inf
+        return Metric(value=mean_of(values), n=count)
     try:
         mean = statistics.fmean(values)
         deviation = statistics.stdev(values) if count > 1 else 0.0
     except OverflowError:  # the sum or the deviation exceeds the largest float
-        return Metric(value=float(statistics.mean(values)), n=count)
+        return Metric(value=mean_of(values), n=count)
     if count < 2:
         return Metric(value=mean, n=count)
     half = t_quantile(count - 1, CONFIDENCE) * deviation / count**0.5
@@ -342,7 +353,7 @@ def _row_without_values(
 
 def notes_of_groups(results: RunResults) -> list[str]:
     """Return a note for each mean from which values are missing, with the values that identify the mean."""
-    varying = [name for name in results.varying if name not in COUNTS]
+    varying = [name for name in results.varying if name not in {*COUNTS, TRIAL}]
     return [
         f"{', '.join(f'{name}={row[name]}' for name in varying if row.get(name) is not None)} has {note}"
         for row in results.rows
@@ -351,7 +362,9 @@ def notes_of_groups(results: RunResults) -> list[str]:
 
 
 def _mean(name: str, numbers: Sequence[float], count: int, missing: MissingValues) -> Metric:
-    """Return the mean of the rows that have a value, with a note about missing values.
+    """Return the mean of the rows that have a finite value, with a note about missing values.
+
+    If no value is finite, the mean is not either.
 
     Args:
         name: Name of the metric.
@@ -359,12 +372,14 @@ def _mean(name: str, numbers: Sequence[float], count: int, missing: MissingValue
         count: Number of rows.
         missing: Values without a row.
     """
-    why = {**missing.why, **({_NO_VALUE: count - len(numbers)} if len(numbers) < count else {})}
-    mean = _with_possible_interval(mean_with_interval(numbers), range_of(name, numbers))
+    known = [number for number in numbers if math.isfinite(number)] or numbers
+    further = {_NO_VALUE: count - len(numbers), _NOT_FINITE: len(numbers) - len(known)}
+    why = {**missing.why, **{reason: number for reason, number in further.items() if number}}
+    mean = _with_possible_interval(mean_with_interval(known), range_of(name, known))
     if not why:
         return mean
-    note = missing._replace(why=why).note(len(numbers))
-    return mean._replace(expected=len(numbers) + sum(why.values()), note=note)
+    note = missing._replace(why=why).note(len(known))
+    return mean._replace(expected=len(known) + sum(why.values()), note=note)
 
 
 def _with_possible_interval(mean: Metric, limits: tuple[float, float] | None) -> Metric:

@@ -43,6 +43,7 @@ class Pivot(NamedTuple):
                 "low": metric.low,
                 "high": metric.high,
                 **({} if metric.n is None else _counts(metric)),
+                **({} if metric.note is None else {"note": metric.note}),
                 **({} if metric.why is None else {"why": metric.why}),
                 **({} if metric.images is None else _images(metric.images)),
             }

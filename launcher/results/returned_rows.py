@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from launcher.job import FUNCTION, PROGRAM, Spec
@@ -42,7 +43,8 @@ from launcher.workers.progress.attempt_progress import (
 )
 
 JOB = "job"
-TRIAL, PRUNED = "trial", "pruned"  # a column, if a search ended a trial early, and its value then
+TRIAL = "trial"  # a column, if a trial of a search is not complete
+PRUNED, INCOMPLETE = "pruned", "incomplete"  # its values
 # identifying columns, also if a program reports a number with such a name
 _RESERVED_NAMES = frozenset(
     {JOB, MODEL, DATA, POOLED, REMOVED_TAG, READ_FROM, NUMBER_FAULTS, LEFT_OUT}
@@ -144,6 +146,7 @@ def returned_rows(
     kinds: Mapping[str, Kind],
     among: Sequence[Spec] = (),
     newest_jobs: Iterable[JobRow] = (),
+    trial_marks: Mapping[int, str] = MappingProxyType({}),
 ) -> RunResults:
     """Return one row per job with its returned values and the settings that differ between jobs.
 
@@ -153,15 +156,20 @@ def returned_rows(
         among: Jobs of other runs; settings that differ from them are also columns.
         newest_jobs: Current jobs of the run. Those without a result that are similar to one with a result become
             absent rows.
+        trial_marks: Job → its value in the column of trials that are not complete.
     """
     telling = [each for each in returned if each.numbers.metrics or each.texts]
-    absent = _similar_without_result(telling, newest_jobs)
+    similar = {each.job.id: _similarity_key(each.job) for each in telling}
+    absent = _similar_without_result(similar, newest_jobs)
     specs = [each.job.spec_without_sources for each in telling]
     every = [*specs, *(job.spec_without_sources for job in absent)]
     models = ModelIndex(every, kinds)
     parts = (MODEL, *models.parts) if any(spec.model for spec in specs) else ()
     told = {name for each in telling for name in (*each.numbers.metrics, *each.texts)}
-    marks = (REMOVED_TAG, *([TRIAL] if any(_is_pruned(each.job) for each in telling) else ()))
+    marks = (
+        REMOVED_TAG,
+        *([TRIAL] if any(trial_mark(each.job, trial_marks) for each in telling) else ()),
+    )
     taken = {JOB, DATA, READ_FROM, NUMBER_FAULTS, LEFT_OUT, *marks, *parts, *told}
     columns = {
         name: unused_name(name, taken) for name in _varying_settings(every, among, kinds, parts)
@@ -170,7 +178,7 @@ def returned_rows(
         {
             **_row(spec, each, models, columns, marks),
             REMOVED_TAG: "yes" if each.is_removed else None,
-            **({TRIAL: PRUNED} if _is_pruned(each.job) else {}),
+            **({TRIAL: mark} if (mark := trial_mark(each.job, trial_marks)) else {}),
             **({READ_FROM: each.read_from} if each.read_from else {}),
         }
         for spec, each in zip(specs, telling, strict=True)
@@ -179,16 +187,19 @@ def returned_rows(
     there = {name for row in rows for name in order if row.get(name) not in {None, ""}}
     names = [name for name in names_of(rows, order) if name in there or name not in order]
     listed = [{name: row.get(name) for name in names} for row in rows]
-    programs = {each.job.name: _program_key(each.job) for each in telling}
+    programs = {each.job.name: _program_key(each.job, similar[each.job.id]) for each in telling}
     return RunResults(
         rows=listed,
         columns=tuple(name for name in order if name in there),
         programs=programs if len({*programs.values()}) > 1 else {},
         absent=[
             AbsentRow(
-                _identifying_columns(
-                    job.spec_without_sources, _data_of(job, kinds), models, columns
-                ),
+                {
+                    **_identifying_columns(
+                        job.spec_without_sources, _data_of(job, kinds), models, columns
+                    ),
+                    **({TRIAL: mark} if (mark := trial_mark(job, trial_marks)) else {}),
+                },
                 _absence_reason(job),
             )
             for job in absent
@@ -196,20 +207,31 @@ def returned_rows(
     )
 
 
+def trial_mark(job: JobRow, trial_marks: Mapping[int, str]) -> str | None:
+    """Return the value of a job in the column of trials that are not complete, None if it has none."""
+    is_pruned = job.state_reason.code is ReasonCode.PRUNED
+    return PRUNED if is_pruned else trial_marks.get(job.id)
+
+
 def _similar_without_result(
-    returned: Sequence[ReturnedValues], jobs: Iterable[JobRow]
+    similar: Mapping[int, Hashable], jobs: Iterable[JobRow]
 ) -> list[JobRow]:
-    """Return the jobs without a result that are similar to a job with one: repetitions or other swept values."""
-    known = {each.job.id for each in returned}
-    alike = {_similarity_key(each.job) for each in returned}
-    without = (job for job in jobs if job.state is not State.DONE or job.id not in known)
+    """Return the jobs without a result that are similar to a job with one: repetitions or other swept values.
+
+    Args:
+        similar: Job with a result → the key of similar jobs.
+        jobs: Newest jobs.
+    """
+    alike = {*similar.values()}
+    without = (job for job in jobs if job.state is not State.DONE or job.id not in similar)
     return [job for job in without if _similarity_key(job) in alike]
 
 
-def _program_key(job: JobRow) -> Hashable:
-    """Return the key of the jobs that differ only in parameters."""
+def _program_key(job: JobRow, similar: Hashable) -> Hashable:
+    """Return the key of the jobs that differ only in parameters: that of similar jobs, with folder and environment."""
     settings = job.spec_without_sources.settings
-    return _similarity_key(job), *(str(settings.get(name)) for name in ("cwd", "env"))
+    folder, variables = settings.get("cwd"), settings.get("env")
+    return similar if folder is variables is None else (similar, str(folder), str(variables))
 
 
 def _similarity_key(job: JobRow) -> Hashable:
@@ -260,18 +282,22 @@ def _varying_settings(
     """
     telling = {name for those in swept_settings([*specs, *among], kinds).values() for name in those}
     telling |= {name for spec in specs for name in swept_values(spec.settings)} | {SEED}
-    filled: dict[str, set[Any]] = {}  # option → how it is written, None if without swept values
-    for spec in (*specs, *among):
-        forms, own = filled_options(spec.settings), swept_values(spec.settings)
-        for name in telling.intersection(settings_of(spec)):
-            filled.setdefault(name, set()).add(None if name in own else forms.get(name))
-    hidden = {name for name, forms in filled.items() if None not in forms and len(forms) == 1}
+    hidden = _names_filled_alike([*specs, *among])
     names = dict.fromkeys(name for spec in specs for name in settings_of(spec) if name in telling)
     return [name for name in names if name not in parts and name not in hidden]
 
 
-def _is_pruned(job: JobRow) -> bool:
-    return job.state_reason.code is ReasonCode.PRUNED
+def _names_filled_alike(specs: Sequence[Spec]) -> set[str]:
+    """Return the options that all jobs with them make of swept values in the same way."""
+    filled = [filled_options(spec.settings) for spec in specs]
+    forms: dict[str, set[Any]] = {name: set() for each in filled for name in each}
+    if not forms:
+        return set()
+    for spec, each in zip(specs, filled, strict=True):
+        for name in forms:
+            if name in each or name in settings_of(spec):
+                forms[name].add(each.get(name))
+    return {name for name, known in forms.items() if len(known) == 1 and None not in known}
 
 
 def _row(

@@ -6,6 +6,7 @@ For jobs without a plugin package's table: the numbers that they returned.
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from launcher.draft import condition_of_test
@@ -228,6 +229,7 @@ def rows_of(
     kinds: Mapping[str, Kind],
     among: Sequence[Spec] = (),
     newest_jobs: Sequence[JobRow] | None = None,
+    trial_marks: Mapping[int, str] = MappingProxyType({}),
 ) -> RunResults:
     """Return the rows of the plugin packages for a run, otherwise the returned values of its jobs.
 
@@ -238,6 +240,7 @@ def rows_of(
         kinds: of the jobs, by name, those that are installed.
         among: jobs of other runs; settings in which the run differs from them are columns, too.
         newest_jobs: as of `results_of`; those without a result become absent rows.
+        trial_marks: as of `returned_rows`.
 
     Raises:
         MachineError: packages that a laboratory reads its results with are not installed.
@@ -247,4 +250,4 @@ def rows_of(
     if results.rows:
         return results
     returned = read_returned_values(home, store, jobs, kinds)
-    return returned_rows(returned, kinds, among, newest_jobs or ())
+    return returned_rows(returned, kinds, among, newest_jobs or (), trial_marks)

@@ -52,7 +52,7 @@ def trials_text(search: SearchRow) -> str:
     progress = search.progress
     ended, total = progress.get("ended") or 0, progress.get("total")
     text = f"{ended}/{total}" if total else "0"
-    for word in ("pruned", "failed"):
+    for word in ("pruned", "failed", "incomplete"):
         text += f", {progress[word]} {word}" if progress.get(word) else ""
     return text
 

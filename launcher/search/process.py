@@ -27,10 +27,13 @@ from launcher.search.trials import (
     MOST_FAILED,
     MOST_KILLED,
     EndedTrial,
+    TrialOutcome,
     by_number,
     end_of,
     has_ended,
+    has_lost_its_machine,
     missing_repeats,
+    results_for_study,
     was_killed,
 )
 from launcher.states import OPEN_STATES, State
@@ -183,6 +186,9 @@ class SearchProcess:
         self._durations = [each.ended - each.submitted for each in rows if each.ended is not None]
         self._study = SearchStudy(self._definition, study_name(self._store, row))
         trials = by_number(rows)
+        for number, group in trials.items():
+            if has_ended(group, self._definition):
+                self._ends[number] = end_of(group, self._jobs.results(group))
         for number in range(max(trials, default=-1) + 1):
             self._study.add(self._record(number, trials.get(number, [])))
         self._writer = JournalWriter(
@@ -202,14 +208,21 @@ class SearchProcess:
         )
         if self._definition.prunes:
             record = record._replace(steps=self._jobs.steps(first))
-        if not has_ended(rows, self._definition):
+        end = self._ends.get(number)
+        if end is None:
             return record
-        end = self._ends[number] = end_of(rows, self._jobs.results(rows))
-        ended = max(row.ended or 0.0 for row in rows)
-        return record._replace(end=_kind_of(end), ended=ended, results=end.results)
+        kind, results = self._for_study(end)
+        return record._replace(end=kind, ended=end.ended, results=results)
+
+    def _for_study(self, end: EndedTrial) -> tuple[TrialEnd, tuple[float, ...]]:
+        """Return how a trial ended as the study has it."""
+        results = results_for_study(end, self._ends.values(), self._definition.objectives)
+        if end.outcome is TrialOutcome.PRUNED:
+            return TrialEnd.PRUNED, results
+        return TrialEnd.COMPLETE if results else TrialEnd.FAILED, results
 
     def _retry_killed(self, rows: Sequence[TrialRow]) -> Sequence[TrialRow]:
-        """Queue jobs again that were killed from outside. Return the rows as they are then."""
+        """Queue jobs again that were killed from outside or lost. Return the rows as they are then."""
         failed = [
             row
             for row in rows
@@ -218,7 +231,9 @@ class SearchProcess:
             and row.attempts < MOST_KILLED
         ]
         last = {each.job: each for each in self._store.read.attempts([row.job for row in failed])}
-        killed = [job for job, attempt in last.items() if was_killed(attempt.outcome)]
+        may_repeat = self._jobs.template().terms.rerun != "never"
+        lost = {row.job for row in failed if may_repeat and has_lost_its_machine(row)}
+        killed = [job for job, each in last.items() if was_killed(each.outcome) or job in lost]
         if not killed:
             return rows
         self._store.job_control.retry(killed, time.time())
@@ -227,24 +242,38 @@ class SearchProcess:
 
     def _record_ended(self, rows: Sequence[TrialRow]) -> None:
         """Let the study learn which trials have ended."""
-        for number, group in by_number(rows).items():
-            if number in self._ends or not has_ended(group, self._definition):
-                continue
+        new = [
+            group
+            for number, group in by_number(rows).items()
+            if number not in self._ends and has_ended(group, self._definition)
+        ]
+        for group in new:
+            end = end_of(group, self._jobs.results(group))
+            self._ends[end.number] = end
+        for (
+            group
+        ) in new:  # the worst result until a trial's end may be that of another one of these
+            number = group[0].number
             if self._definition.prunes:
                 self._study.report(number, self._jobs.steps(group[0]))
-            end = self._ends[number] = end_of(group, self._jobs.results(group))
-            self._study.tell(number, _kind_of(end), end.results)
+            self._study.tell(number, *self._for_study(self._ends[number]))
             self._durations += [(row.ended or row.submitted) - row.submitted for row in group]
+
+    def _ended_in_order(self) -> list[EndedTrial]:
+        return [self._ends[number] for number in sorted(self._ends)]
 
     def _fault(self) -> str:
         """Return why the search cannot go on, empty if it can."""
-        first = sorted(self._ends.values())[:MOST_FAILED]
+        first = self._ended_in_order()[:MOST_FAILED]
         if self._ends and not any(end.results for end in self._ends.values()):
             missing = next((end.missing for end in first if end.missing), "")
             if missing:
                 return close_metric(missing, self._jobs.printed, self._jobs.empty)
             if len(first) == MOST_FAILED:
-                return f"the first {MOST_FAILED} trials failed"
+                all_failed = all(end.outcome is TrialOutcome.FAILED for end in first)
+                return (
+                    f"the first {MOST_FAILED} trials {'failed' if all_failed else 'have no result'}"
+                )
         later = self._definition.continued_at
         new = [end for end in sorted(self._ends.values()) if later and end.number >= later]
         if len(new) >= MOST_FAILED and not any(
@@ -252,7 +281,7 @@ class SearchProcess:
         ):
             return f"the first {MOST_FAILED} trials after it was continued failed"
         limit = self._jobs.max_failures
-        failed = sum(not end.results and not end.pruned for end in self._ends.values())
+        failed = sum(end.outcome is TrialOutcome.FAILED for end in self._ends.values())
         return f"{failed} trials failed (--max-failures)" if limit and failed >= limit else ""
 
     def _note(self, row: SearchRow) -> None:
@@ -365,7 +394,7 @@ class SearchProcess:
         """Record how far the search is; the importance of parameters is computed once a minute, and at the end."""
         definition, now = self._definition, time.monotonic()
         self._next_standing_at = now + STANDING_S
-        complete = sum(bool(end.results) and not end.pruned for end in self._ends.values())
+        complete = sum(end.outcome is TrialOutcome.COMPLETE for end in self._ends.values())
         known = row.progress.get("importance")
         importance: Mapping[str, Json] = known if isinstance(known, dict) else {}
         if complete >= LEAST_FOR_IMPORTANCE and (last or now >= self._next_importance_at):
@@ -373,7 +402,7 @@ class SearchProcess:
             importance = {**self._study.importances()}
         recent = self._durations[-RECENT_TRIALS:]
         standing = standing_of(
-            sorted(self._ends.values()),
+            self._ended_in_order(),
             definition.objectives,
             definition.trials,
             running=len(self._store.searches.open_jobs([self._number])),
@@ -405,9 +434,3 @@ class SearchProcess:
     def _stop_writing(self) -> None:
         if self._writer is not None:
             self._writer.stop()
-
-
-def _kind_of(end: EndedTrial) -> TrialEnd:
-    if end.pruned:
-        return TrialEnd.PRUNED
-    return TrialEnd.COMPLETE if end.results else TrialEnd.FAILED

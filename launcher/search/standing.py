@@ -1,10 +1,11 @@
 """How far a search is, as its process records it for the screens."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.search.definition import Objective
-from launcher.search.trials import EndedTrial
+from launcher.search.trials import EndedTrial, TrialOutcome
 from launcher.system.files import Json
 
 MOST_BEST = 20  # trials of a front that are recorded
@@ -17,6 +18,7 @@ class Standing(NamedTuple):
     ended: int
     pruned: int
     failed: int
+    incomplete: int  # a seed failed, or was cancelled or lost
     best: tuple[EndedTrial, ...]  # one, or those of which none is better in each metric
     left_s: float | None = None  # seconds until its end; None: unknown
 
@@ -25,7 +27,7 @@ def best_trials(
     ended: Sequence[EndedTrial], objectives: Sequence[Objective]
 ) -> tuple[EndedTrial, ...]:
     """Return the best complete trial, the first of equal ones; of several metrics the Pareto front."""
-    complete = [each for each in ended if each.results and not each.pruned and not each.is_partial]
+    complete = [each for each in ended if each.outcome is TrialOutcome.COMPLETE]
     signs = [1.0 if each.lower else -1.0 for each in objectives]
     costs = {
         each.number: tuple(sign * value for sign, value in zip(signs, each.results, strict=True))
@@ -63,13 +65,13 @@ def standing_of(
         mean_s: Mean time of a trial, None if unknown.
     """
     left = total - len(ended)
-    pruned = sum(each.pruned for each in ended)
-    failed = sum(not each.results and not each.pruned for each in ended)
+    outcomes = Counter(each.outcome for each in ended)
     return Standing(
         total,
         len(ended),
-        pruned,
-        failed,
+        outcomes[TrialOutcome.PRUNED],
+        outcomes[TrialOutcome.FAILED],
+        outcomes[TrialOutcome.UNSTABLE] + outcomes[TrialOutcome.UNKNOWN],
         best_trials(ended, objectives),
         None if mean_s is None else left * mean_s / max(1, running),
     )

@@ -38,6 +38,7 @@ from launcher.search.words import CMAES
 MOST_REPEATED = 20  # times that values are asked again which were tried before
 MOST_LISTED = 100_000  # combinations that are listed to find one that was not tried
 STARTUP_TRIALS = 10  # random trials before TPE; its default
+LEAST_INFINITE = 2  # steps without a finite number, before a trial is pruned for them
 SHORT_RETRY_S = 2.0  # before a journal is written again that a full disk refused
 WRITE_EVERY_S = 1.0  # between two writes of the journal, which take time from the jobs
 
@@ -268,6 +269,7 @@ class SearchStudy:
         self.definition, self.name = definition, name
         self.journal = MemoryJournal()
         self._tried: set[tuple[Value | None, ...]] = set()
+        self._first_finite_step: int | None = None  # first of all trials
         self._storage = JournalStorage(self.journal)
         self.study = optuna.create_study(
             storage=self._storage,
@@ -292,6 +294,7 @@ class SearchStudy:
                 params[name] = category_of(self.definition.space[name], value)
                 distributions[name] = fitting
         ended = record.end is not None
+        self._note_finite(record.steps)
         self._tried.add(key_of(record.values, self.definition.space))
         self._storage.create_new_trial(
             self._id,
@@ -337,13 +340,28 @@ class SearchStudy:
     def report(self, number: int, steps: Iterable[tuple[int, float]]) -> None:
         """Record steps of a running trial."""
         trial, known = self._trial_id(number), self._frozen(number).intermediate_values
-        for step, value in steps:
-            if step not in known:
-                self._storage.set_trial_intermediate_value(trial, step, value)
+        new = [(step, value) for step, value in steps if step not in known]
+        self._note_finite(new)
+        for step, value in new:
+            self._storage.set_trial_intermediate_value(trial, step, value)
+
+    def _note_finite(self, steps: Iterable[tuple[int, float]]) -> None:
+        finite = [step for step, value in steps if math.isfinite(value)]
+        known = [] if self._first_finite_step is None else [self._first_finite_step]
+        self._first_finite_step = min([*known, *finite], default=None)
 
     def should_prune(self, number: int) -> bool:
-        """Return whether the steps of a running trial are worse than those of others."""
-        return bool(self.study.pruner.prune(self.study, self._frozen(number)))
+        """Return whether the steps of a running trial are worse than those of others.
+
+        A trial without any finite step is pruned as soon as another trial had one at its last step or before it. A single
+        step is not enough: some programs report an infinite number first.
+        """
+        trial = self._frozen(number)
+        values, first = trial.intermediate_values, self._first_finite_step
+        if values and not any(map(math.isfinite, values.values())):
+            return len(values) >= LEAST_INFINITE and first is not None and first <= max(values)
+        with warnings.catch_warnings(action="ignore"):  # the percentile of infinite steps
+            return bool(self.study.pruner.prune(self.study, trial))
 
     def tell(self, number: int, end: TrialEnd, results: Sequence[float] = ()) -> None:
         """Record how a trial ended."""

@@ -1,15 +1,13 @@
 """The jobs of the trials of a search: how each is queued, and its numbers."""
 
-import math
 from collections.abc import Callable, Sequence
 
 from launcher.context import Context
 from launcher.functions.programs import PREFIX, SubmitRequest, commit_jobs
 from launcher.job import PROGRAM, Spec
-from launcher.results.pivot import metrics_of_result
 from launcher.search.definition import SearchDefinition
 from launcher.search.space import Value, text_of, values_in
-from launcher.search.trials import JobResult, is_pruned, read_values
+from launcher.search.trials import JobResult, is_pruned, read_result, steps_for_study
 from launcher.signatures import program_cost
 from launcher.states import State
 from launcher.store.queue import Store
@@ -99,9 +97,7 @@ class TrialJobs:
                 if reported and is_pruned(row):  # nothing else keeps its numbers
                     self._store.searches.add_result(row.job, row.ended or 0.0, reported)
             self.empty |= {name for name, value in (reported or {}).items() if value is None}
-            metrics = metrics_of_result("", "", "", reported or {}).metrics
-            numbers = {name: float(metric.value) for name, metric in metrics.items()}
-            result = read_values(self._definition.objectives, numbers)
+            result = read_result(self._definition.objectives, reported or {})
             self._results[row.job, row.attempts] = result
             self.printed = self.printed or result.printed
         return {row.job: self._results[row.job, row.attempts] for row in done}
@@ -110,14 +106,10 @@ class TrialJobs:
         """Return the steps of a job's newest attempt with the first metric."""
         if not row.attempts:
             return []
-        metric = self._definition.objectives[0].metric
+        objective = self._definition.objectives[0]
         reported = read_reported_steps(self._home.attempt(row.job, row.attempts))
-        values = {step.step: step.metrics.get(metric) for step in reported}
-        return [
-            (step, float(value))
-            for step, value in sorted(values.items())
-            if isinstance(value, int | float) and math.isfinite(value)
-        ]
+        values = {step.step: step.metrics.get(objective.metric) for step in reported}
+        return steps_for_study(values, lower=objective.lower)
 
 
 def all_values(definition: SearchDefinition, new: NewTrial) -> dict[str, Value]:

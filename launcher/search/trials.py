@@ -2,18 +2,39 @@
 
 import math
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum, auto
 from itertools import groupby
 from typing import NamedTuple
 
+from launcher.results.over import mean_of
+from launcher.results.pivot import metrics_of_result
 from launcher.search.definition import Objective, SearchDefinition
 from launcher.states import OPEN_STATES, ReasonCode, State
 from launcher.store.searches import TrialRow
+from launcher.system.files import Json
 
 MOST_KILLED = 3  # attempts of a job that was killed from outside, before its trial counts as failed
 MOST_EQUAL = 5  # equal results of the first trials that are worth a note
 MOST_FAILED = 5  # failures of the first trials that end the search
 _KILLS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+# failures that say nothing about the values of a trial
+_NOT_ITS_FAULT = frozenset(
+    {
+        *(ReasonCode.LOST, ReasonCode.STOPPED, ReasonCode.GPU_FAULT),
+        *(ReasonCode.CANNOT_START, ReasonCode.UNREADABLE),
+    }
+)
+
+
+class TrialOutcome(Enum):
+    """How the seeds of a trial ended together."""
+
+    COMPLETE = auto()  # each has a finite number
+    UNSTABLE = auto()  # some failed by themselves or have no finite number, others have one
+    FAILED = auto()  # none has a finite number, and one failed by itself
+    PRUNED = auto()
+    UNKNOWN = auto()  # one was cancelled or lost, and none failed by itself
 
 
 class JobResult(NamedTuple):
@@ -28,10 +49,10 @@ class EndedTrial(NamedTuple):
     """A trial that has ended."""
 
     number: int
-    pruned: bool
-    results: tuple[float, ...] = ()  # means over the seeds; empty if it failed
+    outcome: TrialOutcome
+    results: tuple[float, ...] = ()  # means over the seeds with a finite number; empty if none has
     missing: str = ""  # a metric that was not reported
-    is_partial: bool = False  # a seed failed or has no finite number
+    ended: float = 0.0  # seconds since 1970
 
 
 def read_values(objectives: Sequence[Objective], numbers: Mapping[str, float]) -> JobResult:
@@ -45,6 +66,12 @@ def read_values(objectives: Sequence[Objective], numbers: Mapping[str, float]) -
             return JobResult(None, tuple(numbers))
         values.append(float(value))
     return JobResult(tuple(values), tuple(numbers))
+
+
+def read_result(objectives: Sequence[Objective], result: Mapping[str, Json]) -> JobResult:
+    """Return what counts among the stored numbers of a job."""
+    metrics = metrics_of_result("", "", "", result).metrics
+    return read_values(objectives, {name: float(each.value) for name, each in metrics.items()})
 
 
 def by_number(rows: Sequence[TrialRow]) -> dict[int, list[TrialRow]]:
@@ -87,17 +114,90 @@ def end_of(rows: Sequence[TrialRow], results: Mapping[int, JobResult]) -> EndedT
         rows: Its jobs, which have ended.
         results: Job → its numbers, for done jobs.
     """
-    number = rows[0].number
     known = [each.values for row in rows if (each := results.get(row.job)) and each.values]
     missing = next((each.missing for each in results.values() if each.missing), "")
-    means = tuple(sum(column) / len(column) for column in zip(*known, strict=True))
-    return EndedTrial(number, any(map(is_pruned, rows)), means, missing, len(known) < len(rows))
+    means = tuple(mean_of(column) for column in zip(*known, strict=True))
+    ended = max(row.ended or 0.0 for row in rows)
+    return EndedTrial(rows[0].number, _outcome(rows, known), means, missing, ended)
+
+
+def _outcome(rows: Sequence[TrialRow], known: Sequence[Sequence[float]]) -> TrialOutcome:
+    """Return how the jobs of a trial ended together.
+
+    Args:
+        rows: Its jobs, which have ended.
+        known: Numbers of the jobs that have finite ones.
+    """
+    if any(map(is_pruned, rows)):
+        return TrialOutcome.PRUNED
+    if len(known) == len(rows):
+        return TrialOutcome.COMPLETE
+    lacking = len(rows) - len(known)
+    if lacking == sum(map(_ended_for_another_reason, rows)):
+        return TrialOutcome.UNKNOWN
+    return TrialOutcome.UNSTABLE if known else TrialOutcome.FAILED
+
+
+def _ended_for_another_reason(row: TrialRow) -> bool:
+    """Return whether a job ended without a number for a reason that its values did not cause."""
+    return row.state in {State.CANCELLED, State.SKIPPED} or has_lost_its_machine(row)
+
+
+def has_lost_its_machine(row: TrialRow) -> bool:
+    """Return whether a job failed because of its machine."""
+    return row.state is State.FAILED and row.code in _NOT_ITS_FAULT
 
 
 def is_complete(rows: Sequence[TrialRow], definition: SearchDefinition) -> bool:
     """Return whether all jobs of a trial are done and none was ended early."""
     done = {row.repeat for row in rows if row.state is State.DONE and not is_pruned(row)}
     return len(done) == len(definition.repeats)
+
+
+def steps_for_study(values: Mapping[int, object], *, lower: bool) -> list[tuple[int, float]]:
+    """Return the steps of a trial by which a pruner compares it, in order.
+
+    NaN is the worst value. An infinite value in the better direction is left out.
+
+    Args:
+        values: Step → the value of the metric.
+        lower: Whether low values are better.
+    """
+    worst = math.inf if lower else -math.inf
+    return [
+        (step, worst if math.isnan(value) else float(value))
+        for step, value in sorted(values.items())
+        if isinstance(value, int | float) and value != -worst
+    ]
+
+
+def results_for_study(
+    end: EndedTrial, others: Iterable[EndedTrial], objectives: Sequence[Objective]
+) -> tuple[float, ...]:
+    """Return the numbers by which the next values are chosen; empty if there are none.
+
+    If some seeds failed, these are the worst ones of the complete trials until then, or its own if they are worse.
+    Without a complete trial, it has none.
+
+    Args:
+        end: An ended trial.
+        others: Ended trials of the same search.
+        objectives: Its metrics.
+    """
+    if end.outcome is TrialOutcome.UNKNOWN:
+        return ()
+    if end.outcome is not TrialOutcome.UNSTABLE:
+        return end.results
+    until = [
+        each.results
+        for each in others
+        if each.outcome is TrialOutcome.COMPLETE and each.ended <= end.ended
+    ]
+    return tuple(
+        (max if objective.lower else min)(column)
+        for objective, column in zip(objectives, zip(end.results, *until, strict=True), strict=True)
+        if until
+    )
 
 
 def was_killed(outcome: Mapping[str, object] | None) -> bool:

@@ -9,6 +9,7 @@ from launcher.results.returned_rows import JOB
 from launcher.results.rows import RowJobIndex, kinds_of, rows_of
 from launcher.results.table import MODEL, ROW_KEY_COLUMNS, AbsentRow, Row, RunResults
 from launcher.screens.code_notes import different_code_notes
+from launcher.search.run_searches import RunSearches, read_searches
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
@@ -23,6 +24,7 @@ class RunComparison(NamedTuple):
     results: RunResults
     kinds: Mapping[str, Kind]
     notes: tuple[str, ...] = ()  # on older results that are shown, and on jobs without a result
+    searches: RunSearches = RunSearches()  # searches of a single run
 
 
 def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) -> RunComparison:
@@ -43,10 +45,13 @@ def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) 
     notes: list[str] = []
     programs: dict[str, tuple[Hashable, ...]] = {}
     columns: dict[str, None] = {RUN: None}
+    searches = RunSearches()
     for chosen in runs:
         jobs = [each.job for each in chosen]
         now = [each.newest for each in chosen]
-        results = rows_of(home, store, jobs, kinds, specs, now)
+        searches = read_searches(store, store.searches.all({jobs[0].run_id}))
+        results = rows_of(home, store, jobs, kinds, specs, now, searches.marks)
+        results = searches.with_unqueued_seeds(results, [*jobs, *now])
         of = RowJobIndex(jobs, kinds)
         for name, program in results.programs.items():
             programs[name] = (*programs.get(name, ()), program)
@@ -61,7 +66,12 @@ def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) 
     # columns that identify a row follow the columns in which models differ
     order = sorted(columns, key=lambda name: name in ROW_KEY_COLUMNS and name != MODEL)
     results = RunResults(rows=rows, columns=(*order, NUMBER), absent=absent, programs=programs)
-    return RunComparison(results=results, kinds=kinds, notes=tuple(notes))
+    return RunComparison(
+        results=results,
+        kinds=kinds,
+        notes=tuple(notes),
+        searches=searches if len(runs) == 1 else RunSearches(),
+    )
 
 
 def _notes(

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.results.best import by_data
+from launcher.results.best import by_data, rank_trials
 from launcher.results.metric import format_value, read_metric
 from launcher.results.metric_direction import Direction, direction_of
 from launcher.results.model_columns import SEED, shown_settings
@@ -111,12 +111,15 @@ def result_table(
     named = [*_describing(results), *([COUNT] if means else []), *verdicts]
     returned = {name for row in rows if row.get(JOB) is not None for name in row}
     directions = {
-        name: direction_of(name, compared.kinds.values(), is_of_table=name not in returned)
+        name: compared.searches.directions[name]
+        if name in compared.searches.directions
+        else direction_of(name, compared.kinds.values(), is_of_table=name not in returned)
         for name in shown
     }
     marked = _best(rows, directions)
     if sort.removeprefix(DESCENDING) in results.names:
         results = sort_rows(results, [sort])
+    results = rank_trials(results, compared.searches.metric_of(results))
     return ResultTable(
         headings=tuple(
             _heading(
@@ -164,7 +167,7 @@ def _cells(
     row: Row, named: Sequence[str], shown: Sequence[str], marked: Collection[tuple[int, str]]
 ) -> TableRow:
     texts = (Cell(_text(row, name)) for name in named)
-    numbers = (_number(row.get(name), (id(row), name) in marked) for name in shown)
+    numbers = (_number(row.get(name), (id(row), name) in marked, row.get(COUNT)) for name in shown)
     return TableRow(row.get(NUMBER), (*texts, *numbers))
 
 
@@ -224,7 +227,7 @@ def _best(rows: Sequence[Row], directions: Mapping[str, Direction | None]) -> se
     return marked
 
 
-def _number(cell: object, best: bool) -> Cell:
+def _number(cell: object, best: bool, count: object = None) -> Cell:
     metric = read_metric(cell)
     if metric is None:
         return Cell(text="–", numeric=True)
@@ -236,6 +239,8 @@ def _number(cell: object, best: bool) -> Cell:
     if metric.images is not None and metric.images.low is not None:
         other = f"{metric.images.unit}: {metric.images.low:.3g} to {metric.images.high:.3g}"
         interval = f"{interval}\n{other}" if interval else other  # a line of its own
+    if metric.note not in {None, count}:
+        interval = f"{interval}\n{metric.note}" if interval else str(metric.note)
     text = format_value(metric.value)
     if metric.sd is not None:
         text += f" ± {format_value(metric.sd)}"

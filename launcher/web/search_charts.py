@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from launcher.results.pivot import metrics_of_result
 from launcher.screens.chart import number
 from launcher.screens.search_view import best_text, search_title, trials_text
 from launcher.search.definition import Objective, SearchDefinition, read_definition
 from launcher.search.space import Choice, Range, Space, Value, text_of
-from launcher.search.trials import by_number, end_of, is_complete, read_values
+from launcher.search.trials import TrialOutcome, by_number, end_of, is_complete, read_result
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, TrialRow
+from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from launcher.system.text import sanitize_terminal
 from launcher.web.plots import Line, Plot
@@ -119,16 +119,12 @@ def _results(store: Store, search: SearchRow, definition: SearchDefinition) -> l
 
 def _value_of(
     rows: Sequence[TrialRow],
-    stored: Mapping[int, Mapping[str, object]],
+    stored: Mapping[int, Mapping[str, Json]],
     objectives: Sequence[Objective],
 ) -> float | None:
-    results = {}
-    for row in rows:
-        metrics = metrics_of_result("", "", "", dict(stored.get(row.job, {}))).metrics  # type: ignore[arg-type]
-        numbers = {name: float(each.value) for name, each in metrics.items()}
-        results[row.job] = read_values(objectives, numbers)
+    results = {row.job: read_result(objectives, stored.get(row.job, {})) for row in rows}
     end = end_of(rows, results)
-    return end.results[0] if end.results and not end.is_partial else None
+    return end.results[0] if end.outcome is TrialOutcome.COMPLETE else None
 
 
 def _history(results: Sequence[Result], objective: Objective) -> Plot:

@@ -21,17 +21,11 @@ from launcher.cli.output import (
 )
 from launcher.cli.plain_tables import NO_RESULTS, Row, is_plain, plain_tables
 from launcher.cli.result_tables import GUIDE, draw, table_of_tests
-from launcher.cli.search_results import (
-    RunSearches,
-    jobs_of_rows,
-    read_searches,
-    repeated_names,
-    repeating_command,
-)
+from launcher.cli.search_results import jobs_of_rows, repeated_names, repeating_command
 from launcher.errors import UsageError, pluralize
 from launcher.job import PROGRAM, PROGRAM_RUN
 from launcher.kind_interface import Kind
-from launcher.results.best import best_rows
+from launcher.results.best import best_rows, rank_trials
 from launcher.results.database_questions import run_query
 from launcher.results.metric import Metric
 from launcher.results.metric_direction import (
@@ -48,12 +42,13 @@ from launcher.results.over import (
     notes_of_groups,
     repetition_note,
 )
-from launcher.results.pivot import Pivot, metrics_of_rows, pivot
+from launcher.results.pivot import Pivot, ResultMetrics, metrics_of_rows, pivot
 from launcher.results.result_jobs import ResultCounts, ResultJob, count_results, result_jobs
 from launcher.results.returned_rows import (
     ReturnedValues,
     read_returned_values,
     returned_rows,
+    trial_mark,
     with_sources,
 )
 from launcher.results.rows import kinds_of, results_of, unreadable_results
@@ -71,6 +66,7 @@ from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import CommandOutput
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable, line
+from launcher.search.run_searches import RunSearches, read_searches
 from launcher.store.client import find_run_jobs, open_queue
 from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_selection import RUN_PREFIX
@@ -230,7 +226,7 @@ def command(
         returned = read_returned_values(home, store, jobs, kinds) if wanted else []
         code_notes = different_code_notes(store, jobs)
         missing_trials = [end_text(each) for each in searches if each.failed]
-        of_searches = read_searches(store, searches) if choice.best and searches else RunSearches()
+        of_searches = read_searches(store, searches)
     counts = count_results(matching, tests=bool(results.rows))
     found = RunOutcome(every[0].run, results, returned, now, kinds, of_searches)
     missing = [
@@ -274,7 +270,7 @@ class RunOutcome(NamedTuple):
     returned: Sequence[ReturnedValues]  # values that jobs returned, if these are wanted
     newest_jobs: Sequence[JobRow]  # the newest job of each name as it is
     kinds: Mapping[str, Kind]
-    searches: RunSearches  # without content if no best row is chosen
+    searches: RunSearches
 
 
 def _build_output(
@@ -296,13 +292,14 @@ def _build_output(
     hidden = results.verdicts if hides_verdicts and of_tests else []
     _print_few(hidden, "verdicts of {}. To print all: --columns verdict")
     if metric is not None:
-        numbers = [] if any(selection) else [each.numbers for each in found.returned]
+        numbers = [] if any(selection) else _marked_numbers(found)
         told = metrics_of_rows(results.rows, results.columns)
         table = pivot(metric, told, numbers, everything=everything)
         return _metric_output(table, run, shape, hidden), again
     if any(selection):
         return _selected_rows_output(results, selection, asked, found, shape, hidden), again
     if not results.rows and (flat := _flat_results(found)).rows:
+        flat = rank_trials(flat, found.searches.metric_of(flat))
         return _selected_rows_output(flat, selection, (), found, shape), again
     if results.rows or shape is Format.JSON:
         parts = [column for column in results.varying if column not in ROW_KEY_COLUMNS]
@@ -310,11 +307,28 @@ def _build_output(
     return None, again
 
 
+def _marked_numbers(found: RunOutcome) -> list[ResultMetrics]:
+    """Return the numbers that the jobs returned. Those of trials that are not complete come last, with a note."""
+    marked = [(each.numbers, trial_mark(each.job, found.searches.marks)) for each in found.returned]
+    marked.sort(key=lambda each: each[1] is not None)
+    return [
+        numbers._replace(
+            metrics={name: each._replace(note=mark) for name, each in numbers.metrics.items()}
+        )
+        if mark is not None
+        else numbers
+        for numbers, mark in marked
+    ]
+
+
 def _flat_results(found: RunOutcome) -> RunResults:
     """Return the results of tests and folders. If there are none, return what the jobs returned, a row each."""
     if found.results.rows:
         return found.results
-    return returned_rows(found.returned, found.kinds, (), found.newest_jobs)
+    searches = found.searches
+    rows = returned_rows(found.returned, found.kinds, (), found.newest_jobs, searches.marks)
+    jobs = [*(each.job for each in found.returned), *found.newest_jobs]
+    return searches.with_unqueued_seeds(rows, jobs)
 
 
 def _with_counts(
@@ -419,9 +433,17 @@ def _apply_selection(
             single, results, selection, found, metric=metric, direction=direction
         )
     results = sort_rows(results, selection.sort)
+    if selection.sort or not selection.best:
+        results = rank_trials(results, _ranking_metric(selection, results, found.searches))
     if not selection.best:
         results = results._replace(rows=results.rows[: selection.top])
     return results, asked, again
+
+
+def _ranking_metric(selection: RowSelection, results: RunResults, searches: RunSearches) -> str:
+    """Return the metric by which trials are ranked: the one of the sorted rows, otherwise that of the search."""
+    by = selection.sort[0].removeprefix(DESCENDING) if selection.sort else ""
+    return by if searches.directions and by in results.metrics else searches.metric_of(results)
 
 
 def _direction_of(metric: str, found: RunOutcome) -> Direction | None:
@@ -442,22 +464,20 @@ def _choose_best(
 ) -> tuple[RunResults, str]:
     """Return the best rows and the command of the first; print the direction and the rows that are left out."""
     jobs, trials = {each.job.name: each.job for each in found.returned}, found.searches
-    of_rows = jobs_of_rows(single, results)
-
-    def is_incomplete(row: Row) -> bool:
-        return any(jobs[name].id in trials.incomplete for name in of_rows.of(row) if name in jobs)
-
     best = best_rows(
-        results, metric, low=direction.is_low, most=selection.top or 1, is_incomplete=is_incomplete
+        results,
+        metric,
+        low=direction.is_low,
+        most=selection.top or 1,
+        of_search=metric in trials.directions,
     )
     text = f"best: {direction.superlative} {metric}"
     if DATA in results.columns:  # programs have one best row, which contains everything
         rows = "row" if selection.top in {None, 1} else f"{selection.top} rows"
         text = f"best {rows} per data set by {metric} ({direction.superlative})"
     print_stderr(sanitize_terminal(text))
-    if note := best.note(metric):
-        _note(note)
-    names = of_rows.of(best.results.rows[0]) if best.results.rows else ()
+    _print_notes(best.notes(metric))
+    names = () if best.best is None else jobs_of_rows(single, results).of(best.best)
     job = jobs.get(names[0]) if names and metric in trials.directions else None
     if job is None:
         return best.results, ""

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from launcher.errors import UsageError
 from launcher.job import Spec
-from launcher.results.best import best_rows
-from launcher.results.metric_range import range_of
+from launcher.results.best import best_rows, rank_trials
 from launcher.results.metric import Metric, read_metric
+from launcher.results.metric_range import range_of
 from launcher.results.model_columns import ModelIndex, swept_settings
 from launcher.results.over import average_over, mean_with_interval
 from launcher.results.pivot import Pivot, metric_names, metrics_of_result, metrics_of_rows, pivot
@@ -112,6 +112,30 @@ def test_range_of_a_metric(
     metric: str, values: list[float], limits: tuple[float, float] | None
 ) -> None:
     assert range_of(metric, values) == limits
+
+
+def test_trials_that_are_not_complete_stand_behind_the_others() -> None:
+    lacking = {"value": 0.99, "n": 1, "expected": 3, "note": "1 of 3 seeds, 2 failed"}
+    rows: list[dict[str, Any]] = [
+        {"x": 1, "trial": "pruned", "acc": 0.9},
+        {"x": 2, "trial": None, "acc": math.inf},
+        {"x": 3, "trial": "incomplete", "acc": None},
+        {"x": 4, "trial": "incomplete", "acc": lacking},
+        {"x": 5, "trial": None, "acc": 0.5},
+        {"x": 6, "trial": "incomplete", "acc": 0.7},
+        {"x": 7, "trial": None, "acc": 0.6},
+    ]
+    results = RunResults(rows=rows, columns=("x", "trial"))
+    assert [row["x"] for row in rank_trials(results, "acc").rows] == [5, 7, 4, 6, 1, 2, 3]
+    best = best_rows(results, "acc", low=False, most=5, of_search=True)
+    assert [row["x"] for row in best.results.rows] == [7, 5, 4, 6, 1]
+    assert best.notes("acc") == [
+        "1 row was left out of the best: 1 has no finite acc",
+        "3 rows follow the best ones: 1 is a pruned trial, 1 has a failed or missing value, "
+        "1 is an incomplete trial",
+    ]
+    none = best_rows(results._replace(rows=rows[:1]), "acc", low=False, most=2, of_search=True)
+    assert (len(none.results.rows), none.best) == (1, None)
 
 
 def test_best_model_is_kept_per_data_set(store: Store, scored: Path) -> None:

@@ -20,11 +20,11 @@ from launcher.job import Terms
 from launcher.planning.load import load, plan
 from launcher.screens import chart
 from launcher.search import definition
-from launcher.search.definition import Objective, read_definition
+from launcher.search.definition import Objective, SearchDefinition, read_definition
 from launcher.search.planned import plan_of_trial, planned_search
-from launcher.search.space import text_of
+from launcher.search.space import Choice, text_of
 from launcher.search.standing import best_trials
-from launcher.search.study import Exhausted, SearchStudy
+from launcher.search.study import Exhausted, SearchStudy, TrialRecord
 from launcher.search.submission import (
     SearchRequest,
     commit_search,
@@ -33,13 +33,23 @@ from launcher.search.submission import (
     program_search,
     sample_specs,
 )
-from launcher.search.trials import EndedTrial, read_values
+from launcher.search.trials import (
+    EndedTrial,
+    JobResult,
+    TrialOutcome,
+    end_of,
+    read_values,
+    results_for_study,
+    steps_for_study,
+)
 from launcher.search.words import SearchWords
 from launcher.states import ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, TrialRow
 from launcher.system.files import Json, read_json
 from launcher.system.paths import Home
+from launcher.web.results import result_table
+from launcher.web.run_data import read_runs
 from launcher.web.search_charts import search_charts
 from tests.build import DEADLINE_S, claimed, job_row, until
 from tests.launcher.conftest import Answer, Launcher
@@ -55,6 +65,7 @@ x, seed = float(words["x"]), int(words.get("seed") or 0)
 {body}
 """
 QUICK = 'print(f"launcher: acc={-abs(x - 3) + seed / 10} loss={x}")'
+COMPLETE, UNSTABLE, FAILED, PRUNED, UNKNOWN = TrialOutcome
 Add = Callable[..., Answer]
 LIMIT = f"{DEADLINE_S:g}s"
 QUICK_SEARCHES = {
@@ -238,12 +249,28 @@ def test_mean_over_seeds_is_what_the_search_sees_and_a_trial_with_a_failed_seed_
     assert values[5] == pytest.approx(-1.8)
     answer = launcher("results", "r", "--best", "acc", "--columns", "x")
     assert answer.out == "x\n2\n"
+    every = launcher("results", "r", "--format", "csv").out.splitlines()
+    assert every[-1].startswith("3,incomplete,2,")
+    assert "2 of 3 seeds, 1 failed" in every[-1]
+    for words in (("--sort", "-acc"), ("--best", "acc", "--top", "9")):
+        rows = launcher.json("results", "r", *words)["rows"]
+        assert [row["x"] for row in rows] == [2, 5, 3]
+    marks = launcher.json("results", "r", "--metric", "acc")["values"]
+    assert [each.get("note") for each in marks] == [*[None] * 6, *["incomplete"] * 2]
+    assert search_of(store).progress["incomplete"] == 1
     assert "1 row was left out of the best: 1 has a failed or missing value" in answer.err
     first = next(trial for trial in trials_of(store) if trial.values["x"] == 2)
     assert f"to repeat the best trial (job {first.job}): python fit.py --x=2" in answer.err
     mean = {"acc": pytest.approx(-0.8)}
     best = {"trial": first.number, "job": first.job, "values": mean}
     assert search_of(store).progress["best"] == [best]
+    page = result_table(read_runs(home, [search_of(store).run_id]).comparison, means=True)
+    assert [page.rows[-1].cells[at].text for at in range(3)] == [
+        "3",
+        "incomplete",
+        "2 of 3 seeds, 1 failed",
+    ]
+    assert [any(cell.best for cell in row.cells[3:4]) for row in page.rows] == [True, False, False]
     (charts,) = search_charts(store, search_of(store).run_id)
     assert max(value for _, value in charts.plots[0].lines[0].points) == pytest.approx(-0.8)
 
@@ -546,16 +573,103 @@ def test_dry_run_shows_the_first_values_and_queues_nothing(add: Add, store: Stor
 
 def test_several_metrics_have_a_front_and_one_metric_the_first_of_equal_trials() -> None:
     ends = [
-        EndedTrial(number, pruned=number == 3, results=results)
+        EndedTrial(number, PRUNED if number == 3 else COMPLETE if results else FAILED, results)
         for number, results in enumerate([(1.0, 1.0), (2.0, 2.0), (1.0, 3.0), (9.0, 0.0), ()])
     ]
     both = (Objective("acc", lower=False), Objective("loss", lower=True))
     assert [each.number for each in best_trials(ends, both)] == [0, 1]
     equal = [
-        EndedTrial(number, pruned=False, results=(value,), is_partial=value == 0)
+        EndedTrial(number, UNSTABLE if value == 0 else COMPLETE, (value,))
         for number, value in enumerate([2.0, 1.0, 1.0, 0.0])
     ]
     assert [each.number for each in best_trials(equal, both[1:])] == [1]
+
+
+def a_row(state: State, code: str = "", **changes: Any) -> TrialRow:
+    return TrialRow(0, 0, 1, "{}", "{}", 0, state, code, 1, 0.0, 5.0)._replace(**changes)
+
+
+GOOD, BAD = JobResult((0.5,)), JobResult(None)
+ENDS: dict[str, tuple[TrialRow, JobResult | None]] = {
+    "good": (a_row(State.DONE), GOOD),
+    "better": (a_row(State.DONE), JobResult((0.7,))),
+    "nan": (a_row(State.DONE), BAD),
+    "crash": (a_row(State.FAILED, "failed"), None),
+    "slow": (a_row(State.FAILED, "time-limit"), None),
+    "lost": (a_row(State.FAILED, "lost"), None),
+    "cancelled": (a_row(State.CANCELLED, "cancelled"), None),
+    "skipped": (a_row(State.SKIPPED, "need-failed"), None),
+    "pruned": (a_row(State.DONE, "pruned"), GOOD),
+}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "outcome", "mean", "of_study"),
+    [
+        ("good better", COMPLETE, (0.6,), (0.6,)),
+        ("better nan good", UNSTABLE, (0.6,), (0.2,)),
+        ("better crash crash", UNSTABLE, (0.7,), (0.2,)),
+        ("good slow cancelled", UNSTABLE, (0.5,), (0.2,)),
+        ("crash nan", FAILED, (), ()),
+        ("crash lost", FAILED, (), ()),
+        ("good cancelled", UNKNOWN, (0.5,), ()),
+        ("good lost skipped", UNKNOWN, (0.5,), ()),
+        ("cancelled", UNKNOWN, (), ()),
+        ("pruned", PRUNED, (0.5,), (0.5,)),
+    ],
+)
+def test_trial_with_a_failed_seed_counts_as_the_worst_one_until_then(
+    seeds: str, outcome: TrialOutcome, mean: tuple[float, ...], of_study: tuple[float, ...]
+) -> None:
+    rows, results = [], {}
+    for job, word in enumerate(seeds.split()):
+        row, result = ENDS[word]
+        rows.append(row._replace(job=job, repeat=job))
+        if result is not None:
+            results[job] = result
+    end = end_of(rows, results)
+    assert end.outcome is outcome
+    assert end.results == pytest.approx(mean)
+    acc = (Objective("acc", lower=False),)
+    others = [
+        EndedTrial(1, COMPLETE, (0.2,), ended=4.0),
+        EndedTrial(2, COMPLETE, (0.1,), ended=6.0),  # later
+        EndedTrial(3, UNSTABLE, (0.0,), ended=4.0),
+        EndedTrial(4, PRUNED, (0.0,), ended=4.0),
+    ]
+    assert results_for_study(end, others, acc) == pytest.approx(of_study)
+    if outcome is UNSTABLE:
+        assert results_for_study(end, others[1:], acc) == ()
+        worse = end._replace(results=(0.1,))
+        assert results_for_study(worse, others, acc) == (0.1,)
+
+
+def test_steps_that_are_not_finite_are_the_worst_ones() -> None:
+    values = {2: math.nan, 1: math.inf, 3: 0.5, 4: -math.inf, 5: None}
+    assert steps_for_study(values, lower=True) == [(1, math.inf), (2, math.inf), (3, 0.5)]
+    assert steps_for_study(values, lower=False) == [(2, -math.inf), (3, 0.5), (4, -math.inf)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "others", "pruned"),
+    [
+        ([math.inf, math.inf], [3.0, 2.0], True),
+        ([math.inf, math.inf], [math.inf, 2.0], True),
+        ([math.inf, math.inf], [math.inf, math.inf, 2.0], False),  # no program has a number there
+        ([math.inf, math.inf], [], False),
+        ([math.inf], [3.0], False),
+        ([math.inf, 9.0], [3.0, 2.0], False),
+    ],
+)
+def test_trial_without_a_finite_step_is_pruned_first(
+    steps: list[float], others: list[float], pruned: bool
+) -> None:
+    space = {"x": Choice((1, 2))}
+    study = SearchStudy(SearchDefinition((Objective("loss", lower=True),), space, 9), "s")
+    for number, values in enumerate((others, steps)):
+        record = TrialRecord(number, {"x": number + 1}, {}, 0.0)
+        study.add(record._replace(steps=[*enumerate(values, 1)]))
+    assert study.should_prune(1) is pruned
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])

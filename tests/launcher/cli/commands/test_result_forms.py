@@ -21,7 +21,6 @@ from launcher.cli.commands.results import (
 from launcher.cli.main import main
 from launcher.cli.output import Format, parquet_bytes, write
 from launcher.cli.plain_tables import draw_plain, plain_tables
-from launcher.cli.search_results import RunSearches
 from launcher.results.metric import Metric
 from launcher.results.over import average_over
 from launcher.results.pivot import metrics_of_rows, pivot
@@ -29,6 +28,7 @@ from launcher.results.table import RunResults
 from launcher.results.write import NAME
 from launcher.screens.table_formats import escape_latex, latex_text
 from launcher.screens.text_table import table_of_texts
+from launcher.search.run_searches import RunSearches
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home

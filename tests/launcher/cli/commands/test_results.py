@@ -440,7 +440,10 @@ def test_rows_that_may_not_be_best_are_left_out_and_counted(
     assert "note: 2 rows were left out of the best: 2 have no finite acc\n" in answer.err
     answer = launcher("results", "test", "--over", "seed", "--best", "acc", "--json")
     assert json.loads(answer.out)["rows"] == []
-    assert "note: 1 row was left out of the best: 1 has no finite acc\n" in answer.err
+    assert "1 row was left out of the best: 1 has a failed or missing value\n" in answer.err
+    (row,) = launcher.json("results", "test", "--over", "seed")["rows"]
+    assert row["acc"]["value"] == pytest.approx(0.6)
+    assert row["acc"]["note"] == "2 of 4 seeds, 2 not finite"
 
 
 def test_seed_that_was_queued_again_counts_once(launcher: Launcher, store: Store) -> None:

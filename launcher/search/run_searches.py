@@ -1,0 +1,110 @@
+"""The searches of a run beside its results: better directions, trials, and the trials that are not complete."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from launcher.params import to_param_value
+from launcher.results.metric_direction import Direction
+from launcher.results.result_jobs import WAITING
+from launcher.results.returned_rows import INCOMPLETE, JOB, PRUNED
+from launcher.results.table import AbsentRow, RunResults
+from launcher.search.definition import SearchDefinition, read_definition
+from launcher.search.space import text_of
+from launcher.search.trials import by_number, is_complete, is_pruned, read_result
+from launcher.states import OPEN_STATES, State
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.store.searches import SearchRow, TrialRow
+from launcher.system.files import Json
+
+NOT_QUEUED = "not queued"  # a seed of a trial that ended with another seed
+
+
+class UnqueuedSeeds(NamedTuple):
+    """The seeds of a trial that have no job."""
+
+    name: str  # the repeated parameter
+    values: Sequence[Json]
+    why: str
+
+
+class RunSearches(NamedTuple):
+    """The directions and trials of the searches of a run."""
+
+    directions: Mapping[str, Direction | None] = {}  # by metric; None: two searches disagree
+    trials: frozenset[int] = frozenset()  # jobs of trials
+    marks: Mapping[int, str] = {}  # jobs of trials that are not complete → why
+    unqueued: Mapping[int, UnqueuedSeeds] = {}  # by a job of the trial
+
+    def metric_of(self, results: RunResults) -> str:
+        """Return the metric by which the rows of a table are ranked, empty if there is none."""
+        metrics = {*results.metrics} if self.directions else set()
+        return next((name for name in self.directions if name in metrics), "")
+
+    def with_unqueued_seeds(self, results: RunResults, jobs: Iterable[JobRow]) -> RunResults:
+        """Return results whose absent rows include the seeds that have no job.
+
+        Args:
+            results: One row per job.
+            jobs: Jobs of the rows and of the absent rows.
+        """
+        if not self.unqueued:
+            return results
+        rows = {row.get(JOB): row for row in (*results.rows, *(e.row for e in results.absent))}
+        absent = [
+            AbsentRow({**rows[job.name], seeds.name: value}, seeds.why)
+            for job in {job.id: job for job in jobs}.values()
+            if (seeds := self.unqueued.get(job.id)) is not None and job.name in rows
+            for value in seeds.values
+        ]
+        return results._replace(absent=[*results.absent, *absent])
+
+
+def read_searches(store: Store, searches: Iterable[SearchRow]) -> RunSearches:
+    """Return the directions and trials of the searches of a run."""
+    directions: dict[str, Direction | None] = {}
+    trials, marks, unqueued = set[int](), dict[int, str](), dict[int, UnqueuedSeeds]()
+    for search in searches:
+        definition = read_definition(search.body)
+        for objective in definition.objectives:
+            known = directions.setdefault(objective.metric, objective.direction)
+            if known is not objective.direction:
+                directions[objective.metric] = None
+        trial_rows = store.searches.trials(search.id)
+        without = _jobs_without_numbers(store, definition, trial_rows)
+        for rows in by_number(trial_rows).values():
+            trials |= {row.job for row in rows}
+            if is_complete(rows, definition) and not any(row.job in without for row in rows):
+                continue
+            pruned = any(map(is_pruned, rows))
+            marks |= dict.fromkeys((row.job for row in rows), PRUNED if pruned else INCOMPLETE)
+            if not pruned and (seeds := _unqueued_seeds(search, definition, rows)):
+                unqueued[rows[0].job] = seeds
+    return RunSearches(directions, frozenset(trials), marks, unqueued)
+
+
+def _jobs_without_numbers(
+    store: Store, definition: SearchDefinition, rows: Sequence[TrialRow]
+) -> set[int]:
+    """Return the done jobs that lack a finite number of the search; of a search without seeds, their rows show it."""
+    if definition.repeat is None:
+        return set()
+    stored = store.read.results(row.job for row in rows)
+    return {
+        row.job
+        for row in rows
+        if read_result(definition.objectives, stored.get(row.job, {})).values is None
+    }
+
+
+def _unqueued_seeds(
+    search: SearchRow, definition: SearchDefinition, rows: Sequence[TrialRow]
+) -> UnqueuedSeeds | None:
+    repeat = definition.repeat
+    there = {row.repeat for row in rows}
+    if repeat is None or len(there) == len(repeat.values):
+        return None
+    values = [value for index, value in enumerate(repeat.values) if index not in there]
+    has_stopped = any(row.state not in {*OPEN_STATES, State.DONE} for row in rows)
+    why = NOT_QUEUED if has_stopped or not search.is_open else WAITING
+    return UnqueuedSeeds(repeat.name, [to_param_value(text_of(value)) for value in values], why)
