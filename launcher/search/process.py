@@ -275,9 +275,9 @@ class SearchProcess:
                     f"the first {MOST_FAILED} trials {'failed' if all_failed else 'have no result'}"
                 )
         later = self._definition.continued_at
-        new = [end for end in sorted(self._ends.values()) if later and end.number >= later]
+        new = [end for end in self._ended_in_order() if later and end.number >= later]
         if len(new) >= MOST_FAILED and not any(
-            end.results or end.pruned for end in new[:MOST_FAILED]
+            end.results or end.outcome is TrialOutcome.PRUNED for end in new[:MOST_FAILED]
         ):
             return f"the first {MOST_FAILED} trials after it was continued failed"
         limit = self._jobs.max_failures
