@@ -120,11 +120,10 @@ Examples:
 
 @click.command("import", help=HELP)
 @click.argument("layout", metavar="LAYOUT")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    required=True,
     help="Data set to make, or to add images to.",
 )
 @click.option(
@@ -180,8 +179,8 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def import_set(
     layout: str,
-    folder: Path,
-    out: Path,
+    folder: Path | None,
+    out: Path | None,
     splits: Path | None,
     shares: str | None,
     frames: int | None,
@@ -190,6 +189,8 @@ def import_set(
     **given: Any,
 ) -> None:
     """Do what the help says."""
+    if folder is None or out is None:
+        raise UsageError(_missing_words(layout, folder, out))
     root = out.absolute()
     if frames is not None and not given["videos"]:
         raise UsageError("--frames: only video files have frames to choose. Add --videos.")
@@ -209,6 +210,16 @@ def import_set(
         click.echo(json.dumps(_record(outcome), ensure_ascii=False))
     else:
         click.echo("\n".join(_lines(outcome)))
+
+
+def _missing_words(layout: str, folder: Path | None, out: Path | None) -> str:
+    """Return what is missing in a command line, and a line with everything."""
+    names = {registry.AUTO, *registry.LAYOUTS}
+    missing = "--out OUT" if folder is not None else "DIR" if layout in names else "LAYOUT"
+    named = folder or Path("DIR" if layout in names else layout)
+    kind = layout if layout in names else "folders"
+    line = ["trueface", "import", kind, str(named), "--out", str(out or f"data/{named.name}")]
+    return f"missing {missing}. Write: {shlex.join(line)}"
 
 
 def _import(request: ImportRequest) -> ImportOutcome:

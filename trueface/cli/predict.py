@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 
 SUFFIX = ".png"
+NOTED_SHIFT = 0.0005  # of the threshold from one half; a smaller one is not visible in the table
 By = Literal["occlusion", "blocks"]
 
 
@@ -146,6 +147,10 @@ def predict(
     pictures = find_images((*images, *listed))
     if heat_place is not None:
         check_heat_place(heat_place, pictures.files)
+    if pictures.missing and not pictures.files:  # before the model is loaded, which takes seconds
+        for missing in pictures.missing:
+            _say(missing)
+        raise _no_prediction(len(pictures.missing), len(pictures.missing))
     predictor = _load(model_path, device=device, batch_size=batch_size, abstain=abstain)
     heat = None
     if heat_place is not None:
@@ -154,8 +159,11 @@ def predict(
         heat = HeatMaps(heat_place, heat_map_by, predictor)
     bad = _answer(model_path, predictor, pictures, heat, as_json=as_json)
     if bad:
-        places = len(pictures.files) + len(pictures.missing)
-        raise JobError(f"no prediction for {bad} of {places} paths. See the errors above.")
+        raise _no_prediction(bad, len(pictures.files) + len(pictures.missing))
+
+
+def _no_prediction(bad: int, places: int) -> JobError:
+    return JobError(f"no prediction for {bad} of {places} paths. See the errors above.")
 
 
 def _load(model_path: Path, *, device: str, batch_size: int, abstain: float | None) -> "Predictor":
@@ -176,6 +184,15 @@ def _load(model_path: Path, *, device: str, batch_size: int, abstain: float | No
             err=True,
         )
     predictor = Predictor(kept, model_path, device=on, batch_size=batch_size, abstain=abstain)
+    if verdict := predictor.validation_verdict():
+        click.echo(
+            f"warning: on its validation images the model is {verdict}, so its verdicts are guesses. Train it with more "
+            "images or for longer.",
+            err=True,
+        )
+    share = predictor.calibration.probability(predictor.calibration.threshold)
+    if abs(share - 0.5) > NOTED_SHIFT:
+        click.echo(f"note: images above {100 * share:.1f} % get the verdict fake", err=True)
     if predictor.selection is not None:
         selection = predictor.selection
         click.echo(

@@ -38,6 +38,7 @@ from trueface.data.loading.preprocessing import Preprocessing, log_small_images
 from trueface.data.loading.transfers import Send, iter_outputs
 from trueface.data.loading.transforms import COPY_KINDS, TestTransform, test_transform
 from trueface.data.settings import TestSettings
+from trueface.evaluation.measurement import evaluate_scores
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
 from trueface.models.inference import FrozenBackbone
@@ -360,6 +361,14 @@ class Predictor:
             yield _Batch(tuple(outcomes), stack_images(pixels) if pixels else None)
         if own is not None and small:
             log_small_images(self._name, small, seen, own.crop)
+
+    def validation_verdict(self) -> str:
+        """Return the caveat of the validation's AUC, such as "chance"; "" if there is none, or no scores are stored."""
+        if self._reference is None or len(self._reference.labels) == 0:
+            return ""
+        logits = self._reference.logits.astype(np.float64) - self.calibration.threshold
+        keys = [str(number) for number in range(len(logits))]
+        return evaluate_scores(self._reference.labels, logits, keys=keys, names={"auc"}).verdict
 
     def _select(self, path: Path, rate: float) -> Abstention:
         if self._reference is None:

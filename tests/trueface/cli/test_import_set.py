@@ -114,6 +114,12 @@ def test_impossible_imports_are_rejected_before_any_output(
     out = ["--out", str(tmp_path / "root")]
     for words, message in (
         (["folders", str(top), "--out", str(top / "root")], "is in"),
+        (
+            ["pictures"],
+            "missing LAYOUT. Write: trueface import folders pictures --out data/pictures",
+        ),
+        (["auto", "--out", "x"], "missing DIR. Write: trueface import auto DIR --out x"),
+        (["folders", "p"], "missing --out OUT. Write: trueface import folders p --out data/p"),
         (["genimage", str(top), *out], "It fits folders: trueface import folders"),
         (["folders", str(top), *out, "--splits", str(splits)], "contains another split"),
         (

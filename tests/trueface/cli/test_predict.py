@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,11 @@ from trueface.data.folders import find_images, paths_in
 from trueface.data.index import survey
 from trueface.data.loading.image_loaders import eval_loader
 from trueface.evaluation.inference import evaluate
-from trueface.models import checkpoint
+from trueface.models import checkpoint, model_file
 from trueface.models.detectors import build_detector
 from trueface.prediction import model_folder
 from trueface.prediction.predictor import Prediction, Predictor
+from trueface.prediction.reference import Reference
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.progress import RunContext
@@ -134,6 +136,30 @@ def test_unknown_model_or_run_is_rejected_with_list_of_existing_ones(
     assert "2 runs have trained models. Choose one with --name: mine, two" in told
     with chdir(lab / "data"):
         assert "no trained model in" in predict("x.png", "--model", MODEL, code=2).err
+
+
+def test_missing_image_is_named_before_the_model_is_loaded(lab: Path, predict: Command) -> None:
+    (lab / "empty.pt").touch()  # no checkpoint
+    err = predict("photo.jpg", "--checkpoint", "empty.pt", code=1).err
+    assert "error: photo.jpg: no such file or folder" in err
+    assert "empty.pt" not in err
+
+
+@pytest.mark.parametrize(("gap", "is_warned"), [(0.0, True), (4.0, False)])
+def test_model_that_guesses_is_warned_of(
+    lab: Path, predict: Command, gap: float, *, is_warned: bool
+) -> None:
+    calibration: Json = {"temperature": 1.0, "threshold": 0.5, "in_logits": False}
+    path = write_model(lab / "mine.pt", calibration=calibration)
+    labels = np.arange(40) % 2
+    logits = np.random.default_rng(1).normal(0.5 - gap / 2 + gap * labels)
+    kept = Reference.from_predictions(labels, logits, None).tensors
+    model_file.save(path, replace(checkpoint.load(path), reference=kept))
+    err = predict("data", "--checkpoint", "mine.pt").err
+    assert (
+        "on its validation images the model is chance, so its verdicts are guesses" in err
+    ) == is_warned
+    assert "note: images above 62.2 % get the verdict fake" in err
 
 
 def test_only_run_with_models_is_the_default(lab: Path, predict: Command) -> None:
