@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 
 SUFFIX = ".png"
-NOTED_SHIFT = 0.0005  # of the threshold from one half; a smaller one is not visible in the table
+NOTED_SHIFT = 0.0005  # distance of the threshold from one half that the table shows
 By = Literal["occlusion", "blocks"]
 
 
