@@ -15,7 +15,7 @@ from launcher.system.text import sanitize_terminal
 GUIDE = "How to read this table: launcher help results"
 FEW_SOURCES = (
     "95 % intervals estimate the variation between image sources, and within the only source of a class. With few "
-    "sources, treat them with caution:"
+    "sources or images, they may be too narrow:"
 )
 # metrics of models calibrated on the validation split; omitted if there is none
 _CALIBRATED = ("balanced_accuracy_at_threshold", "ece_scaled")

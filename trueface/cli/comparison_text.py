@@ -16,7 +16,7 @@ from trueface.evaluation.comparison import (
 )
 from trueface.evaluation.estimate import Estimate, Over, classes_text
 from trueface.evaluation.estimates import SourceTest
-from trueface.evaluation.measurement import CONSTANT, METRICS, Report, few_sources
+from trueface.evaluation.measurement import CONSTANT, METRICS, Report
 from trueface.evaluation.significance import DeLong, McNemar
 
 LABELS = ("Real", "Fake")
@@ -152,7 +152,7 @@ def _delong(test: DeLong) -> str:
 def _sources(paired: PairedTests) -> str:
     return " and ".join(
         text.removesuffix(" source").removesuffix(" sources").replace(" source (", " (")
-        for text in classes_text(paired.sources, paired.over, few=False)
+        for text in classes_text(paired.sources, paired.over)
     )
 
 
@@ -211,12 +211,12 @@ def _over_images(whole: Contrast) -> list[str]:
 
 def _scope(report: Report) -> str:
     """Return what the intervals are for, if a class has few sources."""
-    few = few_sources(report.sources, report.over)
+    few = report.few_sources
     if not few:
         return ""
     levels = set(report.over.values())
     if levels == {Over.SOURCES}:
-        scope = "Intervals are for new sources; with so few sources they are uncertain."
+        scope = "Intervals are for new sources."
     elif Over.SOURCES in levels:
         scope = (
             "Intervals are for new sources of a class that has several, and only for new images or videos of "
@@ -224,7 +224,7 @@ def _scope(report: Report) -> str:
         )
     else:
         scope = f"Intervals are for new {' and '.join(sorted(levels))} of these sources only."
-    return f"Sources: {few}. {scope}"
+    return f"Sources: {few}. {scope} With so few sources or images, they may be too narrow."
 
 
 def _parts(title: str, parts: Mapping[str, Contrast]) -> list[str]:

@@ -69,7 +69,7 @@ def format_with_interval(value: "Estimate | Difference | None", scale: int) -> s
     if value.interval is None:
         return f"{middle} ({value.ends_text('')})"
     low, high = (_rounded(scale * number, digits) for number in value.interval)
-    return f"{middle} ({low} to {high})"
+    return f"{middle} ({', '.join(filter(None, (f'{low} to {high}', value.note)))})"
 
 
 def _rounded(number: float, digits: int) -> str:

@@ -10,7 +10,10 @@ from trueface.runtime.files import Json
 NAMES = ("real", "fake")  # names of a detector's classes, by label
 NOT_COMPARABLE = "not comparable"  # without an interval
 NOTHING_SHOWN = "no difference shown"
-FEW = 5  # below so many sources a table says how many there are
+MAY_BE_NARROW = "may be too narrow"  # an interval that contains the true value in less than 92 %
+# sources, and images or videos, of a class, below which a table says how many there are. Intervals may then be too
+# narrow: some simulated detectors have a coverage below 92 % (benchmarks/coverage.py)
+FEW_SOURCES, FEW_IMAGES = 10, 500
 
 
 class Over(StrEnum):
@@ -31,6 +34,10 @@ class Interval(NamedTuple):
         """Return both ends in a format such as ".3f" or "+.1f": "0.967 to 0.993"."""
         return f"{self.low:{form}} to {self.high:{form}}"
 
+    def joined(self, other: "Interval") -> "Interval":
+        """Return the interval from the lower one of both low ends to the higher one of both high ends."""
+        return Interval(min(self.low, other.low), max(self.high, other.high))
+
     def scaled(self, factor: float) -> "Interval":
         """Return the same in another unit, such as per cent for the factor 100."""
         return Interval(factor * self.low, factor * self.high)
@@ -44,6 +51,7 @@ class Estimate:
     interval: Interval | None = None
     over: Mapping[int, Over] = field(default_factory=dict)  # by label; empty: over images
     why: str = ""  # why there is no interval, "50 of 368 reals"; "" if there is one
+    note: str = ""  # caveat about the width of the interval; ""
     images: "Estimate | None" = None  # over images of these sources, if `over` has sources
 
     @property
@@ -71,6 +79,7 @@ class Estimate:
             interval=None if self.interval is None else self.interval.scaled(factor),
             over=self.over,
             why=self.why,
+            note=self.note,
             images=None if self.images is None else self.images.scaled(factor),
         )
 
@@ -80,7 +89,9 @@ class Estimate:
         Args:
             form: format specification of both ends, such as ".3f" or "+.1f".
         """
-        return f"no interval: {self.why}" if self.interval is None else self.interval.text(form)
+        if self.interval is None:
+            return f"no interval: {self.why}"
+        return ", ".join(filter(None, (self.interval.text(form), self.note)))
 
     def text(self, form: str) -> str:
         """Return "0.980 (0.967 to 0.993)", or "0.370 (no interval: 50 of 368 reals)"."""
@@ -94,6 +105,8 @@ class Estimate:
             record["over"] = {class_name(label): over for label, over in self.over.items()}
         if self.why:
             record["why"] = self.why
+        if self.note:
+            record["note"] = self.note
         return record
 
 
@@ -103,6 +116,7 @@ class Difference(NamedTuple):
     value: float
     interval: Interval | None = None
     why: str = ""  # why there is no interval
+    note: str = ""  # caveat about the width of the interval; ""
 
     @property
     def word(self) -> str:
@@ -117,7 +131,7 @@ class Difference(NamedTuple):
         """Return "+0.1 to +0.3", or "not comparable: no interval"."""
         if self.interval is None:
             return f"{NOT_COMPARABLE}: {self.why}"
-        return self.interval.scaled(factor).text(form)
+        return ", ".join(filter(None, (self.interval.scaled(factor).text(form), self.note)))
 
     @property
     def json_record(self) -> dict[str, Json]:
@@ -127,7 +141,8 @@ class Difference(NamedTuple):
             **ends_record(self.interval),
             "word": self.word,
         }
-        return {**record, "why": self.why} if self.why else record
+        notes = {"why": self.why, "note": self.note}
+        return {**record, **{key: text for key, text in notes.items() if text}}
 
 
 def class_name(label: int) -> str:
@@ -140,7 +155,8 @@ def interval_fields(name: str, measure: Estimate | None) -> dict[str, Json]:
     if measure is None:
         return {name: None, **ends_record(None, f"{name}_")}
     fields: dict[str, Json] = {name: measure.value, **ends_record(measure.interval, f"{name}_")}
-    return {**fields, f"{name}_why": measure.why} if measure.why else fields
+    notes = {f"{name}_why": measure.why, f"{name}_note": measure.note}
+    return {**fields, **{key: text for key, text in notes.items() if text}}
 
 
 def ends_record(interval: Interval | None, prefix: str = "") -> dict[str, Json]:
@@ -150,17 +166,34 @@ def ends_record(interval: Interval | None, prefix: str = "") -> dict[str, Json]:
 
 
 def classes_text(
-    sources: Mapping[int, int], over: Mapping[int, Over], *, few: bool = True
+    sources: Mapping[int, int],
+    over: Mapping[int, Over],
+    counts: Mapping[int, tuple[int, str]] | None = None,
 ) -> Sequence[str]:
-    """Return "3 real sources" or "1 fake source (over its images)" of each class.
+    """Return "3 real sources", "8 real sources (40 images)" or "1 fake source (over its images)" of each class.
 
     Args:
         sources: number of sources by label.
         over: what the intervals are over, by label.
-        few: leave out classes with five sources or more.
+        counts: number of images or videos by label, with "videos" or "". Classes with many sources and many images
+            are then left out. None: every class.
     """
     return [
-        f"{count} {class_name(label)} source{'s' if count > 1 else f' (over its {over[label]})'}"
+        f"{count} {class_name(label)} source{'s' if count > 1 else ''}{_extent(count, over[label], number)}"
         for label, count in sources.items()
-        if not few or count < FEW
+        for number in (_few_images(counts, label),)
+        if counts is None or count < FEW_SOURCES or number
     ]
+
+
+def _few_images(counts: Mapping[int, tuple[int, str]] | None, label: int) -> str:
+    """Return "20 images" if so few are few; otherwise ""."""
+    count, unit = (FEW_IMAGES, "") if counts is None else counts[label]
+    text = f"{count} {unit or 'images'}"
+    return "" if count >= FEW_IMAGES else text.removesuffix("s") if count == 1 else text
+
+
+def _extent(sources: int, over: Over, few_images: str) -> str:
+    if sources > 1:
+        return f" ({few_images})" if few_images else ""
+    return f" (over its {few_images or over})"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trueface.evaluation import curves, metrics
 from trueface.evaluation.arrays import Floats
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.estimate import Estimate, Over, class_name, classes_text
+from trueface.evaluation.estimate import Estimate, Over, class_name
 from trueface.evaluation.estimates import SourcedScores, estimates
 from trueface.evaluation.metric import Metric
 from trueface.evaluation.weighted_scores import WeightedScores
@@ -65,6 +65,7 @@ class Report:
     n: int
     sources: Mapping[int, int]  # folders that the images of each class (0 real) come from
     over: Mapping[int, Over]  # scope of the intervals of each class
+    few_sources: str  # classes of few sources or images, whose intervals may be too narrow; ""
     metrics: Mapping[str, Estimate]  # by name; those that `reasons` has are undefined
     confusion: tuple[tuple[int, int], tuple[int, int]]  # rows true real, fake; columns predicted
     reason: str | None  # why there is no metric of two classes
@@ -126,6 +127,7 @@ def evaluate_table(table: SourcedScores, *, names: Collection[str] | None = None
         n=len(labels),
         sources=table.sources,
         over=table.design.over,
+        few_sources=table.few_sources,
         metrics=measures,
         confusion=_confusion(table.whole),
         reason=reasons.get("auc"),
@@ -253,8 +255,3 @@ def sources_json(sources: Mapping[int, int]) -> dict[str, Json]:
 def over_json(over: Mapping[int, Over]) -> dict[str, Json]:
     """Return the scope of the intervals of each class, by its name."""
     return {class_name(label): each for label, each in over.items()}
-
-
-def few_sources(sources: Mapping[int, int], over: Mapping[int, Over]) -> str:
-    """Return "3 real sources, 1 fake source (over its images)" of few; "" where all are many."""
-    return ", ".join(classes_text(sources, over))

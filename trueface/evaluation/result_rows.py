@@ -31,7 +31,6 @@ from trueface.evaluation.group_rates import GroupTable
 from trueface.evaluation.measurement import (
     METRICS,
     evaluate_scores,
-    few_sources,
     measure_json,
     over_json,
     sources_json,
@@ -193,7 +192,7 @@ def _row(tests: GroupedTests, groups: AttributeFiles, by: str) -> dict[str, Json
         **by_group,
         "sources": sources_json(report.sources),
         "over": over_json(report.over),
-        "few_sources": few_sources(report.sources, report.over),
+        "few_sources": report.few_sources,
         "confusion": [list(row) for row in report.confusion],
         "verdict": report.verdict,
         "reason": report.reason,

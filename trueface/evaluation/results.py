@@ -49,8 +49,8 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         `over` is the scope of the intervals of each class: sources, the videos of one source, or the images of one
         source. A measure with another scope has its own `over`. If a class has exactly two sources, `images` in a
         measure has the interval over images of these. `_by_images` always has the interval over other images of
-        the same sources. `sources` counts them by class, and `few_sources` is a sentence if there are fewer than
-        five. If images are frames, `videos` counts their videos, and `video_auc` is the AUC of mean
+        the same sources. `sources` counts them by class, and `few_sources` names classes with so few sources or
+        images that intervals may be too narrow. If images are frames, `videos` counts their videos, and `video_auc` is the AUC of mean
         probabilities with its interval over videos. If tests have attributes, `fpr_gap` and `f_fpr` are in
         percent by the column `groups_by`, that of the training. Their `_floor` is the 95th percentile of
         shuffled groups. If the headers of the image files or the videos of frames alone reveal their class, `verdict` is "confounded by

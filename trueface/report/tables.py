@@ -6,7 +6,7 @@ from html import escape
 from markupsafe import Markup
 
 from trueface.evaluation.estimate import Estimate
-from trueface.evaluation.measurement import METRICS, Report, few_sources
+from trueface.evaluation.measurement import METRICS, Report
 from trueface.evaluation.metric import Metric
 from trueface.evaluation.over_seeds import NO_VALUE, SeedSummary
 from trueface.evaluation.published_tables import OTHER_DATA, PublishedTable
@@ -263,7 +263,7 @@ def _measure(report: Report, name: str) -> str:
 
 
 def _sources(report: Report) -> str:
-    few = few_sources(report.sources, report.over)
+    few = report.few_sources
     return f"<small>{escape(few)}</small>" if few else ""
 
 

@@ -185,7 +185,7 @@ def test_runs_are_compared_by_folder(runs: Path, command: Command) -> None:
     assert "McNemar: p = " in out
     assert "DeLong: p = " in out
     assert "By source, 1 real (over its images) and 2 fake: accuracy p = " in out
-    assert "Sources: 1 real source (over its images), 2 fake sources." in out
+    assert "Sources: 1 real source (over its 40 images), 2 fake sources (80 images)." in out
     for subset in ("StyleGAN2/psi", "StyleGAN3", "FFHQ"):
         assert f"\n{subset}" in out
 

@@ -246,7 +246,10 @@ def test_test_with_few_sources_is_marked(tmp_path: Path) -> None:
     parts["test"] = replace(parts["test"], ids=names)
     leave(tmp_path, told(f"{BASE}~scrub", BASE), parts, parts)
     (group,) = make_unlearning_leaderboard(tmp_path).groups
-    assert "treat them with caution: 2 real sources, 2 fake sources" in " ".join(group.notes)
+    assert (
+        "or images, they may be too narrow: 2 real sources (40 images), 2 fake sources (40 images)"
+        in " ".join(group.notes)
+    )
 
 
 def test_published_values_match_an_imported_base(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Which interval belongs to a number: over sources, videos or images, or none with its reason."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,12 +8,23 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.coverage import Cell, coverage
+from benchmarks.coverage import (
+    CELLS,
+    LOW,
+    PAGE,
+    STORED,
+    Cell,
+    coverage,
+    low_cells,
+    page_text,
+    read_rows,
+)
 from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.intervals import interval_of
 from trueface.cli.comparison_text import text
+from trueface.cli.text_tables import format_with_interval
 from trueface.evaluation.comparison import ComparisonInput, compare, contrast, document
-from trueface.evaluation.estimate import NOT_COMPARABLE, Difference, Interval, Over
+from trueface.evaluation.estimate import MAY_BE_NARROW, NOT_COMPARABLE, Difference, Interval, Over
 from trueface.evaluation.estimates import (
     Sampled,
     SourcedScores,
@@ -20,13 +32,15 @@ from trueface.evaluation.estimates import (
     differences,
     estimates,
     estimates_over_images,
+    group_estimate,
+    group_rate,
     mean_over_seeds,
     sampled,
     share_of,
 )
 from trueface.evaluation.measurement import METRICS, evaluate_scores
 from trueface.evaluation.metrics.confusion import ACCURACY, BALANCED_ACCURACY, RECALL
-from trueface.evaluation.metrics.curve import AUC, TPR_AT_1_FPR
+from trueface.evaluation.metrics.curve import AP, AUC, EER, TPR_AT_1_FPR
 from trueface.evaluation.metrics.probability import ECE
 from trueface.evaluation.result_rows import by_video, video_report
 from trueface.predictions.predictions import Predictions
@@ -49,10 +63,113 @@ def test_interval_of_one_source_contains_the_truth(
 ) -> None:
     rounds = 120
     monkeypatch.setattr("benchmarks.coverage.ENDLESS", 100_000)
-    for name, count in coverage(Cell(detector=detector, reals=reals, sources=1), rounds).items():
+    for name, count in coverage(Cell(detector, reals), rounds).items():
         assert count.intervals in {0, rounds}, name
         # 93 % in so many rounds, less three standard deviations
         assert count.held >= 0.86 * count.intervals, name
+
+
+def test_page_of_coverage_names_each_number_below_92_percent_with_its_note() -> None:
+    rows, page = read_rows(STORED), PAGE.read_text()
+    assert set(rows) == {cell for cells in CELLS.values() for cell in cells}
+    assert page_text(page, rows) == page
+    stored: Any = json.loads(STORED.read_text())
+    below = [
+        (row["detector"], row["reals"], row["fakes"], f"{numbers[0]:.1f}")
+        for row in stored["rows"]
+        for numbers in row["measures"].values()
+        if numbers is not None and numbers[0] < LOW
+    ]
+    listed = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    named = [
+        (cells[1], int(cells[2]), int(cells[3]), cells[5])
+        for cells in listed
+        if len(cells) == 7 and cells[2].isdigit()
+    ]
+    assert sorted(named) == sorted(below)
+    assert all(each.note for each in low_cells(rows))
+
+
+@pytest.mark.parametrize("sources", [(1, 1), (2, 1), (5, 5)])
+@pytest.mark.parametrize(("count", "least"), [(49, "49 of 50 reals"), (50, "")])
+def test_ap_and_eer_need_50_images_of_each_class_whatever_the_sources(
+    sources: tuple[int, int], count: int, least: str
+) -> None:
+    measures = estimates([AP, EER, AUC], make_table(count, sources=sources))
+    assert [measures[name].why for name in ("ap", "eer", "auc")] == [least, least, ""]
+    assert (measures["eer"].interval is None) == bool(least)
+    if sources == (5, 5):
+        assert [measures[name].by_images.why for name in ("ap", "eer")] == [least, least]
+
+
+def test_interval_over_sources_contains_that_over_images() -> None:
+    """Of 40 images in 20 sources, leaving one source out says next to nothing."""
+    tables = [make_table(40, sources=(20, 20), shift=2.2, seed=seed) for seed in (3, 4)]
+    alone = [
+        SourcedScores(
+            labels=table.labels,
+            logits=table.logits,
+            keys=[f"{key[0]}/{key.rpartition('/')[2]}" for key in table.keys],
+        )
+        for table in tables
+    ]
+    metrics = [ACCURACY, BALANCED_ACCURACY, AUC]
+    for name, measure in estimates(metrics, tables[0]).items():
+        images = interval_of(estimates(metrics, alone[0])[name])
+        assert interval_of(measure) == interval_of(measure).joined(images), name
+    for name, change in differences(metrics, tables[0], tables[1], paired=True).items():
+        images = interval_of(differences(metrics, alone[0], alone[1], paired=True)[name])
+        both = interval_of(change)
+        assert both.low <= images.low + 0.02, name
+        assert both.high >= images.high - 0.02, name
+
+
+@pytest.mark.parametrize(
+    ("count", "sources", "text"),
+    [
+        (500, (10, 12), ""),
+        (500, (1, 9), "1 real source (over its images), 9 fake sources"),
+        (40, (1, 12), "1 real source (over its 40 images), 12 fake sources (40 images)"),
+        (1, (1, 1), "1 real source (over its 1 image), 1 fake source (over its 1 image)"),
+    ],
+)
+def test_classes_of_few_sources_or_images_are_named(
+    count: int, sources: tuple[int, int], text: str
+) -> None:
+    assert make_table(count, sources=sources).few_sources == text
+
+
+@pytest.mark.parametrize(("count", "note"), [(49, MAY_BE_NARROW), (50, "")])
+def test_auc_of_a_group_with_few_images_has_a_note(count: int, note: str) -> None:
+    table = make_table(count)
+    area = group_estimate(AUC, table, AUC.value(table.whole))
+    assert area.note == note
+    assert area.json_record.get("note", "") == note
+    assert area.scaled(100).text(".1f").endswith(f", {note})") == bool(note)
+    assert not group_rate(1.0, table, (0,)).note
+
+
+@pytest.mark.parametrize(
+    ("sources", "shift", "noted"),
+    [(12, 2.5, {"auc", "ap"}), (12, 0.8, set()), (1, 2.5, set())],
+)
+def test_difference_of_areas_near_1_over_sources_has_a_note(
+    sources: int, shift: float, noted: set[str]
+) -> None:
+    tables = [make_table(60, sources=(sources, sources), shift=shift, seed=seed) for seed in (1, 2)]
+    made = differences([ACCURACY, AUC, AP], *tables, paired=True)
+    assert {name for name, change in made.items() if change.note} == noted
+    for change in made.values():
+        assert change.json_record.get("note", "") == change.note
+        assert format_with_interval(change, 1).endswith(f", {MAY_BE_NARROW})") == bool(change.note)
+
+
+def test_models_that_only_decide_alike_may_differ_on_other_images() -> None:
+    first = make_table(20, shift=2.0)
+    second = SourcedScores(labels=first.labels, logits=4 * first.logits, keys=first.keys)
+    change = differences([ACCURACY], first, second, paired=True)["accuracy"]
+    assert change.value == 0
+    assert interval_of(change) == pytest.approx((-0.09, 0.09), abs=0.01)
 
 
 @pytest.mark.parametrize(

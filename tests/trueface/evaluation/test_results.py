@@ -72,7 +72,9 @@ def test_fakes_are_measured_with_reals_of_their_modifier_and_few_sources_are_rep
     ]
     assert {row["modifier"] for row in rows} == {"pre", "shr"}
     assert rows[2]["sources"] == {"real": 1, "fake": 2}
-    assert rows[2]["few_sources"] == "1 real source (over its images), 2 fake sources"
+    assert rows[2]["few_sources"] == (
+        "1 real source (over its 40 images), 2 fake sources (80 images)"
+    )
     assert rows[2]["auc_by_images"] is not None
 
 

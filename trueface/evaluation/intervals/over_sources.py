@@ -1,6 +1,8 @@
 """Intervals over the population of sources, or of the videos of one source: one method for each kind of metric.
 
-Method: Student's t with the error of leaving one part out at a time, except where that says too little.
+Method: Student's t with the error of leaving one part out at a time, except where that says too little. A new source
+also has new images, so the interval contains that over images. With few images per source, or few errors, leaving one
+source out hardly changes the value.
 """
 
 import math
@@ -30,7 +32,7 @@ class SourceSample(NamedTuple):
     """The data for an interval over sources."""
 
     value: float
-    by_images: Interval | None  # over images of these sources
+    by_images: Interval | None  # over images of these sources; None: not known
     table: ScoreTable
     design: JackknifeDesign  # parts that are left out of the table
     left: Floats  # (F,) the metric on the remaining rows; the first is that of the whole table
@@ -38,7 +40,8 @@ class SourceSample(NamedTuple):
 
 def interval_over_sources(metric: Metric, sample: SourceSample) -> Interval:
     """Return the interval of a metric over the population of sources."""
-    return _METHODS.get(metric.interval, _jackknife)(metric, sample)
+    interval = _METHODS.get(metric.interval, _jackknife)(metric, sample)
+    return interval if sample.by_images is None else interval.joined(sample.by_images)
 
 
 def tpr_interval(
@@ -75,18 +78,6 @@ def _jackknife(metric: Metric, sample: SourceSample) -> Interval:
     return error.interval(sample.value, metric.scale)
 
 
-def _crossing(metric: Metric, sample: SourceSample) -> Interval:
-    """Return all that the intervals over images and over sources contain.
-
-    An equal error rate is a step function of its images. With few images per source, leaving one source out
-    changes it by zero or by a step, which says too little about its spread.
-    """
-    sources, images = _jackknife(metric, sample), sample.by_images
-    if images is None:
-        return sources
-    return Interval(min(sources.low, images.low), max(sources.high, images.high))
-
-
 def _fixed_fpr(_: Metric, sample: SourceSample) -> Interval:
     table = sample.table
     return tpr_interval(sample.value, table.fake, table.margins, sample.design)
@@ -107,7 +98,6 @@ def _calibration(_: Metric, sample: SourceSample) -> Interval:
 
 
 _METHODS: Mapping[IntervalMethod, Callable[[Metric, SourceSample], Interval]] = {
-    IntervalMethod.CROSSING: _crossing,
     IntervalMethod.FIXED_FPR: _fixed_fpr,
     IntervalMethod.CALIBRATION: _calibration,
 }

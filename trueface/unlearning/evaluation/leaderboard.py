@@ -286,7 +286,7 @@ def _about_sources(rows: Iterable[Sequence[MeasuredModel]]) -> list[str]:
     every = (each.few_sources for row in rows for each in row)
     return [
         "95 % intervals estimate the variation between image sources, and within the only source of a class. "
-        f"With few sources, treat them with caution: {few}"
+        f"With few sources or images, they may be too narrow: {few}"
         for few in dict.fromkeys(every)
         if few
     ]

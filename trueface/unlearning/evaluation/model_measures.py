@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from trueface.data.class_copies import IN_TEST, read_equal_images
 from trueface.evaluation.estimate import Estimate
-from trueface.evaluation.measurement import few_sources
 from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
@@ -204,8 +203,7 @@ def _copies_in_test(model: UnlearnedModel) -> int:
 
 def _few_sources(parts: PredictionsBySplit) -> str:
     test = unseen_predictions(parts)
-    table = measures.sourced_scores(test, test.right_classes)
-    return few_sources(table.sources, table.design.over)
+    return measures.sourced_scores(test, test.right_classes).few_sources
 
 
 def _find_model_alarms(

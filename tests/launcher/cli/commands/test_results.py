@@ -88,7 +88,7 @@ def test_note_below_the_table_counts_the_sources_of_the_intervals() -> None:
     few = "3 real sources, 1 fake source (over its images)"
     lines = draw([a_row("m", "gan2:pre", pooled=False, few_sources=few)], width=60).splitlines()
     assert lines[-2:] == [
-        "    treat them with caution:",
+        "    or images, they may be too narrow:",
         f"  {few}",
     ]
     mixed = [a_row("m", "gan2:pre", pooled=False, few_sources=few), ROWS[0]]
