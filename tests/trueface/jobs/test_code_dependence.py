@@ -191,7 +191,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 
 # job type, a module that a setting chooses, and the digest of the old code
 DIGESTS = [
-    ("benchmark", "", "f516d44d50796034a12fadb0024f34b8"),
+    ("benchmark", "", "49b1f75daf4678216d50d9d6f8715795"),
     ("classify", "", "2f140aaa1ce9a17f4f3f534193447877"),
     ("diffuser", "", "36c4a972eb4f859b44546a5300d59b44"),
     ("draw", "", "400005eeb339a28d00949e6eae48e7b4"),
@@ -218,7 +218,7 @@ DIGESTS = [
     ("unlearn", "trueface.unlearning.methods.pgu", "db26962d8e12f8e69247a71fd4f4e8b3"),
     ("forget", "trueface.unlearning.methods.scrub", "0b02a1f19e0401ff78b4c5d54281dad8"),
     ("erase", "trueface.erasing.methods.esd", "4d186b58a88ea4b63ea171da5e53494c"),
-    ("benchmark", "trueface.corruptions.kinds.codecs", "c595a52df0afb26baadd18abe0a7223f"),
+    ("benchmark", "trueface.corruptions.kinds.codecs", "71c1d8bca57c7110f3d3840d2bf4da7e"),
 ]
 ADVICE = """
 The code of trueface is not as trueface/code_promise.json records it. The list above contains the definitions that differ.
