@@ -92,6 +92,7 @@ class JobView(NamedTuple):
     memory: GpuMemoryUsage | None = None  # None for a CPU job; of a waiting job its request
     step: ProgressReport | None = None
     ends: float | None = None  # when it is expected to end; None: unknown
+    cost_key: str = ""  # jobs with the same one take about as long
     # fields of an ended attempt
     seconds: float | None = None  # duration of the attempt
     short: str = ""  # the exception of a failed program; '' if there is none

@@ -18,6 +18,7 @@ from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.reservations import ReservationBoard, quiet_board
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot, label_for
+from launcher.job import PROGRAM
 from launcher.scheduler.chosen_policy import policy_note, read_policy
 from launcher.scheduler.policy.model import running_forecast
 from launcher.scheduler.run_places import screen_order
@@ -70,7 +71,6 @@ _STATES = {
     (False, True): "stopped",
 }  # by whether a scheduler lives, and whether the queue is stopped
 SEARCH_SHARE = 0.02  # part of the time that a search may take, as it is slow with very many jobs
-COMMAND = "command"  # the kind whose jobs may all differ
 LEAST_ENDS = 3  # ended jobs that an estimate needs
 
 
@@ -244,7 +244,7 @@ class QueueSnapshotReader:
             results = store.read.results(about)
             paces = store.read.recent_durations(_RECENT_ENDS, now - _RECENT_S)
             waits = (
-                store.read.queued_by_kind()
+                store.read.queued_by_cost_key()
                 if counts.get(State.QUEUED, 0) <= _MOST_COUNTED
                 else None
             )
@@ -340,6 +340,7 @@ class QueueSnapshotReader:
             memory=self._memory(claim, gauges) if claim.gpus else None,
             step=now.step,
             ends=self._ends(claim, now.step) if row.paused is None else None,
+            cost_key=(row.kind == PROGRAM and row.spec.signature) or row.kind,
         )
 
     def _ends(self, claim: Claim, step: ProgressReport | None) -> float | None:
@@ -465,25 +466,25 @@ def remaining_s(
 ) -> float | None:
     """Return the seconds until all queued and running jobs are done, with as many parallel jobs as now.
 
-    Returns None if nothing runs, or if programs wait, which may all differ. Also returns None if fewer than
-    LEAST_ENDS jobs of a kind were done recently. The same holds if a job is paused, or runs longer than any
-    job of its kind.
+    Jobs with the same cost key take about as long: those of a kind, or programs whose command lines differ in numbers
+    only. Returns None if nothing runs, or if fewer than LEAST_ENDS jobs of a cost key were done recently. The same
+    holds if a job is paused, or runs longer than any such job.
 
     Args:
-        queued: kind → number of waiting jobs.
+        queued: cost key → number of waiting jobs.
         works: the running jobs.
-        took: kind → durations of recently done jobs, in seconds.
+        took: cost key → durations of recently done jobs, in seconds.
         now: seconds since 1970.
     """
-    by_kind = {kind: spans for kind, spans in took.items() if len(spans) >= LEAST_ENDS}
-    by_kind.pop(COMMAND, None)
-    if not works or not queued.keys() <= by_kind.keys():
+    known = {key: spans for key, spans in took.items() if len(spans) >= LEAST_ENDS}
+    known.pop(PROGRAM, None)  # programs without a signature may all differ
+    if not works or not queued.keys() <= known.keys():
         return None
-    each = [_job_remaining_s(work, by_kind.get(work.kind, ()), now) for work in works]
+    each = [_job_remaining_s(work, known.get(work.cost_key, ()), now) for work in works]
     left = [span_s for span_s in each if span_s is not None]
     if len(left) < len(each):
         return None
-    waiting_s = sum(number * mean(by_kind[kind]) for kind, number in queued.items())
+    waiting_s = sum(number * mean(known[key]) for key, number in queued.items())
     return max(max(left), (waiting_s + sum(left)) / len(works))
 
 
@@ -495,10 +496,10 @@ def remaining_by_run(
 ) -> dict[str, float]:
     """Return run → seconds until it is done, if known; other runs are ignored."""
     left_by_run = {}
-    for run, kinds in queued.items():
+    for run, keys in queued.items():
         name = sanitize_terminal(run)
         ours = [work for work in works if work.run == name]
-        left = None if kinds is None else remaining_s(kinds, ours, took, now)
+        left = None if keys is None else remaining_s(keys, ours, took, now)
         if left is not None:
             left_by_run[name] = left
     return left_by_run

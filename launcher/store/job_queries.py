@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from launcher.context import Context, read_context
+from launcher.job import PROGRAM
 from launcher.snapshots.reference import SnapshotReference, read_reference
 from launcher.states import ENDED_STATES, OPEN_STATES, Reason, State
 from launcher.store.connection import (
@@ -84,7 +85,7 @@ class RunProgress(NamedTuple):
 
     ended: int = 0
     jobs: int = 0
-    # kind → how many are queued; None: there are too many jobs, or one waits for its time
+    # cost key → how many are queued; None: there are too many jobs, or one waits for its time
     queued: Mapping[str, int] | None = MappingProxyType({})
 
 
@@ -107,6 +108,8 @@ class RunTotals(NamedTuple):
     skipped: int
 
 
+# jobs with the same cost key take about as long: those of a kind, or programs with the same signature
+_COST_KEY_SQL = f"iif(kind = '{PROGRAM}', coalesce(json_extract(spec, '$.signature'), kind), kind)"
 _STATE_SUMS = ", ".join(
     f"sum(state {condition})"
     for condition in (
@@ -692,10 +695,10 @@ class JobQueries:
         return next(iter(self.attempts([job])[max(0, begun - 1) :]), None)
 
     def recent_durations(self, limit: int, since: float) -> dict[str, list[float]]:
-        """Return kind → seconds of its jobs that are done, among the last that ended since a time."""
+        """Return cost key → seconds of its jobs that are done, among the last that ended since a time."""
         rows = self._db.execute(
-            "SELECT one.kind AS kind, one.ended - claimed - attempts.paused AS seconds"
-            " FROM (SELECT id, kind, ended, state, attempts FROM jobs WHERE ended >= ?"
+            f"SELECT {_COST_KEY_SQL} AS cost_key, one.ended - claimed - attempts.paused AS seconds"
+            " FROM (SELECT id, kind, spec, ended, state, attempts FROM jobs WHERE ended >= ?"
             " ORDER BY ended DESC LIMIT ?) AS one"
             " JOIN attempts ON job = one.id AND number = one.attempts WHERE one.state = 'done'"
             f" AND {WAS_DONE_SQL}",
@@ -703,27 +706,27 @@ class JobQueries:
         )
         paces: dict[str, list[float]] = {}
         for row in rows:
-            paces.setdefault(row["kind"], []).append(max(0.0, row["seconds"]))
+            paces.setdefault(row["cost_key"], []).append(max(0.0, row["seconds"]))
         return paces
 
-    def queued_by_kind(self, run: int | None = None) -> dict[str, int] | None:
-        """Return kind → how many are queued, of one run or of all; None if one of them waits for its time."""
+    def queued_by_cost_key(self, run: int | None = None) -> dict[str, int] | None:
+        """Return cost key → how many are queued, of one run or of all; None if one of them waits for its time."""
         # jobs of one run are read by the index of runs
         of_run = "state = 'queued'" if run is None else "run = :run AND +state = 'queued'"
         rows = self._db.execute(
-            "SELECT kind, count(*) AS n, count(timers.job) AS later FROM jobs"
-            f" LEFT JOIN timers ON timers.job = jobs.id WHERE {of_run} GROUP BY kind",
+            f"SELECT {_COST_KEY_SQL} AS cost_key, count(*) AS n, count(timers.job) AS later FROM jobs"
+            f" LEFT JOIN timers ON timers.job = jobs.id WHERE {of_run} GROUP BY cost_key",
             {"run": run},
         ).fetchall()
         if any(row["later"] for row in rows):
             return None
-        return {row["kind"]: row["n"] for row in rows}
+        return {row["cost_key"]: row["n"] for row in rows}
 
     def run_progress(self, limit: int) -> dict[str, RunProgress]:
         """Return run → progress, for each run with open jobs that can be complete once.
 
         Args:
-            limit: Number of jobs of a run above which no job types are returned.
+            limit: Number of jobs of a run above which the queued ones are not counted.
         """
         rows = self._db.execute(
             "SELECT run, name, sum(iif(state IN ('queued', 'held', 'running'), n, 0)) AS open,"
@@ -736,7 +739,7 @@ class JobQueries:
             every, kinds = row["every"], None
             before = progress.get(row["name"], RunProgress())
             if before.queued is not None and every <= limit:
-                kinds = self.queued_by_kind(row["run"])
+                kinds = self.queued_by_cost_key(row["run"])
             progress[row["name"]] = RunProgress(
                 before.ended + every - row["open"],
                 before.jobs + every,

@@ -350,13 +350,25 @@ def test_time_left_is_unknown_for_other_kinds_and_delayed_or_unneeded_jobs(
     assert take_snapshot().remaining_s is None
 
 
-def test_time_left_is_unknown_for_different_programs(
-    store: Store, take_snapshot: TakeSnapshot
+@pytest.mark.parametrize(
+    ("signatures", "left_s"),
+    [
+        (["command a"] * 6, 30.0),
+        (["command a"] * 5 + ["command b"], None),
+        ([""] * 6, None),
+    ],
+    ids=["equal", "one differs", "unknown"],
+)
+def test_time_left_is_known_for_programs_that_differ_in_numbers_only(
+    store: Store, take_snapshot: TakeSnapshot, signatures: list[str], left_s: float | None
 ) -> None:
-    jobs = enqueue(store, *(f"command/{number}" for number in range(6)))
+    specs = (
+        a_spec(name=f"command/{n}", signature=signature) for n, signature in enumerate(signatures)
+    )
+    jobs = enqueue(store, *specs)
     finish_three(store, jobs)
     claimed(store, jobs[3], NOW)
-    assert take_snapshot().remaining_s is None
+    assert take_snapshot().remaining_s == left_s
 
 
 def test_time_left_of_a_job_uses_its_own_progress(

@@ -69,7 +69,7 @@ MAY_READ_MANY = {
     "WHERE runs.name <> ? AND CASE WHEN": "the results of all runs are asked for",
     "WHERE job = jobs.id) ORDER BY jobs.id": "a plan asks which files open programs make",
     "AND lane IN (SELECT id FROM lanes WHERE": "the jobs of a group are counted; it has no index",
-    "WHERE state = 'queued' GROUP BY kind": "all queued jobs are counted by kind",
+    "WHERE state = 'queued' GROUP BY cost_key": "all queued jobs are counted by kind",
     "WHERE 0": "no row is read",
     "jobs.name GLOB :selected OR": "any part of any name is searched for",
     "state IN (SELECT value FROM json_each(:states))": "a list of jobs in some states",
@@ -451,7 +451,7 @@ def read_jobs(store: Store, chain: list[int]) -> None:
     read.current_counts()
     read.recent_completions(500)
     read.recent_durations(5, 0.0)
-    read.queued_by_kind()
+    read.queued_by_cost_key()
     read.run_progress(1000)
     for pattern in PATTERNS:
         read.select_by_pattern(pattern)
