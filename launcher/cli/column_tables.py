@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from launcher.cli.output import ABSENT, cell_text
-from launcher.cli.plain_tables import Row, table_of_columns
+from launcher.cli.output import ABSENT, cell_text, table_from_cells
+from launcher.cli.plain_tables import Row, hidden_columns_note, table_of_columns
 from launcher.results.metric import Metric, footnotes, read_metric
 from launcher.results.pivot import Pivot
 from launcher.results.returned_rows import JOB
@@ -103,6 +103,26 @@ def flat_table(
     columns = [fitting(index, column) for index, column in enumerate(table.columns)]
     less = partial(flat_table, results, names, intervals=False) if intervals else None
     return table._replace(columns=columns, narrower=less, notes=notes)
+
+
+def answer_table(cells: Sequence[Sequence[Any]]) -> TextTable:
+    """Return the answer of a query as a table that fits: columns without values are dropped first, then those on the right.
+
+    Args:
+        cells: The names of the columns, then the rows.
+    """
+    table = table_from_cells(cells)
+    last = len(table.columns) - 1
+
+    def fitting(index: int, column: Column) -> Column:
+        is_empty = all(row[index] == ABSENT for row in table.rows)
+        least = 0 if column.right else _SHORTEST_TEXT
+        return column._replace(
+            drop=index + is_empty * len(table.columns), least=least, rows=int(index != last)
+        )
+
+    columns = [fitting(index, column) for index, column in enumerate(table.columns)]
+    return table._replace(columns=columns, left_out=hidden_columns_note)
 
 
 def pivot_table(

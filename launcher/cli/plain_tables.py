@@ -17,7 +17,7 @@ _NAMED_HIDDEN = 12  # named columns that have no room
 _SPREAD = "_sd"  # suffix of a standard deviation, which is placed to the right of the means
 
 
-def _hidden_columns_note(titles: Sequence[str]) -> str:
+def hidden_columns_note(titles: Sequence[str]) -> str:
     """Return the note that names the columns without room."""
     return f"not shown: {first_few(titles, _NAMED_HIDDEN)} (--format csv prints all columns)"
 
@@ -82,7 +82,7 @@ def table_of_columns(
     columns = [
         Column(sanitize_terminal(name), right=at in numbers) for at, name in enumerate(names)
     ]
-    return TextTable(columns, cells, left_out=_hidden_columns_note)
+    return TextTable(columns, cells, left_out=hidden_columns_note)
 
 
 def _is_scalar(value: object) -> bool:

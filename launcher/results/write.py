@@ -8,8 +8,9 @@ the others keep their older rows until a query reads them.
 
 import shlex
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -137,12 +138,26 @@ def _sqlite_utils() -> "type[Database]":
         MachineError: the library is not installed.
     """
     try:
-        from sqlite_utils import Database
+        with _without_pandas():
+            from sqlite_utils import Database
     except ImportError as error:
         raise MachineError(
             f"a database of results needs sqlite-utils. Install it: {install_command('data')}"
         ) from error
     return Database
+
+
+@contextmanager
+def _without_pandas() -> Iterator[None]:
+    """Let sqlite-utils not import pandas, of which it only wants to know the types: this takes 0.4 s or more."""
+    if "pandas" in sys.modules:
+        yield
+        return
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # refuses the import
+    try:
+        yield
+    finally:
+        del sys.modules["pandas"]
 
 
 class _RunWriter(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import click
 
-from launcher.cli.column_tables import default_columns, flat_table, pivot_table
+from launcher.cli.column_tables import answer_table, default_columns, flat_table, pivot_table
 from launcher.cli.complete import offer_files, offer_runs
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.job_selection import optional_patterns, pattern_command, select
@@ -16,7 +16,6 @@ from launcher.cli.output import (
     choose_format,
     form_options,
     long_rows,
-    table_from_cells,
     write,
 )
 from launcher.cli.plain_tables import NO_RESULTS, Row, is_plain, plain_tables
@@ -656,7 +655,7 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
         CommandOutput(
             record=lambda: {"columns": columns, "rows": [*rows]},
             cells=lambda: cells,
-            tables=lambda: [table_from_cells(cells)],
+            tables=lambda: [answer_table(cells)],
         ),
         shape,
     )

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.cli.column_tables import default_columns
+from launcher.cli.column_tables import answer_table, default_columns
 from launcher.cli.commands.results import (
     RowSelection,
     RunOutcome,
@@ -27,7 +29,7 @@ from launcher.results.pivot import metrics_of_rows, pivot
 from launcher.results.table import RunResults
 from launcher.results.write import NAME
 from launcher.screens.table_formats import escape_latex, latex_text
-from launcher.screens.text_table import table_of_texts
+from launcher.screens.text_table import table_of_texts, width_of
 from launcher.search.run_searches import RunSearches
 from launcher.states import Done
 from launcher.store.queue import Store
@@ -97,6 +99,34 @@ def test_empty_and_unusual_query_answers_are_printed(launcher: Launcher, store: 
     assert json.loads(answer.out)["rows"] == [{"a": 1, "a_2": 2, "b": "00ff"}]
     answer = launcher("query", "SELECT char(27) || '[31m' AS x, 'a' || char(10) || 'b' AS y")
     assert answer.out == "x\ty\n\\x1b[31m\ta\\nb\n"
+
+
+def test_query_answer_fits_the_terminal_and_names_the_columns_without_room() -> None:
+    cells: list[list[object]] = [
+        ["job", "empty", "error", "seed", "why"],
+        ["fit", None, "a" * 30, 1, "one two three four five six"],
+        ["test", None, "b", 2, None],
+    ]
+    table = answer_table(cells)
+    assert [each.text for each in table.to_lines(58)] == [
+        "job   error                   seed  why",
+        f"fit   {'a' * 21}…     1  one two three four",
+        f"{' ' * 36}five six",
+        "test  b                          2  –",
+        "",
+        "not shown: empty (--format csv prints all columns)",
+    ]
+    assert max(width_of(each.text) for each in table.to_lines(30)[:3]) <= 30
+    assert "not shown" not in "".join(each.text for each in table.to_lines())
+
+
+def test_database_of_results_is_written_without_importing_pandas() -> None:
+    pytest.importorskip("pandas")
+    code = (
+        "import sys; from launcher.results.write import _sqlite_utils as load; load();"
+        " assert 'pandas' not in sys.modules; import pandas"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("sql", ["CREATE TABLE x (y)", "DELETE FROM jobs", "ATTACH 'x' AS x"])
