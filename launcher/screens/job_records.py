@@ -286,6 +286,7 @@ def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
         "step": step.step,
         "total": step.total,
         "unit": step.unit,
+        "batch": None if step.batch is None else [*step.batch],
         "rate": step.rate,
         "metrics": {
             sanitize_terminal(name): value

@@ -171,6 +171,8 @@ def _error_of_done(home: Home, row: JobRow) -> str:
 def _progress(home: Home, row: JobRow, progress: Mapping[str, Any]) -> list[str]:
     """Return how far the newest attempt is, and the numbers that it reported with their curves."""
     done = f"{progress['step']}" + (f" of {progress['total']}" if progress["total"] else "")
+    if progress["batch"]:
+        done += ", {} of {}".format(*progress["batch"])
     rate = f", {progress['rate']:.3g}/s" if progress["rate"] else ""
     named_curves = curves(read_reported_steps(row.attempt_in(home)))
     rows = [

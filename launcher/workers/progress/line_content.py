@@ -20,6 +20,7 @@ class FormLine(NamedTuple):
     is_batch: bool = False  # numbers of a batch, which a line of means replaces
     is_mean: bool = False  # numbers of a phase as a whole: they replace those of its batches
     is_known: bool = True  # False: only names count that the field's words make up
+    batch: tuple[int, int] | None = None  # within the epoch, of how many
     eval_step: tuple[int, int] | None = None  # an evaluation: counts if nothing else does
 
 

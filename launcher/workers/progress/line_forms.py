@@ -81,14 +81,15 @@ def _meters(line: str) -> FormLine | None:
         return None
     title = "train" if is_epoch else title
     numbers = tuple(found.items())
+    place_of = int(head["step"]), int(head["total"])
     if is_eval:
-        place_of = int(head["step"]), int(head["total"])
         return FormLine(numbers, title=title, is_batch=not head["phase"], eval_step=place_of)
     if head["epoch"] is not None:
         epochs = int(head["epochs"]) if head["epochs"] else None
         return FormLine(
-            numbers, int(head["epoch"]), epochs, EPOCH, title, is_batch=not head["phase"]
-        )
+            numbers, int(head["epoch"]), epochs, EPOCH, title, is_batch=not head["phase"],
+            batch=place_of,
+        )  # fmt: skip
     return FormLine(
         numbers, int(head["step"]), int(head["total"]), STEP, title, is_batch=not head["phase"]
     )
@@ -197,6 +198,7 @@ def _fairseq(line: str) -> FormLine | None:
     return FormLine(
         tuple(found.items()), int(match["epoch"]), None, EPOCH, title.replace("train_inner", "train"),
         is_batch=match["step"] is not None, is_mean=match["step"] is None,
+        batch=(int(match["step"]), int(match["total"])) if match["step"] else None,
     )  # fmt: skip
 
 
@@ -210,7 +212,8 @@ def _gan(line: str) -> FormLine | None:
         match["rest"]
     )
     numbers = [(name, number(value)) for name, value, second in pairs]
-    return FormLine(tuple(numbers), int(match["epoch"]), int(match["epochs"]), EPOCH)
+    batch = int(match["step"]), int(match["total"])
+    return FormLine(tuple(numbers), int(match["epoch"]), int(match["epochs"]), EPOCH, batch=batch)
 
 
 def _brackets(line: str) -> FormLine | None:

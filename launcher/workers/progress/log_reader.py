@@ -281,7 +281,7 @@ class LogReader:
             title = title or self._batch_title
             self._drop_batches(title)
         if form.step is not None:
-            self._add_step(form.step, form.total, form.unit)
+            self._add_step(form.step, form.total, form.unit, form.batch)
         elif form.eval_step is not None:
             self._evaluation_step = ProgressReport(self._at, *form.eval_step, {}, unit=STEP)
         for name, value in form.numbers:
@@ -333,7 +333,7 @@ class LogReader:
         if found.is_instance and not found.pairs and not {":", "="} & {*title}:
             self._instance = title
         if found.step is not None:
-            self._add_step(found.step, found.total, found.unit)
+            self._add_step(found.step, found.total, found.unit, found.batch)
             self._end_block(is_over=True)
         elif not title:
             title = self._block_title
@@ -618,9 +618,13 @@ class LogReader:
 
     # steps
 
-    def _add_step(self, step: int, total: int | None, unit: str) -> None:
+    def _add_step(
+        self, step: int, total: int | None, unit: str, batch: tuple[int, int] | None = None
+    ) -> None:
         if self._counts_steps and (total is None or step <= total + 1):
-            self._steps.append(ProgressReport(self._at, step, total, {}, unit=unit))
+            is_place = batch is not None and batch[0] <= batch[1]
+            report = ProgressReport(self._at, step, total, {}, unit=unit)
+            self._steps.append(report._replace(batch=batch if is_place else None))
 
     def outer_steps(self) -> Iterator[tuple[int, ProgressReport]]:
         """Yield the steps with their places; those of a bar that was ever an inner one are left out."""

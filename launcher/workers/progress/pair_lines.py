@@ -74,6 +74,7 @@ class PairLine(NamedTuple):
     is_instance: bool = False  # the title names one of several, such as a fold
     counters: int = 0
     is_mean: bool = False  # the numbers are those of a phase as a whole
+    batch: tuple[int, int] | None = None  # within the epoch, of how many
 
 
 def read_pairs(text: str) -> PairLine | None:
@@ -108,6 +109,7 @@ class _PairScanner:
         self._pairs: list[Pair] = []
         self._title, self._is_instance, self._is_mean = "", False, False
         self._counters = 0
+        self._batch: tuple[int, int] | None = None
 
     def scan(self) -> PairLine | None:
         """Return the content of the line; None if a part does not belong to a line of pairs."""
@@ -129,7 +131,8 @@ class _PairScanner:
         pairs = tuple(each if each.title else each._replace(title=title) for each in self._pairs)
         total = self._total or None
         return PairLine(
-            pairs, self._step, total, self._unit, title, self._is_instance, self._counters, self._is_mean
+            pairs, self._step, total, self._unit, title, self._is_instance, self._counters, self._is_mean,
+            self._batch if self._step is not None and self._unit == EPOCH else None,
         )  # fmt: skip
 
     def _is_remark(self) -> bool:
@@ -176,6 +179,8 @@ class _PairScanner:
         ):
             self._step, self._total = int(match["step"]), int(total) if total else None
             self._unit = EPOCH if word in EPOCHS else STEP
+        elif word not in EPOCHS and total:
+            self._batch = int(match["step"]), int(total)
         return self._take(match)
 
     def _take_fraction(self, first: str) -> bool:
@@ -188,6 +193,8 @@ class _PairScanner:
             self._step = int(match["step"] or match["cstep"])
             self._total = int(total) if total else None
             self._unit = EPOCH if match["cstep"] else STEP
+        elif match["step"]:
+            self._batch = int(match["step"]), int(match["total"])
         return self._take(match)
 
     def _take_instance(self) -> bool:

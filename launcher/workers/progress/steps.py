@@ -32,6 +32,7 @@ class ProgressReport(NamedTuple):
     metrics: Mapping[str, Json]
     rate: float | None = None  # steps a second, of late
     unit: str = STEP  # "step" or "epoch"
+    batch: tuple[int, int] | None = None  # within the epoch, of how many
 
     def estimated_end(self, now: float) -> float | None:
         """Return when all steps will be done at that rate; None if unknown, or if the time is past."""
@@ -42,6 +43,9 @@ class ProgressReport(NamedTuple):
 
     def __str__(self) -> str:
         done = f"{self.step}/{self.total}" if self.total else str(self.step)
+        if self.batch is not None:
+            batch, batches = self.batch
+            done = f"{self.unit} {done}, {batch}/{batches}"
         return " ".join([done, *(f"{key}={_short(value)}" for key, value in self.metrics.items())])
 
 

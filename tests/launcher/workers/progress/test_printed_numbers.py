@@ -32,7 +32,10 @@ LINES: list[tuple[str, dict[str, float], str]] = [
     ("60/60 [==============================] - 1s 3ms/step - loss: 0.25 - auc: 0.9", {"loss": 0.25, "auc": 0.9}, "step 60/60"),
     ("        test_acc            0.9312000274658203", {"test_acc": 0.9312000274658203}, ""),
     ("│         test_loss         │    0.2213     │", {"test_loss": 0.2213}, ""),
-    ("Train: 2 [ 100/1251 (  8%)]  Loss: 6.93 (6.94)  Time: 0.5s, 2.1/s  (0.6s, 1.9/s)  LR: 1.0e-06  Data: 0.01 (0.02)", {"Loss": 6.94}, "epoch 2"),
+    ("Train: 2 [ 100/1251 (  8%)]  Loss: 6.93 (6.94)  Time: 0.5s, 2.1/s  (0.6s, 1.9/s)  LR: 1.0e-06  Data: 0.01 (0.02)", {"Loss": 6.94}, "epoch 2, 100/1251"),
+    ("Epoch: [0][   35/320292]\tTime  1.2 ( 1.3)\tLoss 7.0e+00 (6.9e+00)", {"Loss": 6.9}, "epoch 0, 35/320292"),
+    ("[1/5][62/63] Loss_D: 1.8 Loss_G: 0.5", {"Loss_D": 1.8, "Loss_G": 0.5}, "epoch 1/5, 62/63"),
+    ("| epoch   2 |    12/   16 batches | loss  3.54 | ppl    34.31", {"loss": 3.54, "ppl": 34.31}, "epoch 2, 12/16"),
     ("Train Epoch: 2 [40000/60000 (67%)]\tLoss: 0.123456", {"Loss": 0.123456}, "epoch 2"),
     ("Test set: Average loss: 0.1000, Accuracy: 9600/10000 (96%)", {"Average loss": 0.1, "Accuracy": 0.96}, ""),
     ("[5]\ttrain-rmse:0.12+0.01\ttest-rmse:0.13+0.02", {"train-rmse": 0.12, "test-rmse": 0.13}, "step 5"),
@@ -50,7 +53,7 @@ LINES: list[tuple[str, dict[str, float], str]] = [
     ("accuracy = 0.93 ± 0.01", {"accuracy": 0.93}, ""),
     ("Test Accuracy: 0.913 (+/- 0.004)", {"Test Accuracy": 0.913}, ""),
     ("step 3 of 10", {}, "step 3/10"),
-    ("Epoch [3/10], Step [100/600], Loss: 0.2345", {"Loss": 0.2345}, "epoch 3/10"),
+    ("Epoch [3/10], Step [100/600], Loss: 0.2345", {"Loss": 0.2345}, "epoch 3/10, 100/600"),
     ("epoch 3 loss=0.2 acc=.91", {"loss": 0.2, "acc": 0.91}, "epoch 3"),
     ("loss:0.3 acc:0.9", {"loss": 0.3, "acc": 0.9}, ""),
     ("epoch 2 | loss 0.3 | acc 0.9 | 12.1s", {"loss": 0.3, "acc": 0.9}, "epoch 2"),
@@ -116,7 +119,8 @@ def test_line_of_a_program_gives_its_results(
     read = read_printed_numbers(line.encode())
     assert read.values == numbers
     step = read.step
-    assert ("" if step is None else f"{step.unit} {step._replace(metrics={})}") == counted
+    shown = "" if step is None else str(step._replace(metrics={}))
+    assert (shown if step is None or step.batch else f"{step.unit} {shown}") == counted
 
 
 @pytest.mark.parametrize("line", NOTHING.read_text(encoding="utf-8").splitlines())
