@@ -509,7 +509,7 @@ def _summary(jobs: Sequence[_Job], shown: Sequence[_Job], choice: CurveChoice) -
 
 
 def _count_text(jobs: Sequence[_Job], metric: str, having: int, choice: CurveChoice) -> str:
-    """Return how many jobs have numbers of a metric, and why the others have none."""
+    """Return how many jobs have curves of a metric, and why the others have none."""
     without = [job for job in jobs if metric not in job.curves]
     of = f" of {title_of(metric)}"
     positive = having + sum(
@@ -536,7 +536,7 @@ def _having_text(jobs: Sequence[_Job], having: int, without: Sequence[_Job], of:
         f"{strange:,} only NaN or infinity" if strange else "",
     ]
     have = "has" if having == 1 else "have"
-    return f"{having:,} of {total} {have} numbers{of}; {', '.join(filter(None, reasons))}"
+    return f"{having:,} of {total} {have} curves{of}; {', '.join(filter(None, reasons))}"
 
 
 def _left_out_text(

@@ -36,7 +36,12 @@ class Metrics:
         """Return as many curves as there is room for."""
         self._take(self.attempt)
         if not self._curves:
-            return [line("this attempt has reported no numbers", TextStyle.DIM)]
+            return [
+                line(
+                    "no curves: this attempt has reported no steps. Numbers without a step: 1",
+                    TextStyle.DIM,
+                )
+            ]
         names = list(self._curves)
         self._first %= len(names)
         room = max(1, min(height // LEAST_ROWS, len(names)))

@@ -36,6 +36,9 @@ MOST_BYTES = 1 << 20  # bytes of reports: about ten thousand steps
 END_BYTES = 64 << 10  # bytes of a log, for its newest step
 BEGIN_BYTES = 16 << 10  # bytes of a log, for its first step
 WHOLE_BYTES = 1 << 19  # no log limit leaves out a part of a shorter log
+_RATED_S = (
+    1.0  # shortest time with a mean rate: the files of an ended function are all as old as its end
+)
 MOST_NUMBERS = 200  # numbers that a program did not report to us
 # reserved keys among the numbers of a program: the source of those that were not reported, why others are missing, and
 # the printed names that do not count
@@ -327,7 +330,7 @@ def _with_rate(
     """
     begin = first[0].step if first else step.step
     passed_s = step.at - start_time(attempt)
-    if passed_s <= 0 or step.step <= begin:
+    if passed_s < _RATED_S or step.step <= begin:
         return step
     return step._replace(rate=(step.step - begin) / passed_s)
 

@@ -93,7 +93,7 @@ def tab(chromium: "Browser", sweep_page: Page) -> Iterator["Tab"]:
 def test_all_jobs_are_drawn_in_groups_and_a_live_page_keeps_its_zoom(
     tab: "Tab", home: Home, sweep: list[int]
 ) -> None:
-    reads(tab, ".shown-jobs", "5 of 6 jobs have numbers; 1 does not have any yet")
+    reads(tab, ".shown-jobs", "5 of 6 jobs have curves; 1 does not have any yet")
     counts(tab, f"{LOSS} .legend li", 4)
     shows(tab, f"{LOSS} .legend", f"lr={EVIL}")
     shows(tab, f"{LOSS} .legend", "band: minimum to maximum")

@@ -183,12 +183,12 @@ def test_jobs_without_numbers_are_counted(home: Home, store: Store) -> None:
     finished(store, queue_job(store, lr=0.1, seed=6))
     made = read(home, group="lr")
     assert made.summary == (
-        "3 of 7 jobs have numbers; 2 do not have any yet, 1 ended without any, 1 only NaN or infinity"
+        "3 of 7 jobs have curves; 2 do not have any yet, 1 ended without any, 1 only NaN or infinity"
     )
     loss, auc = made.plots
-    assert loss.note.startswith("3 of 7 jobs have numbers of loss; 2 do not have any yet")
+    assert loss.note.startswith("3 of 7 jobs have curves of loss; 2 do not have any yet")
     assert auc.note == (
-        "2 of 7 jobs have numbers of auc; 2 do not have any yet, 3 ended without any"
+        "2 of 7 jobs have curves of auc; 2 do not have any yet, 3 ended without any"
     )
 
 

@@ -294,8 +294,8 @@ def test_run_page_has_the_curves_of_all_jobs(page: Page, home: Home) -> None:
     attempt = home.attempt(2, 1)
     attempt.folder.mkdir(parents=True)
     attempt.log.write_text("launcher: step=1 total=2 loss=0.5\nlauncher: step=2 total=2 loss=0.4\n")
-    html = shown(page, "runs/1", "1 of 2 jobs has numbers; 1 ended without any")
-    assert "1 of 2 jobs has numbers of loss; 1 ended without any" in html
+    html = shown(page, "runs/1", "1 of 2 jobs has curves; 1 ended without any")
+    assert "1 of 2 jobs has curves of loss; 1 ended without any" in html
     assert "lr=0.2 <b>0.4</b>" in html
 
 

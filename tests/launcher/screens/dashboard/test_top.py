@@ -263,7 +263,7 @@ def test_w_opens_the_reason_of_a_job(jobs: list[int], home: Home) -> None:
 def test_job_that_never_started_has_no_log_or_metrics(jobs: list[int], home: Home) -> None:
     async def story(user: User) -> None:
         await user.after("j j enter 2", "it has not run yet")
-        await user.after("3", "reported no numbers")
+        await user.after("3", "reported no steps")
 
     run_on_queue(home, story)
 

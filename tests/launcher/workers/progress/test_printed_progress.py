@@ -899,6 +899,20 @@ def test_bars_report_their_rate(home: Home, tmp_path: Path) -> None:
     assert curves(read_reported_steps(attempt))[RATE] == [(3.0, 3.0), (4.0, 2.5)]
 
 
+@pytest.mark.parametrize(("started_s", "rate"), [(20.0, 0.2), (0.004, None), (-5.0, None)])
+def test_rate_of_printed_steps_needs_a_known_start(
+    home: Home, started_s: float, rate: float | None
+) -> None:
+    attempt = an_attempt(home, a_spec())
+    attempt.log.write_bytes(b"epoch 1/9 loss=1.5\nepoch 5/9 loss=1.25\n")
+    os.utime(attempt.log, (1000.0, 1000.0))
+    for path in (attempt.spec, attempt.folder):  # the end of a function writes into both
+        os.utime(path, (1000.0 - started_s,) * 2)
+    step = read_attempt_progress(attempt).step
+    assert step is not None
+    assert (step.step, step.rate) == (5, rate)
+
+
 def test_step_repeated_with_its_validation_does_not_reset_the_rate() -> None:
     reports = [(1000.0, 10, {"loss": 0.5}), (1001.0, 20, {"loss": 0.4})]
     reports += [(1001.5, 20, {"loss": 0.4, "val_loss": 0.6}), (1002.0, 30, {"loss": 0.3})]
