@@ -33,6 +33,7 @@ from launcher.system.terminal_codes import (
     ESCAPE,
     RESET,
     PlainTextFilter,
+    apply_backspaces,
     keep_colours_only,
     strip_colours,
 )
@@ -142,8 +143,9 @@ class LogPrinter:
             text = self._buffer + self._decoder.decode(chunk)
             begun = _BEGUN.search(text)
             cut = begun.start() if begun else len(text)
-            self._buffer = text[cut:]
-            self._show(_with_newlines(text[:cut]))
+            shown, beyond = _as_shown(text[:cut])
+            self._buffer = beyond + text[cut:]
+            self._show(shown)
         else:
             click.echo(chunk if self._raw else self._plain.feed(chunk), nl=False)
 
@@ -152,14 +154,15 @@ class LogPrinter:
         if self._label:
             self._print_labelled(self._lines.flush())
         elif self._as_text:
-            self._show(_with_newlines(self._buffer) + (RESET if self._colour else ""))
+            shown, beyond = _as_shown(self._buffer)
+            self._show(shown + beyond.rstrip("\b") + (RESET if self._colour else ""))
         else:
             click.echo(self._plain.flush(), nl=False)
 
     def _print_labelled(self, lines: Sequence[bytes]) -> None:
         if self._as_text:
             for one in lines:
-                text = one.decode(errors="replace")
+                text, _ = apply_backspaces(one.decode(errors="replace"))
                 reset = RESET if self._colour and ESCAPE in text else ""
                 self._show(f"{self._label}{text}{reset}\n")
             return
@@ -172,8 +175,15 @@ class LogPrinter:
         click.echo(_TEXT.sub(lambda match: shown(match[0]), text), nl=False, color=True)
 
 
-def _with_newlines(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _as_shown(text: str) -> tuple[str, str]:
+    """Return text as a terminal shows it, with newlines only, and the rest that what follows may overwrite."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\b" not in text:
+        return text, ""
+    *lines, last = text.split("\n")
+    whole, at = apply_backspaces(last)
+    shown = [*(apply_backspaces(each)[0] for each in lines), whole[:at]]
+    return "\n".join(shown), whole[at:] + "\b" * (len(whole) - at)
 
 
 def _plain(text: bytes) -> bytes:

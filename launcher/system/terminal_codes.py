@@ -15,6 +15,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
 _COLOUR = re.compile(r"\x1b\[([0-9;:]{0,64})m")
 _HIDING_CODES = 8  # among a colour's numbers: the text that follows is invisible
 _EXTENDED_COLOURS = frozenset({38, 48, 58})  # the numbers that follow one of these define a colour
+_BACKSPACES = re.compile("(\b+)")
 ESCAPE = "\x1b"
 RESET = "\x1b[0m"
 
@@ -42,6 +43,19 @@ class PlainTextFilter:
         """Return the unfinished rest, at the end of the log."""
         kept, self._unfinished = self._unfinished, b""
         return _CONTROL.sub(_visible, kept)
+
+
+def apply_backspaces(line: str) -> tuple[str, int]:
+    """Return a line as a terminal shows it after its backspaces, and the column of its cursor."""
+    cells: list[str] = []
+    at = 0
+    for piece in _BACKSPACES.split(line) if "\b" in line else (line,):
+        if piece.startswith("\b"):
+            at = max(0, at - len(piece))
+        else:
+            cells[at : at + len(piece)] = piece
+            at += len(piece)
+    return "".join(cells), at
 
 
 def _visible(match: re.Match[bytes]) -> bytes:

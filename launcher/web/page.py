@@ -22,7 +22,7 @@ from launcher.screens.snapshots import read_scheduler_status, short_path
 from launcher.screens.text_table import Cell, TextTable, text_of
 from launcher.states import OPEN_STATES, ReasonCode
 from launcher.store.listings import ListedPage
-from launcher.system.terminal_codes import PlainTextFilter
+from launcher.system.terminal_codes import PlainTextFilter, apply_backspaces
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 from launcher.web.chart_library import chart_library
@@ -222,6 +222,9 @@ TAB = 8
 
 def lines_of(data: bytes) -> Iterator[str]:
     """Yield the lines of a log as a terminal shows them: text before a carriage return is overwritten."""
+    if b"\b" in data:
+        lines = data.decode(errors="replace").split("\n")
+        data = "\n".join(apply_backspaces(each)[0] for each in lines).encode()
     plain = PlainTextFilter()
     text = (plain.feed(data) + plain.flush()).decode(errors="replace")
     for line in text.removesuffix("\n").split("\n") if text else ():

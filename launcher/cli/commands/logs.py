@@ -61,7 +61,8 @@ def command(
     --stderr separate, it contains only standard output. -f also waits for jobs that have not started, and
     continues with their retries. Of several jobs, those that are held because others failed are not waited for.
 
-    Several logs are printed one after another. With -f, each line begins with the name of its job, in a
+    Several logs are printed one after another. Jobs that a newer job of the same name replaced are left out, unless
+    PATTERN is their number or whole name. With -f, each line begins with the name of its job, in a
     pipe followed by a tab. In a terminal, colours are kept and other control characters are printed as text
     (\\x1b). In a pipe, escape sequences are removed. -n and --json read at most the last 16 MiB.
 
@@ -125,8 +126,19 @@ def _print_separate_errors(home: Home, jobs: Sequence[JobRow], attempt: int | No
 
 
 def _select_jobs(store: Store, patterns: Sequence[str]) -> list[JobRow]:
-    """Return the jobs; of one name that several runs have, the newest run's."""
-    jobs = select(store, patterns)
+    """Return the jobs without those that newer ones replaced; of one name that several runs have, the newest run's."""
+    jobs = select(store, patterns, current=True)
+    shown = {job.id for job in jobs}
+    if replaced := [job for job in select(store, patterns) if job.id not in shown]:
+        several = len(replaced) > 1
+        reason = (
+            "are left out: newer jobs replaced them"
+            if several
+            else "is left out: a newer job replaced it"
+        )
+        print_stderr(
+            f"note: {pluralize(len(replaced), 'job')} {reason}. To print {'one' if several else 'it'}: launcher logs {replaced[-1].id}"
+        )
     same_job = len(patterns) == 1 and len({job.name for job in jobs}) == 1
     return jobs[-1:] if same_job else jobs
 

@@ -35,6 +35,7 @@ from launcher.store.searches import SearchRow, end_text
 from launcher.system.files import read_file_end
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
+from launcher.system.terminal_codes import apply_backspaces
 from launcher.system.text import sanitize_terminal
 from launcher.workers.exit_outcome import LOG_END_BYTES
 from launcher.workers.failure_words import find_last_error
@@ -205,5 +206,5 @@ def _end_of_log(
     if lines:
         yield [
             f"end of {what} of attempt {attempt}",
-            *(f"  {sanitize_terminal(line)}" for line in lines),
+            *(f"  {sanitize_terminal(apply_backspaces(line)[0])}" for line in lines),
         ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from launcher.screens.text_table import fold
 from launcher.system.log_files import LINE_END, FilePart, read_file_part
+from launcher.system.terminal_codes import apply_backspaces
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes
 
@@ -105,4 +106,5 @@ def _part_around(log: Path, anchor: int | None) -> FilePart:
 
 def _wrap_line(text: str, width: int) -> list[str]:
     """Return a log line as screen lines."""
-    return fold(sanitize_terminal(text.expandtabs(TAB)), width)
+    shown, _ = apply_backspaces(text)
+    return fold(sanitize_terminal(shown.expandtabs(TAB)), width)

@@ -1,5 +1,6 @@
 """A job name counts once: commands look at the newest job of a name."""
 
+import re
 from contextlib import closing
 
 import pytest
@@ -10,7 +11,7 @@ from launcher.store import job_queries
 from launcher.store.job_names import newest_by_superseded, queued_name, superseded_name
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home
-from tests.build import a_context, a_spec, finished, job_row
+from tests.build import a_context, a_spec, an_attempt, finished, job_row
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued_again import FAILED, RUN, a_seed, add
 
@@ -70,6 +71,17 @@ def test_superseded_failed_job_does_not_count(
     assert launcher("retry", pattern, "--failed", "--dry-run").code == 2
     assert "done. To run" in launcher.refused("retry", pattern)
     assert "No job has failed" in launcher.refused("retry", "--failed")
+
+
+def test_logs_of_a_run_are_those_of_the_newest_jobs(
+    launcher: Launcher, home: Home, queued_twice: Store
+) -> None:
+    for job in range(1, 5):
+        an_attempt(home, a_spec(), job=job).log.write_text(f"log of {job}\n")
+    answer = launcher.well("logs", "run:fix")
+    assert re.findall(r"log of (\d)", answer.out) == ["3", "4"]
+    assert answer.err.endswith("replaced them. To print one: launcher logs 2\n")
+    assert launcher.well("logs", "2").out == "log of 2\n"
 
 
 @pytest.mark.parametrize("pattern", ["2", "02", "command/s@seed=7@2", "s@seed=7@2"])

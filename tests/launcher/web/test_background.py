@@ -217,6 +217,10 @@ def test_long_line_is_cut_and_its_length_is_shown(tmp_path: Path) -> None:
     assert shown == "x" * LONGEST_LINE + f" … {(1 << 16) - LONGEST_LINE:,} more characters"
 
 
+def test_line_is_shown_as_its_backspaces_leave_it() -> None:
+    assert [*lines_of(b"1/2" + b"\b" * 3 + b"\r2/2\n 9%\b\b\b11%\n")] == ["2/2", "11%"]
+
+
 def test_long_line_continues_in_all_windows(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"x" * 1000)

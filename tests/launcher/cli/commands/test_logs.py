@@ -191,6 +191,29 @@ def test_terminal_receives_only_colour_control_sequences(home: Home, store: Stor
     assert in_a_terminal("logs", str(job), "--raw") == "\x1b[2J"
 
 
+@pytest.mark.parametrize(
+    ("log", "shown"),
+    [
+        ("1/2 loss: 0.5\b\b\b\b\b\b\b\b\b\b\b\b\b\r2/2 loss: 0.4\n", "1/2 loss: 0.5\n2/2 loss: 0.4\n"),
+        ("at  9%\b\b\b 10%\b\b\b 11%\ndone", "at   11%\ndone"),
+        ("wait |\b/\b-\b", "wait -"),
+        ("a\b\b\bbc\n\bd", "bc\nd"),
+        ("long\b\b\b\bno\n", "nong\n"),
+    ],
+)  # fmt: skip
+def test_terminal_receives_lines_as_their_backspaces_leave_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, log: str, shown: str
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for pieces in ([log], re.split("(?<=\b)(?!\b)", log)):
+        output = LogPrinter(raw=False)
+        for piece in pieces:
+            output.write(piece.encode())
+        output.close()
+        assert capsys.readouterr().out == shown
+
+
 def test_character_split_between_two_reads_is_decoded(
     launcher: Launcher, home: Home, store: Store
 ) -> None:

@@ -246,6 +246,12 @@ def test_offset_in_a_long_line_maps_to_its_wrapped_row(tmp_path: Path) -> None:
     assert tail.byte_of_row(3) == 7
 
 
+def test_line_is_shown_as_its_backspaces_leave_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"1/2" + b"\b" * 3 + b"\r2/2\n 9%\b\b\b11%\n")
+    assert LogTail().lines(log, 40) == ["1/2", "2/2", "11%"]
+
+
 def test_line_longer_than_a_window_is_shown_at_the_offset(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"x" * (5 * MOST_BYTES) + b"here" + b"x" * MOST_BYTES + b"\nlast\n")
