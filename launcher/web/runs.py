@@ -3,8 +3,6 @@
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
-from markupsafe import Markup
-
 from launcher.errors import pluralize
 from launcher.screens.format import ORDER
 from launcher.screens.job_view import job_views
@@ -13,7 +11,6 @@ from launcher.states import State
 from launcher.store.listings import ListingQueries, RunRecord
 from launcher.system.text import sanitize_terminal
 from launcher.web.curves import is_log, scale_values, smoothing_of
-from launcher.web.overview import stacked_bar
 from launcher.web.page import Address, PageContent
 from launcher.web.results import result_table
 from launcher.web.run_curves import BANDS, RANGE, CurveChoice, RunCurves
@@ -23,8 +20,6 @@ from launcher.web.search_charts import search_charts
 from launcher.web.view import CacheResult, NotFound, QueueView
 
 ROWS = 50
-# states of ended jobs, in the order in which a bar shows them
-_IN_BAR = (State.DONE, State.FAILED, State.CANCELLED, State.SKIPPED)
 _NOT_ASKED: CacheResult[Mapping[int, Settings]] = CacheResult(value={})
 # the state of a run as a whole is that of the job that matters most
 _MATTERS = (State.RUNNING, State.QUEUED, State.HELD, State.FAILED, State.CANCELLED, State.SKIPPED)
@@ -56,7 +51,6 @@ def runs_context(view: QueueView, address: Address) -> PageContent:
     return PageContent(
         title="runs",
         values={
-            "run_bar": run_bar,
             "rows": [(run, state_of(run), took_s(run, view.now)) for run in runs],
             "filter": chosen,
             "notes": notes,
@@ -72,14 +66,6 @@ def runs_context(view: QueueView, address: Address) -> PageContent:
 def state_of(run: RunRecord) -> State:
     """Return the state of a run as a whole."""
     return next((state for state in _MATTERS if run.counts.get(state)), State.DONE)
-
-
-def run_bar(run: RunRecord) -> Markup:
-    """Return a bar of the ended jobs of a run by their states; jobs that have not ended are its empty part."""
-    ended = [(state, number) for state in _IN_BAR if (number := run.counts.get(state, 0))]
-    shares = [(str(state), number / run.jobs) for state, number in ended]
-    description = ", ".join(f"{number:,} {state}" for state, number in ended)
-    return stacked_bar(shares, f"{description or 'none ended'} of {run.jobs:,}")
 
 
 def took_s(run: RunRecord, now: float) -> float | None:
@@ -112,7 +98,6 @@ def run_context(view: QueueView, address: Address) -> PageContent:
         title=f"run {sanitize_terminal(run.name)}",
         values={
             "run": run,
-            "run_bar": run_bar,
             "states": [state for state in ORDER if run.counts.get(state)],
             "took_s": took_s(run, view.now),
             "listed": [

@@ -899,6 +899,29 @@ def test_bars_report_their_rate(home: Home, tmp_path: Path) -> None:
     assert curves(read_reported_steps(attempt))[RATE] == [(3.0, 3.0), (4.0, 2.5)]
 
 
+KERAS = "".join(
+    f"{step}/60 ━━━━ 3s 50ms/step - loss: {1 / step:.2f}" + "\b" * 90 + "\r" for step in (4, 5)
+)
+TRAINER = "".join(
+    f"\r{step:3}%|██| {step}/32 [00:01<00:01, 18.24it/s]\n{{'loss': {4 / step}, 'epoch': {step / 32}}}\n"
+    for step in (4, 8)
+)
+
+
+@pytest.mark.parametrize(
+    ("log", "shown", "losses"),
+    [(KERAS, "5/60 loss=0.2", [0.25, 0.2]), (TRAINER, "8/32 loss=0.5", [1.0, 0.5])],
+    ids=["Keras", "Trainer"],
+)
+def test_running_bar_has_its_step_and_the_curve_of_the_loss(
+    home: Home, log: str, shown: str, losses: list[float]
+) -> None:
+    attempt = an_attempt(home, a_spec())
+    attempt.log.write_text(log)
+    assert str(read_attempt_progress(attempt).step) == shown
+    assert [value for _, value in curves(read_reported_steps(attempt))["loss"]] == losses
+
+
 @pytest.mark.parametrize(("started_s", "rate"), [(20.0, 0.2), (0.004, None), (-5.0, None)])
 def test_rate_of_printed_steps_needs_a_known_start(
     home: Home, started_s: float, rate: float | None
