@@ -122,10 +122,14 @@ def test_query_answer_fits_the_terminal_and_names_the_columns_without_room() -> 
 
 def test_database_of_results_is_written_without_importing_pandas() -> None:
     pytest.importorskip("pandas")
-    code = (
-        "import sys; from launcher.results.write import _sqlite_utils as load; load();"
-        " assert 'pandas' not in sys.modules; import pandas"
+    lines = (
+        "import sys",
+        "from launcher.results.write import _sqlite_utils",
+        "_sqlite_utils()",
+        "assert 'pandas' not in sys.modules",
+        "import pandas",
     )
+    code = "\n".join(lines)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
