@@ -153,9 +153,9 @@ class Settings(BaseModel):
 
     @classmethod
     def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG003  # for others
-        """Return the changes of promised code that changed results with these settings, each in a few words.
+        """Return the changes that changed results with these settings and that no code shows, each in a few words.
 
-        They are part of the hash. A mark in `code_promise.json` would also rerun jobs with other settings.
+        They are part of the hash.
         """
         return ()
 

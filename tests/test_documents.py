@@ -25,7 +25,6 @@ import yaml
 
 from launcher.api import load, plan
 from launcher.cli.main import VERBS, cli
-from launcher.code_snapshot import main as code_snapshot
 from launcher.system.paths import Home
 from tests.documents import (
     EXTENDING,
@@ -232,7 +231,7 @@ def classic(*words: str) -> frozenset[str]:
 @functools.cache
 def every_known_option() -> frozenset[str]:
     """Return the options of all programs."""
-    groups = (cli, trueface, code_snapshot)
+    groups = (cli, trueface)
     return classic().union(*map(every_option, groups))
 
 

@@ -1,12 +1,27 @@
 """The modules that some work may need, and the relevant code in them."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from itertools import accumulate
+from typing import NamedTuple
 
-from launcher.code_identity.links import API_MODULE, LAUNCHER, RESULT_MODULES, Linker, RelevantCode
-from launcher.code_identity.modules import Modules, top_package
-from launcher.code_identity.text import BELOW, ModuleText
+from launcher.code_identity.modules import DiskModules, top_package
+from launcher.code_identity.text import BELOW, LAUNCHER, ModuleText
+
+API_MODULE = "launcher.api"
+# modules of the launcher that decide results: which images and models an ID names
+RESULT_MODULES = frozenset({"launcher.ids"})
+# names with which code reads docstrings
+_DOCUMENTATION = frozenset({"__doc__", "getdoc", "get_docstring", "getsource", "getsourcelines"})
+
+
+class RelevantCode(NamedTuple):
+    """The relevant elements of some modules."""
+
+    # module → names and digests of its relevant elements; "" for statements that bind no name
+    definitions: dict[str, list[tuple[str, str]]]
+    types: list[str]  # digests of definitions that are imported for type checkers alone
+    consulted: frozenset[str]  # further modules on which this depends, whether they exist or not
 
 
 class CodeGraph:
@@ -16,29 +31,16 @@ class CodeGraph:
         modules: all modules that can be needed; they do not change meanwhile.
     """
 
-    def __init__(self, modules: Modules) -> None:
+    def __init__(self, modules: DiskModules) -> None:
         self._modules = modules
         self._needs = cache(self._needed_modules)
-        self.linker: Callable[[frozenset[str]], Linker] = cache(
-            lambda own: Linker(own, modules.text, modules.exists, self._absolute)
-        )
+        self._names_of = cache(self._bound_names)
+        self._looked_up = cache(self._modules_as_values)
 
-    def closure(
-        self,
-        roots: Sequence[str],
-        known: frozenset[str] | None = None,
-        is_wanted: Callable[[str], bool] = lambda _: True,
-    ) -> tuple[str, ...]:
-        """Return `roots` and all modules that they need, see `CodeIndex.closure`.
-
-        Args:
-            roots: dotted names of modules.
-            known: plug-ins that are not among these are left out, see `_is_plug_in`.
-            is_wanted: returns whether a module may be in the result.
-        """
+    def closure(self, roots: Sequence[str], known: frozenset[str] | None = None) -> tuple[str, ...]:
+        """Return `roots` and all modules that they need, see `CodeIndex.closure`."""
         own = own_packages(roots)
-        named = (each for root in roots for each in (root, *self._modules_below(root)))
-        seen = {each: None for each in named if is_wanted(each)}
+        seen = dict.fromkeys(self._with_modules_below(roots))
         waiting = list(seen)
         while waiting:
             needed, below = self._needs(waiting.pop(), own)
@@ -50,31 +52,124 @@ class CodeGraph:
                     if module in known or not self._is_plug_in(module, beside)
                 )
             for module in (*needed, *below):
-                if module not in seen and is_wanted(module):
+                if module not in seen:
                     seen[module] = None
                     waiting.append(module)
         return tuple(sorted(seen))
 
+    def words(self, closure: Sequence[str]) -> frozenset[str]:
+        """Return the names and words in some modules."""
+        return frozenset().union(*(text.words.split() for text in self._texts(closure).values()))
+
     def relevant_code(
-        self, entry: str, roots: Sequence[str], closure: Collection[str]
+        self, entry: str, roots: Sequence[str], closure: Sequence[str]
     ) -> RelevantCode:
-        """Return the relevant code of some work; `closure` contains the modules that it may need."""
-        named = {each for root in roots for each in (root, *self._modules_below(root))}
-        return self.linker(own_packages(roots)).find_relevant_code(
-            closure, entry, sorted(named - {entry.partition(":")[0]})
+        """Return the relevant code of some work.
+
+        Args:
+            entry: "module:function" that does the work; empty if there is none.
+            roots: the module of the entry, and those that are imported by names that no text contains.
+            closure: all modules that the work may need.
+        """
+        own, texts = own_packages(roots), self._texts(closure)
+        home, _, function = entry.partition(":")
+        words = self.words(closure) | {function}
+        is_documented = not words.isdisjoint(_DOCUMENTATION)
+        whole = self._whole_modules(texts, own)
+        named = {*self._with_modules_below(roots)} - {home}
+        whole |= {module for module in named if module in texts and not texts[module].registers}
+
+        def digests(module: str, text: ModuleText) -> list[tuple[str, str]]:
+            return [
+                (next(iter(element.names), ""), digest)
+                for element in text.elements
+                if (digest := element.documented if is_documented else element.digest)
+                and not (
+                    element.optional and module not in whole and words.isdisjoint(element.names)
+                )
+            ]
+
+        types, consulted = list[str](), set[str]()
+        for text in texts.values():
+            for target in {target: None for name, target in text.typed if name in words}:
+                for module, name in self._places(target, own):
+                    consulted.add(module)
+                    if name is not None and module not in texts:
+                        types += self._digests_of_name(module, name)
+        return RelevantCode(
+            {module: digests(module, text) for module, text in texts.items()},
+            types,
+            frozenset(consulted).difference(closure),
         )
 
-    def needed_names(self, module: str) -> list[str]:
-        """Return the imports of a module that stand for modules of its own package and of the launcher."""
-        own = {top_package(module)} - {LAUNCHER}
-        names: list[str] = []
-        for name in self._modules.imports(module) if own else ():
-            absolute = self._absolute(module, name.removesuffix(BELOW))
-            if top_package(absolute) == LAUNCHER:
-                names += self._launcher_module(absolute)
-            elif top_package(absolute) in own and self._modules.exists(absolute):
-                names.append(f"{absolute}{BELOW}" if name.endswith(BELOW) else absolute)
-        return sorted({*names})
+    def _texts(self, modules: Sequence[str]) -> dict[str, ModuleText]:
+        found = ((module, self._modules.text(module)) for module in modules)
+        return {module: text for module, text in found if text is not None}
+
+    def _whole_modules(self, texts: dict[str, ModuleText], own: frozenset[str]) -> set[str]:
+        """Return the modules of which any name may be looked up."""
+        iterated = {
+            name.removesuffix(BELOW)
+            for text in texts.values()
+            for name in text.imports
+            if name.endswith(BELOW)
+        }
+        return set(RESULT_MODULES).union(
+            *(self._looked_up(module, own) for module in texts),
+            (module for module, text in texts.items() if text.is_whole),
+            (module for module in texts if not iterated.isdisjoint(_prefixes(module))),
+        )
+
+    def _modules_as_values(self, module: str, own: frozenset[str]) -> frozenset[str]:
+        """Return the modules that the text of a module uses other than for a name that they bind."""
+        text = self._modules.text(module)
+        return frozenset(
+            place
+            for value in (() if text is None else text.values)
+            for place, name in self._places(value, own)
+            if name == ""
+        )
+
+    def _places(self, name: str, own: Collection[str]) -> Iterator[tuple[str, str | None]]:
+        """Yield the modules that may bind a dotted name, and the name there.
+
+        The name is empty if the module itself may be meant, and None if the module is only on the way.
+        """
+        waiting = [name]
+        for dotted in waiting:  # grows with the imports of names
+            for module in _prefixes(dotted) if top_package(dotted) in own else ():
+                text, rest = self._modules.text(module), dotted[len(module) + 1 :]
+                first = rest.partition(".")[0]
+                if text is None:
+                    yield module, None
+                elif not first or first.startswith("__"):
+                    yield module, ""
+                elif first in self._names_of(module):
+                    yield module, first
+                    bound = [
+                        target for each, target in (*text.bindings, *text.typed) if each == first
+                    ]
+                    more = [f"{target}{rest.removeprefix(first)}" for target in bound]
+                    waiting += [each for each in more if each not in waiting]
+                elif text.stars:
+                    more = [f"{star}.{rest}" for star in text.stars]
+                    waiting += [each for each in more if each not in waiting]
+                    yield module, None
+                else:
+                    yield module, None if self._modules.exists(f"{module}.{first}") else ""
+
+    def _bound_names(self, module: str) -> frozenset[str]:
+        text = self._modules.text(module)
+        elements = () if text is None else text.elements
+        return frozenset(name for element in elements for name in element.names)
+
+    def _digests_of_name(self, module: str, name: str) -> list[str]:
+        text = self._modules.text(module)
+        return [
+            element.digest
+            for element in (() if text is None else text.elements)
+            if not name or name in element.names
+        ]
 
     def _is_plug_in(self, module: str, beside: Collection[str]) -> bool:
         """Return whether a module only adds definitions to those of the modules beside it.
@@ -85,9 +180,9 @@ class CodeGraph:
         text = self._modules.text(module)
         if text is None or not text.is_read:
             return False
-        if not all(element.names for element in text.elements):
+        if not all(element.names or not element.digest for element in text.elements):
             return False
-        others = (other for each in beside if (other := self._modules.text(each)) is not None)
+        others = self._texts([*beside]).values()
         return _public_names(text).isdisjoint(frozenset().union(*map(_public_names, others)))
 
     def _needed_modules(
@@ -97,21 +192,21 @@ class CodeGraph:
         # modules of the launcher count only if they are named
         if not self._modules.exists(module) or top_package(module) == LAUNCHER:
             return (), ()
-        needed = [*accumulate(module.split("."), lambda above, name: f"{above}.{name}")][:-1]
+        needed = _prefixes(module)[:-1]
         below: list[str] = []
         for name in self._modules.imports(module):
-            absolute = self._absolute(module, name.removesuffix(BELOW))
-            if top_package(absolute) == LAUNCHER:
-                needed += self._launcher_module(absolute)
-            elif top_package(absolute) in own and self._modules.exists(absolute):
-                needed.append(absolute)
-                below += self._modules_below(absolute) if name.endswith(BELOW) else ()
+            imported = name.removesuffix(BELOW)
+            if top_package(imported) == LAUNCHER:
+                needed += self._launcher_module(imported)
+            elif top_package(imported) in own and self._modules.exists(imported):
+                needed.append(imported)
+                below += self._modules.modules_below(imported) if name.endswith(BELOW) else ()
         return tuple(dict.fromkeys(needed)), tuple(dict.fromkeys(below))
 
-    def _modules_below(self, module: str) -> tuple[str, ...]:
-        return (
-            tuple(self._modules.modules_below(module)) if self._modules.is_package(module) else ()
-        )
+    def _with_modules_below(self, modules: Sequence[str]) -> Iterator[str]:
+        for module in modules:
+            yield module
+            yield from self._modules.modules_below(module)
 
     def _launcher_module(self, name: str) -> list[str]:
         """Return the module of the launcher that an imported name comes from, if it decides results."""
@@ -121,23 +216,17 @@ class CodeGraph:
         homes = {module.rpartition(".")[0] for module in behind if module.endswith(f".{symbol}")}
         return sorted(RESULT_MODULES & {name, door, *homes})
 
-    def _absolute(self, module: str, name: str) -> str:
-        """Return an imported name as an absolute one; '' is the package of the module."""
-        if name and not name.startswith("."):
-            return name
-        rest = name.lstrip(".")
-        level = max(1, len(name) - len(rest))
-        package = module if self._modules.is_package(module) else module.rpartition(".")[0]
-        above = package.split(".")
-        above = above[: len(above) - level + 1]
-        return ".".join((*above, rest) if rest else above)
-
 
 def own_packages(roots: Sequence[str]) -> frozenset[str]:
     """Return the packages whose modules count as ours."""
     return frozenset(map(top_package, roots)) - {LAUNCHER}
 
 
+def _prefixes(name: str) -> list[str]:
+    """Return the packages of a dotted name, the outermost first, and the name."""
+    return [*accumulate(name.split("."), lambda above, part: f"{above}.{part}")]
+
+
 def _public_names(text: ModuleText) -> frozenset[str]:
-    names = (name for element in text.elements for name in element.names)
-    return frozenset(name for name in names if not name.startswith("_"))
+    names = {name for element in text.elements for name in element.names if name[0] != "_"}
+    return frozenset(names.difference(name for name, _ in text.bindings))

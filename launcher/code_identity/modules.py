@@ -4,37 +4,17 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from launcher.code_identity.links import LAUNCHER
-from launcher.code_identity.text import Element, ModuleText, opaque_text, read_text
+from launcher.code_identity.text import LAUNCHER, Element, ModuleText, opaque_text, read_text
 from launcher.system.file_digests import CacheFile
 
 ABSENT_MODULE = "absent"  # the digest of a module that is not there
 _COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".pyc")
 _SUFFIXES = (".py", *_COMPILED)  # suffixes of the files of modules
-
-
-class Modules(Protocol):
-    """Modules by their dotted names, from the disk or from a snapshot."""
-
-    def exists(self, module: str) -> bool:
-        """Return whether there is such a module."""
-
-    def is_package(self, module: str) -> bool:
-        """Return whether a module can contain others."""
-
-    def modules_below(self, module: str) -> Iterable[str]:
-        """Return all modules below a package."""
-
-    def imports(self, module: str) -> tuple[str, ...]:
-        """Return the imports of an existing module, as its text has them."""
-
-    def text(self, module: str) -> ModuleText | None:
-        """Return the content of a module; None if there is no such module."""
 
 
 class DiskModules:
@@ -54,9 +34,9 @@ class DiskModules:
         # modules of closures that are known by their bytes alone
         self.opaque_modules: dict[str, Path] = {}
         self._names_in = cache(_names_in)
-        self.places = cache(_places)
+        self._places = cache(_places)
         self.file = cache(self._find_file)
-        self.key_of = cache(self._read_content_digest)
+        self._key_of = cache(self._read_content_digest)
         self.text = cache(self._find_text)
 
     def exists(self, module: str) -> bool:
@@ -86,10 +66,10 @@ class DiskModules:
         file = self.file(module)
         if file is None:
             return ()
-        key = self.key_of(file)
+        key = self._text_key(module, file)
         known = self._cache.get(self._imports_part, key, _read_cached_imports)
         if known is None:
-            text = self._read(file)
+            text = self._read(module, file)
             known = text.imports, text.is_read
             self._cache.add(self._imports_part, key, text.imports if text.is_read else None)
         imports, is_read = known
@@ -100,12 +80,12 @@ class DiskModules:
     def content_digest(self, module: str) -> str:
         """Return the SHA-256 of a module's content; `ABSENT_MODULE` where it has none."""
         file = self.file(module)
-        return ABSENT_MODULE if file is None else self.key_of(file)
+        return ABSENT_MODULE if file is None else self._key_of(file)
 
     def _find_file(self, module: str) -> Path | None:
         """Return the file of a module, of a package its `__init__.py`; None if no file exists."""
         top, *rest = module.split(".")
-        for place in self.places(top) if top else ():
+        for place in self._places(top) if top else ():
             if not place.is_dir():  # a module without a package
                 return None if rest else place
             folder = "/".join((str(place), *rest))
@@ -134,19 +114,30 @@ class DiskModules:
     def _find_text(self, module: str) -> ModuleText | None:
         """Return the content of a module; None if there is no such module."""
         file = self.file(module)
-        return None if file is None else self._read(file)
+        return None if file is None else self._read(module, file)
 
-    def _read(self, file: Path) -> ModuleText:
-        key = self.key_of(file)
-        text = self._text_cache.get(self._texts_part, key, decode_text)
+    def _read(self, module: str, file: Path) -> ModuleText:
+        key = self._text_key(module, file)
+        text = self._text_cache.get(self._texts_part, key, _decode_text)
         if text is None:
-            content = self._contents[key]
-            text = opaque_text(content) if file.name.endswith(_COMPILED) else read_text(content)
+            content = self._contents[self._key_of(file)]
+            text = (
+                opaque_text(content)
+                if file.name.endswith(_COMPILED)
+                else read_text(content, self._package(module))
+            )
             self._text_cache.add(self._texts_part, key, text)
         return text
 
+    def _text_key(self, module: str, file: Path) -> str:
+        """Return the key of a text in the caches; its relative imports depend on its package."""
+        return f"{self._package(module)} {self._key_of(file)}"
 
-def decode_text(value: Any) -> ModuleText:
+    def _package(self, module: str) -> str:
+        return module if self.is_package(module) else module.rpartition(".")[0]
+
+
+def _decode_text(value: Any) -> ModuleText:
     """Return the content of a text from its JSON form."""
     imports, elements, *others = value
     return ModuleText._make((tuple(imports), tuple(map(Element._make, elements)), *others))

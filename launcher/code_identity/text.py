@@ -1,19 +1,8 @@
-"""The content of one module's text: its top-level elements, each in a form that does not depend on its place.
+"""The content of one module's text: its top-level statements in their order, each as a digest of its syntax tree.
 
-A form is a syntax tree without docstrings. In it, a hole replaces each name that is defined outside of it. A hole has a
-target: the definition to which its name is bound, as far as the text shows. Targets are written as follows:
-
-    "a.b.c" is imported; with leading dots, from the package of the text.
-    ":name" is defined in the text itself.
-    "*name" is nowhere in the text, and the text imports with a star.
-    "!a.b.c" is named by an import statement that cannot be left out of the form.
-    "=a.b:c" is a string that may name a module, or a definition in one.
-
-Sentences for people do not decide results and are left out, as docstrings are. They are texts with a space in `raise`
-statements, and in the arguments `description`, `help` and `summary`.
-
-Nothing here depends on another text, so results are cached by the text's SHA-256;
-`links` finds the definitions to which the names of several texts are bound.
+The trees have no layout and no comments, and names in imports are absolute. Each statement has a second digest that
+covers its docstrings, for code that reads them. Sentences for people are left out: texts with a space in `raise`
+statements, and in the descriptions of settings and of arguments of click and argparse.
 """
 
 import ast
@@ -21,34 +10,37 @@ import builtins
 import hashlib
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
-IMPORTED, TEXT, OWN, STAR = "!", "=", ":", "*"
+LAUNCHER = "launcher"
 BELOW = ".*"  # ends an import that stands for all modules below a package
 
-_HOLE = "\0"
+_DOCUMENTATION = "\0"  # begins the token of a docstring
 _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
-# parts evaluated first bind nothing yet: `a = a` in a class reads the name of the module
-_ORDER: dict[type[ast.AST], tuple[str, ...]] = {
-    ast.Assign: ("value", "targets"),
-    ast.AnnAssign: ("annotation", "value", "target", "simple"),
-    ast.For: ("iter", "target", "body", "orelse"),
-    ast.AsyncFor: ("iter", "target", "body", "orelse"),
-}
 _WORD = re.compile(r"[^\W\d]\w*")
-_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+(?::[^\W\d]\w*)?")
+_MODULE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_NAMED_MODULE = re.compile(
+    r"(\.+[^\W\d]\w*|[^\W\d]\w*\.[^\W\d]\w*)(?:\.[^\W\d]\w*)*(?::[^\W\d]\w*)?"
+)
 _DUNDER = re.compile(r"__\w+__")
 _STARTED_MODULE = re.compile(r"(?:^|\s)-m\s+([\w.]+)")  # module of a command line in one string
+_FORMAT = re.compile(r"[%{]")  # begins a placeholder in a format
 _FOR_PEOPLE = frozenset({"description", "help", "summary"})  # arguments that hold sentences
-_OWN_NAMESPACE = frozenset({"globals", "eval", "exec", "f_globals", "__globals__"})
-_NAMESPACE_WITHOUT_ARGUMENT = frozenset({"vars", "locals", "dir"})
+# functions with such arguments, and methods if the text imports argparse
+_DESCRIBED = re.compile(r"(?:click|argparse)\..*|pydantic\.Field|launcher\.(?:.*\.)?setting")
+_OF_ARGPARSE = re.compile(r"(?:.*\.)?add_(?:argument(?:_group)?|parser|subparsers)")
+# functions and attributes that give any name of a module
+_LOOKUPS = frozenset({"globals", "eval", "exec", "f_globals", "__globals__", "getmodule"})
+_LOOKUPS_WITHOUT_ARGUMENT = frozenset({"vars", "locals", "dir"})
 _SELF = frozenset({"__name__", "__file__", "__path__", "__package__", "__spec__"})
-_ITERATES = frozenset({"iter_modules", "walk_packages"})  # they go through the modules of a package
-_IMPORTS_BY_NAME = frozenset({"import_module", "__import__"})
+# functions that find a module by a name or path that may be in no text
+_IMPORTERS = frozenset(
+    {
+        *("import_module", "__import__", "iter_modules", "walk_packages"),
+        *("resolve_name", "run_module", "run_path", "spec_from_file_location"),
+    }
+)
 _BUILTINS = frozenset(dir(builtins))
 _OF_PYTHON = sys.stdlib_module_names | _BUILTINS  # no decorator of these registers anything
 # decorators under which a definition does nothing before it is used
@@ -57,339 +49,175 @@ _HARMLESS = frozenset(
 )
 _HARMLESS_ON_METHODS = _HARMLESS | {"staticmethod", "classmethod", "abc.abstractmethod"}
 
+_Import = ast.Import | ast.ImportFrom
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Definition = _Function | ast.ClassDef
 
 
 class Element(NamedTuple):
-    """A definition or statement at the top of a module."""
+    """A statement at the top of a module, or one name that an import there binds."""
 
     names: tuple[str, ...]  # names that it binds
-    form: str  # digest of its tree with holes
-    holes: tuple[int, ...]  # for each hole its target, as an index into the text's
+    digest: str  # digest of its tree without docstrings
+    documented: str  # digest of its tree with docstrings
     optional: bool = False  # it does nothing unless one of its names is used
 
 
 class ModuleText(NamedTuple):
-    """The content of a module's text, independent of its location."""
+    """The content of a module's text; the names of modules in it are absolute."""
 
     imports: tuple[str, ...]  # modules that it may need; some may be names in a module
     elements: tuple[Element, ...]
-    targets: tuple[str, ...] = ()
-    bindings: Mapping[str, str] = MappingProxyType({})  # names that imports bind → targets
+    bindings: tuple[tuple[str, str], ...] = ()  # name that an import binds, and what to
+    typed: tuple[tuple[str, str], ...] = ()  # those of imports for type checkers alone
     stars: tuple[str, ...] = ()  # modules imported with a star
-    effects: tuple[str, ...] = ()  # imports of which nothing is used
-    words: str = ""  # names, attributes, keywords and words in strings, except those of targets
+    values: tuple[str, ...] = ()  # imported names, with the attributes that the text reads
+    words: str = ""  # names, attributes, keywords and words in strings
     is_whole: bool = False  # it may look up any of its names
     registers: bool = False  # a decorator makes one of its definitions known elsewhere
     is_read: bool = True  # False: it is known by its bytes alone
 
 
-def read_text(text: bytes) -> ModuleText:
-    """Return the content of a module's text; if it is not Python, a digest of its bytes."""
+def read_text(text: bytes, package: str = "") -> ModuleText:
+    """Return the content of a module's text; if it is not Python, a digest of its bytes.
+
+    Args:
+        text: of the module.
+        package: to which its relative imports refer.
+    """
     try:
-        return _TextReader().read(ast.parse(text))
+        return _TextReader(package).read(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return opaque_text(text)
 
 
 def opaque_text(content: bytes) -> ModuleText:
     """Return the content of a module of which only the bytes are known."""
-    form = hashlib.sha256(content).hexdigest()[:32]
-    return ModuleText((), (Element((), form, ()),), is_whole=True, is_read=False)
+    digest = hashlib.sha256(content).hexdigest()[:32]
+    return ModuleText((), (Element((), digest, digest),), is_whole=True, is_read=False)
 
 
-class _ElementForm:
-    """The form of an element while it is made: a list of tokens, some of them holes."""
-
-    def __init__(self, node: ast.stmt | None = None) -> None:
-        self.node = node
-        self.tokens: list[str] = []
-        self.targets: dict[int, str] = {}  # slot → target of its hole
-        self.names: dict[str, None] = {}
-        self.acts = False  # something is called when it is made
-        self.optional = False
-
-    def slot(self) -> int:
-        """Return the place of a token that is known later."""
-        self.tokens.append("")
-        return len(self.tokens) - 1
-
-    def fill(self, slot: int, target: str, before: str = "") -> None:
-        """Make a hole of a slot."""
-        self.tokens[slot] = f"{before}{_HOLE}"
-        self.targets[slot] = target
-
-    def element(self, numbers: dict[str, int]) -> Element:
-        """Return the finished element; `numbers` are those of the targets of the text."""
-        text = "\n".join(filter(None, self.tokens)).encode(errors="surrogatepass")
-        holes = (numbers.setdefault(each, len(numbers)) for _, each in sorted(self.targets.items()))
-        form = hashlib.sha256(text).hexdigest()[:32]
-        return Element(tuple(self.names), form, tuple(holes), optional=self.optional)
-
-
-class _NameUse(NamedTuple):
-    """A name whose binding is searched, from its own scope outwards."""
-
-    form: _ElementForm
-    slot: int
-    name: str
-    attributes: str  # attributes that follow the name: ".a.b"
-
-
-class _NestedImport(NamedTuple):
-    """The binding that an import statement below the top of a module makes."""
-
-    form: _ElementForm
-    slot: int
-    target: str
-    loaded_name: str  # the module or name that it loads
-    droppable: bool
-
-    def keep_in_form(self, name: str) -> None:
-        """Leave the statement in the form: it does more than the uses of its name say."""
-        self.form.fill(self.slot, f"{IMPORTED}{self.loaded_name}", f"import {name} ")
-
-
-class _Scope:
-    """The names of a function, class, comprehension or module while its body is read."""
-
-    def __init__(
-        self, above: "_Scope | None", *, is_class: bool = False, is_comprehension: bool = False
-    ) -> None:
-        self.above, self.is_class, self.is_comprehension = above, is_class, is_comprehension
-        self.bound = Counter[str]()  # name → how often
-        self.imports: dict[str, _NestedImport] = {}
-        self.declared: dict[str, bool] = {}  # name → whether it is global; else nonlocal
-        self.uses: list[_NameUse] = []
-        # scope in which names that are not bound here are searched
-        self.enclosing: _Scope = above or self
-        if above is not None and above.is_class:
-            self.enclosing = above.enclosing
+def digest_of(*parts: str) -> str:
+    """Return a digest of some texts."""
+    text = "\n".join(parts).encode(errors="surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:32]
 
 
 class _TextReader(ast.NodeVisitor):
-    """Reads a text in one pass; a name is settled when the scope that binds it ends.
+    """Reads a text in one pass."""
 
-    What the module itself may bind is left in its scope's uses until all of its statements were read.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, package: str) -> None:
         self._special: dict[type[ast.AST], Callable[[Any], None]] = {
             getattr(ast, name.removeprefix("visit_")): getattr(self, name) for name in _SPECIAL
         }
-        self._forms: list[_ElementForm] = []
-        self._top_imports: dict[str, dict[str, None]] = {}  # name → targets of imports at the top
-        self._typing_imports: dict[str, str] = {}  # the same of imports that only type checkers use
-        self._loaded_names: dict[str, None] = {}  # full names in imports at the top
-        self._named_modules: dict[str, None] = {}  # modules that imports and strings name
-        self._stars: dict[str, None] = {}  # modules imported with a star
-        self._words: set[str] = set()  # words in the text that are not holes
-        self._names_itself: set[str] = set()  # such as `__name__`
+        self._package = package
+        self._elements: list[tuple[Element, ast.stmt | None]] = []
+        self._imports: dict[str, None] = {}
+        self._named: dict[str, None] = {}  # modules that strings name
+        self._below: dict[str, None] = {}  # packages of which any module may be imported
+        self._bindings: dict[str, dict[str, None]] = {}  # name that an import binds → what to
+        self._typed: dict[str, dict[str, None]] = {}  # the same of imports for type checkers alone
+        self._stars: dict[str, None] = {}
+        self._chains: dict[str, None] = {}  # names with their attributes
+        self._words: set[str] = set()
+        self._itself: set[str] = set()  # such as `__name__`
         self._is_whole = False  # the text may look up any of its names
         self._is_typing = False  # the current node is only for type checkers
-        self._in_try = self._in_body = self._in_decorators = False
-        self._in_sentence = False  # the current node is a message or a description
-        self._module = self._scope = _Scope(None)
-        self._form = _ElementForm()
+        self._is_sentence = False  # the current node is a message or a description
+        self._is_inner = False  # the current node binds no name of the module
+        self._is_late = False  # the current node is executed only when a function is called
+        self._tokens: list[str] = []  # tokens of the current element
+        self._names: dict[str, None] = {}  # names that it binds
+        self._acts = False  # something is called when it is executed
 
     def read(self, module: ast.Module) -> ModuleText:
         """Return the content of a tree."""
         self._read_top(module.body)
-        bindings = self._bindings()
-        own = {name for form in self._forms for name in form.names}
-        self._fill_free_names(bindings, own)
-        registers = self._mark_optional({**{name: f"{OWN}{name}" for name in own}, **bindings})
-        numbers: dict[str, int] = {}
-        elements = tuple(form.element(numbers) for form in self._forms)
-        targets = tuple(numbers)
-        used = {prefix for target in targets for prefix in prefixes(target)}
+        values = {value: None for chain in self._chains for value in self._meanings(chain)}
+        self._note_computed_imports(values)
+        by_words = (_LOOKUPS - _BUILTINS) & self._words or _LOOKUPS & self._chains.keys()
+        if by_words or any(value.startswith("sys.modules") for value in values):
+            self._is_whole = True
+            values |= self._imports  # a module that it imports may be looked up
+        bound = self._typed | self._bindings
+        meanings = {name: " ".join(targets) for name, targets in bound.items()}
+        own = {name for element, node in self._elements if node for name in element.names}
+        meanings |= {name: f":{name}" for name in own}
         return ModuleText(
-            imports=(
-                *self._named_modules,
-                *(f"{package}{BELOW}" for package in self._iterated_packages(targets)),
+            imports=(*(self._imports | self._named), *(f"{name}{BELOW}" for name in self._below)),
+            elements=tuple(
+                element._replace(optional=element.optional and _is_harmless(node, meanings))
+                for element, node in self._elements
             ),
-            elements=elements,
-            targets=targets,
-            bindings=bindings,
+            bindings=_pairs(self._bindings),
+            typed=_pairs(self._typed),
             stars=tuple(self._stars),
-            # imports at the top of which nothing is used: they may do something
-            effects=tuple(
-                full for full in self._loaded_names if full not in used and full[0] != "."
-            ),
+            values=tuple(values | self._named),
             words=" ".join(sorted(self._words)),
-            is_whole=self._is_whole or self._asks_for_modules(targets),
-            registers=registers,
+            is_whole=self._is_whole,
+            registers=any(_registers(node, meanings) for _, node in self._elements),
         )
-
-    # --- the top of the text
 
     def _read_top(self, statements: Sequence[ast.stmt]) -> None:
         for statement in statements:
-            if isinstance(statement, ast.Import | ast.ImportFrom):
-                self._import_at_top(statement)
+            if isinstance(statement, _Import):
+                for name, target in self._aliases(statement):
+                    self._names[name] = None
+                    self._tokens.append(f"import {target} {name}")
+                    self._end_element(None, optional=self._is_typing)
             elif isinstance(statement, ast.If) and _is_type_checking(statement.test):
                 self._is_typing = True
                 self._read_top(statement.body)
                 self._is_typing = False
                 self._read_top(statement.orelse)
-            elif (
-                not _is_constant(statement)
-                and (name := _single_bound_name(statement)) != "__version__"
-            ):
-                form = self._form = _ElementForm(statement)
+            elif _single_bound_name(statement) != "__version__":
                 self.visit(statement)
-                form.optional = name == "__all__"
-                self._forms.append(form)
+                self._end_element(statement, optional=isinstance(statement, _Definition))
 
-    def _import_at_top(self, statement: ast.Import | ast.ImportFrom) -> None:
-        for name, target, full in _aliases(statement):
-            self._note_import(name, target, full)
-            if name == "*":
-                continue
-            if self._is_typing:
-                self._typing_imports.setdefault(name, target)
-            else:
-                self._top_imports.setdefault(name, {})[target] = None
-                self._loaded_names[full] = None
-
-    def _note_import(self, name: str, target: str, full: str) -> None:
-        """Note which modules an import may need; `full` may be a name in one."""
-        base, _, last = full.rpartition(".")
-        self._words.update({last} & _ITERATES)
-        if name == "*":
-            self._stars[target] = None
-        if not self._is_typing:
-            if base.strip("."):
-                self._named_modules[base] = None
-            if name != "*":
-                self._named_modules[full] = None
-
-    def _bindings(self) -> dict[str, str]:
-        """Return the targets of the names at the top that are bound only by imports.
-
-        An import of a name that is bound in another way, too, becomes an element.
-        """
-        bound = {name for form in self._forms for name in form.names}
-        bindings = self._typing_imports | {
-            name: next(iter(each)) for name, each in self._top_imports.items()
-        }
-        for name, targets in self._top_imports.items():
-            if name in bound or len(targets) > 1:
-                bound.add(name)
-                for target in targets:
-                    form = _ElementForm()
-                    form.names[name] = None
-                    form.fill(form.slot(), f"{IMPORTED}{target}", "import ")
-                    self._forms.append(form)
-        return {name: target for name, target in bindings.items() if name not in bound}
-
-    def _fill_free_names(self, bindings: Mapping[str, str], own: set[str]) -> None:
-        """Fill the holes of all names that no function binds."""
-        for use in self._module.uses:
-            form, slot, name, attributes = use
-            if name in own:
-                form.fill(slot, f"{OWN}{name}{attributes}")
-            elif name in bindings:
-                form.fill(slot, f"{bindings[name]}{attributes}")
-            elif self._stars and name not in _BUILTINS:
-                form.fill(slot, f"{STAR}{name}{attributes}")
-            else:
-                self._emit_name(use)
-
-    def _iterated_packages(self, targets: tuple[str, ...]) -> list[str]:
-        """Return the packages whose modules the text goes through; "" is its own."""
-        packages = [target.partition(".__path__")[0] for target in targets if ".__path__" in target]
-        iterates = not self._words.isdisjoint(_ITERATES) or any(
-            target.rpartition(".")[2] in _ITERATES for target in targets
-        )
-        if "__path__" in self._names_itself or (iterates and self._names_itself):
-            packages.append("")
-        if iterates:
-            packages += [target[1:] for target in targets if target[0] == TEXT]
-        return [name for name in dict.fromkeys(packages) if name[:1] not in {OWN, STAR, IMPORTED}]
-
-    def _asks_for_modules(self, targets: tuple[str, ...]) -> bool:
-        """Return whether the text may get itself as a module."""
-        if any(target.startswith("sys.modules") for target in targets):
-            return True
-        named = {full.rpartition(".")[2] for full in self._named_modules}
-        by_name = not _IMPORTS_BY_NAME.isdisjoint(self._words | named)
-        return by_name and "__name__" in self._names_itself
-
-    def _mark_optional(self, meanings: Mapping[str, str]) -> bool:
-        """Mark the definitions that do nothing by themselves; return whether one is registered."""
-        registers = False
-        for form in self._forms:
-            node = form.node
-            if not isinstance(node, _Definition):
-                continue
-            form.optional = (
-                not form.acts
-                and not _DUNDER.fullmatch(node.name)
-                and _has_only(_HARMLESS, node, meanings)
-                and _is_plain(node, meanings)
+    def _end_element(self, node: ast.stmt | None, *, optional: bool) -> None:
+        if self._tokens:
+            plain = [token for token in self._tokens if token[0] != _DOCUMENTATION]
+            self._elements.append(
+                (
+                    Element(
+                        tuple(self._names),
+                        digest_of(*plain) if plain else "",
+                        digest_of(*self._tokens),
+                        optional=optional and not self._acts,
+                    ),
+                    node,
+                )
             )
-            tops = {
-                _decorator_name(each, meanings).partition(".")[0] for each in node.decorator_list
-            }
-            registers = registers or not tops <= _OF_PYTHON
-        return registers
+        self._tokens, self._names, self._acts = [], {}, False
 
-    # --- names
+    def _meanings(self, chain: str) -> Iterator[str]:
+        """Yield what a name with its attributes may be, if an import may bind it."""
+        name, dot, attributes = chain.partition(".")
+        bound = self._bindings.get(name, {})
+        if not bound and name not in _BUILTINS:
+            bound = {f"{star}.{name}": None for star in self._stars}
+        for target in bound:
+            yield f"{target}{dot}{attributes}"
 
-    def _bind(self, name: str) -> None:
-        if self._scope is self._module:
-            self._form.names[name] = None
-        elif name not in self._scope.declared:
-            self._scope.bound[name] += 1
+    def _note_computed_imports(self, values: dict[str, None]) -> None:
+        """Note the packages of which any module may be imported."""
+        of_modules = [value.partition(".__") for value in values if ".__" in value]
+        packages = [name for name, _, attribute in of_modules if attribute.startswith("path__")]
+        itself = "__path__" in self._itself
+        if not _IMPORTERS.isdisjoint(self._words):
+            packages += [*self._named, *(name for name, _, _ in of_modules)]
+            itself = itself or bool(self._itself)
+            self._is_whole = self._is_whole or itself
+        self._below |= dict.fromkeys([*packages, *([self._package] if itself else [])])
+        self._below.pop("", None)
 
-    def _use(self, name: str, attributes: str = "") -> None:
-        scope, use = self._scope, _NameUse(self._form, self._form.slot(), name, attributes)
-        if name in _OWN_NAMESPACE:
-            self._is_whole = True
-        elif name in _SELF:
-            self._names_itself.add(name)
-        if not scope.is_class:
-            scope.uses.append(use)
-        elif name in scope.bound:  # a class runs once, from its first line to the last
-            self._emit_name(use)
-        else:
-            scope.enclosing.uses.append(use)
-
-    def _emit_name(self, use: _NameUse) -> None:
-        """Leave a name in the form: it is bound beside its use, or by Python itself."""
-        use.form.tokens[use.slot] = f"name {use.name}{use.attributes}"
-        self._words.update((use.name, *use.attributes.split(".")[1:]))
-
-    def _close_scope(self) -> None:
-        """End a scope: settle the names that it binds, and hand on the others."""
-        scope = self._scope
-        self._scope = scope.above or self._module
-        used: set[tuple[str, str]] = set()
-        for use in scope.uses:
-            form, slot, name, attributes = use
-            if name in scope.declared:
-                (self._module if scope.declared[name] else scope.enclosing).uses.append(use)
-            elif name not in scope.bound:
-                scope.enclosing.uses.append(use)
-            elif name in scope.imports and scope.bound[name] == 1:
-                target = f"{scope.imports[name].target}{attributes}"
-                used.update((name, prefix) for prefix in prefixes(target))
-                form.fill(slot, target)
-            else:
-                self._emit_name(use)
-        for name, statement in scope.imports.items():
-            if not (statement.droppable and (name, statement.loaded_name) in used):
-                statement.keep_in_form(name)
-
-    # --- the forms of nodes
+    # --- the tokens of nodes
 
     def _emit(self, *parts: str | ast.AST | Sequence[ast.AST] | None) -> None:
-        """Add tokens to the form, and the forms of nodes."""
+        """Add tokens, and those of nodes."""
         for part in parts:
             if isinstance(part, str):
-                self._form.tokens.append(part)
+                self._tokens.append(part)
             elif isinstance(part, ast.AST):
                 self.visit(part)
             else:
@@ -397,129 +225,193 @@ class _TextReader(ast.NodeVisitor):
                     self.visit(node)
 
     def visit(self, node: ast.AST) -> None:
-        """Read a node by the method for its kind, or field by field; one method only, for speed."""
-        kind = node.__class__
-        if (special := self._special.get(kind)) is not None:
+        """Read a node by the method for its kind, or field by field."""
+        special = self._special.get(node.__class__)
+        if special is None:
+            self._read_fields(node)
+        else:
             special(node)
-            return
-        tokens = self._form.tokens
-        tokens.append(f"({kind.__name__}")
-        for name in _fields_of(kind):  # type: ignore[arg-type]  # a class can be hashed
+
+    def _read_fields(self, node: ast.AST) -> None:
+        """Read a node field by field; empty fields differ between versions of Python."""
+        tokens = self._tokens
+        tokens.append(f"({node.__class__.__name__}")
+        for name in node._fields:
             value = getattr(node, name, None)
-            if value is None or value == []:
+            if value is None or value == [] or name in _SKIPPED:
                 continue
             tokens.append(name)
             for each in value if isinstance(value, list) else (value,):
                 if isinstance(each, ast.AST):
                     self.visit(each)
                     continue
-                if isinstance(each, str):  # a name that is an argument, a keyword, a capture …
+                if isinstance(each, str):  # a name that is an argument, a capture …
                     self._words.add(each)
                 tokens.append(repr(each))
-            if isinstance(value, list):
-                tokens.append("]")
+            tokens.append("]")
         tokens.append(")")
 
+    def _bind(self, name: str | None) -> None:
+        if name is not None and not self._is_inner:
+            self._names[name] = None
+
     def visit_Pass(self, _: ast.Pass) -> None:
-        """Say nothing: a body that is only a docstring has none either."""
+        """Emit nothing: a body that is only a docstring has no statement either."""
 
     def visit_Expr(self, node: ast.Expr) -> None:
         if not _is_constant(node):
-            self._emit("(Expr", node.value, ")")
+            self._read_fields(node)
+        elif isinstance(node.value.value, str):  # type: ignore[attr-defined]  # a constant
+            self._emit(f"{_DOCUMENTATION}{node.value.value!r}")  # type: ignore[attr-defined]
 
     def visit_Name(self, node: ast.Name) -> None:
         if not isinstance(node.ctx, ast.Load):
             self._bind(node.id)
-        self._use(node.id)
+        self._note_chain(node.id)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         base, attributes = _attribute_chain(node)
         names = attributes.split(".")[1:]
-        self._is_whole = self._is_whole or not _OWN_NAMESPACE.isdisjoint(names)
+        self._is_whole = self._is_whole or not _LOOKUPS.isdisjoint(names)
+        self._words.update(names)
         if isinstance(base, ast.Name):
-            self._use(base.id, attributes)
+            self._note_chain(f"{base.id}{attributes}")
         else:
-            self._emit(base, *(f".{name}" for name in names))
-            self._words.update(names)
+            self._emit(base, attributes)
+
+    def _note_chain(self, chain: str) -> None:
+        name = chain.partition(".")[0]
+        self._emit(f"name {chain}")
+        self._chains[chain] = None
+        self._words.add(name)
+        self._itself |= {name} & _SELF
 
     def visit_Call(self, node: ast.Call) -> None:
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name in _NAMESPACE_WITHOUT_ARGUMENT and not node.args and not node.keywords:
+        base, attributes = _attribute_chain(node.func)
+        name = f"{getattr(base, 'id', '')}{attributes}"
+        if name in _LOOKUPS_WITHOUT_ARGUMENT and not node.args and not node.keywords:
             self._is_whole = True
-        self._note_call()
-        self._emit("(Call", node.func, node.args)
+        self._acts = self._acts or not self._is_late
+        itself = set(self._itself)
+        self._emit("(Call", node.func)
+        if attributes == ".format":
+            self._note_beginning(base)
+        self._emit(node.args)
+        if attributes.endswith("getLogger"):
+            self._itself = itself
         for keyword in node.keywords:
             self._emit(f"{keyword.arg}=")
             self._words.update(filter(None, [keyword.arg]))
-            self._read_sentence(keyword.value, keyword.arg in _FOR_PEOPLE)
+            is_sentence = keyword.arg in _FOR_PEOPLE and self._is_described(name)
+            self._read_sentence(keyword.value, is_sentence=is_sentence)
         self._emit(")")
+
+    def _is_described(self, function: str) -> bool:
+        """Return whether texts in the arguments of a function are sentences for people."""
+        if _OF_ARGPARSE.fullmatch(function):
+            return any(name.partition(".")[0] == "argparse" for name in self._imports)
+        return any(map(_DESCRIBED.fullmatch, self._meanings(function)))
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        itself = set(self._itself)  # `__name__ == "__main__"` finds no module
+        self._read_fields(node)
+        self._itself = itself
 
     def visit_Raise(self, node: ast.Raise) -> None:
         self._emit("(Raise")
-        self._read_sentence(node.exc, True)
+        self._read_sentence(node.exc, is_sentence=True)
         self._emit(node.cause, ")")
 
-    def _read_sentence(self, node: ast.AST | None, is_one: bool) -> None:
+    def _read_sentence(self, node: ast.AST | None, *, is_sentence: bool) -> None:
         """Read a node; if it is a message or a description, its texts are left out."""
-        was, self._in_sentence = self._in_sentence, self._in_sentence or is_one
+        was, self._is_sentence = self._is_sentence, self._is_sentence or is_sentence
         self._emit(node)
-        self._in_sentence = was
-
-    def _note_call(self) -> None:
-        """Note a call that is executed with the definition, not only when the definition is used."""
-        if not self._in_body and not self._in_decorators:
-            self._form.acts = True
+        self._is_sentence = was
 
     def visit_Constant(self, node: ast.Constant) -> None:
         value = node.value
-        if self._in_sentence and isinstance(value, str) and " " in value:
+        if self._is_sentence and isinstance(value, str) and " " in value:
             self._emit("(sentence)")
             return
+        self._emit(f"constant {value!r}")
         if isinstance(value, str):
-            self._named_modules |= dict.fromkeys(_STARTED_MODULE.findall(value))
-            if _DOTTED.fullmatch(value):
-                self._named_modules[value.partition(":")[0]] = None
-                self._form.fill(self._form.slot(), f"{TEXT}{value}")
-                return
-        self._literal(value)
-
-    def _literal(self, value: object) -> None:
-        self._emit(repr(value))
+            self._note_module(value)
         text = value.decode("latin-1") if isinstance(value, bytes) else value
         if isinstance(text, str):
             self._words.update(_WORD.findall(text))
 
+    def _note_module(self, text: str) -> None:
+        """Note the modules that a string names."""
+        names = _STARTED_MODULE.findall(text)
+        if _NAMED_MODULE.fullmatch(text):
+            names.append(text.partition(":")[0])
+        for name in names:
+            rest = name.lstrip(".")
+            self._named[self._absolute(len(name) - len(rest), rest)] = None
+
+    def _note_beginning(self, node: ast.AST) -> None:
+        """Note the package with which a computed text may begin, as in `"lab.methods." + name`."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and not self._is_sentence:
+            package, dot, _ = _FORMAT.split(node.value)[0].rpartition(".")
+            if _MODULE.fullmatch(package):
+                self._below[package] = None
+            elif dot and not package.strip("."):
+                self._itself.add("__package__")
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        self._note_beginning(node.left)
+        self._read_fields(node)
+
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        if self._in_sentence:
-            self._emit(
-                "(sentence)", [part for part in node.values if isinstance(part, ast.FormattedValue)]
-            )
-            return
         self._emit("(JoinedStr")
+        if node.values:
+            self._note_beginning(node.values[0])
         for part in node.values:
             if not isinstance(part, ast.Constant):
                 self.visit(part)
-            elif (
-                part.value
-            ):  # Python 3.12.1 adds an empty text after `{width}` in `{value:{width}}`
-                self._literal(part.value)
+            # Python 3.12.1 adds an empty text after `{width}` in `{value:{width}}`
+            elif part.value and not self._is_sentence:
+                self._emit(f"constant {part.value!r}")
+                self._words.update(_WORD.findall(str(part.value)))
         self._emit(")")
 
-    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
-        """Read an import below the top; each use of a name that it binds is replaced by its target."""
-        scope = self._scope
-        for name, target, full in _aliases(node):
-            self._note_import(name, target, full)
-            statement = _NestedImport(self._form, self._form.slot(), target, full, not self._in_try)
-            before = scope.imports.get(name)
-            if before is None or before.target != target:
-                self._bind(name)
-            if before is not None or scope.is_class or scope is self._module:
-                statement.keep_in_form(name)
-            else:
-                scope.imports[name] = statement
+    # --- imports and their absolute names
+
+    def visit_Import(self, node: _Import) -> None:
+        for name, target in self._aliases(node):
+            self._bind(name)
+            self._emit(f"import {target} {name}")
 
     visit_ImportFrom = visit_Import  # noqa: N815  # as `NodeVisitor` asks for it
+
+    def _aliases(self, node: _Import) -> Iterator[tuple[str, str]]:
+        """Yield each name that an import binds and the name that it loads; note both."""
+        base = ""
+        if isinstance(node, ast.ImportFrom):
+            base = self._absolute(node.level, node.module or "")
+        for alias in node.names:
+            full = f"{base}.{alias.name}" if base else alias.name
+            self._words.add(full.rpartition(".")[2])
+            if not self._is_typing:
+                self._imports |= dict.fromkeys(filter(None, [base, full.removesuffix(BELOW)]))
+            if alias.name == "*":
+                self._stars[base] = None
+            # modules of the launcher may move
+            target = f"{LAUNCHER}.{alias.name}" if _is_of_launcher(base) else full
+            bound = full if base or alias.asname else full.partition(".")[0]
+            name = alias.asname or (alias.name if base else bound)
+            known = self._typed if self._is_typing else self._bindings
+            known.setdefault(name, {})[target if base else bound] = None
+            yield name, target
+
+    def _absolute(self, level: int, name: str) -> str:
+        if not level:
+            return name
+        above = self._package.split(".")
+        above = above[: len(above) - level + 1]
+        return ".".join((*above, name) if name else above)
+
+    # --- scopes
 
     def visit_If(self, node: ast.If) -> None:
         was = self._is_typing
@@ -529,142 +421,49 @@ class _TextReader(ast.NodeVisitor):
         self._is_typing = was
         self._emit("orelse", node.orelse, ")")
 
-    def visit_Try(self, node: ast.Try | ast.TryStar) -> None:
-        was, self._in_try = self._in_try, True
-        self._emit(f"({node.__class__.__name__}", "body", node.body)
-        self._in_try = was
-        self._emit("handlers", node.handlers, "orelse", node.orelse, "finalbody", node.finalbody)
-        self._emit(")")
-
-    visit_TryStar = visit_Try  # noqa: N815  # as `NodeVisitor` asks for it
-
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
-        self._emit(f"(except {node.name}", node.type)
-        if node.name is not None:
+    def visit_FunctionDef(self, node: _Definition | ast.Lambda) -> None:
+        """Read a definition: its header is executed now, the body of a function when it is called."""
+        acts, is_inner, is_late = self._acts, self._is_inner, self._is_late
+        self._emit(f"({node.__class__.__name__}")
+        if isinstance(node, _Definition):
             self._bind(node.name)
+            self._emit(node.name, "decorators", node.decorator_list)
+            self._acts = acts  # see `_is_harmless`
+            self._emit("type_params", getattr(node, "type_params", []))
+        if isinstance(node, ast.ClassDef):
+            self._emit("bases", node.bases, "keywords", node.keywords)
+        else:
+            self._emit(node.args, "returns", getattr(node, "returns", None))
+            self._is_late = True
+        self._is_inner = True
         self._emit("body", node.body, ")")
+        self._is_inner, self._is_late = is_inner, is_late
 
-    def visit_MatchAs(self, node: ast.MatchAs | ast.MatchStar | ast.MatchMapping) -> None:
-        name = node.rest if isinstance(node, ast.MatchMapping) else node.name
-        if name is not None:
-            self._bind(name)
-        self._emit(f"({node.__class__.__name__} {name}")
-        if isinstance(node, ast.MatchMapping):
-            self._emit("keys", node.keys, "patterns", node.patterns)
-        elif isinstance(node, ast.MatchAs):
-            self._emit(node.pattern)
-        self._emit(")")
+    visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = visit_FunctionDef  # noqa: N815  # as `NodeVisitor` asks for it
 
-    visit_MatchStar = visit_MatchMapping = visit_MatchAs  # noqa: N815  # as `NodeVisitor` asks for it
-
-    def visit_Global(self, node: ast.Global | ast.Nonlocal) -> None:
-        self._emit(f"({node.__class__.__name__} {' '.join(node.names)})")
-        self._words.update(node.names)
-        if self._scope is not self._module:
-            self._scope.declared |= dict.fromkeys(node.names, isinstance(node, ast.Global))
-
-    visit_Nonlocal = visit_Global  # noqa: N815  # as `NodeVisitor` asks for it
-
-    def visit_FunctionDef(self, node: _Function) -> None:
-        self._emit_header(node)
-        self._emit(node.args, *(("returns", node.returns) if node.returns is not None else ()))
-        self._bind(node.name)
-        self._read_function(node.args, node.body)
-
-    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815  # as `NodeVisitor` asks for it
-
-    def _emit_header(self, node: _Definition) -> None:
-        """Emit the first tokens of a definition."""
-        was, self._in_decorators = self._in_decorators, True
-        self._emit(f"({node.__class__.__name__} {node.name}", "decorators", node.decorator_list)
-        self._in_decorators = was
-        self._emit("type_params", getattr(node, "type_params", []))
-
-    def visit_Lambda(self, node: ast.Lambda) -> None:
-        self._emit("(Lambda", node.args)
-        self._read_function(node.args, [node.body])
-
-    def _read_function(self, arguments: ast.arguments, body: Sequence[ast.AST]) -> None:
-        """Read the body of a function in a scope of its own."""
-        scope = self._scope = _Scope(self._scope)
-        was = self._in_try, self._in_body
-        self._in_try, self._in_body = False, True
-        named = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
-        for argument in (*named, arguments.vararg, arguments.kwarg):
-            if argument is not None:
-                scope.bound[argument.arg] += 1
-        self._emit("body", body)
-        self._in_try, self._in_body = was
-        self._close_scope()
-        self._emit(")")
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self._emit_header(node)
-        self._emit("bases", node.bases, "keywords", node.keywords)
-        self._bind(node.name)
-        self._scope = _Scope(self._scope, is_class=True)
-        self._emit("body", node.body)
-        self._close_scope()
-        self._emit(")")
-
-    def visit_ListComp(
-        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
-    ) -> None:
-        """Read a comprehension; only its first iterable is outside of its scope."""
-        first = node.generators[0]
-        self._emit(f"({node.__class__.__name__}", first.iter)
-        self._scope = _Scope(self._scope, is_comprehension=True)
-        for generator in node.generators:
-            self._emit(f"for {generator.is_async}", None if generator is first else generator.iter)
-            self._emit(generator.target, "ifs", generator.ifs)
-        values = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-        self._emit("values", values)
-        self._close_scope()
-        self._emit(")")
+    def visit_ListComp(self, node: ast.expr) -> None:
+        was, self._is_inner = self._is_inner, True
+        self._read_fields(node)
+        self._is_inner = was
 
     visit_SetComp = visit_GeneratorExp = visit_DictComp = visit_ListComp  # noqa: N815  # as `NodeVisitor` asks for it
 
-    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
-        self._note_call()
-        self._emit("(NamedExpr", node.value)
-        scope = self._scope
-        while self._scope.is_comprehension and self._scope.above is not None:
-            self._scope = self._scope.above
-        self._bind(node.target.id)
-        self._use(node.target.id)
-        self._scope = scope
-        self._emit(")")
+    def visit_ExceptHandler(self, node: ast.ExceptHandler | ast.MatchAs | ast.MatchStar) -> None:
+        self._bind(node.name)
+        self._read_fields(node)
+
+    visit_MatchAs = visit_MatchStar = visit_ExceptHandler  # noqa: N815  # as `NodeVisitor` asks for it
 
 
 _SPECIAL = tuple(name for name in vars(_TextReader) if name.startswith("visit_"))
 
 
-@cache
-def _fields_of(kind: type[ast.AST]) -> tuple[str, ...]:
-    return tuple(name for name in _ORDER.get(kind, kind._fields) if name not in _SKIPPED)
+def _pairs(bindings: Mapping[str, Mapping[str, None]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, target) for name, targets in bindings.items() for target in targets)
 
 
-def _aliases(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]]:
-    """Yield each name that an import binds, what to, and the module or name that it loads."""
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            top = alias.name.partition(".")[0]
-            yield (alias.asname, alias.name, alias.name) if alias.asname else (top, top, alias.name)
-        return
-    base = "." * node.level + (node.module or "")
-    for alias in node.names:
-        full = f"{base}.{alias.name}" if node.module else f"{base}{alias.name}"
-        if alias.name == "*":
-            yield "*", base, f"{base}.*"
-        else:
-            yield alias.asname or alias.name, full, full
-
-
-def prefixes(target: str) -> Iterator[str]:
-    """Yield a dotted name, then the name without its last word, and so on."""
-    while target:
-        yield target
-        target = target.rpartition(".")[0]
+def _is_of_launcher(module: str) -> bool:
+    return module.partition(".")[0] == LAUNCHER
 
 
 def _attribute_chain(node: ast.expr) -> tuple[ast.expr, str]:
@@ -695,6 +494,35 @@ def _single_bound_name(statement: ast.stmt) -> str:
     return ""
 
 
+# --- definitions that do nothing before they are used; `meanings` has what names are bound to
+
+
+def _is_harmless(node: ast.stmt | None, meanings: Mapping[str, str]) -> bool:
+    """Return whether a definition has no effect when it is executed, apart from calls in it."""
+    if not isinstance(node, _Definition):
+        return node is None
+    if _DUNDER.fullmatch(node.name) or not _has_only(_HARMLESS, node, meanings):
+        return False
+    if not isinstance(node, ast.ClassDef):
+        return True
+    if node.bases or node.keywords:  # their effect on a subclass is unknown
+        return False
+    return all(
+        _has_only(_HARMLESS_ON_METHODS, statement, meanings)
+        if isinstance(statement, _Function)
+        else isinstance(statement, ast.Assign | ast.AnnAssign | ast.Pass) or _is_constant(statement)
+        for statement in node.body
+    )
+
+
+def _registers(node: ast.stmt | None, meanings: Mapping[str, str]) -> bool:
+    """Return whether a decorator of a definition may make it known elsewhere."""
+    decorators = node.decorator_list if isinstance(node, _Definition) else []
+    return any(
+        _decorator_name(each, meanings).partition(".")[0] not in _OF_PYTHON for each in decorators
+    )
+
+
 def _has_only(harmless: frozenset[str], node: _Definition, meanings: Mapping[str, str]) -> bool:
     """Return whether a definition has only these decorators, with constants as arguments."""
     for decorator in node.decorator_list:
@@ -711,17 +539,3 @@ def _decorator_name(node: ast.expr, meanings: Mapping[str, str]) -> str:
     """Return the full name of a decorator, or of the function that returns it; empty if it has none."""
     base, attributes = _attribute_chain(node.func if isinstance(node, ast.Call) else node)
     return f"{meanings.get(base.id, base.id)}{attributes}" if isinstance(base, ast.Name) else ""
-
-
-def _is_plain(node: _Definition, meanings: Mapping[str, str]) -> bool:
-    """Return whether a definition has no effect when it is executed, apart from calls."""
-    if not isinstance(node, ast.ClassDef):
-        return True
-    if node.bases or node.keywords:  # their effect on a subclass is unknown
-        return False
-    return all(
-        _has_only(_HARMLESS_ON_METHODS, statement, meanings)
-        if isinstance(statement, _Function)
-        else isinstance(statement, ast.Assign | ast.AnnAssign | ast.Pass) or _is_constant(statement)
-        for statement in node.body
-    )

