@@ -38,7 +38,8 @@ from launcher.store.rows import JobRow
 from launcher.system.code_words import has_code_suffix
 from launcher.system.config import read_table
 from launcher.system.executables import is_shell
-from launcher.system.git_files import IndexReader, find_repository, read_commit
+from launcher.system.git import uncommitted
+from launcher.system.git_files import find_repository, read_commit
 from launcher.system.paths import Home
 from launcher.system.remembered_variables import filter_environment
 from launcher.system.snapshot_setting import SNAPSHOT_FILE_LIMIT
@@ -234,7 +235,7 @@ def _uncommitted(snapshot: Snapshot) -> tuple[str, ...] | None:
     """Return the copied files that are not as git's index has them; None if they are too many, or it is unknown."""
     top = snapshot.manifest.top
     paths = [f"{top}/{name}" for name in snapshot.manifest.files]
-    found, is_complete = IndexReader().uncommitted(
+    found, is_complete = uncommitted(
         paths, lambda path: f"{snapshot.copy}{path.removeprefix(top)}"
     )
     if len(found) > _MOST_UNCOMMITTED:  # data that git neither tracks nor ignores

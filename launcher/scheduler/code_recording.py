@@ -31,7 +31,7 @@ from launcher.store.queued_code import (
 )
 from launcher.system.code_words import is_other_script
 from launcher.system.file_digests import CHANGED_DIGEST, FileDigests
-from launcher.system.git_files import IndexReader
+from launcher.system.git import uncommitted
 from launcher.system.paths import Home
 from launcher.system.project_imports import (
     MOST_MODULES,
@@ -133,7 +133,6 @@ class CodeHelper:
         self._recording, self._check, self._clock = recording, check, clock
         self._most_modules = most_modules
         self._digests, self._imports = FileDigests(), ImportFinder()
-        self._index = IndexReader()
         self._records: dict[int, CodeRecord | None] = {}
         self._cached_files = 0
         self._changes: dict[int, CodeChange] = {}
@@ -176,12 +175,12 @@ class CodeHelper:
         self, code: QueuedCode, starts: Sequence[str], places: ProjectFolders
     ) -> CodeRecord:
         paths, is_complete = self._files(starts, places)
-        uncommitted, is_compared = self._index.uncommitted(paths)
+        changed, is_compared = uncommitted(paths)
         return CodeRecord(
             files={
                 path: code.digests.get(path) or self._queued_digest(path, code.at) for path in paths
             },
-            uncommitted=tuple(uncommitted),
+            uncommitted=tuple(changed),
             is_compared=is_compared,
             is_complete=is_complete,
         )
@@ -213,14 +212,14 @@ class CodeHelper:
             and (place := copy.find(path))
         }
         others = [path for path in map(copy.original, found) if path not in in_copy]
-        uncommitted, is_compared = self._index.uncommitted(others)
+        changed, is_compared = uncommitted(others)
         copied = copy.uncommitted([*in_copy, *named])
         return CodeRecord(
             files={
                 **{path: self._state(place).digest for path, place in {**named, **in_copy}.items()},
                 **{path: self._queued_digest(path, code.at) for path in others},
             },
-            uncommitted=(*(copied or ()), *uncommitted),
+            uncommitted=(*(copied or ()), *changed),
             is_compared=is_compared and copied is not None,
             is_complete=is_complete,
             copied=(*in_copy, *named),

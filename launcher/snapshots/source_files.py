@@ -2,21 +2,18 @@
 
 import os
 import re
-import select
-import signal
 import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from launcher.errors import UsageError
 from launcher.system.code_words import has_code_suffix
-from launcher.system.files import read_all
+from launcher.system.git import LIST_TIMEOUT_S, run_git
 from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
 from launcher.units import format_bytes
 
 MOST_FILES = 20_000  # files and links of a copy
 MOST_BYTES = 200_000_000  # bytes of all copied files
-GIT_TIMEOUT_S = 120.0  # for a tree with millions of files that git does not know
 _LIST_FILES = ("ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard")
 _UNTRACKED = "?"  # the tag that git prints before a file that it does not track
 _UNREADABLE = "could not open directory"  # git's message for a folder that it cannot list
@@ -232,55 +229,14 @@ def _listed_names(top: str, below: str) -> Iterator[tuple[str, bool]]:
 
 def _run_git(top: str, folder: str) -> bytes:
     """Return the list of files of a repository, without those of submodules."""
-    environment = {
-        name: text for name, text in os.environ.items() if not name.startswith("GIT_")
-    } | {"LC_ALL": "C"}
-    options = ("-C", folder, "--no-optional-locks", "-c", "core.fsmonitor=false")
-    output, errors = os.memfd_create("output"), os.memfd_create("errors")
     try:
-        # the module subprocess takes longer to import than git to run
-        pid = os.posix_spawnp(
-            "git",
-            ["git", *options, *_LIST_FILES],
-            environment,
-            file_actions=(
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_DUP2, errors, 2),
-            ),
-        )
-        code = _wait_for(pid)
-        problem = _read_from_start(errors).decode(errors="replace").strip()
-        if code or _UNREADABLE in problem:
-            why = problem.partition("\n")[0] or f"exit code {code}"
-            raise snapshot_error(top, f"git cannot list its files: {why}")
-        return _read_from_start(output)
+        ended = run_git(folder, *_LIST_FILES, timeout_s=LIST_TIMEOUT_S)
     except FileNotFoundError as error:
         raise snapshot_error(top, "git is not in PATH. Install git") from error
     except OSError as error:
         raise snapshot_error(top, f"git cannot list its files: {error.strerror}") from error
-    finally:
-        os.close(output)
-        os.close(errors)
-
-
-def _wait_for(pid: int) -> int:
-    """Return the exit code of a child process; it is killed if it takes too long."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        if not poll.poll(GIT_TIMEOUT_S * 1000):
-            os.kill(pid, signal.SIGKILL)
-    except BaseException:  # Ctrl-C: git would run on
-        os.kill(pid, signal.SIGKILL)
-        raise
-    finally:
-        os.close(descriptor)
-        _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
-
-
-def _read_from_start(descriptor: int) -> bytes:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return read_all(descriptor)
+    problem = ended.stderr.decode(errors="replace").strip()
+    if ended.returncode or _UNREADABLE in problem:
+        why = problem.partition("\n")[0] or f"exit code {ended.returncode}"
+        raise snapshot_error(top, f"git cannot list its files: {why}")
+    return ended.stdout

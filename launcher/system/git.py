@@ -1,14 +1,24 @@
-"""The state of the git working tree around a folder: its commit, and the files that were changed since."""
+"""What git says of working trees: the commit, and the files that differ from it or from the index."""
 
+import errno
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.system.git_files import Repository, find_repository
+
 GIT_TIMEOUT_S = 2.0  # a listing does not wait longer for a slow disk
+LIST_TIMEOUT_S = 120.0  # for a tree with millions of files that git does not know
+MOST_NAMES = 100  # files that git is asked for; it compares each with the whole index
 SHORT_COMMIT = 7  # characters of a commit that is shown
 _RENAMED = b"2"  # an entry that is followed by the name it had before
+# each file of the index, and again if it has changed
+_LIST_INDEX = ("--literal-pathspecs", "ls-files", "-z", "-t", "--cached", "--modified", "--")
+# a copy has other inodes, and times of its own at which they changed
+_OF_COPIES = ("-c", "core.trustctime=false", "-c", "core.checkStat=minimal")
+_CHANGED_TAGS = frozenset("CM")  # changed, and unmerged
 
 
 class WorkTree(NamedTuple):
@@ -71,17 +81,83 @@ def _read(output: bytes) -> tuple[str | None, list[str]]:
     return commit, names
 
 
-def _git(folder: Path, *words: str) -> bytes | None:
-    """Return git's output; None if it fails, is absent or takes too long."""
+def uncommitted(
+    paths: Sequence[str], place_of: Callable[[str], str] = str
+) -> tuple[list[str], bool]:
+    """Return which files differ from the indexes of their repositories, and whether all of them could be compared.
+
+    A file that is not in the index differs. Files outside of all repositories are left out.
+
+    Args:
+        paths: Their paths.
+        place_of: Returns the path of a copy of a folder whose files have the same times.
+    """
+    found: dict[str, Repository | None] = {}
+    names: dict[Repository, dict[str, str]] = {}  # path → name in its repository
+    for path in paths:
+        folder = os.path.dirname(path)  # noqa: PTH120  # called for each of thousands
+        if folder not in found:
+            found[folder] = find_repository(folder)
+        if (repository := found[folder]) is not None:
+            names.setdefault(repository, {})[path] = os.path.relpath(path, repository.top)
+    changed, is_complete = set[str](), True
+    for repository, inside in names.items():
+        unchanged = _unchanged(repository, place_of(repository.top), [*inside.values()])
+        if unchanged is None:
+            is_complete = False
+        else:
+            changed |= {path for path, name in inside.items() if name not in unchanged}
+    return [path for path in paths if path in changed], is_complete
+
+
+def _unchanged(repository: Repository, tree: str, names: Sequence[str]) -> set[str] | None:
+    """Return the names of files in a working tree that are as the index has them; None if git fails.
+
+    If the names are few, no other file is looked at.
+    """
+    output = _git(
+        tree,
+        *(() if tree == repository.top else _OF_COPIES),
+        f"--git-dir={repository.folder}",
+        f"--work-tree={tree}",
+        *_LIST_INDEX,
+        *(names if len(names) <= MOST_NAMES else ()),
+        timeout_s=LIST_TIMEOUT_S,
+    )
+    if output is None:
+        return None
+    entries = os.fsdecode(output).split("\0")
+    changed = {entry[2:] for entry in entries if entry[:1] in _CHANGED_TAGS}
+    return {entry[2:] for entry in entries} - changed
+
+
+def run_git(
+    folder: Path | str, *words: str, timeout_s: float = GIT_TIMEOUT_S
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run git for the repository around a folder, with messages in English; git's index is not written.
+
+    Raises:
+        OSError: It cannot be started, or takes too long. `FileNotFoundError`: it is not in PATH.
+    """
+    around = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(folder), "--no-optional-locks", "-c", "core.fsmonitor=false"]
     try:
-        process = subprocess.run(
-            ["git", "--no-optional-locks", *words],
-            cwd=folder,
+        return subprocess.run(
+            [*command, *words],
+            env={**around, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=GIT_TIMEOUT_S,
-            check=True,
+            timeout=timeout_s,
+            check=False,
         )
-    except (OSError, subprocess.SubprocessError):
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(errno.ETIMEDOUT, f"git takes longer than {timeout_s:g} s") from error
+
+
+def _git(folder: Path | str, *words: str, timeout_s: float = GIT_TIMEOUT_S) -> bytes | None:
+    """Return git's output; None if it fails, is absent or takes too long."""
+    try:
+        ended = run_git(folder, *words, timeout_s=timeout_s)
+    except OSError:
         return None
-    return process.stdout
+    return None if ended.returncode else ended.stdout

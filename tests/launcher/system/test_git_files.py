@@ -1,4 +1,4 @@
-"""Commits and indexes of repositories, read without git and compared with what git says."""
+"""Commits of repositories, read without git and compared with what git says, and changed files."""
 
 import os
 import subprocess
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.git_files import IndexReader, find_repository, read_commit, read_index
+from launcher.system.git import uncommitted
+from launcher.system.git_files import find_repository, read_commit
 
 LONG = "a" * 200
 
@@ -78,7 +79,7 @@ def submodule(top: Path) -> Path:
 def test_commit_is_the_one_that_git_names(tree: Path, make: Callable[[Path], Path]) -> None:
     folder = make(tree)
     assert commit_of(folder) == git(folder, "rev-parse", "HEAD")
-    assert IndexReader().uncommitted([str(folder / "a.py")]) == ([], True)
+    assert uncommitted([str(folder / "a.py")]) == ([], True)
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])
@@ -93,14 +94,12 @@ def test_uncommitted_files_are_those_that_git_names(tree: Path, version: int) ->
     (tree / "new.py").write_text("")
     (tree / "a.py").touch()  # another time and the same content
     paths = sorted(str(path) for path in tree.rglob("*.py"))
-    changed, is_compared = IndexReader().uncommitted(paths)
+    changed, is_compared = uncommitted(paths)
     listed = git(tree, "status", "--porcelain", "-z").split("\0")
     assert {str(tree / line[2:].lstrip()) for line in listed if line} == {*changed}
     assert is_compared
     content = (tree / ".git" / "index").read_bytes()
     assert int.from_bytes(content[4:8], "big") == version
-    assert read_index(content[:-1]) is None
-    assert read_index(content[:40]) is None
 
 
 def test_repository_with_sha256_is_read(tmp_path: Path) -> None:
@@ -109,9 +108,9 @@ def test_repository_with_sha256_is_read(tmp_path: Path) -> None:
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "first")
     assert commit_of(tmp_path) == git(tmp_path, "rev-parse", "HEAD")
-    assert IndexReader().uncommitted([str(tmp_path / "a.py")]) == ([], True)
+    assert uncommitted([str(tmp_path / "a.py")]) == ([], True)
     (tmp_path / "a.py").write_text("2\n")
-    assert IndexReader().uncommitted([str(tmp_path / "a.py")]) == ([str(tmp_path / "a.py")], True)
+    assert uncommitted([str(tmp_path / "a.py")]) == ([str(tmp_path / "a.py")], True)
 
 
 def break_head(top: Path) -> None:
@@ -146,9 +145,19 @@ def test_broken_repository_has_no_commit(tree: Path, damage: Callable[[Path], No
     assert commit_of(tree) is None
 
 
-def test_index_that_cannot_be_read_is_unknown(tree: Path) -> None:
+def test_split_index_is_compared(tree: Path) -> None:
     git(tree, "update-index", "--split-index")
-    paths = [str(tree / "a.py")]
-    assert IndexReader().uncommitted(paths) == ([], False)
-    (tree / ".git" / "index").unlink()
-    assert IndexReader().uncommitted(paths) == ([], False)
+    (tree / "b.py").write_text("changed\n")
+    paths = [str(tree / name) for name in ("a.py", "b.py")]
+    assert uncommitted(paths) == (paths[1:], True)
+
+
+@pytest.mark.parametrize("damage", ["no git", "index"])
+def test_files_are_not_compared_without_git_or_with_a_broken_index(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    if damage == "no git":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        (tree / ".git" / "index").write_bytes(b"DIRC")
+    assert uncommitted([str(tree / "a.py"), str(tmp_path / "outside.py")]) == ([], False)
