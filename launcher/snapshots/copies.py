@@ -28,7 +28,7 @@ from launcher.snapshots.source_files import (
 )
 from launcher.snapshots.startup.launcher_snapshot.held_files import INDEX, write_index
 from launcher.snapshots.startup.launcher_snapshot.notes import append_text, coarse_now
-from launcher.system.file_digests import UNSTABLE_S, CacheFile
+from launcher.system.file_digests import DigestCache
 from launcher.system.files import open_descriptor, read_all, read_json, sync, write_all, write_json
 from launcher.system.locks import mark_in_use
 from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
@@ -87,7 +87,7 @@ class Source(NamedTuple):
     manifest: Manifest
     left_out: Mapping[str, int]  # name → bytes, of files that are too large
     files: Mapping[str, ProjectFile]  # as they are now
-    cache: CacheFile  # digests of files that have not changed since
+    cache: DigestCache  # digests of files that have not changed since
 
 
 class Snapshot(NamedTuple):
@@ -145,7 +145,7 @@ def describe_source(folder: Path, top: str, largest: int = DEFAULT_FILE_LIMIT) -
         UsageError: A file cannot be copied.
     """
     source, left_out = list_source(top, str(folder.parent), largest)
-    cache = CacheFile(folder.with_name(f"digests-{_name_of(top)}.json"), {"files": MOST_FILES})
+    cache = DigestCache(folder.with_name(f"digests-{_name_of(top)}.json"), MOST_FILES)
     files = {
         name: CopiedFile(file.mode, file.size, file.mtime_ns, _digest(cache, top, name, file))
         for name, file in source.items()
@@ -373,29 +373,21 @@ def _delete_tree(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
 
 
-def _digest(cache: CacheFile, top: str, name: str, file: ProjectFile) -> str:
-    stamp = [file.size, file.mtime_ns, file.ctime_ns, file.inode]
-    known = cache.get("files", name, _read_entry)
-    if known is not None and known[0] == stamp:
-        return known[1]
+def _digest(cache: DigestCache, top: str, name: str, file: ProjectFile) -> str:
     try:
-        digest = _read_digest(f"{top}/{name}")
+        return cache.find(
+            name,
+            [file.size, file.mtime_ns, file.ctime_ns, file.inode],
+            lambda: _read_digest(f"{top}/{name}"),
+            changed_ns=max(file.mtime_ns, file.ctime_ns),
+        )
     except OSError as error:
         raise snapshot_error(top, f"{name} cannot be read: {error.strerror}") from error
-    # a file that was changed just now may be changed again and keep its time
-    if time.time_ns() - max(file.mtime_ns, file.ctime_ns) > UNSTABLE_S * 1e9:
-        cache.add("files", name, [stamp, digest])
-    return digest
 
 
 def _name_of(top: str) -> str:
     """Return the name of a project in the names of files."""
     return hashlib.sha256(os.fsencode(top)).hexdigest()[:KEY_LENGTH]
-
-
-def _read_entry(value: Any) -> tuple[list[int], str]:
-    stamp, digest = value
-    return [int(number) for number in stamp], str(digest)
 
 
 def _read_digest(path: str) -> str:

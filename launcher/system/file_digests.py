@@ -48,6 +48,7 @@ CHUNK_BYTES = 8 << 20  # read at once; a file that is larger reports its progres
 MOST_FILES = 2000
 SCHEMA = 3  # schema of caches
 
+_FILES = "files"  # the part of a cache with digests of files
 _STAMP_PATTERN = re.compile(r"\d+ \d+")  # in the place of the digest of a file that was not read
 
 Value = TypeVar("Value")
@@ -121,6 +122,48 @@ class CacheFile:
             self._added = {name: {} for name in self._max_entries}
 
 
+class DigestCache:
+    """The digests of files and folders, each used while their stamp is the same.
+
+    Args:
+        path: of a file that stores them for later processes. If None, nothing is stored.
+        most: number of stored digests.
+    """
+
+    def __init__(self, path: Path | None, most: int = MOST_FILES) -> None:
+        self._file = CacheFile(path, {_FILES: most})
+        self._digests: dict[str, tuple[list[int], str]] = {}  # path → stamp and digest
+        self.save = self._file.save
+
+    def find(
+        self,
+        name: str,
+        stamp: list[int],
+        compute: Callable[[], str],
+        *,
+        changed_ns: int,
+        is_stored: bool = True,
+    ) -> str:
+        """Return the digest of a file or folder, computed if its stamp differs from the last one.
+
+        Args:
+            name: of the file.
+            stamp: its size, times and inode.
+            compute: reads it.
+            changed_ns: when it changed last, in nanoseconds since 1970.
+            is_stored: whether its digest is kept for later processes.
+        """
+        known = self._digests.get(name) or self._file.get(_FILES, name, _read_digest_entry)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        digest = compute()
+        if time.time() - changed_ns / 1e9 >= UNSTABLE_S:
+            self._digests[name] = stamp, digest
+            if is_stored:
+                self._file.add(_FILES, name, (stamp, digest))
+        return digest
+
+
 class FileDigests:
     """Compute the digests of files.
 
@@ -132,8 +175,7 @@ class FileDigests:
     def __init__(self, path: Path | None = None, on_progress: HashProgress | None = None) -> None:
         self._on_progress = on_progress
         is_there = path is not None and path.parent.is_dir()
-        self._cache = CacheFile(path if is_there else None, {"files": MOST_FILES})
-        self._digests: dict[str, tuple[list[int], str]] = {}  # path → size, time and inode; digest
+        self._cache = DigestCache(path if is_there else None)
 
     def digest_file(self, path: Path | str) -> str:
         """Return a digest of a file; that of a folder is empty, because reading all its images would take too long.
@@ -145,17 +187,18 @@ class FileDigests:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             return ""
-        key = [status.st_size, status.st_mtime_ns, status.st_ino]
-        known = self._digests.get(name) or self._cache.get("files", name, _read_digest_entry)
-        if known is not None and known[0] == key:
-            return known[1]
-        with path.open("rb", buffering=0) as file:
-            digest = self._hash(file, name, status.st_size)
-        if time.time() - status.st_mtime >= UNSTABLE_S:
-            self._digests[name] = key, digest
-            if status.st_size >= LARGE_BYTES:
-                self._cache.add("files", name, (key, digest))
-        return digest
+
+        def read() -> str:
+            with path.open("rb", buffering=0) as file:
+                return self._hash(file, name, status.st_size)
+
+        return self._cache.find(
+            name,
+            [status.st_size, status.st_mtime_ns, status.st_ino],
+            read,
+            changed_ns=status.st_mtime_ns,
+            is_stored=status.st_size >= LARGE_BYTES,
+        )
 
     def _digest_folder(self, path: str) -> str:
         """Return a digest of everything below a folder, read only if its stamp differs from the last one.
@@ -167,10 +210,6 @@ class FileDigests:
         folder = path.rstrip(FOLDER_END)
         name, entries = folder + FOLDER_END, list_folder(folder)
         size, number = stamp_of(entries)
-        key = [size, number, len(entries)]
-        known = self._digests.get(name) or self._cache.get("files", name, _read_digest_entry)
-        if known is not None and known[0] == key:
-            return known[1]
         read = reported = 0
 
         def digest_next(file: str) -> str:
@@ -182,12 +221,13 @@ class FileDigests:
                 reported = read
             return digest
 
-        digest = digest_entries(folder, entries, digest_next)
-        if time.time() - newest_change_ns(entries) / 1e9 >= UNSTABLE_S:
-            self._digests[name] = key, digest
-            if size >= LARGE_BYTES or len(entries) >= LARGE_FOLDER:
-                self._cache.add("files", name, (key, digest))
-        return digest
+        return self._cache.find(
+            name,
+            [size, number, len(entries)],
+            lambda: digest_entries(folder, entries, digest_next),
+            changed_ns=newest_change_ns(entries),
+            is_stored=size >= LARGE_BYTES or len(entries) >= LARGE_FOLDER,
+        )
 
     def _hash(self, file: BinaryIO, name: str, size: int) -> str:
         content, read = hashlib.sha256(), 0
