@@ -156,7 +156,7 @@ def snapshot_if(store: Store, request: SubmitRequest, search: SearchRequest) -> 
         yield request.context
         return
     # few commands need it
-    from launcher.functions.code_snapshots import snapshot_taken
+    from launcher.functions.job_snapshots import snapshot_taken
 
     with snapshot_taken(store, request.context, [spec]) as context:
         yield context

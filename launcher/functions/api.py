@@ -226,7 +226,7 @@ def queue_calls(
             code = _function_code(function)
             with ExitStack() as stack:
                 if snapshot:
-                    from launcher.functions.code_snapshots import (
+                    from launcher.functions.job_snapshots import (
                         snapshot_taken,
                     )  # few calls need it
 

@@ -308,7 +308,7 @@ def commit_jobs(
     """
     if not request.snapshot:
         return _commit_jobs(store, request, specs, record)
-    from launcher.functions.code_snapshots import snapshot_taken  # few commands need it
+    from launcher.functions.job_snapshots import snapshot_taken  # few commands need it
 
     with snapshot_taken(store, request.context, specs) as context:
         return _commit_jobs(store, request._replace(context=context), specs, record)

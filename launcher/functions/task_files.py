@@ -115,7 +115,7 @@ def submit_plan(
         with ExitStack() as stack:
             specs = [*starting_specs(comparison, root)] if snapshot else []
             if specs:
-                from launcher.functions.code_snapshots import snapshot_taken  # few calls need it
+                from launcher.functions.job_snapshots import snapshot_taken  # few calls need it
 
                 context = stack.enter_context(snapshot_taken(store, context, specs))
             submitted = submit(store, root, comparison, context, time.time())

@@ -580,7 +580,7 @@ def _print_planned_jobs(
     for warning in files_warnings(store, request, specs, ON_COMMAND_LINE):
         _warn(warning)
     if specs and request.snapshot:
-        from launcher.functions.code_snapshots import plan_snapshot  # few commands need it
+        from launcher.functions.job_snapshots import plan_snapshot  # few commands need it
 
         planned = plan_snapshot(home, request.context, specs)
         print_stderr(f"snapshot {planned}")

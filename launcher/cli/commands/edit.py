@@ -391,7 +391,7 @@ def _check_names(store: Store, revisions: "Iterable[Revision]") -> None:
     revisions = [*revisions]
     check_new_names(store, revisions)
     if store.read.snapshots(revision.row.id for revision in revisions):
-        from launcher.functions.code_snapshots import check_revised  # few jobs have one
+        from launcher.functions.job_snapshots import check_revised  # few jobs have one
 
         for revision in revisions:
             check_revised(store, revision.row.id, revision.spec)
@@ -416,7 +416,7 @@ def _requeue(
     with ExitStack() as stack:
         retaken = []
         if snapshot or environment:
-            from launcher.functions.code_snapshots import contexts_retaken  # few commands need it
+            from launcher.functions.job_snapshots import contexts_retaken  # few commands need it
 
             rows = store.read.jobs_by_id(store.job_control.jobs_to_retry(again))
             revised = {change.row.id: change.spec for change in changes.values()}

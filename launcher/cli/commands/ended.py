@@ -300,7 +300,7 @@ def _clean_snapshots(home: Home, store: Store) -> int:
     """Delete snapshots that no job needs any more; return the freed bytes, and print which stay."""
     if not home.snapshots.is_dir():
         return 0
-    from launcher.functions.code_snapshots import clean_snapshots  # few queues have snapshots
+    from launcher.functions.job_snapshots import clean_snapshots  # few queues have snapshots
 
     freed, kept = clean_snapshots(store)
     for text in kept:

@@ -448,7 +448,7 @@ def _snapshot_taken(
     store: Store, comparison: Comparison, context: Context
 ) -> AbstractContextManager[Context]:
     """Return what yields the context of a plan's jobs with a snapshot, if there are any to queue."""
-    from launcher.functions.code_snapshots import snapshot_taken  # few commands need it
+    from launcher.functions.job_snapshots import snapshot_taken  # few commands need it
 
     specs = [*starting_specs(comparison, Path.cwd())]
     return snapshot_taken(store, context, specs) if specs else nullcontext(context)
@@ -547,7 +547,7 @@ def _list(
             reasons = [*reasons_against(store, comparison, preview.wave.unsatisfiable, pass_env)]
             snapshot = None
             if with_snapshot:
-                from launcher.functions.code_snapshots import plan_snapshot  # few commands need it
+                from launcher.functions.job_snapshots import plan_snapshot  # few commands need it
 
                 specs = starting_specs(comparison, Path.cwd())
                 try:

@@ -235,9 +235,7 @@ def _uncommitted(snapshot: Snapshot) -> tuple[str, ...] | None:
     """Return the copied files that are not as git's index has them; None if they are too many, or it is unknown."""
     top = snapshot.manifest.top
     paths = [f"{top}/{name}" for name in snapshot.manifest.files]
-    found, is_complete = uncommitted(
-        paths, lambda path: f"{snapshot.copy}{path.removeprefix(top)}"
-    )
+    found, is_complete = uncommitted(paths, lambda path: f"{snapshot.copy}{path.removeprefix(top)}")
     if len(found) > _MOST_UNCOMMITTED:  # data that git neither tracks nor ignores
         found = [path for path in found if has_code_suffix(path)]
     if not is_complete or len(found) > _MOST_UNCOMMITTED:
