@@ -11,6 +11,7 @@ from typing import Any
 
 from launcher.code_identity.text import LAUNCHER, Element, ModuleText, opaque_text, read_text
 from launcher.system.file_digests import CacheFile
+from launcher.system.module_files import ModuleFiles
 
 ABSENT_MODULE = "absent"  # the digest of a module that is not there
 _COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".pyc")
@@ -33,7 +34,7 @@ class DiskModules:
         self._contents: dict[str, bytes] = {}  # by SHA-256
         # modules of closures that are known by their bytes alone
         self.opaque_modules: dict[str, Path] = {}
-        self._names_in = cache(_names_in)
+        self._files = ModuleFiles(_SUFFIXES)
         self._places = cache(_places)
         self.file = cache(self._find_file)
         self._key_of = cache(self._read_content_digest)
@@ -88,22 +89,13 @@ class DiskModules:
         for place in self._places(top) if top else ():
             if not place.is_dir():  # a module without a package
                 return None if rest else place
-            folder = "/".join((str(place), *rest))
-            above, _, name = folder.rpartition("/")
-            file = None
-            if not rest or name in self._names_in(above):
-                file = self._find_in_folder(folder, "__init__")
-            if file is None and rest:
-                file = self._find_in_folder(above, name)
-            if file is not None and file.is_file():
-                return file
+            found = [self._files.in_folder(str(place), "__init__")]
+            if rest:
+                found = [*self._files.find(str(place), rest)]
+            file = found[-1] if len(found) == max(1, len(rest)) else None
+            if file is not None and os.path.isfile(file):  # noqa: PTH113  # done for every module
+                return Path(file)
         return None
-
-    def _find_in_folder(self, folder: str, name: str) -> Path | None:
-        """Return the file of a folder that holds a module of this name; source text comes first."""
-        names = self._names_in(folder)
-        suffix = next((each for each in _SUFFIXES if f"{name}{each}" in names), None)
-        return None if suffix is None else Path(folder, f"{name}{suffix}")
 
     def _read_content_digest(self, file: Path) -> str:
         content = file.read_bytes()
@@ -164,13 +156,6 @@ def _places(top: str) -> tuple[Path, ...]:
         return tuple(map(Path, spec.submodule_search_locations))
     origin = Path(spec.origin or "")
     return (origin,) if origin.name.endswith(_SUFFIXES) else ()
-
-
-def _names_in(folder: str) -> frozenset[str]:
-    try:
-        return frozenset(os.listdir(folder))  # noqa: PTH208  # a path of each would cost more than all else
-    except OSError:
-        return frozenset()
 
 
 def _module_name(path: Path) -> str:

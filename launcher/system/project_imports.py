@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from launcher.system.code_words import has_code_suffix
 from launcher.system.files import FileStamp, file_stamp
+from launcher.system.module_files import ModuleFiles
 
 MOST_MODULES = 20_000  # modules of one script
 MOST_BYTES = 4 << 20  # bytes of a module; a larger one holds data
@@ -131,11 +132,11 @@ def _parse(file: str) -> ast.Module | None:
 
 
 class _Search:
-    """A search for modules, in which each folder is listed once."""
+    """A search for the modules of a project."""
 
     def __init__(self, places: ProjectFolders) -> None:
         self._folders, self._packages = places.folders, dict(places.packages)
-        self._names: dict[str, frozenset[str]] = {}
+        self._files = ModuleFiles()
 
     def imported_files(self, imported: ImportedName, file: str, folder: str) -> Iterator[str]:
         if not imported.level:
@@ -153,44 +154,19 @@ class _Search:
         if top == _LAUNCHER:  # a checkout of ours is not a part of the project
             return
         if top in self._packages:
-            yield from self._init(self._packages[top])
+            if (package := self._files.in_folder(self._packages[top], "__init__")) is not None:
+                yield package
             yield from self._below(self._packages[top], rest, names)
             return
         for place in (folder, *self._folders) if folder else self._folders:
-            there = self._list(place)
+            there = self._files.names_in(place)
             if f"{top}.py" in there or top in there:
                 yield from self._below(place, [top, *rest], names)
                 return
 
     def _below(self, folder: str, parts: Sequence[str], names: Sequence[str]) -> Iterator[str]:
-        for part in parts:
-            there = self._list(folder)
-            folder = f"{folder}/{part}"
-            if part in there and (f"{part}.py" not in there or self._list(folder)):
-                yield from self._init(folder)
-            elif f"{part}.py" in there:
-                yield f"{folder}.py"
-                return
-            else:
-                return
-        for name in names:
-            there = self._list(folder)
-            if f"{name}.py" in there:
-                yield f"{folder}/{name}.py"
-            elif name in there:
-                yield from self._init(f"{folder}/{name}")
-
-    def _init(self, folder: str) -> Iterator[str]:
-        if "__init__.py" in self._list(folder):
-            yield f"{folder}/__init__.py"
-
-    def _list(self, folder: str) -> frozenset[str]:
-        if folder not in self._names:
-            try:
-                self._names[folder] = frozenset(os.listdir(folder))  # noqa: PTH208  # as above
-            except OSError:
-                self._names[folder] = frozenset()
-        return self._names[folder]
+        for last in ((), *((name,) for name in names)):
+            yield from filter(None, self._files.find(folder, (*parts, *last)))
 
 
 def named_code_files(file: str) -> Iterator[str]:

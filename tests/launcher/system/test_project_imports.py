@@ -55,6 +55,7 @@ def found(folder: Path, start: str = "train.py", most: int = 1000) -> tuple[set[
             {"train.py", "p/__init__.py", "p/a.py"},
         ),
         ({"train.py": "from n.m import a", "n/m/a.py": ""}, {"train.py", "n/m/a.py"}),
+        ({"train.py": "import a", "a.py": "", "a/data.csv": ""}, {"train.py", "a.py"}),
         (
             {
                 "train.py": "import p.q.a",
