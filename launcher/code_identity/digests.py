@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import platformdirs
 
-from launcher.code_identity.graph import CodeGraph, RelevantCode
+from launcher.code_identity.graph import CodeGraph
 from launcher.code_identity.modules import ABSENT_MODULE, DiskModules
 from launcher.code_identity.text import digest_of
 from launcher.errors import UsageError
@@ -54,6 +54,7 @@ class CodeIndex:
         self._closure = cache(self._graph.closure)
         self.file = self._modules.file
         self.opaque_modules = self._modules.opaque_modules
+        self.relevant_code = self._graph.relevant_code
 
     def code(
         self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
@@ -97,12 +98,6 @@ class CodeIndex:
 
     def _content_digests(self, modules: Iterable[str]) -> dict[str, str]:
         return {module: self._modules.content_digest(module) for module in sorted(modules)}
-
-    def relevant_code(
-        self, entry: str, roots: Sequence[str], closure: Sequence[str]
-    ) -> RelevantCode:
-        """Return the relevant code of some work in the modules of its closure."""
-        return self._graph.relevant_code(entry, roots, closure)
 
     def words(self, roots: Sequence[str], known: frozenset[str] | None = None) -> frozenset[str]:
         """Return the names and words in the code of some work; arguments are those of `code`."""

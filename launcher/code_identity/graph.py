@@ -73,7 +73,7 @@ class CodeGraph:
         """
         own, texts = own_packages(roots), self._texts(closure)
         home, _, function = entry.partition(":")
-        words = self.words(closure) | {function}
+        words = self.words(closure).union(function.split("."))
         is_documented = not words.isdisjoint(_DOCUMENTATION)
         whole = self._whole_modules(texts, own)
         named = {*self._with_modules_below(roots)} - {home}

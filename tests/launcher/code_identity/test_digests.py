@@ -697,6 +697,13 @@ def test_later_plugin_is_excluded_unless_it_may_change_the_others(
     assert (CodeIndex().code(entry, roots, known)[WHOLE_CODE] == before[WHOLE_CODE]) is is_same
 
 
+def test_class_of_a_method_that_does_the_work_counts(place: Path) -> None:
+    write(place, {"lab24.py": "class Net:\n    def fit(self):\n        return 1\n"})
+    before = whole("lab24:Net.fit")
+    write(place, {"lab24.py": "class Net:\n    def fit(self):\n        return 2\n"})
+    assert whole("lab24:Net.fit") != before
+
+
 def test_new_optional_import_counts_once_it_exists(place: Path) -> None:
     text = "try:\n    from lab21 import fast\nexcept ImportError:\n    fast = None\n\n\ndef f():\n    return fast\n"
     write(place, {"lab21/__init__.py": "", "lab21/work.py": text})
