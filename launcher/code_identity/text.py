@@ -343,7 +343,7 @@ class _TextReader(ast.NodeVisitor):
     def _note_module(self, text: str) -> None:
         """Note the modules that a string names."""
         names = _STARTED_MODULE.findall(text)
-        if _NAMED_MODULE.fullmatch(text):
+        if _NAMED_MODULE.fullmatch(text) or text == self._package.partition(".")[0]:
             names.append(text.partition(":")[0])
         for name in names:
             rest = name.lstrip(".")

@@ -36,6 +36,7 @@ FOUND = {
     "its own package": IMPORTING.format("import importlib", "importlib.import_module(f'{__package__}.{job}')"),
     "its own name": IMPORTING.format("import importlib", "importlib.import_module(f'{__name__.rpartition(\".\")[0]}.{job}')"),
     "the name of a package": IMPORTING.format("import importlib, pk", "importlib.import_module(f'{pk.__name__}.{job}')"),
+    "a list of words": IMPORTING.format("import importlib", "importlib.import_module('.'.join(['pk', job]))"),
     "a relative name": IMPORTING.format("from importlib import import_module as load", "load('.parts', __package__)"),
     "a computed relative name": IMPORTING.format("from importlib import import_module as load", "load('.' + job, 'pk')"),
     "a file in its folder": IMPORTING.format("from importlib.util import spec_from_file_location as spec", "spec(job, __file__ + job)"),
