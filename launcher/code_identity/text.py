@@ -310,7 +310,8 @@ class _TextReader(ast.NodeVisitor):
         """Return whether texts in the arguments of a function are sentences for people."""
         if _OF_ARGPARSE.fullmatch(function):
             return any(name.partition(".")[0] == "argparse" for name in self._imports)
-        return any(map(_DESCRIBED.fullmatch, self._meanings(function)))
+        meanings = [*self._meanings(function)]
+        return bool(meanings) and all(map(_DESCRIBED.fullmatch, meanings))
 
     def visit_Compare(self, node: ast.Compare) -> None:
         itself = set(self._itself)  # `__name__ == "__main__"` finds no module
