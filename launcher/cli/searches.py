@@ -15,7 +15,6 @@ from launcher.functions.shared_files import IN_TASK_FILE
 from launcher.planning.plan import Plan
 from launcher.screens.terminal import print_stderr
 from launcher.search.definition import check_extra
-from launcher.search.space import text_of
 from launcher.search.submission import (
     SearchRequest,
     commit_search,
@@ -32,6 +31,7 @@ from launcher.store.searches import SearchRow
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home, find_home
 from launcher.system.text import sanitize_terminal
+from launcher.taskfile.domains import text_of
 from launcher.workers.progress.file_owners import ON_COMMAND_LINE
 
 

@@ -6,11 +6,11 @@ from launcher.params import TEMPLATE
 from launcher.screens.search_view import best_of, search_title, trials_text
 from launcher.screens.text_table import columns
 from launcher.search.definition import SearchDefinition, read_definition
-from launcher.search.space import Choice, Range, text_of
 from launcher.search.submission import describe
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow
 from launcher.system.text import sanitize_terminal
+from launcher.taskfile.domains import Choice, Range, text_of
 
 
 def search_lines(store: Store, search: SearchRow) -> Iterator[str]:

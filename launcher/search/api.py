@@ -16,7 +16,6 @@ from launcher.functions.programs import SubmitRequest, check_name
 from launcher.functions.shared_files import IN_PYTHON
 from launcher.job import PROGRAM, PROGRAM_RUN, Spec, run_name_fault
 from launcher.screens.terminal import print_stderr
-from launcher.search.space import choice_of, text_of, value_of
 from launcher.search.submission import (
     commit_search,
     program_search,
@@ -35,6 +34,7 @@ from launcher.store.client import (
 from launcher.store.searches import CANCELLED, SearchRow
 from launcher.system.daemon_control import wake
 from launcher.system.text import sanitize_terminal
+from launcher.taskfile.domains import choice_of, text_of, value_of
 from launcher.taskfile.foreign_values import OwnSpelling, own_spelling, repr_of
 
 _DIRECTIONS = ("direction", "directions", "mode", "goal", "maximize", "minimize")

@@ -18,7 +18,12 @@ from launcher.results.metric_direction import (
     split_direction,
     unknown_direction,
 )
-from launcher.search.space import (
+from launcher.search.words import CMAES, GRID, MEDIAN, NONE, PRUNERS, SAMPLERS, TPE, SearchWords
+from launcher.stored_specs import SpecWriter, read_spec
+from launcher.system.files import Json
+from launcher.system.installation import install_command
+from launcher.system.stored_fields import Unreadable, parse_record
+from launcher.taskfile.domains import (
     Choice,
     Range,
     Space,
@@ -28,11 +33,6 @@ from launcher.search.space import (
     size_of,
     text_of,
 )
-from launcher.search.words import CMAES, GRID, MEDIAN, NONE, PRUNERS, SAMPLERS, TPE, SearchWords
-from launcher.stored_specs import SpecWriter, read_spec
-from launcher.system.files import Json
-from launcher.system.installation import install_command
-from launcher.system.stored_fields import Unreadable, parse_record
 
 MOST_TRIALS = 10_000
 _NAMES = "names in --sweep"

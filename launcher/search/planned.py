@@ -25,10 +25,10 @@ from launcher.search.definition import (
     define,
     sample_values,
 )
-from launcher.search.space import Choice, Value, choice_of, text_of
 from launcher.search.words import TPE, SearchWords
 from launcher.store.queue import Store
 from launcher.system.files import Json
+from launcher.taskfile.domains import Choice, Value, choice_of, text_of
 from launcher.taskfile.searches import VALUES, ChosenValues, SearchEntry
 
 MOST_PLANNED = 60  # trials that are planned before a search is queued

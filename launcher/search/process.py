@@ -18,7 +18,6 @@ from launcher.search.definition import SearchDefinition, close_metric, read_defi
 from launcher.search.endings import end_failed, reason_of_error
 from launcher.search.files import journal_path, study_name
 from launcher.search.room import Room
-from launcher.search.space import values_in
 from launcher.search.standing import standing_of, standing_record
 from launcher.search.study import Exhausted, JournalWriter, SearchStudy, TrialEnd, TrialRecord
 from launcher.search.trial_jobs import TrialJobs
@@ -44,6 +43,7 @@ from launcher.system.files import Json
 from launcher.system.locks import lock_file
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
+from launcher.taskfile.domains import values_in
 
 LOCK_S = 5.0  # seconds for which the process of an earlier scheduler is waited for
 FASTEST_POLL_S, SLOWEST_POLL_S = 0.005, 0.2

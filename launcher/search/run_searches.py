@@ -9,13 +9,13 @@ from launcher.results.result_jobs import WAITING
 from launcher.results.returned_rows import INCOMPLETE, JOB, PRUNED
 from launcher.results.table import AbsentRow, RunResults
 from launcher.search.definition import SearchDefinition, read_definition
-from launcher.search.space import text_of
 from launcher.search.trials import by_number, is_complete, is_pruned, read_result
 from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.searches import SearchRow, TrialRow
 from launcher.system.files import Json
+from launcher.taskfile.domains import text_of
 
 NOT_QUEUED = "not queued"  # a seed of a trial that ended with another seed
 

@@ -32,8 +32,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from launcher.search.definition import SearchDefinition
-from launcher.search.space import Choice, Range, Space, Value, key_of_text, size_of, text_of
 from launcher.search.words import CMAES
+from launcher.taskfile.domains import Choice, Range, Space, Value, key_of_text, size_of, text_of
 
 MOST_REPEATED = 20  # times that values are asked again which were tried before
 MOST_LISTED = 100_000  # combinations that are listed to find one that was not tried

@@ -22,12 +22,12 @@ from launcher.search.definition import (
     read_definition,
     sample_values,
 )
-from launcher.search.space import Range, text_of
 from launcher.search.trial_jobs import program_of_trial
 from launcher.search.words import SearchWords
 from launcher.signatures import program_cost
 from launcher.store.queue import Store
 from launcher.store.searches import CANCELLED, NewTrial, SearchRow
+from launcher.taskfile.domains import Range, text_of
 from launcher.taskfile.programs import LONGEST_SWEPT_NAME, swept_command, terms_with_braces
 
 

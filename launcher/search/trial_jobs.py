@@ -6,7 +6,6 @@ from launcher.context import Context
 from launcher.functions.programs import PREFIX, SubmitRequest, commit_jobs
 from launcher.job import PROGRAM, Spec
 from launcher.search.definition import SearchDefinition
-from launcher.search.space import Value, text_of, values_in
 from launcher.search.trials import JobResult, is_pruned, read_result, steps_for_study
 from launcher.signatures import program_cost
 from launcher.states import State
@@ -14,6 +13,7 @@ from launcher.store.queue import Store
 from launcher.store.searches import NewTrial, SearchRow, SearchState, TrialRow
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
+from launcher.taskfile.domains import Value, text_of, values_in
 from launcher.taskfile.programs import fill_template
 from launcher.workers.progress.attempt_progress import read_last_metrics, read_reported_steps
 

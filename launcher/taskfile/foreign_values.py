@@ -24,6 +24,7 @@ _BETWEEN = re.compile(
     rf"(?(dots)|(?:\s*:\s*(?P<step>{_NUMBER}))?)(?P<after>[:,;\s]\s*log)?\)?",
     re.ASCII,
 )
+_WORDS = re.compile(r"choice\(\s*([\w.+-]+(?:\s*,\s*[\w.+-]+)*)\s*\)", re.ASCII)
 _CALLED = re.compile(r"[A-Za-z_][\w.]*\s*\(|[\[({<]|[A-Za-z_]+\s*=")
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
 
@@ -99,14 +100,25 @@ class OwnSpelling(NamedTuple):
     other: str = ""  # the same values as a list, if both may be meant
     is_list: bool = False
 
-    def advice(self, name: str) -> str:
-        """Return what to write for the values of a name."""
+    def advice(self, name: str, equals: str = "=") -> str:
+        """Return what to write for the values of a name.
+
+        Args:
+            name: Name of the values.
+            equals: What is between a name and its values. If it is a colon, a list has brackets, as YAML has it.
+        """
+        named = f"{name}{equals}"
+
+        def listed(text: str) -> str:
+            return text if equals == "=" else f"[{text.replace(',', ', ')}]"
+
         if not self.text:
-            forms = (f"{name}=LOW..HIGH", f"{name}=LOW..HIGH:log", f"{name}=VALUE,VALUE")
-            return f"Write {', '.join(forms[:2])} or {forms[2]}"
+            ranges = f"Write {named}LOW..HIGH, {named}LOW..HIGH:log"
+            return f"{ranges} or {named}{listed('VALUE,VALUE')}"
         if self.other:
-            return f"Write {name}={self.text} for a range, or {name}={self.other} for these values"
-        return f"Write {name}={self.text}"
+            values = f"{named}{listed(self.other)}"
+            return f"Write {named}{self.text} for a range, or {values} for these values"
+        return f"Write {named}{listed(self.text) if self.is_list else self.text}"
 
 
 def own_spelling(text: str) -> OwnSpelling | None:
@@ -114,6 +126,9 @@ def own_spelling(text: str) -> OwnSpelling | None:
     text = text.strip()
     if match := _BETWEEN.fullmatch(text):
         return _between(match)
+    # also words that Python does not read, such as 007 and 3d
+    if (match := _WORDS.fullmatch(text)) and ".." not in text:
+        return OwnSpelling(",".join(match[1].replace(",", " ").split()), is_list=True)
     if not _CALLED.match(text):
         return None
     for code in (text, f"dict({text})"):
@@ -299,7 +314,7 @@ def _of_bounds(source: _Source, call: _Call, *, log: bool) -> OwnSpelling | None
     if not is_whole and both_whole and not (step and not _WHOLE.fullmatch(step)):
         low, high = f"{low}.0", f"{high}.0"
     if Decimal(low) >= Decimal(high):
-        return OwnSpelling(low)
+        return OwnSpelling(low if Decimal(low) == Decimal(high) else "")
     if log:
         return OwnSpelling(f"{low}..{high}{LOG}")
     has_step = step and not (is_whole and Decimal(step) == 1)

@@ -181,9 +181,9 @@ _OF_PROGRAMS: Mapping[str, Word] = {
         or_null(one_or_more(pattern(r"[A-Za-z_][A-Za-z0-9_.\-]*", "the name of a flag"))),
     ),
     "random": Word(
-        "Values drawn at random, alone or together with matrix. Write NAME: uniform(LOW, HIGH), "
-        "loguniform(LOW, HIGH), randint(FIRST, LAST) or choice(VALUE, …)",
-        {"type": ["object", "null"], "additionalProperties": {"type": ["string", "null"]}},
+        "Values drawn at random, alone or together with matrix. Write NAME: LOW..HIGH, LOW..HIGH..STEP, "
+        "LOW..HIGH:log or [VALUE, VALUE]",
+        {"type": ["object", "null"], "additionalProperties": one_or_more(PLAIN)},
     ),
     "count": Word("Number of draws", _whole_number(minimum=1, maximum=10_000)),
     "seed": Word(

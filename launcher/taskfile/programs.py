@@ -9,20 +9,18 @@ A matrix of a program can have any names. A value replaces its name between brac
 
 The options `metrics` and `tensorboard` of the entry are filled in the same way.
 
-Values can be drawn: `random: {lr: loguniform(1e-4, 1e-1), hidden: choice(4, 8)}` with `count: 20` combines each draw
-with each combination of the matrix. Each name has a separate random stream, so a larger count keeps the draws of a
+Values can be drawn: `random: {lr: 1e-4..1e-1:log, hidden: [4, 8]}` with `count: 20` combines each draw with each
+combination of the matrix. Each name has a separate random stream, so a larger count keeps the draws of a
 smaller one, and an additional name keeps those of other names. Texts of other entries are not changed.
 """
 
 import decimal
 import itertools
-import math
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from functools import partial
 from random import Random
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -33,10 +31,20 @@ from launcher.ids import is_variant_value
 from launcher.job import Terms
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
-from launcher.params import PARAMS, TEMPLATE, parse_number, read_number
+from launcher.params import PARAMS, TEMPLATE, parse_number
 from launcher.system.environment import SWEEP_VARIABLE
 from launcher.system.file_patterns import is_pattern_or_outputs
 from launcher.system.files import Json
+from launcher.taskfile.domains import (
+    IN_FILE,
+    Choice,
+    InvalidDomain,
+    Range,
+    choice_of,
+    parse_domain,
+    text_of,
+    value_of,
+)
 from launcher.taskfile.entries import PlainVariant, VariantName, variant_name
 from launcher.taskfile.matrix import (
     MOST_COMBINATIONS,
@@ -73,15 +81,8 @@ _CODE = "braces"
 _BRACE = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _MOST_MISSES = 100  # consecutive duplicates, per distinct draw so far
-_LARGEST = 2**63  # limit of a bound
-_EXAMPLE = "lr: loguniform(1e-4, 1e-1)"
-_CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
-_DISTRIBUTIONS = {
-    "uniform": "uniform(LOW, HIGH): LOW must be less than HIGH",
-    "loguniform": "loguniform(LOW, HIGH): LOW must be more than 0 and less than HIGH",
-    "randint": "randint(FIRST, LAST): two whole numbers",
-    "choice": "choice(VALUE, …): letters, digits and _.+- only",
-}
+_LARGEST_SEED = 2**63
+_EXAMPLE = "lr: 1e-4..1e-1:log"
 _PROMPT = "launcher add"  # the name of a command line in errors
 _NUMBER = r"[-+]?\d{1,18}(?:\.\d{1,18})?(?:[eE][-+]?\d{1,2})?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?", re.ASCII)
@@ -129,12 +130,19 @@ class _ValueSampler(NamedTuple):
     """Draws the values of a name."""
 
     key: ScalarNode
-    node: ScalarNode
-    value: Callable[[float], str]  # value for a number in [0, 1)
+    node: ScalarNode | SequenceNode
+    domain: Range | Choice
+
+    def draw_text(self, part: float) -> str:
+        """Return the text of the value for a number in [0, 1)."""
+        return text_of(self.domain.draw(part))
 
     def as_given_setting(self, text: str) -> GivenSetting:
         """Return a value as if it were written in the file."""
-        return GivenSetting(self.key, replace(self.node, text=text, plain=True))
+        if isinstance(self.node, ScalarNode):
+            return GivenSetting(self.key, replace(self.node, text=text, plain=True))
+        items = (item for item in self.node.nodes if isinstance(item, ScalarNode))
+        return GivenSetting(self.key, next(item for item in items if item.text == text))
 
 
 def sweeps_of_program(
@@ -337,7 +345,7 @@ def _read_draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
     while len(drawn) < count and misses < _MOST_MISSES * (len(drawn) + 1):
         # only the method `random` of a stream is equal in every version of Python
         parts = [stream.random() for stream in streams]
-        texts = tuple(drawer.value(part) for drawer, part in zip(drawers, parts, strict=True))
+        texts = tuple(drawer.draw_text(part) for drawer, part in zip(drawers, parts, strict=True))
         misses = misses + 1 if texts in drawn else 0
         if not misses:
             drawn[texts] = tuple(map(_ValueSampler.as_given_setting, drawers, texts))
@@ -351,7 +359,7 @@ def _read_draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
 def _read_whole_number(node: Node | None, word: str, at: Node, problems: Problems) -> int | None:
     """Return the integer value of a word; report it if it is invalid."""
     value = node.value if isinstance(node, ScalarNode) else None
-    least, most = (1, MOST_COMBINATIONS) if word == "count" else (0, _LARGEST)
+    least, most = (1, MOST_COMBINATIONS) if word == "count" else (0, _LARGEST_SEED)
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return value
     limits = f"from 1 to {most:,}" if word == "count" else "from 0"
@@ -363,56 +371,30 @@ def _read_whole_number(node: Node | None, word: str, at: Node, problems: Problem
 
 def _read_sampler(key: ScalarNode, node: Node, problems: Problems) -> _ValueSampler | None:
     """Return the sampler of a name; report an invalid one."""
-    match = _CALL.fullmatch(node.text) if isinstance(node, ScalarNode) else None
-    name = match[1] if match else ""
-    words = [word.strip() for word in match[2].split(",")] if match else []
-    drawer = (
-        partial(_draw_choice, words)
-        if name == "choice" and all(map(is_variant_value, words))
-        else None
-    )
-    match [_bound(word) for word in words]:
-        case [int(low), int(high)] if name == "randint" and low <= high:
-            drawer = partial(_draw_integer, low, high)
-        case [int() | float() as low, int() | float() as high] if low < high:
-            if name == "uniform":
-                drawer = partial(_draw_uniform, low, high)
-            elif name == "loguniform" and low > 0:
-                drawer = partial(_draw_loguniform, low, high)
-    if isinstance(node, ScalarNode) and drawer is not None:
-        return _ValueSampler(key, node, drawer)
-    forms = _DISTRIBUTIONS
-    wanted = forms.get(name) or ", ".join(form.partition(":")[0] for form in forms.values())
-    hint = did_you_mean(nearest(name, forms)) if name not in forms else ""
-    problems.add_error(node, "random", f"{key.text}: expected {wanted}", hint)
-    return None
+    try:
+        if isinstance(node, SequenceNode):
+            words = [value_of(_word_of(key, item)) for item in node.nodes]
+            return _ValueSampler(key, node, choice_of(key.text, words))
+        text = node.text if isinstance(node, ScalarNode) else str(plain_value(node))
+        domain = parse_domain(key.text, "" if is_null(node) else text, IN_FILE)
+    except InvalidDomain as error:
+        remedy = f"{error.remedy[:1].lower()}{error.remedy[1:]}"
+        problems.add_error(node, "random", f"{key.text}: {error.fault}", remedy)
+        return None
+    return _ValueSampler(key, node, domain) if isinstance(node, ScalarNode) else None
 
 
-def _bound(word: str) -> int | float | None:
-    """Return the bound of a word, None if it is invalid."""
-    value = read_number(word)
-    return None if value is None or abs(value) > _LARGEST else value
+def _word_of(key: ScalarNode, item: Node) -> str:
+    """Return the text of an item of a list.
 
-
-def _draw_choice(words: Sequence[str], part: float) -> str:
-    return words[int(part * len(words))]
-
-
-def _draw_integer(low: int, high: int, part: float) -> str:
-    return str(low + int(part * (high - low + 1)))
-
-
-def _draw_uniform(low: float, high: float, part: float) -> str:
-    """Return a number with enough digits for more than ten thousand distinct values."""
-    value = round(low + part * (high - low), 4 - math.floor(math.log10(high - low)))
-    return str(min(max(value, low), high) + 0.0)  # a float, and never -0.0
-
-
-def _draw_loguniform(low: float, high: float, part: float) -> str:
-    """Return a number of four digits, or of more digits if the bounds are close to each other."""
-    value = math.exp(math.log(low) + part * (math.log(high) - math.log(low)))
-    digits = 4 + math.floor(-math.log10(min(1.0, (high - low) / low)))
-    return str(float(min(max(float(f"{value:.{digits}g}"), low), high)))
+    Raises:
+        InvalidDomain: it has none.
+    """
+    if isinstance(item, ScalarNode) and not is_null(item):
+        return item.text
+    word = item.text if isinstance(item, ScalarNode) else ""
+    remedy = f'Write "{word}" in quotes for the text' if word else f"Write {key.text}: [1, 2]"
+    raise InvalidDomain(key.text, "expected a list of numbers and words", remedy)
 
 
 def are_quoted(name: Node | None, own: GivenSettings, problems: Problems) -> bool:

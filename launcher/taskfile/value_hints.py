@@ -40,9 +40,9 @@ def range_hint(name: str, text: str, *, is_typed: bool) -> str:
 
 
 def search_hint(name: str, text: str) -> str:
-    """Return the remedy for values of `--sweep` that only a search has, or that are a call; '' for other texts."""
+    """Return the remedy for values of `--sweep` that need a search, or that are a call; '' for other texts."""
     if _LOGARITHMIC.fullmatch(text):
-        return f"only a search has such a range: add {_SEARCH}"
+        return f"such a range needs a search: add {_SEARCH}"
     own = own_spelling(text) if _CALL.match(text) else None
     if own is None:
         return ""
@@ -51,9 +51,20 @@ def search_hint(name: str, text: str) -> str:
     return f"only a search draws values: add {_SEARCH}, and write {name}={own.text or 'LOW..HIGH'}"
 
 
+def _draw_hint(name: str, text: str) -> str:
+    """Return how a task file draws the values of a matrix that are a range or a call; '' for other texts."""
+    own = own_spelling(text) if _CALL.match(text) else None
+    if own is not None and own.is_list:
+        return own.advice(name, ": ").replace("Write", "write")
+    drawn = text if _LOGARITHMIC.fullmatch(text) else "" if own is None else own.text
+    return drawn and f"write {name}: {drawn} below random instead of matrix, and add a count"
+
+
 def value_hint(name: str, text: str, *, is_typed: bool) -> str:
     """Return the remedy for a value that cannot be part of a job name; the arguments are those of `range_hint`."""
     if hint := range_hint(name, text, is_typed=is_typed):
+        return hint
+    if not is_typed and (hint := _draw_hint(name, text)):
         return hint
     bare = text.strip().strip(_BRACKETS).strip()
     if bare != text and is_variant_value(bare):

@@ -22,7 +22,6 @@ from launcher.screens import chart
 from launcher.search import definition
 from launcher.search.definition import Objective, SearchDefinition, read_definition
 from launcher.search.planned import plan_of_trial, planned_search
-from launcher.search.space import Choice, text_of
 from launcher.search.standing import best_trials
 from launcher.search.study import Exhausted, SearchStudy, TrialRecord
 from launcher.search.submission import (
@@ -48,6 +47,7 @@ from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, TrialRow
 from launcher.system.files import Json, read_json
 from launcher.system.paths import Home
+from launcher.taskfile.domains import Choice, text_of
 from launcher.web.results import result_table
 from launcher.web.run_data import read_runs
 from launcher.web.search_charts import search_charts

@@ -3,7 +3,7 @@
 import pytest
 
 from launcher.errors import UsageError
-from launcher.search.space import parse_domain
+from launcher.taskfile.domains import parse_domain
 from launcher.taskfile.foreign_values import own_spelling
 
 LR, WORDS = "1e-5..1e-1:log", "relu,gelu"

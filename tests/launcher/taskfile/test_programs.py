@@ -295,23 +295,24 @@ def drawn_values(words: str) -> list[tuple[str, ...]]:
 def test_draws_are_deterministic() -> None:
     # every digit, because done jobs would run again if another version drew other values
     words = (
-        "random: {a: loguniform(1e-4, 1e-1), b: uniform(-1, 1), c: randint(1, 9), d: choice(x, 8)}"
+        "random: {a: 1e-4..1e-1:log, b: -1.0..1.0, c: 1..9, d: [x, 8], e: 1..9..2, f: 0.1..0.3..0.1, "
+        "g: 1..999:log}"
     )
     assert drawn_values(f"{words}, count: 3") == [
-        ("--a=0.02", "--b=0.4711", "--c=1", "--d=8"),
-        ("--a=0.0001166", "--b=0.593", "--c=8", "--d=8"),
-        ("--a=0.0517", "--b=0.981", "--c=2", "--d=x"),
+        ("--a=0.02", "--b=0.4711", "--c=1", "--d=8", "--e=1", "--f=0.2", "--g=18"),
+        ("--a=0.0001166", "--b=0.593", "--c=8", "--d=8", "--e=3", "--f=0.3", "--g=11"),
+        ("--a=0.0517", "--b=0.981", "--c=2", "--d=x", "--e=1", "--f=0.1", "--g=55"),
     ]
 
 
 @pytest.mark.parametrize(
-    "style", ["{a: uniform(0, 1), b: choice(1, 2)}", "\n      a: uniform(0, 1)\n"]
+    "style", ["{a: 0.0..1.0, b: [1, 2]}", "\n      a: 0.0..1.0\n      b: 1,2\n"]
 )
 def test_larger_count_and_additional_name_keep_earlier_draws(style: str) -> None:
     block = "command:\n  - name: t\n    argv: [go, '{sweep}']\n    random: %s\n    count: %d\n"
     few, many = ([each.argv[1] for each in a_plan(block % (style, n)).jobs] for n in (7, 40))
     assert (many[:7], len(set(many))) == (few, 40)
-    further = "{b: choice(1, 2), a: uniform(0, 1), c: choice(7)}"
+    further = "{b: [1, 2], a: 0.0..1.0, c: 7}"
     assert [each.argv[2] for each in a_plan(block % (further, 7)).jobs] == few
     others = [each.argv[1] for each in a_plan(f"{block % (style, 7)}    seed: 1\n").jobs]
     assert not {*few} & {*others}
@@ -327,13 +328,13 @@ def test_larger_count_and_additional_name_keep_earlier_draws(style: str) -> None
 def test_draws_are_within_their_bounds(low: float, width: float, *, log: bool) -> None:
     low = abs(low) + 1e-9 if log else low
     high = low + width
-    words = f"random: {{x: {'log' * log}uniform({low!r}, {high!r})}}, count: 20"
+    words = f"random: {{x: {low!r}..{high!r}{':log' * log}}}, count: 20"
     values = [float(word.partition("=")[2]) for (word,) in drawn_values(words)]
     assert all(low <= value <= high for value in values)
 
 
 def test_each_draw_is_combined_with_each_combination_of_the_matrix() -> None:
-    words = "random: {a: randint(1, 100)}, count: 3, matrix: {seed: [1, 2]}"
+    words = "random: {a: 1..100}, count: 3, matrix: {seed: [1, 2]}"
     pairs = drawn_values(words)
     assert len({a for _, a in pairs}) == 3
     assert {*pairs} == {(s, a) for s in ("--seed=1", "--seed=2") for _, a in pairs}
@@ -342,31 +343,30 @@ def test_each_draw_is_combined_with_each_combination_of_the_matrix() -> None:
 @pytest.mark.parametrize(
     ("words", "message", "mark"),
     [
-        ("random: {a: loguniform(0, 1)}, count: 1", "more than 0", "loguniform(0, 1)"),
-        ("random: {a: uniform(1, 1)}, count: 1", "LOW must be less than HIGH", "uniform(1, 1)"),
-        ("random: {a: uniform(0, 1e300)}, count: 1", "LOW must be less", "uniform(0, 1e300)"),
-        ("random: {a: randint(1, 1e19)}, count: 1", "two whole", "randint(1, 1e19)"),
-        ("random: {a: randint(1, 2.5)}, count: 1", "two whole numbers", "randint(1, 2.5)"),
-        ("random: {a: choice(x/y)}, count: 1", "letters, digits", "choice(x/y)"),
-        ("random: {a: unifrom(0, 1)}, count: 1", "uniform(LOW, HIGH), log", "unifrom(0, 1)"),
-        ("random: {a: uniform(0, 1}, count: 1", "expected uniform", "uniform(0, 1"),
-        ("random: {a: 3}, count: 1", "expected uniform", "3"),
-        ("random: {a: [1, 2]}, count: 1", "expected uniform", "["),
-        ('random: {a: "choice(1, 2)"}, count: 3', "only 2 different draws", "3"),
-        ("random: {a: choice(1, 2)}", "count: expected a number from 1 to 10,000", "a"),
-        ("random: {a: choice(1, 2)}, count: 10001", "from 1 to 10,000", "10001"),
-        ("random: {a: choice(1, 2)}, count: true", "from 1 to 10,000", "true"),
+        ("random: {a: 0..1:log}, count: 1", "a logarithmic range begins above 0", "0..1:log"),
+        ("random: {a: 1..1}, count: 1", "the range has one value", "1..1"),
+        ("random: {a: 0.0..1e300}, count: 1", "a bound is larger", "0.0..1e300"),
+        ("random: {a: 1..x}, count: 1", "not a range", "1..x"),
+        ("random: {a: [x/y]}, count: 1", "cannot be part of a job name", "["),
+        ("random: {a: [1, 1]}, count: 1", "listed twice", "["),
+        ("random: {a: [1, null]}, count: 1", "expected a list of numbers and words", "["),
+        ("random: {a: []}, count: 1", "no values", "["),
+        ("random: {a: {min: 1, max: 9}}, count: 1", "not a range or a list here", "min"),
+        ("random: {a: [1, 2]}, count: 3", "only 2 different draws", "3"),
+        ("random: {a: [1, 2]}", "count: expected a number from 1 to 10,000", "a"),
+        ("random: {a: [1, 2]}, count: 10001", "from 1 to 10,000", "10001"),
+        ("random: {a: [1, 2]}, count: true", "from 1 to 10,000", "true"),
         (
-            "random: {a: choice(1, 2)}, count: 1, matrix: {a: 3}",
+            "random: {a: [1, 2]}, count: 1, matrix: {a: 3}",
             "is given in matrix and in random",
             "a",
         ),
-        ("random: {a b: choice(1, 2)}, count: 1", "letters, digits", "a b"),
+        ("random: {a b: 1..2}, count: 1", "letters, digits", "a b"),
         ("random: [1], count: 1", "random: expected names", "["),
         ("random: {}, count: 1", "random: expected names", "{"),
         ("count: 1", "count needs random", "1"),
         (
-            "random: {a: randint(1, 9999)}, count: 5001, matrix: {b: [1, 2]}",
+            "random: {a: 1..9999}, count: 5001, matrix: {b: [1, 2]}",
             "10,002 combinations",
             "b",
         ),
@@ -378,9 +378,43 @@ def test_mistake_in_draws_is_reported_at_its_location(words: str, message: str, 
     assert marked(problem) == ("x.yaml", 3, mark)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("loguniform(1e-4, 1e-1)", "lr: 1e-4..1e-1:log"),
+        ("uniform(-1, 1)", "lr: -1.0..1.0"),
+        ("randint(1, 9)", "lr: 1..9"),
+        ("choice(x, 007, True)", "lr: [x, 007, True]"),
+        ("{min: 1, max: 9}", "lr: 1..9"),
+        ("tune.randn(0, 1)", "lr: LOW..HIGH, lr: LOW..HIGH:log or lr: [VALUE, VALUE]"),
+    ],
+)
+def test_another_spelling_of_draws_is_answered_with_the_right_one(old: str, new: str) -> None:
+    entry = f"{{{RANDOM}, random: {{lr: {old}}}, count: 3}}"
+    problem = refusal(f"command: [{entry}]")
+    assert problem.message == "lr: not a range or a list here"
+    assert problem.hint == f"write {new}"
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ("1e-4..1e-1:log", "write lr: 1e-4..1e-1:log below random"),
+        (
+            "loguniform(1e-4, 1e-1)",
+            "write lr: 1e-4..1e-1:log below random",
+        ),
+        ("choice(4, 8)", "write lr: [4, 8]"),
+    ],
+)
+def test_draws_in_a_matrix_are_answered_with_their_place(values: str, hint: str) -> None:
+    problem = refusal(f'command: [{{argv: [go, "{{sweep}}"], matrix: {{lr: {values}}}}}]')
+    assert problem.hint.startswith(hint)
+
+
 @pytest.mark.parametrize("seed", ["x", "-1", "1.5", "[1]"])
 def test_a_seed_is_a_whole_number(seed: str) -> None:
-    text = 'command: [{argv: [go, "{sweep}"], random: {a: choice(1)}, count: 1, seed: %s}]'
+    text = 'command: [{argv: [go, "{sweep}"], random: {a: 1}, count: 1, seed: %s}]'
     assert refusal(text % seed).message == "seed: expected a number from 0"
 
 
@@ -390,7 +424,7 @@ def test_a_seed_is_a_whole_number(seed: str) -> None:
         ("matrix: {lr: [1, 2], n: [3]}", "lr=5", ["t@lr=5,n=3"]),
         ("matrix: {lr: [1, 2], n: [3]}", "command.lr=[5, 2]", ["t@lr=5,n=3", "t@lr=2,n=3"]),
         ("matrix: [{n: 1, lr: 2}, {n: 1, lr: 3}]", "lr=5", ["t@n=1,lr=5"]),
-        ("random: {lr: uniform(0, 1), n: choice(7)}, count: 1", "lr=5", ["t@lr=5,n=7"]),
+        ("random: {lr: 0.0..1.0, n: 7}, count: 1", "lr=5", ["t@lr=5,n=7"]),
         ("flags: [amp, x]", "amp=true", ["t@amp=true,x=true", "t@amp=true,x=false"]),
     ],
 )

@@ -63,7 +63,7 @@ GOOD = (
     "name: x\ncommand:\n"
     "  - {name: 't-{lr}', argv: [a, '{sweep}'], matrix: {lr: [0.1, x], data: {one: a/b, two: c/d}}}\n"
     "  - {argv: [a, '{sweep}'], matrix: [{lr: 1, n: 2}, {lr: 2, n: [3, 4]}]}\n"
-    "  - {argv: [a, '{lr}'], random: {lr: 'uniform(0, 1)'}, count: 10000, seed: 1}\n"
+    "  - {argv: [a, '{sweep}'], random: {lr: 0.0..1.0, n: [1, x], k: 7}, count: 10000, seed: 1}\n"
     "  - {argv: [a, '{lr}'], matrix: {lr: 1}}\n  - {argv: [b, '{lr}'], matrix: [{lr: 1}]}\n"
     "  - {argv: [a], matrix: null, random: null, count: null, seed: null}",
     "name: x\ntrain: [{data: dot:pre, poison: 5}]\nunlearn: [{model: poisoned, method: [pgu], strength: 1}]",
@@ -88,8 +88,8 @@ BAD = {
     "name: x\ncommand: [{argv: [a], cpus: many}]": ("command", 0, "cpus"),
     "name: x\ncommand: [{argv: [a], matrix: {lr: []}}]": ("command", 0, "matrix", "lr"),
     "name: x\ncommand: [{argv: [a], matrix: [{lr: 1}, 7]}]": ("command", 0, "matrix", 1),
-    "name: x\ncommand: [{argv: [a], random: {lr: [1]}, count: 1}]": ("command", 0, "random", "lr"),
-    "name: x\ncommand: [{argv: [a], random: {n: 'uniform(0, 1)'}, count: 10001}]": (
+    "name: x\ncommand: [{argv: [a], random: {lr: {a: 1}}, count: 1}]": ("command", 0, "random", "lr"),
+    "name: x\ncommand: [{argv: [a], random: {n: 0.0..1.0}, count: 10001}]": (
         *("command", 0, "count"),
     ),
     "name: x\ntrain: [{data: dot:pre, settings: {epoch: 3}}]": ("train", 0, "settings"),

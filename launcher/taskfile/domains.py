@@ -1,4 +1,4 @@
-"""The values that a search may choose: ranges of numbers, and lists of values."""
+"""The values that a search chooses and that `random` draws: ranges of numbers, and lists of values."""
 
 import math
 import re
@@ -21,7 +21,8 @@ LOG = "log"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?(?::(\w+))?", re.ASCII)
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
-FORMS = "LOW..HIGH, LOW..HIGH..STEP, LOW..HIGH:log or VALUE,VALUE"
+IN_FILE = ": "  # between a name and its values in a task file
+_FORMS = "LOW..HIGH, LOW..HIGH..STEP, LOW..HIGH:log"
 
 
 class Range(NamedTuple):
@@ -41,8 +42,10 @@ class Range(NamedTuple):
     @property
     def size(self) -> int | None:
         """How many values there are, None if they are not counted."""
-        if self.whole or self.step is not None:
-            return math.floor((self.high - self.low) / (self.step or 1) + 1e-9) + 1
+        if self.whole:
+            return int(self.high - self.low) // int(self.step or 1) + 1
+        if self.step is not None:
+            return math.floor((self.high - self.low) / self.step + 1e-9) + 1
         return None
 
     @property
@@ -63,11 +66,26 @@ class Range(NamedTuple):
             return int(value)
         if self.step is not None:
             return float(f"{value:.{STEP_DIGITS}g}")
-        if self.log:
-            value = float(f"{value:.{DIGITS}g}")
+        if self.log:  # close bounds have more digits in common
+            digits = DIGITS + math.floor(-math.log10(min(1.0, (self.high - self.low) / self.low)))
+            value = float(f"{value:.{digits}g}")
         else:
             value = round(value, DIGITS - math.floor(math.log10(self.high - self.low)))
         return min(max(value, self.low), self.high) + 0.0  # never -0.0
+
+    def draw(self, part: float) -> int | float:
+        """Return the value at a part of the range, in [0, 1): equal parts have equal probabilities."""
+        if self.log:
+            # a whole number stands for the numbers that are rounded to it
+            half = 0.5 if self.whole else 0.0
+            first, last = math.log(self.low - half), math.log(self.high + half)
+            value = math.exp(first + part * (last - first))
+            if not self.whole:
+                return self.round(value)
+            return int(min(max(round(value), self.low), self.high))
+        if self.size is not None:
+            return self.round(self.low + (self.step or 1) * int(part * self.size))
+        return self.round(self.low + part * (self.high - self.low))
 
     def contains(self, value: Value) -> bool:
         """Return whether a number is between the bounds."""
@@ -96,6 +114,10 @@ class Choice(NamedTuple):
     def all(self) -> list[Value]:
         """Return all values."""
         return [*self.values]
+
+    def draw(self, part: float) -> Value:
+        """Return the value at a part of the list, in [0, 1)."""
+        return self.values[int(part * len(self.values))]
 
     def contains(self, value: Value) -> bool:
         """Return whether a value is one of the list; 1 is not True."""
@@ -133,55 +155,85 @@ def read_domain(record: Mapping[str, Json]) -> Range | Choice:
     raise UsageError(f"the values of a search cannot be read: {str(record)[:80]}")
 
 
-def parse_domain(name: str, text: str) -> Range | Choice:
-    """Return the values that `--sweep NAME=TEXT` of a search allows.
+class InvalidDomain(UsageError):
+    """Values in another form than those of a range or a list."""
+
+    def __init__(self, subject: str, fault: str, remedy: str) -> None:
+        """Say what is wrong, and what to write.
+
+        Args:
+            subject: The name, or the name with its values.
+            fault: What is wrong, without a full stop.
+            remedy: What to do, without a full stop.
+        """
+        super().__init__(f"{subject}: {fault}. {remedy}.")
+        self.fault, self.remedy = fault, remedy
+
+
+def parse_domain(name: str, text: str, equals: str = "=") -> Range | Choice:
+    """Return the values that `--sweep NAME=TEXT` of a search or `NAME: TEXT` of a task file allows.
+
+    Args:
+        name: Name of the values.
+        text: The values as typed.
+        equals: What is between a name and its values: `IN_FILE` in a task file.
 
     Raises:
-        UsageError: the text has another form, or leaves no choice.
+        InvalidDomain: the text has another form, or leaves no choice.
     """
+    named = f"{name}{equals}"
     if not text:
-        raise UsageError(f"{name}: no values. Write {name}={FORMS}.")
+        raise InvalidDomain(name, "no values", f"Write {named}{_forms(equals)}")
     if foreign := own_spelling(text):
-        raise UsageError(f"{name}={text}: not a range or a list here. {foreign.advice(name)}.")
+        remedy = foreign.advice(name, equals)
+        raise InvalidDomain(f"{named}{text}", "not a range or a list here", remedy)
     words = text.split(",")
     if not any(".." in word for word in words):
         return choice_of(name, [value_of(word) for word in words])
     if len(words) > 1:
-        raise UsageError(
-            f"{name}={text}: a range and single values are mixed. Write one range, or all values."
+        raise InvalidDomain(
+            f"{named}{text}",
+            "a range and single values are mixed",
+            "Write one range, or all values",
         )
     match = _RANGE.fullmatch(text)
     if match is None:
-        raise UsageError(f"{name}={text}: not a range. Write {name}={FORMS}.")
+        raise InvalidDomain(f"{named}{text}", "not a range", f"Write {named}{_forms(equals)}")
     low, high, step, scale = match.groups()
     if scale not in {None, LOG}:
-        right = f"{name}={low}..{high}"
-        raise UsageError(f"{name}={text}: unknown scale {scale!r}. Write {right} or {right}:log.")
-    return _checked_range(name, text, low, high, step, log=scale == LOG)
+        right = f"{named}{low}..{high}"
+        raise InvalidDomain(
+            f"{named}{text}", f"unknown scale {scale!r}", f"Write {right} or {right}:log"
+        )
+    return _checked_range(named, text, low, high, step, log=scale == LOG)
+
+
+def _forms(equals: str) -> str:
+    return f"{_FORMS} or {'[VALUE, VALUE]' if equals == IN_FILE else 'VALUE,VALUE'}"
 
 
 def choice_of(name: str, values: Sequence[Value]) -> Choice:
     """Return a list of values.
 
     Raises:
-        UsageError: a value is listed twice, or cannot be part of a job name.
+        InvalidDomain: a value is listed twice, or cannot be part of a job name.
     """
     for value in values:
         text = text_of(value)
         if not is_variant_value(text):
-            raise UsageError(
-                f"{name}: {text!r} cannot be part of a job name. Use letters, digits and _.+-"
-            )
+            fault = f"{text!r} cannot be part of a job name"
+            raise InvalidDomain(name, fault, "Use letters, digits and _.+- only")
         if _RANGE.fullmatch(text):
-            raise UsageError(
-                f"{name}: {text} is a range, and the others are single values. Write one range, or all values."
-            )
-    keys = [key_of_text(text_of(each)) for each in values]
-    for value, key in zip(values, keys, strict=True):
-        if keys.count(key) > 1:
-            raise UsageError(
-                f"{name}: the value {text_of(value)} is listed twice. Remove one of them."
-            )
+            fault = f"{text} is a range, and the others are single values"
+            raise InvalidDomain(name, fault, "Write one range, or all values")
+    if not values:
+        raise InvalidDomain(name, "no values", "Write at least one")
+    seen: set[str] = set()
+    for text in map(text_of, values):
+        if key_of_text(text) in seen:
+            fault = f"the value {text} is listed twice"
+            raise InvalidDomain(name, fault, "Remove one of them")
+        seen.add(key_of_text(text))
     return Choice(tuple(values))
 
 
@@ -197,26 +249,30 @@ def key_of_text(text: str) -> str:
 
 
 def _checked_range(
-    name: str, text: str, low: str, high: str, step: str | None, *, log: bool
+    named: str, text: str, low: str, high: str, step: str | None, *, log: bool
 ) -> Range:
     first, last = Decimal(low), Decimal(high)
     width = None if step is None else Decimal(step)
     whole = all(_WHOLE.fullmatch(part) for part in (low, high, step or "1"))
-    why = ""
-    if last <= first:
-        why = f"the range has no values. Write the smaller number first: {name}={high}..{low}"
-        if last == first:
-            why = "the range has one value. Write two different bounds"
+    fault = remedy = ""
+    if last < first:
+        fault = "the range has no values"
+        remedy = f"Write the smaller number first: {named}{high}..{low}"
+    elif last == first:
+        fault, remedy = "the range has one value", "Write two different bounds"
     elif max(abs(first), abs(last)) > LARGEST:
-        why = f"a bound is larger than {LARGEST}. Write smaller numbers"
+        fault, remedy = f"a bound is larger than {LARGEST}", "Write smaller numbers"
     elif log and first <= 0:
-        why = f"a logarithmic range begins above 0. Write {name}=1e-6..{high}:log"
+        fault, remedy = (
+            "a logarithmic range begins above 0",
+            f"Write {named}1e-6..{high}:log",
+        )
     elif log and width is not None:
-        why = "a logarithmic range has no step. Remove one of them"
+        fault, remedy = "a logarithmic range has no step", "Remove one of them"
     elif width is not None and not 0 < width <= last - first:
-        why = f"the step does not fit. Write a step from 0 to {last - first}"
-    if why:
-        raise UsageError(f"{name}={text}: {why}.")
+        fault, remedy = "the step does not fit", f"Write a step from 0 to {last - first}"
+    if fault:
+        raise InvalidDomain(f"{named}{text}", fault, remedy)
     number = int if whole else float
     return Range(
         number(low),
