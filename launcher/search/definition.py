@@ -158,7 +158,7 @@ def read_definition(body: str) -> SearchDefinition:
 
 
 def define(
-    words: SearchWords, values: Mapping[str, str | Choice], flags: Sequence[str] = ()
+    words: SearchWords, values: Mapping[str, str | Range | Choice], flags: Sequence[str] = ()
 ) -> SearchDefinition:
     """Return the definition of a search without its job.
 

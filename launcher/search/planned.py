@@ -28,7 +28,15 @@ from launcher.search.definition import (
 from launcher.search.words import TPE, SearchWords
 from launcher.store.queue import Store
 from launcher.system.files import Json
-from launcher.taskfile.domains import Choice, Value, choice_of, text_of
+from launcher.taskfile.domains import (
+    IN_FILE,
+    Choice,
+    Range,
+    Value,
+    choice_of,
+    parse_domain,
+    text_of,
+)
 from launcher.taskfile.searches import VALUES, ChosenValues, SearchEntry
 
 MOST_PLANNED = 60  # trials that are planned before a search is queued
@@ -241,7 +249,7 @@ def _check_reported(definition: SearchDefinition, kind: Kind, job: PlannedJob) -
             raise UnknownName(f"metric of {kind.name} jobs", objective.metric, known)
 
 
-def _values(name: str, value: Json) -> str | Choice:
+def _values(name: str, value: Json) -> Range | Choice:
     if isinstance(value, list):
         odd = [each for each in value if not isinstance(each, str | int | float)]
         if odd:
@@ -250,7 +258,7 @@ def _values(name: str, value: Json) -> str | Choice:
                 f"{name}: expected numbers and words, got {word}. For the text, write '{word}' in quotes."
             )
         return choice_of(name, [each for each in value if isinstance(each, str | int | float)])
-    return str(value)
+    return parse_domain(name, "" if value is None else str(value), IN_FILE)
 
 
 def _repeat(value: Any) -> str | None:

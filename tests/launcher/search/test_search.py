@@ -809,7 +809,8 @@ def test_search_of_the_lab_varies_trainings_by_a_validation_number(
     with pytest.raises(UsageError, match=r"Write metric: val_x:min or metric: val_x:max\.$"):
         planned_search("lab.yaml", text, (), 0, entry)
     wrong: list[tuple[dict[str, Json], str]] = [
-        ({"lr": "loguniform(1e-4, 1e-2)"}, r"Write lr=1e-4\.\.1e-2:log"),
+        ({"lr": "loguniform(1e-4, 1e-2)"}, r"Write lr: 1e-4\.\.1e-2:log"),
+        ({"lr": None}, r"lr: no values\. Write lr: LOW\.\.HIGH"),
         ({"batch_size": [8, None]}, "expected numbers and words, got null"),
         ({"batch_size": [8, "many"]}, "batch_size"),
     ]
