@@ -97,7 +97,7 @@ def test_examples_are_planned_with_and_without_their_data_and_studies_have_all_m
     task = load(path)
     for root, warned in ((trueface / "nothing", {"missing-input"}), (trueface, set())):
         made = plan(task, root=root)
-        # one fifth of the few images made here is no image to flip
+        # a fifth of the few images made here has none to flip
         few = {"kind-warning"} if path.stem == "poison_study" else set()
         assert {one.code for one in made.warnings} <= warned | few
         place = {job.name: number for number, job in enumerate(made.jobs)}
