@@ -1,6 +1,6 @@
 """What a user may do to a job, or to several, from a screen: the question first, then exactly what a verb does.
 
-Several jobs are one question, one answer, one transaction.
+Several jobs are one question, one answer, one transaction. The rules are those of launcher/screens/job_changes.py.
 """
 
 import time
@@ -9,25 +9,32 @@ from functools import partial
 from typing import NamedTuple
 
 from launcher.errors import pluralize
-from launcher.job_options.value_types import PRIORITY
-from launcher.screens.format import format_job_names, pause_reason, reserved_text
+from launcher.job_options.value_types import PRIORITY as PRIORITY_VALUES
+from launcher.screens.format import format_job_names
+from launcher.screens.job_changes import (
+    CANCEL,
+    ENDED,
+    HELD_AGAIN,
+    HOLD,
+    PAUSE,
+    PRIORITY,
+    RELEASE,
+    RESUME,
+    RETRY,
+    ChangeRule,
+    skipped_text,
+)
 from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, shorten, width_of
-from launcher.states import ENDED_STATES, OPEN_STATES, State
-from launcher.store.client import wake_or_start_scheduler
+from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.steering import JobControl
-from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
-from launcher.system.scheduler_start import ensure_scheduler
 from launcher.system.text import sanitize_terminal
 
 LEAST_NAME = 12  # columns of a job's name in a question
 ANSWERS = "  y/n"
 READ_ONLY = "read only: jobs cannot be changed from here"
 _Act = Callable[[Store, JobRow, float], list[int]]  # in the database; returns the jobs concerned
-_PRIORITY_MATTERS = ": only waiting jobs have a priority"
-_CANCEL = "c"
 _REFUSALS = {
     ("h", State.RUNNING): "a running job cannot be held; p pauses it, c cancels it",
     ("r", State.DONE): "job {0} is done. To run it again: launcher retry {0} --force",
@@ -41,7 +48,7 @@ class _Action(NamedTuple):
     verb: str  # as in the question: "cancel job"
     done: str  # as in the answer: "cancelled"
     change: _Act
-    follow_up: Callable[[Home], object]  # may take seconds, and touches no database
+    rule: ChangeRule
     tail: str = "?"  # text after the job's name
 
     def question_text(self, name: str) -> str:
@@ -57,7 +64,7 @@ class _Action(NamedTuple):
         """
         more = len(touched) - 1
         also = f", and {more:,} more" if more else ""
-        stays = home.stop_record.exists() and self.done == "released"
+        stays = home.stop_record.exists() and self.rule is RELEASE
         note = ". The queue is stopped. To start it: launcher start" if stays else ""
         return f"job {self.job.id} {sanitize_terminal(self.job.name)} {self.done}{also}{note}"
 
@@ -70,52 +77,25 @@ def _propose_one(key: str, job: JobRow, store: Store) -> _Action | str:
         job: as recorded in the queue now.
         store: is only read.
     """
-    rule = _RULES[key]
-    action = _Action(job, f"{rule.many} job", rule.did, rule.change, rule.follow_up)
-    refusal = f"job {job.id} is {job.state}{rule.only}"
+    action_of = _ACTIONS[key]
+    rule = action_of.rule
     if job.state not in rule.states:
+        refusal = f"job {job.id} is {job.state}{rule.only}"
         return _REFUSALS.get((key, job.state), refusal).format(job.id)
-    return action if rule.details is None else rule.details(action, store)
-
-
-def _prepare_pause(action: _Action, store: Store) -> _Action | str:
-    job = action.job
-    if job.paused is not None:
-        return f"job {job.id} is already paused; u resumes it"
-    if job.wish:
-        return f"job {job.id} is about to end"
-    attempt = store.read.newest_attempts([job.id])[job.id]
-    if attempt.pilot:
-        return "a job on a cluster node cannot be paused: its allocation would expire"
-    kept = reserved_text(attempt.device, attempt.vram)
-    return action._replace(tail=f"? {kept}", done=f"paused; {kept}") if kept else action
-
-
-def _pause(store: Store, job: JobRow, now: float) -> list[int]:
-    """Pause the current attempt of a job, which may be newer, and elsewhere, than the one of the question."""
-    with store.database.writing():
-        attempt = store.read.newest_attempts([job.id]).get(job.id)
-        if attempt is None or attempt.pilot:
-            return []
-        reason = pause_reason(attempt.device, attempt.vram, now)
-        return store.job_control.pause({job.id: reason}, now)
-
-
-def _prepare_resume(action: _Action, _store: Store) -> _Action | str:
-    if action.job.paused is None:
-        return f"job {action.job.id} is not paused"
-    return action._replace(done="resumed")
+    if obstacle := rule.obstacles(store, [job]).get(job.id):
+        return obstacle.one.format(job.id)
+    stays = rule.stays(store, [job]).get(job.id, "")
+    action = _Action(job, f"{action_of.many} job", rule.did, action_of.change, rule)
+    if stays:
+        action = action._replace(tail=f"? {stays}", done=f"{rule.did}; {stays}")
+    return action if action_of.details is None else action_of.details(action, store)
 
 
 def _prepare_cancel(action: _Action, store: Store) -> _Action:
     if action.job.state is State.RUNNING:
-        action = action._replace(verb="end running job", done="will end", follow_up=_wake_or_start)
+        action = action._replace(verb=f"{ENDED.verb} running job", done=f"will {ENDED.verb}")
     needy = len(store.read.dependents_of([action.job.id]))
-    return action._replace(tail=f"? {_skipped_text(needy, 'it')}") if needy else action
-
-
-def _skipped_text(dependents: int, what: str) -> str:
-    return f"{pluralize(dependents, 'job')} that {'needs' if dependents == 1 else 'need'} {what} will be skipped"
+    return action._replace(tail=f"? {skipped_text(needy, 'need', 'it')}") if needy else action
 
 
 def _prepare_retry(action: _Action, store: Store) -> _Action:
@@ -124,12 +104,12 @@ def _prepare_retry(action: _Action, store: Store) -> _Action:
     if others:
         action = action._replace(tail=f" with {pluralize(others, 'job')} that {verb} to it?")
     held = store.job_control.previously_held([action.job.id])
-    return action._replace(done="held again") if held else action
+    return action._replace(done=HELD_AGAIN) if held else action
 
 
 def _prepare_priority(action: _Action, _store: Store, *, by: int) -> _Action | str:
     job, priority = action.job, action.job.priority + by
-    if PRIORITY.value_of(str(priority), 0.0) is None:
+    if PRIORITY_VALUES.value_of(str(priority), 0.0) is None:
         return f"job {job.id} already has the limit of the priority, {job.priority}"
     tail, done = f": {job.priority} → {priority}?", f"given priority {priority}"
     return action._replace(verb="priority of job", tail=tail, done=done)
@@ -139,110 +119,53 @@ def _prioritise(store: Store, job: JobRow, _now: float, *, by: int) -> list[int]
     return store.job_control.set_priority([job.id], job.priority + by)
 
 
-def _wake_or_start(home: Home) -> None:
-    """Wake the scheduler to act on running jobs, or start one if none is alive."""
-    wake(home)
-    ensure_scheduler(home)
-
-
-def _restart_queue(home: Home) -> None:
-    """Let a queue that was stopped go on, as it does when jobs are queued."""
-    home.stop_record.unlink(missing_ok=True)
-    wake_or_start_scheduler(home)
-
-
-def _for_one_job(change: Callable[[JobControl, list[int], float], list[int]]) -> _Act:
-    """Return a change of one job that is one of the store's."""
-    return lambda store, job, now: change(store.job_control, [job.id], now)
-
-
-class _Rule(NamedTuple):
+class _KeyAction(NamedTuple):
     """The action of a key."""
 
-    states: frozenset[State]  # states of the jobs to which it can be done
-    only: str  # why it cannot be done to another, behind its state
+    rule: ChangeRule
     many: str  # in the question, before the number of jobs
     did: str  # in the answer, behind it
     change: _Act
-    follow_up: Callable[[Home], object]
     details: Callable[[_Action, Store], _Action | str] | None = None
 
 
-_RUNS, _WAITS = frozenset({State.RUNNING}), OPEN_STATES - {State.RUNNING}
-_RULES: Mapping[str, _Rule] = {
-    "h": _Rule(
-        frozenset({State.QUEUED}),
-        ": only a queued job can be held",
-        "hold",
-        "held",
-        _for_one_job(JobControl.hold),
-        wake,
-        lambda action, _: action._replace(tail="? It starts only after it is released"),
+def _change_by(
+    rule: ChangeRule, details: Callable[[_Action, Store], _Action | str] | None = None
+) -> _KeyAction:
+    """Return the action of a key that makes a change exactly as its rule says."""
+    return _KeyAction(
+        rule,
+        rule.verb,
+        rule.did,
+        lambda store, job, now: rule.apply(store.job_control, [job.id], now),
+        details,
+    )
+
+
+def _priority_by(by: int, verb: str, priority: str) -> _KeyAction:
+    return _KeyAction(
+        PRIORITY,
+        f"{verb} the priority of",
+        f"given a {priority} priority",
+        partial(_prioritise, by=by),
+        partial(_prepare_priority, by=by),
+    )
+
+
+_CANCEL = "c"
+_ACTIONS: Mapping[str, _KeyAction] = {
+    "h": _change_by(
+        HOLD, lambda action, _: action._replace(tail="? It starts only after it is released")
     ),
-    "l": _Rule(
-        frozenset({State.HELD}),
-        ": only a held job can be released",
-        "release",
-        "released",
-        _for_one_job(JobControl.release),
-        wake_or_start_scheduler,
-    ),
-    "p": _Rule(
-        _RUNS,
-        ": only a running job can be paused",
-        "pause",
-        "paused",
-        _pause,
-        _wake_or_start,
-        _prepare_pause,
-    ),
-    "u": _Rule(
-        _RUNS,
-        ": only a paused job can be resumed",
-        "resume",
-        "resumed",
-        _for_one_job(JobControl.resume),
-        _wake_or_start,
-        _prepare_resume,
-    ),
-    _CANCEL: _Rule(
-        OPEN_STATES,
-        ", so there is nothing to cancel",
-        "cancel",
-        "cancelled",
-        _for_one_job(JobControl.cancel),
-        wake,
-        _prepare_cancel,
-    ),
-    "r": _Rule(
-        ENDED_STATES - {State.DONE},
-        ": only ended jobs can be retried",
-        "retry",
-        "queued again",
-        _for_one_job(JobControl.retry),
-        _restart_queue,
-        _prepare_retry,
-    ),
-    "+": _Rule(
-        _WAITS,
-        _PRIORITY_MATTERS,
-        "raise the priority of",
-        "given a higher priority",
-        partial(_prioritise, by=1),
-        wake,
-        partial(_prepare_priority, by=1),
-    ),
-    "-": _Rule(
-        _WAITS,
-        _PRIORITY_MATTERS,
-        "lower the priority of",
-        "given a lower priority",
-        partial(_prioritise, by=-1),
-        wake,
-        partial(_prepare_priority, by=-1),
-    ),
+    "l": _change_by(RELEASE),
+    "p": _change_by(PAUSE),
+    "u": _change_by(RESUME),
+    _CANCEL: _change_by(CANCEL, _prepare_cancel),
+    "r": _change_by(RETRY, _prepare_retry),
+    "+": _priority_by(1, "raise", "higher"),
+    "-": _priority_by(-1, "lower", "lower"),
 }
-KEYS = {key: rule.many.partition(" ")[0] for key, rule in _RULES.items()}  # key → verb
+KEYS = {key: action.many.partition(" ")[0] for key, action in _ACTIONS.items()}  # key → verb
 
 
 class ProposedChange(NamedTuple):
@@ -280,8 +203,7 @@ class ProposedChange(NamedTuple):
 
     def notify_scheduler(self, home: Home) -> None:
         """Let the scheduler know; may take seconds."""
-        for follow_up in dict.fromkeys(action.follow_up for action in self.actions):
-            follow_up(home)
+        self.actions[0].rule.notify_scheduler(home, [action.job for action in self.actions])
 
     def report(self, touched: Sequence[int], home: Home) -> TextLine:
         """Return what was done; jobs that changed meanwhile are named."""
@@ -318,13 +240,13 @@ def propose(key: str, jobs: Sequence[JobRow], store: Store) -> ProposedChange | 
         return ProposedChange(actions) if actions else refusals[0]
     if not actions:
         return f"none of {pluralize(len(jobs), 'marked job')}: {refusals[-1]}"
-    text = f"{_RULES[key].many} {pluralize(len(actions), 'job')}?"
+    text = f"{_ACTIONS[key].many} {pluralize(len(actions), 'job')}?"
     if key == _CANCEL:
         text += "".join(f" {detail}." for detail in _cancel_consequences(actions, store))
     if refusals:
         left = "stays" if len(refusals) == 1 else "stay"
         text += f" {len(refusals):,} {left} unchanged: {refusals[-1]}"
-    return ProposedChange(actions, _RULES[key].did, text)
+    return ProposedChange(actions, _ACTIONS[key].did, text)
 
 
 def _cancel_consequences(actions: Sequence[_Action], store: Store) -> Iterator[str]:
@@ -333,7 +255,7 @@ def _cancel_consequences(actions: Sequence[_Action], store: Store) -> Iterator[s
     if runs := sum(action.job.state is State.RUNNING for action in actions):
         yield f"{runs:,} of them {'runs' if runs == 1 else 'run'}"
     if needy := {row.id for row in store.read.dependents_of(jobs)} - jobs:
-        yield _skipped_text(len(needy), "them")
+        yield skipped_text(len(needy), "need", "them")
 
 
 def one_line(error: BaseException) -> str:

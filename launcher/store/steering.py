@@ -29,7 +29,7 @@ from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.output_conflicts import find_writer
 from launcher.store.queued_code import renew_code
-from launcher.store.rows import JobRow
+from launcher.store.rows import PILOT_TOKEN_SQL, AttemptRow, JobRow
 from launcher.store.transitions import (
     CANCEL,
     CANCELLED_REASON,
@@ -431,21 +431,31 @@ class JobControl:
             for changed in jobs:
                 self._change_job(changed, now)
 
-    def pause(self, reasons: Mapping[int, Reason], now: float) -> list[int]:
-        """Let running programs be paused; return whose are now. What is said of each is its reason."""
+    def pause(
+        self, jobs: Iterable[int], reason_of: Callable[[AttemptRow], Reason], now: float
+    ) -> list[int]:
+        """Let running programs on this machine be paused; return the jobs that are paused now.
+
+        Args:
+            jobs: Their numbers.
+            reason_of: Returns the reason of a job from its current attempt.
+            now: Seconds since 1970.
+        """
         update = (
             "UPDATE jobs SET paused = ? WHERE id = ? AND state = 'running' AND paused IS NULL"
-            " AND wish = ''"
+            " AND wish = '' AND EXISTS (SELECT 1 FROM attempts WHERE job = jobs.id"
+            f" AND number = jobs.attempts AND {PILOT_TOKEN_SQL} IS NULL)"
         )
 
         def pause_one(job: int) -> bool:
             if self._db.execute(update, (now, job)).rowcount != 1:
                 return False
-            self._db.execute(_SET_REASON, (*reason_columns(reasons[job]), job))
-            self._db.add_event(job, State.RUNNING, reasons[job], now)
+            reason = reason_of(self._read.newest_attempts([job])[job])
+            self._db.execute(_SET_REASON, (*reason_columns(reason), job))
+            self._db.add_event(job, State.RUNNING, reason, now)
             return True
 
-        return self._apply_to_jobs(reasons, pause_one)
+        return self._apply_to_jobs(jobs, pause_one)
 
     def resume(self, jobs: Iterable[int], now: float) -> list[int]:
         """Let paused programs go on; return whose do now."""

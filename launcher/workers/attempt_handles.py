@@ -98,7 +98,7 @@ class AttemptHandle(ABC):
 
     def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # other classes use it
         """Pause or resume its processes; False if the caller must repeat the request."""
-        return True
+        return False
 
     @abstractmethod
     def poll_outcome(self) -> "Outcome | AttemptHandle | None":
@@ -245,10 +245,6 @@ class UnreadableAttempt(AttemptHandle):
     probe: Callable[[], "Outcome | AttemptHandle"]
     retry_at: float  # monotonic
     why: str  # logged already
-
-    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
-        """Return False: the processes to be paused are not known yet."""
-        return False
 
     def poll_outcome(self) -> Outcome | AttemptHandle | None:
         """Look again, when it is time."""

@@ -36,6 +36,7 @@ from launcher.cli.job_selection import (
 )
 from launcher.cli.option_types import Command, flag
 from launcher.errors import MachineError, Problem, TaskFileError, UsageError, pluralize
+from launcher.screens.job_changes import HELD_AGAIN, RETRY
 from launcher.screens.terminal import print_stderr
 from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.client import (
@@ -43,7 +44,6 @@ from launcher.store.client import (
     clear_stop,
     note_if_stopped,
     open_queue,
-    wake_or_start_scheduler,
 )
 from launcher.store.job_names import newest_by_superseded
 from launcher.store.queue import Store
@@ -432,8 +432,8 @@ def _requeue(
                 copied = {_insert_copy(store, change, now): change for change in copies}
         else:
             queued = store.job_control.retry(again, now)
-    clear_stop(home)
-    wake_or_start_scheduler(home)
+    clear_stop(home)  # prints that
+    RETRY.notify_scheduler(home, ())
     rows = store.read.jobs_by_id([*queued, *copied])
     held = {row.id for row in rows if row.state is State.HELD}
 
@@ -487,7 +487,7 @@ def _outcome(
 ) -> str:
     if job.id in changes and changes[job.id].is_new_job:
         return f"left unchanged, and a new job queued: {changes[job.id].summary}"
-    outcome = "held again" if job.id in held else "queued again"
+    outcome = HELD_AGAIN if job.id in held else RETRY.did
     with_them = "" if job.id in chosen else f" {others}"
     changed = f", changed: {changes[job.id].summary}" if job.id in changes else ""
     return f"{outcome}{with_them}{changed}"
@@ -513,20 +513,20 @@ def _select_retries(
                 "nothing to retry. No job has failed; choose other jobs with a PATTERN."
             )
         return failed_jobs
-    states = {State.FAILED} if failed else ENDED_STATES if force else ENDED_STATES - {State.DONE}
+    states = {State.FAILED} if failed else ENDED_STATES if force else RETRY.states
     jobs = select(store, patterns, current=True)
     if sets and not failed and not force:
         from launcher.planning.revision import changes_sweep  # pydantic
 
         if any(job.state is State.DONE and changes_sweep(job, sets) for job in jobs):
-            return filter_by_state(jobs, ENDED_STATES, "retry")
+            return filter_by_state(jobs, ENDED_STATES, RETRY.verb)
     if not force and all(job.state is State.DONE for job in jobs):
         _changes(home, store, jobs, sets)  # an invalid --set is reported first
         command = f"launcher retry {shlex.join([*patterns, *_set_options(sets)])} --force"
         which = f"job {jobs[0].id} is" if len(jobs) == 1 else f"all {len(jobs):,} jobs are"
         it = "it" if len(jobs) == 1 else "them"
         raise UsageError(f"{which} done. To run {it} again: {command}")
-    return filter_by_state(jobs, states, "retry")
+    return filter_by_state(jobs, states, RETRY.verb)
 
 
 def _changes(

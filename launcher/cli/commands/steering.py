@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from typing import Any, NamedTuple
 
@@ -22,24 +22,37 @@ from launcher.cli.job_selection import (
     select_with_searches,
     yes_option,
 )
-from launcher.cli.option_types import PRIORITY, flag, json_option
+from launcher.cli.option_types import PRIORITY as PRIORITY_VALUE
+from launcher.cli.option_types import flag, json_option
 from launcher.cli.touched_files import check_outputs, read_accepted_files, with_outputs
 from launcher.errors import UsageError, pluralize
 from launcher.screens.command_output import print_json, print_table
-from launcher.screens.format import first_line, format_job_names, pause_reason, reserved_text
+from launcher.screens.format import first_line, format_job_names
+from launcher.screens.job_changes import (
+    CANCEL,
+    ENDED,
+    HOLD,
+    KILLED,
+    PAUSE,
+    PRIORITY,
+    RELEASE,
+    RESUME,
+    TOUCH,
+    ChangeRule,
+    skipped_text,
+)
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable, text_columns
-from launcher.states import ENDED_STATES, OPEN_STATES, State
-from launcher.store.client import note_if_stopped, open_queue, wake_or_start_scheduler
+from launcher.states import State
+from launcher.store.client import note_if_stopped, open_queue
 from launcher.store.queue import Store
-from launcher.store.rows import AttemptRow, JobRow
+from launcher.store.rows import JobRow
 from launcher.store.searches import CANCELLED, SearchRow, SearchState
 from launcher.store.tags import TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import wake
 from launcher.system.file_digests import FileDigests
 from launcher.system.paths import Home, find_home
-from launcher.system.scheduler_start import ensure_scheduler
 from launcher.system.text import sanitize_terminal, shell_line
 
 _FEW = 5  # jobs that a note names
@@ -52,6 +65,7 @@ class SelectedJobs(NamedTuple):
     store: Store
     jobs: list[JobRow]
     dry_run: bool
+    rule: ChangeRule
 
 
 class JobChange(NamedTuple):
@@ -61,11 +75,7 @@ class JobChange(NamedTuple):
     apply: Callable[[list[int], float], Iterable[int]]
     would: Callable[[JobRow], str]  # text of the planned change of a job, behind "would"
     did: Callable[[JobRow], str]  # text of the change that was made to it
-    notify_scheduler: Callable[[Home], object] = wake  # lets the scheduler know
-    jobs: Sequence[JobRow] | None = None  # the chosen jobs that it concerns; None: all
-    missed: str = (
-        ""  # said of those that were not changed; '': that they changed before it could be done
-    )
+    jobs: Sequence[JobRow]  # jobs that it concerns
 
 
 class SearchChange(NamedTuple):
@@ -94,19 +104,15 @@ _SEARCH_CANCELLED = SearchChange(_end_search, "cancelled", cancels=True)
 
 
 def _changing_command(
-    what: str,
-    states: Collection[State],
-    on_search: SearchChange | None = None,
-    **settings: Any,
+    rule: ChangeRule, on_search: SearchChange | None = None, **settings: Any
 ) -> Callable[[Callable[..., JobChange]], click.Command]:
-    """Return what makes a verb of a function that says how jobs in some states are changed.
+    """Return what makes a verb of a function that says how jobs are changed.
 
     The verb selects the jobs, changes them, lets the scheduler know, and prints what became of each;
     in a rehearsal what would.
 
     Args:
-        what: the change, as in "nothing to hold".
-        states: where it is possible.
+        rule: the change.
         on_search: the change of the searches of a run, None for no change.
         settings: of the command.
     """
@@ -115,12 +121,12 @@ def _changing_command(
         @wraps(change_of)
         def steer(patterns: tuple[str, ...], dry_run: bool, **given: Any) -> None:
             with open_queue() as (home, store):
-                searches, jobs = _select(store, patterns, states, what, on_search)
+                searches, jobs = _select(store, patterns, rule, on_search)
                 if not jobs:
                     _change_searches(home, store, searches, on_search, dry_run=dry_run)
                     return
-                change = change_of(SelectedJobs(store, jobs, dry_run), **given)
-                jobs = jobs if change.jobs is None else [*change.jobs]
+                change = change_of(SelectedJobs(store, jobs, dry_run, rule), **given)
+                jobs = [*change.jobs]
                 if dry_run:
                     print_planned_changes(jobs, change.would)
                     return
@@ -128,22 +134,58 @@ def _changing_command(
                 jobs = [*{job.id: job for job in jobs}.values()]
                 touched = {*change.apply([job.id for job in jobs], time.time())}
                 print_jobs([job for job in jobs if job.id in touched], change.did)
-                change.notify_scheduler(home)
-            if left := [job for job in jobs if job.id not in touched]:
-                why = change.missed or "unchanged, the state changed meanwhile"
-                print_stderr(f"{why}: {format_job_names(left)}")
+                rule.notify_scheduler(home, jobs)
+                _print_missed(store, rule, [job for job in jobs if job.id not in touched])
+                if rule is RELEASE:
+                    note_if_stopped(home)
 
         return pattern_command(**settings)(steer)
 
     return verb
 
 
+def _print_missed(store: Store, rule: ChangeRule, jobs: Sequence[JobRow]) -> None:
+    """Print which jobs were not changed, because they changed after the command had read them."""
+    missed = {job.id: job for job in jobs}
+    now = store.read.jobs_by_id([*missed]) if missed else []
+    obstacles = rule.obstacles(store, [job for job in now if job.state in rule.states])
+    texts = {number: obstacle.others for number, obstacle in obstacles.items() if obstacle.others}
+    for text in dict.fromkeys([*texts.values(), f"{rule.missed}: {{0}}"]):
+        if those := [job for job in jobs if texts.get(job.id, f"{rule.missed}: {{0}}") == text]:
+            print_stderr(text.format(format_job_names(those)))
+
+
+def _by_rule(chosen: SelectedJobs) -> JobChange:
+    """Return the change of jobs exactly as their rule says, without those that it cannot change.
+
+    Raises:
+        UsageError: it can change none.
+    """
+    store, jobs, _, rule = chosen
+    obstacles = {
+        number: obstacle
+        for number, obstacle in rule.obstacles(store, jobs).items()
+        if obstacle.nothing
+    }
+    left = [job for job in jobs if job.id not in obstacles]
+    for obstacle in dict.fromkeys(obstacles.values()):
+        names = format_job_names([job for job in jobs if obstacles.get(job.id) == obstacle])
+        if not left:
+            raise UsageError(f"nothing to {rule.verb}{obstacle.nothing.format(names)}")
+        if obstacle.others:
+            print_stderr(obstacle.others.format(names))
+    stays = rule.stays(store, left)
+
+    def did(job: JobRow) -> str:
+        return f"{rule.did}; {stays[job.id]}" if stays.get(job.id) else rule.did
+
+    return JobChange(
+        partial(rule.apply, store.job_control), lambda job: f"be {did(job)}", did, left
+    )
+
+
 def _select(
-    store: Store,
-    patterns: Sequence[str],
-    states: Collection[State],
-    what: str,
-    on_search: SearchChange | None,
+    store: Store, patterns: Sequence[str], rule: ChangeRule, on_search: SearchChange | None
 ) -> tuple[list[SearchRow], list[JobRow]]:
     """Return the searches and the jobs that a verb changes, at least one of them.
 
@@ -152,9 +194,9 @@ def _select(
     """
     searches = [each for found in open_searches(store, patterns).values() for each in found]
     if on_search is None or not searches:
-        return [], filter_by_state(select(store, patterns), states, what)
+        return [], filter_by_state(select(store, patterns), rule.states, rule.verb)
     jobs, _ = select_with_searches(store, patterns)
-    return searches, [job for job in jobs if job.state in states]
+    return searches, [job for job in jobs if job.state in rule.states]
 
 
 def _change_searches(
@@ -181,17 +223,7 @@ def _change_searches(
     return [*store.read.jobs_by_id(store.searches.open_jobs(each.id for each in searches))]
 
 
-def _wake_or_start(home: Home) -> None:
-    wake(home)
-    ensure_scheduler(home)
-
-
-def _set_off(home: Home) -> None:
-    wake_or_start_scheduler(home)
-    note_if_stopped(home)
-
-
-@_changing_command("hold", {State.QUEUED}, _SEARCH_PAUSED)
+@_changing_command(HOLD, _SEARCH_PAUSED)
 @required_patterns
 @dry_run_option
 def hold(chosen: SelectedJobs) -> JobChange:
@@ -204,10 +236,10 @@ def hold(chosen: SelectedJobs) -> JobChange:
       launcher hold 'train/*'
       launcher hold run:quickstart --dry-run
     """
-    return JobChange(chosen.store.job_control.hold, lambda _: "be held", lambda _: "held")
+    return _by_rule(chosen)
 
 
-@_changing_command("release", {State.HELD}, _SEARCH_RESUMED)
+@_changing_command(RELEASE, _SEARCH_RESUMED)
 @required_patterns
 @dry_run_option
 def release(chosen: SelectedJobs) -> JobChange:
@@ -220,16 +252,12 @@ def release(chosen: SelectedJobs) -> JobChange:
       launcher release 'train/*'
       launcher release 12 13
     """
-    return JobChange(
-        chosen.store.job_control.release, lambda _: "be released", lambda _: "released", _set_off
-    )
+    return _by_rule(chosen)
 
 
 # a negative number is not an option
-@_changing_command(
-    "change", {State.QUEUED, State.HELD}, context_settings={"ignore_unknown_options": True}
-)
-@click.argument("number", type=PRIORITY)
+@_changing_command(PRIORITY, context_settings={"ignore_unknown_options": True})
+@click.argument("number", type=PRIORITY_VALUE)
 @required_patterns
 @dry_run_option
 def priority(chosen: SelectedJobs, number: int) -> JobChange:
@@ -245,12 +273,13 @@ def priority(chosen: SelectedJobs, number: int) -> JobChange:
     """
     return JobChange(
         lambda numbers, _: chosen.store.job_control.set_priority(numbers, number),
-        lambda job: f"get priority {job.priority} → {number}",
-        lambda job: f"priority {job.priority} → {number}",
+        lambda job: f"get {PRIORITY.did} {job.priority} → {number}",
+        lambda job: f"{PRIORITY.did} {job.priority} → {number}",
+        chosen.jobs,
     )
 
 
-@_changing_command("cancel", OPEN_STATES, _SEARCH_CANCELLED)
+@_changing_command(CANCEL, _SEARCH_CANCELLED)
 @required_patterns
 @flag(
     "--now",
@@ -274,26 +303,30 @@ def cancel(chosen: SelectedJobs, at_once: bool, yes: bool) -> JobChange:
       launcher cancel run:quickstart --yes
       launcher cancel --now 12 --yes
     """
-    store, jobs, dry_run = chosen
+    store, jobs, dry_run, _ = chosen
+    words = KILLED if at_once else ENDED
     running = [job for job in jobs if job.state is State.RUNNING]
     if needy := store.read.dependents_of(job.id for job in jobs):
-        need = f"{pluralize(len(needy), 'job')} that {'depends' if len(needy) == 1 else 'depend'} on them"
-        would = "would" if dry_run else "will"
-        print_stderr(f"{need} {would} be skipped: {format_job_names(needy)}")
+        skipped = skipped_text(len(needy), "depend", "on them", "would" if dry_run else "will")
+        print_stderr(f"{skipped}: {format_job_names(needy)}")
     if not (dry_run or yes) and (running or len(jobs) > 1):
-        what = f"{'kill' if at_once else 'end'} {pluralize(len(running), 'running job')}"
+        what = f"{words.verb} {pluralize(len(running), 'running job')}"
         if not running:
-            what = f"cancel {pluralize(len(jobs), 'job')}"
+            what = f"{CANCEL.verb} {pluralize(len(jobs), 'job')}"
         confirm_changes(jobs, f"{what}?", needed=bool(running))
+
+    def text(job: JobRow, running: str) -> str:
+        return running if job.state is State.RUNNING else CANCEL.did
+
     return JobChange(
         partial(store.job_control.cancel, at_once=at_once),
-        lambda job: _cancel_text(job, "be killed" if at_once else "be ended", "be cancelled"),
-        lambda job: _cancel_text(job, "killed" if at_once else "ending", "cancelled"),
-        _wake_or_start if running else wake,
+        lambda job: f"be {text(job, words.would)}",
+        lambda job: text(job, words.did),
+        jobs,
     )
 
 
-@_changing_command("accept", ENDED_STATES)
+@_changing_command(TOUCH)
 @required_patterns
 @yes_option
 @dry_run_option
@@ -337,24 +370,18 @@ def touch(chosen: SelectedJobs, yes: bool) -> JobChange:
 
     return JobChange(
         accept,
-        lambda job: f"be accepted ({job.state})",
+        lambda job: f"be {TOUCH.did} ({job.state})",
         lambda job: (
-            "accepted" if job.state is State.DONE else f"accepted, not run ({job.state} before)"
+            TOUCH.did if job.state is State.DONE else f"{TOUCH.did}, not run ({job.state} before)"
         ),
-        wake,
         jobs,
     )
-
-
-def _cancel_text(job: JobRow, running: str, waiting: str) -> str:
-    """Return what is said of a job that is cancelled: one text if it runs, the other if it waits."""
-    return running if job.state is State.RUNNING else waiting
 
 
 # --- standing still
 
 
-@_changing_command("pause", {State.RUNNING}, _SEARCH_PAUSED)
+@_changing_command(PAUSE, _SEARCH_PAUSED)
 @required_patterns
 @dry_run_option
 def pause(chosen: SelectedJobs) -> JobChange:
@@ -371,42 +398,10 @@ def pause(chosen: SelectedJobs) -> JobChange:
       launcher pause train/gan2:pre
       launcher pause 12 13
     """
-    store = chosen.store
-    attempts = store.read.newest_attempts(job.id for job in chosen.jobs)
-    jobs = _jobs_on_this_machine(chosen.jobs, attempts)
-    places = {job.id: (attempts[job.id].device, attempts[job.id].vram) for job in jobs}
-
-    def apply_pause(_: list[int], now: float) -> list[int]:
-        reasons = {number: pause_reason(*place, now) for number, place in places.items()}
-        return store.job_control.pause(reasons, now)
-
-    def paused_text(job: JobRow) -> str:
-        stays = reserved_text(*places[job.id])
-        return f"paused; {stays}" if stays else "paused"
-
-    missed = "unchanged, already paused or about to end"
-    return JobChange(
-        apply_pause, lambda job: f"be {paused_text(job)}", paused_text, _wake_or_start, jobs, missed
-    )
+    return _by_rule(chosen)
 
 
-def _jobs_on_this_machine(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow]:
-    """Return the jobs that run on this machine; name the others.
-
-    Raises:
-        UsageError: none does.
-    """
-    elsewhere = [job for job in jobs if attempts[job.id].pilot]
-    here = [job for job in jobs if not attempts[job.id].pilot]
-    if elsewhere:
-        why = "jobs on cluster nodes cannot be paused, as their allocation would expire"
-        if not here:
-            raise UsageError(f"nothing to pause: {why}. The jobs are {format_job_names(elsewhere)}")
-        print_stderr(f"unchanged: {format_job_names(elsewhere)} ({why})")
-    return here
-
-
-@_changing_command("resume", {State.RUNNING}, _SEARCH_RESUMED)
+@_changing_command(RESUME, _SEARCH_RESUMED)
 @required_patterns
 @dry_run_option
 def resume(chosen: SelectedJobs) -> JobChange:
@@ -419,15 +414,7 @@ def resume(chosen: SelectedJobs) -> JobChange:
       launcher resume train/gan2:pre
       launcher resume run:quickstart --dry-run
     """
-    paused = [job for job in chosen.jobs if job.paused is not None]
-    if not paused:
-        raise UsageError(
-            f"nothing to resume. These jobs are not paused: {format_job_names(chosen.jobs)}"
-        )
-    steering = chosen.store.job_control
-    return JobChange(
-        steering.resume, lambda _: "be resumed", lambda _: "resumed", _wake_or_start, paused
-    )
+    return _by_rule(chosen)
 
 
 # --- what owners write on jobs to find them again

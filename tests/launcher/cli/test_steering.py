@@ -10,9 +10,10 @@ from itertools import pairwise
 import pytest
 
 from launcher.job import Terms
-from launcher.states import Failed, State
+from launcher.states import Failed, Reason, State
 from launcher.store.queue import Store
-from launcher.store.rows import PILOT_PREFIX
+from launcher.store.rows import PILOT_PREFIX, AttemptRow
+from launcher.store.steering import JobControl
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import write_json
 from launcher.system.paths import Home
@@ -367,6 +368,29 @@ def test_job_on_a_cluster_node_is_not_paused(launcher: Launcher, store: Store) -
     assert store.claims.claim(job, seat, reason="fits", now=1.0) is not None
     assert "jobs on cluster nodes cannot be paused" in launcher.refused("pause", str(job))
     assert job_row(store, job).paused is None
+
+
+def test_job_that_starts_on_a_cluster_node_after_its_selection_is_not_paused(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, left = enqueue(store, "command/moved", "command/left")
+    first = claimed(store, moved)
+    claimed(store, left)
+    pause = JobControl.pause
+
+    def move_and_pause(
+        self: JobControl, jobs: Sequence[int], reason_of: Callable[[AttemptRow], Reason], now: float
+    ) -> list[int]:
+        store.transitions.finish_attempt(first, BOOM, outputs={}, now=2.0)
+        store.job_control.retry([moved], 3.0)
+        claimed(store, moved, 4.0, boot=f"{PILOT_PREFIX}0123456789abcdef")
+        return pause(self, jobs, reason_of, now)
+
+    monkeypatch.setattr(JobControl, "pause", move_and_pause)
+    said = launcher("pause", "command/*")
+    assert said.out == f"{left}\tcommand/left\tpaused\n"
+    assert said.err.startswith("unchanged: command/moved (jobs on cluster nodes cannot be paused")
+    assert [job_row(store, job).paused is None for job in (moved, left)] == [True, False]
 
 
 def test_only_paused_jobs_are_resumed(launcher: Launcher, store: Store) -> None:

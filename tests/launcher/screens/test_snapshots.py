@@ -176,7 +176,7 @@ def test_paused_job_shows_the_pause_instead_of_progress(
     (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (-10.0, 20))
-    store.job_control.pause({job: pause_reason("cpu", None, NOW - 5)}, NOW - 5)
+    store.job_control.pause([job], lambda _: pause_reason("cpu", None, NOW - 5), NOW - 5)
     screen = take_snapshot()
     (work,) = screen.running
     assert (work.code, work.step, work.ends) == (ReasonCode.PAUSED, None, None)
@@ -330,7 +330,7 @@ def test_time_left_is_unknown_while_a_job_is_paused(
     finish_three(store, jobs)
     claimed(store, jobs[3], NOW)
     assert take_snapshot().remaining_s == 30.0
-    store.job_control.pause({jobs[3]: pause_reason("cpu", None, NOW)}, NOW)
+    store.job_control.pause([jobs[3]], lambda _: pause_reason("cpu", None, NOW), NOW)
     screen = take_snapshot()
     assert (screen.remaining_s, screen.run_remaining_s) == (None, {})
     store.job_control.resume([jobs[3]], NOW)

@@ -173,7 +173,7 @@ def test_pipe_gets_one_line_per_change(store: Store, tmp_path: Path) -> None:
 
     until(begins, "it tells of a change")
     claim = claimed(store, a)
-    store.job_control.pause({a: pause_reason("cpu", None, 1.0)}, 1.0)
+    store.job_control.pause([a], lambda _: pause_reason("cpu", None, 1.0), 1.0)
     store.transitions.finish_attempt(claim, Failed(at=2.0, error="boom"), outputs={}, now=2.0)
     until(lambda: "failed" in told.read_text(), "it tells of the failure")
     watch.send_signal(signal.SIGINT)

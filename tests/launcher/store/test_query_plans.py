@@ -181,7 +181,7 @@ def run_jobs(store: Store, chain: list[int]) -> None:
     store.claims.next_attempt(chain[0])
     claim = claimed(store, chain[0])
     store.claims.open_claims()
-    store.job_control.pause({chain[0]: a_reason("pause")}, 2.0)
+    store.job_control.pause([chain[0]], lambda _: a_reason("pause"), 2.0)
     store.running_jobs.paused_jobs()
     store.running_jobs.paused_s(claim)
     store.running_jobs.record_running_reason(

@@ -110,7 +110,7 @@ def test_ending_job_can_be_killed_at_once(store: Store) -> None:
 def test_resuming_an_ending_job_keeps_the_reason_of_its_end(store: Store) -> None:
     job = one(store)
     claimed(store, job)
-    store.job_control.pause({job: a_reason("paused", ReasonCode.PAUSED)}, 2.0)
+    store.job_control.pause([job], lambda _: a_reason("paused", ReasonCode.PAUSED), 2.0)
     store.job_control.cancel([job], 3.0)
     store.job_control.resume([job], 4.0)
     assert job_row(store, job).state_reason.code is ReasonCode.ENDING
@@ -482,7 +482,7 @@ SEAT = {"device": "GPU-0", "vram": 10 * GIB}
 
 
 def paused_at(store: Store, job: int, now: float) -> list[int]:
-    return store.job_control.pause({job: pause_reason("cpu", None, now)}, now)
+    return store.job_control.pause([job], lambda _: pause_reason("cpu", None, now), now)
 
 
 def test_only_running_jobs_without_an_end_request_are_paused(store: Store) -> None:
@@ -530,7 +530,7 @@ def test_status_shows_a_paused_job_and_its_reservations(store: Store, home: Home
     job = one(store)
     claimed(store, job)
     before = job_view(job_row(store, job))
-    store.job_control.pause({job: pause_reason("GPU-0,GPU-1", 10 * GIB, 50.0)}, 50.0)
+    store.job_control.pause([job], lambda _: pause_reason("GPU-0,GPU-1", 10 * GIB, 50.0), 50.0)
     line = job_view(
         job_row(store, job), AttemptProgress(ProgressReport(at=50.0, step=3, total=10, metrics={}))
     )

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from launcher.screens import job_actions
+from launcher.screens import job_changes
 from launcher.states import Failed
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -18,7 +18,7 @@ def jobs(home: Home, store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]
 
     A scheduler would find that nothing of the first two runs, so that none is started.
     """
-    monkeypatch.setattr(job_actions, "ensure_scheduler", lambda _: None)
+    monkeypatch.setattr(job_changes, "ensure_scheduler", lambda _: None)
     names = ("train/a", "train/b", "train/c", "test/c", "train/d")
     jobs = enqueue(
         store,

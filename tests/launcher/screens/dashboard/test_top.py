@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from textual.events import Paste
 
-from launcher.screens import job_actions
+from launcher.screens import job_changes
 from launcher.screens.dashboard.keys import help_page
 from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import LONGEST
@@ -381,7 +381,7 @@ def test_running_job_is_cancelled_gracefully(jobs: list[int], home: Home, store:
 def test_failed_job_can_be_retried(
     jobs: list[int], home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_actions, "ensure_scheduler", ensure_scheduler)
+    monkeypatch.setattr(job_changes, "ensure_scheduler", ensure_scheduler)
     home.stop_record.write_text('{"schema": 1, "now": false, "at": 0.0}')
 
     async def story(user: User) -> None:

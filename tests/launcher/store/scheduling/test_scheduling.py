@@ -143,7 +143,7 @@ def test_outcome_sets_the_state_of_the_job(
 def test_attempt_that_could_not_start_after_a_pause_leaves_no_start_event(store: Store) -> None:
     job = one(store)
     claim = claimed(store, job)
-    store.job_control.pause({job: a_reason("paused", ReasonCode.PAUSED)}, 1.5)
+    store.job_control.pause([job], lambda _: a_reason("paused", ReasonCode.PAUSED), 1.5)
     end(store, claim, NeverStarted(at=2.0, why="no process", blamed_on="machine"))
     codes = [reason.code for _, _, reason in store.read.events_of(job)]
     assert ReasonCode.STARTED not in codes
