@@ -41,6 +41,7 @@ rules:
 	$(BIN)/python .ci/prose.py
 	$(BIN)/python .ci/glossary.py
 	PYTHONPATH=. $(BIN)/python .ci/reference_pages.py
+	PYTHONPATH=. $(BIN)/python .ci/verb_table.py
 	$(BIN)/python -m benchmarks.measured
 	$(BIN)/python -m benchmarks.charts
 

@@ -24,7 +24,8 @@ import pytest
 import yaml
 
 from launcher.api import load, plan
-from launcher.cli.main import VERBS, cli
+from launcher.cli.main import cli
+from launcher.cli.verb_table import OTHER_NAMES, VERBS
 from launcher.system.paths import Home
 from tests.documents import (
     EXTENDING,
@@ -541,6 +542,24 @@ def with_lines(page: str) -> str:
 def test_links_to_lines_point_to_the_named_functions(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert with_lines(text) == text, "python -m tests.test_documents --write renews them"
+
+
+def test_replaced_commands_are_those_that_messages_name() -> None:
+    page = (TREE / "docs" / "moving.md").read_text(encoding="utf-8").partition("## From Hydra")[0]
+    programs = page.partition("## From task-spooler")[
+        0
+    ]  # lines of a shell, few of which are of a tool
+    checked = set[str]()
+    for before, after in re.findall(r"^\|(.+)\|(.+)\|$", page, re.MULTILINE):
+        ours = [line.split() for line in re.findall("`launcher ([^`]+)`", after)]
+        for name in (words.split()[0] for words in re.findall("`([^`]+)`", before)):
+            if not ours or name.startswith("--") or name in {*VERBS, "pueue", "tsp"}:
+                continue
+            lines = OTHER_NAMES.get(name, ())
+            named = any(line.split() in ours or "PROGRAM" in line for line in lines)
+            assert named or (not lines and before in programs), name
+            checked.update({name} if named else ())
+    assert {"-k", "kill", "restart", "parallel", "nvidia-smi"} <= checked
 
 
 def test_at_least_one_page_links_to_lines_of_code() -> None:

@@ -7,11 +7,13 @@ option, the verb is not imported.
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from launcher.cli.verb_table import ARGUMENTS, CHOOSING, FLAGS, OFFERED_STATES, VERBS
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -24,50 +26,11 @@ Complete = Callable[[click.Context, click.Parameter, str], CompletionItems]
 VARIABLE = "_LAUNCHER_COMPLETE"
 RUN_PREFIX, TAG_PREFIX, GROUP_PREFIX = "run:", "tag:", "group:"
 MOST_FILES = 500
-_OPEN = ("running", "queued", "held")
-# the states of jobs that a verb can change: they are offered first
-PREFERRED_STATES: Mapping[str, Sequence[str]] = {
-    "add": _OPEN,
-    "cancel": _OPEN,
-    "clean": ("failed", "cancelled", "skipped"),
-    "edit": ("queued", "held", "failed"),
-    "hold": ("queued",),
-    "logs": ("running", "failed"),
-    "pause": ("running",),
-    "priority": ("queued", "held"),
-    "release": ("held",),
-    "resume": ("running",),
-    "retry": ("failed", "cancelled", "skipped"),
-    "show": ("running", "failed"),
-    "status": ("running", "failed"),
-    "touch": ("failed", "cancelled", "skipped"),
-    "wait": _OPEN,
-}
-CHOOSING = frozenset({"completion", "service"})  # followed by their own words
-# Options without a value in any verb: an argument follows.
-FLAGS = frozenset(
-    [
-        "--all",
-        "--ascii",
-        "--detach",
-        "--dry-run",
-        "--exit-status",
-        "--failed",
-        "-f",
-        "--first-failure",
-        "--follow",
-        "--force",
-        "--header",
-        "--json",
-        "--wait",
-        "--yes",
-    ]
-)
 
 
 def offer_jobs(context: click.Context, _: click.Parameter, incomplete: str) -> CompletionItems:
     """Offer numbers and names of jobs, those that the verb can use first, run:NAME, tag:NAME and group:NAME."""
-    states = PREFERRED_STATES.get(context.info_name or "", ())
+    states = OFFERED_STATES.get(context.info_name or "", ())
 
     def complete_words(queue: "CompletionQueries") -> "Completions":
         words: Completions = {}
@@ -113,7 +76,6 @@ def offer_kinds(_: click.Context, __: click.Parameter, incomplete: str) -> Compl
 def offer_topics(_: click.Context, __: click.Parameter, incomplete: str) -> CompletionItems:
     """Offer the pages of the documentation, and the commands."""
     from launcher.cli.documents import topics
-    from launcher.cli.main import VERBS
 
     words = {**dict.fromkeys(topics(), "page"), **VERBS}
     return _completion_items(
@@ -148,26 +110,6 @@ def offer_files(_: click.Context, __: click.Parameter, incomplete: str) -> Compl
     return [CompletionItem(incomplete, type="file")]
 
 
-# The arguments of each verb, equal to their declarations; the last one takes all further words.
-ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
-    **dict.fromkeys(PREFERRED_STATES, (offer_jobs,)),
-    "add": (offer_files,),
-    "group": (offer_groups,),
-    "history": (offer_jobs,),
-    "help": (offer_topics,),
-    "kinds": (offer_kinds,),
-    "note": (offer_jobs, None),
-    "numbers": (offer_files,),
-    "priority": (None, offer_jobs),
-    "query": (None,),
-    "results": (offer_runs, offer_jobs),
-    "run": (offer_task_files,),
-    "share": (offer_runs, None),
-    "simulate": (offer_files,),
-    "tag": (offer_jobs,),
-}
-
-
 def complete_line(
     full_command: click.Command, verbs: Mapping[str, str], environ: Mapping[str, str]
 ) -> int:
@@ -184,7 +126,7 @@ def complete_line(
     words = split_arg_string(line)[1:]
     *before, last = [*words, ""] if line[-1:].isspace() or not words else words
     options = {word for word in before if word.startswith("-")}
-    light = options <= FLAGS and not last.startswith("-") and not {*words[:1]} & CHOOSING
+    light = options <= {*FLAGS} and not last.startswith("-") and not {*words[:1]} & {*CHOOSING}
     asked = light_command(verbs) if light else full_command
     return shell_complete(asked, {}, "launcher", VARIABLE, environ.get(VARIABLE, ""))
 
@@ -192,14 +134,14 @@ def complete_line(
 def light_command(verbs: Mapping[str, str]) -> click.Group:
     """Return a command line that completes like the full one for lines without options."""
     group = click.Group("launcher")
-    flags = click.Option(["flags", *sorted(FLAGS)], is_flag=True)
+    flags = click.Option(["flags", *FLAGS], is_flag=True)
     for name, does in verbs.items():
         arguments = ARGUMENTS.get(name, ())
         parameters: list[click.Parameter] = [
             click.Argument(
                 [f"a{index}"],
                 nargs=-1 if index == len(arguments) - 1 else 1,
-                shell_complete=complete,
+                shell_complete=globals()[complete] if complete else None,
             )
             for index, complete in enumerate(arguments)
         ]

@@ -125,7 +125,11 @@ _HINTS = {
 }
 
 
-@launcher_command()
+@launcher_command(
+    heading="Reference",
+    place=50,
+    other_names={"bash": "completions autocomplete"},
+)
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 def completion(shell: str) -> None:
     """Print the completion script for your shell.

@@ -19,18 +19,37 @@ class HelpPage(click.Command):
     """
 
     def __init__(
-        self, *arguments: Any, sections: Mapping[str, Sequence[str]] | None = None, **settings: Any
+        self,
+        *arguments: Any,
+        sections: Mapping[str, Sequence[str]] | None = None,
+        heading: str = "",
+        place: int = 0,
+        summary: str = "",
+        offered: Sequence[str] = (),
+        other_names: Mapping[str, str] | None = None,
+        **settings: Any,
     ) -> None:
-        """Set the sections of the options.
+        """Set the sections of the options, and the row of the command in the table of verbs.
+
+        `.ci/verb_table.py` writes this table, launcher/cli/verb_table.py.
 
         Args:
             arguments: Arguments of `click.Command`.
             sections: Heading → long names of its options without the dashes, in the order of the page. Other
                 options follow below a separate heading.
+            heading: Heading of the command in `launcher --help`; '' for a subcommand.
+            place: Place below this heading, counted in tens.
+            summary: Text in `launcher --help`; '' for the first paragraph of the docstring.
+            offered: States of the jobs that completion offers first.
+            other_names: Words of the command line here → names of this command in other tools, with blanks between
+                them. Words in capitals stand for those of the user.
             settings: Keyword arguments of `click.Command`.
         """
         super().__init__(*arguments, **settings)
         self.sections = sections or {}
+        self.heading, self.place, self.offered = heading, place, offered
+        self.summary = summary or " ".join((self.help or "").partition("\n\n")[0].split())
+        self.other_names = other_names or {}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line, and refuse an option that took the separator `--` as its value."""

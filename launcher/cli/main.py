@@ -16,6 +16,7 @@ import click
 
 from launcher import __version__
 from launcher.cli.complete import VARIABLE, complete_line
+from launcher.cli.verb_table import GROUPS, MODULES, OTHER_NAMES, VERBS
 from launcher.errors import Error, MachineError, TaskFileError, UsageError
 from launcher.screens.terminal import (
     ALWAYS,
@@ -30,75 +31,8 @@ from launcher.system.config import Options, read_configuration
 from launcher.system.config_tables import Fault, unknown_name_text
 from launcher.system.text import sanitize_terminal
 
-GROUPS = {
-    "Queue jobs": {
-        "add": "Queue a program, a file of commands, or a parameter sweep.",
-        "run": "Queue the jobs of a task file and show their progress.",
-    },
-    "Watch": {
-        "status": "List jobs and why they wait.",
-        "top": "Show GPUs and jobs on the whole screen; keys control them.",
-        "web": "Serve the queue as a page for the browser.",
-        "show": "Print one job: settings, state, attempts, events.",
-        "logs": "Print the output of jobs.",
-        "wait": "Wait until jobs end or run; the exit code says how.",
-        "notify": "List message targets and send a test message.",
-    },
-    "Change": {
-        "cancel": "Cancel jobs.",
-        "retry": "Queue failed, cancelled or skipped jobs again.",
-        "touch": "Accept the files of ended programs as they are.",
-        "edit": "Change a waiting job in your editor.",
-        "hold": "Keep jobs from starting.",
-        "release": "Let held jobs start.",
-        "pause": "Pause running jobs; their memory stays reserved.",
-        "resume": "Continue paused jobs.",
-        "priority": "Change the order of waiting jobs.",
-        "group": "Limit how many jobs of a group run at once, or pause it.",
-        "tag": "Add or remove tags.",
-        "note": "Write a note on jobs.",
-    },
-    "Results": {
-        "results": "Print the results of a run as a table.",
-        "numbers": "Print the numbers that the queue reads from logs.",
-        "query": "Query results with SQL; the database is read-only.",
-        "history": "Summarize past jobs, GPU-hours and failures.",
-    },
-    "Queue and machine": {
-        "start": "Start jobs again after `launcher stop`.",
-        "stop": "Start no more jobs; --now also ends running ones.",
-        "share": "Divide the machine between runs.",
-        "clean": "Delete finished jobs and their logs.",
-        "service": "Start the scheduler at boot.",
-        "gpus": "List GPUs with their memory, users and health.",
-        "doctor": "Check this machine and suggest repairs.",
-        "simulate": "Replay a workload on simulated GPUs.",
-    },
-    "Reference": {
-        "help": "Print a page of the documentation.",
-        "kinds": "List job types and their settings.",
-        "schema": "Print the JSON Schema of task files.",
-        "config": "Print your defaults and where each is set.",
-        "completion": "Print the completion script for your shell.",
-    },
-}
-VERBS = {verb: summary for verbs in GROUPS.values() for verb, summary in verbs.items()}
-# Modules with several verbs, each by its name; any other verb is `command` of the module of its name.
-FAMILIES = {
-    "commands.adding": ("add",),
-    "commands.config": ("notify",),
-    "commands.displays": ("gpus", "top", "web"),
-    "commands.edit": ("retry",),
-    "commands.ended": ("clean", "history"),
-    "commands.kinds": ("schema",),
-    "commands.queue_control": ("group", "service", "share", "start", "stop"),
-    "commands.results": ("query",),
-    "commands.steering": (
-        *("cancel", "hold", "note", "pause", "priority", "release", "resume", "tag", "touch"),
-    ),
-    "completion_scripts": ("completion",),
-}
 DOCTOR = "doctor"
+VERSION_NAMES = ("-V", "-v", "version")  # in other tools
 VARIABLE_PREFIX = "LAUNCHER"
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -129,9 +63,8 @@ APPEARANCE: list[click.Parameter] = [
 
 def verb(name: str) -> click.Command:
     """Import a verb and return it."""
-    family = next((module for module, verbs in FAMILIES.items() if name in verbs), "")
-    module = importlib.import_module(f"launcher.cli.{family or f'commands.{name}'}")
-    command: click.Command = getattr(module, name if family else "command")
+    module, _, attribute = MODULES[name].partition(":")
+    command: click.Command = getattr(importlib.import_module(f"launcher.cli.{module}"), attribute)
     return command
 
 
@@ -366,7 +299,9 @@ def _run(argv: list[str]) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        print_stderr(f"error: {sanitize_terminal(usage_message(error, argv, VERBS))}")
+        print_stderr(
+            f"error: {sanitize_terminal(usage_message(error, argv, VERBS, other_names=OTHER_NAMES))}"
+        )
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print_stderr("")

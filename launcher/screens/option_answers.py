@@ -1,8 +1,8 @@
-"""Answers to options of other tools: how this command writes the same, or which command does it."""
+"""Answers to commands and options of other tools: how the launcher writes the same, or which command does it."""
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -15,6 +15,34 @@ _FORMATS = {
 _COLUMNS = frozenset({"cols", "column", "fields", "output", "o"})  # other names of --columns
 _HOST = frozenset({"host", "bind", "address", "ip", "listen"})
 _ALL_JOBS = "'run:*'"  # the pattern of all jobs
+# words of an answer that the user's own words replace
+_REPLACED = frozenset({"FILE", "JOB", "PROGRAM", "RUN", "SQL", "TOPIC", "WORD"})
+
+
+def other_command(
+    typed: str, words: Sequence[str], other_names: Mapping[str, Sequence[str]]
+) -> str:
+    """Return the sentence that answers a command, or an option for one, of another tool; '' if it is of none.
+
+    Args:
+        typed: Command or option as typed.
+        words: Command line without the name of the program.
+        other_names: Name in another tool → command lines that do the same, without the name of the program.
+    """
+    lines = other_names.get(typed)
+    if not lines:
+        return ""
+    given = [*words[words.index(typed) + 1 :]] if typed in words else []
+    if any(word.startswith("-") for word in given):  # options of the other tool
+        given = []
+
+    def fill(line: str) -> str:
+        placeholders = re.findall("[A-Z]{2,}", line)
+        if not given or len(placeholders) != 1 or placeholders[0] not in _REPLACED:
+            return line
+        return line.replace(placeholders[0], shlex.join(given))
+
+    return f"In launcher: {' or '.join(f'launcher {fill(line)}' for line in lines)}"
 
 
 def other_spelling(typed: str, context: click.Context | None) -> str:

@@ -2,12 +2,12 @@
 
 import re
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import click
 
 from launcher.errors import nearest
-from launcher.screens.option_answers import other_spelling, swapped_words
+from launcher.screens.option_answers import other_command, other_spelling, swapped_words
 
 _PAIR = re.compile(r"[A-Za-z_][\w.-]*=[^ ]+")
 
@@ -18,6 +18,7 @@ def usage_message(
     commands: Collection[str] = (),
     *,
     program: str = "launcher",
+    other_names: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Return the message for a wrong command line, without `error: ` in front.
 
@@ -27,11 +28,12 @@ def usage_message(
         commands: names of all commands; the first of them in `words` is named in the advice of an error
             that click raised without a context.
         program: the name of the program, for the same advice.
+        other_names: command or option of another tool → command lines that do the same.
     """
     if isinstance(error, click.exceptions.NoSuchCommand):
-        return _no_command(error)
+        return _no_command(error, words, other_names or {})
     if isinstance(error, click.NoSuchOption):
-        return _no_option(error)
+        return _no_option(error, words, other_names or {})
     if isinstance(error, click.MissingParameter):
         return _missing(error)
     if isinstance(error, click.BadParameter):
@@ -56,19 +58,38 @@ def set_hint(word: str, context: click.Context | None) -> str:
     return f"To set a value: --set {shlex.quote(word)}"
 
 
-def _no_command(error: click.exceptions.NoSuchCommand) -> str:
+def _no_command(
+    error: click.exceptions.NoSuchCommand,
+    words: Sequence[str],
+    other_names: Mapping[str, Sequence[str]],
+) -> str:
     group = error.ctx.command if error.ctx else None
     names = group.list_commands(error.ctx) if error.ctx and isinstance(group, click.Group) else []
-    return f"no command {error.command_name!r}. {_suggest_name(error.command_name, names) or _help_hint(error.ctx)}"
+    suggestion = _suggest_name(error.command_name, names) or _help_hint(error.ctx)
+    advice = _other_command(error.command_name, error.ctx, words, other_names) or suggestion
+    return f"no command {error.command_name!r}. {advice}"
 
 
-def _no_option(error: click.NoSuchOption) -> str:
+def _other_command(
+    name: str,
+    context: click.Context | None,
+    words: Sequence[str],
+    other_names: Mapping[str, Sequence[str]],
+) -> str:
+    is_command_of_program = context is not None and context.parent is None
+    return other_command(name, words, other_names) if is_command_of_program else ""
+
+
+def _no_option(
+    error: click.NoSuchOption, words: Sequence[str], other_names: Mapping[str, Sequence[str]]
+) -> str:
     options = error.ctx.command.get_params(error.ctx) if error.ctx else []
     by_word = {word.lstrip("-"): word for option in options for word in option.opts}
     # all names begin with dashes, which would make them alike
     close = nearest(error.option_name.lstrip("-"), by_word)
     suggestion = f"Did you mean {by_word[close]!r}?" if close else _help_hint(error.ctx)
-    advice = other_spelling(error.option_name, error.ctx) or suggestion
+    answer = _other_command(error.option_name, error.ctx, words, other_names)
+    advice = answer or other_spelling(error.option_name, error.ctx) or suggestion
     return f"no option {error.option_name!r}. {advice}"
 
 

@@ -144,6 +144,15 @@ def _job_options(function: Function) -> Function:
     context_settings={"allow_interspersed_args": False},
     epilog=f"JOB: {PATTERN_HELP}",
     sections=SECTIONS,
+    heading="Queue jobs",
+    place=10,
+    summary="Queue a program, a file of commands, or a parameter sweep.",
+    offered=(State.RUNNING, State.QUEUED, State.HELD),
+    other_names={
+        "-- PROGRAM": "submit sbatch srun qsub bsub nohup",
+        "--sweep NAME=VALUES -- PROGRAM": "sweep multirun",
+        "--search METRIC -- PROGRAM": "search",
+    },
 )
 @click.option("--name", help="Name of the job.  [default: command/ and its number]")
 @click.option(

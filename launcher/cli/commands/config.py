@@ -13,9 +13,10 @@ import click
 
 from launcher.backends.settings import read_configured_backends
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.main import VERBS, defaults, options_of, variable_of
+from launcher.cli.main import defaults, options_of, variable_of
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_types import TextDefaultOption, flag, json_option
+from launcher.cli.verb_table import VERBS
 from launcher.errors import MachineError, UsageError, pluralize
 from launcher.notify.addresses import describe_target
 from launcher.notify.messages import make_trial_message
@@ -76,7 +77,11 @@ class ConfigValue(NamedTuple):
         }
 
 
-@launcher_command()
+@launcher_command(
+    heading="Reference",
+    place=40,
+    other_names={"": "settings preferences"},
+)
 @flag("--all", "everything", help="Also list every option of every command.")
 @json_option
 def command(everything: bool, as_json: bool) -> None:
@@ -266,7 +271,11 @@ def _built_in(option: click.Option) -> Json:
 # --- messages
 
 
-@launcher_command()
+@launcher_command(
+    heading="Watch",
+    place=70,
+    summary="List message targets and send a test message.",
+)
 @flag("--test", help="Send a test message to every target. Exits with 3 if one fails.")
 @json_option
 def notify(test: bool, as_json: bool) -> int:

@@ -35,7 +35,11 @@ FIRST_SAMPLE_S = 1.0  # between the first two samples of the GPUs
 LAST_PORT = 65_535
 
 
-@launcher_command()
+@launcher_command(
+    heading="Queue and machine",
+    place=60,
+    other_names={"": "nvidia-smi sinfo nodes devices"},
+)
 @json_option
 def gpus(as_json: bool) -> None:
     """List GPUs with their memory, users and health.
@@ -76,7 +80,12 @@ def gpus(as_json: bool) -> None:
         print_stderr(f"no GPU found: {probe.absent or 'the driver lists none'}")
 
 
-@launcher_command()
+@launcher_command(
+    heading="Watch",
+    place=20,
+    summary="Show GPUs and jobs on the whole screen; keys control them.",
+    other_names={"": "watch monitor dashboard ui"},
+)
 @flag("--read-only", help="Disable all keys that change the queue.")
 @flag("--once", help="Print the screen once, also into a pipe, and exit.")
 def top(read_only: bool, once: bool) -> int:
@@ -150,7 +159,10 @@ def _exit_message(snapshot: "QueueSnapshot | None") -> str:
     return f"{left}. To come back: launcher top. To stop: launcher stop"
 
 
-@launcher_command()
+@launcher_command(
+    heading="Watch",
+    place=30,
+)
 @click.option(
     "--port",
     type=whole(0, LAST_PORT),

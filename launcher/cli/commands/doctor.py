@@ -18,8 +18,9 @@ from launcher.cli import machine_checks as machine
 from launcher.cli import queue_checks as queued
 from launcher.cli.findings import CheckStatus, Finding, Findings
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.main import VERBS, cli, defaults
+from launcher.cli.main import cli, defaults
 from launcher.cli.option_types import flag, json_option
+from launcher.cli.verb_table import VERBS
 from launcher.errors import MachineError, UsageError
 from launcher.notify.settings import read_configured_notify
 from launcher.screens.command_output import CommandOutput, print_output
@@ -136,7 +137,11 @@ def _read_or_note_fault(faults: list[str], read: Callable[[], Part]) -> Part | N
         return None
 
 
-@launcher_command()
+@launcher_command(
+    heading="Queue and machine",
+    place=70,
+    other_names={"": "check diagnose health"},
+)
 @flag("--deep", help="Also run a computation with torch on a GPU. Takes longer.")
 @json_option
 def command(deep: bool, as_json: bool) -> int:

@@ -131,7 +131,13 @@ def _run_editor(path: Path, text: str) -> str:
         raise UsageError(f"the editor saved a file that is not valid UTF-8: {error}") from error
 
 
-@launcher_command(epilog=f"JOB: {PATTERN_HELP}")
+@launcher_command(
+    epilog=f"JOB: {PATTERN_HELP}",
+    heading="Change",
+    place=40,
+    offered=(State.QUEUED, State.HELD, State.FAILED),
+    other_names={"JOB": "modify update change"},
+)
 @click.argument("job", shell_complete=offer_jobs)
 @_set_option("without an editor")
 @flag("--force", help="Also change a finished job and run it again.")
@@ -258,7 +264,12 @@ def _write(home: Home, store: Store, revision: "Revision") -> None:
     note_if_stopped(home)
 
 
-@pattern_command()
+@pattern_command(
+    heading="Change",
+    place=20,
+    offered=(State.FAILED, State.CANCELLED, State.SKIPPED),
+    other_names={"JOB": "restart rerun requeue resubmit"},
+)
 @optional_patterns
 @flag("--failed", help="Retry failed jobs: all, or those that match PATTERN.")
 @flag("--force", help="Also run finished jobs again.")

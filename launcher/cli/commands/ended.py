@@ -69,7 +69,11 @@ NO_HISTORY = "no job has run or ended yet"
 NAMED = 20  # folders that were left
 
 
-@pattern_command()
+@pattern_command(
+    heading="Results",
+    place=40,
+    other_names={"": "sacct bhist past stats"},
+)
 @optional_patterns
 @click.option(
     "--since",
@@ -179,7 +183,13 @@ def parse_since(text: str, now: float) -> float:
 # --- deleting
 
 
-@pattern_command()
+@pattern_command(
+    heading="Queue and machine",
+    place=40,
+    summary="Delete finished jobs and their logs.",
+    offered=(State.FAILED, State.CANCELLED, State.SKIPPED),
+    other_names={"--older 1d": "reset prune purge gc -C", "JOB": "rm delete remove"},
+)
 @optional_patterns
 @click.option(
     "--older",

@@ -9,8 +9,9 @@ import click
 from launcher.cli.complete import offer_topics
 from launcher.cli.documents import Entry, document, entries, for_terminal, search, topics
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.main import VERBS, cli
+from launcher.cli.main import cli
 from launcher.cli.option_types import json_option
+from launcher.cli.verb_table import VERBS
 from launcher.errors import UnknownName, UsageError
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.terminal import print_stderr, terminal_width, uses_colour
@@ -19,7 +20,12 @@ from launcher.screens.text_table import TextTable, shorten, text_columns
 MOST_HITS = 20
 
 
-@launcher_command()
+@launcher_command(
+    heading="Reference",
+    place=10,
+    summary="Print a page of the documentation.",
+    other_names={"TOPIC": "man docs doc", "WORD": "search"},
+)
 @click.argument("words", nargs=-1, metavar="[TOPIC | WORD…]", shell_complete=offer_topics)
 @json_option
 def command(words: tuple[str, ...], as_json: bool) -> None:

@@ -27,7 +27,10 @@ _LEAST = 24  # columns for the words at a line's end; a narrower terminal breaks
 _MOST_DEFAULT = 24  # columns
 
 
-@launcher_command()
+@launcher_command(
+    heading="Reference",
+    place=20,
+)
 @click.argument("names", nargs=-1, metavar="[KIND]…", shell_complete=offer_kinds)
 @json_option
 def command(names: tuple[str, ...], as_json: bool) -> None:
@@ -130,7 +133,10 @@ def _page(kind: Kind, width: int) -> list[TextLine]:
     return [*map(line, head), *table.to_lines(width)]
 
 
-@launcher_command()
+@launcher_command(
+    heading="Reference",
+    place=30,
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

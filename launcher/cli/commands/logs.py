@@ -29,7 +29,12 @@ from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.buffering import buffering_hint
 
 
-@pattern_command()
+@pattern_command(
+    heading="Watch",
+    place=50,
+    offered=(State.RUNNING, State.FAILED),
+    other_names={"JOB": "log output cat -c", "JOB -f": "follow tail attach -t"},
+)
 @required_patterns
 @click.option("-f", "--follow", is_flag=True, help="Follow the output until the jobs end.")
 @click.option("-n", "--lines", type=whole(1), help="Print only this many lines, the last ones.")

@@ -22,7 +22,10 @@ LEFT_OUT = "left out"
 _LEAST = 24  # columns for the last text
 
 
-@launcher_command()
+@launcher_command(
+    heading="Results",
+    place=20,
+)
 @click.argument(
     "files",
     nargs=-1,

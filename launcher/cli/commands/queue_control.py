@@ -51,7 +51,12 @@ NAMED = 8  # pilots of a backend that a message names
 MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all in
 
 
-@launcher_command()
+@launcher_command(
+    heading="Queue and machine",
+    place=20,
+    summary="Start no more jobs; --now also ends running ones.",
+    other_names={"": "shutdown quit exit down -K"},
+)
 @flag(
     "--now",
     help="Also end running jobs (SIGTERM) and queue them again. Jobs with --rerun never fail instead.",
@@ -166,7 +171,11 @@ def _print_failed(jobs: Sequence[JobRow]) -> None:
         print_stderr(f"  launcher retry {numbers}")
 
 
-@launcher_command()
+@launcher_command(
+    heading="Queue and machine",
+    place=10,
+    other_names={"": "up"},
+)
 @policy_option()
 def start(policy: SchedulingPolicy | None) -> None:
     """Start jobs again after `launcher stop`.
@@ -191,7 +200,12 @@ def start(policy: SchedulingPolicy | None) -> None:
         )
 
 
-@launcher_command()
+@launcher_command(
+    heading="Change",
+    place=100,
+    summary="Limit how many jobs of a group run at once, or pause it.",
+    other_names={"NAME --limit 4": "parallel"},
+)
 @click.argument("name", required=False, shell_complete=offer_groups)
 @click.option("--limit", type=whole(1, 1_000_000), help="Run at most this many jobs at once.")
 @flag("--no-limit", help="Remove the limit.")
@@ -305,7 +319,11 @@ def _set_pause(home: Home, store: Store, name: str, *, pause: bool, dry_run: boo
         )
 
 
-@launcher_command()
+@launcher_command(
+    heading="Queue and machine",
+    place=30,
+    summary="Divide the machine between runs.",
+)
 @click.argument("run", required=False, shell_complete=offer_runs)
 @click.argument("number", required=False, type=SHARE)
 @dry_run_option
@@ -376,7 +394,11 @@ class Manager(Enum):
     ABSENT = auto()
 
 
-@launcher_group()
+@launcher_group(
+    heading="Queue and machine",
+    place=50,
+    other_names={"install": "daemon server enable"},
+)
 def service() -> None:
     """Start the scheduler at boot.
 

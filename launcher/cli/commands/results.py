@@ -106,7 +106,11 @@ class RowSelection(NamedTuple):
         return results.metric(metric), direction
 
 
-@pattern_command()
+@pattern_command(
+    heading="Results",
+    place=10,
+    other_names={"RUN": "export metrics"},
+)
 @click.argument("run", required=False, shell_complete=offer_runs)
 @optional_patterns
 @click.option(
@@ -606,7 +610,12 @@ def _metric_output(table: Pivot, run: str, form: Format, notes: Sequence[str]) -
 # --- a question in SQL
 
 
-@launcher_command()
+@launcher_command(
+    heading="Results",
+    place=30,
+    summary="Query results with SQL; the database is read-only.",
+    other_names={"SQL": "sql sqlite"},
+)
 @click.argument("sql")
 @click.option(
     "--db",

@@ -125,7 +125,12 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
     return wanted[0] if wanted else Form.SOME
 
 
-@launcher_command(sections=SECTIONS)
+@launcher_command(
+    sections=SECTIONS,
+    heading="Queue jobs",
+    place=20,
+    other_names={"FILE": "apply snakemake"},
+)
 @click.argument(
     "taskfiles", nargs=-1, required=True, metavar="TASKFILE…", shell_complete=offer_task_files
 )

@@ -49,7 +49,13 @@ LEFT_OUT = 12  # printed names that are listed
 NEEDS = 10  # jobs that are listed; the others are counted
 
 
-@launcher_command(epilog=f"JOB: {PATTERN_HELP}")
+@launcher_command(
+    epilog=f"JOB: {PATTERN_HELP}",
+    heading="Watch",
+    place=40,
+    offered=(State.RUNNING, State.FAILED),
+    other_names={"JOB": "info inspect describe sstat seff -i"},
+)
 @click.argument("job", shell_complete=offer_jobs)
 @click.option(
     "--command", "runs", is_flag=True, help="Print only the command line, quoted for a shell."

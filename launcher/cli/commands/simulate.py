@@ -42,7 +42,12 @@ SECTIONS = {
 _TASKFILES = (".yaml", ".yml")
 
 
-@launcher_command(sections=SECTIONS)
+@launcher_command(
+    sections=SECTIONS,
+    heading="Queue and machine",
+    place=80,
+    summary="Replay a workload on simulated GPUs.",
+)
 @click.argument("file", metavar="FILE", shell_complete=offer_files)
 @click.option(
     "--gpus",

@@ -61,7 +61,12 @@ _WAIT = OPEN_STATES - {State.RUNNING}
 _FIRST_IN_PIPE = (State.RUNNING, State.FAILED)  # states that `head` must show
 
 
-@pattern_command()
+@pattern_command(
+    heading="Watch",
+    place=10,
+    offered=(State.RUNNING, State.FAILED),
+    other_names={"": "ps ls list queue jobs squeue qstat bjobs -l"},
+)
 @optional_patterns
 @click.option(
     "--watch",

@@ -27,7 +27,7 @@ from launcher.cli.option_types import flag, json_option
 from launcher.cli.touched_files import check_outputs, read_accepted_files, with_outputs
 from launcher.errors import UsageError, pluralize
 from launcher.screens.command_output import print_json, print_table
-from launcher.screens.format import first_line, format_job_names
+from launcher.screens.format import ORDER, first_line, format_job_names
 from launcher.screens.job_changes import (
     CANCEL,
     ENDED,
@@ -116,6 +116,7 @@ def _changing_command(
         on_search: the change of the searches of a run, None for no change.
         settings: of the command.
     """
+    settings.setdefault("offered", [state for state in ORDER if state in rule.states])
 
     def verb(change_of: Callable[..., JobChange]) -> click.Command:
         @wraps(change_of)
@@ -223,7 +224,14 @@ def _change_searches(
     return [*store.read.jobs_by_id(store.searches.open_jobs(each.id for each in searches))]
 
 
-@_changing_command(HOLD, _SEARCH_PAUSED)
+@_changing_command(
+    HOLD,
+    _SEARCH_PAUSED,
+    heading="Change",
+    place=50,
+    summary="Keep jobs from starting.",
+    other_names={"JOB": "stash qhold"},
+)
 @required_patterns
 @dry_run_option
 def hold(chosen: SelectedJobs) -> JobChange:
@@ -239,7 +247,13 @@ def hold(chosen: SelectedJobs) -> JobChange:
     return _by_rule(chosen)
 
 
-@_changing_command(RELEASE, _SEARCH_RESUMED)
+@_changing_command(
+    RELEASE,
+    _SEARCH_RESUMED,
+    heading="Change",
+    place=60,
+    other_names={"JOB": "enqueue unstash unhold qrls"},
+)
 @required_patterns
 @dry_run_option
 def release(chosen: SelectedJobs) -> JobChange:
@@ -256,7 +270,14 @@ def release(chosen: SelectedJobs) -> JobChange:
 
 
 # a negative number is not an option
-@_changing_command(PRIORITY, context_settings={"ignore_unknown_options": True})
+@_changing_command(
+    PRIORITY,
+    context_settings={"ignore_unknown_options": True},
+    heading="Change",
+    place=90,
+    summary="Change the order of waiting jobs.",
+    other_names={"5 JOB": "switch nice renice bump -u"},
+)
 @click.argument("number", type=PRIORITY_VALUE)
 @required_patterns
 @dry_run_option
@@ -279,7 +300,13 @@ def priority(chosen: SelectedJobs, number: int) -> JobChange:
     )
 
 
-@_changing_command(CANCEL, _SEARCH_CANCELLED)
+@_changing_command(
+    CANCEL,
+    _SEARCH_CANCELLED,
+    heading="Change",
+    place=10,
+    other_names={"JOB": "kill rm delete remove scancel qdel bkill abort terminate -k -r"},
+)
 @required_patterns
 @flag(
     "--now",
@@ -326,7 +353,12 @@ def cancel(chosen: SelectedJobs, at_once: bool, yes: bool) -> JobChange:
     )
 
 
-@_changing_command(TOUCH)
+@_changing_command(
+    TOUCH,
+    heading="Change",
+    place=30,
+    offered=(State.FAILED, State.CANCELLED, State.SKIPPED),
+)
 @required_patterns
 @yes_option
 @dry_run_option
@@ -381,7 +413,14 @@ def touch(chosen: SelectedJobs, yes: bool) -> JobChange:
 # --- standing still
 
 
-@_changing_command(PAUSE, _SEARCH_PAUSED)
+@_changing_command(
+    PAUSE,
+    _SEARCH_PAUSED,
+    heading="Change",
+    place=70,
+    summary="Pause running jobs; their memory stays reserved.",
+    other_names={"JOB": "suspend"},
+)
 @required_patterns
 @dry_run_option
 def pause(chosen: SelectedJobs) -> JobChange:
@@ -401,7 +440,13 @@ def pause(chosen: SelectedJobs) -> JobChange:
     return _by_rule(chosen)
 
 
-@_changing_command(RESUME, _SEARCH_RESUMED)
+@_changing_command(
+    RESUME,
+    _SEARCH_RESUMED,
+    heading="Change",
+    place=80,
+    other_names={"JOB": "unpause continue"},
+)
 @required_patterns
 @dry_run_option
 def resume(chosen: SelectedJobs) -> JobChange:
@@ -423,6 +468,10 @@ def resume(chosen: SelectedJobs) -> JobChange:
 @pattern_command(
     # -old is a tag to be taken away, so no option of this verb is one letter
     context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
+    heading="Change",
+    place=110,
+    summary="Add or remove tags.",
+    other_names={"JOB +TAG": "label"},
 )
 @click.argument(
     "words", nargs=-1, metavar="[PATTERN]… [+TAG]… [-TAG]…", shell_complete=offer_jobs
@@ -524,7 +573,12 @@ def _tags(words: Sequence[str], sign: str) -> list[str]:
     return tags
 
 
-@pattern_command()
+@pattern_command(
+    heading="Change",
+    place=120,
+    summary="Write a note on jobs.",
+    other_names={"JOB TEXT": "comment annotate"},
+)
 @click.argument("pattern", shell_complete=offer_jobs)
 @click.argument("text", required=False)
 @dry_run_option

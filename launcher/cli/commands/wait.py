@@ -23,12 +23,18 @@ from launcher.screens.format import failure_hold_texts
 from launcher.screens.job_records import job_records
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import tab_separated
-from launcher.states import strip_state_prefix
+from launcher.states import State, strip_state_prefix
 from launcher.store.client import open_queue, without_own_job
 from launcher.store.feed import JobTracker
 
 
-@pattern_command()
+@pattern_command(
+    heading="Watch",
+    place=60,
+    summary="Wait until jobs end or run; the exit code says how.",
+    offered=(State.RUNNING, State.QUEUED, State.HELD),
+    other_names={"JOB": "-w"},
+)
 @optional_patterns
 @click.option(
     "--for",

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from launcher.cli.main import VERBS
+from launcher.cli.verb_table import VERBS
 from launcher.kind_interface import Settings
 from launcher.kinds import installed_kinds
 from launcher.store.queue import Store

@@ -6,8 +6,10 @@ from pathlib import Path
 import click
 import pytest
 
-from launcher.cli.complete import ARGUMENTS, CHOOSING, FLAGS, VARIABLE, complete_line
-from launcher.cli.main import VERBS, cli
+from launcher.cli import verb_table
+from launcher.cli.complete import VARIABLE, complete_line
+from launcher.cli.main import cli
+from launcher.cli.verb_table import VERBS
 from launcher.kinds import installed_kinds
 from launcher.store.completion_queries import open_completion_queries
 from launcher.store.queue import Store
@@ -16,6 +18,7 @@ from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher
 from tests.shells import a_shell
 from tests.terminal import COMMAND, in_a_terminal
+from verb_table import table
 
 HARD = "test/gan2:pre&real:pre%50~pgu#sd:pre@lr=0.1,wd=2/real:pre"
 TYPED = (  # the beginning of the hard name, as a person writes it
@@ -175,18 +178,23 @@ def test_names_in_several_runs_are_offered_once(home: Home, store: Store) -> Non
 # --- declarations
 
 
-def test_fast_completion_matches_the_declared_options_of_all_verbs() -> None:
+def test_table_of_verbs_is_that_of_the_declarations() -> None:
+    declared = table()
+    assert {name: getattr(verb_table, name) for name in declared} == declared, (
+        "PYTHONPATH=. python .ci/verb_table.py --write renews it"
+    )
+
+
+def test_names_in_other_tools_are_no_verbs_and_lead_to_valid_commands() -> None:
+    assert not VERBS.keys() & verb_table.OTHER_NAMES.keys()
     context = click.Context(cli)
-    commands = {verb: cli.get_command(context, verb) for verb in VERBS}
-    for verb in sorted(set(VERBS) - CHOOSING):
-        command = commands[verb]
+    for line in {line for lines in verb_table.OTHER_NAMES.values() for line in lines} - {
+        "--version"
+    }:
+        verb, *words = line.split()
+        command = cli.get_command(context, verb)
         assert command is not None
-        declared = [one for one in command.params if isinstance(one, click.Argument)]
-        assert tuple(one._custom_shell_complete for one in declared) == ARGUMENTS.get(verb, ())
-        assert {one.nargs for one in declared[:-1]} <= {1}, verb
-        options = [one for one in command.params if isinstance(one, click.Option)]
-        named = [one for one in options if FLAGS & {*one.opts, *one.secondary_opts}]
-        assert all(one.is_flag for one in named), verb
+        command.make_context(verb, ["3" if word == "NUMBER" else word for word in words])
 
 
 def test_completion_imports_neither_verbs_nor_their_dependencies() -> None:

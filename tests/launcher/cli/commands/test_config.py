@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from launcher.cli.main import VERBS, Verbs, cli, options_of
+from launcher.cli.main import Verbs, cli, options_of
+from launcher.cli.verb_table import VERBS
 from launcher.job_options.notifications import NotifyEvent
 from launcher.notify.notices import (
     DeadLetter,
