@@ -104,6 +104,19 @@ class SearchDefinition(NamedTuple):
         """The values of the repeated parameter, one None if there is none."""
         return (None,) if self.repeat is None else self.repeat.values
 
+    @property
+    def job_count(self) -> int:
+        """How many jobs the trials have."""
+        return self.trials * len(self.repeats)
+
+    def path_labels(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """Return name → short name of its value in the names of jobs, for the values of a trial that are paths."""
+        lists = {name: each for name, each in self.space.items() if isinstance(each, Choice)}
+        if self.repeat is not None:
+            lists[self.repeat.name] = Choice(self.repeat.values)
+        labels = {name: lists[name].labels() for name, text in texts.items() if "/" in text}
+        return {name: each[texts[name]] for name, each in labels.items() if texts[name] in each}
+
     def to_json(self) -> dict[str, Json]:
         """Return the definition as it is stored."""
         spec = None if self.spec is None else json.loads(SpecWriter().text(self.spec))

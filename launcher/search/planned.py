@@ -139,7 +139,7 @@ def plan_of_trial(
         )
         return plan(task)
 
-    whole = planned(ChosenValues(entry.entry, texts))
+    whole = planned(ChosenValues(entry.entry, texts, definition.path_labels(texts)))
     kind = whole.searches[entry.entry].kind
     others = {job.name for job in planned(None).jobs} if len(whole.jobs) > 1 else set[str]()
     own = [job for job in whole.jobs if job.kind == kind and job.name not in others]

@@ -124,7 +124,7 @@ def program_of_trial(definition: SearchDefinition, new: NewTrial) -> Spec:
     spec = definition.spec
     assert spec is not None
     texts = {name: text_of(value) for name, value in all_values(definition, new).items()}
-    filled = fill_template(spec.settings, texts)
+    filled = fill_template(spec.settings, texts, definition.path_labels(texts))
     changed = {name: value for name, value in filled.settings.items() if name != "argv"}
     settings = {**spec.settings, **changed, **filled.stored}
     argv = filled.settings["argv"]

@@ -11,6 +11,7 @@ from launcher.ids import is_variant_value
 from launcher.params import parse_number
 from launcher.system.files import Json
 from launcher.taskfile.foreign_values import own_spelling
+from launcher.taskfile.path_names import short_path_names
 
 Value = str | int | float | bool
 
@@ -123,6 +124,12 @@ class Choice(NamedTuple):
         """Return whether a value is one of the list; 1 is not True."""
         return any(value == each and value.__class__ is each.__class__ for each in self.values)
 
+    def labels(self) -> dict[str, str]:
+        """Return path → its short name in the names of jobs, for the values that are paths; {} if some have none."""
+        texts = [text_of(value) for value in self.values]
+        paths = [text for text in texts if "/" in text]
+        return short_path_names(paths, {*texts}.difference(paths))
+
     def to_json(self) -> dict[str, Json]:
         """Return the list as JSON."""
         return {"values": [*self.values]}
@@ -218,9 +225,10 @@ def choice_of(name: str, values: Sequence[Value]) -> Choice:
     Raises:
         InvalidDomain: a value is listed twice, or cannot be part of a job name.
     """
+    labels = Choice(tuple(values)).labels()
     for value in values:
         text = text_of(value)
-        if not is_variant_value(text):
+        if not is_variant_value(labels.get(text, text)):
             fault = f"{text!r} cannot be part of a job name"
             raise InvalidDomain(name, fault, "Use letters, digits and _.+- only")
         if _RANGE.fullmatch(text):

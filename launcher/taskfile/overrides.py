@@ -22,6 +22,8 @@ from launcher.taskfile.nodes import (
     SourceFile,
 )
 from launcher.taskfile.scope import EVERY
+from launcher.taskfile.searches import KEYS as SEARCH_KEYS
+from launcher.taskfile.searches import SEARCH
 from launcher.taskfile.settings import (
     ALL_WORDS,
     TWO_NAMES,
@@ -118,7 +120,8 @@ class _OverrideSorter:
             self.problems.add_error(first, "set", message, hint)
         elif inner is not None:
             words = [*self.kinds, *_NESTED]
-            self.problems.append(unknown_key(first, "a job type or a key of the file", words))
+            what, hint = "a job type or a key of the file", _search_hint(first.text)
+            self.problems.append(unknown_key(first, what, words, hint=hint))
         else:
             self._add_setting(key, node)
 
@@ -182,6 +185,8 @@ class _OverrideSorter:
             hint = f"write --set resources.{old_option_names().get(now.text, now.text)}=…"
         elif now.text in (*_NESTED, *self.kinds):
             hint = f"set one key of it: --set {now.text}.KEY=VALUE"
+        else:
+            hint = _search_hint(now.text)
         words = [*self.all_settings.names, *_SINGLE]
         self.overrides.settings.setdefault(EVERY, {})[now.text] = GivenSetting(now, node)
         self.overrides.unmatched[now.text] = unknown_key(
@@ -191,6 +196,11 @@ class _OverrideSorter:
             hint=hint,
             old=self.all_settings.current_by_old_name,
         )
+
+
+def _search_hint(word: str) -> str:
+    """Return where a key of a search is changed; '' for another word."""
+    return f"change {SEARCH}: of an entry in the file" if word in (SEARCH, *SEARCH_KEYS) else ""
 
 
 def apply_overrides(root: MappingNode, overrides: Overrides, problems: Problems) -> MappingNode:

@@ -633,12 +633,17 @@ def change_swept_values(
     return SweptJob(name, pairs, filled, {PARAMS: _params(chosen), TEMPLATE: stored}, changed)
 
 
-def fill_template(settings: Mapping[str, Any], texts: Mapping[str, str]) -> SweptJob:
+def fill_template(
+    settings: Mapping[str, Any],
+    texts: Mapping[str, str],
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> SweptJob:
     """Return a job of a sweep with other values, which were checked before.
 
     Args:
         settings: Its settings, which have a template.
         texts: Name → text of each value.
+        labels: Name → text in the names of jobs, where it is another one.
     """
     source, problems = SourceFile(file=_PROMPT, lines=("",)), Problems()
     nodes = {
@@ -646,7 +651,10 @@ def fill_template(settings: Mapping[str, Any], texts: Mapping[str, str]) -> Swep
         for name, text in texts.items()
         for node in (ScalarNode(source, 0, 0, len(text), text, plain=True),)
     }
-    given = {name: GivenSetting(replace(node, text=name), node) for name, node in nodes.items()}
+    given = {
+        name: GivenSetting(replace(node, text=name), node, label=labels.get(name))
+        for name, node in nodes.items()
+    }
     swept = change_swept_values(settings, given, problems)
     if swept is None:
         raise TaskFileError(problems)

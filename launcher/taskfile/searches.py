@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from launcher.errors import Problems, SourceLocation
+from launcher.errors import (
+    Problems,
+    SourceLocation,
+    did_you_mean,
+    list_known_names,
+    nearest,
+)
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain_value
@@ -32,6 +38,7 @@ class ChosenValues(NamedTuple):
 
     entry: int  # its number among the entries with a search
     texts: Mapping[str, str]
+    labels: Mapping[str, str] = {}  # name → text in the names of jobs, where it is another one
 
 
 class SearchReader(NamedTuple):
@@ -52,7 +59,7 @@ class SearchReader(NamedTuple):
                 continue
             self._add(kind, node, pair, problems, combination=combination)
             if self.chosen is not None and self.chosen.entry == len(self.found) - 1:
-                planned.append(_with_matrix(node, pair[0], self.chosen.texts))
+                planned.append(_with_matrix(node, pair[0], self.chosen))
         return planned
 
     def _add(
@@ -69,10 +76,10 @@ class SearchReader(NamedTuple):
         message, hint = "", f"write {_EXAMPLE}"
         if kind.entry and kind.role not in (Role.TRAIN, Role.METHOD):
             message, hint = f"{kind.name} jobs have no search", "a search varies models or programs"
-        elif words is None:
+        elif words is None or not isinstance(value, MappingNode):
             message = "search: expected a metric, a number of trials and values"
-        elif unknown := next((name for name in words if name not in KEYS), None):
-            message, hint = f"search: unknown key {unknown!r}", f"known: {', '.join(KEYS)}"
+        elif words.keys() - {*KEYS}:
+            _refuse_keys(value, problems)
         elif not isinstance(words.get(VALUES), dict) or not words.get("metric"):
             message = "search: metric or values are missing"
         elif node.find_pair("matrix") is not None:
@@ -84,18 +91,33 @@ class SearchReader(NamedTuple):
         self.found.append(SearchEntry(kind.name, not kind.entry, key.place, words or {}))
 
 
-def _with_matrix(node: MappingNode, key: ScalarNode, texts: Mapping[str, str]) -> MappingNode:
+def _refuse_keys(search: MappingNode, problems: Problems) -> None:
+    """Report each key that a search does not have."""
+    for key, _ in search.pairs:
+        if key.text not in KEYS:
+            hint = did_you_mean(nearest(key.text, KEYS))
+            notes = (list_known_names(key.text, KEYS),)
+            problems.add_error(key, SEARCH, f"search: unknown key {key.text!r}", hint, *notes)
+
+
+def _with_matrix(node: MappingNode, key: ScalarNode, chosen: ChosenValues) -> MappingNode:
     """Return an entry with one combination of values instead of its search."""
     values = tuple(
         (
             replace(key, text=name, length=len(name)),
-            SequenceNode(
-                key.source, key.line, key.column, (replace(word, plain=word.value is not None),)
-            ),
+            _as_only_value(key, text, chosen.labels.get(name)),
         )
-        for name, text in texts.items()
-        for word in (replace(key, text=text, plain=True),)
+        for name, text in chosen.texts.items()
     )
     matrix = MappingNode(key.source, key.line, key.column, values)
     others = tuple(pair for pair in node.pairs if pair[0].text != SEARCH)
     return replace(node, pairs=(*others, (replace(key, text="matrix"), matrix)))
+
+
+def _as_only_value(key: ScalarNode, text: str, label: str | None) -> Node:
+    """Return one value as the values of a name in a matrix."""
+    word = replace(key, text=text, plain=True)
+    word = replace(word, plain=word.value is not None)
+    if label is not None:
+        return MappingNode(key.source, key.line, key.column, ((replace(key, text=label), word),))
+    return SequenceNode(key.source, key.line, key.column, (word,))

@@ -366,6 +366,58 @@ def test_values_reach_the_program_as_typed_and_1_is_not_1_0() -> None:
             study.ask(14)
 
 
+def test_paths_are_named_by_their_last_parts_and_reach_the_program_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sought = program_search(
+        SearchWords("acc", 4, sampler="grid", repeat="init=m/i.pt,i.pt"),
+        ["d=a/x.csv,b/x.csv,none"],
+        [],
+        "fit",
+        ("fit", "{sweep}"),
+        {},
+        Terms(),
+    )
+    named = {spec.name: spec.argv[1:] for spec in sample_specs(sought.definition)}
+    assert named == {
+        "command/fit@d=a-x.csv,init=m-i.pt": ("--d=a/x.csv", "--init=m/i.pt"),
+        "command/fit@d=b-x.csv,init=m-i.pt": ("--d=b/x.csv", "--init=m/i.pt"),
+        "command/fit@d=none,init=m-i.pt": ("--d=none", "--init=m/i.pt"),
+        "command/fit@d=a-x.csv,init=i.pt": ("--d=a/x.csv", "--init=i.pt"),
+    }
+    monkeypatch.chdir(tmp_path)
+    text = TASK.replace("TRIALS", "2").replace("{x: 0.0..10.0}", "{x: [a/x.csv, b/x.csv]}")
+    (tmp_path / "t.yaml").write_text(text)
+    (entry,) = plan(load("t.yaml")).searches
+    whole = planned_search("t.yaml", text, (), 0, entry)
+    _, job = plan_of_trial(whole, {"x": "b/x.csv", "seed": 2}, os.environ)
+    assert (job.name, job.argv[-2]) == ("command/fit@x=b-x.csv,seed=2", "--x=b/x.csv")
+
+
+def test_all_unknown_keys_of_a_search_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = TASK.replace("TRIALS", "2")
+    wrong = {"metric:": "metrics:", "trials:": "trails:", "values:": "space:"}
+    for right, word in wrong.items():
+        text = text.replace(right, word)
+    (tmp_path / "t.yaml").write_text(text)
+    with pytest.raises(TaskFileError) as found:
+        plan(load("t.yaml"))
+    hints = ["did you mean 'metric'?", "did you mean 'trials'?", ""]
+    assert [each.hint for each in found.value.problems] == hints
+    assert {each.message.split("'")[1] for each in found.value.problems} == {
+        word[:-1] for word in wrong.values()
+    }
+    (tmp_path / "t.yaml").write_text(text := TASK.replace("TRIALS", "2"))
+    (entry,) = plan(load("t.yaml")).searches
+    for word in ("trials=5", "search.trials=5"):
+        with pytest.raises(TaskFileError) as found:
+            planned_search("t.yaml", text, [word], 0, entry)
+        assert found.value.problems[0].hint == "change search: of an entry in the file"
+
+
 def test_range_whose_end_is_between_two_steps_ends_before_it_in_one_sentence(
     add: Add, recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -378,7 +430,7 @@ def test_range_whose_end_is_between_two_steps_ends_before_it_in_one_sentence(
 
 def test_program_that_does_not_exist_is_warned_of(launcher: Launcher, home: Home) -> None:
     del home
-    words = ("--search", "acc", "--trials", "1", "--sweep", "x=1..2", "--dry-run")
+    words = ("--search", "acc", "--trials", "2", "--sweep", "x=1..2", "--dry-run")
     for program in ("pyhton", "python"):
         answer = launcher("add", *words, "--", program, "no.py", "{sweep}")
         assert answer.err.startswith("warning: ")
