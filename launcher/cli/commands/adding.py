@@ -448,7 +448,8 @@ def add(
             from launcher.cli.searches import add_search
 
             _warn(absent_gpu_warning(home, asked_for))
-            _warn_of_program(sought.definition.spec, context)
+            definition = sought.definition
+            _warn_of_search(definition.spec, definition.job_count, context, dry_run=dry_run)
             return add_search(home, store, asked, sought, dry_run=dry_run, wait=wait)
         if dry_run:
             _print_planned_jobs(home, store, asked, programs, file)
@@ -500,12 +501,13 @@ def _warn(text: str) -> None:
         print_stderr(text)
 
 
-def _warn_of_program(spec: Spec | None, context: Context) -> None:
-    """Print what is odd about the program of several jobs."""
+def _warn_of_search(spec: Spec | None, jobs: int, context: Context, *, dry_run: bool) -> None:
+    """Print what is odd about the program of the jobs of a search; one that is added keeps its command line."""
     if spec is not None:
         start = entry_context(spec, context._replace(environment=os.environ))
         for oddity in typed_oddities(spec.argv, Path(start.folder), start.environment, None):
             print_stderr(f"warning: {sanitize_terminal(oddity)}")
+        _warn_of_hydra([spec] * jobs, start.folder, typed=dry_run)
 
 
 def _warn_of_partitions(backends: Sequence[BackendSettings], home: Home) -> None:

@@ -387,16 +387,19 @@ def _warn_of_programs(plans: Iterable[Plan], searches: Iterable[Sequence[SearchR
                 notes[file_folder_note(file, str(Path(folder, name)), Path.cwd())] = None
     if note := next(filter(None, notes), ""):
         print_stderr(sanitize_terminal(f"note: {note}"))
-    _warn_of_hydra(plans)
+    _warn_of_hydra(plans, [search for found in searches for search in found])
 
 
-def _warn_of_hydra(plans: Iterable[Plan]) -> None:
-    """Print how many programs of task files may write into one folder of Hydra."""
+def _warn_of_hydra(plans: Iterable[Plan], searches: Iterable[SearchRequest]) -> None:
+    """Print how many programs of task files and of their searches may write into one folder of Hydra."""
     by_folder: dict[str, list[Sequence[str]]] = {}
-    for plan in plans:
-        for job in plan.jobs:
-            if not job.entry and any("=" in word and word[0] != "-" for word in job.argv if word):
-                by_folder.setdefault(str(job.settings.get("cwd") or ""), []).append(job.argv)
+    jobs: list[tuple[PlannedJob | Spec, int]] = [(job, 1) for plan in plans for job in plan.jobs]
+    for definition in (search.definition for search in searches):
+        jobs += [] if definition.spec is None else [(definition.spec, definition.job_count)]
+    for job, count in jobs:
+        if not job.entry and any("=" in word and word[0] != "-" for word in job.argv if word):
+            programs = by_folder.setdefault(str(job.settings.get("cwd") or ""), [])
+            programs += [job.argv] * count
     for folder, programs in by_folder.items():
         if len(programs) > 1:
             # for few task files

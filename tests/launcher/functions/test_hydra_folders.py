@@ -49,3 +49,15 @@ def test_line_of_the_warning_works_as_typed(
         "Give each its own: hydra.run.dir={job_folder}"
         in launcher.well("run", "t.yaml", "--dry-run").err
     )
+    entry = entry.replace(
+        "matrix: {lr: [1, 2]}", "search: {metric: acc, trials: 2, values: {lr: 1..3}}"
+    )
+    (tmp_path / "t.yaml").write_text(f"name: t\ncommand:\n  - {entry}\n")
+    search = ("--search", "acc", "--trials", "2", "--sweep", "lr=1..3", "--dry-run")
+    program = ("--", "python", "train.py", "lr={lr}")
+    warned = "warning: 2 jobs can write into one folder"
+    assert warned in launcher.well("run", "t.yaml", "--dry-run").err
+    assert warned in launcher.well("add", *search, *program).err
+    assert not launcher.well("add", *search, *program, "hydra.run.dir={job_folder}").err.startswith(
+        "warning"
+    )
