@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.context import program_words
+from launcher.context import FOLDER_PLACEHOLDERS, program_words
 from launcher.results.returned_rows import JOB
 from launcher.results.table import COUNTS, Row, RunResults
 from launcher.search.definition import read_definition
@@ -51,8 +51,10 @@ def _key(row: Row, columns: Sequence[str]) -> tuple[object, ...]:
 
 
 def repeating_command(job: JobRow, *, is_trial: bool) -> str:
-    """Return the line that says how to repeat the best job."""
+    """Return the line that says how to repeat the best job; the queue does it if it gives the job its folder."""
     spec = job.spec_without_sources
     words = program_words(spec.settings, spec.argv)
+    if any(folder in word for word in words for folder in FOLDER_PLACEHOLDERS):
+        words = ("launcher", "add", "--", *words)
     what = "trial" if is_trial else "job"
     return sanitize_terminal(f"to repeat the best {what} (job {job.id}): {shlex.join(words)}")

@@ -12,6 +12,7 @@ from launcher.cli.column_tables import flat_table, pivot_table
 from launcher.cli.commands.results import all_rows
 from launcher.cli.output import Format, csv_text, long_rows, write
 from launcher.cli.result_tables import draw
+from launcher.cli.search_results import repeating_command
 from launcher.results.metric import read_metric
 from launcher.results.pivot import metrics_of_result, pivot
 from launcher.results.table import RunResults
@@ -22,7 +23,7 @@ from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.workers.progress.steps import ProgressWriter
-from tests.build import a_spec, enqueue, finished
+from tests.build import a_spec, enqueue, finished, job_row
 from tests.launcher.conftest import Launcher
 from tests.screens import texts_of
 from tests.terminal import in_a_terminal
@@ -756,3 +757,14 @@ def test_names_that_are_left_out_are_said(launcher: Launcher, store: Store) -> N
     assert "their names are not names of results: lr. To count one: launcher add" in none[1]
     (row, *_) = launcher.json("results", "test")["rows"]
     assert row == {"job": "command/a", "acc": 0.5}
+
+
+def test_command_that_repeats_the_best_job_gives_it_a_folder_if_it_had_one(store: Store) -> None:
+    for argv, line in (
+        (("fit", "--lr=1"), "fit --lr=1"),
+        (("fit", "{job_folder}/m"), "launcher add -- fit '{job_folder}/m'"),
+    ):
+        spec = a_spec(*argv, name=f"command/{len(argv[1])}")
+        (job,) = enqueue(store, spec)
+        written = repeating_command(job_row(store, job), is_trial=False)
+        assert written == f"to repeat the best job (job {job}): {line}"
