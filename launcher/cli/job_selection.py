@@ -15,6 +15,7 @@ from launcher.cli.option_types import flag
 from launcher.errors import UsageError, nearest, pluralize, suggestion_or_known_names
 from launcher.job import PROGRAM
 from launcher.screens.format import failure_hold_texts, format_job_names
+from launcher.screens.option_answers import columns_hint
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import columns, tab_separated
 from launcher.screens.usage_errors import set_hint
@@ -165,7 +166,8 @@ def _no_match_text(store: Store, pattern: str) -> str:
         return f"no job matches {pattern!r}, which is a run. List its jobs: launcher status {word}"
     close = None if pattern.isdecimal() else nearest(pattern, store.read.sample_names())
     hint = f"Did you mean {close!r}?" if close else "List all jobs: launcher status --all"
-    hint = set_hint(pattern, click.get_current_context(silent=True)) or hint
+    context = click.get_current_context(silent=True)
+    hint = columns_hint(pattern, context) or set_hint(pattern, context) or hint
     if is_job_number(pattern):
         return f"job {pattern} does not exist. {hint}"
     return f"no job matches {pattern!r}. {hint}"

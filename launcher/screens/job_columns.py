@@ -108,6 +108,10 @@ def parse_columns(text: str) -> tuple[JobColumn, ...]:
         UsageError: there is no such column, or it is named twice.
     """
     names = [name.strip() for name in text.split(",")]
+    if len(names) > 1 and "" in names:
+        raise UsageError(
+            "a name is missing. Write names and commas without blanks, such as id,name."
+        )
     for name in names:
         if name not in JOB_COLUMNS:
             raise UsageError(

@@ -90,3 +90,17 @@ def swapped_words(words: Sequence[str], error: click.BadParameter) -> str:
     if error.ctx.command.name != "priority" or not first[:1].isalpha():
         return ""
     return f"Write the number first: launcher priority {shlex.join([*numbers, first, *more])}"
+
+
+def columns_hint(word: str, context: click.Context | None) -> str:
+    """Return how several columns are written, if the word behind --columns is one; '' otherwise."""
+    given = context.params.get("columns") if context is not None else None
+    if not given:
+        return ""
+    # the columns of a command that has them
+    from launcher.screens.job_columns import JOB_COLUMNS
+
+    names = [column.name for column in given]
+    if word not in JOB_COLUMNS or word in names:
+        return ""
+    return f"Write columns with commas: --columns {','.join([*names, word])}"

@@ -100,7 +100,7 @@ def test_configuration_has_the_columns_of_a_user(
     ("columns", "said"),
     [
         ("id,nmae", "--columns: 'nmae' is not a column. Did you mean 'name'?"),
-        ("id,", "--columns: '' is not a column"),
+        ("id,", "a name is missing. Write names and commas without blanks"),
         ("id,name,id", "--columns: id is named twice"),
     ],
 )
