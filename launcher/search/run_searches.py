@@ -35,6 +35,7 @@ class RunSearches(NamedTuple):
     trials: frozenset[int] = frozenset()  # jobs of trials
     marks: Mapping[int, str] = {}  # jobs of trials that are not complete → why
     unqueued: Mapping[int, UnqueuedSeeds] = {}  # by a job of the trial
+    has_front: bool = False  # a search has several metrics, so several trials may be best
 
     def metric_of(self, results: RunResults) -> str:
         """Return the metric by which the rows of a table are ranked, empty if there is none."""
@@ -64,8 +65,10 @@ def read_searches(store: Store, searches: Iterable[SearchRow]) -> RunSearches:
     """Return the directions and trials of the searches of a run."""
     directions: dict[str, Direction | None] = {}
     trials, marks, unqueued = set[int](), dict[int, str](), dict[int, UnqueuedSeeds]()
+    has_front = False
     for search in searches:
         definition = read_definition(search.body)
+        has_front |= len(definition.objectives) > 1
         for objective in definition.objectives:
             known = directions.setdefault(objective.metric, objective.direction)
             if known is not objective.direction:
@@ -80,7 +83,7 @@ def read_searches(store: Store, searches: Iterable[SearchRow]) -> RunSearches:
             marks |= dict.fromkeys((row.job for row in rows), PRUNED if pruned else INCOMPLETE)
             if not pruned and (seeds := _unqueued_seeds(search, definition, rows)):
                 unqueued[rows[0].job] = seeds
-    return RunSearches(directions, frozenset(trials), marks, unqueued)
+    return RunSearches(directions, frozenset(trials), marks, unqueued, has_front)
 
 
 def _jobs_without_numbers(

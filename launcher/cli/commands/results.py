@@ -261,6 +261,12 @@ def command(
     _print_notes(missing)
     if replaced := 0 if all_jobs or patterns else len(superseded):
         _note(f"newer jobs replaced {pluralize(replaced, 'older job')}. To print all: --all-jobs")
+    if of_searches.has_front:
+        shown = shell_line([RUN_PREFIX + every[0].run])
+        _note(
+            "a search has several metrics. To list the trials of which none is better in each: "
+            f"launcher show {shown}"
+        )
     if results.rows or returned:
         _print_notes((*counts.notes(), *code_notes))
 

@@ -42,7 +42,7 @@ from launcher.search.trials import (
     steps_for_study,
 )
 from launcher.search.words import SearchWords
-from launcher.states import ReasonCode, State
+from launcher.states import Done, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, TrialRow
 from launcher.system.files import Json, read_json
@@ -51,7 +51,7 @@ from launcher.taskfile.domains import Choice, text_of
 from launcher.web.results import result_table
 from launcher.web.run_data import read_runs
 from launcher.web.search_charts import search_charts
-from tests.build import DEADLINE_S, claimed, job_row, until
+from tests.build import DEADLINE_S, a_spec, claimed, enqueue, finished, job_row, until
 from tests.launcher.conftest import Answer, Launcher
 from tests.launcher.queued import STOPPED, end, one
 from tests.launcher.web.browser import served
@@ -621,6 +621,21 @@ def test_dry_run_shows_the_first_values_and_queues_nothing(add: Add, store: Stor
     until(lambda: bool(trials_of(store)), "the first trial")
     assert lines[0].partition("\t")[0] == store.read.jobs()[0].name
     assert read_definition(search_of(store).body).trials == 1
+
+
+def test_results_of_several_metrics_name_the_command_that_lists_the_best_trials(
+    launcher: Launcher, store: Store
+) -> None:
+    spec = a_spec(name="command/fit@x=1")
+    objectives = (Objective("acc", lower=False), Objective("loss", lower=True))
+    sought = SearchDefinition(objectives, {"x": Choice((1, 2))}, 2, spec=spec)
+    commit_search(store, current_context(os.environ), SearchRequest("command/fit", sought))
+    (job,) = enqueue(store, spec)
+    finished(store, job, Done(at=2.0, result={"acc": 1, "loss": 2}))
+    assert launcher.well("results", "test").err == (
+        "note: a search has several metrics. To list the trials of which none is better in each: "
+        "launcher show run:test\n"
+    )
 
 
 def test_several_metrics_have_a_front_and_one_metric_the_first_of_equal_trials() -> None:
