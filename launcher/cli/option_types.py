@@ -1,5 +1,6 @@
 """Types of options of the command line: numbers, time spans, memory, and defaults as text."""
 
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,7 @@ from launcher.job_options import value_types
 from launcher.job_options.value_types import LONGEST_SPAN_S, ValueType
 from launcher.states import OPEN_STATES, State
 
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -27,7 +29,18 @@ class ValueParamType(click.ParamType[Any]):
         try:
             return self._read(str(value))
         except UsageError as error:
-            return self.fail(str(error), param, ctx)
+            return self.fail(f"{error}{self._point_hint(str(value))}", param, ctx)
+
+    def _point_hint(self, text: str) -> str:
+        """Return the sentence that writes a decimal comma as a point; '' if this does not help."""
+        pointed = _DECIMAL_COMMA.sub(".", text, count=1)
+        if pointed == text:
+            return ""
+        try:
+            self._read(pointed)
+        except UsageError:
+            return ""
+        return f". Write {pointed}"
 
 
 class TextDefaultOption(click.Option):

@@ -93,11 +93,15 @@ def swapped_words(words: Sequence[str], error: click.BadParameter) -> str:
 
 
 def columns_hint(word: str, context: click.Context | None) -> str:
-    """Return how several columns are written, if the word behind --columns is one; '' otherwise."""
-    given = context.params.get("columns") if context is not None else None
-    if not given:
+    """Return how several columns are written, if the word behind --columns may be one; '' otherwise."""
+    options = context.command.params if context is not None else []
+    option = next((each for each in options if "--columns" in each.opts), None)
+    given = context.params.get(option.name or "") if context is not None and option else None
+    if not given or not word.isidentifier():
         return ""
-    # the columns of a command that has them
+    if isinstance(given, str):  # any column of a run
+        return f"For several columns: --columns {shlex.quote(f'{given},{word}')}"
+    # the columns of the command that has these
     from launcher.screens.job_columns import JOB_COLUMNS
 
     names = [column.name for column in given]

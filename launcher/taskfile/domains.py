@@ -10,7 +10,7 @@ from launcher.errors import UsageError
 from launcher.ids import is_variant_value
 from launcher.params import parse_number
 from launcher.system.files import Json
-from launcher.taskfile.foreign_values import own_spelling
+from launcher.taskfile.foreign_values import own_spelling, with_decimal_points
 from launcher.taskfile.path_names import short_path_names
 
 Value = str | int | float | bool
@@ -195,13 +195,17 @@ def parse_domain(name: str, text: str, equals: str = "=") -> Range | Choice:
         remedy = foreign.advice(name, equals)
         raise InvalidDomain(f"{named}{text}", "not a range or a list here", remedy)
     words = text.split(",")
+    if "" in words:
+        values = "[VALUE, VALUE]" if equals == IN_FILE else "VALUE,VALUE"
+        raise InvalidDomain(f"{named}{text}", "a value is empty", f"Write {named}{values}")
     if not any(".." in word for word in words):
         return choice_of(name, [value_of(word) for word in words])
     if len(words) > 1:
+        pointed = with_decimal_points(text)
         raise InvalidDomain(
             f"{named}{text}",
             "a range and single values are mixed",
-            "Write one range, or all values",
+            f"Write {named}{pointed}" if pointed else "Write one range, or all values",
         )
     match = _RANGE.fullmatch(text)
     if match is None:

@@ -27,6 +27,7 @@ _BETWEEN = re.compile(
 _WORDS = re.compile(r"choice\(\s*([\w.+-]+(?:\s*,\s*[\w.+-]+)*)\s*\)", re.ASCII)
 _CALLED = re.compile(r"[A-Za-z_][\w.]*\s*\(|[\[({<]|[A-Za-z_]+\s*=")
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
+_COMMA_RANGE = re.compile(r"-?\d+,\d+\.\.-?\d+,\d+(?:\.\.\d+,\d+)?(?::log)?", re.ASCII)
 
 _LISTS = frozenset(
     [
@@ -136,6 +137,11 @@ def own_spelling(text: str) -> OwnSpelling | None:
             with contextlib.suppress(ArithmeticError, ValueError):  # numbers of hundreds of digits
                 return _spelling(_Source(code), node)
     return None
+
+
+def with_decimal_points(text: str) -> str:
+    """Return a range such as `0,1..0,2` with points; '' for other texts."""
+    return text.replace(",", ".") if _COMMA_RANGE.fullmatch(text) else ""
 
 
 def repr_of(values: object) -> str:

@@ -46,6 +46,7 @@ from launcher.taskfile.domains import (
     value_of,
 )
 from launcher.taskfile.entries import PlainVariant, VariantName, variant_name
+from launcher.taskfile.foreign_values import with_decimal_points
 from launcher.taskfile.matrix import (
     MOST_COMBINATIONS,
     Sweep,
@@ -716,14 +717,22 @@ def _read_pair(word: ScalarNode, problems: Problems) -> tuple[ScalarNode, Sequen
             hint = "for example lr=0.1,0.01 or seed=1..3, without spaces"
             problems.add_error(value, "matrix", message, hint)
         elif ".." in text and "/" not in text:  # a path is refused as other paths are
-            values += [value.with_text(number) for number in _read_range(name, value, problems)]
+            numbers = _read_range(name, value, problems, with_decimal_points(rest))
+            values += map(value.with_text, numbers)
         else:
             values.append(replace(value, plain=value.value is not None))
     return key, SequenceNode(word.source, 0, key.column, tuple(values))
 
 
-def _read_range(name: str, node: ScalarNode, problems: Problems) -> list[str]:
-    """Return the numbers of `1..3` or `0.1..0.5..0.1`, ends included; report an invalid range."""
+def _read_range(name: str, node: ScalarNode, problems: Problems, pointed: str) -> list[str]:
+    """Return the numbers of `1..3` or `0.1..0.5..0.1`, ends included; report an invalid range.
+
+    Args:
+        name: Name of the values.
+        node: The range.
+        problems: List to which problems are added.
+        pointed: All values with decimal points in place of commas; '' if they cannot be meant so.
+    """
     text, ends = node.text, _RANGE.fullmatch(node.text)
     if ends is None:
         message = f"{text} is not a range; a range is {_RANGE_FORMS}"
@@ -740,6 +749,8 @@ def _read_range(name: str, node: ScalarNode, problems: Problems) -> list[str]:
         elif last < first:
             message = f"{text} ends before it begins"
             hint = f"write the smaller number first: {ends[2]}..{ends[1]}"
+            if pointed:
+                hint = f"write {name}={pointed}{'..STEP' * (pointed.count('..') == 1)}"
         elif ends[3] is None and not whole:
             message = f"{text} has no step, and its numbers are not whole"
             hint = "add a step: lr=0.1..0.5..0.1"

@@ -280,6 +280,8 @@ def test_mean_over_seeds_is_what_the_search_sees_and_a_trial_with_a_failed_seed_
     [
         (["--trials", "2", "--sweep", "y="], "y: no values"),
         (["--trials", "2", "--sweep", "y=1..2,7"], "mixed"),
+        (["--trials", "2", "--sweep", "y=0,1..0,2:log"], "Write y=0.1..0.2:log."),
+        (["--trials", "2", "--sweep", "y=1,"], "a value is empty"),
         (["--trials", "2", "--sweep", "y=2..2"], "one value"),
         (["--trials", "2", "--sweep", "y=0..1:log"], "begins above 0"),
         (["--trials", "2", "--sampler", "grid"], "x has no step"),
