@@ -140,10 +140,11 @@ class _ValueSampler(NamedTuple):
 
     def as_given_setting(self, text: str) -> GivenSetting:
         """Return a value as if it were written in the file."""
+        label = self.domain.labels().get(text) if isinstance(self.domain, Choice) else None
         if isinstance(self.node, ScalarNode):
-            return GivenSetting(self.key, replace(self.node, text=text, plain=True))
+            return GivenSetting(self.key, replace(self.node, text=text, plain=True), label)
         items = (item for item in self.node.nodes if isinstance(item, ScalarNode))
-        return GivenSetting(self.key, next(item for item in items if item.text == text))
+        return GivenSetting(self.key, next(item for item in items if item.text == text), label)
 
 
 def sweeps_of_program(

@@ -333,6 +333,12 @@ def test_draws_are_within_their_bounds(low: float, width: float, *, log: bool) -
     assert all(low <= value <= high for value in values)
 
 
+def test_drawn_paths_are_named_by_their_last_parts() -> None:
+    block = "command:\n  - name: t\n    argv: [go, '{a}']\n    random: {a: [x/d.csv, y/d.csv]}\n    count: 2\n"
+    named = {each.name: each.argv[1] for each in a_plan(block).jobs}
+    assert named == {"command/t@a=x-d.csv": "x/d.csv", "command/t@a=y-d.csv": "y/d.csv"}
+
+
 def test_each_draw_is_combined_with_each_combination_of_the_matrix() -> None:
     words = "random: {a: 1..100}, count: 3, matrix: {seed: [1, 2]}"
     pairs = drawn_values(words)
@@ -347,7 +353,7 @@ def test_each_draw_is_combined_with_each_combination_of_the_matrix() -> None:
         ("random: {a: 1..1}, count: 1", "the range has one value", "1..1"),
         ("random: {a: 0.0..1e300}, count: 1", "a bound is larger", "0.0..1e300"),
         ("random: {a: 1..x}, count: 1", "not a range", "1..x"),
-        ("random: {a: [x/y]}, count: 1", "cannot be part of a job name", "["),
+        ("random: {a: [x y]}, count: 1", "cannot be part of a job name", "["),
         ("random: {a: [1, 1]}, count: 1", "listed twice", "["),
         ("random: {a: [1, null]}, count: 1", "expected a list of numbers and words", "["),
         ("random: {a: []}, count: 1", "no values", "["),
