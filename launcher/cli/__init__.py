@@ -3,6 +3,7 @@
 Start reading at `main.main`. The installed command calls `start`.
 """
 
+import gc
 import sys
 
 _INTERRUPTED = 130
@@ -15,4 +16,8 @@ def start() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         sys.exit(_INTERRUPTED)
-    main()
+    try:
+        main()
+    finally:
+        # Otherwise Python searches all modules for garbage while it exits: an eighth of a short command's CPU time
+        gc.freeze()
