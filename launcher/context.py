@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.job import PROGRAM, Spec
+from launcher.lazy_regex import compile_lazily
 from launcher.system.environment import owners_environment
 from launcher.system.folder_contents import FOLDER_END
 from launcher.system.process_limits import is_limits, niceness_of, soft_limits
@@ -23,10 +24,10 @@ JOBS = "jobs"  # in a run's folder: the folders of its programs
 _SHARED_FOLDERS = frozenset({JOBS, "made"})  # in a run's folder: many jobs write there
 _FOLDER_BYTES = 255
 _FEW_LETTERS = 60  # letters of a long name that its folder keeps; a hash follows
-_PLACEHOLDER = re.compile(r"\{(?:job|run)_folder\}")
-_UNSAFE = re.compile(r"[^\w.,=@+%~-]|^\.")
+_PLACEHOLDER = compile_lazily(r"\{(?:job|run)_folder\}")
+_UNSAFE = compile_lazily(r"[^\w.,=@+%~-]|^\.")
 INPUTS, OUTPUTS = "inputs", "outputs"  # settings of a program: the files that it reads and writes
-_OPTION = re.compile(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
+_OPTION = compile_lazily(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
 LIMITS, NICENESS, PROGRAMS = "limits", "niceness", "programs"  # keys of a stored context
 KINDS = "launcher.kinds"  # the module that a worker imports; it imports pydantic
 KIND_GROUP = "launcher.kinds"  # the entry points by which plugin packages offer job types

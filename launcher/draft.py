@@ -10,7 +10,6 @@ those of a training in a model's ID. This module is separate from `launcher.ids`
 of every job: the name of a test does not affect results.
 """
 
-import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,8 +18,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from launcher.errors import UsageError
 from launcher.ids import Words, model_folder_name
+from launcher.lazy_regex import compile_lazily
 
-_NOT_A_VALUE = re.compile(r"[^A-Za-z0-9_.+\-]+")
+_NOT_A_VALUE = compile_lazily(r"[^A-Za-z0-9_.+\-]+")
 
 
 def tested(data: str, condition: str) -> str:

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, Protocol
 
+from launcher.lazy_regex import compile_lazily
+
 MOST_PROBLEMS = 20  # as in a compiler: more than one screen does not help
 MOST_LISTED_ALWAYS = 9  # known words; if there are more, a message lists the nearest
 MOST_LISTED = 5
@@ -27,7 +29,7 @@ CLOSE_MISTAKES = 2  # letters; a name with more mistakes is not suggested
 CLOSE_PREFIX = 3  # letters; a name that begins with the same ones is suggested
 WIDTH = 100  # columns of a printed problem; longer lines of the file are cut around the caret
 
-_SENTENCE_END = re.compile(r"(?:(?<=[?!])|\.)\s+(?=[A-Z])")
+_SENTENCE_END = compile_lazily(r"(?:(?<=[?!])|\.)\s+(?=[A-Z])")
 _UNPRINTABLE = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 
 

@@ -1,10 +1,10 @@
 """The specification of a job, as planned and stored."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from launcher.lazy_regex import compile_lazily
 from launcher.params import params_of
 from launcher.system.files import Json
 from launcher.system.secret_arguments import is_secret_option
@@ -28,7 +28,9 @@ _ARGUMENTS = "arguments"  # its setting: the arguments that are numbers, boolean
 
 
 _UUID_PREFIXES = "GPU-", "MIG-"
-_UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]{3,95}")  # MIG-GPU-…/1/0 of older drivers
+_UUID = compile_lazily(
+    r"(?:GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]{3,95}"
+)  # MIG-GPU-…/1/0 of older drivers
 
 
 def run_name_fault(name: str) -> str | None:

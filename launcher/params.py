@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from launcher.lazy_regex import compile_lazily
 from launcher.system.secret_arguments import is_secret_option
 from launcher.system.text import sanitize_terminal
 
@@ -23,10 +24,10 @@ LONGEST_VALUE = 24  # characters of a value in a line
 
 ParamValue = str | int | float | bool | None
 
-_OPTION = re.compile(r"(--?)([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
+_OPTION = compile_lazily(r"(--?)([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
 # 1e-4, a usual spelling of 0.0001. They share one name of a job, so as two values they would run finished jobs again.
-_SMALL = re.compile(r"-?[1-9](?:\.\d*[1-9])?[eE]-0?[1-9]\d*")
-_PAIR = re.compile(r"\+{0,2}([^\W\d][\w.]*)=(.*)", re.DOTALL)  # with the prefix of Hydra
+_SMALL = compile_lazily(r"-?[1-9](?:\.\d*[1-9])?[eE]-0?[1-9]\d*")
+_PAIR = compile_lazily(r"\+{0,2}([^\W\d][\w.]*)=(.*)", re.DOTALL)  # with the prefix of Hydra
 
 
 def params_of(settings: Mapping[str, Any], argv: Sequence[str]) -> dict[str, ParamValue]:

@@ -1,17 +1,17 @@
 """Signatures of jobs: jobs with the same signature are expected to need the same memory and time."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launcher.job import PROGRAM
+from launcher.lazy_regex import compile_lazily
 
 # a separate number: that of `lr=0.1` and `out/run-7`, not those of resnet18 and llama-7b
-_NUMBER = re.compile(
+_NUMBER = compile_lazily(
     r"(?<![A-Za-z0-9.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z0-9]|\.\d)"
 )
-_PATH = re.compile(r"[^\W\d][^/]*/|/[^/]*[^\W\d]")  # such as out/run-7, not 3/4
+_PATH = compile_lazily(r"[^\W\d][^/]*/|/[^/]*[^\W\d]")  # such as out/run-7, not 3/4
 
 
 def program_signature(argv: Sequence[str], exact: Sequence[str] = ()) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NewType
 
 from launcher.errors import UsageError
+from launcher.lazy_regex import compile_lazily
 
 Bytes = NewType("Bytes", int)
 
@@ -17,9 +18,9 @@ LONGEST_ESTIMATE_S = 60 * DAY_S
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _STEPS = tuple(zip(list(_SECONDS.items())[:-1], list(_SECONDS.items())[1:], strict=True))
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
-_CLOCK = re.compile(r"([0-9]{1,6}):([0-9]{2})")
-_SPAN = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([dhms])(?: ?(?=[0-9]))?")
+_SIZE = compile_lazily(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
+_CLOCK = compile_lazily(r"([0-9]{1,6}):([0-9]{2})")
+_SPAN = compile_lazily(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([dhms])(?: ?(?=[0-9]))?")
 
 
 def parse_bytes(text: str) -> Bytes:

@@ -12,7 +12,6 @@ import hashlib
 import logging
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_fo
 from launcher.backends.protocol import Backend, EngineError, SubmissionRefused
 from launcher.backends.settings import KINDS, BackendSettings
 from launcher.errors import MachineError
+from launcher.lazy_regex import compile_lazily
 from launcher.system.files import Json, read_bytes, read_json, sync, write_json
 from launcher.system.home_checks import (
     file_system,
@@ -43,7 +43,7 @@ from launcher.system.stored_fields import (
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
-_TOKEN = re.compile(r"launcher-[0-9a-f]{20}(_[0-9]{1,4})?")
+_TOKEN = compile_lazily(r"launcher-[0-9a-f]{20}(_[0-9]{1,4})?")
 
 
 class PilotRecord(NamedTuple):

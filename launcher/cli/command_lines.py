@@ -17,6 +17,7 @@ from launcher.errors import (
     TaskFileError,
     UsageError,
 )
+from launcher.lazy_regex import compile_lazily
 from launcher.screens.terminal import print_stderr
 from launcher.system.executables import (
     is_assignment,
@@ -41,10 +42,10 @@ _OTHER_FILES = {  # endings of other files → what to do with such a file
 }
 _BYTE_ORDER_MARK = "\ufeff"
 # blanks, and one word up to its end, or up to an unclosed quote or backslash
-_WORD = re.compile(
+_WORD = compile_lazily(
     r"""[ \t\r\n]*+((?:[^ \t\r\n'"\\]|\\.|'[^']*+'|"(?:[^"\\]|\\.)*+")*+)""", re.DOTALL
 )
-_QUOTING = re.compile(r"['\"\\]")
+_QUOTING = compile_lazily(r"['\"\\]")
 # operators of a shell that a program gets as arguments
 OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
 # programs that use such arguments themselves

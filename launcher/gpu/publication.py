@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
@@ -12,20 +11,21 @@ from typing import NamedTuple
 
 from launcher.accounts import ResourceDemand, ResourceUsage, read_demand, read_resource_usage
 from launcher.gpu.resources import EXCLUSIVE, JOBS, resource_name
+from launcher.lazy_regex import compile_lazily
 from launcher.system.files import Json
 from launcher.system.processes import MOST_PID, Identity, boot_id, identity
 
 MOST_BYTES = 64 << 10  # bytes of a file
 MOST_RESERVATIONS = 256  # reservations of a file; also the number of other files that it names
 MOST_MEASUREMENTS = 8  # measurements of a GPU
-_DEVICE = re.compile(r"[!-~]{1,96}")
+_DEVICE = compile_lazily(r"[!-~]{1,96}")
 _LARGEST = 1 << 62  # bytes, or seconds
 _LONGEST_FOLDER = 1024  # characters; it is printed in reasons
 # patterns that are looked for in a file that is not in our form
-_GPU_NAME = re.compile(r"\b(?:GPU|MIG)-[0-9A-Za-z/-]{1,92}")
-_HEAD = re.compile(r"\[\s*([0-9]{1,7}),\s*([0-9]{1,18})(?:,\s*([0-9]{1,18}))?")
-_PID = re.compile(r'"pid":\s*([0-9]{1,7})\b')
-_HOME = re.compile(r'"home":\s*"([0-9a-f]{32})"')
+_GPU_NAME = compile_lazily(r"\b(?:GPU|MIG)-[0-9A-Za-z/-]{1,92}")
+_HEAD = compile_lazily(r"\[\s*([0-9]{1,7}),\s*([0-9]{1,18})(?:,\s*([0-9]{1,18}))?")
+_PID = compile_lazily(r'"pid":\s*([0-9]{1,7})\b')
+_HOME = compile_lazily(r'"home":\s*"([0-9a-f]{32})"')
 
 
 class Publication(NamedTuple):

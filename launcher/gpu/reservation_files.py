@@ -22,7 +22,6 @@ same way: a publisher that writes again creates a new inode.
 import contextlib
 import hashlib
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -36,6 +35,7 @@ from launcher.gpu.publication import (
     parse_publication,
     salvage_publication,
 )
+from launcher.lazy_regex import compile_lazily
 from launcher.system.config_tables import absolute_path
 from launcher.system.processes import is_alive, login_name
 
@@ -44,7 +44,7 @@ MOST_FILES = 16  # files of a user
 CLOCK_STEP_NS = 20_000_000  # within it two changes of a folder may bear the same time
 UNREADABLE = "the GPUs that it names count as reserved while it is renewed or its processes live"
 RECHECKED_FILES = 256  # files that did not count and are checked again at every reading
-_NAME = re.compile(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
+_NAME = compile_lazily(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
 
 Complain = Callable[[str, str], None]  # called with a file that is not in order, and why
 

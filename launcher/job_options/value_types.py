@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
 from launcher.job import CPU, LONGEST_NOTE, Terms, is_device, names_one_gpu
+from launcher.lazy_regex import compile_lazily
 from launcher.system.text import is_utf8
 from launcher.units import Bytes, format_seconds, parse_bytes, parse_seconds
 
@@ -22,10 +23,10 @@ NONE = "none"
 LONGEST_SPAN_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is a mistake
 UNCATCHABLE_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP})  # programs cannot handle them
 
-_POSIX_ZONE = re.compile(r"(?:[A-Za-z]{3,}|<[\w+-]+>)[+-]?\d")  # CET-1CEST
+_POSIX_ZONE = compile_lazily(r"(?:[A-Za-z]{3,}|<[\w+-]+>)[+-]?\d")  # CET-1CEST
 LONGEST_METRIC = 128  # characters of the name of a printed number
-_NAME = re.compile(r"[^\s,\x00-\x1f]+")
-_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_NAME = compile_lazily(r"[^\s,\x00-\x1f]+")
+_WHOLE = compile_lazily(r"-?[0-9]{1,18}", re.ASCII)
 _TRUTHS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})  # the booleans of YAML 1.2
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from launcher.errors import UsageError
+from launcher.lazy_regex import compile_lazily
 from launcher.notify.settings import NotifyTarget
 
 HIDDEN = "•••"
 MOST_BYTES = 1 << 16
 _OTHER_USERS_MODE = 0o077
 _SHORTEST = 4  # characters of a part of an address that is redacted
-_DELIMITERS = re.compile(r"[/?&=:,;#\s]+")
+_DELIMITERS = compile_lazily(r"[/?&=:,;#\s]+")
 
 
 def read_address(target: NotifyTarget, environ: Mapping[str, str]) -> str:

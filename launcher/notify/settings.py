@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
 from launcher.job_options.notifications import NotifyEvent, RunNotify, read_events
+from launcher.lazy_regex import compile_lazily
 from launcher.system.config import read_configuration
 from launcher.system.config_tables import Fault, absolute_path, read_keys
 from launcher.units import parse_seconds
@@ -28,7 +29,7 @@ from launcher.units import parse_seconds
 TABLE = "notify"
 LONGEST_S = 7 * 86_400.0
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_NAME = compile_lazily(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class NotifyTarget(NamedTuple):

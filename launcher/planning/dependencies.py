@@ -47,6 +47,7 @@ from launcher.errors import (
 )
 from launcher.ids import ModelId, canonical, parse_model
 from launcher.kind_interface import Role
+from launcher.lazy_regex import compile_lazily
 from launcher.planning.expansion import MODEL_MAKING_ROLES, PlannedStep
 from launcher.planning.model_graph import (
     Comparable,
@@ -69,7 +70,7 @@ MOST_LISTED = 5  # missing paths named in one warning
 FOLDER_SETTING = "cwd"  # setting of a program
 MOST_LISTED_NAMES = "launcher run FILE --dry-run --all"
 MOST_PAIRS = 1_000_000  # pairs of a job and one that it names: a plan stays within memory
-_GLOB = re.compile(r"[*?\[]")
+_GLOB = compile_lazily(r"[*?\[]")
 # (function that makes values comparable, common keys) → values → names
 _TiedNames = dict[tuple[Comparable, tuple[str, ...]], dict[tuple[str, ...], list[str]]]
 

@@ -19,7 +19,6 @@ values are combined. Its settings name folders:
     source: data/faces                   a path; a word that is not the name of an entry is also a path
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -32,6 +31,7 @@ from launcher.errors import Problems, SourceLocation, did_you_mean, nearest
 from launcher.ids import ModelId, canonical, model_folder_name, parse_data
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
+from launcher.lazy_regex import compile_lazily
 from launcher.planning.model_graph import (
     PlannedModel,
     PlannedModels,
@@ -61,7 +61,7 @@ from launcher.taskfile.settings import ResolvedSettings, differences, replace_va
 
 SCORING_ROLES = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
 MODEL_MAKING_ROLES = frozenset({Role.TRAIN, Role.METHOD})  # they make a model
-_NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
+_NOT_A_SLUG = compile_lazily(r"[^A-Za-z0-9_.+]+")
 _MOST_SLUG = 60
 OWN_SWEEPS = "its matrix"  # name of the entry's own sweeps in errors
 

@@ -23,6 +23,7 @@ from launcher.errors import (
 from launcher.ids import Words
 from launcher.kind_interface import Kind, RepeatsWork, Role
 from launcher.kinds import COMMAND, find_kinds
+from launcher.lazy_regex import compile_lazily
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.system.config import read_configuration
@@ -36,8 +37,8 @@ from launcher.taskfile.searches import ChosenValues
 from launcher.taskfile.settings import differences
 from launcher.taskfile.yaml_tree import MOST_BYTES
 
-_WORD = re.compile(r"\w[\w-]*")
-_KEY_AT_TOP = re.compile(r"^([^\s#:]+)\s*:", re.MULTILINE)
+_WORD = compile_lazily(r"\w[\w-]*")
+_KEY_AT_TOP = compile_lazily(r"^([^\s#:]+)\s*:", re.MULTILINE)
 _TASK_FILES = (".yaml", ".yml")
 _RUN_BY = {".py": "python", ".sh": "bash", ".R": "Rscript", ".jl": "julia"}
 _WORDS_AT_TOP = {COMMAND.name, *TOP} - {"autotest", "include", "modifiers", "subsets"}

@@ -6,17 +6,17 @@ are absent: the queue is installed without them. Its jobs would all fail.
 
 import importlib.util
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import Distribution
 from urllib.parse import unquote, urlsplit
 
 from launcher.context import KIND_GROUP
 from launcher.kind_interface import Kind
+from launcher.lazy_regex import compile_lazily
 from launcher.system.entry_points import find_entry_points
 from launcher.system.installation import install_command
 
-_EXTRA = re.compile(r"""^([A-Za-z0-9._-]+).*\bextra *== *["']([^"']+)["']""")
+_EXTRA = compile_lazily(r"""^([A-Za-z0-9._-]+).*\bextra *== *["']([^"']+)["']""")
 
 
 def missing_packages(kinds: Iterable[Kind]) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ A search, `--best`, the page of a run and the database of results all ask here. 
 as the best one. So a name with words of both directions has none, unless its last word surely is the metric.
 """
 
-import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from launcher.errors import UsageError
 from launcher.kind_interface import Kind, RanksMetrics
+from launcher.lazy_regex import compile_lazily
 from launcher.results.metric_words import HIGH, LOW, PHRASES, SENSES, Sense
 
 
@@ -45,10 +45,10 @@ _DIRECTIONS_ELSEWHERE = (  # the words of other tools, which end no metric
 )
 _OTHER_SPELLINGS = frozenset(_DIRECTIONS_ELSEWHERE.split())
 # the parts of a word in mixed letters or with digits inside: MeanIoU, R2Score, top5err
-_PIECE = re.compile(r"[A-Z]{2,}(?![a-z])\d*|[A-Z]?[a-z]+\d*|[A-Z]\d*|\d+|[^\W\d_A-Za-z]+")
-_CHUNK = re.compile(r"[^\W_]+|@")
-_PER_SECOND = re.compile(r"/\s*(?=(?:s|sec|second)$)")
-_COMPLEMENT = re.compile(r"^\W*1\s*-\s*[^\W\d]")  # 1-ssim
+_PIECE = compile_lazily(r"[A-Z]{2,}(?![a-z])\d*|[A-Z]?[a-z]+\d*|[A-Z]\d*|\d+|[^\W\d_A-Za-z]+")
+_CHUNK = compile_lazily(r"[^\W_]+|@")
+_PER_SECOND = compile_lazily(r"/\s*(?=(?:s|sec|second)$)")
+_COMPLEMENT = compile_lazily(r"^\W*1\s*-\s*[^\W\d]")  # 1-ssim
 _MOST_WORDS = max(map(len, PHRASES))
 # endings of words without a border, such as valloss; the first that fits counts
 _ENDINGS: Sequence[tuple[tuple[str, ...], Sense]] = tuple(

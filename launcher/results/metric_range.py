@@ -1,9 +1,10 @@
 """The range of a metric that is a part of a whole, such as an accuracy: 0 to 1, or 0 to 100 in per cent."""
 
-import re
 from collections.abc import Sequence
 
-_WORD = re.compile(r"[a-z]+\d*")
+from launcher.lazy_regex import compile_lazily
+
+_WORD = compile_lazily(r"[a-z]+\d*")
 _PART_WORDS = (
     "acc accuracy balacc bac bacc macc auc aucroc aucpr auroc auprc aupr prauc roc rocauc",
     "ap ap50 ap75 map mrr ndcg hitrate precision recall sensitivity specificity ppv npv",

@@ -1,10 +1,10 @@
 """One table of results: rows with identifying columns and numbers. Rows are selected and sorted here."""
 
-import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError, list_known_names, meant
+from launcher.lazy_regex import compile_lazily
 from launcher.params import read_number
 from launcher.results.metric import read_metric
 from launcher.system.text import sanitize_terminal
@@ -21,7 +21,7 @@ NOTE = "count_note"  # "5 of 6 seeds, 1 failed"; None: no row is missing
 VERDICT = "verdict"  # words without which the numbers of a row mislead, such as "chance"
 COUNTS = (COUNT, EXPECTED, NOTE)
 ROW_KEY_COLUMNS = (MODEL, DATA, MODIFIER, CONDITION, POOLED, "data_root")  # identify a row
-_NUMBER = re.compile(r"(\d+)")
+_NUMBER = compile_lazily(r"(\d+)")
 DESCENDING = "-"
 
 

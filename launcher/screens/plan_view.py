@@ -3,7 +3,6 @@
 The cost is a table of kinds, the free resources, the first wave, time and disk space.
 """
 
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,6 +11,7 @@ from itertools import chain
 from launcher.errors import pluralize
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
+from launcher.lazy_regex import compile_lazily
 from launcher.planning.comparison import ComparedJob, Comparison, open_jobs
 from launcher.planning.estimates import JobEstimate
 from launcher.planning.first_wave import MachineState
@@ -40,7 +40,7 @@ _LEAST_ADDED = 12  # columns for added data, as in "+ real:pre"
 _GAP = "  "
 # reasons without a detail
 _PLAIN = frozenset({"new", "cached", "forced", "queued", "held", "running"})
-_OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
+_OF_THE_FILE = compile_lazily(r" *[0-9]* \| | *--> ")
 
 
 def draw_preview(comparison: Comparison, preview: Preview, width: int) -> Iterator[str]:

@@ -1,11 +1,11 @@
 """Tables in the markup of texts: Markdown and LaTeX. `text_table` has the formats of terminals and pipes."""
 
-import re
 from collections.abc import Collection, Sequence
 
+from launcher.lazy_regex import compile_lazily
 from launcher.screens.text_table import Cell, TextTable, line, table_of_texts, text_of
 
-_SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # special characters of Markdown
+_SPECIAL = compile_lazily(r"([\\`*_~|<\[\]&])")  # special characters of Markdown
 _ESCAPES = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",

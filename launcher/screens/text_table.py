@@ -3,7 +3,6 @@
 Text is measured in columns of a terminal, and shortened so that texts remain distinguishable.
 """
 
-import re
 import sys
 import unicodedata
 from collections import Counter
@@ -14,14 +13,17 @@ from itertools import groupby, zip_longest
 from textwrap import wrap
 from typing import Any, NamedTuple
 
+from launcher.lazy_regex import compile_lazily
 from launcher.system.text import sanitize_terminal
 
 ELLIPSIS = "…"
 ADVICE = "→ "  # prefix of advice; further lines are indented by its width
 _MARKS = frozenset({"Mn", "Me"})  # categories of characters that are drawn over the previous one
-_PARTS = re.compile(r"\w+|\W")  # parts of a name: words, numbers, and the characters between them
+_PARTS = compile_lazily(
+    r"\w+|\W"
+)  # parts of a name: words, numbers, and the characters between them
 # parameters and values are whole
-_PARTS_OF_SWEPT = re.compile(r"[\w.-]+(?==)|(?<==)[^\s,]+|\w+|\W")
+_PARTS_OF_SWEPT = compile_lazily(r"[\w.-]+(?==)|(?<==)[^\s,]+|\w+|\W")
 
 
 def width_of(text: str) -> int:

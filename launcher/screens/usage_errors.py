@@ -1,15 +1,15 @@
 """The message of a wrong command line: one line, in the form of every other error."""
 
-import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import click
 
 from launcher.errors import nearest
+from launcher.lazy_regex import compile_lazily
 from launcher.screens.option_answers import other_command, other_spelling, swapped_words
 
-_PAIR = re.compile(r"[A-Za-z_][\w.-]*=[^ ]+")
+_PAIR = compile_lazily(r"[A-Za-z_][\w.-]*=[^ ]+")
 
 
 def usage_message(

@@ -1,12 +1,12 @@
 """The files of a working tree that a snapshot copies: those that git tracks, and others that it does not ignore."""
 
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from launcher.errors import UsageError
+from launcher.lazy_regex import compile_lazily
 from launcher.system.code_words import has_code_suffix
 from launcher.system.git import LIST_TIMEOUT_S, run_git
 from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
@@ -17,7 +17,7 @@ MOST_BYTES = 200_000_000  # bytes of all copied files
 _LIST_FILES = ("ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard")
 _UNTRACKED = "?"  # the tag that git prints before a file that it does not track
 _UNREADABLE = "could not open directory"  # git's message for a folder that it cannot list
-_LEFT_OUT = re.compile(r"__pycache__|\.git|\.egg-info")  # in a path of such a file
+_LEFT_OUT = compile_lazily(r"__pycache__|\.git|\.egg-info")  # in a path of such a file
 # files for git alone: a folder without others holds data
 _GIT_NAMES = frozenset({".gitignore", ".gitkeep", ".gitattributes", ".keep"})
 

@@ -21,11 +21,11 @@ name. An attempt without outputs removes it: if the link exists, there is a stag
 import contextlib
 import errno
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.lazy_regex import compile_lazily
 from launcher.system.paths import Attempt
 
 STAGES_FOLDER = ".attempts"  # in a run's folder
@@ -33,7 +33,7 @@ ACCEPTED_LINK, LINKS_RECORD = ".accepted", ".links.json"  # in a staging folder
 VIEW_LINK = "runs"  # in an attempt's folder
 MOVED_LINK = "runs.moved"  # the link's name when all outputs are in the run's folder
 MAKING_SUFFIX, LEFT_SUFFIX, ACCEPTED_SUFFIX = ".making", ".left", ".accepted"
-_NAME = re.compile(r"\d{1,12}-\d{1,12}-[0-9a-f]{8}")
+_NAME = compile_lazily(r"\d{1,12}-\d{1,12}-[0-9a-f]{8}")
 
 
 class StagingFolder(NamedTuple):

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
+from launcher.lazy_regex import compile_lazily
 from launcher.states import ReasonCode
 
 ERROR_LENGTH = 200  # characters of an error by which groups are distinguished
 # numbers that say what an error is stay: of an address, an exit code, errno, HTTP, an error's own
-_NUMBER = re.compile(
+_NUMBER = compile_lazily(
     r"(\w+://\S+|\b(?:exit code|errno|error(?: code)?:?|http(?: error)?|status(?: code)?) \d+\b)"
     r"|0[xX][0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?",
     re.IGNORECASE,

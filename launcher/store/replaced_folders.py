@@ -1,19 +1,19 @@
 """Existing folders that a program would replace although they contain other files than its output."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from launcher.context import JOB_FOLDER, OUTPUTS, folders_above, resolve_path
+from launcher.lazy_regex import compile_lazily
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.folder_contents import FOLDER_END
 from launcher.system.real_paths import RealPaths
 
-_SCRIPT = re.compile(r"(?i).*\.(py|pyw|ipynb|sh|bash|r|jl|m|lua|pl|rb|js)")
+_SCRIPT = compile_lazily(r"(?i).*\.(py|pyw|ipynb|sh|bash|r|jl|m|lua|pl|rb|js)")
 _ANOTHER = "Name another folder"
 
 

@@ -1,7 +1,6 @@
 """A new job in the place of an older one: of one of its name that waits, or of equal ones of an earlier batch."""
 
 import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 from launcher.context import INPUTS, Context
 from launcher.errors import UsageError
 from launcher.job import FUNCTION, PROGRAM, Spec
+from launcher.lazy_regex import compile_lazily
 from launcher.params import params_of
 from launcher.states import OPEN_STATES, Reason, ReasonCode, State
 from launcher.store.job_names import newest_by_superseded, queued_name, superseded_name
@@ -19,7 +19,7 @@ from launcher.store.rows import JobRow
 
 IDENTITY = "identity"  # the setting of a function that equal calls share; '' if no call is equal
 REPLACED_REASON = Reason(code=ReasonCode.EDITED, text="replaced by `launcher add --replace`")
-_NUMBERED = re.compile(rf"{PROGRAM}/\d+'*")  # the name of a program without --name
+_NUMBERED = compile_lazily(rf"{PROGRAM}/\d+'*")  # the name of a program without --name
 WAITING_STATES = frozenset({State.QUEUED, State.HELD})
 
 

@@ -1,15 +1,14 @@
 """Tags and notes that owners give to jobs: what can be one."""
 
-import re
-
 from launcher.errors import UsageError
 from launcher.job import LONGEST_NOTE
+from launcher.lazy_regex import compile_lazily
 from launcher.system.text import is_utf8
 
 LONGEST_TAG = 64  # characters
 REMOVED_TAG = "removed"  # tag of jobs that a sweep ran with values that its file no longer contains
 TAG_RULE = f"one word of at most {LONGEST_TAG} letters, digits and _.@/=-"
-_TAG = re.compile(r"\w[\w.@/=-]*")
+_TAG = compile_lazily(r"\w[\w.@/=-]*")
 
 
 def is_tag(text: str) -> bool:

@@ -8,11 +8,11 @@ without one. Source: Linux, Documentation/admin-guide/cgroup-v2.rst.
 
 import contextlib
 import os
-import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from launcher.lazy_regex import compile_lazily
 from launcher.system.files import open_descriptor, read_bytes
 from launcher.system.home_checks import parse_mounts, read_mountinfo
 from launcher.system.process_trees import send_signal
@@ -22,7 +22,7 @@ from launcher.system.waiting import wait_until
 PREFIX = "launcher-"
 RECORD_KEY = "group"  # beside a supervisor's identity in `started`: the folder of its group
 KILL_TIMEOUT_S = 1.0  # until killed processes must be gone
-_NAME = re.compile(rf"{PREFIX}(\d+)-(\d+)")  # pid and start time of a supervisor
+_NAME = compile_lazily(rf"{PREFIX}(\d+)-(\d+)")  # pid and start time of a supervisor
 _LINKS_OF_LEAF = 2  # links of a folder without folders in it: its name and its own "."
 
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 
+from launcher.lazy_regex import compile_lazily
+
 _OTHER_SCRIPTS = frozenset({".sh", ".bash", ".r", ".jl", ".pl", ".rb", ".lua", ".js"})
 CODE_SUFFIXES = frozenset(
     {
@@ -13,8 +15,10 @@ CODE_SUFFIXES = frozenset(
     }
 )
 _MOST_SHELL_TEXT = 4096  # characters of an argument that may be a command of a shell
-_OPTION = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)=(.+)", re.DOTALL)
-_OUTPUT = re.compile(r"out|log|result|metric|save|report", re.IGNORECASE)  # part of option names
+_OPTION = compile_lazily(r"(-{0,2}[A-Za-z_][\w.-]*)=(.+)", re.DOTALL)
+_OUTPUT = compile_lazily(
+    r"out|log|result|metric|save|report", re.IGNORECASE
+)  # part of option names
 
 
 def has_code_suffix(name: str) -> bool:

@@ -2,10 +2,10 @@
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from launcher.lazy_regex import compile_lazily
 from launcher.system.files import read_record
 from launcher.system.process_trees import ATTEMPT_VARIABLE
 
@@ -26,7 +26,7 @@ STARTUP_FOLDER = str(Path(__file__).parents[1] / "snapshots/startup")  # in PYTH
 _STARTUP_END = "/launcher/snapshots/startup"
 _PYTHON_PATH = "PYTHONPATH"
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = compile_lazily(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def variable_fault(name: str) -> str:

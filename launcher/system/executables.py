@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from launcher.lazy_regex import compile_lazily
+
 _MOST_HEAD_BYTES = 256  # bytes that Linux reads of the first line of a script
 _ELF = b"\x7fELF"
 _WRAPPERS = {"env", "nice", "nohup", "time", "setsid"}  # without options: the program follows
-_VARIABLE = re.compile(r"\w+=.*", re.DOTALL)
-_PYTHON = re.compile(r"(?:python|pypy)[\d.]*")
+_VARIABLE = compile_lazily(r"\w+=.*", re.DOTALL)
+_PYTHON = compile_lazily(r"(?:python|pypy)[\d.]*")
 # interpreter → options that take the next word, letters of options that replace the script
 _INTERPRETERS: Mapping[str, tuple[frozenset[str], str]] = {
     "python": (frozenset({"-W", "-X", "--check-hash-based-pycs"}), "cmhV"),
@@ -23,8 +25,8 @@ _INTERPRETERS: Mapping[str, tuple[frozenset[str], str]] = {
     "julia": (frozenset({"-p", "-t", "-L", "-J"}), "eEhv"),
 }
 # options that are followed by text or a module in place of a script, such as -c, -lc and -um
-_REPLACEMENTS = re.compile(r"-[A-Za-z]*[cm]")
-_MODULE = re.compile(r"-[A-Za-z]*m")
+_REPLACEMENTS = compile_lazily(r"-[A-Za-z]*[cm]")
+_MODULE = compile_lazily(r"-[A-Za-z]*m")
 _MOST_TEXT = 60  # characters of such a text; the digest of a longer one stands for it
 _SHELLS = {"sh", "bash", "dash", "zsh", "ksh"}
 

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Container, Mapping
@@ -17,6 +16,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from launcher.lazy_regex import compile_lazily
 from launcher.system.files import (
     PLAIN_FOLDER_STAMP,
     FileStamp,
@@ -49,7 +49,8 @@ MOST_FILES = 2000
 SCHEMA = 3  # schema of caches
 
 _FILES = "files"  # the part of a cache with digests of files
-_STAMP_PATTERN = re.compile(r"\d+ \d+")  # in the place of the digest of a file that was not read
+# in the place of the digest of a file that was not read
+_STAMP_PATTERN = compile_lazily(r"\d+ \d+")
 
 Value = TypeVar("Value")
 # called with the path of a file, how many of its bytes were read, and its size

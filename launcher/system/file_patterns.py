@@ -5,14 +5,14 @@ pattern that ends with a slash matches folders only.
 """
 
 import os
-import re
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from glob import glob
 
+from launcher.lazy_regex import compile_lazily
 from launcher.system.folder_contents import FOLDER_END
 
-_WILDCARD = re.compile(r"[*?\[]")
+_WILDCARD = compile_lazily(r"[*?\[]")
 RECURSIVE = "**"  # has no meaning here
 OUTPUTS_OF = "outputs:"  # in a task file, before the name of an entry: its outputs
 

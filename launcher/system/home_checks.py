@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.errors import MachineError
+from launcher.lazy_regex import compile_lazily
 from launcher.system.files import Json, read_bytes, read_json, write_json
 from launcher.system.processes import boot_id, login_name, pid_namespace
 
@@ -19,7 +20,7 @@ _NETWORK = (
     r"|glusterfs|goofys|juicefs|lizardfs|mfs|moosefs|quobyte|rclone|s3fs|seaweedfs|smbnetfs|sshfs)"
 )  # types of file systems that several machines may write to at once
 # blanks and backslashes of a path as the kernel writes them
-_OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
+_OCTAL_ESCAPE = compile_lazily(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):

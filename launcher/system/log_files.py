@@ -1,18 +1,19 @@
 """Lines of log files of any size: from a byte on, or the last ones. The holes of files are skipped."""
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from launcher.lazy_regex import compile_lazily
+
 BLOCK_BYTES = 1 << 16
 MOST_BYTES = 16 << 20  # a log may be 10 GB long, and have no line end in it
-LINE_END = re.compile(rb"\r\n|\n|\r")  # a progress bar never writes a newline
-_NEWLINES = re.compile(rb"\n")
-_SHOWN_LINE_ENDS = re.compile(rb"\n|\r(?!\n)")  # those of LINE_END; of "\r\n" the second byte
-_LAST_NEWLINE = re.compile(rb"\n\Z")
-_LAST_END = re.compile(rb"(?:\r\n|\n|\r)\Z")
+LINE_END = compile_lazily(rb"\r\n|\n|\r")  # a progress bar never writes a newline
+_NEWLINES = compile_lazily(rb"\n")
+_SHOWN_LINE_ENDS = compile_lazily(rb"\n|\r(?!\n)")  # those of LINE_END; of "\r\n" the second byte
+_LAST_NEWLINE = compile_lazily(rb"\n\Z")
+_LAST_END = compile_lazily(rb"(?:\r\n|\n|\r)\Z")
 
 
 class FilePart(NamedTuple):

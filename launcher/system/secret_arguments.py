@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
+from launcher.lazy_regex import compile_lazily
 from launcher.system.remembered_variables import is_likely_secret, is_secret_value
 
 HIDDEN = "***"
@@ -11,9 +12,9 @@ HIDDEN = "***"
 _SHORTEST_SECRET = 6  # characters of a value that looks like one by itself
 _TOKEN = "token"
 
-_OPTION = re.compile(r"--?([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
-_PAIR = re.compile(r"\+{0,2}([^\W\d][\w.-]*)=(.*)", re.DOTALL)
-_PARTS = re.compile(r"[_.-]+|(?<=[a-z])(?=[A-Z])")
+_OPTION = compile_lazily(r"--?([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
+_PAIR = compile_lazily(r"\+{0,2}([^\W\d][\w.-]*)=(.*)", re.DOTALL)
+_PARTS = compile_lazily(r"[_.-]+|(?<=[a-z])(?=[A-Z])")
 _SECRET_PARTS = frozenset(
     {"apikey", "credential", "credentials", "passphrase", "passwd", "password", "pwd", "secret", "webhook"}
 )  # fmt: skip
@@ -25,7 +26,7 @@ _MODEL_TOKENS = frozenset(
         "per", "register", "sep", "special", "start", "stop", "target", "unk",
     }
 )  # fmt: skip
-_NUMBER = re.compile(r"[-+]?[0-9.]+(?:e[-+]?[0-9]+)?", re.IGNORECASE)
+_NUMBER = compile_lazily(r"[-+]?[0-9.]+(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 _BOOLEANS = frozenset({"true", "false", "yes", "no", "none", "null", ""})
 # a place where a secret is stored
 _PLACES = frozenset({"dir", "env", "file", "folder", "name", "path"})

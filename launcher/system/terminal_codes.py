@@ -2,17 +2,18 @@
 
 import re
 
+from launcher.lazy_regex import compile_lazily
 from launcher.system.text import sanitize_terminal
 
 _OSC = rb"\x1b[\]P^_X][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)"  # a title, a link, a device's own string
 _CSI = rb"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]"  # colours, movements, erasing: ECMA-48, 5.4
 _ESC = rb"\x1b[ -/]{0,8}[0-~]"
-_SEQUENCE = re.compile(b"|".join((_OSC, _CSI, _ESC)))
-_UNFINISHED = re.compile(
+_SEQUENCE = compile_lazily(b"|".join((_OSC, _CSI, _ESC)))
+_UNFINISHED = compile_lazily(
     rb"\x1b(?:[\]P^_X][^\x07\x1b]{0,4096}\x1b?|\[[0-?]{0,64}[ -/]{0,8}|[ -/]{0,8})\Z"
 )
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
-_COLOUR = re.compile(r"\x1b\[([0-9;:]{0,64})m")
+_CONTROL = compile_lazily(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
+_COLOUR = compile_lazily(r"\x1b\[([0-9;:]{0,64})m")
 _HIDING_CODES = 8  # among a colour's numbers: the text that follows is invisible
 _EXTENDED_COLOURS = frozenset({38, 48, 58})  # the numbers that follow one of these define a colour
 _BACKSPACES = re.compile("(\b+)")

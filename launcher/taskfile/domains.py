@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from launcher.errors import UsageError
 from launcher.ids import is_variant_value
+from launcher.lazy_regex import compile_lazily
 from launcher.params import parse_number
 from launcher.system.files import Json
 from launcher.taskfile.foreign_values import own_spelling, with_decimal_points
@@ -20,8 +21,8 @@ DIGITS = 4  # significant digits of a value of a logarithmic range, and of the w
 STEP_DIGITS = 12  # significant digits of a multiple of a step
 LOG = "log"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
-_RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?(?::(\w+))?", re.ASCII)
-_WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
+_RANGE = compile_lazily(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?(?::(\w+))?", re.ASCII)
+_WHOLE = compile_lazily(r"[-+]?\d+", re.ASCII)
 IN_FILE = ": "  # between a name and its values in a task file
 _FORMS = "LOW..HIGH, LOW..HIGH..STEP, LOW..HIGH:log"
 

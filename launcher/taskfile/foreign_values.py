@@ -12,22 +12,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+from launcher.lazy_regex import compile_lazily
+
 LOG = ":log"
 LEAST_RATIO = 1000  # two bounds without a scale and with this ratio mean a logarithmic range
 LARGEST_EXPONENT = 100.0  # a larger bound is not the exponent of e
 DIGITS = 4  # significant digits of a computed bound
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3})?"
-_BETWEEN = re.compile(
+_BETWEEN = compile_lazily(
     rf"(?P<before>log[:=(]\s*)?(?P<low>{_NUMBER})"
     rf"(?P<dots>\.\.(?!\.))?(?(dots)|(?:\s*(?::|\.\.=|\.\.\.|->|→|~|–|—|-)\s*|\s+to\s+))(?P<high>{_NUMBER})"
     rf"(?(dots)|(?:\s*:\s*(?P<step>{_NUMBER}))?)(?P<after>[:,;\s]\s*log)?\)?",
     re.ASCII,
 )
-_WORDS = re.compile(r"choice\(\s*([\w.+-]+(?:\s*,\s*[\w.+-]+)*)\s*\)", re.ASCII)
-_CALLED = re.compile(r"[A-Za-z_][\w.]*\s*\(|[\[({<]|[A-Za-z_]+\s*=")
-_WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
-_COMMA_RANGE = re.compile(r"-?\d+,\d+\.\.-?\d+,\d+(?:\.\.\d+,\d+)?(?::log)?", re.ASCII)
+_WORDS = compile_lazily(r"choice\(\s*([\w.+-]+(?:\s*,\s*[\w.+-]+)*)\s*\)", re.ASCII)
+_CALLED = compile_lazily(r"[A-Za-z_][\w.]*\s*\(|[\[({<]|[A-Za-z_]+\s*=")
+_WHOLE = compile_lazily(r"[-+]?\d+", re.ASCII)
+_COMMA_RANGE = compile_lazily(r"-?\d+,\d+\.\.-?\d+,\d+(?:\.\.\d+,\d+)?(?::log)?", re.ASCII)
 
 _LISTS = frozenset(
     [

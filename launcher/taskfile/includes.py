@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import Problem, Problems, SourceLocation, TaskFileError, UsageError, nearest
+from launcher.lazy_regex import compile_lazily
 from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, as_list, is_null
 from launcher.taskfile.yaml_tree import read_document, wide_colons
 
@@ -21,8 +22,8 @@ CODE = "variable"
 MOST_FILES = 50
 WORD = "include"
 
-_MARK = re.compile(r"\$(?P<plain>\$\{)|\$\{(?P<inside>[^}]*)(?P<end>\}?)")
-_INSIDE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<other>.*))?", re.DOTALL)
+_MARK = compile_lazily(r"\$(?P<plain>\$\{)|\$\{(?P<inside>[^}]*)(?P<end>\}?)")
+_INSIDE = compile_lazily(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<other>.*))?", re.DOTALL)
 _REPLACED = frozenset({"phases", "matrix"})  # lists that are replaced as a whole
 _MERGED = frozenset({"defaults", "resources", "subsets", "modifiers", "matrix"})
 

@@ -3,20 +3,20 @@
 A plain word is read by the rules of YAML 1.2, so `no`, `1:30` and `010` are not converted.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from launcher.errors import SourceLocation
+from launcher.lazy_regex import compile_lazily
 
 # booleans of YAML 1.1 or 1.2, in lower case
 TRUTHS = frozenset({"yes", "no", "on", "off", "true", "false"})
-_NULL = re.compile(r"|~|null|Null|NULL")
-_TRUE = re.compile(r"true|True|TRUE")
-_FALSE = re.compile(r"false|False|FALSE")
-_WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
-_NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
+_NULL = compile_lazily(r"|~|null|Null|NULL")
+_TRUE = compile_lazily(r"true|True|TRUE")
+_FALSE = compile_lazily(r"false|False|FALSE")
+_WHOLE = compile_lazily(r"[-+]?(?:0|[1-9][0-9]{0,17})")
+_NUMBER = compile_lazily(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 
 
 class SourceFile(NamedTuple):

@@ -9,7 +9,6 @@ An entry can have several variants: models or folders by sweeps, tests by condit
 
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypedDict
@@ -18,6 +17,7 @@ from launcher.errors import Problem, Problems, SourceLocation, UsageError
 from launcher.ids import DataId, ModelId, is_word
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.kind_interface import Kind, ReadsImages, Role
+from launcher.lazy_regex import compile_lazily
 from launcher.system.environment import variable_fault
 from launcher.taskfile.entries import (
     NO_DEPENDENCIES,
@@ -88,7 +88,7 @@ _HINTS: Mapping[str, str] = {
 _PROGRAM_HINTS: Mapping[str, str] = {
     "hold": "entries cannot be held; use launcher hold JOB, or launcher add --hold -- PROGRAM",
 }
-_PROGRAM_NAME = re.compile(PROGRAM_NAME)
+_PROGRAM_NAME = compile_lazily(PROGRAM_NAME)
 _PROGRAM_NAME_REQUIRED = (
     f"expected a name of at most {LONGEST_NAME} bytes without any of @ , : / * ? [ ] {{ }}, quotes and "
     "backslashes. It begins with neither '-' nor '.', and has no space at its ends"

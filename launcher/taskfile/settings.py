@@ -20,6 +20,7 @@ from launcher.errors import (
     pluralize,
 )
 from launcher.kind_interface import Kind
+from launcher.lazy_regex import compile_lazily
 from launcher.system.files import Json
 from launcher.taskfile.nodes import (
     GivenSetting,
@@ -34,7 +35,7 @@ LONGEST_VALUE = 60  # characters of a value in a message
 ALL_WORDS = "launcher schema --markdown"  # lists every word and setting
 
 # valid without quotes in a YAML list
-_PLAIN_WORD = re.compile(r"-{0,2}[\w./+=][\w./+=-]*", re.ASCII)
+_PLAIN_WORD = compile_lazily(r"-{0,2}[\w./+=][\w./+=-]*", re.ASCII)
 
 # The expected form per error of pydantic; braces contain keys of the error's context.
 _EXPECTED: Mapping[str, str] = {

@@ -3,18 +3,19 @@
 import re
 
 from launcher.ids import is_variant_value
+from launcher.lazy_regex import compile_lazily
 from launcher.taskfile.foreign_values import own_spelling
 
 _NUMBER = r"[-+]?\d{1,18}(?:\.\d{1,18})?"
 _EXPONENT_NUMBER = rf"{_NUMBER}(?:[eE][-+]?\d{{1,3}})?"
-_DASHED = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
+_DASHED = compile_lazily(r"(\d{1,18})-(\d{1,18})", re.ASCII)
 # a slice, or the range of another language
-_FOREIGN = re.compile(
+_FOREIGN = compile_lazily(
     rf"({_NUMBER})(?::|\.\.=|\.\.\.|–|—)({_NUMBER})(?::({_NUMBER}))?",
     re.ASCII,
 )
-_LOGARITHMIC = re.compile(rf"{_EXPONENT_NUMBER}\.\.{_EXPONENT_NUMBER}:log", re.ASCII)
-_CALL = re.compile(r"[A-Za-z_][\w.]*\(|\{")
+_LOGARITHMIC = compile_lazily(rf"{_EXPONENT_NUMBER}\.\.{_EXPONENT_NUMBER}:log", re.ASCII)
+_CALL = compile_lazily(r"[A-Za-z_][\w.]*\(|\{")
 _SEARCH = "--search METRIC --trials 60"
 _BRACKETS = "[](){}"
 
@@ -35,8 +36,8 @@ def range_hint(name: str, text: str, *, is_typed: bool) -> str:
         return ""
     if not is_typed:
         return "for a range write a list of values such as [1, 2, 3]"
-    step = match[3] if match.re is _FOREIGN else None
-    return f"for a range write {name}={match[1]}..{match[2]}{f'..{step}' if step else ''}"
+    step = f"..{match[3]}" if match.lastindex == 3 else ""
+    return f"for a range write {name}={match[1]}..{match[2]}{step}"
 
 
 def search_hint(name: str, text: str) -> str:

@@ -3,7 +3,6 @@
 Each reader returns its result with the location, or reports the problem and returns None.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +28,7 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kind_interface import Kind, Role
+from launcher.lazy_regex import compile_lazily
 from launcher.taskfile.entries import Located
 from launcher.taskfile.language import ALL_POISONED
 from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, as_list, is_null
@@ -37,7 +37,7 @@ from launcher.taskfile.settings import accepted_value, all_settings
 from launcher.taskfile.yaml_tree import MOST_BYTES, read_document
 
 T = TypeVar("T")
-_CUT_BY_COMMENT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
+_CUT_BY_COMMENT = compile_lazily(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
 
 
 def all_or_none(each: Iterable[T | None]) -> tuple[T, ...] | None:

@@ -4,7 +4,6 @@ The tree is built from events, not by a constructor, so a file cannot create obj
 limited while reading (an alias counts once per use).
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
@@ -12,26 +11,27 @@ from typing import Any, NoReturn
 import yaml
 
 from launcher.errors import Problem, Problems, Severity, SourceLocation, TaskFileError
+from launcher.lazy_regex import compile_lazily
 from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, SourceFile, as_list
 
 MOST_BYTES = 4 * 2**20  # 10,000 entries take about 1 MiB
 MOST_NODES = 500_000  # 10,000 entries have about 100,000
 MOST_DEPTH = 20  # a task file needs five
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # line ends of YAML 1.1
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LINE_END = compile_lazily("\r\n|[\n\r\x85\u2028\u2029]")  # line ends of YAML 1.1
+_FORBIDDEN = compile_lazily("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STRING_TAG = "tag:yaml.org,2002:str"
 # a full-width colon after a probable key, which YAML reads as a letter
-_WIDE_COLON = re.compile(r"(?:^\s*(?:- +)*|[{,]\s*)[A-Za-z_][A-Za-z0-9_.]*(?P<colon>\uff1a)")
+_WIDE_COLON = compile_lazily(r"(?:^\s*(?:- +)*|[{,]\s*)[A-Za-z_][A-Za-z0-9_.]*(?P<colon>\uff1a)")
 _WIDE_COLON_MESSAGE = "YAML reads this full-width colon as a letter; write ':' and a space"
 
 
-_BRACED = re.compile(r"[^\s,\[\]{}]*\{\w+\}[^\s,\[\]{}]*")  # a word with a value between braces
+_BRACED = compile_lazily(r"[^\s,\[\]{}]*\{\w+\}[^\s,\[\]{}]*")  # a word with a value between braces
 
 
 # A comment that looks like a part of a value: `#3` after a word, `#b]` in a list.
-_NUMBER_SIGN = re.compile(r"\s+(?P<comment>#\d.*)")
-_CLOSING_COMMENT = re.compile(r"\s(?P<comment>#[^\s\]}]*[\]}].*)")
+_NUMBER_SIGN = compile_lazily(r"\s+(?P<comment>#\d.*)")
+_CLOSING_COMMENT = compile_lazily(r"\s(?P<comment>#[^\s\]}]*[\]}].*)")
 _COMMENT_HINT = "'#' after a space starts a comment; quote the value if it contains '#'"
 
 _NESTED = "exceeded maximum nesting depth"  # the message of the parser since PyYAML 6.0.4

@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 
 from launcher import __version__
+from launcher.lazy_regex import compile_all
 from launcher.system.daemon_control import restart_scheduler
 from launcher.system.locks import mark_in_use
 from launcher.system.paths import Attempt, Home
@@ -64,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
     gc.disable()  # it would search the new modules again and again: an eighth of the time of their import
     import_ahead(argv[FIXED_ARGUMENTS:], partial(_report_import, server))
     faulthandler.disable()
+    compile_all()
     gc.collect()
     gc.freeze()  # children must not touch the shared pages of the imported modules
     gc.enable()
