@@ -6,7 +6,7 @@ A short command uses few of those that its modules define. To compile all of the
 import re
 from typing import Any, AnyStr, cast
 
-_arguments: list[tuple[str | bytes, int]] = []  # of `re.compile`, one per pattern
+_arguments: list[tuple[str | bytes, int]] = []  # those of `re.compile` for each pattern
 
 
 class _LazyPattern:

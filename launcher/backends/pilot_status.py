@@ -5,7 +5,6 @@ nodes.jsonl records the node of each pilot, for screens that show attempts there
 
 import contextlib
 import json
-import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from launcher.system.text import sanitize_terminal
 MOST_NODE_LINES = 20_000  # lines; older ones are not read any more
 _NODES_FILE = "nodes.jsonl"
 UNKNOWN_PLACE = "a pilot"  # text for a pilot about which nothing more is known
-logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 WRITE_EVERY_S = 1.0  # the shortest time between two writes
@@ -78,7 +76,7 @@ class NodesFile:
                 # the file may end in the middle of a line
                 file.write("".join(f"\n{line}\n" for line in lines))
         except OSError as error:
-            logger.warning("%s trouble=%r", _NODES_FILE, str(error))
+            _log_trouble(_NODES_FILE, error)
             return
         self._recorded_tokens.update(pilot.token for pilot in fresh)
 
@@ -235,4 +233,10 @@ class PilotsFile:
         try:
             write_json(self._path, record, mode=0o600, durable=False)
         except OSError as error:
-            logger.warning("pilots.json trouble=%r", str(error))
+            _log_trouble("pilots.json", error)
+
+
+def _log_trouble(file: str, error: OSError) -> None:
+    import logging  # 2 ms; commands only read these files
+
+    logging.getLogger(__name__).warning("%s trouble=%r", file, str(error))

@@ -3,7 +3,6 @@
 Screens read this file and do not query the driver while a scheduler is alive.
 """
 
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -14,7 +13,6 @@ from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import boot_id
 
-logger = logging.getLogger(__name__)
 SHOW_EVERY_S = 2.0  # screens may show the GPUs so late
 
 
@@ -59,7 +57,9 @@ class GpusFile:
             look = GpuStatus(at=time.time(), gpus=tuple(gpus), error=sharing_error)
             write_gpu_status(self._home, look, attempts)
         except OSError as error:
-            logger.warning("gpus.json trouble=%r", str(error))
+            import logging  # 2 ms; commands only read this file
+
+            logging.getLogger(__name__).warning("gpus.json trouble=%r", str(error))
 
 
 def write_gpu_status(home: Home, status: GpuStatus, attempts: Sequence[Json] = ()) -> None:

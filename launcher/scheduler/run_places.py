@@ -1,10 +1,9 @@
-"""Order of waiting jobs, and why one is behind others, as commands and screens show it from the store.
+"""Order of the waiting jobs of several runs, and why one is behind others, as screens show it from the store.
 
 The duration of running jobs is left to the scheduler's own decision.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from launcher.accounts import CORES_PER_GPU, FairShareAccount
@@ -14,7 +13,6 @@ from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPoli
 from launcher.scheduler.policy.model import Running, Waiting
 from launcher.scheduler.waiting_line import order_by_fair_share, used_gpu_seconds, virtual_times
 from launcher.states import State
-from launcher.store.job_queries import JobOrder, by_rank
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.runs import (
@@ -77,13 +75,6 @@ def runs_of(store: Store, now: float) -> list[RunRow]:
     ]
 
 
-def screen_order(store: Store, now: float, policy: SchedulingPolicy = DEFAULT_POLICY) -> JobOrder:
-    """Return the key that sorts the first jobs of all runs in the order of the scheduler."""
-    return (
-        partial(_ordered_numbers, _read_running(store), now) if policy.uses_fair_share else by_rank
-    )
-
-
 def describe_position(
     store: Store, row: JobRow, now: float, policy: SchedulingPolicy = DEFAULT_POLICY
 ) -> str:
@@ -137,12 +128,11 @@ def describe_position(
     return f"{text}; {others} {comes} before this run{why}"
 
 
-def _ordered_numbers(
-    running: Sequence[Running], now: float, flows: Iterable[JobClass]
-) -> list[int]:
-    listed = [*flows]
-    accounts = {str(flow.account.run): flow.account for flow in listed}
-    return [job.job for job in order_by_fair_share(_waiting(listed), running, accounts, now)]
+def order_by_runs(store: Store, now: float, flows: Sequence[JobClass]) -> list[int]:
+    """Return the numbers of the first jobs of all runs in the order of weighted fair queueing."""
+    running = _read_running(store)
+    accounts = {str(flow.account.run): flow.account for flow in flows}
+    return [job.job for job in order_by_fair_share(_waiting(flows), running, accounts, now)]
 
 
 def _waiting(flows: Iterable[JobClass]) -> list[Waiting]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.errors import pluralize
-from launcher.screens.snapshot_notes import snapshot_notes, unheld_texts
 from launcher.states import OPEN_STATES
 from launcher.store.queue import Store
 from launcher.store.queued_code import CodeChange, CodeQueries, code_roots
@@ -109,7 +108,7 @@ def code_change_notes(store: Store, jobs: Sequence[JobRow]) -> dict[int, str]:
 
     It names files that were changed before the job started, and files that a snapshot could not hold.
     """
-    reader, unheld = _CodeReader(store, jobs), unheld_texts(store, [job.id for job in jobs])
+    reader, unheld = _CodeReader(store, jobs), _unheld_texts(store, jobs)
     found = reader.read(jobs, with_unchanged=False) if reader.changes else {}
     edited = {
         job: _change_text(code.edited, code.folder) for job, code in found.items() if code.edited
@@ -118,6 +117,14 @@ def code_change_notes(store: Store, jobs: Sequence[JobRow]) -> dict[int, str]:
         job: "; ".join(filter(None, (edited.get(job), unheld.get(job))))
         for job in {**edited, **unheld}
     }
+
+
+def _unheld_texts(store: Store, jobs: Iterable[JobRow]) -> Mapping[int, str]:
+    if not store.home.snapshots.is_dir():
+        return {}
+    from launcher.screens.snapshot_notes import unheld_texts  # 1 ms; most queues have no snapshots
+
+    return unheld_texts(store, [job.id for job in jobs])
 
 
 def _change_text(changed: Mapping[str, str], folder: str) -> str:
@@ -173,6 +180,8 @@ def commit_text(record: Mapping[str, Json]) -> str:
 
 def different_code_notes(store: Store, jobs: Sequence[JobRow]) -> list[str]:
     """Return notes about the snapshots of a table's jobs, and about different versions of a file that they ran."""
+    from launcher.screens.snapshot_notes import snapshot_notes  # 1 ms, only for tables of results
+
     return [*snapshot_notes(store, jobs), *_version_notes(store, jobs)]
 
 

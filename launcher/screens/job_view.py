@@ -30,15 +30,8 @@ from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id, is_alive
 from launcher.system.secret_arguments import hide_secrets
 from launcher.system.text import sanitize_terminal
-from launcher.workers.progress.attempt_progress import (
-    NO_PROGRESS,
-    AttemptProgress,
-    read_attempt_progress,
-    read_last_metrics,
-)
-from launcher.workers.progress.buffering import buffering_hint
 from launcher.workers.progress.hashing import read_hashing_report
-from launcher.workers.progress.steps import ProgressReport
+from launcher.workers.progress.steps import NO_PROGRESS, AttemptProgress, ProgressReport
 
 RECENT = 10  # ended attempts that are listed
 WAITING = 40  # waiting jobs that are listed
@@ -289,6 +282,10 @@ def read_final_metrics(home: Home, job: JobRow) -> Mapping[str, Json]:
 
 @lru_cache(maxsize=256)  # it does not change, and a screen is drawn many times
 def _numbers_of(attempt: Attempt, _ended: float | None) -> Mapping[str, Json]:
+    from launcher.workers.progress.attempt_progress import (
+        read_last_metrics,  # 3 ms, only for programs that are done
+    )
+
     return read_last_metrics(attempt)
 
 
@@ -300,6 +297,10 @@ def read_newest_progress(home: Home, job: JobRow) -> AttemptProgress:
     """
     if job.state is not State.RUNNING:
         return NO_PROGRESS
+    # 4 ms, only for running jobs
+    from launcher.workers.progress.attempt_progress import read_attempt_progress
+    from launcher.workers.progress.buffering import buffering_hint
+
     attempt = job.attempt_in(home)
     line = UNRECORDED_END if _is_end_unrecorded(home, attempt) else read_hashing_report(attempt)
     progress = AttemptProgress(line=line) if line else read_attempt_progress(attempt)

@@ -21,7 +21,7 @@ from launcher.gpu.snapshot import GpuSnapshot, label_for
 from launcher.job import PROGRAM
 from launcher.scheduler.chosen_policy import policy_note, read_policy
 from launcher.scheduler.policy.model import running_forecast
-from launcher.scheduler.run_places import screen_order
+from launcher.scheduler.screen_order import screen_order
 from launcher.screens.code_notes import code_change_notes
 from launcher.screens.gpu_view import CURVE, FRESH_S, GpuView, gpu_views, merge_recorded
 from launcher.screens.host import Host
@@ -57,8 +57,7 @@ from launcher.system.home_checks import network_warning, read_mountinfo
 from launcher.system.paths import Home, check_home
 from launcher.system.text import sanitize_terminal
 from launcher.units import mean
-from launcher.workers.progress.attempt_progress import NO_PROGRESS
-from launcher.workers.progress.steps import ProgressReport
+from launcher.workers.progress.steps import NO_PROGRESS, ProgressReport
 
 _MOST_COUNTED = 5000  # queued jobs; with more, their kinds are not counted for each snapshot
 MOST_FOUND = 500  # jobs that a search lists

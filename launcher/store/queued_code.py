@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -20,7 +19,7 @@ from launcher.job import Spec
 from launcher.snapshots.reference import read_reference
 from launcher.store.connection import Connection
 from launcher.system.code_words import code_words
-from launcher.system.executables import module_of, script_of, without_wrappers
+from launcher.system.executables import find_program, module_of, script_of, without_wrappers
 from launcher.system.file_digests import FileDigests
 from launcher.system.git_files import find_repository, read_commit
 from launcher.system.stored_fields import Unreadable
@@ -202,7 +201,7 @@ def _program_path(spec: Spec, context: Context) -> str:
         return ""
     if "/" in words[0]:
         return _code_path(context.folder, words[0])
-    return shutil.which(words[0], path=context.environment.get("PATH", os.defpath)) or ""
+    return find_program(words[0], context.environment) or ""
 
 
 # --- inside `writing`

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +30,13 @@ _MOST_TEXT = 60  # characters of such a text; the digest of a longer one stands 
 _SHELLS = {"sh", "bash", "dash", "zsh", "ksh"}
 
 
+def find_program(name: str, environment: Mapping[str, str]) -> str | None:
+    """Return the path of a program in the PATH of an environment; None if it is not there."""
+    import shutil  # 2 ms, mostly for archives; lists of jobs need no program
+
+    return shutil.which(name, path=environment.get("PATH", os.defpath))
+
+
 def missing_program(program: str, folder: Path, environment: Mapping[str, str]) -> str:
     """Return why a program cannot be started as it is typed, from its folder; empty if it can.
 
@@ -40,7 +46,7 @@ def missing_program(program: str, folder: Path, environment: Mapping[str, str]) 
         environment: with its PATH.
     """
     if "/" not in program:
-        executable = shutil.which(program, path=environment.get("PATH", os.defpath))
+        executable = find_program(program, environment)
         return "" if executable else f"{program!r} is not in PATH"
     path = folder / program
     try:
@@ -120,11 +126,7 @@ def missing_module(argv: Sequence[str], folder: Path, environment: Mapping[str, 
     from launcher.system.project_imports import lacks_module  # it parses code
 
     word = without_wrappers(argv)[0]
-    program = (
-        os.path.normpath(folder / word)
-        if "/" in word
-        else shutil.which(word, path=environment.get("PATH", os.defpath))
-    )
+    program = os.path.normpath(folder / word) if "/" in word else find_program(word, environment)
     python_path = environment.get("PYTHONPATH", "").split(os.pathsep)
     if not program or not lacks_module(program, module, str(folder), python_path):
         return ""

@@ -4,7 +4,6 @@ They belong together as descendants, by session, or by marks in the environment.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import time
@@ -45,6 +44,8 @@ def is_unreaped(who: Identity) -> bool:
 
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent dies, so that none escapes."""
+    import ctypes  # 1 ms, only for processes that adopt others
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")

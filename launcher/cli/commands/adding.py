@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -563,6 +562,8 @@ def _readonly_queue() -> Iterator[tuple[Home, Store]]:
         with open_queue_readonly(home) as opened:
             yield opened
     else:
+        from tempfile import TemporaryDirectory  # 1 ms, only for a dry run without a queue
+
         with TemporaryDirectory() as folder, open_home(Home(Path(folder))) as store:
             yield home, store
 

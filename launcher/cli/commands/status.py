@@ -22,7 +22,7 @@ from launcher.cli.job_selection import (
 from launcher.cli.option_types import States, ValueParamType, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import read_policy
-from launcher.scheduler.run_places import screen_order
+from launcher.scheduler.screen_order import screen_order
 from launcher.screens.command_output import print_json
 from launcher.screens.format import iso_time_or_none
 from launcher.screens.job_columns import (

@@ -6,10 +6,12 @@ One is the project's own. Four well-known ones are for comparison, in `launcher 
 from collections.abc import Iterable
 from enum import Enum
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from launcher.scheduler.policy.model import Waiting
 from launcher.store.lanes import PRIORITY_POINT_S
+
+if TYPE_CHECKING:  # 4 ms; commands need the names of policies only
+    from launcher.scheduler.policy.model import Waiting
 
 LEAST_S = 60.0  # seconds; shorter jobs count as this long: otherwise a job of one second would pass all others
 USUAL_S = 3600.0  # seconds; assumed duration of a job without records
@@ -86,7 +88,7 @@ FIRST_FIT = SchedulingPolicy(
 POLICIES_BY_NAME = {each.name: each for each in (DEFAULT_POLICY, FIFO, SJF, EASY, FIRST_FIT)}
 
 
-def job_length_s(job: Waiting) -> float:
+def job_length_s(job: "Waiting") -> float:
     """Return how long a job counts in the order, s; a limit alone makes none longer than usual."""
     seconds = USUAL_S if job.seconds is None else job.seconds
     if not job.forecast.seconds and job.forecast.limit is not None:
@@ -94,7 +96,7 @@ def job_length_s(job: Waiting) -> float:
     return max(LEAST_S, seconds)
 
 
-def response_ratio(job: Waiting, now: float) -> float:
+def response_ratio(job: "Waiting", now: float) -> float:
     """Return the response ratio of a job that starts now: (waiting time + duration) / duration.
 
     The order of Brinch Hansen ("Operating System Principles", 1973): short jobs first, and no job
@@ -110,8 +112,8 @@ def response_ratio(job: Waiting, now: float) -> float:
 
 
 def order_by_policy(
-    jobs: Iterable[Waiting], now: float, policy: SchedulingPolicy = DEFAULT_POLICY
-) -> list[Waiting]:
+    jobs: Iterable["Waiting"], now: float, policy: SchedulingPolicy = DEFAULT_POLICY
+) -> list["Waiting"]:
     """Return jobs in the order in which a policy examines them.
 
     With `ReservationPolicy.OVERDUE` the job whose patience ended first comes before all others, and
@@ -137,7 +139,7 @@ def order_by_policy(
     return [first._replace(max_delay_s=_max_delay_s(first, now)), *line]
 
 
-def _max_delay_s(job: Waiting, now: float) -> float:
+def _max_delay_s(job: "Waiting", now: float) -> float:
     """Return by how many seconds a start may slip in one decision. -inf: no job passes by an estimate.
 
     Each passing job may delay it by a slip, and so may the next one. Without an end to that, jobs
@@ -149,6 +151,6 @@ def _max_delay_s(job: Waiting, now: float) -> float:
     return 0.0 if waited_s < max(STRICT_AFTER_S, 2 * firm_s) else -inf
 
 
-def firm_since(job: Waiting) -> float:
+def firm_since(job: "Waiting") -> float:
     """Return the time from which the reservation of a job is no longer delayed."""
     return job.since + max(FIRM_AFTER_S, FIRM_PATIENCE_FACTOR * (job.backfill_until - job.since))

@@ -30,7 +30,12 @@ from launcher.workers.progress.reported_numbers import (
     parse_reported_numbers,
     read_reported_numbers,
 )
-from launcher.workers.progress.steps import ProgressReport, read_newest_report, read_reports
+from launcher.workers.progress.steps import (
+    AttemptProgress,
+    ProgressReport,
+    read_newest_report,
+    read_reports,
+)
 
 MOST_BYTES = 1 << 20  # bytes of reports: about ten thousand steps
 END_BYTES = 64 << 10  # bytes of a log, for its newest step
@@ -64,16 +69,6 @@ def _forms() -> ModuleType:
 
 _DIGIT = re.compile(rb"[0-9]")
 _BEGINS_AS_NUMBER = re.compile(r"[\[({'\"]?[+-]?\.?\d")
-
-
-class AttemptProgress(NamedTuple):
-    """The newest that is known of an attempt."""
-
-    step: ProgressReport | None = None
-    line: str = ""  # the last of its log, where nothing reports a step
-
-
-NO_PROGRESS = AttemptProgress()
 
 
 def read_attempt_progress(attempt: Attempt) -> AttemptProgress:

@@ -49,6 +49,16 @@ class ProgressReport(NamedTuple):
         return " ".join([done, *(f"{key}={_short(value)}" for key, value in self.metrics.items())])
 
 
+class AttemptProgress(NamedTuple):
+    """The newest that is known of an attempt."""
+
+    step: ProgressReport | None = None
+    line: str = ""  # the last of its log, where nothing reports a step
+
+
+NO_PROGRESS = AttemptProgress()
+
+
 def read_newest_report(path: Path) -> ProgressReport | None:
     """Return the newest whole report in a progress file, or None when there is none.
 

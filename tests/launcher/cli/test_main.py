@@ -234,6 +234,38 @@ def test_interrupted_start_has_no_traceback(program: str, tmp_path: Path) -> Non
         assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "needless"),
+    [
+        (
+            ["status"],
+            "logging ctypes shutil tempfile launcher.scheduler.policy.model launcher.screens.snapshot_notes "
+            "launcher.workers.progress.attempt_progress launcher.workers.progress.buffering",
+        ),
+        (
+            ["add", "--dry-run", "--", "true"],
+            "logging ctypes tempfile launcher.workers.progress.attempt_progress",
+        ),
+    ],
+    ids=["status", "add"],
+)
+def test_short_command_imports_no_module_that_it_does_not_need(
+    words: list[str], needless: str, launcher: Launcher
+) -> None:
+    launcher.well("add", "--hold", "--", "true")
+    code = (
+        "import sys; before = {*sys.modules}; from launcher.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(*{*sys.modules} - before, file=sys.stderr)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    imported = answer.stderr.split()
+    assert "launcher.store.queue" in imported
+    assert not {*needless.split()} & {*imported}
+
+
 def test_job_type_that_is_typed_as_a_command_names_the_task_file(launcher: Launcher) -> None:
     assert "It is a job type: write it in a task file" in launcher.refused("train")
 

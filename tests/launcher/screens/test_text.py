@@ -57,8 +57,7 @@ from launcher.screens.text_table import (
 from launcher.states import Failed, State
 from launcher.store.queue import Store
 from launcher.system.text import sanitize_terminal
-from launcher.workers.progress.attempt_progress import AttemptProgress
-from launcher.workers.progress.steps import ProgressReport
+from launcher.workers.progress.steps import AttemptProgress, ProgressReport
 from tests.build import a_reason, a_spec, claimed, enqueue, finished, job_row
 from tests.launcher.cli.commands.test_results import a_row
 from tests.screens import NOW, a_line, an_idle_screen, texts_of

@@ -28,8 +28,7 @@ from launcher.store.steering import ChangedJob
 from launcher.store.transitions import RequeueDecision
 from launcher.store.usage import MeasuredUsage
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import AttemptProgress
-from launcher.workers.progress.steps import ProgressReport
+from launcher.workers.progress.steps import AttemptProgress, ProgressReport
 from launcher.workers.termination import (
     TIME_LIMIT,
     ResistingProcess,
