@@ -28,9 +28,8 @@ _ARGUMENTS = "arguments"  # its setting: the arguments that are numbers, boolean
 
 
 _UUID_PREFIXES = "GPU-", "MIG-"
-_UUID = compile_lazily(
-    r"(?:GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]{3,95}"
-)  # MIG-GPU-…/1/0 of older drivers
+# MIG-GPU-…/1/0 of older drivers
+_UUID = compile_lazily(r"(?:GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]{3,95}")
 
 
 def run_name_fault(name: str) -> str | None:

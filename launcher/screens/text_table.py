@@ -19,9 +19,8 @@ from launcher.system.text import sanitize_terminal
 ELLIPSIS = "…"
 ADVICE = "→ "  # prefix of advice; further lines are indented by its width
 _MARKS = frozenset({"Mn", "Me"})  # categories of characters that are drawn over the previous one
-_PARTS = compile_lazily(
-    r"\w+|\W"
-)  # parts of a name: words, numbers, and the characters between them
+# parts of a name: words, numbers, and the characters between them
+_PARTS = compile_lazily(r"\w+|\W")
 # parameters and values are whole
 _PARTS_OF_SWEPT = compile_lazily(r"[\w.-]+(?==)|(?<==)[^\s,]+|\w+|\W")
 

@@ -16,9 +16,8 @@ CODE_SUFFIXES = frozenset(
 )
 _MOST_SHELL_TEXT = 4096  # characters of an argument that may be a command of a shell
 _OPTION = compile_lazily(r"(-{0,2}[A-Za-z_][\w.-]*)=(.+)", re.DOTALL)
-_OUTPUT = compile_lazily(
-    r"out|log|result|metric|save|report", re.IGNORECASE
-)  # part of option names
+# part of option names
+_OUTPUT = compile_lazily(r"out|log|result|metric|save|report", re.IGNORECASE)
 
 
 def has_code_suffix(name: str) -> bool:

@@ -253,15 +253,14 @@ def test_short_command_imports_no_module_that_it_does_not_need(
     words: list[str], needless: str, launcher: Launcher
 ) -> None:
     launcher.well("add", "--hold", "--", "true")
-    code = (
-        "import sys; before = {*sys.modules}; from launcher.cli.main import main\n"
-        "try: main()\n"
-        "finally: print(*{*sys.modules} - before, file=sys.stderr)"
-    )
     answer = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+        [sys.executable, "-X", "importtime", "-m", "launcher", *words],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    imported = answer.stderr.split()
+    lines = answer.stderr.partition("| launcher\n")[2].splitlines()
+    imported = [line.rpartition("|")[2].strip() for line in lines]
     assert "launcher.store.queue" in imported
     assert not {*needless.split()} & {*imported}
 
