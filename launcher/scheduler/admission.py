@@ -8,35 +8,27 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from launcher.gpu.gpus_file import gpu_numbers
-from launcher.gpu.monitor import AFTER_CHANGE_S, MEASURING_S
 from launcher.scheduler.cycle import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
 from launcher.scheduler.dispatch import PilotDispatch
-from launcher.scheduler.endings import FinishedAttempts
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.running_place import without_expected_end
-from launcher.scheduler.placement import as_remote
+from launcher.scheduler.local_node import LocalNode
+from launcher.scheduler.placement import Nodes, as_remote
 from launcher.scheduler.policy.backfill import ReservationAging
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import YieldPolicy, demand_of, starving_resource
 from launcher.scheduler.policy.model import Decision, Machine, Start
 from launcher.scheduler.policy.watchdog import Watchdog
-from launcher.scheduler.running_attempts import RunningAttempts
-from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.startable_jobs import StartableJobs
 from launcher.scheduler.submitters import find_submitters, lacks_cores, name_submitters
 from launcher.scheduler.succession import JobClassKey, find_only_job_class
 from launcher.scheduler.waiting_line import OrderedQueue, PendingQueue
 from launcher.states import ReasonCode
-from launcher.store.gpu_numbers import assign_gpus
 from launcher.store.queue import Store
 from launcher.store.ready_jobs import ReadyJobs
-from launcher.store.rows import Claim, ReadyJob
-from launcher.store.usage import Usage
+from launcher.store.rows import ReadyJob
 from launcher.system import memory
 from launcher.system.paths import Home
-from launcher.workers.fork_server_pool import ForkServerPool
-from launcher.workers.start_pauses import StartBackoff
 
 
 class Pauses:
@@ -104,11 +96,8 @@ class Admission:
         cores: int,
         clock: Callable[[], float],
         gpus: SchedulerGpus,
-        attempts: RunningAttempts,
-        finished_attempts: FinishedAttempts,
-        launches: LaunchBatch,
-        fork_servers: ForkServerPool,
-        start_backoff: StartBackoff,
+        local: LocalNode,
+        nodes: Nodes,
         dispatch: PilotDispatch,
     ) -> None:
         """Start without decisions.
@@ -120,67 +109,34 @@ class Admission:
             cores: Cores that this process may use, as a mask.
             clock: Seconds since 1970.
             gpus: State of the GPUs.
-            attempts: The running attempts.
-            finished_attempts: Ended attempts that are not stored yet.
-            launches: Starts the admitted jobs.
-            fork_servers: Start the workers of the jobs.
-            start_backoff: Whether this machine can start programs.
+            local: This machine.
+            nodes: This machine and the pilots.
             dispatch: Starts jobs on pilots.
         """
         self._home, self._store, self._clock = home, store, clock
         self._ready_jobs = store.ready_jobs
         self._cpus, self._cores = cpus, cores
-        self._ram = memory.usable_bytes()
-        self._gpus = gpus
-        self._are_gpus_assigned = False
-        self._attempts, self._finished_attempts = attempts, finished_attempts
-        self._launches, self._start_backoff = launches, start_backoff
-        self._dispatch = dispatch
+        self._gpus, self._launches = gpus, local.launches
+        self._local, self._nodes, self._dispatch = local, nodes, dispatch
         self._aging, self._yield_policy = ReservationAging(), YieldPolicy()
         self._watchdog, self.pending_queue = (
             Watchdog(),
-            PendingQueue(store.ready_jobs, self._usage),
+            PendingQueue(store.ready_jobs, local.usage),
         )
-        self.startable = StartableJobs(gpus, fork_servers)
+        self.startable = StartableJobs(gpus, local.fork_servers)
         self._explained_at = time.monotonic()
         self.pauses = Pauses(store.ready_jobs)
-        self._gpus_wanted = False  # something waits for a GPU
         self._has_waiting = False  # since the last decision
         self.only_job_class: JobClassKey | None = (
             None  # the only one that waits, if its jobs are all alike
         )
 
-    def claims(self) -> list[Claim]:
-        """Return every attempt that has a place on the machine; those on pilots have none."""
-        claims = (*self._attempts.claims(), *self._launches.pending_claims())
-        return [claim for claim in claims if not claim.pilot]
-
-    def machine_for(self, claim: Claim) -> Machine:
-        """Return the machine of an attempt as it is without those that have ended."""
-        if claim.pilot:
-            return self._dispatch.pilot_nodes.machine_of(claim)
-        return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine_fields(self.claims()))
-
-    def poll_gpus(self, result: CycleResult) -> None:
-        """Request a reading of the GPUs while a job runs there, waits for one, or has ended there."""
-        claims = self.claims()
-        in_use = any(claim.gpus for claim in claims) or self._finished_attempts.on_gpus
-        unsupervised = self._attempts.unsupervised()
-        measuring = self._gpus_wanted and self._gpus.accounting.usage_tracker.is_measuring(claims)
-        wanted = in_use or self._gpus_wanted
-        self._gpus.poll(claims, unsupervised, wanted=wanted, measuring=measuring)
-        if self._gpus.gpus and not self._are_gpus_assigned:
-            self._are_gpus_assigned = True  # jobs that are queued later get theirs at once
-            assign_gpus(self._store.database, gpu_numbers(self._gpus.gpus))
-        if in_use:  # estimates follow what is used, also if nothing waits
-            self._gpus.accounting.usage_tracker.running_jobs(claims, self._usage)
-        if self._has_waiting:
-            self._gpus.accounting.usage_tracker.read_reported_ends(claims)
-            self._dispatch.pilot_nodes.read_reported_ends()
-        if in_use:
-            result.wake_within(MEASURING_S if measuring else POLL_S)
-        if self._gpus.has_peer_change:
-            result.wake_within(AFTER_CHANGE_S)  # the newest reading is too fresh for another one
+    def poll_nodes(self, result: CycleResult) -> None:
+        """Read the state of all nodes, and note the jobs that have to leave their GPUs."""
+        for node in self._nodes.list_nodes():
+            self._gpus.evict(node.poll(result))
+            if self._has_waiting:
+                node.read_reported_ends()
 
     def decide(self, control: ControlState, result: CycleResult) -> Reasons:
         """Claim the jobs that fit. They are launched after the commit.
@@ -202,7 +158,7 @@ class Admission:
             result.wake_within(ROTATION_S)
         if not self._dispatch.has_pilot_jobs(job.lane for job in ready):
             return self._decide_local(ready, control, result, now)
-        machine = Machine(cpus=self._cpus, ram=self._ram)
+        machine = Machine(cpus=self._cpus, ram=self._local.ram)
         line = self._order_jobs(ready, machine, control, now)
 
         def decide_local(own: Sequence[ReadyJob]) -> tuple[Reasons, set[int]]:
@@ -225,21 +181,21 @@ class Admission:
         ordered: OrderedQueue | None = None,
     ) -> Reasons:
         """Claim the jobs that fit on this machine; `ordered` is given if it also contains jobs of other machines."""
-        self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
+        self._local.gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
         if not ready:
             self._gpus.announce_demand(None)
             return {}
-        if not self._start_backoff.allows_start(time.monotonic()):
+        if (refusal := self._local.why_no_start()) is not None:
             self._gpus.announce_demand(None)
             result.has_waiting = True
-            result.wake_within(self._start_backoff.wait_s(time.monotonic()))
-            return {job.lane_id: self._start_backoff.reason for job in ready}
+            result.wake_within(self._local.start_backoff.wait_s(time.monotonic()))
+            return {job.lane_id: refusal for job in ready}
         ready, reasons_of_unclear = self._launches.without_unclear(ready)
         ready, reasons_of_excluded = self.startable.without_backoff(ready, result)
         reasons_of_excluded = reasons_of_unclear | reasons_of_excluded
         watch_ram = any(job.lane.resources.ram is not None for job in ready)
-        if self._gpus_wanted and not self._gpus.has_recent_sample:
-            self.poll_gpus(result)
+        if self._local.gpus_wanted and not self._gpus.has_recent_sample:
+            self._gpus.evict(self._local.poll(result))
         ready, reasons_of_unseen = self.startable.without_unsampled(ready)
         if not reasons_of_excluded and not reasons_of_unseen:
             self.only_job_class = find_only_job_class(ready, self._gpus.foreign)
@@ -257,7 +213,7 @@ class Admission:
             result.wake_within(self._launches.retry_s)
         others = self._gpus.foreign or self._gpus.has_waiting_peers
         if self._watchdog.is_watching or (
-            result.has_waiting and (self._gpus_wanted or watch_ram or others)
+            result.has_waiting and (self._local.gpus_wanted or watch_ram or others)
         ):
             result.wake_within(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
@@ -281,20 +237,15 @@ class Admission:
             ready = self._ready_jobs.read_ready(most)
         return ready
 
-    def _usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
-        """Return the recorded usage of jobs, including that of similar running ones."""
-        usage = self._store.usage_records.usage(signature, program, machine)
-        return self._gpus.accounting.usage_tracker.add_running_usage(usage, signature, program)
-
     def _order_jobs(
         self, ready: Sequence[ReadyJob], machine: Machine, control: ControlState, now: float
     ) -> OrderedQueue:
         here = [
             without_expected_end(run) if run.job in control.paused_jobs else run
-            for run in self._gpus.accounting.usage_tracker.running_jobs(self.claims(), self._usage)
+            for run in self._local.running()
         ]
         return self.pending_queue.order_jobs(
-            ready, here, self._dispatch.pilot_nodes.running(), machine, now, control.policy
+            ready, here, self._nodes.running_on_pilots(), machine, now, control.policy
         )
 
     def _decisions(
@@ -310,20 +261,14 @@ class Admission:
 
         Returns the jobs in the order in which they were examined, and their decisions.
         """
-        claims = self.claims()
-        gpus = (
-            self._gpus.machine_fields(claims)
-            if self._gpus_wanted or watch_ram  # a GPU may use the main memory
-            else self._gpus.peer_fields(claims)
-        )
-        machine = Machine(
-            cpus=self._cpus,
+        claims = self._local.claims
+        machine = self._local.machine(
+            control.group_limits,
+            with_gpus=self._local.gpus_wanted or watch_ram,  # a GPU may use the main memory
+        )._replace(
             cores=self._cores,
-            ram=self._ram,
             installed_ram=memory.installed_bytes(),
             ram_free=memory.available_bytes() if watch_ram else 0,
-            limits=control.group_limits,
-            **gpus,
         )
         self._store.usage_records.set_local_machines(self._gpus.gpu_fingerprints())
         machine = self._yield_policy.with_eligible_peers(machine, time.monotonic())
@@ -358,7 +303,7 @@ class Admission:
         reasons: Reasons = {job.lane_id: None for job in ready}
         for job, decision in zip(ready, decisions, strict=True):
             if isinstance(decision, Start):
-                why = self._launches.claim(job, decision)
+                why = self._launches.claim(job, decision, self._local)
             else:
                 why = decision.full_reason
             reasons[job.lane_id] = reasons[job.lane_id] or why

@@ -16,11 +16,13 @@ from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
 from launcher.scheduler.gpus.running_place import running_of_claim
 from launcher.scheduler.pilot_demand import WaitingLane, pilot_demands
 from launcher.scheduler.pilot_events import PilotEvents
+from launcher.scheduler.pilot_seat import PilotSeat
 from launcher.scheduler.placement import (
+    ONE_JOB,
     BackfillHolds,
     Candidate,
+    Nodes,
     PilotNode,
-    PilotNodes,
     as_remote,
 )
 from launcher.scheduler.policy.inventory import WAITING_FOR
@@ -32,7 +34,7 @@ from launcher.states import Reason, ReasonCode
 from launcher.store.claims import ClaimPlacement
 from launcher.store.lanes import LOCAL_ONLY, Lane
 from launcher.store.queue import Store
-from launcher.store.rows import Claim, ReadyJob
+from launcher.store.rows import ReadyJob
 from launcher.store.usage import NO_USAGE
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, parse_record
@@ -62,6 +64,7 @@ class PilotDispatch:
         clock: Callable[[], float],
         attempts: RunningAttempts,
         launches: LaunchBatch,
+        nodes: Nodes,
     ) -> None:
         """Start without any pilot events.
 
@@ -74,23 +77,19 @@ class PilotDispatch:
             clock: Seconds since 1970.
             attempts: All running attempts.
             launches: Starts here and on pilots.
+            nodes: This machine and the pilots.
         """
+        self._home, self._nodes = home, nodes
         self._store, self._pilot_pool, self._clock = store, pilot_pool, clock
         self._backends, self._attempts = backends, attempts
         self._launches = launches
         self.pilot_events = PilotEvents(home, pilot_pool, clock, attempts, launches.pending_claims)
-        self.pilot_nodes = PilotNodes(home, pilot_pool, self.claims, store.usage_records.usage)
         self._backfill_holds = BackfillHolds()
         # lane → the first job that waits elsewhere, too
         self._waiting_heads: dict[int, ReadyJob] = {}
         self._counted_at, self._counted = 0.0, set[int]()  # when, monotonic; of which lanes
         self._demands: Mapping[str, Demand] = {}
         self._limits: Mapping[str, int] = {}
-
-    def claims(self) -> list[Claim]:
-        """Return every attempt that has a place on a pilot."""
-        claims = (*self._attempts.claims(), *self._launches.pending_claims())
-        return [claim for claim in claims if claim.pilot]
 
     def has_pilot_jobs(self, lanes: Iterable[Lane]) -> bool:
         """Whether jobs of one of these lanes may run on another machine."""
@@ -190,13 +189,8 @@ class PilotDispatch:
         if settings is None:
             reason = Reason(code=ReasonCode.NO_PILOT, text=trouble or UNKNOWN.format(name))
             return {candidate.ready.id: reason for candidate in candidates}
-        every, left = self.pilot_nodes.list_nodes(), list[Candidate]()
-        serving = {link.token for link in self._pilot_pool.links if link.is_serving}
-        places = [
-            place
-            for place in every
-            if place.link.token in serving and place.link.spec.backend == name
-        ]
+        every, left = self._nodes.list_pilots(), list[Candidate]()
+        places = self._serving_pilots(every, settings)
         reasons: dict[int, Reason | None] = {}
         for candidate in candidates:
             lane = candidate.ready.lane
@@ -211,8 +205,8 @@ class PilotDispatch:
                     self._decide_pilot(place, asked, every, ordered, control) if asked else []
                 )
                 for (ready, _), decision in zip(asked, decisions, strict=True):
-                    reasons[ready.id] = self._apply_decision(ready, decision, place, settings)
-                left = [each for each in left if reasons.get(each.ready.id, _ONE_JOB) is not None]
+                    reasons[ready.id] = self._apply_decision(ready, decision, place)
+                left = [each for each in left if reasons.get(each.ready.id, ONE_JOB) is not None]
         unserved = self._pilot_pool.reasons_by_backend().get(name, "")
         for candidate in left:
             reasons[candidate.ready.id] = _pilot_reason(
@@ -221,6 +215,27 @@ class PilotDispatch:
         if not settings.pilot and None in reasons.values():  # placed jobs ask for no other pilot
             self._counted_at = 0.0
         return reasons
+
+    def _serving_pilots(
+        self, nodes: Sequence[PilotNode], settings: BackendSettings
+    ) -> list[PilotNode]:
+        """Return the pilots of a backend that take jobs, with what starts attempts there."""
+        serving = {link.token for link in self._pilot_pool.links if link.is_serving}
+        places = [
+            node
+            for node in nodes
+            if node.link.token in serving and node.link.spec.backend == settings.name
+        ]
+        for place in places:
+            seat = PilotSeat(
+                home=self._home,
+                link=place.link,
+                settings=settings,
+                specs=self._launches.specs,
+                clock=self._clock,
+            )
+            place.set_seat(seat)
+        return places
 
     def _decide_pilot(
         self,
@@ -255,17 +270,14 @@ class PilotDispatch:
         ready: ReadyJob,
         decision: Decision | Reason,
         node: PilotNode,
-        settings: BackendSettings,
     ) -> Reason | None:
         """Apply the decision for a job on a pilot. Return why it does not start there, None if it does."""
         if isinstance(decision, Reason):
             return decision
         if not isinstance(decision, Start):
             return decision.full_reason
-        if node.link.spec.single and node.claims:
-            return _ONE_JOB
-        why = self._launches.claim_on_pilot(ready, decision, node.link, settings)
-        node.claims = [each for each in self.claims() if each.pilot == node.link.token]
+        why = self._launches.claim(ready, decision, node)
+        self._nodes.list_pilots()  # with what was claimed
         return why
 
     # --- how many pilots there should be
@@ -286,7 +298,7 @@ class PilotDispatch:
             self._demands = self._count_demand() if self._waiting_heads else {}
         elif self._waiting_heads:
             result.wake_within(wait_s)
-        self._pilot_pool.run_cycle(self._demands, Counter(claim.pilot for claim in self.claims()))
+        self._pilot_pool.run_cycle(self._demands, self._nodes.attempts_by_pilot())
 
     def _count_demand(self) -> Mapping[str, Demand]:
         counts, (backends, _) = (
@@ -336,9 +348,6 @@ def _decide_here(
         else reasons.get(candidate.ready.lane_id) or BEHIND_EARLIER_JOBS
         for candidate in candidates
     }
-
-
-_ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs only one job")
 
 
 def _first_per_lane(candidates: Sequence[Candidate]) -> list[Candidate]:

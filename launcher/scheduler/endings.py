@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Protocol
 
 from launcher.context import job_folder, uses_job_folder
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.shared_time import slowdown_by_duration
+from launcher.scheduler.node import Node
 from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.requeue import decide_requeue
 from launcher.staging.acceptance import accept, is_staged, undo_acceptance
@@ -96,16 +96,6 @@ class FinishedAttempt:
         return bool(spec.entry or spec.outputs) or uses_job_folder(spec)
 
 
-class UsageProbe(Protocol):
-    """Measurements of the attempts on the GPUs of one machine."""
-
-    def measured_usage(self, claim: Claim) -> MeasuredUsage:
-        """Return what was seen of an attempt that has ended."""
-
-    def others_usage(self, claim: Claim) -> dict[str, int]:
-        """Return by UUID the most that all others had on its GPUs lately."""
-
-
 class FinishedAttempts:
     """The ends that one scheduler has still to take in; a full disk makes it try again."""
 
@@ -114,27 +104,26 @@ class FinishedAttempts:
         home: Home,
         store: Store,
         gpus: SchedulerGpus,
-        pilot_probe: Callable[[Claim], UsageProbe | None] = lambda _: None,
+        node_of: Callable[[Claim], Node | None],
     ) -> None:
         """Start without finished attempts.
 
         Args:
             home: Queue folder with the folders of the attempts.
             store: Records the ends.
-            gpus: State of the GPUs and usage of attempts there.
-            pilot_probe: Returns the probe of an attempt's pilot, None if the pilot is unknown.
+            gpus: Knows which jobs had to leave their GPUs.
+            node_of: Returns the node of an attempt, None if its pilot is unknown.
         """
         self._home, self._store = home, store
-        self._gpus, self._pilot_probe = gpus, pilot_probe
+        self._gpus, self._node_of = gpus, node_of
         self._pending: list[FinishedAttempt] = []
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    @property
-    def on_gpus(self) -> bool:
-        """Whether one of the attempts was on a GPU of this machine, which needs a new reading."""
-        return any(ended.claim.gpus and not ended.claim.pilot for ended in self._pending)
+    def claims(self) -> list[Claim]:
+        """Return the claims of all of them."""
+        return [ended.claim for ended in self._pending]
 
     @property
     def has_due(self) -> bool:
@@ -149,11 +138,9 @@ class FinishedAttempts:
 
     def add(self, claim: Claim, outcome: Outcome) -> None:
         """Record that an attempt has ended."""
-        gauge: UsageProbe | None = None
-        if claim.gpus:
-            gauge = self._pilot_probe(claim) if claim.pilot else self._gpus
-        measured = NOT_MEASURED if gauge is None else gauge.measured_usage(claim)
-        others_usage = {} if gauge is None else gauge.others_usage(claim)
+        node = self._node_of(claim) if claim.gpus else None
+        measured = NOT_MEASURED if node is None else node.measured_usage(claim)
+        others_usage = {} if node is None else node.others_usage(claim)
         if shift_s := clock_shift_s(outcome):  # its start by the clock of its end
             claim = replace(claim, claimed=claim.claimed + shift_s)
         self._pending.append(
@@ -176,13 +163,10 @@ class FinishedAttempts:
         slowdown = slowdown_by_duration(outcome.at - claim.claimed, measured.shared_s, alone)
         return measured._replace(slowdown=slowdown)
 
-    def prepare_due(self, machine: Callable[[Claim], Machine]) -> list[FinishedAttempt]:
+    def prepare_due(self) -> list[FinishedAttempt]:
         """Return what can be taken in now, with all that is needed for it.
 
         To be called outside a transaction: a slow disk must not lock the queue.
-
-        Args:
-            machine: returns that of an attempt, without those that have ended.
         """
         due = [ended for ended in self._pending if not self._is_waiting(ended)]
         due = [ended for ended in due if not ended.has_files or self._settle_files(ended)]
@@ -190,12 +174,13 @@ class FinishedAttempts:
             if isinstance(ended.outcome, Done):
                 continue
             if not isinstance(ended.outcome, NeverStarted):
-                job = ended.claim.job
+                job, node = ended.claim.job, self._node_of(ended.claim)
+                machine = Machine(cpus=ended.claim.cpus) if node is None else node.machine({})
                 ended.requeue = decide_requeue(
                     ended.claim,
                     self._store.ready_jobs.lane_of_job(job),
                     ended.outcome,
-                    machine(ended.claim),
+                    machine,
                     peak=ended.measured.peak,
                     others_usage=ended.others_usage,
                     eviction=self._gpus.evictions.get(job),
@@ -351,11 +336,9 @@ class FinishedAttempts:
 
     def _awaits_gpu_sample(self, ended: FinishedAttempt) -> bool:
         """Whether to wait for a reading of the GPU on which an attempt failed, as the GPU may be the cause."""
-        if (
-            not ended.claim.gpus
-            or ended.claim.pilot
-            or not isinstance(ended.outcome, Failed | OutOfMemory | Lost)
-        ):
+        if not ended.claim.gpus or not isinstance(ended.outcome, Failed | OutOfMemory | Lost):
             return False
-        late = time.monotonic() > ended.since + GPU_SAMPLE_WAIT_S
-        return not (late or self._gpus.has_sample_since(ended.since))
+        if time.monotonic() > ended.since + GPU_SAMPLE_WAIT_S:
+            return False
+        node = self._node_of(ended.claim)
+        return node is not None and not node.has_sample_since(ended.since)

@@ -33,6 +33,8 @@ from launcher.scheduler.endings import FinishedAttempt, FinishedAttempts
 from launcher.scheduler.frozen_supervisors import FrozenSupervisors
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.use_meter import UsageAccumulator
+from launcher.scheduler.local_node import LocalNode
+from launcher.scheduler.placement import Nodes
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.search_processes import SearchProcesses
 from launcher.scheduler.start_jobs import LaunchBatch
@@ -126,22 +128,41 @@ class Scheduler:
             cores=mask,
             read_usage=UsageAccumulator(store.usage_records.past_usage, clock, time.monotonic).read,
         )
-        self._launches = LaunchBatch(
-            home, store.claims, self._fork_servers, clock, self._start_backoff, self._gpus
+        self._launches = LaunchBatch(home, store.claims, clock)
+        self._finished_attempts = FinishedAttempts(
+            home, store, self._gpus, lambda claim: self._nodes.node_of(claim)
         )
-        self._slot_reuse = SlotReuse(store.ready_jobs, self._launches)
+        self._local = LocalNode(
+            home,
+            store,
+            cpus=cpus,
+            state=self._gpus,
+            attempts=self._attempts,
+            launches=self._launches,
+            fork_servers=self._fork_servers,
+            start_backoff=self._start_backoff,
+            ended=self._finished_attempts.claims,
+        )
+        self._slot_reuse = SlotReuse(store.ready_jobs, self._launches, self._local)
         self._pilot_pool = PilotPool(home, backends, self._sleeper.wake_up)
+        self._nodes = Nodes(
+            home, self._local, self._pilot_pool, self._claims, store.usage_records.usage
+        )
         self._dispatch = PilotDispatch(
-            home, store, self._pilot_pool, backends, clock, self._attempts, self._launches
+            home,
+            store,
+            self._pilot_pool,
+            backends,
+            clock,
+            self._attempts,
+            self._launches,
+            self._nodes,
         )
         self._terminations = TerminationRecorder(home, store.running_jobs, self._attempts, clock)
         self._executors = AbandonedExecutors(home, store)
         self._code_recorder = CodeRecorder(home)
         self._search_processes, self._has_searches = SearchProcesses(home, store.searches), False
         self._frozen_supervisors = FrozenSupervisors(store.running_jobs, self._attempts, clock)
-        self._finished_attempts = FinishedAttempts(
-            home, store, self._gpus, self._dispatch.pilot_nodes.node_of
-        )
         self._admission = Admission(
             home,
             store,
@@ -149,13 +170,15 @@ class Scheduler:
             cores=mask,
             clock=clock,
             gpus=self._gpus,
-            attempts=self._attempts,
-            finished_attempts=self._finished_attempts,
-            launches=self._launches,
-            fork_servers=self._fork_servers,
-            start_backoff=self._start_backoff,
+            local=self._local,
+            nodes=self._nodes,
             dispatch=self._dispatch,
         )
+
+    def _claims(self) -> Iterator[Claim]:
+        """Yield the claims of all attempts that have a place."""
+        yield from self._attempts.claims()
+        yield from self._launches.pending_claims()
 
     def leave_on_signals(self, *signals: signal.Signals) -> None:
         """Leave at the next turn after one of these signals, also where it is asleep by then."""
@@ -198,7 +221,7 @@ class Scheduler:
             self._sleep_until_news(result)
         why = "" if self._is_home() else HOME_GONE
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
-        self._gpus.leave(self._admission.claims())
+        self._gpus.leave(self._local.claims)
         self._pilot_pool.close()
         self._fork_servers.close()
         self._code_recorder.close()
@@ -248,18 +271,18 @@ class Scheduler:
             else:
                 self._apply_finished(result)
             return result
-        self._admission.poll_gpus(result)
-        self._gpus.evictions |= self._dispatch.pilot_nodes.poll_gpus()
+        self._admission.poll_nodes(result)
         reasons = self._apply_finished(result, decide=True)
         self._launch(result)
-        self._dispatch.pilot_nodes.send_vram_limits()
+        for pilot in self._nodes.list_pilots():  # a slow network file system delays no start
+            pilot.send_limits()
         self._dispatch.request_pilots(self._control, result)
         if self._finished_attempts.has_due:
             result.wake_within(0)
         self._terminations.stop_jobs(self._control, self._gpus.evictions, result)
         self._attempts.pause(self._control.paused_jobs, result)
         self._frozen_supervisors.check(self._control, result)
-        if claims := self._admission.claims():
+        if claims := self._local.claims:
             result.wake_within(REFRESH_S)  # their reservations are published again
         if any(claim.gpus for claim in claims):
             result.wake_within(POLL_S)  # the usage of claimed GPUs is to be seen
@@ -288,7 +311,7 @@ class Scheduler:
     def _apply_finished(self, result: CycleResult, *, decide: bool = False) -> Reasons:
         """Record ends and decide which jobs start. Return the reasons of the waiting ones."""
         reasons: Reasons = {}
-        ended = self._finished_attempts.prepare_due(self._admission.machine_for)
+        ended = self._finished_attempts.prepare_due()
         with self._rollback_on_error(), transaction(self._store, bool(ended)):
             states = [self._finished_attempts.finish(attempt, self._clock()) for attempt in ended]
             if decide:
@@ -300,7 +323,8 @@ class Scheduler:
         self._launches.commit()
         for attempt, state in zip(ended, states, strict=True):
             self._cleanup_attempt(attempt, state)
-        self._gpus.publish_and_send_limits(self._admission.claims())
+        self._gpus.publish(self._local.claims)
+        self._local.send_limits()
         return reasons
 
     @contextlib.contextmanager
@@ -419,7 +443,7 @@ class Scheduler:
         if self._sleeper.is_ready(PREPARE_AFTER_S):
             return
         with contextlib.suppress(OSError):  # a full disk is met when the job starts
-            attempt = self._launches.prepare_next_spec(place)
+            attempt = self._launches.prepare_next_spec(place, self._local.gpus)
             if attempt is not None:
                 self._attempts.prefetch_spec(place, attempt)
 

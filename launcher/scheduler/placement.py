@@ -5,6 +5,7 @@ is held on one of them only, because reserved resources are idle.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf, isfinite
@@ -13,12 +14,16 @@ from typing import NamedTuple
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import Registered
 from launcher.backends.pilot_pool import PilotPool
+from launcher.context import WorkerEnvironment
 from launcher.errors import pluralize
 from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.cycle import CycleResult
 from launcher.scheduler.gpus.eviction import Eviction, jobs_on_failed_gpus
 from launcher.scheduler.gpus.reported_ends import ReportedEnds
 from launcher.scheduler.gpus.sent_limits import VramLimitWriter
 from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
+from launcher.scheduler.node import Node
+from launcher.scheduler.pilot_seat import PilotSeat
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.scheduler.policy.model import (
@@ -36,8 +41,9 @@ from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import MeasuredUsage, Usage, UsageLookup
 from launcher.system.paths import Home
 from launcher.units import format_seconds
-from launcher.workers.memory_share import VramLimit, read_report
+from launcher.workers.memory_share import read_report
 
+ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs only one job")
 MOST_CPUS = 100_000
 DURATION_MARGIN = 1.5  # than it took before a job may take
 NEARLY_WHOLE = 0.9  # part of a pilot's time: while so much is left, it is as good as a new one
@@ -84,22 +90,25 @@ class Candidate(NamedTuple):
     waiting: Waiting  # with how long it has waited
 
 
-class PilotNode:
+class PilotNode(Node):
     """A registered pilot with its attempts and their GPU usage, as far as its heartbeats report it."""
 
-    def __init__(self, link: PilotLink, usage_lookup: UsageLookup, ends: ReportedEnds) -> None:
+    def __init__(self, link: PilotLink, usage_lookup: UsageLookup, home: Home) -> None:
         """Start without attempts and without a heartbeat.
 
         Args:
             link: Link to the pilot.
             usage_lookup: Returns the recorded usage of jobs of a signature on a GPU type.
-            ends: Returns the reported end of an attempt.
+            home: Queue folder with the attempts.
         """
         self.link, self._usage_lookup = link, usage_lookup
-        self.claims: list[Claim] = []  # claims of the attempts there
-        self.usage_tracker = GpuUsageTracker(
-            lambda claim: read_report(link.folder.attempt(name_of_claim(claim))), ends
+        self._claims: list[Claim] = []
+        self._seat: PilotSeat | None = None
+        self._usage_tracker = GpuUsageTracker(
+            lambda claim: read_report(link.folder.attempt(name_of_claim(claim))),
+            ReportedEnds(home),
         )
+        self._limit_writer = VramLimitWriter(home)
         self._reported_gpus: tuple[GpuSnapshot, ...] = ()
         self._heartbeat_number = 0  # number of the beat that was taken in last
 
@@ -110,20 +119,34 @@ class PilotNode:
         return self.link.registration
 
     @property
+    def usage_tracker(self) -> GpuUsageTracker:
+        """GPU usage of the attempts there."""
+        return self._usage_tracker
+
+    @property
+    def claims(self) -> list[Claim]:
+        """Every attempt that has a place there."""
+        return self._claims
+
+    def set_claims(self, claims: list[Claim]) -> None:
+        """Set the attempts that have a place there."""
+        self._claims = claims
+
+    @property
     def is_full(self) -> bool:
         """Whether every core is reserved, so that no job can start there."""
-        if self.link.spec.single and self.claims:
+        if self.why_no_start() is not None:
             return True
         return sum(claim.cpus for claim in self.claims) >= self.registration.cpus
 
-    def read_heartbeat(self) -> bool:
-        """Read the newest heartbeat. Return whether it reports GPUs."""
+    def poll(self, result: CycleResult) -> Mapping[int, Eviction]:  # noqa: ARG002  # it wakes the scheduler
+        """Read the newest heartbeat. Return the jobs to evict, with reasons."""
         beat = self.link.heartbeat
         if beat is None or beat.number == self._heartbeat_number:
-            return False
+            return {}
         self._heartbeat_number = beat.number
         if not beat.gpus:  # nothing has worked there since
-            return False
+            return {}
         self._reported_gpus = beat.gpus
 
         def driver_usage(claim: Claim) -> tuple[dict[str, int], set[str]]:
@@ -132,6 +155,10 @@ class PilotNode:
             return used, {*claim.gpus} - used.keys()
 
         self.usage_tracker.record_sample(self.claims, beat.gpus, driver_usage, time.monotonic())
+        return jobs_on_failed_gpus(self.claims, self.gpus)
+
+    def has_sample_since(self, at: float) -> bool:  # noqa: ARG002  # see below
+        """Return True: no newer reading can be requested from a pilot."""
         return True
 
     @property
@@ -148,9 +175,23 @@ class PilotNode:
         """Return what was seen of an attempt that has ended."""
         return self.usage_tracker.measured_usage(claim, self.gpus)
 
-    def others_usage(self, claim: Claim) -> dict[str, int]:
-        """Return by UUID the usage of all others on an attempt's GPUs at the last reading, if known."""
-        return self.usage_tracker.others_usage(claim)
+    def send_limits(self) -> None:
+        """Send workers their VRAM limits."""
+        limits = self.usage_tracker.vram_limits(self.claims)
+        self._limit_writer.send_limits(self.claims, limits)
+
+    def why_no_start(self) -> Reason | None:
+        """Return why no other job may start there: its pilot runs only one."""
+        return ONE_JOB if self.link.spec.single and self.claims else None
+
+    def set_seat(self, seat: PilotSeat) -> None:
+        """Set what starts attempts there, with the settings of its backend."""
+        self._seat = seat
+
+    def take_seat(self, environment: WorkerEnvironment) -> PilotSeat:  # noqa: ARG002  # the node's own
+        """Return the pilot as the starter of an attempt."""
+        assert self._seat is not None, "jobs are placed on the pilots of configured backends"
+        return self._seat
 
     def machine(self, limits: Mapping[str, int]) -> Machine:
         """Return it as the policy sees it; nothing of it is another user's.
@@ -174,11 +215,7 @@ class PilotNode:
             limits=limits,
         )
 
-    def running(self) -> list[Running]:
-        """Return the attempts there, the oldest first."""
-        return self.usage_tracker.running_jobs(self.claims, self._usage)
-
-    def _usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
+    def usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
         """Return the recorded usage of jobs on GPUs of this type, including running ones."""
         usage = self._usage_lookup(signature, program, machine or self.fingerprint)
         return self.usage_tracker.add_running_usage(usage, signature, program)
@@ -204,7 +241,7 @@ class PilotNode:
         asked: list[Waiting] = []
         decided: dict[int, Decision | Reason] = {}
         for ready, seen in candidates:
-            job = make_waiting(ready, self._usage(ready.lane.signature, ready.program))._replace(
+            job = make_waiting(ready, self.usage(ready.lane.signature, ready.program))._replace(
                 since=seen.since,
                 backfill_until=seen.backfill_until,
                 reserved_elsewhere=seen.reserved_elsewhere,
@@ -220,74 +257,65 @@ class PilotNode:
         return [decided[candidate.ready.id] for candidate in candidates]
 
 
-class PilotNodes:
-    """State of the pilots, except reported ends."""
+class Nodes:
+    """All nodes of one scheduler.
+
+    Attributes:
+        local: This machine.
+    """
 
     def __init__(
         self,
         home: Home,
+        local: Node,
         pilot_pool: PilotPool,
-        claims: Callable[[], list[Claim]],
+        claims: Callable[[], Iterable[Claim]],
         usage_lookup: UsageLookup,
     ) -> None:
         """Start without pilots.
 
         Args:
             home: Queue folder with the attempts.
+            local: As the attribute.
             pilot_pool: The existing pilots.
-            claims: Returns every attempt with a place on a pilot.
+            claims: Returns every attempt that has a place.
             usage_lookup: Returns the recorded usage of jobs of a signature on a GPU type.
         """
-        self._pilot_pool, self._claims, self._usage_lookup = pilot_pool, claims, usage_lookup
-        self._nodes: dict[str, PilotNode] = {}  # by token
-        self._limits, self._ends = VramLimitWriter(home), ReportedEnds(home)
+        self.local, self._home, self._pilot_pool = local, home, pilot_pool
+        self._claims, self._usage_lookup = claims, usage_lookup
+        self._pilots: dict[str, PilotNode] = {}  # by token
 
-    def list_nodes(self) -> list[PilotNode]:
+    def list_nodes(self) -> list[Node]:
+        """Return all nodes: this machine, and the registered pilots."""
+        return [self.local, *self.list_pilots()]
+
+    def list_pilots(self) -> list[PilotNode]:
         """Return the registered pilots with their attempts."""
-        before, self._nodes = self._nodes, {}
+        before, self._pilots = self._pilots, {}
         for link in self._pilot_pool.all_links:
             if link.registration is not None:
-                place = before.get(link.token) or PilotNode(link, self._usage_lookup, self._ends)
-                place.claims = []
-                self._nodes[link.token] = place
-        for claim in self._claims() if self._nodes else ():
-            if claim.pilot in self._nodes:
-                self._nodes[claim.pilot].claims.append(claim)
-        return [*self._nodes.values()]
+                place = before.get(link.token) or PilotNode(link, self._usage_lookup, self._home)
+                place.set_claims([])
+                self._pilots[link.token] = place
+        for claim in self._claims() if self._pilots else ():
+            if claim.pilot in self._pilots:
+                self._pilots[claim.pilot].claims.append(claim)
+        return [*self._pilots.values()]
 
-    def running(self) -> list[Running]:
+    def attempts_by_pilot(self) -> Counter[str]:
+        """Return the number of attempts by token of their pilot, which need not be registered."""
+        return Counter(claim.pilot for claim in self._claims() if claim.pilot)
+
+    def running_on_pilots(self) -> list[Running]:
         """Return the attempts on pilots."""
-        return [run for place in self.list_nodes() for run in place.running()]
+        return [run for place in self.list_pilots() for run in place.running()]
 
-    def node_of(self, claim: Claim) -> PilotNode | None:
-        """Return the pilot of an attempt, None where nothing is known of it any more."""
-        self.list_nodes()
-        return self._nodes.get(claim.pilot)
-
-    def machine_of(self, claim: Claim) -> Machine:
-        """Return an attempt's pilot as it is without those that have ended."""
-        place = self.node_of(claim)
-        return Machine(cpus=claim.cpus) if place is None else place.machine({})
-
-    def poll_gpus(self) -> dict[int, Eviction]:
-        """Read the GPU reports of pilots. Return the jobs to evict, with reasons."""
-        moved: dict[int, Eviction] = {}
-        for place in self.list_nodes():
-            if place.read_heartbeat():
-                moved |= jobs_on_failed_gpus(place.claims, place.gpus)
-        return moved
-
-    def read_reported_ends(self) -> None:
-        """Read when attempts on pilots will have ended by their own word; outside a transaction."""
-        self._ends.read_ends(claim for claim in self._claims() if claim.pilot)
-
-    def send_vram_limits(self) -> None:
-        """Send workers on pilots their VRAM limits."""
-        claims = [claim for claim in self._claims() if claim.gpus]
-        limits: dict[tuple[int, int], VramLimit] = {}
-        for place in self.list_nodes() if claims else ():
-            limits |= place.usage_tracker.vram_limits(place.claims)
-        self._limits.send_limits(claims, limits)
+    def node_of(self, claim: Claim) -> Node | None:
+        """Return the node of an attempt, None where nothing is known of its pilot any more."""
+        if not claim.pilot:
+            return self.local
+        self.list_pilots()
+        return self._pilots.get(claim.pilot)
 
 
 def as_remote(run: Running) -> Running:

@@ -26,6 +26,7 @@ from launcher.workers.attempt_handles import (
     SupervisedAttempt,
 )
 from launcher.workers.attempt_journal import read_recorded_outcome
+from launcher.workers.fork_server_pool import ForkServerPool
 from launcher.workers.start_attempt import link_log
 
 RECORD_TIMEOUT_S = 60.0  # a file system may show so late what a node has written
@@ -46,6 +47,7 @@ class LaunchedAttempt(SupervisedAttempt):
 
     claim: Claim  # its reservations
     assignment: Assignment
+    fork_servers: ForkServerPool  # its supervisor is one of these
 
     @property
     def reason(self) -> str:
@@ -57,9 +59,13 @@ class LaunchedAttempt(SupervisedAttempt):
         """The supervisor, or the link to the pilot, that starts it."""
         return self.supervisor
 
-    def launch(self, together: Sequence["LaunchedAttempt | PilotAttempt"]) -> None:  # noqa: ARG002  # it is alone
+    def launch(self, together: Sequence["StartedAttempt"]) -> None:  # noqa: ARG002  # it is alone
         """Have it started."""
         self.supervisor.run(self.attempt)
+
+    def withdraw(self) -> None:
+        """Take it back, because its claim was not committed."""
+        self.fork_servers.give_back(self.environment, self.supervisor)
 
 
 def spec_text_of(claim: Claim) -> str:
@@ -90,7 +96,7 @@ class PilotAttempt(AttemptHandle):
         """The supervisor, or the link to the pilot, that starts it."""
         return self.link
 
-    def launch(self, together: Sequence["LaunchedAttempt | PilotAttempt"]) -> None:
+    def launch(self, together: Sequence["StartedAttempt"]) -> None:
         """Have the pilot start it, and others that it is to get with it."""
         names = [name_of_claim(each.claim) for each in together]
         for name in names:
@@ -101,6 +107,9 @@ class PilotAttempt(AttemptHandle):
         for each in together:
             if isinstance(each, PilotAttempt):
                 each.link_run_log()
+
+    def withdraw(self) -> None:
+        """Take it back, because its claim was not committed: nothing was sent."""
 
     @property
     def descriptor(self) -> int:
@@ -174,6 +183,9 @@ class PilotAttempt(AttemptHandle):
         if time.monotonic() < until:
             return None
         return Lost(at=self.clock(), why=NO_RESULT.format(self.attempt.folder))
+
+
+StartedAttempt = LaunchedAttempt | PilotAttempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

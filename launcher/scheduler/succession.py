@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from launcher.gpu.resources import ForeignReservation
+from launcher.scheduler.node import Node
 from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.started_attempts import Assignment
 from launcher.store.ready_jobs import ReadyJobs
@@ -40,9 +41,9 @@ class SlotReuse:
     DECISION_VALID_S, and at once when anything else happens.
     """
 
-    def __init__(self, ready_jobs: ReadyJobs, launches: LaunchBatch) -> None:
-        """Begin without places that were left."""
-        self._ready_jobs, self._launches = ready_jobs, launches
+    def __init__(self, ready_jobs: ReadyJobs, launches: LaunchBatch, node: Node) -> None:
+        """Begin without places that were left on a node."""
+        self._ready_jobs, self._launches, self._node = ready_jobs, launches, node
         self._job_class: JobClassKey | None = None  # the only one with jobs that could start
         self._until = 0.0  # monotonic
         self._freed: list[Assignment] = []
@@ -88,6 +89,8 @@ class SlotReuse:
         self._launches.retry_s = None
         for place in places:
             job = self._ready_jobs.next_in_class(place.job)
-            if job is None or self._launches.claim(job, place.start._replace(job=job.id)):
+            if job is None:
+                return False
+            if self._launches.claim(job, place.start._replace(job=job.id), self._node):
                 return False
         return self._launches.retry_s is None

@@ -156,8 +156,8 @@ class SchedulerGpus:
         *,
         wanted: bool,
         measuring: bool = False,
-    ) -> None:
-        """Request a reading if necessary, and process the newest one.
+    ) -> dict[int, Eviction]:
+        """Request a reading if necessary, and process the newest one. Return the jobs to evict, with reasons.
 
         Args:
             claims: The running attempts.
@@ -172,7 +172,7 @@ class SchedulerGpus:
             self.has_peer_change = False
         self._sample = self._poller.latest_sample() or NO_SAMPLE
         if not self.accounting.record_sample(self._sample, claims):
-            return
+            return {}
         self._note_faults(self._sample.gpus)
         self._note_unmeasured(claims)
         self.read_foreign()
@@ -197,11 +197,15 @@ class SchedulerGpus:
             self.evictions,
             now=time.time(),
         )
+        self._write_file()
+        return leaving
+
+    def evict(self, leaving: Mapping[int, Eviction]) -> None:
+        """Note which jobs have to leave their GPUs, on any node."""
         for job, eviction in leaving.items():
             if job not in self.evictions:
                 logger.warning("job=%d stop reason=%r", job, eviction.why)
             self.evictions[job] = eviction
-        self._write_file()
 
     def machine_fields(self, claims: Collection[Claim]) -> dict[str, Any]:
         """Return the fields of a `Machine` about GPUs, except the running attempts."""
@@ -242,11 +246,8 @@ class SchedulerGpus:
         """Return the fingerprints of this machine's GPUs, as far as they are known."""
         return [gpu.fingerprint for gpu in self._sample.gpus if gpu.total]
 
-    def publish_and_send_limits(self, claims: Collection[Claim]) -> None:
-        """Publish our reservations to other users, and send workers their VRAM limits."""
-        self.publish(claims)
-        if self._board.error or self._file.error:
-            self._write_file()
+    def send_limits(self, claims: Collection[Claim]) -> None:
+        """Send workers their VRAM limits."""
         if on_gpus := [claim for claim in claims if claim.gpus]:
             self.accounting.set_own_processes(on_gpus)  # those about to start are ours, too
             limits = self.accounting.usage_tracker.vram_limits(on_gpus)
@@ -435,6 +436,8 @@ class SchedulerGpus:
         if changed or self._is_publication_outdated(reservations) or self._board.is_due():
             self._board.publish(reservations)
             self._published = reservations
+        if self._board.error or self._file.error:
+            self._write_file()
 
     def _is_publication_outdated(self, reservations: Sequence[Reservation]) -> bool:
         """Whether the publication must be renewed. It need not state which job has which cores."""

@@ -18,6 +18,8 @@ from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
 from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.scheduler.local_node import LocalNode
+from launcher.scheduler.placement import Nodes
 from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
 from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.running_attempts import RunningAttempts
@@ -70,8 +72,23 @@ class DispatchHarness:
             lambda: None,
             board=ReservationBoard(self.folder / "board", self.home.folder),
         )
-        self.launches = LaunchBatch(
-            self.home, self.store.claims, self.pool, lambda: NOW, self.outage, gpus
+        self.launches = LaunchBatch(self.home, self.store.claims, lambda: NOW)
+        self.local = LocalNode(
+            self.home,
+            self.store,
+            cpus=1,
+            state=gpus,
+            attempts=self.attempts,
+            launches=self.launches,
+            fork_servers=self.pool,
+            start_backoff=self.outage,
+        )
+        self.nodes = Nodes(
+            self.home,
+            self.local,
+            self.fleet.fleet,
+            lambda: (*self.attempts.claims(), *self.launches.pending_claims()),
+            self.store.usage_records.usage,
         )
         self.line = PendingQueue(self.store.ready_jobs, self.store.usage_records.usage)
         self.dispatch = PilotDispatch(
@@ -82,6 +99,7 @@ class DispatchHarness:
             lambda: NOW,
             self.attempts,
             self.launches,
+            self.nodes,
         )
 
     def pilot(
@@ -136,7 +154,7 @@ class DispatchHarness:
 
         ready = self.store.ready_jobs.read_ready(9)
         requests = ControlState(group_limits=self.limits, policy=discipline)
-        running = self.dispatch.pilot_nodes.running()
+        running = self.nodes.running_on_pilots()
         line = self.line.order_jobs(ready, [], running, Machine(cpus=1), NOW, requests.policy)
         reasons: Reasons = {}
         with contextlib.suppress(ZeroDivisionError), self.store.database.writing():
@@ -163,11 +181,14 @@ class DispatchHarness:
     def poll_gpus(self) -> Mapping[int, Eviction]:
         """Poll the pilots and their GPUs. Return the jobs to evict."""
         self.dispatch.pilot_events.poll_messages()
-        return self.dispatch.pilot_nodes.poll_gpus()
+        evictions: dict[int, Eviction] = {}
+        for pilot in self.nodes.list_pilots():
+            evictions |= pilot.poll(CycleResult())
+        return evictions
 
     def measured_usage(self, claim: Claim) -> MeasuredUsage:
         """The measurements of an attempt on a pilot."""
-        place = self.dispatch.pilot_nodes.node_of(claim)
+        place = self.nodes.node_of(claim)
         assert place is not None
         return place.measured_usage(claim)
 

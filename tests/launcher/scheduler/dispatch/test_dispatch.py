@@ -11,11 +11,11 @@ from launcher.backends.settings import Backends, BackendSettings, read_configure
 from launcher.context import WorkerEnvironment
 from launcher.errors import UsageError
 from launcher.job import Resources
-from launcher.scheduler import start_jobs
+from launcher.scheduler import attempt_specs
 from launcher.scheduler.cycle import ControlState, CycleResult
 from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.pilot_demand import WaitingLane, pilot_demands
-from launcher.scheduler.placement import RECONSIDER_S, BackfillHolds, pilot_obstacle
+from launcher.scheduler.placement import RECONSIDER_S, BackfillHolds, PilotNode, pilot_obstacle
 from launcher.scheduler.policy.co_location import UNMEASURED_MOST
 from launcher.scheduler.policy.disciplines import EASY
 from launcher.scheduler.policy.model import Start, Wait, Waiting
@@ -59,15 +59,17 @@ def test_next_scheduler_knows_the_pilot_of_an_attempt_before_its_first_decision(
     dispatch_harness.decide()
     (claim,) = dispatch_harness.store.claims.open_claims()
     dispatch_harness.begin()
-    node = dispatch_harness.dispatch.pilot_nodes.node_of(claim)
-    assert node is not None
+    node = dispatch_harness.nodes.node_of(claim)
+    assert isinstance(node, PilotNode)
     assert node.link.token == "lp-1"
 
 
 def test_slot_is_reused_while_the_last_decision_holds(dispatch_harness: DispatchHarness) -> None:
     dispatch_harness.queue("local")
     (job,) = dispatch_harness.store.ready_jobs.read_ready(9)
-    reuse = SlotReuse(dispatch_harness.store.ready_jobs, dispatch_harness.launches)
+    reuse = SlotReuse(
+        dispatch_harness.store.ready_jobs, dispatch_harness.launches, dispatch_harness.local
+    )
     reuse.allow(job.job_class, 10.0)
     assert not reuse.has_slots(10.0)
     reuse.add_freed(Assignment(job=job, start=Start(job.id, devices=(), cpus=1, reason="fits")))
@@ -490,9 +492,8 @@ def test_used_memory_on_a_gpu_of_a_pilot_prevents_placement(
     dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
     report_gpu_usage(pilot, 1, 35)
-    dispatch_harness.dispatch.pilot_events.poll_messages()
     dispatch_harness.queue("box", spec=a_spec(resources=on_gpu(10)))
-    dispatch_harness.dispatch.pilot_nodes.poll_gpus()
+    dispatch_harness.poll_gpus()
     dispatch_harness.decide()
     assert pilot.orders() == []
     report_gpu_usage(pilot, 2, 1)
@@ -531,7 +532,8 @@ def test_jobs_that_share_a_gpu_of_a_pilot_get_their_memory_limits(
     dispatch_harness.decide()
     report_gpu_usage(pilot, 1, 28, job1=12, job2=16)
     dispatch_harness.poll_gpus()
-    dispatch_harness.dispatch.pilot_nodes.send_vram_limits()
+    for node in dispatch_harness.nodes.list_nodes():
+        node.send_limits()
     limits = [read_share(pilot.folder.attempt(name)) for name in ("1-1", "2-1")]
     assert [limit and limit.cap for limit in limits] == [15 * GIB, 16 * GIB]
 
@@ -544,7 +546,7 @@ def test_memory_of_an_attempt_that_has_just_ended_counts_as_free(
     report_gpu_usage(pilot, 1, 30, job1=30)
     dispatch_harness.poll_gpus()
     dispatch_harness.attempts.remove(1)
-    (place,) = dispatch_harness.dispatch.pilot_nodes.list_nodes()
+    (place,) = dispatch_harness.nodes.list_pilots()
     assert [gpu.used for gpu in place.machine({}).gpus] == [0]
 
 
@@ -787,13 +789,13 @@ def test_job_with_an_unresponsive_run_folder_waits_and_names_it(
     (ready,) = dispatch_harness.store.ready_jobs.read_ready(9)
     start = Start(job=job, devices=(), cpus=1, reason="there is room")
     with monkeypatch.context() as patched:
-        patched.setattr(start_jobs, "make_attempt_spec", hangs)
-        dispatch_harness.launches.claim(ready, start)
+        patched.setattr(attempt_specs, "make_attempt_spec", hangs)
+        dispatch_harness.launches.claim(ready, start, dispatch_harness.local)
         until(dispatch_harness.pool.collect_spawned, "a supervisor is ready")
-        reason = dispatch_harness.launches.claim(ready, start)
+        reason = dispatch_harness.launches.claim(ready, start, dispatch_harness.local)
     assert reason is not None
     assert reason.text == "waiting for its files: the folder /far/runs/first does not respond"
-    assert dispatch_harness.launches.claim(ready, start) is None, (
+    assert dispatch_harness.launches.claim(ready, start, dispatch_harness.local) is None, (
         "with the same supervisor, now that it answers"
     )
     assert [claim.job for claim in dispatch_harness.launches.open_claims()] == [job]

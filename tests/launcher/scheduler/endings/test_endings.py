@@ -100,7 +100,7 @@ def ends(home: Home, store: Store, tmp_path: Path) -> FinishedAttempts:
         lambda: None,
         board=ReservationBoard(tmp_path / "board", home.folder),
     )
-    return FinishedAttempts(home, store, gpus)
+    return FinishedAttempts(home, store, gpus, lambda _: None)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def record_end(store: Store, ends: FinishedAttempts, spec: Spec) -> Take:
             ends.add(claim, outcome)
         for ended in ends._pending:
             ended.retry_at = 0.0
-        due = ends.prepare_due(lambda _: Machine(cpus=1))
+        due = ends.prepare_due()
         return due[0].outcome if due else None
 
     return once
@@ -452,10 +452,10 @@ def test_reason_names_what_could_not_be_restored_or_deleted(
     ends.add(claimed(store, job), FAILED)
     with monkeypatch.context() as patch:
         patch.setattr(call, refuse)
-        assert not ends.prepare_due(lambda _: Machine(cpus=1))
+        assert not ends.prepare_due()
         disable_move_timeouts(patch)
         ends._pending[0].retry_at = 0.0
-        (ended,) = ends.prepare_due(lambda _: Machine(cpus=1))
+        (ended,) = ends.prepare_due()
     assert job_row(store, job).state_reason.code is ReasonCode.SETTLING
     assert trouble.format(tmp_path) in job_row(store, job).reason
     ends.finish(ended, 3.0)

@@ -677,7 +677,7 @@ def test_reading_of_a_gpu_short_of_memory_selects_and_records_an_eviction(
     claims[1] = replace(claims[1], vram=20 * GIB)
 
     def seen() -> bool:
-        gpus.poll(claims, {}, wanted=True)
+        gpus.evict(gpus.poll(claims, {}, wanted=True))
         return bool(gpus.evictions)
 
     until(seen, "the estimate is in the way of what was declared")
@@ -703,7 +703,7 @@ class WatchedCard:
         at = time.monotonic()
 
         def seen() -> bool:
-            self.gpus.poll(claims, {}, wanted=True)
+            self.gpus.evict(self.gpus.poll(claims, {}, wanted=True))
             return self.gpus.has_sample_since(at)
 
         until(seen, "the card is looked at")

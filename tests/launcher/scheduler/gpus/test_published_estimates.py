@@ -125,7 +125,7 @@ def test_publication_follows_the_usage_without_waiting_jobs(
     ledger.adopt([{"job": claim.job, "number": claim.number, **growth.to_json()}], now)
 
     def looked() -> bool:
-        scheduler._admission.poll_gpus(CycleResult())
+        scheduler._admission.poll_nodes(CycleResult())
         return scheduler._gpus.has_sample_since(now)
 
     until(looked, "the card is looked at")

@@ -1,0 +1,115 @@
+"""A machine on which attempts run, as the scheduler uses it: this one, or that of a pilot.
+
+This machine is `local_node.LocalNode`, that of a pilot is `placement.PilotNode`.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from launcher.context import WorkerEnvironment
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.cycle import CycleResult
+from launcher.scheduler.gpus.eviction import Eviction
+from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
+from launcher.scheduler.policy.model import Machine, Running
+from launcher.scheduler.started_attempts import Assignment, StartedAttempt
+from launcher.states import Reason
+from launcher.store.rows import Claim
+from launcher.store.usage import MeasuredUsage, Usage
+from launcher.system.processes import Identity
+from launcher.workers.fork_server_pool import CannotStartWorker
+
+
+class Seat(Protocol):
+    """What will start one attempt, from before its claim until the claim is recorded."""
+
+    @property
+    def who(self) -> Identity:
+        """The supervisor or pilot, as the claim names it."""
+
+    @property
+    def address(self) -> str:
+        """Addition to the reason of a start: where the attempt runs. '' for this machine."""
+
+    @property
+    def trouble(self) -> CannotStartWorker | None:
+        """Why the claimed attempt cannot be started, None if it can."""
+
+    def prepare_folder(self, claim: Claim) -> None:
+        """Create the attempt's folder.
+
+        Raises:
+            OSError: The disk is full.
+        """
+
+    def why_unprepared(self, error: OSError) -> Reason:
+        """Return why the folder cannot be created now."""
+
+    def begin(self, claim: Claim, assignment: Assignment) -> StartedAttempt:
+        """Return the claimed attempt, which is launched after the commit."""
+
+    def void(self, claim: Claim) -> None:
+        """Give the seat back, because its claimed attempt must never start."""
+
+    def give_back(self) -> None:
+        """Give the seat back, because nothing was claimed."""
+
+
+class Node(Protocol):
+    """A machine on which attempts run."""
+
+    @property
+    def usage_tracker(self) -> GpuUsageTracker:
+        """GPU usage of the attempts there."""
+
+    @property
+    def claims(self) -> list[Claim]:
+        """Every attempt that has a place there."""
+
+    @property
+    def gpus(self) -> tuple[GpuSnapshot, ...]:
+        """The GPUs at the newest reading."""
+
+    def machine(self, limits: Mapping[str, int]) -> Machine:
+        """Return the machine for the policy, without attempts that have ended.
+
+        Args:
+            limits: Limits of groups.
+        """
+
+    def usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
+        """Return the recorded usage of jobs there, including that of similar running ones."""
+
+    def poll(self, result: CycleResult) -> Mapping[int, Eviction]:
+        """Read the state of the GPUs. Return the jobs to evict, with reasons.
+
+        Args:
+            result: Receives the time of the next cycle.
+        """
+
+    def has_sample_since(self, at: float) -> bool:
+        """Whether a failure at a time (monotonic) needs no newer reading of the GPUs."""
+
+    def measured_usage(self, claim: Claim) -> MeasuredUsage:
+        """Return what was seen of an attempt that has ended."""
+
+    def send_limits(self) -> None:
+        """Send workers their VRAM limits."""
+
+    def why_no_start(self) -> Reason | None:
+        """Return why no other job may start there in this turn, None if one may."""
+
+    def take_seat(self, environment: WorkerEnvironment) -> Seat | Reason:
+        """Take what starts an attempt there. Return the reason if there is nothing yet."""
+
+    def running(self) -> list[Running]:
+        """Return the attempts there, the oldest first."""
+        return self.usage_tracker.running_jobs(self.claims, self.usage)
+
+    def read_reported_ends(self) -> None:
+        """Read when attempts there will have ended by their own word; outside a transaction."""
+        self.usage_tracker.read_reported_ends(self.claims)
+
+    def others_usage(self, claim: Claim) -> dict[str, int]:
+        """Return by UUID the most that all others had on an attempt's GPUs lately, if it was seen."""
+        return self.usage_tracker.others_usage(claim)
