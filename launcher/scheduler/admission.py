@@ -13,22 +13,16 @@ from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.running_place import without_expected_end
 from launcher.scheduler.local_node import LocalNode
+from launcher.scheduler.node import Candidate
 from launcher.scheduler.placement import Nodes, as_remote
-from launcher.scheduler.policy.backfill import ReservationAging
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.fair_share import YieldPolicy, demand_of, starving_resource
-from launcher.scheduler.policy.model import Decision, Machine, Start
-from launcher.scheduler.policy.watchdog import Watchdog
+from launcher.scheduler.policy.model import Start
 from launcher.scheduler.startable_jobs import StartableJobs
-from launcher.scheduler.submitters import find_submitters, lacks_cores, name_submitters
 from launcher.scheduler.succession import JobClassKey, find_only_job_class
 from launcher.scheduler.waiting_line import OrderedQueue, PendingQueue
 from launcher.states import ReasonCode
 from launcher.store.queue import Store
 from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import ReadyJob
-from launcher.system import memory
-from launcher.system.paths import Home
 
 
 class Pauses:
@@ -89,11 +83,9 @@ class Admission:
 
     def __init__(
         self,
-        home: Home,
         store: Store,
         *,
         cpus: int,
-        cores: int,
         clock: Callable[[], float],
         gpus: SchedulerGpus,
         local: LocalNode,
@@ -103,26 +95,20 @@ class Admission:
         """Start without decisions.
 
         Args:
-            home: The queue folder.
             store: The store of the queue.
             cpus: Cores for jobs.
-            cores: Cores that this process may use, as a mask.
             clock: Seconds since 1970.
             gpus: State of the GPUs.
             local: This machine.
             nodes: This machine and the pilots.
             dispatch: Starts jobs on pilots.
         """
-        self._home, self._store, self._clock = home, store, clock
+        self._store, self._clock = store, clock
         self._ready_jobs = store.ready_jobs
-        self._cpus, self._cores = cpus, cores
+        self._cpus = cpus
         self._gpus, self._launches = gpus, local.launches
         self._local, self._nodes, self._dispatch = local, nodes, dispatch
-        self._aging, self._yield_policy = ReservationAging(), YieldPolicy()
-        self._watchdog, self.pending_queue = (
-            Watchdog(),
-            PendingQueue(store.ready_jobs, local.usage),
-        )
+        self.pending_queue = PendingQueue(store.ready_jobs, local.usage)
         self.startable = StartableJobs(gpus, local.fork_servers)
         self._explained_at = time.monotonic()
         self.pauses = Pauses(store.ready_jobs)
@@ -158,8 +144,7 @@ class Admission:
             result.wake_within(ROTATION_S)
         if not self._dispatch.has_pilot_jobs(job.lane for job in ready):
             return self._decide_local(ready, control, result, now)
-        machine = Machine(cpus=self._cpus, ram=self._local.ram)
-        line = self._order_jobs(ready, machine, control, now)
+        line = self._order_jobs(ready, control, now)
 
         def decide_local(own: Sequence[ReadyJob]) -> tuple[Reasons, set[int]]:
             reasons = self._decide_local(own, control, result, now, line)
@@ -193,7 +178,7 @@ class Admission:
         ready, reasons_of_unclear = self._launches.without_unclear(ready)
         ready, reasons_of_excluded = self.startable.without_backoff(ready, result)
         reasons_of_excluded = reasons_of_unclear | reasons_of_excluded
-        watch_ram = any(job.lane.resources.ram is not None for job in ready)
+        self._local.ram_wanted = any(job.lane.resources.ram is not None for job in ready)
         if self._local.gpus_wanted and not self._gpus.has_recent_sample:
             self._gpus.evict(self._local.poll(result))
         ready, reasons_of_unseen = self.startable.without_unsampled(ready)
@@ -201,9 +186,22 @@ class Admission:
             self.only_job_class = find_only_job_class(ready, self._gpus.foreign)
             if self._gpus.has_waiting_peers:
                 self.only_job_class = None
-        ready, decisions = self._decisions(ready, control, now, ordered, watch_ram=watch_ram)
+        ordered = ordered or self._order_jobs(ready, control, now)
+        jobs = {job.id: job for job in ready}
+        candidates = [Candidate(jobs[job.job], job) for job in ordered.jobs if job.job in jobs]
+        decisions = self._local.decide(
+            candidates,
+            ordered.running_local,
+            [*map(as_remote, ordered.running_on_pilots)],
+            limits=control.group_limits,
+            now=now,
+            policy=control.policy,
+        )
+        reasons: Reasons = {job.lane_id: None for job in ready}
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
-            reasons = self._claim(ready, decisions)
+            for (job, _), decision in zip(candidates, decisions, strict=True):
+                why = self._launches.apply(job, decision, self._local)
+                reasons[job.lane_id] = reasons[job.lane_id] or why
         reasons = reasons_of_excluded | reasons | reasons_of_unseen
         result.has_waiting = result.has_waiting or any(reasons.values())
         codes = {reason.code for reason in reasons.values() if reason is not None}
@@ -212,9 +210,8 @@ class Admission:
         if self._launches.retry_s is not None:
             result.wake_within(self._launches.retry_s)
         others = self._gpus.foreign or self._gpus.has_waiting_peers
-        if self._watchdog.is_watching or (
-            result.has_waiting and (self._local.gpus_wanted or watch_ram or others)
-        ):
+        wanted = self._local.gpus_wanted or self._local.ram_wanted
+        if self._local.watchdog.is_watching or (result.has_waiting and (wanted or others)):
             result.wake_within(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
 
@@ -238,73 +235,18 @@ class Admission:
         return ready
 
     def _order_jobs(
-        self, ready: Sequence[ReadyJob], machine: Machine, control: ControlState, now: float
+        self, ready: Sequence[ReadyJob], control: ControlState, now: float
     ) -> OrderedQueue:
+        self._store.usage_records.set_local_machines(self._gpus.gpu_fingerprints())
         here = [
             without_expected_end(run) if run.job in control.paused_jobs else run
             for run in self._local.running()
         ]
         return self.pending_queue.order_jobs(
-            ready, here, self._nodes.running_on_pilots(), machine, now, control.policy
+            ready,
+            here,
+            self._nodes.running_on_pilots(),
+            lambda: self._local.machine(control.group_limits),
+            now,
+            control.policy,
         )
-
-    def _decisions(
-        self,
-        ready: Sequence[ReadyJob],
-        control: ControlState,
-        now: float,
-        ordered_queue: OrderedQueue | None,
-        *,
-        watch_ram: bool,
-    ) -> tuple[list[ReadyJob], list[Decision]]:
-        """Decide which jobs start, and coordinate this with other users' schedulers.
-
-        Returns the jobs in the order in which they were examined, and their decisions.
-        """
-        claims = self._local.claims
-        machine = self._local.machine(
-            control.group_limits,
-            with_gpus=self._local.gpus_wanted or watch_ram,  # a GPU may use the main memory
-        )._replace(
-            cores=self._cores,
-            installed_ram=memory.installed_bytes(),
-            ram_free=memory.available_bytes() if watch_ram else 0,
-        )
-        self._store.usage_records.set_local_machines(self._gpus.gpu_fingerprints())
-        machine = self._yield_policy.with_eligible_peers(machine, time.monotonic())
-        ordered_queue = ordered_queue or self._order_jobs(ready, machine, control, now)
-        jobs = {job.id: job for job in ready}
-        ordered = [job for job in ordered_queue.jobs if job.job in jobs]
-        own = ordered_queue.running_local
-        running = [*map(as_remote, ordered_queue.running_on_pilots), *own]
-        starves = starving_resource(self._gpus.demand, own, machine, time.monotonic())
-        machine = machine._replace(starving_resource=starves)
-        candidates = self._aging.with_held_reservations(ordered, time.monotonic())
-        decisions = decide(candidates, running, machine, now, control.policy)
-        self._aging.record_decisions(decisions, time.monotonic())
-        verdict = self._watchdog.review(candidates, decisions, own, machine, time.monotonic())
-        for sentence in verdict.messages:
-            logger.warning("unexplained wait: %s", sentence)
-        decisions = verdict.decisions
-        self._yield_policy.record_decisions(decisions, time.monotonic())
-        for complaint in self._yield_policy.complaints:
-            logger.warning("colleague reason=%r", complaint)
-        self._yield_policy.complaints.clear()
-        self._gpus.announce_demand(*demand_of(candidates, decisions, machine), jobs)
-        announced = self._gpus.publish_starts(
-            decisions, claims, (candidates, running, machine, now), control.policy
-        )
-        if lacks_cores(announced):
-            announced = name_submitters(announced, find_submitters(self._home, claims))
-        return [jobs[job.job] for job in ordered], announced
-
-    def _claim(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> Reasons:
-        """Claim what starts; return why the first job of each lane does not, None if it does."""
-        reasons: Reasons = {job.lane_id: None for job in ready}
-        for job, decision in zip(ready, decisions, strict=True):
-            if isinstance(decision, Start):
-                why = self._launches.claim(job, decision, self._local)
-            else:
-                why = decision.full_reason
-            reasons[job.lane_id] = reasons[job.lane_id] or why
-        return reasons

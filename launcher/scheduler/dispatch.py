@@ -14,19 +14,19 @@ from launcher.context import entry_context, read_context, uses_job_folder
 from launcher.errors import UsageError
 from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
 from launcher.scheduler.gpus.running_place import running_of_claim
+from launcher.scheduler.node import Candidate
 from launcher.scheduler.pilot_demand import WaitingLane, pilot_demands
 from launcher.scheduler.pilot_events import PilotEvents
 from launcher.scheduler.pilot_seat import PilotSeat
 from launcher.scheduler.placement import (
     ONE_JOB,
     BackfillHolds,
-    Candidate,
     Nodes,
     PilotNode,
     as_remote,
 )
 from launcher.scheduler.policy.inventory import WAITING_FOR
-from launcher.scheduler.policy.model import Decision, Running, Start
+from launcher.scheduler.policy.model import Decision, Running
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.waiting_line import OrderedQueue
@@ -205,7 +205,8 @@ class PilotDispatch:
                     self._decide_pilot(place, asked, every, ordered, control) if asked else []
                 )
                 for (ready, _), decision in zip(asked, decisions, strict=True):
-                    reasons[ready.id] = self._apply_decision(ready, decision, place)
+                    reasons[ready.id] = self._launches.apply(ready, decision, place)
+                    self._nodes.list_pilots()  # with what was claimed
                 left = [each for each in left if reasons.get(each.ready.id, ONE_JOB) is not None]
         unserved = self._pilot_pool.reasons_by_backend().get(name, "")
         for candidate in left:
@@ -257,6 +258,7 @@ class PilotDispatch:
             others = [as_remote(run) for run in (*ordered.running_local, *started, *there)]
         decisions = node.decide(
             self._backfill_holds.for_pilot(node.link.token, candidates),
+            node.running(),
             others,
             limits=control.group_limits,
             now=self._clock(),
@@ -264,21 +266,6 @@ class PilotDispatch:
         )
         self._backfill_holds.record_decisions(node.link.token, decisions)
         return decisions
-
-    def _apply_decision(
-        self,
-        ready: ReadyJob,
-        decision: Decision | Reason,
-        node: PilotNode,
-    ) -> Reason | None:
-        """Apply the decision for a job on a pilot. Return why it does not start there, None if it does."""
-        if isinstance(decision, Reason):
-            return decision
-        if not isinstance(decision, Start):
-            return decision.full_reason
-        why = self._launches.claim(ready, decision, node)
-        self._nodes.list_pilots()  # with what was claimed
-        return why
 
     # --- how many pilots there should be
 

@@ -1,7 +1,8 @@
 """This machine as a node: its attempts, its GPUs, and the supervisors that start attempts."""
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.context import WorkerEnvironment
@@ -12,11 +13,17 @@ from launcher.scheduler.cycle import POLL_S, CycleResult
 from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
-from launcher.scheduler.node import Node, Seat
-from launcher.scheduler.policy.model import Machine
+from launcher.scheduler.node import Candidate, Node, Seat
+from launcher.scheduler.policy.backfill import ReservationAging
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.disciplines import SchedulingPolicy
+from launcher.scheduler.policy.fair_share import YieldPolicy, demand_of, starving_resource
+from launcher.scheduler.policy.model import Decision, Machine, Running
+from launcher.scheduler.policy.watchdog import Watchdog
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.started_attempts import Assignment, LaunchedAttempt
+from launcher.scheduler.submitters import find_submitters, lacks_cores, name_submitters
 from launcher.scheduler.unrecorded_attempts import no_supervisor
 from launcher.states import Reason, ReasonCode
 from launcher.store.gpu_numbers import assign_gpus
@@ -33,6 +40,8 @@ from launcher.workers.fork_server_handles import Supervisor
 from launcher.workers.fork_server_pool import CannotStartWorker, ForkServerPool
 from launcher.workers.start_pauses import StartBackoff
 
+logger = logging.getLogger(__name__)
+
 WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="waiting for its worker to start")
 
 
@@ -46,7 +55,9 @@ class LocalNode(Node):
         start_backoff: Whether this machine can start programs.
         ram: Main memory for jobs in bytes.
         errors: Logs why attempts could not be prepared.
+        watchdog: Reviews the decisions.
         gpus_wanted: A job waits for a GPU.
+        ram_wanted: A job waits for main memory.
     """
 
     def __init__(
@@ -55,6 +66,7 @@ class LocalNode(Node):
         store: Store,
         *,
         cpus: int,
+        cores: int = -1,
         state: SchedulerGpus,
         attempts: RunningAttempts,
         launches: LaunchBatch,
@@ -68,6 +80,7 @@ class LocalNode(Node):
             home: As the attribute.
             store: The store of the queue.
             cpus: Cores for jobs.
+            cores: Cores that this process may use, as a mask.
             state: State of the GPUs.
             attempts: All running attempts.
             launches: As the attribute.
@@ -78,11 +91,16 @@ class LocalNode(Node):
         self.home, self.launches = home, launches
         self.fork_servers, self.start_backoff = fork_servers, start_backoff
         self.errors = ErrorThrottle()
-        self._store, self._cpus, self._state = store, cpus, state
+        self._store, self._cpus, self._cores, self._state = store, cpus, cores, state
         self._attempts, self._ended = attempts, ended
         self.ram = memory.usable_bytes()
         self._are_gpus_assigned = False
-        self.gpus_wanted = False
+        self._aging, self._yield_policy, self.watchdog = (
+            ReservationAging(),
+            YieldPolicy(),
+            Watchdog(),
+        )
+        self.gpus_wanted = self.ram_wanted = False
 
     @property
     def usage_tracker(self) -> GpuUsageTracker:
@@ -114,6 +132,60 @@ class LocalNode(Node):
         """Return the recorded usage of jobs, including that of similar running ones."""
         usage = self._store.usage_records.usage(signature, program, machine)
         return self.usage_tracker.add_running_usage(usage, signature, program)
+
+    def decide(
+        self,
+        candidates: Sequence[Candidate],
+        own: Sequence[Running],
+        others: Sequence[Running],
+        *,
+        limits: Mapping[str, int],
+        now: float,
+        policy: SchedulingPolicy,
+    ) -> list[Decision]:
+        """Decide which jobs start here, and coordinate this with other users' schedulers.
+
+        Args:
+            candidates: In the order in which they are examined.
+            own: Attempts on this machine.
+            others: Attempts on other nodes, from `as_remote`.
+            limits: Limits of groups.
+            now: Seconds since 1970.
+            policy: The policy.
+        """
+        claims, state = self.claims, self._state
+        # a GPU may use the main memory
+        with_gpus = self.gpus_wanted or self.ram_wanted
+        machine = self.machine(limits, with_gpus=with_gpus)._replace(
+            cores=self._cores,
+            installed_ram=memory.installed_bytes(),
+            ram_free=memory.available_bytes() if self.ram_wanted else 0,
+        )
+        machine = self._yield_policy.with_eligible_peers(machine, time.monotonic())
+        starves = starving_resource(state.demand, own, machine, time.monotonic())
+        machine = machine._replace(starving_resource=starves)
+        running = [*others, *own]
+        waiting = self._aging.with_held_reservations(
+            [candidate.waiting for candidate in candidates], time.monotonic()
+        )
+        decisions = decide(waiting, running, machine, now, policy)
+        self._aging.record_decisions(decisions, time.monotonic())
+        verdict = self.watchdog.review(waiting, decisions, own, machine, time.monotonic())
+        for sentence in verdict.messages:
+            logger.warning("unexplained wait: %s", sentence)
+        decisions = verdict.decisions
+        self._yield_policy.record_decisions(decisions, time.monotonic())
+        for complaint in self._yield_policy.complaints:
+            logger.warning("colleague reason=%r", complaint)
+        self._yield_policy.complaints.clear()
+        jobs = {candidate.ready.id for candidate in candidates}
+        state.announce_demand(*demand_of(waiting, decisions, machine), jobs)
+        announced = state.publish_starts(
+            decisions, claims, (waiting, running, machine, now), policy
+        )
+        if lacks_cores(announced):
+            announced = name_submitters(announced, find_submitters(self.home, claims))
+        return announced
 
     def poll(self, result: CycleResult) -> Mapping[int, Eviction]:
         """Request a reading of the GPUs while a job runs there, waits for one, or has ended there.

@@ -136,6 +136,7 @@ class Scheduler:
             home,
             store,
             cpus=cpus,
+            cores=mask,
             state=self._gpus,
             attempts=self._attempts,
             launches=self._launches,
@@ -164,10 +165,8 @@ class Scheduler:
         self._search_processes, self._has_searches = SearchProcesses(home, store.searches), False
         self._frozen_supervisors = FrozenSupervisors(store.running_jobs, self._attempts, clock)
         self._admission = Admission(
-            home,
             store,
             cpus=cpus,
-            cores=mask,
             clock=clock,
             gpus=self._gpus,
             local=self._local,

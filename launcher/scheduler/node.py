@@ -3,18 +3,19 @@
 This machine is `local_node.LocalNode`, that of a pilot is `placement.PilotNode`.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from launcher.context import WorkerEnvironment
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.cycle import CycleResult
 from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
-from launcher.scheduler.policy.model import Machine, Running
+from launcher.scheduler.policy.disciplines import SchedulingPolicy
+from launcher.scheduler.policy.model import Decision, Machine, Running, Waiting
 from launcher.scheduler.started_attempts import Assignment, StartedAttempt
 from launcher.states import Reason
-from launcher.store.rows import Claim
+from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import MeasuredUsage, Usage
 from launcher.system.processes import Identity
 from launcher.workers.fork_server_pool import CannotStartWorker
@@ -55,6 +56,13 @@ class Seat(Protocol):
         """Give the seat back, because nothing was claimed."""
 
 
+class Candidate(NamedTuple):
+    """A waiting job at its place in the order of all."""
+
+    ready: ReadyJob
+    waiting: Waiting  # with how long it has waited
+
+
 class Node(Protocol):
     """A machine on which attempts run."""
 
@@ -79,6 +87,27 @@ class Node(Protocol):
 
     def usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
         """Return the recorded usage of jobs there, including that of similar running ones."""
+
+    def decide(
+        self,
+        candidates: Sequence[Candidate],
+        own: Sequence[Running],
+        others: Sequence[Running],
+        *,
+        limits: Mapping[str, int],
+        now: float,
+        policy: SchedulingPolicy,
+    ) -> Sequence[Decision | Reason]:
+        """Decide which jobs start there, in the order of the candidates. Jobs that must not get a reason.
+
+        Args:
+            candidates: In the order in which they are examined.
+            own: Attempts there.
+            others: Attempts on other nodes, from `as_remote`.
+            limits: Limits of groups.
+            now: Seconds since 1970.
+            policy: The policy.
+        """
 
     def poll(self, result: CycleResult) -> Mapping[int, Eviction]:
         """Read the state of the GPUs. Return the jobs to evict, with reasons.

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf, isfinite
-from typing import NamedTuple
 
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import Registered
@@ -22,7 +21,7 @@ from launcher.scheduler.gpus.eviction import Eviction, jobs_on_failed_gpus
 from launcher.scheduler.gpus.reported_ends import ReportedEnds
 from launcher.scheduler.gpus.sent_limits import VramLimitWriter
 from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
-from launcher.scheduler.node import Node
+from launcher.scheduler.node import Candidate, Node
 from launcher.scheduler.pilot_seat import PilotSeat
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
@@ -37,7 +36,7 @@ from launcher.scheduler.policy.model import (
 from launcher.scheduler.started_attempts import name_of_claim
 from launcher.states import Reason, ReasonCode
 from launcher.store.lanes import Lane
-from launcher.store.rows import Claim, ReadyJob
+from launcher.store.rows import Claim
 from launcher.store.usage import MeasuredUsage, Usage, UsageLookup
 from launcher.system.paths import Home
 from launcher.units import format_seconds
@@ -81,13 +80,6 @@ def pilot_obstacle(
     if lane.limit is not None:
         return f"may run for {format_seconds(round(needed))}, but {ends}"
     return f"is expected to run for up to {format_seconds(round(needed))}, but {ends}"
-
-
-class Candidate(NamedTuple):
-    """A waiting job at its place in the order of all."""
-
-    ready: ReadyJob
-    waiting: Waiting  # with how long it has waited
 
 
 class PilotNode(Node):
@@ -223,6 +215,7 @@ class PilotNode(Node):
     def decide(
         self,
         candidates: Sequence[Candidate],
+        own: Sequence[Running],
         others: Sequence[Running],
         *,
         limits: Mapping[str, int],
@@ -233,7 +226,8 @@ class PilotNode(Node):
 
         Args:
             candidates: In the order in which they are examined.
-            others: Attempts on other machines, from `as_remote`.
+            own: Attempts there.
+            others: Attempts on other nodes, from `as_remote`.
             limits: Limits of groups.
             now: Seconds since 1970.
             policy: The policy.
@@ -251,8 +245,7 @@ class PilotNode(Node):
                 decided[ready.id] = Reason(code=ReasonCode.NO_ROOM, text=why)
             else:
                 asked.append(job)
-        running = [*others, *self.running()]
-        for decision in decide(asked, running, self.machine(limits), now, policy):
+        for decision in decide(asked, [*others, *own], self.machine(limits), now, policy):
             decided[decision.job] = decision
         return [decided[candidate.ready.id] for candidate in candidates]
 

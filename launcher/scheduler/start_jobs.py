@@ -10,7 +10,7 @@ from launcher.job import CPU
 from launcher.scheduler.attempt_specs import AttemptSpecs
 from launcher.scheduler.cycle import Reasons
 from launcher.scheduler.node import Node
-from launcher.scheduler.policy.model import Start
+from launcher.scheduler.policy.model import Decision, Start
 from launcher.scheduler.started_attempts import Assignment, StartedAttempt
 from launcher.scheduler.unrecorded_attempts import (
     UnrecordedAttempts,
@@ -136,6 +136,12 @@ class LaunchBatch:
             else:
                 checked.append(job)
         return checked, reasons
+
+    def apply(self, ready: ReadyJob, decision: Decision | Reason, node: Node) -> Reason | None:
+        """Apply the decision for a job on a node. Return why it does not start there, None if it does."""
+        if isinstance(decision, Start):
+            return self.claim(ready, decision, node)
+        return decision if isinstance(decision, Reason) else decision.full_reason
 
     def claim(self, ready: ReadyJob, start: Start, node: Node) -> Reason | None:
         """Claim a job for a place on a node. Return the reason if it cannot start yet."""

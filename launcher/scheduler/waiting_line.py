@@ -18,7 +18,7 @@ behind others. Only the scheduler's own decision considers the expected duration
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from math import inf
 from operator import itemgetter
@@ -191,7 +191,7 @@ class PendingQueue:
         ready: Sequence[ReadyJob],
         running_local: Sequence[Running],
         running_on_pilots: Sequence[Running],
-        machine: Machine,
+        machine: Callable[[], Machine],
         now: float,
         policy: SchedulingPolicy,
     ) -> OrderedQueue:
@@ -201,7 +201,7 @@ class PendingQueue:
             ready: All jobs that could start.
             running_local: Running jobs on this machine.
             running_on_pilots: Running jobs on pilots.
-            machine: This machine.
+            machine: Returns this machine.
             now: Seconds since 1970.
             policy: The policy.
         """
@@ -215,7 +215,7 @@ class PendingQueue:
             heads = {job.lane_id: head for job, head in zip(ready, seen, strict=True)}
             counts = self._ready_jobs.waiting_by_lane()
             lanes = [(heads[lane], count) for lane, count in counts.items() if lane in heads]
-            self._lengths.record(now, queue_length(lanes, running, machine, now))
+            self._lengths.record(now, queue_length(lanes, running, machine(), now))
         accounts = self._enter_newcomers(ready, running, now)
         line = order_by_policy(self._lengths.set_patience(seen), now, policy)
         ordered = order_by_fair_share(line, running, accounts, now, policy)

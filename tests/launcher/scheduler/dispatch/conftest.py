@@ -155,7 +155,9 @@ class DispatchHarness:
         ready = self.store.ready_jobs.read_ready(9)
         requests = ControlState(group_limits=self.limits, policy=discipline)
         running = self.nodes.running_on_pilots()
-        line = self.line.order_jobs(ready, [], running, Machine(cpus=1), NOW, requests.policy)
+        line = self.line.order_jobs(
+            ready, [], running, lambda: Machine(cpus=1), NOW, requests.policy
+        )
         reasons: Reasons = {}
         with contextlib.suppress(ZeroDivisionError), self.store.database.writing():
             reasons = self.dispatch.decide(ready, line, requests, own)
