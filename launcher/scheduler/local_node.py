@@ -53,7 +53,6 @@ class LocalNode(Node):
         launches: Starts here and on pilots.
         fork_servers: Start the workers of the jobs.
         start_backoff: Whether this machine can start programs.
-        ram: Main memory for jobs in bytes.
         errors: Logs why attempts could not be prepared.
         watchdog: Reviews the decisions.
         gpus_wanted: A job waits for a GPU.
@@ -93,7 +92,7 @@ class LocalNode(Node):
         self.errors = ErrorThrottle()
         self._store, self._cpus, self._cores, self._state = store, cpus, cores, state
         self._attempts, self._ended = attempts, ended
-        self.ram = memory.usable_bytes()
+        self._ram = memory.usable_bytes()
         self._are_gpus_assigned = False
         self._aging, self._yield_policy, self.watchdog = (
             ReservationAging(),
@@ -126,7 +125,7 @@ class LocalNode(Node):
             with_gpus: Whether the GPUs matter. Otherwise only other users are described.
         """
         describe = self._state.machine_fields if with_gpus else self._state.peer_fields
-        return Machine(cpus=self._cpus, ram=self.ram, limits=limits, **describe(self.claims))
+        return Machine(cpus=self._cpus, ram=self._ram, limits=limits, **describe(self.claims))
 
     def usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
         """Return the recorded usage of jobs, including that of similar running ones."""

@@ -1,5 +1,6 @@
 """Which jobs go to which pilots and their GPUs, why others wait, how many pilots these could use, and how the user's file is read again."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from launcher.system.answering import FilesystemTimeout
 from launcher.system.config import WatchedConfig
 from launcher.workers import fork_server_pool
 from launcher.workers.attempt_spec import read_attempt_spec
+from launcher.workers.fork_server_pool import CannotStartWorker
 from launcher.workers.memory_share import DEFAULT_CONTEXT_BYTES, Share, read_share
 from tests.build import GIB, a_gpu, a_spec, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, DispatchHarness
@@ -800,6 +802,30 @@ def test_job_with_an_unresponsive_run_folder_waits_and_names_it(
     )
     assert [claim.job for claim in dispatch_harness.launches.open_claims()] == [job]
     dispatch_harness.launches.rollback()
+
+
+def test_job_that_can_never_start_ends_when_there_is_room_for_its_folder(
+    dispatch_harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise CannotStartWorker("no such interpreter")
+
+    def fill(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (job,) = dispatch_harness.queue("local")
+    (ready,) = dispatch_harness.store.ready_jobs.read_ready(9)
+    start = Start(job=job, devices=(), cpus=1, reason="there is room")
+    monkeypatch.setattr(dispatch_harness.pool, "take_supervisor", refuse)
+    with monkeypatch.context() as patched:
+        patched.setattr(attempt_specs, "make_attempt_spec", fill)
+        reason = dispatch_harness.launches.claim(ready, start, dispatch_harness.local)
+    assert reason is not None
+    assert reason.text.startswith("waiting for room: ")
+    assert dispatch_harness.launches.claim(ready, start, dispatch_harness.local) is None
+    dispatch_harness.launches.commit()
+    ((claim, why),) = dispatch_harness.launches.pop_failed_claims()
+    assert (claim.job, str(why)) == (job, "no such interpreter")
 
 
 def test_job_without_descriptors_for_its_supervisor_waits_for_another_end(
