@@ -1,4 +1,4 @@
-"""The specifications of attempts as JSON: what a supervisor reads to start one, here or on a node."""
+"""The specifications of attempts as JSON. A supervisor reads one to start its attempt, here or on a node."""
 
 import os
 from collections.abc import Mapping, Sequence

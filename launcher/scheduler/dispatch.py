@@ -206,7 +206,7 @@ class PilotDispatch:
                 )
                 for (ready, _), decision in zip(asked, decisions, strict=True):
                     reasons[ready.id] = self._launches.apply(ready, decision, place)
-                    self._nodes.list_pilots()  # with what was claimed
+                    self._nodes.list_pilots()  # with the new claim
                 left = [each for each in left if reasons.get(each.ready.id, ONE_JOB) is not None]
         unserved = self._pilot_pool.reasons_by_backend().get(name, "")
         for candidate in left:

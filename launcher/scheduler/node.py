@@ -22,7 +22,7 @@ from launcher.workers.fork_server_pool import CannotStartWorker
 
 
 class Seat(Protocol):
-    """What will start one attempt, from before its claim until the claim is recorded."""
+    """The starter of one attempt, from before its claim until the claim is recorded."""
 
     @property
     def who(self) -> Identity:

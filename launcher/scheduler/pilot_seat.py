@@ -27,7 +27,7 @@ class PilotSeat(Seat):
 
     home: Home
     link: PilotLink
-    settings: BackendSettings  # of its backend
+    settings: BackendSettings  # settings of the pilot's backend
     specs: AttemptSpecs
     clock: Callable[[], float]  # seconds since 1970
     trouble: None = None
