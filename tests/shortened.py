@@ -51,6 +51,7 @@ QUICK_LOOKS = {
     "launcher.gpu.gpus_file.SHOW_EVERY_S": 0.3,
     "launcher.gpu.monitor.POLL_S": 0.2,
     "launcher.scheduler.admission.POLL_S": 0.2,
+    "launcher.scheduler.local_node.POLL_S": 0.2,
     "launcher.scheduler.loop.POLL_S": 0.2,
 }
 
