@@ -118,14 +118,18 @@ class Preprocessing:
         )
 
     def _resized_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width of a resized image, as torchvision's Resize has them."""
+        """Return the height and width of a resized image.
+
+        The longer side is rounded as by torchvision's Resize, the shorter one as by the authors of
+        Cross-Efficient-ViT: 720 × 1280 pixels become 125 × 224, since 720 * (224 / 1280) is a little below 126.
+        """
         if not self.resize:
             return height, width
         if self.squash:
             return self.resize, self.resize
         if self.resize_side == LONGER:
-            shorter = max(1, self.resize * min(height, width) // max(height, width))
-            return (self.resize, shorter) if height > width else (shorter, self.resize)
+            shorter = max(1, int(min(height, width) * (self.resize / max(height, width))))
+            return (shorter, self.resize) if width > height else (self.resize, shorter)
         longer = self.resize * max(height, width) // min(height, width)
         return (longer, self.resize) if height > width else (self.resize, longer)
 

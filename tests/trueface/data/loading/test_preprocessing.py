@@ -53,8 +53,9 @@ def mat(pixels: Pixels) -> Pixels:
 
 def ccvit(pixels: Pixels) -> Pixels:
     """The longer side gets 224 pixels by INTER_AREA or INTER_CUBIC, and black pads the other one."""
-    scale = 224 / max(pixels.shape[:2])
-    height, width = (int(length * scale) for length in pixels.shape[:2])
+    height, width = pixels.shape[:2]
+    scale = 224 / max(height, width)
+    height, width = (int(height * scale), 224) if width > height else (224, int(width * scale))
     resized = (inter_area if scale < 1 else inter_cubic)(pixels, height, width)
     top, left = (224 - height) // 2, (224 - width) // 2
     padded = np.zeros((224, 224, 3), np.uint8)
@@ -128,6 +129,9 @@ def documented(architecture: str) -> Preprocessing:
         (ccvit, (448, 448), 0.1),
         (ccvit, (150, 100), 0.1),
         (ccvit, (224, 200), 0.0),
+        (ccvit, (90, 160), 0.1),
+        (ccvit, (360, 180), 0.1),
+        (ccvit, (110, 110), 0.1),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
@@ -144,6 +148,30 @@ def test_documented_preprocessing_is_that_of_the_authors(
     assert seen.shape[1:] == expected.shape[:2]
     assert difference.mean() <= most
     assert difference.max() <= (1 if most else 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "resized"),
+    [
+        (
+            (720, 1280),
+            (125, 224),
+        ),  # products of these sizes are a little below 126, 63, 224 and 112
+        ((360, 1280), (62, 224)),
+        ((1280, 720), (224, 125)),
+        ((110, 110), (224, 223)),
+        ((220, 110), (224, 111)),
+        ((1080, 1920), (126, 224)),
+        ((224, 224), (224, 224)),
+        ((2, 1000), (1, 224)),
+    ],
+    ids=str,
+)
+def test_shorter_side_is_rounded_as_by_the_authors_of_cross_efficient_vit(
+    size: tuple[int, int], resized: tuple[int, int]
+) -> None:
+    pixels = torch.zeros(3, *size, dtype=torch.uint8)
+    assert documented("ccvit").apply_resize(pixels, Path("a.png")).shape[1:] == resized
 
 
 def test_images_smaller_than_the_crop_of_a_model_are_counted_unless_it_resizes_them(
