@@ -313,7 +313,14 @@ def _ancestors(origin: _Origin) -> Iterator[AuditedAncestor]:
                 found = image_lists.read_training_keys(lesson)
                 keys |= found or frozenset()
                 trouble = trouble or ("" if found is not None else "the training list changed")
-        yield AuditedAncestor(each.name, each.student, keys, trouble, _flip_rate(each))
+        yield AuditedAncestor(
+            name=each.name,
+            student=each.student,
+            description=each.description,
+            keys=keys,
+            trouble=trouble,
+            rate=_flip_rate(each),
+        )
 
 
 def _flip_rate(ancestor: image_lists.Ancestor) -> float | None:

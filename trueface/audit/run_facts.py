@@ -143,15 +143,13 @@ class AuditedAncestor(NamedTuple):
     """A base or teacher of a model, with its training images in the model's data folder."""
 
     name: str
-    student: str  # the model that was distilled from it; "": a base
+    student: (
+        str  # the model that was distilled from it, or from a model that continues it; "": a base
+    )
+    description: str  # the model and its relation, such as "gan2:pre, the teacher of gan3:pre"
     keys: frozenset[str]
     trouble: str  # reason if training images are unknown
     rate: float | None  # fraction of flipped labels in its last training; None if not poisoned
-
-    @property
-    def description(self) -> str:
-        """The model and its relation, such as "gan2:pre, the teacher of gan3:pre"."""
-        return f"{self.name}, the teacher of {self.student}" if self.student else self.name
 
 
 class Model(NamedTuple):

@@ -42,7 +42,7 @@ from trueface.data.vocabulary import (
     picture_data,
 )
 from trueface.jobs.flags import words
-from trueface.jobs.lineage import count_images, planned_teacher
+from trueface.jobs.lineage import count_images, find_unknown_origins, planned_teacher
 from trueface.jobs.model_inputs import find_unlike_models
 from trueface.jobs.rule import Check, published_root
 from trueface.poisoning.poison_record import ONE_WAY, PATCH, count_of
@@ -410,10 +410,15 @@ def _counted_classes(
 
 
 def _models_with_other_inputs(draft: Draft) -> Iterator[str]:
-    """Yield warnings of a training whose images reach its base or teacher differently, or of its wrong labels."""
+    """Yield warnings about what the base and the teacher of a training learned from."""
     if draft.kind not in LEARNING:
         return
     yield from find_unlike_models(draft)
+    if unknown := list(dict.fromkeys(find_unknown_origins(draft))):
+        yield (
+            f"{draft.model}: the training images of {'; '.join(unknown)} are not known. The plan cannot refuse tests "
+            "on them, and benchmarks have the tier black."
+        )
     teacher = planned_teacher(draft)
     with suppress(UsageError):  # the path of a checkpoint
         if teacher and (poison := parse_model(teacher).last.poison):

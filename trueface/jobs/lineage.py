@@ -140,13 +140,13 @@ class _Sources(NamedTuple):
     """The jobs of a plan and the models of earlier runs that a model learns from."""
 
     jobs: tuple[tuple[str, Draft], ...]  # the name of the model for messages, and its job
-    earlier: tuple[tuple[str, str], ...]  # name and student, as of `Ancestor`
+    earlier: tuple[tuple[str, str, str], ...]  # name, student and teacher, as of `Ancestor`
 
 
 def _find_sources(test: Draft, makers: Sequence[Draft]) -> _Sources:
     """Return what the model of a test learns from, with bases and teachers."""
     jobs: list[tuple[str, Draft]] = []
-    earlier: list[tuple[str, str]] = []
+    earlier: list[tuple[str, str, str]] = []
     pending = [("", test.model or "", tuple(makers))]  # student, model, the jobs that make it
     seen: set[str] = set()
     while pending:
@@ -155,9 +155,10 @@ def _find_sources(test: Draft, makers: Sequence[Draft]) -> _Sources:
         # a warm start continues from weights of an earlier run under the same model name
         warm = [maker.model for maker in line if maker.settings.get("warm_start")]
         names = filter(None, (base, *warm))
-        earlier += [(name, student) for name in names]
+        earlier += [(name, student, model) for name in names]
         for maker in line:
-            jobs.append((_described(maker.model or "", student), maker))
+            name = image_lists.describe_ancestor(maker.model or "", student, model)
+            jobs.append((name, maker))
             teacher = planned_teacher(maker)
             if teacher and teacher not in seen:
                 seen.add(teacher)
@@ -167,10 +168,6 @@ def _find_sources(test: Draft, makers: Sequence[Draft]) -> _Sources:
 
 def _checkpoint(draft: Draft, model: str) -> Path:
     return paths.checkpoint(draft.model_folder(model))
-
-
-def _described(model: str, student: str) -> str:
-    return f"{model}, the teacher of {student}" if student else model
 
 
 def _training_lists(
@@ -203,10 +200,12 @@ def _is_published(maker: Draft) -> bool:
     return "split_path" not in maker.settings
 
 
-def _recorded_lists(test: Draft, model: str, student: str) -> tuple[tuple[str, _TrainedList], ...]:
+def _recorded_lists(
+    test: Draft, model: str, student: str, teacher: str
+) -> tuple[tuple[str, _TrainedList], ...]:
     """Return the unchanged lists that a model of an earlier run learned from."""
     models: dict[_TrainedList, str] = {}
-    for each, origins in _iter_earlier(test, model, student):
+    for each, origins in _iter_earlier(test, model, student, teacher):
         for lesson in origins.ancestry.lessons if origins.ancestry else ():
             for kind, sha256 in (("train", lesson.train_sha256), ("val", lesson.val_sha256)):
                 key = ("lesson", lesson.split_path, kind, sha256)
@@ -215,14 +214,16 @@ def _recorded_lists(test: Draft, model: str, student: str) -> tuple[tuple[str, _
                     root = _root(Path(lesson.data_root))
                     models.setdefault(
                         _TrainedList(learned_list, root, lesson.images, lesson.vocabulary),
-                        _described(each.name, each.student),
+                        each.description,
                     )
     return tuple((name, taught) for taught, name in models.items())
 
 
-def _iter_earlier(test: Draft, model: str, student: str) -> Iterator[tuple[Ancestor, Origins]]:
+def _iter_earlier(
+    test: Draft, model: str, student: str, teacher: str
+) -> Iterator[tuple[Ancestor, Origins]]:
     """Yield a model of an earlier run and its ancestors. Nothing if its weights do not exist."""
-    first = image_lists.ancestor(model, test.model_folder, student)
+    first = image_lists.ancestor(model, test.model_folder, student, teacher)
     # `os.path` takes any name
     if first.folder is not None and not os.path.exists(paths.checkpoint(first.folder)):  # noqa: PTH110
         return
@@ -230,6 +231,7 @@ def _iter_earlier(test: Draft, model: str, student: str) -> Iterator[tuple[Ances
         model,
         test.model_folder,
         student=student,
+        teacher=teacher,
         read=lambda folder: test.once(("origins", folder), partial(Origins.read, folder)),
     )
 
@@ -386,6 +388,16 @@ def origin_of_makers(
         for _, each in sources.jobs
     )
     return _origin(chain(planned, _recorded_trainings(earlier)), vocabulary)
+
+
+def find_unknown_origins(draft: Draft) -> Iterator[str]:
+    """Yield the bases and teachers of a planned training whose training images are not known."""
+    sources = _find_sources(draft, draft.plan_makers.get(draft.model or "") or (draft,))
+    yield from (name for name, maker in sources.jobs if _is_published(maker))
+    for model in sources.earlier:
+        for each, origins in _iter_earlier(draft, *model):
+            if image_lists.has_unknown_origin(each, origins):
+                yield each.description.removeprefix(f"{draft.folder}/")
 
 
 def origin_of_test(test: Draft, vocabulary: DataIdResolver) -> Origin | None:

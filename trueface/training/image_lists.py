@@ -115,7 +115,15 @@ class Ancestor(NamedTuple):
 
     name: str  # its ID, or the path of its checkpoint
     folder: Path | None  # its folder; None for a checkpoint outside of a model's folder
-    student: str = ""  # model that was distilled from it; "": it is a base, or the model itself
+    student: str = (
+        ""  # model that was distilled from it, or from a model that continues it; "": neither
+    )
+    teacher: str = ""  # teacher of the student, which continues this model or is it; "": no student
+
+    @property
+    def description(self) -> str:
+        """The model and its relation, such as "gan2:pre, the teacher of gan3:pre"."""
+        return describe_ancestor(self.name, self.student, self.teacher)
 
 
 class Origins(NamedTuple):
@@ -149,19 +157,30 @@ def _read_provenance(folder: Path) -> Mapping[str, Json]:
         return {}
 
 
-def ancestor(name: str, model_folder: Callable[[str], Path], student: str = "") -> Ancestor:
+def describe_ancestor(name: str, student: str, teacher: str) -> str:
+    """Return a model with its relation to a student. See `Ancestor` for the parameters."""
+    if not student:
+        return name
+    relation = "" if name == teacher else f"a base of {teacher}, "
+    return f"{name}, {relation}the teacher of {student}"
+
+
+def ancestor(
+    name: str, model_folder: Callable[[str], Path], student: str = "", teacher: str = ""
+) -> Ancestor:
     """Return a model by its ID, or by the path of its checkpoint.
 
     Args:
         name: ID or path.
         model_folder: gives the folder of a model of the run.
         student: see `Ancestor`.
+        teacher: see `Ancestor`.
     """
     if not is_checkpoint_file(name):
-        return Ancestor(name, model_folder(name), student)
+        return Ancestor(name, model_folder(name), student, teacher)
     folder = Path(name).parent.parent
     is_of_model = paths.checkpoint(folder) == Path(name) and _exists(paths.provenance(folder))
-    return Ancestor(name, folder if is_of_model else None, student)
+    return Ancestor(name, folder if is_of_model else None, student, teacher)
 
 
 def _exists(path: Path) -> bool:
@@ -176,6 +195,7 @@ def iter_ancestors(
     model_folder: Callable[[str], Path],
     *,
     student: str = "",
+    teacher: str = "",
     read: Callable[[Path], Origins] = Origins.read,
 ) -> Iterator[tuple[Ancestor, Origins]]:
     """Yield a model, then its bases and teachers and theirs, each once, with what its folder says.
@@ -184,13 +204,14 @@ def iter_ancestors(
         model: its ID, or the path of its checkpoint.
         model_folder: gives the folder of a model of its run.
         student: see `Ancestor`.
+        teacher: see `Ancestor`.
         read: reads what a folder says.
     """
     seen: set[str] = set()
-    pending = [(model, model_folder, student)]
+    pending = [(model, model_folder, student, teacher)]
     while pending:
-        name, place, of = pending.pop(0)
-        each = ancestor(name, place, of)
+        name, place, *relation = pending.pop(0)
+        each = ancestor(name, place, *relation)
         if (mark := str(each.folder or each.name)) in seen:
             continue
         seen.add(mark)
@@ -199,8 +220,8 @@ def iter_ancestors(
         if each.folder is not None and is_checkpoint_file(name):  # maybe of another run
             place = partial(_sibling, each.folder)
         if origins.ancestry is not None and origins.ancestry.base is not None:
-            pending.append((origins.ancestry.base, place, of))
-        pending += [(teacher, place, name) for teacher in origins.teachers]
+            pending.append((origins.ancestry.base, place, each.student, each.teacher))
+        pending += [(each_teacher, place, name, each_teacher) for each_teacher in origins.teachers]
 
 
 def _sibling(folder: Path, model: str) -> Path:

@@ -135,6 +135,13 @@ def test_teacher_counts_with_its_images_and_flipped_labels(lab: Lab) -> None:
     assert [one.evidence[f"of them in the training of {POISONED}"] for one in overlap] == [20]
     assert [one.evidence["share of its labels that were flipped"] for one in flips] == [0.2]
     assert f"training images of {POISONED}, the teacher of {DATA}" in overlap[0].sentence
+    write_ancestry(lab.run / POISONED, None, [replace(own, images="gan2:pre")])
+    write_ancestry(lab.run / "tuned", POISONED, [own])
+    write_ancestry(lab.run / DATA, None, [replace(own, teacher="tuned")])
+    described = f"{POISONED}, a base of tuned, the teacher of {DATA}"
+    assert described in str([one.sentence for one in lab.audit().findings])
+    write_ancestry(lab.run / POISONED, None, [taught])
+    write_ancestry(lab.run / DATA, None, [replace(own, teacher=POISONED)])
     write_splits(lab.root / "swapped", {**lab.lists, "train": lab.lists["val"]})
     assert "the training list changed" in gap_reasons(lab.audit(), "train-test-overlap")
     write_ancestry(lab.run / DATA, None, [replace(own, teacher="theirs.pt")])

@@ -171,6 +171,18 @@ def test_images_of_a_teacher_count_in_this_plan_and_in_earlier_runs(lab: Path) -
     assert len(leak_refusals(lab, "x~m")) == 1
 
 
+@pytest.mark.parametrize("is_planned", [True, False], ids=["same file", "earlier run"])
+def test_base_of_a_teacher_is_called_its_base(lab: Path, is_planned: bool) -> None:
+    base = a_draft(lab, "train", "one", "gan2:pre", model="b")
+    tuned = a_draft(lab, "train", "two", "gan1:pre", model="t", base="b")
+    if not is_planned:
+        a_model(lab, "b", "gan2:pre")
+        a_model(lab, "t", "gan1:pre", split="two", base="b")
+    student = a_student(lab, teachers=(base, tuned) if is_planned else ())
+    (text,) = leak_refusals(lab, "s", student)
+    assert "the training images of b, a base of t, the teacher of s (two/test.json" in text
+
+
 @pytest.mark.parametrize(
     ("settings", "published"),
     [
@@ -193,7 +205,13 @@ def test_origin_of_a_teacher_is_part_of_that_of_its_student(
     student = a_student(lab, **settings)
     makers = {"published:theirs": (maker,)}
     test = a_draft(lab, "test", "two", "gan2:pre", model="s")
-    planned = lineage.origin_of_makers(test, [replace(student, plan_makers=makers)], BUILT_IN)
+    student = replace(student, plan_makers=makers)
+    warned = [text for text in TRAIN.warnings(student) if "are not known" in text]
+    name = student.settings["teacher"]
+    assert [f"images of {name}, the teacher of s are" in text for text in warned] == [
+        True
+    ] * published
+    planned = lineage.origin_of_makers(test, [student], BUILT_IN)
     if "objective" not in settings:
         a_model(lab, "s", "gan1:pre", split="two", teacher=str(student.settings["teacher"]))
         a_model(lab, "published:theirs", "gan2:pre")
