@@ -2,8 +2,8 @@
 
 `Kind` is the main protocol: inputs, outputs, refusals, and the code of the work. A kind
 is described without heavy imports; the work itself is a function named by `entry`, imported in the worker.
-Optional properties are separate protocols: `HasEpochs`, `RanksMetrics`, `NamesModels`, `RepeatsWork`,
-`SharesWork`, `InheritsSettings`, `ReadsImages`, `ReportsValidation` and `WarnsOfJobs`.
+Optional properties are separate protocols: `HasEpochs`, `RanksMetrics`, `NamesModels`, `RecordsLabels`,
+`RepeatsWork`, `SharesWork`, `InheritsSettings`, `ReadsImages`, `ReportsValidation` and `WarnsOfJobs`.
 
 A kind may declare the part of a job's work that other jobs repeat (`RepeatsWork`). A kind of the
 role `shared` may do such work once and keep its result for those jobs (`SharesWork`).
@@ -361,6 +361,22 @@ class NamesModels(Protocol):
         `%kind` for the kind of these labels. `NAME%` stands for the percentage of changed labels of the model in
         the setting NAME. Results have its column only if a job has this setting. '' means no part:
         `Settings.columns` of a training names the setting.
+        """
+
+
+@runtime_checkable
+class RecordsLabels(Protocol):
+    """Optional interface of a `Kind` whose jobs record the changed labels of other models that they use."""
+
+    def recorded_labels(self, folder: Path, settings: Mapping[str, Any], name: str) -> float | None:
+        """Return the percentage of changed labels of the model in a setting, as the job recorded it.
+
+        None if the job was not done with these settings, or if the percentage was not known.
+
+        Args:
+            folder: of the model that the job makes.
+            settings: of the job.
+            name: of the setting.
         """
 
 

@@ -38,6 +38,7 @@ def table_of_tests(
     few: bool = False,
     brackets: bool = False,
     rounded: bool = False,
+    parts: Sequence[str] = (),
 ) -> TextTable:
     """Return the table of tests for users.
 
@@ -47,6 +48,7 @@ def table_of_tests(
         few: Print accuracy, calibration and loss without their intervals.
         brackets: Use the titles and cells for LaTeX and pipes.
         rounded: Round numbers with an interval to their uncertainty, as for LaTeX.
+        parts: Further identifying columns.
     """
 
     def number(title: str, key: str, of: Callable[[Row], str], drop: int) -> Column:
@@ -64,6 +66,7 @@ def table_of_tests(
     columns: tuple[Column, ...] = (
         Column("model", least=_SHORTEST, middle=True, cell_of=lambda row: row[MODEL]),
         Column("data", least=_SHORTEST, middle=True, cell_of=lambda row: row[data]),
+        *map(_part_column, parts),
         number("n", "n", lambda row: str(row["n"]), 3),
         metric_column("acc %" if few else "accuracy %", "accuracy", percent=True, interval=not few),
         metric_column(balanced, "balanced_accuracy", percent=True),
@@ -144,6 +147,10 @@ def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequen
     return "\n".join([*lines, *_by_data([row for row in rows if not row[POOLED]])])
 
 
+def _part_column(name: str) -> Column:
+    return Column(name, right=True, drop=_PART, cell_of=lambda row: _part(row.get(name)))
+
+
 def _part(value: object) -> str:
     if value is None:
         return ""
@@ -156,12 +163,9 @@ def _tests(table: TextTable, width: int, parts: Sequence[str]) -> list[str]:
     absent = {"sources", *(["n"] if few else [])}  # these columns are printed below
     absent |= {key for key in _CALIBRATED if few or all(row.get(key) is None for row in table.rows)}
 
-    def part(name: str) -> Column:
-        return Column(name, right=True, drop=_PART, cell_of=lambda row: _part(row.get(name)))
-
     columns = [
         *table.columns[:_NAMED],
-        *map(part, parts),
+        *map(_part_column, parts),
         *(column for column in table.columns[_NAMED:] if column.name not in absent),
     ]
     columns[-2] = columns[-2]._replace(title="")  # a verdict needs no title

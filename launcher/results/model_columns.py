@@ -9,9 +9,9 @@ from typing import Any
 
 from launcher.draft import tested
 from launcher.errors import IdError
-from launcher.ids import ModelId, parse_model
+from launcher.ids import ModelId, model_folder_name, parse_model
 from launcher.job import FUNCTION, PROGRAM, Spec
-from launcher.kind_interface import Kind, NamesModels
+from launcher.kind_interface import Kind, NamesModels, RecordsLabels
 from launcher.params import to_param_value, varying_names
 from launcher.results.result_jobs import MAKERS
 from launcher.system.files import Json
@@ -132,19 +132,30 @@ class ModelIndex:
     def _labels_of(self, setting: str, chain: Sequence[Spec]) -> Json:
         """Return the percentage of changed labels of the model that a setting names.
 
-        If that model has none, the value is that of the model which it names itself, and so on. None if no job of
-        the chain has the setting, or if the named model has no ID.
+        If that model has none, the value is that of the model which it names itself, and so on. What a job recorded
+        counts before IDs. None if no job of the chain has the setting, or if nothing says the percentage.
         """
         percentages: list[Json] = []
         for _ in range(_LONGEST):
             spec = next((each for each in chain if self._names(setting, each)), None)
             if spec is None:
                 break
+            recorded = self._recorded_labels(setting, spec)
+            if recorded is not None:  # with what that model learned from
+                percentages.append(recorded)
+                break
             model = str(settings_of(spec)[setting])
             percentages.append(id_parts(model).get(OF_LABELS))
             chain = [*self._chain(model)]
         known = [percentage for percentage in percentages if percentage]
         return (known or percentages or [None])[0]
+
+    def _recorded_labels(self, setting: str, spec: Spec) -> float | None:
+        kind = self._kinds.get(spec.kind)
+        if kind is not None and isinstance(kind, RecordsLabels):
+            folder = spec.run_folder / model_folder_name(str(spec.model))
+            return kind.recorded_labels(folder, settings_of(spec), setting)
+        return None
 
     def _column_settings(self, spec: Spec) -> Mapping[str, str]:
         kind = self._kinds.get(spec.kind)
@@ -175,6 +186,17 @@ def shown_settings(kinds: Iterable[Kind]) -> dict[str, str]:
         shown |= {column: named_setting(part) or part for column, part in columns.items()}
         shown |= kind.settings.columns
     return shown
+
+
+def named_columns(kinds: Iterable[Kind]) -> list[str]:
+    """Return the columns with parts of models that settings name. The ID of a row's model does not show them."""
+    return [
+        column
+        for kind in kinds
+        if isinstance(kind, NamesModels)
+        for column, part in kind.model_columns.items()
+        if named_setting(part)
+    ]
 
 
 def named_setting(part: str) -> str:

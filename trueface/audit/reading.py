@@ -319,17 +319,8 @@ def _ancestors(origin: _Origin) -> Iterator[AuditedAncestor]:
             description=each.description,
             keys=keys,
             trouble=trouble,
-            rate=_flip_rate(each),
+            rate=image_lists.read_flip_rate(each),
         )
-
-
-def _flip_rate(ancestor: image_lists.Ancestor) -> float | None:
-    """Return the fraction of flipped labels in the last training of a base or teacher, by its ID or record."""
-    with contextlib.suppress(UsageError):
-        poison = parse_model(ancestor.name).last.poison
-        if poison is not None:
-            return float(poison.rate)
-    return None if ancestor.folder is None else _record(paths.poison_record(ancestor.folder))[1]
 
 
 def _base_folder(origin: _Origin, rate: float | None) -> Path | None:

@@ -48,14 +48,14 @@ from trueface.jobs.rule import Check, published_root
 from trueface.poisoning.poison_record import ONE_WAY, PATCH, count_of
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
-from trueface.runtime.files import link_target
+from trueface.runtime.files import link_target, read_json
 from trueface.training.config import (
     eager_reason,
     is_momentum_held,
     long_accumulation_reason,
     long_average_reason,
 )
-from trueface.training.image_lists import ONLY_ORIGINALS, few_of_a_class
+from trueface.training.image_lists import ONLY_ORIGINALS, few_of_a_class, read_teacher_poison
 from trueface.training.ineffective_settings import (
     EQUAL_VIEWS,
     has_equal_views,
@@ -254,6 +254,18 @@ class LaboratoryKind(JobKind):
         "teacher_poison": "teacher%", "method": "~",
     }  # fmt: skip
 
+    def recorded_labels(self, folder: Path, settings: Mapping[str, Any], name: str) -> float | None:
+        """Return the percentage of flipped labels of the teacher that a training recorded."""
+        try:
+            record = read_json(paths.provenance(folder)) or {}
+        except (OSError, ValueError):
+            return None
+        used = record.get("settings")
+        if not isinstance(used, dict) or used.get(name) != settings.get(name):
+            return None
+        percent = record.get(f"{name}_poison")
+        return float(percent) if isinstance(percent, int | float) else None
+
     def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:
         """Return what of the job's work other jobs of a plan may repeat."""
         return tuple(self.list_shared_work(draft, makers))
@@ -420,12 +432,12 @@ def _models_with_other_inputs(draft: Draft) -> Iterator[str]:
             "on them, and benchmarks have the tier black."
         )
     teacher = planned_teacher(draft)
-    with suppress(UsageError):  # the path of a checkpoint
-        if teacher and (poison := parse_model(teacher).last.poison):
-            yield (
-                f"{draft.model}: flipped labels trained its teacher {teacher} ({poison.percent} %). Results have them "
-                "as teacher_poison, not as poison."
-            )
+    if teacher and (percent := read_teacher_poison(teacher, draft.model_folder)):
+        name = teacher.removeprefix(f"{draft.folder}/")
+        yield (
+            f"{draft.model}: flipped labels trained its teacher {name} ({percent:g} %). Results have them as "
+            "teacher_poison, not as poison."
+        )
 
 
 def _swept_momentum(draft: Draft) -> str:

@@ -153,6 +153,7 @@ class TrainingRun:
             **provenance.labels_provenance(train_images.dataset, validation_images.dataset),
             **start_provenance(start, settings, optimizer=state is not None),
             **network_provenance(model, start),
+            **_teacher_provenance(job, settings),
         }
         return cls(
             training=training,
@@ -237,6 +238,14 @@ def _name_of_teacher(job: Job, settings: TrainSettings) -> str:
     """Return the ID of the teacher from which the training distils, or the absolute path of its checkpoint."""
     name = teacher_of(settings.model_dump())
     return str(job.path(name)) if is_checkpoint_file(name) else name
+
+
+def _teacher_provenance(job: Job, settings: TrainSettings) -> dict[str, Json]:
+    """Return the percentage of flipped labels that the teacher learned from, if there is a teacher."""
+    teacher = _name_of_teacher(job, settings)
+    if not teacher:
+        return {}
+    return {"teacher_poison": image_lists.read_teacher_poison(teacher, job.model_folder)}
 
 
 def fit_ridge(run: TrainingRun) -> TrainingResult:

@@ -8,6 +8,7 @@ learned from. Reading is fast: no weights are opened, and torch is not needed.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,9 @@ from trueface.data.settings import PREPROCESSING, PlaceSettings
 from trueface.data.splits.split_files import SplitList, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver
 from trueface.evaluation.calibration_size import FEWEST
+from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError, JobError, UsageError
+from trueface.runtime.errors import DataError, JobError, RecordError, UsageError
 from trueface.runtime.files import Json, read_json, write_json
 from trueface.runtime.ids import DataId, Words, model_folder_name, parse_data, parse_model
 from trueface.training.config import is_checkpoint_file, teacher_of
@@ -231,6 +233,43 @@ def _sibling(folder: Path, model: str) -> Path:
 def has_unknown_origin(model: Ancestor, origins: Origins) -> bool:
     """Return whether the training images of one of `iter_ancestors` are not known."""
     return origins.is_published or (bool(model.student) and origins.ancestry is None)
+
+
+def read_flip_rate(model: Ancestor) -> float | None:
+    """Return the fraction of flipped labels in the last training of a model, by its ID or record.
+
+    None if neither says it.
+    """
+    with suppress(UsageError):
+        if (poison := parse_model(model.name).last.poison) is not None:
+            return float(poison.rate)
+    if model.folder is None:
+        return None
+    try:
+        path = paths.poison_record(model.folder)
+        return read_record(path).rate if path.exists() else None
+    except (RecordError, OSError, ValueError):
+        return None
+
+
+def read_teacher_poison(teacher: str, model_folder: Callable[[str], Path]) -> float | None:
+    """Return the percentage of flipped labels that a teacher learned from.
+
+    Without flipped labels of its own, those of its bases and teachers count, nearest first. None if its origin
+    is not known.
+
+    Args:
+        teacher: its ID, or the path of its checkpoint.
+        model_folder: gives the folder of a model of the run.
+    """
+    is_known = True
+    # as the teacher of some student: only then must its images be recorded
+    models = iter_ancestors(teacher, model_folder, student=teacher, teacher=teacher)
+    for each, origins in models:
+        if rate := read_flip_rate(each):
+            return round(100 * rate, 6)
+        is_known &= not has_unknown_origin(each, origins)
+    return 0.0 if is_known else None
 
 
 def read_training_keys(lesson: TrainingSetRecord) -> frozenset[str] | None:

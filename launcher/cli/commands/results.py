@@ -33,7 +33,7 @@ from launcher.results.metric_direction import (
     split_direction,
     unknown_direction,
 )
-from launcher.results.model_columns import ModelIndex, shown_settings
+from launcher.results.model_columns import ModelIndex, named_columns, shown_settings
 from launcher.results.number_notes import left_out_note, number_notes
 from launcher.results.over import (
     average_over,
@@ -311,8 +311,14 @@ def _build_output(
         flat = rank_trials(flat, found.searches.metric_of(flat))
         return _selected_rows_output(flat, selection, (), found, shape), again
     if results.rows or shape is Format.JSON:
-        parts = [column for column in results.varying if column not in ROW_KEY_COLUMNS]
-        return all_rows(results.rows, run, everything=everything, parts=parts), again
+        named = named_columns(found.kinds.values())
+        hidden_parts = [column for column in dict.fromkeys(named) if column in results.columns]
+        varying = [column for column in results.varying if column not in ROW_KEY_COLUMNS]
+        parts = dict.fromkeys([*varying, *hidden_parts])
+        answer = all_rows(
+            results.rows, run, everything=everything, parts=[*parts], unnamed=hidden_parts
+        )
+        return answer, again
     return None, again
 
 
@@ -521,7 +527,12 @@ def _print_few(notes: Sequence[str], more: str) -> None:
 
 
 def all_rows(
-    rows: Sequence[Row], run: str, *, everything: bool = False, parts: Sequence[str] = ()
+    rows: Sequence[Row],
+    run: str,
+    *,
+    everything: bool = False,
+    parts: Sequence[str] = (),
+    unnamed: Sequence[str] = (),
 ) -> CommandOutput:
     """Return the rows of a run as an answer.
 
@@ -529,13 +540,16 @@ def all_rows(
         rows: of tests, and of folders.
         run: its name.
         everything: each model and data set has a row of its own.
-        parts: Columns that distinguish models: their parts, and the swept settings.
+        parts: Columns that distinguish models in a terminal: their parts, and the swept settings.
+        unnamed: Those that an ID does not contain. The other formats have them, too.
     """
     tested = [row for row in rows if not is_plain(row)]
     plain = [*plain_tables([row for row in rows if is_plain(row)])]
 
     def tests(*, brackets: bool = False, rounded: bool = False) -> list[TextTable]:
-        return [table_of_tests(tested, brackets=brackets, rounded=rounded)] if tested else []
+        if not tested:
+            return []
+        return [table_of_tests(tested, brackets=brackets, rounded=rounded, parts=unnamed)]
 
     return CommandOutput(
         record=lambda: {"run": run, "rows": rows},

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from launcher.job import Spec
 from launcher.results.best import best_rows, rank_trials
 from launcher.results.metric import Metric, read_metric
 from launcher.results.metric_range import range_of
-from launcher.results.model_columns import ModelIndex, swept_settings
+from launcher.results.model_columns import ModelIndex, named_columns, swept_settings
 from launcher.results.over import average_over, mean_with_interval
 from launcher.results.pivot import Pivot, metric_names, metrics_of_result, metrics_of_rows, pivot
 from launcher.results.rows import results_of
@@ -289,6 +290,11 @@ def test_changed_labels_of_a_named_model_have_a_column_if_a_job_names_one() -> N
     class Distilling(Toy):
         model_columns = columns
 
+        def recorded_labels(
+            self, folder: Path, settings: Mapping[str, Any], name: str
+        ) -> float | None:
+            return 30.0 if (folder.name, settings[name]) == ("w:pre", "flipped.pt") else None
+
     kinds = {
         **KINDS,
         "train": Distilling(name="train", role=NAMED.role, entry="", settings=TrainSettings),
@@ -300,6 +306,8 @@ def test_changed_labels_of_a_named_model_have_a_column_if_a_job_names_one() -> N
         training("u:pre", teacher="s:pre"),
         training("s:pre", teacher="a:pre%40"),
         training("v:pre", teacher="best.pt"),
+        training("w:pre", teacher="flipped.pt"),
+        training("z:pre", teacher="w:pre"),
         training("x:pre", teacher="y:pre"),
         training("y:pre", teacher="x:pre"),
     ]
@@ -312,10 +320,13 @@ def test_changed_labels_of_a_named_model_have_a_column_if_a_job_names_one() -> N
         "u:pre": 40.0,
         "s:pre": 40.0,
         "v:pre": None,
+        "w:pre": 30.0,
+        "z:pre": 30.0,
         "x:pre": 0.0,
         "y:pre": 0.0,
     }
     assert known["s:pre%10"]["poison"] == 10.0
+    assert named_columns(kinds.values()) == ["teacher_poison"]
     assert "teacher_poison" in models.parts
     assert "teacher_poison" not in ModelIndex(specs[:1], kinds).parts
 

@@ -56,11 +56,14 @@ def test_each_image_is_in_a_batch_once_per_quality_or_view(
     assert result["samples_read"] == rows * result["images"]
 
 
-def test_student_records_the_digest_of_its_teacher(lab: tuple[Path, dict[str, Any]]) -> None:
+def test_student_records_the_digest_and_the_flips_of_its_teacher(
+    lab: tuple[Path, dict[str, Any]],
+) -> None:
     folder, _ = lab
     teacher = paths.checkpoint(a_job(folder, "train").model_folder("gan2:pre"))
     assert provenance(folder, "sdXL:pre")["teacher_sha256"] == file_sha256(teacher)
-    assert "teacher_sha256" not in provenance(folder, "gan2:pre")
+    assert provenance(folder, "sdXL:pre")["teacher_poison"] == 0.0
+    assert not {"teacher_sha256", "teacher_poison"} & {*provenance(folder, "gan2:pre")}
 
 
 def test_student_waits_for_a_teacher_that_the_plan_trains(tmp_path: Path) -> None:

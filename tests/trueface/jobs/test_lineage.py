@@ -10,11 +10,13 @@ import pytest
 
 from launcher.api import Draft, Words
 from tests.trueface.jobs.build import write_lists as write
+from trueface.data.index import Image
 from trueface.data.splits.split_files import keys_digest
 from trueface.data.vocabulary import BUILT_IN
 from trueface.jobs import lineage
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 from trueface.jobs.published.kind import CHECKPOINT
+from trueface.poisoning.poison_record import PoisonRecord, fingerprint, write_record
 from trueface.runtime import paths
 from trueface.training import image_lists
 from trueface.training.image_lists import TrainingSetRecord
@@ -169,6 +171,47 @@ def test_images_of_a_teacher_count_in_this_plan_and_in_earlier_runs(lab: Path) -
     assert leak_refusals(lab, "x") == (expected[0].replace("of s", "of x"),)
     a_model(lab, "x~m", "gan1:pre", base="x", split="two")
     assert len(leak_refusals(lab, "x~m")) == 1
+
+
+@pytest.mark.parametrize(
+    ("teacher", "percent"),
+    [
+        ("t:pre%30", 30.0),
+        ("runs/r/flipped/checkpoints/best.pt", 30.0),
+        ("runs/r/tuned/checkpoints/best.pt", 30.0),
+        ("runs/r/clean/checkpoints/best.pt", 0.0),
+        ("theirs.pt", None),
+    ],
+)
+def test_flips_of_a_teacher_come_from_its_id_or_from_the_records_of_its_run(
+    lab: Path, teacher: str, percent: float | None
+) -> None:
+    for model, base in (("flipped", None), ("tuned", "flipped"), ("clean", None)):
+        a_model(lab, model, "gan2:pre", base=base)
+        paths.provenance(lab / "runs/r" / model).write_text("{}")
+    image = Image(file="a.png", key="StyleGAN2/a/1", label=1, method="StyleGAN2", modifier="pre")
+    record = PoisonRecord(
+        rate=0.3,
+        kind="flip",
+        seed=0,
+        per="subset",
+        total=1,
+        split_sha256=fingerprint([image]),
+        indices=(0,),
+        keys=(image.name,),
+    )
+    write_record(paths.poison_record(lab / "runs/r/flipped"), record)
+    student = a_student(lab, teacher=teacher)
+    path = str(lab / teacher) if teacher.endswith(".pt") else teacher
+    assert image_lists.read_teacher_poison(path, student.model_folder) == percent
+    warned = [text for text in TRAIN.warnings(student) if "flipped labels" in text]
+    assert [f"its teacher {teacher} (30 %)" in text for text in warned] == [True] * bool(percent)
+    folder = student.model_folder("s")
+    stored = {"settings": {"teacher": teacher}, "teacher_poison": percent}
+    folder.mkdir(parents=True)
+    paths.provenance(folder).write_text(json.dumps(stored))
+    assert TRAIN.recorded_labels(folder, student.settings, "teacher") == percent
+    assert TRAIN.recorded_labels(folder, {"teacher": "another"}, "teacher") is None
 
 
 @pytest.mark.parametrize("is_planned", [True, False], ids=["same file", "earlier run"])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -231,6 +232,17 @@ def test_every_format_accepts_tested_and_returned_rows(
     printed = capsys.readouterr().out
     assert "all:pre" in printed
     assert "jpeg@75" in printed
+
+
+@pytest.mark.parametrize("form", [Format.TABS, Format.MARKDOWN, Format.TABLE, Format.LATEX])
+def test_every_format_has_the_columns_that_no_id_contains(
+    form: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row, names = {**OF_A_TEST, "teacher_poison": 30.0}, ["teacher_poison"]
+    write(all_rows([row], "x", parts=names, unnamed=names), form)
+    printed = capsys.readouterr().out.replace("\\", "")
+    assert ("teacher_poison" in printed) == (form is not Format.TABS)  # which has no titles
+    assert re.search(r"\b30\b", printed)
 
 
 def test_one_returned_metric_is_a_table_by_job_names() -> None:
