@@ -422,7 +422,7 @@ def _counted_classes(
 
 
 def _models_with_other_inputs(draft: Draft) -> Iterator[str]:
-    """Yield warnings about what the base and the teacher of a training learned from."""
+    """Yield warnings of a training whose base or teacher had other settings, unknown images or flipped labels."""
     if draft.kind not in LEARNING:
         return
     yield from find_unlike_models(draft)

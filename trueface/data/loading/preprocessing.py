@@ -120,8 +120,8 @@ class Preprocessing:
     def _resized_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width of a resized image.
 
-        The longer side is rounded as by torchvision's Resize, the shorter one as by the authors of
-        Cross-Efficient-ViT: 720 × 1280 pixels become 125 × 224, since 720 * (224 / 1280) is a little below 126.
+        A longer side is rounded as by torchvision's Resize. A shorter side is rounded as by the authors of
+        Cross-Efficient-ViT: 720 * (224 / 1280) is a little below 126 and gives 125.
         """
         if not self.resize:
             return height, width
