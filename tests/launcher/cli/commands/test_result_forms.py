@@ -241,7 +241,7 @@ def test_every_format_has_the_columns_that_no_id_contains(
     row, names = {**OF_A_TEST, "teacher_poison": 30.0}, ["teacher_poison"]
     write(all_rows([row], "x", parts=names, unnamed=names), form)
     printed = capsys.readouterr().out.replace("\\", "")
-    assert ("teacher_poison" in printed) == (form is not Format.TABS)  # which has no titles
+    assert ("teacher_poison" in printed) == (form is not Format.TABS)  # tabs have no titles
     assert re.search(r"\b30\b", printed)
 
 
