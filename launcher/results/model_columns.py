@@ -132,8 +132,8 @@ class ModelIndex:
     def _labels_of(self, setting: str, chain: Sequence[Spec]) -> Json:
         """Return the percentage of changed labels of the model that a setting names.
 
-        If that model has none, the value is that of the model which it names itself, and so on. A percentage that a job recorded
-        counts before IDs. None if no job of the chain has the setting, or if nothing says the percentage.
+        If that model has none, the value is that of the model which it names itself, and so on. A recorded
+        percentage counts before IDs. None if no job of the chain has the setting, or if nothing says the percentage.
         """
         percentages: list[Json] = []
         for _ in range(_LONGEST):
