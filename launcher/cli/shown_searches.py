@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from launcher.params import TEMPLATE
-from launcher.screens.search_view import best_of, search_title, trials_text
+from launcher.screens.search_view import best_of, search_title, state_text, trials_text
 from launcher.screens.text_table import columns
 from launcher.search.definition import SearchDefinition, read_definition
 from launcher.search.submission import describe
@@ -16,10 +16,9 @@ from launcher.taskfile.domains import Choice, Range, text_of
 def search_lines(store: Store, search: SearchRow) -> Iterator[str]:
     """Yield the lines about a search: its state, why it ended, its values and its best trials."""
     definition = read_definition(search.body)
-    state = "failed" if search.failed else str(search.state)
     reason = f": {sanitize_terminal(search.reason)}" if search.reason else ""
     yield f"search {search_title(search)}"
-    yield f"{state}{reason}"
+    yield f"{state_text(search)}{reason}"
     yield ""
     facts = [
         ("goal", describe(search, definition).partition(": ")[2]),

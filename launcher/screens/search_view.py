@@ -23,7 +23,7 @@ def search_table(searches: Sequence[SearchRow]) -> TextTable:
                 search_title(each), _STYLES.get(each.state, TextStyle.DIM)
             ),
         ),
-        Column("STATE", cell_of=lambda each: "failed" if each.failed else str(each.state)),
+        Column("STATE", cell_of=lambda each: state_text(each)),
         Column("TRIALS", right=True, cell_of=trials_text),
         Column("BEST", least=12, cell_of=best_text),
         Column("LEFT", right=True, drop=1, cell_of=_left_text),
@@ -45,6 +45,11 @@ def search_title(search: SearchRow) -> str:
     """Return the name of a search for users: its run, and its jobs if they have a name."""
     name = search.name.removeprefix(f"{PROGRAM}/")
     return sanitize_terminal(f"{search.run} {name}" if name else search.run)
+
+
+def state_text(search: SearchRow) -> str:
+    """Return the state of a search for users."""
+    return "failed" if search.failed else str(search.state)
 
 
 def trials_text(search: SearchRow) -> str:

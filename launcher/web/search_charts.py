@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from launcher.screens.chart import number
-from launcher.screens.search_view import best_text, search_title, trials_text
+from launcher.screens.search_view import best_text, search_title, state_text, trials_text
 from launcher.search.definition import Objective, SearchDefinition, read_definition
 from launcher.search.trials import TrialOutcome, by_number, end_of, is_complete, read_result
 from launcher.store.queue import Store
@@ -94,7 +94,7 @@ def _charts(store: Store, search: SearchRow) -> SearchCharts:
 def _empty(search: SearchRow, reason: str) -> SearchCharts:
     return SearchCharts(
         title=search_title(search),
-        state=search.state,
+        state=state_text(search),
         reason=sanitize_terminal(reason),
         trials=trials_text(search),
         best=best_text(search),
