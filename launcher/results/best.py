@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from launcher.errors import pluralize
 from launcher.results.metric import Metric, read_metric
 from launcher.results.over import lacks_ended_jobs
-from launcher.results.returned_rows import INCOMPLETE, PRUNED, TRIAL
+from launcher.results.returned_rows import FAILED, INCOMPLETE, PRUNED, TRIAL
 from launcher.results.table import DATA, POOLED, Row, RunResults
 
 
@@ -151,4 +151,4 @@ def _flaw(row: Row, number: Metric) -> Flaw | None:
         return Flaw.NOT_FINITE
     if lacks_ended_jobs(number):
         return Flaw.LACKS_VALUES
-    return Flaw.INCOMPLETE if row.get(TRIAL) == INCOMPLETE else None
+    return Flaw.INCOMPLETE if row.get(TRIAL) in {INCOMPLETE, FAILED} else None

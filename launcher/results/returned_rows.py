@@ -44,7 +44,7 @@ from launcher.workers.progress.attempt_progress import (
 
 JOB = "job"
 TRIAL = "trial"  # a column, if a trial of a search is not complete
-PRUNED, INCOMPLETE = "pruned", "incomplete"  # its values
+PRUNED, INCOMPLETE, FAILED = "pruned", "incomplete", "failed"  # its values
 # identifying columns, also if a program reports a number with such a name
 _RESERVED_NAMES = frozenset(
     {JOB, MODEL, DATA, POOLED, REMOVED_TAG, READ_FROM, NUMBER_FAULTS, LEFT_OUT}

@@ -196,7 +196,7 @@ def _has_work(store: Store) -> bool:
         bool(ready_jobs.read_ready(1))
         or ready_jobs.repair_unready(now)
         or ready_jobs.release_due_timers(now) is not None
-        or bool(store.searches.open_numbers())
+        or bool(store.searches.active_numbers())
     )
 
 

@@ -41,7 +41,7 @@ class SearchProcesses:
         Args:
             wanted: Whether searches may go on; otherwise their processes are ended.
         """
-        numbers = self._searches.open_numbers() if wanted else []
+        numbers = self._searches.active_numbers() if wanted else []
         for number, child in [*self._children.items()]:
             if _has_ended(child.pid):
                 os.close(self._children.pop(number).pipe)

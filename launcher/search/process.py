@@ -92,6 +92,7 @@ class SearchProcess:
         self._home, self._store, self._number = home, store, number
         self._body = ""
         self._ends: dict[int, EndedTrial] = {}  # trials whose ends the study knows
+        self._asked = 0  # trials of the study
         self._is_exhausted = False
         self._durations: list[float] = []  # seconds of the last trials
         self._next_look_at = 0.0  # monotonic
@@ -135,7 +136,8 @@ class SearchProcess:
         if not row.is_open:
             self._record_ended(rows)
             if any(each.state in OPEN_STATES for each in rows):
-                return True  # they are being cancelled
+                return True  # they are being cancelled, or were retried
+            self._record_standing(row, last=True)
             return self._flush(row)
         rows = self._retry_killed(rows)
         self._record_ended(rows)
@@ -163,9 +165,9 @@ class SearchProcess:
         return True
 
     def _has_changed(self, rows: Sequence[TrialRow]) -> bool:
-        """Whether a trial whose end is known has another one now: its owner retried or deleted a job."""
+        """Whether a trial is new, or one whose end is known has another one now: its owner retried or deleted a job."""
         trials = by_number(rows)
-        return any(
+        return len(self._known(trials)) > self._asked or any(
             number not in trials or not has_ended(trials[number], self._definition)
             for number in self._ends
         )
@@ -189,7 +191,8 @@ class SearchProcess:
         for number, group in trials.items():
             if has_ended(group, self._definition):
                 self._ends[number] = end_of(group, self._jobs.results(group))
-        for number in range(max(trials, default=-1) + 1):
+        self._asked = len(self._known(trials))
+        for number in range(self._asked):
             self._study.add(self._record(number, trials.get(number, [])))
         self._writer = JournalWriter(
             self._study.journal, journal_path(self._home, self._store, row)
@@ -367,6 +370,9 @@ class SearchProcess:
             new = NewTrial(pending.number, repeat, chosen, pending.attributes, pending.told)
         else:
             number = len(self._known(trials))
+            if number != self._asked:  # its owner has added one
+                return False
+            self._asked += 1
             values, attrs = self._study.ask(number)
             new = NewTrial(number, 0, values, attrs, len(self._ends))
         return self._jobs.queue(new)
@@ -404,14 +410,14 @@ class SearchProcess:
         standing = standing_of(
             self._ended_in_order(),
             definition.objectives,
-            definition.trials,
+            max(definition.trials, len(self._ends)),
             running=len(self._store.searches.open_jobs([self._number])),
             mean_s=sum(recent) / len(recent) if recent else None,
         )
         rows = self._store.searches.trials(self._number)
         jobs = {each.number: each.job for each in reversed(rows)}
         record = standing_record(standing, definition.objectives, jobs, importance)
-        if record != row.progress:
+        if last or record != row.progress:
             self._store.searches.set_progress(self._number, record)
 
     def _end(self, row: SearchRow, why: str, *, failed: bool) -> None:

@@ -6,10 +6,19 @@ from typing import NamedTuple
 from launcher.params import to_param_value
 from launcher.results.metric_direction import Direction
 from launcher.results.result_jobs import WAITING
-from launcher.results.returned_rows import INCOMPLETE, JOB, PRUNED
+from launcher.results.returned_rows import FAILED, INCOMPLETE, JOB, PRUNED
 from launcher.results.table import AbsentRow, RunResults
 from launcher.search.definition import SearchDefinition, read_definition
-from launcher.search.trials import by_number, is_complete, is_pruned, read_result
+from launcher.search.trials import (
+    JobResult,
+    TrialOutcome,
+    by_number,
+    end_of,
+    has_ended,
+    is_complete,
+    is_pruned,
+    read_result,
+)
 from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -18,10 +27,11 @@ from launcher.system.files import Json
 from launcher.taskfile.domains import text_of
 
 NOT_QUEUED = "not queued"  # a seed of a trial that ended with another seed
+OTHER_SETTINGS = "with other settings"  # a seed of a trial that was retried with others
 
 
 class UnqueuedSeeds(NamedTuple):
-    """The seeds of a trial that have no job."""
+    """The seeds of a trial that have no job with its settings."""
 
     name: str  # the repeated parameter
     values: Sequence[Json]
@@ -74,40 +84,63 @@ def read_searches(store: Store, searches: Iterable[SearchRow]) -> RunSearches:
             if known is not objective.direction:
                 directions[objective.metric] = None
         trial_rows = store.searches.trials(search.id)
-        without = _jobs_without_numbers(store, definition, trial_rows)
+        stored = store.read.results(row.job for row in trial_rows)
+        results = {
+            row.job: read_result(definition.objectives, stored.get(row.job, {}))
+            for row in trial_rows
+            if row.state is State.DONE
+        }
         for rows in by_number(trial_rows).values():
             trials |= {row.job for row in rows}
-            if is_complete(rows, definition) and not any(row.job in without for row in rows):
-                continue
-            pruned = any(map(is_pruned, rows))
-            marks |= dict.fromkeys((row.job for row in rows), PRUNED if pruned else INCOMPLETE)
-            if not pruned and (seeds := _unqueued_seeds(search, definition, rows)):
-                unqueued[rows[0].job] = seeds
+            if mark := _mark(rows, definition, results):
+                marks |= dict.fromkeys((row.job for row in rows), mark)
+                if mark != PRUNED:
+                    unqueued |= _unqueued_seeds(search, definition, rows)
     return RunSearches(directions, frozenset(trials), marks, unqueued, has_front)
 
 
-def _jobs_without_numbers(
-    store: Store, definition: SearchDefinition, rows: Sequence[TrialRow]
-) -> set[int]:
-    """Return the done jobs that lack a finite number of the search; of a search without seeds, their rows show it."""
-    if definition.repeat is None:
-        return set()
-    stored = store.read.results(row.job for row in rows)
-    return {
-        row.job
-        for row in rows
-        if read_result(definition.objectives, stored.get(row.job, {})).values is None
-    }
+def _mark(
+    rows: Sequence[TrialRow], definition: SearchDefinition, results: Mapping[int, JobResult]
+) -> str:
+    """Return the value of a trial in the column of trials that are not complete, empty if it is complete.
+
+    Args:
+        rows: Its jobs.
+        definition: Its search.
+        results: Job → its numbers, for done jobs.
+    """
+    if any(map(is_pruned, rows)):
+        return PRUNED
+    if not has_ended(rows, definition):
+        return INCOMPLETE
+    ends = {row.job: results[row.job] for row in rows if row.job in results}
+    match end_of(rows, ends).outcome:
+        case TrialOutcome.FAILED:
+            return FAILED
+        case TrialOutcome.COMPLETE if is_complete(rows, definition):
+            return ""
+    return INCOMPLETE
 
 
 def _unqueued_seeds(
     search: SearchRow, definition: SearchDefinition, rows: Sequence[TrialRow]
-) -> UnqueuedSeeds | None:
+) -> dict[int, UnqueuedSeeds]:
+    """Return the seeds without a job, by a job of each group of the jobs of a trial with the same settings."""
     repeat = definition.repeat
-    there = {row.repeat for row in rows}
-    if repeat is None or len(there) == len(repeat.values):
-        return None
-    values = [value for index, value in enumerate(repeat.values) if index not in there]
+    if repeat is None:
+        return {}
+    groups: dict[str, list[TrialRow]] = {}
+    for row in rows:
+        groups.setdefault(row.settings, []).append(row)
     has_stopped = any(row.state not in {*OPEN_STATES, State.DONE} for row in rows)
     why = NOT_QUEUED if has_stopped or not search.is_open else WAITING
-    return UnqueuedSeeds(repeat.name, [to_param_value(text_of(value)) for value in values], why)
+    found = {}
+    for group in groups.values():
+        there = {row.repeat for row in group}
+        values = [value for index, value in enumerate(repeat.values) if index not in there]
+        if values:
+            texts = [to_param_value(text_of(value)) for value in values]
+            is_mixed = len(groups) > 1
+            done = next((row for row in group if row.state is State.DONE), group[0])
+            found[done.job] = UnqueuedSeeds(repeat.name, texts, OTHER_SETTINGS if is_mixed else why)
+    return found

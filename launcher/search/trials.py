@@ -34,7 +34,7 @@ class TrialOutcome(Enum):
     UNSTABLE = auto()  # some failed by themselves or have no finite number, others have one
     FAILED = auto()  # none has a finite number, and one failed by itself
     PRUNED = auto()
-    UNKNOWN = auto()  # one was cancelled or lost, and none failed by itself
+    UNKNOWN = auto()  # one was cancelled or lost, or has other settings, and none failed by itself
 
 
 class JobResult(NamedTuple):
@@ -131,7 +131,7 @@ def _outcome(rows: Sequence[TrialRow], known: Sequence[Sequence[float]]) -> Tria
     if any(map(is_pruned, rows)):
         return TrialOutcome.PRUNED
     if len(known) == len(rows):
-        return TrialOutcome.COMPLETE
+        return TrialOutcome.UNKNOWN if is_mixed(rows) else TrialOutcome.COMPLETE
     lacking = len(rows) - len(known)
     if lacking == sum(map(_ended_for_another_reason, rows)):
         return TrialOutcome.UNKNOWN
@@ -151,7 +151,12 @@ def has_lost_its_machine(row: TrialRow) -> bool:
 def is_complete(rows: Sequence[TrialRow], definition: SearchDefinition) -> bool:
     """Return whether all jobs of a trial are done and none was ended early."""
     done = {row.repeat for row in rows if row.state is State.DONE and not is_pruned(row)}
-    return len(done) == len(definition.repeats)
+    return len(done) == len(definition.repeats) and not is_mixed(rows)
+
+
+def is_mixed(rows: Sequence[TrialRow]) -> bool:
+    """Return whether the owner gave some seeds of a trial other settings than the others."""
+    return len({row.settings for row in rows}) > 1
 
 
 def steps_for_study(values: Mapping[int, object], *, lower: bool) -> list[tuple[int, float]]:

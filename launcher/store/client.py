@@ -241,7 +241,7 @@ def restart_scheduler_if_dead(home: Home, store: Store) -> None:
     if dead and not home.stop_record.exists():
         counts = store.read.counts()
         is_open = counts.get(State.QUEUED) or counts.get(State.RUNNING)
-        if is_open or store.searches.open_numbers():
+        if is_open or store.searches.active_numbers():
             start_scheduler(home)
 
 

@@ -14,6 +14,8 @@ from launcher.system.text import sanitize_terminal
 
 _COLUMNS = "searches.id, run, runs.name AS run_name, root, searches.name, state, reason, failed, body, progress"
 _FROM = "FROM searches JOIN runs ON runs.id = run"
+_OUTDATED = "is_outdated"  # stored word in the progress of an ended search: a job of it was retried
+_OPTIONS = "options"  # stored word beside the notes of the sampler: options that the owner changed
 
 
 CANCELLED = "cancelled by its owner"  # stored word: the reason of a search
@@ -70,7 +72,12 @@ class TrialRow(NamedTuple):
     @property
     def attributes(self) -> Mapping[str, Json]:
         """The notes of the sampler."""
-        return known_record(self.attrs)
+        return {name: note for name, note in known_record(self.attrs).items() if name != _OPTIONS}
+
+    @property
+    def settings(self) -> str:
+        """The values of a trial, and the options that the owner of the job changed, as text."""
+        return f"{self.chosen} {known_record(self.attrs).get(_OPTIONS)}"
 
 
 class NewTrial(NamedTuple):
@@ -83,6 +90,26 @@ class NewTrial(NamedTuple):
     told: int
 
 
+class TrialChanges(NamedTuple):
+    """Changes of a job of a trial by its owner."""
+
+    values: Mapping[str, Json]  # parameter → value; those that the search chose count
+    options: Mapping[str, Json] | None  # the other options of its program; None: as before
+
+
+class _ChangedTrial(NamedTuple):
+    """A job of a trial with the changes of its owner."""
+
+    search: int
+    repeat: int
+    chosen: str
+    attrs: str
+    told: int
+    own: Mapping[
+        str, Json
+    ]  # options that the owner changed, as stored beside the notes of the sampler
+
+
 class Searches:
     """The searches of a queue."""
 
@@ -90,9 +117,11 @@ class Searches:
         """Work over a store's connection."""
         self._db = connection
 
-    def open_numbers(self) -> list[int]:
-        """Return the numbers of the searches that have not ended."""
-        return self._db.query_numbers("SELECT id FROM searches WHERE state <> 'ended'")
+    def active_numbers(self) -> list[int]:
+        """Return the numbers of the searches that have not ended, and of those with retried jobs."""
+        return self._db.query_numbers(
+            f"SELECT id FROM searches WHERE state <> 'ended' OR progress ->> '{_OUTDATED}'"
+        )
 
     def all(self, runs: Iterable[int] | None = None) -> list[SearchRow]:
         """Return the searches, those of some runs only if `runs` is given."""
@@ -258,6 +287,65 @@ class Searches:
                 "UPDATE searches SET progress = ? WHERE id = ?", (json.dumps(progress), search)
             )
 
+    def mark_outdated(self, jobs: Iterable[int]) -> None:
+        """Record that the ended searches of some jobs have to count again. Inside `writing`."""
+        self._db.execute(
+            f"UPDATE searches SET progress = json_set(progress, '$.{_OUTDATED}', 1) WHERE state = 'ended' AND id IN"
+            " (SELECT search FROM trials WHERE job IN (SELECT value FROM json_each(?)))",
+            (json.dumps([*jobs]),),
+        )
+
+    def change_trial(self, job: int, changes: TrialChanges) -> None:
+        """Record the changes of a job, if it belongs to a trial. Inside `writing`."""
+        if (trial := self._changed_trial(job, changes)) is None:
+            return
+        attrs = {**known_record(trial.attrs), **trial.own}
+        self._db.execute(
+            "UPDATE trials SET chosen = ?, attrs = ? WHERE job = ?",
+            (trial.chosen, json.dumps(attrs), job),
+        )
+
+    def copy_trial(self, original: int, job: int, changes: TrialChanges) -> None:
+        """Record a changed copy of a job as that of a trial with its values, if the job is one. Inside `writing`."""
+        if (trial := self._changed_trial(original, changes)) is None:
+            return
+        attrs = json.dumps(trial.own)
+        without_seed = self._db.query_numbers(
+            "SELECT DISTINCT number FROM trials AS one WHERE search = ? AND chosen = ? AND attrs = ? AND NOT EXISTS"
+            " (SELECT 1 FROM trials WHERE search = one.search AND number = one.number AND repeat = ?)",
+            *(trial.search, trial.chosen, attrs, trial.repeat),
+        )
+        (last,) = self._db.query_numbers(
+            "SELECT max(number) FROM trials WHERE search = ?", trial.search
+        )
+        number = without_seed[0] if without_seed else last + 1
+        self._db.execute(
+            "INSERT INTO trials (search, number, repeat, job, chosen, attrs, told) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (trial.search, number, trial.repeat, job, trial.chosen, attrs, trial.told),
+        )
+        self.mark_outdated([job])
+
+    def _changed_trial(self, job: int, changes: TrialChanges) -> "_ChangedTrial | None":
+        row = self._db.execute(
+            "SELECT search, repeat, chosen, attrs, told, body ->> '$.repeat.name' FROM trials"
+            " JOIN searches ON searches.id = search WHERE job = ?",
+            (job,),
+        ).fetchone()
+        if row is None:
+            return None
+        search, repeat, chosen, attrs, told, repeated = row
+        values = known_record(chosen)
+        notes = {_OPTIONS: known_record(attrs)[_OPTIONS]} if _OPTIONS in known_record(attrs) else {}
+        if changes.options is not None:
+            of_trial = {*values, repeated}
+            notes[_OPTIONS] = {
+                name: value
+                for name, value in sorted(changes.options.items())
+                if name not in of_trial
+            }
+        known = {name: changes.values.get(name, value) for name, value in values.items()}
+        return _ChangedTrial(search, repeat, json.dumps(known), attrs, told, notes)
+
     def open_jobs(self, searches: Iterable[int]) -> list[int]:
         """Return the jobs of some searches that have not ended."""
         return self._db.query_numbers(
@@ -297,5 +385,7 @@ def _search(row: Sequence[object]) -> SearchRow:
         reason=str(reason),
         failed=bool(failed),
         body=str(body),
-        progress=known_record(str(progress)),
+        progress={
+            name: value for name, value in known_record(str(progress)).items() if name != _OUTDATED
+        },
     )

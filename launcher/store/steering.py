@@ -12,6 +12,13 @@ from typing import NamedTuple
 from launcher.context import read_context
 from launcher.errors import UsageError
 from launcher.job import PROGRAM, Spec
+from launcher.params import (
+    filled_options,
+    params_of,
+    parse_options,
+    same_param,
+    swept_values,
+)
 from launcher.states import (
     ENDED_STATES,
     OPEN_STATES,
@@ -30,6 +37,7 @@ from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.output_conflicts import find_writer
 from launcher.store.queued_code import renew_code
 from launcher.store.rows import PILOT_TOKEN_SQL, AttemptRow, JobRow
+from launcher.store.searches import Searches, TrialChanges
 from launcher.store.transitions import (
     CANCEL,
     CANCELLED_REASON,
@@ -91,7 +99,7 @@ class JobControl:
 
     def __init__(self, connection: Connection, read: JobQueries) -> None:
         """Work over a store's connection."""
-        self._db, self._read = connection, read
+        self._db, self._read, self._searches = connection, read, Searches(connection)
 
     def cancel(
         self,
@@ -308,6 +316,7 @@ class JobControl:
                     moved.append(job)
             self._reset_counters(moved[first:], now)
             renew_code(self._db, moved[first:], now)
+            self._searches.mark_outdated(moved[first:])
             left.difference_update(portion)
             if len(portion) < len(chosen):
                 self._skip_after_failures(moved[first:], left, now)
@@ -728,6 +737,7 @@ class JobControl:
             raise ConcurrentChange(
                 f"job {row.id} {what}, nothing was changed. Check it and try again."
             )
+        self._searches.change_trial(row.id, trial_changes(row.spec_without_sources, spec))
         if row.state in OPEN_STATES:  # the event of an ended job is that it is queued again
             self._db.add_event(row.id, row.state, changed.reason, now)
             self._set_timer(row, spec)
@@ -779,3 +789,20 @@ class JobControl:
                 (job, at),
             )
         self._db.recount_waits([job])
+
+
+def trial_changes(before: Spec, after: Spec) -> TrialChanges:
+    """Return what differs between two specifications of a job.
+
+    Options count if others than swept ones, and those that are made of swept values, differ.
+    """
+    old, new = (
+        {**each.settings, **params_of(each.settings, each.argv)} for each in (before, after)
+    )
+    values = {name: value for name, value in new.items() if not same_param(value, old.get(name))}
+    swept = {*swept_values(before.settings), *swept_values(after.settings)}
+    made = {*filled_options(before.settings), *filled_options(after.settings)}
+    options = parse_options(after.argv)
+    names = {*parse_options(before.argv), *options} - swept - made
+    is_same = all(same_param(old.get(name), new.get(name)) for name in names)
+    return TrialChanges(values, None if is_same else options)

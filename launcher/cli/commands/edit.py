@@ -48,6 +48,7 @@ from launcher.store.client import (
 from launcher.store.job_names import newest_by_superseded
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.steering import trial_changes
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
@@ -484,9 +485,11 @@ def _insert_copy(store: Store, revision: "Revision", now: float) -> int:
     """
     row = revision.row
     try:
-        return store.insert_copy(row, revision.spec, revision.new_job_reason(), now)
+        job = store.insert_copy(row, revision.spec, revision.new_job_reason(), now)
     except Unreadable as error:
         raise UsageError(f"job {row.id} cannot be queued with other values: {error}") from error
+    store.searches.copy_trial(row.id, job, trial_changes(row.spec_without_sources, revision.spec))
+    return job
 
 
 def _outcome(

@@ -275,6 +275,49 @@ def test_mean_over_seeds_is_what_the_search_sees_and_a_trial_with_a_failed_seed_
     assert max(value for _, value in charts.plots[0].lines[0].points) == pytest.approx(-0.8)
 
 
+def test_retried_seeds_of_an_ended_search_count_again_once_all_have_the_same_settings(
+    add: Add, launcher: Launcher, program: Callable[[str], None], store: Store
+) -> None:
+    program(f"if x == 3 and seed == 3 and 'mode' not in words: sys.exit(1)\n{QUICK}")
+    add("--trials", "2", "--repeat", "seed=1..3", space="x=2,3")
+    launcher("wait", "run:r", "--timeout", LIMIT)
+
+    def retry(seeds: list[int], *, incomplete: int, x: int, acc: float) -> None:
+        for seed in seeds:
+            (job,) = (
+                row.job
+                for row in trials_of(store)
+                if (row.values["x"], row.repeat) == (3, seed - 1)
+            )
+            words = f'["python", "fit.py", "--x=3", "--seed={seed}", "--mode=ok"]'
+            launcher.well("retry", str(job), "--force", "--set", f"argv={words}")
+        launcher("wait", "run:r", "--timeout", LIMIT)
+        until(lambda: store.searches.active_numbers() == [], "the search counts again")
+        progress: Any = search_of(store).progress
+        assert progress["incomplete"] == incomplete
+        (best,) = progress["best"]
+        assert best["values"] == {"acc": pytest.approx(acc)}
+        (row,) = launcher.json("results", "r", "--best", "acc")["rows"]
+        assert (row["x"], row["acc"]["value"]) == (x, pytest.approx(acc))
+
+    def notes() -> list[tuple[Any, ...]]:
+        rows = launcher.json("results", "r")["rows"]
+        return [(row["x"], row.get("trial"), row["acc"].get("note")) for row in rows]
+
+    assert search_of(store).progress["incomplete"] == 1
+    retry([3], incomplete=1, x=2, acc=-0.8)
+    assert notes() == [
+        (2, None, None),
+        (3, "incomplete", "2 of 3 seeds, 1 with other settings"),
+        (3, "incomplete", "1 of 3 seeds, 2 with other settings"),
+    ]
+    retry([1, 2], incomplete=0, x=3, acc=0.2)
+    launcher.well("retry", str(trials_of(store)[0].job), "--force", "--set", "x=3.1")
+    launcher("wait", "run:r", "--timeout", LIMIT)
+    assert (trials_of(store)[-1].number, trials_of(store)[-1].values) == (2, {"x": 3.1})
+    assert notes()[2:] == [(3.1, "incomplete", "1 of 3 seeds, 2 not queued")]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -510,13 +553,16 @@ def test_unknown_metric_ends_the_search_and_the_reason_is_kept(
 
 
 def test_search_without_a_finite_value_has_failed(
-    add: Add, launcher: Launcher, program: Callable[[str], None]
+    add: Add, launcher: Launcher, program: Callable[[str], None], store: Store
 ) -> None:
     program('print("launcher: acc=nan")')
     add("--trials", "2", space="x=1..2")
     answer = launcher("wait", "run:r", "--timeout", LIMIT)
     assert answer.code == 1
     assert "failed: no trial has a finite acc (2 trials)" in answer.err
+    assert [row["trial"] for row in launcher.json("results", "r")["rows"]] == ["failed"] * 2
+    (charts,) = search_charts(store, search_of(store).run_id)
+    assert charts.state == "failed"
 
 
 def test_search_whose_optuna_was_removed_ends_with_the_reason(

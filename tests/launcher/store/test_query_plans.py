@@ -33,7 +33,7 @@ from launcher.store.rows import GroupLimit
 from launcher.store.run_news import RunEventReader
 from launcher.store.runs import count_jobs_before, find_account, find_run_origin, open_runs
 from launcher.store.runs import running_placements as running_places
-from launcher.store.searches import NewTrial, SearchState
+from launcher.store.searches import NewTrial, SearchState, TrialChanges
 from launcher.store.steering import AcceptedFiles, ChangedJob
 from launcher.store.transitions import RequeueDecision
 from launcher.store.usage import MeasuredUsage
@@ -375,7 +375,7 @@ def search_values(store: Store) -> None:
     searches.set_note(number, "seen")
     searches.set_progress(number, {"ended": 1})
     assert searches.set_state(number, SearchState.PAUSED, only_from=SearchState.RUNNING)
-    assert [row.id for row in searches.all()] == searches.open_numbers() == [number]
+    assert [row.id for row in searches.all()] == searches.active_numbers() == [number]
     assert searches.all([run]) == [searches.find(run, "command/fit")] == [searches.read(number)]
     assert searches.open_in_runs("search*") == searches.in_runs("search*") == searches.all()
     assert searches.of_jobs([other]) == searches.all()
@@ -387,6 +387,12 @@ def search_values(store: Store) -> None:
     assert searches.open_jobs([number]) == [other]
     assert searches.jobs_of_trials([running, other]) == searches.kept_jobs() == {running, other}
     assert searches.end(number, "over", failed=False)
+    (third,) = put(store, ["seed3"])
+    with store.database.writing():
+        searches.change_trial(other, TrialChanges({"lr": 0.1}, {"amp": True}))
+        searches.copy_trial(other, third, TrialChanges({}, None))
+        searches.mark_outdated([other])
+    assert searches.active_numbers() == [number]
     with store.database.writing():
         store.renew_context(other, context, None, 3.0)
     assert store.read.used_snapshots() == []
