@@ -122,6 +122,7 @@ def program_rows(
     kinds: Mapping[str, Kind],
     rows: Mapping[int, int],
     counted: Collection[int],
+    trial_marks: Mapping[int, str],
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per program or function: its parameters and the last reported numbers.
 
@@ -130,10 +131,11 @@ def program_rows(
         kinds: Installed kinds of the jobs, by name.
         rows: Job number → ID of its row.
         counted: The jobs that count, one per name.
+        trial_marks: Job → its value in the column of trials that are not complete.
     """
     programs = [each for each in returned if each.job.kind in {PROGRAM, FUNCTION}]
     number_of = {each.job.name: each.job.id for each in programs}
-    for row in returned_rows(programs, kinds).rows:
+    for row in returned_rows(programs, kinds, trial_marks=trial_marks).rows:
         job, cells = number_of[row[JOB]], {key: cell for key, cell in row.items() if key != JOB}
         own = {"row": row[JOB], "test": rows[job], "maker": rows[job], POOLED: 0}
         yield {**own, **flatten_row(cells), SUPERSEDED: int(job not in counted)}

@@ -8,7 +8,7 @@ from launcher.job import FUNCTION, PROGRAM
 from launcher.kinds import find_kinds
 from launcher.results.database_tables import PARTS, TABLES, quote_name
 from launcher.results.metric_direction import Direction, direction_of
-from launcher.results.returned_rows import PRUNED, TRIAL
+from launcher.results.returned_rows import FAILED, INCOMPLETE, PRUNED, TRIAL
 from launcher.results.table import (
     CONDITION,
     DATA,
@@ -59,7 +59,7 @@ def create_views(database: "Database") -> None:
         for name in metrics
         if (found := direction_of(name, kinds, is_of_table=name not in of_programs))
     ]
-    database.create_view("best", _best(known[:_FEW], pruned=TRIAL in columns), replace=True)
+    database.create_view("best", _best(known[:_FEW], has_marks=TRIAL in columns), replace=True)
     database.create_view("failures", _FAILURES, replace=True)
 
 
@@ -96,7 +96,7 @@ def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
     )
 
 
-def _best(metrics: Sequence[tuple[str, Direction]], *, pruned: bool) -> str:
+def _best(metrics: Sequence[tuple[str, Direction]], *, has_marks: bool) -> str:
     """Return the query of the best model of each run per data set and metric.
 
     A column without an aggregate is that of the row with the extreme value (SQLite, "bare columns").
@@ -104,13 +104,14 @@ def _best(metrics: Sequence[tuple[str, Direction]], *, pruned: bool) -> str:
 
     Args:
         metrics: Metrics with a known direction.
-        pruned: Whether a column marks pruned trials.
+        has_marks: Whether a column marks trials that are not complete.
     """
     if not metrics:
         return (
             "SELECT NULL AS run, NULL AS data, NULL AS metric, NULL AS model, NULL AS value WHERE 0"
         )
-    complete = f" AND {quote_name(TRIAL)} IS NOT {_quote_text(PRUNED)}" if pruned else ""
+    marks = ", ".join(map(_quote_text, (PRUNED, INCOMPLETE, FAILED)))
+    complete = f" AND coalesce({quote_name(TRIAL)}, '') NOT IN ({marks})" if has_marks else ""
     return " UNION ALL ".join(
         f"SELECT runs.name AS run, data, {_quote_text(name)} AS metric, coalesce(model, row) AS model,"
         f" {direction}({quote_name(name)}) AS value"

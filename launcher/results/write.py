@@ -59,7 +59,9 @@ from launcher.system.installation import install_command
 from launcher.system.paths import Home
 from launcher.system.secret_arguments import hide_secrets
 
-_CONTENT = 1  # increased if the same jobs get other rows; 1: superseded rows are marked
+_CONTENT = (
+    2  # increased if the same jobs get other rows; 2: trials that are not complete are marked
+)
 NAME = "results.sqlite"  # in the queue folder: the database of all its runs
 _EVERY = frozenset(TABLES)
 # tables that are written without the numbers of jobs, which are read from thousands of logs
@@ -68,13 +70,27 @@ _WITHOUT_JOBS = frozenset({"homes", "runs"})
 _OF_RESULTS = frozenset({"settings", "metrics"})  # an earlier result of a job may have other names
 _UPDATES = 3  # before a query, if other queries update other tables meanwhile
 
+# store and number of a run → job → its value in the column of trials that are not complete
+TrialMarks = Callable[[Store, int], Mapping[int, str]]
+
 if TYPE_CHECKING:
     from sqlite_utils import Database
     from sqlite_utils.db import Table
 
 
+def no_marks(store: Store, run: int) -> Mapping[int, str]:
+    """Return no marks, as for runs without searches."""
+    del store, run
+    return {}
+
+
 def write_run(
-    path: Path, home: Home, store: Store, run_id: int, tables: Collection[str] = _EVERY
+    path: Path,
+    home: Home,
+    store: Store,
+    run_id: int,
+    tables: Collection[str] = _EVERY,
+    trial_marks: TrialMarks = no_marks,
 ) -> int:
     """Update one run in a file and return how many rows were new or changed.
 
@@ -87,6 +103,7 @@ def write_run(
         store: Queue.
         run_id: Number of the run in the queue.
         tables: All tables, or some of those that contain no numbers of jobs, with the tables to which they refer.
+        trial_marks: Reads the marks of the trials of a run.
 
     Raises:
         UsageError: the file is not a database of results.
@@ -105,9 +122,11 @@ def write_run(
         counted = [each.job for each in result_jobs(home, store, jobs)]
     models = ModelIndex([job.spec_without_sources for job in counted], kinds)
     results, returned = RunResults(rows=(), columns=()), list[ReturnedValues]()
+    marks: Mapping[int, str] = {}
     if _EVERY.issubset(tables):  # before locking the file, as it may take minutes
         results = results_of(counted, models)
         returned = read_returned_values(home, store, every, kinds)
+        marks = trial_marks(store, run_id)
     with open_for_writing(path) as connection:
         database = wrap(connection, execute_plugins=False)
         create_tables(database)
@@ -122,7 +141,7 @@ def write_run(
         of_rows = RowJobIndex(counted, kinds, models)
         of_models = score_rows(results, of_rows, numbers)
         those = {job.id for job in counted}
-        scores = (*of_models, *program_rows(returned, kinds, numbers, those))
+        scores = (*of_models, *program_rows(returned, kinds, numbers, those, marks))
         changed += _replace_rows(database, "scores", run, scores)
         makers = {model: numbers[job] for model, job in of_rows.makers.items()}
         epochs = epoch_rows(jobs, kinds, makers)
@@ -402,7 +421,13 @@ def _columns_of(names: Iterable[str], there: Iterable[str]) -> dict[str, str]:
 
 
 def query_all_runs(
-    home: Home, store: Store, sql: str, *, limit_s: float, print_line: Callable[[str], None]
+    home: Home,
+    store: Store,
+    sql: str,
+    *,
+    limit_s: float,
+    print_line: Callable[[str], None],
+    trial_marks: TrialMarks = no_marks,
 ) -> Answer:
     """Return the result of a query on the database of all runs of a queue, which is updated first.
 
@@ -414,6 +439,7 @@ def query_all_runs(
         sql: One statement that reads.
         limit_s: Seconds after which it is interrupted.
         print_line: Prints a message about omitted runs.
+        trial_marks: Reads the marks of the trials of a run.
 
     Raises:
         UsageError: the statement writes, is invalid, takes too long or returns too much.
@@ -421,7 +447,7 @@ def query_all_runs(
     """
     for left in reversed(range(_UPDATES)):
         notes: list[str] = []
-        path, updated = update(home, store, sql, notes.append)
+        path, updated = update(home, store, sql, notes.append, trial_marks)
         with open_for_reading(path, limit_s=limit_s) as connection:
             if left and not _agree(connection, path, sql, updated):
                 continue
@@ -446,7 +472,11 @@ def _agree(
 
 
 def update(
-    home: Home, store: Store, sql: str, print_line: Callable[[str], None]
+    home: Home,
+    store: Store,
+    sql: str,
+    print_line: Callable[[str], None],
+    trial_marks: TrialMarks = no_marks,
 ) -> tuple[Path, set[tuple[str, str]]]:
     """Update the database of all runs of a queue as far as a query reads it.
 
@@ -458,6 +488,7 @@ def update(
         store: Queue.
         sql: The query.
         print_line: Prints a message about omitted runs.
+        trial_marks: Reads the marks of the trials of a run.
 
     Returns:
         The path of the database, and (root, name) of the runs that are up to date.
@@ -478,7 +509,7 @@ def update(
         if _is_current(mark, run, tables):
             continue
         try:
-            write_run(path, home, store, run.id, tables)
+            write_run(path, home, store, run.id, tables, trial_marks)
         except Error as error:
             empty = not path.exists() or path.stat().st_size == 0
             if empty or (not known and isinstance(error.__cause__, ImportError)):

@@ -1,6 +1,7 @@
 """The searches of a run beside its results: better directions, trials, and the trials that are not complete."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from launcher.params import to_param_value
@@ -24,6 +25,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.searches import SearchRow, TrialRow
 from launcher.system.files import Json
+from launcher.system.stored_fields import Unreadable
 from launcher.taskfile.domains import text_of
 
 NOT_QUEUED = "not queued"  # a seed of a trial that ended with another seed
@@ -97,6 +99,13 @@ def read_searches(store: Store, searches: Iterable[SearchRow]) -> RunSearches:
                 if mark != PRUNED:
                     unqueued |= _unqueued_seeds(search, definition, rows)
     return RunSearches(directions, frozenset(trials), marks, unqueued, has_front)
+
+
+def read_trial_marks(store: Store, run: int) -> Mapping[int, str]:
+    """Return the marks of the trials of a run that are not complete, none if a newer launcher wrote its searches."""
+    with suppress(Unreadable):
+        return read_searches(store, store.searches.all([run])).marks
+    return {}
 
 
 def _mark(

@@ -65,7 +65,7 @@ from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import CommandOutput
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable, line
-from launcher.search.run_searches import RunSearches, read_searches
+from launcher.search.run_searches import RunSearches, read_searches, read_trial_marks
 from launcher.store.client import find_run_jobs, open_queue
 from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_selection import RUN_PREFIX
@@ -215,7 +215,9 @@ def command(
                     "--db writes the whole run and cannot be combined with other options or a PATTERN. "
                     "To select rows afterwards: launcher query --db FILE SQL"
                 )
-            written = write_run(database, home, store, every[0].run_id)
+            written = write_run(
+                database, home, store, every[0].run_id, trial_marks=read_trial_marks
+            )
             print_stderr(f"{database}: {pluralize(written, 'new or changed row')}")
             return
         superseded = newest_by_superseded(store.database.execute, every)
@@ -669,7 +671,9 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
     shape = choose_format(form, as_json=as_json)
     if database is None:
         with open_queue() as (home, store):
-            columns, answer = query_all_runs(home, store, sql, limit_s=limit_s, print_line=_note)
+            columns, answer = query_all_runs(
+                home, store, sql, limit_s=limit_s, print_line=_note, trial_marks=read_trial_marks
+            )
     else:
         columns, answer = run_query(database, sql, limit_s=limit_s)
     cells = [columns, *answer]

@@ -306,6 +306,8 @@ def test_retried_seeds_of_an_ended_search_count_again_once_all_have_the_same_set
 
     assert search_of(store).progress["incomplete"] == 1
     retry([3], incomplete=1, x=2, acc=-0.8)
+    query = "SELECT DISTINCT x FROM scores JOIN best ON row = best.model WHERE metric = 'acc'"
+    assert launcher.json("query", query)["rows"] == [{"x": 2}]
     assert notes() == [
         (2, None, None),
         (3, "incomplete", "2 of 3 seeds, 1 with other settings"),
