@@ -1,5 +1,7 @@
 """A search as `launcher show` prints it."""
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 
 from launcher.params import TEMPLATE
@@ -11,6 +13,8 @@ from launcher.store.queue import Store
 from launcher.store.searches import SearchRow
 from launcher.system.text import sanitize_terminal
 from launcher.taskfile.domains import Choice, Range, text_of
+
+_BRACES = re.compile(r"[\w{}=.,:/+-]+")  # words that no shell changes, also with a name in braces
 
 
 def search_lines(store: Store, search: SearchRow) -> Iterator[str]:
@@ -65,4 +69,5 @@ def _program(definition: SearchDefinition) -> str:
         return ""
     template = spec.settings.get(TEMPLATE)
     written = template["settings"].get("argv") if isinstance(template, Mapping) else None
-    return " ".join(map(str, written or spec.argv))
+    words = map(str, written or spec.argv)
+    return " ".join(word if _BRACES.fullmatch(word) else shlex.quote(word) for word in words)

@@ -31,7 +31,7 @@ from launcher.store.client import (
     open_queue,
     queue_stopped_error,
 )
-from launcher.store.searches import CANCELLED, SearchRow
+from launcher.store.searches import CANCELLED, SearchRow, end_text
 from launcher.system.daemon_control import wake
 from launcher.system.text import sanitize_terminal
 from launcher.taskfile.domains import choice_of, text_of, value_of
@@ -60,7 +60,7 @@ class Search(NamedTuple):
     name: str  # name of its jobs without values
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the search has ended. Return whether it has.
+        """Wait until the search has ended. Return whether it has, and print why if it failed.
 
         Args:
             timeout: Seconds; None: as long as it takes.
@@ -76,6 +76,8 @@ class Search(NamedTuple):
                 if not ensure_scheduler_alive(home, store):
                     raise queue_stopped_error()
                 time.sleep(POLL_S)
+        if row is not None and row.failed:
+            print_stderr(end_text(row))
         return True
 
     def trials(self) -> list[dict[str, Any]]:
@@ -88,8 +90,14 @@ class Search(NamedTuple):
         ]
 
     def best(self) -> list[dict[str, Any]]:
-        """Return the best trial with its parameters; of several metrics those of which none is better in each."""
-        best = self._row().progress.get("best")
+        """Return the best trial with its parameters; of several metrics those of which none is better in each.
+
+        If the search failed without one, print why.
+        """
+        row = self._row()
+        best = row.progress.get("best")
+        if row.failed and not best:
+            print_stderr(end_text(row))
         found = [each for each in best if isinstance(each, dict)] if isinstance(best, list) else []
         with open_queue() as (_, store):
             rows = store.searches.trials(self.number)
@@ -125,7 +133,7 @@ def search(
     parallel: int | None = None,
     sampler: str = TPE,
     pruner: str | None = None,
-    repeat: str | None = None,
+    repeat: str | Mapping[str, str | Iterable[Any]] | None = None,
     seed: int = 0,
     name: str | None = None,
     run: str = PROGRAM_RUN,
@@ -145,7 +153,7 @@ def search(
         parallel: Jobs at once; None: as many as fit.
         sampler: tpe, random, grid or cmaes.
         pruner: median, hyperband or none; None: median for one metric.
-        repeat: Parameter with several values per setting, such as "seed=1..3".
+        repeat: Parameter with several values per setting, such as "seed=1..3" or {"seed": [1, 2, 3]}.
         seed: Seed of the sampler.
         name: Name of the jobs.
         run: Their run.
@@ -168,7 +176,9 @@ def search(
     request, backends = read_request(dict(options)), read_configured_backends(os.environ)
     request = request._replace(terms=with_default_backends(request.terms, backends))
     sought = program_search(
-        SearchWords(metric, trials, parallel, sampler, pruner, repeat, seed, "metric='{}'"),
+        SearchWords(
+            metric, trials, parallel, sampler, pruner, _read_repeat(repeat), seed, "metric='{}'"
+        ),
         typed,
         sweep_flag,
         check_name(name),
@@ -225,7 +235,24 @@ def _check_call(words: object, metric: str, options: Mapping[str, Any]) -> None:
             raise UsageError(f"{name}: unknown option. Write {_ELSEWHERE[name]}.")
 
 
-def _read_values(name: str, values: object) -> str:
+def _read_repeat(repeat: object) -> str | None:
+    """Return the repeated parameter as it is typed on a command line.
+
+    Raises:
+        UsageError: it has another form.
+    """
+    match repeat:
+        case None | str():
+            return repeat
+        case Mapping() if len(repeat) == 1:
+            ((name, values),) = repeat.items()
+            return f"{name}={_read_values(str(name), values, 'repeat')}"
+    raise UsageError(
+        f"repeat={repeat!r}: expected one name with its values. Write repeat='seed=1..3' or repeat={{'seed': [1, 2, 3]}}."
+    )
+
+
+def _read_values(name: str, values: object, where: str = "sweep") -> str:
     """Return the values of a name as they are typed on a command line.
 
     Raises:
@@ -237,7 +264,7 @@ def _read_values(name: str, values: object) -> str:
     if isinstance(values, tuple | Mapping) or not isinstance(values, Iterable):
         own = own_spelling(repr_of(values))
         if not isinstance(values, tuple) or (own is not None and not own.is_list):
-            raise UsageError(f"sweep: {name}: {_values_advice(values, own)}")
+            raise UsageError(f"{where}: {name}: {_values_advice(values, own)}")
     assert isinstance(values, Iterable)
     texts = [text_of(value) for value in values]
     choice_of(name, [value_of(text) for text in texts])

@@ -274,15 +274,15 @@ class SearchProcess:
                 return close_metric(missing, self._jobs.printed, self._jobs.empty)
             if len(first) == MOST_FAILED:
                 all_failed = all(end.outcome is TrialOutcome.FAILED for end in first)
-                return (
-                    f"the first {MOST_FAILED} trials {'failed' if all_failed else 'have no result'}"
-                )
+                what = "failed" if all_failed else "have no result"
+                return f"the first {MOST_FAILED} trials {what}{self._first_failure()}"
         later = self._definition.continued_at
         new = [end for end in self._ended_in_order() if later and end.number >= later]
         if len(new) >= MOST_FAILED and not any(
             end.results or end.outcome is TrialOutcome.PRUNED for end in new[:MOST_FAILED]
         ):
-            return f"the first {MOST_FAILED} trials after it was continued failed"
+            what = f"the first {MOST_FAILED} trials after it was continued failed"
+            return f"{what}{self._first_failure(later)}"
         limit = self._jobs.max_failures
         failed = sum(end.outcome is TrialOutcome.FAILED for end in self._ends.values())
         return f"{failed} trials failed (--max-failures)" if limit and failed >= limit else ""
@@ -387,7 +387,8 @@ class SearchProcess:
         number = len(self._ends)
         if not any(end.results for end in self._ends.values()):
             names = ", ".join(each.metric for each in self._definition.objectives)
-            return f"no trial has a finite {names} ({pluralize(number, 'trial')})"
+            what = f"no trial has a finite {names} ({pluralize(number, 'trial')})"
+            return f"{what}{self._first_failure()}"
         if self._is_exhausted and number < self._definition.trials:
             return (
                 "the only combination was tried"
@@ -395,6 +396,18 @@ class SearchProcess:
                 else f"all {number} combinations were tried"
             )
         return pluralize(number, "trial")
+
+    def _first_failure(self, first: int = 0) -> str:
+        """Return the job of a trial that failed first, and why, as the end of a sentence; empty if none failed.
+
+        Args:
+            first: The first trial that counts.
+        """
+        rows = self._store.searches.trials(self._number)
+        failed = [row.job for row in rows if row.state is State.FAILED and row.number >= first]
+        for job in self._store.read.jobs_by_id(failed[:1]):
+            return f". Job {job.id} failed: {job.reason.removeprefix('failed: ')}"
+        return ""
 
     def _record_standing(self, row: SearchRow, *, last: bool = False) -> None:
         """Record how far the search is; the importance of parameters is computed once a minute, and at the end."""

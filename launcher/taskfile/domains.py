@@ -241,12 +241,13 @@ def choice_of(name: str, values: Sequence[Value]) -> Choice:
             raise InvalidDomain(name, fault, "Write one range, or all values")
     if not values:
         raise InvalidDomain(name, "no values", "Write at least one")
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for text in map(text_of, values):
-        if key_of_text(text) in seen:
-            fault = f"the value {text} is listed twice"
-            raise InvalidDomain(name, fault, "Remove one of them")
-        seen.add(key_of_text(text))
+        if (first := seen.setdefault(key_of_text(text), text)) != text:
+            raise InvalidDomain(name, f"{first} and {text} are one value", "Remove one of them")
+    if len(seen) < len(values):
+        twice = next(text for text in seen.values() if [*map(text_of, values)].count(text) > 1)
+        raise InvalidDomain(name, f"the value {twice} is listed twice", "Remove one of them")
     return Choice(tuple(values))
 
 
@@ -268,22 +269,21 @@ def _checked_range(
     width = None if step is None else Decimal(step)
     whole = all(_WHOLE.fullmatch(part) for part in (low, high, step or "1"))
     fault = remedy = ""
-    if last < first:
+    if max(abs(first), abs(last)) > LARGEST:
+        fault, remedy = f"a bound is larger than {LARGEST}", "Write smaller numbers"
+    elif last < first:
         fault = "the range has no values"
         remedy = f"Write the smaller number first: {named}{high}..{low}"
     elif last == first:
         fault, remedy = "the range has one value", "Write two different bounds"
-    elif max(abs(first), abs(last)) > LARGEST:
-        fault, remedy = f"a bound is larger than {LARGEST}", "Write smaller numbers"
     elif log and first <= 0:
-        fault, remedy = (
-            "a logarithmic range begins above 0",
-            f"Write {named}1e-6..{high}:log",
-        )
+        least = min(Decimal("1e-6"), last / 1000)
+        fault = "a logarithmic range begins above 0"
+        remedy = f"Write {named}{least:.0e}..{high}:log" if last > 0 else "Remove :log"
     elif log and width is not None:
         fault, remedy = "a logarithmic range has no step", "Remove one of them"
     elif width is not None and not 0 < width <= last - first:
-        fault, remedy = "the step does not fit", f"Write a step from 0 to {last - first}"
+        fault, remedy = "the step does not fit", f"Write a step above 0, at most {last - first}"
     if fault:
         raise InvalidDomain(f"{named}{text}", fault, remedy)
     number = int if whole else float

@@ -47,7 +47,8 @@ def search_hint(name: str, text: str) -> str:
     own = own_spelling(text) if _CALL.match(text) else None
     if own is None:
         return ""
-    if own.is_list or re.fullmatch(r"-?\d+\.\.-?\d+(\.\.\d+)?", own.text):
+    has_step = own.text.count("..") > 1
+    if own.is_list or has_step or re.fullmatch(r"-?\d+\.\.-?\d+", own.text):
         return f"write {name}={own.text}"
     return f"only a search draws values: add {_SEARCH}, and write {name}={own.text or 'LOW..HIGH'}"
 

@@ -355,7 +355,9 @@ def add(
     """
     typed = _typed_options()
     if search is not None and search.startswith("-"):
-        raise UsageError(f"--search needs a metric before {search}. Write --search acc {search}.")
+        raise UsageError(
+            f"--search needs a metric before {search}. Write the metric after --search: --search acc."
+        )
     if search is not None and "search" not in typed and not (sweeps or flags):
         search = None  # a default of the configuration
     if source is not None and outputs:

@@ -20,6 +20,7 @@ from launcher.job import Terms
 from launcher.planning.load import load, plan
 from launcher.screens import chart
 from launcher.search import definition
+from launcher.search.api import Search
 from launcher.search.definition import Objective, SearchDefinition, read_definition
 from launcher.search.planned import plan_of_trial, planned_search
 from launcher.search.standing import best_trials
@@ -334,7 +335,12 @@ def test_retried_seeds_of_an_ended_search_count_again_once_all_have_the_same_set
         (["--trials", "2", "--repeat", "x=1..3"], "also in --sweep"),
         (["--trials", "2", "--repeat", "seed=1-3"], "Write seed=1..3"),
         (["--trials", "2", "--sweep", "y=1..9:ln"], "Write y=1..9 or y=1..9:log"),
-        (["--trials", "2", "--sweep", "y=1e-4,0.0001"], "listed twice"),
+        (["--trials", "2", "--sweep", "y=1e-4,0.0001"], "y: 1e-4 and 0.0001 are one value"),
+        (["--trials", "2", "--sweep", "y=7,8,7"], "the value 7 is listed twice"),
+        (["--trials", "2", "--sweep", "y=1e400..1"], "Write smaller numbers"),
+        (["--trials", "2", "--sweep", "y=0..1e-7:log"], "Write y=1e-10..1e-7:log"),
+        (["--trials", "2", "--sweep", "y=-2..-1:log"], "Remove :log"),
+        (["--trials", "2", "--sweep", "y=1..2..0"], "Write a step above 0, at most 1"),
         (["--trials", "2", "--sweep", f"y={'v' * 300},w"], "the name of a job would have"),
         (["--trials", "2", "--output", "m.pt"], "several trials would write this file. Write {x}"),
         (["--trials", "2", "--sweep", "d=/,no", "--cwd", "{d}"], "cannot be part of a job name"),
@@ -358,7 +364,11 @@ def test_bad_input_is_refused_with_the_reason(words: list[str], message: str, ad
         ("acc:up", [], "Write --search acc:min or --search acc:max."),
         ("acc,", [], "expected metrics"),
         ("acc,acc:min", [], "listed twice"),
-        ("--trials", ["5"], "--search needs a metric before --trials."),
+        (
+            "--trials",
+            ["5"],
+            "--search needs a metric before --trials. Write the metric after --search",
+        ),
         ("acc,x", [], "Write --search acc,x:min or --search acc,x:max."),
         ("value", ["--dry-run"], "Write --search value:min or --search value:max."),
     ],
@@ -516,6 +526,13 @@ def test_search_without_a_working_optuna_is_refused(
         ({"sweep": {"x": 3}}, "Write a range such as '1e-5..1e-1:log'"),
         ({"sweep": {"x": optuna.distributions.FloatDistribution(0.1, 0.9)}}, "Write '0.1..0.9'."),
         ({"sweep": {"x": ["a,b"]}}, "'a,b' cannot be part of a job name"),
+        ({"repeat": {"x": "1..3"}, "sweep": {"x": "1..2"}}, "--repeat x: x is also in --sweep"),
+        ({"repeat": {"x": [1, 2]}, "sweep": {"x": "1..2"}}, "--repeat x: x is also in --sweep"),
+        ({"repeat": {"seed": (1e-5, 0.1)}}, "repeat: seed: (1e-05, 0.1) is not a range"),
+        (
+            {"repeat": [1, 2]},
+            "repeat=[1, 2]: expected one name with its values. Write repeat='seed",
+        ),
     ],
 )
 def test_calls_from_python_say_what_to_write(changes: dict[str, Any], message: str) -> None:
@@ -565,6 +582,26 @@ def test_search_without_a_finite_value_has_failed(
     assert [row["trial"] for row in launcher.json("results", "r")["rows"]] == ["failed"] * 2
     (charts,) = search_charts(store, search_of(store).run_id)
     assert charts.state == "failed"
+
+
+def test_search_whose_program_cannot_start_names_the_failure(
+    launcher: Launcher, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del home
+    words = ("--sweep", "x=1..2", "--", "./no where.sh", "{sweep}")
+    launcher.well("add", "--run", "r", "--search", "acc", "--trials", "2", *words)
+    err = launcher("wait", "run:r", "--timeout", LIMIT).err
+    assert (
+        "failed: no trial has a finite acc (2 trials). Job 1 failed: cannot start './no where.sh'"
+        in err
+    )
+    assert "'./no where.sh' {sweep}" in launcher.well("show", "r").out
+    found = Search(1, "r", "")
+    capsys.readouterr()
+    assert found.wait()
+    assert "failed: no trial has a finite acc" in capsys.readouterr().err
+    assert found.best() == []
+    assert "failed: no trial has a finite acc" in capsys.readouterr().err
 
 
 def test_search_whose_optuna_was_removed_ends_with_the_reason(

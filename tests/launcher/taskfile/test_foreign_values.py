@@ -5,6 +5,7 @@ import pytest
 from launcher.errors import UsageError
 from launcher.taskfile.domains import parse_domain
 from launcher.taskfile.foreign_values import own_spelling
+from launcher.taskfile.value_hints import search_hint
 
 LR, WORDS = "1e-5..1e-1:log", "relu,gelu"
 SPELLINGS = [
@@ -80,3 +81,17 @@ def test_own_spelling_is_not_taken_for_that_of_another_program(text: str) -> Non
 @pytest.mark.parametrize("text", ["logspace(9999, 99999, 3)", "f(", "{", "lambda: 3", "a=b=c"])
 def test_texts_that_no_program_reads_have_no_other_spelling(text: str) -> None:
     assert own_spelling(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("np.linspace(0,1,5)", "write x=0..1..0.25"),
+        ("range(0, 5)", "write x=0..4"),
+        ("choice(a, b)", "write x=a,b"),
+        ("uniform(0,1)", "only a search draws values: add --search"),
+        ("loguniform(1e-5,1e-1)", "only a search draws values: add --search"),
+    ],
+)
+def test_only_values_that_are_not_counted_need_a_search(text: str, hint: str) -> None:
+    assert search_hint("x", text).startswith(hint)
