@@ -55,7 +55,9 @@ def sections(screen: QueueSnapshot, width: int) -> dict[str, list[TextLine]]:
         "found": matching_jobs(screen, width),
         "gpus": draw(screen.gpus, width, busy=screen.busy) if screen.gpus else [],
         "pilots": draw_pilots(screen.pilots, screen.at, width),
-        "searches": search_table(screen.searches).to_lines(width) if screen.searches else [],
+        "searches": search_table(screen.searches, screen.unlisted_searches).to_lines(width)
+        if screen.searches or screen.unlisted_searches
+        else [],
     }
     if screen.found is None:
         tables = {"running": running_table, "waiting": waiting_table, "recent": recent_table}

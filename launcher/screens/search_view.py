@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from launcher.job import PROGRAM
-from launcher.screens.text_table import Column, TextSpan, TextStyle, TextTable
+from launcher.screens.text_table import Column, TextSpan, TextStyle, TextTable, line
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, SearchState
 from launcher.system.files import Json
@@ -13,8 +13,8 @@ from launcher.units import format_seconds
 _STYLES = {SearchState.RUNNING: TextStyle.OURS, SearchState.PAUSED: TextStyle.WARN}
 
 
-def search_table(searches: Sequence[SearchRow]) -> TextTable:
-    """Return one line per search."""
+def search_table(searches: Sequence[SearchRow], unlisted: Sequence[SearchRow] = ()) -> TextTable:
+    """Return one line per search, and how many have ended besides."""
     columns = (
         Column(
             "SEARCHES",
@@ -29,16 +29,33 @@ def search_table(searches: Sequence[SearchRow]) -> TextTable:
         Column("LEFT", right=True, drop=1, cell_of=_left_text),
         Column(least=16, fair=0.4, rows=2, cell_of=lambda each: sanitize_terminal(each.reason)),
     )
-    return TextTable(columns, searches)
+    notes = [line(_unlisted_text(unlisted), TextStyle.DIM)] if unlisted else []
+    return TextTable(columns, searches, notes=notes)
 
 
-def shown_searches(store: Store, jobs: Iterable[int]) -> tuple[SearchRow, ...]:
-    """Return the open searches, and those to which some ended jobs belong."""
-    every = store.searches.all()
+def _unlisted_text(unlisted: Sequence[SearchRow]) -> str:
+    failed = sum(each.failed for each in unlisted)
+    among = f", {failed:,} of them failed" if failed else ""
+    also = ". List failed searches: launcher status --failed" if failed else ""
+    what = f"more {'search' if len(unlisted) == 1 else 'searches'} that ended"
+    return f"… and {len(unlisted):,} {what}{among}. List all: launcher status --json{also}"
+
+
+def in_order(searches: Iterable[SearchRow]) -> list[SearchRow]:
+    """Return searches as lists have them: open ones, failed ones and others, each with the newest first."""
+    return sorted(searches, key=lambda each: (not each.is_open, not each.failed, -each.id))
+
+
+def shown_searches(
+    store: Store, jobs: Iterable[int]
+) -> tuple[tuple[SearchRow, ...], tuple[SearchRow, ...]]:
+    """Return the open searches with those to which some ended jobs belong, and the others."""
+    every = in_order(store.searches.all())
     if all(each.is_open for each in every):
-        return tuple(every)
+        return tuple(every), ()
     recent = {each.id for each in store.searches.of_jobs(jobs)}
-    return tuple(each for each in every if each.is_open or each.id in recent)
+    shown = tuple(each for each in every if each.is_open or each.id in recent)
+    return shown, tuple(each for each in every if not (each.is_open or each.id in recent))
 
 
 def search_title(search: SearchRow) -> str:

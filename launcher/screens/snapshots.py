@@ -98,7 +98,8 @@ class QueueSnapshot(NamedTuple):
     pilots: PilotStatus = NO_PILOTS
     busy: Mapping[str, tuple[float, ...]] = {}  # UUID → recent utilisation, each 0 to 1
     groups: tuple[GroupStatus, ...] = ()
-    searches: tuple[SearchRow, ...] = ()  # those that have not ended
+    searches: tuple[SearchRow, ...] = ()  # those that have not ended, and those of recent jobs
+    unlisted_searches: tuple[SearchRow, ...] = ()  # the others
     running: tuple[JobView, ...] = ()
     waiting: tuple[JobView, ...] = ()
     more: int = 0  # waiting jobs that are not listed
@@ -249,7 +250,7 @@ class QueueSnapshotReader:
             )
             runs = store.read.run_progress(_MOST_COUNTED)
             groups = limited_groups(store, running)
-            searches = shown_searches(store, about)
+            searches, unlisted_searches = shown_searches(store, about)
             differ = differing_params(store, [*running, *queued, *rows.values()])
             code = code_change_notes(store, [*running, *queued, *rows.values()])
         pilots, foreign = read_pilot_status(self.home), self._board.foreign_reservations()
@@ -290,6 +291,7 @@ class QueueSnapshotReader:
             busy={uuid: tuple(shares) for uuid, shares in self._busy.items() if len(shares) > 1},
             groups=groups,
             searches=searches,
+            unlisted_searches=unlisted_searches,
             running=works,
             waiting=tuple(
                 job_view(row, need=needs.get(row.id), differing=differ)._replace(

@@ -167,8 +167,8 @@ def command(
                 failed_jobs = _print_queue(
                     home, store, wanted, columns, header=header, as_json=as_json
                 )
-        if patterns and not as_json:
-            _print_searches(store, patterns)
+        if (patterns or failed) and not as_json:
+            _print_searches(store, patterns, only_failed=failed)
         if exit_status and failed_jobs:
             return 1 if _any_current(store, failed_jobs, patterns) else 0
     return 0
@@ -334,7 +334,7 @@ def _record(
     from launcher.gpu.reservations import quiet_board
     from launcher.screens.host_reader import HostReader
     from launcher.screens.pilot_table import pilots_record
-    from launcher.screens.search_view import search_record
+    from launcher.screens.search_view import in_order, search_record
     from launcher.screens.snapshots import read_scheduler_status
 
     counts = {} if store is None else store.read.current_counts()
@@ -352,7 +352,9 @@ def _record(
         "groups": []
         if store is None
         else [group.to_json() for group in limited_groups(store, running)],
-        "searches": [] if store is None else [search_record(each) for each in store.searches.all()],
+        "searches": []
+        if store is None
+        else [search_record(each) for each in in_order(store.searches.all())],
         "host": host.to_json(),
         **pilots_record(NO_PILOTS if store is None else read_pilot_status(home)),
         "truncated": bool(waiting or ended),
@@ -385,18 +387,19 @@ def _print_tables(
     return [ending.id for ending in screen.recent if ending.latest is State.FAILED]
 
 
-def _print_searches(store: Store, patterns: Sequence[str]) -> None:
+def _print_searches(store: Store, patterns: Sequence[str], *, only_failed: bool) -> None:
     """Print the searches of the runs that patterns name; in a pipe only why they failed, on standard error."""
     runs = [each.removeprefix(RUN_PREFIX) for each in patterns if each.startswith(RUN_PREFIX)]
-    searches = [each for run in runs for each in store.searches.in_runs(run)]
+    found = [each for run in runs or ["*"] * (not patterns) for each in store.searches.in_runs(run)]
+    searches = [each for each in found if each.failed or not only_failed]
     if not searches:
         return
     if sys.stdout.isatty():
         # the tables of a terminal, which a pipe does not need
-        from launcher.screens.search_view import search_table
+        from launcher.screens.search_view import in_order, search_table
 
         click.echo()
-        print_lines(search_table(searches).to_lines(width()))
+        print_lines(search_table(in_order(searches)).to_lines(width()))
         return
     for search in searches:
         if search.failed:

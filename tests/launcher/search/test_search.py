@@ -19,6 +19,7 @@ from launcher.errors import TaskFileError, UsageError
 from launcher.job import Terms
 from launcher.planning.load import load, plan
 from launcher.screens import chart
+from launcher.screens.search_view import in_order, search_table
 from launcher.search import definition
 from launcher.search.api import Search
 from launcher.search.definition import Objective, SearchDefinition, read_definition
@@ -45,7 +46,7 @@ from launcher.search.trials import (
 from launcher.search.words import SearchWords
 from launcher.states import Done, ReasonCode, State
 from launcher.store.queue import Store
-from launcher.store.searches import SearchRow, TrialRow
+from launcher.store.searches import SearchRow, SearchState, TrialRow
 from launcher.system.files import Json, read_json
 from launcher.system.paths import Home
 from launcher.taskfile.domains import Choice, text_of
@@ -561,7 +562,7 @@ def test_unknown_metric_ends_the_search_and_the_reason_is_kept(
     (record,) = launcher.json("status")["searches"]
     assert (record["state"], record["has_failed"]) == ("ended", True)
     assert record["reason"].startswith(reason)
-    for words in (("results", "r"), ("status", "run:r")):
+    for words in (("results", "r"), ("status", "run:r"), ("status", "--failed")):
         assert f"the search of run 'r' failed: {reason}" in launcher(*words).err
     for words in (("show", "run:r"), ("show", "r")):
         assert f"failed: {reason}" in launcher.well(*words).out
@@ -737,6 +738,18 @@ def test_several_metrics_have_a_front_and_one_metric_the_first_of_equal_trials()
         for number, value in enumerate([2.0, 1.0, 1.0, 0.0])
     ]
     assert [each.number for each in best_trials(equal, both[1:])] == [1]
+
+
+def test_lists_begin_with_open_and_failed_searches_and_count_the_others() -> None:
+    row = SearchRow(1, 1, "r", "", "", SearchState.ENDED, "", failed=False, body="", progress={})
+    bad, new = row._replace(id=2, failed=True), row._replace(id=3)
+    opened = row._replace(id=4, state=SearchState.RUNNING)
+    assert [each.id for each in in_order([row, bad, new, opened])] == [4, 2, 3, 1]
+    (note,) = search_table([opened], [bad, new, row]).notes
+    assert note.text == (
+        "… and 3 more searches that ended, 1 of them failed. List all: launcher status --json. "
+        "List failed searches: launcher status --failed"
+    )
 
 
 def a_row(state: State, code: str = "", **changes: Any) -> TrialRow:
