@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 from launcher.errors import UsageError
-from launcher.search.definition import check_extra
+from launcher.search.definition import check_import
 from launcher.search.endings import end_failed, reason_of_error
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 
 try:
-    check_extra()
+    check_import()
 except UsageError as error:  # Optuna was removed or replaced after the search was queued
     home = Home(Path(sys.argv[1]))
     end_failed(home, Store(home), int(sys.argv[2]), reason_of_error(error))

@@ -1,9 +1,10 @@
 """The definition of a search: metrics, values, number of trials, and the job of each trial."""
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -341,19 +342,47 @@ def _sampler_fault(objectives: Sequence[Objective], sampler: str, space: Space) 
 
 
 def check_extra() -> None:
-    """Refuse a search if Optuna is not installed, too old, or cannot be imported.
+    """Refuse a search if Optuna or a package that it needs is not installed, or Optuna is too old.
+
+    Optuna is not imported, because this takes longer than the rest of a command, unless another folder hides it.
 
     Raises:
         UsageError: it is.
     """
-    install = f"Install it: {install_command('search')}"
-    if find_spec("optuna") is None:
+    spec, install = find_spec("optuna"), f"Install it: {install_command('search')}"
+    if spec is None:
         raise UsageError(f"a search needs Optuna, which is not installed. {install}")
     found = version("optuna")
     if int(found.partition(".")[0]) < OLDEST_OPTUNA:
         raise UsageError(
             f"a search needs Optuna {OLDEST_OPTUNA} or newer, and {found} is installed. {install}"
         )
+    package = distribution("optuna")
+    for text in package.requires or ():
+        name, _, condition = text.partition(";")
+        if condition:  # of an extra or another Python
+            continue
+        try:
+            version(re.split(r"[^\w.-]", name, maxsplit=1)[0])
+        except PackageNotFoundError as error:
+            raise UsageError(
+                f"a search needs Optuna, which cannot be imported: {error.name} is not installed. {install}"
+            ) from error
+    if spec.origin != str(package.locate_file("optuna/__init__.py")):
+        _check_import(install)
+
+
+def check_import() -> None:
+    """Refuse a search if Optuna is not installed, too old, or cannot be imported.
+
+    Raises:
+        UsageError: it is.
+    """
+    check_extra()
+    _check_import(f"Install it: {install_command('search')}")
+
+
+def _check_import(install: str) -> None:
     try:
         import_module("launcher.search.study")
     except Exception as error:  # a broken package may raise anything

@@ -8,6 +8,8 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -512,7 +514,34 @@ def test_search_without_a_working_optuna_is_refused(
     monkeypatch.setattr(definition, "version", lambda _: found)
     monkeypatch.setattr(definition, "import_module", raise_if_broken)
     with pytest.raises(UsageError, match=re.escape(message)):
+        definition.check_import()
+
+
+def test_optuna_is_imported_before_a_search_is_queued_only_if_its_files_may_be_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported: list[str] = []
+    monkeypatch.setattr(definition, "import_module", imported.append)
+    definition.check_extra()
+    assert imported == []
+    hidden = spec_from_file_location("optuna", tmp_path / "optuna.py")
+    monkeypatch.setattr(definition, "find_spec", lambda _: hidden)
+    definition.check_extra()
+    assert imported == ["launcher.search.study"]
+    monkeypatch.setattr(definition, "version", lacking("sqlalchemy"))
+    with pytest.raises(UsageError, match="cannot be imported: sqlalchemy is not installed"):
         definition.check_extra()
+
+
+def lacking(missing: str) -> Callable[[str], str]:
+    """Return a stand-in for `version` to which a package is not installed."""
+
+    def version(name: str) -> str:
+        if name == missing:
+            raise PackageNotFoundError(name)
+        return "5.0.0"
+
+    return version
 
 
 @pytest.mark.parametrize(
