@@ -7,7 +7,6 @@ from typing import NamedTuple
 from launcher.context import FOLDER_PLACEHOLDERS, program_words
 from launcher.results.returned_rows import JOB
 from launcher.results.table import COUNTS, Row, RunResults
-from launcher.search.definition import read_definition
 from launcher.store.rows import JobRow
 from launcher.store.searches import SearchRow
 from launcher.system.text import sanitize_terminal
@@ -15,6 +14,11 @@ from launcher.system.text import sanitize_terminal
 
 def repeated_names(searches: Sequence[SearchRow]) -> tuple[str, ...]:
     """Return the parameters over which the searches of a run average."""
+    if not searches:
+        return ()
+    # definitions of searches, which most runs lack
+    from launcher.search.definition import read_definition
+
     repeats = (read_definition(search.body).repeat for search in searches)
     return tuple(dict.fromkeys(repeat.name for repeat in repeats if repeat is not None))
 

@@ -360,7 +360,7 @@ def check_extra() -> None:
     package = distribution("optuna")
     for text in package.requires or ():
         name, _, condition = text.partition(";")
-        if condition:  # of an extra or another Python
+        if condition:  # an extra needs it, or another Python
             continue
         try:
             version(re.split(r"[^\w.-]", name, maxsplit=1)[0])

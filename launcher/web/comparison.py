@@ -9,7 +9,8 @@ from launcher.results.returned_rows import JOB
 from launcher.results.rows import RowJobIndex, kinds_of, rows_of
 from launcher.results.table import MODEL, ROW_KEY_COLUMNS, AbsentRow, Row, RunResults
 from launcher.screens.code_notes import different_code_notes
-from launcher.search.run_searches import RunSearches, read_searches
+from launcher.search.run_searches import read_searches
+from launcher.search.run_trials import RunSearches
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal

@@ -65,13 +65,13 @@ from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import CommandOutput
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable, line
-from launcher.search.run_searches import RunSearches, read_searches, read_trial_marks
+from launcher.search.run_trials import RunSearches
 from launcher.store.client import find_run_jobs, open_queue
 from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.searches import end_text
+from launcher.store.searches import SearchRow, end_text
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal, shell_line
 
@@ -216,7 +216,7 @@ def command(
                     "To select rows afterwards: launcher query --db FILE SQL"
                 )
             written = write_run(
-                database, home, store, every[0].run_id, trial_marks=read_trial_marks
+                database, home, store, every[0].run_id, trial_marks=_read_trial_marks
             )
             print_stderr(f"{database}: {pluralize(written, 'new or changed row')}")
             return
@@ -231,7 +231,7 @@ def command(
         returned = read_returned_values(home, store, jobs, kinds) if wanted else []
         code_notes = different_code_notes(store, jobs)
         missing_trials = [end_text(each) for each in searches if each.failed]
-        of_searches = read_searches(store, searches)
+        of_searches = _read_searches(store, searches)
     counts = count_results(matching, tests=bool(results.rows))
     found = RunOutcome(every[0].run, results, returned, now, kinds, of_searches)
     missing = [
@@ -271,6 +271,24 @@ def command(
         )
     if results.rows or returned:
         _print_notes((*counts.notes(), *code_notes))
+
+
+def _read_searches(store: Store, searches: Sequence[SearchRow]) -> RunSearches:
+    if not searches:
+        return RunSearches()
+    # definitions of searches, which most runs lack
+    from launcher.search.run_searches import read_searches
+
+    return read_searches(store, searches)
+
+
+def _read_trial_marks(store: Store, run: int) -> Mapping[int, str]:
+    if not store.searches.all([run]):
+        return {}
+    # as above
+    from launcher.search.run_searches import read_trial_marks
+
+    return read_trial_marks(store, run)
 
 
 class RunOutcome(NamedTuple):
@@ -672,7 +690,7 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
     if database is None:
         with open_queue() as (home, store):
             columns, answer = query_all_runs(
-                home, store, sql, limit_s=limit_s, print_line=_note, trial_marks=read_trial_marks
+                home, store, sql, limit_s=limit_s, print_line=_note, trial_marks=_read_trial_marks
             )
     else:
         columns, answer = run_query(database, sql, limit_s=limit_s)

@@ -31,7 +31,7 @@ from launcher.results.table import RunResults
 from launcher.results.write import NAME
 from launcher.screens.table_formats import escape_latex, latex_text
 from launcher.screens.text_table import table_of_texts, width_of
-from launcher.search.run_searches import RunSearches
+from launcher.search.run_trials import RunSearches
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home
