@@ -15,7 +15,15 @@ from launcher.lazy_regex import compile_lazily
 from launcher.system.environment import owners_environment
 from launcher.system.folder_contents import FOLDER_END
 from launcher.system.process_limits import is_limits, niceness_of, soft_limits
-from launcher.system.program_paths import Start, find_paths, program_index, use_paths, used_paths
+from launcher.system.program_paths import (
+    Start,
+    find_named_paths,
+    find_paths,
+    named_words,
+    program_index,
+    use_paths,
+    used_paths,
+)
 from launcher.system.stored_fields import Unreadable, restore_known_fields
 
 JOB_FOLDER, RUN_FOLDER = "{job_folder}", "{run_folder}"  # in the entry of a program
@@ -349,17 +357,21 @@ def with_programs(context: Context, specs: Iterable[Spec]) -> Context:
     A path that the context has already stays, such as that of a search whose trials are queued later.
     """
     found: dict[str, str] = {}
-    known: set[object] = set()
+    known: dict[object, set[str]] = {}
     for spec in specs:
         if spec.entry or not spec.argv:
             continue
         at, path = program_index(spec.argv)
         own = spec.settings.get("env") or {}
         key = (spec.argv[: at + 1], path, spec.settings.get("cwd"), tuple(own.items()))
-        if key not in known:  # the jobs of a sweep have one program
-            known.add(key)
-            with suppress(Unreadable):  # the start of the job reports it
+        is_new, words = key not in known, {*spec.argv} - known.setdefault(key, set())
+        known[key] |= words
+        with suppress(Unreadable):  # the start of the job reports it
+            if is_new:
                 found |= find_paths(spec.argv, _start(spec, entry_context(spec, context)))
+            elif names := named_words(words):  # the jobs of a sweep have one program
+                start = _start(spec, entry_context(spec, context))
+                found |= find_named_paths(names, start, path)
     programs = {**found, **context.programs}
     return context if programs == context.programs else context._replace(programs=programs)
 

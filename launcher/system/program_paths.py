@@ -1,11 +1,13 @@
 """The paths that PATH gives for the programs of command lines: found when jobs are queued, used when they start.
 
 A command line names its program, which wrappers such as `env` may start. A script also names its interpreter, often as
-`#!/usr/bin/env python`. A shell script starts programs of the virtual environment in which it was queued.
+`#!/usr/bin/env python`. A shell script starts programs of the virtual environment in which it was queued. Any other word may
+name a program, too, which a wrapper that is not known starts.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.system.executables import is_assignment, is_python, is_shell
@@ -26,6 +28,9 @@ _WRAPPERS: Mapping[str, tuple[frozenset[str], int]] = {
     "timeout": (frozenset({"-k", "-s", "--kill-after", "--signal"}), 1),
 }
 _SPLIT = ("-S", "--split-string")  # options of env behind which a script has more than one word
+_EMPTY = ("-", "-i", "--ignore-environment")  # options of env that remove PATH
+# a name in a word, which may be a line for a shell or an option with a value
+_NAME = re.compile(r"(?:^-S|(?<![^\s;&|()<>'\"`=]))([^\s;&|()<>'\"`=-][^\s;&|()<>'\"`=]*)")
 
 
 class ProgramGone(Exception):
@@ -71,6 +76,30 @@ def find_paths(argv: Sequence[str], start: Start) -> dict[str, str]:
         return present
 
     _walk(argv, start, find)
+    return found | find_named_paths(named_words(argv), start, program_index(argv)[1])
+
+
+def named_words(argv: Collection[str]) -> set[str]:
+    """Return the names in a command line that may be programs, also those in a word with a line for a shell."""
+    return {name for word in argv for name in _NAME.findall(word)}
+
+
+def find_named_paths(words: Collection[str], start: Start, set_path: str) -> dict[str, str]:
+    """Return the paths of the words that name a Python or a program of a virtual or conda environment.
+
+    Args:
+        words: Words of `named_words`.
+        start: Where their command line starts.
+        set_path: PATH that `env` sets in it; '' if it does not.
+    """
+    folders = _program_folders(start)
+    found: dict[str, str] = {}
+    for key, word in _keys_of(words, start, set_path):
+        if not is_python(word) and not any(map(_is_executable, _paths_in(folders, word, start))):
+            continue  # the words of a long sweep are not looked up in all of PATH
+        path = key if "/" in word else _find_in(_search_path(start, set_path), word, start.folder)
+        if _is_executable(path) and _is_of_environment(word, path, folders):
+            found[key] = path
     return found
 
 
@@ -94,7 +123,11 @@ def use_paths(argv: Sequence[str], start: Start, paths: Mapping[str, str]) -> tu
             raise ProgramGone(text, path)
         return path
 
-    return _walk(argv, start, find)
+    words = _walk(argv, start, find)
+    for word, path in _stored_names(argv, start, paths):
+        if not _is_executable(path):
+            raise ProgramGone(word, path)
+    return words
 
 
 def used_paths(argv: Sequence[str], start: Start, paths: Mapping[str, str]) -> list[str]:
@@ -114,6 +147,7 @@ def used_paths(argv: Sequence[str], start: Start, paths: Mapping[str, str]) -> l
         return path or present
 
     _walk(argv, start, find)
+    used.update((path, None) for _, path in _stored_names(argv, start, paths) if path not in argv)
     return [*used]
 
 
@@ -130,15 +164,60 @@ def program_index(argv: Sequence[str]) -> tuple[int, str]:
         is_env, (with_value, operands) = argv[at].rpartition("/")[2] == "env", wrapper
         at += 1
         while at < len(argv) and argv[at].startswith("-") and argv[at] != "--":
-            if is_env and (argv[at].startswith(_SPLIT) or argv[at] in {"-", "-i"}):
-                return -1, ""
+            if is_env and argv[at].startswith(_SPLIT):
+                return -1, path
+            path = os.defpath if is_env and argv[at] in _EMPTY else path
             at += 2 if argv[at] in with_value else 1
         at += (at < len(argv) and argv[at] == "--") + operands
         while is_env and at < len(argv) and is_assignment(argv[at]):
             name, _, text = argv[at].partition("=")
             path = text if name == _PATH else path
             at += 1
-    return -1, ""
+    return -1, path
+
+
+def _search_path(start: Start, set_path: str) -> str:
+    return set_path or start.environment.get(_PATH, os.defpath)
+
+
+def _program_folders(start: Start) -> set[str]:
+    """Return the folders with the programs of the virtual or conda environment in which a job was queued."""
+    folders = (start.environment.get(variable) for variable in ENVIRONMENT_FOLDERS)
+    return {f"{os.path.normpath(folder)}/bin" for folder in folders if folder}
+
+
+def _paths_in(folders: Collection[str], word: str, start: Start) -> Iterator[str]:
+    """Yield the paths that a word can have in folders of programs."""
+    if "/" not in word:
+        yield from (f"{folder}/{word}" for folder in folders)
+    elif (path := _resolve(word, start)).rpartition("/")[0] in folders:
+        yield path
+
+
+def _is_of_environment(word: str, path: str, folders: Collection[str]) -> bool:
+    return is_python(word) or path.rpartition("/")[0] in folders
+
+
+def _keys_of(words: Collection[str], start: Start, set_path: str) -> Iterator[tuple[str, str]]:
+    """Yield the keys under which the paths of words are stored, with the words."""
+    own_path = set_path or start.own.get(_PATH, "")
+    for word in sorted(words):
+        yield _resolve(word, start) if "/" in word else _key_of(word, own_path), word
+
+
+def _key_of(word: str, own_path: str) -> str:
+    return f"{_PATH}={own_path}:{word}" if own_path else word
+
+
+def _stored_names(
+    argv: Sequence[str], start: Start, paths: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the words of a command line whose paths `find_named_paths` returns, with these."""
+    folders = _program_folders(start)
+    for key, word in _keys_of(named_words(argv), start, program_index(argv)[1]):
+        path = paths.get(key, "")
+        if path and _is_of_environment(word, path, folders):
+            yield word, path
 
 
 def _walk(argv: Sequence[str], start: Start, find: _Find) -> tuple[str, ...]:
@@ -154,19 +233,17 @@ def _walk(argv: Sequence[str], start: Start, find: _Find) -> tuple[str, ...]:
     if at < 0:
         return tuple(words)
     own_path = set_path or start.own.get(_PATH, "")
-    search_path = own_path or start.environment.get(_PATH, os.defpath)
+    search_path, folders = _search_path(start, own_path), _program_folders(start)
 
     def look_up(word: str) -> tuple[str, str]:
         """Return the path of a word, and the word or the path that starts it."""
         if "/" in word:
-            path = os.path.normpath(os.path.join(start.folder, word))  # noqa: PTH118  # for each start
-            if not word.startswith("/") or not (is_python(word) or is_shell(word)):
-                return path, word
-            path = find(word, word, word if _is_executable(word) else "")
+            path = _resolve(word, start)
+            if is_shell(word) or _is_of_environment(word, path, folders):
+                find(path, word, path if _is_executable(path) else "")
             return path, word
         present = _find_in(search_path, word, start.folder)
-        key = f"{_PATH}={own_path}:{word}" if own_path else word
-        path = find(key, word, present)
+        path = find(_key_of(word, own_path), word, present)
         return path, word if path == present else path
 
     program, words[at] = look_up(argv[at])
@@ -211,6 +288,10 @@ def _interpreter_of(program: str) -> tuple[str, list[str], bool]:
     if not words or words[0].startswith("-") or is_assignment(words[0]):
         return "", [], False
     return words[0], words[1:], True
+
+
+def _resolve(word: str, start: Start) -> str:
+    return os.path.normpath(os.path.join(start.folder, word))  # noqa: PTH118  # for each start
 
 
 def _find_in(search_path: str, word: str, folder: str) -> str:

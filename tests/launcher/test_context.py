@@ -18,6 +18,7 @@ from launcher.context import (
     start_folder,
     substitute_folders,
     uses_job_folder,
+    with_programs,
 )
 from launcher.job import Resources
 from launcher.store.lanes import lane_of
@@ -117,6 +118,18 @@ def test_only_folder_placeholders_of_a_program_are_expanded(
     assert own.pop("HOME") == "{job_folder}"  # its owner's, not its entry's
     assert expected in (filled.argv, place.folder, own)
     assert uses_job_folder(spec) == bool(made)
+
+
+def test_programs_that_jobs_of_a_sweep_name_are_all_stored(tmp_path: Path) -> None:
+    tools = [tmp_path / "bin" / name for name in ("a-tool", "b-tool")]
+    for tool in tools:
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text("#!/bin/sh\n")
+        tool.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}/bin:/bin", "VIRTUAL_ENV": str(tmp_path)}
+    specs = [a_spec("sh", "--with", tool.name) for tool in tools]
+    context = with_programs(a_context(str(tmp_path), environment=variables), specs)
+    assert {*map(str, tools)} <= {*context.programs.values()}
 
 
 def test_only_programs_have_their_own_folder_and_variables() -> None:

@@ -49,7 +49,10 @@ def start(folder: Path, own: Mapping[str, str] | None = None, path: str = "env/b
         ("./s.py x", ["python"]),
         ("./split.py x", ["python"]),
         ("tool x", ["tool", "env/bin/python"]),
-        ("env -i python s.py", []),  # it starts with another PATH
+        ("taskset -c 0 python s.py", ["python"]),
+        ("flock lock ./env/bin/python s.py", ["./env/bin/python"]),
+        ("make --with=tool --python lint", ["tool"]),
+        ("env -i tool x", []),  # it starts with another PATH
         ("./odd.py", []),
         ("nowhere x", []),
         ("env", []),
@@ -63,7 +66,9 @@ def test_programs_of_a_command_line_are_found(folder: Path, line: str, names: li
     }
     # the stand-in for Python is a shell script, which needs its environment
     assert {
-        name: path for name, path in found.items() if name[0] != "$" and path != "/bin/sh"
+        name: path
+        for name, path in found.items()
+        if name[0] != "$" and path.startswith(str(folder))
     } == expected
     assert use_paths(line.split(), start(folder), found) == tuple(line.split())
 
@@ -99,7 +104,16 @@ def test_program_is_the_one_of_the_queueing_if_path_gives_another_one(
         ("python s.py", "env/bin/python"),
         ("nice ./s.py", "env/bin/python"),
         ("{env}/bin/python s.py", "env/bin/python"),
+        ("./env/bin/python s.py", "env/bin/python"),
+        ("env/bin/run", "env/bin/run"),
         ("tool", "env/bin/tool"),
+        ("taskset -c 0 python s.py", "env/bin/python"),
+        ("flock lock {env}/bin/tool", "env/bin/tool"),
+        ("xvfb-run -a ./env/bin/python s.py", "env/bin/python"),
+        ("strace -f tool", "env/bin/tool"),
+        ("env -i PATH={env}/bin tool", "env/bin/tool"),
+        ("watch -n1 A=1;tool", "env/bin/tool"),
+        ("ls --tool -l python.txt", ""),
         ("sh run.sh", "env"),
         ("bash -c tool", "env"),
         ("ls -l", ""),
@@ -137,7 +151,25 @@ def test_links_are_stored_as_they_are_and_known_words_are_not_listed(folder: Pat
     assert str(python) not in used_paths([str(python)], start(folder), found)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("env", "-S", "python s.py"),
+        ("env", "-Spython s.py"),
+        ("env", "--split-string=python s.py"),
+        ("parallel", "python s.py {}", ":::", "1"),
+    ],
+)
+def test_program_in_a_word_of_several_is_needed(folder: Path, line: tuple[str, ...]) -> None:
+    found = find_paths(line, start(folder))
+    assert str(folder / "env/bin/python") in used_paths(line, start(folder), found)
+    (folder / "env").rename(folder / "away")
+    with pytest.raises(ProgramGone):
+        use_paths(line, start(folder), found)
+
+
 def test_index_of_a_program_behind_wrappers() -> None:
     assert program_index(["env", "PATH=/x", "A=1", "time", "-p", "python"]) == (5, "/x")
     assert program_index(["nohup", "--", "a"]) == (2, "")
+    assert program_index(["env", "-i", "A=1", "a"]) == (3, "/bin:/usr/bin")
     assert program_index(["env", "-S", "a b"])[0] == -1

@@ -123,7 +123,7 @@ def test_job_of_a_deleted_environment_fails_and_is_retried_in_the_present_one(
     for words in (["env", "A=1", "tool"], ["sh", "-c", "tool"], ["sh", "-c", "exit 3"]):
         launcher.well("add", "--hold", "--pass-env", "MY_TOKEN", "--", *words)
     assert f"program  {old}/bin/tool" in launcher.well("show", "1").out
-    assert f", {old}\n" in launcher.well("show", "2").out
+    assert f", {old}, {old}/bin/tool\n" in launcher.well("show", "2").out
     old.rename(tmp_path / "away")
     with shortened(QUICK_LOSSES):
         serve(home)
