@@ -160,12 +160,16 @@ class ListingQueries:
         ).fetchone()
         return int(number)
 
+    def runs_named(self, name: str) -> list[int]:
+        """Return the runs of a name that have jobs, the oldest first; each project may have one."""
+        rows = self._db.execute(
+            f"SELECT id FROM runs WHERE name = ? AND {_HAS_JOBS} ORDER BY id", (name,)
+        )
+        return [run for (run,) in rows]
+
     def newest_run_named(self, name: str) -> int | None:
         """Return the newest run of a name, None if it does not exist."""
-        (newest,) = self._db.execute(
-            f"SELECT max(id) FROM runs WHERE name = ? AND {_HAS_JOBS}", (name,)
-        ).fetchone()
-        return None if newest is None else int(newest)
+        return max(self.runs_named(name), default=None)
 
     def run_names(self) -> dict[int, str]:
         """Return the name of each run that has jobs."""

@@ -1,4 +1,4 @@
-"""`launcher show`: all that is known of a job."""
+"""`launcher show`: all that is known of a job, or a summary of a run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,14 +24,14 @@ from launcher.screens.job_details import (
     zone_title,
 )
 from launcher.screens.job_records import record_of
-from launcher.screens.search_view import search_record
 from launcher.screens.text_table import columns
 from launcher.states import OPEN_STATES, ReasonCode, State
 from launcher.store.client import open_queue
 from launcher.store.job_selection import RUN_PREFIX, is_job_number
+from launcher.store.listings import ListingQueries
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.searches import SearchRow, end_text
+from launcher.store.searches import end_text
 from launcher.system.files import read_file_end
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
@@ -64,7 +64,8 @@ NEEDS = 10  # jobs that are listed; the others are counted
 def command(job: str, as_json: bool, runs: bool) -> None:
     """Print one job: settings, state, attempts, events.
 
-    For a run with a search, print the search: state, why it ended, its values and the best trials.
+    For a run, print how many of its jobs are in each state, and its failures and tags. For each search of
+    the run, print its state, why it ended, its values and the best trials.
 
     \b
     Examples:
@@ -76,14 +77,14 @@ def command(job: str, as_json: bool, runs: bool) -> None:
     if as_json and runs:
         raise UsageError("--command cannot be combined with --json. Remove one of them.")
     with open_queue() as (home, store):
-        if (searches := _searches_of(store, job)) and not runs:
-            # definitions of searches, which few jobs need
-            from launcher.cli.shown_searches import search_lines
+        if (run := _run_of(store, job)) and not runs:
+            # it imports definitions of searches, which jobs do not need
+            from launcher.cli.shown_runs import run_parts, run_records
 
             if as_json:
-                print_json({"searches": [*map(search_record, searches)]})
+                print_json(run_records(store, run))
             else:
-                click.echo("\n\n".join("\n".join(search_lines(store, each)) for each in searches))
+                click.echo("\n\n".join("\n".join(part) for part in run_parts(store, run)))
             return
         row = only_job(store, job)
         if runs:
@@ -98,12 +99,13 @@ def command(job: str, as_json: bool, runs: bool) -> None:
     click.echo("\n\n".join(parts))
 
 
-def _searches_of(store: Store, pattern: str) -> list[SearchRow]:
-    """Return the searches of the run that a pattern names; those of a name only if no job has it."""
+def _run_of(store: Store, pattern: str) -> str:
+    """Return the run that a pattern names, '' if none. A name without `run:` is a run if no job has it."""
     name = pattern.removeprefix(RUN_PREFIX)
     if name == pattern and (is_job_number(pattern) or store.read.select_by_pattern(pattern)):
-        return []
-    return store.searches.in_runs(name)
+        return ""
+    has_jobs = ListingQueries(store.database).runs_named(name)
+    return name if has_jobs or store.searches.in_runs(name) else ""
 
 
 def _parts(

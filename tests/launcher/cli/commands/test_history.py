@@ -540,3 +540,23 @@ def test_named_section_is_shown_completely() -> None:
 def test_names_contain_no_terminal_control_sequences() -> None:
     assert "\x1b" not in "".join(texts_of(draw(a_past(), 80)))
     assert "\x1b" not in "".join(text for row in columns(a_past()) for text in row)
+
+
+def test_run_is_summarized_by_show(store: Store, launcher: Launcher) -> None:
+    names = [f"train/{number}" for number in range(8)]
+    jobs = enqueue(store, *names, run="grid 1")
+    enqueue(store, "other", run="else")
+    store.job_control.change_tags(jobs[:3], ["paper"], [])
+    for job in jobs[:7]:
+        attempt(store, job, Failed(at=NOON, error="boom"), 1.0)
+    for word in ("run:grid 1", "grid 1"):
+        shown = launcher.well("show", word).out
+        assert shown.startswith("run grid 1\n1 queued · 7 failed\n")
+        assert "\ntags    paper (3)\n" in shown
+        assert shown.count("boom") == 5
+        assert "\n  and 2 more\n" in shown
+        assert "launcher status 'run:grid 1'\n" in shown
+    answer = launcher.json("show", "grid 1")
+    (record,) = answer["runs"]
+    assert (record["counts"], record["tags"]) == ({"failed": 7, "queued": 1}, {"paper": 3})
+    assert (record["failed"], answer["searches"]) == (jobs[6:1:-1], [])
