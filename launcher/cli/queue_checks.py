@@ -5,6 +5,7 @@ Checks change and send nothing, submit no pilot, and have short timeouts.
 
 import contextlib
 import os
+import shlex
 import shutil
 import stat
 import sys
@@ -352,7 +353,8 @@ def find_reservations_folder(
     except UsageError as error:
         return "", str(error), ()
     if not folder.is_dir():
-        return str(folder), f"{folder} is not a folder", ()
+        fault = "is not a folder" if folder.exists() else "does not exist"
+        return str(folder), f"{folder} {fault}", ()
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return str(folder), f"{folder} cannot be written", ()
     if home is None:
@@ -371,9 +373,12 @@ def judge_reservations(claims: str, problem: str, faults: Sequence[str] = ()) ->
         faults: Files of others that are not in order.
     """
     if problem:
+        remedy = f"ask an administrator to fix {claims or 'the folder'}"
+        if problem.endswith("does not exist"):
+            remedy = f"create it for all users with `mkdir -p -m 1777 {shlex.quote(claims)}`"
         return warning(
             f"schedulers of other queues cannot see the reservations of this queue: {problem}",
-            f"ask an administrator to fix {claims or 'the folder'}, or set LAUNCHER_CLAIMS for all users",
+            f"{remedy}, or set LAUNCHER_CLAIMS for all users",
         )
     if faults:
         return warning(

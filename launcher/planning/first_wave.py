@@ -20,8 +20,7 @@ from launcher.errors import MachineError
 from launcher.gpu.gpus_file import read_known_attempts
 from launcher.gpu.monitor import GpuSample, OwnProcesses, query_gpus_once
 from launcher.gpu.nvml import Nvml
-from launcher.gpu.reservation_files import reservations_folder
-from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.reservations import quiet_board
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU, Spec
 from launcher.planning.comparison import Action, ComparedJob, open_jobs
@@ -327,9 +326,7 @@ def read_machine_state(
         limits=store.ready_jobs.slots_by_group() if store else {},
         rules=rules._replace(idle_s=0.0),  # without watching, past users of the GPUs are unknown
         foreign_load=ledger.foreign_load,
-        foreign=ReservationBoard(
-            reservations_folder(os.environ), home.folder
-        ).foreign_reservations(),
+        foreign=quiet_board(home.folder).foreign_reservations(),
     )
     running = tuple(ledger.usage_tracker.running_jobs(claims, usage))
     ready = tuple(store.ready_jobs.read_ready(cpus)) if store else ()

@@ -21,6 +21,7 @@ from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import Backends, read_configured_backends
 from launcher.cli.await_jobs import await_search
 from launcher.cli.complete import offer_task_files
+from launcher.cli.findings import CheckStatus
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.job_selection import EXIT_ABORTED, gc_paused, print_failed_jobs
 from launcher.cli.notify_warnings import no_target_warning
@@ -249,6 +250,7 @@ def command(
         )
         _warn_of_programs(plans, searches)
         _warn_of_secrets(plans)
+        _warn_of_reservations(os.environ)
         for plan in plans:
             if plan.notify.to is not None or plan.notify.events:
                 _warn_of_targets(plan.name, plan.notify, os.environ)
@@ -352,6 +354,20 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
     if not names and notify.to is None:
         text = f"warning: notify: run {run} sends no messages. Add a table [notify.NAME] to config.toml"
         print_stderr(sanitize_terminal(f"{text} (launcher help messages)."))
+
+
+def _warn_of_reservations(environ: Mapping[str, str]) -> None:
+    """Print why the folder that LAUNCHER_CLAIMS names cannot be used."""
+    named = environ.get("LAUNCHER_CLAIMS")
+    if not named or os.access(f"{named}/", os.R_OK | os.W_OK | os.X_OK):  # the default one exists
+        return
+    # all checks, which a folder that can be used does not need
+    from launcher.cli.queue_checks import find_reservations_folder, judge_reservations
+
+    finding = judge_reservations(*find_reservations_folder(environ, None))
+    if finding.status is CheckStatus.WARNING:
+        advice = f"{finding.advice[0].upper()}{finding.advice[1:]}"
+        print_stderr(sanitize_terminal(f"warning: {finding.summary}. {advice}."))
 
 
 def _warn_of_programs(plans: Iterable[Plan], searches: Iterable[Sequence[SearchRequest]]) -> None:

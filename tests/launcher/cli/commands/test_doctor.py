@@ -233,7 +233,7 @@ def test_invalid_reservations_folder_is_an_error(tmp_path: Path, home: Home) -> 
 
     folder, trouble, _ = find_reservations_folder(environ, home)
 
-    assert (folder, "is not a folder" in trouble) == (str(tmp_path / "none"), True)
+    assert (folder, "does not exist" in trouble) == (str(tmp_path / "none"), True)
     assert find_reservations_folder({"LAUNCHER_CLAIMS": "relative"}, home)[1]
     good = find_reservations_folder({"LAUNCHER_CLAIMS": str(tmp_path)}, home)
     assert good == (str(tmp_path), "", [])

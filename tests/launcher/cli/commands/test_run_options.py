@@ -376,3 +376,14 @@ def test_dry_run_json_has_shape_and_number_of_pilots(launcher: Launcher, project
 def test_printed_command_names_the_backends(launcher: Launcher, project: Path) -> None:
     answer = launcher("run", "away.yaml", "--dry-run", "--on", "slurm")
     assert answer.out.endswith("To start: launcher run away.yaml --on slurm\n"), answer.err
+
+
+def test_missing_folder_of_reservations_is_named_with_a_remedy(
+    launcher: Launcher, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_CLAIMS", "/no/such")
+    said = launcher.well("run", "away.yaml", "--dry-run").err
+    assert (
+        "/no/such does not exist. Create it for all users with `mkdir -p -m 1777 /no/such`" in said
+    )
+    assert "claims file=" not in said
