@@ -87,13 +87,17 @@ def named_words(argv: Collection[str]) -> set[str]:
 def find_named_paths(words: Collection[str], start: Start, set_path: str) -> dict[str, str]:
     """Return the paths of the words that name a Python or a program of a virtual or conda environment.
 
+    Words may also name scripts, whose interpreters count as words. With a shell, the folder of the environment counts.
+
     Args:
         words: Words of `named_words`.
         start: Where their command line starts.
         set_path: PATH that `env` sets in it; '' if it does not.
     """
-    folders = _program_folders(start)
-    found: dict[str, str] = {}
+    folders, words = _program_folders(start), _with_interpreters(words, start)
+    found = {
+        key: folder for key, folder in _folders_of_shells(words, start) if _exists(key, folder)
+    }
     for key, word in _keys_of(words, start, set_path):
         if not is_python(word) and not any(map(_is_executable, _paths_in(folders, word, start))):
             continue  # the words of a long sweep are not looked up in all of PATH
@@ -125,7 +129,7 @@ def use_paths(argv: Sequence[str], start: Start, paths: Mapping[str, str]) -> tu
 
     words = _walk(argv, start, find)
     for word, path in _stored_names(argv, start, paths):
-        if not _is_executable(path):
+        if not _exists(word, path):
             raise ProgramGone(word, path)
     return words
 
@@ -186,6 +190,22 @@ def _program_folders(start: Start) -> set[str]:
     return {f"{os.path.normpath(folder)}/bin" for folder in folders if folder}
 
 
+def _with_interpreters(words: Collection[str], start: Start) -> set[str]:
+    """Return words and the interpreters of the scripts that they name as paths."""
+    paths = (_resolve(word, start) for word in words if "/" in word)
+    return {*words, *filter(None, (_interpreter_of(path)[0] for path in paths))}
+
+
+def _folders_of_shells(words: Collection[str], start: Start) -> Iterator[tuple[str, str]]:
+    """Yield the variables and folders of the environment if a word names a shell, which may start its programs."""
+    if not any(map(is_shell, words)):
+        return
+    for variable in ENVIRONMENT_FOLDERS:
+        folder = start.environment.get(variable)
+        if folder and variable not in start.own:
+            yield f"${variable}", folder
+
+
 def _paths_in(folders: Collection[str], word: str, start: Start) -> Iterator[str]:
     """Yield the paths that a word can have in folders of programs."""
     if "/" not in word:
@@ -212,9 +232,10 @@ def _key_of(word: str, own_path: str) -> str:
 def _stored_names(
     argv: Sequence[str], start: Start, paths: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the words of a command line whose paths `find_named_paths` returns, with these."""
-    folders = _program_folders(start)
-    for key, word in _keys_of(named_words(argv), start, program_index(argv)[1]):
+    """Yield the words and variables whose paths `find_named_paths` returns, with these."""
+    folders, words = _program_folders(start), _with_interpreters(named_words(argv), start)
+    yield from ((key, paths[key]) for key, _ in _folders_of_shells(words, start) if key in paths)
+    for key, word in _keys_of(words, start, program_index(argv)[1]):
         path = paths.get(key, "")
         if path and _is_of_environment(word, path, folders):
             yield word, path
@@ -256,12 +277,8 @@ def _walk(argv: Sequence[str], start: Start, find: _Find) -> tuple[str, ...]:
         interpreter = path or interpreter
     elif interpreter:
         find(interpreter, interpreter, interpreter if _is_executable(interpreter) else "")
-    if is_shell(interpreter or program):
-        for variable in ENVIRONMENT_FOLDERS:
-            folder = start.environment.get(variable)
-            if folder and variable not in start.own:
-                is_there = os.path.isdir(folder)  # noqa: PTH112  # for each start
-                find(f"${variable}", f"${variable}", folder if is_there else "")
+    for key, folder in _folders_of_shells([interpreter or program], start):
+        find(key, key, folder if _exists(key, folder) else "")
     return tuple(words)
 
 

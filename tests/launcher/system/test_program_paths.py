@@ -21,6 +21,7 @@ SCRIPTS = {
     "s.py": "#!/usr/bin/env python\n",
     "split.py": "#!/usr/bin/env -S python -u\n",
     "odd.py": "#!/usr/bin/env -i python\n",
+    "sub.sh": "#!/bin/sh\n",
 }
 
 
@@ -115,6 +116,9 @@ def test_program_is_the_one_of_the_queueing_if_path_gives_another_one(
         ("watch -n1 A=1;tool", "env/bin/tool"),
         ("ls --tool -l python.txt", ""),
         ("sh run.sh", "env"),
+        ("taskset -c 0 sh run.sh", "env"),
+        ("flock lock ./sub.sh", "env"),
+        ("taskset -c 0 ./s.py", "env/bin/python"),
         ("bash -c tool", "env"),
         ("ls -l", ""),
     ],
