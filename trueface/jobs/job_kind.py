@@ -44,7 +44,7 @@ from trueface.data.vocabulary import (
 from trueface.jobs.flags import words
 from trueface.jobs.lineage import count_images, find_unknown_origins, planned_teacher
 from trueface.jobs.model_inputs import find_unlike_models
-from trueface.jobs.rule import Check, published_root
+from trueface.jobs.rule import PlanCheck, Rule, published_root
 from trueface.poisoning.poison_record import ONE_WAY, PATCH, count_of
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -129,7 +129,7 @@ def yield_nothing(*_: object) -> tuple[()]:
 class JobKind:
     """One kind of job: facts, and functions for each question about its files and its line."""
 
-    common_checks: ClassVar[tuple[Check, ...]] = ()  # checks of all such kinds
+    common_checks: ClassVar[tuple[PlanCheck, ...]] = ()  # checks of all such kinds
     name: str
     role: Role
     summary: str
@@ -140,7 +140,7 @@ class JobKind:
     input_readers: tuple[Reading, ...] = ()
     list_outputs: Callable[[Draft], Iterable[Path]] = yield_nothing
     build_command: Callable[[Draft], Iterable[str]] = yield_nothing
-    rules: Sequence[Check] = ()  # and checks, in the order in which they are reported
+    rules: Sequence[Rule | PlanCheck] = ()  # in the order in which their sentences are reported
     # settings that a job takes from the training of its model
     list_inherited: Callable[[Draft, Sequence[Draft]], Mapping[str, Json]] = lambda *_: {}
     results: str = ""
@@ -194,7 +194,10 @@ class JobKind:
         """Return why the job must not run, given the jobs that make its model."""
         idle = () if draft.gpus <= 1 or self.uses_several_gpus else (_idle_gpus(draft),)
         every = (
-            check(draft, makers, self.vocabulary) for check in (*self.common_checks, *self.rules)
+            rule.find(draft, makers, self.vocabulary)
+            if isinstance(rule, PlanCheck)
+            else rule(draft)
+            for rule in (*self.common_checks, *self.rules)
         )
         return (*idle, *chain.from_iterable(every))
 
@@ -497,6 +500,7 @@ def _has_gpu_driver() -> bool:
     return any(os.path.exists(path) for path in GPU_DEVICES)  # noqa: PTH110  # fast
 
 
+@PlanCheck
 def _misnamed(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Yield the models of this plan whose kind differs from the kind that a setting requires."""
     for setting, kinds in MADE_BY.items():
@@ -513,7 +517,7 @@ def _misnamed(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Itera
 class GenerationKind(JobKind):
     """A kind of job about generators, and about folders of images; its command is `trueface generate NAME`."""
 
-    common_checks: ClassVar[tuple[Check, ...]] = (_misnamed,)
+    common_checks: ClassVar[tuple[PlanCheck, ...]] = (_misnamed,)
     sets: tuple[str, ...] = ()  # sets of images that its data ID may name
     reported_validation: frozenset[str] | None = frozenset()
     accepts_custom_words: bool = False

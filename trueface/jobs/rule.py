@@ -1,60 +1,33 @@
 """Rules of job types: which settings of a job do not go together, or not with its model and its GPUs.
 
-A job type has one list of rules and checks. A rule needs only the job, its machine and the names in its data folder.
-Planning asks it, and the start of the job asks it again, because the job may come from another version or from flags.
-A check also reads files, or compares the job with those that make its model. Only planning asks it. The job itself
-reports the same fault later. The list is in the module `rules` beside the entry function. No torch here.
+A job type has one list of rules and checks. Each is a function that yields a sentence for each fault of a job: what is
+wrong, and the remedy. A rule takes the job alone. Planning asks it, and the start of the job asks it again, because the
+job may come from another version or from flags. A `PlanCheck` also reads files, or compares the job with those that make
+its model. Only planning asks it. The job itself reports the same fault later. The list is in the module `rules` beside
+the entry function. No torch here.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain
-from typing import Any
 
 from launcher.api import Draft, Job, Settings, UsageError, parse_model
 from trueface.data.vocabulary import PUBLISHED, DataIdResolver
 
-# why a job must not run, given the jobs that make its model, and the vocabulary
-Check = Callable[[Draft, Sequence[Draft], DataIdResolver], Iterable[str]]
+Rule = Callable[[Draft], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule of a job type, in one of three forms.
+class PlanCheck:
+    """A check that only planning asks.
 
-        Rule(condition, sentence)   refuses a job that meets the condition.
-        Rule(condition, rules)      asks these rules about a job that meets the condition.
-        Rule(faults)                the function yields a sentence for each fault of a job.
-
-    A sentence names the fault and the remedy. Names in braces are replaced by their values: settings, and
-    `model`, `base`, `data`, `name`, `gpus` and `kind` of the job. If that is not enough, a function of the job
-    returns the sentence.
+    Args:
+        find: yields why a job must not run, given the jobs that make its model, and the vocabulary.
     """
 
-    find: Callable[[Draft], Any]
-    then: "str | Callable[[Draft], str] | tuple[Rule, ...] | None" = None
-
-    def __call__(self, draft: Draft, *_: object) -> Iterator[str]:
-        """Yield why a job must not run, as a `Check` does."""
-        found = self.find(draft)
-        if self.then is None:
-            yield from found
-        elif not found:
-            return
-        elif isinstance(self.then, str):
-            yield self.then.format_map(_fields(draft))
-        elif isinstance(self.then, tuple):
-            for rule in self.then:
-                yield from rule(draft)
-        else:
-            yield self.then(draft)
-
-
-def _fields(draft: Draft) -> dict[str, Any]:
-    own = ("model", "base", "data", "name", "gpus", "kind")
-    return {**draft.settings, **{name: getattr(draft, name) for name in own}}
+    find: Callable[[Draft, Sequence[Draft], DataIdResolver], Iterable[str]]
 
 
 def published_root(model: str | None) -> str | None:
@@ -94,6 +67,6 @@ def refuse_broken_rules(job: Job, settings: Settings, entry_module: str) -> None
         words=job.words,
         gpus=1 if job.device == "cpu" else job.gpus,
     )
-    faults = (rule(draft) for rule in rules if isinstance(rule, Rule))
+    faults = (rule(draft) for rule in rules if not isinstance(rule, PlanCheck))
     if sentences := [*chain.from_iterable(faults)]:
         raise UsageError("\n       ".join(sentences))

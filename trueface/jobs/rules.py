@@ -1,6 +1,6 @@
 """The rules and checks of the job types about detectors, found while they are planned; no torch here.
 
-A check takes the draft, those of the jobs that make its model, and the vocabulary. See `rule`.
+See `rule` for the difference.
 """
 
 import os
@@ -27,7 +27,7 @@ from trueface.data.attributes import attribute_files, columns_in
 from trueface.data.qualities import QualityList, files_of, missing_file_words, split_quality_words
 from trueface.data.settings import other_decoding, resized_base
 from trueface.data.vocabulary import DataIdResolver
-from trueface.jobs.rule import Check, Rule, published_root
+from trueface.jobs.rule import PlanCheck, Rule, published_root
 from trueface.models.registry import (
     LIBRARIES,
     spec_of,
@@ -65,6 +65,19 @@ def _poison_in(model: str | None) -> Poison | None:
 # --- models
 
 
+def refuse_flipped_labels(draft: Draft) -> Iterator[str]:
+    """Refuse a poison in the ID of a model whose job type does not flip labels."""
+    if parse_model(draft.model or "").last.poison:
+        yield f"{draft.model}: {draft.kind} does not support flipped labels. Leave out '%' in the ID."
+
+
+def refuse_base(draft: Draft) -> Iterator[str]:
+    """Refuse a base model for a job type that starts from none."""
+    if draft.base is not None:
+        yield f"{draft.model}: {draft.kind} does not start from another model. Write model: null"
+
+
+@PlanCheck
 def check_saved_weights(_: Draft, makers: Sequence[Draft], __: DataIdResolver) -> Iterable[str]:
     """Reject a model whose weights are not saved, because an older file would be used instead."""
     # an unlearning keeps its weights whatever the setting says
@@ -75,6 +88,7 @@ def check_saved_weights(_: Draft, makers: Sequence[Draft], __: DataIdResolver) -
         )
 
 
+@PlanCheck
 def check_decoding(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
     """Refuse images that are read in another way than those of the model's training were."""
     if makers and makers[-1].settings.get("resize") and draft.kind == "train":
@@ -87,6 +101,7 @@ def check_decoding(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> 
 _MODELS = (check_saved_weights, check_decoding)
 
 
+@PlanCheck
 def check_published_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Refuse to train from a published model whose resizing the training does not repeat."""
     root = published_root(draft.base)
@@ -100,6 +115,7 @@ def check_published_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolve
         yield reason
 
 
+@PlanCheck
 def check_model_inputs(draft: Draft, *_: object) -> Iterable[str]:
     """Yield why the images of a training do not fit its teacher or its base. See `model_inputs`."""
     from trueface.jobs.model_inputs import find_unfit_models  # the start of a job does not need it
@@ -110,6 +126,7 @@ def check_model_inputs(draft: Draft, *_: object) -> Iterable[str]:
 # --- tests
 
 
+@PlanCheck
 def check_leaks(draft: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver) -> Iterable[str]:
     """Yield the images of a test on which its model was trained. See `lineage`."""
     from trueface.jobs.lineage import find_leaks  # the start of a job does not need it
@@ -117,7 +134,6 @@ def check_leaks(draft: Draft, makers: Sequence[Draft], vocabulary: DataIdResolve
     return find_leaks(draft, makers, vocabulary)
 
 
-@Rule
 def _missing_corruption_programs(draft: Draft) -> Iterator[str]:
     """Yield the reasons why images cannot be corrupted as a test or benchmark requests."""
     corrupt = draft.settings.get("corrupt", ())
@@ -125,12 +141,14 @@ def _missing_corruption_programs(draft: Draft) -> Iterator[str]:
         yield from missing_programs(each)
 
 
+@PlanCheck
 def check_attribute_headers(draft: Draft, *_: object) -> Iterator[str]:
     """Yield the faults in the headers of a job's attribute tables."""
     if isinstance(columns := _columns(draft), str):
         yield columns
 
 
+@PlanCheck
 def check_side(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Refuse images of a side that the network of a trained model does not take."""
     name = next(filter(None, (each.settings.get("model") for each in makers)), None)
@@ -142,6 +160,7 @@ def check_side(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iter
         yield f"{draft.model}: {reason}"
 
 
+@PlanCheck
 def check_saved_features(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Refuse to save the features of a network that does not end in one linear layer."""
     known = (each.settings.get("model") or each.settings.get("architecture") for each in makers)
@@ -150,27 +169,27 @@ def check_saved_features(draft: Draft, makers: Sequence[Draft], _: DataIdResolve
         yield f"{draft.model}: {without_last_layer('features: true', name)}"
 
 
-SCORING = (
+def _refuse_own_surrogate(draft: Draft) -> Iterator[str]:
+    """Refuse the model under attack as the model that makes the attack."""
+    if draft.settings["surrogate"] == draft.model:
+        yield (
+            f"surrogate: {draft.model} is the model under attack. Give another model, or use the attack pgd, which "
+            "knows the model."
+        )
+
+
+SCORING: tuple[Rule | PlanCheck, ...] = (
     *_MODELS,
     check_side,
     check_leaks,
     _missing_corruption_programs,
     check_attribute_headers,
 )
-TESTS = (
-    *SCORING,
-    check_saved_features,
-    Rule(
-        lambda draft: draft.settings["surrogate"] == draft.model,
-        "surrogate: {model} is the model under attack. Give another model, or use the attack pgd, which "
-        "knows the model.",
-    ),
-)
+TESTS = (*SCORING, check_saved_features, _refuse_own_surrogate)
 
 # --- trainings
 
 
-@Rule
 def _unusable_without_last_layer(draft: Draft) -> Iterator[str]:
     """Yield what a training or unlearning would do to a last layer that its network does not have."""
     name = draft.settings["model"]
@@ -179,7 +198,6 @@ def _unusable_without_last_layer(draft: Draft) -> Iterator[str]:
             yield f"{draft.model}: {without_last_layer(user, name)}"
 
 
-@Rule
 def _unfit_network(draft: Draft) -> Iterator[str]:
     """Yield why a detector of images of this side cannot be made of the network, as far as it is known."""
     settings = draft.settings
@@ -224,51 +242,39 @@ def _fewer_sentence(draft: Draft) -> str:
     return f"{remedy[:1].upper()}{remedy[1:]}."
 
 
-# about the number of processes
-PROCESSES = (
-    Rule(
-        lambda draft: (
-            (draft.gpus > 1 or draft.device.startswith("cuda"))
-            and draft.settings["processes"] not in {0, draft.gpus}
-        ),
-        "{model}: processes: {processes} with gpus: {gpus}. A training has one process per GPU. Leave out "
-        "processes, or set gpus: {processes}",
-    ),
-    Rule(
-        lambda draft: _processes(draft) > 1,
-        (
-            Rule(
-                lambda draft: draft.settings["freeze"] and draft.settings["freeze_bn"],
-                lambda draft: (
-                    f"{draft.model}: it trains only the last layer, on features that are computed once. "
-                    f"{_processes(draft)} processes would not be faster. {_fewer_sentence(draft)}"
-                ),
-            ),
-            Rule(
-                lambda draft: draft.settings["compile"],
-                lambda draft: (
-                    f"{draft.model}: compile: true works only in one process. Leave it out, or {_fewer(draft)}."
-                ),
-            ),
-            Rule(
-                lambda draft: draft.settings["batch_size"] < _processes(draft),
-                lambda draft: (
-                    f"{draft.model}: batch_size: {draft.settings['batch_size']} is too small for "
-                    f"{_processes(draft)} processes. Set batch_size to {_processes(draft)} or more."
-                ),
-            ),
-            Rule(
-                lambda draft: not objectives()[used_objective(draft.settings)].mean,
-                lambda draft: (
-                    f"{draft.model}: {choice(draft.settings)} is not declared as a mean over images (mean=True), so "
-                    f"its gradient cannot be divided among processes. {_fewer_sentence(draft)}"
-                ),
-            ),
-        ),
-    ),
-)
+def _refuse_processes(draft: Draft) -> Iterator[str]:
+    """Refuse a number of processes that does not fit the GPUs or the training."""
+    settings, processes = draft.settings, _processes(draft)
+    on_gpus = draft.gpus > 1 or draft.device.startswith("cuda")
+    if on_gpus and settings["processes"] not in {0, draft.gpus}:
+        yield (
+            f"{draft.model}: processes: {settings['processes']} with gpus: {draft.gpus}. A training has one process "
+            f"per GPU. Leave out processes, or set gpus: {settings['processes']}"
+        )
+    if processes <= 1:
+        return
+    if settings["freeze"] and settings["freeze_bn"]:
+        yield (
+            f"{draft.model}: it trains only the last layer, on features that are computed once. "
+            f"{processes} processes would not be faster. {_fewer_sentence(draft)}"
+        )
+    if settings["compile"]:
+        yield (
+            f"{draft.model}: compile: true works only in one process. Leave it out, or {_fewer(draft)}."
+        )
+    if settings["batch_size"] < processes:
+        yield (
+            f"{draft.model}: batch_size: {settings['batch_size']} is too small for {processes} processes. "
+            f"Set batch_size to {processes} or more."
+        )
+    if not objectives()[used_objective(settings)].mean:
+        yield (
+            f"{draft.model}: {choice(settings)} is not declared as a mean over images (mean=True), so its gradient "
+            f"cannot be divided among processes. {_fewer_sentence(draft)}"
+        )
 
 
+@PlanCheck
 def check_group_columns(draft: Draft, *_: object) -> Iterator[str]:
     """Yield why the tables of attributes do not give what a training needs."""
     columns = _columns(draft)
@@ -289,6 +295,7 @@ def _is_closed_form(draft: Draft) -> bool:
     return solver_of(draft.settings) == "ridge"
 
 
+@PlanCheck
 def check_solver(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
     """Refuse to start a training in closed form from one by steps, or the reverse."""
     base = next(iter(makers[::-1]), None)
@@ -304,7 +311,6 @@ def check_solver(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> It
         )
 
 
-@Rule
 def _part_conflicts(draft: Draft) -> Iterable[str]:
     """Return which parts of a training do not go together, as the parts declare it."""
     # parts that depend on the solver, the model and the processes, not on one setting
@@ -323,11 +329,7 @@ def _quality_files(draft: Draft) -> list[str]:
     return [name for name in names if files_of(name) is not None]
 
 
-@Rule
-def _missing_quality_programs(draft: Draft) -> Iterable[str]:
-    return qualities.missing_programs(draft.settings["qualities"])
-
-
+@PlanCheck
 def check_quality_list(draft: Draft, *_: object) -> Iterable[str]:
     """Yield the faults of the list of files of further qualities."""
     if not draft.settings["quality_list"]:
@@ -354,78 +356,62 @@ def _unfit_list(path: Path, qualities: str) -> Iterator[str]:
         )
 
 
-QUALITIES = (
-    Rule(
-        lambda draft: any(draft.settings[name] for name in ("qualities", "quality_list", "collab")),
-        (
-            _missing_quality_programs,
-            Rule(
-                lambda draft: _quality_files(draft) and not draft.settings["quality_list"],
-                lambda draft: (
-                    f"qualities: {_quality_files(draft)[0]} needs quality_list. Set quality_list to the data.json "
-                    "that names its files."
-                ),
-            ),
-            Rule(
-                lambda draft: draft.settings["quality_list"] and not _quality_files(draft),
-                "quality_list: {quality_list} is not used. Name its qualities in qualities, such as "
-                f"{RAW}, c23.",
-            ),
-            Rule(
-                lambda draft: draft.settings["qualities"] and draft.settings["decode"] != "exact",
-                "qualities cannot be used with decode: {decode}, which resizes images before they are corrupted. "
-                "Leave decode out.",
-            ),
-            Rule(
-                lambda draft: draft.settings["collab"],
-                (
-                    Rule(
-                        lambda draft: len(split_quality_words(draft.settings["qualities"])) < 2,
-                        "collab: {collab:g} needs two qualities at least. Write qualities: [raw, jpeg75], or leave collab "
-                        "out.",
-                    ),
-                    Rule(
-                        lambda draft: draft.settings["quality_batch"] != "paired",
-                        "collab needs quality_batch: paired, which puts each image into a batch in all qualities",
-                    ),
-                    Rule(
-                        lambda draft: draft.settings["batch_size"] < LEAST_ITEMS,
-                        f"collab needs batches of {LEAST_ITEMS} images at least, got batch_size: {{batch_size}}. Set "
-                        f"batch_size: {LEAST_ITEMS} or more.",
-                    ),
-                    Rule(
-                        lambda draft: draft.settings["fair"] == "mix",
-                        "collab cannot be used with fair: mix, which mixes each quality of an image with a different "
-                        "image. Leave one of them out.",
-                    ),
-                    Rule(
-                        # a frozen network may have a hidden layer in its head, which is trained
-                        lambda draft: (
-                            draft.settings["freeze"] and not spec_of(draft.settings["model"]).frozen
-                        ),
-                        "collab cannot be used with freeze: true, which keeps all layers unchanged. Leave one of them "
-                        "out, or choose a model with a hidden layer in its head, such as moments/mobilenet.",
-                    ),
-                ),
-            ),
-            Rule(
-                lambda draft: (
-                    _processes(draft) > 1
-                    and draft.settings["dropout"]
-                    and not draft.settings["collab"]
-                ),
-                "qualities: in several processes, dropout draws other masks than in one process. Set dropout: 0, or "
-                "gpus: 1",
-            ),
-        ),
-    ),
-    check_quality_list,
-)
+def _refuse_qualities(draft: Draft) -> Iterator[str]:
+    """Yield why the qualities of the training images do not go with the other settings."""
+    settings = draft.settings
+    if not any(settings[name] for name in ("qualities", "quality_list", "collab")):
+        return
+    yield from qualities.missing_programs(settings["qualities"])
+    files = _quality_files(draft)
+    if files and not settings["quality_list"]:
+        yield (
+            f"qualities: {files[0]} needs quality_list. Set quality_list to the data.json that names its files."
+        )
+    if settings["quality_list"] and not files:
+        yield (
+            f"quality_list: {settings['quality_list']} is not used. Name its qualities in qualities, such as "
+            f"{RAW}, c23."
+        )
+    if settings["qualities"] and settings["decode"] != "exact":
+        yield (
+            f"qualities cannot be used with decode: {settings['decode']}, which resizes images before they are "
+            "corrupted. Leave decode out."
+        )
+    if settings["collab"]:
+        yield from _refuse_collaboration(draft)
+    elif settings["dropout"] and _processes(draft) > 1:
+        yield (
+            "qualities: in several processes, dropout draws other masks than in one process. Set dropout: 0, or "
+            "gpus: 1"
+        )
 
 
-def _has_weighted_images(draft: Draft) -> bool:
-    """Return whether a training in closed form has a setting that weights images in gradient steps."""
-    return draft.settings["fair"] != NOT_FAIR and _is_closed_form(draft)
+def _refuse_collaboration(draft: Draft) -> Iterator[str]:
+    """Yield why a training cannot compare the qualities of each image."""
+    settings = draft.settings
+    if len(split_quality_words(settings["qualities"])) < 2:
+        yield (
+            f"collab: {settings['collab']:g} needs two qualities at least. Write qualities: [raw, jpeg75], or leave "
+            "collab out."
+        )
+    if settings["quality_batch"] != "paired":
+        yield "collab needs quality_batch: paired, which puts each image into a batch in all qualities"
+    if settings["batch_size"] < LEAST_ITEMS:
+        yield (
+            f"collab needs batches of {LEAST_ITEMS} images at least, got batch_size: {settings['batch_size']}. Set "
+            f"batch_size: {LEAST_ITEMS} or more."
+        )
+    if settings["fair"] == "mix":
+        yield (
+            "collab cannot be used with fair: mix, which mixes each quality of an image with a different image. "
+            "Leave one of them out."
+        )
+    # a frozen network may have a hidden layer in its head, which is trained
+    if settings["freeze"] and not spec_of(settings["model"]).frozen:
+        yield (
+            "collab cannot be used with freeze: true, which keeps all layers unchanged. Leave one of them out, or "
+            "choose a model with a hidden layer in its head, such as moments/mobilenet."
+        )
 
 
 def _network_of_objective(draft: Draft) -> str:
@@ -439,147 +425,99 @@ def _has_network(draft: Draft) -> bool:
     return _network_of_objective(draft) in {first, first.partition("_")[0]}  # as mcx_hsv
 
 
-_FEATURES_THAT_LEARN = Rule(
-    lambda draft: (
-        draft.settings["freeze"] and objectives()[used_objective(draft.settings)].features
-    ),
-    lambda draft: (
-        f"{choice(draft.settings)} trains the features, which freeze: true keeps unchanged. Leave out freeze."
-    ),
-)
-
-# about objectives with a teacher
-DISTILLATION = Rule(
-    lambda draft: "teacher" in objectives()[used_objective(draft.settings)].options,
-    (
-        Rule(
-            lambda draft: not draft.settings["teacher"],
-            lambda draft: (
-                f"{choice(draft.settings)} needs a teacher. Set teacher to the ID of an earlier model of this run, "
-                "or to the path of a checkpoint"
-            ),
-        ),
-        Rule(
-            lambda draft: draft.settings["teacher"] == draft.model,
-            "teacher: {model} is the model that is trained. Give another model.",
-        ),
-        Rule(
-            lambda draft: (
-                len(split_quality_words(draft.settings["qualities"])) < 2
-                or draft.settings["quality_batch"] != "paired"
-            ),
-            lambda draft: (
-                f"{choice(draft.settings)} needs each image in two qualities, the first for the teacher. Write "
-                "qualities: [raw, jpeg30] and quality_batch: paired"
-            ),
-        ),
-        Rule(
-            lambda draft: draft.settings["freeze"],
-            lambda draft: f"{choice(draft.settings)} trains the whole network. Leave out freeze.",
-        ),
-        Rule(
-            lambda draft: draft.settings["collab"],
-            lambda draft: (
-                f"{choice(draft.settings)} cannot be used with collab, which reads the same pairs. Leave one of them "
-                "out."
-            ),
-        ),
-    ),
-)
-
-# about objectives that compare images of a batch
-COMPARISONS = Rule(
-    lambda draft: (
-        not _is_closed_form(draft)
-        and draft.settings["batch_size"] < objectives()[used_objective(draft.settings)].least_images
-    ),
-    lambda draft: (
-        f"{choice(draft.settings)} compares images of a batch and needs at least {_least_images(draft)} of them, got "
-        f"batch_size: {draft.settings['batch_size']}. Set batch_size: {_least_images(draft)} or more."
-    ),
-)
+def _refuse_frozen_features(draft: Draft) -> Iterator[str]:
+    """Refuse to freeze the features that the objective trains."""
+    settings = draft.settings
+    if settings["freeze"] and objectives()[used_objective(settings)].features:
+        yield (
+            f"{choice(settings)} trains the features, which freeze: true keeps unchanged. Leave out freeze."
+        )
 
 
-def _least_images(draft: Draft) -> int:
-    return objectives()[used_objective(draft.settings)].least_images
+def _refuse_distillation(draft: Draft) -> Iterator[str]:
+    """Yield what an objective with a teacher lacks, and what does not go with it."""
+    settings = draft.settings
+    if "teacher" not in objectives()[used_objective(settings)].options:
+        return
+    if not settings["teacher"]:
+        yield (
+            f"{choice(settings)} needs a teacher. Set teacher to the ID of an earlier model of this run, or to the "
+            "path of a checkpoint"
+        )
+    if settings["teacher"] == draft.model:
+        yield f"teacher: {draft.model} is the model that is trained. Give another model."
+    if len(split_quality_words(settings["qualities"])) < 2 or settings["quality_batch"] != "paired":
+        yield (
+            f"{choice(settings)} needs each image in two qualities, the first for the teacher. Write "
+            "qualities: [raw, jpeg30] and quality_batch: paired"
+        )
+    if settings["freeze"]:
+        yield f"{choice(settings)} trains the whole network. Leave out freeze."
+    if settings["collab"]:
+        yield (
+            f"{choice(settings)} cannot be used with collab, which reads the same pairs. Leave one of them out."
+        )
 
 
-# about objectives that compare augmentations of each image
-VIEWS = Rule(
-    lambda draft: objectives()[used_objective(draft.settings)].views > 1,
-    (
-        Rule(
-            lambda draft: draft.settings["qualities"],
-            lambda draft: (
-                f"{choice(draft.settings)} compares augmentations of each image and cannot be used with qualities. "
-                "Leave one of them out."
-            ),
-        ),
-        Rule(
-            lambda draft: draft.settings["sbi"],
-            lambda draft: (
-                f"{choice(draft.settings)} compares augmentations of each image and cannot be used with sbi, which "
-                "makes a fake of some of them. Leave one of them out."
-            ),
-        ),
-    ),
-)
+def _refuse_small_batches(draft: Draft) -> Iterator[str]:
+    """Refuse batches with fewer images than the objective compares."""
+    settings = draft.settings
+    least = objectives()[used_objective(settings)].least_images
+    if settings["batch_size"] < least and not _is_closed_form(draft):
+        yield (
+            f"{choice(settings)} compares images of a batch and needs at least {least} of them, got "
+            f"batch_size: {settings['batch_size']}. Set batch_size: {least} or more."
+        )
 
-# about the groups of the images
-FAIRNESS = (
-    Rule(
-        _has_weighted_images,
-        "fair: {fair} weights the images of gradient steps, but {model} is fitted in closed form. Leave out fair, "
-        "or use another solver.",
-    ),
-    Rule(
-        lambda draft: not _has_weighted_images(draft),
-        (
-            Rule(
-                _network_of_objective,
-                (
-                    Rule(
-                        lambda draft: not _has_network(draft),
-                        lambda draft: (
-                            f"{choice(draft.settings)} needs the parts of model {_network_of_objective(draft)}, but model "
-                            f"is {draft.settings['model']}. Use another objective, or model: "
-                            f"{_network_of_objective(draft)} or {_network_of_objective(draft)}/NETWORK"
-                        ),
-                    ),
-                    Rule(
-                        lambda draft: _has_network(draft) and draft.settings["freeze"],
-                        lambda draft: (
-                            f"{choice(draft.settings)} trains the whole network. Leave out freeze."
-                        ),
-                    ),
-                ),
-            ),
-            _FEATURES_THAT_LEARN,
-            Rule(
-                lambda draft: (
-                    draft.settings["objective"] not in {*LOSSES, used_objective(draft.settings)}
-                ),
-                "objective: {objective} and fair: {fair} are both losses, and a training has one. Leave out one of "
-                "them, or use fair: oversample, which works with every objective.",
-            ),
-            Rule(
-                lambda draft: not draft.settings["attributes"] and needs_groups(draft.settings),
-                lambda draft: (
-                    f"{needs_groups(draft.settings)} needs the groups of the images. Give a CSV file with them, such "
-                    "as attributes: faces.csv"
-                ),
-            ),
-        ),
-    ),
-)
 
-TENSORBOARD = Rule(
-    lambda draft: draft.settings["tensorboard"] and find_spec(PACKAGE) is None,
-    lambda _: (
-        f"tensorboard: true needs the package {PACKAGE}, which is not installed. Leave out the setting, or install "
-        f"the package: {install_command('tensorboard')}"
-    ),
-)
+def _refuse_views(draft: Draft) -> Iterator[str]:
+    """Yield what does not go with an objective that compares augmentations of each image."""
+    settings = draft.settings
+    if objectives()[used_objective(settings)].views <= 1:
+        return
+    compares = f"{choice(settings)} compares augmentations of each image and cannot be used with"
+    if settings["qualities"]:
+        yield f"{compares} qualities. Leave one of them out."
+    if settings["sbi"]:
+        yield f"{compares} sbi, which makes a fake of some of them. Leave one of them out."
+
+
+def refuse_fairness(draft: Draft) -> Iterator[str]:
+    """Yield why a training cannot use the groups of the images, or the objective about them."""
+    settings, closed_form = draft.settings, _is_closed_form(draft)
+    if settings["fair"] != NOT_FAIR and closed_form:
+        yield (
+            f"fair: {settings['fair']} weights the images of gradient steps, but {draft.model} is fitted in closed "
+            "form. Leave out fair, or use another solver."
+        )
+        return
+    if network := _network_of_objective(draft):
+        if not _has_network(draft):
+            yield (
+                f"{choice(settings)} needs the parts of model {network}, but model is {settings['model']}. Use "
+                f"another objective, or model: {network} or {network}/NETWORK"
+            )
+        elif settings["freeze"]:
+            yield f"{choice(settings)} trains the whole network. Leave out freeze."
+    yield from _refuse_frozen_features(draft)
+    if settings["objective"] not in {*LOSSES, used_objective(settings)}:
+        yield (
+            f"objective: {settings['objective']} and fair: {settings['fair']} are both losses, and a training has "
+            "one. Leave out one of them, or use fair: oversample, which works with every objective."
+        )
+    if not settings["attributes"] and (user := needs_groups(settings)):
+        yield (
+            f"{user} needs the groups of the images. Give a CSV file with them, such as attributes: faces.csv"
+        )
+
+
+def refuse_tensorboard(draft: Draft) -> Iterator[str]:
+    """Refuse records for TensorBoard if the package is not installed."""
+    if draft.settings["tensorboard"] and find_spec(PACKAGE) is None:
+        yield (
+            f"tensorboard: true needs the package {PACKAGE}, which is not installed. Leave out the setting, or "
+            f"install the package: {install_command('tensorboard')}"
+        )
 
 
 def describe_no_mean(draft: Draft) -> str:
@@ -590,64 +528,75 @@ def describe_no_mean(draft: Draft) -> str:
     )
 
 
-# about steps of several batches
-_ONE_PASS = Rule(
-    lambda draft: (
-        draft.settings["accumulate"] > 1 and (draft.settings["sam"] or draft.settings["awp"])
-    ),
-    lambda draft: (
-        f"accumulate: {draft.settings['accumulate']} cannot be used with "
-        f"{'sam' if draft.settings['sam'] else 'awp'}, which makes a second pass over the batch of each step. "
-        "Leave one of them out."
-    ),
-)
-ACCUMULATION = Rule(
-    lambda draft: draft.settings["accumulate"] > 1 and not _is_closed_form(draft),
-    (
-        _ONE_PASS,
-        Rule(
-            lambda draft: draft.settings["collab"],
-            "accumulate: {accumulate} cannot be used with collab, whose loss compares the images of a whole batch. "
-            "Leave one of them out.",
-        ),
-        Rule(
-            lambda draft: not objectives()[used_objective(draft.settings)].mean,
-            describe_no_mean,
-        ),
-    ),
-)
-TRAININGS = (
+def _refuse_second_pass(draft: Draft) -> Iterator[str]:
+    """Refuse steps of several batches with a method that passes over the batch of a step twice."""
+    settings = draft.settings
+    if settings["accumulate"] > 1 and (settings["sam"] or settings["awp"]):
+        yield (
+            f"accumulate: {settings['accumulate']} cannot be used with {'sam' if settings['sam'] else 'awp'}, which "
+            "makes a second pass over the batch of each step. Leave one of them out."
+        )
+
+
+def _refuse_accumulation(draft: Draft) -> Iterator[str]:
+    """Yield why the steps of a training cannot have several batches."""
+    settings = draft.settings
+    if settings["accumulate"] <= 1 or _is_closed_form(draft):
+        return
+    yield from _refuse_second_pass(draft)
+    if settings["collab"]:
+        yield (
+            f"accumulate: {settings['accumulate']} cannot be used with collab, whose loss compares the images of a "
+            "whole batch. Leave one of them out."
+        )
+    if not objectives()[used_objective(settings)].mean:
+        yield describe_no_mean(draft)
+
+
+def _refuse_shots(draft: Draft) -> Iterator[str]:
+    """Refuse few-shot learning without a base that was fitted in closed form."""
+    if draft.settings["shots"] and not (_is_closed_form(draft) and draft.base):
+        yield (
+            f"shots: {draft.settings['shots']} needs a detector that was fitted in closed form. Name one as `model`, "
+            "and train with solver: ridge"
+        )
+
+
+def _refuse_optimizer_state(draft: Draft) -> Iterator[str]:
+    """Refuse to keep the state of the optimizer in a training that starts from no model."""
+    if draft.settings["optimizer_state"] == "kept" and draft.base is None:
+        yield (
+            f"optimizer_state: kept needs a model to start from, and {draft.model} has none. Give a model, or leave "
+            "out the setting."
+        )
+
+
+TRAININGS: tuple[Rule | PlanCheck, ...] = (
     *_MODELS,
     check_published_base,
     _unfit_network,
     check_model_inputs,
     _unusable_without_last_layer,
-    *PROCESSES,
-    ACCUMULATION,
+    _refuse_processes,
+    _refuse_accumulation,
     check_group_columns,
-    Rule(
-        lambda draft: draft.settings["shots"] and not (_is_closed_form(draft) and draft.base),
-        "shots: {shots} needs a detector that was fitted in closed form. Name one as `model`, and train with "
-        "solver: ridge",
-    ),
+    _refuse_shots,
     check_solver,
     _part_conflicts,
-    *QUALITIES,
-    DISTILLATION,
-    COMPARISONS,
-    VIEWS,
-    *FAIRNESS,
-    TENSORBOARD,
-    Rule(
-        lambda draft: draft.settings["optimizer_state"] == "kept" and draft.base is None,
-        "optimizer_state: kept needs a model to start from, and {model} has none. Give a model, or leave out the "
-        "setting.",
-    ),
+    _refuse_qualities,
+    check_quality_list,
+    _refuse_distillation,
+    _refuse_small_batches,
+    _refuse_views,
+    refuse_fairness,
+    refuse_tensorboard,
+    _refuse_optimizer_state,
 )
 
 # --- unlearnings
 
 
+@PlanCheck
 def check_objective(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
     """Refuse an unlearning that would train with another loss than the model was trained with."""
     trained = next((maker for maker in reversed(makers) if maker.kind == "train"), None)
@@ -659,6 +608,7 @@ def check_objective(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) ->
         yield f"{trained.model} is trained with {differs}. {remedy}"
 
 
+@PlanCheck
 def check_clean_base(draft: Draft, *_: object) -> Iterator[str]:
     """Refuse to unlearn flipped labels from a model that has none."""
     with suppress(UsageError):  # a model of an earlier run may have a name that is not an ID
@@ -669,7 +619,6 @@ def check_clean_base(draft: Draft, *_: object) -> Iterator[str]:
             yield f"{base} has no flipped labels, so there is nothing to unlearn"
 
 
-@Rule
 def _unfit_method(draft: Draft) -> Iterator[str]:
     """Yield why the labels of a model cannot be unlearned by this method."""
     from trueface.unlearning.registry import (  # the start of a training does not need it
@@ -692,7 +641,6 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
         yield reason
 
 
-@Rule
 def _unfit_options(draft: Draft) -> Iterator[str]:
     """Yield which hyperparameters make no sense for the flipped labels of a detector."""
     from trueface.unlearning.settings import conflicts  # as above
@@ -700,7 +648,6 @@ def _unfit_options(draft: Draft) -> Iterator[str]:
     yield from conflicts(draft.settings, "flips", 2)
 
 
-@Rule
 def unfit_precision(draft: Draft) -> Iterator[str]:
     """Yield why the method cannot compute in the precision of the job."""
     from trueface.unlearning.registry import refuse_precision  # as above
@@ -709,7 +656,6 @@ def unfit_precision(draft: Draft) -> Iterator[str]:
         yield reason
 
 
-@Rule
 def unfit_accumulation(draft: Draft) -> Iterator[str]:
     """Yield why the steps of an unlearning cannot have several batches."""
     from trueface.unlearning.hyperparameters import TrainingOptions  # as above
@@ -727,59 +673,68 @@ def unfit_accumulation(draft: Draft) -> Iterator[str]:
         yield describe_no_mean(draft)
 
 
-UNLEARNINGS = (
+def _refuse_objective_of_columns(draft: Draft) -> Iterator[str]:
+    """Refuse an objective that reads columns of attributes, which an unlearning does not have."""
+    name = draft.settings["objective"]
+    if columns := objectives()[name].columns:
+        yield (
+            f"objective: {name} needs {', '.join(columns)} of each image. An unlearning does not read them."
+        )
+
+
+def _refuse_worst_cell(draft: Draft) -> Iterator[str]:
+    """Refuse to select an epoch by the worst cell of groups, which an unlearning does not have."""
+    if draft.settings["select"] == "worst-cell":
+        yield "select: worst-cell works only for trainings. Use best or last for an unlearning."
+
+
+def _refuse_blended_fakes(draft: Draft) -> Iterator[str]:
+    """Refuse to make fakes of the images of an unlearning."""
+    if draft.settings["sbi"]:
+        yield "sbi works only for trainings: an unlearning does not make fakes of its images"
+
+
+def _refuse_empty_retain_set(draft: Draft) -> Iterator[str]:
+    """Refuse to unlearn all training images."""
+    poison = _poison_in(draft.base)
+    if draft.settings["known"] == 1 and poison is not None and poison.rate >= 1:
+        yield (
+            f"{draft.base}: all training labels are flipped, so no image is left to retain. Use a poison below 100."
+        )
+
+
+UNLEARNINGS: tuple[Rule | PlanCheck, ...] = (
     *_MODELS,
     check_published_base,
     _unfit_network,
     check_model_inputs,
     _unusable_without_last_layer,
-    Rule(
-        lambda draft: objectives()[draft.settings["objective"]].columns,
-        lambda draft: (
-            f"objective: {draft.settings['objective']} needs "
-            f"{', '.join(objectives()[draft.settings['objective']].columns)} of each image. An unlearning does not "
-            "read them."
-        ),
-    ),
+    _refuse_objective_of_columns,
     check_objective,
-    _FEATURES_THAT_LEARN,
-    COMPARISONS,
-    Rule(
-        lambda draft: draft.settings["select"] == "worst-cell",
-        "select: worst-cell works only for trainings. Use best or last for an unlearning.",
-    ),
+    _refuse_frozen_features,
+    _refuse_small_batches,
+    _refuse_worst_cell,
     check_attribute_headers,
-    Rule(
-        lambda draft: draft.settings["sbi"],
-        "sbi works only for trainings: an unlearning does not make fakes of its images",
-    ),
+    _refuse_blended_fakes,
     check_clean_base,
     _unfit_method,
     _unfit_options,
     unfit_precision,
     unfit_accumulation,
-    _ONE_PASS,
-    Rule(
-        lambda draft: (
-            draft.settings["known"] == 1
-            and (poison := _poison_in(draft.base)) is not None
-            and poison.rate >= 1
-        ),
-        "{base}: all training labels are flipped, so no image is left to retain. Use a poison below 100.",
-    ),
+    _refuse_second_pass,
+    _refuse_empty_retain_set,
 )
 
 # --- poisons
 
 
-@Rule
 def _unknown_poison_kind(draft: Draft) -> Iterator[str]:
     poison = parse_model(draft.model or "").last.poison
     if poison is not None and poison.kind is not None and poison.kind not in KINDS:
         yield str(UnknownName("poison type", poison.kind, KINDS))
 
 
-RULES: Mapping[str, Sequence[Check]] = {
+RULES: Mapping[str, Sequence[Rule | PlanCheck]] = {
     "train": TRAININGS,
     "test": TESTS,
     "unlearn": UNLEARNINGS,

@@ -1,20 +1,26 @@
 """The rules and checks of the job type `benchmark`: no torch here. See `trueface.jobs.rule`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from launcher.api import Draft
 from trueface.benchmark.conditions import conditions, contradiction, derive_setting
 from trueface.data.vocabulary import DataIdResolver
-from trueface.jobs.rule import Check, Rule
+from trueface.jobs.rule import PlanCheck, Rule
 from trueface.jobs.rules import SCORING
 
 
-def _transfers(draft: Draft) -> list[str]:
-    """Return the attacks that are computed on another model."""
-    asked = conditions(draft.settings["corrupt"], draft.settings["attack"])
-    return [str(each.attack) for each in asked if each.access == "transfer"]
+def _refuse_missing_surrogate(draft: Draft) -> Iterator[str]:
+    """Refuse attacks that are computed on another model, if none is given."""
+    requested = conditions(draft.settings["corrupt"], draft.settings["attack"])
+    attacks = [str(each.attack) for each in requested if each.access == "transfer"]
+    if attacks and not draft.settings["surrogate"]:
+        yield (
+            f"attack: {', '.join(attacks)} is computed on another model. Give that model, such as "
+            "surrogate: gan1:pre"
+        )
 
 
+@PlanCheck
 def check_tier(draft: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver) -> Iterable[str]:
     """Yield that a benchmark tier contradicts what the model knows of the test."""
     from trueface.jobs import lineage  # the start of a job does not need it
@@ -36,16 +42,6 @@ def check_tier(draft: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver
             return  # the first one is sufficient
 
 
-RULES: Mapping[str, Sequence[Check]] = {
-    "benchmark": (
-        *SCORING,
-        Rule(
-            lambda draft: _transfers(draft) and not draft.settings["surrogate"],
-            lambda draft: (
-                f"attack: {', '.join(_transfers(draft))} is computed on another model. Give that model, such as "
-                "surrogate: gan1:pre"
-            ),
-        ),
-        check_tier,
-    )
+RULES: Mapping[str, Sequence[Rule | PlanCheck]] = {
+    "benchmark": (*SCORING, _refuse_missing_surrogate, check_tier)
 }

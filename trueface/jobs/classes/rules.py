@@ -2,15 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from launcher.api import Draft, UsageError, parse_model
+from launcher.api import Draft, UsageError
 from trueface.data.vocabulary import (
     DataIdResolver,
     class_dataset_type,
     class_index,
     find_classes,
 )
-from trueface.jobs.rule import Check, Rule
-from trueface.jobs.rules import TENSORBOARD, describe_no_mean, unfit_accumulation, unfit_precision
+from trueface.jobs.rule import PlanCheck, Rule
+from trueface.jobs.rules import (
+    describe_no_mean,
+    refuse_base,
+    refuse_flipped_labels,
+    refuse_tensorboard,
+    unfit_accumulation,
+    unfit_precision,
+)
 from trueface.runtime.errors import DataError
 from trueface.training.objectives.registry import objectives
 
@@ -34,7 +41,6 @@ def _class_names(draft: Draft) -> tuple[str, ...]:
     return draft.once(("class names", draft.data, str(root)), names)
 
 
-@Rule
 def _unknown_data_set(draft: Draft) -> Iterator[str]:
     try:
         class_dataset_type(draft.data or "")
@@ -42,7 +48,6 @@ def _unknown_data_set(draft: Draft) -> Iterator[str]:
         yield str(error)
 
 
-@Rule
 def _unfit_method(draft: Draft) -> Iterator[str]:
     """Yield why the method cannot forget the class or the images."""
     # slow to import, and the start of a training needs no methods
@@ -66,6 +71,7 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
     yield from conflicts(settings, task.goal, task.classes)
 
 
+@PlanCheck
 def check_repetition(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Refuse to forget images (not a class) in one of several unlearnings."""
     earlier = [maker.settings for maker in makers if maker.kind == "forget"]
@@ -75,6 +81,7 @@ def check_repetition(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -
         yield SINGLE.format(base=draft.base)
 
 
+@PlanCheck
 def check_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Refuse settings that differ from those of the base's training, which are the model's own."""
     if not makers:
@@ -89,31 +96,23 @@ def check_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iter
         )
 
 
-_BOTH = (
-    Rule(
-        lambda draft: parse_model(draft.model or "").last.poison,
-        "{model}: {kind} does not support flipped labels. Leave out '%' in the ID.",
-    ),
-    _unknown_data_set,
-)
-RULES: Mapping[str, Sequence[Check]] = {
+def _refuse_accumulation(draft: Draft) -> Iterator[str]:
+    """Refuse steps of several batches with a loss that is not a mean over images."""
+    if draft.settings["accumulate"] > 1 and not objectives()[draft.settings["objective"]].mean:
+        yield describe_no_mean(draft)
+
+
+RULES: Mapping[str, Sequence[Rule | PlanCheck]] = {
     "classify": (
-        *_BOTH,
-        Rule(
-            lambda draft: draft.base is not None,
-            "{model}: classify does not start from another model. Write model: null",
-        ),
-        TENSORBOARD,
-        Rule(
-            lambda draft: (
-                draft.settings["accumulate"] > 1
-                and not objectives()[draft.settings["objective"]].mean
-            ),
-            describe_no_mean,
-        ),
+        refuse_flipped_labels,
+        _unknown_data_set,
+        refuse_base,
+        refuse_tensorboard,
+        _refuse_accumulation,
     ),
     "forget": (
-        *_BOTH,
+        refuse_flipped_labels,
+        _unknown_data_set,
         check_base,
         check_repetition,
         _unfit_method,

@@ -12,6 +12,7 @@ from trueface.jobs.job_kind import (
     data_root_outputs,
     inputs_from_settings,
 )
+from trueface.jobs.rule import PlanCheck
 
 
 def _line(draft: Draft) -> Iterator[str]:
@@ -21,6 +22,7 @@ def _line(draft: Draft) -> Iterator[str]:
     return command_line(draft, ForgeSettings, *head, without=("data_root", "faces"))
 
 
+@PlanCheck
 def _unfit(draft: Draft, *_: object) -> Iterator[str]:
     """Yield the faults of the face table, and of cells that name its groups."""
     faces = draft.path(draft.settings["faces"])

@@ -5,9 +5,10 @@ See `trueface.jobs.rule`.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from launcher.api import Draft, UsageError, parse_model
+from launcher.api import Draft, UsageError
 from trueface.data.vocabulary import DataIdResolver
-from trueface.jobs.rule import Check, Rule
+from trueface.jobs.rule import PlanCheck, Rule
+from trueface.jobs.rules import refuse_flipped_labels
 from trueface.purification.disruption_settings import RANDOM, required_model_settings
 from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained
 from trueface.runtime.errors import UnknownName
@@ -29,23 +30,50 @@ def _find_missing_models(draft: Draft, needs: Sequence[str], who: str) -> Iterat
             )
 
 
-@Rule
 def _purifier_models(draft: Draft) -> Iterator[str]:
     name = parse_purifier(draft.settings["purifier"])
     yield from _find_missing_models(draft, name.needs, f"purifier {name.text}")
 
 
-@Rule
 def _disruption_models(draft: Draft) -> Iterator[str]:
     needs = ("translator", *required_model_settings(draft.settings["purifier"]))
     yield from _find_missing_models(draft, needs, "disrupt")
 
 
-@Rule
 def _restored_models(draft: Draft) -> Iterator[str]:
     yield from _find_missing_models(draft, ("translator",), "restored")
 
 
+def _refuse_no_translator(draft: Draft) -> Iterator[str]:
+    """Refuse to translate without a translator."""
+    if not draft.settings["translator"]:
+        yield (
+            f"{draft.name}: translate needs a translator. Give the ID of one, such as translator: "
+            f"{EXAMPLES['translator']}"
+        )
+
+
+def _refuse_own_reference(draft: Draft) -> Iterator[str]:
+    """Refuse the measured translator as the undefended one."""
+    translator = draft.settings["translator"]
+    if draft.settings["reference"] == (translator or None):
+        yield (
+            f"{draft.name}: reference and translator are both {translator}. Leave out reference, or name the "
+            "translator that is the defence"
+        )
+
+
+def _refuse_features_without_weights(draft: Draft) -> Iterator[str]:
+    """Refuse a network of features whose weights are not given."""
+    features = draft.settings["features"]
+    if features != RANDOM and not draft.settings["feature_weights"]:
+        yield (
+            f"{draft.name}: features of {features} need a file with its weights. Write feature_weights: FILE, or "
+            f"features: {RANDOM}"
+        )
+
+
+@PlanCheck
 def check_steps(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Yield the reasons why a diffuser of this plan does not fit the purifier, if there is one."""
     if draft.settings["purifier"]:
@@ -71,6 +99,7 @@ def _unlearned_steps(draft: Draft, name: PurifierName, makers: Sequence[Draft]) 
             yield f"{draft.name}: {reason}"
 
 
+@PlanCheck
 def check_reference(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Yield how the undefended translator of this plan differs from the translator in size or attributes."""
     names = draft.settings["reference"], draft.settings["translator"]
@@ -94,6 +123,7 @@ def _has_classes(draft: Draft) -> bool:
     return (draft.data or "").startswith(f"{CLASSES}:")
 
 
+@PlanCheck
 def check_class_folders(draft: Draft, *_: object) -> Iterator[str]:
     """Yield the faults of class folders that already exist."""
     if draft.settings["weights"] or not _has_classes(draft):
@@ -112,6 +142,13 @@ def _learned_no_classes(draft: Draft) -> bool:
     return draft.data is not None and not _has_classes(draft)
 
 
+def _refuse_no_concepts(draft: Draft) -> Iterator[str]:
+    """Refuse to erase a concept from a diffuser that learned no classes."""
+    if _learned_no_classes(draft):
+        yield f"{draft.base} has no classes, and a concept is a class. Train it on {CLASSES}:all"
+
+
+@PlanCheck
 def check_erasing(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
     """Yield why this method cannot erase a concept of the diffuser."""
     if _learned_no_classes(draft):
@@ -167,7 +204,6 @@ def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...] | str:
     return draft.once(("class names", str(folder)), names)
 
 
-@Rule
 def _missing_packages_of_measures(draft: Draft) -> Iterator[str]:
     from trueface.erasing.registry import unavailable_measures  # only `erased` needs it
 
@@ -175,68 +211,41 @@ def _missing_packages_of_measures(draft: Draft) -> Iterator[str]:
     yield from (f"{draft.name}: {reason}" for reason in unavailable_measures(**requested))
 
 
-def _needs_classes(setting: str, unset: object) -> Rule:
-    """Return the rule that a setting of a diffuser works only with classes."""
-    return Rule(
-        lambda draft: (
-            draft.settings[setting] != unset
-            and not draft.settings["weights"]
-            and not _has_classes(draft)
-        ),
-        f"{{model}}: {setting} needs classes, and {{data}} has none. Leave it out, or write data: {CLASSES}:all",
-    )
+def _refuse_settings_of_classes(draft: Draft) -> Iterator[str]:
+    """Refuse settings of a diffuser that work only with classes."""
+    if draft.settings["weights"] or _has_classes(draft):
+        return
+    for setting, unset in (("drop", None), ("without", "")):
+        if draft.settings[setting] != unset:
+            yield (
+                f"{draft.model}: {setting} needs classes, and {draft.data} has none. Leave it out, or write data: "
+                f"{CLASSES}:all"
+            )
 
 
-def _new_model(kind: str) -> Rule:
-    """Return the rule that forbids a base model for a training."""
-    return Rule(
-        lambda draft: draft.base is not None,
-        f"{{model}}: a {kind} does not start from another model. Write model: null",
-    )
+def _refuse_base(draft: Draft) -> Iterator[str]:
+    """Refuse a base model for the training of a generator."""
+    if draft.base is not None:
+        yield f"{draft.model}: a {draft.kind} does not start from another model. Write model: null"
 
 
-RULES: Mapping[str, Sequence[Check]] = {
-    "translator": (_new_model("translator"),),
-    "translate": (
-        Rule(
-            lambda draft: not draft.settings["translator"],
-            "{name}: translate needs a translator. Give the ID of one, such as translator: labelled:A",
-        ),
-    ),
+RULES: Mapping[str, Sequence[Rule | PlanCheck]] = {
+    "translator": (_refuse_base,),
+    "translate": (_refuse_no_translator,),
     "purify": (_purifier_models, check_steps),
     "disrupt": (_disruption_models, check_steps),
     "restored": (
         _restored_models,
-        Rule(
-            lambda draft: draft.settings["reference"] == (draft.settings["translator"] or None),
-            "{name}: reference and translator are both {translator}. Leave out reference, or name the "
-            "translator that is the defence",
-        ),
-        Rule(
-            lambda draft: (
-                draft.settings["features"] != RANDOM and not draft.settings["feature_weights"]
-            ),
-            "{name}: features of {features} need a file with its weights. Write feature_weights: FILE, or "
-            f"features: {RANDOM}",
-        ),
+        _refuse_own_reference,
+        _refuse_features_without_weights,
         check_reference,
     ),
     "diffuser": (
-        _new_model("diffuser"),
-        Rule(
-            lambda draft: parse_model(draft.model or "").last.poison,
-            "{model}: diffuser does not support flipped labels. Leave out '%' in the ID.",
-        ),
-        _needs_classes("drop", None),
-        _needs_classes("without", ""),
+        _refuse_base,
+        refuse_flipped_labels,
+        _refuse_settings_of_classes,
         check_class_folders,
     ),
-    "erase": (
-        Rule(
-            _learned_no_classes,
-            "{base} has no classes, and a concept is a class. Train it on classes:all",
-        ),
-        check_erasing,
-    ),
+    "erase": (_refuse_no_concepts, check_erasing),
     "erased": (_missing_packages_of_measures,),
 }

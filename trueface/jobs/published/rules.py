@@ -2,18 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from launcher.api import parse_model
-from trueface.jobs.rule import Check, Rule
+from trueface.jobs.rule import PlanCheck, Rule
+from trueface.jobs.rules import refuse_base, refuse_flipped_labels
 
-RULES: Mapping[str, Sequence[Check]] = {
-    "checkpoint": (
-        Rule(
-            lambda draft: parse_model(draft.model or "").last.poison,
-            "{model}: {kind} does not support flipped labels. Leave out '%' in the ID.",
-        ),
-        Rule(
-            lambda draft: draft.base is not None,
-            "{model}: {kind} does not start from another model. Write model: null",
-        ),
-    ),
+RULES: Mapping[str, Sequence[Rule | PlanCheck]] = {
+    "checkpoint": (refuse_flipped_labels, refuse_base),
 }

@@ -5,7 +5,6 @@ Reconstruction and contrast of pairs are checked on numbers that can be added by
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ from launcher.api import JobError
 from tests.trueface.training.test_trainer import settings, slim
 from trueface.data.batch import Batch
 from trueface.data.loading.pass_order import epoch_order
-from trueface.jobs.rules import FAIRNESS
+from trueface.jobs.rules import refuse_fairness
 from trueface.models.blocks.disentangling import DisentanglingNetwork
 from trueface.models.detectors import Detector, build_detector
 from trueface.models.registry import spec_of
@@ -167,10 +166,10 @@ def test_unsupported_training_is_refused_during_planning(
         "fair": "none", "freeze": False,
     }  # fmt: skip
     draft = cast(Any, SimpleNamespace(settings={**usual, **changed}, model="t(gan:pre)"))
-    (refusal,) = chain.from_iterable(rule(draft) for rule in FAIRNESS)
+    (refusal,) = refuse_fairness(draft)
     assert reason in refusal
     draft = cast(Any, SimpleNamespace(settings=usual, model="t(gan:pre)"))
-    assert not [*chain.from_iterable(rule(draft) for rule in FAIRNESS)]
+    assert not [*refuse_fairness(draft)]
 
 
 def test_every_batch_of_even_size_has_equally_many_reals_and_fakes() -> None:
