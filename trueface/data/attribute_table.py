@@ -7,12 +7,9 @@ Columns are identified by the names in the header, never by position. Files of s
 Fairness-Generalization) have six, seven or eight of them, and its README names two in another
 order.
 
-Columns contain gender, race, their intersection, the forgery, and further groupings. Seed 002
-numbers the intersections in two ways. With a column isasian: 0 male-asian, 1 male-white, 2
-male-black, 3 male-others, and 4 to 7 the same for nonmale. Without it: 0 male-white, 1 male-black,
-2 male-others, and 3 to 5 the same for nonmale. The README of seed 002 swaps black and white against
-the header. If a number contradicts the columns, the columns are used, and the contradictions are
-counted.
+Columns contain gender, race, their intersection, the forgery, and further groupings. The number of
+the intersection in `intersec_label` is not read, because the columns of gender and race say the same.
+Seed 002 has two numberings of it, and its README swaps black and white against the header.
 
 Tables of attributes, such as those of a drawn set, have two values per attribute. Their images are
 matched by name without suffix. There are two formats:
@@ -29,9 +26,9 @@ first part has a header. Here a table without its header is refused.
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
@@ -39,15 +36,14 @@ from typing import NamedTuple
 
 from trueface.data.folders import describe_names, is_image, stem
 from trueface.data.group_names import is_missing
-from trueface.runtime.errors import DataError, UnknownName, refuse_rows
+from trueface.data.tables import LABEL_WORDS, TableLine, parse_rows, read_csv, read_words
+from trueface.runtime.errors import DataError, UnknownName
 
 FEW = 30  # images; rates of fewer are hardly known: ±18 points at 30, Wilson's interval
 UNKNOWN = "unknown"  # the group of images that have none
 CLASSES = ("real", "fake")
 GROUPS_BY = "intersec"  # the column of groups, unless another is named
 
-
-MOST_BYTES = 1 << 30  # several million rows
 PATH = "img_path"
 SIGNS = ("ismale", "isasian", "iswhite", "isblack")  # 1 or -1 each
 INTERSEC = "intersec_label"
@@ -60,13 +56,13 @@ NEEDED = ("ismale", "iswhite", "isblack")  # columns needed with any of SIGNS or
 EXPECTED = f"{PATH},{LABEL},{','.join(SIGNS)},{INTERSEC}"
 GENDERS = ("male", "nonmale")
 RACES = ("asian", "white", "black", "others")
+# the numbering of intersec_label with a column isasian, and without it
 EIGHT = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES))
 SIX = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES[1:]))
 # columns of groups that the signs give
 PEOPLE = ("gender", "race", "intersec")
 FORGERIES = ("real", "self", "swap", "mouth", "eyes", "soft")  # the kind `forge` makes these
 _SIGN = {"1": True, "+1": True, "1.0": True, "-1": False, "-1.0": False}
-_LABELS = {"0": 0, "0.0": 0, "real": 0, "1": 1, "1.0": 1, "fake": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,16 +112,6 @@ class AttributeRow(NamedTuple):
     label: int | None = None  # 1 fake, 0 real; None: nothing
     forgery: int | None = None  # 0 real, from 1 the kinds of forgeries; None: nothing
     values: Mapping[str, str] = MappingProxyType({})  # the columns of groups
-    number: int | None = None  # number of its intersection; None: the table has no such column
-
-
-@dataclass(frozen=True, slots=True)
-class Contradictions:
-    """Rows whose number of an intersection is not that of their columns."""
-
-    count: int
-    line: int  # line of the first row
-    fault: str  # fault of the first row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +121,6 @@ class AttributesFile:
     file: Path
     header: tuple[str, ...]  # small letters; "" of columns that count for nothing
     rows: tuple[AttributeRow, ...] = ()
-    contradictions: Contradictions | None = None
 
     @property
     def has_signs(self) -> bool:
@@ -159,44 +144,41 @@ class AttributesFile:
 def read_table(file: Path) -> AttributesFile:
     """Read a file of attributes.
 
-    A byte order mark, Windows line ends, blank lines and quoted commas are taken as they are meant.
-
     Raises:
-        DataError: no such file, no header, a column that is lacking, rows that do not fit the
-        header,
-            cells that cannot be, with their lines.
+        DataError: no such file, no header, a column that is lacking, rows that do not fit the header, cells
+            that cannot be, with their lines.
     """
-    rows, faults = list[AttributeRow](), list[tuple[int, str]]()
-    with _lines(file) as lines:
-        table = AttributesFile(file=file, header=_header(file, lines))
-        further = table.extra_columns
-        for line, cells in lines:
-            try:
-                rows.append(_row(table, further, line, cells))
-            except ValueError as error:
-                faults.append((line, str(error)))
-    refuse_rows(file, faults)
+    lines = read_csv(file)
+    table = AttributesFile(file=file, header=_header(file, lines))
+    # most rows repeat the cells of another image, and share what these mean
+    describe = lru_cache(maxsize=4096)(lambda cells: _describe(table, cells))
+    at, width = table.header.index(PATH), len(table.header)
+
+    def parse(line: int, cells: list[str]) -> AttributeRow:
+        if len(cells) != width:
+            raise ValueError(f"the row has {len(cells)} cells, but the header has {width}")
+        if not cells[at]:
+            raise ValueError(f"the row has no {PATH}")
+        return AttributeRow(line, cells[at], *describe((*cells[:at], "", *cells[at + 1 :])))
+
+    rows = parse_rows(file, lines, parse)
     if not rows:
         raise DataError(f"{file} has a header but no rows")
-    return replace(table, rows=tuple(rows), contradictions=_compared(table, rows))
+    return replace(table, rows=tuple(rows))
 
 
-def _row(
-    table: AttributesFile, further: Sequence[str], line: int, texts: Sequence[str]
-) -> AttributeRow:
-    if len(texts) != len(table.header):
-        raise ValueError(f"the row has {len(texts)} cells, but the header has {len(table.header)}")
-    named = zip(table.header, map(str.strip, texts), strict=True)
-    cells = {name: text for name, text in named if name and text}
-    if PATH not in cells:
-        raise ValueError(f"the row has no {PATH}")
-    path, people = cells.pop(PATH), _people(table, cells)
-    number = _whole(cells.get(INTERSEC, ""), INTERSEC) if INTERSEC in table.header else None
-    label = _label(cells)
+def _describe(
+    table: AttributesFile, texts: tuple[str, ...]
+) -> tuple[Mapping[str, str], int | None, int | None, Mapping[str, str]]:
+    """Return the fields of a row after its path."""
+    cells = {name: text for name, text in zip(table.header, texts, strict=True) if name and text}
+    people, label = _people(table, cells), _label(cells)
     values = people | {
-        name: cells[name] for name in further if name in cells and not is_missing(cells[name])
+        name: cells[name]
+        for name in table.extra_columns
+        if name in cells and not is_missing(cells[name])
     }
-    return AttributeRow(line, path, cells, label, _forgery(cells, label), values, number)
+    return cells, label, _forgery(cells, label), values
 
 
 def read_header(file: Path) -> tuple[str, ...]:
@@ -205,32 +187,16 @@ def read_header(file: Path) -> tuple[str, ...]:
     Raises:
         DataError: as `read_table`.
     """
-    with _lines(file) as lines:
-        return _header(file, lines)
+    return _header(file, read_csv(file))
 
 
-@contextmanager
-def _lines(file: Path) -> Iterator[Iterator[tuple[int, list[str]]]]:
-    """Open a file; give the lines that are not blank, each with its number."""
-    try:
-        if file.stat().st_size > MOST_BYTES:
-            raise DataError(
-                f"{file} is larger than {MOST_BYTES >> 20} MiB. Split it into several files."
-            )
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(text, strict=True)
-            yield ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read attributes from {file}: {error}") from error
-
-
-def _header(file: Path, lines: Iterator[tuple[int, list[str]]]) -> tuple[str, ...]:
+def _header(file: Path, lines: Iterator[TableLine]) -> tuple[str, ...]:
     line, first = next(lines, (0, []))
     if not first:
         raise DataError(f"{file} is empty. Expected a header {EXPECTED},… and one row per image.")
     header = tuple(_column(name) for name in first)
     if PATH not in header:
-        if any(_is_number(cell) or is_image(cell.strip()) for cell in first):
+        if any(_is_number(cell) or is_image(cell) for cell in first):
             raise DataError(f"{file}:{line}: the header row is missing. Expected {EXPECTED},…")
         raise DataError(
             f"{file}:{line}: column {PATH} is missing in {','.join(first)}. Expected {EXPECTED},… "
@@ -251,7 +217,7 @@ def _header(file: Path, lines: Iterator[tuple[int, list[str]]]) -> tuple[str, ..
 
 def _column(name: str) -> str:
     """Return a column's name; "" where it is the row number that pandas writes."""
-    small = name.strip().casefold()
+    small = name.casefold()
     return "" if small.startswith("unnamed:") else small
 
 
@@ -283,77 +249,31 @@ def _sign(cells: Mapping[str, str], column: str) -> bool:
 
 
 def _label(cells: Mapping[str, str]) -> int | None:
-    text = cells.get(LABEL)
-    if text is None:
+    text = cells.get(LABEL, "")
+    if is_missing(text):
         return None
-    if text.casefold() not in _LABELS:
+    if text.casefold() not in LABEL_WORDS:
         raise ValueError(f"{LABEL} is {text!r}, expected 0 (real) or 1 (fake)")
-    return _LABELS[text.casefold()]
+    return LABEL_WORDS[text.casefold()]
 
 
 def _forgery(cells: Mapping[str, str], label: int | None) -> int | None:
     """Return the number of a forgery; that of a real image where its row says nothing."""
-    text = cells.get(FORGERY, "").casefold()
-    if not text:
+    text = cells.get(FORGERY, "")
+    if is_missing(text):
         return 0 if label == 0 else None
-    forgery = FORGERIES.index(text) if text in FORGERIES else _whole(text, FORGERY)
+    text = text.casefold()
+    forgery = FORGERIES.index(text) if text in FORGERIES else _whole(text)
     if label is not None and (forgery > 0) != (label == 1):
         raise ValueError(f"{FORGERY} is {text}, but {LABEL} is {label} (forgery 0 is real)")
     return forgery
 
 
-def _whole(text: str, column: str) -> int:
+def _whole(text: str) -> int:
     digits = text.removesuffix(".0")
     if not (digits.isdecimal() and digits.isascii() and len(digits) < 3):
-        raise ValueError(f"{column} is {text!r}, expected a whole number from 0")
+        raise ValueError(f"{FORGERY} is {text!r}, expected a whole number from 0")
     return int(digits)
-
-
-def _compared(table: AttributesFile, rows: Sequence[AttributeRow]) -> Contradictions | None:
-    """Compare numbers with columns under the scheme of the table.
-
-    Raises:
-        DataError: a number that the scheme has not.
-    """
-    numbers = [
-        (each.line, each.number, each.values[GROUPS_BY]) for each in rows if each.number is not None
-    ]
-    scheme = _scheme(table, numbers)
-    columns = "with" if len(scheme) == len(EIGHT) else "without"
-    ends = f"the {len(scheme)} groups {columns} isasian end at {len(scheme) - 1}"
-    beyond = [
-        (line, f"{INTERSEC} is {number}, but {ends}")
-        for line, number, _ in numbers
-        if number >= len(scheme)
-    ]
-    refuse_rows(table.file, beyond)
-    wrong = [(line, number, name) for line, number, name in numbers if scheme[number] != name]
-    if not wrong:
-        return None
-    line, number, name = wrong[0]
-    example = f"{INTERSEC} {number} means {scheme[number]}, but the columns say {name}"
-    return Contradictions(len(wrong), line, example)
-
-
-def _scheme(table: AttributesFile, numbers: Sequence[tuple[int, int, str]]) -> tuple[str, ...]:
-    """Return the intersections that the numbers of a table mean.
-
-    A column isasian without any 1 may come with numbers of six groups. Six groups are assumed if
-    they explain every row, of at least two races, and eight groups do not.
-    """
-    if "isasian" not in table.header:
-        return SIX
-    races = {name.partition("-")[2] for _, _, name in numbers}
-    explained = [
-        all(number < len(scheme) and scheme[number] == name for _, number, name in numbers)
-        for scheme in (SIX, EIGHT)
-    ]
-    return SIX if explained == [True, False] and len(races) > 1 else EIGHT
-
-
-def forgery_name(number: int, *, forged: bool) -> str:
-    """Return the value of column `forgery`: the word of a forgery type of the job type `forge`, or the number."""
-    return FORGERIES[number] if forged and number < len(FORGERIES) else str(number)
 
 
 CSV, CELEBA = "attributes.csv", "list_attr_celeba.txt"
@@ -417,25 +337,23 @@ def read_attribute_table(path: Path) -> AttributeTable:
     Raises:
         DataError: it cannot be read, has no header, or rows that contradict it.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the attribute table {path}: {error}") from error
     if path.suffix not in VALUES:
         raise DataError(
             f"{path} is not an attribute table. The file name must end in .csv, or in .txt for "
             "the format of CelebA."
         )
     if path.suffix == ".csv":
-        body, above, names = [*csv.reader(lines)], 1, _csv_names(path, lines)
+        lines, announced = read_csv(path), None
+        above, names = _csv_names(path, lines)
     else:
-        body, above, names = [line.split() for line in lines], 2, _celeba_names(path, lines)
+        lines = read_words(path)
+        announced, (above, names) = _announced(path, lines), _celeba_names(path, lines)
     if len(set(names)) != len(names) or "" in names:
         raise DataError(f"{path}:{above}: an attribute name is repeated or empty")
-    rows = _rows(path, names, body, above)
-    if path.suffix == ".txt" and len(rows) != int(lines[0]):
+    rows = _rows(path, names, lines)
+    if announced is not None and len(rows) != announced:
         raise DataError(
-            f"{path}:1: the first line announces {lines[0].strip()} images, but {len(rows)} rows "
+            f"{path}:1: the first line announces {announced} images, but {len(rows)} rows "
             "follow. Use the complete list."
         )
     return AttributeTable(path, tuple(names), rows)
@@ -450,50 +368,52 @@ def table_text(names: Sequence[str], rows: Mapping[str, Sequence[int]]) -> str:
     return file.getvalue()
 
 
-def _csv_names(path: Path, lines: Sequence[str]) -> list[str]:
-    """Return the names of line 1."""
-    image, *names = map(str.strip, next(csv.reader(lines), [""]) or [""])
+def _csv_names(path: Path, lines: Iterator[TableLine]) -> TableLine:
+    """Return the names in the header, with its line."""
+    line, (image, *names) = next(lines, TableLine(1, [""]))
     if image != IMAGE or not names:
         raise DataError(
-            f"{path}:1: the header is missing. The first line must name the columns, {IMAGE},NAME,…"
+            f"{path}:{line}: the header is missing. The first line must name the columns, {IMAGE},NAME,…"
         )
-    return names
+    return TableLine(line, names)
 
 
-def _celeba_names(path: Path, lines: Sequence[str]) -> list[str]:
-    """Return the names of line 2."""
-    if len(lines) < 2 or not lines[0].strip().isdecimal():
+def _announced(path: Path, lines: Iterator[TableLine]) -> int:
+    """Return the number of images in line 1 of a list of CelebA."""
+    line, words = next(lines, TableLine(1, [""]))
+    if len(words) != 1 or not words[0].isdecimal():
         raise DataError(
-            f"{path}:1: expected the number of images. The list needs its two header lines."
+            f"{path}:{line}: expected the number of images. The list needs its two header lines."
         )
-    names = lines[1].split()
+    return int(words[0])
+
+
+def _celeba_names(path: Path, lines: Iterator[TableLine]) -> TableLine:
+    """Return the names in line 2 of a list of CelebA, with the line."""
+    line, names = next(lines, TableLine(2, []))
     if not names or any(name.lstrip("-").isdecimal() for name in names):
         raise DataError(
-            f"{path}:2: expected the names of the attributes. The list needs its two header lines."
+            f"{path}:{line}: expected the names of the attributes. The list needs its two header lines."
         )
-    return names
+    return TableLine(line, names)
 
 
 def _rows(
-    path: Path, names: Sequence[str], body: Sequence[Sequence[str]], above: int
+    path: Path, names: Sequence[str], lines: Iterable[TableLine]
 ) -> dict[str, tuple[int, ...]]:
     values = VALUES[path.suffix]
     rows: dict[str, tuple[int, ...]] = {}
-    faults: list[tuple[int, str]] = []
-    for line, cells in enumerate(body[above:], start=above + 1):
-        if not cells:
-            continue
-        image, *given = map(str.strip, cells)
+
+    def parse(_: int, cells: list[str]) -> None:
+        image, *given = cells
         wrong = [cell for cell in given if cell not in values]
         if len(given) != len(names):
-            fault = f"{image} has {len(given)} values, but the header has {len(names)}"
-        elif wrong:
-            fault = f"{image} has the value {wrong[0]!r}, expected {' or '.join(values)}"
-        elif stem(image) in rows:
-            fault = f"{image} already has a row"
-        else:
-            rows[stem(image)] = tuple(values[cell] for cell in given)
-            continue
-        faults.append((line, fault))
-    refuse_rows(path, faults)
+            raise ValueError(f"{image} has {len(given)} values, but the header has {len(names)}")
+        if wrong:
+            raise ValueError(f"{image} has the value {wrong[0]!r}, expected {' or '.join(values)}")
+        if stem(image) in rows:
+            raise ValueError(f"{image} already has a row")
+        rows[stem(image)] = tuple(values[cell] for cell in given)
+
+    parse_rows(path, lines, parse)
     return rows

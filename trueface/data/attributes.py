@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from trueface.data.attribute_table import (
+    FORGERIES,
     FORGERY,
     FORGERY_GROUP,
-    INTERSEC,
     LABEL,
     PEOPLE,
     SIGNS,
     AttributesFile,
-    forgery_name,
     read_header,
     read_table,
 )
@@ -161,8 +160,9 @@ class Attributes:
     …) if the tables have the columns of seed 002. Column forgery exists if they have spe_label.
     Every other column is named in lower case.
 
-    An image may have rows in several tables, which must not contradict each other. Contradictions
-    in the numbers of the intersections are logged once for all tables.
+    An image may have rows in several tables, which must not contradict each other. The numbers
+    of forgeries mean something else in each set. Images below a folder of the job type `forge` get
+    its words, and those of other sets keep the numbers.
 
     Args:
         files: tables of attributes.
@@ -184,6 +184,7 @@ class Attributes:
         self.files = tuple(files)
         self._rows = PathRows()
         self._lines: list[str] = []  # file and line of each row, for messages
+        self._words: set[int] = set()  # rows whose forgery is written as a word
         # by column, of each row; labels and numbers of forgeries, too
         self._values: dict[str, dict[int, str]] = {LABEL: {}, FORGERY_GROUP: {}}
         tables, later = [read_table(file) for file in files], dict[tuple[int, str], str]()
@@ -196,16 +197,27 @@ class Attributes:
         self.remarks = tuple(_remarks(tables))
         for remark in self.remarks:
             log.warning("%s", remark)
+        self.forgeries = self._name_forgeries()
+
+    def _name_forgeries(self) -> tuple[str, ...]:
+        """Give each row's forgery the name in its own set, and return all names by number."""
         numbers = {row: int(number) for row, number in self._values[FORGERY_GROUP].items()}
-        forged = any(
-            f"/{FORGED}" in f"/{path}" and numbers.get(row)
-            for path, row in self._rows.paths.items()
-        )
-        most = max(numbers.values(), default=0)
-        self.forgeries = tuple(forgery_name(number, forged=forged) for number in range(most + 1))
-        self._values[FORGERY_GROUP] = {
-            row: self.forgeries[number] for row, number in numbers.items()
-        }
+        below = {row for path, row in self._rows.paths.items() if f"/{FORGED}" in f"/{path}"}
+        worded = {row for row in below | self._words if numbers.get(row)}
+        real = FORGERIES[0] if worded else "0"
+
+        def name(number: int, *, has_word: bool) -> str:
+            if number == 0:
+                return real
+            return FORGERIES[number] if has_word and number < len(FORGERIES) else str(number)
+
+        names = {row: name(number, has_word=row in worded) for row, number in numbers.items()}
+        self._values[FORGERY_GROUP] = names
+        # a number without a row has a place, too, because an objective counts the places
+        every = range(max(numbers.values(), default=0) + 1)
+        by_name = {name(number, has_word=bool(worded)): number for number in every}
+        by_name |= {names[row]: number for row, number in numbers.items()}
+        return tuple(sorted(by_name, key=lambda each: (by_name[each], each)))
 
     def values(
         self, column: str, paths: Sequence[str], *, missing: OnMissing
@@ -321,6 +333,8 @@ class Attributes:
                 self._lines.append(line)
             numbers = {LABEL: row.label, FORGERY_GROUP: row.forgery}
             said = {name: str(number) for name, number in numbers.items() if number is not None}
+            if row.cells.get(FORGERY, "").casefold() in FORGERIES:
+                self._words.add(at)
             groups = self._unify_equal_numbers(row.values)
             for column, value in {**groups, **said}.items():
                 if column in without:
@@ -414,11 +428,3 @@ def _remarks(tables: Sequence[AttributesFile]) -> Iterator[str]:
                 f"{table.file}: column {', '.join(clashing)} is ignored, because "
                 f"{', '.join(SIGNS)} or {FORGERY} define it. Rename it to use it as well."
             )
-    odd = [(table, table.contradictions) for table in tables if table.contradictions]
-    if odd:
-        table, first = odd[0]
-        count, rows = sum(each.count for _, each in odd), sum(len(each.rows) for each, _ in odd)
-        yield (
-            f"{table.file}:{first.line}: {first.fault}. {count} of {rows} rows are like this. The "
-            f"columns are used, {INTERSEC} is ignored."
-        )

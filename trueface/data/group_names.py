@@ -34,6 +34,12 @@ def equal_numbers(names: Iterable[str]) -> dict[str, str]:
     }
 
 
+def unify_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the group of each name that means one. Equal numbers are one group."""
+    named = {name for name in names if not is_missing(name)}
+    return {name: name for name in named} | equal_numbers(named)
+
+
 def doubts(names: Iterable[str]) -> Iterator[str]:
     """Yield why the names of a column may be no groups: too many, or differing only in case."""
     different = sorted(set(names))

@@ -1,6 +1,5 @@
 """Attributes of images: tables of groups, the table of CelebA, and their values."""
 
-import logging
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -12,7 +11,6 @@ from trueface.data.attribute_table import (
     SIX,
     AttributeCounts,
     AttributeRow,
-    Contradictions,
     find_table,
     group_indices,
     read_attribute_table,
@@ -183,19 +181,38 @@ def test_forgery_numbers_of_other_sets_are_kept(tmp_path: Path) -> None:
     assert known.forgeries == ("0", "1", "2", "3", "4")
 
 
-def test_contradicting_numbers_are_warned_about_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    rows = [f"{REAL}/{name}.jpg,0,1,-1,-1,1,1" for name in "abc"]
-    with caplog.at_level(logging.WARNING):
-        known = read(tmp_path, f"{REAL}/z.jpg,0,{WHITE}", *rows)
-    assert len(caplog.records) == 1
-    assert known.remarks == (caplog.messages[0],)
-    assert (
-        "faces.csv:3: intersec_label 1 means male-white, but the columns say male-black"
-        in caplog.text
-    )
-    assert "3 of 4 rows" in caplog.text
+def test_words_of_two_sets_are_those_of_the_row(tmp_path: Path) -> None:
+    header = "img_path,spe_label,label"
+    sets = {
+        "Fake/NeuralTextures/x.jpg": ("4", "4"),
+        f"{FAKE}/y.jpg": ("4", "eyes"),
+        "Fake/Other/z.jpg": ("Eyes", "eyes"),
+        "Fake/Deepfakes/w.jpg": ("1.0", "1"),
+    }
+    files = [
+        table(tmp_path, f"{at}.csv", header, f"{path},{text},1")
+        for at, (path, (text, _)) in enumerate(sets.items())
+    ]
+    words = tuple(word for _, word in sets.values())
+    together = Attributes(files, tmp_path)
+    assert together.values("forgery", [*sets], missing="stop") == words
+    alone = [Attributes([file], tmp_path) for file in files]
+    asked = [
+        read.values("forgery", [path], missing="stop")
+        for read, path in zip(alone, sets, strict=True)
+    ]
+    assert tuple(word for (word,) in asked) == words
+    assert together.forgeries == ("real", "1", "self", "swap", "mouth", "4", "eyes")
+    assert together.values("forgery", ["Real/a.jpg"], missing="stop") == ("real",)
+
+
+def test_unused_column_is_not_checked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # another number than the columns say, one that no numbering has, a word, and nothing
+    rows = [f"{REAL}/{n}.jpg,0,1,-1,-1,1,{text}" for n, text in enumerate(("1", "99", "x", ""))]
+    known = read(tmp_path, *rows)
+    paths = [f"{REAL}/{n}.jpg" for n in range(4)]
+    assert known.values("intersec", paths, missing="stop") == ("male-black",) * 4
+    assert not caplog.text
 
 
 def test_columns_are_read_from_headers_alone(tmp_path: Path) -> None:
@@ -300,11 +317,8 @@ def write_table(folder: Path, text: str, name: str = "faces.csv") -> Path:
     return file
 
 
-def table_read(
-    folder: Path, rows: list[str], header: str = HEADER
-) -> tuple[Sequence[AttributeRow], Contradictions | None]:
-    known = read_table(table(folder, "faces.csv", header, *rows))
-    return known.rows, known.contradictions
+def table_read(folder: Path, rows: list[str], header: str = HEADER) -> Sequence[AttributeRow]:
+    return read_table(table(folder, "faces.csv", header, *rows)).rows
 
 
 def test_byte_order_mark_line_ends_blank_lines_and_quotes_are_parsed(tmp_path: Path) -> None:
@@ -339,26 +353,14 @@ def test_byte_order_mark_line_ends_blank_lines_and_quotes_are_parsed(tmp_path: P
         ("img_path,age\n,1\n", r"faces.csv:2: the row has no img_path"),
         ("img_path,age\n", r"has a header but no rows"),
         ("\n", r"faces.csv is empty"),
-        ('img_path,age\n"a.jpg,1\n', r"cannot read attributes from .*faces.csv"),
+        ('img_path,age\n"a.jpg,1\n', r"faces.csv:2: unexpected end of data"),
         (f"{HEADER}\na.jpg,0,2,-1,1,-1,1\n", r"faces.csv:2: ismale is '2', expected 1 or -1"),
         (f"{HEADER}\na.jpg,0,0,-1,1,-1,1\n", r"faces.csv:2: ismale is '0'"),
         (f"{HEADER}\na.jpg,0,1,-1,,-1,1\n", r"faces.csv:2: iswhite is '', expected 1 or -1"),
         (f"{HEADER}\na.jpg,0,1,-1,1,1,1\n", r"faces.csv:2: iswhite and isblack are both 1"),
         (
-            f"{HEADER}\na.jpg,0,1,-1,1,-1,8\n",
-            r"intersec_label is 8, but the 8 groups .* end at 7",
-        ),
-        (
-            f"{HEADER}\na.jpg,0,1,-1,1,-1,x\n",
-            r"intersec_label is 'x', expected a whole number",
-        ),
-        (
             f"{HEADER}\na.jpg,2,1,-1,1,-1,1\n",
             r"faces.csv:2: label is '2', expected 0 \(real\) or 1 \(fake\)",
-        ),
-        (
-            f"{WITHOUT_ASIAN}\na.jpg,0,1,1,-1,0\nb.jpg,0,1,1,-1,6\n",
-            r"faces.csv:3: intersec_label is 6.*6 groups without",
         ),
         (
             "img_path,label,spe_label\na.jpg,0,3\n",
@@ -414,29 +416,15 @@ def test_groups_are_numbered_with_or_without_asian_column(
 ) -> None:  # fmt: skip
     every = product(("male", "nonmale"), groups)
     rows = [f"{at}.jpg,0,{signs(*each, columns)},{at}" for at, each in enumerate(every)]
-    facts, odd = table_read(tmp_path, rows, header)
+    facts = table_read(tmp_path, rows, header)
     assert [fact.values["intersec"] for fact in facts] == list(names)
-    assert odd is None
     assert facts[-2].values == {"gender": "nonmale", "race": "black", "intersec": "nonmale-black"}
 
 
-def test_columns_win_over_contradicting_number(tmp_path: Path) -> None:
-    # the README of seed 002 swaps black and white
-    swapped = ["b.jpg,0,1,-1,-1,1,1", "c.jpg,0,1,-1,1,-1,2"]
-    facts, odd = table_read(tmp_path, ["a.jpg,0,1,1,-1,-1,0", *swapped])
-    assert [fact.values["race"] for fact in facts] == ["asian", "black", "white"]
-    assert odd is not None
-    assert (odd.count, odd.line) == (2, 3)
-    assert odd.fault == "intersec_label 1 means male-white, but the columns say male-black"
-    _, odd = table_read(tmp_path, swapped)  # they are not taken for those of six groups
-    assert odd is not None
-    assert odd.count == 2
-
-
 def test_forgeries_are_numbers_or_words(tmp_path: Path) -> None:
-    rows = ["a.jpg,1,3", "b.jpg,1,soft", "c.jpg,0,", "d.jpg,1,"]
-    facts, _ = table_read(tmp_path, rows, "img_path,label,spe_label")
-    assert [fact.forgery for fact in facts] == [3, 5, 0, None]
+    rows = ["a.jpg,1,3", "b.jpg,1,soft", "c.jpg,0,", "d.jpg,1,", "e.jpg,nan,2.0", "f.jpg,0,NaN"]
+    facts = table_read(tmp_path, rows, "img_path,label,spe_label")
+    assert [fact.forgery for fact in facts] == [3, 5, 0, None, 2, 0]
 
 
 def test_images_are_counted_by_group_and_class_and_small_groups_are_named() -> None:

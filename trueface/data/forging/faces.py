@@ -7,7 +7,7 @@ from pathlib import Path
 from trueface.data.attribute_table import SPLIT, AttributeRow
 from trueface.data.attribute_table import read_table as read_rows
 from trueface.data.splits.split_files import LISTS
-from trueface.runtime.errors import refuse_rows
+from trueface.data.tables import parse_rows
 
 # cross: images of another data set than that of the training, for tests alone
 SPLITS: Mapping[str, str] = {**LISTS, "cross": "test"}
@@ -37,7 +37,6 @@ class FaceTable:
     faces: tuple[Face, ...]
     has_groups: bool  # whether the table has groups of people
     further: tuple[str, ...]  # columns in addition to those of seed 002, in their order
-    contradictions: int  # rows whose intersec_label is another than their columns say
 
 
 def read_table(path: Path) -> FaceTable:
@@ -49,21 +48,19 @@ def read_table(path: Path) -> FaceTable:
             file and line of the first ones.
     """
     table = read_rows(path)
-    faces, faults, lines = list[Face](), list[tuple[int, str]](), dict[str, int]()
-    for row in table.rows:
-        first = lines.setdefault(row.path, row.line)
-        try:
-            if first != row.line:
-                raise ValueError(f"{row.path} is already in line {first}")  # noqa: TRY301  # as the others
-            faces.append(_face(path, row, lists=SPLIT in table.header))
-        except ValueError as error:
-            faults.append((row.line, str(error)))
-    refuse_rows(path, faults)
+    lines = dict[str, int]()
+
+    def parse(line: int, row: AttributeRow) -> Face:
+        first = lines.setdefault(row.path, line)
+        if first != line:
+            raise ValueError(f"{row.path} is already in line {first}")
+        return _face(path, row, lists=SPLIT in table.header)
+
+    faces = parse_rows(path, ((row.line, row) for row in table.rows), parse)
     return FaceTable(
         faces=tuple(faces),
         has_groups=table.has_signs,
         further=table.extra_columns,
-        contradictions=table.contradictions.count if table.contradictions else 0,
     )
 
 

@@ -131,11 +131,6 @@ def remarks(plan: ForgingPlan) -> Iterator[str]:
             f"{plan.lonely} fakes have no donor, because their faces are the only ones of their "
             "group and list. They are self-blended instead."
         )
-    if plan.table.contradictions:
-        yield (
-            f"{plan.table.contradictions} rows have an intersec_label that contradicts ismale, "
-            "isasian, iswhite and isblack. The columns are used, intersec_label is ignored."
-        )
     for name, keys in plan.lists.items():
         if not keys:
             yield f"the list {name} is empty"

@@ -112,7 +112,7 @@ def _of_folder(folder: Path) -> FaceTable:
         )
         for file in there.files
     )
-    return FaceTable(faces=faces, has_groups=False, further=(), contradictions=0)
+    return FaceTable(faces=faces, has_groups=False, further=())
 
 
 def _draw_list(face: Face) -> str:

@@ -10,11 +10,10 @@ from typing import NamedTuple, TextIO
 
 from trueface.data.attribute_table import CLASSES as LABELS
 from trueface.data.folders import READ, is_image
-from trueface.data.group_names import equal_numbers, is_missing
+from trueface.data.group_names import is_missing, unify_names
 from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import (
     CLASSES,
-    FAKE,
     REAL,
     ImportedImage,
     LayoutOptions,
@@ -22,9 +21,9 @@ from trueface.data.imports.registry import (
     register_layout,
 )
 from trueface.data.splits.split_files import LISTS
-from trueface.runtime.errors import DataError, refuse_rows
+from trueface.data.tables import LABEL_WORDS, TableLine, parse_rows, read_csv
+from trueface.runtime.errors import DataError
 
-MOST_BYTES = 1 << 29
 # columns by their names in small letters; the first of each is the documented one
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "file", "filename", "image"),
@@ -38,11 +37,7 @@ NEEDED = ("path", "label")
 # columns of groups: "group", and "group2" or "group_2" for a second group of the same kind
 GROUPS = ("group", "prompt", "identity")
 _GROUP = re.compile(rf"({'|'.join(GROUPS)})[ _-]?\d*")
-_LABELS = {
-    **CLASSES,
-    **dict.fromkeys(("0", "0.0", "false"), REAL),
-    **dict.fromkeys(("1", "1.0", "true"), FAKE),
-}
+_LABELS = {**CLASSES, **LABEL_WORDS}
 SEPARATORS = ",;\t"
 # columns in which a word for a missing value, such as nan, counts as an empty cell
 OPTIONAL = frozenset({"source", "split", "modifier", "video"})
@@ -77,20 +72,18 @@ class CsvTable:
         path = _table(folder)
         if path is None:
             raise DataError(f"no CSV table in {folder}. Name the .csv file.")
-        images, faults = list[ImportedImage](), list[tuple[int, str]]()
-        groups = list[tuple[tuple[str, str], ...]]()
+        groups, sourceless = list[tuple[tuple[str, str], ...]](), 0
         labels = dict[tuple[int, int], tuple[int, int]]()  # file → label and the line that says it
-        sourceless = 0
-        for row in _rows(path):
+
+        def parse(line: int, row: _Row) -> ImportedImage:
+            nonlocal sourceless
             sourceless += row.lacks_source
-            try:
-                image = _image(path, row, options)
-                _refuse_second_label(image, row.line, labels)
-                images.append(image)
-                groups.append(row.groups)
-            except ValueError as error:
-                faults.append((row.line, str(error)))
-        refuse_rows(path, faults)
+            groups.append(row.groups)
+            image = _image(path, row, options)
+            _refuse_second_label(image, line, labels)
+            return image
+
+        images = parse_rows(path, ((row.line, row) for row in _rows(path)), parse)
         if sourceless:
             log.warning(
                 "%s: In %d rows the source is nan, NA, None or null. Their source is %s.",
@@ -110,7 +103,6 @@ def _table(folder: Path) -> Path | None:
 def _headers(file: TextIO) -> dict[str, list[str]]:
     """Return the header of a table by each separator that it may have."""
     line = file.readline(1 << 16)
-    file.seek(0)
     return {each: next(csv.reader([line], delimiter=each), []) for each in SEPARATORS}
 
 
@@ -170,40 +162,29 @@ class _Row(NamedTuple):
 
 def _rows(path: Path) -> Iterator[_Row]:
     """Yield the rows of a table; blank ones are left out."""
-    if path.stat().st_size > MOST_BYTES:
-        raise DataError(f"{path} is larger than {MOST_BYTES >> 20} MiB. Import it in parts.")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=_separator(file))
-            header = next(reader, [])
-            columns, of_groups = _columns(header), _group_columns(_small(header))
-            doubles = _doubles(header, columns.values())
-            if lacking := _lacking(columns):
-                raise DataError(f"{path}:1: column {' and '.join(lacking)} is missing")
-            for row in filter(None, reader):
-                texts = dict(enumerate(map(str.strip, row)))
-                cells = {
-                    name: text
-                    for name, at in columns.items()
-                    if (text := texts.get(at)) and not (name in OPTIONAL and is_missing(text))
-                }
-                second = [
-                    f"{texts[at]!r} and {texts[other]!r} in two columns {header[at].strip()!r}"
-                    for at, other in doubles
-                    if _meaning(header[at], texts.get(at)) != _meaning(header[at], texts.get(other))
-                ]
-                groups = ((kind, texts.get(at, "")) for at, kind in of_groups.items())
-                named = tuple(group for group in groups if group[1])
-                source = texts.get(columns.get("source", -1), "")
-                lacks_source = bool(source) and is_missing(source)
-                yield _Row(reader.line_num, cells, named, second, lacks_source)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8: {error}. Save it as UTF-8, for example with: iconv -f cp1252 -t utf-8 "
-            f"{path} > new.csv"
-        ) from error
-    except (OSError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    lines = read_csv(path, _separator)
+    start, header = next(lines, TableLine(1, []))
+    columns, of_groups = _columns(header), _group_columns(_small(header))
+    doubles = _doubles(header, columns.values())
+    if lacking := _lacking(columns):
+        raise DataError(f"{path}:{start}: column {' and '.join(lacking)} is missing")
+    for line, row in lines:
+        texts = dict(enumerate(row))
+        cells = {
+            name: text
+            for name, at in columns.items()
+            if (text := texts.get(at)) and not (name in OPTIONAL and is_missing(text))
+        }
+        second = [
+            f"{texts[at]!r} and {texts[other]!r} in two columns {header[at]!r}"
+            for at, other in doubles
+            if _meaning(header[at], texts.get(at)) != _meaning(header[at], texts.get(other))
+        ]
+        groups = ((kind, texts.get(at, "")) for at, kind in of_groups.items())
+        named = tuple(group for group in groups if group[1])
+        source = texts.get(columns.get("source", -1), "")
+        lacks_source = bool(source) and is_missing(source)
+        yield _Row(line, cells, named, second, lacks_source)
 
 
 def _meaning(column: str, text: str | None) -> str | int | None:
@@ -263,9 +244,9 @@ def _iter_ties(
             "%s: In %d rows the group is nan, NA, None or null. These rows belong to no group.",
             path, missing,
         )  # fmt: skip
-    names = equal_numbers(name for row in groups for _, name in row)
+    names = unify_names(name for row in groups for _, name in row)
     for row in groups:
-        known = (f"{kind} {names.get(name, name)}" for kind, name in row if not is_missing(name))
+        known = (f"{kind} {names[name]}" for kind, name in row if name in names)
         yield tuple(dict.fromkeys(known))
 
 

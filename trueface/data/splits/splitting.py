@@ -11,7 +11,6 @@ such as `/prompt([0-9]+)_`, or a table. A table is a CSV file of key and group, 
 Cells are the groups and classes of keys, counted by list.
 """
 
-import csv
 import json
 import re
 from collections import Counter, defaultdict
@@ -23,10 +22,11 @@ from typing import NamedTuple
 
 from trueface.data.attribute_table import CLASSES, UNKNOWN, AttributeCounts
 from trueface.data.attributes import Attributes, OnMissing, paths_below
-from trueface.data.group_names import equal_numbers, is_missing
+from trueface.data.group_names import unify_names
 from trueface.data.image_keys import match_lists, method_of
 from trueface.data.index import Image
 from trueface.data.splits.split_files import NAMES
+from trueface.data.tables import parse_rows, read_csv
 from trueface.runtime.errors import DataError
 from trueface.runtime.rng import python_rng, seeded_python_rng
 
@@ -135,16 +135,11 @@ def _from_expression(rule: str, keys: Collection[str]) -> list[_RuleGroups]:
 
 
 def _from_table(path: Path, keys: Collection[str]) -> dict[str, str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = _json_rows(text) if path.suffix == ".json" else _csv_rows(text)
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot read groups from {path}: {error}") from error
+    rows = _json_rows(path) if path.suffix == ".json" else _csv_rows(path)
     rows = {key.replace("\\", "/"): group for key, group in rows.items()}
     _refuse_other_case(path, rows, keys)
-    names = equal_numbers(rows.values())
-    groups = {key: rows[key] for key in keys if key in rows and not is_missing(rows[key])}
-    return {key: names.get(group, group) for key, group in groups.items()}
+    groups = unify_names(rows.values())
+    return {key: groups[rows[key]] for key in keys if rows.get(key) in groups}
 
 
 def _refuse_other_case(path: Path, rows: Collection[str], keys: Collection[str]) -> None:
@@ -159,26 +154,33 @@ def _refuse_other_case(path: Path, rows: Collection[str], keys: Collection[str])
         )
 
 
-def _json_rows(text: str) -> dict[str, str]:
-    content = json.loads(text)
-    if not isinstance(content, dict):
-        raise ValueError("expected an object with a group for each key")  # noqa: TRY004  # of the file, not of our code
+def _json_rows(path: Path) -> dict[str, str]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(content, dict):
+            raise ValueError("expected an object with a group for each key")  # noqa: TRY004, TRY301  # of the file, not of our code
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
     content = {key: group for key, group in content.items() if group is not None}
     bad = [key for key, group in content.items() if not isinstance(group, str | int)]
     if bad:
-        raise ValueError(f"the group of {bad[0]} is not a string or a whole number")
+        raise DataError(
+            f"cannot read {path}: the group of {bad[0]} is not a string or a whole number"
+        )
     return {key: str(group) for key, group in content.items()}
 
 
-def _csv_rows(text: str) -> dict[str, str]:
+def _csv_rows(path: Path) -> dict[str, str]:
     rows: dict[str, str] = {}
-    for number, row in enumerate(csv.reader(text.splitlines()), start=1):
-        if not row:
-            continue
-        if len(row) < 2 or not row[1]:
-            raise ValueError(f"line {number} does not have a key and a group")
-        if rows.setdefault(row[0], row[1]) != row[1]:
-            raise ValueError(f"line {number} gives {row[0]} a second group, {row[1]}")
+
+    def parse(_: int, cells: list[str]) -> None:
+        key, group = (*cells, "")[:2]
+        if not key or not group:
+            raise ValueError("the row does not have a key and a group")
+        if rows.setdefault(key, group) != group:
+            raise ValueError(f"{key} has a second group, {group}")
+
+    parse_rows(path, read_csv(path), parse)
     return rows
 
 
