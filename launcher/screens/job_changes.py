@@ -52,8 +52,8 @@ ENDED = WordsOfEnd("end", "ended", "ending")
 KILLED = WordsOfEnd("kill", "killed", "killed")
 
 
-def _change_nothing(_: JobControl, __: Sequence[int], ___: float) -> list[int]:
-    raise NotImplementedError("this change needs a value, which only its caller has")
+def _refuse_missing_value(_: JobControl, __: Sequence[int], ___: float) -> list[int]:
+    raise TypeError("this change needs a value, which only its caller has")
 
 
 class ChangeRule(NamedTuple):
@@ -63,7 +63,7 @@ class ChangeRule(NamedTuple):
     did: str  # the change that was made: "held"
     states: frozenset[State]  # states of the jobs that can be changed
     only: str = ""  # reason for other jobs, after their state
-    apply: Callable[[JobControl, Sequence[int], float], list[int]] = _change_nothing
+    apply: Callable[[JobControl, Sequence[int], float], list[int]] = _refuse_missing_value
     obstacles: Callable[[Store, Sequence[JobRow]], Mapping[int, Obstacle]] = lambda _, __: {}
     # job → what stays as it is, after `did`
     stays: Callable[[Store, Sequence[JobRow]], Mapping[int, str]] = lambda _, __: {}
