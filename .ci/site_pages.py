@@ -23,11 +23,11 @@ from trueface.cli.main import cli as trueface
 from trueface.corruptions.registry import SPECS as CORRUPTIONS
 from trueface.data.forging.registry import SPECS as FORGERIES
 from trueface.data.imports.registry import LAYOUTS
-from trueface.erasing.registry import METHODS as ERASURES
 from trueface.evaluation.measurement import METRICS
+from trueface.generators.erasing.registry import METHODS as ERASURES
+from trueface.generators.purification.registry import SPECS as PURIFIERS
 from trueface.models.registry import FAMILIES, LIBRARIES, RECIPES, ModelSpec
 from trueface.models.registry import SPECS as MODELS
-from trueface.purification.registry import SPECS as PURIFIERS
 from trueface.training.objectives.registry import objectives
 from trueface.unlearning.registry import METHODS as UNLEARNINGS
 

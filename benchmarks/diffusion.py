@@ -17,11 +17,11 @@ import torch
 from benchmarks.measured import record
 from benchmarks.table import machine, number
 from launcher.screens.text_table import columns
-from trueface.diffusion.diffuser import Diffuser, ddim_sample, ddpm_reverse
-from trueface.diffusion.networks import NetworkShape, build_network
-from trueface.diffusion.schedule import make_schedule
-from trueface.diffusion.settings import DiffuserSettings
-from trueface.diffusion.training import fit
+from trueface.generators.diffusion.diffuser import Diffuser, ddim_sample, ddpm_reverse
+from trueface.generators.diffusion.networks import NetworkShape, build_network
+from trueface.generators.diffusion.schedule import make_schedule
+from trueface.generators.diffusion.settings import DiffuserSettings
+from trueface.generators.diffusion.training import fit
 from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 

@@ -12,13 +12,13 @@ import time
 import torch
 
 from benchmarks.table import Row, machine, publish
-from trueface.data.made_folders import PerImageRNG, round_to_levels
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.networks import NetworkShape, build_network
-from trueface.diffusion.schedule import make_schedule
-from trueface.purification.denoiser import DenoiserShape, new_denoiser
-from trueface.purification.purifier import Purifier, make_purifier
-from trueface.purification.registry import parse_purifier
+from trueface.generators.diffusion.diffuser import Diffuser
+from trueface.generators.diffusion.networks import NetworkShape, build_network
+from trueface.generators.diffusion.schedule import make_schedule
+from trueface.generators.made_folders import PerImageRNG, round_to_levels
+from trueface.generators.purification.denoiser import DenoiserShape, new_denoiser
+from trueface.generators.purification.purifier import Purifier, make_purifier
+from trueface.generators.purification.registry import parse_purifier
 
 PURIFIERS = (
     "none", "blur0.6", "jpeg75", "median3", "tv0.03", "dae", "oneshot10", "oneshot20x2",

@@ -80,15 +80,15 @@ from trueface.data.imports.csv_table import COLUMNS as IMPORTED_COLUMNS
 from trueface.data.imports.registry import LAYOUTS
 from trueface.data.settings import ATTRIBUTE_COLUMNS
 from trueface.data.splits.split_files import NAMES as SPLITS
-from trueface.erasing.registry import METHODS as ERASURES
 from trueface.evaluation.measurement import METRICS
 from trueface.evaluation.results import table
+from trueface.generators.erasing.registry import METHODS as ERASURES
+from trueface.generators.purification.registry import SPECS as PURIFIERS
 from trueface.models.registry import FAMILIES, LIBRARIES, RECIPES
 from trueface.models.registry import SPECS as MODELS
 from trueface.poisoning.poison_record import KINDS as POISONS
 from trueface.poisoning.poison_record import PoisonRecord
 from trueface.predictions.csv_tables import COLUMNS as SCORE_COLUMNS
-from trueface.purification.registry import SPECS as PURIFIERS
 from trueface.training.history import Epoch
 from trueface.training.objectives.registry import objectives
 from trueface.unlearning.evaluation.columns import _COLUMNS as UNLEARNING_MEASURES

@@ -69,20 +69,20 @@ SECTIONS = {
 }
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 MODULES = {
-    "checkpoint": "run_job",
-    "classify": "run_job",
-    "erasing": "generation",
-    "forge": "run_job",
-    "forget": "run_job",
-    "generate": "generation",
-    "import": "import_set",
-    "poison": "run_job",
-    "purification": "generation",
-    "sample": "run_job",
-    "unlearn": "run_job",
-    "unlearn-classic": "classic.unlearn",
-    "unlearned": "leaderboard",
-}  # others: their own name
+    "checkpoint": "trueface.cli.run_job",
+    "classify": "trueface.cli.run_job",
+    "erasing": "trueface.generators.commands",
+    "forge": "trueface.cli.run_job",
+    "forget": "trueface.cli.run_job",
+    "generate": "trueface.generators.commands",
+    "import": "trueface.cli.import_set",
+    "poison": "trueface.cli.run_job",
+    "purification": "trueface.generators.commands",
+    "sample": "trueface.cli.run_job",
+    "unlearn": "trueface.cli.run_job",
+    "unlearn-classic": "trueface.cli.classic.unlearn",
+    "unlearned": "trueface.cli.leaderboard",
+}  # others: the module of their own name in trueface.cli
 ATTRIBUTES = {"import": "import_set"}  # others: their own name; this one is a word of Python
 # The original's programs.
 OLD_NAMES = {
@@ -137,7 +137,7 @@ class Commands(click.Group):
         if name not in COMMANDS:
             raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
         word = name.replace("-", "_")
-        module = importlib.import_module(f"trueface.cli.{MODULES.get(name, name)}")
+        module = importlib.import_module(MODULES.get(name, f"trueface.cli.{name}"))
         command: click.Command = getattr(module, ATTRIBUTES.get(name, word))
         return command
 

@@ -10,7 +10,6 @@ from pydantic.fields import FieldInfo
 
 from launcher.api import Settings
 from trueface.jobs.flags import WORD_HELP, WORD_SHAPE, is_range, is_truth
-from trueface.jobs.job_kind import MADE_BY
 from trueface.unlearning import METHODS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,14 +33,17 @@ COMMON = frozenset(
 PLACES = {
     "attributes": "FILE[,FILE]",
     "data_root": "FOLDER",
+    "denoiser": "MODEL",
+    "diffuser": "MODEL",
     "faces": "PATH",
     "poison_list": "FILE",
     "quality_list": "FILE",
     "source": "FOLDER",
     "split_path": "PATH",
     "surrogate": "MODEL",
+    "teacher": "MODEL",
+    "translator": "MODEL",
     "weights": "PATH",
-    **dict.fromkeys(MADE_BY, "MODEL"),
 }  # settings that are texts, and what their values name
 NUMBERS = {int: "INTEGER", float: "FLOAT"}
 

@@ -511,30 +511,6 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     )
 
 
-def picture_data(data: DataId, *allowed: str) -> DataId:
-    """Return a data ID of one part whose set is among `allowed`.
-
-    Raises:
-        UnknownName: another set.
-        UsageError: a union.
-    """
-    parts = tuple(data)
-    for part in parts:  # first: a file's detectors have unions, of sets that are not known here
-        if part.subset not in allowed:
-            raise UnknownName("set of images", part.subset, allowed)
-    if len(parts) > 1:
-        raise UsageError(
-            f"{data}: a generator is trained on one set. Name one, such as {parts[0]}."
-        )
-    return data
-
-
-def picture_folder(root: Path, data: str) -> Path:
-    """Return the folder that a data ID names in a data root: the root, or a folder in it."""
-    (part,) = tuple(parse_data(data))
-    return root if part.modifier == WHOLE_ROOT else root / part.modifier
-
-
 def has_originals(data: DataId, vocabulary: DataIdResolver) -> bool:
     """Return whether any part of a data ID means original images.
 

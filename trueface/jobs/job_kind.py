@@ -33,14 +33,7 @@ from trueface.data.folders import open_listing
 from trueface.data.image_folders import list_image_folders
 from trueface.data.index import link_fraction, parts_without_folder, sample_dangling
 from trueface.data.splits.split_files import read_lists, split_files
-from trueface.data.vocabulary import (
-    BUILT_IN,
-    UNSHARED,
-    DataIdResolver,
-    has_originals,
-    names_real,
-    picture_data,
-)
+from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver, has_originals, names_real
 from trueface.jobs.flags import words
 from trueface.jobs.lineage import count_images, find_unknown_origins, planned_teacher
 from trueface.jobs.model_inputs import find_unlike_models
@@ -99,14 +92,6 @@ NO_TRIGGER = (
     "trigger: true adds a patch that the model was not trained with, so attack_success says nothing of a backdoor. "
     "Leave it out, or test a model of poison: patch-20."
 )
-# settings that name a model, and the kinds that make one
-MADE_BY: Mapping[str, tuple[str, ...]] = {
-    "translator": ("translator",),
-    "diffuser": ("diffuser", "erase"),
-    "teacher": ("diffuser", "erase"),
-    "denoiser": ("denoiser",),
-}
-
 # function that returns the inputs of a job
 Reading = Callable[[Draft, DataIdResolver], Iterable[Input]]
 
@@ -217,7 +202,7 @@ class JobKind:
             filter(
                 None,
                 (
-                    *(*slow, *idle, *eager, _idle_crops(draft), _unnamed_reference(draft)),
+                    *(*slow, *idle, *eager, _idle_crops(draft)),
                     *(_large_patch(draft), *_long_steps(draft, self.vocabulary)),
                     *(
                         _swept_momentum(draft),
@@ -479,61 +464,9 @@ def _has_trigger(model: str) -> bool:
     return any(poison is not None and poison.kind == PATCH for poison in poisons)
 
 
-def _unnamed_reference(draft: Draft) -> str:
-    """Return a warning if the ID of a measured translator says that it is a defence, but no reference is set, or ''."""
-    translator = draft.settings.get("translator")
-    if draft.settings.get("reference") != "" or not translator:
-        return ""
-    variant: dict[str, str] = {}
-    with suppress(UsageError):  # a model of an earlier run may have a name that is not an ID
-        variant = dict(parse_model(translator).last.variant)
-    if variant.get("adversarial", "off") == "off":
-        return ""
-    return (
-        f"{translator} is trained against disruption, but without reference it is measured like an undefended "
-        "generator. Write reference: MODEL, the ID of the undefended one."
-    )
-
-
 def _has_gpu_driver() -> bool:
     """Return whether a GPU's driver is loaded; torch is not imported while jobs are planned."""
     return any(os.path.exists(path) for path in GPU_DEVICES)  # noqa: PTH110  # fast
-
-
-@PlanCheck
-def _misnamed(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
-    """Yield the models of this plan whose kind differs from the kind that a setting requires."""
-    for setting, kinds in MADE_BY.items():
-        model = draft.settings.get(setting)
-        for maker in makers:
-            if model and maker.model == model and maker.kind not in kinds:
-                yield (
-                    f"{draft.name}: {setting}: {model} is a model of {maker.kind}. Give a model of "
-                    f"{' or '.join(kinds)}."
-                )
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationKind(JobKind):
-    """A kind of job about generators, and about folders of images; its command is `trueface generate NAME`."""
-
-    common_checks: ClassVar[tuple[PlanCheck, ...]] = (_misnamed,)
-    sets: tuple[str, ...] = ()  # sets of images that its data ID may name
-    reported_validation: frozenset[str] | None = frozenset()
-    accepts_custom_words: bool = False
-    lower_is_better: frozenset[str] = frozenset()
-
-    def images(self, data: DataId) -> DataId:
-        """Return `data`; there is nothing to add."""
-        return picture_data(data, *self.sets)
-
-    def argv(self, draft: Draft) -> tuple[str, ...]:
-        """Return a command line that does the same."""
-        given = {"--model": draft.model, "--base": draft.base, "--name": draft.name}
-        flags = chain.from_iterable((flag, value) for flag, value in given.items() if value)
-        return (
-            *command_line(draft, self.settings, "generate", self.name, "--run", draft.run, *flags),
-        )
 
 
 def command_line(

@@ -65,7 +65,6 @@ from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed, side_by_side
 from trueface.report.tables import study_table
 
-FILE = "fairness.html"  # in a run's folder, where its report links to it
 UNFOLDED = 1  # methods whose groups are shown at once
 SCATTER_WIDTH, HEIGHT = 860, 380
 LEAST_SPAN = 0.04  # least range of the AUC

@@ -34,7 +34,7 @@ class Page(NamedTuple):
 
 
 def render_template(
-    template: str,
+    template: str | Path,
     about: Iterable[tuple[str, object]],
     outcome: Sequence[str] = (),
     **values: object,
@@ -42,22 +42,20 @@ def render_template(
     """Return the HTML of a page; the same values give the same bytes.
 
     Args:
-        template: name of a file in `templates`, which extends base.html.
+        template: name of a file in `templates`, or the path of another; it extends base.html.
         about: names and facts below its title.
         outcome: sentences on the outcome, below these.
         values: what the template names; text is escaped there, `Markup` is not.
     """
-    return (
-        _environment()
-        .get_template(template)
-        .render(about=tables.facts(about), outcome=outcome, **values)
-    )
+    file = TEMPLATES / template
+    values |= {"about": tables.facts(about), "outcome": outcome}
+    return _environment(file.parent).get_template(file.name).render(values)
 
 
 @cache
-def _environment() -> Environment:
+def _environment(templates: Path) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([templates, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

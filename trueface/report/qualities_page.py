@@ -30,7 +30,6 @@ from trueface.report.quality_tables import areas_table, differences_table, gain_
 from trueface.report.svg import framed, side_by_side
 from trueface.report.tables import published, study_table
 
-FILE = "qualities.html"  # in a run's folder, where its report links to it
 PUBLISHED = "qad"
 
 

@@ -10,8 +10,8 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home, make_home
 from tests.build import a_spec, enqueue, finished
 from tests.trueface.commands import Command
+from tests.trueface.generators.run_by_hand import erased_run, restored_run
 from tests.trueface.group_runs import logits, write_tests
-from tests.trueface.report.run_by_hand import erased_run, restored_run
 from tests.trueface.unlearning.unlearned_runs import (
     flip_predictions as flips,
 )

@@ -14,8 +14,8 @@ from trueface.data.forging.forged_set import read_face
 from trueface.data.image_formats import read_format
 from trueface.data.image_headers import read_header, read_size
 from trueface.data.loading.decoding import decode
-from trueface.data.made.drawn_set import small_square
-from trueface.data.made_folders import load_image_batch, load_images, shape_of, to_uint8
+from trueface.generators.drawn_set import small_square
+from trueface.generators.made_folders import load_image_batch, load_images, shape_of, to_uint8
 from trueface.prediction.predictor import FileHeader
 from trueface.runtime.errors import DataError
 from trueface.runtime.image_files import open_image

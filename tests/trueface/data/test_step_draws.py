@@ -12,25 +12,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trueface.erasing.build import FEW, a_problem, few, small
-from tests.trueface.translation.build import tiny
+from tests.trueface.generators.erasing.build import FEW, a_problem, few, small
+from tests.trueface.generators.translation.build import tiny
 from tests.trueface.watches import stopping_at
-from trueface.data.made_folders import to_minus_one_one
-from trueface.diffusion.schedule import Schedule
-from trueface.diffusion.settings import SMALL_T, DiffuserSettings
-from trueface.diffusion.training import fit
-from trueface.erasing.erasure import iter_trajectory_batches, sample_trajectories
-from trueface.erasing.methods.ablation import noised_samples
-from trueface.erasing.registry import METHODS
-from trueface.purification.denoiser import Denoiser, train_denoiser
-from trueface.purification.registry import DenoiserSettings
+from trueface.generators.diffusion.schedule import Schedule
+from trueface.generators.diffusion.settings import SMALL_T, DiffuserSettings
+from trueface.generators.diffusion.training import fit
+from trueface.generators.erasing.erasure import iter_trajectory_batches, sample_trajectories
+from trueface.generators.erasing.methods.ablation import noised_samples
+from trueface.generators.erasing.registry import METHODS
+from trueface.generators.made_folders import to_minus_one_one
+from trueface.generators.purification.denoiser import Denoiser, train_denoiser
+from trueface.generators.purification.registry import DenoiserSettings
+from trueface.generators.translation import training as translation
+from trueface.generators.translation.training import LabelledImages, train_translator
+from trueface.generators.translation.translator import Generator
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
 from trueface.runtime.stepping import RunFingerprint
-from trueface.translation import training as translation
-from trueface.translation.training import LabelledImages, train_translator
-from trueface.translation.translator import Generator
 
 COUNT, BATCH, SEED, SIDE, STEPS = 12, 5, 4, 16, 6
 CLASSES = 3

@@ -26,11 +26,11 @@ from launcher.job import Spec
 from launcher.workers.worker import _entry_function
 from tests.trueface.jobs import build
 from trueface.cli.classic.request import parse_command_line
-from trueface.erasing.study import MEASURES, PUBLISHED
 from trueface.evaluation.measurement import METRICS
+from trueface.generators.erasing.study import MEASURES, PUBLISHED
+from trueface.generators.jobs.diffusion_kinds import LOW as LOW_ERASED
+from trueface.generators.jobs.purification_kinds import LOW as LOW_RESTORED
 from trueface.jobs.classes.kinds import CLASSIFY
-from trueface.jobs.generation.diffusion_kinds import LOW as LOW_ERASED
-from trueface.jobs.generation.purification_kinds import LOW as LOW_RESTORED
 from trueface.jobs.job_kind import PRELOAD, refuse_unfit
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 
@@ -306,7 +306,7 @@ def test_the_architecture_of_a_model_is_a_column_of_results(kind: Kind) -> None:
 
 NAMES = """
 from trueface.models.registry import SPECS, model_name
-from trueface.purification.registry import PurifySettings
+from trueface.generators.purification.registry import PurifySettings
 from trueface.training.objectives.registry import objectives
 
 assert 'slim18' in SPECS
@@ -333,9 +333,9 @@ from launcher.api import load
 
 task = load(sys.argv[1])
 assert not task.problems, task.problems
-rooms = ("benchmark", "classes", "forging", "generation")
+rooms = ("jobs.benchmark", "jobs.classes", "jobs.forging", "generators.jobs")
 print(*sorted({kind.name for kind in task.kinds.values()}))
-print(*[room for room in rooms if f"trueface.jobs.{room}" in sys.modules], *{"torch", "numpy"} & {*sys.modules})
+print(*[room for room in rooms if f"trueface.{room}" in sys.modules], *{"torch", "numpy"} & {*sys.modules})
 """
 SAMPLE_OF_IT = """
 name: x
@@ -349,7 +349,11 @@ train: [{model: null, data: real:pre}]
     [
         (SAMPLE_OF_IT, "features poison sample test train unlearn", ""),
         # unknown words are looked up in all kinds: a word of another kind is recognised, with the old message
-        (SAMPLE_OF_IT.replace("num_epochs", "faces"), None, "benchmark classes forging generation"),
+        (
+            SAMPLE_OF_IT.replace("num_epochs", "faces"),
+            None,
+            "jobs.benchmark jobs.classes jobs.forging generators.jobs",
+        ),
     ],
     ids=["its own room", "a word of another room"],
 )

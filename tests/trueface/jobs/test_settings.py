@@ -6,10 +6,10 @@ from pydantic import ValidationError
 from launcher.api import Settings
 from launcher.kinds import installed_kinds
 from trueface.data.settings import DrawSettings, SampleSettings, TestSettings
-from trueface.diffusion.settings import DiffuserSettings
+from trueface.generators.diffusion.settings import DiffuserSettings
+from trueface.generators.translation.settings import TranslatorSettings
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
-from trueface.translation.settings import TranslatorSettings
 from trueface.unlearning.settings import UnlearnSettings
 
 KINDS = (TrainSettings, TestSettings, PoisonSettings, UnlearnSettings, SampleSettings)
@@ -120,7 +120,7 @@ def test_settings_without_effect_are_listed(
 
 def test_diffuser_with_imported_weights_depends_on_import_code() -> None:
     of = DiffuserSettings.modules["weights"]
-    assert (of(""), of("sd")) == ((), ("trueface.jobs.generation.stable_diffusion",))
+    assert (of(""), of("sd")) == ((), ("trueface.generators.jobs.stable_diffusion",))
 
 
 def test_unknown_model_is_rejected_with_nearest_name() -> None:

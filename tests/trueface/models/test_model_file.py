@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from tests.source_tree import ROOT
-from trueface.diffusion.diffuser import load_diffuser, read_diffuser, save_diffuser
+from trueface.generators.diffusion.diffuser import load_diffuser, read_diffuser, save_diffuser
+from trueface.generators.purification.denoiser import load_denoiser, save_denoiser
+from trueface.generators.translation.translator import load_translator, save_translator
 from trueface.models import checkpoint, model_file
-from trueface.purification.denoiser import load_denoiser, save_denoiser
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
-from trueface.translation.translator import load_translator, save_translator
 
 FILES = ROOT / "tests/data/model_files"
 OUTPUTS: dict[str, list[float]] = json.loads((FILES / "outputs.json").read_text())

@@ -11,21 +11,21 @@ from torch import Tensor
 
 from tests.trueface.class_toys import SMALL
 from tests.trueface.counted_device import DEVICE, counted_device
-from tests.trueface.diffusion import test_training as diffusers
-from tests.trueface.purification import test_denoiser as denoisers
+from tests.trueface.generators.diffusion import test_training as diffusers
+from tests.trueface.generators.purification import test_denoiser as denoisers
+from tests.trueface.generators.translation.build import portraits, tiny
 from tests.trueface.training import test_trainer as detectors
-from tests.trueface.translation.build import portraits, tiny
 from tests.trueface.unlearning.build import make_class_task
 from trueface.data.class_images import ClassImageList, ClassPixels
-from trueface.data.made_folders import image_names
-from trueface.diffusion.training import fit as fit_diffuser
+from trueface.generators.diffusion.training import fit as fit_diffuser
+from trueface.generators.made_folders import image_names
+from trueface.generators.translation.training import LabelledImages, train_translator
+from trueface.generators.translation.translator import labels_of
 from trueface.models.detectors import build_classifier
 from trueface.runtime.progress import RunContext
 from trueface.runtime.stepping import RunFingerprint
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.trainer import fit
-from trueface.translation.training import LabelledImages, train_translator
-from trueface.translation.translator import labels_of
 
 torch.set_num_threads(1)
 

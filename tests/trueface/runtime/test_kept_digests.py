@@ -17,22 +17,23 @@ from trueface.attacks import perturb
 from trueface.attacks.registry import Attack
 from trueface.benchmark import cells
 from trueface.corruptions.chain import Chain
-from trueface.data import class_images, examples, folders, image_headers, made_folders
+from trueface.data import class_images, examples, folders, image_headers
 from trueface.data.forging import forged_set, plan
 from trueface.data.forging.blending import SelfBlending
 from trueface.data.index import Image
 from trueface.data.loading import shared_images, transforms
 from trueface.data.loading.pass_order import epoch_order
 from trueface.data.made import sample
-from trueface.data.made.drawn_set import _plan
 from trueface.data.quality_feed import QualityTransform
 from trueface.data.settings import AugmentationSettings, DrawSettings
 from trueface.data.splits import equal_files, near_duplicates, splitting
 from trueface.data.splits import split_files as splits
-from trueface.erasing import recovery
 from trueface.evaluation import inference, results
 from trueface.features import file_digests, matrix, store
-from trueface.jobs.generation import restored
+from trueface.generators import made_folders
+from trueface.generators.drawn_set import _plan
+from trueface.generators.erasing import recovery
+from trueface.generators.jobs import restored
 from trueface.models import inference as backbones
 from trueface.poisoning import poison_record
 from trueface.prediction import model_folder

@@ -22,18 +22,18 @@ from trueface.data.loading.image_loaders import eval_loader, train_loader
 from trueface.data.loading.image_set import ImageLoader
 from trueface.data.loading.loader import Loader, Shard
 from trueface.data.loading.pass_order import Order
-from trueface.data.loading.step_loader import StepLoader
-from trueface.diffusion.settings import DiffuserSettings
-from trueface.diffusion.training import BatchSource
 from trueface.features.bank import FeatureSet
+from trueface.generators.diffusion.settings import DiffuserSettings
+from trueface.generators.diffusion.training import BatchSource
+from trueface.generators.purification.denoiser import _draw_noise_batch
+from trueface.generators.purification.registry import DenoiserSettings
+from trueface.generators.step_loader import StepLoader
+from trueface.generators.translation.training import LabelledImages
 from trueface.models.detectors import build_detector
-from trueface.purification.denoiser import _draw_noise_batch
-from trueface.purification.registry import DenoiserSettings
 from trueface.runtime.progress import RunContext
 from trueface.training.parts.bank import build_feature_feeds
 from trueface.training.parts.qualities import in_qualities, rows_of
 from trueface.training.settings import TrainSettings
-from trueface.translation.training import LabelledImages
 from trueface.unlearning.head_features import feature_source
 from trueface.unlearning.image_source import pixel_source
 from trueface.unlearning.settings import UnlearningSettings

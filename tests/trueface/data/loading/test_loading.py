@@ -74,8 +74,7 @@ from trueface.data.loading.processes import (
 )
 from trueface.data.loading.transforms import test_transform as transform_of_test
 from trueface.data.settings import TestSettings as SettingsOfTest
-from trueface.data.vocabulary import SETS, picture_data, picture_folder
-from trueface.runtime.errors import MachineError, UnknownName, UsageError
+from trueface.runtime.errors import MachineError
 from trueface.runtime.ids import parse_data
 
 CELLS = [0] * 60 + [1] * 3 + [4] * 7
@@ -659,25 +658,3 @@ def test_only_sizes_far_from_training_sizes_are_unlike(tmp_path: Path) -> None:
     sizes = [size for file in files if (size := read_size(file))]
     assert [learned.is_unlike(size) for size in sizes] == [True, False, False, False, True]
     assert sizes[0] == ImageSize(73, 66)
-
-
-def test_set_accepted_by_job_type_is_returned() -> None:
-    for name in SETS:
-        assert str(picture_data(parse_data(f"{name}:A"), name)) == f"{name}:A"
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        ("image:A", r"Did you mean 'images'\?"),
-        ("images:A&images:B", "is trained on one set. Name one, such as images:A"),
-    ],
-)
-def test_other_set_or_union_is_refused(data: str, said: str) -> None:
-    with pytest.raises((UnknownName, UsageError), match=said):
-        picture_data(parse_data(data), "images", "classes")
-
-
-def test_part_is_a_folder_of_root_and_all_is_the_root() -> None:
-    assert picture_folder(Path("/data"), "images:A") == Path("/data/A")
-    assert picture_folder(Path("/data"), "classes:all") == Path("/data")

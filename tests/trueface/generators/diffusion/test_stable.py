@@ -1,0 +1,160 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from launcher.api import Job
+from tests.trueface.generators.diffusion.tiny_folder import (
+    FACTOR,
+    LATENT_PX,
+    PROMPTS,
+    TOKENS,
+    WIDTH,
+    write_prompts,
+    write_tiny_folder,
+)
+from trueface.generators.diffusion.diffuser import (
+    Diffuser,
+    ddim_sample,
+    load_diffuser,
+    save_diffuser,
+)
+from trueface.generators.diffusion.settings import DiffuserSettings
+from trueface.generators.diffusion.stable import import_stable, stable_folder
+from trueface.generators.erasing.erasure import ErasureTask, run_erasure
+from trueface.generators.erasing.registry import METHODS
+from trueface.generators.jobs.stable_diffusion import import_diffuser
+from trueface.runtime import paths
+from trueface.runtime.errors import CheckpointError, DataError
+
+pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
+pytest.importorskip("transformers", reason="the extra `diffusion` is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of packages that are not ours
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_folder(tmp_path_factory.mktemp("stable") / "sd")
+
+
+@pytest.fixture(scope="module")
+def diffuser(root: Path) -> Diffuser:
+    return import_stable(stable_folder(root), PROMPTS)
+
+
+def _latents(count: int) -> torch.Tensor:
+    return torch.randn(count, 4, LATENT_PX, LATENT_PX, generator=torch.Generator().manual_seed(3))
+
+
+def test_prompts_are_classes_and_empty_prompt_is_null(diffuser: Diffuser) -> None:
+    assert diffuser.class_names == PROMPTS
+    named, null = diffuser.embed(torch.arange(len(PROMPTS))), diffuser.null(2)
+    assert named.shape == (len(PROMPTS), TOKENS, WIDTH)
+    assert null.shape == (2, TOKENS, WIDTH)
+    assert not torch.equal(named[0], named[1])
+    assert torch.equal(null[0], null[1])
+
+
+def test_schedule_is_read_from_the_folder(diffuser: Diffuser, root: Path) -> None:
+    from diffusers import DDIMScheduler
+
+    theirs = DDIMScheduler.from_pretrained(root / "scheduler").alphas_cumprod
+    ours = diffuser.schedule.alpha_bar[1:]
+    assert torch.allclose(ours.float(), theirs, atol=1e-6)
+
+
+def test_predicted_noise_equals_that_of_the_source_network(diffuser: Diffuser, root: Path) -> None:
+    from diffusers import UNet2DConditionModel
+
+    theirs = UNet2DConditionModel.from_pretrained(root / "unet", local_files_only=True).eval()
+    latents, words = _latents(2), diffuser.embed(torch.tensor([0, 2]))
+    with torch.no_grad():
+        expected = theirs(latents, torch.tensor([0, 999]), encoder_hidden_states=words).sample
+        answer = diffuser.eps(latents, torch.tensor([1, 1000]), words)
+    assert torch.allclose(answer, expected, atol=1e-5)  # mapped weights differ in the last bits
+
+
+def test_samples_are_guided_and_decoded_and_can_be_encoded(diffuser: Diffuser) -> None:
+    words = diffuser.embed(torch.tensor([0, 1]))
+    with torch.no_grad():
+        latents = ddim_sample(diffuser, _latents(2), words, steps=3, guidance=2.0)
+        images = diffuser.network.decode_latents(latents)
+        again = diffuser.network.encode_images(images)
+    assert images.shape == (2, 3, LATENT_PX * FACTOR, LATENT_PX * FACTOR)
+    assert images.abs().max() <= 1
+    assert again.shape == latents.shape
+
+
+def test_condition_maps_are_cross_attention_keys_and_values(
+    diffuser: Diffuser,
+) -> None:
+    maps = diffuser.network.condition_maps()
+    assert len(maps) == 2 * 4  # blocks with cross-attention: down, middle, and two up
+    assert {each.in_features for each in maps} == {WIDTH}
+
+
+def test_vae_has_no_trainable_weights(diffuser: Diffuser) -> None:
+    names = [name for name, _ in diffuser.network.named_parameters()]
+    assert names
+    assert not [name for name in names if name.startswith("vae.")]
+    assert any(name.startswith("vae.") for name in diffuser.network.state_dict())
+
+
+def test_job_writes_diffuser_that_round_trips_bit_identically(root: Path, tmp_path: Path) -> None:
+    job = Job(
+        name="diffuser/classes:all",
+        kind="diffuser",
+        run="study",
+        run_folder=tmp_path / "runs/study",
+        folder=tmp_path,
+        attempt_folder=tmp_path,
+        attempt=1,
+        device="cpu",
+        cpus=1,
+        model="classes:all",
+        data="classes:all",
+    )
+    prompts = write_prompts(tmp_path / "prompts.txt")
+    settings = DiffuserSettings(data_root="data", weights=str(root), prompts=str(prompts))
+    result = import_diffuser(job, settings)
+    assert result["classes"] == len(PROMPTS)
+    kept = load_diffuser(paths.checkpoint(job.model_folder("classes:all")))
+    fresh = import_stable(stable_folder(root), PROMPTS)
+    latents, words = _latents(1), fresh.embed(torch.tensor([1]))
+    assert kept.class_names == PROMPTS
+    assert torch.equal(kept.embed(torch.tensor([1])), words)
+    with torch.no_grad():
+        assert torch.equal(kept.eps(latents, 500, words), fresh.eps(latents, 500, words))
+        assert torch.equal(
+            kept.network.decode_latents(latents), fresh.network.decode_latents(latents)
+        )
+
+
+def test_prompts_equal_after_truncation_are_rejected(root: Path) -> None:
+    long = "a photo of a photo of a photo of a "
+    with pytest.raises(
+        DataError, match="have the same first 24 tokens, and the text encoder reads no more"
+    ):
+        import_stable(stable_folder(root), (f"{long}cross", f"{long}disc"))
+
+
+def test_weights_that_contradict_their_configuration_are_named(tmp_path: Path) -> None:
+    root = write_tiny_folder(tmp_path / "sd")
+    config = (root / "unet/config.json").read_text()
+    (root / "unet/config.json").write_text(
+        config.replace('"cross_attention_dim": 16', '"cross_attention_dim": 24')
+    )
+    with pytest.raises(CheckpointError, match="do not fit the configuration of unet"):
+        import_stable(stable_folder(root), PROMPTS)
+
+
+def test_checkpoint_after_erasing_is_a_stable_diffusion_checkpoint(
+    diffuser: Diffuser, tmp_path: Path
+) -> None:
+    task = ErasureTask(erase=0, anchor=1, options=METHODS["uce"].options({}))
+    erased = run_erasure("uce", diffuser, task).diffuser
+    save_diffuser(tmp_path / "best.pt", erased, {})
+    again = load_diffuser(tmp_path / "best.pt").network.state_dict()
+    assert all(
+        torch.equal(weight, again[name]) for name, weight in erased.network.state_dict().items()
+    )

@@ -1,0 +1,488 @@
+"""The page of purification; templates/purification.html, which escapes what comes from the run.
+
+It contains tables of attacks with their control, purifiers and detectors, and the comparison in words, in
+which the adaptive number decides. A plot shows the price on clean images against the remaining damage, on
+two logarithmic axes.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from trueface.evaluation.estimate import Interval
+from trueface.evaluation.over_seeds import (
+    NO_MODELS,
+    NO_VALUE,
+    MethodRow,
+    MissingModels,
+    missing_sentence,
+    seeds_text,
+)
+from trueface.generators.purification.study import CONTROL, NONE, RULE, DetectorRow, RestoredFolder
+from trueface.generators.report import TEMPLATES
+from trueface.generators.report.study_parts import (
+    StudyColumn,
+    decimals,
+    page_table,
+    percent,
+    short,
+    tiles,
+    verdicts,
+)
+from trueface.report.figures import (
+    DrawnShape,
+    Figure,
+    FigureLegend,
+    Frame,
+    Marks,
+    Polyline,
+    log_axis,
+    names_beside,
+    number,
+    three_digits,
+)
+from trueface.report.method_plane import LEAST_MARKS
+from trueface.report.page import Page, render_template
+from trueface.report.svg import breakable, framed
+from trueface.report.tables import table
+
+RIVALS = ("jpeg@75", "jpeg75")  # methods that need neither training nor a network
+ADAPTIVE = "mse_adaptive"
+CLOSER_DB = 1.0  # an image must get closer to the original by this to be reported
+
+
+WIDTH, HEIGHT = 1050, 460
+EDGE_DECADES = 0.15
+FREE_DECADES = 0.35  # left of the least price: the place of those that cost nothing
+MARKS = {  # by the kind of the attack, in the order of the key
+    "non-adaptive": Marks(((8, 6),), "disc", "method"),
+    "adaptive": Marks(((8, 6),), "cross", "broken", radius=4),
+}
+GRID = "grid.png"  # file in a folder: `COLUMNS`, a row for each image
+COLUMNS = (
+    "original", "output for it", "disrupted", "change × 10", "output for it", "purified", "output for it",
+)  # fmt: skip
+PICTURES = 2  # rows of tiles of a purifier
+MOST_STRIPS = 60  # in one page
+
+
+def _verdict(row: MethodRow) -> str:
+    return escape(row.text("verdict"))
+
+
+def _aimed(row: MethodRow) -> str:
+    over = row.text("over")
+    labels = "" if over in {"", "own"} else f"labels: {over}"
+    return escape(", ".join(filter(None, (row.text("target"), labels))))
+
+
+PURIFIERS = (
+    StudyColumn(
+        "mse_adaptive",
+        "MSE<small>adaptive attack</small>",
+        decimals(4),
+        screen=1,
+        head="MSE (adaptive attack)",
+    ),
+    StudyColumn("mse", "MSE", decimals(4), screen=2, head="MSE"),
+    StudyColumn(
+        "share",
+        "MSE &gt; 0.05<small>share of images</small>",
+        percent,
+        screen=6,
+        head="share MSE > 0.05",
+    ),
+    StudyColumn(
+        "price_clean", "MSE<small>clean images</small>", decimals(4), screen=3, head="MSE (clean)"
+    ),
+    StudyColumn("psnr", "PSNR, dB", decimals(1), screen=4, head="PSNR dB"),
+    StudyColumn("ssim", "SSIM", decimals(3), screen=5, head="SSIM"),
+    StudyColumn("frechet", "Fréchet distance"),
+    StudyColumn(
+        "net_calls", "network passes<small>per image</small>", screen=7, head="passes per image"
+    ),
+    StudyColumn(
+        "seconds", "time, ms<small>per image</small>", short(1000), screen=8, head="s per image"
+    ),
+    StudyColumn("seeds", "seeds", screen=9),
+    StudyColumn("verdict", "verdict", words=_verdict),
+)
+REFERENCE = (  # columns of generators that were trained against disruption
+    StudyColumn(
+        "reference_mse_adaptive",
+        "MSE<small>to the undefended generator, adaptive attack</small>",
+        decimals(4),
+        screen=10,
+        head="MSE to undefended (adaptive)",
+    ),
+    StudyColumn(
+        "reference_mse",
+        "MSE<small>to the undefended generator</small>",
+        decimals(4),
+        screen=11,
+        head="MSE to undefended",
+    ),
+)
+ATTACKS = (
+    StudyColumn("target", "target", words=_aimed, wraps=False, screen=1),
+    StudyColumn("eps", "eps", decimals(3), screen=2),
+    StudyColumn("linf", "largest change", decimals(4), screen=3, head="largest change"),
+    StudyColumn("rms", "RMS change", decimals(4), screen=4, head="RMS change"),
+    StudyColumn("mse", "MSE of the output", decimals(4), screen=5, head="MSE of the output"),
+    StudyColumn(
+        "share",
+        "MSE &gt; 0.05<small>share of images</small>",
+        percent,
+        screen=6,
+        head="share MSE > 0.05",
+    ),
+    StudyColumn("ratio", "MSE / control", decimals(1), screen=7, head="MSE / control"),
+    StudyColumn("seeds", "seeds"),
+)
+
+
+def purifier_columns(rows: Sequence[MethodRow]) -> tuple[StudyColumn, ...]:
+    """Return the columns of the table of purifiers, with those of defended generators if there are any."""
+    return (*PURIFIERS, *REFERENCE) if any(map(_is_generator, rows)) else PURIFIERS
+
+
+def _is_generator(row: MethodRow) -> bool:
+    """Return whether the defence is a generator that was trained against disruption."""
+    return REFERENCE[0].key in row.record
+
+
+def _defence(rows: Sequence[MethodRow]) -> str:
+    """Return what the rows of a table are called."""
+    return "defence" if any(map(_is_generator, rows)) else "purifier"
+
+
+def sentences(rows: Sequence[MethodRow], missing: MissingModels = NO_MODELS) -> Iterator[str]:
+    """Yield the sentences of a table of purifiers; plain text, to be escaped."""
+    if sentence := missing_sentence(missing):
+        yield sentence
+    unpurified = next((row for row in rows if row.name == NONE), None)
+    purifiers = [row for row in rows if row.name != NONE]
+    if not purifiers:
+        return
+    yield from _adaptive(purifiers, unpurified)
+    yield from verdicts(purifiers)
+    yield from _against_rival(purifiers)
+    yield from _pictures(purifiers, unpurified)
+
+
+def aims(row: MethodRow, prefix: str) -> list[str]:
+    """Return the attacks and targets of which a row has a number of their own.
+
+    Args:
+        row: of a purifier.
+        prefix: "mse_" or "mse_adaptive_".
+    """
+    return [
+        key.removeprefix(prefix)
+        for key in row.values
+        if key.startswith(prefix)
+        and (prefix != "mse_" or not key.startswith(ADAPTIVE))
+        and row.mean(key) is not None
+    ]
+
+
+def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
+    defence = _defence(purifiers)
+    without = "without purification" if defence == "purifier" else "without a defence"
+    known = [(mse, row) for row in purifiers if (mse := row.mean(ADAPTIVE)) is not None]
+    unknown = [row.name for row in purifiers if row.mean(ADAPTIVE) is None]
+    if known:
+        known.sort(key=lambda pair: pair[0])
+        mse, best = known[0]
+        damage = _unpurified(best, unpurified)
+        damage_text = "" if damage is None else f" ({without}: {three_digits(damage)})"
+        yield (
+            f"Against an attack that knows the {defence}, {best.name} leaves the lowest MSE: "
+            f"{three_digits(mse)}{damage_text}. The verdict is based on this number."
+        )
+        useless = [
+            row.name
+            for mse, row in known
+            if (before := _unpurified(row, unpurified)) is not None and mse >= before
+        ]
+        if useless:
+            yield (
+                f"An attack that knows these {defence}s causes at least the MSE {without}: "
+                f"{', '.join(useless)}."
+            )
+    if unknown:
+        yield f"No verdict without an adaptive attack: {', '.join(unknown)}."
+
+
+def _unpurified(row: MethodRow, unpurified: MethodRow | None) -> float | None:
+    """Return the damage without purification, by the attacks that were run against a purifier."""
+    if unpurified is None:
+        return None
+    same = [unpurified.mean(f"mse_{aim}") for aim in aims(row, f"{ADAPTIVE}_")]
+    known = [value for value in same if value is not None]
+    if same and len(known) == len(same):
+        return sum(known) / len(known)
+    return unpurified.mean("mse")
+
+
+def _against_rival(purifiers: Sequence[MethodRow]) -> Iterator[str]:
+    """Yield who restores more than JPEG at no higher price, by both numbers."""
+    rival = next((row for row in purifiers if row.name in RIVALS), None)
+    price = None if rival is None else rival.mean("price_clean")
+    if rival is None or price is None or len(purifiers) < 2:
+        return
+    for key, words in ((ADAPTIVE, "adaptive"), ("mse", "non-adaptive")):
+        bound = rival.mean(key)
+        if bound is None:
+            continue
+        better = [
+            f"{row.name} (MSE {three_digits(mse)}, on clean images {three_digits(cost)})"
+            for row in purifiers
+            if (mse := row.mean(key)) is not None
+            and (cost := row.mean("price_clean")) is not None
+            and mse < bound
+            and cost <= price
+        ]
+        head = f"{rival.name} ({words} MSE {three_digits(bound)}, on clean images {three_digits(price)})"
+        if better:
+            yield f"Lower MSE than {head}, and no higher MSE on clean images: {', '.join(better)}."
+        else:
+            yield f"No {_defence(purifiers)} has a lower MSE than {head} and no higher MSE on clean images."
+
+
+def _pictures(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
+    """Yield whether the images themselves get closer to the originals, or only the outputs."""
+    before = None if unpurified is None else unpurified.mean("psnr")
+    changing = [row for row in purifiers if not _is_generator(row)]  # a generator changes no image
+    if before is None or not changing:
+        return
+    closer = [
+        row.name
+        for row in changing
+        if (psnr := row.mean("psnr")) is not None and psnr > before + CLOSER_DB
+    ]
+    yield (
+        f"PSNR more than 1 dB higher than that of the disrupted images ({before:.1f} dB): "
+        f"{', '.join(closer) or 'none. These purifiers break the pattern of the attack'}."
+    )
+
+
+def aim_table(rows: Sequence[MethodRow]) -> str:
+    """Return the damage by attack and target; nothing where no row has it apart."""
+    titles = {
+        f"{prefix}{aim}": f"{escape(aim.replace('_', ', '))}{note}"
+        for prefix, note in (("mse_", ""), ("mse_adaptive_", "<small>adaptive</small>"))
+        for row in rows
+        for aim in aims(row, prefix)
+    }
+    columns = [StudyColumn(key, title, decimals(4)) for key, title in titles.items()]
+    return page_table(_defence(rows), columns, rows) if columns else ""
+
+
+def attack_table(rows: Sequence[MethodRow]) -> str:
+    """Return one row an attack, the random control among them; nothing where there is none."""
+
+    def name(row: MethodRow) -> str:
+        return escape(row.name) + ("<small>control</small>" if row.name == CONTROL else "")
+
+    return page_table("attack", ATTACKS, rows, name)
+
+
+def detector_table(detectors: Sequence[DetectorRow]) -> str:
+    """Return the results of detectors trained on such images; nothing if there is none."""
+    head = ("detector", "trained on", "tested on", "AUC", "accuracy", "seeds")
+    rows = (
+        f'<tr><th scope="row">{breakable(each.model)}</th><td class="left">{escape(each.trained_on)}'
+        f'</td><td class="left">{breakable(each.data)}</td>'
+        f"<td>{_mean(each.auc)}</td><td>{_mean(each.accuracy)}</td><td>{seeds_text(len(each.auc), each.missing)}</td></tr>"
+        for each in detectors
+    )
+    return table(head, rows, words=head[1:3]) if detectors else ""
+
+
+def _mean(values: Sequence[float]) -> str:
+    if not values:
+        return NO_VALUE
+    mean = sum(values) / len(values)
+    ends = (
+        f"<small>{Interval(min(values), max(values)).text('.3f')}</small>"
+        if len(values) > 1
+        else ""
+    )
+    return f"{mean:.3f}{ends}"
+
+
+class PurifierDamage(NamedTuple):
+    """A purifier in the plane of price and damage: the damage left by an attack that does, and does not, know it."""
+
+    name: str
+    price: float  # ≥ 0
+    blind: float | None
+    adaptive: float | None
+
+    @property
+    def damages(self) -> dict[str, float]:
+        """The damages that were measured, by the kind of the attack."""
+        both = {"non-adaptive": self.blind, "adaptive": self.adaptive}
+        return {kind: value for kind, value in both.items() if value is not None}
+
+
+def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
+    """Return the figure. None for fewer than three numbers, which the table shows. Better is lower and further left."""
+    each = list(_damages(rows))
+    if sum(len(of.damages) for of in each) < LEAST_MARKS:
+        return None
+    prices = [math.log10(of.price) for of in each if of.price > 0] or [-3.0, -1.0]
+    damages = [math.log10(value) for of in each for value in of.damages.values()]
+    free = any(of.price <= 0 for of in each)
+    least = min(prices) - (FREE_DECADES if free else EDGE_DECADES)
+    frame = Frame(
+        width=WIDTH,
+        height=HEIGHT,
+        left=64,
+        x=(least, max(prices) + EDGE_DECADES),
+        y=(min(damages) - EDGE_DECADES, max(damages) + EDGE_DECADES),
+    )
+    drawn: list[DrawnShape] = []
+    taken, named = [], []
+    for of in each:
+        x = math.log10(of.price) if of.price > 0 else least
+        points = {kind: (x, math.log10(value)) for kind, value in of.damages.items()}
+        ends = tuple(points.values())
+        if len(ends) > 1:
+            drawn.append(Polyline(ends, "leader"))
+            taken.append(frame.line_box(*ends))
+        drawn += [MARKS[kind]._replace(points=(point,)) for kind, point in points.items()]
+        taken += map(frame.mark_box, ends)
+        named.append(ends[-1])  # the adaptive one, where there is one, as that counts
+    names = [f"{of.name} (no change of clean images)" if of.price <= 0 else of.name for of in each]
+    return Figure(
+        frame,
+        [*drawn, *names_beside(frame, names, named, taken)],
+        title="Damage left by the price on clean images",
+        description="; ".join(
+            f"{of.name}: clean {of.price:.4f}, "
+            + ", ".join(f"{value:.4f} {kind}" for kind, value in of.damages.items())
+            for of in each
+        ),
+        x=log_axis("MSE of the output on purified clean images", frame.x),
+        y=log_axis("MSE of the output under attack, purified", frame.y),
+        key=FigureLegend(
+            [
+                (
+                    f"attack that does not know the {_defence(rows)} (non-adaptive)",
+                    [MARKS["non-adaptive"]],
+                ),
+                ("attack that knows it (adaptive)", [MARKS["adaptive"]]),
+            ],
+            width=16,
+            height=12,
+            beside=True,
+        ),
+    )
+
+
+def _damages(rows: Sequence[MethodRow]) -> Iterator[PurifierDamage]:
+    for row in rows:
+        # who does nothing costs nothing, and need not be measured
+        price = 0.0 if row.name == NONE else row.mean("price_clean")
+        blind, adaptive = (
+            value if value is not None and value > 0 else None
+            for value in (row.mean("mse"), row.mean("mse_adaptive"))
+        )
+        if price is not None and (blind is not None or adaptive is not None):
+            yield PurifierDamage(row.name, price, blind, adaptive)
+
+
+class Purification(NamedTuple):
+    """The purification results of a run."""
+
+    name: str  # name of the run
+    rows: Sequence[MethodRow]  # one a purifier
+    attacks: Sequence[MethodRow]  # one an attack, the control among them
+    restored: Sequence[RestoredFolder]  # with tiles
+    detectors: Sequence[DetectorRow] = ()
+    missing: MissingModels = NO_MODELS  # models and folders without a result
+
+
+class Strip(NamedTuple):
+    """Tiles of one purifier under one attack."""
+
+    purifier: str
+    strips: tuple[str, ...]  # data URLs
+
+
+def purification_page(run: Purification) -> Page:
+    """Return the page: the same run gives the same page."""
+    rows = run.rows
+    plot = price_plot(rows)
+    html = render_template(
+        TEMPLATES / "purification.html",
+        _describe_run(run),
+        name=run.name,
+        sentences=list(sentences(rows, run.missing)),
+        attacks=attack_table(run.attacks),
+        purifiers=page_table(_defence(rows), purifier_columns(rows), rows),
+        generators=any(map(_is_generator, rows)),
+        defence=_defence(rows),
+        aims=aim_table(rows),
+        features=next((text for row in rows if (text := row.text("features"))), ""),
+        rule=RULE,
+        plot=framed(plot),
+        columns=COLUMNS,
+        grids=_grids(run.restored, [row.name for row in rows]),
+        detectors=detector_table(run.detectors),
+    )
+    return Page(html, {"": [plot] if plot else []})
+
+
+def _grids(restored: Sequence[RestoredFolder], order: Sequence[str]) -> dict[str, list[Strip]]:
+    """Return tiles by attack, those of a table's purifiers in its order, each once: of the first seed."""
+    first: dict[tuple[int, str, int, str], Path] = {}
+    for each in restored:
+        purifier, path = each.method, each.path / GRID
+        if path.is_file():
+            position = order.index(purifier) if purifier in order else len(order)
+            key = (_rank(each), _attack(each), position, purifier)
+            first.setdefault(key, path)
+    grids: dict[str, list[Strip]] = {}
+    for key in sorted(first)[:MOST_STRIPS]:
+        _, attack, _, purifier = key
+        urls = [tiles(first[key], across=len(COLUMNS), row=row) for row in range(PICTURES)]
+        if whole := tuple(url for of in urls for url in of):
+            grids.setdefault(attack, []).append(Strip(purifier, whole))
+    return grids
+
+
+def _rank(restored: RestoredFolder) -> int:
+    """Return the place of an attack: those that know no purifier, those that do, the control, none."""
+    name = restored.text("attack")
+    if name in {"", CONTROL}:
+        return 3 if name else 4
+    if restored.facts.get("adaptive") is True:
+        return 1
+    return 2 if restored.text("through") else 0
+
+
+def _attack(restored: RestoredFolder) -> str:
+    name = restored.text("attack")
+    if name == CONTROL:
+        return f"{name} signs"
+    defence = "generator" if restored.text("reference") else "purifier"
+    knows = f"knows the {defence}" if restored.facts.get("adaptive") is True else ""
+    if not knows and (through := restored.text("through")):
+        knows = f"knows {through}"
+    return ", ".join(filter(None, (name, restored.text("target"), knows))) or "no attack"
+
+
+def _describe_run(run: Purification) -> Iterator[tuple[str, object]]:
+    yield "purifiers", ", ".join(row.name for row in run.rows) or "none"
+    if run.attacks:
+        yield "attacks", ", ".join(dict.fromkeys(row.name for row in run.attacks))
+    for key, words in (("eps", "eps, in units of [\N{MINUS SIGN}1, 1]"), ("images", "images")):
+        values = (restored.number(key) for restored in run.restored)
+        known = dict.fromkeys(number(value) for value in values if value is not None)
+        if known:
+            yield words, ", ".join(known)
