@@ -12,13 +12,12 @@ of every job: the name of a test does not affect results.
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from launcher.errors import UsageError
-from launcher.ids import Words, model_folder_name
+from launcher.ids import Words
 from launcher.lazy_regex import compile_lazily
+from launcher.run_folders import MADE, absolute_path, model_folder
 
 _NOT_A_VALUE = compile_lazily(r"[^A-Za-z0-9_.+\-]+")
 
@@ -56,9 +55,6 @@ def variant_value(value: object) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     # a dash of the value itself is kept: it is the sign of a number
     return _NOT_A_VALUE.sub(" ", text).strip().replace(" ", "-") or "none"
-
-
-MADE = "made"  # in a run's folder: the outputs of jobs of the role FOLDER
 
 
 Value = TypeVar("Value")
@@ -126,22 +122,3 @@ class Input(NamedTuple):
     path: Path
     what: str  # for messages: "the training split"
     remedy: str = ""  # for messages: how to create it, if known
-
-
-@lru_cache(maxsize=4096)  # a plan uses the same folders thousands of times
-def model_folder(run_folder: Path, model: str) -> Path:
-    """Return the folder of a model of a run."""
-    return run_folder / model_folder_name(model)
-
-
-@lru_cache(maxsize=4096)
-def absolute_path(folder: Path, text: str) -> Path:
-    """Return a path of the settings as an absolute one, without following links.
-
-    Raises:
-        UsageError: the path starts with the home folder of a user that does not exist.
-    """
-    try:
-        return folder / Path(text).expanduser()
-    except (RuntimeError, ValueError) as error:  # "~nobody/data", "~a\0b"
-        raise UsageError(f"{text!r} begins with a home folder that does not exist") from error

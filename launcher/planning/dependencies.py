@@ -34,7 +34,7 @@ from launcher.context import (
     file_obstacle,
     folders_above,
 )
-from launcher.draft import Draft, Input, absolute_path
+from launcher.draft import Draft, Input
 from launcher.errors import (
     MOST_PROBLEMS,
     Error,
@@ -56,6 +56,7 @@ from launcher.planning.model_graph import (
     has_values,
     without_variants,
 )
+from launcher.run_folders import absolute_path
 from launcher.system.file_patterns import existing_files
 from launcher.system.folder_contents import FOLDER_END
 from launcher.system.real_paths import RealPaths

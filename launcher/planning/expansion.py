@@ -26,7 +26,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
-from launcher.draft import MADE, tested
+from launcher.draft import tested
 from launcher.errors import Problems, SourceLocation, did_you_mean, nearest
 from launcher.ids import ModelId, canonical, model_folder_name, parse_data
 from launcher.job_options.registry import JobRequest
@@ -39,6 +39,7 @@ from launcher.planning.model_graph import (
     made_models_note,
     same_value,
 )
+from launcher.run_folders import MADE
 from launcher.system.files import Json
 from launcher.taskfile.entries import (
     NO_DEPENDENCIES,

@@ -13,15 +13,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from launcher.context import entry_variables
-from launcher.draft import MADE
+from launcher.context import KIND_GROUP, entry_variables
 from launcher.errors import Error, MachineError
 from launcher.ids import model_folder_name, read_words
 from launcher.job import PROGRAM, Spec
 from launcher.params import PARAMS
+from launcher.run_folders import MADE
 from launcher.staging.acceptance import hand_over
 from launcher.staging.stages import stage_of
 from launcher.staging.view import DeclaredOutputs, NotWritable, make_stage, outputs_inside
+from launcher.system.entry_points import find_entry_points
 from launcher.system.environment import (
     SITE_VARIABLE,
     SWEEP_VARIABLE,
@@ -231,26 +232,30 @@ def _entry_function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:
         MachineError: it cannot be imported, and neither could a module before the fork; a second
             import of a module that failed half-way may fail in words that mislead.
     """
-    from launcher.kinds import installed_kinds  # the border of `work`
-
     try:
         try:
             return _import_entry(spec.entry)
         except (ModuleNotFoundError, AttributeError) as error:
             if not _is_absent(error, spec.entry):
                 raise  # something that the module itself lacks
-            kind = installed_kinds([spec.kind]).get(spec.kind)
-            if kind is None or kind.entry in {"", spec.entry}:
+            entry = _installed_entry(spec.kind)
+            if entry in {"", spec.entry}:
                 raise MachineError(
                     f"{spec.entry} does not exist, and no job type {spec.kind!r} is installed ({error}). "
                     "Install the plugin package that this job was planned with."
                 ) from error
-            return _import_entry(kind.entry)
+            return _import_entry(entry)
     except BaseException as error:
         if not first_import_failure():
             raise
         print_traceback(error)
         raise MachineError(first_import_failure()) from error
+
+
+def _installed_entry(kind: str) -> str:
+    """Return the entry that the installed kind of a name has now; '' if not exactly one package offers it."""
+    points = [point for point in find_entry_points(KIND_GROUP) if point.name == kind]
+    return str(points[0].load().entry) if len(points) == 1 else ""
 
 
 def _import_entry(entry: str) -> Callable[[object], Mapping[str, Json]]:
