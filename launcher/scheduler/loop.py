@@ -87,6 +87,7 @@ class Scheduler:
         rules: Callable[[], SharingRules] = SharingRules,
         absent: Callable[[], str] = str,
         backends: Callable[[], Backends] = Backends,
+        search_program: str = "",
     ) -> None:
         """Take over a queue folder whose lock this process holds.
 
@@ -101,6 +102,7 @@ class Scheduler:
             rules: Rules for sharing GPUs with others.
             absent: Returns why no GPU is visible, if so.
             backends: Returns the backends that start pilots.
+            search_program: Module that runs a search; empty if there is none.
         """
         self._home, self._store, self._clock, self._housekeeping = home, store, clock, housekeeping
         self._start_backoff = StartBackoff()
@@ -162,7 +164,8 @@ class Scheduler:
         self._terminations = TerminationRecorder(home, store.running_jobs, self._attempts, clock)
         self._executors = AbandonedExecutors(home, store)
         self._code_recorder = CodeRecorder(home)
-        self._search_processes, self._has_searches = SearchProcesses(home, store.searches), False
+        self._search_processes = SearchProcesses(home, store.searches, search_program)
+        self._has_searches = False
         self._frozen_supervisors = FrozenSupervisors(store.running_jobs, self._attempts, clock)
         self._admission = Admission(
             store,

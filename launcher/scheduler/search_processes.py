@@ -29,9 +29,15 @@ class SearchChild(NamedTuple):
 class SearchProcesses:
     """Starts a process for each search that has not ended."""
 
-    def __init__(self, home: Home, searches: Searches) -> None:
-        """Begin without processes."""
-        self._home, self._searches = home, searches
+    def __init__(self, home: Home, searches: Searches, module: str) -> None:
+        """Begin without processes.
+
+        Args:
+            home: The queue folder.
+            searches: The searches of the queue.
+            module: The program that runs a search; empty if there is none.
+        """
+        self._home, self._searches, self._module = home, searches, module
         self._children: dict[int, SearchChild] = {}
         self._next_start_at: dict[int, float] = {}  # monotonic
 
@@ -41,7 +47,7 @@ class SearchProcesses:
         Args:
             wanted: Whether searches may go on; otherwise their processes are ended.
         """
-        numbers = self._searches.active_numbers() if wanted else []
+        numbers = self._searches.active_numbers() if wanted and self._module else []
         for number, child in [*self._children.items()]:
             if _has_ended(child.pid):
                 os.close(self._children.pop(number).pipe)
@@ -68,7 +74,7 @@ class SearchProcesses:
         self._next_start_at[number] = now + RESTART_S
         reading, writing = os.pipe2(os.O_CLOEXEC)
         words = (str(self._home.folder), str(number), str(reading))
-        argv = [sys.executable, "-P", "-m", "launcher.search", *words]
+        argv = [sys.executable, "-P", "-m", self._module, *words]
         try:
             pid = spawn_daemon(
                 argv, self._home.scheduler_log, inherited=[reading], environment=ONE_THREAD

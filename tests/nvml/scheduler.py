@@ -8,7 +8,8 @@ SECONDS: after which a wait without a cause is named.
 import sys
 from pathlib import Path
 
-from launcher.scheduler import __main__
+from launcher.scheduler import process
+from launcher.scheduler.__main__ import SERVICES
 from launcher.scheduler.policy import watchdog
 from launcher.system import memory
 from tests import shortened
@@ -24,10 +25,10 @@ def main() -> int:
     def cores(root: Path = Path("/")) -> int:
         return int(count)
 
-    __main__.usable_cores = cores  # type: ignore[attr-defined]  # what it was imported as
+    process.usable_cores = cores  # type: ignore[attr-defined]  # what it was imported as
     # other tests, and their files in memory, use some; they come and go
     memory.available_bytes = memory.usable_bytes
-    return __main__.main([home])
+    return process.main([home], SERVICES)
 
 
 if __name__ == "__main__":

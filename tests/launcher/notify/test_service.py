@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from launcher.job_options.notifications import RunNotify
-from launcher.notify.__main__ import EVENT_POLL_S, LONGEST_STAY_S, NotifyService
 from launcher.notify.notices import (
     NotificationState,
     read_notification_state,
     write_notification_state,
 )
+from launcher.notify.service import EVENT_POLL_S, LONGEST_STAY_S, NotifyService
 from launcher.states import Done, Failed, OomReport, OutOfMemory, State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -27,9 +27,9 @@ NOTE = 'echo "$LAUNCHER_EVENT|$LAUNCHER_RUN|$LAUNCHER_TITLE" >> "$1"'
 # the process, with shorter waits
 PROCESS = """
 import sys
-from launcher.notify import __main__, notices
-notices.RUN_END_DELAY_S = __main__.SCHEDULER_GRACE_S = __main__.EVENT_POLL_S = 0.05
-sys.exit(__main__.main(sys.argv[1:]))
+from launcher.notify import notices, service
+notices.RUN_END_DELAY_S = service.SCHEDULER_GRACE_S = service.EVENT_POLL_S = 0.05
+sys.exit(service.main(sys.argv[1:]))
 """
 
 
@@ -253,7 +253,7 @@ def test_database_change_with_unchanged_size_and_time_is_noticed(
     teller: ServiceHarness, store: Store, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = 4096, time.time_ns()  # as two writes within a tick of the file system's clock
-    monkeypatch.setattr("launcher.notify.__main__.file_stamp", lambda _: written)
+    monkeypatch.setattr("launcher.notify.service.file_stamp", lambda _: written)
     jobs = enqueue(store, a_spec(), run="study")
     teller.service.step()
     finish(store, *jobs)

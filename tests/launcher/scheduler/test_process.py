@@ -14,7 +14,7 @@ import pytest
 
 from launcher.context import Context
 from launcher.job import Spec, Terms
-from launcher.scheduler.__main__ import Notifier
+from launcher.scheduler.process import Notifier
 from launcher.states import ENDED_STATES, State
 from launcher.store.queue import Store
 from launcher.store.transitions import LOST_LIMIT
@@ -590,7 +590,7 @@ def test_notifier_is_started_if_configured_and_restarted_after_its_death(
     locked_home: Home, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAUNCHER_CONFIG", str(config))
-    notifier = Notifier(locked_home, os.environ)
+    notifier = Notifier(locked_home, os.environ, "launcher.notify")
     notifier.ensure_running()
     assert not locked_home.notify_log.exists()
     write_atomic(config, TABLE)  # the process leaves where it reads half a file
@@ -620,5 +620,5 @@ def test_notifier_is_started_if_configured_and_restarted_after_its_death(
 
 def test_invalid_configuration_starts_no_notifier(locked_home: Home, config: Path) -> None:
     config.write_text("[notify")
-    Notifier(locked_home, {"LAUNCHER_CONFIG": str(config)}).ensure_running()
+    Notifier(locked_home, {"LAUNCHER_CONFIG": str(config)}, "launcher.notify").ensure_running()
     assert not locked_home.notify_log.exists()
