@@ -24,14 +24,8 @@ from launcher.backends.settings import KINDS, BackendSettings
 from launcher.errors import MachineError
 from launcher.lazy_regex import compile_lazily
 from launcher.system.files import Json, read_bytes, read_json, sync, write_json
-from launcher.system.home_checks import (
-    file_system,
-    home_id,
-    is_remote,
-    machine_identity,
-    read_mountinfo,
-    resolve_links,
-)
+from launcher.system.home_checks import home_id, machine_identity, resolve_links
+from launcher.system.mounts import file_system, is_remote, read_mountinfo
 from launcher.system.paths import Home
 from launcher.system.stored_fields import (
     Unreadable,

@@ -35,8 +35,6 @@ from launcher.system.config import Configuration, configuration_file
 from launcher.system.daemon_control import RESTART_WINDOW_S, scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.home_checks import (
-    file_system,
-    is_remote,
     machine_identity,
     network_warning,
     other_writers,
@@ -44,6 +42,7 @@ from launcher.system.home_checks import (
     resolve_links,
 )
 from launcher.system.installation import install_command
+from launcher.system.mounts import file_system, is_remote
 from launcher.system.parallel_calls import read_program_output
 from launcher.system.paths import (
     DEVELOPMENT_VERSION_REMEDY,

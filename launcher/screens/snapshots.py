@@ -53,7 +53,8 @@ from launcher.store.usage import NO_USAGE
 from launcher.store.usage_records import program_by
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import describe_full_disk, read_json
-from launcher.system.home_checks import network_warning, read_mountinfo
+from launcher.system.home_checks import network_warning
+from launcher.system.mounts import read_mountinfo
 from launcher.system.paths import Home, check_home
 from launcher.system.text import sanitize_terminal
 from launcher.units import mean

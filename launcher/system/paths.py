@@ -15,13 +15,13 @@ from launcher.system.home_checks import (
     check_machine,
     check_owner,
     default_folder,
-    read_mountinfo,
     refuse_other_users_parent,
     resolve_links,
     unreachable_home_error,
     unusable_home_error,
 )
 from launcher.system.locks import is_in_use, lock_holder
+from launcher.system.mounts import read_mountinfo
 
 SPEC, STARTED, RESULT, LOG, STDERR = "spec.json", "started", "result.json", "log", "stderr"
 NUMBER_FILES = "number_files.json"

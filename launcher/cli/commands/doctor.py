@@ -39,7 +39,7 @@ from launcher.system import cgroups
 from launcher.system.config import Configuration, Options, read_configuration
 from launcher.system.config_tables import Fault
 from launcher.system.environment import owners_environment
-from launcher.system.home_checks import read_mountinfo
+from launcher.system.mounts import read_mountinfo
 from launcher.system.processes import login_name, usable_cores
 from launcher.system.text import sanitize_terminal
 

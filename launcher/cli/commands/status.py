@@ -49,7 +49,8 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.searches import end_text
 from launcher.system.files import Json
-from launcher.system.home_checks import network_warning, read_mountinfo
+from launcher.system.home_checks import network_warning
+from launcher.system.mounts import read_mountinfo
 from launcher.system.paths import Home, find_home
 from launcher.units import parse_seconds
 

@@ -21,7 +21,7 @@ from launcher.system.cgroups import (
     unavailability_reason,
 )
 from launcher.system.daemon_control import scheduler_pid, wake
-from launcher.system.home_checks import parse_mounts, read_mountinfo
+from launcher.system.mounts import parse_mounts, read_mountinfo
 from launcher.system.paths import Home
 from launcher.system.process_trees import send_signal
 from launcher.system.processes import identity

@@ -19,14 +19,12 @@ from launcher.system.files import Json, read_json, write_json
 from launcher.system.home_checks import (
     FALLBACK_FOLDERS,
     default_folder,
-    file_system,
-    is_remote,
     machine_identity,
     network_warning,
     other_writers,
-    read_mountinfo,
 )
 from launcher.system.locks import is_in_use, lock_file, mark_in_use
+from launcher.system.mounts import file_system, is_remote, read_mountinfo
 from launcher.system.paths import Home, check_home, find_home, make_home
 from launcher.system.processes import boot_id
 from tests.launcher.users import NOBODY, as_user, said_by
