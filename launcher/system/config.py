@@ -61,6 +61,7 @@ _BARE = r"[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*'"
 _DOTTED = rf"(?:{_BARE})(?:[ \t]*\.[ \t]*(?:{_BARE}))*"
 _HEADER = rf"[ \t]*\[[ \t]*({_DOTTED})[ \t]*\][ \t]*(?:#.*)?"
 _ASSIGNED = rf"[ \t]*({_DOTTED})[ \t]*="
+_WORD = r"[A-Za-z0-9][A-Za-z0-9_.+\-]*"  # as in `launcher.ids`, which builds on this package
 _PLACED = r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$"
 
 Part = TypeVar("Part")
@@ -307,10 +308,9 @@ def _words(table: str, value: object, faults: list[Fault]) -> Iterator[tuple[str
     if not isinstance(value, dict):
         faults.append(((table,), f'{table}: expected a table with lines such as word = "folder"'))
         return
-    ids = import_module("launcher.ids")  # not light either
     for word, folders in value.items():
         listed = folders if isinstance(folders, list) else [folders]
-        if not ids.is_word(word):
+        if not re.fullmatch(_WORD, word):
             message = (
                 f"{word!r} is not a valid word of a data ID. Use letters, digits, _ . + and -."
             )

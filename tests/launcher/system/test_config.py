@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher import ids
 from launcher.errors import UsageError
 from launcher.ids import Words
+from launcher.system import config
 from launcher.system.config import Configuration, configuration_file, read_configuration, read_table
 from launcher.system.config_tables import CONFIG_TABLES, ConfigTable, Fault
 from launcher.system.paths import find_home
@@ -226,6 +228,10 @@ def test_a_key_is_registered_by_the_module_that_reads_it(file: Path) -> None:
 def test_command_table_errors_do_not_prevent_finding_the_home(file: Path) -> None:
     file.write_text('home = "/q"\n[verb-of-a-newer-version]\nx = 1\n')
     assert find_home({"LAUNCHER_CONFIG": str(file)}).folder == Path("/q")
+
+
+def test_words_of_data_ids_are_those_of_the_grammar() -> None:
+    assert ids._WORD.pattern == config._WORD
 
 
 def test_nothing_heavy_is_imported_without_a_file(tmp_path: Path) -> None:
