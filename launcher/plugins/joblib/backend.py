@@ -14,10 +14,11 @@ from joblib._parallel_backends import (
     ThreadingBackend,
 )
 
-from launcher.api import Error, Executor, Future, JobOptions, MachineError, UnknownName, UsageError
+from launcher.errors import Error, MachineError, UnknownName, UsageError
 from launcher.functions.calls import refuse_unpicklable_calls
-from launcher.functions.future import LOOK_S, cancel_jobs
-from launcher.functions.options import read_request
+from launcher.functions.executor import Executor
+from launcher.functions.future import LOOK_S, Future, cancel_jobs
+from launcher.functions.options import JobOptions, read_request
 from launcher.functions.pickling import CannotPickle, name_of
 from launcher.job_options.registry import JobRequest
 from launcher.plugins.joblib.batches import BatchResult, run_batch
