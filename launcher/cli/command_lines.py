@@ -21,7 +21,6 @@ from launcher.lazy_regex import compile_lazily
 from launcher.screens.terminal import print_stderr
 from launcher.system.executables import (
     is_assignment,
-    missing_module,
     missing_program,
     missing_script,
     module_of,
@@ -244,6 +243,21 @@ def split_line(text: str) -> tuple[list[str], int | None]:
     return words, operator_at
 
 
+def missing_code(argv: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
+    """Return that the script or the module of a command line does not exist; empty if it does, or if it is unknown.
+
+    Args:
+        argv: Program and arguments.
+        folder: Folder in which it starts.
+        environment: Environment with its PATH and PYTHONPATH.
+    """
+    if not module_of(argv):
+        return missing_script(argv, folder)
+    from launcher.system.project_imports import missing_module  # it parses code
+
+    return missing_module(argv, folder, environment)
+
+
 def missing_programs(
     file: CommandFile, folder: Path, environment: Mapping[str, str]
 ) -> Iterator[Problem]:
@@ -265,7 +279,7 @@ def missing_programs(
         known.add((argv[0], script))
         reason = missing_program(argv[0], folder, environment)
         word = argv[0] if reason else script
-        reason = reason or missing_script(argv, folder) or missing_module(argv, folder, environment)
+        reason = reason or missing_code(argv, folder, environment)
         if reason and word not in missing:
             missing[word], first[word] = reason, command
     if not missing:
@@ -307,9 +321,7 @@ def typed_oddities(
     """
     program, *arguments = argv
     if reason := (
-        missing_program(program, folder, environment)
-        or missing_script(argv, folder)
-        or missing_module(argv, folder, environment)
+        missing_program(program, folder, environment) or missing_code(argv, folder, environment)
     ):
         way = "The jobs will fail unless this is fixed before they start."
         if job is not None:

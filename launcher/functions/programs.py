@@ -19,7 +19,7 @@ from launcher.functions.program_files import (
     replaced_outputs_warning,
 )
 from launcher.job import FUNCTION_RUN, PROGRAM_RUN, Spec, Terms
-from launcher.screens.live_display import watch_hashing
+from launcher.screens.hashing_progress import watch_hashing
 from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_cost
 from launcher.states import OPEN_STATES, State

@@ -1,4 +1,4 @@
-"""Lines that are drawn again as they change: on a screen of their own, below messages, and the progress of hashing."""
+"""Lines that are drawn again as they change: on a screen of their own, and below messages."""
 
 import os
 import signal
@@ -11,17 +11,14 @@ from typing import IO
 
 import click
 
-from launcher.screens.terminal import in_ascii, styled_text, terminal_size, uses_colour
+from launcher.screens.terminal import styled_text, terminal_size, uses_colour
 from launcher.screens.text_table import TextLine, TextStyle, line, width_of
-from launcher.system.file_digests import HashProgress, progress_text
-from launcher.system.text import sanitize_terminal
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another screen, no cursor
 # go to the top; clear to the line's end, below
 _TOP, _TO_END, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
-_HASHING_AFTER_S = 0.5  # a digest that takes less is not worth a line
 _COUNT_AFTER_S = 1.0  # a shorter task is not worth a line
-_HASHING_AGAIN_S = 0.2  # between two drawings of that line
+_DRAW_AGAIN_S = 0.2  # between two drawings of a line
 _SUSPENDING = (signal.SIGTERM, signal.SIGTSTP)
 
 
@@ -106,38 +103,10 @@ def live_count(
         def count(number: int) -> None:
             nonlocal next_at
             if (now := clock()) >= next_at:
-                next_at = now + _HASHING_AGAIN_S
+                next_at = now + _DRAW_AGAIN_S
                 show([], [line(f"{text}: {number:,} of {total:,}")])
 
         yield count
-
-
-def watch_hashing(clock: Callable[[], float] = time.monotonic) -> HashProgress | None:
-    """Return what draws how far the digest of a large file is, as a line on the standard error.
-
-    None without a terminal.
-    """
-    if not sys.stderr.isatty():
-        return None
-    file, next_at, drawn = "", 0.0, False
-
-    def show(path: str, read: int, size: int) -> None:
-        nonlocal file, next_at, drawn
-        now = clock()
-        if path != file:
-            file, next_at = path, now + _HASHING_AFTER_S
-        text = _hashing_line(path, read, size) if now >= next_at and read < size else ""
-        if text or (drawn and read >= size):
-            click.echo(f"\r{text}{_TO_END}", err=True, nl=False, color=True)
-            next_at, drawn = now + _HASHING_AGAIN_S, bool(text)
-
-    return show
-
-
-def _hashing_line(path: str, read: int, size: int) -> str:
-    # the code that clears the rest of a full line would clear its last character
-    columns = terminal_size(sys.stderr)[0] - 1
-    return in_ascii(line(sanitize_terminal(progress_text(path, read, size))).truncate(columns).text)
 
 
 def _leave_terminal(number: int, _frame: FrameType | None) -> None:

@@ -112,27 +112,6 @@ def missing_script(argv: Sequence[str], folder: Path) -> str:
     return f"script {script!r} for {argv[0]!r} does not exist"
 
 
-def missing_module(argv: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
-    """Return that neither the project nor Python has the module of `-m`; empty if one does, or if it is unknown.
-
-    Args:
-        argv: the program and its arguments.
-        folder: in which the program is started.
-        environment: with its PATH and PYTHONPATH.
-    """
-    module = module_of(argv)
-    if not module or "{" in module:
-        return ""
-    from launcher.system.project_imports import lacks_module  # it parses code
-
-    word = without_wrappers(argv)[0]
-    program = os.path.normpath(folder / word) if "/" in word else find_program(word, environment)
-    python_path = environment.get("PYTHONPATH", "").split(os.pathsep)
-    if not program or not lacks_module(program, module, str(folder), python_path):
-        return ""
-    return f"neither the project nor {word!r} has the module {module!r}"
-
-
 def without_wrappers(argv: Sequence[str]) -> list[str]:
     """Return a command line from the program on that `env`, `nice` and the like start."""
     words = [*argv]

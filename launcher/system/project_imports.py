@@ -5,12 +5,13 @@ import os
 import sys
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from launcher.system.code_words import has_code_suffix
+from launcher.system.executables import find_program, module_of, without_wrappers
 from launcher.system.files import FileStamp, file_stamp
 from launcher.system.module_files import ModuleFiles
 
@@ -209,6 +210,25 @@ def _joined_parts(node: ast.AST) -> Sequence[ast.expr] | None:
         case ast.Attribute(attr="joinpath", value=above):
             return above, *node.args
     return None
+
+
+def missing_module(argv: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
+    """Return that neither the project nor Python has the module of `-m`; empty if one does, or if it is unknown.
+
+    Args:
+        argv: the program and its arguments.
+        folder: in which the program is started.
+        environment: with its PATH and PYTHONPATH.
+    """
+    module = module_of(argv)
+    if not module or "{" in module:
+        return ""
+    word = without_wrappers(argv)[0]
+    program = os.path.normpath(folder / word) if "/" in word else find_program(word, environment)
+    python_path = environment.get("PYTHONPATH", "").split(os.pathsep)
+    if not program or not lacks_module(program, module, str(folder), python_path):
+        return ""
+    return f"neither the project nor {word!r} has the module {module!r}"
 
 
 def lacks_module(program: str, module: str, folder: str, python_path: Sequence[str]) -> bool:

@@ -20,6 +20,7 @@ from launcher.accounts import FairShareAccount
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import Backends, read_configured_backends
 from launcher.cli.await_jobs import await_search
+from launcher.cli.command_lines import missing_code
 from launcher.cli.complete import offer_task_files
 from launcher.cli.findings import CheckStatus
 from launcher.cli.help_pages import launcher_command
@@ -60,7 +61,7 @@ from launcher.scheduler.chosen_policy import policy_message, set_policy
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import print_json
-from launcher.screens.live_display import watch_hashing
+from launcher.screens.hashing_progress import watch_hashing
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.screens.terminal import print_stderr, terminal_width
@@ -76,9 +77,7 @@ from launcher.store.client import (
 from launcher.store.queue import Store
 from launcher.store.runs import find_account
 from launcher.system.executables import (
-    missing_module,
     missing_program,
-    missing_script,
     module_of,
     script_of,
 )
@@ -393,9 +392,7 @@ def _warn_of_programs(plans: Iterable[Plan], searches: Iterable[Sequence[SearchR
         reason = missing_program(program, place, {"PATH": path})
         name = program if reason else script
         if not reason and made.isdisjoint((place / script, *(place / script).parents)):
-            reason = missing_script(job.argv, place) or missing_module(
-                job.argv, place, {**os.environ, "PATH": path}
-            )
+            reason = missing_code(job.argv, place, {**os.environ, "PATH": path})
         if reason:
             text = f"warning: {reason}. {job.name} will fail unless this is fixed before it starts."
             print_stderr(sanitize_terminal(text))

@@ -28,6 +28,7 @@ from launcher.cli.touched_files import check_outputs, read_accepted_files, with_
 from launcher.errors import UsageError, pluralize
 from launcher.screens.command_output import print_json, print_table
 from launcher.screens.format import ORDER, first_line, format_job_names
+from launcher.screens.hashing_progress import watch_hashing
 from launcher.screens.job_changes import (
     CANCEL,
     ENDED,
@@ -41,7 +42,6 @@ from launcher.screens.job_changes import (
     ChangeRule,
     skipped_text,
 )
-from launcher.screens.live_display import watch_hashing
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable, text_columns
 from launcher.states import State

@@ -10,7 +10,8 @@ from contextlib import contextmanager, redirect_stderr
 import pytest
 
 from launcher.screens.command_output import print_json
-from launcher.screens.live_display import live_count, watch_hashing
+from launcher.screens.hashing_progress import watch_hashing
+from launcher.screens.live_display import live_count
 from launcher.screens.terminal import HIGH, WIDE, supports_unicode, terminal_size, uses_colour
 from launcher.store.queue import Store
 from tests.build import Clock, a_spec, enqueue

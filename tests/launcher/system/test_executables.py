@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from launcher.system.executables import (
-    missing_module,
     missing_program,
     program_of,
     script_of,
 )
+from launcher.system.project_imports import missing_module
 
 
 @pytest.mark.parametrize(
