@@ -27,9 +27,9 @@ from launcher.snapshots.startup.launcher_snapshot.notes import (
     Notes,
     coarse_now,
 )
-from launcher.system.environment import STARTUP_FOLDER
 from launcher.system.files import FileStamp, file_stamp
 
+STARTUP_FOLDER = str(Path(__file__).with_name("startup"))  # in PYTHONPATH of jobs
 _NOTHING = Manifest("", "", "", {}, {})
 
 

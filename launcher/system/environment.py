@@ -22,8 +22,7 @@ SNAPSHOT_VARIABLE = (
     "LAUNCHER_SNAPSHOT"  # folder of the snapshot that Python follows, or `SNAPSHOT_OFF`
 )
 SNAPSHOT_OFF = "off"  # the only value that a user sets
-STARTUP_FOLDER = str(Path(__file__).parents[1] / "snapshots/startup")  # in PYTHONPATH of jobs
-_STARTUP_END = "/launcher/snapshots/startup"
+_STARTUP_END = "/launcher/snapshots/startup"  # of a folder in PYTHONPATH of jobs
 _PYTHON_PATH = "PYTHONPATH"
 
 _VARIABLE = compile_lazily(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.screens.snapshot_notes import describe_notes
-from launcher.snapshots.attempts import CodeCopy
+from launcher.snapshots.attempts import STARTUP_FOLDER, CodeCopy
 from launcher.snapshots.copies import describe_source, keep_snapshots, note_queueing, take_snapshot
 from launcher.snapshots.programs import StartedProgram
 from launcher.snapshots.reference import SnapshotReference
@@ -23,7 +23,6 @@ from launcher.snapshots.startup.launcher_snapshot.notes import (
     STARTED,
     read_notes,
 )
-from launcher.system.environment import STARTUP_FOLDER
 from tests.launcher.snapshots.projects import commit, make_environment, write
 
 VALUES = {

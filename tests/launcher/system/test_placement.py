@@ -15,11 +15,11 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource_name
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Start
+from launcher.snapshots.attempts import STARTUP_FOLDER
 from launcher.system.config import WatchedConfig, read_table
 from launcher.system.config_tables import Fault
 from launcher.system.environment import (
     RECORD_VARIABLE,
-    STARTUP_FOLDER,
     attempt_environment,
     owners_environment,
 )
