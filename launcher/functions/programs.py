@@ -19,7 +19,6 @@ from launcher.functions.program_files import (
     replaced_outputs_warning,
 )
 from launcher.job import FUNCTION_RUN, PROGRAM_RUN, Spec, Terms
-from launcher.screens.hashing_progress import watch_hashing
 from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_cost
 from launcher.states import OPEN_STATES, State
@@ -245,6 +244,8 @@ def split_finished_programs(
     """
     if not any(spec.settings.get(OUTPUTS) for spec in specs):
         return specs, {}
+    from launcher.screens.hashing_progress import watch_hashing  # few programs name outputs
+
     digests, folder = FileDigests(home.digests, watch_hashing()), request.context.folder
     paths = {path for spec in specs for path in file_paths(OUTPUTS, spec, folder, 0)}
     makers = store.read.programs_by_output(paths=paths)
