@@ -2,8 +2,8 @@
 
 `Kind` is the main protocol: inputs, outputs, refusals, and the code of the work. A kind
 is described without heavy imports; the work itself is a function named by `entry`, imported in the worker.
-Optional properties are separate protocols: `HasEpochs`, `RanksMetrics`, `NamesModels`, `RecordsLabels`,
-`RepeatsWork`, `SharesWork`, `InheritsSettings`, `ReadsImages`, `ReportsValidation` and `WarnsOfJobs`.
+Optional properties are separate protocols: `HasEpochs`, `RanksMetrics`, `NamesModels`, `NamesConstants`,
+`RecordsLabels`, `RepeatsWork`, `SharesWork`, `InheritsSettings`, `ReadsImages`, `ReportsValidation` and `WarnsOfJobs`.
 
 A kind may declare the part of a job's work that other jobs repeat (`RepeatsWork`). A kind of the
 role `shared` may do such work once and keep its result for those jobs (`SharesWork`).
@@ -362,6 +362,15 @@ class NamesModels(Protocol):
         the setting NAME. Results have its column only if a job has this setting. '' means no part:
         `Settings.columns` of a training names the setting.
         """
+
+
+@runtime_checkable
+class NamesConstants(Protocol):
+    """Optional interface of a `Kind` that has constants in place of former settings."""
+
+    @property
+    def constants(self) -> Mapping[str, str]:
+        """Former setting → its constant and value, such as `package.module.NAME = 0.5`."""
 
 
 @runtime_checkable

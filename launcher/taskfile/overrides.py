@@ -195,6 +195,7 @@ class _OverrideSorter:
             words,
             hint=hint,
             old=self.all_settings.current_by_old_name,
+            constants=self.all_settings.constants,
         )
 
 

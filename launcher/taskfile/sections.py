@@ -321,6 +321,7 @@ def _make_unknown_key_reporter(
             hint=hint,
             where=of.listing_command,
             old=of.current_by_old_name,
+            constants=of.constants,
         )
 
     return refuse

@@ -19,7 +19,7 @@ from launcher.errors import (
     nearest,
     pluralize,
 )
-from launcher.kind_interface import Kind
+from launcher.kind_interface import Kind, NamesConstants
 from launcher.lazy_regex import compile_lazily
 from launcher.system.files import Json
 from launcher.taskfile.nodes import (
@@ -81,6 +81,7 @@ class KnownSettings(NamedTuple):
     names: Collection[str]
     current_by_old_name: Mapping[str, str]  # earlier name of a setting → current name
     listing_command: str  # the command that lists all of them
+    constants: Mapping[str, str]  # former setting → the constant that replaced it, and its value
 
     def current_key(self, key: ScalarNode, problems: Problems) -> ScalarNode:
         """Return the key of a setting with its current name; note an old name."""
@@ -129,6 +130,7 @@ class KnownSettings(NamedTuple):
             hint=hint,
             where=self.listing_command,
             old=self.current_by_old_name,
+            constants=self.constants,
         )
 
 
@@ -144,11 +146,13 @@ def report_duplicate_key(key: ScalarNode, name: str, how: str, problems: Problem
 def known_settings(kinds: Iterable[Kind], where: str = "") -> KnownSettings:
     """Return the settings of some kinds. For several kinds, `where` names the command that lists all of them."""
     those = tuple(kinds)
-    names, old = dict[str, object](), dict[str, str]()
+    names, old, constants = dict[str, object](), dict[str, str](), dict[str, str]()
     for kind in reversed(those):  # the first kind defines an old name
         names |= kind.settings.model_fields
         old |= kind.settings.aliases
-    return KnownSettings(those, names, old, (len(those) > 1 and where) or all_settings(*those))
+        constants |= kind.constants if isinstance(kind, NamesConstants) else {}
+    listing = (len(those) > 1 and where) or all_settings(*those)
+    return KnownSettings(those, names, old, listing, constants)
 
 
 def validation_problems(
@@ -361,6 +365,7 @@ def unknown_key(
     hint: str = "",
     where: str = ALL_WORDS,
     old: Mapping[str, str] | None = None,
+    constants: Mapping[str, str] | None = None,
 ) -> Problem:
     """Return the problem of an unknown key.
 
@@ -373,7 +378,11 @@ def unknown_key(
         hint: Remedy, if a better one is known.
         where: Command that lists all of `words`.
         old: Earlier names of some of `words` → current names.
+        constants: Former settings → the constants that replaced them, with their values.
     """
+    if constants and key.text in constants:
+        message = f"{key.text!r} is no longer a setting: it is the constant {constants[key.text]}"
+        return Problem(code="unknown-key", message=message, place=key.place)
     names = sorted(words)
     old = old or {}
     close = nearest(key.text, [name for name in (*names, *nearby, *old) if name != key.text])

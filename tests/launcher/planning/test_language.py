@@ -317,6 +317,11 @@ class BenchSettings(ReadingSettings):
 class Bench(Toy):
     """Reads its model and its rival."""
 
+    # the second one is a setting of this kind, as a plugin package may have one of that name
+    constants: ClassVar[Mapping[str, str]] = {
+        "fog": "toys.bench.FOG = 0.5", "rival": "toys.bench.RIVAL = 1",
+    }  # fmt: skip
+
     def images(self, data: DataId) -> DataId:
         return as_named(data)
 
@@ -372,6 +377,9 @@ def test_rival_matching_several_models_is_refused_with_their_names() -> None:
     assert {rival for _, rival in named} == {"dot:pre@epochs=2"}
 
 
+FOG = "'fog' is no longer a setting: it is the constant toys.bench.FOG = 0.5"
+
+
 @pytest.mark.parametrize(
     ("section", "message", "text"),
     [
@@ -381,11 +389,20 @@ def test_rival_matching_several_models_is_refused_with_their_names() -> None:
          "model 'line:pre' is neither made by this file nor in the run folder", "line:pre"),
         ("bench: [{test: reel:pre}]", "unknown subset 'reel'", "reel"),
         ("bench: [{tests: real:pre, test: real:pre}]", "'tests' is not a setting of bench", "tests"),
+        ("bench: [{test: real:pre, fog: 1}]", FOG, "fog"),
+        ("bench: [{test: real:pre, settings: {fog: 1}}]", FOG, "fog"),
+        ("defaults: {fog: 1}\nbench: [{test: real:pre}]", FOG, "fog"),
+        ("defaults: {bench: {fog: 1}}\nbench: [{test: real:pre}]", FOG, "fog"),
     ],
 )  # fmt: skip
 def test_invalid_benchmark_is_reported_at_its_place(section: str, message: str, text: str) -> None:
     problem = refusal(f"{TWO}{section}\n", kinds=WITH)
     assert (problem.message, marked(problem)[2]) == (message, text)
+
+
+@pytest.mark.parametrize("given", ["fog=1", "bench.fog=1"])
+def test_former_setting_on_the_command_line_is_answered_with_its_constant(given: str) -> None:
+    assert refusal(f"{TWO}bench: [{{test: real:pre}}]\n", given, kinds=WITH).message == FOG
 
 
 def test_a_benchmark_without_models_is_refused() -> None:
