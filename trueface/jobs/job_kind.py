@@ -35,6 +35,7 @@ from trueface.data.index import link_fraction, parts_without_folder, sample_dang
 from trueface.data.splits.split_files import read_lists, split_files
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver, has_originals, names_real
 from trueface.jobs.flags import words
+from trueface.jobs.former_settings import DESCRIPTIONS
 from trueface.jobs.lineage import count_images, find_unknown_origins, planned_teacher
 from trueface.jobs.model_inputs import find_unlike_models
 from trueface.jobs.rule import PlanCheck, Rule, published_root
@@ -136,6 +137,7 @@ class JobKind:
     accepts_custom_words: bool = (
         True  # the user's words for sets of images; without them unions are kept as well
     )
+    constants: ClassVar[Mapping[str, str]] = DESCRIPTIONS
     vocabulary: DataIdResolver = BUILT_IN
     # numbers on validation images in its results; None: not known
     reported_validation: frozenset[str] | None = None

@@ -58,13 +58,6 @@ class ObjectiveOptions(Settings):
         added=True,
         description="Fraction of the groups that CVaR counts. With dag, fraction of the images",
     )
-    fair_smooth: Finite = setting(
-        0.0,
-        added=True,
-        ge=0,
-        description="Smoothing width of CVaR over groups, in units of the loss. 0 does not smooth, except "
-        "with fused, which then uses the published 0.001",
-    )
     fair_min: Count = setting(
         2,
         added=True,
@@ -100,9 +93,6 @@ class ObjectiveOptions(Settings):
         cost=True,
         description="Model from which add distils: the ID of an earlier model of the run, or the path of a "
         "checkpoint (.pt)",
-    )
-    add_spectra: Annotated[Finite, Field(ge=0)] = setting(
-        1.0, added=True, description="Weight of the distance between spectra of maps (add)"
     )
     add_views: Annotated[Finite, Field(ge=0)] = setting(
         16.0, added=True, description="Weight of the distance between projections of maps (add)"

@@ -25,7 +25,7 @@ class GroupCvar(Objective):
     """
 
     name: ClassVar[str]  # name of the objective, for messages
-    smooth: ClassVar[float] = 0.0  # τ1 if `fair_smooth` is 0
+    smooth: ClassVar[float] = 0.0  # τ1, in units of the loss
     ridge: ClassVar[float] = 0.0  # τ2
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
@@ -47,7 +47,7 @@ class GroupCvar(Objective):
             groups,
             alpha_in=options.fair_alpha_in,
             alpha_out=options.fair_alpha_out,
-            smooth=options.fair_smooth or self.smooth,
+            smooth=self.smooth,
             ridge=self.ridge,
             count=count,
         )

@@ -207,7 +207,6 @@ BOTH = {"method": "pgu", "pgu_loss": "max_entropy", "pgu_stop_rule": "class"}
             {"pgu_rule", "pgu_offset", "pgu_loss1", "pgu_loss2"},
         ),
         ({"method": "rl"}, {"rl_redraw"}),
-        ({"method": "shrink"}, {"shrink_bound"}),
         ({"method": "scrub"}, set()),
     ],
 )
@@ -257,7 +256,7 @@ def test_wrong_value_or_name_is_rejected_when_the_file_is_read(wrong: dict[str, 
 
 def test_value_that_a_method_does_not_accept_is_rejected() -> None:
     with pytest.raises(ValidationError):
-        options_among("potion", {"potion_growth": 0.5})
+        options_among("potion", {"potion_trials": 0})
 
 
 def test_every_setting_describes_itself_and_its_default() -> None:

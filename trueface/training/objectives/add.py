@@ -3,7 +3,7 @@
 The student sees the compressed copies of images. The teacher, which does not learn, sees their
 originals. Maps of layers of the same name are compared.
 
-    L = classification + add_spectra · Σ w_l · frequency + add_views · Σ v_l · views
+    L = classification + SPECTRA · Σ w_l · frequency + add_views · Σ v_l · views
 
 frequency: D(u, v) is the squared distance between the spectra of both maps, over all channels. The
 loss is the mean of D · exp(D / size of the maps). The second factor, the attention, has no gradient.
@@ -57,6 +57,7 @@ from trueface.training.objectives.protocol import (
 )
 from trueface.training.objectives.registry import register_objective
 
+SPECTRA = 1.0  # weight of the distance between spectra; `add_spectra_layers` has one for each layer
 DIRECTIONS = 12  # published number for each layer
 MARGIN = 0.012  # published, here in units of the side of a cube of channels, rows and columns
 SAME, CONTRAST = 1.0, 0.5  # weights, of the published ratio; see difference 2 above
@@ -76,7 +77,7 @@ class Matches(NamedTuple):
     "add",
     summary="distillation from a teacher on images of the first quality",
     binary=True,
-    options=("teacher", "add_spectra", "add_views", "add_spectra_layers", "add_view_layers"),
+    options=("teacher", "add_views", "add_spectra_layers", "add_view_layers"),
 )
 class AddLosses(Distillation):
     """Classification of compressed images, and the distance between their maps and a teacher's."""
@@ -127,7 +128,7 @@ class AddLosses(Distillation):
                 ]
             ).sum()
             loss = functional.binary_cross_entropy_with_logits(logits.reshape(-1), is_fake.float())
-        whole = loss + self._options.add_spectra * frequency + self._options.add_views * views
+        whole = loss + SPECTRA * frequency + self._options.add_views * views
         # the mean of all rows, as if those of the first quality had the mean of the others
         right = count_correct(logits, labels) * (copies + 1) // copies
         return whole, {

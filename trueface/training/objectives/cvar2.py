@@ -15,7 +15,7 @@ from trueface.training.objectives.registry import register_objective
     columns=("demographic",),
     fair=True,
     capturable=True,
-    options=("fair_alpha_in", "fair_alpha_out", "fair_smooth", "fair_min"),
+    options=("fair_alpha_in", "fair_alpha_out", "fair_min"),
 )
 class SubgroupCvar(GroupCvar):
     """CVaR over the cells of a batch.

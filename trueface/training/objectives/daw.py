@@ -11,7 +11,7 @@ from trueface.training.objectives.registry import register_objective
     columns=("demographic",),
     fair=True,
     capturable=True,
-    options=("fair_alpha_in", "fair_alpha_out", "fair_smooth", "fair_min"),
+    options=("fair_alpha_in", "fair_alpha_out", "fair_min"),
 )
 class DemographicAware(GroupCvar):
     """CVaR over the groups of a batch: Y. Ju et al., WACV 2024 (arXiv 2306.16635), DAW-FDD.

@@ -132,7 +132,7 @@ def permute_within_kind(kinds: Tensor) -> Tensor:
     summary="all losses of the disentangling network fairnet",
     binary=True,
     columns=("demographic", "forgery"),
-    options=("fair_alpha_in", "fair_alpha_out", "fair_smooth"),
+    options=("fair_alpha_in", "fair_alpha_out"),
     network="fairnet",
     paired=True,
     least_images=2,  # a pair
@@ -201,7 +201,7 @@ class FairNetLosses(Objective):
                 groups,
                 alpha_in=options.fair_alpha_in,
                 alpha_out=options.fair_alpha_out,
-                smooth=options.fair_smooth or FUSION_SMOOTH,
+                smooth=FUSION_SMOOTH,
                 ridge=FUSION_RIDGE,
                 count=len(margins),
             ),

@@ -11,7 +11,7 @@ from trueface.training.objectives.registry import register_objective
     columns=("demographic",),
     fair=True,
     capturable=True,
-    options=("fair_alpha_in", "fair_alpha_out", "fair_smooth", "fair_min"),
+    options=("fair_alpha_in", "fair_alpha_out", "fair_min"),
 )
 class FusionLoss(GroupCvar):
     """L. Lin et al., CVPR 2024 (arXiv 2402.17229): its bi-level loss alone, without its network.

@@ -13,7 +13,7 @@ because those of the forget set alone would break all other predictions. Differe
   would be trained on its label once more.
 - The nearest class is found once for each sample, without augmentation. This costs two more passes in
   total instead of two per epoch. With two classes it is the other one.
-- The bound is a fraction of the inputs' range, which equals the paper's for images in [0, 1].
+- `BOUND` is a fraction of the inputs' range, which equals the paper's for images in [0, 1].
 In expand the row is a separate layer on the same features. The model never changes its shape, and a
 single logit z becomes the three logits 0, z and that of the row.
 """
@@ -43,7 +43,9 @@ from trueface.unlearning.adversarial import (
 from trueface.unlearning.api import Request
 from trueface.unlearning.gradient_method import GradientMethod
 from trueface.unlearning.hyperparameters import DescentOptions, Positive
-from trueface.unlearning.registry import FORGETTING, Goal, register_method
+from trueface.unlearning.registry import FORGETTING, register_method
+
+BOUND = 0.1  # of the attack, as a fraction of the inputs' range; the paper's for images in [0, 1]
 
 
 class ShrinkOptions(DescentOptions):
@@ -51,15 +53,6 @@ class ShrinkOptions(DescentOptions):
 
     epochs: Count = Field(10, description="Passes over the forget set")
     lr: Positive = Field(1e-4, description="Learning rate")
-    bound: Positive = Field(
-        0.1, description="Bound of the attack, as a fraction of the inputs' range"
-    )
-
-    def without_effect(self, goal: Goal, classes: int | None) -> dict[str, str]:  # noqa: ARG002
-        """Return the settings that only an attack reads; with two classes the nearest other one is known."""
-        if classes == 2:
-            return {"bound": "with two classes, the nearest other class is known without an attack"}
-        return {}
 
 
 class ExpandOptions(DescentOptions):
@@ -83,7 +76,7 @@ class Shrink(GradientMethod[ShrinkOptions]):
 
     @cached_property
     def _nearest_class_samples(self) -> Examples:
-        return nearest(self.request, self.options.bound)
+        return nearest(self.request)
 
 
 @register_method(
@@ -127,12 +120,11 @@ class Expand(GradientMethod[ExpandOptions]):
         return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(request.watch.device))
 
 
-def nearest(request: Request, bound: float) -> Examples:
+def nearest(request: Request) -> Examples:
     """Return the forget set, each sample labelled with its nearest class.
 
     Args:
         request: the model before unlearning, and the forget set.
-        bound: of the attack, in the inputs' range.
 
     Raises:
         JobError: nothing could be read, or stopped.
@@ -144,7 +136,7 @@ def nearest(request: Request, bound: float) -> Examples:
     within = range_of(to_unit_float(batch.inputs) for batch in request.forget.read(request.watch))
     nearest_class: dict[int, int] = {}
     for inputs, labels, positions, _ in request.forget.read(request.watch):
-        slope, eps = untargeted_gradient(request.logits, labels), bound * within.width
+        slope, eps = untargeted_gradient(request.logits, labels), BOUND * within.width
         attacked = pgd_linf(slope, to_unit_float(inputs), eps=eps, steps=1, within=within)
         with torch.no_grad():
             classes = runner_up_class(request.logits(attacked), labels)

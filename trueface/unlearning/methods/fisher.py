@@ -45,6 +45,8 @@ MORE = 10.0  # factor of the variance of biases and norms, and of the last layer
 ROW_VARIANCE = 1e-4  # variance of the row of the last layer for a forgotten class
 GRADIENT_BYTES = 1 << 29  # bytes of the gradients of single images that are held at once
 MOST_IMAGES = 64  # images whose gradients are made at once
+MOST = 1e3  # largest inverse importance of a weight, as in the repository of selective synaptic dampening
+MOST_LAST = 1e2  # the same of a weight in the last layer
 SMALL = 20_000  # weights; larger convolutions take 1.5 to 4 times as long at once on a processor
 
 log = logging.getLogger(__name__)
@@ -54,10 +56,6 @@ class FisherOptions(Options):
     """Fisher forgetting. Defaults: the selective-synaptic-dampening repository's."""
 
     alpha: Positive = Field(1e-6, description="Scale of the noise variance")
-    most: Positive = Field(1e3, description="Largest inverse importance of a weight")
-    most_last: Positive = Field(
-        1e2, description="Largest inverse importance of a weight in the last layer"
-    )
     samples: Count | None = Field(None, description="Number of kept images to read; default: all")
     exact: bool = Field(
         False,
@@ -94,12 +92,11 @@ def variance(
 
     Args:
         importance: of each of its weights, the diagonal of the Fisher information.
-        options: scale and caps.
+        options: the scale.
         last: it belongs to the last layer.
         forgets_class: a class is forgotten, instead of instances or flips.
     """
-    most = options.most_last if last else options.most
-    spread = options.alpha * (1 / (importance + EPSILON)).clamp(max=most)
+    spread = options.alpha * (1 / (importance + EPSILON)).clamp(max=MOST_LAST if last else MOST)
     if spread.ndim > 1:
         spread = spread.mean(1, keepdim=True).expand_as(importance)
     return spread * MORE if (last and forgets_class) or spread.ndim == 1 else spread

@@ -20,7 +20,7 @@ arXiv 1711.09601, with the norm of the logits and gradients of batches, see
 
 - A gradient is clipped to `clip`, because the loss has no lower bound.
 - The instances have a new order in each pass. The authors repeat one order.
-- From a larger forget set `most` instances are drawn. The method was made for some hundreds, and its
+- From a larger forget set `MOST_IMAGES` are drawn. The method was made for some hundreds, and its
   attack alone is adversarial x attack_steps passes over each of them.
 The instances and their adversarial examples are held in memory, the latter on the CPU.
 """
@@ -53,6 +53,7 @@ from trueface.unlearning.importance import importances, trainable_parameters
 from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import register_method
 
+MOST_IMAGES = 256  # images of the forget set; ours, see the last difference above
 Pair = tuple[Tensor, Tensor]  # inputs (B, …) float32, classes (B,)
 # with its original value, and the regularization of each entry
 WeightAnchors = list[tuple[nn.Parameter, Tensor, Tensor]]
@@ -71,9 +72,6 @@ class IwuOptions(DescentOptions):
     importance: NotNegative = Field(
         1.0, description="Weight of the penalty on changes of important weights"
     )
-    most: Count = Field(
-        256, description="Maximum number of images of the forget set; a larger set is sampled"
-    )
 
 
 @register_method(
@@ -88,7 +86,7 @@ def instance_wise(request: Request) -> Result:
         JobError: nothing could be read, stopped, or no finite result.
     """
     options = request.own(IwuOptions)
-    subset = draw_subset(request.forget, options.most, "iwu/most", request.seed)
+    subset = draw_subset(request.forget, MOST_IMAGES, "iwu/most", request.seed)
     request.model.eval()
     instances = _read(request, subset)
     held = _weight_anchors(request, subset)

@@ -59,6 +59,7 @@ from trueface.unlearning.registry import FLIPS, FORGETTING, KnownFailure, regist
 
 ROWS = 4096  # features attacked at a time: 32 MiB where a sample has 2048
 FIRST = {"partial": 0.5, "full": 4 / 255}  # eps, in mean absolute features or the inputs' range
+ATTACK_STEPS = 10  # of projected gradient descent; ours, because the paper gives no number
 LARGEST = 16  # largest multiple of the first eps
 
 
@@ -119,7 +120,6 @@ class LauOptions(DescentOptions):
         description="Bound of the attack in mean absolute features (partial) or in the image range (full). "
         "Default: grows until 95 % of the predictions change",
     )
-    attack_steps: Count = Field(10, description="Steps of the attack")
     share: Annotated[Finite, Field(gt=0, le=1)] = Field(
         1.0, description="Fraction of the forget set to read"
     )
@@ -165,7 +165,7 @@ def layer_attack(request: Request) -> Result:
     count = max(1, round(options.share * len(request.forget)))
     forget = _read(request, draw_subset(request.forget, count, "lau/share", request.seed))
     first = options.eps or FIRST[options.pgd]
-    attack = EpsilonSearchPGD(first, options.eps or LARGEST * first, options.attack_steps)
+    attack = EpsilonSearchPGD(first, options.eps or LARGEST * first, ATTACK_STEPS)
     descent = Descent(forget.head.parameters(), options)
     rng = torch_rng("lau/order", request.seed)
     return train_until_forgotten(

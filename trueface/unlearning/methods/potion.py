@@ -3,7 +3,7 @@
 Importances are the absolute gradient of the mean L2 norm of the logits, for the forget set and for all
 data. Those for all data are cached. Each trial starts from the original weights. It dampens those whose
 ratio of both is above alpha, the percentile 100 - ln(1 + 100 c) of all ratios, by that ratio. The factor c
-grows by a tenth from trial to trial. The search ends when the forget set gets its trained labels at most
+grows by `GROWTH` from trial to trial. The search ends when the forget set gets its trained labels at most
 `stop_at` times as often as before. Source: S. Schoepf, J. Foster, A. Brintrup, "Potion: towards poison unlearning", 2024, arXiv
 2406.09173. The label-free importance is that of their "Loss-free machine unlearning", arXiv 2402.19308.
 
@@ -17,19 +17,20 @@ the model is unchanged. The notes name the trial used.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
 
 from trueface.evaluation.forward import predict_examples
-from trueface.runtime.field_types import Count, Finite, Probability
+from trueface.runtime.field_types import Count, Probability
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import GradientBatch, MostLoss, Options, Positive
+from trueface.unlearning.hyperparameters import GradientBatch, MostLoss, Options
 from trueface.unlearning.importance import Dampening, Guard, dampening, guard
 from trueface.unlearning.optimization import Step
 from trueface.unlearning.registry import register_method
 
+START = 1e-6  # first value of c, at which alpha is nearly the largest ratio
+GROWTH = 1.1  # factor of c from one trial to the next, as in the paper
 LOOK = 10  # measured trials from one look at validation to the next: c grows to 2.6 times
 
 
@@ -47,10 +48,6 @@ class PotionOptions(Options):
         0.2,
         description="Target of the accuracy on the forget set (rho), as a fraction of its original value",
     )
-    start: Positive = Field(
-        1e-6, description="First value of c, where alpha is percentile 100 - ln(1 + 100 c)"
-    )
-    growth: Annotated[Finite, Field(gt=1)] = Field(1.1, description="Growth factor of c per trial")
     trials: Count = Field(500, description="Maximum number of trials")
     most_loss: MostLoss = 0.05
     batch_size: GradientBatch = 64
@@ -92,7 +89,7 @@ def _search_trials(
     options = request.own(PotionOptions)
     taken: _Trial | None = None
     unseen: list[_Trial] = []
-    for trial in _trials(weights.ratios().sort().values, options):
+    for trial in _trials(weights.ratios().sort().values, options.trials):
         request.watch.raise_if_stopped()
         dampened = weights.apply(trial.alpha, 1.0)
         forgotten = _forget_accuracy(request)
@@ -117,11 +114,11 @@ def _search_trials(
     return _find_last_valid_trial(request, weights, accuracy_guard, unseen, taken)
 
 
-def _trials(ratios: Tensor, options: PotionOptions) -> Iterator[_Trial]:
-    """Yield the trials that select more than the one before, from ratios in rising order."""
+def _trials(ratios: Tensor, most: int) -> Iterator[_Trial]:
+    """Yield those of `most` trials that select more than the one before, from ratios in rising order."""
     last = math.inf
-    for number in range(options.trials):
-        c = options.start * options.growth**number
+    for number in range(most):
+        c = START * GROWTH**number
         percent = 100 - math.log1p(100 * c)
         if percent < 0:
             return

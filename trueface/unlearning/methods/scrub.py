@@ -3,7 +3,8 @@
 Source: M. Kurmanji et al., "Towards unbounded machine unlearning", NeurIPS 2023, arXiv 2302.09880,
 section 3, defaults of its code for CIFAR-10. Student and teacher start as the original model. During the
 first `max_epochs` epochs, a max step, one pass over the forget set, increases T² KL(teacher || student).
-Every epoch then takes a min step, one pass over the rest, that decreases gamma CE + alpha T² KL.
+Every epoch then takes a min step, one pass over the rest, that decreases gamma CE + alpha T² KL. T is
+`TEMPERATURE` and gamma is `GAMMA`.
 
 Differences: batch statistics are fixed in the max step, otherwise they become those of the forget set. A
 student equal to its teacher then has a zero gradient, which the authors' changing statistics hide. Until
@@ -38,6 +39,8 @@ from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Pos
 from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import register_method
 
+GAMMA = 0.99  # weight of the labels of the retain set, in the authors' code
+TEMPERATURE = 4.0  # of both distillations, in the authors' code
 APART = 1e-6  # divergence from which its slope is more than rounding
 NO_REWIND = {
     "class": "no rewinding, as validation contains no sample of the class to forget",
@@ -67,9 +70,7 @@ class ScrubOptions(DescentOptions):
     weight_decay: NotNegative = Field(5e-4, description="Weight decay")
     batch_size: Count = Field(128, description="Images of the retain set per step")
     forget_batch: Count = Field(32, description="Images of the forget set per step")
-    gamma: NotNegative = Field(0.99, description="Weight of the labels of the retain set")
     alpha: NotNegative = Field(0.001, description="Weight of the teacher on the retain set")
-    temperature: Positive = Field(4.0, description="Temperature of both distillations")
     rewind: bool = Field(
         False,
         description="Use SCRUB+R, which chooses the epoch whose error on the forget set is closest to that on "
@@ -130,7 +131,7 @@ class Scrub(GradientMethod[ScrubOptions]):
     def compute_loss(self, batch: Batch) -> Tensor:
         """Return the loss of the min step, on the retain set."""
         logits = self.logits(batch.inputs)
-        loss = self.options.gamma * cross_entropy(logits, batch.labels)
+        loss = GAMMA * cross_entropy(logits, batch.labels)
         if self.options.alpha == 0:  # the teacher need not be asked
             return loss
         return loss + self.options.alpha * self._distance(batch, logits)
@@ -145,7 +146,7 @@ class Scrub(GradientMethod[ScrubOptions]):
         return metrics
 
     def _distance(self, batch: Batch, logits: Tensor) -> Tensor:
-        return self.divergence_to_original(batch.inputs, logits, self.options.temperature)
+        return self.divergence_to_original(batch.inputs, logits, TEMPERATURE)
 
 
 def best(checkpoints: list[StudentCheckpoint]) -> StudentCheckpoint:

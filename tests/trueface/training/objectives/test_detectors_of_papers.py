@@ -23,6 +23,7 @@ from trueface.models.published import read_published
 from trueface.models.published_settings import PublishedSettings
 from trueface.runtime.errors import WeightsError
 from trueface.training.config import ObjectiveOptions
+from trueface.training.objectives import add
 from trueface.training.objectives.add import (
     DIRECTIONS,
     AddLosses,
@@ -359,12 +360,14 @@ class TestDistillation:
         assert float(logs["frequency"]) == pytest.approx(0, abs=1e-9)
         assert float(logs["views"]) > 0  # the other class is nearer than the margin
 
-    def test_loss_is_the_weighted_sum_on_the_copies_of_lower_quality(self) -> None:
+    def test_loss_is_the_weighted_sum_on_the_copies_of_lower_quality(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(add, "SPECTRA", 3.0)
         model, teacher = untrained("slim18", side=SIDE), untrained("slim18", seed=2, side=SIDE)
         teacher.requires_grad_(requires_grad=False)
-        options = {"add_spectra": 3.0, "add_views": 5.0}
         torch.manual_seed(0)
-        loss, logs = self.objective(teacher, **options).training_step(model, self.batch())
+        loss, logs = self.objective(teacher, add_views=5.0).training_step(model, self.batch())
         with torch.no_grad():
             logits = model(self.batch().inputs[4:])
         expected = functional.binary_cross_entropy_with_logits(logits, LABELS)

@@ -11,7 +11,7 @@ FAST = {"lr": 0.1, "epochs": 20}  # twenty steps in all: a real forget set has m
 
 def test_points_move_to_the_adjacent_class() -> None:
     task = make_class_task(classes=10)  # on a circle, in order: neighbours of 9 are 8 and 0
-    assert set(nearest(make_request(task, ShrinkOptions()), 0.1).trained) == {0, 8}
+    assert set(nearest(make_request(task, ShrinkOptions())).trained) == {0, 8}
 
 
 @pytest.mark.parametrize("classes", [2, 3])

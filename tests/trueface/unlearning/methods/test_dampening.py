@@ -20,7 +20,8 @@ from trueface.data.examples import (
 from trueface.models.logits import as_multiclass_logits
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.importance import Dampening, ImportanceKind, dampening, guard, importances
-from trueface.unlearning.methods.potion import PotionOptions, _trials
+from trueface.unlearning.methods import potion
+from trueface.unlearning.methods.potion import _trials
 from trueface.unlearning.methods.ssd import SsdOptions
 
 SORTS: tuple[ImportanceKind, ...] = ("loss", "norm")
@@ -234,9 +235,13 @@ def test_stop_share_of_one_is_reached_at_once() -> None:
     assert len(done.log) == 3
 
 
-def test_trials_follow_the_percentile_and_skip_equal_selections() -> None:
+def test_trials_follow_the_percentile_and_skip_equal_selections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(potion, "START", 1e-3)
+    monkeypatch.setattr(potion, "GROWTH", 2.0)
     ratios = torch.arange(101.0)
-    trials = list(_trials(ratios, PotionOptions(start=1e-3, growth=2.0, trials=20)))
+    trials = list(_trials(ratios, 20))
     assert [trial.number for trial in trials] == sorted({trial.number for trial in trials})
     alphas = [trial.alpha for trial in trials]
     assert alphas == sorted(set(alphas), reverse=True)
@@ -246,6 +251,7 @@ def test_trials_follow_the_percentile_and_skip_equal_selections() -> None:
     assert last.c == pytest.approx(1e-3 * 2 ** (last.number - 1))
 
 
-def test_trials_end_if_no_percentile_is_left() -> None:
-    trials = list(_trials(torch.arange(5.0), PotionOptions(growth=1e10, trials=500)))
+def test_trials_end_if_no_percentile_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(potion, "GROWTH", 1e10)
+    trials = list(_trials(torch.arange(5.0), 500))
     assert 1 <= len(trials) <= 5

@@ -206,8 +206,8 @@ def test_wrong_labels_are_replaced_by_the_right_ones(
                 "adversarial_batch": 50,
             },
         ),
-        ("lau", {"pgd": "partial", "batch_size": 5, "epochs": 1, "attack_steps": 3}),
-        ("lau", {"pgd": "full", "batch_size": 16, "epochs": 1, "attack_steps": 3}),
+        ("lau", {"pgd": "partial", "batch_size": 5, "epochs": 1}),
+        ("lau", {"pgd": "full", "batch_size": 16, "epochs": 1}),
         ("fisher", {"samples": 16}),
         ("fisher", {"samples": 16, "exact": True}),
         ("pgu", {"batch_size": 8, "epochs": 3}),
@@ -281,7 +281,6 @@ def test_layer_over_features_can_be_the_whole_model(
             ("instances", "depoison"),
         ),
         ("rl", {"epochs": 2}, "redraw", (False, True)),
-        ("shrink", {"epochs": 2}, "bound", (0.01, 1.0)),
     ],
 )
 def test_option_without_effect_for_two_classes_is_named_and_has_none(

@@ -21,6 +21,8 @@ from trueface.data.examples import examples
 from trueface.models.logits import as_multiclass_logits
 from trueface.unlearning.methods.fisher import (
     MORE,
+    MOST,
+    MOST_LAST,
     ROW_VARIANCE,
     FisherOptions,
     _importances,
@@ -121,18 +123,18 @@ def spread_of(importance: torch.Tensor, options: FisherOptions, *, last: bool) -
 
 
 def test_unused_weights_get_the_cap() -> None:
-    options = FisherOptions(alpha=1e-4, most=50.0, most_last=7.0)
+    options = FisherOptions(alpha=1e-4)
     nothing = torch.zeros(3, 4, 2, 2)
     torch.testing.assert_close(
-        spread_of(nothing, options, last=False), torch.full_like(nothing, 50e-4)
+        spread_of(nothing, options, last=False), torch.full_like(nothing, 1e-4 * MOST)
     )
     vector = torch.zeros(3)
     torch.testing.assert_close(
-        spread_of(vector, options, last=False), torch.full_like(vector, 50e-4 * MORE)
+        spread_of(vector, options, last=False), torch.full_like(vector, 1e-4 * MOST * MORE)
     )
     matrix = torch.zeros(3, 4)
     torch.testing.assert_close(
-        spread_of(matrix, options, last=True), torch.full_like(matrix, 7e-4 * MORE)
+        spread_of(matrix, options, last=True), torch.full_like(matrix, 1e-4 * MOST_LAST * MORE)
     )
 
 

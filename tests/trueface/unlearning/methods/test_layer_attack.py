@@ -25,7 +25,7 @@ from trueface.runtime.progress import RunContext
 @points_and_pictures
 @pytest.mark.parametrize(
     "options",
-    [{}, {"double_softmax": False}, {"pgd": "full"}, {"attack_steps": 1}, {"alpha": 0.0}],
+    [{}, {"double_softmax": False}, {"pgd": "full"}, {"alpha": 0.0}],
     ids=str,
 )
 def test_class_is_forgotten_and_the_others_are_kept(

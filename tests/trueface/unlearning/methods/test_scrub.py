@@ -18,10 +18,13 @@ FAST = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
 
 
 @points_and_pictures
-def test_scrub_without_max_steps_and_teacher_equals_fine_tuning(pictures: bool) -> None:
+def test_scrub_without_max_steps_and_teacher_equals_fine_tuning(
+    pictures: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrub, "GAMMA", 1.0)
     task = make_class_task(pictures=pictures)
     plain = copy.deepcopy(task.model)
-    options = ScrubOptions(max_epochs=0, alpha=0.0, gamma=1.0, lr=0.05, batch_size=16)
+    options = ScrubOptions(max_epochs=0, alpha=0.0, lr=0.05, batch_size=16)
     done = task.run("scrub", options=options)
     descent = Descent(plain.parameters(), options)
     for epoch in range(options.epochs):
@@ -38,10 +41,13 @@ def test_max_steps_precede_min_steps_and_stop_before_the_final_epochs() -> None:
     assert next(iter(done.log[1].metrics)) == "loss"
 
 
-def test_first_max_step_moves_a_student_equal_to_its_teacher() -> None:
+def test_first_max_step_moves_a_student_equal_to_its_teacher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scrub, "GAMMA", 0.0)
     task = make_flip_task()
     before = checks.copy_weights(task.model)
-    options = {"epochs": 1, "max_epochs": 1, "gamma": 0.0, "alpha": 0.0, "weight_decay": 0.0}
+    options = {"epochs": 1, "max_epochs": 1, "alpha": 0.0, "weight_decay": 0.0}
     assert checks.has_changed(before, task.run("scrub", options=options).model)
 
 
