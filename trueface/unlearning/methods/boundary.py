@@ -45,7 +45,7 @@ from trueface.unlearning.gradient_method import GradientMethod
 from trueface.unlearning.hyperparameters import DescentOptions, Positive
 from trueface.unlearning.registry import FORGETTING, register_method
 
-BOUND = 0.1  # of the attack, as a fraction of the inputs' range; the paper's for images in [0, 1]
+BOUND = 0.1  # largest change by the attack, as a fraction of the inputs' range
 
 
 class ShrinkOptions(DescentOptions):

@@ -59,7 +59,7 @@ from trueface.unlearning.registry import FLIPS, FORGETTING, KnownFailure, regist
 
 ROWS = 4096  # features attacked at a time: 32 MiB where a sample has 2048
 FIRST = {"partial": 0.5, "full": 4 / 255}  # eps, in mean absolute features or the inputs' range
-ATTACK_STEPS = 10  # of projected gradient descent; ours, because the paper gives no number
+ATTACK_STEPS = 10  # steps of projected gradient descent; ours, because the paper gives no number
 LARGEST = 16  # largest multiple of the first eps
 
 

@@ -40,7 +40,7 @@ from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import register_method
 
 GAMMA = 0.99  # weight of the labels of the retain set, in the authors' code
-TEMPERATURE = 4.0  # of both distillations, in the authors' code
+TEMPERATURE = 4.0  # temperature of both distillations, in the authors' code
 APART = 1e-6  # divergence from which its slope is more than rounding
 NO_REWIND = {
     "class": "no rewinding, as validation contains no sample of the class to forget",
