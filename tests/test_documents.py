@@ -275,7 +275,13 @@ def _exists(dotted: str) -> bool:
     if not module.is_file():
         module = path.parent / "__init__.py"
     tree = ast.parse(module.read_text(encoding="utf-8")) if module.is_file() else ast.Module([], [])
-    return path.name in {getattr(node, "name", None) for node in ast.walk(tree)}
+    names = {getattr(node, "name", None) for node in ast.walk(tree)}
+    constants = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    return path.name in names | constants
 
 
 @pytest.mark.slow
