@@ -97,7 +97,7 @@ OF_DISRUPTION = {
 @pytest.mark.parametrize(
     ("kind", "values", "idle"),
     [
-        (TranslatorSettings, {"gan": "hinge"}, {"lambda_gp", *OF_DISRUPTION}),
+        (TranslatorSettings, {"gan": "hinge"}, OF_DISRUPTION),
         (TranslatorSettings, {"gan": "wgan-gp"}, OF_DISRUPTION),
         (TranslatorSettings, {"weights": "a.pt"}, {"num_steps", "adversarial", *OF_DISRUPTION}),
         (TranslatorSettings, {"adversarial": "both"}, set()),

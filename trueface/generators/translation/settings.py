@@ -62,11 +62,8 @@ class TranslatorSettings(Settings):
     )
     lambda_cls: float = Field(1.0, ge=0, description="Weight of the classification loss")
     lambda_rec: float = Field(10.0, ge=0, description="Weight of the reconstruction loss")
-    lambda_gp: float = Field(10.0, ge=0, description="Weight of the gradient penalty of wgan-gp")
     n_critic: Count = setting(5, cost=True, description="Critic steps per generator step")
     lr: float = Field(1e-4, gt=0, description="Learning rate of Adam, for generator and critic")
-    beta1: float = Field(0.5, ge=0, lt=1, description="First beta of Adam")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Second beta of Adam")
     decay: Probability = Field(
         0.5, description="Last fraction of the steps, in which the learning rate falls to 0"
     )
@@ -157,8 +154,6 @@ class TranslatorSettings(Settings):
             reason = "nothing is trained if weights is set"
             return dict.fromkeys(("num_steps", "adversarial", *cls._attack_settings()), reason)
         idle: dict[str, str] = {}
-        if values.get("gan") == "hinge":
-            idle["lambda_gp"] = "hinge has no gradient penalty"
         attack = values.get("adversarial_attack", "pgd")
         if values.get("adversarial", "off") == "off":
             idle |= dict.fromkeys(cls._attack_settings(), "adversarial is off")

@@ -35,6 +35,9 @@ from trueface.runtime.stepping import ResumeFile, RunFingerprint, StepTrainer, r
 
 Network = TypeVar("Network", bound=nn.Module)
 
+# published values of StarGAN (arXiv 1711.09020): section "Training", and the weight of the penalty in wgan-gp
+BETA1, BETA2 = 0.5, 0.999  # betas of Adam
+LAMBDA_GP = 10.0
 ROWS = 200  # maximum number of rows in the history
 MOST_HELD = 2 << 30  # bytes; larger sets of images are not kept in memory but read at each step
 
@@ -160,8 +163,7 @@ class TranslatorTraining(StepTrainer):
         return network.to(self.device).train()
 
     def _optimizer(self, network: nn.Module) -> torch.optim.Adam:
-        betas = self.settings.beta1, self.settings.beta2
-        return torch.optim.Adam(network.parameters(), self.settings.lr, betas)
+        return torch.optim.Adam(network.parameters(), self.settings.lr, (BETA1, BETA2))
 
     def take_step(self) -> Mapping[str, float]:
         """Train the critic, and at every n-th step the generator."""
@@ -243,7 +245,7 @@ class TranslatorTraining(StepTrainer):
         losses = {"critic": adversarial, "critic_cls": attributes}
         if settings.gan == "wgan-gp":  # the second derivative of the penalty needs float32
             penalty = gradient_penalty(lambda between: self.critic(between)[0], images, fake, share)
-            loss = loss + settings.lambda_gp * penalty
+            loss = loss + LAMBDA_GP * penalty
             losses["penalty"] = penalty
         self._critic_descent.backward(loss)
         self._critic_descent.apply()
