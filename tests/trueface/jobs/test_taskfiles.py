@@ -69,8 +69,8 @@ unlearn:
 @pytest.mark.parametrize(
     ("trained", "digest"),
     [
-        ("ce", "3c98e4a4d0512f2b97c1fe1ff8b58e5e8b7c52b1983b88388a8b8d5e0f89f6d1"),
-        ("bce", "cae431b608cfea8d2ad84e9cbb251ee3cc4a521ce805e6ffa5711fc311b82a09"),
+        ("ce", "0eaed8405d6d4e4a1705bd1a71c255e9659725f9882eb2ee4e368d06d9cf41f4"),
+        ("bce", "3da295e0c133f0da570645e49fc5bf51fa24495686d64cdaee5d8c19829011d6"),
     ],
 )
 @pytest.mark.parametrize("is_given", [True, False])
