@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import time
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
@@ -65,6 +66,7 @@ class PilotLink:
         self.exit_reason: str | None = None  # why it leaves
         self.error = ""  # why it cannot be read or sent anything now
         self.last_message_at = -math.inf  # when something new was read last, monotonic
+        self.sent_at = -math.inf  # when it was sent attempts last, monotonic
         self.is_draining = False  # it accepts no more attempts: it was sent `Drain`, or reported it
         self.ends_at: float | None = None  # seconds since 1970, as its engine reported last
         self.end_reason = ""  # manner of its end, as its engine reported last; '': not reported
@@ -197,6 +199,7 @@ class PilotLink:
 
     def start(self, attempts: Iterable[str]) -> bool:
         """Send attempts to the pilot, those that it was not sent before."""
+        self.sent_at = time.monotonic()
         sent = self._sent_attempts or set()  # a pilot that gets one again knows it
         return self.send(*(StartAttempt(attempt=name) for name in attempts if name not in sent))
 

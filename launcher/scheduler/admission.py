@@ -7,22 +7,23 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from launcher.scheduler.cycle import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
-from launcher.scheduler.dispatch import PilotDispatch
+from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
-from launcher.scheduler.gpus.running_place import without_expected_end
-from launcher.scheduler.local_node import LocalNode
-from launcher.scheduler.node import Candidate
-from launcher.scheduler.placement import Nodes, as_remote
-from launcher.scheduler.policy.model import Start
-from launcher.scheduler.startable_jobs import StartableJobs
-from launcher.scheduler.succession import JobClassKey, find_only_job_class
+from launcher.scheduler.gpus.running_place import running_of_claim, without_expected_end
+from launcher.scheduler.node import Candidate, Node, as_remote
+from launcher.scheduler.nodes import Nodes
+from launcher.scheduler.partition import Partition, combine_reasons
+from launcher.scheduler.partitions import Partitions
+from launcher.scheduler.policy.model import Running, Start
+from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.waiting_line import OrderedQueue, PendingQueue
-from launcher.states import ReasonCode
+from launcher.states import Reason, ReasonCode
 from launcher.store.queue import Store
 from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import ReadyJob
+from launcher.store.usage import NO_USAGE
 
 
 class Pauses:
@@ -60,6 +61,10 @@ ROTATION_S = (
     0.25  # between two turns of the classes that are read in rotation, if nothing else happens
 )
 
+NOTHING_WAITS = OrderedQueue(jobs=(), running={})
+# stands for the reason of a job that no node of a partition has examined
+NOT_EXAMINED = Reason(code=ReasonCode.NO_ROOM, text="")
+
 logger = logging.getLogger(__name__)
 
 
@@ -76,9 +81,7 @@ class Admission:
 
     Attributes:
         pending_queue: The order of the waiting jobs.
-        startable: Selects the jobs that may be tried now.
         pauses: Pauses of jobs. They are read again if one may have begun or ended.
-        only_job_class: The only class with waiting jobs if all of them are alike, otherwise None.
     """
 
     def __init__(
@@ -88,9 +91,9 @@ class Admission:
         cpus: int,
         clock: Callable[[], float],
         gpus: SchedulerGpus,
-        local: LocalNode,
+        launches: LaunchBatch,
         nodes: Nodes,
-        dispatch: PilotDispatch,
+        partitions: Partitions,
     ) -> None:
         """Start without decisions.
 
@@ -99,23 +102,19 @@ class Admission:
             cpus: Cores for jobs.
             clock: Seconds since 1970.
             gpus: State of the GPUs.
-            local: This machine.
-            nodes: This machine and the pilots.
-            dispatch: Starts jobs on pilots.
+            launches: Starts on all nodes.
+            nodes: All nodes.
+            partitions: The nodes as jobs name them.
         """
         self._store, self._clock = store, clock
         self._ready_jobs = store.ready_jobs
         self._cpus = cpus
-        self._gpus, self._launches = gpus, local.launches
-        self._local, self._nodes, self._dispatch = local, nodes, dispatch
-        self.pending_queue = PendingQueue(store.ready_jobs, local.usage)
-        self.startable = StartableJobs(gpus, local.fork_servers)
+        self._gpus, self._launches = gpus, launches
+        self._nodes, self._partitions = nodes, partitions
+        self.pending_queue = PendingQueue(store.ready_jobs, nodes.local.usage)
         self._explained_at = time.monotonic()
         self.pauses = Pauses(store.ready_jobs)
         self._has_waiting = False  # since the last decision
-        self.only_job_class: JobClassKey | None = (
-            None  # the only one that waits, if its jobs are all alike
-        )
 
     def poll_nodes(self, result: CycleResult) -> None:
         """Read the state of all nodes, and note the jobs that have to leave their GPUs."""
@@ -134,7 +133,7 @@ class Admission:
         Returns:
             Why the first job of each lane does not start, None if it does.
         """
-        now, self.only_job_class = self._clock(), None
+        now = self._clock()
         self.pauses.end_due(now, result)
         ready = self._ready(control, now)
         named = {job.lane.group for job in ready} - {""}
@@ -142,78 +141,104 @@ class Admission:
             control = control._replace(group_limits=self._ready_jobs.slots_by_group())
         if ready and self._ready_jobs.queue_heads.is_partial:
             result.wake_within(ROTATION_S)
-        if not self._dispatch.has_pilot_jobs(job.lane for job in ready):
-            return self._decide_local(ready, control, result, now)
-        line = self._order_jobs(ready, control, now)
-
-        def decide_local(own: Sequence[ReadyJob]) -> tuple[Reasons, set[int]]:
-            reasons = self._decide_local(own, control, result, now, line)
-            return reasons, {claim.job for claim in self._launches.open_claims()}
-
-        reasons = self._dispatch.decide(ready, line, control, decide_local)
+        reasons = self._place(ready, control, result, now)
         self._has_waiting = any(reasons.values())
         result.has_waiting = result.has_waiting or self._has_waiting
         if self._launches.retry_s is not None:
             result.wake_within(self._launches.retry_s)
         return reasons
 
-    def _decide_local(
-        self,
-        ready: Sequence[ReadyJob],
-        control: ControlState,
-        result: CycleResult,
-        now: float,
-        ordered: OrderedQueue | None = None,
+    def _place(
+        self, ready: Sequence[ReadyJob], control: ControlState, result: CycleResult, now: float
     ) -> Reasons:
-        """Claim the jobs that fit on this machine; `ordered` is given if it also contains jobs of other machines."""
-        self._local.gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
-        if not ready:
-            self._gpus.announce_demand(None)
-            return {}
-        if (refusal := self._local.why_no_start()) is not None:
-            self._gpus.announce_demand(None)
-            result.has_waiting = True
-            result.wake_within(self._local.start_backoff.wait_s(time.monotonic()))
-            return {job.lane_id: refusal for job in ready}
-        ready, reasons_of_unclear = self._launches.without_unclear(ready)
-        ready, reasons_of_excluded = self.startable.without_backoff(ready, result)
-        reasons_of_excluded = reasons_of_unclear | reasons_of_excluded
-        self._local.ram_wanted = any(job.lane.resources.ram is not None for job in ready)
-        if self._local.gpus_wanted and not self._gpus.has_recent_sample:
-            self._gpus.evict(self._local.poll(result))
-        ready, reasons_of_unseen = self.startable.without_unsampled(ready)
-        if not reasons_of_excluded and not reasons_of_unseen:
-            self.only_job_class = find_only_job_class(ready, self._gpus.foreign)
-            if self._gpus.has_waiting_peers:
-                self.only_job_class = None
-        ordered = ordered or self._order_jobs(ready, control, now)
-        jobs = {job.id: job for job in ready}
-        candidates = [Candidate(jobs[job.job], job) for job in ordered.jobs if job.job in jobs]
-        decisions = self._local.decide(
-            candidates,
-            ordered.running_local,
-            [*map(as_remote, ordered.running_on_pilots)],
-            limits=control.group_limits,
-            now=now,
-            policy=control.policy,
-        )
-        reasons: Reasons = {job.lane_id: None for job in ready}
-        with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
-            for (job, _), decision in zip(candidates, decisions, strict=True):
-                why = self._launches.apply(job, decision, self._local)
-                reasons[job.lane_id] = reasons[job.lane_id] or why
-        reasons = reasons_of_excluded | reasons | reasons_of_unseen
-        result.has_waiting = result.has_waiting or any(reasons.values())
-        codes = {reason.code for reason in reasons.values() if reason is not None}
-        if ReasonCode.WORKER_STARTING in codes:
-            result.wake_within(RETRY_S)  # a new supervisor wakes us, one that is put off does not
-        if self._launches.retry_s is not None:
-            result.wake_within(self._launches.retry_s)
-        others = self._gpus.foreign or self._gpus.has_waiting_peers
-        wanted = self._local.gpus_wanted or self._local.ram_wanted
-        if self._local.watchdog.is_watching or (result.has_waiting and (wanted or others)):
-            result.wake_within(POLL_S)  # room may come without a wake: memory that others give back
+        """Claim the jobs that fit, in one partition after the other. Return why lanes wait, None if they do not."""
+        partitions = self._partitions.list_partitions(ready)
+        excluded = {
+            partition.name: partition.begin_turn(
+                [job for job in ready if partition.name in job.lane.on], result
+            )
+            for partition in partitions
+        }
+        tried = {
+            job.id: job
+            for job in ready
+            if any(job.id not in excluded[name] for name in job.lane.on)
+        }
+        is_asked = tried or any(partition.nodes() for partition in partitions)
+        line = self._order_jobs([*tried.values()], control, now) if is_asked else NOTHING_WAITS
+        preferred = tried[line.jobs[0].job].lane.on if line.jobs else ()
+        waiting = {job.id: job for job in ready}
+        waits: dict[int, list[tuple[Partition, Reason]]] = {job: [] for job in waiting}
+        self._nodes.backfill_holds.begin_cycle()
+        with contextlib.ExitStack() as transaction:
+            turn = _Turn(line=line, control=control, now=now, transaction=transaction)
+            for partition in self._partitions.sort(partitions, preferred):
+                reasons: dict[int, Reason | None] = {**excluded[partition.name]}
+                reasons |= self._place_in(
+                    partition,
+                    [
+                        Candidate(job, seen)
+                        for seen in line.jobs
+                        if (job := waiting.get(seen.job)) is not None
+                        and partition.name in job.lane.on
+                        and job.id not in reasons
+                    ],
+                    turn,
+                )
+                partition.end_turn(reasons.values(), result)
+                for job_id, reason in reasons.items():
+                    if reason is None:
+                        del waiting[job_id]
+                    else:
+                        waits[job_id].append((partition, reason))
+        self._partitions.set_waiting([*waiting.values()], control.group_limits)
+        # the reason of a lane is that of a job that could be tried, if it has one
+        reasons_of_excluded = {
+            job.lane_id: _combine(waits[job.id]) for job in ready if job.id not in tried
+        }
+        reasons_of_tried: Reasons = {}
+        for job in (tried[seen.job] for seen in line.jobs):
+            why = _combine(waits[job.id]) if job.id in waiting else None
+            reasons_of_tried[job.lane_id] = reasons_of_tried.get(job.lane_id) or why
+        return reasons_of_excluded | reasons_of_tried
+
+    def _place_in(
+        self, partition: Partition, candidates: Sequence[Candidate], turn: "_Turn"
+    ) -> dict[int, Reason | None]:
+        """Claim the jobs that fit on the nodes of a partition. Return by job why it does not start there, None if it does."""
+        control, line, left = turn.control, turn.line, candidates
+        reasons: dict[int, Reason | None] = {}
+        for node in partition.nodes():
+            asked = node.select(left)
+            decisions = node.decide(
+                asked,
+                line.running.get(node, ()),
+                self._running_elsewhere(node, line) if control.group_limits else (),
+                limits=control.group_limits,
+                now=turn.now,
+                policy=control.policy,
+            )
+            if any(isinstance(decision, Start) for decision in decisions):
+                turn.transaction.enter_context(self._store.database.writing())
+            for (ready, _), decision in zip(asked, decisions, strict=True):
+                reasons[ready.id] = self._launches.apply(ready, decision, node)
+                if isinstance(decision, Start):
+                    self._nodes.list_nodes()  # with the new claim
+            left = [each for each in left if reasons.get(each.ready.id, NOT_EXAMINED) is not None]
+        for candidate in left:
+            reasons[candidate.ready.id] = partition.explain(reasons.get(candidate.ready.id))
         return reasons
+
+    def _running_elsewhere(self, node: Node, line: OrderedQueue) -> list[Running]:
+        """Return the attempts on other nodes, including those that start in this turn."""
+        there = [run for other, runs in line.running.items() if other is not node for run in runs]
+        own = {claim.key for claim in node.claims}
+        started = [
+            running_of_claim(claim, NO_USAGE)
+            for claim in self._launches.open_claims()
+            if claim.key not in own
+        ]
+        return [as_remote(run) for run in (*there, *started)]
 
     def explain(self, reasons: Reasons, result: CycleResult) -> None:
         """Store why lanes wait; not at every turn, as in a flood of short jobs it never holds."""
@@ -227,7 +252,7 @@ class Admission:
 
     def _ready(self, control: ControlState, now: float) -> list[ReadyJob]:
         self._launches.retry_s = None
-        most = self._cpus + self._dispatch.slots + self._launches.unclear_jobs
+        most = self._cpus + self._partitions.slots + self._launches.unclear_jobs
         ready = [] if control.stop else self._ready_jobs.read_ready(most)
         if self._ready_jobs.repair_unready(now):
             logger.warning("trouble='some jobs had no lane, or could not be read'")
@@ -238,15 +263,34 @@ class Admission:
         self, ready: Sequence[ReadyJob], control: ControlState, now: float
     ) -> OrderedQueue:
         self._store.usage_records.set_local_machines(self._gpus.gpu_fingerprints())
-        here = [
-            without_expected_end(run) if run.job in control.paused_jobs else run
-            for run in self._local.running()
-        ]
+        running = {
+            node: [
+                without_expected_end(run) if run.job in control.paused_jobs else run
+                for run in node.running()
+            ]
+            for node in self._nodes.list_nodes()
+        }
         return self.pending_queue.order_jobs(
             ready,
-            here,
-            self._nodes.running_on_pilots(),
-            lambda: self._local.machine(control.group_limits),
+            running,
+            lambda: self._nodes.local.machine(control.group_limits),
             now,
             control.policy,
         )
+
+
+class _Turn(NamedTuple):
+    """What one decision knows beside the jobs of a partition."""
+
+    line: OrderedQueue
+    control: ControlState
+    now: float  # seconds since 1970
+    transaction: contextlib.ExitStack  # receives the transaction of the claims
+
+
+def _combine(waits: Sequence[tuple[Partition, Reason]]) -> Reason:
+    """Return why a job waits, from its reasons in the partitions where it may run."""
+    match waits:
+        case [(partition, reason)]:
+            return partition.explain_alone(reason)
+    return combine_reasons([(partition.name, reason) for partition, reason in waits])

@@ -24,11 +24,7 @@ from launcher.system.paths import Home
 def read_queue(home: Home, store: Store) -> Queue:
     """Return the running jobs of this machine that wait for others, and what these request."""
     passing = store.running_jobs.paused_jobs() | store.running_jobs.pending_actions().keys()
-    claims = [
-        claim
-        for claim in store.claims.open_claims()
-        if not claim.pilot and claim.job not in passing
-    ]
+    claims = [claim for claim in store.claims.local_claims() if claim.job not in passing]
     waits = {
         claim.job: [AwaitedJobs(*record) for record in records]
         for claim in claims

@@ -13,8 +13,7 @@ from pathlib import Path
 from launcher.context import job_folder, uses_job_folder
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.shared_time import slowdown_by_duration
-from launcher.scheduler.node import Node
-from launcher.scheduler.policy.model import Machine
+from launcher.scheduler.node import AttemptHost
 from launcher.scheduler.requeue import decide_requeue
 from launcher.staging.acceptance import accept, is_staged, undo_acceptance
 from launcher.staging.earlier_stages import remove_earlier_stages
@@ -104,7 +103,7 @@ class FinishedAttempts:
         home: Home,
         store: Store,
         gpus: SchedulerGpus,
-        node_of: Callable[[Claim], Node | None],
+        host_of: Callable[[Claim], AttemptHost],
     ) -> None:
         """Start without finished attempts.
 
@@ -112,10 +111,10 @@ class FinishedAttempts:
             home: Queue folder with the folders of the attempts.
             store: Records the ends.
             gpus: Knows which jobs had to leave their GPUs.
-            node_of: Returns the node of an attempt, None if its pilot is unknown.
+            host_of: Returns where an attempt was.
         """
         self._home, self._store = home, store
-        self._gpus, self._node_of = gpus, node_of
+        self._gpus, self._host_of = gpus, host_of
         self._pending: list[FinishedAttempt] = []
 
     def __len__(self) -> int:
@@ -138,9 +137,10 @@ class FinishedAttempts:
 
     def add(self, claim: Claim, outcome: Outcome) -> None:
         """Record that an attempt has ended."""
-        node = self._node_of(claim) if claim.gpus else None
-        measured = NOT_MEASURED if node is None else node.measured_usage(claim)
-        others_usage = {} if node is None else node.others_usage(claim)
+        measured, others_usage = NOT_MEASURED, dict[str, int]()
+        if claim.gpus:
+            host = self._host_of(claim)
+            measured, others_usage = host.measured_usage(claim), host.others_usage(claim)
         if shift_s := clock_shift_s(outcome):  # its start by the clock of its end
             claim = replace(claim, claimed=claim.claimed + shift_s)
         self._pending.append(
@@ -174,13 +174,12 @@ class FinishedAttempts:
             if isinstance(ended.outcome, Done):
                 continue
             if not isinstance(ended.outcome, NeverStarted):
-                job, node = ended.claim.job, self._node_of(ended.claim)
-                machine = Machine(cpus=ended.claim.cpus) if node is None else node.machine({})
+                job = ended.claim.job
                 ended.requeue = decide_requeue(
                     ended.claim,
                     self._store.ready_jobs.lane_of_job(job),
                     ended.outcome,
-                    machine,
+                    self._host_of(ended.claim).machine({}),
                     peak=ended.measured.peak,
                     others_usage=ended.others_usage,
                     eviction=self._gpus.evictions.get(job),
@@ -215,7 +214,7 @@ class FinishedAttempts:
         made = own or outcome.has_results  # a program's folder is there, even if it is empty
         attempt, run_folder = self._home.attempt(*claim.key), claim.spec.run_folder
         try:
-            unseen = claim.pilot and made is not False
+            unseen = made is not False and self._host_of(claim).shows_files_late
             if unseen and not run_with_timeout(run_folder, partial(is_staged, attempt, run_folder)):
                 patience_s = LONG_MOVE_TIMEOUT_S if made else MOVE_TIMEOUT_S
                 if self._retry_later(ended, RESULTS_NOT_VISIBLE.format(attempt.folder), patience_s):
@@ -232,7 +231,8 @@ class FinishedAttempts:
             return not self._retry_later(ended, f"{error.strerror}", inf)
         except OSError as error:
             why = f"cannot move its results to {run_folder}: {error.strerror or error}"
-            is_long = bool(claim.pilot) or error.errno in {errno.ENOSPC, errno.EDQUOT}
+            is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            is_long = is_full or self._host_of(claim).shows_files_late
             if self._retry_later(ended, why, LONG_MOVE_TIMEOUT_S if is_long else MOVE_TIMEOUT_S):
                 return False
             undo_acceptance(attempt, run_folder)
@@ -340,5 +340,4 @@ class FinishedAttempts:
             return False
         if time.monotonic() > ended.since + GPU_SAMPLE_WAIT_S:
             return False
-        node = self._node_of(ended.claim)
-        return node is not None and not node.has_sample_since(ended.since)
+        return not self._host_of(ended.claim).has_sample_since(ended.since)

@@ -25,7 +25,7 @@ from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.started_attempts import Assignment, LaunchedAttempt
 from launcher.scheduler.submitters import find_submitters, lacks_cores, name_submitters
 from launcher.scheduler.unrecorded_attempts import no_supervisor
-from launcher.states import Reason, ReasonCode
+from launcher.states import NeverStarted, Outcome, Reason, ReasonCode
 from launcher.store.gpu_numbers import assign_gpus
 from launcher.store.queue import Store
 from launcher.store.rows import Claim
@@ -36,6 +36,7 @@ from launcher.system.error_log import ErrorThrottle
 from launcher.system.files import DISK_FULL_ERRORS, describe_full_disk
 from launcher.system.paths import Home
 from launcher.system.processes import Identity, boot_id
+from launcher.workers.attempt_handles import AttemptHandle, inspect_attempt
 from launcher.workers.fork_server_handles import Supervisor
 from launcher.workers.fork_server_pool import CannotStartWorker, ForkServerPool
 from launcher.workers.start_pauses import StartBackoff
@@ -58,6 +59,8 @@ class LocalNode(Node):
         gpus_wanted: A job waits for a GPU.
         ram_wanted: A job waits for main memory.
     """
+
+    shows_files_late = False
 
     def __init__(
         self,
@@ -131,6 +134,10 @@ class LocalNode(Node):
         """Return the recorded usage of jobs, including that of similar running ones."""
         usage = self._store.usage_records.usage(signature, program, machine)
         return self.usage_tracker.add_running_usage(usage, signature, program)
+
+    def select(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Return all candidates: others are told what they wait for, and reservations are held for them."""
+        return candidates
 
     def decide(
         self,
@@ -218,6 +225,15 @@ class LocalNode(Node):
     def measured_usage(self, claim: Claim) -> MeasuredUsage:
         """Return what was seen of an attempt that has ended."""
         return self._state.measured_usage(claim)
+
+    def adopt(self, claim: Claim) -> Outcome | AttemptHandle:
+        """Return the outcome of an attempt that an earlier scheduler claimed, or a watch on it."""
+        return inspect_attempt(claim.supervisor, self.home.attempt(*claim.key))
+
+    def void_unstarted(self, claim: Claim) -> Outcome | AttemptHandle | None:
+        """Void an attempt that no supervisor can start. Return its outcome or a watch if it began all the same."""
+        news = self.adopt(claim)
+        return None if isinstance(news, NeverStarted) else news
 
     def send_limits(self) -> None:
         """Send workers their VRAM limits."""

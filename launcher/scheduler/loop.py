@@ -27,14 +27,16 @@ from launcher.scheduler.admission import Admission, transaction
 from launcher.scheduler.chosen_policy import read_policy
 from launcher.scheduler.code_recorder import CodeRecorder
 from launcher.scheduler.cycle import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
-from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.ending_notes import TerminationRecorder
 from launcher.scheduler.endings import FinishedAttempt, FinishedAttempts
 from launcher.scheduler.frozen_supervisors import FrozenSupervisors
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.use_meter import UsageAccumulator
 from launcher.scheduler.local_node import LocalNode
-from launcher.scheduler.placement import Nodes
+from launcher.scheduler.local_partition import LocalPartition
+from launcher.scheduler.nodes import Nodes
+from launcher.scheduler.partitions import Partitions
+from launcher.scheduler.pilot_events import PilotEvents
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.search_processes import SearchProcesses
 from launcher.scheduler.start_jobs import LaunchBatch
@@ -56,7 +58,6 @@ from launcher.system.wakeup_pipe import WakeupPipe
 from launcher.workers.attempt_handles import (
     AdoptedAttempt,
     AttemptHandle,
-    inspect_attempt,
     probe_attempt,
 )
 from launcher.workers.fork_server_pool import SPARE_SUPERVISORS, CannotStartWorker, ForkServerPool
@@ -132,7 +133,7 @@ class Scheduler:
         )
         self._launches = LaunchBatch(home, store.claims, clock)
         self._finished_attempts = FinishedAttempts(
-            home, store, self._gpus, lambda claim: self._nodes.node_of(claim)
+            home, store, self._gpus, lambda claim: self._nodes.host_of(claim)
         )
         self._local = LocalNode(
             home,
@@ -146,20 +147,31 @@ class Scheduler:
             start_backoff=self._start_backoff,
             ended=self._finished_attempts.claims,
         )
+        self._here = LocalPartition(self._local, self._gpus)
         self._slot_reuse = SlotReuse(store.ready_jobs, self._launches, self._local)
         self._pilot_pool = PilotPool(home, backends, self._sleeper.wake_up)
-        self._nodes = Nodes(
-            home, self._local, self._pilot_pool, self._claims, store.usage_records.usage
+        self._pilot_events = PilotEvents(
+            home, self._pilot_pool, clock, self._attempts, self._launches.pending_claims
         )
-        self._dispatch = PilotDispatch(
+        self._nodes = Nodes(
+            home,
+            self._local,
+            self._pilot_pool,
+            self._claims,
+            store.usage_records.usage,
+            self._pilot_events,
+        )
+        self._partitions = Partitions(
             home,
             store,
-            self._pilot_pool,
-            backends,
-            clock,
-            self._attempts,
-            self._launches,
-            self._nodes,
+            local=self._here,
+            nodes=self._nodes,
+            pilot_pool=self._pilot_pool,
+            pilot_events=self._pilot_events,
+            backends=backends,
+            clock=clock,
+            attempts=self._attempts,
+            specs=self._launches.specs,
         )
         self._terminations = TerminationRecorder(home, store.running_jobs, self._attempts, clock)
         self._executors = AbandonedExecutors(home, store)
@@ -172,9 +184,9 @@ class Scheduler:
             cpus=cpus,
             clock=clock,
             gpus=self._gpus,
-            local=self._local,
+            launches=self._launches,
             nodes=self._nodes,
-            dispatch=self._dispatch,
+            partitions=self._partitions,
         )
 
     def _claims(self) -> Iterator[Claim]:
@@ -264,7 +276,7 @@ class Scheduler:
     def _cycle(self) -> CycleResult:
         if self._fork_servers.collect_spawned(self._sleeper.ready_descriptors):
             self._slot_reuse.forbid()
-        self._dispatch.pilot_events.poll_messages()
+        self._pilot_events.poll_messages()
         self._poll_events(self._sleeper.ready_descriptors)
         result = CycleResult()
         if self._reuse_slots(result):
@@ -278,7 +290,7 @@ class Scheduler:
         self._launch(result)
         for pilot in self._nodes.list_pilots():  # a slow network file system delays no start
             pilot.send_limits()
-        self._dispatch.request_pilots(self._control, result)
+        self._partitions.request_pilots(self._control, result)
         if self._finished_attempts.has_due:
             result.wake_within(0)
         self._terminations.stop_jobs(self._control, self._gpus.evictions, result)
@@ -321,7 +333,7 @@ class Scheduler:
         self._finished_attempts.clear_committed(ended)
         result.wake_within(self._finished_attempts.wait_s)
         if decide:
-            self._slot_reuse.allow(self._admission.only_job_class, time.monotonic())
+            self._slot_reuse.allow(self._here.only_job_class, time.monotonic())
         self._launches.commit()
         for attempt, state in zip(ended, states, strict=True):
             self._cleanup_attempt(attempt, state)
@@ -348,8 +360,6 @@ class Scheduler:
                 self._attempts.add(attempt.claim, attempt)
                 if attempt.claim.code is not None:
                     codes.add(attempt.claim.code)
-                if attempt.claim.pilot:
-                    self._dispatch.pilot_events.expect_messages()
         except OSError as error:  # a job that never runs twice waits until its claim is on disk
             self._error_throttle.log_error(error)
             result.wake_within(RETRY_S)
@@ -373,9 +383,7 @@ class Scheduler:
     def _adopt(self, claim: Claim) -> None:
         """Find out how far an attempt came that another scheduler claimed."""
         attempt = self._home.attempt(*claim.key)
-        look = partial(inspect_attempt, claim.supervisor, attempt)
-        if claim.pilot:
-            look = partial(self._dispatch.pilot_events.adopt, claim)
+        look = partial(self._nodes.host_of(claim).adopt, claim)
         self._track(claim, probe_attempt(attempt, look))
 
     def _poll_events(self, readable: Collection[int] | None) -> None:
@@ -384,7 +392,7 @@ class Scheduler:
         Args:
             readable: The readable descriptors, None if not known.
         """
-        for claim, outcome in self._dispatch.pilot_events.reap_abandoned():
+        for claim, outcome in self._pilot_events.reap_abandoned():
             self._admission.pauses.mark_stale()
             self._slot_reuse.forbid()
             self._track(claim, outcome)
@@ -406,16 +414,13 @@ class Scheduler:
 
     def _revoke_unstarted(self, claim: Claim, why: CannotStartWorker) -> Outcome | AttemptHandle:
         """Void an attempt that no supervisor can start; it has failed then, or is lost."""
-        if not claim.pilot:  # attempts not sent to a pilot were voided when claimed
-            news = inspect_attempt(claim.supervisor, self._home.attempt(*claim.key))
-            if not isinstance(news, NeverStarted):
-                return news
-        return why.outcome(self._clock())
+        news = self._nodes.host_of(claim).void_unstarted(claim)
+        return why.outcome(self._clock()) if news is None else news
 
     def _track(self, claim: Claim, news: Outcome | AttemptHandle) -> None:
         if isinstance(news, NeverStarted) and news.blamed_on == "machine":
             self._start_backoff.record_failure(news.why, time.monotonic())
-            self._admission.startable.postpone(claim.job)
+            self._here.startable.postpone(claim.job)
         if isinstance(news, Outcome):
             self._finished_attempts.add(claim, news)
             return
@@ -459,7 +464,7 @@ class Scheduler:
             watched.add(others)
         elif result.has_waiting and self._gpus.ignore_wakeups_s > 0:
             result.wake_within(self._gpus.ignore_wakeups_s)
-        if self._dispatch.sleep_and_poll(self._sleeper, watched, result.max_sleep_s):
+        if self._partitions.sleep_and_poll(self._sleeper, watched, result.max_sleep_s):
             self._next_read_at = 0.0
         if self._sleeper.ready_descriptors and others in self._sleeper.ready_descriptors:
             self._gpus.poll_events()

@@ -1,6 +1,7 @@
 """A machine on which attempts run, as the scheduler uses it: this one, or that of a pilot.
 
-This machine is `local_node.LocalNode`, that of a pilot is `placement.PilotNode`.
+This machine is `local_node.LocalNode`, that of a pilot is `pilot_node.PilotNode`. Only the modules of these two, and those
+that make nodes, distinguish them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,11 @@ from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.scheduler.policy.model import Decision, Machine, Running, Waiting
 from launcher.scheduler.started_attempts import Assignment, StartedAttempt
-from launcher.states import Reason
+from launcher.states import Outcome, Reason
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import MeasuredUsage, Usage
 from launcher.system.processes import Identity
+from launcher.workers.attempt_handles import AttemptHandle
 from launcher.workers.fork_server_pool import CannotStartWorker
 
 
@@ -63,7 +65,41 @@ class Candidate(NamedTuple):
     waiting: Waiting  # with how long it has waited
 
 
-class Node(Protocol):
+class AttemptHost(Protocol):
+    """Where an attempt is until its end is recorded: a node, or a pilot of which nothing is known any more."""
+
+    @property
+    def shows_files_late(self) -> bool:
+        """Whether files of an attempt there may become visible here only after its end."""
+
+    def machine(self, limits: Mapping[str, int]) -> Machine:
+        """Return the machine for the policy, without attempts that have ended.
+
+        Args:
+            limits: Limits of groups.
+        """
+
+    def has_sample_since(self, at: float) -> bool:
+        """Whether a failure at a time (monotonic) needs no newer reading of the GPUs."""
+
+    def measured_usage(self, claim: Claim) -> MeasuredUsage:
+        """Return what was seen of an attempt that has ended."""
+
+    def others_usage(self, claim: Claim) -> dict[str, int]:
+        """Return by UUID the most that all others had on an attempt's GPUs lately, if it was seen."""
+
+    def adopt(self, claim: Claim) -> Outcome | AttemptHandle:
+        """Return the outcome of an attempt that an earlier scheduler claimed, or a watch on it.
+
+        Raises:
+            OSError: That cannot be found out now.
+        """
+
+    def void_unstarted(self, claim: Claim) -> Outcome | AttemptHandle | None:
+        """Void an attempt that cannot be started. Return its outcome or a watch if it began all the same."""
+
+
+class Node(AttemptHost, Protocol):
     """A machine on which attempts run."""
 
     @property
@@ -78,15 +114,11 @@ class Node(Protocol):
     def gpus(self) -> tuple[GpuSnapshot, ...]:
         """The GPUs at the newest reading."""
 
-    def machine(self, limits: Mapping[str, int]) -> Machine:
-        """Return the machine for the policy, without attempts that have ended.
-
-        Args:
-            limits: Limits of groups.
-        """
-
     def usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
         """Return the recorded usage of jobs there, including that of similar running ones."""
+
+    def select(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Return the jobs about which the node decides now. The others need not be examined."""
 
     def decide(
         self,
@@ -116,12 +148,6 @@ class Node(Protocol):
             result: Receives the time of the next cycle.
         """
 
-    def has_sample_since(self, at: float) -> bool:
-        """Whether a failure at a time (monotonic) needs no newer reading of the GPUs."""
-
-    def measured_usage(self, claim: Claim) -> MeasuredUsage:
-        """Return what was seen of an attempt that has ended."""
-
     def send_limits(self) -> None:
         """Send workers their VRAM limits."""
 
@@ -142,3 +168,8 @@ class Node(Protocol):
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs lately, if it was seen."""
         return self.usage_tracker.others_usage(claim)
+
+
+def as_remote(run: Running) -> Running:
+    """Return an attempt as another machine sees it: it counts in the limit of its group, and takes nothing."""
+    return run._replace(cpus=0, ram=0, devices=(), vram=None, exclusive=False, used={})

@@ -126,16 +126,14 @@ class PilotEvents:
             self._last_message_at = now
         return asks
 
-    def expect_messages(self) -> None:
-        """Know that something was sent, or asked: news may come soon."""
-        self._last_message_at = time.monotonic()
-
     @property
     def poll_s(self) -> float:
-        """Seconds until the next poll: short after recent messages, infinite without pilots."""
-        if not self._pilot_pool.all_links:
+        """Seconds until the next poll: short after recent messages and starts, infinite without pilots."""
+        links = self._pilot_pool.all_links
+        if not links:
             return inf
-        quiet_s = time.monotonic() - self._last_message_at
+        # what was sent attempts has news soon
+        quiet_s = time.monotonic() - max(self._last_message_at, *(link.sent_at for link in links))
         return min(IDLE_POLL_S, max(BUSY_POLL_S, QUIET_FRACTION * quiet_s))
 
     def reap_abandoned(self) -> Iterator[tuple[Claim, Outcome]]:

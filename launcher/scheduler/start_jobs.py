@@ -8,7 +8,6 @@ from itertools import chain
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
 from launcher.scheduler.attempt_specs import AttemptSpecs
-from launcher.scheduler.cycle import Reasons
 from launcher.scheduler.node import Node
 from launcher.scheduler.policy.model import Decision, Start
 from launcher.scheduler.started_attempts import Assignment, StartedAttempt
@@ -122,16 +121,18 @@ class LaunchBatch:
         """The number of jobs whose folder was unclear when it was checked last."""
         return len(self._unclear_folders)
 
-    def without_unclear(self, ready: Sequence[ReadyJob]) -> tuple[list[ReadyJob], Reasons]:
+    def without_unclear(
+        self, ready: Sequence[ReadyJob]
+    ) -> tuple[list[ReadyJob], dict[int, Reason]]:
         """Return the jobs whose folder is clear or checked again now, and why the others wait.
 
         The others would take the place of jobs that can start.
         """
-        now, checked, reasons = time.monotonic(), list[ReadyJob](), Reasons()
+        now, checked, reasons = time.monotonic(), list[ReadyJob](), dict[int, Reason]()
         for job in ready:
             again_at, unclear = self._unclear_folders.get(job.id, (0.0, ""))
             if now < again_at:
-                reasons[job.lane_id] = _unclear_reason(unclear)
+                reasons[job.id] = _unclear_reason(unclear)
                 self.retry_s = min(again_at - now, self.retry_s or UNCLEAR_PAUSE_S)
             else:
                 checked.append(job)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from launcher.scheduler.cycle import CycleResult, Reasons
+from launcher.scheduler.cycle import CycleResult
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
@@ -36,13 +36,13 @@ class StartableJobs:
 
     def without_backoff(
         self, ready: Sequence[ReadyJob], result: CycleResult
-    ) -> tuple[list[ReadyJob], Reasons]:
-        """Return what may be tried now, and why the other lanes wait."""
-        now, free, reasons = time.monotonic(), list[ReadyJob](), Reasons()
+    ) -> tuple[list[ReadyJob], dict[int, Reason]]:
+        """Return what may be tried now, and the other jobs with their reasons."""
+        now, free, reasons = time.monotonic(), list[ReadyJob](), dict[int, Reason]()
         for job in ready:
             if short := self._fork_servers.why_short_of_supervisors(job.lane.environment):
                 text = f"waiting for a worker: {short}"
-                reasons[job.lane_id] = Reason(code=ReasonCode.CANNOT_START, text=text)
+                reasons[job.id] = Reason(code=ReasonCode.CANNOT_START, text=text)
                 result.has_waiting = True
                 result.wake_within(POLL_S)
                 continue
@@ -51,17 +51,17 @@ class StartableJobs:
                 self._backoffs.wait_s(job.id, now),
             )
             if wait_s > 0:
-                reasons.setdefault(job.lane_id, NO_ROOM)
+                reasons[job.id] = NO_ROOM
                 result.has_waiting = True
                 result.wake_within(wait_s)
             else:
                 free.append(job)
         return free, reasons
 
-    def without_unsampled(self, ready: list[ReadyJob]) -> tuple[list[ReadyJob], Reasons]:
+    def without_unsampled(self, ready: list[ReadyJob]) -> tuple[list[ReadyJob], dict[int, Reason]]:
         """Return what can be decided now, and why jobs wait that need a GPU while none was seen."""
         if self._gpus.has_recent_sample:
             return ready, {}
         reason = Reason(code=ReasonCode.NO_GPU, text=self._gpus.no_sample_reason)
-        unseen: Reasons = {job.lane_id: reason for job in ready if job.lane.resources.may_need_gpu}
+        unseen = {job.id: reason for job in ready if job.lane.resources.may_need_gpu}
         return [job for job in ready if not job.lane.resources.may_need_gpu], unseen

@@ -20,10 +20,11 @@ behind others. Only the scheduler's own decision considers the expected duration
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
+from itertools import chain, islice
 from math import inf
 from operator import itemgetter
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from launcher.accounts import NO_ACCOUNT, FairShareAccount, gpu_equivalents
 from launcher.scheduler.policy.ages import AgeTracker
@@ -42,6 +43,9 @@ from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import ReadyJob
 from launcher.store.usage import UsageLookup
 from launcher.units import median
+
+if TYPE_CHECKING:  # screens read this module, too, and need no nodes
+    from launcher.scheduler.node import Node
 
 NEW_RUN_CREDIT_S = 8 * 3600.0  # GPU-seconds for a share of 1
 # bounds of the counted duration of a job that has not ended, for any forecast
@@ -161,8 +165,7 @@ class OrderedQueue(NamedTuple):
     """Waiting jobs in their order, and running jobs."""
 
     jobs: Sequence[Waiting]
-    running_local: Sequence[Running]  # on this machine
-    running_on_pilots: Sequence[Running]  # on pilots
+    running: Mapping["Node", Sequence[Running]]  # by node
 
 
 class PendingQueue:
@@ -189,8 +192,7 @@ class PendingQueue:
     def order_jobs(
         self,
         ready: Sequence[ReadyJob],
-        running_local: Sequence[Running],
-        running_on_pilots: Sequence[Running],
+        running: Mapping["Node", Sequence[Running]],
         machine: Callable[[], Machine],
         now: float,
         policy: SchedulingPolicy,
@@ -199,15 +201,14 @@ class PendingQueue:
 
         Args:
             ready: All jobs that could start.
-            running_local: Running jobs on this machine.
-            running_on_pilots: Running jobs on pilots.
+            running: Running jobs by node.
             machine: Returns this machine.
             now: Seconds since 1970.
             policy: The policy.
         """
-        seen, running = self._ages.correct_clock(
+        seen, runs = self._ages.correct_clock(
             [make_waiting(job, self._usage(job.lane.signature, job.program)) for job in ready],
-            [*running_local, *running_on_pilots],
+            chain.from_iterable(running.values()),
             now=now,
             steady=time.clock_gettime(time.CLOCK_BOOTTIME),
         )
@@ -215,11 +216,14 @@ class PendingQueue:
             heads = {job.lane_id: head for job, head in zip(ready, seen, strict=True)}
             counts = self._ready_jobs.waiting_by_lane()
             lanes = [(heads[lane], count) for lane, count in counts.items() if lane in heads]
-            self._lengths.record(now, queue_length(lanes, running, machine(), now))
-        accounts = self._enter_newcomers(ready, running, now)
+            self._lengths.record(now, queue_length(lanes, runs, machine(), now))
+        accounts = self._enter_newcomers(ready, runs, now)
         line = order_by_policy(self._lengths.set_patience(seen), now, policy)
-        ordered = order_by_fair_share(line, running, accounts, now, policy)
-        return OrderedQueue(ordered, running[: len(running_local)], running[len(running_local) :])
+        ordered = order_by_fair_share(line, runs, accounts, now, policy)
+        corrected = iter(runs)
+        return OrderedQueue(
+            ordered, {node: [*islice(corrected, len(own))] for node, own in running.items()}
+        )
 
     def _enter_newcomers(
         self, ready: Sequence[ReadyJob], running: Sequence[Running], now: float

@@ -156,6 +156,10 @@ class Claims:
         """Return every attempt whose end is not known yet."""
         return [claim_row(row) for row in self._db.execute(_OPEN_CLAIMS)]
 
+    def local_claims(self) -> list[Claim]:
+        """Return the attempts on this machine whose end is not known yet."""
+        return [claim for claim in self.open_claims() if not claim.pilot]
+
     def _read_context_text(self, number: int) -> tuple[str, str]:
         """Return a context's text, and what of it cannot be understood."""
         if number not in self._contexts:

@@ -1,7 +1,7 @@
 """A scheduler's side of pilots over a real queue, real folders, and pilots in the test's hand."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,18 +14,22 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
 from launcher.scheduler import pilot_events
+from launcher.scheduler.admission import Admission
 from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
-from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.local_node import LocalNode
-from launcher.scheduler.placement import Nodes
+from launcher.scheduler.local_partition import LocalPartition
+from launcher.scheduler.node import Candidate, Node
+from launcher.scheduler.nodes import Nodes
+from launcher.scheduler.partitions import Partitions
+from launcher.scheduler.pilot_events import PilotEvents
 from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
-from launcher.scheduler.policy.model import Machine
+from launcher.scheduler.policy.model import Decision, Running, Start, Wait
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import LaunchBatch
-from launcher.scheduler.waiting_line import PendingQueue
-from launcher.states import Outcome
+from launcher.states import Outcome, Reason
+from launcher.store.claims import Claims
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import MeasuredUsage
@@ -37,6 +41,46 @@ from tests.build import a_context, a_spec, enqueue
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyFleet
 
 NOW = 1000.0
+
+
+class RoomyNode(LocalNode):
+    """This machine, on which the first jobs fit."""
+
+    room = 0
+    elsewhere: Sequence[Running] = ()  # attempts on other nodes at the newest decision
+
+    def decide(
+        self,
+        candidates: Sequence[Candidate],
+        own: Sequence[Running],
+        others: Sequence[Running],
+        *,
+        limits: Mapping[str, int],
+        now: float,
+        policy: SchedulingPolicy,
+    ) -> list[Decision]:
+        """Start as many jobs as there is room for."""
+        self.elsewhere = others
+        return [
+            Start(seen.job, devices=(), cpus=1, reason="fits")
+            if number < self.room
+            else Wait(job=seen.job, reason="waiting for room")
+            for number, (_, seen) in enumerate(candidates)
+        ]
+
+
+class RecordedLaunches(LaunchBatch):
+    """Starts nothing on this machine, and records what was to start there."""
+
+    def __init__(self, home: Home, claims: Claims, clock: Callable[[], float]) -> None:
+        super().__init__(home, claims, clock)
+        self.started_here: list[int] = []
+
+    def apply(self, ready: ReadyJob, decision: Decision | Reason, node: Node) -> Reason | None:
+        if isinstance(decision, Start) and isinstance(node, RoomyNode):
+            self.started_here.append(ready.id)
+            return None
+        return super().apply(ready, decision, node)
 
 
 @dataclass
@@ -56,7 +100,6 @@ class DispatchHarness:
         )
     )
     limits: dict[str, int] = field(default_factory=dict)
-    started_here: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.begin()
@@ -72,8 +115,8 @@ class DispatchHarness:
             lambda: None,
             board=ReservationBoard(self.folder / "board", self.home.folder),
         )
-        self.launches = LaunchBatch(self.home, self.store.claims, lambda: NOW)
-        self.local = LocalNode(
+        self.launches = RecordedLaunches(self.home, self.store.claims, lambda: NOW)
+        self.local = RoomyNode(
             self.home,
             self.store,
             cpus=1,
@@ -83,23 +126,38 @@ class DispatchHarness:
             fork_servers=self.pool,
             start_backoff=self.outage,
         )
+        pool = self.fleet.fleet
+        self.pilot_events = PilotEvents(
+            self.home, pool, lambda: NOW, self.attempts, self.launches.pending_claims
+        )
         self.nodes = Nodes(
             self.home,
             self.local,
-            self.fleet.fleet,
+            pool,
             lambda: (*self.attempts.claims(), *self.launches.pending_claims()),
             self.store.usage_records.usage,
+            self.pilot_events,
         )
-        self.line = PendingQueue(self.store.ready_jobs, self.store.usage_records.usage)
-        self.dispatch = PilotDispatch(
+        self.partitions = Partitions(
             self.home,
             self.store,
-            self.fleet.fleet,
-            lambda: self.backends,
-            lambda: NOW,
-            self.attempts,
-            self.launches,
-            self.nodes,
+            local=LocalPartition(self.local, gpus),
+            nodes=self.nodes,
+            pilot_pool=pool,
+            pilot_events=self.pilot_events,
+            backends=lambda: self.backends,
+            clock=lambda: NOW,
+            attempts=self.attempts,
+            specs=self.launches.specs,
+        )
+        self.admission = Admission(
+            self.store,
+            cpus=9,
+            clock=lambda: NOW,
+            gpus=gpus,
+            launches=self.launches,
+            nodes=self.nodes,
+            partitions=self.partitions,
         )
 
     def pilot(
@@ -109,7 +167,7 @@ class DispatchHarness:
         pilot = Pilot(self.folder, token, backend=backend, single=single)
         pilot.tell(HELLO._replace(**hello))  # type: ignore[arg-type]
         self.fleet.pilots.append(pilot.link())
-        self.dispatch.pilot_events.poll_messages()
+        self.pilot_events.poll_messages()
         return pilot
 
     def queue(
@@ -146,21 +204,11 @@ class DispatchHarness:
             discipline: the policy.
         """
 
-        def own(jobs: object) -> tuple[Reasons, list[int]]:
-            assert isinstance(jobs, list)
-            taken = [job for job in jobs if isinstance(job, ReadyJob)][:here]
-            self.started_here += [job.id for job in taken]
-            return {}, [job.id for job in taken]
-
-        ready = self.store.ready_jobs.read_ready(9)
+        self.local.room = here
         requests = ControlState(group_limits=self.limits, policy=discipline)
-        running = self.nodes.running_on_pilots()
-        line = self.line.order_jobs(
-            ready, [], running, lambda: Machine(cpus=1), NOW, requests.policy
-        )
         reasons: Reasons = {}
         with contextlib.suppress(ZeroDivisionError), self.store.database.writing():
-            reasons = self.dispatch.decide(ready, line, requests, own)
+            reasons = self.admission.decide(requests, CycleResult())
             assert 1 / (not fails)
         if fails:
             self.launches.rollback()
@@ -177,12 +225,12 @@ class DispatchHarness:
 
     def requested_pilots(self) -> tuple[Mapping[str, Demand], Mapping[str, int]]:
         """Request pilots. Return the demand and the attempts per pilot that the pilot pool receives."""
-        self.dispatch.request_pilots(ControlState(), CycleResult())
+        self.partitions.request_pilots(ControlState(), CycleResult())
         return self.fleet.turns[-1]
 
     def poll_gpus(self) -> Mapping[int, Eviction]:
         """Poll the pilots and their GPUs. Return the jobs to evict."""
-        self.dispatch.pilot_events.poll_messages()
+        self.pilot_events.poll_messages()
         evictions: dict[int, Eviction] = {}
         for pilot in self.nodes.list_pilots():
             evictions |= pilot.poll(CycleResult())
@@ -190,13 +238,11 @@ class DispatchHarness:
 
     def measured_usage(self, claim: Claim) -> MeasuredUsage:
         """The measurements of an attempt on a pilot."""
-        place = self.nodes.node_of(claim)
-        assert place is not None
-        return place.measured_usage(claim)
+        return self.nodes.host_of(claim).measured_usage(claim)
 
     def poll_ends(self) -> list[tuple[int, Outcome | AttemptHandle]]:
         """Poll the pilots. Return the events of attempts."""
-        self.dispatch.pilot_events.poll_messages()
+        self.pilot_events.poll_messages()
         return [(claim.job, news) for claim, _, news in self.attempts.poll_events(set())]
 
     def end(self, pilot: Pilot, attempt: str, outcome: Outcome | None) -> None:

@@ -1,6 +1,8 @@
 """Which jobs go to which pilots and their GPUs, why others wait, how many pilots these could use, and how the user's file is read again."""
 
 import errno
+import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +15,16 @@ from launcher.context import WorkerEnvironment
 from launcher.errors import UsageError
 from launcher.job import Resources
 from launcher.scheduler import attempt_specs
+from launcher.scheduler.backfill_holds import RECONSIDER_S, BackfillHolds
 from launcher.scheduler.cycle import ControlState, CycleResult
 from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.pilot_demand import WaitingLane, pilot_demands
-from launcher.scheduler.placement import RECONSIDER_S, BackfillHolds, PilotNode, pilot_obstacle
+from launcher.scheduler.pilot_node import PilotNode, pilot_obstacle
 from launcher.scheduler.policy.co_location import UNMEASURED_MOST
 from launcher.scheduler.policy.disciplines import EASY
-from launcher.scheduler.policy.model import Start, Wait, Waiting
+from launcher.scheduler.policy.model import Decision, Start, Wait, Waiting
 from launcher.scheduler.startable_jobs import StartableJobs
-from launcher.scheduler.started_attempts import Assignment
+from launcher.scheduler.started_attempts import Assignment, PendingOutcome
 from launcher.scheduler.succession import DECISION_VALID_S, SlotReuse
 from launcher.states import Done, ReasonCode
 from launcher.store.lanes import Lane
@@ -32,7 +35,7 @@ from launcher.workers import fork_server_pool
 from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.fork_server_pool import CannotStartWorker
 from launcher.workers.memory_share import DEFAULT_CONTEXT_BYTES, Share, read_share
-from tests.build import GIB, a_gpu, a_spec, until
+from tests.build import GIB, a_gpu, a_spec, claimed, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, DispatchHarness
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyClock, World
 
@@ -61,7 +64,7 @@ def test_next_scheduler_knows_the_pilot_of_an_attempt_before_its_first_decision(
     dispatch_harness.decide()
     (claim,) = dispatch_harness.store.claims.open_claims()
     dispatch_harness.begin()
-    node = dispatch_harness.nodes.node_of(claim)
+    node = dispatch_harness.nodes.host_of(claim)
     assert isinstance(node, PilotNode)
     assert node.link.token == "lp-1"
 
@@ -95,7 +98,7 @@ def test_job_runs_only_on_its_permitted_backends(dispatch_harness: DispatchHarne
         dispatch_harness.waiting_reason(here=9)
         == "waiting for box: its first pilot will be submitted next"
     )
-    assert not dispatch_harness.started_here
+    assert not dispatch_harness.launches.started_here
 
 
 def test_reason_states_why_a_backend_has_no_pilot(dispatch_harness: DispatchHarness) -> None:
@@ -113,7 +116,7 @@ def test_first_named_backend_is_tried_first(dispatch_harness: DispatchHarness) -
     pilot = dispatch_harness.pilot()
     (first,) = dispatch_harness.queue("local", "box")
     dispatch_harness.decide(here=1)
-    assert (dispatch_harness.started_here, pilot.orders()) == ([first], [])
+    assert (dispatch_harness.launches.started_here, pilot.orders()) == ([first], [])
 
 
 def test_job_without_room_on_the_first_backend_starts_on_the_next(
@@ -122,7 +125,7 @@ def test_job_without_room_on_the_first_backend_starts_on_the_next(
     pilot = dispatch_harness.pilot()
     first, second = dispatch_harness.queue("local", "box", jobs=2)
     dispatch_harness.decide(here=1)
-    assert dispatch_harness.started_here == [first]
+    assert dispatch_harness.launches.started_here == [first]
     assert pilot.runs() == [second]
 
 
@@ -187,6 +190,53 @@ def test_limit_of_a_group_applies_to_all_machines(dispatch_harness: DispatchHarn
     assert [len(pilot.orders()) for pilot in pilots] == [1, 0]
 
 
+def test_a_start_on_a_pilot_counts_in_its_group_for_this_machine_at_once(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    dispatch_harness.limits["few"] = 1
+    pilot = dispatch_harness.pilot()
+    first, _ = dispatch_harness.queue("box", "local", jobs=2, group="few")
+    dispatch_harness.decide()
+    assert pilot.runs() == [first]
+    assert [(run.job, run.group) for run in dispatch_harness.local.elsewhere] == [(first, "few")]
+
+
+def test_an_error_in_one_partition_takes_back_the_claims_of_the_others(
+    dispatch_harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim that were committed without its start would keep its job running for ever."""
+
+    def fail(*_: object, **__: object) -> list[Decision]:
+        raise RuntimeError("a fault of the scheduler")
+
+    pilot = dispatch_harness.pilot()
+    dispatch_harness.queue("box")
+    dispatch_harness.queue("local", group="other")
+    monkeypatch.setattr(dispatch_harness.local, "decide", fail)
+    with pytest.raises(RuntimeError):
+        dispatch_harness.admission.decide(ControlState(), CycleResult())
+    dispatch_harness.launches.rollback()
+    assert (dispatch_harness.store.claims.open_claims(), pilot.orders()) == ([], [])
+
+
+def test_reported_ends_are_read_while_jobs_wait_only_for_this_machine(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    running, _ = dispatch_harness.queue("local", jobs=2)
+    claim = claimed(dispatch_harness.store, running, now=NOW - 60)
+    dispatch_harness.attempts.add(claim, PendingOutcome(read_outcome=lambda: None))
+    attempt, now = dispatch_harness.home.attempt(*claim.key), time.time()
+    attempt.folder.mkdir(parents=True)
+    steps = [
+        {"at": now - 20 + 10 * n, "step": 10 + 10 * n, "total": 100, "metrics": {}}
+        for n in range(3)
+    ]
+    attempt.progress.write_text("".join(f"{json.dumps(step)}\n" for step in steps))
+    dispatch_harness.decide()
+    dispatch_harness.admission.poll_nodes(CycleResult())
+    assert [run.ends is not None for run in dispatch_harness.local.running()] == [True]
+
+
 def test_pilot_pool_receives_demand_and_attempts_per_pilot(
     dispatch_harness: DispatchHarness,
 ) -> None:
@@ -214,10 +264,9 @@ def test_a_node_must_see_the_project_of_a_program_with_a_folder_of_its_own(
 
 def test_local_jobs_create_no_pilot_demand(dispatch_harness: DispatchHarness) -> None:
     dispatch_harness.queue()
-    assert not dispatch_harness.dispatch.has_pilot_jobs(
-        job.lane for job in dispatch_harness.store.ready_jobs.read_ready(9)
-    )
-    assert not dispatch_harness.dispatch.pilot_events.poll_messages()
+    dispatch_harness.decide()
+    assert dispatch_harness.requested_pilots() == ({}, {})
+    assert not dispatch_harness.pilot_events.poll_messages()
 
 
 def test_new_work_after_a_count_is_counted(dispatch_harness: DispatchHarness) -> None:
@@ -231,7 +280,7 @@ def test_new_work_after_a_count_is_counted(dispatch_harness: DispatchHarness) ->
     )  # jobs of the same lane: it is examined again soon
     dispatch_harness.decide()
     result = CycleResult()
-    dispatch_harness.dispatch.request_pilots(ControlState(), result)
+    dispatch_harness.partitions.request_pilots(ControlState(), result)
     assert result.max_sleep_s <= 0.5
 
 
@@ -383,7 +432,7 @@ def test_reason_of_a_waiting_job_states_the_configuration_error(
     def mistaken() -> Backends:
         raise UsageError("config.toml:3: backends.box.cpus: expected a whole number")
 
-    dispatch_harness.dispatch._backends = mistaken
+    dispatch_harness.partitions._backends = mistaken
     dispatch_harness.queue("box")
     (reason,) = dispatch_harness.decide().values()
     assert reason is not None
@@ -837,7 +886,7 @@ def test_job_without_descriptors_for_its_supervisor_waits_for_another_end(
     monkeypatch.setattr(fork_server_pool, "open_files_shortage", lambda: "48 files")
     assert dispatch_harness.pool.take_supervisor(ready.lane.environment) is None
     free, reasons = startable.without_backoff([ready], result := CycleResult())
-    assert (free, [reason and reason.text for reason in reasons.values()]) == (
+    assert (free, [reason.text for reason in reasons.values()]) == (
         [],
         ["waiting for a worker: 48 files"],
     )

@@ -42,7 +42,7 @@ def write_start_record(pilot: Pilot, attempt: str, outcome: Outcome | None = Non
 
 def reap_lost_pilot(dispatch_harness: DispatchHarness, why: str, token: str = "lp-1") -> Outcome:
     dispatch_harness.fleet.lost[token] = why
-    ((_, outcome),) = dispatch_harness.dispatch.pilot_events.reap_abandoned()
+    ((_, outcome),) = dispatch_harness.pilot_events.reap_abandoned()
     assert dispatch_harness.fleet.done == [token]
     return outcome
 
@@ -127,7 +127,7 @@ def adopt_open_claims(dispatch_harness: DispatchHarness) -> list[PilotAttempt]:
         PilotLink(link.folder, link.spec) for link in dispatch_harness.fleet.pilots
     ]
     watches = [
-        dispatch_harness.dispatch.pilot_events.adopt(claim)
+        dispatch_harness.pilot_events.adopt(claim)
         for claim in dispatch_harness.store.claims.open_claims()
     ]
     for watch in watches:
@@ -199,7 +199,7 @@ def reap_terminating_pilot(dispatch_harness: DispatchHarness, *, ending_s: float
     """Abandon the pilot, whose processes have been terminating for `ending_s`."""
     dispatch_harness.fleet.lost["lp-1"] = "allocation 12 of slurm failed"
     dispatch_harness.fleet.ending = ending_s
-    return [outcome for _, outcome in dispatch_harness.dispatch.pilot_events.reap_abandoned()]
+    return [outcome for _, outcome in dispatch_harness.pilot_events.reap_abandoned()]
 
 
 def test_attempt_of_a_lost_pilot_ends_only_after_its_supervisor(
@@ -332,7 +332,7 @@ def test_unreadable_attempt_is_probed_again(
     started = pilot.folder.attempt("1-1").started
     started.mkdir()  # simulates an unresponsive file system
     dispatch_harness.fleet.lost["lp-1"] = "node n1 is down"
-    assert [*dispatch_harness.dispatch.pilot_events.reap_abandoned()] == []
+    assert [*dispatch_harness.pilot_events.reap_abandoned()] == []
     assert dispatch_harness.fleet.done == []
     started.rmdir()
     assert isinstance(reap_lost_pilot(dispatch_harness, "node n1 is down"), NeverStarted)
@@ -341,7 +341,7 @@ def test_unreadable_attempt_is_probed_again(
 def test_attempt_of_an_unrecorded_pilot_is_lost(dispatch_harness: DispatchHarness) -> None:
     claim = a_claim(boot=f"{PILOT_PREFIX}lp-9", claimed=1.0)
     assert claim.pilot == "lp-9"
-    assert isinstance(dispatch_harness.dispatch.pilot_events.adopt(claim), Lost)
+    assert isinstance(dispatch_harness.pilot_events.adopt(claim), Lost)
 
 
 def test_unrecorded_pilot_ends_its_attempts_before_they_are_lost(
@@ -351,9 +351,7 @@ def test_unrecorded_pilot_ends_its_attempts_before_they_are_lost(
     dispatch_harness.begin()
     dispatch_harness.fleet.pilots.clear()
     dispatch_harness.fleet.ending = 0.0
-    watch = dispatch_harness.dispatch.pilot_events.adopt(
-        dispatch_harness.store.claims.open_claims()[0]
-    )
+    watch = dispatch_harness.pilot_events.adopt(dispatch_harness.store.claims.open_claims()[0])
     assert isinstance(watch, PendingOutcome)
     assert is_abandoned(pilot.folder.folder)
     assert watch.poll_outcome() is None
@@ -368,7 +366,7 @@ def test_pilot_is_reaped_only_after_its_claimed_attempts_ended(
     dispatch_harness.queue("box")
     dispatch_harness.decide(sends=False)
     dispatch_harness.fleet.lost["lp-1"] = "node n1 is down"
-    assert [*dispatch_harness.dispatch.pilot_events.reap_abandoned()] == []
+    assert [*dispatch_harness.pilot_events.reap_abandoned()] == []
     assert dispatch_harness.fleet.done == []
     for watch in dispatch_harness.launches.launch_committed():
         dispatch_harness.attempts.add(watch.claim, watch)
@@ -380,9 +378,7 @@ def test_attempt_of_a_pilot_with_an_unreadable_record_may_be_alive(
 ) -> None:
     dispatch_harness.fleet.unreadable.add("lp-9")
     with pytest.raises(OSError, match=r"cannot read the record .*pilots/lp-9\.json"):
-        dispatch_harness.dispatch.pilot_events.adopt(
-            a_claim(boot=f"{PILOT_PREFIX}lp-9", claimed=1.0)
-        )
+        dispatch_harness.pilot_events.adopt(a_claim(boot=f"{PILOT_PREFIX}lp-9", claimed=1.0))
 
 
 # --- from a claim to an order for a pilot
@@ -510,7 +506,7 @@ def test_full_pilot_folder_does_not_block_other_backends(dispatch_harness: Dispa
     (only,) = dispatch_harness.queue("box")
     (either,) = dispatch_harness.queue("box", "local", group="other")
     reasons = dispatch_harness.decide(here=1)
-    assert dispatch_harness.started_here == [either]
+    assert dispatch_harness.launches.started_here == [either]
     assert dispatch_harness.store.claims.open_claims() == []
     assert job_row(dispatch_harness.store, only).state is State.QUEUED
     assert any("cannot create the folder of its attempt" in str(why) for why in reasons.values())

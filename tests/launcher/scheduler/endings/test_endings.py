@@ -21,6 +21,7 @@ from launcher.scheduler import endings
 from launcher.scheduler.endings import MOVE_RETRY_S, FinishedAttempts
 from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.scheduler.pilot_node import GonePilot
 from launcher.scheduler.policy.model import Machine, gpu_request_of, make_waiting
 from launcher.scheduler.policy.oom_policy import STEP, OomContext, OomVerdict, diagnose_oom
 from launcher.scheduler.requeue import (
@@ -50,7 +51,7 @@ from launcher.states import (
 )
 from launcher.store.lanes import Lane
 from launcher.store.queue import Store
-from launcher.store.rows import PILOT_PREFIX
+from launcher.store.rows import PILOT_PREFIX, Claim
 from launcher.store.transitions import REQUEUE_LIMIT, RequeueDecision
 from launcher.store.usage import MeasuredUsage
 from launcher.system import answering
@@ -92,6 +93,10 @@ def done_outcome(spec: Spec) -> Done:
     return Done(at=1.0, has_results=True if spec.entry else None)
 
 
+def unknown_outcome(_: Claim) -> Outcome:
+    return Lost(at=1.0, why="nothing is known of it")
+
+
 @pytest.fixture
 def ends(home: Home, store: Store, tmp_path: Path) -> FinishedAttempts:
     gpus = SchedulerGpus(
@@ -100,7 +105,7 @@ def ends(home: Home, store: Store, tmp_path: Path) -> FinishedAttempts:
         lambda: None,
         board=ReservationBoard(tmp_path / "board", home.folder),
     )
-    return FinishedAttempts(home, store, gpus, lambda _: None)
+    return FinishedAttempts(home, store, gpus, lambda claim: GonePilot(claim, unknown_outcome))
 
 
 @pytest.fixture

@@ -5,23 +5,23 @@ is held on one of them only, because reserved resources are idle.
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf, isfinite
 
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import Registered
-from launcher.backends.pilot_pool import PilotPool
 from launcher.context import WorkerEnvironment
 from launcher.errors import pluralize
 from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.backfill_holds import BackfillHolds
 from launcher.scheduler.cycle import CycleResult
 from launcher.scheduler.gpus.eviction import Eviction, jobs_on_failed_gpus
 from launcher.scheduler.gpus.reported_ends import ReportedEnds
 from launcher.scheduler.gpus.sent_limits import VramLimitWriter
 from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
-from launcher.scheduler.node import Candidate, Node
+from launcher.scheduler.node import AttemptHost, Candidate, Node
+from launcher.scheduler.pilot_events import PilotEvents
 from launcher.scheduler.pilot_seat import PilotSeat
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
@@ -29,17 +29,17 @@ from launcher.scheduler.policy.model import (
     Decision,
     Machine,
     Running,
-    Wait,
     Waiting,
     make_waiting,
 )
 from launcher.scheduler.started_attempts import name_of_claim
-from launcher.states import Reason, ReasonCode
+from launcher.states import Outcome, Reason, ReasonCode
 from launcher.store.lanes import Lane
 from launcher.store.rows import Claim
-from launcher.store.usage import MeasuredUsage, Usage, UsageLookup
+from launcher.store.usage import NOT_MEASURED, MeasuredUsage, Usage, UsageLookup
 from launcher.system.paths import Home
 from launcher.units import format_seconds
+from launcher.workers.attempt_handles import AttemptHandle
 from launcher.workers.memory_share import read_report
 
 ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs only one job")
@@ -85,15 +85,27 @@ def pilot_obstacle(
 class PilotNode(Node):
     """A registered pilot with its attempts and their GPU usage, as far as its heartbeats report it."""
 
-    def __init__(self, link: PilotLink, usage_lookup: UsageLookup, home: Home) -> None:
+    shows_files_late = True
+
+    def __init__(
+        self,
+        link: PilotLink,
+        usage_lookup: UsageLookup,
+        home: Home,
+        events: PilotEvents,
+        holds: BackfillHolds,
+    ) -> None:
         """Start without attempts and without a heartbeat.
 
         Args:
             link: Link to the pilot.
             usage_lookup: Returns the recorded usage of jobs of a signature on a GPU type.
             home: Queue folder with the attempts.
+            events: Adopts attempts.
+            holds: On which pilots places are kept.
         """
         self.link, self._usage_lookup = link, usage_lookup
+        self._events, self._holds = events, holds
         self._claims: list[Claim] = []
         self._seat: PilotSeat | None = None
         self._usage_tracker = GpuUsageTracker(
@@ -124,12 +136,13 @@ class PilotNode(Node):
         """Set the attempts that have a place there."""
         self._claims = claims
 
-    @property
-    def is_full(self) -> bool:
-        """Whether every core is reserved, so that no job can start there."""
+    def select(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Return the jobs about which to decide: none if the pilot is full, one of each lane if it runs only one."""
         if self.why_no_start() is not None:
-            return True
-        return sum(claim.cpus for claim in self.claims) >= self.registration.cpus
+            return []
+        if sum(claim.cpus for claim in self.claims) >= self.registration.cpus:
+            return []
+        return _first_per_lane(candidates) if self.link.spec.single else candidates
 
     def poll(self, result: CycleResult) -> Mapping[int, Eviction]:  # noqa: ARG002  # it wakes the scheduler
         """Read the newest heartbeat. Return the jobs to evict, with reasons."""
@@ -232,9 +245,11 @@ class PilotNode(Node):
             now: Seconds since 1970.
             policy: The policy.
         """
+        if not candidates:
+            return []
         asked: list[Waiting] = []
         decided: dict[int, Decision | Reason] = {}
-        for ready, seen in candidates:
+        for ready, seen in self._holds.for_pilot(self.link.token, candidates):
             job = make_waiting(ready, self.usage(ready.lane.signature, ready.program))._replace(
                 since=seen.since,
                 backfill_until=seen.backfill_until,
@@ -247,122 +262,59 @@ class PilotNode(Node):
                 asked.append(job)
         for decision in decide(asked, [*others, *own], self.machine(limits), now, policy):
             decided[decision.job] = decision
-        return [decided[candidate.ready.id] for candidate in candidates]
+        decisions = [decided[candidate.ready.id] for candidate in candidates]
+        self._holds.record_decisions(self.link.token, decisions)
+        return decisions
+
+    def adopt(self, claim: Claim) -> Outcome | AttemptHandle:
+        """Return the outcome of an attempt that an earlier scheduler claimed, or a watch on it."""
+        return self._events.adopt(claim)
+
+    def void_unstarted(self, claim: Claim) -> None:
+        """Do nothing: an attempt that was not sent to a pilot was voided when it was claimed."""
 
 
-class Nodes:
-    """All nodes of one scheduler.
+class GonePilot(AttemptHost):
+    """The pilot of an attempt, of which nothing is known any more, or nothing yet."""
 
-    Attributes:
-        local: This machine.
-    """
+    shows_files_late = True
 
-    def __init__(
-        self,
-        home: Home,
-        local: Node,
-        pilot_pool: PilotPool,
-        claims: Callable[[], Iterable[Claim]],
-        usage_lookup: UsageLookup,
-    ) -> None:
-        """Start without pilots.
+    def __init__(self, claim: Claim, adopt: Callable[[Claim], Outcome | AttemptHandle]) -> None:
+        """Start for one attempt.
 
         Args:
-            home: Queue folder with the attempts.
-            local: As the attribute.
-            pilot_pool: The existing pilots.
-            claims: Returns every attempt that has a place.
-            usage_lookup: Returns the recorded usage of jobs of a signature on a GPU type.
+            claim: The attempt.
+            adopt: Returns its outcome, or a watch on it.
         """
-        self.local, self._home, self._pilot_pool = local, home, pilot_pool
-        self._claims, self._usage_lookup = claims, usage_lookup
-        self._pilots: dict[str, PilotNode] = {}  # by token
+        self._claim, self._adopt = claim, adopt
 
-    def list_nodes(self) -> list[Node]:
-        """Return all nodes: this machine, and the registered pilots."""
-        return [self.local, *self.list_pilots()]
+    def machine(self, limits: Mapping[str, int]) -> Machine:
+        """Return a machine with the cores of the attempt."""
+        return Machine(cpus=self._claim.cpus, limits=limits)
 
-    def list_pilots(self) -> list[PilotNode]:
-        """Return the registered pilots with their attempts."""
-        before, self._pilots = self._pilots, {}
-        for link in self._pilot_pool.all_links:
-            if link.registration is not None:
-                place = before.get(link.token) or PilotNode(link, self._usage_lookup, self._home)
-                place.set_claims([])
-                self._pilots[link.token] = place
-        for claim in self._claims() if self._pilots else ():
-            if claim.pilot in self._pilots:
-                self._pilots[claim.pilot].claims.append(claim)
-        return [*self._pilots.values()]
+    def has_sample_since(self, at: float) -> bool:  # noqa: ARG002  # see below
+        """Return True: no newer reading will come."""
+        return True
 
-    def attempts_by_pilot(self) -> Counter[str]:
-        """Return the number of attempts by token of their pilot, which need not be registered."""
-        return Counter(claim.pilot for claim in self._claims() if claim.pilot)
+    def measured_usage(self, claim: Claim) -> MeasuredUsage:  # noqa: ARG002  # nothing was seen
+        """Return that nothing was measured."""
+        return NOT_MEASURED
 
-    def running_on_pilots(self) -> list[Running]:
-        """Return the attempts on pilots."""
-        return [run for place in self.list_pilots() for run in place.running()]
+    def others_usage(self, claim: Claim) -> dict[str, int]:  # noqa: ARG002  # nothing was seen
+        """Return that nothing was seen of others."""
+        return {}
 
-    def node_of(self, claim: Claim) -> Node | None:
-        """Return the node of an attempt, None where nothing is known of its pilot any more."""
-        if not claim.pilot:
-            return self.local
-        self.list_pilots()
-        return self._pilots.get(claim.pilot)
+    def adopt(self, claim: Claim) -> Outcome | AttemptHandle:
+        """Return the outcome of the attempt, or a watch on it."""
+        return self._adopt(claim)
+
+    def void_unstarted(self, claim: Claim) -> None:
+        """Do nothing: an attempt that was not sent to a pilot was voided when it was claimed."""
 
 
-def as_remote(run: Running) -> Running:
-    """Return an attempt as another machine sees it: it counts in the limit of its group, and takes nothing."""
-    return run._replace(cpus=0, ram=0, devices=(), vram=None, exclusive=False, used={})
-
-
-RECONSIDER_S = (
-    300.0  # seconds until all pilots are compared again: another one may be free earlier by now
-)
-
-
-class BackfillHolds:
-    """Knows over the turns of one scheduler where places are kept.
-
-    Each pilot is decided about alone, and would keep a place for the first job that fits nowhere. So in the first
-    turn each keeps one, and from the next one on only that where it is expected to be free first.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin without places; the clock counts seconds."""
-        self._clock = clock
-        self._chosen: dict[int, tuple[str, float]] = {}  # job → token, since when
-        # in this turn: job → token → free from then on
-        self._held_until: dict[int, dict[str, float]] = {}
-
-    def begin_cycle(self) -> None:
-        """Begin a turn: keep to what was chosen while that pilot keeps it still."""
-        now = self._clock()
-        chosen: dict[int, tuple[str, float]] = {}
-        for job, kept in self._held_until.items():
-            token, since = self._chosen.get(job, ("", now))
-            if now >= since + RECONSIDER_S:
-                continue
-            if token not in kept:
-                token, since = min(kept, key=lambda each: (kept[each], each)), now
-            chosen[job] = token, since
-        self._chosen, self._held_until = chosen, {}
-
-    def for_pilot(self, token: str, candidates: Iterable[Candidate]) -> list[Candidate]:
-        """Return jobs with the word for which of them a place is kept on another pilot."""
-        return [
-            each
-            if self.may_hold(each.ready.id, token)
-            else each._replace(waiting=each.waiting._replace(reserved_elsewhere=True))
-            for each in candidates
-        ]
-
-    def may_hold(self, job: int, token: str) -> bool:
-        """Whether a pilot may hold the reservation of a job."""
-        return self._chosen.get(job, (token, 0.0))[0] == token
-
-    def record_decisions(self, token: str, decisions: Sequence[Decision | Reason]) -> None:
-        """Take in where a pilot keeps a place."""
-        for decision in decisions:
-            if isinstance(decision, Wait) and decision.reserved_from is not None:
-                self._held_until.setdefault(decision.job, {})[token] = decision.reserved_from
+def _first_per_lane(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the first job of each lane: of one that takes a single job, nothing else can come of it."""
+    heads: dict[int, Candidate] = {}
+    for candidate in candidates:
+        heads.setdefault(candidate.ready.lane_id, candidate)
+    return [*heads.values()]
