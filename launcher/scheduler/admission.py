@@ -6,7 +6,7 @@ Some jobs pause: before a retry, and until the time that they ask for.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
@@ -167,8 +167,8 @@ class Admission:
         is_asked = tried or any(partition.nodes() for partition in partitions)
         line = self._order_jobs([*tried.values()], control, now) if is_asked else NOTHING_WAITS
         preferred = tried[line.jobs[0].job].lane.on if line.jobs else ()
-        waiting = {job.id: job for job in ready}
-        waits: dict[int, list[tuple[Partition, Reason]]] = {job: [] for job in waiting}
+        # job that does not start → the partitions that were asked, with reasons
+        waits: dict[int, list[tuple[Partition, Reason]]] = {job.id: [] for job in ready}
         self._nodes.backfill_holds.begin_cycle()
         with contextlib.ExitStack() as transaction:
             turn = _Turn(line=line, control=control, now=now, transaction=transaction)
@@ -177,30 +177,24 @@ class Admission:
                 reasons |= self._place_in(
                     partition,
                     [
-                        Candidate(job, seen)
+                        Candidate(tried[seen.job], seen)
                         for seen in line.jobs
-                        if (job := waiting.get(seen.job)) is not None
-                        and partition.name in job.lane.on
-                        and job.id not in reasons
+                        if seen.job in waits
+                        and seen.job not in reasons
+                        and partition.name in tried[seen.job].lane.on
                     ],
                     turn,
                 )
                 partition.end_turn(reasons.values(), result)
                 for job_id, reason in reasons.items():
                     if reason is None:
-                        del waiting[job_id]
-                    else:
+                        del waits[job_id]
+                    elif job_id in waits:
                         waits[job_id].append((partition, reason))
-        self._partitions.set_waiting([*waiting.values()], control.group_limits)
-        # the reason of a lane is that of a job that could be tried, if it has one
-        reasons_of_excluded = {
-            job.lane_id: _combine(waits[job.id]) for job in ready if job.id not in tried
-        }
-        reasons_of_tried: Reasons = {}
-        for job in (tried[seen.job] for seen in line.jobs):
-            why = _combine(waits[job.id]) if job.id in waiting else None
-            reasons_of_tried[job.lane_id] = reasons_of_tried.get(job.lane_id) or why
-        return reasons_of_excluded | reasons_of_tried
+        self._partitions.set_waiting(
+            [job for job in ready if job.id in waits], control.group_limits
+        )
+        return _reasons_by_lane(ready, {seen.job: tried[seen.job] for seen in line.jobs}, waits)
 
     def _place_in(
         self, partition: Partition, candidates: Sequence[Candidate], turn: "_Turn"
@@ -280,12 +274,34 @@ class Admission:
 
 
 class _Turn(NamedTuple):
-    """What one decision knows beside the jobs of a partition."""
+    """The facts of one decision that all partitions share."""
 
     line: OrderedQueue
     control: ControlState
     now: float  # seconds since 1970
     transaction: contextlib.ExitStack  # receives the transaction of the claims
+
+
+def _reasons_by_lane(
+    ready: Iterable[ReadyJob],
+    tried: Mapping[int, ReadyJob],
+    waits: Mapping[int, Sequence[tuple[Partition, Reason]]],
+) -> Reasons:
+    """Return why lanes wait: the reason of their first job that was tried, otherwise that of one that was not.
+
+    Args:
+        ready: All jobs.
+        tried: Those that were tried by their numbers, in their order.
+        waits: By job that does not start, the partitions that were asked, with reasons.
+    """
+    reasons: Reasons = {
+        job.lane_id: _combine(waits[job.id]) for job in ready if job.id not in tried
+    }
+    by_lane: Reasons = {}
+    for job in tried.values():
+        if by_lane.get(job.lane_id) is None:
+            by_lane[job.lane_id] = _combine(waits[job.id]) if job.id in waits else None
+    return reasons | by_lane
 
 
 def _combine(waits: Sequence[tuple[Partition, Reason]]) -> Reason:

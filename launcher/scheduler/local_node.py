@@ -136,7 +136,7 @@ class LocalNode(Node):
         return self.usage_tracker.add_running_usage(usage, signature, program)
 
     def select(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        """Return all candidates: others are told what they wait for, and reservations are held for them."""
+        """Return all candidates: each gets a reason, and reservations are held for the first ones."""
         return candidates
 
     def decide(

@@ -40,7 +40,7 @@ class Partition(Protocol):
         """
 
     def explain(self, reason: Reason | None) -> Reason:
-        """Return why a job does not start there, with what is known of the nodes; None if no node examined it."""
+        """Return why a job does not start there. The given reason is None if no node examined the job."""
 
     def explain_alone(self, reason: Reason) -> Reason:
         """Return the reason of a job that may run only there."""

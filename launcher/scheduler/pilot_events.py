@@ -132,7 +132,7 @@ class PilotEvents:
         links = self._pilot_pool.all_links
         if not links:
             return inf
-        # what was sent attempts has news soon
+        # pilots that were sent attempts have news soon
         quiet_s = time.monotonic() - max(self._last_message_at, *(link.sent_at for link in links))
         return min(IDLE_POLL_S, max(BUSY_POLL_S, QUIET_FRACTION * quiet_s))
 
