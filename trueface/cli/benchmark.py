@@ -11,7 +11,13 @@ import click
 from launcher.api import UsageError, write_atomic
 from trueface.audit.finding import count
 from trueface.audit.run_folders import resolve_run_folder
-from trueface.cli.studies import figure_options, latex_option, missing_models, page_writer
+from trueface.cli.studies import (
+    figure_options,
+    latex_option,
+    missing_models,
+    page_writer,
+    table_records,
+)
 from trueface.cli.text_tables import align_columns, escape_unprintable, latex_tables, table_lines
 from trueface.evaluation.over_seeds import NO_VALUE
 
@@ -23,7 +29,6 @@ if TYPE_CHECKING:  # scipy and torch take a second to import
     from trueface.report.study_table import StudyTable
 
 FOLDER = "benchmark"  # in the run's folder
-DIFFERENCES = "Differences (paired; p corrected by Holm over the pairs of a tier)"
 TABLE, PARQUET, MANIFEST, PAGE = (
     "benchmark.csv", "benchmark.parquet", "manifest.json", "benchmark.html",
 )  # fmt: skip
@@ -207,6 +212,7 @@ def document(board: "Leaderboard") -> dict[str, Any]:
         "not_run": list(run.not_run()),
         "problems": list(run.problems),
         "confounded": list(run.confounds),
+        "tables": table_records(study_tables(board)),
     }
 
 
@@ -225,18 +231,16 @@ def _line_json(line: "LeaderboardRow") -> dict[str, Any]:
     return {**asdict(replace(line, columns={})), "columns": columns}
 
 
-def study_tables(board: "Leaderboard") -> "Iterator[tuple[str, StudyTable]]":
-    """Yield the tables with their titles: the leaderboard and the paired differences."""
+def study_tables(board: "Leaderboard") -> "list[StudyTable]":
+    """Return the leaderboard and the paired differences."""
     from trueface.report.leaderboard_tables import differences_table, leaderboard_table
 
-    yield f"benchmark {board.run.manifest.name}", leaderboard_table(board)
-    if differences := differences_table(board):
-        yield DIFFERENCES, differences
+    return [table for table in (leaderboard_table(board), differences_table(board)) if table]
 
 
 def text(board: "Leaderboard") -> str:
     """Return the leaderboard: a table, reasons for missing ranks, skipped cells, differences."""
-    from trueface.report.leaderboard_tables import leaderboard_table
+    from trueface.report.leaderboard_tables import DIFFERENCES, leaderboard_table
 
     run = board.run
     tests = len({result.index.test for result in run.results})
@@ -250,7 +254,7 @@ def text(board: "Leaderboard") -> str:
         f"benchmark {run.manifest.name}: {', '.join(parts)}",
         *([f"training: {run.training}"] if run.training else []),
         "",
-        *table_lines(leaderboard_table(board, ece_digits=4)),
+        *table_lines(leaderboard_table(board)),
     ]
     longer = (f"{name}: {model}" for model, name in board.names.items() if name != model)
     titles: Sequence[tuple[str, Iterable[str]]] = (

@@ -1,7 +1,7 @@
 """`trueface fairness`: how evenly the models of a run err over groups of people."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from trueface.cli.studies import (
     page_option,
     page_writer,
     split_commas,
+    table_records,
     tests_of_run,
-    value_cells,
     write_csv,
 )
 from trueface.cli.text_tables import escape_unprintable, latex_tables, table_lines
@@ -30,24 +30,20 @@ from trueface.evaluation.fairness import (
     original_rows,
 )
 from trueface.evaluation.group_columns import Missing, is_original
-from trueface.evaluation.group_rates import (
-    RATES,
-    GroupTable,
-)
 from trueface.evaluation.npy_folder import write_npy_folders
 from trueface.evaluation.published_gaps import PUBLISHED_LEGEND
 from trueface.report.fairness_tables import (
     GAP_AT_COMMON,
-    GROUP_INTERVALS,
     further_table,
-    groups_table,
     methods_table,
+    model_groups_table,
+    model_tables,
 )
 from trueface.report.study_table import StudyTable
 from trueface.runtime.errors import DataError
 
 CSV_HEADER = (
-    "model", "data", "by", "threshold", "group", "measure", "value", "low", "high", "n_real", "n_fake",
+    "model", "data", "by", "threshold", "group", "measure", "value", "low", "high", "n_real", "n_fake", "why", "verdict",
 )  # fmt: skip
 MOST_UNDEFINED = 12  # lines on undefined rates; a column that names images has thousands
 LEGEND = (
@@ -68,15 +64,16 @@ def text(
 ) -> str:
     """Return a table of the methods for each set of images and grouping, and notes below it."""
     lines = [f"fairness {escape_unprintable(name)}: {LEGEND}"]
-    for title, here in _comparisons(methods, rank=rank):
-        lines += ["", title, "", *table_lines(methods_table(here, rank=rank)), *_compared(here)]
+    for here in _comparisons(methods, rank=rank):
+        table = methods_table(here, rank=rank)
+        title = escape_unprintable(table.title)
+        lines += ["", title, "", *table_lines(table), *_compared(here)]
         if measures:
             title = f"all measures over groups. {PUBLISHED_LEGEND}"
             lines += ["", title, "", *table_lines(further_table(here))]
     lines += _notes(rows)
-    if groups:
-        for row in rows:
-            lines += ["", _title(row), "", *table_lines(groups_table(row.table, tuple(RATES)))]
+    for table in map(model_groups_table, rows if groups else ()):
+        lines += ["", escape_unprintable(table.title), "", *table_lines(table)]
     return "\n".join(lines)
 
 
@@ -87,37 +84,31 @@ def study_tables(
     groups: bool,
     rank: bool,
     measures: bool = False,
-) -> Iterator[tuple[str, StudyTable]]:
-    """Yield the tables of `text` with their titles."""
-    for title, here in _comparisons(methods, rank=rank):
-        yield title, methods_table(here, rank=rank)
+) -> Iterator[StudyTable]:
+    """Yield the tables of `text`."""
+    for here in _comparisons(methods, rank=rank):
+        yield methods_table(here, rank=rank)
         if measures:
-            yield f"all measures over groups, {title}", further_table(here)
-    if groups:
-        for row in rows:
-            yield _title(row), groups_table(row.table, tuple(RATES))
+            yield further_table(here)
+    yield from map(model_groups_table, rows if groups else ())
 
 
 def _comparisons(
     methods: Sequence[FairnessMethod], *, rank: bool
-) -> Iterator[tuple[str, list[FairnessMethod]]]:
-    """Yield the methods of each set of images and grouping with a title."""
+) -> Iterator[list[FairnessMethod]]:
+    """Yield the methods of each set of images and grouping."""
     for key in dict.fromkeys(method.comparison_key for method in methods):
         here = [method for method in methods if method.comparison_key == key]
         if rank:
             here.sort(key=lambda method: (method.rank is None, method.rank or 0))
-        data, by = map(escape_unprintable, key)
-        yield f"{data} by {by}" if data else f"by {by}", here
-
-
-def _title(row: FairnessRow) -> str:
-    model, data, by = map(escape_unprintable, (row.model, row.data, row.by))
-    of = ", ".join(filter(None, (model, data)))
-    return f"{of} by {by}, with {GROUP_INTERVALS}".lstrip()
+        yield here
 
 
 def document(
-    name: str, rows: Sequence[FairnessRow], methods: Sequence[FairnessMethod]
+    name: str,
+    rows: Sequence[FairnessRow],
+    methods: Sequence[FairnessMethod],
+    tables: Iterable[StudyTable] = (),
 ) -> dict[str, Any]:
     """Return all of it as one JSON object; `models` are single trainings, `methods` over seeds."""
     return {
@@ -125,32 +116,8 @@ def document(
         "run": name,
         "models": [row.json_record for row in rows],
         "methods": [method.json_record for method in methods],
+        "tables": table_records(tables),
     }
-
-
-def csv_rows(rows: Sequence[FairnessRow]) -> Iterator[tuple[object, ...]]:
-    """Yield a line for each number; `group` is empty for those of all groups together."""
-    for row in rows:
-        head = (row.model, row.data, row.by)
-        if row.auc is not None:
-            yield (*head, "", "", "auc", *value_cells(row.auc), "", "")
-        for table in filter(None, (row.table, row.common)):
-            yield from _csv_table((*head, table.threshold), table)
-
-
-def _csv_table(head: tuple[object, ...], table: GroupTable) -> Iterator[tuple[object, ...]]:
-    for name, value in table.measures.items():
-        _, *ends = value_cells(table.intervals.get(name))
-        yield (*head, "", name, value, *ends, "", "")
-        floor = table.floor.get(name)
-        if floor is not None:
-            yield (*head, "", f"{name}_floor", floor.p95, "", "", "", "")
-            yield (*head, "", f"{name}_floor_mean", floor.mean, "", "", "", "")
-        yield (*head, "", f"{name}_groups", table.groups_with(name), "", "", "", "")
-    for group in table.groups:
-        for rate in RATES:
-            cells = value_cells(group.rates.get(rate))
-            yield (*head, group.name, rate, *cells, group.reals, group.fakes)
 
 
 def _compared(methods: Sequence[FairnessMethod]) -> list[str]:
@@ -277,16 +244,16 @@ def fairness(
     for folder in () if npy is None else write_npy_folders(npy, rows):
         click.echo(folder, err=True)
     if csv_out is not None:
-        write_csv(csv_out, CSV_HEADER, csv_rows(rows))
+        write_csv(csv_out, CSV_HEADER, (table for row in rows for table in model_tables(row)))
     if write:
         from trueface.report.fairness_page import fairness_page
 
         write(fairness_page(rows, name or Path(run).absolute().name, without))
     found = methods(rows, without)
+    tables = study_tables(rows, found, groups=groups, rank=rank, measures=measures)
     if as_json:
-        click.echo(json.dumps(document(name, rows, found)))
+        click.echo(json.dumps(document(name, rows, found, tables)))
     elif latex:
-        tables = study_tables(rows, found, groups=groups, rank=rank, measures=measures)
         click.echo(latex_tables(tables))
     elif csv_out != STANDARD_OUTPUT:
         click.echo(text(name, rows, found, groups=groups, rank=rank, measures=measures))

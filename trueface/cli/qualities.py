@@ -16,8 +16,8 @@ from trueface.cli.studies import (
     page_option,
     page_writer,
     split_commas,
+    table_records,
     tests_of_run,
-    value_cells,
     write_csv,
 )
 from trueface.cli.text_tables import escape_unprintable, latex_tables, table_lines
@@ -31,12 +31,17 @@ from trueface.evaluation.qualities import (
     quality_rows,
     unmeasured,
 )
-from trueface.report.quality_tables import areas_table, differences_table, scores_table
+from trueface.report.quality_tables import (
+    SCORES,
+    areas_table,
+    differences_table,
+    model_tables,
+    scores_table,
+)
 from trueface.report.study_table import StudyTable
 from trueface.runtime.errors import DataError
 
-SCORES = "mean predicted probability of fake: real images / fake images"
-CSV_HEADER = ("model", "data", "quality", "measure", "value", "low", "high")
+CSV_HEADER = ("model", "data", "quality", "measure", "value", "low", "high", "why", "verdict")
 
 
 def text(name: str, rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS) -> str:
@@ -55,13 +60,13 @@ def text(name: str, rows: Sequence[QualityRow], missing: MissingModels = NO_MODE
 
 def study_tables(
     rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS
-) -> Iterator[tuple[str, StudyTable]]:
-    """Yield the tables of each set of images with their titles."""
+) -> Iterator[StudyTable]:
+    """Yield the tables of each set of images."""
     for compared in comparisons(rows, missing, apart=True):
-        yield f"AUC, {compared.data}", areas_table(compared)
-        yield f"{SCORES}, {compared.data}", scores_table(compared)
+        yield areas_table(compared)
+        yield scores_table(compared)
         if differences := differences_table(compared):
-            yield f"AUC differences in points, {compared.data}", differences
+            yield differences
 
 
 def document(
@@ -69,25 +74,13 @@ def document(
 ) -> dict[str, Any]:
     """Return all of it as one JSON object; `missing` are models whose jobs have no result."""
     models = [row.json_record for row in rows]
-    return {"schema": 1, "run": name, "models": models, "missing": dict(missing.why)}
-
-
-def csv_rows(rows: Sequence[QualityRow]) -> Iterator[tuple[object, ...]]:
-    """Yield a line for each number; `quality` is empty for those over qualities."""
-    for row in rows:
-        head = (row.model, row.data)
-        for each in row.qualities:
-            yield (*head, each.name, "auc", *value_cells(row.areas[each.name]))
-            yield (*head, each.name, "acc", *value_cells(each.accuracy))
-            yield (*head, each.name, "mean_real", each.real_score, "", "")
-            yield (*head, each.name, "mean_fake", each.fake_score, "", "")
-        for name in SUMMARIES:
-            yield (*head, "", name, *value_cells(row.areas[name]))
-        if row.reference_comparison is not None:
-            for name, change in row.reference_comparison.differences.items():
-                place = ("", name) if name in SUMMARIES else (name, "auc")
-                measure = f"{place[1]}_minus_{row.reference_comparison.model}"
-                yield (*head, place[0], measure, *value_cells(change))
+    return {
+        "schema": 1,
+        "run": name,
+        "models": models,
+        "missing": dict(missing.why),
+        "tables": table_records(study_tables(rows, missing)),
+    }
 
 
 def _notes(compared: ComparedQualities) -> Iterator[str]:
@@ -164,7 +157,7 @@ def qualities(
             f"skipped: {', '.join(map(escape_unprintable, lacking))}: {NOT_IN_TWO}", err=True
         )
     if csv_out is not None:
-        write_csv(csv_out, CSV_HEADER, csv_rows(rows))
+        write_csv(csv_out, CSV_HEADER, (table for row in rows for table in model_tables(row)))
     if write:
         from trueface.report.collaboration import collaborations
         from trueface.report.qualities_page import quality_page

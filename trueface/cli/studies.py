@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.api import UsageError, write_atomic
+from launcher.api import Json, UsageError, write_atomic
 from trueface.audit.run_folders import (
     data_of,
     model_folders,
@@ -17,7 +17,6 @@ from trueface.audit.run_folders import (
     resolve_run_folder,
     score_paths,
 )
-from trueface.evaluation.estimate import Difference, Estimate
 from trueface.evaluation.over_seeds import MissingModels
 from trueface.predictions.tables import OLD_SUFFIXES
 from trueface.runtime.errors import DataError, MachineError, install_command
@@ -25,6 +24,7 @@ from trueface.runtime.paths import CONDITIONS
 
 if TYPE_CHECKING:  # jinja2 and numpy take long to import
     from trueface.report.page import FigureKind, Page
+    from trueface.report.study_table import StudyTable
 
 STANDARD_OUTPUT = "-"
 
@@ -141,19 +141,23 @@ def missing_models(run_folder: Path) -> MissingModels:
     return MissingModels(unfinished_models(run_folder))
 
 
-def value_cells(measure: Estimate | Difference | None) -> tuple[object, object, object]:
-    """Return the cells of a value and of both ends of its interval. Absent values are empty."""
-    if measure is None:
-        return "", "", ""
-    return measure.value, *(measure.interval or ("", ""))
+def table_records(tables: "Iterable[StudyTable]") -> list[dict[str, Json]]:
+    """Return tables of a study as JSON."""
+    return [table.json_record for table in tables]
 
 
-def write_csv(out: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table atomically to a file, or to standard output if `out` is "-"."""
+def write_csv(out: str, header: Sequence[str], tables: "Iterable[StudyTable]") -> None:
+    """Write tables atomically to a file, or to standard output if `out` is "-": a line for each number.
+
+    Args:
+        out: path of the file.
+        header: columns of the tables and of `NUMBER_COLUMNS`. Absent values are empty.
+        tables: of a study.
+    """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer = csv.DictWriter(text, header, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(line for table in tables for line in table.long_rows())
     if out == STANDARD_OUTPUT:
         click.echo(text.getvalue(), nl=False)
         return

@@ -3,7 +3,7 @@
 The original system printed its confusion matrices with pandas; `frame` gives the same text without it.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it loads SciPy, for which a help text need not wait
@@ -26,18 +26,32 @@ def frame(
 
 def table_lines(table: "StudyTable") -> list[str]:
     """Return a table of a study as lines of equal columns."""
-    cells = [tuple(map(escape_unprintable, row)) for row in table.plain_cells]
+    cells = [tuple(map(escape_unprintable, row)) for row in table.plain_cells()]
     return align_columns([table.plain_titles, *cells], left=table.texts)
 
 
-def latex_tables(tables: Iterable[tuple[str, "StudyTable"]]) -> str:
+def tab_lines(tables: Iterable["StudyTable"]) -> Iterator[str]:
+    """Yield tables of a study for other programs, with a header only where the columns change."""
+    last: tuple[str, ...] = ()
+    for table in tables:
+        header = (*table.facts, *(column.header or column.plain_title for column in table.head))
+        if header != last:
+            yield "\t".join(header)
+        last = header
+        for cells in table.plain_cells(brackets=True):
+            yield "\t".join(map(escape_unprintable, (*map(str, table.facts.values()), *cells)))
+
+
+def latex_tables(tables: Iterable["StudyTable"]) -> str:
     """Return tables of a study with their notes for LaTeX, each below a comment with its title."""
     from launcher.api import latex_table  # most commands print no LaTeX
 
     return "\n\n".join(
-        f"% {escape_unprintable(title)}\n"
-        + latex_table(table.plain_titles, table.marked_cells, texts=table.texts, notes=table.notes)
-        for title, table in tables
+        f"% {escape_unprintable(table.title)}\n"
+        + latex_table(
+            table.plain_titles, table.plain_cells(marks=True), texts=table.texts, notes=table.notes
+        )
+        for table in tables
     )
 
 

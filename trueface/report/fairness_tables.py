@@ -1,13 +1,15 @@
 """The tables of fairness: methods with their gaps, the other measures over groups, and the rates of each group."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from trueface.evaluation.estimate import Estimate
 from trueface.evaluation.fairness import (
     LOWER,
     SHOWN,
     TARGET,
     Comparability,
     FairnessMethod,
+    FairnessRow,
 )
 from trueface.evaluation.group_rates import (
     AREA_GAP,
@@ -22,11 +24,20 @@ from trueface.evaluation.group_rates import (
     unit_of,
 )
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
-from trueface.report.study_table import Heading, StudyEntry, StudyRow, StudyTable
+from trueface.report.study_table import (
+    Column,
+    StudyEntry,
+    StudyRow,
+    StudyTable,
+    decimals,
+)
+from trueface.runtime.files import Json
 
 AT_COMMON = f"FPR {PERCENT * TARGET:g} % of validation"
 GAP_AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
 GROUP_INTERVALS = "95 % intervals over images"  # rates and AUC have the same scope
+NO_INTERVAL = "no interval is computed for this measure"
+NO_REASONS: Mapping[str, str] = {}  # never changed
 FURTHER = tuple(name for name in MEASURES if name not in SHOWN)
 
 
@@ -57,20 +68,35 @@ def methods_table(
         rank: with the rank by FPR gap.
     """
     head = [
-        Heading("method"),
-        Heading("seeds"),
-        Heading("AUC"),
-        Heading("AUC of the worst group", plain="AUC of worst group"),
-        *(Heading(MEASURES[name], "%") for name in SHOWN),
+        Column("method"),
+        Column("seeds"),
+        Column("AUC", key="auc"),
+        Column("AUC of the worst group", plain="AUC of worst group", key="worst_group_auc"),
+        *map(_measure, SHOWN),
     ]
     if common:
-        head.append(
-            Heading(MEASURES[GAP], "%", plain=f"{GAP_AT_COMMON} %", below=f"at {AT_COMMON}")
-        )
+        gap = _measure(GAP)._replace(plain=f"{GAP_AT_COMMON} %", below=f"at {AT_COMMON}")
+        head.append(gap._replace(key=f"{GAP}_at_common_fpr"))
     if rank:
-        head.append(Heading("rank"))
-    head.append(Heading("verdict", plain="", is_text=True))
-    return StudyTable.of_rows(head, (_method(each, common, rank) for each in methods))
+        head.append(Column("rank"))
+    head.append(Column("verdict", plain="", key="verdict", is_text=True))
+    rows = (_method(each, common, rank) for each in methods)
+    return StudyTable.of_rows(head, rows, title=_title(methods), facts=_facts(methods))
+
+
+def _title(methods: Sequence[FairnessMethod]) -> str:
+    """Return the set of images and the grouping of methods that are compared."""
+    return " by ".join(methods[0].comparison_key).lstrip() if methods else ""
+
+
+def _measure(name: str) -> Column:
+    """Return the column of a measure over groups."""
+    return Column(MEASURES[name], unit_of(name), key=name, form=decimals(digits_of(name)))
+
+
+def _facts(methods: Sequence[FairnessMethod]) -> Mapping[str, str]:
+    """Return what methods that are compared have in common."""
+    return dict(zip(("data", "by"), methods[0].comparison_key, strict=True)) if methods else {}
 
 
 def _method(method: FairnessMethod, common: bool, rank: bool) -> StudyRow:
@@ -115,7 +141,6 @@ def _short_verdict(method: FairnessMethod) -> str:
 def _gap(method: FairnessMethod, name: str, *, common: bool = False) -> StudyEntry:
     return StudyEntry(
         method.measure(name, common=common),
-        digits_of(name),
         floor=method.floor(name, common=common),
         note=method.groups_note(name, common=common),
     )
@@ -124,33 +149,87 @@ def _gap(method: FairnessMethod, name: str, *, common: bool = False) -> StudyEnt
 def further_table(methods: Sequence[FairnessMethod]) -> StudyTable:
     """Return the measures over groups that `methods_table` leaves out."""
     return StudyTable.of_rows(
-        (Heading("method"), *(Heading(MEASURES[name], unit_of(name)) for name in FURTHER)),
+        (Column("method"), *map(_measure, FURTHER)),
         (
             StudyRow(each.name, tuple(_gap(each, name) for name in FURTHER), model=each.model)
             for each in methods
         ),
+        title=f"all measures over groups, {_title(methods)}",
+        facts=_facts(methods),
     )
 
 
 def groups_table(table: GroupTable, rates: Sequence[str]) -> StudyTable:
     """Return the counts of each group and these of its `RATES`, and those of all images."""
     head = (
-        Heading("group"),
-        Heading("real", plain="reals"),
-        Heading("fake", plain="fakes"),
-        *(Heading(RATES[rate], "" if rate == OF_BOTH else "%") for rate in rates),
+        Column("group"),
+        Column("real", plain="reals", key="n_real"),
+        Column("fake", plain="fakes", key="n_fake"),
+        *map(_rate, rates),
     )
     return StudyTable.of_rows(
         head, (_group(group, rates) for group in (*table.groups, table.overall))
     )
 
 
-def _group(group: GroupRow, rates: Sequence[str]) -> StudyRow:
-    return StudyRow(
-        group.name,
-        (
-            StudyEntry(str(group.reals)),
-            StudyEntry(str(group.fakes)),
-            *(StudyEntry(group.rates.get(rate), 3 if rate == OF_BOTH else 1) for rate in rates),
-        ),
-    )
+def _rate(name: str) -> Column:
+    """Return the column of a rate of a group."""
+    if name == OF_BOTH:
+        return Column(RATES[name], key=name)
+    return Column(RATES[name], "%", key=name, form=decimals(1))
+
+
+def _group(group: GroupRow, rates: Sequence[str], why: Mapping[str, str] = NO_REASONS) -> StudyRow:
+    values = (StudyEntry(group.rates.get(rate), why=why.get(rate, "")) for rate in rates)
+    counts = StudyEntry(str(group.reals)), StudyEntry(str(group.fakes))
+    return StudyRow(group.name, (*counts, *values))
+
+
+def model_groups_table(row: FairnessRow) -> StudyTable:
+    """Return all rates of the groups of one model."""
+    named = ", ".join(filter(None, (row.model, row.data)))
+    title = f"{named} by {row.by}, with {GROUP_INTERVALS}".lstrip()
+    facts = {"model": row.model, "data": row.data, "by": row.by}
+    return groups_table(row.table, tuple(RATES))._replace(title=title, facts=facts)
+
+
+def model_tables(row: FairnessRow) -> Iterator[StudyTable]:
+    """Yield all numbers of one model: its AUC, the measures over groups with their floors, the rates of groups."""
+    alone = FairnessMethod(row.model, row.model, (row,))
+    shared: dict[str, Json] = {
+        "model": row.model,
+        "data": row.data,
+        "by": row.by,
+        "verdict": _short_verdict(alone),
+    }
+    if row.auc is not None:
+        auc = StudyRow("", (StudyEntry(row.auc),))
+        yield StudyTable((Column("group"), Column("AUC", key="auc")), (auc,), facts=shared)
+    for table in filter(None, (row.table, row.common)):
+        facts: dict[str, Json] = {**shared, "threshold": table.threshold}
+        reasons = {(each.group, each.rate): each.reason for each in table.undefined}
+        columns, entries = zip(*_over_groups(table, reasons), strict=True)
+        yield StudyTable((Column("group"), *columns), (StudyRow("", entries),), facts=facts)
+        rates = groups_table(table, tuple(RATES))
+        rows = (
+            _group(
+                group, tuple(RATES), {rate: reasons.get((group.name, rate), "") for rate in RATES}
+            )
+            for group in table.groups
+        )
+        yield rates._replace(rows=tuple(rows), facts=facts)
+
+
+def _over_groups(
+    table: GroupTable, reasons: Mapping[tuple[str, str], str]
+) -> Iterator[tuple[Column, StudyEntry]]:
+    for name, value in table.measures.items():
+        column, floor = _measure(name), table.floor.get(name)
+        measure = table.intervals.get(name)
+        if measure is None and value is not None:
+            measure = Estimate(value=value, why=NO_INTERVAL)
+        yield column, StudyEntry(measure, why=reasons.get(("", name), ""))
+        if floor is not None:
+            yield column._replace(key=f"{name}_floor"), StudyEntry(floor.p95)
+            yield column._replace(key=f"{name}_floor_mean"), StudyEntry(floor.mean)
+        yield column._replace(key=f"{name}_groups"), StudyEntry(table.groups_with(name))

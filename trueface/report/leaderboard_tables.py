@@ -4,29 +4,38 @@ from collections.abc import Iterator
 
 from trueface.benchmark.leaderboard import Leaderboard, LeaderboardRow, SettingScores
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
-from trueface.report.study_table import Heading, StudyEntry, StudyRow, StudyTable
+from trueface.report.study_table import Column, StudyEntry, StudyRow, StudyTable, decimals
 
 UNRANKED = "†"  # mark of the numbers of a model that is not ranked in a tier
+DIFFERENCES = "Differences (paired; p corrected by Holm over the pairs of a tier)"
 LEAST_P = 0.001  # smaller values of p are not written
 
 
-def leaderboard_table(board: Leaderboard, *, ece_digits: int = 3) -> StudyTable:
+def leaderboard_table(board: Leaderboard) -> StudyTable:
     """Return the leaderboard with columns for each setting and no mean over settings."""
-    head = [Heading("model"), Heading("seeds")]
+    head = [Column("model"), Column("seeds")]
     for setting in board.settings:
         head += [
-            Heading(setting, plain=f"{setting} mean AUC", below="mean AUC"),
-            Heading("worst", plain="worst AUC", below=f"cell, {setting}"),
-            Heading("P(best)", below="mean rank"),
+            Column(setting, plain=f"{setting} mean AUC", key=f"{setting}_auc", below="mean AUC"),
+            Column("worst", plain="worst AUC", key=f"{setting}_worst", below=f"cell, {setting}"),
+            Column("P(best)", key=f"{setting}_best", below="mean rank", form=decimals(2)),
         ]
     head += [
-        Heading("ECE"),
-        Heading("after scaling", plain="scaled ECE", joins=True),
-        Heading("ms per image"),
-        Heading("parameters", joins=True),
+        Column("ECE", key="ece", form=decimals(4), page_form=decimals(3)),
+        Column(
+            "after scaling",
+            plain="scaled ECE",
+            key="ece_scaled",
+            joins=True,
+            form=decimals(4),
+            page_form=decimals(3),
+        ),
+        Column("ms per image", key="ms_image", form=decimals(1)),
+        Column("parameters", joins=True),
     ]
-    rows = (_line(board, line, ece_digits) for line in board.lines)
-    return StudyTable.of_rows(head, rows, _notes(board))
+    rows = (_line(board, line) for line in board.lines)
+    title = f"benchmark {board.run.manifest.name}"
+    return StudyTable.of_rows(head, rows, _notes(board), title=title)
 
 
 def _notes(board: Leaderboard) -> Iterator[str]:
@@ -40,16 +49,16 @@ def _unranked(board: Leaderboard) -> Iterator[str]:
     return (f"{UNRANKED} not ranked: {each}" for each in board.unranked)
 
 
-def _line(board: Leaderboard, line: LeaderboardRow, ece_digits: int) -> StudyRow:
+def _line(board: Leaderboard, line: LeaderboardRow) -> StudyRow:
     name = board.names[line.model]
     return StudyRow(
         name,
         (
             StudyEntry(seeds_text(line.seeds, line.missing)),
             *(entry for setting in board.settings for entry in _column(line.columns.get(setting))),
-            StudyEntry(line.ece, ece_digits),
-            StudyEntry(line.ece_scaled, ece_digits),
-            StudyEntry(line.ms_image, 1),
+            StudyEntry(line.ece),
+            StudyEntry(line.ece_scaled),
+            StudyEntry(line.ms_image),
             StudyEntry(f"{line.parameters:,}"),
         ),
         below="" if name == line.model else line.model,
@@ -58,7 +67,7 @@ def _line(board: Leaderboard, line: LeaderboardRow, ece_digits: int) -> StudyRow
 
 def _column(column: SettingScores | None) -> tuple[StudyEntry, StudyEntry, StudyEntry]:
     if column is None:
-        return StudyEntry(None), StudyEntry(None), StudyEntry(None)
+        return StudyEntry(), StudyEntry(), StudyEntry()
     worst, ranked = column.worst, column.ranked
     corrupt, attack = worst.key[:2]
     mark = UNRANKED if ranked is None else ""
@@ -70,9 +79,9 @@ def _column(column: SettingScores | None) -> tuple[StudyEntry, StudyEntry, Study
             hint=corrupt if attack == "none" else f"{attack}, {corrupt}",
             mark=mark,
         ),
-        StudyEntry("not ranked", plain=NO_VALUE, hint=column.reason, mark=mark)
+        StudyEntry("not ranked", plain=NO_VALUE, why=column.reason, mark=mark)
         if ranked is None
-        else StudyEntry(ranked.best, 2, below=(ranked.interval.text(".1f"),)),
+        else StudyEntry(ranked.best, below=(ranked.interval.text(".1f"),)),
     )
 
 
@@ -80,14 +89,15 @@ def differences_table(board: Leaderboard) -> StudyTable | None:
     """Return the paired differences of all models, by setting; None if there is no pair."""
     rows = tuple(_pairs(board))
     head = (
-        Heading("tier"),
-        Heading("models", is_text=True),
-        Heading("AUC difference"),
-        Heading("p"),
-        Heading("p (DeLong)"),
+        Column("tier"),
+        Column("models", is_text=True),
+        Column("AUC difference", key="difference", form=decimals(3, sign="+")),
+        Column("p"),
+        Column("p (DeLong)", key="p_delong"),
     )
     marked = any(entry.mark for row in rows for entry in row.entries)
-    return StudyTable(head, rows, tuple(_unranked(board)) if marked else ()) if rows else None
+    notes = tuple(_unranked(board)) if marked else ()
+    return StudyTable(head, rows, notes, DIFFERENCES) if rows else None
 
 
 def _pairs(board: Leaderboard) -> Iterator[StudyRow]:
@@ -96,12 +106,11 @@ def _pairs(board: Leaderboard) -> Iterator[StudyRow]:
         for pair in pairs:
             columns = [lines[model].columns[setting] for model in (pair.first, pair.second)]
             mark = UNRANKED if any(column.ranked is None for column in columns) else ""
-            value, ends = f"{pair.difference.value:+.3f}", pair.difference.ends_text("+.3f")
             yield StudyRow(
                 setting,
                 (
                     StudyEntry(f"{board.names[pair.second]} minus {board.names[pair.first]}"),
-                    StudyEntry(value, plain=f"{value} ({ends})", below=(ends,), mark=mark),
+                    StudyEntry(pair.difference, mark=mark),
                     StudyEntry(_p(pair.p_holm)),
                     StudyEntry(None if pair.p_delong is None else _p(pair.p_delong)),
                 ),

@@ -1,10 +1,13 @@
 """The tables of qualities: AUC, mean scores, and differences to a reference, by quality."""
 
-from trueface.evaluation.estimate import NOTHING_SHOWN, Difference
-from trueface.evaluation.over_seeds import NO_VALUE, SeedSummary, seeds_text
-from trueface.evaluation.qualities import SUMMARIES, ComparedQualities, QualityMethod
-from trueface.report.study_table import Heading, StudyEntry, StudyRow, StudyTable
+from collections.abc import Iterator, Mapping
 
+from trueface.evaluation.estimate import NOTHING_SHOWN, Difference, Estimate
+from trueface.evaluation.over_seeds import NO_VALUE, SeedSummary, seeds_text
+from trueface.evaluation.qualities import SUMMARIES, ComparedQualities, QualityMethod, QualityRow
+from trueface.report.study_table import Column, NumberForm, StudyEntry, StudyRow, StudyTable
+
+SCORES = "mean predicted probability of fake: real images / fake images"
 POINTS = 100  # differences are shown in points of the AUC
 
 
@@ -12,7 +15,7 @@ def areas_table(compared: ComparedQualities) -> StudyTable:
     """Return the AUC of each method at each quality, and the summaries."""
     names = (*compared.qualities, *SUMMARIES)
     return StudyTable.of_rows(
-        (Heading("method"), Heading("seeds"), *map(Heading, names)),
+        (Column("method"), Column("seeds"), *map(Column, names)),
         (
             StudyRow(
                 each.name,
@@ -24,6 +27,8 @@ def areas_table(compared: ComparedQualities) -> StudyTable:
             )
             for each in compared.methods
         ),
+        title=f"AUC, {compared.data}",
+        facts={"data": compared.data},
     )
 
 
@@ -36,7 +41,7 @@ def _area(method: QualityMethod, name: str) -> StudyEntry:
 def scores_table(compared: ComparedQualities) -> StudyTable:
     """Return the mean probability of a fake at each quality, over real and over fake images."""
     return StudyTable.of_rows(
-        (Heading("method"), *map(Heading, compared.qualities)),
+        (Column("method"), *map(Column, compared.qualities)),
         (
             StudyRow(
                 each.name,
@@ -45,6 +50,8 @@ def scores_table(compared: ComparedQualities) -> StudyTable:
             )
             for each in compared.methods
         ),
+        title=f"{SCORES}, {compared.data}",
+        facts={"data": compared.data},
     )
 
 
@@ -69,7 +76,7 @@ def differences_table(compared: ComparedQualities) -> StudyTable | None:
     if not names:
         return None
     return StudyTable.of_rows(
-        (Heading("method"), *map(Heading, names)),
+        (Column("method"), *(Column(name, form=NumberForm(in_points)) for name in names)),
         (
             StudyRow(
                 method.name,
@@ -78,18 +85,42 @@ def differences_table(compared: ComparedQualities) -> StudyTable | None:
             )
             for method in methods
         ),
+        title=f"AUC differences in points, {compared.data}",
+        facts={"data": compared.data},
     )
 
 
 def _difference(difference: Difference | None) -> StudyEntry:
-    if difference is None:
-        return StudyEntry(None)
-    value = in_points(difference.value)
-    if difference.interval is None:
-        ends = difference.ends_text(".3f")
-        return StudyEntry(value, plain=f"{value} ({ends})", below=(ends,))
-    ends = f"{in_points(difference.interval.low)} to {in_points(difference.interval.high)}"
-    return StudyEntry(value, plain=f"{value} ({ends})", below=(ends, gain_word(difference)))
+    if difference is None or difference.interval is None:
+        return StudyEntry(difference)
+    return StudyEntry(difference, below=(gain_word(difference),))
+
+
+def model_tables(row: QualityRow) -> Iterator[StudyTable]:
+    """Yield all numbers of one model: at each quality, over qualities, and the differences to the reference."""
+    facts = {"model": row.model, "data": row.data}
+    compared = row.reference_comparison
+    minus = "" if compared is None else f"_minus_{compared.model}"
+    changes = {} if compared is None else compared.differences
+    for each in row.qualities:
+        numbers = {
+            "auc": row.areas[each.name], "acc": each.accuracy,
+            "mean_real": each.real_score, "mean_fake": each.fake_score,
+        }  # fmt: skip
+        yield _numbers(each.name, numbers, facts)
+    yield _numbers("", {name: row.areas[name] for name in SUMMARIES}, facts)
+    for name, change in changes.items():
+        quality, measure = ("", name) if name in SUMMARIES else (name, "auc")
+        yield _numbers(quality, {f"{measure}{minus}": change}, facts)
+
+
+def _numbers(
+    quality: str,
+    numbers: Mapping[str, Estimate | Difference | float | None],
+    facts: Mapping[str, str],
+) -> StudyTable:
+    row = StudyRow(quality, tuple(map(StudyEntry, numbers.values())))
+    return StudyTable((Column("quality"), *map(Column, numbers)), (row,), facts=facts)
 
 
 def gain_word(difference: Difference) -> str:

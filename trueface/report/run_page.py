@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import PIL.Image
+from markupsafe import Markup
 
 from trueface.audit import finding
 from trueface.audit.finding import Audit
@@ -19,13 +20,14 @@ from trueface.data.image_headers import BROKEN
 from trueface.evaluation.measurement import METRICS
 from trueface.evaluation.over_seeds import NO_MODELS, MissingModels
 from trueface.report import tables, unlearning
-from trueface.report.content import ModelReport
+from trueface.report.content import ModelReport, PartReport, ReportRow
 from trueface.report.figures import (
     Figure,
 )
 from trueface.report.outcome import detectors_outcome, launch_modes_outcome, unlearning_outcome
 from trueface.report.page import Page, render_template
 from trueface.report.run_figures import curves, histogram
+from trueface.report.run_tables import CAPTION, tests_table
 from trueface.report.svg import picture, side_by_side
 from trueface.runtime import paths
 from trueface.runtime.image_files import open_image
@@ -95,6 +97,7 @@ def run_page(
         histograms=[[*map(picture, figures)] for figures in of_rows],
         metrics=METRICS,
         tables=tables,
+        tests=_tests,
         preview_of=_preview,
         record_facts=_record_facts,
         summary_facts=_summary_facts,
@@ -115,6 +118,10 @@ def _describe_run(run: Run) -> list[tuple[str, str]]:
             words = ", ".join(f"{name} {value}" for name, value in versions.items())
             values.setdefault("versions", {})[words] = None
     return [(name, "; ".join(texts)) for name, texts in values.items()]
+
+
+def _tests(rows: Sequence[ReportRow | PartReport]) -> Markup:
+    return tables.study_table(tests_table(rows), caption=CAPTION)
 
 
 def _preview(model: Model) -> Preview | None:

@@ -5,18 +5,18 @@ from html import escape
 
 from markupsafe import Markup
 
-from trueface.evaluation.estimate import Estimate
-from trueface.evaluation.measurement import METRICS, Report
+from trueface.evaluation.estimate import Difference, Estimate
+from trueface.evaluation.measurement import Report
 from trueface.evaluation.metric import Metric
 from trueface.evaluation.over_seeds import NO_VALUE, SeedSummary
 from trueface.evaluation.published_tables import OTHER_DATA, PublishedTable
-from trueface.report.content import ModelReport, PartReport, ReportRow
-from trueface.report.study_table import Heading, StudyEntry, StudyRow, StudyTable
+from trueface.report.content import ModelReport
+from trueface.report.study_table import Column, NumberForm, StudyEntry, StudyRow, StudyTable
 from trueface.report.svg import breakable
 from trueface.runtime.files import Json
 
 SIGN = "†"  # a value without an interval
-COLUMNS = tuple(metric for metric in METRICS.values() if metric.in_report)
+ARROWS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "": ""}
 # two ends and the middle of a scale that people who do not see all colours can read: brown is
 # worse than chance, blue better (C. Brewer's PuOr and RdBu)
 BELOW, CHANCE, ABOVE = (179, 88, 6), (247, 247, 247), (33, 102, 172)
@@ -67,57 +67,94 @@ def table_row(name: str, cells: Iterable[str]) -> str:
 def study_table(
     table_of: StudyTable, *, above: str = "", caption: str = "", kind: str = "measures"
 ) -> Markup:
-    """Return a table of a study; see `table` for the texts around it."""
+    """Return a table of a study; nothing if it has no row. See `table` for the texts around it."""
+    if not table_of.rows:
+        return Markup()
     titles: list[str] = []
     words: list[str] = []
-    for heading in table_of.head:
-        title = f"{breakable(heading.title)}{f', {heading.unit}' if heading.unit else ''}"
-        if heading.joins:
+    for column in table_of.head:
+        title = f"{breakable(column.title)}{f', {column.unit}' if column.unit else ''}"
+        title = f"{title} {ARROWS[column.better]}".rstrip()
+        if column.joins:
             titles[-1] += _small(title)
             continue
-        titles.append(title + (_small(escape(heading.below)) if heading.below else ""))
-        words += titles[-1:] if heading.is_text else []
+        titles.append(title + (_small(escape(column.below)) if column.below else ""))
+        words += titles[-1:] if column.is_text else []
     rows = (_study_row(table_of.head, row) for row in table_of.rows)
     grouped = any(row.kind for row in table_of.rows)
     return table(
-        titles, rows, words=words, above=above, caption=caption, kind=kind, grouped=grouped
+        titles,
+        rows,
+        words=words,
+        above=above,
+        caption=" ".join(filter(None, (caption, _missing_intervals(table_of)))),
+        kind=kind,
+        grouped=grouped,
     )
 
 
-def _study_row(head: Sequence[Heading], row: StudyRow) -> str:
+def _missing_intervals(table_of: StudyTable) -> str:
+    """Return the reasons of missing intervals, each once; "" where there is none."""
+    missing = {
+        f"{column.title}, {why}": None
+        for at, column in enumerate(table_of.head[1:])
+        for row in table_of.rows
+        if (why := row.entries[at].missing_interval)
+    }
+    return f"{SIGN}: no interval ({escape('; '.join(missing))})." if missing else ""
+
+
+def _study_row(head: Sequence[Column], row: StudyRow) -> str:
     cells: list[str] = []
-    for heading, entry in zip(head[1:], row.entries, strict=True):
-        if heading.joins:
-            cells[-1] += _small(_value(entry))
+    for column, entry in zip(head[1:], row.entries, strict=True):
+        form = column.page_form or column.form
+        if column.joins:
+            cells[-1] += _small(_value(entry, form))
             continue
-        left = ' class="left"' if heading.is_text else ""
-        hint = f' title="{escape(entry.hint)}"' if entry.hint else ""
-        cells.append(f"<td{left}{hint}>{_value(entry)}{_lines_below(entry)}")
+        left = ' class="left"' if column.is_text else ""
+        hint = f' title="{escape(entry.hint or entry.why)}"' if entry.hint or entry.why else ""
+        cells.append(f"<td{left}{hint}>{_value(entry, form)}{_lines_below(entry, form)}")
     below = f'<small class="id">{breakable(row.below)}</small>' if row.below else ""
     inside = table_row(f"{breakable(row.name)}{below}", (f"{cell}</td>" for cell in cells))
+    inside += _remarks(row, columns=len(cells) + 1)
     return f'<tbody class="{row.kind}">{inside}</tbody>' if row.kind else inside
 
 
-def _value(entry: StudyEntry) -> str:
+def _remarks(row: StudyRow, *, columns: int) -> str:
+    lines = [
+        *(f'<p><span class="tag">alarm</span> {escape(text)}</p>' for text in row.alarms),
+        *(f"<p>{escape(text)}</p>" for text in row.notes),
+    ]
+    cell = f'<td class="left" colspan="{columns}">{"".join(lines)}</td>'
+    return f'<tr class="said">{cell}</tr>' if lines else ""
+
+
+def _value(entry: StudyEntry, form: NumberForm) -> str:
+    sign = (
+        f'<abbr title="no interval: {escape(why)}">{SIGN}</abbr>'
+        if (why := entry.missing_interval)
+        else ""
+    )
     match entry.value:
-        case None:
+        case None | "":
             return NO_VALUE
         case str() as text:
             return escape(text)
-        case float() as number:
-            return f"{number:.{entry.digits}f}"
-        case Estimate() as estimate:
-            form = f".{entry.digits}f"
-            return f"{estimate.value:{form}}{_small(estimate.ends_text(form))}"
         case SeedSummary() as summary:
-            return summary.cell(entry.digits)
+            small = filter(None, (form.deviation_text(summary), summary.seeds_note))
+            return f"{form.value(summary.mean)}{sign}{''.join(map(_small, small))}"
+        case Estimate() | Difference() as measure:
+            ends = "" if sign else _small(escape(form.ends_text(measure)))
+            return f"{form.value(measure.value)}{sign}{ends}"
+        case number:
+            return form.value(number)
 
 
-def _lines_below(entry: StudyEntry) -> str:
-    lines = [] if entry.only is None else [entry.only.ends_text(f".{entry.digits}f")]
+def _lines_below(entry: StudyEntry, form: NumberForm) -> str:
+    lines = [] if entry.only is None or entry.missing_interval else [form.ends_text(entry.only)]
     lines += [*entry.below, *([entry.note] if entry.note else [])]
     if entry.floor is not None:
-        lines.append(f"floor {entry.floor.mean:.{entry.digits}f}")
+        lines.append(f"floor {form.value(entry.floor.mean)}")
     reason = f'<small class="id">{breakable(entry.reason)}</small>' if entry.reason else ""
     return "".join(_small(escape(line)) for line in lines) + reason
 
@@ -139,26 +176,6 @@ def published(table_of: PublishedTable, digits: int) -> str:
         f"<details><summary>{escape(table_of.title)}</summary><p>{escape(table_of.citation)}. "
         f"{escape(table_of.note)}.</p>"
         f"{table((*words[:-1], 'value', words[-1]), rows, words=words, kind='')}</details>"
-    )
-
-
-def measures(rows: Sequence[ReportRow | PartReport]) -> Markup:
-    """Return a table of all measures with their intervals."""
-    titles = (escape(metric.heading) for metric in COLUMNS)
-    missing = {
-        f"{metric.heading}, {measure.why}": None
-        for metric in COLUMNS
-        for row in rows
-        if (measure := row.report.metrics.get(metric.name)) is not None and measure.why
-    }
-    footnote = f" {SIGN}: no interval ({escape('; '.join(missing))})." if missing else ""
-    return table(
-        ("data", "images", *titles, "verdict"),
-        map(_line, rows),
-        words=("verdict",),
-        caption="Value and 95 % interval over image sources (folders). If a class has one source, the interval is over "
-        f"its videos or images. If it has two, there is also an interval over their videos or images. Positive is fake. "
-        f"{NO_VALUE}: undefined.{footnote}",
     )
 
 
@@ -235,49 +252,6 @@ def flat(record: Mapping[str, Json], above: str = "") -> list[tuple[str, object]
         else:
             pairs.append((above + name, NO_VALUE if value is None else value))
     return pairs
-
-
-def _line(row: ReportRow | PartReport) -> str:
-    cells = "".join(f"<td>{_measure(row.report, metric.name)}</td>" for metric in COLUMNS)
-    return (
-        f'<tr><th scope="row">{_data(row)}</th><td>{row.report.n}{_sources(row.report)}{_videos(row)}</td>{cells}'
-        f'<td class="left">{escape(row.report.verdict) or NO_VALUE}</td></tr>'
-    )
-
-
-def _measure(report: Report, name: str) -> str:
-    measure = report.metrics.get(name)
-    if measure is None:
-        return NO_VALUE
-    if measure.interval is None:
-        return f'{measure.value:.3f}<abbr title="no interval: {escape(measure.why)}">{SIGN}</abbr>'
-    images, title, below = measure.images, "", ""
-    if images is not None:
-        units = " and ".join(sorted(set(images.over.values())))
-        ends = f"over {units} of these sources: {images.ends_text('.3f')}"
-        if report.has_two_sources:
-            below = f"<small>{escape(ends)}</small>"
-        else:
-            title = f' title="{escape(ends)}"'
-    return f"{measure.value:.3f}<small{title}>{measure.ends_text('.3f')}</small>{below}"
-
-
-def _sources(report: Report) -> str:
-    few = report.few_sources
-    return f"<small>{escape(few)}</small>" if few else ""
-
-
-def _videos(row: ReportRow | PartReport) -> str:
-    """Return how many videos the images are frames of, and the AUC of these."""
-    if row.videos is None:
-        return ""
-    auc = row.videos.auc
-    area = f", AUC {auc.text('.3f')}" if auc else ""
-    return f"<small>{row.videos.videos} videos{area}</small>"
-
-
-def _data(row: ReportRow | PartReport) -> str:
-    return f"{breakable(row.data)}{'<small>pooled</small>' if row.pooled else ''}"
 
 
 def heat_cell(value: Estimate | None, *, note: str = "") -> str:

@@ -136,9 +136,9 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from trueface.evaluation.results import table
-from trueface.report.tables import COLUMNS
+from trueface.report.run_tables import SHOWN
 (row,) = table(Path(sys.argv[1]), [("m", "gan2:pre")])
-print(json.dumps([row["f2"], [metric.heading for metric in COLUMNS]]))
+print(json.dumps([row["f2"], [metric.heading for metric in SHOWN]]))
 """
 
 
