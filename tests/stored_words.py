@@ -89,9 +89,9 @@ from trueface.models.registry import SPECS as MODELS
 from trueface.poisoning.poison_record import KINDS as POISONS
 from trueface.poisoning.poison_record import PoisonRecord
 from trueface.predictions.csv_tables import COLUMNS as SCORE_COLUMNS
+from trueface.report.unlearning_tables import MEASURES as UNLEARNING_MEASURES
 from trueface.training.history import Epoch
 from trueface.training.objectives.registry import objectives
-from trueface.unlearning.evaluation.columns import _COLUMNS as UNLEARNING_MEASURES
 from trueface.unlearning.registry import METHODS as UNLEARNINGS
 
 Words = dict[str, list[str]]  # by section, each in alphabetical order

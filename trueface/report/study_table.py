@@ -130,6 +130,11 @@ class StudyEntry(NamedTuple):
                 return form.value(number)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is no value and no text."""
+        return self.value is None or self.value == ""
+
+    @property
     def missing_interval(self) -> str:
         """Why the value has no interval; "" if it has one, or needs none."""
         measure = self.value if isinstance(self.value, Estimate) else self.only
@@ -198,6 +203,25 @@ class StudyTable(NamedTuple):
     ) -> "StudyTable":
         """Return a table of columns and rows."""
         return cls(tuple(head), tuple(rows), tuple(notes), title, facts)
+
+    def select(self, names: Iterable[str]) -> "StudyTable":
+        """Return the table with the column of the rows' names and these further columns, in this order."""
+        places = {column.name: at for at, column in enumerate(self.head)}
+        chosen = [places[name] for name in names]
+        rows = (
+            row._replace(entries=tuple(row.entries[at - 1] for at in chosen)) for row in self.rows
+        )
+        return self._replace(
+            head=(self.head[0], *(self.head[at] for at in chosen)), rows=tuple(rows)
+        )
+
+    def without_empty(self) -> "StudyTable":
+        """Return the table without the columns of which no row has a value."""
+        return self.select(
+            column.name
+            for at, column in enumerate(self.head[1:])
+            if not all(row.entries[at].is_empty for row in self.rows)
+        )
 
     @property
     def texts(self) -> frozenset[int]:

@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.predictions.npz_tables import read_npz
 from trueface.predictions.predictions import Predictions
 from trueface.report import tables
@@ -24,19 +24,19 @@ from trueface.report.figures import (
     FigureLegend,
     Frame,
     Marks,
-    number,
     rectangle,
     steps,
     swatches,
     ticks,
 )
 from trueface.report.method_plane import Role, TimedMethod, quality_by_time, role_mark
+from trueface.report.study_table import Column, StudyTable
 from trueface.report.svg import breakable, framed, key, picture, side_by_side
+from trueface.report.unlearning_tables import PAGE, QUALITY, TIMES, page_tables
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
 from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.alarms import class_name
-from trueface.unlearning.evaluation.columns import MeasureColumn, columns
 from trueface.unlearning.evaluation.leaderboard import (
     UnlearningGroup,
     UnlearningLeaderboard,
@@ -44,7 +44,6 @@ from trueface.unlearning.evaluation.leaderboard import (
 )
 from trueface.unlearning.evaluation.model_measures import BEFORE
 from trueface.unlearning.evaluation.planes import Plane
-from trueface.unlearning.evaluation.shown_measures import COSTS, PAGE, QUALITY, TIMES
 from trueface.unlearning.registry import METHODS
 
 Beliefs = NDArray[np.float64]  # (N,) probabilities of the training label
@@ -75,7 +74,6 @@ ROLES: Mapping[Role, str] = {
     "method": "unlearning",
     "broken": "broken, see its alarm",
 }
-MARKS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "": ""}
 
 
 class MethodBeliefs(NamedTuple):
@@ -133,42 +131,22 @@ def _block(group: UnlearningGroup, troubles: list[str], figures: list[Figure]) -
             planes += method_plane(row)
         except (DataError, MachineError) as error:
             troubles.append(str(error))
-    shown, costs = shown_columns(group)
+    shown, costs = page_tables(group)
     by_time, histograms = against_time(group), list(belief_histograms(beliefs))
     classes = sorted({int(label) for each in planes for label in each.plane.label})
     features = [list(clouds(same, classes)) for same in _by_start(planes)]
     figures += [*([by_time] if by_time else []), *histograms, *itertools.chain(*features)]
     notes = "".join(f"<li>{escape(note)}</li>" for note in group.notes)
     inside = (
-        _table(group, shown),
+        _table(shown),
         f"<ul>{notes}</ul>" if notes else "",
-        _costs(group, costs),
-        _meanings(group, (*shown, *costs)),
+        _costs(costs),
+        _meanings(group, (*shown.head, *costs.head)),
         framed(by_time),
         _beliefs(group, histograms),
         _features(group, planes, classes) + "".join(map(side_by_side, features)),
     )
     return f"<h3>{breakable(group.base)}</h3>{tables.facts(_describe_unlearning_group(group))}{''.join(inside)}"
-
-
-def shown_columns(
-    group: UnlearningGroup,
-) -> tuple[tuple[MeasureColumn, ...], tuple[MeasureColumn, ...]]:
-    """Return the columns of both tables for which at least one row has a value."""
-    means = {
-        name: [row.values[name].mean for row in group.rows if name in row.values]
-        for name in (*PAGE[group.goal], *COSTS)
-    }
-    hidden = {name for name, values in means.items() if not values}
-    hidden |= {name for name in means if name.startswith("cached_") and not any(means[name])}
-    hidden |= {
-        less for more, less in (("test", "val"), ("of_retrain", "of_training")) if means.get(more)
-    }
-    shown, costs = (
-        columns(group.goal, tuple(name for name in names if name not in hidden))
-        for names in (PAGE[group.goal], COSTS)
-    )
-    return shown, costs
 
 
 def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
@@ -258,101 +236,36 @@ def _describe_unlearning_group(group: UnlearningGroup) -> Iterator[tuple[str, st
         yield "forced", f"{', '.join(forced)} (known not to work here)"
 
 
-def _table(group: UnlearningGroup, shown: Sequence[MeasureColumn]) -> str:
+def _table(shown: StudyTable) -> str:
     caption = (
-        f"Mean and standard deviation over seeds. {MARKS['up']} higher is better. {MARKS['down']} lower is better. "
-        f"The others should be as after retraining. {NO_VALUE}: not measured or undefined."
+        f"Mean and standard deviation over seeds, or the 95 % interval of a single seed. {tables.ARROWS['up']} higher is better. "
+        f"{tables.ARROWS['down']} lower is better. The others should be as after retraining. "
+        f"{NO_VALUE}: not measured or undefined."
     )
-    return _methods_table(caption, group.rows, shown, remarks=True)
+    return tables.study_table(shown, caption=caption, kind="measures ladder")
 
 
-def _costs(group: UnlearningGroup, costs: Sequence[MeasureColumn]) -> str:
+def _costs(costs: StudyTable) -> str:
     caption = (
         "Cost of the methods, and traces of the forgotten data in the features: steps to relearn it, and the accuracy "
         "of a linear probe that detects it."
     )
-    return _methods_table(caption, group.rows, costs, remarks=False) if costs else ""
+    return tables.study_table(costs, caption=caption, kind="measures ladder")
 
 
-def _methods_table(
-    caption: str,
-    rows: Sequence[UnlearningRow],
-    shown: Sequence[MeasureColumn],
-    *,
-    remarks: bool,
-) -> str:
-    return tables.table(
-        ("method", "seeds", *map(_heading, shown)),
-        (_row(row, shown, remarks=remarks) for row in rows),
-        caption=caption,
-        kind="measures ladder",
-        grouped=True,
-    )
-
-
-def _meanings(group: UnlearningGroup, shown: Sequence[MeasureColumn]) -> str:
+def _meanings(group: UnlearningGroup, columns: Sequence[Column]) -> str:
     methods = dict.fromkeys(row.method for row in group.rows)
     rows = [
         (name, AS_IT_CAME if name == BEFORE else METHODS[name].summary)
         for name in methods
         if name == BEFORE or name in METHODS
     ]
-    says = {column.page: column.says for column in shown}
+    meanings = {column.title: column.meaning for column in columns if column.meaning}
     return (
         "<details open><summary>Columns</summary>"
-        f"{tables.facts(says.items())}</details>"
+        f"{tables.facts(meanings.items())}</details>"
         f"<details open><summary>Rows</summary>{tables.facts(rows)}</details>"
     )
-
-
-def _heading(column: MeasureColumn) -> str:
-    return f"{escape(column.page)} {MARKS[column.better]}".rstrip()
-
-
-def _row(row: UnlearningRow, shown: Sequence[MeasureColumn], *, remarks: bool) -> str:
-    cells = "".join(_cell(row, column) for column in shown)
-    small = f"<small>{escape(row.swept)}</small>" if row.swept else ""
-    small += f'<small><span class="tag">{escape(row.verdict)}</span></small>' if row.verdict else ""
-    unread = row.reasons.get("answers")
-    notes = row.notes if unread is None or row.alarms else (unread, *row.notes)
-    below = [
-        *(f'<p><span class="tag">alarm</span> {escape(alarm.text)}</p>' for alarm in row.alarms),
-        *(f"<p>{escape(text)}</p>" for text in notes),
-    ]
-    more = (
-        f'<tr class="said"><td class="left" colspan="{len(shown) + 2}">{"".join(below)}</td></tr>'
-    )
-    return (
-        f'<tbody class="{"reference" if row.is_reference else "method"}"><tr>'
-        f'<th scope="row">{escape(row.method)}{small}</th><td>{seeds_text(len(row.seeds), row.missing)}</td>{cells}</tr>'
-        f"{more if remarks and below else ''}</tbody>"
-    )
-
-
-def _cell(row: UnlearningRow, column: MeasureColumn) -> str:
-    value = row.values.get(column.name)
-    if value is None:
-        why = row.reasons.get(column.name)
-        return f'<td title="{escape(why)}">{NO_VALUE}</td>' if why else f"<td>{NO_VALUE}</td>"
-    notes = []
-    if value.sd is not None and (value.sd or column.kind != "count"):
-        notes.append(f"± {_format_measure(value.sd, column, digits=2)}")
-    notes += [f"of {len(value.values)}"] if value.seeds_note else []
-    small = f"<small>{', '.join(notes)}</small>" if notes else ""
-    return f"<td>{_format_measure(value.mean, column)}{small}</td>"
-
-
-def _format_measure(value: float, column: MeasureColumn, *, digits: int = 3) -> str:
-    """Return a number in the format of its column. Numbers that are not fractions have `digits` digits."""
-    match column.kind:
-        case "percent" | "score":
-            return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
-        case "count":
-            return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-        case "bytes":
-            return f"{value / (1 << 30):.2f}"
-        case _:
-            return number(round(value) if abs(value) >= 1000 else float(f"{value:.{digits}g}"))
 
 
 def axes_of(group: UnlearningGroup) -> tuple[str | None, str | None]:

@@ -1,5 +1,6 @@
 """`trueface unlearned`: the ladder of a run as a table, in a pipe, as JSON."""
 
+import csv
 import io
 import json
 from dataclasses import replace
@@ -26,9 +27,15 @@ from tests.trueface.unlearning.unlearned_runs import (
     write_unlearning as leave,
 )
 from trueface.cli.leaderboard import print_leaderboard
-from trueface.evaluation.over_seeds import NO_VALUE
+from trueface.cli.studies import table_records
+from trueface.cli.text_tables import tab_lines, table_lines
+from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.over_seeds import NO_VALUE, SeedSummary
+from trueface.report.tables import study_table
+from trueface.report.unlearning_tables import terminal_table
 from trueface.runtime import paths
 from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
+from trueface.unlearning.evaluation.measures import compute_metrics
 from trueface.unlearning.record import Probe, Relearn
 
 BASE = "gan:pre%20"
@@ -103,6 +110,57 @@ def test_membership_attacks_are_a_table_of_their_own(study: Path, command: Comma
     assert scrub["TPR@1%FPR by loss %"] == NO_VALUE
     assert "no TPR@1%FPR by loss: outside the training there are 80 samples" in output.err
     assert "mia_svc_modified_entropy" not in command("unlearned", study, "--json").out
+
+
+def test_csv_and_latex_have_the_numbers_and_verdicts_of_the_pipe(
+    study: Path, command: Command
+) -> None:
+    record = told("few:pre%20~scrub", "few:pre%20")
+    leave(study, record, flips(24), flips(8))
+    lines = [*csv.DictReader(command("unlearned", study, "--csv", "-").out.splitlines())]
+    rows = {(line["base"], line["method"], line["measure"]): line for line in lines}
+    assert rows[BASE, "scrub", "test"] | {"value": "", "sd": ""} == {
+        "base": BASE, "method": "scrub", "seeds": "2", "measure": "test", "value": "", "sd": "",
+        "n": "2", "low": "", "high": "", "why": "", "verdict": "", "alarms": "",
+    }  # fmt: skip
+    assert float(rows[BASE, "scrub", "test"]["value"]) == pytest.approx(0.88125)
+    assert float(rows[BASE, "scrub", "test"]["sd"]) == pytest.approx(0.02651650)
+    constant = rows[BASE, "ng", "test"]
+    assert (constant["verdict"], constant["alarms"]) == (
+        "constant", "constant, class share, chance",
+    )  # fmt: skip
+    assert [round(float(constant[end]), 4) for end in ("value", "low", "high")] == [
+        0.6667, 0.5595, 0.7626,
+    ]  # fmt: skip
+    assert rows[BASE, "ng", "recovery"]["value"] == ""
+    assert rows[BASE, "ng", "recovery"]["why"] == (
+        "the reference model was tested on other samples"
+    )
+    assert ("few:pre%20", "scrub", "probe") not in rows
+    latex = command("unlearned", study, "--latex").out
+    assert latex.count(r"\begin{tabular}") == 2
+    (row,) = [line for line in latex.splitlines() if line.startswith("ng & constant & 1 & ")]
+    assert " & 66.67 (55.95 to 76.26) & " in row
+    (document,) = [
+        table for table in command("unlearned", study, "--json").json["tables"]
+        if table["base"] == BASE
+    ]  # fmt: skip
+    assert document["rows"][3]["verdict"] == {"text": "constant"}
+
+
+def test_missing_interval_has_its_reason_in_each_form(cifar: Path) -> None:
+    computed = compute_metrics({"us": lambda: Estimate(value=0.75, why="few images")})
+    assert computed.reasons == dict.fromkeys(("us_low", "us_high"), "few images")
+    (group,) = make_unlearning_leaderboard(cifar).groups
+    row = group.rows[2]._replace(
+        values={"us": SeedSummary(computed.values["us"], None, (0.75,), 1)},
+        reasons=computed.reasons,
+    )
+    table = terminal_table(group._replace(rows=(row,))).select(("us",))
+    assert table_lines(table)[1] == "lau     0.750 (no interval: few images)"
+    assert [*tab_lines([table])][1].endswith("\tlau\t0.750 [no interval: few images]")
+    assert '"low": null, "high": null, "why": "few images"' in json.dumps(table_records([table]))
+    assert 'title="no interval: few images">†</abbr>' in study_table(table)
 
 
 def test_pipe_output_has_one_line_per_method(study: Path, command: Command) -> None:

@@ -14,7 +14,8 @@ from trueface.audit.reading import Reader
 from trueface.predictions.npz_tables import read_npz, write_npz
 from trueface.report.content import make_model_report
 from trueface.report.run_page import run_page
-from trueface.report.unlearning import axes_of, shown_columns
+from trueface.report.unlearning import axes_of
+from trueface.report.unlearning_tables import page_tables
 from trueface.runtime import paths
 from trueface.unlearning.evaluation.leaderboard import (
     UnlearningGroup,
@@ -125,10 +126,10 @@ def test_alarm_is_written_out_below_its_row(lab: Forgetful) -> None:
     text = _page(lab.run)
     for alarm in row.alarms:
         assert html.escape(alarm.text) in text
-    start = text.index('<th scope="row">ng<small>')
+    start = text.index('<th scope="row">ng</th>')
     block = text[start : text.index("</tbody>", start)]
     assert "alarm" in block
-    assert '<span class="tag">constant</span>' in block
+    assert '<td class="left">constant</td>' in block
 
 
 def test_training_times_are_shown_if_nothing_was_retrained(lab: Forgetful) -> None:
@@ -147,7 +148,7 @@ def test_validation_replaces_a_missing_test_list(lab: Forgetful) -> None:
             write_npz(path, {name: one for name, one in parts.items() if name != "test"})
     base = _group(lab.run)
     assert axes_of(base)[0] == "val"
-    assert "val" in {column.name for column in shown_columns(base)[0]}
+    assert "val" in {column.name for column in page_tables(base)[0].head}
 
 
 def test_only_measured_follow_up_tests_have_columns(
@@ -160,7 +161,7 @@ def test_only_measured_follow_up_tests_have_columns(
         cached_seconds=2.5,
         relearn=Relearn(steps=None, most=200, loss=0.1),
     )
-    names = {column.name for column in shown_columns(_group(lab.run))[1]}
+    names = {column.name for column in page_tables(_group(lab.run))[1].head}
     assert {"found_precision", "attack", "cached_seconds"} <= names
     assert not {"probe", "relearn", "cached_samples", "peak_bytes"} & names
 

@@ -73,11 +73,13 @@ class MetricDict:
 
 
 def compute_metrics(makers: Mapping[str, Callable[[], float | Estimate]]) -> MetricDict:
-    """Return the value of each function, with `_low` and `_high` if it has an interval.
+    """Return the value of each function, with `_low` and `_high` or the reason of their absence if it has an interval.
 
     A function may raise `UndefinedMetric`.
     """
-    values, reasons = {}, {}
+    values: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    ends = MetricDict(values={}, reasons={})
     for name, make in makers.items():
         try:
             measure = make()
@@ -90,15 +92,15 @@ def compute_metrics(makers: Mapping[str, Callable[[], float | Estimate]]) -> Met
             continue
         values[name] = value
         if isinstance(measure, Estimate):
-            values |= _ends(name, measure)
-    return MetricDict(values=values, reasons=reasons)
+            ends |= _ends(name, measure)
+    return ends | MetricDict(values=values, reasons=reasons)
 
 
-def _ends(name: str, measure: Estimate) -> dict[str, float]:
+def _ends(name: str, measure: Estimate) -> MetricDict:
+    names = f"{name}_low", f"{name}_high"
     if measure.interval is None:
-        return {}
-    low, high = measure.interval
-    return {f"{name}_low": low, f"{name}_high": high}
+        return MetricDict(values={}, reasons=dict.fromkeys(names, measure.why))
+    return MetricDict(values=dict(zip(names, measure.interval, strict=True)), reasons={})
 
 
 def refuse_broken(parts: PredictionsBySplit) -> None:
@@ -262,11 +264,11 @@ def single_model_metrics(
 
 def _bracketed(parts: Mapping[str, Predictions]) -> MetricDict:
     """Return the ends of the intervals of some accuracies: `<name>_low`, `<name>_high`."""
-    values: dict[str, float] = {}
+    ends = MetricDict(values={}, reasons={})
     for name, part in parts.items():
         if len(part):
-            values |= _ends(name, accuracy_with_ci(part))
-    return MetricDict(values=values, reasons={})
+            ends |= _ends(name, accuracy_with_ci(part))
+    return ends
 
 
 def compare_with_retrained(
