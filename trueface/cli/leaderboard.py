@@ -22,6 +22,7 @@ from trueface.cli.studies import (
     write_csv,
 )
 from trueface.cli.text_tables import escape_unprintable, latex_tables, tab_lines
+from trueface.report.study_table import NUMBER_COLUMNS
 from trueface.runtime.errors import UsageError
 from trueface.unlearning.evaluation.published_figures import CIFAR_10
 
@@ -35,7 +36,7 @@ if (
     )
 
 CSV_HEADER = (
-    "base", "method", "seeds", "measure", "value", "sd", "n", "low", "high", "why", "verdict", "alarms",
+    "base", "method", "seeds", *NUMBER_COLUMNS, "verdict", "alarms",
 )  # fmt: skip
 
 

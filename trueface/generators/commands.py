@@ -1,10 +1,10 @@
 """Commands of generators: run one job without the queue, and show a run's study of purification or erasing."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,19 +13,32 @@ from trueface.audit.run_folders import resolve_run_folder
 from trueface.cli import run_here
 from trueface.cli.run_job import DEVICE, perform
 from trueface.cli.setting_options import JobCommand, options
-from trueface.cli.studies import json_option, missing_models, page_option, page_writer, tests_of_run
+from trueface.cli.studies import (
+    STANDARD_OUTPUT,
+    csv_option,
+    json_option,
+    latex_option,
+    missing_models,
+    page_option,
+    page_writer,
+    table_records,
+    tests_of_run,
+    write_csv,
+)
+from trueface.cli.text_tables import escape_unprintable, latex_tables, table_lines
 from trueface.generators.jobs.generation_kind import GenerationKind
 from trueface.generators.jobs.rules import EXAMPLES
+from trueface.report.study_table import NUMBER_COLUMNS
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
-
-if TYPE_CHECKING:
-    from trueface.evaluation.over_seeds import MethodRow
-    from trueface.generators.report.study_parts import StudyColumn
 
 GROUP = "launcher.kinds"
 ROOM = "trueface.generators.jobs."
 MAKES_MODELS = frozenset({Role.TRAIN, Role.METHOD})
+ERASING_CSV = ("method", "concept", "anchor_class", "seeds", *NUMBER_COLUMNS, "verdict")
+PURIFICATION_CSV = (
+    "table", "method", "attack", "target", "model", "trained_on", "data", "seeds", *NUMBER_COLUMNS, "verdict",
+)  # fmt: skip
 METHOD = "method"  # a setting that is part of the model ID: 'classes:all~uce'
 
 RUN = click.option(
@@ -129,8 +142,12 @@ def _command(kind: GenerationKind) -> click.Command:
 @click.command()
 @click.argument("run", metavar="RUN")
 @json_option
+@latex_option
 @page_option
-def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
+@csv_option
+def erasing(
+    run: str, *, as_json: bool, latex: bool, csv_out: str | None, page: Path | None
+) -> None:
     """Compare methods that erase a concept from a diffuser.
 
     RUN is the name of a folder in runs/, or a path.
@@ -147,31 +164,46 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
       trueface erasing concept_erasing_cpu
       trueface erasing concept_erasing_cpu --page runs/concept_erasing_cpu/erasing.html
       trueface erasing runs/concept_erasing_cpu --json
+      trueface erasing concept_erasing_cpu --csv erasing.csv
     """
     run_folder = resolve_run_folder(run)
     # numpy and figures take long to import; help and wrong names must not wait for them
     from trueface.generators.erasing.study import RULE, erased_methods
-    from trueface.generators.report.erasing_page import COLUMNS, Erasing, erasing_page, sentences
+    from trueface.generators.report.erasing_page import Erasing, erasing_page, sentences
+    from trueface.generators.report.erasing_tables import LATEX, TERMINAL, methods_table
 
     missing = missing_models(run_folder)
     study = Erasing(run_folder.name, erased_methods(_output_folders(run_folder, "erased")), missing)
     if write := page_writer(page):
         write(erasing_page(study))
+    table = methods_table(study.rows)
+    if csv_out is not None:
+        write_csv(csv_out, ERASING_CSV, [table.without_empty()])
     if as_json:
-        rows = [dict(method.row.record) for method in study.methods]
-        said = list(sentences(study))
-        content = {"methods": rows, "rule": RULE, "verdict": said, "missing": dict(missing.why)}
+        content: dict[str, Any] = {
+            "methods": [dict(method.row.record) for method in study.methods],
+            "rule": RULE,
+            "verdict": list(sentences(study)),
+            "missing": dict(missing.why),
+            "tables": table_records([table.without_empty()]),
+        }
         _print_json(run_folder, content)
-        return
-    lines = [f"erasing {run_folder.name}", "", *_table("method", COLUMNS, study.rows)]
-    click.echo("\n".join([*lines, "", *_escape_all(sentences(study))]))
+    elif latex:
+        click.echo(latex_tables([table.select(LATEX)]))
+    elif csv_out != STANDARD_OUTPUT:
+        lines = [f"erasing {run_folder.name}", "", *table_lines(table.select(TERMINAL))]
+        click.echo("\n".join([*lines, "", *map(escape_unprintable, sentences(study))]))
 
 
 @click.command()
 @click.argument("run", metavar="RUN")
 @json_option
+@latex_option
 @page_option
-def purification(run: str, *, as_json: bool, page: Path | None) -> None:
+@csv_option
+def purification(
+    run: str, *, as_json: bool, latex: bool, csv_out: str | None, page: Path | None
+) -> None:
     """Compare purifiers of disrupted images.
 
     RUN is the name of a folder in runs/, or a path. A purifier is measured by the damage that remains
@@ -184,16 +216,23 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
       trueface purification purification_cpu
       trueface purification purification_cpu --page runs/purification_cpu/purification.html
       trueface purification runs/purification_cpu --json
+      trueface purification purification_cpu --csv purification.csv
     """
     run_folder = resolve_run_folder(run)
     # slow imports, as in `erasing`
     from trueface.generators.purification import study as study
     from trueface.generators.report.purification_page import (
-        ATTACKS,
         Purification,
         purification_page,
-        purifier_columns,
         sentences,
+    )
+    from trueface.generators.report.purification_tables import (
+        ATTACKS_IN_TERMINAL,
+        attacks_table,
+        detectors_table,
+        latex_table,
+        purifiers_table,
+        terminal_table,
     )
 
     measured = study.restored_folders(_output_folders(run_folder, "restored"))
@@ -203,6 +242,10 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
     if write := page_writer(page):
         whole = Purification(run_folder.name, rows, attacks, measured, tested, missing)
         write(purification_page(whole))
+    attacked, of_detectors = attacks_table(attacks), detectors_table(tested)
+    every = [purifiers_table(rows).without_empty(), attacked, of_detectors]
+    if csv_out is not None:
+        write_csv(csv_out, PURIFICATION_CSV, every)
     if as_json:
         content: dict[str, Any] = {
             "purifiers": [dict(row.record) for row in rows],
@@ -211,17 +254,16 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
             "rule": study.RULE,
             "verdict": list(sentences(rows, missing)),
             "missing": dict(missing.why),
+            "tables": table_records(every),
         }
         _print_json(run_folder, content)
-        return
-    lines = [
-        f"purification {run_folder.name}",
-        "",
-        *_table("method", purifier_columns(rows), rows),
-        "",
-    ]
-    lines += _table("attack", ATTACKS, attacks, left=range(2)) if attacks else []
-    click.echo("\n".join([*lines, "", *_escape_all(sentences(rows, missing))]))
+    elif latex:
+        tables = (latex_table(rows), attacked, of_detectors)
+        click.echo(latex_tables(table for table in tables if table.rows))
+    elif csv_out != STANDARD_OUTPUT:
+        lines = [f"purification {run_folder.name}", "", *table_lines(terminal_table(rows)), ""]
+        lines += table_lines(attacked.select(ATTACKS_IN_TERMINAL)) if attacks else []
+        click.echo("\n".join([*lines, "", *map(escape_unprintable, sentences(rows, missing))]))
 
 
 def _output_folders(run_folder: Path, kind: str) -> list[Path]:
@@ -258,24 +300,3 @@ def _results(run_folder: Path) -> list[dict[str, Json]]:
 
 def _print_json(run_folder: Path, content: Mapping[str, Any]) -> None:
     click.echo(json.dumps({"schema": 1, "run": run_folder.name, **content}))
-
-
-def _table(
-    first: str,
-    columns: Sequence["StudyColumn"],
-    rows: Sequence["MethodRow"],
-    *,
-    left: Collection[int] = (0,),
-) -> list[str]:
-    from trueface.cli.text_tables import align_columns
-    from trueface.generators.report.study_parts import screen_table
-
-    return align_columns(
-        [tuple(_escape_all(line)) for line in screen_table(first, columns, rows)], left=left
-    )
-
-
-def _escape_all(texts: Iterable[str]) -> list[str]:
-    from trueface.cli.text_tables import escape_unprintable
-
-    return [escape_unprintable(text) for text in texts]

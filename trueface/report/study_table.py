@@ -71,6 +71,7 @@ class Column(NamedTuple):
     form: NumberForm = decimals(3)
     page_form: NumberForm | None = None  # on a page, if another
     is_text: bool = False  # its cells are words, not numbers
+    is_wide: bool = False  # on a page, its words need room
     joins: bool = False  # a page shows title and cells below those of the column before
     better: Better = ""  # "": neither end is best
     meaning: str = ""  # for readers who have not read the papers

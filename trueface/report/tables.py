@@ -111,7 +111,8 @@ def _study_row(head: Sequence[Column], row: StudyRow) -> str:
         if column.joins:
             cells[-1] += _small(_value(entry, form))
             continue
-        left = ' class="left"' if column.is_text else ""
+        words = "left words" if column.is_wide else "left"
+        left = f' class="{words}"' if column.is_text else ""
         hint = f' title="{escape(entry.hint or entry.why)}"' if entry.hint or entry.why else ""
         cells.append(f"<td{left}{hint}>{_value(entry, form)}{_lines_below(entry, form)}")
     below = f'<small class="id">{breakable(row.below)}</small>' if row.below else ""

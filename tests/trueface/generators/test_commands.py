@@ -1,3 +1,4 @@
+import csv
 from contextlib import chdir
 from pathlib import Path
 
@@ -148,6 +149,39 @@ def test_erasing_prints_one_row_per_method_and_writes_its_page(
     document = command("erasing", studied, "--json", "--page", page).json
     assert {row["method"] for row in document["methods"]} == {name for name, *_ in METHODS}
     assert "<h1>study: erasing</h1>" in page.read_text()
+
+
+def test_csv_and_latex_of_studies_have_their_verdicts_and_gaps(
+    studied: Path, command: Command, tmp_path: Path
+) -> None:
+    lines = [*csv.DictReader(command("erasing", studied, "--csv", "-").out.splitlines())]
+    assert {line["measure"] for line in lines} == {
+        "erased", "anchor", "others", "recovery", "recovery_floor", "recovery_ceiling",
+    }  # fmt: skip
+    assert lines[0] == {
+        "method": "teacher", "concept": "cross", "anchor_class": "disc", "seeds": "2",
+        "measure": "erased", "value": "1.0", "sd": "0.0", "n": "2", "low": "", "high": "", "why": "",
+        "verdict": "",
+    }  # fmt: skip
+    command("purification", studied, "--csv", tmp_path / "p.csv")
+    rows = {
+        (line["table"], line["method"] or line["attack"], line["measure"]): line
+        for line in csv.DictReader((tmp_path / "p.csv").read_text().splitlines())
+    }
+    blurred = rows["purifiers", "blur@1.5", "mse_adaptive"]
+    assert [blurred[name] for name in ("value", "why", "verdict")] == [
+        "", "not measured", "adaptive: not measured",
+    ]  # fmt: skip
+    assert rows["attacks", "pgd", "eps"]["value"] == "0.05"
+    latex = command("purification", studied, "--latex").out
+    assert "blur@1.5 & -- & 0.0273 & -- & 29 & 0.9 & 0.5 & 0 & 0.001 & 1 & adaptive: not" in latex
+    assert latex.count(r"\begin{tabular}") == 2
+    assert (
+        r"uce & 0 $\pm$ 0 & 1 $\pm$ 0 & 0.6 $\pm$ 0 & "
+        in command("erasing", studied, "--latex").out
+    )
+    for study, number in (("erasing", 1), ("purification", 3)):
+        assert len(command(study, studied, "--json").json["tables"]) == number
 
 
 def test_tables_and_sentences_are_printed_without_json(studied: Path, command: Command) -> None:

@@ -31,13 +31,8 @@ from trueface.generators.erasing.study import (
     Point,
 )
 from trueface.generators.report import TEMPLATES
-from trueface.generators.report.study_parts import (
-    StudyColumn,
-    decimals,
-    page_table,
-    tiles,
-    verdicts,
-)
+from trueface.generators.report.erasing_tables import methods_table, page_names
+from trueface.generators.report.study_parts import tiles, verdicts
 from trueface.report.figures import (
     CHARACTER_PX,
     Axis,
@@ -57,7 +52,7 @@ from trueface.report.figures import (
 from trueface.report.figures import Point as Place
 from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed, side_by_side
-from trueface.report.tables import table, table_row
+from trueface.report.tables import study_table, table, table_row
 
 # share of samples, in words and as a colour of the style sheet
 RATES = (
@@ -74,52 +69,6 @@ RECOGNISED = 0.95  # accuracy on held-out real images; below it a classifier say
 PENALTY = "penalty"  # a setting of All but One
 PICTURES = 2  # pictures of each concept
 FIGURES = ("NudeNet, %", "FID", "KID", "CLIP score", "SSIM")
-
-
-def _ends(row: MethodRow) -> str:
-    ends = (row.mean(key) for key in ("recovery_floor", "recovery_ceiling"))
-    shown = ", ".join(NO_VALUE if end is None else f"{end:.2f}" for end in ends)
-    return f"<small>{shown}</small>"
-
-
-def _floor(row: MethodRow) -> str:
-    floor = row.mean("frechet_floor")
-    return "" if floor is None else f"<small>{three_digits(floor)}</small>"
-
-
-def _verdict(row: MethodRow) -> str:
-    words, at_budget = row.text("verdict"), row.text("verdict_at")
-    if row.name.startswith(TEACHER) or not words:
-        return ""
-    return escape(words) + (f'<small class="id">{escape(at_budget)}</small>' if at_budget else "")
-
-
-COLUMNS = (
-    StudyColumn(
-        "erased",
-        "erased concept<small>still drawn</small>",
-        decimals(3),
-        screen=1,
-        head="still drawn",
-    ),
-    StudyColumn(
-        "anchor", "anchor<small>drawn instead</small>", decimals(3), screen=2, head="anchor drawn"
-    ),
-    StudyColumn(
-        "others", "other concepts<small>drawn</small>", decimals(3), screen=3, head="others drawn"
-    ),
-    StudyColumn("ssim", "SSIM<small>to the teacher</small>", decimals(3), screen=4, head="SSIM"),
-    StudyColumn("feature_distance", "feature distance"),
-    StudyColumn("frechet", "Fréchet distance<small>floor</small>", below=_floor),
-    StudyColumn("fid", "FID<small>to the teacher</small>"),
-    StudyColumn("kid", "KID<small>to the teacher</small>"),
-    StudyColumn("clip_score", "CLIP score", decimals(4)),
-    StudyColumn("null_drift", "null drift", screen=5, head="null drift"),
-    StudyColumn("recovery", "recovery<small>floor, ceiling</small>", decimals(3), _ends, screen=6),
-    StudyColumn("seconds", "time, s", screen=7, head="time s"),
-    StudyColumn("seeds", "seeds", screen=8),
-    StudyColumn("verdict", "verdict", words=_verdict),
-)
 
 
 class Erasing(NamedTuple):
@@ -415,19 +364,15 @@ def published_table() -> str:
 def erasing_page(run: Erasing) -> Page:
     """Return the page: the same run gives the same page."""
     bars, curves = rate_bars(run.rows), list(recovery_plots(run))
-    columns = [
-        column
-        for column in COLUMNS
-        if column.key not in PUBLISHED or any(column.key in row.values for row in run.rows)
-    ]
+    names = page_names(run.rows)
     html = render_template(
         TEMPLATES / "erasing.html",
         _describe_run(run),
         name=run.name,
         sentences=list(sentences(run)),
         rule=RULE,
-        methods=page_table("method", columns, run.rows),
-        published_measures=len(columns) > len(COLUMNS) - len(PUBLISHED),
+        methods=study_table(methods_table(run.rows).select(names)),
+        published_measures=not set(PUBLISHED).isdisjoint(names),
         bars=framed(bars),
         samples=sample_table(run),
         curves=side_by_side(curves),

@@ -7,30 +7,30 @@ two logarithmic axes.
 
 import math
 from collections.abc import Iterator, Sequence
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.evaluation.estimate import Interval
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
-    NO_VALUE,
     MethodRow,
     MissingModels,
     missing_sentence,
-    seeds_text,
 )
 from trueface.generators.purification.study import CONTROL, NONE, RULE, DetectorRow, RestoredFolder
 from trueface.generators.report import TEMPLATES
-from trueface.generators.report.study_parts import (
-    StudyColumn,
-    decimals,
-    page_table,
-    percent,
-    short,
-    tiles,
-    verdicts,
+from trueface.generators.report.purification_tables import (
+    ADAPTIVE,
+    PURIFIERS,
+    aim_columns,
+    aims,
+    attacks_table,
+    detectors_table,
+    is_generator,
+    name_defence,
+    purifiers_table,
+    reference_columns,
 )
+from trueface.generators.report.study_parts import tiles, verdicts
 from trueface.report.figures import (
     DrawnShape,
     Figure,
@@ -45,11 +45,10 @@ from trueface.report.figures import (
 )
 from trueface.report.method_plane import LEAST_MARKS
 from trueface.report.page import Page, render_template
-from trueface.report.svg import breakable, framed
-from trueface.report.tables import table
+from trueface.report.svg import framed
+from trueface.report.tables import study_table
 
 RIVALS = ("jpeg@75", "jpeg75")  # methods that need neither training nor a network
-ADAPTIVE = "mse_adaptive"
 CLOSER_DB = 1.0  # an image must get closer to the original by this to be reported
 
 
@@ -68,96 +67,6 @@ PICTURES = 2  # rows of tiles of a purifier
 MOST_STRIPS = 60  # in one page
 
 
-def _verdict(row: MethodRow) -> str:
-    return escape(row.text("verdict"))
-
-
-def _aimed(row: MethodRow) -> str:
-    over = row.text("over")
-    labels = "" if over in {"", "own"} else f"labels: {over}"
-    return escape(", ".join(filter(None, (row.text("target"), labels))))
-
-
-PURIFIERS = (
-    StudyColumn(
-        "mse_adaptive",
-        "MSE<small>adaptive attack</small>",
-        decimals(4),
-        screen=1,
-        head="MSE (adaptive attack)",
-    ),
-    StudyColumn("mse", "MSE", decimals(4), screen=2, head="MSE"),
-    StudyColumn(
-        "share",
-        "MSE &gt; 0.05<small>share of images</small>",
-        percent,
-        screen=6,
-        head="share MSE > 0.05",
-    ),
-    StudyColumn(
-        "price_clean", "MSE<small>clean images</small>", decimals(4), screen=3, head="MSE (clean)"
-    ),
-    StudyColumn("psnr", "PSNR, dB", decimals(1), screen=4, head="PSNR dB"),
-    StudyColumn("ssim", "SSIM", decimals(3), screen=5, head="SSIM"),
-    StudyColumn("frechet", "Fréchet distance"),
-    StudyColumn(
-        "net_calls", "network passes<small>per image</small>", screen=7, head="passes per image"
-    ),
-    StudyColumn(
-        "seconds", "time, ms<small>per image</small>", short(1000), screen=8, head="s per image"
-    ),
-    StudyColumn("seeds", "seeds", screen=9),
-    StudyColumn("verdict", "verdict", words=_verdict),
-)
-REFERENCE = (  # columns of generators that were trained against disruption
-    StudyColumn(
-        "reference_mse_adaptive",
-        "MSE<small>to the undefended generator, adaptive attack</small>",
-        decimals(4),
-        screen=10,
-        head="MSE to undefended (adaptive)",
-    ),
-    StudyColumn(
-        "reference_mse",
-        "MSE<small>to the undefended generator</small>",
-        decimals(4),
-        screen=11,
-        head="MSE to undefended",
-    ),
-)
-ATTACKS = (
-    StudyColumn("target", "target", words=_aimed, wraps=False, screen=1),
-    StudyColumn("eps", "eps", decimals(3), screen=2),
-    StudyColumn("linf", "largest change", decimals(4), screen=3, head="largest change"),
-    StudyColumn("rms", "RMS change", decimals(4), screen=4, head="RMS change"),
-    StudyColumn("mse", "MSE of the output", decimals(4), screen=5, head="MSE of the output"),
-    StudyColumn(
-        "share",
-        "MSE &gt; 0.05<small>share of images</small>",
-        percent,
-        screen=6,
-        head="share MSE > 0.05",
-    ),
-    StudyColumn("ratio", "MSE / control", decimals(1), screen=7, head="MSE / control"),
-    StudyColumn("seeds", "seeds"),
-)
-
-
-def purifier_columns(rows: Sequence[MethodRow]) -> tuple[StudyColumn, ...]:
-    """Return the columns of the table of purifiers, with those of defended generators if there are any."""
-    return (*PURIFIERS, *REFERENCE) if any(map(_is_generator, rows)) else PURIFIERS
-
-
-def _is_generator(row: MethodRow) -> bool:
-    """Return whether the defence is a generator that was trained against disruption."""
-    return REFERENCE[0].key in row.record
-
-
-def _defence(rows: Sequence[MethodRow]) -> str:
-    """Return what the rows of a table are called."""
-    return "defence" if any(map(_is_generator, rows)) else "purifier"
-
-
 def sentences(rows: Sequence[MethodRow], missing: MissingModels = NO_MODELS) -> Iterator[str]:
     """Yield the sentences of a table of purifiers; plain text, to be escaped."""
     if sentence := missing_sentence(missing):
@@ -172,24 +81,8 @@ def sentences(rows: Sequence[MethodRow], missing: MissingModels = NO_MODELS) -> 
     yield from _pictures(purifiers, unpurified)
 
 
-def aims(row: MethodRow, prefix: str) -> list[str]:
-    """Return the attacks and targets of which a row has a number of their own.
-
-    Args:
-        row: of a purifier.
-        prefix: "mse_" or "mse_adaptive_".
-    """
-    return [
-        key.removeprefix(prefix)
-        for key in row.values
-        if key.startswith(prefix)
-        and (prefix != "mse_" or not key.startswith(ADAPTIVE))
-        and row.mean(key) is not None
-    ]
-
-
 def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
-    defence = _defence(purifiers)
+    defence = name_defence(purifiers)
     without = "without purification" if defence == "purifier" else "without a defence"
     known = [(mse, row) for row in purifiers if (mse := row.mean(ADAPTIVE)) is not None]
     unknown = [row.name for row in purifiers if row.mean(ADAPTIVE) is None]
@@ -249,13 +142,13 @@ def _against_rival(purifiers: Sequence[MethodRow]) -> Iterator[str]:
         if better:
             yield f"Lower MSE than {head}, and no higher MSE on clean images: {', '.join(better)}."
         else:
-            yield f"No {_defence(purifiers)} has a lower MSE than {head} and no higher MSE on clean images."
+            yield f"No {name_defence(purifiers)} has a lower MSE than {head} and no higher MSE on clean images."
 
 
 def _pictures(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
     """Yield whether the images themselves get closer to the originals, or only the outputs."""
     before = None if unpurified is None else unpurified.mean("psnr")
-    changing = [row for row in purifiers if not _is_generator(row)]  # a generator changes no image
+    changing = [row for row in purifiers if not is_generator(row)]  # a generator changes no image
     if before is None or not changing:
         return
     closer = [
@@ -267,51 +160,6 @@ def _pictures(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> I
         f"PSNR more than 1 dB higher than that of the disrupted images ({before:.1f} dB): "
         f"{', '.join(closer) or 'none. These purifiers break the pattern of the attack'}."
     )
-
-
-def aim_table(rows: Sequence[MethodRow]) -> str:
-    """Return the damage by attack and target; nothing where no row has it apart."""
-    titles = {
-        f"{prefix}{aim}": f"{escape(aim.replace('_', ', '))}{note}"
-        for prefix, note in (("mse_", ""), ("mse_adaptive_", "<small>adaptive</small>"))
-        for row in rows
-        for aim in aims(row, prefix)
-    }
-    columns = [StudyColumn(key, title, decimals(4)) for key, title in titles.items()]
-    return page_table(_defence(rows), columns, rows) if columns else ""
-
-
-def attack_table(rows: Sequence[MethodRow]) -> str:
-    """Return one row an attack, the random control among them; nothing where there is none."""
-
-    def name(row: MethodRow) -> str:
-        return escape(row.name) + ("<small>control</small>" if row.name == CONTROL else "")
-
-    return page_table("attack", ATTACKS, rows, name)
-
-
-def detector_table(detectors: Sequence[DetectorRow]) -> str:
-    """Return the results of detectors trained on such images; nothing if there is none."""
-    head = ("detector", "trained on", "tested on", "AUC", "accuracy", "seeds")
-    rows = (
-        f'<tr><th scope="row">{breakable(each.model)}</th><td class="left">{escape(each.trained_on)}'
-        f'</td><td class="left">{breakable(each.data)}</td>'
-        f"<td>{_mean(each.auc)}</td><td>{_mean(each.accuracy)}</td><td>{seeds_text(len(each.auc), each.missing)}</td></tr>"
-        for each in detectors
-    )
-    return table(head, rows, words=head[1:3]) if detectors else ""
-
-
-def _mean(values: Sequence[float]) -> str:
-    if not values:
-        return NO_VALUE
-    mean = sum(values) / len(values)
-    ends = (
-        f"<small>{Interval(min(values), max(values)).text('.3f')}</small>"
-        if len(values) > 1
-        else ""
-    )
-    return f"{mean:.3f}{ends}"
 
 
 class PurifierDamage(NamedTuple):
@@ -372,7 +220,7 @@ def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
         key=FigureLegend(
             [
                 (
-                    f"attack that does not know the {_defence(rows)} (non-adaptive)",
+                    f"attack that does not know the {name_defence(rows)} (non-adaptive)",
                     [MARKS["non-adaptive"]],
                 ),
                 ("attack that knows it (adaptive)", [MARKS["adaptive"]]),
@@ -417,23 +265,25 @@ class Strip(NamedTuple):
 def purification_page(run: Purification) -> Page:
     """Return the page: the same run gives the same page."""
     rows = run.rows
-    plot = price_plot(rows)
+    plot, purifiers = price_plot(rows), purifiers_table(rows)
+    names = [column.name for column in (*PURIFIERS, *reference_columns(rows))]
+    aimed = [column.name for column in aim_columns(rows)]
     html = render_template(
         TEMPLATES / "purification.html",
         _describe_run(run),
         name=run.name,
         sentences=list(sentences(rows, run.missing)),
-        attacks=attack_table(run.attacks),
-        purifiers=page_table(_defence(rows), purifier_columns(rows), rows),
-        generators=any(map(_is_generator, rows)),
-        defence=_defence(rows),
-        aims=aim_table(rows),
+        attacks=study_table(attacks_table(run.attacks)),
+        purifiers=study_table(purifiers.select(names)),
+        generators=any(map(is_generator, rows)),
+        defence=name_defence(rows),
+        aims=study_table(purifiers.select(aimed)) if aimed else "",
         features=next((text for row in rows if (text := row.text("features"))), ""),
         rule=RULE,
         plot=framed(plot),
         columns=COLUMNS,
         grids=_grids(run.restored, [row.name for row in rows]),
-        detectors=detector_table(run.detectors),
+        detectors=study_table(detectors_table(run.detectors)),
     )
     return Page(html, {"": [plot] if plot else []})
 

@@ -19,7 +19,8 @@ from tests.trueface.generators.run_by_hand import (
     rows,
 )
 from tests.trueface.report.test_page import NASTY, Reading, safe
-from trueface.evaluation.over_seeds import NO_VALUE, MethodRow, MissingModels, summarize_seeds
+from trueface.cli.text_tables import latex_tables, table_lines
+from trueface.evaluation.over_seeds import MethodRow, MissingModels, summarize_seeds
 from trueface.generators.purification.study import DetectorRow, detectors, trained_on
 from trueface.generators.report.erasing_page import (
     BARS_WIDTH,
@@ -28,10 +29,13 @@ from trueface.generators.report.erasing_page import (
     rate_bars,
     sentences,
 )
+from trueface.generators.report.erasing_tables import LATEX
+from trueface.generators.report.erasing_tables import methods_table as erasing_methods
 from trueface.generators.report.purification_page import Purification, purification_page
 from trueface.generators.report.purification_page import sentences as purification_sentences
-from trueface.generators.report.study_parts import Form, StudyColumn, decimals, percent, short
+from trueface.generators.report.purification_tables import purifiers_table
 from trueface.report.figures import Label, Polyline
+from trueface.report.tables import study_table
 from trueface.runtime import paths
 
 
@@ -103,13 +107,25 @@ def test_published_measures_have_columns_if_a_run_has_them(run: Erasing) -> None
     assert {"13.7", "0.2756"} <= set(read.words)
 
 
-@pytest.mark.parametrize("form", [decimals(2), short(), percent])
-def test_mean_over_some_seeds_states_their_number(form: Form) -> None:
-    part, whole = summarize_seeds([13.68, None, None]), summarize_seeds([13.68])
-    assert part is not None
-    assert whole is not None
-    assert form(part).endswith("<small>1 of 3 seeds</small>")
-    assert "seeds" not in form(whole)
+def test_mean_over_some_seeds_states_their_number_and_forms_differ_by_measure() -> None:
+    values = {"erased": (0.625, None), "frechet": (13.68, 14.125), "clip_score": (0.27561,)}
+    row = MethodRow(
+        "abo",
+        {"verdict": "hidden, not erased", "verdict_at": "8 images", "seeds": 2},
+        {name: summarize_seeds(each) for name, each in values.items()} | {"recovery": None},
+    )
+    table = erasing_methods([row])
+    head, line = table_lines(table.select(("erased", "recovery", "seeds")))
+    assert head == "method           still drawn  recovery  seeds"
+    assert line == "abo     0.625 (1 of 2 seeds)         –      2"
+    assert "abo & 0.625 (1 of 2 seeds) & -- & " in latex_tables([table.select(LATEX)])
+    assert " & 2 & hidden, not erased" in latex_tables([table.select(LATEX)])
+    html = study_table(table.select(("erased", "frechet", "clip_score", "recovery", "verdict")))
+    assert (
+        "<td>0.625<small>1 of 2 seeds</small></td><td>13.9<small>± 0.31</small></td><td>0.2756</td>"
+        '<td title="not measured">–</td>'
+        '<td class="left words">hidden, not erased<small class="id">8 images</small></td>'
+    ) in html
 
 
 def test_published_figures_are_marked_as_not_comparable(run: Erasing) -> None:
@@ -147,10 +163,18 @@ def test_adaptive_number_decides_and_a_purifier_without_one_gets_no_verdict() ->
     assert second == "No verdict without an adaptive attack: blur@1.5."
 
 
-def test_verdict_is_on_the_screen_and_a_dash_where_there_is_none() -> None:
-    column = StudyColumn("verdict", words=lambda row: row.text("verdict"))
-    assert column.text(MethodRow("jpeg@75", {"verdict": "broken"})) == "broken"
-    assert column.text(MethodRow("blur@1.5", {})) == NO_VALUE
+def test_table_of_purifiers_has_verdicts_and_times_in_the_unit_of_each_form() -> None:
+    table = purifiers_table([
+        MethodRow("jpeg@75", {"verdict": "broken", "seconds": 0.0125, "share": 0.555}),
+        MethodRow("blur@1.5", {}),
+    ]).select(("seconds", "share", "verdict"))  # fmt: skip
+    assert table_lines(table)[1:] == [
+        "jpeg@75        0.0125             0.555  broken",
+        "blur@1.5            –                 –",
+    ]
+    html = study_table(table)
+    assert '<td>12.5</td><td>56 %</td><td class="left words">broken</td>' in html
+    assert html.count("–</td>") == 3
 
 
 def test_numbers_that_beat_jpeg_are_reported_one_by_one() -> None:
