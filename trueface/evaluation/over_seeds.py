@@ -97,12 +97,6 @@ class SeedSummary(NamedTuple):
         part = f" ({self.seeds_note})" if self.seeds_note else ""
         return f"{self.mean:.{digits}f}{spread}{part}"
 
-    def cell(self, digits: int) -> str:
-        """Return the same for a cell of a page's table, with all except the mean in small type below."""
-        spread = [] if self.sd is None else [f"± {self.sd:.{digits}f}"]
-        small = "".join(f"<small>{text}</small>" for text in (*spread, self.seeds_note) if text)
-        return f"{self.mean:.{digits}f}{small}"
-
 
 def summarize_seeds(
     values: Iterable[float | None], missing: MissingSeeds = NO_SEEDS
@@ -121,11 +115,6 @@ def summarize_seeds(
 def format_seed_summary(value: SeedSummary | None, digits: int) -> str:
     """Return a number over seeds as text; a dash where there is none."""
     return NO_VALUE if value is None else value.text(digits)
-
-
-def cell(value: SeedSummary | None, digits: int) -> str:
-    """Return a number over seeds for a cell of a page's table; a dash where there is none."""
-    return NO_VALUE if value is None else value.cell(digits)
 
 
 class MethodRow(NamedTuple):

@@ -230,7 +230,6 @@ def purification(
         ATTACKS_IN_TERMINAL,
         attacks_table,
         detectors_table,
-        latex_table,
         purifiers_table,
         terminal_table,
     )
@@ -258,7 +257,7 @@ def purification(
         }
         _print_json(run_folder, content)
     elif latex:
-        tables = (latex_table(rows), attacked, of_detectors)
+        tables = (terminal_table(rows, verdicts=True), attacked, of_detectors)
         click.echo(latex_tables(table for table in tables if table.rows))
     elif csv_out != STANDARD_OUTPUT:
         lines = [f"purification {run_folder.name}", "", *table_lines(terminal_table(rows)), ""]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
 from trueface.generators.erasing.study import PUBLISHED, TEACHER
-from trueface.generators.report.study_parts import DIGITS, SHORT, enter_number
+from trueface.generators.report.study_parts import enter_number, measure
 from trueface.report.figures import three_digits
 from trueface.report.study_table import Column, StudyEntry, StudyRow, StudyTable, decimals
 
@@ -12,25 +12,25 @@ RATE = decimals(3)  # on a page
 COLUMNS = (
     Column("concept", is_text=True),
     Column("anchor", key="anchor_class", is_text=True),
-    Column("erased concept", plain="still drawn", key="erased", below="still drawn", form=DIGITS, page_form=RATE),
-    Column("anchor", plain="anchor drawn", key="anchor", below="drawn instead", form=DIGITS, page_form=RATE),
-    Column("other concepts", plain="others drawn", key="others", below="drawn", form=DIGITS, page_form=RATE),
-    Column("SSIM", key="ssim", below="to the teacher", form=DIGITS, page_form=RATE),
-    Column("feature distance", key="feature_distance", form=DIGITS, page_form=SHORT),
-    Column("Fréchet distance", key="frechet", below="floor", form=DIGITS, page_form=SHORT),
-    Column("FID", key="fid", below="to the teacher", form=DIGITS, page_form=SHORT),
-    Column("KID", key="kid", below="to the teacher", form=DIGITS, page_form=SHORT),
-    Column("CLIP score", key="clip_score", form=DIGITS, page_form=decimals(4)),
-    Column("null drift", key="null_drift", form=DIGITS, page_form=SHORT),
-    Column("recovery", key="recovery", below="floor, ceiling", form=DIGITS, page_form=RATE),
-    Column("time, s", plain="time s", key="seconds", form=DIGITS, page_form=SHORT),
+    measure("erased", "erased concept", RATE, plain="still drawn", below="still drawn"),
+    measure("anchor", "anchor", RATE, plain="anchor drawn", below="drawn instead"),
+    measure("others", "other concepts", RATE, plain="others drawn", below="drawn"),
+    measure("ssim", "SSIM", RATE, below="to the teacher"),
+    measure("feature_distance", "feature distance"),
+    measure("frechet", "Fréchet distance", below="floor"),
+    measure("fid", "FID", below="to the teacher"),
+    measure("kid", "KID", below="to the teacher"),
+    measure("clip_score", "CLIP score", decimals(4)),
+    measure("null_drift", "null drift"),
+    measure("recovery", "recovery", RATE, below="floor, ceiling"),
+    measure("seconds", "time, s", plain="time s"),
     Column("seeds"),
     Column("verdict", is_text=True, is_wide=True),
-)  # fmt: skip
+)
 FURTHER = (  # numbers that a page shows below others
-    Column("recovery floor", key="recovery_floor", form=DIGITS),
-    Column("recovery ceiling", key="recovery_ceiling", form=DIGITS),
-    Column("Fréchet floor", key="frechet_floor", form=DIGITS),
+    measure("recovery_floor", "recovery floor"),
+    measure("recovery_ceiling", "recovery ceiling"),
+    measure("frechet_floor", "Fréchet floor"),
 )
 NAMES = tuple(column.name for column in COLUMNS)
 TERMINAL = "erased", "anchor", "others", "ssim", "null_drift", "recovery", "seconds", "seeds"

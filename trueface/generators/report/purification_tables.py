@@ -4,68 +4,50 @@ from collections.abc import Iterable, Sequence
 
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow, seeds_text, summarize_seeds
 from trueface.generators.purification.study import CONTROL, DetectorRow
-from trueface.generators.report.study_parts import (
-    DIGITS,
-    MILLISECONDS,
-    PERCENT,
-    SHORT,
-    enter_number,
-)
+from trueface.generators.report.study_parts import MILLISECONDS, PERCENT, enter_number, measure
 from trueface.report.study_table import Column, StudyEntry, StudyRow, StudyTable, decimals
 
 MSE = decimals(4)  # on a page
-SHARE = Column(
-    "MSE > 0.05", plain="share MSE > 0.05", key="share", below="share of images",
-    form=DIGITS, page_form=PERCENT,
-)  # fmt: skip
+SHARE = measure("share", "MSE > 0.05", PERCENT, plain="share MSE > 0.05", below="share of images")
 SEEDS = Column("seeds")
 PURIFIERS = (
-    Column(
-        "MSE", plain="MSE (adaptive attack)", key="mse_adaptive", below="adaptive attack",
-        form=DIGITS, page_form=MSE,
-    ),
-    Column("MSE", key="mse", form=DIGITS, page_form=MSE),
+    measure("mse_adaptive", "MSE", MSE, plain="MSE (adaptive attack)", below="adaptive attack"),
+    measure("mse", "MSE", MSE),
     SHARE,
-    Column(
-        "MSE", plain="MSE (clean)", key="price_clean", below="clean images",
-        form=DIGITS, page_form=MSE,
-    ),
-    Column("PSNR, dB", plain="PSNR dB", key="psnr", form=DIGITS, page_form=decimals(1)),
-    Column("SSIM", key="ssim", form=DIGITS, page_form=decimals(3)),
-    Column("Fréchet distance", key="frechet", form=DIGITS, page_form=SHORT),
-    Column(
-        "network passes", plain="passes per image", key="net_calls", below="per image",
-        form=DIGITS, page_form=SHORT,
-    ),
-    Column(
-        "time, ms", plain="s per image", key="seconds", below="per image",
-        form=DIGITS, page_form=MILLISECONDS,
-    ),
+    measure("price_clean", "MSE", MSE, plain="MSE (clean)", below="clean images"),
+    measure("psnr", "PSNR, dB", decimals(1), plain="PSNR dB"),
+    measure("ssim", "SSIM", decimals(3)),
+    measure("frechet", "Fréchet distance"),
+    measure("net_calls", "network passes", plain="passes per image", below="per image"),
+    measure("seconds", "time, ms", MILLISECONDS, plain="s per image", below="per image"),
     SEEDS,
     Column("verdict", is_text=True, is_wide=True),
-)  # fmt: skip
-FURTHER = (
-    Column("L1", key="l1", form=DIGITS),
-    Column("L∞", key="linf", form=DIGITS),
-)  # not on a page
+)
+FURTHER = measure("l1", "L1"), measure("linf", "L∞")  # not on a page
 REFERENCE = (  # columns of generators that were trained against disruption
-    Column(
-        "MSE", plain="MSE to undefended (adaptive)", key="reference_mse_adaptive",
-        below="to the undefended generator, adaptive attack", form=DIGITS, page_form=MSE,
+    measure(
+        "reference_mse_adaptive",
+        "MSE",
+        MSE,
+        plain="MSE to undefended (adaptive)",
+        below="to the undefended generator, adaptive attack",
     ),
-    Column(
-        "MSE", plain="MSE to undefended", key="reference_mse", below="to the undefended generator",
-        form=DIGITS, page_form=MSE,
+    measure(
+        "reference_mse",
+        "MSE",
+        MSE,
+        plain="MSE to undefended",
+        below="to the undefended generator",
     ),
-)  # fmt: skip
+)
 ATTACKS = (
     Column("target", is_text=True),
-    Column("eps", form=DIGITS, page_form=decimals(3)),
-    Column("largest change", key="linf", form=DIGITS, page_form=MSE),
-    Column("RMS change", key="rms", form=DIGITS, page_form=MSE),
-    Column("MSE of the output", key="mse", form=DIGITS, page_form=MSE),
+    measure("eps", "eps", decimals(3)),
+    measure("linf", "largest change", MSE),
+    measure("rms", "RMS change", MSE),
+    measure("mse", "MSE of the output", MSE),
     SHARE,
-    Column("MSE / control", key="ratio", form=DIGITS, page_form=decimals(1)),
+    measure("ratio", "MSE / control", decimals(1)),
     SEEDS,
 )
 TERMINAL = (
@@ -118,8 +100,7 @@ def aim_columns(rows: Sequence[MethodRow]) -> tuple[Column, ...]:
         for aim in aims(row, prefix)
     }
     return tuple(
-        Column(title, plain=key, key=key, below=note, form=DIGITS, page_form=MSE)
-        for key, (title, note) in titles.items()
+        measure(key, title, MSE, plain=key, below=note) for key, (title, note) in titles.items()
     )
 
 
@@ -139,16 +120,11 @@ def purifiers_table(rows: Sequence[MethodRow]) -> StudyTable:
     )
 
 
-def terminal_table(rows: Sequence[MethodRow]) -> StudyTable:
-    """Return the table of purifiers of a terminal."""
-    further = [column.name for column in reference_columns(rows)]
-    return purifiers_table(rows).select((*TERMINAL, *further))
-
-
-def latex_table(rows: Sequence[MethodRow]) -> StudyTable:
-    """Return the same table with the verdicts."""
-    further = [column.name for column in reference_columns(rows)]
-    return purifiers_table(rows).select((*TERMINAL, *further, "verdict"))
+def terminal_table(rows: Sequence[MethodRow], *, verdicts: bool = False) -> StudyTable:
+    """Return the table of purifiers of a terminal, without or with their verdicts."""
+    further = (column.name for column in reference_columns(rows))
+    words = ("verdict",) if verdicts else ()
+    return purifiers_table(rows).select((*TERMINAL, *further, *words))
 
 
 def attacks_table(rows: Sequence[MethodRow]) -> StudyTable:

@@ -11,7 +11,7 @@ import PIL.Image
 from trueface.data.image_headers import BROKEN
 from trueface.evaluation.over_seeds import MethodRow
 from trueface.report.figures import three_digits
-from trueface.report.study_table import NumberForm, StudyEntry
+from trueface.report.study_table import Column, NumberForm, StudyEntry
 from trueface.runtime.image_files import open_image
 
 MOST_TILE_PX = 96  # larger ones are made smaller; the page enlarges small ones without smoothing
@@ -26,6 +26,18 @@ MILLISECONDS = NumberForm(
     lambda value: three_digits(1000 * value), lambda spread, _: f"{1000 * spread:.2g}"
 )
 PERCENT = NumberForm(lambda share: f"{100 * share:.0f} %")
+
+
+def measure(
+    key: str,
+    title: str,
+    page_form: NumberForm = SHORT,
+    *,
+    plain: str | None = None,
+    below: str = "",
+) -> Column:
+    """Return the column of a number: its key in JSON, its title and form on a page, its title in plain text."""
+    return Column(title, plain=plain, key=key, below=below, form=DIGITS, page_form=page_form)
 
 
 def enter_number(row: MethodRow, name: str, *below: str) -> StudyEntry:
