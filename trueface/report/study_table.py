@@ -178,6 +178,7 @@ class StudyRow(NamedTuple):
     entries: tuple[StudyEntry, ...]
     model: str = ""  # model ID in plain text, in the place of the name
     below: str = ""  # model ID on a page, below the name
+    tag: str = ""  # verdict on a page, below the name
     kind: str = ""  # class of the style sheet
     alarms: tuple[str, ...] = ()  # lines on a page below the row
     notes: tuple[str, ...] = ()  # further lines there

@@ -116,6 +116,7 @@ def _study_row(head: Sequence[Column], row: StudyRow) -> str:
         hint = f' title="{escape(entry.hint or entry.why)}"' if entry.hint or entry.why else ""
         cells.append(f"<td{left}{hint}>{_value(entry, form)}{_lines_below(entry, form)}")
     below = f'<small class="id">{breakable(row.below)}</small>' if row.below else ""
+    below += _small(f'<span class="tag">{escape(row.tag)}</span>') if row.tag else ""
     inside = table_row(f"{breakable(row.name)}{below}", (f"{cell}</td>" for cell in cells))
     inside += _remarks(row, columns=len(cells) + 1)
     return f'<tbody class="{row.kind}">{inside}</tbody>' if row.kind else inside

@@ -341,7 +341,7 @@ def page_tables(group: UnlearningGroup) -> tuple[StudyTable, StudyTable]:
         if not any(name in row.values and row.values[name].mean for row in group.rows):
             hidden.add(name)
     shown = known - hidden
-    qualities = (VERDICT, SEEDS.key, *PAGE[group.goal])
+    qualities = (SEEDS.key, *PAGE[group.goal])
     costs = (SEEDS.key, *COSTS)
     first, second = (
         table.select(filter(shown.__contains__, names)) for names in (qualities, costs)
@@ -402,6 +402,7 @@ def _row(row: UnlearningRow, columns: Sequence[Column], *further: StudyEntry) ->
         (StudyEntry(row.verdict), seeds, *measures, *further),
         model=row.name,
         below=row.swept,
+        tag=row.verdict,
         kind="reference" if row.is_reference else "method",
         alarms=tuple(alarm.text for alarm in row.alarms),
         notes=row.notes if unread is None or row.alarms else (unread, *row.notes),

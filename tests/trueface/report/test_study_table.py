@@ -54,6 +54,7 @@ TABLE = StudyTable.of_rows(
                 StudyEntry(why="it stopped"),
             ),
             kind="method",
+            tag="<constant>",
             alarms=("it is <constant>",),
         ),
     ),
@@ -163,6 +164,7 @@ def test_page_has_signs_for_missing_intervals_and_lines_for_alarms() -> None:
         "<small>floor 50.0</small></td><td>0.750<small>0.500 to 1.000</small></td>"
         "<td>+0.25<small>+0.12 to +0.38</small></td><td>3<small>± 0</small></td></tr></tbody>"
     )
+    assert '<small><span class="tag">&lt;constant&gt;</span></small></th>' in second
     assert f'<td class="left">constant</td><td>50.0{sign}</td><td>0.500{sign}</td>' in second
     assert "<td>-0.25<small>not comparable: no pair</small></td>" in second
     assert '<td title="it stopped">–</td></tr>' in second

@@ -126,10 +126,10 @@ def test_alarm_is_written_out_below_its_row(lab: Forgetful) -> None:
     text = _page(lab.run)
     for alarm in row.alarms:
         assert html.escape(alarm.text) in text
-    start = text.index('<th scope="row">ng</th>')
+    start = text.index('<th scope="row">ng<small>')
     block = text[start : text.index("</tbody>", start)]
     assert "alarm" in block
-    assert '<td class="left">constant</td>' in block
+    assert '<span class="tag">constant</span>' in block
 
 
 def test_training_times_are_shown_if_nothing_was_retrained(lab: Forgetful) -> None:
