@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.api import Json, UsageError, write_atomic
-from trueface.audit.run_folders import (
-    data_of,
-    model_folders,
-    model_name,
-    resolve_run_folder,
-    score_paths,
-)
 from trueface.evaluation.over_seeds import MissingModels
-from trueface.predictions.tables import OLD_SUFFIXES
 from trueface.runtime.errors import DataError, MachineError, install_command
 from trueface.runtime.paths import CONDITIONS
 
@@ -119,6 +111,16 @@ def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
         UsageError: the folder does not exist.
         DataError: the folder has no score file.
     """
+    # both import numpy, for which help need not wait
+    from trueface.audit.run_folders import (
+        data_of,
+        model_folders,
+        model_name,
+        resolve_run_folder,
+        score_paths,
+    )
+    from trueface.predictions.tables import OLD_SUFFIXES
+
     folder = resolve_run_folder(run)
     folders = model_folders(folder)
     tests = [

@@ -174,6 +174,11 @@ def test_confounded_cell_has_a_value_but_no_rank() -> None:
     for reason in board.unranked:
         assert f"not ranked: {reason}" in latex.replace("\\", "")
     assert "confounded on gan1:pre" in text(board)
+    leading, pairs = document(board)["tables"]
+    for row in leading["rows"]:
+        assert row["white_best"]["text"] == "not ranked"
+        assert row["white_best"]["why"].startswith("confounded on gan1:pre")
+    assert {row["difference"]["mark"] for row in pairs["rows"]} == {"†"}
 
 
 ALONE = "it is the only model"

@@ -1,12 +1,14 @@
 """A table of a study has the same numbers in a terminal, on a page and for LaTeX."""
 
+import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.trueface.commands import Command
-from tests.trueface.group_runs import logits, write_faces, write_tests
+from tests.trueface.group_runs import COUNT, logits, write_faces, write_tests
 from trueface.cli import main
 
 
@@ -43,3 +45,33 @@ def test_numbers_of_a_study_are_equal_in_a_terminal_on_a_page_and_for_latex(
     rows = re.findall(r'<th scope="row">(fair=<wbr>plain<.*?)</tr>', Path("study.html").read_text())
     assert sorted(numbers) == sorted(re.findall(r"\d+\.\d+", rows[0]))
     assert latex.count(r"\begin{tabular}") == latex.count(r"\bottomrule") > 1
+
+
+def test_csv_has_verdicts_and_the_reasons_of_missing_values(
+    command: Command, tmp_path: Path
+) -> None:
+    constant = [np.full(COUNT, 5.0)] * 2
+    write_tests(tmp_path / "runs" / "study", "gan2:pre@fair=dead,seed=0", constant)
+    lines = [*csv.DictReader(command("fairness", "study", "--csv", "-").out.splitlines())]
+    assert [*lines[0]] == [
+        "model", "data", "by", "threshold", "group", "measure", "value", "low", "high",
+        "n_real", "n_fake", "why", "verdict",
+    ]  # fmt: skip
+    rows = {(line["model"], line["by"], line["group"], line["measure"]): line for line in lines}
+    gap = rows["gan2:pre@fair=dead,seed=0", "gender", "", "auc_gap"]
+    assert [gap[name] for name in ("value", "low", "why", "verdict")] == [
+        "0.0", "", "no interval is computed for this measure", "constant, lower AUC, not comparable",
+    ]  # fmt: skip
+    document = command("fairness", "study", "--by", "gender", "--json").json
+    verdicts = {row["method"]: row["verdict"]["text"] for row in document["tables"][0]["rows"]}
+    assert verdicts["gan2:pre@fair=dead"].startswith("constant")
+    lines = [
+        *csv.DictReader(
+            command(
+                "qualities", "study", "--against", "gan2:pre@fair=mix", "--csv", "-"
+            ).out.splitlines()
+        )
+    ]
+    minus = "auc_minus_gan2:pre@fair=mix"
+    assert {line["verdict"] for line in lines if line["measure"] == minus} == {"gain"}
+    assert [*lines[0]][-2:] == ["why", "verdict"]
