@@ -124,7 +124,7 @@ def _section(title: str, names: Iterable[str]) -> Iterator[str]:
     yield from (f"## {title}", "")
     for name in names:
         thing = _thing(name)
-        yield from (f"### {name}", "", "```text", f"{name}{_signature(thing)}", "```", "")
+        yield from (f"### {name}", "", "```plain", f"{name}{_signature(thing)}", "```", "")
         yield from (_first_paragraph(thing), "")
 
 

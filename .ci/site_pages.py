@@ -90,7 +90,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def _keys_of_the_screen() -> str:
     lines = ("".join(span.text for span in line.spans).rstrip() for line in help_page(KEYS_WIDTH))
-    return "\n".join(["```text", *lines, "```"])
+    return "\n".join(["```plain", *lines, "```"])
 
 
 def _commands() -> Iterator[str]:
@@ -107,7 +107,7 @@ def _commands() -> Iterator[str]:
 
 
 def _help(command: click.Command, context: click.Context) -> Iterator[str]:
-    yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+    yield f"## {context.command_path}\n\n```plain\n{command.get_help(context)}\n```\n"
 
 
 def _parts() -> Iterator[str]:

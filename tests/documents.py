@@ -16,7 +16,7 @@ PAGES = (
     *(page for page in sorted((TREE / "docs").glob("*.md")) if page not in EXTENDING),
 )
 
-_FENCE = re.compile(r"^```(\w*)\s*$")
+_FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\s*$")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _QUOTED = re.compile(r"`((?:launcher|trueface) [^`]+)`")
@@ -31,12 +31,13 @@ _ASSIGNED = re.compile(r"^([A-Z][A-Z0-9_]*)=(.*)$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A fenced block: its language and text, and where it stands."""
+    """A fenced block: its language, title and text, and where it stands."""
 
     page: Path
     line: int
     language: str
     text: str
+    title: str = ""
 
     def __str__(self) -> str:
         """Return where it stands, for a test's message."""
@@ -50,6 +51,7 @@ class Command:
     text: str
     words: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
+    line: int = 1  # in the text
 
 
 def blocks(page: Path, language: str | None = None) -> Iterator[Block]:
@@ -59,15 +61,15 @@ def blocks(page: Path, language: str | None = None) -> Iterator[Block]:
         ValueError: a block that nobody closes.
     """
     lines: list[str] | None = None
-    start, label = 0, ""
+    start, label, title = 0, "", ""
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         fence = _FENCE.match(line)
         if lines is None and fence:
-            lines, start, label = [], number, fence[1]
+            lines, start, label, title = [], number, fence[1], fence[2] or ""
         elif lines is not None and line == "```":
             if language in (None, label):
                 text = "\n".join(lines) + "\n"
-                yield Block(page=page, line=start, language=label, text=text)
+                yield Block(page=page, line=start, language=label, text=text, title=title)
             lines = None
         elif lines is not None:
             lines.append(line)
@@ -81,9 +83,12 @@ def commands(text: str) -> Iterator[Command]:
     Raises:
         ValueError: something that only a shell could do, such as a pipe, except to write files with printf.
     """
-    for line in text.replace("\\\n", " ").splitlines():
+    number = 1
+    for part in re.split(r"(?<!\\)\n", text):
+        line, at = part.replace("\\\n", " "), number
+        number += part.count("\n") + 1
         if line.startswith("printf "):
-            yield _command(["sh", "-c", line])
+            yield _command(["sh", "-c", line], at)
             continue
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
@@ -95,7 +100,7 @@ def commands(text: str) -> Iterator[Command]:
                 raise ValueError(f"'{word}' needs a shell: {line}")
             else:
                 parts[-1].append(word)
-        yield from (_command(words) for words in parts if words)
+        yield from (_command(words, at) for words in parts if words)
 
 
 def quoted(page: Path) -> Iterator[str]:
@@ -140,10 +145,10 @@ def _outside(page: Path) -> str:
     return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def _command(words: list[str]) -> Command:
+def _command(words: list[str], line: int) -> Command:
     text = shlex.join(words)
     environment = []
     while words and (match := _ASSIGNED.match(words[0])):
         environment.append((match[1], match[2]))
         words = words[1:]
-    return Command(text=text, words=tuple(words), environment=tuple(environment))
+    return Command(text=text, words=tuple(words), environment=tuple(environment), line=line)

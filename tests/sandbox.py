@@ -4,9 +4,11 @@ import contextlib
 import fcntl
 import os
 import pty
+import random
 import select
 import shutil
 import signal
+import string
 import struct
 import subprocess
 import termios
@@ -20,19 +22,16 @@ from launcher.system.paths import Home
 from tests.build import end_everything
 from tests.documents import TREE, Command
 from tests.forked import BIN, LAUNCHER, Process, call_launcher, start
+from tests.printed_output import with_folders
 
-DEADLINE_S = 240.0
+DEADLINE_S = 900.0  # the demo trains for minutes
+COLUMNS = 100  # width of the terminal
+PERSON = "/home/ada"  # home directory in pages
 INTERRUPT = "\x03"
 LOOK_S, PATIENCE_S = 0.3, 3.0  # until a screen counts as drawn; from a key to the next
 
-SMALLER = {  # the tour of the sandbox makes fewer images and looks at them once
-    "{train: 240, val: 60, test: 120}": "{train: 24, val: 8, test: 12, size: 48}",
-    "num_epochs: 6": "num_epochs: 1",
-}
 PROGRAMS = {
     "rsync": "#!/bin/sh\nexit 0\n",
-    # seconds of a page are tenths here; minutes stay
-    "sleep": '#!/bin/sh\ncase "$1" in [1-9]) set -- "0.$1" ;; esac\nexec /bin/sleep "$1"\n',
     # the other machine is this one
     "ssh": '#!/bin/sh\n[ "$1" = -t ] && shift\nshift\nexec "$@"\n',
 }
@@ -45,43 +44,55 @@ class Sandbox:
     folder: Path
     environment: dict[str, str]
 
+    def write(self, name: str, text: str) -> None:
+        """Write a file into the home directory of the person, whose paths are those of pages."""
+        file = self.folder.parent / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.replace(PERSON, str(self.folder.parent)), encoding="utf-8")
+
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run `launcher` to its end."""
+        """Run `launcher` to its end, in pipes."""
         return call_launcher(
             *words, folder=self.folder, environment=self.environment, timeout_s=DEADLINE_S
         )
 
-    def run(self, command: Command, *more: str, codes: Collection[int] = (0,)) -> None:
-        """Run a command to its end, and fail where it ends with another code."""
-        argv = self._argv(command, *more)
-        environment = self.environment | dict(command.environment)
-        if argv[0] == str(BIN / "launcher"):
-            ended = call_launcher(
-                *argv[1:], folder=self.folder, environment=environment, timeout_s=DEADLINE_S
-            )
-        else:
-            ended = subprocess.run(
-                argv,
-                cwd=self.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=DEADLINE_S,
-                check=False,
-            )
-        said = f"{command.text}\n{ended.stdout}{ended.stderr}"
-        assert ended.returncode in codes, said
-        assert "Traceback" not in ended.stderr, said
+    def run(self, command: Command, *more: str, codes: Collection[int] = (0,)) -> str:
+        """Run a command in a terminal to its end, and return what it drew.
+
+        Raises:
+            AssertionError: it ends with another exit code or with a traceback, or not at all.
+        """
+        ours, child = self._start(command, *more)
+        drawn = _read(ours, child)
+        said = f"{command.text}\n{drawn}"
+        assert child.poll() is not None, f"expected: an end, got: none: {said}"
+        code, expected = child.wait(), " or ".join(map(str, codes))
+        assert code in codes, f"expected: exit code {expected}, got: {code}: {said}"
+        assert "Traceback" not in drawn, said
+        return with_folders(drawn, self.folders)
 
     def show(self, command: Command, key: str) -> None:
         """Run a command in a terminal, and press a key until it has ended."""
+        ours, child = self._start(command)
+        drawn = _press(key, ours, child)
+        child.kill()
+        os.close(ours)
+        assert child.wait() in {0, 130}, f"{command.text}\n{drawn}"
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Folders of the sandbox, and the names that pages use for them."""
+        return {str(BIN): "/home/ada/project/.venv/bin", str(self.folder.parent): "/home/ada"}
+
+    def _start(self, command: Command, *more: str) -> tuple[int, Process]:
+        """Start a command in a terminal; return our end of it, and the process."""
         ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        argv, environment = self._argv(command), self.environment | {"TERM": "xterm-256color"}
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, COLUMNS, 0, 0))
+        argv = [self._found(command.words[0]), *command.words[1:], *more]
+        environment = self.environment | dict(command.environment)
+        streams = (theirs, theirs, theirs)
         child: Process
         if argv[0] == str(BIN / "launcher"):
-            streams = (theirs, theirs, theirs)
             child = start(
                 LAUNCHER, argv[1:], folder=self.folder, environment=environment, streams=streams
             )
@@ -96,19 +107,32 @@ class Sandbox:
                 start_new_session=True,
             )
         os.close(theirs)
-        drawn = _press(key, ours, child)
-        child.kill()
-        os.close(ours)
-        assert child.wait() in {0, 130}, f"{command.text}\n{drawn}"
-
-    def _argv(self, command: Command, *more: str) -> list[str]:
-        return [self._found(command.words[0]), *command.words[1:], *more]
+        return ours, child
 
     def _found(self, word: str) -> str:
         """Return where a program lies: one of the sandbox, or an installed one."""
         found = shutil.which(word, path=self.environment["PATH"])
         assert found, f"{word} is not a program that the sandbox has"
         return found
+
+
+def _read(terminal: int, child: Process) -> str:
+    """Return what a command draws until it has ended; programs that it leaves behind may keep its terminal open."""
+    drawn = b""
+    deadline = time.monotonic() + DEADLINE_S
+    with contextlib.suppress(OSError):  # the terminal's other end was closed
+        while time.monotonic() < deadline:
+            has_ended = child.poll() is not None
+            if select.select([terminal], [], [], 0.0 if has_ended else LOOK_S)[0]:
+                drawn += os.read(terminal, 65536)
+            elif has_ended:
+                break
+    os.close(terminal)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(PATIENCE_S)
+    if child.poll() is None:
+        child.kill()
+    return drawn.decode(errors="replace")
 
 
 def _press(key: str, terminal: int, child: Process) -> str:
@@ -130,47 +154,57 @@ def _press(key: str, terminal: int, child: Process) -> str:
     return drawn.decode(errors="replace")
 
 
-def _copy_tasks(folder: Path) -> None:
-    """Copy the task files of this project; the tour becomes smaller."""
-    folder.mkdir()
-    for path in (TREE / "tasks").glob("*.yaml"):
-        text = path.read_text(encoding="utf-8")
-        if path.name == "tour.yaml":
-            for old, new in SMALLER.items():
-                assert old in text
-                text = text.replace(old, new)
-        (folder / path.name).write_text(text, encoding="utf-8")
+def _new_folder() -> Path:
+    """Make a folder whose path is as long as that of pages: lines are shortened and wrapped alike."""
+    while True:
+        name = "".join(random.choices(string.ascii_lowercase, k=len(PERSON) - len("/tmp/")))
+        with contextlib.suppress(FileExistsError):
+            folder = Path("/tmp", name)
+            folder.mkdir(mode=0o700)
+            return folder
 
 
 @contextmanager
 def a_sandbox(place: Path, *, clone: bool = False) -> Iterator[Sandbox]:
-    """Make an empty project below a folder.
+    """Make the home directory of a person with an empty project and no queue.
 
     Args:
-        place: Folder for everything.
-        clone: The project has the task files of this one, of which the tour is smaller.
+        place: Folder for what does not belong to the person.
+        clone: The project has the task files of this one.
     """
-    folder, programs = place / "project", place / "bin"
+    person, programs = _new_folder(), place / "bin"
+    folder = person / "project"
     folder.mkdir()
     if clone:
-        _copy_tasks(folder / "tasks")
+        shutil.copytree(TREE / "tasks", folder / "tasks")
     programs.mkdir()
     for name, text in PROGRAMS.items():
         (programs / name).write_text(text, encoding="utf-8")
         (programs / name).chmod(0o755)
-    home = Home(place / "home")
     # reservations of other tests' schedulers do not concern it
     claims = Path(os.environ["LAUNCHER_CLAIMS"], place.name)
     claims.mkdir()
+    own = {"LAUNCHER_HOME", "LAUNCHER_CONFIG", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"}
     environment = {
-        **os.environ,
-        "LAUNCHER_HOME": str(home.folder),
+        **{
+            name: text
+            for name, text in os.environ.items()
+            if name not in own and not name.startswith("XDG_")
+        },
+        "HOME": str(person),
+        "USER": "ada",
+        "LOGNAME": "ada",
         "LAUNCHER_CLAIMS": str(claims),
         "TRUEFACE_WEIGHTS": "none",
         "TRUEFACE_CACHE": str(place / "cache"),
         "PATH": os.pathsep.join([str(programs), str(BIN), os.environ["PATH"]]),
+        "TERM": "xterm-256color",
+        "NO_COLOR": "1",
+        "TZ": "UTC",
     }
     try:
         yield Sandbox(folder=folder, environment=environment)
     finally:
-        end_everything(home)
+        for record in person.rglob("home.json"):
+            end_everything(Home(record.parent))
+        shutil.rmtree(person, ignore_errors=True)

@@ -10,8 +10,10 @@ import functools
 import importlib.util
 import io
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -44,11 +46,15 @@ from tests.documents import (
 )
 from tests.notebooks import NOTEBOOKS, execute, texts_of
 from tests.nvml.standin import GIB, Devices
+from tests.printed_output import first_difference, screen_lines
 from tests.sandbox import INTERRUPT, Sandbox, a_sandbox
 from trueface import __main__ as program
 from trueface.cli.main import cli as trueface
 from trueface.data.made.sample import SampleSpec, make_sample
 
+SHOWS_OUTPUT = (
+    "LAUNCHER_TESTS_SHOW_OUTPUT"  # variable: a difference is followed by the whole output
+)
 WIDTH = 100  # columns of the README
 README_LINES = 200  # one sitting; what needs more has a page below docs/
 
@@ -63,6 +69,10 @@ TARGETS = {
 }
 CLASSIC = "python -m trueface --name R"  # trains for minutes; its flags are parsed
 MOST_PAGES_OF_A_CLONE = 10
+RUN = ("sh", "yaml", "toml", "python", "console")
+# output of the block above, output of another machine or state, and files, pictures and commands that are not run
+SHOWN = ("text", "example", "plain")
+MOST_EXAMPLES = 25
 # A page whose examples use the script of the README.
 SCRIPT = re.compile(r"`train\.py`[^.]{0,40}\[README\]")
 # Blocks that are part of a task file, by their beginning: the text before them there.
@@ -101,13 +111,16 @@ class World(StrEnum):
 class Exceptions(NamedTuple):
     """The commands of a page that need a special treatment, from tests/data/documents/PAGE.toml.
 
-    The file has the key `world`, a configuration with stand-ins for clusters and services in `config`, and
-    tables with a value per command. The value is the reason in `parsed` and `planned`, a list of exit codes in
-    `codes`, and in `keys` the key that ends the command: `q` or `interrupt`.
+    The file has the key `world`, and a configuration with stand-ins for clusters and services in `config`. `files` has
+    the texts of further files. Other tables have a value per command. The value is the reason in `night`, `parsed` and
+    `planned`. It is a list of exit codes in `codes`. In `keys` it is the key that ends the command: `q` or `interrupt`.
     """
 
     world: World
     config: str
+    files: Mapping[str, str]  # further files of the folder, by name
+    instead: Mapping[str, str]  # other commands with the same effect in the sandbox
+    night: Mapping[str, str]  # run in `make night` only; otherwise as `parsed`
     planned: Mapping[str, str]  # run with --dry-run
     parsed: Mapping[str, str]  # its options must exist, and its arguments be as many as it takes
     codes: Mapping[str, set[int]]  # exit codes other than 0
@@ -125,6 +138,9 @@ def exceptions_of(page: Path) -> Exceptions:
     return Exceptions(
         world=World(record.get("world", World.LAB)),
         config=record.get("config", ""),
+        files=record.get("files", {}),
+        instead=record.get("instead", {}),
+        night=record.get("night", {}),
         planned=record.get("planned", {}),
         parsed=record.get("parsed", {}),
         codes={text: set(codes) for text, codes in record.get("codes", {}).items()},
@@ -175,35 +191,105 @@ def empty_folder_with_eight_gpus(empty_folder: Sandbox, gpus: Devices) -> Sandbo
 
 
 def shell_commands(page: Path) -> list[Command]:
-    """Return the commands of a page's shell blocks."""
-    return [command for block in blocks(page, "sh") for command in commands(block.text)]
+    """Return the commands of a page that a test runs."""
+    found = list[Command]()
+    for block in blocks(page):
+        if block.language == "sh":
+            found += commands(block.text)
+        elif block.language == "console":
+            found += (command for _, command, _ in transcript(block))
+    return found
 
 
-def run_page(page: Path, sandbox: Sandbox) -> None:
-    """Run what a page shows, in its order; files that it shows are there, and the script of the README if it names it."""
+def run_page(page: Path, sandbox: Sandbox, *, at_night: bool = False) -> None:
+    """Run what a page shows, in its order, and compare each output below a command with the real one.
+
+    Files that the page shows are there, and the script of the README if it names it.
+    """
     exceptions = exceptions_of(page)
     if exceptions.config:
-        file = sandbox.folder.parent / "config.toml"
-        file.write_text(exceptions.config, encoding="utf-8")
-        sandbox.environment["LAUNCHER_CONFIG"] = str(file)
+        sandbox.write(".config/launcher/config.toml", exceptions.config)
     shown = [*blocks(page, "yaml"), *blocks(page, "python")]
     if SCRIPT.search(page.read_text(encoding="utf-8")):
         shown += blocks(TREE / "README.md", "python")
-    for block in shown:
-        if name := _file(block):
-            (sandbox.folder / name).parent.mkdir(exist_ok=True)
-            (sandbox.folder / name).write_text(block.text, encoding="utf-8")
-    for command in shell_commands(page):
-        if command.text in TARGETS:
-            continue
-        if command.text in exceptions.parsed or command.text.startswith(CLASSIC):
-            check_parses(command.words)
-            continue
-        if key := exceptions.keys.get(command.text):
-            sandbox.show(command, INTERRUPT if key == "interrupt" else key)
-            continue
-        more = ("--dry-run",) if command.text in exceptions.planned else ()
-        sandbox.run(command, *more, codes=exceptions.codes.get(command.text, {0}))
+    named = {name: block.text for block in shown if (name := _file(block))}
+    for name, text in {**named, **exceptions.files}.items():
+        sandbox.write(f"{sandbox.folder.name}/{name}", text)
+    is_lab = exceptions.world is not World.QUEUE
+    differences, printed, is_whole = list[str](), list[str](), False
+    for block in blocks(page):
+        if block.language == "console":
+            for at, command, lines in transcript(block):
+                with naming(block, at):
+                    drawn = run_command(command, exceptions, sandbox, at_night=at_night)
+                if drawn is not None:
+                    differences += difference(block, at, lines, drawn, is_lab=is_lab)
+        elif block.language == "sh":
+            drawn_each = list[str | None]()
+            for command in commands(block.text):
+                with naming(block, command.line):
+                    drawn_each.append(run_command(command, exceptions, sandbox, at_night=at_night))
+            is_whole = None not in drawn_each
+            printed = [*filter(None, drawn_each)]
+        elif block.language == "text" and is_whole:
+            lines = block.text.splitlines()
+            differences += difference(block, 1, lines, "".join(printed), is_lab=is_lab)
+        is_whole = is_whole and block.language == "sh"
+    assert not differences, "\n" + "\n".join(differences)
+
+
+@contextlib.contextmanager
+def naming(block: Block, line: int) -> Iterator[None]:
+    """Let a failure in a `with` block begin with a page and a line."""
+    try:
+        yield
+    except (AssertionError, click.ClickException, subprocess.SubprocessError) as error:
+        raise AssertionError(f"{page_name(block.page)}:{block.line + line}: {error}") from error
+
+
+def run_command(
+    command: Command, exceptions: Exceptions, sandbox: Sandbox, *, at_night: bool
+) -> str | None:
+    """Run a command of a page and return its output, None if the page's exceptions say something else."""
+    if other := exceptions.instead.get(command.text):
+        (command,) = commands(other)
+    if command.text in TARGETS:
+        return None
+    is_later = command.text in exceptions.night and not at_night
+    if is_later or command.text in exceptions.parsed or command.text.startswith(CLASSIC):
+        check_parses(command.words)
+        return None
+    if key := exceptions.keys.get(command.text):
+        sandbox.show(command, INTERRUPT if key == "interrupt" else key)
+        return None
+    more = ("--dry-run",) if command.text in exceptions.planned else ()
+    drawn = sandbox.run(command, *more, codes=exceptions.codes.get(command.text, {0}))
+    return None if more else drawn
+
+
+def transcript(block: Block) -> Iterator[tuple[int, Command, list[str]]]:
+    """Give the commands of a block that begin with `$ `: the line of each, and the lines of its output."""
+    lines = block.text.splitlines()
+    starts = [at for at, line in enumerate(lines) if line.startswith("$ ")]
+    if not starts or starts[0]:
+        raise ValueError(f"{block}: a transcript begins with `$ ` and a command")
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        each = [*commands(lines[start].removeprefix("$ "))]
+        for command in each[:-1]:
+            yield start + 1, command, []
+        yield start + 1, each[-1], lines[start + 1 : end]
+
+
+def difference(
+    block: Block, at: int, lines: list[str], drawn: str, *, is_lab: bool
+) -> Iterator[str]:
+    """Give the first difference between the lines of a block and an output, with its place."""
+    output = [*screen_lines(drawn)]
+    if found := first_difference(lines, output, within_intervals=is_lab):
+        place = f"{page_name(block.page)}:{block.line + at + found.at}"
+        yield f"{place}: expected: {found.expected}\n{'':{len(place)}}   printed: {found.printed}"
+        if SHOWS_OUTPUT in os.environ:
+            yield "\n".join(("<<<", *filter(None, output), ">>>"))
 
 
 def check_parses(words: tuple[str, ...]) -> None:
@@ -284,13 +370,11 @@ def _exists(dotted: str) -> bool:
     return path.name in names | constants
 
 
-@pytest.mark.slow
-def test_commands_of_the_readme_and_of_pages_about_its_run_work(sandbox: Sandbox) -> None:
-    readme, *others = pages_of(World.TOUR)
-    assert readme.name == "README.md"
-    run_page(readme, sandbox)
+@pytest.mark.night
+def test_commands_of_the_tour_and_of_pages_about_its_run_work(sandbox: Sandbox) -> None:
+    run_page(TREE / "README.md", sandbox, at_night=True)
     check_tour(sandbox)
-    for page in others:
+    for page in pages_of(World.TOUR):
         run_page(page, sandbox)
 
 
@@ -369,7 +453,14 @@ def test_page_that_is_not_run_shows_only_make_targets() -> None:
 def test_every_exception_matches_a_command_of_its_page(page: Path) -> None:
     exceptions = exceptions_of(page)
     texts = {command.text for command in shell_commands(page)}
-    kept = (exceptions.planned, exceptions.parsed, exceptions.codes, exceptions.keys)
+    kept = (
+        exceptions.instead,
+        exceptions.night,
+        exceptions.planned,
+        exceptions.parsed,
+        exceptions.codes,
+        exceptions.keys,
+    )
     assert not {text for table in kept for text in table} - texts
 
 
@@ -442,13 +533,34 @@ def test_options_named_without_a_command_exist_in_some_command(page: Path) -> No
 
 
 @every_page
-def test_quoted_commands_of_a_page_can_be_parsed(page: Path) -> None:
+def test_blocks_of_a_page_have_a_known_purpose(page: Path) -> None:
     for block in blocks(page):
-        assert block.language in {"sh", "yaml", "toml", "python", "text"}, block
-        if block.language == "text":
+        assert block.language in {*RUN, *SHOWN}, block
+        assert bool(block.title) == (block.language == "example"), f"{block} has no reason"
+        if block.language == "example":
             for line in block.text.splitlines():
-                if line.startswith("$ "):
+                if line.startswith("$ launcher"):
                     check_parses(tuple(shlex.split(line[2:])))
+
+
+@every_page
+def test_every_output_of_a_page_is_compared(page: Path) -> None:
+    exceptions = exceptions_of(page)
+    not_compared = {*TARGETS, *exceptions.planned, *exceptions.parsed, *exceptions.keys}
+    not_compared -= {*exceptions.instead}
+    before: Block | None = None
+    for block in blocks(page):
+        if block.language == "text":
+            assert before is not None, f"{block}: no command above prints it"
+            assert before.language in {"sh", "python"}, f"{block}: no command above prints it"
+            printing = commands(before.text) if before.language == "sh" else ()
+            assert not {command.text for command in printing} & not_compared, f"{block}: example?"
+        before = block
+
+
+def test_few_blocks_show_another_machine() -> None:
+    examples = [block for page in PAGES for block in blocks(page, "example")]
+    assert len(examples) <= MOST_EXAMPLES
 
 
 @pages_with("yaml")
@@ -486,16 +598,33 @@ def test_configurations_of_a_page_are_valid(page: Path, sandbox: Sandbox) -> Non
 
 @pages_with("python")
 def test_programs_of_a_page_run(
-    page: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(sandbox.folder)
-    for name in ("LAUNCHER_HOME", "LAUNCHER_CLAIMS"):
-        monkeypatch.setenv(name, sandbox.environment[name])
-    for block in blocks(page, "python"):
+    for name in ("HOME", "LAUNCHER_CLAIMS", "LAUNCHER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+        if name in sandbox.environment:
+            monkeypatch.setenv(name, sandbox.environment[name])
+    differences = list[str]()
+    run_by_commands = {word for command in shell_commands(page) for word in command.words}
+    printed: str | None = None
+    for block in blocks(page):
+        if block.language == "text" and printed is not None:
+            lines = block.text.splitlines()
+            differences += difference(block, 1, lines, printed, is_lab=False)
+        printed = None
+        if block.language != "python" or _file(block) in run_by_commands:
+            continue
         first = block.text.splitlines()[0]
         world: dict[str, Any] = {}
         exec(TAKEN_FOR_GRANTED.get(first, ""), world)
+        capfd.readouterr()
         exec(compile(block.text, str(block), "exec"), world)
+        printed = "".join(capfd.readouterr())
+    assert not differences, "\n" + "\n".join(differences)
 
 
 @every_page
